@@ -1,0 +1,47 @@
+# Everything a developer or a newcomer does; `make help` lists it.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help run test check soak bench lock clean
+
+help:            ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: $(VENV)/run ## the appliance in the foreground; Ctrl-C ends all of it
+	@sh appliance/packages.sh run
+	@exec $(BIN)/entrepot serve $(ARGS)
+
+test: check      ## everything, real clients included, each at its small size
+	@sh appliance/packages.sh test
+	$(BIN)/pytest -q -m "system and not soak" tests/system
+
+check: $(VENV)/dev ## format, lint, types, imports, and the tests that need no real client
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q -n 2 -m "not system and not soak"
+
+soak: $(VENV)/dev ## every test at the size that the issue names
+	@sh appliance/packages.sh test
+	ENTREPOT_TEST_SIZE=full $(BIN)/pytest -q
+
+bench: $(VENV)/dev ## the benchmark: see bench/README.md
+	@sh appliance/packages.sh bench
+	$(BIN)/python -m bench
+
+$(VENV)/run: requirements/run.txt pyproject.toml
+	@sh appliance/venv.sh $(PYTHON) $(VENV) requirements/run.txt
+	@touch $@
+
+$(VENV)/dev: requirements/dev.txt pyproject.toml
+	@sh appliance/venv.sh $(PYTHON) $(VENV) requirements/dev.txt
+	@touch $@ $(VENV)/run
+
+lock: $(VENV)/dev ## pins every dependency, with hashes, from pyproject.toml
+	sh requirements/lock.sh $(BIN)
+
+clean:           ## what make made, but never ./data
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

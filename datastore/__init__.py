@@ -1,0 +1,1 @@
+"""What the processes share on disk: names, layout, storage, repositories, index, log lines."""

@@ -1,0 +1,79 @@
+"""Every way in which the datastore says no.
+
+DatastoreError
+├── Malformed               what was given cannot be such a thing
+│   ├── InvalidDigest
+│   ├── InvalidTag
+│   ├── InvalidRepository
+│   ├── InvalidManifest
+│   └── InvalidLine         of the access log or the events file
+├── NotFound                no value under that key
+├── DigestMismatch          the bytes are not those that the digest names
+├── StorageFull             no room, no quota, or read-only
+├── StorageBroken           any other refusal of the disk
+└── IndexUnavailable        the access index did not answer; never fatal to a pull
+"""
+
+from __future__ import annotations
+
+
+class DatastoreError(Exception):
+    """The root of the tree above."""
+
+
+class Malformed(DatastoreError):  # noqa: N818 - the class says the fact, as all here do
+    """What was given cannot be such a thing; `given` is shown to the client, shortened."""
+
+    def __init__(self, given: str, reason: str) -> None:
+        super().__init__(f"{reason}: {given[:128]!r}")
+        self.given = given[:128]
+        self.reason = reason
+
+
+class InvalidDigest(Malformed):
+    """Not `algorithm:hex` of an algorithm that is known here."""
+
+
+class InvalidTag(Malformed):
+    """Not a tag as the distribution spec has it."""
+
+
+class InvalidRepository(Malformed):
+    """Not a repository name as the distribution spec has it."""
+
+
+class InvalidManifest(Malformed):
+    """Not JSON, or not a manifest of a type that is known here."""
+
+
+class InvalidLine(Malformed):
+    """Not a line of the access log or the events file."""
+
+
+class NotFound(DatastoreError):  # noqa: N818
+    """There is no value under `key`."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"nothing under {key}")
+        self.key = key
+
+
+class DigestMismatch(DatastoreError):  # noqa: N818
+    """The bytes are not those that the digest names."""
+
+    def __init__(self, expected: object, actual: object) -> None:
+        super().__init__(f"expected {expected}, got {actual}")
+        self.expected = expected
+        self.actual = actual
+
+
+class StorageFull(DatastoreError):  # noqa: N818
+    """The disk has no room or no quota left, or is read-only."""
+
+
+class StorageBroken(DatastoreError):  # noqa: N818
+    """The disk refused for any other reason."""
+
+
+class IndexUnavailable(DatastoreError):  # noqa: N818
+    """The access index did not answer."""

@@ -1,0 +1,132 @@
+"""The AccessIndex protocol: what is here, how large, when last wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from datastore.refs import Digest
+
+
+class Kind(IntEnum):
+    """What a row is; at equal times the smaller goes first: an index before its manifests."""
+
+    INDEX = 0
+    MANIFEST = 1
+    BLOB = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row: `size` in bytes, `used` in s, UTC epoch."""
+
+    digest: Digest
+    size: int
+    kind: Kind
+    used: float
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cursor:
+    """Where a page ended: the order of eviction is (used, kind, digest)."""
+
+    used: float
+    kind: Kind
+    digest: str
+
+    @classmethod
+    def after(cls, entry: Entry) -> Cursor:
+        """Point just behind *entry*."""
+        return cls(entry.used, entry.kind, str(entry.digest))
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Room promised to a download that runs or ran: `size` in bytes, `at` in s, UTC epoch."""
+
+    digest: Digest
+    size: int
+    at: float
+
+
+class AccessIndex(Protocol):
+    """Shared by every process; each verb is one transaction and may be repeated.
+
+    Raises, each verb: IndexUnavailable.
+    """
+
+    def reserve(self, digest: Digest, size: int, cap: int | None, at: float) -> bool:
+        """Promise room: True if `held` with *size* more is within *cap* bytes (None: no limit).
+
+        A digest has at most one reservation: a second one replaces the first (a download takes
+        over from a dead one, or grows in steps); refused, the first stays as it was.
+        """
+        ...
+
+    def release(self, digest: Digest) -> None:
+        """Take a reservation back: nothing came of it and nothing is left of it."""
+        ...
+
+    def reservations(self) -> list[Reservation]:
+        """Return all of them, the oldest first."""
+        ...
+
+    def record(
+        self, digest: Digest, size: int, kind: Kind, at: float, *, names: Sequence[Digest] = ()
+    ) -> None:
+        """Turn the reservation, if any, into a row, used at *at* or later; revive a marked one.
+
+        *names* is what a manifest refers to: kept with it, and, where here, touched with it, so
+        that in the order of eviction a manifest always goes before what it names.
+        """
+        ...
+
+    def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
+        """Move last uses on, and keep *notes*, in one transaction.
+
+        The later time wins; a stamp never makes a row. What a stamped row names is stamped with
+        it, and what that names.
+        """
+        ...
+
+    def note(self, key: str) -> str | None:
+        """Return what `touch` kept under *key*."""
+        ...
+
+    def named(self, digest: Digest) -> list[Digest]:
+        """Return what a manifest names, as it was recorded."""
+        ...
+
+    def entry(self, digest: Digest) -> Entry | None:
+        """Return one row, marked ones too; None when it is absent."""
+        ...
+
+    def oldest(self, after: Cursor | None, limit: int) -> list[Entry]:
+        """Return a page of unmarked rows in the order of eviction; no cursor stays open."""
+        ...
+
+    def held(self) -> int:
+        """Return the bytes of all rows, marked ones too, and of all reservations."""
+        ...
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        ...
+
+    def leave(self, entry: Entry) -> bool:
+        """Mark a row for deletion: False when it was used, pinned or removed since it was read."""
+        ...
+
+    def leaving(self) -> list[Entry]:
+        """Return the marked rows: those that a cleaner died over."""
+        ...
+
+    def forget(self, digest: Digest) -> None:
+        """Remove a marked row after its data is gone; one that was revived meanwhile stays."""
+        ...
+
+    def pin(self, digests: Iterable[Digest], until: float) -> None:
+        """Keep `leave` from these until then (s, UTC epoch), be they rows already or not yet."""
+        ...

@@ -1,0 +1,116 @@
+"""Names to keys, pure: where everything lies below the data directory.
+
+docker/registry/v2/                         docker distribution's own tree, byte for byte
+    blobs/<alg>/<aa>/<hex>/data             content
+    repositories/<name>/
+        _layers/<alg>/<hex>/link            this repository may read that blob
+        _manifests/revisions/<alg>/<hex>/link       ... that manifest
+        _manifests/tags/<tag>/current/link          what the tag means now; its time: last confirmed
+        _manifests/tags/<tag>/index/<alg>/<hex>/link    what it has meant
+        _uploads/<id>/                      uploads that have not ended
+entrepot/
+    types/<alg>/<aa>/<hex>                  the media type that came with a manifest
+    origin/<name>/_origin                   the upstream that a repository came from
+    referrers/<name>/<alg>/<hex>            an upstream's last answer on a manifest's referrers
+
+In the state directory, which is entrepot/ too unless ENTREPOT_STATEDIR says otherwise:
+    index.sqlite                            the access index
+    spool/<alg>-<hex>                       a download that grows; renamed into blobs/ once verified
+    spool/<alg>-<hex>.size                  how long it will be, in bytes, once that is known
+    spool/locks/                            one file a manifest or tag that is being asked for
+    log/                                    access.log, events.log
+"""
+
+from __future__ import annotations
+
+from datastore.errors import Malformed
+from datastore.refs import Digest, Repository, Tag
+
+V2 = "docker/registry/v2"
+BLOBS = f"{V2}/blobs"
+REPOSITORIES = f"{V2}/repositories"
+OWN = "entrepot"
+# in the state directory
+INDEX = "index.sqlite"
+SPOOL = "spool"
+ACCESS_LOG = "log/access.log"
+EVENTS = "log/events.log"
+
+
+def blob(digest: Digest) -> str:
+    """Return the key of the content that *digest* names."""
+    return f"{BLOBS}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
+
+
+def blob_of(key: str) -> Digest | None:
+    """Return the digest whose content lies under *key*: the inverse of `blob`."""
+    parts = key.removeprefix(f"{BLOBS}/").split("/")
+    if not key.startswith(f"{BLOBS}/") or len(parts) != 4 or parts[3] != "data":  # noqa: PLR2004
+        return None
+    try:
+        return Digest.parse(f"{parts[0]}:{parts[2]}")
+    except Malformed:
+        return None
+
+
+def repository(name: Repository) -> str:
+    """Return the key below which all of a repository lies."""
+    return f"{REPOSITORIES}/{name}"
+
+
+def layer_link(name: Repository, digest: Digest) -> str:
+    """Return the key of the permission to read a blob under a name."""
+    return f"{REPOSITORIES}/{name}/_layers/{digest.algorithm}/{digest.hex}/link"
+
+
+def revisions(name: Repository) -> str:
+    """Return the key below which a repository's manifests are linked."""
+    return f"{REPOSITORIES}/{name}/_manifests/revisions"
+
+
+def revision_link(name: Repository, digest: Digest) -> str:
+    """Return the key of the permission to read a manifest under a name."""
+    return f"{revisions(name)}/{digest.algorithm}/{digest.hex}/link"
+
+
+def tags(name: Repository) -> str:
+    """Return the key below which a repository's tags are named."""
+    return f"{REPOSITORIES}/{name}/_manifests/tags"
+
+
+def tag_current(name: Repository, tag: Tag) -> str:
+    """Return the key of what a tag means now."""
+    return f"{tags(name)}/{tag}/current/link"
+
+
+def tag_past(name: Repository, tag: Tag, digest: Digest) -> str:
+    """Return the key of one thing that a tag has meant."""
+    return f"{tags(name)}/{tag}/index/{digest.algorithm}/{digest.hex}/link"
+
+
+def media_type(digest: Digest) -> str:
+    """Return the key of the media type that came with a manifest."""
+    return f"{OWN}/types/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
+
+
+def origin(name: Repository) -> str:
+    """Return the key of the upstream that a repository came from."""
+    return f"{OWN}/origin/{name}/_origin"
+
+
+def referrers(name: Repository, digest: Digest) -> str:
+    """Return the key of an upstream's last answer on a manifest's referrers."""
+    return f"{OWN}/referrers/{name}/{digest.algorithm}/{digest.hex}"
+
+
+def spool(digest: Digest) -> str:
+    """Return the name, in the spool folder, of a download that grows."""
+    return f"{digest.algorithm}-{digest.hex}"
+
+
+def spool_of(name: str) -> Digest | None:
+    """Return the digest that the spool file *name* grows towards: the inverse of `spool`."""
+    try:
+        return Digest.parse(name.replace("-", ":", 1))
+    except Malformed:
+        return None

@@ -1,0 +1,144 @@
+"""What a manifest refers to, read from its bytes, which are never changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from datastore.errors import InvalidDigest, InvalidManifest
+from datastore.index import Kind
+from datastore.refs import Digest
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+_KINDS = {
+    OCI_MANIFEST: Kind.MANIFEST,
+    OCI_INDEX: Kind.INDEX,
+    DOCKER_MANIFEST: Kind.MANIFEST,
+    DOCKER_LIST: Kind.INDEX,
+}
+ACCEPT = tuple(_KINDS)
+"""Every type that is known here: the one fixed `Accept` of every upstream request."""
+
+# OCI distribution-spec 1.1, "Pushing manifests": a registry should take at least 4 MiB
+LARGEST = 4 * 1024 * 1024
+"""Bytes in the largest manifest that is taken."""
+
+_FOREIGN = (
+    "application/vnd.docker.image.rootfs.foreign.diff",
+    "application/vnd.oci.image.layer.nondistributable",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A manifest's pointer to content: OCI image-spec 1.1, descriptor.md; `size` in bytes."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    urls: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether no registry need hold it: a non-distributable layer, or one with `urls`."""
+        return bool(self.urls) or self.media_type.startswith(_FOREIGN)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest or an index: `names` is its config and layers, or its children, in order."""
+
+    media_type: str
+    kind: Kind
+    names: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    artifact_type: str | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def parts(self) -> tuple[Digest, ...]:
+        """Return the digests that a registry must hold for this to be whole, each once."""
+        held = (named.digest for named in self.names if not named.is_elsewhere)
+        return tuple(dict.fromkeys(held))
+
+
+def parse(data: bytes, media_type: str | None = None) -> Manifest:
+    """Read a manifest; *media_type* is what came with it and wins over what it says itself.
+
+    Raises: InvalidManifest when it is not JSON, or of no type in ACCEPT.
+    """
+    document = _document(data)
+    chosen = (media_type or "").partition(";")[0].strip() or _own_type(document)
+    if chosen not in _KINDS:
+        raise InvalidManifest(chosen, "not a manifest's media type")
+    return _read(document, chosen)
+
+
+def media_type_of(data: bytes) -> str:
+    """Return the media type that the bytes themselves tell. Raises: InvalidManifest."""
+    return parse(data).media_type
+
+
+def _document(data: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidManifest(data[:64].decode("latin-1"), "not JSON") from error
+    if not isinstance(document, dict):
+        raise InvalidManifest(data[:64].decode("latin-1"), "not a JSON object")
+    return document
+
+
+def _own_type(document: dict[str, Any]) -> str:
+    """Tell the type of a manifest that came without one: OCI made `mediaType` optional."""
+    said = document.get("mediaType")
+    if isinstance(said, str) and said:
+        return said
+    if "manifests" in document:
+        return OCI_INDEX
+    return OCI_MANIFEST if "config" in document else ""
+
+
+def _read(document: dict[str, Any], media_type: str) -> Manifest:
+    kind = _KINDS[media_type]
+    try:
+        config = _descriptor(document["config"]) if kind is Kind.MANIFEST else None
+        below = [_descriptor(item) for item in _below(document, kind)]
+        subject = _descriptor(document["subject"]) if document.get("subject") else None
+        annotations = dict(document.get("annotations") or {})
+    except (KeyError, TypeError, ValueError, AttributeError, InvalidDigest) as error:
+        raise InvalidManifest(str(error), "a descriptor is missing or malformed") from error
+    return Manifest(
+        media_type=media_type,
+        kind=kind,
+        names=((config, *below) if config else tuple(below)),
+        subject=subject,
+        artifact_type=document.get("artifactType") or (config.media_type if config else None),
+        annotations=annotations,
+    )
+
+
+def _below(document: dict[str, Any], kind: Kind) -> list[Any]:
+    """Return what lies below: an index must list it, an artifact may have no layers."""
+    if kind is Kind.INDEX:
+        return list(document["manifests"])
+    return list(document.get("layers") or ())
+
+
+def _descriptor(item: dict[str, Any]) -> Descriptor:
+    size = item["size"]
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise ValueError(f"size {size!r}")
+    return Descriptor(
+        media_type=str(item["mediaType"]),
+        digest=Digest.parse(item["digest"]),
+        size=size,
+        urls=tuple(item.get("urls") or ()),
+        annotations=dict(item.get("annotations") or {}),
+    )

@@ -1,0 +1,95 @@
+"""Digest, Tag and Repository: made by parsing, once, at the door; inside they are trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from datastore.errors import InvalidDigest, InvalidRepository, InvalidTag
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+# OCI image-spec 1.1, descriptor.md, "Registered algorithms"
+_HEX_LENGTH = {"sha256": 64, "sha512": 128}
+_DIGEST = re.compile(r"(sha256|sha512):([0-9a-f]{64,128})", re.ASCII)
+# OCI distribution-spec 1.1, "Pulling manifests"
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
+_LONGEST_NAME = 255
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Digest:
+    """A content address; `str()` gives `algorithm:hex` back."""
+
+    algorithm: str
+    hex: str
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """Raises: InvalidDigest."""
+        match = _DIGEST.fullmatch(text)
+        if match is None or len(match[2]) != _HEX_LENGTH[match[1]]:
+            raise InvalidDigest(text, "not a sha256 or sha512 digest")
+        return cls(match[1], match[2])
+
+    @classmethod
+    def of(cls, content: bytes, algorithm: str = "sha256") -> Digest:
+        """Address *content*."""
+        return cls(algorithm, hashlib.new(algorithm, content).hexdigest())
+
+    def hasher(self) -> _Hash:
+        """Return an empty hash of this digest's algorithm."""
+        return hashlib.new(self.algorithm)
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.hex}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Tag:
+    """A name in a repository that may move."""
+
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Tag:
+        """Raises: InvalidTag."""
+        if _TAG.fullmatch(text) is None:
+            raise InvalidTag(text, "not a tag")
+        return cls(text)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Repository:
+    """A repository's whole name here: a proxied one starts with its upstream's folded host."""
+
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Repository:
+        """Raises: InvalidRepository."""
+        if len(text) > _LONGEST_NAME or _REPOSITORY.fullmatch(text) is None:
+            raise InvalidRepository(text, "not a repository name")
+        return cls(text)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Reference = Tag | Digest
+
+
+def parse_reference(text: str) -> Reference:
+    """Read a manifest's reference: what holds a colon is a digest.
+
+    Raises: InvalidDigest, InvalidTag.
+    """
+    return Digest.parse(text) if ":" in text else Tag.parse(text)

@@ -1,0 +1,138 @@
+"""Links, tags and origins: what each repository may show. A link is permission, data is content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from datastore import layout
+from datastore.errors import Malformed, NotFound
+from datastore.refs import Digest, Repository, Tag
+from datastore.storage import Storage
+
+_MARKERS = ("_layers", "_manifests", "_uploads")
+
+
+@dataclass(frozen=True, slots=True)
+class TagState:
+    """What a tag means, and when that was last `confirmed` (s, UTC epoch)."""
+
+    digest: Digest
+    confirmed: float
+
+
+class Repositories:
+    """The repositories of one data directory, in docker distribution's layout."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    # ---- blobs
+
+    def links_blob(self, name: Repository, digest: Digest) -> bool:
+        """Whether a blob may be read under this name."""
+        return self._storage.stat(layout.layer_link(name, digest)) is not None
+
+    def link_blob(self, name: Repository, digest: Digest) -> None:
+        """Permit a blob to be read under this name."""
+        self._storage.write(layout.layer_link(name, digest), str(digest).encode())
+
+    def unlink_blob(self, name: Repository, digest: Digest) -> bool:
+        """Take the permission back; False when there was none."""
+        return self._storage.delete(layout.layer_link(name, digest))
+
+    # ---- manifests
+
+    def linked_manifest(self, name: Repository, digest: Digest) -> float | None:
+        """Return when a manifest was last confirmed under this name (s, UTC epoch), or None."""
+        stat = self._storage.stat(layout.revision_link(name, digest))
+        return stat.modified if stat else None
+
+    def link_manifest(self, name: Repository, digest: Digest) -> None:
+        """Permit a manifest to be read under this name; repeated, confirm that it still may be."""
+        self._storage.write(layout.revision_link(name, digest), str(digest).encode())
+
+    def unlink_manifest(self, name: Repository, digest: Digest) -> bool:
+        """Take the permission back; False when there was none."""
+        return self._storage.delete(layout.revision_link(name, digest))
+
+    def manifests(self, name: Repository) -> Iterator[Digest]:
+        """Yield the digests of the manifests that may be read under this name."""
+        root = layout.revisions(name)
+        for algorithm in self._storage.list(root):
+            for encoded in self._storage.list(f"{root}/{algorithm}"):
+                yield Digest(algorithm, encoded)
+
+    # ---- media types
+
+    def media_type(self, digest: Digest) -> str | None:
+        """Return the media type that came with a manifest, if one was kept."""
+        try:
+            return self._storage.read(layout.media_type(digest)).decode()
+        except NotFound:
+            return None
+
+    def keep_media_type(self, digest: Digest, media_type: str) -> None:
+        """Keep the media type that came with a manifest."""
+        self._storage.write(layout.media_type(digest), media_type.encode())
+
+    def forget_media_type(self, digest: Digest) -> bool:
+        """Remove it; False when none was kept."""
+        return self._storage.delete(layout.media_type(digest))
+
+    # ---- tags
+
+    def tag(self, name: Repository, tag: Tag) -> TagState | None:
+        """Return what a tag means now; None when it means nothing or its link is unreadable."""
+        key = layout.tag_current(name, tag)
+        stat = self._storage.stat(key)
+        if stat is None:
+            return None
+        try:
+            digest = Digest.parse(self._storage.read(key).decode("ascii", "replace"))
+        except (Malformed, NotFound):
+            return None
+        return TagState(digest, stat.modified)
+
+    def set_tag(self, name: Repository, tag: Tag, digest: Digest) -> None:
+        """Move a tag, or confirm where it stands; the manifest must be linked before."""
+        self._storage.write(layout.tag_past(name, tag, digest), str(digest).encode())
+        self._storage.write(layout.tag_current(name, tag), str(digest).encode())
+
+    def remove_tag(self, name: Repository, tag: Tag) -> bool:
+        """Remove a tag and its past; False when there was none."""
+        was_there = self._storage.delete(layout.tag_current(name, tag))
+        for stat in list(self._storage.walk(f"{layout.tags(name)}/{tag}")):
+            self._storage.delete(stat.key)
+        return was_there
+
+    def tags(self, name: Repository) -> list[str]:
+        """Return the names of all tags, in order."""
+        return list(self._storage.list(layout.tags(name)))
+
+    # ---- the repository itself
+
+    def exists(self, name: Repository) -> bool:
+        """Whether anything was ever kept under this name."""
+        root = layout.repository(name)
+        return any(child in _MARKERS for child in self._storage.list(root))
+
+    def below(self, prefix: str) -> Iterator[Repository]:
+        """Yield every repository whose name is *prefix* or starts with *prefix* and a slash."""
+        children = list(self._storage.list(f"{layout.REPOSITORIES}/{prefix}".rstrip("/")))
+        if prefix and any(child in _MARKERS for child in children):
+            yield Repository(prefix)
+        for child in children:
+            if not child.startswith("_"):
+                yield from self.below(f"{prefix}/{child}".lstrip("/"))
+
+    def origin(self, name: Repository) -> str | None:
+        """Return the upstream that a repository came from; None when it is hosted."""
+        try:
+            return self._storage.read(layout.origin(name)).decode()
+        except NotFound:
+            return None
+
+    def keep_origin(self, name: Repository, upstream: str) -> None:
+        """Keep where a repository comes from, before its first link is written."""
+        self._storage.write(layout.origin(name), upstream.encode())

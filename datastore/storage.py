@@ -1,0 +1,63 @@
+"""The Storage protocol: bytes under keys; a driver verifies nothing and decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """One value: its key, its `size` in bytes, when it was last `modified` (s, UTC epoch)."""
+
+    key: str
+    size: int
+    modified: float
+
+
+class Storage(Protocol):
+    """Bytes under slash-separated keys, which callers made with `datastore.layout`.
+
+    Every verb may be repeated. Several processes use one storage at once.
+    Raises, each verb: StorageFull, StorageBroken; and NotFound where it is said.
+    """
+
+    def stat(self, key: str) -> Stat | None:
+        """Return what is known of a value; None when it is absent."""
+        ...
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a value for reading: seekable, with `fileno()` where it is a file.
+
+        Raises: NotFound.
+        """
+        ...
+
+    def read(self, key: str) -> bytes:
+        """Return a small value. Raises: NotFound."""
+        ...
+
+    def write(self, key: str, data: bytes) -> None:
+        """Set a small value, atomically: readers see the old one or the new one."""
+        ...
+
+    def adopt(self, path: Path, key: str) -> None:
+        """Make a finished local file the value, atomically and durably; *path* is gone after.
+
+        Readers that hold *path* open go on reading.
+        """
+        ...
+
+    def delete(self, key: str) -> bool:
+        """Remove a value, and folders that are empty then; False when there was nothing."""
+        ...
+
+    def list(self, key: str) -> Iterator[str]:
+        """Yield the names directly below *key*, sorted; none when it is absent."""
+        ...
+
+    def walk(self, key: str) -> Iterator[Stat]:
+        """Yield every value below *key*, in the order of its keys' components."""
+        ...

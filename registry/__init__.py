@@ -1,0 +1,1 @@
+"""The HTTP registry: api (HTTP in) -> pullthrough (the algorithm) -> upstream (HTTP out)."""

@@ -1,0 +1,114 @@
+"""Every way in which the registry says no; `registry.api.errors` gives each its status and code.
+
+RegistryError
+├── UpstreamError           what another registry answered, or did not
+│   ├── Absent              it has no such thing (404)
+│   ├── Denied              it will not show it to us (401, 403); never cached
+│   └── Unavailable         nothing can be known now; carries `why` and `retry_after`
+├── NameUnknown             no such repository, or no such upstream
+├── ManifestUnknown
+├── BlobUnknown
+├── PartsMissing            the upstream is away and a part of the image is not here
+├── Unauthenticated         credentials are needed, or are wrong
+├── Forbidden               known, and not allowed
+├── Unsupported             not done under this name, or not at all
+├── RangeUnsatisfiable      starts past the end; carries the `size` [bytes]
+└── MalformedRequest        a header or a parameter that cannot be read
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class RegistryError(Exception):
+    """The root of the tree above."""
+
+
+class UpstreamError(RegistryError):
+    """What the registry `upstream` (a host) answered, or did not."""
+
+    def __init__(self, upstream: str, message: str) -> None:
+        super().__init__(f"{upstream}: {message}")
+        self.upstream = upstream
+
+
+class Absent(UpstreamError):  # noqa: N818 - the class says the fact, as all here do
+    """The upstream has no such thing: 404."""
+
+
+class Denied(UpstreamError):  # noqa: N818
+    """The upstream will not show it to us: 401 after all tries, or 403. Never cached."""
+
+
+class Why(Enum):
+    """Why an upstream is unavailable: what the client is told differs."""
+
+    REFUSED = "refused"  # no connection, reset, TLS failure, no such host
+    NONSENSE = "nonsense"  # 5xx, not HTTP, a wrong digest, a realm that is not its own
+    TIMEOUT = "timeout"  # no connection or no byte in time
+    RESTING = "resting"  # its breaker is open
+    LIMITED = "limited"  # 429
+
+
+class Unavailable(UpstreamError):  # noqa: N818
+    """Nothing can be known now; `retry_after` in s where somebody said it."""
+
+    def __init__(
+        self, upstream: str, message: str, why: Why, *, retry_after: float | None = None
+    ) -> None:
+        super().__init__(upstream, message)
+        self.why = why
+        self.retry_after = retry_after
+
+
+class NameUnknown(RegistryError):  # noqa: N818
+    """No such repository, or no such upstream."""
+
+
+class ManifestUnknown(RegistryError):  # noqa: N818
+    """No such manifest under this name."""
+
+
+class BlobUnknown(RegistryError):  # noqa: N818
+    """No such blob under this name."""
+
+
+class PartsMissing(RegistryError):  # noqa: N818
+    """The upstream is away and a part of the image is not here."""
+
+    def __init__(self, cause: Unavailable) -> None:
+        super().__init__(f"a part of the image is not here, and {cause}")
+        self.cause = cause
+
+
+class Unauthenticated(RegistryError):  # noqa: N818
+    """Credentials are needed, or are wrong; `challenge` is the WWW-Authenticate to answer."""
+
+    def __init__(self, challenge: str, message: str = "authentication required") -> None:
+        super().__init__(message)
+        self.challenge = challenge
+
+
+class Forbidden(RegistryError):  # noqa: N818
+    """Known, and not allowed."""
+
+
+class Unsupported(RegistryError):  # noqa: N818
+    """Not done under this name, or not at all; `allowed` methods go into `Allow`."""
+
+    def __init__(self, message: str, allowed: tuple[str, ...] = ("GET", "HEAD")) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+class RangeUnsatisfiable(RegistryError):  # noqa: N818
+    """Starts past the end of `size` bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the range starts past the end of {size} bytes")
+        self.size = size
+
+
+class MalformedRequest(RegistryError):  # noqa: N818
+    """A header or a parameter that cannot be read."""

@@ -1,0 +1,1 @@
+"""HTTP out: other registries, their credentials and their tokens."""

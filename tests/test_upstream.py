@@ -1,0 +1,214 @@
+"""The fake upstream itself: what other tests build on must be what it says."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from datastore.manifest import OCI_INDEX, OCI_MANIFEST, parse
+from datastore.refs import Digest
+from tests.certificates import Authority
+from tests.gates import BasicGate, TokenService
+from tests.images import artifact, image, layer
+from tests.upstream import FakeUpstream
+
+
+@pytest.fixture
+def upstream() -> Iterator[FakeUpstream]:
+    """Run an honest upstream."""
+    with FakeUpstream() as running:
+        yield running
+
+
+@pytest.fixture
+def http() -> Iterator[urllib3.PoolManager]:
+    """Ask without retries or redirects."""
+    with urllib3.PoolManager(retries=False, timeout=5) as pool:
+        yield pool
+
+
+def test_an_image_is_served_by_tag_and_digest_with_its_blobs(
+    upstream: FakeUpstream, http: urllib3.PoolManager
+) -> None:
+    """A tag and its digest give the same bytes, and every blob that they name is there."""
+    built = upstream.add_image("library/app", "v1", [layer({"bin/true": b"#!"})])
+
+    by_tag = http.request("GET", f"{upstream.url}/v2/library/app/manifests/v1")
+    by_digest = http.request("GET", f"{upstream.url}/v2/library/app/manifests/{built.digest}")
+    blobs = [
+        http.request("GET", f"{upstream.url}/v2/library/app/blobs/{digest}").data
+        for digest in parse(by_tag.data).parts()
+    ]
+
+    assert by_tag.data == by_digest.data == built.manifest
+    assert by_tag.headers["Docker-Content-Digest"] == str(built.digest)
+    assert by_tag.headers["Content-Type"] == OCI_MANIFEST
+    assert blobs == list(built.blobs)
+    assert upstream.count("GET", "/blobs/") == 2
+
+
+def test_ranges_are_exact(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
+    """206 with Content-Range, 416 behind the end, 200 when told to ignore them."""
+    url = f"{upstream.url}/v2/app/blobs/{upstream.add_blob('app', b'0123456789')}"
+
+    part = http.request("GET", url, headers={"Range": "bytes=2-4"})
+    rest = http.request("GET", url, headers={"Range": "bytes=7-"})
+    behind = http.request("GET", url, headers={"Range": "bytes=10-"})
+    upstream.misbehave(ignore_range=True)
+    ignored = http.request("GET", url, headers={"Range": "bytes=2-4"})
+
+    assert (part.status, part.data) == (206, b"234")
+    assert part.headers["Content-Range"] == "bytes 2-4/10"
+    assert (rest.status, rest.data) == (206, b"789")
+    assert behind.status == 416
+    assert (ignored.status, ignored.data) == (200, b"0123456789")
+
+
+def test_a_rule_ends_after_its_times(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
+    """`times` bounds a rule, and other paths never see it."""
+    upstream.add_image("app", "v1", [b"layer"])
+    url = f"{upstream.url}/v2/app/manifests/v1"
+    upstream.misbehave("/manifests/", times=1, status=503, headers={"Retry-After": "7"})
+
+    first, elsewhere, second = (http.request("GET", each) for each in (url, f"{url}/../../", url))
+
+    assert (first.status, first.headers["Retry-After"]) == (503, "7")
+    assert elsewhere.status != 503
+    assert second.status == 200
+
+
+def test_a_cut_body_ends_early_and_is_counted(
+    upstream: FakeUpstream, http: urllib3.PoolManager
+) -> None:
+    """Exactly `cut` bytes leave, under the Content-Length of all of them."""
+    url = f"{upstream.url}/v2/app/blobs/{upstream.add_blob('app', bytes(1000))}"
+    upstream.misbehave("/blobs/", cut=300)
+
+    with pytest.raises(urllib3.exceptions.ProtocolError):
+        http.request("GET", url)
+
+    assert upstream.bytes_sent == 300
+
+
+def test_a_held_body_waits_for_its_event(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
+    """Up to `hold_after` all comes through; the rest once the event is set."""
+    gate = threading.Event()
+    url = f"{upstream.url}/v2/app/blobs/{upstream.add_blob('app', b'x' * 500)}"
+    upstream.misbehave("/blobs/", hold=gate, hold_after=200, chunked=True)
+
+    answer = http.request("GET", url, preload_content=False)
+    first = answer.read1(1000)
+    sent = upstream.requests[0].sent
+    gate.set()
+
+    assert (len(first), sent) == (200, 200)
+    assert len(answer.read()) == 300
+
+
+def test_it_comes_back_on_the_same_port(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
+    """Stopped, it refuses; started again, the same URL answers."""
+    url = f"{upstream.url}/v2/"
+    upstream.stop()
+
+    with pytest.raises(urllib3.exceptions.HTTPError):
+        http.request("GET", url)
+    upstream.start()
+
+    assert http.request("GET", url).status == 200
+
+
+def test_a_redirect_leads_to_the_blob_on_another_server(
+    upstream: FakeUpstream, http: urllib3.PoolManager
+) -> None:
+    """Storage behind a registry serves by digest, whatever the name."""
+    with FakeUpstream() as storage:
+        digest = upstream.add_blob("app", b"content")
+        storage.add_blob("any", b"content")
+        upstream.misbehave("/blobs/", redirect=storage.url + "/raw/{digest}")
+
+        answer = http.request("GET", f"{upstream.url}/v2/app/blobs/{digest}")
+        followed = http.request("GET", answer.headers["Location"])
+
+    assert (answer.status, followed.data) == (307, b"content")
+
+
+def test_tags_and_referrers_come_in_pages(
+    upstream: FakeUpstream, http: urllib3.PoolManager
+) -> None:
+    """A page ends with a Link to the next, as the distribution spec has it."""
+    subject = upstream.add_image("app", "a", [b"layer"])
+    upstream.move_tag("app", "b", subject.digest)
+    signature = artifact(subject, b"sig", "application/x.sig")
+    upstream.put_image("app", str(signature.digest), signature)
+    upstream.page = 1
+
+    tags = http.request("GET", f"{upstream.url}/v2/app/tags/list")
+    referrers = http.request("GET", f"{upstream.url}/v2/app/referrers/{subject.digest}")
+
+    assert tags.json()["tags"] == ["a"]
+    assert tags.headers["Link"] == '</v2/app/tags/list?n=1&last=a>; rel="next"'
+    assert referrers.headers["Content-Type"] == OCI_INDEX
+    assert [Digest.parse(each["digest"]) for each in referrers.json()["manifests"]] == [
+        signature.digest
+    ]
+
+
+def test_an_index_holds_its_children(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
+    """Every child of an index is served by its digest."""
+    children = [image([b"one"], architecture="amd64"), image([b"two"], architecture="arm64")]
+    upstream.add_index("app", "multi", children)
+
+    answer = http.request("GET", f"{upstream.url}/v2/app/manifests/multi")
+
+    for digest in parse(answer.data).parts():
+        child = http.request("GET", f"{upstream.url}/v2/app/manifests/{digest}")
+        assert child.status == 200
+
+
+def test_basic_lets_in_who_knows_the_password(http: urllib3.PoolManager) -> None:
+    """A wrong password meets the challenge again."""
+    with FakeUpstream(gate=BasicGate({"me": "pa:ss"})) as upstream:
+        wrong = urllib3.make_headers(basic_auth="me:nope")
+        right = urllib3.make_headers(basic_auth="me:pa:ss")
+
+        refused = http.request("GET", f"{upstream.url}/v2/", headers=wrong)
+        let_in = http.request("GET", f"{upstream.url}/v2/", headers=right)
+
+    assert (refused.status, let_in.status) == (401, 200)
+    assert refused.headers["WWW-Authenticate"] == 'Basic realm="fake"'
+
+
+def test_a_token_is_good_for_its_scope_until_revoked(http: urllib3.PoolManager) -> None:
+    """The endpoint counts its requests; a revoked token is a 401 again."""
+    with TokenService() as tokens, FakeUpstream(gate=tokens) as upstream:
+        upstream.add_image("app", "v1", [b"layer"])
+        url = f"{upstream.url}/v2/app/manifests/v1"
+        issued = json.loads(http.request("GET", f"{tokens.url}?scope=repository:app:pull").data)
+        headers = {"Authorization": f"Bearer {issued['token']}"}
+
+        before = http.request("GET", url, headers=headers).status
+        tokens.revoke()
+        after = http.request("GET", url, headers=headers)
+
+    assert (before, after.status) == (200, 401)
+    assert tokens.issued == ["repository:app:pull"]
+    assert 'scope="repository:app:pull"' in after.headers["WWW-Authenticate"]
+
+
+def test_tls_is_good_for_who_trusts_the_authority(tmp_path: Path) -> None:
+    """The private authority's file opens the door, nothing else does."""
+    authority = Authority(tmp_path)
+    with FakeUpstream(tls=authority.context()) as upstream:
+        trusting = urllib3.PoolManager(retries=False, ca_certs=str(authority.path))
+        strict = urllib3.PoolManager(retries=False, ssl_context=ssl.create_default_context())
+
+        with trusting, strict:
+            assert trusting.request("GET", f"{upstream.url}/v2/").status == 200
+            with pytest.raises(urllib3.exceptions.SSLError):
+                strict.request("GET", f"{upstream.url}/v2/")

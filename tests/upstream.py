@@ -1,0 +1,264 @@
+"""A registry on loopback in a thread: honest until told otherwise, and it remembers every request.
+
+with FakeUpstream() as upstream:
+    image = upstream.add_image("library/app", "v1", [b"layer"])
+    upstream.misbehave("/blobs/", times=1, cut=3)
+    ...
+    assert 2 == upstream.count("GET", "/blobs/")
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+from urllib.parse import urlencode
+
+from datastore.refs import Digest
+from tests import images, shelves
+from tests.gates import Gate
+from tests.shelves import Shelf, error
+from tests.wire import HONEST, Fault, HttpServer, Reply, Seen
+
+_ROUTE = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|tags|referrers)/(?P<rest>[^/]+)")
+
+
+@dataclass(slots=True)
+class _Rule:
+    pattern: re.Pattern[str]
+    method: str | None
+    left: int | None
+    fault: Fault
+
+
+class FakeUpstream:
+    """A registry that misbehaves on demand; `requests` holds all it was asked, in order.
+
+    `page` bounds a page of tags and of referrers; `referrers` False: no such API.
+    """
+
+    def __init__(self, *, gate: Gate | None = None, tls: ssl.SSLContext | None = None) -> None:
+        self.gate = gate
+        self.page: int | None = None
+        self.referrers = True
+        self.requests: list[Seen] = []
+        self._shelves: dict[str, Shelf] = {}
+        self._rules: list[_Rule] = []
+        self._lock = threading.Lock()
+        self._server = HttpServer(self._answer, tls)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Return the URL without a slash at its end."""
+        return self._server.url
+
+    @property
+    def host(self) -> str:
+        """Return 127.0.0.1:PORT."""
+        return self._server.host
+
+    def start(self) -> None:
+        """Listen, after a stop on the same port again."""
+        self._server.start()
+
+    def stop(self) -> None:
+        """Refuse connections from now on and break the open ones off."""
+        self._server.stop()
+
+    def break_off(self) -> None:
+        """Break the open connections off, idle ones too, and go on listening."""
+        self._server.break_off()
+
+    # What it holds
+
+    def add_blob(self, name: str, content: bytes) -> Digest:
+        """Put a blob under *name*."""
+        digest = Digest.of(content)
+        self._shelf(name).blobs[str(digest)] = content
+        return digest
+
+    def add_manifest(self, name: str, reference: str, body: bytes, media_type: str) -> Digest:
+        """Put a manifest under its digest, and move the tag *reference* to it unless it is one."""
+        digest = Digest.of(body)
+        shelf = self._shelf(name)
+        shelf.manifests[str(digest)] = (body, media_type)
+        if ":" not in reference:
+            shelf.tags[reference] = str(digest)
+        return digest
+
+    def add_image(
+        self, name: str, tag: str, layers: Sequence[bytes], family: images.Family = "oci"
+    ) -> images.Image:
+        """Build an image of *layers* and put all of it under *name*."""
+        return self.put_image(name, tag, images.image(layers, family))
+
+    def put_image(self, name: str, reference: str, image: images.Image) -> images.Image:
+        """Put an image that was built before under *name*."""
+        for blob in image.blobs:
+            self.add_blob(name, blob)
+        self.add_manifest(name, reference, image.manifest, image.media_type)
+        return image
+
+    def add_index(
+        self, name: str, tag: str, children: Sequence[images.Image], family: images.Family = "oci"
+    ) -> Digest:
+        """Put an index and its children, with all their blobs, under *name*."""
+        for child in children:
+            self.put_image(name, str(child.digest), child)
+        return self.add_manifest(name, tag, *images.index(children, family))
+
+    def move_tag(self, name: str, tag: str, digest: Digest) -> None:
+        """Let *tag* point to a manifest that is here."""
+        self._shelf(name).tags[tag] = str(digest)
+
+    def remove(self, name: str, reference: str) -> None:
+        """Take away a tag, a manifest or a blob; taking away what is absent is fine."""
+        shelf = self._shelf(name)
+        for held in (shelf.tags, shelf.manifests, shelf.blobs):
+            held.pop(reference, None)
+
+    # How it misbehaves
+
+    def misbehave(
+        self,
+        pattern: str = "",
+        *,
+        method: str | None = None,
+        times: int | None = None,
+        **knobs: Any,
+    ) -> None:
+        """Apply the `Fault` of *knobs* to paths in which *pattern* (a regex) is found.
+
+        The newest rule that matches wins; with *times* it ends after so many requests, those
+        that the gate refuses not counted.
+        """
+        with self._lock:
+            self._rules.insert(0, _Rule(re.compile(pattern), method, times, Fault(**knobs)))
+
+    def behave(self) -> None:
+        """Be honest again, to every request from now on."""
+        with self._lock:
+            self._rules.clear()
+
+    # What it was asked
+
+    def find(self, method: str | None = None, pattern: str = "") -> list[Seen]:
+        """Return the requests so far with this method, whose path matches."""
+        return [
+            each
+            for each in list(self.requests)
+            if method in (None, each.method) and re.search(pattern, each.path)
+        ]
+
+    def count(self, method: str | None = None, pattern: str = "") -> int:
+        """Count the requests so far with this method, whose path matches."""
+        return len(self.find(method, pattern))
+
+    @property
+    def bytes_sent(self) -> int:
+        """Return the sum of all bodies, in bytes."""
+        return sum(each.sent for each in list(self.requests))
+
+    def forget(self) -> None:
+        """Start the list of requests anew."""
+        self.requests.clear()
+
+    # How it answers
+
+    def _shelf(self, name: str) -> Shelf:
+        return self._shelves.setdefault(name, Shelf())
+
+    def _answer(self, seen: Seen) -> tuple[Reply, Fault]:
+        self.requests.append(seen)
+        refused = self._refused(seen)
+        if refused is not None:
+            return refused, HONEST
+        fault = self._fault(seen)
+        reply = self._told(seen, fault) or self._content(seen, fault)
+        return _spoilt(reply, fault), fault
+
+    def _fault(self, seen: Seen) -> Fault:
+        with self._lock:
+            for rule in self._rules:
+                matches = rule.method in (None, seen.method) and rule.pattern.search(seen.path)
+                if not matches or rule.left == 0:
+                    continue
+                if rule.left is not None:
+                    rule.left -= 1
+                return rule.fault
+        return HONEST
+
+    def _refused(self, seen: Seen) -> Reply | None:
+        gate = None if seen.path.startswith("/raw/") else self.gate
+        challenge = gate.challenge(seen) if gate else None
+        if challenge is None:
+            return None
+        return error(401, "UNAUTHORIZED", {"WWW-Authenticate": challenge})
+
+    def _told(self, seen: Seen, fault: Fault) -> Reply | None:
+        """Answer as the fault says, whatever is here."""
+        if fault.redirect is not None:
+            digest = seen.path.rpartition("/")[2]
+            target = fault.redirect.format(
+                path=seen.path, digest=digest, query=urlencode(seen.query)
+            )
+            return Reply(fault.status or 307, {"Location": target})
+        if fault.status is not None:
+            return error(fault.status, "UNKNOWN", {})
+        return None
+
+    def _content(self, seen: Seen, fault: Fault) -> Reply:
+        if seen.method not in {"GET", "HEAD"}:
+            return error(405, "UNSUPPORTED")
+        if seen.path == "/v2/":
+            return Reply(200, {"Content-Type": "application/json"}, b"{}")
+        if seen.path.startswith("/raw/"):
+            return self._raw(seen, fault)
+        match = _ROUTE.fullmatch(seen.path)
+        if match is None or match["name"] not in self._shelves:
+            return error(404, "NAME_UNKNOWN")
+        shelf = self._shelves[match["name"]]
+        verbs: dict[str, Callable[[], Reply]] = {
+            "manifests": lambda: shelves.manifest(shelf, match["rest"]),
+            "blobs": lambda: shelves.blob(
+                seen, shelf.blobs.get(match["rest"]), fault, match["rest"]
+            ),
+            "tags": lambda: shelves.tags(seen, shelf, self.page),
+            "referrers": lambda: self._referrers(seen, shelf),
+        }
+        return verbs[match["kind"]]()
+
+    def _raw(self, seen: Seen, fault: Fault) -> Reply:
+        """Serve any blob by its digest alone, as the storage behind a registry does."""
+        digest = seen.path.removeprefix("/raw/")
+        held = (shelf.blobs.get(digest) for shelf in self._shelves.values())
+        return shelves.blob(
+            seen, next((blob for blob in held if blob is not None), None), fault, digest
+        )
+
+    def _referrers(self, seen: Seen, shelf: Shelf) -> Reply:
+        return (
+            shelves.referrers(seen, shelf, self.page) if self.referrers else error(404, "NOT_FOUND")
+        )
+
+
+def _spoilt(reply: Reply, fault: Fault) -> Reply:
+    """Do to an answer what the fault says about its content."""
+    body = reply.body if fault.body is None else fault.body
+    if fault.corrupt and body:
+        body = body[:-1] + bytes([body[-1] ^ 1])
+    headers: dict[str, str | None] = {**reply.headers, **fault.headers}
+    if fault.media_type is not None:
+        headers["Content-Type"] = fault.media_type
+    kept = {name: value for name, value in headers.items() if value is not None}
+    return replace(reply, headers=kept, body=body)

@@ -1,0 +1,258 @@
+"""A real HTTP/1.1 server on loopback, in threads, that can be told to misbehave on the wire."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+_PIECE = 64 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class Seen:
+    """A request as it came in, and what was sent for it: `sent` counts body bytes.
+
+    `done` is set once nothing more will be sent, `started` when the first body byte has gone out.
+    """
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes = b""
+    status: int = 0
+    sent: int = 0
+    started: threading.Event = field(default_factory=threading.Event)
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer in full, before anything is done to it."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What goes wrong with an answer; the defaults are an honest one.
+
+    delay           s before the status line
+    hold            waited for before the status line, or after `hold_after` bytes of the body
+    rate            bytes/s of the body
+    cut             bytes of the body after which the connection is closed
+    drop            the connection is closed without a word
+    corrupt         the body's last byte is another one
+    status, headers, body, media_type   replace (headers: None takes one away)
+    ignore_range    200 and all of it
+    redirect        a URL, `{path}`, `{digest}` and `{query}` filled in; answered with 307
+    chunked         no Content-Length
+    """
+
+    delay: float = 0
+    hold: threading.Event | None = None
+    hold_after: int | None = None
+    rate: float | None = None
+    cut: int | None = None
+    drop: bool = False
+    corrupt: bool = False
+    status: int | None = None
+    headers: Mapping[str, str | None] = field(default_factory=dict)
+    body: bytes | None = None
+    media_type: str | None = None
+    ignore_range: bool = False
+    redirect: str | None = None
+    chunked: bool = False
+
+
+HONEST = Fault()
+Answer = Callable[[Seen], tuple[Reply, Fault]]
+
+
+class HttpServer:
+    """Answers on 127.0.0.1 from `start` to `stop`, always on the same port."""
+
+    def __init__(self, answer: Answer, tls: ssl.SSLContext | None = None) -> None:
+        self._answer = answer
+        self._tls = tls
+        self._port = 0
+        self._server: _Listener | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def host(self) -> str:
+        """Return ADDRESS:PORT."""
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def url(self) -> str:
+        """Return the URL without a slash at its end."""
+        return f"{'https' if self._tls else 'http'}://{self.host}"
+
+    def start(self) -> None:
+        """Listen; after a stop, on the same port again."""
+        self._server = _Listener(self._port, self._answer, self._tls)
+        self._port = self._server.server_address[1]
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening and break every connection off; stopping twice is fine."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.stopping.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._server.break_off()
+        self._thread.join()
+        self._server = None
+
+    def break_off(self) -> None:
+        """Break the open connections off, idle ones too, and go on listening."""
+        if self._server is not None:
+            self._server.break_off()
+
+
+class _Listener(ThreadingHTTPServer):
+    """Knows its connections, so that it can end them."""
+
+    request_queue_size = 128
+    daemon_threads = True
+
+    def __init__(self, port: int, answer: Answer, tls: ssl.SSLContext | None) -> None:
+        self.answer = answer
+        self.stopping = threading.Event()
+        self.connections: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", port), _Handler)
+        if tls is not None:
+            self.socket = tls.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
+
+    def server_bind(self) -> None:
+        """Bind without asking the resolver for our own name."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Note the connection before its thread starts."""
+        self.connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget the connection once its thread has ended."""
+        self.connections.discard(request)
+        super().shutdown_request(request)
+
+    def break_off(self) -> None:
+        """Shut every connection down under its thread."""
+        for connection in list(self.connections):
+            with suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep quiet about clients that left; anything else is our own mistake."""
+        if not isinstance(sys.exception(), OSError | ValueError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Reads one request, asks for its answer and plays it out with its faults."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Listener
+
+    def do_GET(self) -> None:
+        """Answer any method alike."""
+        seen = self._seen()
+        reply, fault = self.server.answer(seen)
+        try:
+            self._play(seen, reply, fault)
+        finally:
+            seen.done.set()
+
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - http.server's names
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+        """Say nothing: `requests` is the log."""
+
+    def _seen(self) -> Seen:
+        target = urlsplit(self.path)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        body = self.rfile.read(int(headers.get("content-length", 0)))
+        query = dict(parse_qsl(target.query, keep_blank_values=True))
+        return Seen(self.command, target.path, query, headers, body)
+
+    def _play(self, seen: Seen, reply: Reply, fault: Fault) -> None:
+        self._wait(fault.delay)
+        if fault.hold is not None and fault.hold_after is None:
+            self._hold(fault.hold)
+        if fault.drop or self.server.stopping.is_set():
+            self.close_connection = True
+            return
+        seen.status = reply.status
+        self._send_head(reply, fault)
+        if self.command != "HEAD":
+            self._send_body(seen, reply.body, fault)
+
+    def _send_head(self, reply: Reply, fault: Fault) -> None:
+        self.send_response(reply.status)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        if fault.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        elif "Content-Length" not in reply.headers:
+            self.send_header("Content-Length", str(len(reply.body)))
+        self.end_headers()
+
+    def _send_body(self, seen: Seen, body: bytes, fault: Fault) -> None:
+        stops = sorted({at for at in (fault.hold_after, fault.cut) if at is not None})
+        for start, stop in _pieces(len(body), fault.rate, stops):
+            if start == fault.hold_after and fault.hold is not None:
+                self._hold(fault.hold)
+            if start == fault.cut:
+                break
+            self._send(body[start:stop], chunked=fault.chunked)
+            seen.sent += stop - start
+            seen.started.set()
+            self._wait((stop - start) / fault.rate if fault.rate else 0)
+        if fault.cut is not None and fault.cut < len(body):
+            self.close_connection = True
+        elif fault.chunked:
+            self.wfile.write(b"0\r\n\r\n")
+
+    def _send(self, piece: bytes, *, chunked: bool) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+
+    def _wait(self, span: float) -> None:
+        if span and self.server.stopping.wait(span):
+            raise ConnectionAbortedError
+
+    def _hold(self, gate: threading.Event) -> None:
+        while not gate.wait(0.02):
+            if self.server.stopping.is_set():
+                raise ConnectionAbortedError
+
+
+def _pieces(length: int, rate: float | None, stops: list[int]) -> list[tuple[int, int]]:
+    """Divide a body into what is sent at once: 50 times a second at a *rate*, and at *stops*."""
+    step = max(1, int(rate / 50)) if rate else _PIECE
+    marks = {*range(0, length, step), *(at for at in stops if at < length), length}
+    ordered = sorted(marks)
+    return list(pairwise(ordered))

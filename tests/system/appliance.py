@@ -1,0 +1,213 @@
+"""The whole appliance as a user starts it: `entrepot serve` with a data directory of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.system import processes
+from tests.system.door import Door, free_port, listens
+from tests.system.processes import Process
+from tests.system.waiting import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+_MARK = "SYSTEM_TEST_MARK"
+_STOPS_WITHIN = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How an appliance is started: `upstreams` and `settings` are YAML, over them `environment`.
+
+    `data` is its data directory (a fresh one when it is None).
+    """
+
+    upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    data: Path | None = None
+
+
+class Appliance:
+    """One appliance on a free loopback port; what it prints lies in `log`."""
+
+    def __init__(self, folder: Path, setup: Setup) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.data = setup.data or folder / "data"
+        self.state = self.data / "entrepot"
+        self.log = folder / "appliance.log"
+        self.file = folder / "config.yml"
+        self.door = Door(free_port(), "localhost")
+        self._environment = dict(setup.environment)
+        self._mark = f"{_MARK}={uuid.uuid4().hex}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._sockets: Path | None = None
+        self._write(setup)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self.stop()
+
+    # ---- its life
+
+    def start(self) -> None:
+        """Start it and wait until it answers `/healthz`."""
+        self.launch()
+        eventually(self._is_ready, what=f"/healthz is 200, see {self.log}", within=30)
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start it and wait for nothing."""
+        self._sockets = Path(tempfile.mkdtemp(prefix="ent-"))  # short: a socket's path ends at 107
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "appliance", "serve", str(self.file)],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment(),
+                start_new_session=True,
+            )
+        return self._process
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Stop it, check that nothing of it is left, and return its exit code."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait for its end, check that nothing of it is left, and return its exit code."""
+        assert self._process is not None
+        try:
+            code = self._process.wait(timeout=_STOPS_WITHIN)
+            self._nothing_is_left()
+        finally:
+            self.kill()
+        return code
+
+    def kill(self) -> None:
+        """End all of its processes at once, as a power cut does."""
+        assert self._process is not None
+        while left := self.processes():
+            for each in left:
+                with suppress(ProcessLookupError):
+                    os.kill(each.pid, signal.SIGKILL)
+            self._process.poll()
+        self._process.wait()
+        self._process = None
+        if self._sockets is not None:
+            shutil.rmtree(self._sockets)
+            self._sockets = None
+
+    def environment(self) -> dict[str, str]:
+        """Return all the environment it gets; nothing is inherited that could configure it."""
+        name, _, value = self._mark.partition("=")
+        own = {
+            name: value,
+            "HOME": str(self.file.parent),
+            "TMPDIR": str(self._sockets),
+            "REGISTRY_HTTP_ADDR": f"127.0.0.1:{self.door.port}",
+            "REGISTRYDIR": str(self.data),
+        }
+        return processes.clean_environment(own | self._environment)
+
+    # ---- its processes
+
+    def processes(self) -> list[Process]:
+        """Return every process that this start has brought about."""
+        return processes.marked(self._mark)
+
+    def program(self, name: str) -> Process | None:
+        """Return the first process of `python -m NAME`, or of the program NAME."""
+        found = (each for each in self.processes() if _is_of(each, name))
+        return next(found, None)
+
+    def workers(self) -> list[Process]:
+        """Return the registry's worker processes: those that have no child of their own kind."""
+        registry = [each for each in self.processes() if _is_of(each, "registry")]
+        parents = {each.parent for each in registry}
+        return [each for each in registry if each.pid not in parents]
+
+    def kill_program(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to one program."""
+        found = self.program(name)
+        assert found is not None, f"{name} does not run"
+        os.kill(found.pid, number)
+
+    # ---- what it says
+
+    def output(self) -> str:
+        """Return all that it has printed so far."""
+        return self.log.read_text(errors="replace")
+
+    def metrics(self) -> dict[str, list[tuple[dict[str, str], float]]]:
+        """Return the samples of /metrics by name: labels and value."""
+        answer = self.door.get("/metrics")
+        assert answer.status == 200, answer
+        found: dict[str, list[tuple[dict[str, str], float]]] = {}
+        for family in text_string_to_metric_families(answer.body.decode()):
+            for sample in family.samples:
+                found.setdefault(sample.name, []).append((dict(sample.labels), sample.value))
+        return found
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of the samples of *name* that carry these labels."""
+        samples = self.metrics().get(name, [])
+        return sum(value for found, value in samples if labels.items() <= found.items())
+
+    def entrepot(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run another `entrepot` command with the same configuration."""
+        return subprocess.run(
+            [sys.executable, "-m", "appliance", *words, str(self.file)],
+            cwd=ROOT,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    def _write(self, setup: Setup) -> None:
+        upstreams = {host: dict(said) for host, said in setup.upstreams.items()}
+        document = {"version": 0.1, **setup.settings, "upstreams": upstreams}
+        self.file.write_text(yaml.safe_dump(document))
+
+    def _is_ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"it ended: {self.output()}"
+        try:
+            return self.door.get("/healthz").status == 200
+        except (OSError, HTTPException):
+            return False
+
+    def _nothing_is_left(self) -> None:
+        assert self._sockets is not None
+        assert not self.processes()
+        assert not list(self._sockets.iterdir())
+        assert not listens(self.door.port)
+
+
+def _is_of(process: Process, name: str) -> bool:
+    words = process.argv.split()
+    if not words:
+        return False
+    return words[0].rpartition("/")[2] == name or f"-m {name}" in process.argv

@@ -1,0 +1,100 @@
+"""podman and skopeo, started as their users start them, each with its own store and login."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.system import processes
+
+# CONTAINERS_CONF: two defaults of Debian's podman fail where raising limits is forbidden
+_ENGINE = """\
+[containers]
+default_ulimits = ["nofile=16384:16384", "nproc=16384:16384"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+"""
+_POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
+_PATIENCE = 90
+
+
+class Clients:
+    """What one user has in *folder*: images, logins, configuration."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        for name in ("root", "run", "tmp", "home"):
+            (folder / name).mkdir(parents=True)
+        (folder / "containers.conf").write_text(_ENGINE)
+        (folder / "registries.conf").write_text("")
+        (folder / "policy.json").write_text(_POLICY)
+        (folder / "auth.json").write_text("{}")
+        (folder / "auth.json").chmod(0o600)
+
+    def podman(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run podman, whatever becomes of it."""
+        stores = [f"--root={self._folder}/root", f"--runroot={self._folder}/run"]
+        return self._run(["podman", *stores, f"--tmpdir={self._folder}/tmp", *words])
+
+    def skopeo(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run skopeo, whatever becomes of it."""
+        policy = f"--policy={self._folder}/policy.json"
+        registries = f"--registries-conf={self._folder}/registries.conf"
+        return self._run(["skopeo", policy, registries, *words])
+
+    def pull(self, image: str) -> str:
+        """Pull with podman over plain HTTP and return the image's ID, its config's hex."""
+        done = self.podman("pull", "--quiet", "--tls-verify=false", image)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def pull_fails(self, image: str) -> str:
+        """Try to pull with podman and return what it says of the failure."""
+        done = self.podman("pull", "--quiet", "--tls-verify=false", image)
+        assert done.returncode != 0, done.stdout
+        return done.stderr
+
+    def copy(self, image: str, target: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        """Copy an image with skopeo into a folder, byte for byte."""
+        plain = ["--src-tls-verify=false", "--preserve-digests", *options]
+        return self.skopeo("copy", *plain, f"docker://{image}", f"dir:{target}")
+
+    def login(self, registry: str, login: str) -> subprocess.CompletedProcess[str]:
+        """Log in with podman as user:password; skopeo reads the same file."""
+        user, _, password = login.partition(":")
+        return self.podman("login", "--tls-verify=false", f"-u={user}", f"-p={password}", registry)
+
+    def forget(self) -> None:
+        """Remove every image, so that the next pull asks for all of it."""
+        done = self.podman("rmi", "--all", "--force")
+        assert done.returncode == 0, done.stderr
+
+    def close(self) -> None:
+        """Leave no mount behind."""
+        self.podman("rmi", "--all", "--force")
+        overlay = self._folder / "root" / "overlay"
+        if os.path.ismount(overlay):
+            subprocess.run(["umount", str(overlay)], check=False)
+
+    def _run(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        own = {
+            "HOME": f"{self._folder}/home",
+            "TMPDIR": f"{self._folder}/tmp",
+            "XDG_RUNTIME_DIR": f"{self._folder}/run",
+            "CONTAINERS_CONF": f"{self._folder}/containers.conf",
+            "CONTAINERS_REGISTRIES_CONF": f"{self._folder}/registries.conf",
+            "REGISTRY_AUTH_FILE": f"{self._folder}/auth.json",
+        }
+        return subprocess.run(
+            list(argv),
+            env=processes.clean_environment(own),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )

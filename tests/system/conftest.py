@@ -1,0 +1,63 @@
+"""What the system tests share: clients with stores of their own, upstreams, one usual appliance."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.system.appliance import Appliance, Setup
+from tests.system.clients import Clients
+from tests.system.registries import Registry
+from tests.upstream import FakeUpstream
+
+Start = Callable[[Setup], Appliance]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test of this folder: `make check` leaves them out."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.system)
+
+
+@pytest.fixture
+def clients() -> Iterator[Clients]:
+    """A user with podman and skopeo, no image and no login."""
+    folder = Path(tempfile.mkdtemp(prefix="cl-"))  # short: podman wants a runroot of 50 characters
+    user = Clients(folder)
+    yield user
+    user.close()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeUpstream]:
+    """An upstream of our own, honest until told otherwise."""
+    with FakeUpstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="session")
+def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A docker-registry for everybody, which no test stops."""
+    with Registry(tmp_path_factory.mktemp("public")) as registry:
+        yield registry
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start appliances that end with the test, each with nothing left behind."""
+    with ExitStack() as running:
+        numbers = iter(range(1000))
+
+        def begin(setup: Setup) -> Appliance:
+            folder = tmp_path / f"appliance{next(numbers)}"
+            return running.enter_context(Appliance(folder, setup))
+
+        yield begin

@@ -1,0 +1,35 @@
+"""Images that a real client unpacks, small by default and of the issue's size in `make soak`."""
+
+from __future__ import annotations
+
+import os
+
+from tests.images import Family, Image, filler, image, layer
+
+KB = 1024
+MB = 1024 * KB
+FULL = os.environ.get("ENTREPOT_TEST_SIZE") == "full"
+
+
+def scaled(small: int, full: int) -> int:
+    """Return the number for this run: *full* when `make soak` asks for it."""
+    return full if FULL else small
+
+
+def of_size(size: int, seed: int, *, shared: bytes | None = None, family: Family = "oci") -> Image:
+    """Build an image whose own layer is a little over *size* bytes, over a *shared* layer."""
+    own = layer({f"own-{seed}": filler(size, seed)})
+    return image([own] if shared is None else [shared, own], family)
+
+
+def two_platforms(seed: int, family: Family = "oci") -> list[Image]:
+    """Build the two images of a multi-arch index, which share their first layer."""
+    shared = layer({"shared": filler(8 * KB, seed)})
+    return [
+        image(
+            [shared, layer({"program": filler(8 * KB, seed + number)})],
+            family,
+            architecture=architecture,
+        )
+        for number, architecture in enumerate(("amd64", "arm64"), start=1)
+    ]

@@ -1,0 +1,80 @@
+"""Finds, by a mark in their environment, all processes that one start has brought about."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One running process: `argv` as it was started (or renamed itself)."""
+
+    pid: int
+    parent: int
+    argv: str
+
+
+def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment that inherits nothing which could configure a server or a client."""
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {**kept, **extra}
+
+
+def marked(mark: str) -> list[Process]:
+    """Return the processes whose environment holds *mark*, zombies left out."""
+    return [each for each in _all() if mark.encode() in _read(each.pid, "environ")]
+
+
+def flock_holder(path: Path) -> int | None:
+    """Return the pid that holds an exclusive flock on a file: the writer of a download."""
+    try:
+        inode = path.stat().st_ino
+    except FileNotFoundError:
+        return None
+    for line in (_PROC / "locks").read_text().splitlines():
+        fields = line.split()
+        if fields[1:4] == ["FLOCK", "ADVISORY", "WRITE"]:
+            pid, where = int(fields[4]), fields[5]
+            if where.endswith(f":{inode}"):
+                return pid
+    return None
+
+
+def stop(process: subprocess.Popen[bytes], *, within: float = 10.0) -> int:
+    """Ask a process to end and return its exit code; kill it when it does not within *within* s."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        return process.wait(timeout=within)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+
+
+def _all() -> Iterator[Process]:
+    for folder in _PROC.iterdir():
+        if not folder.name.isdigit():
+            continue
+        pid = int(folder.name)
+        state, _, rest = (
+            _read(pid, "stat").decode("latin-1").rpartition(")")[2].strip().partition(" ")
+        )
+        if state and state != "Z":
+            argv = _read(pid, "cmdline").replace(b"\0", b" ").decode("latin-1").strip()
+            yield Process(pid, int(rest.split()[0]), argv)
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        return (_PROC / str(pid) / name).read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,93 @@
+"""A token server in a thread: Basic in, a signed JWT out, as docker-registry asks."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+from urllib.parse import parse_qs, urlsplit
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+
+from tests.system.certificates import Authority, Pair
+from tests.system.door import basic
+
+SERVICE = "system-tests"
+ISSUER = "system-test-issuer"
+
+
+class TokenServer:
+    """Gives whoever knows *login* (user:password) what he asks for, and nobody else anything."""
+
+    def __init__(self, login: str) -> None:
+        self.pair: Pair = Authority(ISSUER).pair
+        self.asked: list[str] = []
+        self._login = login
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def realm(self) -> str:
+        """The URL where tokens are asked for."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}/token"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def token(self, scopes: list[str]) -> str:
+        """Sign what *scopes* ask for, with the certificate that proves the key."""
+        now = int(time.time())
+        claims = {
+            "iss": ISSUER,
+            "sub": "someone",
+            "aud": SERVICE,
+            "exp": now + 300,
+            "nbf": now - 10,
+            "iat": now,
+            "jti": str(len(self.asked)),
+            "access": [_access(scope) for scope in scopes],
+        }
+        der = self.pair.certificate.public_bytes(serialization.Encoding.DER)
+        chain = [base64.b64encode(der).decode()]
+        return jwt.encode(claims, self.pair.key, algorithm="ES256", headers={"x5c": chain})
+
+    def answer(self, target: str, authorization: str | None) -> tuple[int, bytes]:
+        """Return status and body for one request."""
+        self.asked.append(target)
+        if authorization != basic(self._login):
+            return 401, b"{}"
+        asked = parse_qs(urlsplit(target).query).get("scope", [])
+        scopes = [scope for each in asked for scope in each.split(" ")]
+        return 200, json.dumps({"token": self.token(scopes), "expires_in": 300}).encode()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, body = server.answer(self.path, self.headers.get("Authorization"))
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing: what was asked is kept in `asked`."""
+
+        return Handler
+
+
+def _access(scope: str) -> dict[str, object]:
+    kind, name, actions = scope.split(":", 2)
+    return {"type": kind, "name": name, "actions": actions.split(",")}

@@ -1,0 +1,152 @@
+"""A small file that is read again when it changed, while everybody goes on using what was read.
+
+Asked, not told: a `stat` twice a second costs nothing, needs no thread, and sees what inotify
+misses (network file systems, a symlinked directory that Kubernetes swaps).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# A file written this short a time [s] before it was read may be written again without a change
+# of its time or size: file times are coarse (2 s on the coarsest file systems).
+_RACY = 2.0
+# A file written this short a time [s] ago may be half written: it waits for the next look.
+_SETTLING = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(Generic[T]):
+    """What the file said last; `generation` rises with every change that could be read."""
+
+    value: T
+    generation: int
+
+
+class Watched(Generic[T]):
+    """What `parse` makes of the file at *path*, looked at again after *every* s.
+
+    A file that is gone, or that `parse` refuses (one of *errors*), leaves the last good value in
+    force. Any thread may ask; one of them looks, the others are not kept waiting. Raises, at the
+    start only: OSError and what *parse* raises.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        parse: Callable[[bytes], T],
+        *,
+        every: float = 0.5,
+        clock: Callable[[], float] = time.time,
+        errors: tuple[type[Exception], ...] = (Exception,),
+    ) -> None:
+        self._path = path
+        self._parse = parse
+        self._every = every
+        self._clock = clock
+        self._errors = errors
+        self._lock = threading.Lock()
+        self._trouble: str | None = None
+        self._looked = clock()
+        self._seen, content = _read(path, self._looked)
+        self._snapshot = Snapshot(parse(content), 1)
+
+    @property
+    def snapshot(self) -> Snapshot[T]:
+        """Return value and generation that belong together."""
+        now = self._clock()
+        # a clock that was set back must not stop the looking
+        if not 0 <= now - self._looked < self._every and self._lock.acquire(blocking=False):
+            try:
+                self._looked = now
+                self._look(now)
+            finally:
+                self._lock.release()
+        return self._snapshot
+
+    @property
+    def value(self) -> T:
+        """Return the last good value."""
+        return self.snapshot.value
+
+    @property
+    def generation(self) -> int:
+        """Return how many good values there have been."""
+        return self.snapshot.generation
+
+    def _look(self, now: float) -> None:
+        try:
+            content = self._changed(now)
+        except OSError as error:
+            self._complain(error.strerror or repr(error))
+            return
+        if self._trouble is not None:
+            log.info("watched file is back", extra={"path": self._path})
+            self._trouble = None
+        if content is not None:
+            self._take(content)
+
+    def _changed(self, now: float) -> bytes | None:
+        """Return the content where it is another one than last time. Raises: OSError."""
+        status = self._path.stat()
+        if _signature(status) == self._seen.signature and not self._seen.racy:
+            return None
+        if 0 <= now - status.st_mtime < _SETTLING:
+            return None
+        before = self._seen
+        self._seen, content = _read(self._path, now)
+        return None if self._seen.fingerprint == before.fingerprint else content
+
+    def _take(self, content: bytes) -> None:
+        try:
+            value = self._parse(content)
+        except self._errors as error:
+            log.warning(
+                "watched file is unusable, the last good one stays in force",
+                extra={"path": self._path, "problem": error},
+            )
+            return
+        self._snapshot = Snapshot(value, self._snapshot.generation + 1)
+        log.info("watched file changed", extra={"path": self._path})
+
+    def _complain(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            self._trouble = trouble
+            log.warning(
+                "watched file cannot be read, the last good one stays in force",
+                extra={"path": self._path, "problem": trouble},
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A file as it was read: `racy` where the next change might not show in `signature`."""
+
+    signature: tuple[int, ...]
+    fingerprint: bytes
+    racy: bool
+
+
+def _read(path: Path, now: float) -> tuple[_Seen, bytes]:
+    with path.open("rb") as file:
+        # before the bytes: what is written meanwhile then shows as a change
+        status = os.fstat(file.fileno())
+        content = file.read()
+    racy = now - status.st_mtime < _RACY
+    return _Seen(_signature(status), hashlib.sha256(content).digest(), racy), content
+
+
+def _signature(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev

@@ -1,0 +1,242 @@
+"""What goes, in which order, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cleaner.policy import Bounds, Eviction, Moment, Reason, closure, plan
+from datastore.index import Cursor, Entry, Kind
+from datastore.refs import Digest
+
+_DAY = 86400.0
+_MIB = 1024 * 1024
+
+
+def _digest(number: int) -> Digest:
+    return Digest("sha256", f"{number:064x}")
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Rows in the order of eviction, what each names, and what may not go."""
+
+    entries: tuple[Entry, ...]
+    names: Mapping[Digest, tuple[Digest, ...]]
+    spared: frozenset[Digest] = frozenset()
+
+    def named(self, digest: Digest) -> tuple[Digest, ...]:
+        """Return what a manifest names."""
+        return self.names.get(digest, ())
+
+    def held(self) -> int:
+        """Return the bytes of all rows."""
+        return sum(entry.size for entry in self.entries)
+
+    def plan(self, bounds: Bounds, moment: Moment) -> list[Eviction]:
+        """Plan with what is spared here."""
+        spares = self.spared.__contains__
+        return list(plan(self.entries, bounds, moment, spares=spares, named=self.named))
+
+
+@st.composite
+def shelves(draw: st.DrawFn) -> Shelf:
+    """Draw what an index may hold: who is used later is what a manifest names, never it."""
+    sizes = draw(st.lists(st.integers(0, 50), max_size=12))
+    kinds = sorted(draw(st.sampled_from(Kind)) for _ in sizes)
+    used = [float(draw(st.integers(0, 8))) for _ in sizes]
+    names: dict[Digest, tuple[Digest, ...]] = {}
+    for number, kind in enumerate(kinds):
+        below = [other for other, at in enumerate(kinds) if at > kind]
+        parts = draw(st.lists(st.sampled_from(below), unique=True, max_size=4)) if below else []
+        names[_digest(number)] = tuple(_digest(part) for part in parts)
+        for part in parts:
+            used[part] = max(used[part], used[number])
+    entries = [
+        Entry(_digest(number), size, kinds[number], used[number])
+        for number, size in enumerate(sizes)
+    ]
+    spared = draw(st.frozensets(st.sampled_from([e.digest for e in entries]))) if entries else ()
+    return Shelf(tuple(sorted(entries, key=Cursor.after)), names, frozenset(spared))
+
+
+_sizes = st.integers(0, 300)
+_bounds = st.builds(
+    lambda ttl, target, above, more: Bounds(ttl, target, target + above, target + above + more),
+    ttl=st.integers(0, 10).map(float),
+    target=_sizes,
+    above=st.integers(0, 50),
+    more=st.integers(0, 50),
+)
+
+
+@given(shelves(), _bounds, _sizes)
+def test_what_is_left_never_names_what_is_gone(shelf: Shelf, bounds: Bounds, needs: int) -> None:
+    """Whatever is spared, and for whatever reason the rest goes."""
+    evictions = shelf.plan(bounds, Moment(10, shelf.held(), needs))
+
+    gone = {eviction.entry.digest for eviction in evictions}
+    left = {entry.digest for entry in shelf.entries} - gone
+    assert not closure(left, shelf.named) & gone
+
+
+@given(shelves(), _bounds, _sizes)
+def test_what_is_spared_stays_with_all_that_it_names(
+    shelf: Shelf, bounds: Bounds, needs: int
+) -> None:
+    """A pinned manifest without its layers would be of no use."""
+    evictions = shelf.plan(bounds, Moment(10, shelf.held(), needs))
+
+    gone = {eviction.entry.digest for eviction in evictions}
+    assert not closure(shelf.spared, shelf.named) & gone
+
+
+@given(shelves(), _bounds, _sizes)
+def test_the_target_is_reached_unless_only_what_is_spared_is_left(
+    shelf: Shelf, bounds: Bounds, needs: int
+) -> None:
+    """Eviction for size that has begun ends at the target, with what is asked for."""
+    evictions = shelf.plan(bounds, Moment(10, shelf.held(), needs))
+
+    if any(eviction.reason is Reason.SIZE for eviction in evictions):
+        gone = {eviction.entry.digest for eviction in evictions}
+        left = [entry for entry in shelf.entries if entry.digest not in gone]
+        kept = closure(shelf.spared, shelf.named)
+        fits = sum(entry.size for entry in left) + needs <= (bounds.target or 0)
+        assert fits or all(entry.digest in kept for entry in left)
+
+
+@given(shelves(), _bounds, _sizes)
+def test_nothing_goes_for_size_that_the_target_did_not_ask_for(
+    shelf: Shelf, bounds: Bounds, needs: int
+) -> None:
+    """Without the last eviction, the target is not reached."""
+    evictions = shelf.plan(bounds, Moment(10, shelf.held(), needs))
+
+    if evictions and evictions[-1].reason is Reason.SIZE:
+        before = sum(eviction.entry.size for eviction in evictions[:-1])
+        assert shelf.held() - before + needs > (bounds.target or 0)
+
+
+@given(shelves(), _bounds, _sizes)
+def test_what_was_used_last_outlives_what_was_not(shelf: Shelf, bounds: Bounds, needs: int) -> None:
+    """What goes is the front of the order, but for what is spared."""
+    evictions = shelf.plan(bounds, Moment(10, shelf.held(), needs))
+
+    kept = closure(shelf.spared, shelf.named)
+    free = [entry for entry in shelf.entries if entry.digest not in kept]
+    gone = [eviction.entry for eviction in evictions]
+    assert gone == free[: len(gone)]
+
+
+@given(shelves(), _bounds)
+def test_nothing_goes_for_size_below_the_start(shelf: Shelf, bounds: Bounds) -> None:
+    """The room above the target is there to be used."""
+    roomy = replace(bounds, start=shelf.held(), room=shelf.held())
+
+    evictions = shelf.plan(roomy, Moment(10, shelf.held()))
+
+    assert all(eviction.reason is Reason.TTL for eviction in evictions)
+
+
+@given(shelves(), st.integers(1, 10))
+def test_everything_older_than_the_ttl_goes_and_nothing_else(shelf: Shelf, ttl: int) -> None:
+    """Without a limit of size, age alone decides."""
+    evictions = shelf.plan(Bounds(ttl=ttl), Moment(10, shelf.held()))
+
+    kept = closure(shelf.spared, shelf.named)
+    old = [entry for entry in shelf.entries if 10 - entry.used > ttl]
+    assert [e.entry for e in evictions] == [entry for entry in old if entry.digest not in kept]
+
+
+def _row(number: int, *, size: int = 100, kind: Kind = Kind.BLOB, used: float = 0) -> Entry:
+    return Entry(_digest(number), size, kind, used)
+
+
+def _nothing(_: Digest) -> Iterable[Digest]:
+    return ()
+
+
+def _keeps(_: Digest) -> bool:
+    return False
+
+
+def test_the_plan_reads_one_entry_further_than_it_must() -> None:
+    """Evicting a hundred of a million costs no walk over a million."""
+    read = 0
+
+    def rows() -> Iterator[Entry]:
+        nonlocal read
+        for number in range(1_000_000):
+            read += 1
+            yield _row(number)
+
+    bounds, moment = Bounds(target=90_000, start=95_000), Moment(10, held=100_000)
+    evictions = list(plan(rows(), bounds, moment, spares=_keeps, named=_nothing))
+
+    assert (len(evictions), read) == (100, 101)
+
+
+def test_at_equal_times_an_index_goes_before_its_manifests_and_they_before_their_parts() -> None:
+    """The order of the rows is the order of going."""
+    rows = [_row(3, kind=Kind.INDEX), _row(2, kind=Kind.MANIFEST), _row(1)]
+    bounds, moment = Bounds(target=0, start=0), Moment(10, held=300)
+
+    evictions = plan(rows, bounds, moment, spares=_keeps, named=_nothing)
+
+    assert [each.entry.kind for each in evictions] == [Kind.INDEX, Kind.MANIFEST, Kind.BLOB]
+
+
+def test_age_that_frees_enough_leaves_size_nothing_to_do() -> None:
+    """Held is looked at again after the TTL: above the target, but not above the start."""
+    rows = [_row(1, size=30, used=0), _row(2, size=220, used=9)]
+    bounds, moment = Bounds(ttl=5, target=200, start=220), Moment(10, held=250)
+
+    evictions = plan(rows, bounds, moment, spares=_keeps, named=_nothing)
+
+    assert [each.reason for each in evictions] == [Reason.TTL]
+
+
+def test_a_download_that_does_not_fit_begins_eviction_below_the_start() -> None:
+    """It waits: room is made until it, too, is within the target."""
+    rows = [_row(number) for number in range(4)]
+    bounds = Bounds(target=400, start=440, room=480)
+
+    waiting = plan(rows, bounds, Moment(10, 400, needs=150), spares=_keeps, named=_nothing)
+    fitting = plan(rows, bounds, Moment(10, 400, needs=80), spares=_keeps, named=_nothing)
+
+    assert (len(list(waiting)), len(list(fitting))) == (2, 0)
+
+
+def test_age_is_counted_from_the_last_moment_at_which_a_use_may_have_gone_unseen() -> None:
+    """The line of its last use may be among those that were lost."""
+    rows, bounds = [_row(1, used=0)], Bounds(ttl=5)
+
+    early = plan(rows, bounds, Moment(10, 100, blind=6), spares=_keeps, named=_nothing)
+    late = plan(rows, bounds, Moment(12, 100, blind=6), spares=_keeps, named=_nothing)
+
+    assert (len(list(early)), len(list(late))) == (0, 1)
+
+
+def test_an_eviction_for_age_says_how_long_and_how_long_is_allowed() -> None:
+    """In the words of who reads the dry run."""
+    moment, bounds = Moment(31 * _DAY, 100), Bounds(ttl=30 * _DAY)
+
+    (eviction,) = plan([_row(1)], bounds, moment, spares=_keeps, named=_nothing)
+
+    assert eviction.words == "not used for 31d, TTL is 30d"
+
+
+def test_an_eviction_for_size_says_what_is_held_and_how_much_may_be() -> None:
+    """As it is at that moment, not as it was when the plan began."""
+    rows = [_row(1, size=20 * _MIB), _row(2, size=20 * _MIB)]
+    bounds = Bounds(target=200 * _MIB, start=220 * _MIB, room=240 * _MIB)
+    moment = Moment(10, 231 * _MIB, needs=9 * _MIB)
+
+    first, second = plan(rows, bounds, moment, spares=_keeps, named=_nothing)
+
+    assert first.words == ("held 231 MiB, 9.0 MiB asked for, target 200 MiB, least recently used")
+    assert second.words.startswith("held 211 MiB")

@@ -16,6 +16,10 @@ DatastoreError
 
 from __future__ import annotations
 
+import errno
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
 
 class DatastoreError(Exception):
     """The root of the tree above."""
@@ -77,3 +81,8 @@ class StorageBroken(DatastoreError):  # noqa: N818
 
 class IndexUnavailable(DatastoreError):  # noqa: N818
     """The access index did not answer."""
+
+
+def refusal(error: OSError) -> StorageFull | StorageBroken:
+    """Tell what the disk's refusal means here; the caller raises it from *error*."""
+    return (StorageFull if error.errno in _FULL else StorageBroken)(str(error))

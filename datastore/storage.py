@@ -46,8 +46,12 @@ class Storage(Protocol):
     def adopt(self, path: Path, key: str) -> None:
         """Make a finished local file the value, atomically and durably; *path* is gone after.
 
-        Readers that hold *path* open go on reading.
+        Readers that hold *path* open go on reading. Raises: NotFound when *path* is absent.
         """
+        ...
+
+    def stamp(self, key: str, at: float) -> None:
+        """Set when a value was last `modified` (s, UTC epoch); nothing when it is absent."""
         ...
 
     def delete(self, key: str) -> bool:
@@ -60,4 +64,11 @@ class Storage(Protocol):
 
     def walk(self, key: str) -> Iterator[Stat]:
         """Yield every value below *key*, in the order of its keys' components."""
+        ...
+
+    def tidy(self, key: str, before: float) -> int:
+        """Remove what died before it became a value below *key*, if older (s, UTC epoch).
+
+        Returns how many there were. `list` and `walk` never show them.
+        """
         ...

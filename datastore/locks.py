@@ -1,0 +1,138 @@
+"""Locks between processes and threads: flock on a file that its holder may rename or remove.
+
+A lock belongs to one open of the file, so two opens in one process exclude each other as two
+processes do, and it ends with its holder, however that ends. Since the path may have moved on
+between open and lock, a lock counts only if the path still leads to the locked file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from datastore.errors import refusal
+
+_POLL = 0.01  # s between two tries of a wait that has a deadline; flock itself knows none
+
+
+class LockedFile:
+    """A file that nobody else has locked; `fd` is open for reading and writing."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+
+    def close(self) -> None:
+        """Let go of the lock; the file stays. May be repeated."""
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+    def unlink(self) -> None:
+        """Remove the file, lock held; what others have put under its path since stays."""
+        if _leads_to(self.path, self.fd):
+            self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def try_lock(path: Path) -> LockedFile | None:
+    """Lock *path*, made when absent; None when somebody holds it.
+
+    Raises: StorageFull, StorageBroken.
+    """
+    return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def lock(path: Path) -> LockedFile:
+    """Wait for as long as it takes. Raises: StorageFull, StorageBroken."""
+    held = None
+    while held is None:
+        held = _locked(path, fcntl.LOCK_EX)
+    return held
+
+
+def lock_before(path: Path, deadline: float) -> LockedFile | None:
+    """Wait until *deadline* (s, of time.monotonic); None when it has passed.
+
+    Raises: StorageFull, StorageBroken.
+    """
+    while (held := try_lock(path)) is None:
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(_POLL)
+    return held
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether somebody holds it; False when it is absent.
+
+    The question takes a shared lock for an instant, in which a `try_lock` gets None: whoever
+    counts on that lock tries again. Raises: StorageFull, StorageBroken.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise refusal(error) from error
+    try:
+        return not _flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    finally:
+        os.close(fd)
+
+
+def _locked(path: Path, operation: int) -> LockedFile | None:
+    """Open, lock, and start again where the path has moved on in between."""
+    while True:
+        with ExitStack() as undo:
+            held = undo.enter_context(LockedFile(path, _open(path)))
+            if not _flock(held.fd, operation):
+                return None
+            if _leads_to(path, held.fd):
+                undo.pop_all()
+                return held
+
+
+def _open(path: Path) -> int:
+    try:
+        with suppress(FileNotFoundError):
+            return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise refusal(error) from error
+
+
+def _flock(fd: int, operation: int) -> bool:
+    try:
+        fcntl.flock(fd, operation)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise refusal(error) from error
+    return True
+
+
+def _leads_to(path: Path, fd: int) -> bool:
+    """Whether *path* names the file that is open as *fd*."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise refusal(error) from error

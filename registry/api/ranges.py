@@ -1,0 +1,107 @@
+"""The Range header of RFC 9110, section 14: which bytes of a blob a client asks for.
+
+Lazy-pulling snapshotters ask for many small ranges, and podman resumes with one: what is read
+wrongly here ends a pull.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+
+from registry.errors import RangeUnsatisfiable
+
+# RFC 9110, 14.1: the unit's name is case-insensitive; no blank is allowed around "=".
+_UNIT = "bytes="
+# More digits than any length has: Python refuses to read numbers of thousands of them.
+_SPEC = re.compile(r"([0-9]{0,32})-([0-9]{0,32})")
+# RFC 9110, 17.15: many or overlapping ranges are an attack; such a client gets the whole.
+_MOST = 16
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ByteRange:
+    """Bytes from `start` (inclusive) to `stop` (exclusive); never empty."""
+
+    start: int
+    stop: int
+
+    @property
+    def length(self) -> int:
+        """How many bytes."""
+        return self.stop - self.start
+
+    def content_range(self, size: int) -> str:
+        """Write the Content-Range of this part of *size* bytes."""
+        return f"bytes {self.start}-{self.stop - 1}/{size}"
+
+
+def parse(header: str | None, size: int) -> list[ByteRange] | None:
+    """Read a Range header against *size* bytes: the ranges in the order asked for.
+
+    None: there is no header or it is one to ignore, and the answer is the whole. Raises:
+    RangeUnsatisfiable when every range starts past the end.
+    """
+    if header is None:
+        return None
+    specs = _specs(header)
+    if specs is None:
+        return None
+    ranges = [_resolved(first, last, size) for first, last in specs]
+    satisfiable = [each for each in ranges if each is not None]
+    if not satisfiable:
+        if size == 0 and any(first is None and last for first, last in specs):
+            return None  # "the last n bytes" of nothing is all of it
+        raise RangeUnsatisfiable(size)
+    return None if _overlap(satisfiable) else satisfiable
+
+
+def unsatisfied(size: int) -> str:
+    """Write the Content-Range of a 416: how much there is."""
+    return f"bytes */{size}"
+
+
+_Spec = tuple[int | None, int | None]
+
+
+def _specs(header: str) -> list[_Spec] | None:
+    """Split a header into pairs of first and last position; None when it is malformed."""
+    if header[: len(_UNIT)].lower() != _UNIT:
+        return None
+    # empty elements of a list mean nothing (RFC 9110, 5.6.1)
+    texts = [text for each in header[len(_UNIT) :].split(",") if (text := each.strip(" \t"))]
+    if not 0 < len(texts) <= _MOST:
+        return None
+    specs: list[_Spec] = []
+    for text in texts:
+        spec = _spec(text)
+        if spec is None:
+            return None
+        specs.append(spec)
+    return specs
+
+
+def _spec(text: str) -> _Spec | None:
+    match = _SPEC.fullmatch(text)
+    if match is None:
+        return None
+    first, last = (int(digits) if digits else None for digits in match.groups())
+    if first is None and last is None:
+        return None
+    if first is not None and last is not None and last < first:
+        return None
+    return first, last
+
+
+def _resolved(first: int | None, last: int | None, size: int) -> ByteRange | None:
+    """Bring a pair within *size*; None when nothing of it is there."""
+    if first is None:
+        start, stop = max(size - (last or 0), 0), size
+    else:
+        start, stop = first, size if last is None else min(last + 1, size)
+    return ByteRange(start, stop) if start < stop else None
+
+
+def _overlap(ranges: list[ByteRange]) -> bool:
+    return any(before.stop > after.start for before, after in pairwise(sorted(ranges)))

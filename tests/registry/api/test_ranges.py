@@ -1,0 +1,125 @@
+"""The Range header of RFC 9110."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.api import ranges
+from registry.api.ranges import ByteRange
+from registry.errors import RangeUnsatisfiable
+
+_SIZES = st.integers(min_value=1, max_value=1 << 40)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("bytes=0-0", [ByteRange(0, 1)]),
+        ("bytes=0-499", [ByteRange(0, 500)]),
+        ("bytes=500-", [ByteRange(500, 1000)]),
+        ("bytes=-1", [ByteRange(999, 1000)]),
+        ("bytes=-5000", [ByteRange(0, 1000)]),
+        ("bytes=990-4000", [ByteRange(990, 1000)]),
+        ("BYTES=0-1", [ByteRange(0, 2)]),
+        ("bytes=00000-00009", [ByteRange(0, 10)]),
+        ("bytes=0-1, 4-5\t,,6-7,", [ByteRange(0, 2), ByteRange(4, 6), ByteRange(6, 8)]),
+        ("bytes=8-9,0-1", [ByteRange(8, 10), ByteRange(0, 2)]),
+        ("bytes=0-1,2000-", [ByteRange(0, 2)]),
+        ("bytes=0-1,-0", [ByteRange(0, 2)]),
+    ],
+)
+def test_what_is_there_is_given_in_the_order_asked_for(
+    header: str, expected: list[ByteRange]
+) -> None:
+    """A last position past the end means the end; what lies past it is left out."""
+    assert expected == ranges.parse(header, 1000)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "bytes",
+        "bytes=",
+        "bytes=,",
+        "bytes=-",
+        "bytes=a-b",
+        "bytes=1-0",
+        "bytes=0-1,5-4",
+        "bytes=--1",
+        "bytes=+1-2",
+        "bytes=1-2-3",
+        "bytes=0 - 1",
+        "bytes =0-1",
+        "bytes=0x0-1",
+        "bytes=\u0660-\u0661",
+        "lines=0-1",
+        "bytes=" + "9" * 5000 + "-",
+        "0-1",
+    ],
+)
+def test_a_header_that_cannot_be_read_is_ignored(header: str | None) -> None:
+    """RFC 9110, 14.2: an invalid one, or of another unit, is as if it was not there."""
+    assert ranges.parse(header, 1000) is None
+
+
+@pytest.mark.parametrize(
+    "header", ["bytes=0-9,5-14", "bytes=0-,0-", "bytes=5-6,0-5", "bytes=0-,-1"]
+)
+def test_overlapping_ranges_get_the_whole(header: str) -> None:
+    """RFC 9110, 17.15: a client that asks for the same bytes twice is broken or an attacker."""
+    assert ranges.parse(header, 1000) is None
+
+
+def test_too_many_ranges_get_the_whole() -> None:
+    """Sixteen are answered, seventeen are not."""
+    specs = [f"{start}-{start}" for start in range(0, 34, 2)]
+
+    assert len(ranges.parse("bytes=" + ",".join(specs[:16]), 1000) or []) == 16
+    assert ranges.parse("bytes=" + ",".join(specs), 1000) is None
+
+
+@pytest.mark.parametrize("header", ["bytes=1000-", "bytes=1000-1001", "bytes=-0", "bytes=1000-,-0"])
+def test_a_range_past_the_end_is_unsatisfiable(header: str) -> None:
+    """When every one is, and it carries the size for Content-Range."""
+    with pytest.raises(RangeUnsatisfiable) as caught:
+        ranges.parse(header, 1000)
+
+    assert ranges.unsatisfied(caught.value.size) == "bytes */1000"
+
+
+def test_of_an_empty_blob_a_suffix_is_the_whole_and_a_position_is_past_the_end() -> None:
+    """RFC 9110, 14.1.2: a suffix is satisfiable whatever the length; there is no empty range."""
+    assert ranges.parse("bytes=-5", 0) is None
+    with pytest.raises(RangeUnsatisfiable):
+        ranges.parse("bytes=0-", 0)
+
+
+@given(_SIZES, st.data())
+def test_what_is_written_reads_back(size: int, data: st.DataObject) -> None:
+    """Every range within the size survives its header and says so in Content-Range."""
+    start = data.draw(st.integers(0, size - 1))
+    stop = data.draw(st.integers(start + 1, size))
+
+    (read,) = ranges.parse(f"bytes={start}-{stop - 1}", size) or []
+
+    assert read == ByteRange(start, stop)
+    assert read.length == stop - start
+    assert read.content_range(size) == f"bytes {start}-{stop - 1}/{size}"
+
+
+@given(st.text(alphabet="bytes=-,0123456789 \tx", max_size=40) | st.text(), st.integers(0, 100))
+def test_whatever_is_sent_is_ignored_refused_or_within_the_size(header: str, size: int) -> None:
+    """No header raises anything else, and no range leaves the blob or repeats a byte."""
+    for text in (header, "bytes=" + header):
+        try:
+            found = ranges.parse(text, size)
+        except RangeUnsatisfiable:
+            continue
+        covered = [byte for each in found or [] for byte in range(each.start, each.stop)]
+        assert found != []
+        assert len(covered) == len(set(covered))
+        assert set(covered) <= set(range(size))

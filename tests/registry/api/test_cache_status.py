@@ -1,0 +1,54 @@
+"""The Cache-Status header of RFC 9211."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.api import cache_status
+from registry.api.cache_status import Forward
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected"),
+    [
+        (cache_status.HIT, "entrepot; hit"),
+        (cache_status.hit(), "entrepot; hit"),
+        (cache_status.hit(ttl=59.9), "entrepot; hit; ttl=59"),
+        (
+            cache_status.hit(ttl=-412.0, detail="timeout"),
+            "entrepot; hit; ttl=-412; detail=timeout",
+        ),
+        (cache_status.forwarded(Forward.URI_MISS), "entrepot; fwd=uri-miss"),
+        (
+            cache_status.forwarded(Forward.URI_MISS, collapsed=True),
+            "entrepot; fwd=uri-miss; collapsed",
+        ),
+        (
+            cache_status.forwarded(Forward.STALE, status=304, ttl=60),
+            "entrepot; fwd=stale; fwd-status=304; ttl=60",
+        ),
+        (
+            cache_status.forwarded(Forward.PARTIAL, stored=True, detail="no room"),
+            'entrepot; fwd=partial; stored; detail="no room"',
+        ),
+        (cache_status.neither(), "entrepot"),
+        (cache_status.neither("resting"), "entrepot; detail=resting"),
+    ],
+)
+def test_what_it_says(actual: str, expected: str) -> None:
+    """One list member, the parameters in the order of the RFC, a true boolean bare."""
+    assert expected == actual
+
+
+@given(st.text())
+def test_any_detail_is_a_token_or_a_quoted_string(detail: str) -> None:
+    """What an upstream says can't break the header or add a parameter."""
+    header = cache_status.neither(detail)
+
+    string = r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*"'
+    token = r"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*"
+    assert re.fullmatch(rf"entrepot; detail=(?:{token}|{string})", header)

@@ -1,0 +1,1 @@
+"""Access log to stamps and traffic metrics: the one process that sees every request."""

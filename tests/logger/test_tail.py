@@ -1,0 +1,377 @@
+"""Following real files through rotation, truncation and restarts."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from logger.position import Position
+from logger.tail import CHUNK, LONGEST, Batch, Tail
+
+
+class Writer:
+    """Writes and rotates as supervisord does: bytes go in, and a rotation may split a line."""
+
+    def __init__(self, path: Path, keep: int = 99) -> None:
+        self.path = path
+        self.keep = keep
+        self.written: list[bytes] = []
+        self.unsent = b""
+
+    def line(self, size: int = 0) -> None:
+        """Make one line, of about *size* bytes."""
+        line = json.dumps({"n": len(self.written), "uri": "{" * size}).encode()
+        self.written.append(line)
+        self.unsent += line + b"\n"
+
+    def flush(self, count: int | None = None) -> None:
+        """Append what was made, or its first *count* bytes."""
+        with self.path.open("ab") as file:
+            file.write(self.unsent[:count])
+        self.unsent = b"" if count is None else self.unsent[count:]
+
+    def put(self, *texts: bytes) -> None:
+        """Append bytes as they are."""
+        with self.path.open("ab") as file:
+            file.writelines(texts)
+
+    def may_rotate(self) -> bool:
+        """Tell whether a rotation is due: at a size far above that of a line, or never."""
+        written = self.path.read_bytes() if self.path.exists() else b"x"
+        return not written or b"\n" in written
+
+    def rotate(self) -> None:
+        """Rename all by one, drop the oldest, begin a new file."""
+        for age in range(self.keep, 0, -1):
+            old = self.path.with_name(f"{self.path.name}.{age - 1}") if age > 1 else self.path
+            if old.exists():
+                old.replace(self.path.with_name(f"{self.path.name}.{age}"))
+        self.path.touch()
+
+
+class Reader:
+    """Reads all there is, and keeps what a committed position would stand for."""
+
+    def __init__(self, path: Path, position: Position | None = None, grace: float = 0) -> None:
+        self.path = path
+        self.position = position
+        self.tail = Tail(path, position, grace=grace)
+        self.lines: list[bytes] = []
+        self.gaps = 0
+        self.overlong = 0
+
+    def take(self, now: float = 0) -> Batch:
+        """Look once."""
+        batch = self.tail.read(now)
+        self.lines += batch.lines
+        self.gaps += batch.gaps
+        self.overlong += batch.overlong
+        self.position = batch.position or self.position
+        return batch
+
+    def drain(self, now: float = 0) -> list[bytes]:
+        """Look until there is no more for now."""
+        while self.take(now).more:
+            pass
+        return self.lines
+
+    def restart(self) -> None:
+        """Die, and start again from the last position."""
+        self.tail.close()
+        self.tail = Tail(self.path, self.position)
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Writer:
+    """Return the writer of a log that does not exist yet."""
+    return Writer(tmp_path / "access.log")
+
+
+@pytest.fixture
+def reader(writer: Writer) -> Reader:
+    """Return a reader that has read nothing yet."""
+    return Reader(writer.path)
+
+
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("line"), st.sampled_from([0, 0, 5, 300])),
+        st.tuples(st.just("flush"), st.none()),
+        st.tuples(st.just("part"), st.integers(1, 40)),
+        st.tuples(st.just("rotate"), st.none()),
+        st.tuples(st.just("read"), st.none()),
+        st.tuples(st.just("drain"), st.none()),
+        st.tuples(st.just("restart"), st.none()),
+    ),
+    max_size=60,
+)
+
+
+def _step(step: tuple[str, int | None], writer: Writer, reader: Reader) -> None:
+    match step:
+        case "line", int(size):
+            writer.line(size)
+        case (("flush" | "part"), count):
+            writer.flush(count)
+        case "rotate", _ if writer.may_rotate():
+            writer.rotate()
+        case "read", _:
+            reader.take()
+        case "drain", _:
+            reader.drain()
+        case "restart", _:
+            reader.restart()
+
+
+@settings(max_examples=300, deadline=None)
+@given(_STEPS)
+def test_every_line_is_read_once_and_in_order(steps: list[tuple[str, int | None]]) -> None:
+    """However writes, rotations in the middle of lines, looks and restarts follow each other."""
+    with tempfile.TemporaryDirectory() as folder:
+        writer = Writer(Path(folder) / "access.log")
+        reader = Reader(writer.path)
+        for step in steps:
+            _step(step, writer, reader)
+        writer.flush()
+        reader.drain()
+        reader.tail.close()
+
+        assert reader.lines == writer.written
+        assert reader.gaps == reader.overlong == 0
+
+
+def test_a_log_that_is_not_there_yet_is_waited_for(writer: Writer, reader: Reader) -> None:
+    """The logger may start before the first line; the folder need not be there either."""
+    assert reader.drain() == []
+
+    writer.line()
+    writer.flush()
+
+    assert reader.drain() == writer.written
+
+
+def test_a_line_without_its_end_waits(writer: Writer, reader: Reader) -> None:
+    """Half a line is nobody's line."""
+    writer.put(b'{"n":')
+    before = reader.drain()[:]
+    writer.put(b"1}\n")
+
+    assert before == []
+    assert reader.drain() == [b'{"n":1}']
+
+
+@pytest.mark.parametrize("cut", [1, 5, -1], ids=["first byte", "middle", "only the end is missing"])
+def test_a_line_that_a_rotation_split_is_put_together(
+    writer: Writer, reader: Reader, cut: int
+) -> None:
+    """The rotation counts bytes, not lines."""
+    writer.line()
+    writer.flush(cut if cut > 0 else len(writer.unsent) - 1)
+    writer.rotate()
+    between = reader.drain()[:]
+    writer.flush()
+
+    assert between == []
+    assert reader.drain() == writer.written
+
+
+def test_a_line_that_never_ended_does_not_spoil_the_next(writer: Writer, reader: Reader) -> None:
+    """The writer died in the middle of a line: the part is given as it is, the next line too."""
+    writer.put(b'{"n":')
+    writer.rotate()
+    writer.line()
+    writer.flush()
+
+    assert reader.drain() == [b'{"n":', *writer.written]
+
+
+def test_rotations_while_nobody_read_are_read_in_order(writer: Writer, reader: Reader) -> None:
+    """The position's file has another name by now, and there are younger ones after it."""
+    for _ in range(2):
+        writer.line()
+        writer.flush()
+        reader.drain()
+    for _ in range(3):
+        writer.line()
+        writer.flush()
+        writer.rotate()
+    writer.line()
+    writer.flush()
+    reader.restart()
+
+    assert reader.drain() == writer.written
+    assert reader.gaps == 0
+
+
+def test_lines_that_were_rotated_away_unread_are_a_gap(tmp_path: Path) -> None:
+    """What nobody can read any more is said once, and what is left is read from the oldest on."""
+    writer = Writer(tmp_path / "access.log", keep=2)
+    reader = Reader(writer.path)
+    writer.line()
+    writer.flush()
+    reader.drain()
+    reader.tail.close()
+    for _ in range(4):
+        writer.line()
+        writer.flush()
+        writer.rotate()
+    reader.restart()
+
+    assert reader.drain() == [writer.written[0], *writer.written[-2:]]
+    assert reader.gaps == 1
+
+
+def test_a_truncated_log_is_read_from_its_start(writer: Writer, reader: Reader) -> None:
+    """Somebody emptied it: a gap, then what is written from there on."""
+    writer.line()
+    writer.line()
+    writer.flush()
+    reader.drain()
+    writer.path.write_bytes(b"")
+    reader.drain()
+    writer.line()
+    writer.flush()
+
+    assert reader.drain() == writer.written
+    assert reader.gaps == 1
+
+
+def test_a_log_truncated_and_grown_past_the_position_is_noticed(
+    writer: Writer, reader: Reader
+) -> None:
+    """Its size says nothing, its first bytes do."""
+    writer.line()
+    writer.flush()
+    reader.drain()
+    writer.path.write_bytes(b"")
+    for _ in range(5):
+        writer.line(50)
+    writer.flush()
+
+    assert reader.drain() == writer.written
+    assert reader.gaps == 1
+
+
+def test_a_log_that_was_copied_and_truncated_loses_nothing(writer: Writer, reader: Reader) -> None:
+    """Logrotate's copytruncate: the unread lines are in the copy, which has another inode."""
+    writer.line()
+    writer.flush()
+    reader.drain()
+    writer.line()
+    writer.flush()
+    writer.path.with_name("access.log.1").write_bytes(writer.path.read_bytes())
+    writer.path.write_bytes(b"")
+    writer.line()
+    writer.flush()
+
+    assert reader.drain() == writer.written
+    assert reader.gaps == 0
+
+
+@pytest.mark.parametrize("extra", [0, LONGEST, 2 * CHUNK], ids=["one more", "twice", "chunks"])
+def test_a_line_that_is_too_long_is_left_out_and_counted(
+    writer: Writer, reader: Reader, extra: int
+) -> None:
+    """Once, however many looks it takes, and its neighbours are read."""
+    writer.put(b'{"n":1}\n', b"x" * (LONGEST + extra), b'\n{"n":2}\n')
+
+    assert reader.drain() == [b'{"n":1}', b'{"n":2}']
+    assert reader.overlong == 1
+
+
+def test_a_line_that_is_too_long_is_counted_once_through_restart_and_rotation(
+    writer: Writer, reader: Reader
+) -> None:
+    """The position knows that it stands in the middle of one."""
+    writer.put(b"x" * (LONGEST + 1))
+    reader.drain()
+    reader.restart()
+    writer.put(b"x" * 10)
+    writer.rotate()
+    reader.drain()
+    writer.put(b"xxx\n", b'{"n":2}\n')
+
+    assert reader.drain() == [b'{"n":2}']
+    assert reader.overlong == 1
+
+
+def test_the_longest_line_is_taken(writer: Writer, reader: Reader) -> None:
+    """LONGEST bytes with its end are not too long."""
+    writer.put(b"x" * (LONGEST - 1) + b"\n")
+
+    assert reader.drain() == [b"x" * (LONGEST - 1)]
+    assert reader.overlong == 0
+
+
+def test_a_late_writer_of_a_rotated_file_is_waited_for(writer: Writer) -> None:
+    """A worker that opened the events file before its rotation writes to it afterwards."""
+    reader = Reader(writer.path, grace=1)
+    writer.put(b'{"n":1}\n')
+    reader.drain(now=0)
+    writer.rotate()
+    writer.put(b'{"n":3}\n')
+    reader.drain(now=0)
+    Writer(writer.path.with_name("access.log.1")).put(b'{"n":2}\n')
+
+    assert reader.drain(now=0.9) == [b'{"n":1}', b'{"n":2}']
+    assert reader.drain(now=1) == [b'{"n":1}', b'{"n":2}', b'{"n":3}']
+
+
+def test_a_deleted_log_is_read_on_and_its_successor_too(writer: Writer, reader: Reader) -> None:
+    """The rotated files, which were read, are not read again."""
+    writer.line()
+    writer.flush()
+    writer.rotate()
+    writer.line()
+    writer.flush()
+    reader.drain()
+    writer.path.unlink()
+    reader.drain()
+    writer.line()
+    writer.flush()
+
+    assert reader.drain() == writer.written
+
+
+def test_caught_up_is_the_end_of_the_file_that_is_written_to(
+    writer: Writer, reader: Reader
+) -> None:
+    """Not the end of one that was rotated, and not before the last byte."""
+    said = [reader.tail.is_caught_up()]
+    writer.line()
+    writer.flush()
+    reader.drain()
+    said.append(reader.tail.is_caught_up())
+    writer.put(b"x")
+    said.append(reader.tail.is_caught_up())
+    writer.put(b"\n")
+    reader.drain()
+    writer.rotate()
+    said.append(reader.tail.is_caught_up())
+
+    assert said == [False, True, False, False]
+
+
+def test_a_disk_that_refuses_is_asked_again_from_the_same_place(
+    writer: Writer, reader: Reader
+) -> None:
+    """An error of one look costs no line."""
+    writer.line()
+    writer.flush()
+    reader.drain()
+    hidden = writer.path.with_name("hidden")
+    writer.path.rename(hidden)
+    writer.path.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        reader.drain()
+    writer.path.rmdir()
+    hidden.rename(writer.path)
+    writer.line()
+    writer.flush()
+
+    assert reader.drain() == writer.written

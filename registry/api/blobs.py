@@ -1,0 +1,110 @@
+"""GET and HEAD of a blob, whole or in ranges (OCI distribution-spec 1.1, end-2)."""
+
+from __future__ import annotations
+
+import falcon
+
+from datastore.refs import Digest
+from registry.answers import ArrivingBlob, BlobAnswer, Source, StoredBlob
+from registry.api import bodies
+from registry.api.cache_status import HIT, Forward, forwarded
+from registry.api.door import KIND, Door
+from registry.api.etags import etag, may_range, none_match
+from registry.api.ranges import ByteRange, parse
+from registry.pullthrough.blobs import Blobs
+
+# RFC 9111: what a digest names never changes
+_FOR_EVER = "max-age=31536000"
+_CACHE_STATUS = {
+    Source.HIT: HIT,
+    Source.CONFIRMED: forwarded(Forward.URI_MISS, status=200, detail="linked"),
+    Source.MISS: forwarded(Forward.URI_MISS, stored=True),
+    Source.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True),
+    Source.PASSED: forwarded(Forward.URI_MISS),
+}
+
+
+class BlobResource:
+    """`/v2/<name>/blobs/<digest>`."""
+
+    def __init__(self, door: Door, blobs: Blobs) -> None:
+        self._door = door
+        self._blobs = blobs
+
+    def on_head(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
+        """Tell a blob's length."""
+        place = self._door.enter(req, resp, name)
+        wanted = Digest.parse(digest)
+        answer = self._blobs.head(place, wanted)
+        _describe(resp, answer)
+        if not none_match(req.get_header("If-None-Match"), wanted):
+            resp.status = falcon.HTTP_304
+        elif answer.size is not None:
+            resp.content_length = answer.size
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
+        """Send a blob, or ranges of it."""
+        place = self._door.enter(req, resp, name)
+        wanted = Digest.parse(digest)
+        if not none_match(req.get_header("If-None-Match"), wanted):
+            answer = self._blobs.head(place, wanted)
+            _describe(resp, answer)
+            resp.status = falcon.HTTP_304
+            return
+        answer = self._blobs.get(place, wanted)
+        _describe(resp, answer)
+        parts = _parts(req, wanted, answer.size)
+        if parts is None:
+            _send_whole(resp, answer)
+        else:
+            _send_ranges(resp, answer, parts)
+
+
+def _describe(resp: falcon.Response, answer: BlobAnswer) -> None:
+    resp.content_type = bodies.OCTETS
+    resp.set_headers(
+        (
+            (KIND, "blob"),
+            ("Docker-Content-Digest", str(answer.digest)),
+            ("ETag", etag(answer.digest)),
+            ("Accept-Ranges", "bytes"),
+            ("Cache-Control", _FOR_EVER),
+            ("Cache-Status", _CACHE_STATUS[answer.source]),
+        )
+    )
+
+
+def _parts(req: falcon.Request, digest: Digest, size: int | None) -> list[ByteRange] | None:
+    header = req.get_header("Range")
+    if header is None or size is None or not may_range(req.get_header("If-Range"), digest):
+        return None
+    return parse(header, size)
+
+
+def _send_whole(resp: falcon.Response, answer: BlobAnswer) -> None:
+    if isinstance(answer, StoredBlob):
+        bodies.send_file(resp, answer.file, ByteRange(0, answer.size))
+    elif isinstance(answer, ArrivingBlob):
+        bodies.send_arriving(resp, answer.read(0, answer.size), answer.size)
+
+
+def _send_ranges(resp: falcon.Response, answer: BlobAnswer, parts: list[ByteRange]) -> None:
+    resp.status = falcon.HTTP_206
+    size = answer.size or 0
+    if len(parts) > 1:
+        bodies.send_parts(resp, _reader(answer), parts, size)
+        return
+    resp.set_header("Content-Range", parts[0].content_range(size))
+    if isinstance(answer, StoredBlob):
+        bodies.send_file(resp, answer.file, parts[0])
+    else:
+        body = _reader(answer)(parts[0].start, parts[0].stop)
+        bodies.send_arriving(resp, body, parts[0].length)
+
+
+def _reader(answer: BlobAnswer) -> bodies.Read:
+    if isinstance(answer, StoredBlob):
+        return bodies.read_file(answer.file)
+    if isinstance(answer, ArrivingBlob):
+        return answer.read
+    raise TypeError(f"{answer.digest} was asked for by HEAD")

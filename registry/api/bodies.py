@@ -1,0 +1,92 @@
+"""Bodies on their way out: files that the kernel sends, and what comes in meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+import falcon
+
+from datastore.errors import DatastoreError
+from registry.api.ranges import ByteRange
+from registry.errors import RegistryError
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 256 * 1024
+_BOUNDARY = "entrepot-part"
+OCTETS = "application/octet-stream"
+
+Read = Callable[[int, int | None], Iterator[bytes]]
+
+
+def send_file(resp: falcon.Response, file: BinaryIO, part: ByteRange) -> None:
+    """Send a part of an open file: the server finds its `fileno()` and uses sendfile."""
+    file.seek(part.start)
+    resp.set_stream(file, part.length)
+
+
+def send_arriving(
+    resp: falcon.Response, body: Iterator[bytes], length: int | None
+) -> None:
+    """Send what comes in; *length* in bytes, None when nobody knows it."""
+    resp.stream = unbroken(body)
+    if length is not None:
+        resp.content_length = length
+
+
+def send_parts(resp: falcon.Response, read: Read, parts: list[ByteRange], size: int) -> None:
+    """Send several ranges as multipart/byteranges (RFC 9110, 14.6)."""
+    heads = [_head(part, size) for part in parts]
+    tail = f"\r\n--{_BOUNDARY}--\r\n".encode()
+    resp.content_type = f"multipart/byteranges; boundary={_BOUNDARY}"
+    resp.content_length = (
+        sum(len(head) for head in heads) + sum(part.length for part in parts) + len(tail)
+    )
+    resp.stream = unbroken(_multipart(read, list(zip(heads, parts, strict=True)), tail))
+
+
+def read_file(file: BinaryIO) -> Read:
+    """Return how to read parts of an open file."""
+
+    def read(start: int, stop: int | None) -> Iterator[bytes]:
+        file.seek(start)
+        left = stop - start if stop is not None else None
+        while left is None or left > 0:
+            chunk = file.read(_CHUNK if left is None else min(_CHUNK, left))
+            if not chunk:
+                return
+            left = None if left is None else left - len(chunk)
+            yield chunk
+
+    return read
+
+
+def unbroken(body: Iterator[bytes]) -> Iterator[bytes]:
+    """Pass a body on; where it ends too early, drop the connection, and say so once.
+
+    A reset is the one failure that the server takes for what it is, without a traceback.
+    """
+    try:
+        yield from body
+    except (RegistryError, DatastoreError, OSError) as error:
+        log.warning("answer cut short", extra={"error": error})
+        raise ConnectionResetError(errno.ECONNRESET, "answer cut short") from error
+
+
+def _head(part: ByteRange, size: int) -> bytes:
+    return (
+        f"\r\n--{_BOUNDARY}\r\nContent-Type: {OCTETS}\r\n"
+        f"Content-Range: {part.content_range(size)}\r\n\r\n"
+    ).encode()
+
+
+def _multipart(
+    read: Read, parts: list[tuple[bytes, ByteRange]], tail: bytes
+) -> Iterator[bytes]:
+    for head, part in parts:
+        yield head
+        yield from read(part.start, part.stop)
+    yield tail

@@ -1,0 +1,61 @@
+"""The answers that are no content: the version check, health, the front page, metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import falcon
+
+from registry.api.door import Door
+
+
+class VersionResource:
+    """`/v2/`: whether this is a registry, and whether you are welcome (end-1)."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Greet, or challenge."""
+        self._door.greet(req, resp)
+        resp.media = {}
+
+
+
+class HealthResource:
+    """`/healthz`: this worker answers."""
+
+    def on_get(self, _: falcon.Request, resp: falcon.Response) -> None:
+        """Say so, to whoever asks."""
+        resp.content_type = falcon.MEDIA_TEXT
+        resp.data = b"ok\n"
+
+
+class FrontResource:
+    """`/`: what this is."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Name the program and where to go on."""
+        self._door.identify(req, resp).require("pull", "")
+        resp.media = {"name": "entrepot", "registry": "/v2/", "metrics": "/metrics"}
+
+
+
+class MetricsResource:
+    """`/metrics`: what the logger counted, as it wrote it last."""
+
+    def __init__(self, door: Door, path: Path) -> None:
+        self._door = door
+        self._path = path
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Send them in Prometheus' text format."""
+        self._door.identify(req, resp).require("pull", "")
+        try:
+            resp.data = self._path.read_bytes()
+        except FileNotFoundError:
+            raise falcon.HTTPServiceUnavailable(description="nothing counted yet") from None
+        resp.content_type = "text/plain; version=0.0.4; charset=utf-8"

@@ -1,0 +1,85 @@
+"""The application: the only place where the registry's parts are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import falcon
+
+from datastore import layout
+from datastore.blobs import BlobStore
+from datastore.index import AccessIndex
+from datastore.repositories import Repositories
+from datastore.storage import Storage
+from registry.api import errors, router
+from registry.api.blobs import BlobResource
+from registry.api.door import Authenticator, Door
+from registry.api.manifests import ManifestResource
+from registry.api.referrers import ReferrersResource
+from registry.api.status import FrontResource, HealthResource, MetricsResource, VersionResource
+from registry.api.tags import TagsResource
+from registry.api.uploads import UploadResource
+from registry.download import Landing
+from registry.inflight import Inflight
+from registry.negative import Negative
+from registry.pullthrough.blobs import Blobs
+from registry.pullthrough.lists import Lists
+from registry.pullthrough.manifests import Manifests
+from registry.room import Room
+from registry.routing import Upstreams
+from registry.shelf import Shelf
+from registry.turns import Turns
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an application is made of; `state` is the state directory.
+
+    `report` takes the fields of a `download` event; `metrics` is the file that the logger writes.
+    """
+
+    storage: Storage
+    index: AccessIndex
+    state: Path
+    upstreams: Upstreams
+    authenticator: Authenticator
+    room: Room
+    report: Callable[..., None] = lambda **_: None
+    metrics: Path | None = None
+
+
+def create_app(parts: Parts) -> falcon.App:
+    """Wire the parts; nothing is started, and no upstream is talked to."""
+    shelf = Shelf(
+        BlobStore(parts.storage), Repositories(parts.storage), parts.index, parts.room
+    )
+    negative = Negative()
+    spool = parts.state / layout.SPOOL
+    landing = Landing(shelf.blobs, parts.index, parts.room, parts.report)
+    blobs = Blobs(shelf, Inflight(spool, landing), negative)
+    manifests = Manifests(shelf, Turns(spool / "locks"), negative)
+    door = Door(parts.authenticator, parts.upstreams, shelf.repositories)
+    app = falcon.App(router=router.Router())
+    app.req_options.strip_url_path_trailing_slash = False
+    errors.install(app)
+    _route(app, door, blobs, manifests, Lists(shelf, parts.storage))
+    if parts.metrics:
+        app.add_route(router.METRICS, MetricsResource(door, parts.metrics))
+    return app
+
+
+def _route(
+    app: falcon.App, door: Door, blobs: Blobs, manifests: Manifests, lists: Lists
+) -> None:
+    uploads = UploadResource(door)
+    app.add_route(router.STATUS, FrontResource(door))
+    app.add_route(router.HEALTH, HealthResource())
+    app.add_route(router.BASE, VersionResource(door))
+    app.add_route(router.MANIFEST, ManifestResource(door, manifests))
+    app.add_route(router.BLOB, BlobResource(door, blobs))
+    app.add_route(router.UPLOADS, uploads)
+    app.add_route(router.UPLOAD, uploads)
+    app.add_route(router.TAGS, TagsResource(door, lists))
+    app.add_route(router.REFERRERS, ReferrersResource(door, lists))

@@ -1,0 +1,227 @@
+"""The writer of a download: a thread that fills a spool file and lands it in the blob store."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from datastore.blobs import BlobStore
+from datastore.errors import (
+    DatastoreError,
+    DigestMismatch,
+    IndexUnavailable,
+    StorageBroken,
+    StorageFull,
+)
+from datastore.index import AccessIndex, Kind
+from datastore.refs import Digest
+from registry.errors import UpstreamError
+from registry.room import Room
+from registry.verified import Fetch, file_prefix, resumed
+
+log = logging.getLogger(__name__)
+
+_STEP = 16 * 1024 * 1024  # bytes reserved at a time where the upstream does not say how many
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to download, and how to ask for it under the name of whoever wants it."""
+
+    digest: Digest
+    fetch: Fetch
+    upstream: str
+    repository: str
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """Where downloads end; `report` takes the fields of a `download` event."""
+
+    blobs: BlobStore
+    index: AccessIndex
+    room: Room
+    report: Callable[..., None] = lambda **_: None
+
+
+class Download:
+    """A spool file that grows. Whoever runs it holds the file locked."""
+
+    def __init__(self, task: Task, path: Path, descriptor: int, landing: Landing) -> None:
+        self.task = task
+        self.size: int | None = None
+        self.error: UpstreamError | DatastoreError | None = None
+        self.is_opened = False
+        self.is_verified = False
+        self.is_done = False
+        self._path = path
+        self._descriptor = descriptor
+        self._landing = landing
+        self._news = threading.Condition()
+        self._rest: Iterator[bytes] | None = None
+        self._start = self._offset = os.fstat(descriptor).st_size
+        self._reserved = 0
+        self._began = time.monotonic()
+
+    def wait_opened(self) -> None:
+        """Wait until the upstream has answered. Raises: UpstreamError when it said no."""
+        with self._news:
+            self._news.wait_for(lambda: self.is_opened or self.is_done)
+        if isinstance(self.error, UpstreamError):
+            raise self.error
+
+    def wait(self, seconds: float) -> None:
+        """Wait for a byte more, or the end."""
+        with self._news:
+            if not self.is_done:
+                self._news.wait(seconds)
+
+    def take_rest(self) -> Iterator[bytes] | None:
+        """Return the body that found no room, from its first byte, to whoever comes first."""
+        with self._news:
+            rest, self._rest = self._rest, None
+        return rest
+
+    def run(self) -> None:
+        """Fill the file and land it; what went wrong is kept in `error`."""
+        outcome = "failed"
+        try:
+            outcome = self._fill_and_land()
+        except (UpstreamError, DatastoreError) as error:
+            self.error = error
+            outcome = self._give_up(error)
+        finally:
+            with self._news:
+                self.is_done = True
+                self._news.notify_all()
+            self._report(outcome)
+
+    # ---- filling
+
+    def _fill_and_land(self) -> str:
+        hasher = self.task.digest.hasher()
+        for chunk in file_prefix(self._descriptor, self._start):
+            hasher.update(chunk)
+        for chunk in self._missing():
+            self._append(chunk)
+            hasher.update(chunk)
+        actual = Digest(self.task.digest.algorithm, hasher.hexdigest())
+        if actual != self.task.digest:
+            raise DigestMismatch(self.task.digest, actual)
+        self._land(actual)
+        return "stored"
+
+    def _missing(self) -> Iterator[bytes]:
+        """Yield what the file lacks, once there is room for it; a whole file lacks nothing."""
+        if self._start and self._start == read_size(self._path):
+            self._opened(self._start)
+            return
+        body = resumed(self.task.fetch, self._start, lambda remote: self._opened(remote.size))
+        for chunk in body:
+            if not self._has_room(self._offset + len(chunk)):
+                self._rest = itertools.chain((chunk,), body)
+                raise StorageFull(f"no room for {self.task.digest}")
+            yield chunk
+
+    def _opened(self, size: int | None) -> None:
+        """Tell the readers, here and elsewhere, how long the blob will be."""
+        if self.is_opened:
+            return
+        with contextlib.suppress(OSError):  # readers elsewhere then go on without it
+            size_path(self._path).write_text("" if size is None else str(size))
+        with self._news:
+            self.size = size
+            self.is_opened = True
+            self._news.notify_all()
+
+    def _has_room(self, length: int) -> bool:
+        if length <= self._reserved:
+            return True
+        wanted = self.size if self.size and self.size >= length else length + _STEP
+        if not self._landing.room.reserve(self.task.digest, wanted):
+            return False
+        self._reserved = wanted
+        return True
+
+    def _append(self, chunk: bytes) -> None:
+        try:
+            _write_all(self._descriptor, chunk, self._offset)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise StorageFull(str(error)) from error
+            raise StorageBroken(str(error)) from error
+        with self._news:
+            self._offset += len(chunk)
+            self._news.notify_all()
+
+    # ---- ending
+
+    def _land(self, verified: Digest) -> None:
+        with self._news:
+            self.is_verified = True
+            self._news.notify_all()
+        self._landing.blobs.adopt(self._path, verified, verified=verified)
+        size_path(self._path).unlink(missing_ok=True)
+        try:
+            self._landing.index.record(verified, self._offset, Kind.BLOB, time.time())
+        except IndexUnavailable as error:  # the next start finds the blob without its row
+            log.warning("blob not recorded", extra={"digest": verified, "error": error})
+
+    def _give_up(self, error: UpstreamError | DatastoreError) -> str:
+        """Keep what a later try can go on from; remove what is wrong or has no room."""
+        wrong = isinstance(error, DigestMismatch)
+        if isinstance(error, DatastoreError) or self._offset == 0:
+            with contextlib.suppress(OSError):
+                size_path(self._path).unlink(missing_ok=True)
+                self._path.unlink(missing_ok=True)
+            self._landing.room.release(self.task.digest)
+        level = logging.WARNING if wrong or self._offset else logging.INFO
+        log.log(level, "download not stored", extra={**self._names(), "error": error})
+        return "mismatch" if wrong else "failed" if isinstance(error, UpstreamError) else "unstored"
+
+    def _names(self) -> dict[str, str]:
+        return {
+            "upstream": self.task.upstream,
+            "repository": self.task.repository,
+            "digest": str(self.task.digest),
+        }
+
+    def _report(self, outcome: str) -> None:
+        self._landing.report(
+            **self._names(),
+            bytes=self._offset - self._start,
+            start=self._start,
+            seconds=round(time.monotonic() - self._began, 3),
+            outcome=outcome,
+        )
+
+
+def size_path(path: Path) -> Path:
+    """Return the file that tells how long a spool file will be."""
+    return path.with_name(f"{path.name}.size")
+
+
+def read_size(path: Path) -> int | None:
+    """Return how long a spool file will be, in bytes; None when that is not known.
+
+    Raises: FileNotFoundError as long as the upstream has not answered.
+    """
+    text = size_path(path).read_text()
+    return int(text) if text.isdecimal() else None
+
+
+def _write_all(descriptor: int, chunk: bytes, offset: int) -> None:
+    view = memoryview(chunk)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view = view[written:]
+        offset += written

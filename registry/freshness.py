@@ -1,0 +1,34 @@
+"""How long a tag may be trusted, and what to say when it is trusted beyond that. Pure."""
+
+from __future__ import annotations
+
+from datastore.repositories import TagState
+from registry.errors import Absent, Denied, UpstreamError
+from registry.upstream.source import Source
+
+
+def is_fresh(state: TagState, source: Source, now: float) -> bool:
+    """Whether a tag was confirmed recently enough not to ask again; *now* in s, UTC epoch."""
+    return 0 <= now - state.confirmed <= source.freshness
+
+
+def may_be_stale(state: TagState, source: Source, error: UpstreamError, now: float) -> bool:
+    """Whether what we have may be shown although the upstream did not confirm it."""
+    if source.max_stale is not None and now - state.confirmed > source.max_stale:
+        return False
+    return not _is_gone(error) or source.on_gone == "serve"
+
+
+def warning(error: UpstreamError) -> str:
+    """Return the text of the `Warning` that goes with a stale answer (OCI spec, "Warnings")."""
+    if isinstance(error, Absent):
+        reason = "no longer has it"
+    elif _is_gone(error):
+        reason = "refuses it"
+    else:
+        reason = "is unavailable"
+    return f"served stale: {error.upstream} {reason}"
+
+
+def _is_gone(error: UpstreamError) -> bool:
+    return isinstance(error, Absent | Denied)

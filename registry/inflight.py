@@ -1,0 +1,252 @@
+"""One download a blob, for all clients of all workers.
+
+Every client is a reader; the writer is nobody's request: a thread that appends to a spool file,
+which it holds locked. Readers, in whatever process, follow the file as it grows. The lock says
+whether somebody writes, the file's length how far he is, its place in the blob store that all
+of it was verified. So a writer may die at any byte: the lock falls open, a reader takes it, and
+goes on where the file ends.
+
+The last byte of a blob is read only after its digest was proven.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from datastore import layout
+from datastore.errors import NotFound, StorageBroken
+from datastore.locks import LockedFile, try_lock
+from datastore.refs import Digest
+from registry.download import Download, Landing, Task, read_size
+from registry.errors import Absent, Denied, UpstreamError
+from registry.verified import file_prefix, resumed, until, verified
+
+_CHUNK = 512 * 1024
+_SHORTEST_WAIT_S = 0.002
+_LONGEST_WAIT_S = 0.05
+
+
+class Inflight:
+    """The downloads of all workers, as one worker sees them."""
+
+    def __init__(self, spool: Path, landing: Landing) -> None:
+        self._spool = spool
+        self._landing = landing
+        self._running: dict[Digest, Download] = {}
+        self._lock = threading.Lock()
+
+    def path(self, digest: Digest) -> Path:
+        """Return the spool file of a download."""
+        return self._spool / layout.spool(digest)
+
+    def is_stored(self, digest: Digest) -> bool:
+        """Whether a download has ended well."""
+        return self._landing.blobs.stat(digest) is not None
+
+    def open(self, digest: Digest) -> int:
+        """Open the spool file, or the blob that it became. Raises: NotFound."""
+        try:
+            return os.open(self.path(digest), os.O_RDONLY)
+        except FileNotFoundError:
+            with self._landing.blobs.open(digest) as file:
+                return os.dup(file.fileno())
+
+    def is_running(self, digest: Digest) -> bool:
+        """Whether a worker has begun this download and not ended it, or died over it."""
+        return self.path(digest).exists()
+
+    def join(self, task: Task) -> Reader:
+        """Follow the download of a blob; begin it, or take it over, when nobody writes.
+
+        Raises: UpstreamError when it was begun here and the upstream said no; StorageFull,
+        StorageBroken when nothing can be written.
+        """
+        download, is_ours = self.begin(task)
+        try:
+            if download:
+                download.wait_opened()
+        except (Absent, Denied):
+            if is_ours:
+                raise
+            return self.join(task)  # what another name may not see says nothing of this one
+        return Reader(self, task, download, collapsed=not is_ours)
+
+    def begin(self, task: Task) -> tuple[Download | None, bool]:
+        """Write a blob's spool file from here on, and tell whether that is news.
+
+        None when another process writes it, or nobody need: it is stored.
+        """
+        with self._lock:
+            known = self._running.get(task.digest)
+            if known:
+                return known, False
+            locked = try_lock(self.path(task.digest))
+            if locked is None:
+                return None, False
+            if self.is_stored(task.digest):
+                locked.unlink()
+                locked.close()
+                return None, False
+            download = Download(task, self.path(task.digest), locked.fd, self._landing)
+            self._running[task.digest] = download
+        self._start(download, locked)
+        return download, True
+
+    def _start(self, download: Download, locked: LockedFile) -> None:
+        def run() -> None:
+            try:
+                download.run()
+            finally:
+                with self._lock:
+                    del self._running[download.task.digest]
+                locked.close()
+
+        threading.Thread(target=run, name=f"fetch {download.task.digest}", daemon=True).start()
+
+
+class Reader:
+    """One client's view of a blob that is being downloaded.
+
+    `collapsed`: another client's request had begun it.
+    """
+
+    def __init__(
+        self, inflight: Inflight, task: Task, download: Download | None, *, collapsed: bool
+    ) -> None:
+        self.collapsed = collapsed
+        self._inflight = inflight
+        self._task = task
+        self._download = download
+        self._descriptor: int | None = None
+        self._size: int | None = None
+        self._pause = _SHORTEST_WAIT_S
+
+    def size(self) -> int | None:
+        """Wait until the upstream has said how long the blob is (bytes); None: it does not say.
+
+        Raises: UpstreamError when the download that was joined failed, and so did our own try.
+        """
+        while True:
+            if self._download is not None and self._download.is_opened:
+                self._size = self._download.size
+                return self._size
+            try:
+                self._size = read_size(self._inflight.path(self._task.digest))
+            except FileNotFoundError:
+                if self._has_landed():
+                    return self._length()
+            else:
+                return self._size
+            self._see_to_it()
+
+    def ahead(self) -> int:
+        """Return how many bytes have come in."""
+        try:
+            return self._length()
+        except NotFound:
+            return 0
+
+    def read(self, start: int, stop: int | None) -> Iterator[bytes]:
+        """Yield the bytes from *start* to *stop* (exclusive; None: the end) as they come in.
+
+        Raises: UpstreamError, DatastoreError in the middle: the connection must be dropped.
+        """
+        try:
+            yield from self._read(start, stop)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the spool file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    # ---- reading
+
+    def _read(self, start: int, stop: int | None) -> Iterator[bytes]:
+        while stop is None or start < stop:
+            has_landed = self._has_landed()  # before the length: what has landed is whole
+            ready = self._ready(has_landed=has_landed)
+            until = ready if stop is None else min(ready, stop)
+            if start < until:
+                chunk = os.pread(self._open(), min(_CHUNK, until - start), start)
+                start += len(chunk)
+                self._pause = _SHORTEST_WAIT_S
+                yield chunk
+            elif has_landed:
+                if stop is not None:
+                    raise StorageBroken(f"{self._task.digest} ends at {start}, not at {stop}")
+                return
+            elif self._is_abandoned():
+                yield from self._alone(start, stop)
+                return
+            else:
+                self._see_to_it()
+
+    def _ready(self, *, has_landed: bool) -> int:
+        """Return up to where may be read: the last byte waits for the proof."""
+        try:
+            length = self._length()
+        except NotFound:
+            return 0
+        if has_landed:
+            return length
+        return max(min(length, self._size - 1) if self._size else length - 1, 0)
+
+    def _length(self) -> int:
+        return os.fstat(self._open()).st_size
+
+    def _open(self) -> int:
+        """Return the spool file, which stays the same one when it becomes the blob."""
+        if self._descriptor is None:
+            self._descriptor = self._inflight.open(self._task.digest)
+        return self._descriptor
+
+    def _has_landed(self) -> bool:
+        if self._download is not None and self._download.is_verified:
+            return True
+        return self._inflight.is_stored(self._task.digest)
+
+    def _is_abandoned(self) -> bool:
+        """Whether the writer gave the file up: it is wrong, or there is no room for it."""
+        if self._download is not None and self._download.is_done:
+            return not isinstance(self._download.error, UpstreamError)
+        if self._descriptor is None or os.fstat(self._descriptor).st_nlink:
+            return False
+        return not self._has_landed()
+
+    # ---- when nothing comes
+
+    def _see_to_it(self) -> None:
+        """Wait for more; where the writer is dead, become it.
+
+        Raises: UpstreamError when the writer was ours and its upstream failed.
+        """
+        if self._download is None:
+            time.sleep(self._pause)
+            self._download, _ = self._inflight.begin(self._task)
+        elif not self._download.is_done:
+            self._download.wait(self._pause)
+        elif self._download.error is not None:
+            raise self._download.error
+        else:
+            self._download = None
+        self._pause = min(self._pause * 2, _LONGEST_WAIT_S)
+
+    def _alone(self, start: int, stop: int | None) -> Iterator[bytes]:
+        """Fetch the rest for this client only, and prove all that it was sent.
+
+        A range whose front was never here cannot be proven: its client does that.
+        """
+        handed = self._download.take_rest() if self._download and not start else None
+        rest = handed or resumed(self._task.fetch, start)
+        if self._descriptor is None and start:
+            yield from until(rest, stop and stop - start)
+            return
+        prefix = file_prefix(self._open(), start) if start else ()
+        yield from until(verified(rest, self._task.digest, prefix), stop and stop - start)

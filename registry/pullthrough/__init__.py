@@ -1,0 +1,1 @@
+"""The algorithm of a pull: hit, join or fetch."""

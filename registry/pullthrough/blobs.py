@@ -1,0 +1,145 @@
+"""Blobs: from disk, from a download that runs, or from their upstream."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from datastore.errors import StorageBroken, StorageFull
+from datastore.refs import Digest
+from registry.answers import ArrivingBlob, BlobAnswer, KnownBlob, Source, StoredBlob
+from registry.download import Task
+from registry.errors import Absent, BlobUnknown
+from registry.inflight import Inflight, Reader
+from registry.negative import Negative
+from registry.routing import Place, Registered
+from registry.shelf import Shelf
+from registry.verified import alone, passed_on
+
+log = logging.getLogger(__name__)
+
+_NEAR = 4 * 1024 * 1024
+"""How far ahead of what has come in a range may start, in bytes, and still wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blobs:
+    """Every blob that a client may ask for. Raises, each verb: BlobUnknown, UpstreamError."""
+
+    shelf: Shelf
+    inflight: Inflight
+    negative: Negative
+
+    def get(self, place: Place, digest: Digest) -> BlobAnswer:
+        """Find a blob that will be read."""
+        stored = self._stored(place, digest)
+        if stored:
+            return stored
+        registered = _registered(place, digest)
+        with self._remembered(place, digest):
+            return self._arriving(place, registered, digest)
+
+    def head(self, place: Place, digest: Digest) -> BlobAnswer:
+        """Find how long a blob is, without fetching it."""
+        stored = self._stored(place, digest)
+        if stored:
+            stored.file.close()
+            return KnownBlob(digest, stored.size, stored.source)
+        registered = _registered(place, digest)
+        with self._remembered(place, digest):
+            return KnownBlob(digest, self._permitted(place, registered, digest), Source.MISS)
+
+    # ---- here
+
+    def _stored(self, place: Place, digest: Digest) -> StoredBlob | None:
+        """Open a blob that is here and may be read under this name; ask, where that is open."""
+        if self.shelf.repositories.links_blob(place.repository, digest):
+            return self._opened(digest, Source.HIT)
+        if place.upstream is None or not self.shelf.has_blob(digest):
+            return None
+        with self._remembered(place, digest):
+            self._permitted(place, place.upstream, digest)
+        return self._opened(digest, Source.CONFIRMED)
+
+    def _opened(self, digest: Digest, source: Source) -> StoredBlob | None:
+        file = self.shelf.open_blob(digest)
+        stat = self.shelf.blobs.stat(digest) if file else None
+        if file is None or stat is None:
+            return None
+        return StoredBlob(digest, stat.size, file, source)
+
+    def _permitted(self, place: Place, registered: Registered, digest: Digest) -> int | None:
+        """Ask whether this name may see a blob; link it, and return its size in bytes."""
+        size = registered.upstream.blob_size(place.remote, digest)
+        self.shelf.link_blob(place.repository, digest, place.host)
+        return size
+
+    # ---- on its way
+
+    def _arriving(self, place: Place, registered: Registered, digest: Digest) -> BlobAnswer:
+        task = self._task(place, registered, digest)
+        may_see = self.shelf.repositories.links_blob(place.repository, digest)
+        if not may_see and self.inflight.is_running(digest):
+            self._permitted(place, registered, digest)
+            may_see = True
+        try:
+            reader = self.inflight.join(task)
+        except (StorageFull, StorageBroken) as error:
+            log.warning("blob not stored", extra={"digest": digest, "error": error})
+            return self._passing(place, registered, task)
+        return self._joined(place, registered, reader, task, may_see=may_see)
+
+    def _joined(
+        self, place: Place, registered: Registered, reader: Reader, task: Task, *, may_see: bool
+    ) -> BlobAnswer:
+        if reader.collapsed and not may_see:
+            self._permitted(place, registered, task.digest)
+        size = reader.size()
+        if not reader.collapsed:  # the upstream showed it under this name
+            self.shelf.link_blob(place.repository, task.digest, place.host)
+
+        def read(start: int, stop: int | None) -> Iterator[bytes]:
+            if stop is not None and start > reader.ahead() + _NEAR:
+                reader.close()
+                body = registered.upstream.blob(place.remote, task.digest, start, stop)
+                return passed_on(body, start, stop)
+            return reader.read(start, stop)
+
+        source = Source.COLLAPSED if reader.collapsed else Source.MISS
+        return ArrivingBlob(task.digest, size, read, source)
+
+    def _passing(self, place: Place, registered: Registered, task: Task) -> BlobAnswer:
+        """Pass a blob on that nothing can be written of."""
+        size = registered.upstream.blob_size(place.remote, task.digest)
+        return ArrivingBlob(
+            task.digest,
+            size,
+            lambda start, stop: alone(task.fetch, task.digest, start, stop),
+            Source.PASSED,
+        )
+
+    def _task(self, place: Place, registered: Registered, digest: Digest) -> Task:
+        return Task(
+            digest,
+            lambda start: registered.upstream.blob(place.remote, digest, start),
+            place.host,
+            str(place.repository),
+        )
+
+    @contextmanager
+    def _remembered(self, place: Place, digest: Digest) -> Iterator[None]:
+        """Answer a 404 that the upstream gave a moment ago; remember the one that it gives now."""
+        try:
+            self.negative.check(place, digest)
+            yield
+        except Absent as error:
+            self.negative.remember(place, digest)
+            raise BlobUnknown(str(error)) from error
+
+
+def _registered(place: Place, digest: Digest) -> Registered:
+    if place.upstream is None:
+        raise BlobUnknown(f"{place.repository} has no {digest}")
+    return place.upstream

@@ -1,0 +1,61 @@
+"""Tags and referrers: the upstream's own list, ours when it is away."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from datastore import layout
+from datastore.errors import DatastoreError
+from datastore.refs import Digest
+from datastore.storage import Storage
+from registry.errors import Absent, NameUnknown, Unavailable
+from registry.routing import Place
+from registry.shelf import Shelf
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """What a repository lists. Raises, each verb: NameUnknown, Denied, Unavailable."""
+
+    shelf: Shelf
+    storage: Storage
+
+    def tags(self, place: Place, after: str | None, limit: int | None) -> list[str]:
+        """List tags behind *after*, at most *limit*, in their order."""
+        if place.upstream is None:
+            if not self.shelf.repositories.exists(place.repository):
+                raise NameUnknown(f"no repository {place.repository} here")
+            return self._own_tags(place, after, limit)
+        try:
+            return place.upstream.upstream.tags(place.remote, after, limit)
+        except Absent as error:
+            raise NameUnknown(str(error)) from error
+        except Unavailable:
+            own = self._own_tags(place, after, limit)
+            if not own and after is None:
+                raise
+            return own
+
+    def referrers(self, place: Place, digest: Digest) -> bytes:
+        """Return the index of what refers to a manifest: its bytes.
+
+        Raises: Absent where the upstream has no such API: its clients then look for tags.
+        """
+        if place.upstream is None:
+            raise NameUnknown(f"no repository {place.repository} here")
+        key = layout.referrers(place.repository, digest)
+        try:
+            body = place.upstream.upstream.referrers(place.remote, digest).body
+        except Unavailable as error:
+            with contextlib.suppress(DatastoreError):
+                return self.storage.read(key)
+            raise error from None
+        with contextlib.suppress(DatastoreError):  # a full disk forgoes the copy
+            self.storage.write(key, body)
+        return body
+
+    def _own_tags(self, place: Place, after: str | None, limit: int | None) -> list[str]:
+        names = self.shelf.repositories.tags(place.repository)
+        later = [name for name in names if after is None or name > after]
+        return later if limit is None else later[:limit]

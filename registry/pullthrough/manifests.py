@@ -1,0 +1,185 @@
+"""Manifests: by digest the cache first, always; by tag as fresh as the operator wants it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from datastore.errors import InvalidManifest
+from datastore.manifest import parse
+from datastore.refs import Digest, Reference, Tag
+from datastore.repositories import TagState
+from registry import freshness
+from registry.answers import ManifestAnswer, Source
+from registry.errors import (
+    Absent,
+    ManifestUnknown,
+    PartsMissing,
+    Unavailable,
+    UpstreamError,
+    Why,
+)
+from registry.negative import Negative
+from registry.routing import Place, Registered
+from registry.shelf import Held, Shelf
+from registry.turns import Turns
+from registry.upstream.protocol import RemoteManifest
+
+log = logging.getLogger(__name__)
+
+_JUST_NOW_S = 1.0
+"""How long an upstream that showed a manifest is taken to be there for its parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """Every manifest. Raises, each verb: ManifestUnknown, Denied, Unavailable, PartsMissing."""
+
+    shelf: Shelf
+    turns: Turns
+    negative: Negative
+
+    def get(self, place: Place, reference: Reference) -> ManifestAnswer:
+        """Find a manifest; HEAD and GET share this."""
+        if place.upstream is None:
+            return self._hosted(place, reference)
+        try:
+            if isinstance(reference, Digest):
+                return self._by_digest(place, place.upstream, reference)
+            return self._by_tag(place, place.upstream, reference)
+        except Absent as error:
+            self.negative.remember(place, reference)
+            raise ManifestUnknown(str(error)) from error
+
+    def _hosted(self, place: Place, reference: Reference) -> ManifestAnswer:
+        digest: Digest | None
+        if isinstance(reference, Digest):
+            digest = reference
+        else:
+            state = self.shelf.repositories.tag(place.repository, reference)
+            digest = state.digest if state else None
+        held = self.shelf.manifest(place.repository, digest) if digest else None
+        if held is None:
+            raise ManifestUnknown(f"{place.repository} has no {reference}")
+        return ManifestAnswer(held, Source.HIT)
+
+    # ---- by digest
+
+    def _by_digest(self, place: Place, registered: Registered, digest: Digest) -> ManifestAnswer:
+        held = self.shelf.manifest(place.repository, digest)
+        if held:
+            return self._usable(place, registered, held)
+        with self.turns.take(place.repository, digest):
+            held = self.shelf.manifest(place.repository, digest)
+            if held:
+                return ManifestAnswer(held, Source.COLLAPSED)
+            return self._asked_for(place, registered, digest)
+
+    def _asked_for(self, place: Place, registered: Registered, digest: Digest) -> ManifestAnswer:
+        """Fetch a manifest, or only ask whether this name may see what is here already."""
+        self.negative.check(place, digest)
+        held = self.shelf.content(digest)
+        if held:
+            registered.upstream.head(place.remote, digest)
+        else:
+            held = self._fetched(registered.upstream.manifest(place.remote, digest), place)
+        self.shelf.link_manifest(place.repository, digest, place.host)
+        return ManifestAnswer(held, Source.MISS)
+
+    def _usable(self, place: Place, registered: Registered, held: Held) -> ManifestAnswer:
+        """Refuse what a client could not finish: podman asks nobody else once it has a manifest.
+
+        What is not whole here is shown while the upstream is there for the rest.
+        """
+        if not self.shelf.is_whole(place.repository, held):
+            confirmed = self.shelf.repositories.linked_manifest(place.repository, held.digest)
+            if confirmed is None or self.shelf.clock() - confirmed > _JUST_NOW_S:
+                self._confirm(place, registered, held)
+        return ManifestAnswer(held, Source.HIT)
+
+    def _confirm(self, place: Place, registered: Registered, held: Held) -> None:
+        try:
+            registered.upstream.head(place.remote, held.digest)
+        except Unavailable as error:
+            raise PartsMissing(error) from error
+        self.shelf.link_manifest(place.repository, held.digest, place.host)
+
+    # ---- by tag
+
+    def _by_tag(self, place: Place, registered: Registered, tag: Tag) -> ManifestAnswer:
+        answer = self._fresh(place, registered, tag)
+        if answer:
+            return answer
+        with self.turns.take(place.repository, tag):
+            answer = self._fresh(place, registered, tag)
+            return answer or self._revalidated(place, registered, tag)
+
+    def _fresh(self, place: Place, registered: Registered, tag: Tag) -> ManifestAnswer | None:
+        """Return what needs no question within its freshness."""
+        now = self.shelf.clock()
+        state = self.shelf.repositories.tag(place.repository, tag)
+        if state is None or not freshness.is_fresh(state, registered.source, now):
+            return None
+        held = self.shelf.manifest(place.repository, state.digest)
+        return ManifestAnswer(held, Source.HIT, age=now - state.confirmed) if held else None
+
+    def _revalidated(self, place: Place, registered: Registered, tag: Tag) -> ManifestAnswer:
+        state = self.shelf.repositories.tag(place.repository, tag)
+        held = self.shelf.manifest(place.repository, state.digest) if state else None
+        try:
+            self.negative.check(place, tag)
+            return self._current(place, registered, tag, held)
+        except UpstreamError as error:
+            if state is None or held is None:
+                raise
+            if isinstance(error, Absent):
+                self.negative.remember(place, tag)
+            return self._stale(place, registered, state, held, error)
+
+    def _current(
+        self, place: Place, registered: Registered, tag: Tag, held: Held | None
+    ) -> ManifestAnswer:
+        """Ask what a tag means now: HEAD when we have something (Docker Hub counts GETs)."""
+        reference: Reference = tag
+        if held:
+            found = registered.upstream.head(place.remote, tag)
+            if found.digest == held.digest:
+                self._keep(place, tag, held)
+                return ManifestAnswer(held, Source.CONFIRMED, age=0.0)
+            reference = found.digest or tag
+        known = self.shelf.content(reference) if isinstance(reference, Digest) else None
+        current = known or self._fetched(
+            registered.upstream.manifest(place.remote, reference), place
+        )
+        self._keep(place, tag, current)
+        return ManifestAnswer(current, Source.MISS, age=0.0)
+
+    def _keep(self, place: Place, tag: Tag, held: Held) -> None:
+        self.shelf.link_manifest(place.repository, held.digest, place.host)
+        self.shelf.set_tag(place.repository, tag, held.digest, place.host)
+
+    def _stale(
+        self,
+        place: Place,
+        registered: Registered,
+        state: TagState,
+        held: Held,
+        error: UpstreamError,
+    ) -> ManifestAnswer:
+        """Show what we have although nobody confirmed it, or say why not."""
+        now = self.shelf.clock()
+        if not freshness.may_be_stale(state, registered.source, error, now):
+            raise error
+        if not self.shelf.is_whole(place.repository, held):
+            raise PartsMissing(error) if isinstance(error, Unavailable) else error
+        age = max(now - state.confirmed, 0.0)
+        return ManifestAnswer(held, Source.STALE, age, freshness.warning(error))
+
+    def _fetched(self, remote: RemoteManifest, place: Place) -> Held:
+        """Store what came, byte for byte; without room it is shown all the same."""
+        try:
+            held = Held(remote.digest, remote.body, parse(remote.body, remote.media_type))
+        except InvalidManifest as error:
+            raise Unavailable(place.host, str(error), Why.NONSENSE) from error
+        self.shelf.keep_manifest(held)
+        return held

@@ -1,0 +1,96 @@
+"""Room for what a download will store: promised before its first byte, or not stored at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from datastore.errors import IndexUnavailable
+from datastore.index import AccessIndex
+from datastore.refs import Digest
+
+log = logging.getLogger(__name__)
+
+_PATIENCE_S = 0.5
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes: `room` for all that is held, `largest` for one blob, `start` wakes the cleaner.
+
+    None: no limit.
+    """
+
+    room: int | None = None
+    largest: int | None = None
+    start: int | None = None
+
+
+class Room:
+    """The cap as a download sees it; an index that does not answer gives no room."""
+
+    def __init__(
+        self, index: AccessIndex, limits: Limits, wake: Callable[[int], None] = lambda _: None
+    ) -> None:
+        self._index = index
+        self._limits = limits
+        self._wake = wake
+
+    def reserve(self, digest: Digest, size: int) -> bool:
+        """Promise *size* bytes, waiting a fraction of a second for the cleaner to make room."""
+        largest = self._limits.largest
+        if largest is not None and size > largest:
+            return False
+        try:
+            granted = self._ask(digest, size) or self._ask_again(digest, size)
+            if granted:
+                self._hint()
+        except IndexUnavailable as error:
+            log.warning("no room could be reserved", extra={"digest": digest, "error": error})
+            return False
+        return granted
+
+    def release(self, digest: Digest) -> None:
+        """Give back what was promised."""
+        with contextlib.suppress(IndexUnavailable):  # the cleaner settles it later
+            self._index.release(digest)
+
+    def _ask(self, digest: Digest, size: int) -> bool:
+        return self._index.reserve(digest, size, self._limits.room, time.time())
+
+    def _ask_again(self, digest: Digest, size: int) -> bool:
+        self._wake(size)
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+            if self._ask(digest, size):
+                return True
+        return False
+
+    def _hint(self) -> None:
+        start = self._limits.start
+        if start is not None and self._index.held() > start:
+            self._wake(0)
+
+
+class CleanerBell:
+    """Wakes the cleaner through its datagram socket; one that is not there is not waited for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+
+    def __call__(self, needs: int) -> None:
+        """Say that a download waits for *needs* bytes; 0: that there is little left."""
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell,
+        ):
+            bell.setblocking(False)
+            bell.sendto(json.dumps({"needs": needs}).encode(), self._path)

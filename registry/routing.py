@@ -1,0 +1,107 @@
+"""Where a name leads: an upstream's repository, or one that is hosted here (docs/design.md).
+
+Pure but for the two questions that it asks: which upstreams exist, and what is kept here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from datastore.refs import Repository
+from registry.errors import NameUnknown
+from registry.upstream.protocol import Upstream
+from registry.upstream.source import Source
+from registry.upstream.table import fold
+
+# Docker Hub's official images live in `library`, which their names leave out.
+_DOCKER_HUB = "docker.io"
+
+
+class Registered(Protocol):
+    """An upstream that exists now: what its operator said of it, and the way to it."""
+
+    @property
+    def source(self) -> Source:
+        """What its operator said."""
+        ...
+
+    @property
+    def upstream(self) -> Upstream:
+        """The way to it."""
+        ...
+
+
+class Upstreams(Protocol):
+    """Which upstreams exist; it may change between two calls."""
+
+    @property
+    def default(self) -> str | None:
+        """The host that names without an upstream lead to."""
+        ...
+
+    def find(self, host: str) -> Registered | None:
+        """Return an upstream by its host, with `:` or `_` before the port."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A repository: `repository` is its name on disk, `remote` its name at the upstream.
+
+    `upstream` None: hosted here. `mirror_form`: the client has an origin to go to when we fail.
+    """
+
+    repository: Repository
+    upstream: Registered | None = None
+    remote: str = ""
+    mirror_form: bool = False
+
+    @property
+    def host(self) -> str:
+        """The upstream's name, empty for a hosted repository."""
+        return self.upstream.source.host if self.upstream else ""
+
+
+def resolve(
+    name: str, ns: str | None, upstreams: Upstreams, is_hosted: Callable[[Repository], bool]
+) -> Place:
+    """Find the place that a request's *name* and `ns` parameter lead to.
+
+    Raises: NameUnknown when `ns` is no upstream, or another one than the name's; and, like
+    every Malformed, InvalidRepository.
+    """
+    name = name.lower()
+    head, _, rest = name.partition("/")
+    prefixed = upstreams.find(head) if rest else None
+    if ns:
+        return _mirrored(name, ns.lower(), upstreams, prefixed)
+    if prefixed:
+        return _proxied(prefixed, rest)
+    hosted = Repository.parse(name)
+    if upstreams.default and not is_hosted(hosted):
+        default = upstreams.find(upstreams.default)
+        if default:
+            return _proxied(default, name, mirror_form=True)
+    return Place(hosted)
+
+
+def _mirrored(name: str, ns: str, upstreams: Upstreams, prefixed: Registered | None) -> Place:
+    """Follow containerd's `?ns=`; with `override_path` it sends the prefix as well."""
+    meant = upstreams.find(ns)
+    if meant is None:
+        raise NameUnknown(f"{ns} is not an upstream here")
+    if prefixed is None:
+        return _proxied(meant, name, mirror_form=True)
+    if prefixed.source.host != meant.source.host:
+        raise NameUnknown(f"the path says {prefixed.source.host}, ns says {meant.source.host}")
+    return _proxied(meant, name.partition("/")[2], mirror_form=True)
+
+
+def _proxied(registered: Registered, remote: str, *, mirror_form: bool = False) -> Place:
+    host = registered.source.host
+    if host == _DOCKER_HUB and "/" not in remote:
+        remote = f"library/{remote}"
+    Repository.parse(remote)
+    return Place(Repository.parse(f"{fold(host)}/{remote}"), registered, remote, mirror_form)

@@ -1,0 +1,130 @@
+"""What is here: the blobs, the links and the index, as pulls and pushes see them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from datastore.blobs import BlobStore
+from datastore.errors import DatastoreError, IndexUnavailable, InvalidManifest, NotFound
+from datastore.index import AccessIndex, Kind
+from datastore.manifest import Manifest, parse
+from datastore.refs import Digest, Repository, Tag
+from datastore.repositories import Repositories
+from registry.room import Room
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A manifest that may be shown: byte for byte as it was received."""
+
+    digest: Digest
+    body: bytes
+    manifest: Manifest
+
+    @property
+    def media_type(self) -> str:
+        """The media type that came with it."""
+        return self.manifest.media_type
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """The datastore of one appliance; `clock` gives s, UTC epoch."""
+
+    blobs: BlobStore
+    repositories: Repositories
+    index: AccessIndex
+    room: Room
+    clock: Callable[[], float] = time.time
+
+    # ---- blobs
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Whether the content is here, whoever may see it."""
+        return self.blobs.stat(digest) is not None
+
+    def open_blob(self, digest: Digest) -> BinaryIO | None:
+        """Open content; None when it is not here."""
+        try:
+            return self.blobs.open(digest)
+        except NotFound:
+            return None
+
+    def link_blob(self, name: Repository, digest: Digest, origin: str) -> None:
+        """Permit a blob under a proxied name; a full disk forgoes that, not the pull."""
+        self._kept(name, origin, lambda: self.repositories.link_blob(name, digest))
+
+    # ---- manifests
+
+    def manifest(self, name: Repository, digest: Digest) -> Held | None:
+        """Return a manifest that may be shown under this name, if it is here."""
+        if self.repositories.linked_manifest(name, digest) is None:
+            return None
+        return self.content(digest)
+
+    def content(self, digest: Digest, media_type: str | None = None) -> Held | None:
+        """Return a manifest by its content, whoever may see it."""
+        try:
+            body = self.blobs.read(digest)
+            kept = media_type or self.repositories.media_type(digest)
+            return Held(digest, body, parse(body, kept))
+        except (NotFound, InvalidManifest):
+            return None
+
+    def keep_manifest(self, held: Held) -> bool:
+        """Store a manifest's content, if there is room for it."""
+        if not self.room.reserve(held.digest, len(held.body)):
+            return False
+        try:
+            self.repositories.keep_media_type(held.digest, held.media_type)
+            self.blobs.write(held.digest, held.body)
+            self.index.record(
+                held.digest,
+                len(held.body),
+                held.manifest.kind,
+                self.clock(),
+                names=held.manifest.parts(),
+            )
+        except IndexUnavailable as error:  # the next start finds it without its row
+            log.warning("manifest not recorded", extra={"digest": held.digest, "error": error})
+        except DatastoreError as error:
+            self.room.release(held.digest)
+            log.warning("manifest not stored", extra={"digest": held.digest, "error": error})
+            return False
+        return True
+
+    def link_manifest(self, name: Repository, digest: Digest, origin: str) -> None:
+        """Permit a manifest under a proxied name, or confirm that it still may be shown."""
+        self._kept(name, origin, lambda: self.repositories.link_manifest(name, digest))
+
+    def set_tag(self, name: Repository, tag: Tag, digest: Digest, origin: str) -> None:
+        """Move a proxied tag, or confirm where it stands."""
+        self._kept(name, origin, lambda: self.repositories.set_tag(name, tag, digest))
+
+    def is_whole(self, name: Repository, held: Held) -> bool:
+        """Whether a pull of this needs nothing that is not here; of an index, of one child."""
+        parts = held.manifest.parts()
+        if held.manifest.kind is Kind.INDEX:
+            return not parts or any(self._has_child(name, digest) for digest in parts)
+        return all(
+            self.repositories.links_blob(name, digest) and self.has_blob(digest) for digest in parts
+        )
+
+    def _has_child(self, name: Repository, digest: Digest) -> bool:
+        child = self.manifest(name, digest)
+        return child is not None and self.is_whole(name, child)
+
+    def _kept(self, name: Repository, origin: str, write: Callable[[], None]) -> None:
+        """Write below a proxied name, once its origin is kept."""
+        try:
+            if self.repositories.origin(name) is None:
+                self.repositories.keep_origin(name, origin)
+            write()
+        except DatastoreError as error:
+            log.warning("link not written", extra={"repository": name, "error": error})

@@ -1,0 +1,34 @@
+"""One at a time, over all workers: who asks an upstream for a manifest, and who waits for that."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from datastore.errors import DatastoreError
+from datastore.locks import lock
+
+
+class Turns:
+    """A lock file a question, in *folder*; whoever had the turn before may have the answer."""
+
+    def __init__(self, folder: Path, patience: float = 35.0) -> None:
+        self._folder = folder
+        self._patience = patience
+
+    @contextmanager
+    def take(self, *question: object) -> Iterator[None]:
+        """Wait for the turn, at most the patience (s): then, or without a disk, go on without."""
+        name = hashlib.sha256("\0".join(map(str, question)).encode()).hexdigest()
+        try:
+            held = lock(self._folder / name, self._patience)
+        except DatastoreError:
+            held = None
+        try:
+            yield
+        finally:
+            if held:
+                held.unlink()
+                held.close()

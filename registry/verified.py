@@ -1,0 +1,123 @@
+"""Bytes from an upstream that are verified before the last of them leaves."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+
+from datastore.errors import DigestMismatch
+from datastore.refs import Digest
+from registry.errors import Unavailable, Why
+from registry.upstream.protocol import RemoteBlob
+
+log = logging.getLogger(__name__)
+
+Fetch = Callable[[int], AbstractContextManager[RemoteBlob]]
+"""Opens a blob at its upstream, from a start in bytes."""
+
+_TRIES = 3
+_PAUSE_S = 0.2
+_CHUNK = 1024 * 1024
+
+
+def resumed(
+    fetch: Fetch, start: int, opened: Callable[[RemoteBlob], None] = lambda _: None
+) -> Iterator[bytes]:
+    """Yield a blob from *start* to its end, over as many connections as that takes.
+
+    An upstream that breaks off is asked again, by range, for what is missing; three times in a
+    row without a byte of progress is the end. *opened* is told of each connection's answer.
+    Raises: UpstreamError.
+    """
+    failures = 0
+    while True:
+        progress = False
+        try:
+            with fetch(start) as remote:
+                opened(remote)
+                for chunk in _from(remote, start):
+                    start += len(chunk)
+                    progress = True
+                    yield chunk
+                return
+        except Unavailable as error:
+            failures = 1 if progress else failures + 1
+            if failures >= _TRIES or not _worth_another(error, started=start > 0):
+                raise
+            log.info("download resumed", extra={"upstream": error.upstream, "start": start})
+            time.sleep(_PAUSE_S * (failures - 1))
+
+
+def _worth_another(error: Unavailable, *, started: bool) -> bool:
+    """Ask again only in the middle of a body: what fails at once is told at once."""
+    return started and error.why in (Why.REFUSED, Why.NONSENSE, Why.TIMEOUT)
+
+
+def _from(remote: RemoteBlob, start: int) -> Iterator[bytes]:
+    """Yield a body from *start* on; an upstream that ignores ranges sends what is not wanted."""
+    unwanted = start - remote.start
+    for chunk in remote.chunks():
+        if unwanted >= len(chunk):
+            unwanted -= len(chunk)
+            continue
+        yield chunk[unwanted:] if unwanted else chunk
+        unwanted = 0
+
+
+def verified(
+    chunks: Iterator[bytes], digest: Digest, prefix: Iterable[bytes] = ()
+) -> Iterator[bytes]:
+    """Pass *chunks* on, one byte late, so that the last is held until *digest* is proven.
+
+    *prefix* is what went out before them. Raises: DigestMismatch, in place of the last byte.
+    """
+    hasher = digest.hasher()
+    for chunk in prefix:
+        hasher.update(chunk)
+    held = b""
+    for chunk in chunks:
+        hasher.update(chunk)
+        yield held + chunk[:-1]
+        held = chunk[-1:]
+    actual = Digest(digest.algorithm, hasher.hexdigest())
+    if actual != digest:
+        raise DigestMismatch(digest, actual)
+    yield held
+
+
+def file_prefix(descriptor: int, stop: int) -> Iterator[bytes]:
+    """Yield the first *stop* bytes of an open file, wherever it stands."""
+    start = 0
+    while start < stop:
+        chunk = os.pread(descriptor, min(_CHUNK, stop - start), start)
+        if not chunk:
+            return
+        start += len(chunk)
+        yield chunk
+
+
+def alone(fetch: Fetch, digest: Digest, start: int, stop: int | None) -> Iterator[bytes]:
+    """Yield a blob that nothing is written of; a range of it cannot be proven here."""
+    rest = resumed(fetch, start)
+    return until(rest if start else verified(rest, digest), stop and stop - start)
+
+
+def passed_on(body: AbstractContextManager[RemoteBlob], start: int, stop: int) -> Iterator[bytes]:
+    """Yield a range of a blob, as its upstream gives it."""
+    with body as remote:
+        yield from until(_from(remote, start), stop - start)
+
+
+def until(chunks: Iterator[bytes], length: int | None) -> Iterator[bytes]:
+    """Yield at most *length* bytes; None: all."""
+    for chunk in chunks:
+        if length is None:
+            yield chunk
+            continue
+        yield chunk[:length]
+        length -= len(chunk)
+        if length <= 0:
+            return

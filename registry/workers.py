@@ -1,0 +1,82 @@
+"""The worker processes: gunicorn, with a unix socket of its own for each worker.
+
+A worker full of slow readers must not take connections that another could answer at once: with
+one socket for all it would. HAProxy chooses among the sockets by how busy each is.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import falcon
+from gunicorn.app.base import BaseApplication
+
+THREADS = 256
+"""Requests that one worker answers at a time; a thread in `sendfile` holds no lock."""
+
+_KEEPALIVE_S = 75  # longer than HAProxy keeps an idle connection
+_GRACE_S = 2  # HAProxy has let its clients finish before
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How many workers, at which sockets (one each), and what runs in each after its start."""
+
+    sockets: tuple[Path, ...]
+    log_level: str = "warning"
+    started: Callable[[], None] = lambda: None
+
+
+class Workers(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
+    """Runs an application in as many processes as there are sockets."""
+
+    def __init__(self, app: falcon.App, serving: Serving) -> None:
+        self._app = app
+        self._serving = serving
+        super().__init__()
+
+    def load(self) -> falcon.App:
+        """Return the application: built once, before the fork, so that its memory is shared."""
+        return self._app
+
+    def load_config(self) -> None:
+        """Set what differs from gunicorn's defaults; `sendfile` must stay unset to be used."""
+        for name, value in self._settings().items():
+            self.cfg.set(name, value)
+
+    def _settings(self) -> dict[str, Any]:
+        sockets = self._serving.sockets
+        return {
+            "bind": [f"unix:{path}" for path in sockets],
+            "workers": len(sockets),
+            "worker_class": "gthread",
+            "threads": THREADS,
+            "worker_connections": 4 * THREADS,
+            "keepalive": _KEEPALIVE_S,
+            "graceful_timeout": _GRACE_S,
+            "timeout": 60,
+            "preload_app": True,
+            "control_socket_disable": True,
+            "forwarder_headers": "",
+            "header_map": "refuse",
+            "loglevel": self._serving.log_level,
+            "pre_fork": _choose_socket,
+            "post_fork": _keep_socket,
+            "post_worker_init": lambda _: self._serving.started(),
+            "when_ready": lambda _: gc.freeze(),
+        }
+
+
+def _choose_socket(arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
+    """Give a new worker the socket that no living one has."""
+    taken = {each.slot for each in arbiter.WORKERS.values()}
+    worker.slot = min(set(range(len(arbiter.LISTENERS))) - taken)
+
+
+def _keep_socket(_: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
+    """Listen on that socket only."""
+    worker.sockets = [worker.sockets[worker.slot]]

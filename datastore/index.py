@@ -9,6 +9,9 @@ from typing import Protocol
 
 from datastore.refs import Digest
 
+REBUILT = "rebuilt"
+"""The note that says: what the storage holds has its rows. A lost index lacks it."""
+
 
 class Kind(IntEnum):
     """What a row is; at equal times the smaller goes first: an index before its manifests."""
@@ -78,8 +81,15 @@ class AccessIndex(Protocol):
     ) -> None:
         """Turn the reservation, if any, into a row, used at *at* or later; revive a marked one.
 
-        *names* is what a manifest refers to: kept with it, and, where here, touched with it, so
-        that in the order of eviction a manifest always goes before what it names.
+        *names* is what a manifest refers to: kept with it, and what of that is here, or comes
+        later, is touched with it: in the order of eviction a manifest goes before what it names.
+        """
+        ...
+
+    def restore(self, entries: Iterable[Entry]) -> None:
+        """Make the rows that are missing; those that are here, marked ones too, stay as they are.
+
+        Without reservations: these bytes lie on the disk already.
         """
         ...
 
@@ -108,7 +118,10 @@ class AccessIndex(Protocol):
         ...
 
     def held(self) -> int:
-        """Return the bytes of all rows, marked ones too, and of all reservations."""
+        """Return the bytes of all rows, marked ones too, and of all reservations.
+
+        Each counts `budget.OVERHEAD` bytes beside its content.
+        """
         ...
 
     def count(self) -> int:

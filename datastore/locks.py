@@ -17,7 +17,7 @@ from typing import Self
 
 from datastore.errors import refusal
 
-_POLL = 0.01  # s between two tries of a wait that has a deadline; flock itself knows none
+_POLL = 0.01  # s between two tries, for flock itself knows no deadline
 
 
 class LockedFile:
@@ -55,22 +55,22 @@ def try_lock(path: Path) -> LockedFile | None:
 
     Raises: StorageFull, StorageBroken.
     """
-    return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    while True:
+        with ExitStack() as undo:
+            held = undo.enter_context(LockedFile(path, _open(path)))
+            if not _flock(held.fd, fcntl.LOCK_EX):
+                return None
+            if _leads_to(path, held.fd):
+                undo.pop_all()
+                return held
 
 
-def lock(path: Path) -> LockedFile:
-    """Wait for as long as it takes. Raises: StorageFull, StorageBroken."""
-    held = None
-    while held is None:
-        held = _locked(path, fcntl.LOCK_EX)
-    return held
-
-
-def lock_before(path: Path, deadline: float) -> LockedFile | None:
-    """Wait until *deadline* (s, of time.monotonic); None when it has passed.
+def lock(path: Path, patience: float) -> LockedFile | None:
+    """Wait for the lock at most *patience* (s; math.inf: for as long as it takes), else None.
 
     Raises: StorageFull, StorageBroken.
     """
+    deadline = time.monotonic() + patience
     while (held := try_lock(path)) is None:
         if time.monotonic() >= deadline:
             return None
@@ -91,21 +91,9 @@ def is_locked(path: Path) -> bool:
     except OSError as error:
         raise refusal(error) from error
     try:
-        return not _flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return not _flock(fd, fcntl.LOCK_SH)
     finally:
         os.close(fd)
-
-
-def _locked(path: Path, operation: int) -> LockedFile | None:
-    """Open, lock, and start again where the path has moved on in between."""
-    while True:
-        with ExitStack() as undo:
-            held = undo.enter_context(LockedFile(path, _open(path)))
-            if not _flock(held.fd, operation):
-                return None
-            if _leads_to(path, held.fd):
-                undo.pop_all()
-                return held
 
 
 def _open(path: Path) -> int:
@@ -120,7 +108,7 @@ def _open(path: Path) -> int:
 
 def _flock(fd: int, operation: int) -> bool:
     try:
-        fcntl.flock(fd, operation)
+        fcntl.flock(fd, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:

@@ -1,0 +1,228 @@
+"""Storage and access index in memory, for tests: one process, nothing survives it."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from datastore.budget import OVERHEAD
+from datastore.errors import NotFound, refusal
+from datastore.index import REBUILT, Cursor, Entry, Kind, Reservation
+from datastore.refs import Digest
+from datastore.storage import Stat
+
+
+class MemoryStorage:
+    """Values in a dictionary; `clock` gives s, UTC epoch."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._values: dict[str, tuple[bytes, float]] = {}
+
+    def stat(self, key: str) -> Stat | None:
+        """Return what is known of a value."""
+        found = self._values.get(key)
+        return Stat(key, len(found[0]), found[1]) if found else None
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a value for reading; it has no `fileno()`. Raises: NotFound."""
+        return io.BytesIO(self.read(key))
+
+    def read(self, key: str) -> bytes:
+        """Return a value. Raises: NotFound."""
+        try:
+            return self._values[key][0]
+        except KeyError as error:
+            raise NotFound(key) from error
+
+    def write(self, key: str, data: bytes) -> None:
+        """Set a value."""
+        self._values[key] = (bytes(data), self._clock())
+
+    def adopt(self, path: Path, key: str) -> None:
+        """Take a file in. Raises: NotFound when *path* is absent."""
+        try:
+            self.write(key, path.read_bytes())
+            path.unlink()
+        except FileNotFoundError as error:
+            raise NotFound(str(path)) from error
+        except OSError as error:
+            raise refusal(error) from error
+
+    def stamp(self, key: str, at: float) -> None:
+        """Set when a value was modified."""
+        if found := self._values.get(key):
+            self._values[key] = (found[0], at)
+
+    def delete(self, key: str) -> bool:
+        """Remove a value."""
+        return self._values.pop(key, None) is not None
+
+    def list(self, key: str) -> Iterator[str]:
+        """Yield the names directly below *key*, sorted."""
+        depth = len(_components(key))
+        yield from sorted({_components(found.key)[depth] for found in self.walk(key)})
+
+    def walk(self, key: str) -> Iterator[Stat]:
+        """Yield every value below *key*."""
+        prefix = f"{key}/" if key else ""
+        below = [each for each in tuple(self._values) if each.startswith(prefix)]
+        yield from filter(None, map(self.stat, sorted(below, key=_components)))
+
+    def tidy(self, key: str, before: float) -> int:  # noqa: ARG002 - nothing is ever unfinished
+        """Find nothing."""
+        return 0
+
+
+class MemoryIndex:
+    """Rows in dictionaries; what is in memory is known, so it is born `rebuilt`."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.time, rebuilt: bool = True) -> None:
+        self._clock = clock
+        self._turn = threading.RLock()
+        self._rows: dict[Digest, Entry] = {}
+        self._names: dict[Digest, tuple[Digest, ...]] = {}
+        self._leaving: set[Digest] = set()
+        self._reservations: dict[Digest, Reservation] = {}
+        self._pins: dict[Digest, float] = {}
+        self._notes: dict[str, str] = {REBUILT: "0"} if rebuilt else {}
+
+    # ---- room
+
+    def reserve(self, digest: Digest, size: int, cap: int | None, at: float) -> bool:
+        """Promise room within *cap*; nothing while a rebuild is due."""
+        with self._turn:
+            own = self._reservations.get(digest)
+            more = size - own.size if own else size + OVERHEAD
+            if cap is not None and (REBUILT not in self._notes or self.held() + more > cap):
+                return False
+            self._reservations[digest] = Reservation(digest, size, at)
+        return True
+
+    def release(self, digest: Digest) -> None:
+        """Take a reservation back."""
+        with self._turn:
+            self._reservations.pop(digest, None)
+
+    def reservations(self) -> list[Reservation]:
+        """Return all of them, the oldest first."""
+        with self._turn:
+            return sorted(self._reservations.values(), key=lambda each: (each.at, each.digest))
+
+    def held(self) -> int:
+        """Return the bytes of rows and reservations, overhead included."""
+        with self._turn:
+            rows = sum(row.size + OVERHEAD for row in self._rows.values())
+            return rows + sum(each.size + OVERHEAD for each in self._reservations.values())
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        return len(self._rows)
+
+    # ---- rows
+
+    def record(
+        self, digest: Digest, size: int, kind: Kind, at: float, *, names: Sequence[Digest] = ()
+    ) -> None:
+        """Turn the reservation into a row, no older than what names it."""
+        with self._turn:
+            self._reservations.pop(digest, None)
+            known = self._rows.get(digest)
+            used = max(at, known.used if known else at, self._named_by(digest, at))
+            self._rows[digest] = Entry(digest, size, kind, used)
+            self._names[digest] = tuple(names)
+            self._leaving.discard(digest)
+            self._spread(digest, used)
+
+    def restore(self, entries: Iterable[Entry]) -> None:
+        """Make the rows that are missing."""
+        with self._turn:
+            for entry in entries:
+                if entry.digest not in self._rows:
+                    used = max(entry.used, self._named_by(entry.digest, entry.used))
+                    self._rows[entry.digest] = replace(entry, used=used)
+
+    def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
+        """Move last uses on, and keep *notes*."""
+        with self._turn:
+            for digest, at in stamps.items():
+                if digest in self._rows:
+                    self._spread(digest, at)
+            self._notes.update(notes or {})
+
+    def note(self, key: str) -> str | None:
+        """Return what `touch` kept under *key*."""
+        return self._notes.get(key)
+
+    def named(self, digest: Digest) -> list[Digest]:
+        """Return what a manifest names, as it was recorded."""
+        return list(self._names.get(digest, ()))
+
+    def entry(self, digest: Digest) -> Entry | None:
+        """Return one row, marked ones too."""
+        return self._rows.get(digest)
+
+    # ---- eviction
+
+    def oldest(self, after: Cursor | None, limit: int) -> list[Entry]:
+        """Return a page of unmarked rows in the order of eviction."""
+        with self._turn:
+            staying = [row for row in self._rows.values() if row.digest not in self._leaving]
+        behind = [row for row in staying if after is None or Cursor.after(row) > after]
+        return sorted(behind, key=Cursor.after)[:limit]
+
+    def leave(self, entry: Entry) -> bool:
+        """Mark a row that is still as it was read, and not pinned."""
+        with self._turn:
+            is_pinned = self._pins.get(entry.digest, 0) > self._clock()
+            is_marked = entry.digest in self._leaving
+            if is_pinned or is_marked or self._rows.get(entry.digest) != entry:
+                return False
+            self._leaving.add(entry.digest)
+        return True
+
+    def leaving(self) -> list[Entry]:
+        """Return the marked rows."""
+        with self._turn:
+            return [self._rows[digest] for digest in sorted(self._leaving)]
+
+    def forget(self, digest: Digest) -> None:
+        """Remove a marked row, and what it names."""
+        with self._turn:
+            if digest in self._leaving:
+                self._leaving.remove(digest)
+                del self._rows[digest]
+                self._names.pop(digest, None)
+
+    def pin(self, digests: Iterable[Digest], until: float) -> None:
+        """Keep `leave` from these until then."""
+        with self._turn:
+            for digest in digests:
+                self._pins[digest] = max(until, self._pins.get(digest, until))
+
+    # ---- the order of eviction
+
+    def _named_by(self, digest: Digest, at: float) -> float:
+        """Return the last use of what names a row; *at* when nothing does."""
+        parents = [self._rows[each] for each, names in self._names.items() if digest in names]
+        return max((row.used for row in parents), default=at)
+
+    def _spread(self, digest: Digest, at: float) -> None:
+        """Move the last use of a row on, and of what it names, and of what that names."""
+        pending, seen = [digest], set[Digest]()
+        while pending:
+            each = pending.pop()
+            row = self._rows.get(each)
+            if row and each not in seen:
+                self._rows[each] = replace(row, used=max(row.used, at))
+                pending.extend(self._names.get(each, ()))
+            seen.add(each)
+
+
+def _components(key: str) -> list[str]:
+    return key.split("/") if key else []

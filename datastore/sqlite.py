@@ -1,0 +1,232 @@
+"""The access index in SQLite, the embedded default: good for a million rows.
+
+A digest is stored as bytes that sort as its text does, so a page is one run along the index of
+eviction. Times are SQLite REALs, the same doubles as Python's: equal stays equal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Any
+
+from datastore.budget import OVERHEAD
+from datastore.index import REBUILT, Cursor, Entry, Kind, Reservation
+from datastore.refs import Digest
+from datastore.sqlite_file import SqliteFile
+
+_ALGORITHMS = {"sha256": b"2", "sha512": b"5"}
+_NAMES = {mark: name for name, mark in _ALGORITHMS.items()}
+
+_RESERVE = """
+INSERT INTO reservation VALUES (?, ?, ?)
+ON CONFLICT (digest) DO UPDATE SET size = excluded.size, at = excluded.at
+"""
+_HELD = f"SELECT bytes + {OVERHEAD} * (rows + reservations) FROM total"  # noqa: S608 - a number
+# no row is older than one that names it
+_MAKE = """
+INSERT INTO blob (digest, size, kind, used)
+VALUES (:digest, :size, :kind, max(:at, coalesce((
+    SELECT max(used) FROM edge JOIN blob ON blob.digest = parent WHERE child = :digest
+), :at)))
+ON CONFLICT (digest) DO """
+_RESTORE = _MAKE + "NOTHING"
+_RECORD = (
+    _MAKE
+    + """UPDATE SET
+    size = excluded.size, kind = excluded.kind, used = max(used, excluded.used), leaving = 0
+"""
+)
+_STAMP = """
+INSERT INTO stamp VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET at = max(at, excluded.at)
+"""
+# what stamped rows name, and what that names; UNION ends even a circle
+_SPREAD = """
+INSERT INTO stamp
+WITH RECURSIVE spread (digest, at) AS (
+    SELECT digest, at FROM stamp WHERE EXISTS (SELECT 1 FROM blob WHERE digest = stamp.digest)
+    UNION
+    SELECT child, at FROM spread JOIN edge ON parent = spread.digest
+)
+SELECT digest, max(at) FROM spread GROUP BY digest
+ON CONFLICT (digest) DO UPDATE SET at = max(at, excluded.at)
+"""
+_MOVE = """
+UPDATE blob SET used = (SELECT at FROM stamp WHERE stamp.digest = blob.digest)
+WHERE digest IN (SELECT digest FROM stamp)
+AND used < (SELECT at FROM stamp WHERE stamp.digest = blob.digest)
+"""
+_OLDEST = """
+SELECT digest, size, kind, used FROM blob
+WHERE leaving = 0 AND (used, kind, digest) > (?, ?, ?)
+ORDER BY used, kind, digest LIMIT ?
+"""
+_LEAVE = """
+UPDATE blob SET leaving = 1
+WHERE digest = ? AND size = ? AND kind = ? AND used = ? AND leaving = 0
+AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.digest = blob.digest AND until > ?)
+"""
+_PIN = """
+INSERT INTO pin VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET until = max(until, excluded.until)
+"""
+
+
+class SqliteIndex:
+    """The index in the file *path*; `busy_timeout` in s, `clock` gives s, UTC epoch."""
+
+    def __init__(
+        self, path: Path, *, busy_timeout: float = 2.0, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._file = SqliteFile(path, busy_timeout)
+        self._clock = clock
+
+    def close(self) -> None:
+        """Close the file; the next verb opens it again."""
+        self._file.close()
+
+    # ---- room
+
+    def reserve(self, digest: Digest, size: int, cap: int | None, at: float) -> bool:
+        """Promise room within *cap*; nothing while a rebuild is due."""
+        key = _key(digest)
+        with self._file.writing() as db:
+            if cap is not None:
+                own = db.execute("SELECT size FROM reservation WHERE digest = ?", (key,)).fetchone()
+                more = size - own[0] if own else size + OVERHEAD
+                is_rebuilt = db.execute("SELECT 1 FROM note WHERE key = ?", (REBUILT,)).fetchone()
+                if not is_rebuilt or db.execute(_HELD).fetchone()[0] + more > cap:
+                    return False
+            db.execute(_RESERVE, (key, size, at))
+        return True
+
+    def release(self, digest: Digest) -> None:
+        """Take a reservation back."""
+        with self._file.writing() as db:
+            db.execute("DELETE FROM reservation WHERE digest = ?", (_key(digest),))
+
+    def reservations(self) -> list[Reservation]:
+        """Return all of them, the oldest first."""
+        rows = self._all("SELECT digest, size, at FROM reservation ORDER BY at, digest")
+        return [Reservation(_digest(key), size, at) for key, size, at in rows]
+
+    def held(self) -> int:
+        """Return the bytes of rows and reservations, overhead included."""
+        return int(self._all(_HELD)[0][0])
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        return int(self._all("SELECT rows FROM total")[0][0])
+
+    # ---- rows
+
+    def record(
+        self, digest: Digest, size: int, kind: Kind, at: float, *, names: Sequence[Digest] = ()
+    ) -> None:
+        """Turn the reservation into a row, no older than what names it."""
+        key = _key(digest)
+        row = _row(Entry(digest, size, kind, at))
+        edges = [(key, place, _key(name)) for place, name in enumerate(names)]
+        with self._file.writing() as db:
+            db.execute("DELETE FROM reservation WHERE digest = ?", (key,))
+            db.execute(_RECORD, row)
+            db.execute("DELETE FROM edge WHERE parent = ?", (key,))
+            db.executemany("INSERT INTO edge VALUES (?, ?, ?)", edges)
+            db.execute("INSERT INTO stamp SELECT digest, used FROM blob WHERE digest = ?", (key,))
+            _spread(db)
+
+    def restore(self, entries: Iterable[Entry]) -> None:
+        """Make the rows that are missing."""
+        with self._file.writing() as db:
+            db.executemany(_RESTORE, [_row(entry) for entry in entries])
+
+    def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
+        """Move last uses on, and keep *notes*, in one transaction."""
+        rows = [(_key(digest), at) for digest, at in stamps.items()]
+        with self._file.writing() as db:
+            db.executemany(_STAMP, rows)
+            _spread(db)
+            db.executemany("INSERT OR REPLACE INTO note VALUES (?, ?)", (notes or {}).items())
+
+    def note(self, key: str) -> str | None:
+        """Return what `touch` kept under *key*."""
+        rows = self._all("SELECT value FROM note WHERE key = ?", key)
+        return str(rows[0][0]) if rows else None
+
+    def named(self, digest: Digest) -> list[Digest]:
+        """Return what a manifest names, as it was recorded."""
+        rows = self._all("SELECT child FROM edge WHERE parent = ? ORDER BY place", _key(digest))
+        return [_digest(child) for (child,) in rows]
+
+    def entry(self, digest: Digest) -> Entry | None:
+        """Return one row, marked ones too."""
+        found = self._entries("WHERE digest = ?", _key(digest))
+        return found[0] if found else None
+
+    # ---- eviction
+
+    def oldest(self, after: Cursor | None, limit: int) -> list[Entry]:
+        """Return a page of unmarked rows in the order of eviction."""
+        start = (float("-inf"), 0, b"")
+        if after is not None:
+            start = (after.used, int(after.kind), _key(Digest(*after.digest.split(":", 1))))
+        return [_entry(row) for row in self._all(_OLDEST, *start, limit)]
+
+    def leave(self, entry: Entry) -> bool:
+        """Mark a row that is still as it was read, and not pinned."""
+        row = (_key(entry.digest), entry.size, int(entry.kind), entry.used, self._clock())
+        with self._file.writing() as db:
+            return db.execute(_LEAVE, row).rowcount == 1
+
+    def leaving(self) -> list[Entry]:
+        """Return the marked rows."""
+        return self._entries("WHERE leaving = 1 ORDER BY digest")
+
+    def forget(self, digest: Digest) -> None:
+        """Remove a marked row, and what it names."""
+        key = (_key(digest),)
+        with self._file.writing() as db:
+            if db.execute("DELETE FROM blob WHERE digest = ? AND leaving = 1", key).rowcount:
+                db.execute("DELETE FROM edge WHERE parent = ?", key)
+
+    def pin(self, digests: Iterable[Digest], until: float) -> None:
+        """Keep `leave` from these until then; drop the pins that are over."""
+        rows = [(_key(digest), until) for digest in digests]
+        with self._file.writing() as db:
+            db.execute("DELETE FROM pin WHERE until <= ?", (self._clock(),))
+            db.executemany(_PIN, rows)
+
+    # ---- reading
+
+    def _entries(self, where: str, *values: object) -> list[Entry]:
+        sql = f"SELECT digest, size, kind, used FROM blob {where}"  # noqa: S608 - our own text
+        return [_entry(row) for row in self._all(sql, *values)]
+
+    def _all(self, sql: str, *values: object) -> list[Any]:
+        with self._file.reading() as db:
+            return db.execute(sql, values).fetchall()
+
+
+def _spread(db: Connection) -> None:
+    """Move on what is stamped and what it names."""
+    for sql in (_SPREAD, _MOVE, "DELETE FROM stamp"):
+        db.execute(sql)
+
+
+def _key(digest: Digest) -> bytes:
+    return _ALGORITHMS[digest.algorithm] + bytes.fromhex(digest.hex)
+
+
+def _digest(key: bytes) -> Digest:
+    return Digest(_NAMES[key[:1]], key[1:].hex())
+
+
+def _row(entry: Entry) -> dict[str, bytes | int | float]:
+    key = _key(entry.digest)
+    return {"digest": key, "size": entry.size, "kind": int(entry.kind), "at": entry.used}
+
+
+def _entry(row: tuple[bytes, int, int, float]) -> Entry:
+    key, size, kind, used = row
+    return Entry(_digest(key), size, Kind(kind), used)

@@ -1,0 +1,234 @@
+"""The file of the access index: opened once a process, healed when it is broken.
+
+SQLite in WAL mode, where readers and the one writer do not wait for each other. A connection
+never crosses a fork, and never outlives its file: when another process has put a new one under
+the path, this one goes over to it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from datastore.budget import WAL_BYTES
+from datastore.errors import DatastoreError, IndexUnavailable
+from datastore.locks import lock
+
+_PAGE_BYTES = 4096
+_VERSION = 1  # of the schema; a file of another one is set aside and rebuilt
+_SCHEMA = """
+CREATE TABLE blob (
+    digest BLOB PRIMARY KEY, size INTEGER NOT NULL, kind INTEGER NOT NULL, used REAL NOT NULL,
+    leaving INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX eviction ON blob (used, kind, digest) WHERE leaving = 0;
+CREATE INDEX leaving ON blob (digest) WHERE leaving = 1;
+CREATE TABLE edge (
+    parent BLOB NOT NULL, place INTEGER NOT NULL, child BLOB NOT NULL, PRIMARY KEY (parent, place)
+) WITHOUT ROWID;
+CREATE INDEX named_by ON edge (child);
+CREATE TABLE reservation (
+    digest BLOB PRIMARY KEY, size INTEGER NOT NULL, at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE pin (digest BLOB PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE note (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+-- what a SUM over a million rows would tell, kept with every change
+CREATE TABLE total (bytes INTEGER NOT NULL, rows INTEGER NOT NULL, reservations INTEGER NOT NULL);
+INSERT INTO total VALUES (0, 0, 0);
+CREATE TRIGGER blob_made AFTER INSERT ON blob BEGIN
+    UPDATE total SET bytes = bytes + new.size, rows = rows + 1;
+END;
+CREATE TRIGGER blob_sized AFTER UPDATE OF size ON blob WHEN new.size <> old.size BEGIN
+    UPDATE total SET bytes = bytes + new.size - old.size;
+END;
+CREATE TRIGGER blob_gone AFTER DELETE ON blob BEGIN
+    UPDATE total SET bytes = bytes - old.size, rows = rows - 1;
+END;
+CREATE TRIGGER reservation_made AFTER INSERT ON reservation BEGIN
+    UPDATE total SET bytes = bytes + new.size, reservations = reservations + 1;
+END;
+CREATE TRIGGER reservation_sized AFTER UPDATE OF size ON reservation BEGIN
+    UPDATE total SET bytes = bytes + new.size - old.size;
+END;
+CREATE TRIGGER reservation_gone AFTER DELETE ON reservation BEGIN
+    UPDATE total SET bytes = bytes - old.size, reservations = reservations - 1;
+END;
+"""
+_OF_CONNECTION = """
+CREATE TEMP TABLE stamp (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+"""
+_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+class SqliteFile:
+    """One database, made when absent; `busy_timeout` in s is how long a verb waits for others."""
+
+    def __init__(self, path: Path, busy_timeout: float) -> None:
+        self._path = path
+        self._busy_timeout = busy_timeout
+        self._processes: dict[int, _Process] = {}
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lend this process's connection to one thread. Raises: IndexUnavailable."""
+        process = self._process()
+        if not process.turn.acquire(timeout=self._busy_timeout):
+            raise IndexUnavailable(f"{self._path}: busy")
+        try:
+            yield self._current(process)
+        except (sqlite3.Error, OSError, DatastoreError) as error:
+            self._settle(process, error)
+            raise IndexUnavailable(f"{self._path}: {error}") from error
+        finally:
+            process.turn.release()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Lend it within one transaction, undone when the caller raises."""
+        with self.reading() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # the engine may have undone it already
+                    connection.execute("ROLLBACK")
+                raise
+            self._bound_log(connection)
+
+    def close(self) -> None:
+        """Close this process's connection; the next verb opens it again."""
+        process = self._process()
+        with process.turn:
+            process.close()
+
+    def _process(self) -> _Process:
+        """Return what belongs to this process; a parent's is left alone, its lock may be held."""
+        number = os.getpid()
+        return self._processes.get(number) or self._processes.setdefault(number, _Process())
+
+    def _current(self, process: _Process) -> sqlite3.Connection:
+        if process.connection is not None and process.inode == _inode(self._path):
+            return process.connection
+        process.close()
+        process.connection = self._opened()
+        process.inode = _inode(self._path)
+        return process.connection
+
+    def _opened(self) -> sqlite3.Connection:
+        """Open the file, or make it, in place of a broken one too."""
+        with self._alone():
+            try:
+                return _connect(self._path, self._busy_timeout)
+            except sqlite3.DatabaseError as error:
+                if not _is_broken(error):
+                    raise
+                _set_aside(self._path)
+                return _connect(self._path, self._busy_timeout)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from opening or replacing the file: neither is a transaction."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        held = lock(self._path.with_name(f"{self._path.name}.lock"), self._busy_timeout)
+        if held is None:
+            raise IndexUnavailable("another process does not end opening it")
+        with held:
+            yield
+
+    def _settle(self, process: _Process, error: Exception) -> None:
+        """Drop a connection that an error has made doubtful, and its file if that is broken."""
+        if _code(error) in _BUSY:
+            return
+        inode = process.inode
+        process.close()
+        if inode is not None and _is_broken(error):
+            with suppress(OSError, DatastoreError), self._alone():
+                if inode == _inode(self._path):  # else another process has done it
+                    _set_aside(self._path)
+
+    def _bound_log(self, connection: sqlite3.Connection) -> None:
+        """Empty the log after a transaction that made it long, or readers that held it back."""
+        with suppress(OSError, sqlite3.Error):
+            if os.stat(f"{self._path}-wal").st_size > 2 * WAL_BYTES:  # noqa: PTH116 - PERF: each write
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+class _Process:
+    """A process's connection, and the turn of its threads."""
+
+    def __init__(self) -> None:
+        self.turn = threading.Lock()
+        self.connection: sqlite3.Connection | None = None
+        self.inode: tuple[int, int] | None = None
+
+    def close(self) -> None:
+        connection, self.connection, self.inode = self.connection, None, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+
+def _connect(path: Path, busy_timeout: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, timeout=busy_timeout, isolation_level=None, check_same_thread=False
+    )
+    try:
+        _prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    for setting in (
+        f"page_size = {_PAGE_BYTES}",
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        f"wal_autocheckpoint = {WAL_BYTES // _PAGE_BYTES}",
+        f"journal_size_limit = {WAL_BYTES}",
+        "temp_store = MEMORY",
+    ):
+        connection.execute(f"PRAGMA {setting}").fetchall()
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0:
+        connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+    elif version != _VERSION:
+        raise _OtherVersion(f"schema {version}, not {_VERSION}")
+    connection.executescript(_OF_CONNECTION)
+
+
+class _OtherVersion(sqlite3.DatabaseError):
+    """The file was written by another version of this program."""
+
+
+def _set_aside(path: Path) -> None:
+    """Keep a broken file for whoever wants to look, one at a time, and make way for a new one."""
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        path.replace(path.with_name(f"{path.name}.broken"))
+
+
+def _is_broken(error: Exception) -> bool:
+    return isinstance(error, _OtherVersion) or _code(error) in _BROKEN
+
+
+def _code(error: Exception) -> int:
+    """Return SQLite's primary result code; 0 where it is none of its errors."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - PERF: before every verb
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

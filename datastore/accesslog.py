@@ -6,6 +6,7 @@ The writer of the first is the `log-format` of haproxy.cfg; a test holds it agai
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -44,6 +45,7 @@ class AccessLine:
 
 _INTEGERS = ("start", "duration", "status", "bytes")
 _TEXTS = tuple(each.name for each in fields(AccessLine) if each.name not in _INTEGERS)
+_LARGEST = 2**53  # beyond it a float no longer tells one from the next
 
 
 def parse(line: bytes) -> AccessLine:
@@ -52,8 +54,10 @@ def parse(line: bytes) -> AccessLine:
     try:
         numbers = {name: int(document[name]) for name in _INTEGERS}
         texts = {name: str(document[name]) for name in _TEXTS}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _invalid(line, "a field is missing or malformed") from error
+    if max(numbers.values()) > _LARGEST or min(numbers.values()) < -_LARGEST:
+        raise _invalid(line, "a number is out of range")
     return AccessLine(**numbers, **texts)  # type: ignore[arg-type]  # split by name just above
 
 
@@ -90,8 +94,10 @@ def parse_event(line: bytes) -> Event:
     document = _document(line)
     try:
         name, at = str(document.pop("event")), float(document.pop("at"))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _invalid(line, "a field is missing or malformed") from error
+    if not math.isfinite(at):
+        raise _invalid(line, "a time is out of range")
     return Event(name, at, document)
 
 

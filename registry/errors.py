@@ -13,7 +13,9 @@ RegistryError
 ├── Forbidden               known, and not allowed
 ├── Unsupported             not done under this name, or not at all
 ├── RangeUnsatisfiable      starts past the end; carries the `size` [bytes]
-└── MalformedRequest        a header or a parameter that cannot be read
+├── MalformedRequest        a header or a parameter that cannot be read
+├── Overloaded              too many ask for what is costly here, such as a password's check
+└── InvalidHtpasswd         at the start or when it changed, never in answer to a request
 """
 
 from __future__ import annotations
@@ -112,3 +114,15 @@ class RangeUnsatisfiable(RegistryError):  # noqa: N818
 
 class MalformedRequest(RegistryError):  # noqa: N818
     """A header or a parameter that cannot be read."""
+
+
+class Overloaded(RegistryError):  # noqa: N818
+    """Too many ask at once for what is costly here."""
+
+
+class InvalidHtpasswd(RegistryError):  # noqa: N818
+    """Lines of a password file that cannot be read, each problem with its line's number."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems

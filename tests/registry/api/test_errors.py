@@ -1,0 +1,147 @@
+"""The table from what went wrong to what a client is told."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import pytest
+
+from datastore import errors as datastore
+from registry import errors as registry
+from registry.api import errors
+from registry.api.errors import Asked
+from registry.errors import Unavailable, Why
+
+_BLOB = "/v2/{name}/blobs/{digest}"
+_MANIFEST = "/v2/{name}/manifests/{reference}"
+
+
+def _unavailable(why: Why, retry_after: float | None = None) -> Unavailable:
+    return Unavailable("quay.io", "it did not", why, retry_after=retry_after)
+
+
+@pytest.mark.parametrize("module", [datastore, registry], ids=["datastore", "registry"])
+def test_every_class_has_its_row(module: object) -> None:
+    """A new class of errors without a status would reach clients as a 500."""
+    classes = {each for _, each in inspect.getmembers(module, inspect.isclass)}
+    exceptions = {each for each in classes if issubclass(each, Exception)}
+
+    assert exceptions - set(errors.TABLE) == set()
+    assert len(exceptions) > 8
+
+
+def test_every_reason_of_unavailability_has_its_row() -> None:
+    """Likewise."""
+    assert set(errors.BY_WHY) == set(Why)
+
+
+_ROWS: list[tuple[Exception, str | None, int, str]] = [
+    (datastore.InvalidDigest("x", "no"), _BLOB, 400, "DIGEST_INVALID"),
+    (datastore.InvalidTag(".x", "no"), _MANIFEST, 404, "MANIFEST_UNKNOWN"),
+    (datastore.InvalidRepository("X", "no"), None, 400, "NAME_INVALID"),
+    (datastore.InvalidManifest("{", "no"), _MANIFEST, 400, "MANIFEST_INVALID"),
+    (datastore.NotFound("k"), _BLOB, 404, "BLOB_UNKNOWN"),
+    (datastore.DigestMismatch("a", "b"), _BLOB, 400, "DIGEST_INVALID"),
+    (datastore.StorageFull("no room"), _BLOB, 507, "DENIED"),
+    (datastore.StorageBroken("disk"), _BLOB, 500, "UNKNOWN"),
+    (datastore.IndexUnavailable("busy"), _BLOB, 503, "UNAVAILABLE"),
+    (registry.Absent("quay.io", "no"), _MANIFEST, 404, "MANIFEST_UNKNOWN"),
+    (registry.Absent("quay.io", "no"), _BLOB, 404, "BLOB_UNKNOWN"),
+    (registry.Absent("quay.io", "no"), None, 404, "NAME_UNKNOWN"),
+    (registry.Denied("quay.io", "no"), _MANIFEST, 403, "DENIED"),
+    (registry.NameUnknown("x"), None, 404, "NAME_UNKNOWN"),
+    (registry.ManifestUnknown("x"), _MANIFEST, 404, "MANIFEST_UNKNOWN"),
+    (registry.BlobUnknown("x"), _BLOB, 404, "BLOB_UNKNOWN"),
+    (registry.PartsMissing(_unavailable(Why.REFUSED)), _MANIFEST, 503, "UNAVAILABLE"),
+    (registry.PartsMissing(_unavailable(Why.LIMITED)), _MANIFEST, 503, "UNAVAILABLE"),
+    (registry.Unauthenticated('Basic realm="r"'), None, 401, "UNAUTHORIZED"),
+    (registry.Forbidden("no"), None, 403, "DENIED"),
+    (registry.Unsupported("no"), None, 405, "UNSUPPORTED"),
+    (registry.RangeUnsatisfiable(5), _BLOB, 416, "RANGE_INVALID"),
+    (registry.MalformedRequest("n"), None, 400, "UNSUPPORTED"),
+    (registry.Overloaded("busy"), None, 503, "TOOMANYREQUESTS"),
+    (_unavailable(Why.REFUSED), _BLOB, 502, "UNAVAILABLE"),
+    (_unavailable(Why.NONSENSE), _BLOB, 502, "UNAVAILABLE"),
+    (_unavailable(Why.TIMEOUT), _BLOB, 504, "UNAVAILABLE"),
+    (_unavailable(Why.RESTING), _BLOB, 503, "UNAVAILABLE"),
+    (_unavailable(Why.LIMITED), _BLOB, 429, "TOOMANYREQUESTS"),
+    (RuntimeError("hunter2"), None, 500, "UNKNOWN"),
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "template", "status", "code"),
+    _ROWS,
+    ids=[f"{type(row[0]).__name__}-{row[2]}-{row[3]}" for row in _ROWS],
+)
+def test_status_and_code_follow_the_table(
+    error: Exception, template: str | None, status: int, code: str
+) -> None:
+    """By class, by reason, and by the kind of thing that the route asks for."""
+    said = errors.decide(error, Asked(template))
+
+    assert (status, code) == (said.status, said.code)
+
+
+def test_the_table_is_tried_in_every_row() -> None:
+    """Each class but the roots, which nobody raises."""
+    roots = {
+        registry.RegistryError,
+        registry.UpstreamError,
+        datastore.DatastoreError,
+        datastore.Malformed,
+    }
+    startup = {registry.InvalidHtpasswd, datastore.InvalidLine}
+
+    assert set(errors.TABLE) == {type(row[0]) for row in _ROWS} - {RuntimeError} | roots | startup
+
+
+def test_a_subclass_without_a_row_is_answered_as_its_parent() -> None:
+    """Somebody else's program may refine our errors."""
+
+    class Revoked(registry.Denied):
+        pass
+
+    assert errors.decide(Revoked("quay.io", "no"), Asked()).status == 403
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (_unavailable(Why.RESTING), "5"),
+        (_unavailable(Why.RESTING, 0.0), "1"),
+        (_unavailable(Why.RESTING, -3.0), "1"),
+        (_unavailable(Why.RESTING, 1.01), "2"),
+        (_unavailable(Why.RESTING, float("inf")), "3600"),
+        (_unavailable(Why.RESTING, float("nan")), "1"),
+        (_unavailable(Why.LIMITED), "60"),
+        (registry.PartsMissing(_unavailable(Why.TIMEOUT, 3.5)), "4"),
+        (registry.PartsMissing(_unavailable(Why.TIMEOUT)), "5"),
+        (registry.Overloaded("busy"), "5"),
+        (_unavailable(Why.TIMEOUT, 9.0), None),
+        (_unavailable(Why.REFUSED, 9.0), None),
+    ],
+)
+def test_retry_after_is_whole_seconds_from_one_on(error: Exception, expected: str | None) -> None:
+    """On 503 and 429 always, on others never."""
+    said = errors.decide(error, Asked())
+
+    assert expected == said.headers.get("Retry-After")
+
+
+def test_the_detail_names_the_upstream_and_the_reason() -> None:
+    """For whoever reads the client's log."""
+    said = errors.decide(registry.PartsMissing(_unavailable(Why.TIMEOUT)), Asked())
+
+    assert said.detail == {"upstream": "quay.io", "why": "timeout"}
+
+
+def test_a_message_may_hold_any_character() -> None:
+    """A client's own bytes come back escaped."""
+    given = '"}\x00\n\udcff\u2028'
+
+    said = errors.decide(datastore.InvalidRepository(given, "not a name"), Asked())
+
+    (entry,) = json.loads(errors.envelope(said))["errors"]
+    assert entry == {"code": "NAME_INVALID", "message": said.message, "detail": None}

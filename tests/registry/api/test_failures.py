@@ -1,0 +1,220 @@
+"""A failure as it reaches the client."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable
+
+import falcon
+import pytest
+from falcon import testing
+
+from registry import errors as registry
+from registry.api import errors
+from registry.api.every import EveryAnswer
+from registry.errors import Unavailable, Why
+
+_BLOB = "/v2/{name}/blobs/{digest}"
+_MANIFEST = "/v2/{name}/manifests/{reference}"
+_PATHS = {_BLOB: "/v2/a/blobs/b", _MANIFEST: "/v2/a/manifests/b", None: "/v2/"}
+
+
+class Failing:
+    """A resource that has begun to answer when it fails."""
+
+    def __init__(self) -> None:
+        self.error: Exception = RuntimeError()
+        self.mirror_form: bool | None = None
+        self.stream = io.BytesIO(b"half an answer")
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, **_: str) -> None:
+        """Say something, then fail."""
+        if self.mirror_form is not None:
+            req.context.mirror_form = self.mirror_form
+        resp.set_header("Docker-Content-Digest", "sha256:0")
+        resp.set_header("OCI-Namespace", "quay.io")
+        resp.etag = "0"
+        resp.set_stream(self.stream, 14)
+        raise self.error
+
+    on_head = on_get
+
+
+@pytest.fixture
+def failing() -> Failing:
+    """The resource."""
+    return Failing()
+
+
+@pytest.fixture
+def client(failing: Failing) -> testing.TestClient:
+    """An application in which everything fails."""
+    app = falcon.App(middleware=[EveryAnswer()])
+    errors.install(app)
+    for template in _PATHS:
+        app.add_route(template or "/v2/", failing)
+    return testing.TestClient(app)
+
+
+@pytest.fixture
+def fails(client: testing.TestClient, failing: Failing) -> Callable[..., testing.Result]:
+    """Ask for something that fails by *error*."""
+
+    def ask(
+        error: Exception,
+        template: str | None = None,
+        *,
+        mirror_form: bool | None = None,
+        method: str = "GET",
+    ) -> testing.Result:
+        failing.error = error
+        failing.mirror_form = mirror_form
+        return client.simulate_request(method, _PATHS[template])
+
+    return ask
+
+
+def _unavailable(why: Why, retry_after: float | None = None) -> Unavailable:
+    return Unavailable("quay.io", "it did not", why, retry_after=retry_after)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (registry.ManifestUnknown("x"), 404, "MANIFEST_UNKNOWN"),
+        (registry.Absent("quay.io", "no"), 404, "BLOB_UNKNOWN"),
+        (falcon.HTTPBadRequest(), 400, "UNSUPPORTED"),
+        (falcon.HTTPServiceUnavailable(), 503, "UNKNOWN"),
+        (RuntimeError("hunter2"), 500, "UNKNOWN"),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, Exception) else None,
+)
+def test_a_failure_is_the_oci_envelope(
+    fails: Callable[..., testing.Result], error: Exception, status: int, code: str
+) -> None:
+    """To be kept by no cache, with the headers of every answer; Falcon's and surprises too."""
+    answer = fails(error, _BLOB)
+
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["docker-distribution-api-version"] == "registry/2.0"
+    (entry,) = answer.json["errors"]
+    assert set(entry) == {"code", "message", "detail"}
+    assert entry["code"] == code
+    assert entry["message"]
+
+
+def test_a_challenge_comes_with_401_only(fails: Callable[..., testing.Result]) -> None:
+    """Ours is sent as it is; an upstream's realm is not for our clients."""
+    ours = fails(registry.Unauthenticated('Basic realm="r"'))
+    theirs = fails(registry.Denied("quay.io", "401"))
+
+    assert ours.headers["www-authenticate"] == 'Basic realm="r"'
+    assert "www-authenticate" not in theirs.headers
+
+
+def test_a_rate_limit_is_503_for_a_client_that_has_an_origin(
+    fails: Callable[..., testing.Result],
+) -> None:
+    """In mirror form: podman would sleep on a 429 and containerd repeat it."""
+    mirror = fails(_unavailable(Why.LIMITED, 17.2), _MANIFEST, mirror_form=True)
+    path = fails(_unavailable(Why.LIMITED, 17.2), _MANIFEST, mirror_form=False)
+
+    assert (mirror.status_code, path.status_code) == (503, 429)
+    for answer in (mirror, path):
+        assert answer.headers["retry-after"] == "18"
+        assert answer.json["errors"][0]["code"] == "TOOMANYREQUESTS"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (_unavailable(Why.TIMEOUT), "entrepot; fwd=uri-miss; detail=timeout"),
+        (_unavailable(Why.LIMITED), "entrepot; fwd=uri-miss; fwd-status=429; detail=limited"),
+        (_unavailable(Why.RESTING), "entrepot; detail=resting"),
+        (registry.PartsMissing(_unavailable(Why.RESTING)), "entrepot; detail=resting"),
+        (registry.Absent("quay.io", "no"), "entrepot; fwd=uri-miss"),
+        (registry.ManifestUnknown("no"), "entrepot"),
+    ],
+)
+def test_cache_status_says_what_the_upstream_did(
+    fails: Callable[..., testing.Result], error: Exception, expected: str
+) -> None:
+    """A resting one was not asked."""
+    assert fails(error).headers["cache-status"] == expected
+
+
+def test_allow_and_content_range_are_sent(fails: Callable[..., testing.Result]) -> None:
+    """405 and 416 say what would have been right."""
+    unsupported = fails(registry.Unsupported("no", ("GET", "HEAD", "PUT")))
+    past_the_end = fails(registry.RangeUnsatisfiable(77))
+
+    assert unsupported.headers["allow"] == "GET, HEAD, PUT"
+    assert past_the_end.headers["content-range"] == "bytes */77"
+
+
+def test_what_a_resource_had_begun_to_say_is_forgotten(
+    fails: Callable[..., testing.Result], failing: Failing
+) -> None:
+    """A failure with the digest of what was not sent would be believed; the file is closed."""
+    answer = fails(registry.BlobUnknown("no"), _BLOB)
+
+    assert "docker-content-digest" not in answer.headers
+    assert "etag" not in answer.headers
+    assert answer.headers["oci-namespace"] == "quay.io"
+    assert failing.stream.closed
+
+
+def test_a_head_is_refused_with_the_headers_of_a_get_and_no_body(
+    fails: Callable[..., testing.Result],
+) -> None:
+    """Length included."""
+    error = _unavailable(Why.LIMITED, 9.0)
+    get, head = fails(error, _BLOB), fails(error, _BLOB, method="HEAD")
+
+    assert get.status_code == head.status_code
+    assert get.headers == head.headers
+    assert head.content == b""
+
+
+def test_a_surprise_is_logged_once_and_not_shown(
+    fails: Callable[..., testing.Result], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has the traceback, the client has no word of it."""
+    answer = fails(RuntimeError("hunter2"), _BLOB)
+
+    assert "hunter2" not in answer.text
+    assert "Traceback" not in answer.text
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.exc_info is not None
+    assert vars(record)["path"] == _PATHS[_BLOB]
+
+
+def test_what_is_the_clients_or_the_upstreams_doing_is_not_logged(
+    fails: Callable[..., testing.Result], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The access log has it already."""
+    fails(registry.BlobUnknown("no"), _BLOB)
+    fails(_unavailable(Why.TIMEOUT), _BLOB)
+
+    assert caplog.records == []
+
+
+def test_a_path_that_leads_nowhere_is_in_the_envelope(client: testing.TestClient) -> None:
+    """Falcon's own 404."""
+    answer = client.simulate_get("/v2/a/blobs/b/")
+
+    assert answer.status_code == 404
+    assert answer.json["errors"][0]["code"] == "NAME_UNKNOWN"
+
+
+def test_a_method_that_is_not_allowed_is_in_the_envelope(client: testing.TestClient) -> None:
+    """Falcon's own 405, with its Allow."""
+    answer = client.simulate_put("/v2/a/manifests/b")
+
+    assert answer.status_code == 405
+    assert "GET" in answer.headers["allow"]
+    assert answer.json["errors"][0]["code"] == "UNSUPPORTED"

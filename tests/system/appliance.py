@@ -94,11 +94,11 @@ class Appliance:
         self._process.send_signal(number)
         return self.ended()
 
-    def ended(self) -> int:
-        """Wait for its end, check that nothing of it is left, and return its exit code."""
+    def ended(self, *, within: float = _STOPS_WITHIN) -> int:
+        """Wait (s) for its end, check that nothing of it is left, and return its exit code."""
         assert self._process is not None
         try:
-            code = self._process.wait(timeout=_STOPS_WITHIN)
+            code = self._process.wait(timeout=within)
             self._nothing_is_left()
         finally:
             self.kill()
@@ -208,6 +208,6 @@ class Appliance:
 
 def _is_of(process: Process, name: str) -> bool:
     words = process.argv.split()
-    if not words:
+    if not words or "appliance." in process.argv:  # what only starts or watches it
         return False
     return words[0].rpartition("/")[2] == name or f"-m {name}" in process.argv

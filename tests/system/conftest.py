@@ -61,3 +61,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
             return running.enter_context(Appliance(folder, setup))
 
         yield begin
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
+    """One appliance for a module's tests that neither fill it nor change how it is set up."""
+    setup = Setup({"one.test": {"url": public.url}})
+    with Appliance(tmp_path_factory.mktemp("shared"), setup) as appliance:
+        yield appliance

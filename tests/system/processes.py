@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,16 +47,13 @@ def flock_holder(path: Path) -> int | None:
     return None
 
 
-def stop(process: subprocess.Popen[bytes], *, within: float = 10.0) -> int:
-    """Ask a process to end and return its exit code; kill it when it does not within *within* s."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-    try:
-        return process.wait(timeout=within)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        raise
+def open_files(pid: int) -> list[str]:
+    """Return the paths of the files that a process has open."""
+    found = []
+    for link in (_PROC / str(pid) / "fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(str(link.readlink()))
+    return found
 
 
 def _all() -> Iterator[Process]:

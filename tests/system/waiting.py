@@ -11,7 +11,7 @@ T = TypeVar("T")
 _PAUSE = 0.02
 
 
-def eventually(look: Callable[[], T], *, what: str, within: float = 15.0) -> T:
+def eventually(look: Callable[[], T | None], *, what: str, within: float = 15.0) -> T:
     """Return the first true answer of *look*; fail, naming *what*, after *within* s."""
     deadline = time.monotonic() + within
     while True:

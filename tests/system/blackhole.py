@@ -1,0 +1,37 @@
+"""A port on loopback that lets packets vanish: a listener whose queue is full."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import Self
+
+_ENOUGH = 8  # Linux takes one or two connections more than the backlog says
+
+
+class BlackHole:
+    """Nobody gets a connection to `url`, and nobody is refused one."""
+
+    def __init__(self) -> None:
+        self._listener = socket.socket()
+        self._waiting: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(0)
+        for _ in range(_ENOUGH):
+            filler = socket.socket()
+            filler.setblocking(False)
+            with suppress(BlockingIOError):
+                filler.connect(self._listener.getsockname())
+            self._waiting.append(filler)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in (*self._waiting, self._listener):
+            each.close()
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"

@@ -1,0 +1,92 @@
+"""Pulls over plain HTTP the way a client does: manifest, config, layers, every digest compared."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from http.client import HTTPException
+from typing import Self
+
+from datastore import manifest
+from datastore.refs import Digest
+from tests.system.door import Answer, Door
+
+
+def manifest_path(name: str, reference: object) -> str:
+    """Return the path of a manifest."""
+    return f"/v2/{name}/manifests/{reference}"
+
+
+def blob_path(name: str, digest: object) -> str:
+    """Return the path of a blob."""
+    return f"/v2/{name}/blobs/{digest}"
+
+
+def pull_manifest(door: Door, name: str, reference: object) -> Answer:
+    """Get a manifest, which must be there and be what its digest says."""
+    answer = door.get(manifest_path(name, reference))
+    assert answer.status == 200, (name, reference, answer.status, answer.body)
+    assert answer.headers["docker-content-digest"] == str(Digest.of(answer.body))
+    return answer
+
+
+def pull_blob(door: Door, name: str, digest: Digest) -> bytes:
+    """Get a blob, which must be there and be what its digest says."""
+    answer = door.get(blob_path(name, digest))
+    assert answer.status == 200, (name, digest, answer.status, answer.body)
+    assert Digest.of(answer.body) == digest
+    return answer.body
+
+
+def pull(door: Door, name: str, reference: object) -> list[Digest]:
+    """Get an image with all its parts and return its digests, its manifest's first."""
+    answer = pull_manifest(door, name, reference)
+    parts = manifest.parse(answer.body, answer.headers["content-type"]).parts()
+    for digest in parts:
+        pull_blob(door, name, digest)
+    return [Digest.of(answer.body), *parts]
+
+
+class Reader(threading.Thread):
+    """Downloads one path in a thread: `received` grows, `outcome` says how it ended."""
+
+    def __init__(self, door: Door, path: str) -> None:
+        super().__init__(daemon=True)
+        self._door = door
+        self._path = path
+        self.status = 0
+        self.received = bytearray()
+        self.is_whole = False
+
+    def run(self) -> None:
+        """Read until the end, or until the connection breaks."""
+        try:
+            with self._door.open("GET", self._path) as response:
+                self.status = response.status
+                while piece := response.read1(65536):
+                    self.received += piece
+                announced = response.getheader("Content-Length")
+                self.is_whole = announced in (None, str(len(self.received)))
+        except (OSError, HTTPException):
+            self.is_whole = False
+
+    def begin(self) -> Self:
+        """Start, and return the reader."""
+        self.start()
+        return self
+
+    def end(self) -> Self:
+        """Wait for its end, and return the reader."""
+        self.join(timeout=60)
+        assert not self.is_alive(), f"a download hangs: {self._path}"
+        return self
+
+    def has(self, digest: Digest) -> bool:
+        """Whether it got all of what *digest* names."""
+        return self.status == 200 and self.is_whole and Digest.of(bytes(self.received)) == digest
+
+
+def end_all(readers: Sequence[Reader]) -> None:
+    """Wait for the end of all."""
+    for reader in readers:
+        reader.end()

@@ -1,0 +1,157 @@
+"""The data directory never grows beyond its bound, and no pull fails for it. Item 7.
+
+The sizes are a tenth of the issue's by default; `make soak` takes the issue's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from datastore import layout
+from datastore.refs import Digest
+from tests.images import Image, filler
+from tests.system.appliance import Appliance, Setup
+from tests.system.conftest import Start
+from tests.system.datadir import SizeSampler
+from tests.system.images import MB, of_size, scaled
+from tests.system.pulls import Reader, blob_path, end_all, pull, pull_blob
+from tests.system.waiting import eventually
+from tests.upstream import FakeUpstream
+
+IMAGE = scaled(2 * MB, 20 * MB)
+IMAGES = 25
+MAXIMUM = scaled(20 * MB, 200 * MB)
+CAP = MAXIMUM * 120 // 100
+NAME = "one.test/app"
+BOUNDED = {"CLEANER_MAXSIZE": str(MAXIMUM), "CLEANER_RUNEVERY_TIME": "1s"}
+FAVOURITE = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """An appliance after more was pulled than it may hold; `used` is the order of last uses."""
+
+    appliance: Appliance
+    images: list[Image]
+    used: list[int]
+    largest: int
+    samples: int
+
+    def holds(self, number: int) -> bool:
+        """Whether an image's own layer is on disk."""
+        return _is_here(self.appliance, _own_layer(self.images[number]))
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    """Two and a half times the maximum pulled, the first image again after every second one."""
+    folder = tmp_path_factory.mktemp("cap")
+    with FakeUpstream() as fake:
+        images = [fake.put_image("app", f"v{n}", of_size(IMAGE, 200 + n)) for n in range(IMAGES)]
+        setup = Setup({"one.test": {"url": fake.url}}, environment=BOUNDED)
+        with Appliance(folder, setup) as appliance, SizeSampler(appliance.data) as sampler:
+            used = _pull_all(appliance)
+            yield Filled(appliance, images, used, sampler.largest, sampler.samples)
+
+
+def test_the_data_directory_is_never_above_its_cap(filled: Filled) -> None:
+    """Every file counts, looked at every 50 ms, while far more than the cap goes through."""
+    assert filled.samples > 10
+    assert MAXIMUM // 2 < filled.largest <= CAP
+
+
+def test_what_was_used_last_is_what_is_left(filled: Filled) -> None:
+    """No image is left that was used before one that had to go."""
+    left = [number for number in filled.used if filled.holds(number)]
+
+    assert filled.used[-len(left) :] == left
+    assert len(left) * IMAGE >= MAXIMUM // 2
+
+
+def test_an_image_that_was_used_in_between_survives(filled: Filled) -> None:
+    """The first one pulled is here, the second and third are not."""
+    assert filled.holds(FAVOURITE)
+    assert not filled.holds(1)
+    assert not filled.holds(2)
+
+
+def test_an_evicted_image_pulls_again(filled: Filled) -> None:
+    """An eviction costs an upstream fetch and nothing else."""
+    assert not filled.holds(1)
+
+    digests = pull(filled.appliance.door, NAME, "v1")
+
+    assert filled.images[1].digest == digests[0]
+
+
+def test_a_layer_larger_than_the_cap_pulls(start: Start, fake: FakeUpstream) -> None:
+    """It streams through, unstored, and what is held stays within the cap."""
+    digest = fake.add_blob("app", filler(CAP + MB, 70))
+    kept = fake.put_image("app", "v1", of_size(IMAGE, 71))
+    appliance = start(Setup({"one.test": {"url": fake.url}}, environment=BOUNDED))
+    pull(appliance.door, NAME, "v1")
+
+    with SizeSampler(appliance.data) as sampler:
+        content = pull_blob(appliance.door, NAME, digest)
+
+    assert len(content) == CAP + MB
+    assert sampler.largest <= CAP
+    assert not _is_here(appliance, digest)
+    assert _is_here(appliance, _own_layer(kept))
+
+
+def test_three_clients_of_a_layer_larger_than_the_cap_all_get_it(
+    start: Start, fake: FakeUpstream
+) -> None:
+    """No pull fails for want of space, whoever pulls beside it."""
+    digest = fake.add_blob("app", filler(CAP + MB, 72))
+    appliance = start(Setup({"one.test": {"url": fake.url}}, environment=BOUNDED))
+
+    with SizeSampler(appliance.data) as sampler:
+        readers = [Reader(appliance.door, blob_path(NAME, digest)).begin() for _ in range(3)]
+        end_all(readers)
+
+    assert all(reader.has(digest) for reader in readers)
+    assert sampler.largest <= CAP
+
+
+def test_the_unused_goes_and_the_used_stays_while_pulls_go_on(
+    start: Start, fake: FakeUpstream
+) -> None:
+    """`CLEANER_TTL` counts from the last use, and no pull fails meanwhile."""
+    used = fake.put_image("app", "used", of_size(MB, 73))
+    unused = fake.put_image("app", "unused", of_size(MB, 74))
+    ttl = {"CLEANER_TTL": "3s", "CLEANER_RUNEVERY_TIME": "1s"}
+    appliance = start(Setup({"one.test": {"url": fake.url}}, environment=ttl))
+    pull(appliance.door, NAME, "unused")
+
+    def is_gone() -> bool:
+        pull(appliance.door, NAME, "used")
+        return not any(_is_here(appliance, Digest.of(blob)) for blob in unused.blobs)
+
+    eventually(is_gone, what="the unused image goes", within=30)
+
+    assert all(_is_here(appliance, Digest.of(blob)) for blob in used.blobs)
+    assert fake.count("GET", f"/blobs/{_own_layer(used)}") == 1
+    assert unused.digest == pull(appliance.door, NAME, "unused")[0]
+
+
+def _pull_all(appliance: Appliance) -> list[int]:
+    """Pull every image, and the favourite after every second one; return the last uses' order."""
+    used: list[int] = []
+    for number in range(IMAGES):
+        for each in (number, FAVOURITE) if number % 2 else (number,):
+            pull(appliance.door, NAME, f"v{each}")
+            used = [before for before in used if before != each] + [each]
+    return used
+
+
+def _own_layer(image: Image) -> Digest:
+    return Digest.of(image.layers[-1])
+
+
+def _is_here(appliance: Appliance, digest: Digest) -> bool:
+    return (appliance.data / layout.blob(digest)).exists()

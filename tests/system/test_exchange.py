@@ -1,0 +1,65 @@
+"""Data directories go both ways between us and docker-registry: item 10 of what must be shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datastore.refs import Digest
+from tests.system.appliance import Setup
+from tests.system.clients import Clients
+from tests.system.conftest import Start
+from tests.system.images import KB, of_size, two_platforms
+from tests.system.pulls import pull
+from tests.system.registries import Registry
+from tests.upstream import FakeUpstream
+
+
+def test_what_docker_registry_wrote_is_served(
+    start: Start, clients: Clients, tmp_path: Path
+) -> None:
+    """Its images become hosted repositories, under their own names, by tag and by digest."""
+    data = tmp_path / "data"
+    oci, docker = of_size(64 * KB, 300), of_size(64 * KB, 301, family="docker")
+    children = two_platforms(302)
+    with Registry(tmp_path / "registry", storage=data) as registry:
+        registry.push("library/app", "oci", oci)
+        registry.push("library/app", "docker", docker)
+        registry.push_index("many", "v1", children)
+    appliance = start(Setup(data=data))
+    netloc = appliance.door.netloc
+
+    pulled = [clients.pull(f"{netloc}/library/app:{tag}") for tag in ("oci", "docker")]
+    by_digest = clients.pull(f"{netloc}/library/app@{oci.digest}")
+    from_index = clients.pull(f"{netloc}/many:v1")
+
+    expected = [_id(oci.config), _id(docker.config), _id(oci.config), _id(children[0].config)]
+    assert expected == [*pulled, by_digest, from_index]
+    assert pull(appliance.door, "library/app", "docker")[0] == docker.digest
+
+
+def test_what_we_wrote_is_served_by_docker_registry(
+    start: Start, fake: FakeUpstream, clients: Clients, tmp_path: Path
+) -> None:
+    """A proxied repository is an ordinary one, named after its upstream first."""
+    image = fake.put_image("library/app", "v1", of_size(64 * KB, 303))
+    children = two_platforms(304)
+    fake.add_index("library/many", "v1", children)
+    appliance = start(Setup({"one.test": {"url": fake.url}}))
+    pull(appliance.door, "one.test/library/app", "v1")
+    index = pull(appliance.door, "one.test/library/many", "v1")[0]
+    for child in children:
+        pull(appliance.door, "one.test/library/many", child.digest)
+    assert appliance.stop() == 0
+
+    with Registry(tmp_path / "registry", storage=appliance.data) as registry:
+        netloc = registry.door.netloc
+        app = clients.pull(f"{netloc}/one.test/library/app:v1")
+        many = clients.pull(f"{netloc}/one.test/library/many@{index}")
+
+    assert _id(image.config) == app
+    assert _id(children[0].config) == many
+
+
+def _id(config: bytes) -> str:
+    """Return an image's ID as podman prints it."""
+    return Digest.of(config).hex

@@ -1,0 +1,279 @@
+"""The upstream misbehaves: what its clients see, and that nothing wrong stays here. Item 6.
+
+Never 404 for an outage or a limit, never the upstream's own challenge, never a wrong blob.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from datastore import layout
+from datastore.refs import Digest
+from tests.images import Image, filler
+from tests.system.appliance import Appliance, Setup
+from tests.system.datadir import spool_files
+from tests.system.images import KB, of_size
+from tests.system.pulls import Reader, blob_path, manifest_path, pull, pull_blob
+from tests.system.waiting import eventually
+from tests.upstream import FakeUpstream
+
+SIZE = 512 * KB
+REFUSING = 50
+SERVING = 10
+ENVIRONMENT = {
+    "ENTREPOT_FRESHNESS": "0s",
+    "ENTREPOT_NEGATIVE_TTL": "0s",
+    "ENTREPOT_READ_TIMEOUT": "1s",
+    "ENTREPOT_PREFETCH": "0",
+}
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="https://elsewhere.test/token"'}
+
+FAULTS: dict[str, tuple[dict[str, Any], int, str]] = {
+    "401": ({"status": 401, "headers": CHALLENGE}, 403, "DENIED UNAUTHORIZED"),
+    "403": ({"status": 403}, 403, "DENIED"),
+    "404": ({"status": 404}, 404, "MANIFEST_UNKNOWN BLOB_UNKNOWN NAME_UNKNOWN"),
+    "429": ({"status": 429, "headers": {"Retry-After": "7"}}, 429, "TOOMANYREQUESTS"),
+    "500": ({"status": 500}, 502, ""),
+    "503": ({"status": 503}, 502, ""),
+    "reset": ({"drop": True}, 502, ""),
+    "hang": ({"delay": 30}, 504, ""),
+}
+CASES = [pytest.param(*FAULTS[name], id=name) for name in FAULTS]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One upstream that no other case uses: another's failures would open its breaker."""
+
+    appliance: Appliance
+    fake: FakeUpstream
+    host: str
+
+    @property
+    def name(self) -> str:
+        """The one repository that it has."""
+        return f"{self.host}/app"
+
+    def put(self, seed: int = 60) -> Image:
+        """Put an image into it as app:v1."""
+        return self.fake.put_image("app", "v1", of_size(KB, seed))
+
+
+@pytest.fixture(scope="module")
+def cases() -> Iterator[dict[str, list[FakeUpstream]]]:
+    """Many upstreams, by what is to be done when a tag has gone."""
+    with ExitStack() as stack:
+        yield {
+            on_gone: [stack.enter_context(FakeUpstream()) for _ in range(number)]
+            for on_gone, number in (("refuse", REFUSING), ("serve", SERVING))
+        }
+
+
+@pytest.fixture(scope="module")
+def appliance(
+    tmp_path_factory: pytest.TempPathFactory, cases: dict[str, list[FakeUpstream]]
+) -> Iterator[Appliance]:
+    """One appliance in front of all of them."""
+    upstreams = {
+        f"{on_gone}{number}.test": {"url": fake.url, "ongone": on_gone}
+        for on_gone, fakes in cases.items()
+        for number, fake in enumerate(fakes)
+    }
+    folder = tmp_path_factory.mktemp("failures")
+    with Appliance(folder, Setup(upstreams, environment=ENVIRONMENT)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def unused(appliance: Appliance, cases: dict[str, list[FakeUpstream]]) -> dict[str, Iterator[Case]]:
+    """Hand out each upstream once."""
+    return {
+        on_gone: iter(
+            [Case(appliance, fake, f"{on_gone}{number}.test") for number, fake in enumerate(fakes)]
+        )
+        for on_gone, fakes in cases.items()
+    }
+
+
+@pytest.fixture
+def case(unused: dict[str, Iterator[Case]]) -> Case:
+    """An upstream whose vanished tags are refused."""
+    return next(unused["refuse"])
+
+
+@pytest.fixture
+def serving(unused: dict[str, Iterator[Case]]) -> Case:
+    """An upstream whose vanished tags are served on."""
+    return next(unused["serve"])
+
+
+@pytest.mark.parametrize(("fault", "status", "code"), CASES)
+@pytest.mark.parametrize("by", ["tag", "digest"])
+def test_a_manifest_that_the_upstream_refuses(
+    case: Case, by: str, fault: dict[str, Any], status: int, code: str
+) -> None:
+    """The class of the failure reaches the client, in our own words; afterwards it pulls."""
+    image = case.put()
+    path = manifest_path(case.name, "v1" if by == "tag" else image.digest)
+    case.fake.misbehave("/manifests/", **fault)
+
+    answer = case.appliance.door.get(path)
+    head = case.appliance.door.head(path)
+    case.fake.behave()
+
+    assert answer.status == status
+    assert answer.code
+    assert answer.code in code.split() or not code
+    assert "www-authenticate" not in answer.headers
+    assert ("retry-after" in answer.headers) or status != 429
+    assert head.status in (status, 503)  # its breaker may have opened meanwhile
+    eventually(lambda: case.appliance.door.get(path).status == 200, what="it pulls again")
+    pull(case.appliance.door, case.name, "v1")
+
+
+@pytest.mark.parametrize(("fault", "status", "code"), CASES)
+def test_a_blob_that_the_upstream_refuses(
+    case: Case, fault: dict[str, Any], status: int, code: str
+) -> None:
+    """Blobs fail as manifests do, and nothing of it stays; afterwards it pulls."""
+    digest = Digest.of(case.put().config)
+    path = blob_path(case.name, digest)
+    case.fake.misbehave("/blobs/", **fault)
+
+    answer = case.appliance.door.get(path)
+    stored = (case.appliance.data / layout.blob(digest)).exists()
+    case.fake.behave()
+
+    assert answer.status == status
+    assert answer.code in code.split() or not code
+    assert "www-authenticate" not in answer.headers
+    assert not stored
+    eventually(lambda: case.appliance.door.get(path).status == 200, what="it pulls again")
+    pull_blob(case.appliance.door, case.name, digest)
+
+
+def test_a_rate_limit_is_503_for_a_mirrors_client(case: Case) -> None:
+    """It has an origin to go to, and would wait or try here again after a 429."""
+    case.put()
+    case.fake.misbehave("/manifests/", **FAULTS["429"][0])
+
+    answer = case.appliance.door.get(f"/v2/app/manifests/v1?ns={case.host}")
+
+    assert (answer.status, answer.code) == (503, "TOOMANYREQUESTS")
+    assert int(answer.headers["retry-after"]) <= 7
+
+
+@pytest.mark.parametrize("name", ["429", "500", "503", "reset", "hang"])
+def test_a_tag_that_can_not_be_checked_means_what_it_meant(case: Case, name: str) -> None:
+    """Serve stale, and say so."""
+    image = case.put()
+    pull(case.appliance.door, case.name, "v1")
+    case.fake.misbehave("/manifests/", **FAULTS[name][0])
+
+    answer = case.appliance.door.get(manifest_path(case.name, "v1"))
+
+    assert (answer.status, image.manifest) == (200, answer.body)
+    assert answer.headers["warning"].startswith("299 - ")
+
+
+@pytest.mark.parametrize("name", ["401", "403", "404"])
+def test_a_tag_that_has_gone_is_refused(case: Case, name: str) -> None:
+    """`ongone: refuse` is the default."""
+    fault, status, _ = FAULTS[name]
+    case.put()
+    pull(case.appliance.door, case.name, "v1")
+    case.fake.misbehave("/manifests/", **fault)
+
+    assert case.appliance.door.get(manifest_path(case.name, "v1")).status == status
+
+
+@pytest.mark.parametrize("name", ["401", "403", "404"])
+def test_a_tag_that_has_gone_is_served_where_the_operator_says_so(serving: Case, name: str) -> None:
+    """`ongone: serve`, with the same warning as for an outage."""
+    image = serving.put()
+    pull(serving.appliance.door, serving.name, "v1")
+    serving.fake.misbehave("/manifests/", **FAULTS[name][0])
+
+    answer = serving.appliance.door.get(manifest_path(serving.name, "v1"))
+
+    assert (answer.status, image.manifest) == (200, answer.body)
+    assert answer.headers["warning"].startswith("299 - ")
+
+
+def test_wrong_bytes_of_a_blob_are_completed_by_nobody(case: Case) -> None:
+    """The last byte is held back until the digest is right; the next try is a new download."""
+    digest = case.fake.add_blob("app", filler(SIZE, 61))
+    case.fake.misbehave("/blobs/", method="GET", times=1, corrupt=True)
+
+    reader = Reader(case.appliance.door, blob_path(case.name, digest)).begin().end()
+
+    assert not (reader.status == 200 and reader.is_whole)
+    assert not (case.appliance.data / layout.blob(digest)).exists()
+    assert len(pull_blob(case.appliance.door, case.name, digest)) == SIZE
+
+
+def test_wrong_bytes_of_a_manifest_are_served_to_nobody(case: Case) -> None:
+    """A manifest by digest is compared before it is sent."""
+    image = case.put(62)
+    path = manifest_path(case.name, image.digest)
+    case.fake.misbehave("/manifests/", method="GET", times=1, corrupt=True)
+
+    answer = case.appliance.door.get(path)
+
+    assert answer.status == 502
+    assert not (case.appliance.data / layout.blob(image.digest)).exists()
+    eventually(lambda: case.appliance.door.get(path).status == 200, what="it pulls again")
+
+
+@pytest.mark.parametrize("ignore_range", [False, True], ids=["with ranges", "without ranges"])
+def test_a_blob_that_is_cut_off_is_resumed_under_the_same_client(
+    case: Case, *, ignore_range: bool
+) -> None:
+    """The client sees one whole answer; what was on disk is not fetched again if that can be."""
+    digest = case.fake.add_blob("app", filler(SIZE, 63))
+    case.fake.misbehave("/blobs/", method="GET", ignore_range=ignore_range)
+    case.fake.misbehave("/blobs/", method="GET", times=1, cut=SIZE // 2)
+
+    reader = Reader(case.appliance.door, blob_path(case.name, digest)).begin().end()
+
+    first, second = case.fake.find("GET", "/blobs/")
+    assert reader.has(digest)
+    assert "range" not in first.headers
+    assert second.headers["range"].startswith("bytes=")
+
+
+def test_a_blob_that_is_always_cut_off_ends_cut_and_resumes_later(case: Case) -> None:
+    """Whatever was fetched counts: the client is cut, and the next one gets the rest."""
+    digest = case.fake.add_blob("app", filler(SIZE, 64))
+    case.fake.misbehave("/blobs/", method="GET", cut=0)
+    case.fake.misbehave("/blobs/", method="GET", times=1, cut=SIZE // 2)
+
+    reader = Reader(case.appliance.door, blob_path(case.name, digest)).begin().end()
+    case.fake.behave()
+
+    assert not reader.is_whole
+    assert not (case.appliance.data / layout.blob(digest)).exists()
+    path = blob_path(case.name, digest)
+    eventually(lambda: case.appliance.door.get(path).status == 200, what="it pulls again")
+    pull_blob(case.appliance.door, case.name, digest)
+    assert not [path for path in spool_files(case.appliance.state) if digest.hex in path.name]
+
+
+def test_a_realm_on_another_host_gets_no_credentials(case: Case) -> None:
+    """A challenge that points elsewhere is an answer that makes no sense, not a place to ask."""
+    case.put()
+    with FakeUpstream() as thief:
+        realm = {
+            "WWW-Authenticate": f'Bearer realm="{thief.url.replace("127.0.0.1", "localhost")}"'
+        }
+        case.fake.misbehave("/manifests/", status=401, headers=realm)
+
+        answer = case.appliance.door.get(manifest_path(case.name, "v1"))
+
+    assert answer.status in (403, 502)
+    assert not thief.requests

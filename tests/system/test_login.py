@@ -1,0 +1,171 @@
+"""Who may pull: logins of podman and skopeo, and the htpasswd file that changes underneath.
+
+Items 2 and 8 of what the appliance must show.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.images import filler
+from tests.system.appliance import Appliance, Setup
+from tests.system.clients import Clients
+from tests.system.conftest import Start
+from tests.system.images import KB, of_size
+from tests.system.pulls import Reader, blob_path, manifest_path
+from tests.system.registries import Registry, htpasswd
+from tests.system.waiting import eventually
+from tests.upstream import FakeUpstream
+
+ALICE, BOB = "alice:sesame", "bob:builder"
+WRONG = "alice:guess"
+NAME = "one.test/login/app"
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
+    """An appliance that serves nobody without a password."""
+    yield from _guarded(tmp_path_factory.mktemp("closed"), public, "none")
+
+
+@pytest.fixture(scope="module")
+def half_open(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
+    """An appliance that lets everybody pull although it knows passwords."""
+    yield from _guarded(tmp_path_factory.mktemp("halfopen"), public, "pull")
+
+
+def test_podman_without_a_login_is_refused(closed: Appliance, clients: Clients) -> None:
+    """401, and podman says so."""
+    said = clients.pull_fails(f"{closed.door.netloc}/{NAME}:v1")
+
+    assert "authentication required" in said or "unauthorized" in said
+
+
+def test_a_wrong_password_is_no_login(closed: Appliance, clients: Clients) -> None:
+    """`podman login` fails."""
+    assert clients.login(closed.door.netloc, WRONG).returncode != 0
+
+
+def test_podman_pulls_after_its_login(closed: Appliance, clients: Clients) -> None:
+    """`podman login`, then a pull, then another as the same user."""
+    assert clients.login(closed.door.netloc, ALICE).returncode == 0
+
+    first = clients.pull(f"{closed.door.netloc}/{NAME}:v1")
+    clients.forget()
+
+    assert first == clients.pull(f"{closed.door.netloc}/{NAME}:v1")
+
+
+@pytest.mark.parametrize(
+    ("credentials", "succeeds"),
+    [((), False), ((f"--src-creds={WRONG}",), False), ((f"--src-creds={ALICE}",), True)],
+    ids=["nobody", "wrong", "right"],
+)
+def test_skopeo_needs_the_right_password(
+    closed: Appliance,
+    clients: Clients,
+    tmp_path: Path,
+    *,
+    credentials: tuple[str, ...],
+    succeeds: bool,
+) -> None:
+    """The same rule for skopeo, which sends its credentials with the request."""
+    done = clients.copy(f"{closed.door.netloc}/{NAME}:v1", tmp_path / "copy", *credentials)
+
+    assert succeeds == (done.returncode == 0), done.stderr
+
+
+def test_a_refusal_is_a_basic_challenge_in_an_oci_envelope(closed: Appliance) -> None:
+    """`GET /v2/` asks for Basic credentials."""
+    answer = closed.door.get("/v2/")
+
+    assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
+    assert answer.headers["www-authenticate"].startswith("Basic realm=")
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/", f"/v2/{NAME}/manifests/v1"])
+def test_what_needs_a_pull_right_is_closed_too(closed: Appliance, path: str) -> None:
+    """Metrics and the front page tell who pulls what."""
+    known = replace(closed.door, login=ALICE)
+
+    assert closed.door.get(path).status == 401
+    assert known.get(path).status == 200
+    assert closed.door.get(path).status == 401
+    assert closed.door.get("/healthz").status == 200
+
+
+def test_everybody_pulls_where_anonymous_pull_is_on(half_open: Appliance, clients: Clients) -> None:
+    """Podman without a login, then with one."""
+    image = f"{half_open.door.netloc}/{NAME}:v1"
+    anonymous = clients.pull(image)
+    clients.forget()
+
+    assert clients.login(half_open.door.netloc, ALICE).returncode == 0
+    assert anonymous == clients.pull(image)
+
+
+def test_a_wrong_password_is_no_login_where_anonymous_pull_is_on(
+    half_open: Appliance, clients: Clients
+) -> None:
+    """`GET /v2/` with wrong credentials is 401, so that a login is worth something."""
+    assert clients.login(half_open.door.netloc, WRONG).returncode != 0
+    assert replace(half_open.door, login=WRONG).get("/v2/").status == 401
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [(), ("--src-creds=:",), (f"--src-creds={WRONG}",), (f"--src-creds={ALICE}",)],
+    ids=["nobody", "empty", "unknown", "right"],
+)
+def test_skopeo_pulls_where_anonymous_pull_is_on(
+    half_open: Appliance, clients: Clients, tmp_path: Path, credentials: tuple[str, ...]
+) -> None:
+    """On pull paths an unknown credential is nobody: dockerd may send a mirror the Hub's."""
+    done = clients.copy(f"{half_open.door.netloc}/{NAME}:v1", tmp_path / "copy", *credentials)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_changed_htpasswd_is_in_force_while_a_pull_of_the_deleted_user_runs(
+    start: Start, fake: FakeUpstream, tmp_path: Path
+) -> None:
+    """The deleted user is refused, the new one is let in, and the pull that runs ends well."""
+    release = threading.Event()
+    digest = fake.add_blob("app", filler(512 * KB, 21))
+    fake.misbehave("/blobs/", method="GET", hold=release, hold_after=256 * KB)
+    users = htpasswd(tmp_path / "htpasswd", ALICE)
+    appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_auth(users, "none")))
+    alice, bob = (replace(appliance.door, login=login) for login in (ALICE, BOB))
+    reader = Reader(alice, blob_path("one.test/app", digest)).begin()
+    eventually(lambda: reader.received, what="the pull has begun")
+
+    htpasswd(users, BOB)
+
+    eventually(lambda: alice.get("/v2/").status == 401, what="the deleted user is refused")
+    eventually(lambda: bob.get("/v2/").status == 200, what="the new user is let in")
+    release.set()
+    assert reader.end().has(digest)
+    assert alice.get("/v2/").status == 401
+
+
+def _guarded(folder: Path, public: Registry, anonymous: str) -> Iterator[Appliance]:
+    public.push("login/app", "v1", of_size(16 * KB, 20))
+    users = htpasswd(folder / "htpasswd", ALICE)
+    setup = Setup({"one.test": {"url": public.url}}, environment=_auth(users, anonymous))
+    with Appliance(folder, setup) as appliance:
+        assert replace(appliance.door, login=ALICE).get(manifest_path(NAME, "v1")).status == 200
+        yield appliance
+
+
+def _auth(users: Path, anonymous: str) -> dict[str, str]:
+    return {
+        "REGISTRY_AUTH": "htpasswd",
+        "REGISTRY_AUTH_HTPASSWD_REALM": "test",
+        "REGISTRY_AUTH_HTPASSWD_PATH": str(users),
+        "REGISTRY_AUTH_ANONYMOUS": anonymous,
+    }

@@ -1,0 +1,216 @@
+"""The upstream is away: what is here is served and marked, all else refused in time. Item 5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from datastore.refs import Digest
+from tests.images import Image
+from tests.system.appliance import Appliance, Setup
+from tests.system.blackhole import BlackHole
+from tests.system.clients import Clients
+from tests.system.conftest import Start
+from tests.system.door import free_port
+from tests.system.images import KB, of_size, two_platforms
+from tests.system.pulls import blob_path, manifest_path, pull, pull_blob
+from tests.system.registries import Registry
+from tests.system.waiting import eventually
+from tests.upstream import FakeUpstream
+
+NAME = "one.test/library/app"
+MANY = "one.test/library/many"
+QUICK = {
+    "ENTREPOT_FRESHNESS": "0s",
+    "ENTREPOT_CONNECT_TIMEOUT": "1s",
+    "ENTREPOT_NEGATIVE_TTL": "0s",
+}
+AWAY = (502, 503, 504)
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """An appliance that pulled `image` and `children` before its upstream went away."""
+
+    appliance: Appliance
+    image: Image
+    children: list[Image]
+
+
+@pytest.fixture(scope="module", params=["running", "started in the outage"])
+def outage(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Outage]:
+    """The upstream ended while the appliance ran, or before it was started."""
+    folder = tmp_path_factory.mktemp("outage")
+    registry = Registry(folder / "registry")
+    setup = Setup({"one.test": {"url": registry.url}}, environment=QUICK)
+    with registry, Appliance(folder / "appliance", setup) as appliance:
+        image = registry.push("library/app", "v1", of_size(64 * KB, 50))
+        registry.push("library/other", "v1", of_size(KB, 51))
+        children = two_platforms(52)
+        registry.push_index("library/many", "v1", children)
+        pull(appliance.door, NAME, "v1")
+        pull(appliance.door, MANY, "v1")
+        pull(appliance.door, MANY, children[0].digest)
+        registry.stop()
+        if request.param != "running":
+            assert appliance.stop() == 0
+            appliance.start()
+        yield Outage(appliance, image, children)
+
+
+def test_podman_pulls_by_tag_what_was_pulled_before(outage: Outage, clients: Clients) -> None:
+    """A tag that can't be checked means what it meant."""
+    pulled = clients.pull(f"{outage.appliance.door.netloc}/{NAME}:v1")
+
+    assert str(Digest.of(outage.image.config)) == f"sha256:{pulled}"
+
+
+def test_podman_pulls_by_digest_what_was_pulled_before(outage: Outage, clients: Clients) -> None:
+    """What a digest names needs no upstream."""
+    image = f"{outage.appliance.door.netloc}/{NAME}@{outage.image.digest}"
+
+    assert str(Digest.of(outage.image.config)) == f"sha256:{clients.pull(image)}"
+
+
+def test_podman_pulls_an_index_of_which_its_platform_is_here(
+    outage: Outage, clients: Clients
+) -> None:
+    """An index is served when one child is whole here."""
+    pulled = clients.pull(f"{outage.appliance.door.netloc}/{MANY}:v1")
+
+    assert str(Digest.of(outage.children[0].config)) == f"sha256:{pulled}"
+
+
+def test_a_stale_tag_says_that_it_is_stale(outage: Outage) -> None:
+    """`Warning: 299`, `Age` and `Cache-Status` tell whoever cares; nothing keeps the answer."""
+    answer = outage.appliance.door.get(manifest_path(NAME, "v1"))
+
+    assert outage.image.manifest == answer.body
+    assert answer.headers["warning"].startswith("299 - ")
+    assert int(answer.headers["age"]) >= 0
+    assert answer.headers["cache-status"].startswith("entrepot; ")
+    assert "fwd=stale" in answer.headers["cache-status"]
+
+
+def test_what_a_digest_names_is_never_stale(outage: Outage) -> None:
+    """By digest: the cache first, always, and without a warning."""
+    answer = outage.appliance.door.get(manifest_path(NAME, outage.image.digest))
+
+    assert (answer.status, outage.image.manifest) == (200, answer.body)
+    assert "warning" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        manifest_path(NAME, "v2"),
+        manifest_path("one.test/library/other", "v1"),
+        manifest_path(NAME, f"sha256:{'0' * 64}"),
+        blob_path(NAME, f"sha256:{'0' * 64}"),
+    ],
+    ids=["tag", "repository", "manifest", "blob"],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_was_not_pulled_is_away_and_not_unknown(
+    outage: Outage, method: str, path: str
+) -> None:
+    """Never 404 for an outage: a client would take it for the truth."""
+    answer = outage.appliance.door.ask(method, path)
+
+    assert answer.status in AWAY
+    assert method == "HEAD" or answer.code
+
+
+def test_podman_is_told_at_once_of_what_was_not_pulled(outage: Outage, clients: Clients) -> None:
+    """It fails with the outage in its message."""
+    said = clients.pull_fails(f"{outage.appliance.door.netloc}/one.test/library/other:v1")
+
+    assert "unknown" not in said
+
+
+def test_an_upstream_that_refuses_is_502_and_then_rests(start: Start) -> None:
+    """After the first failures its breaker answers for it, with a time to come back."""
+    appliance = start(
+        Setup({"gone.test": {"url": f"http://127.0.0.1:{free_port()}"}}, environment=QUICK)
+    )
+
+    first = appliance.door.get(manifest_path("gone.test/app", "v1"))
+    resting = eventually(lambda: _resting(appliance, "gone.test"), what="its breaker opens")
+
+    assert first.status == 502
+    assert int(resting) >= 0
+
+
+def test_a_host_that_nobody_knows_is_502(start: Start) -> None:
+    """A name that can't be resolved is an upstream that can't be reached."""
+    unknown = {"url": "http://entrepot.invalid", "insecure": True}
+    appliance = start(Setup({"gone.test": unknown}, environment=QUICK))
+
+    assert appliance.door.get(manifest_path("gone.test/app", "v1")).status in AWAY
+
+
+def test_a_black_hole_is_504_and_then_rests(start: Start) -> None:
+    """Packets that vanish cost one connect time-out, not one a request."""
+    with BlackHole() as hole:
+        appliance = start(Setup({"hole.test": {"url": hole.url}}, environment=QUICK))
+
+        first = appliance.door.get(manifest_path("hole.test/app", "v1"))
+        resting = eventually(lambda: _resting(appliance, "hole.test"), what="its breaker opens")
+
+    assert first.status == 504
+    assert int(resting) >= 0
+
+
+def test_an_image_that_is_not_all_here_is_refused_as_a_whole(
+    start: Start, fake: FakeUpstream
+) -> None:
+    """Podman fixes its endpoint once it has the manifest: a missing layer is told before."""
+    image = fake.put_image("app", "v1", of_size(KB, 53))
+    appliance = start(Setup({"one.test": {"url": fake.url}}, environment=QUICK))
+    appliance.door.get(manifest_path("one.test/app", "v1"))
+    pull_blob(appliance.door, "one.test/app", Digest.of(image.config))
+    fake.stop()
+
+    by_tag = appliance.door.get(manifest_path("one.test/app", "v1"))
+    by_digest = appliance.door.get(manifest_path("one.test/app", image.digest))
+
+    assert by_tag.status == 503
+    assert by_digest.status == 503
+
+
+def test_an_upstream_that_came_back_is_asked_again(start: Start, fake: FakeUpstream) -> None:
+    """The breaker closes by itself, and the marks go."""
+    fake.put_image("app", "v1", of_size(KB, 54))
+    appliance = start(Setup({"one.test": {"url": fake.url}}, environment=QUICK))
+    pull(appliance.door, "one.test/app", "v1")
+    fake.stop()
+    eventually(lambda: "warning" in _tag(appliance), what="the tag is stale")
+
+    fake.start()
+
+    eventually(lambda: "warning" not in _tag(appliance), what="the tag is fresh again")
+
+
+def test_the_list_of_tags_is_ours_while_the_upstream_is_away(outage: Outage) -> None:
+    """The upstream's list when it is there, else what is known here."""
+    answer = outage.appliance.door.get(f"/v2/{NAME}/tags/list")
+
+    assert answer.status == 200
+    assert b'"v1"' in answer.body
+
+
+def _tag(appliance: Appliance) -> dict[str, str]:
+    answer = appliance.door.get(manifest_path("one.test/app", "v1"))
+    assert answer.status == 200
+    return dict(answer.headers)
+
+
+def _resting(appliance: Appliance, host: str) -> str:
+    """Return the Retry-After of an answer that its breaker gave."""
+    answer = appliance.door.get(manifest_path(f"{host}/app", "v1"))
+    assert answer.status in AWAY
+    return answer.headers.get("retry-after", "") if answer.status == 503 else ""

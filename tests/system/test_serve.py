@@ -1,0 +1,148 @@
+"""The appliance starts, serves, mends itself and ends: item 1 of what it must show."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import suppress
+from http.client import HTTPException
+
+import pytest
+
+from tests.images import filler
+from tests.system.appliance import Appliance, Setup
+from tests.system.clients import Clients
+from tests.system.conftest import Start
+from tests.system.images import KB, of_size
+from tests.system.pulls import Reader, blob_path
+from tests.system.registries import Registry
+from tests.system.waiting import eventually
+from tests.upstream import FakeUpstream
+
+PROGRAMS = ["haproxy", "registry", "logger", "cleaner"]
+
+
+def test_an_image_comes_from_the_upstream_once_and_from_disk_afterwards(
+    start: Start, public: Registry, clients: Clients
+) -> None:
+    """The second pull of an image asks the upstream for nothing."""
+    public.push("serve/once", "v1", of_size(64 * KB, 10))
+    appliance = start(Setup({"one.test": {"url": public.url}}))
+    image = f"{appliance.door.netloc}/one.test/serve/once:v1"
+
+    first = clients.pull(image)
+    asked = public.requests()
+    clients.forget()
+    second = clients.pull(image)
+
+    assert first == second
+    assert asked == public.requests()
+    assert sum(method == "GET" and "once/blobs" in path for method, path, _ in asked) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
+def test_a_stopped_appliance_leaves_no_process_and_no_socket(
+    start: Start, number: signal.Signals
+) -> None:
+    """A stop by signal or by Ctrl-C is a success, and all of it ends."""
+    appliance = start(Setup())
+    answer = appliance.door.get("/v2/")
+
+    code = appliance.stop(number)
+
+    assert answer.status == 200
+    assert answer.headers["docker-distribution-api-version"] == "registry/2.0"
+    assert code == 0
+
+
+def test_a_pull_in_flight_ends_well_when_the_appliance_is_stopped(
+    start: Start, fake: FakeUpstream
+) -> None:
+    """Pulls in flight get their grace."""
+    release = threading.Event()
+    digest = fake.add_blob("app", filler(512 * KB, 11))
+    fake.misbehave("/blobs/", method="GET", hold=release, hold_after=256 * KB)
+    appliance = start(Setup({"one.test": {"url": fake.url}}))
+    reader = Reader(appliance.door, blob_path("one.test/app", digest)).begin()
+    eventually(lambda: reader.received, what="the pull has begun")
+
+    ending = threading.Thread(target=appliance.stop)
+    ending.start()
+    release.set()
+    reader.end()
+    ending.join()
+
+    assert reader.has(digest)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_that_was_killed_runs_again(shared: Appliance, name: str) -> None:
+    """Supervisord starts a dead program again, and the appliance serves as before."""
+    before = shared.program(name)
+    assert before is not None
+
+    shared.kill_program(name)
+
+    eventually(
+        lambda: (now := shared.program(name)) is not None and now.pid != before.pid,
+        what=f"{name} runs again",
+    )
+    eventually(lambda: _serves(shared), what="it serves again")
+
+
+def test_a_program_that_cannot_stay_up_ends_the_appliance_with_its_name(start: Start) -> None:
+    """A program that dies again and again is no appliance: code 1, and which one it was."""
+    appliance = start(Setup())
+    killer = threading.Thread(target=_kill_while_it_runs, args=(appliance, "logger"))
+
+    killer.start()
+    code = appliance.ended(within=60)
+    killer.join()
+
+    assert code == 1
+    assert "logger" in appliance.output().splitlines()[-1]
+
+
+def test_status_shows_every_program_on_one_screen(shared: Appliance) -> None:
+    """What runs, how full it is, how each upstream does."""
+    shown = shared.entrepot("status")
+
+    assert shown.returncode == 0, shown.stderr
+    assert all(name in shown.stdout for name in PROGRAMS)
+    assert "one.test" in shown.stdout
+    assert len(shown.stdout.splitlines()) <= 50
+
+
+def test_check_shows_no_password(start: Start) -> None:
+    """Every setting is shown, no secret is."""
+    appliance = start(
+        Setup({"one.test": {"url": "http://127.0.0.1:9", "username": "u", "password": "s3cret-x"}})
+    )
+
+    shown = appliance.entrepot("check")
+
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "one.test" in shown.stdout
+    assert "s3cret-x" not in shown.stdout + shown.stderr + appliance.output()
+
+
+def _serves(appliance: Appliance) -> bool:
+    try:
+        return appliance.door.get("/v2/").status == 200
+    except (OSError, HTTPException):
+        return False
+
+
+def _kill_while_it_runs(appliance: Appliance, name: str) -> None:
+    """Kill a program each time that it is there again, until the appliance has ended."""
+
+    def is_over() -> bool:
+        found = appliance.processes()
+        for each in found:
+            if f"-m {name}" in each.argv:
+                with suppress(ProcessLookupError):
+                    os.kill(each.pid, signal.SIGKILL)
+        return not found
+
+    eventually(is_over, what="the appliance ends", within=50)

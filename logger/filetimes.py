@@ -1,0 +1,101 @@
+"""Writes last uses to the files too, seldom: the order of eviction survives a lost index."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from datastore import layout
+from datastore.errors import IndexUnavailable, StorageBroken, StorageFull
+from datastore.index import AccessIndex
+from datastore.refs import Digest
+from datastore.storage import Storage
+
+_T = TypeVar("_T")
+log = logging.getLogger(__name__)
+
+STEP_S = 3600.0
+"""By how much a last use moves on before the file's time follows it."""
+
+
+class FileTimes:
+    """What the files of used blobs say, and what they do not say yet; `limit` digests of each.
+
+    What is left out when there are more is looked up, or written, again: never wrong, only slower.
+    """
+
+    def __init__(self, storage: Storage, index: AccessIndex, *, limit: int = 50_000) -> None:
+        self._storage = storage
+        self._index = index
+        self._limit = limit
+        self._written: dict[Digest, float] = {}
+        self._waiting: dict[Digest, float] = {}
+        self._is_failing = False
+
+    def follow(self, stamps: Mapping[Digest, float]) -> None:
+        """Write the time of what was last used STEP_S or more after its file says."""
+        for digest, at in stamps.items():
+            known = self._known(digest)
+            if known is None:
+                continue
+            if at - known >= STEP_S:
+                self._write(digest, at)
+            elif at > known:
+                self._waiting[digest] = max(at, self._waiting.get(digest, at))
+        while len(self._waiting) > self._limit:
+            self._write(*next(iter(self._waiting.items())))
+
+    def flush(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Write what has waited, the latest use first, for so many *seconds*."""
+        end = clock() + seconds
+        for digest, at in sorted(self._waiting.items(), key=lambda item: item[1], reverse=True):
+            if clock() >= end:
+                break
+            if digest in self._waiting:
+                self._write(digest, at)
+
+    def _known(self, digest: Digest) -> float | None:
+        """Return the time of a blob's file; None when there is none."""
+        if digest not in self._written:
+            stat = self._attempt(lambda: self._storage.stat(layout.blob(digest)))
+            if stat is None:
+                return None
+            self._remember(digest, stat.modified)
+        return self._written[digest]
+
+    def _write(self, digest: Digest, at: float) -> None:
+        """Stamp *digest*, and what it names where that is older: it must not go before it."""
+        at = max(at, self._waiting.pop(digest, at))
+        self._attempt(lambda: self._storage.stamp(layout.blob(digest), at))
+        self._remember(digest, at)
+        for part in self._named(digest):
+            known = self._known(part)
+            if known is not None and known < at:
+                self._write(part, at)
+
+    def _remember(self, digest: Digest, at: float) -> None:
+        self._written.pop(digest, None)
+        self._written[digest] = at
+        if len(self._written) > self._limit:
+            del self._written[next(iter(self._written))]
+
+    def _named(self, digest: Digest) -> list[Digest]:
+        try:
+            return self._index.named(digest)
+        except IndexUnavailable as error:
+            log.debug("parts unknown", extra={"digest": digest, "error": error})
+            return []
+
+    def _attempt(self, act: Callable[[], _T]) -> _T | None:
+        """Do without what the disk refuses, with one warning until it takes something again."""
+        try:
+            result = act()
+        except (StorageFull, StorageBroken) as error:
+            if not self._is_failing:
+                log.warning("file times not kept", extra={"error": error})
+            self._is_failing = True
+            return None
+        self._is_failing = False
+        return result

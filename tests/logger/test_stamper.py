@@ -1,0 +1,90 @@
+"""What of the access log is a use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from datastore.accesslog import AccessLine
+from datastore.refs import Digest
+from logger.stamper import stamps
+
+A = Digest.of(b"a")
+B = Digest.of(b"b")
+LINE = AccessLine(
+    start=1_000_000,
+    duration=500,
+    method="GET",
+    status=200,
+    termination="--",
+    bytes=10,
+    digest=str(A),
+    repository="quay.io/podman/hello",
+    kind="blob",
+    cache="entrepot; hit",
+    user="",
+    source="",
+    uri="/",
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "status"),
+    [
+        ("GET", "blob", 200),
+        ("GET", "blob", 206),
+        ("GET", "blob", 304),
+        ("GET", "manifest", 200),
+        ("HEAD", "manifest", 200),
+        ("HEAD", "index", 304),
+        ("PUT", "manifest", 201),
+        ("PUT", "blob", 201),
+        ("POST", "blob", 201),
+    ],
+)
+def test_a_pull_and_a_push_are_uses(method: str, kind: str, status: int) -> None:
+    """The time is the answer's end."""
+    line = replace(LINE, method=method, kind=kind, status=status)
+
+    assert stamps([line]) == {A: 1000.5}
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "status"),
+    [
+        ("HEAD", "blob", 200),
+        ("GET", "blob", 404),
+        ("GET", "blob", 416),
+        ("GET", "blob", -1),
+        ("GET", "tags", 200),
+        ("GET", "referrers", 200),
+        ("GET", "", 200),
+        ("DELETE", "manifest", 202),
+        ("PATCH", "blob", 202),
+        ("POST", "blob", 202),
+        ("GET", "manifest", 502),
+    ],
+)
+def test_nothing_else_is_a_use(method: str, kind: str, status: int) -> None:
+    """Looking whether a blob is there wants nothing of it, nor does an answer without content."""
+    assert stamps([replace(LINE, method=method, kind=kind, status=status)]) == {}
+
+
+def test_a_client_that_left_has_used_what_it_asked_for() -> None:
+    """It wanted it, and will come back for the rest."""
+    assert stamps([replace(LINE, termination="CD")]) == {A: 1000.5}
+
+
+def test_the_later_use_counts_in_whatever_order() -> None:
+    """Lines are written when answers end, and many end at once."""
+    late, early = replace(LINE, start=3_000_000), replace(LINE, start=2_000_000)
+    other = replace(LINE, digest=str(B))
+
+    assert stamps([early, late, other, early]) == {A: 3000.5, B: 1000.5}
+
+
+@pytest.mark.parametrize("digest", ["", "-", "sha256:abc", "md5:" + "a" * 32])
+def test_what_is_no_digest_is_left_out(digest: str) -> None:
+    """A line tells what a worker said; one that said nothing used nothing."""
+    assert stamps([replace(LINE, digest=digest), replace(LINE, digest=str(B))]) == {B: 1000.5}

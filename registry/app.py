@@ -52,9 +52,7 @@ class Parts:
 
 def create_app(parts: Parts) -> falcon.App:
     """Wire the parts; nothing is started, and no upstream is talked to."""
-    shelf = Shelf(
-        BlobStore(parts.storage), Repositories(parts.storage), parts.index, parts.room
-    )
+    shelf = Shelf(BlobStore(parts.storage), Repositories(parts.storage), parts.index, parts.room)
     negative = Negative()
     spool = parts.state / layout.SPOOL
     landing = Landing(shelf.blobs, parts.index, parts.room, parts.report)
@@ -70,9 +68,7 @@ def create_app(parts: Parts) -> falcon.App:
     return app
 
 
-def _route(
-    app: falcon.App, door: Door, blobs: Blobs, manifests: Manifests, lists: Lists
-) -> None:
+def _route(app: falcon.App, door: Door, blobs: Blobs, manifests: Manifests, lists: Lists) -> None:
     uploads = UploadResource(door)
     app.add_route(router.STATUS, FrontResource(door))
     app.add_route(router.HEALTH, HealthResource())

@@ -99,6 +99,10 @@ class Download:
         except (UpstreamError, DatastoreError) as error:
             self.error = error
             outcome = self._give_up(error)
+        except Exception as error:  # its readers wait for a word, whatever it is
+            log.exception("download failed", extra=self._names())
+            self.error = StorageBroken(repr(error))
+            outcome = self._give_up(self.error)
         finally:
             with self._news:
                 self.is_done = True
@@ -122,7 +126,7 @@ class Download:
 
     def _missing(self) -> Iterator[bytes]:
         """Yield what the file lacks, once there is room for it; a whole file lacks nothing."""
-        if self._start and self._start == read_size(self._path):
+        if self._is_complete():
             self._opened(self._start)
             return
         body = resumed(self.task.fetch, self._start, lambda remote: self._opened(remote.size))
@@ -131,6 +135,13 @@ class Download:
                 self._rest = itertools.chain((chunk,), body)
                 raise StorageFull(f"no room for {self.task.digest}")
             yield chunk
+
+    def _is_complete(self) -> bool:
+        """Whether a writer died between the last byte and the landing."""
+        try:
+            return bool(self._start) and read_size(self._path) == self._start
+        except FileNotFoundError:
+            return False
 
     def _opened(self, size: int | None) -> None:
         """Tell the readers, here and elsewhere, how long the blob will be."""

@@ -122,7 +122,7 @@ class Reader:
         self._task = task
         self._download = download
         self._descriptor: int | None = None
-        self._size: int | None = None
+        self._size = download.size if download else None
         self._pause = _SHORTEST_WAIT_S
 
     def size(self) -> int | None:

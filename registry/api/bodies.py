@@ -28,9 +28,7 @@ def send_file(resp: falcon.Response, file: BinaryIO, part: ByteRange) -> None:
     resp.set_stream(file, part.length)
 
 
-def send_arriving(
-    resp: falcon.Response, body: Iterator[bytes], length: int | None
-) -> None:
+def send_arriving(resp: falcon.Response, body: Iterator[bytes], length: int | None) -> None:
     """Send what comes in; *length* in bytes, None when nobody knows it."""
     resp.stream = unbroken(body)
     if length is not None:
@@ -83,9 +81,7 @@ def _head(part: ByteRange, size: int) -> bytes:
     ).encode()
 
 
-def _multipart(
-    read: Read, parts: list[tuple[bytes, ByteRange]], tail: bytes
-) -> Iterator[bytes]:
+def _multipart(read: Read, parts: list[tuple[bytes, ByteRange]], tail: bytes) -> Iterator[bytes]:
     for head, part in parts:
         yield head
         yield from read(part.start, part.stop)

@@ -36,9 +36,7 @@ class ManifestResource:
         if answer:
             resp.content_length = len(answer.held.body)
 
-    def on_get(
-        self, req: falcon.Request, resp: falcon.Response, name: str, reference: str
-    ) -> None:
+    def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, reference: str) -> None:
         """Send a manifest, byte for byte."""
         answer = self._answer(req, resp, name, reference)
         if answer:

@@ -21,7 +21,6 @@ class VersionResource:
         resp.media = {}
 
 
-
 class HealthResource:
     """`/healthz`: this worker answers."""
 
@@ -41,7 +40,6 @@ class FrontResource:
         """Name the program and where to go on."""
         self._door.identify(req, resp).require("pull", "")
         resp.media = {"name": "entrepot", "registry": "/v2/", "metrics": "/metrics"}
-
 
 
 class MetricsResource:

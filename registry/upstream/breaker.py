@@ -1,0 +1,193 @@
+"""Leaves an upstream that fails alone for a moment; all workers share what one of them learns.
+
+What is remembered is one small file a host in a directory that lives no longer than the
+appliance, so nothing here is made durable. A directory that can't be written costs only the
+sharing: each process then remembers for itself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from registry.errors import Unavailable, Why
+from registry.upstream.circuit import (
+    CLOSED,
+    Circuit,
+    Failure,
+    Pass,
+    Refusal,
+    admit,
+    answered,
+    failed,
+    limited,
+)
+from registry.upstream.names import fold, unfold
+from registry.upstream.report import Report, silent
+
+_SUFFIX = ".json"
+_LOCK = ".lock"
+
+T = TypeVar("T")
+State = Literal["closed", "open", "probing", "limited"]
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerState:
+    """One upstream's health for a person to read; `until` in s, UTC epoch, 0 where nothing ends."""
+
+    host: str
+    state: State
+    until: float
+    reason: str
+
+
+class Breaker:
+    """Guards one upstream, `host`; `lease` [s] is the longest that a probe may take."""
+
+    def __init__(
+        self,
+        host: str,
+        directory: Path | None = None,
+        *,
+        lease: float = 40.0,
+        report: Report = silent,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.host = host
+        self._memory = _Memory(host, directory)
+        self._lease = lease
+        self._report = report
+        self._clock = clock
+
+    def admit(self) -> Pass:
+        """Let one request through. Raises: Unavailable, RESTING or LIMITED."""
+        now = self._clock()
+        verdict: Pass | Refusal
+        verdict = admit(self._memory.read(), now, self._lease)[1]
+        if isinstance(verdict, Pass) and verdict.probe:
+            verdict = self._memory.update(lambda seen: admit(seen, now, self._lease))
+        if isinstance(verdict, Pass):
+            return verdict
+        raise self._refused(verdict)
+
+    def answered(self) -> None:
+        """Note that the upstream answered: it lives."""
+        if self._memory.read() != CLOSED:
+            self._change(answered)
+
+    def failed(self, failure: Failure, passed: Pass) -> None:
+        """Note that a request which *passed* found no upstream that works."""
+        now = self._clock()
+        self._change(lambda seen: failed(seen, now, failure, probe=passed.probe))
+
+    def limited(self, retry_after: float | None) -> None:
+        """Note a 429."""
+        now = self._clock()
+        self._change(lambda seen: limited(seen, now, retry_after))
+
+    def _change(self, change: Callable[[Circuit], Circuit]) -> None:
+        """Remember a change, and report it when the breaker opened or closed by it."""
+
+        def step(seen: Circuit) -> tuple[Circuit, tuple[Circuit, Circuit]]:
+            after = change(seen)
+            return after, (seen, after)
+
+        before, after = self._memory.update(step)
+        if before.is_closed != after.is_closed:
+            state = "closed" if after.is_closed else "open"
+            reason = after.reason or "answered"
+            self._report("breaker", upstream=self.host, state=state, reason=reason)
+
+    def _refused(self, refusal: Refusal) -> Unavailable:
+        if refusal.because == "limited":
+            message, why = "it limits the rate", Why.LIMITED
+        else:
+            message, why = "it failed a moment ago and is left alone", Why.RESTING
+        return Unavailable(self.host, message, why, retry_after=refusal.retry_after)
+
+
+def read_all(directory: Path, clock: Callable[[], float] = time.time) -> list[BreakerState]:
+    """Tell the health of every upstream that ever had a problem, by host."""
+    try:
+        names = sorted(path.name for path in directory.iterdir() if path.suffix == _SUFFIX)
+    except OSError:
+        return []
+    now = clock()
+    hosts = [(unfold(name.removesuffix(_SUFFIX)), directory / name) for name in names]
+    return [_health(host, _load(path), now) for host, path in hosts]
+
+
+def _health(host: str, circuit: Circuit, now: float) -> BreakerState:
+    if not circuit.is_closed and circuit.until > now:
+        return BreakerState(host, "open", circuit.until, circuit.reason)
+    if not circuit.is_closed:
+        return BreakerState(host, "probing", 0.0, circuit.reason)
+    if circuit.limited > now:
+        return BreakerState(host, "limited", circuit.limited, "429")
+    return BreakerState(host, "closed", 0.0, circuit.reason)
+
+
+class _Memory:
+    """One circuit, in a file where there is a directory, and else in this process."""
+
+    def __init__(self, host: str, directory: Path | None) -> None:
+        self._directory = directory
+        self._path = directory / f"{fold(host)}{_SUFFIX}" if directory else None
+        self._own = CLOSED
+        self._lock = threading.Lock()
+
+    def read(self) -> Circuit:
+        """Return what is known; a reader needs no lock, for files are replaced whole."""
+        return self._own if self._path is None else _load(self._path)
+
+    def update(self, step: Callable[[Circuit], tuple[Circuit, T]]) -> T:
+        """Let *step* replace what is known, while nobody else does."""
+        with self._lock, _locked(self._directory):
+            before = self.read()
+            after, outcome = step(before)
+            if after != before:
+                self._write(after)
+        return outcome
+
+    def _write(self, circuit: Circuit) -> None:
+        self._own = circuit
+        if self._path is None:
+            return
+        temporary = self._path.with_suffix(f".{os.getpid()}")
+        try:
+            temporary.write_text(json.dumps(asdict(circuit)))
+            temporary.replace(self._path)
+        except OSError:
+            self._path = None
+
+
+@contextmanager
+def _locked(directory: Path | None) -> Iterator[None]:
+    """Keep the other processes out; where that can't be, go on without."""
+    descriptor = None
+    if directory is not None:
+        with suppress(OSError):
+            descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _load(path: Path) -> Circuit:
+    """Read a circuit; what is absent or can't be read is closed."""
+    try:
+        return Circuit(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return CLOSED

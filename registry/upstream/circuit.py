@@ -1,0 +1,104 @@
+"""When an upstream that fails is left alone, and for how long: the pure half of the breaker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+IN_A_ROW = 3
+"""Failures in a row that open the breaker, where one alone does not."""
+FIRST_REST = 1.0
+LONGEST_REST = 30.0
+LIMIT_DEFAULT = 5.0
+LIMIT_LONGEST = 60.0
+PROBE_RETRY = 1.0
+"""What the others are told to wait while one request probes, in s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """What all workers remember of one upstream; times in s, UTC epoch.
+
+    `failures` counts those in a row while it is closed, `trips` the rests in a row. It rests until
+    `until`; then one request probes, and the others wait until it is back or `probing` is past.
+    """
+
+    failures: int = 0
+    trips: int = 0
+    until: float = 0.0
+    probing: float = 0.0
+    limited: float = 0.0
+    reason: str = ""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether requests go through without a probe."""
+        return self.trips == 0
+
+
+CLOSED = Circuit()
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """The request may go; a probe decides for all."""
+
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The request may not go, for `retry_after` s: the upstream rests, or limits the rate."""
+
+    because: Literal["resting", "limited"]
+    retry_after: float
+
+
+def admit(circuit: Circuit, now: float, lease: float) -> tuple[Circuit, Pass | Refusal]:
+    """Decide over one request; a probe's place is free again after *lease* s.
+
+    A wall clock that was set back can't make a rest longer than the longest.
+    """
+    limit = min(circuit.limited - now, LIMIT_LONGEST)
+    if limit > 0:
+        return circuit, Refusal("limited", limit)
+    if circuit.is_closed:
+        return circuit, Pass()
+    rest = min(circuit.until - now, LONGEST_REST)
+    if rest > 0:
+        return circuit, Refusal("resting", rest)
+    if now < circuit.probing <= now + lease:
+        return circuit, Refusal("resting", PROBE_RETRY)
+    return replace(circuit, probing=now + lease), Pass(probe=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong; `at_once` opens the breaker without waiting for a second one."""
+
+    reason: str
+    at_once: bool = False
+
+
+def failed(circuit: Circuit, now: float, failure: Failure, *, probe: bool) -> Circuit:
+    """Note a failure; one that was under way when the rest began changes nothing."""
+    if not circuit.is_closed and not probe:
+        return circuit
+    failures = circuit.failures + 1
+    if circuit.is_closed and not failure.at_once and failures < IN_A_ROW:
+        return replace(circuit, failures=failures, reason=failure.reason)
+    rest = min(FIRST_REST * 2.0 ** min(circuit.trips, 10), LONGEST_REST)
+    return Circuit(
+        trips=circuit.trips + 1, until=now + rest, limited=circuit.limited, reason=failure.reason
+    )
+
+
+def answered(circuit: Circuit) -> Circuit:
+    """Note an answer, whatever it says: the upstream lives."""
+    return Circuit(limited=circuit.limited) if circuit != CLOSED else circuit
+
+
+def limited(circuit: Circuit, now: float, retry_after: float | None) -> Circuit:
+    """Note a 429, which is also an answer."""
+    span = LIMIT_DEFAULT if retry_after is None else min(max(retry_after, 0.0), LIMIT_LONGEST)
+    return Circuit(limited=max(circuit.limited, now + span))

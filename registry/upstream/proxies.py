@@ -1,0 +1,50 @@
+"""Which proxy a URL goes through: the meaning of HTTPS_PROXY, HTTP_PROXY and NO_PROXY."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from registry.upstream.challenge import is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """Proxies by the scheme of the URL (`http`, `https`), and what is asked without one."""
+
+    by_scheme: Mapping[str, str] = field(default_factory=dict)
+    exempt: Sequence[str] = ()
+
+    def choose(self, url: str) -> str | None:
+        """Return the proxy's URL, or None; loopback is never proxied."""
+        target = urlsplit(url)
+        proxy = self.by_scheme.get(target.scheme)
+        hostname = (target.hostname or "").lower()
+        if not proxy or is_loopback(hostname):
+            return None
+        port = target.port or (443 if target.scheme == "https" else 80)
+        if any(_exempts(rule.strip().lower(), hostname, port) for rule in self.exempt):
+            return None
+        return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _exempts(rule: str, hostname: str, port: int) -> bool:
+    """Tell whether a rule (`*`, a domain, `host:port`, an address, a network) names a host."""
+    if rule == "*":
+        return True
+    if _is_in(rule, hostname):
+        return True
+    name, _, wanted = rule.partition(":")
+    if wanted and wanted != str(port):
+        return False
+    name = name.removeprefix("*").lstrip(".")
+    return bool(name) and (hostname == name or hostname.endswith(f".{name}"))
+
+
+def _is_in(rule: str, hostname: str) -> bool:
+    try:
+        return ipaddress.ip_address(hostname) in ipaddress.ip_network(rule, strict=False)
+    except ValueError:
+        return False

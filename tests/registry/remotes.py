@@ -1,0 +1,75 @@
+"""An upstream's blob without a network: its body comes in when the test lets it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from registry.errors import Unavailable, Why
+
+
+@dataclass
+class FakeBody:
+    """One open body, from `start` on; `breaks_at` is where the connection ends too early."""
+
+    remote: FakeRemote
+    start: int
+    breaks_at: int | None
+
+    @property
+    def size(self) -> int | None:
+        """How long the whole blob is."""
+        return len(self.remote.content) if self.remote.tells_size else None
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the body in pieces, each when it is let through."""
+        at = self.start
+        while at < len(self.remote.content):
+            self.remote.allow(at)
+            stop = min(at + self.remote.piece, len(self.remote.content))
+            if self.breaks_at is not None and stop > self.breaks_at:
+                raise Unavailable("fake", "broke off", Why.NONSENSE)
+            yield self.remote.content[at:stop]
+            at = stop
+
+
+@dataclass
+class FakeRemote:
+    """A blob at an upstream: `starts` is every range that was asked for, in order.
+
+    `until` holds back what lies from that byte on. `breaks` are the bytes at which the first,
+    second, ... connection ends too early. `refusals` are raised, one a request, before any body.
+    """
+
+    content: bytes
+    piece: int = 1000
+    tells_size: bool = True
+    takes_ranges: bool = True
+    breaks: list[int] = field(default_factory=list)
+    refusals: list[Exception] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    until: int | None = None
+    _news: threading.Condition = field(default_factory=threading.Condition)
+
+    @contextmanager
+    def fetch(self, start: int) -> Iterator[FakeBody]:
+        """Open the blob from *start* on."""
+        self.starts.append(start)
+        if self.refusals:
+            raise self.refusals.pop(0)
+        breaks_at = self.breaks.pop(0) if self.breaks else None
+        yield FakeBody(self, start if self.takes_ranges else 0, breaks_at)
+
+    def let(self, until: int | None) -> None:
+        """Let the body through up to *until*; None: all of it."""
+        with self._news:
+            self.until = until
+            self._news.notify_all()
+
+    def allow(self, at: int) -> None:
+        """Wait until the byte at *at* may leave."""
+        with self._news:
+            if not self._news.wait_for(lambda: self.until is None or at < self.until, 20):
+                raise TimeoutError("the test never let the body through")

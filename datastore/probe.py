@@ -1,0 +1,120 @@
+"""Tries at the start what the index and the downloads will ask of a file system.
+
+Network and union file systems promise more than they do; what fails here would otherwise fail
+later, as a damaged index or as two downloads that write one file.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from datastore.errors import DatastoreError
+from datastore.locks import try_lock
+
+REMEDY = "set ENTREPOT_STATEDIR to a directory on a local disk"
+
+_OTHER_PROCESS_S = 10.0
+_IS_REFUSED = """
+import fcntl, sys
+try:
+    fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    sys.exit(0)
+sys.exit("it gave one lock to two processes")
+"""
+_READS_ROW = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+if db.execute("SELECT count(*) FROM probe").fetchone() != (1,):
+    sys.exit("another process did not see what was written")
+"""
+
+
+def probe(folder: Path) -> list[str]:
+    """Return what *folder* cannot do, each with its remedy; leave nothing behind."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="probe-", dir=folder) as scratch:
+            tried = [_try(name, trial, Path(scratch)) for name, trial in _TRIALS.items()]
+    except OSError as error:
+        return [f"{folder} cannot be written to ({error.strerror}): make it writable, or {REMEDY}"]
+    return [f"{folder}: {problem}; {REMEDY}" for problem in tried if problem]
+
+
+class _Failed(Exception):  # noqa: N818 - never leaves this module
+    """A trial's outcome in words."""
+
+
+def _try(name: str, trial: Callable[[Path], None], scratch: Path) -> str | None:
+    try:
+        trial(scratch)
+    except (_Failed, OSError, sqlite3.Error, DatastoreError) as error:
+        return f"{name} does not work here ({error})"
+    return None
+
+
+def _rename(scratch: Path) -> None:
+    """Replace a file, and a file that is open, by another."""
+    old, new = scratch / "old", scratch / "new"
+    old.write_bytes(b"old")
+    new.write_bytes(b"new")
+    with old.open("rb") as reader:
+        new.rename(old)
+        if (reader.read(), old.read_bytes()) != (b"old", b"new"):
+            raise _Failed("a reader lost the file that it had open")
+    descriptor = os.open(scratch, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flock(scratch: Path) -> None:
+    """Hold a lock against another open here and against another process."""
+    path = scratch / "lock"
+    held = try_lock(path)
+    if held is None:
+        raise _Failed("a lock that nobody holds is refused")
+    with held:
+        if try_lock(path) is not None:
+            raise _Failed("it gave one lock twice")
+        _ask_another_process(_IS_REFUSED, path)
+
+
+def _wal(scratch: Path) -> None:
+    """Write a database whose log is shared with another process."""
+    path = scratch / "probe.sqlite"
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+            raise _Failed("the file system cannot share memory")
+        connection.execute("CREATE TABLE probe (value)")
+        connection.execute("INSERT INTO probe VALUES (1)")
+        _ask_another_process(_READS_ROW, path)
+    finally:
+        connection.close()
+
+
+def _ask_another_process(program: str, path: Path) -> None:
+    command = [sys.executable, "-I", "-S", "-c", program, os.fspath(path)]
+    try:
+        done = subprocess.run(  # noqa: S603 - this interpreter, our own program
+            command, capture_output=True, timeout=_OTHER_PROCESS_S, check=False, text=True
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _Failed("another process hung over it") from error
+    if done.returncode:
+        raise _Failed(done.stderr.strip().rpartition("\n")[2])
+
+
+_TRIALS: dict[str, Callable[[Path], None]] = {
+    "rename": _rename,
+    "flock": _flock,
+    "SQLite's write-ahead log": _wal,
+}

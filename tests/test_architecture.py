@@ -1,0 +1,69 @@
+"""The measure of docs/STYLE, counted over the code: what is long is hard to read."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parent.parent
+_PACKAGES = ("appliance", "cleaner", "config", "datastore", "logger", "registry")
+_VAGUE = {"utils", "util", "common", "helpers", "helper", "base", "manager", "service", "misc"}
+
+_FILES = sorted(path for package in _PACKAGES for path in (_ROOT / package).rglob("*.py"))
+
+
+def _functions() -> Iterator[tuple[str, int]]:
+    """Yield each function's place and its length in lines, docstrings not counted."""
+    for path in _FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{path.relative_to(_ROOT)}:{node.lineno} {node.name}", _length(node)
+
+
+def _length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = node.body[0]
+    documented = ast.get_docstring(node, clean=False) is not None
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
+    return (node.end_lineno or 0) - node.lineno + 1 - docstring
+
+
+def test_half_of_the_functions_have_eight_lines_or_fewer() -> None:
+    """A function is read at a glance."""
+    lengths = [length for _, length in _functions()]
+
+    assert statistics.median(lengths) <= 8
+
+
+def test_nine_in_ten_functions_have_thirty_lines_or_fewer() -> None:
+    """A long function is an exception."""
+    lengths = [length for _, length in _functions()]
+
+    assert statistics.quantiles(lengths, n=10)[-1] <= 30
+
+
+def test_no_function_has_more_than_fifty_lines() -> None:
+    """What is over fifty has two jobs."""
+    assert [place for place, length in _functions() if length > 50] == []
+
+
+@pytest.mark.parametrize("path", _FILES, ids=lambda path: str(path.relative_to(_ROOT)))
+def test_a_file_has_three_hundred_lines_or_fewer(path: Path) -> None:
+    """A file has one job."""
+    assert len(path.read_text().splitlines()) <= 300
+
+
+def test_no_module_is_named_for_nothing() -> None:
+    """A name says what is inside; these say that nobody knew."""
+    assert [str(path) for path in _FILES if _VAGUE & {path.stem, path.parent.name}] == []
+
+
+def test_the_measure_leaves_docstrings_out() -> None:
+    """Explaining must not make a function long."""
+    (function,) = ast.parse('def f():\n    """One.\n\n    Two.\n    """\n    return 1\n').body
+    assert isinstance(function, ast.FunctionDef)
+
+    assert _length(function) == 2

@@ -30,9 +30,13 @@ V2 = "docker/registry/v2"
 BLOBS = f"{V2}/blobs"
 REPOSITORIES = f"{V2}/repositories"
 OWN = "entrepot"
+TYPES = f"{OWN}/types"
+ORIGINS = f"{OWN}/origin"
+REFERRERS = f"{OWN}/referrers"
 # in the state directory
 INDEX = "index.sqlite"
 SPOOL = "spool"
+TURNS = "spool/locks"
 ACCESS_LOG = "log/access.log"
 EVENTS = "log/events.log"
 
@@ -60,12 +64,27 @@ def repository(name: Repository) -> str:
 
 def layer_link(name: Repository, digest: Digest) -> str:
     """Return the key of the permission to read a blob under a name."""
-    return f"{REPOSITORIES}/{name}/_layers/{digest.algorithm}/{digest.hex}/link"
+    return f"{layers(name)}/{digest.algorithm}/{digest.hex}/link"
+
+
+def layers(name: Repository) -> str:
+    """Return the key below which a repository's blobs are linked."""
+    return f"{REPOSITORIES}/{name}/_layers"
+
+
+def uploads(name: Repository) -> str:
+    """Return the key below which a repository's uploads lie until they end."""
+    return f"{REPOSITORIES}/{name}/_uploads"
+
+
+def manifests(name: Repository) -> str:
+    """Return the key below which a repository's manifests and tags are linked."""
+    return f"{REPOSITORIES}/{name}/_manifests"
 
 
 def revisions(name: Repository) -> str:
     """Return the key below which a repository's manifests are linked."""
-    return f"{REPOSITORIES}/{name}/_manifests/revisions"
+    return f"{manifests(name)}/revisions"
 
 
 def revision_link(name: Repository, digest: Digest) -> str:
@@ -75,7 +94,7 @@ def revision_link(name: Repository, digest: Digest) -> str:
 
 def tags(name: Repository) -> str:
     """Return the key below which a repository's tags are named."""
-    return f"{REPOSITORIES}/{name}/_manifests/tags"
+    return f"{manifests(name)}/tags"
 
 
 def tag_current(name: Repository, tag: Tag) -> str:
@@ -90,17 +109,38 @@ def tag_past(name: Repository, tag: Tag, digest: Digest) -> str:
 
 def media_type(digest: Digest) -> str:
     """Return the key of the media type that came with a manifest."""
-    return f"{OWN}/types/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
+    return f"{TYPES}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
 
 
 def origin(name: Repository) -> str:
     """Return the key of the upstream that a repository came from."""
-    return f"{OWN}/origin/{name}/_origin"
+    return f"{ORIGINS}/{name}/_origin"
+
+
+def origin_of(key: str) -> Repository | None:
+    """Return the repository whose origin lies under *key*: the inverse of `origin`."""
+    name = key.removeprefix(f"{ORIGINS}/").removesuffix("/_origin")
+    try:
+        return Repository.parse(name)
+    except Malformed:
+        return None
 
 
 def referrers(name: Repository, digest: Digest) -> str:
     """Return the key of an upstream's last answer on a manifest's referrers."""
-    return f"{OWN}/referrers/{name}/{digest.algorithm}/{digest.hex}"
+    return f"{REFERRERS}/{name}/{digest.algorithm}/{digest.hex}"
+
+
+def linked(key: str) -> Digest | None:
+    """Return the digest that the link or the referrers under *key* are about, if it names one.
+
+    The inverse of `layer_link`, `revision_link`, `tag_past` and `referrers`.
+    """
+    parts = key.removesuffix("/link").split("/")
+    try:
+        return Digest.parse(":".join(parts[-2:]))
+    except Malformed:
+        return None
 
 
 def spool(digest: Digest) -> str:
@@ -114,3 +154,8 @@ def spool_of(name: str) -> Digest | None:
         return Digest.parse(name.replace("-", ":", 1))
     except Malformed:
         return None
+
+
+def spool_size(digest: Digest) -> str:
+    """Return the name, in the spool folder, of how long a download will be."""
+    return f"{spool(digest)}.size"

@@ -41,6 +41,10 @@ class Repositories:
         """Take the permission back; False when there was none."""
         return self._storage.delete(layout.layer_link(name, digest))
 
+    def blobs(self, name: Repository) -> Iterator[Digest]:
+        """Yield the digests of the blobs that may be read under this name."""
+        return self._below(layout.layers(name))
+
     # ---- manifests
 
     def linked_manifest(self, name: Repository, digest: Digest) -> float | None:
@@ -58,10 +62,7 @@ class Repositories:
 
     def manifests(self, name: Repository) -> Iterator[Digest]:
         """Yield the digests of the manifests that may be read under this name."""
-        root = layout.revisions(name)
-        for algorithm in self._storage.list(root):
-            for encoded in self._storage.list(f"{root}/{algorithm}"):
-                yield Digest(algorithm, encoded)
+        return self._below(layout.revisions(name))
 
     # ---- media types
 
@@ -136,3 +137,8 @@ class Repositories:
     def keep_origin(self, name: Repository, upstream: str) -> None:
         """Keep where a repository comes from, before its first link is written."""
         self._storage.write(layout.origin(name), upstream.encode())
+
+    def _below(self, root: str) -> Iterator[Digest]:
+        for algorithm in self._storage.list(root):
+            for encoded in self._storage.list(f"{root}/{algorithm}"):
+                yield Digest(algorithm, encoded)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from cleaner import words
+from datastore.budget import OVERHEAD
 from datastore.index import Entry, Kind
 from datastore.refs import Digest
 
@@ -86,7 +87,7 @@ def plan(
             stays |= _with_named(entry, named)
             continue
         yield Eviction(entry, reason, _WORDS[reason](entry, bounds, moment))
-        moment = replace(moment, held=moment.held - entry.size)
+        moment = replace(moment, held=moment.held - entry.size - OVERHEAD)
 
 
 def is_short(bounds: Bounds, moment: Moment) -> bool:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleaner.policy import Bounds, Eviction, Moment, Reason, closure, plan
+from datastore.budget import OVERHEAD
 from datastore.index import Cursor, Entry, Kind
 from datastore.refs import Digest
 
@@ -18,6 +19,11 @@ _MIB = 1024 * 1024
 
 def _digest(number: int) -> Digest:
     return Digest("sha256", f"{number:064x}")
+
+
+def _cost(entries: Iterable[Entry]) -> int:
+    """Add up what entries take: their content, and what they cost beside it."""
+    return sum(entry.size + OVERHEAD for entry in entries)
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Shelf:
 
     def held(self) -> int:
         """Return the bytes of all rows."""
-        return sum(entry.size for entry in self.entries)
+        return _cost(self.entries)
 
     def plan(self, bounds: Bounds, moment: Moment) -> list[Eviction]:
         """Plan with what is spared here."""
@@ -45,7 +51,7 @@ class Shelf:
 @st.composite
 def shelves(draw: st.DrawFn) -> Shelf:
     """Draw what an index may hold: who is used later is what a manifest names, never it."""
-    sizes = draw(st.lists(st.integers(0, 50), max_size=12))
+    sizes = draw(st.lists(st.integers(0, OVERHEAD), max_size=12))
     kinds = sorted(draw(st.sampled_from(Kind)) for _ in sizes)
     used = [float(draw(st.integers(0, 8))) for _ in sizes]
     names: dict[Digest, tuple[Digest, ...]] = {}
@@ -63,13 +69,13 @@ def shelves(draw: st.DrawFn) -> Shelf:
     return Shelf(tuple(sorted(entries, key=Cursor.after)), names, frozenset(spared))
 
 
-_sizes = st.integers(0, 300)
+_sizes = st.integers(0, 10 * OVERHEAD)
 _bounds = st.builds(
     lambda ttl, target, above, more: Bounds(ttl, target, target + above, target + above + more),
     ttl=st.integers(0, 10).map(float),
     target=_sizes,
-    above=st.integers(0, 50),
-    more=st.integers(0, 50),
+    above=st.integers(0, 2 * OVERHEAD),
+    more=st.integers(0, 2 * OVERHEAD),
 )
 
 
@@ -105,7 +111,7 @@ def test_the_target_is_reached_unless_only_what_is_spared_is_left(
         gone = {eviction.entry.digest for eviction in evictions}
         left = [entry for entry in shelf.entries if entry.digest not in gone]
         kept = closure(shelf.spared, shelf.named)
-        fits = sum(entry.size for entry in left) + needs <= (bounds.target or 0)
+        fits = _cost(left) + needs <= (bounds.target or 0)
         assert fits or all(entry.digest in kept for entry in left)
 
 
@@ -117,7 +123,7 @@ def test_nothing_goes_for_size_that_the_target_did_not_ask_for(
     evictions = shelf.plan(bounds, Moment(10, shelf.held(), needs))
 
     if evictions and evictions[-1].reason is Reason.SIZE:
-        before = sum(eviction.entry.size for eviction in evictions[:-1])
+        before = _cost(eviction.entry for eviction in evictions[:-1])
         assert shelf.held() - before + needs > (bounds.target or 0)
 
 
@@ -152,8 +158,8 @@ def test_everything_older_than_the_ttl_goes_and_nothing_else(shelf: Shelf, ttl: 
     assert [e.entry for e in evictions] == [entry for entry in old if entry.digest not in kept]
 
 
-def _row(number: int, *, size: int = 100, kind: Kind = Kind.BLOB, used: float = 0) -> Entry:
-    return Entry(_digest(number), size, kind, used)
+def _row(number: int, *, takes: int = 1000, kind: Kind = Kind.BLOB, used: float = 0) -> Entry:
+    return Entry(_digest(number), takes - OVERHEAD, kind, used)
 
 
 def _nothing(_: Digest) -> Iterable[Digest]:
@@ -174,7 +180,7 @@ def test_the_plan_reads_one_entry_further_than_it_must() -> None:
             read += 1
             yield _row(number)
 
-    bounds, moment = Bounds(target=90_000, start=95_000), Moment(10, held=100_000)
+    bounds, moment = Bounds(target=900_000, start=950_000), Moment(10, held=1_000_000)
     evictions = list(plan(rows(), bounds, moment, spares=_keeps, named=_nothing))
 
     assert (len(evictions), read) == (100, 101)
@@ -183,7 +189,7 @@ def test_the_plan_reads_one_entry_further_than_it_must() -> None:
 def test_at_equal_times_an_index_goes_before_its_manifests_and_they_before_their_parts() -> None:
     """The order of the rows is the order of going."""
     rows = [_row(3, kind=Kind.INDEX), _row(2, kind=Kind.MANIFEST), _row(1)]
-    bounds, moment = Bounds(target=0, start=0), Moment(10, held=300)
+    bounds, moment = Bounds(target=0, start=0), Moment(10, held=3000)
 
     evictions = plan(rows, bounds, moment, spares=_keeps, named=_nothing)
 
@@ -192,8 +198,8 @@ def test_at_equal_times_an_index_goes_before_its_manifests_and_they_before_their
 
 def test_age_that_frees_enough_leaves_size_nothing_to_do() -> None:
     """Held is looked at again after the TTL: above the target, but not above the start."""
-    rows = [_row(1, size=30, used=0), _row(2, size=220, used=9)]
-    bounds, moment = Bounds(ttl=5, target=200, start=220), Moment(10, held=250)
+    rows = [_row(1, takes=1000, used=0), _row(2, takes=2200, used=9)]
+    bounds, moment = Bounds(ttl=5, target=2000, start=2200), Moment(10, held=3200)
 
     evictions = plan(rows, bounds, moment, spares=_keeps, named=_nothing)
 
@@ -203,10 +209,10 @@ def test_age_that_frees_enough_leaves_size_nothing_to_do() -> None:
 def test_a_download_that_does_not_fit_begins_eviction_below_the_start() -> None:
     """It waits: room is made until it, too, is within the target."""
     rows = [_row(number) for number in range(4)]
-    bounds = Bounds(target=400, start=440, room=480)
+    bounds = Bounds(target=4000, start=4400, room=4800)
 
-    waiting = plan(rows, bounds, Moment(10, 400, needs=150), spares=_keeps, named=_nothing)
-    fitting = plan(rows, bounds, Moment(10, 400, needs=80), spares=_keeps, named=_nothing)
+    waiting = plan(rows, bounds, Moment(10, 4000, needs=1500), spares=_keeps, named=_nothing)
+    fitting = plan(rows, bounds, Moment(10, 4000, needs=800), spares=_keeps, named=_nothing)
 
     assert (len(list(waiting)), len(list(fitting))) == (2, 0)
 
@@ -232,7 +238,7 @@ def test_an_eviction_for_age_says_how_long_and_how_long_is_allowed() -> None:
 
 def test_an_eviction_for_size_says_what_is_held_and_how_much_may_be() -> None:
     """As it is at that moment, not as it was when the plan began."""
-    rows = [_row(1, size=20 * _MIB), _row(2, size=20 * _MIB)]
+    rows = [_row(1, takes=20 * _MIB), _row(2, takes=20 * _MIB)]
     bounds = Bounds(target=200 * _MIB, start=220 * _MIB, room=240 * _MIB)
     moment = Moment(10, 231 * _MIB, needs=9 * _MIB)
 

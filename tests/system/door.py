@@ -8,7 +8,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from datastore.manifest import ACCEPT
@@ -89,8 +89,9 @@ class Door:
     def raw(self, request: bytes) -> bytes:
         """Send bytes as they are and return all that comes back."""
         with socket.create_connection((self.host, self.port), timeout=_PATIENCE) as wire:
-            wire.sendall(request)
-            wire.shutdown(socket.SHUT_WR)
+            with suppress(BrokenPipeError, ConnectionResetError):  # refused before its end
+                wire.sendall(request)
+                wire.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: wire.recv(65536), b""))
 
     def _connection(self) -> http.client.HTTPConnection:

@@ -1,0 +1,163 @@
+"""What can't be done is said in one clear line, with exit code 2: item 11 of what must be shown."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.system.appliance import Appliance, Setup
+from tests.system.certificates import Authority
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """One bad input: a file's text, an environment, and what the line must tell."""
+
+    says: tuple[str, ...]
+    config: str = "version: 0.1\n"
+    environment: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+
+
+def _auth(path: str) -> dict[str, str]:
+    return {
+        "REGISTRY_AUTH": "htpasswd",
+        "REGISTRY_AUTH_HTPASSWD_REALM": "test",
+        "REGISTRY_AUTH_HTPASSWD_PATH": path,
+    }
+
+
+SECRET = {"PULLSECRETPATH": "{folder}/secret.json"}
+BAD = {
+    "malformed YAML": Bad(("config.yml", "2"), config="version: 0.1\nlog: [unclosed\n"),
+    "YAML that is a list": Bad(("config.yml",), config="- version\n"),
+    "unknown key": Bad(("upstream", "upstreams"), config="version: 0.1\nupstream: {a.test: {}}\n"),
+    "unknown key below": Bad(
+        ("maxsiz", "maxsize"), config="version: 0.1\ncleaner: {maxsiz: 10G}\n"
+    ),
+    "token auth": Bad(
+        ("auth.token",), config="version: 0.1\nauth: {token: {realm: x, service: y, issuer: z}}\n"
+    ),
+    "read-only mode": Bad(
+        ("readonly",), config="version: 0.1\nstorage: {maintenance: {readonly: {enabled: true}}}\n"
+    ),
+    "another storage driver": Bad(("s3",), config="version: 0.1\nstorage: {s3: {bucket: b}}\n"),
+    "proxy.ttl": Bad(("proxy.ttl", "CLEANER_TTL"), config="version: 0.1\nproxy: {ttl: 24h}\n"),
+    "secret that is missing": Bad(("secret.json",), environment=SECRET),
+    "secret that is not JSON": Bad(
+        ("secret.json",), environment=SECRET, files={"secret.json": '{"auths": {'}
+    ),
+    "secret that is no map": Bad(
+        ("secret.json",), environment=SECRET, files={"secret.json": '{"auths": []}'}
+    ),
+    "auth that is not base64": Bad(
+        ("secret.json", "a.test"),
+        environment=SECRET,
+        files={"secret.json": '{"auths": {"a.test": {"auth": "%%% not base64"}}}'},
+    ),
+    "auth without a colon": Bad(
+        ("secret.json", "a.test"),
+        environment=SECRET,
+        files={"secret.json": '{"auths": {"a.test": {"auth": "bm9jb2xvbg=="}}}'},
+    ),
+    "size": Bad(("CLEANER_MAXSIZE", "10X", "10G"), environment={"CLEANER_MAXSIZE": "10X"}),
+    "span": Bad(("CLEANER_TTL", "soon"), environment={"CLEANER_TTL": "soon"}),
+    "percentage": Bad(
+        ("CLEANER_THRESHOLD_PERCENTAGE",), environment={"CLEANER_THRESHOLD_PERCENTAGE": "many"}
+    ),
+    "address": Bad(("REGISTRY_HTTP_ADDR",), environment={"REGISTRY_HTTP_ADDR": "127.0.0.1:http"}),
+    "htpasswd that is missing": Bad(("users",), environment=_auth("{folder}/users")),
+    "htpasswd that is not bcrypt": Bad(
+        ("users", "bcrypt"),
+        environment=_auth("{folder}/users"),
+        files={"users": "alice:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n"},
+    ),
+    "certificate without key": Bad(
+        ("tls.pem", "key"),
+        environment={"REGISTRY_HTTP_TLS_CERTIFICATE": "{folder}/tls.pem"},
+        files={"tls.pem": Authority().issue().pem().decode()},
+    ),
+    "certificate that is missing": Bad(
+        ("tls.pem",), environment={"REGISTRY_HTTP_TLS_CERTIFICATE": "{folder}/tls.pem"}
+    ),
+    "two defaults": Bad(
+        ("default",),
+        config="version: 0.1\nupstreams: {a.test: {default: true}, b.test: {default: true}}\n",
+    ),
+    "data directory that is a file": Bad(
+        ("data",), environment={"REGISTRYDIR": "{folder}/data"}, files={"data": ""}
+    ),
+    "data directory that can not be written": Bad(
+        ("/proc/entrepot",), environment={"REGISTRYDIR": "/proc/entrepot"}
+    ),
+}
+
+
+@pytest.fixture
+def refuse(tmp_path: Path) -> Callable[[Bad], str]:
+    """Start an appliance on bad input and return the one line that it said."""
+
+    def begin(bad: Bad) -> str:
+        for name, text in bad.files.items():
+            (tmp_path / name).write_text(text)
+        environment = {
+            name: value.replace("{folder}", str(tmp_path))
+            for name, value in bad.environment.items()
+        }
+        appliance = Appliance(tmp_path / "appliance", Setup(environment=environment))
+        appliance.file.write_text(bad.config)
+        appliance.launch()
+        code = appliance.ended(within=20)
+        assert code == 2, appliance.output()
+        return _one_line(appliance)
+
+    return begin
+
+
+@pytest.mark.parametrize("bad", [pytest.param(bad, id=name) for name, bad in BAD.items()])
+def test_bad_input_is_refused_with_its_source(refuse: Callable[[Bad], str], bad: Bad) -> None:
+    """One line tells what was read where, and what to do; the exit code is 2."""
+    said = refuse(bad)
+
+    assert all(word in said for word in bad.says), said
+
+
+def test_a_port_that_is_taken_is_told(refuse: Callable[[Bad], str]) -> None:
+    """Not a traceback of ours and not an alert of HAProxy's."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        said = refuse(Bad((), environment={"REGISTRY_HTTP_ADDR": f"127.0.0.1:{port}"}))
+
+    assert port in said
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """The file that was named must be there; only the usual one may be missing."""
+    appliance = Appliance(tmp_path / "appliance", Setup())
+    appliance.file.unlink()
+
+    appliance.launch()
+
+    assert appliance.ended(within=20) == 2
+    assert "config.yml" in _one_line(appliance)
+
+
+def test_an_unknown_variable_is_a_warning_with_the_nearest_name(tmp_path: Path) -> None:
+    """A variable may be another program's: it is told, and nothing more."""
+    setup = Setup(environment={"CLEANER_MAXSISE": "10G"})
+    with Appliance(tmp_path / "appliance", setup) as appliance:
+        said = appliance.output()
+
+    assert "CLEANER_MAXSISE" in said
+    assert "CLEANER_MAXSIZE" in said
+
+
+def _one_line(appliance: Appliance) -> str:
+    lines = [line for line in appliance.output().splitlines() if line.strip()]
+    assert len(lines) == 1, appliance.output()
+    assert "Traceback" not in lines[0]
+    return lines[0]

@@ -1,0 +1,180 @@
+"""The logger misses nothing although it was away, and order outlives the index: item 12."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from datastore import layout
+from datastore.refs import Digest
+from datastore.sqlite import SqliteIndex
+from tests.images import Image
+from tests.system.appliance import Appliance, Setup
+from tests.system.conftest import Start
+from tests.system.images import KB, of_size
+from tests.system.pulls import pull, pull_blob
+from tests.system.waiting import eventually
+from tests.upstream import FakeUpstream
+
+NAME = "one.test/app"
+HOUR = 3600
+ROTATIONS = 3
+# 1 % of the cap is for logs: few bytes make a rotation
+SMALL_LOG = {"CLEANER_MAXSIZE": "20M", "CLEANER_RUNEVERY_TIME": "1s"}
+
+
+def test_a_logger_that_was_away_while_the_log_rotated_counts_every_request(
+    start: Start, fake: FakeUpstream
+) -> None:
+    """Counters equal what was sent, stamps are last uses: nothing lost, nothing counted twice."""
+    image = fake.put_image("app", "v1", of_size(64 * KB, 500))
+    blobs = [Digest.of(blob) for blob in image.blobs]
+    appliance = start(Setup({"one.test": {"url": fake.url}}, environment=SMALL_LOG))
+    pull(appliance.door, NAME, "v1")
+    eventually(lambda: _counted(appliance, "blob") == len(blobs), what="the pull is counted")
+
+    appliance.kill_program("logger", signal.SIGSTOP)
+    sent = _rotate(appliance, blobs)
+    last = blobs[::-1]
+    for digest in last:
+        pull_blob(appliance.door, NAME, digest)
+    appliance.kill_program("logger", signal.SIGKILL)
+
+    expected = len(blobs) + sent + len(last)
+    eventually(lambda: _counted(appliance, "blob") >= expected, what="all is counted", within=30)
+    assert _counted(appliance, "blob") == expected
+    assert appliance.metric("entrepot_access_log_dropped_lines_total") == 0
+    assert _by_last_use(appliance, last) == last
+
+
+def test_nothing_is_evicted_on_stale_news(start: Start, fake: FakeUpstream) -> None:
+    """While the logger is away nobody knows what is used, and age evicts nothing."""
+    used = fake.put_image("app", "used", of_size(64 * KB, 501))
+    unused = fake.put_image("app", "unused", of_size(64 * KB, 502))
+    ttl = {"CLEANER_TTL": "2s", "CLEANER_RUNEVERY_TIME": "1s"}
+    appliance = start(Setup({"one.test": {"url": fake.url}}, environment=ttl))
+    pull(appliance.door, NAME, "used")
+    appliance.kill_program("logger", signal.SIGSTOP)
+    pull(appliance.door, NAME, "unused")
+    probes = _probes(appliance)
+
+    eventually(
+        lambda: pull(appliance.door, NAME, "used") and _probes(appliance) >= probes + 4,
+        what="the cleaner asks for news, in vain",
+        within=60,
+    )
+
+    assert _all_here(appliance, used)
+    assert _all_here(appliance, unused)
+    appliance.kill_program("logger", signal.SIGKILL)
+    eventually(
+        lambda: pull(appliance.door, NAME, "used") and not _any_here(appliance, unused),
+        what="the unused one goes once there is news",
+        within=40,
+    )
+    assert _all_here(appliance, used)
+    assert fake.count("GET", f"/blobs/{Digest.of(used.layers[0])}") == 1
+
+
+def test_the_order_of_eviction_outlives_the_index(start: Start, fake: FakeUpstream) -> None:
+    """File times follow the stamps by the hour, and a lost index is rebuilt from them."""
+    images = [fake.put_image("app", f"v{n}", of_size(64 * KB, 510 + n)) for n in range(5)]
+    appliance = start(Setup({"one.test": {"url": fake.url}}))
+    for number in range(len(images)):
+        pull(appliance.door, NAME, f"v{number}")
+    assert appliance.stop() == 0
+    _age(appliance, images)
+    _delete_index(appliance)
+
+    appliance.start()
+    layers = [Digest.of(image.layers[0]) for image in images]
+    eventually(lambda: _by_last_use(appliance, layers) == layers, what="the index is rebuilt")
+    for number in (2, 0):
+        pull(appliance.door, NAME, f"v{number}")
+    expected = [layers[number] for number in (1, 3, 4, 2, 0)]
+    eventually(lambda: _by_last_use(appliance, layers) == expected, what="the uses are stamped")
+    assert appliance.stop() == 0
+    _delete_index(appliance)
+    appliance.start()
+
+    eventually(lambda: len(_by_last_use(appliance, layers)) == len(layers), what="it is rebuilt")
+    assert _by_last_use(appliance, layers) == expected
+
+
+def test_metrics_have_distributions_names_and_ours(start: Start, fake: FakeUpstream) -> None:
+    """Dashboards of distribution's proxy go on working; ours tell upstream, kind and cache."""
+    image = fake.put_image("app", "v1", of_size(64 * KB, 503))
+    appliance = start(Setup({"one.test": {"url": fake.url}}))
+    pull(appliance.door, NAME, "v1")
+    pull(appliance.door, NAME, "v1")
+    size = sum(len(blob) for blob in image.blobs)
+    eventually(lambda: _counted(appliance, "blob") == 4, what="both pulls are counted")
+
+    counts = {
+        name: appliance.metric(f"registry_proxy_{name}_total", type="blob")
+        for name in ("requests", "hits", "misses", "pulled_bytes")
+    }
+
+    assert counts == {"requests": 4, "hits": 2, "misses": 2, "pulled_bytes": size}
+    assert appliance.metric("registry_proxy_pushed_bytes_total", type="blob") >= 2 * size
+    assert any(name.startswith("entrepot_") for name in appliance.metrics())
+
+
+def _rotate(appliance: Appliance, blobs: Sequence[Digest]) -> int:
+    """Get blobs until the access log has been rotated often enough; return how many."""
+    log = appliance.state / layout.ACCESS_LOG
+    inodes = {log.stat().st_ino}
+    sent = 0
+    while len(inodes) <= ROTATIONS:
+        pull_blob(appliance.door, NAME, blobs[sent % len(blobs)])
+        sent += 1
+        inodes.add(_inode(log))
+        assert sent < 20_000, "the log never rotates"
+    return sent
+
+
+def _inode(path: Path) -> int:
+    """Return a file's inode, also in the instant in which it is being rotated."""
+    return eventually(
+        lambda: path.stat().st_ino if path.exists() else 0, what="there is a log again"
+    )
+
+
+def _counted(appliance: Appliance, kind: str) -> float:
+    return appliance.metric("entrepot_requests_total", kind=kind)
+
+
+def _probes(appliance: Appliance) -> int:
+    """Return how often the cleaner has asked for news."""
+    log = appliance.state / layout.ACCESS_LOG
+    return log.read_text().count("/healthz?news=")
+
+
+def _by_last_use(appliance: Appliance, digests: Sequence[Digest]) -> list[Digest]:
+    """Return those of *digests* that the index knows, the one that goes first first."""
+    index = SqliteIndex(appliance.state / layout.INDEX)
+    return [entry.digest for entry in index.oldest(None, 1000) if entry.digest in digests]
+
+
+def _age(appliance: Appliance, images: Sequence[Image]) -> None:
+    """Set every file's time to hours ago, the first image's the longest."""
+    newest = (appliance.data / layout.blob(images[0].digest)).stat().st_mtime
+    for hours, image in zip(range(20, 0, -2), images, strict=False):
+        for digest in (image.digest, *(Digest.of(blob) for blob in image.blobs)):
+            at = newest - hours * HOUR
+            os.utime(appliance.data / layout.blob(digest), (at, at))
+
+
+def _delete_index(appliance: Appliance) -> None:
+    for path in appliance.state.glob(f"{layout.INDEX}*"):
+        path.unlink()
+
+
+def _all_here(appliance: Appliance, image: Image) -> bool:
+    return all((appliance.data / layout.blob(Digest.of(blob))).exists() for blob in image.blobs)
+
+
+def _any_here(appliance: Appliance, image: Image) -> bool:
+    return any((appliance.data / layout.blob(Digest.of(blob))).exists() for blob in image.blobs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -33,13 +34,14 @@ _STOPS_WITHIN = 10.0
 class Setup:
     """How an appliance is started: `upstreams` and `settings` are YAML, over them `environment`.
 
-    `data` is its data directory (a fresh one when it is None).
+    `data` is its data directory (a fresh one when it is None); with `tls` it is spoken to in TLS.
     """
 
     upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     data: Path | None = None
+    tls: ssl.SSLContext | None = None
 
 
 class Appliance:
@@ -51,7 +53,7 @@ class Appliance:
         self.state = self.data / "entrepot"
         self.log = folder / "appliance.log"
         self.file = folder / "config.yml"
-        self.door = Door(free_port(), "localhost")
+        self.door = Door(free_port(), "localhost", tls=setup.tls)
         self._environment = dict(setup.environment)
         self._mark = f"{_MARK}={uuid.uuid4().hex}"
         self._process: subprocess.Popen[bytes] | None = None

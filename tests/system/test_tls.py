@@ -1,0 +1,58 @@
+"""With a certificate the front door speaks TLS and HTTP/2."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+
+from tests.system.appliance import Setup
+from tests.system.certificates import Authority
+from tests.system.clients import Clients
+from tests.system.conftest import Start
+from tests.system.images import KB, of_size
+from tests.system.registries import Registry
+
+
+@pytest.mark.parametrize("files", ["two files", "one file"])
+def test_skopeo_pulls_over_tls(
+    start: Start, public: Registry, clients: Clients, tmp_path: Path, files: str
+) -> None:
+    """The key may lie beside the certificate or in the same file."""
+    public.push("tls/app", "v1", of_size(16 * KB, 600))
+    authority = Authority()
+    trusting = tmp_path / "trusting"
+    trusting.mkdir()
+    ca = authority.write(trusting / "ca.crt")
+    environment = _certificate(authority, tmp_path / "certs", files)
+    context = ssl.create_default_context(cafile=str(ca))
+    setup = Setup({"one.test": {"url": public.url}}, environment=environment, tls=context)
+    appliance = start(setup)
+
+    image = f"docker://{appliance.door.netloc}/one.test/tls/app:v1"
+    told = clients.skopeo("inspect", f"--cert-dir={trusting}", image)
+
+    assert told.returncode == 0, told.stderr
+    assert _protocol(appliance.door.port, ca) == "h2"
+
+
+def _certificate(authority: Authority, folder: Path, files: str) -> dict[str, str]:
+    certificate, key = authority.issue().write(folder)
+    said = {"REGISTRY_HTTP_TLS_CERTIFICATE": str(certificate)}
+    if files == "two files":
+        return said | {"REGISTRY_HTTP_TLS_KEY": str(key)}
+    certificate.write_bytes(certificate.read_bytes() + key.read_bytes())
+    return said
+
+
+def _protocol(port: int, ca: Path) -> str | None:
+    """Return what is agreed upon with a client that knows HTTP/2."""
+    context = ssl.create_default_context(cafile=str(ca))
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with (
+        socket.create_connection(("127.0.0.1", port)) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as wire,
+    ):
+        return wire.selected_alpn_protocol()

@@ -1,0 +1,54 @@
+"""The drivers that every contract is held against: a new one is one line in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from datastore.filesystem import Filesystem
+from datastore.index import REBUILT, AccessIndex
+from datastore.memory import MemoryIndex, MemoryStorage
+from datastore.sqlite import SqliteIndex
+from datastore.storage import Storage
+from tests.clock import Clock
+
+_STORAGES: dict[str, Callable[[Path], Storage]] = {
+    "filesystem": lambda folder: Filesystem(folder / "root"),
+    "memory": lambda _: MemoryStorage(),
+}
+_INDEXES: dict[str, Callable[[Path, Clock], AccessIndex]] = {
+    "sqlite": lambda folder, clock: SqliteIndex(folder / "index.sqlite", clock=clock),
+    "memory": lambda _, clock: MemoryIndex(clock=clock, rebuilt=False),
+}
+
+
+@pytest.fixture(params=_STORAGES)
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """Return one driver's empty storage."""
+    return _STORAGES[request.param](tmp_path)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return the time that the index goes by."""
+    return Clock(1000.0)
+
+
+@pytest.fixture(params=_INDEXES)
+def new_index(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
+) -> Iterator[AccessIndex]:
+    """Return one driver's index as it is when it was never there, or was lost."""
+    index = _INDEXES[request.param](tmp_path, clock)
+    yield index
+    if isinstance(index, SqliteIndex):
+        index.close()
+
+
+@pytest.fixture
+def index(new_index: AccessIndex) -> AccessIndex:
+    """Return one driver's empty index, in force."""
+    new_index.touch({}, {REBUILT: "0"})
+    return new_index

@@ -70,7 +70,7 @@ def test_a_change_is_seen_at_the_next_look(path: Path, clock: Clock) -> None:
 
 
 def test_a_file_that_did_not_change_is_not_parsed_again(path: Path, clock: Clock) -> None:
-    """A look is a stat."""
+    """However often it is looked at."""
     parser = Parser()
     watched = Watched(path, parser, clock=clock)
 
@@ -79,6 +79,15 @@ def test_a_file_that_did_not_change_is_not_parsed_again(path: Path, clock: Clock
         assert watched.value == 1
 
     assert parser.asked == 1
+
+
+def test_a_look_at_an_old_file_is_a_stat(path: Path, clock: Clock) -> None:
+    """It is not opened: a forged time, of the same size, hides a change."""
+    watched = Watched(path, int, clock=clock)
+    _write(path, b"2", at=_WRITTEN)
+    clock.now += 1
+
+    assert watched.value == 1
 
 
 def test_the_first_reading_raises(tmp_path: Path, clock: Clock) -> None:

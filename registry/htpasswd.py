@@ -1,0 +1,123 @@
+"""The password file: `user:bcrypt-hash` lines, as `htpasswd -B` writes them.
+
+bcrypt only, as in docker distribution: the other kinds that the file can hold are broken ones.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import bcrypt
+
+from registry.errors import InvalidHtpasswd, Overloaded
+from registry.watched import Watched
+
+_BCRYPT = re.compile(r"\$2[abxy]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# As many bytes as bcrypt looks at; htpasswd(1) cuts there in silence, the library raises.
+_LONGEST_PASSWORD = 72
+_USUAL_COST = b"10"
+_KINDS = {"$apr1$": "MD5", "$1$": "MD5", "{SHA}": "SHA-1", "$5$": "SHA-256", "$6$": "SHA-512"}
+
+
+@dataclass(frozen=True, slots=True)
+class Passwords:
+    """A file's `hashes` by user; `nobody` is as costly to check, and no password fits it."""
+
+    hashes: Mapping[str, bytes]
+    nobody: bytes
+
+    def of(self, user: str) -> bytes:
+        """Return what to check a password of *user* against, whether there is such a user or not.
+
+        A stranger's check costs what a user's costs: time does not tell who exists.
+        """
+        return self.hashes.get(user, self.nobody)
+
+
+def parse(content: bytes) -> Passwords:
+    """Read a password file; of two lines for one user the last counts.
+
+    Raises: InvalidHtpasswd, with every problem and no hash.
+    """
+    hashes: dict[str, bytes] = {}
+    problems: list[str] = []
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith(b"#"):
+            continue
+        try:
+            user, hashed = _entry(line)
+        except ValueError as problem:
+            problems.append(f"line {number}: {problem}")
+        else:
+            hashes[user] = hashed
+    if problems:
+        raise InvalidHtpasswd(tuple(problems))
+    return Passwords(hashes, _nobody(hashes.values()))
+
+
+class Htpasswd:
+    """Tells whether a password is the one that the file at *path* has; the file is watched.
+
+    At most *at_once* are checked at a time (bcrypt takes a core each, but not the interpreter's
+    lock); who waits longer than *patience* s gets Overloaded. Raises, at the start only: OSError,
+    InvalidHtpasswd.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        at_once: int = 2,
+        patience: float = 10.0,
+        clock: Callable[[], float] = time.time,
+        compare: Callable[[bytes, bytes], bool] = bcrypt.checkpw,
+    ) -> None:
+        self._file = Watched(path, parse, clock=clock, errors=(InvalidHtpasswd,))
+        self._turns = threading.BoundedSemaphore(at_once)
+        self._patience = patience
+        self._compare = compare
+
+    @property
+    def generation(self) -> int:
+        """Return a number that rises with each change of the file."""
+        return self._file.generation
+
+    def __call__(self, user: str, password: str) -> bool:
+        """Check one password. Raises: Overloaded."""
+        hashed = self._file.value.of(user)
+        if not self._turns.acquire(timeout=self._patience):
+            raise Overloaded("too many passwords are being checked; try again")
+        try:
+            return self._compare(password.encode()[:_LONGEST_PASSWORD], hashed)
+        finally:
+            self._turns.release()
+
+
+def _entry(line: bytes) -> tuple[str, bytes]:
+    """Split a line into user and hash. Raises: ValueError, with the problem and no hash."""
+    try:
+        user, colon, hashed = line.decode().strip().partition(":")
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None  # the error would show the line
+    if not colon or not user:
+        raise ValueError("not `user:hash`")
+    if _CONTROL.search(user):
+        raise ValueError("a control character in the user's name")
+    if not _BCRYPT.fullmatch(hashed):
+        kind = next((each for mark, each in _KINDS.items() if hashed.startswith(mark)), "unknown")
+        raise ValueError(f"{user!r} has no bcrypt hash (kind: {kind}); set it with `htpasswd -B`")
+    return user, hashed.encode()
+
+
+def _nobody(hashes: Iterable[bytes]) -> bytes:
+    """Make a hash of the cost that most of *hashes* have; no password has one of zeros."""
+    costs = Counter(hashed.split(b"$")[2] for hashed in hashes)
+    cost = costs.most_common(1)[0][0] if costs else _USUAL_COST
+    return b"$2b$" + cost + b"$" + b"." * 53

@@ -1,0 +1,37 @@
+"""What an operator may say: nothing else reads the environment, the command line or the YAML.
+
+`load` makes Settings of flags, environment and file; `check` looks whether the files that they
+name can be used; `dump` and `resolved` hand them to the programs of the appliance.
+"""
+
+from config.address import Address
+from config.checks import check, remarks
+from config.credential import Credential
+from config.errors import ConfigError, Problem, Unreadable
+from config.handover import dump, resolved
+from config.loader import Loaded, Places, examine, load
+from config.pull_secret import PullSecret
+from config.schema import Settings
+from config.upstreams import UpstreamValues, public_upstreams, upstream_defaults, upstreams
+
+__all__ = [
+    "Address",
+    "ConfigError",
+    "Credential",
+    "Loaded",
+    "Places",
+    "Problem",
+    "PullSecret",
+    "Settings",
+    "Unreadable",
+    "UpstreamValues",
+    "check",
+    "dump",
+    "examine",
+    "load",
+    "public_upstreams",
+    "remarks",
+    "resolved",
+    "upstream_defaults",
+    "upstreams",
+]

@@ -1,0 +1,68 @@
+"""Makes Settings of what was said, and of each value that can't be read one problem."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from config import keys
+from config.errors import Problem, Unreadable
+from config.given import Given
+from config.keys import Key, Setting
+from config.schema import Settings
+
+_HTPASSWD = ("auth", "htpasswd")
+
+
+def build(given: Mapping[Key, Given]) -> tuple[Settings, list[Problem]]:
+    """Build the settings; what can't be read is left at its default and told."""
+    try:
+        return Settings.model_validate(_tree(given)), []
+    except ValidationError as error:
+        # A default that hangs on a value that can't be read is no second problem.
+        errors = [each for each in error.errors() if each["type"] != "default_factory_not_called"]
+    problems = [_problem(each, given) for each in errors]
+    bad = {_part_to_drop(_key(each)) for each in errors}
+    left = {key: each for key, each in given.items() if not any(key[: len(b)] == b for b in bad)}
+    assert len(left) < len(given)  # noqa: S101 - defaults can be read, so an error drops something
+    settings, more = build(left)
+    return settings, problems + more
+
+
+def _tree(given: Mapping[Key, Given]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, each in given.items():
+        if isinstance(keys.find(key), Setting):
+            _section(tree, key[:-1])[key[-1]] = each.value
+        elif key == _HTPASSWD or (key[0] == "upstreams" and key[1:]):
+            _section(tree, key)  # that it is there has a meaning of its own
+    return tree
+
+
+def _section(tree: dict[str, Any], key: Key) -> dict[str, Any]:
+    for name in key:
+        tree = tree.setdefault(name, {})
+    return tree
+
+
+def _key(error: ErrorDetails) -> Key:
+    return tuple(str(each) for each in error["loc"])
+
+
+def _part_to_drop(key: Key) -> Key:
+    return _HTPASSWD if key[:2] == _HTPASSWD else key
+
+
+def _problem(error: ErrorDetails, given: Mapping[Key, Given]) -> Problem:
+    key = _key(error)
+    cause = error.get("ctx", {}).get("error")
+    if error["type"] == "missing":
+        said = next(each for name, each in given.items() if name[:2] == key[:2])
+        return said.objection(f"{'.'.join(key)} is missing", "name a file made with htpasswd -B")
+    assert isinstance(cause, Unreadable)  # noqa: S101 - every kind has a reader of ours
+    setting = keys.find(key)
+    is_secret = isinstance(setting, Setting) and setting.is_secret
+    return given[key].problem(cause.message, cause.remedy, is_secret=is_secret)

@@ -1,0 +1,152 @@
+"""Looks, at the start, whether what the settings name is there and can be used.
+
+Each problem is one line. Nothing is created and nothing is changed.
+"""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from config import pull_secret
+from config.errors import ConfigError, Problem
+from config.htpasswd import htpasswd_problems
+from config.pull_secret import PullSecret
+from config.schema import Settings
+
+_PEM_END = "-----END"
+
+
+def check(settings: Settings) -> list[Problem]:
+    """Tell every file and folder that the appliance could not work with."""
+    return [
+        *_folders(settings),
+        *_certificate(settings),
+        *_htpasswd(settings),
+        *_pull_secret(settings)[1],
+        *_upstreams(settings),
+    ]
+
+
+def remarks(settings: Settings) -> list[Problem]:
+    """Tell what in those files is read and without effect."""
+    secret, _ = _pull_secret(settings)
+    return list(secret.warnings)
+
+
+def _folders(settings: Settings) -> Iterator[Problem]:
+    storage = settings.storage
+    yield from _writable(storage.rootdirectory, "storage.filesystem.rootdirectory", "REGISTRYDIR")
+    if not storage.statedir.is_relative_to(storage.rootdirectory):
+        yield from _writable(storage.statedir, "storage.statedir", "ENTREPOT_STATEDIR")
+
+
+def _writable(folder: Path, key: str, variable: str) -> Iterator[Problem]:
+    there = next(each for each in (folder, *folder.parents) if _is_there(each))
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+    remedy = f"give us a folder to write to, or set {variable} to another"
+    yield Problem(f"{key}={folder}", f"{there} is not writable: {why}", remedy)
+
+
+def _certificate(settings: Settings) -> Iterator[Problem]:
+    tls = settings.http.tls
+    if tls.certificate is None:
+        return
+    key = tls.key or tls.certificate
+    said = {tls.certificate: "http.tls.certificate", key: "http.tls.key"}
+    said[tls.certificate] = "http.tls.certificate"
+    unread = [each for path, name in said.items() for each in _unread(path, name)]
+    yield from unread
+    if not unread:
+        yield from _pair(tls.certificate, key)
+
+
+def _pair(certificate: Path, key: Path) -> Iterator[Problem]:
+    source = f"http.tls.certificate={certificate}"
+    if b"CERTIFICATE-----" not in certificate.read_bytes():
+        yield Problem(source, "no certificate in it", "write it in PEM")
+    elif b"PRIVATE KEY-----" not in key.read_bytes():
+        if key == certificate:
+            yield Problem(source, "no key in it", "put the key into it, or set http.tls.key")
+        else:
+            yield Problem(f"http.tls.key={key}", "no key in it", "write it in PEM")
+    else:
+        yield from _match(certificate, key, source)
+
+
+def _match(certificate: Path, key: Path, source: str) -> Iterator[Problem]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password=_no_passphrase)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            message, remedy = "the key is of another certificate", "bring the two that belong"
+        else:
+            message, remedy = "certificate or key can't be read", "write both in PEM, unencrypted"
+        yield Problem(source, message, remedy)
+
+
+def _no_passphrase() -> str:
+    return ""  # else OpenSSL would ask for it on the terminal, and the start would hang
+
+
+def _htpasswd(settings: Settings) -> list[Problem]:
+    htpasswd = settings.auth.htpasswd
+    if htpasswd is None:
+        return []
+    unread = list(_unread(htpasswd.path, "auth.htpasswd.path", "name a file made with htpasswd -B"))
+    return unread or htpasswd_problems(htpasswd.path.read_bytes(), str(htpasswd.path))
+
+
+def _pull_secret(settings: Settings) -> tuple[PullSecret, list[Problem]]:
+    path = settings.pullsecret.path
+    if path is None:
+        return PullSecret(), []
+    if unread := list(_unread(path, "pullsecret.path", "mount the secret, or set PULLSECRETPATH")):
+        return PullSecret(), unread
+    try:
+        found = pull_secret.parse(path.read_bytes(), settings.pullsecret.ignore, source=str(path))
+    except ConfigError as error:
+        return PullSecret(), list(error.problems)
+    return found, []
+
+
+def _upstreams(settings: Settings) -> Iterator[Problem]:
+    for host, upstream in settings.upstreams.items():
+        if upstream.passwordfile is not None:
+            yield from _unread(upstream.passwordfile, f"upstreams.{host}.passwordfile")
+        if upstream.ca is not None:
+            name = f"upstreams.{host}.ca"
+            yield from list(_unread(upstream.ca, name)) or _authority(upstream.ca, name)
+
+
+def _authority(path: Path, name: str) -> Iterator[Problem]:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        yield Problem(f"{name}={path}", "no certificate in it", "write it in PEM")
+
+
+def _unread(
+    path: Path, key: str, remedy: str = "name a file that can be read"
+) -> Iterator[Problem]:
+    """Tell why a file can't be read; an absent one that Docker mounts becomes a folder."""
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        yield Problem(f"{key}={path}", (error.strerror or str(error)).lower(), remedy)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,59 @@
+"""Reads what one entry of a pull secret gives."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+
+from config.errors import Unreadable
+
+_REMEDY = "write the base64 of user:password"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """Who we are to a registry; an identity token goes before a password. A text unset is empty."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+
+
+def credential(entry: object) -> Credential | None:
+    """Read an entry: None where it holds no credentials, and we are nobody there.
+
+    `auth` goes before `username` and `password`, as Docker has it. Raises: Unreadable, with
+    nothing of the secret in it.
+    """
+    if not isinstance(entry, dict):
+        raise Unreadable("not a JSON object", 'write {} or {"auth": "..."}')
+    auth, token = _text(entry, "auth"), _text(entry, "identitytoken")
+    if auth:
+        username, password = _decoded(auth)
+        return Credential(username, password, token) if username or token else None
+    username, password = _text(entry, "username"), _text(entry, "password")
+    if token:
+        return Credential(username, password, token)
+    if bool(username) != bool(password):
+        missing = "username" if password else "password"
+        raise Unreadable(f"it has no {missing}", "write both, or neither")
+    return Credential(username, password) if username else None
+
+
+def _text(entry: dict[str, object], name: str) -> str:
+    value = entry.get(name) or ""
+    if not isinstance(value, str):
+        raise Unreadable(f"{name} is not a text", _REMEDY if name == "auth" else "write a text")
+    return value
+
+
+def _decoded(auth: str) -> tuple[str, str]:
+    try:
+        decoded = base64.b64decode(auth.strip(), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError) as error:
+        raise Unreadable("auth is not base64 of UTF-8", _REMEDY) from error
+    username, colon, password = decoded.rstrip("\0").partition(":")  # Docker pads with NUL
+    if not colon or (password and not username):
+        raise Unreadable("auth is not user:password", _REMEDY)
+    return username, password

@@ -1,0 +1,154 @@
+"""Reads YAML: the configuration file, and the maps that a variable or a flag may hold.
+
+Only the node tree is read, never built into Python's types: a password `0123` stays text, and
+every value keeps its line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from config import keys
+from config.errors import Problem
+from config.given import Given, Reading
+from config.keys import Key, Setting
+
+# Sections that may also be the name of the one driver or scheme that is meant.
+_CHOICES = {("auth",), ("storage",)}
+_NULL = "tag:yaml.org,2002:null"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """How a value is named in messages: by its variable or flag, or by file, line and key."""
+
+    name: str
+    is_file: bool
+
+    def origin(self, line: int) -> str:
+        return f"{self.name}:{line}" if self.is_file else self.name
+
+    def of(self, key: Key, line: int) -> str:
+        dotted = ".".join(key)
+        return f"{self.origin(line)}: {dotted}" if self.is_file and dotted else self.origin(line)
+
+
+def read_file(path: Path, named: str) -> Reading:
+    """Read the configuration file; *named* starts the line that says why it can't be read."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        problem = Problem(named, why, "name a YAML file that can be read")
+        return Reading(problems=[problem])
+    return _read(content, (), _Place(str(path), is_file=True))
+
+
+def read_value(text: str, key: Key, name: str) -> Reading:
+    """Read what the variable or flag *name* holds for *key*: YAML where a map is meant.
+
+    Where one value is meant it is not YAML: `[::1]:5000` and the password `%x: [` are text.
+    """
+    if keys.find(key) is not None:
+        return Reading([Given(key, text, name, name)])
+    return _read(text, key, _Place(name, is_file=False))
+
+
+def _read(content: str | bytes, key: Key, place: _Place) -> Reading:
+    try:
+        loader = yaml.SafeLoader(content)
+        node = loader.get_single_node()
+        walk = _Walk(place, loader.flatten_mapping)
+        if node is not None:
+            walk.visit(key, node)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        return _not_yaml(place, line, error.problem or "malformed")
+    except yaml.reader.ReaderError as error:
+        return _not_yaml(place, 1, f"{error.reason} at position {error.position}")
+    except RecursionError:
+        return _not_yaml(place, 1, "it holds itself")
+    return walk.reading
+
+
+def _not_yaml(place: _Place, line: int, why: str) -> Reading:
+    why = " ".join(why.split())
+    problem = Problem(place.of((), line), f"not YAML: {why}", "compare config/example.yml")
+    return Reading(problems=[problem])
+
+
+class _Walk:
+    """Visits the nodes of a document as far down as there are sections."""
+
+    def __init__(self, place: _Place, flatten: Callable[[yaml.MappingNode], None]) -> None:
+        self._place = place
+        self._flatten = flatten
+        self.reading = Reading()
+
+    def visit(self, key: Key, node: yaml.Node) -> None:
+        """Note what *node* says of *key*."""
+        if keys.find(key) is not None or (key and not keys.is_section(key)):
+            self._leaf(key, node)
+        elif isinstance(node, yaml.MappingNode):
+            self._section(key, node)
+        elif node.tag == _NULL or node.value == "":
+            self._note(key, {}, node)
+        elif isinstance(node, yaml.ScalarNode) and key in _CHOICES:
+            self._note((*key, node.value), {}, node, chooses=True)
+        else:
+            self._object(key, node, "one value where a map is meant")
+
+    def _section(self, key: Key, node: yaml.MappingNode) -> None:
+        if key:  # that it is there may mean something: auth.htpasswd
+            self._note(key, {}, node)
+        self._refuse_twins(key, node)
+        self._flatten(node)
+        for name, child in node.value:
+            self.visit((*key, _name(name)), child)
+
+    def _refuse_twins(self, key: Key, node: yaml.MappingNode) -> None:
+        first: dict[str, int] = {}
+        for each, _ in node.value:
+            name = _name(each)
+            if name in first:
+                self._object((*key, name), each, f"said before, in line {first[name]}")
+            first.setdefault(name, each.start_mark.line + 1)
+
+    def _leaf(self, key: Key, node: yaml.Node) -> None:
+        value = _plain(node, {})
+        if value is not None:
+            self._note(key, value, node)
+        elif not isinstance(keys.find(key), Setting):
+            self._note(key, {}, node)
+
+    def _note(self, key: Key, value: object, node: yaml.Node, *, chooses: bool = False) -> None:
+        line = node.start_mark.line + 1
+        origin, name = self._place.origin(line), self._place.of(key, line)
+        self.reading.given.append(Given(key, value, origin, name, chooses))
+
+    def _object(self, key: Key, node: yaml.Node, message: str) -> None:
+        name = self._place.of(key, node.start_mark.line + 1)
+        self.reading.problems.append(Problem(name, message, "compare config/example.yml"))
+
+
+def _plain(node: yaml.Node, seen: dict[int, object]) -> object:
+    if isinstance(node, yaml.ScalarNode):
+        return None if node.tag == _NULL else str(node.value)
+    if id(node) not in seen:  # an alias leads to a node that was read, or that holds itself
+        seen[id(node)] = None
+        seen[id(node)] = _children(node, seen)
+    return seen[id(node)]
+
+
+def _children(node: yaml.Node, seen: dict[int, object]) -> object:
+    if isinstance(node, yaml.MappingNode):
+        return {_name(name): _plain(child, seen) for name, child in node.value}
+    return [_plain(child, seen) for child in node.value]
+
+
+def _name(node: yaml.Node) -> str:
+    return str(node.value) if isinstance(node, yaml.ScalarNode) else "{...}"

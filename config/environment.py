@@ -1,0 +1,96 @@
+"""Reads the environment: our own names, and distribution's rule that REGISTRY_A_B_C is a.b.c."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Final
+
+from config import keys
+from config.distribution import LATER, ROWS
+from config.document import read_value
+from config.errors import Problem
+from config.given import Given, Reading
+from config.keys import Key, Setting
+
+FILE: Final = "REGISTRY_CONFIGURATION_PATH"
+IMAGE: Final = "ENTREPOT_IMAGE"
+SETTINGS: Final = "ENTREPOT_SETTINGS"
+
+_PREFIXES: Final = ("REGISTRY_", "CLEANER_", "ENTREPOT_")
+# Of other releases: read, and without effect.
+WITHOUT_EFFECT: Final = {
+    "CLEANER_BTWDELETES_TIME": "nothing here needs a pause between deletes",
+}
+# What the appliance tells its own programs and files, and the tests to themselves.
+_INTERNAL = re.compile(
+    r"ENTREPOT_(IMAGE|SETTINGS|RUN|ADDRESS|CERTIFICATE|WORKER\d+|WORKER_MAXCONN|TEST_\w+)"
+)
+# Kubernetes puts these into every pod beside a service of the name `registry` or `entrepot`.
+_SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
+
+
+def read(environ: Mapping[str, str]) -> Reading:
+    """Read all that the environment says; what it does not know of ours is a warning."""
+    reading = Reading()
+    for setting_key, setting in keys.settings().items():
+        _read_setting(setting_key, setting, environ, reading)
+    for name in sorted(environ.keys() - _own_names()):
+        if name.startswith(_PREFIXES) and not _is_of_others(name):
+            _read_other(name, environ[name], reading)
+    return reading
+
+
+def _read_setting(key: Key, setting: Setting, environ: Mapping[str, str], reading: Reading) -> None:
+    said = [
+        Given(key, environ[name], name, name)
+        for name in setting.variables
+        if name in environ and (environ[name] or setting.empty_counts)
+    ]
+    reading.given += said[:1]
+    for each in said[1:]:
+        if each.value != said[0].value:
+            reading.warnings.append(
+                each.objection(f"{said[0].name} says otherwise and counts", "take one out")
+            )
+
+
+def _read_other(name: str, text: str, reading: Reading) -> None:
+    key = tuple(name.lower().split("_"))[1:]
+    is_ours = name.startswith("REGISTRY_") and all(key)
+    if is_ours and (keys.find(key) is not None or keys.is_section(key)):
+        read = read_value(text, key, name) if text else Reading()
+        reading.given += read.given
+        reading.problems += read.problems
+    elif is_ours and key[0] == "auth":
+        # Misspelt protection is no protection: this one name in the environment is an error.
+        reading.problems.append(_unknown(name))
+    else:
+        reading.warnings.append(_unknown(name))
+
+
+def _unknown(name: str) -> Problem:
+    near = difflib.get_close_matches(name, sorted(_all_names()), 1)
+    return Problem(name, "no such setting", f"did you mean {near[0]}?" if near else "take it out")
+
+
+def _is_of_others(name: str) -> bool:
+    known = name in WITHOUT_EFFECT or name == FILE
+    return known or bool(_INTERNAL.fullmatch(name) or _SERVICE_LINK.fullmatch(name))
+
+
+@cache
+def _own_names() -> frozenset[str]:
+    return frozenset(name for each in keys.settings().values() for name in each.variables)
+
+
+@cache
+def _all_names() -> frozenset[str]:
+    return frozenset([*_own_names(), *_row_names(), *WITHOUT_EFFECT, FILE])
+
+
+def _row_names() -> Iterator[str]:
+    for row in (*ROWS, *LATER):
+        yield "_".join(("REGISTRY", *row.key.removesuffix(".**").split("."))).upper()

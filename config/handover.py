@@ -1,0 +1,46 @@
+"""Hands the resolved settings from `entrepot serve` to the programs that it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from config.environment import SETTINGS
+from config.errors import ConfigError, Problem
+from config.schema import Settings
+
+
+def dump(settings: Settings, path: Path) -> None:
+    """Write the settings to *path*, with mode 0600 for there are passwords in them, atomically.
+
+    Raises: OSError.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(settings.model_dump_json(indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).rename(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def resolved(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read what `dump` wrote where ENTREPOT_SETTINGS says; the file's folder is `run`.
+
+    Raises: ConfigError.
+    """
+    named = (os.environ if environ is None else environ).get(SETTINGS, "")
+    path = Path(named).absolute()
+    try:
+        written = json.loads(path.read_bytes())
+        settings = Settings.model_validate(written)
+    except (OSError, ValueError) as error:
+        problem = Problem(f"{SETTINGS}={named}", "no settings there", "start `entrepot serve`")
+        raise ConfigError([problem]) from error
+    return settings.model_copy(update={"run": path.parent})

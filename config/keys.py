@@ -1,0 +1,134 @@
+"""The names of settings: which there are, what a key leads to, and which one was meant.
+
+A key is a tuple of names, `("upstreams", "docker.io", "url")`: a host has dots of its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from config.distribution import LATER, ROWS, Row
+from config.kinds import Unit
+from config.schema import Settings
+
+Key = tuple[str, ...]
+
+# Settings that no operator makes.
+_INTERNAL = {"run"}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting; `key` has `*` where a host stands. The first of `variables` is the usual one.
+
+    `default` is as an operator would write it. `empty_counts`: an empty value is one, and not
+    the same as to say nothing.
+    """
+
+    key: str
+    variables: tuple[str, ...]
+    default: str
+    unit: str
+    meaning: str
+    is_secret: bool
+    empty_counts: bool
+
+    @property
+    def is_switch(self) -> bool:
+        """Say whether its flag needs no value."""
+        return self.default in {"true", "false"}
+
+
+@cache
+def settings() -> dict[Key, Setting]:
+    """Return every setting by its key, in the schema's order."""
+    return {key: _setting(key, field) for key, field in _walk(Settings, ())}
+
+
+@cache
+def _names() -> frozenset[Key]:
+    rows = (tuple(each.key.removesuffix(".**").split(".")) for each in (*ROWS, *LATER))
+    return frozenset([*settings(), *rows])
+
+
+def find(key: Key) -> Setting | Row | None:
+    """Return what *key* leads to: a setting, a key of distribution's or of later, or nothing."""
+    found = settings().get(_general(key))
+    rows = (row for row in (*ROWS, *LATER) if row.matches(key))
+    return found or next(rows, None)
+
+
+def is_section(key: Key) -> bool:
+    """Say whether there are keys below *key*."""
+    general = _general(key)
+    return any(name[: len(key)] == general and len(name) > len(key) for name in _names())
+
+
+def unknown_part(key: Key) -> Key:
+    """Return the shortest part of an unknown *key* that is unknown already."""
+    return next(key[:end] for end in range(1, len(key) + 1) if not is_section(key[:end]))
+
+
+def nearest(key: Key) -> str:
+    """Name the key that was most likely meant, or nothing."""
+    above = key[:-1]
+    beside = {name[len(above)] for name in _names() if name[: len(above)] == _general(above)}
+    if near := difflib.get_close_matches(key[-1], beside - {"*"}, 1):
+        return ".".join((*above, *near))
+    dotted = {".".join(name): name for name in sorted(_names()) if name[-1] == key[-1]}
+    near = list(dotted) or difflib.get_close_matches(".".join(key), map(".".join, _names()), 1)
+    return near[0] if near else ""
+
+
+def _general(key: Key) -> Key:
+    is_of_a_host = len(key) > 1 and key[0] == "upstreams"
+    return ("upstreams", "*", *key[2:]) if is_of_a_host else key
+
+
+def _walk(model: type[BaseModel], above: Key) -> Iterator[tuple[Key, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        section = _section_in(field.annotation)
+        if name in _INTERNAL:
+            continue
+        if section is None:
+            yield (*above, name), field
+        else:
+            host = ("*",) if get_origin(field.annotation) is dict else ()
+            yield from _walk(section, (*above, name, *host))
+
+
+def _section_in(annotation: object) -> type[BaseModel] | None:
+    candidates = (annotation, *get_args(annotation))
+    found = (each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel))
+    return next(found, None)
+
+
+def _setting(key: Key, field: FieldInfo) -> Setting:
+    extra: dict[str, Any] = dict(field.json_schema_extra or {})  # type: ignore[arg-type]  # a dict
+    made = "_".join(("REGISTRY", *key)).upper()
+    units = [each.name for each in field.metadata if isinstance(each, Unit)]
+    default = extra["shown"] or _as_written(field.default)
+    return Setting(
+        key=".".join(key),
+        variables=() if "*" in key else tuple(dict.fromkeys(filter(None, (extra["env"], made)))),
+        default=default,
+        unit="".join(units),
+        meaning=field.description or "",
+        is_secret=extra["secret"],
+        empty_counts=field.is_required() or _may_be_empty(field.annotation),
+    )
+
+
+def _as_written(default: object) -> str:
+    return "none" if default is None or default == () else str(default)
+
+
+def _may_be_empty(annotation: object) -> bool:
+    return type(None) in get_args(annotation) or get_origin(annotation) is tuple

@@ -1,0 +1,64 @@
+"""The kinds of values that a setting may have: a Python type, its reader, its unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, PlainSerializer
+
+from config import readers, units
+from config.address import Address, address, realm_url, registry_host, registry_url
+from config.readers import optional
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The unit that a setting's value is kept in."""
+
+    name: str
+
+
+BYTES = Unit("bytes")
+SECONDS = Unit("s")
+PER_CENT = Unit("%")
+
+Size = Annotated[int, BeforeValidator(units.size), BYTES]
+Span = Annotated[float, BeforeValidator(units.span), SECONDS]
+LongerSpan = Annotated[float, BeforeValidator(units.longer_span), SECONDS]
+Percentage = Annotated[int, BeforeValidator(units.percentage), PER_CENT]
+Workers = Annotated[int, BeforeValidator(readers.count(1, 16, such_as=2))]
+Layers = Annotated[int, BeforeValidator(readers.count(0, 64, such_as=3))]
+Switch = Annotated[bool, BeforeValidator(readers.switch)]
+Text = Annotated[str, BeforeValidator(readers.text)]
+File = Annotated[Path, BeforeValidator(readers.path)]
+Words = Annotated[tuple[str, ...], BeforeValidator(readers.words)]
+Host = Annotated[str, BeforeValidator(registry_host)]
+Listen = Annotated[Address, BeforeValidator(address), PlainSerializer(str, return_type=str)]
+Urls = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda given: tuple(registry_url(each) for each in readers.words(given))),
+]
+
+MaybeText = Annotated[str | None, BeforeValidator(optional(readers.text))]
+MaybeFile = Annotated[Path | None, BeforeValidator(optional(readers.path))]
+MaybeUrl = Annotated[str | None, BeforeValidator(optional(registry_url))]
+MaybeRealm = Annotated[str | None, BeforeValidator(optional(realm_url))]
+MaybeHost = Annotated[str | None, BeforeValidator(optional(registry_host))]
+MaybeSpan = Annotated[float | None, BeforeValidator(optional(units.span)), SECONDS]
+MaybeLongerSpan = Annotated[float | None, BeforeValidator(optional(units.longer_span)), SECONDS]
+SpanOrNone = Annotated[float | None, BeforeValidator(optional(units.span, "none")), SECONDS]
+
+Version = Annotated[Literal["0.1"], BeforeValidator(readers.choice("0.1"))]
+Level = Annotated[
+    Literal["info", "error", "warn", "debug"],
+    BeforeValidator(readers.choice("info", "error", "warn", "debug")),
+]
+Formatter = Annotated[Literal["text", "json"], BeforeValidator(readers.choice("text", "json"))]
+Anonymous = Annotated[Literal["none", "pull"], BeforeValidator(readers.choice("none", "pull"))]
+OnGone = Annotated[Literal["refuse", "serve"], BeforeValidator(readers.choice("refuse", "serve"))]
+MaybeOnGone = Annotated[
+    Literal["refuse", "serve"] | None,
+    BeforeValidator(optional(readers.choice("refuse", "serve"))),
+]

@@ -1,0 +1,157 @@
+"""Loads the configuration: flags over environment over YAML over what is found over defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from config import environment, flags
+from config.build import build
+from config.document import read_file
+from config.errors import ConfigError, Problem
+from config.given import Given, Reading
+from config.keys import Key
+from config.merge import judge, merge
+from config.rules import advice, contradictions
+from config.schema import Settings
+
+_CERTIFICATE = ("http", "tls", "certificate")
+_ADDRESS = ("http", "addr")
+_ROOT = ("storage", "filesystem", "rootdirectory")
+_SECRET = ("pullsecret", "path")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where things are looked for that nobody named."""
+
+    file: Path = Path("/etc/docker/registry/config.yml")
+    secret: Path = Path("/pull-secret.json")
+    certs: Path = Path("/certs")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, where each came from, and what is to be told about them.
+
+    `given` holds what was said, by key; a setting that is not in it has its default. Where there
+    are `problems`, what could not be read stands at its default: fit to be shown, not to be run.
+    """
+
+    settings: Settings
+    given: Mapping[Key, Given]
+    warnings: tuple[Problem, ...]
+    problems: tuple[Problem, ...]
+    file: Path | None
+
+    def origin(self, key: Key) -> str:
+        """Say where the value of *key* came from."""
+        return self.given[key].origin if key in self.given else "default"
+
+
+def load(argv: Sequence[str], environ: Mapping[str, str], places: Places | None = None) -> Loaded:
+    """Load the configuration from *argv*, which is what follows `serve`, and *environ*.
+
+    Raises: ConfigError with every problem, not only the first.
+    """
+    loaded = examine(argv, environ, places)
+    if loaded.problems:
+        raise ConfigError(loaded.problems)
+    return loaded
+
+
+def examine(
+    argv: Sequence[str], environ: Mapping[str, str], places: Places | None = None
+) -> Loaded:
+    """Load the configuration as `load` does, and keep its problems to be shown."""
+    told = _Told(argv, environ, places or Places())
+    given, problems = merge(told.layers())
+    refused, missed = judge(given.values())
+    settings, unread = build(given | _defaults(given, is_image=told.is_image))
+    clashes = [*contradictions(settings, given), *told.certs_without_certificate(given, settings)]
+    warnings = [*told.warnings(), *missed, *advice(settings)]
+    problems += [*refused, *unread, *clashes]
+    return Loaded(settings, given, tuple(warnings), tuple(dict.fromkeys(problems)), told.file)
+
+
+class _Told:
+    """All that was said, source by source."""
+
+    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], places: Places) -> None:
+        self._places = places
+        self._flags = flags.read(argv)
+        self._environment = environment.read(environ)
+        self.is_image = environ.get(environment.IMAGE) == "1"
+        named = self._flags.files or _file_named(environ)
+        if not named and self.is_image and _is_there(places.file):
+            named = [(str(places.file), str(places.file))]
+        self.file = Path(named[0][1]) if named else None
+        self._document = read_file(self.file, named[0][0]) if self.file else Reading()
+
+    def layers(self) -> list[Reading]:
+        """Return the sources, the weakest first."""
+        return [self._found(), self._document, self._environment, self._flags.reading]
+
+    def warnings(self) -> list[Problem]:
+        """Return what the sources themselves warn of."""
+        unread = [] if self.is_image or self.file else self._file_of_somebody_else()
+        return [*unread, *self._environment.warnings]
+
+    def certs_without_certificate(
+        self, given: Mapping[Key, Given], settings: Settings
+    ) -> list[Problem]:
+        """Object to a folder of certificates in which none is found: nobody wants plain HTTP."""
+        authorities = {each.ca for each in settings.upstreams.values()}
+        held = [each for each in _visible(self._places.certs) if each not in authorities]
+        if _CERTIFICATE in given or not held:
+            return []
+        remedy = f"name it {self._places.certs / 'certs.pem'}, or set http.tls.certificate"
+        return [Problem(str(self._places.certs), "no certs.pem in it", remedy)]
+
+    def _found(self) -> Reading:
+        places = {_CERTIFICATE: self._places.certs / "certs.pem", _SECRET: self._places.secret}
+        return Reading(
+            given=[
+                Given(key, str(path), "found", str(path))
+                for key, path in places.items()
+                if _is_there(path)
+            ]
+        )
+
+    def _file_of_somebody_else(self) -> list[Problem]:
+        # Debian's docker-registry owns this path, with a password file that is none.
+        path = self._places.file
+        remedy = f"name it to use it: serve {path}"
+        return [Problem(str(path), "not read outside the image", remedy)] if _is_there(path) else []
+
+
+def _defaults(given: Mapping[Key, Given], *, is_image: bool) -> dict[Key, Given]:
+    certificate = given.get(_CERTIFICATE)
+    if certificate is not None and certificate.value:
+        address = ":8443"
+    else:
+        address = ":5000" if is_image else "127.0.0.1:5000"
+    values = {_ADDRESS: address} | ({_ROOT: "/var/lib/registry"} if is_image else {})
+    return {
+        key: Given(key, value, "default", ".".join(key))
+        for key, value in values.items()
+        if key not in given
+    }
+
+
+def _file_named(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    path = environ.get(environment.FILE, "")
+    return [(f"{environment.FILE}={path}", path)] if path else []
+
+
+def _visible(folder: Path) -> list[Path]:
+    try:
+        return sorted(each for each in folder.iterdir() if not each.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _is_there(path: Path) -> bool:
+    return os.access(path, os.F_OK)

@@ -1,0 +1,90 @@
+"""Puts what was said in several places together: flags over environment over file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from config import keys
+from config.address import registry_host
+from config.distribution import DRIVERS, SCHEMES, Row, Verdict
+from config.errors import Problem, Unreadable
+from config.given import Given, Reading
+from config.keys import Key
+
+_KINDS = {"auth": SCHEMES, "storage": DRIVERS}
+_EMPTY: Final[tuple[object, ...]] = ("", "[]", "{}", [], {}, None)
+
+
+def merge(layers: Sequence[Reading]) -> tuple[dict[Key, Given], list[Problem]]:
+    """Take, for each key, what the last of *layers* says; say what is unknown or said twice."""
+    winners: dict[Key, Given] = {}
+    problems: list[Problem] = []
+    for layer in layers:
+        problems += layer.problems
+        for each in sorted(layer.given, key=lambda given: not given.chooses):
+            _lay(each, winners, problems)
+    if level := winners.pop(("loglevel",), None):
+        winners.setdefault(("log", "level"), replace(level, key=("log", "level")))
+    return winners, problems + _rivals(winners)
+
+
+def judge(winners: Iterable[Given]) -> tuple[list[Problem], list[Problem]]:
+    """Tell, of distribution's keys, those that are refused and those that somebody will miss."""
+    refused: list[Problem] = []
+    missed: list[Problem] = []
+    for each in winners:
+        row = keys.find(each.key)
+        if not isinstance(row, Row) or _is_harmless(each.value, row):
+            continue
+        if row.verdict is Verdict.REFUSED:
+            refused.append(each.objection(f"refused: {row.why}", "take it out"))
+        elif row.missed:
+            missed.append(each.objection(f"without effect: {row.why}"))
+    return refused, missed
+
+
+def _lay(given: Given, winners: dict[Key, Given], problems: list[Problem]) -> None:
+    if keys.find(given.key) is None and not keys.is_section(given.key):
+        problems.append(_unknown(given))
+        return
+    try:
+        key = _with_host_folded(given.key)
+    except Unreadable as error:
+        problems.append(given.objection(error.message, error.remedy))
+        return
+    if given.chooses:
+        _switch_off(key, winners)
+    winners[key] = replace(given, key=key)
+
+
+def _unknown(given: Given) -> Problem:
+    part = keys.unknown_part(given.key)
+    near = keys.nearest(part)
+    name = given.name.replace(".".join(given.key), ".".join(part))
+    return Problem(name, "no such key", f"did you mean {near}?" if near else "take it out")
+
+
+def _with_host_folded(key: Key) -> Key:
+    if key[0] == "upstreams" and len(key) > 1:
+        return ("upstreams", registry_host(key[1]), *key[2:])
+    return key
+
+
+def _switch_off(key: Key, winners: dict[Key, Given]) -> None:
+    others = _KINDS[key[0]] - {key[1]}
+    for each in [name for name in winners if name[0] == key[0] and name[1:2] and name[1] in others]:
+        del winners[each]
+
+
+def _rivals(winners: dict[Key, Given]) -> list[Problem]:
+    schemes = {key[1]: each for key, each in winners.items() if key[0] == "auth" and key[1:]}
+    found = [schemes[name] for name in sorted(SCHEMES & schemes.keys())]
+    return [found[1].objection("a second kind of auth", "keep one")] if found[1:] else []
+
+
+def _is_harmless(value: object, row: Row) -> bool:
+    if value in _EMPTY:
+        return "" in row.harmless
+    return str(value).strip().lower() in row.harmless

@@ -1,0 +1,100 @@
+"""Reads one value, as text from a flag, a variable or YAML, or as it was once read already.
+
+Every reader raises Unreadable with a remedy: no operator is shown a library's own words.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+
+import yaml
+
+from config.errors import Unreadable
+
+T = TypeVar("T")
+Reader = Callable[[object], T]
+
+_DIGITS = re.compile(r"\d{1,9}", re.ASCII)
+_TRUE: Final = frozenset({"true", "yes", "on", "1"})
+_FALSE: Final = frozenset({"false", "no", "off", "0"})
+
+
+def text(given: object) -> str:
+    """Read one line of text. Raises: Unreadable."""
+    if isinstance(given, (list, tuple, dict)) or given is None:
+        raise Unreadable("not a text", "write one value, not a list or a map")
+    line = str(given)
+    if not line:
+        raise Unreadable("empty", "give it a value, or take it out")
+    if any(ord(each) < ord(" ") for each in line):
+        raise Unreadable("not one line of text", "write it on one line")
+    return line
+
+
+def switch(given: object) -> bool:
+    """Read true or false. Raises: Unreadable."""
+    word = str(given).strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise Unreadable("neither true nor false", "try true")
+    return word in _TRUE
+
+
+def path(given: object) -> Path:
+    """Read a path; a relative one starts at the working directory. Raises: Unreadable."""
+    return Path(text(given)).absolute()
+
+
+def words(given: object) -> tuple[str, ...]:
+    """Read several words: a YAML list, or a text parted by spaces or commas. Raises: Unreadable."""
+    if isinstance(given, str) and given.strip().startswith("["):
+        given = _listed(given)
+    if isinstance(given, str):
+        return tuple(given.replace(",", " ").split())
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        raise Unreadable("not a list", "try [one, two]")
+    return tuple(text(each) for each in given)
+
+
+def count(low: int, high: int, *, such_as: int) -> Reader[int]:
+    """Make the reader of a whole number from *low* to *high*, both included."""
+
+    def read(given: object) -> int:
+        digits = str(given).strip()
+        if not _DIGITS.fullmatch(digits) or not low <= int(digits) <= high:
+            raise Unreadable(f"not a whole number from {low} to {high}", f"try {such_as}")
+        return int(digits)
+
+    return read
+
+
+def choice(*known: str) -> Reader[str]:
+    """Make the reader of one of the words *known*; the nearest, or the first, is the remedy."""
+
+    def read(given: object) -> str:
+        if given not in known:
+            near = difflib.get_close_matches(str(given).lower(), known, 1) or known
+            raise Unreadable(f"not one of {', '.join(known)}", f"try {near[0]}")
+        return str(given)
+
+    return read
+
+
+def optional(read: Reader[T], *nothing: str) -> Reader[T | None]:
+    """Make a reader that takes an empty text, and the words *nothing*, for none."""
+
+    def read_or_none(given: object) -> T | None:
+        empty = given is None or (isinstance(given, str) and given in {"", *nothing})
+        return None if empty else read(given)
+
+    return read_or_none
+
+
+def _listed(given: str) -> object:
+    try:
+        return yaml.load(given, yaml.BaseLoader)  # noqa: S506 - it builds texts, lists and maps only
+    except yaml.YAMLError as error:
+        raise Unreadable("not a list", "try [one, two]") from error

@@ -1,0 +1,101 @@
+"""Sizes, spans and percentages: `10G`, `1h2m3s`, `20%`, there and back.
+
+humanfriendly reads neither `1h2m3s` nor a binary `10G` beside a decimal `10GB`, so values are
+split here and it reads the pieces.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Final
+
+import humanfriendly
+
+from config.errors import Unreadable
+
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*(?:([KMGTP])(i?B?)|B)?", re.IGNORECASE | re.ASCII)
+_PIECE = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*(ms|[smhdw])\s*", re.ASCII)
+_SPAN = re.compile(rf"(?:{_PIECE.pattern})+", re.ASCII)
+_SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
+_PERCENTAGE = re.compile(r"(\d{1,3})\s*%?", re.ASCII)
+
+# An index holds a size in 63 bits; a thousandth of that is more than any disk.
+_LARGEST: Final = 2**53
+_LONGEST: Final = 100 * 365 * 86400.0
+
+_PREFIXES = (("P", 2**50), ("T", 2**40), ("G", 2**30), ("M", 2**20), ("K", 2**10))
+_MILLISECONDS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
+
+
+def size(given: object) -> int:
+    """Read a size in bytes: K, M, G, T alone are binary, `10GB` is decimal, `10GiB` binary.
+
+    Raises: Unreadable.
+    """
+    match = _SIZE.fullmatch(_text(given))
+    if match is None:
+        raise Unreadable("not a size", "try 10G")
+    number, prefix, suffix = match.groups(default="")
+    unit = "B" if not prefix else f"{prefix}B" if suffix.upper() == "B" else f"{prefix}iB"
+    found = int(humanfriendly.parse_size(f"{number} {unit}"))
+    if found > _LARGEST:
+        raise Unreadable("larger than any disk", "try 10G")
+    return found
+
+
+def show_size(value: int) -> str:
+    """Write a size so that `size` reads the same number of bytes back."""
+    for prefix, factor in _PREFIXES:
+        if value and value % factor == 0:
+            return f"{value // factor}{prefix}"
+    return str(value)
+
+
+def span(given: object) -> float:
+    """Read a span in s: `1h2m3s`, `30d`, `500ms`, or a plain number of seconds.
+
+    Raises: Unreadable.
+    """
+    text = _text(given)
+    if _SECONDS.fullmatch(text):
+        found = float(text)
+    elif _SPAN.fullmatch(text):
+        pieces = _PIECE.findall(text)
+        found = math.fsum(humanfriendly.parse_timespan(f"{n} {unit}") for n, unit in pieces)
+    else:
+        raise Unreadable("not a span", "try 1h30m, 30d or 60s")
+    if found > _LONGEST:
+        raise Unreadable("longer than a hundred years", "try 30d")
+    return found
+
+
+def longer_span(given: object) -> float:
+    """Read a span that is not 0. Raises: Unreadable."""
+    found = span(given)
+    if not found:
+        raise Unreadable("a span of 0 is too short here", "try 30s")
+    return found
+
+
+def show_span(seconds: float) -> str:
+    """Write a span so that `span` reads it back, to the millisecond."""
+    left, pieces = round(seconds * 1000), []
+    for unit, length in _MILLISECONDS:
+        count, left = divmod(left, length)
+        pieces += [f"{count}{unit}"] if count else []
+    return "".join(pieces) or "0s"
+
+
+def percentage(given: object) -> int:
+    """Read a whole percentage from 0 to 100: `20%` or `20`. Raises: Unreadable."""
+    match = _PERCENTAGE.fullmatch(_text(given))
+    if match is None or int(match[1]) > 100:  # noqa: PLR2004 - that is what a per cent is
+        raise Unreadable("not a percentage from 0 to 100", "try 20%")
+    return int(match[1])
+
+
+def _text(given: object) -> str:
+    if isinstance(given, float) and given.is_integer():
+        return str(int(given))
+    return "" if isinstance(given, bool) else str(given).strip()

@@ -1,0 +1,1 @@
+"""Starts and inspects the whole: the `entrepot` command."""

@@ -1,0 +1,139 @@
+"""A real HAProxy with our haproxy.cfg, and a client that can say anything to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+from datastore.accesslog import AccessLine, parse
+from tests.appliance.standin import Worker
+
+ROOT = Path(__file__).resolve().parents[2]
+T = TypeVar("T")
+
+
+def eventually(look: Callable[[], T], within: float = 10.0) -> T:
+    """Return the first true answer of *look*."""
+    deadline = time.monotonic() + within
+    while not (seen := look()):
+        assert time.monotonic() < deadline, f"not within {within} s"
+        time.sleep(0.01)
+    return seen
+
+
+def free_port() -> int:
+    """Return a port of loopback where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: `headers` by lower-case name."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Answer:
+        """Read a whole answer."""
+        head, _, body = raw.partition(b"\r\n\r\n")
+        first, *rest = head.decode("latin-1").split("\r\n")
+        pairs = (line.partition(":") for line in rest)
+        headers = {name.lower(): value.strip() for name, _, value in pairs}
+        return cls(int(first.split()[1]), headers, body)
+
+
+class Front:
+    """HAProxy before two workers, of which the first stands in and the second may be missing."""
+
+    def __init__(self, run: Path, workers: int = 2, certificate: Path | None = None) -> None:
+        self.run = run
+        self.port = free_port()
+        self._log = run / "access.log"
+        environment = {
+            f"ENTREPOT_WORKER{number}": "enabled" if number <= workers else "disabled"
+            for number in range(1, 17)
+        } | {
+            "PATH": os.environ["PATH"],
+            "ENTREPOT_RUN": str(run),
+            "ENTREPOT_ADDRESS": f"127.0.0.1:{self.port}",
+            "ENTREPOT_CERTIFICATE": str(certificate or ""),
+            "ENTREPOT_WORKER_MAXCONN": "100",
+        }
+        with self._log.open("wb") as log, (run / "haproxy.err").open("wb") as errors:
+            self._process = subprocess.Popen(
+                ["haproxy", "-W", "-db", "-f", str(ROOT / "haproxy.cfg")],
+                env=environment,
+                stdout=log,
+                stderr=errors,
+            )
+        try:
+            eventually(self._listens)
+        except AssertionError:
+            self.__exit__()
+            raise AssertionError((run / "haproxy.err").read_text()) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(timeout=10)
+
+    def say(self, raw: bytes) -> Answer:
+        """Send bytes as they are, and read until the other end closes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            connection.sendall(raw)
+            return Answer.parse(b"".join(iter(lambda: connection.recv(65536), b"")))
+
+    def ask(self, target: str, *headers: str, method: str = "GET") -> Answer:
+        """Send one request with these header lines."""
+        lines = [f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close", *headers]
+        return self.say("\r\n".join([*lines, "", ""]).encode("latin-1"))
+
+    def lines(self, mark: str) -> list[AccessLine]:
+        """Return the lines of the access log whose URI has *mark* in it."""
+        raw = self._log.read_bytes().splitlines(keepends=True)
+        parsed = [parse(line) for line in raw if line.endswith(b"\n")]
+        return [line for line in parsed if mark in line.uri]
+
+    def line(self, mark: str) -> AccessLine:
+        """Wait for the first such line."""
+        return eventually(lambda: self.lines(mark))[0]
+
+    def admin(self, command: str) -> str:
+        """Ask the stats socket."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.run / "admin.sock"))
+            connection.sendall(command.encode() + b"\n")
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+    def is_up(self, worker: int) -> bool:
+        """Whether HAProxy takes a worker for alive."""
+        rows = self.admin("show stat").splitlines()
+        names = rows[0].removeprefix("# ").split(",")
+        stats = (dict(zip(names, row.split(","), strict=False)) for row in rows[1:] if row)
+        found = next(each for each in stats if each["svname"] == f"worker{worker}")
+        return found["status"].startswith("UP")
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+
+def worker(run: Path, number: int, headers: Mapping[str, str] | None = None) -> Worker:
+    """Return the stand-in for a worker of this front."""
+    return Worker(run / f"worker{number}.sock", headers)

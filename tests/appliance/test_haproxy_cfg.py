@@ -1,0 +1,276 @@
+"""haproxy.cfg, before stand-in workers: what a client, a worker and the log get to see."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from appliance.sockets import status_of
+from datastore.accesslog import AccessLine
+from tests.appliance.front import Answer, Front, eventually, worker
+from tests.appliance.standin import Worker
+from tests.certificates import Authority
+
+TOLD = {
+    "Docker-Content-Digest": "sha256:abc",
+    "Cache-Status": "entrepot; hit; detail=x, other; fwd=miss",
+    "X-Entrepot-Repository": "quay.io/podman/hello",
+    "X-Entrepot-Kind": "manifest",
+    "X-Entrepot-User": 'bob"\\ {}',
+    "Server": "gunicorn",
+}
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Path]:
+    """Return a folder with a short path, for sockets."""
+    with tempfile.TemporaryDirectory(prefix="ent-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def standin(run: Path) -> Iterator[Worker]:
+    """Return the first of two workers."""
+    with worker(run, 1, TOLD) as first:
+        yield first
+
+
+@pytest.fixture(scope="module")
+def second(run: Path) -> Iterator[Worker]:
+    """Return the second of two workers."""
+    with worker(run, 2, TOLD) as other:
+        yield other
+
+
+@pytest.fixture(scope="module")
+def front(run: Path, standin: Worker, second: Worker) -> Iterator[Front]:
+    """Return HAProxy before both."""
+    assert standin is not second
+    with Front(run) as started:
+        yield started
+
+
+def code_of(answer: Answer) -> str:
+    """Return the OCI error code, which every error must have."""
+    return str(json.loads(answer.body)["errors"][0]["code"])
+
+
+def echoed(answer: Answer, name: str) -> list[str]:
+    """Return the values of a request header as the worker has got them."""
+    return [value for found, value in json.loads(answer.body) if found == name.lower()]
+
+
+def test_an_answer_is_one_line_with_the_fields_of_access_line(front: Front) -> None:
+    """The log-format has the keys of AccessLine, in its order, and what the worker told."""
+    before = time.time() * 1000
+    front.ask("/echo?one=line")
+    line = front.line("one=line")
+
+    assert before - 1000 < line.start < time.time() * 1000 + 1000
+    assert line == AccessLine(
+        start=line.start,
+        duration=line.duration,
+        method="GET",
+        status=200,
+        termination="--",
+        bytes=line.bytes,
+        digest="sha256:abc",
+        repository="quay.io/podman/hello",
+        kind="manifest",
+        cache="entrepot; hit; detail=x, other; fwd=miss",
+        user=TOLD["X-Entrepot-User"],
+        source="127.0.0.1",
+        uri="/echo?one=line",
+    )
+    raw = (front.run / "access.log").read_bytes().splitlines()[0]
+    assert list(json.loads(raw)) == list(AccessLine.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ['/echo?"quote"\\back', "/echo?'single'{}%22%5c%00", "/echo?" + "/" * 3900, "/echo?\\u0000"],
+    ids=["quotes", "encoded", "long and all escaped", "an escape of JSON"],
+)
+def test_a_hostile_uri_is_logged_as_it_came(front: Front, target: str) -> None:
+    """Client bytes are escaped: whatever the URI is, its line parses and says it."""
+    assert front.ask(target).status == 200
+
+    assert front.line(target).uri == target
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GET /echo?\x01\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"garbage\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\nbad header: x\r\n\r\n",
+        b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n",
+    ],
+    ids=["control and high bytes", "no HTTP", "a broken header", "longer than the buffer"],
+)
+def test_what_is_no_http_is_400_and_logged_too(front: Front, raw: bytes) -> None:
+    """HAProxy answers by itself; the line has no URI, for there is none, and it parses."""
+    count = len([line for line in front.lines("") if line.uri == ""])
+
+    assert front.say(raw).status == 400
+
+    unread = eventually(lambda: [line for line in front.lines("") if line.uri == ""][count:])
+    assert [line.status for line in unread] == [400]
+
+
+def test_what_the_worker_tells_the_log_stays_here(front: Front) -> None:
+    """X-Entrepot-* headers of an answer, and its Server, do not reach the client."""
+    answer = front.ask("/echo")
+
+    assert not [name for name in answer.headers if name.startswith("x-entrepot-")]
+    assert "server" not in answer.headers
+    assert answer.headers["docker-distribution-api-version"] == "registry/2.0"
+
+
+def test_forged_headers_do_not_reach_a_worker(front: Front) -> None:
+    """A client can't speak for HAProxy, nor say which scheme or host it came by."""
+    answer = front.ask(
+        "/echo",
+        "X-Entrepot-User: root",
+        "x-entrepot-verified: 1",
+        "X_Entrepot_User: root",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-For: 10.0.0.1",
+        "Forwarded: for=10.0.0.1",
+        "Authorization: Basic YTpi",
+    )
+
+    names = {name for name, _ in json.loads(answer.body)}
+    assert not [name for name in names if "entrepot" in name]
+    assert {"x-forwarded-for", "forwarded"}.isdisjoint(names)
+    assert echoed(answer, "X-Forwarded-Proto") == ["http"]
+    assert echoed(answer, "Authorization") == ["Basic YTpi"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        (["Authorization: Basic YTpi", "Authorization: Basic Yzpk"], 400, "UNSUPPORTED"),
+        (["Authorization: Basic YTpi, Basic Yzpk"], 400, "UNSUPPORTED"),
+        (["SCRIPT_NAME: /v2"], 400, "UNSUPPORTED"),
+        (["PATH_INFO: /v2"], 400, "UNSUPPORTED"),
+        (["X-Long: " + "a" * 20_000], 431, "UNSUPPORTED"),
+        ([f"X-{number}: 1" for number in range(120)], 400, "UNSUPPORTED"),
+    ],
+    ids=["two logins", "two in one", "script name", "path info", "a long header", "many headers"],
+)
+def test_a_header_that_two_readers_would_read_differently_is_refused(
+    front: Front, headers: list[str], status: int, code: str
+) -> None:
+    """Refused with the envelope, before a worker sees it."""
+    answer = front.ask("/echo", *headers)
+
+    assert (status, code) == (answer.status, code_of(answer))
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "code"),
+    [
+        ("/v2/a%2fb/tags/list", 400, "NAME_INVALID"),
+        ("/v2/a%2Fb/tags/list", 400, "NAME_INVALID"),
+        ("/v2/a%00b/tags/list", 400, "NAME_INVALID"),
+        ("/v2/" + "a" * 5_000, 414, "UNSUPPORTED"),
+        ("/v2/" + "a" * 25_000, 414, "UNSUPPORTED"),
+        ("/html/500", 500, "UNKNOWN"),
+        ("/html/431", 400, "UNSUPPORTED"),
+        ("/hang-up", 502, "UNAVAILABLE"),
+    ],
+    ids=["slash", "Slash", "zero", "long", "very long", "a failing worker", "a strict one", "dies"],
+)
+def test_an_error_has_the_envelope_and_a_line(
+    front: Front, target: str, status: int, code: str
+) -> None:
+    """HAProxy's own errors, and a worker's in HTML, are OCI errors to the client."""
+    answer = front.ask(target)
+
+    assert (status, code) == (answer.status, code_of(answer))
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["docker-distribution-api-version"] == "registry/2.0"
+    assert front.line(target[:4000]).status == status
+
+
+def test_an_encoded_slash_in_the_query_is_the_workers_business(front: Front) -> None:
+    """`last=library%2Fapp` is how a list goes on."""
+    assert front.ask("/echo?last=a%2Fb").status == 200
+
+
+@pytest.mark.parametrize(("method", "tries"), [("GET", 2), ("HEAD", 2), ("PUT", 1), ("POST", 1)])
+def test_a_read_that_died_before_its_first_byte_is_repeated_once(
+    front: Front, standin: Worker, second: Worker, method: str, tries: int
+) -> None:
+    """A GET or HEAD goes to the other worker; a write may have been done, so it does not."""
+    target = f"/hang-up/{method}"
+    answer = front.ask(target, "Content-Length: 0", method=method)
+
+    assert answer.status == 502
+    assert (standin.seen + second.seen).count(f"{method} {target}") == tries
+
+
+def test_healthz_is_not_logged_but_for_the_cleaners_probe(front: Front) -> None:
+    """Health checks would drown the log; `?news=` is there to be found in it."""
+    assert front.ask("/healthz").status == 200
+    assert front.ask("/healthz?news=17").status == 200
+    front.ask("/echo?after=healthz")
+    front.line("after=healthz")
+
+    assert [line.uri for line in front.lines("healthz")][:1] == ["/healthz?news=17"]
+    assert "/healthz" not in {line.uri for line in front.lines("healthz")}
+
+
+def test_our_own_way_in_is_the_same(front: Front) -> None:
+    """The socket front.sock leads through the same rules."""
+    assert status_of(front.run / "front.sock", "/v2/own%2fway", timeout=5) == 400
+    assert front.line("/v2/own%2fway").source.startswith("unix")
+
+
+def test_healthz_follows_the_workers() -> None:
+    """200 while one worker answers, 503 without any, and 200 again when one is back."""
+    with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as alive:
+        run = Path(folder)
+        alive.enter_context(worker(run, 1))
+        with Front(run) as front:
+            eventually(lambda: not front.is_up(2))
+            assert front.ask("/healthz").status == 200
+            alive.close()
+            eventually(lambda: front.ask("/healthz").status == 503)
+            assert code_of(front.ask("/healthz")) == "UNAVAILABLE"
+            assert code_of(front.ask("/v2/")) == "UNAVAILABLE"
+            with worker(run, 1):
+                eventually(lambda: front.ask("/healthz").status == 200)
+
+
+def test_with_a_certificate_it_speaks_tls(tmp_path: Path) -> None:
+    """One PEM file with certificate and key; workers hear that it was https."""
+    authority = Authority(tmp_path)
+    with (
+        tempfile.TemporaryDirectory(prefix="ent-") as folder,
+        worker(Path(folder), 1),
+        Front(Path(folder), 1, authority.certificate("localhost")) as front,
+    ):
+        context = ssl.create_default_context(cafile=str(authority.path))
+        context.set_alpn_protocols(["http/1.1"])
+        with urllib.request.urlopen(
+            f"https://localhost:{front.port}/echo", context=context
+        ) as answer:
+            assert ["x-forwarded-proto", "https"] in json.loads(answer.read())
+
+
+def test_workers_beyond_the_number_set_are_off(front: Front) -> None:
+    """Sixteen are written down; HAProxy neither checks nor counts the others."""
+    rows = [row for row in front.admin("show stat").splitlines() if ",worker" in row]
+
+    assert len(rows) == 16
+    assert sum(",MAINT," in row for row in rows) == 14

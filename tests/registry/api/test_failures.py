@@ -5,14 +5,18 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable
+from urllib.parse import quote
 
 import falcon
 import pytest
 from falcon import testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from registry import errors as registry
 from registry.api import errors
 from registry.api.every import EveryAnswer
+from registry.api.router import Router
 from registry.errors import Unavailable, Why
 
 _BLOB = "/v2/{name}/blobs/{digest}"
@@ -26,12 +30,15 @@ class Failing:
     def __init__(self) -> None:
         self.error: Exception = RuntimeError()
         self.mirror_form: bool | None = None
+        self.cache_status: str | None = None
         self.stream = io.BytesIO(b"half an answer")
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, **_: str) -> None:
         """Say something, then fail."""
         if self.mirror_form is not None:
             req.context.mirror_form = self.mirror_form
+        if self.cache_status is not None:
+            resp.set_header("Cache-Status", self.cache_status)
         resp.set_header("Docker-Content-Digest", "sha256:0")
         resp.set_header("OCI-Namespace", "quay.io")
         resp.etag = "0"
@@ -146,6 +153,17 @@ def test_cache_status_says_what_the_upstream_did(
     assert fails(error).headers["cache-status"] == expected
 
 
+def test_what_a_resource_knows_of_the_cache_is_not_overwritten(
+    fails: Callable[..., testing.Result], failing: Failing
+) -> None:
+    """A remembered 404 came from here, though it is the upstream's."""
+    failing.cache_status = "entrepot; hit"
+
+    answer = fails(registry.Absent("quay.io", "no"), _MANIFEST)
+
+    assert answer.headers["cache-status"] == "entrepot; hit"
+
+
 def test_allow_and_content_range_are_sent(fails: Callable[..., testing.Result]) -> None:
     """405 and 416 say what would have been right."""
     unsupported = fails(registry.Unsupported("no", ("GET", "HEAD", "PUT")))
@@ -218,3 +236,16 @@ def test_a_method_that_is_not_allowed_is_in_the_envelope(client: testing.TestCli
     assert answer.status_code == 405
     assert "GET" in answer.headers["allow"]
     assert answer.json["errors"][0]["code"] == "UNSUPPORTED"
+
+
+@given(st.text(max_size=40))
+def test_no_path_is_a_500(path: str) -> None:
+    """Whatever a client makes of one, with the routes for names in force."""
+    app = falcon.App(router=Router(), middleware=[EveryAnswer()])
+    errors.install(app)
+    app.add_route(_MANIFEST, object())
+
+    for each in (path, f"/v2/{path}", f"/v2/{path}/manifests/{path}"):
+        answer = testing.TestClient(app).simulate_get("/" + quote(each.lstrip("/"), safe="/"))
+        assert answer.status_code in {404, 405}
+        assert answer.json["errors"][0]["code"] in {"NAME_UNKNOWN", "UNSUPPORTED"}

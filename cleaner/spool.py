@@ -1,0 +1,172 @@
+"""What dead downloads left in the spool folder: kept for the next try, but not for ever.
+
+Whoever downloads holds its spool file locked; so what can be locked here belongs to nobody, and,
+while it is locked here, is nobody else's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cleaner.store import Store
+from datastore import layout, manifest
+from datastore.errors import InvalidManifest, StorageBroken, StorageFull
+from datastore.index import Kind, Reservation
+from datastore.locks import LockedFile, try_lock
+from datastore.refs import Digest
+from datastore.storage import Stat
+
+log = logging.getLogger(__name__)
+
+_ABANDONED_S = 24 * 3600
+# a manifest is promised room without a spool file, for as long as it takes to write it
+_UNWRITTEN_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A spool file that nobody writes, as it was seen: `size` in bytes, `modified` s, UTC epoch."""
+
+    digest: Digest
+    path: Path
+    size: int
+    modified: float
+    inode: int
+
+
+class Spool:
+    """Settles what the spool folder holds with what the index promised; `clock`: s, UTC epoch."""
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+
+    def settle(self) -> None:
+        """Make every promise to a dead download as large as what is left of it.
+
+        Raises: IndexUnavailable.
+        """
+        promised = {promise.digest: promise for promise in self._store.index.reservations()}
+        files = {found.digest: found for found in self._files()}
+        for found in files.values():
+            self._settle_file(found, promised.get(found.digest))
+        for promise in promised.values():
+            if promise.digest not in files and self._age(promise.at) > _UNWRITTEN_S:
+                self._settle_promise(promise)
+
+    def purge(self) -> None:
+        """Remove what lies beside the downloads and belongs to none any more."""
+        for path in _paths(self._store.spool):
+            if path.suffix == ".size" and not path.with_suffix("").exists() and self._is_old(path):
+                path.unlink(missing_ok=True)
+        for path in _paths(self._store.spool.parent / layout.TURNS):
+            if self._is_old(path):
+                with _locked(path) as held:
+                    if held:
+                        held.unlink()
+
+    def make_room(self, is_enough: Callable[[], bool]) -> None:
+        """Remove what nobody writes, the oldest first, until there is enough room.
+
+        Raises: IndexUnavailable.
+        """
+        for found in sorted(self._files(), key=lambda file: file.modified):
+            if is_enough():
+                return
+            with self._taken(found) as held:
+                if held:
+                    self._drop(held, found)
+
+    def _settle_file(self, found: Leftover, promise: Reservation | None) -> None:
+        with self._taken(found) as held:
+            if held is None:
+                return
+            if not found.size or self._age(found.modified) > _ABANDONED_S:
+                self._drop(held, found)
+            elif promise is None or promise.size != found.size:
+                at = promise.at if promise else found.modified
+                self._store.index.reserve(found.digest, found.size, None, at)
+
+    def _drop(self, held: LockedFile, found: Leftover) -> None:
+        (self._store.spool / layout.spool_size(found.digest)).unlink(missing_ok=True)
+        held.unlink()
+        self._store.index.release(found.digest)
+        if found.size:
+            log.info("download given up", extra={"digest": found.digest, "bytes": found.size})
+
+    def _settle_promise(self, promise: Reservation) -> None:
+        """Record what was stored by a process that died before it could; else take it back."""
+        with _locked(self._store.spool / layout.spool(promise.digest)) as held:
+            if held is None:
+                return
+            stat = self._store.blobs.stat(promise.digest)
+            if stat and self._store.index.entry(promise.digest) is None:
+                self._record(promise.digest, stat)
+            else:
+                self._store.index.release(promise.digest)
+            held.unlink()
+
+    def _record(self, digest: Digest, stat: Stat) -> None:
+        media_type = self._store.repositories.media_type(digest)
+        kind, names = Kind.BLOB, tuple[Digest, ...]()
+        if media_type is not None:  # kept before a manifest's content is
+            with suppress(InvalidManifest):
+                read = manifest.parse(self._store.blobs.read(digest), media_type)
+                kind, names = read.kind, read.parts()
+        self._store.index.record(digest, stat.size, kind, stat.modified, names=names)
+
+    def _files(self) -> Iterator[Leftover]:
+        for path in _paths(self._store.spool):
+            digest = layout.spool_of(path.name)
+            if digest is None:
+                continue
+            with suppress(FileNotFoundError):
+                stat = path.stat()
+                yield Leftover(digest, path, stat.st_size, stat.st_mtime, stat.st_ino)
+
+    @contextmanager
+    def _taken(self, found: Leftover) -> Iterator[LockedFile | None]:
+        """Lock a file if nobody has it and it still is what was seen."""
+        with _locked(found.path) as held:
+            if held is None:
+                yield None
+                return
+            now = os.fstat(held.fd)
+            if now.st_ino != found.inode:  # it has become the blob: this one was made by the lock
+                held.unlink()
+            same = (found.inode, found.size, found.modified)
+            yield held if same == (now.st_ino, now.st_size, now.st_mtime) else None
+
+    def _is_old(self, path: Path) -> bool:
+        with suppress(FileNotFoundError):
+            return self._age(path.stat().st_mtime) > _ABANDONED_S
+        return False
+
+    def _age(self, at: float) -> float:
+        return self._clock() - at
+
+
+def _paths(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[LockedFile | None]:
+    """Lock a file; None when somebody holds it, or the disk takes no lock now."""
+    try:
+        held = try_lock(path)
+    except (StorageFull, StorageBroken):
+        held = None
+    try:
+        yield held
+    finally:
+        if held:
+            held.close()

@@ -1,0 +1,40 @@
+"""What the cleaner works on: one data directory, its index and its spool folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from datastore.blobs import BlobStore
+from datastore.index import AccessIndex, Cursor, Entry
+from datastore.repositories import Repositories
+from datastore.storage import Storage
+
+_PAGE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The datastore of one appliance; `spool` is the folder of downloads that grow."""
+
+    storage: Storage
+    index: AccessIndex
+    spool: Path
+
+    @property
+    def blobs(self) -> BlobStore:
+        """Content by digest."""
+        return BlobStore(self.storage)
+
+    @property
+    def repositories(self) -> Repositories:
+        """Links, tags and origins."""
+        return Repositories(self.storage)
+
+    def oldest(self) -> Iterator[Entry]:
+        """Yield the rows in the order of eviction, a page at a time, as far as they are read."""
+        after = None
+        while page := self.index.oldest(after, _PAGE):
+            yield from page
+            after = Cursor.after(page[-1])

@@ -1,0 +1,67 @@
+"""Puts content into a store as pulls and pushes do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cleaner.store import Store
+from datastore.index import Kind
+from datastore.manifest import parse
+from datastore.refs import Digest, Repository, Tag
+from tests.images import Image, filler, image
+
+PROXIED = Repository("quay.io/podman/hello")
+HOSTED = Repository("team/app")
+UPSTREAM = "quay.io"
+
+
+def put_blob(store: Store, content: bytes, used: float) -> Digest:
+    """Store a blob that was last used then."""
+    digest = Digest.of(content)
+    store.blobs.write(digest, content)
+    store.index.record(digest, len(content), Kind.BLOB, used)
+    return digest
+
+
+def put_manifest(store: Store, content: bytes, media_type: str, used: float) -> Digest:
+    """Store a manifest or an index that was last used then."""
+    digest, read = Digest.of(content), parse(content, media_type)
+    store.repositories.keep_media_type(digest, media_type)
+    store.blobs.write(digest, content)
+    store.index.record(digest, len(content), read.kind, used, names=read.parts())
+    return digest
+
+
+def put_image(store: Store, made: Image, used: float) -> list[Digest]:
+    """Store an image that was last used then; return its manifest, its config, its layers."""
+    manifest = put_manifest(store, made.manifest, made.media_type, used)
+    return [manifest, *(put_blob(store, blob, used) for blob in made.blobs)]
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """An image under a name: its manifest, its config, its layers."""
+
+    name: Repository
+    digests: list[Digest]
+
+    def is_here(self, store: Store) -> list[bool]:
+        """Tell of each digest whether its data is here."""
+        return [store.blobs.stat(digest) is not None for digest in self.digests]
+
+
+def pull(store: Store, seed: int, used: float, name: Repository = PROXIED) -> Pulled:
+    """Store and link an image of one layer of 20 kB, as a pull does: tagged `v<seed>`."""
+    store.repositories.keep_origin(name, UPSTREAM)
+    return push(store, seed, used, name)
+
+
+def push(store: Store, seed: int, used: float, name: Repository = HOSTED) -> Pulled:
+    """Store and link an image of one layer of 20 kB, as a push does: tagged `v<seed>`."""
+    made = image([filler(20_000, seed)], command=(str(seed),))
+    digests = put_image(store, made, used)
+    for blob in digests[1:]:
+        store.repositories.link_blob(name, blob)
+    store.repositories.link_manifest(name, digests[0])
+    store.repositories.set_tag(name, Tag(f"v{seed}"), digests[0])
+    return Pulled(name, digests)

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import config
+from config import pull_secret
+from config.outbound import no_proxy, proxies
+from config.pull_secret import PullSecret
 from config.schema import Settings
 from datastore import layout, logs
 from datastore.accesslog import Event, write_event
 from datastore.budget import Budget
 from datastore.filesystem import Filesystem
 from datastore.sqlite import SqliteIndex
+from registry import auth
 from registry.app import Parts, create_app
 from registry.room import CleanerBell, Limits, Room
+from registry.upstream.proxies import Proxies
+from registry.upstream.source import Source
+from registry.upstream.table import Shared, Upstreams
+from registry.watched import Watched
 from registry.workers import Serving, Workers
 
 log = logging.getLogger(__name__)
@@ -25,3 +34,86 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Serve until told to stop."""
+    settings = config.resolved()
+    logs.configure(settings.log.level, settings.log.formatter, "registry")
+    sockets = tuple(
+        settings.run / f"worker{number}.sock" for number in range(1, settings.http.workers + 1)
+    )
+    Workers(create_app(parts(settings)), Serving(sockets)).run()
+
+
+def parts(settings: Settings) -> Parts:
+    """Make the parts of the application; none of them opens or starts anything yet."""
+    report = _Events(settings.storage.statedir / layout.EVENTS)
+    index = SqliteIndex(settings.storage.statedir / layout.INDEX)
+    return Parts(
+        storage=Filesystem(settings.storage.rootdirectory),
+        index=index,
+        state=settings.storage.statedir,
+        upstreams=_upstreams(settings, report),
+        authenticator=_authenticator(settings),
+        room=Room(index, _limits(settings), CleanerBell(settings.run / "cleaner.sock")),
+        report=partial(report, "download"),
+        metrics=settings.run / "metrics.prom",
+    )
+
+
+class _Events:
+    """Writes what no client's line shows; a full disk forgoes that."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, event: str, /, **fields: str | float) -> None:
+        with contextlib.suppress(OSError):
+            write_event(self._path, Event(event, time.time(), dict(fields)))
+
+
+def _limits(settings: Settings) -> Limits:
+    budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
+    return Limits(room=budget.room, largest=budget.target, start=budget.start)
+
+
+def _authenticator(settings: Settings) -> auth.Authenticator:
+    htpasswd = settings.auth.htpasswd
+    if htpasswd is None:
+        return auth.Open()
+    return auth.from_htpasswd(
+        htpasswd.path, realm=htpasswd.realm, anonymous=settings.auth.anonymous
+    )
+
+
+def _upstreams(settings: Settings, report: _Events) -> Upstreams:
+    said = config.upstreams(settings)
+    shared = Shared(
+        secret=_secret(settings),
+        proxies=Proxies(proxies(), no_proxy()),
+        breakers=settings.run / "breakers",
+        report=report,
+    )
+    return Upstreams(
+        {values.host: _source(values) for values in said},
+        lambda host: _source(config.upstream_defaults(settings, host)),
+        shared,
+        default=next((values.host for values in said if values.default), None),
+    )
+
+
+def _secret(settings: Settings) -> Callable[[], PullSecret | None]:
+    """Return the pull secret in force, whenever it is asked for."""
+    path = settings.pullsecret.path
+    if path is None:
+        return lambda: None
+    parse = partial(pull_secret.parse, ignore=settings.pullsecret.ignore, source=str(path))
+    watched = Watched(path, parse)
+    return lambda: watched.value
+
+
+def _source(values: config.UpstreamValues) -> Source:
+    fields = {each.name for each in dataclasses.fields(Source)}
+    said = {name: value for name, value in dataclasses.asdict(values).items() if name in fields}
+    return Source(**said)
+
+
+if __name__ == "__main__":
+    main()

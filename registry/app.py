@@ -15,12 +15,14 @@ from datastore.repositories import Repositories
 from datastore.storage import Storage
 from registry.api import errors, router
 from registry.api.blobs import BlobResource
-from registry.api.door import Authenticator, Door
+from registry.api.door import Door
+from registry.api.every import EveryAnswer
 from registry.api.manifests import ManifestResource
 from registry.api.referrers import ReferrersResource
 from registry.api.status import FrontResource, HealthResource, MetricsResource, VersionResource
 from registry.api.tags import TagsResource
 from registry.api.uploads import UploadResource
+from registry.auth import Authenticator
 from registry.download import Landing
 from registry.inflight import Inflight
 from registry.negative import Negative
@@ -31,6 +33,8 @@ from registry.room import Room
 from registry.routing import Upstreams
 from registry.shelf import Shelf
 from registry.turns import Turns
+
+App = falcon.App[falcon.Request, falcon.Response]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Parts:
     metrics: Path | None = None
 
 
-def create_app(parts: Parts) -> falcon.App:
+def create_app(parts: Parts) -> App:
     """Wire the parts; nothing is started, and no upstream is talked to."""
     shelf = Shelf(BlobStore(parts.storage), Repositories(parts.storage), parts.index, parts.room)
     negative = Negative()
@@ -59,7 +63,7 @@ def create_app(parts: Parts) -> falcon.App:
     blobs = Blobs(shelf, Inflight(spool, landing), negative)
     manifests = Manifests(shelf, Turns(spool / "locks"), negative)
     door = Door(parts.authenticator, parts.upstreams, shelf.repositories)
-    app = falcon.App(router=router.Router())
+    app = falcon.App(router=router.Router(), middleware=[EveryAnswer()])
     app.req_options.strip_url_path_trailing_slash = False
     errors.install(app)
     _route(app, door, blobs, manifests, Lists(shelf, parts.storage))
@@ -68,7 +72,7 @@ def create_app(parts: Parts) -> falcon.App:
     return app
 
 
-def _route(app: falcon.App, door: Door, blobs: Blobs, manifests: Manifests, lists: Lists) -> None:
+def _route(app: App, door: Door, blobs: Blobs, manifests: Manifests, lists: Lists) -> None:
     uploads = UploadResource(door)
     app.add_route(router.STATUS, FrontResource(door))
     app.add_route(router.HEALTH, HealthResource())

@@ -11,26 +11,11 @@ from typing import Protocol
 
 from datastore.refs import Repository
 from registry.errors import NameUnknown
-from registry.upstream.protocol import Upstream
-from registry.upstream.source import Source
-from registry.upstream.table import fold
+from registry.upstream.names import fold
+from registry.upstream.table import Registered
 
 # Docker Hub's official images live in `library`, which their names leave out.
 _DOCKER_HUB = "docker.io"
-
-
-class Registered(Protocol):
-    """An upstream that exists now: what its operator said of it, and the way to it."""
-
-    @property
-    def source(self) -> Source:
-        """What its operator said."""
-        ...
-
-    @property
-    def upstream(self) -> Upstream:
-        """The way to it."""
-        ...
 
 
 class Upstreams(Protocol):

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import falcon
 from gunicorn.app.base import BaseApplication
+
+from registry.app import App
 
 THREADS = 256
 """Requests that one worker answers at a time; a thread in `sendfile` holds no lock."""
@@ -34,12 +35,12 @@ class Serving:
 class Workers(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
     """Runs an application in as many processes as there are sockets."""
 
-    def __init__(self, app: falcon.App, serving: Serving) -> None:
+    def __init__(self, app: App, serving: Serving) -> None:
         self._app = app
         self._serving = serving
         super().__init__()
 
-    def load(self) -> falcon.App:
+    def load(self) -> App:
         """Return the application: built once, before the fork, so that its memory is shared."""
         return self._app
 

@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import falcon
 
 from datastore.refs import Repository
 from datastore.repositories import Repositories
+from registry.auth import Action, Authenticator, Identity
 from registry.errors import NameUnknown
 from registry.routing import Place, Upstreams, resolve
 
 REPOSITORY = "X-Entrepot-Repository"
 KIND = "X-Entrepot-Kind"
 USER = "X-Entrepot-User"
-
-
-class Identity(Protocol):
-    """Somebody, or nobody; `user` is empty for nobody."""
-
-    @property
-    def user(self) -> str | None:
-        """His name."""
-        ...
-
-    def require(self, action: str, repository: str) -> None:
-        """Let him, or raise Unauthenticated (nobody) or Forbidden (somebody)."""
-        ...
-
-
-class Authenticator(Protocol):
-    """Tells who sends a request; raises Unauthenticated."""
-
-    def identify(self, authorization: str | None) -> Identity:
-        """Read an Authorization header."""
-        ...
 
 
 class Door:
@@ -48,22 +26,24 @@ class Door:
         self._repositories = repositories
 
     def identify(self, req: falcon.Request, resp: falcon.Response) -> Identity:
-        """Tell who it is. Raises: Unauthenticated."""
+        """Tell who it is, the access log too."""
         identity = self._authenticator.identify(req.get_header("Authorization"))
         if identity.user:
-            resp.set_header(USER, identity.user)
+            resp.set_header(USER, identity.user.encode("ascii", "backslashreplace").decode())
         return identity
 
     def enter(
-        self, req: falcon.Request, resp: falcon.Response, name: str, action: str = "pull"
+        self, req: falcon.Request, resp: falcon.Response, name: str, action: Action = "pull"
     ) -> Place:
         """Let a request in. Raises: Unauthenticated, Forbidden, NameUnknown, Malformed."""
         identity = self.identify(req, resp)
+        if not identity.rights:  # before a stranger learns which names lead anywhere
+            identity.require(action)
         ns = req.get_param("ns") if "ns=" in req.query_string else None
         place = resolve(name, ns, self._upstreams, self._is_hosted)
         req.context.mirror_form = place.mirror_form
         resp.set_header(REPOSITORY, place.repository.name)
-        identity.require(action, place.repository.name)
+        identity.require(action, place.repository)
         if place.upstream:
             resp.set_header("OCI-Namespace", place.host)
         elif self._repositories.origin(place.repository):

@@ -17,7 +17,7 @@ class VersionResource:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Greet, or challenge."""
-        self._door.greet(req, resp)
+        self._door.identify(req, resp).enter()
         resp.media = {}
 
 
@@ -38,7 +38,7 @@ class FrontResource:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Name the program and where to go on."""
-        self._door.identify(req, resp).require("pull", "")
+        self._door.identify(req, resp).require("pull")
         resp.media = {"name": "entrepot", "registry": "/v2/", "metrics": "/metrics"}
 
 
@@ -51,7 +51,7 @@ class MetricsResource:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Send them in Prometheus' text format."""
-        self._door.identify(req, resp).require("pull", "")
+        self._door.identify(req, resp).require("pull")
         try:
             resp.data = self._path.read_bytes()
         except FileNotFoundError:

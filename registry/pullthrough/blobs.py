@@ -14,8 +14,9 @@ from registry.download import Task
 from registry.errors import Absent, BlobUnknown
 from registry.inflight import Inflight, Reader
 from registry.negative import Negative
-from registry.routing import Place, Registered
+from registry.routing import Place
 from registry.shelf import Shelf
+from registry.upstream.table import Registered
 from registry.verified import alone, passed_on
 
 log = logging.getLogger(__name__)

@@ -20,10 +20,11 @@ from registry.errors import (
     Why,
 )
 from registry.negative import Negative
-from registry.routing import Place, Registered
+from registry.routing import Place
 from registry.shelf import Held, Shelf
 from registry.turns import Turns
 from registry.upstream.protocol import RemoteManifest
+from registry.upstream.table import Registered
 
 log = logging.getLogger(__name__)
 

@@ -169,6 +169,11 @@ class FakeUpstream:
         """Return the sum of all bodies, in bytes."""
         return sum(each.sent for each in list(self.requests))
 
+    @property
+    def connections(self) -> int:
+        """Return how many connections were accepted."""
+        return self._server.accepted
+
     def forget(self) -> None:
         """Start the list of requests anew."""
         self.requests.clear()

@@ -81,14 +81,18 @@ Answer = Callable[[Seen], tuple[Reply, Fault]]
 
 
 class HttpServer:
-    """Answers on 127.0.0.1 from `start` to `stop`, always on the same port."""
+    """Answers on 127.0.0.1 from `start` to `stop`, always on the same port.
+
+    `accepted` counts connections.
+    """
 
     def __init__(self, answer: Answer, tls: ssl.SSLContext | None = None) -> None:
-        self._answer = answer
+        self.answer = answer
         self._tls = tls
         self._port = 0
         self._server: _Listener | None = None
         self._thread: threading.Thread | None = None
+        self.accepted = 0
 
     @property
     def host(self) -> str:
@@ -102,7 +106,7 @@ class HttpServer:
 
     def start(self) -> None:
         """Listen; after a stop, on the same port again."""
-        self._server = _Listener(self._port, self._answer, self._tls)
+        self._server = _Listener(self._port, self, self._tls)
         self._port = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
@@ -132,8 +136,8 @@ class _Listener(ThreadingHTTPServer):
     request_queue_size = 128
     daemon_threads = True
 
-    def __init__(self, port: int, answer: Answer, tls: ssl.SSLContext | None) -> None:
-        self.answer = answer
+    def __init__(self, port: int, owner: HttpServer, tls: ssl.SSLContext | None) -> None:
+        self.owner = owner
         self.stopping = threading.Event()
         self.connections: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), _Handler)
@@ -152,6 +156,7 @@ class _Listener(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Note the connection before its thread starts."""
         self.connections.add(request)
+        self.owner.accepted += 1
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
@@ -181,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer any method alike."""
         seen = self._seen()
-        reply, fault = self.server.answer(seen)
+        reply, fault = self.server.owner.answer(seen)
         try:
             self._play(seen, reply, fault)
         finally:

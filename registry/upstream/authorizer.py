@@ -1,0 +1,95 @@
+"""Answers an upstream's challenges: with a password, with a token, or with nobody's token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from registry.errors import Denied, Unavailable, Why
+from registry.upstream.challenge import Challenge, may_trust, parse_challenges
+from registry.upstream.credentials import Credentials
+from registry.upstream.report import Report, silent
+from registry.upstream.source import Source
+from registry.upstream.tokens import TokenKey, Tokens, basic, fetch_token
+from registry.upstream.wire import Wire
+
+
+class Authorizer:
+    """Knows how one upstream wants to be asked, once it has said so."""
+
+    def __init__(
+        self,
+        source: Source,
+        credentials: Credentials,
+        wire: Wire,
+        *,
+        headers: Mapping[str, str] | None = None,
+        report: Report = silent,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._credentials = credentials
+        self._wire = wire
+        self._headers = headers or {}
+        self._report = report
+        self._tokens = Tokens(self._fetch, clock)
+        self._last: Challenge | None = None
+
+    def known(self, name: str) -> str | None:
+        """Return what the last challenge asks for, before it is asked again.
+
+        Raises: as `answer`.
+        """
+        challenge = self._last
+        if challenge is None:
+            return None
+        return self._authorization(challenge, name, refused=None)
+
+    def answer(self, header: str, name: str, refused: str | None) -> str:
+        """Answer a WWW-Authenticate; *refused* is the Authorization that brought it about.
+
+        Raises: Denied when there is no better answer, Unavailable for a realm that is not the
+        upstream's own, Broken and TokenRefused from its token endpoint.
+        """
+        offered = {each.scheme: each for each in parse_challenges(header)}
+        challenge = offered.get("bearer") or offered.get("basic")
+        if challenge is None:
+            raise Denied(self._source.host, "it asks for credentials in no way known here")
+        authorization = self._authorization(challenge, name, refused)
+        if authorization is None or authorization == refused:
+            raise Denied(self._source.host, self._nobody(name))
+        self._last = challenge
+        return authorization
+
+    def _authorization(self, challenge: Challenge, name: str, refused: str | None) -> str | None:
+        credential = self._credentials.find(name)
+        if challenge.scheme == "basic":
+            return basic(credential) if credential and credential.username else None
+        self._check(challenge.realm)
+        scope = f"repository:{name}:pull"
+        key = TokenKey(credential, challenge.realm, challenge.service, scope)
+        stale = (refused or "").removeprefix("Bearer ") or None
+        return f"Bearer {self._tokens.get(key, stale)}"
+
+    def _check(self, realm: str) -> None:
+        if may_trust(realm, self._source.url, self._source.realm):
+            return
+        host = self._source.host
+        message = (
+            f"its token realm {realm[:200]!r} is not its own; trust it with upstreams.{host}.realm"
+        )
+        raise Unavailable(host, message, Why.NONSENSE)
+
+    def _fetch(self, key: TokenKey) -> tuple[str, float]:
+        """Fetch a token, and report it; its failures are reported with what it was for."""
+        began = time.monotonic()
+        fetched = fetch_token(self._wire, key, self._headers, insecure=self._source.insecure)
+        seconds = time.monotonic() - began
+        host = self._source.host
+        self._report("upstream", upstream=host, operation="token", outcome="ok", seconds=seconds)
+        return fetched
+
+    def _nobody(self, name: str) -> str:
+        if self._credentials.find(name) is None:
+            return "it asks for credentials, and there are none for it"
+        return "it refuses the credentials"

@@ -1,0 +1,70 @@
+"""A blob as it comes in: where it begins, how long it is, and whether all of it came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from registry.errors import Unavailable, Why
+from registry.upstream.exchange import Exchange
+from registry.upstream.headers import content_length, content_range
+from registry.upstream.wire import Answer, Broken
+
+_PARTIAL = 206
+
+
+class HttpBlob:
+    """The open body of a blob, over an answer that whoever opened it closes.
+
+    Raises: Unavailable (NONSENSE) when the answer is no answer to that range.
+    """
+
+    def __init__(
+        self, exchange: Exchange, answer: Answer, start: int = 0, stop: int | None = None
+    ) -> None:
+        self._exchange = exchange
+        self._answer = answer
+        self._length = content_length(answer.headers)
+        self._start, self._size = 0, self._length
+        if answer.status == _PARTIAL:
+            self._start = start
+            self._size = self._read_range(start, stop)
+
+    @property
+    def start(self) -> int:
+        """Where the body begins in the blob."""
+        return self._start
+
+    @property
+    def size(self) -> int | None:
+        """How long the whole blob is."""
+        return self._size
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield what the socket has, as soon as it has it. Raises: Unavailable."""
+        came = 0
+        pieces = self._answer.pieces()
+        while piece := self._next(pieces):
+            came += len(piece)
+            yield piece
+        if self._length is not None and came != self._length:
+            host = self._exchange.host
+            message = f"it broke off after {came} of {self._length} bytes"
+            raise Unavailable(host, message, Why.REFUSED)
+
+    def _next(self, pieces: Iterator[bytes]) -> bytes:
+        try:
+            return next(pieces, b"")
+        except Broken as error:
+            raise self._exchange.broken(error) from error
+
+    def _read_range(self, start: int, stop: int | None) -> int | None:
+        """Hold Content-Range against what was asked for; return the size of the whole."""
+        sent = content_range(self._answer.headers)
+        if sent is None:
+            raise self._exchange.nonsense("a part of a blob without its range")
+        within = sent.stop <= (sent.stop if stop is None else stop)
+        length = sent.stop - sent.start
+        if sent.start != start or not within or self._length not in (None, length):
+            raise self._exchange.nonsense("another part of the blob than was asked for")
+        self._length = length
+        return sent.size

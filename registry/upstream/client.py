@@ -1,0 +1,175 @@
+"""Another registry over HTTP: the verbs of Upstream, each one request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+from datastore.errors import Malformed
+from datastore.manifest import ACCEPT, LARGEST, OCI_INDEX
+from datastore.refs import Digest, Reference
+from registry.upstream.blob import HttpBlob
+from registry.upstream.bodies import (
+    join_referrers,
+    may_be_manifest,
+    read_manifest,
+    read_referrers,
+    read_tags,
+)
+from registry.upstream.exchange import Ask, Exchange
+from registry.upstream.headers import content_digest, content_length, media_type, next_page
+from registry.upstream.protocol import Found, RemoteBlob, RemoteManifest
+from registry.upstream.wire import Answer, Broken
+
+S = TypeVar("S")
+T = TypeVar("T")
+_OK, _PARTIAL = 200, 206
+# A server that knows no HEAD is asked with GET by whoever needs to know
+_HEAD = frozenset({_OK, 405, 501})
+# What servers answer that never heard of the referrers API: OCI distribution-spec 1.1, end-12a
+_NO_REFERRERS = frozenset({400, 404, 405, 406, 501})
+_LARGEST_LIST = 16 * 1024 * 1024
+_MOST_PAGES = 1000
+
+
+class HttpUpstream:
+    """One registry, asked over HTTP; safe in any thread, and to be forked before its first use."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def head(self, name: str, reference: Reference) -> Found:
+        """Ask for a manifest's descriptor; where there is no HEAD, nothing is known but that."""
+        ask = Ask("head", "HEAD", name, f"manifests/{reference}", accepts=_HEAD)
+        with self._open(ask) as answer:
+            if answer.status != _OK:
+                return Found(None, None, "")
+            said = self._manifest_type(answer)
+            headers = answer.headers
+            known = said if said in ACCEPT else ""
+            return Found(content_digest(headers), content_length(headers), known)
+
+    def manifest(self, name: str, reference: Reference) -> RemoteManifest:
+        """Fetch a manifest, and hold it against its digest where one is known."""
+        with self._open(Ask("manifest", "GET", name, f"manifests/{reference}")) as answer:
+            said = self._manifest_type(answer)
+            body = self._body(answer, LARGEST)
+            announced = content_digest(answer.headers)
+        expected = reference if isinstance(reference, Digest) else announced
+        try:
+            return read_manifest(body, said, expected)
+        except (Malformed, ValueError) as error:
+            raise self._exchange.nonsense(str(error)) from error
+
+    def blob_size(self, name: str, digest: Digest) -> int | None:
+        """Ask whether this name may see a blob, and how large it is."""
+        ask = Ask("blob", "HEAD", name, f"blobs/{digest}", accepts=_HEAD)
+        with self._open(ask) as answer:
+            return content_length(answer.headers) if answer.status == _OK else None
+
+    @contextmanager
+    def blob(
+        self, name: str, digest: Digest, start: int = 0, stop: int | None = None
+    ) -> Iterator[RemoteBlob]:
+        """Open a blob, from *start* to *stop* where either is given."""
+        headers, accepts = _range(start, stop)
+        ask = Ask("blob", "GET", name, f"blobs/{digest}", headers=headers, accepts=accepts)
+        with self._open(ask) as answer:
+            yield HttpBlob(self._exchange, answer, start, stop)
+
+    def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:
+        """List tags, page by page until there are enough of them."""
+        query = {} if limit is None else {"n": str(max(limit, 1))}
+        query |= {"last": after} if after else {}
+        found: list[str] = []
+        for page in self._pages(Ask("tags", "GET", name, "tags/list", query)):
+            found += self._understood(read_tags, page.body)
+            if limit is not None and len(found) >= limit:
+                break
+        return found[:limit]
+
+    def referrers(
+        self, name: str, digest: Digest, artifact_type: str | None = None
+    ) -> RemoteManifest:
+        """Fetch what refers to a manifest, all pages as one index, filtered by us if need be."""
+        query = {"artifactType": artifact_type} if artifact_type else {}
+        path = f"referrers/{digest}"
+        ask = Ask("referrers", "GET", name, path, query, absent=_NO_REFERRERS)
+        pages = [self._checked(page) for page in self._pages(ask)]
+        found = [each for page in pages for each in self._understood(read_referrers, page.body)]
+        if artifact_type and not all(_is_filtered(page.headers) for page in pages):
+            kept = [each for each in found if each.get("artifactType") == artifact_type]
+        elif len(pages) == 1:
+            body = pages[0].body
+            return RemoteManifest(Digest.of(body), OCI_INDEX, body)
+        else:
+            kept = found
+        return join_referrers(pages[0].body, kept)
+
+    @contextmanager
+    def _open(self, ask: Ask) -> Iterator[Answer]:
+        answer = self._exchange.send(ask)
+        try:
+            yield answer
+        finally:
+            answer.close()
+
+    def _pages(self, ask: Ask) -> Iterator[_Page]:
+        """Ask for a list, and for its next page as long as there is one on the same host."""
+        for _ in range(_MOST_PAGES):
+            with self._open(ask) as answer:
+                page = _Page(answer.headers, self._body(answer, _LARGEST_LIST))
+            yield page
+            url = self._understood(partial(next_page, url=answer.url), page.headers)
+            if url is None:
+                return
+            ask = replace(ask, url=url, query={})
+        raise self._exchange.nonsense("a list without an end")
+
+    def _checked(self, page: _Page) -> _Page:
+        said = media_type(page.headers)
+        if said != OCI_INDEX:
+            raise self._exchange.nonsense(f"referrers of type {said!r}")
+        return page
+
+    def _manifest_type(self, answer: Answer) -> str:
+        said = media_type(answer.headers)
+        if may_be_manifest(said):
+            return said
+        raise self._exchange.nonsense(f"a manifest of type {said!r}, which is none")
+
+    def _body(self, answer: Answer, limit: int) -> bytes:
+        try:
+            return answer.read(limit)
+        except Broken as error:
+            raise self._exchange.broken(error) from error
+
+    def _understood(self, read: Callable[[S], T], given: S) -> T:
+        """Read what came. Raises: Unavailable (NONSENSE) when that can't be done."""
+        try:
+            return read(given)
+        except ValueError as error:
+            raise self._exchange.nonsense(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def _range(start: int, stop: int | None) -> tuple[dict[str, str], frozenset[int]]:
+    """Return the Range to send and what may answer it: none for a whole blob."""
+    if start == 0 and stop is None:
+        return {}, frozenset({_OK})
+    last = "" if stop is None else stop - 1
+    return {"Range": f"bytes={start}-{last}"}, frozenset({_OK, _PARTIAL})
+
+
+def _is_filtered(headers: Mapping[str, str]) -> bool:
+    """Tell whether the upstream did filter: OCI distribution-spec 1.1, end-12b."""
+    applied = headers.get("OCI-Filters-Applied", "")
+    return "artifactType" in (each.strip() for each in applied.split(","))

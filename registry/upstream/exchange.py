@@ -1,0 +1,196 @@
+"""One request to one upstream: its breaker, its credentials, its redirects, and what it meant.
+
+The one path of every request: admit, authorize, follow, judge, settle, report.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlencode, urlsplit
+
+from registry.errors import Absent, Denied, Unavailable, UpstreamError, Why
+from registry.upstream.authorizer import Authorizer
+from registry.upstream.breaker import Breaker
+from registry.upstream.circuit import Failure, Pass
+from registry.upstream.headers import budget, retry_after
+from registry.upstream.redirects import follow
+from registry.upstream.report import Report, silent
+from registry.upstream.source import Source
+from registry.upstream.tokens import TokenRefused
+from registry.upstream.wire import Answer, Broken, Request, Wire
+
+_OK, _CHALLENGE, _GONE, _LIMITED, _BROKEN = 200, 401, 404, 429, 500
+_DENIED = (401, 403)
+_HEADLESS = frozenset({401, 403, 405, 501})
+"""What a storage host may say to a HEAD although the registry sent us there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked of an upstream; `accepts` are the statuses that answer it.
+
+    `absent` are those that say that there is no such thing. `url` wins over `path`.
+    """
+
+    operation: str
+    method: str
+    name: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    accepts: frozenset[int] = frozenset({_OK})
+    absent: frozenset[int] = frozenset({_GONE})
+    url: str | None = None
+
+
+class Exchange:
+    """Sends what is asked of the upstream at `source.url`, under its host's name.
+
+    A path in that URL stands before every repository's name there. *namespace* goes along as
+    `ns`, which tells a mirror whose images are meant.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        wire: Wire,
+        authorizer: Authorizer,
+        breaker: Breaker,
+        headers: Mapping[str, str],
+        report: Report = silent,
+        namespace: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.host = source.host
+        self._insecure = source.insecure
+        self._root, self._prefix = _split(source.url)
+        self._wire = wire
+        self._authorizer = authorizer
+        self._breaker = breaker
+        self._headers = headers
+        self._report = report
+        self._clock = clock
+        self._namespace = {"ns": namespace} if namespace else {}
+
+    def send(self, ask: Ask) -> Answer:
+        """Return an answer that says what was asked for; the caller closes it.
+
+        Raises: Absent, Denied, Unavailable.
+        """
+        passed = self._breaker.admit()
+        began = self._clock()
+        try:
+            answer = self._answer(ask, passed)
+        except UpstreamError as error:
+            self._tell(ask, _outcome(error), began)
+            raise
+        self._tell(ask, "ok", began)
+        return answer
+
+    def broken(self, error: Broken) -> Unavailable:
+        """Return what a body that broke is for our caller; the breaker does not mind a cut."""
+        return Unavailable(self.host, str(error), error.why)
+
+    def nonsense(self, message: str) -> Unavailable:
+        """Return the refusal of an answer that can't be right."""
+        return Unavailable(self.host, message, Why.NONSENSE)
+
+    def _answer(self, ask: Ask, passed: Pass) -> Answer:
+        try:
+            answer = self._asked(ask)
+        except Broken as error:
+            self._breaker.failed(Failure(error.why.value, at_once=error.unreached), passed)
+            raise self.broken(error) from error
+        except TokenRefused as error:
+            raise self._refusal(_TOKEN, error.answer, passed) from error
+        except Denied:
+            self._breaker.answered()
+            raise
+        self._note_budget(answer)
+        if _is_accepted(ask, answer):
+            self._breaker.answered()
+            return answer
+        answer.close()
+        raise self._refusal(ask, answer, passed)
+
+    def _asked(self, ask: Ask) -> Answer:
+        """Ask with what is known; a challenge is answered once, then it is what it is."""
+        scope = f"{self._prefix}{ask.name}"
+        authorization = self._authorizer.known(scope)
+        answer = self._followed(ask, authorization)
+        if answer.status != _CHALLENGE or answer.foreign:
+            return answer
+        header = answer.headers.get("WWW-Authenticate", "")
+        answer.close()
+        return self._followed(ask, self._authorizer.answer(header, scope, authorization))
+
+    def _followed(self, ask: Ask, authorization: str | None) -> Answer:
+        known = {"Authorization": authorization} if authorization else {}
+        request = Request(ask.method, self._url(ask), {**self._headers, **ask.headers, **known})
+        return follow(self._wire, request, insecure=self._insecure)
+
+    def _url(self, ask: Ask) -> str:
+        url = ask.url or f"{self._root}/v2/{self._prefix}{ask.name}/{ask.path}"
+        told = ask.url is not None and "ns=" in ask.url
+        query = urlencode({**ask.query, **({} if told else self._namespace)})
+        joint = "&" if "?" in url else "?"
+        return f"{url}{joint}{query}" if query else url
+
+    def _refusal(self, ask: Ask, answer: Answer, passed: Pass) -> UpstreamError:
+        """Judge a status that is no answer, and let the breaker know."""
+        span = retry_after(answer.headers, time.time())
+        if answer.status == _LIMITED:
+            self._breaker.limited(span)
+            message = "it limits the rate"
+            return Unavailable(self.host, message, Why.LIMITED, retry_after=span)
+        if answer.status >= _BROKEN:
+            self._breaker.failed(Failure(f"status {answer.status}"), passed)
+        else:
+            self._breaker.answered()
+        if answer.status in ask.absent:
+            return Absent(self.host, f"it has no such {ask.operation}")
+        if answer.status in _DENIED and not answer.foreign:
+            return Denied(self.host, f"it answers {answer.status}")
+        where = " from where it redirects" if answer.foreign else ""
+        message = f"{ask.operation}: status {answer.status}{where}"
+        return Unavailable(self.host, message, Why.NONSENSE, retry_after=span)
+
+    def _tell(self, ask: Ask, outcome: str, began: float) -> None:
+        self._report(
+            "upstream",
+            upstream=self.host,
+            operation=ask.operation,
+            outcome=outcome,
+            seconds=self._clock() - began,
+        )
+
+    def _note_budget(self, answer: Answer) -> None:
+        found = budget(answer.headers)
+        if found is not None:
+            remaining, limit = found
+            self._report("budget", upstream=self.host, remaining=remaining, limit=limit)
+
+
+_TOKEN = Ask("token", "GET", "", "", absent=frozenset())
+
+
+def _is_accepted(ask: Ask, answer: Answer) -> bool:
+    if ask.method == "HEAD" and answer.foreign and answer.status in _HEADLESS:
+        return True
+    return answer.status in ask.accepts
+
+
+def _outcome(error: UpstreamError) -> str:
+    if isinstance(error, Unavailable):
+        return "limited" if error.why is Why.LIMITED else "unavailable"
+    return "absent" if isinstance(error, Absent) else "denied"
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Divide an upstream's URL into its root and what stands before each repository's name."""
+    target = urlsplit(url)
+    path = target.path.strip("/").removeprefix("v2").strip("/")
+    return f"{target.scheme}://{target.netloc}", f"{path}/" if path else ""

@@ -1,0 +1,63 @@
+"""Asks an upstream's mirrors first, in their order, and the upstream itself last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TypeVar
+
+from datastore.refs import Digest, Reference
+from registry.errors import UpstreamError
+from registry.upstream.protocol import Found, RemoteBlob, RemoteManifest, Upstream
+
+T = TypeVar("T")
+
+
+class Mirrored:
+    """An upstream with mirrors: whatever one of them refuses, the next is asked.
+
+    The last word is the origin's: its error is the answer. A body that breaks half way is not
+    taken up here; whoever resumes it asks again, from the first mirror.
+    """
+
+    def __init__(self, mirrors: Sequence[Upstream], origin: Upstream) -> None:
+        self._mirrors = tuple(mirrors)
+        self._origin = origin
+
+    def head(self, name: str, reference: Reference) -> Found:
+        """Ask for a manifest's descriptor."""
+        return self._first(lambda each: each.head(name, reference))
+
+    def manifest(self, name: str, reference: Reference) -> RemoteManifest:
+        """Fetch a manifest."""
+        return self._first(lambda each: each.manifest(name, reference))
+
+    def blob_size(self, name: str, digest: Digest) -> int | None:
+        """Ask whether this name may see a blob, and for its size."""
+        return self._first(lambda each: each.blob_size(name, digest))
+
+    @contextmanager
+    def blob(
+        self, name: str, digest: Digest, start: int = 0, stop: int | None = None
+    ) -> Iterator[RemoteBlob]:
+        """Open a blob."""
+        with ExitStack() as open_ones:
+            yield self._first(
+                lambda each: open_ones.enter_context(each.blob(name, digest, start, stop))
+            )
+
+    def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:
+        """List tags."""
+        return self._first(lambda each: each.tags(name, after, limit))
+
+    def referrers(
+        self, name: str, digest: Digest, artifact_type: str | None = None
+    ) -> RemoteManifest:
+        """Fetch the index of a manifest's referrers."""
+        return self._first(lambda each: each.referrers(name, digest, artifact_type))
+
+    def _first(self, ask: Callable[[Upstream], T]) -> T:
+        for mirror in self._mirrors:
+            with suppress(UpstreamError):
+                return ask(mirror)
+        return ask(self._origin)

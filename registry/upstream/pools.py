@@ -1,0 +1,134 @@
+"""urllib3's pools as this house wants them: dialled in one span, TLS and proxies as told."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import urllib3
+from urllib3 import exceptions
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from registry.upstream.dial import dial
+from registry.upstream.source import Source
+
+_KEPT = 64
+
+
+def open_pools(source: Source, proxy: str | None) -> urllib3.PoolManager:
+    """Prepare the connections to one upstream; none is opened yet. Raises: OSError."""
+    options: dict[str, Any] = {
+        "num_pools": 32,
+        "maxsize": _KEPT,
+        "block": False,
+        "ssl_context": _tls(source),
+        "timeout": urllib3.Timeout(connect=source.connect_timeout, read=source.read_timeout),
+    }
+    manager = urllib3.PoolManager(**options) if proxy is None else _proxied(proxy, options)
+    manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
+    return manager
+
+
+def _proxied(proxy: str, options: Mapping[str, Any]) -> urllib3.ProxyManager:
+    target = urlsplit(proxy)
+    headers = None
+    if target.username is not None:
+        pair = f"{unquote(target.username)}:{unquote(target.password or '')}"
+        headers = urllib3.make_headers(proxy_basic_auth=pair)
+    return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
+
+
+def _tls(source: Source) -> ssl.SSLContext:
+    """Trust the system's authorities and the operator's; or, if told so, anyone."""
+    context = ssl.create_default_context()
+    if source.ca is not None:
+        context.load_verify_locations(source.ca)
+    if source.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Stale(ConnectionResetError):  # noqa: N818 - the class says the fact
+    """A kept connection turned out to be dead before it gave a byte for this request."""
+
+
+class _Plain(HTTPConnection):
+    """Connects within one span, and knows whether it has answered before."""
+
+    answered = False
+
+    def _new_conn(self) -> socket.socket:
+        self.answered = False
+        return _dialled(self, self._dns_host)
+
+    def getresponse(  # type: ignore[override]  # urllib3 overrides it so itself
+        self,
+    ) -> urllib3.HTTPResponse:
+        """Wait for the head of the answer."""
+        with _telling_stale(kept=self.answered):
+            response = super().getresponse()
+        self.answered = True
+        return response
+
+
+class _Secure(HTTPSConnection):
+    """The same with TLS, whose handshake counts as connecting."""
+
+    answered = False
+
+    def connect(self) -> None:
+        """Connect and shake hands."""
+        try:
+            super().connect()
+        except TimeoutError as error:
+            raise exceptions.ConnectTimeoutError(self, "no TLS in time") from error
+
+    def _new_conn(self) -> socket.socket:
+        self.answered = False
+        return _dialled(self, self._dns_host)
+
+    def getresponse(  # type: ignore[override]  # urllib3 overrides it so itself
+        self,
+    ) -> urllib3.HTTPResponse:
+        """Wait for the head of the answer."""
+        with _telling_stale(kept=self.answered):
+            response = super().getresponse()
+        self.answered = True
+        return response
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _Secure
+
+
+def _dialled(connection: HTTPConnection, host: str) -> socket.socket:
+    """Connect, and say what went wrong in urllib3's own words, which it sorts by."""
+    timeout = connection.timeout if isinstance(connection.timeout, int | float) else 30.0
+    try:
+        return dial(host, connection.port, timeout)
+    except socket.gaierror as error:
+        raise exceptions.NameResolutionError(host, connection, error) from error
+    except TimeoutError as error:
+        raise exceptions.ConnectTimeoutError(connection, str(error)) from error
+    except OSError as error:
+        raise exceptions.NewConnectionError(connection, str(error)) from error
+
+
+@contextmanager
+def _telling_stale(*, kept: bool) -> Iterator[None]:
+    try:
+        yield
+    except (ConnectionError, ssl.SSLEOFError) as error:
+        if not kept:
+            raise
+        raise Stale(str(error)) from error

@@ -1,0 +1,158 @@
+"""Fetches bearer tokens and keeps them until shortly before they expire."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from registry.errors import Why
+from registry.upstream.credentials import Credential
+from registry.upstream.redirects import follow
+from registry.upstream.wire import Answer, Broken, Request, Wire
+
+# distribution's token spec: a token without `expires_in` lives this long, and none lives less
+_SHORTEST = 60.0
+_LARGEST = 1024 * 1024
+_MOST_KEPT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKey:
+    """What one token is good for, and whose it is."""
+
+    credential: Credential | None
+    realm: str
+    service: str
+    scope: str
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One token, fetched by one thread at a time; `until` on the monotonic clock."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    token: str = ""
+    until: float = 0.0
+
+
+Fetch = Callable[[TokenKey], tuple[str, float]]
+"""Returns a token and its life in s."""
+
+
+class Tokens:
+    """Keeps tokens by all that they depend on; safe in any thread."""
+
+    def __init__(self, fetch: Fetch, clock: Callable[[], float] = time.monotonic) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._slots: dict[TokenKey, _Slot] = {}
+
+    def get(self, key: TokenKey, refused: str | None = None) -> str:
+        """Return a token that is not the *refused* one; who comes meanwhile waits for it."""
+        slot = self._slot(key)
+        with slot.lock:
+            if self._clock() >= slot.until or slot.token == refused:
+                slot.until = 0.0
+                slot.token, life = self._fetch(key)
+                slot.until = self._clock() + life - min(life / 10, 10.0)
+            return slot.token
+
+    def _slot(self, key: TokenKey) -> _Slot:
+        with self._lock:
+            if len(self._slots) >= _MOST_KEPT and key not in self._slots:
+                self._sweep()
+            return self._slots.setdefault(key, _Slot())
+
+    def _sweep(self) -> None:
+        """Drop what has expired; with nothing expired, drop all: a token can be had again."""
+        now = self._clock()
+        live = {key: slot for key, slot in self._slots.items() if slot.until > now}
+        self._slots = live if len(live) < _MOST_KEPT else {}
+
+
+class TokenRefused(Exception):  # noqa: N818 - the class says the fact
+    """The token endpoint answered with an error; `answer` is closed and tells its status."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(f"its token endpoint answers {answer.status}")
+        self.answer = answer
+
+
+def fetch_token(
+    wire: Wire, key: TokenKey, headers: Mapping[str, str], *, insecure: bool
+) -> tuple[str, float]:
+    """Ask the realm for a token; return it with its life in s.
+
+    Raises: Broken, TokenRefused.
+    """
+    identity = key.credential.identity_token if key.credential else None
+    if identity:
+        answer = wire.send(_refresh(key, identity, headers))
+    else:
+        answer = follow(wire, _ask(key, headers), insecure=insecure)
+    try:
+        if answer.status != 200:  # noqa: PLR2004 - the one that is a token
+            raise TokenRefused(answer)
+        return read_token(answer.read(_LARGEST), answer.headers)
+    finally:
+        answer.close()
+
+
+def read_token(body: bytes, headers: Mapping[str, str]) -> tuple[str, float]:
+    """Read a token and what is left of its life [s]. Raises: Broken."""
+    try:
+        document: dict[str, Any] = json.loads(body)
+        token = document.get("token") or document.get("access_token")
+        life = float(document.get("expires_in") or _SHORTEST)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise Broken("its token endpoint answers what is no token", Why.NONSENSE) from error
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+        raise Broken("its token endpoint answers without a token", Why.NONSENSE)
+    return token, max(life - _age(document.get("issued_at"), headers), _SHORTEST)
+
+
+def basic(credential: Credential) -> str:
+    """Return the Authorization of a user and a password: RFC 7617."""
+    pair = f"{credential.username}:{credential.password}".encode()
+    return f"Basic {base64.b64encode(pair).decode()}"
+
+
+def _ask(key: TokenKey, headers: Mapping[str, str]) -> Request:
+    query = urlencode(
+        {"service": key.service, "scope": key.scope} if key.service else {"scope": key.scope}
+    )
+    joint = "&" if "?" in key.realm else "?"
+    authorization = {"Authorization": basic(key.credential)} if key.credential else {}
+    return Request("GET", f"{key.realm}{joint}{query}", {**headers, **authorization})
+
+
+def _refresh(key: TokenKey, identity: str, headers: Mapping[str, str]) -> Request:
+    """Trade an identity token, as distribution's OAuth2 spec has it."""
+    form = {
+        "grant_type": "refresh_token",
+        "service": key.service,
+        "client_id": "entrepot",
+        "scope": key.scope,
+        "refresh_token": identity,
+    }
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    return Request("POST", key.realm, {**headers, **kind}, urlencode(form).encode())
+
+
+def _age(issued_at: object, headers: Mapping[str, str]) -> float:
+    """Return how old a token is by the clock of who issued it, in s; 0 where nobody says."""
+    try:
+        issued = dt.datetime.fromisoformat(str(issued_at))
+        now = parsedate_to_datetime(headers.get("Date", ""))
+        return max((now - issued).total_seconds(), 0.0)
+    except (ValueError, TypeError):
+        return 0.0

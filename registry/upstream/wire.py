@@ -1,0 +1,184 @@
+"""HTTP on the wire: one request and its answer. With `pools`, all that knows urllib3.
+
+Nothing is retried but a request that a kept connection lost, nothing is followed, nothing is
+decoded. Every foreign exception ends here, as `Broken`.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.client import HTTPException, IncompleteRead
+from typing import TypeVar
+
+import urllib3
+from urllib3 import exceptions
+
+from registry.errors import Why
+from registry.upstream.pools import Stale, open_pools
+from registry.upstream.proxies import Proxies
+from registry.upstream.source import Source
+
+T = TypeVar("T")
+_PIECE = 256 * 1024
+_SMALL = 64 * 1024
+
+
+class Broken(Exception):  # noqa: N818 - the class says the fact
+    """No answer, or no end of one; `unreached` when not even a connection came up in time."""
+
+    def __init__(self, message: str, why: Why, *, unreached: bool = False) -> None:
+        super().__init__(message)
+        self.why = why
+        self.unreached = unreached
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as it is sent."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+
+
+class Answer:
+    """An open answer, which whoever got it closes; `foreign` when another host gave it."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, request: Request, wire: Wire) -> None:
+        self.method = request.method
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.url = request.url
+        self.foreign = False
+        self._response = response
+        self._wire = wire
+        self._ended = False
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body in what the socket has, at most 256 KiB. Raises: Broken."""
+        while piece := self._wire.guarded(self._piece):
+            yield piece
+        self._ended = True
+
+    def read(self, limit: int) -> bytes:
+        """Return the whole body. Raises: Broken, also when it is longer than *limit* bytes."""
+        body = bytearray()
+        for piece in self.pieces():
+            body += piece
+            if len(body) > limit:
+                raise Broken(f"the answer is longer than {limit} bytes", Why.NONSENSE)
+        return bytes(body)
+
+    def close(self) -> None:
+        """Give the connection back where the body has ended or is small, else end it."""
+        if not self._ended and self._is_small():
+            with suppress(Broken):
+                self.read(_SMALL)
+        if not self._ended:
+            self._response.close()
+        self._response.release_conn()
+
+    def _piece(self) -> bytes:
+        return self._response.read1(_PIECE, decode_content=False)
+
+    def _is_small(self) -> bool:
+        if self.method == "HEAD":
+            return True
+        length = self.headers.get("Content-Length", "")
+        return self.status >= 300 and length.isdecimal() and int(length) <= _SMALL  # noqa: PLR2004
+
+
+class Wire:
+    """The connections to one upstream, and to wherever it redirects.
+
+    They are opened lazily, and anew in a forked child.
+    """
+
+    def __init__(self, source: Source, proxies: Proxies | None = None) -> None:
+        self._source = source
+        self._proxies = proxies or Proxies()
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._managers: dict[str | None, urllib3.PoolManager] = {}
+
+    def send(self, request: Request) -> Answer:
+        """Send a request and wait for the head of its answer. Raises: Broken."""
+        response = self.guarded(lambda: self._sent(request))
+        return Answer(response, request, self)
+
+    def guarded(self, call: Callable[[], T]) -> T:
+        """Call into urllib3. Raises: Broken for whatever goes wrong there."""
+        try:
+            return call()
+        except (exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
+            raise _broken(error, self._source) from error
+
+    def _sent(self, request: Request) -> urllib3.BaseHTTPResponse:
+        manager = self._manager(self._proxies.choose(request.url))
+        try:
+            return _urlopen(manager, request)
+        except exceptions.ProtocolError as error:
+            if not isinstance(error.__cause__ or error.args[-1], Stale):
+                raise
+        return _urlopen(manager, request)
+
+    def _manager(self, proxy: str | None) -> urllib3.PoolManager:
+        with self._lock:
+            if self._pid != os.getpid():
+                self._pid, self._managers = os.getpid(), {}
+            if proxy not in self._managers:
+                self._managers[proxy] = open_pools(self._source, proxy)
+            return self._managers[proxy]
+
+
+def _urlopen(manager: urllib3.PoolManager, request: Request) -> urllib3.BaseHTTPResponse:
+    return manager.urlopen(
+        request.method,
+        request.url,
+        headers=request.headers,
+        body=request.body,
+        redirect=False,
+        retries=False,
+        preload_content=False,
+        decode_content=False,
+    )
+
+
+def _broken(error: Exception, source: Source) -> Broken:
+    """Sort a foreign exception, and say where it was a proxy's."""
+    if not isinstance(error, exceptions.ProxyError):
+        return _sorted(error, source)
+    inner = _sorted(error.original_error, source)
+    return Broken(f"proxy: {inner}", inner.why, unreached=inner.unreached)
+
+
+def _sorted(error: Exception, source: Source) -> Broken:
+    """Sort a foreign exception; the words never hold a URL, whose query may be a secret."""
+    if isinstance(error, exceptions.NameResolutionError):
+        return Broken("its name does not resolve", Why.REFUSED)
+    if isinstance(error, exceptions.NewConnectionError):
+        return Broken(f"no connection: {error.__cause__ or 'refused'}", Why.REFUSED)
+    if isinstance(error, exceptions.ConnectTimeoutError):
+        span = source.connect_timeout
+        return Broken(f"no connection within {span:g} s", Why.TIMEOUT, unreached=True)
+    if isinstance(error, exceptions.ReadTimeoutError | TimeoutError):
+        return Broken(f"nothing came for {source.read_timeout:g} s", Why.TIMEOUT)
+    return _broken_off(error)
+
+
+def _broken_off(error: Exception) -> Broken:
+    """Tell a connection that broke from an answer that is no HTTP."""
+    if isinstance(error, exceptions.SSLError | ssl.SSLError):
+        return Broken(f"TLS: {error}", Why.REFUSED)
+    cause = error.args[-1] if isinstance(error, exceptions.ProtocolError) else error
+    if isinstance(cause, exceptions.IncompleteRead | IncompleteRead | ConnectionError):
+        return Broken("it broke off", Why.REFUSED)
+    if isinstance(cause, OSError):
+        return Broken(f"{cause.strerror or cause}", Why.REFUSED)
+    return Broken(f"it does not speak HTTP: {type(cause).__name__}", Why.NONSENSE)

@@ -1,0 +1,16 @@
+"""Fixtures of the tests of upstreams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.upstream import FakeUpstream
+
+
+@pytest.fixture
+def upstream() -> Iterator[FakeUpstream]:
+    """Run an honest upstream."""
+    with FakeUpstream() as running:
+        yield running

@@ -1,0 +1,104 @@
+"""Tags and referrers, page by page."""
+
+from __future__ import annotations
+
+import pytest
+
+from datastore.manifest import OCI_INDEX
+from datastore.refs import Digest
+from registry.errors import Absent, Unavailable, Why
+from registry.upstream.protocol import Upstream
+from tests.images import artifact
+from tests.registry.upstream.clients import client_of
+from tests.upstream import FakeUpstream
+
+
+def test_tags_come_from_every_page(upstream: FakeUpstream) -> None:
+    """Links are followed to the end."""
+    for tag in "abcde":
+        upstream.add_image("app", tag, [b"layer"])
+    upstream.page = 2
+
+    assert client_of(upstream).tags("app") == list("abcde")
+    assert upstream.count("GET", "/tags/list") == 3
+
+
+def test_tags_stop_at_the_limit(upstream: FakeUpstream) -> None:
+    """No page is asked for that nobody wants."""
+    for tag in "abcde":
+        upstream.add_image("app", tag, [b"layer"])
+
+    assert client_of(upstream).tags("app", after="a", limit=2) == ["b", "c"]
+    assert [each.query for each in upstream.requests] == [{"n": "2", "last": "a"}]
+
+
+def test_a_next_page_on_another_host_is_nonsense(upstream: FakeUpstream) -> None:
+    """Nobody sends us, with our credentials, elsewhere."""
+    upstream.add_image("app", "a", [b"layer"])
+    upstream.misbehave("/tags", headers={"Link": '<http://evil.invalid/v2/>; rel="next"'})
+
+    with pytest.raises(Unavailable) as raised:
+        client_of(upstream).tags("app")
+
+    assert raised.value.why is Why.NONSENSE
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"tags": {}}', b"[" * 100_000])
+def test_a_list_that_is_none_is_nonsense(upstream: FakeUpstream, body: bytes) -> None:
+    """What can't be read is not an empty list."""
+    upstream.misbehave("/tags", status=200, body=body)
+
+    with pytest.raises(Unavailable) as raised:
+        client_of(upstream).tags("app")
+
+    assert raised.value.why is Why.NONSENSE
+
+
+def _with_referrers(upstream: FakeUpstream) -> Digest:
+    subject = upstream.add_image("app", "v1", [b"layer"])
+    for kind in ("application/x.sig", "application/x.sbom"):
+        made = artifact(subject, kind.encode(), kind)
+        upstream.put_image("app", str(made.digest), made)
+    return subject.digest
+
+
+def _kinds(client: Upstream, subject: Digest, artifact_type: str | None = None) -> set[str]:
+    body = client.referrers("app", subject, artifact_type).body
+    return {each.decode() for each in (b"x.sig", b"x.sbom") if each in body}
+
+
+def test_referrers_come_as_one_index(upstream: FakeUpstream) -> None:
+    """One page is handed on byte for byte, several become one index."""
+    subject = _with_referrers(upstream)
+
+    single = client_of(upstream).referrers("app", subject)
+    upstream.page = 1
+    merged = _kinds(client_of(upstream), subject)
+
+    assert single.media_type == OCI_INDEX
+    assert single.digest == Digest.of(single.body)
+    assert merged == {"x.sig", "x.sbom"}
+    assert upstream.count("GET", "/referrers/") == 3
+
+
+def test_referrers_are_filtered_by_the_upstream_or_by_us(upstream: FakeUpstream) -> None:
+    """An upstream that does not say that it filtered is filtered here."""
+    subject = _with_referrers(upstream)
+
+    there = _kinds(client_of(upstream), subject, "application/x.sig")
+    asked = upstream.requests[-1].query
+    everything = client_of(upstream).referrers("app", subject).body
+    upstream.misbehave("/referrers", status=200, body=everything, media_type=OCI_INDEX)
+    here = _kinds(client_of(upstream), subject, "application/x.sig")
+
+    assert asked == {"artifactType": "application/x.sig"}
+    assert there == here == {"x.sig"}
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 406, 501])
+def test_an_upstream_without_referrers_has_none(upstream: FakeUpstream, status: int) -> None:
+    """Absent, so that clients turn to the tag scheme: an empty list would hide a signature."""
+    upstream.misbehave("/referrers", status=status)
+
+    with pytest.raises(Absent):
+        client_of(upstream).referrers("app", Digest.of(b"subject"))

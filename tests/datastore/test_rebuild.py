@@ -1,0 +1,246 @@
+"""A lost index comes back from the blobs; a crash's small differences are healed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from datastore import layout
+from datastore.blobs import BlobStore
+from datastore.budget import OVERHEAD
+from datastore.filesystem import Filesystem
+from datastore.index import REBUILT, AccessIndex, Entry, Kind
+from datastore.manifest import OCI_INDEX, OCI_MANIFEST
+from datastore.memory import MemoryIndex, MemoryStorage
+from datastore.rebuild import needs_rebuild, rebuild
+from datastore.refs import Digest, Repository
+from datastore.repositories import Repositories
+from datastore.sqlite import SqliteIndex
+from datastore.storage import Storage
+
+NOW = 1_700_000_000.0
+DAY = 86_400.0
+NAME = Repository("quay.io/podman/hello")
+
+
+@pytest.fixture(params=["in memory", "on a disk"])
+def parts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Storage, AccessIndex]]:
+    """Return an empty storage and a lost index."""
+    if request.param == "in memory":
+        yield MemoryStorage(), MemoryIndex(rebuilt=False)
+        return
+    index = SqliteIndex(tmp_path / "entrepot" / "index.sqlite")
+    yield Filesystem(tmp_path), index
+    index.close()
+
+
+@pytest.fixture
+def storage(parts: tuple[Storage, AccessIndex]) -> Storage:
+    """Return the storage."""
+    return parts[0]
+
+
+@pytest.fixture
+def index(parts: tuple[Storage, AccessIndex]) -> AccessIndex:
+    """Return the index."""
+    return parts[1]
+
+
+def _store(storage: Storage, content: bytes, used: float) -> Digest:
+    digest = Digest.of(content)
+    BlobStore(storage).write(digest, content)
+    storage.stamp(layout.blob(digest), used)
+    return digest
+
+
+def _descriptor(digest: Digest, media_type: str = "application/octet-stream") -> dict[str, object]:
+    return {"mediaType": media_type, "digest": str(digest), "size": 1}
+
+
+def _image(storage: Storage, layers: list[Digest], used: float, **more: str) -> Digest:
+    """Store and link a manifest of *layers*, the first as its config."""
+    config, *rest = map(_descriptor, layers)
+    content = json.dumps({"schemaVersion": 2, "config": config, "layers": rest, **more}).encode()
+    digest = _store(storage, content, used)
+    Repositories(storage).link_manifest(NAME, digest)
+    return digest
+
+
+def _list(storage: Storage, manifests: list[Digest], used: float) -> Digest:
+    """Store and link an index of *manifests* that does not say its own type."""
+    children = [_descriptor(each, OCI_MANIFEST) for each in manifests]
+    digest = _store(storage, json.dumps({"manifests": children}).encode(), used)
+    Repositories(storage).link_manifest(NAME, digest)
+    Repositories(storage).keep_media_type(digest, OCI_INDEX)
+    return digest
+
+
+def test_an_index_needs_it_until_it_was_done(storage: Storage, index: AccessIndex) -> None:
+    """The note is the last thing that a rebuild writes."""
+    assert needs_rebuild(index) is True
+
+    rebuild(storage, index, NOW)
+
+    assert needs_rebuild(index) is False
+
+
+def test_the_order_of_eviction_survives_the_index(storage: Storage, index: AccessIndex) -> None:
+    """File times are last uses; kinds and names come from linked manifests."""
+    old, config, shared = (
+        _store(storage, content, NOW - age * DAY)
+        for content, age in ((b"old", 9), (b"config", 8), (b"shared", 1))
+    )
+    manifest = _image(storage, [config, shared], NOW - 5 * DAY)
+    both = _list(storage, [manifest], NOW - 3 * DAY)
+
+    rebuild(storage, index, NOW)
+
+    assert [(entry.digest, entry.kind, entry.used) for entry in index.oldest(None, 10)] == [
+        (old, Kind.BLOB, NOW - 9 * DAY),
+        (both, Kind.INDEX, NOW - 3 * DAY),
+        (manifest, Kind.MANIFEST, NOW - 3 * DAY),
+        (config, Kind.BLOB, NOW - 3 * DAY),
+        (shared, Kind.BLOB, NOW - 1 * DAY),
+    ]
+    assert (index.named(manifest), index.named(both)) == ([config, shared], [manifest])
+
+
+def test_all_bytes_are_held_again(storage: Storage, index: AccessIndex) -> None:
+    """The cap is kept from the first download after it."""
+    sizes = [len(content) for content in (b"1", b"22", b"333")]
+    for content in (b"1", b"22", b"333"):
+        _store(storage, content, NOW)
+
+    rebuild(storage, index, NOW)
+
+    assert index.held() == sum(sizes) + 3 * OVERHEAD
+    assert index.reserve(Digest.of(b"next"), 1, index.held(), NOW) is False
+
+
+def test_done_twice_it_changes_nothing(storage: Storage, index: AccessIndex) -> None:
+    """It may be interrupted, and two may do it."""
+    layer = _store(storage, b"layer", NOW - DAY)
+    _image(storage, [layer], NOW - DAY)
+    rebuild(storage, index, NOW)
+    first = index.oldest(None, 10)
+
+    rebuild(storage, index, NOW + 1)
+
+    assert index.oldest(None, 10) == first
+
+
+def test_what_a_worker_recorded_meanwhile_wins(storage: Storage, index: AccessIndex) -> None:
+    """Its stamp is younger than any file time, and it knows what it stored."""
+    layer = _store(storage, b"layer", NOW - DAY)
+    manifest = _image(storage, [layer], NOW - DAY)
+    index.record(manifest, 999, Kind.MANIFEST, NOW, names=[layer])
+
+    rebuild(storage, index, NOW)
+
+    assert index.entry(manifest) == Entry(manifest, 999, Kind.MANIFEST, NOW)
+    assert index.entry(layer) == Entry(layer, 5, Kind.BLOB, NOW)
+
+
+def test_others_have_their_turn_between_the_batches(
+    storage: Storage, index: AccessIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million blobs must not hold up a pull; what it was interrupted at, it does again."""
+    monkeypatch.setattr("datastore.rebuild._BATCH", 2)
+    for number in range(5):
+        _store(storage, bytes([number]), NOW)
+    counts: list[int] = []
+
+    def stop_at_the_second() -> None:
+        counts.append(index.count())
+        if len(counts) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rebuild(storage, index, NOW, stop_at_the_second)
+
+    assert (counts, needs_rebuild(index)) == ([2, 4], True)
+    rebuild(storage, index, NOW)
+    assert (index.count(), needs_rebuild(index)) == (5, False)
+
+
+def test_a_blob_whose_row_was_never_written_gets_one(storage: Storage, index: AccessIndex) -> None:
+    """A worker may die between adopt and record."""
+    index.touch({}, {REBUILT: "0"})
+    digest = _store(storage, b"orphan", NOW - 60)
+
+    rebuild(storage, index, NOW)
+
+    assert index.entry(digest) == Entry(digest, 6, Kind.BLOB, NOW - 60)
+
+
+@pytest.mark.parametrize(
+    ("age", "is_kept"), [(2 * 3600.0, False), (60.0, True)], ids=["old", "young"]
+)
+def test_a_row_without_data_goes_unless_it_is_young(
+    storage: Storage, index: AccessIndex, age: float, *, is_kept: bool
+) -> None:
+    """The blob of a young one may be coming in this moment."""
+    gone = Digest.of(b"gone")
+    index.record(gone, 10, Kind.BLOB, NOW - age)
+
+    rebuild(storage, index, NOW)
+
+    assert (index.entry(gone) is not None) is is_kept
+    assert index.leaving() == []
+
+
+def test_a_pinned_row_without_data_stays(storage: Storage, index: AccessIndex) -> None:
+    """A push holds it, and is about to answer for it."""
+    gone = Digest.of(b"gone")
+    index.record(gone, 10, Kind.BLOB, 5.0)
+    index.pin([gone], until=float("inf"))
+
+    rebuild(storage, index, NOW)
+
+    assert index.entry(gone) is not None
+
+
+def _not_json(storage: Storage) -> Digest:
+    return _store(storage, b"not a manifest", NOW)
+
+
+def _unknown_type(storage: Storage) -> Digest:
+    digest = _store(storage, b'{"config": {}}', NOW)
+    Repositories(storage).keep_media_type(digest, "application/x-unknown")
+    return digest
+
+
+@pytest.mark.parametrize("make", [_not_json, _unknown_type])
+def test_a_linked_blob_that_is_no_manifest_stays_a_blob(
+    storage: Storage, index: AccessIndex, make: Callable[[Storage], Digest]
+) -> None:
+    """Foreign data directories hold older types too; none ends the rebuild."""
+    digest = make(storage)
+    Repositories(storage).link_manifest(NAME, digest)
+
+    rebuild(storage, index, NOW)
+
+    entry = index.entry(digest)
+    assert entry is not None
+    assert entry.kind is Kind.BLOB
+
+
+def test_a_link_without_its_manifest_is_passed_over(storage: Storage, index: AccessIndex) -> None:
+    """Links outlive what they lead to; they heal with the next pull."""
+    Repositories(storage).link_manifest(NAME, Digest.of(b"evicted"))
+
+    rebuild(storage, index, NOW)
+
+    assert index.count() == 0
+
+
+def test_files_that_are_no_blobs_are_passed_over(storage: Storage, index: AccessIndex) -> None:
+    """What others have put among the blobs is not ours to count or to evict."""
+    storage.write(f"{layout.BLOBS}/sha256/ab/README", b"hello")
+
+    rebuild(storage, index, NOW)
+
+    assert index.count() == 0

@@ -12,6 +12,7 @@ from datastore.errors import IndexUnavailable, StorageBroken, StorageFull
 from datastore.index import AccessIndex
 from datastore.refs import Digest
 from datastore.storage import Storage
+from logger.complaint import Complaint
 
 _T = TypeVar("_T")
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class FileTimes:
         self._limit = limit
         self._written: dict[Digest, float] = {}
         self._waiting: dict[Digest, float] = {}
-        self._is_failing = False
+        self._complaint = Complaint(log, "file times not kept", "file times kept again")
 
     def follow(self, stamps: Mapping[Digest, float]) -> None:
         """Write the time of what was last used STEP_S or more after its file says."""
@@ -89,13 +90,11 @@ class FileTimes:
             return []
 
     def _attempt(self, act: Callable[[], _T]) -> _T | None:
-        """Do without what the disk refuses, with one warning until it takes something again."""
+        """Do without what the disk refuses."""
         try:
             result = act()
         except (StorageFull, StorageBroken) as error:
-            if not self._is_failing:
-                log.warning("file times not kept", extra={"error": error})
-            self._is_failing = True
+            self._complaint.failed(error)
             return None
-        self._is_failing = False
+        self._complaint.worked()
         return result

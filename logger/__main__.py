@@ -1,0 +1,90 @@
+"""The logger's wiring: settings in, stamps and metrics out, until SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import config
+from config.schema import Settings
+from datastore import layout, logs
+from datastore.budget import Budget
+from datastore.filesystem import Filesystem
+from datastore.sqlite import SqliteIndex
+from logger.display import Display
+from logger.filetimes import FileTimes
+from logger.ledger import Ledger
+from logger.loop import Loop, Places, Work
+from logger.watch import Wake, Watch
+
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Follow the logs until SIGTERM or SIGINT."""
+    settings = config.resolved()
+    logs.configure(settings.log.level, settings.log.formatter, "logger")
+    ended, wake = [False], Wake()
+
+    def end(*_: object) -> None:
+        ended[0] = True
+        wake.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    follow(settings, lambda: ended[0], wake)
+    return 0
+
+
+def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None:
+    """Take turn after turn until *is_ended*; *wake* ends a wait, and is set with it."""
+    loop = Loop(work(settings))
+    watch = Watch(settings.storage.statedir / Path(layout.ACCESS_LOG).parent, wake)
+    watch.start()
+    log.info("logger started", extra={"path": settings.storage.statedir})
+    while not is_ended():
+        wake.wait(loop.turn(time.monotonic()))
+    loop.finish(time.monotonic())
+    watch.stop()
+
+
+def work(settings: Settings) -> Work:
+    """Make everything that the loop works with, of the settings."""
+    state, run = settings.storage.statedir, settings.run
+    index = SqliteIndex(state / layout.INDEX)
+    budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
+    known = [each.host for each in config.upstreams(settings)]
+    since = _began(run)
+    return Work(
+        places=Places(
+            access=state / layout.ACCESS_LOG,
+            events=state / layout.EVENTS,
+            admin=run / "admin.sock",
+            # a quarter of what logs may take is for events: two files of them
+            events_bytes=budget.log_bytes // 8,
+        ),
+        times=FileTimes(Filesystem(settings.storage.rootdirectory), index),
+        display=Display(
+            run / "metrics.prom",
+            index,
+            cap=budget.cap or 0,
+            build={"version": version("entrepot"), "python": sys.version.split()[0]},
+        ),
+        open_ledger=lambda: Ledger(index, upstreams=known, run=run.name, since=since),
+        wall=time.time,
+    )
+
+
+def _began(run: Path) -> float:
+    """Return when this run of the appliance began: its settings are written once, then."""
+    return (run / "settings.json").stat().st_mtime
+
+
+if __name__ == "__main__":
+    sys.exit(main())

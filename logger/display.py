@@ -1,0 +1,58 @@
+"""The file of metrics that the workers serve: what is committed, and how large things are now."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from datastore.errors import IndexUnavailable
+from datastore.index import AccessIndex
+from logger import exposition
+from logger.complaint import Complaint
+from logger.ledger import METRICS
+from logger.metrics import Metric
+
+log = logging.getLogger(__name__)
+
+LAG = Metric(
+    "entrepot_log_lag_seconds", "gauge", "Age of the last answer that was read, while more wait."
+)
+HELD = Metric("entrepot_held_bytes", "gauge", "Bytes held, reservations and overhead included.")
+RESERVED = Metric("entrepot_reserved_bytes", "gauge", "Bytes that running downloads reserved.")
+BLOBS = Metric("entrepot_blobs", "gauge", "Blobs and manifests held.")
+CAP = Metric("entrepot_cap_bytes", "gauge", "Bytes that are never exceeded; 0 without a limit.")
+
+
+class Display:
+    """Writes *path*; `cap` is in bytes, *build* labels what runs."""
+
+    def __init__(
+        self, path: Path, index: AccessIndex, *, cap: int = 0, build: Mapping[str, str]
+    ) -> None:
+        self._path = path
+        self._index = index
+        self._build = build
+        self._gauges: dict[Metric, float] = {CAP: float(cap)}
+        self._complaint = Complaint(log, "metrics not written", "metrics written again")
+
+    def show(self, notes: Mapping[str, str], lag: float) -> None:
+        """Write what the *notes* hold; sizes stay as they were while the index does not answer."""
+        self._gauges[LAG] = lag
+        self._measure()
+        text = exposition.render(METRICS, notes, self._gauges, build=self._build)
+        try:
+            exposition.write(self._path, text)
+        except OSError as error:
+            self._complaint.failed(error)
+            return
+        self._complaint.worked()
+
+    def _measure(self) -> None:
+        try:
+            reserved = sum(each.size for each in self._index.reservations())
+            sizes = {HELD: self._index.held(), RESERVED: reserved, BLOBS: self._index.count()}
+        except IndexUnavailable as error:
+            log.debug("sizes unknown", extra={"error": error})
+            return
+        self._gauges.update({metric: float(value) for metric, value in sizes.items()})

@@ -1,0 +1,66 @@
+"""The Prometheus text of what the index holds, for the workers to serve at /metrics."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from logger import metrics
+from logger.metrics import Amounts, Labels, Metric
+
+_Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+
+
+class _Shown(Collector):
+    """Prometheus' door to a list of families."""
+
+    def __init__(self, families: list[_Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[_Family]:
+        yield from self._families
+
+
+def render(
+    shown: Iterable[Metric],
+    notes: Mapping[str, str],
+    gauges: Mapping[Metric, float],
+    *,
+    build: Mapping[str, str],
+) -> bytes:
+    """Write the committed *notes* of the metrics *shown*, the *gauges* of now, and the *build*."""
+    families = [_family(each, metrics.read(notes.get(metrics.note(each)))) for each in shown]
+    families += [_family(each, [((), [value])]) for each, value in gauges.items()]
+    info = Metric("entrepot_build_info", "gauge", "What runs here.", tuple(build))
+    families.append(_family(info, [(tuple(build.values()), [1.0])]))
+    registry = CollectorRegistry()
+    registry.register(_Shown(families))
+    return generate_latest(registry)
+
+
+def write(path: Path, text: bytes) -> None:
+    """Put *text* under *path*, atomically; nothing is lost with it, so nothing waits for a disk.
+
+    Raises: OSError.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(text)
+    temporary.replace(path)
+
+
+def _family(metric: Metric, rows: list[tuple[Labels, Amounts]]) -> _Family:
+    if metric.type == "histogram":
+        histogram = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+        for labels, amounts in rows:
+            histogram.add_metric(labels, metrics.cumulative(metric, amounts), amounts[0])
+        return histogram
+    kind = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
+    family = kind(metric.name, metric.help, labels=metric.labels)
+    for labels, amounts in rows:
+        family.add_metric(labels, amounts[0])
+    return family

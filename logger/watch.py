@@ -1,0 +1,80 @@
+"""Wakes the loop when a log is written to, rotated or cut; inotify where there is one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+from contextlib import suppress
+from pathlib import Path
+
+from watchdog.events import (
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+
+log = logging.getLogger(__name__)
+
+# not the opening and closing of files, which reading them does too
+_CHANGES: list[type[FileSystemEvent]] = [FileCreatedEvent, FileModifiedEvent, FileMovedEvent]
+
+
+class Wake:
+    """Ends a wait, from another thread or from a signal handler: it takes no lock."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+
+    def set(self) -> None:
+        """End the wait, or the next one if nobody waits."""
+        with suppress(BlockingIOError):  # enough have said so
+            os.write(self._writer, b"!")
+
+    def wait(self, seconds: float) -> None:
+        """Wait until somebody says so, or for so many *seconds*."""
+        select.select([self._reader], [], [], seconds)
+        with suppress(BlockingIOError):
+            while os.read(self._reader, 4096):
+                pass
+
+    def close(self) -> None:
+        """Let go of both ends; nobody may set it any more."""
+        os.close(self._reader)
+        os.close(self._writer)
+
+
+class Watch(FileSystemEventHandler):
+    """Sets *wake* at each change in *folder*, between `start` and `stop`.
+
+    Without it the loop looks by itself, later: a watch that can't be had is a warning.
+    """
+
+    def __init__(self, folder: Path, wake: Wake) -> None:
+        self._folder = folder
+        self._wake = wake
+        self._observer = Observer()
+
+    def start(self) -> None:
+        """Watch from now on."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._observer.schedule(self, str(self._folder), event_filter=_CHANGES)
+            self._observer.start()
+        except (OSError, RuntimeError) as error:
+            log.warning("log folder not watched", extra={"path": self._folder, "error": error})
+
+    def stop(self) -> None:
+        """Watch no more."""
+        if self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()
+
+    def on_any_event(self, _event: FileSystemEvent) -> None:
+        """Wake the loop, whatever it was."""
+        self._wake.set()

@@ -1,0 +1,48 @@
+"""Lines of an access log and of an events file, as their writers write them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+from datastore.accesslog import AccessLine, Event
+from datastore.refs import Digest
+
+BLOB = AccessLine(
+    start=1_000_000_000_000,
+    duration=20,
+    method="GET",
+    status=200,
+    termination="--",
+    bytes=1000,
+    digest=str(Digest.of(b"a")),
+    repository="quay.io/podman/hello",
+    kind="blob",
+    cache="entrepot; hit",
+    user="",
+    source="127.0.0.1",
+    uri="/v2/quay.io/podman/hello/blobs/x",
+)
+
+
+def answer(**fields: Any) -> AccessLine:
+    """Return BLOB with other *fields*."""
+    return replace(BLOB, **fields)
+
+
+def probe(news: str) -> AccessLine:
+    """Return the cleaner's own request."""
+    said = {"kind": "", "digest": "", "repository": "", "cache": "", "source": "unix"}
+    return answer(uri=f"/healthz?news={news}", **said)
+
+
+def written(line: AccessLine) -> bytes:
+    """Return an access line as it lies in the file."""
+    return json.dumps(asdict(line)).encode()
+
+
+def event(name: str, at: float = 1000, **fields: Any) -> bytes:
+    """Return an event as it lies in the file."""
+    made = Event(name, at, fields)
+    return json.dumps({"event": made.name, "at": made.at, **made.fields}).encode()

@@ -1,0 +1,137 @@
+"""What is counted of the events file."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from datastore.accesslog import Event
+from logger import happenings
+from logger.happenings import Happenings
+from logger.labels import OTHER, Upstreams
+from logger.metrics import Labels, Metric, Registry
+
+DOWNLOAD = {"upstream": "quay.io", "bytes": 700, "start": 0, "seconds": 1, "outcome": "stored"}
+ASKED = {"upstream": "quay.io", "operation": "head", "outcome": "ok", "seconds": 0.01}
+EVICTION = {"size": 10, "idle": 500, "reason": "ttl"}
+
+
+class Counted:
+    """A registry in which events are counted."""
+
+    def __init__(self, since: float = 0) -> None:
+        self.registry = Registry(happenings.METRICS)
+        self.happenings = Happenings(self.registry, Upstreams(), since=since)
+
+    def count(self, name: str, fields: dict[str, Any], at: float = 1000) -> None:
+        """Count one."""
+        self.happenings.count(Event(name, at, fields))
+
+    def values(self, metric: Metric) -> dict[Labels, float]:
+        """Return what a metric says."""
+        return {labels: amounts[0] for labels, amounts in self.registry.values(metric).items()}
+
+
+def test_a_download_counts_its_bytes() -> None:
+    """By upstream, and for all as distribution's metric has it."""
+    counted = Counted()
+    counted.count("download", DOWNLOAD)
+    counted.count("download", DOWNLOAD | {"outcome": "new"})
+
+    assert counted.values(happenings.DOWNLOADS) == {("quay.io", "stored"): 1, ("quay.io", OTHER): 1}
+    assert counted.values(happenings.FETCHED) == {("quay.io", "blob"): 1400}
+    assert counted.values(happenings.PULLED) == {("blob",): 1400}
+    assert counted.values(happenings.RESUMED) == {}
+
+
+def test_a_resumed_download_counts_what_it_did_not_fetch_again() -> None:
+    """The bytes that were on disk already."""
+    counted = Counted()
+    counted.count("download", DOWNLOAD | {"start": 300})
+
+    assert counted.values(happenings.RESUMED) == {("quay.io",): 1}
+    assert counted.values(happenings.RESUMED_BYTES) == {("quay.io",): 300}
+
+
+def test_the_bytes_of_a_manifest_are_fetched_bytes_too() -> None:
+    """They come with the request, for there is no download of it."""
+    counted = Counted()
+    counted.count("upstream", ASKED | {"operation": "manifest", "bytes": 50})
+    counted.count("upstream", ASKED)
+
+    assert counted.values(happenings.PULLED) == {("manifest",): 50}
+    assert counted.values(happenings.ASKED) == {
+        ("quay.io", "manifest", "ok"): 1,
+        ("quay.io", "head", "ok"): 1,
+    }
+
+
+def test_the_youngest_victim_of_the_last_sweep_is_shown() -> None:
+    """How long it had not been used: when that is short, the cache is too small."""
+    counted = Counted()
+    for at, idle in ((1000, 500), (1001, 300), (1002, 400)):
+        counted.count("eviction", EVICTION | {"idle": idle}, at)
+    first = counted.values(happenings.EVICTION_AGE)
+    counted.count("eviction", EVICTION | {"idle": 900}, 5000)
+
+    assert first == {(): 300}
+    assert counted.values(happenings.EVICTION_AGE) == {(): 900}
+    assert counted.values(happenings.EVICTIONS) == {("ttl",): 4}
+    assert counted.values(happenings.EVICTED_BYTES) == {("ttl",): 40}
+
+
+def test_a_breaker_is_as_it_was_said_last_since_the_start() -> None:
+    """An earlier run of the appliance left its breakers open; this one began with closed ones."""
+    counted = Counted(since=1000)
+    counted.count("breaker", {"upstream": "a.example", "state": "open"}, at=999)
+    counted.count("breaker", {"upstream": "b.example", "state": "open"})
+    counted.count("breaker", {"upstream": "c.example", "state": "open"})
+    counted.count("breaker", {"upstream": "c.example", "state": "closed"})
+
+    assert counted.values(happenings.BREAKER) == {("b.example",): 1, ("c.example",): 0}
+
+
+def test_a_budget_is_what_the_upstream_said_last() -> None:
+    """It may say no limit."""
+    counted = Counted()
+    counted.count("budget", {"upstream": "docker.io", "remaining": 76, "limit": 100})
+    counted.count("budget", {"upstream": "docker.io", "remaining": 75})
+
+    assert counted.values(happenings.REMAINING) == {("docker.io",): 75}
+    assert counted.values(happenings.LIMIT) == {("docker.io",): 100}
+
+
+def test_an_event_that_is_not_known_is_left_out() -> None:
+    """A newer worker may say more than this logger counts."""
+    counted = Counted()
+    counted.count("new", {"x": 1})
+
+    assert counted.registry.changed() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("download", {}),
+        ("download", DOWNLOAD | {"bytes": -1}),
+        ("download", DOWNLOAD | {"bytes": "7"}),
+        ("download", DOWNLOAD | {"start": float("nan")}),
+        ("download", DOWNLOAD | {"start": 10**400}),
+        ("download", DOWNLOAD | {"upstream": ["a"]}),
+        ("eviction", EVICTION | {"idle": None}),
+        ("upstream", ASKED | {"seconds": True}),
+        ("upstream", ASKED | {"bytes": "x"}),
+        ("budget", {"upstream": "a", "remaining": 1, "limit": "many"}),
+        ("breaker", {}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else json.dumps(value)[:60],
+)
+def test_a_malformed_event_counts_nothing(name: str, fields: dict[str, Any]) -> None:
+    """All of an event or none: half of one would never be noticed."""
+    counted = Counted()
+    with pytest.raises(ValueError, match=r"no |out of range"):
+        counted.count(name, fields)
+
+    assert counted.registry.changed() == {}

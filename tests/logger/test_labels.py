@@ -1,0 +1,103 @@
+"""Labels are bounded, whatever a line says."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from logger import labels
+from logger.labels import HOSTED, OTHER, Upstreams
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("quay.io/podman/hello", "quay.io"),
+        ("localhost_5000/app", "localhost_5000"),
+        ("localhost:5000/app", "localhost_5000"),
+        ("localhost/app", "localhost"),
+        ("registry_5000/app", "registry_5000"),
+        ("team/app", HOSTED),
+        ("team_a/app", HOSTED),
+        ("team_1/app", HOSTED),
+        ("app", HOSTED),
+        ("cache/app", "cache"),
+        ("", ""),
+    ],
+)
+def test_a_repository_tells_its_upstream(name: str, expected: str) -> None:
+    """By what looks like a host, or is one of the configured names."""
+    assert Upstreams(["cache"]).of_repository(name) == expected
+
+
+def test_upstreams_beyond_the_limit_are_one() -> None:
+    """Somebody who makes up hosts makes up no label values."""
+    upstreams = Upstreams(["a.example"], limit=2)
+    said = [upstreams.of_repository(f"{host}.example/x") for host in "abcda"]
+
+    assert said == ["a.example", "b.example", OTHER, OTHER, "a.example"]
+
+
+@pytest.mark.parametrize(
+    ("cache", "expected"),
+    [
+        ("", "none"),
+        ("entrepot; hit", "hit"),
+        ("entrepot; hit; ttl=59", "hit"),
+        ("entrepot; hit; ttl=-1; detail=timeout", "stale"),
+        ("entrepot; fwd=uri-miss; stored", "miss"),
+        ("entrepot; fwd=uri-miss", "unstored"),
+        ("entrepot; fwd=uri-miss; stored; collapsed", "collapsed"),
+        ("entrepot; fwd=uri-miss; fwd-status=200; detail=linked", "linked"),
+        ("entrepot; fwd=stale; fwd-status=304", "revalidated"),
+        ("entrepot; fwd=stale; fwd-status=200; stored", "miss"),
+        ('entrepot; fwd=partial; detail="no room; hit"', "partial"),
+        ("entrepot", OTHER),
+        ("entrepot; fwd=new-word", OTHER),
+        ("\x00;;;=", OTHER),
+    ],
+)
+def test_a_cache_status_is_one_word(cache: str, expected: str) -> None:
+    """RFC 9211 has the words; a quoted detail is not read as one."""
+    assert labels.result(cache) == expected
+
+
+def test_the_reason_of_a_stale_answer_is_its_detail() -> None:
+    """One of a few words."""
+    assert labels.reason("entrepot; hit; ttl=-1; detail=timeout") == "timeout"
+    assert labels.reason('entrepot; hit; ttl=-1; detail="what a client sent"') == OTHER
+
+
+@pytest.mark.parametrize(
+    ("kind", "uri", "expected"),
+    [
+        ("blob", "/anything", "blob"),
+        ("index", "/v2/x/manifests/y", "manifest"),
+        ("upload", "", "blob_upload"),
+        ("", "/v2/", "base"),
+        ("", "/v2?x=y", "base"),
+        ("", "/v2/x", OTHER),
+        ("", "", OTHER),
+        ("new", "/v2/", OTHER),
+    ],
+)
+def test_a_handler_has_distributions_name(kind: str, uri: str, expected: str) -> None:
+    """Dashboards of distribution's metrics go on working."""
+    assert labels.handler(kind, uri) == expected
+
+
+@given(st.text(), st.text(), st.integers())
+def test_any_text_becomes_one_of_a_few(text: str, other: str, number: int) -> None:
+    """No label grows with what clients send."""
+    assert labels.method(text) in {"get", "head", "put", "post", "patch", "delete", "options"} | {
+        "unknown"
+    }
+    assert labels.code(number) == "none" or number in range(100, 600)
+    assert labels.handler(text, other) in {"blob", "manifest", "tags", "referrers", "base"} | {
+        "catalog",
+        "blob_upload",
+        "other",
+    }
+    assert len(labels.result(text)) < 12
+    assert len(labels.reason(text)) < 12

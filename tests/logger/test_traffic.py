@@ -1,0 +1,93 @@
+"""What is counted of the access log."""
+
+from __future__ import annotations
+
+import pytest
+
+from datastore.accesslog import AccessLine
+from logger import traffic
+from logger.labels import Upstreams
+from logger.metrics import Labels, Metric, Registry
+from tests.logger.lines import answer
+
+MISS = "entrepot; fwd=uri-miss; stored"
+STALE = "entrepot; hit; ttl=-1; detail=timeout"
+
+
+def _counted(*lines: AccessLine) -> Registry:
+    registry = Registry(traffic.METRICS)
+    traffic.count(lines, registry, Upstreams())
+    return registry
+
+
+def _values(metric: Metric, *lines: AccessLine) -> dict[Labels, float]:
+    return {labels: amounts[0] for labels, amounts in _counted(*lines).values(metric).items()}
+
+
+def test_every_answer_is_a_request() -> None:
+    """By method, status and handler, those that failed too."""
+    lines = [answer(), answer(digest="x"), answer(method="HEAD", status=404), answer(status=-1)]
+
+    assert _values(traffic.REQUESTS, *lines) == {
+        ("get", "200", "blob"): 2,
+        ("head", "404", "blob"): 1,
+        ("get", "none", "blob"): 1,
+    }
+
+
+def test_content_is_counted_by_upstream_kind_and_result() -> None:
+    """An answer without a repository or a kind is none of an upstream's."""
+    lines = [
+        answer(),
+        answer(cache=MISS),
+        answer(kind="index", repository="team/app", cache=""),
+        answer(kind="", repository="quay.io/x"),
+    ]
+
+    assert _values(traffic.CACHE, *lines) == {
+        ("quay.io", "blob", "hit"): 1,
+        ("quay.io", "blob", "miss"): 1,
+        ("hosted", "index", "none"): 1,
+    }
+    assert _values(traffic.SENT, *lines) == {("quay.io", "blob"): 2000, ("hosted", "index"): 1000}
+
+
+def test_proxied_answers_have_distributions_counters() -> None:
+    """Requests are hits and misses; hosted and failed answers are none."""
+    lines = [
+        answer(),
+        answer(cache=MISS),
+        answer(cache=STALE, kind="manifest"),
+        answer(status=502, cache=""),
+        answer(repository="team/app"),
+        answer(kind="tags"),
+    ]
+
+    assert _values(traffic.PROXY_REQUESTS, *lines) == {("blob",): 2, ("manifest",): 1}
+    assert _values(traffic.PROXY_HITS, *lines) == {("blob",): 1, ("manifest",): 1}
+    assert _values(traffic.PROXY_MISSES, *lines) == {("blob",): 1}
+    assert _values(traffic.PROXY_PUSHED, *lines) == {("blob",): 2000, ("manifest",): 1000}
+
+
+def test_stale_answers_are_counted_by_reason() -> None:
+    """What an operator alerts on."""
+    assert _values(traffic.STALE, answer(), answer(cache=STALE)) == {("quay.io", "timeout"): 1}
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "place"), [(-1, 0), (1, 0), (2, 1), (300_000, 15), (300_001, 16)]
+)
+def test_a_duration_falls_into_its_bucket(milliseconds: int, place: int) -> None:
+    """Bounds are inclusive, as Prometheus has them."""
+    found = _counted(answer(duration=milliseconds)).values(traffic.DURATION)[("get", "blob")]
+
+    assert found[0] == max(milliseconds, 0) / 1000
+    assert [index for index, count in enumerate(found[1:]) if count] == [place]
+
+
+def test_lines_that_are_alike_are_counted_together() -> None:
+    """As many as there are, sums and buckets too."""
+    found = _counted(*[answer(bytes=10, duration=2)] * 5).values(traffic.SIZE)[("blob",)]
+
+    assert found[0] == 50
+    assert found[1] == 5

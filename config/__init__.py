@@ -5,13 +5,15 @@ name can be used; `dump` and `resolved` hand them to the programs of the applian
 """
 
 from config.address import Address
-from config.checks import check, remarks
+from config.checks import check, read_secret, remarks
 from config.credential import Credential
 from config.errors import ConfigError, Problem, Unreadable
 from config.handover import dump, resolved
 from config.loader import Loaded, Places, examine, load
 from config.pull_secret import PullSecret
+from config.pull_secret import parse as parse_pull_secret
 from config.schema import Settings
+from config.show import shown_settings, usage
 from config.upstreams import UpstreamValues, public_upstreams, upstream_defaults, upstreams
 
 __all__ = [
@@ -29,9 +31,13 @@ __all__ = [
     "dump",
     "examine",
     "load",
+    "parse_pull_secret",
     "public_upstreams",
+    "read_secret",
     "remarks",
     "resolved",
+    "shown_settings",
     "upstream_defaults",
     "upstreams",
+    "usage",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,10 +18,19 @@ from config.schema import Settings
 _HTPASSWD = ("auth", "htpasswd")
 
 
-def build(given: Mapping[Key, Given]) -> tuple[Settings, list[Problem]]:
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The settings, what of the given they were made of, and what of it could not be read."""
+
+    settings: Settings
+    used: Mapping[Key, Given]
+    problems: list[Problem]
+
+
+def build(given: Mapping[Key, Given]) -> Built:
     """Build the settings; what can't be read is left at its default and told."""
     try:
-        return Settings.model_validate(_tree(given)), []
+        return Built(Settings.model_validate(_tree(given)), given, [])
     except ValidationError as error:
         # A default that hangs on a value that can't be read is no second problem.
         errors = [each for each in error.errors() if each["type"] != "default_factory_not_called"]
@@ -28,8 +38,8 @@ def build(given: Mapping[Key, Given]) -> tuple[Settings, list[Problem]]:
     bad = {_part_to_drop(_key(each)) for each in errors}
     left = {key: each for key, each in given.items() if not any(key[: len(b)] == b for b in bad)}
     assert len(left) < len(given)  # noqa: S101 - defaults can be read, so an error drops something
-    settings, more = build(left)
-    return settings, problems + more
+    rest = build(left)
+    return Built(rest.settings, rest.used, problems + rest.problems)
 
 
 def _tree(given: Mapping[Key, Given]) -> dict[str, Any]:

@@ -25,14 +25,14 @@ def check(settings: Settings) -> list[Problem]:
         *_folders(settings),
         *_certificate(settings),
         *_htpasswd(settings),
-        *_pull_secret(settings)[1],
+        *read_secret(settings)[1],
         *_upstreams(settings),
     ]
 
 
 def remarks(settings: Settings) -> list[Problem]:
     """Tell what in those files is read and without effect."""
-    secret, _ = _pull_secret(settings)
+    secret, _ = read_secret(settings)
     return list(secret.warnings)
 
 
@@ -104,7 +104,8 @@ def _htpasswd(settings: Settings) -> list[Problem]:
     return unread or htpasswd_problems(htpasswd.path.read_bytes(), str(htpasswd.path))
 
 
-def _pull_secret(settings: Settings) -> tuple[PullSecret, list[Problem]]:
+def read_secret(settings: Settings) -> tuple[PullSecret, list[Problem]]:
+    """Read the pull secret; where it can't be read, an empty one and why."""
     path = settings.pullsecret.path
     if path is None:
         return PullSecret(), []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 from dataclasses import dataclass, field
 
@@ -50,8 +49,8 @@ def _text(entry: dict[str, object], name: str) -> str:
 
 def _decoded(auth: str) -> tuple[str, str]:
     try:
-        decoded = base64.b64decode(auth.strip(), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError) as error:
+        decoded = binascii.a2b_base64(auth.strip(), strict_mode=True).decode()
+    except ValueError as error:
         raise Unreadable("auth is not base64 of UTF-8", _REMEDY) from error
     username, colon, password = decoded.rstrip("\0").partition(":")  # Docker pads with NUL
     if not colon or (password and not username):

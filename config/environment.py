@@ -26,8 +26,11 @@ WITHOUT_EFFECT: Final = {
 }
 # What the appliance tells its own programs and files, and the tests to themselves.
 _INTERNAL = re.compile(
-    r"ENTREPOT_(IMAGE|SETTINGS|RUN|ADDRESS|CERTIFICATE|WORKER\d+|WORKER_MAXCONN|TEST_\w+)"
+    r"ENTREPOT_(IMAGE|SETTINGS|RUN|PYTHON|HAPROXY|ADDRESS|CERTIFICATE|WORKER\d+|WORKER_MAXCONN"
+    r"|LOG|LOG_BYTES|LOG_BACKUPS|TEST_\w+)"
 )
+# podman's, skopeo's and buildah's own: where they keep their passwords.
+_OF_CLIENTS = "REGISTRY_AUTH_FILE"
 # Kubernetes puts these into every pod beside a service of the name `registry` or `entrepot`.
 _SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 
@@ -77,7 +80,7 @@ def _unknown(name: str) -> Problem:
 
 
 def _is_of_others(name: str) -> bool:
-    known = name in WITHOUT_EFFECT or name == FILE
+    known = name in {*WITHOUT_EFFECT, FILE, _OF_CLIENTS}
     return known or bool(_INTERNAL.fullmatch(name) or _SERVICE_LINK.fullmatch(name))
 
 

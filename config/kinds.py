@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, PlainSerializer
 
 from config import readers, units
 from config.address import Address, address, realm_url, registry_host, registry_url
 from config.readers import optional
+
+# haproxy.cfg names as many sockets.
+MOST_WORKERS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ Size = Annotated[int, BeforeValidator(units.size), BYTES]
 Span = Annotated[float, BeforeValidator(units.span), SECONDS]
 LongerSpan = Annotated[float, BeforeValidator(units.longer_span), SECONDS]
 Percentage = Annotated[int, BeforeValidator(units.percentage), PER_CENT]
-Workers = Annotated[int, BeforeValidator(readers.count(1, 16, such_as=2))]
+Workers = Annotated[int, BeforeValidator(readers.count(1, MOST_WORKERS, such_as=2))]
 Layers = Annotated[int, BeforeValidator(readers.count(0, 64, such_as=3))]
 Switch = Annotated[bool, BeforeValidator(readers.switch)]
 Text = Annotated[str, BeforeValidator(readers.text)]

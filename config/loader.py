@@ -69,11 +69,15 @@ def examine(
     told = _Told(argv, environ, places or Places())
     given, problems = merge(told.layers())
     refused, missed = judge(given.values())
-    settings, unread = build(given | _defaults(given, is_image=told.is_image))
-    clashes = [*contradictions(settings, given), *told.certs_without_certificate(given, settings)]
+    built = build(given | _defaults(given, is_image=told.is_image))
+    settings = built.settings
+    clashes = [
+        *contradictions(settings, built.used),
+        *told.certs_without_certificate(given, settings),
+    ]
     warnings = [*told.warnings(), *missed, *advice(settings)]
-    problems += [*refused, *unread, *clashes]
-    return Loaded(settings, given, tuple(warnings), tuple(dict.fromkeys(problems)), told.file)
+    problems += [*refused, *built.problems, *clashes]
+    return Loaded(settings, built.used, tuple(warnings), tuple(dict.fromkeys(problems)), told.file)
 
 
 class _Told:

@@ -13,8 +13,8 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from config import kinds
+from config.kinds import MOST_WORKERS as MOST_WORKERS
 
-MOST_WORKERS: Final = 16
 _FEWEST_WORKERS: Final = 2
 
 

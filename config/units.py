@@ -14,7 +14,7 @@ import humanfriendly
 
 from config.errors import Unreadable
 
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*(?:([KMGTP])(i?B?)|B)?", re.IGNORECASE | re.ASCII)
+_SIZE = re.compile(r"(\d{1,16}(?:\.\d{1,6})?)\s*(?:([KMGTP])(i?B?)|B)?", re.IGNORECASE | re.ASCII)
 _PIECE = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*(ms|[smhdw])\s*", re.ASCII)
 _SPAN = re.compile(rf"(?:{_PIECE.pattern})+", re.ASCII)
 _SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)

@@ -1,0 +1,305 @@
+"""The pull secret: which registries it names, and who we are to each of them."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from config.credential import Credential
+from config.errors import ConfigError
+from config.pull_secret import PullSecret, parse
+
+
+def _auth(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _secret(auths: dict[str, object], *ignore: str) -> PullSecret:
+    return parse(json.dumps({"auths": auths}).encode(), ignore)
+
+
+def _told(auths: object) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(json.dumps({"auths": auths}).encode())
+    return [str(each) for each in caught.value.problems]
+
+
+def test_an_auth_is_user_and_password_in_base64() -> None:
+    """What `docker login` writes."""
+    secret = _secret({"quay.io": {"auth": _auth("robot:secret")}})
+
+    assert Credential("robot", "secret") == secret.lookup("quay.io", "a/b")
+
+
+def test_a_password_may_hold_colons() -> None:
+    """Only the first one parts."""
+    secret = _secret({"quay.io": {"auth": _auth("robot:with:colons:")}})
+
+    assert Credential("robot", "with:colons:") == secret.lookup("quay.io", "a/b")
+
+
+def test_username_and_password_may_stand_alone() -> None:
+    """What `kubectl create secret docker-registry` writes beside `auth`."""
+    secret = _secret({"quay.io": {"username": "robot", "password": "secret"}})
+
+    assert Credential("robot", "secret") == secret.lookup("quay.io", "a/b")
+
+
+def test_an_auth_goes_before_username_and_password() -> None:
+    """As Docker and the kubelet have it."""
+    entry = {"auth": _auth("a:b"), "username": "c", "password": "d"}
+
+    assert Credential("a", "b") == _secret({"quay.io": entry}).lookup("quay.io", "x")
+
+
+def test_an_identity_token_is_kept() -> None:
+    """Azure's login writes an `auth` with an empty password beside it."""
+    entry = {"auth": _auth("00000000:"), "identitytoken": "token"}
+
+    assert Credential("00000000", "", "token") == _secret({"r.io": entry}).lookup("r.io", "x")
+
+
+@pytest.mark.parametrize("entry", [{}, {"email": "a@b"}, {"auth": ""}, {"auth": _auth(":")}])
+def test_an_entry_without_credentials_is_an_anonymous_upstream(entry: dict[str, str]) -> None:
+    """It names the upstream, and we are nobody there."""
+    secret = _secret({"quay.io": entry})
+
+    assert secret.names("quay.io")
+    assert secret.lookup("quay.io", "a/b") is None
+
+
+def test_the_longest_path_wins() -> None:
+    """Name by name: `our` is not the beginning of `ours`."""
+    secret = _secret(
+        {
+            "quay.io": {"auth": _auth("a:1")},
+            "quay.io/our": {"auth": _auth("b:2")},
+            "quay.io/our/app": {"auth": _auth("c:3")},
+            "quay.io/open": {},
+        }
+    )
+
+    names = ["our/app", "our/app/x", "our/tool", "ours/app", "open/app"]
+    found = [secret.lookup("quay.io", name) for name in names]
+    assert [each and each.username for each in found] == ["c", "c", "b", "a", None]
+
+
+def test_a_path_names_its_host() -> None:
+    """A key's host makes the upstream; without a fitting path we are nobody."""
+    secret = _secret({"quay.io/our": {"auth": _auth("b:2")}})
+
+    assert secret.hosts == ("quay.io",)
+    assert secret.lookup("quay.io", "other/app") is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "https://index.docker.io/v1/",
+        "index.docker.io",
+        "https://index.docker.io/v2/",
+        "registry-1.docker.io",
+        "docker.io",
+        "Docker.IO",
+        "http://docker.io/",
+    ],
+)
+def test_every_name_of_docker_hub_is_docker_io(key: str) -> None:
+    """Docker's legacy key first of all."""
+    secret = _secret({key: {"auth": _auth("a:b")}})
+
+    assert secret.hosts == ("docker.io",)
+    assert Credential("a", "b") == secret.lookup("docker.io", "library/alpine")
+
+
+def test_hosts_keep_their_order_and_are_named_once() -> None:
+    """A host with several paths is one upstream."""
+    secret = _secret({"b.io/x": {}, "a.io": {}, "b.io": {}, "*.c.io": {}})
+
+    assert secret.hosts == ("b.io", "a.io")
+    assert secret.globs == ("*.c.io",)
+
+
+@pytest.mark.parametrize(
+    ("glob", "host", "expected"),
+    [
+        ("*.azurecr.io", "corp.azurecr.io", True),
+        ("*.azurecr.io", "azurecr.io", False),
+        ("*.azurecr.io", "a.b.azurecr.io", False),
+        ("*.*.azurecr.io", "a.b.azurecr.io", True),
+        ("*.azurecr.io", "corp.azurecr.io:443", False),
+        ("*.azurecr.io:5000", "corp.azurecr.io:5000", True),
+        ("*.dkr.ecr.*.amazonaws.com", "1.dkr.ecr.eu-west-1.amazonaws.com", True),
+        ("reg-?.example", "reg-1.example", True),
+        ("reg-?.example", "reg-10.example", False),
+        ("reg[0-9].example", "reg7.example", True),
+        ("reg[^0-9].example", "reg7.example", False),
+        ("https://*.azurecr.io/v2/", "corp.azurecr.io", True),
+        ("*.Azurecr.io", "Corp.azurecr.IO", True),
+        ("*", "quay.io", False),
+        ("*.io", "quay.io", True),
+    ],
+)
+def test_a_glob_is_read_as_the_kubelet_reads_it(glob: str, host: str, *, expected: bool) -> None:
+    """Label by label, and the port must be the same."""
+    assert expected is _secret({glob: {"auth": _auth("a:b")}}).names(host)
+
+
+def test_a_glob_may_have_a_path() -> None:
+    """The path chooses the credential; the host is an upstream all the same."""
+    secret = _secret({"*.azurecr.io/team": {"auth": _auth("a:b")}})
+
+    assert Credential("a", "b") == secret.lookup("corp.azurecr.io", "team/app")
+    assert secret.lookup("corp.azurecr.io", "other/app") is None
+    assert secret.names("corp.azurecr.io")
+
+
+def test_a_host_goes_before_a_glob() -> None:
+    """Even an anonymous one: who names a host means it."""
+    secret = _secret({"*.io": {"auth": _auth("a:b")}, "quay.io": {}})
+
+    assert secret.lookup("quay.io", "x") is None
+    assert Credential("a", "b") == secret.lookup("ghcr.io", "x")
+
+
+def test_an_ignored_host_is_no_upstream() -> None:
+    """Nor by a glob, nor by a path, and its entry may say anything."""
+    secret = _secret(
+        {"cloud.example": {"auth": "%"}, "cloud.example/x": 5, "*.example": {}},
+        "Cloud.example",
+        "*.other",
+    )
+
+    assert secret.hosts == ()
+    assert not secret.names("cloud.example")
+    assert secret.names("quay.example")
+
+
+def test_a_secret_says_nothing_about_other_hosts() -> None:
+    """Nobody makes the appliance talk to a host that its operator did not name."""
+    secret = _secret({"quay.io": {"auth": _auth("a:b")}})
+
+    assert not secret.names("quay.io.evil.example")
+    assert secret.lookup("ghcr.io", "a/b") is None
+
+
+def test_the_older_form_is_its_auths_alone() -> None:
+    """`.dockercfg`."""
+    secret = parse(json.dumps({"quay.io": {"auth": _auth("a:b")}}).encode())
+
+    assert Credential("a", "b") == secret.lookup("quay.io", "x")
+
+
+@pytest.mark.parametrize("text", ["{}", '{"auths": {}}', '{"credsStore": "desktop"}'])
+def test_a_secret_may_name_nothing(text: str) -> None:
+    """It is then no upstream's."""
+    assert parse(text.encode()).hosts == ()
+
+
+def test_a_credential_helper_is_told_to_be_without_effect() -> None:
+    """It is a program on the machine where somebody logged in."""
+    secret = parse(b'{"auths": {}, "credsStore": "desktop", "credHelpers": {"gcr.io": "gcloud"}}')
+
+    why = "without effect: credential helpers are not asked; put the credentials into auths"
+    expected = [f"pull secret: credHelpers: {why}", f"pull secret: credsStore: {why}"]
+    assert expected == [str(each) for each in secret.warnings]
+
+
+def test_a_registry_token_is_told_to_be_without_effect() -> None:
+    """We would be nobody there, and the operator thinks otherwise."""
+    secret = _secret({"quay.io": {"registrytoken": "abc"}})
+
+    why = "without effect: registrytoken; use identitytoken, or username and password"
+    assert [f'pull secret: entry "quay.io": {why}'] == [str(each) for each in secret.warnings]
+
+
+def test_two_entries_of_one_name_are_told() -> None:
+    """The one with credentials counts."""
+    secret = _secret({"docker.io": {}, "https://index.docker.io/v1/": {"auth": _auth("a:b")}})
+
+    assert Credential("a", "b") == secret.lookup("docker.io", "x")
+    assert "docker.io is named twice" in str(secret.warnings[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "empty"),
+        ("{", "not JSON: expecting property name enclosed in double quotes in line 1, column 2"),
+        ('{"auths":\n  }', "not JSON: expecting value in line 2, column 3"),
+        ("[]", "not a JSON object"),
+        ('"x"', "not a JSON object"),
+        ('{"auths": []}', "auths is not a JSON object"),
+        ("[" * 100_000, "not JSON"),
+        ('{"kind": "Secret", "data": {}}', "a Kubernetes manifest, not what it holds"),
+    ],
+    ids=range(8),
+)
+def test_what_is_no_secret_is_one_line(text: str, expected: str) -> None:
+    """With the place in the file where there is one."""
+    with pytest.raises(ConfigError) as caught:
+        parse(text.encode(), source="/pull-secret.json")
+
+    (problem,) = caught.value.problems
+    assert ("/pull-secret.json", expected) == (problem.source, problem.message)
+    assert problem.remedy
+
+
+def test_bytes_that_are_no_text_are_one_line() -> None:
+    """A secret that was encrypted, or encoded twice."""
+    with pytest.raises(ConfigError, match="pull secret: not JSON"):
+        parse(b'{"auths": "\xff\xfe"}')
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"auth": "not base64!"}, "auth is not base64 of UTF-8"),
+        ({"auth": "YTpi="}, "auth is not base64 of UTF-8"),
+        ({"auth": base64.b64encode(b"\xff:\xff").decode()}, "auth is not base64 of UTF-8"),
+        ({"auth": _auth("nocolon")}, "auth is not user:password"),
+        ({"auth": _auth(":password")}, "auth is not user:password"),
+        ({"auth": 5}, "auth is not a text"),
+        ({"username": "a"}, "it has no password"),
+        ({"password": "a"}, "it has no username"),
+        ("text", "not a JSON object"),
+        (None, "not a JSON object"),
+    ],
+    ids=range(10),
+)
+def test_an_entry_that_cannot_be_read_is_named(entry: object, expected: str) -> None:
+    """Its key is told, its secret is not."""
+    (line,) = _told({"quay.io/org": entry})
+
+    assert line.startswith(f'pull secret: entry "quay.io/org": {expected}; ')
+
+
+def test_an_entry_that_is_no_host_is_named() -> None:
+    """A typo makes no upstream."""
+    (line,) = _told({"quay io": {}})
+
+    assert line.startswith('pull secret: entry "quay io": not a registry\'s host; ')
+
+
+def test_every_bad_entry_is_told() -> None:
+    """Not only the first."""
+    assert len(_told({"a.io": {"auth": "%"}, "b.io": {}, "c.io": {"auth": "%"}})) == 2
+
+
+def test_nothing_shows_a_secret() -> None:
+    """Neither the credential's nor the pull secret's representation."""
+    entry = {"auth": _auth("robot:hunter2"), "identitytoken": "hunter3"}
+    secret = _secret({"quay.io": entry})
+
+    assert "hunter" not in repr(secret)
+    assert "hunter" not in repr(secret.lookup("quay.io", "x"))
+
+
+def test_two_readings_of_one_secret_are_equal() -> None:
+    """A change of its layout alone is no change."""
+    auths = {"quay.io": {"auth": _auth("a:b")}}
+    compact = parse(json.dumps({"auths": auths}).encode())
+
+    assert compact == parse(json.dumps({"auths": auths}, indent=4).encode())

@@ -1,0 +1,144 @@
+"""Sizes, spans and percentages, there and back."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config import units
+from config.errors import Unreadable
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", 0),
+        ("1024", 1024),
+        ("512B", 512),
+        ("10K", 10 * 2**10),
+        ("10M", 10 * 2**20),
+        ("10G", 10 * 2**30),
+        ("2T", 2 * 2**40),
+        ("10g", 10 * 2**30),
+        ("10GB", 10 * 10**9),
+        ("10gb", 10 * 10**9),
+        ("10GiB", 10 * 2**30),
+        ("10Gi", 10 * 2**30),
+        ("1.5G", 3 * 2**29),
+        ("1.5GB", 1_500_000_000),
+        (" 10 G ", 10 * 2**30),
+        ("200M", 200 * 2**20),
+    ],
+)
+def test_a_size_is_read_in_bytes(text: str, expected: int) -> None:
+    """K, M, G, T alone are binary, with B decimal, with iB (or Kubernetes' i) binary."""
+    assert expected == units.size(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "10X",
+        "G",
+        "-1G",
+        "1e9",
+        "10 bananas",
+        "10iB",
+        "1,5G",
+        "ten",
+        "10G 5M",
+        "\u0661G",
+        "0x10",
+    ],
+)
+def test_what_is_no_size_says_so(text: str) -> None:
+    """The remedy shows a size."""
+    with pytest.raises(Unreadable) as caught:
+        units.size(text)
+
+    assert (caught.value.message, caught.value.remedy) == ("not a size", "try 10G")
+
+
+def test_a_size_that_no_disk_has_is_refused() -> None:
+    """The index holds sizes in 63 bits."""
+    with pytest.raises(Unreadable, match="larger than any disk"):
+        units.size("999999P")
+
+
+@pytest.mark.parametrize("value", [True, None, [], {"a": 1}], ids=repr)
+def test_what_is_no_text_and_no_number_is_no_size(value: object) -> None:
+    """YAML may hold anything."""
+    with pytest.raises(Unreadable):
+        units.size(value)
+
+
+@given(st.integers(0, 2**53))
+def test_a_shown_size_reads_back(size: int) -> None:
+    """`show_size` is the inverse of `size`, to the byte."""
+    assert size == units.size(units.show_size(size))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", 0.0),
+        ("60", 60.0),
+        ("0.5", 0.5),
+        ("60s", 60.0),
+        ("500ms", 0.5),
+        ("1h2m3s", 3723.0),
+        ("1h30m", 5400.0),
+        ("1h 30m", 5400.0),
+        ("30d", 30 * 86400.0),
+        ("720h", 30 * 86400.0),
+        ("1w", 7 * 86400.0),
+        ("1.5h", 5400.0),
+        ("168h", 7 * 86400.0),
+    ],
+)
+def test_a_span_is_read_in_seconds(text: str, expected: float) -> None:
+    """A number alone is in seconds; units may follow one another."""
+    assert expected == units.span(text)
+
+
+@pytest.mark.parametrize("text", ["", "1x", "h", "-1s", "1h2", "1 hour", "1e3", "soon", "1:30"])
+def test_what_is_no_span_says_so(text: str) -> None:
+    """The remedy shows spans."""
+    with pytest.raises(Unreadable) as caught:
+        units.span(text)
+
+    assert caught.value.message == "not a span"
+    assert caught.value.remedy == "try 1h30m, 30d or 60s"
+
+
+def test_a_span_longer_than_a_life_is_refused() -> None:
+    """No arithmetic with times may overflow."""
+    with pytest.raises(Unreadable, match="longer than a hundred years"):
+        units.span("99999999999w")
+
+
+def test_a_span_that_must_not_be_zero_says_so() -> None:
+    """A time-out of 0 would fail every request."""
+    with pytest.raises(Unreadable, match="too short"):
+        units.longer_span("0s")
+
+
+@given(st.integers(0, 10**12))
+def test_a_shown_span_reads_back(milliseconds: int) -> None:
+    """`show_span` is the inverse of `span`, to the millisecond."""
+    assert milliseconds == round(units.span(units.show_span(milliseconds / 1000)) * 1000)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("20%", 20), ("20", 20), ("0", 0), ("100 %", 100)])
+def test_a_percentage_is_read_with_and_without_its_sign(text: str, expected: int) -> None:
+    """`20%` is `20`."""
+    assert expected == units.percentage(text)
+
+
+@pytest.mark.parametrize("text", ["", "101", "-5", "2.5%", "%", "many"])
+def test_what_is_no_percentage_says_so(text: str) -> None:
+    """It is whole, and from 0 to 100."""
+    with pytest.raises(Unreadable, match="not a percentage from 0 to 100; try 20%"):
+        units.percentage(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cleaner.store import Store
+from datastore.budget import OVERHEAD
 from datastore.index import Kind
 from datastore.manifest import parse
 from datastore.refs import Digest, Repository, Tag
@@ -13,6 +14,16 @@ from tests.images import Image, filler, image
 PROXIED = Repository("quay.io/podman/hello")
 HOSTED = Repository("team/app")
 UPSTREAM = "quay.io"
+
+
+def _made(seed: int) -> Image:
+    return image([filler(20_000, seed)], command=(str(seed),))
+
+
+def cost(seed: int = 0) -> int:
+    """Return what an image of `pull` or `push` takes: the same for each digit."""
+    made = _made(seed)
+    return sum(len(each) + OVERHEAD for each in (made.manifest, *made.blobs))
 
 
 def put_blob(store: Store, content: bytes, used: float) -> Digest:
@@ -58,7 +69,7 @@ def pull(store: Store, seed: int, used: float, name: Repository = PROXIED) -> Pu
 
 def push(store: Store, seed: int, used: float, name: Repository = HOSTED) -> Pulled:
     """Store and link an image of one layer of 20 kB, as a push does: tagged `v<seed>`."""
-    made = image([filler(20_000, seed)], command=(str(seed),))
+    made = _made(seed)
     digests = put_image(store, made, used)
     for blob in digests[1:]:
         store.repositories.link_blob(name, blob)

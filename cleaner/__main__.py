@@ -1,0 +1,199 @@
+"""The cleaner's wiring: settings in, rounds and chores out, until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import config
+from cleaner import words
+from cleaner.chores import Chore, Chores, attempt, do
+from cleaner.doorbell import Doorbell
+from cleaner.leftovers import Leftovers
+from cleaner.links import Links
+from cleaner.loop import Loop, period
+from cleaner.news import News
+from cleaner.policy import Bounds, Eviction
+from cleaner.rounds import Hands, Rounds
+from cleaner.spool import Spool
+from cleaner.store import Store
+from cleaner.sweep import Sweep
+from config.schema import Settings
+from datastore import layout, logs
+from datastore.accesslog import Event, write_event
+from datastore.budget import Budget
+from datastore.errors import DatastoreError
+from datastore.filesystem import Filesystem
+from datastore.rebuild import needs_rebuild, rebuild
+from datastore.sqlite import SqliteIndex
+
+log = logging.getLogger(__name__)
+
+_DAILY_S = 24 * 3600
+
+
+def main(argv: Sequence[str] | None = None, settings: Settings | None = None) -> int:
+    """Clean until told to stop; with `--once` one round, with `--dry-run` none.
+
+    *settings* are those that `entrepot serve` left, unless they are given.
+    """
+    options = _options(argv)
+    try:
+        settings = settings or config.resolved()
+    except config.ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    stream = sys.stderr if options.dry_run else sys.stdout
+    logs.configure(settings.log.level, settings.log.formatter, "cleaner", stream=stream)
+    cleaner = Cleaner(settings)
+    if options.dry_run:
+        return cleaner.explain()
+    return cleaner.clean_once() if options.once else cleaner.clean()
+
+
+class _Stopped(Exception):  # noqa: N818 - it is no error
+    """The end of the process came before the end of a chore."""
+
+
+class Cleaner:
+    """The cleaner of one appliance, put together from its settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stop = threading.Event()
+        self._settled = -math.inf
+        self._wake: Callable[[], None] = lambda: None
+        state = settings.storage.statedir
+        storage = Filesystem(settings.storage.rootdirectory)
+        index = SqliteIndex(state / layout.INDEX)
+        self._store = Store(storage, index, state / layout.SPOOL)
+        self._spool = Spool(self._store, time.time)
+        self._rounds = Rounds(self._hands(EventsFile(state / layout.EVENTS)), bounds(settings))
+
+    def clean(self) -> int:
+        """Go round until SIGTERM or SIGINT."""
+        if self._settings.cleaner.hosted:
+            log.warning("CLEANER_HOSTED has no effect yet: what was pushed stays")
+        every = period(self._settings.cleaner.runevery, self._settings.cleaner.ttl)
+        chores = Chores(list(self._chores()), time.monotonic)
+        with Doorbell(self._settings.run / "cleaner.sock") as bell:
+            self._wake = bell.ring
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._end)
+            log.info("cleaner started", extra={"every": every})
+            Loop(self._rounds.run, chores, bell.wait, self._stop.is_set, every).run()
+        return 0
+
+    def clean_once(self) -> int:
+        """Do everything once: 0, or 1 when something had to be put off."""
+        do(list(self._chores()))
+        return 0 if attempt("round", lambda: self._rounds.run(0)) else 1
+
+    def explain(self) -> int:
+        """Print what would go in a round now, and why; change nothing."""
+        try:
+            count = self._print_plan()
+        except DatastoreError as error:
+            log.warning("no plan", extra={"error": error})
+            return 1
+        _print(f"{count} to go, {words.size(self._store.index.held())} held")
+        return 0
+
+    def _print_plan(self) -> int:
+        count = 0
+        for count, eviction in enumerate(self._rounds.explain(), start=1):  # noqa: B007 - told
+            _print(_line(eviction))
+        return count
+
+    def _end(self, *_: object) -> None:
+        self._stop.set()
+        self._wake()
+
+    def _hands(self, events: EventsFile) -> Hands:
+        front, index = self._settings.run / "front.sock", self._store.index
+        return Hands(
+            store=self._store,
+            spool=self._spool,
+            sweep=Sweep(self._store, events.write, time.time),
+            news=News(front, index, pause=self._stop.wait, clock=time.time),
+            clock=time.time,
+            stopped=self._stop.is_set,
+            is_ready=lambda: not needs_rebuild(index),
+        )
+
+    def _chores(self) -> Iterator[Chore]:
+        every, stopped = self._settings.cleaner.runevery, self._stop.is_set
+        leftovers = Leftovers(self._store, time.time, stopped)
+        yield Chore("settle", 0, self._settle)
+        yield Chore("spool", every, self._spool.purge)
+        yield Chore("links", every, Links(self._store, time.time, stopped).sweep)
+        yield Chore("uploads", every, leftovers.purge_uploads)
+        yield Chore("unfinished files", _DAILY_S, leftovers.purge_unfinished)
+
+    def _settle(self) -> None:
+        """Bring index and storage in line: at the start, each day, and when the index was lost."""
+        is_due = time.monotonic() - self._settled > _DAILY_S
+        if is_due or needs_rebuild(self._store.index):
+            with suppress(_Stopped):
+                rebuild(self._store.storage, self._store.index, time.time(), self._go_on)
+                self._settled = time.monotonic()
+                self._wake()
+
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise _Stopped
+
+
+class EventsFile:
+    """What the logger follows; a line that can't be written is lost, with one warning."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._is_failing = False
+
+    def write(self, event: Event) -> None:
+        """Append an event."""
+        try:
+            write_event(self._path, event)
+        except OSError as error:
+            if not self._is_failing:
+                log.warning("event not written", extra={"error": error})
+            self._is_failing = True
+        else:
+            self._is_failing = False
+
+
+def bounds(settings: Settings) -> Bounds:
+    """Return what the settings allow the data directory to hold."""
+    cleaner = settings.cleaner
+    budget = Budget(cleaner.maxsize, cleaner.threshold)
+    return Bounds(cleaner.ttl, budget.target, budget.start, budget.room)
+
+
+def _line(eviction: Eviction) -> str:
+    entry = eviction.entry
+    kind, size = entry.kind.name.lower(), words.size(entry.size)
+    return f"{entry.digest}  {kind:8}  {size:>8}  {eviction.words}"
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="cleaner", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="one round, then end")
+    parser.add_argument("--dry-run", action="store_true", help="say what would go, and why")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Does what `policy` decided, so that it may die at any moment and be repeated.
+
+An entry is marked in the index if nobody used it meanwhile, then its data goes, then its row.
+Readers that hold the data open finish undisturbed; links to it are misses from then on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from cleaner.policy import Eviction
+from cleaner.store import Store
+from datastore.accesslog import Event
+from datastore.errors import StorageBroken, StorageFull
+from datastore.index import Entry
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[Event], None]
+"""Takes an event for the logger; never raises."""
+
+
+class Sweep:
+    """Removes entries, one by one; `clock` gives s, UTC epoch."""
+
+    def __init__(self, store: Store, report: Report, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._report = report
+        self._clock = clock
+
+    def finish(self) -> None:
+        """Remove what a cleaner had marked when it died. Raises: IndexUnavailable."""
+        for entry in self._store.index.leaving():
+            try:
+                self._remove(entry)
+            except (StorageFull, StorageBroken) as error:
+                log.warning("not removed", extra={"digest": entry.digest, "error": error})
+
+    def evict(self, eviction: Eviction) -> bool:
+        """Remove an entry; False when it was used or pinned meanwhile, and stays.
+
+        Raises: StorageFull, StorageBroken: the row stays marked, for `finish`; IndexUnavailable.
+        """
+        entry = eviction.entry
+        if not self._store.index.leave(entry):
+            return False
+        self._remove(entry)
+        now = self._clock()
+        self._report(Event("eviction", now, _fields(eviction, now)))
+        log.debug("evicted", extra={"digest": entry.digest, "why": eviction.words})
+        return True
+
+    def _remove(self, entry: Entry) -> None:
+        self._store.blobs.delete(entry.digest)
+        self._store.repositories.forget_media_type(entry.digest)
+        self._store.index.forget(entry.digest)
+        self._heal(entry)
+
+    def _heal(self, entry: Entry) -> None:
+        """Remove a row that came back while its data went: a download had landed in between."""
+        revived = self._store.index.entry(entry.digest)
+        if revived is None or self._store.blobs.stat(entry.digest) is not None:
+            return
+        if self._store.index.leave(revived):
+            self._store.index.forget(entry.digest)
+
+
+def _fields(eviction: Eviction, now: float) -> dict[str, str | int | float]:
+    entry = eviction.entry
+    return {
+        "digest": str(entry.digest),
+        "kind": entry.kind.name.lower(),
+        "size": entry.size,
+        "idle": round(now - entry.used, 3),
+        "reason": eviction.reason.value,
+    }

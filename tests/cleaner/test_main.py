@@ -1,0 +1,174 @@
+"""The cleaner as it is started: by supervisord, and by an operator who wants to know."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import config
+from cleaner.__main__ import main
+from cleaner.store import Store
+from config.schema import Settings
+from datastore import layout
+from datastore.accesslog import parse_event
+from datastore.filesystem import Filesystem
+from datastore.rebuild import needs_rebuild
+from datastore.sqlite import SqliteIndex
+from tests.cleaner.front import Front
+from tests.cleaner.stock import pull, push
+from tests.system.waiting import eventually
+
+_PATIENCE_S = 20.0
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Return settings of an appliance with a TTL of a minute, handed over in its run directory."""
+    environ = {"REGISTRYDIR": str(tmp_path / "data"), "CLEANER_TTL": "1m"}
+    places = config.Places(tmp_path / "no.yml", tmp_path / "no.json", tmp_path / "none")
+    run = tmp_path / "run"
+    run.mkdir()
+    return config.load([], environ, places).settings.model_copy(update={"run": run})
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    """Open what the cleaner works on, as a worker does."""
+    state = settings.storage.statedir
+    index = SqliteIndex(state / layout.INDEX)
+    (state / layout.EVENTS).parent.mkdir(parents=True)
+    yield Store(Filesystem(settings.storage.rootdirectory), index, state / layout.SPOOL)
+    index.close()
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    """Leave the test runner's own logging as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+
+
+@pytest.fixture
+def front(settings: Settings, store: Store) -> Iterator[Front]:
+    """Answer, and commit the line as the logger does."""
+
+    def commit(probe: str) -> None:
+        store.index.touch({}, {"news": probe, "dropped": "0"})
+
+    with Front(settings.run / "front.sock", commit) as answering:
+        yield answering
+
+
+def test_the_dry_run_prints_what_would_go_and_why(
+    settings: Settings, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line for each, a line for all, and nothing has changed."""
+    old = pull(store, 1, used=time.time() - 90)
+    pull(store, 2, used=time.time())
+
+    assert main(["--once", "--dry-run"], settings) == 0
+
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} == set(map(str, old.digests))
+    assert lines[0].startswith(f"{old.digests[0]}  manifest")
+    assert all(line.endswith("not used for 1m30s, TTL is 1m") for line in lines)
+    assert last.startswith("3 to go, ")
+    assert all(old.is_here(store))
+
+
+@pytest.mark.usefixtures("front")
+def test_one_round_does_all_that_is_to_be_done(settings: Settings, store: Store) -> None:
+    """With the news that it needs; what was pushed stays, and the logger is told."""
+    old, new = pull(store, 1, used=time.time() - 90), pull(store, 2, used=time.time())
+    pushed = push(store, 3, used=time.time() - 90)
+
+    assert main(["--once"], settings) == 0
+
+    assert [any(each.is_here(store)) for each in (old, new, pushed)] == [False, True, True]
+    events = (settings.storage.statedir / layout.EVENTS).read_bytes().splitlines()
+    assert {parse_event(line).fields["digest"] for line in events} == set(map(str, old.digests))
+
+
+def test_one_round_without_news_fails_and_leaves_all(settings: Settings, store: Store) -> None:
+    """The appliance is down: nobody knows what was used last."""
+    old = pull(store, 1, used=time.time() - 90)
+
+    assert main(["--once"], settings) == 1
+
+    assert all(old.is_here(store))
+
+
+def test_a_full_log_does_not_keep_anything_from_going(
+    settings: Settings, store: Store, front: Front, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Room is what it needs; that events are lost is told once."""
+    old = pull(store, 1, used=time.time() - 90)
+    (settings.storage.statedir / layout.EVENTS).mkdir()
+
+    assert main(["--once"], settings) == 0
+
+    assert front.seen
+    assert not any(old.is_here(store))
+    assert capsys.readouterr().out.count("event not written") == 1
+
+
+def test_a_lost_index_comes_back_before_anything_goes(settings: Settings, store: Store) -> None:
+    """Deleted while it was stopped: rows and order are those of the files."""
+    pulled = pull(store, 1, used=time.time() - 90)
+    assert isinstance(store.index, SqliteIndex)
+    store.index.close()
+    for path in settings.storage.statedir.glob("index.sqlite*"):
+        path.unlink()
+
+    main(["--once"], settings)
+
+    assert not needs_rebuild(store.index)
+    assert store.index.count() == 3
+    assert all(pulled.is_here(store))
+
+
+def test_without_settings_it_says_so_and_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line with a remedy, and the code for bad input."""
+    monkeypatch.delenv("ENTREPOT_SETTINGS", raising=False)
+
+    assert main(["--once"]) == 2
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "entrepot serve" in line
+
+
+def test_it_cleans_until_sigterm(settings: Settings, store: Store, front: Front) -> None:
+    """Woken or not, what is old goes; then it ends with 0 and leaves no socket."""
+    settings_path, bell = settings.run / "settings.json", settings.run / "cleaner.sock"
+    config.dump(settings, settings_path)
+    old = pull(store, 1, used=time.time() - 90)
+    environ = {**os.environ, "ENTREPOT_SETTINGS": str(settings_path)}
+    command = [sys.executable, "-m", "cleaner"]
+
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as cleaner:
+        try:
+            eventually(lambda: not any(old.is_here(store)), what="the old image goes")
+            assert bell.is_socket()
+            cleaner.send_signal(signal.SIGTERM)
+            output, _ = cleaner.communicate(timeout=_PATIENCE_S)
+        finally:
+            cleaner.kill()
+
+    assert cleaner.returncode == 0
+    assert front.seen
+    assert not bell.exists()
+    assert "evicted" in output

@@ -1,0 +1,288 @@
+"""A round: room is made, in the right order, only on good news, and no further than it must."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from cleaner.policy import Bounds
+from cleaner.rounds import Hands, Rounds
+from cleaner.spool import Spool
+from cleaner.store import Store
+from cleaner.sweep import Sweep
+from datastore import layout
+from datastore.accesslog import Event
+from datastore.budget import OVERHEAD
+from datastore.index import Kind
+from datastore.refs import Digest
+from tests.cleaner.stock import Pulled, cost, pull, push, put_manifest
+from tests.clock import Clock
+from tests.images import image, index
+
+_IMAGE = cost()
+
+
+@dataclass
+class Wire:
+    """News that a test writes; `asked` counts how often it was read."""
+
+    why: str = ""
+    blind: float = 0.0
+    asked: int = 0
+    meanwhile: Callable[[], None] = field(default=lambda: None)
+
+    def fetch(self) -> str:
+        """Return what is wrong with it."""
+        self.asked += 1
+        self.meanwhile()
+        return self.why
+
+
+@pytest.fixture
+def wire() -> Wire:
+    """Return good news."""
+    return Wire()
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    """Collect what is reported."""
+    return []
+
+
+@pytest.fixture
+def hands(store: Store, clock: Clock, wire: Wire, events: list[Event]) -> Hands:
+    """Return what a round works with."""
+    return Hands(
+        store=store,
+        spool=Spool(store, clock),
+        sweep=Sweep(store, events.append, clock),
+        news=wire,
+        clock=clock,
+        stopped=lambda: False,
+    )
+
+
+def _room_for(images: int) -> Bounds:
+    """Keep that many images; less than one more may come before anything goes."""
+    target = images * _IMAGE
+    return Bounds(0, target, target + _IMAGE // 2, target + _IMAGE)
+
+
+def _kept(store: Store, images: list[Pulled]) -> list[bool]:
+    """Tell of each image whether it is here; half of one is none."""
+    return [all(each.is_here(store)) for each in images]
+
+
+def test_what_was_used_last_is_what_is_left(hands: Hands, store: Store) -> None:
+    """An image that was used in between outlives younger ones; all go whole."""
+    images = [pull(store, seed, used=seed) for seed in range(6)]
+    store.index.touch({images[0].digests[0]: 10})
+
+    assert Rounds(hands, _room_for(3)).run(0)
+
+    assert _kept(store, images) == [True, False, False, False, True, True]
+
+
+def test_nothing_goes_and_nothing_is_asked_while_there_is_room(
+    hands: Hands, store: Store, wire: Wire
+) -> None:
+    """A round without work costs no request."""
+    images = [pull(store, seed, used=seed) for seed in range(3)]
+
+    assert Rounds(hands, _room_for(3)).run(0)
+
+    assert _kept(store, images) == [True] * 3
+    assert wire.asked == 0
+
+
+def test_a_waiting_download_gets_its_room(hands: Hands, store: Store) -> None:
+    """What it asks for fits below the target afterwards."""
+    images = [pull(store, seed, used=seed) for seed in range(3)]
+    bounds = _room_for(3)
+
+    Rounds(hands, bounds).run(2 * _IMAGE)
+
+    assert _kept(store, images) == [False, False, True]
+    assert store.index.reserve(Digest.of(b"new"), 2 * _IMAGE - OVERHEAD, bounds.target, at=9)
+
+
+def test_more_is_not_made_room_for_than_is_ever_stored(hands: Hands, store: Store) -> None:
+    """However much is asked for: the round ends, with everything gone that may go."""
+    images = [pull(store, seed, used=seed) for seed in range(2)]
+
+    assert Rounds(hands, _room_for(3)).run(10**15)
+
+    assert _kept(store, images) == [False, False]
+
+
+def test_age_needs_no_shortage(hands: Hands, store: Store, clock: Clock) -> None:
+    """What was not used for the TTL goes, what was stays."""
+    old, young = pull(store, 1, used=clock.now - 11), pull(store, 2, used=clock.now - 9)
+
+    Rounds(hands, Bounds(ttl=10)).run(0)
+
+    assert _kept(store, [old, young]) == [False, True]
+
+
+def test_nothing_goes_on_stale_news(
+    hands: Hands, store: Store, wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither for size nor for age; it is told once when it begins and once when it ends."""
+    images = [pull(store, seed, used=seed) for seed in range(4)]
+    rounds = Rounds(hands, replace(_room_for(1), ttl=1))
+    wire.why = "the logger does not follow the access log"
+
+    with caplog.at_level(logging.INFO):
+        assert not rounds.run(0)
+        assert not rounds.run(_IMAGE)
+        assert _kept(store, images) == [True] * 4
+        wire.why = ""
+        assert rounds.run(0)
+        assert rounds.run(0)
+
+    assert _kept(store, images) == [False] * 4
+    assert caplog.messages == ["eviction put off", "eviction goes on", "evicted"]
+
+
+def test_nothing_goes_while_the_index_does_not_know_all(
+    hands: Hands, store: Store, wire: Wire
+) -> None:
+    """It is being rebuilt: what it has not seen yet may be older than what it has."""
+    images = [pull(store, seed, used=seed) for seed in range(4)]
+
+    assert not Rounds(replace(hands, is_ready=lambda: False), _room_for(1)).run(0)
+
+    assert _kept(store, images) == [True] * 4
+    assert wire.asked == 0
+
+
+def test_uses_that_the_news_brings_count(hands: Hands, store: Store, wire: Wire) -> None:
+    """What goes is decided after it, not before."""
+    images = [pull(store, seed, used=seed) for seed in range(4)]
+    wire.meanwhile = lambda: store.index.touch({images[0].digests[0]: 10})
+
+    Rounds(hands, _room_for(2)).run(0)
+
+    assert _kept(store, images) == [True, False, False, True]
+
+
+def test_what_is_pinned_stays_with_what_it_names_and_the_next_goes_instead(
+    hands: Hands, store: Store, clock: Clock
+) -> None:
+    """The index refuses to let go of the manifest; its parts stay for it."""
+    images = [pull(store, seed, used=seed) for seed in range(5)]
+    store.index.pin([images[0].digests[0]], clock.now + 60)
+
+    Rounds(hands, _room_for(3)).run(0)
+
+    assert _kept(store, images) == [True, False, False, True, True]
+
+
+def test_a_pinned_child_of_an_index_stays_whole_though_the_index_goes(
+    hands: Hands, store: Store, clock: Clock
+) -> None:
+    """What is left never names what is gone."""
+    child = pull(store, 1, used=0)
+    made = image([b"away"])
+    body, media_type = index([replace(made, manifest=store.blobs.read(child.digests[0])), made])
+    top = put_manifest(store, body, media_type, used=0)
+    store.index.pin([child.digests[0]], clock.now + 60)
+
+    Rounds(hands, Bounds(0, 0, 0, 0)).run(0)
+
+    assert store.blobs.stat(top) is None
+    assert _kept(store, [child]) == [True]
+
+
+def test_what_was_pushed_stays_though_it_is_older_and_room_is_short(
+    hands: Hands, store: Store, clock: Clock
+) -> None:
+    """It has no upstream to come back from."""
+    pushed, pulled = push(store, 1, used=0), pull(store, 2, used=clock.now - 5)
+
+    Rounds(hands, Bounds(1, 0, 0, 0)).run(0)
+
+    assert _kept(store, [pushed, pulled]) == [True, False]
+
+
+def test_what_docker_registry_wrote_stays(hands: Hands, store: Store) -> None:
+    """It knows no origins: all of it was pushed."""
+    images = [push(store, seed, used=0) for seed in range(3)]
+
+    Rounds(hands, Bounds(1, 0, 0, 0)).run(0)
+
+    assert _kept(store, images) == [True] * 3
+
+
+def test_what_dead_downloads_left_goes_before_any_image(
+    hands: Hands, store: Store, wire: Wire, clock: Clock
+) -> None:
+    """No news is needed for it: nobody ever used it."""
+    images = [pull(store, seed, used=seed) for seed in range(3)]
+    dead = Digest.of(b"dead")
+    store.spool.mkdir()
+    (store.spool / layout.spool(dead)).write_bytes(bytes(_IMAGE))
+    store.index.reserve(dead, 10 * _IMAGE, None, clock.now)
+
+    Rounds(hands, _room_for(3)).run(0)
+
+    assert _kept(store, images) == [True] * 3
+    assert list(store.spool.iterdir()) == []
+    assert wire.asked == 0
+
+
+def test_what_dead_downloads_left_stays_while_there_is_room(
+    hands: Hands, store: Store, clock: Clock
+) -> None:
+    """What they will not fetch is not held any more, and that may be enough."""
+    dead = Digest.of(b"dead")
+    store.spool.mkdir()
+    (store.spool / layout.spool(dead)).write_bytes(bytes(_IMAGE))
+    store.index.reserve(dead, 10 * _IMAGE, None, clock.now)
+
+    Rounds(hands, _room_for(2)).run(0)
+
+    assert [path.name for path in store.spool.iterdir()] == [layout.spool(dead)]
+
+
+def test_a_round_ends_between_two_deletes(hands: Hands, store: Store, events: list[Event]) -> None:
+    """SIGTERM does not wait for a million evictions."""
+    for seed in range(5):
+        pull(store, seed, used=seed)
+
+    Rounds(replace(hands, stopped=lambda: len(events) == 4), Bounds(0, 0, 0, 0)).run(0)
+
+    assert len(events) == 4
+    assert store.index.leaving() == []
+
+
+def test_a_round_finishes_what_a_dead_cleaner_began(hands: Hands, store: Store) -> None:
+    """Also when nothing else is to be done, and without news."""
+    digest = pull(store, 1, used=0).digests[2]
+    row = store.index.entry(digest)
+    assert row
+    assert store.index.leave(row)
+
+    Rounds(hands, Bounds()).run(0)
+
+    assert store.blobs.stat(digest) is None
+    assert store.index.entry(digest) is None
+
+
+def test_the_dry_run_tells_what_a_round_would_do_and_does_nothing(
+    hands: Hands, store: Store, wire: Wire
+) -> None:
+    """In the same order: a manifest before its parts."""
+    images = [pull(store, seed, used=seed) for seed in range(4)]
+
+    plan = list(Rounds(hands, _room_for(3)).explain())
+
+    assert [each.entry.digest for each in plan[:1]] == images[0].digests[:1]
+    assert {each.entry.digest for each in plan} == set(images[0].digests)
+    assert [each.entry.kind for each in plan] == [Kind.MANIFEST, Kind.BLOB, Kind.BLOB]
+    assert _kept(store, images) == [True] * 4
+    assert wire.asked == 0

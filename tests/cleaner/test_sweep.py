@@ -1,0 +1,163 @@
+"""What was decided is done, so that it may break off anywhere and be repeated."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from cleaner.policy import Eviction, Reason
+from cleaner.store import Store
+from cleaner.sweep import Sweep
+from datastore.accesslog import Event
+from datastore.errors import StorageBroken
+from datastore.filesystem import Filesystem
+from datastore.index import Entry, Kind
+from datastore.refs import Digest
+from tests.cleaner.stock import put_blob, put_manifest
+from tests.clock import Clock
+from tests.images import image
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    """Collect what is reported."""
+    return []
+
+
+@pytest.fixture
+def sweep(store: Store, clock: Clock, events: list[Event]) -> Sweep:
+    """Return a sweep of *store*."""
+    return Sweep(store, events.append, clock)
+
+
+def _entry(store: Store, digest: Digest) -> Entry:
+    row = store.index.entry(digest)
+    assert row
+    return row
+
+
+def _eviction(store: Store, digest: Digest) -> Eviction:
+    return Eviction(_entry(store, digest), Reason.SIZE, "least recently used")
+
+
+def test_an_eviction_removes_data_media_type_and_row(store: Store, sweep: Sweep) -> None:
+    """And what is held is less by all that it took."""
+    made = image([])
+    manifest = put_manifest(store, made.manifest, made.media_type, used=0)
+
+    assert sweep.evict(_eviction(store, manifest))
+
+    assert store.blobs.stat(manifest) is None
+    assert store.repositories.media_type(manifest) is None
+    assert store.index.entry(manifest) is None
+    assert store.index.held() == 0
+
+
+def test_an_eviction_is_told_to_the_logger(
+    store: Store, sweep: Sweep, clock: Clock, events: list[Event]
+) -> None:
+    """What went, how large it was, how long unused, and why, in one word."""
+    digest = put_blob(store, b"content", used=clock.now - 90)
+
+    sweep.evict(_eviction(store, digest))
+
+    (event,) = events
+    fields = {"digest": str(digest), "kind": "blob", "size": 7, "idle": 90, "reason": "size"}
+    assert (event.name, event.at, event.fields) == ("eviction", clock.now, fields)
+
+
+def test_what_was_used_meanwhile_stays(store: Store, sweep: Sweep, events: list[Event]) -> None:
+    """The plan was made before."""
+    digest = put_blob(store, b"content", used=0)
+    eviction = _eviction(store, digest)
+    store.index.touch({digest: 1})
+
+    assert not sweep.evict(eviction)
+
+    assert store.blobs.read(digest) == b"content"
+    assert events == []
+
+
+def test_what_is_pinned_stays(store: Store, sweep: Sweep, clock: Clock) -> None:
+    """Whoever pushes an image has looked that its layers are here."""
+    digest = put_blob(store, b"content", used=0)
+    store.index.pin([digest], clock.now + 60)
+
+    assert not sweep.evict(_eviction(store, digest))
+
+    assert store.blobs.read(digest) == b"content"
+
+
+def test_a_reader_of_what_goes_finishes_undisturbed(store: Store, sweep: Sweep) -> None:
+    """It holds the file open."""
+    digest = put_blob(store, b"content", used=0)
+
+    with store.blobs.open(digest) as reader:
+        sweep.evict(_eviction(store, digest))
+
+        assert reader.read() == b"content"
+
+
+@pytest.mark.parametrize("data", ["data here", "data gone"])
+def test_what_a_dead_cleaner_had_marked_is_removed(
+    store: Store, sweep: Sweep, events: list[Event], data: str
+) -> None:
+    """Wherever it died: before it removed the data, or after."""
+    digest = put_blob(store, b"content", used=0)
+    assert store.index.leave(_entry(store, digest))
+    if data == "data gone":
+        store.blobs.delete(digest)
+
+    sweep.finish()
+
+    assert store.blobs.stat(digest) is None
+    assert store.index.count() == 0
+    assert events == []
+
+
+def test_a_row_that_came_back_while_its_data_went_goes_too(store: Store, sweep: Sweep) -> None:
+    """A download that landed in between had it recorded just before its data was removed."""
+    digest = put_blob(store, b"content", used=0)
+    marked = _entry(store, digest)
+    assert store.index.leave(marked)
+    store.index.record(digest, 7, Kind.BLOB, at=5)
+
+    sweep._remove(marked)
+
+    assert store.index.entry(digest) is None
+
+
+def test_a_disk_that_does_not_delete_leaves_the_rest_to_the_next_round(
+    store: Store, clock: Clock, events: list[Event], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The row stays marked and counted; no eviction is told; another one is not held up."""
+    stuck, free = put_blob(store, b"stuck", used=0), put_blob(store, b"free", used=0)
+    broken = replace(store, storage=_Stuck(store, stuck))
+    sweep = Sweep(broken, events.append, clock)
+    store.index.leave(_entry(store, free))
+
+    with pytest.raises(StorageBroken):
+        sweep.evict(_eviction(store, stuck))
+    with caplog.at_level(logging.WARNING):
+        sweep.finish()
+
+    assert [entry.digest for entry in store.index.leaving()] == [stuck]
+    assert store.blobs.stat(free) is None
+    assert events == []
+    assert caplog.messages == ["not removed"]
+
+
+class _Stuck(Filesystem):
+    """A disk on which one blob can not be deleted."""
+
+    def __init__(self, store: Store, digest: Digest) -> None:
+        assert isinstance(store.storage, Filesystem)
+        super().__init__(store.spool.parent.parent / "data")
+        self._digest = digest
+
+    def delete(self, key: str) -> bool:
+        if self._digest.hex in key:
+            raise StorageBroken("input/output error")
+        return super().delete(key)

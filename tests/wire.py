@@ -233,8 +233,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._hold(fault.hold)
             if start == fault.cut:
                 break
+            seen.sent += stop - start  # before the client can have it
             self._send(body[start:stop], chunked=fault.chunked)
-            seen.sent += stop - start
             seen.started.set()
             self._wait((stop - start) / fault.rate if fault.rate else 0)
         if fault.cut is not None and fault.cut < len(body):

@@ -1,0 +1,217 @@
+"""The breaker: shared by all workers, and what it costs a request."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datastore.refs import Tag
+from registry.errors import Absent, Unavailable, Why
+from registry.upstream.breaker import Breaker, BreakerState, read_all
+from registry.upstream.circuit import Failure, Pass
+from tests.registry.upstream.clients import Events, client_of, listening
+from tests.upstream import FakeUpstream
+
+DEAD = Failure("timeout", at_once=True)
+
+
+class Clock:
+    """A clock that stands still."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return a clock at 1000 s."""
+    return Clock()
+
+
+def _refusal(breaker: Breaker) -> Unavailable:
+    with pytest.raises(Unavailable) as raised:
+        breaker.admit()
+    return raised.value
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["memory", "files"])
+def test_it_rests_probes_and_closes(tmp_path: Path, clock: Clock, *, shared: bool) -> None:
+    """The same with files and without."""
+    breaker = Breaker("host", tmp_path if shared else None, clock=clock)
+    breaker.failed(DEAD, breaker.admit())
+
+    resting = _refusal(breaker)
+    clock.now += 1
+    probe = breaker.admit()
+    waiting = _refusal(breaker)
+    breaker.answered()
+
+    assert (resting.why, resting.retry_after) == (Why.RESTING, 1.0)
+    assert probe == Pass(probe=True)
+    assert waiting.why is Why.RESTING
+    assert breaker.admit() == Pass()
+
+
+def test_workers_share_what_one_of_them_learns(tmp_path: Path, clock: Clock) -> None:
+    """A second process meets the open breaker, and one probe serves both."""
+    one, other = (Breaker("host:5000", tmp_path, clock=clock) for _ in range(2))
+    one.failed(DEAD, one.admit())
+
+    assert _refusal(other).why is Why.RESTING
+    clock.now += 1
+    assert one.admit() == Pass(probe=True)
+    assert _refusal(other).why is Why.RESTING
+
+
+def test_failures_are_counted_over_all_workers(tmp_path: Path, clock: Clock) -> None:
+    """Three workers with one failure each have seen three in a row."""
+    workers = [Breaker("host", tmp_path, clock=clock) for _ in range(3)]
+    for worker in workers:
+        worker.failed(Failure("refused"), worker.admit())
+
+    assert _refusal(workers[0]).why is Why.RESTING
+
+
+def test_one_of_many_threads_probes(tmp_path: Path, clock: Clock) -> None:
+    """However many ask in the same moment."""
+    breaker = Breaker("host", tmp_path, clock=clock)
+    breaker.failed(DEAD, breaker.admit())
+    clock.now += 1
+    passed: list[Pass] = []
+    together = threading.Barrier(8)
+
+    def ask() -> None:
+        together.wait()
+        try:
+            passed.append(breaker.admit())
+        except Unavailable:
+            return
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert passed == [Pass(probe=True)]
+
+
+def test_opening_and_closing_are_reported_once(clock: Clock) -> None:
+    """Memory caches are emptied when it opens: a failed probe is no news."""
+    events = Events()
+    breaker = Breaker("host", report=events, clock=clock)
+    breaker.failed(DEAD, breaker.admit())
+    clock.now += 1
+    breaker.failed(DEAD, breaker.admit())
+    breaker.answered()
+    breaker.answered()
+
+    assert [(event, fields["state"]) for event, fields in events.seen] == [
+        ("breaker", "open"),
+        ("breaker", "closed"),
+    ]
+
+
+def test_a_directory_that_is_gone_costs_only_the_sharing(tmp_path: Path, clock: Clock) -> None:
+    """The breaker then remembers for itself."""
+    breaker = Breaker("host", tmp_path / "gone", clock=clock)
+    breaker.failed(DEAD, breaker.admit())
+
+    assert _refusal(breaker).why is Why.RESTING
+
+
+def test_a_torn_file_is_a_closed_breaker(tmp_path: Path, clock: Clock) -> None:
+    """Nothing that lies there can stop a pull."""
+    (tmp_path / "host.json").write_text('{"trips": ')
+
+    assert Breaker("host", tmp_path, clock=clock).admit() == Pass()
+
+
+def test_the_health_of_all_can_be_read(tmp_path: Path, clock: Clock) -> None:
+    """By host, with its port; who never had a problem is not listed."""
+    dead, slow, well = (
+        Breaker(host, tmp_path, clock=clock) for host in ("a:5000", "b.example", "c")
+    )
+    dead.failed(DEAD, dead.admit())
+    slow.limited(20)
+    well.answered()
+
+    assert read_all(tmp_path, clock) == [
+        BreakerState("a:5000", "open", 1001.0, "timeout"),
+        BreakerState("b.example", "limited", 1020.0, "429"),
+    ]
+    clock.now += 60
+    assert [each.state for each in read_all(tmp_path, clock)] == ["probing", "closed"]
+    assert read_all(tmp_path / "gone", clock) == []
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [{"status": 500}, {"status": 503}, {"drop": True}, {"hold": threading.Event()}],
+    ids=["500", "503", "dropped", "hung"],
+)
+def test_an_upstream_that_fails_three_times_is_left_alone(
+    upstream: FakeUpstream, knobs: dict[str, Any]
+) -> None:
+    """The fourth request is refused here, and costs nobody anything."""
+    upstream.misbehave(**knobs)
+    events, shared = listening()
+    client = client_of(upstream, shared, read_timeout=0.05)
+
+    why = []
+    for _ in range(5):
+        with pytest.raises(Unavailable) as raised:
+            client.head("app", Tag("v1"))
+        why.append(raised.value.why)
+
+    assert upstream.count() == 3
+    assert why[3:] == [Why.RESTING, Why.RESTING]
+    assert events.outcomes() == [("head", "unavailable")] * 3
+
+
+def test_a_rate_limit_is_kept_for_as_long_as_the_upstream_says(
+    upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """One request hears of it, in whichever worker; the others don't ask."""
+    upstream.misbehave(status=429, headers={"Retry-After": "30"})
+    shared = listening(tmp_path)[1]
+
+    with pytest.raises(Unavailable):
+        client_of(upstream, shared).head("app", Tag("v1"))
+    with pytest.raises(Unavailable) as raised:
+        client_of(upstream, shared).head("app", Tag("v1"))
+
+    assert raised.value.why is Why.LIMITED
+    assert 29 <= (raised.value.retry_after or 0) <= 30
+    assert upstream.count() == 1
+
+
+def test_what_is_not_there_is_no_failure(upstream: FakeUpstream) -> None:
+    """404 and 403 are answers."""
+    client = client_of(upstream)
+
+    for _ in range(5):
+        with pytest.raises(Absent):
+            client.head("app", Tag("v1"))
+
+    assert upstream.count() == 5
+
+
+def test_bodies_that_are_cut_do_not_open_it(upstream: FakeUpstream) -> None:
+    """The next request resumes them, and must be let through."""
+    digest = upstream.add_blob("app", b"x" * 1000)
+    upstream.misbehave(cut=10)
+    client = client_of(upstream)
+
+    for _ in range(5):
+        with client.blob("app", digest) as blob, pytest.raises(Unavailable):
+            list(blob.chunks())
+
+    assert upstream.count() == 5

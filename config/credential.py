@@ -48,8 +48,11 @@ def _text(entry: dict[str, object], name: str) -> str:
 
 
 def _decoded(auth: str) -> tuple[str, str]:
+    auth = auth.strip()
+    if len(auth) % 4:  # Python is lenient about a padding too long
+        raise Unreadable("auth is not base64 of UTF-8", _REMEDY)
     try:
-        decoded = binascii.a2b_base64(auth.strip(), strict_mode=True).decode()
+        decoded = binascii.a2b_base64(auth, strict_mode=True).decode()
     except ValueError as error:
         raise Unreadable("auth is not base64 of UTF-8", _REMEDY) from error
     username, colon, password = decoded.rstrip("\0").partition(":")  # Docker pads with NUL

@@ -57,8 +57,8 @@ def resolve(
     Raises: NameUnknown when `ns` is no upstream, or another one than the name's; and, like
     every Malformed, InvalidRepository.
     """
-    name = name.lower()
-    head, _, rest = name.partition("/")
+    head, slash, rest = name.lower().partition("/")
+    name = f"{fold(head)}{slash}{rest}"
     prefixed = upstreams.find(head) if rest else None
     if ns:
         return _mirrored(name, ns.lower(), upstreams, prefixed)

@@ -9,7 +9,7 @@ from registry.answers import ArrivingBlob, BlobAnswer, Source, StoredBlob
 from registry.api import bodies
 from registry.api.cache_status import HIT, Forward, forwarded
 from registry.api.door import KIND, Door
-from registry.api.etags import etag, may_range, none_match
+from registry.api.etags import etag, may_range, none_match, not_modified
 from registry.api.ranges import ByteRange, parse
 from registry.pullthrough.blobs import Blobs
 
@@ -38,7 +38,7 @@ class BlobResource:
         answer = self._blobs.head(place, wanted)
         _describe(resp, answer)
         if not none_match(req.get_header("If-None-Match"), wanted):
-            resp.status = falcon.HTTP_304
+            not_modified(resp)
         elif answer.size is not None:
             resp.content_length = answer.size
 
@@ -49,7 +49,7 @@ class BlobResource:
         if not none_match(req.get_header("If-None-Match"), wanted):
             answer = self._blobs.head(place, wanted)
             _describe(resp, answer)
-            resp.status = falcon.HTTP_304
+            not_modified(resp)
             return
         answer = self._blobs.get(place, wanted)
         _describe(resp, answer)
@@ -92,7 +92,8 @@ def _send_ranges(resp: falcon.Response, answer: BlobAnswer, parts: list[ByteRang
     resp.status = falcon.HTTP_206
     size = answer.size or 0
     if len(parts) > 1:
-        bodies.send_parts(resp, _reader(answer), parts, size)
+        file = answer.file if isinstance(answer, StoredBlob) else None
+        bodies.send_parts(resp, _reader(answer), parts, size, file=file)
         return
     resp.set_header("Content-Range", parts[0].content_range(size))
     if isinstance(answer, StoredBlob):

@@ -22,10 +22,27 @@ OCTETS = "application/octet-stream"
 Read = Callable[[int, int | None], Iterator[bytes]]
 
 
+class _Part:
+    """The next *length* bytes of an open file, for a server that finds `fileno()` or reads."""
+
+    def __init__(self, file: BinaryIO, length: int) -> None:
+        self._file = file
+        self._left = length
+        self.fileno = file.fileno
+        self.close = file.close
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return at most *size* bytes; negative: all that is left."""
+        wanted = self._left if size is None or size < 0 else min(size, self._left)
+        chunk = self._file.read(wanted)
+        self._left -= len(chunk)
+        return chunk
+
+
 def send_file(resp: falcon.Response, file: BinaryIO, part: ByteRange) -> None:
     """Send a part of an open file: the server finds its `fileno()` and uses sendfile."""
     file.seek(part.start)
-    resp.set_stream(file, part.length)
+    resp.set_stream(_Part(file, part.length), part.length)
 
 
 def send_arriving(resp: falcon.Response, body: Iterator[bytes], length: int | None) -> None:
@@ -35,15 +52,23 @@ def send_arriving(resp: falcon.Response, body: Iterator[bytes], length: int | No
         resp.content_length = length
 
 
-def send_parts(resp: falcon.Response, read: Read, parts: list[ByteRange], size: int) -> None:
-    """Send several ranges as multipart/byteranges (RFC 9110, 14.6)."""
+def send_parts(
+    resp: falcon.Response,
+    read: Read,
+    parts: list[ByteRange],
+    size: int,
+    *,
+    file: BinaryIO | None = None,
+) -> None:
+    """Send several ranges as multipart/byteranges (RFC 9110, 14.6); *file* is closed after."""
     heads = [_head(part, size) for part in parts]
     tail = f"\r\n--{_BOUNDARY}--\r\n".encode()
     resp.content_type = f"multipart/byteranges; boundary={_BOUNDARY}"
     resp.content_length = (
         sum(len(head) for head in heads) + sum(part.length for part in parts) + len(tail)
     )
-    resp.stream = unbroken(_multipart(read, list(zip(heads, parts, strict=True)), tail))
+    body = _multipart(read, list(zip(heads, parts, strict=True)), tail)
+    resp.stream = unbroken(_closing(body, file) if file else body)
 
 
 def read_file(file: BinaryIO) -> Read:
@@ -72,6 +97,11 @@ def unbroken(body: Iterator[bytes]) -> Iterator[bytes]:
     except (RegistryError, DatastoreError, OSError) as error:
         log.warning("answer cut short", extra={"error": error})
         raise ConnectionResetError(errno.ECONNRESET, "answer cut short") from error
+
+
+def _closing(body: Iterator[bytes], file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        yield from body
 
 
 def _head(part: ByteRange, size: int) -> bytes:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+import falcon
+
 from datastore.refs import Digest
 
 # A bare digest is no entity tag, but some clients send one and docker distribution takes it.
@@ -36,3 +38,9 @@ def may_range(if_range: str | None, digest: Digest) -> bool:
     The comparison is the strong one (RFC 9110, 13.1.5); a date never matches, for none is sent.
     """
     return if_range is None or if_range.strip() in {etag(digest), str(digest)}
+
+
+def not_modified(resp: falcon.Response) -> None:
+    """Answer 304: the client has it, and nothing describes a body (RFC 9110, 15.4.5)."""
+    resp.status = falcon.HTTP_304
+    resp.delete_header("Content-Type")

@@ -9,7 +9,7 @@ from datastore.refs import parse_reference
 from registry.answers import ManifestAnswer, Source
 from registry.api.cache_status import HIT, Forward, forwarded, hit
 from registry.api.door import KIND, Door
-from registry.api.etags import etag, none_match
+from registry.api.etags import etag, none_match, not_modified
 from registry.pullthrough.manifests import Manifests
 
 _CACHE_STATUS = {
@@ -52,7 +52,7 @@ class ManifestResource:
         _describe(resp, answer)
         if none_match(req.get_header("If-None-Match"), answer.held.digest):
             return answer
-        resp.status = falcon.HTTP_304
+        not_modified(resp)
         return None
 
 

@@ -56,7 +56,7 @@ class Bench:
     def spooled(self) -> list[str]:
         """Return what lies in the spool."""
         folder = self.root / "spool"
-        return sorted(os.listdir(folder)) if folder.is_dir() else []
+        return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
 
 
 @pytest.fixture
@@ -101,7 +101,8 @@ def test_clients_of_all_workers_share_one_fetch(bench: Bench) -> None:
     workers = [bench.worker(), bench.worker()]
     with ThreadPoolExecutor(12) as pool:
         futures = [
-            pool.submit(lambda n=n: whole(workers[n % 2].join(task(remote)))) for n in range(12)
+            pool.submit(lambda each: whole(each.join(task(remote))), workers[n % 2])
+            for n in range(12)
         ]
         eventually(lambda: bool(remote.starts))
         remote.let(None)
@@ -143,13 +144,12 @@ def test_the_last_byte_of_a_wrong_blob_never_leaves(bench: Bench, same: bool) ->
     first = bench.worker()
     first.join(task(wrong))
     reader = (first if same else bench.worker()).join(task(wrong))
-    got = bytearray()
+    got: list[bytes] = []
     with pytest.raises(DigestMismatch):
-        for chunk in _letting(wrong, reader.read(0, reader.size())):
-            got += chunk
+        got.extend(_letting(wrong, reader.read(0, reader.size())))
     eventually(lambda: bench.spooled == [])
 
-    assert len(got) < len(CONTENT)
+    assert len(b"".join(got)) < len(CONTENT)
     assert bench.blobs.stat(DIGEST) is None
     assert whole(bench.worker().join(task(FakeRemote(CONTENT)))) == CONTENT
 

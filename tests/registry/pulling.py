@@ -1,0 +1,111 @@
+"""The application on an empty data directory, in front of a registry that misbehaves on demand."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from falcon.testing import Result, TestClient
+
+from datastore import layout
+from datastore.filesystem import Filesystem
+from datastore.memory import MemoryIndex
+from datastore.refs import Digest, Repository, Tag
+from datastore.repositories import Repositories
+from registry.app import Parts, create_app
+from registry.auth import Authenticator, Open
+from registry.room import Limits, Room
+from registry.upstream.names import fold
+from registry.upstream.source import Source
+from registry.upstream.table import Upstreams
+from tests.upstream import FakeUpstream
+
+NAME = "library/app"
+
+
+@dataclass
+class Pulling:
+    """One appliance's registry and its upstream `u`."""
+
+    u: FakeUpstream
+    root: Path
+    client: TestClient
+
+    @property
+    def prefix(self) -> str:
+        """Return the upstream's folded name."""
+        return fold(self.u.host)
+
+    @property
+    def repositories(self) -> Repositories:
+        """Return the links below the data directory."""
+        return Repositories(Filesystem(self.root))
+
+    def get(self, path: str, **headers: str) -> Result:
+        """GET what lies below the image's name; `_` in a header's name is a dash."""
+        return self.ask("GET", f"/v2/{self.prefix}/{NAME}/{path}", **headers)
+
+    def head(self, path: str, **headers: str) -> Result:
+        """HEAD what lies below the image's name."""
+        return self.ask("HEAD", f"/v2/{self.prefix}/{NAME}/{path}", **headers)
+
+    def ask(self, method: str, url: str, **headers: str) -> Result:
+        """Send any request."""
+        path, _, query = url.partition("?")
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        result: Result = self.client.simulate_request(
+            method, path, query_string=query, headers=named
+        )
+        return result
+
+    def pull(self, reference: str = "v1") -> None:
+        """Pull a whole image of one platform."""
+        manifest = self.get(f"manifests/{reference}")
+        assert manifest.status_code == 200
+        named = [manifest.json["config"], *manifest.json["layers"]]
+        for descriptor in named:
+            assert self.get(f"blobs/{descriptor['digest']}").status_code == 200
+
+    def age(self, seconds: float, tag: str = "v1") -> None:
+        """Let what was confirmed under the image's name have been confirmed longer ago."""
+        name = Repository(f"{self.prefix}/{NAME}")
+        storage = Filesystem(self.root)
+        keys = [layout.tag_current(name, Tag(tag))]
+        keys += [each.key for each in storage.walk(layout.revisions(name))]
+        for key in keys:
+            path = self.root / key
+            at = path.stat().st_mtime - seconds
+            os.utime(path, (at, at))
+
+    def forget_blob(self, digest: Digest) -> None:
+        """Remove a blob as the cleaner does: the link stays."""
+        (self.root / layout.blob(digest)).unlink()
+
+
+def pulling(
+    u: FakeUpstream,
+    root: Path,
+    *others: FakeUpstream,
+    authenticator: Authenticator | None = None,
+    limits: Limits | None = None,
+    default: str | None = None,
+    **said: Any,
+) -> Pulling:
+    """Put the application in front of *u* and *others*; *said* are fields of their Source."""
+    named = [
+        replace(Source(each.host, each.url, read_timeout=2.0), **said) for each in (u, *others)
+    ]
+    sources = {source.host: source for source in named}
+    index = MemoryIndex()
+    table = Upstreams(sources, lambda host: Source(host, f"http://{host}"), default=default)
+    parts = Parts(
+        storage=Filesystem(root),
+        index=index,
+        state=root / "entrepot",
+        upstreams=table,
+        authenticator=authenticator or Open(),
+        room=Room(index, limits or Limits()),
+    )
+    return Pulling(u, root, TestClient(create_app(parts)))

@@ -1,0 +1,172 @@
+"""Where a name leads: by prefix, by `ns`, by the default upstream, or to what is hosted here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from datastore.refs import Digest, Repository, Tag
+from registry.upstream.names import fold
+from tests import images
+from tests.registry.pulling import NAME, pulling
+from tests.upstream import FakeUpstream
+
+
+@pytest.fixture
+def two() -> Iterator[tuple[FakeUpstream, FakeUpstream]]:
+    """Return two registries with different images of the same name."""
+    with FakeUpstream() as one, FakeUpstream() as other:
+        one.add_image(NAME, "v1", [b"one"])
+        other.add_image(NAME, "v1", [b"other"])
+        yield one, other
+
+
+Two = tuple[FakeUpstream, FakeUpstream]
+
+
+def test_two_upstreams_never_mix(two: Two, tmp_path: Path) -> None:
+    """The same name, each its own image, by prefix and by `ns`."""
+    p = pulling(two[0], tmp_path, two[1])
+    for each in two:
+        meant = each._shelf(NAME).tags["v1"]
+        urls = [
+            f"/v2/{fold(each.host)}/{NAME}/manifests/v1",
+            f"/v2/{each.host}/{NAME}/manifests/v1",
+            f"/v2/{NAME}/manifests/v1?ns={each.host}",
+            f"/v2/{each.host}/{NAME}/manifests/v1?ns={each.host}",
+        ]
+        got = [p.ask("HEAD", url).headers.get("docker-content-digest") for url in urls]
+
+        assert got == [meant] * 4
+
+
+def test_a_prefix_and_an_ns_that_differ_are_404(two: Two, tmp_path: Path) -> None:
+    """So that the client goes on to its next host."""
+    p = pulling(two[0], tmp_path, two[1])
+    got = p.ask("GET", f"/v2/{two[0].host}/{NAME}/manifests/v1?ns={two[1].host}")
+
+    assert got.status_code == 404
+    assert got.json["errors"][0]["code"] == "NAME_UNKNOWN"
+
+
+def test_nobody_makes_us_talk_to_a_host_that_was_not_named(two: Two, tmp_path: Path) -> None:
+    """A registry that is not configured is no upstream, whatever `ns` says."""
+    p = pulling(two[0], tmp_path)
+    got = [
+        p.ask("GET", f"/v2/{NAME}/manifests/v1?ns={two[1].host}"),
+        p.ask("GET", f"/v2/{two[1].host}/{NAME}/manifests/v1"),
+    ]
+
+    assert [each.status_code for each in got] == [404, 404]
+    assert two[1].requests == []
+
+
+def test_the_default_upstream_serves_names_without_one(two: Two, tmp_path: Path) -> None:
+    """As dockerd's registry-mirrors asks."""
+    p = pulling(two[0], tmp_path, two[1], default=two[1].host)
+    got = p.ask("GET", f"/v2/{NAME}/manifests/v1")
+
+    assert got.headers["docker-content-digest"] == two[1]._shelf(NAME).tags["v1"]
+
+
+def host(root: Path, name: str) -> str:
+    """Lay an image down as docker distribution does, and return its digest."""
+    p = pulling(FakeUpstream(), root)
+    image = images.image([b"hosted"])
+    repository = Repository(name)
+    for blob in image.blobs:
+        p.repositories.link_blob(repository, Digest.of(blob))
+        _store(root, blob)
+    _store(root, image.manifest)
+    p.repositories.link_manifest(repository, image.digest)
+    p.repositories.set_tag(repository, Tag("v1"), image.digest)
+    return str(image.digest)
+
+
+def _store(root: Path, content: bytes) -> None:
+    digest = Digest.of(content)
+    folder = root / f"docker/registry/v2/blobs/sha256/{digest.hex[:2]}/{digest.hex}"
+    folder.mkdir(parents=True)
+    (folder / "data").write_bytes(content)
+
+
+def test_what_docker_distribution_wrote_is_served(two: Two, tmp_path: Path) -> None:
+    """A repository without an origin is hosted."""
+    digest = host(tmp_path, "team/app")
+    p = pulling(two[0], tmp_path)
+    got = p.ask("GET", "/v2/team/app/manifests/v1")
+
+    assert got.headers["docker-content-digest"] == digest
+    assert p.ask("GET", f"/v2/team/app/blobs/{Digest.of(b'hosted')}").content == b"hosted"
+    assert p.ask("GET", "/v2/team/app/tags/list").json == {"name": "team/app", "tags": ["v1"]}
+
+
+def test_a_hosted_name_wins_over_the_default_upstream(two: Two, tmp_path: Path) -> None:
+    """The default is for names that nobody pushed."""
+    digest = host(tmp_path, NAME)
+    p = pulling(two[0], tmp_path, default=two[0].host)
+
+    assert p.ask("HEAD", f"/v2/{NAME}/manifests/v1").headers["docker-content-digest"] == digest
+
+
+def test_what_came_from_an_upstream_that_is_none_any_more_is_served_to_nobody(
+    two: Two, tmp_path: Path
+) -> None:
+    """Its pull secret may have gone for a reason."""
+    before = pulling(two[0], tmp_path)
+    before.pull()
+    after = pulling(two[1], tmp_path)
+    got = after.ask("GET", f"/v2/{before.prefix}/{NAME}/manifests/v1")
+
+    assert got.status_code == 404
+
+
+def test_docker_hubs_official_images_live_in_library(tmp_path: Path) -> None:
+    """`docker.io/alpine` is `docker.io/library/alpine`."""
+    with FakeUpstream() as hub:
+        hub.add_image("library/alpine", "3", [b"alpine"])
+        p = pulling(hub, tmp_path, host="docker.io")
+        got = p.ask("GET", "/v2/docker.io/alpine/manifests/3")
+
+    assert got.status_code == 200
+    assert p.repositories.tag(Repository("docker.io/library/alpine"), Tag("3")) is not None
+
+
+def test_tags_are_the_upstreams_and_ours_when_it_is_away(two: Two, tmp_path: Path) -> None:
+    """With `n`, `last` and a Link."""
+    u = two[0]
+    for tag in ("v2", "v3"):
+        u.add_image(NAME, tag, [tag.encode()])
+    p = pulling(u, tmp_path)
+    p.pull("v2")
+    page = p.get("tags/list?n=2")
+    rest = p.get("tags/list?n=2&last=v2")
+    u.stop()
+
+    assert page.json["tags"] == ["v1", "v2"]
+    assert 'rel="next"' in page.headers["link"]
+    assert rest.json["tags"] == ["v3"]
+    assert p.get("tags/list").json["tags"] == ["v2"]
+
+
+def test_referrers_are_asked_for_and_kept(two: Two, tmp_path: Path) -> None:
+    """Filtered here, kept for an outage, and 404 where the upstream has no such API."""
+    u = two[0]
+    subject = u.add_image(NAME, "v2", [b"subject"])
+    u.put_image(NAME, "sig", images.artifact(subject, b"signature", "application/x-sig"))
+    p = pulling(u, tmp_path)
+    path = f"referrers/{subject.digest}"
+    kept = p.get(path)
+    none = p.get(f"{path}?artifactType=application/x-other")
+    u.stop()
+    away = p.get(path)
+    u.start()
+    u.referrers = False
+
+    assert len(kept.json["manifests"]) == 1
+    assert none.json["manifests"] == []
+    assert none.headers["oci-filters-applied"] == "artifactType"
+    assert away.json == kept.json
+    assert p.get(path).status_code == 404

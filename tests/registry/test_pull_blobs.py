@@ -1,0 +1,205 @@
+"""Blobs through the application: hits, ranges, permission, failures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datastore.refs import Digest
+from registry.auth import authenticator
+from registry.room import Limits
+from tests import images
+from tests.registry.pulling import NAME, Pulling, pulling
+from tests.upstream import FakeUpstream
+
+CONTENT = images.filler(300_000)
+DIGEST = Digest.of(CONTENT)
+BLOB = f"blobs/{DIGEST}"
+
+
+@pytest.fixture
+def u() -> Iterator[FakeUpstream]:
+    """Return a registry that holds one blob, under two names."""
+    with FakeUpstream() as upstream:
+        upstream.add_blob(NAME, CONTENT)
+        upstream.add_blob("other/name", CONTENT)
+        yield upstream
+
+
+@pytest.fixture
+def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
+    """Return the application in front of it."""
+    return pulling(u, tmp_path)
+
+
+def test_a_miss_is_fetched_once_and_a_hit_asks_nobody(u: FakeUpstream, p: Pulling) -> None:
+    """The same bytes both times."""
+    first, second = p.get(BLOB), p.get(BLOB)
+
+    assert [first.content, second.content] == [CONTENT, CONTENT]
+    assert second.headers["cache-status"] == "entrepot; hit"
+    assert second.headers["docker-content-digest"] == str(DIGEST)
+    assert len(u.requests) == 1
+
+
+def test_a_head_fetches_nothing(u: FakeUpstream, p: Pulling) -> None:
+    """It tells the length of what is not here, and of what is."""
+    cold = p.head(BLOB)
+    assert u.count("GET") == 0
+    p.get(BLOB)
+
+    assert cold.headers["content-length"] == str(len(CONTENT))
+    assert p.head(BLOB).headers["content-length"] == str(len(CONTENT))
+
+
+@pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
+@pytest.mark.parametrize(
+    ("header", "start", "stop"),
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=100-199", 100, 200),
+        ("bytes=299999-", 299_999, 300_000),
+        ("bytes=-7", 299_993, 300_000),
+        ("bytes=0-999999", 0, 300_000),
+    ],
+)
+def test_a_range_is_206(p: Pulling, warm: bool, header: str, start: int, stop: int) -> None:  # noqa: FBT001
+    """Cached or not: lazy snapshotters and resuming clients demand it."""
+    if warm:
+        p.get(BLOB)
+    got = p.get(BLOB, Range=header)
+
+    assert got.status_code == 206
+    assert got.content == CONTENT[start:stop]
+    assert got.headers["content-range"] == f"bytes {start}-{stop - 1}/300000"
+
+
+@pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
+def test_several_ranges_are_a_multipart_body(p: Pulling, warm: bool) -> None:  # noqa: FBT001
+    """As stargz asks for them."""
+    if warm:
+        p.get(BLOB)
+    got = p.get(BLOB, Range="bytes=0-9,100-109")
+
+    assert got.status_code == 206
+    assert got.headers["content-type"].startswith("multipart/byteranges; boundary=")
+    assert int(got.headers["content-length"]) == len(got.content)
+    assert CONTENT[:10] in got.content
+    assert CONTENT[100:110] in got.content
+
+
+def test_a_range_past_the_end_is_416(p: Pulling) -> None:
+    """With the length it should have kept to."""
+    got = p.get(BLOB, Range="bytes=300000-")
+
+    assert got.status_code == 416
+    assert got.headers["content-range"] == "bytes */300000"
+
+
+def test_a_blob_under_another_name_is_asked_for_but_not_fetched(
+    u: FakeUpstream, p: Pulling
+) -> None:
+    """A link is permission, data is content."""
+    p.get(BLOB)
+    u.forget()
+    got = p.ask("GET", f"/v2/{p.prefix}/other/name/{BLOB}")
+
+    assert got.content == CONTENT
+    assert [each.method for each in u.requests] == ["HEAD"]
+
+
+def test_a_blob_is_not_shown_to_a_name_that_may_not_see_it(u: FakeUpstream, p: Pulling) -> None:
+    """Nobody reads a private layer by knowing its digest."""
+    p.get(BLOB)
+
+    assert p.ask("GET", f"/v2/{p.prefix}/third/name/{BLOB}").status_code == 404
+    assert u.count("GET") == 1
+
+
+def test_an_evicted_blob_comes_again(u: FakeUpstream, p: Pulling) -> None:
+    """A link without data is a miss, and heals itself."""
+    p.get(BLOB)
+    p.forget_blob(DIGEST)
+
+    assert p.get(BLOB).content == CONTENT
+    assert u.count("GET") == 2
+
+
+@pytest.mark.parametrize(
+    ("knobs", "expected"),
+    [
+        ({"status": 404}, 404),
+        ({"status": 403}, 403),
+        ({"status": 429}, 429),
+        ({"status": 500}, 502),
+        ({"drop": True}, 502),
+    ],
+    ids=["404", "403", "429", "500", "reset"],
+)
+def test_a_failure_tells_what_it_is_and_the_next_try_succeeds(
+    u: FakeUpstream, tmp_path: Path, knobs: dict[str, Any], expected: int
+) -> None:
+    """Nothing is kept of a failure but a 404, and that for a moment."""
+    p = pulling(u, tmp_path, negative_ttl=0.0)
+    u.misbehave("/blobs/", times=1, **knobs)
+
+    assert p.get(BLOB).status_code == expected
+    assert expected == 429 or p.get(BLOB).content == CONTENT
+
+
+@pytest.mark.parametrize("knobs", [{"cut": 100_000}, {"ignore_range": True, "cut": 100_000}])
+def test_a_cut_body_is_completed(u: FakeUpstream, p: Pulling, knobs: dict[str, Any]) -> None:
+    """The client does not notice."""
+    u.misbehave("/blobs/", times=1, **knobs)
+
+    assert p.get(BLOB).content == CONTENT
+
+
+def test_wrong_bytes_never_complete(u: FakeUpstream, p: Pulling) -> None:
+    """The connection is dropped before the last byte, and the next try succeeds."""
+    u.misbehave("/blobs/", corrupt=True)
+    with pytest.raises(ConnectionResetError):
+        p.get(BLOB)
+    u.behave()
+
+    assert p.get(BLOB).content == CONTENT
+
+
+def test_what_is_larger_than_the_cap_passes_through(u: FakeUpstream, tmp_path: Path) -> None:
+    """No pull fails for want of space."""
+    p = pulling(u, tmp_path, limits=Limits(room=1000, largest=1000))
+
+    assert p.get(BLOB).content == CONTENT
+    assert p.get(BLOB).content == CONTENT
+    assert u.count("GET") == 2
+
+
+def test_who_has_no_password_learns_nothing(u: FakeUpstream, tmp_path: Path) -> None:
+    """401 comes before any word on what exists."""
+    gate = authenticator(lambda user, password: (user, password) == ("u", "p"))
+    p = pulling(u, tmp_path, authenticator=gate)
+    urls = [f"/v2/{p.prefix}/{NAME}/{BLOB}", "/v2/no/such/manifests/x", "/v2/"]
+
+    assert {p.ask("GET", url).status_code for url in urls} == {401}
+    assert p.get(BLOB, Authorization="Basic dTpw").content == CONTENT
+    assert u.count("GET") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("blobs/sha256:xyz", 400, "DIGEST_INVALID"),
+        ("blobs/md5:d41d8cd98f00b204e9800998ecf8427e", 400, "DIGEST_INVALID"),
+        ("manifests/..", 404, "MANIFEST_UNKNOWN"),
+        ("tags/list?n=-1", 400, "UNSUPPORTED"),
+    ],
+)
+def test_what_is_malformed_is_told_so(p: Pulling, path: str, status: int, code: str) -> None:
+    """Never a 500."""
+    got = p.get(path)
+
+    assert got.status_code == status
+    assert got.json["errors"][0]["code"] == code

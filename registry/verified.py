@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from datastore.errors import DigestMismatch
 from datastore.refs import Digest
 from registry.errors import Unavailable, Why
-from registry.upstream.protocol import RemoteBlob
+from registry.remote import RemoteBlob
 
 log = logging.getLogger(__name__)
 

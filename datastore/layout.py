@@ -48,13 +48,11 @@ def blob(digest: Digest) -> str:
 
 def blob_of(key: str) -> Digest | None:
     """Return the digest whose content lies under *key*: the inverse of `blob`."""
-    parts = key.removeprefix(f"{BLOBS}/").split("/")
-    if not key.startswith(f"{BLOBS}/") or len(parts) != 4 or parts[3] != "data":  # noqa: PLR2004
-        return None
     try:
-        return Digest.parse(f"{parts[0]}:{parts[2]}")
+        digest = Digest.parse(":".join(key.split("/")[-4:-1:2]))
     except Malformed:
         return None
+    return digest if blob(digest) == key else None
 
 
 def repository(name: Repository) -> str:

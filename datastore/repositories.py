@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from datastore import layout
-from datastore.errors import Malformed, NotFound
+from datastore.errors import InvalidDigest, Malformed, NotFound
 from datastore.refs import Digest, Repository, Tag
 from datastore.storage import Storage
 
@@ -139,6 +140,8 @@ class Repositories:
         self._storage.write(layout.origin(name), upstream.encode())
 
     def _below(self, root: str) -> Iterator[Digest]:
+        """Yield the digests that links below *root* are about; others' files there are nothing."""
         for algorithm in self._storage.list(root):
             for encoded in self._storage.list(f"{root}/{algorithm}"):
-                yield Digest(algorithm, encoded)
+                with suppress(InvalidDigest):
+                    yield Digest.parse(f"{algorithm}:{encoded}")

@@ -1,0 +1,107 @@
+"""Content by digest: nothing wrong is ever stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from datastore.blobs import BlobStore, digest_of_file
+from datastore.errors import DigestMismatch, NotFound
+from datastore.memory import MemoryStorage
+from datastore.refs import Digest
+
+CONTENT = b"content" * 300_000  # more than one chunk of the hash
+ALGORITHMS = ["sha256", "sha512"]
+
+
+@pytest.fixture
+def blobs() -> BlobStore:
+    """Return an empty store."""
+    return BlobStore(MemoryStorage())
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """Return a local file of CONTENT."""
+    path = tmp_path / "finished"
+    path.write_bytes(CONTENT)
+    return path
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_what_was_written_can_be_read(blobs: BlobStore, algorithm: str) -> None:
+    """Whole, as a file, and by its size."""
+    digest = Digest.of(b"content", algorithm)
+
+    blobs.write(digest, b"content")
+
+    stat = blobs.stat(digest)
+    assert stat is not None
+    assert (stat.size, blobs.read(digest)) == (7, b"content")
+    with blobs.open(digest) as file:
+        assert file.read() == b"content"
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_what_was_adopted_can_be_read(blobs: BlobStore, finished: Path, algorithm: str) -> None:
+    """The file is read once more when its writer did not hash it."""
+    digest = Digest.of(CONTENT, algorithm)
+
+    blobs.adopt(finished, digest)
+
+    assert blobs.read(digest) == CONTENT
+    assert not finished.exists()
+
+
+def test_wrong_bytes_are_not_written(blobs: BlobStore) -> None:
+    """The error says what came and what should have."""
+    expected, actual = Digest.of(b"right"), Digest.of(b"wrong")
+
+    with pytest.raises(DigestMismatch) as mismatch:
+        blobs.write(expected, b"wrong")
+
+    assert (mismatch.value.expected, mismatch.value.actual) == (expected, actual)
+    assert blobs.stat(expected) is None
+
+
+def test_a_wrong_file_is_not_adopted_and_stays(blobs: BlobStore, finished: Path) -> None:
+    """Whose it is decides what becomes of it."""
+    wrong = Digest.of(b"something else")
+
+    with pytest.raises(DigestMismatch):
+        blobs.adopt(finished, wrong)
+
+    assert blobs.stat(wrong) is None
+    assert finished.read_bytes() == CONTENT
+
+
+def test_the_digest_that_a_writer_computed_is_compared_too(
+    blobs: BlobStore, finished: Path
+) -> None:
+    """It spares the second reading, not the verification."""
+    right, wrong = Digest.of(CONTENT), Digest.of(b"what came")
+
+    with pytest.raises(DigestMismatch):
+        blobs.adopt(finished, right, verified=wrong)
+    blobs.adopt(finished, right, verified=right)
+
+    assert blobs.read(right) == CONTENT
+
+
+def test_a_deleted_blob_is_not_found(blobs: BlobStore) -> None:
+    """Deleting what is absent is fine."""
+    digest = Digest.of(b"content")
+    blobs.write(digest, b"content")
+
+    assert (blobs.delete(digest), blobs.delete(digest)) == (True, False)
+    with pytest.raises(NotFound):
+        blobs.open(digest)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", CONTENT], ids=["empty", "short", "long"])
+def test_a_files_digest_is_that_of_its_content(tmp_path: Path, content: bytes) -> None:
+    """However many pieces it is read in."""
+    (tmp_path / "file").write_bytes(content)
+
+    assert digest_of_file(tmp_path / "file", "sha256") == Digest.of(content)

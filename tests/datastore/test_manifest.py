@@ -1,0 +1,215 @@
+"""What a manifest refers to, read from bytes that anybody may have made."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datastore.errors import InvalidManifest
+from datastore.index import Kind
+from datastore.manifest import (
+    ACCEPT,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    media_type_of,
+    parse,
+)
+from datastore.refs import Digest
+
+CONFIG, LAYER, OTHER, CHILD = (
+    Digest.of(text) for text in (b"config", b"layer", b"other", b"child")
+)
+FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+
+
+def _named(part: Digest, **more: Any) -> dict[str, Any]:
+    return {"mediaType": "application/x-part", "digest": str(part), "size": 7, **more}
+
+
+def _bytes(document: dict[str, Any]) -> bytes:
+    return json.dumps(document).encode()
+
+
+def _manifest(**more: Any) -> bytes:
+    document = {"schemaVersion": 2, "config": _named(CONFIG), "layers": [_named(LAYER)]}
+    return _bytes(document | more)
+
+
+def _index(**more: Any) -> bytes:
+    return _bytes({"schemaVersion": 2, "manifests": [_named(CHILD)]} | more)
+
+
+class TestMediaType:
+    """Which of the known types it is."""
+
+    @pytest.mark.parametrize("media_type", [OCI_MANIFEST, DOCKER_MANIFEST])
+    def test_an_image_is_a_manifest(self, media_type: str) -> None:
+        """Both worlds' images are one kind."""
+        manifest = parse(_manifest(mediaType=media_type))
+
+        assert (manifest.media_type, manifest.kind) == (media_type, Kind.MANIFEST)
+
+    @pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_LIST])
+    def test_a_list_of_images_is_an_index(self, media_type: str) -> None:
+        """Both worlds' lists are one kind."""
+        manifest = parse(_index(mediaType=media_type))
+
+        assert (manifest.media_type, manifest.kind) == (media_type, Kind.INDEX)
+
+    def test_what_came_with_it_wins_over_what_it_says(self) -> None:
+        """A registry's Content-Type, with or without parameters."""
+        came_with = f"{DOCKER_MANIFEST}; charset=utf-8"
+
+        assert parse(_manifest(mediaType=OCI_MANIFEST), came_with).media_type == DOCKER_MANIFEST
+
+    @pytest.mark.parametrize(
+        ("content", "expected"), [(_manifest(), OCI_MANIFEST), (_index(), OCI_INDEX)]
+    )
+    def test_one_that_says_nothing_is_told_by_its_shape(
+        self, content: bytes, expected: str
+    ) -> None:
+        """OCI image-spec 1.0 made `mediaType` optional."""
+        assert media_type_of(content) == expected
+
+    def test_every_type_that_is_asked_for_can_be_read(self) -> None:
+        """An upstream answers with one of what `Accept` named."""
+        for media_type in ACCEPT:
+            content = _index() if "index" in media_type or "list" in media_type else _manifest()
+
+            assert parse(content, media_type).media_type == media_type
+
+
+class TestParts:
+    """What a registry must hold for it to be whole."""
+
+    def test_an_images_parts_are_its_config_and_layers_in_order(self) -> None:
+        """The first that a client asks for comes first."""
+        manifest = parse(_manifest(layers=[_named(LAYER), _named(OTHER)]))
+
+        assert manifest.parts() == (CONFIG, LAYER, OTHER)
+        assert manifest.names[0] == Descriptor("application/x-part", CONFIG, 7)
+
+    def test_an_indexs_parts_are_its_children(self) -> None:
+        """Each is a manifest with parts of its own."""
+        assert parse(_index()).parts() == (CHILD,)
+
+    def test_a_layer_that_stands_twice_is_one_part(self) -> None:
+        """Empty layers repeat."""
+        assert parse(_manifest(layers=[_named(LAYER)] * 3)).parts() == (CONFIG, LAYER)
+
+    @pytest.mark.parametrize(
+        "layer",
+        [_named(OTHER, mediaType=FOREIGN), _named(OTHER, urls=["https://example.org/layer"])],
+        ids=["type", "urls"],
+    )
+    def test_what_lies_elsewhere_is_no_part(self, layer: dict[str, Any]) -> None:
+        """Nobody may redistribute it, so no registry need hold it."""
+        manifest = parse(_manifest(layers=[_named(LAYER), layer]))
+
+        assert manifest.parts() == (CONFIG, LAYER)
+        assert manifest.names[-1].is_elsewhere
+
+    def test_an_artifact_needs_no_layers(self) -> None:
+        """The list may be empty, null or missing."""
+        for content in (
+            _manifest(layers=[]),
+            _manifest(layers=None),
+            _bytes({"config": _named(CONFIG)}),
+        ):
+            assert parse(content).parts() == (CONFIG,)
+
+    def test_a_subject_is_known_and_no_part(self) -> None:
+        """A signature may come before what it signs."""
+        manifest = parse(_manifest(subject=_named(OTHER)))
+
+        assert manifest.subject == Descriptor("application/x-part", OTHER, 7)
+        assert OTHER not in manifest.parts()
+
+
+class TestArtifacts:
+    """What referrers are listed by."""
+
+    def test_the_artifact_type_is_its_own_or_its_configs(self) -> None:
+        """OCI distribution-spec 1.1, "Listing Referrers"."""
+        assert parse(_manifest(artifactType="application/x-sbom")).artifact_type == (
+            "application/x-sbom"
+        )
+        assert parse(_manifest()).artifact_type == "application/x-part"
+        assert parse(_index()).artifact_type is None
+
+    def test_annotations_are_kept(self) -> None:
+        """Its own and those of its parts."""
+        manifest = parse(_manifest(annotations={"a": "1"}, layers=[_named(LAYER, annotations={})]))
+
+        assert manifest.annotations == {"a": "1"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"[" * 100_000,
+        b"{}",
+        b'{"mediaType": 5}',
+        b'{"mediaType": "application/vnd.docker.distribution.manifest.v1+prettyjws"}',
+        _manifest(config=None),
+        _manifest(config="text"),
+        _manifest(config={}),
+        _manifest(layers="text"),
+        _manifest(layers=5),
+        _manifest(layers=[None]),
+        _manifest(layers=[_named(LAYER, digest="sha256:short")]),
+        _manifest(layers=[_named(LAYER, digest=5)]),
+        _manifest(layers=[_named(LAYER, size=-1)]),
+        _manifest(layers=[_named(LAYER, size=True)]),
+        _manifest(layers=[_named(LAYER, size="7")]),
+        _manifest(layers=[_named(LAYER, urls=5)]),
+        _manifest(layers=[_named(LAYER, annotations=[5])]),
+        _manifest(subject="text"),
+        _manifest(annotations="text"),
+        _index(manifests=None),
+        _index(manifests=[[]]),
+    ],
+)
+def test_what_is_no_manifest_is_refused_in_one_way(content: bytes) -> None:
+    """Whatever an upstream or a client sends, it is InvalidManifest and nothing else."""
+    with pytest.raises(InvalidManifest):
+        parse(content)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda below: (
+        st.lists(below, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["config", "layers", "manifests", "digest", "size", "mediaType", "subject"]
+            ),
+            below,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(_JSON, st.sampled_from([None, *ACCEPT]))
+def test_no_document_gets_another_error_out_of_it(document: Any, media_type: str | None) -> None:
+    """JSON of any shape is a manifest or is refused."""
+    try:
+        manifest = parse(json.dumps(document).encode(), media_type)
+    except InvalidManifest:
+        return
+
+    assert all(isinstance(named, Descriptor) for named in manifest.names)

@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import urllib3
@@ -17,16 +17,21 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from registry.upstream.dial import dial
 from registry.upstream.source import Source
 
+if TYPE_CHECKING:
+    from urllib3._base_connection import BaseHTTPConnection
+
 _KEPT = 64
 
 
-def open_pools(source: Source, proxy: str | None) -> urllib3.PoolManager:
-    """Prepare the connections to one upstream; none is opened yet. Raises: OSError."""
+def open_pools(source: Source, scheme: str, proxy: str | None) -> urllib3.PoolManager:
+    """Prepare connections for URLs of one scheme; none is opened yet. Raises: OSError."""
+    secure = scheme == "https" or (proxy or "").startswith("https:")
     options: dict[str, Any] = {
         "num_pools": 32,
         "maxsize": _KEPT,
         "block": False,
-        "ssl_context": _tls(source),
+        # PERF: reading the system's authorities takes 20 ms
+        "ssl_context": _tls(source) if secure else None,
         "timeout": urllib3.Timeout(connect=source.connect_timeout, read=source.read_timeout),
     }
     manager = urllib3.PoolManager(**options) if proxy is None else _proxied(proxy, options)
@@ -108,7 +113,13 @@ class _PlainPool(HTTPConnectionPool):
 
 
 class _SecurePool(HTTPSConnectionPool):
+    """Does not warn on each request of what an operator has chosen: `insecure`."""
+
     ConnectionCls = _Secure
+
+    def _validate_conn(self, conn: BaseHTTPConnection) -> None:
+        if conn.is_closed:
+            conn.connect()
 
 
 def _dialled(connection: HTTPConnection, host: str) -> socket.socket:

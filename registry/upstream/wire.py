@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException, IncompleteRead
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import urllib3
 from urllib3 import exceptions
@@ -105,7 +106,7 @@ class Wire:
         self._proxies = proxies or Proxies()
         self._lock = threading.Lock()
         self._pid = 0
-        self._managers: dict[str | None, urllib3.PoolManager] = {}
+        self._managers: dict[tuple[str, str | None], urllib3.PoolManager] = {}
 
     def send(self, request: Request) -> Answer:
         """Send a request and wait for the head of its answer. Raises: Broken."""
@@ -120,7 +121,7 @@ class Wire:
             raise _broken(error, self._source) from error
 
     def _sent(self, request: Request) -> urllib3.BaseHTTPResponse:
-        manager = self._manager(self._proxies.choose(request.url))
+        manager = self._manager(request.url)
         try:
             return _urlopen(manager, request)
         except exceptions.ProtocolError as error:
@@ -128,13 +129,14 @@ class Wire:
                 raise
         return _urlopen(manager, request)
 
-    def _manager(self, proxy: str | None) -> urllib3.PoolManager:
+    def _manager(self, url: str) -> urllib3.PoolManager:
+        scheme, proxy = urlsplit(url).scheme, self._proxies.choose(url)
         with self._lock:
             if self._pid != os.getpid():
                 self._pid, self._managers = os.getpid(), {}
-            if proxy not in self._managers:
-                self._managers[proxy] = open_pools(self._source, proxy)
-            return self._managers[proxy]
+            if (scheme, proxy) not in self._managers:
+                self._managers[scheme, proxy] = open_pools(self._source, scheme, proxy)
+            return self._managers[scheme, proxy]
 
 
 def _urlopen(manager: urllib3.PoolManager, request: Request) -> urllib3.BaseHTTPResponse:

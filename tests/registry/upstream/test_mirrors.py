@@ -1,0 +1,110 @@
+"""Mirrors: asked first, and never the last word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from datastore.refs import Digest, Tag
+from registry.errors import Absent, Denied
+from registry.upstream.table import Shared
+from tests.gates import BasicGate
+from tests.registry.upstream.clients import client_of, secret_of
+from tests.upstream import FakeUpstream
+
+V1 = Tag("v1")
+
+
+@pytest.fixture
+def mirror() -> Iterator[FakeUpstream]:
+    """Run a mirror."""
+    with FakeUpstream() as running:
+        yield running
+
+
+def test_a_mirror_that_has_it_spares_the_origin(
+    upstream: FakeUpstream, mirror: FakeUpstream
+) -> None:
+    """It is told whose image is meant."""
+    image = mirror.add_image("app", "v1", [b"layer"])
+    client = client_of(upstream, mirrors=(mirror.url,))
+
+    client.head("app", V1)
+    client.manifest("app", image.digest)
+    client.blob_size("app", Digest.of(b"layer"))
+    with client.blob("app", Digest.of(b"layer")) as blob:
+        content = b"".join(blob.chunks())
+
+    assert content == b"layer"
+    assert client.tags("app") == ["v1"]
+    assert client.referrers("app", image.digest).body
+    assert upstream.count() == 0
+    assert {each.query["ns"] for each in mirror.requests} == {upstream.host}
+
+
+@pytest.mark.parametrize(
+    "knobs", [{"status": 404}, {"status": 403}, {"status": 500}, {"drop": True}], ids=str
+)
+def test_a_mirror_that_fails_is_passed_over(
+    upstream: FakeUpstream, mirror: FakeUpstream, knobs: dict[str, Any]
+) -> None:
+    """Whatever it says, the next is asked."""
+    upstream.add_image("app", "v1", [b"layer"])
+    mirror.misbehave(**knobs)
+    client = client_of(upstream, mirrors=(mirror.url,))
+
+    with client.blob("app", Digest.of(b"layer")) as blob:
+        assert b"".join(blob.chunks()) == b"layer"
+    assert (mirror.count(), upstream.count()) == (1, 1)
+    assert "ns" not in upstream.requests[0].query
+
+
+def test_a_dead_mirror_costs_no_more_once_its_breaker_is_open(
+    upstream: FakeUpstream, mirror: FakeUpstream
+) -> None:
+    """Each mirror has its own; the origin's stays closed."""
+    upstream.add_image("app", "v1", [b"layer"])
+    mirror.misbehave(status=503)
+    client = client_of(upstream, mirrors=(mirror.url,))
+
+    for _ in range(5):
+        client.head("app", V1)
+
+    assert (mirror.count(), upstream.count()) == (3, 5)
+
+
+def test_the_origins_error_is_the_answer(upstream: FakeUpstream, mirror: FakeUpstream) -> None:
+    """A mirror that denies says nothing about an image that is not there."""
+    mirror.misbehave(status=403)
+
+    with pytest.raises(Absent):
+        client_of(upstream, mirrors=(mirror.url,)).head("app", V1)
+
+
+def test_a_mirror_is_never_told_the_origins_password(mirror: FakeUpstream) -> None:
+    """It has its own entry in the pull secret, or none."""
+    mirror_gate = BasicGate({"robot": "m"})
+    with (
+        FakeUpstream(gate=BasicGate({"me": "x"})) as upstream,
+        FakeUpstream(gate=mirror_gate) as guarded,
+    ):
+        for each in (upstream, guarded):
+            each.add_image("app", "v1", [b"layer"])
+        secret = secret_of(guarded.host, "robot", "m")
+        said = {"username": "me", "password": "x", "mirrors": (mirror.url, guarded.url)}
+        client = client_of(upstream, Shared(secret=lambda: secret), **said)
+        mirror.misbehave(status=401, headers={"WWW-Authenticate": "Basic"})
+
+        client.head("app", V1)
+
+        assert all("authorization" not in each.headers for each in mirror.requests)
+        assert [each.status for each in guarded.requests] == [401, 200]
+        assert upstream.count() == 0
+
+        guarded.stop()
+        client.head("app", V1)
+        assert upstream.count() == 2
+        with pytest.raises(Denied):
+            client_of(upstream, mirrors=(guarded.url,)).head("app", V1)

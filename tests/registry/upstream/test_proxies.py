@@ -1,0 +1,54 @@
+"""Which proxy a URL goes through."""
+
+from __future__ import annotations
+
+import pytest
+
+from registry.upstream.proxies import Proxies
+
+PROXIES = {"https": "http://proxy:3128", "http": "other:8080"}
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://quay.io/v2/", "http://proxy:3128"),
+        ("http://quay.io/v2/", "http://other:8080"),
+        ("http://127.0.0.1:5000/", None),
+        ("http://localhost/", None),
+        ("http://[::1]:5000/", None),
+    ],
+)
+def test_the_scheme_chooses_and_loopback_is_never_proxied(url: str, expected: str | None) -> None:
+    """A proxy without a scheme is an HTTP one."""
+    assert Proxies(PROXIES).choose(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "url", "exempt"),
+    [
+        ("*", "https://quay.io/", True),
+        ("quay.io", "https://quay.io/", True),
+        ("quay.io", "https://cdn.quay.io/", True),
+        (".quay.io", "https://cdn.quay.io/", True),
+        ("*.quay.io", "https://cdn.quay.io/", True),
+        ("quay.io", "https://notquay.io/", False),
+        ("QUAY.io ", "https://quay.io/", True),
+        ("quay.io:443", "https://quay.io/", True),
+        ("quay.io:5000", "https://quay.io/", False),
+        ("10.0.0.0/8", "https://10.1.2.3/", True),
+        ("10.0.0.0/8", "https://11.1.2.3/", False),
+        ("10.1.2.3", "https://10.1.2.3:5000/", True),
+        ("fd00::/8", "https://[fd00::1]/", True),
+        ("", "https://quay.io/", False),
+        (".", "https://quay.io/", False),
+    ],
+)
+def test_what_is_exempt_goes_straight(rule: str, url: str, *, exempt: bool) -> None:
+    """Domains with what lies below them, ports, addresses and networks."""
+    assert (Proxies(PROXIES, [rule]).choose(url) is None) is exempt
+
+
+def test_without_proxies_everything_goes_straight() -> None:
+    """The usual case."""
+    assert Proxies().choose("https://quay.io/") is None

@@ -1,0 +1,290 @@
+"""Tokens and passwords, against an upstream that asks for them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from datastore.refs import Digest, Tag
+from registry.errors import Denied, Unavailable, Why
+from registry.upstream.credentials import Credential
+from registry.upstream.table import Shared
+from registry.upstream.tokens import TokenKey, Tokens, read_token
+from registry.upstream.wire import Broken
+from tests.gates import BasicGate, TokenService
+from tests.registry.upstream.clients import PlainSecret, client_of, listening, secret_of
+from tests.upstream import FakeUpstream
+from tests.wire import Fault
+
+V1 = Tag("v1")
+DATE = {"Date": "Thu, 01 Jan 2026 00:01:00 GMT"}
+
+
+def _upstream(gate: BasicGate | TokenService) -> FakeUpstream:
+    upstream = FakeUpstream(gate=gate)
+    for name in ("app", "other"):
+        upstream.add_image(name, "v1", [b"layer"])
+    return upstream
+
+
+def _shared(upstream: FakeUpstream, username: str, password: str) -> Shared:
+    secret = secret_of(upstream.host, username, password)
+    return Shared(secret=lambda: secret)
+
+
+def test_basic_is_sent_unasked_after_the_first_challenge() -> None:
+    """One 401 in all; passwords may hold colons and any letter."""
+    with _upstream(BasicGate({"me": "pä:ss"})) as upstream:
+        client = client_of(upstream, _shared(upstream, "me", "pä:ss"))
+
+        client.head("app", V1)
+        client.head("other", V1)
+
+        assert [each.status for each in upstream.requests] == [401, 200, 200]
+
+
+def test_a_wrong_password_is_denied_and_not_repeated() -> None:
+    """What was refused once is not sent again in the same request."""
+    with _upstream(BasicGate({"me": "right"})) as upstream:
+        client = client_of(upstream, _shared(upstream, "me", "wrong"))
+
+        with pytest.raises(Denied):
+            client.head("app", V1)
+        assert upstream.count() == 2
+        with pytest.raises(Denied):
+            client.head("app", V1)
+        assert upstream.count() <= 4
+
+
+def test_without_credentials_basic_is_denied() -> None:
+    """There is nothing to answer with."""
+    with _upstream(BasicGate({"me": "right"})) as upstream, pytest.raises(Denied):
+        client_of(upstream).head("app", V1)
+
+
+def test_a_password_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    """The operator's own credentials win over the pull secret."""
+    path = tmp_path / "password"
+    path.write_text("old\n")
+    users = {"me": "old"}
+    with _upstream(BasicGate(users)) as upstream:
+        shared = _shared(upstream, "nobody", "wrong")
+        client = client_of(upstream, shared, username="me", password_file=path)
+        client.head("app", V1)
+        users["me"] = "renewed"
+        path.write_text("renewed\n")
+
+        assert client.head("app", V1).size
+
+
+def test_a_password_file_that_is_gone_makes_it_unavailable(tmp_path: Path) -> None:
+    """Not denied: what we hold may be served meanwhile."""
+    with _upstream(BasicGate({"me": "x"})) as upstream:
+        client = client_of(upstream, username="me", password_file=tmp_path / "gone")
+
+        with pytest.raises(Unavailable) as raised:
+            client.head("app", V1)
+
+    assert "password file" in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["token", "access_token"])
+def test_anybody_gets_a_token_for_what_is_public(key: str) -> None:
+    """Asked for once a repository, with scope and service, and without credentials."""
+    with TokenService(key=key) as tokens, _upstream(tokens) as upstream:
+        client = client_of(upstream)
+
+        for _ in range(3):
+            client.head("app", V1)
+        client.head("other", V1)
+
+        assert tokens.issued == ["repository:app:pull", "repository:other:pull"]
+        assert tokens.requests[0].query["service"] == tokens.service
+        assert all("authorization" not in each.headers for each in tokens.requests)
+        assert [each.status for each in upstream.requests] == [401, 200, 200, 200, 200]
+
+
+def test_a_token_is_had_with_the_credential_of_the_longest_path() -> None:
+    """Each credential has its own tokens."""
+    with TokenService({"a": "1", "b": "2"}) as tokens, _upstream(tokens) as upstream:
+        secret = PlainSecret(
+            {upstream.host: Credential("a", "1"), f"{upstream.host}/other": Credential("b", "2")}
+        )
+        client = client_of(upstream, Shared(secret=lambda: secret))
+
+        client.head("app", V1)
+        client.head("other", V1)
+
+        sent = [each.headers["authorization"] for each in tokens.requests]
+        assert len(set(sent)) == 2
+
+
+def test_an_identity_token_is_traded_for_one() -> None:
+    """With a POST, as distribution's OAuth2 spec has it."""
+    service = TokenService({}, key="access_token", identity_tokens={"refresh": "me"})
+    with service as tokens, _upstream(tokens) as upstream:
+        secret = PlainSecret({upstream.host: Credential("", "", "refresh")})
+
+        assert client_of(upstream, Shared(secret=lambda: secret)).head("app", V1).size
+        assert [each.method for each in tokens.requests] == ["POST"]
+        assert "authorization" not in tokens.requests[0].headers
+
+
+def test_a_token_that_ends_early_is_replaced_once() -> None:
+    """A 401 in the middle costs one token and one repeat."""
+    with TokenService() as tokens, _upstream(tokens) as upstream:
+        client = client_of(upstream)
+        client.head("app", V1)
+        tokens.revoke()
+
+        with client.blob("app", Digest.of(b"layer")) as blob:
+            content = b"".join(blob.chunks())
+
+        assert content == b"layer"
+        assert len(tokens.requests) == 2
+        assert [each.status for each in upstream.requests] == [401, 200, 401, 200]
+
+
+def test_credentials_that_the_endpoint_refuses_are_denied() -> None:
+    """401 and 403 there mean what they mean at the registry."""
+    with TokenService({"me": "right"}) as tokens, _upstream(tokens) as upstream:
+        events, _ = listening()
+        secret = secret_of(upstream.host, "me", "wrong")
+        client = client_of(upstream, Shared(secret=lambda: secret, report=events))
+
+        with pytest.raises(Denied):
+            client.head("app", V1)
+
+    assert events.outcomes() == [("head", "denied")]
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [(429, Why.LIMITED), (500, Why.NONSENSE), (404, Why.NONSENSE), (400, Why.NONSENSE)],
+)
+def test_an_endpoint_that_fails_makes_it_unavailable(status: int, why: Why) -> None:
+    """Nothing is known of the image: never absent, never denied."""
+    with TokenService() as tokens, _upstream(tokens) as upstream:
+        tokens.fault = Fault(status=status)
+
+        with pytest.raises(Unavailable) as raised:
+            client_of(upstream).head("app", V1)
+
+    assert raised.value.why is why
+
+
+def test_a_foreign_realm_is_told_nothing(tmp_path: Path) -> None:
+    """The realm is pinned; the message says how an operator can trust it."""
+    with TokenService() as tokens, _upstream(tokens) as upstream:
+        tokens.realm = tokens.url.replace("127.0.0.1", "localhost")
+        shared = Shared(secret=lambda: secret_of(upstream.host, "me", "x"), breakers=tmp_path)
+
+        with pytest.raises(Unavailable) as raised:
+            client_of(upstream, shared).head("app", V1)
+        refused = len(tokens.requests)
+        client_of(upstream, realm=tokens.realm).head("app", V1)
+
+        assert (raised.value.why, refused) == (Why.NONSENSE, 0)
+        assert f"upstreams.{upstream.host}.realm" in str(raised.value)
+        assert len(tokens.requests) == 1
+
+
+def _key(scope: str = "a") -> TokenKey:
+    return TokenKey(None, "http://realm", "", scope)
+
+
+def test_a_token_is_kept_until_shortly_before_it_expires() -> None:
+    """Ten seconds before, or a tenth of a short life."""
+    now = 0.0
+    fetched: list[str] = []
+
+    def fetch(key: TokenKey) -> tuple[str, float]:
+        fetched.append(key.scope)
+        return f"token{len(fetched)}", 300.0
+
+    tokens = Tokens(fetch, clock=lambda: now)
+
+    first = tokens.get(_key())
+    now = 289.0
+    kept = tokens.get(_key())
+    now = 290.0
+    renewed = tokens.get(_key())
+
+    assert (first, kept, renewed) == ("token1", "token1", "token2")
+
+
+def test_many_threads_fetch_one_token() -> None:
+    """Who comes while it is fetched waits for it."""
+    fetched = []
+    together = threading.Barrier(8)
+
+    def fetch(key: TokenKey) -> tuple[str, float]:
+        fetched.append(key)
+        return "token", 300.0
+
+    tokens = Tokens(fetch)
+
+    def ask() -> None:
+        together.wait()
+        tokens.get(_key())
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert fetched == [_key()]
+
+
+def test_a_fetch_that_fails_leaves_no_token() -> None:
+    """The next one tries again."""
+    failures = [Broken("no", Why.REFUSED)]
+
+    def fetch(_key: TokenKey) -> tuple[str, float]:
+        if failures:
+            raise failures.pop()
+        return "token", 300.0
+
+    tokens = Tokens(fetch)
+
+    with pytest.raises(Broken):
+        tokens.get(_key())
+    assert tokens.get(_key()) == "token"
+
+
+@pytest.mark.parametrize(
+    ("document", "life"),
+    [
+        ({"token": "t"}, 60),
+        ({"token": "t", "expires_in": 300}, 300),
+        ({"token": "t", "expires_in": 5}, 60),
+        ({"token": "t", "expires_in": 300, "issued_at": "2026-01-01T00:00:00Z"}, 240),
+        ({"token": "t", "expires_in": 300, "issued_at": "2026-01-01T00:02:00Z"}, 300),
+        ({"token": "t", "expires_in": 300, "issued_at": "yesterday"}, 300),
+    ],
+    ids=["unsaid", "said", "too short", "issued before", "issued later", "unreadable"],
+)
+def test_a_tokens_life_is_what_is_left_of_it(document: dict[str, object], life: float) -> None:
+    """By the clock of who issued it, and never under a minute."""
+    assert read_token(json.dumps(document).encode(), DATE) == ("t", life)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"[]",
+        b"{}",
+        b'{"token": 5}',
+        b'{"token": "a\\nb"}',
+        b'{"token":"t","expires_in":"x"}',
+    ],
+)
+def test_what_is_no_token_is_nonsense(body: bytes) -> None:
+    """A line break in it would forge a header."""
+    with pytest.raises(Broken):
+        read_token(body, {})

@@ -1,0 +1,145 @@
+"""TLS, proxies and forks: how connections come about."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datastore.refs import Tag
+from registry.errors import Unavailable, Why
+from registry.upstream.proxies import Proxies
+from registry.upstream.table import Shared
+from tests.certificates import Authority
+from tests.registry.upstream.clients import client_of
+from tests.upstream import FakeUpstream
+from tests.wire import HONEST, Fault, HttpServer, Reply, Seen
+
+V1 = Tag("v1")
+
+
+def _why(upstream: FakeUpstream, **said: Any) -> Why:
+    with pytest.raises(Unavailable) as raised:
+        client_of(upstream, **said).head("app", V1)
+    return raised.value.why
+
+
+def test_a_private_authority_is_trusted_where_the_operator_says_so(tmp_path: Path) -> None:
+    """Without it the certificate is refused; `insecure` takes any."""
+    authority = Authority(tmp_path)
+    with FakeUpstream(tls=authority.context()) as upstream:
+        upstream.add_image("app", "v1", [b"layer"])
+
+        assert client_of(upstream, ca=authority.path).head("app", V1).size
+        assert client_of(upstream, insecure=True).head("app", V1).size
+        assert _why(upstream) is Why.REFUSED
+
+
+def test_a_certificate_for_another_host_is_refused(tmp_path: Path) -> None:
+    """Trust in the authority is not trust in everybody whom it signed."""
+    authority = Authority(tmp_path)
+    with FakeUpstream(tls=authority.context("other.example")) as upstream:
+        assert _why(upstream, ca=authority.path) is Why.REFUSED
+
+
+def test_an_authority_file_that_is_gone_stops_no_start(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    """It is found missing when it is needed, and the upstream is unavailable."""
+    assert _why(upstream, ca=tmp_path / "gone.pem", url="https://127.0.0.1:1") is Why.REFUSED
+
+
+def test_plain_http_on_a_tls_port_and_the_reverse_fail(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    """A wrong scheme is told from an upstream that is away by its message only."""
+    with FakeUpstream(tls=Authority(tmp_path).context()) as secure:
+        assert _why(secure, url=f"http://{secure.host}") in {Why.REFUSED, Why.NONSENSE}
+    assert _why(upstream, url=f"https://{upstream.host}") is Why.REFUSED
+
+
+def test_tls_that_is_never_spoken_is_a_connection_that_never_came() -> None:
+    """Accepted and then silent: it costs the connect time-out, and opens the breaker at once."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, FakeUpstream() as upstream:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        client = client_of(upstream, url=url, connect_timeout=0.1, read_timeout=60.0)
+        why = []
+        for _ in range(2):
+            with pytest.raises(Unavailable) as raised:
+                client.head("app", V1)
+            why.append(raised.value.why)
+
+    assert why == [Why.TIMEOUT, Why.RESTING]
+
+
+def test_what_is_no_http_is_nonsense() -> None:
+    """Something else listens on that port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, FakeUpstream() as upstream:
+
+        def greet() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"220 mail.example ESMTP\r\n\r\n")
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        assert _why(upstream, url=url) is Why.NONSENSE
+        thread.join()
+
+
+def test_a_proxy_is_used_for_others_and_never_for_loopback(upstream: FakeUpstream) -> None:
+    """It is asked for the whole URL, with its own credentials."""
+    upstream.add_image("app", "v1", [b"layer"])
+    asked: list[Seen] = []
+
+    def answer(seen: Seen) -> tuple[Reply, Fault]:
+        asked.append(seen)
+        return Reply(200, {"Content-Type": "", "X-Via": "proxy"}), HONEST
+
+    proxy = HttpServer(answer)
+    proxy.start()
+    login = proxy.url.replace("://", "://us%40er:pass@")
+    shared = Shared(proxies=Proxies({"http": login}, exempt=("direct.example",)))
+    try:
+        client_of(upstream, shared, url="http://reg.example:5000").head("app", V1)
+        client_of(upstream, shared).head("app", V1)
+    finally:
+        proxy.stop()
+
+    assert [each.path for each in asked] == ["/v2/app/manifests/v1"]
+    assert asked[0].headers["host"] == "reg.example:5000"
+    assert asked[0].headers["proxy-authorization"] == "Basic dXNAZXI6cGFzcw=="
+    assert upstream.count() == 1
+
+
+def test_a_proxy_that_is_down_refuses(upstream: FakeUpstream) -> None:
+    """The message says that it was the proxy."""
+    shared = Shared(proxies=Proxies({"https": "http://127.0.0.1:1"}))
+
+    with pytest.raises(Unavailable) as raised:
+        client_of(upstream, shared, url="https://reg.example").head("app", V1)
+
+    assert raised.value.why is Why.REFUSED
+    assert "proxy" in str(raised.value)
+
+
+def test_another_process_opens_its_own_connections(
+    upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a fork two processes on one connection would read each other's answers."""
+    upstream.add_image("app", "v1", [b"layer"])
+    client = client_of(upstream)
+    client.head("app", V1)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+
+    client.head("app", V1)
+    client.head("app", V1)
+
+    assert upstream.connections == 2

@@ -176,6 +176,7 @@ def _locked(directory: Path | None) -> Iterator[None]:
     descriptor = None
     if directory is not None:
         with suppress(OSError):
+            directory.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:

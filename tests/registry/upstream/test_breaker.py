@@ -60,8 +60,11 @@ def test_it_rests_probes_and_closes(tmp_path: Path, clock: Clock, *, shared: boo
 
 
 def test_workers_share_what_one_of_them_learns(tmp_path: Path, clock: Clock) -> None:
-    """A second process meets the open breaker, and one probe serves both."""
-    one, other = (Breaker("host:5000", tmp_path, clock=clock) for _ in range(2))
+    """A second process meets the open breaker, and one probe serves both.
+
+    The directory is made by the first that has something to say.
+    """
+    one, other = (Breaker("host:5000", tmp_path / "breakers", clock=clock) for _ in range(2))
     one.failed(DEAD, one.admit())
 
     assert _refusal(other).why is Why.RESTING
@@ -121,7 +124,7 @@ def test_opening_and_closing_are_reported_once(clock: Clock) -> None:
 
 def test_a_directory_that_is_gone_costs_only_the_sharing(tmp_path: Path, clock: Clock) -> None:
     """The breaker then remembers for itself."""
-    breaker = Breaker("host", tmp_path / "gone", clock=clock)
+    breaker = Breaker("host", tmp_path / "gone" / "breakers", clock=clock)
     breaker.failed(DEAD, breaker.admit())
 
     assert _refusal(breaker).why is Why.RESTING

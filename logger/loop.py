@@ -83,7 +83,7 @@ class Loop:
         more = self._read(self._ledger, now)
         if self._is_due(self._ledger, now):
             self._commit(self._ledger, now)
-        if now - self._shown >= (_SHOW_S if self._is_changed else _IDLE_SHOW_S):
+        if now >= self._shown + (_SHOW_S if self._is_changed else _IDLE_SHOW_S):
             self._tend(self._ledger, now)
         return self._patience(self._ledger, now, more=more)
 
@@ -152,7 +152,7 @@ class Loop:
             return False
         if ledger.news is not None and now - self._unanswered >= _ASK_AGAIN_S:
             return True
-        return not ledger.is_empty and (ledger.is_full or now - self._committed >= _COMMIT_S)
+        return not ledger.is_empty and (ledger.is_full or now >= self._committed + _COMMIT_S)
 
     def _commit(self, ledger: Ledger, now: float) -> None:
         is_whole = ledger.news is None or self._ask(ledger, now)

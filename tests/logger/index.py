@@ -1,0 +1,43 @@
+"""An index in memory that fails on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from datastore.errors import IndexUnavailable
+from datastore.memory import MemoryIndex
+from datastore.refs import Digest
+
+
+class FailingIndex(MemoryIndex):
+    """A MemoryIndex; while `is_out` its verbs do nothing but say so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_out = False
+        self.commits = 0
+
+    def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
+        """Count the transactions that came about."""
+        self._refuse()
+        super().touch(stamps, notes)
+        self.commits += 1
+
+    def note(self, key: str) -> str | None:
+        """Return a note."""
+        self._refuse()
+        return super().note(key)
+
+    def named(self, digest: Digest) -> list[Digest]:
+        """Return parts."""
+        self._refuse()
+        return super().named(digest)
+
+    def held(self) -> int:
+        """Return the size of all."""
+        self._refuse()
+        return super().held()
+
+    def _refuse(self) -> None:
+        if self.is_out:
+            raise IndexUnavailable("out on demand")

@@ -1,0 +1,61 @@
+"""The Prometheus text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from logger import exposition
+from logger.ledger import METRICS
+from logger.metrics import Metric, Registry
+
+COUNT = Metric("a_things", "counter", "Things.", ("kind",))
+TIMES = Metric("a_seconds", "histogram", "Times.", (), (0.1, 1.0))
+NOW = Metric("a_now", "gauge", "Now.")
+
+
+def test_the_text_is_what_prometheus_reads() -> None:
+    """Counters, histograms with buckets that hold those below them, gauges, and what runs."""
+    registry = Registry([COUNT, TIMES])
+    registry.add(COUNT, 2, 'a "kind"\n')
+    registry.observe(TIMES, 5.5, [1, 2, 3])
+    text = exposition.render([COUNT, TIMES], registry.changed(), {NOW: 7.0}, build={"version": "1"})
+
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+    assert samples == {
+        ("a_things_total", 'a "kind"\n'): 2,
+        ("a_seconds_bucket", "0.1"): 1,
+        ("a_seconds_bucket", "1"): 3,
+        ("a_seconds_bucket", "+Inf"): 6,
+        ("a_seconds_count",): 6,
+        ("a_seconds_sum",): 5.5,
+        ("a_now",): 7,
+        ("entrepot_build_info", "1"): 1,
+    }
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    """A worker that serves it meanwhile serves the old one."""
+    path = tmp_path / "metrics.prom"
+    exposition.write(path, b"old")
+    with path.open("rb") as reader:
+        exposition.write(path, b"new")
+
+        assert reader.read() == b"old"
+    assert path.read_bytes() == b"new"
+    assert [each.name for each in tmp_path.iterdir()] == ["metrics.prom"]
+
+
+def test_names_are_told_apart_and_carry_no_unit_twice() -> None:
+    """A counter's name ends without `_total`, which the text adds."""
+    names = [metric.name for metric in METRICS]
+
+    assert len(names) == len(set(names))
+    assert not [name for name in names if name.endswith("_total")]
+    assert all(name.startswith(("registry_", "entrepot_")) for name in names)

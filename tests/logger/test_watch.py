@@ -1,0 +1,63 @@
+"""What ends a wait."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from logger.watch import Wake, Watch
+
+_LONG = 30.0
+
+
+def _wait(wake: Wake) -> bool:
+    begun = time.monotonic()
+    wake.wait(_LONG)
+    return time.monotonic() - begun < _LONG
+
+
+def test_a_line_and_a_rotation_end_a_wait(tmp_path: Path) -> None:
+    """In a folder that the logger makes itself if need be."""
+    wake = Wake()
+    watch = Watch(tmp_path / "log", wake)
+    watch.start()
+    path = tmp_path / "log" / "access.log"
+    path.write_bytes(b"x")
+    written = _wait(wake)
+    path.rename(path.with_name("access.log.1"))
+    renamed = _wait(wake)
+    watch.stop()
+    wake.close()
+
+    assert written
+    assert renamed
+
+
+def test_a_wake_before_the_wait_counts() -> None:
+    """What happened during a turn is not slept over; what was slept over is done with."""
+    wake = Wake()
+    for _ in range(100_000):
+        wake.set()
+    first = _wait(wake)
+    begun = time.monotonic()
+    wake.wait(0.01)
+    wake.close()
+
+    assert first
+    assert time.monotonic() - begun >= 0.01
+
+
+def test_a_folder_that_cannot_be_watched_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The loop looks by itself."""
+    (tmp_path / "file").touch()
+    wake = Wake()
+    watch = Watch(tmp_path / "file" / "log", wake)
+    watch.start()
+    watch.stop()
+    wake.close()
+
+    assert [record.message for record in caplog.records] == ["log folder not watched"]

@@ -152,10 +152,11 @@ def test_without_settings_it_says_so_and_ends(
 
 
 def test_it_cleans_until_sigterm(settings: Settings, store: Store, front: Front) -> None:
-    """Woken or not, what is old goes; then it ends with 0 and leaves no socket."""
+    """What is old goes, what was pushed stays; then it ends with 0 and leaves no socket."""
     settings_path, bell = settings.run / "settings.json", settings.run / "cleaner.sock"
-    config.dump(settings, settings_path)
-    old = pull(store, 1, used=time.time() - 90)
+    hosted = settings.cleaner.model_copy(update={"hosted": True})
+    config.dump(settings.model_copy(update={"cleaner": hosted}), settings_path)
+    old, pushed = pull(store, 1, used=time.time() - 90), push(store, 2, used=time.time() - 90)
     environ = {**os.environ, "ENTREPOT_SETTINGS": str(settings_path)}
     command = [sys.executable, "-m", "cleaner"]
 
@@ -171,4 +172,6 @@ def test_it_cleans_until_sigterm(settings: Settings, store: Store, front: Front)
     assert cleaner.returncode == 0
     assert front.seen
     assert not bell.exists()
-    assert "evicted" in output
+    assert all(pushed.is_here(store))
+    assert output.count("evicted entries=3") == 1
+    assert output.count("CLEANER_HOSTED has no effect yet") == 1

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cleaner.policy import Bounds, Eviction, Moment, Reason, closure, plan
 from datastore.budget import OVERHEAD
 from datastore.index import Cursor, Entry, Kind
 from datastore.refs import Digest
+
+# a busy machine is no failure
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 _DAY = 86400.0
 _MIB = 1024 * 1024
@@ -79,6 +82,7 @@ _bounds = st.builds(
 )
 
 
+@unhurried
 @given(shelves(), _bounds, _sizes)
 def test_what_is_left_never_names_what_is_gone(shelf: Shelf, bounds: Bounds, needs: int) -> None:
     """Whatever is spared, and for whatever reason the rest goes."""
@@ -89,6 +93,7 @@ def test_what_is_left_never_names_what_is_gone(shelf: Shelf, bounds: Bounds, nee
     assert not closure(left, shelf.named) & gone
 
 
+@unhurried
 @given(shelves(), _bounds, _sizes)
 def test_what_is_spared_stays_with_all_that_it_names(
     shelf: Shelf, bounds: Bounds, needs: int
@@ -100,6 +105,7 @@ def test_what_is_spared_stays_with_all_that_it_names(
     assert not closure(shelf.spared, shelf.named) & gone
 
 
+@unhurried
 @given(shelves(), _bounds, _sizes)
 def test_the_target_is_reached_unless_only_what_is_spared_is_left(
     shelf: Shelf, bounds: Bounds, needs: int
@@ -115,6 +121,7 @@ def test_the_target_is_reached_unless_only_what_is_spared_is_left(
         assert fits or all(entry.digest in kept for entry in left)
 
 
+@unhurried
 @given(shelves(), _bounds, _sizes)
 def test_nothing_goes_for_size_that_the_target_did_not_ask_for(
     shelf: Shelf, bounds: Bounds, needs: int
@@ -127,6 +134,7 @@ def test_nothing_goes_for_size_that_the_target_did_not_ask_for(
         assert shelf.held() - before + needs > (bounds.target or 0)
 
 
+@unhurried
 @given(shelves(), _bounds, _sizes)
 def test_what_was_used_last_outlives_what_was_not(shelf: Shelf, bounds: Bounds, needs: int) -> None:
     """What goes is the front of the order, but for what is spared."""
@@ -138,6 +146,7 @@ def test_what_was_used_last_outlives_what_was_not(shelf: Shelf, bounds: Bounds, 
     assert gone == free[: len(gone)]
 
 
+@unhurried
 @given(shelves(), _bounds)
 def test_nothing_goes_for_size_below_the_start(shelf: Shelf, bounds: Bounds) -> None:
     """The room above the target is there to be used."""
@@ -148,6 +157,7 @@ def test_nothing_goes_for_size_below_the_start(shelf: Shelf, bounds: Bounds) -> 
     assert all(eviction.reason is Reason.TTL for eviction in evictions)
 
 
+@unhurried
 @given(shelves(), st.integers(1, 10))
 def test_everything_older_than_the_ttl_goes_and_nothing_else(shelf: Shelf, ttl: int) -> None:
     """Without a limit of size, age alone decides."""

@@ -1,0 +1,178 @@
+"""The logger as a process of its own: killed, restarted, told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import config
+from config.schema import Settings
+from datastore import layout
+from datastore.accesslog import Event, write_event
+from datastore.index import Kind
+from datastore.refs import Digest
+from datastore.sqlite import SqliteIndex
+from logger import metrics
+from logger.ledger import ACCESS, LINES
+from tests.logger.lines import BLOB, answer, written
+from tests.logger.test_tail import Writer
+
+ROOT = Path(__file__).resolve().parents[2]
+A = Digest.parse(BLOB.digest)
+
+
+class Logger:
+    """A logger's process, its folders, and whoever writes its logs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.run = folder / "run"
+        self.state = folder / "data" / "entrepot"
+        self.run.mkdir()
+        (self.state / "log").mkdir(parents=True)
+        self.settings = self.run / "settings.json"
+        config.dump(
+            Settings.model_validate(
+                {"storage": {"filesystem": {"rootdirectory": str(folder / "data")}}}
+            ),
+            self.settings,
+        )
+        self.writer = Writer(self.state / layout.ACCESS_LOG, keep=9)
+        self.index = SqliteIndex(self.state / layout.INDEX)
+        self.output = folder / "output"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it."""
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "logger"],
+                cwd=ROOT,
+                env=os.environ | {"ENTREPOT_SETTINGS": str(self.settings)},
+                stdout=output,
+                stderr=output,
+            )
+
+    def end(self, number: signal.Signals) -> int:
+        """Send it a signal, and return how it ended."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(10)
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        if self.process is not None and self.process.poll() is None:
+            self.end(signal.SIGKILL)
+        self.index.close()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return what the written file says; 0 while there is none."""
+        with suppress(FileNotFoundError):
+            text = (self.run / "metrics.prom").read_text()
+            return sum(
+                sample.value
+                for family in text_string_to_metric_families(text)
+                for sample in family.samples
+                if sample.name == name and labels.items() <= sample.labels.items()
+            )
+        return 0
+
+    def lines(self) -> float:
+        """Return how many lines of the access log are committed and shown."""
+        return self.metric("entrepot_log_lines_total", log="access")
+
+
+@pytest.fixture
+def logger(tmp_path: Path) -> Iterator[Logger]:
+    """Return a logger that is not started yet."""
+    made = Logger(tmp_path)
+    yield made
+    made.close()
+
+
+def _eventually(condition: Callable[[], bool], within: float = 20) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it never happens"
+        time.sleep(0.005)
+
+
+def _write(logger: Logger, first: int, count: int) -> None:
+    """Write so many lines, and rotate the log half way, in the middle of a line."""
+    for number in range(first, first + count):
+        logger.writer.unsent += written(answer(start=BLOB.start + number, bytes=number)) + b"\n"
+        if number % 7 == 0:
+            logger.writer.flush(number % 400)
+        if number == first + count // 2:
+            logger.writer.rotate()
+    logger.writer.flush()
+
+
+def _has_committed(logger: Logger, least: int) -> bool:
+    """Tell whether the index knows of so many lines."""
+    rows = dict(metrics.read(logger.index.note(metrics.note(LINES))))
+    return rows.get((ACCESS,), [0])[0] >= least
+
+
+def test_a_logger_that_is_killed_again_and_again_counts_every_line_once(logger: Logger) -> None:
+    """Lines are written and the log rotates meanwhile: counters and stamps are exact."""
+    logger.index.record(A, 10, Kind.BLOB, 0.0)
+    with ThreadPoolExecutor(1) as writers:
+        for part in range(3):
+            logger.start()
+            writing = [writers.submit(_write, logger, 1000 * part, 500)]
+            _eventually(partial(_has_committed, logger, 1000 * part + 1))
+            writing += [writers.submit(_write, logger, 1000 * part + 500, 500)]
+            logger.end(signal.SIGKILL)
+            write_event(logger.state / layout.EVENTS, Event("budget", 1, {"upstream": "a"}))
+            for each in writing:
+                each.result(10)
+    logger.start()
+    _eventually(lambda: logger.lines() >= 3000)
+
+    assert logger.lines() == 3000
+    assert logger.metric("registry_http_requests_total") == 3000
+    assert logger.metric("registry_http_request_duration_seconds_count") == 3000
+    assert logger.metric("registry_http_response_size_bytes_sum") == sum(range(3000))
+    assert logger.metric("entrepot_log_unreadable_total", log="access") == 0
+    assert logger.metric("entrepot_log_unreadable_total", log="events") == 3
+    assert logger.metric("entrepot_log_gaps_total") == 0
+    entry = logger.index.entry(A)
+    assert entry is not None
+    assert entry.used == answer(start=BLOB.start + 2999).end
+
+
+def test_a_logger_that_is_told_to_stop_commits_what_it_read(logger: Logger) -> None:
+    """SIGHUP says nothing to it; after SIGTERM it ends with 0, and what it read is committed."""
+    logger.start()
+    _eventually((logger.run / "metrics.prom").exists)
+    assert logger.process is not None
+    logger.process.send_signal(signal.SIGHUP)
+    _write(logger, 0, 50)
+    _eventually(lambda: logger.lines() == 50)
+    code = logger.end(signal.SIGTERM)
+
+    assert code == 0
+    assert logger.lines() == 50
+    assert "Traceback" not in logger.output.read_text()
+
+
+def test_a_logger_finds_a_line_without_being_told(logger: Logger) -> None:
+    """A folder that was there before, one that was not: inotify sees the line, no poll is due."""
+    (logger.state / "log").rmdir()
+    logger.start()
+    _eventually((logger.run / "metrics.prom").exists)
+    _write(logger, 0, 3)
+    _eventually(lambda: logger.lines() == 3)
+
+    assert logger.lines() == 3

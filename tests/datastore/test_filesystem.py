@@ -75,6 +75,24 @@ def test_the_last_deletion_leaves_the_root_and_nothing_in_it(
     assert (root.is_dir(), list(root.iterdir())) == (True, [])
 
 
+def test_folders_that_another_process_removes_first_end_nothing(
+    storage: Filesystem, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is above them may still be empty, and is nobody else's to remove."""
+    storage.write("a/b/c", b"")
+    rmdir = os.rmdir
+
+    def be_second(path: str) -> None:
+        rmdir(path)
+        if path.endswith("/b"):
+            raise FileNotFoundError(errno.ENOENT, "removed by another", path)
+
+    monkeypatch.setattr(os, "rmdir", be_second)
+
+    assert storage.delete("a/b/c") is True
+    assert list(root.iterdir()) == []
+
+
 def test_a_link_out_of_the_tree_is_not_walked(
     storage: Filesystem, root: Path, tmp_path: Path
 ) -> None:

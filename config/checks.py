@@ -16,8 +16,6 @@ from config.htpasswd import htpasswd_problems
 from config.pull_secret import PullSecret
 from config.schema import Settings
 
-_PEM_END = "-----END"
-
 
 def check(settings: Settings) -> list[Problem]:
     """Tell every file and folder that the appliance could not work with."""

@@ -63,7 +63,7 @@ def _read(content: str | bytes, key: Key, place: _Place) -> Reading:
         loader = yaml.SafeLoader(content)
         node = loader.get_single_node()
         walk = _Walk(place, loader.flatten_mapping)
-        if node is not None:
+        if node is not None and (key or node.tag != _NULL):
             walk.visit(key, node)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1

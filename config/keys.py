@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from config.distribution import LATER, ROWS, Row
+from config.distribution import LATER, ROWS, Row, Verdict
 from config.kinds import Unit
 from config.schema import Settings
 
@@ -54,21 +54,30 @@ def settings() -> dict[Key, Setting]:
 
 @cache
 def _names() -> frozenset[Key]:
-    rows = (tuple(each.key.removesuffix(".**").split(".")) for each in (*ROWS, *LATER))
-    return frozenset([*settings(), *rows])
+    return frozenset([*settings(), *map(_name_of, (*ROWS, *LATER))])
+
+
+@cache
+def _refused_names() -> frozenset[Key]:
+    refused = (row for row in (*ROWS, *LATER) if row.verdict is Verdict.REFUSED)
+    return frozenset(_name_of(row) for row in refused)
+
+
+def _name_of(row: Row) -> Key:
+    return tuple(row.key.removesuffix(".**").split("."))
 
 
 def find(key: Key) -> Setting | Row | None:
     """Return what *key* leads to: a setting, a key of distribution's or of later, or nothing."""
-    found = settings().get(_general(key))
+    found = settings().get(general(key))
     rows = (row for row in (*ROWS, *LATER) if row.matches(key))
     return found or next(rows, None)
 
 
 def is_section(key: Key) -> bool:
     """Say whether there are keys below *key*."""
-    general = _general(key)
-    return any(name[: len(key)] == general and len(name) > len(key) for name in _names())
+    pattern = general(key)
+    return any(name[: len(key)] == pattern and len(name) > len(key) for name in _names())
 
 
 def unknown_part(key: Key) -> Key:
@@ -78,16 +87,19 @@ def unknown_part(key: Key) -> Key:
 
 def nearest(key: Key) -> str:
     """Name the key that was most likely meant, or nothing."""
-    above = key[:-1]
-    beside = {name[len(above)] for name in _names() if name[: len(above)] == _general(above)}
-    if near := difflib.get_close_matches(key[-1], beside - {"*"}, 1):
-        return ".".join((*above, *near))
-    dotted = {".".join(name): name for name in sorted(_names()) if name[-1] == key[-1]}
-    near = list(dotted) or difflib.get_close_matches(".".join(key), map(".".join, _names()), 1)
+    above, last = key[:-1], key[-1]
+    good = sorted(_names() - _refused_names())
+    beside = {name[len(above)] for name in good if name[: len(above)] == general(above)}
+    longer = sorted(name for name in beside if last and name.startswith(last))
+    if near := longer or difflib.get_close_matches(last, sorted(beside - {"*"}), 1):
+        return ".".join((*above, near[0]))
+    elsewhere = [".".join(name) for name in good if name[-1] == last]
+    near = elsewhere or difflib.get_close_matches(".".join(key), map(".".join, good), 1)
     return near[0] if near else ""
 
 
-def _general(key: Key) -> Key:
+def general(key: Key) -> Key:
+    """Put `*` in the place of an upstream's host."""
     is_of_a_host = len(key) > 1 and key[0] == "upstreams"
     return ("upstreams", "*", *key[2:]) if is_of_a_host else key
 

@@ -122,40 +122,6 @@ def test_hosts_keep_their_order_and_are_named_once() -> None:
     assert secret.globs == ("*.c.io",)
 
 
-@pytest.mark.parametrize(
-    ("glob", "host", "expected"),
-    [
-        ("*.azurecr.io", "corp.azurecr.io", True),
-        ("*.azurecr.io", "azurecr.io", False),
-        ("*.azurecr.io", "a.b.azurecr.io", False),
-        ("*.*.azurecr.io", "a.b.azurecr.io", True),
-        ("*.azurecr.io", "corp.azurecr.io:443", False),
-        ("*.azurecr.io:5000", "corp.azurecr.io:5000", True),
-        ("*.dkr.ecr.*.amazonaws.com", "1.dkr.ecr.eu-west-1.amazonaws.com", True),
-        ("reg-?.example", "reg-1.example", True),
-        ("reg-?.example", "reg-10.example", False),
-        ("reg[0-9].example", "reg7.example", True),
-        ("reg[^0-9].example", "reg7.example", False),
-        ("https://*.azurecr.io/v2/", "corp.azurecr.io", True),
-        ("*.Azurecr.io", "Corp.azurecr.IO", True),
-        ("*", "quay.io", False),
-        ("*.io", "quay.io", True),
-    ],
-)
-def test_a_glob_is_read_as_the_kubelet_reads_it(glob: str, host: str, *, expected: bool) -> None:
-    """Label by label, and the port must be the same."""
-    assert expected is _secret({glob: {"auth": _auth("a:b")}}).names(host)
-
-
-def test_a_glob_may_have_a_path() -> None:
-    """The path chooses the credential; the host is an upstream all the same."""
-    secret = _secret({"*.azurecr.io/team": {"auth": _auth("a:b")}})
-
-    assert Credential("a", "b") == secret.lookup("corp.azurecr.io", "team/app")
-    assert secret.lookup("corp.azurecr.io", "other/app") is None
-    assert secret.names("corp.azurecr.io")
-
-
 def test_a_host_goes_before_a_glob() -> None:
     """Even an anonymous one: who names a host means it."""
     secret = _secret({"*.io": {"auth": _auth("a:b")}, "quay.io": {}})

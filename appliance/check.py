@@ -1,0 +1,98 @@
+"""`entrepot check`: what would be done with the configuration, and what is wrong with it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import config
+from config import Loaded, Problem, PullSecret, UpstreamValues
+from config.distribution import ROWS, Row, Verdict
+
+_BAD_INPUT = 2
+# Of an upstream, though `proxy:` has settings of the same name.
+_OWN = frozenset({"default", "username", "password"})
+
+
+def check(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Print the report of what *argv* (behind `check`) and *environ* say: 2 for bad input, else 0.
+
+    The files that the settings name are looked at once the settings themselves can be read.
+    """
+    loaded = config.examine(argv, environ)
+    found = [] if loaded.problems else config.check(loaded.settings)
+    sys.stdout.write(report(loaded, found))
+    return _BAD_INPUT if loaded.problems or found else 0
+
+
+def report(loaded: Loaded, found: Sequence[Problem] = ()) -> str:
+    """Write every setting, every key of distribution, every warning and every problem.
+
+    *found* are the problems of the files that the settings name.
+    """
+    problems = [*loaded.problems, *found]
+    warnings = [*loaded.warnings, *([] if problems else config.remarks(loaded.settings))]
+    sections = [
+        ("Settings, and where each came from", _settings(loaded)),
+        ("Upstreams", _upstreams(loaded)),
+        ("Keys of docker distribution", _distribution(loaded)),
+        ("Warnings", _told(warnings)),
+        ("Problems", _told(problems)),
+    ]
+    return "\n".join("\n".join((title, *lines, "")) for title, lines in sections)
+
+
+def _settings(loaded: Loaded) -> list[str]:
+    rows = [
+        (".".join(key), value, _origin(key, loaded))
+        for key, value in config.shown_settings(loaded.settings)
+    ]
+    return list(_table(rows))
+
+
+def _upstreams(loaded: Loaded) -> list[str]:
+    settings = loaded.settings
+    secret, _ = config.read_secret(settings)
+    named = {each.host: each for each in config.upstreams(settings)}
+    for host in secret.hosts:
+        named.setdefault(host, config.upstream_defaults(settings, host))
+    rows = [(each.host, each.url, _who(each, secret)) for each in named.values()]
+    return list(_table([*rows, *((glob, "", "of the pull secret") for glob in secret.globs)]))
+
+
+def _who(upstream: UpstreamValues, secret: PullSecret) -> str:
+    login = f"as {upstream.username}" if upstream.username else "anonymous"
+    if not upstream.username and upstream.host in secret.hosts:
+        login = "by the pull secret"
+    return f"{login}, the default" if upstream.default else login
+
+
+def _distribution(loaded: Loaded) -> list[str]:
+    rows = [(row.key, row.verdict.value, _why(row, loaded)) for row in ROWS]
+    return list(_table(rows))
+
+
+def _why(row: Row, loaded: Loaded) -> str:
+    origins = [given.origin for key, given in loaded.given.items() if row.matches(key)]
+    taken = [each for each in row.harmless if each] if row.verdict is Verdict.REFUSED else []
+    said = f"set by {', '.join(dict.fromkeys(origins))}" if origins else ""
+    but = f"but for {', '.join(taken)}" if taken else ""
+    return "; ".join(filter(None, (row.why, but, said)))
+
+
+def _origin(key: tuple[str, ...], loaded: Loaded) -> str:
+    inherited = ("proxy", key[-1])
+    if key not in loaded.given and key[0] == "upstreams" and key[-1] not in _OWN:
+        return loaded.origin(inherited)
+    return loaded.origin(key)
+
+
+def _told(problems: Iterable[Problem]) -> list[str]:
+    return [f"  {each}" for each in problems] or ["  none"]
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield f"  {'  '.join(cells)}".rstrip()

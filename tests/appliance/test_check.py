@@ -1,0 +1,117 @@
+"""`entrepot check`: what would be done with the configuration, and what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.check import check, report
+from config import keys
+from config.distribution import ROWS
+from tests.config.desk import Desk
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """Return an empty desk."""
+    return Desk(tmp_path)
+
+
+def _words(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines()]
+
+
+def test_every_setting_has_its_value_and_its_origin(desk: Desk) -> None:
+    """As an operator would write the value."""
+    desk.write("cleaner: {maxsize: 2048M}")
+    lines = _words(report(desk.examine("--cleaner.ttl=72h", ENTREPOT_ONGONE="serve")))
+
+    assert ["cleaner.maxsize", "2G", f"{desk.file}:1"] in lines
+    assert ["cleaner.ttl", "3d", "--cleaner.ttl"] in lines
+    assert ["proxy.ongone", "serve", "ENTREPOT_ONGONE"] in lines
+    assert ["cleaner.threshold", "20%", "default"] in lines
+    named = {line[0] for line in lines if line}
+    assert {each.key for each in keys.settings().values() if "*" not in each.key} <= named
+
+
+def test_an_upstream_is_shown_with_what_it_inherits(desk: Desk) -> None:
+    """And where it has it from."""
+    lines = _words(
+        report(desk.examine("--upstreams.quay.io.freshness=5m", ENTREPOT_ONGONE="serve"))
+    )
+
+    assert ["upstreams.quay.io.freshness", "5m", "--upstreams.quay.io.freshness"] in lines
+    assert ["upstreams.quay.io.ongone", "serve", "ENTREPOT_ONGONE"] in lines
+    assert ["upstreams.quay.io.readtimeout", "30s", "default"] in lines
+    assert ["upstreams.quay.io.url", "https://quay.io", "default"] in lines
+
+
+def test_no_secret_is_shown(desk: Desk) -> None:
+    """Neither a good one nor one that can't be read."""
+    desk.write("upstreams: {a.io: {username: me, password: hunter2}}\nredis: {password: hunter2}")
+    text = report(
+        desk.examine(
+            REGISTRY_PROXY_REMOTEURL="a.io",
+            REGISTRY_PROXY_USERNAME="me",
+            REGISTRY_PROXY_PASSWORD="hunter2",
+            REGISTRY_HTTP_SECRET="hunter2",
+        )
+    )
+
+    assert "hunter" not in text
+    assert ["proxy.password", "***", "REGISTRY_PROXY_PASSWORD"] in _words(text)
+    assert ["upstreams.a.io.password", "***", f"{desk.file}:1"] in _words(text)
+
+
+def test_every_key_of_distribution_has_its_verdict(desk: Desk) -> None:
+    """And where it was set, if it was."""
+    desk.write("redis: {addr: a}\nhttp: {net: tcp}")
+    lines = report(desk.examine()).splitlines()
+
+    for row in ROWS:
+        assert any(line.split()[:1] == [row.key] and row.verdict.value in line for line in lines)
+    (redis,) = [line for line in lines if line.startswith("  redis.**")]
+    assert redis.endswith(f"nothing here needs redis; set by {desk.file}:1")
+    (net,) = [line for line in lines if line.startswith("  http.net")]
+    assert f"but for tcp; set by {desk.file}:2" in net
+
+
+def test_problems_and_warnings_come_last_with_their_remedies(desk: Desk) -> None:
+    """What there is to do stands where the eye is."""
+    text = report(desk.examine(CLEANER_MAXSIZE="10X", CLEANER_MAXSZE="1G"))
+
+    assert text.endswith(
+        "Warnings\n  CLEANER_MAXSZE: no such setting; did you mean CLEANER_MAXSIZE?\n"
+        "\nProblems\n  CLEANER_MAXSIZE=10X: not a size; try 10G\n"
+    )
+
+
+def test_upstreams_are_shown_as_they_will_be(desk: Desk) -> None:
+    """Those of the secret too, and who we are there."""
+    desk.places.secret.write_text(
+        '{"auths": {"quay.io": {}, "*.azurecr.io": {}, "a.io": {}}}', encoding="utf-8"
+    )
+    desk.write("upstreams: {a.io: {username: me, password: p, default: true}}")
+    text = report(desk.examine())
+    section = text.partition("Upstreams\n")[2].partition("\n\n")[0]
+
+    assert _words(section) == [
+        ["a.io", "https://a.io", "as", "me,", "the", "default"],
+        ["quay.io", "https://quay.io", "by", "the", "pull", "secret"],
+        ["*.azurecr.io", "of", "the", "pull", "secret"],
+    ]
+
+
+def test_check_ends_with_2_for_bad_input(
+    desk: Desk, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Of the settings, or of the files that they name; 0 when all is well."""
+    data = f"--storage.filesystem.rootdirectory={tmp_path}"
+    desk.write("log: {level: debug}")
+
+    assert check([str(desk.file), data], {}) == 0
+    assert "Problems\n  none\n" in capsys.readouterr().out
+    assert check([str(desk.file), data], {"CLEANER_MAXSIZE": "10X"}) == 2
+    assert check([str(desk.file), data], {"REGISTRY_AUTH_HTPASSWD_PATH": "/none"}) == 2
+    assert "auth.htpasswd.path=/none: no such file" in capsys.readouterr().out

@@ -1,0 +1,151 @@
+"""What can't be read names its source and a remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from config.errors import ConfigError
+from config.loader import load
+from tests.config.desk import Desk
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("CLEANER_MAXSIZE", "10X", "not a size; try 10G"),
+        ("CLEANER_TTL", "soon", "not a span; try 1h30m, 30d or 60s"),
+        ("CLEANER_THRESHOLD_PERCENTAGE", "200", "not a percentage from 0 to 100; try 20%"),
+        ("CLEANER_RUNEVERY_TIME", "0", "a span of 0 is too short here; try 30s"),
+        ("CLEANER_HOSTED", "maybe", "neither true nor false; try true"),
+        ("ENTREPOT_WORKERS", "0", "not a whole number from 1 to 16; try 2"),
+        ("ENTREPOT_ONGONE", "keep", "not one of refuse, serve; try refuse"),
+        ("REGISTRY_HTTP_ADDR", "5000", "not host:port; try :5000 or 127.0.0.1:5000"),
+        ("REGISTRY_LOG_LEVEL", "warning", "not one of info, error, warn, debug; try warn"),
+        ("REGISTRY_LOG_FORMATTER", "logstash", "not one of text, json; try text"),
+        ("REGISTRY_VERSION", "0.2", "not one of 0.1; try 0.1"),
+        (
+            "ENTREPOT_DEFAULT_UPSTREAM",
+            "a b",
+            "not a registry's host; try quay.io or registry.example:5000",
+        ),
+        (
+            "REGISTRY_PROXY_REMOTEURL",
+            "ftp://a.io",
+            "not a registry's URL; try https://registry.example",
+        ),
+        ("REGISTRY_AUTH_ANONYMOUS", "pul", "not one of none, pull; try pull"),
+    ],
+)
+def test_a_value_that_cannot_be_read_names_source_and_remedy(
+    desk: Desk, name: str, value: str, expected: str
+) -> None:
+    """`CLEANER_MAXSIZE=10X: not a size; try 10G`."""
+    assert [f"{name}={value}: {expected}"] == desk.problems(**{name: value})
+
+
+def test_each_source_is_named_as_it_was_written(desk: Desk) -> None:
+    """Variable, flag, or file with its line."""
+    desk.write("cleaner:\n  maxsize: 10X\n")
+
+    tail = "10X: not a size; try 10G"
+    assert [f"config.yml:2: cleaner.maxsize={tail}"] == desk.problems()
+    assert [f"CLEANER_MAXSIZE={tail}"] == desk.problems(CLEANER_MAXSIZE="10X")
+    assert [f"--cleaner.maxsize={tail}"] == desk.problems("--cleaner.maxsize", "10X")
+
+
+def test_every_problem_is_told_at_once(desk: Desk) -> None:
+    """Nobody should start the appliance six times to find six mistakes."""
+    desk.write("cleaner: {maxsize: 10X, ttl: x, foo: 1}\nstorage: {s3: {bucket: b}}")
+
+    with pytest.raises(ConfigError) as caught:
+        load(["--bar=1", str(desk.file)], {"ENTREPOT_WORKERS": "99"}, desk.places)
+
+    assert len(caught.value.problems) == 6
+    assert len(str(caught.value).splitlines()) == 6
+
+
+def test_the_others_stand_where_one_cannot_be_read(desk: Desk) -> None:
+    """`entrepot check` shows the settings beside the problems."""
+    loaded = desk.examine(CLEANER_MAXSIZE="10X", CLEANER_TTL="1h", REGISTRYDIR="")
+
+    assert (loaded.settings.cleaner.maxsize, loaded.settings.cleaner.ttl) == (10 * 2**30, 3600.0)
+    assert loaded.origin(("cleaner", "maxsize")) == "default"
+
+
+def test_a_secret_is_never_shown(desk: Desk) -> None:
+    """Neither what can't be read, nor what is refused, nor a URL's password."""
+    desk.write("storage: {s3: {secretkey: hunter2}}")
+    problems = desk.problems(
+        "--upstreams.a.io.password=hunter\n2",
+        REGISTRY_PROXY_PASSWORD="hunter\n2",
+        REGISTRY_PROXY_REMOTEURL="https://me:hunter2@a.io",
+    )
+
+    assert len(problems) == 4
+    assert "hunter" not in "".join(problems)
+    assert "REGISTRY_PROXY_REMOTEURL=https://***@a.io: a URL with a password in it" in "".join(
+        problems
+    )
+
+
+def test_a_value_is_shown_on_one_line_and_shortened(desk: Desk) -> None:
+    """Whatever it holds."""
+    (problem,) = desk.problems(CLEANER_MAXSIZE="1\n\x1b[31m" + "9" * 500)
+
+    assert problem.isprintable()
+    assert len(problem) < 120
+
+
+@pytest.mark.parametrize(
+    "name", ["CLEANER_MAXSIZE", "REGISTRY_HTTP_ADDR", "REGISTRY_LOG", "REGISTRYDIR"]
+)
+def test_an_empty_variable_is_as_none_at_all(desk: Desk, name: str) -> None:
+    """What compose files make of `${VARIABLE:-}`."""
+    assert desk.settings() == desk.settings(**{name: ""})
+
+
+def test_an_empty_variable_means_none_where_there_may_be_none(desk: Desk) -> None:
+    """So that what is found, or said in the file, can be left alone."""
+    desk.places.secret.write_text("{}", encoding="utf-8")
+    desk.write("proxy: {default: quay.io, maxstale: 1d}")
+    settings = desk.settings(
+        PULLSECRETPATH="",
+        IGNOREREGISTRYLIST="",
+        ENTREPOT_DEFAULT_UPSTREAM="",
+        ENTREPOT_MAXSTALE="none",
+    )
+
+    assert (settings.pullsecret.path, settings.pullsecret.ignore) == (None, ())
+    assert (settings.proxy.default, settings.proxy.maxstale) == (None, None)
+
+
+def test_two_names_of_one_setting_that_disagree_are_a_warning(desk: Desk) -> None:
+    """The usual one counts."""
+    both = {"REGISTRYDIR": "/a", "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": "/b"}
+
+    assert Path("/a") == desk.settings(**both).storage.rootdirectory
+    (warning,) = desk.warnings(**both)
+    assert "_ROOTDIRECTORY: REGISTRYDIR says otherwise and counts; take one out" in warning
+    assert desk.warnings(**dict.fromkeys(both, "/a")) == []
+
+
+def test_values_in_the_environment_are_no_yaml(desk: Desk) -> None:
+    """`[::1]:5000` and `%x: [` are YAML's broken lists and keys, and good values."""
+    settings = desk.settings(
+        REGISTRY_HTTP_ADDR="[::1]:5000",
+        REGISTRY_PROXY_REMOTEURL="https://a.io",
+        REGISTRY_PROXY_USERNAME="me",
+        REGISTRY_PROXY_PASSWORD="%x: [ '",
+        REGISTRY_HTTP_SECRET="{[",
+    )
+
+    assert (settings.http.addr.host, settings.proxy.password) == ("::1", "%x: [ '")
+
+
+def test_a_section_in_the_environment_that_is_no_yaml_is_one_line(desk: Desk) -> None:
+    """It names the variable."""
+    (problem,) = desk.problems(REGISTRY_UPSTREAMS="{quay.io: [")
+
+    assert problem.startswith("REGISTRY_UPSTREAMS: not YAML: ")

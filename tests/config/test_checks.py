@@ -1,0 +1,234 @@
+"""What the settings name is there and can be used, or one line says why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bcrypt
+import pytest
+
+from config.checks import check, remarks
+from config.schema import Settings
+from tests.certificates import Authority
+from tests.config.desk import Desk
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    """Return the flag of a data directory that is fine."""
+    return f"--storage.filesystem.rootdirectory={tmp_path}"
+
+
+def _lines(settings: Settings) -> list[str]:
+    return [str(each) for each in check(settings)]
+
+
+# ---- the data directory
+
+
+def test_a_fresh_data_directory_is_fine(desk: Desk, tmp_path: Path) -> None:
+    """It need not be there yet, and nothing is made by looking."""
+    folder = tmp_path / "a/b/c"
+
+    assert _lines(desk.settings(REGISTRYDIR=str(folder))) == []
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("below", ["", "/data"])
+def test_a_data_directory_that_is_a_file_is_told(desk: Desk, tmp_path: Path, below: str) -> None:
+    """Or lies below one."""
+    file = tmp_path / "file"
+    file.write_text("", encoding="utf-8")
+
+    remedy = "give us a folder to write to, or set REGISTRYDIR to another"
+    why = f"{file} is not writable: not a directory"
+    expected = f"storage.filesystem.rootdirectory={file}{below}: {why}; {remedy}"
+    assert [expected] == _lines(desk.settings(REGISTRYDIR=f"{file}{below}"))
+
+
+def test_a_data_directory_where_nobody_may_write_is_told(desk: Desk) -> None:
+    """Even root can make no file in the kernel's folder."""
+    (line,) = _lines(desk.settings(REGISTRYDIR="/proc/entrepot"))
+
+    assert line.startswith(
+        "storage.filesystem.rootdirectory=/proc/entrepot: /proc is not writable: "
+    )
+
+
+def test_a_state_directory_elsewhere_is_looked_at_too(desk: Desk, data: str) -> None:
+    """One inside the data directory is not told twice."""
+    (line,) = _lines(desk.settings(data, ENTREPOT_STATEDIR="/proc/state"))
+
+    assert line.startswith("storage.statedir=/proc/state: /proc is not writable: ")
+    assert len(_lines(desk.settings(REGISTRYDIR="/proc/entrepot"))) == 1
+
+
+# ---- certificate and key
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """Return an authority that signs."""
+    return Authority(tmp_path)
+
+
+def _tls(desk: Desk, data: str, certificate: Path, key: Path | None = None) -> list[str]:
+    flags = [f"--http.tls.certificate={certificate}"]
+    flags += [f"--http.tls.key={key}"] if key else []
+    return _lines(desk.settings(data, *flags))
+
+
+def _halves(pem: Path) -> tuple[Path, Path]:
+    certificate, key = pem.with_suffix(".crt"), pem.with_suffix(".key")
+    text = pem.read_text(encoding="utf-8")
+    begin = text.index("-----BEGIN PRIVATE")
+    certificate.write_text(text[:begin], encoding="utf-8")
+    key.write_text(text[begin:], encoding="utf-8")
+    return certificate, key
+
+
+def test_a_certificate_with_its_key_is_fine(desk: Desk, data: str, authority: Authority) -> None:
+    """In one file or in two."""
+    pem = authority.certificate("registry.example")
+
+    assert _tls(desk, data, pem) == []
+    assert _tls(desk, data, *_halves(pem)) == []
+
+
+def test_a_certificate_without_a_key_is_told(desk: Desk, data: str, authority: Authority) -> None:
+    """HAProxy would say it in twelve lines."""
+    certificate, _ = _halves(authority.certificate("registry.example"))
+
+    why = "no key in it; put the key into it, or set http.tls.key"
+    assert [f"http.tls.certificate={certificate}: {why}"] == _tls(desk, data, certificate)
+
+
+def test_a_key_of_another_certificate_is_told(desk: Desk, data: str, authority: Authority) -> None:
+    """After a renewal of one of the two."""
+    certificate, _ = _halves(authority.certificate("a.example"))
+    _, key = _halves(authority.certificate("b.example"))
+
+    why = "the key is of another certificate; bring the two that belong"
+    assert [f"http.tls.certificate={certificate}: {why}"] == _tls(desk, data, certificate, key)
+
+
+def test_a_key_file_without_a_key_is_told(desk: Desk, data: str, authority: Authority) -> None:
+    """The two may have been swapped."""
+    certificate, key = _halves(authority.certificate("a.example"))
+
+    swapped = _tls(desk, data, key, certificate)
+    assert [f"http.tls.certificate={key}: no certificate in it; write it in PEM"] == swapped
+    twice = _tls(desk, data, certificate, authority.path)
+    assert [f"http.tls.key={authority.path}: no key in it; write it in PEM"] == twice
+
+
+def test_an_encrypted_key_is_told_and_nobody_is_asked(
+    desk: Desk, data: str, authority: Authority
+) -> None:
+    """OpenSSL would ask for the passphrase on the terminal, and the start would hang."""
+    certificate, key = _halves(authority.certificate("a.example"))
+    body = "MIIFHzBJBgkqhkiG9w0BBQ0wPDAbBgkqhkiG9w0BBQwwDgQI"
+    key.write_text(
+        f"-----BEGIN ENCRYPTED PRIVATE KEY-----\n{body}\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        encoding="utf-8",
+    )
+
+    (line,) = _tls(desk, data, certificate, key)
+    assert "certificate or key can't be read; write both in PEM, unencrypted" in line
+
+
+def test_absent_files_of_tls_are_each_told(desk: Desk, data: str, tmp_path: Path) -> None:
+    """Certificate and key; a file that is both is told once."""
+    absent, other = tmp_path / "a.pem", tmp_path / "b.pem"
+
+    tail = "no such file or directory; name a file that can be read"
+    both = [f"http.tls.certificate={absent}: {tail}", f"http.tls.key={other}: {tail}"]
+    assert both == _tls(desk, data, absent, other)
+    assert both[:1] == _tls(desk, data, absent)
+
+
+# ---- passwords, secret, upstreams
+
+
+def test_a_missing_htpasswd_is_told(desk: Desk, data: str, tmp_path: Path) -> None:
+    """It is never made up, as distribution does, and never taken for an open door."""
+    path = tmp_path / "htpasswd"
+
+    why = "no such file or directory; name a file made with htpasswd -B"
+    found = _lines(desk.settings(data, REGISTRY_AUTH_HTPASSWD_PATH=str(path)))
+    assert [f"auth.htpasswd.path={path}: {why}"] == found
+
+
+def test_an_htpasswd_that_is_a_folder_is_told(desk: Desk, data: str, tmp_path: Path) -> None:
+    """Debian's own configuration of docker-registry names one."""
+    (line,) = _lines(desk.settings(data, REGISTRY_AUTH_HTPASSWD_PATH=str(tmp_path)))
+
+    assert line.startswith(f"auth.htpasswd.path={tmp_path}: is a directory; ")
+
+
+def test_a_hash_that_is_not_bcrypt_is_told(desk: Desk, data: str, tmp_path: Path) -> None:
+    """With file and line."""
+    path = tmp_path / "htpasswd"
+    path.write_bytes(b"a:" + bcrypt.hashpw(b"x", bcrypt.gensalt(4)) + b"\nb:{SHA}abc\n")
+
+    found = _lines(desk.settings(data, REGISTRY_AUTH_HTPASSWD_PATH=str(path)))
+    assert [f"{path}:2: the password of 'b' is not bcrypt; write it with htpasswd -B"] == found
+
+
+def test_a_secret_that_cannot_be_read_is_told(desk: Desk, data: str, tmp_path: Path) -> None:
+    """Each bad entry, with the file's name."""
+    path = tmp_path / "secret.json"
+    path.write_text('{"auths": {"a.io": {"auth": "%"}, "b.io": 5}}', encoding="utf-8")
+
+    found = _lines(desk.settings(data, PULLSECRETPATH=str(path)))
+    assert [f'{path}: entry "a.io"', f'{path}: entry "b.io"'] == [
+        each[: len(str(path)) + 14] for each in found
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("absent", "no such file or directory"), ("", "is a directory")]
+)
+def test_a_secret_that_is_not_there_is_told(
+    desk: Desk, data: str, tmp_path: Path, name: str, why: str
+) -> None:
+    """Docker makes a folder of an absent file that it shall mount."""
+    path = tmp_path / name
+
+    found = _lines(desk.settings(data, PULLSECRETPATH=str(path)))
+    assert [f"pullsecret.path={path}: {why}; mount the secret, or set PULLSECRETPATH"] == found
+
+
+def test_what_a_secret_says_in_vain_is_a_remark(desk: Desk, data: str, tmp_path: Path) -> None:
+    """The start goes on."""
+    path = tmp_path / "secret.json"
+    path.write_text('{"auths": {}, "credsStore": "desktop"}', encoding="utf-8")
+    settings = desk.settings(data, PULLSECRETPATH=str(path))
+
+    assert check(settings) == []
+    assert [f"{path}: credsStore"] == [each.source for each in remarks(settings)]
+    assert remarks(desk.settings(data, PULLSECRETPATH="")) == []
+
+
+def test_files_of_an_upstream_are_looked_at(
+    desk: Desk, data: str, tmp_path: Path, authority: Authority
+) -> None:
+    """Its authority and its password."""
+    text, absent = tmp_path / "text", tmp_path / "absent"
+    text.write_text("secret", encoding="utf-8")
+    desk.write(
+        f"""
+        upstreams:
+          a.io: {{ca: {authority.path}, username: u, passwordfile: {text}}}
+          b.io: {{ca: {text}, username: u, passwordfile: {absent}}}
+          c.io: {{ca: {absent}}}
+        """
+    )
+
+    tail = "no such file or directory; name a file that can be read"
+    expected = [
+        f"upstreams.b.io.passwordfile={absent}: {tail}",
+        f"upstreams.b.io.ca={text}: no certificate in it; write it in PEM",
+        f"upstreams.c.io.ca={absent}: {tail}",
+    ]
+    assert expected == _lines(desk.settings(data))

@@ -1,0 +1,33 @@
+"""The command line."""
+
+from __future__ import annotations
+
+from tests.config.desk import Desk
+
+
+def test_a_switch_needs_no_value(desk: Desk) -> None:
+    """And takes one behind the equals sign only."""
+    assert desk.settings("--cleaner.hosted", "--cleaner.ttl", "1h").cleaner.hosted
+    assert not desk.settings("--cleaner.hosted=false").cleaner.hosted
+
+
+def test_a_flag_without_its_value_is_told(desk: Desk) -> None:
+    """At the end of the line."""
+    assert desk.problems("--cleaner.ttl") == [
+        "--cleaner.ttl: a value is missing; try --cleaner.ttl=VALUE"
+    ]
+
+
+def test_a_flag_may_be_repeated(desk: Desk) -> None:
+    """The last one wins, as with other programs."""
+    assert desk.settings("--cleaner.ttl=1h", "--cleaner.ttl=2h").cleaner.ttl == 7200.0
+
+
+def test_a_flag_of_an_upstream_has_the_host_in_its_middle(desk: Desk) -> None:
+    """A host has dots and a port of its own."""
+    found = desk.settings(
+        "--upstreams.registry.example:5000.freshness=5m", "--upstreams.quay.io={ongone: serve}"
+    ).upstreams
+
+    assert found["registry.example:5000"].freshness == 300.0
+    assert found["quay.io"].ongone == "serve"

@@ -1,0 +1,65 @@
+"""From `entrepot serve` to the programs that it starts."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from config.errors import ConfigError
+from config.handover import dump, resolved
+from tests.config.desk import Desk
+
+
+def test_what_is_handed_over_is_what_was_loaded(desk: Desk, tmp_path: Path) -> None:
+    """Addresses, paths, spans, upstreams and passwords among it."""
+    desk.write(
+        """
+        auth: {htpasswd: {path: /h}}
+        http: {addr: '[::1]:5000', tls: {certificate: /c, key: /k}}
+        upstreams: {a.io: {username: u, password: p, mirrors: [m.io], freshness: 500ms}}
+        """
+    )
+    settings = desk.settings("--cleaner.maxsize=200M", "--pullsecret.ignore=a b")
+    path = tmp_path / "run/settings.json"
+    path.parent.mkdir()
+    dump(settings, path)
+    read = resolved({"ENTREPOT_SETTINGS": str(path)})
+
+    assert settings == read.model_copy(update={"run": settings.run})
+    assert path.parent == read.run
+
+
+def test_the_file_is_for_us_alone(desk: Desk, tmp_path: Path) -> None:
+    """It holds passwords; and nothing else is left beside it."""
+    path = tmp_path / "run/settings.json"
+    path.parent.mkdir()
+    dump(desk.settings(), path)
+    dump(desk.settings(), path)
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [path] == list(path.parent.iterdir())
+
+
+def test_a_folder_that_is_not_there_leaves_nothing(desk: Desk, tmp_path: Path) -> None:
+    """The caller sees why."""
+    with pytest.raises(OSError, match="No such file"):
+        dump(desk.settings(), tmp_path / "none/settings.json")
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"version": "9"}', "\x00"])
+def test_what_was_not_handed_over_is_one_line(tmp_path: Path, content: str | None) -> None:
+    """A program that was started by hand says so."""
+    path = tmp_path / "settings.json"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+
+    with pytest.raises(ConfigError, match="no settings there; start `entrepot serve`"):
+        resolved({"ENTREPOT_SETTINGS": str(path)})
+
+
+def test_without_the_variable_there_are_no_settings() -> None:
+    """The working directory is not taken for them."""
+    with pytest.raises(ConfigError, match="ENTREPOT_SETTINGS=: no settings there"):
+        resolved({})

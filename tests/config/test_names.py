@@ -1,0 +1,104 @@
+"""Unknown names, with the nearest that is known."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.config.desk import Desk
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cleaner: {maxsze: 1G}", "config.yml:1: cleaner.maxsze: no such key; {cleaner.maxsize}"),
+        ("cleanr: {maxsize: 1G, ttl: 1d}", "config.yml:1: cleanr: no such key; {cleaner}"),
+        ("maxsize: 1G", "config.yml:1: maxsize: no such key; {cleaner.maxsize}"),
+        (
+            "http: {tls: {cert: a}}",
+            "config.yml:1: http.tls.cert: no such key; {http.tls.certificate}",
+        ),
+        ("auth: {htpaswd: {path: a}}", "config.yml:1: auth.htpaswd: no such key; {auth.htpasswd}"),
+        ("auth: ldap", "config.yml:1: auth.ldap: no such key; take it out"),
+        ("storage: {file: a}", "config.yml:1: storage.file: no such key; {storage.filesystem}"),
+        (
+            "upstreams: {a.io: {ulr: b}}",
+            "config.yml:1: upstreams.a.io.ulr: no such key; {upstreams.a.io.url}",
+        ),
+        ("zzz: 1", "config.yml:1: zzz: no such key; take it out"),
+    ],
+    ids=range(9),
+)
+def test_an_unknown_key_is_told_with_the_nearest(desk: Desk, text: str, expected: str) -> None:
+    """Once, however much lies below it."""
+    desk.write(text)
+
+    expected = expected.replace("{", "did you mean ").replace("}", "?")
+    assert [expected] == desk.problems()
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("--cleaner.maxsze=1", "--cleaner.maxsze: no such flag; did you mean --cleaner.maxsize?"),
+        ("--maxsize=1", "--maxsize: no such flag; did you mean --cleaner.maxsize?"),
+        ("-x", "-x: no such flag; take it out"),
+        ("--=1", "--: no such flag; take it out"),
+    ],
+)
+def test_an_unknown_flag_is_told_with_the_nearest(desk: Desk, flag: str, expected: str) -> None:
+    """Its value is not shown: it may be a password."""
+    assert [expected] == desk.problems(flag)
+
+
+def test_the_value_of_an_unknown_flag_is_no_file(desk: Desk) -> None:
+    """One mistake, one line."""
+    assert len(desk.problems("--cleaner.maxsze", "10G")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("CLEANER_MAXSZE", "CLEANER_MAXSIZE"),
+        ("ENTREPOT_FRESHNES", "ENTREPOT_FRESHNESS"),
+        ("ENTREPOT_WORKER", "ENTREPOT_WORKERS"),
+        ("REGISTRY_HTTP_ADDRESS", "REGISTRY_HTTP_ADDR"),
+        ("REGISTRY_STORAGE_FILESYSTEM_ROOTDIR", "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY"),
+    ],
+)
+def test_an_unknown_variable_is_a_warning_with_the_nearest(
+    desk: Desk, name: str, near: str
+) -> None:
+    """The environment is shared with others: it must not stop the start."""
+    assert desk.problems(**{name: "hunter2"}) == []
+    assert [f"{name}: no such setting; did you mean {near}?"] == desk.warnings(**{name: "hunter2"})
+
+
+def test_misspelt_protection_in_the_environment_is_an_error(desk: Desk) -> None:
+    """It would start open, and its operator would think otherwise."""
+    assert desk.problems(REGISTRY_AUTH_HTPASWD_PATH="/x") == [
+        "REGISTRY_AUTH_HTPASWD_PATH: no such setting; did you mean REGISTRY_AUTH_HTPASSWD_PATH?"
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "REGISTRY_PORT",
+        "REGISTRY_SERVICE_HOST",
+        "REGISTRY_SERVICE_PORT_HTTP",
+        "REGISTRY_PORT_5000_TCP_ADDR",
+        "REGISTRY_AUTH_SERVICE_HOST",
+        "ENTREPOT_PORT",
+        "REGISTRY_AUTH_FILE",
+        "ENTREPOT_RUN",
+        "ENTREPOT_WORKER1",
+        "ENTREPOT_TEST_SIZE",
+        "CLEANER_BTWDELETES_TIME",
+        "REGISTRY_HTTP_SECRET",
+        "PATH",
+        "REGISTRYFOO",
+    ],
+)
+def test_variables_of_others_are_passed_over(desk: Desk, name: str) -> None:
+    """Kubernetes' service links, podman's auth file, our own between our programs."""
+    assert (desk.problems(**{name: "x"}), desk.warnings(**{name: "x"})) == ([], [])

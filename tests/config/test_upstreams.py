@@ -1,0 +1,157 @@
+"""Which upstreams there are, each with all that was said of it and of all of them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from config.upstreams import (
+    PUBLIC,
+    UpstreamValues,
+    public_upstreams,
+    upstream_defaults,
+    upstreams,
+)
+from registry.upstream.source import Source
+from tests.config.desk import Desk
+
+
+def _hosts(found: list[UpstreamValues]) -> list[str]:
+    return [each.host for each in found]
+
+
+def _defaults(found: list[UpstreamValues]) -> list[str]:
+    return [each.host for each in found if each.default]
+
+
+def test_they_have_the_fields_of_a_source() -> None:
+    """`registry` is embedded without `config`: the two are held together here."""
+    names = {each.name for each in fields(UpstreamValues)}
+
+    assert {each.name for each in fields(Source)} | {"default"} == names
+
+
+def test_without_any_upstream_the_public_ones_are_there(desk: Desk) -> None:
+    """A newcomer pulls without having said anything; nobody is the default."""
+    found = upstreams(desk.settings())
+
+    assert list(PUBLIC) == _hosts(found)
+    assert _defaults(found) == []
+    assert found[0].url == "https://registry-1.docker.io"
+
+
+def test_a_secret_takes_the_place_of_the_public_ones(desk: Desk) -> None:
+    """Its hosts are the upstreams; they are found when it is read."""
+    settings = desk.settings(PULLSECRETPATH="/pull-secret.json")
+
+    assert upstreams(settings) == []
+    assert list(PUBLIC) == _hosts(public_upstreams(settings))
+
+
+def test_said_upstreams_take_the_place_of_the_public_ones(desk: Desk) -> None:
+    """In the order of the file."""
+    desk.write("upstreams: {b.io: , a.io: {}, localhost:5000: }")
+    found = upstreams(desk.settings())
+
+    assert _hosts(found) == ["b.io", "a.io", "localhost:5000"]
+    assert [each.url for each in found] == ["https://b.io", "https://a.io", "http://localhost:5000"]
+
+
+def test_what_is_not_said_of_one_holds_as_for_all(desk: Desk) -> None:
+    """`proxy:` is the default of every upstream."""
+    desk.write(
+        """
+        proxy: {freshness: 5m, maxstale: 2d, ongone: serve, negativettl: 1s, readtimeout: 9s}
+        upstreams:
+          a.io:
+          b.io: {freshness: 0, ongone: refuse, connecttimeout: 1s, mirrors: [m.io], insecure: true}
+        """
+    )
+    a, b = upstreams(desk.settings())
+
+    assert (
+        a.freshness,
+        a.max_stale,
+        a.on_gone,
+        a.negative_ttl,
+        a.connect_timeout,
+        a.read_timeout,
+    ) == (300.0, 172800.0, "serve", 1.0, 2.0, 9.0)
+    assert (
+        b.freshness,
+        b.on_gone,
+        b.connect_timeout,
+        b.max_stale,
+    ) == (0.0, "refuse", 1.0, 172800.0)
+    assert (b.mirrors, b.insecure) == (("https://m.io",), True)
+
+
+def test_a_host_of_the_secret_gets_what_holds_for_all(desk: Desk) -> None:
+    """And what was said of it in the file, by any of its names."""
+    desk.write("upstreams: {index.docker.io: {freshness: 5m}}")
+    settings = desk.settings(ENTREPOT_FRESHNESS="7s")
+
+    assert upstream_defaults(settings, "Quay.io").freshness == 7.0
+    assert upstream_defaults(settings, "Quay.io").host == "quay.io"
+    assert upstream_defaults(settings, "docker.io").freshness == 300.0
+
+
+def test_a_remote_url_is_an_upstream_and_the_default(desk: Desk) -> None:
+    """Distribution's pull-through cache, by its three variables."""
+    (found,) = upstreams(
+        desk.settings(
+            REGISTRY_PROXY_REMOTEURL="https://registry-1.docker.io",
+            REGISTRY_PROXY_USERNAME="me",
+            REGISTRY_PROXY_PASSWORD="secret",
+        )
+    )
+
+    assert (found.host, found.url) == ("docker.io", "https://registry-1.docker.io")
+    assert (found.username, found.password, found.default) == ("me", "secret", True)
+
+
+def test_the_remote_s_login_is_for_nobody_else(desk: Desk) -> None:
+    """A password leaves for the host that it was given for."""
+    settings = desk.settings(
+        "--proxy.remoteurl=http://a.io", "--proxy.username=me", "--proxy.password=p"
+    )
+
+    assert upstream_defaults(settings, "quay.io").password is None
+    assert upstream_defaults(settings, "quay.io").username is None
+
+
+def test_a_login_of_its_own_goes_before_the_remote_s(desk: Desk) -> None:
+    """Never the name of one with the password of the other."""
+    desk.write("upstreams: {a.io: {username: own, passwordfile: /p}}")
+    (found,) = upstreams(
+        desk.settings("--proxy.remoteurl=a.io", "--proxy.username=me", "--proxy.password=p")
+    )
+
+    assert (found.username, found.password, str(found.password_file)) == ("own", None, "/p")
+
+
+def test_the_default_is_an_upstream_by_that_alone(desk: Desk) -> None:
+    """Beside the public ones, or those that were said."""
+    settings = desk.settings(ENTREPOT_DEFAULT_UPSTREAM="Registry.example")
+
+    assert [*PUBLIC, "registry.example"] == _hosts(upstreams(settings))
+    assert _defaults(upstreams(settings)) == ["registry.example"]
+
+
+def test_the_default_may_be_marked_on_the_upstream(desk: Desk) -> None:
+    """`default: true`, or `proxy.default`."""
+    desk.write("upstreams: {a.io: , docker.io: {default: true}}")
+    assert _defaults(upstreams(desk.settings())) == ["docker.io"]
+
+    desk.write("upstreams: {a.io: , docker.io: }")
+    found = upstreams(desk.settings(ENTREPOT_DEFAULT_UPSTREAM="index.docker.io"))
+    assert _defaults(found) == ["docker.io"]
+
+
+def test_a_password_is_not_shown(desk: Desk) -> None:
+    """Neither in the values nor in the settings."""
+    desk.write("upstreams: {a.io: {username: me, password: hunter2}}")
+    settings = desk.settings()
+
+    assert upstreams(settings)[0].password == "hunter2"
+    assert "hunter2" not in repr(upstreams(settings))
+    assert "hunter2" not in repr(settings)

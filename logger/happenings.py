@@ -143,7 +143,7 @@ class Happenings:
 
     def _budget(self, event: Event) -> None:
         upstream, remaining = self._host(event), _number(event, "remaining")
-        limit = _number(event, "limit") if "limit" in event.fields else None
+        limit = None if event.fields.get("limit") is None else _number(event, "limit")
         self._registry.set(REMAINING, remaining, upstream)
         if limit is not None:
             self._registry.set(LIMIT, limit, upstream)

@@ -16,12 +16,14 @@ class FailingIndex(MemoryIndex):
         super().__init__()
         self.is_out = False
         self.commits = 0
+        self.last: set[str] = set()
 
     def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
         """Count the transactions that came about."""
         self._refuse()
         super().touch(stamps, notes)
         self.commits += 1
+        self.last = set(notes or ())
 
     def note(self, key: str) -> str | None:
         """Return a note."""

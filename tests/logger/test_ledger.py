@@ -101,6 +101,18 @@ def test_counters_go_on_where_the_index_has_them(index: FailingIndex) -> None:
     assert sum(rows[0][1][1:]) == 2
 
 
+def test_a_commit_writes_what_has_changed(index: FailingIndex) -> None:
+    """Ten commits a second must not write every metric ten times."""
+    account = Ledger(index)
+    account.access(_batch(written(BLOB)))
+    account.commit(is_whole=True)
+    account.events(_batch(event("budget", upstream="docker.io", remaining=7)))
+    account.commit(is_whole=True)
+
+    changed = [ledger.LINES, happenings.REMAINING]
+    assert index.last == {"position:events", *(metrics.note(each) for each in changed)}
+
+
 def test_lines_that_cannot_be_read_are_counted_and_harm_nothing(index: FailingIndex) -> None:
     """Never fatal, and the lines around them count."""
     account = Ledger(index)

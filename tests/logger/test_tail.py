@@ -180,6 +180,17 @@ def test_a_line_that_a_rotation_split_is_put_together(
     assert reader.drain() == writer.written
 
 
+def test_a_split_line_is_put_together_over_an_empty_file(writer: Writer, reader: Reader) -> None:
+    """The writer was started and stopped in between, and wrote nothing."""
+    writer.line()
+    writer.flush(5)
+    writer.rotate()
+    writer.rotate()
+    writer.flush()
+
+    assert reader.drain() == writer.written
+
+
 def test_a_line_that_never_ended_does_not_spoil_the_next(writer: Writer, reader: Reader) -> None:
     """The writer died in the middle of a line: the part is given as it is, the next line too."""
     writer.put(b'{"n":')

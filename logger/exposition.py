@@ -61,6 +61,8 @@ def _family(metric: Metric, rows: list[tuple[Labels, Amounts]]) -> _Family:
         return histogram
     kind = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
     family = kind(metric.name, metric.help, labels=metric.labels)
+    if metric.type == "counter" and not metric.labels:
+        rows = rows or [((), [0.0])]  # an alert on its growth needs its beginning
     for labels, amounts in rows:
         family.add_metric(labels, amounts[0])
     return family

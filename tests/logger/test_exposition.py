@@ -40,6 +40,15 @@ def test_the_text_is_what_prometheus_reads() -> None:
     }
 
 
+def test_a_counter_without_labels_begins_at_nought() -> None:
+    """An alert on its growth would miss the first one otherwise."""
+    lone = Metric("a_lone", "counter", "Lone.")
+
+    text = exposition.render([lone], {}, {}, build={})
+
+    assert b"a_lone_total 0.0" in text
+
+
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     """A worker that serves it meanwhile serves the old one."""
     path = tmp_path / "metrics.prom"

@@ -28,7 +28,7 @@ from registry.upstream.table import Registered
 
 log = logging.getLogger(__name__)
 
-_JUST_NOW_S = 1.0
+_JUST_NOW_S = 0.5
 """How long an upstream that showed a manifest is taken to be there for its parts."""
 
 
@@ -80,9 +80,8 @@ class Manifests:
         """Fetch a manifest, or only ask whether this name may see what is here already."""
         self.negative.check(place, digest)
         held = self.shelf.content(digest)
-        if held:
-            registered.upstream.head(place.remote, digest)
-        else:
+        shown = held and registered.upstream.head(place.remote, digest).digest
+        if held is None or shown is None:  # or a registry without HEAD: only GET can tell
             held = self._fetched(registered.upstream.manifest(place.remote, digest), place)
         self.shelf.link_manifest(place.repository, digest, place.host)
         return ManifestAnswer(held, Source.MISS)
@@ -94,7 +93,8 @@ class Manifests:
         """
         if not self.shelf.is_whole(place.repository, held):
             confirmed = self.shelf.repositories.linked_manifest(place.repository, held.digest)
-            if confirmed is None or self.shelf.clock() - confirmed > _JUST_NOW_S:
+            age = self.shelf.clock() - (confirmed or 0)
+            if age > _JUST_NOW_S or not registered.upstream.is_well:
                 self._confirm(place, registered, held)
         return ManifestAnswer(held, Source.HIT)
 
@@ -122,7 +122,13 @@ class Manifests:
         if state is None or not freshness.is_fresh(state, registered.source, now):
             return None
         held = self.shelf.manifest(place.repository, state.digest)
-        return ManifestAnswer(held, Source.HIT, age=now - state.confirmed) if held else None
+        if held is None or not self._can_be_finished(place, registered, held):
+            return None
+        return ManifestAnswer(held, Source.HIT, age=now - state.confirmed)
+
+    def _can_be_finished(self, place: Place, registered: Registered, held: Held) -> bool:
+        """Whether a client will find what the manifest names, here or there."""
+        return registered.upstream.is_well or self.shelf.is_whole(place.repository, held)
 
     def _revalidated(self, place: Place, registered: Registered, tag: Tag) -> ManifestAnswer:
         state = self.shelf.repositories.tag(place.repository, tag)

@@ -68,13 +68,18 @@ class Breaker:
         self._report = report
         self._clock = clock
 
-    def admit(self) -> Pass:
+    @property
+    def is_well(self) -> bool:
+        """Whether what any worker asked last was answered."""
+        return self._memory.read().is_well
+
+    def admit(self, operation: str = "") -> Pass:
         """Let one request through. Raises: Unavailable, RESTING or LIMITED."""
         now = self._clock()
         verdict: Pass | Refusal
-        verdict = admit(self._memory.read(), now, self._lease)[1]
+        verdict = admit(self._memory.read(), now, self._lease, operation)[1]
         if isinstance(verdict, Pass) and verdict.probe:
-            verdict = self._memory.update(lambda seen: admit(seen, now, self._lease))
+            verdict = self._memory.update(lambda seen: admit(seen, now, self._lease, operation))
         if isinstance(verdict, Pass):
             return verdict
         raise self._refused(verdict)
@@ -89,10 +94,10 @@ class Breaker:
         now = self._clock()
         self._change(lambda seen: failed(seen, now, failure, probe=passed.probe))
 
-    def limited(self, retry_after: float | None) -> None:
+    def limited(self, retry_after: float | None, operation: str = "") -> None:
         """Note a 429."""
         now = self._clock()
-        self._change(lambda seen: limited(seen, now, retry_after))
+        self._change(lambda seen: limited(seen, now, retry_after, operation))
 
     def _change(self, change: Callable[[Circuit], Circuit]) -> None:
         """Remember a change, and report it when the breaker opened or closed by it."""

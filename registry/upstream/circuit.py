@@ -21,6 +21,8 @@ class Circuit:
 
     `failures` counts those in a row while it is closed, `trips` the rests in a row. It rests until
     `until`; then one request probes, and the others wait until it is back or `probing` is past.
+    A rate limit, until `limited`, holds for the `operation` that met it: Docker Hub counts GETs of
+    manifests, and goes on with the layers of who has one.
     """
 
     failures: int = 0
@@ -28,12 +30,18 @@ class Circuit:
     until: float = 0.0
     probing: float = 0.0
     limited: float = 0.0
+    operation: str = ""
     reason: str = ""
 
     @property
     def is_closed(self) -> bool:
         """Whether requests go through without a probe."""
         return self.trips == 0
+
+    @property
+    def is_well(self) -> bool:
+        """Whether what was asked last was answered."""
+        return self.is_closed and self.failures == 0
 
 
 CLOSED = Circuit()
@@ -54,13 +62,15 @@ class Refusal:
     retry_after: float
 
 
-def admit(circuit: Circuit, now: float, lease: float) -> tuple[Circuit, Pass | Refusal]:
+def admit(
+    circuit: Circuit, now: float, lease: float, operation: str = ""
+) -> tuple[Circuit, Pass | Refusal]:
     """Decide over one request; a probe's place is free again after *lease* s.
 
     A wall clock that was set back can't make a rest longer than the longest.
     """
     limit = min(circuit.limited - now, LIMIT_LONGEST)
-    if limit > 0:
+    if limit > 0 and circuit.operation == operation:
         return circuit, Refusal("limited", limit)
     if circuit.is_closed:
         return circuit, Pass()
@@ -89,16 +99,25 @@ def failed(circuit: Circuit, now: float, failure: Failure, *, probe: bool) -> Ci
         return replace(circuit, failures=failures, reason=failure.reason)
     rest = min(FIRST_REST * 2.0 ** min(circuit.trips, 10), LONGEST_REST)
     return Circuit(
-        trips=circuit.trips + 1, until=now + rest, limited=circuit.limited, reason=failure.reason
+        trips=circuit.trips + 1,
+        until=now + rest,
+        limited=circuit.limited,
+        operation=circuit.operation,
+        reason=failure.reason,
     )
 
 
 def answered(circuit: Circuit) -> Circuit:
     """Note an answer, whatever it says: the upstream lives."""
-    return Circuit(limited=circuit.limited) if circuit != CLOSED else circuit
+    return Circuit(limited=circuit.limited, operation=circuit.operation)
 
 
-def limited(circuit: Circuit, now: float, retry_after: float | None) -> Circuit:
-    """Note a 429, which is also an answer."""
+def limited(
+    circuit: Circuit, now: float, retry_after: float | None, operation: str = ""
+) -> Circuit:
+    """Note a 429, which is also an answer; the later of two limits wins."""
     span = LIMIT_DEFAULT if retry_after is None else min(max(retry_after, 0.0), LIMIT_LONGEST)
-    return Circuit(limited=max(circuit.limited, now + span))
+    until = now + span
+    if until < circuit.limited:
+        return answered(circuit)
+    return Circuit(limited=until, operation=operation)

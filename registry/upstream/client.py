@@ -41,6 +41,11 @@ class HttpUpstream:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
 
+    @property
+    def is_well(self) -> bool:
+        """Whether what any worker asked last was answered."""
+        return self._exchange.is_well
+
     def head(self, name: str, reference: Reference) -> Found:
         """Ask for a manifest's descriptor; where there is no HEAD, nothing is known but that."""
         ask = Ask("head", "HEAD", name, f"manifests/{reference}", accepts=_HEAD)
@@ -68,7 +73,12 @@ class HttpUpstream:
         """Ask whether this name may see a blob, and how large it is."""
         ask = Ask("blob", "HEAD", name, f"blobs/{digest}", accepts=_HEAD)
         with self._open(ask) as answer:
-            return content_length(answer.headers) if answer.status == _OK else None
+            if answer.status == _OK:
+                return content_length(answer.headers)
+            if answer.foreign:  # the registry sent us there, and that is its permission
+                return None
+        with self.blob(name, digest) as body:  # a registry without HEAD: only GET can tell
+            return body.size
 
     @contextmanager
     def blob(

@@ -44,6 +44,11 @@ class Ask:
     absent: frozenset[int] = frozenset({_GONE})
     url: str | None = None
 
+    @property
+    def limit(self) -> str:
+        """Name what a rate limit that this meets is about: reads of manifests, and the rest."""
+        return self.operation if self.operation == "manifest" else ""
+
 
 class Exchange:
     """Sends what is asked of the upstream at `source.url`, under its host's name.
@@ -80,7 +85,7 @@ class Exchange:
 
         Raises: Absent, Denied, Unavailable.
         """
-        passed = self._breaker.admit()
+        passed = self._breaker.admit(ask.limit)
         began = self._clock()
         try:
             answer = self._answer(ask, passed)
@@ -89,6 +94,11 @@ class Exchange:
             raise
         self._tell(ask, "ok", began)
         return answer
+
+    @property
+    def is_well(self) -> bool:
+        """Whether what any worker asked last was answered."""
+        return self._breaker.is_well
 
     def broken(self, error: Broken) -> Unavailable:
         """Return what a body that broke is for our caller; the breaker does not mind a cut."""
@@ -143,7 +153,7 @@ class Exchange:
         """Judge a status that is no answer, and let the breaker know."""
         span = retry_after(answer.headers, time.time())
         if answer.status == _LIMITED:
-            self._breaker.limited(span)
+            self._breaker.limited(span, ask.limit)
             message = "it limits the rate"
             return Unavailable(self.host, message, Why.LIMITED, retry_after=span)
         if answer.status >= _BROKEN:

@@ -24,6 +24,11 @@ class Mirrored:
         self._mirrors = tuple(mirrors)
         self._origin = origin
 
+    @property
+    def is_well(self) -> bool:
+        """Whether one of them answered what it was asked last."""
+        return any(each.is_well for each in (*self._mirrors, self._origin))
+
     def head(self, name: str, reference: Reference) -> Found:
         """Ask for a manifest's descriptor."""
         return self._first(lambda each: each.head(name, reference))

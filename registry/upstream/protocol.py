@@ -34,6 +34,11 @@ class Upstream(Protocol):
     *name* is the repository's name there. Raises, each verb: Absent, Denied, Unavailable.
     """
 
+    @property
+    def is_well(self) -> bool:
+        """Whether what it was asked last, by any worker, was answered."""
+        ...
+
     def head(self, name: str, reference: Reference) -> Found:
         """Ask for a manifest's descriptor (it costs no pull at Docker Hub)."""
         ...

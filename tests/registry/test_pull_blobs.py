@@ -203,3 +203,12 @@ def test_what_is_malformed_is_told_so(p: Pulling, path: str, status: int, code: 
 
     assert got.status_code == status
     assert got.json["errors"][0]["code"] == code
+
+
+def test_a_registry_without_head_does_not_permit_by_that(u: FakeUpstream, p: Pulling) -> None:
+    """405 to a HEAD says nothing: a GET must tell whether that name may see the blob."""
+    p.get(BLOB)
+    u.misbehave("/blobs/", method="HEAD", status=405)
+
+    assert p.ask("GET", f"/v2/{p.prefix}/third/name/{BLOB}").status_code == 404
+    assert p.ask("GET", f"/v2/{p.prefix}/other/name/{BLOB}").content == CONTENT

@@ -248,3 +248,21 @@ def test_a_write_is_405(p: Pulling) -> None:
 
         assert got.status_code == 405
         assert got.json["errors"][0]["code"] == "UNSUPPORTED"
+
+
+def test_a_registry_without_head_does_not_permit_by_that(u: FakeUpstream, p: Pulling) -> None:
+    """A manifest that is here is fetched again where HEAD cannot tell who may see it."""
+    p.pull()
+    digest = digest_of(u)
+    u.misbehave("/manifests/", method="HEAD", status=405)
+
+    assert p.ask("GET", f"/v2/{p.prefix}/other/name/manifests/{digest}").status_code == 404
+
+
+def test_a_limit_on_manifests_leaves_layers_alone(u: FakeUpstream, p: Pulling) -> None:
+    """Docker Hub counts manifests: who has one must get its layers."""
+    layers = p.get("manifests/v1").json["layers"]
+    u.misbehave("/manifests/", status=429, headers={"Retry-After": "60"})
+
+    assert p.get("manifests/v2").status_code == 429
+    assert p.get(f"blobs/{layers[0]['digest']}").status_code == 200

@@ -195,7 +195,7 @@ class Appliance:
 
     def _is_ready(self) -> bool:
         assert self._process is not None
-        assert self._process.poll() is None, f"it ended: {self.output()}"
+        assert self._process.poll() is None, f"it ended: {self.output()[-600:]}"
         try:
             return self.door.get("/healthz").status == 200
         except (OSError, HTTPException):

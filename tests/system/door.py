@@ -89,10 +89,10 @@ class Door:
     def raw(self, request: bytes) -> bytes:
         """Send bytes as they are and return all that comes back."""
         with socket.create_connection((self.host, self.port), timeout=_PATIENCE) as wire:
-            with suppress(BrokenPipeError, ConnectionResetError):  # refused before its end
+            with suppress(OSError):  # refused before its end
                 wire.sendall(request)
                 wire.shutdown(socket.SHUT_WR)
-            return b"".join(iter(lambda: wire.recv(65536), b""))
+            return _all_of(wire)
 
     def _connection(self) -> http.client.HTTPConnection:
         if self.tls is not None:
@@ -129,6 +129,15 @@ def listens(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _all_of(wire: socket.socket) -> bytes:
+    """Read until the other side closes, or resets because we had sent more than it read."""
+    received = b""
+    with suppress(ConnectionResetError):
+        while piece := wire.recv(65536):
+            received += piece
+    return received
 
 
 def _dashed(headers: Mapping[str, str]) -> dict[str, str]:

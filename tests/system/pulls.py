@@ -8,6 +8,7 @@ from http.client import HTTPException
 from typing import Self
 
 from datastore import manifest
+from datastore.index import Kind
 from datastore.refs import Digest
 from tests.system.door import Answer, Door
 
@@ -39,12 +40,18 @@ def pull_blob(door: Door, name: str, digest: Digest) -> bytes:
 
 
 def pull(door: Door, name: str, reference: object) -> list[Digest]:
-    """Get an image with all its parts and return its digests, its manifest's first."""
+    """Get an image with all its parts and return its digests, its manifest's first.
+
+    Of an index, every platform's image is got.
+    """
     answer = pull_manifest(door, name, reference)
-    parts = manifest.parse(answer.body, answer.headers["content-type"]).parts()
-    for digest in parts:
-        pull_blob(door, name, digest)
-    return [Digest.of(answer.body), *parts]
+    read = manifest.parse(answer.body, answer.headers["content-type"])
+    for digest in read.parts():
+        if read.kind is Kind.INDEX:
+            pull(door, name, digest)
+        else:
+            pull_blob(door, name, digest)
+    return [Digest.of(answer.body), *read.parts()]
 
 
 class Reader(threading.Thread):

@@ -33,7 +33,7 @@ def _auth(path: str) -> dict[str, str]:
 
 SECRET = {"PULLSECRETPATH": "{folder}/secret.json"}
 BAD = {
-    "malformed YAML": Bad(("config.yml", "2"), config="version: 0.1\nlog: [unclosed\n"),
+    "malformed YAML": Bad(("config.yml:3",), config="version: 0.1\nlog: [unclosed\n"),
     "YAML that is a list": Bad(("config.yml",), config="- version\n"),
     "unknown key": Bad(("upstream", "upstreams"), config="version: 0.1\nupstream: {a.test: {}}\n"),
     "unknown key below": Bad(

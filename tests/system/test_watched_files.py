@@ -98,7 +98,7 @@ def test_a_new_pull_secret_is_in_force_and_a_running_pull_goes_on(
         eventually(lambda: appliance.door.get(path).status == 200, what="the new upstream is there")
         release.set()
         assert reader.end().has(digest)
-        assert before == {each.pid for each in appliance.workers()}
+        assert before <= {each.pid for each in appliance.workers()}
 
 
 def test_a_pull_secret_that_is_replaced_by_rename_is_seen(start: Start, tmp_path: Path) -> None:

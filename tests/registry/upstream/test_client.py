@@ -44,7 +44,9 @@ def test_head_without_a_digest_is_found_without_one(upstream: FakeUpstream) -> N
 
 
 @pytest.mark.parametrize("status", [405, 501])
-def test_an_upstream_that_knows_no_head_is_asked_for_a_blob_with_get(upstream: FakeUpstream, status: int) -> None:
+def test_an_upstream_that_knows_no_head_is_asked_for_a_blob_with_get(
+    upstream: FakeUpstream, status: int
+) -> None:
     """It is no failure: the caller asks with GET."""
     image = upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(method="HEAD", status=status)

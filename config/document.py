@@ -41,9 +41,9 @@ def read_file(path: Path, named: str) -> Reading:
     """Read the configuration file; *named* starts the line that says why it can't be read."""
     try:
         content = path.read_bytes()
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        problem = Problem(named, why, "name a YAML file that can be read")
+    except (OSError, ValueError) as error:  # a path may hold a NUL
+        why = getattr(error, "strerror", None) or str(error)
+        problem = Problem(named, why.lower(), "name a YAML file that can be read")
         return Reading(problems=[problem])
     return _read(content, (), _Place(str(path), is_file=True))
 
@@ -63,7 +63,7 @@ def _read(content: str | bytes, key: Key, place: _Place) -> Reading:
         loader = yaml.SafeLoader(content)
         node = loader.get_single_node()
         walk = _Walk(place, loader.flatten_mapping)
-        if node is not None and (key or node.tag != _NULL):
+        if node is not None:
             walk.visit(key, node)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -103,8 +103,7 @@ class _Walk:
             self._object(key, node, "one value where a map is meant")
 
     def _section(self, key: Key, node: yaml.MappingNode) -> None:
-        if key:  # that it is there may mean something: auth.htpasswd
-            self._note(key, {}, node)
+        self._note(key, {}, node)  # that it is there may mean something: auth.htpasswd
         self._refuse_twins(key, node)
         self._flatten(node)
         for name, child in node.value:
@@ -126,6 +125,8 @@ class _Walk:
             self._note(key, {}, node)
 
     def _note(self, key: Key, value: object, node: yaml.Node, *, chooses: bool = False) -> None:
+        if not key:
+            return  # the document itself, which may be empty
         line = node.start_mark.line + 1
         origin, name = self._place.origin(line), self._place.of(key, line)
         self.reading.given.append(Given(key, value, origin, name, chooses))

@@ -23,7 +23,8 @@ class Problem:
 
     def __str__(self) -> str:
         told = f"{self.source}: {self.message}"
-        return f"{told}; {self.remedy}" if self.remedy else told
+        line = f"{told}; {self.remedy}" if self.remedy else told
+        return "".join(each if each.isprintable() else "?" for each in line)
 
 
 class ConfigError(Exception):

@@ -49,5 +49,4 @@ class Reading:
 def _on_one_line(value: object) -> str:
     shown = "[...]" if isinstance(value, list) else "{...}" if isinstance(value, dict) else value
     line = _PASSWORD_IN_URL.sub("//***@", str(shown))
-    line = "".join(each if each.isprintable() else "?" for each in line)
     return line if len(line) <= _LONGEST_SHOWN else f"{line[:_LONGEST_SHOWN]}..."

@@ -53,7 +53,8 @@ def settings() -> dict[Key, Setting]:
 
 
 @cache
-def _names() -> frozenset[Key]:
+def names() -> frozenset[Key]:
+    """Return every key that is known, of settings and of rows."""
     return frozenset([*settings(), *map(_name_of, (*ROWS, *LATER))])
 
 
@@ -77,7 +78,7 @@ def find(key: Key) -> Setting | Row | None:
 def is_section(key: Key) -> bool:
     """Say whether there are keys below *key*."""
     pattern = general(key)
-    return any(name[: len(key)] == pattern and len(name) > len(key) for name in _names())
+    return any(name[: len(key)] == pattern and len(name) > len(key) for name in names())
 
 
 def unknown_part(key: Key) -> Key:
@@ -88,7 +89,7 @@ def unknown_part(key: Key) -> Key:
 def nearest(key: Key) -> str:
     """Name the key that was most likely meant, or nothing."""
     above, last = key[:-1], key[-1]
-    good = sorted(_names() - _refused_names())
+    good = sorted(names() - _refused_names())
     beside = {name[len(above)] for name in good if name[: len(above)] == general(above)}
     longer = sorted(name for name in beside if last and name.startswith(last))
     if near := longer or difflib.get_close_matches(last, sorted(beside - {"*"}), 1):

@@ -30,8 +30,8 @@ def text(given: object) -> str:
     line = str(given)
     if not line:
         raise Unreadable("empty", "give it a value, or take it out")
-    if any(ord(each) < ord(" ") for each in line):
-        raise Unreadable("not one line of text", "write it on one line")
+    if any(ord(each) < ord(" ") or "\ud800" <= each <= "\udfff" for each in line):
+        raise Unreadable("not one line of UTF-8 text", "write it on one line, in UTF-8")
     return line
 
 

@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_read_is_one_line(desk: Desk, tmp_path: Path, name
     assert problem.message in {"no such file or directory", "is a directory"}
 
 
-@pytest.mark.parametrize("text", ["", "# nothing", "---", "~", "log:", "upstreams: {}"])
+@pytest.mark.parametrize("text", ["", "# nothing", "---", "~", "''", "!$", "log:", "upstreams: {}"])
 def test_an_empty_file_says_nothing(desk: Desk, text: str) -> None:
     """Nor does an empty section."""
     desk.write(text)

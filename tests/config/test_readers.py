@@ -61,7 +61,7 @@ def test_a_path_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert tmp_path / "data" == readers.path("./data")
 
 
-@pytest.mark.parametrize("text", ["a\nb", "a\0b", "", None, ["a"]], ids=repr)
+@pytest.mark.parametrize("text", ["a\nb", "a\0b", "a\udc80", "", None, ["a"]], ids=repr)
 def test_a_text_is_one_line(text: object) -> None:
     """It goes into log lines, headers and other files."""
     with pytest.raises(Unreadable):

@@ -1,0 +1,120 @@
+"""Whatever is written, it is read or told: never a traceback, never more than a line each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from config import keys
+from config.errors import ConfigError
+from config.keys import Key
+from config.loader import Places, examine
+from config.pull_secret import parse
+
+_KEYS = sorted(keys.names())
+_ODD = st.sampled_from(
+    ["", "~", "0", "-1", "1G", "1h", "true", ":5000", "a b", "[", "{", "*", "&a", "https://a.io"]
+)
+_SCALARS = st.one_of(_ODD, st.text(max_size=8), st.none(), st.booleans(), st.integers())
+_VALUES = st.recursive(
+    _SCALARS,
+    lambda below: st.one_of(
+        st.lists(below, max_size=3), st.dictionaries(st.text(max_size=6), below, max_size=3)
+    ),
+    max_leaves=5,
+)
+_NOWHERE = Places(Path("/none/etc.yml"), Path("/none/secret"), Path("/none/certs"))
+_PATIENT = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def _told(argv: list[str], environ: dict[str, str]) -> None:
+    loaded = examine(argv, environ, _NOWHERE)
+    for each in (*loaded.problems, *loaded.warnings):
+        assert str(each).isprintable(), str(each)
+        assert each.message
+
+
+def _document(said: list[tuple[Key, Any]]) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for key, value in said:
+        section = document
+        for name in key[:-1]:
+            below = section.setdefault(name, {})
+            section = section[name] = below if isinstance(below, dict) else {}
+        section[key[-1]] = value
+    return document
+
+
+@_PATIENT
+@given(st.lists(st.tuples(st.sampled_from(_KEYS), _VALUES), max_size=4))
+def test_any_value_of_any_key_is_read_or_told(tmp_path: Path, said: list[tuple[Key, Any]]) -> None:
+    """In the file."""
+    path = tmp_path / "config.yml"
+    path.write_text(yaml.safe_dump(_document(said)), encoding="utf-8")
+
+    _told([str(path)], {})
+
+
+@_PATIENT
+@given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)))
+def test_any_file_is_read_or_told(tmp_path: Path, content: bytes) -> None:
+    """Text, or no text at all."""
+    path = tmp_path / "config.yml"
+    path.write_bytes(content)
+
+    _told([str(path)], {})
+
+
+@_PATIENT
+@given(st.dictionaries(st.sampled_from(_KEYS), st.one_of(_ODD, st.text(max_size=12)), max_size=4))
+def test_any_variable_and_any_flag_is_read_or_told(said: dict[Key, str]) -> None:
+    """With any value."""
+    environ = {"_".join(("REGISTRY", *key)).upper(): value for key, value in said.items()}
+    argv = [f"--{'.'.join(key)}={value}" for key, value in said.items()]
+
+    _told([], environ)
+    _told(argv, {})
+
+
+@_PATIENT
+@given(st.lists(st.text(max_size=12), max_size=3), st.dictionaries(st.text(), st.text()))
+def test_any_argument_is_read_or_told(argv: list[str], environ: dict[str, str]) -> None:
+    """And any environment."""
+    prefixed = {f"REGISTRY_{name}": value for name, value in environ.items()}
+
+    _told(argv, environ | prefixed)
+
+
+@_PATIENT
+@given(
+    st.one_of(
+        st.binary(max_size=40),
+        st.dictionaries(
+            st.one_of(
+                st.text(max_size=12), st.sampled_from(["a.io", "*.b.io/c", "https://a.io/v1/"])
+            ),
+            st.one_of(
+                _VALUES,
+                st.dictionaries(
+                    st.sampled_from(["auth", "username", "password", "identitytoken"]), _VALUES
+                ),
+            ),
+        ).map(lambda auths: json.dumps({"auths": auths}).encode()),
+    )
+)
+def test_any_secret_is_read_or_told(content: bytes) -> None:
+    """And what was read can be asked."""
+    try:
+        secret = parse(content)
+    except ConfigError:
+        return
+    for host in (*secret.hosts, "x.b.io"):
+        secret.lookup(host, "a/b")
+        secret.names(host)

@@ -14,7 +14,7 @@ _BAD_INPUT = 2
 _OWN = frozenset({"default", "username", "password"})
 
 
-def check(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Print the report of what *argv* (behind `check`) and *environ* say: 2 for bad input, else 0.
 
     The files that the settings name are looked at once the settings themselves can be read.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.check import check, report
+from appliance.check import main, report
 from config import keys
 from config.distribution import ROWS
 from tests.config.desk import Desk
@@ -110,8 +110,8 @@ def test_check_ends_with_2_for_bad_input(
     data = f"--storage.filesystem.rootdirectory={tmp_path}"
     desk.write("log: {level: debug}")
 
-    assert check([str(desk.file), data], {}) == 0
+    assert main([str(desk.file), data], {}) == 0
     assert "Problems\n  none\n" in capsys.readouterr().out
-    assert check([str(desk.file), data], {"CLEANER_MAXSIZE": "10X"}) == 2
-    assert check([str(desk.file), data], {"REGISTRY_AUTH_HTPASSWD_PATH": "/none"}) == 2
+    assert main([str(desk.file), data], {"CLEANER_MAXSIZE": "10X"}) == 2
+    assert main([str(desk.file), data], {"REGISTRY_AUTH_HTPASSWD_PATH": "/none"}) == 2
     assert "auth.htpasswd.path=/none: no such file" in capsys.readouterr().out

@@ -69,7 +69,7 @@ class Event:
                outcome (stored, unstored, failed, mismatch)
     eviction   digest, kind, size, idle (s since the last use), reason
     upstream   upstream, operation (head, manifest, blob, tags, referrers, token), outcome (ok,
-               absent, denied, limited, unavailable), seconds
+               absent, denied, limited, unavailable), seconds, bytes (announced, of an ok one)
     breaker    upstream, state (open, closed), reason
     budget     upstream, remaining, limit (of the rate, as the upstream says)
     """

@@ -24,12 +24,16 @@ class Source(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ManifestAnswer:
-    """A manifest: `age` in s since it was last confirmed, None where that means nothing."""
+    """A manifest: `age` in s since it was last confirmed, None where that means nothing.
+
+    A stale one carries the text of its `warning`, and the `reason` in a word.
+    """
 
     held: Held
     source: Source
     age: float | None = None
     warning: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datastore.repositories import TagState
-from registry.errors import Absent, Denied, UpstreamError
+from registry.errors import Absent, Denied, Unavailable, UpstreamError, Why
 from registry.upstream.source import Source
 
 
@@ -17,6 +17,22 @@ def may_be_stale(state: TagState, source: Source, error: UpstreamError, now: flo
     if source.max_stale is not None and now - state.confirmed > source.max_stale:
         return False
     return not _is_gone(error) or source.on_gone == "serve"
+
+
+_REASONS = {
+    Why.REFUSED: "refused",
+    Why.NONSENSE: "error",
+    Why.TIMEOUT: "timeout",
+    Why.RESTING: "resting",
+    Why.LIMITED: "limited",
+}
+
+
+def reason(error: UpstreamError) -> str:
+    """Return the one word for it that Cache-Status shows and the metrics count by."""
+    if isinstance(error, Unavailable):
+        return _REASONS[error.why]
+    return "gone" if isinstance(error, Absent) else "denied"
 
 
 def warning(error: UpstreamError) -> str:

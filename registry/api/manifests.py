@@ -17,7 +17,6 @@ _CACHE_STATUS = {
     Source.CONFIRMED: forwarded(Forward.STALE, status=304),
     Source.MISS: forwarded(Forward.URI_MISS, stored=True),
     Source.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True),
-    Source.STALE: hit(ttl=-1, detail="stale"),
 }
 
 
@@ -63,10 +62,16 @@ def _describe(resp: falcon.Response, answer: ManifestAnswer) -> None:
             (KIND, "index" if answer.held.manifest.kind is Kind.INDEX else "manifest"),
             ("Docker-Content-Digest", str(answer.held.digest)),
             ("ETag", etag(answer.held.digest)),
-            ("Cache-Status", _CACHE_STATUS[answer.source]),
+            ("Cache-Status", _cache_status(answer)),
         )
     )
     if answer.age is not None:
         resp.set_header("Age", str(int(answer.age)))
     if answer.warning is not None:  # OCI distribution-spec 1.1, "Warnings"
         resp.set_header("Warning", f'299 - "{answer.warning}"')
+
+
+def _cache_status(answer: ManifestAnswer) -> str:
+    if answer.source is Source.STALE:
+        return hit(ttl=-1, detail=answer.reason)
+    return _CACHE_STATUS[answer.source]

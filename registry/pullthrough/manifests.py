@@ -180,7 +180,8 @@ class Manifests:
         if not self.shelf.is_whole(place.repository, held):
             raise PartsMissing(error) if isinstance(error, Unavailable) else error
         age = max(now - state.confirmed, 0.0)
-        return ManifestAnswer(held, Source.STALE, age, freshness.warning(error))
+        said = freshness.warning(error), freshness.reason(error)
+        return ManifestAnswer(held, Source.STALE, age, *said)
 
     def _fetched(self, remote: RemoteManifest, place: Place) -> Held:
         """Store what came, byte for byte; without room it is shown all the same."""

@@ -14,7 +14,7 @@ from registry.errors import Absent, Denied, Unavailable, UpstreamError, Why
 from registry.upstream.authorizer import Authorizer
 from registry.upstream.breaker import Breaker
 from registry.upstream.circuit import Failure, Pass
-from registry.upstream.headers import budget, retry_after
+from registry.upstream.headers import budget, content_length, retry_after
 from registry.upstream.redirects import follow
 from registry.upstream.report import Report, silent
 from registry.upstream.source import Source
@@ -92,7 +92,7 @@ class Exchange:
         except UpstreamError as error:
             self._tell(ask, _outcome(error), began)
             raise
-        self._tell(ask, "ok", began)
+        self._tell(ask, "ok", began, bytes=content_length(answer.headers) or 0)
         return answer
 
     @property
@@ -168,13 +168,14 @@ class Exchange:
         message = f"{ask.operation}: status {answer.status}{where}"
         return Unavailable(self.host, message, Why.NONSENSE, retry_after=span)
 
-    def _tell(self, ask: Ask, outcome: str, began: float) -> None:
+    def _tell(self, ask: Ask, outcome: str, began: float, **more: int) -> None:
         self._report(
             "upstream",
             upstream=self.host,
             operation=ask.operation,
             outcome=outcome,
             seconds=self._clock() - began,
+            **more,
         )
 
     def _note_budget(self, answer: Answer) -> None:

@@ -307,14 +307,16 @@ def test_a_reader_goes_on_where_a_killed_writer_stopped(bench: Bench) -> None:
 
 
 def test_a_spool_file_that_lay_there_wrong_is_not_believed(bench: Bench) -> None:
-    """A front that a crash left wrong ends one pull, and is gone for the next."""
+    """A front that a crash left wrong ends the pull that was sent it, and is gone for the next."""
     worker = bench.worker()
     held = try_lock(worker.path(DIGEST))
     assert held
     os.pwrite(held.fd, b"\0" * 4000, 0)
     held.close()
+    remote = FakeRemote(CONTENT, until=4001)
+    body = worker.join(task(remote)).read(0, len(CONTENT))
     with pytest.raises(DigestMismatch):
-        whole(worker.join(task(FakeRemote(CONTENT))))
+        list(_letting(remote, body))
     eventually(lambda: bench.spooled == [])
 
     assert whole(worker.join(task(FakeRemote(CONTENT)))) == CONTENT

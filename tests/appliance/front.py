@@ -72,7 +72,7 @@ class Front:
         }
         with self._log.open("wb") as log, (run / "haproxy.err").open("wb") as errors:
             self._process = subprocess.Popen(
-                ["haproxy", "-W", "-db", "-f", str(ROOT / "haproxy.cfg")],
+                ["haproxy", "-db", "-f", str(ROOT / "haproxy.cfg")],
                 env=environment,
                 stdout=log,
                 stderr=errors,
@@ -88,6 +88,11 @@ class Front:
 
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGTERM)
+        self._process.wait(timeout=10)
+
+    def stop_softly(self) -> None:
+        """Stop as supervisord stops it, and wait for the end."""
+        self._process.send_signal(signal.SIGUSR1)
         self._process.wait(timeout=10)
 
     def say(self, raw: bytes) -> Answer:

@@ -274,3 +274,13 @@ def test_workers_beyond_the_number_set_are_off(front: Front) -> None:
 
     assert len(rows) == 16
     assert sum(",MAINT," in row for row in rows) == 14
+
+
+def test_nothing_but_answers_is_in_the_log() -> None:
+    """HAProxy tells its log when a frontend starts and stops: no line of that."""
+    with tempfile.TemporaryDirectory(prefix="ent-") as folder, worker(Path(folder), 1):
+        with Front(Path(folder), 1) as front:
+            front.ask("/echo")
+            front.stop_softly()
+
+        assert [line.uri for line in front.lines("")] == ["/echo"]

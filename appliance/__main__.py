@@ -1,0 +1,112 @@
+"""The `entrepot` command."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from config.errors import ConfigError
+
+_BAD_INPUT = 2
+_Act = Callable[[Sequence[str], Mapping[str, str]], int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """What follows `entrepot`: how it is written, what it does, and who does it."""
+
+    usage: str
+    meaning: str
+    act: _Act
+
+
+def _serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    from appliance.serve import serve  # noqa: PLC0415 - each command loads what it needs
+
+    return serve(argv, environ)
+
+
+def _check(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    from appliance.check import main as check  # noqa: PLC0415
+
+    return check(argv, environ)
+
+
+def _status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    from appliance.status import status  # noqa: PLC0415
+
+    return status(argv, environ)
+
+
+def _clean(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    from appliance.clean import clean  # noqa: PLC0415
+
+    return clean(argv, environ)
+
+
+def _version(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    del argv, environ
+    print(f"entrepot {importlib.metadata.version('entrepot')}")  # noqa: T201 - it was asked for
+    return 0
+
+
+def _help(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    del argv, environ
+    print(_usage())  # noqa: T201 - it was asked for
+    return 0
+
+
+COMMANDS = {
+    "serve": _Command("serve [FILE] [--KEY=VALUE ...]", "run the appliance until Ctrl-C", _serve),
+    "check": _Command(
+        "check [FILE] [--KEY=VALUE ...]", "say what is set, and what is wrong", _check
+    ),
+    "status": _Command("status [--json] [FILE]", "one screen about the running appliance", _status),
+    "clean": _Command("clean --once|--dry-run [FILE]", "evict now, or say what would go", _clean),
+    "version": _Command("version", "this version", _version),
+    "help": _Command("help", "this text", _help),
+}
+_SPELLINGS = {"--version": "version", "-V": "version", "--help": "help", "-h": "help"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line says; 2 for bad input, one line a problem."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        print(_usage(), file=sys.stderr)  # noqa: T201 - stderr is where this belongs
+        return _BAD_INPUT
+    name = _SPELLINGS.get(words[0], words[0])
+    if name not in COMMANDS:
+        print(_unknown(name), file=sys.stderr)  # noqa: T201
+        return _BAD_INPUT
+    if _wants_help(words[1:]):
+        return _help((), {})
+    try:
+        return COMMANDS[name].act(words[1:], os.environ)
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return _BAD_INPUT
+
+
+def _wants_help(words: Sequence[str]) -> bool:
+    return bool({"--help", "-h"} & set(words))
+
+
+def _usage() -> str:
+    width = max(len(each.usage) for each in COMMANDS.values())
+    lines = [f"  entrepot {each.usage:<{width}}  {each.meaning}" for each in COMMANDS.values()]
+    return "\n".join(["A container-registry cache.", "", *lines])
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    remedy = f"did you mean {near[0]}?" if near else f"try one of {', '.join(COMMANDS)}"
+    return f"entrepot {name}: no such command; {remedy}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

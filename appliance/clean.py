@@ -1,0 +1,40 @@
+"""`entrepot clean`: one round of the cleaner by hand, or what a round would do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import config
+from appliance import rundir
+from appliance.environment import inherited
+from config.errors import ConfigError, Problem
+
+_OWN = ("--once", "--dry-run")
+
+
+def clean(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run the cleaner, with the running appliance's settings if there is one; its exit code.
+
+    Raises: ConfigError.
+    """
+    own = [word for word in argv if word in _OWN]
+    if not own:
+        raise ConfigError([Problem("entrepot clean", "nothing to do", "say --once or --dry-run")])
+    settings = config.load([word for word in argv if word not in _OWN], environ).settings
+    run = rundir.found(settings.storage.statedir)
+    if run is not None:
+        return _cleaner(own, environ, run / "settings.json")
+    with tempfile.TemporaryDirectory(prefix="entrepot-") as folder:
+        file = Path(folder) / "settings.json"
+        config.dump(settings, file)
+        return _cleaner(own, environ, file)
+
+
+def _cleaner(words: Sequence[str], environ: Mapping[str, str], settings: Path) -> int:
+    environment = inherited(environ) | {"ENTREPOT_SETTINGS": str(settings), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-m", "cleaner", *words]
+    return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603 - ours

@@ -1,0 +1,87 @@
+"""What haproxy.cfg and supervisord.conf are told: environment variables, a pure function."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.schema import MOST_WORKERS, Settings
+from datastore.budget import Budget
+
+WORKER_THREADS = 256
+"""Threads of a registry worker: requests that it can answer at a time."""
+
+_SPARE_THREADS = 16  # for the health check, and for who comes in over the worker's socket itself
+_LOG_FILES = (5, 10)  # fewest and most: a dead logger's lines survive some rotations
+_LEAST_LOG_FILE = 16 * 1024
+_GOOD_LOG_FILE = 512 * 1024
+_OVERSHOOT = 128 * 1024  # supervisord looks at a file's size after writing what it read at once
+# what configures us is in the settings now, and some of it is secret
+_OURS = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "SUPERVISOR_")
+_OURS_WHOLE = ("PULLSECRETPATH", "IGNOREREGISTRYLIST", "REGISTRYDIR")
+
+
+@dataclass(frozen=True, slots=True)
+class LogShare:
+    """How the access log rotates: `file_bytes` each, `backups` beside the one that grows."""
+
+    file_bytes: int
+    backups: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What is known only at the start: the run directory, HAProxy's address, the certificate."""
+
+    run: Path
+    settings_file: Path
+    address: str
+    certificate: Path | None
+
+
+def log_share(budget: Budget) -> LogShare:
+    """Give three quarters of what logs may take to the access log; the rest is the events'."""
+    total = budget.log_bytes * 3 // 4
+    fewest, most = _LOG_FILES
+    files = min(most, max(fewest, total // _GOOD_LOG_FILE))
+    return LogShare(max(_LEAST_LOG_FILE, total // files - _OVERSHOOT), files - 1)
+
+
+def variables(settings: Settings, start: Start) -> dict[str, str]:
+    """Return every ENTREPOT_* variable that the two files and our programs read."""
+    share = log_share(Budget(settings.cleaner.maxsize, settings.cleaner.threshold))
+    workers = {
+        f"ENTREPOT_WORKER{number}": "enabled" if number <= settings.http.workers else "disabled"
+        for number in range(1, MOST_WORKERS + 1)
+    }
+    return workers | {
+        "ENTREPOT_RUN": str(start.run),
+        "ENTREPOT_SETTINGS": str(start.settings_file),
+        "ENTREPOT_PYTHON": sys.executable,
+        "ENTREPOT_HAPROXY": str(shipped("haproxy.cfg")),
+        "ENTREPOT_ADDRESS": start.address,
+        "ENTREPOT_CERTIFICATE": str(start.certificate or ""),
+        "ENTREPOT_WORKER_MAXCONN": str(WORKER_THREADS - _SPARE_THREADS),
+        "ENTREPOT_LOG": str(settings.storage.statedir / "log"),
+        "ENTREPOT_LOG_BYTES": str(share.file_bytes),
+        "ENTREPOT_LOG_BACKUPS": str(share.backups),
+        # a folder named registry or config where we were started is none of ours
+        "PYTHONSAFEPATH": "1",
+    }
+
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what programs keep of our own environment: proxies, locale, time zone, PATH, ..."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(_OURS) and name not in _OURS_WHOLE
+    }
+
+
+def shipped(name: str) -> Path:
+    """Find haproxy.cfg or supervisord.conf: in the clone, or where an installation puts it."""
+    in_clone = Path(__file__).resolve().parent.parent / name
+    return in_clone if in_clone.is_file() else Path(sys.prefix) / "share" / "entrepot" / name

@@ -1,0 +1,124 @@
+"""supervisord and all that it runs, in a session of its own: started, watched, ended."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from appliance import programs, session
+from appliance.environment import shipped
+from appliance.output import Output, Reader
+
+_log = logging.getLogger(__name__)
+
+_STOP_WITHIN = 7.0  # s: HAProxy's grace, then the others; 8 s is promised
+_HURRY_WITHIN = 1.0  # s
+_PAUSE = 0.02  # s
+_LAST_WORDS = 3  # lines
+_KEEPER = "supervisord"
+_HAPROXY_SAYS = re.compile(r"\[(?P<level>[A-Z]+)\]\s*\(\d+\) : (?P<text>.*)")
+_LEVELS = {"NOTICE": logging.DEBUG, "WARNING": logging.WARNING, "ALERT": logging.ERROR}
+STOPS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+_LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
+_AWAITED = STOPS | {signal.SIGCHLD}
+
+
+def block_signals() -> None:
+    """Have signals wait until `House.wait` takes them; threads and later calls inherit that."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+
+
+class House:
+    """One supervisord; its own session keeps a terminal's Ctrl-C from it, so that we decide."""
+
+    def __init__(self, run: Path, environment: Mapping[str, str]) -> None:
+        self.run = run
+        self._stopping = self._cleared = False
+        readers: dict[str, Reader | None] = dict.fromkeys(programs.PROGRAMS)
+        readers |= {"haproxy": self._haproxy_said, _KEEPER: lambda _: None}
+        self._output = Output(run, readers, sys.stdout.buffer)
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and files
+            [
+                *(sys.executable, "-m", "appliance.tether"),
+                *(sys.executable, "-m", "supervisor.supervisord"),
+                *("-c", os.fspath(shipped("supervisord.conf"))),
+            ],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def wait(self, patience: float) -> signal.Signals | None:
+        """Wait at most *patience* s for a signal, bury who has died, and return a wish to stop."""
+        caught = signal.sigtimedwait(_AWAITED, max(patience, 0.0))
+        self._reap()
+        number = None if caught is None else signal.Signals(caught.si_signo)
+        return number if number in STOPS else None
+
+    @property
+    def ended(self) -> str:
+        """How supervisord ended, "" while it runs."""
+        code = self._process.returncode
+        if code is None:
+            return ""
+        return f"exit status {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+
+    def keeper_log(self) -> list[str]:
+        """Return the last lines that supervisord itself has written."""
+        return self._output.last(_KEEPER)
+
+    def last_words(self, name: str) -> str:
+        """Return the last lines that a program has printed, in one."""
+        return " | ".join(self._output.last(name)[-_LAST_WORDS:])
+
+    def stop(self) -> None:
+        """End everything in order, HAProxy first; a second signal to us shortens the grace."""
+        self._stopping = True
+        deadline = time.monotonic() + _STOP_WITHIN
+        try:
+            programs.shut_down(self.run)  # a signal would wait until supervisord looks up
+        except programs.Silent:
+            self._process.send_signal(signal.SIGTERM)
+        while not self.ended and time.monotonic() < deadline:
+            if self.wait(deadline - time.monotonic()) is not None:
+                session.send(self._process.pid, signal.SIGTERM)
+                deadline = min(deadline, time.monotonic() + _HURRY_WITHIN)
+        self.clear()
+
+    def clear(self) -> None:
+        """End what is left of the session, by force after a moment. May be repeated."""
+        if self._cleared:
+            return
+        self._stopping = self._cleared = True
+        deadline = time.monotonic() + _HURRY_WITHIN
+        while session.members(self._process.pid):
+            late = time.monotonic() >= deadline
+            session.send(self._process.pid, signal.SIGKILL if late else signal.SIGTERM)
+            self.wait(_PAUSE)
+        self._process.wait()
+        self._output.close()
+
+    def _haproxy_said(self, line: str) -> None:
+        """Say it in our form; that it ends when it is to end is no news."""
+        match = _HAPROXY_SAYS.fullmatch(line)
+        level = _LEVELS.get(match["level"], logging.WARNING) if match else logging.WARNING
+        text = match["text"] if match else line
+        _log.log(logging.DEBUG if self._stopping else level, "haproxy says", extra={"said": text})
+
+    def _reap(self) -> None:
+        """Bury every child that has died: ours, and, as process 1, everybody's orphans."""
+        with suppress(ChildProcessError):
+            while (dead := os.waitid(os.P_ALL, 0, _LOOK)) is not None:
+                if dead.si_pid == self._process.pid:
+                    self._process.poll()
+                else:
+                    os.waitpid(dead.si_pid, 0)

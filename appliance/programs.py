@@ -1,0 +1,119 @@
+"""The programs as supervisord sees them, and when they have failed for good."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import cast
+from xmlrpc.client import Error, ServerProxy
+
+from supervisor.xmlrpc import SupervisorTransport
+
+PROGRAMS = ("haproxy", "registry", "logger", "cleaner")
+
+_MOST_ENDS = 5
+_WITHIN = 60.0  # s
+# supervisord's own log line
+_ENDED = re.compile(r"exited: (?P<name>\S+) \((?P<how>.*?)(?:; (?:not )?expected)?\)")
+
+
+class Silent(Exception):  # noqa: N818 - the class says the fact
+    """supervisord does not answer: not yet, or not any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One program: `state` is supervisord's word, `started` in s, UTC epoch, `pid` 0 for none."""
+
+    name: str
+    state: str
+    pid: int
+    started: float
+    why: str
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether supervisord will not start it again."""
+        return self.state == "FATAL"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A program that could not stay up, and what supervisord says of it."""
+
+    name: str
+    reason: str
+
+
+def ask(run: Path) -> list[Program]:
+    """Return all programs. Raises: Silent."""
+    told = _call(run, "supervisor.getAllProcessInfo")
+    return [_program(each) for each in cast("list[dict[str, str | int]]", told)]
+
+
+def shut_down(run: Path) -> None:
+    """Have supervisord end all programs, and then itself. Raises: Silent."""
+    _call(run, "supervisor.shutdown")
+
+
+def _call(run: Path, method: str) -> object:
+    transport = SupervisorTransport(None, None, f"unix://{run / 'supervisor.sock'}")
+    try:
+        return cast(
+            "object", getattr(ServerProxy("http://localhost", transport=transport), method)()
+        )
+    except (OSError, HTTPException, Error) as error:
+        raise Silent(str(error)) from error
+    finally:
+        transport.close()
+
+
+class Watch:
+    """Counts how often each program has ended; pure but for what it remembers."""
+
+    def __init__(self) -> None:
+        self._pids: dict[str, int] = {}
+        self._ends: defaultdict[str, deque[float]] = defaultdict(deque)
+
+    def restarted(self, programs: Iterable[Program], now: float) -> list[str]:
+        """Return those that run again under another process id than at the last look."""
+        names = []
+        for program in programs:
+            before = self._pids.get(program.name, 0)
+            if program.pid and before and program.pid != before:
+                names.append(program.name)
+                self._ends[program.name].append(now)
+            self._pids[program.name] = program.pid or before
+        return names
+
+    def failure(self, programs: Iterable[Program], now: float) -> Failure | None:
+        """Return the program that has given up, or that ends again and again."""
+        for program in programs:
+            if program.has_given_up:
+                return Failure(program.name, program.why or "it cannot be started")
+            ends = self._ends[program.name]
+            while ends and ends[0] < now - _WITHIN:
+                ends.popleft()
+            if len(ends) >= _MOST_ENDS:
+                return Failure(program.name, f"it ended {len(ends)} times within {_WITHIN:.0f} s")
+        return None
+
+
+def how_it_ended(name: str, lines: Sequence[str]) -> str:
+    """Find in supervisord's log how *name* ended last, "" when it does not say."""
+    found = (_ENDED.search(line) for line in reversed(lines))
+    return next((match["how"] for match in found if match and match["name"] == name), "")
+
+
+def _program(told: dict[str, str | int]) -> Program:
+    return Program(
+        name=str(told["name"]),
+        state=str(told["statename"]),
+        pid=int(told["pid"]),
+        started=float(told["start"]),
+        why=str(told["spawnerr"]).removesuffix(" (process log may have details)").lower(),
+    )

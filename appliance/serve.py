@@ -1,0 +1,168 @@
+"""`entrepot serve`: checks what it was told, starts the whole, watches it, and ends it."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import config
+from appliance import address, certificate, programs, rundir
+from appliance.environment import Start, inherited, variables
+from appliance.house import House, block_signals
+from appliance.record import Record, counted
+from appliance.sockets import status_of
+from appliance.upstreams import upstream_names
+from config.errors import ConfigError, Problem
+from config.schema import Settings
+from datastore import layout, logs
+from datastore.probe import probe
+from datastore.sqlite import SqliteIndex
+
+_log = logging.getLogger(__name__)
+
+_LOOK_EVERY = 1.0  # s
+_LOOK_FIRST = 0.05  # s, until it serves
+_OK = 200
+_STATE = "storage.statedir"
+_MANY_FILES = 65536
+
+
+def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run the appliance until it is told to stop (0) or a program can't stay up (1).
+
+    Raises: ConfigError for bad input; nothing has been started then.
+    """
+    settings, warnings = _checked(argv, environ)
+    logs.configure(settings.log.level, settings.log.formatter, "serve")
+    for warning in warnings:
+        _log.warning(warning)
+    block_signals()
+    _allow_many_files()
+    with rundir.made(settings.storage.statedir) as run:
+        start = _prepare(settings, run)
+        record = _begin_record(settings, run)
+        house = House(run, inherited(environ) | variables(settings, start))
+        try:
+            return _Keeper(settings, record, house).keep()
+        finally:
+            house.clear()
+
+
+def _checked(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """Load and try all that was said; return it with what is to be warned of.
+
+    Raises: ConfigError.
+    """
+    loaded = config.load(argv, environ)
+    settings = loaded.settings
+    if problems := config.check(settings):
+        raise ConfigError(problems)
+    _make_folders(settings)
+    if problems := [Problem(_STATE, each) for each in probe(settings.storage.statedir)]:
+        raise ConfigError(problems)
+    return settings, [str(each) for each in (*loaded.warnings, *config.remarks(settings))]
+
+
+def _allow_many_files() -> None:
+    """Let each program open as many files as the system allows us, within reason."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
+
+
+def _make_folders(settings: Settings) -> None:
+    """Make the data directory, if need be. Raises: ConfigError."""
+    for folder in (settings.storage.rootdirectory, settings.storage.statedir / "log"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"cannot be made: {(error.strerror or str(error)).lower()}"
+            remedy = "make it writable, or give another REGISTRYDIR"
+            raise ConfigError([Problem(str(folder), message, remedy)]) from error
+
+
+def _prepare(settings: Settings, run: Path) -> Start:
+    """Lay ready what the programs will read. Raises: ConfigError."""
+    start = Start(
+        run=run,
+        settings_file=run / "settings.json",
+        address=address.bindable(settings.http.addr),
+        certificate=certificate.gather(settings.http.tls, run / "certs.pem"),
+    )
+    config.dump(settings, start.settings_file)
+    return start
+
+
+def _begin_record(settings: Settings, run: Path) -> Record:
+    index = SqliteIndex(settings.storage.statedir / layout.INDEX)
+    record = Record(time.time(), counted(index))
+    index.close()
+    record.write(run)
+    return record
+
+
+class _Keeper:
+    """Looks at the programs, says what happens to them, and decides when it is enough."""
+
+    def __init__(self, settings: Settings, record: Record, house: House) -> None:
+        self._settings = settings
+        self._record = record
+        self._house = house
+        self._run = house.run
+        self._watch = programs.Watch()
+        self._serving = False
+
+    def keep(self) -> int:
+        """Return the exit code, when everything has ended."""
+        while True:
+            if self._house.wait(_LOOK_EVERY if self._serving else _LOOK_FIRST) is not None:
+                self._house.stop()
+                return 0
+            if self._house.ended:
+                _log.error("supervisord ended", extra={"how": self._house.ended})
+                return 1
+            if (failure := self._look()) is not None:
+                self._give_up(failure)
+                return 1
+
+    def _look(self) -> programs.Failure | None:
+        try:
+            seen = programs.ask(self._run)
+        except programs.Silent:
+            return None  # it is just starting; should it have died, we shall hear of it
+        for name in self._watch.restarted(seen, time.monotonic()):
+            self._note_end(name)
+            how = programs.how_it_ended(name, self._house.keeper_log())
+            _log.warning("program ended, started again", extra={"program": name, "how": how})
+        if not self._serving and status_of(self._run / "front.sock", "/healthz", timeout=1) == _OK:
+            self._serving = True
+            _log.info("serving", extra=_told(self._settings))
+        return self._watch.failure(seen, time.monotonic())
+
+    def _note_end(self, name: str) -> None:
+        ends = {**self._record.ends, name: self._record.ends.get(name, 0) + 1}
+        self._record = replace(self._record, ends=ends)
+        self._record.write(self._run)
+
+    def _give_up(self, failure: programs.Failure) -> None:
+        self._house.stop()
+        said = {
+            "program": failure.name,
+            "reason": failure.reason,
+            "how": programs.how_it_ended(failure.name, self._house.keeper_log()),
+            "said": self._house.last_words(failure.name),
+        }
+        _log.error("a program could not stay up, so all was ended", extra=said)
+
+
+def _told(settings: Settings) -> dict[str, str]:
+    """Return what an operator wants to see at the start."""
+    return {
+        "url": address.url_of(settings.http.addr, tls=settings.http.tls.certificate is not None),
+        "data": str(settings.storage.rootdirectory),
+        "upstreams": " ".join(upstream_names(settings)),
+    }

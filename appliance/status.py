@@ -1,0 +1,188 @@
+"""`entrepot status`: one screen about the running appliance."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+import config
+from appliance import address, programs, rundir
+from appliance.record import Counted, Record, counted
+from appliance.upstreams import upstream_names
+from cleaner.words import size, span
+from config.schema import Settings
+from datastore import layout
+from datastore.budget import Budget
+from datastore.errors import IndexUnavailable
+from datastore.sqlite import SqliteIndex
+from logger.display import LAG
+from registry.upstream import breaker
+
+_JSON = "--json"
+_NEXT = 5
+_NOT_RUNNING = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One program: `up` in s, `ends` how often it has ended unasked."""
+
+    name: str
+    state: str
+    pid: int
+    up: float
+    ends: int
+
+
+@dataclass(frozen=True, slots=True)
+class Going:
+    """What the cleaner would take next: `size` in bytes, `idle` in s."""
+
+    digest: str
+    kind: str
+    size: int
+    idle: float
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What the index says: bytes held, how many blobs, and what goes next."""
+
+    held: int
+    count: int
+    next: tuple[Going, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All that the screen shows; sizes in bytes, spans in s, None for what is not known."""
+
+    url: str
+    data: str
+    up: float
+    processes: tuple[Process, ...]
+    store: Store | None
+    maxsize: int
+    cap: int | None
+    counted: Counted
+    lag: float | None
+    upstreams: Mapping[str, str]
+
+
+def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Print it: 0, or 1 when no appliance runs with this data directory. Raises: ConfigError."""
+    settings = config.load([word for word in argv if word != _JSON], environ).settings
+    run = rundir.found(settings.storage.statedir)
+    if run is None:
+        sys.stderr.write(f"no appliance runs on {settings.storage.rootdirectory}\n")
+        return _NOT_RUNNING
+    found = look(config.resolved({"ENTREPOT_SETTINGS": str(run / "settings.json")}), time.time())
+    text = json.dumps(asdict(found), indent=1) if _JSON in argv else "\n".join(screen(found))
+    sys.stdout.write(f"{text}\n")
+    return 0
+
+
+def look(settings: Settings, now: float) -> Status:
+    """Ask supervisord, the index, the metrics and the breakers; each may be silent."""
+    record = _record(settings.run, now)
+    index = SqliteIndex(settings.storage.statedir / layout.INDEX)
+    budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
+    return Status(
+        url=address.url_of(settings.http.addr, tls=settings.http.tls.certificate is not None),
+        data=str(settings.storage.rootdirectory),
+        up=now - record.started,
+        processes=tuple(_processes(settings.run, record, now)),
+        store=_store(index, now),
+        maxsize=settings.cleaner.maxsize,
+        cap=budget.cap,
+        counted=counted(index).since(record.counted),
+        lag=_lag(settings.run / "metrics.prom"),
+        upstreams=_health(settings, now),
+    )
+
+
+def screen(found: Status) -> Iterator[str]:
+    """Write it for a terminal."""
+    yield f"{found.url}, up {span(found.up)}, data in {found.data}"
+    yield ""
+    yield f"{'process':<10} {'state':<9} {'pid':>7} {'up':>8}  ended unasked"
+    for each in found.processes:
+        up = span(each.up) if each.pid else "-"
+        yield f"{each.name:<10} {each.state:<9} {each.pid or '-':>7} {up:>8}  {each.ends}"
+    yield ""
+    yield f"size       {_size(found)}"
+    yield f"traffic    {_traffic(found.counted)} since the start"
+    yield f"log        {'not read yet' if found.lag is None else f'read, {span(found.lag)} behind'}"
+    for number, (host, health) in enumerate(found.upstreams.items()):
+        yield f"{'upstreams' if number == 0 else '':<10} {host}: {health}"
+    for number, going in enumerate(found.store.next if found.store else ()):
+        what = f"{going.kind:<8} {size(going.size):>8}, unused for {span(going.idle)}"
+        yield f"{'goes next' if number == 0 else '':<10} {going.digest}  {what}"
+
+
+def _size(found: Status) -> str:
+    held = f"{size(found.store.held)} in {found.store.count} blobs" if found.store else "unknown"
+    if found.cap is None:
+        return f"{held}, no limit"
+    return f"{held}; {size(found.maxsize)} are kept, never more than {size(found.cap)}"
+
+
+def _traffic(seen: Counted) -> str:
+    total = seen.hits + seen.misses
+    share = f", {100 * seen.hits // total} % hits" if total else ""
+    return f"{seen.hits} hits, {seen.misses} misses{share}"
+
+
+def _record(run: Path, now: float) -> Record:
+    try:
+        return Record.read(run)
+    except (OSError, ValueError):  # it is just starting
+        return Record(now, Counted())
+
+
+def _processes(run: Path, record: Record, now: float) -> Iterator[Process]:
+    with suppress(programs.Silent):
+        for each in programs.ask(run):
+            up = max(now - each.started, 0.0) if each.pid else 0.0
+            ends = record.ends.get(each.name, 0)
+            yield Process(each.name, each.state.lower(), each.pid, up, ends)
+
+
+def _store(index: SqliteIndex, now: float) -> Store | None:
+    try:
+        page = index.oldest(None, _NEXT)
+        going = [
+            Going(str(each.digest), each.kind.name.lower(), each.size, now - each.used)
+            for each in page
+        ]
+        return Store(index.held(), index.count(), tuple(going))
+    except IndexUnavailable:
+        return None
+
+
+def _lag(metrics: Path) -> float | None:
+    try:
+        text = metrics.read_text()
+    except OSError:
+        return None
+    for family in text_string_to_metric_families(text):
+        if family.name == LAG.name and family.samples:
+            return float(family.samples[0].value)
+    return None
+
+
+def _health(settings: Settings, now: float) -> dict[str, str]:
+    said = dict.fromkeys(upstream_names(settings), "no problem")
+    for each in breaker.read_all(settings.run / "breakers"):
+        until = f" for {span(each.until - now)}" if each.until else ""
+        why = f" ({each.reason})" if each.reason else ""
+        if each.state != "closed":
+            said[each.host] = f"{each.state}{until}{why}"
+    return said

@@ -11,18 +11,20 @@ from functools import partial
 from pathlib import Path
 
 import config
-from config import pull_secret
+from config import ConfigError, Problem, PullSecret, parse_pull_secret
 from config.outbound import no_proxy, proxies
-from config.pull_secret import PullSecret
 from config.schema import Settings
 from datastore import layout, logs
 from datastore.accesslog import Event, write_event
 from datastore.budget import Budget
 from datastore.filesystem import Filesystem
+from datastore.refs import Repository
 from datastore.sqlite import SqliteIndex
 from registry import auth
 from registry.app import Parts, create_app
 from registry.room import CleanerBell, Limits, Room
+from registry.shadows import shadowed
+from registry.upstream.names import unfold
 from registry.upstream.proxies import Proxies
 from registry.upstream.source import Source
 from registry.upstream.table import Shared, Upstreams
@@ -84,9 +86,14 @@ def _authenticator(settings: Settings) -> auth.Authenticator:
 
 
 def _upstreams(settings: Settings, report: _Events) -> Upstreams:
+    secret = _secret(settings)
+    known = secret()
+    names_any = known is not None and (known.hosts or known.globs)
     said = config.upstreams(settings)
+    if not said and not names_any:
+        said = config.public_upstreams(settings)
     shared = Shared(
-        secret=_secret(settings),
+        secret=secret,
         proxies=Proxies(proxies(), no_proxy()),
         breakers=settings.run / "breakers",
         report=report,
@@ -104,9 +111,20 @@ def _secret(settings: Settings) -> Callable[[], PullSecret | None]:
     path = settings.pullsecret.path
     if path is None:
         return lambda: None
-    parse = partial(pull_secret.parse, ignore=settings.pullsecret.ignore, source=str(path))
+
+    def parse(content: bytes) -> PullSecret:
+        secret = parse_pull_secret(content, settings.pullsecret.ignore, source=str(path))
+        storage = Filesystem(settings.storage.rootdirectory)
+        for name in shadowed(storage, lambda first: secret.names(unfold(first))):
+            raise ConfigError([_hidden(str(path), name)])
+        return secret
+
     watched = Watched(path, parse)
     return lambda: watched.value
+
+
+def _hidden(source: str, name: Repository) -> Problem:
+    return Problem(source, f"an upstream there would hide {name}, which was pushed", "rename one")
 
 
 def _source(values: config.UpstreamValues) -> Source:

@@ -12,16 +12,22 @@ entrepot/
     types/<alg>/<aa>/<hex>                  the media type that came with a manifest
     origin/<name>/_origin                   the upstream that a repository came from
     referrers/<name>/<alg>/<hex>            an upstream's last answer on a manifest's referrers
+    referrers/<name>/_subjects/<alg>/<hex>/<alg>/<hex>  a pushed manifest's subject, then itself
 
 In the state directory, which is entrepot/ too unless ENTREPOT_STATEDIR says otherwise:
     index.sqlite                            the access index
     spool/<alg>-<hex>                       a download that grows; renamed into blobs/ once verified
     spool/<alg>-<hex>.size                  how long it will be, in bytes, once that is known
     spool/locks/                            one file a manifest or tag that is being asked for
+    spool/uploads/<id>.<name>               an upload that has not ended; its length: how far it is
+    spool/uploads/<id>.<name>.digest        what is there of it, hashed
+    spool/writing/<name>                    locked while links and tags of a repository are written
     log/                                    access.log, events.log
 """
 
 from __future__ import annotations
+
+import hashlib
 
 from datastore.errors import Malformed
 from datastore.refs import Digest, Repository, Tag
@@ -37,6 +43,8 @@ REFERRERS = f"{OWN}/referrers"
 INDEX = "index.sqlite"
 SPOOL = "spool"
 TURNS = "spool/locks"
+UPLOADS = "spool/uploads"
+WRITING = "spool/writing"
 ACCESS_LOG = "log/access.log"
 EVENTS = "log/events.log"
 
@@ -129,10 +137,20 @@ def referrers(name: Repository, digest: Digest) -> str:
     return f"{REFERRERS}/{name}/{digest.algorithm}/{digest.hex}"
 
 
+def subject(name: Repository, digest: Digest) -> str:
+    """Return the key below which lies what was pushed about a manifest."""
+    return f"{REFERRERS}/{name}/_subjects/{digest.algorithm}/{digest.hex}"
+
+
+def referrer(name: Repository, about: Digest, digest: Digest) -> str:
+    """Return the key of the descriptor of one manifest that was pushed about another."""
+    return f"{subject(name, about)}/{digest.algorithm}/{digest.hex}"
+
+
 def linked(key: str) -> Digest | None:
     """Return the digest that the link or the referrers under *key* are about, if it names one.
 
-    The inverse of `layer_link`, `revision_link`, `tag_past` and `referrers`.
+    The inverse of `layer_link`, `revision_link`, `tag_past`, `referrers` and `referrer`.
     """
     parts = key.removesuffix("/link").split("/")
     try:
@@ -157,3 +175,23 @@ def spool_of(name: str) -> Digest | None:
 def spool_size(digest: Digest) -> str:
     """Return the name, in the spool folder, of how long a download will be."""
     return f"{spool(digest)}.size"
+
+
+def upload(name: Repository, number: str) -> str:
+    """Return the file name, in the folder of uploads, of one upload to a repository."""
+    return f"{number}.{short(name)}"
+
+
+def upload_digest(file: str) -> str:
+    """Return the name of the file beside an upload's that says what it hashes to."""
+    return f"{file}.digest"
+
+
+def upload_promise(file: str) -> Digest:
+    """Return the digest under which room is promised to the upload of that file name."""
+    return Digest.of(file.encode())
+
+
+def short(name: Repository) -> str:
+    """Return what stands for a repository where a path has no room for its name."""
+    return hashlib.sha256(name.name.encode()).hexdigest()[:32]

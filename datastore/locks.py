@@ -10,12 +10,13 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from datastore.errors import refusal
+from datastore.errors import NotFound, refusal
 
 _POLL = 0.01  # s between two tries, for flock itself knows no deadline
 
@@ -55,14 +56,15 @@ def try_lock(path: Path) -> LockedFile | None:
 
     Raises: StorageFull, StorageBroken.
     """
-    while True:
-        with ExitStack() as undo:
-            held = undo.enter_context(LockedFile(path, _open(path)))
-            if not _flock(held.fd, fcntl.LOCK_EX):
-                return None
-            if _leads_to(path, held.fd):
-                undo.pop_all()
-                return held
+    return _try_lock(path, _open)
+
+
+def try_lock_present(path: Path) -> LockedFile | None:
+    """Lock *path* where it is; None when somebody holds it.
+
+    Raises: NotFound when it is absent; StorageFull, StorageBroken.
+    """
+    return _try_lock(path, _open_present)
 
 
 def lock(path: Path, patience: float) -> LockedFile | None:
@@ -94,6 +96,26 @@ def is_locked(path: Path) -> bool:
         return not _flock(fd, fcntl.LOCK_SH)
     finally:
         os.close(fd)
+
+
+def _try_lock(path: Path, opened: Callable[[Path], int]) -> LockedFile | None:
+    while True:
+        with ExitStack() as undo:
+            held = undo.enter_context(LockedFile(path, opened(path)))
+            if not _flock(held.fd, fcntl.LOCK_EX):
+                return None
+            if _leads_to(path, held.fd):
+                undo.pop_all()
+                return held
+
+
+def _open_present(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR)
+    except FileNotFoundError as error:
+        raise NotFound(str(path)) from error
+    except OSError as error:
+        raise refusal(error) from error
 
 
 def _open(path: Path) -> int:

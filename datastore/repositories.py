@@ -65,6 +65,26 @@ class Repositories:
         """Yield the digests of the manifests that may be read under this name."""
         return self._below(layout.revisions(name))
 
+    # ---- referrers
+
+    def keep_referrer(
+        self, name: Repository, about: Digest, digest: Digest, descriptor: bytes
+    ) -> None:
+        """Keep how to describe a pushed manifest to whoever asks what refers to its subject."""
+        self._storage.write(layout.referrer(name, about, digest), descriptor)
+
+    def referrers(self, name: Repository, about: Digest) -> Iterator[Digest]:
+        """Yield the digests of the manifests that were pushed about one, in order."""
+        return self._below(layout.subject(name, about))
+
+    def referrer(self, name: Repository, about: Digest, digest: Digest) -> bytes:
+        """Return the descriptor that was kept of a manifest. Raises: NotFound."""
+        return self._storage.read(layout.referrer(name, about, digest))
+
+    def forget_referrer(self, name: Repository, about: Digest, digest: Digest) -> bool:
+        """Remove it; False when none was kept."""
+        return self._storage.delete(layout.referrer(name, about, digest))
+
     # ---- media types
 
     def media_type(self, digest: Digest) -> str | None:

@@ -13,6 +13,12 @@ RegistryError
 ├── Forbidden               known, and not allowed
 ├── Unsupported             not done under this name, or not at all
 ├── RangeUnsatisfiable      starts past the end; carries the `size` [bytes]
+├── PartsUnknown            a manifest names what is not here; carries the `digests`
+├── ManifestTooLarge
+├── UploadUnknown           no such upload of this repository
+├── ChunkMisplaced          not where the upload stands, or another request writes to it
+├── BodyBroken              the request's body ended too early, or is not what was announced
+├── NoRoom                  what is pushed does not fit; carries `size` and `room` [bytes]
 ├── MalformedRequest        a header or a parameter that cannot be read
 ├── Overloaded              too many ask for what is costly here, such as a password's check
 └── InvalidHtpasswd         at the start or when it changed, never in answer to a request
@@ -21,6 +27,8 @@ RegistryError
 from __future__ import annotations
 
 from enum import Enum
+
+from datastore.refs import Digest
 
 
 class RegistryError(Exception):
@@ -110,6 +118,43 @@ class RangeUnsatisfiable(RegistryError):  # noqa: N818
     def __init__(self, size: int) -> None:
         super().__init__(f"the range starts past the end of {size} bytes")
         self.size = size
+
+
+class PartsUnknown(RegistryError):  # noqa: N818
+    """A manifest names what its repository does not have."""
+
+    def __init__(self, digests: tuple[Digest, ...]) -> None:
+        super().__init__("the manifest names what is not in this repository")
+        self.digests = digests
+
+
+class ManifestTooLarge(RegistryError):  # noqa: N818
+    """A manifest of more bytes than are taken."""
+
+
+class UploadUnknown(RegistryError):  # noqa: N818
+    """No such upload of this repository: never begun, ended, or given up."""
+
+
+class ChunkMisplaced(RegistryError):  # noqa: N818
+    """Not the chunk that the upload waits for at `offset` (bytes)."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class BodyBroken(RegistryError):  # noqa: N818
+    """The request's body ended too early, or is not what was announced."""
+
+
+class NoRoom(RegistryError):  # noqa: N818
+    """What is pushed does not fit: it is of `size` bytes or more, and there are `room` left."""
+
+    def __init__(self, size: int, room: int) -> None:
+        super().__init__(f"{size} bytes do not fit into the {room} that are left")
+        self.size = size
+        self.room = room
 
 
 class MalformedRequest(RegistryError):  # noqa: N818

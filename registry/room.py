@@ -62,6 +62,22 @@ class Room:
         with contextlib.suppress(IndexUnavailable):  # the cleaner settles it later
             self._index.release(digest)
 
+    def settle(self, digest: Digest, size: int) -> None:
+        """Promise what is stored already, no more and no less, whatever the cap."""
+        if not size:
+            self.release(digest)
+            return
+        with contextlib.suppress(IndexUnavailable):  # the cleaner settles it later
+            self._index.reserve(digest, size, None, time.time())
+
+    def left(self) -> int:
+        """Return how many bytes more may be held, as one that was refused is told.
+
+        Raises: IndexUnavailable.
+        """
+        room = max((self._limits.room or 0) - self._index.held(), 0)
+        return room if self._limits.largest is None else min(room, self._limits.largest)
+
     def _ask(self, digest: Digest, size: int) -> bool:
         return self._index.reserve(digest, size, self._limits.room, time.time())
 

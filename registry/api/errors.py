@@ -18,13 +18,13 @@ import falcon
 
 from datastore import errors as datastore
 from registry import errors as registry
-from registry.api import cache_status, ranges
+from registry.api import cache_status, chunks, ranges
 from registry.api.cache_status import Forward
 from registry.errors import Unavailable, Why
 
 log = logging.getLogger(__name__)
 
-Detail = Mapping[str, str] | None
+Detail = Mapping[str, str | int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,12 @@ TABLE: Mapping[type[Exception], Row] = MappingProxyType(
         registry.Forbidden: Row(403, "DENIED"),
         registry.Unsupported: Row(405, "UNSUPPORTED"),
         registry.RangeUnsatisfiable: Row(416, "RANGE_INVALID"),
+        registry.PartsUnknown: Row(404, "MANIFEST_BLOB_UNKNOWN"),
+        registry.ManifestTooLarge: Row(413, "SIZE_INVALID"),
+        registry.UploadUnknown: Row(404, "BLOB_UPLOAD_UNKNOWN"),
+        registry.ChunkMisplaced: Row(416, "BLOB_UPLOAD_INVALID"),
+        registry.BodyBroken: Row(400, "SIZE_INVALID"),
+        registry.NoRoom: Row(507, "DENIED"),
         # the spec has no code for a request that cannot be read; this is its nearest
         registry.MalformedRequest: Row(400, "UNSUPPORTED"),
         registry.Overloaded: Row(503, "TOOMANYREQUESTS"),
@@ -134,7 +140,7 @@ class Said:
     status: int
     code: str
     message: str
-    detail: Detail = None
+    details: tuple[Detail, ...] = (None,)
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -144,13 +150,15 @@ def decide(error: Exception, asked: Asked) -> Said:
     message = "something failed here; the registry's log says what" if row.ours else str(error)
     code = row.code or _unknown(asked.template)
     headers = _headers(error) | _retry(error, row.status)
-    return Said(row.status, code, message, _detail(error), headers)
+    return Said(row.status, code, message, _details(error), headers)
 
 
 def envelope(said: Said) -> bytes:
-    """Write the body that the spec gives to every failure."""
-    entry = {"code": said.code, "message": said.message, "detail": said.detail}
-    return json.dumps({"errors": [entry]}).encode()
+    """Write the body that the spec gives to every failure: one error a detail."""
+    entries = [
+        {"code": said.code, "message": said.message, "detail": detail} for detail in said.details
+    ]
+    return json.dumps({"errors": entries}).encode()
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
@@ -228,6 +236,8 @@ def _headers(error: Exception) -> dict[str, str]:
             return {"Allow": ", ".join(error.allowed)}
         case registry.RangeUnsatisfiable():
             return {"Content-Range": ranges.unsatisfied(error.size)}
+        case registry.ChunkMisplaced(offset=offset):
+            return {"Range": chunks.received(offset)}
         case registry.PartsMissing() | registry.UpstreamError():
             return {"Cache-Status": _cache_status(_cause(error))}
     return {}
@@ -257,9 +267,14 @@ def _retry(error: Exception, status: int) -> dict[str, str]:
     return {"Retry-After": str(ceil(min(seconds, _LONGEST_RETRY)) if seconds > 1 else 1)}
 
 
-def _detail(error: Exception) -> Detail:
-    cause = _cause(error)
-    if not isinstance(cause, registry.UpstreamError):
-        return None
-    why = {"why": cause.why.value} if isinstance(cause, Unavailable) else {}
-    return {"upstream": cause.upstream, **why}
+def _details(error: Exception) -> tuple[Detail, ...]:
+    match _cause(error):
+        case registry.PartsUnknown(digests=digests):
+            return tuple({"digest": str(digest)} for digest in digests)
+        case registry.NoRoom(size=size, room=room):
+            return ({"size": size, "room": room},)
+        case Unavailable(upstream=upstream, why=why):
+            return ({"upstream": upstream, "why": why.value},)
+        case registry.UpstreamError(upstream=upstream):
+            return ({"upstream": upstream},)
+    return (None,)

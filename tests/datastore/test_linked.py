@@ -20,6 +20,7 @@ _DIGEST = Digest.of(b"a blob")
         layout.revision_link(_NAME, _DIGEST),
         layout.tag_past(_NAME, Tag("v1"), _DIGEST),
         layout.referrers(_NAME, _DIGEST),
+        layout.referrer(_NAME, Digest.of(b"its subject"), _DIGEST),
     ],
 )
 def test_a_link_tells_what_it_is_about(key: str) -> None:
@@ -56,3 +57,24 @@ def test_a_repository_lists_the_blobs_that_it_links() -> None:
     repositories.link_manifest(_NAME, Digest.of(b"a manifest"))
 
     assert list(repositories.blobs(_NAME)) == [_DIGEST]
+
+
+def test_a_repository_lists_what_was_pushed_about_a_manifest() -> None:
+    """Each with the descriptor that was kept of it, until it is forgotten."""
+    repositories = Repositories(MemoryStorage())
+    subject, other = Digest.of(b"subject"), Digest.of(b"another")
+    repositories.keep_referrer(_NAME, subject, _DIGEST, b"{}")
+    repositories.keep_referrer(_NAME, other, Digest.of(b"unrelated"), b"{}")
+
+    assert list(repositories.referrers(_NAME, subject)) == [_DIGEST]
+    assert repositories.referrer(_NAME, subject, _DIGEST) == b"{}"
+    assert repositories.forget_referrer(_NAME, subject, _DIGEST)
+    assert list(repositories.referrers(_NAME, subject)) == []
+
+
+def test_an_upload_is_told_from_one_of_the_same_number_elsewhere() -> None:
+    """Who knows its number must name its repository too."""
+    here, there = (layout.upload(Repository(name), "1") for name in ("a", "b"))
+
+    assert here != there
+    assert layout.upload_promise(here) != layout.upload_promise(there)

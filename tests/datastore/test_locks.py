@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from datastore.errors import StorageBroken
-from datastore.locks import is_locked, lock, try_lock
+from datastore.errors import NotFound, StorageBroken
+from datastore.locks import is_locked, lock, try_lock, try_lock_present
 from tests.processes import next_line, running
 
 _HOLD = """
@@ -174,6 +174,18 @@ def test_asking_leaves_no_file_and_no_lock(path: Path) -> None:
         held.close()
         assert is_locked(path) is False
         assert is_locked(path) is False
+
+
+def test_what_must_be_there_is_not_made_by_its_lock(path: Path) -> None:
+    """An upload that has ended is not begun anew by who comes late."""
+    with pytest.raises(NotFound):
+        try_lock_present(path)
+    assert not path.exists()
+
+    with try_lock(path) or pytest.fail("refused"):
+        assert try_lock_present(path) is None
+    with try_lock_present(path) or pytest.fail("refused"):
+        assert try_lock(path) is None
 
 
 def test_a_file_system_without_locks_is_broken(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

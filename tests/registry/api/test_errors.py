@@ -8,6 +8,7 @@ import json
 import pytest
 
 from datastore import errors as datastore
+from datastore.refs import Digest
 from registry import errors as registry
 from registry.api import errors
 from registry.api.errors import Asked
@@ -15,6 +16,7 @@ from registry.errors import Unavailable, Why
 
 _BLOB = "/v2/{name}/blobs/{digest}"
 _MANIFEST = "/v2/{name}/manifests/{reference}"
+_UPLOAD = "/v2/{name}/blobs/uploads/{upload}"
 
 
 def _unavailable(why: Why, retry_after: float | None = None) -> Unavailable:
@@ -60,6 +62,12 @@ _ROWS: list[tuple[Exception, str | None, int, str]] = [
     (registry.Unsupported("no"), None, 405, "UNSUPPORTED"),
     (registry.RangeUnsatisfiable(5), _BLOB, 416, "RANGE_INVALID"),
     (registry.MalformedRequest("n"), None, 400, "UNSUPPORTED"),
+    (registry.PartsUnknown(()), _MANIFEST, 404, "MANIFEST_BLOB_UNKNOWN"),
+    (registry.ManifestTooLarge("5 MiB"), _MANIFEST, 413, "SIZE_INVALID"),
+    (registry.UploadUnknown("x"), _UPLOAD, 404, "BLOB_UPLOAD_UNKNOWN"),
+    (registry.ChunkMisplaced("late", 5), _UPLOAD, 416, "BLOB_UPLOAD_INVALID"),
+    (registry.BodyBroken("short"), _UPLOAD, 400, "SIZE_INVALID"),
+    (registry.NoRoom(5, 3), _UPLOAD, 507, "DENIED"),
     (registry.Overloaded("busy"), None, 503, "TOOMANYREQUESTS"),
     (_unavailable(Why.REFUSED), _BLOB, 502, "UNAVAILABLE"),
     (_unavailable(Why.NONSENSE), _BLOB, 502, "UNAVAILABLE"),
@@ -134,7 +142,7 @@ def test_the_detail_names_the_upstream_and_the_reason() -> None:
     """For whoever reads the client's log."""
     said = errors.decide(registry.PartsMissing(_unavailable(Why.TIMEOUT)), Asked())
 
-    assert said.detail == {"upstream": "quay.io", "why": "timeout"}
+    assert said.details == ({"upstream": "quay.io", "why": "timeout"},)
 
 
 def test_a_message_may_hold_any_character() -> None:
@@ -145,3 +153,29 @@ def test_a_message_may_hold_any_character() -> None:
 
     (entry,) = json.loads(errors.envelope(said))["errors"]
     assert entry == {"code": "NAME_INVALID", "message": said.message, "detail": None}
+
+
+def test_each_missing_part_is_an_error_of_its_own() -> None:
+    """OCI distribution-spec 1.1, "Push": one or more MANIFEST_BLOB_UNKNOWN."""
+    missing = (Digest.of(b"1"), Digest.of(b"2"))
+
+    said = errors.decide(registry.PartsUnknown(missing), Asked(_MANIFEST))
+
+    told = [each["detail"]["digest"] for each in json.loads(errors.envelope(said))["errors"]]
+    assert told == [str(digest) for digest in missing]
+
+
+def test_what_does_not_fit_is_told_both_sizes() -> None:
+    """Its own, as far as it is known, and what is left."""
+    said = errors.decide(registry.NoRoom(5000, 300), Asked(_UPLOAD))
+
+    assert said.details == ({"size": 5000, "room": 300},)
+    assert "5000" in said.message
+    assert "300" in said.message
+
+
+def test_a_misplaced_chunk_is_told_where_the_upload_stands() -> None:
+    """In the form of the spec, whose last byte is inclusive."""
+    misplaced = errors.decide(registry.ChunkMisplaced("late", 1024), Asked(_UPLOAD))
+
+    assert misplaced.headers == {"Range": "0-1023"}

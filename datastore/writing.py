@@ -1,0 +1,30 @@
+"""One writer a repository: what its tags mean and what they lead to change together.
+
+A tag is set while its manifest is linked, and a manifest is unlinked after its tags: between the
+two looks of one writer nobody else writes, in whatever process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from datastore import layout
+from datastore.locks import lock
+from datastore.refs import Repository
+
+
+@contextmanager
+def turn(state: Path, name: Repository, patience: float) -> Iterator[bool]:
+    """Wait for the turn to write, at most *patience* (s), and tell whether it was given.
+
+    *state* is the state directory. Raises: StorageFull, StorageBroken.
+    """
+    held = lock(state / layout.WRITING / layout.short(name), patience)
+    try:
+        yield held is not None
+    finally:
+        if held:
+            held.unlink()
+            held.close()

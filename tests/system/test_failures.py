@@ -216,21 +216,35 @@ def test_a_tag_that_has_gone_is_served_where_the_operator_says_so(serving: Case,
     assert answer.headers["warning"].startswith("299 - ")
 
 
-def test_wrong_bytes_of_a_blob_are_completed_by_nobody(case: Case) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [{"body": filler(SIZE, 61), "times": 1}, {"corrupt": True}],
+    ids=["all of them once", "the last one always"],
+)
+def test_wrong_bytes_of_a_blob_are_completed_by_nobody(case: Case, fault: dict[str, Any]) -> None:
     """The last byte is held back until the digest is right; the next try is a new download."""
     digest, release = case.put_blob(), threading.Event()
-    case.fake.misbehave(
-        "/blobs/", method="GET", times=1, corrupt=True, hold=release, hold_after=SIZE // 2
-    )
+    case.fake.misbehave("/blobs/", method="GET", hold=release, hold_after=SIZE // 2, **fault)
 
     reader = Reader(case.appliance.door, blob_path(case.name, digest)).begin()
     eventually(lambda: reader.received, what="the client has begun")
     release.set()
     reader.end()
+    case.fake.behave()
 
     assert not reader.is_whole
     assert not (case.appliance.data / layout.blob(digest)).exists()
     assert len(pull_blob(case.appliance.door, case.name, digest)) == SIZE
+
+
+def test_one_wrong_byte_at_the_end_is_asked_for_again(case: Case) -> None:
+    """What was sent so far may be right: the client ends with the right digest, or cut."""
+    digest = case.put_blob()
+    case.fake.misbehave("/blobs/", method="GET", times=1, corrupt=True)
+
+    reader = Reader(case.appliance.door, blob_path(case.name, digest)).begin().end()
+
+    assert reader.has(digest) or not reader.is_whole
 
 
 def test_wrong_bytes_of_a_manifest_are_served_to_nobody(case: Case) -> None:

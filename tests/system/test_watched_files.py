@@ -43,7 +43,10 @@ def test_a_bad_htpasswd_changes_nothing_but_one_warning(
     assert alice.get("/v2/").status == 200
 
     users.write_text(bad)
-    eventually(lambda: _warnings(appliance, users), what="a warning names the file")
+    eventually(
+        lambda: alice.get("/v2/").status and _warnings(appliance, users),
+        what="a warning names the file",
+    )
 
     assert alice.get("/v2/").status == 200
     assert bob.get("/v2/").status == 401
@@ -69,7 +72,10 @@ def test_a_bad_pull_secret_changes_nothing_but_one_warning(
         assert _status(appliance, "v1") == 200
 
         secret.write_text(bad)
-        eventually(lambda: _warnings(appliance, secret), what="a warning names the file")
+        eventually(
+            lambda: _status(appliance, "v1") and _warnings(appliance, secret),
+            what="a warning names the file",
+        )
 
         assert _status(appliance, "v2") == 200
         _write(secret, "robot:wrong")
@@ -132,5 +138,7 @@ def _status(appliance: Appliance, tag: str) -> int:
 
 
 def _warnings(appliance: Appliance, path: Path) -> list[str]:
-    """Return the lines that name a file."""
-    return [line for line in appliance.output().splitlines() if path.name in line]
+    """Return the warnings that name a file."""
+    return [
+        line for line in appliance.output().splitlines() if f"{path}" in line and " warn " in line
+    ]

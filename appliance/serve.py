@@ -15,7 +15,7 @@ from appliance.environment import Start, inherited, variables
 from appliance.house import House, block_signals
 from appliance.record import Record, counted
 from appliance.sockets import status_of
-from appliance.upstreams import upstream_names
+from appliance.upstreams import hidden, upstream_names
 from config.errors import ConfigError, Problem
 from config.schema import Settings
 from datastore import layout, logs
@@ -63,6 +63,8 @@ def _checked(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Settings,
         raise ConfigError(problems)
     _make_folders(settings)
     if problems := [Problem(_STATE, each) for each in probe(settings.storage.statedir)]:
+        raise ConfigError(problems)
+    if problems := hidden(settings):
         raise ConfigError(problems)
     return settings, [str(each) for each in (*loaded.warnings, *config.remarks(settings))]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import mmap
 import os
 import threading
 import time
@@ -39,8 +40,9 @@ class Watched(Generic[T]):
     """What `parse` makes of the file at *path*, looked at again after *every* s.
 
     A file that is gone, or that `parse` refuses (one of *errors*), leaves the last good value in
-    force. Any thread may ask; one of them looks, the others are not kept waiting. Raises, at the
-    start only: OSError and what *parse* raises.
+    force. Any thread may ask; one of them looks, the others are not kept waiting. Processes that
+    were forked from this one complain once between them. Raises, at the start only: OSError and
+    what *parse* raises.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Watched(Generic[T]):
         self._errors = errors
         self._lock = threading.Lock()
         self._trouble: str | None = None
+        self._said = _Said()
         self._looked = clock()
         self._seen, content = _read(path, self._looked)
         self._snapshot = Snapshot(parse(content), 1)
@@ -113,11 +116,13 @@ class Watched(Generic[T]):
         try:
             value = self._parse(content)
         except self._errors as error:
-            log.warning(
-                "watched file is unusable, the last good one stays in force",
-                extra={"path": self._path, "problem": error},
-            )
+            if self._said.is_news(self._seen.fingerprint):
+                log.warning(
+                    "watched file is unusable, the last good one stays in force",
+                    extra={"path": self._path, "problem": error},
+                )
             return
+        self._said.forget()
         self._snapshot = Snapshot(value, self._snapshot.generation + 1)
         log.info("watched file changed", extra={"path": self._path})
 
@@ -128,6 +133,27 @@ class Watched(Generic[T]):
                 "watched file cannot be read, the last good one stays in force",
                 extra={"path": self._path, "problem": trouble},
             )
+
+
+class _Said:
+    """The last complaint, in memory that forked processes share: one of them makes it.
+
+    Two that look in the same instant may both make it; nothing worse comes of that.
+    """
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, hashlib.sha256().digest_size)
+
+    def is_news(self, fingerprint: bytes) -> bool:
+        """Whether nobody has complained of this content yet; from now on somebody has."""
+        if self._shared[:] == fingerprint:
+            return False
+        self._shared[:] = fingerprint
+        return True
+
+    def forget(self) -> None:
+        """Let the next complaint be made, whatever it is."""
+        self._shared[:] = bytes(len(self._shared))
 
 
 @dataclass(frozen=True, slots=True)

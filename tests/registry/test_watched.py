@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import threading
@@ -112,6 +113,21 @@ def test_an_unreadable_change_is_one_warning_and_changes_nothing(
     (warning,) = _warnings(caplog)
     assert vars(warning)["path"] == path
     assert "'one'" in str(vars(warning)["problem"])
+
+
+def test_processes_that_share_a_watch_complain_once_between_them(
+    path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each worker had told of the same bad file; a copy stands for what a fork makes."""
+    watched = Watched(path, int, clock=clock)
+    forked = copy.copy(watched)
+
+    for moment, content in enumerate((b"one", b"1", b"one"), 1):
+        _write(path, content, at=_WRITTEN + moment)
+        clock.now += 1
+        assert (watched.value, forked.value) == (1, 1)
+
+    assert len(_warnings(caplog)) == 2
 
 
 def test_only_the_named_errors_are_the_files_fault(path: Path, clock: Clock) -> None:

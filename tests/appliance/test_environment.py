@@ -1,0 +1,71 @@
+"""What haproxy.cfg and supervisord.conf are told."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from appliance.environment import (
+    WORKER_THREADS,
+    Start,
+    inherited,
+    log_share,
+    shipped,
+    variables,
+)
+from config.schema import HttpSettings, Settings
+from datastore.budget import Budget
+from registry import workers
+
+START = Start(Path("/r"), Path("/r/settings.json"), "127.0.0.1:5000", None)
+
+
+@pytest.mark.parametrize("name", ["haproxy.cfg", "supervisord.conf"])
+def test_every_name_in_the_files_has_a_value(name: str) -> None:
+    """A name that nobody sets would be empty in HAProxy, and stop supervisord."""
+    text = shipped(name).read_text()
+    names = re.findall(r"\$\{(ENTREPOT_\w+)\}|%\(ENV_(\w+)\)s", text)
+
+    assert {first or second for first, second in names} <= variables(Settings(), START).keys()
+
+
+def test_as_many_workers_as_set_are_enabled() -> None:
+    """The other servers of haproxy.cfg are off."""
+    told = variables(Settings(http=HttpSettings(workers=3)), START)
+    states = [told[f"ENTREPOT_WORKER{number}"] for number in range(1, 17)]
+
+    assert states == ["enabled"] * 3 + ["disabled"] * 13
+
+
+def test_a_worker_has_threads_to_spare() -> None:
+    """HAProxy queues before a worker is full: its health check must get through."""
+    assert WORKER_THREADS == workers.THREADS
+    assert int(variables(Settings(), START)["ENTREPOT_WORKER_MAXCONN"]) < workers.THREADS
+
+
+@pytest.mark.parametrize("maxsize", [0, 200 * 1024**2, 10 * 1024**3, 1024**4])
+def test_the_access_log_stays_within_its_share(maxsize: int) -> None:
+    """All files together, with what supervisord writes before it looks at the size."""
+    budget = Budget(maxsize, 20)
+    share = log_share(budget)
+    read_at_once = 128 * 1024
+
+    assert (share.file_bytes + read_at_once) * (share.backups + 1) <= budget.log_bytes * 3 // 4
+    assert share.backups >= 4
+
+
+def test_what_configures_us_is_not_inherited() -> None:
+    """Programs read settings.json; a password in their environment would be shown by ps."""
+    given = {
+        "PATH": "/bin",
+        "HTTPS_PROXY": "http://proxy",
+        "REGISTRY_PROXY_PASSWORD": "hush",
+        "CLEANER_TTL": "1d",
+        "ENTREPOT_WORKERS": "3",
+        "REGISTRYDIR": "/data",
+        "PULLSECRETPATH": "/secret",
+    }
+
+    assert inherited(given) == {"PATH": "/bin", "HTTPS_PROXY": "http://proxy"}

@@ -1,0 +1,81 @@
+"""When a program has failed for good, and how that is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.programs import Failure, Program, Silent, Watch, ask, how_it_ended
+
+
+def running(pid: int, state: str = "RUNNING", why: str = "") -> Program:
+    """Return what supervisord says of a logger."""
+    return Program("logger", state, pid, started=0.0, why=why)
+
+
+def test_another_process_id_is_a_restart() -> None:
+    """A program that ended and has not come back yet is counted when it is back."""
+    watch = Watch()
+
+    assert [watch.restarted([running(pid)], now=0.0) for pid in (7, 7, 0, 8, 8)] == [
+        [],
+        [],
+        [],
+        ["logger"],
+        [],
+    ]
+
+
+def test_five_ends_within_a_minute_are_a_failure() -> None:
+    """One that dies every ten seconds is never down for long, and of no use."""
+    watch = Watch()
+    for number in range(6):
+        watch.restarted([running(100 + number)], now=10.0 * number)
+
+    assert watch.failure([running(105)], now=50.0) == Failure(
+        "logger", "it ended 5 times within 60 s"
+    )
+
+
+def test_five_ends_in_an_hour_are_none() -> None:
+    """What comes back and stays for minutes serves."""
+    watch = Watch()
+    for number in range(6):
+        watch.restarted([running(100 + number)], now=700.0 * number)
+
+    assert watch.failure([running(105)], now=3500.0) is None
+
+
+def test_what_supervisord_has_given_up_is_a_failure() -> None:
+    """Its own reason goes with it."""
+    fatal = running(0, "FATAL", "exited too quickly")
+
+    assert Watch().failure([fatal], now=0.0) == Failure("logger", "exited too quickly")
+
+
+LOG = [
+    "2026-11-22 07:30:34,107 WARN exited: logger (terminated by SIGSEGV; not expected)",
+    "2026-11-22 07:30:35,107 WARN exited: cleaner (exit status 1; not expected)",
+    "2026-11-22 07:30:36,107 WARN exited: logger (exit status 0; expected)",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "how"),
+    [
+        ("logger", LOG, "exit status 0"),
+        ("logger", LOG[:1], "terminated by SIGSEGV"),
+        ("cleaner", LOG, "exit status 1"),
+        ("registry", LOG, ""),
+    ],
+)
+def test_how_a_program_ended_is_in_supervisords_log(name: str, lines: list[str], how: str) -> None:
+    """The last line about it counts."""
+    assert how_it_ended(name, lines) == how
+
+
+def test_without_supervisord_there_is_silence(tmp_path: Path) -> None:
+    """Whoever asks too early, or too late, is told so."""
+    with pytest.raises(Silent):
+        ask(tmp_path)

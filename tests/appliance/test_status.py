@@ -1,0 +1,90 @@
+"""`entrepot status`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.record import Counted, Record
+from appliance.status import Going, Process, Status, Store, look, screen, status
+from config.schema import CleanerSettings, FilesystemSettings, Settings, StorageSettings
+from datastore import layout
+from datastore.index import Kind
+from datastore.refs import Digest
+from datastore.sqlite import SqliteIndex
+
+GIB = 1024**3
+SEEN = Status(
+    url="http://localhost:5000",
+    data="/data",
+    up=3700.0,
+    processes=(Process("haproxy", "running", 77, 3699.0, 1), Process("logger", "fatal", 0, 0.0, 5)),
+    store=Store(2 * GIB, 30, (Going("sha256:abc", "blob", GIB, 86400.0),)),
+    maxsize=10 * GIB,
+    cap=12 * GIB,
+    counted=Counted(hits=9, misses=1),
+    lag=0.2,
+    upstreams={"quay.io": "no problem", "docker.io": "open for 3s (refused)"},
+)
+
+
+def test_one_screen_has_it_all() -> None:
+    """What an operator looks for when something is slow, full or gone."""
+    told = "\n".join(screen(SEEN))
+
+    for expected in (
+        "http://localhost:5000, up 1h1m, data in /data",
+        "haproxy    running        77",
+        "logger     fatal           -",
+        "2.0 GiB in 30 blobs; 10 GiB are kept, never more than 12 GiB",
+        "9 hits, 1 misses, 90 % hits since the start",
+        "docker.io: open for 3s (refused)",
+        "sha256:abc  blob      1.0 GiB, unused for 1d",
+    ):
+        assert expected in told
+
+
+def test_what_is_not_known_is_said_so() -> None:
+    """An index that does not answer, a log that nobody has read, no limit."""
+    told = "\n".join(screen(replace(SEEN, store=None, lag=None, cap=None, counted=Counted())))
+
+    assert "size       unknown, no limit" in told
+    assert "traffic    0 hits, 0 misses since the start" in told
+    assert "log        not read yet" in told
+
+
+def test_it_looks_at_index_record_and_breakers(tmp_path: Path) -> None:
+    """Without supervisord, too: then there are no processes."""
+    settings = Settings(
+        storage=StorageSettings(filesystem=FilesystemSettings(rootdirectory=tmp_path)),
+        cleaner=CleanerSettings(maxsize=GIB),
+        run=tmp_path,
+    )
+    index = SqliteIndex(settings.storage.statedir / layout.INDEX)
+    index.record(Digest.of(b"x"), 1000, Kind.BLOB, 50.0)
+    Record(90.0, Counted(), {"logger": 2}).write(tmp_path)
+    found = look(settings, now=100.0)
+
+    assert found.up == 10.0
+    assert found.processes == ()
+    assert found.store is not None
+    assert [(each.size, each.idle) for each in found.store.next] == [(1000, 50.0)]
+    assert found.upstreams["quay.io"] == "no problem"
+
+
+def test_hits_count_from_the_start() -> None:
+    """The logger's counters outlive a start, unless the index is a new one."""
+    assert Counted(10, 4).since(Counted(7, 4)) == Counted(3, 0)
+    assert Counted(1, 1).since(Counted(7, 4)) == Counted(1, 1)
+
+
+def test_without_an_appliance_it_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1: scripts may ask."""
+    flag = f"--storage.filesystem.rootdirectory={tmp_path}"
+
+    assert status([flag], {}) == 1
+    assert str(tmp_path) in capsys.readouterr().err

@@ -1,0 +1,38 @@
+"""A program that is tied to its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.appliance.front import ROOT, eventually
+
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-m", "appliance.tether", "sleep", "60"])
+open(sys.argv[1], "w").write(str(child.pid))
+child.wait()
+"""
+
+
+def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    """The parent can't ask for anything any more; the kernel does."""
+    note = tmp_path / "pid"
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(note)], cwd=ROOT)
+    eventually(lambda: note.exists() and note.read_text())
+    child = Path("/proc") / note.read_text()
+    eventually(lambda: (child / "comm").read_text() == "sleep\n")
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+
+    eventually(lambda: not _lives(child))
+
+
+def _lives(process: Path) -> bool:
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -109,12 +109,20 @@ class AccessIndex(Protocol):
         """Return what a manifest names, as it was recorded."""
         ...
 
+    def naming(self, digest: Digest) -> list[Digest]:
+        """Return the manifests that name this, those used last first."""
+        ...
+
     def entry(self, digest: Digest) -> Entry | None:
         """Return one row, marked ones too; None when it is absent."""
         ...
 
     def oldest(self, after: Cursor | None, limit: int) -> list[Entry]:
         """Return a page of unmarked rows in the order of eviction; no cursor stays open."""
+        ...
+
+    def unnamed(self, after: Cursor | None, limit: int) -> list[Entry]:
+        """Return a page as `oldest` does, of those rows that no manifest's row names."""
         ...
 
     def held(self) -> int:
@@ -142,4 +150,8 @@ class AccessIndex(Protocol):
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
         """Keep `leave` from these until then (s, UTC epoch), be they rows already or not yet."""
+        ...
+
+    def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return those of *digests* that are pinned now."""
         ...

@@ -163,6 +163,11 @@ class MemoryIndex:
         """Return what a manifest names, as it was recorded."""
         return list(self._names.get(digest, ()))
 
+    def naming(self, digest: Digest) -> list[Digest]:
+        """Return the manifests that name this, those used last first."""
+        found = [self._rows[each] for each, names in self._names.items() if digest in names]
+        return [row.digest for row in sorted(found, key=lambda row: (-row.used, str(row.digest)))]
+
     def entry(self, digest: Digest) -> Entry | None:
         """Return one row, marked ones too."""
         return self._rows.get(digest)
@@ -171,10 +176,13 @@ class MemoryIndex:
 
     def oldest(self, after: Cursor | None, limit: int) -> list[Entry]:
         """Return a page of unmarked rows in the order of eviction."""
+        return self._behind(after)[:limit]
+
+    def unnamed(self, after: Cursor | None, limit: int) -> list[Entry]:
+        """Return a page of unmarked rows that no manifest's row names."""
         with self._turn:
-            staying = [row for row in self._rows.values() if row.digest not in self._leaving]
-        behind = [row for row in staying if after is None or Cursor.after(row) > after]
-        return sorted(behind, key=Cursor.after)[:limit]
+            named = {each for names in self._names.values() for each in names}
+            return [row for row in self._behind(after) if row.digest not in named][:limit]
 
     def leave(self, entry: Entry) -> bool:
         """Mark a row that is still as it was read, and not pinned."""
@@ -205,7 +213,18 @@ class MemoryIndex:
             for digest in digests:
                 self._pins[digest] = max(until, self._pins.get(digest, until))
 
+    def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return those that are pinned now."""
+        with self._turn:
+            return {each for each in digests if self._pins.get(each, 0) > self._clock()}
+
     # ---- the order of eviction
+
+    def _behind(self, after: Cursor | None) -> list[Entry]:
+        with self._turn:
+            staying = [row for row in self._rows.values() if row.digest not in self._leaving]
+        behind = [row for row in staying if after is None or Cursor.after(row) > after]
+        return sorted(behind, key=Cursor.after)
 
     def _named_by(self, digest: Digest, at: float) -> float:
         """Return the last use of what names a row; *at* when nothing does."""

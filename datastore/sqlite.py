@@ -58,11 +58,13 @@ UPDATE blob SET used = (SELECT at FROM stamp WHERE stamp.digest = blob.digest)
 WHERE digest IN (SELECT digest FROM stamp)
 AND used < (SELECT at FROM stamp WHERE stamp.digest = blob.digest)
 """
-_OLDEST = """
+_PAGE = """
 SELECT digest, size, kind, used FROM blob
-WHERE leaving = 0 AND (used, kind, digest) > (?, ?, ?)
+WHERE leaving = 0 AND (used, kind, digest) > (?, ?, ?) %s
 ORDER BY used, kind, digest LIMIT ?
 """
+_OLDEST = _PAGE % ""
+_UNNAMED = _PAGE % "AND NOT EXISTS (SELECT 1 FROM edge WHERE child = blob.digest)"
 _LEAVE = """
 UPDATE blob SET leaving = 1
 WHERE digest = ? AND size = ? AND kind = ? AND used = ? AND leaving = 0
@@ -71,6 +73,12 @@ AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.digest = blob.digest AND until > ?)
 _PIN = """
 INSERT INTO pin VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET until = max(until, excluded.until)
 """
+
+_NAMING = """
+    SELECT parent FROM edge JOIN blob ON blob.digest = parent WHERE child = ?
+    GROUP BY parent ORDER BY used DESC, parent
+"""
+_PINNED = "SELECT 1 FROM pin WHERE digest = ? AND until > ?"
 
 
 class SqliteIndex:
@@ -159,6 +167,11 @@ class SqliteIndex:
         rows = self._all("SELECT child FROM edge WHERE parent = ? ORDER BY place", _key(digest))
         return [_digest(child) for (child,) in rows]
 
+    def naming(self, digest: Digest) -> list[Digest]:
+        """Return the manifests that name this, those used last first."""
+        rows = self._all(_NAMING, _key(digest))
+        return [_digest(parent) for (parent,) in rows]
+
     def entry(self, digest: Digest) -> Entry | None:
         """Return one row, marked ones too."""
         found = self._entries("WHERE digest = ?", _key(digest))
@@ -168,10 +181,11 @@ class SqliteIndex:
 
     def oldest(self, after: Cursor | None, limit: int) -> list[Entry]:
         """Return a page of unmarked rows in the order of eviction."""
-        start = (float("-inf"), 0, b"")
-        if after is not None:
-            start = (after.used, int(after.kind), _key(Digest(*after.digest.split(":", 1))))
-        return [_entry(row) for row in self._all(_OLDEST, *start, limit)]
+        return self._page(_OLDEST, after, limit)
+
+    def unnamed(self, after: Cursor | None, limit: int) -> list[Entry]:
+        """Return a page of unmarked rows that no manifest's row names."""
+        return self._page(_UNNAMED, after, limit)
 
     def leave(self, entry: Entry) -> bool:
         """Mark a row that is still as it was read, and not pinned."""
@@ -197,7 +211,22 @@ class SqliteIndex:
             db.execute("DELETE FROM pin WHERE until <= ?", (self._clock(),))
             db.executemany(_PIN, rows)
 
+    def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return those that are pinned now."""
+        now, found = self._clock(), set[Digest]()
+        with self._file.reading() as db:
+            for digest in digests:
+                if db.execute(_PINNED, (_key(digest), now)).fetchone():
+                    found.add(digest)
+        return found
+
     # ---- reading
+
+    def _page(self, sql: str, after: Cursor | None, limit: int) -> list[Entry]:
+        start = (float("-inf"), 0, b"")
+        if after is not None:
+            start = (after.used, int(after.kind), _key(Digest(*after.digest.split(":", 1))))
+        return [_entry(row) for row in self._all(sql, *start, limit)]
 
     def _entries(self, where: str, *values: object) -> list[Entry]:
         sql = f"SELECT digest, size, kind, used FROM blob {where}"  # noqa: S608 - our own text

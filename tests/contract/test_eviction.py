@@ -89,6 +89,53 @@ class TestOldest:
         assert [(entry.digest, entry.used) for entry in rest] == [(B, 2.0), (A, 9.0)]
 
 
+class TestUnnamed:
+    """Pages of what no manifest names: roots, and what nobody wants."""
+
+    def test_what_a_row_names_is_left_out(self, index: AccessIndex) -> None:
+        """As long as the row is there; the same page by page."""
+        index.record(C, 1, Kind.BLOB, 1.0)
+        index.record(D, 1, Kind.BLOB, 2.0)
+        index.record(B, 1, Kind.MANIFEST, 3.0, names=[C, C])
+
+        assert [entry.digest for entry in index.unnamed(None, 10)] == [D, B]
+        first = index.unnamed(None, 1)
+        assert [entry.digest for entry in index.unnamed(Cursor.after(first[0]), 1)] == [B]
+
+    def test_it_comes_back_once_what_named_it_is_gone(self, index: AccessIndex) -> None:
+        """And what is marked is left out, as in every page."""
+        index.record(C, 1, Kind.BLOB, 1.0)
+        index.record(B, 1, Kind.MANIFEST, 1.0, names=[C])
+        index.leave(Entry(B, 1, Kind.MANIFEST, 1.0))
+        assert index.unnamed(None, 10) == []
+
+        index.forget(B)
+
+        assert [entry.digest for entry in index.unnamed(None, 10)] == [C]
+
+
+class TestNaming:
+    """Who names a digest."""
+
+    def test_each_manifest_that_names_it_is_told_once(self, index: AccessIndex) -> None:
+        """Though it names it twice, and though the digest has no row."""
+        index.record(A, 1, Kind.MANIFEST, 1.0, names=[C, C])
+        index.record(B, 1, Kind.MANIFEST, 1.0, names=[C, D])
+
+        assert sorted(index.naming(C)) == sorted([A, B])
+        assert index.naming(A) == []
+
+    def test_one_that_is_gone_names_nothing(self, index: AccessIndex) -> None:
+        """One that is marked still does: its cleaner may have died."""
+        index.record(A, 1, Kind.MANIFEST, 1.0, names=[C])
+        index.leave(Entry(A, 1, Kind.MANIFEST, 1.0))
+        assert index.naming(C) == [A]
+
+        index.forget(A)
+
+        assert index.naming(C) == []
+
+
 class TestLeave:
     """A row is marked only as it was read."""
 
@@ -201,6 +248,15 @@ class TestPin:
         clock.now += 7
 
         assert index.leave(ROW) is False
+
+    def test_pins_are_told_until_they_end(self, index: AccessIndex, clock: Clock) -> None:
+        """Of those that were asked about."""
+        index.pin([A], until=clock.now + 10)
+        index.pin([B], until=clock.now + 5)
+        assert index.pinned([A, B, C]) == {A, B}
+        clock.now += 5
+
+        assert index.pinned([A, B, C]) == {A}
 
     def test_pins_count_no_bytes(self, index: AccessIndex, clock: Clock) -> None:
         """They are neither rows nor reservations."""

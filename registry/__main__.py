@@ -57,6 +57,7 @@ def parts(settings: Settings) -> Parts:
         room=Room(index, _limits(settings), CleanerBell(settings.run / "cleaner.sock")),
         report=partial(report, "download"),
         metrics=settings.run / "metrics.prom",
+        prefetch=settings.proxy.prefetch,
     )
 
 

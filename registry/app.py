@@ -26,6 +26,7 @@ from registry.auth import Authenticator
 from registry.download import Landing
 from registry.inflight import Inflight
 from registry.negative import Negative
+from registry.prefetch import Prefetch
 from registry.pullthrough.blobs import Blobs
 from registry.pullthrough.lists import Lists
 from registry.pullthrough.manifests import Manifests
@@ -41,7 +42,8 @@ App = falcon.App[falcon.Request, falcon.Response]
 class Parts:
     """What an application is made of; `state` is the state directory.
 
-    `report` takes the fields of a `download` event; `metrics` is the file that the logger writes.
+    `report` takes the fields of a `download` event; `metrics` is the file that the logger writes;
+    `prefetch` is how many layers are fetched ahead at a time, from one upstream.
     """
 
     storage: Storage
@@ -52,6 +54,7 @@ class Parts:
     room: Room
     report: Callable[..., None] = lambda **_: None
     metrics: Path | None = None
+    prefetch: int = 0
 
 
 def create_app(parts: Parts) -> App:
@@ -60,7 +63,9 @@ def create_app(parts: Parts) -> App:
     negative = Negative()
     spool = parts.state / layout.SPOOL
     landing = Landing(shelf.blobs, parts.index, parts.room, parts.report)
-    blobs = Blobs(shelf, Inflight(spool, landing), negative)
+    inflight = Inflight(spool, landing)
+    prefetch = Prefetch(shelf, inflight, spool / "locks", parts.prefetch)
+    blobs = Blobs(shelf, inflight, negative, prefetch)
     manifests = Manifests(shelf, Turns(spool / "locks"), negative)
     door = Door(parts.authenticator, parts.upstreams, shelf.repositories)
     app = falcon.App(router=router.Router(), middleware=[EveryAnswer()])

@@ -85,6 +85,11 @@ class Download:
             if not self.is_done:
                 self._news.wait(seconds)
 
+    def wait_done(self) -> None:
+        """Wait for the end, good or bad."""
+        with self._news:
+            self._news.wait_for(lambda: self.is_done)
+
     def take_rest(self) -> Iterator[bytes] | None:
         """Return the body that found no room, from its first byte, to whoever comes first."""
         with self._news:

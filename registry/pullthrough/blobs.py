@@ -14,6 +14,7 @@ from registry.download import Task
 from registry.errors import Absent, BlobUnknown
 from registry.inflight import Inflight, Reader
 from registry.negative import Negative
+from registry.prefetch import Prefetch, Wish
 from registry.routing import Place
 from registry.shelf import Shelf
 from registry.upstream.table import Registered
@@ -32,6 +33,7 @@ class Blobs:
     shelf: Shelf
     inflight: Inflight
     negative: Negative
+    prefetch: Prefetch
 
     def get(self, place: Place, digest: Digest) -> BlobAnswer:
         """Find a blob that will be read."""
@@ -100,6 +102,7 @@ class Blobs:
         size = reader.size()
         if not reader.collapsed:  # the upstream showed it under this name
             self.shelf.link_blob(place.repository, task.digest, place.host)
+            self.prefetch.follow(self._wish(place, registered, task.digest))
 
         def read(start: int, stop: int | None) -> Iterator[bytes]:
             if stop is not None and start > reader.ahead() + _NEAR:
@@ -119,6 +122,11 @@ class Blobs:
             size,
             lambda start, stop: alone(task.fetch, task.digest, start, stop),
             Source.PASSED,
+        )
+
+    def _wish(self, place: Place, registered: Registered, digest: Digest) -> Wish:
+        return Wish(
+            place.repository, digest, place.host, lambda other: self._task(place, registered, other)
         )
 
     def _task(self, place: Place, registered: Registered, digest: Digest) -> Task:

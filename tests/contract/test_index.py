@@ -55,6 +55,14 @@ class TestRecord:
 
         assert index.named(A) == [C, B, D]
 
+    def test_what_names_a_part_is_found_the_latest_first(self, index: AccessIndex) -> None:
+        """An image that shares a layer with others is most likely the one in use."""
+        index.record(A, 1, Kind.MANIFEST, 1.0, names=[C, C])
+        index.record(B, 1, Kind.MANIFEST, 2.0, names=[C])
+
+        assert index.naming(C) == [B, A]
+        assert index.naming(A) == []
+
     def test_a_name_that_stands_twice_is_kept_twice(self, index: AccessIndex) -> None:
         """An image may have the same layer twice."""
         index.record(A, 1, Kind.MANIFEST, 1.0, names=[B, B])

@@ -91,6 +91,7 @@ def pulling(
     authenticator: Authenticator | None = None,
     limits: Limits | None = None,
     default: str | None = None,
+    prefetch: int = 0,
     **said: Any,
 ) -> Pulling:
     """Put the application in front of *u* and *others*; *said* are fields of their Source."""
@@ -107,5 +108,6 @@ def pulling(
         upstreams=table,
         authenticator=authenticator or Open(),
         room=Room(index, limits or Limits()),
+        prefetch=prefetch,
     )
     return Pulling(u, root, TestClient(create_app(parts)))

@@ -1,0 +1,134 @@
+"""A manifest's layers, ahead of the client: who asks for the first will ask for the others.
+
+A client fetches a few layers at a time and waits for each; what it has not come to yet is fetched
+meanwhile. Not on a manifest alone: update bots read manifests and want no layers.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from datastore.errors import DatastoreError
+from datastore.index import Kind
+from datastore.locks import LockedFile, try_lock
+from datastore.refs import Digest, Repository
+from registry.download import Task
+from registry.errors import RegistryError
+from registry.inflight import Inflight
+from registry.shelf import Held, Shelf
+
+log = logging.getLogger(__name__)
+
+_HEAD_START_S = 0.1
+"""A client asks for several layers at once: those are its own."""
+_POLL_S = 0.05
+_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A blob was asked for under `repository`; `task` tells how to ask for any other there."""
+
+    repository: Repository
+    digest: Digest
+    host: str
+    task: Callable[[Digest], Task]
+
+
+class Prefetch:
+    """Fetches ahead, `lanes` blobs at a time from each upstream, over all workers.
+
+    `folder` holds the lock files of lanes and of manifests that somebody is at.
+    """
+
+    def __init__(self, shelf: Shelf, inflight: Inflight, folder: Path, lanes: int) -> None:
+        self._shelf = shelf
+        self._inflight = inflight
+        self._folder = folder
+        self._lanes = lanes
+
+    def follow(self, wish: Wish) -> None:
+        """Fetch what the manifest of a wanted blob names besides; nobody waits for that."""
+        if self._lanes:
+            threading.Thread(target=self._quietly, args=(wish,), daemon=True).start()
+
+    def _quietly(self, wish: Wish) -> None:
+        try:
+            time.sleep(_HEAD_START_S)
+            self._fetch_others(wish)
+        except (RegistryError, DatastoreError) as error:
+            log.info("nothing fetched ahead", extra={"digest": wish.digest, "error": error})
+
+    def _fetch_others(self, wish: Wish) -> None:
+        held = self._manifest(wish)
+        if held is None:
+            return
+        turn = try_lock(self._folder / f"ahead-{wish.host.replace(':', '_')}-{held.digest.hex}")
+        if turn is None:
+            return
+        try:
+            self._fetch_in_lanes(wish, deque(held.manifest.parts()))
+        finally:
+            turn.unlink()
+            turn.close()
+
+    def _manifest(self, wish: Wish) -> Held | None:
+        """Return the manifest, of those that this repository shows, that names the blob."""
+        for digest in self._shelf.index.naming(wish.digest):
+            held = self._shelf.manifest(wish.repository, digest)
+            if held and held.manifest.kind is Kind.MANIFEST:
+                return held
+        return None
+
+    def _fetch_in_lanes(self, wish: Wish, wanted: deque[Digest]) -> None:
+        lanes = [
+            threading.Thread(target=self._lane, args=(wish, wanted), daemon=True)
+            for _ in range(min(self._lanes, len(wanted)))
+        ]
+        for lane in lanes:
+            lane.start()
+        for lane in lanes:
+            lane.join()
+
+    def _lane(self, wish: Wish, wanted: deque[Digest]) -> None:
+        """Fetch one after the other; the first that fails, or finds no room, ends it for all."""
+        place = self._place(wish.host)
+        if place is None:
+            return
+        try:
+            while wanted:
+                if not self._fetch(wish, wanted.popleft()):
+                    wanted.clear()
+        except (IndexError, RegistryError, DatastoreError):
+            wanted.clear()
+        finally:
+            place.close()
+
+    def _fetch(self, wish: Wish, digest: Digest) -> bool:
+        """Download one blob that nobody is at; False when it did not come to be stored."""
+        if self._shelf.has_blob(digest) or self._inflight.is_running(digest):
+            return True
+        download, is_ours = self._inflight.begin(wish.task(digest))
+        if download is None or not is_ours:
+            return True
+        download.wait_opened()
+        self._shelf.link_blob(wish.repository, digest, wish.host)
+        download.wait_done()
+        return download.error is None
+
+    def _place(self, host: str) -> LockedFile | None:
+        """Wait for one of the upstream's lanes, which all workers share."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline:
+            for lane in range(self._lanes):
+                held = try_lock(self._folder / f"lane-{host.replace(':', '_')}-{lane}")
+                if held:
+                    return held
+            time.sleep(_POLL_S)
+        return None

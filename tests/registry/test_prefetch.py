@@ -1,0 +1,93 @@
+"""A manifest's layers, ahead of the client."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from datastore import layout
+from datastore.refs import Digest
+from registry.room import Limits
+from tests import images
+from tests.registry.pulling import NAME, Pulling, pulling
+from tests.upstream import FakeUpstream
+
+LAYERS = [images.filler(5000, seed) for seed in range(6)]
+
+
+@pytest.fixture
+def u() -> Iterator[FakeUpstream]:
+    """Return a registry that holds one image of six layers."""
+    with FakeUpstream() as upstream:
+        upstream.add_image(NAME, "v1", LAYERS)
+        yield upstream
+
+
+def has(p: Pulling, layer: bytes) -> bool:
+    """Tell whether a layer is stored."""
+    return (p.root / layout.blob(Digest.of(layer))).exists()
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until something holds, twenty seconds at most."""
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
+
+
+def first_blob(p: Pulling) -> None:
+    """Ask for the first layer."""
+    assert p.get(f"blobs/{Digest.of(LAYERS[0])}").content == LAYERS[0]
+
+
+def test_who_asks_for_one_layer_gets_the_others_ready(u: FakeUpstream, tmp_path: Path) -> None:
+    """Each is fetched once, and pulled under the same name without a word to the upstream."""
+    p = pulling(u, tmp_path, prefetch=2)
+    p.get("manifests/v1")
+    first_blob(p)
+    eventually(lambda: all(has(p, layer) for layer in LAYERS))
+    p.pull()
+
+    assert u.count("GET", "/blobs/") == len(LAYERS) + 1
+    assert u.count("HEAD") == 0
+
+
+def test_a_manifest_alone_fetches_no_layers(u: FakeUpstream, tmp_path: Path) -> None:
+    """Update bots read manifests."""
+    p = pulling(u, tmp_path, prefetch=2)
+    p.get("manifests/v1")
+    p.head(f"blobs/{Digest.of(LAYERS[0])}")
+
+    assert u.count("GET", "/blobs/") == 0
+
+
+def test_a_lane_is_for_all_workers(u: FakeUpstream, tmp_path: Path) -> None:
+    """Never more than `prefetch` fetched ahead at a time from one upstream."""
+    hold = threading.Event()
+    ahead = "|".join(str(Digest.of(layer)) for layer in LAYERS[1:])
+    u.misbehave(ahead, hold=hold)
+    workers = [pulling(u, tmp_path, prefetch=2) for _ in range(2)]
+    workers[0].get("manifests/v1")
+    for each in workers:
+        each.get("manifests/v1")
+        first_blob(each)
+    eventually(lambda: u.count("GET", ahead) == 2)
+    hold.set()
+    eventually(lambda: all(has(workers[0], layer) for layer in LAYERS))
+
+    assert u.count("GET", "/blobs/") == len(LAYERS) + 1
+
+
+def test_without_room_nothing_more_is_fetched_ahead(u: FakeUpstream, tmp_path: Path) -> None:
+    """Room is for what is asked for; one try finds that out."""
+    p = pulling(u, tmp_path, prefetch=1, limits=Limits(room=12_000))
+    p.get("manifests/v1")
+    first_blob(p)
+    eventually(lambda: u.count("GET", "/blobs/") == 3)
+
+    assert not any(has(p, layer) for layer in LAYERS[2:])

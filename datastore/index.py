@@ -152,6 +152,10 @@ class AccessIndex(Protocol):
         """Keep `leave` from these until then (s, UTC epoch), be they rows already or not yet."""
         ...
 
+    def unpin(self, digests: Iterable[Digest], until: float) -> None:
+        """Take back what `pin` did with the same *until*; the pins of others stay."""
+        ...
+
     def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those of *digests* that are pinned now."""
         ...

@@ -89,7 +89,7 @@ class MemoryIndex:
         self._names: dict[Digest, tuple[Digest, ...]] = {}
         self._leaving: set[Digest] = set()
         self._reservations: dict[Digest, Reservation] = {}
-        self._pins: dict[Digest, float] = {}
+        self._pins: dict[Digest, set[float]] = {}
         self._notes: dict[str, str] = {REBUILT: "0"} if rebuilt else {}
 
     # ---- room
@@ -187,7 +187,7 @@ class MemoryIndex:
     def leave(self, entry: Entry) -> bool:
         """Mark a row that is still as it was read, and not pinned."""
         with self._turn:
-            is_pinned = self._pins.get(entry.digest, 0) > self._clock()
+            is_pinned = bool(self.pinned([entry.digest]))
             is_marked = entry.digest in self._leaving
             if is_pinned or is_marked or self._rows.get(entry.digest) != entry:
                 return False
@@ -211,12 +211,19 @@ class MemoryIndex:
         """Keep `leave` from these until then."""
         with self._turn:
             for digest in digests:
-                self._pins[digest] = max(until, self._pins.get(digest, until))
+                self._pins.setdefault(digest, set()).add(until)
+
+    def unpin(self, digests: Iterable[Digest], until: float) -> None:
+        """Take one pin of each back."""
+        with self._turn:
+            for digest in digests:
+                self._pins.get(digest, set()).discard(until)
 
     def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those that are pinned now."""
         with self._turn:
-            return {each for each in digests if self._pins.get(each, 0) > self._clock()}
+            ends = {each: max(self._pins.get(each, ()), default=0.0) for each in digests}
+            return {each for each, until in ends.items() if until > self._clock()}
 
     # ---- the order of eviction
 

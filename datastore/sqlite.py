@@ -70,9 +70,7 @@ UPDATE blob SET leaving = 1
 WHERE digest = ? AND size = ? AND kind = ? AND used = ? AND leaving = 0
 AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.digest = blob.digest AND until > ?)
 """
-_PIN = """
-INSERT INTO pin VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET until = max(until, excluded.until)
-"""
+_PIN = "INSERT OR IGNORE INTO pin VALUES (?, ?)"
 
 _NAMING = """
     SELECT parent FROM edge JOIN blob ON blob.digest = parent WHERE child = ?
@@ -210,6 +208,12 @@ class SqliteIndex:
         with self._file.writing() as db:
             db.execute("DELETE FROM pin WHERE until <= ?", (self._clock(),))
             db.executemany(_PIN, rows)
+
+    def unpin(self, digests: Iterable[Digest], until: float) -> None:
+        """Take one pin of each back."""
+        rows = [(_key(digest), until) for digest in digests]
+        with self._file.writing() as db:
+            db.executemany("DELETE FROM pin WHERE digest = ? AND until = ?", rows)
 
     def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those that are pinned now."""

@@ -19,7 +19,7 @@ from datastore.errors import DatastoreError, IndexUnavailable
 from datastore.locks import lock
 
 _PAGE_BYTES = 4096
-_VERSION = 1  # of the schema; a file of another one is set aside and rebuilt
+_VERSION = 2  # of the schema; a file of another one is set aside and rebuilt
 _SCHEMA = """
 CREATE TABLE blob (
     digest BLOB PRIMARY KEY, size INTEGER NOT NULL, kind INTEGER NOT NULL, used REAL NOT NULL,
@@ -34,7 +34,9 @@ CREATE INDEX named_by ON edge (child);
 CREATE TABLE reservation (
     digest BLOB PRIMARY KEY, size INTEGER NOT NULL, at REAL NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE pin (digest BLOB PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE pin (
+    digest BLOB NOT NULL, until REAL NOT NULL, PRIMARY KEY (digest, until)
+) WITHOUT ROWID;
 CREATE TABLE note (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
 -- what a SUM over a million rows would tell, kept with every change

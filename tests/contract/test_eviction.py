@@ -258,6 +258,17 @@ class TestPin:
 
         assert index.pinned([A, B, C]) == {A}
 
+    def test_a_pin_is_taken_back_alone(self, index: AccessIndex, clock: Clock) -> None:
+        """Of two pushes that share a layer, the one that ends lets go of its own."""
+        _record(index, ROW)
+        for until in (clock.now + 5, clock.now + 10):
+            index.pin([A], until)
+
+        index.unpin([A, B], clock.now + 10)
+        assert index.leave(ROW) is False
+        index.unpin([A], clock.now + 5)
+        assert index.leave(ROW) is True
+
     def test_pins_count_no_bytes(self, index: AccessIndex, clock: Clock) -> None:
         """They are neither rows nor reservations."""
         index.pin([A], until=clock.now + 10)

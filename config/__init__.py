@@ -5,9 +5,11 @@ name can be used; `dump` and `resolved` hand them to the programs of the applian
 """
 
 from config.address import Address
-from config.checks import check, read_secret, remarks
+from config.checks import certificate_problems, check, read_secret, remarks
 from config.credential import Credential
+from config.environment import is_image
 from config.errors import ConfigError, Problem, Unreadable
+from config.files import moved, named_files
 from config.handover import dump, resolved
 from config.loader import Loaded, Places, examine, load
 from config.pull_secret import PullSecret
@@ -27,10 +29,14 @@ __all__ = [
     "Settings",
     "Unreadable",
     "UpstreamValues",
+    "certificate_problems",
     "check",
     "dump",
     "examine",
+    "is_image",
     "load",
+    "moved",
+    "named_files",
     "parse_pull_secret",
     "public_upstreams",
     "read_secret",

@@ -16,12 +16,14 @@ from config.htpasswd import htpasswd_problems
 from config.pull_secret import PullSecret
 from config.schema import Settings
 
+_MOUNT_A_FILE = "mount a file by its path (./NAME): a bare name, or a missing file, makes a folder"
+
 
 def check(settings: Settings) -> list[Problem]:
     """Tell every file and folder that the appliance could not work with."""
     return [
         *_folders(settings),
-        *_certificate(settings),
+        *certificate_problems(settings),
         *_htpasswd(settings),
         *read_secret(settings)[1],
         *_upstreams(settings),
@@ -50,6 +52,11 @@ def _writable(folder: Path, key: str, variable: str) -> Iterator[Problem]:
         why = (error.strerror or str(error)).lower()
     remedy = f"give us a folder to write to, or set {variable} to another"
     yield Problem(f"{key}={folder}", f"{there} is not writable: {why}", remedy)
+
+
+def certificate_problems(settings: Settings) -> list[Problem]:
+    """Tell why HAProxy could not work with the certificate and its key."""
+    return list(_certificate(settings))
 
 
 def _certificate(settings: Settings) -> Iterator[Problem]:
@@ -139,6 +146,8 @@ def _unread(
     try:
         with path.open("rb") as file:
             file.read(1)
+    except IsADirectoryError:
+        yield Problem(f"{key}={path}", "is a directory", _MOUNT_A_FILE)
     except OSError as error:
         yield Problem(f"{key}={path}", (error.strerror or str(error)).lower(), remedy)
 

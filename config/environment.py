@@ -35,6 +35,11 @@ _OF_CLIENTS = "REGISTRY_AUTH_FILE"
 _SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 
 
+def is_image(environ: Mapping[str, str]) -> bool:
+    """Say whether we run in our image, whose places and addresses are others."""
+    return environ.get(IMAGE) == "1"
+
+
 def read(environ: Mapping[str, str]) -> Reading:
     """Read all that the environment says; what it does not know of ours is a warning."""
     reading = Reading()

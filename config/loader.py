@@ -87,7 +87,7 @@ class _Told:
         self._places = places
         self._flags = flags.read(argv)
         self._environment = environment.read(environ)
-        self.is_image = environ.get(environment.IMAGE) == "1"
+        self.is_image = environment.is_image(environ)
         named = self._flags.files or _file_named(environ)
         if not named and self.is_image and _is_there(places.file):
             named = [(str(places.file), str(places.file))]
@@ -106,13 +106,23 @@ class _Told:
     def certs_without_certificate(
         self, given: Mapping[Key, Given], settings: Settings
     ) -> list[Problem]:
-        """Object to a folder of certificates in which none is found: nobody wants plain HTTP."""
-        authorities = {each.ca for each in settings.upstreams.values()}
-        held = [each for each in _visible(self._places.certs) if each not in authorities]
-        if _CERTIFICATE in given or not held:
+        """Object to a folder of certificates in which none is found: nobody wants plain HTTP.
+
+        In the image an empty one counts too: it is there because somebody mounted it.
+        """
+        folder = self._places.certs
+        if _CERTIFICATE in given or not _is_there(folder):
             return []
-        remedy = f"name it {self._places.certs / 'certs.pem'}, or set http.tls.certificate"
-        return [Problem(str(self._places.certs), "no certs.pem in it", remedy)]
+        try:
+            visible = {each for each in folder.iterdir() if not each.name.startswith(".")}
+        except OSError as error:
+            remedy = "let it be read, or set http.tls.certificate"
+            return [Problem(str(folder), (error.strerror or str(error)).lower(), remedy)]
+        authorities = {each.ca for each in settings.upstreams.values()}
+        if visible <= authorities and (visible or not self.is_image):
+            return []
+        remedy = f"name it {folder / 'certs.pem'}, or set http.tls.certificate"
+        return [Problem(str(folder), "no certs.pem in it", remedy)]
 
     def _found(self) -> Reading:
         places = {_CERTIFICATE: self._places.certs / "certs.pem", _SECRET: self._places.secret}
@@ -148,13 +158,6 @@ def _defaults(given: Mapping[Key, Given], *, is_image: bool) -> dict[Key, Given]
 def _file_named(environ: Mapping[str, str]) -> list[tuple[str, str]]:
     path = environ.get(environment.FILE, "")
     return [(f"{environment.FILE}={path}", path)] if path else []
-
-
-def _visible(folder: Path) -> list[Path]:
-    try:
-        return sorted(each for each in folder.iterdir() if not each.name.startswith("."))
-    except OSError:
-        return []
 
 
 def _is_there(path: Path) -> bool:

@@ -186,17 +186,21 @@ def test_a_secret_that_cannot_be_read_is_told(desk: Desk, data: str, tmp_path: P
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "why"), [("absent", "no such file or directory"), ("", "is a directory")]
-)
-def test_a_secret_that_is_not_there_is_told(
-    desk: Desk, data: str, tmp_path: Path, name: str, why: str
-) -> None:
-    """Docker makes a folder of an absent file that it shall mount."""
-    path = tmp_path / name
+def test_a_secret_that_is_not_there_is_told(desk: Desk, data: str, tmp_path: Path) -> None:
+    """What was named must be there."""
+    path = tmp_path / "absent"
+    remedy = "mount the secret, or set PULLSECRETPATH"
 
     found = _lines(desk.settings(data, PULLSECRETPATH=str(path)))
-    assert [f"pullsecret.path={path}: {why}; mount the secret, or set PULLSECRETPATH"] == found
+    assert [f"pullsecret.path={path}: no such file or directory; {remedy}"] == found
+
+
+def test_a_folder_in_the_place_of_a_secret_is_told(desk: Desk, data: str, tmp_path: Path) -> None:
+    """Docker makes a folder of an absent file that it shall mount, podman of a bare name."""
+    remedy = "mount a file by its path (./NAME): a bare name, or a missing file, makes a folder"
+
+    found = _lines(desk.settings(data, PULLSECRETPATH=str(tmp_path)))
+    assert [f"pullsecret.path={tmp_path}: is a directory; {remedy}"] == found
 
 
 def test_what_a_secret_says_in_vain_is_a_remark(desk: Desk, data: str, tmp_path: Path) -> None:

@@ -131,6 +131,24 @@ def test_a_folder_of_certificates_without_the_one_is_an_error(desk: Desk) -> Non
     assert desk.problems(f"--http.tls.certificate={desk.places.certs}/tls.crt") == []
 
 
+def test_in_the_image_an_empty_folder_of_certificates_is_an_error(desk: Desk) -> None:
+    """There it was mounted; who mounts nothing, or says that there is none, gets plain HTTP."""
+    assert desk.problems(ENTREPOT_IMAGE="1") == []
+
+    desk.places.certs.mkdir()
+    remedy = "name it certs/certs.pem, or set http.tls.certificate"
+    assert [f"certs: no certs.pem in it; {remedy}"] == desk.problems(ENTREPOT_IMAGE="1")
+    assert desk.problems(ENTREPOT_IMAGE="1", REGISTRY_HTTP_TLS_CERTIFICATE="") == []
+
+
+def test_certificates_that_can_not_be_listed_are_an_error(desk: Desk) -> None:
+    """Whether there is one is unknown, and nobody wants plain HTTP by accident."""
+    desk.places.certs.write_text("", encoding="utf-8")
+    remedy = "let it be read, or set http.tls.certificate"
+
+    assert [f"certs: not a directory; {remedy}"] == desk.problems()
+
+
 def test_a_folder_of_upstream_authorities_is_no_error(desk: Desk) -> None:
     """An upstream's `ca` may lie there alone."""
     desk.places.certs.mkdir()

@@ -1,0 +1,54 @@
+"""The files that settings name, and the same settings with these files elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+
+from config.schema import Section, Settings
+
+_Any = TypeVar("_Any", bound=Section)
+
+_SECRET: Final = ("path",)
+_HTPASSWD: Final = ("path",)
+_TLS: Final = ("certificate", "key")
+_UPSTREAM: Final = ("passwordfile", "ca")
+
+
+def named_files(settings: Settings) -> list[Path]:
+    """List every file that the settings name, each once; folders are not among them."""
+    return list(dict.fromkeys(_named(settings)))
+
+
+def moved(settings: Settings, places: Mapping[Path, Path]) -> Settings:
+    """Return the settings with each file where *places* has it; what is not in it stays."""
+    http, auth = settings.http, settings.auth
+    htpasswd = auth.htpasswd and _moved(auth.htpasswd, _HTPASSWD, places)
+    upstreams = {host: _moved(each, _UPSTREAM, places) for host, each in settings.upstreams.items()}
+    return settings.model_copy(
+        update={
+            "pullsecret": _moved(settings.pullsecret, _SECRET, places),
+            "auth": auth.model_copy(update={"htpasswd": htpasswd}),
+            "http": http.model_copy(update={"tls": _moved(http.tls, _TLS, places)}),
+            "upstreams": upstreams,
+        }
+    )
+
+
+def _named(settings: Settings) -> Iterator[Path]:
+    yield from _of(settings.pullsecret, _SECRET)
+    if settings.auth.htpasswd is not None:
+        yield from _of(settings.auth.htpasswd, _HTPASSWD)
+    yield from _of(settings.http.tls, _TLS)
+    for upstream in settings.upstreams.values():
+        yield from _of(upstream, _UPSTREAM)
+
+
+def _of(section: Section, names: tuple[str, ...]) -> Iterator[Path]:
+    return (path for path in (getattr(section, name) for name in names) if path is not None)
+
+
+def _moved(section: _Any, names: tuple[str, ...], places: Mapping[Path, Path]) -> _Any:
+    paths = {name: getattr(section, name) for name in names}
+    return section.model_copy(update={name: places.get(path, path) for name, path in paths.items()})

@@ -24,33 +24,44 @@ from datastore.errors import (
 from datastore.index import AccessIndex, Kind
 from datastore.refs import Digest
 from registry.errors import UpstreamError
+from registry.lanes import Span, in_lanes
+from registry.remote import RemoteBlob
 from registry.room import Room
 from registry.verified import Fetch, file_prefix, resumed
 
 log = logging.getLogger(__name__)
 
 _STEP = 16 * 1024 * 1024  # bytes reserved at a time where the upstream does not say how many
+_LARGE = 128 * 1024 * 1024  # bytes from which several connections are worth their requests
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to download, and how to ask for it under the name of whoever wants it."""
+    """What to download, and how to ask for it under the name of whoever wants it.
+
+    `size` is what its manifest says, in bytes, None where that is not known.
+    """
 
     digest: Digest
     fetch: Fetch
     upstream: str
     repository: str
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """Where downloads end; `report` takes the fields of a `download` event."""
+    """Where downloads end; `report` takes the fields of a `download` event.
+
+    `lanes` is over how many connections a large blob comes in at a time.
+    """
 
     blobs: BlobStore
     index: AccessIndex
     room: Room
     report: Callable[..., None] = lambda **_: None
+    lanes: int = 1
 
 
 class Download:
@@ -134,12 +145,23 @@ class Download:
         if self._is_complete():
             self._opened(self._start)
             return
-        body = resumed(self.task.fetch, self._start, lambda remote: self._opened(remote.size))
+        body = self._body()
         for chunk in body:
             if not self._has_room(self._offset + len(chunk)):
                 self._rest = itertools.chain((chunk,), body)
                 raise StorageFull(f"no room for {self.task.digest}")
             yield chunk
+
+    def _body(self) -> Iterator[bytes]:
+        """Return what comes in from the upstream: of a large blob, over several connections."""
+        size = self.task.size or 0
+        if self._landing.lanes > 1 and size - self._start >= _LARGE:
+            span = Span(self._start, size)
+            return in_lanes(self.task.fetch, span, self._landing.lanes, self._answered)
+        return resumed(self.task.fetch, self._start, self._answered)
+
+    def _answered(self, remote: RemoteBlob) -> None:
+        self._opened(remote.size)
 
     def _is_complete(self) -> bool:
         """Whether a writer died between the last byte and the landing."""

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datastore.errors import DatastoreError
-from datastore.index import Kind
 from datastore.locks import LockedFile, try_lock
 from datastore.refs import Digest, Repository
 from registry.download import Task
 from registry.errors import RegistryError
 from registry.inflight import Inflight
-from registry.shelf import Held, Shelf
+from registry.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +65,7 @@ class Prefetch:
             log.info("nothing fetched ahead", extra={"digest": wish.digest, "error": error})
 
     def _fetch_others(self, wish: Wish) -> None:
-        held = self._manifest(wish)
+        held = self._shelf.manifest_naming(wish.repository, wish.digest)
         if held is None:
             return
         turn = try_lock(self._folder / f"ahead-{wish.host.replace(':', '_')}-{held.digest.hex}")
@@ -77,14 +76,6 @@ class Prefetch:
         finally:
             turn.unlink()
             turn.close()
-
-    def _manifest(self, wish: Wish) -> Held | None:
-        """Return the manifest, of those that this repository shows, that names the blob."""
-        for digest in self._shelf.index.naming(wish.digest):
-            held = self._shelf.manifest(wish.repository, digest)
-            if held and held.manifest.kind is Kind.MANIFEST:
-                return held
-        return None
 
     def _fetch_in_lanes(self, wish: Wish, wanted: deque[Digest]) -> None:
         lanes = [

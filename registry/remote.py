@@ -22,6 +22,11 @@ class RemoteBlob(Protocol):
         """How long the whole blob is."""
         ...
 
+    @property
+    def stop(self) -> int | None:
+        """Where the body ends in the blob (exclusive); None where nobody says."""
+        ...
+
     def chunks(self) -> Iterator[bytes]:
         """Yield the body as it comes in, in pieces of at most 256 KiB.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -76,6 +77,21 @@ class Shelf:
             return Held(digest, body, parse(body, kept))
         except (NotFound, InvalidManifest):
             return None
+
+    def manifest_naming(self, name: Repository, digest: Digest) -> Held | None:
+        """Return the image, of those that this repository shows, that names a blob."""
+        with contextlib.suppress(IndexUnavailable):
+            for parent in self.index.naming(digest):
+                held = self.manifest(name, parent)
+                if held and held.manifest.kind is Kind.MANIFEST:
+                    return held
+        return None
+
+    def announced(self, name: Repository, digest: Digest) -> int | None:
+        """Return how long a manifest says that a blob is, in bytes."""
+        held = self.manifest_naming(name, digest)
+        named = held.manifest.names if held else ()
+        return next((each.size for each in named if each.digest == digest), None)
 
     def keep_manifest(self, held: Held) -> bool:
         """Store a manifest's content, if there is room for it."""

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from typing import Protocol
 
 from datastore.errors import DigestMismatch
 from datastore.refs import Digest
@@ -15,11 +16,21 @@ from registry.remote import RemoteBlob
 
 log = logging.getLogger(__name__)
 
-Fetch = Callable[[int], AbstractContextManager[RemoteBlob]]
-"""Opens a blob at its upstream, from a start in bytes."""
+
+class Fetch(Protocol):
+    """Opens a blob at its upstream, from `start` to `stop` (bytes, exclusive; None: its end)."""
+
+    def __call__(
+        self, start: int, stop: int | None = None, /
+    ) -> AbstractContextManager[RemoteBlob]:
+        """Ask for it."""
+        ...
+
 
 _TRIES = 3
 _PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 3.0
+_TELLS_WHEN = (Why.RESTING, Why.LIMITED)
 _CHUNK = 1024 * 1024
 
 
@@ -48,12 +59,18 @@ def resumed(
             if failures >= _TRIES or not _worth_another(error, started=start > 0):
                 raise
             log.info("download resumed", extra={"upstream": error.upstream, "start": start})
-            time.sleep(_PAUSE_S * (failures - 1))
+            time.sleep(_pause(error, failures))
 
 
 def _worth_another(error: Unavailable, *, started: bool) -> bool:
     """Ask again only in the middle of a body: what fails at once is told at once."""
-    return started and error.why in (Why.REFUSED, Why.NONSENSE, Why.TIMEOUT)
+    return started and (error.why not in _TELLS_WHEN or error.retry_after is not None)
+
+
+def _pause(error: Unavailable, failures: int) -> float:
+    """Return how long to wait, in s: as long as the upstream says, within reason."""
+    told = (error.retry_after or 0.0) if error.why in _TELLS_WHEN else 0.0
+    return min(max(_PAUSE_S * (failures - 1), told), _LONGEST_PAUSE_S)
 
 
 def _from(remote: RemoteBlob, start: int) -> Iterator[bytes]:
@@ -117,7 +134,8 @@ def until(chunks: Iterator[bytes], length: int | None) -> Iterator[bytes]:
         if length is None:
             yield chunk
             continue
-        yield chunk[:length]
+        if length:
+            yield chunk[:length]
         length -= len(chunk)
-        if length <= 0:
+        if length < 0:  # what ends by itself is read to its end: its connection is used again
             return

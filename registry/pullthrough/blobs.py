@@ -132,9 +132,10 @@ class Blobs:
     def _task(self, place: Place, registered: Registered, digest: Digest) -> Task:
         return Task(
             digest,
-            lambda start: registered.upstream.blob(place.remote, digest, start),
+            lambda start, stop=None: registered.upstream.blob(place.remote, digest, start, stop),
             place.host,
             str(place.repository),
+            self.shelf.announced(place.repository, digest),
         )
 
     @contextmanager

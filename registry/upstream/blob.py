@@ -39,6 +39,11 @@ class HttpBlob:
         """How long the whole blob is."""
         return self._size
 
+    @property
+    def stop(self) -> int | None:
+        """Where the body ends in the blob (exclusive)."""
+        return None if self._length is None else self._start + self._length
+
     def chunks(self) -> Iterator[bytes]:
         """Yield what the socket has, as soon as it has it. Raises: Unavailable."""
         came = 0

@@ -17,6 +17,14 @@ class FakeBody:
     remote: FakeRemote
     start: int
     breaks_at: int | None
+    end: int | None = None
+
+    @property
+    def stop(self) -> int | None:
+        """Where the body ends in the blob."""
+        if self.end is None:
+            return self.size
+        return min(self.end, len(self.remote.content))
 
     @property
     def size(self) -> int | None:
@@ -25,10 +33,10 @@ class FakeBody:
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the body in pieces, each when it is let through."""
-        at = self.start
-        while at < len(self.remote.content):
+        at, end = self.start, self.stop or len(self.remote.content)
+        while at < end:
             self.remote.allow(at)
-            stop = min(at + self.remote.piece, len(self.remote.content))
+            stop = min(at + self.remote.piece, end)
             if self.breaks_at is not None and stop > self.breaks_at:
                 raise Unavailable("fake", "broke off", Why.NONSENSE)
             yield self.remote.content[at:stop]
@@ -54,13 +62,15 @@ class FakeRemote:
     _news: threading.Condition = field(default_factory=threading.Condition)
 
     @contextmanager
-    def fetch(self, start: int) -> Iterator[FakeBody]:
-        """Open the blob from *start* on."""
+    def fetch(self, start: int, stop: int | None = None) -> Iterator[FakeBody]:
+        """Open the blob from *start* to *stop*."""
         self.starts.append(start)
         if self.refusals:
             raise self.refusals.pop(0)
         breaks_at = self.breaks.pop(0) if self.breaks else None
-        yield FakeBody(self, start if self.takes_ranges else 0, breaks_at)
+        if not self.takes_ranges:
+            start, stop = 0, None
+        yield FakeBody(self, start, breaks_at, stop)
 
     def let(self, until: int | None) -> None:
         """Let the body through up to *until*; None: all of it."""

@@ -207,7 +207,7 @@ def test_what_one_name_may_not_see_another_may(bench: Bench) -> None:
     gate = threading.Event()
     denied = FakeRemote(CONTENT)
 
-    def refuse(_: int) -> Any:
+    def refuse(_: int, __: int | None = None) -> Any:
         gate.wait(20)
         raise Denied("fake", "not under this name")
 

@@ -81,7 +81,7 @@ def _authenticator(settings: Settings) -> auth.Authenticator:
     htpasswd = settings.auth.htpasswd
     if htpasswd is None:
         return auth.Open()
-    return auth.from_htpasswd(
+    return auth.from_passwords(
         htpasswd.path, realm=htpasswd.realm, anonymous=settings.auth.anonymous
     )
 

@@ -17,18 +17,17 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from datastore.refs import Repository
+from registry.access import ALL, PULL, Rights, Rules, everywhere
+from registry.access import Action as Action
 from registry.errors import Forbidden, Unauthenticated
-from registry.htpasswd import Htpasswd
+from registry.htpasswd import Htpasswd, Users, no_users
 from registry.verdicts import Verdicts
 
-Action = Literal["pull", "push", "delete"]
 Anonymous = Literal["none", "pull"]
 Check = Callable[[str, str], bool]
 """Tells whether a user's password is right."""
 
 _NOTHING: frozenset[Action] = frozenset()
-_PULL: frozenset[Action] = frozenset({"pull"})
-_ALL: frozenset[Action] = frozenset({"pull", "push", "delete"})
 
 # RFC 7617, 2; a second Authorization header arrives joined by a comma, which is none of these
 _BASIC = re.compile(r"basic +([A-Za-z0-9+/]+={0,2})", re.IGNORECASE | re.ASCII)
@@ -40,6 +39,7 @@ _UNQUOTABLE = re.compile(r"[^\x20-\x7e]")
 class Identity:
     """Whoever sent a request: `user` None is nobody in particular.
 
+    `rights` is what he may do anywhere at all; `granted` says where, None: everywhere.
     `mistaken`: credentials were sent and are wrong, or none that are understood. `challenge` is
     the WWW-Authenticate for what needs a right that is missing; None where no password helps.
     """
@@ -48,13 +48,22 @@ class Identity:
     rights: frozenset[Action] = _NOTHING
     challenge: str | None = None
     mistaken: bool = False
+    granted: Rights | None = None
 
-    def may(self, action: Action, repository: Repository | None) -> bool:  # noqa: ARG002 - as said below
-        """Tell whether this one may do that there; None: to the registry as a whole.
+    @property
+    def rights_class(self) -> str:
+        """Return a short name for what this one may do: equal for all who may do the same.
 
-        Here all repositories are alike; a program that embeds the registry may differ.
+        A stranger's is no user's. It holds in every process, as long as the rules do.
         """
-        return action in self.rights
+        granted = self.granted or everywhere(self.rights, is_user=self.user is not None)
+        return granted.name
+
+    def may(self, action: Action, repository: Repository | None) -> bool:
+        """Tell whether this one may do that there; None: to the registry as a whole."""
+        if self.granted is None:
+            return action in self.rights
+        return self.granted.allow(action, repository)
 
     def require(self, action: Action, repository: Repository | None = None) -> None:
         """Let pass who may. Raises: Unauthenticated, Forbidden."""
@@ -69,7 +78,8 @@ class Identity:
 
         It is how clients try a password: a wrong one is refused here even where nobody needs one.
         """
-        if self.challenge is not None and (self.mistaken or not self.rights):
+        is_stranger = self.user is None and not self.rights
+        if self.challenge is not None and (self.mistaken or is_stranger):
             raise Unauthenticated(self.challenge)
 
 
@@ -90,7 +100,7 @@ class Open:
     """Everybody may do everything, as in docker distribution without `auth`."""
 
     def __init__(self) -> None:
-        self._everybody = Identity(None, _ALL)
+        self._everybody = Identity(None, ALL)
 
     def identify(self, authorization: str | None) -> Identity:  # noqa: ARG002 - the protocol's
         """Say that it is nobody in particular, whatever was sent."""
@@ -98,48 +108,77 @@ class Open:
 
 
 class Basic:
-    """Basic authentication (RFC 7617) by *check*; *anonymous* is what needs no password."""
+    """Basic authentication (RFC 7617) by *check*; *anonymous* is what needs no password.
 
-    def __init__(self, check: Check, *, realm: str, anonymous: Anonymous = "none") -> None:
+    *rules* returns those that are in force, None where every user may do everything: then too
+    *anonymous* bounds what a stranger may do.
+    """
+
+    def __init__(
+        self,
+        check: Check,
+        *,
+        realm: str,
+        anonymous: Anonymous = "none",
+        rules: Callable[[], Rules | None] = lambda: None,
+    ) -> None:
         self._check = check
-        rights = _PULL if anonymous == "pull" else _NOTHING
         self._challenge = _challenge(realm)
-        self._nobody = Identity(None, rights, self._challenge)
-        self._mistaken = Identity(None, rights, self._challenge, mistaken=True)
+        self._strangers = PULL if anonymous == "pull" else _NOTHING
+        self._rules = rules
 
     def identify(self, authorization: str | None) -> Identity:
-        """Say who it is; a right password gives every right."""
+        """Say who it is; a right password gives a user's rights."""
         if not authorization:
-            return self._nobody
+            return self._stranger()
         credentials = _credentials(authorization)
         if credentials is None:
-            return self._mistaken
+            return self._stranger(mistaken=True)
         user, password = credentials
         if not user and not password:  # skopeo's way to say that it has none
-            return self._nobody
+            return self._stranger()
         if self._check(user, password):
-            return Identity(user, _ALL, self._challenge)
-        return self._mistaken
+            return self._user(user)
+        return self._stranger(mistaken=True)
+
+    def _stranger(self, *, mistaken: bool = False) -> Identity:
+        rules = self._rules() if self._strangers else None
+        granted = rules.of(None) if rules else None
+        rights = granted.actions if granted else self._strangers
+        return Identity(None, rights, self._challenge, mistaken=mistaken, granted=granted)
+
+    def _user(self, user: str) -> Identity:
+        rules = self._rules()
+        granted = rules.of(user) if rules else None
+        rights = granted.actions if granted else ALL
+        return Identity(user, rights, self._challenge, granted=granted)
 
 
-def from_htpasswd(
-    path: Path,
+def from_passwords(
+    path: Path | None,
     *,
     realm: str,
     anonymous: Anonymous = "none",
+    users: Users = no_users,
+    rules: Callable[[], Rules | None] = lambda: None,
+    kept: Path | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Authenticator:
-    """Let in whom the password file at *path* knows, as it is now.
+    """Let in whom the password file at *path* or *users* know, as they are now.
 
-    Raises: OSError, InvalidHtpasswd.
+    *kept* is where to keep the last good content of the file. Raises: OSError, InvalidHtpasswd.
     """
-    file = Htpasswd(path, clock=clock)
-    verdicts = Verdicts(file, generation=lambda: file.generation)
-    return Basic(verdicts, realm=realm, anonymous=anonymous)
+    passwords = Htpasswd(path, users=users, kept=kept, clock=clock)
+    verdicts = Verdicts(passwords, generation=lambda: passwords.generation)
+    return Basic(verdicts, realm=realm, anonymous=anonymous, rules=rules)
 
 
 def authenticator(
-    of: Authenticator | Check | None, *, realm: str = "entrepot", anonymous: Anonymous = "none"
+    of: Authenticator | Check | None,
+    *,
+    realm: str = "entrepot",
+    anonymous: Anonymous = "none",
+    rules: Rules | None = None,
 ) -> Authenticator:
     """Make one of what an embedding program has: its own, a function, or nothing.
 
@@ -149,7 +188,7 @@ def authenticator(
         return Open()
     if isinstance(of, Authenticator):
         return of
-    return Basic(of, realm=realm, anonymous=anonymous)
+    return Basic(of, realm=realm, anonymous=anonymous, rules=lambda: rules)
 
 
 def _credentials(authorization: str) -> tuple[str, str] | None:

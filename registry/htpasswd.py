@@ -16,7 +16,7 @@ from pathlib import Path
 import bcrypt
 
 from registry.errors import InvalidHtpasswd, Overloaded
-from registry.watched import Watched
+from registry.watched import Snapshot, Watched
 
 _BCRYPT = re.compile(r"\$2[abxy]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -62,42 +62,85 @@ def parse(content: bytes) -> Passwords:
     return Passwords(hashes, _nobody(hashes.values()))
 
 
+Users = Callable[[], Snapshot[Mapping[str, bytes]]]
+"""Returns users and their hashes that somebody else looks after, as they are now."""
+
+
+def no_users() -> Snapshot[Mapping[str, bytes]]:
+    """Return nobody, always."""
+    return Snapshot({}, 0)
+
+
 class Htpasswd:
     """Tells whether a password is the one that the file at *path* has; the file is watched.
 
-    At most *at_once* are checked at a time (bcrypt takes a core each, but not the interpreter's
-    lock); who waits longer than *patience* s gets Overloaded. Raises, at the start only: OSError,
-    InvalidHtpasswd.
+    Beside it there may be *users*: who is in both has the password that is there. *kept* is for
+    Watched. At most *at_once* are checked at a time (bcrypt takes a core each, but not the
+    interpreter's lock); who waits longer than *patience* s gets Overloaded. Raises, at the start
+    only: OSError, InvalidHtpasswd.
     """
 
     def __init__(
         self,
-        path: Path,
+        path: Path | None,
         *,
+        users: Users = no_users,
+        kept: Path | None = None,
         at_once: int = 2,
         patience: float = 10.0,
         clock: Callable[[], float] = time.time,
         compare: Callable[[bytes, bytes], bool] = bcrypt.checkpw,
     ) -> None:
-        self._file = Watched(path, parse, clock=clock, errors=(InvalidHtpasswd,))
+        self._file = path and Watched(
+            path, parse, clock=clock, errors=(InvalidHtpasswd,), kept=kept
+        )
+        self._users = users
+        self._merged = self._merge(self._sources())
         self._turns = threading.BoundedSemaphore(at_once)
         self._patience = patience
         self._compare = compare
 
     @property
     def generation(self) -> int:
-        """Return a number that rises with each change of the file."""
-        return self._file.generation
+        """Return a number that rises with each change of the file or the other users."""
+        return sum(each.generation for each in self._sources())
 
     def __call__(self, user: str, password: str) -> bool:
         """Check one password. Raises: Overloaded."""
-        hashed = self._file.value.of(user)
+        hashed = self._passwords().of(user)
         if not self._turns.acquire(timeout=self._patience):
             raise Overloaded("too many passwords are being checked; try again")
         try:
             return self._compare(password.encode()[:_LONGEST_PASSWORD], hashed)
         finally:
             self._turns.release()
+
+    def _passwords(self) -> Passwords:
+        sources, merged = self._sources(), self._merged
+        if tuple(each.generation for each in sources) != merged.generations:
+            merged = self._merged = self._merge(sources)
+        return merged.passwords
+
+    def _sources(self) -> _Sources:
+        file = self._file.snapshot if self._file else Snapshot(Passwords({}, b""), 0)
+        return file, self._users()
+
+    def _merge(self, sources: _Sources) -> _Merged:
+        file, users = sources
+        hashes = {**file.value.hashes, **users.value}
+        passwords = Passwords(hashes, _nobody(hashes.values()))
+        return _Merged((file.generation, users.generation), passwords)
+
+
+_Sources = tuple[Snapshot[Passwords], Snapshot[Mapping[str, bytes]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    """What was made of the sources when they had these generations."""
+
+    generations: tuple[int, int]
+    passwords: Passwords
 
 
 def _entry(line: bytes) -> tuple[str, bytes]:

@@ -6,10 +6,12 @@ misses (network file systems, a symlinked directory that Kubernetes swaps).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import mmap
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -41,8 +43,12 @@ class Watched(Generic[T]):
 
     A file that is gone, or that `parse` refuses (one of *errors*), leaves the last good value in
     force. Any thread may ask; one of them looks, the others are not kept waiting. Processes that
-    were forked from this one complain once between them. Raises, at the start only: OSError and
-    what *parse* raises.
+    were forked from this one complain once between them. *judge*, given the value in force and
+    the next, may refuse that one too.
+
+    The last good content lies at *kept*, for a process that begins while the file is bad: it
+    must not go back to what this one had when it was forked, or what was taken away since would
+    be there again. Raises, at the start only: OSError and what *parse* raises.
     """
 
     def __init__(
@@ -53,8 +59,12 @@ class Watched(Generic[T]):
         every: float = 0.5,
         clock: Callable[[], float] = time.time,
         errors: tuple[type[Exception], ...] = (Exception,),
+        kept: Path | None = None,
+        judge: Callable[[T, T], None] = lambda _before, _after: None,
     ) -> None:
         self._path = path
+        self._kept = _Kept(kept)
+        self._judge = judge
         self._parse = parse
         self._every = every
         self._clock = clock
@@ -63,8 +73,9 @@ class Watched(Generic[T]):
         self._trouble: str | None = None
         self._said = _Said()
         self._looked = clock()
-        self._seen, content = _read(path, self._looked)
-        self._snapshot = Snapshot(parse(content), 1)
+        self._good = b""
+        self._generation = 0
+        self._seen, self._snapshot = self._begin()
 
     @property
     def snapshot(self) -> Snapshot[T]:
@@ -89,11 +100,26 @@ class Watched(Generic[T]):
         """Return how many good values there have been."""
         return self.snapshot.generation
 
+    def _begin(self) -> tuple[_Seen, Snapshot[T]]:
+        """Read the file, or, where that fails, what was kept of it."""
+        failures: tuple[type[Exception], ...] = (OSError, *self._errors)
+        try:
+            seen, content = _read(self._path, self._looked)
+            value = self._parse(content)
+        except failures:
+            kept = self._kept.read()
+            if kept is None:
+                raise
+            return _NEVER, self._in_force(kept, self._parse(kept))
+        self._kept.write(content)
+        return seen, self._in_force(content, value)
+
     def _look(self, now: float) -> None:
         try:
             content = self._changed(now)
         except OSError as error:
             self._complain(error.strerror or repr(error))
+            self._catch_up()
             return
         if self._trouble is not None:
             log.info("watched file is back", extra={"path": self._path})
@@ -113,8 +139,10 @@ class Watched(Generic[T]):
         return None if self._seen.fingerprint == before.fingerprint else content
 
     def _take(self, content: bytes) -> None:
+        self._catch_up()
         try:
             value = self._parse(content)
+            self._judge(self._snapshot.value, value)
         except self._errors as error:
             if self._said.is_news(self._seen.fingerprint):
                 log.warning(
@@ -123,8 +151,21 @@ class Watched(Generic[T]):
                 )
             return
         self._said.forget()
-        self._snapshot = Snapshot(value, self._snapshot.generation + 1)
+        self._kept.write(content)
+        self._snapshot = self._in_force(content, value)
         log.info("watched file changed", extra={"path": self._path})
+
+    def _catch_up(self) -> None:
+        """Take what another process took before this one began to look."""
+        content = self._kept.read()
+        if content is not None and _fingerprint(content) != self._good:
+            with contextlib.suppress(*self._errors):
+                self._snapshot = self._in_force(content, self._parse(content))
+
+    def _in_force(self, content: bytes, value: T) -> Snapshot[T]:
+        self._good = _fingerprint(content)
+        self._generation += 1
+        return Snapshot(value, self._generation)
 
     def _complain(self, trouble: str) -> None:
         if trouble != self._trouble:
@@ -133,6 +174,33 @@ class Watched(Generic[T]):
                 "watched file cannot be read, the last good one stays in force",
                 extra={"path": self._path, "problem": trouble},
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The last good content of a file, as whichever process saw it last has left it."""
+
+    path: Path | None
+
+    def read(self) -> bytes | None:
+        """Return it; None when there is none."""
+        try:
+            return self.path.read_bytes() if self.path else None
+        except OSError:
+            return None
+
+    def write(self, content: bytes) -> None:
+        """Leave it, readable to us alone; a full disk takes away what was there, for it is old."""
+        if self.path is None:
+            return
+        try:
+            descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            Path(name).rename(self.path)
+        except OSError as error:
+            log.warning("watched file not kept", extra={"path": self.path, "problem": error})
+            self.path.unlink(missing_ok=True)
 
 
 class _Said:
@@ -165,13 +233,20 @@ class _Seen:
     racy: bool
 
 
+_NEVER = _Seen((), b"", racy=True)
+
+
 def _read(path: Path, now: float) -> tuple[_Seen, bytes]:
     with path.open("rb") as file:
         # before the bytes: what is written meanwhile then shows as a change
         status = os.fstat(file.fileno())
         content = file.read()
     racy = now - status.st_mtime < _RACY
-    return _Seen(_signature(status), hashlib.sha256(content).digest(), racy), content
+    return _Seen(_signature(status), _fingerprint(content), racy), content
+
+
+def _fingerprint(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
 
 
 def _signature(status: os.stat_result) -> tuple[int, ...]:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datastore.refs import Repository
-from registry import auth
+from registry import access, auth
+from registry.access import Rule, Rules
 from registry.auth import Action, Anonymous, Basic, Identity, Open
 from registry.errors import Forbidden, Unauthenticated
 
@@ -212,7 +213,7 @@ def test_a_password_file_is_asked_once_and_followed(tmp_path: Path) -> None:
     path = tmp_path / "htpasswd"
     path.write_bytes(b"ann:" + bcrypt.hashpw(b"right:one", bcrypt.gensalt(4)))
     now = [0.0]
-    door = auth.from_htpasswd(path, realm="here", clock=lambda: now[0])
+    door = auth.from_passwords(path, realm="here", clock=lambda: now[0])
 
     assert door.identify(_RIGHT).user == "ann"
     assert door.identify(_WRONG).user is None
@@ -232,3 +233,90 @@ def test_an_embedding_program_gives_a_function_an_authenticator_or_nothing() -> 
     assert _passes(
         auth.authenticator(_check, realm="here", anonymous="pull").identify(None), "pull"
     )
+
+
+# ---- rules
+
+_RULES = Rules(
+    [
+        Rule(("ann",), ("quay.io/podman/*",), frozenset({"pull", "push"})),
+        Rule(("anonymous",), ("quay.io/open/*",), access.PULL),
+    ]
+)
+_OPEN = Repository("quay.io/open/app")
+
+
+def _ruled(anonymous: Anonymous = "pull", rules: Rules | None = _RULES) -> Basic:
+    return Basic(lambda *_: True, realm="here", anonymous=anonymous, rules=lambda: rules)
+
+
+def test_a_user_has_what_the_rules_give_him_where_they_give_it() -> None:
+    """Known and not allowed is forbidden, and no other password is asked for."""
+    ann = _ruled().identify(_RIGHT)
+
+    ann.require("push", _REPOSITORY)
+    ann.require("pull", _OPEN)
+    with pytest.raises(Forbidden):
+        ann.require("push", _OPEN)
+    with pytest.raises(Forbidden):
+        ann.require("delete", _REPOSITORY)
+    with pytest.raises(Forbidden):
+        ann.require("delete")
+
+
+def test_who_has_a_password_and_no_right_may_log_in() -> None:
+    """The password is right: to say that it is wrong would send him after another."""
+    carl = _ruled("none").identify(_header("carl", "any"))
+
+    carl.enter()
+    with pytest.raises(Forbidden):
+        carl.require("pull", _REPOSITORY)
+
+
+def test_a_stranger_has_what_the_rules_give_anybody() -> None:
+    """Where he may have anything; elsewhere a password is asked for."""
+    nobody = _ruled().identify(None)
+
+    nobody.enter()
+    assert not _passes(nobody, "pull")
+    nobody.require("pull", _OPEN)
+    with pytest.raises(Unauthenticated):
+        nobody.require("push", _OPEN)
+
+
+def test_rules_give_no_stranger_what_is_not_open_at_all() -> None:
+    """`auth.anonymous` bounds it."""
+    assert _ruled("none").identify(None).rights == frozenset()
+    assert not _enters(_ruled("none").identify(None))
+
+
+def test_where_rules_give_strangers_nothing_they_are_asked_for_a_password() -> None:
+    """On `/v2/` too, although pulls are open in principle."""
+    assert not _enters(_ruled("pull", Rules([])).identify(None))
+
+
+def test_rules_are_those_of_the_moment() -> None:
+    """A right that is taken away is gone with the next request, and one that is given is there."""
+    now: list[Rules | None] = [None]
+    basic = Basic(lambda *_: True, realm="here", anonymous="pull", rules=lambda: now[0])
+    before = basic.identify(_RIGHT).rights_class
+    assert basic.identify(_RIGHT).may("delete", _REPOSITORY)
+    assert basic.identify(None).may("pull", _REPOSITORY)
+
+    now[0] = _RULES
+
+    assert not basic.identify(_RIGHT).may("delete", _REPOSITORY)
+    assert not basic.identify(None).may("pull", _REPOSITORY)
+    assert before != basic.identify(_RIGHT).rights_class
+
+
+def test_without_rules_every_user_is_of_one_class_and_strangers_of_another() -> None:
+    """Who may do everything, who may pull, who may do nothing."""
+    known = [_ruled(rules=None).identify(_header(user, "x")).rights_class for user in ("a", "b")]
+    strangers = [
+        _ruled("none", None).identify(None).rights_class,
+        _ruled("pull", None).identify(None).rights_class,
+    ]
+
+    assert known[0] == known[1]
+    assert len({known[0], *strangers}) == 3

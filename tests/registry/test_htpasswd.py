@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import bcrypt
@@ -12,6 +13,7 @@ import pytest
 from registry import htpasswd
 from registry.errors import InvalidHtpasswd, Overloaded
 from registry.htpasswd import Htpasswd
+from registry.watched import Snapshot
 
 # as apache2-utils 2.4 wrote it: htpasswd -nbB bob secret
 _BOB = b"bob:$2y$05$psj7qAJa6ZT1xt4G84MPyefrQ9Or0JzwhbV5Rr5I.0KTuGuQpG/3q"
@@ -202,4 +204,40 @@ def test_who_waits_too_long_is_told_to_come_back(path: Path) -> None:
 
     turnstile.release.set()
     first.join(10)
+    assert check("ann", "right")
+
+
+def _users(*lines: bytes, generation: int = 1) -> Snapshot[Mapping[str, bytes]]:
+    return Snapshot(htpasswd.parse(b"\n".join(lines)).hashes, generation)
+
+
+def test_users_from_elsewhere_stand_beside_those_of_the_file(path: Path) -> None:
+    """Who is in both has the password that is elsewhere, and only that."""
+    users = _users(_BOB, _line("ann", b"inline"))
+    check = Htpasswd(path, users=lambda: users)
+
+    assert check("bob", "secret")
+    assert check("ann", "inline")
+    assert not check("ann", "right")
+
+
+def test_there_need_be_no_file() -> None:
+    """Users from elsewhere are enough."""
+    check = Htpasswd(None, users=lambda: _users(_BOB))
+
+    assert check("bob", "secret")
+    assert not check("ann", "right")
+
+
+def test_who_is_taken_out_elsewhere_is_out(path: Path) -> None:
+    """With a new generation, so that nothing is remembered of him; the file's users stay."""
+    now = [_users(_BOB)]
+    check = Htpasswd(path, users=lambda: now[0])
+    assert check("bob", "secret")
+    before = check.generation
+
+    now[0] = _users(generation=2)
+
+    assert check.generation > before
+    assert not check("bob", "secret")
     assert check("ann", "right")

@@ -259,3 +259,90 @@ def test_while_one_thread_reads_the_others_go_on(path: Path, clock: Clock) -> No
 
     assert (during.value, during.generation) == (1, 1)
     assert (watched.snapshot.value, watched.snapshot.generation) == (2, 2)
+
+
+# ---- what is kept for a process that begins while the file is bad
+
+
+def test_a_process_that_begins_while_the_file_is_bad_has_the_last_good_content(
+    path: Path, clock: Clock
+) -> None:
+    """What was taken away since the first start is not there again; a repair is seen."""
+    kept = path.with_name("kept")
+    before = Watched(path, int, clock=clock, kept=kept)
+    for moment, content in enumerate((b"2", b"two"), 1):
+        _write(path, content, at=_WRITTEN + moment)
+        clock.now += 1
+        assert before.value == 2
+
+    after = Watched(path, int, clock=clock, kept=kept)
+
+    assert after.value == 2
+    _write(path, b"3", at=_WRITTEN + 3)
+    clock.now += 1
+    assert after.value == 3
+
+
+@pytest.mark.parametrize("broken", [b"two", None], ids=["bad", "gone"])
+def test_a_forked_process_does_not_go_back_to_what_its_parent_had(
+    path: Path, clock: Clock, broken: bytes | None
+) -> None:
+    """The parent has not looked since the start; its children have."""
+    parent = Watched(path, int, clock=clock, kept=path.with_name("kept"))
+    child = copy.copy(parent)
+    _write(path, b"2", at=_WRITTEN + 1)
+    clock.now += 1
+    assert child.value == 2
+    if broken is None:
+        path.unlink()
+    else:
+        _write(path, broken, at=_WRITTEN + 2)
+
+    clock.now += 1
+
+    assert copy.copy(parent).value == 2
+
+
+def test_what_is_kept_is_for_our_eyes_only(path: Path, clock: Clock) -> None:
+    """There may be passwords in it."""
+    kept = path.with_name("kept")
+    Watched(path, int, clock=clock, kept=kept)
+
+    assert (kept.read_bytes(), kept.stat().st_mode & 0o777) == (b"1", 0o600)
+
+
+def test_what_cannot_be_kept_is_not_left_to_grow_old(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: better no copy than one that gives a right back."""
+    kept = path.with_name("kept")
+    watched = Watched(path, int, clock=clock, kept=kept)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    _write(path, b"2", at=_WRITTEN + 1)
+    clock.now += 1
+
+    assert watched.value == 2
+    assert not kept.exists()
+
+
+def test_a_change_may_be_refused_for_what_stood_before(
+    path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is as bad as one that cannot be read."""
+
+    def judge(before: int, after: int) -> None:
+        if after < before:
+            raise ValueError("less than before")
+
+    watched = Watched(path, int, clock=clock, judge=judge)
+    for moment, content in enumerate((b"3", b"2", b"4"), 1):
+        _write(path, content, at=_WRITTEN + moment)
+        clock.now += 1
+        assert watched.value == (4 if content == b"4" else 3)
+
+    (warning,) = _warnings(caplog)
+    assert "less than before" in str(vars(warning)["problem"])

@@ -12,11 +12,13 @@ run: $(VENV)/run ## the appliance in the foreground; Ctrl-C ends all of it
 	@sh appliance/packages.sh run
 	@exec $(BIN)/entrepot serve $(ARGS)
 
-test: check      ## everything, real clients included, each at its small size
+test: $(VENV)/dev ## everything, real clients included, each at its small size
 	@sh appliance/packages.sh test
-	$(BIN)/pytest -q -m "system and not soak" tests/system
+	@$(MAKE) --no-print-directory check
+	$(BIN)/pytest -q -m "system and not soak"
 
 check: $(VENV)/dev ## format, lint, types, imports, and the tests that need no real client
+	@sh appliance/packages.sh run
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -31,16 +33,17 @@ bench: $(VENV)/dev ## the benchmark: see bench/README.md
 	@sh appliance/packages.sh bench
 	$(BIN)/python -m bench
 
-$(VENV)/run: requirements/run.txt pyproject.toml
+# The lock files are the truth: a changed one brings the environment up to it, in place.
+$(VENV)/run: requirements/run.txt requirements/build.txt pyproject.toml
 	@sh appliance/venv.sh $(PYTHON) $(VENV) requirements/run.txt
 	@touch $@
 
-$(VENV)/dev: requirements/dev.txt pyproject.toml
+$(VENV)/dev: requirements/dev.txt requirements/build.txt pyproject.toml
 	@sh appliance/venv.sh $(PYTHON) $(VENV) requirements/dev.txt
-	@touch $@ $(VENV)/run
+	@touch $(VENV)/run $@
 
-lock: $(VENV)/dev ## pins every dependency, with hashes, from pyproject.toml
-	sh requirements/lock.sh $(BIN)
+lock:            ## pins every dependency, with hashes, from pyproject.toml
+	sh requirements/lock.sh $(PYTHON)
 
 clean:           ## what make made, but never ./data
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

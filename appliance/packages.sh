@@ -1,0 +1,118 @@
+#!/bin/sh
+# Sees to it that the system's programs are there: sh appliance/packages.sh run|test|bench
+#
+# Does nothing when they are. As root, where there is apt-get, it installs what is missing, and
+# starts none of it as a service: docker-registry's would take port 5000.
+set -eu
+
+# not everything is on everybody's path
+PATH="$PATH:/usr/sbin:/sbin:/usr/lib/podman:/usr/libexec/podman"
+policy=/usr/sbin/policy-rc.d
+
+# Each line: a command, and Debian's package that has it.
+needed() {
+    echo "haproxy haproxy"
+    [ "$1" = run ] && return
+    echo "podman podman
+skopeo skopeo
+buildah buildah
+runc runc
+netavark netavark
+aardvark-dns aardvark-dns
+catatonit catatonit
+iptables iptables
+docker-registry docker-registry
+htpasswd apache2-utils"
+    [ "$1" = test ] && return
+    echo "nginx nginx-light
+wrk wrk"
+}
+
+missing() {
+    needed "$1" | while read -r command package; do
+        command -v "$command" >/dev/null 2>&1 || echo "$package"
+    done
+}
+
+say() {
+    echo "packages.sh: $*" >&2
+}
+
+# Until `allow_services`, no package may start a service (invoke-rc.d asks this script).
+forbid_services() {
+    if [ -e "$policy" ]; then
+        kept=$(mktemp -d)/policy-rc.d
+        mv "$policy" "$kept"
+    fi
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+}
+
+allow_services() {
+    rm -f "$policy"
+    if [ -n "$kept" ]; then
+        mv "$kept" "$policy"
+        rmdir "${kept%/*}"
+        kept=
+    fi
+}
+
+install() {
+    DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends \
+        -o DPkg::Lock::Timeout=120 "$@" >"$log" 2>&1
+}
+
+update() {
+    apt-get update --quiet=2 -o DPkg::Lock::Timeout=120 >"$log" 2>&1
+}
+
+# Nor may one start at the next boot, if it was us who brought it.
+disable_services() {
+    [ -d /run/systemd/system ] || return 0
+    for each in "$@"; do
+        systemctl disable --quiet "$each.service" >/dev/null 2>&1 || true
+    done
+}
+
+# HAProxy 2.6 is the oldest that haproxy.cfg is written for.
+check_haproxy() {
+    version=$(haproxy -v | sed -n 's/^HAProxy version \([0-9]*\)\.\([0-9]*\).*/\1 \2/p')
+    # shellcheck disable=SC2086 # two words
+    set -- ${version:-0 0}
+    [ "$1" -gt 2 ] || [ "$1" -eq 2 -a "$2" -ge 6 ] && return
+    say "this HAProxy is $1.$2, and 2.6 is the oldest that will do"
+    exit 1
+}
+
+level=${1:-}
+case $level in
+    run | test | bench) ;;
+    *) say "say run, test or bench"; exit 2 ;;
+esac
+
+# shellcheck disable=SC2046 # words are what is wanted
+set -- $(missing "$level")
+if [ $# -gt 0 ]; then
+    if ! command -v apt-get >/dev/null 2>&1; then
+        say "missing here (Debian's names): $*"
+        exit 1
+    fi
+    if [ "$(id -u)" -ne 0 ]; then
+        say "missing: $*; install them: sudo apt-get install --no-install-recommends $*"
+        exit 1
+    fi
+    say "installing $*"
+    kept=
+    log=$(mktemp)
+    trap 'allow_services; rm -f "$log"' EXIT
+    trap 'exit 130' INT TERM HUP
+    forbid_services
+    # lists that are absent or old name nothing, or files that are gone: then once more with new ones
+    install "$@" || { update && install "$@"; } || {
+        cat "$log" >&2
+        say "could not be installed: $*"
+        exit 1
+    }
+    disable_services "$@"
+fi
+check_haproxy

@@ -48,6 +48,12 @@ def _clean(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     return clean(argv, environ)
 
 
+def _healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    from appliance.healthy import healthy  # noqa: PLC0415
+
+    return healthy(argv, environ)
+
+
 def _version(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     del argv, environ
     print(f"entrepot {importlib.metadata.version('entrepot')}")  # noqa: T201 - it was asked for
@@ -67,6 +73,7 @@ COMMANDS = {
     ),
     "status": _Command("status [--json] [FILE]", "one screen about the running appliance", _status),
     "clean": _Command("clean --once|--dry-run [FILE]", "evict now, or say what would go", _clean),
+    "healthy": _Command("healthy", "exit code 0 while the appliance serves", _healthy),
     "version": _Command("version", "this version", _version),
     "help": _Command("help", "this text", _help),
 }

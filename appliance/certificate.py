@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
+from typing import Final
 
 from config.schema import TlsSettings
+
+NAME: Final = "certs.pem"
 
 
 def gather(tls: TlsSettings, target: Path) -> Path | None:
@@ -17,7 +21,8 @@ def gather(tls: TlsSettings, target: Path) -> Path | None:
         return None
     sources = dict.fromkeys((tls.certificate, tls.key or tls.certificate))
     text = b"\n".join(each.read_bytes() for each in sources)
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     with os.fdopen(descriptor, "wb") as file:
         file.write(text)
+    Path(temporary).rename(target)
     return target

@@ -30,7 +30,7 @@ def made(state: Path) -> Iterator[Path]:
     """
     with _locked(state / "run") as note:
         _remove_stale(_text(note))
-        run = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        run = fresh(_PREFIX)
         try:
             _check_length(run)
             os.ftruncate(note.fd, 0)
@@ -39,6 +39,16 @@ def made(state: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(run, ignore_errors=True)
             note.unlink()
+
+
+def fresh(prefix: str) -> Path:
+    """Make a folder for us alone in the system's temporary one. Raises: ConfigError."""
+    try:
+        return Path(tempfile.mkdtemp(prefix=prefix))
+    except OSError as error:
+        problem = f"no folder can be made there: {(error.strerror or str(error)).lower()}"
+        remedy = "mount one to write to: --tmpfs /tmp, or set TMPDIR"
+        raise ConfigError([Problem("temporary folder", problem, remedy)]) from error
 
 
 def found(state: Path) -> Path | None:

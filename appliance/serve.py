@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import config
-from appliance import address, certificate, programs, rundir
+from appliance import address, apart, certificate, ownership, privileges, programs, rundir
 from appliance.environment import Start, inherited, variables
 from appliance.house import House, block_signals
 from appliance.record import Record, counted
+from appliance.renewal import renewal
 from appliance.sockets import status_of
 from appliance.upstreams import hidden, upstream_names
 from config.errors import ConfigError, Problem
@@ -36,8 +37,22 @@ def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
     Raises: ConfigError for bad input; nothing has been started then.
     """
-    settings, warnings = _checked(argv, environ)
+    loaded = config.load(argv, environ)
+    settings = loaded.settings
+    _refuse(config.check(settings))
     logs.configure(settings.log.level, settings.log.formatter, "serve")
+    warnings = [str(each) for each in (*loaded.warnings, *config.remarks(settings))]
+    choice = privileges.choose(environ)
+    if choice.lacking:
+        warnings.append(f"everything runs as root, for it lacks {' '.join(choice.lacking)}")
+    if choice.user is None:
+        return _serve(settings, warnings, environ)
+    return apart.serve_as(choice.user, settings, lambda theirs: _serve(theirs, warnings, environ))
+
+
+def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Serve as who we are now. Raises: ConfigError."""
+    _try_folders(settings)
     for warning in warnings:
         _log.warning(warning)
     block_signals()
@@ -52,21 +67,17 @@ def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
             house.clear()
 
 
-def _checked(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
-    """Load and try all that was said; return it with what is to be warned of.
+def _try_folders(settings: Settings) -> None:
+    """See that we can work in the data directory, made if need be. Raises: ConfigError."""
+    _refuse(config.check(settings))
+    ownership.make_folders(settings)
+    _refuse([Problem(_STATE, each) for each in probe(settings.storage.statedir)])
+    _refuse(hidden(settings))
 
-    Raises: ConfigError.
-    """
-    loaded = config.load(argv, environ)
-    settings = loaded.settings
-    if problems := config.check(settings):
+
+def _refuse(problems: list[Problem]) -> None:
+    if problems:
         raise ConfigError(problems)
-    _make_folders(settings)
-    if problems := [Problem(_STATE, each) for each in probe(settings.storage.statedir)]:
-        raise ConfigError(problems)
-    if problems := hidden(settings):
-        raise ConfigError(problems)
-    return settings, [str(each) for each in (*loaded.warnings, *config.remarks(settings))]
 
 
 def _allow_many_files() -> None:
@@ -76,24 +87,13 @@ def _allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
 
 
-def _make_folders(settings: Settings) -> None:
-    """Make the data directory, if need be. Raises: ConfigError."""
-    for folder in (settings.storage.rootdirectory, settings.storage.statedir / "log"):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            message = f"cannot be made: {(error.strerror or str(error)).lower()}"
-            remedy = "make it writable, or give another REGISTRYDIR"
-            raise ConfigError([Problem(str(folder), message, remedy)]) from error
-
-
 def _prepare(settings: Settings, run: Path) -> Start:
     """Lay ready what the programs will read. Raises: ConfigError."""
     start = Start(
         run=run,
         settings_file=run / "settings.json",
         address=address.bindable(settings.http.addr),
-        certificate=certificate.gather(settings.http.tls, run / "certs.pem"),
+        certificate=certificate.gather(settings.http.tls, run / certificate.NAME),
     )
     config.dump(settings, start.settings_file)
     return start
@@ -116,6 +116,7 @@ class _Keeper:
         self._house = house
         self._run = house.run
         self._watch = programs.Watch()
+        self._renewal = renewal(settings, house.run)
         self._serving = False
 
     def keep(self) -> int:
@@ -143,6 +144,7 @@ class _Keeper:
         if not self._serving and status_of(self._run / "front.sock", "/healthz", timeout=1) == _OK:
             self._serving = True
             _log.info("serving", extra=_told(self._settings))
+        self._renewal.look()
         return self._watch.failure(seen, time.monotonic())
 
     def _note_end(self, name: str) -> None:

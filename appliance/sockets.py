@@ -1,10 +1,13 @@
-"""HTTP over a unix socket: how the appliance asks its own parts whether they are well."""
+"""Unix sockets: how the appliance asks its own parts whether they are well, and tells HAProxy."""
 
 from __future__ import annotations
 
 import socket
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+
+_PATIENCE = 5.0  # s
+_CHUNK = 65536  # bytes
 
 
 class _UnixConnection(HTTPConnection):
@@ -30,3 +33,12 @@ def status_of(path: Path, target: str, *, timeout: float) -> int | None:
         return None
     finally:
         connection.close()
+
+
+def answer_to(path: Path, line: str) -> str:
+    """Say *line* to HAProxy's admin socket and return what it answers. Raises: OSError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_PATIENCE)
+        connection.connect(str(path))
+        connection.sendall(f"{line}\n".encode())
+        return b"".join(iter(lambda: connection.recv(_CHUNK), b"")).decode(errors="replace").strip()

@@ -1,0 +1,105 @@
+"""Root's part, where root is not to serve: start who serves, bring him what only root can read.
+
+The first process stays root's. It forks one that becomes the user and is `entrepot serve` as if he
+had started it; HAProxy, workers, logger and cleaner are that one's children.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import config
+from appliance import copies, ownership, privileges
+from appliance.house import STOPS, block_signals
+from appliance.privileges import User
+from appliance.tether import tether
+from config.errors import ConfigError
+from config.schema import Settings
+
+_log = logging.getLogger(__name__)
+
+_LOOK_EVERY = 0.5  # s
+_AWAITED = STOPS | {signal.SIGCHLD}
+_FAILED, _BAD_INPUT = 1, 2
+
+
+def serve_as(user: User, settings: Settings, serve: Callable[[Settings], int]) -> int:
+    """Have *user* run *serve* with settings that he can use, and return its exit code.
+
+    Raises: ConfigError, before he has begun; his own he tells himself.
+    """
+    with copies.made(config.named_files(settings), user) as copied:
+        ownership.make_folders(settings)
+        for folder in (settings.storage.rootdirectory, settings.storage.statedir):
+            _take_over(folder, user)
+        theirs = config.moved(settings, copied.places)
+        return run(user, partial(serve, theirs), copied.refresh)
+
+
+def run(user: User, serve: Callable[[], int], look: Callable[[], None]) -> int:
+    """Run *serve* as *user* and return its exit code; meanwhile *look* twice a second."""
+    block_signals()
+    sys.stdout.flush()
+    us, child = os.getpid(), os.fork()
+    if child == 0:
+        _begin(user, serve, us)
+    while (code := _buried(child)) is None:
+        caught = signal.sigtimedwait(_AWAITED, _LOOK_EVERY)
+        if caught is not None and caught.si_signo in STOPS:
+            with suppress(ProcessLookupError):
+                os.kill(child, caught.si_signo)
+        look()
+    return code
+
+
+def _take_over(folder: Path, user: User) -> None:
+    taken = ownership.take_over(folder, user)
+    if taken.given or taken.refused:
+        said = {"path": folder, "user": user.name, "files": taken.given, "refused": taken.refused}
+        _log.info("data directory taken over", extra=said)
+
+
+def _begin(user: User, serve: Callable[[], int], parent: int) -> NoReturn:
+    """Be the child, to the end."""
+    code = _FAILED
+    try:
+        os.setsid()  # a terminal's Ctrl-C comes from root, once
+        privileges.become(user)
+        tether()
+        code = serve() if os.getppid() == parent else _FAILED
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - as the command itself says it
+        code = _BAD_INPUT
+    except BaseException:  # noqa: BLE001 - nothing may go on as root's copy of this program
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _buried(child: int) -> int | None:
+    """Bury all who have died, as a first process must; return the child's exit code, if he has."""
+    code = None
+    with suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            if found[0] == child:
+                code = _code(found[1])
+    return code
+
+
+def _code(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return code
+    _log.error("serve ended", extra={"how": f"killed by {signal.Signals(-code).name}"})
+    return _FAILED

@@ -73,7 +73,11 @@ class Appliance:
     def start(self) -> None:
         """Start it and wait until it answers `/healthz`."""
         self.launch()
-        eventually(self._is_ready, what=f"/healthz is 200, see {self.log}", within=30)
+        try:
+            eventually(self._is_ready, what=f"/healthz is 200, see {self.log}", within=30)
+        except BaseException:
+            self.kill()
+            raise
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start it and wait for nothing."""

@@ -6,25 +6,22 @@ Never 404 for an outage or a limit, never the upstream's own challenge, never a 
 from __future__ import annotations
 
 import threading
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from datastore import layout
 from datastore.refs import Digest
-from tests.images import Image, filler
+from tests.images import filler
 from tests.system.appliance import Appliance, Setup
+from tests.system.cases import SIZE, Case
 from tests.system.datadir import spool_files
-from tests.system.images import KB, of_size
 from tests.system.pulls import Reader, blob_path, manifest_path, pull, pull_blob
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
-SIZE = 512 * KB
 REFUSING = 50
 SERVING = 10
 ENVIRONMENT = {
@@ -46,33 +43,6 @@ FAULTS: dict[str, tuple[dict[str, Any], int, str]] = {
     "hang": ({"delay": 30}, 504, ""),
 }
 CASES = [pytest.param(*FAULTS[name], id=name) for name in FAULTS]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One upstream that no other case uses: another's failures would open its breaker."""
-
-    appliance: Appliance
-    fake: FakeUpstream
-    host: str
-
-    @property
-    def name(self) -> str:
-        """The one repository that it has."""
-        return f"{self.host}/app"
-
-    @property
-    def seed(self) -> int:
-        """Content of its own: what another upstream showed would be here already."""
-        return zlib.crc32(self.host.encode())
-
-    def put(self) -> Image:
-        """Put an image into it as app:v1."""
-        return self.fake.put_image("app", "v1", of_size(KB, self.seed))
-
-    def put_blob(self) -> Digest:
-        """Put a blob of SIZE bytes into it."""
-        return self.fake.add_blob("app", filler(SIZE, self.seed))
 
 
 @pytest.fixture(scope="module")

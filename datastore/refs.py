@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # OCI image-spec 1.1, descriptor.md, "Registered algorithms"
 _HEX_LENGTH = {"sha256": 64, "sha512": 128}
+ALGORITHMS = tuple(_HEX_LENGTH)
+"""What a digest may be made by, the usual one first."""
 _DIGEST = re.compile(r"(sha256|sha512):([0-9a-f]{64,128})", re.ASCII)
 # OCI distribution-spec 1.1, "Pulling manifests"
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)

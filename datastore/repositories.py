@@ -132,6 +132,15 @@ class Repositories:
         """Return the names of all tags, in order."""
         return list(self._storage.list(layout.tags(name)))
 
+    def tags_after(self, name: Repository, after: str = "") -> Iterator[str]:
+        """Yield the names of tags behind *after*, in order, each looked at as it is read.
+
+        What is left of one whose removal was cut short is no tag.
+        """
+        for tag in self._storage.list(layout.tags(name)):
+            if tag > after and self._storage.stat(layout.tag_current(name, Tag(tag))):
+                yield tag
+
     # ---- the repository itself
 
     def exists(self, name: Repository) -> bool:

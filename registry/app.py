@@ -15,13 +15,14 @@ from datastore.repositories import Repositories
 from datastore.storage import Storage
 from registry.api import errors, router
 from registry.api.blobs import BlobResource
-from registry.api.door import Door
+from registry.api.catalog import CatalogResource
+from registry.api.door import Door, MayHost
 from registry.api.every import EveryAnswer
 from registry.api.manifests import ManifestResource
 from registry.api.referrers import ReferrersResource
 from registry.api.status import FrontResource, HealthResource, MetricsResource, VersionResource
 from registry.api.tags import TagsResource
-from registry.api.uploads import UploadResource
+from registry.api.uploads import BeginningResource, UploadResource
 from registry.auth import Authenticator
 from registry.download import Landing
 from registry.inflight import Inflight
@@ -30,6 +31,13 @@ from registry.prefetch import Prefetch
 from registry.pullthrough.blobs import Blobs
 from registry.pullthrough.lists import Lists
 from registry.pullthrough.manifests import Manifests
+from registry.push.catalog import Catalog
+from registry.push.deletes import Deletes
+from registry.push.hashes import Hashes
+from registry.push.manifests import Pushes
+from registry.push.referrers import Referrers
+from registry.push.sessions import Sessions
+from registry.push.uploads import Uploads
 from registry.room import Room
 from registry.routing import Upstreams
 from registry.shelf import Shelf
@@ -43,7 +51,8 @@ class Parts:
     """What an application is made of; `state` is the state directory.
 
     `report` takes the fields of a `download` event; `metrics` is the file that the logger writes;
-    `prefetch` is how many layers are fetched ahead at a time, from one upstream.
+    `prefetch` is how many layers are fetched ahead at a time, from one upstream. `may_host` tells
+    which names are hosted here although a default upstream could have them.
     """
 
     storage: Storage
@@ -55,6 +64,9 @@ class Parts:
     report: Callable[..., None] = lambda **_: None
     metrics: Path | None = None
     prefetch: int = 0
+    lanes: int = 1
+    delete_enabled: bool = False
+    may_host: MayHost = lambda _: False
 
 
 def create_app(parts: Parts) -> App:
@@ -62,29 +74,50 @@ def create_app(parts: Parts) -> App:
     shelf = Shelf(BlobStore(parts.storage), Repositories(parts.storage), parts.index, parts.room)
     negative = Negative()
     spool = parts.state / layout.SPOOL
-    landing = Landing(shelf.blobs, parts.index, parts.room, parts.report)
+    landing = Landing(shelf.blobs, parts.index, parts.room, parts.report, parts.lanes)
     inflight = Inflight(spool, landing)
     prefetch = Prefetch(shelf, inflight, spool / "locks", parts.prefetch)
     blobs = Blobs(shelf, inflight, negative, prefetch)
     manifests = Manifests(shelf, Turns(spool / "locks"), negative)
-    door = Door(parts.authenticator, parts.upstreams, shelf.repositories)
+    door = Door(parts.authenticator, parts.upstreams, shelf.repositories, parts.may_host)
     app = falcon.App(router=router.Router(), middleware=[EveryAnswer()])
     app.req_options.strip_url_path_trailing_slash = False
     errors.install(app)
-    _route(app, door, blobs, manifests, Lists(shelf, parts.storage))
-    if parts.metrics:
-        app.add_route(router.METRICS, MetricsResource(door, parts.metrics))
+    _route(app, door, parts)
+    _route_content(app, door, parts, Content(shelf, blobs, manifests))
     return app
 
 
-def _route(app: App, door: Door, blobs: Blobs, manifests: Manifests, lists: Lists) -> None:
-    uploads = UploadResource(door)
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is here, and how it is read."""
+
+    shelf: Shelf
+    blobs: Blobs
+    manifests: Manifests
+
+
+def _route(app: App, door: Door, parts: Parts) -> None:
     app.add_route(router.STATUS, FrontResource(door))
     app.add_route(router.HEALTH, HealthResource())
     app.add_route(router.BASE, VersionResource(door))
-    app.add_route(router.MANIFEST, ManifestResource(door, manifests))
-    app.add_route(router.BLOB, BlobResource(door, blobs))
-    app.add_route(router.UPLOADS, uploads)
-    app.add_route(router.UPLOAD, uploads)
+    if parts.metrics:
+        app.add_route(router.METRICS, MetricsResource(door, parts.metrics))
+
+
+def _route_content(app: App, door: Door, parts: Parts, content: Content) -> None:
+    shelf = content.shelf
+    lists = Lists(shelf, parts.storage)
+    sessions = Sessions(parts.state / layout.UPLOADS, parts.room, Hashes())
+    uploads = Uploads(shelf, sessions, parts.storage)
+    pushes = Pushes(shelf, parts.state)
+    deletes = Deletes(shelf, parts.state) if parts.delete_enabled else None
+    catalog = Catalog(parts.storage, shelf.repositories, parts.upstreams)
+    manifests = ManifestResource(door, content.manifests, pushes, deletes)
+    app.add_route(router.MANIFEST, manifests)
+    app.add_route(router.BLOB, BlobResource(door, content.blobs, deletes))
+    app.add_route(router.UPLOADS, BeginningResource(door, uploads))
+    app.add_route(router.UPLOAD, UploadResource(door, uploads))
     app.add_route(router.TAGS, TagsResource(door, lists))
-    app.add_route(router.REFERRERS, ReferrersResource(door, lists))
+    app.add_route(router.REFERRERS, ReferrersResource(door, lists, Referrers(shelf)))
+    app.add_route(router.CATALOG, CatalogResource(door, catalog))

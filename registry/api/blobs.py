@@ -1,4 +1,4 @@
-"""GET and HEAD of a blob, whole or in ranges (OCI distribution-spec 1.1, end-2)."""
+"""Blobs: read whole or in ranges, deleted (OCI distribution-spec 1.1, end-2 and end-10)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from registry.api.cache_status import HIT, Forward, forwarded
 from registry.api.door import KIND, Door
 from registry.api.etags import etag, may_range, none_match, not_modified
 from registry.api.ranges import ByteRange, parse
+from registry.errors import Unsupported
 from registry.pullthrough.blobs import Blobs
+from registry.push.deletes import Deletes
 
 # RFC 9111: what a digest names never changes
 _FOR_EVER = "max-age=31536000"
@@ -22,14 +24,16 @@ _CACHE_STATUS = {
     Source.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True),
     Source.PASSED: forwarded(Forward.URI_MISS),
 }
+_ALLOWED = ("GET", "HEAD", "DELETE")
 
 
 class BlobResource:
-    """`/v2/<name>/blobs/<digest>`."""
+    """`/v2/<name>/blobs/<digest>`; *deletes* None: nobody may delete."""
 
-    def __init__(self, door: Door, blobs: Blobs) -> None:
+    def __init__(self, door: Door, blobs: Blobs, deletes: Deletes | None) -> None:
         self._door = door
         self._blobs = blobs
+        self._deletes = deletes
 
     def on_head(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
         """Tell a blob's length."""
@@ -58,6 +62,27 @@ class BlobResource:
             _send_whole(resp, answer)
         else:
             _send_ranges(resp, answer, parts)
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
+        """Take back the permission to read a blob under this name."""
+        repository = self._door.enter_to_write(req, resp, name, "delete")
+        if self._deletes is None:
+            raise Unsupported("deleting is not enabled here", _ALLOWED[:-1])
+        resp.set_header(KIND, "blob")
+        self._deletes.blob(repository, Digest.parse(digest))
+        resp.status = falcon.HTTP_202
+
+    def on_put(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        name: str,
+        digest: str,  # noqa: ARG002 - the route's
+    ) -> None:
+        """Refuse."""
+        self._door.refuse(req, resp, name, _ALLOWED)
+
+    on_post = on_patch = on_put
 
 
 def _describe(resp: falcon.Response, answer: BlobAnswer) -> None:

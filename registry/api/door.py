@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import falcon
 
+from datastore.errors import Malformed
 from datastore.refs import Repository
 from datastore.repositories import Repositories
 from registry.auth import Action, Authenticator, Identity
-from registry.errors import NameUnknown
+from registry.errors import NameUnknown, Unsupported
 from registry.routing import Place, Upstreams, resolve
+
+MayHost = Callable[[Repository], bool]
+"""Tells which names are hosted here although a default upstream could have them."""
+
+_READING = ("GET", "HEAD")
 
 REPOSITORY = "X-Entrepot-Repository"
 KIND = "X-Entrepot-Kind"
@@ -19,15 +27,21 @@ class Door:
     """Identifies, routes, and checks the right, in that order."""
 
     def __init__(
-        self, authenticator: Authenticator, upstreams: Upstreams, repositories: Repositories
+        self,
+        authenticator: Authenticator,
+        upstreams: Upstreams,
+        repositories: Repositories,
+        may_host: MayHost = lambda _: False,
     ) -> None:
         self._authenticator = authenticator
         self._upstreams = upstreams
         self._repositories = repositories
+        self._may_host = may_host
 
     def identify(self, req: falcon.Request, resp: falcon.Response) -> Identity:
         """Tell who it is, the access log too."""
         identity = self._authenticator.identify(req.get_header("Authorization"))
+        req.context.identity = identity
         if identity.user:
             resp.set_header(USER, identity.user.encode("ascii", "backslashreplace").decode())
         return identity
@@ -50,5 +64,37 @@ class Door:
             raise NameUnknown(f"{place.repository} came from an upstream that is none any more")
         return place
 
+    def enter_to_write(
+        self, req: falcon.Request, resp: falcon.Response, name: str, action: Action = "push"
+    ) -> Repository:
+        """Let a write in, if it is to a hosted repository: nobody writes for an upstream.
+
+        Raises: Unsupported; Unauthenticated, Forbidden, NameUnknown, Malformed.
+        """
+        place = self.enter(req, resp, name, action)
+        if place.upstream:
+            raise Unsupported(f"{name} is {place.host}'s: it is not written to here", _READING)
+        return place.repository
+
+    def refuse(
+        self, req: falcon.Request, resp: falcon.Response, name: str, allowed: tuple[str, ...]
+    ) -> None:
+        """Answer a method that is none here, but to strangers. Raises: Unsupported, always."""
+        self.enter_to_write(req, resp, name)
+        raise Unsupported(f"{req.method} is not done here", allowed)
+
+    def readable(self, req: falcon.Request, name: str) -> Place | None:
+        """Return the place that *name* leads to, if whoever entered may pull from it."""
+        identity: Identity = req.context.identity
+        try:
+            place = resolve(name, None, self._upstreams, self._is_hosted)
+        except (Malformed, NameUnknown):
+            return None
+        if not place.upstream and self._repositories.origin(place.repository):
+            return None
+        return place if identity.may("pull", place.repository) else None
+
     def _is_hosted(self, name: Repository) -> bool:
+        if self._may_host(name):
+            return True
         return self._repositories.exists(name) and self._repositories.origin(name) is None

@@ -1,16 +1,24 @@
-"""GET and HEAD of a manifest (OCI distribution-spec 1.1, end-3)."""
+"""Manifests: read, pushed, deleted (OCI distribution-spec 1.1, end-3, end-7 and end-9)."""
 
 from __future__ import annotations
 
 import falcon
 
+from datastore.errors import InvalidTag
 from datastore.index import Kind
-from datastore.refs import parse_reference
+from datastore.manifest import LARGEST
+from datastore.refs import Digest, Reference, Repository, Tag, parse_reference
 from registry.answers import ManifestAnswer, Source
+from registry.api import incoming
 from registry.api.cache_status import HIT, Forward, forwarded, hit
 from registry.api.door import KIND, Door
 from registry.api.etags import etag, none_match, not_modified
+from registry.errors import MalformedRequest, ManifestTooLarge, Unsupported
 from registry.pullthrough.manifests import Manifests
+from registry.push import referrers
+from registry.push.deletes import Deletes
+from registry.push.manifests import Pushes, read
+from registry.shelf import Held
 
 _CACHE_STATUS = {
     Source.HIT: HIT,
@@ -18,14 +26,19 @@ _CACHE_STATUS = {
     Source.MISS: forwarded(Forward.URI_MISS, stored=True),
     Source.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True),
 }
+_ALLOWED = ("GET", "HEAD", "PUT", "DELETE")
 
 
 class ManifestResource:
-    """`/v2/<name>/manifests/<reference>`."""
+    """`/v2/<name>/manifests/<reference>`; *deletes* None: nobody may delete."""
 
-    def __init__(self, door: Door, manifests: Manifests) -> None:
+    def __init__(
+        self, door: Door, manifests: Manifests, pushes: Pushes, deletes: Deletes | None
+    ) -> None:
         self._door = door
         self._manifests = manifests
+        self._pushes = pushes
+        self._deletes = deletes
 
     def on_head(
         self, req: falcon.Request, resp: falcon.Response, name: str, reference: str
@@ -40,6 +53,45 @@ class ManifestResource:
         answer = self._answer(req, resp, name, reference)
         if answer:
             resp.data = answer.held.body
+
+    def on_put(self, req: falcon.Request, resp: falcon.Response, name: str, reference: str) -> None:
+        """Take a manifest in, byte for byte."""
+        repository = self._door.enter_to_write(req, resp, name)
+        resp.set_header(KIND, "manifest")
+        wanted = _to_set(reference)
+        tags = (wanted,) if isinstance(wanted, Tag) else _tags(req)
+        held = _received(req, wanted)
+        self._pushes.put(repository, held, tags=tags)
+        _created(resp, repository, held)
+        if tags and isinstance(wanted, Digest):
+            resp.set_header("OCI-Tag", ", ".join(map(str, tags)))
+
+    def on_delete(
+        self, req: falcon.Request, resp: falcon.Response, name: str, reference: str
+    ) -> None:
+        """Remove a tag, or a manifest with all of its tags."""
+        repository = self._door.enter_to_write(req, resp, name, "delete")
+        if self._deletes is None:
+            raise Unsupported("deleting is not enabled here", _ALLOWED[:-1])
+        resp.set_header(KIND, "manifest")
+        wanted = parse_reference(reference)
+        if isinstance(wanted, Tag):
+            self._deletes.tag(repository, wanted)
+        else:
+            self._deletes.manifest(repository, wanted)
+        resp.status = falcon.HTTP_202
+
+    def on_post(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        name: str,
+        reference: str,  # noqa: ARG002 - the route's
+    ) -> None:
+        """Refuse."""
+        self._door.refuse(req, resp, name, _ALLOWED)
+
+    on_patch = on_post
 
     def _answer(
         self, req: falcon.Request, resp: falcon.Response, name: str, reference: str
@@ -75,3 +127,42 @@ def _cache_status(answer: ManifestAnswer) -> str:
     if answer.source is Source.STALE:
         return hit(ttl=-1, detail=answer.reason)
     return _CACHE_STATUS[answer.source]
+
+
+def _to_set(reference: str) -> Reference:
+    """Read what a manifest is pushed as. Raises: InvalidDigest, MalformedRequest."""
+    try:
+        return parse_reference(reference)
+    except InvalidTag as error:  # read, it is unknown; written, it is a mistake
+        raise MalformedRequest(str(error)) from error
+
+
+def _tags(req: falcon.Request) -> tuple[Tag, ...]:
+    """Read the tags that a manifest gets beside its digest. Raises: MalformedRequest."""
+    try:
+        said = req.get_param_as_list("tag") or []
+        return tuple(dict.fromkeys(Tag.parse(each) for each in said))
+    except InvalidTag as error:
+        raise MalformedRequest(str(error)) from error
+
+
+def _received(req: falcon.Request, wanted: Reference) -> Held:
+    """Read the body. Raises: ManifestTooLarge, BodyBroken, DigestMismatch, InvalidManifest."""
+    body = incoming.small(req, LARGEST)
+    if body is None:
+        raise ManifestTooLarge(f"a manifest may have {LARGEST} bytes")
+    return read(body, req.content_type, wanted if isinstance(wanted, Digest) else None)
+
+
+def _created(resp: falcon.Response, repository: Repository, held: Held) -> None:
+    resp.status = falcon.HTTP_201
+    resp.set_headers(
+        (
+            (KIND, "index" if held.manifest.kind is Kind.INDEX else "manifest"),
+            ("Location", f"/v2/{repository}/manifests/{held.digest}"),
+            ("Docker-Content-Digest", str(held.digest)),
+        )
+    )
+    about = referrers.subject(held)
+    if about:  # OCI distribution-spec 1.1, "Pushing Manifests with Subject"
+        resp.set_header("OCI-Subject", str(about))

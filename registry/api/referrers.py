@@ -9,27 +9,55 @@ import falcon
 from datastore.manifest import OCI_INDEX
 from datastore.refs import Digest
 from registry.api.door import KIND, Door
+from registry.api.pages import next_page, page_size
 from registry.pullthrough.lists import Lists
+from registry.push.referrers import Referrers, parse_after
+from registry.routing import Place
 
 
 class ReferrersResource:
     """`/v2/<name>/referrers/<digest>`."""
 
-    def __init__(self, door: Door, lists: Lists) -> None:
+    def __init__(self, door: Door, lists: Lists, pushed: Referrers) -> None:
         self._door = door
         self._lists = lists
+        self._pushed = pushed
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
         """Send the index of referrers, filtered by `artifactType`."""
         place = self._door.enter(req, resp, name)
         resp.set_header(KIND, "referrers")
-        body = self._lists.referrers(place, Digest.parse(digest))
+        # a blank is no part of a media type: it was a plus that nobody had escaped
+        wanted = (req.get_param("artifactType") or "").replace(" ", "+") or None
+        about = Digest.parse(digest)
+        if place.upstream:
+            body = self._lists.referrers(place, about)
+            resp.data = _filtered(body, wanted) if wanted else body
+        else:
+            resp.data = self._page(req, resp, place, about, wanted)
         resp.content_type = OCI_INDEX
-        wanted = req.get_param("artifactType")
         if wanted:
             resp.set_header("OCI-Filters-Applied", "artifactType")
-            body = _filtered(body, wanted)
-        resp.data = body
+
+    def _page(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        place: Place,
+        about: Digest,
+        wanted: str | None,
+    ) -> bytes:
+        """Return a page of what was pushed, and link the next."""
+        page = self._pushed.page(
+            place.repository,
+            about,
+            artifact_type=wanted,
+            after=parse_after(req.get_param("last")),
+            limit=page_size(req) or None,
+        )
+        if page.last:
+            resp.set_header("Link", next_page(req, str(page.last), "artifactType"))
+        return page.body
 
 
 def _filtered(body: bytes, artifact_type: str) -> bytes:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
-
 import falcon
 
 from registry.api.door import KIND, Door
-from registry.errors import MalformedRequest
+from registry.api.pages import next_page, page_size
 from registry.pullthrough.lists import Lists
 
 
@@ -23,25 +21,10 @@ class TagsResource:
         place = self._door.enter(req, resp, name)
         resp.set_header(KIND, "tags")
         limit = page_size(req)
-        found = [] if limit == 0 else self._lists.tags(place, req.get_param("last"), limit)
-        resp.media = {"name": name, "tags": found}
-        if limit and len(found) >= limit:
+        after = req.get_param("last")
+        more = limit is not None and place.upstream is None  # is there another page?
+        asked = None if limit is None else limit + more
+        found = [] if limit == 0 else self._lists.tags(place, after, asked)
+        resp.media = {"name": name, "tags": found[:limit]}
+        if limit and len(found) >= limit + more:
             resp.set_header("Link", next_page(req, found[limit - 1]))
-
-
-def page_size(req: falcon.Request) -> int | None:
-    """Read `n`. Raises: MalformedRequest when it is no count."""
-    text = req.get_param("n")
-    if text is None or text == "":
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):  # noqa: PLR2004
-        raise MalformedRequest(f"n is not a count: {text[:32]!r}")
-    return int(text)
-
-
-def next_page(req: falcon.Request, last: str) -> str:
-    """Return the Link (RFC 8288) to what follows *last*."""
-    query = {"n": req.get_param("n") or "", "last": last}
-    if ns := req.get_param("ns"):
-        query["ns"] = ns
-    return f'<{req.path}?{urlencode(query)}>; rel="next"'

@@ -1,24 +1,157 @@
-"""Writes: until pushing is built, each is answered 405, after the right was checked."""
+"""Uploads of blobs (OCI distribution-spec 1.1, end-4 to end-6, end-11, end-13 and end-14)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import falcon
 
-from registry.api.door import Door
-from registry.errors import Unsupported
+from datastore.errors import InvalidDigest
+from datastore.refs import ALGORITHMS, Digest, Repository
+from registry.api import chunks, incoming
+from registry.api.door import KIND, Door
+from registry.errors import ChunkMisplaced
+from registry.push.uploads import Uploads
+
+_BEGINNING = ("POST",)
+_GOING_ON = ("GET", "HEAD", "PATCH", "PUT", "DELETE")
+
+
+class BeginningResource:
+    """`/v2/<name>/blobs/uploads/`."""
+
+    def __init__(self, door: Door, uploads: Uploads) -> None:
+        self._door = door
+        self._uploads = uploads
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        """Begin an upload, or make a blob at once: by mounting it, or of the body."""
+        repository = self._door.enter_to_write(req, resp, name)
+        mounted = self._mounted(req, repository)
+        digest = req.get_param("digest")
+        if mounted:
+            _created(resp, repository, mounted)
+        elif digest:
+            wanted = Digest.parse(digest)
+            self._uploads.whole(repository, incoming.body(req), wanted)
+            _created(resp, repository, wanted)
+        else:
+            number = self._uploads.begin(repository, _algorithm(req))
+            _accepted(resp, repository, number, 0)
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        """Refuse: nobody lists uploads."""
+        self._door.refuse(req, resp, name, _BEGINNING)
+
+    on_put = on_patch = on_delete = on_get
+
+    def _mounted(self, req: falcon.Request, target: Repository) -> Digest | None:
+        """Link the blob that was asked for, if it is where the sender may read it."""
+        mount, source = req.get_param("mount"), req.get_param("from")
+        if not mount:
+            return None
+        digest = Digest.parse(mount)
+        if not source:
+            is_done = self._uploads.mount_any(target, digest, self._may_read(req))
+            return digest if is_done else None
+        place = self._door.readable(req, source)
+        if place is None or not self._uploads.mount(target, place.repository, digest):
+            return None
+        return digest
+
+    def _may_read(self, req: falcon.Request) -> Callable[[Repository], bool]:
+        return lambda name: self._door.readable(req, name.name) is not None
 
 
 class UploadResource:
-    """`/v2/<name>/blobs/uploads/` and what is below it."""
+    """`/v2/<name>/blobs/uploads/<upload>`."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, uploads: Uploads) -> None:
         self._door = door
+        self._uploads = uploads
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
+        """Tell how far an upload has come."""
+        repository = self._door.enter_to_write(req, resp, name)
+        offset = self._uploads.offset(repository, upload)
+        _accepted(resp, repository, upload, offset)
+        resp.status = falcon.HTTP_204
+
+    def on_patch(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
+        """Take a chunk in, or a stream without an announced length."""
+        repository = self._door.enter_to_write(req, resp, name)
+        part = chunks.parse(req.get_header("Content-Range"))
+        body = incoming.body(req, part)
+        with _told_where(resp, repository, upload):
+            start = part.start if part else None
+            offset = self._uploads.go_on(repository, upload, body, start)
+        _accepted(resp, repository, upload, offset)
+
+    def on_put(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
+        """Take the last chunk in, if there is one, and make it all a blob."""
+        repository = self._door.enter_to_write(req, resp, name)
+        digest = Digest.parse(req.get_param("digest") or "")
+        part = chunks.parse(req.get_header("Content-Range"))
+        body = incoming.body(req, part)
+        with _told_where(resp, repository, upload):
+            start = part.start if part and body.length else None
+            self._uploads.end(repository, upload, body, start=start, digest=digest)
+        _created(resp, repository, digest)
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
+        """Give an upload up."""
+        repository = self._door.enter_to_write(req, resp, name)
+        resp.set_header(KIND, "upload")
+        self._uploads.give_up(repository, upload)
+        resp.status = falcon.HTTP_204
 
     def on_post(
-        self, req: falcon.Request, resp: falcon.Response, name: str, upload: str = ""
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        name: str,
+        upload: str,  # noqa: ARG002 - the route's
     ) -> None:
-        """Refuse."""
-        self._door.enter(req, resp, name, "push")
-        raise Unsupported(f"{name}{upload and '/'}{upload} cannot be pushed to", ())
+        """Refuse: an upload is not begun under a number of the client's."""
+        self._door.refuse(req, resp, name, _GOING_ON)
 
-    on_get = on_head = on_put = on_patch = on_delete = on_post
+
+def _algorithm(req: falcon.Request) -> str:
+    """Return what to hash an upload by. Raises: InvalidDigest."""
+    mount = req.get_param("mount")
+    usual = Digest.parse(mount).algorithm if mount else ALGORITHMS[0]
+    said = req.get_param("digest-algorithm") or usual
+    if said not in ALGORITHMS:
+        raise InvalidDigest(said, "not an algorithm that is known here")
+    return said
+
+
+def _created(resp: falcon.Response, repository: Repository, digest: Digest) -> None:
+    resp.status = falcon.HTTP_201
+    resp.set_header("Location", f"/v2/{repository}/blobs/{digest}")
+    resp.set_header("Docker-Content-Digest", str(digest))
+    resp.set_header(KIND, "blob")
+
+
+def _accepted(resp: falcon.Response, repository: Repository, number: str, offset: int) -> None:
+    resp.status = falcon.HTTP_202
+    _tell_where(resp, repository, number)
+    resp.set_header("Range", chunks.received(offset))
+    resp.set_header(KIND, "upload")
+
+
+def _tell_where(resp: falcon.Response, repository: Repository, number: str) -> None:
+    """Say where to go on: relative, for nobody here knows by which name he is called."""
+    resp.set_header("Location", f"/v2/{repository}/blobs/uploads/{number}")
+    resp.set_header("Docker-Upload-UUID", number)
+
+
+@contextmanager
+def _told_where(resp: falcon.Response, repository: Repository, number: str) -> Iterator[None]:
+    """Let a chunk's failure say where its client goes on."""
+    try:
+        yield
+    except ChunkMisplaced:
+        _tell_where(resp, repository, number)
+        raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from itertools import islice
 
 from datastore import layout
 from datastore.errors import DatastoreError
@@ -56,6 +57,5 @@ class Lists:
         return body
 
     def _own_tags(self, place: Place, after: str | None, limit: int | None) -> list[str]:
-        names = self.shelf.repositories.tags(place.repository)
-        later = [name for name in names if after is None or name > after]
-        return later if limit is None else later[:limit]
+        names = self.shelf.repositories.tags_after(place.repository, after or "")
+        return list(islice(names, limit))

@@ -1,0 +1,45 @@
+"""The repositories that are here (docker distribution's `_catalog`; the OCI spec has none)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import falcon
+
+from datastore.refs import Repository
+from registry.api.door import KIND, Door
+from registry.api.pages import next_page, page_size
+from registry.auth import Identity
+from registry.push.catalog import Catalog
+
+_USUAL = 1000
+_MOST = 10_000
+
+
+class CatalogResource:
+    """`/v2/_catalog`."""
+
+    def __init__(self, door: Door, catalog: Catalog) -> None:
+        self._door = door
+        self._catalog = catalog
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """List the repositories that the sender may pull: pushed ones, then proxied ones."""
+        identity = self._door.identify(req, resp)
+        identity.enter()
+        resp.set_header(KIND, "catalog")
+        asked = page_size(req)
+        limit = _USUAL if asked is None else min(asked, _MOST)
+        found = self._page(identity, req.get_param("last") or "", limit + 1) if limit else []
+        resp.media = {"repositories": found[:limit]}
+        if len(found) > limit:
+            resp.set_header("Link", next_page(req, found[limit - 1]))
+
+    def _page(self, identity: Identity, after: str, limit: int) -> list[str]:
+        names = self._catalog.names(after)
+        return [str(name) for name in islice(_allowed(identity, names), limit)]
+
+
+def _allowed(identity: Identity, names: Iterator[Repository]) -> Iterator[Repository]:
+    return (name for name in names if identity.may("pull", name))

@@ -1,0 +1,1 @@
+"""What clients write: uploads, manifests, deletes; and the lists of what was pushed."""

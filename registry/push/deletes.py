@@ -1,0 +1,47 @@
+"""What clients take back: links and tags. Content goes with the sweep, once nobody names it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datastore.refs import Digest, Repository, Tag
+from registry.errors import BlobUnknown, ManifestUnknown
+from registry.push import referrers
+from registry.push.manifests import turn
+from registry.shelf import Shelf
+
+
+@dataclass(frozen=True, slots=True)
+class Deletes:
+    """Takes things back; *state* is the state directory."""
+
+    shelf: Shelf
+    state: Path
+
+    def tag(self, name: Repository, tag: Tag) -> None:
+        """Remove a tag; what it meant stays. Raises: ManifestUnknown."""
+        with turn(self.state, name):
+            if not self.shelf.repositories.remove_tag(name, tag):
+                raise ManifestUnknown(f"{name} has no tag {tag}")
+
+    def manifest(self, name: Repository, digest: Digest) -> None:
+        """Unlink a manifest, after every tag that means it. Raises: ManifestUnknown."""
+        links = self.shelf.repositories
+        with turn(self.state, name):
+            if links.linked_manifest(name, digest) is None:
+                raise ManifestUnknown(f"{name} has no {digest}")
+            held = self.shelf.content(digest)
+            for tag in map(Tag, links.tags(name)):
+                state = links.tag(name, tag)
+                if state and state.digest == digest:
+                    links.remove_tag(name, tag)
+            links.unlink_manifest(name, digest)
+            about = referrers.subject(held) if held else None
+            if about:
+                links.forget_referrer(name, about, digest)
+
+    def blob(self, name: Repository, digest: Digest) -> None:
+        """Unlink a blob; other repositories keep theirs. Raises: BlobUnknown."""
+        if not self.shelf.repositories.unlink_blob(name, digest):
+            raise BlobUnknown(f"{name} has no {digest}")

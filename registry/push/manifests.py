@@ -1,0 +1,143 @@
+"""A manifest that is pushed: all that it names is here, then it, then its links, then its tags.
+
+Each step is durable before the next, so a tag never points at what is not there, whenever
+we die.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datastore import writing
+from datastore.errors import DatastoreError, DigestMismatch, InvalidManifest
+from datastore.index import AccessIndex, Kind
+from datastore.manifest import ACCEPT, Descriptor, Manifest, parse
+from datastore.refs import Digest, Repository, Tag
+from registry.errors import NoRoom, Overloaded, PartsUnknown
+from registry.push import referrers
+from registry.push.holding import hold
+from registry.shelf import Held, Shelf
+
+_PATIENCE_S = 30.0
+_MOST_TOLD = 100
+"""How many missing parts a client is told of."""
+
+
+@contextmanager
+def turn(state: Path, name: Repository) -> Iterator[None]:
+    """Wait for the turn to write links and tags of a repository. Raises: Overloaded."""
+    with writing.turn(state, name, _PATIENCE_S) as mine:
+        if not mine:
+            raise Overloaded(f"{name} is being written to")
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Pushes:
+    """Takes manifests in; *state* is the state directory."""
+
+    shelf: Shelf
+    state: Path
+
+    def put(self, name: Repository, held: Held, *, tags: tuple[Tag, ...] = ()) -> None:
+        """Keep a manifest under a name, by its digest and by *tags*, durably.
+
+        Raises: PartsUnknown, NoRoom, Overloaded, IndexUnavailable, StorageFull, StorageBroken.
+        """
+        parts = [named for named in held.manifest.names if not named.is_elsewhere]
+        below = _closure(self.shelf.index, [named.digest for named in parts])
+        hold(self.shelf, [held.digest, *below])
+        missing = [named.digest for named in parts if not self._is_here(name, held, named)]
+        if missing:
+            raise PartsUnknown(tuple(dict.fromkeys(missing))[:_MOST_TOLD])
+        self._store(held)
+        with turn(self.state, name):
+            self._link(name, held, tags)
+
+    def _is_here(self, name: Repository, held: Held, named: Descriptor) -> bool:
+        """Whether a part can be read under this name: an index's manifest, or else a blob.
+
+        Some indexes list blobs: BuildKit's caches do.
+        """
+        links = self.shelf.repositories
+        if not self.shelf.has_blob(named.digest):
+            return False
+        if held.manifest.kind is Kind.INDEX:
+            if links.linked_manifest(name, named.digest) is not None:
+                return True
+            if named.media_type in ACCEPT:
+                return False
+        return links.links_blob(name, named.digest)
+
+    def _store(self, held: Held) -> None:
+        links = self.shelf.repositories
+        if links.media_type(held.digest) is None:
+            links.keep_media_type(held.digest, held.media_type)
+        if not self.shelf.has_blob(held.digest):
+            self._write(held)
+        self.shelf.index.record(
+            held.digest,
+            len(held.body),
+            held.manifest.kind,
+            self.shelf.clock(),
+            names=held.manifest.parts(),
+        )
+
+    def _write(self, held: Held) -> None:
+        if not self.shelf.room.reserve(held.digest, len(held.body)):
+            raise NoRoom(len(held.body), self.shelf.room.left())
+        try:
+            self.shelf.blobs.write(held.digest, held.body)
+        except DatastoreError:
+            self.shelf.room.release(held.digest)
+            raise
+
+    def _link(self, name: Repository, held: Held, tags: tuple[Tag, ...]) -> None:
+        links = self.shelf.repositories
+        about = referrers.subject(held)
+        if about:
+            described = json.dumps(referrers.describe(held)).encode()
+            links.keep_referrer(name, about, held.digest, described)
+        links.link_manifest(name, held.digest)
+        for tag in tags:
+            links.set_tag(name, tag, held.digest)
+
+
+def read(body: bytes, media_type: str | None, expected: Digest | None) -> Held:
+    """Read a manifest as it came. Raises: DigestMismatch, InvalidManifest."""
+    digest = Digest.of(body, expected.algorithm) if expected else Digest.of(body)
+    if expected and digest != expected:
+        raise DigestMismatch(expected, digest)
+    manifest = parse(body, media_type)
+    _refuse_two_meanings(json.loads(body), manifest)
+    return Held(digest, body, manifest)
+
+
+def _refuse_two_meanings(document: dict[str, Any], manifest: Manifest) -> None:
+    """Refuse what another client could read as something else than it was pushed as.
+
+    Raises: InvalidManifest.
+    """
+    said = document.get("mediaType")
+    if said and said != manifest.media_type:
+        raise InvalidManifest(str(said), f"pushed as {manifest.media_type}, but is by its own word")
+    others = ("config", "layers") if manifest.kind is Kind.INDEX else ("manifests",)
+    if any(other in document for other in others):
+        raise InvalidManifest(manifest.media_type, "an image and an index at once")
+
+
+def _closure(index: AccessIndex, digests: list[Digest]) -> set[Digest]:
+    """Return *digests*, what they name, and what those name."""
+    found: set[Digest] = set()
+    waiting = list(digests)
+    while waiting:
+        digest = waiting.pop()
+        if digest not in found:
+            found.add(digest)
+            waiting.extend(index.named(digest))
+    return found

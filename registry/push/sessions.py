@@ -1,0 +1,203 @@
+"""Uploads that have not ended: a file each on local disk, so that any worker goes on with any.
+
+The file's name says which upload of which repository it is, its length how far that has come, and
+its lock that a request writes to it now. A worker that dies, or a client that leaves, loses
+nothing that has come in.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datastore import layout
+from datastore.errors import NotFound, StorageFull, refusal
+from datastore.locks import LockedFile, try_lock_present
+from datastore.refs import Digest, Repository
+from registry.errors import ChunkMisplaced, NoRoom, UploadUnknown
+from registry.push import hashes
+from registry.push.body import Body
+from registry.push.hashes import Hashes
+from registry.room import Room
+from registry.verified import file_prefix
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.(sha512))?", re.ASCII)
+_USUAL = "sha256"
+_STEP = 16 * 1024 * 1024  # bytes reserved at a time where the client does not say how many
+_PATIENCE_S = 2.0  # for the last request's end: its client came back before it was missed
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """The uploads of one appliance, in *folder*."""
+
+    folder: Path
+    room: Room
+    hashes: Hashes
+
+    def begin(self, name: Repository, algorithm: str = _USUAL) -> str:
+        """Begin an upload and return its identity, which a URL may hold.
+
+        Raises: StorageFull, StorageBroken.
+        """
+        suffix = "" if algorithm == _USUAL else f".{algorithm}"
+        number = f"{uuid.uuid4()}{suffix}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self._path(name, number), os.O_CREAT | os.O_EXCL, 0o644))
+        except OSError as error:
+            raise refusal(error) from error
+        return number
+
+    def offset(self, name: Repository, number: str) -> int:
+        """Return how many bytes of an upload have come in. Raises: UploadUnknown."""
+        try:
+            return self._path(name, number).stat().st_size
+        except FileNotFoundError:
+            raise _unknown(name, number) from None
+
+    @contextmanager
+    def open(self, name: Repository, number: str) -> Iterator[Session]:
+        """Go on with an upload, alone. Raises: UploadUnknown; ChunkMisplaced while another does."""
+        path = self._path(name, number)
+        deadline = time.monotonic() + _PATIENCE_S
+        while (held := _locked(path, name, number)) is None:
+            if time.monotonic() > deadline:
+                message = "another request writes to this upload"
+                raise ChunkMisplaced(message, self.offset(name, number))
+            time.sleep(_POLL_S)
+        with held:
+            yield Session(held, _algorithm(number), self.room, self.hashes)
+
+    def _path(self, name: Repository, number: str) -> Path:
+        """Return an upload's file. Raises: UploadUnknown for what cannot be an identity."""
+        if _ID.fullmatch(number) is None:
+            raise _unknown(name, number)
+        return self.folder / layout.upload(name, number)
+
+
+class Session:
+    """An upload that one request goes on with: `offset` bytes of it are here."""
+
+    def __init__(self, held: LockedFile, algorithm: str, room: Room, running: Hashes) -> None:
+        self.path = held.path
+        self.offset = os.fstat(held.fd).st_size
+        self._held = held
+        self._algorithm = algorithm
+        self._room = room
+        self._hashes = running
+        self.promise = layout.upload_promise(held.path.name)
+        self._reserved = 0
+        self._is_over = False
+
+    def fill(self, body: Body) -> None:
+        """Append a body; of one that breaks, what has come in stays.
+
+        Raises: NoRoom, and nothing stays; BodyBroken, StorageBroken.
+        """
+        hasher = self._hashes.take(self.path, self._algorithm, self.offset)
+        try:
+            self._take_in(body, hasher)
+        except NoRoom:
+            self.discard()
+            raise
+        finally:
+            self._leave_word(hasher)
+
+    def _take_in(self, body: Body, hasher: _Hash | None) -> None:
+        if body.length:
+            self._reserve(self.offset + body.length)
+        for chunk in body.chunks():
+            self._grow(len(chunk))
+            self._append(chunk)
+            if hasher:
+                hasher.update(chunk)
+
+    def _leave_word(self, hasher: _Hash | None) -> None:
+        """Keep for the next request what this one knows, if there may be one."""
+        if self._is_over:
+            return
+        self._room.settle(self.promise, self.offset)
+        if hasher:
+            self._hashes.keep(self.path, hasher, self.offset)
+            digest = Digest(self._algorithm, hasher.hexdigest())
+            hashes.write(self._word(), digest, self.offset)
+
+    def digest(self, algorithm: str) -> Digest:
+        """Return what has come in, hashed."""
+        known = hashes.read(self._word(), self.offset)
+        if known and known.algorithm == algorithm:
+            return known
+        hasher = Digest(algorithm, "").hasher()
+        for chunk in file_prefix(self._held.fd, self.offset):
+            hasher.update(chunk)
+        return Digest(algorithm, hasher.hexdigest())
+
+    def discard(self) -> None:
+        """Remove all of it that is not a blob by now, and give its room back."""
+        self._is_over = True
+        self._held.unlink()
+        with suppress(OSError):
+            self._word().unlink(missing_ok=True)
+        self._hashes.forget(self.path)
+        self._room.release(self.promise)
+
+    def _word(self) -> Path:
+        return self.path.with_name(layout.upload_digest(self.path.name))
+
+    def _grow(self, length: int) -> None:
+        """Reserve room for *length* bytes more, in steps; near the limit, only for those."""
+        needed = self.offset + length
+        if needed <= self._reserved:
+            return
+        if not self._room.reserve(self.promise, needed + _STEP):
+            self._reserve(needed)
+        else:
+            self._reserved = needed + _STEP
+
+    def _reserve(self, size: int) -> None:
+        if not self._room.reserve(self.promise, size):
+            raise NoRoom(size, self.offset + self._room.left())
+        self._reserved = size
+
+    def _append(self, chunk: bytes) -> None:
+        view = memoryview(chunk)
+        try:
+            while view:
+                written = os.pwrite(self._held.fd, view, self.offset)
+                view = view[written:]
+                self.offset += written
+        except OSError as error:
+            refused = refusal(error)
+            if isinstance(refused, StorageFull):
+                free = shutil.disk_usage(self.path.parent).free
+                raise NoRoom(self.offset + len(view), self.offset + free) from error
+            raise refused from error
+
+
+def _locked(path: Path, name: Repository, number: str) -> LockedFile | None:
+    try:
+        return try_lock_present(path)
+    except NotFound:
+        raise _unknown(name, number) from None
+
+
+def _algorithm(number: str) -> str:
+    match = _ID.fullmatch(number)
+    return (match and match[1]) or _USUAL
+
+
+def _unknown(name: Repository, number: str) -> UploadUnknown:
+    return UploadUnknown(f"{name} has no upload {number[:64]}")

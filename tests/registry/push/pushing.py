@@ -1,0 +1,178 @@
+"""The application on an empty data directory, and a client that pushes as the spec has it."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from falcon.testing import Result, TestClient
+
+from datastore import layout
+from datastore.filesystem import Filesystem
+from datastore.index import REBUILT, AccessIndex
+from datastore.memory import MemoryIndex
+from datastore.refs import Digest, Repository
+from datastore.repositories import Repositories
+from datastore.storage import Storage
+from registry.app import Parts, create_app
+from registry.auth import Authenticator, Open
+from registry.room import Limits, Room
+from registry.upstream.source import Source
+from registry.upstream.table import Upstreams
+from tests.images import Image
+
+NAME = "team/app"
+OCTETS = "application/octet-stream"
+
+
+@dataclass
+class Pushing:
+    """One worker's registry; `root` is its data directory."""
+
+    root: Path
+    client: TestClient
+    index: AccessIndex
+
+    # ---- what is on the disk
+
+    @property
+    def storage(self) -> Storage:
+        """Return the data directory."""
+        return Filesystem(self.root)
+
+    @property
+    def repositories(self) -> Repositories:
+        """Return the links below it."""
+        return Repositories(self.storage)
+
+    def content(self, digest: Digest) -> bytes | None:
+        """Return what is stored under a digest."""
+        path = self.root / layout.blob(digest)
+        return path.read_bytes() if path.exists() else None
+
+    def uploads(self) -> list[Path]:
+        """Return the files of uploads that have not ended."""
+        folder = self.root / "entrepot" / layout.UPLOADS
+        return sorted(folder.iterdir()) if folder.exists() else []
+
+    # ---- requests
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Result:
+        """Send a request to a path below the name; `_` in a header's name is a dash."""
+        return self.send(method, f"/v2/{NAME}/{path}", body, **headers)
+
+    def send(self, method: str, url: str, body: bytes | None = None, **headers: str) -> Result:
+        """Send any request."""
+        path, _, query = url.partition("?")
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.client.simulate_request(
+            method, path, query_string=query, headers=named, body=body
+        )
+
+    def stream(self, method: str, url: str, pieces: Iterable[bytes | Exception]) -> Result:
+        """Send a request whose body has no announced length."""
+        path, _, query = url.partition("?")
+        extras = {"wsgi.input": Stream(pieces), "CONTENT_LENGTH": "", "wsgi.input_terminated": True}
+        return self.client.simulate_request(
+            method, path, query_string=query, body=b"-", extras=extras
+        )
+
+    # ---- a push
+
+    def begin(self, query: str = "", name: str = NAME) -> str:
+        """Begin an upload and return where to go on."""
+        begun = self.send("POST", f"/v2/{name}/blobs/uploads/{query}")
+        assert begun.status_code == 202, begun.text
+        return begun.headers["location"]
+
+    def blob(self, content: bytes, name: str = NAME, algorithm: str = "sha256") -> Digest:
+        """Push a blob."""
+        digest = Digest.of(content, algorithm)
+        done = self.send("PUT", f"{self.begin(name=name)}?digest={digest}", content)
+        assert done.status_code == 201, done.text
+        return digest
+
+    def manifest(self, body: bytes, media_type: str, reference: object, name: str = NAME) -> Result:
+        """Push a manifest."""
+        path = f"/v2/{name}/manifests/{reference}"
+        return self.send("PUT", path, body, Content_Type=media_type)
+
+    def image(self, made: Image, reference: object = "v1", name: str = NAME) -> Digest:
+        """Push an image with all its parts."""
+        for blob in made.blobs:
+            self.blob(blob, name)
+        done = self.manifest(made.manifest, made.media_type, reference, name)
+        assert done.status_code == 201, done.text
+        return made.digest
+
+    def tags(self, query: str = "") -> list[str]:
+        """Return the tags that are listed."""
+        return list(self.ask("GET", f"tags/list{query}").json["tags"])
+
+
+class Stream(io.RawIOBase):
+    """A body that comes in pieces, and may break: a piece may be an exception."""
+
+    def __init__(self, pieces: Iterable[bytes | Exception]) -> None:
+        self._pieces = iter(pieces)
+        self._rest = b""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return as many bytes as wanted, fewer at the end."""
+        while len(self._rest) < size:
+            piece = next(self._pieces, b"")
+            if isinstance(piece, Exception):
+                raise piece
+            if not piece:
+                break
+            self._rest += piece
+        found, self._rest = self._rest[:size], self._rest[size:]
+        return found
+
+
+def pushing(
+    root: Path,
+    *,
+    index: AccessIndex | None = None,
+    authenticator: Authenticator | None = None,
+    limits: Limits | None = None,
+    upstreams: Iterable[str] = (),
+    default: str | None = None,
+    delete_enabled: bool = True,
+    may_host: Callable[[Repository], bool] = lambda _: False,
+) -> Pushing:
+    """Start a worker on *root*; several share one *index*."""
+    index = index or MemoryIndex()
+    index.touch({}, {REBUILT: "0"})
+    sources = {host: Source(host, f"http://{host}") for host in upstreams}
+    parts = Parts(
+        storage=Filesystem(root),
+        index=index,
+        state=root / "entrepot",
+        upstreams=Upstreams(sources, lambda host: Source(host, f"http://{host}"), default=default),
+        authenticator=authenticator or Open(),
+        room=Room(index, limits or Limits()),
+        delete_enabled=delete_enabled,
+        may_host=may_host,
+    )
+    return Pushing(root, TestClient(create_app(parts)), index)
+
+
+def code(answer: Result) -> str:
+    """Return the code of the first error."""
+    return str(answer.json["errors"][0]["code"])
+
+
+def document(body: bytes, **changes: Any) -> bytes:
+    """Return a JSON document with other fields; None takes one away."""
+    fields = json.loads(body) | changes
+    return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
+
+
+def pieces(content: bytes, size: int) -> Iterator[bytes]:
+    """Cut content up."""
+    return (content[start : start + size] for start in range(0, len(content), size))

@@ -1,0 +1,175 @@
+"""Tags and repositories in pages (OCI distribution-spec 1.1, end-8; docker's `_catalog`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from datastore.refs import Digest, Repository, Tag
+from registry.auth import Action, Basic, Identity
+from tests.images import filler, image
+from tests.registry.push.pushing import NAME, Pushing, pushing
+
+_MADE = image([filler(500, 1)])
+_UPSTREAM = "quay.io"
+
+
+def _tag(p: Pushing, *tags: str) -> None:
+    p.image(_MADE, _MADE.digest)
+    for tag in tags:
+        p.repositories.set_tag(Repository(NAME), Tag(tag), _MADE.digest)
+
+
+def _link(p: Pushing, *names: str, origin: str | None = None) -> None:
+    for name in map(Repository, names):
+        if origin:
+            p.repositories.keep_origin(name, origin)
+        p.repositories.link_manifest(name, Digest.of(b"x"))
+
+
+def _pages(p: Pushing, url: str, field: str) -> list[list[str]]:
+    """Follow the Links from one page to the last."""
+    found = []
+    while url:
+        answer = p.send("GET", url)
+        assert answer.status_code == 200, answer.text
+        found.append(answer.json[field])
+        url = answer.headers.get("link", "").partition("<")[2].partition(">")[0]
+    return found
+
+
+# ---- tags
+
+
+def test_tags_are_listed_in_the_order_of_their_bytes(p: Pushing) -> None:
+    """Upper case first, as Go sorts strings."""
+    _tag(p, "b", "A", "a.1", "a", "_x", "B")
+
+    assert p.ask("GET", "tags/list").json == {
+        "name": NAME,
+        "tags": ["A", "B", "_x", "a", "a.1", "b"],
+    }
+
+
+def test_a_repository_without_tags_has_none(p: Pushing) -> None:
+    """One that is not there is 404."""
+    p.image(_MADE, _MADE.digest)
+
+    assert p.tags() == []
+    assert p.send("GET", "/v2/team/none/tags/list").status_code == 404
+
+
+def test_tags_come_in_pages(p: Pushing) -> None:
+    """Each links the next but the last, also when it is full."""
+    _tag(p, *"abcdef")
+
+    pages = _pages(p, f"/v2/{NAME}/tags/list?n=2", "tags")
+
+    assert pages == [["a", "b"], ["c", "d"], ["e", "f"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("?last=b", ["c", "d"]),
+        ("?last=bb", ["c", "d"]),
+        ("?last=d", []),
+        ("?n=1&last=b", ["c"]),
+        ("?n=9", ["a", "b", "c", "d"]),
+    ],
+)
+def test_tags_are_listed_from_any_one_on(p: Pushing, query: str, expected: list[str]) -> None:
+    """Whether or not it is still there."""
+    _tag(p, *"abcd")
+
+    assert p.tags(query) == expected
+
+
+@pytest.mark.parametrize("path", [f"/v2/{NAME}/tags/list", "/v2/_catalog"])
+def test_none_is_none(p: Pushing, path: str) -> None:
+    """With n=0 the list is empty and links nothing."""
+    _tag(p, "a")
+
+    answer = p.send("GET", f"{path}?n=0")
+
+    assert [] in answer.json.values()
+    assert "link" not in answer.headers
+
+
+@pytest.mark.parametrize("path", [f"/v2/{NAME}/tags/list", "/v2/_catalog"])
+@pytest.mark.parametrize("count", ["-1", "x", "9" * 20])
+def test_what_is_no_count_is_400(p: Pushing, path: str, count: str) -> None:
+    """And no list of everything."""
+    _tag(p, "a")
+
+    assert p.send("GET", f"{path}?n={count}").status_code == 400
+
+
+# ---- repositories
+
+
+def test_pushed_repositories_come_before_those_that_were_pulled(tmp_path: Path) -> None:
+    """Each kind by name, the upstream's in front; what nobody is served is not listed."""
+    p = pushing(tmp_path, upstreams=[_UPSTREAM, "ghcr.io", "127.0.0.1:5000"])
+    _link(p, f"{_UPSTREAM}/b/app", f"{_UPSTREAM}/a", "ghcr.io/x", origin="any")
+    _link(p, "127.0.0.1_5000/y", origin="127.0.0.1:5000")
+    _link(p, "gone.test/app", origin="gone.test")
+    _link(p, "team/app", "team-b/app", "zoo", "quay.io-mirror/a")
+
+    found = p.send("GET", "/v2/_catalog").json["repositories"]
+
+    hosted = ["quay.io-mirror/a", "team-b/app", "team/app", "zoo"]
+    cached = ["127.0.0.1_5000/y", "ghcr.io/x", "quay.io/a", "quay.io/b/app"]
+    assert found == hosted + cached
+
+
+@pytest.mark.parametrize("n", range(1, 9))
+def test_repositories_come_in_pages(tmp_path: Path, n: int) -> None:
+    """Of any size, over both kinds; the last one links nothing."""
+    p = pushing(tmp_path, upstreams=[_UPSTREAM])
+    _link(p, "a", "a/b", "a-b/c", "zoo")
+    _link(p, "quay.io/a", "quay.io/b", "quay.io/b/c", origin=_UPSTREAM)
+
+    pages = _pages(p, f"/v2/_catalog?n={n}", "repositories")
+
+    assert [len(page) for page in pages[:-1]] == [n] * (len(pages) - 1)
+    assert [name for page in pages for name in page] == [
+        *("a", "a-b/c", "a/b", "zoo"),
+        *("quay.io/a", "quay.io/b", "quay.io/b/c"),
+    ]
+
+
+def test_a_page_has_a_thousand_repositories_unless_it_is_said(p: Pushing) -> None:
+    """As docker distribution has it."""
+    for number in range(1001):
+        (p.root / f"docker/registry/v2/repositories/r{number:04}/_manifests").mkdir(parents=True)
+
+    first, rest = _pages(p, "/v2/_catalog", "repositories")
+
+    assert (len(first), rest) == (1000, ["r1000"])
+
+
+def test_a_repository_that_may_not_be_pulled_is_not_listed(tmp_path: Path) -> None:
+    """Nor does it make a page shorter."""
+
+    class Mine(Identity):
+        def may(self, action: Action, repository: Repository | None) -> bool:
+            return repository is not None and action == "pull" and "mine" in repository.name
+
+    class Rules:
+        def identify(self, authorization: str | None) -> Identity:
+            return Mine(authorization, frozenset({"pull"}))
+
+    p = pushing(tmp_path, upstreams=[_UPSTREAM], authenticator=Rules())
+    _link(p, "a", "mine/a", "mine/b", "other")
+    _link(p, "quay.io/mine", "quay.io/other", origin=_UPSTREAM)
+
+    assert _pages(p, "/v2/_catalog?n=2", "repositories") == [["mine/a", "mine/b"], ["quay.io/mine"]]
+
+
+def test_a_stranger_gets_no_list(tmp_path: Path) -> None:
+    """Names are somebody's business."""
+    p = pushing(tmp_path, authenticator=Basic(lambda *_: False, realm="r"))
+
+    assert p.send("GET", "/v2/_catalog").status_code == 401

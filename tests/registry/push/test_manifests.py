@@ -1,0 +1,453 @@
+"""Manifests come in: by tag, by digest, with tags beside it (OCI distribution-spec 1.1, end-7)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from datastore.filesystem import Filesystem
+from datastore.index import Kind
+from datastore.manifest import DOCKER_LIST, LARGEST, OCI_INDEX, OCI_MANIFEST
+from datastore.refs import Digest, Repository
+from tests import images
+from tests.images import Family, Image, filler, image
+from tests.registry.push.pushing import NAME, Pushing, code, document, pushing
+
+_FAMILIES = pytest.mark.parametrize("family", ["oci", "docker"])
+_FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+
+
+def _image(seed: int = 1, family: Family = "oci") -> Image:
+    return image([filler(1000, seed)], family)
+
+
+def _in_sha512(made: Image) -> Image:
+    """Return an image that names its parts by sha512."""
+
+    def named(content: bytes, said: dict[str, Any]) -> dict[str, Any]:
+        return said | {"digest": str(Digest.of(content, "sha512"))}
+
+    fields = json.loads(made.manifest)
+    fields["config"] = named(made.config, fields["config"])
+    fields["layers"] = [named(*each) for each in zip(made.layers, fields["layers"], strict=True)]
+    body = json.dumps(fields).encode()
+    return Image(body, made.media_type, made.config, made.layers, made.architecture)
+
+
+# ---- by tag and by digest
+
+
+@_FAMILIES
+def test_an_image_is_pushed_by_tag(p: Pushing, family: Family) -> None:
+    """201, where it can be pulled, its digest; then HEAD and GET show it byte for byte."""
+    made = _image(family=family)
+    for blob in made.blobs:
+        p.blob(blob)
+
+    done = p.manifest(made.manifest, made.media_type, "v1")
+
+    assert done.status_code == 201
+    assert done.headers["location"] == f"/v2/{NAME}/manifests/{made.digest}"
+    assert done.headers["docker-content-digest"] == str(made.digest)
+    for reference in ("v1", made.digest):
+        got = p.ask("GET", f"manifests/{reference}")
+        assert got.content == made.manifest
+        assert got.headers["content-type"] == made.media_type
+        assert got.headers["docker-content-digest"] == str(made.digest)
+
+
+def test_an_image_is_pushed_by_digest(p: Pushing) -> None:
+    """It then has no tag."""
+    made = _image()
+
+    p.image(made, made.digest)
+
+    assert p.ask("GET", f"manifests/{made.digest}").content == made.manifest
+    assert p.tags() == []
+
+
+def test_an_image_is_pushed_by_sha512(p: Pushing) -> None:
+    """It is kept under the digest that its client uses, and a tag means that digest."""
+    made = _in_sha512(_image())
+    for blob in made.blobs:
+        p.blob(blob, algorithm="sha512")
+    digest = Digest.of(made.manifest, "sha512")
+
+    done = p.manifest(made.manifest, made.media_type, f"{digest}?tag=v5")
+
+    assert done.status_code == 201
+    assert done.headers["docker-content-digest"] == str(digest)
+    for reference in (digest, "v5"):
+        got = p.ask("GET", f"manifests/{reference}")
+        assert got.content == made.manifest
+        assert got.headers["docker-content-digest"] == str(digest)
+
+
+def test_a_manifest_by_digest_gets_the_tags_that_are_named_beside_it(p: Pushing) -> None:
+    """The spec's next version: `tag` as often as wanted, each confirmed in OCI-Tag."""
+    made = _image()
+    p.image(made, made.digest)
+    tags = [f"v{number}" for number in range(12)]
+    query = "&".join(f"tag={tag}" for tag in [*tags, "v0"])
+
+    done = p.manifest(made.manifest, made.media_type, f"{made.digest}?{query}")
+
+    assert done.status_code == 201
+    assert done.headers["oci-tag"].split(", ") == tags
+    assert p.tags() == sorted(tags)
+
+
+def test_a_manifest_by_tag_gets_that_tag_only(p: Pushing) -> None:
+    """Other tags are for a push by digest."""
+    made = _image()
+    p.image(made, "v1?tag=v2")
+
+    assert p.tags() == ["v1"]
+
+
+def test_a_tag_moves_and_is_seen_to_have_moved(p: Pushing) -> None:
+    """At once, by every worker; what it meant before stays, by its digest."""
+    first, second = _image(1), _image(2)
+    p.image(first)
+    p.image(second)
+
+    seen = pushing(p.root, index=p.index).ask("GET", "manifests/v1")
+
+    assert seen.headers["docker-content-digest"] == str(second.digest)
+    assert p.ask("GET", f"manifests/{first.digest}").status_code == 200
+
+
+def test_a_manifest_may_be_pushed_again(p: Pushing) -> None:
+    """As often as wanted, under as many tags."""
+    made = _image()
+    for tag in ("v1", "v1", "v2"):
+        p.image(made, tag)
+
+    assert p.tags() == ["v1", "v2"]
+    assert p.index.count() == 3
+
+
+@pytest.mark.parametrize("tag", [".v1", "v 1", "v" * 129, "v%2B1"])
+def test_what_cannot_be_a_tag_is_refused(p: Pushing, tag: str) -> None:
+    """400: as a reference, and beside a digest."""
+    made = _image()
+    p.image(made, made.digest)
+
+    assert p.manifest(made.manifest, made.media_type, tag).status_code == 400
+    beside = p.manifest(made.manifest, made.media_type, f"{made.digest}?tag={tag}")
+    assert beside.status_code == 400
+    assert p.tags() == []
+
+
+# ---- indexes
+
+
+@_FAMILIES
+def test_an_index_is_pushed_after_its_images(p: Pushing, family: Family) -> None:
+    """It may be part of another one."""
+    children = [_image(1, family), _image(2, family)]
+    for child in children:
+        p.image(child, child.digest)
+    body, media_type = images.index(children, family)
+
+    done = p.manifest(body, media_type, "many")
+
+    assert done.status_code == 201
+    assert done.headers["x-entrepot-kind"] == "index"
+    assert p.ask("GET", "manifests/many").content == body
+    nested = {"manifests": [images.descriptor(body, media_type)]}
+    outer = json.dumps({"schemaVersion": 2, "mediaType": media_type, **nested}).encode()
+    assert p.manifest(outer, media_type, "outer").status_code == 201
+
+
+def test_an_index_may_be_empty(p: Pushing) -> None:
+    """So a multi-platform image begins."""
+    body, media_type = images.index([])
+
+    assert p.manifest(body, media_type, "none").status_code == 201
+
+
+def test_an_index_lists_what_its_repository_has(p: Pushing) -> None:
+    """404 for a manifest that was pushed to another one only."""
+    child = _image()
+    p.image(child, child.digest, name="team/other")
+    body, media_type = images.index([child])
+
+    refused = p.manifest(body, media_type, "many")
+
+    assert (refused.status_code, code(refused)) == (404, "MANIFEST_BLOB_UNKNOWN")
+
+
+def test_an_index_may_list_blobs(p: Pushing) -> None:
+    """BuildKit's caches do; a manifest that is here as a blob only is no manifest."""
+    layer, child = filler(500, 3), _image()
+    p.blob(layer)
+    p.blob(child.manifest)
+    cache = {"manifests": [images.descriptor(layer, "application/vnd.oci.image.layer.v1.tar")]}
+    body = document(images.index([])[0], **cache)
+
+    assert p.manifest(body, OCI_INDEX, "cache").status_code == 201
+    listed, media_type = images.index([child])
+    assert p.manifest(listed, media_type, "many").status_code == 404
+
+
+# ---- what else there is
+
+
+def test_an_artifact_is_pushed_with_the_empty_config(p: Pushing) -> None:
+    """As oras does; the layers may be missing."""
+    made = _image()
+    artifact = images.artifact(made, b"a signature", "application/vnd.example.signature")
+    bare = document(artifact.manifest, layers=[])
+
+    p.image(artifact, "signature")
+
+    assert p.ask("GET", "manifests/signature").content == artifact.manifest
+    assert p.manifest(bare, OCI_MANIFEST, "bare").status_code == 201
+    assert p.manifest(document(bare, layers=None), OCI_MANIFEST, "barer").status_code == 201
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [{"mediaType": _FOREIGN}, {"urls": ["https://elsewhere.test/layer"]}],
+    ids=["by its type", "by its urls"],
+)
+def test_layers_that_lie_elsewhere_need_not_be_here(
+    p: Pushing, elsewhere: dict[str, object]
+) -> None:
+    """Windows' base layers may not be passed on."""
+    made = _image()
+    layer = images.descriptor(b"not ours to give", "application/vnd.oci.image.layer.v1.tar")
+    p.blob(made.config)
+
+    body = document(made.manifest, layers=[layer | elsewhere])
+
+    assert p.manifest(body, OCI_MANIFEST, "v1").status_code == 201
+
+
+def test_unknown_fields_and_inline_data_are_kept(p: Pushing) -> None:
+    """Not a byte is changed."""
+    made = _image()
+    for blob in made.blobs:
+        p.blob(blob)
+    config = json.loads(made.manifest)["config"] | {"data": "e30=", "newField": [1]}
+    body = document(made.manifest, config=config, **{"org.example": {"more": None}})
+
+    assert p.manifest(body, OCI_MANIFEST, "v1").status_code == 201
+    assert p.ask("GET", "manifests/v1").content == body
+
+
+def test_a_media_type_may_have_parameters_and_the_manifest_none(p: Pushing) -> None:
+    """The header's parameters are ignored; the field has been optional since OCI 1.0."""
+    made = _image()
+    for blob in made.blobs:
+        p.blob(blob)
+    body = document(made.manifest, mediaType=None)
+
+    done = p.manifest(body, f"{OCI_MANIFEST}; charset=utf-8", "v1")
+
+    assert done.status_code == 201
+    assert p.ask("GET", "manifests/v1").headers["content-type"] == OCI_MANIFEST
+
+
+# ---- what is refused
+
+
+def test_a_manifest_that_names_what_is_not_here_is_refused(p: Pushing) -> None:
+    """404 MANIFEST_BLOB_UNKNOWN, an error for each; a blob of another repository is not here."""
+    made = image([filler(1000, 1), filler(1000, 2), filler(1000, 2)])
+    p.blob(made.config)
+    p.blob(made.layers[0], name="team/other")
+
+    refused = p.manifest(made.manifest, made.media_type, "v1")
+
+    assert refused.status_code == 404
+    errors = refused.json["errors"]
+    assert {each["code"] for each in errors} == {"MANIFEST_BLOB_UNKNOWN"}
+    missing = [str(Digest.of(layer)) for layer in made.layers[:2]]
+    assert [each["detail"]["digest"] for each in errors] == missing
+    assert p.ask("GET", f"manifests/{made.digest}").status_code == 404
+    assert p.content(made.digest) is None
+    assert p.tags() == []
+
+
+def test_a_link_to_what_is_gone_is_not_enough(p: Pushing) -> None:
+    """A blob whose data was lost must be pushed again."""
+    made = _image()
+    p.image(made)
+    digest = Digest.of(made.layers[0])
+    (p.root / "docker/registry/v2/blobs/sha256" / digest.hex[:2] / digest.hex / "data").unlink()
+
+    assert p.manifest(made.manifest, made.media_type, "v2").status_code == 404
+
+
+def test_a_manifest_that_is_not_what_its_digest_says_is_refused(p: Pushing) -> None:
+    """400 DIGEST_INVALID, though it would be a fine manifest."""
+    made = _image()
+    p.image(made)
+
+    for algorithm in ("sha256", "sha512"):
+        wanted = Digest.of(b"another", algorithm)
+        refused = p.manifest(made.manifest + b"  ", made.media_type, wanted)
+        assert (refused.status_code, code(refused)) == (400, "DIGEST_INVALID")
+
+
+@pytest.mark.parametrize("reference", ["sha256:baddigest", "sha256:", "md5:0123", "a:b"])
+def test_what_is_no_digest_is_400(p: Pushing, reference: str) -> None:
+    """Pushed or pulled."""
+    made = _image()
+
+    pushed = p.manifest(made.manifest, made.media_type, reference)
+    pulled = p.ask("GET", f"manifests/{reference}")
+
+    assert (pushed.status_code, code(pushed)) == (400, "DIGEST_INVALID")
+    assert pulled.status_code == 400
+
+
+_WRONG = {
+    "not JSON": (b"blablabla", OCI_MANIFEST),
+    "no object": (b"[]", OCI_MANIFEST),
+    "nothing": (b"", OCI_MANIFEST),
+    "no type": (b"{}", "application/octet-stream"),
+    "an old type": (b"{}", "application/vnd.docker.distribution.manifest.v1+prettyjws"),
+    "no config": (b'{"schemaVersion": 2}', OCI_MANIFEST),
+    "no list": (b'{"schemaVersion": 2}', OCI_INDEX),
+    "another type": (images.index([])[0], DOCKER_LIST),
+    "two meanings": (document(_image().manifest, manifests=[]), OCI_MANIFEST),
+    "two meanings again": (document(images.index([])[0], layers=[]), OCI_INDEX),
+}
+
+
+@pytest.mark.parametrize(("body", "media_type"), _WRONG.values(), ids=_WRONG)
+def test_what_is_no_manifest_is_refused(p: Pushing, body: bytes, media_type: str) -> None:
+    """400 MANIFEST_INVALID, also where two clients would read two things."""
+    for blob in _image().blobs:
+        p.blob(blob)
+
+    refused = p.manifest(body, media_type, "v1")
+
+    assert (refused.status_code, code(refused)) == (400, "MANIFEST_INVALID")
+
+
+def _of_length(made: Image, length: int) -> bytes:
+    """Return a manifest that an annotation makes exactly so long."""
+    fill = length - len(document(made.manifest, annotations={"fill": ""}))
+    return document(made.manifest, annotations={"fill": "x" * fill})
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["announced", "streamed"])
+def test_a_manifest_has_four_mebibytes_at_most(p: Pushing, *, streamed: bool) -> None:
+    """413 from the next byte on, which is not even read."""
+    made = _image()
+    p.image(made)
+    media = {"Content_Type": OCI_MANIFEST}
+    largest, more = (_of_length(made, LARGEST + over) for over in (0, 1))
+    assert len(largest) == LARGEST
+
+    url = f"/v2/{NAME}/manifests/large"
+    refused = p.stream("PUT", url, [more]) if streamed else p.send("PUT", url, more, **media)
+    taken = p.send("PUT", url, largest, **media)
+
+    assert (refused.status_code, code(refused)) == (413, "SIZE_INVALID")
+    assert taken.status_code == 201
+    assert p.ask("GET", "manifests/large").content == largest
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_a_manifest_is_put(p: Pushing, method: str) -> None:
+    """Nothing else; `Allow` says what is."""
+    refused = p.ask(method, "manifests/v1", b"{}")
+
+    assert (refused.status_code, code(refused)) == (405, "UNSUPPORTED")
+    assert refused.headers["allow"] == "GET, HEAD, PUT, DELETE"
+
+
+# ---- what is kept of it
+
+
+def test_a_pushed_image_is_recorded_with_what_it_names(p: Pushing) -> None:
+    """So that a pull of it renews its parts, and no part goes before it."""
+    made = _image()
+    p.image(made)
+
+    entry = p.index.entry(made.digest)
+    assert entry is not None
+    assert (entry.size, entry.kind) == (len(made.manifest), Kind.MANIFEST)
+    assert p.index.named(made.digest) == [Digest.of(blob) for blob in made.blobs]
+    assert p.index.reservations() == []
+    assert p.repositories.origin(Repository(NAME)) is None
+
+
+def test_all_that_a_push_counts_on_is_held(p: Pushing) -> None:
+    """From before it was looked for: parts, and an index's children with theirs."""
+    child = _image()
+    p.image(child, child.digest)
+    body, media_type = images.index([child])
+    p.manifest(body, media_type, "many")
+
+    for digest in (Digest.of(body), child.digest, *map(Digest.of, child.blobs)):
+        entry = p.index.entry(digest)
+        assert entry is not None
+        assert p.index.leave(entry) is False
+
+
+def test_a_type_that_was_told_is_not_changed_by_another_repository(p: Pushing) -> None:
+    """The content is one and the same, and names no type itself."""
+    made = _image()
+    body = document(made.manifest, mediaType=None)
+    for name in (NAME, "team/other"):
+        for blob in made.blobs:
+            p.blob(blob, name)
+    p.manifest(body, OCI_MANIFEST, "v1")
+
+    docker = "application/vnd.docker.distribution.manifest.v2+json"
+    assert p.manifest(body, docker, "v1", "team/other").status_code == 201
+
+    assert p.ask("GET", "manifests/v1").headers["content-type"] == OCI_MANIFEST
+
+
+class _Died(BaseException):
+    """The process was killed before a write."""
+
+
+def _dying(after: int) -> Callable[[Filesystem, str, bytes], None]:
+    """Return a write of values that works so many times."""
+    left = iter(range(after))
+    write = Filesystem.write
+
+    def dying(storage: Filesystem, key: str, data: bytes) -> None:
+        if next(left, None) is None:
+            raise _Died
+        write(storage, key, data)
+
+    return dying
+
+
+@pytest.mark.parametrize("writes", range(7))
+def test_a_push_that_dies_leaves_no_tag_that_dangles(
+    p: Pushing, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """Whichever write was the last: a tag that is listed can be pulled, and goes on to be."""
+    subject = _image()
+    p.image(subject, subject.digest)
+    made = images.artifact(subject, b"a signature", "application/vnd.example.signature")
+    for blob in made.blobs:
+        p.blob(blob)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Filesystem, "write", _dying(writes))
+        try:
+            answered = p.manifest(made.manifest, made.media_type, "v1").status_code
+        except _Died:
+            answered = 0
+
+    listed = p.tags()
+    assert listed == ["v1"] if writes == 6 else listed in ([], ["v1"])
+    assert answered == (201 if writes == 6 else 0)
+    for tag in listed:
+        assert p.ask("GET", f"manifests/{tag}").content == made.manifest
+    assert p.manifest(made.manifest, made.media_type, "v1").status_code == 201
+    assert p.ask("GET", f"referrers/{subject.digest}").json["manifests"]

@@ -1,0 +1,134 @@
+"""Who may write, and where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from datastore.refs import Digest, Repository
+from registry.auth import Basic
+from tests.images import filler, image
+from tests.registry.push.pushing import NAME, Pushing, code, pushing
+
+_MADE = image([filler(500, 1)])
+_DIGEST = _MADE.digest
+_UPLOAD = "blobs/uploads/00000000-0000-0000-0000-000000000000"
+_WRITES = [
+    ("POST", "blobs/uploads/"),
+    ("POST", f"blobs/uploads/?digest={_DIGEST}"),
+    ("POST", f"blobs/uploads/?mount={_DIGEST}&from=team/app"),
+    ("GET", _UPLOAD),
+    ("PATCH", _UPLOAD),
+    ("PUT", f"{_UPLOAD}?digest={_DIGEST}"),
+    ("DELETE", _UPLOAD),
+    ("PUT", "manifests/v1"),
+    ("PUT", f"manifests/{_DIGEST}?tag=v1"),
+    ("DELETE", "manifests/v1"),
+    ("DELETE", f"manifests/{_DIGEST}"),
+    ("DELETE", f"blobs/{_DIGEST}"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), _WRITES)
+@pytest.mark.parametrize("name", ["quay.io/podman/hello", "QUAY.IO/podman/hello"])
+def test_nobody_writes_under_an_upstreams_name(
+    tmp_path: Path, method: str, path: str, name: str
+) -> None:
+    """405 UNSUPPORTED, by whatever spelling, DELETE included."""
+    p = pushing(tmp_path, upstreams=["quay.io"])
+
+    refused = p.send(method, f"/v2/{name}/{path}", b"{}" if method[0] == "P" else None)
+
+    assert (refused.status_code, code(refused)) == (405, "UNSUPPORTED")
+    assert refused.headers["allow"] == "GET, HEAD"
+    assert not (p.root / "docker").exists()
+
+
+@pytest.mark.parametrize("name", ["library/alpine", "alpine", "some/thing"])
+def test_nobody_replaces_what_the_default_upstream_has(tmp_path: Path, name: str) -> None:
+    """Every dockerd would get it, by the mirror form."""
+    p = pushing(tmp_path, upstreams=["docker.io"], default="docker.io")
+
+    refused = p.send("POST", f"/v2/{name}/blobs/uploads/")
+
+    assert (refused.status_code, code(refused)) == (405, "UNSUPPORTED")
+
+
+def test_a_name_that_the_operator_hosts_is_pushed_to_beside_a_default(tmp_path: Path) -> None:
+    """It is then asked of no upstream either."""
+    p = pushing(
+        tmp_path,
+        upstreams=["docker.io"],
+        default="docker.io",
+        may_host=lambda name: name.name.startswith("team/"),
+    )
+    assert p.ask("HEAD", f"blobs/{_DIGEST}").status_code == 404
+
+    p.image(_MADE)
+
+    assert p.ask("GET", "manifests/v1").status_code == 200
+    assert p.send("GET", "/v2/_catalog").json == {"repositories": [NAME]}
+
+
+def test_what_was_pushed_before_there_was_a_default_stays_hosted(tmp_path: Path) -> None:
+    """And may be pushed to."""
+    before = pushing(tmp_path)
+    before.image(_MADE)
+    p = pushing(tmp_path, index=before.index, upstreams=["docker.io"], default="docker.io")
+
+    p.image(_MADE, "v2")
+
+    assert p.tags() == ["v1", "v2"]
+
+
+def test_a_name_in_upper_case_is_the_one_in_lower_case(p: Pushing) -> None:
+    """Names are folded at the door, and every answer says the folded one."""
+    begun = p.send("POST", "/v2/Team/App/blobs/uploads/")
+
+    where = begun.headers["location"]
+    assert where.startswith("/v2/team/app/")
+    digest = Digest.of(b"x")
+    assert p.send("PUT", f"{where}?digest={digest}", b"x").status_code == 201
+    assert p.repositories.links_blob(Repository(NAME), digest)
+
+
+@pytest.mark.parametrize("name", ["team/..", "team/-app", "team/app.", "a" * 256])
+def test_what_can_be_no_name_is_not_pushed_to(p: Pushing, name: str) -> None:
+    """400 NAME_INVALID."""
+    refused = p.send("POST", f"/v2/{name}/blobs/uploads/")
+
+    assert (refused.status_code, code(refused)) == (400, "NAME_INVALID")
+
+
+@pytest.mark.parametrize(("method", "path"), _WRITES)
+def test_a_stranger_writes_nothing(tmp_path: Path, method: str, path: str) -> None:
+    """He is asked for a password, also where he may pull; a wrong one is asked for again."""
+    owner = pushing(tmp_path)
+    owner.image(_MADE)
+    p = pushing(
+        tmp_path,
+        index=owner.index,
+        authenticator=Basic(lambda *_: False, realm="r", anonymous="pull"),
+    )
+
+    for headers in ({}, {"Authorization": "Basic dTpw"}):
+        body = b"{}" if method[0] == "P" else None
+        refused = p.ask(method, path, body, **headers)
+        assert (refused.status_code, code(refused)) == (401, "UNAUTHORIZED")
+        assert refused.headers["www-authenticate"] == 'Basic realm="r"'
+    assert p.ask("GET", "manifests/v1").status_code == 200
+
+
+def test_a_user_may_pull_push_and_delete(tmp_path: Path) -> None:
+    """Every user of the password file; the log is told who."""
+    p = pushing(tmp_path, authenticator=Basic(lambda *_: True, realm="r"))
+    login = {"Authorization": "Basic dTpw"}
+
+    begun = p.ask("POST", "blobs/uploads/", None, **login)
+    digest = Digest.of(b"x")
+    done = p.send("PUT", f"{begun.headers['location']}?digest={digest}", b"x", **login)
+
+    assert done.status_code == 201
+    assert done.headers["x-entrepot-user"] == "u"
+    assert p.ask("DELETE", f"blobs/{digest}", None, **login).status_code == 202

@@ -1,0 +1,209 @@
+"""What was pushed about a manifest (OCI distribution-spec 1.1, end-12)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from falcon.testing import Result
+
+from datastore.manifest import LARGEST, OCI_INDEX, OCI_MANIFEST
+from datastore.refs import Digest, Repository
+from tests import images
+from tests.images import Image, filler, image
+from tests.registry.push.pushing import NAME, Pushing, document
+
+_SUBJECT = image([filler(1000, 1)])
+_SIGNATURE = "application/vnd.example.signature.v1+json"
+_SBOM = "application/vnd.example.sbom.v1"
+
+
+def _artifact(number: int, kind: str = _SIGNATURE, **annotations: str) -> Image:
+    made = images.artifact(_SUBJECT, f"artifact {number}".encode(), kind)
+    if not annotations:
+        return made
+    body = document(made.manifest, annotations=annotations)
+    return Image(body, made.media_type, made.config, made.layers, made.architecture)
+
+
+def _listed(answer: Result) -> list[str]:
+    return [each["digest"] for each in answer.json["manifests"]]
+
+
+def _about(p: Pushing, subject: object = _SUBJECT.digest, query: str = "") -> Result:
+    answer = p.ask("GET", f"referrers/{subject}{query}")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == OCI_INDEX
+    assert answer.json["schemaVersion"] == 2
+    assert answer.json["mediaType"] == OCI_INDEX
+    return answer
+
+
+@pytest.mark.parametrize("name", [NAME, "team/none"])
+def test_nothing_refers_to_what_is_unknown(p: Pushing, name: str) -> None:
+    """An empty index with 200: a 404 would send clients to the tags."""
+    answer = p.send("GET", f"/v2/{name}/referrers/{Digest.of(b'unknown')}")
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == OCI_INDEX
+    assert answer.json == {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
+
+
+def test_what_is_no_digest_is_400(p: Pushing) -> None:
+    """A tag is none."""
+    assert p.ask("GET", "referrers/v1").status_code == 400
+
+
+def test_a_referrer_is_confirmed_and_described(p: Pushing) -> None:
+    """OCI-Subject on the push; then its type, its size and its annotations."""
+    p.image(_SUBJECT)
+    made = _artifact(1, signer="somebody")
+    for blob in made.blobs:
+        p.blob(blob)
+
+    done = p.manifest(made.manifest, made.media_type, made.digest)
+
+    assert done.headers["oci-subject"] == str(_SUBJECT.digest)
+    assert _about(p).json["manifests"] == [
+        {
+            "mediaType": OCI_MANIFEST,
+            "digest": str(made.digest),
+            "size": len(made.manifest),
+            "artifactType": _SIGNATURE,
+            "annotations": {"signer": "somebody"},
+        }
+    ]
+
+
+def test_a_push_without_a_subject_confirms_none(p: Pushing) -> None:
+    """A client would take it for one that knows referrers."""
+    p.image(_SUBJECT, "v1")
+
+    again = p.manifest(_SUBJECT.manifest, _SUBJECT.media_type, "v1")
+
+    assert "oci-subject" not in again.headers
+
+
+def test_an_artifact_without_a_type_has_its_configs(p: Pushing) -> None:
+    """OCI distribution-spec 1.1: the config's media type stands for it."""
+    made = _artifact(1)
+    config = json.loads(made.manifest)["config"] | {"mediaType": _SBOM}
+    body = document(made.manifest, artifactType=None, config=config)
+    for blob in made.blobs:
+        p.blob(blob)
+    p.manifest(body, OCI_MANIFEST, "sbom")
+
+    (entry,) = _about(p).json["manifests"]
+
+    assert entry["artifactType"] == _SBOM
+
+
+@pytest.mark.parametrize("kind", [_SBOM, None])
+def test_an_index_may_refer_too(p: Pushing, kind: str | None) -> None:
+    """One without a type is listed without."""
+    subject = images.descriptor(_SUBJECT.manifest, OCI_MANIFEST)
+    changes: dict[str, Any] = {"subject": subject, "artifactType": kind}
+    body = document(images.index([])[0], **changes)
+    p.manifest(body, OCI_INDEX, "about")
+
+    (entry,) = _about(p).json["manifests"]
+
+    assert entry.get("artifactType") == kind
+    assert entry["mediaType"] == OCI_INDEX
+
+
+def test_referrers_come_before_or_after_their_subject(p: Pushing) -> None:
+    """And stay when it goes."""
+    before, after = _artifact(1), _artifact(2)
+    p.image(before, before.digest)
+    p.image(_SUBJECT)
+    p.image(after, "signature")
+    expected = sorted(str(each.digest) for each in (before, after))
+    assert _listed(_about(p)) == expected
+
+    p.ask("DELETE", f"manifests/{_SUBJECT.digest}")
+
+    assert _listed(_about(p)) == expected
+
+
+def test_a_deleted_referrer_is_not_listed(p: Pushing) -> None:
+    """Deleted by digest; without its tag it still is one."""
+    made = _artifact(1)
+    p.image(made, "signature")
+    p.ask("DELETE", "manifests/signature")
+    assert _listed(_about(p)) == [str(made.digest)]
+
+    p.ask("DELETE", f"manifests/{made.digest}")
+
+    assert _listed(_about(p)) == []
+    assert list(p.repositories.referrers(Repository(NAME), _SUBJECT.digest)) == []
+
+
+def test_referrers_are_those_of_one_repository(p: Pushing) -> None:
+    """What was pushed elsewhere about the same digest is not shown here."""
+    made = _artifact(1)
+    p.image(made, "signature", name="team/other")
+
+    assert _listed(_about(p)) == []
+
+
+def test_referrers_are_filtered_by_their_type(p: Pushing) -> None:
+    """And the answer says so, also when a client did not escape its plus."""
+    signature, sbom = _artifact(1), _artifact(2, _SBOM)
+    for made in (signature, sbom):
+        p.image(made, made.digest)
+
+    for text in (_SIGNATURE, _SIGNATURE.replace("+", "%2B")):
+        answer = _about(p, query=f"?artifactType={text}")
+        assert _listed(answer) == [str(signature.digest)]
+        assert answer.headers["oci-filters-applied"] == "artifactType"
+    assert "oci-filters-applied" not in _about(p).headers
+    assert _listed(_about(p, query="?artifactType=none")) == []
+
+
+def test_many_referrers_come_in_pages(p: Pushing) -> None:
+    """Each links the next, the filter included; together they are all."""
+    made = [_artifact(number) for number in range(5)]
+    for each in [*made, _artifact(9, _SBOM)]:
+        p.image(each, each.digest)
+    found, url = [], f"/v2/{NAME}/referrers/{_SUBJECT.digest}?n=2&artifactType={_SIGNATURE}"
+    pages = 0
+    while url:
+        answer = p.send("GET", url)
+        assert len(_listed(answer)) <= 2
+        found += _listed(answer)
+        pages += 1
+        url = answer.headers.get("link", "").partition("<")[2].partition(">")[0]
+
+    assert found == sorted(str(each.digest) for each in made)
+    assert pages == 3
+
+
+def test_a_page_is_no_larger_than_a_manifest_may_be(p: Pushing) -> None:
+    """Clients read an index of 4 MiB; annotations may make it larger."""
+    made = [_artifact(number, note="x" * (LARGEST // 2)) for number in range(3)]
+    for each in made:
+        p.image(each, each.digest)
+
+    first = _about(p)
+
+    assert len(_listed(first)) == 1
+    assert 'rel="next"' in first.headers["link"]
+
+
+def test_what_an_older_client_listed_by_tag_is_shown(p: Pushing) -> None:
+    """The fallback's tag is an ordinary one; what it lists is a referrer if it says so itself."""
+    made, other = _artifact(1), image([filler(500, 7)])
+    for each in (_SUBJECT, made, other):
+        p.image(each, each.digest)
+    p.repositories.forget_referrer(Repository(NAME), _SUBJECT.digest, made.digest)
+    body, media_type = images.index([made, other])
+    tag = str(_SUBJECT.digest).replace(":", "-")
+    p.manifest(body, media_type, tag)
+
+    (entry,) = _about(p).json["manifests"]
+
+    assert entry["digest"] == str(made.digest)
+    assert entry["artifactType"] == _SIGNATURE
+    assert p.tags() == [tag]

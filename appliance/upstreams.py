@@ -7,8 +7,8 @@ from config.errors import ConfigError, Problem
 from config.pull_secret import PullSecret
 from config.schema import Settings
 from datastore.filesystem import Filesystem
+from registry.names import fold, unfold
 from registry.shadows import shadowed
-from registry.upstream.names import fold, unfold
 
 
 def upstream_names(settings: Settings) -> list[str]:

@@ -22,9 +22,9 @@ from datastore.refs import Repository
 from datastore.sqlite import SqliteIndex
 from registry import auth
 from registry.app import Parts, create_app
+from registry.names import unfold
 from registry.room import CleanerBell, Limits, Room
 from registry.shadows import shadowed
-from registry.upstream.names import unfold
 from registry.upstream.proxies import Proxies
 from registry.upstream.source import Source
 from registry.upstream.table import Shared, Upstreams

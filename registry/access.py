@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from datastore.globs import Globs
 from datastore.refs import Repository
-from registry.upstream.names import fold
+from registry.names import fold
 
 Action = Literal["pull", "push", "delete"]
 

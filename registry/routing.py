@@ -11,7 +11,7 @@ from typing import Protocol
 
 from datastore.refs import Repository
 from registry.errors import NameUnknown
-from registry.upstream.names import fold
+from registry.names import fold
 from registry.upstream.table import Registered
 
 # Docker Hub's official images live in `library`, which their names leave out.

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from registry.errors import Unavailable, Why
+from registry.names import fold, unfold
 from registry.upstream.circuit import (
     CLOSED,
     Circuit,
@@ -30,7 +31,6 @@ from registry.upstream.circuit import (
     failed,
     limited,
 )
-from registry.upstream.names import fold, unfold
 from registry.upstream.report import Report, silent
 
 _SUFFIX = ".json"

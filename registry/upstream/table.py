@@ -11,13 +11,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from datastore.manifest import ACCEPT
+from registry.names import unfold
 from registry.upstream.authorizer import Authorizer
 from registry.upstream.breaker import Breaker
 from registry.upstream.client import HttpUpstream
 from registry.upstream.credentials import Secret, SecretCredentials, credentials_for
 from registry.upstream.exchange import Exchange
 from registry.upstream.mirrors import Mirrored
-from registry.upstream.names import unfold
 from registry.upstream.protocol import Upstream
 from registry.upstream.proxies import Proxies
 from registry.upstream.report import Report, silent

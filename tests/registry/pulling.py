@@ -16,8 +16,8 @@ from datastore.refs import Digest, Repository, Tag
 from datastore.repositories import Repositories
 from registry.app import Parts, create_app
 from registry.auth import Authenticator, Open
+from registry.names import fold
 from registry.room import Limits, Room
-from registry.upstream.names import fold
 from registry.upstream.source import Source
 from registry.upstream.table import Upstreams
 from tests.upstream import FakeUpstream

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datastore.refs import Digest, Repository, Tag
-from registry.upstream.names import fold
+from registry.names import fold
 from tests import images
 from tests.registry.pulling import NAME, pulling
 from tests.upstream import FakeUpstream

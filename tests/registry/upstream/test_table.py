@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from datastore.refs import Tag
+from registry.names import fold, unfold
 from registry.upstream.credentials import Credential
-from registry.upstream.names import fold, unfold
 from registry.upstream.source import Source
 from registry.upstream.table import Shared, Upstreams
 from tests.gates import BasicGate

@@ -58,6 +58,7 @@ def parts(settings: Settings) -> Parts:
         report=partial(report, "download"),
         metrics=settings.run / "metrics.prom",
         prefetch=settings.proxy.prefetch,
+        delete_enabled=settings.storage.delete.enabled,
     )
 
 

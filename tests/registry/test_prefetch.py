@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from datastore import layout
-from datastore.refs import Digest
+from datastore.refs import Digest, Repository
 from registry.room import Limits
 from tests import images
 from tests.registry.pulling import NAME, Pulling, pulling
@@ -28,8 +28,10 @@ def u() -> Iterator[FakeUpstream]:
 
 
 def has(p: Pulling, layer: bytes) -> bool:
-    """Tell whether a layer is stored."""
-    return (p.root / layout.blob(Digest.of(layer))).exists()
+    """Tell whether a layer is stored and may be pulled."""
+    digest = Digest.of(layer)
+    linked = p.repositories.links_blob(Repository(f"{p.prefix}/{NAME}"), digest)
+    return linked and (p.root / layout.blob(digest)).exists()
 
 
 def eventually(holds: Callable[[], bool]) -> None:

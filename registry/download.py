@@ -24,6 +24,7 @@ from datastore.errors import (
 from datastore.index import AccessIndex, Kind
 from datastore.refs import Digest
 from registry.errors import UpstreamError
+from registry.flushing import Flushing
 from registry.lanes import Span, in_lanes
 from registry.remote import RemoteBlob
 from registry.room import Room
@@ -72,7 +73,6 @@ class Download:
         self.size: int | None = None
         self.error: UpstreamError | DatastoreError | None = None
         self.is_opened = False
-        self.is_verified = False
         self.is_done = False
         self._path = path
         self._descriptor = descriptor
@@ -81,6 +81,7 @@ class Download:
         self._rest: Iterator[bytes] | None = None
         self._start = self._offset = os.fstat(descriptor).st_size
         self._reserved = 0
+        self._flushing = Flushing(descriptor)
         self._began = time.monotonic()
 
     def wait_opened(self) -> None:
@@ -120,6 +121,7 @@ class Download:
             self.error = StorageBroken(repr(error))
             outcome = self._give_up(self.error)
         finally:
+            self._flushing.wait()
             with self._news:
                 self.is_done = True
                 self._news.notify_all()
@@ -200,13 +202,12 @@ class Download:
         with self._news:
             self._offset += len(chunk)
             self._news.notify_all()
+        self._flushing.reached(self._offset)
 
     # ---- ending
 
     def _land(self, verified: Digest) -> None:
-        with self._news:
-            self.is_verified = True
-            self._news.notify_all()
+        self._flushing.wait()
         self._landing.blobs.adopt(self._path, verified, verified=verified)
         size_path(self._path).unlink(missing_ok=True)
         try:

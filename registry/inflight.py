@@ -208,8 +208,6 @@ class Reader:
         return self._descriptor
 
     def _has_landed(self) -> bool:
-        if self._download is not None and self._download.is_verified:
-            return True
         return self._inflight.is_stored(self._task.digest)
 
     def _is_abandoned(self) -> bool:

@@ -95,6 +95,17 @@ def test_a_download_is_stored_recorded_and_leaves_no_spool(bench: Bench) -> None
     assert bench.index.reservations() == []
 
 
+def test_what_a_client_has_is_stored(bench: Bench) -> None:
+    """With its last byte the blob is here: an outage the moment after is survived."""
+    worker = bench.worker()
+    for number in range(50):
+        content = CONTENT + bytes([number])
+        digest = Digest.of(content)
+        whole(worker.join(task(FakeRemote(content), digest)))
+
+        assert bench.blobs.stat(digest)
+
+
 def test_clients_of_all_workers_share_one_fetch(bench: Bench) -> None:
     """Twelve clients over two workers: the upstream is asked once."""
     remote = FakeRemote(CONTENT, until=1)

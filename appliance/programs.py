@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import cast
-from xmlrpc.client import Error, ServerProxy
+from xmlrpc.client import Error, ServerProxy, Transport
 
-from supervisor.xmlrpc import SupervisorTransport
+from appliance.sockets import UnixConnection
 
 PROGRAMS = ("haproxy", "registry", "logger", "cleaner")
 
 _MOST_ENDS = 5
 _WITHIN = 60.0  # s
+_PATIENCE = 2.0  # s
+_LONGEST_SILENCE = 30.0  # s
 # supervisord's own log line
 _ENDED = re.compile(r"exited: (?P<name>\S+) \((?P<how>.*?)(?:; (?:not )?expected)?\)")
 
@@ -60,12 +62,31 @@ def shut_down(run: Path) -> None:
     _call(run, "supervisor.shutdown")
 
 
+class _Transport(Transport):
+    """XML-RPC over a unix socket, with an end to patience: who waits here takes no signals."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._opened: UnixConnection | None = None
+
+    def make_connection(self, host: object) -> UnixConnection:
+        """Connect to the path, whatever the host is."""
+        del host
+        self.close()
+        self._opened = UnixConnection(self._path, _PATIENCE)
+        return self._opened
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._opened is not None:
+            self._opened.close()
+
+
 def _call(run: Path, method: str) -> object:
-    transport = SupervisorTransport(None, None, f"unix://{run / 'supervisor.sock'}")
+    transport = _Transport(run / "supervisor.sock")
     try:
-        return cast(
-            "object", getattr(ServerProxy("http://localhost", transport=transport), method)()
-        )
+        return cast("object", getattr(ServerProxy("http://localhost", transport), method)())
     except (OSError, HTTPException, Error) as error:
         raise Silent(str(error)) from error
     finally:
@@ -73,14 +94,19 @@ def _call(run: Path, method: str) -> object:
 
 
 class Watch:
-    """Counts how often each program has ended; pure but for what it remembers."""
+    """Counts how often each program has ended; pure but for what it remembers.
 
-    def __init__(self) -> None:
+    Times are in s, of any one clock.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._heard = now
         self._pids: dict[str, int] = {}
         self._ends: defaultdict[str, deque[float]] = defaultdict(deque)
 
     def restarted(self, programs: Iterable[Program], now: float) -> list[str]:
         """Return those that run again under another process id than at the last look."""
+        self._heard = now
         names = []
         for program in programs:
             before = self._pids.get(program.name, 0)
@@ -101,6 +127,12 @@ class Watch:
             if len(ends) >= _MOST_ENDS:
                 return Failure(program.name, f"it ended {len(ends)} times within {_WITHIN:.0f} s")
         return None
+
+    def silence(self, now: float) -> Failure | None:
+        """Judge that supervisord does not answer: at the start it can't yet."""
+        if now - self._heard < _LONGEST_SILENCE:
+            return None
+        return Failure("supervisord", f"it has not answered for {_LONGEST_SILENCE:.0f} s")
 
 
 def how_it_ended(name: str, lines: Sequence[str]) -> str:

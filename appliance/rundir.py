@@ -6,6 +6,7 @@ The state directory's file `run` names it and is locked while the appliance live
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -31,12 +32,16 @@ def made(state: Path) -> Iterator[Path]:
     with _locked(state / "run") as note:
         _remove_stale(_text(note))
         run = fresh(_PREFIX)
+        claim = os.open(run, os.O_RDONLY)
         try:
+            # who tidies the temporary folder (tmpfiles.d(5), "age") passes by what is locked
+            fcntl.flock(claim, fcntl.LOCK_SH)
             _check_length(run)
             os.ftruncate(note.fd, 0)
             os.pwrite(note.fd, os.fsencode(run), 0)
             yield run
         finally:
+            os.close(claim)
             shutil.rmtree(run, ignore_errors=True)
             note.unlink()
 

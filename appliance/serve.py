@@ -19,7 +19,7 @@ from appliance.sockets import status_of
 from appliance.upstreams import hidden, upstream_names
 from config.errors import ConfigError, Problem
 from config.schema import Settings
-from datastore import layout, logs
+from datastore import generation, layout, logs
 from datastore.probe import probe
 from datastore.sqlite import SqliteIndex
 
@@ -96,6 +96,7 @@ def _prepare(settings: Settings, run: Path) -> Start:
         certificate=certificate.gather(settings.http.tls, run / certificate.NAME),
     )
     config.dump(settings, start.settings_file)
+    generation.begin(run)
     return start
 
 
@@ -115,7 +116,7 @@ class _Keeper:
         self._record = record
         self._house = house
         self._run = house.run
-        self._watch = programs.Watch()
+        self._watch = programs.Watch(time.monotonic())
         self._renewal = renewal(settings, house.run)
         self._serving = False
 
@@ -136,7 +137,7 @@ class _Keeper:
         try:
             seen = programs.ask(self._run)
         except programs.Silent:
-            return None  # it is just starting; should it have died, we shall hear of it
+            return self._watch.silence(time.monotonic())
         for name in self._watch.restarted(seen, time.monotonic()):
             self._note_end(name)
             how = programs.how_it_ended(name, self._house.keeper_log())

@@ -10,14 +10,15 @@ _PATIENCE = 5.0  # s
 _CHUNK = 65536  # bytes
 
 
-class _UnixConnection(HTTPConnection):
-    """A connection whose other end is a path."""
+class UnixConnection(HTTPConnection):
+    """A connection whose other end is a path; `timeout` in s, for each step."""
 
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
+        """Connect to the path. Raises: OSError."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
@@ -25,7 +26,7 @@ class _UnixConnection(HTTPConnection):
 
 def status_of(path: Path, target: str, *, timeout: float) -> int | None:
     """GET *target* over the socket *path*; None when nobody answers within *timeout* s."""
-    connection = _UnixConnection(path, timeout)
+    connection = UnixConnection(path, timeout)
     try:
         connection.request("GET", target)
         return connection.getresponse().status

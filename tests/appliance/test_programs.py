@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ def running(pid: int, state: str = "RUNNING", why: str = "") -> Program:
 
 def test_another_process_id_is_a_restart() -> None:
     """A program that ended and has not come back yet is counted when it is back."""
-    watch = Watch()
+    watch = Watch(0.0)
 
     assert [watch.restarted([running(pid)], now=0.0) for pid in (7, 7, 0, 8, 8)] == [
         [],
@@ -29,7 +30,7 @@ def test_another_process_id_is_a_restart() -> None:
 
 def test_five_ends_within_a_minute_are_a_failure() -> None:
     """One that dies every ten seconds is never down for long, and of no use."""
-    watch = Watch()
+    watch = Watch(0.0)
     for number in range(6):
         watch.restarted([running(100 + number)], now=10.0 * number)
 
@@ -40,7 +41,7 @@ def test_five_ends_within_a_minute_are_a_failure() -> None:
 
 def test_five_ends_in_an_hour_are_none() -> None:
     """What comes back and stays for minutes serves."""
-    watch = Watch()
+    watch = Watch(0.0)
     for number in range(6):
         watch.restarted([running(100 + number)], now=700.0 * number)
 
@@ -51,7 +52,7 @@ def test_what_supervisord_has_given_up_is_a_failure() -> None:
     """Its own reason goes with it."""
     fatal = running(0, "FATAL", "exited too quickly")
 
-    assert Watch().failure([fatal], now=0.0) == Failure("logger", "exited too quickly")
+    assert Watch(0.0).failure([fatal], now=0.0) == Failure("logger", "exited too quickly")
 
 
 LOG = [
@@ -79,3 +80,23 @@ def test_without_supervisord_there_is_silence(tmp_path: Path) -> None:
     """Whoever asks too early, or too late, is told so."""
     with pytest.raises(Silent):
         ask(tmp_path)
+
+
+def test_an_answer_that_never_comes_is_silence(tmp_path: Path) -> None:
+    """A supervisord that was stopped takes the connection, and says nothing."""
+    with socket.socket(socket.AF_UNIX) as stopped:
+        stopped.bind(str(tmp_path / "supervisor.sock"))
+        stopped.listen()
+
+        with pytest.raises(Silent):
+            ask(tmp_path)
+
+
+def test_supervisord_may_be_silent_for_a_while_only() -> None:
+    """It may be starting, or busy; half a minute later nobody would know what runs."""
+    watch = Watch(now=0.0)
+
+    assert watch.silence(now=29.0) is None
+    watch.restarted([running(7)], now=20.0)
+    assert watch.silence(now=49.0) is None
+    assert watch.silence(now=50.0) == Failure("supervisord", "it has not answered for 30 s")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,3 +61,12 @@ def test_nothing_else_is_ever_removed(tmp_path: Path, temporary: Path) -> None:
     (tmp_path / "run").write_text(str(precious))
     with rundir.made(tmp_path):
         assert precious.exists()
+
+
+def test_whoever_tidies_up_passes_it_by(tmp_path: Path) -> None:
+    """systemd-tmpfiles tries to lock a folder before it removes what is old in it."""
+    with rundir.made(tmp_path) as run:
+        folder = os.open(run, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(folder)

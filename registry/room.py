@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datastore.errors import IndexUnavailable
-from datastore.index import AccessIndex
+from datastore.index import REBUILT, AccessIndex
 from datastore.refs import Digest
 
 log = logging.getLogger(__name__)
@@ -70,12 +70,14 @@ class Room:
         with contextlib.suppress(IndexUnavailable):  # the cleaner settles it later
             self._index.reserve(digest, size, None, time.time())
 
-    def left(self) -> int:
-        """Return how many bytes more may be held, as one that was refused is told.
+    def left(self, own: int = 0) -> int:
+        """Return how many bytes one may hold who was refused more than the *own* that he holds.
 
-        Raises: IndexUnavailable.
+        Raises: IndexUnavailable, also while it does not know yet all that is here.
         """
-        room = max((self._limits.room or 0) - self._index.held(), 0)
+        if self._index.note(REBUILT) is None:
+            raise IndexUnavailable("the index is being rebuilt")
+        room = max((self._limits.room or 0) - self._index.held() + own, 0)
         return room if self._limits.largest is None else min(room, self._limits.largest)
 
     def _ask(self, digest: Digest, size: int) -> bool:

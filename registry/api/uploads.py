@@ -27,7 +27,7 @@ class BeginningResource:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """Begin an upload, or make a blob at once: by mounting it, or of the body."""
-        repository = self._door.enter_to_write(req, resp, name)
+        repository = _entered(self._door, req, resp, name)
         mounted = self._mounted(req, repository)
         digest = req.get_param("digest")
         if mounted:
@@ -73,14 +73,14 @@ class UploadResource:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
         """Tell how far an upload has come."""
-        repository = self._door.enter_to_write(req, resp, name)
+        repository = _entered(self._door, req, resp, name)
         offset = self._uploads.offset(repository, upload)
         _accepted(resp, repository, upload, offset)
         resp.status = falcon.HTTP_204
 
     def on_patch(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
         """Take a chunk in, or a stream without an announced length."""
-        repository = self._door.enter_to_write(req, resp, name)
+        repository = _entered(self._door, req, resp, name)
         part = chunks.parse(req.get_header("Content-Range"))
         body = incoming.body(req, part)
         with _told_where(resp, repository, upload):
@@ -90,7 +90,7 @@ class UploadResource:
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
         """Take the last chunk in, if there is one, and make it all a blob."""
-        repository = self._door.enter_to_write(req, resp, name)
+        repository = _entered(self._door, req, resp, name)
         digest = Digest.parse(req.get_param("digest") or "")
         part = chunks.parse(req.get_header("Content-Range"))
         body = incoming.body(req, part)
@@ -101,8 +101,7 @@ class UploadResource:
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
         """Give an upload up."""
-        repository = self._door.enter_to_write(req, resp, name)
-        resp.set_header(KIND, "upload")
+        repository = _entered(self._door, req, resp, name)
         self._uploads.give_up(repository, upload)
         resp.status = falcon.HTTP_204
 
@@ -115,6 +114,12 @@ class UploadResource:
     ) -> None:
         """Refuse: an upload is not begun under a number of the client's."""
         self._door.refuse(req, resp, name, _GOING_ON)
+
+
+def _entered(door: Door, req: falcon.Request, resp: falcon.Response, name: str) -> Repository:
+    """Let in who may push there, and tell the log what he does."""
+    resp.set_header(KIND, "upload")
+    return door.enter_to_write(req, resp, name)
 
 
 def _algorithm(req: falcon.Request) -> str:
@@ -138,7 +143,6 @@ def _accepted(resp: falcon.Response, repository: Repository, number: str, offset
     resp.status = falcon.HTTP_202
     _tell_where(resp, repository, number)
     resp.set_header("Range", chunks.received(offset))
-    resp.set_header(KIND, "upload")
 
 
 def _tell_where(resp: falcon.Response, repository: Repository, number: str) -> None:

@@ -169,7 +169,7 @@ class Session:
 
     def _reserve(self, size: int) -> None:
         if not self._room.reserve(self.promise, size):
-            raise NoRoom(size, self.offset + self._room.left())
+            raise NoRoom(size, self._room.left(max(self._reserved, self.offset)))
         self._reserved = size
 
     def _append(self, chunk: bytes) -> None:

@@ -104,6 +104,18 @@ def test_a_blob_larger_than_the_whole_cap_is_refused(tmp_path: Path) -> None:
     assert answer.json["errors"][0]["detail"] == {"size": 101 * _KB, "room": _ROOM}
 
 
+def test_a_push_is_not_accepted_while_nobody_knows_what_is_held(p: Pushing) -> None:
+    """A lost index is being rebuilt: 503, come again; a refusal would be believed."""
+    p.index._notes.clear()  # type: ignore[attr-defined]  # as it is when it was lost
+    where = p.begin()
+
+    answer = p.send("PATCH", where, b"x")
+
+    assert answer.status_code == 503
+    assert "retry-after" in answer.headers
+    assert p.send("GET", where).headers["range"] == "0-0"
+
+
 def test_a_manifest_that_does_not_fit_is_refused(p: Pushing) -> None:
     """Its blobs came in; it does not, nor does a link to it."""
     made = image([filler(_KB, 1)])

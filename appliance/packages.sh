@@ -21,6 +21,8 @@ netavark netavark
 aardvark-dns aardvark-dns
 catatonit catatonit
 iptables iptables
+containerd containerd
+dockerd docker.io
 docker-registry docker-registry
 htpasswd apache2-utils"
     [ "$1" = test ] && return
@@ -70,6 +72,7 @@ update() {
 disable_services() {
     [ -d /run/systemd/system ] || return 0
     for each in "$@"; do
+        [ "$each" != docker.io ] || systemctl disable --quiet docker.service docker.socket >/dev/null 2>&1 || true
         systemctl disable --quiet "$each.service" >/dev/null 2>&1 || true
     done
 }

@@ -1,12 +1,14 @@
 """Reads a pull secret: which registries it names, and who we are to each of them.
 
 The forms are Docker's `config.json`, of which `.dockerconfigjson` of a Kubernetes secret is one,
-and the older `.dockercfg`, its `auths` alone. A key is a host, with a port, a path, a scheme or
-a glob, as the kubelet reads it; its host makes an upstream, its path only chooses the credential.
+and the older `.dockercfg`, its `auths` alone; either may come in base64, as it stands in such a
+secret. A key is a host, with a port, a path, a scheme or a glob, as the kubelet reads it; its host
+makes an upstream, its path only chooses the credential.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -126,9 +128,20 @@ class _Reading:
         self.entries.append(entry)
 
 
+def _plain(data: bytes) -> bytes:
+    """Take the base64 off a secret that podman 4.3 has mounted with it (its issue 16625)."""
+    if b"{" in data:
+        return data
+    try:
+        decoded = base64.b64decode(b"".join(data.split()), validate=True)
+    except ValueError:
+        return data
+    return decoded if b"{" in decoded else data
+
+
 def _document(data: bytes, source: str) -> dict[str, object]:
     try:
-        document = json.loads(data)
+        document = json.loads(_plain(data))
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         why = f"not JSON: {error.msg.lower()} in {where}" if data.strip() else "empty"

@@ -33,6 +33,26 @@ def test_an_auth_is_user_and_password_in_base64() -> None:
     assert Credential("robot", "secret") == secret.lookup("quay.io", "a/b")
 
 
+@pytest.mark.parametrize("wrapped", [b"\n", b""], ids=["in lines", "in one"])
+def test_a_secret_may_come_in_base64(wrapped: bytes) -> None:
+    """As it stands in a Kubernetes manifest: podman 4.3 mounts it without decoding it."""
+    document = json.dumps({"auths": {"quay.io": {"auth": _auth("robot:secret")}}}).encode()
+    text = base64.b64encode(document)
+
+    secret = parse(text[:40] + wrapped + text[40:] + wrapped)
+
+    assert Credential("robot", "secret") == secret.lookup("quay.io", "a/b")
+
+
+@pytest.mark.parametrize("text", [b"bm8ganNvbiBoZXJl", b"bnVsbA==", b"null", b"e30", b"%%%="])
+def test_base64_of_no_secret_is_as_bad_as_without(text: bytes) -> None:
+    """The line is about the file as it is."""
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+
+    assert "not " in str(caught.value)
+
+
 def test_a_password_may_hold_colons() -> None:
     """Only the first one parts."""
     secret = _secret({"quay.io": {"auth": _auth("robot:with:colons:")}})

@@ -10,6 +10,7 @@ from config.credential import Credential
 from config.environment import is_image
 from config.errors import ConfigError, Problem, Unreadable
 from config.files import moved, named_files
+from config.follow import Rights, read_rights, rights
 from config.handover import dump, resolved
 from config.loader import Loaded, Places, examine, load
 from config.pull_secret import PullSecret
@@ -26,6 +27,7 @@ __all__ = [
     "Places",
     "Problem",
     "PullSecret",
+    "Rights",
     "Settings",
     "Unreadable",
     "UpstreamValues",
@@ -39,9 +41,11 @@ __all__ = [
     "named_files",
     "parse_pull_secret",
     "public_upstreams",
+    "read_rights",
     "read_secret",
     "remarks",
     "resolved",
+    "rights",
     "shown_settings",
     "upstream_defaults",
     "upstreams",

@@ -69,9 +69,6 @@ def _part_to_drop(key: Key) -> Key:
 def _problem(error: ErrorDetails, given: Mapping[Key, Given]) -> Problem:
     key = _key(error)
     cause = error.get("ctx", {}).get("error")
-    if error["type"] == "missing":
-        said = next(each for name, each in given.items() if name[:2] == key[:2])
-        return said.objection(f"{'.'.join(key)} is missing", "name a file made with htpasswd -B")
     assert isinstance(cause, Unreadable)  # noqa: S101 - every kind has a reader of ours
     setting = keys.find(key)
     is_secret = isinstance(setting, Setting) and setting.is_secret

@@ -103,7 +103,7 @@ def _no_passphrase() -> str:
 
 def _htpasswd(settings: Settings) -> list[Problem]:
     htpasswd = settings.auth.htpasswd
-    if htpasswd is None:
+    if htpasswd is None or htpasswd.path is None:
         return []
     unread = list(_unread(htpasswd.path, "auth.htpasswd.path", "name a file made with htpasswd -B"))
     return unread or htpasswd_problems(htpasswd.path.read_bytes(), str(htpasswd.path))

@@ -157,10 +157,7 @@ ROWS: Final = (
 )
 
 # Sections that are named in the design and come later.
-LATER: Final = (
-    _refused("hosted.**", "not built yet"),
-    _refused("access.**", "not built yet"),
-)
+LATER: Final = (_refused("hosted.**", "not built yet"),)
 
 DRIVERS: Final = frozenset(
     {"filesystem", "azure", "gcs", "inmemory", "oss", "s3", "s3aws", "swift"}

@@ -45,7 +45,12 @@ def read_file(path: Path, named: str) -> Reading:
         why = getattr(error, "strerror", None) or str(error)
         problem = Problem(named, why.lower(), "name a YAML file that can be read")
         return Reading(problems=[problem])
-    return _read(content, (), _Place(str(path), is_file=True))
+    return read_content(content, str(path))
+
+
+def read_content(content: bytes, path: str) -> Reading:
+    """Read what the configuration file at *path* held when somebody read it."""
+    return _read(content, (), _Place(path, is_file=True))
 
 
 def read_value(text: str, key: Key, name: str) -> Reading:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Final
 
-from config import keys
+from config import cache_server, keys
 from config.distribution import LATER, ROWS
 from config.document import read_value
 from config.errors import Problem
@@ -19,7 +19,7 @@ FILE: Final = "REGISTRY_CONFIGURATION_PATH"
 IMAGE: Final = "ENTREPOT_IMAGE"
 SETTINGS: Final = "ENTREPOT_SETTINGS"
 
-_PREFIXES: Final = ("REGISTRY_", "CLEANER_", "ENTREPOT_")
+_PREFIXES: Final = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "DCS_")
 # Of other releases: read, and without effect.
 WITHOUT_EFFECT: Final = {
     "CLEANER_BTWDELETES_TIME": "nothing here needs a pause between deletes",
@@ -46,9 +46,16 @@ def read(environ: Mapping[str, str]) -> Reading:
     for setting_key, setting in keys.settings().items():
         _read_setting(setting_key, setting, environ, reading)
     for name in sorted(environ.keys() - _own_names()):
-        if name.startswith(_PREFIXES) and not _is_of_others(name):
+        if name in cache_server.VARIABLES:
+            _read_renamed(name, environ[name], reading)
+        elif name.startswith(_PREFIXES) and not _is_of_others(name):
             _read_other(name, environ[name], reading)
     return reading
+
+
+def _read_renamed(name: str, text: str, reading: Reading) -> None:
+    if text:
+        reading.given.append(Given(cache_server.VARIABLES[name], text, name, name))
 
 
 def _read_setting(key: Key, setting: Setting, environ: Mapping[str, str], reading: Reading) -> None:
@@ -96,7 +103,7 @@ def _own_names() -> frozenset[str]:
 
 @cache
 def _all_names() -> frozenset[str]:
-    return frozenset([*_own_names(), *_row_names(), *WITHOUT_EFFECT, FILE])
+    return frozenset([*_own_names(), *_row_names(), *WITHOUT_EFFECT, *cache_server.VARIABLES, FILE])
 
 
 def _row_names() -> Iterator[str]:

@@ -12,6 +12,11 @@ _BCRYPT = re.compile(r"\$2[aby]\$(?:0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}", re
 _REMEDY = "write it with htpasswd -B"
 
 
+def is_bcrypt(password: str) -> bool:
+    """Say whether that is a bcrypt hash."""
+    return _BCRYPT.fullmatch(password) is not None
+
+
 def htpasswd_problems(content: bytes, source: str) -> list[Problem]:
     """Tell each line that is no user with a bcrypt hash; *source* starts each line about it."""
     try:
@@ -29,5 +34,5 @@ def _problems(lines: list[str], source: str) -> Iterator[Problem]:
         where = f"{source}:{number}"
         if not colon or not user:
             yield Problem(where, "not user:hash", _REMEDY)
-        elif not _BCRYPT.fullmatch(password):
+        elif not is_bcrypt(password):
             yield Problem(where, f"the password of {user!r} is not bcrypt", _REMEDY)

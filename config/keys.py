@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from config import cache_server
 from config.distribution import LATER, ROWS, Row, Verdict
 from config.kinds import Unit
 from config.schema import Settings
@@ -21,7 +22,7 @@ from config.schema import Settings
 Key = tuple[str, ...]
 
 # Settings that no operator makes.
-_INTERNAL = {"run"}
+_INTERNAL = {"followed", "run"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,12 @@ def settings() -> dict[Key, Setting]:
 @cache
 def names() -> frozenset[Key]:
     """Return every key that is known, of settings and of rows."""
-    return frozenset([*settings(), *map(_name_of, (*ROWS, *LATER))])
+    return frozenset([*settings(), *map(_name_of, (*ROWS, *LATER)), *_other_names()])
+
+
+@cache
+def _other_names() -> frozenset[Key]:
+    return frozenset(map(_name_of, cache_server.ROWS))
 
 
 @cache
@@ -71,7 +77,7 @@ def _name_of(row: Row) -> Key:
 def find(key: Key) -> Setting | Row | None:
     """Return what *key* leads to: a setting, a key of distribution's or of later, or nothing."""
     found = settings().get(general(key))
-    rows = (row for row in (*ROWS, *LATER) if row.matches(key))
+    rows = (row for row in (*ROWS, *LATER, *cache_server.ROWS) if row.matches(key))
     return found or next(rows, None)
 
 
@@ -89,8 +95,9 @@ def unknown_part(key: Key) -> Key:
 def nearest(key: Key) -> str:
     """Name the key that was most likely meant, or nothing."""
     above, last = key[:-1], key[-1]
-    good = sorted(names() - _refused_names())
-    beside = {name[len(above)] for name in good if name[: len(above)] == general(above)}
+    known = names() - _refused_names()
+    good = sorted(known - _other_names())
+    beside = {name[len(above)] for name in known if name[: len(above)] == general(above)}
     longer = sorted(name for name in beside if last and name.startswith(last))
     if near := longer or difflib.get_close_matches(last, sorted(beside - {"*"}), 1):
         return ".".join((*above, near[0]))
@@ -108,7 +115,7 @@ def general(key: Key) -> Key:
 def _walk(model: type[BaseModel], above: Key) -> Iterator[tuple[Key, FieldInfo]]:
     for name, field in model.model_fields.items():
         section = _section_in(field.annotation)
-        if name in _INTERNAL:
+        if name in _INTERNAL and not above:
             continue
         if section is None:
             yield (*above, name), field

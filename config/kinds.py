@@ -8,7 +8,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, PlainSerializer
 
-from config import readers, units
+from config import access, readers, units
+from config.access import AccessRule
 from config.address import Address, address, realm_url, registry_host, registry_url
 from config.readers import optional
 
@@ -46,6 +47,9 @@ Urls = Annotated[
 
 MaybeText = Annotated[str | None, BeforeValidator(optional(readers.text))]
 MaybeFile = Annotated[Path | None, BeforeValidator(optional(readers.path))]
+FileOrAbsent = Annotated[Path | None, BeforeValidator(readers.unless_absent(readers.path))]
+AccessRules = Annotated[tuple[AccessRule, ...] | None, BeforeValidator(access.rules)]
+Users = Annotated[dict[str, str] | None, BeforeValidator(access.users)]
 MaybeUrl = Annotated[str | None, BeforeValidator(optional(registry_url))]
 MaybeRealm = Annotated[str | None, BeforeValidator(optional(realm_url))]
 MaybeHost = Annotated[str | None, BeforeValidator(optional(registry_host))]

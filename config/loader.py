@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from config import environment, flags
+from config import aliases, environment, flags, follow
 from config.build import build
 from config.document import read_file
 from config.errors import ConfigError, Problem
@@ -67,16 +67,21 @@ def examine(
 ) -> Loaded:
     """Load the configuration as `load` does, and keep its problems to be shown."""
     told = _Told(argv, environ, places or Places())
-    given, problems = merge(told.layers())
+    layers = told.layers()
+    merged, problems = merge(layers)
+    folded = aliases.fold(merged, _address(merged, is_image=told.is_image))
+    given = folded.given
     refused, missed = judge(given.values())
     built = build(given | _defaults(given, is_image=told.is_image))
-    settings = built.settings
+    followed = follow.followed(built.settings, given, told.file)
+    settings = built.settings.model_copy(update={"followed": followed})
     clashes = [
         *contradictions(settings, built.used),
         *told.certs_without_certificate(given, settings),
     ]
-    warnings = [*told.warnings(), *missed, *advice(settings)]
-    problems += [*refused, *built.problems, *clashes]
+    renamed = [*aliases.warnings(layers), *folded.warnings]
+    warnings = [*told.warnings(), *renamed, *missed, *advice(settings)]
+    problems += [*folded.problems, *refused, *built.problems, *clashes]
     return Loaded(settings, built.used, tuple(warnings), tuple(dict.fromkeys(problems)), told.file)
 
 
@@ -141,12 +146,15 @@ class _Told:
         return [Problem(str(path), "not read outside the image", remedy)] if _is_there(path) else []
 
 
-def _defaults(given: Mapping[Key, Given], *, is_image: bool) -> dict[Key, Given]:
+def _address(given: Mapping[Key, Given], *, is_image: bool) -> str:
     certificate = given.get(_CERTIFICATE)
     if certificate is not None and certificate.value:
-        address = ":8443"
-    else:
-        address = ":5000" if is_image else "127.0.0.1:5000"
+        return ":8443"
+    return ":5000" if is_image else "127.0.0.1:5000"
+
+
+def _defaults(given: Mapping[Key, Given], *, is_image: bool) -> dict[Key, Given]:
+    address = _address(given, is_image=is_image)
     values = {_ADDRESS: address} | ({_ROOT: "/var/lib/registry"} if is_image else {})
     return {
         key: Given(key, value, "default", ".".join(key))

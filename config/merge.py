@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from config import keys
+from config import aliases, cache_server, keys
 from config.address import registry_host
 from config.distribution import DRIVERS, SCHEMES, Row, Verdict
 from config.errors import Problem, Unreadable
 from config.given import Given, Reading
 from config.keys import Key
 
+_LISTEN: Final = ("http", "addr")
 _KINDS = {"auth": SCHEMES, "storage": DRIVERS}
 _EMPTY: Final[tuple[object, ...]] = ("", "[]", "{}", [], {}, None)
 
@@ -23,7 +24,7 @@ def merge(layers: Sequence[Reading]) -> tuple[dict[Key, Given], list[Problem]]:
     problems: list[Problem] = []
     for layer in layers:
         problems += layer.problems
-        for each in sorted(layer.given, key=lambda given: not given.chooses):
+        for each in sorted(layer.given, key=_rank):
             _lay(each, winners, problems)
     if level := winners.pop(("loglevel",), None):
         winners.setdefault(("log", "level"), replace(level, key=("log", "level")))
@@ -45,6 +46,11 @@ def judge(winners: Iterable[Given]) -> tuple[list[Problem], list[Problem]]:
     return refused, missed
 
 
+def _rank(given: Given) -> tuple[bool, bool]:
+    """Put the choice of a driver first, and our own names last, which count."""
+    return not given.chooses, given.key not in cache_server.MEANT
+
+
 def _lay(given: Given, winners: dict[Key, Given], problems: list[Problem]) -> None:
     if keys.find(given.key) is None and not keys.is_section(given.key):
         problems.append(_unknown(given))
@@ -56,7 +62,12 @@ def _lay(given: Given, winners: dict[Key, Given], problems: list[Problem]) -> No
         return
     if given.chooses:
         _switch_off(key, winners)
+    if key == _LISTEN:  # what of another name said its halves before
+        winners.pop(cache_server.ADDRESS, None)
+        winners.pop(cache_server.PORT, None)
     winners[key] = replace(given, key=key)
+    if renamed := aliases.ours(given):
+        winners[renamed.key] = renamed
 
 
 def _unknown(given: Given) -> Problem:

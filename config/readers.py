@@ -93,6 +93,11 @@ def optional(read: Reader[T], *nothing: str) -> Reader[T | None]:
     return read_or_none
 
 
+def unless_absent(read: Reader[T]) -> Reader[T | None]:
+    """Make a reader for what may be absent, but not empty: that is a value not filled in."""
+    return lambda given: None if given is None else read(given)
+
+
 def _listed(given: str) -> object:
     try:
         return yaml.load(given, yaml.BaseLoader)  # noqa: S506 - it builds texts, lists and maps only

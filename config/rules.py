@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from config.access import ANYBODY
 from config.errors import Problem
 from config.given import Given
 from config.keys import Key
@@ -14,6 +15,8 @@ from config.upstreams import default_hosts
 def contradictions(settings: Settings, given: Mapping[Key, Given]) -> list[Problem]:
     """Tell what was said that can't hold together."""
     return [
+        *_no_passwords(settings, given),
+        *_strangers_with_rights(settings, given),
         *_key_alone(settings, given),
         *_two_defaults(settings),
         *_half_a_login(settings, given),
@@ -27,7 +30,36 @@ def contradictions(settings: Settings, given: Mapping[Key, Given]) -> list[Probl
 
 def advice(settings: Settings) -> list[Problem]:
     """Tell what is allowed and may still be a mistake."""
-    return [*_open(settings), *_login_of_nobody(settings)]
+    return [*_open(settings), *_strangers_without_rights(settings), *_login_of_nobody(settings)]
+
+
+def _no_passwords(settings: Settings, given: Mapping[Key, Given]) -> Iterator[Problem]:
+    """Object where passwords are wanted and there is none: never does that mean an open door."""
+    htpasswd = settings.auth.htpasswd
+    said = [each for key, each in given.items() if key[:2] == ("auth", "htpasswd")]
+    if htpasswd is not None and htpasswd.path is None and htpasswd.users is None:
+        remedy = "name a file made with htpasswd -B"
+        yield said[0].objection("auth.htpasswd.path is missing", remedy)
+    elif htpasswd is None and settings.access is not None:
+        remedy = "set auth.htpasswd.path or auth.htpasswd.users"
+        yield given["access",].objection("rules, and nobody has a password", remedy)
+
+
+def _strangers_with_rights(settings: Settings, given: Mapping[Key, Given]) -> Iterator[Problem]:
+    if settings.auth.anonymous == "none" and _names_strangers(settings):
+        message = f"a rule for {ANYBODY}, and auth.anonymous is none"
+        yield given["access",].objection(message, "set auth.anonymous: pull")
+
+
+def _strangers_without_rights(settings: Settings) -> Iterator[Problem]:
+    is_ruled = settings.access is not None and settings.auth.htpasswd is not None
+    if is_ruled and settings.auth.anonymous == "pull" and not _names_strangers(settings):
+        message = f"without effect: no rule of access is for {ANYBODY}"
+        yield Problem("auth.anonymous=pull", message, "write one, or take it out")
+
+
+def _names_strangers(settings: Settings) -> bool:
+    return any(ANYBODY in each.user for each in settings.access or ())
 
 
 def _key_alone(settings: Settings, given: Mapping[Key, Given]) -> Iterator[Problem]:

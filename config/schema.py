@@ -100,9 +100,11 @@ class StorageSettings(Section):
 class HtpasswdSettings(Section):
     """`auth.htpasswd:`; that it is there switches passwords on."""
 
-    path: kinds.File = Field(
-        description="the password file, bcrypt only; watched",
-        json_schema_extra={"env": "", "shown": "none: open to all", "secret": False},
+    path: kinds.FileOrAbsent = setting(
+        None, "the password file, bcrypt only; watched", shown="none: open to all"
+    )
+    users: kinds.Users = setting(
+        None, "users and their bcrypt hashes, beside the file's; watched", secret=True
     )
     realm: kinds.Text = setting("Entrepot", "the name that clients show when they ask")
 
@@ -237,6 +239,14 @@ class CleanerSettings(Section):
     hosted: kinds.Switch = setting("false", "may pushed images be evicted", env="CLEANER_HOSTED")
 
 
+class Followed(Section):
+    """The configuration file, and what of it is followed while we run: no operator sets these."""
+
+    file: Path | None = None
+    access: bool = False
+    users: bool = False
+
+
 class Settings(Section):
     """All of it; `run` is the run directory, known to the children of `entrepot serve` only."""
 
@@ -244,9 +254,13 @@ class Settings(Section):
     log: LogSettings = Field(default_factory=LogSettings)
     storage: StorageSettings = Field(default_factory=StorageSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
+    access: kinds.AccessRules = setting(
+        None, "who may do what where; watched", shown="none: every user may do everything"
+    )
     http: HttpSettings = Field(default_factory=HttpSettings)
     proxy: ProxySettings = Field(default_factory=ProxySettings)
     upstreams: dict[kinds.Host, UpstreamSettings] = Field(default_factory=dict)
     pullsecret: PullSecretSettings = Field(default_factory=PullSecretSettings)
     cleaner: CleanerSettings = Field(default_factory=CleanerSettings)
+    followed: Followed = Field(default_factory=Followed)
     run: Path = Field(default=Path(), exclude=True)

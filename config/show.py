@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from config import keys, units
+from config import access, keys, units
 from config.keys import Key, Setting
 from config.kinds import BYTES, PER_CENT, SECONDS
 from config.schema import Settings
@@ -51,6 +51,8 @@ def _value(settings: Settings, key: Key) -> object:
 
 
 def _shown(setting: Setting, value: object) -> str:
+    if isinstance(value, tuple) and setting.key in _IN_WORDS:
+        return _IN_WORDS[setting.key](value)
     if value is None or value == ():
         return "none"
     if setting.is_secret:
@@ -62,6 +64,9 @@ def _shown(setting: Setting, value: object) -> str:
     return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
+_IN_WORDS: Final[dict[str, Callable[[Any], str]]] = {
+    "access": access.show,
+}
 _IN_UNITS: Final[dict[str, Callable[[Any], str]]] = {
     BYTES.name: units.show_size,
     SECONDS.name: units.show_span,

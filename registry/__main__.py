@@ -6,14 +6,15 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import config
 from config import ConfigError, Problem, PullSecret, parse_pull_secret
 from config.outbound import no_proxy, proxies
-from config.schema import Settings
+from config.schema import Followed, Settings
 from datastore import layout, logs
 from datastore.accesslog import Event, write_event
 from datastore.budget import Budget
@@ -21,6 +22,7 @@ from datastore.filesystem import Filesystem
 from datastore.refs import Repository
 from datastore.sqlite import SqliteIndex
 from registry import auth
+from registry.access import Rule, Rules
 from registry.app import Parts, create_app
 from registry.names import unfold
 from registry.room import CleanerBell, Limits, Room
@@ -28,7 +30,7 @@ from registry.shadows import shadowed
 from registry.upstream.proxies import Proxies
 from registry.upstream.source import Source
 from registry.upstream.table import Shared, Upstreams
-from registry.watched import Watched
+from registry.watched import Snapshot, Watched
 from registry.workers import Serving, Workers
 
 log = logging.getLogger(__name__)
@@ -82,9 +84,76 @@ def _authenticator(settings: Settings) -> auth.Authenticator:
     htpasswd = settings.auth.htpasswd
     if htpasswd is None:
         return auth.Open()
+    rights = _rights(settings)
     return auth.from_passwords(
-        htpasswd.path, realm=htpasswd.realm, anonymous=settings.auth.anonymous
+        htpasswd.path,
+        realm=htpasswd.realm,
+        anonymous=settings.auth.anonymous,
+        users=lambda: _users(rights()),
+        rules=lambda: rights().value.rules,
+        kept=settings.run / "htpasswd",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rights:
+    """What the operator says of rights and users, ready to be asked; None: nothing."""
+
+    rules: Rules | None
+    users: Mapping[str, bytes] | None
+
+
+def _rights(settings: Settings) -> Callable[[], Snapshot[_Rights]]:
+    """Return the rights in force, whenever they are asked for."""
+    at_start = _ready(config.rights(settings))
+    followed = settings.followed
+    if followed.file is None:
+        fixed = Snapshot(at_start, 0)
+        return lambda: fixed
+    watched = Watched(
+        followed.file,
+        partial(_read_rights, followed=followed, otherwise=at_start),
+        errors=(config.ConfigError,),
+        kept=settings.run / "rights.yml",
+        judge=partial(_refuse_half, followed.file),
+    )
+    return lambda: watched.snapshot
+
+
+def _read_rights(content: bytes, *, followed: Followed, otherwise: _Rights) -> _Rights:
+    """Read the configuration file for what of it is followed. Raises: ConfigError."""
+    assert followed.file is not None  # noqa: S101 - else nobody asks
+    said = _ready(config.read_rights(content, followed.file))
+    rules = said.rules if followed.access else otherwise.rules
+    return _Rights(rules, said.users if followed.users else otherwise.users)
+
+
+def _refuse_half(file: Path, before: _Rights, after: _Rights) -> None:
+    """Refuse a file that lacks what it had: half of one must not open the door.
+
+    Raises: ConfigError.
+    """
+    for name, had, has, instead in (
+        ("access", before.rules, after.rules, "access: []"),
+        ("auth.htpasswd.users", before.users, after.users, "users: {}"),
+    ):
+        if had is not None and has is None:
+            raise config.ConfigError(
+                [config.Problem(f"{file}: {name}", "gone", f"write {instead}, or start anew")]
+            )
+
+
+def _ready(said: config.Rights) -> _Rights:
+    rules = [Rule(each.user, each.repository, frozenset(each.allow)) for each in said.access or ()]
+    hashes = {user: hashed.encode() for user, hashed in (said.users or {}).items()}
+    return _Rights(
+        None if said.access is None else Rules(rules),
+        None if said.users is None else hashes,
+    )
+
+
+def _users(rights: Snapshot[_Rights]) -> Snapshot[Mapping[str, bytes]]:
+    return Snapshot(rights.value.users or {}, rights.generation)
 
 
 def _upstreams(settings: Settings, report: _Events) -> Upstreams:

@@ -43,7 +43,6 @@ from tests.config.desk import Desk
         "proxy: {exec: {command: docker-credential-helper}}",
         "proxy: {ttl: 168h}",
         "hosted: {quota: 1G}",
-        "access: {}",
     ],
 )
 def test_what_protects_or_places_data_and_is_not_built_is_refused(desk: Desk, text: str) -> None:

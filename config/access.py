@@ -1,0 +1,157 @@
+"""Reads the rules of `access:`, who may do what where, and users beside the password file."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+import yaml
+
+from config.errors import Unreadable
+from config.htpasswd import is_bcrypt
+from config.readers import text, words
+
+Action = Literal["pull", "push", "delete"]
+
+ANYBODY: Final = "anonymous"
+EVERY_USER: Final = "*"
+
+_ACTIONS: Final = get_args(Action)
+_KEYS: Final = ("user", "repository", "allow")
+# datastore/globs.py gives them their meaning
+_PART = r"(?:\*\*|(?:[a-z0-9._-]|\*(?!\*))+)"
+_PATTERN = re.compile(
+    rf"(?!.{{240}}){_PART}(?::\d{{1,5}}(?=/))?(?:/{_PART})*", re.ASCII | re.IGNORECASE
+)
+_NO_NAME = re.compile(r"[:\x00-\x1f\x7f]")
+_EXAMPLE: Final = "try [{user: ann, repository: team/**, allow: [pull, push]}]"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRule:
+    """One rule: each of these users may do each of these in each of these repositories."""
+
+    user: tuple[str, ...]
+    repository: tuple[str, ...]
+    allow: tuple[Action, ...]
+
+    def __str__(self) -> str:
+        return " ".join(map(",".join, (self.user, self.allow, self.repository)))
+
+
+def rules(given: object) -> tuple[AccessRule, ...] | None:
+    """Read a list of rules, or its YAML; an empty one allows nobody anything.
+
+    Raises: Unreadable, with every problem.
+    """
+    if given is None:
+        return None
+    found = from_yaml(given)
+    if not isinstance(found, list | tuple):
+        raise Unreadable("not a list of rules", _EXAMPLE)
+    problems = [
+        f"rule {number}: {problem}"
+        for number, each in enumerate(found, 1)
+        for problem in _problems(each)
+    ]
+    if problems:
+        raise Unreadable(", ".join(problems), _EXAMPLE)
+    return tuple(each if isinstance(each, AccessRule) else _rule(each) for each in found)
+
+
+def users(given: object) -> dict[str, str] | None:
+    """Read a map of users and their bcrypt hashes, or its YAML. Raises: Unreadable."""
+    if given is None:
+        return None
+    found = from_yaml(given)
+    if not isinstance(found, Mapping):
+        raise Unreadable("not a map of users", "write NAME: HASH, as htpasswd -nB prints them")
+    hashes = {text(name): text(hashed) for name, hashed in found.items()}
+    for name, hashed in hashes.items():
+        if _NO_NAME.search(name) or name in {ANYBODY, EVERY_USER}:
+            raise Unreadable(f"{name!r} can't be a user's name", "take another")
+        if not is_bcrypt(hashed):
+            raise Unreadable(
+                f"the password of {name!r} is not bcrypt", "write it with htpasswd -nB"
+            )
+    return hashes
+
+
+def show(given: tuple[AccessRule, ...]) -> str:
+    """Write rules on one line, for a person to read."""
+    return "; ".join(map(str, given)) or "no rule: nobody may do anything"
+
+
+def from_yaml(given: object) -> object:
+    """Return what a variable or a flag holds; of the file it is read already."""
+    if not isinstance(given, str):
+        return given
+    try:
+        return yaml.load(given, yaml.BaseLoader)  # noqa: S506 - it builds texts, lists and maps only
+    except yaml.YAMLError as error:
+        raise Unreadable("not YAML", _EXAMPLE) from error
+
+
+def _problems(given: object) -> Iterator[str]:
+    if isinstance(given, AccessRule):
+        return
+    if not isinstance(given, Mapping):
+        yield "not a map"
+        return
+    yield from (f"no such key: {each}{_meant(each, _KEYS)}" for each in given if each not in _KEYS)
+    said: dict[str, tuple[str, ...]] = {}
+    for key, wrong in _WRONG.items():
+        try:
+            said[key] = _listed(key, given.get(key, ()))
+        except Unreadable as error:
+            yield f"{key}: {error.message}"
+        else:
+            yield from (f"{key}: {each}" for each in wrong(said[key]))
+    if ANYBODY in said.get("user", ()) and set(said.get("allow", ())) - {"pull"}:
+        yield f"allow: {ANYBODY} may pull at most"
+
+
+def _listed(key: str, given: object) -> tuple[str, ...]:
+    """Return a text as a list of one; a user's name may hold spaces. Raises: Unreadable."""
+    if isinstance(given, str):
+        return (text(given),) if key == "user" else words(given)
+    return words(given)
+
+
+def _wrong_users(named: tuple[str, ...]) -> Iterator[str]:
+    if not named:
+        yield f"none; name one, {EVERY_USER} for every user, or {ANYBODY}"
+    yield from (f"{each!r} can't be a name" for each in named if _NO_NAME.search(each))
+
+
+def _wrong_patterns(named: tuple[str, ...]) -> Iterator[str]:
+    if not named:
+        yield "none; ** is every one"
+    yield from (f"{each!r} can't be a name or a pattern" for each in named if not is_pattern(each))
+
+
+def _wrong_actions(named: tuple[str, ...]) -> Iterator[str]:
+    if not named:
+        yield f"none; {', '.join(_ACTIONS)}"
+    yield from (f"no {each!r}{_meant(each, _ACTIONS)}" for each in named if each not in _ACTIONS)
+
+
+_WRONG: Final = {"user": _wrong_users, "repository": _wrong_patterns, "allow": _wrong_actions}
+
+
+def is_pattern(given: str) -> bool:
+    """Say whether *given* is a name of a repository, or a pattern of names."""
+    return _PATTERN.fullmatch(given) is not None
+
+
+def _rule(given: Mapping[str, object]) -> AccessRule:
+    user, repository, allow = (_listed(key, given[key]) for key in _KEYS)
+    return AccessRule(user, repository, tuple(each for each in _ACTIONS if each in allow))
+
+
+def _meant(given: str, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(given.lower(), known, 1)
+    return f", did you mean {near[0]}?" if near else f", but {', '.join(known)}"

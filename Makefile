@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run test check soak bench lock clean
+IMAGE  ?= entrepot
+BASE   ?= docker.io/library/debian:trixie-slim
+
+.PHONY: help run image test check soak bench lock clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -11,6 +14,9 @@ help:            ## this list
 run: $(VENV)/run ## the appliance in the foreground; Ctrl-C ends all of it
 	@sh appliance/packages.sh run
 	@exec $(BIN)/entrepot serve $(ARGS)
+
+image:           ## the container image: IMAGE=, BASE=, ENGINE= podman or docker
+	@sh appliance/image.sh $(IMAGE) $(BASE) $(ENGINE)
 
 test: $(VENV)/dev ## everything, real clients included, each at its small size
 	@sh appliance/packages.sh test

@@ -21,6 +21,7 @@ netavark netavark
 aardvark-dns aardvark-dns
 catatonit catatonit
 iptables iptables
+mmdebstrap mmdebstrap
 containerd containerd
 dockerd docker.io
 docker-registry docker-registry

@@ -19,7 +19,7 @@ from appliance.sockets import status_of
 from appliance.upstreams import hidden, upstream_names
 from config.errors import ConfigError, Problem
 from config.schema import Settings
-from datastore import layout, logs
+from datastore import generation, layout, logs
 from datastore.probe import probe
 from datastore.sqlite import SqliteIndex
 
@@ -96,6 +96,7 @@ def _prepare(settings: Settings, run: Path) -> Start:
         certificate=certificate.gather(settings.http.tls, run / certificate.NAME),
     )
     config.dump(settings, start.settings_file)
+    generation.begin(run)
     return start
 
 

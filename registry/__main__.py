@@ -19,11 +19,13 @@ from datastore import layout, logs
 from datastore.accesslog import Event, write_event
 from datastore.budget import Budget
 from datastore.filesystem import Filesystem
+from datastore.generation import Generation
 from datastore.refs import Repository
 from datastore.sqlite import SqliteIndex
 from registry import auth
 from registry.access import Rule, Rules
 from registry.app import Parts, create_app
+from registry.lookout import Lookout
 from registry.names import unfold
 from registry.room import CleanerBell, Limits, Room
 from registry.shadows import shadowed
@@ -43,10 +45,13 @@ def main() -> None:
     sockets = tuple(
         settings.run / f"worker{number}.sock" for number in range(1, settings.http.workers + 1)
     )
-    Workers(create_app(parts(settings)), Serving(sockets)).run()
+    generation = Generation(settings.run)
+    lookout = Lookout(generation.rise, generation.settle)
+    app = create_app(parts(settings, generation, lookout))
+    Workers(app, Serving(sockets, started=lookout.start)).run()
 
 
-def parts(settings: Settings) -> Parts:
+def parts(settings: Settings, generation: Generation, lookout: Lookout) -> Parts:
     """Make the parts of the application; none of them opens or starts anything yet."""
     report = _Events(settings.storage.statedir / layout.EVENTS)
     index = SqliteIndex(settings.storage.statedir / layout.INDEX)
@@ -54,13 +59,14 @@ def parts(settings: Settings) -> Parts:
         storage=Filesystem(settings.storage.rootdirectory),
         index=index,
         state=settings.storage.statedir,
-        upstreams=_upstreams(settings, report),
-        authenticator=_authenticator(settings),
+        upstreams=_upstreams(settings, _Breakers(report, generation.rise), lookout),
+        authenticator=_authenticator(settings, lookout),
         room=Room(index, _limits(settings), CleanerBell(settings.run / "cleaner.sock")),
         report=partial(report, "download"),
         metrics=settings.run / "metrics.prom",
         prefetch=settings.proxy.prefetch,
         delete_enabled=settings.storage.delete.enabled,
+        generation=generation.now,
     )
 
 
@@ -75,12 +81,28 @@ class _Events:
             write_event(self._path, Event(event, time.time(), dict(fields)))
 
 
+class _Breakers:
+    """Writes what happens to an upstream; one that is away is forgotten with all that it had.
+
+    What HAProxy remembers of it may want parts that only it has.
+    """
+
+    def __init__(self, report: _Events, forget: Callable[[], None]) -> None:
+        self._report = report
+        self._forget = forget
+
+    def __call__(self, event: str, /, **fields: str | float) -> None:
+        self._report(event, **fields)
+        if event == "breaker" and fields.get("state") == "open":
+            self._forget()
+
+
 def _limits(settings: Settings) -> Limits:
     budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
     return Limits(room=budget.room, largest=budget.target, start=budget.start)
 
 
-def _authenticator(settings: Settings) -> auth.Authenticator:
+def _authenticator(settings: Settings, lookout: Lookout) -> auth.Authenticator:
     htpasswd = settings.auth.htpasswd
     if htpasswd is None:
         return auth.Open()
@@ -92,6 +114,7 @@ def _authenticator(settings: Settings) -> auth.Authenticator:
         users=lambda: _users(rights()),
         rules=lambda: rights().value.rules,
         kept=settings.run / "htpasswd",
+        watch=lookout.watch,
     )
 
 
@@ -156,8 +179,8 @@ def _users(rights: Snapshot[_Rights]) -> Snapshot[Mapping[str, bytes]]:
     return Snapshot(rights.value.users or {}, rights.generation)
 
 
-def _upstreams(settings: Settings, report: _Events) -> Upstreams:
-    secret = _secret(settings)
+def _upstreams(settings: Settings, report: _Breakers, lookout: Lookout) -> Upstreams:
+    secret = _secret(settings, lookout)
     known = secret()
     names_any = known is not None and (known.hosts or known.globs)
     said = config.upstreams(settings)
@@ -177,7 +200,7 @@ def _upstreams(settings: Settings, report: _Events) -> Upstreams:
     )
 
 
-def _secret(settings: Settings) -> Callable[[], PullSecret | None]:
+def _secret(settings: Settings, lookout: Lookout) -> Callable[[], PullSecret | None]:
     """Return the pull secret in force, whenever it is asked for."""
     path = settings.pullsecret.path
     if path is None:
@@ -191,6 +214,7 @@ def _secret(settings: Settings) -> Callable[[], PullSecret | None]:
         return secret
 
     watched = Watched(path, parse)
+    lookout.watch(lambda: watched.generation)
     return lambda: watched.value
 
 

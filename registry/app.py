@@ -18,6 +18,7 @@ from registry.api.blobs import BlobResource
 from registry.api.catalog import CatalogResource
 from registry.api.door import Door, MayHost
 from registry.api.every import EveryAnswer
+from registry.api.front import Front
 from registry.api.manifests import ManifestResource
 from registry.api.referrers import ReferrersResource
 from registry.api.status import FrontResource, HealthResource, MetricsResource, VersionResource
@@ -52,7 +53,9 @@ class Parts:
 
     `report` takes the fields of a `download` event; `metrics` is the file that the logger writes;
     `prefetch` is how many layers are fetched ahead at a time, from one upstream. `may_host` tells
-    which names are hosted here although a default upstream could have them.
+    which names are hosted here although a default upstream could have them. `generation` says that
+    HAProxy stands before this application, and in which generation it remembers: without it, no
+    header makes anybody a user.
     """
 
     storage: Storage
@@ -67,6 +70,7 @@ class Parts:
     lanes: int = 1
     delete_enabled: bool = False
     may_host: MayHost = lambda _: False
+    generation: Callable[[], str] | None = None
 
 
 def create_app(parts: Parts) -> App:
@@ -79,7 +83,13 @@ def create_app(parts: Parts) -> App:
     prefetch = Prefetch(shelf, inflight, spool / "locks", parts.prefetch)
     blobs = Blobs(shelf, inflight, negative, prefetch)
     manifests = Manifests(shelf, Turns(spool / "locks"), negative)
-    door = Door(parts.authenticator, parts.upstreams, shelf.repositories, parts.may_host)
+    door = Door(
+        parts.authenticator,
+        parts.upstreams,
+        shelf.repositories,
+        parts.may_host,
+        front=Front(parts.generation),
+    )
     app = falcon.App(router=router.Router(), middleware=[EveryAnswer()])
     app.req_options.strip_url_path_trailing_slash = False
     errors.install(app)

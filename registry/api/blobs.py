@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import falcon
 
 from datastore.refs import Digest
@@ -10,10 +12,12 @@ from registry.api import bodies
 from registry.api.cache_status import HIT, Forward, forwarded
 from registry.api.door import KIND, Door
 from registry.api.etags import etag, may_range, none_match, not_modified
+from registry.api.front import LARGEST_KEPT
 from registry.api.ranges import ByteRange, parse
 from registry.errors import Unsupported
 from registry.pullthrough.blobs import Blobs
 from registry.push.deletes import Deletes
+from registry.routing import Place
 
 # RFC 9111: what a digest names never changes
 _FOR_EVER = "max-age=31536000"
@@ -57,6 +61,8 @@ class BlobResource:
             return
         answer = self._blobs.get(place, wanted)
         _describe(resp, answer)
+        if self._door.front.may_keep(req):
+            self._door.front.keep(resp, _holds(place, answer))
         parts = _parts(req, wanted, answer.size)
         if parts is None:
             _send_whole(resp, answer)
@@ -83,6 +89,13 @@ class BlobResource:
         self._door.refuse(req, resp, name, _ALLOWED)
 
     on_post = on_patch = on_put
+
+
+def _holds(place: Place, answer: BlobAnswer) -> float:
+    """Return how long [s] memory may keep an answer: what is small and here, and was not pushed."""
+    is_here = isinstance(answer, StoredBlob) and answer.source is Source.HIT
+    is_small = answer.size is not None and answer.size <= LARGEST_KEPT
+    return inf if place.upstream and is_here and is_small else 0.0
 
 
 def _describe(resp: falcon.Response, answer: BlobAnswer) -> None:

@@ -9,7 +9,8 @@ import falcon
 from datastore.errors import Malformed
 from datastore.refs import Repository
 from datastore.repositories import Repositories
-from registry.auth import Action, Authenticator, Identity
+from registry.api.front import Front
+from registry.auth import Action, Authenticator, Identity, Recalling
 from registry.errors import NameUnknown, Unsupported
 from registry.routing import Place, Upstreams, resolve
 
@@ -22,9 +23,11 @@ REPOSITORY = "X-Entrepot-Repository"
 KIND = "X-Entrepot-Kind"
 USER = "X-Entrepot-User"
 
+_NO_FRONT = Front()
+
 
 class Door:
-    """Identifies, routes, and checks the right, in that order."""
+    """Identifies, routes, and checks the right, in that order; *front* stands before it."""
 
     def __init__(
         self,
@@ -32,7 +35,10 @@ class Door:
         upstreams: Upstreams,
         repositories: Repositories,
         may_host: MayHost = lambda _: False,
+        *,
+        front: Front = _NO_FRONT,
     ) -> None:
+        self.front = front
         self._authenticator = authenticator
         self._upstreams = upstreams
         self._repositories = repositories
@@ -40,10 +46,22 @@ class Door:
 
     def identify(self, req: falcon.Request, resp: falcon.Response) -> Identity:
         """Tell who it is, the access log too."""
-        identity = self._authenticator.identify(req.get_header("Authorization"))
+        is_known = self.front.begin(req, resp)
+        identity = self._identified(req.get_header("Authorization"), resp, is_known=is_known)
         req.context.identity = identity
         if identity.user:
             resp.set_header(USER, identity.user.encode("ascii", "backslashreplace").decode())
+        return identity
+
+    def _identified(
+        self, authorization: str | None, resp: falcon.Response, *, is_known: bool
+    ) -> Identity:
+        """Ask the authenticator, unless HAProxy remembers that the credential is right."""
+        if is_known and authorization and isinstance(self._authenticator, Recalling):
+            return self._authenticator.recall(authorization)
+        identity = self._authenticator.identify(authorization)
+        if authorization and not identity.mistaken:
+            self.front.remember(resp, identity)
         return identity
 
     def enter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from math import inf
 
 from datastore.errors import InvalidManifest
 from datastore.manifest import parse
@@ -51,6 +52,14 @@ class Manifests:
         except Absent as error:
             self.negative.remember(place, reference)
             raise ManifestUnknown(str(error)) from error
+
+    def holds(self, place: Place, answer: ManifestAnswer) -> float:
+        """Return how long [s] an answer holds without a question to anybody: memory may keep it."""
+        if place.upstream is None or answer.source is Source.STALE:
+            return 0.0
+        if not self.shelf.is_whole(place.repository, answer.held):
+            return 0.0
+        return inf if answer.age is None else place.upstream.source.freshness - answer.age
 
     def _hosted(self, place: Place, reference: Reference) -> ManifestAnswer:
         digest: Digest | None

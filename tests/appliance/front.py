@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
 
+from datastore import generation
 from datastore.accesslog import AccessLine, parse
 from tests.appliance.standin import Worker
 
@@ -59,6 +60,7 @@ class Front:
     def __init__(self, run: Path, workers: int = 2, certificate: Path | None = None) -> None:
         self.run = run
         self.port = free_port()
+        generation.begin(run)
         self._log = run / "access.log"
         environment = {
             f"ENTREPOT_WORKER{number}": "enabled" if number <= workers else "disabled"

@@ -24,7 +24,7 @@ from datastore.refs import Repository
 from datastore.sqlite import SqliteIndex
 from registry import auth
 from registry.access import Rule, Rules
-from registry.app import Parts, create_app
+from registry.app import Parts, assemble
 from registry.lookout import Lookout
 from registry.names import unfold
 from registry.room import CleanerBell, Limits, Room
@@ -47,7 +47,7 @@ def main() -> None:
     )
     generation = Generation(settings.run)
     lookout = Lookout(generation.rise, generation.settle)
-    app = create_app(parts(settings, generation, lookout))
+    app = assemble(parts(settings, generation, lookout))
     Workers(app, Serving(sockets, started=lookout.start)).run()
 
 

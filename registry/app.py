@@ -73,7 +73,7 @@ class Parts:
     generation: Callable[[], str] | None = None
 
 
-def create_app(parts: Parts) -> App:
+def assemble(parts: Parts) -> App:
     """Wire the parts; nothing is started, and no upstream is talked to."""
     shelf = Shelf(BlobStore(parts.storage), Repositories(parts.storage), parts.index, parts.room)
     negative = Negative()

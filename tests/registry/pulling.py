@@ -14,7 +14,7 @@ from datastore.filesystem import Filesystem
 from datastore.memory import MemoryIndex
 from datastore.refs import Digest, Repository, Tag
 from datastore.repositories import Repositories
-from registry.app import Parts, create_app
+from registry.app import Parts, assemble
 from registry.auth import Authenticator, Open
 from registry.names import fold
 from registry.room import Limits, Room
@@ -110,4 +110,4 @@ def pulling(
         room=Room(index, limits or Limits()),
         prefetch=prefetch,
     )
-    return Pulling(u, root, TestClient(create_app(parts)))
+    return Pulling(u, root, TestClient(assemble(parts)))

@@ -18,7 +18,7 @@ from datastore.memory import MemoryIndex
 from datastore.refs import Digest, Repository
 from datastore.repositories import Repositories
 from datastore.storage import Storage
-from registry.app import Parts, create_app
+from registry.app import Parts, assemble
 from registry.auth import Authenticator, Open
 from registry.room import Limits, Room
 from registry.upstream.source import Source
@@ -159,7 +159,7 @@ def pushing(
         delete_enabled=delete_enabled,
         may_host=may_host,
     )
-    return Pushing(root, TestClient(create_app(parts)), index)
+    return Pushing(root, TestClient(assemble(parts)), index)
 
 
 def code(answer: Result) -> str:

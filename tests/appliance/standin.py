@@ -78,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return self.told()
 
-    do_GET = do_HEAD = do_PUT = do_POST = answer  # noqa: N815 - http.server's names
+    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 - http.server's names
 
     def told(self) -> None:
         if self.path.startswith("/html/"):

@@ -1,4 +1,4 @@
-"""What becomes of each key that docker distribution 2.x and 3.x know, and of keys to come.
+"""What becomes of each key that docker distribution 2.x and 3.x know.
 
 What protects or places data and is not built is refused, never ignored: an operator who asks for
 it must not believe that he has it. What merely does nothing here is taken in silence, or with a
@@ -86,7 +86,7 @@ ROWS: Final = (
         "true",
         "",
     ),
-    _missed("storage.maintenance.uploadpurging.age", "uploads are purged after 168h", "168h"),
+    _missed("storage.maintenance.uploadpurging.age", "cleaner.garbage says after how long", "168h"),
     _idle("storage.maintenance.uploadpurging.interval", "cleaner.runevery says when"),
     _refused(
         "storage.maintenance.uploadpurging.dryrun",
@@ -155,9 +155,6 @@ ROWS: Final = (
     _idle("validation.manifests.indexes.**", "an index's children must always be here"),
     _refused("policy.repository.classes.**", "classes of repositories are not built", ""),
 )
-
-# Sections that are named in the design and come later.
-LATER: Final = (_refused("hosted.**", "not built yet"),)
 
 DRIVERS: Final = frozenset(
     {"filesystem", "azure", "gcs", "inmemory", "oss", "s3", "s3aws", "swift"}

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Final
 
 from config import cache_server, keys
-from config.distribution import LATER, ROWS
+from config.distribution import ROWS
 from config.document import read_value
 from config.errors import Problem
 from config.given import Given, Reading
@@ -107,5 +107,5 @@ def _all_names() -> frozenset[str]:
 
 
 def _row_names() -> Iterator[str]:
-    for row in (*ROWS, *LATER):
+    for row in ROWS:
         yield "_".join(("REGISTRY", *row.key.removesuffix(".**").split("."))).upper()

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from config import cache_server
-from config.distribution import LATER, ROWS, Row, Verdict
+from config.distribution import ROWS, Row, Verdict
 from config.kinds import Unit
 from config.schema import Settings
 
@@ -56,7 +56,7 @@ def settings() -> dict[Key, Setting]:
 @cache
 def names() -> frozenset[Key]:
     """Return every key that is known, of settings and of rows."""
-    return frozenset([*settings(), *map(_name_of, (*ROWS, *LATER)), *_other_names()])
+    return frozenset([*settings(), *map(_name_of, ROWS), *_other_names()])
 
 
 @cache
@@ -66,7 +66,7 @@ def _other_names() -> frozenset[Key]:
 
 @cache
 def _refused_names() -> frozenset[Key]:
-    refused = (row for row in (*ROWS, *LATER) if row.verdict is Verdict.REFUSED)
+    refused = (row for row in ROWS if row.verdict is Verdict.REFUSED)
     return frozenset(_name_of(row) for row in refused)
 
 
@@ -75,9 +75,9 @@ def _name_of(row: Row) -> Key:
 
 
 def find(key: Key) -> Setting | Row | None:
-    """Return what *key* leads to: a setting, a key of distribution's or of later, or nothing."""
+    """Return what *key* leads to: a setting, a key of distribution's, or nothing."""
     found = settings().get(general(key))
-    rows = (row for row in (*ROWS, *LATER, *cache_server.ROWS) if row.matches(key))
+    rows = (row for row in (*ROWS, *cache_server.ROWS) if row.matches(key))
     return found or next(rows, None)
 
 

@@ -8,9 +8,10 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, PlainSerializer
 
-from config import access, readers, units
+from config import access, hosted, readers, units
 from config.access import AccessRule
 from config.address import Address, address, realm_url, registry_host, registry_url
+from config.hosted import HostedRule
 from config.readers import optional
 
 # haproxy.cfg names as many sockets.
@@ -49,6 +50,9 @@ MaybeText = Annotated[str | None, BeforeValidator(optional(readers.text))]
 MaybeFile = Annotated[Path | None, BeforeValidator(optional(readers.path))]
 FileOrAbsent = Annotated[Path | None, BeforeValidator(readers.unless_absent(readers.path))]
 AccessRules = Annotated[tuple[AccessRule, ...] | None, BeforeValidator(access.rules)]
+HostedRules = Annotated[
+    tuple[HostedRule, ...], BeforeValidator(hosted.rules), PlainSerializer(hosted.as_map)
+]
 Users = Annotated[dict[str, str] | None, BeforeValidator(access.users)]
 MaybeUrl = Annotated[str | None, BeforeValidator(optional(registry_url))]
 MaybeRealm = Annotated[str | None, BeforeValidator(optional(realm_url))]

@@ -237,6 +237,11 @@ class CleanerSettings(Section):
         env="CLEANER_RUNEVERY_TIME",
     )
     hosted: kinds.Switch = setting("false", "may pushed images be evicted", env="CLEANER_HOSTED")
+    garbage: kinds.LongerSpan = setting(
+        "24h",
+        "what was pushed and nothing names, or uploads that stand still, go after so long",
+        env="CLEANER_GARBAGE",
+    )
 
 
 class Followed(Section):
@@ -262,5 +267,6 @@ class Settings(Section):
     upstreams: dict[kinds.Host, UpstreamSettings] = Field(default_factory=dict)
     pullsecret: PullSecretSettings = Field(default_factory=PullSecretSettings)
     cleaner: CleanerSettings = Field(default_factory=CleanerSettings)
+    hosted: kinds.HostedRules = setting((), "how long what is pushed stays, by repository")
     followed: Followed = Field(default_factory=Followed)
     run: Path = Field(default=Path(), exclude=True)

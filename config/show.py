@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from config import access, keys, units
+from config import access, hosted, keys, units
 from config.keys import Key, Setting
 from config.kinds import BYTES, PER_CENT, SECONDS
 from config.schema import Settings
@@ -66,6 +66,7 @@ def _shown(setting: Setting, value: object) -> str:
 
 _IN_WORDS: Final[dict[str, Callable[[Any], str]]] = {
     "access": access.show,
+    "hosted": hosted.show,
 }
 _IN_UNITS: Final[dict[str, Callable[[Any], str]]] = {
     BYTES.name: units.show_size,

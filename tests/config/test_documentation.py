@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from config import keys, show
-from config.distribution import LATER, ROWS
+from config.distribution import ROWS
 from config.document import read_file
 from config.upstreams import PUBLIC
 from tests.config.desk import Desk
@@ -83,7 +83,6 @@ def test_the_page_lists_every_key_of_distribution() -> None:
     expected = [[f"`{row.key}`", row.verdict.value, row.why] for row in ROWS]
 
     assert expected == _rows("Keys of docker distribution")
-    assert all(f"`{row.key.partition('.')[0]}:`" in PAGE for row in LATER)
 
 
 def test_the_page_lists_the_public_upstreams() -> None:

@@ -42,7 +42,6 @@ from tests.config.desk import Desk
         "policy: {repository: {classes: [image]}}",
         "proxy: {exec: {command: docker-credential-helper}}",
         "proxy: {ttl: 168h}",
-        "hosted: {quota: 1G}",
     ],
 )
 def test_what_protects_or_places_data_and_is_not_built_is_refused(desk: Desk, text: str) -> None:

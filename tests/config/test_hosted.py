@@ -1,0 +1,114 @@
+"""The rules of `hosted:`: how long what is pushed stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import config
+from config.hosted import HostedRule, rules, show
+from config.show import shown_settings
+from datastore.globs import Globs
+from tests.config.desk import Desk
+
+_DAY = 86400.0
+
+
+def test_a_rule_says_what_goes_by_repository(desk: Desk) -> None:
+    """What is not said of a pattern is for ever, and its grace is left open."""
+    desk.write(
+        """
+        hosted:
+          "ci/**": {ttl: 7d, keep: 10}
+          team/app: {keep: 3, untagged: 1h}
+          "team/*": {ttl: 0}
+          lone:
+        """
+    )
+
+    assert desk.settings().hosted == (
+        HostedRule("ci/**", 7 * _DAY, 10),
+        HostedRule("team/app", keep=3, untagged=3600),
+        HostedRule("team/*"),
+        HostedRule("lone"),
+    )
+
+
+@pytest.mark.parametrize("said", ["hosted:", "hosted: {}", "version: 0.1"])
+def test_without_rules_there_are_none(desk: Desk, said: str) -> None:
+    """What was pushed stays for ever."""
+    desk.write(said)
+
+    assert desk.settings().hosted == ()
+
+
+def test_a_variable_and_a_flag_hold_rules_as_yaml(desk: Desk) -> None:
+    """In one line."""
+    expected = (HostedRule("ci/**", 60),)
+
+    assert desk.settings(REGISTRY_HOSTED="{ci/**: {ttl: 1m}}").hosted == expected
+    assert desk.settings("--hosted={ci/**: {ttl: 1m}}").hosted == expected
+    assert desk.settings(REGISTRY_HOSTED="").hosted == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("[a]", "not a map of rules"),
+        ("ever", "not a map of rules"),
+        ("{a b: {}}", "'a b' can't be a name or a pattern"),
+        ("{Team/app: {}}", "'Team/app' can't be a name or a pattern"),
+        ("{'a:5000/b': {}}", "'a:5000/b' can't be a name or a pattern"),
+        ("{a/***: {}}", "'a/***' can't be a name or a pattern"),
+        ("{a: 7d}", "a: not a map"),
+        ("{a: {tll: 7d}}", "a: no such key: tll, did you mean ttl?"),
+        ("{a: {size: 7}}", "a: no such key: size, but ttl, keep, untagged"),
+        ("{a: {ttl: soon}}", "a: not a span"),
+        ("{a: {keep: -1}}", "a: not a whole number from 0 to 1000000"),
+        ("{a: {untagged: x}}", "a: not a span"),
+        ("{a: [", "not YAML"),
+    ],
+)
+def test_what_can_not_be_read_is_told_with_a_remedy(desk: Desk, said: str, problem: str) -> None:
+    """At the start, never at the first round."""
+    (line,) = desk.problems(REGISTRY_HOSTED=said)
+
+    assert line == f"REGISTRY_HOSTED={said}: {problem}; try {{ci/**: {{ttl: 7d, keep: 10}}}}"
+
+
+def test_every_problem_is_told(desk: Desk) -> None:
+    """Not only the first."""
+    (line,) = desk.problems(REGISTRY_HOSTED="{a: {tll: 1d}, B: {}}")
+
+    assert "no such key: tll" in line
+    assert "'B' can't be" in line
+
+
+def test_what_is_taken_for_a_pattern_is_one() -> None:
+    """The cleaner holds names against it, and must not fail then."""
+    taken = rules(dict.fromkeys(("a", "a/*", "**", "a/**/b", "*-ci/x.y_z", "a__b")))
+
+    for rule in taken:
+        Globs([rule.repository])
+
+
+def test_rules_are_handed_over_as_they_are(desk: Desk, tmp_path: Path) -> None:
+    """From `entrepot serve` to the programs that it starts."""
+    settings = desk.settings(REGISTRY_HOSTED="{ci/**: {ttl: 500ms, untagged: 0}, a: {}}")
+    config.dump(settings, tmp_path / "settings.json")
+    environ = {"ENTREPOT_SETTINGS": str(tmp_path / "settings.json")}
+
+    assert config.resolved(environ).hosted == settings.hosted
+
+
+def test_rules_are_shown_on_one_line(desk: Desk) -> None:
+    """By `entrepot check`."""
+    settings = desk.settings(
+        REGISTRY_HOSTED="{ci/**: {ttl: 7d, keep: 10}, a: {}, b: {untagged: 0}}"
+    )
+
+    assert dict(shown_settings(settings))["hosted",] == (
+        "ci/** ttl 7d, keep 10; a for ever; b untagged 0s"
+    )
+    assert show(()) == "none"

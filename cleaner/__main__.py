@@ -16,16 +16,23 @@ from pathlib import Path
 import config
 from cleaner import words
 from cleaner.chores import Chore, Chores, attempt, do
+from cleaner.collect import Collector
 from cleaner.doorbell import Doorbell
+from cleaner.garbage import Garbage, Litter
+from cleaner.hosted import Hosted
 from cleaner.leftovers import Leftovers
 from cleaner.links import Links
 from cleaner.loop import Loop, period
 from cleaner.news import News
-from cleaner.policy import Bounds, Eviction
+from cleaner.policy import Bounds
+from cleaner.report import lines
+from cleaner.retention import Rule, Rules, rule
 from cleaner.rounds import Hands, Rounds
 from cleaner.spool import Spool
+from cleaner.stock import Stock
 from cleaner.store import Store
 from cleaner.sweep import Sweep
+from cleaner.unlink import Unlinker
 from config.schema import Settings
 from datastore import layout, logs
 from datastore.accesslog import Event, write_event
@@ -41,7 +48,7 @@ _DAILY_S = 24 * 3600
 
 
 def main(argv: Sequence[str] | None = None, settings: Settings | None = None) -> int:
-    """Clean until told to stop; with `--once` one round, with `--dry-run` none.
+    """Clean until told to stop; with `--once` one round, with `--dry-run` none, `--gc` garbage.
 
     *settings* are those that `entrepot serve` left, unless they are given.
     """
@@ -51,9 +58,11 @@ def main(argv: Sequence[str] | None = None, settings: Settings | None = None) ->
     except config.ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    stream = sys.stderr if options.dry_run else sys.stdout
+    stream = sys.stderr if options.dry_run or options.gc else sys.stdout
     logs.configure(settings.log.level, settings.log.formatter, "cleaner", stream=stream)
     cleaner = Cleaner(settings)
+    if options.gc:
+        return cleaner.collect(is_dry=options.dry_run, untagged=options.delete_untagged)
     if options.dry_run:
         return cleaner.explain()
     return cleaner.clean_once() if options.once else cleaner.clean()
@@ -76,13 +85,13 @@ class Cleaner:
         index = SqliteIndex(state / layout.INDEX)
         self._store = Store(storage, index, state / layout.SPOOL)
         self._spool = Spool(self._store, time.time)
-        self._rounds = Rounds(self._hands(EventsFile(state / layout.EVENTS)), bounds(settings))
+        self._rules = rules(settings)
+        self._sweep = Sweep(self._store, EventsFile(state / layout.EVENTS).write, time.time)
+        self._rounds = Rounds(self._hands(), bounds(settings), self._rules)
 
     def clean(self) -> int:
         """Go round until SIGTERM or SIGINT."""
-        if self._settings.cleaner.hosted:
-            log.warning("CLEANER_HOSTED has no effect yet: what was pushed stays")
-        every = period(self._settings.cleaner.runevery, self._settings.cleaner.ttl)
+        every = self._period()
         chores = Chores(list(self._chores()), time.monotonic)
         with Doorbell(self._settings.run / "cleaner.sock") as bell:
             self._wake = bell.ring
@@ -107,22 +116,69 @@ class Cleaner:
         _print(f"{count} to go, {words.size(self._store.index.held())} held")
         return 0
 
+    def collect(self, *, is_dry: bool, untagged: bool) -> int:
+        """Take garbage away, or only say what is: a line for each, and why.
+
+        *untagged*: what lost its tags is garbage too, wherever it was pushed to.
+        """
+        rule = Rule(untagged=self._settings.cleaner.garbage if untagged else 0)
+        try:
+            count = self._collect(Rules(otherwise=rule), is_dry=is_dry)
+        except DatastoreError as error:
+            log.warning("not done", extra={"error": error})
+            return 1
+        done = "to go" if is_dry else "gone"
+        _print(f"{count} {done}, {words.size(self._store.index.held())} held")
+        return 0
+
+    def _collect(self, rules: Rules, *, is_dry: bool) -> int:
+        if needs_rebuild(self._store.index):
+            self._settle()
+        stock = self._stock(rules)
+        if not is_dry:
+            return self._collector().run(self._garbage(), stock, tell)
+        count = 0
+        for count, litter in enumerate(self._garbage().plan(stock.open()), start=1):  # noqa: B007
+            tell(litter)
+        return count
+
     def _print_plan(self) -> int:
         count = 0
-        for count, eviction in enumerate(self._rounds.explain(), start=1):  # noqa: B007 - told
-            _print(_line(eviction))
+        for step in self._rounds.explain():
+            tell(step)
+            count += len(step.evictions)
         return count
+
+    def _period(self) -> float:
+        """Return how long to sleep between two rounds, in s."""
+        cleaner = self._settings.cleaner
+        spans = [span for span in (cleaner.ttl, self._rules.shortest()) if span]
+        return period(cleaner.runevery, min(spans, default=0))
 
     def _end(self, *_: object) -> None:
         self._stop.set()
         self._wake()
 
-    def _hands(self, events: EventsFile) -> Hands:
+    def _garbage(self) -> Garbage:
+        return Garbage(self._store, self._settings.cleaner.garbage, time.time)
+
+    def _stock(self, rules: Rules) -> Stock:
+        return Stock(Hosted(self._store), rules, self._store.index)
+
+    def _collector(self) -> Collector:
+        unlinker = Unlinker(self._store, Hosted(self._store))
+        return Collector(self._store, self._sweep, unlinker, self._stop.is_set)
+
+    def _collect_garbage(self) -> None:
+        if not needs_rebuild(self._store.index):
+            self._collector().run(self._garbage(), self._stock(Rules()))
+
+    def _hands(self) -> Hands:
         front, index = self._settings.run / "front.sock", self._store.index
         return Hands(
             store=self._store,
             spool=self._spool,
-            sweep=Sweep(self._store, events.write, time.time),
+            sweep=self._sweep,
             news=News(front, index, pause=self._stop.wait, clock=time.time),
             clock=time.time,
             stopped=self._stop.is_set,
@@ -135,7 +191,7 @@ class Cleaner:
         yield Chore("settle", 0, self._settle)
         yield Chore("spool", every, self._spool.purge)
         yield Chore("links", every, Links(self._store, time.time, stopped).sweep)
-        yield Chore("uploads", every, leftovers.purge_uploads)
+        yield Chore("garbage", every, self._collect_garbage)
         yield Chore("unfinished files", _DAILY_S, leftovers.purge_unfinished)
 
     def _settle(self) -> None:
@@ -178,10 +234,21 @@ def bounds(settings: Settings) -> Bounds:
     return Bounds(cleaner.ttl, budget.target, budget.start, budget.room)
 
 
-def _line(eviction: Eviction) -> str:
-    entry = eviction.entry
-    kind, size = entry.kind.name.lower(), words.size(entry.size)
-    return f"{entry.digest}  {kind:8}  {size:>8}  {eviction.words}"
+def rules(settings: Settings) -> Rules:
+    """Return how long what was pushed stays, by the settings."""
+    cleaner = settings.cleaner
+    otherwise = rule(cleaner.ttl, 0, None, is_evictable=True) if cleaner.hosted else Rule()
+    said = (
+        (each.repository, rule(each.ttl, each.keep, each.untagged, is_evictable=cleaner.hosted))
+        for each in settings.hosted
+    )
+    return Rules(said, otherwise)
+
+
+def tell(litter: Litter) -> None:
+    """Print the lines about one step of a plan."""
+    for line in lines(litter):
+        _print(line)
 
 
 def _print(line: str) -> None:
@@ -192,6 +259,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="cleaner", description=__doc__)
     parser.add_argument("--once", action="store_true", help="one round, then end")
     parser.add_argument("--dry-run", action="store_true", help="say what would go, and why")
+    parser.add_argument("--gc", action="store_true", help="garbage only, instead of a round")
+    parser.add_argument(
+        "--delete-untagged", action="store_true", help="with --gc: what lost its tags too"
+    )
     return parser.parse_args(argv)
 
 

@@ -1,84 +1,121 @@
-"""What was pushed has no upstream to come back from: the digests that hosted repositories keep."""
+"""Reads what was pushed: it has no upstream to come back from, so nothing of it is guessed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
+from cleaner.images import Family, Holding, images
 from cleaner.store import Store
 from datastore import manifest
 from datastore.errors import InvalidManifest
 from datastore.index import Kind
 from datastore.manifest import Manifest
-from datastore.refs import Digest, Repository
+from datastore.refs import Digest, Repository, Tag
+from datastore.repositories import TagState
 
 
 class Hosted:
     """Reads hosted repositories; a manifest that it has read once is not read again."""
 
     def __init__(self, store: Store) -> None:
-        self._blobs = store.blobs
+        self._store = store
         self._repositories = store.repositories
         self._read: dict[Digest, Manifest | None] = {}
 
-    def kept(self) -> set[Digest]:
-        """Return every digest that a hosted repository links, and all that those name.
+    def holdings(self) -> list[Holding]:
+        """Return what every hosted repository holds.
 
         Raises: DatastoreError, for what can't be read may name anything.
         """
-        kept: set[Digest] = set()
+        seen: set[Digest] = set()
+        found = []
         for name in self._repositories.below(""):
             if self._repositories.origin(name) is None:
-                kept.update(self._repositories.blobs(name))
-                kept.update(self._images(name))
-        self._read = {digest: read for digest, read in self._read.items() if digest in kept}
-        return kept
+                holding = self.holding(name)
+                found.append(holding)
+                seen.update(digest for image in holding.images for digest in image.parts)
+        self._read = {digest: read for digest, read in self._read.items() if digest in seen}
+        return found
 
-    def _images(self, name: Repository) -> Iterator[Digest]:
-        for digest in self._repositories.manifests(name):
-            yield from self._whole(digest)
+    def holding(self, name: Repository) -> Holding:
+        """Return what one repository holds. Raises: DatastoreError."""
+        links, tags = self._links(name), self._tags(name)
+        read = self._closure(links)
+        return Holding(
+            name,
+            images(name, Family(links, tags, read), lambda own: self.last_use(name, own)),
+            tags,
+            links,
+            frozenset(self._repositories.blobs(name)),
+            all(read[digest] is not None for digest in links),
+        )
 
-    def _whole(self, digest: Digest) -> Iterator[Digest]:
-        """Yield a manifest and what it names: a manifest names blobs, an index its children."""
-        yield digest
+    def last_use(self, name: Repository, manifests: Iterable[Digest]) -> float:
+        """Return when one of *manifests* was last pulled or pushed (s, UTC epoch), 0 for never."""
+        last = 0.0
+        for digest in manifests:
+            row = self._store.index.entry(digest)
+            linked = self._repositories.linked_manifest(name, digest)
+            last = max(last, row.used if row else 0, linked or 0)
+        return last
+
+    def subject(self, digest: Digest) -> Digest | None:
+        """Return what a manifest refers to, if it does."""
         read = self._manifest(digest)
-        if read is None:
-            return
-        for part in read.parts():
-            yield part
-            if read.kind is Kind.INDEX:
-                yield from self._whole(part)
+        return read.subject.digest if read and read.subject else None
+
+    def shared(self, digests: Collection[Digest]) -> set[Digest]:
+        """Return those of *digests* that a repository links that was pulled through."""
+        found: set[Digest] = set()
+        for name in self._repositories.below(""):
+            if self._repositories.origin(name) is not None:
+                found.update(each for each in self._linked(name) if each in digests)
+        return found
+
+    def _linked(self, name: Repository) -> Iterator[Digest]:
+        yield from self._repositories.blobs(name)
+        yield from self._repositories.manifests(name)
+
+    def _links(self, name: Repository) -> dict[Digest, float]:
+        """Return a repository's manifests, and when each was linked."""
+        times = {
+            digest: self._repositories.linked_manifest(name, digest)
+            for digest in self._repositories.manifests(name)
+        }
+        return {digest: at for digest, at in times.items() if at is not None}
+
+    def _tags(self, name: Repository) -> dict[Tag, TagState]:
+        names = map(Tag, self._repositories.tags(name))
+        states = {tag: self._repositories.tag(name, tag) for tag in names}
+        return {tag: state for tag, state in states.items() if state is not None}
+
+    def _closure(self, links: Iterable[Digest]) -> dict[Digest, Manifest | None]:
+        """Read the manifests that are linked, and those that their indexes list."""
+        read = {digest: self._manifest(digest) for digest in links}
+        waiting = [each for each in read.values() if each]
+        while waiting:
+            above = waiting.pop()
+            if above.kind is not Kind.INDEX:
+                continue
+            for digest in above.parts():
+                below = None if digest in read else self._manifest(digest)
+                if below:  # else it was read, is not here, or is a blob: a build cache lists those
+                    read[digest] = below
+                    waiting.append(below)
+        return read
 
     def _manifest(self, digest: Digest) -> Manifest | None:
         if digest not in self._read:
-            stat = self._blobs.stat(digest)
+            stat = self._store.blobs.stat(digest)
             if stat is None or stat.size > manifest.LARGEST:
                 return None
             self._read[digest] = self._parsed(digest)
         return self._read[digest]
 
     def _parsed(self, digest: Digest) -> Manifest | None:
-        """Read a manifest; one of a type unknown here names nothing that its links do not."""
+        """Read a manifest; of one of a type unknown here, only the links tell what it names."""
         media_type = self._repositories.media_type(digest)
         try:
-            return manifest.parse(self._blobs.read(digest), media_type)
+            return manifest.parse(self._store.blobs.read(digest), media_type)
         except InvalidManifest:
             return None
-
-
-class Kept:
-    """What stays in one round: what was pushed, looked for only once something is to go."""
-
-    def __init__(self, hosted: Hosted) -> None:
-        self._hosted = hosted
-        self._pushed: set[Digest] | None = None
-        self._added: set[Digest] = set()
-
-    def spares(self, digest: Digest) -> bool:
-        """Whether it stays. Raises: DatastoreError."""
-        if self._pushed is None:
-            self._pushed = self._hosted.kept()
-        return digest in self._pushed or digest in self._added
-
-    def add(self, digests: Iterable[Digest]) -> None:
-        """Keep these too, from now on."""
-        self._added.update(digests)

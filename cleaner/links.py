@@ -1,6 +1,7 @@
 """Links without data are misses; here those that stay misses go, so that names do not pile up.
 
 Only proxied repositories are swept: a hosted link says what was pushed, even if its data is lost.
+But a tag's past goes with what it has meant.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Links:
         Raises: StorageFull, StorageBroken, IndexUnavailable.
         """
         removed = sum(self._store.storage.delete(key) for key in self._dangling())
+        removed += sum(self._store.storage.delete(key) for key in list(self._past()))
         removed += sum(1 for name, tag in self._lost_tags() if self._untag(name, tag))
         removed += sum(self._forget(name) for name in self._empty())
         if removed:
@@ -51,14 +53,24 @@ class Links:
                     yield stat.key
 
     def _roots(self) -> Iterator[str]:
-        for name in self._proxied():
+        for name in self._named(is_proxied=True):
             yield layout.layers(name)
             yield layout.revisions(name)
             yield layout.tags(name)
         yield layout.REFERRERS
 
+    def _past(self) -> Iterator[str]:
+        """Yield the keys of what pushed tags have meant and can't mean again: it was unlinked."""
+        for name in self._named(is_proxied=False):
+            for stat in self._store.storage.walk(layout.tags(name)):
+                digest = layout.linked(stat.key)
+                if not digest or self._clock() - stat.modified < _YOUNG_S:
+                    continue
+                if self._store.repositories.linked_manifest(name, digest) is None:
+                    yield stat.key
+
     def _lost_tags(self) -> Iterator[tuple[Repository, Tag]]:
-        for name in self._proxied():
+        for name in self._named(is_proxied=True):
             for tag in map(Tag, self._store.repositories.tags(name)):
                 state = self._store.repositories.tag(name, tag)
                 if state and self._is_gone(state.digest, state.confirmed):
@@ -88,11 +100,11 @@ class Links:
             return False
         return removed
 
-    def _proxied(self) -> Iterator[Repository]:
+    def _named(self, *, is_proxied: bool) -> Iterator[Repository]:
         for name in self._store.repositories.below(""):
             if self._stopped():
                 return
-            if self._store.repositories.origin(name) is not None:
+            if is_proxied == (self._store.repositories.origin(name) is not None):
                 yield name
 
     def _is_gone(self, digest: Digest, since: float) -> bool:

@@ -1,30 +1,32 @@
-"""What goes, in which order, and why: decided here, done in `sweep`.
+"""What goes, in which order, and why: decided here, done in `sweep` and `unlink`.
 
 The entries come in the order of eviction, which the index keeps so that a manifest stands before
 what it names. Whoever goes along it, and spares with each entry that stays what that one names,
 leaves nothing that names what is gone.
+
+What was pushed goes in images. Those that their rules send away go first; the others, if they
+may be evicted at all, take their places in the same order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from typing import Protocol
 
 from cleaner import words
+from cleaner.images import Image
+from cleaner.ledger import Departure
+from cleaner.reasons import Reason as Reason
+from cleaner.reasons import Why
+from cleaner.retention import Rule, expiry
 from datastore.budget import OVERHEAD
 from datastore.index import Entry, Kind
-from datastore.refs import Digest
+from datastore.refs import Digest, Repository
 
 Named = Callable[[Digest], Iterable[Digest]]
 """What a manifest names, as the index recorded it."""
-
-
-class Reason(StrEnum):
-    """Why an entry goes: a label of the metrics, hence few."""
-
-    TTL = "ttl"
-    SIZE = "size"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,23 @@ class Bounds:
 class Moment:
     """What the plan is made for: `held` and, asked for by waiting downloads, `needs`, in bytes.
 
-    `now` is in s, UTC epoch. Uses before `blind` may have gone unseen: ages count from there.
+    `now` is in s, UTC epoch. Uses before `blind` may have gone unseen: ages count from there;
+    those of what was pushed from `born` too, for before it there was nobody to see. `lacking` is
+    what the disk itself has too little, in bytes.
     """
 
     now: float
     held: int
     needs: int = 0
     blind: float = 0
+    born: float = 0
+    lacking: int = 0
+
+    def without(self, entries: Iterable[Entry]) -> Moment:
+        """Return the same moment once *entries* are gone."""
+        sizes = [entry.size for entry in entries]
+        held = self.held - sum(sizes) - OVERHEAD * len(sizes)
+        return replace(self, held=held, lacking=max(self.lacking - sum(sizes), 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,58 @@ class Eviction:
     reason: Reason
     words: str
 
+    @property
+    def evictions(self) -> list[Eviction]:
+        """Return what goes from the disk."""
+        return [self]
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """One image that goes, with all that nobody else needs."""
+
+    departure: Departure
+    why: Why
+
+    @property
+    def evictions(self) -> list[Eviction]:
+        """Return what goes from the disk, each after all that names it."""
+        said = f"{self.departure.image}: {self.why.words}"
+        return [Eviction(entry, self.why.reason, said) for entry in self.departure.entries]
+
+
+Step = Eviction | Removal
+
+
+class Pushed(Protocol):
+    """What was pushed and may go, while a plan is made; `gone` is what the plan let go."""
+
+    @property
+    def images(self) -> Sequence[tuple[Image, Rule]]:
+        """Return the images that may go, the least recently used first."""
+        ...
+
+    @property
+    def gone(self) -> set[Digest]:
+        """Return what has gone so far; the plan adds to it."""
+        ...
+
+    def depart(self, image: Image) -> Departure:
+        """Take an image away and return what goes with it."""
+        ...
+
+
+class _Nothing:
+    """Nothing was pushed that may go."""
+
+    images = ()
+
+    def __init__(self) -> None:
+        self.gone: set[Digest] = set()
+
+    def depart(self, image: Image) -> Departure:
+        raise AssertionError(image)
+
 
 def plan(
     entries: Iterable[Entry],
@@ -70,24 +134,95 @@ def plan(
     *,
     spares: Callable[[Digest], bool],
     named: Named,
-) -> Iterator[Eviction]:
+    pushed: Pushed | None = None,
+) -> Iterator[Step]:
     """Yield what goes, least recently used first; reads one entry further than it must.
 
     First goes what was not used for longer than the TTL, then, if size is short, the least
     recently used until it is not. What *spares* holds back stays, and all that it names.
     """
-    stays: set[Digest] = set()
-    begun = False
-    for entry in entries:
-        reason = _reason(entry, bounds, moment, begun=begun)
-        if reason is None:
-            return
-        begun = reason is Reason.SIZE
-        if entry.digest in stays or spares(entry.digest):
-            stays |= _with_named(entry, named)
-            continue
-        yield Eviction(entry, reason, _WORDS[reason](entry, bounds, moment))
-        moment = replace(moment, held=moment.held - entry.size - OVERHEAD)
+    making = _Plan(bounds, moment, pushed or _Nothing())
+    yield from making.expired()
+    yield from making.along(entries, spares, named)
+
+
+class _Plan:
+    """A plan as it is made: what it has let go is no longer held."""
+
+    def __init__(self, bounds: Bounds, moment: Moment, pushed: Pushed) -> None:
+        self._bounds = bounds
+        self._moment = moment
+        self._pushed = pushed
+        self._begun = False
+        self._left: set[tuple[Repository, Digest]] = set()
+
+    def expired(self) -> Iterator[Removal]:
+        """Yield the images that their rules send away."""
+        for image, rule in self._pushed.images:
+            why = expiry(image, rule, _idle_image(image, self._moment))
+            if why:
+                self._left.add((image.name, image.root))
+                yield self._removal(image, why)
+
+    def along(
+        self, entries: Iterable[Entry], spares: Callable[[Digest], bool], named: Named
+    ) -> Iterator[Step]:
+        """Yield what goes of the entries, and of the images that may go with them."""
+        stays: set[Digest] = set()
+        for each in _in_order(entries, self._evictable()):
+            if isinstance(each, Image):
+                yield from self._shortage(each)
+                continue
+            if each.digest in self._pushed.gone:
+                continue
+            why = self._why(each)
+            if why is None:
+                return
+            if each.digest in stays or spares(each.digest):
+                stays |= set() if each.kind is Kind.BLOB else closure([each.digest], named)
+                continue
+            self._moment = self._moment.without([each])
+            self._pushed.gone.add(each.digest)
+            yield Eviction(each, why.reason, why.words)
+
+    def _evictable(self) -> list[Image]:
+        """Return the images that may go when room is short, the least recently used first."""
+        return [
+            image
+            for image, rule in self._pushed.images
+            if rule.is_evictable
+            and not rule.keeps(image)
+            and (image.name, image.root) not in self._left
+        ]
+
+    def _shortage(self, image: Image) -> Iterator[Removal]:
+        why = self._why_short()
+        if why:
+            yield self._removal(image, why)
+
+    def _removal(self, image: Image, why: Why) -> Removal:
+        departure = self._pushed.depart(image)
+        self._moment = self._moment.without(departure.entries)
+        return Removal(departure, why)
+
+    def _why(self, entry: Entry) -> Why | None:
+        idle = self._moment.now - max(entry.used, self._moment.blind)
+        if self._bounds.ttl and idle > self._bounds.ttl:
+            self._begun = False
+            ttl = words.span(self._bounds.ttl)
+            return Why(Reason.TTL, f"not used for {words.span(idle)}, TTL is {ttl}")
+        return self._why_short()
+
+    def _why_short(self) -> Why | None:
+        """Tell why the next must go; eviction for size, once begun, goes on to the target."""
+        begins = self._begun or is_short(self._bounds, self._moment)
+        self._begun = begins and bool(excess(self._bounds, self._moment))
+        if self._begun:
+            return Why(Reason.SIZE, _words_of_size(self._bounds, self._moment))
+        if self._moment.lacking:
+            lacking = words.size(self._moment.lacking)
+            return Why(Reason.DISK, f"disk lacks {lacking}, least recently used")
+        return None
 
 
 def is_short(bounds: Bounds, moment: Moment) -> bool:
@@ -118,31 +253,18 @@ def closure(digests: Iterable[Digest], named: Named) -> set[Digest]:
     return found
 
 
-def _reason(entry: Entry, bounds: Bounds, moment: Moment, *, begun: bool) -> Reason | None:
-    """Tell why an entry goes; eviction for size, once *begun*, goes on to the target."""
-    if bounds.ttl and _idle(entry, moment) > bounds.ttl:
-        return Reason.TTL
-    short = begun or is_short(bounds, moment)
-    return Reason.SIZE if short and excess(bounds, moment) else None
+def _in_order(entries: Iterable[Entry], images: Sequence[Image]) -> Iterable[Entry | Image]:
+    """Put images among the entries, all by their last use; without any, read no entry ahead."""
+    if not images:
+        return entries
+    return heapq.merge(entries, images, key=lambda each: each.used)
 
 
-def _with_named(entry: Entry, named: Named) -> set[Digest]:
-    return set() if entry.kind is Kind.BLOB else closure([entry.digest], named)
+def _idle_image(image: Image, moment: Moment) -> float:
+    return moment.now - max(image.used, moment.blind, moment.born)
 
 
-def _idle(entry: Entry, moment: Moment) -> float:
-    return moment.now - max(entry.used, moment.blind)
-
-
-def _words_of_ttl(entry: Entry, bounds: Bounds, moment: Moment) -> str:
-    idle, ttl = words.span(_idle(entry, moment)), words.span(bounds.ttl)
-    return f"not used for {idle}, TTL is {ttl}"
-
-
-def _words_of_size(_: Entry, bounds: Bounds, moment: Moment) -> str:
+def _words_of_size(bounds: Bounds, moment: Moment) -> str:
     asked = f", {words.size(moment.needs)} asked for" if moment.needs else ""
     held, target = words.size(moment.held), words.size(bounds.target or 0)
     return f"held {held}{asked}, target {target}, least recently used"
-
-
-_WORDS = {Reason.TTL: _words_of_ttl, Reason.SIZE: _words_of_size}

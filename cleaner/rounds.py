@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from cleaner.hosted import Hosted, Kept
-from cleaner.policy import Bounds, Eviction, Moment, closure, excess, is_short, plan
+from cleaner.hosted import Hosted
+from cleaner.policy import Bounds, Moment, Removal, Step, closure, excess, is_short, plan
+from cleaner.retention import Rules
 from cleaner.spool import Spool
+from cleaner.stock import Stock
 from cleaner.store import Store
 from cleaner.sweep import Sweep
+from cleaner.unlink import Unlinker
+from datastore.rebuild import born
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +47,15 @@ class Hands:
 
 
 class Rounds:
-    """Evicts by *bounds*, round by round."""
+    """Evicts by *bounds* what was pulled through, and by *rules* what was pushed."""
 
-    def __init__(self, hands: Hands, bounds: Bounds) -> None:
+    def __init__(self, hands: Hands, bounds: Bounds, rules: Rules | None = None) -> None:
         self._hands = hands
         self._store = hands.store
         self._bounds = bounds
+        self._rules = rules or Rules()
         self._hosted = Hosted(hands.store)
+        self._unlinker = Unlinker(hands.store, self._hosted)
         self._stale = False
 
     def run(self, needs: int) -> bool:
@@ -62,27 +68,38 @@ class Rounds:
         self._hands.spool.settle()
         if is_short(self._bounds, self._moment(wanted)):
             self._hands.spool.make_room(lambda: not excess(self._bounds, self._moment(wanted)))
-        kept = Kept(self._hosted)
-        if next(self.plan(wanted, kept), None) is None:
+        stock = self._stock()
+        if next(self.plan(wanted, stock), None) is None:
             return True
         if not self._is_informed():
             return False
-        self._evict(wanted, kept)
+        stock.renew()
+        self._evict(wanted, stock)
         return True
 
-    def plan(self, needs: int, kept: Kept) -> Iterator[Eviction]:
-        """Yield what goes now, but for what is *kept*, which may grow meanwhile."""
-        index = self._store.index
-        moment, entries = self._moment(needs), self._store.oldest()
-        return plan(entries, self._bounds, moment, spares=kept.spares, named=index.named)
+    def plan(self, needs: int, stock: Stock) -> Iterator[Step]:
+        """Yield what goes now, but for what of the *stock* turned out to stay."""
+        account, index = stock.open(), self._store.index
+        return plan(
+            self._store.oldest(),
+            self._bounds,
+            self._moment(needs),
+            spares=account.spares,
+            named=index.named,
+            pushed=account,
+        )
 
-    def explain(self) -> Iterator[Eviction]:
+    def explain(self) -> Iterator[Step]:
         """Yield what would go in a round now, if the news is good."""
-        return self.plan(0, Kept(self._hosted))
+        return self.plan(0, self._stock())
+
+    def _stock(self) -> Stock:
+        return Stock(self._hosted, self._rules, self._store.index)
 
     def _moment(self, needs: int) -> Moment:
-        now, held = self._hands.clock(), self._store.index.held()
-        return Moment(now, held, needs, blind=self._hands.news.blind)
+        now, index = self._hands.clock(), self._store.index
+        blind = self._hands.news.blind
+        return Moment(now, index.held(), needs, blind=blind, born=born(index))
 
     def _is_informed(self) -> bool:
         """Whether eviction may be trusted to know what was used; say once when that changes."""
@@ -96,25 +113,39 @@ class Rounds:
         self._stale = bool(why)
         return not why
 
-    def _evict(self, needs: int, kept: Kept) -> None:
+    def _evict(self, needs: int, stock: Stock) -> None:
         """Sweep, and plan anew without what would not go, until all that was planned has gone."""
         before, began = self._store.index.held(), self._hands.clock()
         evicted, is_done = 0, False
         while not is_done:
-            gone, is_done = self._sweep(needs, kept)
+            gone, is_done = self._sweep(needs, stock)
             evicted += gone
+            stock.renew()
         freed, seconds = before - self._store.index.held(), self._hands.clock() - began
         log.info("evicted", extra={"entries": evicted, "bytes": freed, "seconds": seconds})
 
-    def _sweep(self, needs: int, kept: Kept) -> tuple[int, bool]:
+    def _sweep(self, needs: int, stock: Stock) -> tuple[int, bool]:
         """Return how much went, and whether that is all: the plan counts all of it as gone."""
         gone, is_done = 0, True
-        for eviction in self.plan(needs, kept):
+        for step in self.plan(needs, stock):
             if self._hands.stopped():
                 return gone, True
-            if self._hands.sweep.evict(eviction):
-                gone += 1
+            if isinstance(step, Removal) and not self._unlink(step):
+                stock.spare_image(step.departure.image)
+                is_done = False
                 continue
-            kept.add(closure([eviction.entry.digest], self._store.index.named))
-            is_done = False
+            for eviction in step.evictions:
+                if self._hands.sweep.evict(eviction):
+                    gone += 1
+                    continue
+                stock.spare(closure([eviction.entry.digest], self._store.index.named))
+                is_done = False
         return gone, is_done
+
+    def _unlink(self, removal: Removal) -> bool:
+        departure = removal.departure
+        if not self._unlinker.take(departure):
+            return False
+        names = {"image": departure.image, "why": removal.why.words}
+        log.info("pushed image removed", extra=names)
+        return True

@@ -51,7 +51,9 @@ class Spool:
 
         Raises: IndexUnavailable.
         """
-        promised = {promise.digest: promise for promise in self._store.index.reservations()}
+        uploads = self._uploads()
+        promises = self._store.index.reservations()
+        promised = {each.digest: each for each in promises if each.digest not in uploads}
         files = {found.digest: found for found in self._files()}
         for found in files.values():
             self._settle_file(found, promised.get(found.digest))
@@ -64,11 +66,20 @@ class Spool:
         for path in _paths(self._store.spool):
             if path.suffix == ".size" and not path.with_suffix("").exists() and self._is_old(path):
                 path.unlink(missing_ok=True)
-        for path in _paths(self._store.spool.parent / layout.TURNS):
+        for path in self._turns():
             if self._is_old(path):
                 with _locked(path) as held:
                     if held:
                         held.unlink()
+
+    def _turns(self) -> list[Path]:
+        folders = (layout.TURNS, layout.WRITING)
+        return [path for each in folders for path in _paths(self._store.state / each)]
+
+    def _uploads(self) -> set[Digest]:
+        """Return the promises to uploads: as long as one is there, its length is its own matter."""
+        names = [path.name for path in _paths(self._store.state / layout.UPLOADS)]
+        return set(map(layout.upload_promise, names))
 
     def make_room(self, is_enough: Callable[[], bool]) -> None:
         """Remove what nobody writes, the oldest first, until there is enough room.

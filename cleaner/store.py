@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from datastore import layout
 from datastore.blobs import BlobStore
 from datastore.index import AccessIndex, Cursor, Entry
+from datastore.refs import Digest, Repository
 from datastore.repositories import Repositories
 from datastore.storage import Storage
 
@@ -31,6 +33,16 @@ class Store:
     def repositories(self) -> Repositories:
         """Links, tags and origins."""
         return Repositories(self.storage)
+
+    @property
+    def state(self) -> Path:
+        """The state directory."""
+        return self.spool.parent
+
+    def linked_blob(self, name: Repository, digest: Digest) -> float | None:
+        """Return when a blob was linked under a name (s, UTC epoch), or None."""
+        stat = self.storage.stat(layout.layer_link(name, digest))
+        return stat.modified if stat else None
 
     def oldest(self) -> Iterator[Entry]:
         """Yield the rows in the order of eviction, a page at a time, as far as they are read."""

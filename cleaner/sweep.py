@@ -2,20 +2,27 @@
 
 An entry is marked in the index if nobody used it meanwhile, then its data goes, then its row.
 Readers that hold the data open finish undisturbed; links to it are misses from then on.
+One at a time does it: else the second could take for left behind what the first has just marked,
+and remove what came back meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from cleaner.policy import Eviction
 from cleaner.store import Store
+from datastore import layout
 from datastore.accesslog import Event
 from datastore.errors import StorageBroken, StorageFull
 from datastore.index import Entry
+from datastore.locks import lock
 
 log = logging.getLogger(__name__)
+
+_PATIENCE_S = 5.0
 
 Report = Callable[[Event], None]
 """Takes an event for the logger; never raises."""
@@ -33,7 +40,7 @@ class Sweep:
         """Remove what a cleaner had marked when it died. Raises: IndexUnavailable."""
         for entry in self._store.index.leaving():
             try:
-                self._remove(entry)
+                self._finish(entry)
             except (StorageFull, StorageBroken) as error:
                 log.warning("not removed", extra={"digest": entry.digest, "error": error})
 
@@ -43,13 +50,30 @@ class Sweep:
         Raises: StorageFull, StorageBroken: the row stays marked, for `finish`; IndexUnavailable.
         """
         entry = eviction.entry
-        if not self._store.index.leave(entry):
-            return False
-        self._remove(entry)
+        with self._alone() as mine:
+            if not mine or not self._store.index.leave(entry):
+                return False
+            self._remove(entry)
         now = self._clock()
         self._report(Event("eviction", now, _fields(eviction, now)))
         log.debug("evicted", extra={"digest": entry.digest, "why": eviction.words})
         return True
+
+    def _finish(self, entry: Entry) -> None:
+        with self._alone() as mine:
+            if mine and entry in self._store.index.leaving():
+                self._remove(entry)
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Wait for the turn to remove content, and tell whether it was given."""
+        held = lock(self._store.state / layout.SWEEPING, _PATIENCE_S)
+        try:
+            yield held is not None
+        finally:
+            if held:
+                held.unlink()
+                held.close()
 
     def _remove(self, entry: Entry) -> None:
         self._store.blobs.delete(entry.digest)

@@ -22,6 +22,7 @@ In the state directory, which is entrepot/ too unless ENTREPOT_STATEDIR says oth
     spool/uploads/<id>.<name>               an upload that has not ended; its length: how far it is
     spool/uploads/<id>.<name>.digest        what is there of it, hashed
     spool/writing/<name>                    locked while links and tags of a repository are written
+    spool/sweeping                          locked while content is removed
     log/                                    access.log, events.log
 """
 
@@ -45,6 +46,7 @@ SPOOL = "spool"
 TURNS = "spool/locks"
 UPLOADS = "spool/uploads"
 WRITING = "spool/writing"
+SWEEPING = "spool/sweeping"
 ACCESS_LOG = "log/access.log"
 EVENTS = "log/events.log"
 

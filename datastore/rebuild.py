@@ -20,6 +20,9 @@ from datastore.refs import Digest
 from datastore.repositories import Repositories
 from datastore.storage import Stat, Storage
 
+BORN = "born"
+"""The note that says when the index was made: it knows of no use before."""
+
 _BATCH = 500  # rows a transaction: other writers wait for milliseconds
 _YOUNG_S = 3600.0  # between a worker's last sign of a blob and its row lies much less
 
@@ -27,6 +30,11 @@ _YOUNG_S = 3600.0  # between a worker's last sign of a blob and its row lies muc
 def needs_rebuild(index: AccessIndex) -> bool:
     """Whether the index is new or was lost. Raises: IndexUnavailable."""
     return index.note(REBUILT) is None
+
+
+def born(index: AccessIndex) -> float:
+    """Return since when the index sees what is used (s, UTC epoch). Raises: IndexUnavailable."""
+    return float(index.note(BORN) or 0)
 
 
 def rebuild(
@@ -40,7 +48,8 @@ def rebuild(
     for steps in (_restore(storage, index), _name(storage, index), _drop(storage, index, now)):
         for _ in steps:
             between()
-    index.touch({}, {REBUILT: str(now)})
+    notes = {REBUILT: str(now)}
+    index.touch({}, notes | {BORN: str(now)} if needs_rebuild(index) else notes)
 
 
 def _restore(storage: Storage, index: AccessIndex) -> Iterator[int]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cleaner.hosted import Hosted
 from cleaner.store import Store
+from datastore import layout
 from datastore.budget import OVERHEAD
 from datastore.index import Kind
 from datastore.manifest import parse
 from datastore.refs import Digest, Repository, Tag
-from tests.images import Image, filler, image
+from tests.images import Image, filler, image, index
 
 PROXIED = Repository("quay.io/podman/hello")
 HOSTED = Repository("team/app")
@@ -76,3 +79,30 @@ def push(store: Store, seed: int, used: float, name: Repository = HOSTED) -> Pul
     store.repositories.link_manifest(name, digests[0])
     store.repositories.set_tag(name, Tag(f"v{seed}"), digests[0])
     return Pulled(name, digests)
+
+
+def push_image(store: Store, made: Image, tag: str, at: float, name: Repository = HOSTED) -> Pulled:
+    """Store and link an image as a push did then (s, UTC epoch); an empty *tag* is none."""
+    digests = put_image(store, made, at)
+    for blob in digests[1:]:
+        store.repositories.link_blob(name, blob)
+        store.storage.stamp(layout.layer_link(name, blob), at)
+    return Pulled(name, [_link(store, digests[0], tag, at, name), *digests[1:]])
+
+
+def push_index(store: Store, children: Sequence[Image], tag: str, at: float) -> Digest:
+    """Store and link an index whose children were pushed, as a push did then."""
+    body, media_type = index(children)
+    return _link(store, put_manifest(store, body, media_type, at), tag, at, HOSTED)
+
+
+def _link(store: Store, manifest: Digest, tag: str, at: float, name: Repository) -> Digest:
+    about = Hosted(store).subject(manifest)
+    if about:
+        store.repositories.keep_referrer(name, about, manifest, b"{}")
+    store.repositories.link_manifest(name, manifest)
+    store.storage.stamp(layout.revision_link(name, manifest), at)
+    if tag:
+        store.repositories.set_tag(name, Tag(tag), manifest)
+        store.storage.stamp(layout.tag_current(name, Tag(tag)), at)
+    return manifest

@@ -1,29 +1,48 @@
-"""What was pushed stays; everything else may go."""
+"""What was pushed is read as it is; everything else may go."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from cleaner.hosted import Hosted, Kept
+from cleaner.hosted import Hosted
+from cleaner.images import Holding, Image
+from cleaner.retention import Rules
+from cleaner.stock import Account, Stock
 from cleaner.store import Store
 from datastore.errors import StorageBroken
-from datastore.refs import Digest, Repository
+from datastore.refs import Digest, Repository, Tag
 from tests import images
-from tests.cleaner.stock import HOSTED, pull, push, put_image, put_manifest
+from tests.cleaner.stock import HOSTED, pull, push, put_blob, put_image, put_manifest
+
+
+def _open(store: Store, hosted: Hosted | None = None) -> Account:
+    return Stock(hosted or Hosted(store), Rules(), store.index).open()
+
+
+def _held(store: Store, *among: Digest) -> set[Digest]:
+    """Return those that stay for what was pushed."""
+    account = _open(store)
+    return {digest for digest in among if account.spares(digest)}
+
+
+def _images(store: Store) -> dict[str, Image]:
+    return {str(image): image for image in Hosted(store).holding(HOSTED).images}
 
 
 def test_a_hosted_image_is_kept_whole(store: Store) -> None:
     """Its manifest, its config and its layers."""
     pushed = push(store, 1, used=0)
 
-    assert Hosted(store).kept() == set(pushed.digests)
+    assert _held(store, *pushed.digests) == set(pushed.digests)
 
 
 def test_a_proxied_image_is_not_kept(store: Store) -> None:
     """Its upstream has it."""
-    pull(store, 1, used=0)
+    pulled = pull(store, 1, used=0)
 
-    assert Hosted(store).kept() == set()
+    assert _held(store, *pulled.digests) == set()
 
 
 def test_what_a_hosted_and_a_proxied_repository_share_is_kept(store: Store) -> None:
@@ -31,15 +50,15 @@ def test_what_a_hosted_and_a_proxied_repository_share_is_kept(store: Store) -> N
     pulled = pull(store, 1, used=0)
     store.repositories.link_blob(HOSTED, pulled.digests[-1])
 
-    assert Hosted(store).kept() == {pulled.digests[-1]}
+    assert _held(store, *pulled.digests) == {pulled.digests[-1]}
 
 
 def test_a_hosted_repository_below_a_proxied_one_is_kept(store: Store) -> None:
     """A name says nothing of where it came from; its origin does."""
-    pull(store, 1, used=0, name=Repository("quay.io/podman"))
+    pulled = pull(store, 1, used=0, name=Repository("quay.io/podman"))
     pushed = push(store, 2, used=0, name=Repository("quay.io/podman/own"))
 
-    assert Hosted(store).kept() == set(pushed.digests)
+    assert _held(store, *pulled.digests, *pushed.digests) == set(pushed.digests)
 
 
 def test_an_index_keeps_its_children_and_what_they_name(store: Store) -> None:
@@ -50,61 +69,156 @@ def test_an_index_keeps_its_children_and_what_they_name(store: Store) -> None:
     index = put_manifest(store, body, media_type, used=0)
     store.repositories.link_manifest(HOSTED, index)
 
-    assert Hosted(store).kept() == {index, *parts, away.digest}
+    assert _held(store, index, *parts, away.digest) == {index, *parts, away.digest}
 
 
 def test_a_manifest_of_an_unknown_type_is_kept_with_the_blobs_that_are_linked(
     store: Store,
 ) -> None:
-    """An old data directory holds manifests that nobody reads any more."""
+    """An old data directory holds manifests that nobody reads any more; none is loose."""
     body = b'{"schemaVersion": 1}'
     old, layer = Digest.of(body), Digest.of(b"layer")
     store.blobs.write(old, body)
     store.repositories.link_manifest(HOSTED, old)
     store.repositories.link_blob(HOSTED, layer)
 
-    assert Hosted(store).kept() == {old, layer}
+    assert _held(store, old, layer) == {old, layer}
+    assert Hosted(store).holding(HOSTED).loose() == set()
 
 
 def test_a_manifest_that_comes_back_is_read(store: Store) -> None:
     """What was not here the last time may be here now."""
     made, hosted = images.image([b"layer"]), Hosted(store)
     store.repositories.link_manifest(HOSTED, made.digest)
-    assert hosted.kept() == {made.digest}
+    (before,) = hosted.holding(HOSTED).images
+    assert before.parts == (made.digest,)
 
     put_image(store, made, used=0)
 
-    assert hosted.kept() == {made.digest, *map(Digest.of, made.blobs)}
+    (after,) = hosted.holding(HOSTED).images
+    assert after.parts == (made.digest, *map(Digest.of, made.blobs))
+
+
+def test_an_index_and_its_children_are_one_image(store: Store) -> None:
+    """But for a child that has a tag of its own."""
+    first, second = push(store, 1, used=0), push(store, 2, used=0)
+    store.repositories.remove_tag(HOSTED, Tag("v1"))
+    made = images.image([b"away"])
+    children = [
+        replace(made, manifest=store.blobs.read(each.digests[0])) for each in (first, second)
+    ]
+    body, media_type = images.index(children)
+    index = put_manifest(store, body, media_type, used=0)
+    store.repositories.link_manifest(HOSTED, index)
+    store.repositories.set_tag(HOSTED, Tag("all"), index)
+
+    found = _images(store)
+
+    assert set(found) == {f"{HOSTED}:all", f"{HOSTED}:v2"}
+    assert set(found[f"{HOSTED}:all"].parts) == {index, *first.digests, *second.digests}
+    assert set(found[f"{HOSTED}:v2"].parts) == set(second.digests)
+
+
+def test_an_index_may_list_blobs(store: Store) -> None:
+    """Build caches do; a blob is no manifest that can't be read."""
+    layer = b"a layer of a build cache"
+    made = replace(images.image([]), manifest=layer)
+    body, media_type = images.index([made])
+    index, blob = put_manifest(store, body, media_type, used=0), put_blob(store, layer, used=0)
+    store.repositories.link_manifest(HOSTED, index)
+    store.repositories.link_blob(HOSTED, blob)
+
+    holding = Hosted(store).holding(HOSTED)
+
+    assert holding.is_readable
+    assert [image.blobs for image in holding.images] == [(blob,)]
+
+
+@pytest.mark.parametrize("tag", ["", "signed"])
+def test_what_refers_to_an_image_lives_with_it(store: Store, tag: str) -> None:
+    """A signature is part of what it signs, tagged or not; so is what refers to that."""
+    pushed = push(store, 1, used=0)
+    subject = replace(images.image([]), manifest=store.blobs.read(pushed.digests[0]))
+    signature = images.artifact(subject, b"signature", "application/example")
+    about = images.artifact(signature, b"countersigned", "application/example")
+    for made in (signature, about):
+        put_image(store, made, used=9)
+        store.repositories.link_manifest(HOSTED, made.digest)
+    if tag:
+        store.repositories.set_tag(HOSTED, Tag(tag), signature.digest)
+
+    (image,) = Hosted(store).holding(HOSTED).images
+
+    assert image.own == (pushed.digests[0],)
+    assert image.manifests == (pushed.digests[0], signature.digest, about.digest)
+    assert image.place == 0
+
+
+def test_a_tag_that_is_named_for_a_digest_is_about_it(store: Store) -> None:
+    """As cosign tags its signatures, and as the fallback of the referrers API does."""
+    pushed = push(store, 1, used=0)
+    signature = images.image([b"signature"])
+    put_image(store, signature, used=0)
+    store.repositories.link_manifest(HOSTED, signature.digest)
+    store.repositories.set_tag(HOSTED, Tag(f"sha256-{pushed.digests[0].hex}.sig"), signature.digest)
+
+    (image,) = Hosted(store).holding(HOSTED).images
+
+    assert image.manifests == (pushed.digests[0], signature.digest)
+
+
+def test_what_refers_to_what_is_not_here_is_an_image_of_its_own(store: Store) -> None:
+    """A signature may come before its image."""
+    signature = images.artifact(images.image([b"away"]), b"signature", "application/example")
+    put_image(store, signature, used=0)
+    store.repositories.link_manifest(HOSTED, signature.digest)
+
+    (image,) = Hosted(store).holding(HOSTED).images
+
+    assert (image.root, image.place) == (signature.digest, None)
+
+
+def test_tags_that_tie_a_ring_hide_nothing(store: Store) -> None:
+    """Two images, each tagged as if it were about the other: both are still found."""
+    first, second = push(store, 1, used=0).digests[0], push(store, 2, used=0).digests[0]
+    for tag in ("v1", "v2"):
+        store.repositories.remove_tag(HOSTED, Tag(tag))
+    store.repositories.set_tag(HOSTED, Tag(f"sha256-{first.hex}"), second)
+    store.repositories.set_tag(HOSTED, Tag(f"sha256-{second.hex}"), first)
+
+    (image,) = Hosted(store).holding(HOSTED).images
+
+    assert set(image.manifests) == {first, second}
 
 
 def test_nothing_is_looked_for_before_something_is_to_go(store: Store) -> None:
     """The walk is for those rounds that evict."""
     hosted = _Counting(store)
-    kept = Kept(hosted)
-    assert hosted.walks == 0
+    account = _open(store, hosted)
+    assert (account.images, hosted.walks) == ([], 0)
 
-    assert not kept.spares(Digest.of(b"one"))
-    assert not kept.spares(Digest.of(b"two"))
+    assert not account.spares(Digest.of(b"one"))
+    assert not account.spares(Digest.of(b"two"))
 
     assert hosted.walks == 1
 
 
 def test_what_can_not_be_read_is_not_taken_for_nothing(store: Store) -> None:
     """A disk that fails must not make a pushed image look unwanted."""
-    kept = Kept(_Failing(store))
+    account = _open(store, _Failing(store))
 
     with pytest.raises(StorageBroken):
-        kept.spares(Digest.of(b"one"))
+        account.spares(Digest.of(b"one"))
 
 
 class _Counting(Hosted):
     walks = 0
 
-    def kept(self) -> set[Digest]:
+    def holdings(self) -> list[Holding]:
         self.walks += 1
-        return super().kept()
+        return super().holdings()
 
 
 class _Failing(Hosted):
-    def kept(self) -> set[Digest]:
+    def holdings(self) -> list[Holding]:
         raise StorageBroken("input/output error")

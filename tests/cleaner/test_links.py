@@ -161,3 +161,22 @@ def test_a_sweep_ends_when_it_is_told_to(store: Store, clock: Clock) -> None:
     Links(store, clock, stopped=lambda: True).sweep()
 
     assert list(store.storage.walk(layout.REPOSITORIES)) == before
+
+
+def test_what_a_pushed_tag_has_meant_goes_once_it_is_unlinked(
+    store: Store, links: Links, clock: Clock
+) -> None:
+    """Its history holds nothing that anybody could still pull; the tag itself stays."""
+    old, new = push(store, 1, used=0).digests[0], push(store, 2, used=0).digests[0]
+    for digest in (old, new):
+        store.repositories.set_tag(HOSTED, Tag("latest"), digest)
+    clock.now += 2 * _HOUR
+    links.sweep()
+    assert store.storage.stat(layout.tag_past(HOSTED, Tag("latest"), old))
+    store.repositories.unlink_manifest(HOSTED, old)
+
+    links.sweep()
+
+    assert store.storage.stat(layout.tag_past(HOSTED, Tag("latest"), old)) is None
+    assert store.storage.stat(layout.tag_past(HOSTED, Tag("latest"), new))
+    assert store.repositories.tag(HOSTED, Tag("latest"))

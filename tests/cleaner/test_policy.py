@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cleaner.policy import Bounds, Eviction, Moment, Reason, closure, plan
+from cleaner.policy import Bounds, Eviction, Moment, Reason, Step, closure, plan
 from datastore.budget import OVERHEAD
 from datastore.index import Cursor, Entry, Kind
 from datastore.refs import Digest
@@ -27,6 +27,10 @@ def _digest(number: int) -> Digest:
 def _cost(entries: Iterable[Entry]) -> int:
     """Add up what entries take: their content, and what they cost beside it."""
     return sum(entry.size + OVERHEAD for entry in entries)
+
+
+def _evictions(steps: Iterable[Step]) -> list[Eviction]:
+    return [eviction for step in steps for eviction in step.evictions]
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Shelf:
     def plan(self, bounds: Bounds, moment: Moment) -> list[Eviction]:
         """Plan with what is spared here."""
         spares = self.spared.__contains__
-        return list(plan(self.entries, bounds, moment, spares=spares, named=self.named))
+        return _evictions(plan(self.entries, bounds, moment, spares=spares, named=self.named))
 
 
 @st.composite
@@ -201,7 +205,7 @@ def test_at_equal_times_an_index_goes_before_its_manifests_and_they_before_their
     rows = [_row(3, kind=Kind.INDEX), _row(2, kind=Kind.MANIFEST), _row(1)]
     bounds, moment = Bounds(target=0, start=0), Moment(10, held=3000)
 
-    evictions = plan(rows, bounds, moment, spares=_keeps, named=_nothing)
+    evictions = _evictions(plan(rows, bounds, moment, spares=_keeps, named=_nothing))
 
     assert [each.entry.kind for each in evictions] == [Kind.INDEX, Kind.MANIFEST, Kind.BLOB]
 
@@ -211,7 +215,7 @@ def test_age_that_frees_enough_leaves_size_nothing_to_do() -> None:
     rows = [_row(1, takes=1000, used=0), _row(2, takes=2200, used=9)]
     bounds, moment = Bounds(ttl=5, target=2000, start=2200), Moment(10, held=3200)
 
-    evictions = plan(rows, bounds, moment, spares=_keeps, named=_nothing)
+    evictions = _evictions(plan(rows, bounds, moment, spares=_keeps, named=_nothing))
 
     assert [each.reason for each in evictions] == [Reason.TTL]
 
@@ -241,7 +245,7 @@ def test_an_eviction_for_age_says_how_long_and_how_long_is_allowed() -> None:
     """In the words of who reads the dry run."""
     moment, bounds = Moment(31 * _DAY, 100), Bounds(ttl=30 * _DAY)
 
-    (eviction,) = plan([_row(1)], bounds, moment, spares=_keeps, named=_nothing)
+    (eviction,) = _evictions(plan([_row(1)], bounds, moment, spares=_keeps, named=_nothing))
 
     assert eviction.words == "not used for 31d, TTL is 30d"
 
@@ -252,7 +256,7 @@ def test_an_eviction_for_size_says_what_is_held_and_how_much_may_be() -> None:
     bounds = Bounds(target=200 * _MIB, start=220 * _MIB, room=240 * _MIB)
     moment = Moment(10, 231 * _MIB, needs=9 * _MIB)
 
-    first, second = plan(rows, bounds, moment, spares=_keeps, named=_nothing)
+    first, second = _evictions(plan(rows, bounds, moment, spares=_keeps, named=_nothing))
 
     assert first.words == ("held 231 MiB, 9.0 MiB asked for, target 200 MiB, least recently used")
     assert second.words.startswith("held 211 MiB")

@@ -279,7 +279,8 @@ def test_the_dry_run_tells_what_a_round_would_do_and_does_nothing(
     """In the same order: a manifest before its parts."""
     images = [pull(store, seed, used=seed) for seed in range(4)]
 
-    plan = list(Rounds(hands, _room_for(3)).explain())
+    steps = Rounds(hands, _room_for(3)).explain()
+    plan = [eviction for step in steps for eviction in step.evictions]
 
     assert [each.entry.digest for each in plan[:1]] == images[0].digests[:1]
     assert {each.entry.digest for each in plan} == set(images[0].digests)

@@ -1,0 +1,121 @@
+"""What nobody can pull and nobody is about to push: it goes after a grace, and the plan says why.
+
+Garbage is a blob that a hosted repository links and no manifest of it names, content that no
+repository links and no manifest names, and uploads that nobody goes on with. A push that runs is
+safe beside it: what was uploaded is young, and what a manifest is about to name is pinned. What
+was pulled through is cache, not garbage: age and size decide about that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from cleaner import words
+from cleaner.policy import Bounds, Eviction, Moment, Step, closure, plan
+from cleaner.reasons import Reason
+from cleaner.stock import Account
+from cleaner.store import Store
+from cleaner.uploads import Abandoned, Uploads
+from datastore.index import Cursor, Entry
+from datastore.rebuild import born
+from datastore.refs import Digest, Repository
+
+_PAGE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Loose:
+    """A blob's link in a repository of which no manifest names it; `linked` s, UTC epoch."""
+
+    name: Repository
+    digest: Digest
+    linked: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """An upload that nobody goes on with."""
+
+    upload: Abandoned
+    words: str
+
+
+Litter = Step | Loose | Stale
+
+
+class Garbage:
+    """Looks for it; *grace* in s, `clock` gives s, UTC epoch."""
+
+    def __init__(self, store: Store, grace: float, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._grace = grace
+        self._clock = clock
+
+    def plan(self, account: Account) -> Iterator[Litter]:
+        """Yield what goes, first what was pushed and is sent away by the account's rules.
+
+        Whoever takes it away tells the account's stock what would not go.
+        Raises: DatastoreError.
+        """
+        moment = Moment(self._clock(), 0, born=born(self._store.index))
+        named = self._store.index.named
+        yield from plan((), Bounds(), moment, spares=account.spares, named=named, pushed=account)
+        yield from self._loose(account)
+        yield from self._unlinked(account)
+        yield from self._stale()
+
+    def _loose(self, account: Account) -> Iterator[Loose]:
+        for holding in account.holdings():
+            for digest in sorted(holding.loose()):
+                row = self._store.index.entry(digest)
+                linked = self._store.linked_blob(holding.name, digest)
+                if linked is None or not self._is_old(max(linked, row.used if row else 0)):
+                    continue
+                why = f"no manifest of {holding.name} names it, linked {self._ago(linked)} ago"
+                account.loosen(digest)
+                yield Loose(holding.name, digest, linked, f"{why}, {self._grace_words()}")
+
+    def _unlinked(self, account: Account) -> Iterator[Eviction]:
+        """Yield the rows that nobody links and no manifest names, each after all that name it."""
+        index = self._store.index
+        waiting = [row.digest for row in self._unnamed() if self._may_go(account, row)]
+        cached = account.shared(closure(waiting, index.named)) if waiting else set()
+        while waiting:
+            digest = waiting.pop()
+            row = index.entry(digest)
+            if row is None or digest in cached or not self._may_go(account, row):
+                continue
+            if not account.gone.issuperset(index.naming(digest)):
+                continue
+            below = index.named(digest)
+            account.gone.add(digest)
+            said = f"nothing links or names it, not used for {self._ago(row.used)}"
+            yield Eviction(row, Reason.GARBAGE, f"{said}, {self._grace_words()}")
+            waiting.extend(below)
+
+    def _stale(self) -> Iterator[Stale]:
+        uploads = Uploads(self._store)
+        for upload in uploads.abandoned(self._clock() - self._grace):
+            said = f"upload without a new byte for {self._ago(upload.modified)}"
+            yield Stale(upload, f"{said}, {self._grace_words()}")
+
+    def _unnamed(self) -> Iterator[Entry]:
+        after = None
+        while page := self._store.index.unnamed(after, _PAGE):
+            yield from page
+            after = Cursor.after(page[-1])
+
+    def _may_go(self, account: Account, row: Entry) -> bool:
+        is_gone = row.digest in account.gone
+        return self._is_old(row.used) and not is_gone and not account.spares(row.digest)
+
+    def _is_old(self, at: float) -> bool:
+        return self._clock() - at > self._grace
+
+    def _ago(self, at: float) -> str:
+        return words.span(self._clock() - at)
+
+    def _grace_words(self) -> str:
+        return f"grace is {words.span(self._grace)}"

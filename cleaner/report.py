@@ -1,0 +1,40 @@
+"""What a dry run prints: a line for each thing that goes, and why it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cleaner import words
+from cleaner.garbage import Litter, Loose, Stale
+from cleaner.policy import Eviction, Removal
+
+
+def lines(litter: Litter) -> Iterator[str]:
+    """Yield the lines about one step of a plan: what, of which kind, how large, why."""
+    if isinstance(litter, Stale):
+        yield _line(litter.upload.name, "upload", litter.upload.size, litter.words)
+    elif isinstance(litter, Loose):
+        yield _line(f"{litter.name}@{litter.digest}", "link", 0, litter.words)
+    else:
+        if isinstance(litter, Removal):
+            yield from _image(litter)
+        yield from map(_eviction, litter.evictions)
+
+
+def _image(removal: Removal) -> Iterator[str]:
+    """Yield a line for each tag that goes, or one for an image that has none."""
+    departure = removal.departure
+    name, root = departure.image.name, departure.image.root
+    size = sum(entry.size for entry in departure.entries)
+    tags = sorted(f"{name}:{tag}" for tag, _ in departure.tags) or [f"{name}@{root}"]
+    for tag in tags:
+        yield _line(tag, "image", size, removal.why.words)
+
+
+def _eviction(eviction: Eviction) -> str:
+    entry = eviction.entry
+    return _line(str(entry.digest), entry.kind.name.lower(), entry.size, eviction.words)
+
+
+def _line(what: str, kind: str, size: int, why: str) -> str:
+    return f"{what}  {kind:8}  {words.size(size):>8}  {why}"

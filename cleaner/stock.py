@@ -1,0 +1,107 @@
+"""What was pushed, as one round of the cleaner sees it: read only once something is to go."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property
+
+from cleaner.hosted import Hosted
+from cleaner.images import Holding, Image
+from cleaner.ledger import Departure, Ledger
+from cleaner.retention import Rule, Rules
+from datastore.index import AccessIndex
+from datastore.refs import Digest
+
+
+class Stock:
+    """All that was pushed, and what of it, or of anything else, turned out to stay."""
+
+    def __init__(self, hosted: Hosted, rules: Rules, index: AccessIndex) -> None:
+        self._hosted = hosted
+        self._rules = rules
+        self._index = index
+        self._holdings: Sequence[Holding] | None = None
+        self._staying: set[object] = set()
+
+    def renew(self) -> None:
+        """Forget what was read, if last uses count that may have moved on."""
+        if not self._rules.are_idle:
+            self._holdings = None
+
+    def spare(self, digests: Iterable[Digest]) -> None:
+        """Keep these too, from now on."""
+        self._staying.update(digests)
+
+    def spare_image(self, image: Image) -> None:
+        """Keep an image, from now on."""
+        self._staying.add((image.name, image.root))
+
+    def open(self) -> Account:
+        """Return what a plan counts with. Raises: DatastoreError, when it is asked."""
+        return Account(self)
+
+    def is_spared(self, digest: Digest) -> bool:
+        """Whether somebody said so."""
+        return digest in self._staying
+
+    def images(self) -> list[tuple[Image, Rule]]:
+        """Return the images that may go, the least recently used first."""
+        if self._rules.are_idle:
+            return []
+        ruled = [(holding, self._rules.of(holding.name)) for holding in self.holdings()]
+        found = [
+            (each, rule) for holding, rule in ruled if not rule.is_idle for each in holding.images
+        ]
+        going = [pair for pair in found if (pair[0].name, pair[0].root) not in self._staying]
+        return sorted(going, key=lambda pair: (pair[0].used, str(pair[0])))
+
+    def holdings(self) -> Sequence[Holding]:
+        """Return what hosted repositories hold: read once."""
+        if self._holdings is None:
+            self._holdings = self._hosted.holdings()
+        return self._holdings
+
+    def shared(self, digests: Collection[Digest]) -> set[Digest]:
+        """Return those that a repository links that was pulled through."""
+        return self._hosted.shared(digests)
+
+    def ledger(self, gone: set[Digest]) -> Ledger:
+        """Return who holds what, before anything has gone."""
+        return Ledger(self.holdings(), self._index, self.shared, gone)
+
+
+class Account:
+    """The stock while one plan is made."""
+
+    def __init__(self, stock: Stock) -> None:
+        self._stock = stock
+        self.gone: set[Digest] = set()
+
+    @cached_property
+    def images(self) -> Sequence[tuple[Image, Rule]]:
+        """The images that may go, the least recently used first."""
+        return self._stock.images()
+
+    def depart(self, image: Image) -> Departure:
+        """Take an image away and return what goes with it."""
+        return self._ledger.depart(image)
+
+    def holdings(self) -> Sequence[Holding]:
+        """Return what hosted repositories held when this began."""
+        return self._stock.holdings()
+
+    def loosen(self, digest: Digest) -> None:
+        """Count one link less to a blob that no manifest of its repository names."""
+        self._ledger.loosen(digest)
+
+    def shared(self, digests: Collection[Digest]) -> set[Digest]:
+        """Return those that a repository links that was pulled through."""
+        return self._stock.shared(digests)
+
+    def spares(self, digest: Digest) -> bool:
+        """Whether something stays."""
+        return self._stock.is_spared(digest) or self._ledger.holds(digest)
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return self._stock.ledger(self.gone)

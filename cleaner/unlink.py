@@ -1,0 +1,93 @@
+"""Takes an image out of its repository, so that a crash leaves no tag that points at nothing.
+
+First its tags go, then what permits its manifests, then what permits its blobs; only after that,
+in `sweep`, the content. Whoever pushes counts on links that he has looked at, and has pinned what
+they lead to before he looked: so what is pinned once the links are away is put back.
+"""
+
+from __future__ import annotations
+
+from cleaner.hosted import Hosted
+from cleaner.ledger import Departure
+from cleaner.store import Store
+from datastore import writing
+from datastore.refs import Digest, Repository
+
+_PATIENCE_S = 2.0
+
+
+class Unlinker:
+    """Takes links away, in the turn of whoever writes to a repository."""
+
+    def __init__(self, store: Store, hosted: Hosted) -> None:
+        self._store = store
+        self._hosted = hosted
+        self._repositories = store.repositories
+
+    def take(self, departure: Departure) -> bool:
+        """Unlink an image; False when it was pulled, pushed or pinned meanwhile, and stays.
+
+        Raises: StorageFull, StorageBroken, IndexUnavailable: what is left goes another time.
+        """
+        name = departure.image.name
+        with writing.turn(self._store.state, name, _PATIENCE_S) as mine:
+            if not mine or not self._is_as_it_was(departure) or self._is_pinned(departure):
+                return False
+            self._unlink(departure)
+            if self._is_pinned(departure):
+                self._put_back(departure)
+                return False
+            self._forget_referrers(departure)
+        return True
+
+    def take_blob(self, name: Repository, digest: Digest, linked: float) -> bool:
+        """Unlink a blob that was linked then; False when it was linked anew, or is pinned."""
+        with writing.turn(self._store.state, name, _PATIENCE_S) as mine:
+            seen = self._store.linked_blob(name, digest)
+            if not mine or seen != linked or self._pinned([digest]):
+                return False
+            self._repositories.unlink_blob(name, digest)
+            if self._pinned([digest]):
+                self._repositories.link_blob(name, digest)
+                return False
+        return True
+
+    def _is_as_it_was(self, departure: Departure) -> bool:
+        image, links = departure.image, self._repositories
+        return (
+            all(links.tag(image.name, tag) == state for tag, state in departure.tags)
+            and all(links.linked_manifest(image.name, each) == at for each, at in departure.links)
+            and self._hosted.last_use(image.name, image.own) <= image.used
+        )
+
+    def _is_pinned(self, departure: Departure) -> bool:
+        links = [digest for digest, _ in departure.links]
+        return self._pinned([departure.image.root, *links, *departure.layers])
+
+    def _pinned(self, digests: list[Digest]) -> bool:
+        return bool(self._store.index.pinned(digests))
+
+    def _unlink(self, departure: Departure) -> None:
+        name = departure.image.name
+        for tag, _ in departure.tags:
+            self._repositories.remove_tag(name, tag)
+        for digest, _ in departure.links:
+            self._repositories.unlink_manifest(name, digest)
+        for digest in departure.layers:
+            self._repositories.unlink_blob(name, digest)
+
+    def _put_back(self, departure: Departure) -> None:
+        """Link it all again, in the order of a push."""
+        name = departure.image.name
+        for digest in departure.layers:
+            self._repositories.link_blob(name, digest)
+        for digest, _ in departure.links:
+            self._repositories.link_manifest(name, digest)
+        for tag, state in departure.tags:
+            self._repositories.set_tag(name, tag, state.digest)
+
+    def _forget_referrers(self, departure: Departure) -> None:
+        for digest, _ in departure.links:
+            about = self._hosted.subject(digest)
+            if about:
+                self._repositories.forget_referrer(departure.image.name, about, digest)

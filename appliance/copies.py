@@ -16,6 +16,7 @@ from pathlib import Path
 
 from appliance import rundir
 from appliance.privileges import User
+from config.errors import ConfigError, Problem
 from registry.watched import Watched
 
 _log = logging.getLogger(__name__)
@@ -76,13 +77,21 @@ class Copies:
 def made(originals: Iterable[Path], user: User) -> Iterator[Copies]:
     """Copy *originals* into a fresh folder, which is gone afterwards.
 
-    Raises: ConfigError without a place for it, OSError when an original can't be read.
+    Raises: ConfigError when one can't be read any more, or there is no place for it.
     """
     folder = rundir.fresh(_PREFIX)
     try:
         for left in folder.parent.glob(f"{_PREFIX}*"):  # of one that was killed, secrets and all
             if left != folder:
                 shutil.rmtree(left, ignore_errors=True)
-        yield Copies(originals, folder, user)
+        yield _copied(originals, folder, user)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copied(originals: Iterable[Path], folder: Path, user: User) -> Copies:
+    try:
+        return Copies(originals, folder, user)
+    except OSError as error:
+        where, why = error.filename or folder, error.strerror or str(error)
+        raise ConfigError([Problem(str(where), why.lower(), "it must be readable")]) from error

@@ -59,10 +59,14 @@ def configure(
 
 def text_line(record: logging.LogRecord, process: str) -> str:
     """Render `time level process: message key=value ...`, whatever is in it on one line."""
-    fields = "".join(f" {key}={_quoted(value)}" for key, value in fields_of(record).items())
-    message = _CONTROL.sub(" ", _clean(record.getMessage()))
     level = _NAMES.get(record.levelno, "info")
-    return f"{_time(record)} {level} {process}: {message}{fields}"
+    return f"{_time(record)} {level} {process}: {message_line(record)}"
+
+
+def message_line(record: logging.LogRecord) -> str:
+    """Render `message key=value ...`, whatever is in it on one line."""
+    fields = "".join(f" {key}={_quoted(value)}" for key, value in fields_of(record).items())
+    return f"{_CONTROL.sub(' ', _clean(record.getMessage()))}{fields}"
 
 
 def json_line(record: logging.LogRecord, process: str) -> str:

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from wsgiref.types import WSGIApplication
 
 from gunicorn.app.base import BaseApplication
-
-from registry.app import App
 
 THREADS = 256
 """Requests that one worker answers at a time; a thread in `sendfile` holds no lock."""
@@ -31,45 +30,69 @@ class Serving:
     log_level: str = "warning"
     started: Callable[[], None] = lambda: None
 
+    def settings(self) -> dict[str, Any]:
+        """Return what gunicorn is told."""
+        return {
+            "bind": [f"unix:{path}" for path in self.sockets],
+            "workers": len(self.sockets),
+            "keepalive": _KEEPALIVE_S,
+            "loglevel": self.log_level,
+            "pre_fork": _choose_socket,
+            "post_fork": _keep_socket,
+            "post_worker_init": lambda _: self.started(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """How many workers, all at one `host:port`, and what runs in each at its start and end."""
+
+    address: str
+    workers: int
+    started: Callable[[], None]
+    stopped: Callable[[], None]
+
+    def settings(self) -> dict[str, Any]:
+        """Return what gunicorn is told."""
+        return {
+            "bind": [self.address],
+            "workers": self.workers,
+            "loglevel": "warning",
+            "post_worker_init": lambda _: self.started(),
+            "worker_exit": lambda _arbiter, _worker: self.stopped(),
+        }
+
 
 class Workers(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
-    """Runs an application in as many processes as there are sockets."""
+    """Runs an application in several processes."""
 
-    def __init__(self, app: App, serving: Serving) -> None:
+    def __init__(self, app: WSGIApplication, serving: Serving | Listening) -> None:
         self._app = app
         self._serving = serving
         super().__init__()
 
-    def load(self) -> App:
+    def load(self) -> WSGIApplication:
         """Return the application: built once, before the fork, so that its memory is shared."""
         return self._app
 
     def load_config(self) -> None:
         """Set what differs from gunicorn's defaults; `sendfile` must stay unset to be used."""
-        for name, value in self._settings().items():
+        for name, value in (_COMMON | self._serving.settings()).items():
             self.cfg.set(name, value)
 
-    def _settings(self) -> dict[str, Any]:
-        sockets = self._serving.sockets
-        return {
-            "bind": [f"unix:{path}" for path in sockets],
-            "workers": len(sockets),
-            "worker_class": "gthread",
-            "threads": THREADS,
-            "worker_connections": 4 * THREADS,
-            "keepalive": _KEEPALIVE_S,
-            "graceful_timeout": _GRACE_S,
-            "timeout": 60,
-            "preload_app": True,
-            "control_socket_disable": True,
-            "forwarder_headers": "",
-            "header_map": "refuse",
-            "loglevel": self._serving.log_level,
-            "pre_fork": _choose_socket,
-            "post_fork": _keep_socket,
-            "post_worker_init": lambda _: self._serving.started(),
-            "when_ready": lambda _: gc.freeze(),
-        }
+
+_COMMON: dict[str, Any] = {
+    "worker_class": "gthread",
+    "threads": THREADS,
+    "worker_connections": 4 * THREADS,
+    "graceful_timeout": _GRACE_S,
+    "timeout": 60,
+    "preload_app": True,
+    "control_socket_disable": True,
+    "forwarder_headers": "",
+    "header_map": "refuse",
+    "when_ready": lambda _: gc.freeze(),
+}
 
 
 def _choose_socket(arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own

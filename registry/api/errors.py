@@ -18,7 +18,7 @@ import falcon
 
 from datastore import errors as datastore
 from registry import errors as registry
-from registry.api import cache_status, chunks, ranges
+from registry.api import cache_status, chunks, incoming, ranges
 from registry.api.cache_status import Forward
 from registry.errors import Unavailable, Why
 
@@ -177,29 +177,38 @@ def _answer(
             extra={"method": req.method, "path": req.path},
             exc_info=error,
         )
-    _write(resp, decide(error, asked))
+    _write(req, resp, decide(error, asked))
 
 
 def _answer_falcon(
-    _req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _params: dict[str, object]
+    req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _params: dict[str, object]
 ) -> None:
     status = error.status_code
     otherwise = "UNSUPPORTED" if status < _SERVER_ERROR else "UNKNOWN"
     code = _HTTP_CODES.get(status, otherwise)
     message = error.description or error.title
-    _write(resp, Said(status, code, message, headers=dict(error.headers or {})))
+    _write(req, resp, Said(status, code, message, headers=dict(error.headers or {})))
 
 
-def _write(resp: falcon.Response, said: Said) -> None:
+def _write(req: falcon.Request, resp: falcon.Response, said: Said) -> None:
     _drop_body(resp)
     resp.status = said.status
     resp.content_type = falcon.MEDIA_JSON
-    resp.data = envelope(said)
+    _send(req, resp, envelope(said))
     # a 404 may be kept by any cache on the way unless it is told not to (RFC 9110, 15.1)
     resp.set_header("Cache-Control", "no-store")
     for name, text in said.headers.items():
         if name != "Cache-Status" or resp.get_header(name) is None:
             resp.set_header(name, text)
+
+
+def _send(req: falcon.Request, resp: falcon.Response, body: bytes) -> None:
+    """Send the answer; a client that is still sending is let finish, or stop by itself."""
+    if incoming.awaits_more(req):
+        resp.content_length = len(body)
+        resp.stream = incoming.drained(req, body)
+    else:
+        resp.data = body
 
 
 def _drop_body(resp: falcon.Response) -> None:

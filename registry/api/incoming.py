@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +14,10 @@ from registry.api.ranges import ByteRange
 from registry.errors import BodyBroken
 
 _CHUNK = 256 * 1024
+_WITH_BODY = frozenset({"PATCH", "POST", "PUT"})
+# What is read of a body that is not wanted: bytes, s.
+_DRAINED = 256 * 1024 * 1024
+_DRAINING_S = 10.0
 
 
 class Readable(Protocol):
@@ -58,8 +64,7 @@ def body(req: falcon.Request, part: ByteRange | None = None) -> Incoming:
         raise BodyBroken(f"Content-Range has {part.length} bytes, Content-Length {length}")
     if part and length is None:
         length = part.length
-    stream: Readable = req.env["wsgi.input"]
-    return Incoming(stream, length)
+    return Incoming(_stream(req), length)
 
 
 def small(req: falcon.Request, largest: int) -> bytes | None:
@@ -73,6 +78,32 @@ def small(req: falcon.Request, largest: int) -> bytes | None:
         if len(read) > largest:
             return None
     return bytes(read)
+
+
+def awaits_more(req: falcon.Request) -> bool:
+    """Whether a client may still be sending."""
+    return req.method in _WITH_BODY and _length(req) != 0
+
+
+def drained(req: falcon.Request, answer: bytes) -> Iterator[bytes]:
+    """Yield the answer, then read what the client still sends, for a while.
+
+    It would be cut off in the middle of its body otherwise, and most then read no answer: they
+    have to be told why before the connection ends.
+    """
+    yield answer
+    stream, left, deadline = _stream(req), _DRAINED, time.monotonic() + _DRAINING_S
+    with suppress(Exception):  # it has gone: so much the better
+        while left > 0 and time.monotonic() < deadline and (chunk := stream.read(_CHUNK)):
+            left -= len(chunk)
+
+
+def _stream(req: falcon.Request) -> Readable:
+    """Return what to read a body from, and no further than its end."""
+    if req.content_length is not None:
+        return req.bounded_stream
+    stream: Readable = req.env["wsgi.input"]
+    return stream
 
 
 def _length(req: falcon.Request) -> int | None:

@@ -40,6 +40,13 @@ class Clients:
         stores = [f"--root={self._folder}/root", f"--runroot={self._folder}/run"]
         return self._run(["podman", *stores, f"--tmpdir={self._folder}/tmp", *words])
 
+    def buildah(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run buildah, which shares podman's store; it must succeed."""
+        stores = [f"--root={self._folder}/root", f"--runroot={self._folder}/run"]
+        done = self._run(["buildah", *stores, *words])
+        assert done.returncode == 0, (words, done.stderr)
+        return done
+
     def skopeo(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run skopeo, whatever becomes of it."""
         policy = f"--policy={self._folder}/policy.json"

@@ -7,7 +7,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -62,7 +62,7 @@ class Door:
         path: str,
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | Iterable[bytes] | None = None,
     ) -> Answer:
         """Send one request and read its whole answer. Raises: OSError, HTTPException."""
         with self.open(method, path, headers=headers, body=body) as response:
@@ -76,7 +76,7 @@ class Door:
         path: str,
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | Iterable[bytes] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         """Send one request and hand out the answer as soon as its headers are here."""
         connection = self._connection()

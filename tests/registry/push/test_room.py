@@ -62,6 +62,19 @@ def test_a_body_that_cannot_fit_is_not_read(p: Pushing, method: str) -> None:
     assert _is_refused(p, answer, len(content))
 
 
+def test_a_client_that_is_still_sending_is_told_before_it_is_cut_off(p: Pushing) -> None:
+    """Most read no answer once they are; so what they send is read on, and thrown away."""
+    content = filler(60 * _KB, 1)
+    sent = Stream(pieces(content, _KB))
+    extras = {"wsgi.input": sent, "CONTENT_LENGTH": str(len(content))}
+
+    answer = p.client.simulate_patch(p.begin(), body=b"-", extras=extras)
+
+    assert answer.status_code == 507
+    assert len(answer.content) == int(answer.headers["content-length"])
+    assert sent.read(1) == b""
+
+
 def test_a_stream_is_refused_where_the_room_ends(p: Pushing) -> None:
     """Without an announced length it may fill what there is."""
     where = p.begin()

@@ -1,0 +1,145 @@
+"""Killed at random moments of a push load: item 3. What was answered 201 pulls, and no tag dangles.
+
+Twenty kills by default, two hundred in `make soak`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPException
+from typing import Self
+
+from datastore import layout
+from datastore.refs import Digest
+from tests.images import Image
+from tests.system.appliance import Appliance, Setup
+from tests.system.conftest import Start
+from tests.system.door import Door
+from tests.system.images import KB, of_size, scaled
+from tests.system.pulls import pull, pull_manifest
+from tests.system.pushes import ALLOWED, push, push_blob, tags
+from tests.system.waiting import eventually
+
+KILLS = scaled(20, 200)
+CLIENTS = 4
+MOVING = "latest"
+
+
+class Load:
+    """Clients that push one image after the other, each under a tag of its own and a moving one.
+
+    `answered` is what was answered 201: repository, tag, digest.
+    """
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(CLIENTS)]
+        self.answered: list[tuple[str, str, Digest]] = []
+        self.failed = 0
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=90)
+            assert not thread.is_alive(), "a push hangs"
+
+    def _run(self, client: int) -> None:
+        name, number = f"load/app{client % 2}", 0
+        while not self._stop.is_set():
+            number += 1
+            image = of_size(40 * KB, 10_000 * client + number)
+            for tag in (f"c{client}-{number}", MOVING):
+                self._push(name, tag, image)
+
+    def _push(self, name: str, tag: str, image: Image) -> None:
+        try:
+            done = push(self._door, name, tag, image)
+        except (OSError, HTTPException, AssertionError):  # it was killed, or is not up again
+            done = False
+        if done:
+            self.answered.append((name, tag, image.digest))
+        else:
+            self.failed += 1
+            self._stop.wait(0.02)
+
+
+@contextmanager
+def _loaded(appliance: Appliance) -> Iterator[Load]:
+    """Push until the end of the block, and wait until all is well again."""
+    with Load(appliance.door) as load:
+        yield load
+    eventually(lambda: _works(appliance), what="a push works again", within=30)
+
+
+def test_nothing_that_was_answered_is_lost(start: Start) -> None:
+    """Workers, HAProxy or all of it are killed; after that each image is whole, by its digest."""
+    appliance = start(Setup(settings=ALLOWED, environment={"ENTREPOT_WORKERS": "2"}))
+    chance = random.Random(7)
+    answered: list[tuple[str, str, Digest]] = []
+    failed = 0
+    for kill in range(KILLS):
+        with _loaded(appliance) as load:
+            eventually(lambda: load.answered, what="pushes are answered", within=60)
+            _kill(appliance, kill, chance)
+        answered += load.answered
+        failed += load.failed
+
+    assert failed > 0
+    _nothing_is_lost(appliance.door, answered)
+    assert _is_tidy(appliance)
+
+
+def _kill(appliance: Appliance, number: int, chance: random.Random) -> None:
+    """Kill a worker, HAProxy, or all of it, some milliseconds from now."""
+    threading.Event().wait(chance.random() / 20)
+    with suppress(ProcessLookupError, AssertionError):
+        if number % 4 == 3:
+            appliance.kill()
+            appliance.start()
+        elif number % 4 == 2:
+            appliance.kill_program("haproxy")
+        else:
+            workers = appliance.workers()
+            os.kill(chance.choice(workers).pid, signal.SIGKILL)
+
+
+def _works(appliance: Appliance) -> bool:
+    try:
+        return push_blob(appliance.door, "load/probe", b"probe").status == 201
+    except (OSError, HTTPException, AssertionError):
+        return False
+
+
+def _nothing_is_lost(door: Door, answered: list[tuple[str, str, Digest]]) -> None:
+    """Check that what was answered is whole, and that whatever is listed leads somewhere."""
+    for name, tag, digest in answered:
+        assert pull(door, name, digest)[0] == digest
+        if tag != MOVING:
+            assert pull_manifest(door, name, tag).headers["docker-content-digest"] == str(digest)
+    for name in {name for name, _, _ in answered}:
+        for tag in tags(door, name):
+            pull(door, name, tag)
+
+
+def _is_tidy(appliance: Appliance) -> bool:
+    """Whether no upload is locked: whatever a killed worker left blocks nobody."""
+    folder = appliance.state / layout.UPLOADS
+    left = [path for path in folder.iterdir() if not path.name.endswith(".digest")]
+    for path in left:
+        number, _, _ = path.name.rpartition(".")
+        for name in ("load/app0", "load/app1"):
+            where = f"/v2/{name}/blobs/uploads/{number}"
+            if appliance.door.get(where).status == 204:
+                assert appliance.door.ask("DELETE", where).status == 204
+    return not [path for path in folder.iterdir() if not path.name.endswith(".digest")]

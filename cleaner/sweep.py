@@ -29,12 +29,19 @@ Report = Callable[[Event], None]
 
 
 class Sweep:
-    """Removes entries, one by one; `clock` gives s, UTC epoch."""
+    """Removes entries, one by one; `clock` gives s, UTC epoch; `removed` is called after each."""
 
-    def __init__(self, store: Store, report: Report, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        report: Report,
+        clock: Callable[[], float],
+        removed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._report = report
         self._clock = clock
+        self._removed = removed
 
     def finish(self) -> None:
         """Remove what a cleaner had marked when it died. Raises: IndexUnavailable."""
@@ -77,6 +84,7 @@ class Sweep:
 
     def _remove(self, entry: Entry) -> None:
         self._store.blobs.delete(entry.digest)
+        self._removed()
         self._store.repositories.forget_media_type(entry.digest)
         self._store.index.forget(entry.digest)
         self._heal(entry)

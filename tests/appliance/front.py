@@ -60,7 +60,8 @@ class Front:
     def __init__(self, run: Path, workers: int = 2, certificate: Path | None = None) -> None:
         self.run = run
         self.port = free_port()
-        generation.begin(run)
+        if not (run / "generation").exists():
+            generation.begin(run)
         self._log = run / "access.log"
         environment = {
             f"ENTREPOT_WORKER{number}": "enabled" if number <= workers else "disabled"

@@ -1,8 +1,8 @@
 """A registry worker that stands in behind a real HAProxy: an HTTP server on a unix socket.
 
 The path says what it does: `/hang-up` closes before the first byte, `/html/500` fails as a worker
-does before our code is reached, `/wait/a/file` answers once that file is there (and makes
-`/a/file.waiting` meanwhile), `/echo` answers with the headers that it got.
+does before our code is reached, `/status/401` answers so, `/wait/a/file` answers once that file is
+there (and makes `/a/file.waiting` meanwhile), `/echo` answers with the headers that it got.
 """
 
 from __future__ import annotations
@@ -84,6 +84,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/html/"):
             status = int(self.path.rpartition("/")[2])
             return self.say(status, b"<html>gunicorn</html>", {"Content-Type": "text/html"})
+        if self.path.startswith("/status/"):
+            status = int(self.path.rpartition("/")[2])
+            return self.say(status, b"{}", self.server.worker.headers)
         if self.path.startswith("/wait/"):
             return self.say(200, wait_for(Path(self.path.removeprefix("/wait"))))
         headers = [[name.lower(), value] for name, value in self.headers.items()]

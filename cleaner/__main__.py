@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import config
 from cleaner import words
-from cleaner.chores import Chore, Chores, attempt, do
-from cleaner.collect import Collector
+from cleaner.chores import Chores, attempt, do
 from cleaner.doorbell import Doorbell
-from cleaner.garbage import Garbage, Litter
-from cleaner.hosted import Hosted
-from cleaner.leftovers import Leftovers
-from cleaner.links import Links
+from cleaner.garbage import Litter
+from cleaner.housekeeping import Housekeeping, Tools
 from cleaner.loop import Loop, period
 from cleaner.news import News
 from cleaner.policy import Bounds
@@ -30,22 +25,18 @@ from cleaner.report import lines
 from cleaner.retention import Rule, Rules, rule
 from cleaner.rounds import Hands, Rounds
 from cleaner.spool import Spool
-from cleaner.stock import Stock
 from cleaner.store import Store
 from cleaner.sweep import Sweep
-from cleaner.unlink import Unlinker
 from config.schema import Settings
 from datastore import layout, logs
 from datastore.accesslog import Event, write_event
 from datastore.budget import Budget
 from datastore.errors import DatastoreError
 from datastore.filesystem import Filesystem
-from datastore.rebuild import needs_rebuild, rebuild
+from datastore.rebuild import needs_rebuild
 from datastore.sqlite import SqliteIndex
 
 log = logging.getLogger(__name__)
-
-_DAILY_S = 24 * 3600
 
 
 def main(argv: Sequence[str] | None = None, settings: Settings | None = None) -> int:
@@ -69,17 +60,12 @@ def main(argv: Sequence[str] | None = None, settings: Settings | None = None) ->
     return cleaner.clean_once() if options.once else cleaner.clean()
 
 
-class _Stopped(Exception):  # noqa: N818 - it is no error
-    """The end of the process came before the end of a chore."""
-
-
 class Cleaner:
     """The cleaner of one appliance, put together from its settings."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stop = threading.Event()
-        self._settled = -math.inf
         self._wake: Callable[[], None] = lambda: None
         state = settings.storage.statedir
         storage = Filesystem(settings.storage.rootdirectory)
@@ -90,12 +76,15 @@ class Cleaner:
         events = EventsFile(state / layout.EVENTS)
         self._recall = Recall(settings.run)
         self._sweep = Sweep(self._store, events.write, time.time, self._recall.removed)
+        tools = Tools(self._store, self._spool, self._sweep, self._stop.is_set, self._ring)
+        spans = settings.cleaner
+        self._house = Housekeeping(tools, spans.runevery, spans.garbage)
         self._rounds = Rounds(self._hands(), bounds(settings), self._rules)
 
     def clean(self) -> int:
         """Go round until SIGTERM or SIGINT."""
         every = self._period()
-        chores = Chores(list(self._chores()), time.monotonic)
+        chores = Chores(list(self._house.chores()), time.monotonic)
         with Doorbell(self._settings.run / "cleaner.sock") as bell:
             self._wake = bell.ring
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -107,7 +96,7 @@ class Cleaner:
 
     def clean_once(self) -> int:
         """Do everything once: 0, or 1 when something had to be put off."""
-        do(list(self._chores()))
+        do(list(self._house.chores()))
         return 0 if attempt("round", lambda: self._rounds.run(0)) else 1
 
     def explain(self) -> int:
@@ -137,12 +126,12 @@ class Cleaner:
 
     def _collect(self, rules: Rules, *, is_dry: bool) -> int:
         if needs_rebuild(self._store.index):
-            self._settle()
-        stock = self._stock(rules)
+            self._house.settle()
+        stock = self._house.stock(rules)
         if not is_dry:
-            return self._collector().run(self._garbage(), stock, tell)
+            return self._house.collector().run(self._house.garbage(), stock, tell)
         count = 0
-        for count, litter in enumerate(self._garbage().plan(stock.open()), start=1):  # noqa: B007
+        for count, litter in enumerate(self._house.garbage().plan(stock.open()), start=1):  # noqa: B007
             tell(litter)
         return count
 
@@ -161,21 +150,11 @@ class Cleaner:
 
     def _end(self, *_: object) -> None:
         self._stop.set()
+        self._ring()
+
+    def _ring(self) -> None:
+        """Wake the loop, once there is one."""
         self._wake()
-
-    def _garbage(self) -> Garbage:
-        return Garbage(self._store, self._settings.cleaner.garbage, time.time)
-
-    def _stock(self, rules: Rules) -> Stock:
-        return Stock(Hosted(self._store), rules, self._store.index)
-
-    def _collector(self) -> Collector:
-        unlinker = Unlinker(self._store, Hosted(self._store))
-        return Collector(self._store, self._sweep, unlinker, self._stop.is_set)
-
-    def _collect_garbage(self) -> None:
-        if not needs_rebuild(self._store.index):
-            self._collector().run(self._garbage(), self._stock(Rules()))
 
     def _hands(self) -> Hands:
         front, index = self._settings.run / "front.sock", self._store.index
@@ -188,28 +167,6 @@ class Cleaner:
             stopped=self._stop.is_set,
             is_ready=lambda: not needs_rebuild(index),
         )
-
-    def _chores(self) -> Iterator[Chore]:
-        every, stopped = self._settings.cleaner.runevery, self._stop.is_set
-        leftovers = Leftovers(self._store, time.time, stopped)
-        yield Chore("settle", 0, self._settle)
-        yield Chore("spool", every, self._spool.purge)
-        yield Chore("links", every, Links(self._store, time.time, stopped).sweep)
-        yield Chore("garbage", every, self._collect_garbage)
-        yield Chore("unfinished files", _DAILY_S, leftovers.purge_unfinished)
-
-    def _settle(self) -> None:
-        """Bring index and storage in line: at the start, each day, and when the index was lost."""
-        is_due = time.monotonic() - self._settled > _DAILY_S
-        if is_due or needs_rebuild(self._store.index):
-            with suppress(_Stopped):
-                rebuild(self._store.storage, self._store.index, time.time(), self._go_on)
-                self._settled = time.monotonic()
-                self._wake()
-
-    def _go_on(self) -> None:
-        if self._stop.is_set():
-            raise _Stopped
 
 
 class EventsFile:

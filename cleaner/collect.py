@@ -48,7 +48,7 @@ class Collector:
         if isinstance(litter, Stale):
             return Uploads(self.store).remove(litter.upload)
         if isinstance(litter, Loose):
-            taken = self.unlinker.take_blob(litter.name, litter.digest, litter.linked)
+            taken = self.unlinker.take_blob(litter.name, litter.digest, litter.began)
             stock.spare([] if taken else [litter.digest])
             return taken
         if isinstance(litter, Removal) and not self.unlinker.take(litter.departure):

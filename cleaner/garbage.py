@@ -26,11 +26,11 @@ _PAGE = 256
 
 @dataclass(frozen=True, slots=True)
 class Loose:
-    """A blob's link in a repository of which no manifest names it; `linked` s, UTC epoch."""
+    """A blob's link in a repository of which no manifest names it, as of `began` (s, UTC epoch)."""
 
     name: Repository
     digest: Digest
-    linked: float
+    began: float
     words: str
 
 
@@ -67,7 +67,8 @@ class Garbage:
         yield from self._stale()
 
     def _loose(self, account: Account) -> Iterator[Loose]:
-        for holding in account.holdings():
+        survey = account.survey()
+        for holding in survey.holdings:
             for digest in sorted(holding.loose()):
                 row = self._store.index.entry(digest)
                 linked = self._store.linked_blob(holding.name, digest)
@@ -75,7 +76,7 @@ class Garbage:
                     continue
                 why = f"no manifest of {holding.name} names it, linked {self._ago(linked)} ago"
                 account.loosen(digest)
-                yield Loose(holding.name, digest, linked, f"{why}, {self._grace_words()}")
+                yield Loose(holding.name, digest, survey.began, f"{why}, {self._grace_words()}")
 
     def _unlinked(self, account: Account) -> Iterator[Eviction]:
         """Yield the rows that nobody links and no manifest names, each after all that name it."""
@@ -108,8 +109,9 @@ class Garbage:
             after = Cursor.after(page[-1])
 
     def _may_go(self, account: Account, row: Entry) -> bool:
-        is_gone = row.digest in account.gone
-        return self._is_old(row.used) and not is_gone and not account.spares(row.digest)
+        if not self._is_old(row.used) or row.used > account.survey().began:
+            return False
+        return row.digest not in account.gone and not account.spares(row.digest)
 
     def _is_old(self, at: float) -> bool:
         return self._clock() - at > self._grace

@@ -18,7 +18,7 @@ class Hosted:
     """Reads hosted repositories; a manifest that it has read once is not read again."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.store = store
         self._repositories = store.repositories
         self._read: dict[Digest, Manifest | None] = {}
 
@@ -51,10 +51,10 @@ class Hosted:
         )
 
     def last_use(self, name: Repository, manifests: Iterable[Digest]) -> float:
-        """Return when one of *manifests* was last pulled or pushed (s, UTC epoch), 0 for never."""
+        """Return when one of *manifests* was last pulled or pushed (s, UTC epoch)."""
         last = 0.0
         for digest in manifests:
-            row = self._store.index.entry(digest)
+            row = self.store.index.entry(digest)
             linked = self._repositories.linked_manifest(name, digest)
             last = max(last, row.used if row else 0, linked or 0)
         return last
@@ -106,7 +106,7 @@ class Hosted:
 
     def _manifest(self, digest: Digest) -> Manifest | None:
         if digest not in self._read:
-            stat = self._store.blobs.stat(digest)
+            stat = self.store.blobs.stat(digest)
             if stat is None or stat.size > manifest.LARGEST:
                 return None
             self._read[digest] = self._parsed(digest)
@@ -116,6 +116,6 @@ class Hosted:
         """Read a manifest; of one of a type unknown here, only the links tell what it names."""
         media_type = self._repositories.media_type(digest)
         try:
-            return manifest.parse(self._store.blobs.read(digest), media_type)
+            return manifest.parse(self.store.blobs.read(digest), media_type)
         except InvalidManifest:
             return None

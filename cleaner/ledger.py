@@ -7,11 +7,12 @@ no repository that was pulled through, and no manifest that the index knows.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cleaner.images import Holding, Image
-from datastore.index import AccessIndex, Entry
+from cleaner.store import Store
+from datastore.index import Entry
 from datastore.refs import Digest, Repository, Tag
 from datastore.repositories import TagState
 
@@ -23,7 +24,8 @@ Shared = Callable[[Collection[Digest]], set[Digest]]
 class Departure:
     """What is taken away with an image: its tags, its links, and the content that is then free.
 
-    `links` are the manifests and when each was linked (s, UTC epoch).
+    `links` are the manifests and when each was linked; what was used since `began`, when all this
+    was looked at, stays (s, UTC epoch).
     """
 
     image: Image
@@ -31,21 +33,30 @@ class Departure:
     links: tuple[tuple[Digest, float], ...]
     layers: tuple[Digest, ...]
     entries: tuple[Entry, ...]
+    began: float
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What all hosted repositories hold, looked at from `began` on (s, UTC epoch)."""
+
+    holdings: Sequence[Holding]
+    began: float
 
 
 class Ledger:
-    """Counts who holds what; *holdings* are all hosted repositories, *gone* what has gone so far.
+    """Counts who holds what; *gone* is what has gone so far.
 
-    What is `gone` names nothing any more; whoever else lets something go adds it there.
+    That names nothing any more; whoever else lets something go adds it there.
     """
 
-    def __init__(
-        self, holdings: Iterable[Holding], index: AccessIndex, shared: Shared, gone: set[Digest]
-    ) -> None:
-        self._index = index
+    def __init__(self, survey: Survey, store: Store, shared: Shared, gone: set[Digest]) -> None:
+        self._began = survey.began
+        self._store = store
+        self._index = store.index
         self._shared = shared
         self._cached: set[Digest] | None = None
-        self._holdings = {holding.name: holding for holding in holdings}
+        self._holdings = {holding.name: holding for holding in survey.holdings}
         self._held: Counter[Digest] = Counter()
         self._locally: dict[Repository, Counter[Digest]] = defaultdict(Counter)
         self._tags: dict[Repository, dict[Digest, list[tuple[Tag, TagState]]]] = {}
@@ -69,18 +80,35 @@ class Ledger:
         here.subtract(image.parts)
         links = [each for each in image.manifests if not here[each] and each in holding.links]
         leaving, tags = dict.fromkeys((image.root, *links)), self._tags[image.name]
-        layers = [each for each in image.blobs if not here[each] and each in holding.layers]
+        layers = self._unlinked(image) if holding.is_readable else ()
         return Departure(
             image,
             tuple(tag for each in leaving for tag in tags.get(each, ())),
             tuple((each, holding.links[each]) for each in links),
-            tuple(layers) if holding.is_readable else (),
+            tuple(layers),
             tuple(self._free([each for each in image.parts if each not in shared])),
+            self._began,
         )
 
     def loosen(self, digest: Digest) -> None:
         """Count one link less to a blob that no manifest of its repository names."""
         self._held[digest] -= 1
+
+    def _unlinked(self, image: Image) -> Iterator[Digest]:
+        """Yield the blobs whose links go with an image.
+
+        What was linked after its last push stays: it waits for another manifest, or is garbage.
+        """
+        holding, here = self._holdings[image.name], self._locally[image.name]
+        for digest in image.blobs:
+            if here[digest] or digest not in holding.layers:
+                continue
+            linked = self._store.linked_blob(image.name, digest)
+            if linked is not None and linked > image.pushed:
+                self._held[digest] += 1
+                here[digest] += 1
+            else:
+                yield digest
 
     def _free(self, digests: Iterable[Digest]) -> list[Entry]:
         """Return the rows of what nobody needs any more, each after all that name it."""
@@ -90,7 +118,8 @@ class Ledger:
             each for each in waiting if self._gone.issuperset(self._index.naming(each))
         ]:
             self._gone.update(ready)
-            free += filter(None, map(self._index.entry, ready))
+            rows = filter(None, map(self._index.entry, ready))
+            free += (row for row in rows if row.used <= self._began)
             waiting = [each for each in waiting if each not in self._gone]
         return free
 

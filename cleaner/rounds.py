@@ -94,7 +94,7 @@ class Rounds:
         return self.plan(0, self._stock())
 
     def _stock(self) -> Stock:
-        return Stock(self._hosted, self._rules, self._store.index)
+        return Stock(self._hosted, self._rules, self._hands.clock)
 
     def _moment(self, needs: int) -> Moment:
         now, index = self._hands.clock(), self._store.index

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 
 from cleaner.hosted import Hosted
-from cleaner.images import Holding, Image
-from cleaner.ledger import Departure, Ledger
+from cleaner.images import Image
+from cleaner.ledger import Departure, Ledger, Survey
 from cleaner.retention import Rule, Rules
-from datastore.index import AccessIndex
 from datastore.refs import Digest
 
 
 class Stock:
-    """All that was pushed, and what of it, or of anything else, turned out to stay."""
+    """All that was pushed, and what of it, or of anything else, turned out to stay.
 
-    def __init__(self, hosted: Hosted, rules: Rules, index: AccessIndex) -> None:
+    `clock` gives s, UTC epoch.
+    """
+
+    def __init__(self, hosted: Hosted, rules: Rules, clock: Callable[[], float]) -> None:
         self._hosted = hosted
         self._rules = rules
-        self._index = index
-        self._holdings: Sequence[Holding] | None = None
+        self._clock = clock
+        self._survey: Survey | None = None
         self._staying: set[object] = set()
 
     def renew(self) -> None:
         """Forget what was read, if last uses count that may have moved on."""
         if not self._rules.are_idle:
-            self._holdings = None
+            self._survey = None
 
     def spare(self, digests: Iterable[Digest]) -> None:
         """Keep these too, from now on."""
@@ -48,18 +50,19 @@ class Stock:
         """Return the images that may go, the least recently used first."""
         if self._rules.are_idle:
             return []
-        ruled = [(holding, self._rules.of(holding.name)) for holding in self.holdings()]
+        ruled = [(holding, self._rules.of(holding.name)) for holding in self.survey().holdings]
         found = [
             (each, rule) for holding, rule in ruled if not rule.is_idle for each in holding.images
         ]
         going = [pair for pair in found if (pair[0].name, pair[0].root) not in self._staying]
         return sorted(going, key=lambda pair: (pair[0].used, str(pair[0])))
 
-    def holdings(self) -> Sequence[Holding]:
-        """Return what hosted repositories hold: read once."""
-        if self._holdings is None:
-            self._holdings = self._hosted.holdings()
-        return self._holdings
+    def survey(self) -> Survey:
+        """Return what hosted repositories hold: looked at once."""
+        if self._survey is None:
+            began = self._clock()
+            self._survey = Survey(self._hosted.holdings(), began)
+        return self._survey
 
     def shared(self, digests: Collection[Digest]) -> set[Digest]:
         """Return those that a repository links that was pulled through."""
@@ -67,7 +70,7 @@ class Stock:
 
     def ledger(self, gone: set[Digest]) -> Ledger:
         """Return who holds what, before anything has gone."""
-        return Ledger(self.holdings(), self._index, self.shared, gone)
+        return Ledger(self.survey(), self._hosted.store, self.shared, gone)
 
 
 class Account:
@@ -86,9 +89,9 @@ class Account:
         """Take an image away and return what goes with it."""
         return self._ledger.depart(image)
 
-    def holdings(self) -> Sequence[Holding]:
+    def survey(self) -> Survey:
         """Return what hosted repositories held when this began."""
-        return self._stock.holdings()
+        return self._stock.survey()
 
     def loosen(self, digest: Digest) -> None:
         """Count one link less to a blob that no manifest of its repository names."""

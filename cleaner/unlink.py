@@ -2,7 +2,7 @@
 
 First its tags go, then what permits its manifests, then what permits its blobs; only after that,
 in `sweep`, the content. Whoever pushes counts on links that he has looked at, and has pinned what
-they lead to before he looked: so what is pinned once the links are away is put back.
+they lead to before he looked: so what is wanted once the links are away is put back.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ class Unlinker:
         """
         name = departure.image.name
         with writing.turn(self._store.state, name, _PATIENCE_S) as mine:
-            if not mine or not self._is_as_it_was(departure) or self._is_pinned(departure):
+            if not mine or not self._is_as_it_was(departure) or self._is_wanted(departure):
                 return False
             self._unlink(departure)
-            if self._is_pinned(departure):
+            if self._is_wanted(departure):
                 self._put_back(departure)
                 return False
             self._forget_referrers(departure)
         return True
 
-    def take_blob(self, name: Repository, digest: Digest, linked: float) -> bool:
-        """Unlink a blob that was linked then; False when it was linked anew, or is pinned."""
+    def take_blob(self, name: Repository, digest: Digest, began: float) -> bool:
+        """Unlink a blob; False when it was linked, used or pinned since *began* (s, UTC epoch)."""
         with writing.turn(self._store.state, name, _PATIENCE_S) as mine:
-            seen = self._store.linked_blob(name, digest)
-            if not mine or seen != linked or self._pinned([digest]):
+            linked = self._store.linked_blob(name, digest)
+            if not mine or linked is None or linked > began or self._wanted([digest], began):
                 return False
             self._repositories.unlink_blob(name, digest)
-            if self._pinned([digest]):
+            if self._wanted([digest], began):
                 self._repositories.link_blob(name, digest)
                 return False
         return True
@@ -60,12 +60,19 @@ class Unlinker:
             and self._hosted.last_use(image.name, image.own) <= image.used
         )
 
-    def _is_pinned(self, departure: Departure) -> bool:
+    def _is_wanted(self, departure: Departure) -> bool:
         links = [digest for digest, _ in departure.links]
-        return self._pinned([departure.image.root, *links, *departure.layers])
+        digests = [departure.image.root, *links, *departure.layers]
+        return self._wanted(digests, departure.began)
 
-    def _pinned(self, digests: list[Digest]) -> bool:
-        return bool(self._store.index.pinned(digests))
+    def _wanted(self, digests: list[Digest], began: float) -> bool:
+        """Whether somebody counts on one of these, or has used it since we began to look.
+
+        Who links a blob pins it, stamps it, links it and lets go, in this order.
+        """
+        index = self._store.index
+        rows = filter(None, map(index.entry, digests))
+        return bool(index.pinned(digests)) or any(row.used > began for row in rows)
 
     def _unlink(self, departure: Departure) -> None:
         name = departure.image.name

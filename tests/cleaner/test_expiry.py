@@ -214,6 +214,7 @@ def test_what_was_also_pulled_through_becomes_cache(
     pushed = Pulled(HOSTED, pulled.digests)
     for blob in pulled.digests[1:]:
         store.repositories.link_blob(HOSTED, blob)
+        store.storage.stamp(layout.layer_link(HOSTED, blob), clock.now - 100)
     store.repositories.link_manifest(HOSTED, pulled.digests[0])
     store.storage.stamp(layout.revision_link(HOSTED, pulled.digests[0]), clock.now - 100)
     _round(hands, Rule(), Bounds(ttl=_TTL))
@@ -395,6 +396,63 @@ def test_a_push_that_pins_while_links_go_finds_them_again(
     state = store.repositories.tag(HOSTED, Tag("v1"))
     assert state
     assert state.digest == pushed.digests[0]
+
+
+def test_a_layer_that_was_linked_anew_waits_for_its_manifest(
+    store: Store, hands: Hands, clock: Clock
+) -> None:
+    """A client that pushes another image has mounted it, or uploaded it again."""
+    pushed = push_image(store, _made(1), "v1", clock.now - 100)
+    store.storage.stamp(layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 1)
+
+    _round(hands, Rule(ttl=_TTL))
+
+    assert store.repositories.tags(HOSTED) == []
+    assert pushed.is_here(store) == [False, False, True]
+    assert store.repositories.links_blob(HOSTED, pushed.digests[-1])
+
+
+def test_a_layer_that_lands_elsewhere_while_links_go_stays(
+    store: Store, hands: Hands, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever pushes it has pinned it, stamped it, linked it and let go, all in between."""
+    pushed = push_image(store, _made(1), "v1", clock.now - 100)
+    layer = pushed.digests[-1]
+    unlink = type(store.repositories).unlink_blob
+
+    def landing(links: object, name: Repository, digest: Digest) -> bool:
+        clock.now += 1
+        store.index.touch({layer: clock.now})
+        store.repositories.link_blob(_OTHER, layer)
+        return unlink(links, name, digest)  # type: ignore[arg-type]  # it is what it was
+
+    monkeypatch.setattr(type(store.repositories), "unlink_blob", landing)
+
+    _round(hands, Rule(ttl=_TTL))
+
+    assert store.blobs.stat(layer)
+    assert store.repositories.links_blob(_OTHER, layer)
+    assert _is_whole(store, pushed)
+
+
+def test_a_layer_that_landed_elsewhere_before_the_content_goes_stays(
+    store: Store, hands: Hands, clock: Clock, events: list[Event]
+) -> None:
+    """After the links have gone, too; what is left of the image is garbage later."""
+    pushed = push_image(store, _made(1), "v1", clock.now - 100)
+    layer = pushed.digests[-1]
+
+    def report(event: Event) -> None:
+        if not events:  # the manifest has gone
+            clock.now += 1
+            store.index.touch({layer: clock.now})
+            store.repositories.link_blob(_OTHER, layer)
+        events.append(event)
+
+    _round(replace(hands, sweep=Sweep(store, report, clock)), Rule(ttl=_TTL))
+
+    assert pushed.is_here(store) == [False, False, True]
+    assert store.repositories.links_blob(_OTHER, layer)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def collect(store: Store, clock: Clock) -> Collect:
     def run(rule: Rule | None = None) -> list[str]:
         unlinker = Unlinker(store, hosted)
         collector = Collector(store, Sweep(store, events.append, clock), unlinker, lambda: False)
-        stock = Stock(hosted, Rules(otherwise=rule or Rule()), store.index)
+        stock = Stock(hosted, Rules(otherwise=rule or Rule()), clock)
         said: list[str] = []
         collector.run(Garbage(store, _GRACE, clock), stock, lambda each: said.extend(lines(each)))
         return said
@@ -244,7 +244,7 @@ def test_a_plan_changes_nothing(store: Store, collect: Collect, clock: Clock) ->
     blob = put_blob(store, b"lone", clock.now - _OLD)
     _link(store, blob, clock.now - _OLD)
     rule = Rule(untagged=_GRACE)
-    stock = Stock(Hosted(store), Rules(otherwise=rule), store.index)
+    stock = Stock(Hosted(store), Rules(otherwise=rule), clock)
 
     planned = [
         line for each in Garbage(store, _GRACE, clock).plan(stock.open()) for line in lines(each)

@@ -18,7 +18,7 @@ from tests.cleaner.stock import HOSTED, pull, push, put_blob, put_image, put_man
 
 
 def _open(store: Store, hosted: Hosted | None = None) -> Account:
-    return Stock(hosted or Hosted(store), Rules(), store.index).open()
+    return Stock(hosted or Hosted(store), Rules(), lambda: 0.0).open()
 
 
 def _held(store: Store, *among: Digest) -> set[Digest]:

@@ -19,7 +19,7 @@ _NAME = Repository("team/app")
 
 def _image(place: int | None) -> Image:
     tags = {} if place is None else {Tag("v1"): TagState(_ROOT, 0)}
-    return Image(_NAME, _ROOT, tags, (_ROOT,), (_ROOT,), (), 0, place)
+    return Image(_NAME, _ROOT, tags, (_ROOT,), (_ROOT,), (), 0, 0, place)
 
 
 def _reason(place: int | None, by: Rule, idle: float) -> Reason | None:

@@ -54,6 +54,18 @@ def _healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     return healthy(argv, environ)
 
 
+def _clients(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    from appliance.clients.command import clients  # noqa: PLC0415
+
+    return clients(argv, environ)
+
+
+def _certs(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    from appliance.certs import certs  # noqa: PLC0415
+
+    return certs(argv, environ)
+
+
 def _version(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     del argv, environ
     print(f"entrepot {importlib.metadata.version('entrepot')}")  # noqa: T201 - it was asked for
@@ -74,6 +86,16 @@ COMMANDS = {
     "status": _Command("status [--json] [FILE]", "one screen about the running appliance", _status),
     "clean": _Command("clean --once|--dry-run [FILE]", "evict now, or say what would go", _clean),
     "healthy": _Command("healthy", "exit code 0 while the appliance serves", _healthy),
+    "clients": _Command(
+        "clients --host HOST [--client NAME] [--out DIR] [FILE]",
+        "what each client needs to pull through us",
+        _clients,
+    ),
+    "certs": _Command(
+        "certs --host NAME [--out DIR] [--days N]",
+        "make or renew a certificate, with an authority of your own",
+        _certs,
+    ),
     "version": _Command("version", "this version", _version),
     "help": _Command("help", "this text", _help),
 }

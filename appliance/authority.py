@@ -1,0 +1,158 @@
+"""A private authority and the certificates that it signs: what TLS needs where nobody buys one."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_LIFE: Final = dt.timedelta(days=3650)
+_EARLIER: Final = dt.timedelta(hours=1)  # for clients whose clock is behind
+_NAME: Final = "Entrepot private authority"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A certificate and its key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate in PEM."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        """The key in PEM, without a passphrase."""
+        return self.key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+
+    @property
+    def ends(self) -> dt.datetime:
+        """When it is no longer valid."""
+        return self.certificate.not_valid_after_utc
+
+
+def found(now: dt.datetime) -> Pair:
+    """Make a new authority, which signs for servers and for no other authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _NAME)])
+    builder = (
+        _builder(name, name, key.public_key())
+        .not_valid_before(now - _EARLIER)
+        .not_valid_after(now + _LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
+    )
+    return Pair(builder.sign(key, hashes.SHA256()), key)
+
+
+def sign(authority: Pair, hosts: Sequence[str], *, now: dt.datetime, life: dt.timedelta) -> Pair:
+    """Make a server's certificate for *hosts*, names or addresses.
+
+    It ends after *life*, or with *authority* if that is sooner.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0][:64])])
+    signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
+    names = x509.SubjectAlternativeName([_general(each) for each in hosts])
+    builder = (
+        _builder(subject, authority.certificate.subject, key.public_key())
+        .not_valid_before(now - _EARLIER)
+        .not_valid_after(min(now + life, authority.ends))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage("digital_signature"), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(names, critical=False)
+        .add_extension(signer, critical=False)
+    )
+    return Pair(builder.sign(authority.key, hashes.SHA256()), key)
+
+
+def read(certificate: bytes, key: bytes) -> Pair:
+    """Read back what was written as PEM. Raises: ValueError when they do not belong together."""
+    try:
+        known = serialization.load_pem_private_key(key, None)
+    except TypeError as error:  # it has a passphrase
+        raise ValueError(str(error)) from error
+    pair = x509.load_pem_x509_certificate(certificate)
+    if not isinstance(known, ec.EllipticCurvePrivateKey):
+        raise ValueError("the key is not one of ours")  # noqa: TRY004 - what the file holds
+    if pair.public_key() != known.public_key():
+        raise ValueError("the key is not the certificate's")
+    return Pair(pair, known)
+
+
+def hosts_of(chain: bytes) -> list[str]:
+    """Return what the first certificate of a PEM file is for. Raises: ValueError."""
+    first = x509.load_pem_x509_certificates(chain)[0]
+    names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(each.value) for each in names]
+
+
+def private_root(chain: bytes) -> str | None:
+    """Return, as PEM, the certificate of *chain* that signed itself; None for a public chain.
+
+    A public authority's root is known to every client and stays out of a server's chain. Keys
+    that lie in the same file are passed over. Raises: ValueError.
+    """
+    for each in x509.load_pem_x509_certificates(chain):
+        if _signed_itself(each):
+            return each.public_bytes(serialization.Encoding.PEM).decode()
+    return None
+
+
+def _signed_itself(certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(certificate)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _usage(*allowed: str) -> x509.KeyUsage:
+    kinds = (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    )
+    return x509.KeyUsage(**{each: each in allowed for each in kinds})
+
+
+def _general(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

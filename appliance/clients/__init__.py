@@ -1,0 +1,23 @@
+"""What each client is told of an appliance: pure functions from a `Front` to texts of files.
+
+One module a kind of client; `NAMES` has them all, and `appliance.clients.command` writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from appliance.clients import containerd, containers, dockerd, k3s, openshift
+from appliance.clients.front import Client, Front
+
+NAMES: Mapping[str, Callable[[Front], Client]] = MappingProxyType(
+    {
+        "containerd": containerd.configure,
+        "k3s": k3s.configure_k3s,
+        "rke2": k3s.configure_rke2,
+        "docker": dockerd.configure,
+        "podman": containers.configure,
+        "openshift": openshift.configure,
+    }
+)

@@ -1,0 +1,22 @@
+"""Appliances as clients see them, for the tests of what clients are told."""
+
+from __future__ import annotations
+
+from appliance.clients.front import Client, Front, Login
+
+CA = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+PLAIN = Front("cache.test", 5000, tls=False, upstreams=("docker.io", "quay.io"))
+TLS = Front(
+    "cache.test", 8443, tls=True, ca=CA, upstreams=("docker.io", "reg.test:8443"), globs=("*.x",)
+)
+LOGIN = Login("robot", "pass:word")
+
+
+def texts(client: Client) -> dict[str, str]:
+    """Return a client's files by path."""
+    return {file.path: file.text for file in client.files}
+
+
+def secrets(client: Client) -> set[str]:
+    """Return the paths of the files that are for their owner alone."""
+    return {file.path for file in client.files if file.secret}

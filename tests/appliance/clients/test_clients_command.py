@@ -1,0 +1,146 @@
+"""`entrepot clients`: what it reads, prints and writes."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from appliance.__main__ import main
+from appliance.clients import NAMES
+from tests.certificates import Authority
+
+QUAY = "--upstreams.quay.io.freshness=5m"
+
+
+@pytest.fixture(autouse=True)
+def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run it with good input and return what it prints."""
+    assert main(["clients", *words]) == 0
+    return capsys.readouterr().out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run it with bad input and return its one line."""
+    assert main(["clients", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_without_a_client_all_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with its files and what to do with them."""
+    text = said(capsys, "--host", "cache.test", QUAY)
+
+    assert [name for name in NAMES if f"######## {name} (" not in text] == []
+    assert "==== /etc/containers/registries.conf.d/50-entrepot.conf" in text
+    assert text.count("==== how") == len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("cache.test", "http://cache.test:5123"),
+        ("cache.test:80", "http://cache.test:80"),
+        ("https://cache.test", "https://cache.test"),
+        ("https://cache.test:8443/", "https://cache.test:8443"),
+        ("http://[::1]", "http://[::1]:80"),
+        ("[::1]", "http://[::1]:5123"),
+    ],
+)
+def test_what_the_host_leaves_out_is_the_appliances_own(
+    capsys: pytest.CaptureFixture[str], host: str, url: str
+) -> None:
+    """A proxy or a port mapping before it may be said with a URL."""
+    own = "--http.addr=:5123"
+
+    text = said(capsys, "--host", host, "--client", "containerd", QUAY, own)
+
+    assert f'[host."{url}"]' in text
+
+
+def test_a_private_authority_is_read_from_our_own_certificate(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """`entrepot certs` puts it into the chain; a public one's root is never there."""
+    signer = Authority(tmp_path)
+    chain = signer.certificate("cache.test")
+    flags = ["--host", "cache.test", "--client", "podman", f"--http.tls.certificate={chain}"]
+    without = said(capsys, *flags)
+    chain.write_bytes(chain.read_bytes() + signer.path.read_bytes())
+
+    text = said(capsys, *flags)
+
+    assert "/etc/containers/certs.d" not in without
+    assert "/etc/containers/certs.d/cache.test:8443/ca.crt" in text
+    assert signer.path.read_text() in text
+
+
+def test_a_login_is_taken_from_where_podman_login_puts_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """So no password stands on a command line; what has it is for its owner alone."""
+    auth = {"auths": {"cache.test:5000": {"username": "u", "password": "p"}}}
+    (tmp_path / "auth.json").write_text(json.dumps(auth))
+    words = ["--host", "cache.test:5000", "--authfile", "auth.json", "--out", "out", QUAY]
+
+    said(capsys, *words)
+
+    secret = tmp_path / "out/containerd/etc/containerd/certs.d/quay.io/hosts.toml"
+    public = tmp_path / "out/podman/etc/containers/registries.conf.d/50-entrepot.conf"
+    assert "Basic dTpw" in secret.read_text()
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert stat.S_IMODE(public.stat().st_mode) == 0o644
+
+
+def test_what_is_written_lies_as_it_is_copied(capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder a client, a root's tree in it; once more is as once."""
+    for _ in range(2):
+        text = said(capsys, "--host=cache.test", "--out=out", "--client=k3s", QUAY)
+
+    assert "out/k3s" in text
+    assert sorted(str(each.relative_to("out")) for each in Path("out").rglob("*.*")) == [
+        "k3s/HOW.txt",
+        "k3s/etc/rancher/k3s/registries.yaml",
+    ]
+
+
+def test_a_client_may_be_called_by_a_program_that_reads_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """CRI-O reads what podman reads."""
+    assert "######## podman" in said(capsys, "--host", "c", "--client", "cri-o", QUAY)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "--host: missing"),
+        (["--host"], "--host: a value is missing"),
+        (["--host", "a", "--host", "b"], "--host: given twice"),
+        (["--host", "a_b"], "--host=a_b: not a registry's host"),
+        (["--host", "ftp://a"], "--host=ftp://a: not http or https"),
+        (["--host", "a", "--client", "emacs"], "--client=emacs: no such client; try containerd"),
+        (["--host", "https://a", "--ca", "no.pem"], "no.pem: no such file or directory"),
+        (["--host", "https://a", "--ca", "text"], "text: no certificate in PEM"),
+        (["--host", "https://a", "--ca", "leaf.test.pem"], "leaf.test.pem: no authority"),
+        (["--host", "a", "--authfile", "no.json"], "--authfile=no.json: no such file"),
+        (["--host", "a", "--authfile", "auth.json"], "auth.json: no login for a:5000"),
+        (["--host", "a", "--out", "text/below"], "not a directory"),
+        (["--host", "a", "--cleaner.maxsize=10X"], "10X"),
+    ],
+)
+def test_bad_input_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], told: str
+) -> None:
+    """With what to write instead."""
+    (tmp_path / "text").write_text("hello")
+    (tmp_path / "auth.json").write_text('{"auths": {"b:5000": {}}}')
+    Authority(tmp_path).certificate("leaf.test")
+
+    assert told in refused(capsys, *words)

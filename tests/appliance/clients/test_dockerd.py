@@ -1,0 +1,53 @@
+"""dockerd's two stores: a mirror of Docker Hub, and hosts.toml."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import replace
+from typing import Any
+
+from appliance.clients import dockerd
+from appliance.clients.front import Front
+from tests.appliance.clients.fronts import CA, PLAIN, TLS, texts
+
+ROOT = "/etc/docker/certs.d"
+
+
+def daemon(front: Front) -> Any:
+    """Read daemon.json."""
+    return json.loads(texts(dockerd.configure(front))["/etc/docker/daemon.json"])
+
+
+def test_docker_hub_is_mirrored_where_it_is_the_default_upstream() -> None:
+    """The older store names no registry: what it asks for leads to the default one."""
+    assert daemon(replace(TLS, default="docker.io")) == {
+        "registry-mirrors": ["https://cache.test:8443"]
+    }
+
+
+def test_without_that_no_mirror_is_written_and_the_remedy_is_told() -> None:
+    """A mirror that answers 404 to everything helps nobody."""
+    other = replace(TLS, default="quay.io")
+
+    assert daemon(other) == {}
+    assert "ENTREPOT_DEFAULT_UPSTREAM" in " ".join(dockerd.configure(other).steps)
+
+
+def test_plain_http_is_an_insecure_registry() -> None:
+    """Else dockerd tries TLS and no more."""
+    assert daemon(PLAIN) == {"insecure-registries": ["cache.test:5000"]}
+
+
+def test_both_stores_find_the_authority_in_one_place() -> None:
+    """The older store by the folder's name, the newer one by hosts.toml."""
+    files = texts(dockerd.configure(TLS))
+    hosts = tomllib.loads(files[f"{ROOT}/reg.test:8443/hosts.toml"])
+
+    assert files[f"{ROOT}/cache.test:8443/ca.crt"] == CA
+    assert hosts["host"]["https://cache.test:8443"]["ca"] == "../cache.test:8443/ca.crt"
+
+
+def test_a_password_needs_more_than_files() -> None:
+    """The older store sends a mirror none."""
+    assert "ANONYMOUS=pull" in " ".join(dockerd.configure(replace(TLS, asks=True)).steps)

@@ -1,0 +1,50 @@
+"""registries.yaml, as k3s' and RKE2's documentation describe it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import yaml
+
+from appliance.clients import k3s
+from tests.appliance.clients.fronts import CA, LOGIN, PLAIN, TLS, secrets, texts
+
+
+def test_every_registry_is_mirrored_by_us() -> None:
+    """Named ones, and by a star all others; k3s adds the registry itself as the last."""
+    text = texts(k3s.configure_k3s(PLAIN))["/etc/rancher/k3s/registries.yaml"]
+
+    endpoint = {"endpoint": ["http://cache.test:5000"]}
+    assert yaml.safe_load(text) == {
+        "mirrors": {"docker.io": endpoint, "quay.io": endpoint, "*": endpoint}
+    }
+    assert "&" not in text  # anchors are for machines
+
+
+def test_rke2_has_its_own_folder() -> None:
+    """The authority too."""
+    client = k3s.configure_rke2(TLS)
+    document = yaml.safe_load(texts(client)["/etc/rancher/rke2/registries.yaml"])
+
+    path = document["configs"]["cache.test:8443"]["tls"]["ca_file"]
+    assert path == "/etc/rancher/rke2/entrepot-ca.crt"
+    assert texts(client)[path] == CA
+
+
+def test_a_login_stands_beside_the_endpoint() -> None:
+    """Under the name that the endpoint's URL has, port included."""
+    client = k3s.configure_k3s(replace(PLAIN, login=LOGIN))
+    path = "/etc/rancher/k3s/registries.yaml"
+
+    document = yaml.safe_load(texts(client)[path])
+
+    assert document["configs"] == {
+        "cache.test:5000": {"auth": {"username": "robot", "password": "pass:word"}}
+    }
+    assert secrets(client) == {path}
+
+
+def test_a_password_that_is_asked_for_and_not_known_is_told() -> None:
+    """Otherwise every pull goes past us."""
+    assert "password" in " ".join(k3s.configure_k3s(replace(PLAIN, asks=True)).steps)
+    assert "password" not in " ".join(k3s.configure_k3s(PLAIN).steps)

@@ -1,0 +1,95 @@
+"""The cluster's mirror sets, as OpenShift's API reference describes them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+
+from appliance.clients import openshift
+from appliance.clients.front import Front
+from tests.appliance.clients.fronts import CA, PLAIN, TLS, texts
+
+# config.openshift.io/v1: what the API takes as a mirror, and as a source without a wildcard
+_PART = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_PLACE = re.compile(
+    rf"{_PART}(?:\.{_PART})*(?::[0-9]+)?(?:/[a-z0-9]+(?:(?:[._]|__|-*)[a-z0-9]+)*)*"
+)
+
+
+def document(front: Front, name: str) -> Any:
+    """Read one of the files."""
+    return yaml.safe_load(texts(openshift.configure(front))[f"{name}.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "key"),
+    [
+        ("imagedigestmirrorset", "ImageDigestMirrorSet", "imageDigestMirrors"),
+        ("imagetagmirrorset", "ImageTagMirrorSet", "imageTagMirrors"),
+    ],
+)
+def test_digests_and_tags_have_a_set_each(name: str, kind: str, key: str) -> None:
+    """Since 4.13; a node goes to the registry itself when we fail."""
+    read = document(TLS, name)
+
+    assert (read["apiVersion"], read["kind"]) == ("config.openshift.io/v1", kind)
+    assert read["spec"][key] == [
+        {
+            "source": "docker.io",
+            "mirrors": ["cache.test:8443/docker.io"],
+            "mirrorSourcePolicy": "AllowContactingSource",
+        },
+        {
+            "source": "reg.test:8443",
+            "mirrors": ["cache.test:8443/reg.test_8443"],
+            "mirrorSourcePolicy": "AllowContactingSource",
+        },
+    ]
+
+
+def test_older_releases_have_a_policy() -> None:
+    """For digests only; it has no say about the source."""
+    read = document(PLAIN, "imagecontentsourcepolicy")
+
+    assert read["apiVersion"] == "operator.openshift.io/v1alpha1"
+    assert read["spec"]["repositoryDigestMirrors"][1] == {
+        "source": "quay.io",
+        "mirrors": ["cache.test:5000/quay.io"],
+    }
+
+
+def test_what_is_written_is_what_the_api_takes() -> None:
+    """An upstream's name with a port is folded into a path that its pattern knows."""
+    sets = document(TLS, "imagedigestmirrorset")["spec"]["imageDigestMirrors"]
+
+    for each in sets:
+        assert _PLACE.fullmatch(each["source"])
+        assert all(_PLACE.fullmatch(mirror) for mirror in each["mirrors"])
+
+
+def test_the_authority_is_a_map_with_two_dots_for_the_colon() -> None:
+    """A key of a ConfigMap has no colon."""
+    read = document(TLS, "additionaltrustedca")
+
+    assert read["metadata"] == {"name": "entrepot-ca", "namespace": "openshift-config"}
+    assert read["data"] == {"cache.test..8443": CA}
+
+
+def test_without_tls_the_nodes_are_told() -> None:
+    """There is no map then."""
+    steps = " ".join(openshift.configure(PLAIN).steps)
+
+    assert '"insecureRegistries":["cache.test:5000"]' in steps
+    assert "additionaltrustedca.yaml" not in texts(openshift.configure(PLAIN))
+
+
+def test_the_clusters_pull_secret_is_where_nodes_log_in() -> None:
+    """And a glob can't be a mirror's source here."""
+    steps = " ".join(openshift.configure(replace(TLS, asks=True)).steps)
+
+    assert "secret/pull-secret" in steps
+    assert "*.x" in steps

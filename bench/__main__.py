@@ -1,0 +1,88 @@
+"""`python -m bench`: the whole benchmark; `python -m bench growth`: what a million blobs cost."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench import cold, kinds, plain_user, report, stages
+from bench.errors import BenchError
+from bench.growth import grow
+from bench.measure import Book
+from bench.site import Site, opened
+
+OUT = kinds.ROOT / "bench" / "out"
+_ROUNDS = 3
+_MANY_FILES = 65536
+_STAGES: Mapping[str, Callable[[Site, Book, int], None]] = {
+    "warm": stages.warm,
+    "login": stages.login,
+    "tls": stages.tls,
+    "clients": cold.clients,
+    "line": cold.line,
+}
+
+
+def main(words: list[str]) -> int:
+    """Run what the command line names: nothing for all, stages by their names, or growth."""
+    plain_user.become(OUT, [kinds.ROOT, Path(sys.base_prefix)])
+    signal.signal(signal.SIGTERM, _interrupt)
+    _allow_many_files()
+    unknown = set(words) - {*_STAGES, "growth"}
+    if unknown:
+        print(f"bench: {', '.join(sorted(unknown))}: not known; try {' '.join(_STAGES)} growth")
+        return 2
+    try:
+        return _grow() if "growth" in words else _compare(words or list(_STAGES))
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench: ended before its time", file=sys.stderr)
+        return 130
+
+
+def _compare(names: list[str]) -> int:
+    chosen = kinds.known(os.environ.get("BENCH_PEERS", ""))
+    book = Book()
+    with _folder() as folder, opened(folder, chosen) as site:
+        for name in names:
+            _STAGES[name](site, book, _ROUNDS)
+    return report.write(OUT, book, chosen)
+
+
+def _grow() -> int:
+    with _folder() as folder:
+        return report.write_growth(OUT, grow(folder))
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Make a folder for all that is measured with, and remove it."""
+    folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _allow_many_files() -> None:
+    """Let clients and servers open as many files as the system allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

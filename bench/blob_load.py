@@ -1,0 +1,52 @@
+"""Gets a blob with several clients at once, and drops it: no digest, no file.
+
+A program: `python -m bench.blob_load TASK`, with the task in JSON; prints an outcome in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from bench.door import trusting
+from bench.wire import Broken, ask, connect, read_head, skip_body
+
+
+def main(task: dict[str, Any]) -> dict[str, float]:
+    """Do the task, and return the outcome."""
+    context = trusting() if task["tls"] else None
+    began = time.monotonic()
+    with ThreadPoolExecutor(task["clients"]) as pool:
+        got = list(pool.map(lambda _: _client(task, context), range(task["clients"])))
+    whole = task["clients"] * task["times"]
+    fine = sum(count for count, _ in got)
+    return {
+        "requests": whole,
+        "seconds": time.monotonic() - began,
+        "bytes": sum(size for _, size in got),
+        "failures": whole - fine,
+    }
+
+
+def _client(task: dict[str, Any], context: ssl.SSLContext | None) -> tuple[int, int]:
+    """Return how many answers were whole, and the bytes of all."""
+    fine = received = 0
+    try:
+        with connect(task["port"], context) as connection:
+            for _ in range(task["times"]):
+                ask(connection, task["path"], task["headers"])
+                length, rest = read_head(connection)
+                size = len(rest) + skip_body(connection, length - len(rest))
+                received += size
+                fine += size == task["size"]
+    except (OSError, Broken) as error:
+        print(error, file=sys.stderr)
+    return fine, received
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(sys.argv[1]))))

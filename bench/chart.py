@@ -1,0 +1,134 @@
+"""The chart that README shows, as SVG written by hand: what each costs beside docker-registry.
+
+A dot a server on a logarithmic line a row; transparent, with text that suits light and dark.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from bench.figures import Figure
+from bench.kinds import NGINX, OURS, REGISTRY
+from bench.rows import ROWS
+from bench.table import number, unit
+from bench.targets import DIRECT, Results
+
+SHOWN = (
+    "manifest-digest",
+    "manifest-tag",
+    "head-tag",
+    "manifest-login",
+    "blob-small",
+    "blob-large",
+    "blob-tls",
+    "cold-clients",
+    "cold-line",
+)
+_WIDTH, _LEFT, _RIGHT, _TOP, _STEP = 880, 330, 60, 64, 34
+_COLOURS: Mapping[str, str] = {
+    OURS: "#0f8a5f",
+    REGISTRY: "#c2571a",
+    NGINX: "#7a7f87",
+    DIRECT: "#7a7f87",
+}
+_PEERS = ("#3d6fd1", "#9a4fc4", "#b08900")
+_STYLE = """\
+text { font: 13px system-ui, sans-serif; fill: #24292f }
+.small { font-size: 11px; fill: #57606a }
+.grid { stroke: #8b949e; stroke-opacity: .35 }
+@media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .small { fill: #9da7b3 } }"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Maps a ratio to a place across: powers of ten from `low` to `high`."""
+
+    low: int
+    high: int
+
+    def x(self, ratio: float) -> float:
+        """Return the place of a ratio, in pixels."""
+        share = (math.log10(ratio) - self.low) / (self.high - self.low)
+        return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+
+
+def chart(results: Results, subtitle: str) -> str:
+    """Return the SVG; rows without a figure of docker-registry are left out."""
+    rows = [key for key in SHOWN if _base(results, key)]
+    servers = list(dict.fromkeys(name for key in rows for name in results[key]))
+    scale = _scale(results, rows)
+    height = _TOP + _STEP * len(rows) + 44
+    parts = [
+        *_grid(scale, len(rows)),
+        *_legend(servers),
+        *(part for at, key in enumerate(rows) for part in _row(results, key, at, scale)),
+        f'<text class="small" x="12" y="{height - 10}">{escape(subtitle)}</text>',
+    ]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img">\n'
+        f"<title>What each server costs, as a multiple of docker-registry's cost</title>\n"
+        f"<style>\n{_STYLE}\n</style>\n" + "\n".join(parts) + "\n</svg>\n"
+    )
+
+
+def _scale(results: Results, rows: Sequence[str]) -> Scale:
+    ratios = [ratio for key in rows for _, _, ratio in _ratios(results, key)] or [1.0]
+    low, high = math.floor(math.log10(min(ratios))), math.ceil(math.log10(max(ratios)))
+    return Scale(min(low, -1), max(high, 0))
+
+
+def _grid(scale: Scale, rows: int) -> Iterator[str]:
+    bottom = _TOP + _STEP * rows
+    for power in range(scale.low, scale.high + 1):
+        x = scale.x(10.0**power)
+        yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 12}" y2="{bottom}"/>'
+        words = f"{10**power}" if power >= 0 else f"1/{10**-power:,}"
+        place = f'x="{x:.1f}" y="{bottom + 15}" text-anchor="middle"'
+        yield f'<text class="small" {place}>{words}</text>'
+
+
+def _legend(servers: Sequence[str]) -> Iterator[str]:
+    yield f'<text x="12" y="20">Cost as a multiple of {REGISTRY}\'s: to the left is better</text>'
+    x = 12
+    for name in servers:
+        yield f'<circle cx="{x + 5}" cy="38" r="5" fill="{_colour(name, servers)}"/>'
+        yield f'<text class="small" x="{x + 15}" y="42">{escape(name)}</text>'
+        x += 40 + 7 * len(name)
+
+
+def _row(results: Results, key: str, at: int, scale: Scale) -> Iterator[str]:
+    y = _TOP + _STEP * at + 10
+    row = ROWS[key]
+    yield f'<text x="12" y="{y + 1}">{escape(row.title)}</text>'
+    yield f'<text class="small" x="12" y="{y + 14}">{unit(row.unit)}</text>'
+    servers = list(results[key])
+    yield (f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y + 2}" y2="{y + 2}"/>')
+    for name, cost, ratio in _ratios(results, key):
+        x, fill = scale.x(ratio), _colour(name, servers)
+        yield f'<circle cx="{x:.1f}" cy="{y + 2}" r="5" fill="{fill}"/>'
+        above = y - 6 if name in {OURS, REGISTRY} else y + 18
+        yield (
+            f'<text class="small" x="{x:.1f}" y="{above}" text-anchor="middle">'
+            f"{number(cost)}</text>"
+        )
+
+
+def _ratios(results: Results, key: str) -> Iterator[tuple[str, float, float]]:
+    """Yield each server's name and cost, and what that is of docker-registry's."""
+    base = _base(results, key)
+    for name, figure in results[key].items():
+        if figure.cost > 0 and not figure.failures:
+            yield name, figure.cost, figure.cost / base
+
+
+def _base(results: Results, key: str) -> float:
+    figure: Figure | None = results.get(key, {}).get(REGISTRY)
+    return figure.cost if figure is not None else 0.0
+
+
+def _colour(name: str, servers: Sequence[str]) -> str:
+    others = [each for each in servers if each not in _COLOURS]
+    return _COLOURS.get(name) or _PEERS[others.index(name) % len(_PEERS)]

@@ -1,0 +1,93 @@
+"""The cold rows: each round begins with fresh servers that hold nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from bench import load, rows
+from bench.content import LARGE
+from bench.door import Door
+from bench.errors import LoadFailed
+from bench.figures import Sample
+from bench.kinds import ROOT, Kind, Plan
+from bench.load import module_words
+from bench.measure import Book, attempt, measure, turn
+from bench.server import TETHER, Server
+from bench.site import Site
+from bench.stages import caches
+from bench.targets import DIRECT
+from bench.upstream import summed
+
+
+def clients(site: Site, book: Book, rounds: int) -> None:
+    """Measure many clients that want the same cold blob at once."""
+    for number in range(rounds):
+        book.say(f"round {number + 1} of {rounds}: cold-clients")
+        for kind in _turn(site, number):
+            attempt("cold-clients", kind.name, book, lambda: _clients(site, kind))  # noqa: B023 - at once
+
+
+def line(site: Site, book: Book, rounds: int) -> None:
+    """Measure a pull over the simulated line: straight from the upstream, then by each cache."""
+    with simulated(site.upstream.door.port) as port:
+        for number in range(rounds):
+            book.say(f"round {number + 1} of {rounds}: cold-line")
+            attempt("cold-line", DIRECT, book, lambda: _direct(site, port))
+            for kind in _turn(site, number):
+                attempt("cold-line", kind.name, book, lambda: _pulled(site, kind, port))  # noqa: B023 - at once
+
+
+@contextmanager
+def simulated(to: int) -> Iterator[int]:
+    """Run a line to a port of loopback, and tell its own."""
+    task = {"to": to, "rate": rows.LINE_RATE, "round_trip": rows.ROUND_TRIP}
+    words = [*TETHER, *module_words("bench.line", task)]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            if process.stdout is None or not (port := process.stdout.readline()):
+                raise LoadFailed("the simulated line could not be laid")
+            yield int(json.loads(port))
+        finally:
+            process.terminate()
+
+
+def _clients(site: Site, kind: Kind) -> Sample:
+    digest = site.app.blob(LARGE)
+    with _fresh(kind, site.plain()) as server:
+        sample = measure(
+            server,
+            lambda door: rows.large(door, site.app, rows.COLD_CLIENTS, 1),
+            site.log,
+            about=digest,
+        )
+    times = sample.fetches.sent / LARGE
+    return replace(sample, more={"fetched times": times, "fetched GETs": sample.fetches.gets})
+
+
+def _pulled(site: Site, kind: Kind, port: int) -> Sample:
+    plan = site.plain(Door(port).url(""))
+    with _fresh(kind, plan) as server:
+        return measure(server, lambda door: load.pull(door, site.large.repository), site.log)
+
+
+def _direct(site: Site, port: int) -> Sample:
+    site.log.fresh()
+    outcome = load.pull(Door(port), site.large.repository)
+    return Sample(
+        outcome.requests, outcome.seconds, outcome.bytes, fetches=summed(site.log.fresh())
+    )
+
+
+@contextmanager
+def _fresh(kind: Kind, plan: Plan) -> Iterator[Server]:
+    with Server(kind.launch(plan)) as server:
+        yield server
+
+
+def _turn(site: Site, number: int) -> list[Kind]:
+    known = {kind.name: kind for kind in caches(site)}
+    return [known[name] for name in turn(list(known), number)]

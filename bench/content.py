@@ -1,0 +1,88 @@
+"""What is pulled: two images of made-up bytes that do not compress, the same ones each time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
+_CONFIG = "application/vnd.oci.image.config.v1+json"
+_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+# what containerd 1.6 sends for a manifest
+ACCEPT = (
+    "application/vnd.docker.distribution.manifest.v2+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json, "
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, */*"
+)
+
+MB = 10**6
+SMALL = 4_000
+LARGE = 100 * MB
+_TINY = (120, 340, 560, 780, 900, 1_100)
+# of three at a time, a line of 20 MB/s a connection has the last byte through after four seconds
+LINE_LAYERS = tuple(size * MB for size in (40, 20, 52, 60, 5, 16, 1, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image under *repository*:latest; `blobs` are its config and its layers, in order."""
+
+    repository: str
+    manifest: bytes
+    blobs: tuple[bytes, ...]
+
+    @property
+    def digest(self) -> str:
+        """Return the manifest's digest."""
+        return digest_of(self.manifest)
+
+    def blob(self, size: int) -> str:
+        """Return the digest of the blob of *size* bytes."""
+        return next(digest_of(each) for each in self.blobs if len(each) == size)
+
+
+def warm_image() -> Image:
+    """Return the image of the warm rows: 100 MB, 4 kB and a few layers that are smaller still."""
+    return image("library/app", (LARGE, SMALL, *_TINY))
+
+
+def line_image() -> Image:
+    """Return the image that comes over the simulated line."""
+    return image("library/large", LINE_LAYERS)
+
+
+def digest_of(content: bytes) -> str:
+    """Return the digest in OCI's words."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def image(repository: str, sizes: Sequence[int]) -> Image:
+    """Return an image of layers of so many bytes each."""
+    chance = random.Random(repository)
+    layers = [chance.randbytes(size) for size in sizes]
+    config = _json(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": [digest_of(each) for each in layers]},
+        }
+    )
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MEDIA_TYPE,
+        "config": _descriptor(_CONFIG, config),
+        "layers": [_descriptor(_LAYER, each) for each in layers],
+    }
+    return Image(repository, _json(manifest), (config, *layers))
+
+
+def _descriptor(media_type: str, content: bytes) -> dict[str, object]:
+    return {"mediaType": media_type, "digest": digest_of(content), "size": len(content)}
+
+
+def _json(document: object) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()

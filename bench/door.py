@@ -1,0 +1,91 @@
+"""Where a server listens and how it is spoken to: plain HTTP/1.1 of the standard library."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench.errors import LoadFailed
+
+_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One server on loopback, and who asks: `login` is user:password or empty.
+
+    `prefix` stands before the names of repositories; `tls` is spoken without looking at names.
+    """
+
+    port: int
+    prefix: str = ""
+    login: str = ""
+    tls: bool = False
+
+    def manifest(self, repository: str, reference: str) -> str:
+        """Return the path of a manifest."""
+        return f"/v2/{self.prefix}{repository}/manifests/{reference}"
+
+    def blob(self, repository: str, digest: str) -> str:
+        """Return the path of a blob."""
+        return f"/v2/{self.prefix}{repository}/blobs/{digest}"
+
+    def url(self, path: str) -> str:
+        """Return the URL of a path."""
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}{path}"
+
+    def headers(self) -> dict[str, str]:
+        """Return what every request of ours carries."""
+        agent = {"User-Agent": "containerd/1.6.20"}
+        if not self.login:
+            return agent
+        return agent | {"Authorization": f"Basic {base64.b64encode(self.login.encode()).decode()}"}
+
+    def connect(self) -> http.client.HTTPConnection:
+        """Return a connection that is made with its first request."""
+        if not self.tls:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PATIENCE_S)
+        context = trusting()
+        return http.client.HTTPSConnection(
+            "127.0.0.1", self.port, timeout=_PATIENCE_S, context=context
+        )
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> bytes:
+        """Return the body of a 200. Raises: LoadFailed."""
+        status, body = self.ask("GET", path, headers=headers)
+        if status != http.HTTPStatus.OK:
+            raise LoadFailed(f"GET {self.url(path)} was answered {status}: {body[:200]!r}")
+        return body
+
+    def ask(
+        self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """Return status and body of one answer. Raises: LoadFailed."""
+        connection = self.connect()
+        try:
+            connection.request(method, path, body or None, self.headers() | dict(headers or {}))
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise LoadFailed(f"{method} {self.url(path)}: {error}") from error
+        finally:
+            connection.close()
+
+
+def trusting() -> ssl.SSLContext:
+    """Return a context that takes any certificate: what is measured is the server."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

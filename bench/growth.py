@@ -1,0 +1,216 @@
+"""What it costs to hold ten thousand, a hundred thousand, a million blobs.
+
+Rows for all; files for those that are evicted; for the rebuild, files for all up to 100,000.
+Costs are CPU time of the process that does it, but for what somebody waits for: that is time.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from bench import kinds
+from bench.errors import LoadFailed
+from bench.figures import Figure, plain_figure
+from bench.kinds import Plan
+from bench.measure import Book
+from bench.server import Server
+from bench.stock import FILE, IMAGES, PARTS, SIZE, Stock, chosen
+from cleaner.policy import Bounds
+from cleaner.rounds import Hands, Rounds
+from cleaner.spool import Spool
+from cleaner.store import Store
+from cleaner.sweep import Sweep
+from datastore import layout
+from datastore.budget import OVERHEAD
+from datastore.index import AccessIndex
+from datastore.rebuild import rebuild
+from datastore.refs import Digest
+from logger.display import Display
+from logger.filetimes import FileTimes
+from logger.ledger import LINES as LINES_READ
+from logger.ledger import Ledger
+from logger.loop import Loop, Places, Work
+from logger.metrics import note, read
+
+SIZES = (10_000, 100_000, 1_000_000)
+MOST_FILES = 100_000
+EVICTED = 1_000
+LINES = 200_000
+_STAMP_BATCHES = 20
+_REBUILT = "rebuild"
+TITLES: Mapping[str, str] = {
+    "stamp": "a stamp, of 1,000 in one transaction; CPU us",
+    "plan": f"the choice of {EVICTED:,} to evict; CPU s",
+    "evict": f"evicting {EVICTED:,}, choice and files included; CPU s",
+    "logger": "a line of the access log, stamps and metrics included; CPU us",
+    "start": "start after a kill, until the first answer; s",
+    _REBUILT: "rebuild of a lost index from its files; s",
+}
+NOTES = (
+    f"rows say {SIZE:,} bytes each; {IMAGES} manifests name {PARTS} of them each",
+    f"files of {FILE:,} bytes for the {EVICTED:,} that are evicted, without links",
+    f"the rebuild is measured up to {MOST_FILES:,} blobs, with a file each; nothing beyond that",
+    "the start is that of `entrepot serve` with CLEANER_MAXSIZE=0, its upstream unreachable",
+    f"the log has {LINES:,} lines: a third for manifests, the rest for 10,000 blobs by chance",
+)
+
+
+def grow(folder: Path) -> dict[str, dict[str, Figure]]:
+    """Measure every size, the small ones first; figures by row, then by size."""
+    book, results = Book(), dict[str, dict[str, Figure]]()
+    for rows in SIZES:
+        stock = Stock(folder / str(rows) / "data", rows, time.time())
+        for row, act in _acts(stock).items():
+            book.say(f"{rows:,} blobs: {row}")
+            if (found := act()) is not None:
+                results.setdefault(row, {})[f"{rows:,}"] = found
+        shutil.rmtree(stock.root.parent)
+    return results
+
+
+def _acts(stock: Stock) -> dict[str, Callable[[], Figure | None]]:
+    """Return what is measured of a stock, in an order that leaves each what it needs."""
+    return {
+        "the stock itself": lambda: _make(stock),
+        "stamp": lambda: _stamp(stock),
+        "plan": lambda: _plan(stock),
+        "evict": lambda: _evict(stock),
+        "logger": lambda: _read_log(stock),
+        "start": lambda: _start(stock),
+        _REBUILT: lambda: _rebuild(stock),
+    }
+
+
+def _make(stock: Stock) -> None:
+    stock.write_rows()
+    stock.write_files(EVICTED)
+
+
+def _stamp(stock: Stock) -> Figure:
+    index = stock.index()
+    batches, at = chosen(stock, _STAMP_BATCHES), stock.now + 1
+    cpu, seconds = _timed(lambda: _touch(index, batches, at))
+    index.close()
+    many = sum(len(set(each)) for each in batches)
+    return plain_figure(cpu / many * 1e6, {"us of time": seconds / many * 1e6})
+
+
+def _touch(index: AccessIndex, batches: list[list[Digest]], at: float) -> None:
+    for each in batches:
+        index.touch(dict.fromkeys(each, at))
+
+
+def _plan(stock: Stock) -> Figure:
+    rounds, _ = _rounds(stock)
+    cpu, seconds = _timed(lambda: _expect(sum(1 for _ in rounds.explain()), EVICTED))
+    return plain_figure(cpu, {"s of time": seconds})
+
+
+def _evict(stock: Stock) -> Figure:
+    rounds, store = _rounds(stock)
+    before = store.index.count()
+    cpu, seconds = _timed(lambda: rounds.run(0))
+    _expect(before - store.index.count(), EVICTED)
+    return plain_figure(cpu, {"s of time": seconds})
+
+
+def _rounds(stock: Stock) -> tuple[Rounds, Store]:
+    """Return a cleaner's round to which exactly so many rows are too many."""
+    store = Store(stock.storage(), stock.index(), stock.state / layout.SPOOL)
+    held = store.index.held()
+    target = held - EVICTED * (SIZE + OVERHEAD)
+    bounds = Bounds(target=target, start=target, room=held)
+    hands = Hands(
+        store=store,
+        spool=Spool(store, time.time),
+        sweep=Sweep(store, lambda _: None, time.time),
+        news=_GoodNews(),
+        clock=time.time,
+        stopped=lambda: False,
+    )
+    return Rounds(hands, bounds), store
+
+
+class _GoodNews:
+    """All that was used is known: nobody uses anything."""
+
+    blind = 0.0
+
+    def fetch(self) -> str:
+        """Return what is wrong: nothing."""
+        return ""
+
+
+def _read_log(stock: Stock) -> Figure:
+    """Have the logger's loop read a long log, as it does after a long stop."""
+    stock.write_log(LINES)
+    index = stock.index()
+    loop = Loop(_work(stock))
+    cpu, seconds = _timed(lambda: _catch_up(loop))
+    lines = read(index.note(note(LINES_READ)))
+    _expect(int(sum(amounts[0] for _, amounts in lines)), LINES)
+    index.close()
+    (stock.state / layout.ACCESS_LOG).unlink()
+    more = {"lines/s": LINES / seconds, "us of time": seconds / LINES * 1e6}
+    return plain_figure(cpu / LINES * 1e6, more)
+
+
+def _work(stock: Stock) -> Work:
+    index, state = stock.index(), stock.state
+    return Work(
+        places=Places(state / layout.ACCESS_LOG, state / layout.EVENTS, state / "no.sock"),
+        times=FileTimes(stock.storage(), index),
+        display=Display(state / "metrics.prom", index, build={}),
+        open_ledger=lambda: Ledger(index),
+        wall=time.time,
+    )
+
+
+def _catch_up(loop: Loop) -> None:
+    while loop.turn(time.monotonic()) == 0:
+        pass
+    loop.finish(time.monotonic())
+
+
+def _start(stock: Stock) -> Figure:
+    """Start the whole, kill it, and start it again."""
+    plan = Plan(stock.root.parent, "http://127.0.0.1:9")  # nobody listens there, and nobody has to
+    launch = kinds.entrepot_launch(plan)
+    boundless = dict(launch.environment) | {"CLEANER_MAXSIZE": "0"}
+    server = Server(replace(launch, environment=boundless))
+    try:
+        first = server.start()
+        server.kill()
+        again = server.start()
+    finally:
+        server.stop()
+    return plain_figure(again, {"s at first": first})
+
+
+def _rebuild(stock: Stock) -> Figure | None:
+    if stock.rows > MOST_FILES:
+        return None
+    fresh = Stock(stock.root / "lost", stock.rows, stock.now)
+    fresh.write_files(fresh.rows)
+    fresh.state.mkdir()
+    index = fresh.index()
+    cpu, seconds = _timed(lambda: rebuild(fresh.storage(), index, stock.now))
+    _expect(index.count(), fresh.rows)
+    index.close()
+    return plain_figure(seconds, {"CPU s": cpu})
+
+
+def _timed(act: Callable[[], object]) -> tuple[float, float]:
+    """Return CPU seconds of this process, and seconds."""
+    cpu, began = time.process_time(), time.monotonic()
+    act()
+    return time.process_time() - cpu, time.monotonic() - began
+
+
+def _expect(got: int, wanted: int) -> None:
+    if got != wanted:
+        raise LoadFailed(f"{got:,} were done instead of {wanted:,}")

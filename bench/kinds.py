@@ -1,0 +1,207 @@
+"""The servers that are compared: how each is started, what it is told, and what it makes sure of.
+
+A cache gets its stock configuration with the least that makes it a cache of our upstream.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.door import Door, free_port
+from bench.errors import Unusable
+from bench.nginx import NGINX_DURABILITY, NGINX_TOLD, nginx_words
+from bench.server import Launch
+
+ROOT = Path(__file__).resolve().parents[1]
+REGISTRY, NGINX, OURS = "docker-registry", "nginx", "entrepot"
+_NAME = "upstream.bench"  # what the appliance calls the upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One start: `folder` for all files, `upstream` a URL; `htpasswd` and `pem` may be None.
+
+    `login` is what clients send; `static` holds the files that nginx shows.
+    """
+
+    folder: Path
+    upstream: str = ""
+    login: str = ""
+    htpasswd: Path | None = None
+    pem: Path | None = None
+    static: Path | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is spoken to without a password and without TLS."""
+        return self.htpasswd is None and self.pem is None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A sort of server: `told` and `durability` in words, `launch` writes its configuration."""
+
+    name: str
+    told: str
+    durability: str
+    launch: Callable[[Plan], Launch]
+    is_cache: bool = True
+    can: Callable[[Plan], bool] = field(default=lambda _: True)
+
+
+def known(peers: str = "") -> list[Kind]:
+    """Return all kinds, those of *peers* (`NAME=PATH,...`) in between. Raises: Unusable."""
+    named = [_peer(*each.partition("=")) for each in peers.split(",") if each]
+    return [_registry(REGISTRY, "docker-registry", {}), *named, _nginx(), _ours()]
+
+
+def upstream(folder: Path, port: int) -> Launch:
+    """Return the upstream: docker-registry as it comes."""
+    return _registry_launch(("docker-registry", "serve"), {}, Plan(folder), port=port)
+
+
+def _peer(name: str, _: str, path: str) -> Kind:
+    if name not in _PEERS:
+        raise Unusable(f"BENCH_PEERS: {name} is not known; {' or '.join(_PEERS)} is")
+    if not os.access(path, os.X_OK):
+        raise Unusable(f"BENCH_PEERS: {name}: {path or 'an empty path'} is no program")
+    return _PEERS[name](path)
+
+
+# ---- docker distribution, as 2.8 and as 3
+
+
+def _registry(name: str, program: str, environment: Mapping[str, str]) -> Kind:
+    words = (program, "serve")
+    return Kind(
+        name,
+        "stock file: filesystem, descriptors in memory, access log on; and proxy.remoteurl",
+        "fsync of a file before it is renamed, none of its folder",
+        lambda plan: _registry_launch(words, environment, plan, port=free_port()),
+    )
+
+
+def _registry_launch(
+    words: tuple[str, ...], environment: Mapping[str, str], plan: Plan, *, port: int
+) -> Launch:
+    document: dict[str, Any] = {
+        "version": 0.1,
+        "log": {"fields": {"service": "registry"}},
+        "storage": {
+            "cache": {"blobdescriptor": "inmemory"},
+            "filesystem": {"rootdirectory": str(plan.folder / "data")},
+            "delete": {"enabled": True},
+        },
+        "http": {"addr": f"127.0.0.1:{port}"} | _distribution_tls(plan),
+    }
+    if plan.upstream:
+        document["proxy"] = {"remoteurl": plan.upstream}
+    if plan.htpasswd:
+        document["auth"] = _auth(plan.htpasswd)
+    file = _write(plan.folder / "config.yml", document)
+    door = Door(port, login=plan.login, tls=plan.pem is not None)
+    return Launch((*words, str(file)), plan.folder, door, environment=environment)
+
+
+def _auth(htpasswd: Path) -> dict[str, Any]:
+    return {"htpasswd": {"realm": "bench", "path": str(htpasswd)}}
+
+
+def _distribution_tls(plan: Plan) -> dict[str, Any]:
+    pem = str(plan.pem)
+    return {"tls": {"certificate": pem, "key": pem}} if plan.pem else {}
+
+
+def _distribution3(path: str) -> Kind:
+    return _registry("distribution3", path, {"OTEL_TRACES_EXPORTER": "none"})
+
+
+# ---- drayage
+
+
+def _drayage(path: str) -> Kind:
+    return Kind(
+        "drayage",
+        "what `drayage init` writes, and our upstream in place of Docker Hub",
+        "no fsync",
+        lambda plan: _drayage_launch(path, plan),
+        can=lambda plan: plan.is_plain,
+    )
+
+
+def _drayage_launch(path: str, plan: Plan) -> Launch:
+    port = free_port()
+    file = plan.folder / "config.toml"
+    lines = [
+        f'listen = "127.0.0.1:{port}"',
+        f'cache_dir = "{plan.folder}/data"',
+        "manifest_ttl_seconds = 900",
+        "[upstreams.docker_io]",
+        f'registry = "{plan.upstream}"',
+    ]
+    file.write_text("\n".join(lines) + "\n")
+    return Launch((path, "serve", "--config", str(file)), plan.folder, Door(port))
+
+
+_PEERS: Mapping[str, Callable[[str], Kind]] = {
+    "distribution3": _distribution3,
+    "drayage": _drayage,
+}
+
+
+# ---- nginx, the limit
+
+
+def _nginx() -> Kind:
+    return Kind(NGINX, NGINX_TOLD, NGINX_DURABILITY, _nginx_launch, is_cache=False)
+
+
+def _nginx_launch(plan: Plan) -> Launch:
+    port = free_port()
+    words, ready = nginx_words(plan.folder, plan.static or plan.folder, port=port, pem=plan.pem)
+    return Launch(words, plan.folder, Door(port, tls=plan.pem is not None), ready=ready)
+
+
+# ---- ours
+
+
+def _ours() -> Kind:
+    return Kind(
+        OURS,
+        "`entrepot serve`, every setting at its default; and one upstream",
+        "fsync of a file before it is renamed, and of its folder after it",
+        entrepot_launch,
+    )
+
+
+def entrepot_launch(plan: Plan) -> Launch:
+    """Return how the appliance is started."""
+    port = free_port()
+    document: dict[str, Any] = {"upstreams": {_NAME: {"url": plan.upstream}}}
+    if plan.htpasswd:
+        document["auth"] = _auth(plan.htpasswd)
+    if plan.pem:
+        document["http"] = _distribution_tls(plan)
+    file = _write(plan.folder / "config.yml", document)
+    return Launch(
+        (sys.executable, "-m", "appliance", "serve", str(file)),
+        plan.folder,
+        Door(port, prefix=f"{_NAME}/", login=plan.login, tls=plan.pem is not None),
+        environment={
+            "PYTHONPATH": str(ROOT),
+            "REGISTRYDIR": str(plan.folder / "data"),
+            "REGISTRY_HTTP_ADDR": f"127.0.0.1:{port}",
+        },
+    )
+
+
+def _write(path: Path, document: object) -> Path:
+    """Write JSON, which is YAML too."""
+    path.write_text(json.dumps(document, indent=2))
+    return path

@@ -1,0 +1,111 @@
+"""A simulated line: passes TCP on with a delay, and so many bytes a second a connection.
+
+A program: `python -m bench.line TASK`, with the task in JSON (`to` a port, `rate` in bytes/s,
+`round_trip` in s); prints its port and runs until it is ended. Each direction takes half of the
+round trip, a new connection costs one more. Slow start and loss are not simulated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+_PIECE = 64 * 1024
+_UNDER_WAY = 16  # pieces: the line itself holds no more
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`rate` in bytes/s, `delay` of one direction in s."""
+
+    rate: float
+    delay: float
+
+    def leaves(self, now: float, size: int, busy_until: float) -> tuple[float, float]:
+        """Return when *size* bytes that come now are through, and until when they keep it busy.
+
+        All in s. The bytes of a connection follow each other, none before its time.
+        """
+        end = max(now, busy_until) + size / self.rate
+        return end + self.delay, end
+
+
+async def serve(to: int, line: Line) -> None:
+    """Listen on a free port, print it, and pass on for ever."""
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await _pass_on(to, line, reader, writer)
+        except OSError:
+            pass  # nobody listens there
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=_PIECE)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+async def _pass_on(
+    to: int, line: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    await asyncio.sleep(2 * line.delay)  # the connection itself
+    there, back = await asyncio.open_connection("127.0.0.1", to, limit=_PIECE)
+    try:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(_direction(line, reader, back))
+            both.create_task(_direction(line, there, writer))
+    except* OSError:
+        pass  # one side has gone, so the other goes
+    finally:
+        back.close()
+
+
+async def _direction(
+    line: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Pass one direction on until it ends."""
+    under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_UNDER_WAY)
+    async with asyncio.TaskGroup() as both:
+        both.create_task(_enter(line, reader, under_way))
+        both.create_task(_leave(under_way, writer))
+
+
+async def _enter(
+    line: Line, reader: asyncio.StreamReader, under_way: asyncio.Queue[tuple[float, bytes]]
+) -> None:
+    clock, busy_until = asyncio.get_running_loop().time, 0.0
+    while True:
+        piece = await reader.read(_PIECE)
+        at, busy_until = line.leaves(clock(), len(piece), busy_until)
+        await under_way.put((at, piece))
+        if not piece:
+            return
+
+
+async def _leave(
+    under_way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter
+) -> None:
+    clock = asyncio.get_running_loop().time
+    while True:
+        at, piece = await under_way.get()
+        await asyncio.sleep(max(at - clock(), 0))
+        if not piece:
+            with suppress(OSError):
+                writer.write_eof()
+            return
+        writer.write(piece)
+        await writer.drain()
+
+
+def main(task: dict[str, Any]) -> None:
+    """Do the task until we are ended."""
+    asyncio.run(serve(task["to"], Line(task["rate"], task["round_trip"] / 2)))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,133 @@
+"""Starts the load generators, each a process of its own, and reads what they found out."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.content import ACCEPT
+from bench.door import Door
+from bench.errors import LoadFailed
+from bench.kinds import ROOT
+from bench.server import TETHER
+
+_PATIENCE_S = 90.0
+_COUNT = re.compile(r"^\s*(\d+) requests in", re.MULTILINE)
+_P99 = re.compile(r"^\s*99%\s+([\d.]+)(us|ms|s|m)\s*$", re.MULTILINE)
+_ERRORS = re.compile(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)")
+_REFUSED = re.compile(r"Non-2xx or 3xx responses: (\d+)")
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a load generator did: `seconds` that it took, `p99` of its answers in s, 0 if unasked.
+
+    `failures` counts what was not answered as it should be.
+    """
+
+    requests: int
+    seconds: float
+    bytes: int = 0
+    p99: float = 0.0
+    failures: int = 0
+
+
+def get(door: Door, path: str, *, connections: int, seconds: int) -> Outcome:
+    """GET a small thing again and again with one thread of wrk. Raises: LoadFailed."""
+    headers = [f"-H{name}: {value}" for name, value in manifest_headers(door).items()]
+    words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+    return parse_wrk(_run([*words, "--timeout", "20s", *headers, door.url(path)]), seconds)
+
+
+def head(door: Door, path: str, *, connections: int, seconds: float) -> Outcome:
+    """HEAD, likewise; wrk can't: it waits for the body. Raises: LoadFailed."""
+    task = {
+        "port": door.port,
+        "path": path,
+        "headers": manifest_headers(door),
+        "connections": connections,
+        "seconds": seconds,
+    }
+    return run_module("bench.head_load", task)
+
+
+def blobs(door: Door, path: str, *, clients: int, times: int, size: int) -> Outcome:
+    """GET a blob of *size* bytes, *times* a client, a connection each. Raises: LoadFailed."""
+    task = {
+        "port": door.port,
+        "tls": door.tls,
+        "path": path,
+        "headers": door.headers(),
+        "clients": clients,
+        "times": times,
+        "size": size,
+    }
+    return run_module("bench.blob_load", task)
+
+
+def pull(door: Door, repository: str) -> Outcome:
+    """Pull an image as dockerd does, three layers at a time. Raises: LoadFailed."""
+    task = {
+        "port": door.port,
+        "prefix": door.prefix,
+        "repository": repository,
+        "accept": ACCEPT,
+    }
+    return run_module("bench.pull_load", task)
+
+
+def manifest_headers(door: Door) -> dict[str, str]:
+    """Return the headers of a request for a manifest."""
+    return door.headers() | {"Accept": ACCEPT}
+
+
+def run_module(module: str, task: Mapping[str, object]) -> Outcome:
+    """Run `python -m module` on a task in JSON, and return its outcome. Raises: LoadFailed."""
+    text = _run(module_words(module, task))
+    try:
+        return Outcome(**json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise LoadFailed(f"{module} says {text[:200]!r}") from error
+
+
+def module_words(module: str, task: Mapping[str, object]) -> list[str]:
+    """Return the command that runs a load generator of ours."""
+    return [sys.executable, "-m", module, json.dumps(task)]
+
+
+def parse_wrk(text: str, seconds: int) -> Outcome:
+    """Read what wrk prints of a run of so many *seconds*. Raises: LoadFailed."""
+    count, p99 = _COUNT.search(text), _P99.search(text)
+    if count is None:
+        raise LoadFailed(f"wrk says {text[:300]!r}")
+    errors, refused = _ERRORS.search(text), _REFUSED.search(text)
+    failures = sum(int(each) for each in errors.groups()) if errors else 0
+    failures += int(refused[1]) if refused else 0
+    return Outcome(
+        requests=int(count[1]),
+        seconds=seconds,
+        p99=float(p99[1]) * _SECONDS[p99[2]] if p99 else 0.0,
+        failures=failures,
+    )
+
+
+def _run(words: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(
+            [*TETHER, *words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LoadFailed(f"{words[0]} found no end in {_PATIENCE_S:.0f} s") from error
+    if done.returncode != 0:
+        raise LoadFailed(f"{words[0]} failed: {(done.stderr or done.stdout).strip()[-300:]}")
+    return done.stdout

@@ -1,0 +1,113 @@
+"""The rows of the table: what each is called, its unit, and the work of the warm ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from bench import load
+from bench.content import LARGE, SMALL, Image
+from bench.door import Door
+from bench.figures import Unit
+from bench.load import Outcome
+
+CONNECTIONS = 8
+SECONDS = 2
+COLD_CLIENTS = 16
+SLOW_CLIENTS = 1000
+SLOW_RATE = 32 * 1024  # bytes/s a client
+LINE_RATE = 20_000_000  # bytes/s a connection
+ROUND_TRIP = 0.05  # s
+BLOB_CLIENTS, BLOB_TIMES = 2, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row; `note` says how it was done."""
+
+    title: str
+    unit: Unit
+    note: str = ""
+
+
+_EIGHT = f"{CONNECTIONS} connections, each asks as soon as it is answered"
+ROWS: Mapping[str, Row] = {
+    "manifest-digest": Row("manifest by digest, GET, warm", Unit.REQUEST, _EIGHT),
+    "manifest-tag": Row("manifest by tag, GET, warm", Unit.REQUEST, _EIGHT),
+    "head-tag": Row("tag, HEAD as containerd sends it, warm", Unit.REQUEST, _EIGHT),
+    "manifest-login": Row(
+        "manifest by digest, GET with htpasswd at cost 10, warm",
+        Unit.REQUEST,
+        f"{_EIGHT}; nginx asks for no password",
+    ),
+    "blob-small": Row("blob of 4 kB, warm", Unit.REQUEST, _EIGHT),
+    "blob-large": Row(
+        "blob of 100 MB, warm, plain HTTP",
+        Unit.GIGABYTE,
+        f"{BLOB_CLIENTS} clients, {BLOB_TIMES} times each",
+    ),
+    "blob-tls": Row(
+        "blob of 100 MB, warm, TLS",
+        Unit.GIGABYTE,
+        f"{BLOB_CLIENTS} clients, {BLOB_TIMES} times each, TLS 1.3, HTTP/1.1",
+    ),
+    "cold-clients": Row(
+        f"{COLD_CLIENTS} clients, one cold blob of 100 MB", Unit.WHOLE, "all ask at once"
+    ),
+    "cold-line": Row(
+        "cold pull of 196 MB over the simulated line",
+        Unit.TIME,
+        "20 MB/s a connection, 50 ms there and back; eight layers, three at a time as dockerd",
+    ),
+    "slow-readers": Row(
+        f"{SLOW_CLIENTS:,} clients reading slowly, a manifest meanwhile",
+        Unit.LATENCY,
+        f"each reads the blob of 100 MB at {SLOW_RATE // 1024} KiB/s; one asks for manifests",
+    ),
+    "memory": Row("memory of all processes, idle after the start", Unit.MEMORY, "PSS"),
+    "memory-after": Row("memory of all processes, after the warm rows", Unit.MEMORY, "PSS"),
+    "idle": Row("CPU while idle, ms a second", Unit.WHOLE, "three seconds"),
+}
+
+Work = Callable[[Door], Outcome]
+
+
+def warm(image: Image) -> dict[str, Work]:
+    """Return the work of the rows that need neither password nor TLS."""
+    digest, tag = _manifest(image, image.digest), _manifest(image, "latest")
+    return {
+        "manifest-digest": lambda door: _get(door, digest(door)),
+        "manifest-tag": lambda door: _get(door, tag(door)),
+        "head-tag": lambda door: load.head(
+            door, tag(door), connections=CONNECTIONS, seconds=SECONDS
+        ),
+        "blob-small": lambda door: _get(door, door.blob(image.repository, image.blob(SMALL))),
+        "blob-large": lambda door: large(door, image, BLOB_CLIENTS, BLOB_TIMES),
+    }
+
+
+def login(image: Image) -> dict[str, Work]:
+    """Return the work of the row with a password."""
+    path = _manifest(image, image.digest)
+    return {"manifest-login": lambda door: _get(door, path(door))}
+
+
+def tls(image: Image) -> dict[str, Work]:
+    """Return the work of the row in TLS."""
+    return {"blob-tls": lambda door: large(door, image, BLOB_CLIENTS, BLOB_TIMES)}
+
+
+def large(door: Door, image: Image, clients: int, times: int) -> Outcome:
+    """Get the blob of 100 MB."""
+    path = door.blob(image.repository, image.blob(LARGE))
+    return load.blobs(door, path, clients=clients, times=times, size=LARGE)
+
+
+def _manifest(image: Image, reference: str) -> Callable[[Door], str]:
+    return lambda door: door.manifest(image.repository, reference)
+
+
+def _get(door: Door, path: str) -> Outcome:
+    """GET with wrk; what was under way when the time was over is counted: it was paid for."""
+    outcome = load.get(door, path, connections=CONNECTIONS, seconds=SECONDS)
+    return replace(outcome, requests=outcome.requests + CONNECTIONS)

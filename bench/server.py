@@ -1,0 +1,135 @@
+"""A server that runs: started, waited for, looked at, and ended with all of its processes."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import ssl
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from bench.door import Door
+from bench.errors import ServerFailed
+from bench.tree import Tree, is_alive
+
+_STARTS_WITHIN_S = 30.0
+_STOPS_WITHIN_S = 10.0
+_LOOK_EVERY_S = 0.02
+# no start is left behind by a benchmark that was killed
+TETHER = ("setpriv", "--pdeathsig", "TERM")
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start a server in *folder*, and the path that it answers once it is up."""
+
+    words: tuple[str, ...]
+    folder: Path
+    door: Door
+    ready: str = "/v2/"
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class Server:
+    """One server, between `with` and its end; what it prints lies in `log`."""
+
+    def __init__(self, launch: Launch) -> None:
+        self.door = launch.door
+        self.log = launch.folder / "printed.log"
+        self._launch = launch
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def tree(self) -> Tree:
+        """Its processes."""
+        return Tree(self._running().pid)
+
+    def start(self) -> float:
+        """Start it, and return the s until its first answer. Raises: ServerFailed."""
+        began = time.monotonic()
+        self._process = self._started()
+        while not self._answers():
+            if self._process.poll() is not None:
+                raise ServerFailed(f"{self._launch.words[0]} ended: {self._last_words()}")
+            if time.monotonic() > began + _STARTS_WITHIN_S:
+                raise ServerFailed(f"{self._launch.words[0]} does not answer: {self._last_words()}")
+            time.sleep(_LOOK_EVERY_S)
+        return time.monotonic() - began
+
+    def stop(self) -> None:
+        """Ask it to end, and end what is left of it after a while; ended twice is fine."""
+        if self._process is None:
+            return
+        pids = [each.pid for each in self.tree.processes()]
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOPS_WITHIN_S)
+        self._end(pids)
+
+    def kill(self) -> None:
+        """End all of its processes at once, as a power cut does."""
+        self._end([each.pid for each in self.tree.processes()])
+
+    def _end(self, pids: list[int]) -> None:
+        """End processes, parents first, so that none is started again, and wait until all have."""
+        process = self._running()
+        deadline = time.monotonic() + _STOPS_WITHIN_S
+        while pids and time.monotonic() < deadline:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.poll()
+            time.sleep(_LOOK_EVERY_S)
+            pids = [pid for pid in pids if is_alive(pid)]
+        process.wait()
+        self._process = None
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        launch = self._launch
+        own = {"PATH": os.environ["PATH"], "HOME": str(launch.folder)}
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [*TETHER, *launch.words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=own | dict(launch.environment),
+                start_new_session=True,
+            )
+
+    def _answers(self) -> bool:
+        connection = self.door.connect()
+        try:
+            connection.request("GET", self._launch.ready)
+            status = connection.getresponse().status
+        except (OSError, http.client.HTTPException, ssl.SSLError):
+            return False
+        finally:
+            connection.close()
+        return status in {http.HTTPStatus.OK, http.HTTPStatus.UNAUTHORIZED}
+
+    def _last_words(self) -> str:
+        return self.log.read_text(errors="replace")[-500:].strip() or "it says nothing"
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise ServerFailed(f"{self._launch.words[0]} does not run")
+        return self._process

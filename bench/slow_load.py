@@ -1,0 +1,96 @@
+"""Reads a blob with very many clients, each of them slowly, until told to stop.
+
+A program: `python -m bench.slow_load TASK`, with the task in JSON. Prints a line in JSON once
+every client reads (or can't), and another when its standard input ends, or after `longest` s.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import sys
+import time
+from typing import Any
+
+from bench.wire import Broken, ask, length_in
+
+_BEGINS_WITHIN_S = 15.0
+_HEAD = 16 * 1024
+_ROUND_S = 1.0
+_STEPS = 20  # parts of a second, so that the readers don't read all at once
+_BUFFER = 64 * 1024
+
+
+def main(task: dict[str, Any]) -> None:
+    """Do the task; print what became of it."""
+    readers = [_begin(task) for _ in range(task["clients"])]
+    reading = _reading(readers)
+    print(json.dumps({"reading": len(reading)}), flush=True)
+    received, cut = _read_on(reading, task["rate"], time.monotonic() + task["longest"])
+    for reader in readers:
+        reader.close()
+    print(json.dumps({"bytes": received, "cut": cut}), flush=True)
+
+
+def _begin(task: dict[str, Any]) -> socket.socket:
+    """Ask for the blob over a connection that can hold little."""
+    reader = socket.socket()
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+    reader.settimeout(_BEGINS_WITHIN_S)
+    reader.connect(("127.0.0.1", task["port"]))
+    ask(reader, task["path"], task["headers"])
+    reader.setblocking(False)
+    return reader
+
+
+def _reading(readers: list[socket.socket]) -> list[socket.socket]:
+    """Return those that are answered with 200, as soon as all are, or after a while."""
+    waiting, found = {each.fileno(): each for each in readers}, []
+    poll = select.poll()
+    for number in waiting:
+        poll.register(number, select.POLLIN)
+    deadline = time.monotonic() + _BEGINS_WITHIN_S
+    while waiting and time.monotonic() < deadline:
+        for number, _ in poll.poll(1000):
+            poll.unregister(number)
+            reader = waiting.pop(number)
+            if _is_fine(reader):
+                found.append(reader)
+    return found
+
+
+def _is_fine(reader: socket.socket) -> bool:
+    try:
+        return length_in(reader.recv(_HEAD).partition(b"\r\n\r\n")[0]) > 0
+    except (OSError, Broken, ValueError):
+        return False
+
+
+def _read_on(readers: list[socket.socket], rate: int, deadline: float) -> tuple[int, int]:
+    """Read *rate* bytes a second with each; return the bytes in all and how many were cut off."""
+    received, ended = 0, set[socket.socket]()
+    while time.monotonic() < deadline:
+        for step in range(_STEPS):
+            if select.select([sys.stdin], [], [], _ROUND_S / _STEPS)[0]:
+                return received, len(ended)
+            for reader in readers[step::_STEPS]:
+                if reader not in ended:
+                    count = _take(reader, rate)
+                    received += count
+                    ended |= {reader} if count < 0 else set()
+    return received, len(ended)
+
+
+def _take(reader: socket.socket, most: int) -> int:
+    """Return how many bytes could be read at once; -1 when there will be no more."""
+    try:
+        return len(reader.recv(most)) or -1
+    except BlockingIOError:
+        return 0
+    except OSError:
+        return -1
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,133 @@
+"""The run, stage by stage: each starts its servers, has them do their rows, and ends them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+from bench import rows
+from bench.content import Image
+from bench.door import Door
+from bench.errors import BenchError, LoadFailed
+from bench.figures import PSS, Sample
+from bench.kinds import Kind, Plan
+from bench.load import manifest_headers
+from bench.measure import Book, in_rounds
+from bench.server import Server
+from bench.site import Site
+from bench.slow import slow_rows
+from bench.tree import spent, total
+
+_MB = 10**6
+_IDLE_S = 3.0
+
+
+def warm(site: Site, book: Book, rounds: int) -> None:
+    """Measure what is asked for again and again, idle memory before and after it."""
+    works = rows.warm(site.app)
+    with running(site, site.plain, book, ("memory", *works)) as servers:
+        _memory("memory", servers, book)
+        _idle(servers, book)
+        warmed = _warmed(servers, site.app, book, tuple(works))
+        in_rounds(warmed, works, book, site.log, rounds=rounds)
+        _memory("memory-after", warmed, book)
+        slow_rows(warmed, site.app, book, rounds)
+
+
+def login(site: Site, book: Book, rounds: int) -> None:
+    """Measure what a password costs."""
+    works = rows.login(site.app)
+    with running(site, site.login, book, tuple(works)) as servers:
+        warmed = _warmed(servers, site.app, book, tuple(works))
+        in_rounds(warmed, works, book, site.log, rounds=rounds)
+
+
+def tls(site: Site, book: Book, rounds: int) -> None:
+    """Measure what TLS costs."""
+    works = rows.tls(site.app)
+    with running(site, site.tls, book, tuple(works)) as servers:
+        warmed = _warmed(servers, site.app, book, tuple(works))
+        in_rounds(warmed, works, book, site.log, rounds=rounds)
+
+
+@contextmanager
+def running(
+    site: Site, plan: Callable[[], Plan], book: Book, needed_by: tuple[str, ...]
+) -> Iterator[dict[str, Server]]:
+    """Start every kind that can do it; the rows know who could not."""
+    with ExitStack() as stack:
+        servers: dict[str, Server] = {}
+        for kind in site.kinds:
+            given = plan()
+            if not kind.can(given):
+                continue
+            book.say(f"starting {kind.name}")
+            try:
+                servers[kind.name] = stack.enter_context(Server(kind.launch(given)))
+            except BenchError as error:
+                for row in needed_by:
+                    book.fail(row, kind.name, error)
+        yield servers
+
+
+def caches(site: Site) -> list[Kind]:
+    """Return the kinds that pull from an upstream."""
+    return [kind for kind in site.kinds if kind.is_cache]
+
+
+def _warmed(
+    servers: Mapping[str, Server], image: Image, book: Book, needed_by: tuple[str, ...]
+) -> dict[str, Server]:
+    """Have each server hold the image, byte for byte; return those that do."""
+    warmed = {}
+    for name, server in servers.items():
+        try:
+            fill(server.door, image)
+        except BenchError as error:
+            for row in needed_by:
+                book.fail(row, name, error)
+        else:
+            warmed[name] = server
+    return warmed
+
+
+def fill(door: Door, image: Image) -> None:
+    """Get all of an image, twice, and compare it. Raises: LoadFailed."""
+    for _ in range(2):
+        for reference in ("latest", image.digest):
+            path = door.manifest(image.repository, reference)
+            _expect(door.get(path, manifest_headers(door)), image.manifest, door.url(path))
+        for blob in image.blobs:
+            path = door.blob(image.repository, image.blob(len(blob)))
+            _expect(door.get(path), blob, door.url(path))
+
+
+def _expect(got: bytes, wanted: bytes, url: str) -> None:
+    if got != wanted:
+        raise LoadFailed(
+            f"{url} is {len(got)} bytes, other than the {len(wanted)} that were asked for"
+        )
+
+
+def _memory(row: str, servers: Mapping[str, Server], book: Book) -> None:
+    """Look at what all processes of each server take."""
+    for name, server in servers.items():
+        server.tree.settle()
+        memory = server.tree.memory()
+        whole = total(memory)
+        parts = {f"MB {role}": total({role: each}).pss / _MB for role, each in memory.items()}
+        more = {PSS: whole.pss / _MB, "MB RSS": whole.rss / _MB, **parts}
+        book.add(row, name, Sample(requests=0, seconds=0, more=more))
+
+
+def _idle(servers: Mapping[str, Server], book: Book) -> None:
+    """Look at what each server computes while nobody asks."""
+    before = {name: server.tree.cpu() for name, server in servers.items()}
+    time.sleep(_IDLE_S)
+    for name, server in servers.items():
+        cpu = {
+            role: 1000 * each / _IDLE_S
+            for role, each in spent(before[name], server.tree.cpu()).items()
+        }
+        book.add("idle", name, Sample(requests=0, seconds=_IDLE_S, cpu=cpu))

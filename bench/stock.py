@@ -1,0 +1,137 @@
+"""A data directory as it may look after years: an index of many rows, a few files, a long log."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+from datastore import layout
+from datastore.accesslog import AccessLine
+from datastore.filesystem import Filesystem
+from datastore.index import REBUILT, Entry, Kind
+from datastore.refs import Digest
+from datastore.sqlite import SqliteIndex
+
+SIZE = 1_000_000  # bytes that a row says; a file that we write has FILE bytes
+FILE = 4096
+PARTS = 9
+IMAGES = 100  # of the rows, so many are manifests that name PARTS others each
+_DAY_S = 24 * 3600
+_OLDEST_S = 20 * _DAY_S
+_BATCH = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """A data directory with `rows` rows, the first of which was used the longest ago."""
+
+    root: Path
+    rows: int
+    now: float
+
+    @property
+    def state(self) -> Path:
+        """Return the state directory."""
+        return self.root / "entrepot"
+
+    def index(self) -> SqliteIndex:
+        """Open the index."""
+        return SqliteIndex(self.state / layout.INDEX)
+
+    def storage(self) -> Filesystem:
+        """Open the storage."""
+        return Filesystem(self.root)
+
+    def digests(self, start: int = 0) -> Iterator[Digest]:
+        """Yield the digests of the rows, the one used the longest ago first."""
+        for number in range(start, self.rows):
+            yield digest(number)
+
+    def write_rows(self) -> None:
+        """Write the index: blobs, of the newest some the parts of manifests."""
+        self.state.mkdir(parents=True)
+        index = self.index()
+        step = _OLDEST_S / self.rows
+        entries = (
+            Entry(each, SIZE, Kind.BLOB, self.now - _OLDEST_S + step * at)
+            for at, each in enumerate(self.digests())
+        )
+        while batch := list(islice(entries, _BATCH)):
+            index.restore(batch)
+        for number in range(IMAGES):
+            names = [digest(self.rows - 1 - number * PARTS - part) for part in range(PARTS)]
+            index.record(manifest(number), SIZE, Kind.MANIFEST, self.now, names=names)
+        index.touch({}, {REBUILT: str(self.now)})
+        index.close()
+
+    def write_files(self, stop: int) -> None:
+        """Write files for the rows before *stop*, without waiting for the disk."""
+        content = b"\0" * FILE
+        for at, each in enumerate(islice(self.digests(), stop)):
+            path = self.root / layout.blob(each)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            old = self.now - _OLDEST_S + at
+            os.utime(path, (old, old))
+
+    def write_log(self, lines: int) -> int:
+        """Write an access log of so many lines, and return its bytes."""
+        path = self.state / layout.ACCESS_LOG
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.writelines(access_lines(self, lines))
+        return path.stat().st_size
+
+
+def access_lines(stock: Stock, lines: int) -> Iterator[bytes]:
+    """Yield lines as HAProxy writes them: a third for manifests, the rest for 10,000 blobs."""
+    chance = random.Random(lines)
+    known = [digest(stock.rows - 1 - at) for at in range(min(10_000, stock.rows))]
+    manifests = [manifest(at) for at in range(IMAGES)]
+    for at in range(lines):
+        is_manifest = at % 3 == 0
+        wanted = chance.choice(manifests if is_manifest else known)
+        kind = "manifest" if is_manifest else "blob"
+        line = _line(round(stock.now * 1000) + at // 100, wanted, kind)
+        yield json.dumps(asdict(line), separators=(",", ":")).encode() + b"\n"
+
+
+def digest(number: int) -> Digest:
+    """Return the digest of a row."""
+    return Digest("sha256", hashlib.sha256(b"row %d" % number).hexdigest())
+
+
+def manifest(number: int) -> Digest:
+    """Return the digest of a manifest."""
+    return Digest("sha256", hashlib.sha256(b"manifest %d" % number).hexdigest())
+
+
+def chosen(stock: Stock, many: int) -> list[list[Digest]]:
+    """Return batches of 1,000 digests from all over the stock."""
+    chance = random.Random(many)
+    return [[digest(chance.randrange(stock.rows)) for _ in range(1_000)] for _ in range(many)]
+
+
+def _line(start: int, wanted: Digest, kind: str) -> AccessLine:
+    repository = "quay.io/podman/hello"
+    return AccessLine(
+        start=start,
+        duration=3,
+        method="GET",
+        status=200,
+        termination="--",
+        bytes=4_100,
+        digest=str(wanted),
+        repository=repository,
+        kind=kind,
+        cache="entrepot; hit",
+        user="",
+        source="10.0.0.7",
+        uri=f"/v2/{repository}/{kind}s/{wanted}",
+    )

@@ -1,0 +1,97 @@
+"""What the product promises, held against what was measured in the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench.figures import Figure
+from bench.kinds import NGINX, OURS, REGISTRY
+
+DIRECT = "direct"
+Results = Mapping[str, Mapping[str, Figure]]
+"""Figures by row, then by server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Ours is at most `most` times the `figure` of `against`, or just `most`, against nobody."""
+
+    row: str
+    most: float
+    against: str = ""
+    figure: str = "cost"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`ours` is a ratio where the target is one; None when it could not be measured.
+
+    Where there were `failures` the work was not done, whatever it cost.
+    """
+
+    target: Target
+    ours: float | None
+    failures: int = 0
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the promise is kept; what was not measured is not kept."""
+        return self.ours is not None and not self.failures and self.ours <= self.target.most
+
+
+TARGETS = (
+    Target("manifest-digest", 1 / 100, REGISTRY),
+    Target("manifest-digest", 2, NGINX),
+    Target("manifest-tag", 1 / 100, REGISTRY),
+    Target("manifest-tag", 2, NGINX),
+    Target("head-tag", 1 / 15, REGISTRY),
+    Target("manifest-login", 1 / 1000, REGISTRY),
+    Target("manifest-login", 4, NGINX),
+    Target("blob-small", 1 / 50, REGISTRY),
+    Target("blob-small", 8, NGINX),
+    Target("blob-large", 0.40, REGISTRY),
+    Target("blob-large", 3.5, NGINX),
+    Target("blob-tls", 0.80, REGISTRY),
+    Target("cold-clients", 0.5, REGISTRY),
+    Target("cold-clients", 1, figure="fetched times"),
+    Target("cold-line", 0.4, REGISTRY),
+    Target("cold-line", 0.6, DIRECT),
+    Target("slow-readers", 3, figure="p99 times idle"),
+    Target("slow-readers", 64, figure="MB a worker"),
+    Target("memory", 200),
+)
+GROWTH_TARGETS = (
+    Target("evict", 5),
+    Target("plan", 0.1),
+    Target("start", 5),
+    Target("logger", 10),
+)
+
+
+def judge(target: Target, results: Results) -> Verdict:
+    """Hold a target against what was measured."""
+    figure = results.get(target.row, {}).get(OURS)
+    if figure is None:
+        return Verdict(target, None)
+    ours = figure.value(target.figure)
+    if target.against and ours is not None:
+        theirs = _value(results, target.row, target.against, target.figure)
+        ours = ours / theirs if theirs else None
+    return Verdict(target, ours, figure.failures)
+
+
+def beaten_by(row: str, results: Results, peers: list[str]) -> dict[str, float]:
+    """Return the peers that do a row at less cost, and what multiple of theirs ours is."""
+    ours = _value(results, row, OURS, "cost")
+    found = {}
+    for peer in peers:
+        theirs = _value(results, row, peer, "cost")
+        if ours is not None and theirs and theirs < ours:
+            found[peer] = ours / theirs
+    return found
+
+
+def _value(results: Results, row: str, server: str, name: str) -> float | None:
+    figure = results.get(row, {}).get(server)
+    return figure.value(name) if figure is not None and not figure.failures else None

@@ -1,0 +1,147 @@
+"""What a server costs: the CPU time and the memory of all its processes, read off /proc."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+_QUIET_S = 0.25
+_LEAST_TICKS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process: `cpu` in s, its own and that of the children that it has reaped."""
+
+    pid: int
+    parent: int
+    name: str
+    cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes: `pss` counts a shared page by halves, thirds ... among those who share it."""
+
+    rss: int = 0
+    pss: int = 0
+
+
+class Tree:
+    """The process *root*, its children, and theirs."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+
+    def processes(self) -> list[Process]:
+        """Return all of them that run now."""
+        return below(self._root, _all())
+
+    def cpu(self) -> dict[str, float]:
+        """Return the CPU seconds since each began, by what the processes do."""
+        spent: defaultdict[str, float] = defaultdict(float)
+        for process in self.processes():
+            spent[_role(process)] += process.cpu
+        return dict(spent)
+
+    def memory(self) -> dict[str, list[Memory]]:
+        """Return each process's memory, by what it does."""
+        found: dict[str, list[Memory]] = {}
+        for process in self.processes():
+            text = _read(process.pid, "smaps_rollup")
+            found.setdefault(_role(process), []).append(parse_memory(text))
+        return found
+
+    def settle(self, within: float = 15.0) -> None:
+        """Wait until it does next to nothing any more, at most *within* s.
+
+        What is done after the answer, such as reading a log, belongs to the cost of the answer.
+        """
+        deadline = time.monotonic() + within
+        before = sum(self.cpu().values())
+        while time.monotonic() < deadline:
+            time.sleep(_QUIET_S)
+            now = sum(self.cpu().values())
+            if now - before < _LEAST_TICKS * _TICK_S:
+                return
+            before = now
+
+
+def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """Return the CPU seconds between two looks, by what the processes do."""
+    return {name: after.get(name, 0) - before.get(name, 0) for name in {*before, *after}}
+
+
+def total(memory: Mapping[str, Iterable[Memory]]) -> Memory:
+    """Add up a whole tree."""
+    each = [one for many in memory.values() for one in many]
+    return Memory(sum(one.rss for one in each), sum(one.pss for one in each))
+
+
+def below(root: int, processes: Iterable[Process]) -> list[Process]:
+    """Return those of *processes* that are *root* or descend from it."""
+    known = {process.pid: process for process in processes}
+    children: dict[int, list[int]] = {}
+    for process in known.values():
+        children.setdefault(process.parent, []).append(process.pid)
+    found, waiting = [], [root]
+    while waiting:
+        pid = waiting.pop()
+        if pid in known:
+            found.append(known[pid])
+            waiting += children.get(pid, [])
+    return found
+
+
+def parse_stat(text: str) -> Process:
+    """Read one /proc/PID/stat; the name may hold blanks and parentheses."""
+    head, _, rest = text.rpartition(")")
+    pid, _, name = head.partition(" (")
+    fields = rest.split()
+    ticks = sum(int(each) for each in fields[11:15])  # utime stime cutime cstime
+    return Process(int(pid), int(fields[1]), name, ticks * _TICK_S)
+
+
+def parse_memory(text: str) -> Memory:
+    """Read one /proc/PID/smaps_rollup; nothing, of a process that has ended."""
+    found = {}
+    for line in text.splitlines()[1:]:
+        name, _, rest = line.partition(":")
+        found[name] = int(rest.split()[0]) * 1024
+    return Memory(found.get("Rss", 0), found.get("Pss", 0))
+
+
+def role_of(name: str, words: list[str]) -> str:
+    """Return what a process does: the module of `python -m`, else its program."""
+    if "-m" in words[:-1]:
+        return words[len(words) - 1 - words[::-1].index("-m") + 1].partition(".")[0]
+    return name
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there, and no zombie."""
+    state = _read(pid, "stat").rpartition(")")[2].split()[:1]
+    return state not in ([], ["Z"], ["X"])
+
+
+def _role(process: Process) -> str:
+    return role_of(process.name, _read(process.pid, "cmdline").rstrip("\0").split("\0"))
+
+
+def _all() -> Iterator[Process]:
+    for folder in _PROC.iterdir():
+        if folder.name.isdigit() and (text := _read(int(folder.name), "stat")):
+            yield parse_stat(text)
+
+
+def _read(pid: int, name: str) -> str:
+    with suppress(OSError):
+        return (_PROC / str(pid) / name).read_text(errors="replace")
+    return ""

@@ -1,0 +1,101 @@
+"""The upstream: Debian's docker-registry as it comes, whose access log says what was fetched."""
+
+from __future__ import annotations
+
+import http
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bench.content import MEDIA_TYPE, Image, digest_of
+from bench.door import Door
+from bench.errors import ServerFailed
+
+_LINE = re.compile(
+    r'"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.[01]" (?P<status>\d{3}) (?P<sent>\d+)'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """One answer of the upstream; `sent` counts bytes of its body."""
+
+    method: str
+    target: str
+    status: int
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetches:
+    """What a cache asked of its upstream: requests in all, GETs among them, bytes of bodies."""
+
+    requests: int = 0
+    gets: int = 0
+    sent: int = 0
+
+
+class Log:
+    """An access log that grows; each look goes on where the last one ended."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+
+    def fresh(self) -> list[Fetch]:
+        """Return what was answered since the last look."""
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            text = file.read()
+        whole = text.rfind(b"\n") + 1
+        self._read += whole
+        return parse(text[:whole].decode(errors="replace").splitlines())
+
+
+def parse(lines: Iterable[str]) -> list[Fetch]:
+    """Read the access lines among all that docker-registry prints."""
+    found = [_LINE.search(line) for line in lines]
+    return [
+        Fetch(each["method"], each["target"], int(each["status"]), int(each["sent"]))
+        for each in found
+        if each is not None
+    ]
+
+
+def summed(fetches: Iterable[Fetch], *, about: str = "") -> Fetches:
+    """Add up those whose target names *about*; the question whether it speaks v2 is no fetch."""
+    chosen = [each for each in fetches if about in each.target and each.target != "/v2/"]
+    gets = [each for each in chosen if each.method == "GET"]
+    return Fetches(len(chosen), len(gets), sum(each.sent for each in gets))
+
+
+def push(door: Door, image: Image) -> None:
+    """Push an image as any client does. Raises: ServerFailed, LoadFailed."""
+    for content in image.blobs:
+        _push_blob(door, image.repository, content)
+    for reference in ("latest", image.digest):
+        path = door.manifest(image.repository, reference)
+        headers = {"Content-Type": MEDIA_TYPE}
+        _expect(*door.ask("PUT", path, body=image.manifest, headers=headers))
+
+
+def _push_blob(door: Door, repository: str, content: bytes) -> None:
+    connection = door.connect()
+    try:
+        connection.request("POST", f"/v2/{repository}/blobs/uploads/", headers=door.headers())
+        answer = connection.getresponse()
+        body, location = answer.read(), urlsplit(answer.headers["Location"])
+        _expect(answer.status, body)
+        target = f"{location.path}?{location.query}&digest={digest_of(content)}"
+        connection.request("PUT", target, content, door.headers())
+        answer = connection.getresponse()
+        _expect(answer.status, answer.read())
+    finally:
+        connection.close()
+
+
+def _expect(status: int, body: bytes) -> None:
+    if status not in {http.HTTPStatus.CREATED, http.HTTPStatus.ACCEPTED}:
+        raise ServerFailed(f"the upstream takes no push: {status} {body[:200]!r}")

@@ -1,0 +1,64 @@
+"""GET at its barest, for the load generators: what a client computes, the server can't use."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Mapping
+
+_HEAD_LARGEST = 64 * 1024
+_PIECE = 1024 * 1024
+_PATIENCE_S = 60.0
+
+
+class Broken(Exception):  # noqa: N818 - a fact, as everywhere in this project
+    """The answer is not the one that was asked for."""
+
+
+def connect(port: int, context: ssl.SSLContext | None = None) -> socket.socket:
+    """Return a connection to loopback, in TLS if there is a *context*. Raises: OSError."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE_S)
+    return context.wrap_socket(connection) if context else connection
+
+
+def ask(connection: socket.socket, path: str, headers: Mapping[str, str]) -> None:
+    """Send a GET. Raises: OSError."""
+    lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+
+
+def read_head(connection: socket.socket) -> tuple[int, bytes]:
+    """Return the length of the body, and what of it came with the head.
+
+    Raises: Broken when it is no 200 with a length; OSError.
+    """
+    text = b""
+    while b"\r\n\r\n" not in text:
+        piece = connection.recv(_HEAD_LARGEST)
+        if not piece or len(text) > _HEAD_LARGEST:
+            raise Broken("the answer has no end of its head")
+        text += piece
+    head, _, rest = text.partition(b"\r\n\r\n")
+    return length_in(head), rest
+
+
+def length_in(head: bytes) -> int:
+    """Return the Content-Length of a 200. Raises: Broken."""
+    status, *lines = head.decode("latin-1").split("\r\n")
+    if status.split(" ")[1:2] != ["200"]:
+        raise Broken(f"answered {status}")
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.lower() == "content-length":
+            return int(value)
+    raise Broken("the answer has no length")
+
+
+def skip_body(connection: socket.socket, length: int) -> int:
+    """Read *length* bytes and drop them; return how many came. Raises: OSError."""
+    buffer = memoryview(bytearray(_PIECE))
+    left = length
+    while left and (count := connection.recv_into(buffer[: min(left, _PIECE)])):
+        left -= count
+    return length - left

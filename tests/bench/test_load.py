@@ -1,0 +1,88 @@
+"""What load generators print is read as it is meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.blob_load import main as blob_load
+from bench.errors import LoadFailed
+from bench.head_load import p99, request
+from bench.load import Outcome, parse_wrk
+from bench.wire import Broken, length_in
+
+_WRK = """\
+Running 2s test @ http://127.0.0.1:1/v2/x
+  1 threads and 8 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency   131.90us  355.95us  10.47ms   96.66%
+    Req/Sec    98.60k    18.29k  130.46k    60.00%
+  Latency Distribution
+     50%   64.00us
+     99%    1.63ms
+  196187 requests in 2.00s, 310.01MB read
+Requests/sec:  98065.10
+"""
+
+
+def test_wrk_tells_requests_and_p99() -> None:
+    """Units are wrk's: us, ms, s."""
+    assert parse_wrk(_WRK, 2) == Outcome(196_187, 2, p99=0.00163)
+
+
+def test_wrk_counts_failures_of_both_sorts() -> None:
+    """An answer that is no 200 and one that did not come: neither is work that was done."""
+    text = _WRK + "  Socket errors: connect 0, read 3, write 0, timeout 4\n"
+    text += "  Non-2xx or 3xx responses: 10\n"
+
+    assert parse_wrk(text, 2).failures == 17
+
+
+def test_wrk_that_did_nothing_is_a_failure() -> None:
+    """It prints its usage then."""
+    with pytest.raises(LoadFailed):
+        parse_wrk("Usage: wrk <options> <url>", 2)
+
+
+def test_p99_is_what_99_of_100_stay_within() -> None:
+    """The slowest of a hundred does not count, the next one does."""
+    assert p99([0.9, *[0.1] * 98, 0.5]) == 0.9
+    assert p99([*[0.1] * 199, 0.9]) == 0.1
+
+
+def test_a_head_request_ends_with_an_empty_line() -> None:
+    """Else the server waits for more."""
+    words = request("/v2/x", {"Accept": "a, b"})
+
+    assert words == b"HEAD /v2/x HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: a, b\r\n\r\n"
+
+
+def test_a_length_is_read_whatever_its_case() -> None:
+    """HTTP/1.1 servers differ in it."""
+    assert length_in(b"HTTP/1.1 200 OK\r\ncontent-length: 12") == 12
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"HTTP/1.1 206 OK\r\nContent-Length: 5", b"HTTP/1.1 200 OK\r\nServer: x", b""],
+    ids=["no 200", "no length", "nothing"],
+)
+def test_an_answer_that_is_not_whole_is_broken(head: bytes) -> None:
+    """What can't be counted must not be counted."""
+    with pytest.raises(Broken):
+        length_in(head)
+
+
+def test_clients_without_a_server_have_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A server that is away is a failure of each client, not an end of the benchmark."""
+    task = {
+        "port": 1,
+        "tls": False,
+        "path": "/",
+        "headers": {},
+        "clients": 2,
+        "times": 3,
+        "size": 1,
+    }
+
+    assert blob_load(task)["failures"] == 6
+    assert "refused" in capsys.readouterr().err

@@ -1,0 +1,92 @@
+"""Tables and the chart say what was measured."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from bench.chart import Scale, chart
+from bench.figures import plain_figure
+from bench.kinds import NGINX, OURS, REGISTRY
+from bench.table import aligned, markdown, number, table, verdicts, word
+from bench.targets import Target, Verdict
+
+_SVG = "{http://www.w3.org/2000/svg}"
+_RESULTS = {
+    "manifest-digest": {
+        REGISTRY: plain_figure(2000),
+        NGINX: plain_figure(5),
+        OURS: plain_figure(10),
+    },
+    "blob-large": {REGISTRY: plain_figure(0.6), OURS: plain_figure(0.2, {"x": 1})},
+    "memory": {OURS: plain_figure(180)},
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.001234, "0.00123"), (8.126, "8.13"), (99.96, "100"), (12345.6, "12,346")],
+    ids=str,
+)
+def test_a_number_has_the_digits_that_count(value: float, text: str) -> None:
+    """Three of them; more would pretend."""
+    assert number(value) == text
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    """The last one may be as wide as it likes."""
+    assert aligned([("a", "b", "c"), ("long", "", "also long")]) == "a     b  c\nlong     also long"
+
+
+def test_the_table_names_what_failed() -> None:
+    """A row without a figure has a reason."""
+    text = table(_RESULTS, {"manifest-digest": {"drayage": "it ended"}})
+
+    assert "drayage" in text
+    assert "FAILED: it ended" in text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        (Verdict(Target("memory", 2), 1.0), "met"),
+        (Verdict(Target("memory", 2), 3.0), "MISSED"),
+        (Verdict(Target("memory", 2), None), "NOT MEASURED"),
+        (Verdict(Target("memory", 2), 1.0, 5), "FAILED 5 times"),
+    ],
+    ids=["met", "missed", "unmeasured", "failed"],
+)
+def test_a_verdict_is_a_word(verdict: Verdict, expected: str) -> None:
+    """Only one of them is good."""
+    assert word(verdict) == expected
+    assert expected in verdicts([verdict], {"memory": "memory"})
+
+
+def test_markdown_leaves_empty_what_a_server_has_not_done() -> None:
+    """Nginx is no cache, drayage speaks no TLS."""
+    lines = markdown(_RESULTS, [REGISTRY, NGINX, OURS]).splitlines()
+
+    assert lines[0] == "| | | docker-registry | nginx | entrepot |"
+    assert "| blob of 100 MB, warm, plain HTTP | CPU s/GB | 0.6 |  | 0.2 |" in lines
+
+
+def test_the_chart_is_xml_with_a_dot_for_every_figure() -> None:
+    """Rows without docker-registry have no multiple of it; the legend has a dot a server."""
+    dots = ET.fromstring(chart(_RESULTS, "a < b")).findall(f"{_SVG}circle")
+
+    assert len(dots) == 5 + 3
+
+
+def test_the_chart_of_nothing_is_a_chart() -> None:
+    """A run in which all failed ends with its reasons, not with a traceback."""
+    assert ET.fromstring(chart({}, "")).tag == f"{_SVG}svg"
+
+
+def test_ten_times_as_much_is_always_as_far() -> None:
+    """A logarithmic scale from its low end to its high one."""
+    scale = Scale(-2, 1)
+    steps = [scale.x(10.0 ** (power + 1)) - scale.x(10.0**power) for power in (-2, -1, 0)]
+
+    assert steps == pytest.approx([steps[0]] * 3)
+    assert steps[0] > 0

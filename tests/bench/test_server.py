@@ -1,0 +1,61 @@
+"""A server is started, waited for, and ended with all that it started."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.door import Door, free_port
+from bench.errors import ServerFailed
+from bench.server import Launch, Server
+from bench.tree import is_alive
+
+_PARENT = """\
+import subprocess, sys
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+HTTPServer(("127.0.0.1", int(sys.argv[1])), SimpleHTTPRequestHandler).serve_forever()
+"""
+
+
+def _launch(folder: Path, *words: str) -> Launch:
+    port = free_port()
+    return Launch((sys.executable, *words, str(port)), folder, Door(port), ready="/")
+
+
+def test_a_server_answers_once_it_is_started(tmp_path: Path) -> None:
+    """Nobody measures a server that is still starting."""
+    with Server(_launch(tmp_path, "-c", _PARENT)) as server:
+        assert server.door.ask("GET", "/")[0] == 200
+
+
+def test_nothing_is_left_of_a_server(tmp_path: Path) -> None:
+    """Its children go with it, also those that it does not end itself."""
+    with Server(_launch(tmp_path, "-c", _PARENT)) as server:
+        child = next(each for each in server.tree.processes() if _is_child(each.pid))
+
+    assert not is_alive(child.pid)
+
+
+def test_a_killed_server_can_be_started_again(tmp_path: Path) -> None:
+    """As after a power cut."""
+    with Server(_launch(tmp_path, "-c", _PARENT)) as server:
+        server.kill()
+        server.start()
+
+        assert server.door.ask("GET", "/")[0] == 200
+
+
+def test_a_server_that_ends_at_once_says_why(tmp_path: Path) -> None:
+    """What it printed last is the reason."""
+    server = Server(_launch(tmp_path, "-c", "raise SystemExit('no such thing')"))
+
+    with pytest.raises(ServerFailed, match="no such thing"):
+        server.start()
+    server.stop()
+
+
+def _is_child(pid: int) -> bool:
+    return b"time.sleep(600)\0" in Path(f"/proc/{pid}/cmdline").read_bytes()

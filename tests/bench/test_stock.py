@@ -1,0 +1,53 @@
+"""The made-up stock is what the product itself would hold and read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.stock import IMAGES, Stock, access_lines, digest, manifest
+from datastore import layout
+from datastore.accesslog import parse
+from logger.stamper import stamps
+
+
+@pytest.fixture
+def stock(tmp_path: Path) -> Stock:
+    """A small stock with its index."""
+    made = Stock(tmp_path / "data", 2000, 1_800_000_000.0)
+    made.write_rows()
+    return made
+
+
+def test_the_index_has_a_row_a_blob_and_the_manifests(stock: Stock) -> None:
+    """What is measured is of the size that it says."""
+    assert stock.index().count() == 2000 + IMAGES
+
+
+def test_the_first_rows_are_the_first_to_go(stock: Stock) -> None:
+    """Only they have files."""
+    stock.write_files(10)
+    oldest = [entry.digest for entry in stock.index().oldest(None, 10)]
+
+    assert oldest == [digest(number) for number in range(10)]
+    assert all(stock.storage().stat(layout.blob(each)) for each in oldest)
+
+
+def test_manifests_name_rows(stock: Stock) -> None:
+    """A stamp of one is a stamp of what it names."""
+    index = stock.index()
+
+    assert all(index.entry(each) for each in index.named(manifest(0)))
+    assert len(index.named(manifest(0))) == 9
+
+
+def test_every_line_of_the_log_is_a_use_of_a_row(stock: Stock) -> None:
+    """Lines that the logger would pass over cost less."""
+    lines = [parse(line) for line in access_lines(stock, 300)]
+    index = stock.index()
+
+    assert len(lines) == 300
+    assert {line.kind for line in lines} == {"manifest", "blob"}
+    assert all(index.entry(each) for each in stamps(lines))
+    assert len(stamps(lines)) == len({line.digest for line in lines})

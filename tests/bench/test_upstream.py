@@ -1,0 +1,47 @@
+"""The upstream's access log says what was fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.upstream import Fetch, Fetches, Log, parse, summed
+
+_GET = (
+    '127.0.0.1 - - [22/Nov/2026:08:18:25 +0000] "GET /v2/library/app/blobs/sha256:ab HTTP/1.1" '
+    '200 4000 "" "Go-http-client/1.1"'
+)
+_HEAD = _GET.replace("GET", "HEAD").replace(" 4000 ", " 0 ")
+_ASKS = _GET.replace("/v2/library/app/blobs/sha256:ab", "/v2/")
+_OTHER = 'time="2026-11-22T08:18:25Z" level=info msg="response completed" http.request.method=GET'
+
+
+def test_only_access_lines_are_read() -> None:
+    """docker-registry prints a second line about each answer."""
+    assert parse([_OTHER, _GET]) == [Fetch("GET", "/v2/library/app/blobs/sha256:ab", 200, 4000)]
+
+
+def test_bytes_are_those_of_gets() -> None:
+    """A HEAD is a request and fetches nothing."""
+    assert summed(parse([_GET, _HEAD])) == Fetches(requests=2, gets=1, sent=4000)
+
+
+def test_asking_for_the_api_version_is_no_fetch() -> None:
+    """`GET /v2/` is how a token is found, whatever is wanted."""
+    assert summed(parse([_ASKS])) == Fetches()
+
+
+def test_fetches_of_something_else_are_left_out() -> None:
+    """What a cache fetches ahead is not the blob that was asked for."""
+    assert summed(parse([_GET]), about="sha256:cd") == Fetches()
+
+
+def test_a_look_at_the_log_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
+    """Nothing is counted twice, and a line that is half written is left for the next look."""
+    path = tmp_path / "log"
+    path.write_text(f"{_GET}\n{_HEAD[:40]}")
+    log = Log(path)
+    first = log.fresh()
+    with path.open("a") as file:
+        file.write(f"{_HEAD[40:]}\n")
+
+    assert [each.method for each in (*first, *log.fresh(), *log.fresh())] == ["GET", "HEAD"]

@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 IMAGE  ?= entrepot
 BASE   ?= docker.io/library/debian:trixie-slim
 
-.PHONY: help run image test check soak bench lock clean
+.PHONY: help run image test check soak bench bench-growth lock clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +38,10 @@ soak: $(VENV)/dev ## every test at the size that the issue names
 bench: $(VENV)/dev ## the benchmark: see bench/README.md
 	@sh appliance/packages.sh bench
 	$(BIN)/python -m bench
+
+bench-growth: $(VENV)/dev ## what ten thousand to a million blobs cost
+	@sh appliance/packages.sh bench
+	$(BIN)/python -m bench growth
 
 # The lock files are the truth: a changed one brings the environment up to it, in place.
 $(VENV)/run: requirements/run.txt requirements/build.txt pyproject.toml

@@ -13,6 +13,12 @@ policy=/usr/sbin/policy-rc.d
 needed() {
     echo "haproxy haproxy"
     [ "$1" = run ] && return
+    if [ "$1" = bench ]; then
+        echo "docker-registry docker-registry
+nginx nginx-light
+wrk wrk"
+        return
+    fi
     echo "podman podman
 skopeo skopeo
 buildah buildah
@@ -26,9 +32,6 @@ containerd containerd
 dockerd docker.io
 docker-registry docker-registry
 htpasswd apache2-utils"
-    [ "$1" = test ] && return
-    echo "nginx nginx-light
-wrk wrk"
 }
 
 missing() {

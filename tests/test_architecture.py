@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).parent.parent
-_PACKAGES = ("appliance", "cleaner", "config", "datastore", "logger", "registry")
+_PACKAGES = ("appliance", "bench", "cleaner", "config", "datastore", "logger", "registry")
 _VAGUE = {"utils", "util", "common", "helpers", "helper", "base", "manager", "service", "misc"}
 
 _FILES = sorted(path for package in _PACKAGES for path in (_ROOT / package).rglob("*.py"))

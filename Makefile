@@ -9,7 +9,7 @@ BASE   ?= docker.io/library/debian:trixie-slim
 .PHONY: help run image test check soak bench bench-growth lock clean
 
 help:            ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 run: $(VENV)/run ## the appliance in the foreground; Ctrl-C ends all of it
 	@sh appliance/packages.sh run

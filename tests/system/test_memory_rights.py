@@ -1,0 +1,200 @@
+"""Who gets what from HAProxy's memory: rights, passwords, and what became of them."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.gates import BasicGate
+from tests.images import Image
+from tests.system.appliance import Appliance, Setup
+from tests.system.conftest import Start
+from tests.system.door import Door, basic
+from tests.system.images import KB, of_size
+from tests.system.pulls import manifest_path, pull
+from tests.system.registries import htpasswd
+from tests.system.test_memory import AT_ONCE, remembers, warm
+from tests.system.waiting import eventually
+from tests.upstream import FakeUpstream
+
+ALICE, BOB, CAROL = "alice:sesame", "bob:builder", "carol:noel"
+RULES: list[dict[str, Any]] = [
+    {"user": ["alice", "carol"], "repository": "one.test/a/**", "allow": ["pull"]},
+    {"user": "bob", "repository": "one.test/b/**", "allow": ["pull"]},
+    {"user": "anonymous", "repository": "one.test/free", "allow": ["pull"]},
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """An appliance with three users, memory warm of what each of them may have."""
+
+    appliance: Appliance
+    images: dict[str, Image]
+
+    def door(self, login: str | None) -> Door:
+        """Return the door as one of them sees it."""
+        return replace(self.appliance.door, login=login)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """Two private repositories and a free one, pulled by who may."""
+    folder = tmp_path_factory.mktemp("guarded")
+    with FakeUpstream() as fake:
+        names = {"a/app": ALICE, "b/app": BOB, "free": None}
+        images = {
+            name: fake.put_image(name, "v1", of_size(KB, 620 + number))
+            for number, name in enumerate(names)
+        }
+        with Appliance(folder / "it", _setup(fake, folder)) as appliance:
+            here = Guarded(appliance, images)
+            for name, login in names.items():
+                pull(here.door(login), f"one.test/{name}", "v1")
+                paths = (manifest_path(f"one.test/{name}", ref) for ref in _references(here, name))
+                warm(here.door(login), *paths)
+            yield here
+
+
+def _setup(fake: FakeUpstream, folder: Path) -> Setup:
+    users = htpasswd(folder / "users", ALICE, BOB, CAROL)
+    environment = {
+        "REGISTRY_AUTH": "htpasswd",
+        "REGISTRY_AUTH_HTPASSWD_REALM": "test",
+        "REGISTRY_AUTH_HTPASSWD_PATH": str(users),
+        "REGISTRY_AUTH_ANONYMOUS": "pull",
+    }
+    return Setup({"one.test": {"url": fake.url}}, {"access": RULES}, environment)
+
+
+def _references(guarded: Guarded, name: str) -> list[str]:
+    return ["v1", str(guarded.images[name].digest)]
+
+
+@pytest.mark.parametrize("thief", [BOB, None], ids=["another user", "nobody"])
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "{path}",
+        "/v2/One.Test/a/app/manifests/{reference}",
+        "/v2/a/app/manifests/{reference}?ns=one.test",
+        "/v2/one.test/a/app/manifests/{reference}?ns=one.test",
+        "{path}?",
+        "{path}?x=1",
+        "/v2/one.test//a/app/manifests/{reference}",
+        "/v2/one.test/b/../a/app/manifests/{reference}",
+        "/v2/one.test/%61/app/manifests/{reference}",
+        "http://localhost{path}",
+        "https://localhost{path}",
+    ],
+)
+def test_nobody_gets_what_another_may_have(
+    guarded: Guarded, spelled: str, thief: str | None
+) -> None:
+    """By no spelling of host or path, by tag or by digest, GET or HEAD."""
+    for reference in _references(guarded, "a/app"):
+        path = manifest_path("one.test/a/app", reference)
+        target = spelled.format(path=path, reference=reference)
+        host = "localhost" if target.startswith("http") else None
+        for name in [host] if host else ["localhost", "alice", "one.test", "127.0.0.1:5000"]:
+            for method in ("GET", "HEAD"):
+                raw = _say(guarded.appliance.door, f"{method} {target}", name, thief)
+                assert raw.split()[1] in (b"400", b"401", b"403", b"404")
+                assert guarded.images["a/app"].manifest not in raw
+
+
+def _say(door: Door, what: str, host: str, login: str | None) -> bytes:
+    lines = [f"{what} HTTP/1.1", f"Host: {host}", "Connection: close"]
+    if login:
+        lines.append(f"Authorization: {basic(login)}")
+    return door.raw("\r\n".join([*lines, "", ""]).encode())
+
+
+def test_who_has_the_same_rights_shares_what_is_remembered(guarded: Guarded) -> None:
+    """The first answer is a worker's, for it has to look at the password; the next is not."""
+    path = manifest_path("one.test/a/app", "v1")
+    warm(guarded.door(ALICE), path)
+    carol = guarded.door(CAROL)
+
+    assert carol.get("/v2/").status == 200
+    warm(guarded.door(ALICE), path)
+    assert remembers(carol.get(path))
+
+
+def test_a_wrong_password_gets_what_a_stranger_gets(guarded: Guarded) -> None:
+    """Where nobody needs a password a wrong one is none; elsewhere it opens nothing."""
+    mistaken = guarded.door("alice:guess")
+
+    assert mistaken.get(manifest_path("one.test/free", "v1")).status == 200
+    assert mistaken.get(manifest_path("one.test/a/app", "v1")).status == 401
+    assert mistaken.get("/v2/").status == 401
+
+
+def test_a_right_that_is_taken_away_is_gone_at_once(start: Start, tmp_path: Path) -> None:
+    """From memory, too: within two seconds of the edit."""
+    with FakeUpstream() as fake:
+        fake.put_image("a/app", "v1", of_size(KB, 630))
+        appliance = start(_setup(fake, tmp_path))
+        alice, carol = (replace(appliance.door, login=login) for login in (ALICE, CAROL))
+        path = manifest_path("one.test/a/app", "v1")
+        pull(alice, "one.test/a/app", "v1")
+        for door in (alice, carol):
+            assert door.get("/v2/").status == 200
+            warm(door, path)
+
+        _edit(appliance, [{**RULES[0], "user": "carol"}, *RULES[1:]])
+
+        eventually(lambda: alice.get(path).status == 403, what="it is gone", within=AT_ONCE)
+        assert carol.get(path).status == 200
+
+
+def _edit(appliance: Appliance, rules: list[dict[str, Any]]) -> None:
+    document = yaml.safe_load(appliance.file.read_text())
+    appliance.file.write_text(yaml.safe_dump({**document, "access": rules}))
+
+
+def test_a_changed_password_is_in_force_at_once(start: Start, tmp_path: Path) -> None:
+    """The old one opens nothing any more, the new one does; nobody else is asked again."""
+    with FakeUpstream() as fake:
+        fake.put_image("a/app", "v1", of_size(KB, 631))
+        appliance = start(_setup(fake, tmp_path))
+        old, new = (replace(appliance.door, login=login) for login in (ALICE, "alice:open"))
+        path = manifest_path("one.test/a/app", "v1")
+        pull(old, "one.test/a/app", "v1")
+        warm(old, path)
+
+        htpasswd(tmp_path / "users", "alice:open", BOB, CAROL)
+
+        eventually(lambda: old.get(path).status == 401, what="it is refused", within=AT_ONCE)
+        assert [old.get(path).status for _ in range(3)] == [401] * 3
+        warm(new, path)
+
+
+def test_an_upstream_that_leaves_the_pull_secret_is_forgotten(start: Start, tmp_path: Path) -> None:
+    """What was remembered of it is shown to nobody any more."""
+    with FakeUpstream(gate=BasicGate({"robot": "key"})) as fake:
+        fake.put_image("app", "v1", of_size(KB, 632))
+        secret = _secret(tmp_path / "secret.json", fake.host, "other.test")
+        appliance = start(Setup(environment={"PULLSECRETPATH": str(secret)}))
+        pull(appliance.door, f"{fake.host}/app", "v1")
+        path = manifest_path(f"{fake.host}/app", "v1")
+        warm(appliance.door, path)
+
+        _secret(secret, "other.test")
+
+        eventually(
+            lambda: appliance.door.get(path).status == 404, what="it is gone", within=AT_ONCE
+        )
+
+
+def _secret(path: Path, *hosts: str) -> Path:
+    auth = b64encode(b"robot:key").decode()
+    path.write_text(json.dumps({"auths": {host: {"auth": auth} for host in hosts}}))
+    return path

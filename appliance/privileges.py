@@ -20,7 +20,7 @@ import config
 NAME = "entrepot"
 
 # capabilities(7): to give files away, read all of them, end another's processes, become another
-_NEEDED = {"CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7}
+NEEDED = {"CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7}
 _EFFECTIVE = re.compile(r"^CapEff:\s*([0-9a-fA-F]+)$", re.MULTILINE)
 _PR_SET_NO_NEW_PRIVS = 38  # prctl(2); survives execve, and cannot be taken back
 
@@ -58,7 +58,7 @@ def missing(status: str) -> tuple[str, ...]:
     """Name the capabilities that root needs and, by its proc(5) *status*, does not have."""
     found = _EFFECTIVE.search(status)
     held = int(found[1], 16) if found else 0
-    return tuple(f"CAP_{name}" for name, bit in _NEEDED.items() if not held >> bit & 1)
+    return tuple(f"CAP_{name}" for name, bit in NEEDED.items() if not held >> bit & 1)
 
 
 def account(name: str) -> User | None:

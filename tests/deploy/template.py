@@ -1,0 +1,198 @@
+"""As much of Go's templates, and of what Helm adds to them, as charts/entrepot uses.
+
+Helm itself cannot be had everywhere. What is not known here is an error, so a chart that outgrows
+this has to say so; where there is a `helm`, the tests hold the one against the other.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+_ACTION = re.compile(r"\{\{(-\s)?(.*?)(\s-)?\}\}", re.DOTALL)
+_TOKEN = re.compile(r'\s*("(?:\\.|[^"\\])*"|:=|[()|,]|[^\s()|,]+)')
+
+
+@dataclass(slots=True)
+class Node:
+    """A piece of a template: text, an action, or a block with its branches."""
+
+    kind: str
+    word: str = ""
+    body: list[Node] = field(default_factory=list)
+    otherwise: list[Node] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What `.` is, what variables are, and which templates have been defined."""
+
+    dot: Any
+    variables: Mapping[str, Any]
+    defined: Mapping[str, list[Node]]
+
+    def at(self, dot: Any, **variables: Any) -> Scope:
+        """Return the scope inside a block."""
+        return Scope(dot, {**self.variables, **variables}, self.defined)
+
+
+def parse(text: str) -> list[Node]:
+    """Read a template. Raises: ValueError."""
+    nodes, rest = _block(_pieces(text))
+    if rest is not None:
+        raise ValueError(f"{rest} without a beginning")
+    return nodes
+
+
+def definitions(nodes: Sequence[Node]) -> dict[str, list[Node]]:
+    """Return the templates that *nodes* define, by name."""
+    return {json.loads(each.word): each.body for each in nodes if each.kind == "define"}
+
+
+def render(nodes: Sequence[Node], scope: Scope) -> str:
+    """Return what a template says of a scope. Raises: ValueError."""
+    return "".join(_rendered(each, scope) for each in nodes)
+
+
+def _pieces(text: str) -> Iterator[tuple[str, str]]:
+    """Yield text and actions in turn, the white space that an action eats left out."""
+    start, eats = 0, False
+    for match in _ACTION.finditer(text):
+        before = text[start : match.start()]
+        before = before.lstrip() if eats else before
+        yield "text", before.rstrip() if match[1] else before
+        yield "action", match[2].strip()
+        start, eats = match.end(), bool(match[3])
+    yield "text", text[start:].lstrip() if eats else text[start:]
+
+
+def _block(pieces: Iterator[tuple[str, str]]) -> tuple[list[Node], str | None]:
+    """Read up to the block's `end` or `else`, and return that word; None at the end of all."""
+    nodes: list[Node] = []
+    for kind, text in pieces:
+        word, _, rest = text.partition(" ")
+        if kind == "text":
+            nodes.append(Node("text", text))
+        elif word in {"end", "else"}:
+            return nodes, word
+        elif word in {"if", "with", "range", "define"}:
+            nodes.append(_branches(Node(word, rest), pieces))
+        else:
+            nodes.append(Node("say", text))
+    return nodes, None
+
+
+def _branches(node: Node, pieces: Iterator[tuple[str, str]]) -> Node:
+    node.body, ended = _block(pieces)
+    if ended == "else":
+        node.otherwise, ended = _block(pieces)
+    if ended != "end":
+        raise ValueError(f"{node.kind} {node.word} without an end")
+    return node
+
+
+def _rendered(node: Node, scope: Scope) -> str:
+    if node.kind == "text":
+        return node.word
+    if node.kind == "define":
+        return ""
+    if node.kind == "say":
+        return _written(_value(node.word, scope))
+    if node.kind == "range":
+        return _ranged(node, scope)
+    value = _value(node.word, scope)
+    inside = scope.at(value) if node.kind == "with" else scope
+    return render(node.body, inside) if value else render(node.otherwise, scope)
+
+
+def _ranged(node: Node, scope: Scope) -> str:
+    names, assigns, words = node.word.rpartition(":=")
+    found = _value(words, scope)
+    pairs = sorted(found.items()) if isinstance(found, Mapping) else list(enumerate(found))
+    keys = [each.strip() for each in names.split(",")] if assigns else []
+    return "".join(
+        render(node.body, scope.at(value, **dict(zip(keys, (key, value), strict=False))))
+        for key, value in pairs
+    )
+
+
+def _value(words: str, scope: Scope) -> Any:
+    tokens = _TOKEN.findall(words)
+    value, rest = _pipeline(tokens, scope)
+    if rest:
+        raise ValueError(f"too much in {words!r}")
+    return value
+
+
+def _pipeline(tokens: list[str], scope: Scope) -> tuple[Any, list[str]]:
+    value, tokens = _command(tokens, scope, ())
+    while tokens and tokens[0] == "|":
+        value, tokens = _command(tokens[1:], scope, (value,))
+    return value, tokens
+
+
+def _command(tokens: list[str], scope: Scope, piped: tuple[Any, ...]) -> tuple[Any, list[str]]:
+    name, arguments = tokens[0], []
+    if name in _FUNCTIONS:
+        tokens = tokens[1:]
+    while tokens and tokens[0] not in {"|", ")"}:
+        argument, tokens = _operand(tokens, scope)
+        arguments.append(argument)
+    if name in _FUNCTIONS:
+        return _FUNCTIONS[name](scope, *arguments, *piped), tokens
+    if len(arguments) != 1 or piped:
+        raise ValueError(f"{name} is no function that is known here")
+    return arguments[0], tokens
+
+
+def _operand(tokens: list[str], scope: Scope) -> tuple[Any, list[str]]:
+    word, rest = tokens[0], tokens[1:]
+    if word == "(":
+        value, rest = _pipeline(rest, scope)
+        return value, rest[1:]
+    if word.startswith('"'):
+        return json.loads(word), rest
+    if word.isdigit():
+        return int(word), rest
+    head, _, path = word.partition(".")
+    if head and not head.startswith("$"):
+        raise ValueError(f"{word} is not known here")
+    return _field(scope.variables[head] if head else scope.dot, path), rest
+
+
+def _field(value: Any, path: str) -> Any:
+    for name in filter(None, path.split(".")):
+        value = value[name]  # Helm is content with what is absent; here it is an error
+    return value
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
+def _to_yaml(_: Scope, value: Any) -> str:
+    return str(yaml.safe_dump(value, default_flow_style=False)).rstrip("\n")
+
+
+def _indented(_: Scope, width: int, text: str) -> str:
+    return "\n" + "\n".join(" " * width + line for line in text.split("\n"))
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "include": lambda scope, name, dot: render(scope.defined[name], scope.at(dot)),
+    "printf": lambda _, shape, *values: shape % tuple(map(_written, values)),
+    "default": lambda _, otherwise, value=None: value or otherwise,
+    "not": lambda _, value: not value,
+    "quote": lambda _, value: json.dumps(_written(value)),
+    "b64enc": lambda _, value: base64.b64encode(value.encode()).decode(),
+    "nindent": _indented,
+    "toYaml": _to_yaml,
+}

@@ -6,7 +6,7 @@ A page costs the folders on its way, not those before it or behind it.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Container, Iterator
 from heapq import heappop, heappush
 
 from datastore import layout
@@ -15,26 +15,38 @@ from datastore.storage import Storage
 
 _LINKS = {"_layers", "_manifests"}
 
-Enters = Callable[[str], bool]
-"""Tells of a name's first component, by itself or with its slash, whether to look there."""
+
+def names(
+    storage: Storage, after: str = "", *, without: Container[str] = ()
+) -> Iterator[Repository]:
+    """Yield the repositories that link something and whose names come after *after*.
+
+    What starts with one of *without*, components with their slash, is left out.
+    """
+    for name in _ahead(_children(storage, ""), after):
+        if name not in without:
+            yield from _at(storage, "", name, after)
 
 
-def names(storage: Storage, after: str = "", *, enters: Enters) -> Iterator[Repository]:
-    """Yield the repositories that link something and whose names come after *after*."""
-    yield from _below(storage, "", after, enters)
+def names_below(storage: Storage, first: str, after: str = "") -> Iterator[Repository]:
+    """Yield those whose names have *first* as their first component, and more."""
+    if _is_ahead(f"{first}/", after):
+        yield from _at(storage, "", f"{first}/", after)
 
 
-def _below(storage: Storage, prefix: str, after: str, enters: Enters) -> Iterator[Repository]:
-    """Yield those whose names start with *prefix*, which is empty or ends with a slash."""
-    for name in _ahead(_children(storage, prefix), after):
-        if not (name > after or after.startswith(name)) or not (prefix or enters(name)):
-            continue
-        if not name.endswith("/"):
-            if after < name and not _LINKS.isdisjoint(_folders(storage, prefix + name)):
-                yield Repository(prefix + name)
-            continue
+def _at(storage: Storage, prefix: str, name: str, after: str) -> Iterator[Repository]:
+    """Yield what *name* below *prefix* leads to: a repository or, with a slash, those below it."""
+    if name.endswith("/"):
         rest = after.removeprefix(name) if after.startswith(name) else ""
-        yield from _below(storage, prefix + name, rest, enters)
+        for below in _ahead(_children(storage, prefix + name), rest):
+            yield from _at(storage, prefix + name, below, rest)
+    elif after < name and not _LINKS.isdisjoint(_folders(storage, prefix + name)):
+        yield Repository(prefix + name)
+
+
+def _is_ahead(name: str, after: str) -> bool:
+    """Whether what *name* leads to comes after *after*, or some of it."""
+    return name > after or after.startswith(name)
 
 
 def _children(storage: Storage, prefix: str) -> list[str]:
@@ -50,7 +62,10 @@ def _ahead(children: list[str], after: str) -> Iterator[str]:
 
     `a`, `a-b`, `a-b/`, `a/`: what is below a name may come after another name.
     """
-    first = after.partition("/")[0]
+    return (name for name in _in_order(children, after.partition("/")[0]) if _is_ahead(name, after))
+
+
+def _in_order(children: list[str], first: str) -> Iterator[str]:
     waiting = [f"{name}/" for name in _prefixes(children, first)]
     for name in children[bisect_left(children, first) :]:
         while waiting and waiting[0] < name:

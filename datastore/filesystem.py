@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from datastore.errors import NotFound, refusal
+from datastore.listings import Listings
 from datastore.storage import Stat
 
 _UNFINISHED = "~unfinished"  # no tag, digest or repository name can hold a tilde
@@ -33,6 +34,7 @@ class Filesystem:
 
     def __init__(self, root: Path) -> None:
         self._root = os.path.abspath(root)
+        self._listings = Listings()
 
     def stat(self, key: str) -> Stat | None:
         """Return what is known of a value, at the price of one system call."""
@@ -96,8 +98,9 @@ class Filesystem:
 
     def list(self, key: str) -> Iterator[str]:
         """Yield the names directly below *key*, sorted."""
-        found = _entries(self._path(key))
-        yield from (name for name, _ in found if not name.endswith(_UNFINISHED))
+        with _refusals(), suppress(*_ABSENT):
+            found = self._listings.names(self._path(key))
+            yield from (name for name in found if not name.endswith(_UNFINISHED))
 
     def walk(self, key: str) -> Iterator[Stat]:
         """Yield every value below *key*; what vanishes meanwhile is left out."""

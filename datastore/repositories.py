@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -137,8 +138,9 @@ class Repositories:
 
         What is left of one whose removal was cut short is no tag.
         """
-        for tag in self._storage.list(layout.tags(name)):
-            if tag > after and self._storage.stat(layout.tag_current(name, Tag(tag))):
+        names = list(self._storage.list(layout.tags(name)))
+        for tag in names[bisect_right(names, after) :]:
+            if self._storage.stat(layout.tag_current(name, Tag(tag))):
                 yield tag
 
     # ---- the repository itself

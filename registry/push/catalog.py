@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from datastore import catalog
+from datastore import catalog, layout
 from datastore.refs import Repository
 from datastore.repositories import Repositories
 from datastore.storage import Storage
@@ -25,20 +25,21 @@ class Catalog:
 
         What came from an upstream that is none any more is left out: it is served to nobody.
         """
-        if not self._is_proxied(after):
-            yield from self._hosted(after)
+        proxied = sorted(f"{first}/" for first in self._origins() if self.upstreams.find(first))
+        if not after.startswith(tuple(proxied)):
+            yield from self._hosted(after, proxied)
             after = ""
-        yield from self._cached(after)
+        for first in proxied:
+            yield from self._cached(first.removesuffix("/"), after)
 
-    def _hosted(self, after: str) -> Iterator[Repository]:
-        found = catalog.names(self.storage, after, enters=lambda first: not self._is_proxied(first))
+    def _origins(self) -> Iterator[str]:
+        """Yield the first components of the names of all that was ever pulled through."""
+        return self.storage.list(layout.ORIGINS)
+
+    def _hosted(self, after: str, proxied: list[str]) -> Iterator[Repository]:
+        found = catalog.names(self.storage, after, without=proxied)
         return (name for name in found if self.repositories.origin(name) is None)
 
-    def _cached(self, after: str) -> Iterator[Repository]:
-        found = catalog.names(self.storage, after, enters=self._is_proxied)
+    def _cached(self, first: str, after: str) -> Iterator[Repository]:
+        found = catalog.names_below(self.storage, first, after)
         return (name for name in found if self.repositories.origin(name) is not None)
-
-    def _is_proxied(self, name: str) -> bool:
-        """Whether a name, or its first component with a slash, leads to an upstream."""
-        head, slash, _ = name.partition("/")
-        return bool(slash) and self.upstreams.find(head) is not None

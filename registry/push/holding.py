@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
+from datastore.errors import IndexUnavailable
 from datastore.index import AccessIndex, Kind
 from datastore.refs import Digest
 from registry.shelf import Shelf
 
 _GRACE_S = 3600.0
-"""How long a blob may wait for its manifest, in s."""
+"""How long a push may take, in s, if we die over it and nobody lets go."""
 
 _PATIENCE_S = 5.0  # for the cleaner to end what it had begun; then it died over it
 _POLL_S = 0.01
 
 
-def hold(shelf: Shelf, digests: Iterable[Digest]) -> None:
-    """Keep all of these, at once, for as long as a push may take.
+@contextmanager
+def hold(shelf: Shelf, digests: Iterable[Digest]) -> Iterator[None]:
+    """Keep all of these, at once, until what leads to them is written.
 
-    What the cleaner had marked before may still go: it has gone once this returns, or stays.
-    Raises: IndexUnavailable.
+    What the cleaner had marked before may still go: it has gone when this begins, or stays.
+    After it, what was stamped or linked meanwhile holds by itself. Raises: IndexUnavailable.
     """
-    wanted = set(digests)
-    shelf.index.pin(wanted, shelf.clock() + _GRACE_S)
+    wanted, until = set(digests), shelf.clock() + _GRACE_S
+    shelf.index.pin(wanted, until)
+    try:
+        _wait(shelf, wanted)
+        yield
+    finally:
+        with suppress(IndexUnavailable):  # they end by themselves
+            shelf.index.unpin(wanted, until)
+
+
+def _wait(shelf: Shelf, wanted: set[Digest]) -> None:
+    """Wait until the cleaner has ended what it had begun with any of these."""
     deadline = time.monotonic() + _PATIENCE_S
     while going := _going(shelf.index, wanted):
         if time.monotonic() > deadline:
@@ -32,15 +45,14 @@ def hold(shelf: Shelf, digests: Iterable[Digest]) -> None:
         time.sleep(_POLL_S)
 
 
-def use(shelf: Shelf, digest: Digest, size: int, kind: Kind = Kind.BLOB) -> None:
-    """Note that content is here and was used now; what is known of it stays known.
+def use(shelf: Shelf, digest: Digest, size: int) -> None:
+    """Note that content is here and was used now; a manifest stays one, with what it names.
 
-    Raises: IndexUnavailable.
+    What was promised to it is its own from now on. Raises: IndexUnavailable.
     """
-    if shelf.index.entry(digest) is None:
-        shelf.index.record(digest, size, kind, shelf.clock())
-    else:
-        shelf.index.touch({digest: shelf.clock()})
+    entry = shelf.index.entry(digest)
+    kind = entry.kind if entry else Kind.BLOB
+    shelf.index.record(digest, size, kind, shelf.clock(), names=shelf.index.named(digest))
 
 
 def _going(index: AccessIndex, wanted: set[Digest]) -> set[Digest]:
@@ -52,5 +64,4 @@ def _revive(shelf: Shelf, digests: set[Digest]) -> None:
     for digest in digests:
         entry = shelf.index.entry(digest)
         if entry:
-            names = shelf.index.named(digest)
-            shelf.index.record(digest, entry.size, entry.kind, shelf.clock(), names=names)
+            use(shelf, digest, entry.size)

@@ -51,13 +51,13 @@ class Pushes:
         """
         parts = [named for named in held.manifest.names if not named.is_elsewhere]
         below = _closure(self.shelf.index, [named.digest for named in parts])
-        hold(self.shelf, [held.digest, *below])
-        missing = [named.digest for named in parts if not self._is_here(name, held, named)]
-        if missing:
-            raise PartsUnknown(tuple(dict.fromkeys(missing))[:_MOST_TOLD])
-        self._store(held)
-        with turn(self.state, name):
-            self._link(name, held, tags)
+        with hold(self.shelf, [held.digest, *below]):
+            missing = [named.digest for named in parts if not self._is_here(name, held, named)]
+            if missing:
+                raise PartsUnknown(tuple(dict.fromkeys(missing))[:_MOST_TOLD])
+            self._store(held)
+            with turn(self.state, name):
+                self._link(name, held, tags)
 
     def _is_here(self, name: Repository, held: Held, named: Descriptor) -> bool:
         """Whether a part can be read under this name: an index's manifest, or else a blob.

@@ -61,9 +61,9 @@ class Uploads:
         """
         with self.sessions.open(name, number) as session:
             _check(session, start)
-            hold(self.shelf, [digest])  # before a byte is taken: a failure may be repeated
-            session.fill(body)
-            self._land(name, session, digest)
+            with hold(self.shelf, [digest]):  # before a byte is taken: a failure may be repeated
+                session.fill(body)
+                self._land(name, session, digest)
 
     def whole(self, name: Repository, body: Body, digest: Digest) -> None:
         """Make a body the blob *digest*, durably. Raises: BodyBroken, DigestMismatch."""
@@ -87,12 +87,12 @@ class Uploads:
         """Link a blob that *source* may show; False when it is not there."""
         if not self.shelf.repositories.links_blob(source, digest):
             return False
-        hold(self.shelf, [digest])
-        stat = self.shelf.blobs.stat(digest)
-        if stat is None:
-            return False
-        use(self.shelf, digest, stat.size)
-        self.shelf.repositories.link_blob(name, digest)
+        with hold(self.shelf, [digest]):
+            stat = self.shelf.blobs.stat(digest)
+            if stat is None:
+                return False
+            use(self.shelf, digest, stat.size)
+            self.shelf.repositories.link_blob(name, digest)
         return True
 
     def mount_any(self, name: Repository, digest: Digest, may_read: MayRead) -> bool:
@@ -108,7 +108,7 @@ class Uploads:
     def _sources(self, name: Repository) -> Iterator[Repository]:
         """Yield where a blob may be found: in the repository itself, or in one of the others."""
         yield name
-        yield from islice(catalog.names(self.storage, enters=lambda _: True), _MOST_LOOKED_AT)
+        yield from islice(catalog.names(self.storage), _MOST_LOOKED_AT)
 
     # ---- the end
 
@@ -117,9 +117,9 @@ class Uploads:
         if actual != digest:
             session.discard()
             raise DigestMismatch(digest, actual)
-        hold(self.shelf, [digest])
-        self._store(session, digest)
-        self.shelf.repositories.link_blob(name, digest)
+        with hold(self.shelf, [digest]):  # anew, for it may have taken long
+            self._store(session, digest)
+            self.shelf.repositories.link_blob(name, digest)
         session.discard()
 
     def _store(self, session: Session, digest: Digest) -> None:

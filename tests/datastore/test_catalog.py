@@ -38,7 +38,7 @@ def _filled(names: set[str]) -> Counting:
 
 
 def _after(storage: MemoryStorage, last: str, limit: int | None = None) -> list[str]:
-    found = catalog.names(storage, last, enters=lambda _: True)
+    found = catalog.names(storage, last)
     return [str(name) for name in islice(found, limit)]
 
 
@@ -66,10 +66,19 @@ def test_a_folder_that_is_not_entered_is_not_read() -> None:
     storage = _filled(names)
     storage.listed = 0
 
-    found = catalog.names(storage, enters=lambda first: first != "quay.io/")
+    found = catalog.names(storage, without=["quay.io/"])
 
     assert [str(name) for name in found] == ["mine", "quay.io"]
     assert storage.listed < 6
+
+
+@given(names=st.sets(_NAMES, max_size=12), last=_NAMES | st.just(""))
+def test_the_names_below_a_component_come_likewise(names: set[str], last: str) -> None:
+    """But not the one that it is itself."""
+    found = catalog.names_below(_filled(names), "a-b", last)
+
+    expected = [name for name in sorted(names) if name > last and name.startswith("a-b/")]
+    assert [str(name) for name in found] == expected
 
 
 def test_an_upload_makes_no_repository() -> None:

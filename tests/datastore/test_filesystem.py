@@ -150,7 +150,7 @@ def test_a_refused_write_says_why_and_leaves_the_old_value(
     [
         ("stat", lambda storage: storage.stat("key")),
         ("unlink", lambda storage: storage.delete("key")),
-        ("scandir", lambda storage: list(storage.list(""))),
+        ("listdir", lambda storage: list(storage.list(""))),
         ("scandir", lambda storage: list(storage.walk(""))),
         ("utime", lambda storage: storage.stamp("key", 1.0)),
     ],

@@ -114,6 +114,24 @@ class Pushing:
         return list(self.ask("GET", f"tags/list{query}").json["tags"])
 
 
+class Holding(MemoryIndex):
+    """Remembers what was ever held, and tells whether that is over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held_once: set[Digest] = set()
+
+    def pin(self, digests: Iterable[Digest], until: float) -> None:
+        """Hold, and remember."""
+        wanted = set(digests)
+        self.held_once |= wanted
+        super().pin(wanted, until)
+
+    def let_go(self) -> bool:
+        """Whether nothing is held any more."""
+        return not self.pinned(self.held_once)
+
+
 class Stream(io.RawIOBase):
     """A body that comes in pieces, and may break: a piece may be an exception."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from datastore.manifest import DOCKER_LIST, LARGEST, OCI_INDEX, OCI_MANIFEST
 from datastore.refs import Digest, Repository
 from tests import images
 from tests.images import Family, Image, filler, image
-from tests.registry.push.pushing import NAME, Pushing, code, document, pushing
+from tests.registry.push.pushing import NAME, Holding, Pushing, code, document, pushing
 
 _FAMILIES = pytest.mark.parametrize("family", ["oci", "docker"])
 _FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
@@ -381,17 +382,19 @@ def test_a_pushed_image_is_recorded_with_what_it_names(p: Pushing) -> None:
     assert p.repositories.origin(Repository(NAME)) is None
 
 
-def test_all_that_a_push_counts_on_is_held(p: Pushing) -> None:
-    """From before it was looked for: parts, and an index's children with theirs."""
+def test_all_that_a_push_counts_on_is_held(tmp_path: Path) -> None:
+    """While it lasts: parts, and an index's children with theirs."""
+    index = Holding()
+    p = pushing(tmp_path, index=index)
     child = _image()
     p.image(child, child.digest)
+    index.held_once.clear()
     body, media_type = images.index([child])
+
     p.manifest(body, media_type, "many")
 
-    for digest in (Digest.of(body), child.digest, *map(Digest.of, child.blobs)):
-        entry = p.index.entry(digest)
-        assert entry is not None
-        assert p.index.leave(entry) is False
+    assert index.held_once == {Digest.of(body), child.digest, *map(Digest.of, child.blobs)}
+    assert index.let_go()
 
 
 def test_a_type_that_was_told_is_not_changed_by_another_repository(p: Pushing) -> None:

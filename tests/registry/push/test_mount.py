@@ -11,7 +11,7 @@ from datastore.budget import OVERHEAD
 from datastore.refs import Digest, Repository
 from registry.auth import Action, Identity
 from tests.images import filler
-from tests.registry.push.pushing import NAME, Pushing, pushing
+from tests.registry.push.pushing import NAME, Holding, Pushing, pushing
 
 _CONTENT = filler(5000, 1)
 _DIGEST = Digest.of(_CONTENT)
@@ -142,12 +142,15 @@ def test_nobody_mounts_what_he_may_not_read(tmp_path: Path, query: str) -> None:
     assert _is_mounted(p, _mount(p, query)) is False
 
 
-def test_a_mounted_blob_is_held_and_counted_once(p: Pushing) -> None:
-    """Its row is the one that it had, used now."""
+def test_a_mounted_blob_is_held_and_counted_once(tmp_path: Path) -> None:
+    """Until it is linked; its row is the one that it had, used now."""
+    index = Holding()
+    p = pushing(tmp_path, index=index)
     p.blob(_CONTENT, _OTHER)
+    index.held_once.clear()
+
     _mount(p, f"mount={_DIGEST}&from={_OTHER}")
 
-    assert p.index.held() == len(_CONTENT) + OVERHEAD
-    entry = p.index.entry(_DIGEST)
-    assert entry is not None
-    assert p.index.leave(entry) is False
+    assert index.held() == len(_CONTENT) + OVERHEAD
+    assert index.held_once == {_DIGEST}
+    assert index.let_go()

@@ -200,7 +200,6 @@ def test_what_the_cleaner_has_begun_to_remove_is_waited_for(p: Pushing) -> None:
     content = filler(_KB, 1)
     digest = p.blob(content)
     p.ask("DELETE", f"blobs/{digest}")
-    p.index._pins.clear()  # type: ignore[attr-defined]  # an hour has passed
     entry = p.index.entry(digest)
     assert entry is not None
     assert p.index.leave(entry)
@@ -213,7 +212,7 @@ def test_what_the_cleaner_has_begun_to_remove_is_waited_for(p: Pushing) -> None:
 
     thread = threading.Thread(target=push)
     thread.start()
-    while not p.index._pins:  # type: ignore[attr-defined]  # it has begun
+    while not p.index.pinned([digest]):
         pass
     (p.root / f"docker/registry/v2/blobs/sha256/{digest.hex[:2]}/{digest.hex}/data").unlink()
     p.index.forget(digest)
@@ -231,7 +230,6 @@ def test_what_a_dead_cleaner_had_begun_to_remove_is_taken_back(
     monkeypatch.setattr("registry.push.holding._PATIENCE_S", 0.02)
     content = filler(_KB, 1)
     digest = p.blob(content)
-    p.index._pins.clear()  # type: ignore[attr-defined]  # an hour has passed
     entry = p.index.entry(digest)
     assert entry is not None
     assert p.index.leave(entry)

@@ -12,7 +12,16 @@ from datastore.index import Kind
 from datastore.memory import MemoryIndex
 from datastore.refs import Digest, Repository
 from tests.images import filler
-from tests.registry.push.pushing import NAME, OCTETS, Pushing, Stream, code, pieces, pushing
+from tests.registry.push.pushing import (
+    NAME,
+    OCTETS,
+    Holding,
+    Pushing,
+    Stream,
+    code,
+    pieces,
+    pushing,
+)
 
 _CONTENT = filler(10_000, seed=1)
 _DIGEST = Digest.of(_CONTENT)
@@ -444,14 +453,18 @@ def test_one_blob_is_uploaded_by_eight_at_once(tmp_path: Path) -> None:
 # ---- what is kept of it
 
 
-def test_a_pushed_blob_is_recorded_and_held(p: Pushing) -> None:
-    """It counts against the cap, and no eviction takes it before its manifest has come."""
+def test_a_pushed_blob_is_recorded_and_held(tmp_path: Path) -> None:
+    """It counts against the cap, and no eviction takes it before it is linked."""
+    index = Holding()
+    p = pushing(tmp_path, index=index)
+
     digest = p.blob(_CONTENT)
 
-    entry = p.index.entry(digest)
+    entry = index.entry(digest)
     assert entry is not None
     assert (entry.size, entry.kind) == (len(_CONTENT), Kind.BLOB)
-    assert p.index.leave(entry) is False
+    assert index.held_once == {digest}
+    assert index.let_go()
     assert p.repositories.origin(Repository(NAME)) is None
 
 

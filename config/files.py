@@ -14,6 +14,7 @@ _SECRET: Final = ("path",)
 _HTPASSWD: Final = ("path",)
 _TLS: Final = ("certificate", "key")
 _UPSTREAM: Final = ("passwordfile", "ca")
+_FOLLOWED: Final = ("file",)
 
 
 def named_files(settings: Settings) -> list[Path]:
@@ -32,6 +33,7 @@ def moved(settings: Settings, places: Mapping[Path, Path]) -> Settings:
             "auth": auth.model_copy(update={"htpasswd": htpasswd}),
             "http": http.model_copy(update={"tls": _moved(http.tls, _TLS, places)}),
             "upstreams": upstreams,
+            "followed": _moved(settings.followed, _FOLLOWED, places),
         }
     )
 
@@ -43,6 +45,7 @@ def _named(settings: Settings) -> Iterator[Path]:
     yield from _of(settings.http.tls, _TLS)
     for upstream in settings.upstreams.values():
         yield from _of(upstream, _UPSTREAM)
+    yield from _of(settings.followed, _FOLLOWED)
 
 
 def _of(section: Section, names: tuple[str, ...]) -> Iterator[Path]:

@@ -30,6 +30,15 @@ def test_every_file_that_is_named_is_listed_once(desk: Desk) -> None:
     assert len(given) == 6
 
 
+def test_a_configuration_file_that_is_followed_is_listed(desk: Desk) -> None:
+    """Rights and users are read from it again, by who serves."""
+    desk.write("version: 0.1\nauth: {htpasswd: {path: /given/htpasswd}}\n")
+    settings = desk.settings()
+
+    assert named_files(settings) == [Path("/given/htpasswd"), desk.file]
+    assert moved(settings, {desk.file: Path("/copy")}).followed.file == Path("/copy")
+
+
 def test_what_is_not_named_is_not_listed(desk: Desk) -> None:
     """Most settings name no file at all."""
     assert named_files(desk.settings()) == []

@@ -1,1 +1,26 @@
-"""Index -> plan -> sweep: what nobody wants any more goes, so that the disk never fills."""
+"""Index -> plan -> sweep: what nobody wants any more goes, so that the disk never fills.
+
+What a program needs that embeds the registry can be imported from here; only then is it loaded.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cleaner.background import Cleaner as Cleaner
+    from cleaner.retention import Rule as Rule
+    from cleaner.retention import Rules as Rules
+
+_FROM = {
+    "Cleaner": "cleaner.background",
+    "Rule": "cleaner.retention",
+    "Rules": "cleaner.retention",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _FROM:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_FROM[name]), name)

@@ -36,12 +36,8 @@ class Doorbell:
 
     def ring(self) -> None:
         """Wake whoever waits, from a signal handler too."""
-        with (
-            suppress(OSError),  # it is full: then nobody sleeps
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell,
-        ):
-            bell.setblocking(False)
-            bell.sendto(b"{}", str(self._path))
+        with suppress(OSError):  # it is full: then nobody sleeps
+            ring(self._path)
 
     def close(self) -> None:
         """Take the socket away."""
@@ -63,6 +59,13 @@ class Doorbell:
         with suppress(BlockingIOError):
             while True:
                 yield self._socket.recv(_LONGEST)
+
+
+def ring(path: Path, needs: int = 0) -> None:
+    """Wake whoever waits at *path*, for so many bytes. Raises: OSError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
+        bell.setblocking(False)
+        bell.sendto(json.dumps({"needs": needs}).encode(), str(path))
 
 
 def _needs(message: bytes) -> int:

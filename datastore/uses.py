@@ -21,6 +21,9 @@ _USES = frozenset(
     + [(method, kind, _WRITTEN) for method in ("PUT", "POST") for kind in ("blob", "upload")]
 )
 
+SOON_S = 0.25
+"""How long, in s, a process of its own may keep a use to itself until the index knows of it."""
+
 
 def is_use(method: str, kind: str, status: int) -> bool:
     """Say whether an answer is a use, whether or not the client stays for it."""

@@ -14,11 +14,9 @@ from collections.abc import Callable, Mapping
 from datastore.errors import IndexUnavailable
 from datastore.index import AccessIndex
 from datastore.refs import Digest
+from datastore.uses import SOON_S
 
 log = logging.getLogger(__name__)
-
-EVERY_S = 0.5
-"""How long a use may wait until the index knows of it."""
 
 
 class Tracker:
@@ -71,7 +69,7 @@ class Tracker:
     def _go_on(self) -> None:
         while not self._stopped.is_set():
             self._some.wait()
-            self._stopped.wait(EVERY_S)
+            self._stopped.wait(SOON_S)
             self.flush()
 
     def _put_back(self, stamps: Mapping[Digest, float]) -> None:

@@ -1,0 +1,187 @@
+"""The cleaner as a thread in somebody's own process (docs/library.md), made of plain values.
+
+Every process that serves one data directory has such a thread, and one of them cleans: the one
+that holds the lock. The others wait for their turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cleaner.chores import Chores
+from cleaner.doorbell import Doorbell, ring
+from cleaner.housekeeping import Housekeeping, Tools
+from cleaner.loop import Loop, period
+from cleaner.policy import Bounds
+from cleaner.retention import Rules, rule
+from cleaner.rounds import Hands, Rounds
+from cleaner.spool import Spool
+from cleaner.store import Store
+from cleaner.sweep import Sweep
+from datastore import layout
+from datastore.budget import Budget
+from datastore.errors import DatastoreError
+from datastore.filesystem import Filesystem
+from datastore.index import AccessIndex
+from datastore.locks import try_lock
+from datastore.rebuild import needs_rebuild
+from datastore.uses import SOON_S
+
+log = logging.getLogger(__name__)
+
+_TURN_S = 1.0
+_PATIENCE_S = 10.0
+_LOCK = "cleaner.lock"
+_BELL = "cleaner.sock"
+
+
+class Cleaner:
+    """Keeps what an application stores within bounds; give it to `create_app`.
+
+    *max_size* is in bytes, 0 for no limit, with *threshold* per cent of room above it. What was
+    not used for *ttl* s goes, 0 for never; with *hosted* what was pushed goes too, or else as
+    *rules* say. It looks every so many s, and when room is short; what is pushed and nobody names
+    goes after *garbage* s.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_size: int = 0,
+        ttl: float = 0,
+        threshold: int = 20,
+        hosted: bool = False,
+        rules: Rules | None = None,
+        every: float = 1800.0,
+        garbage: float = 86400.0,
+    ) -> None:
+        self.budget = Budget(max_size, threshold)
+        self._ttl = ttl
+        pushed = rule(ttl, 0, None, is_evictable=True)
+        self._rules = rules or (Rules(otherwise=pushed) if hosted else Rules())
+        self._every = every
+        self._garbage = garbage
+        self._stop = threading.Event()
+        self._state: Path | None = None
+        self._thread = threading.Thread()
+
+    def start(self, root: Path, index: AccessIndex, settle: Callable[[], bool]) -> None:
+        """Begin to clean below *root*, in a thread; *settle* brings all uses into the index."""
+        self._stop = threading.Event()
+        self._state = root / "entrepot"
+        spool = self._state / layout.SPOOL
+        work = _Work(Store(Filesystem(root), index, spool), settle, self._stop, self._bounds())
+        self._thread = threading.Thread(
+            target=self._keep, args=(work, self._state), name="cleaner", daemon=True
+        )
+        self._thread.start()
+
+    def wake(self, needs: int) -> None:
+        """Have whichever process cleans make room for *needs* bytes; 0 is a mere hint."""
+        if self._state is not None:
+            with suppress(OSError), _short(self._state) as folder:
+                ring(folder / _BELL, needs)
+
+    def stop(self) -> None:
+        """End; what is being removed is removed."""
+        self._stop.set()
+        self.wake(0)
+        if self._thread.is_alive():
+            self._thread.join(_PATIENCE_S)
+
+    def _bounds(self) -> Bounds:
+        budget = self.budget
+        return Bounds(self._ttl, budget.target, budget.start, budget.room)
+
+    def _keep(self, work: _Work, state: Path) -> None:
+        """Clean whenever it is this process's turn, until stopped."""
+        while not self._stop.is_set():
+            try:
+                with _turn(state) as mine:
+                    if mine:
+                        self._clean(work, state)
+            except (DatastoreError, OSError) as error:
+                log.warning("cleaning put off", extra={"error": error})
+            self._stop.wait(_TURN_S)
+
+    def _clean(self, work: _Work, state: Path) -> None:
+        rounds = Rounds(work.hands(), work.bounds, self._rules)
+        house = Housekeeping(work.tools(lambda: self.wake(0)), self._every, self._garbage)
+        spans = [span for span in (self._ttl, self._rules.shortest()) if span]
+        every = period(self._every, min(spans, default=0))
+        chores = Chores(list(house.chores()), time.monotonic)
+        with _short(state) as folder, Doorbell(folder / _BELL) as bell:
+            Loop(rounds.run, chores, bell.wait, self._stop.is_set, every).run()
+
+
+class _Work:
+    """What one process cleans with."""
+
+    def __init__(
+        self, store: Store, settle: Callable[[], bool], stop: threading.Event, bounds: Bounds
+    ) -> None:
+        self.bounds = bounds
+        self._store = store
+        self._stop = stop
+        self._news = _News(settle, stop.wait)
+        self._spool = Spool(store, time.time)
+        self._sweep = Sweep(store, lambda _: None, time.time)
+
+    def hands(self) -> Hands:
+        """Return what a round works with."""
+        return Hands(
+            store=self._store,
+            spool=self._spool,
+            sweep=self._sweep,
+            news=self._news,
+            clock=time.time,
+            stopped=self._stop.is_set,
+            is_ready=lambda: not needs_rebuild(self._store.index),
+        )
+
+    def tools(self, wake: Callable[[], None]) -> Tools:
+        """Return what the chores work with."""
+        return Tools(self._store, self._spool, self._sweep, self._stop.is_set, wake)
+
+
+class _News:
+    """Whether every use until now is known: this process's, and by now the others' too."""
+
+    blind = 0.0
+
+    def __init__(self, settle: Callable[[], bool], pause: Callable[[float], bool]) -> None:
+        self._settle = settle
+        self._pause = pause
+
+    def fetch(self) -> str:
+        """Return what is wrong with the news; nothing when it is good."""
+        if self._pause(2 * SOON_S):
+            return "it is ending"
+        return "" if self._settle() else "the index does not answer"
+
+
+@contextmanager
+def _turn(state: Path) -> Iterator[bool]:
+    """Say whether this process is the one that cleans. Raises: StorageFull, StorageBroken."""
+    held = try_lock(state / _LOCK)
+    try:
+        yield held is not None
+    finally:
+        if held:
+            held.close()
+
+
+@contextmanager
+def _short(folder: Path) -> Iterator[Path]:
+    """Give a folder a name that is short enough for a socket in it, which ends at 107 bytes."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from datastore.generation import Generation
-from tests.appliance.front import Answer, Front, worker
+from tests.appliance.front import Answer, Front, eventually, worker
 from tests.appliance.standin import Worker
 
 FROM_MEMORY = "entrepot; hit; detail=memory"
@@ -101,7 +101,7 @@ def test_an_answer_from_memory_is_a_line_like_any_other(front: Front, path: str)
     front.ask(path)
     front.ask(path)
 
-    lines = [front.line(path), *front.lines(path)[1:]]
+    lines = eventually(lambda: front.lines(path)[1:] and front.lines(path))
     assert [line.cache for line in lines] == ["entrepot; hit", FROM_MEMORY]
     assert {(line.digest, line.repository, line.kind) for line in lines} == {
         ("sha256:abc", "one.test/app", "manifest")
@@ -301,8 +301,8 @@ def test_the_user_in_the_log_is_who_asked(front: Front, behind: Worker, path: st
     front.ask(path, ALICE)
     front.ask(path, CAROL)
 
-    front.line(path)
-    assert [(line.user, line.cache) for line in front.lines(path)] == [
+    lines = eventually(lambda: front.lines(path)[1:] and front.lines(path))
+    assert [(line.user, line.cache) for line in lines] == [
         ("alice", "entrepot; hit"),
         ("carol", FROM_MEMORY),
     ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from datastore import layout
 from datastore.accesslog import AccessLine
+from datastore.generation import Generation
 from datastore.refs import Digest
 from datastore.sqlite import SqliteIndex
 from tests.images import Image
@@ -36,6 +39,14 @@ def warm(door: Door, *paths: str) -> None:
     """Ask until memory answers."""
     for path in paths:
         eventually(lambda path=path: remembers(door.get(path)), what=f"memory has {path}")  # type: ignore[misc] # bound at once
+
+
+def begun(start: Start, setup: Setup) -> Appliance:
+    """Start an appliance, and wait until its cleaner has had all forgotten, as it begins with."""
+    appliance = start(setup)
+    generation = Generation(Path((appliance.state / "run").read_text()))
+    eventually(lambda: int(generation.now()) > 1, what="the cleaner has begun")
+    return appliance
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +134,7 @@ def test_an_answer_from_memory_is_logged_and_stamped(warmed: Appliance, image: I
 def test_a_manifest_that_is_not_whole_is_never_kept(start: Start, fake: FakeUpstream) -> None:
     """With the upstream away its parts can't be had: then it is refused, whoever has seen it."""
     image = fake.put_image("app", "v1", of_size(KB, 601))
-    appliance = start(Setup({"one.test": {"url": fake.url}}))
+    appliance = begun(start, Setup({"one.test": {"url": fake.url}}))
     paths = manifest_path(NAME, "v1"), manifest_path(NAME, image.digest)
     for path in paths * 3:
         assert not remembers(appliance.door.get(path))
@@ -140,7 +151,7 @@ def test_with_its_upstream_away_a_whole_image_stays(start: Start, fake: FakeUpst
     """From memory, and from disk when memory has forgotten it because a breaker opened."""
     image = fake.put_image("app", "v1", of_size(KB, 602))
     other = fake.put_image("other", "v1", of_size(KB, 603))
-    appliance = start(Setup({"one.test": {"url": fake.url}}))
+    appliance = begun(start, Setup({"one.test": {"url": fake.url}}))
     pull(appliance.door, NAME, "v1")
     path = manifest_path(NAME, image.digest)
     warm(appliance.door, path)
@@ -159,7 +170,7 @@ def test_a_tag_is_remembered_no_longer_than_it_is_fresh(start: Start, fake: Fake
     """Once it has moved, and its freshness is over, nobody gets the old image."""
     fake.put_image("app", "v1", of_size(KB, 604))
     setup = Setup({"one.test": {"url": fake.url}}, environment={"ENTREPOT_FRESHNESS": "3s"})
-    appliance = start(setup)
+    appliance = begun(start, setup)
     pull(appliance.door, NAME, "v1")
     path = manifest_path(NAME, "v1")
     warm(appliance.door, path)
@@ -180,7 +191,7 @@ def test_a_tag_that_is_never_fresh_is_never_remembered(start: Start, fake: FakeU
     """With a freshness of 0 every pull asks."""
     fake.put_image("app", "v1", of_size(KB, 606))
     setup = Setup({"one.test": {"url": fake.url}}, environment={"ENTREPOT_FRESHNESS": "0s"})
-    appliance = start(setup)
+    appliance = begun(start, setup)
     pull(appliance.door, NAME, "v1")
 
     path = manifest_path(NAME, "v1")
@@ -191,7 +202,7 @@ def test_an_evicted_image_is_forgotten(start: Start, fake: FakeUpstream) -> None
     """Memory keeps a manifest for a minute, but not one whose parts have gone."""
     image = fake.put_image("app", "v1", of_size(KB, 607))
     environment = {"CLEANER_TTL": "3s", "CLEANER_RUNEVERY_TIME": "1s"}
-    appliance = start(Setup({"one.test": {"url": fake.url}}, environment=environment))
+    appliance = begun(start, Setup({"one.test": {"url": fake.url}}, environment=environment))
     pull(appliance.door, NAME, "v1")
     paths = manifest_path(NAME, "v1"), manifest_path(NAME, image.digest)
     warm(appliance.door, *paths)
@@ -208,7 +219,7 @@ def test_an_evicted_image_is_forgotten(start: Start, fake: FakeUpstream) -> None
 
 def test_what_was_pushed_is_never_remembered(start: Start) -> None:
     """A push is seen by the next pull, whoever had pulled before."""
-    appliance = start(Setup())
+    appliance = begun(start, Setup())
     path = manifest_path("team/app", "v1")
     for seed in (608, 609, 610):
         image = of_size(KB, seed)
@@ -223,7 +234,7 @@ def test_what_was_pushed_is_never_remembered(start: Start) -> None:
 def test_memory_is_back_after_haproxy_was_killed(start: Start, fake: FakeUpstream) -> None:
     """The new one knows nothing, and learns again."""
     image = fake.put_image("app", "v1", of_size(KB, 611))
-    appliance = start(Setup({"one.test": {"url": fake.url}}))
+    appliance = begun(start, Setup({"one.test": {"url": fake.url}}))
     pull(appliance.door, NAME, "v1")
     path = manifest_path(NAME, image.digest)
     warm(appliance.door, path)

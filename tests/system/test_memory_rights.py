@@ -20,7 +20,7 @@ from tests.system.door import Door, basic
 from tests.system.images import KB, of_size
 from tests.system.pulls import manifest_path, pull
 from tests.system.registries import htpasswd
-from tests.system.test_memory import AT_ONCE, remembers, warm
+from tests.system.test_memory import AT_ONCE, begun, remembers, warm
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
@@ -141,7 +141,7 @@ def test_a_right_that_is_taken_away_is_gone_at_once(start: Start, tmp_path: Path
     """From memory, too: within two seconds of the edit."""
     with FakeUpstream() as fake:
         fake.put_image("a/app", "v1", of_size(KB, 630))
-        appliance = start(_setup(fake, tmp_path))
+        appliance = begun(start, _setup(fake, tmp_path))
         alice, carol = (replace(appliance.door, login=login) for login in (ALICE, CAROL))
         path = manifest_path("one.test/a/app", "v1")
         pull(alice, "one.test/a/app", "v1")
@@ -164,7 +164,7 @@ def test_a_changed_password_is_in_force_at_once(start: Start, tmp_path: Path) ->
     """The old one opens nothing any more, the new one does; nobody else is asked again."""
     with FakeUpstream() as fake:
         fake.put_image("a/app", "v1", of_size(KB, 631))
-        appliance = start(_setup(fake, tmp_path))
+        appliance = begun(start, _setup(fake, tmp_path))
         old, new = (replace(appliance.door, login=login) for login in (ALICE, "alice:open"))
         path = manifest_path("one.test/a/app", "v1")
         pull(old, "one.test/a/app", "v1")
@@ -182,7 +182,7 @@ def test_an_upstream_that_leaves_the_pull_secret_is_forgotten(start: Start, tmp_
     with FakeUpstream(gate=BasicGate({"robot": "key"})) as fake:
         fake.put_image("app", "v1", of_size(KB, 632))
         secret = _secret(tmp_path / "secret.json", fake.host, "other.test")
-        appliance = start(Setup(environment={"PULLSECRETPATH": str(secret)}))
+        appliance = begun(start, Setup(environment={"PULLSECRETPATH": str(secret)}))
         pull(appliance.door, f"{fake.host}/app", "v1")
         path = manifest_path(f"{fake.host}/app", "v1")
         warm(appliance.door, path)

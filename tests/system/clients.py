@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from tests.system import processes
 
 # CONTAINERS_CONF: two defaults of Debian's podman fail where raising limits is forbidden
-_ENGINE = """\
+ENGINE = """\
 [containers]
 default_ulimits = ["nofile=16384:16384", "nproc=16384:16384"]
 [engine]
@@ -29,7 +30,7 @@ class Clients:
         self._folder = folder
         for name in ("root", "run", "tmp", "home"):
             (folder / name).mkdir(parents=True)
-        (folder / "containers.conf").write_text(_ENGINE)
+        (folder / "containers.conf").write_text(ENGINE)
         (folder / "registries.conf").write_text("")
         (folder / "policy.json").write_text(_POLICY)
         (folder / "auth.json").write_text("{}")
@@ -52,6 +53,15 @@ class Clients:
         policy = f"--policy={self._folder}/policy.json"
         registries = f"--registries-conf={self._folder}/registries.conf"
         return self._run(["skopeo", policy, registries, *words])
+
+    def configure(self, tree: Path) -> None:
+        """Take up what lies below *tree*/etc/containers as this user's own."""
+        source = tree / "etc" / "containers"
+        (drop_in,) = (source / "registries.conf.d").iterdir()
+        shutil.copy(drop_in, self._folder / "registries.conf")
+        own = self._folder / "home" / ".config" / "containers" / "certs.d"
+        if (source / "certs.d").exists():
+            shutil.copytree(source / "certs.d", own, dirs_exist_ok=True)
 
     def pull(self, image: str) -> str:
         """Pull with podman over plain HTTP and return the image's ID, its config's hex."""

@@ -1,0 +1,93 @@
+"""One way to drive all clients that pull: configure, pull, forget."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Protocol
+
+from tests.system.clients import Clients
+
+
+class PullFailed(Exception):  # noqa: N818 - the class says the fact
+    """The client gave up; `str()` is what it said."""
+
+
+class Puller(Protocol):
+    """A client with a store of its own."""
+
+    @property
+    def reads(self) -> str:
+        """The name of its configuration with `entrepot clients`."""
+        ...
+
+    def configure(self, tree: Path) -> None:
+        """Take up the configuration below *tree*, which stands for `/`."""
+        ...
+
+    def pull(self, image: str) -> set[str]:
+        """Pull, and return the digests of what it then has: the config's at least.
+
+        Raises: PullFailed.
+        """
+        ...
+
+    def forget(self) -> None:
+        """Remove every image and layer."""
+        ...
+
+
+class Podman:
+    """`podman pull`."""
+
+    reads = "podman"
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+
+    def configure(self, tree: Path) -> None:
+        """Take it up as the user's own."""
+        self._clients.configure(tree)
+
+    def pull(self, image: str) -> set[str]:
+        """Pull; podman's image ID is the config's digest."""
+        return {f"sha256:{_good(self._clients.podman('pull', '--quiet', image))}"}
+
+    def forget(self) -> None:
+        """Remove every image."""
+        self._clients.forget()
+
+
+class Buildah(Podman):
+    """`buildah pull`, with podman's store."""
+
+    def pull(self, image: str) -> set[str]:
+        """Pull; buildah's image ID is the config's digest."""
+        return {f"sha256:{self._clients.buildah('pull', '--quiet', image).stdout.strip()}"}
+
+
+class Skopeo(Podman):
+    """`skopeo copy` into a folder."""
+
+    def __init__(self, clients: Clients, folder: Path) -> None:
+        super().__init__(clients)
+        self._folder = folder
+
+    def pull(self, image: str) -> set[str]:
+        """Copy, and return what the manifest that came names."""
+        target = self._folder / "copy"
+        _good(self._clients.skopeo("copy", f"docker://{image}", f"dir:{target}"))
+        manifest = json.loads((target / "manifest.json").read_bytes())
+        return {manifest["config"]["digest"], *(each["digest"] for each in manifest["layers"])}
+
+    def forget(self) -> None:
+        """Remove the copy."""
+        shutil.rmtree(self._folder / "copy", ignore_errors=True)
+
+
+def _good(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode != 0:
+        raise PullFailed(done.stderr)
+    return done.stdout.strip()

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _STEP = 16 * 1024 * 1024  # bytes reserved at a time where the upstream does not say how many
 _LARGE = 128 * 1024 * 1024  # bytes from which several connections are worth their requests
+_UNSAID = "?"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -133,7 +134,7 @@ class Download:
         hasher = self.task.digest.hasher()
         for chunk in file_prefix(self._descriptor, self._start):
             hasher.update(chunk)
-        for chunk in self._missing():
+        for chunk in self._missing(hasher.hexdigest()):
             self._append(chunk)
             hasher.update(chunk)
         actual = Digest(self.task.digest.algorithm, hasher.hexdigest())
@@ -142,15 +143,18 @@ class Download:
         self._land(actual)
         return "stored"
 
-    def _missing(self) -> Iterator[bytes]:
-        """Yield what the file lacks, once there is room for it; a whole file lacks nothing."""
-        if self._is_complete():
+    def _missing(self, front: str) -> Iterator[bytes]:
+        """Yield what the file lacks, once there is room for it; a whole file lacks nothing.
+
+        *front* is what the file hashes to so far.
+        """
+        if self._is_complete(front):
             self._opened(self._start)
             return
         body = self._body()
         for chunk in body:
             if not self._has_room(self._offset + len(chunk)):
-                self._rest = itertools.chain((chunk,), body)
+                self._rest = None if self._offset else itertools.chain((chunk,), body)
                 raise StorageFull(f"no room for {self.task.digest}")
             yield chunk
 
@@ -165,10 +169,12 @@ class Download:
     def _answered(self, remote: RemoteBlob) -> None:
         self._opened(remote.size)
 
-    def _is_complete(self) -> bool:
+    def _is_complete(self, front: str) -> bool:
         """Whether a writer died between the last byte and the landing."""
+        if not self._start:
+            return False
         try:
-            return bool(self._start) and read_size(self._path) == self._start
+            return front == self.task.digest.hex or read_size(self._path) == self._start
         except FileNotFoundError:
             return False
 
@@ -177,7 +183,7 @@ class Download:
         if self.is_opened:
             return
         with contextlib.suppress(OSError):  # readers elsewhere then go on without it
-            size_path(self._path).write_text("" if size is None else str(size))
+            size_path(self._path).write_text(_UNSAID if size is None else str(size))
         with self._news:
             self.size = size
             self.is_opened = True
@@ -219,10 +225,11 @@ class Download:
         """Keep what a later try can go on from; remove what is wrong or has no room."""
         wrong = isinstance(error, DigestMismatch)
         if isinstance(error, DatastoreError) or self._offset == 0:
+            # first: with the file goes the lock, and the next writer's promise would be taken back
+            self._landing.room.release(self.task.digest)
             with contextlib.suppress(OSError):
                 size_path(self._path).unlink(missing_ok=True)
                 self._path.unlink(missing_ok=True)
-            self._landing.room.release(self.task.digest)
         level = logging.WARNING if wrong or self._offset else logging.INFO
         log.log(level, "download not stored", extra={**self._names(), "error": error})
         return "mismatch" if wrong else "failed" if isinstance(error, UpstreamError) else "unstored"
@@ -255,6 +262,8 @@ def read_size(path: Path) -> int | None:
     Raises: FileNotFoundError as long as the upstream has not answered.
     """
     text = size_path(path).read_text()
+    if not text:  # it is made before it is written
+        raise FileNotFoundError(path)
     return int(text) if text.isdecimal() else None
 
 

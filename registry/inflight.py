@@ -15,14 +15,15 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from datastore import layout
-from datastore.errors import NotFound, StorageBroken
+from datastore.errors import DatastoreError, NotFound, StorageBroken
 from datastore.locks import LockedFile, try_lock
 from datastore.refs import Digest
 from registry.download import Download, Landing, Task, read_size
-from registry.errors import Absent, Denied, UpstreamError
+from registry.errors import Absent, Denied
 from registry.verified import file_prefix, resumed, until, verified
 
 _CHUNK = 512 * 1024
@@ -43,17 +44,25 @@ class Inflight:
         """Return the spool file of a download."""
         return self._spool / layout.spool(digest)
 
-    def is_stored(self, digest: Digest) -> bool:
-        """Whether a download has ended well."""
-        return self._landing.blobs.stat(digest) is not None
+    def stored_size(self, digest: Digest) -> int | None:
+        """Return how long a blob is (bytes) whose download ended well; None while it has not."""
+        stat = self._landing.blobs.stat(digest)
+        return stat.size if stat else None
 
-    def open(self, digest: Digest) -> int:
-        """Open the spool file, or the blob that it became. Raises: NotFound."""
+    def open_stored(self, digest: Digest) -> int | None:
+        """Open a blob whose download ended well; None while it has not."""
+        try:
+            with self._landing.blobs.open(digest) as file:
+                return os.dup(file.fileno())
+        except NotFound:
+            return None
+
+    def open_spooled(self, digest: Digest) -> int | None:
+        """Open the spool file of a download; None when there is none."""
         try:
             return os.open(self.path(digest), os.O_RDONLY)
         except FileNotFoundError:
-            with self._landing.blobs.open(digest) as file:
-                return os.dup(file.fileno())
+            return None
 
     def is_running(self, digest: Digest) -> bool:
         """Whether a worker has begun this download and not ended it, or died over it."""
@@ -73,39 +82,48 @@ class Inflight:
             if is_ours:
                 raise
             return self.join(task)  # what another name may not see says nothing of this one
-        return Reader(self, task, download, collapsed=not is_ours)
+        return Reader(self, task, download, is_ours=is_ours)
 
     def begin(self, task: Task) -> tuple[Download | None, bool]:
         """Write a blob's spool file from here on, and tell whether that is news.
 
         None when another process writes it, or nobody need: it is stored.
         """
-        with self._lock:
+        with self._lock, ExitStack() as undo:
             known = self._running.get(task.digest)
-            if known:
+            if known and not known.is_done:
                 return known, False
             locked = try_lock(self.path(task.digest))
             if locked is None:
                 return None, False
-            if self.is_stored(task.digest):
+            undo.callback(locked.close)
+            if self.stored_size(task.digest) is not None:
                 locked.unlink()
-                locked.close()
                 return None, False
             download = Download(task, self.path(task.digest), locked.fd, self._landing)
-            self._running[task.digest] = download
-        self._start(download, locked)
+            self._start(download, locked)
+            undo.pop_all()
         return download, True
 
     def _start(self, download: Download, locked: LockedFile) -> None:
+        """Run it in a thread of its own. Raises: StorageBroken when there is none to be had."""
+        digest = download.task.digest
+
         def run() -> None:
             try:
                 download.run()
             finally:
                 with self._lock:
-                    del self._running[download.task.digest]
+                    if self._running[digest] is download:  # its file may be gone, and another's
+                        del self._running[digest]
                 locked.close()
 
-        threading.Thread(target=run, name=f"fetch {download.task.digest}", daemon=True).start()
+        self._running[digest] = download
+        try:
+            threading.Thread(target=run, name=f"fetch {digest}", daemon=True).start()
+        except RuntimeError as error:
+            del self._running[digest]
+            raise StorageBroken(str(error)) from error
 
 
 class Reader:
@@ -115,13 +133,15 @@ class Reader:
     """
 
     def __init__(
-        self, inflight: Inflight, task: Task, download: Download | None, *, collapsed: bool
+        self, inflight: Inflight, task: Task, download: Download | None, *, is_ours: bool
     ) -> None:
-        self.collapsed = collapsed
+        self.collapsed = not is_ours
         self._inflight = inflight
         self._task = task
         self._download = download
+        self._is_ours = is_ours
         self._descriptor: int | None = None
+        self._is_stored = False
         self._size = download.size if download else None
         self._pause = _SHORTEST_WAIT_S
 
@@ -137,18 +157,17 @@ class Reader:
             try:
                 self._size = read_size(self._inflight.path(self._task.digest))
             except FileNotFoundError:
-                if self._has_landed():
-                    return self._length()
+                stored = self._inflight.stored_size(self._task.digest)
+                if stored is not None:
+                    return stored
             else:
                 return self._size
             self._see_to_it()
 
     def ahead(self) -> int:
         """Return how many bytes have come in."""
-        try:
-            return self._length()
-        except NotFound:
-            return 0
+        self._has_landed()
+        return self._length()
 
     def read(self, start: int, stop: int | None) -> Iterator[bytes]:
         """Yield the bytes from *start* to *stop* (exclusive; None: the end) as they come in.
@@ -161,20 +180,19 @@ class Reader:
             self.close()
 
     def close(self) -> None:
-        """Let go of the spool file."""
+        """Let go of the file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
-            self._descriptor = None
+        self._descriptor, self._is_stored = None, False
 
     # ---- reading
 
     def _read(self, start: int, stop: int | None) -> Iterator[bytes]:
         while stop is None or start < stop:
             has_landed = self._has_landed()  # before the length: what has landed is whole
-            ready = self._ready(has_landed=has_landed)
-            until = ready if stop is None else min(ready, stop)
-            if start < until:
-                chunk = os.pread(self._open(), min(_CHUNK, until - start), start)
+            ready = self._ready() if stop is None else min(self._ready(), stop)
+            if self._descriptor is not None and start < ready:
+                chunk = os.pread(self._descriptor, min(_CHUNK, ready - start), start)
                 start += len(chunk)
                 self._pause = _SHORTEST_WAIT_S
                 yield chunk
@@ -188,32 +206,34 @@ class Reader:
             else:
                 self._see_to_it()
 
-    def _ready(self, *, has_landed: bool) -> int:
+    def _ready(self) -> int:
         """Return up to where may be read: the last byte waits for the proof."""
-        try:
-            length = self._length()
-        except NotFound:
-            return 0
-        if has_landed:
+        length = self._length()
+        if self._is_stored:
             return length
         return max(min(length, self._size - 1) if self._size else length - 1, 0)
 
     def _length(self) -> int:
-        return os.fstat(self._open()).st_size
-
-    def _open(self) -> int:
-        """Return the spool file, which stays the same one when it becomes the blob."""
         if self._descriptor is None:
-            self._descriptor = self._inflight.open(self._task.digest)
-        return self._descriptor
+            self._descriptor = self._inflight.open_spooled(self._task.digest)
+        return os.fstat(self._descriptor).st_size if self._descriptor is not None else 0
 
     def _has_landed(self) -> bool:
-        return self._inflight.is_stored(self._task.digest)
+        """Whether the blob is in the store: from then on it is what is read.
+
+        Not what lies in the spool: whoever takes a lock there makes a file for an instant.
+        """
+        if not self._is_stored:
+            stored = self._inflight.open_stored(self._task.digest)
+            if stored is not None:
+                self.close()
+                self._descriptor, self._is_stored = stored, True
+        return self._is_stored
 
     def _is_abandoned(self) -> bool:
         """Whether the writer gave the file up: it is wrong, or there is no room for it."""
-        if self._download is not None and self._download.is_done:
-            return not isinstance(self._download.error, UpstreamError)
+        if self._download is not None and self._download.is_done and self._download.error:
+            return isinstance(self._download.error, DatastoreError)
         if self._descriptor is None or os.fstat(self._descriptor).st_nlink:
             return False
         return not self._has_landed()
@@ -223,18 +243,21 @@ class Reader:
     def _see_to_it(self) -> None:
         """Wait for more; where the writer is dead, become it.
 
-        Raises: UpstreamError when the writer was ours and its upstream failed.
+        Raises: UpstreamError when the upstream failed, and not only under another's name.
         """
         if self._download is None:
             time.sleep(self._pause)
-            self._download, _ = self._inflight.begin(self._task)
+            self._download, self._is_ours = self._inflight.begin(self._task)
         elif not self._download.is_done:
             self._download.wait(self._pause)
-        elif self._download.error is not None:
-            raise self._download.error
-        else:
+        elif self._download.error is None or self._is_anothers(self._download.error):
             self._download = None
+        else:
+            raise self._download.error
         self._pause = min(self._pause * 2, _LONGEST_WAIT_S)
+
+    def _is_anothers(self, error: Exception) -> bool:
+        return not self._is_ours and isinstance(error, Absent | Denied)
 
     def _alone(self, start: int, stop: int | None) -> Iterator[bytes]:
         """Fetch the rest for this client only, and prove all that it was sent.
@@ -246,5 +269,5 @@ class Reader:
         if self._descriptor is None and start:
             yield from until(rest, stop and stop - start)
             return
-        prefix = file_prefix(self._open(), start) if start else ()
+        prefix = file_prefix(self._descriptor, start) if self._descriptor is not None else ()
         yield from until(verified(rest, self._task.digest, prefix), stop and stop - start)

@@ -7,80 +7,26 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from datastore.blobs import BlobStore
 from datastore.errors import DigestMismatch
-from datastore.filesystem import Filesystem
 from datastore.locks import try_lock
-from datastore.memory import MemoryIndex
 from datastore.refs import Digest
-from registry.download import Landing, Task
+from registry.download import Task
 from registry.errors import Absent, Denied, Unavailable, Why
-from registry.inflight import Inflight, Reader
-from registry.room import Limits, Room
+from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, task, whole
 from tests.registry.remotes import FakeRemote
-
-CONTENT = bytes(range(256)) * 40
-DIGEST = Digest.of(CONTENT)
-
-
-@dataclass
-class Bench:
-    """Two workers' views of one data directory."""
-
-    root: Path
-    room: int | None = None
-    index: MemoryIndex = field(default_factory=MemoryIndex)
-    events: list[dict[str, Any]] = field(default_factory=list)
-
-    def worker(self) -> Inflight:
-        """Return what one worker sees."""
-        room = Room(self.index, Limits(room=self.room, largest=self.room))
-        landing = Landing(self.blobs, self.index, room, lambda **event: self.events.append(event))
-        return Inflight(self.root / "spool", landing)
-
-    @property
-    def blobs(self) -> BlobStore:
-        """Return the blob store of all workers."""
-        return BlobStore(Filesystem(self.root))
-
-    @property
-    def spooled(self) -> list[str]:
-        """Return what lies in the spool."""
-        folder = self.root / "spool"
-        return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     """Return an empty data directory."""
     return Bench(tmp_path)
-
-
-def task(remote: FakeRemote, digest: Digest = DIGEST) -> Task:
-    """Ask *remote* for a blob."""
-    return Task(digest, remote.fetch, "fake", "fake/app")
-
-
-def whole(reader: Reader) -> bytes:
-    """Read a blob to its end."""
-    return b"".join(reader.read(0, reader.size()))
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until something holds, twenty seconds at most."""
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.005)
 
 
 def test_a_download_is_stored_recorded_and_leaves_no_spool(bench: Bench) -> None:

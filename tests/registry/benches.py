@@ -1,0 +1,71 @@
+"""One data directory with the downloads of as many workers as a test wants."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datastore.blobs import BlobStore
+from datastore.filesystem import Filesystem
+from datastore.memory import MemoryIndex
+from datastore.refs import Digest
+from registry.download import Landing, Task
+from registry.inflight import Inflight, Reader
+from registry.room import Limits, Room
+from tests.registry.remotes import FakeRemote
+
+CONTENT = bytes(range(256)) * 40
+DIGEST = Digest.of(CONTENT)
+
+
+@dataclass
+class Bench:
+    """Two workers' views of one data directory."""
+
+    root: Path
+    room: int | None = None
+    index: MemoryIndex = field(default_factory=MemoryIndex)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    disk: Filesystem | None = None
+
+    def worker(self, report: Callable[..., None] | None = None) -> Inflight:
+        """Return what one worker sees; *report* is told of downloads in place of `events`."""
+        room = Room(self.index, Limits(room=self.room, largest=self.room))
+        landing = Landing(self.blobs, self.index, room, report or self._note)
+        return Inflight(self.root / "spool", landing)
+
+    def _note(self, **event: Any) -> None:
+        self.events.append(event)
+
+    @property
+    def blobs(self) -> BlobStore:
+        """Return the blob store of all workers."""
+        return BlobStore(self.disk or Filesystem(self.root))
+
+    @property
+    def spooled(self) -> list[str]:
+        """Return what lies in the spool."""
+        folder = self.root / "spool"
+        return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+
+
+def task(remote: FakeRemote, digest: Digest = DIGEST) -> Task:
+    """Ask *remote* for a blob."""
+    return Task(digest, remote.fetch, "fake", "fake/app")
+
+
+def whole(reader: Reader) -> bytes:
+    """Read a blob to its end."""
+    return b"".join(reader.read(0, reader.size()))
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until something holds, twenty seconds at most."""
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.005)

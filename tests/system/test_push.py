@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +12,11 @@ from datastore import layout
 from datastore.refs import Digest
 from tests import images
 from tests.images import Family, filler
-from tests.system import processes
 from tests.system.appliance import Appliance, Setup
 from tests.system.clients import Clients
 from tests.system.conftest import Start
-from tests.system.images import KB, MB, of_size, scaled, two_platforms
-from tests.system.pulls import blob_path, manifest_path, pull, pull_blob
+from tests.system.images import KB, MB, of_size, two_platforms
+from tests.system.pulls import pull
 from tests.system.pushes import (
     ALLOWED,
     as_folder,
@@ -28,26 +25,18 @@ from tests.system.pushes import (
     push_blob,
     push_index,
     put_manifest,
-    repeated,
-    stream,
-    tags,
 )
 from tests.system.registries import Registry
-from tests.system.waiting import eventually
 
-LARGE = scaled(128 * MB, 1024 * MB)
 _SIGNATURE = "application/vnd.dev.cosign.artifact.sig.v1+json"
 
 
 @pytest.fixture(scope="module")
 def hosting(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """One appliance for pushes of this module; clients may delete."""
+    """One appliance for a module's pushes, with two workers; clients may delete."""
     setup = Setup({"one.test": {"url": public.url}}, ALLOWED, {"ENTREPOT_WORKERS": "2"})
     with Appliance(tmp_path_factory.mktemp("hosting"), setup) as appliance:
         yield appliance
-
-
-# ---- real clients
 
 
 @pytest.mark.parametrize("family", ["oci", "docker"])
@@ -134,118 +123,6 @@ def test_a_signature_is_attached_and_found(hosting: Appliance) -> None:
     assert pull(door, name, entry["digest"])[0] == signature.digest
 
 
-# ---- through the front door
-
-
-def test_an_upload_goes_over_both_workers(hosting: Appliance) -> None:
-    """In chunks, by new connections, each to whichever worker is free; a mistake ends nothing."""
-    door, content = hosting.door, filler(3 * MB, 450)
-    where, start = begin(door, "team/chunks"), 0
-    while start < len(content):
-        chunk = content[start : start + 300 * KB]
-        late = door.ask("PATCH", where, body=chunk, headers=_span(start + 1, chunk))
-        assert (late.status, late.code) == (416, "BLOB_UPLOAD_INVALID")
-        taken = door.ask("PATCH", where, body=chunk, headers=_span(start, chunk))
-        start += len(chunk)
-        assert (taken.status, taken.headers["range"]) == (202, f"0-{start - 1}")
-        where = taken.headers["location"]
-
-    done = door.ask("PUT", f"{where}?digest={Digest.of(content)}")
-
-    assert done.status == 201
-    assert pull_blob(door, "team/chunks", Digest.of(content)) == content
-    counted = {"method": "patch", "handler": "blob_upload"}
-    eventually(
-        lambda: hosting.metric("registry_http_requests_total", code="202", **counted) >= 11,
-        what="the chunks are counted",
-    )
-
-
-def test_a_broken_upload_goes_on_from_where_it_broke(hosting: Appliance) -> None:
-    """What HAProxy had passed on is kept; GET says how much that is."""
-    door, content = hosting.door, filler(4 * MB, 460)
-    where = begin(door, "team/broken")
-    file = _file(hosting, where)
-    with socket.create_connection(("127.0.0.1", door.port)) as wire:
-        head = f"PATCH {where} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
-        wire.sendall(head.encode() + content[: 3 * MB])
-        eventually(lambda: file.stat().st_size > MB, what="some of it has come in")
-    eventually(lambda: processes.flock_holder(file) is None, what="the broken request is over")
-
-    start = _offset(door.get(where).headers["range"])
-    rest = door.ask("PATCH", where, body=content[start:], headers=_span(start, content[start:]))
-    done = door.ask("PUT", f"{where}?digest={Digest.of(content)}")
-
-    assert MB < start <= 3 * MB
-    assert (rest.status, done.status) == (202, 201)
-    assert pull_blob(door, "team/broken", Digest.of(content)) == content
-
-
-def test_a_killed_worker_loses_no_byte_of_an_upload(hosting: Appliance) -> None:
-    """Another goes on where the file ends, and no lock is left."""
-    door, content = hosting.door, filler(2 * MB, 470)
-    where = begin(door, "team/killed")
-    with socket.create_connection(("127.0.0.1", door.port)) as wire:
-        head = f"PATCH {where} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
-        wire.sendall(head.encode() + content[:MB])
-        file = _file(hosting, where)
-        writer = eventually(lambda: processes.flock_holder(file), what="a worker writes")
-        eventually(lambda: file.stat().st_size == MB, what="all of it has come in")
-        os.kill(writer, 9)
-        eventually(lambda: processes.flock_holder(file) != writer, what="it is dead")
-
-    start = _offset(door.get(where).headers["range"])
-    done = door.ask("PUT", f"{where}?digest={Digest.of(content)}", body=content[start:])
-
-    assert start == MB
-    assert done.status == 201
-    assert pull_blob(door, "team/killed", Digest.of(content)) == content
-    eventually(lambda: len(hosting.workers()) == 2, what="the killed worker is back")
-
-
-def test_a_large_layer_costs_its_worker_little_memory(hosting: Appliance) -> None:
-    """In one request and as a stream: under 60 MB, whatever its size."""
-    door, piece = hosting.door, filler(MB, 480)
-    digest = repeated(piece, LARGE // MB)
-    pieces = (piece for _ in range(LARGE // MB))
-    headers = {"Content-Length": str(LARGE)}
-
-    where = begin(door, "team/large")
-    done = door.ask("PUT", f"{where}?digest={digest}", body=pieces, headers=headers)
-    where = begin(door, "team/larger")
-    taken = stream(door, "PATCH", where, (piece for _ in range(LARGE // MB)))
-    ended = door.ask("PUT", f"{where}?digest={digest}")
-
-    assert (done.status, taken.status, ended.status) == (201, 202, 201)
-    assert door.head(blob_path("team/large", digest)).headers["content-length"] == str(LARGE)
-    assert max(_peak(each.pid) for each in hosting.workers()) < 60 * MB
-
-
-def test_deletes_go_through_the_front_door(hosting: Appliance) -> None:
-    """Tag, manifest, blob: each is gone at once, for both workers."""
-    door, image = hosting.door, of_size(KB, 490)
-    for tag in ("v1", "v2"):
-        assert push(door, "team/gone", tag, image)
-    layer = Digest.of(image.layers[0])
-
-    for path in ("manifests/v1", f"manifests/{image.digest}", f"blobs/{layer}"):
-        assert door.ask("DELETE", f"/v2/team/gone/{path}").status == 202
-        for _ in range(4):
-            assert door.get(f"/v2/team/gone/{path}").status == 404
-    assert tags(door, "team/gone") == []
-
-
-def test_a_moved_tag_is_seen_at_once(hosting: Appliance) -> None:
-    """By every worker, and from no memory."""
-    door = hosting.door
-    for number in range(6):
-        image = of_size(KB, 500 + number)
-        assert push(door, "team/moving", "latest", image)
-        for _ in range(3):
-            seen = door.head(manifest_path("team/moving", "latest"))
-            assert seen.headers["docker-content-digest"] == str(image.digest)
-
-
 def test_a_push_that_does_not_fit_is_refused_and_pulls_go_on(
     start: Start, clients: Clients, tmp_path: Path
 ) -> None:
@@ -271,22 +148,19 @@ def test_a_push_that_does_not_fit_is_refused_and_pulls_go_on(
     assert pull(door, "team/small", "v1")[0] == small.digest
 
 
-def _span(start: int, chunk: bytes) -> dict[str, str]:
-    return {"Content-Range": f"{start}-{start + len(chunk) - 1}"}
+def test_what_was_pushed_is_served_by_docker_registry(
+    start: Start, clients: Clients, tmp_path: Path
+) -> None:
+    """A data directory goes back as it came."""
+    appliance = start(Setup())
+    image, children = of_size(64 * KB, 530), two_platforms(531)
+    assert push(appliance.door, "team/app", "v1", image)
+    index = push_index(appliance.door, "team/many", "v1", children)
+    assert appliance.stop() == 0
 
+    with Registry(tmp_path / "registry", storage=appliance.data) as registry:
+        app = clients.pull(f"{registry.door.netloc}/team/app:v1")
+        many = clients.pull(f"{registry.door.netloc}/team/many@{index}")
 
-def _file(appliance: Appliance, where: str) -> Path:
-    """Return the file of an upload."""
-    (file,) = (appliance.state / layout.UPLOADS).glob(f"{where.rpartition('/')[2]}.*")
-    return file
-
-
-def _offset(header: str) -> int:
-    return int(header.removeprefix("0-")) + 1
-
-
-def _peak(pid: int) -> int:
-    """Return the most memory that a process ever had, in bytes."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(each for each in status.splitlines() if each.startswith("VmHWM:"))
-    return int(line.split()[1]) * KB
+    assert app == Digest.of(image.config).hex
+    assert many == Digest.of(children[0].config).hex

@@ -1,0 +1,265 @@
+"""What becomes of an upload: broken off, wrong, given up, wanted by two."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from pathlib import Path
+
+import pytest
+
+from datastore.memory import MemoryIndex
+from datastore.refs import Digest
+from tests.images import filler
+from tests.registry.push.pushing import (
+    NAME,
+    Pushing,
+    Stream,
+    code,
+    pieces,
+    pushing,
+)
+
+_CONTENT = filler(10_000, seed=1)
+_DIGEST = Digest.of(_CONTENT)
+_ALGORITHMS = pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+
+
+def _is_served(p: Pushing, content: bytes) -> bool:
+    got = p.ask("GET", f"blobs/{Digest.of(content)}")
+    return got.status_code == 200 and got.content == content
+
+
+# ---- broken off
+
+
+def test_what_came_in_before_a_break_stays(p: Pushing) -> None:
+    """The client asks how far it is and goes on from there, at any worker."""
+    where = p.begin()
+    extras = {"wsgi.input": Stream([_CONTENT[:3000]]), "CONTENT_LENGTH": "10000"}
+    broken = p.client.simulate_patch(where, body=b"-", extras=extras)
+    assert broken.status_code == 400
+    assert p.send("GET", where).headers["range"] == "0-2999"
+
+    other = pushing(p.root, index=p.index)
+    taken = other.send("PATCH", where, _CONTENT[3000:], Content_Range="3000-9999")
+    done = p.send("PUT", f"{where}?digest={_DIGEST}", b"")
+
+    assert (taken.status_code, done.status_code) == (202, 201)
+    assert _is_served(other, _CONTENT)
+
+
+def test_a_server_that_loses_its_client_is_a_break_too(p: Pushing) -> None:
+    """Each has an exception of its own for that."""
+    where = p.begin()
+
+    broken = p.stream("PATCH", where, [_CONTENT[:300], ConnectionResetError("gone")])
+
+    assert broken.status_code == 400
+    assert code(broken) == "SIZE_INVALID"
+    assert len(p.uploads()) > 0
+
+
+def test_nothing_stays_of_a_post_that_breaks(p: Pushing) -> None:
+    """Its client has no place to go on."""
+    extras = {"wsgi.input": Stream([_CONTENT[:3000]]), "CONTENT_LENGTH": "10000"}
+
+    broken = p.client.simulate_post(
+        f"/v2/{NAME}/blobs/uploads/", query_string=f"digest={_DIGEST}", body=b"-", extras=extras
+    )
+
+    assert broken.status_code == 400
+    assert p.uploads() == []
+    assert p.index.held() == 0
+
+
+def test_a_worker_that_did_not_see_the_bytes_hashes_them_itself(p: Pushing) -> None:
+    """A hash is not in a file: what was left beside the upload may be of another time."""
+    where = p.begin()
+    p.send("PATCH", where, _CONTENT)
+    (word,) = [path for path in p.uploads() if path.suffix == ".digest"]
+    word.write_text(f"another-boot 10000 {Digest.of(b'something else')}")
+
+    done = pushing(p.root, index=p.index).send("PUT", f"{where}?digest={_DIGEST}", b"")
+
+    assert done.status_code == 201
+    assert _is_served(p, _CONTENT)
+
+
+def test_what_one_worker_hashed_another_need_not_read(p: Pushing) -> None:
+    """The PUT comes after podman's PATCH, to whichever worker is free: it costs no look.
+
+    Shown by bytes that are other ones by then, which nobody notices.
+    """
+    where = p.begin()
+    p.send("PATCH", where, _CONTENT)
+    (data,) = [path for path in p.uploads() if path.suffix != ".digest"]
+    data.write_bytes(bytes(len(_CONTENT)))
+
+    done = pushing(p.root, index=p.index).send("PUT", f"{where}?digest={_DIGEST}", b"")
+
+    assert done.status_code == 201
+    assert p.content(_DIGEST) == bytes(len(_CONTENT))
+
+
+# ---- wrong digests
+
+
+@pytest.mark.parametrize("way", ["post", "put", "chunks", "stream"])
+@_ALGORITHMS
+def test_what_is_not_what_its_digest_says_is_refused(p: Pushing, way: str, algorithm: str) -> None:
+    """400 DIGEST_INVALID, and nothing of it stays."""
+    digest = Digest.of(b"something else", algorithm)
+    if way == "post":
+        refused = p.ask("POST", f"blobs/uploads/?digest={digest}", _CONTENT)
+    else:
+        where = p.begin()
+        if way == "chunks":
+            p.send("PATCH", where, _CONTENT[:4000], Content_Range="0-3999")
+        if way == "stream":
+            p.stream("PATCH", where, pieces(_CONTENT, 999))
+        last = b"" if way == "stream" else _CONTENT[4000:]
+        refused = p.send("PUT", f"{where}?digest={digest}", last)
+        assert p.send("GET", where).status_code == 404
+
+    assert refused.status_code == 400
+    assert code(refused) == "DIGEST_INVALID"
+    assert p.uploads() == []
+    assert p.index.held() == 0
+    assert p.ask("HEAD", f"blobs/{digest}").status_code == 404
+
+
+@pytest.mark.parametrize("digest", ["", "sha256:abc", "md5:" + "0" * 32, "nonsense", "sha256:"])
+def test_what_is_no_digest_is_400(p: Pushing, digest: str) -> None:
+    """The upload stays: its client may still end it well."""
+    where = p.begin()
+
+    for refused in (
+        p.send("PUT", f"{where}?digest={digest}", b"x"),
+        p.ask("POST", f"blobs/uploads/?mount={digest or 'none'}&from=team/other"),
+        p.ask("POST", f"blobs/uploads/?digest={digest or 'none'}", b"x"),
+        p.ask("POST", f"blobs/uploads/?digest-algorithm={digest or 'md5'}"),
+    ):
+        assert refused.status_code == 400
+        assert code(refused) == "DIGEST_INVALID"
+    assert p.send("GET", where).status_code == 204
+
+
+# ---- no such upload
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PATCH", "PUT", "DELETE"])
+@pytest.mark.parametrize(
+    "number", [str(uuid.UUID(int=1)), "x", "..", f"{uuid.UUID(int=1)}.digest", "0" * 300]
+)
+def test_an_upload_that_is_not_there_is_404(p: Pushing, method: str, number: str) -> None:
+    """Whatever it is called."""
+    where = f"blobs/uploads/{number}?digest={_DIGEST}"
+
+    refused = p.ask(method, where, b"x" if method.startswith("P") else None)
+
+    assert refused.status_code == 404
+    assert method == "HEAD" or code(refused) == "BLOB_UPLOAD_UNKNOWN"
+    assert p.uploads() == []
+
+
+def test_an_upload_belongs_to_its_repository(p: Pushing) -> None:
+    """Its number opens it nowhere else: rights are checked by the name."""
+    where = p.begin().replace(NAME, "team/other")
+
+    refused = p.send("PUT", f"{where}?digest={_DIGEST}", _CONTENT)
+
+    assert refused.status_code == 404
+    assert len(p.uploads()) == 1
+
+
+def test_an_upload_that_has_ended_is_not_there(p: Pushing) -> None:
+    """Not by any verb, and no file comes back."""
+    where = p.begin()
+    p.send("PUT", f"{where}?digest={_DIGEST}", _CONTENT)
+
+    for method in ("GET", "PATCH", "PUT", "DELETE"):
+        assert p.send(method, f"{where}?digest={_DIGEST}", b"").status_code == 404
+    assert p.uploads() == []
+
+
+def test_an_upload_is_given_up(p: Pushing) -> None:
+    """end-14: 204, with its bytes and its room."""
+    where = p.begin()
+    p.send("PATCH", where, _CONTENT)
+
+    assert p.send("DELETE", where).status_code == 204
+
+    assert p.uploads() == []
+    assert p.index.held() == 0
+    assert p.send("DELETE", where).status_code == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+def test_uploads_are_not_listed(p: Pushing, method: str) -> None:
+    """One is begun there, that is all."""
+    refused = p.ask(method, "blobs/uploads/")
+
+    assert refused.status_code == 405
+    assert refused.headers["allow"] == "POST"
+
+
+# ---- two at once
+
+
+def test_two_requests_on_one_upload_do_not_mix(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second gets 416 with how far it is, as any chunk out of order; nothing is lost."""
+    monkeypatch.setattr("registry.push.sessions._PATIENCE_S", 0.05)
+    where = p.begin()
+    is_writing, may_end = threading.Event(), threading.Event()
+
+    class Slow(Stream):
+        def read(self, size: int = -1, /) -> bytes:
+            is_writing.set()
+            may_end.wait(10)
+            return super().read(size)
+
+    def first() -> None:
+        extras = {"wsgi.input": Slow([_CONTENT]), "CONTENT_LENGTH": "10000"}
+        p.client.simulate_patch(where, body=b"-", extras=extras)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert is_writing.wait(10)
+    other = pushing(p.root, index=p.index)
+    late = [
+        other.send("PATCH", where, b"other bytes", Content_Range="0-10"),
+        other.send("PUT", f"{where}?digest={_DIGEST}", b""),
+        other.send("DELETE", where),
+    ]
+    may_end.set()
+    thread.join()
+
+    assert [each.status_code for each in late] == [416, 416, 416]
+    assert late[0].headers["range"] == "0-0"
+    assert p.send("PUT", f"{where}?digest={_DIGEST}", b"").status_code == 201
+
+
+def test_one_blob_is_uploaded_by_eight_at_once(tmp_path: Path) -> None:
+    """Each is answered 201, one copy is kept, and counted once."""
+    index = MemoryIndex()
+    workers = [pushing(tmp_path, index=index) for _ in range(2)]
+    answers: list[int] = []
+
+    def push(p: Pushing, name: str) -> None:
+        where = p.begin(name=name)
+        answers.append(p.send("PUT", f"{where}?digest={_DIGEST}", _CONTENT).status_code)
+
+    threads = [
+        threading.Thread(target=push, args=(workers[number % 2], f"team/app{number % 4}"))
+        for number in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert answers == [201] * 8
+    assert index.count() == 1
+    assert index.reservations() == []
+    assert workers[0].uploads() == []

@@ -1,0 +1,222 @@
+"""Manifests that are refused, and what is kept of those that are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from datastore.filesystem import Filesystem
+from datastore.index import Kind
+from datastore.manifest import DOCKER_LIST, LARGEST, OCI_INDEX, OCI_MANIFEST
+from datastore.refs import Digest, Repository
+from tests import images
+from tests.images import Image, filler, image
+from tests.registry.push.pushing import NAME, Holding, Pushing, code, document, pushing
+
+
+def _image() -> Image:
+    return image([filler(1000, 1)])
+
+
+# ---- what is refused
+
+
+def test_a_manifest_that_names_what_is_not_here_is_refused(p: Pushing) -> None:
+    """404 MANIFEST_BLOB_UNKNOWN, an error for each; a blob of another repository is not here."""
+    made = image([filler(1000, 1), filler(1000, 2), filler(1000, 2)])
+    p.blob(made.config)
+    p.blob(made.layers[0], name="team/other")
+
+    refused = p.manifest(made.manifest, made.media_type, "v1")
+
+    assert refused.status_code == 404
+    errors = refused.json["errors"]
+    assert {each["code"] for each in errors} == {"MANIFEST_BLOB_UNKNOWN"}
+    missing = [str(Digest.of(layer)) for layer in made.layers[:2]]
+    assert [each["detail"]["digest"] for each in errors] == missing
+    assert p.ask("GET", f"manifests/{made.digest}").status_code == 404
+    assert p.content(made.digest) is None
+    assert p.tags() == []
+
+
+def test_a_link_to_what_is_gone_is_not_enough(p: Pushing) -> None:
+    """A blob whose data was lost must be pushed again."""
+    made = _image()
+    p.image(made)
+    digest = Digest.of(made.layers[0])
+    (p.root / "docker/registry/v2/blobs/sha256" / digest.hex[:2] / digest.hex / "data").unlink()
+
+    assert p.manifest(made.manifest, made.media_type, "v2").status_code == 404
+
+
+def test_a_manifest_that_is_not_what_its_digest_says_is_refused(p: Pushing) -> None:
+    """400 DIGEST_INVALID, though it would be a fine manifest."""
+    made = _image()
+    p.image(made)
+
+    for algorithm in ("sha256", "sha512"):
+        wanted = Digest.of(b"another", algorithm)
+        refused = p.manifest(made.manifest + b"  ", made.media_type, wanted)
+        assert (refused.status_code, code(refused)) == (400, "DIGEST_INVALID")
+
+
+@pytest.mark.parametrize("reference", ["sha256:baddigest", "sha256:", "md5:0123", "a:b"])
+def test_what_is_no_digest_is_400(p: Pushing, reference: str) -> None:
+    """Pushed or pulled."""
+    made = _image()
+
+    pushed = p.manifest(made.manifest, made.media_type, reference)
+    pulled = p.ask("GET", f"manifests/{reference}")
+
+    assert (pushed.status_code, code(pushed)) == (400, "DIGEST_INVALID")
+    assert pulled.status_code == 400
+
+
+_WRONG = {
+    "not JSON": (b"blablabla", OCI_MANIFEST),
+    "no object": (b"[]", OCI_MANIFEST),
+    "nothing": (b"", OCI_MANIFEST),
+    "no type": (b"{}", "application/octet-stream"),
+    "an old type": (b"{}", "application/vnd.docker.distribution.manifest.v1+prettyjws"),
+    "no config": (b'{"schemaVersion": 2}', OCI_MANIFEST),
+    "no list": (b'{"schemaVersion": 2}', OCI_INDEX),
+    "another type": (images.index([])[0], DOCKER_LIST),
+    "two meanings": (document(_image().manifest, manifests=[]), OCI_MANIFEST),
+    "two meanings again": (document(images.index([])[0], layers=[]), OCI_INDEX),
+}
+
+
+@pytest.mark.parametrize(("body", "media_type"), _WRONG.values(), ids=_WRONG)
+def test_what_is_no_manifest_is_refused(p: Pushing, body: bytes, media_type: str) -> None:
+    """400 MANIFEST_INVALID, also where two clients would read two things."""
+    for blob in _image().blobs:
+        p.blob(blob)
+
+    refused = p.manifest(body, media_type, "v1")
+
+    assert (refused.status_code, code(refused)) == (400, "MANIFEST_INVALID")
+
+
+def _of_length(made: Image, length: int) -> bytes:
+    """Return a manifest that an annotation makes exactly so long."""
+    fill = length - len(document(made.manifest, annotations={"fill": ""}))
+    return document(made.manifest, annotations={"fill": "x" * fill})
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["announced", "streamed"])
+def test_a_manifest_has_four_mebibytes_at_most(p: Pushing, *, streamed: bool) -> None:
+    """413 from the next byte on, which is not even read."""
+    made = _image()
+    p.image(made)
+    media = {"Content_Type": OCI_MANIFEST}
+    largest, more = (_of_length(made, LARGEST + over) for over in (0, 1))
+    assert len(largest) == LARGEST
+
+    url = f"/v2/{NAME}/manifests/large"
+    refused = p.stream("PUT", url, [more]) if streamed else p.send("PUT", url, more, **media)
+    taken = p.send("PUT", url, largest, **media)
+
+    assert (refused.status_code, code(refused)) == (413, "SIZE_INVALID")
+    assert taken.status_code == 201
+    assert p.ask("GET", "manifests/large").content == largest
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_a_manifest_is_put(p: Pushing, method: str) -> None:
+    """Nothing else; `Allow` says what is."""
+    refused = p.ask(method, "manifests/v1", b"{}")
+
+    assert (refused.status_code, code(refused)) == (405, "UNSUPPORTED")
+    assert refused.headers["allow"] == "GET, HEAD, PUT, DELETE"
+
+
+# ---- what is kept of it
+
+
+def test_a_pushed_image_is_recorded_with_what_it_names(p: Pushing) -> None:
+    """So that a pull of it renews its parts, and no part goes before it."""
+    made = _image()
+    p.image(made)
+
+    entry = p.index.entry(made.digest)
+    assert entry is not None
+    assert (entry.size, entry.kind) == (len(made.manifest), Kind.MANIFEST)
+    assert p.index.named(made.digest) == [Digest.of(blob) for blob in made.blobs]
+    assert p.index.reservations() == []
+    assert p.repositories.origin(Repository(NAME)) is None
+
+
+def test_all_that_a_push_counts_on_is_held(tmp_path: Path) -> None:
+    """While it lasts: parts, and an index's children with theirs."""
+    index = Holding()
+    p = pushing(tmp_path, index=index)
+    child = _image()
+    p.image(child, child.digest)
+    index.held_once.clear()
+    body, media_type = images.index([child])
+
+    p.manifest(body, media_type, "many")
+
+    assert index.held_once == {Digest.of(body), child.digest, *map(Digest.of, child.blobs)}
+    assert index.let_go()
+
+
+def test_a_type_that_was_told_is_not_changed_by_another_repository(p: Pushing) -> None:
+    """The content is one and the same, and names no type itself."""
+    made = _image()
+    body = document(made.manifest, mediaType=None)
+    for name in (NAME, "team/other"):
+        for blob in made.blobs:
+            p.blob(blob, name)
+    p.manifest(body, OCI_MANIFEST, "v1")
+
+    docker = "application/vnd.docker.distribution.manifest.v2+json"
+    assert p.manifest(body, docker, "v1", "team/other").status_code == 201
+
+    assert p.ask("GET", "manifests/v1").headers["content-type"] == OCI_MANIFEST
+
+
+class _Died(BaseException):
+    """The process was killed before a write."""
+
+
+def _dying(after: int) -> Callable[[Filesystem, str, bytes], None]:
+    """Return a write of values that works so many times."""
+    left = iter(range(after))
+    write = Filesystem.write
+
+    def dying(storage: Filesystem, key: str, data: bytes) -> None:
+        if next(left, None) is None:
+            raise _Died
+        write(storage, key, data)
+
+    return dying
+
+
+@pytest.mark.parametrize("writes", range(7))
+def test_a_push_that_dies_leaves_no_tag_that_dangles(
+    p: Pushing, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """Whichever write was the last: a tag that is listed can be pulled, and goes on to be."""
+    subject = _image()
+    p.image(subject, subject.digest)
+    made = images.artifact(subject, b"a signature", "application/vnd.example.signature")
+    for blob in made.blobs:
+        p.blob(blob)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Filesystem, "write", _dying(writes))
+        try:
+            answered = p.manifest(made.manifest, made.media_type, "v1").status_code
+        except _Died:
+            answered = 0
+
+    listed = p.tags()
+    assert listed == ["v1"] if writes == 6 else listed in ([], ["v1"])
+    assert answered == (201 if writes == 6 else 0)
+    for tag in listed:
+        assert p.ask("GET", f"manifests/{tag}").content == made.manifest
+    assert p.manifest(made.manifest, made.media_type, "v1").status_code == 201
+    assert p.ask("GET", f"referrers/{subject.digest}").json["manifests"]

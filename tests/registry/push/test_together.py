@@ -1,0 +1,148 @@
+"""Pushes beside deletes, mounts and evictions: the spec's answers, and nothing lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from datastore.blobs import BlobStore
+from datastore.index import AccessIndex, Kind
+from datastore.refs import Digest, Repository
+from datastore.sqlite import SqliteIndex
+from tests import images
+from tests.images import filler, image
+from tests.registry.push.pushing import NAME, Pushing, pushing
+
+_ROUNDS = 25
+_CONTENT = filler(5000, 1)
+_DIGEST = Digest.of(_CONTENT)
+_OTHER = "team/other"
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[AccessIndex]:
+    """Return a real index, which workers share."""
+    found = SqliteIndex(tmp_path / "index.sqlite")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def p(tmp_path: Path, index: AccessIndex) -> Pushing:
+    """Return a worker."""
+    return pushing(tmp_path / "data", index=index)
+
+
+@contextmanager
+def _beside(act: Callable[[], object]) -> Iterator[None]:
+    """Do something over and over in another thread, until the end of the block."""
+    over = threading.Event()
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            while not over.is_set():
+                act()
+        except BaseException as error:  # noqa: BLE001 - told below
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert failures == []
+
+
+def test_a_mount_beside_a_delete_is_done_or_not_done(p: Pushing) -> None:
+    """201 and the blob is there, or 202 and an upload is: never a link to nothing."""
+
+    def come_and_go() -> None:
+        p.blob(_CONTENT, _OTHER)
+        p.send("DELETE", f"/v2/{_OTHER}/blobs/{_DIGEST}")
+
+    seen = set()
+    with _beside(come_and_go):
+        for _ in range(_ROUNDS):
+            done = p.ask("POST", f"blobs/uploads/?mount={_DIGEST}&from={_OTHER}")
+            there = p.ask("GET", f"blobs/{_DIGEST}")
+            assert (done.status_code, there.status_code) in {(201, 200), (202, 404)}
+            seen.add(done.status_code)
+            if done.status_code == 201:
+                assert there.content == _CONTENT
+                p.ask("DELETE", f"blobs/{_DIGEST}")
+            else:
+                p.send("DELETE", done.headers["location"])
+
+    assert seen <= {201, 202}
+
+
+def test_an_eviction_beside_a_push_takes_nothing_that_was_answered(
+    p: Pushing, index: AccessIndex
+) -> None:
+    """The blob that is pushed lies there from before, and the cleaner wants it at that moment."""
+    blobs = BlobStore(p.storage)
+
+    def evict() -> None:
+        entries = index.oldest(None, 100)
+        linked = set(p.repositories.blobs(Repository(NAME)))
+        for entry in entries:
+            if entry.digest not in linked and index.leave(entry):
+                blobs.delete(entry.digest)
+                index.forget(entry.digest)
+
+    with _beside(evict):
+        for _ in range(_ROUNDS):
+            blobs.write(_DIGEST, _CONTENT)
+            index.record(_DIGEST, len(_CONTENT), Kind.BLOB, 1.0)
+            p.blob(_CONTENT)
+            assert p.ask("GET", f"blobs/{_DIGEST}").content == _CONTENT
+            p.ask("DELETE", f"blobs/{_DIGEST}")
+
+    assert index.reservations() == []
+
+
+def test_a_tag_that_is_set_beside_a_delete_of_its_manifest_does_not_dangle(p: Pushing) -> None:
+    """It is set after, and the manifest is there again, or it goes with it."""
+    made = image([filler(1000, 2)])
+    p.image(made, made.digest)
+    other = pushing(p.root, index=p.index)
+
+    def delete() -> None:
+        other.ask("DELETE", f"manifests/{made.digest}")
+
+    with _beside(delete):
+        for _ in range(_ROUNDS):
+            assert p.manifest(made.manifest, made.media_type, "v1").status_code == 201
+
+    for tag in p.tags():
+        assert p.ask("GET", f"manifests/{tag}").status_code == 200
+
+
+def test_referrers_that_come_at_once_are_all_listed(p: Pushing) -> None:
+    """A list kept by tag would lose some: each client writes it as it read it."""
+    subject = image([filler(1000, 3)])
+    p.image(subject)
+    made = [images.artifact(subject, str(number).encode(), "test/kind") for number in range(8)]
+    for each in made:
+        for blob in each.blobs:
+            p.blob(blob)
+
+    def push(number: int) -> None:
+        each = made[number]
+        p.manifest(each.manifest, each.media_type, each.digest)
+
+    threads = [threading.Thread(target=push, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    listed = p.ask("GET", f"referrers/{subject.digest}").json["manifests"]
+    assert {each["digest"] for each in listed} == {str(each.digest) for each in made}

@@ -1,0 +1,216 @@
+"""Uploads, deletes and lists through the front door, over workers that come and go."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from datastore import layout
+from datastore.refs import Digest
+from tests import images
+from tests.images import filler
+from tests.system import processes
+from tests.system.appliance import Appliance, Setup
+from tests.system.conftest import Start
+from tests.system.images import KB, MB, of_size, scaled
+from tests.system.pulls import blob_path, manifest_path, pull, pull_blob
+from tests.system.pushes import (
+    ALLOWED,
+    begin,
+    push,
+    push_blob,
+    repeated,
+    stream,
+    tags,
+)
+from tests.system.registries import Registry
+from tests.system.waiting import eventually
+
+LARGE = scaled(128 * MB, 1024 * MB)
+_SIGNATURE = "application/vnd.dev.cosign.artifact.sig.v1+json"
+
+
+@pytest.fixture(scope="module")
+def hosting(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
+    """One appliance for a module's pushes, with two workers; clients may delete."""
+    setup = Setup({"one.test": {"url": public.url}}, ALLOWED, {"ENTREPOT_WORKERS": "2"})
+    with Appliance(tmp_path_factory.mktemp("hosting"), setup) as appliance:
+        yield appliance
+
+
+def test_an_upload_goes_over_both_workers(hosting: Appliance) -> None:
+    """In chunks, by new connections, each to whichever worker is free; a mistake ends nothing."""
+    door, content = hosting.door, filler(3 * MB, 450)
+    where, start = begin(door, "team/chunks"), 0
+    while start < len(content):
+        chunk = content[start : start + 300 * KB]
+        late = door.ask("PATCH", where, body=chunk, headers=_span(start + 1, chunk))
+        assert (late.status, late.code) == (416, "BLOB_UPLOAD_INVALID")
+        taken = door.ask("PATCH", where, body=chunk, headers=_span(start, chunk))
+        start += len(chunk)
+        assert (taken.status, taken.headers["range"]) == (202, f"0-{start - 1}")
+        where = taken.headers["location"]
+
+    done = door.ask("PUT", f"{where}?digest={Digest.of(content)}")
+
+    assert done.status == 201
+    assert pull_blob(door, "team/chunks", Digest.of(content)) == content
+    counted = {"method": "patch", "handler": "blob_upload"}
+    eventually(
+        lambda: hosting.metric("registry_http_requests_total", code="202", **counted) >= 11,
+        what="the chunks are counted",
+    )
+
+
+def test_a_broken_upload_goes_on_from_where_it_broke(hosting: Appliance) -> None:
+    """What HAProxy had passed on is kept; GET says how much that is."""
+    door, content = hosting.door, filler(4 * MB, 460)
+    where = begin(door, "team/broken")
+    file = _file(hosting, where)
+    with socket.create_connection(("127.0.0.1", door.port)) as wire:
+        head = f"PATCH {where} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+        wire.sendall(head.encode() + content[: 3 * MB])
+        eventually(lambda: file.stat().st_size > MB, what="some of it has come in")
+    eventually(lambda: processes.flock_holder(file) is None, what="the broken request is over")
+
+    start = _offset(door.get(where).headers["range"])
+    rest = door.ask("PATCH", where, body=content[start:], headers=_span(start, content[start:]))
+    done = door.ask("PUT", f"{where}?digest={Digest.of(content)}")
+
+    assert MB < start <= 3 * MB
+    assert (rest.status, done.status) == (202, 201)
+    assert pull_blob(door, "team/broken", Digest.of(content)) == content
+
+
+def test_a_killed_worker_loses_no_byte_of_an_upload(hosting: Appliance) -> None:
+    """Another goes on where the file ends, and no lock is left."""
+    door, content = hosting.door, filler(2 * MB, 470)
+    where = begin(door, "team/killed")
+    with socket.create_connection(("127.0.0.1", door.port)) as wire:
+        head = f"PATCH {where} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+        wire.sendall(head.encode() + content[:MB])
+        file = _file(hosting, where)
+        writer = eventually(lambda: processes.flock_holder(file), what="a worker writes")
+        eventually(lambda: file.stat().st_size == MB, what="all of it has come in")
+        os.kill(writer, 9)
+        eventually(lambda: processes.flock_holder(file) != writer, what="it is dead")
+
+    start = _offset(door.get(where).headers["range"])
+    done = door.ask("PUT", f"{where}?digest={Digest.of(content)}", body=content[start:])
+
+    assert start == MB
+    assert done.status == 201
+    assert pull_blob(door, "team/killed", Digest.of(content)) == content
+    eventually(lambda: len(hosting.workers()) == 2, what="the killed worker is back")
+
+
+def test_a_large_layer_costs_its_worker_little_memory(hosting: Appliance) -> None:
+    """In one request and as a stream: under 60 MB, whatever its size."""
+    door, piece = hosting.door, filler(MB, 480)
+    digest = repeated(piece, LARGE // MB)
+    pieces = (piece for _ in range(LARGE // MB))
+    headers = {"Content-Length": str(LARGE)}
+
+    where = begin(door, "team/large")
+    done = door.ask("PUT", f"{where}?digest={digest}", body=pieces, headers=headers)
+    where = begin(door, "team/larger")
+    taken = stream(door, "PATCH", where, (piece for _ in range(LARGE // MB)))
+    ended = door.ask("PUT", f"{where}?digest={digest}")
+
+    assert (done.status, taken.status, ended.status) == (201, 202, 201)
+    assert door.head(blob_path("team/large", digest)).headers["content-length"] == str(LARGE)
+    assert max(_peak(each.pid) for each in hosting.workers()) < 60 * MB
+
+
+def test_deletes_go_through_the_front_door(hosting: Appliance) -> None:
+    """Tag, manifest, blob: each is gone at once, for both workers."""
+    door, image = hosting.door, of_size(KB, 490)
+    for tag in ("v1", "v2"):
+        assert push(door, "team/gone", tag, image)
+    layer = Digest.of(image.layers[0])
+
+    for path in ("manifests/v1", f"manifests/{image.digest}", f"blobs/{layer}"):
+        assert door.ask("DELETE", f"/v2/team/gone/{path}").status == 202
+        for _ in range(4):
+            assert door.get(f"/v2/team/gone/{path}").status == 404
+    assert tags(door, "team/gone") == []
+
+
+def test_a_pull_that_runs_survives_the_delete(hosting: Appliance) -> None:
+    """Whoever has it open reads it to its end."""
+    door, content = hosting.door, filler(8 * MB, 520)
+    digest = Digest.of(content)
+    assert push_blob(door, "team/pulled", content).status == 201
+
+    with door.open("GET", blob_path("team/pulled", digest)) as answer:
+        received = answer.read(MB)
+        assert door.ask("DELETE", blob_path("team/pulled", digest)).status == 202
+        received += answer.read()
+
+    assert received == content
+    assert door.get(blob_path("team/pulled", digest)).status == 404
+
+
+def test_a_moved_tag_is_seen_at_once(hosting: Appliance) -> None:
+    """By every worker, and from no memory."""
+    door = hosting.door
+    for number in range(6):
+        image = of_size(KB, 500 + number)
+        assert push(door, "team/moving", "latest", image)
+        for _ in range(3):
+            seen = door.head(manifest_path("team/moving", "latest"))
+            assert seen.headers["docker-content-digest"] == str(image.digest)
+
+
+def test_what_one_of_us_holds_another_pulls_through(hosting: Appliance, start: Start) -> None:
+    """Tags in pages, manifests, sha512, ranges, and what refers to them: the pull half."""
+    door, name = hosting.door, "team/through"
+    image = of_size(64 * KB, 540)
+    content = filler(10 * KB, 541)
+    for tag in ("v1", "v2", "v3"):
+        assert push(door, name, tag, image)
+    signature = images.artifact(image, b"signed", _SIGNATURE)
+    assert push(door, name, "signature", signature)
+    digest = Digest.of(content, "sha512")
+    door.ask("PUT", f"{begin(door, name)}?digest={digest}", body=content)
+    url = f"http://{door.netloc}"
+    near = start(Setup({"far.test": {"url": url}})).door
+    name = f"far.test/{name}"
+
+    assert pull(near, name, "v1")[0] == image.digest
+    assert tags(near, name) == ["signature", "v1", "v2", "v3"]
+    assert json.loads(near.get(f"/v2/{name}/tags/list?n=1&last=v1").body)["tags"] == ["v2"]
+    part = near.get(blob_path(name, digest), Range="bytes=500-1499")
+    assert (part.status, part.body) == (206, content[500:1500])
+    assert near.get(blob_path(name, digest)).headers["docker-content-digest"] == str(digest)
+    found = near.get(f"/v2/{name}/referrers/{image.digest}")
+    (entry,) = json.loads(found.body)["manifests"]
+    assert (entry["digest"], entry["artifactType"]) == (str(signature.digest), _SIGNATURE)
+    none = near.get(f"/v2/{name}/referrers/{Digest.of(b'unknown')}")
+    assert (none.status, json.loads(none.body)["manifests"]) == (200, [])
+
+
+def _span(start: int, chunk: bytes) -> dict[str, str]:
+    return {"Content-Range": f"{start}-{start + len(chunk) - 1}"}
+
+
+def _file(appliance: Appliance, where: str) -> Path:
+    """Return the file of an upload."""
+    (file,) = (appliance.state / layout.UPLOADS).glob(f"{where.rpartition('/')[2]}.*")
+    return file
+
+
+def _offset(header: str) -> int:
+    return int(header.removeprefix("0-")) + 1
+
+
+def _peak(pid: int) -> int:
+    """Return the most memory that a process ever had, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    line = next(each for each in status.splitlines() if each.startswith("VmHWM:"))
+    return int(line.split()[1]) * KB

@@ -104,9 +104,10 @@ class Spool:
                 self._store.index.reserve(found.digest, found.size, None, at)
 
     def _drop(self, held: LockedFile, found: Leftover) -> None:
+        # first: with the file goes the lock, and the next writer's promise would be taken back
+        self._store.index.release(found.digest)
         (self._store.spool / layout.spool_size(found.digest)).unlink(missing_ok=True)
         held.unlink()
-        self._store.index.release(found.digest)
         if found.size:
             log.info("download given up", extra={"digest": found.digest, "bytes": found.size})
 

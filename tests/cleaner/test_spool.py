@@ -13,6 +13,7 @@ from datastore import layout
 from datastore.index import Kind, Reservation
 from datastore.locks import try_lock
 from datastore.refs import Digest
+from datastore.sqlite import SqliteIndex
 from tests.cleaner.stock import put_blob
 from tests.clock import Clock
 from tests.images import filler, image
@@ -216,6 +217,34 @@ def test_lengths_and_turns_that_belong_to_nobody_go_after_a_day(
     assert [path.name for path in turns.iterdir()] == ["taken"]
     assert not orphan.exists()
     assert (store.spool / layout.spool_size(_DIGEST)).exists()
+
+
+class _Releasing(SqliteIndex):
+    """Tells whether others could have begun the download when its room was given back."""
+
+    was_free: bool | None = None
+    spooled: Path
+
+    def release(self, digest: Digest) -> None:
+        lock = try_lock(self.spooled)
+        self.was_free = lock is not None
+        if lock:
+            lock.close()
+        super().release(digest)
+
+
+def test_room_is_given_back_before_anybody_else_begins(store: Store, clock: Clock) -> None:
+    """A worker's new promise for the same blob was taken back, and the cap exceeded by it."""
+    store.spool.mkdir()
+    index = _Releasing(store.state / layout.INDEX, clock=clock)
+    index.spooled = _grow(store, b"")
+    index.reserve(_DIGEST, 3000, None, clock.now)
+
+    Spool(Store(store.storage, index, store.spool), clock).settle()
+    index.close()
+
+    assert index.was_free is False
+    assert store.index.reservations() == []
 
 
 def test_young_lengths_and_turns_stay(store: Store, spool: Spool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import logging
 import os
@@ -20,10 +19,11 @@ from datastore.errors import (
     IndexUnavailable,
     StorageBroken,
     StorageFull,
+    refusal,
 )
 from datastore.index import AccessIndex, Kind
 from datastore.refs import Digest
-from registry.errors import UpstreamError
+from registry.errors import Unavailable, UpstreamError, Why
 from registry.flushing import Flushing
 from registry.lanes import Span, in_lanes
 from registry.remote import RemoteBlob
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 _STEP = 16 * 1024 * 1024  # bytes reserved at a time where the upstream does not say how many
 _LARGE = 128 * 1024 * 1024  # bytes from which several connections are worth their requests
 _UNSAID = "?"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +166,8 @@ class Download:
         return resumed(self.task.fetch, self._start, self._answered)
 
     def _answered(self, remote: RemoteBlob) -> None:
+        if remote.size == 0 and self.task.digest != Digest.of(b"", self.task.digest.algorithm):
+            raise Unavailable(self.task.upstream, "a blob without its bytes", Why.NONSENSE)
         self._opened(remote.size)
 
     def _is_complete(self, front: str) -> bool:
@@ -202,9 +203,7 @@ class Download:
         try:
             _write_all(self._descriptor, chunk, self._offset)
         except OSError as error:
-            if error.errno in _NO_ROOM:
-                raise StorageFull(str(error)) from error
-            raise StorageBroken(str(error)) from error
+            raise refusal(error) from error
         with self._news:
             self._offset += len(chunk)
             self._news.notify_all()
@@ -259,9 +258,14 @@ def size_path(path: Path) -> Path:
 def read_size(path: Path) -> int | None:
     """Return how long a spool file will be, in bytes; None when that is not known.
 
-    Raises: FileNotFoundError as long as the upstream has not answered.
+    Raises: FileNotFoundError as long as the upstream has not answered; StorageBroken.
     """
-    text = size_path(path).read_text()
+    try:
+        text = size_path(path).read_text()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise refusal(error) from error
     if not text:  # it is made before it is written
         raise FileNotFoundError(path)
     return int(text) if text.isdecimal() else None

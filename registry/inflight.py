@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from datastore import layout
-from datastore.errors import DatastoreError, NotFound, StorageBroken
+from datastore.errors import DatastoreError, NotFound, StorageBroken, refusal
 from datastore.locks import LockedFile, try_lock
 from datastore.refs import Digest
 from registry.download import Download, Landing, Task, read_size
@@ -58,11 +58,13 @@ class Inflight:
             return None
 
     def open_spooled(self, digest: Digest) -> int | None:
-        """Open the spool file of a download; None when there is none."""
+        """Open the spool file of a download; None when there is none. Raises: StorageBroken."""
         try:
             return os.open(self.path(digest), os.O_RDONLY)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise refusal(error) from error
 
     def is_running(self, digest: Digest) -> bool:
         """Whether a worker has begun this download and not ended it, or died over it."""
@@ -148,7 +150,8 @@ class Reader:
     def size(self) -> int | None:
         """Wait until the upstream has said how long the blob is (bytes); None: it does not say.
 
-        Raises: UpstreamError when the download that was joined failed, and so did our own try.
+        Raises: UpstreamError when the download that was joined failed, and so did our own try;
+        StorageFull, StorageBroken when it cannot be followed here.
         """
         while True:
             if self._download is not None and self._download.is_opened:

@@ -6,6 +6,7 @@ meanwhile. Not on a manifest alone: update bots read manifests and want no layer
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -55,7 +56,9 @@ class Prefetch:
     def follow(self, wish: Wish) -> None:
         """Fetch what the manifest of a wanted blob names besides; nobody waits for that."""
         if self._lanes:
-            threading.Thread(target=self._quietly, args=(wish,), daemon=True).start()
+            thread = threading.Thread(target=self._quietly, args=(wish,), name="ahead", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no thread is left
+                thread.start()
 
     def _quietly(self, wish: Wish) -> None:
         try:

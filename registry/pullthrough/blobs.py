@@ -89,17 +89,23 @@ class Blobs:
             may_see = True
         try:
             reader = self.inflight.join(task)
+            if reader.collapsed and not may_see:
+                self._permitted(place, registered, digest)
+            size = reader.size()
         except (StorageFull, StorageBroken) as error:
             log.warning("blob not stored", extra={"digest": digest, "error": error})
             return self._passing(place, registered, task)
-        return self._joined(place, registered, reader, task, may_see=may_see)
+        return self._joined(place, registered, reader, task, size=size)
 
     def _joined(
-        self, place: Place, registered: Registered, reader: Reader, task: Task, *, may_see: bool
+        self,
+        place: Place,
+        registered: Registered,
+        reader: Reader,
+        task: Task,
+        *,
+        size: int | None,
     ) -> BlobAnswer:
-        if reader.collapsed and not may_see:
-            self._permitted(place, registered, task.digest)
-        size = reader.size()
         if not reader.collapsed:  # the upstream showed it under this name
             self.shelf.link_blob(place.repository, task.digest, place.host)
             self.prefetch.follow(self._wish(place, registered, task.digest))

@@ -17,7 +17,7 @@ from datastore.memory import MemoryIndex
 from datastore.refs import Digest
 from datastore.storage import Stat
 from registry.download import Task, read_size, size_path
-from registry.errors import Absent, Denied
+from registry.errors import Absent, Denied, Unavailable
 from registry.inflight import Inflight
 from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, task, whole
 from tests.registry.remotes import FakeRemote
@@ -248,3 +248,10 @@ def test_a_whole_file_of_unknown_length_is_asked_for_no_more(bench: Bench) -> No
 
     assert b"".join(worker.join(task(remote)).read(0, None)) == CONTENT
     assert remote.starts == []
+
+
+def test_an_empty_answer_is_no_blob_but_the_empty_one(bench: Bench) -> None:
+    """A body of no bytes has no last byte to hold back: it was complete, and wrong."""
+    with pytest.raises(Unavailable):
+        bench.worker().join(task(FakeRemote(b"")))
+    eventually(lambda: bench.spooled == [])

@@ -93,3 +93,21 @@ def test_without_room_nothing_more_is_fetched_ahead(u: FakeUpstream, tmp_path: P
     eventually(lambda: u.count("GET", "/blobs/") == 3)
 
     assert not any(has(p, layer) for layer in LAYERS[2:])
+
+
+def test_without_a_thread_nothing_is_fetched_ahead_and_no_pull_fails(
+    u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine may have no thread left for what nobody waits for."""
+    p = pulling(u, tmp_path, prefetch=1)
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "ahead":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    p.get("manifests/v1")
+
+    first_blob(p)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from datastore import layout
+from datastore.locks import try_lock
 from datastore.refs import Digest
 from registry.auth import authenticator
 from registry.room import Limits
 from tests import images
+from tests.registry.benches import eventually
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream
 
@@ -175,6 +179,23 @@ def test_what_is_larger_than_the_cap_passes_through(u: FakeUpstream, tmp_path: P
     assert p.get(BLOB).content == CONTENT
     assert p.get(BLOB).content == CONTENT
     assert u.count("GET") == 2
+
+
+def test_a_disk_that_breaks_while_another_downloads_fails_no_pull(
+    u: FakeUpstream, p: Pulling
+) -> None:
+    """What was waited for is fetched past the disk, from the first byte."""
+    spool = p.root / "entrepot" / layout.SPOOL
+    held = try_lock(spool / layout.spool(DIGEST))
+    assert held
+    with ThreadPoolExecutor(1) as pool, held:
+        got = pool.submit(p.get, BLOB)
+        eventually(lambda: u.count("HEAD") == 1)
+        spool.rename(p.root / "gone")
+        spool.touch()
+
+    assert got.result().content == CONTENT
+    assert got.result().headers["cache-status"] == "entrepot; fwd=uri-miss"
 
 
 def test_who_has_no_password_learns_nothing(u: FakeUpstream, tmp_path: Path) -> None:

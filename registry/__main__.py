@@ -20,11 +20,14 @@ from datastore.accesslog import Event, write_event
 from datastore.budget import Budget
 from datastore.filesystem import Filesystem
 from datastore.generation import Generation
+from datastore.globs import Globs
 from datastore.refs import Repository
 from datastore.sqlite import SqliteIndex
 from registry import auth
 from registry.access import Rule, Rules
+from registry.api.door import MayHost
 from registry.app import Parts, assemble
+from registry.filler import Filler
 from registry.lookout import Lookout
 from registry.names import unfold
 from registry.room import CleanerBell, Limits, Room
@@ -67,7 +70,19 @@ def parts(settings: Settings, generation: Generation, lookout: Lookout) -> Parts
         prefetch=settings.proxy.prefetch,
         delete_enabled=settings.storage.delete.enabled,
         generation=generation.now,
+        filler=Filler(settings.run / "front.sock"),
+        may_host=_may_host(settings),
     )
+
+
+def _may_host(settings: Settings) -> MayHost:
+    """Tell which names are ours although a default upstream could have them: those of `hosted:`.
+
+    But for official images, or one push would replace them for every dockerd; and `**` says how
+    long things stay, it lists no name.
+    """
+    own = Globs(each.repository for each in settings.hosted if each.repository != "**")
+    return lambda name: name in own and not name.name.startswith("library/")
 
 
 class _Events:

@@ -73,6 +73,7 @@ class Watched(Generic[T]):
         self._trouble: str | None = None
         self._said = _Said()
         self._looked = clock()
+        self._process = os.getpid()
         self._good = b""
         self._generation = 0
         self._seen, self._snapshot = self._begin()
@@ -115,6 +116,9 @@ class Watched(Generic[T]):
         return seen, self._in_force(content, value)
 
     def _look(self, now: float) -> None:
+        if self._process != os.getpid():  # forked: others may have gone on since
+            self._process = os.getpid()
+            self._catch_up()
         try:
             content = self._changed(now)
         except OSError as error:

@@ -303,6 +303,28 @@ def test_a_forked_process_does_not_go_back_to_what_its_parent_had(
     assert copy.copy(parent).value == 2
 
 
+def test_a_forked_process_has_what_others_took_although_the_file_is_as_its_parent_saw_it(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Going back was refused by all who had gone on: rules taken out gave every right back."""
+
+    def judge(before: int, after: int) -> None:
+        if after < before:
+            raise ValueError("less than before")
+
+    parent = Watched(path, int, clock=clock, kept=path.with_name("kept"), judge=judge)
+    child = copy.copy(parent)
+    for moment, content in enumerate((b"2", b"1"), 1):
+        _write(path, content, at=_WRITTEN + moment)
+        clock.now += 1
+        assert child.value == 2
+
+    monkeypatch.setattr("os.getpid", lambda: 0)
+    clock.now += 1
+
+    assert copy.copy(parent).value == 2
+
+
 def test_what_is_kept_is_for_our_eyes_only(path: Path, clock: Clock) -> None:
     """There may be passwords in it."""
     kept = path.with_name("kept")

@@ -1,0 +1,240 @@
+"""Who may do what where, and users in the configuration itself; both followed in the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import bcrypt
+import pytest
+import yaml
+
+from datastore.refs import Digest
+from tests.images import Image
+from tests.system.appliance import Appliance, Setup
+from tests.system.clients import Clients
+from tests.system.conftest import Start
+from tests.system.door import Door
+from tests.system.images import KB, of_size
+from tests.system.pulls import blob_path, manifest_path, pull
+from tests.system.pushes import push
+from tests.system.waiting import eventually
+from tests.upstream import FakeUpstream
+
+ANN, BOB = "ann:sesame", "bob:builder"
+AT_ONCE = 2.0  # s
+OURS, THEIRS = of_size(KB, 700), of_size(KB, 701)
+RULES: list[dict[str, Any]] = [
+    {"user": "ann", "repository": ["ann/**", "one.test/ann/**"], "allow": ["pull", "push"]},
+    {"user": "bob", "repository": ["bob/**", "one.test/bob/**"], "allow": ["pull", "push"]},
+    {"user": "*", "repository": "common/*", "allow": ["pull"]},
+]
+
+
+def _users(*logins: str) -> dict[str, str]:
+    split = (each.partition(":") for each in logins)
+    return {
+        user: bcrypt.hashpw(password.encode(), bcrypt.gensalt(5)).decode()
+        for user, _, password in split
+    }
+
+
+def _settings(rules: list[dict[str, Any]] | None, *logins: str) -> dict[str, Any]:
+    access = {} if rules is None else {"access": rules}
+    return {"auth": {"htpasswd": {"realm": "test", "users": _users(*logins)}}, **access}
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """An appliance with two users who share nothing, and what each of them has."""
+
+    appliance: Appliance
+    images: dict[str, Image]
+
+    def door(self, login: str | None) -> Door:
+        """Return the door as one of them sees it."""
+        return replace(self.appliance.door, login=login)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """Each has pushed an image and pulled another one through, which is here now."""
+    with FakeUpstream() as fake:
+        images = {name: fake.put_image(f"{name}/app", "v1", image) for name, image in _owned()}
+        setup = Setup(
+            {"one.test": {"url": fake.url, "default": True}},
+            _settings(RULES, ANN, BOB) | {"hosted": {"ann/own": {}, "bob/own": {}}},
+            {"REGISTRY_STORAGE_DELETE_ENABLED": "true"},
+        )
+        with Appliance(tmp_path_factory.mktemp("rights"), setup) as appliance:
+            here = Shared(appliance, images)
+            for login in (ANN, BOB):
+                name = login.partition(":")[0]
+                assert push(here.door(login), f"{name}/own", "v1", images[name])
+                pull(here.door(login), f"one.test/{name}/app", "v1")
+            yield here
+
+
+def _owned() -> list[tuple[str, Image]]:
+    return [("ann", OURS), ("bob", THEIRS)]
+
+
+@pytest.mark.parametrize("name", ["ann/own", "one.test/ann/app", "One.Test/ann/app"])
+def test_nothing_of_a_repository_is_shown_to_who_may_not(shared: Shared, name: str) -> None:
+    """Manifest, blob, tags, referrers; though the other has the very same digests elsewhere."""
+    digest, layer = OURS.digest, Digest.of(OURS.layers[0])
+    bob = shared.door(BOB)
+
+    for path in (
+        manifest_path(name, "v1"),
+        manifest_path(name, digest),
+        blob_path(name, layer),
+        f"/v2/{name}/tags/list",
+        f"/v2/{name}/referrers/{digest}",
+        f"/v2/{name}/manifests/absent",
+    ):
+        assert (bob.get(path).status, bob.get(path).code) == (403, "DENIED"), path
+        assert bob.head(path).status == 403
+        assert shared.door(None).get(path).status == 401
+
+
+def test_nobody_writes_where_he_may_only_read_or_not_even_that(shared: Shared) -> None:
+    """Push, mount, delete, and an upload that somebody else began."""
+    ann, bob = shared.door(ANN), shared.door(BOB)
+    layer = Digest.of(OURS.layers[0])
+    begun = ann.ask("POST", "/v2/ann/own/blobs/uploads/").headers["location"]
+
+    for method, path in (
+        ("POST", "/v2/ann/own/blobs/uploads/"),
+        ("PATCH", begun),
+        ("PUT", manifest_path("ann/own", "v2")),
+        ("DELETE", begun),
+        ("DELETE", manifest_path("ann/own", OURS.digest)),
+        ("DELETE", blob_path("ann/own", layer)),
+    ):
+        assert bob.ask(method, path).status == 403, (method, path)
+    assert ann.ask("DELETE", manifest_path("ann/own", OURS.digest)).status == 403
+    mount = f"/v2/bob/own/blobs/uploads/?mount={layer}&from=ann/own"
+    assert bob.ask("POST", mount).status == 202
+    assert bob.get(blob_path("bob/own", layer)).status == 404
+
+
+def test_the_catalog_lists_what_one_may_pull(shared: Shared) -> None:
+    """Hosted names, then cached ones, of each user his own."""
+    listed = {
+        login: json.loads(shared.door(login).get("/v2/_catalog").body)["repositories"]
+        for login in (ANN, BOB)
+    }
+
+    assert listed == {ANN: ["ann/own", "one.test/ann/app"], BOB: ["bob/own", "one.test/bob/app"]}
+
+
+def test_clients_log_in_and_are_held_to_their_rights(shared: Shared, clients: Clients) -> None:
+    """Podman with a password of the configuration."""
+    netloc = shared.appliance.door.netloc
+    assert clients.login(netloc, BOB).returncode == 0
+
+    clients.pull(f"{netloc}/bob/own:v1")
+
+    assert "denied" in clients.pull_fails(f"{netloc}/ann/own:v1").lower()
+
+
+# ---- while it runs
+
+
+def _edit(appliance: Appliance, **sections: object) -> None:
+    """Change sections of the configuration, in place; None takes one out."""
+    document = yaml.safe_load(appliance.file.read_text()) | sections
+    kept = {name: each for name, each in document.items() if each is not None}
+    appliance.file.write_text(yaml.safe_dump(kept))
+
+
+def _warnings(appliance: Appliance) -> list[str]:
+    lines = appliance.output().splitlines()
+    return [each for each in lines if " warn " in each and "watched file" in each]
+
+
+def test_rights_and_users_are_those_of_the_file(start: Start) -> None:
+    """Taken away and given, within two seconds, and without a restart."""
+    appliance = start(Setup(settings=_settings(None, ANN, BOB)))
+    ann, bob = (replace(appliance.door, login=login) for login in (ANN, BOB))
+    assert push(ann, "ann/own", "v1", OURS)
+    path = manifest_path("ann/own", "v1")
+    assert bob.get(path).status == 200
+    before = {each.pid for each in appliance.workers()}
+
+    _edit(appliance, access=RULES)
+    eventually(lambda: bob.get(path).status == 403, what="rules are there", within=AT_ONCE)
+    _edit(appliance, **_settings(RULES, BOB))
+    eventually(lambda: ann.get(path).status == 401, what="ann is out", within=AT_ONCE)
+    _edit(appliance, access=[{"user": "bob", "repository": "**", "allow": "pull"}])
+    eventually(lambda: bob.get(path).status == 200, what="bob may", within=AT_ONCE)
+    _edit(appliance, access=[])
+    eventually(lambda: bob.get(path).status == 403, what="nobody may", within=AT_ONCE)
+
+    assert bob.get("/v2/").status == 200
+    assert before == {each.pid for each in appliance.workers()}
+    assert _warnings(appliance) == []
+
+
+def _rubbish(appliance: Appliance) -> None:
+    appliance.file.write_text("access: [{user: ann")
+
+
+def _unreadable_rule(appliance: Appliance) -> None:
+    _edit(appliance, access=[{"user": "bob", "repository": "**", "allow": "all"}])
+
+
+def _without_rules(appliance: Appliance) -> None:
+    _edit(appliance, access=None)
+
+
+def _emptied(appliance: Appliance) -> None:
+    appliance.file.write_text("")
+
+
+@pytest.mark.parametrize("spoil", [_rubbish, _unreadable_rule, _without_rules, _emptied])
+def test_an_edit_that_cannot_be_read_opens_nothing(start: Start, spoil: Any) -> None:
+    """One warning, and a worker that is killed meanwhile comes back with what was taken away."""
+    appliance = start(Setup(settings=_settings(None, ANN, BOB)))
+    ann, bob = (replace(appliance.door, login=login) for login in (ANN, BOB))
+    assert push(ann, "ann/own", "v1", OURS)
+    path = manifest_path("ann/own", "v1")
+    _edit(appliance, access=RULES)
+    eventually(lambda: bob.get(path).status == 403, what="rules are there", within=AT_ONCE)
+
+    spoil(appliance)
+    eventually(lambda: bob.get(path).status == 403 and _warnings(appliance), what="it is told")
+    old = {each.pid for each in appliance.workers()}
+    for each in old:
+        os.kill(each, signal.SIGKILL)
+
+    eventually(
+        lambda: (
+            len({each.pid for each in appliance.workers()} - old) == len(old)
+            and appliance.door.get("/healthz").status == 200
+        ),
+        what="the workers are others",
+    )
+    assert [bob.get(path).status for _ in range(12)] == [403] * 12
+    assert [ann.get(path).status for _ in range(12)] == [200] * 12
+    assert len(_warnings(appliance)) == 1
+
+
+def test_what_a_variable_says_is_not_followed_in_the_file(start: Start) -> None:
+    """It goes on to win."""
+    rules = json.dumps([{"user": "bob", "repository": "**", "allow": ["pull", "push"]}])
+    appliance = start(
+        Setup(settings=_settings(None, ANN, BOB), environment={"REGISTRY_ACCESS": rules})
+    )
+    ann, bob = (replace(appliance.door, login=login) for login in (ANN, BOB))
+    assert push(bob, "ann/own", "v1", OURS)
+
+    _edit(appliance, **_settings(RULES, BOB))
+
+    eventually(lambda: ann.get("/v2/").status == 401, what="the users are followed", within=AT_ONCE)
+    assert bob.get(manifest_path("ann/own", "v1")).status == 200

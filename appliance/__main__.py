@@ -48,6 +48,12 @@ def _clean(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     return clean(argv, environ)
 
 
+def _collect(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    from appliance.clean import collect  # noqa: PLC0415
+
+    return collect(argv, environ)
+
+
 def _healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     from appliance.healthy import healthy  # noqa: PLC0415
 
@@ -85,6 +91,11 @@ COMMANDS = {
     ),
     "status": _Command("status [--json] [FILE]", "one screen about the running appliance", _status),
     "clean": _Command("clean --once|--dry-run [FILE]", "evict now, or say what would go", _clean),
+    "gc": _Command(
+        "gc [--dry-run] [--delete-untagged] [FILE]",
+        "take away what was pushed and nothing names, or say what would go",
+        _collect,
+    ),
     "healthy": _Command("healthy", "exit code 0 while the appliance serves", _healthy),
     "clients": _Command(
         "clients --host HOST [--client NAME] [--out DIR] [FILE]",
@@ -99,7 +110,13 @@ COMMANDS = {
     "version": _Command("version", "this version", _version),
     "help": _Command("help", "this text", _help),
 }
-_SPELLINGS = {"--version": "version", "-V": "version", "--help": "help", "-h": "help"}
+_SPELLINGS = {
+    "--version": "version",
+    "-V": "version",
+    "--help": "help",
+    "-h": "help",
+    "garbage-collect": "gc",  # as docker distribution's registry calls it
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""`entrepot clean`: one round of the cleaner by hand, or what a round would do."""
+"""`entrepot clean` and `entrepot gc`: the cleaner by hand, or what it would do."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ from appliance.environment import inherited
 from config.errors import ConfigError, Problem
 
 _OWN = ("--once", "--dry-run")
+# docker distribution's `garbage-collect` has the short ones
+_OF_GC = {
+    "--dry-run": "--dry-run",
+    "-d": "--dry-run",
+    "--delete-untagged": "--delete-untagged",
+    "-m": "--delete-untagged",
+}
 
 
 def clean(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -24,7 +31,18 @@ def clean(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     own = [word for word in argv if word in _OWN]
     if not own:
         raise ConfigError([Problem("entrepot clean", "nothing to do", "say --once or --dry-run")])
-    settings = config.load([word for word in argv if word not in _OWN], environ).settings
+    return _run(own, [word for word in argv if word not in _OWN], environ)
+
+
+def collect(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Take garbage away, or only say what is; the cleaner's exit code. Raises: ConfigError."""
+    own = [_OF_GC[word] for word in argv if word in _OF_GC]
+    return _run(["--gc", *own], [word for word in argv if word not in _OF_GC], environ)
+
+
+def _run(own: Sequence[str], argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run the cleaner with the settings of *argv*, or those of the appliance that runs there."""
+    settings = config.load(argv, environ).settings
     run = rundir.found(settings.storage.statedir)
     if run is not None:
         return _cleaner(own, environ, run / "settings.json")

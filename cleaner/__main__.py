@@ -79,6 +79,8 @@ class Cleaner:
         tools = Tools(self._store, self._spool, self._sweep, self._stop.is_set, self._ring)
         spans = settings.cleaner
         self._house = Housekeeping(tools, spans.runevery, spans.garbage)
+        front = settings.run / "front.sock"
+        self._news = News(front, index, pause=self._stop.wait, clock=time.time)
         self._rounds = Rounds(self._hands(), bounds(settings), self._rules)
 
     def clean(self) -> int:
@@ -112,8 +114,13 @@ class Cleaner:
     def collect(self, *, is_dry: bool, untagged: bool) -> int:
         """Take garbage away, or only say what is: a line for each, and why.
 
-        *untagged*: what lost its tags is garbage too, wherever it was pushed to.
+        *untagged*: what lost its tags is garbage too, wherever it was pushed to; while clients
+        may pull it, that needs news of what they did.
         """
+        is_served = (self._settings.run / "front.sock").exists()
+        if untagged and not is_dry and is_served and (why := self._news.fetch()):
+            log.warning("not done", extra={"why": why})
+            return 1
         rule = Rule(untagged=self._settings.cleaner.garbage if untagged else 0)
         try:
             count = self._collect(Rules(otherwise=rule), is_dry=is_dry)
@@ -157,12 +164,12 @@ class Cleaner:
         self._wake()
 
     def _hands(self) -> Hands:
-        front, index = self._settings.run / "front.sock", self._store.index
+        index = self._store.index
         return Hands(
             store=self._store,
             spool=self._spool,
             sweep=self._sweep,
-            news=News(front, index, pause=self._stop.wait, clock=time.time),
+            news=self._news,
             clock=time.time,
             stopped=self._stop.is_set,
             is_ready=lambda: not needs_rebuild(index),

@@ -18,7 +18,6 @@ from cleaner.stock import Account
 from cleaner.store import Store
 from cleaner.uploads import Abandoned, Uploads
 from datastore.index import Cursor, Entry
-from datastore.rebuild import born
 from datastore.refs import Digest, Repository
 
 _PAGE = 256
@@ -59,7 +58,7 @@ class Garbage:
         Whoever takes it away tells the account's stock what would not go.
         Raises: DatastoreError.
         """
-        moment = Moment(self._clock(), 0, born=born(self._store.index))
+        moment = Moment(self._clock(), 0)
         named = self._store.index.named
         yield from plan((), Bounds(), moment, spares=account.spares, named=named, pushed=account)
         yield from self._loose(account)

@@ -83,7 +83,7 @@ class Ledger:
         layers = self._unlinked(image) if holding.is_readable else ()
         return Departure(
             image,
-            tuple(tag for each in leaving for tag in tags.get(each, ())),
+            tuple(tag for each in leaving for tag in tags.pop(each, ())),
             tuple((each, holding.links[each]) for each in links),
             tuple(layers),
             tuple(self._free([each for each in image.parts if each not in shared])),

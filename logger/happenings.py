@@ -14,7 +14,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300
 _OPERATIONS = ("head", "manifest", "blob", "tags", "referrers", "token")
 _OUTCOMES = ("ok", "absent", "denied", "limited", "unavailable")
 _ENDS = ("stored", "unstored", "failed", "mismatch")
-_REASONS = ("ttl", "size")
+_REASONS = ("ttl", "size", "disk", "keep", "untagged", "garbage")
 _SWEEP_S = 60.0
 
 DOWNLOADS = Metric(

@@ -14,16 +14,19 @@ from pathlib import Path
 import pytest
 
 import config
-from cleaner.__main__ import main
+from cleaner.__main__ import Cleaner, main
 from cleaner.store import Store
+from config.hosted import HostedRule
 from config.schema import Settings
 from datastore import layout
 from datastore.accesslog import parse_event
 from datastore.filesystem import Filesystem
-from datastore.rebuild import needs_rebuild
+from datastore.rebuild import BORN, needs_rebuild, rebuild
+from datastore.refs import Repository
 from datastore.sqlite import SqliteIndex
 from tests.cleaner.front import Front
-from tests.cleaner.stock import pull, push
+from tests.cleaner.stock import pull, push, push_image, put_blob
+from tests.images import Image, filler, image
 from tests.system.waiting import eventually
 
 _PATIENCE_S = 20.0
@@ -137,6 +140,78 @@ def test_a_lost_index_comes_back_before_anything_goes(settings: Settings, store:
     assert not needs_rebuild(store.index)
     assert store.index.count() == 3
     assert all(pulled.is_here(store))
+
+
+@pytest.fixture
+def expiring(settings: Settings) -> Settings:
+    """Return the same settings, with CLEANER_HOSTED=true and a rule of two seconds."""
+    cleaner = settings.cleaner.model_copy(update={"hosted": True})
+    rule = HostedRule("team/**", ttl=2)
+    return settings.model_copy(update={"cleaner": cleaner, "hosted": (rule,)})
+
+
+@pytest.mark.usefixtures("front")
+def test_what_was_pushed_goes_by_its_rule(expiring: Settings, store: Store) -> None:
+    """Or by the TTL of all, where there is none; what was used stays, and what is new."""
+    main(["--once"], expiring)
+    store.index.touch({}, {BORN: "0"})  # it has seen all uses for ever
+    old, young = time.time() - 90, time.time() - 30
+    ruled = [push_image(store, _made(n), f"v{n}", at) for n, at in enumerate((old, time.time()))]
+    others = [
+        push_image(store, _made(n), f"v{n}", at, Repository("lone"))
+        for n, at in enumerate((old, young), start=2)
+    ]
+
+    assert main(["--once"], expiring) == 0
+
+    assert [any(each.is_here(store)) for each in (*ruled, *others)] == [False, True, False, True]
+    assert store.repositories.tags(Repository("lone")) == ["v3"]
+
+
+def test_garbage_is_told_and_taken_by_hand(
+    settings: Settings, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also while nobody serves; a dry run tells the same and takes nothing."""
+    rebuild(store.storage, store.index, 0)
+    at = time.time() - 2 * settings.cleaner.garbage
+    blob, moved = put_blob(store, b"lone", at), push_image(store, _made(1), "latest", at)
+    kept = push_image(store, _made(2), "latest", at)
+
+    assert main(["--gc", "--dry-run", "--delete-untagged"], settings) == 0
+    assert store.blobs.stat(blob)
+    told = capsys.readouterr().out.splitlines()
+    assert main(["--gc", "--delete-untagged"], settings) == 0
+
+    done = capsys.readouterr().out.splitlines()
+    assert done[:-1] == told[:-1]
+    assert (told[-1].split(",")[0], done[-1].split(",")[0]) == ("2 to go", "2 gone")
+    assert store.blobs.stat(blob) is None
+    assert not any(moved.is_here(store))
+    assert all(kept.is_here(store))
+
+
+def test_what_lost_its_tags_goes_only_on_good_news(settings: Settings, store: Store) -> None:
+    """Somebody may have pulled it by its digest a moment ago."""
+    rebuild(store.storage, store.index, 0)
+    moved = push_image(store, _made(1), "", time.time() - 2 * settings.cleaner.garbage)
+
+    with Front(settings.run / "front.sock", lambda _: None) as front:  # the logger is dead
+        news_patience = "cleaner.news._PATIENCE_S"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(news_patience, 0.1)
+            assert main(["--gc", "--delete-untagged"], settings) == 1
+        assert front.seen
+
+    assert all(moved.is_here(store))
+
+
+def test_a_ttl_of_seconds_is_looked_after_in_seconds(expiring: Settings) -> None:
+    """However rarely rounds are asked for."""
+    assert Cleaner(expiring)._period() == 1
+
+
+def _made(number: int) -> Image:
+    return image([filler(100, number)], command=(str(number),))
 
 
 def test_without_settings_it_says_so_and_ends(

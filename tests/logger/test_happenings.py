@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cleaner.reasons import Reason
 from datastore.accesslog import Event
 from logger import happenings
 from logger.happenings import Happenings
@@ -135,3 +136,12 @@ def test_a_malformed_event_counts_nothing(name: str, fields: dict[str, Any]) -> 
         counted.count(name, fields)
 
     assert counted.registry.changed() == {}
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_of_the_cleaner_has_its_label(reason: Reason) -> None:
+    """None is put with the others."""
+    counted = Counted()
+    counted.count("eviction", EVICTION | {"reason": reason.value})
+
+    assert counted.values(happenings.EVICTIONS) == {(reason.value,): 1}

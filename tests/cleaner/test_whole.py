@@ -1,0 +1,326 @@
+"""What is left is whole, whatever was pushed and pulled, and wherever the cleaner dies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cleaner.collect import Collector
+from cleaner.garbage import Garbage
+from cleaner.hosted import Hosted
+from cleaner.policy import Bounds
+from cleaner.retention import Rule, Rules
+from cleaner.rounds import Hands, Rounds
+from cleaner.spool import Spool
+from cleaner.stock import Stock
+from cleaner.store import Store
+from cleaner.sweep import Sweep
+from cleaner.unlink import Unlinker
+from datastore import manifest
+from datastore.budget import OVERHEAD
+from datastore.index import Kind
+from datastore.memory import MemoryIndex, MemoryStorage
+from datastore.refs import Digest, Repository, Tag
+from tests import images
+from tests.cleaner.stock import UPSTREAM
+from tests.clock import Clock
+
+_TTL = 10.0
+_NAMES = [Repository("team/a"), Repository("team/b")]
+_CACHED = Repository("quay.io/c")
+_MADE = [
+    images.image([f"layer {n}".encode() for n in layers], command=(str(layers),))
+    for layers in ((0,), (0, 1), (1, 2), (2,))
+]
+_SIGNED = [images.artifact(each, b"signature", "application/example") for each in _MADE]
+_INDEXES = [images.index(_MADE[:2]), images.index(_MADE[1:3])]
+_TAGS = [Tag("v1"), Tag("v2"), Tag("v3")]
+
+# a busy machine is no failure
+unhurried = settings(
+    deadline=None,
+    max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+class _Died(Exception):  # noqa: N818 - a death, not an error of ours
+    """The cleaner was killed here."""
+
+
+@dataclass
+class Mortal(MemoryStorage):
+    """A storage that dies at the next delete after so many."""
+
+    clock: Clock
+    left: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__(self.clock)
+
+    def delete(self, key: str) -> bool:
+        """Remove a value, or die."""
+        if self.left is not None:
+            if not self.left:
+                raise _Died
+            self.left -= 1
+        return super().delete(key)
+
+
+@dataclass(frozen=True)
+class Push:
+    """A push of an image, of what refers to it, or of an index of two; or a DELETE of an image."""
+
+    what: int
+    kind: str
+    name: Repository
+    tag: Tag | None
+    at: float
+
+
+@dataclass
+class World:
+    """A registry, and what somebody does with it."""
+
+    folder: Path
+    clock: Clock = field(default_factory=lambda: Clock(1000.0))
+
+    def __post_init__(self) -> None:
+        self.storage = Mortal(self.clock)
+        index = MemoryIndex(clock=self.clock)
+        self.store = Store(self.storage, index, self.folder / "spool")
+
+    def do(self, push: Push) -> None:
+        """Push, or pull through, as it is done: parts first, then what names them."""
+        self.clock.now = push.at
+        if push.kind == "delete":  # of what was pulled through it is refused
+            if push.name != _CACHED:
+                self._delete(push.name, _MADE[push.what].digest)
+        elif push.kind == "index":
+            body, media_type = _INDEXES[push.what % 2]
+            for made in _MADE[push.what % 2 :][:2]:
+                self._image(made, push.name, None)
+            self._manifest(body, media_type, push.name, push.tag)
+        else:
+            made = _MADE[push.what] if push.kind == "image" else _SIGNED[push.what]
+            self._image(made, push.name, push.tag)
+
+    def _delete(self, name: Repository, digest: Digest) -> None:
+        for each, tag, meant in list(self.tags()):
+            if (each, meant) == (name, digest):
+                self.store.repositories.remove_tag(each, tag)
+        if not any(digest in self.store.index.named(each) for each in self._linked(name)):
+            self.store.repositories.unlink_manifest(name, digest)
+
+    def _linked(self, name: Repository) -> Iterator[Digest]:
+        return self.store.repositories.manifests(name)
+
+    def _image(self, made: images.Image, name: Repository, tag: Tag | None) -> None:
+        for blob in made.blobs:
+            digest = Digest.of(blob)
+            self.store.blobs.write(digest, blob)
+            self.store.index.record(digest, len(blob), Kind.BLOB, self.clock.now)
+            self.store.repositories.link_blob(name, digest)
+        self._manifest(made.manifest, made.media_type, name, tag)
+
+    def _manifest(self, body: bytes, media_type: str, name: Repository, tag: Tag | None) -> None:
+        digest, read = Digest.of(body), manifest.parse(body, media_type)
+        links = self.store.repositories
+        if name == _CACHED:
+            links.keep_origin(name, UPSTREAM)
+        links.keep_media_type(digest, media_type)
+        self.store.blobs.write(digest, body)
+        parts = read.parts()
+        self.store.index.record(digest, len(body), read.kind, self.clock.now, names=parts)
+        links.link_manifest(name, digest)
+        if tag:
+            links.set_tag(name, tag, digest)
+
+    # ---- cleaning
+
+    def clean(self, rules: Rules, bounds: Bounds) -> None:
+        """Go one round, on good news, then take garbage away."""
+        sweep = Sweep(self.store, lambda _: None, self.clock)
+        hands = Hands(
+            self.store, Spool(self.store, self.clock), sweep, self, self.clock, lambda: False
+        )
+        assert Rounds(hands, bounds, rules).run(0)
+        hosted = Hosted(self.store)
+        collector = Collector(self.store, sweep, Unlinker(self.store, hosted), lambda: False)
+        collector.run(Garbage(self.store, _TTL, self.clock), Stock(hosted, Rules(), self.clock))
+
+    blind = 0.0
+
+    def fetch(self) -> str:
+        """Return that nothing is wrong with the news."""
+        return ""
+
+    # ---- looking
+
+    def tags(self) -> Iterator[tuple[Repository, Tag, Digest]]:
+        """Yield every tag of what was pushed, and what it means."""
+        for name in _NAMES:
+            for tag in map(Tag, self.store.repositories.tags(name)):
+                state = self.store.repositories.tag(name, tag)
+                if state:
+                    yield name, tag, state.digest
+
+    def is_whole(self, name: Repository, digest: Digest) -> bool:
+        """Whether a client that pulls a manifest by this name gets it, and all below it."""
+        links = self.store.repositories
+        if links.linked_manifest(name, digest) is None or not self.store.blobs.stat(digest):
+            return False
+        read = manifest.parse(self.store.blobs.read(digest), links.media_type(digest))
+        if read.kind is Kind.INDEX:
+            return all(self.is_whole(name, part) for part in read.parts())
+        return all(
+            self.store.blobs.stat(part) and links.links_blob(name, part) for part in read.parts()
+        )
+
+    def here(self) -> set[Digest]:
+        """Return what has its content here."""
+        rows = self.store.index.oldest(None, 1000)
+        return {row.digest for row in rows if self.store.blobs.stat(row.digest)}
+
+
+_pushes = st.builds(
+    Push,
+    what=st.integers(0, len(_MADE) - 1),
+    kind=st.sampled_from(["image", "image", "signature", "index", "delete"]),
+    name=st.sampled_from([*_NAMES, _CACHED]),
+    tag=st.sampled_from([*_TAGS, None]),
+    at=st.integers(960, 999).map(float),
+)
+_histories = st.lists(_pushes, max_size=12).map(lambda each: sorted(each, key=lambda p: p.at))
+_rules = st.builds(
+    Rule,
+    ttl=st.sampled_from([0.0, _TTL, 25.0]),
+    keep=st.integers(0, 2),
+    untagged=st.sampled_from([0.0, _TTL]),
+    is_evictable=st.booleans(),
+)
+_bounds = st.builds(
+    lambda ttl, images: Bounds(ttl, *[images * (2 * OVERHEAD + 500)] * 3),
+    ttl=st.sampled_from([0.0, _TTL]),
+    images=st.integers(0, 6),
+)
+_deaths = st.one_of(st.none(), st.integers(0, 25))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return where turns are taken."""
+    return tmp_path
+
+
+def _lived(folder: Path, history: Sequence[Push]) -> World:
+    world = World(folder)
+    for push in history:
+        world.do(push)
+    world.clock.now = 1000.0
+    return world
+
+
+@unhurried
+@given(_histories, st.lists(_rules, min_size=2, max_size=2), _bounds, _deaths)
+def test_what_is_left_is_whole(
+    folder: Path, history: list[Push], said: list[Rule], bounds: Bounds, death: int | None
+) -> None:
+    """No tag dangles, no link of what was pushed leads to nothing, nothing names what is gone."""
+    world = _lived(folder, history)
+    rules = Rules([(name.name, rule) for name, rule in zip(_NAMES, said, strict=True)])
+    world.storage.left = death
+
+    with suppress(_Died):
+        world.clean(rules, bounds)
+
+    for name, _, digest in world.tags():
+        assert world.is_whole(name, digest)
+    _nothing_dangles(world)
+    world.storage.left = None
+    world.clean(rules, bounds)
+    _nothing_dangles(world)
+    for name in _NAMES:
+        for digest in world.store.repositories.manifests(name):
+            assert world.is_whole(name, digest)
+
+
+@unhurried
+@given(_histories, _rules, _deaths)
+def test_what_goes_is_gone_and_what_stays_stays(
+    folder: Path, history: list[Push], rule: Rule, death: int | None
+) -> None:
+    """By last use, and the newest always; after a death as without one."""
+    world = _lived(folder, history)
+    rules = Rules(otherwise=rule)
+    expected = {
+        (image.name, image.root)
+        for name in _NAMES
+        for image in Hosted(world.store).holding(name).images
+        if _stays(image.place, 1000.0 - image.used, rule)
+    }
+    world.storage.left = death
+    with suppress(_Died):
+        world.clean(rules, Bounds())
+    world.storage.left = None
+
+    world.clean(rules, Bounds())
+
+    roots = {
+        (image.name, image.root)
+        for name in _NAMES
+        for image in Hosted(world.store).holding(name).images
+    }
+    assert expected <= roots
+    if death is None:
+        assert expected == roots
+    for name, root in expected:
+        assert world.is_whole(name, root)
+
+
+def _stays(place: int | None, idle: float, rule: Rule) -> bool:
+    """Tell whether an image stays, said once more in other words."""
+    if place is not None and place < rule.keep:
+        return True
+    if place is None and rule.untagged and idle > rule.untagged:
+        return False
+    if rule.ttl:
+        return idle <= rule.ttl
+    return not rule.keep or place is None
+
+
+@unhurried
+@given(_histories)
+def test_in_the_end_nothing_is_left_that_nobody_needs(folder: Path, history: list[Push]) -> None:
+    """When all has expired, not a link, a blob or a row stays of what was pushed alone."""
+    world = _lived(folder, history)
+    world.clock.now += 1000
+
+    world.clean(Rules(otherwise=Rule(ttl=_TTL, untagged=_TTL)), Bounds())
+
+    assert [name for name in _NAMES if world.store.repositories.exists(name)] == []
+    cached = _below(world, world.store.repositories.manifests(_CACHED))
+    assert world.here() == cached
+    assert world.store.index.count() == len(cached)
+
+
+def _below(world: World, digests: Iterator[Digest]) -> set[Digest]:
+    found: set[Digest] = set()
+    waiting = list(digests)
+    while waiting:
+        digest = waiting.pop()
+        found.add(digest)
+        waiting.extend(world.store.index.named(digest))
+    return found
+
+
+def _nothing_dangles(world: World) -> None:
+    here = world.here()
+    for digest in here:
+        assert set(world.store.index.named(digest)) <= here

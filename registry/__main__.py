@@ -27,6 +27,7 @@ from registry import auth
 from registry.access import Rule, Rules
 from registry.api.door import MayHost
 from registry.app import Parts, assemble
+from registry.filler import Filler
 from registry.lookout import Lookout
 from registry.names import unfold
 from registry.room import CleanerBell, Limits, Room
@@ -69,6 +70,7 @@ def parts(settings: Settings, generation: Generation, lookout: Lookout) -> Parts
         prefetch=settings.proxy.prefetch,
         delete_enabled=settings.storage.delete.enabled,
         generation=generation.now,
+        filler=Filler(settings.run / "front.sock"),
         may_host=_may_host(settings),
     )
 

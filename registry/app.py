@@ -26,6 +26,7 @@ from registry.api.tags import TagsResource
 from registry.api.uploads import BeginningResource, UploadResource
 from registry.auth import Authenticator
 from registry.download import Landing
+from registry.filler import Filler
 from registry.inflight import Inflight
 from registry.negative import Negative
 from registry.prefetch import Prefetch
@@ -55,7 +56,7 @@ class Parts:
     `prefetch` is how many layers are fetched ahead at a time, from one upstream. `may_host` tells
     which names are hosted here although a default upstream could have them. `generation` says that
     HAProxy stands before this application, and in which generation it remembers: without it, no
-    header makes anybody a user.
+    header makes anybody a user. `filler` asks HAProxy for what should be remembered.
     """
 
     storage: Storage
@@ -71,6 +72,7 @@ class Parts:
     delete_enabled: bool = False
     may_host: MayHost = lambda _: False
     generation: Callable[[], str] | None = None
+    filler: Filler | None = None
 
 
 def assemble(parts: Parts) -> App:
@@ -88,7 +90,7 @@ def assemble(parts: Parts) -> App:
         parts.upstreams,
         shelf.repositories,
         parts.may_host,
-        front=Front(parts.generation),
+        front=Front(parts.generation, parts.filler),
     )
     app = falcon.App(router=router.Router(), middleware=[EveryAnswer()])
     app.req_options.strip_url_path_trailing_slash = False

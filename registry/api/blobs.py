@@ -61,8 +61,7 @@ class BlobResource:
             return
         answer = self._blobs.get(place, wanted)
         _describe(resp, answer)
-        if self._door.front.may_keep(req):
-            self._door.front.keep(resp, _holds(place, answer))
+        self._door.front.keep(req, resp, lambda: _holds(place, answer))
         parts = _parts(req, wanted, answer.size)
         if parts is None:
             _send_whole(resp, answer)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import falcon
 
 from registry.auth import Identity
+from registry.filler import Filler
 
 GENERATION = "X-Entrepot-Generation"
 KEEP = "X-Entrepot-Keep"
@@ -23,14 +24,19 @@ LARGEST_KEPT = 64 * 1024
 """Bytes of an answer that HAProxy takes into its memory (haproxy.cfg, max-object-size)."""
 
 _LONGEST_KEPT = 60.0  # s
+_LEAST_FILLED = 2.0  # s
 _A_USER, _NOBODY = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """HAProxy before this worker; *generation* None: there is none, so nobody is believed."""
+    """HAProxy before this worker; *generation* None: there is none, so nobody is believed.
+
+    *filler* None: what is only asked about with HEAD stays a worker's to answer.
+    """
 
     generation: Callable[[], str] | None = None
+    filler: Filler | None = None
 
     def begin(self, req: falcon.Request, resp: falcon.Response) -> bool:
         """Date an answer before anything is looked at; tell whether the credential is known."""
@@ -45,15 +51,25 @@ class Front:
         if self.generation is not None:
             resp.set_header(RIGHTS, _numbers(identity))
 
-    def may_keep(self, req: falcon.Request) -> bool:
-        """Whether there is any use in saying how long an answer to this may be kept."""
-        return self.generation is not None and req.method == "GET"
+    def keep(self, req: falcon.Request, resp: falcon.Response, holds: Callable[[], float]) -> None:
+        """Allow an answer to be kept that *holds* so many s: whole ones, and a minute at most.
 
-    def keep(self, resp: falcon.Response, seconds: float) -> None:
-        """Allow an answer to be kept: whole seconds, and a minute at most."""
-        whole = int(min(seconds, _LONGEST_KEPT))
-        if whole > 0:
-            resp.set_header(KEEP, str(whole))
+        A HEAD can't be kept: the GET that could is made, if this was asked about before.
+        """
+        if self.generation is None:
+            return
+        if req.method == "HEAD":
+            self._follow(req, holds)
+        elif (seconds := int(min(holds(), _LONGEST_KEPT))) > 0:
+            resp.set_header(KEEP, str(seconds))
+
+    def _follow(self, req: falcon.Request, holds: Callable[[], float]) -> None:
+        authorization = req.get_header("Authorization")
+        if self.filler is None or (authorization and not req.get_header(VERIFIED)):
+            return  # nothing is kept for who is not known yet
+        asked = (req.env["RAW_URI"], authorization)
+        if self.filler.is_asked_again(asked) and holds() >= _LEAST_FILLED:
+            self.filler.fill(asked)
 
 
 def _numbers(identity: Identity) -> str:

@@ -102,8 +102,7 @@ class ManifestResource:
         answer = self._manifests.get(place, parse_reference(reference))
         _describe(resp, answer)
         if none_match(req.get_header("If-None-Match"), answer.held.digest):
-            if self._door.front.may_keep(req):
-                self._door.front.keep(resp, self._manifests.holds(place, answer))
+            self._door.front.keep(req, resp, lambda: self._manifests.holds(place, answer))
             return answer
         not_modified(resp)
         return None

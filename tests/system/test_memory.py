@@ -87,6 +87,26 @@ def test_memory_answers_what_a_worker_would(warmed: Appliance, image: Image) -> 
         assert [head.headers[name] for name in same] == [answer.headers[name] for name in same]
 
 
+def test_a_tag_that_is_only_asked_about_is_remembered(start: Start, fake: FakeUpstream) -> None:
+    """It is all that containerd and dockerd send for a tag; no line is written but theirs."""
+    image = fake.put_image("app", "v1", of_size(KB, 612))
+    appliance = begun(start, Setup({"one.test": {"url": fake.url}}))
+    pull(appliance.door, NAME, str(image.digest))
+    path = manifest_path(NAME, "v1")
+
+    answers = [appliance.door.head(path)]
+
+    def remembered() -> bool:
+        answers.append(appliance.door.head(path))
+        return remembers(answers[-1])
+
+    eventually(remembered, what="memory answers a HEAD")
+    assert answers[-1].headers["content-length"] == str(len(image.manifest))
+    eventually(lambda: len(_lines(appliance, path)) >= len(answers), what="all are logged")
+    assert {line.method for line in _lines(appliance, path)} == {"HEAD"}
+    assert len(_lines(appliance, path)) == len(answers)
+
+
 def test_a_large_layer_is_none_for_memory(warmed: Appliance, image: Image) -> None:
     """It comes from disk, without a copy."""
     path = blob_path("one.test/memory/app", Digest.of(image.layers[0]))

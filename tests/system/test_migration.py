@@ -1,0 +1,65 @@
+"""Who comes from docker-cache-server starts what he has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from datastore.refs import Digest
+from tests.config.test_aliases import README
+from tests.system.appliance import Appliance, Setup
+from tests.system.clients import Clients
+from tests.system.door import Door, free_port
+from tests.system.images import KB, of_size
+from tests.system.pushes import as_folder, tags
+from tests.system.waiting import eventually
+
+_MADE, _OTHER = of_size(KB, 720), of_size(KB, 721)
+_LOGIN = "admin:admin123"
+_ITS_NAMES = 7
+
+
+@pytest.fixture
+def moved(tmp_path: Path) -> Iterator[Appliance]:
+    """The configuration of its README; on loopback, elsewhere and for seconds by its variables."""
+    port, data = free_port(), tmp_path / "cache"
+    said = {
+        "DCS_SERVER_ADDRESS": "127.0.0.1",
+        "DCS_SERVER_PORT": str(port),
+        "DCS_STORAGE_DIRECTORY": str(data),
+        "DCS_CACHE_TTL": "4s",
+    }
+    ours = {"REGISTRY_HTTP_ADDR": "", "REGISTRYDIR": ""}
+    appliance = Appliance(tmp_path / "it", Setup(environment={**said, **ours}, data=data))
+    appliance.door = Door(port, "localhost", login=_LOGIN)
+    appliance.file.write_text(README)
+    with appliance:
+        yield appliance
+
+
+def test_its_readme_s_configuration_logs_in_pushes_and_expires(
+    moved: Appliance, clients: Clients, tmp_path: Path
+) -> None:
+    """By last use: a pull in between renews. Each of its names is one warning."""
+    netloc = moved.door.netloc
+    assert clients.login(netloc, "admin:guess").returncode != 0
+    assert clients.login(netloc, _LOGIN).returncode == 0
+    for name, made in (("wanted", _MADE), ("forgotten", _OTHER)):
+        source = as_folder(made, tmp_path / name)
+        target = f"docker://{netloc}/myimage:{name}"
+        done = clients.skopeo("copy", "--dest-tls-verify=false", source, target)
+        assert done.returncode == 0, done.stderr
+    assert clients.pull(f"{netloc}/myimage:wanted")
+
+    def only_wanted() -> bool:
+        assert moved.door.get("/v2/myimage/manifests/wanted").status == 200
+        return tags(moved.door, "myimage") == ["wanted"]
+
+    eventually(only_wanted, what="the one that nobody pulled is gone", within=30)
+    layer = Digest.of(_MADE.layers[0])
+    assert moved.door.get(f"/v2/myimage/blobs/{layer}").status == 200
+    eventually(lambda: not tags(moved.door, "myimage"), what="and then the other", within=30)
+    told = [line for line in moved.output().splitlines() if "docker-cache-server's name" in line]
+    assert len(told) == _ITS_NAMES

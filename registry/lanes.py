@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
-from registry.errors import UpstreamError
 from registry.remote import RemoteBlob
 from registry.verified import Fetch, resumed, until
 
@@ -43,23 +42,24 @@ def in_lanes(
     it began. *opened* is told of the first answer. Raises: UpstreamError.
     """
     (start, stop), *others = span.segments()
-    partial = False
+    end: int | None = stop
 
     def first(remote: RemoteBlob) -> None:
-        nonlocal partial
-        partial = remote.stop == stop
+        nonlocal end
+        if remote.stop != stop:
+            end = None  # from now on all the rest, also where the next connection does ranges
         opened(remote)
 
-    head = resumed(lambda at, _=None: fetch(at, stop), start, first)
-    for chunk in head:
-        if not partial:
-            yield chunk
-            yield from head
-            return
-        with _Ahead(fetch, others, lanes - 1) as ahead:
-            yield chunk
-            yield from head
-            yield from ahead.chunks()
+    head = resumed(lambda at, _=None: fetch(at, end), start, first)
+    begun = next(head, b"")
+    if end is None:
+        yield begun
+        yield from head
+        return
+    with _Ahead(fetch, others, lanes - 1) as ahead:
+        yield begun
+        yield from until(head, stop - start - len(begun))
+        yield from ahead.chunks()
 
 
 @dataclass(slots=True, eq=False)
@@ -68,7 +68,7 @@ class _Segment:
 
     start: int
     stop: int
-    came: queue.SimpleQueue[bytes | UpstreamError | None] = field(default_factory=queue.SimpleQueue)
+    came: queue.SimpleQueue[bytes | Exception | None] = field(default_factory=queue.SimpleQueue)
 
 
 class _Ahead:
@@ -95,7 +95,7 @@ class _Ahead:
         """Yield all segments, one after the other. Raises: UpstreamError."""
         for segment in self._segments:
             while (item := segment.came.get()) is not None:
-                if isinstance(item, UpstreamError):
+                if isinstance(item, Exception):
                     raise item
                 yield item
             self._window.release()
@@ -118,5 +118,5 @@ class _Ahead:
                     return
                 segment.came.put(chunk)
             segment.came.put(None)
-        except UpstreamError as error:
+        except Exception as error:  # noqa: BLE001 - raised where the segment is waited for
             segment.came.put(error)

@@ -77,3 +77,24 @@ def test_a_part_that_stays_away_ends_it() -> None:
         got.extend(body)
 
     assert CONTENT.startswith(b"".join(got))
+
+
+@pytest.mark.parametrize("takes_ranges", [True, False])
+def test_an_upstream_may_change_its_mind_on_ranges(takes_ranges: bool) -> None:  # noqa: FBT001
+    """Behind a balancer each connection may meet another host; what it sent was no blob then."""
+    remote = FakeRemote(CONTENT, piece=500, takes_ranges=takes_ranges, breaks=[1000])
+    body = read(remote, count=2)
+    got = [next(body)]
+    remote.takes_ranges = not takes_ranges
+
+    assert b"".join([*got, *body]) == CONTENT
+
+
+def test_what_nobody_foresaw_in_a_part_ends_it_too() -> None:
+    """The download waited for that part for ever, with its file locked."""
+    remote = FakeRemote(CONTENT)
+    body = read(remote, count=2)
+    got = [next(body)]
+    remote.refusals.extend([RuntimeError("can't start new thread")] * 30)
+    with pytest.raises(RuntimeError):
+        got.extend(body)

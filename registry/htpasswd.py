@@ -9,7 +9,8 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +77,9 @@ class Htpasswd:
 
     Beside it there may be *users*: who is in both has the password that is there. *kept* is for
     Watched. At most *at_once* are checked at a time (bcrypt takes a core each, but not the
-    interpreter's lock); who waits longer than *patience* s gets Overloaded. Raises, at the start
-    only: OSError, InvalidHtpasswd.
+    interpreter's lock) and *waiting* wait for it: who finds no place, or waits longer than
+    *patience* s, gets Overloaded, so that whoever tries a thousand passwords leaves threads for
+    those that are known. Raises, at the start only: OSError, InvalidHtpasswd.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Htpasswd:
         users: Users = no_users,
         kept: Path | None = None,
         at_once: int = 2,
+        waiting: int = 64,
         patience: float = 10.0,
         clock: Callable[[], float] = time.time,
         compare: Callable[[bytes, bytes], bool] = bcrypt.checkpw,
@@ -96,6 +99,7 @@ class Htpasswd:
         )
         self._users = users
         self._merged = self._merge(self._sources())
+        self._places = threading.BoundedSemaphore(at_once + waiting)
         self._turns = threading.BoundedSemaphore(at_once)
         self._patience = patience
         self._compare = compare
@@ -108,12 +112,8 @@ class Htpasswd:
     def __call__(self, user: str, password: str) -> bool:
         """Check one password. Raises: Overloaded."""
         hashed = self._passwords().of(user)
-        if not self._turns.acquire(timeout=self._patience):
-            raise Overloaded("too many passwords are being checked; try again")
-        try:
+        with _taken(self._places, 0.0), _taken(self._turns, self._patience):
             return self._compare(password.encode()[:_LONGEST_PASSWORD], hashed)
-        finally:
-            self._turns.release()
 
     def _passwords(self) -> Passwords:
         sources, merged = self._sources(), self._merged
@@ -130,6 +130,16 @@ class Htpasswd:
         hashes = {**file.value.hashes, **users.value}
         passwords = Passwords(hashes, _nobody(hashes.values()))
         return _Merged((file.generation, users.generation), passwords)
+
+
+@contextmanager
+def _taken(places: threading.Semaphore, patience: float) -> Iterator[None]:
+    if not places.acquire(timeout=patience):
+        raise Overloaded("too many passwords are being checked; try again")
+    try:
+        yield
+    finally:
+        places.release()
 
 
 _Sources = tuple[Snapshot[Passwords], Snapshot[Mapping[str, bytes]]]

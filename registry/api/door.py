@@ -50,7 +50,8 @@ class Door:
         identity = self._identified(req.get_header("Authorization"), resp, is_known=is_known)
         req.context.identity = identity
         if identity.user:
-            resp.set_header(USER, identity.user.encode("ascii", "backslashreplace").decode())
+            # UTF-8's bytes: as HAProxy reads it from a credential that it remembers
+            resp.set_header(USER, identity.user.encode().decode("latin-1"))
         return identity
 
     def _identified(

@@ -207,6 +207,21 @@ def test_who_waits_too_long_is_told_to_come_back(path: Path) -> None:
     assert check("ann", "right")
 
 
+def test_a_flood_of_passwords_leaves_threads_for_others(path: Path) -> None:
+    """Who finds no place to wait is told so at once."""
+    turnstile = Turnstile()
+    check = Htpasswd(path, at_once=1, waiting=0, compare=turnstile)
+    first = threading.Thread(target=check, args=("ann", "right"))
+    first.start()
+    turnstile.wait_for(1)
+
+    with pytest.raises(Overloaded):
+        check("ann", "right")
+
+    turnstile.release.set()
+    first.join(10)
+
+
 def _users(*lines: bytes, generation: int = 1) -> Snapshot[Mapping[str, bytes]]:
     return Snapshot(htpasswd.parse(b"\n".join(lines)).hashes, generation)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import BinaryIO
 
 import falcon
@@ -47,7 +47,7 @@ def send_file(resp: falcon.Response, file: BinaryIO, part: ByteRange) -> None:
 
 def send_arriving(resp: falcon.Response, body: Iterator[bytes], length: int | None) -> None:
     """Send what comes in; *length* in bytes, None when nobody knows it."""
-    resp.stream = unbroken(body)
+    resp.stream = unbroken(body, length)
     if length is not None:
         resp.content_length = length
 
@@ -64,11 +64,10 @@ def send_parts(
     heads = [_head(part, size) for part in parts]
     tail = f"\r\n--{_BOUNDARY}--\r\n".encode()
     resp.content_type = f"multipart/byteranges; boundary={_BOUNDARY}"
-    resp.content_length = (
-        sum(len(head) for head in heads) + sum(part.length for part in parts) + len(tail)
-    )
+    length = sum(map(len, heads)) + sum(part.length for part in parts) + len(tail)
+    resp.content_length = length
     body = _multipart(read, list(zip(heads, parts, strict=True)), tail)
-    resp.stream = unbroken(_closing(body, file) if file else body)
+    resp.stream = unbroken(_closing(body, file) if file else body, length)
 
 
 def read_file(file: BinaryIO) -> Read:
@@ -87,13 +86,18 @@ def read_file(file: BinaryIO) -> Read:
     return read
 
 
-def unbroken(body: Iterator[bytes]) -> Iterator[bytes]:
-    """Pass a body on; where it ends too early, drop the connection, and say so once.
+def unbroken(body: Iterator[bytes], length: int | None) -> Generator[bytes, None, None]:
+    """Pass a body on; where it ends before its *length*, drop the connection, and say so once.
 
     A reset is the one failure that the server takes for what it is, without a traceback.
     """
+    came = 0
     try:
-        yield from body
+        for chunk in body:
+            came += len(chunk)
+            yield chunk
+        if length is not None and came < length:
+            raise BrokenPipeError(errno.EPIPE, f"it ended after {came} of {length} bytes")
     except (RegistryError, DatastoreError, OSError) as error:
         log.warning("answer cut short", extra={"error": error})
         raise ConnectionResetError(errno.ECONNRESET, "answer cut short") from error

@@ -96,9 +96,9 @@ _COMMON: dict[str, Any] = {
 
 
 def _choose_socket(arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
-    """Give a new worker the socket that no living one has."""
-    taken = {each.slot for each in arbiter.WORKERS.values()}
-    worker.slot = min(set(range(len(arbiter.LISTENERS))) - taken)
+    """Give a new worker the socket that no living one has, or only one that is to be replaced."""
+    taken = [each.slot for each in arbiter.WORKERS.values()]
+    worker.slot = min(range(len(arbiter.LISTENERS)), key=taken.count)
 
 
 def _keep_socket(_: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own

@@ -1,0 +1,45 @@
+"""The worker processes: a socket each, whatever signals their master gets."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+
+from tests.processes import next_line, running
+
+_SERVE = """
+import os, sys
+from pathlib import Path
+from registry.workers import Serving, Workers
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "0")])
+    return []
+
+sockets = tuple(Path(sys.argv[1]) / f"{number}.sock" for number in range(2))
+Workers(app, Serving(sockets, log_level="critical", started=lambda: os.write(1, b"started\\n"))).run()
+"""
+
+
+def _status(path: Path) -> bytes:
+    """Ask whoever listens at a socket."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(path))
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return client.recv(12)
+
+
+def test_a_hangup_replaces_the_workers_and_each_has_its_socket(tmp_path: Path) -> None:
+    """New workers come before the old ones go: there was no socket for them, and all ended."""
+    with running(_SERVE, tmp_path) as master:
+        assert [next_line(master) for _ in range(2)] == ["started"] * 2
+        master.send_signal(signal.SIGHUP)
+        replaced = [next_line(master) for _ in range(2)]
+        answers = [_status(tmp_path / f"{number}.sock") for number in range(2)]
+        master.terminate()
+        master.wait(20)
+
+    assert replaced == ["started"] * 2
+    assert answers == [b"HTTP/1.1 200"] * 2

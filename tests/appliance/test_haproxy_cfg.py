@@ -94,14 +94,6 @@ def test_an_answer_is_one_line_with_the_fields_of_access_line(front: Front) -> N
     assert list(json.loads(raw)) == list(AccessLine.__dataclass_fields__)
 
 
-@pytest.mark.parametrize("method", ["HEAD", "PUT", "POST", "PATCH", "DELETE"])
-def test_each_method_is_logged_by_its_name(front: Front, method: str) -> None:
-    """Also one that HAProxy has no number for, as PATCH."""
-    front.ask(f"/echo?by={method}", "Content-Length: 0", method=method)
-
-    assert front.line(f"by={method}").method == method
-
-
 @pytest.mark.parametrize(
     "target",
     ['/echo?"quote"\\back', "/echo?'single'{}%22%5c%00", "/echo?" + "/" * 3900, "/echo?\\u0000"],

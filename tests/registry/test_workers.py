@@ -18,7 +18,8 @@ def app(environ, start_response):
     return []
 
 sockets = tuple(Path(sys.argv[1]) / f"{number}.sock" for number in range(2))
-Workers(app, Serving(sockets, log_level="critical", started=lambda: os.write(1, b"started\\n"))).run()
+told = lambda: os.write(1, b"started\\n")
+Workers(app, Serving(sockets, log_level="critical", started=told)).run()
 """
 
 

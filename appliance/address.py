@@ -14,7 +14,7 @@ _SETTING = "http.addr (REGISTRY_HTTP_ADDR)"
 _ALL = ("", "::")
 _REMEDIES = {
     errno.EADDRINUSE: "end what listens there, or choose another port",
-    errno.EACCES: "choose a port from 1024 up, or start as root",
+    errno.EACCES: "choose a port from 1024 up; before a container, -p 443:8443 leads to it",
     errno.EADDRNOTAVAIL: "choose an address of this machine, or :PORT for all of them",
 }
 

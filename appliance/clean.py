@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import config
-from appliance import rundir
+from appliance import privileges, rundir
 from appliance.environment import inherited
 from config.errors import ConfigError, Problem
 
@@ -43,6 +43,7 @@ def collect(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 def _run(own: Sequence[str], argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the cleaner with the settings of *argv*, or those of the appliance that runs there."""
     settings = config.load(argv, environ).settings
+    privileges.step_down(environ)  # root's files among his would stop who serves
     run = rundir.found(settings.storage.statedir)
     if run is not None:
         return _cleaner(own, environ, run / "settings.json")

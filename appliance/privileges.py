@@ -54,6 +54,13 @@ def choose(environ: Mapping[str, str]) -> Choice:
     return Choice(None, lacking) if lacking else Choice(user)
 
 
+def step_down(environ: Mapping[str, str]) -> None:
+    """Become who serves, for a command that writes among his files. Raises: OSError."""
+    user = choose(environ).user
+    if user is not None:
+        become(user)
+
+
 def missing(status: str) -> tuple[str, ...]:
     """Name the capabilities that root needs and, by its proc(5) *status*, does not have."""
     found = _EFFECTIVE.search(status)

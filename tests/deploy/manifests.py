@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # a library's own trouble with its own imports
@@ -14,6 +17,12 @@ Document = dict[str, Any]
 
 # The oldest and the newest that the library knows and we promise (Chart.yaml, kubeVersion).
 VERSIONS = ("1.25", "1.37")
+
+
+def read(file: Path) -> list[Document]:
+    """Return the manifests of a file, lists unpacked as kubectl unpacks them."""
+    found = [each for each in yaml.safe_load_all(file.read_text()) if each]
+    return [each for outer in found for each in outer.get("items", [outer])]
 
 
 def objections(document: Document, version: str) -> list[str]:

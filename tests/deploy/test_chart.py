@@ -139,7 +139,7 @@ def test_the_chart_is_as_old_as_what_it_installs() -> None:
 
 def test_the_chart_makes_what_deployment_yaml_says() -> None:
     """Two ways to the same pod: who changes one changes the other."""
-    written = list(yaml.safe_load_all((ROOT / "deployment.yaml").read_text()))
+    written = manifests.read(ROOT / "deployment.yaml")
     ours, theirs = manifests.container(written), manifests.container(chart.documents())
 
     same = ("startupProbe", "livenessProbe", "readinessProbe", "securityContext", "resources")

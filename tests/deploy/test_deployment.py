@@ -20,7 +20,7 @@ DEPLOYMENT = ROOT / "deployment.yaml"
 @pytest.fixture(scope="module")
 def documents() -> list[Document]:
     """Return its manifests."""
-    return list(yaml.safe_load_all(DEPLOYMENT.read_text()))
+    return manifests.read(DEPLOYMENT)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -89,7 +89,10 @@ def test_it_is_hardened(documents: list[Document]) -> None:
 
 
 def test_it_holds_nothing_that_podman_cannot_do(documents: list[Document]) -> None:
-    """In podman 4.3: a Secret only with optional: false; neither of the others at all."""
+    """In podman 4.3: a Secret only with optional: false; none of the others at all.
+
+    And a claim whose volume is there already is an error, but a list is passed over.
+    """
     pod, container = manifests.pod(documents), manifests.container(documents)
     secrets = [each["secret"] for each in pod["volumes"] if "secret" in each]
 
@@ -100,3 +103,5 @@ def test_it_holds_nothing_that_podman_cannot_do(documents: list[Document]) -> No
     assert all("stringData" not in each for each in documents)
     assert all("httpGet" not in container[name] for name in container if name.endswith("Probe"))
     assert all("hostPort" in each for each in container["ports"])
+    kinds = [each["kind"] for each in yaml.safe_load_all(DEPLOYMENT.read_text())]
+    assert kinds == ["Secret", "List", "Deployment"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ import pytest
 
 from tests.system.appliance import Appliance, Setup
 from tests.system.clients import Clients
+from tests.system.containers import Engine, engine, missing
+from tests.system.mounts import Mounts
 from tests.system.registries import Registry
 from tests.upstream import FakeUpstream
 
@@ -34,6 +37,28 @@ def clients() -> Iterator[Clients]:
     yield user
     user.close()
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def podman() -> Iterator[Engine]:
+    """Podman with a store of the tests' own."""
+    if os.geteuid() != 0 or (absent := missing()):
+        here = "root" if os.geteuid() != 0 else " ".join(absent)
+        pytest.skip(f"{here} is needed: as root, sh appliance/packages.sh test")
+    with engine() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def image(podman: Engine) -> str:
+    """The image, as `make image` builds it, with no registry in reach."""
+    return podman.build("trixie")
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Mounts:
+    """What an operator mounts, each with the owner and the mode that it has by itself."""
+    return Mounts(tmp_path)
 
 
 @pytest.fixture

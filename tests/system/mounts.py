@@ -1,0 +1,83 @@
+"""What an operator mounts into a container: data, pull secret, certificate and password file."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.system.certificates import Authority
+from tests.system.door import free_port
+from tests.system.registries import htpasswd
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+LOGIN = "alice:sesame"
+HARDENED = (
+    "--read-only",
+    "--tmpfs=/tmp",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+    "--memory=512m",
+    "--pids-limit=1024",
+)
+
+
+class Mounts:
+    """A folder as the README has it: all of it is root's, the secrets are for root alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data, self.certs, self.auth = (folder / each for each in ("data", "certs", "auth"))
+        for each in (self.data, self.certs, self.auth):
+            each.mkdir(mode=0o755)
+        self.authority = Authority()
+        (folder / "trusted").mkdir()
+        self.ca = self.authority.write(folder / "trusted" / "ca.crt")
+        self.secret = folder / "pull-secret.json"
+        self.secret.write_text('{"auths": {"quay.io": {}}}')
+        pair = self.authority.issue()
+        self.certificate = self.certs / "certs.pem"
+        self.certificate.write_bytes(pair.pem() + pair.key_pem())
+        self.users = htpasswd(self.auth / "htpasswd", LOGIN)
+        for secret in (self.secret, self.certificate, self.users):
+            secret.chmod(0o600)
+
+    def open_to_all(self) -> None:
+        """Let any user write the data and read the rest."""
+        self.data.chmod(0o777)
+        for each in (self.secret, self.certificate, self.users):
+            each.chmod(0o644)
+
+    def on_the_host(self, upstreams: Mapping[str, Mapping[str, str]]) -> tuple[list[str], str]:
+        """Return options for podman, and where it will serve: beside us, so upstreams are near."""
+        port = free_port()
+        told = {
+            "REGISTRY_HTTP_ADDR": f"127.0.0.1:{port}",
+            "REGISTRY_UPSTREAMS": json.dumps(upstreams),
+            "REGISTRY_AUTH": "htpasswd",
+            "REGISTRY_AUTH_HTPASSWD_REALM": "Registry Realm",
+            "REGISTRY_AUTH_HTPASSWD_PATH": "/auth/htpasswd",
+        }
+        mounts = {self.data: "/var/lib/registry", self.certs: "/certs", self.auth: "/auth"}
+        options = [
+            "--network=host",
+            *(f"--volume={here}:{there}" for here, there in mounts.items()),
+            *(f"--env={name}={value}" for name, value in told.items()),
+        ]
+        return options, f"localhost:{port}"
+
+
+def as_printed() -> tuple[list[str], int]:
+    """Return the README's options for TLS and passwords, and the port that stands for its 8443.
+
+    Name, image and port on the host are a test's own; all else is as it is printed.
+    """
+    text = README.read_text().replace("\\\n", " ")
+    lines = (line.strip() for line in text.splitlines())
+    (line,) = (each for each in lines if each.startswith("podman run") and "/certs" in each)
+    podman, run, detach, name, _, publish, ports, *options, image = shlex.split(line)
+    assert (podman, run, detach, name, publish) == ("podman", "run", "-d", "--name", "-p")
+    assert (ports, image) == ("8443:8443", "localhost/entrepot")
+    port = free_port()
+    return ["-p", f"127.0.0.1:{port}:8443", *options], port

@@ -1,0 +1,150 @@
+"""A changed pull secret, password file and certificate take effect in the container: item 4."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import bcrypt
+import pytest
+
+from tests.gates import BasicGate
+from tests.system.certificates import Authority
+from tests.system.containers import Engine, running
+from tests.system.door import Door
+from tests.system.images import KB, of_size
+from tests.system.mounts import LOGIN, Mounts
+from tests.system.pulls import manifest_path
+from tests.system.waiting import eventually
+from tests.upstream import FakeUpstream
+
+pytestmark = pytest.mark.timeout(600)  # whoever is first builds the image
+
+NEWCOMER = "bob:fresh"
+Files = dict[str, bytes]
+
+
+class _InPlace:
+    """Each file is mounted by itself, and written where it is."""
+
+    def __init__(self, folder: Path, files: Files) -> None:
+        self._folder = folder
+        self.write(files)
+        self.mounts = [f"--volume={folder}/{name}:/files/{name}" for name in files]
+
+    def write(self, files: Files) -> None:
+        for name, content in files.items():
+            with (self._folder / name).open("wb") as file:
+                file.write(content)
+
+
+class _Renamed:
+    """Their folder is mounted, and a file is replaced by another."""
+
+    def __init__(self, folder: Path, files: Files) -> None:
+        self._folder = folder
+        self.write(files)
+        self.mounts = [f"--volume={folder}:/files"]
+
+    def write(self, files: Files) -> None:
+        for name, content in files.items():
+            fresh = self._folder / f".{name}.new"
+            fresh.write_bytes(content)
+            fresh.chmod(0o600)
+            fresh.rename(self._folder / name)
+
+
+class _Swapped:
+    """Their folder is mounted, and a link in it is swapped, as the kubelet does it."""
+
+    def __init__(self, folder: Path, files: Files) -> None:
+        self._folder = folder
+        self._numbers = iter(range(100))
+        self.write(files)
+        for name in files:
+            (folder / name).symlink_to(f"..data/{name}")
+        self.mounts = [f"--volume={folder}:/files"]
+
+    def write(self, files: Files) -> None:
+        version = self._folder / f"..version{next(self._numbers)}"
+        version.mkdir()
+        for name, content in files.items():
+            (version / name).write_bytes(content)
+        link = self._folder / "..new"
+        link.symlink_to(version.name)
+        link.rename(self._folder / "..data")
+
+
+@pytest.mark.parametrize(
+    ("way", "options"),
+    [(_InPlace, []), (_Renamed, []), (_Swapped, []), (_Swapped, ["--user=1000"])],
+    ids=["written in place", "renamed", "swapped", "swapped, without root"],
+)
+def test_changed_files_take_effect(
+    podman: Engine,
+    image: str,
+    mounted: Mounts,
+    way: Callable[[Path, Files], _InPlace | _Renamed | _Swapped],
+    options: list[str],
+) -> None:
+    """All three, and HAProxy and the workers are the same processes as before."""
+    authority = mounted.authority
+    folder = mounted.folder / "files"
+    folder.mkdir()
+    mounted.open_to_all()
+    files = way(folder, _files(authority, "robot:old", LOGIN))
+    with FakeUpstream(gate=BasicGate({"robot": "new"})) as upstream:
+        upstream.put_image("app", "v1", of_size(KB, 910))
+        more, netloc = mounted.on_the_host({"one.test": {"url": upstream.url}})
+        told = {
+            "PULLSECRETPATH": "/files/secret.json",
+            "REGISTRY_AUTH_HTPASSWD_PATH": "/files/htpasswd",
+            "REGISTRY_HTTP_TLS_CERTIFICATE": "/files/certs.pem",
+            "ENTREPOT_FRESHNESS": "0s",
+        }
+        environment = [f"--env={name}={value}" for name, value in told.items()]
+        with running(podman, image, *options, *more, *files.mounts, *environment) as container:
+            tls = ssl.create_default_context(cafile=str(mounted.ca))
+            door = Door(int(netloc.rpartition(":")[2]), "localhost", tls=tls, login=LOGIN)
+            bob = replace(door, login=NEWCOMER)
+            path = manifest_path("one.test/app", "v1")
+            before, shown = container.processes(), _shown(door)
+            assert (door.get(path).status, bob.get("/v2/").status) == (403, 401)
+
+            files.write(_files(authority, "robot:new", LOGIN, NEWCOMER))
+
+            eventually(lambda: bob.get("/v2/").status == 200, what="the password file is taken up")
+            eventually(lambda: door.get(path).status == 200, what="the pull secret is taken up")
+            eventually(lambda: _shown(door) != shown, what="the certificate is taken up")
+            assert container.processes() == before
+
+
+def _files(authority: Authority, robot: str, *logins: str) -> Files:
+    """Return a secret for one.test, a password file, and a certificate that is new each time."""
+    pair = authority.issue()
+    auth = b64encode(robot.encode()).decode()
+    return {
+        "secret.json": json.dumps({"auths": {"one.test": {"auth": auth}}}).encode(),
+        "htpasswd": b"".join(map(_user, logins)),
+        "certs.pem": pair.pem() + pair.key_pem(),
+    }
+
+
+def _user(login: str) -> bytes:
+    user, _, password = login.encode().partition(b":")
+    return user + b":" + bcrypt.hashpw(password, bcrypt.gensalt(5)) + b"\n"
+
+
+def _shown(door: Door) -> bytes:
+    """Return the certificate that a client is shown."""
+    assert door.tls is not None
+    with (
+        socket.create_connection((door.host, door.port), timeout=10) as plain,
+        door.tls.wrap_socket(plain, server_hostname=door.host) as wire,
+    ):
+        return wire.getpeercert(binary_form=True) or b""

@@ -146,9 +146,9 @@ def test_an_answer_from_memory_is_logged_and_stamped(warmed: Appliance, image: I
         lambda: remembers(warmed.door.get(path)) and _last_use(warmed, layer) > before,
         what="what a remembered manifest names is stamped",
     )
-    line = _lines(warmed, path)[-1]
-    assert (line.cache, line.kind, line.digest) == (FROM_MEMORY, "manifest", str(image.digest))
-    assert line.repository == "one.test/memory/app"
+    lines = [line for line in _lines(warmed, path) if line.cache == FROM_MEMORY]
+    told = {(line.kind, line.digest, line.repository) for line in lines}
+    assert told == {("manifest", str(image.digest), "one.test/memory/app")}
 
 
 def test_a_manifest_that_is_not_whole_is_never_kept(start: Start, fake: FakeUpstream) -> None:

@@ -22,7 +22,7 @@ from cleaner.news import News
 from cleaner.policy import Bounds
 from cleaner.recall import Recall
 from cleaner.report import lines
-from cleaner.retention import Rule, Rules, rule
+from cleaner.retention import Rule, Rules, everything, rule
 from cleaner.rounds import Hands, Rounds
 from cleaner.spool import Spool
 from cleaner.store import Store
@@ -205,7 +205,7 @@ def bounds(settings: Settings) -> Bounds:
 def rules(settings: Settings) -> Rules:
     """Return how long what was pushed stays, by the settings."""
     cleaner = settings.cleaner
-    otherwise = rule(cleaner.ttl, 0, None, is_evictable=True) if cleaner.hosted else Rule()
+    otherwise = everything(cleaner.ttl) if cleaner.hosted else Rule()
     said = (
         (each.repository, rule(each.ttl, each.keep, each.untagged, is_evictable=cleaner.hosted))
         for each in settings.hosted

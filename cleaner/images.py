@@ -20,10 +20,10 @@ from datastore.repositories import TagState
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One of a repository's images; `used` is its last pull or push, `pushed` its last push.
+    """One of a repository's images; `used` is its last pull or push (s, UTC epoch).
 
-    Both in s, UTC epoch. `own` are its manifests without what refers to them. `place` counts the
-    repository's tags from the newest, 0, to the newest of this image; None where it has none.
+    `own` are its manifests without what refers to them. `place` counts the repository's tags
+    from the newest, 0, to the newest of this image; None where it has none.
     """
 
     name: Repository
@@ -33,7 +33,6 @@ class Image:
     manifests: tuple[Digest, ...]
     blobs: tuple[Digest, ...]
     used: float
-    pushed: float
     place: int | None = None
 
     @property
@@ -73,18 +72,18 @@ class Holding:
 
 
 class Family:
-    """Who belongs to whom among the manifests that a repository links, and when it linked them.
+    """Who belongs to whom among the manifests that a repository links.
 
     *read* are those and what their indexes list, None for one that can't be read.
     """
 
     def __init__(
         self,
-        links: Mapping[Digest, float],
+        links: Iterable[Digest],
         tags: Mapping[Tag, TagState],
         read: Mapping[Digest, Manifest | None],
     ) -> None:
-        self.links = links
+        self._links = tuple(links)
         self._read = read
         self._states = tags
         self.tags: dict[Digest, dict[Tag, TagState]] = {}
@@ -95,12 +94,12 @@ class Family:
     def roots(self) -> list[Digest]:
         """The manifests that stand for an image, so that every manifest is in one."""
         subjects, below = self._subjects, set[Digest]()
-        for digest in self.links:
+        for digest in self._links:
             below.update(self.children(digest))
-        free = [each for each in self.links if each not in subjects]
+        free = [each for each in self._links if each not in subjects]
         roots = [each for each in free if each in self.tags or each not in below]
         reached = {digest for root in roots for digest in self.whole(root)}
-        for digest in self.links:  # tags may tie a ring of what refers to each other
+        for digest in self._links:  # tags may tie a ring of what refers to each other
             if digest not in reached:
                 roots.append(digest)
                 reached.update(self.whole(digest))
@@ -147,11 +146,11 @@ class Family:
             about = subject_of(tag)
             if about:
                 found[state.digest] = about
-        for digest in self.links:
+        for digest in self._links:
             read = self._read.get(digest)
             if read and read.subject:
                 found[digest] = read.subject.digest
-        here = set(self.links)
+        here = set(self._links)
         return {
             each: about
             for each, about in found.items()
@@ -186,10 +185,9 @@ def images(
     found = []
     for root in family.roots:
         own, whole, tags = family.own(root), family.whole(root), family.tags.get(root, {})
-        tagged = [state.confirmed for state in tags.values()]
-        pushed = max([*tagged, *(family.links.get(digest, 0) for digest in own)])
-        used, blobs = max(last_use(own), pushed), family.blobs(whole)
-        found.append(Image(name, root, tags, own, whole, blobs, used, pushed, places.get(root)))
+        used = max([last_use(own), *(state.confirmed for state in tags.values())])
+        blobs, place = family.blobs(whole), places.get(root)
+        found.append(Image(name, root, tags, own, whole, blobs, used, place))
     return tuple(found)
 
 

@@ -97,14 +97,14 @@ class Ledger:
     def _unlinked(self, image: Image) -> Iterator[Digest]:
         """Yield the blobs whose links go with an image.
 
-        What was linked after its last push stays: it waits for another manifest, or is garbage.
+        What was linked after its last use stays: it waits for another manifest, or is garbage.
         """
         holding, here = self._holdings[image.name], self._locally[image.name]
         for digest in image.blobs:
             if here[digest] or digest not in holding.layers:
                 continue
             linked = self._store.linked_blob(image.name, digest)
-            if linked is not None and linked > image.pushed:
+            if linked is not None and linked > image.used:
                 self._held[digest] += 1
                 here[digest] += 1
             else:

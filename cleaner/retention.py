@@ -44,8 +44,13 @@ def rule(ttl: float, keep: int, untagged: float | None, *, is_evictable: bool) -
     *untagged* says otherwise. Where nothing goes, nothing is evicted either.
     """
     if untagged is None:
-        untagged = min(_UNTAGGED_S, ttl or _UNTAGGED_S) if ttl or keep else 0
+        untagged = _grace(ttl) if ttl or keep else 0
     return Rule(ttl, keep, untagged, is_evictable=is_evictable and bool(ttl or keep))
+
+
+def everything(ttl: float) -> Rule:
+    """Make the rule by which pushed images go as pulled ones do, by age and for room."""
+    return Rule(ttl, 0, _grace(ttl), is_evictable=True)
 
 
 class Rules:
@@ -74,6 +79,10 @@ class Rules:
         rules = [self._otherwise, *(rule for _, rule in self._rules)]
         spans = [span for rule in rules for span in (rule.ttl, rule.untagged) if span]
         return min(spans, default=0)
+
+
+def _grace(ttl: float) -> float:
+    return min(_UNTAGGED_S, ttl or _UNTAGGED_S)
 
 
 def expiry(image: Image, rule: Rule, idle: float) -> Why | None:

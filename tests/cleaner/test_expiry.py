@@ -403,13 +403,26 @@ def test_a_layer_that_was_linked_anew_waits_for_its_manifest(
 ) -> None:
     """A client that pushes another image has mounted it, or uploaded it again."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
-    store.storage.stamp(layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 1)
+    store.storage.stamp(layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
 
     _round(hands, Rule(ttl=_TTL))
 
     assert store.repositories.tags(HOSTED) == []
     assert pushed.is_here(store) == [False, False, True]
     assert store.repositories.links_blob(HOSTED, pushed.digests[-1])
+
+
+def test_a_layer_that_another_push_linked_anew_goes_with_the_last_that_used_it(
+    store: Store, hands: Hands, clock: Clock
+) -> None:
+    """The other image is gone; this one was pulled since."""
+    pushed = push_image(store, _made(1), "v1", clock.now - 100)
+    store.storage.stamp(layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
+    store.index.touch({pushed.digests[0]: clock.now - 50})
+
+    _round(hands, Rule(ttl=_TTL))
+
+    assert _nothing_is_left(store, pushed)
 
 
 def test_a_layer_that_lands_elsewhere_while_links_go_stays(

@@ -8,7 +8,7 @@ import pytest
 
 from cleaner.images import Image, subject_of
 from cleaner.reasons import Reason
-from cleaner.retention import Rule, Rules, expiry, rule
+from cleaner.retention import Rule, Rules, everything, expiry, rule
 from datastore.refs import Digest, Repository, Tag
 from datastore.repositories import TagState
 
@@ -19,7 +19,7 @@ _NAME = Repository("team/app")
 
 def _image(place: int | None) -> Image:
     tags = {} if place is None else {Tag("v1"): TagState(_ROOT, 0)}
-    return Image(_NAME, _ROOT, tags, (_ROOT,), (_ROOT,), (), 0, 0, place)
+    return Image(_NAME, _ROOT, tags, (_ROOT,), (_ROOT,), (), 0, place)
 
 
 def _reason(place: int | None, by: Rule, idle: float) -> Reason | None:
@@ -86,6 +86,12 @@ def test_a_name_that_is_kept_for_ever_is_not_evicted_for_size() -> None:
     assert rule(0, 0, None, is_evictable=True).is_idle
     assert rule(60, 0, None, is_evictable=True).is_evictable
     assert not rule(60, 0, None, is_evictable=False).is_evictable
+
+
+def test_with_cleaner_hosted_everything_may_go_for_room() -> None:
+    """Also where age is no reason."""
+    assert everything(0) == Rule(0, 0, _DAY, is_evictable=True)
+    assert everything(60) == Rule(60, 0, 60, is_evictable=True)
 
 
 _RULES = {"team/*": 1.0, "team/**": 2.0, "team/app": 3.0, "**/app": 4.0}

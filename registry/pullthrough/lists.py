@@ -14,6 +14,9 @@ from registry.errors import Absent, NameUnknown, Unavailable
 from registry.routing import Place
 from registry.shelf import Shelf
 
+_LARGEST_KEPT = 64 * 1024
+"""Bytes of a list of referrers that is kept: no room is promised to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lists:
@@ -45,16 +48,21 @@ class Lists:
         """
         if place.upstream is None:
             raise NameUnknown(f"no repository {place.repository} here")
-        key = layout.referrers(place.repository, digest)
         try:
             body = place.upstream.upstream.referrers(place.remote, digest).body
         except Unavailable as error:
             with contextlib.suppress(DatastoreError):
-                return self.storage.read(key)
+                return self.storage.read(layout.referrers(place.repository, digest))
             raise error from None
-        with contextlib.suppress(DatastoreError):  # a full disk forgoes the copy
-            self.storage.write(key, body)
+        if len(body) <= _LARGEST_KEPT:
+            self._keep(place, digest, body)
         return body
+
+    def _keep(self, place: Place, digest: Digest, body: bytes) -> None:
+        """Keep an answer on a manifest that is here: with it, the cleaner removes it."""
+        with contextlib.suppress(DatastoreError):  # a full disk forgoes the copy
+            if self.shelf.repositories.linked_manifest(place.repository, digest) is not None:
+                self.storage.write(layout.referrers(place.repository, digest), body)
 
     def _own_tags(self, place: Place, after: str | None, limit: int | None) -> list[str]:
         names = self.shelf.repositories.tags_after(place.repository, after or "")

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from datastore import layout
+from datastore.filesystem import Filesystem
 from datastore.refs import Digest, Repository, Tag
 from registry.names import fold
+from registry.pullthrough import lists
 from tests import images
 from tests.registry.pulling import NAME, pulling
 from tests.upstream import FakeUpstream
@@ -158,6 +161,7 @@ def test_referrers_are_asked_for_and_kept(two: Two, tmp_path: Path) -> None:
     u.put_image(NAME, "sig", images.artifact(subject, b"signature", "application/x-sig"))
     p = pulling(u, tmp_path)
     path = f"referrers/{subject.digest}"
+    p.get("manifests/v2")
     kept = p.get(path)
     none = p.get(f"{path}?artifactType=application/x-other")
     u.stop()
@@ -170,3 +174,27 @@ def test_referrers_are_asked_for_and_kept(two: Two, tmp_path: Path) -> None:
     assert none.headers["oci-filters-applied"] == "artifactType"
     assert away.json == kept.json
     assert p.get(path).status_code == 404
+
+
+def test_referrers_of_what_is_not_here_are_not_kept(two: Two, tmp_path: Path) -> None:
+    """An upstream has an answer on any digest: the disk filled with them, beside the cap."""
+    p = pulling(two[0], tmp_path)
+    digest = Digest.of(b"never seen")
+
+    assert p.get(f"referrers/{digest}").json["manifests"] == []
+    assert list(Filesystem(tmp_path).walk(layout.REFERRERS)) == []
+
+
+def test_referrers_too_many_to_be_kept_are_passed_on(
+    two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No room is promised to a list, so it must be small."""
+    monkeypatch.setattr(lists, "_LARGEST_KEPT", 100)
+    u = two[0]
+    subject = u.add_image(NAME, "v2", [b"subject"])
+    u.put_image(NAME, "sig", images.artifact(subject, b"signature", "application/x-sig"))
+    p = pulling(u, tmp_path)
+    p.get("manifests/v2")
+
+    assert len(p.get(f"referrers/{subject.digest}").json["manifests"]) == 1
+    assert list(Filesystem(tmp_path).walk(layout.REFERRERS)) == []

@@ -103,7 +103,7 @@ class Manifests:
         if not self.shelf.is_whole(place.repository, held):
             confirmed = self.shelf.repositories.linked_manifest(place.repository, held.digest)
             age = self.shelf.clock() - (confirmed or 0)
-            if age > _JUST_NOW_S or not registered.upstream.is_well:
+            if not 0 <= age <= _JUST_NOW_S or not registered.upstream.is_well:
                 self._confirm(place, registered, held)
         return ManifestAnswer(held, Source.HIT)
 

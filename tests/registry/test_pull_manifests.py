@@ -134,6 +134,15 @@ def test_with_the_upstream_away_what_is_not_whole_is_refused(u: FakeUpstream, p:
     assert "retry-after" in by_digest.headers
 
 
+def test_a_clock_that_was_set_back_confirms_nothing(u: FakeUpstream, p: Pulling) -> None:
+    """What was confirmed in the future was taken for confirmed just now, for as long as that."""
+    p.get("manifests/v1")
+    p.age(-3600)
+    u.stop()
+
+    assert p.get(f"manifests/{digest_of(u)}").status_code == 503
+
+
 def test_what_is_whole_needs_no_upstream_by_digest(u: FakeUpstream, p: Pulling) -> None:
     """By digest the cache first, always."""
     p.pull()

@@ -66,6 +66,12 @@ def _clients(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     return clients(argv, environ)
 
 
+def _doctor(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    from appliance.doctor.command import doctor  # noqa: PLC0415
+
+    return doctor(argv, environ)
+
+
 def _certs(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     from appliance.certs import certs  # noqa: PLC0415
 
@@ -101,6 +107,11 @@ COMMANDS = {
         "clients --host HOST [--client NAME] [--out DIR] [FILE]",
         "what each client needs to pull through us",
         _clients,
+    ),
+    "doctor": _Command(
+        "doctor [--host URL] [--image REF] [FILE]",
+        "pull by every route: what works, what does not, and why",
+        _doctor,
     ),
     "certs": _Command(
         "certs --host NAME [--out DIR] [--days N]",

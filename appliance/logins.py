@@ -1,23 +1,49 @@
-"""Who a client is to the appliance: a user's auth.json, as podman and docker write it."""
+"""Who a client is to the appliance: said outright, or in an auth.json as podman writes it."""
 
 from __future__ import annotations
 
+import base64
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import config
-from config import Credential
 from config.errors import ConfigError, Problem
 
 
-def login_for(path: Path, netloc: str) -> Credential | None:
-    """Find the login for *netloc* (host and port) in an auth.json; None when it has none.
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A user and his password."""
 
-    Raises: ConfigError.
+    username: str
+    password: str = field(repr=False)
+
+    @property
+    def basic(self) -> str:
+        """The value of an Authorization header (RFC 7617)."""
+        pair = f"{self.username}:{self.password}"
+        return f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+
+def login_in(path: str, netloc: str) -> Login:
+    """Find the login for *netloc* (host and port) in an auth.json.
+
+    Raises: ConfigError, also when there is none.
     """
+    remedy = f"podman login --authfile {path} {netloc}"
     try:
-        text = path.read_bytes()
+        text = Path(path).read_bytes()
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        remedy = "name a file that `podman login --authfile FILE` has written"
         raise ConfigError([Problem(f"--authfile={path}", why, remedy)]) from error
-    return config.parse_pull_secret(text, source=str(path)).lookup(netloc, "")
+    found = config.parse_pull_secret(text, source=path).lookup(netloc, "")
+    if found is None:
+        raise ConfigError([Problem(path, f"no login for {netloc} in it", remedy)])
+    return Login(found.username, found.password)
+
+
+def login_of(pair: str) -> Login:
+    """Read USER:PASSWORD. Raises: ConfigError."""
+    username, colon, password = pair.partition(":")
+    if not colon:
+        raise ConfigError([Problem("--user", "no password in it", "USER:PASSWORD, or --authfile")])
+    return Login(username, password)

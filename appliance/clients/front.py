@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from appliance.logins import Login
 from config.address import is_loopback, url_of
 
 _USUAL_PORT = 443  # of https: a name without a port means it
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """Who a client is to the appliance."""
-
-    username: str
-    password: str = field(repr=False)
-
-    @property
-    def basic(self) -> str:
-        """The value of an Authorization header (RFC 7617)."""
-        pair = f"{self.username}:{self.password}"
-        return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
 
 @dataclass(frozen=True, slots=True)

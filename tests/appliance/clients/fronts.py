@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from appliance.clients.front import Client, Front, Login
+from appliance.clients.front import Client, Front
+from appliance.logins import Login
 
 CA = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 PLAIN = Front("cache.test", 5000, tls=False, upstreams=("docker.io", "quay.io"))

@@ -1,0 +1,1 @@
+"""`entrepot doctor`: whether clients can pull through a running appliance, by every route."""

@@ -1,0 +1,108 @@
+"""`entrepot doctor`: what works, what fell back, and why."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+
+import config
+from appliance import approach, authority, options, rundir
+from appliance.clients.front import Front
+from appliance.doctor import images
+from appliance.doctor.examination import Patient, Report, examine
+from appliance.doctor.images import ImageName
+from appliance.logins import Login, login_in, login_of
+from appliance.options import Options
+from appliance.upstreams import upstream_names
+from config.errors import ConfigError, Problem, Unreadable
+from config.schema import Settings
+
+_VALUED = ("--host", "--image", "--authfile", "--user", "--ca")
+_ILL = 1
+_EVERYWHERE = ("", "::", "0.0.0.0")  # noqa: S104 - it is compared, not bound
+
+
+def doctor(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Look at an appliance and print what is found: 0, or 1 when something fails.
+
+    Raises: ConfigError.
+    """
+    told = options.part(argv, _VALUED, ("--json",))
+    settings = _running(config.load(told.rest, environ).settings)
+    report = examine(_patient(told, settings), time.time())
+    if "--json" in told:
+        text = json.dumps({"well": report.is_well, **asdict(report)}, indent=1)
+    else:
+        text = "\n".join(_screen(report))
+    sys.stdout.write(f"{text}\n")
+    return 0 if report.is_well else _ILL
+
+
+def _running(settings: Settings) -> Settings:
+    """Return the settings of the appliance that runs on the data directory, if one does."""
+    run = rundir.found(settings.storage.statedir)
+    if run is None:
+        return settings
+    return config.resolved({"ENTREPOT_SETTINGS": str(run / "settings.json")})
+
+
+def _patient(told: Options, settings: Settings) -> Patient:
+    given = told.one("--host")
+    host, port, tls = approach.address(given or _own_host(settings), settings)
+    front = Front(host, port, tls)
+    return Patient(
+        host=host.strip("[]"),
+        port=port,
+        name=host.strip("[]") if given else _certified(settings) or host.strip("[]"),
+        tls=tls,
+        authority=approach.private_authority(told.one("--ca"), settings) if tls else None,
+        login=_login(told, front.netloc),
+        image=_image(told, settings),
+        default=next((each.host for each in config.upstreams(settings) if each.default), None),
+    )
+
+
+def _own_host(settings: Settings) -> str:
+    host = settings.http.addr.host
+    if host in _EVERYWHERE:
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
+
+
+def _certified(settings: Settings) -> str | None:
+    """Return the name in our own certificate: who asks us from here knows no other."""
+    path = settings.http.tls.certificate
+    try:
+        return authority.hosts_of(path.read_bytes())[0] if path else None
+    except (OSError, ValueError):
+        return None
+
+
+def _login(told: Options, netloc: str) -> Login | None:
+    pair, path = told.one("--user"), told.one("--authfile")
+    if pair is not None:
+        return login_of(pair)
+    return login_in(path, netloc) if path is not None else None
+
+
+def _image(told: Options, settings: Settings) -> ImageName | None:
+    text = told.one("--image")
+    if text is None:
+        held = images.smallest(settings.storage.rootdirectory)
+        return held or images.well_known(upstream_names(settings))
+    try:
+        return images.parse(text)
+    except Unreadable as error:
+        raise ConfigError([Problem(f"--image={text}", error.message, error.remedy)]) from error
+
+
+def _screen(report: Report) -> Iterator[str]:
+    yield f"{report.url}, by pulling {report.image or 'nothing'}"
+    width = max(len(each.what) for each in report.findings)
+    for each in report.findings:
+        yield f"  {each.verdict:<9}  {each.what:<{width}}  {each.why}"
+        if each.remedy:
+            yield f"  {'':<9}  {'':<{width}}  {each.remedy}"

@@ -1,0 +1,120 @@
+"""Which image the doctor pulls: the one he is told, the smallest here, or a well-known one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from config.address import DOCKER_HUB, registry_host
+from config.errors import Unreadable
+from datastore import layout, manifest
+from datastore.errors import DatastoreError
+from datastore.filesystem import Filesystem
+from datastore.index import Kind
+from datastore.manifest import Manifest
+from datastore.refs import Digest, Repository, Tag
+from datastore.repositories import Repositories
+from registry.names import unfold
+
+_ENOUGH = 500  # tags that are looked at
+_KNOWN = {
+    "quay.io": "quay.io/podman/hello:latest",
+    "registry.k8s.io": "registry.k8s.io/pause:3.10",
+    DOCKER_HUB: "docker.io/library/hello-world:latest",
+    "mcr.microsoft.com": "mcr.microsoft.com/hello-world:latest",
+    "public.ecr.aws": "public.ecr.aws/docker/library/hello-world:latest",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageName:
+    """An image as its upstream knows it; `host` is empty for what was pushed here."""
+
+    host: str
+    repository: str
+    reference: str
+
+    def __str__(self) -> str:
+        mark = "@" if ":" in self.reference else ":"
+        name = f"{self.host}/{self.repository}" if self.host else self.repository
+        return f"{name}{mark}{self.reference}"
+
+
+def parse(text: str) -> ImageName:
+    """Read an image's name as podman and docker do; without a host it is Docker Hub's.
+
+    Raises: Unreadable.
+    """
+    name, _, digest = text.partition("@")
+    head, slash, rest = name.partition("/")
+    has_host = bool(slash) and ("." in head or ":" in head or head == "localhost")
+    host = registry_host(head) if has_host else DOCKER_HUB
+    path, _, tag = (rest if has_host else name).partition(":")
+    if host == DOCKER_HUB and "/" not in path:
+        path = f"library/{path}"
+    try:
+        Repository.parse(path)
+        reference = str(Digest.parse(digest) if digest else Tag.parse(tag or "latest"))
+    except DatastoreError as error:
+        raise Unreadable(str(error), "try quay.io/podman/hello:latest") from error
+    return ImageName(host, path, reference)
+
+
+def well_known(upstreams: Collection[str]) -> ImageName | None:
+    """Return a small image of one of *upstreams* that everybody may pull."""
+    return next((parse(text) for host, text in _KNOWN.items() if host in upstreams), None)
+
+
+def smallest(root: Path) -> ImageName | None:
+    """Find the smallest image with a tag that came from an upstream and is whole here."""
+    storage = Filesystem(root)
+    held = _Held(storage, Repositories(storage))
+    sizes = ((held.size(name, tag), name, tag) for name, tag in islice(held.tags(), _ENOUGH))
+    found = [(size, str(name), tag) for size, name, tag in sizes if size]
+    if not found:
+        return None
+    _, name, tag = min(found)
+    first, _, rest = name.partition("/")
+    return ImageName(unfold(first), rest, tag)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What one data directory has."""
+
+    storage: Filesystem
+    repositories: Repositories
+
+    def tags(self) -> Iterator[tuple[Repository, str]]:
+        """Yield every tag of what came from an upstream."""
+        for name in self.repositories.below(""):
+            if self.repositories.origin(name) is not None:
+                for tag in self.repositories.tags(name):
+                    yield name, tag
+
+    def size(self, name: Repository, tag: str) -> int:
+        """Return the bytes of what a tag names, one platform's of an index; 0: not whole here."""
+        state = self.repositories.tag(name, Tag(tag))
+        return self._size_of(state.digest) if state else 0
+
+    def _size_of(self, digest: Digest) -> int:
+        read = self._read(digest)
+        if read is None:
+            return 0
+        if read.kind is Kind.INDEX:
+            return next((size for each in read.parts() if (size := self._size_of(each))), 0)
+        sizes = [self._stored(part) for part in read.parts()]
+        return sum(sizes) if all(sizes) else 0
+
+    def _read(self, digest: Digest) -> Manifest | None:
+        try:
+            kind = self.repositories.media_type(digest)
+            return manifest.parse(self.storage.read(layout.blob(digest)), kind)
+        except DatastoreError:
+            return None
+
+    def _stored(self, digest: Digest) -> int:
+        stat = self.storage.stat(layout.blob(digest))
+        return stat.size if stat else 0

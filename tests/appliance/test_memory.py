@@ -265,10 +265,15 @@ def test_a_credential_that_nobody_looked_at_gets_nothing_from_memory(
         "GET http://1-2-3-1.{generation}{path} HTTP/1.1\r\nHost: 1-2-3-1.{generation}\r\n",
         "GET https://1-2-3-1.{generation}{path} HTTP/1.1\r\nHost: 1-2-3-1.{generation}\r\n",
         "GET http://x@1-2-3-1.{generation}{path} HTTP/1.1\r\nHost: x@1-2-3-1.{generation}\r\n",
+        "GET {path} HTTP/1.1\r\nHost: 1-2-3-1.{generation}@\r\n",
+        "GET http://1-2-3-1.{generation}@{path} HTTP/1.1\r\nHost: 1-2-3-1.{generation}@\r\n",
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Entrepot-Verified: {generation}\r\n",
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Entrepot-Rights: 1.2.3.1\r\n",
     ],
-    ids=["as host", "as authority", "with TLS", "with a user", "verified", "with rights"],
+    ids=[
+        *("as host", "as authority", "with TLS", "with a user", "as a user", "as an authority's"),
+        *("verified", "with rights"),
+    ],
 )
 def test_nobody_can_spell_somebody_elses_key(
     front: Front, behind: Worker, path: str, spelled: str

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 OnBlobAccess = Callable[[str, int, str], None]
 """Takes a blob's digest, its size in bytes (0 where nobody knows it yet), and its repository."""
 
+# layers fetched ahead of a client at a time, as in the appliance
+_PREFETCH = 3
 _DOCKER_HUB = {"docker.io": "https://registry-1.docker.io"}
 
 
@@ -143,6 +145,7 @@ def create_app(  # noqa: PLR0913 - what a program may say, each by its name and 
             authenticator, anonymous=anonymous, rules=None if rules is None else Rules(rules)
         ),
         room=Room(index, _limits(cleaner), cleaner.wake if cleaner else lambda _: None),
+        prefetch=_PREFETCH,
         delete_enabled=delete,
         may_host=lambda name: name in own,
         generation=_a_generation() if trust_proxy else None,

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import bcrypt
 import pytest
 from falcon.testing import TestClient
 
@@ -127,6 +128,16 @@ def test_a_function_decides_who_is_known(make: Callable[..., TestClient]) -> Non
     wrong = {"Authorization": _header("ann", "wrong")}
     assert client.simulate_get("/v2/", headers=wrong).status_code == 401
     assert client.simulate_get("/v2/").headers["WWW-Authenticate"].startswith("Basic realm=")
+
+
+def test_a_password_file_may_decide(make: Callable[..., TestClient], tmp_path: Path) -> None:
+    """Checked once, as the page has it."""
+    path = tmp_path / "htpasswd"
+    path.write_bytes(b"ann:" + bcrypt.hashpw(b"right", bcrypt.gensalt(4)))
+    client = make(authenticator=registry.Verdicts(registry.Htpasswd(path)))
+
+    assert client.simulate_get("/v2/", headers=_ANN).status_code == 200
+    assert client.simulate_get("/v2/").status_code == 401
 
 
 def test_everybody_may_pull_where_that_is_said(make: Callable[..., TestClient]) -> None:

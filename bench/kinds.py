@@ -138,6 +138,7 @@ def _drayage(path: str) -> Kind:
 def _drayage_launch(path: str, plan: Plan) -> Launch:
     port = free_port()
     file = plan.folder / "config.toml"
+    (plan.folder / "data").mkdir()  # it makes none itself
     lines = [
         f'listen = "127.0.0.1:{port}"',
         f'cache_dir = "{plan.folder}/data"',

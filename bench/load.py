@@ -16,6 +16,7 @@ from bench.kinds import ROOT
 from bench.server import TETHER
 
 _PATIENCE_S = 90.0
+_PACED_PATIENCE_S = 5.0
 _COUNT = re.compile(r"^\s*(\d+) requests in", re.MULTILINE)
 _P99 = re.compile(r"^\s*99%\s+([\d.]+)(us|ms|s|m)\s*$", re.MULTILINE)
 _ERRORS = re.compile(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)")
@@ -54,6 +55,19 @@ def head(door: Door, path: str, *, connections: int, seconds: float) -> Outcome:
         "seconds": seconds,
     }
     return run_module("bench.head_load", task)
+
+
+def paced(door: Door, path: str, *, rate: int, seconds: int) -> Outcome:
+    """GET a small thing so many times a second over one connection. Raises: LoadFailed."""
+    task = {
+        "port": door.port,
+        "path": path,
+        "headers": manifest_headers(door),
+        "rate": rate,
+        "seconds": seconds,
+        "patience": _PACED_PATIENCE_S,
+    }
+    return run_module("bench.paced_load", task)
 
 
 def blobs(door: Door, path: str, *, clients: int, times: int, size: int) -> Outcome:

@@ -16,6 +16,7 @@ SECONDS = 2
 COLD_CLIENTS = 16
 SLOW_CLIENTS = 1000
 SLOW_RATE = 32 * 1024  # bytes/s a client
+PACE = 250  # requests/s for a manifest
 LINE_RATE = 20_000_000  # bytes/s a connection
 ROUND_TRIP = 0.05  # s
 BLOB_CLIENTS, BLOB_TIMES = 2, 8
@@ -62,7 +63,7 @@ ROWS: Mapping[str, Row] = {
     "slow-readers": Row(
         f"{SLOW_CLIENTS:,} clients reading slowly, a manifest meanwhile",
         Unit.LATENCY,
-        f"each reads the blob of 100 MB at {SLOW_RATE // 1024} KiB/s; one asks for manifests",
+        f"each reads the blob of 100 MB at {SLOW_RATE // 1024} KiB/s; one asks {PACE} times a s",
     ),
     "memory": Row("memory of all processes, idle after the start", Unit.MEMORY, "PSS"),
     "memory-after": Row("memory of all processes, after the warm rows", Unit.MEMORY, "PSS"),

@@ -1,0 +1,44 @@
+"""Asks for a small thing at a steady pace, as somebody who waits for each answer.
+
+A program: `python -m bench.paced_load TASK`, with the task in JSON; prints an outcome in JSON. An
+answer's time counts from when it should have been asked for: a stall delays all that come after it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from bench.head_load import p99
+from bench.wire import Broken, ask, connect, read_head, skip_body
+
+
+def main(task: dict[str, Any]) -> dict[str, float]:
+    """Do the task, and return the outcome."""
+    asked = round(task["rate"] * task["seconds"])
+    began, spans = time.perf_counter(), list[float]()
+    try:
+        with connect(task["port"]) as connection:
+            for number in range(asked):
+                due = began + number / task["rate"]
+                time.sleep(max(due - time.perf_counter(), 0))
+                ask(connection, task["path"], task["headers"])
+                length, rest = read_head(connection)
+                skip_body(connection, length - len(rest))
+                spans.append(time.perf_counter() - due)
+                if spans[-1] > task["patience"]:
+                    break
+    except (OSError, Broken) as error:
+        print(error, file=sys.stderr)
+    return {
+        "requests": len(spans),
+        "seconds": time.perf_counter() - began,
+        "p99": p99(spans),
+        "failures": asked - len(spans),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(sys.argv[1]))))

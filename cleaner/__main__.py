@@ -14,6 +14,7 @@ from pathlib import Path
 import config
 from cleaner import words
 from cleaner.chores import Chores, attempt, do
+from cleaner.disk import Disk
 from cleaner.doorbell import Doorbell
 from cleaner.garbage import Litter
 from cleaner.housekeeping import Housekeeping, Tools
@@ -173,6 +174,7 @@ class Cleaner:
             clock=time.time,
             stopped=self._stop.is_set,
             is_ready=lambda: not needs_rebuild(index),
+            lacking=Disk(self._settings.storage.rootdirectory).lacking,
         )
 
 

@@ -19,7 +19,7 @@ from cleaner.doorbell import Doorbell, ring
 from cleaner.housekeeping import Housekeeping, Tools
 from cleaner.loop import Loop, period
 from cleaner.policy import Bounds
-from cleaner.retention import Rules, rule
+from cleaner.retention import Rules, everything
 from cleaner.rounds import Hands, Rounds
 from cleaner.spool import Spool
 from cleaner.store import Store
@@ -63,7 +63,7 @@ class Cleaner:
     ) -> None:
         self.budget = Budget(max_size, threshold)
         self._ttl = ttl
-        pushed = rule(ttl, 0, None, is_evictable=True)
+        pushed = everything(ttl)
         self._rules = rules or (Rules(otherwise=pushed) if hosted else Rules())
         self._every = every
         self._garbage = garbage

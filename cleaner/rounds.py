@@ -34,7 +34,8 @@ class Newsagent(Protocol):
 class Hands:
     """What a round works with; `clock` gives s, UTC epoch, `stopped` ends it between deletes.
 
-    `is_ready` is false as long as the index does not know all that is here.
+    `is_ready` is false as long as the index does not know all that is here. `lacking` tells what
+    the disk has too little for so many bytes more.
     """
 
     store: Store
@@ -44,6 +45,7 @@ class Hands:
     clock: Callable[[], float]
     stopped: Callable[[], bool]
     is_ready: Callable[[], bool] = lambda: True
+    lacking: Callable[[int], int] = lambda _: 0
 
 
 class Rounds:
@@ -63,18 +65,17 @@ class Rounds:
 
         Raises: StorageFull, StorageBroken, IndexUnavailable: the next round goes on.
         """
-        wanted = min(needs, self._bounds.target or 0)  # what is larger will not be stored
         self._hands.sweep.finish()
         self._hands.spool.settle()
-        if is_short(self._bounds, self._moment(wanted)):
-            self._hands.spool.make_room(lambda: not excess(self._bounds, self._moment(wanted)))
+        if self._is_short(needs):
+            self._hands.spool.make_room(lambda: self._is_enough(needs))
         stock = self._stock()
-        if next(self.plan(wanted, stock), None) is None:
+        if next(self.plan(needs, stock), None) is None:
             return True
         if not self._is_informed():
             return False
         stock.renew()
-        self._evict(wanted, stock)
+        self._evict(needs, stock)
         return True
 
     def plan(self, needs: int, stock: Stock) -> Iterator[Step]:
@@ -97,9 +98,29 @@ class Rounds:
         return Stock(self._hosted, self._rules, self._hands.clock)
 
     def _moment(self, needs: int) -> Moment:
-        now, index = self._hands.clock(), self._store.index
-        blind = self._hands.news.blind
-        return Moment(now, index.held(), needs, blind=blind, born=born(index))
+        index = self._store.index
+        held = index.held()
+        return Moment(
+            self._hands.clock(),
+            held,
+            min(needs, self._bounds.target or 0),  # what is larger will not be stored
+            blind=self._hands.news.blind,
+            born=born(index),
+            lacking=self._lacking(needs, held),
+        )
+
+    def _lacking(self, needs: int, held: int) -> int:
+        """Return what the disk has too little; for what never fits, no more than it must."""
+        lacking = self._hands.lacking(needs)
+        return lacking if lacking <= held else self._hands.lacking(0)
+
+    def _is_short(self, needs: int) -> bool:
+        moment = self._moment(needs)
+        return is_short(self._bounds, moment) or moment.lacking > 0
+
+    def _is_enough(self, needs: int) -> bool:
+        moment = self._moment(needs)
+        return not excess(self._bounds, moment) and not moment.lacking
 
     def _is_informed(self) -> bool:
         """Whether eviction may be trusted to know what was used; say once when that changes."""

@@ -203,7 +203,10 @@ class Download:
         try:
             _write_all(self._descriptor, chunk, self._offset)
         except OSError as error:
-            raise refusal(error) from error
+            refused = refusal(error)
+            if isinstance(refused, StorageFull):  # this one goes on unstored, the next may fit
+                self._landing.room.refused(self.size or self._offset + len(chunk))
+            raise refused from error
         with self._news:
             self._offset += len(chunk)
             self._news.notify_all()

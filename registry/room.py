@@ -57,6 +57,10 @@ class Room:
             return False
         return granted
 
+    def refused(self, size: int) -> None:
+        """Tell the cleaner that the disk had no room for so many bytes, though the cap had."""
+        self._wake(size)
+
     def release(self, digest: Digest) -> None:
         """Give back what was promised."""
         with contextlib.suppress(IndexUnavailable):  # the cleaner settles it later

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from cleaner.policy import Bounds
+from cleaner.reasons import Reason
 from cleaner.rounds import Hands, Rounds
 from cleaner.spool import Spool
 from cleaner.store import Store
@@ -117,6 +118,48 @@ def test_more_is_not_made_room_for_than_is_ever_stored(hands: Hands, store: Stor
     assert Rounds(hands, _room_for(3)).run(10**15)
 
     assert _kept(store, images) == [False, False]
+
+
+def _disk_of(images: int, store: Store) -> Callable[[int], int]:
+    """Return what tells the shortage of a disk that others fill but for so many images."""
+    size = images * (_IMAGE - 3 * OVERHEAD)
+
+    def lacking(needs: int) -> int:
+        used = sum(stat.size for stat in store.storage.walk(layout.BLOBS))
+        return max(needs + used - size, 0)
+
+    return lacking
+
+
+def test_a_disk_that_others_fill_is_made_room_on(hands: Hands, store: Store) -> None:
+    """Though the cap, or no cap at all, would allow more; the least recently used goes."""
+    images = [pull(store, seed, used=seed) for seed in range(4)]
+    small = replace(hands, lacking=_disk_of(3, store))
+
+    steps = list(Rounds(small, Bounds()).explain())
+    Rounds(small, Bounds()).run(0)
+
+    assert _kept(store, images) == [False, True, True, True]
+    assert [each.reason for step in steps for each in step.evictions] == [Reason.DISK] * 3
+    assert "disk lacks " in steps[0].evictions[0].words
+
+
+def test_a_download_that_the_disk_refused_gets_its_room(hands: Hands, store: Store) -> None:
+    """Also where there is no cap."""
+    images = [pull(store, seed, used=seed) for seed in range(3)]
+
+    Rounds(replace(hands, lacking=_disk_of(3, store)), Bounds()).run(2 * (_IMAGE - 3 * OVERHEAD))
+
+    assert _kept(store, images) == [False, False, True]
+
+
+def test_for_what_never_fits_on_the_disk_nothing_goes(hands: Hands, store: Store) -> None:
+    """It would not fit if all were gone."""
+    images = [pull(store, seed, used=seed) for seed in range(3)]
+
+    Rounds(replace(hands, lacking=_disk_of(3, store)), Bounds()).run(10**15)
+
+    assert _kept(store, images) == [True, True, True]
 
 
 def test_age_needs_no_shortage(hands: Hands, store: Store, clock: Clock) -> None:

@@ -31,10 +31,11 @@ class Bench:
     index: MemoryIndex = field(default_factory=MemoryIndex)
     events: list[dict[str, Any]] = field(default_factory=list)
     disk: Filesystem | None = None
+    woken: list[int] = field(default_factory=list)
 
     def worker(self, report: Callable[..., None] | None = None) -> Inflight:
         """Return what one worker sees; *report* is told of downloads in place of `events`."""
-        room = Room(self.index, Limits(room=self.room, largest=self.room))
+        room = Room(self.index, Limits(room=self.room, largest=self.room), self.woken.append)
         landing = Landing(self.blobs, self.index, room, report or self._note)
         return Inflight(self.root / "spool", landing)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -188,6 +189,25 @@ def test_without_room_a_blob_is_passed_on_unstored(bench: Bench) -> None:
     assert bench.blobs.stat(DIGEST) is None
     eventually(lambda: [event["outcome"] for event in bench.events] == ["unstored"])
     assert bench.spooled == []
+
+
+def test_a_full_disk_wakes_the_cleaner_and_breaks_no_pull(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may fill it: what does not fit is passed on, and the next may find room."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        assert whole(bench.worker().join(task(FakeRemote(CONTENT)))) == CONTENT
+        eventually(lambda: [event["outcome"] for event in bench.events] == ["unstored"])
+
+    assert bench.woken == [len(CONTENT)]
+    assert (bench.spooled, bench.index.reservations()) == ([], [])
+    assert whole(bench.worker().join(task(FakeRemote(CONTENT)))) == CONTENT
+    assert bench.blobs.stat(DIGEST)
 
 
 def test_a_wrong_blob_is_cut_short_without_room_too(bench: Bench) -> None:

@@ -179,6 +179,9 @@ class ProxySettings(Section):
     prefetch: kinds.Layers = setting(
         "3", "layers fetched ahead at a time, 0 for none", env="ENTREPOT_PREFETCH"
     )
+    lanes: kinds.Lanes = setting(
+        "4", "connections that a layer of 128 MiB or more comes in over", env="ENTREPOT_LANES"
+    )
 
 
 class UpstreamSettings(Section):

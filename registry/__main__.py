@@ -68,6 +68,7 @@ def parts(settings: Settings, generation: Generation, lookout: Lookout) -> Parts
         report=partial(report, "download"),
         metrics=settings.run / "metrics.prom",
         prefetch=settings.proxy.prefetch,
+        lanes=settings.proxy.lanes,
         delete_enabled=settings.storage.delete.enabled,
         generation=generation.now,
         filler=Filler(settings.run / "front.sock"),

@@ -92,6 +92,7 @@ def pulling(
     limits: Limits | None = None,
     default: str | None = None,
     prefetch: int = 0,
+    lanes: int = 1,
     **said: Any,
 ) -> Pulling:
     """Put the application in front of *u* and *others*; *said* are fields of their Source."""
@@ -109,5 +110,6 @@ def pulling(
         authenticator=authenticator or Open(),
         room=Room(index, limits or Limits()),
         prefetch=prefetch,
+        lanes=lanes,
     )
     return Pulling(u, root, TestClient(assemble(parts)))

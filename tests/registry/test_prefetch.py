@@ -11,6 +11,7 @@ import pytest
 
 from datastore import layout
 from datastore.refs import Digest, Repository
+from registry import download, lanes
 from registry.room import Limits
 from tests import images
 from tests.registry.pulling import NAME, Pulling, pulling
@@ -111,3 +112,21 @@ def test_without_a_thread_nothing_is_fetched_ahead_and_no_pull_fails(
     p.get("manifests/v1")
 
     first_blob(p)
+
+
+def test_a_large_layer_comes_over_several_connections_each_byte_once(
+    u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the manifest says of its size decides; the client gets one body."""
+    monkeypatch.setattr(download, "_LARGE", 100_000)
+    monkeypatch.setattr(lanes, "SEGMENT", 64_000)
+    large = images.filler(300_000, 99)
+    u.add_image(NAME, "large", [large])
+    p = pulling(u, tmp_path, lanes=3)
+    p.get("manifests/large")
+    got = p.get(f"blobs/{Digest.of(large)}")
+
+    assert got.content == large
+    parts = u.find("GET", str(Digest.of(large)))
+    assert len(parts) == 5
+    assert sum(each.sent for each in parts) == len(large)

@@ -54,7 +54,8 @@ def _steps(front: Front) -> list[str]:
         ]
     if front.asks:
         steps += [
-            "The older store sends no password to a mirror: it needs REGISTRY_AUTH_ANONYMOUS=pull.",
+            "The older store has no password for a mirror but the one for Docker Hub:",
+            "it needs REGISTRY_AUTH_ANONYMOUS=pull.",
             f"By our name: docker login {front.netloc}",
         ]
     return steps

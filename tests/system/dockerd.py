@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
+from appliance.sockets import UnixConnection
 from tests.system import netns, processes
 from tests.system.netns import Ways
 from tests.system.pullers import PullFailed
@@ -26,20 +27,25 @@ _QUIET = ("--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-d
 class Dockerd:
     """A dockerd that is started by `configure`; it reaches no more than *ways* (port to port).
 
-    *names* are hosts that are this machine to it, *ca* is all that it trusts. *folder* must have
-    a short path, for there are sockets below it.
+    *names* are hosts that are this machine to it; of all authorities it trusts *ca* alone, and
+    those that it is told of. *folder* must have a short path, for there are sockets below it.
     """
 
     reads = "docker"
 
     def __init__(
-        self, folder: Path, *, ways: Mapping[int, int], names: Sequence[str] = (), ca: Path
+        self,
+        folder: Path,
+        *,
+        ways: Mapping[int, int],
+        names: Sequence[str] = (),
+        ca: Path | None = None,
     ) -> None:
         self._folder = folder
         self._log = folder / "dockerd.log"
         self._socket = folder / "socket"
         self._ports = dict(ways)
-        self._ca = ca
+        self._ca = ca or Path("/dev/null")
         self._stack = ExitStack()
         self.ways: Ways | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -52,12 +58,12 @@ class Dockerd:
         self._stop()
 
     def configure(self, tree: Path) -> None:
-        """Start it anew, with daemon.json and certs.d of *tree*."""
+        """Start it anew, with what *tree* has for /etc/docker."""
         self._stop()
-        file = tree / "etc" / "docker" / "daemon.json"
+        places = {self._folder / "hosts": "/etc/hosts", tree / "etc" / "docker": "/etc/docker"}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                netns.inside(self._folder / "hosts", self._argv(file)),
+                netns.inside(places, self._argv()),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -70,9 +76,13 @@ class Dockerd:
         """Return its version."""
         return str(json.loads(self._ask("GET", "/version"))["Version"])
 
-    def pull(self, image: str) -> set[str]:
-        """Pull, and return the image's ID, which is the config's digest."""
-        told = self._ask("POST", f"/images/create?{urlencode({'fromImage': image})}")
+    def pull(self, image: str, login: str = "") -> set[str]:
+        """Pull, and return the image's ID, which is the config's digest.
+
+        *login* is user:password, as `docker login` would have kept it for the image's host.
+        """
+        path = f"/images/create?{urlencode({'fromImage': image})}"
+        told = self._ask("POST", path, _registry_auth(image, login) if login else {})
         for line in told.splitlines():
             if "error" in (said := json.loads(line)):
                 raise PullFailed(said["error"])
@@ -84,16 +94,10 @@ class Dockerd:
             with suppress(PullFailed):  # another one's parent, gone with it
                 self._ask("DELETE", f"/images/{each['Id']}?force=1")
 
-    def _argv(self, file: Path) -> list[str]:
+    def _argv(self) -> list[str]:
         at = self._folder
         places = [f"--data-root={at}/data", f"--exec-root={at}/exec", f"--pidfile={at}/pid"]
-        return [
-            "dockerd",
-            f"--config-file={file}",
-            f"--host=unix://{self._socket}",
-            *places,
-            *_QUIET,
-        ]
+        return ["dockerd", f"--host=unix://{self._socket}", *places, *_QUIET]
 
     def _stop(self) -> None:
         self._stack.close()
@@ -111,10 +115,10 @@ class Dockerd:
             return self._ask("GET", "/_ping") == "OK"
         return False
 
-    def _ask(self, method: str, path: str) -> str:
-        connection = _UnixConnection(self._socket)
+    def _ask(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> str:
+        connection = UnixConnection(self._socket, _PATIENCE)
         try:
-            connection.request(method, f"{_API}{path}")
+            connection.request(method, f"{_API}{path}", headers=headers or {})
             response = connection.getresponse()
             text = response.read().decode()
             if response.status >= 400:
@@ -124,18 +128,11 @@ class Dockerd:
             connection.close()
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a socket in the file system."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_PATIENCE)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the file."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+def _registry_auth(image: str, login: str) -> dict[str, str]:
+    username, _, password = login.partition(":")
+    host = image.partition("/")[0]
+    text = json.dumps({"username": username, "password": password, "serveraddress": host})
+    return {"X-Registry-Auth": base64.urlsafe_b64encode(text.encode()).decode()}
 
 
 def _message(text: str) -> str:

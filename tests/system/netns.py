@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import shlex
 import socket
 import struct
 import threading
@@ -23,11 +24,11 @@ _OWN = Path("/proc/self/ns/net")
 _PIECE = 65536
 
 
-def inside(hosts: Path, argv: list[str]) -> list[str]:
-    """Return *argv* as it is run without any network, with *hosts* for its /etc/hosts."""
-    script = 'mount --bind "$0" /etc/hosts && exec "$@"'
-    unshare = ["unshare", "--net", "--mount", "--propagation=private"]
-    return [*unshare, "sh", "-c", script, str(hosts), *argv]
+def inside(places: Mapping[Path, str], argv: list[str]) -> list[str]:
+    """Return *argv* as it is run without any network, each of *places* mounted where it says."""
+    mounts = [shlex.join(["mount", "--bind", str(here), there]) for here, there in places.items()]
+    script = " && ".join([*mounts, f"exec {shlex.join(argv)}"])
+    return ["unshare", "--net", "--mount", "--propagation=private", "sh", "-c", script]
 
 
 class Ways:

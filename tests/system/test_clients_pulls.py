@@ -183,8 +183,7 @@ def _containerd(world: World, folder: Path, stack: ExitStack) -> Puller:
 def _dockerd(world: World, folder: Path, stack: ExitStack) -> Puller:
     home, port = folder / "dockerd", world.appliance.door.port
     home.mkdir()
-    (home / "ca.pem").write_text("")
-    return stack.enter_context(Dockerd(home, ways={port: port}, ca=home / "ca.pem"))
+    return stack.enter_context(Dockerd(home, ways={port: port}))
 
 
 _MAKERS: dict[str, Callable[[World, Path, ExitStack], Puller]] = {

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cleaner.store import Store
+from cleaner.uploads import Uploads
 from datastore import layout, manifest
 from datastore.errors import InvalidManifest, StorageBroken, StorageFull
 from datastore.index import Kind, Reservation
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 _ABANDONED_S = 24 * 3600
 # a manifest is promised room without a spool file, for as long as it takes to write it
 _UNWRITTEN_S = 60
+# a client sends the next chunk of an upload at once, or has gone
+_IDLE_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,13 @@ class Spool:
         self._clock = clock
 
     def settle(self) -> None:
-        """Make every promise to a dead download as large as what is left of it.
+        """Make every promise to a dead download or upload as large as what is left of it.
 
         Raises: IndexUnavailable.
         """
         uploads = self._uploads()
         promises = self._store.index.reservations()
+        Uploads(self._store).settle({each.digest: each for each in promises})
         promised = {each.digest: each for each in promises if each.digest not in uploads}
         files = {found.digest: found for found in self._files()}
         for found in files.values():
@@ -77,14 +81,15 @@ class Spool:
         return [path for each in folders for path in _paths(self._store.state / each)]
 
     def _uploads(self) -> set[Digest]:
-        """Return the promises to uploads: as long as one is there, its length is its own matter."""
+        """Return the promises to uploads, of which no spool file tells anything."""
         names = [path.name for path in _paths(self._store.state / layout.UPLOADS)]
         return set(map(layout.upload_promise, names))
 
     def make_room(self, is_enough: Callable[[], bool]) -> None:
         """Remove what nobody writes, the oldest first, until there is enough room.
 
-        Raises: IndexUnavailable.
+        Uploads go last: their clients may be about to go on.
+        Raises: StorageFull, StorageBroken, IndexUnavailable.
         """
         for found in sorted(self._files(), key=lambda file: file.modified):
             if is_enough():
@@ -92,6 +97,12 @@ class Spool:
             with self._taken(found) as held:
                 if held:
                     self._drop(held, found)
+        uploads = Uploads(self._store)
+        for upload in uploads.idle(self._clock() - _IDLE_S):
+            if is_enough():
+                return
+            if uploads.remove(upload):
+                log.info("upload given up", extra={"upload": upload.name, "bytes": upload.size})
 
     def _settle_file(self, found: Leftover, promise: Reservation | None) -> None:
         with self._taken(found) as held:

@@ -6,7 +6,7 @@ Whoever writes to one of ours holds it locked; what can be locked here belongs t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,9 @@ from pathlib import Path
 from cleaner.store import Store
 from datastore import layout
 from datastore.errors import NotFound
-from datastore.locks import try_lock_present
+from datastore.index import Reservation
+from datastore.locks import LockedFile, try_lock_present
+from datastore.refs import Digest
 from datastore.storage import Stat
 
 _WORD = layout.upload_digest("")
@@ -48,6 +50,32 @@ class Uploads:
         """
         found = (*self._ours(), *self._theirs())
         yield from (each for each in found if each.modified < before)
+
+    def idle(self, before: float) -> list[Abandoned]:
+        """Return those of ours to which nothing was added since *before*, the oldest first."""
+        found = (each for each in self._ours() if each.modified < before)
+        return sorted(found, key=lambda upload: upload.modified)
+
+    def settle(self, promised: Mapping[Digest, Reservation]) -> None:
+        """Make every promise to one of ours that nobody writes to now as large as it is.
+
+        A worker that died had been promised all that was announced. Raises: IndexUnavailable.
+        """
+        for upload in self._ours():
+            promise = promised.get(layout.upload_promise(upload.name))
+            if upload.name.endswith(_WORD) or upload.size == (promise.size if promise else 0):
+                continue
+            held = _taken(upload.path)
+            if held:
+                with held:
+                    self._promise(upload, os.fstat(held.fd).st_size)
+
+    def _promise(self, upload: Abandoned, size: int) -> None:
+        digest = layout.upload_promise(upload.name)
+        if size:
+            self._store.index.reserve(digest, size, None, upload.modified)
+        else:
+            self._store.index.release(digest)
 
     def remove(self, upload: Abandoned) -> bool:
         """Remove an upload and give its room back; False when somebody goes on with it.
@@ -90,10 +118,7 @@ class Uploads:
             self._store.storage.delete(stat.key)
 
     def _remove_ours(self, upload: Abandoned) -> bool:
-        try:
-            held = try_lock_present(upload.path)
-        except NotFound:
-            return False
+        held = _taken(upload.path)
         if held is None:
             return False
         with held:
@@ -104,3 +129,11 @@ class Uploads:
                 upload.path.with_name(layout.upload_digest(upload.name)).unlink(missing_ok=True)
                 self._store.index.release(layout.upload_promise(upload.name))
         return True
+
+
+def _taken(path: Path) -> LockedFile | None:
+    """Lock an upload; None when somebody writes to it, or it has ended."""
+    try:
+        return try_lock_present(path)
+    except NotFound:
+        return None

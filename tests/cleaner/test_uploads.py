@@ -109,14 +109,14 @@ def test_one_of_docker_distribution_goes_after_its_last_chunk(
     assert pushed.is_here(store) == [True, True, True]
 
 
-def test_the_room_of_an_upload_is_its_own_matter(store: Store, clock: Clock) -> None:
+def test_an_upload_keeps_the_room_that_it_takes(store: Store, clock: Clock) -> None:
     """It is no dead download: between two chunks nobody holds anything locked."""
     path = _begin(store, modified=clock.now)
     clock.now += 3600
 
     Spool(store, clock).settle()
 
-    assert [each.size for each in store.index.reservations()] == [100]
+    assert [each.size for each in store.index.reservations()] == [path.stat().st_size]
     path.unlink()
     path.with_name(layout.upload_digest(path.name)).unlink()
     Spool(store, clock).settle()

@@ -1,0 +1,99 @@
+"""What dead uploads hold of the room: no more than they are, and nothing when it is wanted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cleaner.spool import Spool
+from cleaner.store import Store
+from datastore import layout
+from datastore.index import Reservation
+from datastore.locks import try_lock
+from datastore.refs import Repository
+from tests.clock import Clock
+
+_NAME = Repository("team/app")
+_MINUTE = 60.0
+
+
+@pytest.fixture
+def spool(store: Store, clock: Clock) -> Spool:
+    """Return the settler of a spool folder that has a folder of uploads."""
+    (store.state / layout.UPLOADS).mkdir(parents=True)
+    return Spool(store, clock)
+
+
+def _upload(store: Store, clock: Clock, size: int, number: str = "1") -> Path:
+    """Leave an upload, as a worker does that dies, to which 3,000 bytes had been announced."""
+    path = store.state / layout.UPLOADS / layout.upload(_NAME, number)
+    path.write_bytes(b"x" * size)
+    path.with_name(layout.upload_digest(path.name)).write_text("boot 1 sha256:0")
+    os.utime(path, (clock.now, clock.now))
+    store.index.reserve(layout.upload_promise(path.name), 3000, None, clock.now)
+    return path
+
+
+@pytest.mark.parametrize("size", [0, 1000, 3000])
+def test_a_promise_shrinks_to_what_a_dead_upload_left(
+    store: Store, spool: Spool, clock: Clock, size: int
+) -> None:
+    """What was announced and never came is free again; what came waits for its client."""
+    path = _upload(store, clock, size)
+    promise = Reservation(layout.upload_promise(path.name), size, clock.now)
+    clock.now += 2 * _MINUTE
+
+    spool.settle()
+
+    assert store.index.reservations() == ([promise] if size else [])
+    assert path.exists()
+
+
+def test_a_running_upload_keeps_its_promise(store: Store, spool: Spool, clock: Clock) -> None:
+    """Whoever holds the file locked is about to fill it."""
+    path = _upload(store, clock, 1000)
+    clock.now += 2 * _MINUTE
+
+    with try_lock(path) or pytest.fail("refused"):
+        spool.settle()
+        spool.make_room(lambda: False)
+
+    assert [each.size for each in store.index.reservations()] == [3000]
+    assert path.exists()
+
+
+def test_an_upload_that_a_lost_index_forgot_is_counted(
+    store: Store, spool: Spool, clock: Clock
+) -> None:
+    """Its bytes lie on the disk."""
+    path = _upload(store, clock, 1000)
+    store.index.release(layout.upload_promise(path.name))
+
+    spool.settle()
+
+    assert [each.size for each in store.index.reservations()] == [1000]
+
+
+def test_when_room_is_short_idle_uploads_go(store: Store, spool: Spool, clock: Clock) -> None:
+    """The oldest first; one whose client may be about to go on stays."""
+    paths = [_upload(store, clock, 1000, "1")]
+    clock.now += 3 * _MINUTE
+    paths.append(_upload(store, clock, 1000, "2"))
+    clock.now += 2 * _MINUTE
+    paths.append(_upload(store, clock, 1000, "3"))
+    looks = iter([False, True])
+    spool.make_room(lambda: next(looks))
+    assert [path.exists() for path in paths] == [False, True, True]
+
+    spool.make_room(lambda: False)
+
+    assert [path.exists() for path in paths] == [False, False, True]
+    assert len(store.index.reservations()) == 1
+    assert not path_of_word(paths[0]).exists()
+
+
+def path_of_word(path: Path) -> Path:
+    """Return the file that says what an upload hashes to."""
+    return path.with_name(layout.upload_digest(path.name))

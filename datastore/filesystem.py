@@ -98,9 +98,10 @@ class Filesystem:
 
     def list(self, key: str) -> Iterator[str]:
         """Yield the names directly below *key*, sorted."""
+        found: tuple[str, ...] = ()
         with _refusals(), suppress(*_ABSENT):
             found = self._listings.names(self._path(key))
-            yield from (name for name in found if not name.endswith(_UNFINISHED))
+        yield from (name for name in found if not name.endswith(_UNFINISHED))
 
     def walk(self, key: str) -> Iterator[Stat]:
         """Yield every value below *key*; what vanishes meanwhile is left out."""

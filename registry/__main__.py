@@ -49,7 +49,7 @@ def main() -> None:
         settings.run / f"worker{number}.sock" for number in range(1, settings.http.workers + 1)
     )
     generation = Generation(settings.run)
-    lookout = Lookout(generation.rise, generation.settle)
+    lookout = Lookout(generation)
     app = assemble(parts(settings, generation, lookout))
     Workers(app, Serving(sockets, started=lookout.start)).run()
 
@@ -70,7 +70,7 @@ def parts(settings: Settings, generation: Generation, lookout: Lookout) -> Parts
         prefetch=settings.proxy.prefetch,
         lanes=settings.proxy.lanes,
         delete_enabled=settings.storage.delete.enabled,
-        generation=generation.now,
+        generation=lookout.date,
         filler=Filler(settings.run / "front.sock"),
         may_host=_may_host(settings),
     )
@@ -122,7 +122,7 @@ def _authenticator(settings: Settings, lookout: Lookout) -> auth.Authenticator:
     htpasswd = settings.auth.htpasswd
     if htpasswd is None:
         return auth.Open()
-    rights = _rights(settings)
+    rights = _rights(settings, lookout)
     return auth.from_passwords(
         htpasswd.path,
         realm=htpasswd.realm,
@@ -142,7 +142,7 @@ class _Rights:
     users: Mapping[str, bytes] | None
 
 
-def _rights(settings: Settings) -> Callable[[], Snapshot[_Rights]]:
+def _rights(settings: Settings, lookout: Lookout) -> Callable[[], Snapshot[_Rights]]:
     """Return the rights in force, whenever they are asked for."""
     at_start = _ready(config.rights(settings))
     followed = settings.followed
@@ -156,6 +156,7 @@ def _rights(settings: Settings) -> Callable[[], Snapshot[_Rights]]:
         kept=settings.run / "rights.yml",
         judge=partial(_refuse_half, followed.file),
     )
+    lookout.watch(watched)
     return lambda: watched.snapshot
 
 
@@ -230,7 +231,7 @@ def _secret(settings: Settings, lookout: Lookout) -> Callable[[], PullSecret | N
         return secret
 
     watched = Watched(path, parse)
-    lookout.watch(lambda: watched.generation)
+    lookout.watch(watched)
     return lambda: watched.value
 
 

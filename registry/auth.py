@@ -178,16 +178,16 @@ def from_passwords(
     users: Users = no_users,
     rules: Callable[[], Rules | None] = lambda: None,
     kept: Path | None = None,
-    watch: Callable[[Callable[[], int]], None] = lambda _: None,
+    watch: Callable[[Htpasswd], None] = lambda _: None,
     clock: Callable[[], float] = time.time,
 ) -> Authenticator:
     """Let in whom the password file at *path* or *users* know, as they are now.
 
-    *kept* is where to keep the last good content of the file; *watch* is given what changes with
-    the passwords. Raises: OSError, InvalidHtpasswd.
+    *kept* is where to keep the last good content of the file; *watch* is given what knows the
+    passwords. Raises: OSError, InvalidHtpasswd.
     """
     passwords = Htpasswd(path, users=users, kept=kept, clock=clock)
-    watch(lambda: passwords.generation)
+    watch(passwords)
     verdicts = Verdicts(passwords, generation=lambda: passwords.generation)
     return Basic(verdicts, realm=realm, anonymous=anonymous, rules=rules)
 

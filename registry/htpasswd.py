@@ -109,6 +109,11 @@ class Htpasswd:
         """Return a number that rises with each change of the file or the other users."""
         return sum(each.generation for each in self._sources())
 
+    def refresh(self) -> None:
+        """Look at the file now; whoever gives us users looks after them himself."""
+        if self._file:
+            self._file.refresh()
+
     def __call__(self, user: str, password: str) -> bool:
         """Check one password. Raises: Overloaded."""
         hashed = self._passwords().of(user)

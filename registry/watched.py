@@ -91,6 +91,12 @@ class Watched(Generic[T]):
                 self._lock.release()
         return self._snapshot
 
+    def refresh(self) -> None:
+        """Look now, however short a time ago somebody looked."""
+        with self._lock:
+            self._looked = self._clock()
+            self._look(self._looked)
+
     @property
     def value(self) -> T:
         """Return the last good value."""

@@ -1,33 +1,125 @@
-"""The lookout: what is watched is looked at without a request."""
+"""The lookout: what is watched is looked at without a request, and before one of a new number."""
 
 from __future__ import annotations
+
+import threading
 
 from registry.lookout import Lookout
 
 
-def test_a_change_is_told_once() -> None:
-    """The first look is the beginning, and no change."""
-    told: list[str] = []
-    numbers = [1, 7]
-    lookout = Lookout(lambda: told.append("changed"), lambda: told.append("looked"))
-    lookout.watch(lambda: numbers[0])
-    lookout.watch(lambda: numbers[1])
-    lookout.look()
+class File:
+    """Something watched: it changes unseen until somebody looks."""
 
-    numbers[1] += 1
-    lookout.look()
-    lookout.look()
-    assert told == ["looked", "changed", "looked", "looked"]
+    def __init__(self) -> None:
+        self.generation = 1
+        self.unseen = 0
+        self.looks = 0
+
+    def refresh(self) -> None:
+        """Look."""
+        self.looks += 1
+        self.generation += self.unseen
+        self.unseen = 0
 
 
-def test_it_is_told_after_the_view_has_changed() -> None:
-    """What was decided by the old view then has an older number than what is told."""
-    seen: list[int] = []
-    number = [1]
-    lookout = Lookout(lambda: seen.append(number[0]))
-    lookout.watch(lambda: number[0])
-    lookout.look()
+class Number:
+    """The generation, and what became of it."""
 
-    number[0] = 2
+    def __init__(self) -> None:
+        self.value = 1
+        self.settled = 0
+
+    def now(self) -> str:
+        """Return it."""
+        return str(self.value)
+
+    def rise(self) -> None:
+        """Raise it."""
+        self.value += 1
+
+    def settle(self) -> None:
+        """Count."""
+        self.settled += 1
+
+
+def _lookout(*files: File) -> tuple[Lookout, Number]:
+    number = Number()
+    lookout = Lookout(number)
+    for file in files:
+        lookout.watch(file)
+    lookout.date()
+    return lookout, number
+
+
+def test_a_change_raises_the_number_once() -> None:
+    """And each look does what is left to do."""
+    quiet, changed = File(), File()
+    lookout, number = _lookout(quiet, changed)
+    before = number.settled
+
+    changed.generation += 1
     lookout.look()
-    assert seen == [2]
+    lookout.look()
+    assert (number.value, number.settled - before) == (2, 2)
+
+
+def test_what_others_have_seen_is_seen_before_the_next_answer() -> None:
+    """A worker that had not looked yet would else allow by the old view under the new number."""
+    file = File()
+    lookout, number = _lookout(file)
+    file.unseen = 1
+    assert (lookout.date(), file.generation) == ("1", 1)
+
+    number.rise()
+    assert (lookout.date(), file.generation) == ("2", 2)
+
+
+def test_an_answer_has_the_number_that_it_began_with() -> None:
+    """What the look itself has found is newer: that answer is not remembered, the next one is."""
+    file = File()
+    lookout, number = _lookout(file)
+    file.unseen = 1
+    number.rise()
+
+    dates = [lookout.date(), lookout.date()]
+    assert dates == ["2", "3"]
+
+
+def test_a_change_is_told_before_the_first_answer_that_knows_it() -> None:
+    """Else one worker would refuse what the others, and memory, still allow."""
+    file = File()
+    lookout, number = _lookout(file)
+    file.generation += 1
+
+    assert (lookout.date(), number.value) == ("1", 2)
+
+
+def test_while_nothing_rises_nobody_looks() -> None:
+    """A hit costs no look at a file."""
+    file = File()
+    lookout, _ = _lookout(file)
+    before = file.looks
+
+    for _ in range(100):
+        lookout.date()
+    assert file.looks == before
+
+
+def test_no_answer_of_a_new_number_overtakes_the_look() -> None:
+    """Many requests at once: each of them has seen what there is to see."""
+    file = File()
+    lookout, number = _lookout(file)
+    seen: list[tuple[str, int]] = []
+    file.unseen = 1
+    number.rise()
+
+    def ask() -> None:
+        date = lookout.date()
+        seen.append((date, file.generation))
+
+    threads = [threading.Thread(target=ask) for _ in range(16)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert {generation for _, generation in seen} == {2}

@@ -368,3 +368,15 @@ def test_a_change_may_be_refused_for_what_stood_before(
 
     (warning,) = _warnings(caplog)
     assert "less than before" in str(vars(warning)["problem"])
+
+
+def test_whoever_heard_of_a_change_need_not_wait_for_the_next_look(
+    path: Path, clock: Clock
+) -> None:
+    """Another process saw it: this one looks at once."""
+    watched = Watched(path, int, clock=clock)
+    _write(path, b"2", at=_WRITTEN + 1)
+    assert watched.value == 1
+
+    watched.refresh()
+    assert watched.value == 2

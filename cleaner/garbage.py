@@ -21,6 +21,8 @@ from datastore.index import Cursor, Entry
 from datastore.refs import Digest, Repository
 
 _PAGE = 256
+UPLOADS_S = 168 * 3600.0
+"""How long an upload may stand still: as long as docker distribution lets it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +99,9 @@ class Garbage:
 
     def _stale(self) -> Iterator[Stale]:
         uploads = Uploads(self._store)
-        for upload in uploads.abandoned(self._clock() - self._grace):
+        for upload in uploads.abandoned(self._clock() - UPLOADS_S):
             said = f"upload without a new byte for {self._ago(upload.modified)}"
-            yield Stale(upload, f"{said}, {self._grace_words()}")
+            yield Stale(upload, f"{said}, grace is {words.span(UPLOADS_S)}")
 
     def _unnamed(self) -> Iterator[Entry]:
         after = None

@@ -242,7 +242,7 @@ class CleanerSettings(Section):
     hosted: kinds.Switch = setting("false", "may pushed images be evicted", env="CLEANER_HOSTED")
     garbage: kinds.LongerSpan = setting(
         "24h",
-        "what was pushed and nothing names, or uploads that stand still, go after so long",
+        "what was pushed and nothing names goes after so long",
         env="CLEANER_GARBAGE",
     )
 

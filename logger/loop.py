@@ -24,6 +24,7 @@ _SHOW_S = 1.0
 _IDLE_SHOW_S = 5.0
 _ASK_S = 10.0
 _ASK_AGAIN_S = 0.25
+_LIVELY_S = 1.0
 _GRACE_S = 1.0
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
@@ -69,6 +70,7 @@ class Loop:
         self._ledger: Ledger | None = None
         self._tails: dict[str, Tail] = {}
         self._committed = self._shown = self._asked = self._unanswered = _NEVER
+        self._read_at = _NEVER
         self._retry_at, self._retry_s = _NEVER, _FIRST_RETRY_S
         self._is_changed = self._is_behind = False
         self._index_out = Complaint(log, "access index unavailable", "access index available again")
@@ -86,6 +88,10 @@ class Loop:
         if now >= self._shown + (_SHOW_S if self._is_changed else _IDLE_SHOW_S):
             self._tend(self._ledger, now)
         return self._patience(self._ledger, now, more=more)
+
+    def is_lively(self, now: float) -> bool:
+        """Whether lines flow: one was read within the last second."""
+        return now - self._read_at < _LIVELY_S
 
     def finish(self, now: float) -> None:
         """Commit what was read, and leave the files' times and the metrics as they are then."""
@@ -141,6 +147,7 @@ class Loop:
             self._disk_out.failed(error)
             return Batch()
         if batch.lines:
+            self._read_at = now
             self._disk_out.worked()
         return batch
 

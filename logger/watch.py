@@ -16,6 +16,7 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Wake:
 
 
 class Watch(FileSystemEventHandler):
-    """Sets *wake* at each change in *folder*, between `start` and `stop`.
+    """Sets *wake* at each change in *folder*, between `start` and `stop`, which may be repeated.
 
     Without it the loop looks by itself, later: a watch that can't be had is a warning.
     """
@@ -58,22 +59,31 @@ class Watch(FileSystemEventHandler):
     def __init__(self, folder: Path, wake: Wake) -> None:
         self._folder = folder
         self._wake = wake
-        self._observer = Observer()
+        self._observer: BaseObserver | None = None
+        self._is_refused = False
 
-    def start(self) -> None:
-        """Watch from now on."""
+    def start(self) -> bool:
+        """Watch from now on; False where that was so before, or can't be."""
+        if self._observer or self._is_refused:
+            return False
+        observer = Observer()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._observer.schedule(self, str(self._folder), event_filter=_CHANGES)
-            self._observer.start()
+            observer.schedule(self, str(self._folder), event_filter=_CHANGES)
+            observer.start()
         except (OSError, RuntimeError) as error:
+            self._is_refused = True
             log.warning("log folder not watched", extra={"path": self._folder, "error": error})
+            return False
+        self._observer = observer
+        return True
 
     def stop(self) -> None:
-        """Watch no more."""
-        if self._observer.is_alive():
+        """Watch no more, for now."""
+        if self._observer:
             self._observer.stop()
             self._observer.join()
+            self._observer = None
 
     def on_any_event(self, _event: FileSystemEvent) -> None:
         """Wake the loop, whatever it was."""

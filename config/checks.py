@@ -5,6 +5,7 @@ Each problem is one line. Nothing is created and nothing is changed.
 
 from __future__ import annotations
 
+import os
 import ssl
 import tempfile
 from collections.abc import Iterator
@@ -148,6 +149,8 @@ def _unread(
             file.read(1)
     except IsADirectoryError:
         yield Problem(f"{key}={path}", "is a directory", _MOUNT_A_FILE)
+    except PermissionError:
+        yield Problem(f"{key}={path}", "permission denied", f"let user {os.geteuid()} read it")
     except OSError as error:
         yield Problem(f"{key}={path}", (error.strerror or str(error)).lower(), remedy)
 

@@ -21,6 +21,7 @@ from tests.system.waiting import eventually
 
 _PATIENCE = 120
 _API = "/v1.41"
+_NOBODY = base64.urlsafe_b64encode(b"{}").decode()
 _QUIET = ("--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs")
 
 
@@ -82,11 +83,15 @@ class Dockerd:
         *login* is user:password, as `docker login` would have kept it for the image's host.
         """
         path = f"/images/create?{urlencode({'fromImage': image})}"
-        told = self._ask("POST", path, _registry_auth(image, login) if login else {})
-        for line in told.splitlines():
-            if "error" in (said := json.loads(line)):
-                raise PullFailed(said["error"])
+        _hear(self._ask("POST", path, _registry_auth(image, login) if login else {}))
         return {str(json.loads(self._ask("GET", f"/images/{quote(image)}/json"))["Id"])}
+
+    def push(self, image: str, repository: str, tag: str) -> None:
+        """Tag an image that it has, and push it under that name."""
+        target = urlencode({"repo": repository, "tag": tag})
+        self._ask("POST", f"/images/{quote(image)}/tag?{target}")
+        path = f"/images/{quote(repository)}/push?{urlencode({'tag': tag})}"
+        _hear(self._ask("POST", path, {"X-Registry-Auth": _NOBODY}))
 
     def forget(self) -> None:
         """Remove every image."""
@@ -126,6 +131,13 @@ class Dockerd:
             return text
         finally:
             connection.close()
+
+
+def _hear(told: str) -> None:
+    """Look through the lines of a pull or a push. Raises: PullFailed."""
+    for line in told.splitlines():
+        if "error" in (said := json.loads(line)):
+            raise PullFailed(said["error"])
 
 
 def _registry_auth(image: str, login: str) -> dict[str, str]:

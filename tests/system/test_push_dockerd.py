@@ -1,0 +1,45 @@
+"""dockerd pushes: a Docker image that it has pulled goes back under a name that is hosted here."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from datastore.refs import Digest
+from tests.system.appliance import Setup
+from tests.system.conftest import Start
+from tests.system.dockerd import Dockerd
+from tests.system.images import KB, of_size
+from tests.system.pulls import pull
+from tests.system.pushes import push
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder with a short path, for there are sockets below it."""
+    folder = Path(tempfile.mkdtemp(prefix="dp-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_dockerd_pushes_what_it_pulled_and_pulls_it_again(start: Start, home: Path) -> None:
+    """Chunks streamed in PATCH, a manifest in Docker's format, and layers that are here mounted."""
+    image = of_size(200 * KB, 430, family="docker")
+    appliance = start(Setup({}))
+    assert push(appliance.door, "team/base", "v1", image)
+    address = appliance.door.netloc
+    (home / "tree" / "etc" / "docker").mkdir(parents=True)
+    with Dockerd(home, ways={appliance.door.port: appliance.door.port}) as dockerd:
+        dockerd.configure(home / "tree")
+        own = dockerd.pull(f"{address}/team/base:v1")
+
+        dockerd.push(f"{address}/team/base:v1", f"{address}/team/copy", "v2")
+        dockerd.forget()
+        again = dockerd.pull(f"{address}/team/copy:v2")
+
+    assert own == again == {str(Digest.of(image.config))}
+    assert pull(appliance.door, "team/copy", "v2")

@@ -27,13 +27,14 @@ SHOWN = (
     "cold-clients",
     "cold-line",
 )
-_WIDTH, _LEFT, _RIGHT, _TOP, _STEP = 880, 330, 60, 64, 34
+_WIDTH, _LEFT, _RIGHT, _TOP, _STEP = 880, 350, 40, 68, 40
 _COLOURS: Mapping[str, str] = {
     OURS: "#0f8a5f",
     REGISTRY: "#c2571a",
     NGINX: "#7a7f87",
-    DIRECT: "#7a7f87",
+    DIRECT: "#2f9fc4",
 }
+_TOLD: Mapping[str, int] = {OURS: -7, REGISTRY: 20}  # above its dot, and below
 _PEERS = ("#3d6fd1", "#9a4fc4", "#b08900")
 _STYLE = """\
 text { font: 13px system-ui, sans-serif; fill: #24292f }
@@ -94,7 +95,7 @@ def _legend(servers: Sequence[str]) -> Iterator[str]:
     yield f'<text x="12" y="20">Cost as a multiple of {REGISTRY}\'s: to the left is better</text>'
     x = 12
     for name in servers:
-        yield f'<circle cx="{x + 5}" cy="38" r="5" fill="{_colour(name, servers)}"/>'
+        yield _dot(x + 5, 38, name, servers)
         yield f'<text class="small" x="{x + 15}" y="42">{escape(name)}</text>'
         x += 40 + 7 * len(name)
 
@@ -107,13 +108,18 @@ def _row(results: Results, key: str, at: int, scale: Scale) -> Iterator[str]:
     servers = list(results[key])
     yield (f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y + 2}" y2="{y + 2}"/>')
     for name, cost, ratio in _ratios(results, key):
-        x, fill = scale.x(ratio), _colour(name, servers)
-        yield f'<circle cx="{x:.1f}" cy="{y + 2}" r="5" fill="{fill}"/>'
-        above = y - 6 if name in {OURS, REGISTRY} else y + 18
-        yield (
-            f'<text class="small" x="{x:.1f}" y="{above}" text-anchor="middle">'
-            f"{number(cost)}</text>"
-        )
+        x = scale.x(ratio)
+        yield _dot(x, y + 2, name, servers)
+        if name in _TOLD:
+            place = f'x="{x:.1f}" y="{y + _TOLD[name]}" text-anchor="middle"'
+            yield f'<text class="small" {place}>{number(cost)}</text>'
+
+
+def _dot(x: float, y: float, name: str, servers: Sequence[str]) -> str:
+    """Return a server's mark: what is no cache is hollow."""
+    colour = _colour(name, servers)
+    fill = "none" if name in {NGINX, DIRECT} else colour
+    return f'<circle cx="{x:.1f}" cy="{y}" r="5" fill="{fill}" stroke="{colour}" stroke-width="2"/>'
 
 
 def _ratios(results: Results, key: str) -> Iterator[tuple[str, float, float]]:

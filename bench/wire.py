@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping
 
 _HEAD_LARGEST = 64 * 1024
-_PIECE = 1024 * 1024
+_PIECE = 32 * 1024  # as Go's io.Copy reads, and so dockerd, containerd and podman
 _PATIENCE_S = 60.0
 
 

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from typing import Self
 
+import pytest
+
 from datastore import layout
 from datastore.refs import Digest
 from tests.images import Image
@@ -82,6 +84,7 @@ def _loaded(appliance: Appliance) -> Iterator[Load]:
     eventually(lambda: _works(appliance), what="a push works again", within=30)
 
 
+@pytest.mark.timeout(900)  # two hundred kills take four minutes
 def test_nothing_that_was_answered_is_lost(start: Start) -> None:
     """Workers, HAProxy or all of it are killed; after that each image is whole, by its digest."""
     appliance = start(Setup(settings=ALLOWED, environment={"ENTREPOT_WORKERS": "2"}))

@@ -20,7 +20,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
 _POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
-_PATIENCE = 90
+_PATIENCE = 240  # s; a mirror that is gone without a word costs podman two minutes
 
 
 class Clients:

@@ -20,7 +20,7 @@ address = "{folder}/socket"
 [ttrpc]
 address = "{folder}/ttrpc"
 """
-_PATIENCE = 90
+_PATIENCE = 240  # s; a host that is gone without a word costs 30 s a request
 
 
 class Containerd:

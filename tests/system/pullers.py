@@ -23,6 +23,10 @@ class Puller(Protocol):
         """The name of its configuration with `entrepot clients`."""
         ...
 
+    def version(self) -> str:
+        """Return what it calls its version."""
+        ...
+
     def configure(self, tree: Path) -> None:
         """Take up the configuration below *tree*, which stands for `/`."""
         ...
@@ -46,6 +50,10 @@ class Podman:
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
+
+    def version(self) -> str:
+        """Return podman's version."""
+        return self._clients.podman("--version").stdout.split()[-1]
 
     def configure(self, tree: Path) -> None:
         """Take it up as the user's own."""

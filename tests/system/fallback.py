@@ -1,0 +1,175 @@
+"""What can go wrong with a mirror, and what each client did about it, in what version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+Outcome = Literal["mirror", "origin", "both", "fails"]
+
+VERSIONS = {"podman": "4.3.1", "containerd": "1.6.20", "dockerd": "20.10.24"}
+"""Debian 12's, with which the table was made; dockerd with its older store."""
+
+LAYER = "LAYER"
+"""Stands in a rule for the digest of the image's layer."""
+
+_ALL, _MANIFESTS, _BLOBS = "", "/manifests/", "/blobs/"
+_BASIC = {"WWW-Authenticate": 'Basic realm="mirror"'}
+_TOKEN = {"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:1/token",service="mirror"'}
+
+
+@dataclass(frozen=True, slots=True)
+class Did:
+    """Where a client got the image, and for how many manifests and blobs it asked the mirror.
+
+    `waits` is how long it took where that is worth a word; what waits for more than a moment is
+    left to `make soak`.
+    """
+
+    outcome: Outcome
+    asked: int
+    waits: str = ""
+    is_slow: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.outcome}, {self.asked}{f' ({self.waits})' if self.waits else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing that goes wrong: `rules` are paths and a fake upstream's knobs, None: it is off."""
+
+    says: str
+    rules: tuple[tuple[str, Mapping[str, Any]], ...] | None
+    did: Mapping[str, Did]
+
+    def markdown(self) -> str:
+        """Return the row as the documentation has it."""
+        return f"| {self.says} | {' | '.join(str(self.did[name]) for name in VERSIONS)} |"
+
+
+def _row(says: str, *did: Did, rules: dict[str, dict[str, Any]] | None) -> Row:
+    found = MappingProxyType(dict(zip(VERSIONS, did, strict=True)))
+    return Row(says, None if rules is None else tuple(rules.items()), found)
+
+
+def _origin(asked: int, waits: str = "", *, is_slow: bool = False) -> Did:
+    return Did("origin", asked, waits, is_slow)
+
+
+def _mirror(asked: int, waits: str = "", *, is_slow: bool = False) -> Did:
+    return Did("mirror", asked, waits, is_slow)
+
+
+def _both(asked: int, waits: str = "", *, is_slow: bool = False) -> Did:
+    return Did("both", asked, waits, is_slow)
+
+
+def _fails(asked: int) -> Did:
+    return Did("fails", asked)
+
+
+def _status(status: int) -> dict[str, dict[str, Any]]:
+    return {_ALL: {"status": status}}
+
+
+TABLE = [
+    _row("nothing", _mirror(3), _mirror(4), _mirror(4), rules={}),
+    _row("nobody listens", _origin(0), _origin(0), _origin(0), rules=None),
+    _row("connection closed", _origin(0), _origin(4), _origin(0), rules={_ALL: {"drop": True}}),
+    _row(
+        "401, asks for a password",
+        *(_origin(1), _origin(4), _origin(0)),
+        rules={_ALL: {"status": 401, "headers": _BASIC}},
+    ),
+    _row(
+        "401, its token service is away",
+        *(_origin(0), _origin(4), _origin(0)),
+        rules={_ALL: {"status": 401, "headers": _TOKEN}},
+    ),
+    _row("401 without a challenge", _origin(1), _origin(4), _origin(2), rules=_status(401)),
+    _row("403", _origin(0), _origin(4), _origin(2), rules=_status(403)),
+    _row(
+        "404, manifest",
+        *(_origin(1), _both(4), _origin(2)),
+        rules={_MANIFESTS: {"status": 404}},
+    ),
+    _row("404, layer", _fails(3), _both(4), _origin(6), rules={LAYER: {"status": 404}}),
+    _row(
+        "405 to HEAD",
+        *(_mirror(3), _mirror(5), _mirror(5)),
+        rules={_MANIFESTS: {"status": 405, "method": "HEAD"}},
+    ),
+    _row("408", _origin(0), _origin(24), _origin(2), rules=_status(408)),
+    _row(
+        "429, manifest",
+        *(_origin(5, "2+4+8+16 s", is_slow=True), _both(14), _origin(2)),
+        rules={_MANIFESTS: {"status": 429}},
+    ),
+    _row(
+        "429, Retry-After: 1",
+        *(_origin(5, "4 times 1 s"), _both(14), _origin(2)),
+        rules={_MANIFESTS: {"status": 429, "headers": {"Retry-After": "1"}}},
+    ),
+    _row("500", _origin(0), _origin(4), _origin(2), rules=_status(500)),
+    _row("502", _origin(0), _origin(4), _origin(2), rules=_status(502)),
+    _row("503", _origin(0), _origin(4), _origin(2), rules=_status(503)),
+    _row("504", _origin(0), _origin(4), _origin(2), rules=_status(504)),
+    _row(
+        "503, manifest",
+        *(_origin(1), _both(4), _origin(2)),
+        rules={_MANIFESTS: {"status": 503}},
+    ),
+    _row(
+        "503, layer",
+        *(_fails(3), _both(4), _origin(16, "75 s", is_slow=True)),
+        rules={LAYER: {"status": 503}},
+    ),
+    _row(
+        "redirect to nobody, manifest",
+        *(_origin(1), _both(4), _origin(2)),
+        rules={_MANIFESTS: {"redirect": "http://127.0.0.1:1/"}},
+    ),
+    _row(
+        "no Docker-Content-Digest",
+        *(_mirror(3), _mirror(5), _mirror(5)),
+        rules={_MANIFESTS: {"headers": {"Docker-Content-Digest": None}}},
+    ),
+    _row(
+        "Docker-Content-Digest is no digest",
+        *(_mirror(3), _fails(1), _origin(2)),
+        rules={_MANIFESTS: {"headers": {"Docker-Content-Digest": "nonsense"}}},
+    ),
+    _row(
+        "no Content-Length, manifest",
+        *(_mirror(3), _mirror(5), _origin(2)),
+        rules={_MANIFESTS: {"chunked": True}},
+    ),
+    _row(
+        "manifest has another digest",
+        *(_fails(1), _fails(2), _origin(2)),
+        rules={_MANIFESTS: {"corrupt": True}},
+    ),
+    _row(
+        "manifest of no known type",
+        *(_fails(1), _fails(2), _origin(2)),
+        rules={_MANIFESTS: {"media_type": "text/html"}},
+    ),
+    _row(
+        "layer has another digest",
+        *(_fails(3), _fails(4), _origin(6)),
+        rules={LAYER: {"corrupt": True}},
+    ),
+    _row(
+        "layer cut once",
+        *(_fails(3), _mirror(5), _mirror(5, "5 s", is_slow=True)),
+        rules={LAYER: {"times": 1, "cut": 5000}},
+    ),
+    _row(
+        "layer cut at its start, always",
+        *(_fails(3), _fails(8), _origin(16, "75 s", is_slow=True)),
+        rules={LAYER: {"cut": 0}},
+    ),
+]

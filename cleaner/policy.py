@@ -11,6 +11,7 @@ may be evicted at all, take their places in the same order.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -49,7 +50,8 @@ class Moment:
 
     `now` is in s, UTC epoch. Uses before `blind` may have gone unseen: ages count from there;
     those of what was pushed from `born` too, for before it there was nobody to see. `lacking` is
-    what the disk itself has too little, in bytes.
+    what the disk itself has too little, in bytes. `looked` is when it was last seen what was
+    pushed: what was used since may be new, and nobody knows yet that it is kept.
     """
 
     now: float
@@ -58,6 +60,7 @@ class Moment:
     blind: float = 0
     born: float = 0
     lacking: int = 0
+    looked: float = math.inf
 
     def without(self, entries: Iterable[Entry]) -> Moment:
         """Return the same moment once *entries* are gone."""
@@ -178,7 +181,7 @@ class _Plan:
             why = self._why(each)
             if why is None:
                 return
-            if each.digest in stays or spares(each.digest):
+            if each.used >= self._moment.looked or each.digest in stays or spares(each.digest):
                 stays |= set() if each.kind is Kind.BLOB else closure([each.digest], named)
                 continue
             self._moment = self._moment.without([each])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cleaner.hosted import Hosted
@@ -84,7 +84,7 @@ class Rounds:
         return plan(
             self._store.oldest(),
             self._bounds,
-            self._moment(needs),
+            replace(self._moment(needs), looked=stock.looked()),
             spares=account.spares,
             named=index.named,
             pushed=account,

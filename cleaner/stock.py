@@ -57,6 +57,10 @@ class Stock:
         going = [pair for pair in found if (pair[0].name, pair[0].root) not in self._staying]
         return sorted(going, key=lambda pair: (pair[0].used, str(pair[0])))
 
+    def looked(self) -> float:
+        """Return when what was pushed was looked at, or is about to be (s, UTC epoch)."""
+        return self._survey.began if self._survey else self._clock()
+
     def survey(self) -> Survey:
         """Return what hosted repositories hold: looked at once."""
         if self._survey is None:

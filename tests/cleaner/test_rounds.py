@@ -252,6 +252,23 @@ def test_what_was_pushed_stays_though_it_is_older_and_room_is_short(
     assert _kept(store, [pushed, pulled]) == [True, False]
 
 
+def test_what_is_pushed_while_a_round_waits_for_news_stays(
+    hands: Hands, store: Store, wire: Wire, clock: Clock
+) -> None:
+    """A manifest was pushed after the round had seen what was; it took it for nobody's."""
+    old = [push(store, seed, clock.now - 60) for seed in range(3)]
+    cached = pull(store, 8, clock.now - 70)
+    late: list[Pulled] = []
+
+    def push_late() -> None:
+        late.append(push(store, 9, clock.now))
+
+    wire.meanwhile = push_late
+    Rounds(hands, _room_for(1)).run(0)
+
+    assert _kept(store, [cached, *old, *late]) == [False, True, True, True, True]
+
+
 def test_what_docker_registry_wrote_stays(hands: Hands, store: Store) -> None:
     """It knows no origins: all of it was pushed."""
     images = [push(store, seed, used=0) for seed in range(3)]

@@ -21,6 +21,7 @@ class Unit(StrEnum):
     TIME = "s"
     LATENCY = "p99 us"
     MEMORY = "MB"
+    IDLE = "CPU ms/s"
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ ROWS: Mapping[str, Row] = {
     ),
     "memory": Row("memory of all processes, idle after the start", Unit.MEMORY, "PSS"),
     "memory-after": Row("memory of all processes, after the warm rows", Unit.MEMORY, "PSS"),
-    "idle": Row("CPU while idle, ms a second", Unit.WHOLE, "three seconds"),
+    "idle": Row("CPU of all processes, idle", Unit.IDLE, "three seconds"),
 }
 
 Work = Callable[[Door], Outcome]

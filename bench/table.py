@@ -51,7 +51,7 @@ def markdown(results: Results, servers: Sequence[str]) -> str:
     lines = [f"| | | {' | '.join(servers)} |", "|---|---|" + "---|" * len(servers)]
     for key, row in ROWS.items():
         if found := results.get(key):
-            cells = [number(found[each].cost) if each in found else "" for each in servers]
+            cells = [_cell(found[each]) if each in found else "" for each in servers]
             lines.append(f"| {row.title} | {unit(row.unit)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -93,6 +93,12 @@ def aligned(lines: Iterable[Sequence[str]]) -> str:
         "  ".join([*(cell.ljust(widths[at]) for at, cell in enumerate(row[:-1])), row[-1]]).rstrip()
         for row in rows
     )
+
+
+def _cell(figure: Figure) -> str:
+    """Return a cost, never without what went wrong."""
+    failed = f" ({figure.failures:,} failures)" if figure.failures else ""
+    return number(figure.cost) + failed
 
 
 def _cells(of: Unit, figure: Figure) -> tuple[str, ...]:

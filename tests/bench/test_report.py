@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -69,6 +70,13 @@ def test_markdown_leaves_empty_what_a_server_has_not_done() -> None:
 
     assert lines[0] == "| | | docker-registry | nginx | entrepot |"
     assert "| blob of 100 MB, warm, plain HTTP | CPU s/GB | 0.6 |  | 0.2 |" in lines
+
+
+def test_markdown_does_not_hide_a_failure() -> None:
+    """A cost of work that was not done is no cost."""
+    failed = {"memory": {OURS: replace(plain_figure(180), failures=3)}}
+
+    assert markdown(failed, [OURS]).splitlines()[-1].endswith("| 180 (3 failures) |")
 
 
 def test_the_chart_is_xml_with_a_dot_for_every_figure() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from config.schema import MOST_WORKERS, Settings
 from datastore.budget import Budget
 
-WORKER_THREADS = 256
+WORKER_THREADS = 768
 """Threads of a registry worker: requests that it can answer at a time."""
 
 _SPARE_THREADS = 16  # for the health check, and for who comes in over the worker's socket itself

@@ -15,7 +15,7 @@ from wsgiref.types import WSGIApplication
 
 from gunicorn.app.base import BaseApplication
 
-THREADS = 256
+THREADS = 768
 """Requests that one worker answers at a time; a thread in `sendfile` holds no lock."""
 
 _KEEPALIVE_S = 75  # longer than HAProxy keeps an idle connection

@@ -23,6 +23,7 @@ from tests.system.dockerd import Dockerd
 from tests.system.images import KB, of_size, two_platforms
 from tests.system.pullers import Buildah, Podman, Puller, Skopeo
 from tests.system.registries import Registry
+from tests.system.waiting import eventually
 
 CLIENTS = ["podman", "buildah", "skopeo", "containerd", "dockerd"]
 KINDS: list[tuple[Family, str]] = [
@@ -31,7 +32,11 @@ KINDS: list[tuple[Family, str]] = [
     ("docker", "single"),
     ("docker", "many"),
 ]
-ENVIRONMENT = {"ENTREPOT_DEFAULT_UPSTREAM": "docker.io", "ENTREPOT_FRESHNESS": "0s"}
+ENVIRONMENT = {
+    "ENTREPOT_DEFAULT_UPSTREAM": "docker.io",
+    "ENTREPOT_FRESHNESS": "0s",
+    "ENTREPOT_NEGATIVE_TTL": "0s",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,14 @@ class World:
         """Return the registry as *puller* names it."""
         # dockerd's older store has mirrors of Docker Hub alone
         return "docker.io" if puller.reads == "docker" else self.registry.door.netloc
+
+    def is_well(self) -> bool:
+        """Whether the upstream is asked again: a client would go past us while it is not."""
+        asked = [
+            self.appliance.door.get(f"/v2/library/none/manifests/v1?ns={host}").status
+            for host in ("docker.io", self.registry.door.netloc)
+        ]
+        return asked == [404, 404]
 
     def passed_through_us(self, name: str) -> int:
         """Count the blobs and manifests of a repository that the appliance has given."""
@@ -114,6 +127,7 @@ def test_a_client_pulls_cold_warm_and_in_an_outage(
         outage = _pull_all(world, puller, images)
     finally:
         world.registry.start()
+        eventually(world.is_well, what="the appliance asks its upstream again")
 
     everything = dict.fromkeys((each.name for each in images), "whole")
     assert everything == cold

@@ -60,6 +60,8 @@ class Watch(FileSystemEventHandler):
         self._folder = folder
         self._wake = wake
         self._observer: BaseObserver | None = None
+        # it calls an event that comes while it is stopped an error; the loop looks by itself then
+        logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)
         self._is_refused = False
 
     def start(self) -> bool:

@@ -38,10 +38,14 @@ class Departure:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What all hosted repositories hold, looked at from `began` on (s, UTC epoch)."""
+    """What all hosted repositories hold, looked at from `began` on (s, UTC epoch).
+
+    `awaited` was pinned then: what a push had stored already and had not linked yet.
+    """
 
     holdings: Sequence[Holding]
     began: float
+    awaited: Collection[Digest] = ()
 
 
 class Ledger:
@@ -57,7 +61,7 @@ class Ledger:
         self._shared = shared
         self._cached: set[Digest] | None = None
         self._holdings = {holding.name: holding for holding in survey.holdings}
-        self._held: Counter[Digest] = Counter()
+        self._held: Counter[Digest] = Counter(survey.awaited)
         self._locally: dict[Repository, Counter[Digest]] = defaultdict(Counter)
         self._tags: dict[Repository, dict[Digest, list[tuple[Tag, TagState]]]] = {}
         self._gone = gone

@@ -62,10 +62,13 @@ class Stock:
         return self._survey.began if self._survey else self._clock()
 
     def survey(self) -> Survey:
-        """Return what hosted repositories hold: looked at once."""
+        """Return what hosted repositories hold: looked at once.
+
+        Pins first: a push that has let go by then has linked, and its links are seen.
+        """
         if self._survey is None:
-            began = self._clock()
-            self._survey = Survey(self._hosted.holdings(), began)
+            began, awaited = self._clock(), self._hosted.store.index.pins()
+            self._survey = Survey(self._hosted.holdings(), began, awaited)
         return self._survey
 
     def shared(self, digests: Collection[Digest]) -> set[Digest]:

@@ -159,3 +159,7 @@ class AccessIndex(Protocol):
     def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those of *digests* that are pinned now."""
         ...
+
+    def pins(self) -> set[Digest]:
+        """Return all that is pinned now."""
+        ...

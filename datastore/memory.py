@@ -225,6 +225,11 @@ class MemoryIndex:
             ends = {each: max(self._pins.get(each, ()), default=0.0) for each in digests}
             return {each for each, until in ends.items() if until > self._clock()}
 
+    def pins(self) -> set[Digest]:
+        """Return all that is pinned now."""
+        with self._turn:
+            return self.pinned(self._pins)
+
     # ---- the order of eviction
 
     def _behind(self, after: Cursor | None) -> list[Entry]:

@@ -224,6 +224,11 @@ class SqliteIndex:
                     found.add(digest)
         return found
 
+    def pins(self) -> set[Digest]:
+        """Return all that is pinned now."""
+        rows = self._all("SELECT digest FROM pin WHERE until > ?", self._clock())
+        return {_digest(key) for (key,) in rows}
+
     # ---- reading
 
     def _page(self, sql: str, after: Cursor | None, limit: int) -> list[Entry]:

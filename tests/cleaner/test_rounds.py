@@ -18,8 +18,8 @@ from datastore import layout
 from datastore.accesslog import Event
 from datastore.budget import OVERHEAD
 from datastore.index import Kind
-from datastore.refs import Digest
-from tests.cleaner.stock import Pulled, cost, pull, push, put_manifest
+from datastore.refs import Digest, Tag
+from tests.cleaner.stock import HOSTED, Pulled, cost, pull, push, put_manifest
 from tests.clock import Clock
 from tests.images import image, index
 
@@ -267,6 +267,26 @@ def test_what_is_pushed_while_a_round_waits_for_news_stays(
     Rounds(hands, _room_for(1)).run(0)
 
     assert _kept(store, [cached, *old, *late]) == [False, True, True, True, True]
+
+
+def test_what_is_linked_only_after_the_look_stays(
+    hands: Hands, store: Store, clock: Clock, wire: Wire
+) -> None:
+    """A push had stored its manifest and not linked it when the round looked; then it let go."""
+    old = [push(store, seed, clock.now - 60) for seed in range(3)]
+    late = push(store, 9, clock.now - 1)
+    store.repositories.remove_tag(HOSTED, Tag("v9"))
+    store.repositories.unlink_manifest(HOSTED, late.digests[0])
+    store.index.pin(late.digests, clock.now + 60)
+
+    def link() -> None:
+        store.repositories.link_manifest(HOSTED, late.digests[0])
+        store.index.unpin(late.digests, clock.now + 60)
+
+    wire.meanwhile = link
+    Rounds(hands, _room_for(1)).run(0)
+
+    assert _kept(store, [*old, late]) == [True] * 4
 
 
 def test_what_docker_registry_wrote_stays(hands: Hands, store: Store) -> None:

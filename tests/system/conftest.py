@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tests.system.mounts import Mounts
 from tests.system.registries import Registry
 from tests.upstream import FakeUpstream
 
+_MUCH = 4000  # characters of a log
 Start = Callable[[Setup], Appliance]
 
 
@@ -27,6 +28,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.system)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a test that failed what its appliances said."""
+    report = yield
+    if report.failed and report.when == "call":
+        found = getattr(item, "funcargs", {}).get("tmp_path")
+        for log in sorted(found.glob("appliance*/appliance.log")) if found else ():
+            report.sections.append((str(log), log.read_text(errors="replace")[-_MUCH:]))
+    return report
 
 
 @pytest.fixture

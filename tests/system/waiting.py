@@ -11,8 +11,13 @@ T = TypeVar("T")
 _PAUSE = 0.02
 
 
-def eventually(look: Callable[[], T | None], *, what: str, within: float = 15.0) -> T:
-    """Return the first true answer of *look*; fail, naming *what*, after *within* s."""
+def eventually(
+    look: Callable[[], T | None], *, what: str, within: float = 15.0, pause: float = _PAUSE
+) -> T:
+    """Return the first true answer of *look*; fail, naming *what*, after *within* s.
+
+    *pause*, in s, is what lies between two looks: looks that leave traces may be fewer.
+    """
     deadline = time.monotonic() + within
     while True:
         seen = look()
@@ -20,4 +25,4 @@ def eventually(look: Callable[[], T | None], *, what: str, within: float = 15.0)
             return seen
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within} s: {what}")
-        time.sleep(_PAUSE)
+        time.sleep(pause)

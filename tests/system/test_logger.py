@@ -59,6 +59,15 @@ def test_a_logger_that_was_away_while_the_log_rotated_counts_every_request(
     assert min(used.values()) >= began
 
 
+def test_haproxy_writes_its_log_from_one_thread(start: Start) -> None:
+    """A second one would give its line up whenever it finds the first one writing."""
+    appliance = start(Setup())
+    found = appliance.program("haproxy")
+
+    assert found
+    assert len(os.listdir(f"/proc/{found.pid}/task")) == 1  # noqa: PTH208 - names are enough
+
+
 def test_nothing_is_evicted_on_stale_news(start: Start, fake: FakeUpstream) -> None:
     """While the logger is away nobody knows what is used, and age evicts nothing."""
     used = fake.put_image("app", "used", of_size(64 * KB, 501))

@@ -1,6 +1,7 @@
 """The two lines that processes leave for the logger: HAProxy's, an answer each, and events.
 
 The writer of the first is the `log-format` of haproxy.cfg; a test holds it against AccessLine.
+There are many of those, and most say what one before them said: AccessLog reads them together.
 """
 
 from __future__ import annotations
@@ -8,13 +9,18 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from datastore.errors import InvalidLine
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # PERF: to make a frozen one takes three times as long
 class AccessLine:
     """One answer: `start` in ms, UTC epoch, `duration` in ms, `bytes` sent with the headers.
 
@@ -43,22 +49,89 @@ class AccessLine:
         return (self.start + self.duration) / 1000
 
 
+_Document = dict[str, str | int | float]
+_Values = tuple[Any, ...]  # of JSON
+_NAMES = tuple(each.name for each in fields(AccessLine))
 _INTEGERS = ("start", "duration", "status", "bytes")
-_TEXTS = tuple(each.name for each in fields(AccessLine) if each.name not in _INTEGERS)
+_TYPES = tuple(int if name in _INTEGERS else str for name in _NAMES)
 _LARGEST = 2**53  # beyond it a float no longer tells one from the next
+_in_order = itemgetter(*_NAMES)
+_integers = itemgetter(*(_NAMES.index(name) for name in _INTEGERS))
+_decode = json.JSONDecoder().decode  # PERF: json.loads looks for other encodings first
+
+# What a line says before its "method" is all that tells it from others of the same request.
+_START = len('{"start":1790000000000')
+_STARTS = re.compile(rb'(?:\{"start":[1-9][0-9]{12})*')
+_TIMES = re.compile(rb'\{"start":([1-9][0-9]{12}),"duration":(-?[1-9][0-9]{0,14}|0),(?="method")')
+_QUOTES = 2 * (len(_NAMES) - 2) + 2 * _TYPES.count(str)
+KEPT_BYTES = 4 * 1024 * 1024
+"""Bytes of the lines that AccessLog remembers, about; what they say takes twice as much beside."""
+
+Repeated = tuple[AccessLine, int]
+"""The latest of some lines that are equal but for their start, and how many there are."""
 
 
 def parse(line: bytes) -> AccessLine:
     """Read one line of the access log. Raises: InvalidLine."""
-    document = _document(line)
-    try:
-        numbers = {name: int(document[name]) for name in _INTEGERS}
-        texts = {name: str(document[name]) for name in _TEXTS}
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise _invalid(line, "a field is missing or malformed") from error
-    if max(numbers.values()) > _LARGEST or min(numbers.values()) < -_LARGEST:
-        raise _invalid(line, "a number is out of range")
-    return AccessLine(**numbers, **texts)  # type: ignore[arg-type]  # split by name just above
+    return AccessLine(*_checked(_document(line), line))
+
+
+class AccessLog:
+    """Reads lines as `parse` does, by the thousand; for one thread.
+
+    PERF: a line that others are equal to, but for its start, costs half a microsecond.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, _Values] = {}
+        self._kept = 0
+
+    def read(self, lines: Sequence[bytes]) -> tuple[list[Repeated], list[InvalidLine]]:
+        """Return what *lines* say, in the order in which it was first said, and what is no line."""
+        found, errors = list[Repeated](), list[InvalidLine]()
+        for line, count in _gathered(lines):
+            try:
+                found.append((self._read(line), count))
+            except InvalidLine as error:
+                errors += [error] * count
+        return found, errors
+
+    def _read(self, line: bytes) -> AccessLine:
+        """Read the values after the times only if no line before had the same."""
+        times = _TIMES.match(line)
+        if times is None:
+            return parse(line)
+        rest = line[times.end() :]
+        known = self._known.get(rest)
+        if known is not None:
+            return AccessLine(int(times[1]), int(times[2]), *known)
+        values = _checked(_document(line), line)
+        self._keep(rest, values[2:])
+        return AccessLine(*values)
+
+    def _keep(self, rest: bytes, values: _Values) -> None:
+        """Remember what the *rest* of a line says, if it says each thing once and no time again."""
+        if rest.count(b'"') != _QUOTES or b"\\" in rest:
+            return
+        if self._kept > KEPT_BYTES:
+            self._known.clear()
+            self._kept = 0
+        self._known[rest] = values
+        self._kept += len(rest)
+
+
+def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
+    """Return lines with how many are equal to each but for their start, the latest of those.
+
+    Where one does not begin as HAProxy writes it, each stands for itself.
+    """
+    starts = b"".join([line[:_START] for line in lines])
+    if len(starts) != _START * len(lines) or not _STARTS.fullmatch(starts):
+        return [(line, 1) for line in lines]
+    equal = defaultdict[bytes, list[bytes]](list)
+    for line in lines:
+        equal[line[_START:]].append(line)
+    return [(max(each), len(each)) for each in equal.values()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +174,23 @@ def parse_event(line: bytes) -> Event:
     return Event(name, at, document)
 
 
-def _document(line: bytes) -> dict[str, str | int | float]:
+def _checked(document: _Document, line: bytes) -> _Values:
+    """Return the values of AccessLine's fields, in their order and of their types."""
     try:
-        document = json.loads(line)
+        values: _Values = _in_order(document)
+        if tuple(map(type, values)) != _TYPES:
+            values = tuple(make(value) for make, value in zip(_TYPES, values, strict=True))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _invalid(line, "a field is missing or malformed") from error
+    numbers = _integers(values)
+    if max(numbers) > _LARGEST or min(numbers) < -_LARGEST:
+        raise _invalid(line, "a number is out of range")
+    return values
+
+
+def _document(line: bytes) -> _Document:
+    try:
+        document = _decode(line.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise _invalid(line, "not JSON") from error
     if not isinstance(document, dict):

@@ -6,7 +6,7 @@ import logging
 import secrets
 from collections.abc import Iterable
 
-from datastore.accesslog import AccessLine, parse, parse_event
+from datastore.accesslog import AccessLine, AccessLog, parse_event
 from datastore.errors import InvalidLine
 from datastore.index import AccessIndex
 from datastore.refs import Digest
@@ -16,7 +16,7 @@ from logger.haproxy import Dropped
 from logger.labels import Upstreams
 from logger.metrics import Metric, Registry
 from logger.position import Position
-from logger.stamper import stamps
+from logger.stamper import note_uses, stamps
 from logger.tail import Batch
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,8 @@ _MARK = "logger:mark"
 _OWN = (f"position:{ACCESS}", f"position:{EVENTS}", _HAPROXY, _RUN)
 _PROBE = "/healthz?news="
 _PROBED = "unix"  # the source of a request that came over HAProxy's own socket
-_FULL = 10_000
+_FULL_LINES = 50_000
+_FULL_STAMPS = 10_000  # for so long others that write to the index have to wait
 
 LINES = Metric("entrepot_log_lines", "counter", "Lines read.", ("log",))
 UNREADABLE = Metric(
@@ -67,7 +68,8 @@ class Ledger:
         self._upstreams = Upstreams({*upstreams, *_seen(self._registry)})
         self._happenings = Happenings(self._registry, self._upstreams, since=since)
         self._dropped = Dropped.load(self.committed.get(_HAPROXY))
-        self._stamps: dict[Digest, float] = {}
+        self._log = AccessLog()
+        self._uses: dict[str, float] = {}
         self._notes: dict[str, str] = {_MARK: secrets.token_hex(8)}
         self._lines = 0
         self.news: str | None = None
@@ -79,7 +81,7 @@ class Ledger:
     @property
     def is_full(self) -> bool:
         """Whether it is time to commit before more is read."""
-        return self._lines >= _FULL
+        return self._lines >= _FULL_LINES or len(self._uses) >= _FULL_STAMPS
 
     @property
     def is_empty(self) -> bool:
@@ -97,13 +99,13 @@ class Ledger:
 
     def access(self, batch: Batch) -> None:
         """Take in a batch of the access log."""
-        lines = [line for text in batch.lines if (line := self._parse(text)) is not None]
-        told = [line for line in lines if not self._is_probe(line)]
-        for digest, at in stamps(told).items():
-            self._stamps[digest] = max(at, self._stamps.get(digest, at))
+        lines, errors = self._log.read(batch.lines)
+        for error in errors:
+            self._unreadable(ACCESS, error)
+        told = [each for each in lines if not self._is_probe(each[0])]
+        note_uses(told, self._uses)
         traffic.count(told, self._registry, self._upstreams)
-        if lines:
-            self.last = lines[-1].end
+        self.last = max((line.end for line, _ in lines), default=self.last)
         self._take(ACCESS, batch)
 
     def events(self, batch: Batch) -> None:
@@ -135,12 +137,13 @@ class Ledger:
         notes = self._notes | self._registry.changed()
         if is_whole and self.news is not None:
             notes |= {NEWS: self.news, DROPPED: str(self._dropped.raw)}
-        self._index.touch(self._stamps, notes)
+        told = stamps(self._uses)
+        self._index.touch(told, notes)
         self.committed |= notes
         self._registry.committed()
         if is_whole:
             self.news = None
-        told, self._stamps, self._notes, self._lines = self._stamps, {}, {}, 0
+        self._uses, self._notes, self._lines = {}, {}, 0
         return told
 
     def heal(self) -> bool:
@@ -169,13 +172,6 @@ class Ledger:
                 self._registry.add(metric, amount, name)
         if batch.gaps:
             log.warning("log lines gone before they were read", extra={"log": name})
-
-    def _parse(self, text: bytes) -> AccessLine | None:
-        try:
-            return parse(text)
-        except InvalidLine as error:
-            self._unreadable(ACCESS, error)
-            return None
 
     def _unreadable(self, name: str, error: Exception) -> None:
         if not self._registry.values(UNREADABLE).get((name,)):

@@ -9,7 +9,7 @@ import pytest
 from bench.stock import IMAGES, Stock, access_lines, digest, manifest
 from datastore import layout
 from datastore.accesslog import parse
-from logger.stamper import stamps
+from logger.stamper import note_uses, stamps
 
 
 @pytest.fixture
@@ -45,9 +45,10 @@ def test_manifests_name_rows(stock: Stock) -> None:
 def test_every_line_of_the_log_is_a_use_of_a_row(stock: Stock) -> None:
     """Lines that the logger would pass over cost less."""
     lines = [parse(line) for line in access_lines(stock, 300)]
-    index = stock.index()
+    index, used = stock.index(), dict[str, float]()
+    note_uses([(line, 1) for line in lines], used)
 
     assert len(lines) == 300
     assert {line.kind for line in lines} == {"manifest", "blob"}
-    assert all(index.entry(each) for each in stamps(lines))
-    assert len(stamps(lines)) == len({line.digest for line in lines})
+    assert all(index.entry(each) for each in stamps(used))
+    assert len(stamps(used)) == len({line.digest for line in lines})

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datastore.accesslog import AccessLine, Event, parse, parse_event, write_event
+from datastore import accesslog
+from datastore.accesslog import (
+    AccessLine,
+    AccessLog,
+    Event,
+    Repeated,
+    parse,
+    parse_event,
+    write_event,
+)
 from datastore.errors import InvalidLine
 
 LINE = AccessLine(
@@ -71,6 +81,90 @@ def test_what_is_no_line_is_refused_in_one_way(line: bytes) -> None:
     """A reader catches InvalidLine and nothing else."""
     with pytest.raises(InvalidLine):
         parse(line)
+
+
+# ---- many lines at a time
+
+
+def _written(line: AccessLine) -> bytes:
+    """Return a line as HAProxy writes it."""
+    return json.dumps(asdict(line), separators=(",", ":")).encode()
+
+
+def _parsed(lines: list[bytes]) -> list[Repeated]:
+    """Return what each of *lines* says by itself."""
+    found = list[Repeated]()
+    for line in lines:
+        with suppress(InvalidLine):
+            found.append((parse(line), 1))
+    return found
+
+
+def _said(found: list[Repeated]) -> dict[object, tuple[int, int]]:
+    """Return how often it was said, and the latest start, by what was said."""
+    said = dict[object, tuple[int, int]]()
+    for line, count in found:
+        words = astuple(line)[1:]
+        start, before = said.get(words, (line.start, 0))
+        said[words] = max(start, line.start), before + count
+    return said
+
+
+_TIME = st.integers(1_790_000_000_000, 1_790_000_000_005)
+_LIKE = st.builds(
+    replace,
+    st.sampled_from([LINE, replace(LINE, method="HEAD"), replace(LINE, user='"start":1')]),
+    start=_TIME,
+    duration=st.integers(-1, 2),
+)
+_ODD = [
+    _written(replace(LINE, start=7)),
+    json.dumps(asdict(LINE)).encode(),
+    _written(LINE).replace(b'"duration":12', b'"duration":012'),
+    _written(LINE).replace(b'"duration":12', b'"duration":12.5'),
+    _written(LINE).replace(b'"status":200', b'"status":"x"'),
+    _written(LINE).replace(b'"status":200', b'"status":"200"'),
+    _written(LINE)[:-1] + b',"start":5}',
+    _written(LINE)[:-1] + b',"st\\u0061rt":5}',
+    _written(LINE)[:-1] + b',"more":5}',
+    _written(LINE)[:-9],
+    _written(LINE)[:18],
+    b'{"start":1790000000000,"duration":3,"method"',
+    b"junk",
+    b"",
+]
+
+
+@given(st.lists(st.lists(_LIKE.map(_written) | st.sampled_from(_ODD), max_size=20), max_size=4))
+def test_lines_read_together_say_what_each_says_by_itself(batches: list[list[bytes]]) -> None:
+    """Whatever is between them, and whatever was read before."""
+    log = AccessLog()
+    for lines in batches:
+        found, errors = log.read(lines)
+
+        assert _said(found) == _said(_parsed(lines))
+        assert len(errors) == len(lines) - len(_parsed(lines))
+
+
+def test_lines_that_are_equal_but_for_their_start_are_one() -> None:
+    """The latest of them, in whatever order they come, again and again."""
+    log, later = AccessLog(), replace(LINE, start=LINE.start + 5)
+    other = replace(LINE, duration=13)
+    lines = [_written(each) for each in (LINE, later, other, LINE)]
+
+    assert log.read(lines) == ([(later, 3), (other, 1)], [])
+    assert log.read(lines[:1]) == ([(LINE, 1)], [])
+
+
+def test_what_lines_said_is_remembered_within_bounds() -> None:
+    """Every line about another digest: memory stays as it is."""
+    log, rest = AccessLog(), 64 * 1024
+    line = replace(LINE, uri="/" * rest)
+    most = accesslog.KEPT_BYTES + 2 * rest
+    for number in range(2 * most // rest):
+        log.read([_written(replace(line, bytes=number))])
+
+        assert sum(len(each) for each in log._known) <= most
 
 
 def test_an_event_survives_its_file(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from datastore.accesslog import AccessLine
 from datastore.refs import Digest
-from logger.stamper import stamps
+from logger.stamper import note_uses, stamps
 
 A = Digest.of(b"a")
 B = Digest.of(b"b")
@@ -29,6 +29,12 @@ LINE = AccessLine(
 )
 
 
+def _used(*lines: AccessLine, before: dict[str, float] | None = None) -> dict[Digest, float]:
+    latest = before or {}
+    note_uses([(line, 1) for line in lines], latest)
+    return stamps(latest)
+
+
 @pytest.mark.parametrize(
     ("method", "kind", "status"),
     [
@@ -47,7 +53,7 @@ def test_a_pull_and_a_push_are_uses(method: str, kind: str, status: int) -> None
     """The time is the answer's end."""
     line = replace(LINE, method=method, kind=kind, status=status)
 
-    assert stamps([line]) == {A: 1000.5}
+    assert _used(line) == {A: 1000.5}
 
 
 @pytest.mark.parametrize(
@@ -68,12 +74,12 @@ def test_a_pull_and_a_push_are_uses(method: str, kind: str, status: int) -> None
 )
 def test_nothing_else_is_a_use(method: str, kind: str, status: int) -> None:
     """Looking whether a blob is there wants nothing of it, nor does an answer without content."""
-    assert stamps([replace(LINE, method=method, kind=kind, status=status)]) == {}
+    assert _used(replace(LINE, method=method, kind=kind, status=status)) == {}
 
 
 def test_a_client_that_left_has_used_what_it_asked_for() -> None:
     """It wanted it, and will come back for the rest."""
-    assert stamps([replace(LINE, termination="CD")]) == {A: 1000.5}
+    assert _used(replace(LINE, termination="CD")) == {A: 1000.5}
 
 
 def test_the_later_use_counts_in_whatever_order() -> None:
@@ -81,10 +87,16 @@ def test_the_later_use_counts_in_whatever_order() -> None:
     late, early = replace(LINE, start=3_000_000), replace(LINE, start=2_000_000)
     other = replace(LINE, digest=str(B))
 
-    assert stamps([early, late, other, early]) == {A: 3000.5, B: 1000.5}
+    assert _used(early, late, other, early) == {A: 3000.5, B: 1000.5}
+
+
+def test_a_later_batch_moves_a_use_on_and_never_back() -> None:
+    """What was read before is not committed yet."""
+    assert _used(LINE, before={str(A): 7.0}) == {A: 1000.5}
+    assert _used(LINE, before={str(A): 2000.0}) == {A: 2000.0}
 
 
 @pytest.mark.parametrize("digest", ["", "-", "sha256:abc", "md5:" + "a" * 32])
 def test_what_is_no_digest_is_left_out(digest: str) -> None:
     """A line tells what a worker said; one that said nothing used nothing."""
-    assert stamps([replace(LINE, digest=digest), replace(LINE, digest=str(B))]) == {B: 1000.5}
+    assert _used(replace(LINE, digest=digest), replace(LINE, digest=str(B))) == {B: 1000.5}

@@ -16,7 +16,7 @@ STALE = "entrepot; hit; ttl=-1; detail=timeout"
 
 def _counted(*lines: AccessLine) -> Registry:
     registry = Registry(traffic.METRICS)
-    traffic.count(lines, registry, Upstreams())
+    traffic.count([(line, 1) for line in lines], registry, Upstreams())
     return registry
 
 
@@ -91,3 +91,14 @@ def test_lines_that_are_alike_are_counted_together() -> None:
 
     assert found[0] == 50
     assert found[1] == 5
+
+
+def test_a_line_that_came_often_counts_as_often() -> None:
+    """In every sum and every bucket: it is as if each had been read by itself."""
+    lines = [answer(bytes=10, duration=2), answer(bytes=10, duration=40), answer(cache=STALE)]
+    together, apart = Registry(traffic.METRICS), Registry(traffic.METRICS)
+    traffic.count([(lines[0], 3), (lines[1], 1), (lines[2], 2)], together, Upstreams())
+    each = [lines[0]] * 3 + [lines[1]] + [lines[2]] * 2
+    traffic.count([(line, 1) for line in each], apart, Upstreams())
+
+    assert together.changed() == apart.changed()

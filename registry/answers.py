@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from datastore.refs import Digest
 from registry.shelf import Held
+from registry.stretch import Piece
 
 
 class Source(Enum):
@@ -52,7 +53,7 @@ class ArrivingBlob:
 
     digest: Digest
     size: int | None
-    read: Callable[[int, int | None], Iterator[bytes]]
+    read: Callable[[int, int | None], Iterator[Piece]]
     source: Source
 
 

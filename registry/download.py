@@ -28,12 +28,15 @@ from registry.flushing import Flushing
 from registry.lanes import Span, in_lanes
 from registry.remote import RemoteBlob
 from registry.room import Room
-from registry.verified import Fetch, file_prefix, resumed
+from registry.stretch import Stretch
+from registry.verified import Fetch, resumed
 
 log = logging.getLogger(__name__)
 
 _STEP = 16 * 1024 * 1024  # bytes reserved at a time where the upstream does not say how many
 _LARGE = 128 * 1024 * 1024  # bytes from which several connections are worth their requests
+_TELL_STEP = 1024 * 1024  # bytes
+_TELL_S = 0.01
 _UNSAID = "?"
 
 
@@ -41,7 +44,8 @@ _UNSAID = "?"
 class Task:
     """What to download, and how to ask for it under the name of whoever wants it.
 
-    `size` is what its manifest says, in bytes, None where that is not known.
+    `size` is what its manifest says, in bytes, None where that is not known. `shown` is called once
+    the upstream has shown the blob under that name, before anybody else learns of it.
     """
 
     digest: Digest
@@ -49,6 +53,7 @@ class Task:
     upstream: str
     repository: str
     size: int | None = None
+    shown: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ class Download:
         self._news = threading.Condition()
         self._rest: Iterator[bytes] | None = None
         self._start = self._offset = os.fstat(descriptor).st_size
+        self._told, self._told_at = self._start, 0.0
         self._reserved = 0
         self._flushing = Flushing(descriptor)
         self._began = time.monotonic()
@@ -131,7 +137,7 @@ class Download:
 
     def _fill_and_land(self) -> str:
         hasher = self.task.digest.hasher()
-        for chunk in file_prefix(self._descriptor, self._start):
+        for chunk in Stretch(self._descriptor, 0, self._start).chunks():
             hasher.update(chunk)
         for chunk in self._missing(hasher.hexdigest()):
             self._append(chunk)
@@ -168,6 +174,8 @@ class Download:
     def _answered(self, remote: RemoteBlob) -> None:
         if remote.size == 0 and self.task.digest != Digest.of(b"", self.task.digest.algorithm):
             raise Unavailable(self.task.upstream, "a blob without its bytes", Why.NONSENSE)
+        if not self.is_opened:
+            self.task.shown()
         self._opened(remote.size)
 
     def _is_complete(self, front: str) -> bool:
@@ -207,10 +215,17 @@ class Download:
             if isinstance(refused, StorageFull):  # this one goes on unstored, the next may fit
                 self._landing.room.refused(self.size or self._offset + len(chunk))
             raise refused from error
-        with self._news:
-            self._offset += len(chunk)
-            self._news.notify_all()
+        self._offset += len(chunk)
+        self._tell()
         self._flushing.reached(self._offset)
+
+    def _tell(self) -> None:
+        """Wake those who wait; not for each piece: to wake many costs more than to write it."""
+        now = time.monotonic()
+        if self._offset - self._told >= _TELL_STEP or now - self._told_at >= _TELL_S:
+            self._told, self._told_at = self._offset, now
+            with self._news:
+                self._news.notify_all()
 
     # ---- ending
 

@@ -24,11 +24,14 @@ from datastore.locks import LockedFile, try_lock
 from datastore.refs import Digest
 from registry.download import Download, Landing, Task, read_size
 from registry.errors import Absent, Denied
-from registry.verified import file_prefix, resumed, until, verified
+from registry.stretch import Piece, Stretch
+from registry.verified import resumed, until, verified
 
-_CHUNK = 512 * 1024
+_WORTH_IT = 1024 * 1024  # bytes: with less, a reader waits once whether more comes
+_MORE_WITHIN_S = 0.01
 _SHORTEST_WAIT_S = 0.002
 _LONGEST_WAIT_S = 0.05
+_TOO_QUIET_S = 0.016  # after such a wait for nothing, whether the writer lives is looked at
 
 
 class Inflight:
@@ -172,7 +175,7 @@ class Reader:
         self._has_landed()
         return self._length()
 
-    def read(self, start: int, stop: int | None) -> Iterator[bytes]:
+    def read(self, start: int, stop: int | None) -> Iterator[Piece]:
         """Yield the bytes from *start* to *stop* (exclusive; None: the end) as they come in.
 
         Raises: UpstreamError, DatastoreError in the middle: the connection must be dropped.
@@ -190,24 +193,32 @@ class Reader:
 
     # ---- reading
 
-    def _read(self, start: int, stop: int | None) -> Iterator[bytes]:
+    def _read(self, start: int, stop: int | None) -> Iterator[Piece]:
+        has_waited = False
         while stop is None or start < stop:
-            has_landed = self._has_landed()  # before the length: what has landed is whole
             ready = self._ready() if stop is None else min(self._ready(), stop)
             if self._descriptor is not None and start < ready:
-                chunk = os.pread(self._descriptor, min(_CHUNK, ready - start), start)
-                start += len(chunk)
-                self._pause = _SHORTEST_WAIT_S
-                yield chunk
-            elif has_landed:
+                if has_waited or ready == stop or self._is_worth_it(ready - start):
+                    yield Stretch(self._descriptor, start, ready)
+                    start, self._pause, has_waited = ready, _SHORTEST_WAIT_S, False
+                    continue
+                self._wait(_MORE_WITHIN_S)
+            elif self._is_stored:
                 if stop is not None:
                     raise StorageBroken(f"{self._task.digest} ends at {start}, not at {stop}")
                 return
+            elif self._has_landed():
+                continue  # now all of it may be read
             elif self._is_abandoned():
                 yield from self._alone(start, stop)
                 return
             else:
                 self._see_to_it()
+            has_waited = True
+
+    def _is_worth_it(self, length: int) -> bool:
+        """Whether so many bytes are sent without a wait for more: each wake-up costs."""
+        return length >= _WORTH_IT or self._is_stored
 
     def _ready(self) -> int:
         """Return up to where may be read: the last byte waits for the proof."""
@@ -248,21 +259,27 @@ class Reader:
 
         Raises: UpstreamError when the upstream failed, and not only under another's name.
         """
-        if self._download is None:
-            time.sleep(self._pause)
-            self._download, self._is_ours = self._inflight.begin(self._task)
-        elif not self._download.is_done:
-            self._download.wait(self._pause)
+        if self._download is None or not self._download.is_done:
+            self._wait(self._pause)
+            if self._download is None and self._pause >= _TOO_QUIET_S:
+                self._download, self._is_ours = self._inflight.begin(self._task)
         elif self._download.error is None or self._is_anothers(self._download.error):
             self._download = None
         else:
             raise self._download.error
         self._pause = min(self._pause * 2, _LONGEST_WAIT_S)
 
+    def _wait(self, seconds: float) -> None:
+        """Wait for more; what another process writes tells nobody."""
+        if self._download is None:
+            time.sleep(seconds)
+        else:
+            self._download.wait(seconds)
+
     def _is_anothers(self, error: Exception) -> bool:
         return not self._is_ours and isinstance(error, Absent | Denied)
 
-    def _alone(self, start: int, stop: int | None) -> Iterator[bytes]:
+    def _alone(self, start: int, stop: int | None) -> Iterator[Piece]:
         """Fetch the rest for this client only, and prove all that it was sent.
 
         A range whose front was never here cannot be proven: its client does that.
@@ -272,5 +289,6 @@ class Reader:
         if self._descriptor is None and start:
             yield from until(rest, stop and stop - start)
             return
-        prefix = file_prefix(self._descriptor, start) if self._descriptor is not None else ()
+        front = self._descriptor
+        prefix = () if front is None else Stretch(front, 0, start).chunks()
         yield from until(verified(rest, self._task.digest, prefix), stop and stop - start)

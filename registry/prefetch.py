@@ -112,7 +112,6 @@ class Prefetch:
         if download is None or not is_ours:
             return True
         download.wait_opened()
-        self._shelf.link_blob(wish.repository, digest, wish.host)
         download.wait_done()
         return download.error is None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -31,7 +30,6 @@ _TRIES = 3
 _PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 3.0
 _TELLS_WHEN = (Why.RESTING, Why.LIMITED)
-_CHUNK = 1024 * 1024
 
 
 def resumed(
@@ -103,17 +101,6 @@ def verified(
     if actual != digest:
         raise DigestMismatch(digest, actual)
     yield held
-
-
-def file_prefix(descriptor: int, stop: int) -> Iterator[bytes]:
-    """Yield the first *stop* bytes of an open file, wherever it stands."""
-    start = 0
-    while start < stop:
-        chunk = os.pread(descriptor, min(_CHUNK, stop - start), start)
-        if not chunk:
-            return
-        start += len(chunk)
-        yield chunk
 
 
 def alone(fetch: Fetch, digest: Digest, start: int, stop: int | None) -> Iterator[bytes]:

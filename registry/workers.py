@@ -7,13 +7,15 @@ one socket for all it would. HAProxy chooses among the sockets by how busy each 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from wsgiref.types import WSGIApplication
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from gunicorn.app.base import BaseApplication
+
+from registry.api.bodies import CONNECTION
 
 THREADS = 768
 """Requests that one worker answers at a time; a thread in `sendfile` holds no lock."""
@@ -73,7 +75,7 @@ class Workers(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
 
     def load(self) -> WSGIApplication:
         """Return the application: built once, before the fork, so that its memory is shared."""
-        return self._app
+        return _lending(self._app)
 
     def load_config(self) -> None:
         """Set what differs from gunicorn's defaults; `sendfile` must stay unset to be used."""
@@ -93,6 +95,16 @@ _COMMON: dict[str, Any] = {
     "header_map": "refuse",
     "when_ready": lambda _: gc.freeze(),
 }
+
+
+def _lending(app: WSGIApplication) -> WSGIApplication:
+    """Lend each request's connection to what answers it, with nothing in between."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ[CONNECTION] = environ["gunicorn.socket"]
+        return app(environ, start_response)
+
+    return answer
 
 
 def _choose_socket(arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own

@@ -18,6 +18,7 @@ from registry.errors import Unsupported
 from registry.pullthrough.blobs import Blobs
 from registry.push.deletes import Deletes
 from registry.routing import Place
+from registry.stretch import in_bytes
 
 # RFC 9111: what a digest names never changes
 _FOR_EVER = "max-age=31536000"
@@ -64,9 +65,9 @@ class BlobResource:
         self._door.front.keep(req, resp, lambda: _holds(place, answer))
         parts = _parts(req, wanted, answer.size)
         if parts is None:
-            _send_whole(resp, answer)
+            _send_whole(req, resp, answer)
         else:
-            _send_ranges(resp, answer, parts)
+            _send_ranges(req, resp, answer, parts)
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
         """Take back the permission to read a blob under this name."""
@@ -118,31 +119,35 @@ def _parts(req: falcon.Request, digest: Digest, size: int | None) -> list[ByteRa
     return parse(header, size)
 
 
-def _send_whole(resp: falcon.Response, answer: BlobAnswer) -> None:
+def _send_whole(req: falcon.Request, resp: falcon.Response, answer: BlobAnswer) -> None:
     if isinstance(answer, StoredBlob):
         bodies.send_file(resp, answer.file, ByteRange(0, answer.size))
     elif isinstance(answer, ArrivingBlob):
-        bodies.send_arriving(resp, answer.read(0, answer.size), answer.size)
+        body = answer.read(0, answer.size)
+        bodies.send_arriving(resp, body, answer.size, req.env.get(bodies.CONNECTION))
 
 
-def _send_ranges(resp: falcon.Response, answer: BlobAnswer, parts: list[ByteRange]) -> None:
+def _send_ranges(
+    req: falcon.Request, resp: falcon.Response, answer: BlobAnswer, parts: list[ByteRange]
+) -> None:
     resp.status = falcon.HTTP_206
     size = answer.size or 0
     if len(parts) > 1:
         file = answer.file if isinstance(answer, StoredBlob) else None
         bodies.send_parts(resp, _reader(answer), parts, size, file=file)
         return
-    resp.set_header("Content-Range", parts[0].content_range(size))
+    part = parts[0]
+    resp.set_header("Content-Range", part.content_range(size))
     if isinstance(answer, StoredBlob):
-        bodies.send_file(resp, answer.file, parts[0])
-    else:
-        body = _reader(answer)(parts[0].start, parts[0].stop)
-        bodies.send_arriving(resp, body, parts[0].length)
+        bodies.send_file(resp, answer.file, part)
+    elif isinstance(answer, ArrivingBlob):
+        body = answer.read(part.start, part.stop)
+        bodies.send_arriving(resp, body, part.length, req.env.get(bodies.CONNECTION))
 
 
 def _reader(answer: BlobAnswer) -> bodies.Read:
     if isinstance(answer, StoredBlob):
         return bodies.read_file(answer.file)
     if isinstance(answer, ArrivingBlob):
-        return answer.read
+        return lambda start, stop: in_bytes(answer.read(start, stop))
     raise TypeError(f"{answer.digest} was asked for by HEAD")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import socket
 from collections.abc import Callable, Generator, Iterator
 from typing import BinaryIO
 
@@ -12,12 +13,15 @@ import falcon
 from datastore.errors import DatastoreError
 from registry.api.ranges import ByteRange
 from registry.errors import RegistryError
+from registry.stretch import Piece, in_bytes
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 256 * 1024
 _BOUNDARY = "entrepot-part"
 OCTETS = "application/octet-stream"
+CONNECTION = "entrepot.connection"
+"""In the environment of a request: the socket behind it, where a body may be written to it."""
 
 Read = Callable[[int, int | None], Iterator[bytes]]
 
@@ -45,10 +49,20 @@ def send_file(resp: falcon.Response, file: BinaryIO, part: ByteRange) -> None:
     resp.set_stream(_Part(file, part.length), part.length)
 
 
-def send_arriving(resp: falcon.Response, body: Iterator[bytes], length: int | None) -> None:
-    """Send what comes in; *length* in bytes, None when nobody knows it."""
-    resp.stream = unbroken(body, length)
-    if length is not None:
+def send_arriving(
+    resp: falcon.Response,
+    body: Iterator[Piece],
+    length: int | None,
+    connection: socket.socket | None = None,
+) -> None:
+    """Send what comes in; *length* in bytes, None when nobody knows it.
+
+    What lies in a file goes straight to the *connection*, where there is one.
+    """
+    if length is None:
+        resp.stream = unbroken(body, None)  # the server frames each chunk
+    else:
+        resp.stream = unbroken(body, length, connection)
         resp.content_length = length
 
 
@@ -86,21 +100,35 @@ def read_file(file: BinaryIO) -> Read:
     return read
 
 
-def unbroken(body: Iterator[bytes], length: int | None) -> Generator[bytes, None, None]:
+def unbroken(
+    body: Iterator[Piece], length: int | None, connection: socket.socket | None = None
+) -> Generator[bytes, None, None]:
     """Pass a body on; where it ends before its *length*, drop the connection, and say so once.
 
     A reset is the one failure that the server takes for what it is, without a traceback.
     """
-    came = 0
     try:
-        for chunk in body:
-            came += len(chunk)
-            yield chunk
-        if length is not None and came < length:
-            raise BrokenPipeError(errno.EPIPE, f"it ended after {came} of {length} bytes")
+        yield from _whole(body, length, connection)
+    except ConnectionError:
+        raise  # the client has left
     except (RegistryError, DatastoreError, OSError) as error:
         log.warning("answer cut short", extra={"error": error})
         raise ConnectionResetError(errno.ECONNRESET, "answer cut short") from error
+
+
+def _whole(
+    body: Iterator[Piece], length: int | None, connection: socket.socket | None
+) -> Generator[bytes, None, None]:
+    came = 0
+    for piece in body if connection else in_bytes(body):
+        if isinstance(piece, bytes):
+            came += len(piece)
+            yield piece
+        elif connection:
+            yield b""  # with the first that it is given, the server sends its head
+            came += piece.send(connection)
+    if length is not None and came < length:
+        raise OSError(f"it ended after {came} of {length} bytes")
 
 
 def _closing(body: Iterator[bytes], file: BinaryIO) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from registry.negative import Negative
 from registry.prefetch import Prefetch, Wish
 from registry.routing import Place
 from registry.shelf import Shelf
+from registry.stretch import Piece
 from registry.upstream.table import Registered
 from registry.verified import alone, passed_on
 
@@ -83,18 +84,14 @@ class Blobs:
 
     def _arriving(self, place: Place, registered: Registered, digest: Digest) -> BlobAnswer:
         task = self._task(place, registered, digest)
-        may_see = self.shelf.repositories.links_blob(place.repository, digest)
-        if not may_see and self.inflight.is_running(digest):
-            self._permitted(place, registered, digest)
-            may_see = True
         try:
             reader = self.inflight.join(task)
-            if reader.collapsed and not may_see:
-                self._permitted(place, registered, digest)
             size = reader.size()
         except (StorageFull, StorageBroken) as error:
             log.warning("blob not stored", extra={"digest": digest, "error": error})
             return self._passing(place, registered, task)
+        if not self.shelf.repositories.links_blob(place.repository, digest):
+            self._permitted(place, registered, digest)  # it was begun under another name
         return self._joined(place, registered, reader, task, size=size)
 
     def _joined(
@@ -106,11 +103,10 @@ class Blobs:
         *,
         size: int | None,
     ) -> BlobAnswer:
-        if not reader.collapsed:  # the upstream showed it under this name
-            self.shelf.link_blob(place.repository, task.digest, place.host)
+        if not reader.collapsed:
             self.prefetch.follow(self._wish(place, registered, task.digest))
 
-        def read(start: int, stop: int | None) -> Iterator[bytes]:
+        def read(start: int, stop: int | None) -> Iterator[Piece]:
             if stop is not None and start > reader.ahead() + _NEAR:
                 reader.close()
                 body = registered.upstream.blob(place.remote, task.digest, start, stop)
@@ -142,6 +138,7 @@ class Blobs:
             place.host,
             str(place.repository),
             self.shelf.announced(place.repository, digest),
+            shown=lambda: self.shelf.link_blob(place.repository, digest, place.host),
         )
 
     @contextmanager

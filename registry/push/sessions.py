@@ -27,7 +27,7 @@ from registry.push import hashes
 from registry.push.body import Body
 from registry.push.hashes import Hashes
 from registry.room import Room
-from registry.verified import file_prefix
+from registry.stretch import Stretch
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -141,7 +141,7 @@ class Session:
         if known and known.algorithm == algorithm:
             return known
         hasher = Digest(algorithm, "").hasher()
-        for chunk in file_prefix(self._held.fd, self.offset):
+        for chunk in Stretch(self._held.fd, 0, self.offset).chunks():
             hasher.update(chunk)
         return Digest(algorithm, hasher.hexdigest())
 

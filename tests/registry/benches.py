@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from datastore.refs import Digest
 from registry.download import Landing, Task
 from registry.inflight import Inflight, Reader
 from registry.room import Limits, Room
+from registry.stretch import in_bytes
 from tests.registry.remotes import FakeRemote
 
 CONTENT = bytes(range(256)) * 40
@@ -59,9 +60,14 @@ def task(remote: FakeRemote, digest: Digest = DIGEST) -> Task:
     return Task(digest, remote.fetch, "fake", "fake/app")
 
 
+def read(reader: Reader, start: int, stop: int | None) -> Iterator[bytes]:
+    """Read a part of a blob as whoever can't take it from its file."""
+    return in_bytes(reader.read(start, stop))
+
+
 def whole(reader: Reader) -> bytes:
     """Read a blob to its end."""
-    return b"".join(reader.read(0, reader.size()))
+    return b"".join(read(reader, 0, reader.size()))
 
 
 def eventually(holds: Callable[[], bool]) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ import pytest
 from datastore.errors import DigestMismatch
 from datastore.locks import try_lock
 from datastore.refs import Digest
-from registry.download import Task
+from registry.download import Task, size_path
 from registry.errors import Absent, Denied, Unavailable, Why
-from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, task, whole
+from registry.stretch import Stretch
+from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task, whole
 from tests.registry.remotes import FakeRemote
 
 
@@ -73,7 +75,7 @@ def test_clients_of_all_workers_share_one_fetch(bench: Bench) -> None:
 def test_bytes_pass_on_before_the_download_ends(bench: Bench) -> None:
     """A client reads what has come in while the rest is still on its way."""
     remote = FakeRemote(CONTENT, until=1)
-    body = bench.worker().join(task(remote)).read(0, len(CONTENT))
+    body = read(bench.worker().join(task(remote)), 0, len(CONTENT))
     first = next(body)
     remote.let(None)
 
@@ -86,7 +88,7 @@ def test_a_reader_in_another_worker_reads_before_the_download_ends(bench: Bench)
     remote = FakeRemote(CONTENT, until=1)
     bench.worker().join(task(remote))
     reader = bench.worker().join(task(remote))
-    body = reader.read(0, reader.size())
+    body = read(reader, 0, reader.size())
     first = next(body)
     remote.let(None)
 
@@ -104,7 +106,7 @@ def test_the_last_byte_of_a_wrong_blob_never_leaves(bench: Bench, same: bool) ->
     reader = (first if same else bench.worker()).join(task(wrong))
     got: list[bytes] = []
     with pytest.raises(DigestMismatch):
-        got.extend(_letting(wrong, reader.read(0, reader.size())))
+        got.extend(_letting(wrong, read(reader, 0, reader.size())))
     eventually(lambda: bench.spooled == [])
 
     assert len(b"".join(got)) < len(CONTENT)
@@ -137,7 +139,7 @@ def test_an_upstream_that_stays_away_ends_the_pull_and_keeps_the_bytes(bench: Be
     """The connection is dropped; a later pull goes on where this one stopped."""
     away = [Unavailable("fake", "refused", Why.REFUSED) for _ in range(3)]
     remote = FakeRemote(CONTENT, breaks=[3000], until=1)
-    body = bench.worker().join(task(remote)).read(0, len(CONTENT))
+    body = read(bench.worker().join(task(remote)), 0, len(CONTENT))
     next(body)
     remote.refusals.extend(away)
     remote.let(None)
@@ -223,7 +225,44 @@ def test_a_length_that_nobody_says_is_read_to_the_end(bench: Bench) -> None:
     reader = bench.worker().join(task(remote))
 
     assert reader.size() is None
-    assert b"".join(reader.read(0, None)) == CONTENT
+    assert b"".join(read(reader, 0, None)) == CONTENT
+
+
+def test_what_is_here_is_sent_at_once(bench: Bench) -> None:
+    """Whoever comes late reads what the others waited for as one stretch of the file."""
+    worker = bench.worker()
+    remote = FakeRemote(CONTENT, until=1)
+    reader = worker.join(task(remote))
+    remote.let(None)
+    eventually(lambda: bench.spooled == [])
+
+    (stretch,) = reader.read(0, len(CONTENT))
+    assert isinstance(stretch, Stretch)
+    assert (stretch.start, stretch.stop) == (0, len(CONTENT))
+
+
+def test_the_upstream_has_shown_a_blob_before_anybody_learns_of_it(bench: Bench) -> None:
+    """Whoever reads along under the same name has the writer's proof, and asks for none."""
+    shown: list[bool] = []
+    worker = bench.worker()
+
+    def show() -> None:
+        shown.append(size_path(worker.path(DIGEST)).exists())
+
+    remote = FakeRemote(CONTENT, breaks=[3000])
+    whole(worker.join(replace(task(remote), shown=show)))
+
+    assert shown == [False]
+
+
+def test_who_is_refused_was_shown_nothing(bench: Bench) -> None:
+    """No answer is no proof."""
+    shown: list[None] = []
+    remote = FakeRemote(CONTENT, refusals=[Denied("fake", "not under this name")])
+    with pytest.raises(Denied):
+        bench.worker().join(replace(task(remote), shown=lambda: shown.append(None)))
+
+    assert shown == []
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 1), (5, 4321), (9000, 10240), (10239, 10240)])
@@ -231,7 +270,7 @@ def test_a_range_of_what_comes_in(bench: Bench, start: int, stop: int) -> None:
     """A range is cut out of the growing file."""
     reader = bench.worker().join(task(FakeRemote(CONTENT)))
 
-    assert b"".join(reader.read(start, stop)) == CONTENT[start:stop]
+    assert b"".join(read(reader, start, stop)) == CONTENT[start:stop]
 
 
 def test_an_empty_blob(bench: Bench) -> None:
@@ -273,7 +312,7 @@ def test_a_reader_goes_on_where_a_killed_writer_stopped(bench: Bench) -> None:
     writer.stdout.readline()
     remote = FakeRemote(CONTENT)
     reader = worker.join(task(remote))
-    body = reader.read(0, reader.size())
+    body = read(reader, 0, reader.size())
     first = next(body)
     writer.send_signal(signal.SIGKILL)
     writer.wait()
@@ -291,7 +330,7 @@ def test_a_spool_file_that_lay_there_wrong_is_not_believed(bench: Bench) -> None
     os.pwrite(held.fd, b"\0" * 4000, 0)
     held.close()
     remote = FakeRemote(CONTENT, until=4001)
-    body = worker.join(task(remote)).read(0, len(CONTENT))
+    body = read(worker.join(task(remote)), 0, len(CONTENT))
     with pytest.raises(DigestMismatch):
         list(_letting(remote, body))
     eventually(lambda: bench.spooled == [])

@@ -19,7 +19,7 @@ from datastore.storage import Stat
 from registry.download import Task, read_size, size_path
 from registry.errors import Absent, Denied, Unavailable
 from registry.inflight import Inflight
-from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, task, whole
+from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task, whole
 from tests.registry.remotes import FakeRemote
 
 
@@ -89,7 +89,7 @@ def test_what_lands_while_a_reader_looks_is_not_asked_for_again(bench: Bench) ->
     """A reader that was told "not yet" and then saw the writer gone fetched the last byte anew."""
     bench.disk = disk = _Watched(bench.root)
     remote = FakeRemote(CONTENT)
-    body = bench.worker().join(task(remote)).read(0, len(CONTENT))
+    body = read(bench.worker().join(task(remote)), 0, len(CONTENT))
     got = b""
     while len(got) < len(CONTENT) - 1:
         got += next(body)
@@ -113,7 +113,7 @@ def test_the_lock_of_a_late_worker_is_not_taken_for_the_blob(bench: Bench) -> No
     remote.let(None)
     eventually(lambda: bench.blobs.stat(DIGEST) is not None and bench.spooled == [])
     with locked(worker):
-        got = b"".join(reader.read(0, len(CONTENT)))
+        got = b"".join(read(reader, 0, len(CONTENT)))
 
     assert got == CONTENT
 
@@ -222,7 +222,7 @@ def test_a_dead_writers_readers_do_not_share_a_refusal(bench: Bench) -> None:
     with locked(worker):
         size_path(worker.path(DIGEST)).write_text(str(len(CONTENT)))
         worker.path(DIGEST).write_bytes(CONTENT[:4000])
-        body = worker.join(task(FakeRemote(CONTENT))).read(0, len(CONTENT))
+        body = read(worker.join(task(FakeRemote(CONTENT))), 0, len(CONTENT))
         first = next(body)
     looks, third = iter(range(1000)), threading.Event()
 
@@ -239,6 +239,18 @@ def test_a_dead_writers_readers_do_not_share_a_refusal(bench: Bench) -> None:
     assert first + b"".join(body) == CONTENT
 
 
+def test_a_disk_that_breaks_while_somebody_waits_is_told(bench: Bench) -> None:
+    """He goes on without it; nothing else would ever wake him."""
+    worker = bench.worker()
+    with locked(worker):
+        reader = worker.join(task(FakeRemote(CONTENT)))
+        (bench.root / "spool").rename(bench.root / "gone")
+        (bench.root / "spool").touch()
+
+        with pytest.raises(StorageBroken):
+            reader.size()
+
+
 def test_a_whole_file_of_unknown_length_is_asked_for_no_more(bench: Bench) -> None:
     """Its writer died before it landed: a range behind the end is an error, again and again."""
     worker = bench.worker()
@@ -246,7 +258,7 @@ def test_a_whole_file_of_unknown_length_is_asked_for_no_more(bench: Bench) -> No
         worker.path(DIGEST).write_bytes(CONTENT)
     remote = FakeRemote(CONTENT, tells_size=False)
 
-    assert b"".join(worker.join(task(remote)).read(0, None)) == CONTENT
+    assert b"".join(read(worker.join(task(remote)), 0, None)) == CONTENT
     assert remote.starts == []
 
 

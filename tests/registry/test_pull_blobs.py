@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -123,6 +124,53 @@ def test_a_blob_is_not_shown_to_a_name_that_may_not_see_it(u: FakeUpstream, p: P
     assert u.count("GET") == 1
 
 
+def test_who_reads_along_under_the_same_name_asks_nothing(u: FakeUpstream, p: Pulling) -> None:
+    """The upstream has shown the blob there to whoever came first: one question for all."""
+    release = threading.Event()
+    u.misbehave(str(DIGEST), method="GET", hold=release, hold_after=1000)
+    with ThreadPoolExecutor(8) as pool:
+        got = [pool.submit(p.get, BLOB) for _ in range(8)]
+        eventually(lambda: u.count("GET") == 1)
+        release.set()
+
+    assert [each.result().content for each in got] == [CONTENT] * 8
+    assert [each.method for each in u.requests] == ["GET"]
+
+
+@pytest.mark.parametrize(("name", "status"), [("other/name", 200), ("third/name", 404)])
+def test_who_reads_along_under_another_name_needs_its_permission(
+    u: FakeUpstream, p: Pulling, name: str, status: int
+) -> None:
+    """What one repository shows is no proof for the next."""
+    release = threading.Event()
+    u.misbehave(f"{NAME}/{BLOB}", method="GET", hold=release, hold_after=1000)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(p.get, BLOB)
+        eventually(lambda: u.count("GET") == 1)
+        second = pool.submit(p.ask, "GET", f"/v2/{p.prefix}/{name}/{BLOB}")
+        eventually(lambda: u.count("HEAD") == 1)
+        release.set()
+
+    assert first.result().content == CONTENT
+    assert second.result().status_code == status
+    assert (second.result().content == CONTENT) == (status == 200)
+    assert u.count("GET") == 1
+
+
+def test_what_a_dead_writer_left_whole_is_shown_to_nobody_unasked(
+    u: FakeUpstream, p: Pulling
+) -> None:
+    """It needs no fetch, so no answer of the upstream says who may see it."""
+    spool = p.root / "entrepot" / layout.SPOOL / layout.spool(DIGEST)
+    spool.parent.mkdir(parents=True)
+    spool.write_bytes(CONTENT)
+    refused = p.ask("GET", f"/v2/{p.prefix}/third/name/{BLOB}")
+
+    assert refused.status_code == 404
+    assert p.get(BLOB).content == CONTENT
+    assert {each.method for each in u.requests} == {"HEAD"}
+
+
 def test_an_evicted_blob_comes_again(u: FakeUpstream, p: Pulling) -> None:
     """A link without data is a miss, and heals itself."""
     p.get(BLOB)
@@ -181,16 +229,13 @@ def test_what_is_larger_than_the_cap_passes_through(u: FakeUpstream, tmp_path: P
     assert u.count("GET") == 2
 
 
-def test_a_disk_that_breaks_while_another_downloads_fails_no_pull(
-    u: FakeUpstream, p: Pulling
-) -> None:
+def test_a_disk_that_breaks_while_another_downloads_fails_no_pull(p: Pulling) -> None:
     """What was waited for is fetched past the disk, from the first byte."""
     spool = p.root / "entrepot" / layout.SPOOL
     held = try_lock(spool / layout.spool(DIGEST))
     assert held
     with ThreadPoolExecutor(1) as pool, held:
         got = pool.submit(p.get, BLOB)
-        eventually(lambda: u.count("HEAD") == 1)
         spool.rename(p.root / "gone")
         spool.touch()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import signal
 import socket
 from pathlib import Path
@@ -44,3 +45,44 @@ def test_a_hangup_replaces_the_workers_and_each_has_its_socket(tmp_path: Path) -
 
     assert replaced == ["started"] * 2
     assert answers == [b"HTTP/1.1 200"] * 2
+
+
+_LEND = """
+import os, sys
+from pathlib import Path
+from registry.api.bodies import CONNECTION, unbroken
+from registry.stretch import Stretch
+from registry.workers import Serving, Workers
+
+file = os.open(sys.argv[1] + "/content", os.O_RDONLY)
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "2000000")])
+    pieces = [Stretch(file, 0, 10), b"between", Stretch(file, 17, 2000000)]
+    return unbroken(iter(pieces), 2000000, environ[CONNECTION])
+
+told = lambda: os.write(1, b"started\\n")
+Workers(app, Serving((Path(sys.argv[1]) / "0.sock",), log_level="critical", started=told)).run()
+"""
+
+
+def test_a_body_may_be_written_to_the_connection_that_is_lent(tmp_path: Path) -> None:
+    """Behind the head and in its place among the rest; the connection lives on for the next."""
+    content = b"0123456789between" + bytes(range(250)) * 8000
+    (tmp_path / "content").write_bytes(content[:2_000_000])
+    with running(_LEND, tmp_path) as master:
+        next_line(master)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.connect(str(tmp_path / "0.sock"))
+            bodies = [_body(client) for _ in range(2)]
+
+    assert bodies == [content[:2_000_000]] * 2
+
+
+def _body(client: socket.socket) -> bytes:
+    """Ask, and return what comes behind the head."""
+    client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = http.client.HTTPResponse(client)
+    answer.begin()
+    return answer.read()

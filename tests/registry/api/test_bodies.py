@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import falcon
 import pytest
 
 from registry.api import bodies
 from registry.api.ranges import ByteRange
+from registry.stretch import Piece, Stretch
 
 
 def sent(resp: falcon.Response) -> bytes:
@@ -59,3 +63,66 @@ def test_who_leaves_lets_go_of_what_comes_in() -> None:
     stream.close()
 
     assert closed == [True]
+
+
+@pytest.fixture
+def descriptor(tmp_path: Path) -> Iterator[int]:
+    """Return an open file of eight bytes."""
+    (tmp_path / "file").write_bytes(b"abcdefgh")
+    opened = os.open(tmp_path / "file", os.O_RDONLY)
+    yield opened
+    os.close(opened)
+
+
+def test_what_lies_in_a_file_goes_past_the_server(descriptor: int) -> None:
+    """Behind the head, which the server sends with the first that it is given."""
+    resp = falcon.Response()
+    ours, theirs = socket.socketpair()
+    body = iter([Stretch(descriptor, 0, 5), Stretch(descriptor, 5, 8)])
+    with ours, theirs:
+        bodies.send_arriving(resp, body, 8, ours)
+        assert isinstance(resp.stream, Iterator)
+        first = next(resp.stream)
+        theirs.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1)
+        rest = b"".join(resp.stream)
+
+        assert (first, rest) == (b"", b"")
+        assert theirs.recv(100) == b"abcdefgh"
+
+
+@pytest.mark.parametrize("length", [8, None], ids=["known", "unknown"])
+def test_without_a_connection_a_file_is_read(descriptor: int, length: int | None) -> None:
+    """By any other server, and where nobody knows the length: each chunk is framed then."""
+    resp = falcon.Response()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        body: Iterator[Piece] = iter([b"", Stretch(descriptor, 0, 8)])
+        bodies.send_arriving(resp, body, length, None if length else ours)
+
+        assert sent(resp) == b"abcdefgh"
+
+
+def test_a_file_that_is_too_short_drops_the_connection(descriptor: int) -> None:
+    """As any other body."""
+    resp = falcon.Response()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        bodies.send_arriving(resp, iter([Stretch(descriptor, 0, 9)]), 9, ours)
+
+        with pytest.raises(ConnectionResetError):
+            sent(resp)
+
+
+def test_a_client_that_leaves_is_no_news(descriptor: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Clients leave all the time; an answer that we cut short is a warning."""
+    resp = falcon.Response()
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with ours:
+        bodies.send_arriving(resp, iter([Stretch(descriptor, 0, 8)]), 8, ours)
+
+        with pytest.raises(ConnectionError):
+            sent(resp)
+    assert not caplog.records

@@ -24,7 +24,6 @@ from datastore.listings import Listings
 from datastore.storage import Stat
 
 _UNFINISHED = "~unfinished"  # no tag, digest or repository name can hold a tilde
-_BUFFER = 64 * 1024  # bytes; said, since otherwise open() asks the file whether it is a terminal
 _TRIES = 64  # how often another process may remove a folder between our mkdir and our file
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
@@ -51,7 +50,8 @@ class Filesystem:
     def open(self, key: str) -> BinaryIO:
         """Open a value for reading. Raises: NotFound."""
         try:
-            return open(self._path(key), "rb", buffering=_BUFFER)
+            # PERF: a buffer for each of a thousand slow readers, whose bodies the kernel sends
+            return open(self._path(key), "rb", buffering=0)
         except (*_ABSENT, IsADirectoryError) as error:
             raise NotFound(key) from error
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import math
 import os
 import socket
@@ -62,6 +63,14 @@ def test_an_open_value_is_a_file_that_the_kernel_can_send(storage: Filesystem) -
         sent = os.sendfile(ours.fileno(), file.fileno(), 4, 100)
 
         assert theirs.recv(100) == b"456789"[:sent]
+
+
+def test_an_open_value_holds_no_buffer(storage: Filesystem) -> None:
+    """A thousand bodies that the kernel sends at a time had 64 KiB each, for nothing."""
+    storage.write("key", b"0123456789")
+
+    with storage.open("key") as file:
+        assert isinstance(file, io.RawIOBase)
 
 
 def test_the_last_deletion_leaves_the_root_and_nothing_in_it(

@@ -10,12 +10,13 @@ from pathlib import Path
 from tests.processes import next_line, running
 
 _SERVE = """
-import os, sys
+import os, socket, sys
 from pathlib import Path
 from registry.workers import Serving, Workers
 
 def app(environ, start_response):
-    start_response("200 OK", [("Content-Length", "0")])
+    held = environ["gunicorn.socket"].getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    start_response("200 OK", [("Content-Length", "0"), ("Held", str(held))])
     return []
 
 sockets = tuple(Path(sys.argv[1]) / f"{number}.sock" for number in range(2))
@@ -24,13 +25,13 @@ Workers(app, Serving(sockets, log_level="critical", started=told)).run()
 """
 
 
-def _status(path: Path) -> bytes:
-    """Ask whoever listens at a socket."""
+def _asked(path: Path) -> bytes:
+    """Return the answer of whoever listens at a socket."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(20)
         client.connect(str(path))
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        return client.recv(12)
+        return client.recv(4096)
 
 
 def test_a_hangup_replaces_the_workers_and_each_has_its_socket(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_a_hangup_replaces_the_workers_and_each_has_its_socket(tmp_path: Path) -
         assert [next_line(master) for _ in range(2)] == ["started"] * 2
         master.send_signal(signal.SIGHUP)
         replaced = [next_line(master) for _ in range(2)]
-        answers = [_status(tmp_path / f"{number}.sock") for number in range(2)]
+        answers = [_asked(tmp_path / f"{number}.sock")[:12] for number in range(2)]
         master.terminate()
         master.wait(20)
 
@@ -86,3 +87,12 @@ def _body(client: socket.socket) -> bytes:
     answer = http.client.HTTPResponse(client)
     answer.begin()
     return answer.read()
+
+
+def test_more_of_a_body_than_usual_lies_between_worker_and_haproxy(tmp_path: Path) -> None:
+    """Each of the two was woken for every 50 KB: half of what a large blob cost."""
+    with socket.socket(socket.AF_UNIX) as usual, running(_SERVE, tmp_path) as master:
+        assert next_line(master) == "started"
+        held = _asked(tmp_path / "0.sock").partition(b"Held: ")[2].split()[0]
+
+        assert int(held) > usual.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)

@@ -13,6 +13,10 @@ from datastore.budget import Budget
 WORKER_THREADS = 768
 """Threads of a registry worker: requests that it can answer at a time."""
 
+MANY_FILES = 65536
+"""Files that a program of ours may have open, where the system would allow a billion."""
+
+_OTHER_FILES = 128  # HAProxy's listeners, checks, its log and its poller
 _SPARE_THREADS = 16  # for the health check, and for who comes in over the worker's socket itself
 _LOG_FILES = (5, 10)  # fewest and most: a dead logger's lines survive some rotations
 _LEAST_LOG_FILE = 16 * 1024
@@ -32,13 +36,25 @@ class LogShare:
 
 
 @dataclass(frozen=True, slots=True)
+class FileShare:
+    """What HAProxy may have open at a time: `connections` of clients, `pipes` for bodies."""
+
+    connections: int
+    pipes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
-    """What is known only at the start: the run directory, HAProxy's address, the certificate."""
+    """What is known only at the start: the run directory, HAProxy's address, the certificate.
+
+    `files` is how many each program may have open (`ulimit -n`).
+    """
 
     run: Path
     settings_file: Path
     address: str
     certificate: Path | None
+    files: int
 
 
 def log_share(budget: Budget) -> LogShare:
@@ -49,9 +65,23 @@ def log_share(budget: Budget) -> LogShare:
     return LogShare(max(_LEAST_LOG_FILE, total // files - _OVERSHOOT), files - 1)
 
 
+def file_share(files: int, slots: int) -> FileShare:
+    """Share out what HAProxy may open; *slots* are the requests that all workers are given.
+
+    A connection needs two files, for there is a worker's end to it, and a pipe two. A body that
+    should have a pipe and gets none keeps HAProxy computing without rest: so there is one for each
+    that moves at a time, and one more, for HAProxy 2.6 never uses the last.
+    """
+    pairs = (min(files, MANY_FILES) - _OTHER_FILES) // 2
+    pipes = min(slots + 1, pairs // 2 + 1)
+    return FileShare(pairs - pipes, pipes)
+
+
 def variables(settings: Settings, start: Start) -> dict[str, str]:
     """Return every ENTREPOT_* variable that the two files and our programs read."""
     share = log_share(Budget(settings.cleaner.maxsize, settings.cleaner.threshold))
+    slots = WORKER_THREADS - _SPARE_THREADS
+    front = file_share(start.files, slots * settings.http.workers)
     workers = {
         f"ENTREPOT_WORKER{number}": "enabled" if number <= settings.http.workers else "disabled"
         for number in range(1, MOST_WORKERS + 1)
@@ -63,7 +93,9 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         "ENTREPOT_HAPROXY": str(shipped("haproxy.cfg")),
         "ENTREPOT_ADDRESS": start.address,
         "ENTREPOT_CERTIFICATE": str(start.certificate or ""),
-        "ENTREPOT_WORKER_MAXCONN": str(WORKER_THREADS - _SPARE_THREADS),
+        "ENTREPOT_WORKER_MAXCONN": str(slots),
+        "ENTREPOT_MAXCONN": str(front.connections),
+        "ENTREPOT_MAXPIPES": str(front.pipes),
         "ENTREPOT_LOG": str(settings.storage.statedir / "log"),
         "ENTREPOT_LOG_BYTES": str(share.file_bytes),
         "ENTREPOT_LOG_BACKUPS": str(share.backups),

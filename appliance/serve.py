@@ -11,7 +11,7 @@ from pathlib import Path
 
 import config
 from appliance import address, apart, certificate, ownership, privileges, programs, rundir
-from appliance.environment import Start, inherited, variables
+from appliance.environment import MANY_FILES, Start, inherited, variables
 from appliance.house import House, block_signals
 from appliance.record import Record, counted
 from appliance.renewal import renewal
@@ -29,7 +29,6 @@ _LOOK_EVERY = 1.0  # s
 _LOOK_FIRST = 0.05  # s, until it serves
 _OK = 200
 _STATE = "storage.statedir"
-_MANY_FILES = 65536
 
 
 def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -83,7 +82,7 @@ def _refuse(problems: list[Problem]) -> None:
 def _allow_many_files() -> None:
     """Let each program open as many files as the system allows us, within reason."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
+    allowed = MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, MANY_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
 
 
@@ -94,6 +93,7 @@ def _prepare(settings: Settings, run: Path) -> Start:
         settings_file=run / "settings.json",
         address=address.bindable(settings.http.addr),
         certificate=certificate.gather(settings.http.tls, run / certificate.NAME),
+        files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     )
     config.dump(settings, start.settings_file)
     generation.begin(run)

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
 
+from appliance.environment import file_share
 from datastore import generation
 from datastore.accesslog import AccessLine, parse
 from tests.appliance.standin import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
+SLOTS = 100  # requests that a worker is given at a time
 T = TypeVar("T")
 
 
@@ -57,12 +59,16 @@ class Answer:
 class Front:
     """HAProxy before two workers, of which the first stands in and the second may be missing."""
 
-    def __init__(self, run: Path, workers: int = 2, certificate: Path | None = None) -> None:
+    def __init__(
+        self, run: Path, workers: int = 2, certificate: Path | None = None, files: int = 4096
+    ) -> None:
         self.run = run
         self.port = free_port()
         if not (run / "generation").exists():
             generation.begin(run)
         self._log = run / "access.log"
+        limited = ("prlimit", f"--nofile={files}:{files}")
+        share = file_share(files, SLOTS * workers)
         environment = {
             f"ENTREPOT_WORKER{number}": "enabled" if number <= workers else "disabled"
             for number in range(1, 17)
@@ -71,11 +77,13 @@ class Front:
             "ENTREPOT_RUN": str(run),
             "ENTREPOT_ADDRESS": f"127.0.0.1:{self.port}",
             "ENTREPOT_CERTIFICATE": str(certificate or ""),
-            "ENTREPOT_WORKER_MAXCONN": "100",
+            "ENTREPOT_WORKER_MAXCONN": str(SLOTS),
+            "ENTREPOT_MAXCONN": str(share.connections),
+            "ENTREPOT_MAXPIPES": str(share.pipes),
         }
         with self._log.open("wb") as log, (run / "haproxy.err").open("wb") as errors:
             self._process = subprocess.Popen(
-                ["haproxy", "-db", "-f", str(ROOT / "haproxy.cfg")],
+                [*limited, "haproxy", "-db", "-f", str(ROOT / "haproxy.cfg")],
                 env=environment,
                 stdout=log,
                 stderr=errors,

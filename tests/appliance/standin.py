@@ -2,7 +2,8 @@
 
 The path says what it does: `/hang-up` closes before the first byte, `/html/500` fails as a worker
 does before our code is reached, `/status/401` answers so, `/wait/a/file` answers once that file is
-there (and makes `/a/file.waiting` meanwhile), `/echo` answers with the headers that it got.
+there (and makes `/a/file.waiting` meanwhile), `/large` answers with 8 MiB, `/echo` with the headers
+that it got.
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/status/"):
             status = int(self.path.rpartition("/")[2])
             return self.say(status, b"{}", self.server.worker.headers)
+        if self.path == "/large":
+            return self.say(200, bytes(8 * 1024**2))
         if self.path.startswith("/wait/"):
             return self.say(200, wait_for(Path(self.path.removeprefix("/wait"))))
         headers = [[name.lower(), value] for name, value in self.headers.items()]

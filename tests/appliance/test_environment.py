@@ -10,6 +10,7 @@ import pytest
 from appliance.environment import (
     WORKER_THREADS,
     Start,
+    file_share,
     inherited,
     log_share,
     shipped,
@@ -19,7 +20,7 @@ from config.schema import HttpSettings, Settings
 from datastore.budget import Budget
 from registry import workers
 
-START = Start(Path("/r"), Path("/r/settings.json"), "127.0.0.1:5000", None)
+START = Start(Path("/r"), Path("/r/settings.json"), "127.0.0.1:5000", None, files=20000)
 
 
 @pytest.mark.parametrize("name", ["haproxy.cfg", "supervisord.conf"])
@@ -43,6 +44,19 @@ def test_a_worker_has_threads_to_spare() -> None:
     """HAProxy queues before a worker is full: its health check must get through."""
     assert WORKER_THREADS == workers.THREADS
     assert int(variables(Settings(), START)["ENTREPOT_WORKER_MAXCONN"]) < workers.THREADS
+
+
+@pytest.mark.parametrize("files", [1024, 1025, 4096, 20000, 65536, 10**9])
+@pytest.mark.parametrize("slots", [752, 16 * 752])
+def test_haproxy_gets_a_pipe_for_each_body_and_no_more_files_than_it_may_open(
+    files: int, slots: int
+) -> None:
+    """Without a pipe for a body it computes all the time, with too many files it does not start."""
+    share = file_share(files, slots)
+
+    assert min(share.connections, slots) < share.pipes
+    assert 2 * (share.connections + share.pipes) < min(files, 65536) - 100
+    assert share.connections > files // 6 or files > 65536
 
 
 @pytest.mark.parametrize("maxsize", [0, 200 * 1024**2, 10 * 1024**3, 1024**4])

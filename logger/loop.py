@@ -127,6 +127,8 @@ class Loop:
             until = min(until, self._shown + _SHOW_S)
         if not ledger.is_empty:
             until = min(until, max(self._committed + _COMMIT_S, self._retry_at))
+        if ledger.news is not None:
+            until = min(until, max(self._unanswered + _ASK_AGAIN_S, self._retry_at))
         return max(until - now, 0)
 
     # ---- reading

@@ -198,6 +198,15 @@ def test_news_waits_for_haproxy(house: House) -> None:
     assert house.index.note("news") == "n1"
 
 
+def test_haproxy_is_asked_again_before_the_cleaner_gives_up(house: House) -> None:
+    """It was busy for a moment: no second is slept meanwhile, though no line comes."""
+    house.settle()
+    house.log(written(probe("n1")))
+    waits = [house.turn(0.3) for _ in range(10)]
+
+    assert max(waits) == pytest.approx(0.25)
+
+
 def test_an_index_that_is_out_costs_nothing_but_time(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:

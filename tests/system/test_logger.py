@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from datastore import layout
+from datastore.errors import IndexUnavailable
 from datastore.refs import Digest
 from datastore.sqlite import SqliteIndex
 from tests.images import Image
@@ -37,7 +38,7 @@ def test_a_logger_that_was_away_while_the_log_rotated_counts_every_request(
     pull(appliance.door, NAME, "v1")
     eventually(lambda: _counted(appliance, "blob") == len(blobs), what="the pull is counted")
 
-    appliance.kill_program("logger", signal.SIGSTOP)
+    _stop_logger(appliance)
     sent = _rotate(appliance, blobs)
     last, began = blobs[::-1], int(time.time() * 1000) / 1000  # HAProxy tells ms
     for digest in last:
@@ -75,7 +76,8 @@ def test_nothing_is_evicted_on_stale_news(start: Start, fake: FakeUpstream) -> N
     ttl = {"CLEANER_TTL": "2s", "CLEANER_RUNEVERY_TIME": "1s"}
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=ttl))
     pull(appliance.door, NAME, "used")
-    appliance.kill_program("logger", signal.SIGSTOP)
+    eventually(lambda: _counted(appliance, "blob") == len(used.blobs), what="the logger runs")
+    _stop_logger(appliance)
     pull(appliance.door, NAME, "unused")
     probes = _probes(appliance)
 
@@ -139,6 +141,22 @@ def test_metrics_have_distributions_names_and_ours(start: Start, fake: FakeUpstr
     assert counts == {"requests": 4, "hits": 2, "misses": 2, "pulled_bytes": size}
     assert appliance.metric("registry_proxy_pushed_bytes_total", type="blob") >= 2 * size
     assert any(name.startswith("entrepot_") for name in appliance.metrics())
+
+
+def _stop_logger(appliance: Appliance) -> None:
+    """Stop it where it keeps nobody from writing to the index: a stopped one would for ever."""
+    index = SqliteIndex(appliance.state / layout.INDEX)
+
+    def is_stopped() -> bool:
+        appliance.kill_program("logger", signal.SIGSTOP)
+        with suppress(IndexUnavailable):
+            index.touch({})
+            return True
+        appliance.kill_program("logger", signal.SIGCONT)
+        return False
+
+    eventually(is_stopped, what="the logger stops between two commits")
+    index.close()
 
 
 def _rotate(appliance: Appliance, blobs: Sequence[Digest]) -> int:

@@ -99,7 +99,7 @@ def access_lines(stock: Stock, lines: int) -> Iterator[bytes]:
         wanted = chance.choice(manifests if is_manifest else known)
         kind = "manifest" if is_manifest else "blob"
         line = _line(round(stock.now * 1000) + at // 100, wanted, kind)
-        yield json.dumps(asdict(line), separators=(",", ":")).encode() + b"\n"
+        yield _written(line)
 
 
 def digest(number: int) -> Digest:
@@ -116,6 +116,12 @@ def chosen(stock: Stock, many: int) -> list[list[Digest]]:
     """Return batches of 1,000 digests from all over the stock."""
     chance = random.Random(many)
     return [[digest(chance.randrange(stock.rows)) for _ in range(1_000)] for _ in range(many)]
+
+
+def _written(line: AccessLine) -> bytes:
+    """Return a line as HAProxy writes it, with every slash escaped."""
+    text = json.dumps(asdict(line), separators=(",", ":")).replace("/", "\\/")
+    return text.encode() + b"\n"
 
 
 def _line(start: int, wanted: Digest, kind: str) -> AccessLine:

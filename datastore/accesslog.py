@@ -111,7 +111,8 @@ class AccessLog:
 
     def _keep(self, rest: bytes, values: _Values) -> None:
         """Remember what the *rest* of a line says, if it says each thing once and no time again."""
-        if rest.count(b'"') != _QUOTES or b"\\" in rest:
+        # HAProxy escapes every slash, but a name could hide only behind a \u
+        if rest.count(b'"') != _QUOTES or b"\\u" in rest:
             return
         if self._kept > KEPT_BYTES:
             self._known.clear()

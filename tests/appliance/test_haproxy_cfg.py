@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import tempfile
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from appliance.sockets import status_of
-from datastore.accesslog import AccessLine
+from datastore.accesslog import AccessLine, AccessLog
 from tests.appliance.front import Answer, Front, eventually, worker
 from tests.appliance.standin import Worker
 from tests.certificates import Authority
@@ -92,6 +93,20 @@ def test_an_answer_is_one_line_with_the_fields_of_access_line(front: Front) -> N
     )
     raw = (front.run / "access.log").read_bytes().splitlines()[0]
     assert list(json.loads(raw)) == list(AccessLine.__dataclass_fields__)
+
+
+def test_lines_of_equal_requests_are_equal_but_for_their_start(front: Front) -> None:
+    """The logger counts them as one, and remembers what it read of them: it need not look again."""
+    for _ in range(3):
+        front.ask("/v2/equal%2fequests")
+    eventually(lambda: len(front.lines("equal%2f")) == 3)
+    log = (front.run / "access.log").read_bytes()
+    at_once = re.sub(rb'"duration":[0-9]+', b'"duration":0', log)
+    reader = AccessLog()
+    found, _ = reader.read([line for line in at_once.splitlines() if b"equal%2f" in line])
+
+    assert [count for _, count in found] == [3]
+    assert len(reader._known) == 1
 
 
 @pytest.mark.parametrize(

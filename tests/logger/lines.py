@@ -39,7 +39,7 @@ def probe(news: str) -> AccessLine:
 
 def written(line: AccessLine) -> bytes:
     """Return an access line as it lies in the file."""
-    return json.dumps(asdict(line), separators=(",", ":")).encode()
+    return json.dumps(asdict(line), separators=(",", ":")).replace("/", "\\/").encode()
 
 
 def event(name: str, at: float = 1000, **fields: Any) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance import logmover
 from config.schema import MOST_WORKERS, Settings
 from datastore.budget import Budget
 
@@ -21,7 +22,7 @@ _SPARE_THREADS = 16  # for the health check, and for who comes in over the worke
 _LOG_FILES = (5, 10)  # fewest and most: a dead logger's lines survive some rotations
 _LEAST_LOG_FILE = 16 * 1024
 _GOOD_LOG_FILE = 512 * 1024
-_OVERSHOOT = 128 * 1024  # supervisord looks at a file's size after writing what it read at once
+_OVERSHOOT = logmover.PIECE  # a file's size is looked at between two writes
 # what configures us is in the settings now, and some of it is secret
 _OURS = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "SUPERVISOR_")
 _OURS_WHOLE = ("PULLSECRETPATH", "IGNOREREGISTRYLIST", "REGISTRYDIR")
@@ -79,7 +80,6 @@ def file_share(files: int, slots: int) -> FileShare:
 
 def variables(settings: Settings, start: Start) -> dict[str, str]:
     """Return every ENTREPOT_* variable that the two files and our programs read."""
-    share = log_share(Budget(settings.cleaner.maxsize, settings.cleaner.threshold))
     slots = WORKER_THREADS - _SPARE_THREADS
     front = file_share(start.files, slots * settings.http.workers)
     workers = {
@@ -96,9 +96,6 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         "ENTREPOT_WORKER_MAXCONN": str(slots),
         "ENTREPOT_MAXCONN": str(front.connections),
         "ENTREPOT_MAXPIPES": str(front.pipes),
-        "ENTREPOT_LOG": str(settings.storage.statedir / "log"),
-        "ENTREPOT_LOG_BYTES": str(share.file_bytes),
-        "ENTREPOT_LOG_BACKUPS": str(share.backups),
         # a folder named registry or config where we were started is none of ours
         "PYTHONSAFEPATH": "1",
     }

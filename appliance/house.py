@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from appliance import programs, session
+from appliance import logpipe, programs, session
 from appliance.environment import shipped
+from appliance.logmover import LogMover
 from appliance.output import Output, Reader
+from appliance.rotation import RotatedLog
 
 _log = logging.getLogger(__name__)
 
@@ -37,14 +39,18 @@ def block_signals() -> None:
 
 
 class House:
-    """One supervisord; its own session keeps a terminal's Ctrl-C from it, so that we decide."""
+    """One supervisord; its own session keeps a terminal's Ctrl-C from it, so that we decide.
 
-    def __init__(self, run: Path, environment: Mapping[str, str]) -> None:
+    HAProxy's lines go into *access_log*.
+    """
+
+    def __init__(self, run: Path, environment: Mapping[str, str], access_log: RotatedLog) -> None:
         self.run = run
         self._stopping = self._cleared = False
         readers: dict[str, Reader | None] = dict.fromkeys(programs.PROGRAMS)
         readers |= {"haproxy": self._haproxy_said, _KEEPER: lambda _: None}
         self._output = Output(run, readers, sys.stdout.buffer)
+        self._access_log = LogMover(logpipe.make(run), access_log)
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and files
             [
                 *(sys.executable, "-m", "appliance.tether"),
@@ -105,6 +111,7 @@ class House:
             session.send(self._process.pid, signal.SIGKILL if late else signal.SIGTERM)
             self.wait(_PAUSE)
         self._process.wait()
+        self._access_log.close()
         self._output.close()
 
     def _haproxy_said(self, line: str) -> None:

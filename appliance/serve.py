@@ -11,15 +11,17 @@ from pathlib import Path
 
 import config
 from appliance import address, apart, certificate, ownership, privileges, programs, rundir
-from appliance.environment import MANY_FILES, Start, inherited, variables
+from appliance.environment import MANY_FILES, Start, inherited, log_share, variables
 from appliance.house import House, block_signals
 from appliance.record import Record, counted
 from appliance.renewal import renewal
+from appliance.rotation import RotatedLog
 from appliance.sockets import status_of
 from appliance.upstreams import hidden, upstream_names
 from config.errors import ConfigError, Problem
 from config.schema import Settings
 from datastore import generation, layout, logs
+from datastore.budget import Budget
 from datastore.probe import probe
 from datastore.sqlite import SqliteIndex
 
@@ -59,7 +61,7 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
     with rundir.made(settings.storage.statedir) as run:
         start = _prepare(settings, run)
         record = _begin_record(settings, run)
-        house = House(run, inherited(environ) | variables(settings, start))
+        house = House(run, inherited(environ) | variables(settings, start), _access_log(settings))
         try:
             return _Keeper(settings, record, house).keep()
         finally:
@@ -106,6 +108,12 @@ def _begin_record(settings: Settings, run: Path) -> Record:
     index.close()
     record.write(run)
     return record
+
+
+def _access_log(settings: Settings) -> RotatedLog:
+    share = log_share(Budget(settings.cleaner.maxsize, settings.cleaner.threshold))
+    path = settings.storage.statedir / layout.ACCESS_LOG
+    return RotatedLog(path, file_bytes=share.file_bytes, backups=share.backups)
 
 
 class _Keeper:

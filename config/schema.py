@@ -180,7 +180,7 @@ class ProxySettings(Section):
         "3", "layers fetched ahead at a time, 0 for none", env="ENTREPOT_PREFETCH"
     )
     lanes: kinds.Lanes = setting(
-        "4", "connections that a layer of 128 MiB or more comes in over", env="ENTREPOT_LANES"
+        "4", "connections that a layer of 16 MiB or more comes in over", env="ENTREPOT_LANES"
     )
 
 

@@ -28,6 +28,7 @@ from registry.auth import Authenticator
 from registry.download import Landing
 from registry.filler import Filler
 from registry.inflight import Inflight
+from registry.lanes import Lanes
 from registry.negative import Negative
 from registry.prefetch import Prefetch
 from registry.pullthrough.blobs import Blobs
@@ -80,7 +81,7 @@ def assemble(parts: Parts) -> App:
     shelf = Shelf(BlobStore(parts.storage), Repositories(parts.storage), parts.index, parts.room)
     negative = Negative()
     spool = parts.state / layout.SPOOL
-    landing = Landing(shelf.blobs, parts.index, parts.room, parts.report, parts.lanes)
+    landing = Landing(shelf.blobs, parts.index, parts.room, parts.report, Lanes(parts.lanes))
     inflight = Inflight(spool, landing)
     prefetch = Prefetch(shelf, inflight, spool / "locks", parts.prefetch)
     blobs = Blobs(shelf, inflight, negative, prefetch)

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from datastore.blobs import BlobStore
@@ -25,7 +25,7 @@ from datastore.index import AccessIndex, Kind
 from datastore.refs import Digest
 from registry.errors import Unavailable, UpstreamError, Why
 from registry.flushing import Flushing
-from registry.lanes import Span, in_lanes
+from registry.lanes import Lanes, Span, in_lanes
 from registry.remote import RemoteBlob
 from registry.room import Room
 from registry.stretch import Stretch
@@ -34,7 +34,7 @@ from registry.verified import Fetch, resumed
 log = logging.getLogger(__name__)
 
 _STEP = 16 * 1024 * 1024  # bytes reserved at a time where the upstream does not say how many
-_LARGE = 128 * 1024 * 1024  # bytes from which several connections are worth their requests
+_LARGE = 16 * 1024 * 1024  # bytes from which several connections are worth their requests
 _TELL_STEP = 1024 * 1024  # bytes
 _TELL_S = 0.01
 _UNSAID = "?"
@@ -58,16 +58,13 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """Where downloads end; `report` takes the fields of a `download` event.
-
-    `lanes` is over how many connections a large blob comes in at a time.
-    """
+    """Where downloads end; `report` takes the fields of a `download` event."""
 
     blobs: BlobStore
     index: AccessIndex
     room: Room
     report: Callable[..., None] = lambda **_: None
-    lanes: int = 1
+    lanes: Lanes = field(default_factory=lambda: Lanes(1))
 
 
 class Download:
@@ -165,10 +162,10 @@ class Download:
 
     def _body(self) -> Iterator[bytes]:
         """Return what comes in from the upstream: of a large blob, over several connections."""
-        size = self.task.size or 0
-        if self._landing.lanes > 1 and size - self._start >= _LARGE:
-            span = Span(self._start, size)
-            return in_lanes(self.task.fetch, span, self._landing.lanes, self._answered)
+        size, lanes = self.task.size or 0, self._landing.lanes
+        if lanes.most > 1 and size - self._start >= _LARGE:
+            share = lanes.share(self.task.upstream)
+            return in_lanes(self.task.fetch, Span(self._start, size), share, self._answered)
         return resumed(self.task.fetch, self._start, self._answered)
 
     def _answered(self, remote: RemoteBlob) -> None:

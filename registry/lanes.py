@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -16,9 +18,37 @@ from registry.remote import RemoteBlob
 from registry.verified import Fetch, resumed, until
 
 SEGMENT = 8 * 1024 * 1024
-"""Bytes that one request asks for."""
+"""Bytes that one request asks for, at most."""
 
+_BLOBS = 3  # with all of their lanes at a time: a client asks for so many
 _WAIT_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """`lanes` of one blob; all but the first need a permit for each segment that runs ahead."""
+
+    lanes: int
+    permits: threading.Semaphore
+
+
+class Lanes:
+    """How many connections a large blob comes in over, and an upstream's in all, in this worker.
+
+    One for each blob, and so many more as are permits, each with a segment in memory.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._permits: dict[str, threading.Semaphore] = {}
+        self._lock = threading.Lock()
+
+    def share(self, upstream: str) -> Share:
+        """Return what a blob of this upstream may use."""
+        with self._lock:
+            if upstream not in self._permits:
+                self._permits[upstream] = threading.Semaphore(_BLOBS * (self.most - 1))
+            return Share(self.most, self._permits[upstream])
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +58,23 @@ class Span:
     start: int
     size: int
 
-    def segments(self) -> list[tuple[int, int]]:
-        """Divide it into pairs of start and stop."""
-        return [(at, min(at + SEGMENT, self.size)) for at in range(self.start, self.size, SEGMENT)]
+    def segments(self, lanes: int) -> list[tuple[int, int]]:
+        """Divide it into pairs of start and stop, so that all lanes end at about the same time."""
+        missing = self.size - self.start
+        rounds = -(-missing // (SEGMENT * lanes))
+        each = -(-missing // (rounds * lanes))
+        return [(at, min(at + each, self.size)) for at in range(self.start, self.size, each)]
 
 
 def in_lanes(
-    fetch: Fetch, span: Span, lanes: int, opened: Callable[[RemoteBlob], None]
+    fetch: Fetch, span: Span, share: Share, opened: Callable[[RemoteBlob], None]
 ) -> Iterator[bytes]:
-    """Yield what is missing, in order, over at most *lanes* connections.
+    """Yield what is missing, in order, over as many connections as there are lanes and permits.
 
     No byte is asked for twice. An upstream that does not do ranges goes on in the one stream that
     it began. *opened* is told of the first answer. Raises: UpstreamError.
     """
-    (start, stop), *others = span.segments()
+    (start, stop), *others = span.segments(share.lanes)
     end: int | None = stop
 
     def first(remote: RemoteBlob) -> None:
@@ -56,7 +89,7 @@ def in_lanes(
         yield begun
         yield from head
         return
-    with _Ahead(fetch, others, lanes - 1) as ahead:
+    with _Ahead(fetch, others, share) as ahead:
         yield begun
         yield from until(head, stop - start - len(begun))
         yield from ahead.chunks()
@@ -64,56 +97,107 @@ def in_lanes(
 
 @dataclass(slots=True, eq=False)
 class _Segment:
-    """A part on its way: its chunks, then None, or what went wrong."""
+    """A part: when it comes in a lane its chunks, then None, or what went wrong."""
 
     start: int
     stop: int
+    is_taken: bool = False
     came: queue.SimpleQueue[bytes | Exception | None] = field(default_factory=queue.SimpleQueue)
 
 
 class _Ahead:
-    """Fetches segments in order, as many at a time as there are lanes, until it is left."""
+    """Fetches segments in order, as many at a time as there are lanes, until it is left.
 
-    def __init__(self, fetch: Fetch, parts: list[tuple[int, int]], lanes: int) -> None:
+    Whoever reads them is one of the lanes: of each round the first is his. What no other lane has
+    taken he fetches too: without a permit, without a thread even, nothing but speed is lost.
+    """
+
+    def __init__(self, fetch: Fetch, parts: list[tuple[int, int]], share: Share) -> None:
         self._fetch = fetch
         self._segments = [_Segment(start, stop) for start, stop in parts]
-        self._waiting = iter(self._segments)
-        self._choice = threading.Lock()
-        self._window = threading.Semaphore(lanes)
+        theirs = [each for at, each in enumerate(self._segments, 1) if at % share.lanes]
+        self._waiting = deque(theirs)
+        self._lock = threading.Lock()
+        self._lanes = min(share.lanes - 1, len(theirs))
+        self._window = threading.Semaphore(self._lanes)
+        self._permits = share.permits
+        self._permitted = 0
         self._left = threading.Event()
-        self._lanes = min(lanes, len(parts))
 
     def __enter__(self) -> Self:
-        for _ in range(self._lanes):
-            threading.Thread(target=self._lane, name="lane", daemon=True).start()
+        with suppress(RuntimeError):  # no thread is left
+            for _ in range(self._lanes):
+                threading.Thread(target=self._lane, name="lane", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._left.set()
+        with self._lock:
+            self._left.set()
+            while self._permitted:
+                self._give_back()
 
     def chunks(self) -> Iterator[bytes]:
         """Yield all segments, one after the other. Raises: UpstreamError."""
         for segment in self._segments:
-            while (item := segment.came.get()) is not None:
-                if isinstance(item, Exception):
-                    raise item
-                yield item
-            self._window.release()
+            if self._takes(segment):
+                yield from self._body(segment)
+            else:
+                yield from self._from_lane(segment)
+
+    def _takes(self, segment: _Segment) -> bool:
+        """Take a segment, unless a lane has."""
+        with self._lock:
+            if segment.is_taken:
+                return False
+            with suppress(ValueError):
+                self._waiting.remove(segment)
+            return True
+
+    def _body(self, segment: _Segment) -> Iterator[bytes]:
+        body = resumed(lambda at, _=None: self._fetch(at, segment.stop), segment.start)
+        return until(body, segment.stop - segment.start)
+
+    def _from_lane(self, segment: _Segment) -> Iterator[bytes]:
+        while (item := segment.came.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+        with self._lock:
+            self._give_back()
+        self._window.release()
+
+    def _give_back(self) -> None:
+        self._permitted -= 1
+        self._permits.release()
+
+    # ---- in a lane
 
     def _lane(self) -> None:
-        while not self._left.is_set():
+        while self._waiting and not self._left.is_set():
             if not self._window.acquire(timeout=_WAIT_S):
                 continue
-            with self._choice:
-                segment = next(self._waiting, None)
-            if segment is None:
-                return
-            self._fill(segment)
+            segment = self._next()
+            if segment:
+                self._fill(segment)
+            else:
+                self._window.release()
+
+    def _next(self) -> _Segment | None:
+        """Take the next segment, with a permit; None when there is either none for a while."""
+        if not self._permits.acquire(timeout=_WAIT_S):
+            return None
+        with self._lock:
+            self._permitted += 1
+            if not self._waiting or self._left.is_set():
+                self._give_back()
+                return None
+            segment = self._waiting.popleft()
+            segment.is_taken = True
+            return segment
 
     def _fill(self, segment: _Segment) -> None:
-        body = resumed(lambda at, _=None: self._fetch(at, segment.stop), segment.start)
         try:
-            for chunk in until(body, segment.stop - segment.start):
+            for chunk in self._body(segment):
                 if self._left.is_set():
                     return
                 segment.came.put(chunk)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
 from registry import lanes
 from registry.errors import Unavailable, Why
-from registry.lanes import Span, in_lanes
+from registry.lanes import Lanes, Share, Span, in_lanes
 from registry.remote import RemoteBlob
 from tests.registry.remotes import FakeRemote
 
@@ -22,10 +23,47 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "SEGMENT", 1500)
 
 
-def read(remote: FakeRemote, start: int = 0, count: int = 3) -> Iterator[bytes]:
+def read(
+    remote: FakeRemote,
+    start: int = 0,
+    count: int = 3,
+    *,
+    permits: threading.Semaphore | None = None,
+) -> Iterator[bytes]:
     """Read what is missing from *start* on."""
     seen: list[RemoteBlob] = []
-    return in_lanes(remote.fetch, Span(start, len(CONTENT)), count, seen.append)
+    share = Share(count, permits or threading.Semaphore(count - 1))
+    return in_lanes(remote.fetch, Span(start, len(CONTENT)), share, seen.append)
+
+
+def parts(start: int = 0, count: int = 3) -> list[int]:
+    """Return where the requests for it start."""
+    return [each for each, _ in Span(start, len(CONTENT)).segments(count)]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds, twenty seconds at most."""
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.005)
+
+
+@pytest.mark.parametrize("start", [0, 1, 9999])
+@pytest.mark.parametrize("size", [10_000, 10_001, 63_999, 64_000, 1_000_000])
+@pytest.mark.parametrize("count", [2, 3, 4, 16])
+def test_a_blob_is_divided_so_that_all_lanes_end_together(
+    start: int, size: int, count: int
+) -> None:
+    """All parts but the last are of one length, and there are as many for each lane."""
+    segments = Span(start, size).segments(count)
+    lengths = {stop - at for at, stop in segments[:-1]}
+
+    assert [at for at, _ in segments[1:]] == [stop for _, stop in segments[:-1]]
+    assert (segments[0][0], segments[-1][1]) == (start, size)
+    assert len(lengths) <= 1
+    assert max(stop - at for at, stop in segments) <= lanes.SEGMENT
+    assert len(segments) <= -(-(size - start) // (lanes.SEGMENT * count)) * count
 
 
 @pytest.mark.parametrize("start", [0, 1, 1499, 1500, 9999])
@@ -35,7 +73,7 @@ def test_the_parts_come_in_order_and_each_once(start: int, count: int) -> None:
     remote = FakeRemote(CONTENT)
 
     assert b"".join(read(remote, start, count)) == CONTENT[start:]
-    assert sorted(remote.starts) == list(range(start, len(CONTENT), 1500))
+    assert sorted(remote.starts) == parts(start, count)
 
 
 def test_an_upstream_without_ranges_goes_on_in_one_stream() -> None:
@@ -51,13 +89,65 @@ def test_no_more_runs_ahead_than_there_are_lanes() -> None:
     remote = FakeRemote(CONTENT)
     body = read(remote, count=3)
     next(body)
-    deadline = threading.Event()
-    while len(remote.starts) < 3:
-        deadline.wait(0.01)
-    deadline.wait(0.05)
+    until(lambda: len(remote.starts) >= 3)
 
-    assert sorted(remote.starts) == [0, 1500, 3000]
+    assert sorted(remote.starts) == parts()[:3]
     assert CONTENT.endswith(b"".join(body))
+
+
+def test_without_a_permit_it_comes_in_one_part_after_the_other() -> None:
+    """Other blobs of that upstream have them all: nobody waits for that."""
+    remote = FakeRemote(CONTENT)
+
+    assert b"".join(read(remote, permits=threading.Semaphore(0))) == CONTENT
+    assert remote.starts == parts()
+
+
+def test_without_a_thread_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine may have none left."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    remote = FakeRemote(CONTENT)
+
+    assert b"".join(read(remote)) == CONTENT
+    assert remote.starts == parts()
+
+
+@pytest.mark.parametrize("end", ["read", "left", "broken"])
+def test_all_permits_are_given_back(end: str) -> None:
+    """However it ends: what is lost once is lost for every blob after."""
+    permits = threading.Semaphore(2)
+    remote = FakeRemote(CONTENT)
+    body = read(remote, permits=permits)
+    next(body)
+    until(lambda: len(remote.starts) >= 3)
+    if end == "read":
+        list(body)
+    elif end == "broken":
+        remote.refusals.extend([Unavailable("fake", "gone", Why.REFUSED)] * 30)
+        with pytest.raises(Unavailable):
+            list(body)
+    assert isinstance(body, Generator)
+    body.close()
+
+    assert permits.acquire(timeout=20)
+    assert permits.acquire(timeout=20)
+
+
+def test_an_upstream_has_permits_of_its_own() -> None:
+    """Each as many as three blobs with all of their lanes need."""
+    lanes = Lanes(4)
+    one, other = lanes.share("one.test"), lanes.share("other.test")
+    taken = 0
+    while one.permits.acquire(blocking=False):
+        taken += 1
+
+    assert taken == 9
+    assert lanes.share("one.test") == one
+    assert other.permits.acquire(blocking=False)
 
 
 def test_a_part_that_breaks_off_is_asked_for_the_rest() -> None:

@@ -128,5 +128,35 @@ def test_a_large_layer_comes_over_several_connections_each_byte_once(
 
     assert got.content == large
     parts = u.find("GET", str(Digest.of(large)))
-    assert len(parts) == 5
+    assert len(parts) == 6
     assert sum(each.sent for each in parts) == len(large)
+
+
+def test_what_is_fetched_ahead_comes_over_several_connections_too(
+    u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that comes to it late must not wait for one slow line."""
+    monkeypatch.setattr(download, "_LARGE", 100_000)
+    large = images.filler(300_000, 99)
+    u.add_image(NAME, "large", [LAYERS[0], large])
+    p = pulling(u, tmp_path, prefetch=1, lanes=3)
+    p.get("manifests/large")
+    first_blob(p)
+    eventually(lambda: has(p, large))
+
+    parts = u.find("GET", str(Digest.of(large)))
+    assert len(parts) == 3
+    assert sum(each.sent for each in parts) == len(large)
+
+
+def test_a_large_blob_without_its_manifest_is_one_request(
+    u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows then how long it is."""
+    monkeypatch.setattr(download, "_LARGE", 100_000)
+    large = images.filler(300_000, 99)
+    u.add_image(NAME, "large", [large])
+    p = pulling(u, tmp_path, lanes=3)
+
+    assert p.get(f"blobs/{Digest.of(large)}").content == large
+    assert u.count("GET", "/blobs/") == 1

@@ -35,7 +35,8 @@ def test_skopeo_pulls_over_tls(
     told = clients.skopeo("inspect", f"--cert-dir={trusting}", image)
 
     assert told.returncode == 0, told.stderr
-    assert _protocol(appliance.door.port, ca) == "h2"
+    assert _agreed(appliance.door.port, ca, "h2") == ("h2", "TLS_AES_128_GCM_SHA256")
+    assert _agreed(appliance.door.port, ca, "h2", "http/1.1")[0] == "http/1.1"
 
 
 def _certificate(authority: Authority, folder: Path, files: str) -> dict[str, str]:
@@ -47,12 +48,12 @@ def _certificate(authority: Authority, folder: Path, files: str) -> dict[str, st
     return said
 
 
-def _protocol(port: int, ca: Path) -> str | None:
-    """Return what is agreed upon with a client that knows HTTP/2."""
+def _agreed(port: int, ca: Path, *known: str) -> tuple[str | None, str]:
+    """Return the protocol and the cipher that a client gets who knows these protocols."""
     context = ssl.create_default_context(cafile=str(ca))
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(list(known))
     with (
         socket.create_connection(("127.0.0.1", port)) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as wire,
     ):
-        return wire.selected_alpn_protocol()
+        return wire.selected_alpn_protocol(), (wire.cipher() or ("",))[0]

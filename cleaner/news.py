@@ -6,8 +6,9 @@ once the logger has committed its line, it has committed all lines before it. Un
 nothing is evicted at all, neither for age nor for size: a row with an old stamp may have been used
 since, unnoticed, and pulls that find no room stream unstored meanwhile.
 
-Lines that HAProxy dropped never come. The round that learns of them evicts nothing; after it,
-ages count from that moment (`blind`), for any row may have been used just before.
+Lines that HAProxy dropped never come, nor do those that were rotated away before the logger read
+them. The round that learns of them evicts nothing; after it, ages count from that moment (`blind`),
+for any row may have been used just before.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class News:
         return True
 
     def _lost_lines(self) -> bool:
-        """Whether HAProxy dropped lines since it was last asked; it counts anew when restarted."""
+        """Whether lines were lost since it was last asked; HAProxy counts anew when restarted."""
         dropped = int(self._index.note("dropped") or 0)
         before = self._dropped if dropped >= self._dropped else 0
         self._dropped = dropped

@@ -26,9 +26,10 @@ EVENTS = "events"
 NEWS = "news"
 DROPPED = "dropped"
 _HAPROXY = "logger:haproxy"
+_GAPS = "logger:gaps"
 _RUN = "logger:run"
 _MARK = "logger:mark"
-_OWN = (f"position:{ACCESS}", f"position:{EVENTS}", _HAPROXY, _RUN)
+_OWN = (f"position:{ACCESS}", f"position:{EVENTS}", _HAPROXY, _GAPS, _RUN)
 _PROBE = "/healthz?news="
 _PROBED = "unix"  # the source of a request that came over HAProxy's own socket
 _FULL_LINES = 50_000
@@ -68,6 +69,7 @@ class Ledger:
         self._upstreams = Upstreams({*upstreams, *_seen(self._registry)})
         self._happenings = Happenings(self._registry, self._upstreams, since=since)
         self._dropped = Dropped.load(self.committed.get(_HAPROXY))
+        self._gaps = int(self.committed.get(_GAPS, 0))
         self._log = AccessLog()
         self._uses: dict[str, float] = {}
         self._notes: dict[str, str] = {_MARK: secrets.token_hex(8)}
@@ -76,7 +78,8 @@ class Ledger:
         self.last: float | None = None
         if self.committed.get(_RUN) != run:
             self._registry.clear(happenings.BREAKER)
-            self._notes[_RUN] = run
+            self._gaps = 0
+            self._notes |= {_RUN: run, _GAPS: "0"}
 
     @property
     def is_full(self) -> bool:
@@ -105,6 +108,9 @@ class Ledger:
         told = [each for each in lines if not self._is_probe(each[0])]
         note_uses(told, self._uses)
         traffic.count(told, self._registry, self._upstreams)
+        if batch.gaps:
+            self._gaps += batch.gaps
+            self._notes[_GAPS] = str(self._gaps)
         self.last = max((line.end for line, _ in lines), default=self.last)
         self._take(ACCESS, batch)
 
@@ -131,12 +137,13 @@ class Ledger:
     def commit(self, *, is_whole: bool) -> dict[Digest, float]:
         """Bring all of it into the index, at once, and return the stamps.
 
-        Only if it *is_whole*, lines that were dropped included, the cleaner gets its news.
+        Only if it *is_whole*, lines that were dropped included, the cleaner gets its news, and
+        is told how often lines were lost in this run: dropped, or rotated away unread.
         Raises: IndexUnavailable: nothing of it is there, and nothing of it is forgotten here.
         """
         notes = self._notes | self._registry.changed()
         if is_whole and self.news is not None:
-            notes |= {NEWS: self.news, DROPPED: str(self._dropped.raw)}
+            notes |= {NEWS: self.news, DROPPED: str(self._dropped.raw + self._gaps)}
         told = stamps(self._uses)
         self._index.touch(told, notes)
         self.committed |= notes

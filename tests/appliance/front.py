@@ -147,7 +147,7 @@ class Front:
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
         except OSError:
             return False
-        return True
+        return (self.run / "admin.sock").exists()  # it may come a moment later
 
 
 def worker(run: Path, number: int, headers: Mapping[str, str] | None = None) -> Worker:

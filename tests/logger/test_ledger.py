@@ -175,6 +175,34 @@ def test_a_gap_and_a_line_too_long_are_counted(index: FailingIndex) -> None:
     assert _committed(index, ledger.GAPS) == {(ACCESS,): 1}
 
 
+def test_the_cleaner_is_told_of_lines_that_were_rotated_away(index: FailingIndex) -> None:
+    """They were uses like those that HAProxy dropped: what they used went as if nobody had."""
+    gap = Batch([], _at(1), gaps=1)
+    first = Ledger(index, run="one")
+    first.access(gap)
+    first.events(gap)
+    first.commit(is_whole=True)
+    second = Ledger(index, run="one")
+    second.access(gap)
+    second.access(_batch(written(probe("n1")), offset=200))
+    second.drop(Dropped(7, 3, 5))
+    second.commit(is_whole=True)
+
+    assert index.note("dropped") == "5"
+
+
+def test_what_was_lost_in_an_earlier_run_is_not_told_again(index: FailingIndex) -> None:
+    """HAProxy counts anew too, and the cleaner knows of nothing: ages would begin at each start."""
+    first = Ledger(index, run="one")
+    first.access(Batch([], _at(1), gaps=1))
+    first.commit(is_whole=True)
+    second = Ledger(index, run="two")
+    second.access(_batch(written(probe("n1")), offset=200))
+    second.commit(is_whole=True)
+
+    assert index.note("dropped") == "0"
+
+
 def test_an_index_that_was_replaced_gets_everything_again(index: FailingIndex) -> None:
     """Somebody deleted it while we run: what did not change since is written too."""
     account = Ledger(index)

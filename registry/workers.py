@@ -17,6 +17,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from gunicorn.app.base import BaseApplication
 
 from registry.api.bodies import CONNECTION
+from registry.lingering import MOST_LINGERING, LingeringWorker
 
 THREADS = 768
 """Requests that one worker answers at a time; a thread in `sendfile` holds no lock."""
@@ -87,8 +88,8 @@ class Workers(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
 
 
 _COMMON: dict[str, Any] = {
-    "worker_class": "gthread",
-    "threads": THREADS,
+    "worker_class": f"{LingeringWorker.__module__}.{LingeringWorker.__qualname__}",
+    "threads": THREADS + MOST_LINGERING,
     "worker_connections": 4 * THREADS,
     "graceful_timeout": _GRACE_S,
     "timeout": 60,

@@ -1,0 +1,133 @@
+"""A thread that stays with its connection: it answers what comes soon, and keeps no place."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+import pytest
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+from gunicorn.workers.gthread import TConn
+
+from registry.lingering import MOST_LINGERING, LingeringWorker
+
+_ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+_ASK_LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+class _Patient(LingeringWorker):
+    linger_s = 20
+
+
+class _Hasty(LingeringWorker):
+    linger_s = 0
+
+
+def _app(_: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    start_response("200 OK", [("Content-Length", "0")])
+    return []
+
+
+@contextmanager
+def _worker(kind: type[LingeringWorker]) -> Iterator[Any]:
+    cfg = Config()
+    cfg.set("threads", 4)
+    worker = kind(1, os.getpid(), [], _app, 30, cfg, Logger(cfg))
+    worker.wsgi = _app
+    try:
+        yield worker
+    finally:
+        worker.tmp.close()
+
+
+@contextmanager
+def _connection(worker: Any) -> Iterator[tuple[socket.socket, Any]]:
+    """Yield a client's end, and the worker's, which has something to read."""
+    client, server = socket.socketpair(socket.AF_UNIX)
+    with client, server:
+        client.settimeout(20)
+        conn = TConn(worker.cfg, server, "", "worker.sock")
+        yield client, conn
+
+
+def _ended(work: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_what_comes_soon_is_answered_by_the_same_call() -> None:
+    """The pool is left alone: HAProxy's next request finds its thread waiting."""
+    with _worker(_Patient) as worker, _connection(worker) as (client, conn):
+        answers = []
+
+        def ask() -> None:
+            for request in (_ASK, _ASK, _ASK_LAST):
+                client.sendall(request)
+                answers.append(client.recv(4096)[:12])
+
+        asking = _ended(ask)
+        kept = worker.handle(conn)
+        asking.join(20)
+
+    assert kept is False
+    assert answers == [b"HTTP/1.1 200"] * 3
+
+
+def test_a_client_that_leaves_ends_it() -> None:
+    """A closed connection is readable, and nobody's any more."""
+    with _worker(_Patient) as worker, _connection(worker) as (client, conn):
+        client.sendall(_ASK)
+        client.shutdown(socket.SHUT_WR)
+
+        assert worker.handle(conn) is False
+
+
+def test_a_connection_that_stays_idle_goes_back_to_the_poller() -> None:
+    """An idle connection costs a thread no more than a moment, and its place is free again."""
+    with _worker(_Hasty) as worker, _connection(worker) as (client, conn):
+        kept = []
+        for _ in range(MOST_LINGERING + 1):
+            client.sendall(_ASK)
+            kept.append(worker.handle(conn))
+
+        assert kept == [True] * (MOST_LINGERING + 1)
+        assert worker._places.acquire(blocking=False)
+
+
+@pytest.mark.timeout(15)
+def test_who_finds_no_place_does_not_wait() -> None:
+    """As many threads as may wait do so already: this one is wanted for other requests."""
+    with _worker(_Patient) as worker, _connection(worker) as (client, conn):
+        for _ in range(MOST_LINGERING):
+            worker._places.acquire()
+        client.sendall(_ASK)
+
+        assert worker.handle(conn) is True
+
+
+@pytest.mark.timeout(15)
+def test_bytes_that_were_read_already_are_not_waited_for() -> None:
+    """They make no socket readable: gunicorn looks for them once the request is ended."""
+    with _worker(_Patient) as worker, _connection(worker) as (client, conn):
+        client.sendall(_ASK + _ASK)
+
+        assert worker.handle(conn) is True
+        assert conn.parser.unreader.buf.getvalue() == _ASK
+
+
+@pytest.mark.timeout(15)
+def test_a_worker_that_stops_does_not_wait() -> None:
+    """Its connections are closed with their answers."""
+    with _worker(_Patient) as worker, _connection(worker) as (client, conn):
+        worker.alive = False
+        client.sendall(_ASK)
+
+        assert worker.handle(conn) is False
+        assert b"\r\nConnection: close\r\n" in client.recv(4096)

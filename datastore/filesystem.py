@@ -24,6 +24,7 @@ from datastore.listings import Listings
 from datastore.storage import Stat
 
 _UNFINISHED = "~unfinished"  # no tag, digest or repository name can hold a tilde
+_PIECE = 64 * 1024  # bytes
 _TRIES = 64  # how often another process may remove a folder between our mkdir and our file
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
@@ -59,8 +60,12 @@ class Filesystem:
 
     def read(self, key: str) -> bytes:
         """Return a small value. Raises: NotFound."""
-        with self.open(key) as file, _refusals():
-            return file.read()
+        try:
+            return _content(self._path(key))
+        except (*_ABSENT, IsADirectoryError) as error:
+            raise NotFound(key) from error
+        except OSError as error:
+            raise refusal(error) from error
 
     def write(self, key: str, data: bytes) -> None:
         """Set a small value, atomically and durably."""
@@ -149,6 +154,15 @@ def _refusals() -> Iterator[None]:
         yield
     except OSError as error:
         raise refusal(error) from error
+
+
+def _content(path: str) -> bytes:
+    """Read a file. PERF: half of what open() costs, which asks the file what it is."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return b"".join(iter(lambda: os.read(descriptor, _PIECE), b""))
+    finally:
+        os.close(descriptor)
 
 
 def _entries(path: str) -> list[tuple[str, bool]]:

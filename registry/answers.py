@@ -27,7 +27,8 @@ class Source(Enum):
 class ManifestAnswer:
     """A manifest: `age` in s since it was last confirmed, None where that means nothing.
 
-    A stale one carries the text of its `warning`, and the `reason` in a word.
+    A stale one carries the text of its `warning`, and the `reason` in a word. `whole`: all that
+    it names was looked for just now, and is here.
     """
 
     held: Held
@@ -35,6 +36,7 @@ class ManifestAnswer:
     age: float | None = None
     warning: str | None = None
     reason: str | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import BinaryIO
 
 from datastore.blobs import BlobStore
@@ -18,6 +19,17 @@ from datastore.repositories import Repositories
 from registry.room import Room
 
 log = logging.getLogger(__name__)
+
+_MOST_READ = 64
+_LONGEST_READ = 16 * 1024
+"""How many manifests are kept as they were read, and the bytes of the longest: 5 MB at worst."""
+
+Parse = Callable[[bytes, str | None], Manifest]
+
+
+def _remembering() -> Parse:
+    """Return `parse`, which reads the same bytes once: what they mean never changes."""
+    return lru_cache(_MOST_READ)(parse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,7 @@ class Shelf:
     index: AccessIndex
     room: Room
     clock: Callable[[], float] = time.time
+    read: Parse = field(default_factory=_remembering)
 
     # ---- blobs
 
@@ -74,7 +87,8 @@ class Shelf:
         try:
             body = self.blobs.read(digest)
             kept = media_type or self.repositories.media_type(digest)
-            return Held(digest, body, parse(body, kept))
+            read = self.read if len(body) <= _LONGEST_READ else parse
+            return Held(digest, body, read(body, kept))
         except (NotFound, InvalidManifest):
             return None
 

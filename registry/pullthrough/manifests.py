@@ -57,7 +57,7 @@ class Manifests:
         """Return how long [s] an answer holds without a question to anybody: memory may keep it."""
         if place.upstream is None or answer.source is Source.STALE:
             return 0.0
-        if not self.shelf.is_whole(place.repository, answer.held):
+        if not (answer.whole or self.shelf.is_whole(place.repository, answer.held)):
             return 0.0
         return inf if answer.age is None else place.upstream.source.freshness - answer.age
 
@@ -100,12 +100,13 @@ class Manifests:
 
         What is not whole here is shown while the upstream is there for the rest.
         """
-        if not self.shelf.is_whole(place.repository, held):
+        whole = self.shelf.is_whole(place.repository, held)
+        if not whole:
             confirmed = self.shelf.repositories.linked_manifest(place.repository, held.digest)
             age = self.shelf.clock() - (confirmed or 0)
             if not 0 <= age <= _JUST_NOW_S or not registered.upstream.is_well:
                 self._confirm(place, registered, held)
-        return ManifestAnswer(held, Source.HIT)
+        return ManifestAnswer(held, Source.HIT, whole=whole)
 
     def _confirm(self, place: Place, registered: Registered, held: Held) -> None:
         try:

@@ -1,0 +1,132 @@
+"""What is here, as pulls see it: read once, looked for each time."""
+
+from __future__ import annotations
+
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from datastore import layout
+from datastore.blobs import BlobStore
+from datastore.filesystem import Filesystem
+from datastore.manifest import DOCKER_MANIFEST, OCI_MANIFEST
+from datastore.memory import MemoryIndex
+from datastore.refs import Digest, Repository
+from datastore.repositories import Repositories
+from datastore.storage import Stat
+from registry.answers import ManifestAnswer, Source
+from registry.negative import Negative
+from registry.pullthrough.manifests import Manifests
+from registry.room import Limits, Room
+from registry.routing import Place
+from registry.shelf import Held, Shelf
+from registry.turns import Turns
+from registry.upstream.source import Source as Upstream
+from registry.upstream.table import Upstreams
+from tests import images
+
+NAME = Repository("one.test/library/app")
+IMAGE = images.image([images.layer({"a": b"one"}), images.layer({"b": b"another"})])
+
+
+class Counting(Filesystem):
+    """Files that remember what was looked for."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.looked_for: list[str] = []
+
+    def stat(self, key: str) -> Stat | None:
+        """Note the key."""
+        self.looked_for.append(key)
+        return super().stat(key)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Counting:
+    """Return a data directory that holds one whole image."""
+    return Counting(tmp_path)
+
+
+@pytest.fixture
+def shelf(storage: Counting) -> Shelf:
+    """Return it as a pull sees it."""
+    index = MemoryIndex()
+    shelf = Shelf(BlobStore(storage), Repositories(storage), index, Room(index, Limits()))
+    for content in IMAGE.blobs:
+        shelf.blobs.write(Digest.of(content), content)
+        shelf.link_blob(NAME, Digest.of(content), "one.test")
+    shelf.blobs.write(IMAGE.digest, IMAGE.manifest)
+    shelf.link_manifest(NAME, IMAGE.digest, "one.test")
+    shelf.repositories.keep_media_type(IMAGE.digest, OCI_MANIFEST)
+    return shelf
+
+
+def _held(shelf: Shelf) -> Held:
+    held = shelf.manifest(NAME, IMAGE.digest)
+    assert held is not None
+    return held
+
+
+def test_the_same_bytes_are_read_as_json_once(shelf: Shelf) -> None:
+    """What they mean never changes, and reading them is the dearest part of a hit."""
+    assert _held(shelf).manifest is _held(shelf).manifest
+
+
+def test_what_was_read_before_is_shown_only_while_it_is_here(shelf: Shelf) -> None:
+    """The link is looked for each time, and so is the content."""
+    _held(shelf)
+    shelf.blobs.delete(IMAGE.digest)
+
+    assert shelf.manifest(NAME, IMAGE.digest) is None
+
+
+def test_another_media_type_is_another_reading(shelf: Shelf) -> None:
+    """It may be set anew by whoever pushes the same bytes as something else."""
+    _held(shelf)
+    shelf.repositories.keep_media_type(IMAGE.digest, DOCKER_MANIFEST)
+
+    assert _held(shelf).media_type == DOCKER_MANIFEST
+
+
+def test_a_long_manifest_is_not_remembered(shelf: Shelf) -> None:
+    """Or a few of 4 MiB would be a worker's memory."""
+    padded = IMAGE.manifest + b" " * 16 * 1024
+    shelf.blobs.write(Digest.of(padded), padded)
+    readings = [shelf.content(Digest.of(padded), OCI_MANIFEST) for _ in range(2)]
+
+    assert readings[0] == readings[1]
+    assert readings[0] is not None
+    assert readings[1] is not None
+    assert readings[0].manifest is not readings[1].manifest
+
+
+def test_by_digest_each_part_is_looked_for_once(shelf: Shelf, storage: Counting) -> None:
+    """Whether it may be shown and whether memory may keep it is one look at the parts."""
+    manifests = Manifests(shelf, Turns(Path("locks")), Negative())
+    place = _place()
+    storage.looked_for.clear()
+    answer = manifests.get(place, IMAGE.digest)
+
+    assert manifests.holds(place, answer) == inf
+    for content in IMAGE.blobs:
+        digest = Digest.of(content)
+        assert storage.looked_for.count(layout.blob(digest)) == 1
+        assert storage.looked_for.count(layout.layer_link(NAME, digest)) == 1
+
+
+def test_an_answer_whose_parts_nobody_looked_for_is_looked_at(shelf: Shelf) -> None:
+    """Memory keeps nothing that is not whole."""
+    manifests = Manifests(shelf, Turns(Path("locks")), Negative())
+    shelf.blobs.delete(Digest.of(IMAGE.layers[0]))
+
+    assert manifests.holds(_place(), ManifestAnswer(_held(shelf), Source.HIT)) == 0
+
+
+def _place() -> Place:
+    table = Upstreams(
+        {"one.test": Upstream("one.test", "http://127.0.0.1:1")},
+        lambda host: Upstream(host, f"http://{host}"),
+    )
+    return Place(NAME, table.find("one.test"), "library/app")

@@ -186,6 +186,24 @@ def test_with_its_upstream_away_a_whole_image_stays(start: Start, fake: FakeUpst
     assert appliance.door.get(manifest_path("one.test/other", other.digest)).status == 503
 
 
+def test_a_breaker_that_opens_has_all_forgotten(start: Start, fake: FakeUpstream) -> None:
+    """What memory had may want a part that was lost since, and that only the upstream has."""
+    image = fake.put_image("app", "v1", of_size(KB, 613))
+    appliance = begun(start, Setup({"one.test": {"url": fake.url}}))
+    pull(appliance.door, NAME, "v1")
+    path = manifest_path(NAME, image.digest)
+    warm(appliance.door, path)
+
+    (appliance.data / layout.blob(Digest.of(image.layers[0]))).unlink()
+    fake.stop()
+    assert remembers(appliance.door.get(path))
+    eventually(
+        lambda: appliance.door.get(manifest_path("one.test/other", "v1")).status == 503,
+        what="the breaker opens",
+    )
+    eventually(lambda: appliance.door.get(path).status == 503, what="no client is led on")
+
+
 def test_a_tag_is_remembered_no_longer_than_it_is_fresh(start: Start, fake: FakeUpstream) -> None:
     """Once it has moved, and its freshness is over, nobody gets the old image."""
     fake.put_image("app", "v1", of_size(KB, 604))

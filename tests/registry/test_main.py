@@ -1,0 +1,64 @@
+"""What the workers' start puts together, where no part alone has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datastore import generation
+from datastore.accesslog import Event, parse_event
+from datastore.generation import Generation
+from registry.__main__ import _Breakers, _Events
+from registry.upstream.breaker import Breaker
+from registry.upstream.circuit import Failure, Pass
+
+DEAD = Failure("timeout", at_once=True)
+
+
+def _breaker(folder: Path) -> tuple[Breaker, Generation]:
+    generation.begin(folder)
+    number = Generation(folder)
+    report = _Breakers(_Events(folder / "events.log"), number.rise)
+    return Breaker("one.test", folder / "breakers", report=report), number
+
+
+def test_a_breaker_that_opens_raises_the_generation(tmp_path: Path) -> None:
+    """Once, however many requests find it open."""
+    breaker, number = _breaker(tmp_path)
+    before = int(number.now())
+    for _ in range(3):
+        breaker.failed(DEAD, Pass())
+
+    assert int(number.now()) == before + 1
+
+
+def test_a_breaker_that_closes_raises_nothing(tmp_path: Path) -> None:
+    """What is remembered was true all the while."""
+    breaker, number = _breaker(tmp_path)
+    breaker.failed(DEAD, Pass())
+    before = number.now()
+    breaker.answered()
+
+    assert number.now() == before
+
+
+def test_a_failure_that_opens_no_breaker_raises_nothing(tmp_path: Path) -> None:
+    """Else each hiccup of an upstream would empty memory."""
+    breaker, number = _breaker(tmp_path)
+    before = number.now()
+    breaker.failed(Failure("reset"), Pass())
+
+    assert number.now() == before
+
+
+def test_both_are_told_as_events(tmp_path: Path) -> None:
+    """The metrics count them."""
+    breaker, _ = _breaker(tmp_path)
+    breaker.failed(DEAD, Pass())
+    breaker.answered()
+
+    lines = (tmp_path / "events.log").read_bytes().splitlines()
+    assert [_state(parse_event(line)) for line in lines] == ["open", "closed"]
+
+
+def _state(event: Event) -> object:
+    return event.fields["state"]

@@ -34,7 +34,8 @@ _STOPS_WITHIN = 10.0
 class Setup:
     """How an appliance is started: `upstreams` and `settings` are YAML, over them `environment`.
 
-    `data` is its data directory (a fresh one when it is None); with `tls` it is spoken to in TLS.
+    `data` is its data directory (a fresh one when it is None); with `tls` it is spoken to in TLS;
+    `files` is what it has for `ulimit -n`, soft and hard, if that is not ours.
     """
 
     upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class Setup:
     environment: Mapping[str, str] = field(default_factory=dict)
     data: Path | None = None
     tls: ssl.SSLContext | None = None
+    files: int | None = None
 
 
 class Appliance:
@@ -55,6 +57,7 @@ class Appliance:
         self.file = folder / "config.yml"
         self.door = Door(free_port(), "localhost", tls=setup.tls)
         self._environment = dict(setup.environment)
+        self._limited = ["prlimit", f"--nofile={setup.files}"] if setup.files else []
         self._mark = f"{_MARK}={uuid.uuid4().hex}"
         self._process: subprocess.Popen[bytes] | None = None
         self._sockets: Path | None = None
@@ -84,7 +87,7 @@ class Appliance:
         self._sockets = Path(tempfile.mkdtemp(prefix="ent-"))  # short: a socket's path ends at 107
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "appliance", "serve", str(self.file)],
+                [*self._limited, sys.executable, "-m", "appliance", "serve", str(self.file)],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http.client import HTTPException
 
 import pytest
@@ -20,6 +21,7 @@ from tests.system.registries import Registry
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
+ANSWERS_WITHIN = 30.0
 PROGRAMS = ["haproxy", "registry", "logger", "cleaner"]
 
 
@@ -39,6 +41,16 @@ def test_an_image_comes_from_the_upstream_once_and_from_disk_afterwards(
     assert first == second
     assert asked == public.requests()
     assert sum(method == "GET" and "once/blobs" in path for method, path, _ in asked) == 2
+
+
+def test_it_starts_with_1024_files_and_more_clients_than_that_wait(start: Start) -> None:
+    """HAProxy reckoned with more files than it may open, and did not start."""
+    appliance = start(Setup(files=1024))
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(_asking(appliance)) for _ in range(400)]
+        for each in waiting:  # who has his answer leaves, and another is let in
+            assert each.recv(12) == b"HTTP/1.1 200"
+            each.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
@@ -146,3 +158,11 @@ def _kill_while_it_runs(appliance: Appliance, name: str) -> None:
         return not found
 
     eventually(is_over, what="the appliance ends", within=50)
+
+
+def _asking(appliance: Appliance) -> socket.socket:
+    """Return a connection with a request on it."""
+    address = ("127.0.0.1", appliance.door.port)
+    connection = socket.create_connection(address, timeout=ANSWERS_WITHIN)
+    connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return connection

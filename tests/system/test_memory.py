@@ -26,7 +26,7 @@ from tests.upstream import FakeUpstream
 FROM_MEMORY = "entrepot; hit; detail=memory"
 NAME = "one.test/app"
 AT_ONCE = 10.0
-"""Within so many s a change is in force, on a busy machine too; memory would keep it for 60 or 300."""
+"""Within so many s a change is in force on a busy machine; memory keeps things for 60 or 300."""
 
 
 def remembers(answer: Answer) -> bool:

@@ -40,6 +40,8 @@ class Door:
     ) -> None:
         self.front = front
         self._authenticator = authenticator
+        # PERF: asked once, for isinstance() of a protocol looks at every attribute
+        self._recall = authenticator.recall if isinstance(authenticator, Recalling) else None
         self._upstreams = upstreams
         self._repositories = repositories
         self._may_host = may_host
@@ -58,8 +60,8 @@ class Door:
         self, authorization: str | None, resp: falcon.Response, *, is_known: bool
     ) -> Identity:
         """Ask the authenticator, unless HAProxy remembers that the credential is right."""
-        if is_known and authorization and isinstance(self._authenticator, Recalling):
-            return self._authenticator.recall(authorization)
+        if is_known and authorization and self._recall:
+            return self._recall(authorization)
         identity = self._authenticator.identify(authorization)
         if authorization and not identity.mistaken:
             self.front.remember(resp, identity)

@@ -28,6 +28,8 @@ from datastore.refs import Digest, Repository
 
 Named = Callable[[Digest], Iterable[Digest]]
 """What a manifest names, as the index recorded it."""
+Unasked = Callable[[], Iterable[Entry]]
+"""What was fetched ahead, a while ago, and nobody has asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +140,15 @@ def plan(
     spares: Callable[[Digest], bool],
     named: Named,
     pushed: Pushed | None = None,
+    unasked: Unasked = tuple,
 ) -> Iterator[Step]:
     """Yield what goes, least recently used first; reads one entry further than it must.
 
-    First goes what was not used for longer than the TTL, then, if size is short, the least
-    recently used until it is not. What *spares* holds back stays, and all that it names.
+    First goes what was not used for longer than the TTL, then, if size is short, what is *unasked*
+    and the least recently used until it is not. What *spares* holds back stays, and all that it
+    names.
     """
-    making = _Plan(bounds, moment, pushed or _Nothing())
+    making = _Plan(bounds, moment, pushed or _Nothing(), unasked)
     yield from making.expired()
     yield from making.along(entries, spares, named)
 
@@ -152,10 +156,11 @@ def plan(
 class _Plan:
     """A plan as it is made: what it has let go is no longer held."""
 
-    def __init__(self, bounds: Bounds, moment: Moment, pushed: Pushed) -> None:
+    def __init__(self, bounds: Bounds, moment: Moment, pushed: Pushed, unasked: Unasked) -> None:
         self._bounds = bounds
         self._moment = moment
         self._pushed = pushed
+        self._unasked = unasked
         self._begun = False
         self._left: set[tuple[Repository, Digest]] = set()
 
@@ -172,7 +177,13 @@ class _Plan:
     ) -> Iterator[Step]:
         """Yield what goes of the entries, and of the images that may go with them."""
         stays: set[Digest] = set()
+
+        def is_kept(each: Entry) -> bool:
+            return each.used >= self._moment.looked or each.digest in stays or spares(each.digest)
+
         for each in _in_order(entries, self._evictable()):
+            if isinstance(each, Image) or not self._why_old(each):
+                yield from self._ahead(is_kept)
             if isinstance(each, Image):
                 yield from self._shortage(each)
                 continue
@@ -181,12 +192,25 @@ class _Plan:
             why = self._why(each)
             if why is None:
                 return
-            if each.used >= self._moment.looked or each.digest in stays or spares(each.digest):
+            if is_kept(each):
                 stays |= set() if each.kind is Kind.BLOB else closure([each.digest], named)
                 continue
-            self._moment = self._moment.without([each])
-            self._pushed.gone.add(each.digest)
-            yield Eviction(each, why.reason, why.words)
+            yield self._eviction(each, why)
+
+    def _ahead(self, is_kept: Callable[[Entry], bool]) -> Iterator[Eviction]:
+        """Yield, once, what was fetched ahead for nobody, as long as room is short."""
+        unasked, self._unasked = self._unasked, tuple
+        for each in unasked() if self._why_short() else ():
+            why = self._why_short("fetched ahead, never asked for")
+            if why is None:
+                return
+            if each.digest not in self._pushed.gone and not is_kept(each):
+                yield self._eviction(each, why)
+
+    def _eviction(self, entry: Entry, why: Why) -> Eviction:
+        self._moment = self._moment.without([entry])
+        self._pushed.gone.add(entry.digest)
+        return Eviction(entry, why.reason, why.words)
 
     def _evictable(self) -> list[Image]:
         """Return the images that may go when room is short, the least recently used first."""
@@ -199,8 +223,7 @@ class _Plan:
         ]
 
     def _shortage(self, image: Image) -> Iterator[Removal]:
-        why = self._why_short()
-        if why:
+        if why := self._why_short():
             yield self._removal(image, why)
 
     def _removal(self, image: Image, why: Why) -> Removal:
@@ -209,22 +232,25 @@ class _Plan:
         return Removal(departure, why)
 
     def _why(self, entry: Entry) -> Why | None:
-        idle = self._moment.now - max(entry.used, self._moment.blind)
-        if self._bounds.ttl and idle > self._bounds.ttl:
-            self._begun = False
-            ttl = words.span(self._bounds.ttl)
-            return Why(Reason.TTL, f"not used for {words.span(idle)}, TTL is {ttl}")
-        return self._why_short()
+        why = self._why_old(entry)
+        self._begun = self._begun and not why
+        return why or self._why_short()
 
-    def _why_short(self) -> Why | None:
+    def _why_old(self, entry: Entry) -> Why | None:
+        idle = self._moment.now - max(entry.used, self._moment.blind)
+        if not self._bounds.ttl or idle <= self._bounds.ttl:
+            return None
+        ttl = words.span(self._bounds.ttl)
+        return Why(Reason.TTL, f"not used for {words.span(idle)}, TTL is {ttl}")
+
+    def _why_short(self, because: str = "least recently used") -> Why | None:
         """Tell why the next must go; eviction for size, once begun, goes on to the target."""
         begins = self._begun or is_short(self._bounds, self._moment)
         self._begun = begins and bool(excess(self._bounds, self._moment))
         if self._begun:
-            return Why(Reason.SIZE, _words_of_size(self._bounds, self._moment))
+            return Why(Reason.SIZE, f"{_words_of_size(self._bounds, self._moment)}, {because}")
         if self._moment.lacking:
-            lacking = words.size(self._moment.lacking)
-            return Why(Reason.DISK, f"disk lacks {lacking}, least recently used")
+            return Why(Reason.DISK, f"disk lacks {words.size(self._moment.lacking)}, {because}")
         return None
 
 
@@ -270,4 +296,4 @@ def _idle_image(image: Image, moment: Moment) -> float:
 def _words_of_size(bounds: Bounds, moment: Moment) -> str:
     asked = f", {words.size(moment.needs)} asked for" if moment.needs else ""
     held, target = words.size(moment.held), words.size(bounds.target or 0)
-    return f"held {held}{asked}, target {target}, least recently used"
+    return f"held {held}{asked}, target {target}"

@@ -15,9 +15,14 @@ from cleaner.stock import Stock
 from cleaner.store import Store
 from cleaner.sweep import Sweep
 from cleaner.unlink import Unlinker
+from datastore.index import Entry
 from datastore.rebuild import born
+from datastore.refs import Digest
 
 log = logging.getLogger(__name__)
+
+_COMING_S = 600.0  # in which a client may still come to what was fetched ahead of it
+_UNASKED = 1000  # rows in a round: those that stay come again in the next
 
 
 class Newsagent(Protocol):
@@ -88,7 +93,15 @@ class Rounds:
             spares=account.spares,
             named=index.named,
             pushed=account,
+            unasked=lambda: self._unasked(account.spares),
         )
+
+    def _unasked(self, spares: Callable[[Digest], bool]) -> Iterator[Entry]:
+        """Yield what was fetched ahead for nobody, if nothing that stays names it."""
+        index = self._store.index
+        for each in index.unasked(self._hands.clock() - _COMING_S, _UNASKED):
+            if not any(map(spares, index.naming(each.digest))):
+                yield each
 
     def explain(self) -> Iterator[Step]:
         """Yield what would go in a round now, if the news is good."""

@@ -77,12 +77,21 @@ class AccessIndex(Protocol):
         ...
 
     def record(
-        self, digest: Digest, size: int, kind: Kind, at: float, *, names: Sequence[Digest] = ()
+        self,
+        digest: Digest,
+        size: int,
+        kind: Kind,
+        at: float,
+        *,
+        names: Sequence[Digest] = (),
+        ahead: float | None = None,
     ) -> None:
         """Turn the reservation, if any, into a row, used at *at* or later; revive a marked one.
 
         *names* is what a manifest refers to: kept with it, and what of that is here, or comes
         later, is touched with it: in the order of eviction a manifest goes before what it names.
+        *ahead* is when it was begun to be fetched without having been asked for: a row that is new
+        is `unasked` until it is used after that.
         """
         ...
 
@@ -123,6 +132,13 @@ class AccessIndex(Protocol):
 
     def unnamed(self, after: Cursor | None, limit: int) -> list[Entry]:
         """Return a page as `oldest` does, of those rows that no manifest's row names."""
+        ...
+
+    def unasked(self, before: float, limit: int) -> list[Entry]:
+        """Return unmarked rows that were fetched ahead before then, and not asked for since.
+
+        The oldest first. Such a row may go before a manifest that names it.
+        """
         ...
 
     def held(self) -> int:

@@ -89,6 +89,7 @@ class MemoryIndex:
         self._names: dict[Digest, tuple[Digest, ...]] = {}
         self._leaving: set[Digest] = set()
         self._reservations: dict[Digest, Reservation] = {}
+        self._ahead: dict[Digest, float] = {}
         self._pins: dict[Digest, set[float]] = {}
         self._notes: dict[str, str] = {REBUILT: "0"} if rebuilt else {}
 
@@ -127,7 +128,14 @@ class MemoryIndex:
     # ---- rows
 
     def record(
-        self, digest: Digest, size: int, kind: Kind, at: float, *, names: Sequence[Digest] = ()
+        self,
+        digest: Digest,
+        size: int,
+        kind: Kind,
+        at: float,
+        *,
+        names: Sequence[Digest] = (),
+        ahead: float | None = None,
     ) -> None:
         """Turn the reservation into a row, no older than what names it."""
         with self._turn:
@@ -138,6 +146,8 @@ class MemoryIndex:
             self._names[digest] = tuple(names)
             self._leaving.discard(digest)
             self._spread(digest, used)
+            if known is None and ahead is not None:
+                self._ahead[digest] = ahead
 
     def restore(self, entries: Iterable[Entry]) -> None:
         """Make the rows that are missing."""
@@ -184,6 +194,13 @@ class MemoryIndex:
             named = {each for names in self._names.values() for each in names}
             return [row for row in self._behind(after) if row.digest not in named][:limit]
 
+    def unasked(self, before: float, limit: int) -> list[Entry]:
+        """Return unmarked rows that were fetched ahead, and not asked for since."""
+        with self._turn:
+            ahead = sorted((at, each) for each, at in self._ahead.items() if at < before)
+            found = [self._rows[each] for _, each in ahead if each not in self._leaving]
+        return found[:limit]
+
     def leave(self, entry: Entry) -> bool:
         """Mark a row that is still as it was read, and not pinned."""
         with self._turn:
@@ -206,6 +223,7 @@ class MemoryIndex:
                 self._leaving.remove(digest)
                 del self._rows[digest]
                 self._names.pop(digest, None)
+                self._ahead.pop(digest, None)
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
         """Keep `leave` from these until then."""
@@ -251,6 +269,8 @@ class MemoryIndex:
             row = self._rows.get(each)
             if row and each not in seen:
                 self._rows[each] = replace(row, used=max(row.used, at))
+                if self._ahead.get(each, at) < at:
+                    del self._ahead[each]
                 pending.extend(self._names.get(each, ()))
             seen.add(each)
 

@@ -65,6 +65,14 @@ ORDER BY used, kind, digest LIMIT ?
 """
 _OLDEST = _PAGE % ""
 _UNNAMED = _PAGE % "AND NOT EXISTS (SELECT 1 FROM edge WHERE child = blob.digest)"
+_UNASKED = """
+SELECT digest, size, kind, used FROM ahead JOIN blob USING (digest)
+WHERE leaving = 0 AND at < ? ORDER BY at, digest LIMIT ?
+"""
+_ASKED = """
+DELETE FROM ahead WHERE digest IN (SELECT digest FROM stamp)
+AND at < (SELECT at FROM stamp WHERE stamp.digest = ahead.digest)
+"""
 _LEAVE = """
 UPDATE blob SET leaving = 1
 WHERE digest = ? AND size = ? AND kind = ? AND used = ? AND leaving = 0
@@ -128,7 +136,14 @@ class SqliteIndex:
     # ---- rows
 
     def record(
-        self, digest: Digest, size: int, kind: Kind, at: float, *, names: Sequence[Digest] = ()
+        self,
+        digest: Digest,
+        size: int,
+        kind: Kind,
+        at: float,
+        *,
+        names: Sequence[Digest] = (),
+        ahead: float | None = None,
     ) -> None:
         """Turn the reservation into a row, no older than what names it."""
         key = _key(digest)
@@ -136,11 +151,14 @@ class SqliteIndex:
         edges = [(key, place, _key(name)) for place, name in enumerate(names)]
         with self._file.writing() as db:
             db.execute("DELETE FROM reservation WHERE digest = ?", (key,))
+            is_new = not db.execute("SELECT 1 FROM blob WHERE digest = ?", (key,)).fetchone()
             db.execute(_RECORD, row)
             db.execute("DELETE FROM edge WHERE parent = ?", (key,))
             db.executemany("INSERT INTO edge VALUES (?, ?, ?)", edges)
             db.execute("INSERT INTO stamp SELECT digest, used FROM blob WHERE digest = ?", (key,))
             _spread(db)
+            if is_new and ahead is not None:
+                db.execute("INSERT OR REPLACE INTO ahead VALUES (?, ?)", (key, ahead))
 
     def restore(self, entries: Iterable[Entry]) -> None:
         """Make the rows that are missing."""
@@ -185,6 +203,10 @@ class SqliteIndex:
         """Return a page of unmarked rows that no manifest's row names."""
         return self._page(_UNNAMED, after, limit)
 
+    def unasked(self, before: float, limit: int) -> list[Entry]:
+        """Return unmarked rows that were fetched ahead, and not asked for since."""
+        return [_entry(row) for row in self._all(_UNASKED, before, limit)]
+
     def leave(self, entry: Entry) -> bool:
         """Mark a row that is still as it was read, and not pinned."""
         row = (_key(entry.digest), entry.size, int(entry.kind), entry.used, self._clock())
@@ -201,6 +223,7 @@ class SqliteIndex:
         with self._file.writing() as db:
             if db.execute("DELETE FROM blob WHERE digest = ? AND leaving = 1", key).rowcount:
                 db.execute("DELETE FROM edge WHERE parent = ?", key)
+                db.execute("DELETE FROM ahead WHERE digest = ?", key)
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
         """Keep `leave` from these until then; drop the pins that are over."""
@@ -248,7 +271,7 @@ class SqliteIndex:
 
 def _spread(db: Connection) -> None:
     """Move on what is stamped and what it names."""
-    for sql in (_SPREAD, _MOVE, "DELETE FROM stamp"):
+    for sql in (_SPREAD, _MOVE, _ASKED, "DELETE FROM stamp"):
         db.execute(sql)
 
 

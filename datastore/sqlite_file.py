@@ -19,7 +19,7 @@ from datastore.errors import DatastoreError, IndexUnavailable
 from datastore.locks import lock
 
 _PAGE_BYTES = 4096
-_VERSION = 2  # of the schema; a file of another one is set aside and rebuilt
+_VERSION = 3  # of the schema; a file of another one is set aside and rebuilt
 _SCHEMA = """
 CREATE TABLE blob (
     digest BLOB PRIMARY KEY, size INTEGER NOT NULL, kind INTEGER NOT NULL, used REAL NOT NULL,
@@ -37,6 +37,8 @@ CREATE TABLE reservation (
 CREATE TABLE pin (
     digest BLOB NOT NULL, until REAL NOT NULL, PRIMARY KEY (digest, until)
 ) WITHOUT ROWID;
+CREATE TABLE ahead (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX unasked ON ahead (at, digest);
 CREATE TABLE note (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
 -- what a SUM over a million rows would tell, kept with every change

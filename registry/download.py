@@ -45,7 +45,8 @@ class Task:
     """What to download, and how to ask for it under the name of whoever wants it.
 
     `size` is what its manifest says, in bytes, None where that is not known. `shown` is called once
-    the upstream has shown the blob under that name, before anybody else learns of it.
+    the upstream has shown the blob under that name, before anybody else learns of it. `is_ahead`:
+    nobody has asked for it yet.
     """
 
     digest: Digest
@@ -54,6 +55,7 @@ class Task:
     repository: str
     size: int | None = None
     shown: Callable[[], None] = lambda: None
+    is_ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +232,10 @@ class Download:
         self._flushing.wait()
         self._landing.blobs.adopt(self._path, verified, verified=verified)
         size_path(self._path).unlink(missing_ok=True)
+        now = time.time()
+        ahead = now - time.monotonic() + self._began if self.task.is_ahead else None
         try:
-            self._landing.index.record(verified, self._offset, Kind.BLOB, time.time())
+            self._landing.index.record(verified, self._offset, Kind.BLOB, now, ahead=ahead)
         except IndexUnavailable as error:  # the next start finds the blob without its row
             log.warning("blob not recorded", extra={"digest": verified, "error": error})
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datastore.errors import DatastoreError
@@ -108,7 +108,7 @@ class Prefetch:
         """Download one blob that nobody is at; False when it did not come to be stored."""
         if self._shelf.has_blob(digest) or self._inflight.is_running(digest):
             return True
-        download, is_ours = self._inflight.begin(wish.task(digest))
+        download, is_ours = self._inflight.begin(replace(wish.task(digest), is_ahead=True))
         if download is None or not is_ours:
             return True
         download.wait_opened()

@@ -260,3 +260,48 @@ def test_an_eviction_for_size_says_what_is_held_and_how_much_may_be() -> None:
 
     assert first.words == ("held 231 MiB, 9.0 MiB asked for, target 200 MiB, least recently used")
     assert second.words.startswith("held 211 MiB")
+
+
+def test_what_was_fetched_ahead_for_nobody_goes_before_what_was_used() -> None:
+    """After what is too old, and no more of it than must."""
+    old, used, ahead, also = _row(1, used=0), _row(2, used=6), _row(3, used=9), _row(4, used=9)
+    bounds, moment = Bounds(ttl=5, target=1500, start=2500), Moment(10, held=4000)
+    evictions = _evictions(
+        plan(
+            [old, used, ahead, also],
+            bounds,
+            moment,
+            spares=_keeps,
+            named=_nothing,
+            unasked=lambda: [old, ahead, also],
+        )
+    )
+
+    assert [each.entry for each in evictions] == [old, ahead, also]
+    assert [each.reason for each in evictions] == [Reason.TTL, Reason.SIZE, Reason.SIZE]
+    assert evictions[1].words.endswith("fetched ahead, never asked for")
+
+
+def test_what_was_fetched_ahead_stays_where_there_is_room_or_it_is_spared() -> None:
+    """Nobody looks for it then; the least recently used goes in its place."""
+    used, ahead = _row(2, used=6), _row(3, used=9)
+    short, roomy = Bounds(target=1000, start=1500), Bounds(target=9000, start=9500)
+    looks: list[None] = []
+
+    def unasked() -> list[Entry]:
+        looks.append(None)
+        return [ahead]
+
+    def planned(bounds: Bounds) -> list[Entry]:
+        steps = plan(
+            [used, ahead],
+            bounds,
+            Moment(10, held=2000),
+            spares=lambda digest: digest == ahead.digest,
+            named=_nothing,
+            unasked=unasked,
+        )
+        return [each.entry for each in _evictions(steps)]
+
+    assert (planned(roomy), len(looks)) == ([], 0)
+    assert (planned(short), len(looks)) == ([used], 1)

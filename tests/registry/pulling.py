@@ -11,6 +11,7 @@ from falcon.testing import Result, TestClient
 
 from datastore import layout
 from datastore.filesystem import Filesystem
+from datastore.index import AccessIndex
 from datastore.memory import MemoryIndex
 from datastore.refs import Digest, Repository, Tag
 from datastore.repositories import Repositories
@@ -93,6 +94,7 @@ def pulling(
     default: str | None = None,
     prefetch: int = 0,
     lanes: int = 1,
+    index: AccessIndex | None = None,
     **said: Any,
 ) -> Pulling:
     """Put the application in front of *u* and *others*; *said* are fields of their Source."""
@@ -100,7 +102,7 @@ def pulling(
         replace(Source(each.host, each.url, read_timeout=2.0), **said) for each in (u, *others)
     ]
     sources = {source.host: source for source in named}
-    index = MemoryIndex()
+    index = index or MemoryIndex()
     table = Upstreams(sources, lambda host: Source(host, f"http://{host}"), default=default)
     parts = Parts(
         storage=Filesystem(root),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from datastore import layout
+from datastore.memory import MemoryIndex
 from datastore.refs import Digest, Repository
 from registry import download, lanes
 from registry.room import Limits
@@ -58,6 +59,19 @@ def test_who_asks_for_one_layer_gets_the_others_ready(u: FakeUpstream, tmp_path:
 
     assert u.count("GET", "/blobs/") == len(LAYERS) + 1
     assert u.count("HEAD") == 0
+
+
+def test_what_was_fetched_ahead_is_known_by_it(u: FakeUpstream, tmp_path: Path) -> None:
+    """It goes first when room is short; what a client asked for does not."""
+    index = MemoryIndex()
+    p = pulling(u, tmp_path, prefetch=2, index=index)
+    p.get("manifests/v1")
+    first_blob(p)
+    eventually(lambda: len(index.unasked(time.time(), 10)) == len(LAYERS))
+    unasked = {each.digest for each in index.unasked(time.time(), 10)}
+
+    assert Digest.of(LAYERS[0]) not in unasked
+    assert {Digest.of(layer) for layer in LAYERS[1:]} < unasked
 
 
 def test_a_manifest_alone_fetches_no_layers(u: FakeUpstream, tmp_path: Path) -> None:

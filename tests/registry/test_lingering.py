@@ -53,6 +53,7 @@ def _connection(worker: Any) -> Iterator[tuple[socket.socket, Any]]:
     with client, server:
         client.settimeout(20)
         conn = TConn(worker.cfg, server, "", "worker.sock")
+        conn.data_ready = True
         yield client, conn
 
 

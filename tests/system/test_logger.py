@@ -82,7 +82,7 @@ def test_nothing_is_evicted_on_stale_news(start: Start, fake: FakeUpstream) -> N
     probes = _probes(appliance)
 
     eventually(
-        lambda: pull(appliance.door, NAME, "used") and _probes(appliance) >= probes + 4,
+        lambda: pull(appliance.door, NAME, "used") and _probes(appliance) >= probes + 2,
         what="the cleaner asks for news, in vain",
         within=60,
     )

@@ -1,6 +1,6 @@
 """Killed at random moments of a push load: item 3. What was answered 201 pulls, and no tag dangles.
 
-Twenty kills by default, two hundred in `make soak`.
+Twelve kills by default, two hundred in `make soak`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.system.pulls import pull, pull_manifest
 from tests.system.pushes import ALLOWED, push, push_blob, tags
 from tests.system.waiting import eventually
 
-KILLS = scaled(20, 200)
+KILLS = scaled(12, 200)
 CLIENTS = 4
 MOVING = "latest"
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
+from registry.errors import Unavailable
 from registry.remote import RemoteBlob
 from registry.verified import Fetch, resumed, until
 
@@ -140,7 +141,7 @@ class _Ahead:
         """Yield all segments, one after the other. Raises: UpstreamError."""
         for segment in self._segments:
             if self._takes(segment):
-                yield from self._body(segment)
+                yield from self._body(segment.start, segment.stop)
             else:
                 yield from self._from_lane(segment)
 
@@ -153,18 +154,22 @@ class _Ahead:
                 self._waiting.remove(segment)
             return True
 
-    def _body(self, segment: _Segment) -> Iterator[bytes]:
-        body = resumed(lambda at, _=None: self._fetch(at, segment.stop), segment.start)
-        return until(body, segment.stop - segment.start)
+    def _body(self, start: int, stop: int) -> Iterator[bytes]:
+        return until(resumed(lambda at, _=None: self._fetch(at, stop), start), stop - start)
 
     def _from_lane(self, segment: _Segment) -> Iterator[bytes]:
-        while (item := segment.came.get()) is not None:
-            if isinstance(item, Exception):
-                raise item
+        """Yield what a lane brings; where the upstream lets it down, fetch the rest ourselves."""
+        at = segment.start
+        while isinstance(item := segment.came.get(), bytes):
+            at += len(item)
             yield item
         with self._lock:
             self._give_back()
         self._window.release()
+        if isinstance(item, Unavailable):
+            yield from self._body(at, segment.stop)
+        elif item is not None:
+            raise item
 
     def _give_back(self) -> None:
         self._permitted -= 1
@@ -197,10 +202,12 @@ class _Ahead:
 
     def _fill(self, segment: _Segment) -> None:
         try:
-            for chunk in self._body(segment):
+            for chunk in self._body(segment.start, segment.stop):
                 if self._left.is_set():
                     return
                 segment.came.put(chunk)
             segment.came.put(None)
         except Exception as error:  # noqa: BLE001 - raised where the segment is waited for
+            with self._lock:
+                self._waiting.clear()  # an upstream may not take so many of us at a time
             segment.came.put(error)

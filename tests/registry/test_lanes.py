@@ -157,6 +157,20 @@ def test_a_part_that_breaks_off_is_asked_for_the_rest() -> None:
     assert b"".join(read(remote, count=2)) == CONTENT
 
 
+def test_an_upstream_that_takes_one_connection_only_costs_speed_and_no_pull() -> None:
+    """It refuses the others; what they were to bring comes over the one that it takes."""
+    remote = FakeRemote(CONTENT)
+    permits = threading.Semaphore(0)
+    body = read(remote, count=2, permits=permits)
+    got = [next(body)]
+    remote.refusals.extend([Unavailable("fake", "one at a time", Why.REFUSED)] * 3)
+    permits.release()
+    until(lambda: not remote.refusals)
+
+    assert b"".join([*got, *body]) == CONTENT
+    assert remote.starts == [parts(0, 2)[0], *[parts(0, 2)[1]] * 4, *parts(0, 2)[2:]]
+
+
 def test_a_part_that_stays_away_ends_it() -> None:
     """After all that came before it."""
     remote = FakeRemote(CONTENT)

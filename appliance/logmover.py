@@ -23,7 +23,7 @@ PIECE = 64 * 1024
 """Bytes that are written at once; no line is longer."""
 
 _MUCH = logpipe.BYTES // 4
-_PAUSE_MS = 4
+_PAUSE_MS = 8
 _RETRY_MS = 200
 _LAST_TRIES = 5
 
@@ -78,10 +78,11 @@ class LogMover:
 
     def _move(self) -> int:
         """Move what the pipe holds, and return how many bytes those were."""
-        moved = 0
-        while came := self._read():
-            moved += came
-            self._filled += came
+        moved, is_more = 0, True
+        while is_more:
+            room = PIECE - self._filled
+            came = self._read()
+            moved, self._filled, is_more = moved + came, self._filled + came, came == room
             whole = self._piece.rfind(b"\n", 0, self._filled) + 1
             if whole or self._filled == PIECE:
                 self._write(whole or PIECE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,19 +89,22 @@ def test_an_eviction_beside_a_push_takes_nothing_that_was_answered(
 ) -> None:
     """The blob that is pushed lies there from before, and the cleaner wants it at that moment."""
     blobs = BlobStore(p.storage)
+    landing = threading.Lock()  # nothing lands while it is here, and it is until it has gone
 
     def evict() -> None:
-        entries = index.oldest(None, 100)
-        linked = set(p.repositories.blobs(Repository(NAME)))
-        for entry in entries:
-            if entry.digest not in linked and index.leave(entry):
-                blobs.delete(entry.digest)
-                index.forget(entry.digest)
+        began, awaited = time.time(), index.pins()  # as the cleaner looks: in this order
+        staying = awaited | set(p.repositories.blobs(Repository(NAME)))
+        for entry in index.oldest(None, 100):
+            with landing:
+                if entry.used < began and entry.digest not in staying and index.leave(entry):
+                    blobs.delete(entry.digest)
+                    index.forget(entry.digest)
 
     with _beside(evict):
         for _ in range(_ROUNDS):
-            blobs.write(_DIGEST, _CONTENT)
-            index.record(_DIGEST, len(_CONTENT), Kind.BLOB, 1.0)
+            with landing:
+                blobs.write(_DIGEST, _CONTENT)
+                index.record(_DIGEST, len(_CONTENT), Kind.BLOB, 1.0)
             p.blob(_CONTENT)
             assert p.ask("GET", f"blobs/{_DIGEST}").content == _CONTENT
             p.ask("DELETE", f"blobs/{_DIGEST}")

@@ -4,14 +4,20 @@ gunicorn hands each request from the thread that polls to one of the pool and ba
 HAProxy sends the next one over the same connection at once. A thread that waits there itself spares
 two wakings, and two turns of the loop that tells the arbiter that this worker lives. Few may
 wait, and not for long: idle connections keep no threads.
+
+What ends is ended in its own thread too. gunicorn gives the other side two seconds to close, in the
+thread that polls; HAProxy does not close as long as a slow client has not taken what came before.
 """
 
 from __future__ import annotations
 
 import select
+import socket
 import threading
+from contextlib import suppress
 from typing import Any
 
+from gunicorn import util
 from gunicorn.workers.gthread import ThreadWorker
 
 MOST_LINGERING = 16
@@ -22,6 +28,7 @@ class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     """Answers several requests of a connection in one thread, if they come within `linger_s`."""
 
     linger_s = 0.2
+    parting_s = 2.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's own
         super().__init__(*args, **kwargs)
@@ -41,7 +48,15 @@ class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         kept = super().handle(conn)
         while kept is True and self._is_asked_again(conn):
             kept = super().handle(conn)
+        if kept is False:
+            self._part(conn.sock)
         return kept
+
+    def _part(self, connection: socket.socket) -> None:
+        """Wait until the other side has closed; who closes this one then need not wait."""
+        with suppress(OSError):
+            util.close_graceful(connection.dup(), self.parting_s)
+            connection.shutdown(socket.SHUT_RDWR)
 
     def _is_asked_again(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
         """Wait for the next request where there is a place for that."""

@@ -23,10 +23,12 @@ _ASK_LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 class _Patient(LingeringWorker):
     linger_s = 20
+    parting_s = 0
 
 
 class _Hasty(LingeringWorker):
     linger_s = 0
+    parting_s = 0
 
 
 def _app(_: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
@@ -132,3 +134,25 @@ def test_a_worker_that_stops_does_not_wait() -> None:
 
         assert worker.handle(conn) is False
         assert b"\r\nConnection: close\r\n" in client.recv(4096)
+
+
+def test_who_does_not_close_is_waited_for_by_no_other_thread() -> None:
+    """A cut answer to a slow client held up the poller for two seconds, and all other clients."""
+    with _worker(_Hasty) as worker, _connection(worker) as (client, conn):
+        client.sendall(_ASK_LAST)
+
+        assert worker.handle(conn) is False
+        conn.sock.settimeout(20)
+        assert conn.sock.recv(1) == b""
+        conn.close(graceful=True)
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        assert client.recv(4096) == b""
+
+
+def test_a_connection_that_is_lost_has_nobody_to_wait_for() -> None:
+    """It may be closed already when its thread comes to the end."""
+    with _worker(_Hasty) as worker, _connection(worker) as (client, conn):
+        client.sendall(b"GET")
+        client.close()
+
+        assert worker.handle(conn) is False

@@ -72,19 +72,20 @@ def in_lanes(
 ) -> Iterator[bytes]:
     """Yield what is missing, in order, over as many connections as there are lanes and permits.
 
-    No byte is asked for twice. An upstream that does not do ranges goes on in the one stream that
-    it began. *opened* is told of the first answer. Raises: UpstreamError.
+    No byte is asked for twice. An upstream that does not do such ranges, or knows another size,
+    goes on in one stream. *opened* is told of the first answer. Raises: UpstreamError.
     """
     (start, stop), *others = span.segments(share.lanes)
     end: int | None = stop
+    begun = b""
 
     def first(remote: RemoteBlob) -> None:
         nonlocal end
-        if remote.stop != stop:
+        if not begun and (remote.stop != stop or remote.size not in (None, span.size)):
             end = None  # from now on all the rest, also where the next connection does ranges
         opened(remote)
 
-    head = resumed(lambda at, _=None: fetch(at, end), start, first)
+    head = resumed(fetch, start, first, lambda: end)
     begun = next(head, b"")
     if end is None:
         yield begun
@@ -155,7 +156,7 @@ class _Ahead:
             return True
 
     def _body(self, start: int, stop: int) -> Iterator[bytes]:
-        return until(resumed(lambda at, _=None: self._fetch(at, stop), start), stop - start)
+        return until(resumed(self._fetch, start, bound=lambda: stop), stop - start)
 
     def _from_lane(self, segment: _Segment) -> Iterator[bytes]:
         """Yield what a lane brings; where the upstream lets it down, fetch the rest ourselves."""

@@ -33,31 +33,42 @@ _TELLS_WHEN = (Why.RESTING, Why.LIMITED)
 
 
 def resumed(
-    fetch: Fetch, start: int, opened: Callable[[RemoteBlob], None] = lambda _: None
+    fetch: Fetch,
+    start: int,
+    opened: Callable[[RemoteBlob], None] = lambda _: None,
+    bound: Callable[[], int | None] = lambda: None,
 ) -> Iterator[bytes]:
     """Yield a blob from *start* to its end, over as many connections as that takes.
 
-    An upstream that breaks off is asked again, by range, for what is missing; three times in a
-    row without a byte of progress is the end. *opened* is told of each connection's answer.
-    Raises: UpstreamError.
+    *bound* tells where to stop (exclusive; None: at its end). An upstream that breaks off, or sends
+    less than it was asked for (RFC 9110, 15.3.7), is asked again, by range, for what is missing;
+    three times in a row without a byte of progress is the end. *opened* is told of each
+    connection's answer. Raises: UpstreamError.
     """
     failures = 0
     while True:
         progress = False
         try:
-            with fetch(start) as remote:
+            with fetch(start, bound()) as remote:
                 opened(remote)
                 for chunk in _from(remote, start):
                     start += len(chunk)
                     progress = True
                     yield chunk
+            if not progress or start >= _end(remote, bound()):
                 return
+            failures = 0
         except Unavailable as error:
             failures = 1 if progress else failures + 1
             if failures >= _TRIES or not _worth_another(error, started=start > 0):
                 raise
             log.info("download resumed", extra={"upstream": error.upstream, "start": start})
             time.sleep(_pause(error, failures))
+
+
+def _end(remote: RemoteBlob, bound: int | None) -> int:
+    """Return where a blob ends; 0 where nobody says: it ended where its body did."""
+    return min((each for each in (remote.size, bound) if each is not None), default=0)
 
 
 def _worth_another(error: Unavailable, *, started: bool) -> bool:

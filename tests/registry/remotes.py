@@ -49,6 +49,7 @@ class FakeRemote:
 
     `until` holds back what lies from that byte on. `breaks` are the bytes at which the first,
     second, ... connection ends too early. `refusals` are raised, one a request, before any body.
+    `most` is the longest range that is answered in full. `held` counts connections.
     """
 
     content: bytes
@@ -59,6 +60,8 @@ class FakeRemote:
     refusals: list[Exception] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     until: int | None = None
+    most: int | None = None
+    held: int = 0
     _news: threading.Condition = field(default_factory=threading.Condition)
 
     @contextmanager
@@ -70,7 +73,13 @@ class FakeRemote:
         breaks_at = self.breaks.pop(0) if self.breaks else None
         if not self.takes_ranges:
             start, stop = 0, None
-        yield FakeBody(self, start, breaks_at, stop)
+        elif self.most and (start or stop):
+            stop = min(stop or len(self.content), start + self.most)
+        self.held += 1
+        try:
+            yield FakeBody(self, start, breaks_at, stop)
+        finally:
+            self.held -= 1
 
     def let(self, until: int | None) -> None:
         """Let the body through up to *until*; None: all of it."""

@@ -29,11 +29,12 @@ def read(
     count: int = 3,
     *,
     permits: threading.Semaphore | None = None,
+    said: int = len(CONTENT),
 ) -> Iterator[bytes]:
-    """Read what is missing from *start* on."""
+    """Read what is missing from *start* on, of what is *said* to be so long."""
     seen: list[RemoteBlob] = []
     share = Share(count, permits or threading.Semaphore(count - 1))
-    return in_lanes(remote.fetch, Span(start, len(CONTENT)), share, seen.append)
+    return in_lanes(remote.fetch, Span(start, said), share, seen.append)
 
 
 def parts(start: int = 0, count: int = 3) -> list[int]:
@@ -192,6 +193,35 @@ def test_an_upstream_may_change_its_mind_on_ranges(takes_ranges: bool) -> None: 
     remote.takes_ranges = not takes_ranges
 
     assert b"".join([*got, *body]) == CONTENT
+
+
+@pytest.mark.parametrize("most", [1, 700, 1499])
+@pytest.mark.parametrize("start", [0, 8000])
+def test_an_upstream_may_send_less_than_a_part(most: int, start: int) -> None:
+    """RFC 9110, 15.3.7; what was missing was not missed, and the blob was taken for a wrong one."""
+    remote = FakeRemote(CONTENT, piece=500, most=most)
+
+    assert b"".join(read(remote, start)) == CONTENT[start:]
+    assert remote.starts == sorted(set(remote.starts))
+
+
+def test_a_lane_may_get_less_than_a_part() -> None:
+    """Behind a balancer each connection may meet another host."""
+    remote = FakeRemote(CONTENT, piece=500)
+    body = read(remote, count=2)
+    got = [next(body)]
+    remote.most = 700
+
+    assert b"".join([*got, *body]) == CONTENT
+
+
+@pytest.mark.parametrize("wrong", [-4000, -1, 1, 4000])
+def test_what_a_manifest_says_of_a_size_is_not_believed(wrong: int) -> None:
+    """The upstream knows it better: what it holds can be pulled."""
+    remote = FakeRemote(CONTENT, piece=500)
+
+    assert b"".join(read(remote, said=len(CONTENT) + wrong)) == CONTENT
+    assert len(remote.starts) == 2
 
 
 def test_what_nobody_foresaw_in_a_part_ends_it_too() -> None:

@@ -119,7 +119,8 @@ class Download:
         try:
             outcome = self._fill_and_land()
         except (UpstreamError, DatastoreError) as error:
-            self.error = error
+            # without its frames: they hold us, and the connections of a body that nobody takes over
+            self.error = error.with_traceback(None)
             outcome = self._give_up(error)
         except Exception as error:  # its readers wait for a word, whatever it is
             log.exception("download failed", extra=self._names())
@@ -158,7 +159,8 @@ class Download:
         body = self._body()
         for chunk in body:
             if not self._has_room(self._offset + len(chunk)):
-                self._rest = None if self._offset else itertools.chain((chunk,), body)
+                if not (self._offset or self.task.is_ahead):
+                    self._rest = itertools.chain((chunk,), body)
                 raise StorageFull(f"no room for {self.task.digest}")
             yield chunk
 

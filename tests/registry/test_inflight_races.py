@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,6 +50,25 @@ def test_a_resumed_download_without_room_is_passed_on_from_the_first_byte(bench:
     eventually(lambda: bench.spooled == [])
 
     assert whole(reader) == CONTENT
+
+
+@pytest.mark.parametrize("front", [b"", CONTENT[:4000]], ids=["from the start", "resumed"])
+def test_a_body_that_nobody_takes_over_keeps_no_connection(bench: Bench, front: bytes) -> None:
+    """What was fetched ahead and found no room held its lanes until all garbage was collected."""
+    bench.room = len(CONTENT) - 1
+    worker, remote = bench.worker(), FakeRemote(CONTENT)
+    left = locked(worker)
+    worker.path(DIGEST).write_bytes(front)
+    left.close()
+    gc.disable()
+    try:
+        worker.begin(replace(task(remote), is_ahead=True))
+        eventually(lambda: [event["outcome"] for event in bench.events] == ["unstored"])
+        eventually(lambda: not remote.held)
+    finally:
+        gc.enable()
+
+    assert remote.starts == [len(front)]
 
 
 class _Watched(Filesystem):

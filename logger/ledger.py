@@ -26,10 +26,10 @@ EVENTS = "events"
 NEWS = "news"
 DROPPED = "dropped"
 _HAPROXY = "logger:haproxy"
-_GAPS = "logger:gaps"
+_LOST = "logger:lost"
 _RUN = "logger:run"
 _MARK = "logger:mark"
-_OWN = (f"position:{ACCESS}", f"position:{EVENTS}", _HAPROXY, _GAPS, _RUN)
+_OWN = (f"position:{ACCESS}", f"position:{EVENTS}", _HAPROXY, _LOST, _RUN)
 _PROBE = "/healthz?news="
 _PROBED = "unix"  # the source of a request that came over HAProxy's own socket
 _FULL_LINES = 50_000
@@ -69,7 +69,7 @@ class Ledger:
         self._upstreams = Upstreams({*upstreams, *_seen(self._registry)})
         self._happenings = Happenings(self._registry, self._upstreams, since=since)
         self._dropped = Dropped.load(self.committed.get(_HAPROXY))
-        self._gaps = int(self.committed.get(_GAPS, 0))
+        self._lost = int(self.committed.get(_LOST, 0))  # how often, in this run
         self._log = AccessLog()
         self._uses: dict[str, float] = {}
         self._notes: dict[str, str] = {_MARK: secrets.token_hex(8)}
@@ -78,8 +78,10 @@ class Ledger:
         self.last: float | None = None
         if self.committed.get(_RUN) != run:
             self._registry.clear(happenings.BREAKER)
-            self._gaps = 0
-            self._notes |= {_RUN: run, _GAPS: "0"}
+            # another HAProxy, although in a container it has the same number
+            self._dropped = Dropped(total=self._dropped.total)
+            self._lost = 0
+            self._notes |= {_RUN: run, _LOST: "0"}
 
     @property
     def is_full(self) -> bool:
@@ -108,9 +110,7 @@ class Ledger:
         told = [each for each in lines if not self._is_probe(each[0])]
         note_uses(told, self._uses)
         traffic.count(told, self._registry, self._upstreams)
-        if batch.gaps:
-            self._gaps += batch.gaps
-            self._notes[_GAPS] = str(self._gaps)
+        self._lose(batch.gaps)
         self.last = max((line.end for line, _ in lines), default=self.last)
         self._take(ACCESS, batch)
 
@@ -131,6 +131,7 @@ class Ledger:
         if lost:
             log.warning("access lines dropped by haproxy", extra={"lines": lost})
             self._registry.add(LOST, lost)
+        self._lose(lost)
         self._dropped = dropped
         self._notes[_HAPROXY] = dropped.dump()
 
@@ -143,7 +144,7 @@ class Ledger:
         """
         notes = self._notes | self._registry.changed()
         if is_whole and self.news is not None:
-            notes |= {NEWS: self.news, DROPPED: str(self._dropped.raw + self._gaps)}
+            notes |= {NEWS: self.news, DROPPED: str(self._lost)}
         told = stamps(self._uses)
         self._index.touch(told, notes)
         self.committed |= notes
@@ -179,6 +180,10 @@ class Ledger:
                 self._registry.add(metric, amount, name)
         if batch.gaps:
             log.warning("log lines gone before they were read", extra={"log": name})
+
+    def _lose(self, times: int) -> None:
+        self._lost += times
+        self._notes |= {_LOST: str(self._lost)} if times else {}
 
     def _unreadable(self, name: str, error: Exception) -> None:
         if not self._registry.values(UNREADABLE).get((name,)):

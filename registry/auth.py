@@ -29,8 +29,13 @@ Check = Callable[[str, str], bool]
 
 _NOTHING: frozenset[Action] = frozenset()
 
-# RFC 7617, 2; a second Authorization header arrives joined by a comma, which is none of these
-_BASIC = re.compile(r"basic +([A-Za-z0-9+/]+={0,2})", re.IGNORECASE | re.ASCII)
+# RFC 7617, 2; a second Authorization header arrives joined by a comma, which is none of these.
+# As strict as HAProxy, which counts wrong passwords by user: what it can't read has none to count.
+_SIX_BITS = "[A-Za-z0-9+/]"
+_BASIC = re.compile(
+    rf"basic +((?:{_SIX_BITS}{{4}})*(?:{_SIX_BITS}{{2}}==|{_SIX_BITS}{{3}}=|{_SIX_BITS}{{4}}))",
+    re.IGNORECASE | re.ASCII,
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UNQUOTABLE = re.compile(r"[^\x20-\x7e]")
 
@@ -216,7 +221,7 @@ def _is_known(_user: str, _password: str) -> bool:
 
 def _credentials(authorization: str) -> tuple[str, str] | None:
     """Read user and password; None: not Basic, or malformed."""
-    match = _BASIC.fullmatch(authorization.strip())
+    match = _BASIC.fullmatch(authorization.strip(" \t"))
     if match is None:
         return None
     try:

@@ -132,7 +132,7 @@ def test_the_news_comes_with_the_lines_before_it(index: FailingIndex) -> None:
     account.commit(is_whole=True)
 
     assert index.note("news") == "n1"
-    assert index.note("dropped") == "3"
+    assert index.note("dropped") == "5"
     assert _committed(index, traffic.REQUESTS) == {("get", "200", "blob"): 1}
     assert _committed(index, ledger.LOST) == {(): 5}
     assert account.news is None
@@ -185,10 +185,40 @@ def test_the_cleaner_is_told_of_lines_that_were_rotated_away(index: FailingIndex
     second = Ledger(index, run="one")
     second.access(gap)
     second.access(_batch(written(probe("n1")), offset=200))
-    second.drop(Dropped(7, 3, 5))
+    second.drop(Dropped(7, 3, 3))
     second.commit(is_whole=True)
 
     assert index.note("dropped") == "5"
+
+
+@pytest.mark.parametrize("gaps", [0, 1])
+def test_what_is_lost_around_haproxys_restart_is_told(index: FailingIndex, gaps: int) -> None:
+    """It counts from 0 again: a sum of its number and of gaps could be what it was before."""
+    account = Ledger(index)
+    account.drop(Dropped().then(7, 1))
+    account.access(_batch(written(probe("n1"))))
+    account.commit(is_whole=True)
+    account.access(Batch([], _at(200), gaps=gaps))
+    account.drop(account.dropped.then(8, 1 - gaps))
+    account.access(_batch(written(probe("n2")), offset=300))
+    account.commit(is_whole=True)
+
+    assert index.note("dropped") == "2"
+
+
+def test_in_another_run_it_is_another_haproxy(index: FailingIndex) -> None:
+    """In a container both have the same process number, and what the second lost seemed known."""
+    first = Ledger(index, run="one")
+    first.drop(first.dropped.then(7, 3))
+    first.access(_batch(written(probe("n1"))))
+    first.commit(is_whole=True)
+    second = Ledger(index, run="two")
+    second.drop(second.dropped.then(7, 3))
+    second.access(_batch(written(probe("n2")), offset=200))
+    second.commit(is_whole=True)
+
+    assert index.note("dropped") == "3"
+    assert _committed(index, ledger.LOST) == {(): 6}
 
 
 def test_what_was_lost_in_an_earlier_run_is_not_told_again(index: FailingIndex) -> None:

@@ -107,6 +107,25 @@ def test_with_a_password_file_only_who_is_known_comes_in(
 
 
 @pytest.mark.parametrize(
+    "header",
+    [
+        "Basic YTpi=",
+        "Basic YTpi==",
+        "Basic YTpi\xa0",
+        "Basic YTpi\x85",
+        "Basic YTpi\x0b",
+        "Basic YTo",
+    ],
+)
+def test_what_haproxy_reads_no_user_from_is_no_credential(header: str) -> None:
+    """Too much padding, or white space that is none in HTTP: such guesses were never counted."""
+    everybody = Basic(lambda _user, _password: True, realm="here")
+
+    assert everybody.identify("Basic YTpi").user == "a"
+    assert everybody.identify(header).user is None
+
+
+@pytest.mark.parametrize(
     ("header", "user", "enters"),
     [
         (_RIGHT, "ann", True),

@@ -1,0 +1,49 @@
+"""haproxy.cfg: the log has a line that can be read of what the HTTP rules never see, too."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.appliance.front import Front, eventually, worker
+
+_SETTINGS, _HEADERS = 4, 1
+_ENDS = 0b101  # END_STREAM, END_HEADERS
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """Write one frame: RFC 9113, 4.1."""
+    head = len(payload).to_bytes(3, "big") + bytes([kind, flags])
+    return head + stream.to_bytes(4, "big") + payload
+
+
+def _fields(fields: Mapping[str, str]) -> bytes:
+    """Write fields as literals: RFC 7541, 6.2.2."""
+    texts = (text.encode() for field in fields.items() for text in field)
+    pieces = [bytes([len(text)]) + text for text in texts]
+    return b"".join(b"\0" + b"".join(pieces[at : at + 2]) for at in range(0, len(pieces), 2))
+
+
+def _http2(method: str) -> bytes:
+    """Write a connection's beginning with one request."""
+    fields = {":method": method, ":scheme": "http", ":path": "/v2/", ":authority": "localhost"}
+    request = _frame(_HEADERS, _ENDS, 1, _fields(fields))
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, b"") + request
+
+
+def test_an_http2_request_that_is_refused_at_once_has_a_line_of_json() -> None:
+    """A method that is no token was logged with bare dashes, which nobody could read."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ent-") as folder,
+        worker(Path(folder), 1),
+        Front(Path(folder), 1) as front,
+        socket.create_connection(("127.0.0.1", front.port), timeout=10) as connection,
+    ):
+        connection.sendall(_http2('G"T'))
+        line = eventually(lambda: front.lines(""))[0]
+
+    assert (line.status, line.termination, line.method) == (400, "PR", "")
+    assert (line.digest, line.repository, line.kind, line.cache) == ("", "", "", "")
+    assert line.start > 0

@@ -131,14 +131,15 @@ def test_a_hostile_uri_is_logged_as_it_came(front: Front, target: str) -> None:
     ],
     ids=["control and high bytes", "no HTTP", "a broken header", "longer than the buffer"],
 )
-def test_what_is_no_http_is_400_and_logged_too(front: Front, raw: bytes) -> None:
+def test_what_is_no_http_is_refused_and_logged_too(front: Front, raw: bytes) -> None:
     """HAProxy answers by itself; the line has no URI, for there is none, and it parses."""
     count = len([line for line in front.lines("") if line.uri == ""])
 
-    assert front.say(raw).status == 400
+    status = front.say(raw).status
 
+    assert status in (400, 414)  # HAProxy 3.2 tells a target that is too long
     unread = eventually(lambda: [line for line in front.lines("") if line.uri == ""][count:])
-    assert [line.status for line in unread] == [400]
+    assert [line.status for line in unread] == [status]
 
 
 def test_what_the_worker_tells_the_log_stays_here(front: Front) -> None:

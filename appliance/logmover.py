@@ -6,6 +6,7 @@ emptied in small pieces, and not by splice(), which would hold it until the disk
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import select
@@ -38,6 +39,7 @@ class LogMover:
     def __init__(self, pipe: int, log: RotatedLog) -> None:
         self._pipe = pipe
         self._log = log
+        self._pause_ms = _PAUSE_MS if _is_large(pipe) else 0
         self._piece = bytearray(PIECE)
         self._filled = 0  # bytes at the front of the piece: a line whose end has not come yet
         self._last_tries, self._lost = _LAST_TRIES, 0
@@ -58,7 +60,7 @@ class LogMover:
         """Move what comes, until the end.
 
         PERF: while lines flow it looks now and then, for a reader that waits costs the writer of
-        each line a wake-up; at rest it waits, and costs nothing.
+        each line a wake-up; at rest it waits, and costs nothing. A small pipe has no time.
         """
         with suppress(OSError):  # the first line says so
             self._log.open()
@@ -66,7 +68,7 @@ class LogMover:
             select.select([self._pipe, self._end], [], [])
             while moved := self._move():
                 if moved < _MUCH:
-                    self._is_ended(_PAUSE_MS)
+                    self._is_ended(self._pause_ms)
         self._move()
         self._write(self._filled)
         if self._lost:
@@ -121,3 +123,7 @@ class LogMover:
             self._last_tries -= 1
             time.sleep(_RETRY_MS / 1000)
         return self._last_tries > 0
+
+
+def _is_large(pipe: int) -> bool:
+    return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) >= logpipe.BYTES

@@ -104,6 +104,21 @@ def test_all_that_was_written_is_there_at_the_end(
     assert text(tmp_path) == expected
 
 
+def test_a_small_pipe_is_never_left_alone(
+    pipe: int, writer: int, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user who has pipes enough gets one of 8 KiB: between two looks it overflowed."""
+    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 8192)
+    monkeypatch.setattr(logmover, "_PAUSE_MS", 60_000)
+    mover = LogMover(pipe, disk)
+    expected = put(writer, range(1))
+    eventually(lambda: text(tmp_path) == expected)
+    expected += put(writer, range(1, 2))
+
+    eventually(lambda: text(tmp_path) == expected)
+    mover.close()
+
+
 def test_a_file_ends_with_the_end_of_a_line(pipe: int, writer: int, tmp_path: Path) -> None:
     """Whatever the pieces are in which it comes."""
     log = RotatedLog(tmp_path / "access.log", file_bytes=50_000, backups=100)

@@ -92,7 +92,7 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         "ENTREPOT_PYTHON": sys.executable,
         "ENTREPOT_HAPROXY": str(shipped("haproxy.cfg")),
         "ENTREPOT_ADDRESS": start.address,
-        "ENTREPOT_CERTIFICATE": str(start.certificate or ""),
+        "ENTREPOT_CERTIFICATE": str(start.certificate or "none"),
         "ENTREPOT_WORKER_MAXCONN": str(slots),
         "ENTREPOT_MAXCONN": str(front.connections),
         "ENTREPOT_MAXPIPES": str(front.pipes),

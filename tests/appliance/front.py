@@ -77,7 +77,7 @@ class Front:
             "PATH": os.environ["PATH"],
             "ENTREPOT_RUN": str(run),
             "ENTREPOT_ADDRESS": f"127.0.0.1:{self.port}",
-            "ENTREPOT_CERTIFICATE": str(certificate or ""),
+            "ENTREPOT_CERTIFICATE": str(certificate or "none"),
             "ENTREPOT_WORKER_MAXCONN": str(SLOTS),
             "ENTREPOT_MAXCONN": str(share.connections),
             "ENTREPOT_MAXPIPES": str(share.pipes),

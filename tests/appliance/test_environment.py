@@ -33,6 +33,11 @@ def test_every_name_in_the_files_has_a_value(name: str) -> None:
     assert {first or second for first, second in names} <= variables(Settings(), START).keys()
 
 
+def test_haproxy_is_told_nothing_empty() -> None:
+    """HAProxy 3.2 warns of an argument that is empty, and 3.3.0 ends, even where it is left out."""
+    assert all(variables(Settings(), START).values())
+
+
 def test_as_many_workers_as_set_are_enabled() -> None:
     """The other servers of haproxy.cfg are off."""
     told = variables(Settings(http=HttpSettings(workers=3)), START)

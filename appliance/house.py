@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _STOP_WITHIN = 7.0  # s: HAProxy's grace, then the others; 8 s is promised
 _HURRY_WITHIN = 1.0  # s
 _PAUSE = 0.02  # s
+_NUDGE_EVERY = 0.05  # s
 _LAST_WORDS = 3  # lines
 _KEEPER = "supervisord"
 _HAPROXY_SAYS = re.compile(r"\[(?P<level>[A-Z]+)\]\s*\(\d+\) : (?P<text>.*)")
@@ -95,7 +96,8 @@ class House:
         except programs.Silent:
             self._process.send_signal(signal.SIGTERM)
         while not self.ended and time.monotonic() < deadline:
-            if self.wait(deadline - time.monotonic()) is not None:
+            programs.nudge(self.run)
+            if self.wait(min(_NUDGE_EVERY, deadline - time.monotonic())) is not None:
                 session.send(self._process.pid, signal.SIGTERM)
                 deadline = min(deadline, time.monotonic() + _HURRY_WITHIN)
         self.clear()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -15,6 +17,7 @@ from appliance.sockets import UnixConnection
 
 PROGRAMS = ("haproxy", "registry", "logger", "cleaner")
 
+_SOCKET = "supervisor.sock"
 _MOST_ENDS = 5
 _WITHIN = 60.0  # s
 _PATIENCE = 2.0  # s
@@ -62,6 +65,13 @@ def shut_down(run: Path) -> None:
     _call(run, "supervisor.shutdown")
 
 
+def nudge(run: Path) -> None:
+    """Have supervisord look who has died: left to itself it does so once a second."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.setblocking(False)
+        connection.connect(str(run / _SOCKET))
+
+
 class _Transport(Transport):
     """XML-RPC over a unix socket, with an end to patience: who waits here takes no signals."""
 
@@ -84,7 +94,7 @@ class _Transport(Transport):
 
 
 def _call(run: Path, method: str) -> object:
-    transport = _Transport(run / "supervisor.sock")
+    transport = _Transport(run / _SOCKET)
     try:
         return cast("object", getattr(ServerProxy("http://localhost", transport), method)())
     except (OSError, HTTPException, Error) as error:

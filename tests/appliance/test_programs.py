@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.programs import Failure, Program, Silent, Watch, ask, how_it_ended
+from appliance.programs import Failure, Program, Silent, Watch, ask, how_it_ended, nudge
 
 
 def running(pid: int, state: str = "RUNNING", why: str = "") -> Program:
@@ -90,6 +90,21 @@ def test_an_answer_that_never_comes_is_silence(tmp_path: Path) -> None:
 
         with pytest.raises(Silent):
             ask(tmp_path)
+
+
+def test_a_nudge_is_a_connection_that_says_nothing(tmp_path: Path) -> None:
+    """That wakes supervisord; where it has gone already there is nobody to wake."""
+    nudge(tmp_path)
+    with socket.socket(socket.AF_UNIX) as awake:
+        awake.bind(str(tmp_path / "supervisor.sock"))
+        awake.listen()
+        awake.settimeout(5)
+
+        nudge(tmp_path)
+
+        connection, _ = awake.accept()
+        with connection:
+            assert connection.recv(1) == b""
 
 
 def test_supervisord_may_be_silent_for_a_while_only() -> None:

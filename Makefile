@@ -29,7 +29,7 @@ check: $(VENV)/dev ## format, lint, types, imports, and the tests that need no r
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -n 2 -m "not system and not soak"
+	$(BIN)/pytest -q -n 4 -m "not system and not soak"
 
 soak: $(VENV)/dev ## every test at the size that the issue names
 	@sh appliance/packages.sh test

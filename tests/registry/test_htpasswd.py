@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import bcrypt
@@ -191,19 +192,26 @@ def test_only_so_many_are_checked_at_once(path: Path) -> None:
     assert turnstile.most == 2
 
 
+@contextmanager
+def _busy(check: Htpasswd, turnstile: Turnstile) -> Iterator[None]:
+    """Have a password checked by somebody else until the end of the block."""
+    first = threading.Thread(target=check, args=("ann", "right"))
+    first.start()
+    turnstile.wait_for(1)
+    try:
+        yield
+    finally:
+        turnstile.release.set()
+        first.join(10)
+
+
 def test_who_waits_too_long_is_told_to_come_back(path: Path) -> None:
     """A worker's threads are not all lost to a queue of passwords; the next one has its turn."""
     turnstile = Turnstile()
     check = Htpasswd(path, at_once=1, patience=0.0, compare=turnstile)
-    first = threading.Thread(target=check, args=("ann", "right"))
-    first.start()
-    turnstile.wait_for(1)
 
-    with pytest.raises(Overloaded):
+    with _busy(check, turnstile), pytest.raises(Overloaded):
         check("ann", "right")
-
-    turnstile.release.set()
-    first.join(10)
     assert check("ann", "right")
 
 
@@ -211,15 +219,9 @@ def test_a_flood_of_passwords_leaves_threads_for_others(path: Path) -> None:
     """Who finds no place to wait is told so at once."""
     turnstile = Turnstile()
     check = Htpasswd(path, at_once=1, waiting=0, compare=turnstile)
-    first = threading.Thread(target=check, args=("ann", "right"))
-    first.start()
-    turnstile.wait_for(1)
 
-    with pytest.raises(Overloaded):
+    with _busy(check, turnstile), pytest.raises(Overloaded):
         check("ann", "right")
-
-    turnstile.release.set()
-    first.join(10)
 
 
 def _users(*lines: bytes, generation: int = 1) -> Snapshot[Mapping[str, bytes]]:

@@ -15,6 +15,7 @@ from tests.system.appliance import Appliance, Setup
 from tests.system.clients import Clients
 from tests.system.containers import Engine, engine, missing
 from tests.system.mounts import Mounts
+from tests.system.pushes import ALLOWED
 from tests.system.registries import Registry
 from tests.upstream import FakeUpstream
 
@@ -107,4 +108,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterat
     """One appliance for a module's tests that neither fill it nor change how it is set up."""
     setup = Setup({"one.test": {"url": public.url}})
     with Appliance(tmp_path_factory.mktemp("shared"), setup) as appliance:
+        yield appliance
+
+
+@pytest.fixture(scope="module")
+def hosting(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
+    """One appliance for a module's pushes, with two workers; clients may delete."""
+    setup = Setup({"one.test": {"url": public.url}}, ALLOWED, {"ENTREPOT_WORKERS": "2"})
+    with Appliance(tmp_path_factory.mktemp("hosting"), setup) as appliance:
         yield appliance

@@ -37,7 +37,7 @@ def test_it_holds_nothing_that_only_a_build_needs(podman: Engine, image: str) ->
     """No compiler, no pip, no lists of packages, no secret, no code that is not ours to run."""
     found = podman.podman(
         *("run", "--rm", "--entrypoint=sh", image, "-c"),
-        "ls -d /src /wheels /build /run/secrets/pip_ca /opt/entrepot/bin/pip* /root/.cache/*"
+        "ls -d /src /wheels /build /run/secrets/pip_ca /opt/entrepot/bin/pip* ~/.cache/*"
         " /var/lib/apt/lists/* /opt/entrepot/lib/python3*/site-packages/pip 2>/dev/null;"
         " command -v gcc cc make pip pip3 git curl; exit 0",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from tests.system.conftest import Start
 from tests.system.images import KB, MB, of_size, two_platforms
 from tests.system.pulls import pull
 from tests.system.pushes import (
-    ALLOWED,
     as_folder,
     begin,
     push,
@@ -29,14 +27,6 @@ from tests.system.pushes import (
 from tests.system.registries import Registry
 
 _SIGNATURE = "application/vnd.dev.cosign.artifact.sig.v1+json"
-
-
-@pytest.fixture(scope="module")
-def hosting(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """One appliance for a module's pushes, with two workers; clients may delete."""
-    setup = Setup({"one.test": {"url": public.url}}, ALLOWED, {"ENTREPOT_WORKERS": "2"})
-    with Appliance(tmp_path_factory.mktemp("hosting"), setup) as appliance:
-        yield appliance
 
 
 @pytest.mark.parametrize("family", ["oci", "docker"])

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from datastore import layout
 from datastore.refs import Digest
@@ -20,7 +17,6 @@ from tests.system.conftest import Start
 from tests.system.images import KB, MB, of_size, scaled
 from tests.system.pulls import blob_path, manifest_path, pull, pull_blob
 from tests.system.pushes import (
-    ALLOWED,
     begin,
     push,
     push_blob,
@@ -28,19 +24,10 @@ from tests.system.pushes import (
     stream,
     tags,
 )
-from tests.system.registries import Registry
 from tests.system.waiting import eventually
 
 LARGE = scaled(128 * MB, 1024 * MB)
 _SIGNATURE = "application/vnd.dev.cosign.artifact.sig.v1+json"
-
-
-@pytest.fixture(scope="module")
-def hosting(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """One appliance for a module's pushes, with two workers; clients may delete."""
-    setup = Setup({"one.test": {"url": public.url}}, ALLOWED, {"ENTREPOT_WORKERS": "2"})
-    with Appliance(tmp_path_factory.mktemp("hosting"), setup) as appliance:
-        yield appliance
 
 
 def test_an_upload_goes_over_both_workers(hosting: Appliance) -> None:

@@ -191,6 +191,12 @@ def document(body: bytes, **changes: Any) -> bytes:
     return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
 
 
+def is_served(p: Pushing, content: bytes, algorithm: str = "sha256") -> bool:
+    """Whether a blob can be pulled, byte for byte."""
+    got = p.ask("GET", f"blobs/{Digest.of(content, algorithm)}")
+    return got.status_code == 200 and got.content == content
+
+
 def pieces(content: bytes, size: int) -> Iterator[bytes]:
     """Cut content up."""
     return (content[start : start + size] for start in range(0, len(content), size))

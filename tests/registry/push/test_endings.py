@@ -16,6 +16,7 @@ from tests.registry.push.pushing import (
     Pushing,
     Stream,
     code,
+    is_served,
     pieces,
     pushing,
 )
@@ -23,11 +24,6 @@ from tests.registry.push.pushing import (
 _CONTENT = filler(10_000, seed=1)
 _DIGEST = Digest.of(_CONTENT)
 _ALGORITHMS = pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-
-
-def _is_served(p: Pushing, content: bytes) -> bool:
-    got = p.ask("GET", f"blobs/{Digest.of(content)}")
-    return got.status_code == 200 and got.content == content
 
 
 # ---- broken off
@@ -46,7 +42,7 @@ def test_what_came_in_before_a_break_stays(p: Pushing) -> None:
     done = p.send("PUT", f"{where}?digest={_DIGEST}", b"")
 
     assert (taken.status_code, done.status_code) == (202, 201)
-    assert _is_served(other, _CONTENT)
+    assert is_served(other, _CONTENT)
 
 
 def test_a_server_that_loses_its_client_is_a_break_too(p: Pushing) -> None:
@@ -83,7 +79,7 @@ def test_a_worker_that_did_not_see_the_bytes_hashes_them_itself(p: Pushing) -> N
     done = pushing(p.root, index=p.index).send("PUT", f"{where}?digest={_DIGEST}", b"")
 
     assert done.status_code == 201
-    assert _is_served(p, _CONTENT)
+    assert is_served(p, _CONTENT)
 
 
 def test_what_one_worker_hashed_another_need_not_read(p: Pushing) -> None:

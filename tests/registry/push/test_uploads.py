@@ -13,17 +13,13 @@ from tests.registry.push.pushing import (
     OCTETS,
     Pushing,
     code,
+    is_served,
     pieces,
 )
 
 _CONTENT = filler(10_000, seed=1)
 _DIGEST = Digest.of(_CONTENT)
 _ALGORITHMS = pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-
-
-def _is_served(p: Pushing, content: bytes, algorithm: str = "sha256") -> bool:
-    got = p.ask("GET", f"blobs/{Digest.of(content, algorithm)}")
-    return got.status_code == 200 and got.content == content
 
 
 def _span(start: int, chunk: bytes) -> str:
@@ -54,7 +50,7 @@ def test_post_and_put_make_a_blob(p: Pushing, algorithm: str) -> None:
     assert done.status_code == 201
     assert done.headers["location"] == f"/v2/{NAME}/blobs/{digest}"
     assert done.headers["docker-content-digest"] == str(digest)
-    assert _is_served(p, _CONTENT, algorithm)
+    assert is_served(p, _CONTENT, algorithm)
     assert p.uploads() == []
 
 
@@ -67,7 +63,7 @@ def test_one_post_makes_a_blob(p: Pushing, algorithm: str) -> None:
 
     assert done.status_code == 201
     assert done.headers["location"] == f"/v2/{NAME}/blobs/{digest}"
-    assert _is_served(p, _CONTENT, algorithm)
+    assert is_served(p, _CONTENT, algorithm)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}"], ids=["nothing", "the empty config"])
@@ -76,7 +72,7 @@ def test_a_blob_may_be_as_small_as_nothing(p: Pushing, content: bytes, algorithm
     """Both are well known, and pushed by every client of artifacts."""
     digest = p.blob(content, algorithm=algorithm)
 
-    assert _is_served(p, content, algorithm)
+    assert is_served(p, content, algorithm)
     assert p.ask("HEAD", f"blobs/{digest}").headers["content-length"] == str(len(content))
 
 
@@ -113,7 +109,7 @@ def test_chunks_make_a_blob(p: Pushing, algorithm: str, *, with_put: bool) -> No
     done = p.send("PUT", f"{where}?digest={digest}", last, **headers)
 
     assert done.status_code == 201
-    assert _is_served(p, _CONTENT, algorithm)
+    assert is_served(p, _CONTENT, algorithm)
 
 
 @pytest.mark.parametrize("start", [0, 3999, 4001, 9000])
@@ -195,7 +191,7 @@ def test_a_stream_makes_a_blob(p: Pushing, algorithm: str) -> None:
     assert taken.status_code == 202
     assert taken.headers["range"] == "0-9999"
     assert done.status_code == 201
-    assert _is_served(p, _CONTENT, algorithm)
+    assert is_served(p, _CONTENT, algorithm)
 
 
 def test_streams_follow_one_another(p: Pushing) -> None:

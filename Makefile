@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 
 IMAGE  ?= entrepot
 BASE   ?= docker.io/library/debian:trixie-slim
+PARTS   = $(if $(PART),$(shell find tests -name 'test_$(PART)*.py'))
 
 .PHONY: help run image test check soak bench bench-growth lock clean
 
@@ -31,9 +32,11 @@ check: $(VENV)/dev ## format, lint, types, imports, and the tests that need no r
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q -n 4 -m "not system and not soak"
 
-soak: $(VENV)/dev ## every test at the size that the issue names
+# PART= names test files by the start of their names: PART=cap runs every test_cap*.py.
+soak: $(VENV)/dev ## every test at full size; PART=NAME runs the files test_NAME*.py only
 	@sh appliance/packages.sh test
-	ENTREPOT_TEST_SIZE=full $(BIN)/pytest -q
+	@[ -z "$(PART)" ] || [ -n "$(PARTS)" ] || { echo "no test file starts with test_$(PART)" >&2; exit 2; }
+	ENTREPOT_TEST_SIZE=full $(BIN)/pytest -q $(PARTS)
 
 bench: $(VENV)/dev ## the benchmark: see bench/README.md
 	@sh appliance/packages.sh bench

@@ -1,4 +1,4 @@
-"""`python -m bench`: the whole benchmark; `python -m bench growth`: what a million blobs cost."""
+"""`python -m bench`: everything; `growth`: a million blobs; `hits OTHER`: a hit, in two trees."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import cold, kinds, plain_user, report, stages
+from bench import cold, hit_cost, kinds, plain_user, report, stages
 from bench.errors import BenchError
 from bench.growth import grow
 from bench.measure import Book
@@ -20,6 +20,7 @@ from bench.site import Site, opened
 
 OUT = kinds.ROOT / "bench" / "out"
 _ROUNDS = 3
+_HITS_WORDS = 2
 _MANY_FILES = 65536
 _STAGES: Mapping[str, Callable[[Site, Book, int], None]] = {
     "warm": stages.warm,
@@ -31,16 +32,23 @@ _STAGES: Mapping[str, Callable[[Site, Book, int], None]] = {
 
 
 def main(words: list[str]) -> int:
-    """Run what the command line names: nothing for all, stages by their names, or growth."""
+    """Run what the command line names: nothing for all, stages by their names, growth, or hits."""
     plain_user.become(OUT, [kinds.ROOT, Path(sys.base_prefix)])
     signal.signal(signal.SIGTERM, _interrupt)
     _allow_many_files()
+    if words[:1] == ["hits"] and len(words) == _HITS_WORDS:
+        return _run(lambda: _hits(Path(words[1]).resolve()))
     unknown = set(words) - {*_STAGES, "growth"}
     if unknown:
         print(f"bench: {', '.join(sorted(unknown))}: not known; try {' '.join(_STAGES)} growth")
         return 2
+    return _run(lambda: _grow() if "growth" in words else _compare(words or list(_STAGES)))
+
+
+def _run(act: Callable[[], int]) -> int:
+    """Run a benchmark and return the exit code; a failure is printed."""
     try:
-        return _grow() if "growth" in words else _compare(words or list(_STAGES))
+        return act()
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -61,6 +69,13 @@ def _compare(names: list[str]) -> int:
 def _grow() -> int:
     with _folder() as folder:
         return report.write_growth(OUT, grow(folder))
+
+
+def _hits(other: Path) -> int:
+    """Compare what a warm hit costs a worker here and in another checkout."""
+    with _folder() as folder, opened(folder, kinds.known()) as site:
+        print(hit_cost.table(hit_cost.compare(site, other)))
+    return 0
 
 
 @contextmanager

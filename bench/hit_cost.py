@@ -1,0 +1,164 @@
+"""What a warm hit costs a worker, in this tree and in another one, measured alternately in one run.
+
+`python -m bench hits OTHER`: OTHER is the root of another checkout with its environment in `.venv`.
+Each request goes straight to a worker's socket over a kept connection, as HAProxy sends it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import kinds
+from bench.content import ACCEPT, Image, digest_of
+from bench.door import Door
+from bench.errors import ServerFailed, Unusable
+from bench.kinds import Plan
+from bench.server import Launch, Server
+from bench.site import Site
+from bench.tree import Process, Tree
+
+_ROUNDS = 9
+_REQUESTS = 6000  # of each kind in a round: about a CPU second
+_STARTS_WITHIN_S = 10.0
+_LOOK_EVERY_S = 0.1
+
+Answer = tuple[str, str]
+"""Method and path of a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One kind of hit: the CPU microseconds a request of every round, in both trees."""
+
+    name: str
+    here: tuple[float, ...]
+    other: tuple[float, ...]
+
+    @property
+    def difference(self) -> float:
+        """Return the median of the rounds' differences, in us; positive: this tree costs more."""
+        return statistics.median(a - b for a, b in zip(self.here, self.other, strict=True))
+
+    def line(self) -> str:
+        """Return it as a line of the printed table."""
+        here, other = statistics.median(self.here), statistics.median(self.other)
+        return f"{self.name:28} {here:8.1f} {other:8.1f} {self.difference:+8.1f}"
+
+
+def compare(site: Site, other: Path) -> list[Comparison]:
+    """Measure every kind of hit in both trees, round by round. Raises: BenchError."""
+    if not (other / ".venv" / "bin" / "python").exists():
+        raise Unusable(f"{other} has no environment: run `make run` or `make check` there once")
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    with ExitStack() as stack:
+        trees = [
+            stack.enter_context(_running(site.plain(), root, site.app))
+            for root in (kinds.ROOT, other)
+        ]
+        for number in range(_ROUNDS):
+            for name, work in _works(site.app).items():
+                for which in (0, 1) if number % 2 else (1, 0):
+                    cost = trees[which].cost(work)
+                    found.setdefault(name, ([], []))[which].append(cost)
+    return [Comparison(name, tuple(a), tuple(b)) for name, (a, b) in found.items()]
+
+
+def table(comparisons: list[Comparison]) -> str:
+    """Return the printed table."""
+    head = f"{'CPU us a request, worker':28} {'here':>8} {'other':>8} {'more':>8}"
+    return "\n".join([head, *(each.line() for each in comparisons)])
+
+
+def _works(image: Image) -> Mapping[str, Answer]:
+    name, blob = image.repository, digest_of(image.blobs[-1])
+    return {
+        "blob, GET": ("GET", f"{name}/blobs/{blob}"),
+        "blob, HEAD": ("HEAD", f"{name}/blobs/{blob}"),
+        "manifest by tag, GET": ("GET", f"{name}/manifests/latest"),
+        "manifest by tag, HEAD": ("HEAD", f"{name}/manifests/latest"),
+        "manifest by digest, GET": ("GET", f"{name}/manifests/{image.digest}"),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Appliance:
+    """A running appliance whose worker 1 is asked."""
+
+    door: Door
+    socket: Path
+    processes: list[Process]
+
+    def cost(self, work: Answer) -> float:
+        """Ask a worker many times for the same; return its CPU us a request."""
+        method, path = work
+        connection = _UnixConnection(self.socket)
+        before = self._cpu()
+        for _ in range(_REQUESTS):
+            connection.request(method, f"/v2/{self.door.prefix}{path}", headers={"Accept": ACCEPT})
+            response = connection.getresponse()
+            if response.status != http.HTTPStatus.OK:
+                raise ServerFailed(f"{method} {path} was answered {response.status}")
+            response.read()
+        connection.close()
+        return (self._cpu() - before) / _REQUESTS * 1e6
+
+    def _cpu(self) -> float:
+        """Return the CPU seconds of all of its registry processes."""
+        now = {each.pid: each.cpu for each in Tree(self.processes[0].pid).processes()}
+        return sum(now.get(each.pid, 0.0) for each in self.processes[1:])
+
+
+@contextmanager
+def _running(plan: Plan, root: Path, image: Image) -> Iterator[_Appliance]:
+    """Run the appliance of the tree at *root*, with the image pulled and everything settled."""
+    launch = kinds.entrepot_launch(plan)
+    python = root / ".venv" / "bin" / "python"
+    words = ("env", f"--chdir={root}", str(python), *launch.words[1:])
+    environment = {**launch.environment, "PYTHONPATH": str(root)}
+    with Server(Launch(words, plan.folder, launch.door, environment=environment)) as server:
+        for _, path in _works(image).values():
+            server.door.get(f"/v2/{server.door.prefix}{path}", {"Accept": ACCEPT})
+        processes = server.tree.processes()
+        folder = _run_directory(processes)
+        workers = [each for each in processes if "registry" in _command(each.pid)]
+        yield _Appliance(server.door, folder / "worker1.sock", [processes[0], *workers])
+
+
+def _run_directory(processes: list[Process]) -> Path:
+    """Return the run directory, which HAProxy has in its environment. Raises: ServerFailed."""
+    deadline = time.monotonic() + _STARTS_WITHIN_S
+    while time.monotonic() < deadline:
+        for each in processes:
+            with suppress(OSError):
+                text = Path(f"/proc/{each.pid}/environ").read_bytes().decode(errors="replace")
+                for line in text.split("\0"):
+                    if line.startswith("ENTREPOT_RUN="):
+                        return Path(line.partition("=")[2])
+        time.sleep(_LOOK_EVERY_S)
+    raise ServerFailed("no process names the run directory")
+
+
+def _command(pid: int) -> list[str]:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    return []
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket. Raises: OSError."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(str(self._path))

@@ -28,7 +28,6 @@ from config.schema import Settings
 _log = logging.getLogger(__name__)
 
 _LOOK_EVERY = 0.5  # s
-_AWAITED = STOPS | {signal.SIGCHLD}
 _FAILED, _BAD_INPUT = 1, 2
 
 
@@ -47,16 +46,17 @@ def serve_as(user: User, settings: Settings, serve: Callable[[Settings], int]) -
 
 def run(user: User, serve: Callable[[], int], look: Callable[[], None]) -> int:
     """Run *serve* as *user* and return its exit code; meanwhile *look* twice a second."""
-    block_signals()
+    signals = block_signals()
     sys.stdout.flush()
     us, child = os.getpid(), os.fork()
     if child == 0:
+        signals.close()
         _begin(user, serve, us)
     while (code := _buried(child)) is None:
-        caught = signal.sigtimedwait(_AWAITED, _LOOK_EVERY)
-        if caught is not None and caught.si_signo in STOPS:
-            with suppress(ProcessLookupError):
-                os.kill(child, caught.si_signo)
+        for caught in signals.wait(_LOOK_EVERY):
+            if caught in STOPS:
+                with suppress(ProcessLookupError):
+                    os.kill(child, caught)
         look()
     return code
 

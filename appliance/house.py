@@ -18,6 +18,7 @@ from appliance.environment import shipped
 from appliance.logmover import LogMover
 from appliance.output import Output, Reader
 from appliance.rotation import RotatedLog
+from runtime.signals import Signals
 
 _log = logging.getLogger(__name__)
 
@@ -31,12 +32,11 @@ _HAPROXY_SAYS = re.compile(r"\[(?P<level>[A-Z]+)\]\s*\(\d+\) : (?P<text>.*)")
 _LEVELS = {"NOTICE": logging.DEBUG, "WARNING": logging.WARNING, "ALERT": logging.ERROR}
 STOPS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 _LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
-_AWAITED = STOPS | {signal.SIGCHLD}
 
 
-def block_signals() -> None:
+def block_signals() -> Signals:
     """Have signals wait until `House.wait` takes them; threads and later calls inherit that."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+    return Signals(STOPS | {signal.SIGCHLD})
 
 
 class House:
@@ -45,8 +45,15 @@ class House:
     HAProxy's lines go into *access_log*.
     """
 
-    def __init__(self, run: Path, environment: Mapping[str, str], access_log: RotatedLog) -> None:
+    def __init__(
+        self,
+        run: Path,
+        environment: Mapping[str, str],
+        access_log: RotatedLog,
+        signals: Signals,
+    ) -> None:
         self.run = run
+        self._signals = signals
         self._stopping = self._cleared = False
         readers: dict[str, Reader | None] = dict.fromkeys(programs.PROGRAMS)
         readers |= {"haproxy": self._haproxy_said, _KEEPER: lambda _: None}
@@ -66,10 +73,14 @@ class House:
 
     def wait(self, patience: float) -> signal.Signals | None:
         """Wait at most *patience* s for a signal, bury who has died, and return a wish to stop."""
-        caught = signal.sigtimedwait(_AWAITED, max(patience, 0.0))
+        caught = self._signals.wait(patience)
         self._reap()
-        number = None if caught is None else signal.Signals(caught.si_signo)
-        return number if number in STOPS else None
+        return next((each for each in caught if each in STOPS), None)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether a signal has stopped supervisord: then its silence says nothing."""
+        return session.is_stopped(self._process.pid)
 
     @property
     def ended(self) -> str:

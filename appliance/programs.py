@@ -21,7 +21,8 @@ _SOCKET = "supervisor.sock"
 _MOST_ENDS = 5
 _WITHIN = 60.0  # s
 _PATIENCE = 2.0  # s
-_LONGEST_SILENCE = 30.0  # s
+_LONGEST_SILENCE = 30.0  # s of looks
+_LONGEST_LOOK = _PATIENCE + 1.0  # s; what is longer between two looks was a pause of ours
 # supervisord's own log line
 _ENDED = re.compile(r"exited: (?P<name>\S+) \((?P<how>.*?)(?:; (?:not )?expected)?\)")
 
@@ -110,13 +111,14 @@ class Watch:
     """
 
     def __init__(self, now: float) -> None:
-        self._heard = now
+        self._looked = now
+        self._silent = 0.0  # s
         self._pids: dict[str, int] = {}
         self._ends: defaultdict[str, deque[float]] = defaultdict(deque)
 
     def restarted(self, programs: Iterable[Program], now: float) -> list[str]:
         """Return those that run again under another process id than at the last look."""
-        self._heard = now
+        self._looked, self._silent = now, 0.0
         names = []
         for program in programs:
             before = self._pids.get(program.name, 0)
@@ -138,9 +140,15 @@ class Watch:
                 return Failure(program.name, f"it ended {len(ends)} times within {_WITHIN:.0f} s")
         return None
 
-    def silence(self, now: float) -> Failure | None:
-        """Judge that supervisord does not answer: at the start it can't yet."""
-        if now - self._heard < _LONGEST_SILENCE:
+    def silence(self, now: float, *, is_frozen: bool = False) -> Failure | None:
+        """Judge a look that supervisord has not answered; at the start it cannot yet.
+
+        Looks are counted, not the time that passes: after a pause (SIGSTOP, a frozen container, a
+        suspended machine) one failed look proves nothing. *is_frozen*: supervisord is stopped.
+        """
+        self._silent += 0.0 if is_frozen else min(now - self._looked, _LONGEST_LOOK)
+        self._looked = now
+        if self._silent < _LONGEST_SILENCE:
             return None
         return Failure("supervisord", f"it has not answered for {_LONGEST_SILENCE:.0f} s")
 

@@ -56,12 +56,13 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
     _try_folders(settings)
     for warning in warnings:
         _log.warning(warning)
-    block_signals()
+    signals = block_signals()
     _allow_many_files()
     with rundir.made(settings.storage.statedir) as run:
         start = _prepare(settings, run)
         record = _begin_record(settings, run)
-        house = House(run, inherited(environ) | variables(settings, start), _access_log(settings))
+        programs_environ = inherited(environ) | variables(settings, start)
+        house = House(run, programs_environ, _access_log(settings), signals)
         try:
             return _Keeper(settings, record, house).keep()
         finally:
@@ -145,7 +146,7 @@ class _Keeper:
         try:
             seen = programs.ask(self._run)
         except programs.Silent:
-            return self._watch.silence(time.monotonic())
+            return self._watch.silence(time.monotonic(), is_frozen=self._house.is_frozen)
         for name in self._watch.restarted(seen, time.monotonic()):
             self._note_end(name)
             how = programs.how_it_ended(name, self._house.keeper_log())

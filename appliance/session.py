@@ -9,6 +9,7 @@ from pathlib import Path
 
 _SESSION = 3  # proc(5), stat: state, parent, group, session, counted behind the name
 _DEAD = ("Z", "X")
+_STOPPED = ("T", "t")
 
 
 def members(session: int) -> list[int]:
@@ -23,10 +24,20 @@ def send(session: int, number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a signal (SIGSTOP, SIGTSTP) or a debugger has stopped a process."""
+    fields = _stat(Path(f"/proc/{pid}"))
+    return bool(fields) and fields[0] in _STOPPED
+
+
 def _is_in(process: Path, session: int) -> bool:
+    fields = _stat(process)
+    return bool(fields) and fields[0] not in _DEAD and int(fields[_SESSION]) == session
+
+
+def _stat(process: Path) -> list[str]:
+    """Return the fields of proc(5), stat, behind the name; none when the process has ended."""
     try:
-        told = (process / "stat").read_text(errors="replace")
-    except OSError:  # it has ended meanwhile
-        return False
-    fields = told.rpartition(")")[2].split()
-    return fields[0] not in _DEAD and int(fields[_SESSION]) == session
+        return (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 
 from registry.api.bodies import CONNECTION
 from registry.lingering import MOST_LINGERING, LingeringWorker
@@ -85,6 +87,34 @@ class Workers(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         """Set what differs from gunicorn's defaults; `sendfile` must stay unset to be used."""
         for name, value in (_COMMON | self._serving.settings()).items():
             self.cfg.set(name, value)
+
+    def run(self) -> None:
+        """Serve until a signal ends it."""
+        ForbearingArbiter(self).run()
+
+
+class ForbearingArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
+    """Kills no worker for a silence that it slept through itself.
+
+    After SIGSTOP and SIGCONT, a frozen container or a suspended machine every worker is silent for
+    as long as the pause was; the arbiter that looks first would end the requests of all of them.
+    """
+
+    longest_look = 5.0
+    """Seconds between two looks, 1 s apart, from which on it was a pause."""
+
+    def __init__(self, app: BaseApplication) -> None:
+        super().__init__(app)
+        self._looked = self._resumed = time.monotonic()
+
+    def murder_workers(self) -> None:
+        """Kill workers that hang; after a pause each has its whole time again."""
+        now = time.monotonic()
+        if now - self._looked >= self.longest_look:
+            self._resumed = now
+        self._looked = now
+        if now - self._resumed >= self.cfg.timeout:
+            super().murder_workers()
 
 
 _COMMON: dict[str, Any] = {

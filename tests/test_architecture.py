@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).parent.parent
-_PACKAGES = ("appliance", "bench", "cleaner", "config", "datastore", "logger", "registry")
+_PACKAGES = (
+    *("appliance", "bench", "cleaner", "config"),
+    *("datastore", "logger", "registry", "runtime"),
+)
 _VAGUE = {"utils", "util", "common", "helpers", "helper", "base", "manager", "service", "misc"}
 
 _FILES = sorted(path for package in _PACKAGES for path in (_ROOT / package).rglob("*.py"))
@@ -59,6 +62,13 @@ def test_a_file_has_three_hundred_lines_or_fewer(path: Path) -> None:
 def test_no_module_is_named_for_nothing() -> None:
     """A name says what is inside; these say that nobody knew."""
     assert [str(path) for path in _FILES if _VAGUE & {path.stem, path.parent.name}] == []
+
+
+def test_no_wait_for_a_signal_returns_what_the_kernel_never_filled() -> None:
+    """An interrupted sigtimedwait returns memory as it was; use runtime/signals.py."""
+    waits = ("sigtimedwait(", "sigwaitinfo(")
+
+    assert [path.name for path in _FILES if any(each in path.read_text() for each in waits)] == []
 
 
 def test_the_measure_leaves_docstrings_out() -> None:

@@ -108,10 +108,30 @@ def test_a_nudge_is_a_connection_that_says_nothing(tmp_path: Path) -> None:
 
 
 def test_supervisord_may_be_silent_for_a_while_only() -> None:
-    """It may be starting, or busy; half a minute later nobody would know what runs."""
+    """It may be starting, or busy; after half a minute of looks no program would be restarted."""
     watch = Watch(now=0.0)
+    assert [watch.silence(now=float(now)) for now in range(3, 30, 3)] == [None] * 9
+    watch.restarted([running(7)], now=29.0)
+    assert [watch.silence(now=float(now)) for now in range(32, 59, 3)] == [None] * 9
 
-    assert watch.silence(now=29.0) is None
-    watch.restarted([running(7)], now=20.0)
-    assert watch.silence(now=49.0) is None
-    assert watch.silence(now=50.0) == Failure("supervisord", "it has not answered for 30 s")
+    assert watch.silence(now=59.0) == Failure("supervisord", "it has not answered for 30 s")
+
+
+def test_one_failed_look_after_a_pause_is_no_silence() -> None:
+    """A suspended machine, SIGSTOP or a frozen container: nothing looked meanwhile."""
+    watch = Watch(now=0.0)
+    watch.restarted([running(7)], now=1.0)
+
+    assert watch.silence(now=3600.0) is None
+    assert watch.silence(now=7200.0) is None
+    assert watch.restarted([running(7)], now=7201.0) == []
+    assert watch.silence(now=9999.0) is None
+
+
+def test_a_supervisord_that_was_stopped_is_not_silent() -> None:
+    """SIGCONT brings it back; until then its programs serve."""
+    watch = Watch(now=0.0)
+    for now in range(0, 300, 3):
+        assert watch.silence(now=float(now), is_frozen=True) is None
+
+    assert watch.silence(now=302.0) is None

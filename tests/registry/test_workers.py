@@ -5,8 +5,13 @@ from __future__ import annotations
 import http.client
 import signal
 import socket
+import time
 from pathlib import Path
 
+import pytest
+
+from registry.workers import ForbearingArbiter, Serving, Workers
+from tests.clock import Clock
 from tests.processes import next_line, running
 
 _SERVE = """
@@ -96,3 +101,52 @@ def test_more_of_a_body_than_usual_lies_between_worker_and_haproxy(tmp_path: Pat
         held = _asked(tmp_path / "0.sock").partition(b"Held: ")[2].split()[0]
 
         assert int(held) > usual.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+
+
+class _Silent:
+    """A worker that told its master at *told* (s) for the last time that it lives."""
+
+    def __init__(self, told: float) -> None:
+        self.tmp = self
+        self.aborted = False
+        self._told = told
+
+    def last_update(self) -> float:
+        """Return when that was."""
+        return self._told
+
+
+class _Arbiter(ForbearingArbiter):
+    """One that counts whom it kills instead."""
+
+    def __init__(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(time, "monotonic", clock)
+        super().__init__(Workers(lambda *_: [], Serving(())))
+        self.WORKERS = {7: _Silent(clock.now)}
+        self.killed: list[int] = []
+
+    def kill_worker(self, pid: int, _: int) -> None:
+        """Note it."""
+        self.killed.append(pid)
+
+
+def test_workers_are_not_killed_for_a_pause_of_the_whole_appliance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each has its whole time again to say that it lives: SIGCONT reaches their master first."""
+    clock = Clock(1000.0)
+    arbiter = _Arbiter(clock, monkeypatch)
+    for clock.now in (1001.0, 5000.0, *map(float, range(5001, 5060))):
+        arbiter.murder_workers()
+
+    assert not arbiter.killed
+
+
+def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its master has looked all the time."""
+    clock = Clock(1000.0)
+    arbiter = _Arbiter(clock, monkeypatch)
+    for clock.now in map(float, range(1001, 1063)):
+        arbiter.murder_workers()
+
+    assert arbiter.killed

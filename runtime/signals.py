@@ -1,0 +1,70 @@
+"""Signals read from a descriptor, so that waiting for them is a poll like any other.
+
+signal.sigtimedwait is not used: when a stop or a frozen control group interrupts it at its
+deadline, CPython returns a siginfo that the kernel never filled, and its number means nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+_SET_BYTES = 128  # a sigset_t of glibc and of musl
+_INFO_BYTES = 128  # struct signalfd_siginfo, signalfd(2)
+_NUMBER_BYTES = 4  # its first field, ssi_signo
+_MOST = 64  # signals that one read may return
+_OTHER_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Signals:
+    """Takes the signals *numbers* for this process; until `wait` returns them they stay pending.
+
+    Blocks them in the calling thread, for good; threads and forked processes inherit that, and
+    an executed program must unblock them. A forked process needs its own instance. Raises: OSError.
+    """
+
+    def __init__(self, numbers: Iterable[signal.Signals]) -> None:
+        chosen = frozenset(numbers)
+        signal.pthread_sigmask(signal.SIG_BLOCK, chosen)
+        self._fd = _signalfd(chosen)
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLIN)
+
+    def wait(self, patience: float) -> list[signal.Signals]:
+        """Wait at most *patience* s, and return the signals that have come; none at the deadline.
+
+        A signal that comes several times before it is taken is returned once (signal(7)).
+        """
+        self._poll.poll(max(patience, 0.0) * 1000)  # continued after an interruption (PEP 475)
+        return list(self._taken())
+
+    def close(self) -> None:
+        """Close the descriptor; the signals stay blocked. May be repeated."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def _taken(self) -> Iterator[signal.Signals]:
+        with suppress(BlockingIOError):
+            found = os.read(self._fd, _MOST * _INFO_BYTES)
+            for start in range(0, len(found), _INFO_BYTES):
+                number = int.from_bytes(found[start : start + _NUMBER_BYTES], sys.byteorder)
+                yield signal.Signals(number)
+
+
+def _signalfd(numbers: Iterable[signal.Signals]) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    mask = ctypes.create_string_buffer(_SET_BYTES)
+    libc.sigemptyset(mask)
+    for number in numbers:
+        libc.sigaddset(mask, int(number))
+    fd = int(libc.signalfd(-1, mask, _OTHER_FLAGS))
+    if fd < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return fd

@@ -1,0 +1,128 @@
+"""SIGSTOP and SIGCONT of any process, or of all of them: nothing ends, everything recovers.
+
+It is what `podman pause`, Ctrl-Z with `fg`, a debugger and a suspended machine come down to.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from http.client import HTTPException
+
+import pytest
+
+from datastore import layout
+from datastore.refs import Digest
+from tests.images import filler
+from tests.system.appliance import Appliance, Setup
+from tests.system.pulls import blob_path
+from tests.system.waiting import eventually
+from tests.upstream import FakeUpstream
+
+ENVIRONMENT = {"ENTREPOT_WORKERS": "2", "ENTREPOT_PREFETCH": "0", "REGISTRY_LOG_LEVEL": "info"}
+SPANS = [0.2, 2.0, pytest.param(40.0, marks=pytest.mark.soak)]
+ENDINGS = ("ended", "could not stay up", "no_answer", "Traceback", "WORKER TIMEOUT")
+
+
+@pytest.fixture(scope="module")
+def fake() -> Iterator[FakeUpstream]:
+    """An upstream for all of these tests."""
+    with FakeUpstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def appliance(tmp_path_factory: pytest.TempPathFactory, fake: FakeUpstream) -> Iterator[Appliance]:
+    """One appliance that is stopped and continued again and again, and ends well."""
+    setup = Setup({"one.test": {"url": fake.url}}, environment=ENVIRONMENT)
+    with Appliance(tmp_path_factory.mktemp("suspended"), setup) as running:
+        eventually(lambda: "serving" in running.output(), what="it serves")
+        yield running
+        code = running.stop()
+    assert code == 0
+
+
+@pytest.mark.parametrize("seconds", SPANS)
+def test_all_processes_stopped_at_once_go_on(
+    appliance: Appliance, fake: FakeUpstream, seconds: float
+) -> None:
+    """As a frozen container does: no process is replaced, and the log has no complaint."""
+    said = len(appliance.output())
+    before = _pids(appliance)
+
+    _hold([each.pid for each in appliance.processes()], seconds)
+
+    _serves(appliance, fake)
+    assert before <= _pids(appliance)
+    assert not _complaints(appliance, said)
+
+
+@pytest.mark.parametrize("seconds", SPANS)
+def test_each_process_stopped_by_itself_goes_on(
+    appliance: Appliance, fake: FakeUpstream, seconds: float
+) -> None:
+    """One after the other; meanwhile the others may fail, afterwards nothing does."""
+    said = len(appliance.output())
+    chosen = sorted(_pids(appliance)) if seconds != 2 else _some(appliance)
+    for pid in chosen:
+        if _lives(pid):
+            _hold([pid], seconds)
+            _serves(appliance, fake)
+
+    assert not [line for line in _complaints(appliance, said) if "TIMEOUT" not in line]
+
+
+def _some(appliance: Appliance) -> list[int]:
+    """Return the processes that wait with a deadline: `serve` and supervisord."""
+    found = appliance.processes()
+    chosen = [each.pid for each in found if "serve" in each.argv or "supervisord" in each.argv]
+    assert len(chosen) == 2, found
+    return chosen
+
+
+def _pids(appliance: Appliance) -> set[int]:
+    return {each.pid for each in appliance.processes()}
+
+
+def _hold(pids: Sequence[int], seconds: float) -> None:
+    """Stop processes for so long; the length of the pause is what is tested."""
+    _send(pids, signal.SIGSTOP)
+    time.sleep(seconds)
+    _send(pids, signal.SIGCONT)
+
+
+def _send(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _lives(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+def _serves(appliance: Appliance, fake: FakeUpstream) -> None:
+    """See that a miss, its line in the log, and `status` work again by themselves."""
+    digest = fake.add_blob("app", filler(4096, time.monotonic_ns() % 1_000_000))
+    eventually(lambda: _pulls(appliance, digest), what="a pull works again", within=20)
+    log = appliance.state / layout.ACCESS_LOG
+    eventually(lambda: str(digest) in log.read_text(), what="its line is in the access log")
+    eventually(lambda: appliance.entrepot("status").returncode == 0, what="status works again")
+
+
+def _pulls(appliance: Appliance, digest: Digest) -> bool:
+    try:
+        return appliance.door.get(blob_path("one.test/app", digest)).status == 200
+    except (OSError, HTTPException):
+        return False
+
+
+def _complaints(appliance: Appliance, said: int) -> list[str]:
+    lines = appliance.output()[said:].splitlines()
+    return [line for line in lines if any(each in line for each in ENDINGS)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -59,12 +58,33 @@ class Span:
     start: int
     size: int
 
-    def segments(self, lanes: int) -> list[tuple[int, int]]:
-        """Divide it into pairs of start and stop, so that all lanes end at about the same time."""
+    def division(self, lanes: int) -> Division:
+        """Divide it so that all lanes end at about the same time.
+
+        `size` may be any number that a manifest claims: the cost does not depend on it.
+        """
         missing = self.size - self.start
         rounds = -(-missing // (SEGMENT * lanes))
-        each = -(-missing // (rounds * lanes))
-        return [(at, min(at + each, self.size)) for at in range(self.start, self.size, each)]
+        return Division(self.start, self.size, -(-missing // (rounds * lanes)))
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """The parts of a span, computed when they are asked for; all but the last of `each` bytes."""
+
+    start: int
+    size: int
+    each: int
+
+    @property
+    def count(self) -> int:
+        """How many parts there are."""
+        return -(-(self.size - self.start) // self.each)
+
+    def part(self, number: int) -> tuple[int, int]:
+        """Return start and stop (exclusive) of a part, of which the first is number 0."""
+        start = self.start + number * self.each
+        return start, min(start + self.each, self.size)
 
 
 def in_lanes(
@@ -75,7 +95,8 @@ def in_lanes(
     No byte is asked for twice. An upstream that does not do such ranges, or knows another size,
     goes on in one stream. *opened* is told of the first answer. Raises: UpstreamError.
     """
-    (start, stop), *others = span.segments(share.lanes)
+    division = span.division(share.lanes)
+    start, stop = division.part(0)
     end: int | None = stop
     begun = b""
 
@@ -91,7 +112,7 @@ def in_lanes(
         yield begun
         yield from head
         return
-    with _Ahead(fetch, others, share) as ahead:
+    with _Ahead(fetch, division, share) as ahead:
         yield begun
         yield from until(head, stop - start - len(begun))
         yield from ahead.chunks()
@@ -99,28 +120,30 @@ def in_lanes(
 
 @dataclass(slots=True, eq=False)
 class _Segment:
-    """A part: when it comes in a lane its chunks, then None, or what went wrong."""
+    """A part that a lane fetches: its chunks as they come in, then None, or what went wrong."""
 
     start: int
     stop: int
-    is_taken: bool = False
     came: queue.SimpleQueue[bytes | Exception | None] = field(default_factory=queue.SimpleQueue)
 
 
 class _Ahead:
-    """Fetches segments in order, as many at a time as there are lanes, until it is left.
+    """Fetches the parts behind the first, as many at a time as there are lanes, until it is left.
 
-    Whoever reads them is one of the lanes: of each round the first is his. What no other lane has
-    taken he fetches too: without a permit, without a thread even, nothing but speed is lost.
+    The reader is one of the lanes: it fetches the first part of each round, and every part that no
+    other lane has taken. Without a permit, or without a thread, only speed is lost. What is held in
+    memory is one segment for each lane, however many parts there are.
     """
 
-    def __init__(self, fetch: Fetch, parts: list[tuple[int, int]], share: Share) -> None:
+    def __init__(self, fetch: Fetch, division: Division, share: Share) -> None:
         self._fetch = fetch
-        self._segments = [_Segment(start, stop) for start, stop in parts]
-        theirs = [each for at, each in enumerate(self._segments, 1) if at % share.lanes]
-        self._waiting = deque(theirs)
+        self._division = division
+        self._count = division.count
+        self._round = share.lanes
+        self._next = 1  # the first part that neither the reader nor a lane has taken
+        self._taken: dict[int, _Segment] = {}
         self._lock = threading.Lock()
-        self._lanes = min(share.lanes - 1, len(theirs))
+        self._lanes = min(share.lanes, self._count) - 1
         self._window = threading.Semaphore(self._lanes)
         self._permits = share.permits
         self._permitted = 0
@@ -139,21 +162,24 @@ class _Ahead:
                 self._give_back()
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield all segments, one after the other. Raises: UpstreamError."""
-        for segment in self._segments:
-            if self._takes(segment):
-                yield from self._body(segment.start, segment.stop)
+        """Yield all parts but the first, one after the other. Raises: UpstreamError."""
+        number = 1
+        while number < self._count:
+            segment = self._taken_by_a_lane(number)
+            if segment is None:
+                start, stop = self._division.part(number)
+                yield from self._body(start, stop)
             else:
                 yield from self._from_lane(segment)
+            number += 1
 
-    def _takes(self, segment: _Segment) -> bool:
-        """Take a segment, unless a lane has."""
+    def _taken_by_a_lane(self, number: int) -> _Segment | None:
+        """Return the segment of a part; None, and the reader has it, unless a lane has it."""
         with self._lock:
-            if segment.is_taken:
-                return False
-            with suppress(ValueError):
-                self._waiting.remove(segment)
-            return True
+            segment = self._taken.pop(number, None)
+            if segment is None:
+                self._next = max(self._next, number + 1)
+            return segment
 
     def _body(self, start: int, stop: int) -> Iterator[bytes]:
         return until(resumed(self._fetch, start, bound=lambda: stop), stop - start)
@@ -179,26 +205,31 @@ class _Ahead:
     # ---- in a lane
 
     def _lane(self) -> None:
-        while self._waiting and not self._left.is_set():
+        while self._lanes_next() < self._count and not self._left.is_set():
             if not self._window.acquire(timeout=_WAIT_S):
                 continue
-            segment = self._next()
+            segment = self._take()
             if segment:
                 self._fill(segment)
             else:
                 self._window.release()
 
-    def _next(self) -> _Segment | None:
-        """Take the next segment, with a permit; None when there is either none for a while."""
+    def _lanes_next(self) -> int:
+        """Return the next part that a lane may take: each round's first is the reader's own."""
+        return self._next + 1 if self._next % self._round == 0 else self._next
+
+    def _take(self) -> _Segment | None:
+        """Take the next part, with a permit; None when there is either none for a while."""
         if not self._permits.acquire(timeout=_WAIT_S):
             return None
         with self._lock:
             self._permitted += 1
-            if not self._waiting or self._left.is_set():
+            number = self._lanes_next()
+            if number >= self._count or self._left.is_set():
                 self._give_back()
                 return None
-            segment = self._waiting.popleft()
-            segment.is_taken = True
+            segment = self._taken[number] = _Segment(*self._division.part(number))
+            self._next = number + 1
             return segment
 
     def _fill(self, segment: _Segment) -> None:
@@ -210,5 +241,5 @@ class _Ahead:
             segment.came.put(None)
         except Exception as error:  # noqa: BLE001 - raised where the segment is waited for
             with self._lock:
-                self._waiting.clear()  # an upstream may not take so many of us at a time
+                self._next = self._count  # an upstream may not take so many of us at a time
             segment.came.put(error)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from registry import lanes
 from registry.errors import Unavailable, Why
@@ -39,7 +43,13 @@ def read(
 
 def parts(start: int = 0, count: int = 3) -> list[int]:
     """Return where the requests for it start."""
-    return [each for each, _ in Span(start, len(CONTENT)).segments(count)]
+    return [each for each, _ in divided(Span(start, len(CONTENT)), count)]
+
+
+def divided(span: Span, count: int) -> list[tuple[int, int]]:
+    """Return all parts of a span."""
+    division = span.division(count)
+    return [division.part(number) for number in range(division.count)]
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -57,7 +67,7 @@ def test_a_blob_is_divided_so_that_all_lanes_end_together(
     start: int, size: int, count: int
 ) -> None:
     """All parts but the last are of one length, and there are as many for each lane."""
-    segments = Span(start, size).segments(count)
+    segments = divided(Span(start, size), count)
     lengths = {stop - at for at, stop in segments[:-1]}
 
     assert [at for at, _ in segments[1:]] == [stop for _, stop in segments[:-1]]
@@ -232,3 +242,60 @@ def test_what_nobody_foresaw_in_a_part_ends_it_too() -> None:
     remote.refusals.extend([RuntimeError("can't start new thread")] * 30)
     with pytest.raises(RuntimeError):
         got.extend(body)
+
+
+@pytest.mark.parametrize("said", [10**9, 2**60, 2**63, 2**64, 10**4000])
+def test_a_false_size_costs_no_memory(said: int) -> None:
+    """Anyone who can push an image to a public registry can claim any size in its manifest."""
+    remote = FakeRemote(CONTENT, piece=500)
+    tracemalloc.start()
+    try:
+        assert b"".join(read(remote, said=said)) == CONTENT
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 1024 * 1024
+    assert len(remote.starts) == 2
+
+
+@pytest.mark.parametrize("said", [10**9, 2**60, 2**64])
+def test_an_upstream_that_confirms_a_false_size_gets_no_more_than_the_lanes(said: int) -> None:
+    """Both may be the attacker's; what is asked for ahead is one part for each lane."""
+    content = CONTENT * 10
+    remote = FakeRemote(content, tells_size=False)
+    body = read(remote, count=3, said=said)
+    tracemalloc.start()
+    try:
+        got = [next(body)]
+        until(lambda: len(remote.starts) >= 3)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(body, Generator)
+    body.close()
+
+    assert content.startswith(b"".join(got))
+    assert peak < 1024 * 1024
+    assert len(remote.starts) == 3
+
+
+@given(
+    start=st.integers(0, 5_000),
+    size=st.integers(5_001, 60_000),
+    count=st.integers(2, 9),
+    permits=st.integers(0, 8),
+    most=st.none() | st.integers(200, 3_000),
+)
+@settings(max_examples=40, deadline=None)
+def test_every_byte_comes_once_and_in_order(
+    start: int, size: int, count: int, permits: int, most: int | None
+) -> None:
+    """Whatever the number of parts, lanes and permits."""
+    content = random.Random(size).randbytes(size)
+    remote = FakeRemote(content, piece=700, most=most)
+    held = threading.Semaphore(permits)
+
+    assert b"".join(read(remote, start, count, permits=held, said=size)) == content[start:]
+    for _ in range(permits):
+        assert held.acquire(timeout=20)

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from cleaner.chores import Chores
@@ -169,12 +169,8 @@ class _News:
 @contextmanager
 def _turn(state: Path) -> Iterator[bool]:
     """Say whether this process is the one that cleans. Raises: StorageFull, StorageBroken."""
-    held = try_lock(state / _LOCK)
-    try:
+    with try_lock(state / _LOCK) or nullcontext() as held:
         yield held is not None
-    finally:
-        if held:
-            held.close()
 
 
 @contextmanager

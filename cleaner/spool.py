@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,12 +184,8 @@ def _paths(folder: Path) -> list[Path]:
 @contextmanager
 def _locked(path: Path) -> Iterator[LockedFile | None]:
     """Lock a file; None when somebody holds it, or the disk takes no lock now."""
-    try:
-        held = try_lock(path)
-    except (StorageFull, StorageBroken):
+    with ExitStack() as lock:
         held = None
-    try:
-        yield held
-    finally:
-        if held:
-            held.close()
+        with suppress(StorageFull, StorageBroken):
+            held = try_lock(path)
+        yield held and lock.enter_context(held)

@@ -18,7 +18,7 @@ from datastore import layout
 from datastore.accesslog import Event
 from datastore.errors import StorageBroken, StorageFull
 from datastore.index import Entry
-from datastore.locks import lock
+from datastore.locks import holding
 
 log = logging.getLogger(__name__)
 
@@ -74,13 +74,8 @@ class Sweep:
     @contextmanager
     def _alone(self) -> Iterator[bool]:
         """Wait for the turn to remove content, and tell whether it was given."""
-        held = lock(self._store.state / layout.SWEEPING, _PATIENCE_S)
-        try:
+        with holding(self._store.state / layout.SWEEPING, _PATIENCE_S) as held:
             yield held is not None
-        finally:
-            if held:
-                held.unlink()
-                held.close()
 
     def _remove(self, entry: Entry) -> None:
         self._store.blobs.delete(entry.digest)

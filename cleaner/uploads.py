@@ -126,7 +126,8 @@ class Uploads:
                 return False
             held.unlink()
             if not upload.name.endswith(_WORD):
-                upload.path.with_name(layout.upload_digest(upload.name)).unlink(missing_ok=True)
+                with suppress(OSError):  # a note without its upload is removed as one
+                    upload.path.with_name(layout.upload_digest(upload.name)).unlink(missing_ok=True)
                 self._store.index.release(layout.upload_promise(upload.name))
         return True
 

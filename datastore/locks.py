@@ -10,34 +10,59 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from datastore.errors import NotFound, refusal
+from datastore.errors import DatastoreError, NotFound, refusal
 
 _POLL = 0.01  # s between two tries, for flock itself knows no deadline
 
 
 class LockedFile:
-    """A file that nobody else has locked; `fd` is open for reading and writing."""
+    """A file that nobody else has locked; `fd` is open for reading and writing.
+
+    Used in a `with` statement, or handed to one: only that releases it whatever fails before.
+    """
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self.fd = fd
 
     def close(self) -> None:
-        """Let go of the lock; the file stays. May be repeated."""
+        """Release the lock; the file stays. May be repeated, and never fails.
+
+        A disk that reports an error on close has closed the file all the same.
+        """
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
-            os.close(fd)
+            with suppress(OSError):
+                os.close(fd)
 
     def unlink(self) -> None:
-        """Remove the file, lock held; what others have put under its path since stays."""
-        if _leads_to(self.path, self.fd):
+        """Remove the file, lock held; what others have put under its path since stays.
+
+        Raises: StorageFull, StorageBroken.
+        """
+        if not _leads_to(self.path, self.fd):
+            return
+        try:
             self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise refusal(error) from error
+
+    def discard(self) -> None:
+        """Remove the file if the disk permits that, and release the lock in any case.
+
+        A file that stays is locked by no process: the next one to need it takes it.
+        """
+        try:
+            with suppress(DatastoreError):
+                self.unlink()
+        finally:
+            self.close()
 
     def __enter__(self) -> Self:
         return self
@@ -78,6 +103,21 @@ def lock(path: Path, patience: float) -> LockedFile | None:
             return None
         time.sleep(_POLL)
     return held
+
+
+@contextmanager
+def holding(path: Path, patience: float) -> Iterator[LockedFile | None]:
+    """Hold the lock of *path* for a block, waiting for it at most *patience* (s); else yield None.
+
+    Afterwards the file is removed and the lock released, the latter even if the removal fails.
+    Raises: StorageFull, StorageBroken, before the block only.
+    """
+    held = lock(path, patience)
+    try:
+        yield held
+    finally:
+        if held:
+            held.discard()
 
 
 def is_locked(path: Path) -> bool:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from datastore import layout
-from datastore.locks import lock
+from datastore.locks import holding
 from datastore.refs import Repository
 
 
@@ -21,10 +21,5 @@ def turn(state: Path, name: Repository, patience: float) -> Iterator[bool]:
 
     *state* is the state directory. Raises: StorageFull, StorageBroken.
     """
-    held = lock(state / layout.WRITING / layout.short(name), patience)
-    try:
+    with holding(state / layout.WRITING / layout.short(name), patience) as held:
         yield held is not None
-    finally:
-        if held:
-            held.unlink()
-            held.close()

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datastore.errors import DatastoreError
-from datastore.locks import LockedFile, try_lock
+from datastore.locks import LockedFile, holding, try_lock
 from datastore.refs import Digest, Repository
 from registry.download import Task
 from registry.errors import RegistryError
@@ -71,14 +71,10 @@ class Prefetch:
         held = self._shelf.manifest_naming(wish.repository, wish.digest)
         if held is None:
             return
-        turn = try_lock(self._folder / f"ahead-{wish.host.replace(':', '_')}-{held.digest.hex}")
-        if turn is None:
-            return
-        try:
-            self._fetch_in_lanes(wish, deque(held.manifest.parts()))
-        finally:
-            turn.unlink()
-            turn.close()
+        path = self._folder / f"ahead-{wish.host.replace(':', '_')}-{held.digest.hex}"
+        with holding(path, 0) as turn:
+            if turn:
+                self._fetch_in_lanes(wish, deque(held.manifest.parts()))
 
     def _fetch_in_lanes(self, wish: Wish, wanted: deque[Digest]) -> None:
         lanes = [
@@ -92,17 +88,16 @@ class Prefetch:
 
     def _lane(self, wish: Wish, wanted: deque[Digest]) -> None:
         """Fetch one after the other; the first that fails, or finds no room, ends it for all."""
-        place = self._place(wish.host)
-        if place is None:
-            return
         try:
-            while wanted:
-                if not self._fetch(wish, wanted.popleft()):
-                    wanted.clear()
+            place = self._place(wish.host)
+            if place is None:
+                return
+            with place:
+                while wanted:
+                    if not self._fetch(wish, wanted.popleft()):
+                        wanted.clear()
         except (IndexError, RegistryError, DatastoreError):
             wanted.clear()
-        finally:
-            place.close()
 
     def _fetch(self, wish: Wish, digest: Digest) -> bool:
         """Download one blob that nobody is at; False when it did not come to be stored."""

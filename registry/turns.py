@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from datastore.errors import DatastoreError
-from datastore.locks import lock
+from datastore.locks import holding
 
 
 class Turns:
@@ -22,13 +22,7 @@ class Turns:
     def take(self, *question: object) -> Iterator[None]:
         """Wait for the turn, at most the patience (s): then, or without a disk, go on without."""
         name = hashlib.sha256("\0".join(map(str, question)).encode()).hexdigest()
-        try:
-            held = lock(self._folder / name, self._patience)
-        except DatastoreError:
-            held = None
-        try:
+        with ExitStack() as turn:
+            with suppress(DatastoreError):
+                turn.enter_context(holding(self._folder / name, self._patience))
             yield
-        finally:
-            if held:
-                held.unlink()
-                held.close()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datastore import layout
-from datastore.errors import NotFound, StorageFull, refusal
+from datastore.errors import DatastoreError, NotFound, StorageFull, refusal
 from datastore.locks import LockedFile, try_lock_present
 from datastore.refs import Digest, Repository
 from registry.errors import ChunkMisplaced, NoRoom, UploadUnknown
@@ -146,13 +146,17 @@ class Session:
         return Digest(algorithm, hasher.hexdigest())
 
     def discard(self) -> None:
-        """Remove all of it that is not a blob by now, and give its room back."""
+        """Remove all of it that is not a blob by now, and give its room back.
+
+        Where the disk refuses, the file stays with its reservation, for the cleaner.
+        """
         self._is_over = True
-        self._held.unlink()
+        self._hashes.forget(self.path)
         with suppress(OSError):
             self._word().unlink(missing_ok=True)
-        self._hashes.forget(self.path)
-        self._room.release(self.promise)
+        with suppress(DatastoreError):
+            self._held.unlink()
+            self._room.release(self.promise)
 
     def _word(self) -> Path:
         return self.path.with_name(layout.upload_digest(self.path.name))

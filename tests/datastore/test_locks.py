@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from datastore.errors import NotFound, StorageBroken
-from datastore.locks import is_locked, lock, try_lock, try_lock_present
+from datastore.locks import holding, is_locked, lock, try_lock, try_lock_present
 from tests.processes import next_line, running
 
 _HOLD = """
@@ -198,3 +198,76 @@ def test_a_file_system_without_locks_is_broken(path: Path, monkeypatch: pytest.M
 
     with pytest.raises(StorageBroken, match="no locks"):
         try_lock(path)
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_lock_is_released_although_its_file_cannot_be_removed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails for a moment must not leave a lock that its process holds for ever."""
+    with monkeypatch.context() as broken, holding(path, 0) as held:
+        assert held
+        broken.setattr(Path, "unlink", _refuse)
+
+    assert path.exists()
+    with holding(path, 0) as again:
+        assert again
+    assert not path.exists()
+
+
+def test_a_lock_is_released_although_it_cannot_be_looked_at(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look before the removal is a system call too."""
+    with monkeypatch.context() as broken, holding(path, 0) as held:
+        assert held
+        broken.setattr(os, "fstat", _refuse)
+
+    assert not is_locked(path)
+
+
+def test_what_the_block_raises_is_what_comes_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed removal does not replace the error that ended the block."""
+    monkeypatch.setattr(Path, "unlink", _refuse)
+
+    with pytest.raises(KeyError), holding(path, 0):
+        raise KeyError
+
+    assert not is_locked(path)
+
+
+def test_an_error_of_close_releases_the_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux has closed the file when close(2) reports an error."""
+    close = os.close
+
+    def closed(fd: int) -> None:
+        close(fd)
+        _refuse()
+
+    with monkeypatch.context() as broken, holding(path, 0) as held:
+        assert held
+        broken.setattr(os, "close", closed)
+
+    assert not is_locked(path)
+
+
+def test_a_removal_that_the_disk_refuses_is_a_storage_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers know the datastore's errors, not the disk's."""
+    with try_lock(path) or pytest.fail("refused") as held, monkeypatch.context() as broken:
+        broken.setattr(Path, "unlink", _refuse)
+        with pytest.raises(StorageBroken):
+            held.unlink()
+
+
+def test_a_lock_that_is_held_elsewhere_is_not_yielded(path: Path) -> None:
+    """The block learns that it does not hold the lock, and leaves the holder's file alone."""
+    with holding(path, 0) as first, holding(path, 0) as second:
+        assert (first is None, second) == (False, None)
+        assert path.exists()

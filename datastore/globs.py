@@ -33,8 +33,8 @@ def _expression(pattern: str) -> str:
     parts = pattern.split("/")
     if len(pattern) > _LONGEST or not all(map(_COMPONENT.fullmatch, parts)):
         raise InvalidRepository(pattern, "not a pattern of repository names")
-    *above, last = _without_repeats(parts)
-    return "".join(map(_above, above)) + (".+" if last == "**" else _component(last))
+    *sections, last = _sections(_without_repeats(parts))
+    return "".join(map(_section, sections)) + _ending(last)
 
 
 def _without_repeats(parts: list[str]) -> list[str]:
@@ -45,9 +45,39 @@ def _without_repeats(parts: list[str]) -> list[str]:
     ]
 
 
-def _above(part: str) -> str:
-    return "(?:[^/]+/)*" if part == "**" else f"{_component(part)}/"
+def _sections(parts: list[str]) -> list[list[str]]:
+    """Divide a pattern before each `**`."""
+    sections: list[list[str]] = [[]]
+    for part in parts:
+        if part == "**":
+            sections.append([])
+        sections[-1].append(part)
+    return sections
+
+
+def _section(parts: list[str]) -> str:
+    """Match components of which a `**` follows: the first place where they stand is as good as any.
+
+    The group is atomic, so that no other place is tried: a name costs its square at most, instead
+    of a power for each star.
+    """
+    components = "".join(f"{_component(part)}/" for part in parts if part != "**")
+    return f"(?>(?:[^/]+/)*?{components})" if parts[:1] == ["**"] else components
+
+
+def _ending(parts: list[str]) -> str:
+    """Match the components behind the last `**`, which end the name."""
+    if parts == ["**"]:
+        return ".+"
+    components = "/".join(_component(part) for part in parts if part != "**")
+    return f"(?:[^/]+/)*{components}" if parts[0] == "**" else components
 
 
 def _component(part: str) -> str:
-    return re.escape(part).replace(r"\*", "[^/]*")
+    """Match one component: each fixed piece where it first stands, the last one at the end."""
+    first, *others = part.split("*")
+    if not others:
+        return re.escape(first)
+    *middle, last = others
+    pieces = "".join(f"(?>[^/]*?{re.escape(piece)})" for piece in middle if piece)
+    return f"{re.escape(first)}{pieces}[^/]*{re.escape(last)}(?![^/])"

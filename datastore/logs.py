@@ -29,7 +29,8 @@ _PLAIN = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f-\x9f]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 # a URL's user, password and query may hold credentials
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
-_QUERY = re.compile(r"(://[^\s?]*)\?\S*")
+# PERF: the query is optional, so a match never fails behind `://`, and the cost stays linear
+_QUERY = re.compile(r"(://[^\s?]*)(?:\?\S*)?")
 
 # at debug these write whole URLs, or a line for each line that is written to a watched file
 _TALKATIVE = ("urllib3", "watchdog")

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-_SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9_-]*)(?=\s|,|$)(?!\s*=)")
-# A quoted string, or as much as stands before the next comma: gcr.io leaves quotes out
-_PARAMETER = re.compile(r'\s*,?\s*([A-Za-z_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^",\s]*))')
+# PERF: each is matched at one position and never looks back, so a header costs what it is long.
+# A header comes from a stranger: an expression that tried every split held the process for minutes.
+_SEPARATOR = re.compile(r"[\s,]*")
+_TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_EQUALS = re.compile(r"\s*=\s*")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_BARE = re.compile(r'[^",\s]*')  # gcr.io leaves quotes out
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 # By the host of the upstream's URL. Only pairs that their owners document or are known to send.
 _KNOWN_REALMS = {
@@ -34,19 +40,50 @@ class Challenge:
 
 
 def parse_challenges(header: str) -> list[Challenge]:
-    """Read every challenge of a WWW-Authenticate; what can't be read ends the list."""
-    found = []
+    """Return every challenge of a WWW-Authenticate; what cannot be read ends the list.
+
+    RFC 9110, 11.6.1. The cost is linear in the length of the header.
+    """
+    found: list[tuple[str, dict[str, str]]] = []
+    for name, text in _elements(header):
+        if text is None:
+            found.append((name, {}))
+        elif found:
+            found[-1][1].setdefault(name, text)
+        else:
+            break
+    return [
+        Challenge(scheme, parameters.get("realm", ""), parameters.get("service", ""))
+        for scheme, parameters in found
+    ]
+
+
+def _elements(header: str) -> Iterator[tuple[str, str | None]]:
+    """Yield the names of schemes, with None, and the parameters, each with its text, in order."""
     position = 0
-    while match := _SCHEME.match(header, position):
-        position = match.end()
-        parameters: dict[str, str] = {}
-        while parameter := _PARAMETER.match(header, position):
-            position = parameter.end()
-            quoted = re.sub(r"\\(.)", r"\1", parameter[2] or "")
-            parameters[parameter[1].lower()] = quoted or parameter[3] or ""
-        realm, service = parameters.get("realm", ""), parameters.get("service", "")
-        found.append(Challenge(match[1].lower(), realm, service))
-    return found
+    while token := _TOKEN.match(header, _skip(_SEPARATOR, header, position)):
+        equals = _EQUALS.match(header, token.end())
+        if equals is None:
+            if token.end() < len(header) and header[token.end()] not in ", \t\r\n":
+                return
+            yield token[0].lower(), None
+            position = token.end()
+            continue
+        quoted = _QUOTED.match(header, equals.end())
+        if quoted:
+            yield token[0].lower(), _ESCAPED.sub(r"\1", quoted[1])
+            position = quoted.end()
+        elif header.startswith('"', equals.end()):
+            return
+        else:
+            position = _skip(_BARE, header, equals.end())
+            yield token[0].lower(), header[equals.end() : position]
+
+
+def _skip(expression: re.Pattern[str], header: str, position: int) -> int:
+    """Return where a match of *expression* ends that begins at *position*."""
+    match = expression.match(header, position)
+    return match.end() if match else position
 
 
 def may_trust(realm: str, upstream_url: str, trusted: str | None) -> bool:

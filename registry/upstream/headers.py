@@ -1,9 +1,13 @@
-"""Reads what upstreams write into headers; what can't be read is None."""
+"""Reads what upstreams write into headers; what cannot be read, or cannot be true, is None.
+
+Each header comes from a stranger: a number has a bound before it is converted, and the cost of each
+function is linear in the length of its header.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
@@ -11,9 +15,19 @@ from urllib.parse import urljoin, urlsplit
 from datastore.errors import InvalidDigest
 from datastore.refs import Digest
 
-_RANGE = re.compile(r"bytes\s+([0-9]+)-([0-9]+)/(?:([0-9]+)|\*)")
-_LINK = re.compile(r'<([^>]*)>\s*((?:;\s*[a-zA-Z*]+\s*=\s*(?:"[^"]*"|[^",;\s]*)\s*)*)')
-_NEXT = re.compile(r';\s*rel\s*=\s*"?next"?', re.IGNORECASE)
+LARGEST_SIZE = 2**53
+"""Bytes: a length above this (8 PiB) is no length. Sums of such lengths still fit into SQLite."""
+
+_DIGITS = 16
+_MOST_PULLS = 10**12
+_LONGEST_DATE = 64
+_LONGEST_WAIT_S = 366 * 86400.0
+_RANGE = re.compile(r"bytes[ \t]+([0-9]{1,16})-([0-9]{1,16})/(?:([0-9]{1,16})|\*)")
+# PERF: each is matched at one position and never looks back
+_BLANKS = re.compile(r"\s*")
+_NAME = re.compile(r"[A-Za-z*]+")
+_EQUALS = re.compile(r"\s*=\s*")
+_TEXT = re.compile(r'"([^"]*)"|([^",;\s]*)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +42,27 @@ class ContentRange:
 def content_range(headers: Mapping[str, str]) -> ContentRange | None:
     """Read Content-Range: RFC 9110, 14.4."""
     match = _RANGE.fullmatch(headers.get("Content-Range", "").strip())
-    if match is None or int(match[1]) > int(match[2]):
+    if match is None:
         return None
-    return ContentRange(int(match[1]), int(match[2]) + 1, int(match[3]) if match[3] else None)
+    first, last, size = (int(digits) if digits else None for digits in match.groups())
+    most = LARGEST_SIZE if size is None else size
+    if first is None or last is None or not first <= last < most <= LARGEST_SIZE:
+        return None
+    return ContentRange(first, last + 1, size)
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:
     """Read Content-Length."""
-    text = headers.get("Content-Length", "")
-    return int(text) if text.isascii() and text.isdecimal() else None
+    return whole_number(headers.get("Content-Length", ""), LARGEST_SIZE)
+
+
+def whole_number(text: str, most: int) -> int | None:
+    """Read a decimal number from 0 to *most*; None for anything else, however long it is."""
+    text = text.strip()
+    if len(text) > _DIGITS or not (text.isascii() and text.isdecimal()):
+        return None
+    number = int(text)
+    return number if number <= most else None
 
 
 def media_type(headers: Mapping[str, str]) -> str:
@@ -56,10 +82,13 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Read Retry-After, seconds or a date (RFC 9110, 10.2.3), in s from *now* (UTC epoch)."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdecimal():
-        return float(text)
+        seconds = whole_number(text, int(_LONGEST_WAIT_S))
+        return _LONGEST_WAIT_S if seconds is None else float(seconds)
+    if len(text) > _LONGEST_DATE:
+        return None
     try:
-        return max(parsedate_to_datetime(text).timestamp() - now, 0.0)
-    except (ValueError, OverflowError):
+        return min(max(parsedate_to_datetime(text).timestamp() - now, 0.0), _LONGEST_WAIT_S)
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
 
 
@@ -68,8 +97,8 @@ def next_page(headers: Mapping[str, str], url: str) -> str | None:
 
     Raises: ValueError when the upstream points to another host.
     """
-    for target, parameters in _LINK.findall(headers.get("Link", "")):
-        if _NEXT.search(parameters):
+    for target, parameters in _links(headers.get("Link", "")):
+        if "next" in parameters.get("rel", "").lower().split():
             here, there = urlsplit(url), urlsplit(urljoin(url, target))
             if there.hostname != here.hostname:
                 raise ValueError("its next page is on another host")
@@ -77,12 +106,43 @@ def next_page(headers: Mapping[str, str], url: str) -> str | None:
     return None
 
 
+def _links(header: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the target and the parameters of each link, in order; RFC 8288, 3."""
+    position = 0
+    while (start := header.find("<", position)) >= 0:
+        stop = header.find(">", start)
+        if stop < 0:
+            return
+        parameters, position = _parameters(header, stop + 1)
+        yield header[start + 1 : stop], parameters
+
+
+def _parameters(header: str, position: int) -> tuple[dict[str, str], int]:
+    """Read `; name=text` as often as it stands there; return them and where they end."""
+    found: dict[str, str] = {}
+    while True:
+        position = _end(_BLANKS, header, position)
+        name = _NAME.match(header, _end(_BLANKS, header, position + 1))
+        if not header.startswith(";", position) or name is None:
+            return found, position
+        equals = _EQUALS.match(header, name.end())
+        text = _TEXT.match(header, equals.end()) if equals else None
+        found.setdefault(name[0].lower(), (text[1] or text[2] or "") if text else "")
+        position = text.end() if text else name.end()
+
+
+def _end(expression: re.Pattern[str], header: str, position: int) -> int:
+    """Return where a match of *expression* ends that begins at *position*."""
+    match = expression.match(header, position)
+    return match.end() if match else position
+
+
 def budget(headers: Mapping[str, str]) -> tuple[int, int] | None:
     """Read what Docker Hub leaves of its rate: pulls that remain, and of how many."""
     remaining, limit = (
-        headers.get(name, "").partition(";")[0].strip()
+        whole_number(headers.get(name, "").partition(";")[0], _MOST_PULLS)
         for name in ("RateLimit-Remaining", "RateLimit-Limit")
     )
-    if not (remaining.isdecimal() and limit.isdecimal()):
+    if remaining is None or limit is None:
         return None
-    return int(remaining), int(limit)
+    return remaining, limit

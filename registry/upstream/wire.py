@@ -20,6 +20,7 @@ import urllib3
 from urllib3 import exceptions
 
 from registry.errors import Why
+from registry.upstream.headers import content_length
 from registry.upstream.pools import Stale, open_pools
 from registry.upstream.proxies import Proxies
 from registry.upstream.source import Source
@@ -91,8 +92,8 @@ class Answer:
     def _is_small(self) -> bool:
         if self.method == "HEAD":
             return True
-        length = self.headers.get("Content-Length", "")
-        return self.status >= 300 and length.isdecimal() and int(length) <= _SMALL  # noqa: PLR2004
+        length = content_length(self.headers)
+        return self.status >= 300 and length is not None and length <= _SMALL  # noqa: PLR2004
 
 
 class Wire:

@@ -116,3 +116,38 @@ def _shared_out(parts: list[str], name: list[str]) -> bool:
         return any(_shared_out(rest, name[count:]) for count in range(least, len(name) + 1))
     expression = re.escape(first).replace(r"\*", ".*")
     return bool(name and re.fullmatch(expression, name[0])) and _shared_out(rest, name[1:])
+
+
+def _reference(pattern: list[str], name: list[str]) -> bool:
+    """Match component by component, trying every split: what the page says, slowly."""
+    if not pattern:
+        return not name
+    first, *others = pattern
+    if first == "**":
+        most = len(name) + 1
+        return any(_reference(others, name[at:]) for at in range(0 if others else 1, most))
+    return bool(name) and _component(first, name[0]) and _reference(others, name[1:])
+
+
+def _component(pattern: str, name: str) -> bool:
+    if "*" not in pattern:
+        return pattern == name
+    first, _, rest = pattern.partition("*")
+    if not name.startswith(first):
+        return False
+    return any(_component(rest, name[at:]) for at in range(len(first), len(name) + 1))
+
+
+@given(
+    pattern=st.lists(
+        st.sampled_from(["**", "*", "a", "b", "a*", "*a", "*a*b*", "a*b", "*b*", "ab"]),
+        min_size=1,
+        max_size=5,
+    ),
+    name=st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=5),
+)
+def test_a_pattern_means_what_a_search_of_every_split_finds(
+    pattern: list[str], name: list[str]
+) -> None:
+    """Although an expression takes the first place where its pieces stand."""
+    assert _means("/".join(pattern), "/".join(name)) == _reference(pattern, name)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from registry.upstream.challenge import Challenge, may_trust, parse_challenges
+from tests.expressions import MOST_WORK, work
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,10 @@ from registry.upstream.challenge import Challenge, may_trust, parse_challenges
         ),
         ("", []),
         ('="nonsense', []),
+        ('Bearer realm="a', [Challenge("bearer")]),
+        ('Basic realm="a" x', [Challenge("basic", "a"), Challenge("x")]),
+        ("Basic!", []),
+        ('realm="a"', []),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -75,3 +82,42 @@ def test_only_the_upstreams_own_realm_is_trusted(
 ) -> None:
     """Its own host, a known pair, or what the operator named; never in clear text beside TLS."""
     assert may_trust(realm, url, trusted) is expected
+
+
+@given(st.text(alphabet='Ba_-,="\\ \t;realmservic!', max_size=60))
+@settings(max_examples=300)
+def test_no_header_escapes_as_an_error(text: str) -> None:
+    """Each challenge that is found has a scheme."""
+    assert all(each.scheme for each in parse_challenges(text))
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["basic", "bearer", "negotiate"]), st.text(), st.text()),
+        max_size=4,
+    )
+)
+@settings(max_examples=100)
+def test_what_is_written_by_the_rules_is_read_back(challenges: list[tuple[str, str, str]]) -> None:
+    """Quoted strings hold anything: RFC 9110, 5.6.4."""
+
+    def quoted(text: str) -> str:
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    header = ", ".join(
+        f"{scheme} realm={quoted(realm)}, service={quoted(service)}"
+        for scheme, realm, service in challenges
+    )
+
+    assert parse_challenges(header) == [Challenge(*each) for each in challenges]
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", " ", ",", "a ", "a,", "a=", 'a="', "a=a ", '"', "\\", 'a a="\\', ' ,a=",']
+)
+@pytest.mark.parametrize("front", ["", "Bearer ", 'Bearer a="'])
+def test_a_challenge_costs_what_it_is_long(front: str, piece: str) -> None:
+    """60,000 characters of one header held the interpreter, and so every client, for a minute."""
+    text = (front + piece * 65536)[:65536]
+
+    assert min(work(parse_challenges, text) for _ in range(3)) < MOST_WORK

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from registry.upstream.headers import (
+    LARGEST_SIZE,
     ContentRange,
     budget,
     content_digest,
@@ -17,6 +21,7 @@ from registry.upstream.headers import (
     next_page,
     retry_after,
 )
+from tests.expressions import MOST_WORK, work
 
 URL = "https://reg.example:5000/v2/app/tags/list?n=2"
 
@@ -92,3 +97,87 @@ def test_small_ones() -> None:
     rate = {"RateLimit-Remaining": "7;w=21600", "RateLimit-Limit": "100;w=21600"}
     assert budget(rate) == (7, 100)
     assert budget({"RateLimit-Limit": "100"}) is None
+
+
+ABSURD = [
+    "9" * 5000,
+    "0" * 5000,
+    "-1",
+    "+5",
+    "1e9",
+    "0x10",
+    "1_000",
+    "١٢",
+    "²",
+    "NaN",
+    "inf",
+    str(2**63),
+    str(2**64),
+    "5, 6",
+    "\x00",
+    "",
+    " ",
+    "x" * 65536,
+]
+"""Where a number or a date should be."""
+DATES = ["Thu, 01 Jan 9999999 00:00:00 GMT", "Thu, 99 Foo 2026 99:99:99 GMT", "0", "1 1 1 1", ","]
+
+
+@pytest.mark.parametrize("text", ABSURD)
+def test_a_number_that_cannot_be_true_was_not_said(text: str) -> None:
+    """No length is above 8 PiB, and none has thousands of digits, which Python will not read."""
+    assert content_length({"Content-Length": text}) is None
+    assert content_range({"Content-Range": f"bytes 0-{text}/{text}"}) is None
+    assert content_range({"Content-Range": f"bytes {text}-9/10"}) is None
+    assert budget({"RateLimit-Remaining": text, "RateLimit-Limit": "100"}) is None
+    assert budget({"RateLimit-Remaining": "1", "RateLimit-Limit": f"{text};w=1"}) is None
+
+
+def test_the_largest_length_that_is_believed() -> None:
+    """Sums of a few hundred of them fit into the index."""
+    assert content_length({"Content-Length": str(LARGEST_SIZE)}) == LARGEST_SIZE
+    assert content_length({"Content-Length": str(LARGEST_SIZE + 1)}) is None
+    assert content_range({"Content-Range": f"bytes 0-0/{LARGEST_SIZE + 1}"}) is None
+
+
+@pytest.mark.parametrize("text", ["bytes 5-5/5", "bytes 0-0/0", "bytes 0-9/9"])
+def test_a_range_past_the_size_is_none(text: str) -> None:
+    """The last byte lies before the size."""
+    assert content_range({"Content-Range": text}) is None
+
+
+@pytest.mark.parametrize("text", [*ABSURD, *DATES])
+def test_an_absurd_wait_is_bounded_or_was_not_said(text: str) -> None:
+    """A year is the longest wait that is believed; it becomes a sleep, a date and a header."""
+    wait = retry_after({"Retry-After": text}, 0)
+
+    assert wait is None or 0 <= wait <= 366 * 86400
+
+
+@given(st.text(max_size=80), st.sampled_from(["Retry-After", "Content-Range", "RateLimit-Limit"]))
+@settings(max_examples=150)
+def test_no_text_escapes_as_an_error(text: str, name: str) -> None:
+    """Whatever stands there, it is read or ignored."""
+    headers = {name: text, "RateLimit-Remaining": text, "Content-Length": text}
+    content_length(headers), content_range(headers), retry_after(headers, 0), budget(headers)
+    content_digest({"Docker-Content-Digest": text}), media_type({"Content-Type": text})
+
+
+@given(st.text(alphabet='<>;=", \trelnxt/?*:[]@', max_size=60))
+@settings(max_examples=300)
+def test_no_link_escapes_as_another_error(text: str) -> None:
+    """A page is read on, or the list is refused."""
+    with suppress(ValueError):
+        page = next_page({"Link": text}, URL)
+
+        assert page is None or page.startswith("https://reg.example:5000")
+
+
+@pytest.mark.parametrize("piece", ["<", "<>", "<>;", "<>; a=", '<>;a="', "<>;a", ";", " ", "<>; "])
+def test_a_link_costs_what_it_is_long(piece: str) -> None:
+    """A header of 64 KiB from a stranger."""
+    text = (piece * 65536)[:65536]
+
+    assert (
+        min(work(lambda text: next_page({"Link": text}, URL), text) for _ in range(3)) < MOST_WORK
+    )

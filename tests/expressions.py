@@ -1,0 +1,182 @@
+"""The worst texts for a regular expression, made from the expression itself, and what they cost.
+
+A text is a front that leads into the expression, one short piece repeated, and an end that does not
+match. The pieces are the expression's own characters, pairs of them, and examples of its parts.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from re import _parser  # type: ignore[attr-defined]
+from typing import Any
+
+SIZES = (20, 256, 2048, 16 * 1024, 64 * 1024)
+"""Characters of a text. An exponential expression shows at the first, a quadratic one later."""
+MOST_WORK = 5000
+"""Work for each character, in units of `unit`: the dearest linear expression here takes 2200, and a
+quadratic one 30,000 at 16 Ki characters."""
+
+_KEPT = (200, 40, 8, 2, 0)
+_CLASSES = {"SPACE": " ", "DIGIT": "0", "WORD": "a"}
+_OUTSIDE = "\x00!~"
+_Run = Callable[[Any], object]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a text is made: what leads into the expression, what is repeated, and an end."""
+
+    front: str
+    piece: str
+    end: str
+
+    def text(self, size: int) -> str:
+        """Make a text of about *size* characters."""
+        return self.front + (self.piece * (size // len(self.piece) + 1))[:size] + self.end
+
+
+def recipes(pattern: re.Pattern[Any]) -> list[Recipe]:
+    """Return texts at which *pattern* may have to look back."""
+    parsed = _parser.parse(pattern.pattern, pattern.flags)
+    letters = list(dict.fromkeys([*_letters(parsed), *_OUTSIDE[:1]]))[:12]
+    examples = [_example(parsed), *_parts(parsed)]
+    pieces = dict.fromkeys([*letters, *map("".join, product(letters[:7], repeat=2)), *examples])
+    fronts = dict.fromkeys(["", *_fronts(parsed)])
+    return [Recipe(*each) for each in product(fronts, filter(None, pieces), _OUTSIDE[:2])]
+
+
+def work(run: _Run, text: str | bytes) -> float:
+    """Return how many units of work a character of *text* costs."""
+    return _seconds(run, text) / max(len(text), 1) / unit()
+
+
+@cache
+def unit() -> float:
+    """Return the CPU time [s] in which this machine matches one character of a simple class."""
+    text = "a" * SIZES[-1]
+    return min(_seconds(re.compile("[^b]*").fullmatch, text) for _ in range(20)) / len(text)
+
+
+def _seconds(run: Callable[[Any], object], text: str | bytes) -> float:
+    began = time.thread_time()
+    run(text)
+    return time.thread_time() - began
+
+
+def costly(pattern: re.Pattern[Any], run: _Run) -> tuple[int, str | bytes] | None:
+    """Return a size and a text that cost more than a linear expression would; None: there is none.
+
+    The dearest texts of each size are tried with the next one. Each is measured anew before it
+    counts, so that a busy machine does not matter.
+    """
+    left = recipes(pattern)
+    encode = isinstance(pattern.pattern, bytes)
+    for size, kept in zip(SIZES, _KEPT, strict=True):
+        costs: list[tuple[float, int]] = []
+        for at, recipe in enumerate(left):
+            text: str | bytes = recipe.text(size)
+            if encode:
+                text = recipe.text(size).encode("latin-1", "replace")
+            cost = work(run, text)
+            most = MOST_WORK + 1_000_000 / size  # a call costs something by itself
+            if cost > most and min(work(run, text) for _ in range(3)) > most:
+                return size, text
+            costs.append((cost, at))
+        left = [left[at] for _, at in sorted(costs, reverse=True)[:kept]]
+    return None
+
+
+def _letters(parsed: Any) -> Iterator[str]:
+    for kind, argument in parsed:
+        match str(kind):
+            case "LITERAL" | "NOT_LITERAL":
+                yield chr(argument)
+            case "IN":
+                yield from _members(argument)
+            case "ANY":
+                yield "a"
+            case _:
+                for below in _below(argument):
+                    yield from _letters(below)
+
+
+def _members(items: Any) -> Iterator[str]:
+    for kind, argument in items:
+        match str(kind):
+            case "LITERAL":
+                yield chr(argument)
+            case "RANGE":
+                yield chr(argument[0])
+            case "CATEGORY":
+                yield _of_class(str(argument))
+            case "NEGATE":
+                yield from "a ,"
+
+
+def _of_class(name: str) -> str:
+    if "_NOT_" in name:
+        return "a" if "SPACE" in name else "!"
+    return _CLASSES[name.rpartition("_")[2]]
+
+
+def _below(argument: Any) -> Iterator[Any]:
+    """Yield the sub-expressions in an argument, however deep they are in it."""
+    if isinstance(argument, _parser.SubPattern):
+        yield argument
+    elif isinstance(argument, tuple | list):
+        for each in argument:
+            yield from _below(each)
+
+
+def _example(parsed: Any) -> str:
+    return "".join(map(_example_of, parsed))
+
+
+def _example_of(node: Any) -> str:
+    kind, argument = node
+    name = str(kind)
+    if name.endswith("REPEAT"):
+        return _example(argument[2]) * min(max(int(argument[0]), 1), 200)
+    if name in {"BRANCH", "SUBPATTERN", "ATOMIC_GROUP"}:
+        return _example(next(_below(argument)))
+    if name in {"LITERAL", "NOT_LITERAL"}:
+        return chr(argument) if name == "LITERAL" else "a"
+    if name == "IN":
+        return _member(argument)
+    return "a" if name == "ANY" else ""
+
+
+def _member(items: Any) -> str:
+    members = list(_members(items))
+    if str(items[0][0]) == "NEGATE":
+        refused = set(_members(items[1:]))
+        return next(each for each in "a!b c" if each not in refused)
+    return members[0]
+
+
+def _parts(parsed: Any) -> Iterator[str]:
+    """Yield an example of each part that may be repeated, of each branch, and each fixed word."""
+    yield "".join(chr(argument) for kind, argument in parsed if str(kind) == "LITERAL")
+    for kind, argument in parsed:
+        if str(kind).endswith("REPEAT"):
+            yield _example(argument[2])
+        if str(kind) == "BRANCH":
+            yield from map(_example, argument[1])
+        for below in _below(argument):
+            yield from _parts(below)
+
+
+def _fronts(parsed: Any) -> Iterator[str]:
+    """Yield what leads to each repetition."""
+    front = ""
+    for node in parsed:
+        kind, argument = node
+        if str(kind).endswith("REPEAT") or any(True for _ in _below(argument)):
+            yield front
+            yield from (front + each for below in _below(argument) for each in _fronts(below))
+        front += _example_of(node)

@@ -1,0 +1,156 @@
+"""Every regular expression of the programs costs no more than its text is long."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datastore.globs import Globs
+from tests.expressions import MOST_WORK, costly, recipes, work
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("appliance", "cleaner", "config", "datastore", "edge", "logger", "registry", "runtime")
+METHODS = ("match", "fullmatch", "search", "findall", "finditer", "sub", "split")
+MADE_AT_RUN_TIME = {("datastore/globs.py", "Globs")}
+"""Where an expression is made of what an operator wrote; each has a test of its own below."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """One expression, by its place, with the methods that are called of it."""
+
+    place: str
+    pattern: re.Pattern[Any]
+    methods: tuple[str, ...]
+
+
+@cache
+def sources() -> list[tuple[str, ast.Module]]:
+    """Return every module that may use an expression."""
+    found = []
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            text = path.read_text()
+            if re.search(r"^(import|from) re\b", text, re.MULTILINE):
+                found.append((str(path.relative_to(ROOT)), ast.parse(text)))
+    return found
+
+
+def calls(tree: ast.AST, function: str) -> Iterator[ast.Call]:
+    """Yield the calls of `re.FUNCTION`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == f"re.{function}":
+            yield node
+
+
+def named(tree: ast.Module) -> dict[ast.AST, str]:
+    """Return the calls of `re.compile` that a module keeps under a name of its own."""
+    found: dict[ast.AST, str] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found |= dict.fromkeys(calls(node, "compile"), node.targets[0].id)
+    return found
+
+
+def within(tree: ast.Module, call: ast.AST) -> str:
+    """Return the class or function in which a call stands."""
+    return next(
+        (str(getattr(each, "name", "")) for each in tree.body if call in ast.walk(each)), ""
+    )
+
+
+@cache
+def used() -> dict[str, set[str]]:
+    """Return the methods that are used of each name, in whatever module."""
+    found: dict[str, set[str]] = {}
+    for _, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                found.setdefault(node.value.id, set()).add(node.attr)
+    return found
+
+
+def methods(name: str) -> tuple[str, ...]:
+    """Return how the expression of that name is used; where that is not known, all methods."""
+    return tuple(sorted(used()[name].intersection(METHODS))) if name in used() else METHODS
+
+
+def uses() -> Iterator[Use]:
+    """Yield every expression, compiled or written in a call."""
+    for place, tree in sources():
+        module = importlib.import_module(place.removesuffix(".py").replace("/", "."))
+        for name in named(tree).values():
+            yield Use(f"{place}:{name}", getattr(module, name), methods(name))
+        for method in METHODS:
+            for call in calls(tree, method):
+                pattern = re.compile(ast.literal_eval(call.args[0]))
+                yield Use(f"{place}:{call.lineno}", pattern, (method,))
+
+
+def run_of(use: Use, method: str) -> Any:
+    """Return what runs an expression over all of a text."""
+    call = getattr(use.pattern, method)
+    if method == "sub":
+        empty = "" if isinstance(use.pattern.pattern, str) else b""
+        return lambda text: call(empty, text)
+    return (lambda text: list(call(text))) if method == "finditer" else call
+
+
+ALL = list(uses())
+
+
+def test_no_expression_is_hidden_from_this_test() -> None:
+    """Each stands in a module under a name, in a call as it is, or in the list above."""
+    for place, tree in sources():
+        known = named(tree)
+        hidden = {within(tree, call) for call in calls(tree, "compile") if call not in known}
+
+        assert {(place, each) for each in hidden} <= MADE_AT_RUN_TIME
+    assert len(ALL) > 40
+
+
+@pytest.mark.parametrize("use", ALL, ids=lambda use: use.place)
+def test_an_expression_costs_what_its_text_is_long(use: Use) -> None:
+    """On 64 KiB of its own worst characters: many of these texts come from strangers."""
+    for method in use.methods:
+        found = costly(use.pattern, run_of(use, method))
+
+        assert found is None, (method, found[0], found[1][:60])
+
+
+@pytest.mark.parametrize(
+    ("text", "method"),
+    [
+        (r"(a+)+$", "match"),
+        (r"\s*,?\s*([A-Za-z][A-Za-z0-9_-]*)(?=\s|,|$)(?!\s*=)", "match"),
+        (r'<([^>]*)>\s*((?:;\s*[a-zA-Z*]+\s*=\s*(?:"[^"]*"|[^",;\s]*)\s*)*)', "findall"),
+        (r"(://[^\s?]*)\?\S*", "sub"),
+        (r"[a-z]+x", "search"),
+    ],
+)
+def test_a_costly_expression_is_found(text: str, method: str) -> None:
+    """Exponential ones, and quadratic ones."""
+    use = Use("", re.compile(text), (method,))
+
+    assert costly(use.pattern, run_of(use, method)) is not None
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["**", "a/**/b/**/c/*", "*a*a*a*a*", "**/*-*-*-*/**", "**/a/**/a/**/a/**/a", "*0*-*a*0*-*a/**"],
+)
+def test_a_pattern_of_names_costs_little_for_the_longest_name(pattern: str) -> None:
+    """An operator's pattern meets every name that a client can make up, of 255 characters."""
+    names = Globs([pattern])._names
+    for recipe in recipes(names):
+        text = recipe.text(250)
+
+        assert min(work(names.fullmatch, text) for _ in range(3)) < MOST_WORK

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,11 +19,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import config
-from appliance import copies, ownership, privileges
+from appliance import copies, ownership, privileges, rundir
 from appliance.house import STOPS, block_signals
 from appliance.privileges import User
 from appliance.tether import tether
-from config.errors import ConfigError
+from config.errors import ConfigError, Problem
 from config.schema import Settings
 
 _log = logging.getLogger(__name__)
@@ -36,10 +37,12 @@ def serve_as(user: User, settings: Settings, serve: Callable[[Settings], int]) -
 
     Raises: ConfigError, before he has begun; his own he tells himself.
     """
+    refuse_second()
     with copies.made(config.named_files(settings), user) as copied:
-        ownership.make_folders(settings)
-        for folder in (settings.storage.rootdirectory, settings.storage.statedir):
-            _take_over(folder, user)
+        root, state = settings.storage.rootdirectory, settings.storage.statedir
+        _take_over(root, user)
+        if not state.is_relative_to(root):  # below it, the user makes what is missing
+            _take_over(state, user)
         theirs = config.moved(settings, copied.places)
         return run(user, partial(serve, theirs), copied.refresh)
 
@@ -61,11 +64,26 @@ def run(user: User, serve: Callable[[], int], look: Callable[[], None]) -> int:
     return code
 
 
+def refuse_second() -> None:
+    """Raise ConfigError while root of another `serve` lives in this container."""
+    if rundir.living(rundir.COPIES):
+        message = "another appliance runs in this container"
+        remedy = "stop it, or set TMPDIR where /tmp is shared between containers"
+        raise ConfigError([Problem(tempfile.gettempdir(), message, remedy)])
+
+
 def _take_over(folder: Path, user: User) -> None:
-    taken = ownership.take_over(folder, user)
+    """Give a folder to the user, made if need be; where that fails the user has to do without."""
+    said = {"path": folder, "user": user.name}
+    try:
+        taken = ownership.take_over(folder, user)
+    except OSError as error:
+        problem = error.strerror or str(error)
+        _log.warning("data directory not taken over", extra=said | {"problem": problem})
+        return
     if taken.given or taken.refused:
-        said = {"path": folder, "user": user.name, "files": taken.given, "refused": taken.refused}
-        _log.info("data directory taken over", extra=said)
+        more = {"files": taken.given, "refused": taken.refused}
+        _log.info("data directory taken over", extra=said | more)
 
 
 def _begin(user: User, serve: Callable[[], int], parent: int) -> NoReturn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -47,8 +46,8 @@ def _run(own: Sequence[str], argv: Sequence[str], environ: Mapping[str, str]) ->
     run = rundir.found(settings.storage.statedir)
     if run is not None:
         return _cleaner(own, environ, run / "settings.json")
-    with tempfile.TemporaryDirectory(prefix="entrepot-") as folder:
-        file = Path(folder) / "settings.json"
+    with rundir.claimed("entrepot-") as folder:
+        file = folder / "settings.json"
         config.dump(settings, file)
         return _cleaner(own, environ, file)
 

@@ -8,42 +8,46 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from appliance import rundir
+from appliance import rundir, trusted
 from appliance.privileges import User
+from appliance.trusted import Untrusted
 from config.errors import ConfigError, Problem
 from registry.watched import Watched
 
 _log = logging.getLogger(__name__)
 
-_PREFIX = "entrepot-files-"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Copies:
     """Copies of *originals* below *folder*, which *user* can read and nobody but us can change.
 
-    A copy has its original's whole path in its own: what is said of the one names the other.
-    Raises, at the start only: OSError.
+    A copy has its original's whole path in its own: what is said of the one names the other. A file
+    that the user could replace by a link to another is not copied: the user reads the original with
+    its own rights. Raises, at the start only: OSError.
     """
 
     def __init__(self, originals: Iterable[Path], folder: Path, user: User) -> None:
-        self._folder = folder
-        self._originals = {path: Watched(path, bytes) for path in originals}
+        self._user = user
+        self._path = folder
+        self._folder = os.open(folder, _FOLDER)
+        os.fchown(self._folder, -1, user.gid)
+        os.fchmod(self._folder, 0o750)
+        self._originals = dict(self._watched(originals))
         self._written: dict[Path, int] = {}
-        os.chown(folder, -1, user.gid)
-        folder.chmod(0o750)
         for path in self._originals:
             self._write(path)
 
     @property
     def places(self) -> Mapping[Path, Path]:
         """Where the copy of each original is."""
-        return {path: self._place(path) for path in self._originals}
+        return {path: self._path.joinpath(*_names(path)) for path in self._originals}
 
     def refresh(self) -> None:
         """Copy again what has changed; where that can't be done the last copy stays as it is."""
@@ -55,22 +59,50 @@ class Copies:
             except OSError as error:  # it is tried again at the next look
                 _log.warning("changed file not copied", extra={"path": path, "problem": error})
 
+    def close(self) -> None:
+        """Let go of the folder."""
+        os.close(self._folder)
+
+    def _watched(self, originals: Iterable[Path]) -> Iterator[tuple[Path, Watched[bytes]]]:
+        for path in originals:
+            try:
+                yield path, Watched(path, bytes, opened=self._opened)
+            except Untrusted as error:
+                _log.warning("file not copied", extra={"path": path, "problem": error.strerror})
+
+    @contextmanager
+    def _opened(self, path: Path) -> Iterator[BinaryIO]:
+        with trusted.regular(path, self._user) as fd, os.fdopen(fd, "rb", closefd=False) as file:
+            yield file
+
     def _write(self, path: Path) -> None:
-        seen, place = self._originals[path].snapshot, self._place(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=place.parent)
+        """Write a copy by way of a new file, both named from the folder that is open."""
+        seen, (*above, name) = self._originals[path].snapshot, _names(path)
+        parent = self._made(above)
+        new = f".{name}.new"
         try:
+            with suppress(FileNotFoundError):  # of a try that failed
+                os.unlink(new, dir_fd=parent)
+            descriptor = os.open(new, _NEW, 0o600, dir_fd=parent)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(seen.value)
-                os.fchmod(descriptor, 0o644)  # the folder above lets nobody else come here
-            Path(temporary).rename(place)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+                os.fchown(descriptor, -1, self._user.gid)
+                os.fchmod(descriptor, 0o640)
+            os.rename(new, name, src_dir_fd=parent, dst_dir_fd=parent)
+        finally:
+            os.close(parent)
         self._written[path] = seen.generation
 
-    def _place(self, path: Path) -> Path:
-        return self._folder / path.relative_to(path.anchor)
+    def _made(self, names: Sequence[str]) -> int:
+        """Open the folder of a copy, made if need be."""
+        for depth, name in enumerate(names):
+            above = trusted.below(self._folder, *names[:depth])
+            try:
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o755, dir_fd=above)
+            finally:
+                os.close(above)
+        return trusted.below(self._folder, *names)
 
 
 @contextmanager
@@ -79,14 +111,13 @@ def made(originals: Iterable[Path], user: User) -> Iterator[Copies]:
 
     Raises: ConfigError when one can't be read any more, or there is no place for it.
     """
-    folder = rundir.fresh(_PREFIX)
-    try:
-        for left in folder.parent.glob(f"{_PREFIX}*"):  # of one that was killed, secrets and all
-            if left != folder:
-                shutil.rmtree(left, ignore_errors=True)
-        yield _copied(originals, folder, user)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    rundir.remove_abandoned(rundir.COPIES)  # of one that was killed, secrets and all
+    with rundir.claimed(rundir.COPIES) as folder:
+        copied = _copied(originals, folder, user)
+        try:
+            yield copied
+        finally:
+            copied.close()
 
 
 def _copied(originals: Iterable[Path], folder: Path, user: User) -> Copies:
@@ -95,3 +126,8 @@ def _copied(originals: Iterable[Path], folder: Path, user: User) -> Copies:
     except OSError as error:
         where, why = error.filename or folder, error.strerror or str(error)
         raise ConfigError([Problem(str(where), why.lower(), "it must be readable")]) from error
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    """Return the parts of a copy's path below the folder of all copies."""
+    return tuple("..." if each == ".." else each for each in path.absolute().parts[1:])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance import logmover
+from config.outbound import without_passwords
 from config.schema import MOST_WORKERS, Settings
 from datastore.budget import Budget
 
@@ -24,7 +25,7 @@ _LEAST_LOG_FILE = 16 * 1024
 _GOOD_LOG_FILE = 512 * 1024
 _OVERSHOOT = logmover.PIECE  # a file's size is looked at between two writes
 # what configures us is in the settings now, and some of it is secret
-_OURS = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "SUPERVISOR_")
+_OURS = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "SUPERVISOR_", "DCS_")
 _OURS_WHOLE = ("PULLSECRETPATH", "IGNOREREGISTRYLIST", "REGISTRYDIR")
 
 
@@ -102,10 +103,13 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what programs keep of our own environment: proxies, locale, time zone, PATH, ..."""
+    """Return what programs keep of our own environment: locale, time zone, PATH, ...
+
+    Proxies lose their passwords: the registry alone needs them, and has them from a file.
+    """
     return {
         name: value
-        for name, value in environ.items()
+        for name, value in without_passwords(environ).items()
         if not name.startswith(_OURS) and name not in _OURS_WHOLE
     }
 

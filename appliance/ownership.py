@@ -8,18 +8,23 @@ again.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance import trusted
 from appliance.privileges import User
 from config.errors import ConfigError, Problem
 from config.schema import Settings
 from datastore import layout
 
-_TOPS = ("", layout.OWN, layout.V2, layout.BLOBS)
+_TOPS = tuple(
+    tuple(filter(None, each.split("/"))) for each in ("", layout.OWN, layout.V2, layout.BLOBS)
+)
 _NEAR = 2  # levels below each of them: entrepot/log/*, repositories/*, blobs/sha256/*
+_DEEPEST = 300  # levels; a name of 255 characters has 128, and a descriptor is open for each
 
 
 def make_folders(settings: Settings) -> None:
@@ -44,48 +49,87 @@ class Taken:
 def take_over(folder: Path, user: User) -> Taken:
     """Give what is in *folder*, and it, to *user*; groups and modes stay as they are.
 
+    It is made if need be. What is in it may be the work of a user who has turned against us: no
+    link in it is followed, and a file of several names (a hard link to anything) stays whose it is.
     What cannot be given (a read-only or foreign file system) is left: whether the user can work
-    there all the same is for him to try.
+    there all the same is for the user to try. Raises: OSError, Untrusted.
     """
     taken = Taken()
-    folder = folder.resolve()
-    if not is_whole(folder, user):
-        for _, names, files, parent in os.fwalk(folder, topdown=False):
-            for name in (*files, *names):
-                _give(name, user, taken, parent)
-        _give(folder, user, taken)
+    with trusted.folder(folder, user, make=True) as top:
+        if not _is_whole(top, user):
+            _give_all(top, user, taken, _DEEPEST)
+            _give(top, user, taken)
     return taken
 
 
 def is_whole(folder: Path, user: User) -> bool:
-    """Say whether all that lies near the top is the user's."""
-    near = (each for top in _TOPS for each in _near(folder / top, _NEAR))
-    return all(_owner(each) in {user.uid, None} for each in near)
+    """Say whether all that lies near the top is the user's. Raises: OSError, Untrusted."""
+    with trusted.folder(folder, user) as top:
+        return _is_whole(top, user)
 
 
-def _near(top: Path, levels: int) -> Iterator[Path]:
-    yield top
-    if levels and not top.is_symlink():
-        with suppress(OSError):
-            for each in top.iterdir():
-                yield from _near(each, levels - 1)
+def _is_whole(top: int, user: User) -> bool:
+    return os.fstat(top).st_uid == user.uid and all(
+        status.st_uid == user.uid for names in _TOPS for status in _near(top, names, _NEAR)
+    )
 
 
-def _owner(path: Path) -> int | None:
-    """Return who owns *path* itself; None where there is nothing (any more)."""
-    try:
-        return path.lstat().st_uid
-    except OSError:
-        return None
+def _near(parent: int, names: tuple[str, ...], levels: int) -> Iterator[os.stat_result]:
+    """Yield the status of what lies so many levels below a folder, through no link."""
+    with suppress(OSError), ExitStack() as opened:
+        fd = trusted.below(parent, *names)
+        opened.callback(os.close, fd)
+        for each in os.listdir(fd):  # noqa: PTH208 - of a descriptor
+            status = os.stat(each, dir_fd=fd, follow_symlinks=False)
+            yield status
+            if levels > 1 and stat.S_ISDIR(status.st_mode):
+                yield from _near(fd, (each,), levels - 1)
 
 
-def _give(name: str | Path, user: User, taken: Taken, parent: int | None = None) -> None:
-    try:
-        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if status.st_uid != user.uid:
-            os.chown(name, user.uid, -1, dir_fd=parent, follow_symlinks=False)
-            taken.given += 1
-    except FileNotFoundError:
+def _give_all(folder: int, user: User, taken: Taken, levels: int) -> None:
+    """Give what is in a folder, what lies deepest first."""
+    for name in os.listdir(folder):
+        try:
+            found = trusted.look(name, folder)
+        except FileNotFoundError:
+            continue
+        with ExitStack() as opened:
+            opened.callback(os.close, found)
+            if stat.S_ISDIR(os.fstat(found).st_mode):
+                _give_below(name, folder, user, taken, levels)
+            _give(found, user, taken)
+
+
+def _give_below(name: str, parent: int, user: User, taken: Taken, levels: int) -> None:
+    if levels == 0:
+        taken.refused += 1
         return
+    try:
+        inside = trusted.below(parent, name)
     except OSError:
         taken.refused += 1
+        return
+    try:
+        _give_all(inside, user, taken, levels - 1)
+    finally:
+        os.close(inside)
+
+
+def _give(fd: int, user: User, taken: Taken) -> None:
+    status = os.fstat(fd)
+    if status.st_uid == user.uid:
+        return
+    if _is_many_names(status) or stat.S_ISBLK(status.st_mode) or stat.S_ISCHR(status.st_mode):
+        taken.refused += 1
+        return
+    try:
+        trusted.give(fd, user)
+    except OSError:
+        taken.refused += 1
+    else:
+        taken.given += 1
+
+
+def _is_many_names(status: os.stat_result) -> bool:
+    """Whether it may be a file from elsewhere: what the user was never given has another name."""
+    return not stat.S_ISDIR(status.st_mode) and status.st_nlink > 1

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from config.errors import ConfigError, Problem
 from datastore.errors import DatastoreError
 from datastore.locks import LockedFile, is_locked, try_lock
 
+COPIES = "entrepot-files-"
+"""How the folders of copied secrets begin; root's, in the image."""
+
 _PREFIX = "entrepot-"
+_NAMED = re.compile(r"entrepot-[a-z0-9_]{8}")  # as tempfile.mkdtemp makes it
+_ALWAYS = ("settings.json", "access.pipe", "supervisor.sock")  # one of them is in a run directory
 _LONGEST_SOCKET = 107  # bytes of a path, unix(7)
 _LONGEST_NAME = 28  # /supervisor.sock, and the process id that is behind it for a moment
 
@@ -30,20 +36,100 @@ def made(state: Path) -> Iterator[Path]:
     Raises: ConfigError when another appliance lives there, or a socket's path would be too long.
     """
     with _locked(state / "run") as note:
-        _remove_stale(_text(note))
-        run = fresh(_PREFIX)
-        claim = os.open(run, os.O_RDONLY)
-        try:
-            # who tidies the temporary folder (tmpfiles.d(5), "age") passes by what is locked
-            fcntl.flock(claim, fcntl.LOCK_SH)
+        _remove_noted(_text(note))
+        remove_abandoned(_PREFIX)
+        with claimed(_PREFIX) as run:
             _check_length(run)
             os.ftruncate(note.fd, 0)
             os.pwrite(note.fd, os.fsencode(run), 0)
-            yield run
-        finally:
-            os.close(claim)
-            shutil.rmtree(run, ignore_errors=True)
-            note.unlink()
+            try:
+                yield run
+            finally:
+                note.unlink()
+
+
+def refuse_second(state: Path) -> None:
+    """Raise ConfigError when an appliance lives in *state*, before anything there is touched."""
+    note = state / "run"
+    try:
+        is_taken = note.is_file() and is_locked(note)
+    except (OSError, DatastoreError):
+        return  # what does not work here is found, and told, when it is tried
+    if is_taken:
+        raise _taken(note)
+
+
+@contextmanager
+def claimed(prefix: str) -> Iterator[Path]:
+    """Make a folder for us alone in the temporary one; it is locked while we live, gone afterwards.
+
+    A process that is forked meanwhile holds the lock too. Raises: ConfigError.
+    """
+    folder, claim = _claim(prefix)
+    try:
+        yield folder
+    finally:
+        os.close(claim)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _claim(prefix: str) -> tuple[Path, int]:
+    """Make a folder and lock it; again when another start took it for abandoned in between.
+
+    systemd-tmpfiles passes by what is locked, too (tmpfiles.d(5), "age").
+    """
+    while True:
+        folder = fresh(prefix)
+        claim = os.open(folder, os.O_RDONLY)
+        fcntl.flock(claim, fcntl.LOCK_SH)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(folder.stat(), os.fstat(claim)):
+                return folder, claim
+        os.close(claim)
+
+
+def remove_abandoned(prefix: str) -> None:
+    """Remove the folders that killed appliances of this user left in the temporary one.
+
+    The lock decides, not a process id: a folder that any process holds stays.
+    """
+    for folder in _all(prefix):
+        if _is_recognised(folder) and not is_claimed(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def living(prefix: str) -> list[Path]:
+    """Return the folders of this user that a running process has claimed."""
+    return [folder for folder in _all(prefix) if is_claimed(folder)]
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether a running process holds a folder; one that is not this user's counts as held."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fstat(fd).st_uid != os.geteuid()
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+
+
+def _all(prefix: str) -> list[Path]:
+    with suppress(ConfigError, OSError):
+        return sorted(Path(tempfile.gettempdir()).glob(f"{prefix}*"))
+    return []
+
+
+def _is_recognised(folder: Path) -> bool:
+    """Whether a folder is one of ours, and not merely called alike by the operator."""
+    if folder.name.startswith(COPIES):
+        return True
+    is_named = _NAMED.fullmatch(folder.name) is not None
+    return is_named and any((folder / each).exists() for each in _ALWAYS)
 
 
 def fresh(prefix: str) -> Path:
@@ -71,19 +157,24 @@ def _locked(note: Path) -> LockedFile:
     except DatastoreError as error:
         raise ConfigError([Problem(str(note), str(error), "see that it can be written")]) from error
     if held is None:
-        message = "another appliance uses this data directory"
-        raise ConfigError([Problem(str(note.parent), message, "stop it, or give REGISTRYDIR")])
+        raise _taken(note)
     return held
+
+
+def _taken(note: Path) -> ConfigError:
+    message = "another appliance uses this data directory"
+    return ConfigError([Problem(str(note.parent), message, "stop it, or give REGISTRYDIR")])
 
 
 def _text(note: LockedFile) -> str:
     return os.fsdecode(os.pread(note.fd, 4096, 0))
 
 
-def _remove_stale(path: str) -> None:
-    """Remove what an appliance that was killed has left."""
-    if path and Path(path).name.startswith(_PREFIX):
-        shutil.rmtree(path, ignore_errors=True)
+def _remove_noted(path: str) -> None:
+    """Remove what the appliance that lived here before has left."""
+    folder = Path(path)
+    if path and folder.name.startswith(_PREFIX) and not is_claimed(folder):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_length(run: Path) -> None:

@@ -10,14 +10,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import config
-from appliance import address, apart, certificate, ownership, privileges, programs, rundir
+from appliance import (
+    address,
+    apart,
+    certificate,
+    ownership,
+    privileges,
+    programs,
+    rundir,
+    trusted,
+)
 from appliance.environment import MANY_FILES, Start, inherited, log_share, variables
 from appliance.house import House, block_signals
+from appliance.privileges import User
 from appliance.record import Record, counted
 from appliance.renewal import renewal
 from appliance.rotation import RotatedLog
 from appliance.sockets import status_of
 from appliance.upstreams import hidden, upstream_names
+from config import outbound
 from config.errors import ConfigError, Problem
 from config.schema import Settings
 from datastore import generation, layout, logs
@@ -40,10 +51,12 @@ def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     loaded = config.load(argv, environ)
     settings = loaded.settings
-    _refuse(config.check(settings))
-    logs.configure(settings.log.level, settings.log.formatter, "serve")
-    warnings = [str(each) for each in (*loaded.warnings, *config.remarks(settings))]
     choice = privileges.choose(environ)
+    read = choice.user is None or _may_read(loaded, choice.user)
+    _refuse(config.check(settings) if read else [])
+    logs.configure(settings.log.level, settings.log.formatter, "serve")
+    remarks = config.remarks(settings) if read else []
+    warnings = [str(each) for each in (*loaded.warnings, *remarks)]
     if choice.lacking:
         warnings.append(f"everything runs as root, for it lacks {' '.join(choice.lacking)}")
     if choice.user is None:
@@ -51,8 +64,21 @@ def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     return apart.serve_as(choice.user, settings, lambda theirs: _serve(theirs, warnings, environ))
 
 
+def _may_read(loaded: config.Loaded, user: User) -> bool:
+    """Whether root may read what the settings name; if not, it is left to *user*'s own rights.
+
+    Raises: ConfigError when *user* can change the configuration file: root would obey it.
+    """
+    if loaded.file is not None and not trusted.is_trusted(loaded.file, user):
+        message = f"user {user.name} can change it, and root would do what it says"
+        remedy = "keep it outside the data directory, in a folder of root's"
+        raise ConfigError([Problem(str(loaded.file), message, remedy)])
+    return all(trusted.is_trusted(each, user) for each in config.named_files(loaded.settings))
+
+
 def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, str]) -> int:
     """Serve as who we are now. Raises: ConfigError."""
+    rundir.refuse_second(settings.storage.statedir)
     _try_folders(settings)
     for warning in warnings:
         _log.warning(warning)
@@ -60,6 +86,7 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
     _allow_many_files()
     with rundir.made(settings.storage.statedir) as run:
         start = _prepare(settings, run)
+        outbound.hand_over(environ, run)
         record = _begin_record(settings, run)
         programs_environ = inherited(environ) | variables(settings, start)
         house = House(run, programs_environ, _access_log(settings), signals)

@@ -13,7 +13,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 import config
-from appliance import address, programs, rundir
+from appliance import address, privileges, programs, rundir
 from appliance.record import Counted, Record, counted
 from appliance.upstreams import upstream_names
 from cleaner.words import size, span
@@ -79,6 +79,7 @@ class Status:
 def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Print it: 0, or 1 when no appliance runs with this data directory. Raises: ConfigError."""
     settings = config.load([word for word in argv if word != _JSON], environ).settings
+    privileges.step_down(environ)  # all that follows is the user's, and could lead root astray
     run = rundir.found(settings.storage.statedir)
     if run is None:
         sys.stderr.write(f"no appliance runs on {settings.storage.rootdirectory}\n")

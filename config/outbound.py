@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 _SCHEMES = ("http", "https")
+_NAME = "proxies.json"
 
 
 def proxies(environ: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -23,3 +27,43 @@ def no_proxy(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
 
 def _either(given: Mapping[str, str], name: str) -> str:
     return given.get(name, "") or given.get(name.upper(), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """The proxies by scheme, passwords included, and the hosts that are reached without one."""
+
+    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    exempt: tuple[str, ...] = ()
+
+
+def hand_over(environ: Mapping[str, str], folder: Path) -> None:
+    """Write what *environ* says to *folder*, with mode 0600: only the registry reads it.
+
+    Raises: OSError.
+    """
+    said = {"proxies": proxies(environ), "exempt": no_proxy(environ)}
+    descriptor = os.open(folder / _NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(said, file)
+
+
+def handed_over(folder: Path) -> Outbound:
+    """Read what `hand_over` wrote; our own environment where there is nothing."""
+    try:
+        said = json.loads((folder / _NAME).read_bytes())
+    except FileNotFoundError:
+        return Outbound(proxies(), no_proxy())
+    return Outbound(said["proxies"], tuple(said["exempt"]))
+
+
+def without_passwords(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return *environ* with the user and password taken out of each proxy's URL."""
+    return {name: _bare(name, value) for name, value in environ.items()}
+
+
+def _bare(name: str, value: str) -> str:
+    if not name.lower().endswith("_proxy") or "@" not in value:
+        return value
+    scheme, slashes, rest = value.rpartition("://")
+    return f"{scheme}{slashes}{rest.rpartition('@')[2]}"

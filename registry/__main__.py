@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import config
-from config import ConfigError, Problem, PullSecret, parse_pull_secret
-from config.outbound import no_proxy, proxies
+from config import ConfigError, Problem, PullSecret, outbound, parse_pull_secret
 from config.schema import Followed, Settings
 from datastore import layout, logs
 from datastore.accesslog import Event, write_event
@@ -205,7 +204,7 @@ def _upstreams(settings: Settings, report: _Breakers, lookout: Lookout) -> Upstr
         said = config.public_upstreams(settings)
     shared = Shared(
         secret=secret,
-        proxies=Proxies(proxies(), no_proxy()),
+        proxies=_proxies(settings.run),
         breakers=settings.run / "breakers",
         report=report,
     )
@@ -215,6 +214,12 @@ def _upstreams(settings: Settings, report: _Breakers, lookout: Lookout) -> Upstr
         shared,
         default=next((values.host for values in said if values.default), None),
     )
+
+
+def _proxies(run: Path) -> Proxies:
+    """Return the proxies that `serve` was given: our environment has no passwords."""
+    handed = outbound.handed_over(run)
+    return Proxies(handed.proxies, handed.exempt)
 
 
 def _secret(settings: Settings, lookout: Lookout) -> Callable[[], PullSecret | None]:

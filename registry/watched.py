@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,10 @@ class Snapshot(Generic[T]):
     generation: int
 
 
+def _opened(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
 class Watched(Generic[T]):
     """What `parse` makes of the file at *path*, looked at again after *every* s.
 
@@ -48,7 +52,8 @@ class Watched(Generic[T]):
 
     The last good content lies at *kept*, for a process that begins while the file is bad: it
     must not go back to what this one had when it was forked, or what was taken away since would
-    be there again. Raises, at the start only: OSError and what *parse* raises.
+    be there again. *opened* opens the file to be read. Raises, at the start only: OSError and what
+    *parse* raises.
     """
 
     def __init__(
@@ -61,8 +66,10 @@ class Watched(Generic[T]):
         errors: tuple[type[Exception], ...] = (Exception,),
         kept: Path | None = None,
         judge: Callable[[T, T], None] = lambda _before, _after: None,
+        opened: Callable[[Path], contextlib.AbstractContextManager[BinaryIO]] = _opened,
     ) -> None:
         self._path = path
+        self._opened = opened
         self._kept = _Kept(kept)
         self._judge = judge
         self._parse = parse
@@ -111,7 +118,7 @@ class Watched(Generic[T]):
         """Read the file, or, where that fails, what was kept of it."""
         failures: tuple[type[Exception], ...] = (OSError, *self._errors)
         try:
-            seen, content = _read(self._path, self._looked)
+            seen, content = self._read(self._looked)
             value = self._parse(content)
         except failures:
             kept = self._kept.read()
@@ -145,8 +152,16 @@ class Watched(Generic[T]):
         if 0 <= now - status.st_mtime < _SETTLING:
             return None
         before = self._seen
-        self._seen, content = _read(self._path, now)
+        self._seen, content = self._read(now)
         return None if self._seen.fingerprint == before.fingerprint else content
+
+    def _read(self, now: float) -> tuple[_Seen, bytes]:
+        with self._opened(self._path) as file:
+            # before the bytes: what is written meanwhile then shows as a change
+            status = os.fstat(file.fileno())
+            content = file.read()
+        racy = now - status.st_mtime < _RACY
+        return _Seen(_signature(status), _fingerprint(content), racy), content
 
     def _take(self, content: bytes) -> None:
         self._catch_up()
@@ -244,15 +259,6 @@ class _Seen:
 
 
 _NEVER = _Seen((), b"", racy=True)
-
-
-def _read(path: Path, now: float) -> tuple[_Seen, bytes]:
-    with path.open("rb") as file:
-        # before the bytes: what is written meanwhile then shows as a change
-        status = os.fstat(file.fileno())
-        content = file.read()
-    racy = now - status.st_mtime < _RACY
-    return _Seen(_signature(status), _fingerprint(content), racy), content
 
 
 def _fingerprint(content: bytes) -> bytes:

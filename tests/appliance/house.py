@@ -63,6 +63,7 @@ class House:
             "REGISTRY_PROXY_PASSWORD": "hush",
             "REGISTRY_PROXY_USERNAME": "robot",
             "REGISTRY_PROXY_REMOTEURL": "https://quay.io",
+            "HTTPS_PROXY": "http://me:proxy-hush@proxy.test:3128",
             "MARK": self.mark,
         }
         with self.log.open("ab") as log:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance import copies
+from appliance import apart, copies
 from appliance.copies import Copies
 from appliance.privileges import User
 from config.errors import ConfigError
@@ -55,7 +55,7 @@ def test_a_copy_can_be_read_by_the_user_s_group_and_changed_by_nobody(
 
     assert place.read_text() == "old"
     assert (top.stat().st_uid, top.stat().st_gid, top.stat().st_mode & 0o777) == (0, 23456, 0o750)
-    assert (place.stat().st_uid, place.stat().st_mode & 0o777) == (0, 0o644)
+    assert (place.stat().st_uid, place.stat().st_mode & 0o777) == (0, 0o640)
 
 
 def test_a_copy_has_its_original_s_path_in_its_own(secret: Path, copied: Copies) -> None:
@@ -116,7 +116,7 @@ def test_a_copy_that_fails_is_tried_again(
 
     secret.write_text("new")
     with monkeypatch.context() as patch:
-        patch.setattr(tempfile, "mkstemp", full)
+        patch.setattr(os, "rename", full)
         eventually(lambda: _now(copied, secret) and "changed file not copied" in caplog.messages)
         assert _now(copied, secret) == "old"
 
@@ -134,6 +134,37 @@ def test_copies_are_gone_afterwards_those_of_one_that_was_killed_too(
         assert not left.exists()
 
     assert not list(temporary.iterdir())
+
+
+def test_copies_of_one_that_lives_stay_and_a_second_start_is_refused(
+    secret: Path, copied: Copies
+) -> None:
+    """A second `serve` in the same container deleted the secrets of the first."""
+    with pytest.raises(ConfigError, match="another appliance runs in this container"):
+        apart.refuse_second()
+    with copies.made([secret], USER):
+        pass
+
+    assert copied.places[secret].read_text() == "old"
+
+
+def test_no_copy_can_ever_be_read_by_all(
+    secret: Path, copied: Copies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even for the moment in which it is written, or by way of a folder that was opened."""
+    modes: list[int] = []
+    fchmod = os.fchmod
+
+    def seen(fd: int, mode: int) -> None:
+        modes.append(os.fstat(fd).st_mode)
+        fchmod(fd, mode)
+
+    monkeypatch.setattr(os, "fchmod", seen)
+    secret.write_text("new")
+    eventually(lambda: _now(copied, secret) == "new")
+
+    assert [mode & 0o077 for mode in modes] == [0]
+    assert copied.places[secret].stat().st_mode & 0o007 == 0
 
 
 def test_an_original_that_cannot_be_read_is_an_error(tmp_path: Path, temporary: Path) -> None:

@@ -17,6 +17,7 @@ from appliance.environment import (
     shipped,
     variables,
 )
+from config import outbound
 from config.schema import HttpSettings, Settings
 from datastore.budget import Budget
 from registry import workers
@@ -88,3 +89,38 @@ def test_what_configures_us_is_not_inherited() -> None:
     }
 
     assert inherited(given) == {"PATH": "/bin", "HTTPS_PROXY": "http://proxy"}
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("http://me:s3cret@proxy:3128", "http://proxy:3128"),
+        ("me:s3cret@proxy:3128", "proxy:3128"),
+        ("http://me:s3@cret@proxy", "http://proxy"),
+        ("http://me:s3:/@cret@[::1]:3128/", "http://[::1]:3128/"),
+        ("http://proxy", "http://proxy"),
+    ],
+)
+def test_a_proxy_s_password_is_not_inherited(name: str, given: str, kept: str) -> None:
+    """HAProxy, logger and cleaner reach no upstream; /proc shows the environment of each."""
+    assert inherited({name: given}) == {name: kept}
+
+
+def test_users_of_docker_cache_server_are_not_inherited() -> None:
+    """There are hashes of passwords in DCS_AUTH_USERS."""
+    assert inherited({"DCS_AUTH_USERS": "me:$2y$10$x"}) == {}
+
+
+def test_the_registry_has_the_proxies_with_their_passwords(tmp_path: Path) -> None:
+    """From a file of the run directory that only its user can read."""
+    outbound.hand_over(
+        {"HTTPS_PROXY": "http://me:s3cret@proxy", "no_proxy": "a.test, b.test"}, tmp_path
+    )
+
+    handed = outbound.handed_over(tmp_path)
+
+    assert handed.proxies == {"https": "http://me:s3cret@proxy"}
+    assert handed.exempt == ("a.test", "b.test")
+    assert "s3cret" not in repr(handed)
+    assert [each.stat().st_mode & 0o777 for each in tmp_path.iterdir()] == [0o600]

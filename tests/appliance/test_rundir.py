@@ -70,3 +70,79 @@ def test_whoever_tidies_up_passes_it_by(tmp_path: Path) -> None:
         with pytest.raises(BlockingIOError):
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(folder)
+
+
+def _left(folder: Path) -> Path:
+    """Make what an appliance that was killed leaves."""
+    folder.mkdir()
+    (folder / "settings.json").touch()
+    return folder
+
+
+def test_run_directories_of_killed_appliances_are_removed(tmp_path: Path, temporary: Path) -> None:
+    """Of any data directory: after power cuts they piled up, settings with passwords in them."""
+    left = [_left(temporary / f"entrepot-{number:08}") for number in range(3)]
+
+    with rundir.made(tmp_path):
+        assert not any(each.exists() for each in left)
+
+
+def test_run_directories_that_a_process_holds_stay(tmp_path: Path, temporary: Path) -> None:
+    """By the lock: a process id may be another's by now."""
+    held = _left(temporary / "entrepot-abcdefgh")
+    claim = os.open(held, os.O_RDONLY)
+    fcntl.flock(claim, fcntl.LOCK_SH)
+    with rundir.made(tmp_path):
+        assert held.exists()
+    os.close(claim)
+
+
+def test_folders_of_the_operator_stay(tmp_path: Path, temporary: Path) -> None:
+    """However they are called, and wherever links lead."""
+    for name in ("entrepot-registry", "entrepot-backup-1", "entrepot-files"):
+        (temporary / name).mkdir()
+        (temporary / name / "precious").touch()
+    _left(temporary / "entrepot-data-dir")
+    precious = _left(tmp_path / "precious")
+    (temporary / "entrepot-12345678").symlink_to(precious)
+    (tmp_path / "state").mkdir()
+    before = sorted(temporary.rglob("*"))
+
+    with rundir.made(tmp_path / "state"):
+        pass
+
+    assert sorted(temporary.rglob("*")) == before
+    assert (precious / "settings.json").exists()
+
+
+def test_a_folder_that_was_taken_for_abandoned_is_made_again(
+    tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another start looks between the folder and its lock."""
+    flock = fcntl.flock
+    removed: list[Path] = []
+
+    def remove_first(fd: int, operation: int) -> None:
+        if operation == fcntl.LOCK_SH and not removed:
+            removed.extend(temporary.glob("entrepot-*"))
+            for each in removed:
+                each.rmdir()
+        flock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    with rundir.made(tmp_path) as run:
+        assert run.is_dir()
+        assert run not in removed
+    assert removed
+
+
+def test_a_second_appliance_is_refused_before_anything_is_touched(tmp_path: Path) -> None:
+    """The first one's files are as they were, to the nanosecond."""
+    rundir.refuse_second(tmp_path)
+    with rundir.made(tmp_path):
+        before = {each: each.stat().st_mtime_ns for each in (tmp_path, *tmp_path.rglob("*"))}
+        with pytest.raises(ConfigError, match="another appliance uses this data directory"):
+            rundir.refuse_second(tmp_path)
+
+        after = {each: each.stat().st_mtime_ns for each in (tmp_path, *tmp_path.rglob("*"))}
+    assert after == before

@@ -48,6 +48,7 @@ def test_it_serves_until_told_to_stop_and_leaves_nothing(
         assert house.process.wait(timeout=15) == 0
     assert all(any(name in line for line in lines.values()) for name in ALL)
     assert sum("REGISTRY_PROXY_PASSWORD" in each for each in environments) == 1  # serve's own
+    assert sum("proxy-hush" in each for each in environments) == 1
     assert not list(temporary.iterdir())
     assert not (house.data / "entrepot" / "run").exists()
 

@@ -16,6 +16,7 @@ from datastore.storage import Storage
 from registry.api import errors, router
 from registry.api.blobs import BlobResource
 from registry.api.catalog import CatalogResource
+from registry.api.docker_login import DockerLoginResource
 from registry.api.door import Door, MayHost
 from registry.api.every import EveryAnswer
 from registry.api.front import Front
@@ -111,9 +112,10 @@ class Content:
 
 
 def _route(app: App, door: Door, parts: Parts) -> None:
-    app.add_route(router.STATUS, FrontResource(door))
+    app.add_route(router.STATUS, FrontResource())
     app.add_route(router.HEALTH, HealthResource())
     app.add_route(router.BASE, VersionResource(door))
+    app.add_route(router.DOCKER_LOGIN, DockerLoginResource(door))
     if parts.metrics:
         app.add_route(router.METRICS, MetricsResource(door, parts.metrics))
 

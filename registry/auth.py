@@ -31,9 +31,11 @@ _NOTHING: frozenset[Action] = frozenset()
 
 # RFC 7617, 2; a second Authorization header arrives joined by a comma, which is none of these.
 # As strict as HAProxy, which counts wrong passwords by user: what it can't read has none to count.
+# As a bearer token the same letters come back from docker (registry/api/docker_login.py).
 _SIX_BITS = "[A-Za-z0-9+/]"
 _BASIC = re.compile(
-    rf"basic +((?:{_SIX_BITS}{{4}})*(?:{_SIX_BITS}{{2}}==|{_SIX_BITS}{{3}}=|{_SIX_BITS}{{4}}))",
+    rf"(?:basic|bearer) +"
+    rf"((?:{_SIX_BITS}{{4}})*(?:{_SIX_BITS}{{2}}==|{_SIX_BITS}{{3}}=|{_SIX_BITS}{{4}}))",
     re.IGNORECASE | re.ASCII,
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -79,12 +81,19 @@ class Identity:
         raise Forbidden(f"{action} is not allowed here")
 
     def enter(self) -> None:
-        """Let pass who may be here at all, as `GET /v2/` asks. Raises: Unauthenticated.
-
-        It is how clients try a password: a wrong one is refused here even where nobody needs one.
-        """
+        """Let pass users, and strangers who may do anything at all. Raises: Unauthenticated."""
         is_stranger = self.user is None and not self.rights
         if self.challenge is not None and (self.mistaken or is_stranger):
+            raise Unauthenticated(self.challenge)
+
+    def greet(self) -> None:
+        """Let users pass, as `GET /v2/` asks; everybody where there are no passwords.
+
+        podman, buildah, skopeo and docker send a password only after a challenge there, also where
+        strangers may pull: without one they never log in, and a push fails.
+        Raises: Unauthenticated.
+        """
+        if self.challenge is not None and self.user is None:
             raise Unauthenticated(self.challenge)
 
 
@@ -221,16 +230,22 @@ def _is_known(_user: str, _password: str) -> bool:
 
 def _credentials(authorization: str) -> tuple[str, str] | None:
     """Read user and password; None: not Basic, or malformed."""
-    match = _BASIC.fullmatch(authorization.strip(" \t"))
-    if match is None:
+    letters = credential(authorization)
+    if letters is None:
         return None
     try:
-        text = base64.b64decode(match[1], validate=True).decode()
+        text = base64.b64decode(letters, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         return None
     user, colon, password = text.partition(":")
     # RFC 7617, 2: no control characters, or a user's name could forge a header
     return None if not colon or _CONTROL.search(text) else (user, password)
+
+
+def credential(authorization: str) -> str | None:
+    """Return the base64 of user and password in an Authorization header; None: there is none."""
+    match = _BASIC.fullmatch(authorization.strip(" \t"))
+    return match[1] if match else None
 
 
 def _challenge(realm: str) -> str:

@@ -96,7 +96,10 @@ def _login(knocker: Knocker) -> Finding:
     """Ask who we are taken for. Raises: Ill when we may not come in."""
     login, answer = knocker.place.login, knocker.ask("GET", "/v2/")
     if answer.status != _OK and login is None:
-        raise Ill("a password is needed", "--authfile FILE, or --user USER:PASSWORD")
+        # `/v2/` asks for a password also where strangers may pull
+        if knocker.ask("GET", "/v2/_catalog?n=1").status != _OK:
+            raise Ill("a password is needed", "--authfile FILE, or --user USER:PASSWORD")
+        return works("login", "none is needed to pull")
     if answer.status != _OK and login is not None:
         raise Ill(f"{login.username} is refused: {answer.told}", "try podman login")
     return works("login", f"{login.username} is let in" if login else "none is needed")

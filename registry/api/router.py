@@ -16,6 +16,7 @@ from falcon.routing import CompiledRouter
 
 BASE = "/v2/"
 CATALOG = "/v2/_catalog"
+DOCKER_LOGIN = "/v2/token"
 MANIFEST = "/v2/{name}/manifests/{reference}"
 BLOB = "/v2/{name}/blobs/{digest}"
 UPLOADS = "/v2/{name}/blobs/uploads/"

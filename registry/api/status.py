@@ -1,4 +1,4 @@
-"""The answers that are no content: the version check, health, the front page, metrics."""
+"""The answers that are no content: the version check, health, `/`, metrics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import falcon
 
+from registry.api import docker_login
 from registry.api.door import Door
+from registry.errors import Unauthenticated
 
 
 class VersionResource:
@@ -16,8 +18,11 @@ class VersionResource:
         self._door = door
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Greet, or challenge."""
-        self._door.identify(req, resp).enter()
+        """Greet, or challenge. Raises: Unauthenticated."""
+        identity = self._door.identify(req, resp)
+        if docker_login.is_needed(req, identity):
+            raise Unauthenticated(docker_login.challenge(req))
+        identity.greet()
         resp.media = {}
 
 
@@ -31,15 +36,13 @@ class HealthResource:
 
 
 class FrontResource:
-    """`/`: what this is."""
+    """`/`: the server answers, as docker distribution does; liveness probes ask for it."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Name the program and where to go on."""
-        self._door.identify(req, resp).require("pull")
-        resp.media = {"name": "entrepot", "registry": "/v2/", "metrics": "/metrics"}
+    def on_get(self, _: falcon.Request, resp: falcon.Response) -> None:
+        """Send 200 without a body, to everybody: it shows nothing."""
+        resp.content_type = None
+        resp.set_header("Cache-Control", "no-cache")
+        resp.data = b""
 
 
 class MetricsResource:

@@ -172,6 +172,24 @@ def test_forged_headers_do_not_reach_a_worker(front: Front) -> None:
 
 
 @pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("X-Forwarded-Proto: https", ["https"]),
+        ("X-Forwarded-Proto: HTTPS", ["https"]),
+        ("X-Forwarded-Proto: http", []),
+        ("X-Forwarded-Proto: gopher", []),
+        ("X-Client-Scheme: gopher", []),
+        ("X-Odd: 1", []),
+    ],
+)
+def test_a_worker_is_told_that_a_proxy_before_us_ended_tls(
+    front: Front, header: str, told: list[str]
+) -> None:
+    """Only that, for a URL in an answer to this client; by no other header."""
+    assert echoed(front.ask("/echo", header), "X-Client-Scheme") == told
+
+
+@pytest.mark.parametrize(
     ("headers", "status", "code"),
     [
         (["Authorization: Basic YTpi", "Authorization: Basic Yzpk"], 400, "UNSUPPORTED"),

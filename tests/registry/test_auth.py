@@ -150,6 +150,39 @@ def test_with_anonymous_pull_everybody_pulls_and_a_wrong_password_is_still_wrong
 
 
 @pytest.mark.parametrize("anonymous", ["none", "pull"])
+@pytest.mark.parametrize(
+    ("header", "is_greeted"),
+    [(_RIGHT, True), (None, False), ("", False), (_NOBODY, False), (_WRONG, False)],
+)
+def test_the_version_check_greets_users_alone_where_there_are_passwords(
+    anonymous: Anonymous,
+    header: str | None,
+    is_greeted: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    """Also where strangers may pull: clients send a password only after a challenge there."""
+    identity = _basic(anonymous).identify(header)
+
+    if is_greeted:
+        identity.greet()
+    else:
+        with pytest.raises(Unauthenticated):
+            identity.greet()
+
+
+@pytest.mark.parametrize("anonymous", ["none", "pull"])
+@pytest.mark.parametrize("header", [_RIGHT, _WRONG, _NOBODY])
+def test_a_bearer_token_of_the_same_letters_is_the_same_credential(
+    anonymous: Anonymous, header: str
+) -> None:
+    """Docker sends back as a token what it logged in with."""
+    basic = _basic(anonymous)
+    bearer = header.replace("Basic", "Bearer").replace("basic", "Bearer")
+
+    assert bearer.startswith("Bearer ")
+    assert basic.identify(bearer) == basic.identify(header)
+
+
+@pytest.mark.parametrize("anonymous", ["none", "pull"])
 @pytest.mark.parametrize("action", ["push", "delete"])
 def test_what_needs_a_right_is_challenged_where_it_happens(
     anonymous: Anonymous, action: Action

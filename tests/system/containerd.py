@@ -70,6 +70,11 @@ class Containerd:
             raise PullFailed(done.stderr)
         return set(self._ctr("content", "ls", "--quiet").stdout.split())
 
+    def push(self, image: str, target: str, login: str = "") -> bool:
+        """Push an image that it has under another name; return whether that was allowed."""
+        user = ["--user", login] if login else []
+        return self._ctr("images", "push", "--plain-http", *user, target, image).returncode == 0
+
     def forget(self) -> None:
         """Remove every image and wait until its content is gone."""
         names = self._ctr("images", "ls", "--quiet").stdout.split()

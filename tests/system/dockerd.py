@@ -86,12 +86,23 @@ class Dockerd:
         _hear(self._ask("POST", path, _registry_auth(image, login) if login else {}))
         return {str(json.loads(self._ask("GET", f"/images/{quote(image)}/json"))["Id"])}
 
-    def push(self, image: str, repository: str, tag: str) -> None:
-        """Tag an image that it has, and push it under that name."""
+    def push(self, image: str, repository: str, tag: str, login: str = "") -> None:
+        """Tag an image that it has, and push it under that name; *login* is user:password."""
         target = urlencode({"repo": repository, "tag": tag})
         self._ask("POST", f"/images/{quote(image)}/tag?{target}")
         path = f"/images/{quote(repository)}/push?{urlencode({'tag': tag})}"
-        _hear(self._ask("POST", path, {"X-Registry-Auth": _NOBODY}))
+        nobody = {"X-Registry-Auth": _NOBODY}
+        _hear(self._ask("POST", path, _registry_auth(repository, login) if login else nobody))
+
+    def login(self, registry: str, login: str) -> bool:
+        """Return whether `docker login` takes user:password."""
+        username, _, password = login.partition(":")
+        said = {"username": username, "password": password, "serveraddress": registry}
+        try:
+            self._ask("POST", "/auth", {"Content-Type": "application/json"}, json.dumps(said))
+        except PullFailed:
+            return False
+        return True
 
     def forget(self) -> None:
         """Remove every image."""
@@ -120,10 +131,12 @@ class Dockerd:
             return self._ask("GET", "/_ping") == "OK"
         return False
 
-    def _ask(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> str:
+    def _ask(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: str = ""
+    ) -> str:
         connection = UnixConnection(self._socket, _PATIENCE)
         try:
-            connection.request(method, f"{_API}{path}", headers=headers or {})
+            connection.request(method, f"{_API}{path}", body or None, headers or {})
             response = connection.getresponse()
             text = response.read().decode()
             if response.status >= 400:

@@ -88,15 +88,26 @@ def test_a_refusal_is_a_basic_challenge_in_an_oci_envelope(closed: Appliance) ->
     assert answer.headers["www-authenticate"].startswith("Basic realm=")
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/", f"/v2/{NAME}/manifests/v1"])
+@pytest.mark.parametrize("path", ["/metrics", f"/v2/{NAME}/manifests/v1"])
 def test_what_needs_a_pull_right_is_closed_too(closed: Appliance, path: str) -> None:
-    """Metrics and the front page tell who pulls what."""
+    """Metrics tell who pulls what."""
     known = replace(closed.door, login=ALICE)
 
     assert closed.door.get(path).status == 401
     assert known.get(path).status == 200
     assert closed.door.get(path).status == 401
     assert closed.door.get("/healthz").status == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("login", [None, ALICE, WRONG])
+def test_the_root_is_200_without_a_body_for_everybody(
+    closed: Appliance, method: str, login: str | None
+) -> None:
+    """As docker distribution answers there: liveness probes ask for it without a password."""
+    answer = replace(closed.door, login=login).ask(method, "/")
+
+    assert (answer.status, answer.body) == (200, b"")
 
 
 def test_everybody_pulls_where_anonymous_pull_is_on(half_open: Appliance, clients: Clients) -> None:
@@ -109,11 +120,11 @@ def test_everybody_pulls_where_anonymous_pull_is_on(half_open: Appliance, client
     assert anonymous == clients.pull(image)
 
 
-@pytest.mark.parametrize(("login", "status"), [(None, 200), (":", 200), (ALICE, 200), (WRONG, 401)])
-def test_a_wrong_password_is_no_login_where_anonymous_pull_is_on(
+@pytest.mark.parametrize(("login", "status"), [(None, 401), (":", 401), (ALICE, 200), (WRONG, 401)])
+def test_the_version_check_asks_for_a_password_where_anonymous_pull_is_on(
     half_open: Appliance, login: str | None, status: int
 ) -> None:
-    """`GET /v2/` tells good credentials from wrong ones; no user and no password is nobody."""
+    """Clients log in only where `GET /v2/` asks; no user and no password is nobody."""
     answer = replace(half_open.door, login=login).get("/v2/")
 
     assert answer.status == status

@@ -93,6 +93,17 @@ def test_a_password_that_is_needed_and_not_given_is_said(front: FakeUpstream) ->
     assert "a password is needed" in last(report)[2]
 
 
+def test_no_password_is_needed_where_strangers_may_pull(front: FakeUpstream) -> None:
+    """`/v2/` asks for one there too, or clients would never log in."""
+    front.misbehave("/v2/$", status=401, headers=HEADERS)
+    front.misbehave("/v2/_catalog", status=200, headers=HEADERS)
+
+    report = examine(at(front.host), time.time())
+
+    assert [each.what for each in report.findings] == ["registry", "login", "prefix", "ns"]
+    assert report.is_well
+
+
 def test_a_wrong_password_is_said_without_being_shown(front: FakeUpstream) -> None:
     """Who, and not with what."""
     front.misbehave("/v2/$", status=401, headers=HEADERS)

@@ -1,0 +1,131 @@
+"""Everybody pulls and users push: `auth.anonymous: pull` with the clients that people have.
+
+oras is missing here: no package of Debian 12, PyPI or npm has it. It sends its password, as
+containerd does, after the challenge of the request itself, and asks `/v2/` to log in.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from datastore.refs import Digest
+from tests.system.appliance import Appliance, Setup
+from tests.system.clients import Clients
+from tests.system.containerd import Containerd
+from tests.system.dockerd import Dockerd
+from tests.system.images import KB, of_size
+from tests.system.pushes import as_folder, tags
+from tests.system.registries import Registry, htpasswd
+
+ALICE, WRONG = "alice:sesame", "alice:guess"
+NAME = "one.test/half/app"
+_DOCKERS = of_size(16 * KB, 441, family="docker")
+_PLAIN = ("--tls-verify=false",)
+
+
+@pytest.fixture(scope="module")
+def half_open(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
+    """An appliance with a password that lets everybody pull."""
+    folder = tmp_path_factory.mktemp("halfopen")
+    public.push("half/app", "v1", _DOCKERS)
+    settings = {
+        "auth": {
+            "htpasswd": {"path": str(htpasswd(folder / "htpasswd", ALICE))},
+            "anonymous": "pull",
+        },
+        "proxy": {"default": "one.test"},
+        "hosted": {"team/**": {}},
+    }
+    with Appliance(folder, Setup({"one.test": {"url": public.url}}, settings)) as appliance:
+        yield appliance
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder with a short path, for there are sockets below it."""
+    folder = Path(tempfile.mkdtemp(prefix="ho-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_podman_and_buildah_pull_as_strangers_and_push_as_users(
+    half_open: Appliance, clients: Clients
+) -> None:
+    """Pull logged out; a wrong password is refused at the login; push once logged in."""
+    netloc = half_open.door.netloc
+    own = clients.pull(f"{netloc}/{NAME}:v1")
+    clients.buildah("pull", "--quiet", *_PLAIN, f"{netloc}/{NAME}:v1")
+    assert clients.podman("push", *_PLAIN, own, f"{netloc}/team/podman:v1").returncode != 0
+    assert clients.login(netloc, WRONG).returncode != 0
+
+    assert clients.login(netloc, ALICE).returncode == 0
+    pushed = clients.podman("push", *_PLAIN, own, f"{netloc}/team/podman:v1")
+    assert pushed.returncode == 0, pushed.stderr
+    clients.buildah("push", *_PLAIN, own, f"docker://{netloc}/team/buildah:v1")
+
+    assert tags(half_open.door, "team/podman") == tags(half_open.door, "team/buildah") == ["v1"]
+    clients.podman("logout", netloc)
+    clients.forget()
+    assert clients.pull(f"{netloc}/team/podman:v1")
+
+
+def test_skopeo_copies_as_a_stranger_and_pushes_as_a_user(
+    half_open: Appliance, clients: Clients, tmp_path: Path
+) -> None:
+    """With and without credentials on its command line."""
+    netloc = half_open.door.netloc
+    done = clients.copy(f"{netloc}/{NAME}:v1", tmp_path / "copy")
+    assert done.returncode == 0, done.stderr
+    source, target = as_folder(_DOCKERS, tmp_path / "own"), f"docker://{netloc}/team/skopeo:v1"
+
+    def push(*credentials: str) -> int:
+        plain = ("--dest-tls-verify=false", *credentials)
+        return clients.skopeo("copy", *plain, source, target).returncode
+
+    assert push() != 0
+    assert push(f"--dest-creds={WRONG}") != 0
+    assert push(f"--dest-creds={ALICE}") == 0
+    assert tags(half_open.door, "team/skopeo") == ["v1"]
+
+
+def test_dockerd_pulls_as_a_stranger_and_pushes_as_a_user(half_open: Appliance, home: Path) -> None:
+    """By name, and as a mirror that it sends its password for Docker Hub.
+
+    A push that is refused is not tried here: the daemon repeats it for a minute.
+    """
+    netloc, port = half_open.door.netloc, half_open.door.port
+    (home / "tree" / "etc" / "docker").mkdir(parents=True)
+    with Dockerd(home, ways={port: port}) as dockerd:
+        dockerd.configure(home / "tree")
+        assert dockerd.pull(f"{netloc}/{NAME}:v1") == {str(Digest.of(_DOCKERS.config))}
+        assert not dockerd.login(netloc, WRONG)
+
+        assert dockerd.login(netloc, ALICE)
+        dockerd.push(f"{netloc}/{NAME}:v1", f"{netloc}/team/docker", "v1", ALICE)
+        dockerd.forget()
+        assert dockerd.pull(f"{netloc}/half/app:v1", "somebody:at-docker-hub")
+        dockerd.forget()
+        assert dockerd.pull(f"{netloc}/team/docker:v1", ALICE)
+
+    assert tags(half_open.door, "team/docker") == ["v1"]
+
+
+def test_containerd_pulls_as_a_stranger_and_pushes_as_a_user(
+    half_open: Appliance, home: Path
+) -> None:
+    """It asks no `/v2/`, and answers the challenge of the request itself."""
+    netloc = half_open.door.netloc
+    with Containerd(home / "containerd") as containerd:
+        image = f"{netloc}/{NAME}:v1"
+        assert containerd.pull(image)
+
+        assert not containerd.push(image, f"{netloc}/team/containerd:v1")
+        assert not containerd.push(image, f"{netloc}/team/containerd:v1", WRONG)
+        assert containerd.push(image, f"{netloc}/team/containerd:v1", ALICE)
+
+    assert tags(half_open.door, "team/containerd") == ["v1"]

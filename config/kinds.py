@@ -47,6 +47,9 @@ Urls = Annotated[
     BeforeValidator(lambda given: tuple(registry_url(each) for each in readers.words(given))),
 ]
 
+Redirects = Annotated[tuple[str, ...], BeforeValidator(readers.redirects)]
+MaybeRedirects = Annotated[tuple[str, ...] | None, BeforeValidator(optional(readers.redirects))]
+
 MaybeText = Annotated[str | None, BeforeValidator(optional(readers.text))]
 MaybeFile = Annotated[Path | None, BeforeValidator(optional(readers.path))]
 FileOrAbsent = Annotated[Path | None, BeforeValidator(readers.unless_absent(readers.path))]

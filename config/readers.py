@@ -6,6 +6,7 @@ Every reader raises Unreadable with a remedy: no operator is shown a library's o
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -81,6 +82,25 @@ def choice(*known: str) -> Reader[str]:
         return str(given)
 
     return read
+
+
+def redirects(given: object) -> tuple[str, ...]:
+    """Read where redirects may lead: `public`, `any`, or networks. Raises: Unreadable."""
+    found = tuple(each.lower() for each in words(given))
+    for each in found:
+        if each not in {"public", "any"} and not _is_network(each):
+            raise Unreadable(
+                f"neither public, any nor a network: {each[:64]}", "try [public, 10.0.0.0/8]"
+            )
+    return found or ("public",)
+
+
+def _is_network(given: str) -> bool:
+    try:
+        ipaddress.ip_network(given)
+    except ValueError:
+        return False
+    return True
 
 
 def optional(read: Reader[T], *nothing: str) -> Reader[T | None]:

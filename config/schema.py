@@ -176,6 +176,11 @@ class ProxySettings(Section):
     readtimeout: kinds.LongerSpan = setting(
         "30s", "until an upstream must have sent something", env="ENTREPOT_READ_TIMEOUT"
     )
+    redirects: kinds.Redirects = setting(
+        "public",
+        "where redirects may lead besides an upstream's own network: public, any, or networks",
+        env="ENTREPOT_REDIRECTS",
+    )
     prefetch: kinds.Layers = setting(
         "3", "layers fetched ahead at a time, 0 for none", env="ENTREPOT_PREFETCH"
     )
@@ -207,6 +212,7 @@ class UpstreamSettings(Section):
     readtimeout: kinds.MaybeLongerSpan = setting(
         None, "as proxy.readtimeout", shown="proxy.readtimeout"
     )
+    redirects: kinds.MaybeRedirects = setting(None, "as proxy.redirects", shown="proxy.redirects")
     default: kinds.Switch = setting("false", "names without an upstream lead here")
 
 

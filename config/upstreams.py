@@ -47,6 +47,7 @@ class UpstreamValues:
     negative_ttl: float
     connect_timeout: float
     read_timeout: float
+    redirects: tuple[str, ...]
     default: bool
 
 
@@ -89,6 +90,7 @@ def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
         negative_ttl=_first(said.negativettl, proxy.negativettl),
         connect_timeout=_first(said.connecttimeout, proxy.connecttimeout),
         read_timeout=_first(said.readtimeout, proxy.readtimeout),
+        redirects=_first(said.redirects, proxy.redirects),
         default=host in default_hosts(settings)[:1],
     )
 

@@ -14,19 +14,28 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from itertools import chain, zip_longest
 
 _STAGGER = 0.25
 _Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
 
 
-def dial(host: str, port: int, timeout: float) -> socket.socket:
+def dial(
+    host: str,
+    port: int,
+    timeout: float,
+    allow: Callable[[list[str]], list[str]] = lambda addresses: addresses,
+) -> socket.socket:
     """Return a connected socket that blocks for what is left of *timeout* [s].
 
-    Raises: socket.gaierror, TimeoutError, OSError as the system says.
+    *allow* returns those of the addresses that may be dialled; it may raise. Raises:
+    socket.gaierror, TimeoutError, OSError as the system says.
     """
     deadline = time.monotonic() + timeout
-    winner = _race(_resolve(host, port, timeout), deadline)
+    found = _resolve(host, port, timeout)
+    allowed = set(allow([each[1][0] for each in found]))
+    winner = _race([each for each in found if each[1][0] in allowed], deadline)
     winner.settimeout(max(deadline - time.monotonic(), 0.001))
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # A kept connection that a router has forgotten must be found dead before it is used again

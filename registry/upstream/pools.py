@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -14,6 +15,7 @@ from urllib3 import exceptions
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from registry.upstream.destinations import Destinations
 from registry.upstream.dial import dial
 from registry.upstream.source import Source
 
@@ -23,8 +25,13 @@ if TYPE_CHECKING:
 _KEPT = 64
 
 
-def open_pools(source: Source, scheme: str, proxy: str | None) -> urllib3.PoolManager:
-    """Prepare connections for URLs of one scheme; none is opened yet. Raises: OSError."""
+def open_pools(
+    source: Source, scheme: str, proxy: str | None, destinations: Destinations
+) -> urllib3.PoolManager:
+    """Prepare connections for URLs of one scheme; none is opened yet. Raises: OSError.
+
+    Where there is no proxy, *destinations* judges each address before and after it is dialled.
+    """
     secure = scheme == "https" or (proxy or "").startswith("https:")
     options: dict[str, Any] = {
         "num_pools": 32,
@@ -35,7 +42,11 @@ def open_pools(source: Source, scheme: str, proxy: str | None) -> urllib3.PoolMa
         "timeout": urllib3.Timeout(connect=source.connect_timeout, read=source.read_timeout),
     }
     manager = urllib3.PoolManager(**options) if proxy is None else _proxied(proxy, options)
-    manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
+    judge = None if proxy else destinations
+    manager.pool_classes_by_scheme = {
+        "http": partial(_PlainPool, destinations=judge),  # type: ignore[dict-item]
+        "https": partial(_SecurePool, destinations=judge),  # type: ignore[dict-item]
+    }
     return manager
 
 
@@ -68,9 +79,18 @@ class _Plain(HTTPConnection):
 
     answered = False
 
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 - as urllib3's own
+        destinations: Destinations | None = None,
+        **more: Any,  # noqa: ANN401 - as urllib3's own
+    ) -> None:
+        super().__init__(*args, **more)
+        self.destinations = destinations
+
     def _new_conn(self) -> socket.socket:
         self.answered = False
-        return _dialled(self, self._dns_host)
+        return _dialled(self, self._dns_host, self.destinations, "http")
 
     def getresponse(  # type: ignore[override]  # urllib3 overrides it so itself
         self,
@@ -87,6 +107,15 @@ class _Secure(HTTPSConnection):
 
     answered = False
 
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 - as urllib3's own
+        destinations: Destinations | None = None,
+        **more: Any,  # noqa: ANN401 - as urllib3's own
+    ) -> None:
+        super().__init__(*args, **more)
+        self.destinations = destinations
+
     def connect(self) -> None:
         """Connect and shake hands."""
         try:
@@ -96,7 +125,7 @@ class _Secure(HTTPSConnection):
 
     def _new_conn(self) -> socket.socket:
         self.answered = False
-        return _dialled(self, self._dns_host)
+        return _dialled(self, self._dns_host, self.destinations, "https")
 
     def getresponse(  # type: ignore[override]  # urllib3 overrides it so itself
         self,
@@ -122,17 +151,37 @@ class _SecurePool(HTTPSConnectionPool):
             conn.connect()
 
 
-def _dialled(connection: HTTPConnection, host: str) -> socket.socket:
-    """Connect, and say what went wrong in urllib3's own words, which it sorts by."""
+def _dialled(
+    connection: HTTPConnection, host: str, destinations: Destinations | None, scheme: str
+) -> socket.socket:
+    """Connect, and raise what went wrong as urllib3's own errors, which it sorts by.
+
+    Raises: AddressRefused too.
+    """
     timeout = connection.timeout if isinstance(connection.timeout, int | float) else 30.0
     try:
-        return dial(host, connection.port, timeout)
+        if destinations is None:
+            return dial(host, connection.port, timeout)
+        return _judged(host, connection.port, timeout, destinations, scheme)
     except socket.gaierror as error:
         raise exceptions.NameResolutionError(host, connection, error) from error
     except TimeoutError as error:
         raise exceptions.ConnectTimeoutError(connection, str(error)) from error
     except OSError as error:
         raise exceptions.NewConnectionError(connection, str(error)) from error
+
+
+def _judged(
+    host: str, port: int, timeout: float, destinations: Destinations, scheme: str
+) -> socket.socket:
+    origin = (scheme, host.strip("[]").lower(), port)
+    dialled = dial(host, port, timeout, lambda found: destinations.filtered(origin, found))
+    try:
+        destinations.dialled(origin, dialled.getpeername()[0])
+    except BaseException:
+        dialled.close()
+        raise
+    return dialled
 
 
 @contextmanager

@@ -6,6 +6,7 @@ decoded. Every foreign exception ends here, as `Broken`.
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 import threading
@@ -20,12 +21,16 @@ import urllib3
 from urllib3 import exceptions
 
 from registry.errors import Why
+from registry.upstream.destinations import AddressRefused, Destinations
 from registry.upstream.headers import content_length
 from registry.upstream.pools import Stale, open_pools
 from registry.upstream.proxies import Proxies
 from registry.upstream.source import Source
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+_LONGEST_NAME = 253
 _PIECE = 256 * 1024
 _SMALL = 64 * 1024
 
@@ -105,6 +110,7 @@ class Wire:
     def __init__(self, source: Source, proxies: Proxies | None = None) -> None:
         self._source = source
         self._proxies = proxies or Proxies()
+        self._destinations = Destinations(source)
         self._lock = threading.Lock()
         self._pid = 0
         self._managers: dict[tuple[str, str | None], urllib3.PoolManager] = {}
@@ -118,8 +124,17 @@ class Wire:
         """Call into urllib3. Raises: Broken for whatever goes wrong there."""
         try:
             return call()
+        except AddressRefused as error:
+            raise self._refused(error) from error
         except (exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
             raise _broken(error, self._source) from error
+
+    def _refused(self, error: AddressRefused) -> Broken:
+        """Log where an answer led; the client is only sent the fact."""
+        host = self._source.host
+        names = {"upstream": host, "host": error.host[:_LONGEST_NAME], "address": error.address}
+        log.warning("redirect to an address that is not public refused", extra=names)
+        return Broken(f"{error}; it can be allowed with upstreams.{host}.redirects", Why.NONSENSE)
 
     def _sent(self, request: Request) -> urllib3.BaseHTTPResponse:
         manager = self._manager(request.url)
@@ -132,11 +147,14 @@ class Wire:
 
     def _manager(self, url: str) -> urllib3.PoolManager:
         scheme, proxy = urlsplit(url).scheme, self._proxies.choose(url)
+        if proxy is not None:
+            self._destinations.check_by_name(url)
         with self._lock:
             if self._pid != os.getpid():
                 self._pid, self._managers = os.getpid(), {}
             if (scheme, proxy) not in self._managers:
-                self._managers[scheme, proxy] = open_pools(self._source, scheme, proxy)
+                pools = open_pools(self._source, scheme, proxy, self._destinations)
+                self._managers[scheme, proxy] = pools
             return self._managers[scheme, proxy]
 
 

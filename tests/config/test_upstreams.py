@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import pytest
+
 from config.upstreams import (
     PUBLIC,
     UpstreamValues,
@@ -155,3 +157,28 @@ def test_a_password_is_not_shown(desk: Desk) -> None:
     assert upstreams(settings)[0].password == "hunter2"
     assert "hunter2" not in repr(upstreams(settings))
     assert "hunter2" not in repr(settings)
+
+
+def test_redirects_lead_to_public_addresses_unless_the_operator_allows_more(desk: Desk) -> None:
+    """For all upstreams, or for one."""
+    desk.write(
+        """
+        proxy: {redirects: "public 10.0.0.0/8, fd00::/8"}
+        upstreams:
+          a.io:
+          b.io: {redirects: any}
+        """
+    )
+    a, b = upstreams(desk.settings())
+
+    assert a.redirects == ("public", "10.0.0.0/8", "fd00::/8")
+    assert b.redirects == ("any",)
+
+
+@pytest.mark.parametrize("wrong", ["private", "10.0.0.1/8", "10.0.0.0/33", "example.com"])
+def test_what_is_no_network_is_refused_with_a_remedy(desk: Desk, wrong: str) -> None:
+    """A rule that protects is never ignored."""
+    desk.write(f"proxy: {{redirects: [{wrong}]}}")
+    (problem,) = desk.examine().problems
+
+    assert "try [public, 10.0.0.0/8]" in str(problem)

@@ -1,0 +1,313 @@
+"""Where an upstream's answers may lead: judged by the address that is dialled."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datastore.refs import Digest, Tag
+from registry.errors import Unavailable, Why
+from registry.upstream import destinations
+from registry.upstream.destinations import AddressRefused, Destinations, Reach, reach_of
+from registry.upstream.protocol import Upstream
+from registry.upstream.proxies import Proxies
+from registry.upstream.source import Source
+from registry.upstream.table import Shared
+from tests.registry.upstream.clients import client_of
+from tests.upstream import FakeUpstream
+
+CDN = ("https", "cdn.example", 443)
+INTERNAL = [
+    "127.0.0.1",
+    "127.255.0.1",
+    "::1",
+    "0.0.0.0",
+    "0.1.2.3",
+    "::",
+    "10.0.0.1",
+    "172.31.255.255",
+    "192.168.1.1",
+    "100.64.0.1",
+    "169.254.169.254",
+    "fe80::1",
+    "fe80::1%eth0",
+    "fc00::1",
+    "fd12::1",
+    "224.0.0.1",
+    "ff02::1",
+    "255.255.255.255",
+    "100.100.100.200",
+    "168.63.129.16",
+    "192.0.0.192",
+    "fd00:ec2::254",
+    "198.18.0.1",
+    "::ffff:127.0.0.1",
+    "::ffff:10.0.0.1",
+    "::ffff:0:10.0.0.1",
+    "::10.0.0.1",
+    "64:ff9b::7f00:1",
+    "64:ff9b::10.0.0.1",
+    "64:ff9b:1::a00:1",
+    "2002:7f00:1::",
+    "2002:a00:1::1",
+    "2002:a9fe:a9fe::",
+    "2001:0:a00:1::1",
+    "nonsense",
+    "",
+]
+PUBLIC = ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"]
+
+
+@pytest.mark.parametrize("address", INTERNAL)
+def test_an_upstream_on_the_internet_leads_to_no_internal_address(address: str) -> None:
+    """In whatever form it is written."""
+    judge = Destinations(Source("a.io", "https://a.io"))
+    judge.dialled(("https", "a.io", 443), "8.8.8.8")
+
+    assert reach_of(address) is not Reach.PUBLIC
+    with pytest.raises(AddressRefused):
+        judge.filtered(CDN, [address])
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_an_upstream_leads_to_public_addresses(address: str) -> None:
+    """Where its layers lie."""
+    judge = Destinations(Source("a.io", "https://a.io"))
+    judge.dialled(CDN, address)
+
+    assert judge.filtered(CDN, [address]) == [address]
+
+
+@pytest.mark.parametrize(
+    ("home", "leads_to", "not_to"),
+    [
+        ("10.0.0.1", ["10.9.9.9", "192.168.0.1", "fd12::1"], ["127.0.0.1", "169.254.169.254"]),
+        ("127.0.0.1", ["127.0.0.2", "::1", "10.0.0.1"], ["169.254.169.254", "224.0.0.1"]),
+        ("fe80::1%eth0", ["fe80::2%eth0"], ["10.0.0.1", "127.0.0.1"]),
+    ],
+)
+def test_an_upstream_leads_to_where_it_lies(
+    home: str, leads_to: list[str], not_to: list[str]
+) -> None:
+    """A registry in a network keeps its layers there; the metadata of a cloud are none of them."""
+    judge = Destinations(Source("reg.lan", "http://reg.lan:5000"))
+    judge.dialled(("http", "reg.lan", 5000), home)
+
+    assert judge.filtered(CDN, [*leads_to, *not_to]) == leads_to
+
+
+def test_an_upstream_that_was_public_once_stays_so() -> None:
+    """Or its owner would let its name resolve to an internal address for one connection."""
+    judge = Destinations(Source("a.io", "https://a.io"))
+    for address in ("8.8.8.8", "10.0.0.1"):
+        judge.dialled(("https", "a.io", 443), address)
+
+    with pytest.raises(AddressRefused):
+        judge.filtered(CDN, ["10.0.0.2"])
+
+
+def test_its_own_name_at_another_port_is_another_host() -> None:
+    """What listens there was not named by the operator."""
+    judge = Destinations(Source("a.io", "https://a.io", realm="https://sso.lan/t"))
+    judge.dialled(("https", "a.io", 443), "8.8.8.8")
+
+    assert judge.filtered(("https", "a.io", 443), ["10.0.0.1"]) == ["10.0.0.1"]
+    assert judge.filtered(("https", "sso.lan", 443), ["10.0.0.1"]) == ["10.0.0.1"]
+    for origin in (("https", "a.io", 8443), ("http", "a.io", 80), ("https", "sso.lan", 8443)):
+        with pytest.raises(AddressRefused):
+            judge.filtered(origin, ["10.0.0.1"])
+
+
+@pytest.mark.parametrize(
+    ("allowed", "address", "expected"),
+    [
+        (("any",), "169.254.169.254", True),
+        (("10.1.0.0/16",), "10.1.2.3", True),
+        (("10.1.0.0/16",), "::ffff:10.1.2.3", True),
+        (("10.1.0.0/16",), "10.2.0.1", False),
+        (("public", "fd12::/16"), "fd12::9", True),
+        (("public", "fd12::/16"), "10.1.0.1", False),
+    ],
+)
+def test_the_operator_allows_more(
+    allowed: tuple[str, ...], address: str, *, expected: bool
+) -> None:
+    """All, or networks."""
+    judge = Destinations(Source("a.io", "https://a.io", redirects=allowed))
+    judge.dialled(("https", "a.io", 443), "8.8.8.8")
+    if expected:
+        assert judge.filtered(CDN, [address]) == [address]
+    else:
+        with pytest.raises(AddressRefused):
+            judge.filtered(CDN, [address])
+
+
+@given(st.ip_addresses(v=4))
+def test_an_ipv4_address_is_judged_alike_in_each_form(address: Any) -> None:
+    """An attacker chooses the form."""
+    plain, number = reach_of(str(address)), int(address)
+    forms = [f"::ffff:{address}", f"64:ff9b::{address}", f"::ffff:0:{address}"]
+    forms.append(f"2002:{number >> 16:x}:{number & 0xFFFF:x}::1")
+
+    assert {reach_of(each) for each in forms} == {plain}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1/",
+        "http://[::1]:9/",
+        "http://2130706433/",
+        "http://0x7f.1/",
+        "http://10.1/",
+    ],
+)
+def test_through_a_proxy_an_address_in_the_url_is_judged(url: str) -> None:
+    """In the older spellings too; a name is the proxy's business."""
+    judge = Destinations(Source("a.io", "https://a.io"))
+    with pytest.raises(AddressRefused):
+        judge.check_by_name(url)
+    judge.check_by_name("http://metadata.example/")
+    judge.check_by_name("http://8.8.8.8/")
+
+
+# ---- over the wire
+
+
+@pytest.fixture
+def public_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the first address that is judged, the upstream's own on loopback, for a public one."""
+    reaches = iter([Reach.PUBLIC])
+    monkeypatch.setattr(
+        destinations, "reach_of", lambda each: next(reaches, None) or reach_of(each)
+    )
+
+
+@pytest.fixture
+def internal() -> Iterator[FakeUpstream]:
+    """Run a service that no upstream may read."""
+    with FakeUpstream() as service:
+        service.add_image("app", "v1", [b"layer"])
+        yield service
+
+
+DIGEST = Digest.of(b"layer")
+ASKS: dict[str, Callable[[Upstream], object]] = {
+    "head": lambda each: each.head("app", Tag("v1")),
+    "manifest": lambda each: each.manifest("app", Tag("v1")),
+    "blob_size": lambda each: each.blob_size("app", DIGEST),
+    "blob": lambda each: ExitStack().enter_context(each.blob("app", DIGEST)),
+    "range": lambda each: ExitStack().enter_context(each.blob("app", DIGEST, 1, 3)),
+    "tags": lambda each: each.tags("app"),
+    "referrers": lambda each: each.referrers("app", DIGEST),
+}
+
+
+@pytest.mark.usefixtures("public_home")
+@pytest.mark.parametrize("ask", ASKS)
+def test_a_redirect_inwards_sends_no_request(
+    upstream: FakeUpstream, internal: FakeUpstream, ask: str
+) -> None:
+    """Whatever was asked for, the service is not even connected to."""
+    upstream.add_image("app", "v1", [b"layer"])
+    upstream.misbehave(redirect=f"{internal.url}{{path}}")
+    with pytest.raises(Unavailable) as raised:
+        ASKS[ask](client_of(upstream))
+
+    assert raised.value.why is Why.NONSENSE
+    assert "redirects" in str(raised.value)
+    assert internal.host.partition(":")[2] not in str(raised.value)
+    assert internal.connections == 0
+
+
+@pytest.mark.usefixtures("public_home")
+def test_every_hop_is_judged(upstream: FakeUpstream, internal: FakeUpstream) -> None:
+    """The first may be to itself."""
+    upstream.add_image("app", "v1", [b"layer"])
+    upstream.misbehave("hop", redirect=f"{internal.url}/v2/app/manifests/v1")
+    upstream.misbehave("/manifests/v1", redirect=f"{upstream.url}/hop")
+    with pytest.raises(Unavailable):
+        client_of(upstream).manifest("app", Tag("v1"))
+
+    assert internal.connections == 0
+
+
+@pytest.mark.usefixtures("public_home")
+def test_a_name_is_judged_by_what_it_resolves_to(
+    upstream: FakeUpstream, internal: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is resolved once: a second look-up could say something else."""
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def resolve(host: str, port: int, **more: Any) -> Any:
+        if host != "rebinding.test":
+            return real(host, port, **more)
+        asked.append(host)
+        return real("127.0.0.1", port, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    port = internal.host.partition(":")[2]
+    upstream.misbehave("/manifests/v1", redirect=f"http://rebinding.test:{port}{{path}}")
+    with pytest.raises(Unavailable):
+        client_of(upstream).manifest("app", Tag("v1"))
+
+    assert internal.connections == 0
+    assert len(asked) == 1
+
+
+@pytest.mark.usefixtures("public_home")
+def test_a_token_service_inwards_is_not_asked(
+    upstream: FakeUpstream, internal: FakeUpstream
+) -> None:
+    """A realm at the upstream's own name but another port is another service."""
+    challenge = f'Bearer realm="{internal.url}/token",service="s"'
+    upstream.misbehave(status=401, headers={"WWW-Authenticate": challenge})
+    with pytest.raises(Unavailable):
+        client_of(upstream).manifest("app", Tag("v1"))
+
+    assert internal.connections == 0
+
+
+@pytest.mark.usefixtures("public_home")
+def test_a_mirror_leads_nowhere_else_either(upstream: FakeUpstream, internal: FakeUpstream) -> None:
+    """It is judged by where it lies itself."""
+    upstream.add_image("app", "v1", [b"layer"])
+    with FakeUpstream() as mirror:
+        mirror.misbehave(redirect=f"{internal.url}{{path}}")
+        client = client_of(upstream, mirrors=(mirror.url,))
+
+        assert client.manifest("app", Tag("v1")).body
+    assert internal.connections == 0
+
+
+@pytest.mark.usefixtures("public_home")
+@pytest.mark.parametrize("allowed", [("any",), ("127.0.0.0/8",)])
+def test_what_the_operator_allows_is_followed(
+    upstream: FakeUpstream, internal: FakeUpstream, allowed: tuple[str, ...]
+) -> None:
+    """For who runs a registry on the internet with its storage inside."""
+    upstream.misbehave(redirect=f"{internal.url}{{path}}")
+
+    assert client_of(upstream, redirects=allowed).manifest("app", Tag("v1")).body
+
+
+def test_a_proxy_is_not_sent_to_an_internal_address(
+    upstream: FakeUpstream, internal: FakeUpstream
+) -> None:
+    """The proxy, which may reach more than we do, is not asked for it."""
+    with FakeUpstream() as proxy:
+        proxy.misbehave(redirect="http://10.0.0.1/x")
+        shared = Shared(proxies=Proxies({"http": proxy.url}))
+        client = client_of(upstream, shared, url="http://registry.example")
+        with pytest.raises(Unavailable, match="redirects"):
+            client.manifest("app", Tag("v1"))
+
+        assert len(proxy.requests) == 1
+    assert internal.connections == 0

@@ -1,8 +1,7 @@
 """What becomes of each key that docker distribution 2.x and 3.x know.
 
 What protects or places data and is not built is refused, never ignored: an operator who asks for
-it must not believe that he has it. What merely does nothing here is taken in silence, or with a
-warning where somebody would miss it.
+it must not believe that he has it. What merely does nothing here is a warning.
 """
 
 from __future__ import annotations
@@ -24,15 +23,17 @@ class Verdict(Enum):
 class Row:
     """One key: `*` stands for any name, `**` at the end for anything below and the key itself.
 
-    `harmless` are the values that a refused key may have, an empty one among them where it says
-    `""`. `missed`: who sets it expects something, and is warned.
+    `harmless` are the values that ask for nothing that is not so anyway, an empty one among them
+    where it says `""`; `tolerated` those for which a refused key only has no effect. `instead` is
+    what an operator can do.
     """
 
     key: str
     verdict: Verdict
     why: str = ""
+    instead: str = "take it out"
     harmless: tuple[str, ...] = ()
-    missed: bool = False
+    tolerated: tuple[str, ...] = ()
 
     def matches(self, key: tuple[str, ...]) -> bool:
         """Say whether *key* is the one that this row is about."""
@@ -48,16 +49,12 @@ def _honoured(key: str, why: str = "") -> Row:
     return Row(key, Verdict.HONOURED, why)
 
 
-def _idle(key: str, why: str) -> Row:
-    return Row(key, Verdict.WITHOUT_EFFECT, why)
-
-
-def _missed(key: str, why: str, *harmless: str) -> Row:
-    return Row(key, Verdict.WITHOUT_EFFECT, why, ("", *harmless), missed=True)
+def _idle(key: str, why: str, *harmless: str, instead: str = "take it out") -> Row:
+    return Row(key, Verdict.WITHOUT_EFFECT, why, instead, ("", *harmless))
 
 
 def _refused(key: str, why: str, *harmless: str) -> Row:
-    return Row(key, Verdict.REFUSED, why, harmless)
+    return Row(key, Verdict.REFUSED, why, harmless=harmless)
 
 
 _NO_DRIVER = "only storage.filesystem is built"
@@ -68,16 +65,29 @@ ROWS: Final = (
     _honoured("version", "0.1"),
     _honoured("log.level"),
     _honoured("log.formatter", "text and json"),
-    _idle("log.accesslog.disabled", "the access log is how use is known"),
-    _idle("log.fields.**", "a line's fields are fixed"),
-    _missed("log.hooks.**", "no mail is sent"),
+    _idle(
+        "log.accesslog.disabled",
+        "the access log is how use is known",
+        "false",
+        instead="keep it small with CLEANER_MAXSIZE",
+    ),
+    _idle("log.reportcaller", "no line names its place in the code", "false"),
+    _idle(
+        "log.fields.**", "a line's fields are fixed", instead="add them where the log is collected"
+    ),
+    _idle("log.hooks.**", "no mail is sent", instead="send mail where the log is collected"),
     _honoured("loglevel", "as log.level"),
     _honoured("storage.filesystem.rootdirectory"),
-    _idle("storage.filesystem.maxthreads", "workers bound what runs at a time"),
+    _idle(
+        "storage.filesystem.maxthreads",
+        "workers bound what runs at a time",
+        instead="set ENTREPOT_WORKERS",
+    ),
     _honoured("storage.delete.enabled"),
-    _idle("storage.redirect.disable", "no answer is a redirect"),
+    _idle("storage.redirect.disable", "no answer is a redirect", "true", instead="take it out"),
     _idle("storage.cache.blobdescriptor", "the disk itself is looked at"),
     _idle("storage.cache.blobdescriptorsize", "the disk itself is looked at"),
+    _idle("storage.cache.layerinfo", "the disk itself is looked at"),
     _idle("storage.tag.concurrencylimit", "tags are read one by one"),
     _refused("storage.maintenance.readonly.enabled", "a read-only mode is not built", "false", ""),
     _refused(
@@ -86,8 +96,12 @@ ROWS: Final = (
         "true",
         "",
     ),
-    _missed("storage.maintenance.uploadpurging.age", "cleaner.garbage says after how long", "168h"),
-    _idle("storage.maintenance.uploadpurging.interval", "cleaner.runevery says when"),
+    _idle("storage.maintenance.uploadpurging.age", "cleaner.garbage says after how long", "168h"),
+    _idle(
+        "storage.maintenance.uploadpurging.interval",
+        "cleaner.runevery says when",
+        instead="set CLEANER_RUNEVERY_TIME",
+    ),
     _refused(
         "storage.maintenance.uploadpurging.dryrun",
         "abandoned uploads are always purged",
@@ -96,7 +110,7 @@ ROWS: Final = (
     ),
     *(
         _refused(f"storage.{driver}.**", _NO_DRIVER)
-        for driver in ("azure", "gcs", "inmemory", "oss", "s3", "s3aws", "swift")
+        for driver in ("azure", "gcs", "inmemory", "oss", "rados", "s3", "s3aws", "swift")
     ),
     _honoured("auth.htpasswd.realm"),
     _honoured("auth.htpasswd.path", "bcrypt only; a missing file is an error"),
@@ -106,14 +120,22 @@ ROWS: Final = (
     _refused("middleware.registry.**", "middleware is not built", ""),
     _refused("middleware.repository.**", "middleware is not built", ""),
     _refused("middleware.storage.**", "middleware is not built", ""),
-    _missed("reporting.bugsnag.**", "nothing is reported to others"),
-    _missed("reporting.newrelic.**", "nothing is reported to others"),
+    _idle(
+        "reporting.bugsnag.**",
+        "nothing is reported to others",
+        instead="watch /metrics and the log",
+    ),
+    _idle(
+        "reporting.newrelic.**",
+        "nothing is reported to others",
+        instead="watch /metrics and the log",
+    ),
     _honoured("http.addr"),
     _refused("http.net", "it listens on TCP only; set http.addr", "tcp", ""),
     _refused("http.prefix", "the API is at /v2/ only", "/", ""),
     _idle("http.host", "no answer needs an absolute URL"),
     _idle("http.secret", "uploads carry no signed state"),
-    _idle("http.relativeurls", "no answer needs an absolute URL"),
+    _idle("http.relativeurls", "no answer needs an absolute URL", "true", instead="take it out"),
     _idle("http.draintimeout", "pulls in flight get a fixed grace"),
     _honoured("http.tls.certificate"),
     _honoured("http.tls.key", "the key may lie in the certificate's file"),
@@ -124,32 +146,70 @@ ROWS: Final = (
     ),
     _refused("http.tls.ciphersuites.**", "ciphers can't be chosen; take it out", ""),
     _refused("http.tls.letsencrypt.**", "it fetches no certificate; set http.tls.certificate", ""),
-    _missed("http.debug.addr", "metrics are at /metrics of http.addr"),
-    _idle("http.debug.prometheus.enabled", "metrics are always at /metrics"),
-    _idle("http.debug.prometheus.path", "metrics are always at /metrics"),
-    _idle("http.headers.**", "they speak to browsers, which have nothing to run here"),
-    _missed("http.http2.disabled", "HTTP/2 is offered with TLS, always", "false"),
-    _missed("http.h2c.enabled", "HTTP/2 needs TLS here", "false"),
-    _idle("notifications.events.includereferences", "no notifications are sent"),
-    _missed("notifications.endpoints.**", "no notifications are sent"),
+    _idle(
+        "http.debug.addr",
+        "metrics are at /metrics of http.addr",
+        instead="read /metrics of http.addr",
+    ),
+    _idle(
+        "http.debug.prometheus.enabled",
+        "metrics are always at /metrics",
+        "true",
+        instead="read /metrics of http.addr",
+    ),
+    _idle(
+        "http.debug.prometheus.path",
+        "metrics are always at /metrics",
+        "/metrics",
+        instead="read /metrics of http.addr",
+    ),
+    _idle(
+        "http.headers.**",
+        "they speak to browsers, which have nothing to run here",
+        instead="set them in a proxy before it",
+    ),
+    _idle("http.http2.disabled", "HTTP/2 is offered with TLS, always", "false"),
+    _idle("http.h2c.enabled", "HTTP/2 needs TLS here", "false"),
+    _idle(
+        "notifications.events.includereferences",
+        "no notifications are sent",
+        instead="follow the access log",
+    ),
+    _idle(
+        "notifications.endpoints.**", "no notifications are sent", instead="follow the access log"
+    ),
     _idle("redis.**", _NO_REDIS),
-    _idle("health.storagedriver.enabled", _HEALTH),
-    _idle("health.storagedriver.interval", _HEALTH),
-    _idle("health.storagedriver.threshold", _HEALTH),
-    _missed("health.file.**", _HEALTH),
-    _missed("health.http.**", _HEALTH),
-    _missed("health.tcp.**", _HEALTH),
+    _idle("health.storagedriver.enabled", _HEALTH, instead="probe /healthz"),
+    _idle("health.storagedriver.interval", _HEALTH, instead="probe /healthz"),
+    _idle("health.storagedriver.threshold", _HEALTH, instead="probe /healthz"),
+    _idle("health.file.**", _HEALTH, instead="probe /healthz"),
+    _idle("health.http.**", _HEALTH, instead="probe /healthz"),
+    _idle("health.tcp.**", _HEALTH, instead="probe /healthz"),
     _idle("catalog.maxentries", "a page of the catalog is as long as the client asks"),
     _honoured("proxy.remoteurl", "an upstream among others, and the default"),
     _honoured("proxy.username"),
     _honoured("proxy.password"),
-    _refused("proxy.ttl", "age counts from the last use here, set CLEANER_TTL"),
+    Row(
+        "proxy.ttl",
+        Verdict.REFUSED,
+        "age counts from the last use here, set CLEANER_TTL",
+        tolerated=("0", "0s", "0m", "0h"),
+    ),
     _refused("proxy.exec.**", "credential helpers are not built; use the pull secret", ""),
-    _idle("proxy.cachewritetimeout", "a download ends when its upstream does"),
-    _missed("compatibility.schema1.enabled", "schema 1 is neither made nor converted", "false"),
+    _idle(
+        "proxy.cachewritetimeout",
+        "a download ends when its upstream does",
+        instead="set ENTREPOT_READ_TIMEOUT",
+    ),
+    _idle(
+        "compatibility.schema1.enabled",
+        "schema 1 is neither made nor converted",
+        "false",
+        instead="convert such images with skopeo copy",
+    ),
     _idle("compatibility.schema1.signingkeyfile", "schema 1 is neither made nor converted"),
-    _idle("validation.enabled", "a push is always validated"),
-    _idle("validation.disabled", "a push is always validated"),
+    _idle("validation.enabled", "a push is always validated", "true", instead="take it out"),
+    _idle("validation.disabled", "a push is always validated", "false", instead="take it out"),
     _refused("validation.manifests.urls.allow.**", "URLs in manifests can't be restricted", ""),
     _refused("validation.manifests.urls.deny.**", "URLs in manifests can't be restricted", ""),
     _idle("validation.manifests.indexes.**", "an index's children must always be here"),
@@ -157,6 +217,6 @@ ROWS: Final = (
 )
 
 DRIVERS: Final = frozenset(
-    {"filesystem", "azure", "gcs", "inmemory", "oss", "s3", "s3aws", "swift"}
+    {"filesystem", "azure", "gcs", "inmemory", "oss", "rados", "s3", "s3aws", "swift"}
 )
 SCHEMES: Final = frozenset({"htpasswd", "none", "silly", "token"})

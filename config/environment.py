@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Final
 
+import yaml
+
 from config import cache_server, keys
 from config.distribution import ROWS
 from config.document import read_value
@@ -43,14 +45,38 @@ def is_image(environ: Mapping[str, str]) -> bool:
 def read(environ: Mapping[str, str]) -> Reading:
     """Read all that the environment says; what it does not know of ours is a warning."""
     reading = Reading()
+    own = {
+        name: unquoted(text)
+        for name, text in environ.items()
+        if name in _own_names() or name.startswith(_PREFIXES)
+    }
     for setting_key, setting in keys.settings().items():
-        _read_setting(setting_key, setting, environ, reading)
-    for name in sorted(environ.keys() - _own_names()):
+        _read_setting(setting_key, setting, own, reading)
+    for name in sorted(own.keys() - _own_names()):
         if name in cache_server.VARIABLES:
-            _read_renamed(name, environ[name], reading)
-        elif name.startswith(_PREFIXES) and not _is_of_others(name):
-            _read_other(name, environ[name], reading)
+            _read_renamed(name, own[name], reading)
+        elif not _is_of_others(name):
+            _read_other(name, own[name], reading)
     return reading
+
+
+def unquoted(text: str) -> str:
+    """Return what a variable's value means: as in YAML, without quotes and the space around it.
+
+    docker distribution reads values as YAML, and compose's list form and `--env-file` pass quotes
+    on. A value without quotes stays as it is written, where YAML would make a number of `0x10`,
+    nothing of `~`, or end it at ` #`.
+    """
+    bare = text.strip(" \t")
+    if not bare.startswith(("'", '"')):
+        return bare
+    try:
+        node = yaml.compose(bare, yaml.SafeLoader)
+    except yaml.YAMLError:  # a password that begins with a quote
+        return bare
+    if isinstance(node, yaml.ScalarNode) and node.style in {"'", '"'}:
+        return str(node.value)
+    return bare
 
 
 def _read_renamed(name: str, text: str, reading: Reading) -> None:

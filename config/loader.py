@@ -30,6 +30,11 @@ class Places:
     file: Path = Path("/etc/docker/registry/config.yml")
     secret: Path = Path("/pull-secret.json")
     certs: Path = Path("/certs")
+    newer_file: Path = Path("/etc/distribution/config.yml")
+
+    def files(self) -> list[Path]:
+        """Return where the images of registry:3 and registry:2 look, the newer one first."""
+        return [each for each in (self.newer_file, self.file) if _is_there(each)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +73,10 @@ def examine(
     """Load the configuration as `load` does, and keep its problems to be shown."""
     told = _Told(argv, environ, places or Places())
     layers = told.layers()
-    merged, problems = merge(layers)
-    folded = aliases.fold(merged, _address(merged, is_image=told.is_image))
+    merged = merge(layers)
+    folded = aliases.fold(merged.winners, _address(merged.winners, is_image=told.is_image))
     given = folded.given
-    refused, missed = judge(given.values())
+    refused, idle = judge(given.values())
     built = build(given | _defaults(given, is_image=told.is_image))
     followed = follow.followed(built.settings, given, told.file)
     settings = built.settings.model_copy(update={"followed": followed})
@@ -80,8 +85,14 @@ def examine(
         *told.certs_without_certificate(given, settings),
     ]
     renamed = [*aliases.warnings(layers), *folded.warnings]
-    warnings = [*told.warnings(), *renamed, *missed, *advice(settings)]
-    problems += [*folded.problems, *refused, *built.problems, *clashes]
+    warnings = [
+        *told.warnings(),
+        *renamed,
+        *dict.fromkeys(merged.ignored),
+        *idle,
+        *advice(settings),
+    ]
+    problems = [*merged.problems, *folded.problems, *refused, *built.problems, *clashes]
     return Loaded(settings, built.used, tuple(warnings), tuple(dict.fromkeys(problems)), told.file)
 
 
@@ -94,8 +105,8 @@ class _Told:
         self._environment = environment.read(environ)
         self.is_image = environment.is_image(environ)
         named = self._flags.files or _file_named(environ)
-        if not named and self.is_image and _is_there(places.file):
-            named = [(str(places.file), str(places.file))]
+        if not named and self.is_image:
+            named = [(str(each), str(each)) for each in places.files()[:1]]
         self.file = Path(named[0][1]) if named else None
         self._document = read_file(self.file, named[0][0]) if self.file else Reading()
 
@@ -105,8 +116,7 @@ class _Told:
 
     def warnings(self) -> list[Problem]:
         """Return what the sources themselves warn of."""
-        unread = [] if self.is_image or self.file else self._file_of_somebody_else()
-        return [*unread, *self._environment.warnings]
+        return [*self._unread_files(), *self._environment.warnings]
 
     def certs_without_certificate(
         self, given: Mapping[Key, Given], settings: Settings
@@ -139,11 +149,18 @@ class _Told:
             ]
         )
 
-    def _file_of_somebody_else(self) -> list[Problem]:
-        # Debian's docker-registry owns this path, with a password file that is none.
-        path = self._places.file
-        remedy = f"name it to use it: serve {path}"
-        return [Problem(str(path), "not read outside the image", remedy)] if _is_there(path) else []
+    def _unread_files(self) -> list[Problem]:
+        """Warn of each file at a usual place that is not read, unless another was named."""
+        if self.is_image:
+            is_found = self.file in self._places.files()
+            unread = [each for each in self._places.files() if is_found and each != self.file]
+            why = f"not read, for {self.file} is there too"
+            return [Problem(str(each), why, "keep one of them") for each in unread]
+        # Debian's docker-registry owns the older place, with a password file that is none.
+        return [
+            Problem(str(each), "not read outside the image", f"name it to use it: serve {each}")
+            for each in ([] if self.file else self._places.files())
+        ]
 
 
 def _address(given: Mapping[Key, Given], *, is_image: bool) -> str:
@@ -164,7 +181,7 @@ def _defaults(given: Mapping[Key, Given], *, is_image: bool) -> dict[Key, Given]
 
 
 def _file_named(environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    path = environ.get(environment.FILE, "")
+    path = environment.unquoted(environ.get(environment.FILE, ""))
     return [(f"{environment.FILE}={path}", path)] if path else []
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from config import aliases, cache_server, keys
+from config import aliases, cache_server, keys, unknown
 from config.address import registry_host
 from config.distribution import DRIVERS, SCHEMES, Row, Verdict
 from config.errors import Problem, Unreadable
@@ -18,32 +18,42 @@ _KINDS = {"auth": SCHEMES, "storage": DRIVERS}
 _EMPTY: Final[tuple[object, ...]] = ("", "[]", "{}", [], {}, None)
 
 
-def merge(layers: Sequence[Reading]) -> tuple[dict[Key, Given], list[Problem]]:
+@dataclass(slots=True)
+class Merged:
+    """What is in force, by key, and what is wrong with it; `ignored` are keys without a meaning."""
+
+    winners: dict[Key, Given] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    ignored: list[Problem] = field(default_factory=list)
+
+
+def merge(layers: Sequence[Reading]) -> Merged:
     """Take, for each key, what the last of *layers* says; say what is unknown or said twice."""
-    winners: dict[Key, Given] = {}
-    problems: list[Problem] = []
+    merged = Merged()
     for layer in layers:
-        problems += layer.problems
+        merged.problems += layer.problems
         for each in sorted(layer.given, key=_rank):
-            _lay(each, winners, problems)
+            _lay(each, merged)
+    winners = merged.winners
     if level := winners.pop(("loglevel",), None):
         winners.setdefault(("log", "level"), replace(level, key=("log", "level")))
-    return winners, problems + _rivals(winners)
+    merged.problems += _rivals(winners)
+    return merged
 
 
 def judge(winners: Iterable[Given]) -> tuple[list[Problem], list[Problem]]:
-    """Tell, of distribution's keys, those that are refused and those that somebody will miss."""
+    """Return, of distribution's keys, those that are refused and those that have no effect."""
     refused: list[Problem] = []
-    missed: list[Problem] = []
+    idle: list[Problem] = []
     for each in winners:
         row = keys.find(each.key)
         if not isinstance(row, Row) or _is_harmless(each.value, row):
             continue
-        if row.verdict is Verdict.REFUSED:
-            refused.append(each.objection(f"refused: {row.why}", "take it out"))
-        elif row.missed:
-            missed.append(each.objection(f"without effect: {row.why}"))
-    return refused, missed
+        if row.verdict is Verdict.REFUSED and not _is_one_of(each.value, row.tolerated):
+            refused.append(each.objection(f"refused: {row.why}", row.instead))
+        elif row.verdict is not Verdict.HONOURED:
+            idle.append(each.objection(f"without effect: {row.why}", row.instead))
+    return refused, idle
 
 
 def _rank(given: Given) -> tuple[bool, bool]:
@@ -51,14 +61,16 @@ def _rank(given: Given) -> tuple[bool, bool]:
     return not given.chooses, given.key not in cache_server.MEANT
 
 
-def _lay(given: Given, winners: dict[Key, Given], problems: list[Problem]) -> None:
+def _lay(given: Given, merged: Merged) -> None:
+    winners = merged.winners
     if keys.find(given.key) is None and not keys.is_section(given.key):
-        problems.append(_unknown(given))
+        is_weighty = unknown.stops(keys.unknown_part(given.key))
+        (merged.problems if is_weighty else merged.ignored).append(_unknown(given))
         return
     try:
         key = _with_host_folded(given.key)
     except Unreadable as error:
-        problems.append(given.objection(error.message, error.remedy))
+        merged.problems.append(given.objection(error.message, error.remedy))
         return
     if given.chooses:
         _switch_off(key, winners)
@@ -98,4 +110,8 @@ def _rivals(winners: dict[Key, Given]) -> list[Problem]:
 def _is_harmless(value: object, row: Row) -> bool:
     if value in _EMPTY:
         return "" in row.harmless
-    return str(value).strip().lower() in row.harmless
+    return _is_one_of(value, row.harmless)
+
+
+def _is_one_of(value: object, known: tuple[str, ...]) -> bool:
+    return isinstance(value, str) and value.strip().lower() in known

@@ -14,7 +14,9 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "config.yml"
-        self.places = Places(folder / "etc.yml", folder / "secret.json", folder / "certs")
+        self.places = Places(
+            folder / "etc.yml", folder / "secret.json", folder / "certs", folder / "newer.yml"
+        )
 
     def write(self, text: str) -> None:
         """Write the file."""

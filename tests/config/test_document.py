@@ -35,13 +35,21 @@ STOCK = """
 
 
 def test_the_stock_file_of_registry_2_starts(desk: Desk) -> None:
-    """With no problem and no warning but that of the open door."""
+    """With no problem, and one warning for each key that has no effect."""
     desk.write(STOCK)
 
     settings = desk.settings()
     assert Path("/var/lib/registry") == settings.storage.rootdirectory
     assert str(settings.http.addr) == ":5000"
-    assert desk.warnings() == []
+    told = [each.partition(": ")[2].partition(": without effect: ")[0] for each in desk.warnings()]
+    assert told == [
+        "log.fields",
+        "storage.cache.blobdescriptor",
+        "http.headers",
+        "health.storagedriver.enabled",
+        "health.storagedriver.interval",
+        "health.storagedriver.threshold",
+    ]
 
 
 def test_the_file_is_named_by_position_flag_or_variable(desk: Desk) -> None:
@@ -82,6 +90,35 @@ def test_the_usual_place_is_read_in_the_image_only(desk: Desk) -> None:
         "etc.yml: not read outside the image"
     ]
     assert desk.settings(ENTREPOT_IMAGE="1").log.level == "debug"
+    assert desk.warnings(ENTREPOT_IMAGE="1") == []
+
+
+def test_the_image_reads_what_registry_3_reads(desk: Desk) -> None:
+    """Its passwords and its proxy hold: the appliance does not start open."""
+    desk.places.newer_file.write_text(
+        "auth: {htpasswd: {realm: r, path: /h}}\nproxy: {remoteurl: 'https://a.io'}",
+        encoding="utf-8",
+    )
+
+    settings = desk.settings(ENTREPOT_IMAGE="1")
+    assert settings.auth.htpasswd is not None
+    assert settings.proxy.remoteurl == "https://a.io"
+    assert desk.warnings(ENTREPOT_IMAGE="1") == []
+    (warning,) = desk.warnings()
+    assert warning.startswith("newer.yml: not read outside the image; name it to use it: serve ")
+
+
+def test_of_two_usual_files_the_newer_one_counts(desk: Desk) -> None:
+    """And a warning names the other, which may hold passwords."""
+    desk.places.newer_file.write_text("log: {level: debug}", encoding="utf-8")
+    desk.places.file.write_text("log: {level: error}", encoding="utf-8")
+
+    assert desk.settings(ENTREPOT_IMAGE="1").log.level == "debug"
+    assert desk.warnings(ENTREPOT_IMAGE="1") == [
+        "etc.yml: not read, for newer.yml is there too; keep one of them"
+    ]
+    desk.write("log: {level: warn}")
+    assert desk.settings(ENTREPOT_IMAGE="1").log.level == "warn"
     assert desk.warnings(ENTREPOT_IMAGE="1") == []
 
 

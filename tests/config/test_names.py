@@ -24,9 +24,14 @@ from tests.config.desk import Desk
             "upstreams: {a.io: {ulr: b}}",
             "config.yml:1: upstreams.a.io.ulr: no such key; {upstreams.a.io.url}",
         ),
-        ("zzz: 1", "config.yml:1: zzz: no such key; take it out"),
+        ("acess: []", "config.yml:1: acess: no such key; {access}"),
+        ("htpp: {tls: {certificate: a}}", "config.yml:1: htpp: no such key; {http}"),
+        ("http: {adr: 'a:1'}", "config.yml:1: http.adr: no such key; {http.addr}"),
+        ("http: {tls: {zzz: a}}", "config.yml:1: http.tls.zzz: no such key; {http.tls.key}"),
+        ("proxy: {pasword: a}", "config.yml:1: proxy.pasword: no such key; {proxy.password}"),
+        ("proxy: {freshnes: 1m}", "config.yml:1: proxy.freshnes: no such key; {proxy.freshness}"),
     ],
-    ids=range(9),
+    ids=range(14),
 )
 def test_an_unknown_key_is_told_with_the_nearest(desk: Desk, text: str, expected: str) -> None:
     """Once, however much lies below it."""
@@ -34,6 +39,56 @@ def test_an_unknown_key_is_told_with_the_nearest(desk: Desk, text: str, expected
 
     expected = expected.replace("{", "did you mean ").replace("}", "?")
     assert [expected] == desk.problems()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "zzz: 1",
+        "zzz: {path: /a, enabled: true}",
+        "http: {host2: a}",
+        "http: {timeout: 5m}",
+        "log: {format: json}",
+        "log: {colour: never}",
+        "storage: {cache: {size: 5}}",
+        "storage: {maintenance: {zzz: {enabled: true}}}",
+        "notifications: {queue: 5}",
+        "health: {zzz: 1}",
+        "proxy: {zzz: 1}",
+        "x-common: &a {b: c}",
+    ],
+)
+def test_an_unknown_key_that_protects_nothing_is_a_warning(desk: Desk, text: str) -> None:
+    """Docker distribution ignores it; one line names it."""
+    desk.write(text)
+
+    assert desk.problems() == []
+    (warning,) = desk.warnings()
+    assert warning.startswith("config.yml:1: ")
+    assert ": no such key; " in warning
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "storage: {maintenance: {readony: {enabled: true}}}",
+        "storage: {maintenance: {read-only: {enabled: true}}}",
+        "validation: {manifest: {urls: {deny: [a]}}}",
+        "policy: {repositories: {classes: [image]}}",
+        "midleware: {storage: [{name: cloudfront}]}",
+        "cleaner2: {maxsize: 1G}",
+        "htpasswd: {path: /a}",
+        "rootdirectory: /a",
+        "storage: {rootdirectory: /a}",
+        "storage: {delete: {enable: true}}",
+    ],
+)
+def test_a_key_close_to_one_that_protects_stops_the_start(desk: Desk, text: str) -> None:
+    """Also to one that would be refused: its operator would believe that it holds."""
+    desk.write(text)
+
+    (problem,) = desk.problems()
+    assert ": no such key; " in problem
 
 
 @pytest.mark.parametrize(
@@ -94,7 +149,6 @@ def test_misspelt_protection_in_the_environment_is_an_error(desk: Desk) -> None:
         "ENTREPOT_WORKER1",
         "ENTREPOT_TEST_SIZE",
         "CLEANER_BTWDELETES_TIME",
-        "REGISTRY_HTTP_SECRET",
         "PATH",
         "REGISTRYFOO",
     ],

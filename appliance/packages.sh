@@ -25,6 +25,7 @@ buildah buildah
 runc runc
 netavark netavark
 aardvark-dns aardvark-dns
+cc gcc
 catatonit catatonit
 iptables iptables
 mmdebstrap mmdebstrap

@@ -24,6 +24,7 @@ from datastore.errors import IndexUnavailable
 from datastore.sqlite import SqliteIndex
 from logger.display import LAG
 from registry.upstream import breaker
+from runtime.clock import BELIEVED_S, Clock
 
 _JSON = "--json"
 _NEXT = 5
@@ -61,6 +62,14 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class Time:
+    """By how much the wall clock is off (s; 0: it is believed), and how often it has jumped."""
+
+    offset: float
+    jumps: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """All that the screen shows; sizes in bytes, spans in s, None for what is not known."""
 
@@ -74,6 +83,7 @@ class Status:
     counted: Counted
     lag: float | None
     upstreams: Mapping[str, str]
+    clock: Time
 
 
 def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -93,6 +103,8 @@ def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 def look(settings: Settings, now: float) -> Status:
     """Ask supervisord, the index, the metrics and the breakers; each may be silent."""
     record = _record(settings.run, now)
+    clock = Clock(settings.storage.statedir / layout.CLOCK)
+    at = now + round(clock.shift(), 1)
     index = SqliteIndex(settings.storage.statedir / layout.INDEX)
     budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
     return Status(
@@ -100,12 +112,13 @@ def look(settings: Settings, now: float) -> Status:
         data=str(settings.storage.rootdirectory),
         up=now - record.started,
         processes=tuple(_processes(settings.run, record, now)),
-        store=_store(index, now),
+        store=_store(index, at),
         maxsize=settings.cleaner.maxsize,
         cap=budget.cap,
         counted=counted(index).since(record.counted),
         lag=_lag(settings.run / "metrics.prom"),
-        upstreams=_health(settings, now),
+        upstreams=_health(settings, at),
+        clock=Time(clock.offset(), clock.jumps()),
     )
 
 
@@ -121,6 +134,8 @@ def screen(found: Status) -> Iterator[str]:
     yield f"size       {_size(found)}"
     yield f"traffic    {_traffic(found.counted)} since the start"
     yield f"log        {'not read yet' if found.lag is None else f'read, {span(found.lag)} behind'}"
+    if found.clock.offset:
+        yield f"clock      {_clock(found.clock)}"
     for number, (host, health) in enumerate(found.upstreams.items()):
         yield f"{'upstreams' if number == 0 else '':<10} {host}: {health}"
     for number, going in enumerate(found.store.next if found.store else ()):
@@ -133,6 +148,12 @@ def _size(found: Status) -> str:
     if found.cap is None:
         return f"{held}, no limit"
     return f"{held}; {size(found.maxsize)} are kept, never more than {size(found.cap)}"
+
+
+def _clock(found: Time) -> str:
+    way = "ahead" if found.offset > 0 else "back"
+    jumped = f"the wall clock jumped {span(abs(found.offset))} {way}"
+    return f"{jumped}: nothing is evicted by age until it is back, or for {span(BELIEVED_S)}"
 
 
 def _traffic(seen: Counted) -> str:
@@ -181,7 +202,7 @@ def _lag(metrics: Path) -> float | None:
 
 def _health(settings: Settings, now: float) -> dict[str, str]:
     said = dict.fromkeys(upstream_names(settings), "no problem")
-    for each in breaker.read_all(settings.run / "breakers"):
+    for each in breaker.read_all(settings.run / "breakers", lambda: now):
         until = f" for {span(each.until - now)}" if each.until else ""
         why = f" ({each.reason})" if each.reason else ""
         if each.state != "closed":

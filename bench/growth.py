@@ -35,6 +35,7 @@ from logger.ledger import LINES as LINES_READ
 from logger.ledger import Ledger
 from logger.loop import Loop, Places, Work
 from logger.metrics import note, read
+from runtime.clock import Clock
 
 SIZES = (10_000, 100_000, 1_000_000)
 MOST_FILES = 100_000
@@ -124,12 +125,13 @@ def _rounds(stock: Stock) -> tuple[Rounds, Store]:
     held = store.index.held()
     target = held - EVICTED * (SIZE + OVERHEAD)
     bounds = Bounds(target=target, start=target, room=held)
+    clock = Clock()
     hands = Hands(
         store=store,
-        spool=Spool(store, time.time),
-        sweep=Sweep(store, lambda _: None, time.time),
+        spool=Spool(store, clock),
+        sweep=Sweep(store, lambda _: None, clock),
         news=_GoodNews(),
-        clock=time.time,
+        clock=clock,
         stopped=lambda: False,
     )
     return Rounds(hands, bounds), store

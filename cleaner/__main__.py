@@ -36,6 +36,7 @@ from datastore.errors import DatastoreError
 from datastore.filesystem import Filesystem
 from datastore.rebuild import needs_rebuild
 from datastore.sqlite import SqliteIndex
+from runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -69,19 +70,20 @@ class Cleaner:
         self._stop = threading.Event()
         self._wake: Callable[[], None] = lambda: None
         state = settings.storage.statedir
-        storage = Filesystem(settings.storage.rootdirectory)
-        index = SqliteIndex(state / layout.INDEX)
+        self._clock = clock = Clock(state / layout.CLOCK)
+        storage = Filesystem(settings.storage.rootdirectory, clock)
+        index = SqliteIndex(state / layout.INDEX, clock=clock)
         self._store = Store(storage, index, state / layout.SPOOL)
-        self._spool = Spool(self._store, time.time)
+        self._spool = Spool(self._store, clock)
         self._rules = rules(settings)
         events = EventsFile(state / layout.EVENTS)
         self._recall = Recall(settings.run)
-        self._sweep = Sweep(self._store, events.write, time.time, self._recall.removed)
-        tools = Tools(self._store, self._spool, self._sweep, self._stop.is_set, self._ring)
+        self._sweep = Sweep(self._store, events.write, clock, self._recall.removed)
+        tools = Tools(self._store, self._spool, self._sweep, clock, self._stop.is_set, self._ring)
         spans = settings.cleaner
         self._house = Housekeeping(tools, spans.runevery, spans.garbage)
         front = settings.run / "front.sock"
-        self._news = News(front, index, pause=self._stop.wait, clock=time.time)
+        self._news = News(front, index, pause=self._stop.wait, clock=clock)
         self._rounds = Rounds(self._hands(), bounds(settings), self._rules)
 
     def clean(self) -> int:
@@ -171,7 +173,7 @@ class Cleaner:
             spool=self._spool,
             sweep=self._sweep,
             news=self._news,
-            clock=time.time,
+            clock=self._clock,
             stopped=self._stop.is_set,
             is_ready=lambda: not needs_rebuild(index),
             lacking=Disk(self._settings.storage.rootdirectory).lacking,

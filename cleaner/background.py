@@ -32,6 +32,7 @@ from datastore.index import AccessIndex
 from datastore.locks import try_lock
 from datastore.rebuild import needs_rebuild
 from datastore.uses import SOON_S
+from runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,9 @@ class Cleaner:
         self._stop = threading.Event()
         self._state = root / "entrepot"
         spool = self._state / layout.SPOOL
-        work = _Work(Store(Filesystem(root), index, spool), settle, self._stop, self._bounds())
+        clock = Clock(self._state / layout.CLOCK)
+        store = Store(Filesystem(root, clock), index, spool)
+        work = _Work(store, settle, clock, self._stop, self._bounds())
         self._thread = threading.Thread(
             target=self._keep, args=(work, self._state), name="cleaner", daemon=True
         )
@@ -124,14 +127,20 @@ class _Work:
     """What one process cleans with."""
 
     def __init__(
-        self, store: Store, settle: Callable[[], bool], stop: threading.Event, bounds: Bounds
+        self,
+        store: Store,
+        settle: Callable[[], bool],
+        clock: Clock,
+        stop: threading.Event,
+        bounds: Bounds,
     ) -> None:
         self.bounds = bounds
+        self._clock = clock
         self._store = store
         self._stop = stop
         self._news = _News(settle, stop.wait)
-        self._spool = Spool(store, time.time)
-        self._sweep = Sweep(store, lambda _: None, time.time)
+        self._spool = Spool(store, clock)
+        self._sweep = Sweep(store, lambda _: None, clock)
 
     def hands(self) -> Hands:
         """Return what a round works with."""
@@ -140,14 +149,14 @@ class _Work:
             spool=self._spool,
             sweep=self._sweep,
             news=self._news,
-            clock=time.time,
+            clock=self._clock,
             stopped=self._stop.is_set,
             is_ready=lambda: not needs_rebuild(self._store.index),
         )
 
     def tools(self, wake: Callable[[], None]) -> Tools:
         """Return what the chores work with."""
-        return Tools(self._store, self._spool, self._sweep, self._stop.is_set, wake)
+        return Tools(self._store, self._spool, self._sweep, self._clock, self._stop.is_set, wake)
 
 
 class _News:

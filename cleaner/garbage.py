@@ -8,7 +8,7 @@ was pulled through is cache, not garbage: age and size decide about that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cleaner import words
@@ -19,6 +19,7 @@ from cleaner.store import Store
 from cleaner.uploads import Abandoned, Uploads
 from datastore.index import Cursor, Entry
 from datastore.refs import Digest, Repository
+from runtime.clock import Ages
 
 _PAGE = 256
 UPLOADS_S = 168 * 3600.0
@@ -49,7 +50,7 @@ Litter = Step | Loose | Stale
 class Garbage:
     """Looks for it; *grace* in s, `clock` gives s, UTC epoch."""
 
-    def __init__(self, store: Store, grace: float, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, grace: float, clock: Ages) -> None:
         self._store = store
         self._grace = grace
         self._clock = clock
@@ -60,7 +61,7 @@ class Garbage:
         Whoever takes it away tells the account's stock what would not go.
         Raises: DatastoreError.
         """
-        moment = Moment(self._clock(), 0)
+        moment = Moment(self._clock(), 0, blind=self._clock.since())
         named = self._store.index.named
         yield from plan((), Bounds(), moment, spares=account.spares, named=named, pushed=account)
         yield from self._loose(account)
@@ -99,7 +100,7 @@ class Garbage:
 
     def _stale(self) -> Iterator[Stale]:
         uploads = Uploads(self._store)
-        for upload in uploads.abandoned(self._clock() - UPLOADS_S):
+        for upload in uploads.abandoned(self._clock.before(UPLOADS_S)):
             said = f"upload without a new byte for {self._ago(upload.modified)}"
             yield Stale(upload, f"{said}, grace is {words.span(UPLOADS_S)}")
 
@@ -115,7 +116,7 @@ class Garbage:
         return row.digest not in account.gone and not account.spares(row.digest)
 
     def _is_old(self, at: float) -> bool:
-        return self._clock() - at > self._grace
+        return self._clock.age(at) > self._grace
 
     def _ago(self, at: float) -> str:
         return words.span(self._clock() - at)

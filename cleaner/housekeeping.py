@@ -21,6 +21,7 @@ from cleaner.store import Store
 from cleaner.sweep import Sweep
 from cleaner.unlink import Unlinker
 from datastore.rebuild import needs_rebuild, rebuild
+from runtime.clock import Ages
 
 _DAILY_S = 24 * 3600
 
@@ -36,6 +37,7 @@ class Tools:
     store: Store
     spool: Spool
     sweep: Sweep
+    clock: Ages
     stopped: Callable[[], bool]
     wake: Callable[[], None]
 
@@ -53,10 +55,10 @@ class Housekeeping:
     def chores(self) -> Iterator[Chore]:
         """Yield all of them."""
         every, tools = self._every, self._tools
-        leftovers = Leftovers(self._store, time.time, tools.stopped)
+        leftovers = Leftovers(self._store, tools.clock, tools.stopped)
         yield Chore("settle", 0, self.settle)
         yield Chore("spool", every, tools.spool.purge)
-        yield Chore("links", every, Links(self._store, time.time, tools.stopped).sweep)
+        yield Chore("links", every, Links(self._store, tools.clock, tools.stopped).sweep)
         yield Chore("garbage", every, self._collect_garbage)
         yield Chore("unfinished files", _DAILY_S, leftovers.purge_unfinished)
 
@@ -65,17 +67,17 @@ class Housekeeping:
         is_due = time.monotonic() - self._settled > _DAILY_S
         if is_due or needs_rebuild(self._store.index):
             with suppress(_Stopped):
-                rebuild(self._store.storage, self._store.index, time.time(), self._go_on)
+                rebuild(self._store.storage, self._store.index, self._tools.clock(), self._go_on)
                 self._settled = time.monotonic()
                 self._tools.wake()
 
     def garbage(self) -> Garbage:
         """Return what finds what nobody names."""
-        return Garbage(self._store, self._grace, time.time)
+        return Garbage(self._store, self._grace, self._tools.clock)
 
     def stock(self, rules: Rules) -> Stock:
         """Return what was pushed, and by *rules* may go."""
-        return Stock(Hosted(self._store), rules, time.time)
+        return Stock(Hosted(self._store), rules, self._tools.clock)
 
     def collector(self) -> Collector:
         """Return what takes garbage away."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from cleaner.store import Store
 from datastore import layout
+from runtime.clock import Ages
 
 log = logging.getLogger(__name__)
 
@@ -16,9 +17,7 @@ _UNFINISHED_S = 24 * 3600
 class Leftovers:
     """Removes them; `clock` gives s, UTC epoch, `stopped` ends it between two folders."""
 
-    def __init__(
-        self, store: Store, clock: Callable[[], float], stopped: Callable[[], bool]
-    ) -> None:
+    def __init__(self, store: Store, clock: Ages, stopped: Callable[[], bool]) -> None:
         self._store = store
         self._clock = clock
         self._stopped = stopped
@@ -28,7 +27,7 @@ class Leftovers:
 
         Raises: StorageFull, StorageBroken.
         """
-        before = self._clock() - _UNFINISHED_S
+        before = self._clock.before(_UNFINISHED_S)
         removed = 0
         for folder in self._folders():
             if self._stopped():

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from cleaner.store import Store
 from datastore import layout
 from datastore.refs import Digest, Repository, Tag
+from runtime.clock import Ages
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +24,7 @@ _ORIGIN_YOUNG_S = 24 * 3600
 class Links:
     """Sweeps dangling links; `clock` gives s, UTC epoch, `stopped` ends it between two links."""
 
-    def __init__(
-        self, store: Store, clock: Callable[[], float], stopped: Callable[[], bool]
-    ) -> None:
+    def __init__(self, store: Store, clock: Ages, stopped: Callable[[], bool]) -> None:
         self._store = store
         self._clock = clock
         self._stopped = stopped
@@ -64,7 +63,7 @@ class Links:
         for name in self._named(is_proxied=False):
             for stat in self._store.storage.walk(layout.tags(name)):
                 digest = layout.linked(stat.key)
-                if not digest or self._clock() - stat.modified < _YOUNG_S:
+                if not digest or self._clock.age(stat.modified) < _YOUNG_S:
                     continue
                 if self._store.repositories.linked_manifest(name, digest) is None:
                     yield stat.key
@@ -83,7 +82,7 @@ class Links:
         """Yield the proxied repositories of which nothing but the origin is left."""
         for stat in self._store.storage.walk(layout.ORIGINS):
             name = layout.origin_of(stat.key)
-            if name is None or self._clock() - stat.modified < _ORIGIN_YOUNG_S:
+            if name is None or self._clock.age(stat.modified) < _ORIGIN_YOUNG_S:
                 continue
             if not self._stopped() and not self._store.repositories.exists(name):
                 yield name
@@ -109,7 +108,8 @@ class Links:
 
     def _is_gone(self, digest: Digest, since: float) -> bool:
         """Whether nothing is here of it, nor on its way; a spool file becomes data, never back."""
-        if self._clock() - since < _YOUNG_S or (self._store.spool / layout.spool(digest)).exists():
+        is_young = self._clock.age(since) < _YOUNG_S
+        if is_young or (self._store.spool / layout.spool(digest)).exists():
             return False
         if self._store.blobs.stat(digest) is not None:
             return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -18,6 +19,7 @@ from cleaner.unlink import Unlinker
 from datastore.index import Entry
 from datastore.rebuild import born
 from datastore.refs import Digest
+from runtime.clock import Ages
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class Hands:
     spool: Spool
     sweep: Sweep
     news: Newsagent
-    clock: Callable[[], float]
+    clock: Ages
     stopped: Callable[[], bool]
     is_ready: Callable[[], bool] = lambda: True
     lacking: Callable[[int], int] = lambda _: 0
@@ -99,9 +101,14 @@ class Rounds:
     def _unasked(self, spares: Callable[[Digest], bool]) -> Iterator[Entry]:
         """Yield what was fetched ahead for nobody, if nothing that stays names it."""
         index = self._store.index
-        for each in index.unasked(self._hands.clock() - _COMING_S, _UNASKED):
+        for each in index.unasked(self._coming(), _UNASKED):
             if not any(map(spares, index.naming(each.digest))):
                 yield each
+
+    def _coming(self) -> float:
+        """Return the time before which a prefetch began whose client would have come by now."""
+        clock = self._hands.clock
+        return clock() - _COMING_S if clock.since() < math.inf else -math.inf
 
     def explain(self) -> Iterator[Step]:
         """Yield what would go in a round now, if the news is good."""
@@ -117,7 +124,7 @@ class Rounds:
             self._hands.clock(),
             held,
             min(needs, self._bounds.target or 0),  # what is larger will not be stored
-            blind=self._hands.news.blind,
+            blind=max(self._hands.news.blind, self._hands.clock.since()),
             born=born(index),
             lacking=self._lacking(needs, held),
         )

@@ -21,6 +21,7 @@ from datastore.index import Kind, Reservation
 from datastore.locks import LockedFile, try_lock
 from datastore.refs import Digest
 from datastore.storage import Stat
+from runtime.clock import Ages
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Leftover:
 class Spool:
     """Settles what the spool folder holds with what the index promised; `clock`: s, UTC epoch."""
 
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, clock: Ages) -> None:
         self._store = store
         self._clock = clock
 
@@ -62,7 +63,7 @@ class Spool:
         for found in files.values():
             self._settle_file(found, promised.get(found.digest))
         for promise in promised.values():
-            if promise.digest not in files and self._age(promise.at) > _UNWRITTEN_S:
+            if promise.digest not in files and self._clock.age(promise.at) > _UNWRITTEN_S:
                 self._settle_promise(promise)
 
     def purge(self) -> None:
@@ -98,7 +99,7 @@ class Spool:
                 if held:
                     self._drop(held, found)
         uploads = Uploads(self._store)
-        for upload in uploads.idle(self._clock() - _IDLE_S):
+        for upload in uploads.idle(self._clock.before(_IDLE_S)):
             if is_enough():
                 return
             if uploads.remove(upload):
@@ -108,7 +109,7 @@ class Spool:
         with self._taken(found) as held:
             if held is None:
                 return
-            if not found.size or self._age(found.modified) > _ABANDONED_S:
+            if not found.size or found.modified < self._clock.before(_ABANDONED_S):
                 self._drop(held, found)
             elif promise is None or promise.size != found.size:
                 at = promise.at if promise else found.modified
@@ -167,11 +168,8 @@ class Spool:
 
     def _is_old(self, path: Path) -> bool:
         with suppress(FileNotFoundError):
-            return self._age(path.stat().st_mtime) > _ABANDONED_S
+            return path.stat().st_mtime < self._clock.before(_ABANDONED_S)
         return False
-
-    def _age(self, at: float) -> float:
-        return self._clock() - at
 
 
 def _paths(folder: Path) -> list[Path]:

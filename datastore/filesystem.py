@@ -30,10 +30,14 @@ _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
 class Filesystem:
-    """Values as files below *root*, which is made with the first of them."""
+    """Values as files below *root*, which is made with the first of them.
 
-    def __init__(self, root: Path) -> None:
+    With a *clock* (s, UTC epoch) that gives the time of what is written, instead of the kernel's.
+    """
+
+    def __init__(self, root: Path, clock: Callable[[], float] | None = None) -> None:
         self._root = os.path.abspath(root)
+        self._clock = clock
         self._listings = Listings()
 
     def stat(self, key: str) -> Stat | None:
@@ -71,13 +75,14 @@ class Filesystem:
         """Set a small value, atomically and durably."""
         path = self._path(key)
         with _refusals():
-            _in_folder(path, lambda: _replace(path, lambda beside: _fill(beside, data)))
+            _in_folder(path, lambda: _replace(path, lambda beside: self._fill(beside, data)))
 
     def adopt(self, path: Path, key: str) -> None:
         """Rename a finished file into place, durably. Raises: NotFound when *path* is absent."""
         source, target = os.fspath(path), self._path(key)
         with _refusals():
             try:
+                self._stamp(source)
                 _sync(source)
             except FileNotFoundError as error:
                 raise NotFound(source) from error
@@ -120,6 +125,19 @@ class Filesystem:
         stats = (self.stat(below) for below in unfinished)
         old = [found.key for found in stats if found is not None and found.modified < before]
         return sum(self.delete(below) for below in old)
+
+    def _fill(self, path: str, data: bytes) -> None:
+        with open(path, "xb", buffering=0) as file:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+            self._stamp(file.fileno())
+            os.fsync(file.fileno())
+
+    def _stamp(self, file: str | int) -> None:
+        if self._clock is not None:
+            now = self._clock()
+            os.utime(file, (now, now))
 
     def _path(self, key: str) -> str:
         assert "/../" not in f"/{key}/", key  # noqa: S101 - keys are made by layout, never read in
@@ -214,14 +232,6 @@ def _move(source: str, target: str) -> None:
             raise
         _in_folder(target, lambda: _replace(target, lambda beside: _copy(source, beside)))
         os.unlink(source)
-
-
-def _fill(path: str, data: bytes) -> None:
-    with open(path, "xb", buffering=0) as file:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[file.write(rest) :]
-        os.fsync(file.fileno())
 
 
 def _copy(source: str, path: str) -> None:

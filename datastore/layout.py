@@ -24,6 +24,7 @@ In the state directory, which is entrepot/ too unless ENTREPOT_STATEDIR says oth
     spool/writing/<name>                    locked while links and tags of a repository are written
     spool/sweeping                          locked while content is removed
     log/                                    access.log, events.log
+    clock                                   the time of the appliance, as its processes share it
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ ORIGINS = f"{OWN}/origin"
 REFERRERS = f"{OWN}/referrers"
 # in the state directory
 INDEX = "index.sqlite"
+CLOCK = "clock"
 SPOOL = "spool"
 TURNS = "spool/locks"
 UPLOADS = "spool/uploads"

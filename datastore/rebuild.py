@@ -45,25 +45,27 @@ def rebuild(
     *between* is called after each batch; what it raises ends the work, to be begun again.
     Raises: IndexUnavailable, StorageFull, StorageBroken.
     """
-    for steps in (_restore(storage, index), _name(storage, index), _drop(storage, index, now)):
+    for steps in (_restore(storage, index, now), _name(storage, index), _drop(storage, index, now)):
         for _ in steps:
             between()
     notes = {REBUILT: str(now)}
     index.touch({}, notes | {BORN: str(now)} if needs_rebuild(index) else notes)
 
 
-def _restore(storage: Storage, index: AccessIndex) -> Iterator[int]:
+def _restore(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
     """Make the missing rows, each a blob until a manifest's link says more."""
-    entries = (_entry(stat) for stat in storage.walk(layout.BLOBS))
+    entries = (_entry(stat, now) for stat in storage.walk(layout.BLOBS))
     known = (entry for entry in entries if entry is not None)
     while batch := list(islice(known, _BATCH)):
         index.restore(batch)
         yield len(batch)
 
 
-def _entry(stat: Stat) -> Entry | None:
+def _entry(stat: Stat, now: float) -> Entry | None:
+    """Return the row of a blob, used at the time of its file, but never later than *now*."""
     digest = layout.blob_of(stat.key)
-    return Entry(digest, stat.size, Kind.BLOB, stat.modified) if digest else None
+    used = min(stat.modified, now)
+    return Entry(digest, stat.size, Kind.BLOB, used) if digest else None
 
 
 def _name(storage: Storage, index: AccessIndex) -> Iterator[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import sys
 import time
@@ -21,10 +22,12 @@ from logger.filetimes import FileTimes
 from logger.ledger import Ledger
 from logger.loop import Loop, Places, Work
 from logger.watch import Wake, Watch
+from runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
 _LOOK_S = 0.05
+_KEEP_S = 0.5
 
 
 def main() -> int:
@@ -49,12 +52,17 @@ def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None
 
     PERF: while lines flow, a look now and then costs a third of a word for each of them.
     """
-    loop = Loop(work(settings))
+    clock = Clock(settings.storage.statedir / layout.CLOCK)
+    loop = Loop(work(settings, clock))
     watch = Watch(settings.storage.statedir / Path(layout.ACCESS_LOG).parent, wake)
     watch.start()
     log.info("logger started", extra={"path": settings.storage.statedir})
+    kept = -math.inf
     while not is_ended():
         now = time.monotonic()
+        if now - kept >= _KEEP_S:
+            clock.keep()
+            kept = now
         patience = loop.turn(now)
         if loop.is_lively(now):
             watch.stop()
@@ -65,13 +73,13 @@ def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None
     watch.stop()
 
 
-def work(settings: Settings) -> Work:
+def work(settings: Settings, clock: Clock) -> Work:
     """Make everything that the loop works with, of the settings."""
     state, run = settings.storage.statedir, settings.run
-    index = SqliteIndex(state / layout.INDEX)
+    index = SqliteIndex(state / layout.INDEX, clock=clock)
     budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
     known = [each.host for each in config.upstreams(settings)]
-    since = _began(run)
+    since = _began(run, clock)
     return Work(
         places=Places(
             access=state / layout.ACCESS_LOG,
@@ -80,21 +88,22 @@ def work(settings: Settings) -> Work:
             # a quarter of what logs may take is for events: two files of them
             events_bytes=budget.log_bytes // 8,
         ),
-        times=FileTimes(Filesystem(settings.storage.rootdirectory), index),
+        times=FileTimes(Filesystem(settings.storage.rootdirectory, clock), index),
         display=Display(
             run / "metrics.prom",
             index,
             cap=budget.cap or 0,
             build={"version": version("entrepot"), "python": sys.version.split()[0]},
+            clock=clock,
         ),
-        open_ledger=lambda: Ledger(index, upstreams=known, run=run.name, since=since),
+        open_ledger=lambda: Ledger(index, upstreams=known, run=run.name, since=since, clock=clock),
         wall=time.time,
     )
 
 
-def _began(run: Path) -> float:
+def _began(run: Path, clock: Clock) -> float:
     """Return when this run of the appliance began: its settings are written once, then."""
-    return (run / "settings.json").stat().st_mtime
+    return (run / "settings.json").stat().st_mtime + clock.shift()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from logger import exposition
 from logger.complaint import Complaint
 from logger.ledger import METRICS
 from logger.metrics import Metric
+from runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -22,15 +23,26 @@ HELD = Metric("entrepot_held_bytes", "gauge", "Bytes held, reservations and over
 RESERVED = Metric("entrepot_reserved_bytes", "gauge", "Bytes that running downloads reserved.")
 BLOBS = Metric("entrepot_blobs", "gauge", "Blobs and manifests held.")
 CAP = Metric("entrepot_cap_bytes", "gauge", "Bytes that are never exceeded; 0 without a limit.")
+CLOCK_OFFSET = Metric(
+    "entrepot_clock_offset_seconds", "gauge", "By how much the wall clock has jumped; 0: believed."
+)
+CLOCK_JUMPS = Metric("entrepot_clock_jumps", "counter", "Times that the wall clock has jumped.")
 
 
 class Display:
-    """Writes *path*; `cap` is in bytes, *build* labels what runs."""
+    """Writes *path*; `cap` is in bytes, *build* labels what runs, *clock* is the appliance's."""
 
     def __init__(
-        self, path: Path, index: AccessIndex, *, cap: int = 0, build: Mapping[str, str]
+        self,
+        path: Path,
+        index: AccessIndex,
+        *,
+        cap: int = 0,
+        build: Mapping[str, str],
+        clock: Clock | None = None,
     ) -> None:
         self._path = path
+        self._clock = clock
         self._index = index
         self._build = build
         self._gauges: dict[Metric, float] = {CAP: float(cap)}
@@ -39,6 +51,9 @@ class Display:
     def show(self, notes: Mapping[str, str], lag: float) -> None:
         """Write what the *notes* hold; sizes stay as they were while the index does not answer."""
         self._gauges[LAG] = lag
+        if self._clock is not None:
+            self._gauges[CLOCK_OFFSET] = round(self._clock.offset(), 3)
+            self._gauges[CLOCK_JUMPS] = float(self._clock.jumps())
         self._measure()
         text = exposition.render(METRICS, notes, self._gauges, build=self._build)
         try:

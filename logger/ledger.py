@@ -18,6 +18,7 @@ from logger.metrics import Metric, Registry
 from logger.position import Position
 from logger.stamper import note_uses, stamps
 from logger.tail import Batch
+from runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,8 @@ _HAPROXY = "logger:haproxy"
 _LOST = "logger:lost"
 _RUN = "logger:run"
 _MARK = "logger:mark"
-_OWN = (f"position:{ACCESS}", f"position:{EVENTS}", _HAPROXY, _LOST, _RUN)
+_LATEST = "logger:latest"
+_OWN = (f"position:{ACCESS}", f"position:{EVENTS}", _HAPROXY, _LOST, _RUN, _LATEST)
 _PROBE = "/healthz?news="
 _PROBED = "unix"  # the source of a request that came over HAProxy's own socket
 _FULL_LINES = 50_000
@@ -56,13 +58,21 @@ class Ledger:
 
     *upstreams* are the names to tell apart from the start. *run* names this run of the appliance,
     which began at *since* (s, UTC epoch): what an earlier one said of its breakers is void.
+    *clock* places HAProxy's times, which jump with the wall clock, between the uses before and now.
     Counters begin with what *index* holds. Raises: IndexUnavailable.
     """
 
     def __init__(
-        self, index: AccessIndex, *, upstreams: Iterable[str] = (), run: str = "", since: float = 0
+        self,
+        index: AccessIndex,
+        *,
+        upstreams: Iterable[str] = (),
+        run: str = "",
+        since: float = 0,
+        clock: Clock | None = None,
     ) -> None:
         self._index = index
+        self._clock = clock
         self._registry = Registry(METRICS)
         self.committed = _notes(index)
         self._registry.load(self.committed)
@@ -70,6 +80,7 @@ class Ledger:
         self._happenings = Happenings(self._registry, self._upstreams, since=since)
         self._dropped = Dropped.load(self.committed.get(_HAPROXY))
         self._lost = int(self.committed.get(_LOST, 0))  # how often, in this run
+        self._latest = float(self.committed.get(_LATEST, 0.0))
         self._log = AccessLog()
         self._uses: dict[str, float] = {}
         self._notes: dict[str, str] = {_MARK: secrets.token_hex(8)}
@@ -145,8 +156,11 @@ class Ledger:
         notes = self._notes | self._registry.changed()
         if is_whole and self.news is not None:
             notes |= {NEWS: self.news, DROPPED: str(self._lost)}
-        told = stamps(self._uses)
+        told = self._placed(stamps(self._uses))
+        latest = max(told.values(), default=self._latest)
+        notes |= {_LATEST: repr(latest)} if latest > self._latest else {}
         self._index.touch(told, notes)
+        self._latest = latest
         self.committed |= notes
         self._registry.committed()
         if is_whole:
@@ -165,6 +179,16 @@ class Ledger:
         kept = {name: self.committed[name] for name in (*_OWN, _MARK) if name in self.committed}
         self._notes = kept | self._notes
         return True
+
+    def _placed(self, told: dict[Digest, float]) -> dict[Digest, float]:
+        """Return the uses on the appliance's clock, none of them before those of earlier commits.
+
+        Their order within a commit is that of the wall clock, as far as it ran evenly meanwhile.
+        """
+        if self._clock is None or not told:
+            return told
+        now, shift, latest = self._clock(), self._clock.shift(), self._latest
+        return {digest: min(max(at + shift, latest), now) for digest, at in told.items()}
 
     def _take(self, name: str, batch: Batch) -> None:
         if batch.position is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +35,7 @@ from registry.upstream.source import Source
 from registry.upstream.table import Shared, Upstreams
 from registry.watched import Snapshot, Watched
 from registry.workers import Serving, Workers
+from runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +55,16 @@ def main() -> None:
 
 def parts(settings: Settings, generation: Generation, lookout: Lookout) -> Parts:
     """Make the parts of the application; none of them opens or starts anything yet."""
-    report = _Events(settings.storage.statedir / layout.EVENTS)
-    index = SqliteIndex(settings.storage.statedir / layout.INDEX)
+    clock = Clock(settings.storage.statedir / layout.CLOCK)
+    report = _Events(settings.storage.statedir / layout.EVENTS, clock)
+    index = SqliteIndex(settings.storage.statedir / layout.INDEX, clock=clock)
     return Parts(
-        storage=Filesystem(settings.storage.rootdirectory),
+        storage=Filesystem(settings.storage.rootdirectory, clock),
         index=index,
         state=settings.storage.statedir,
-        upstreams=_upstreams(settings, _Breakers(report, generation.rise), lookout),
+        upstreams=_upstreams(settings, _Breakers(report, generation.rise), lookout, clock),
         authenticator=_authenticator(settings, lookout),
-        room=Room(index, _limits(settings), CleanerBell(settings.run / "cleaner.sock")),
+        room=Room(index, _limits(settings), CleanerBell(settings.run / "cleaner.sock"), clock),
         report=partial(report, "download"),
         metrics=settings.run / "metrics.prom",
         prefetch=settings.proxy.prefetch,
@@ -72,6 +73,7 @@ def parts(settings: Settings, generation: Generation, lookout: Lookout) -> Parts
         generation=lookout.date,
         filler=Filler(settings.run / "front.sock"),
         may_host=_may_host(settings),
+        clock=clock,
     )
 
 
@@ -88,12 +90,13 @@ def _may_host(settings: Settings) -> MayHost:
 class _Events:
     """Writes what no client's line shows; a full disk forgoes that."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
+        self._clock = clock
 
     def __call__(self, event: str, /, **fields: str | float) -> None:
         with contextlib.suppress(OSError):
-            write_event(self._path, Event(event, time.time(), dict(fields)))
+            write_event(self._path, Event(event, self._clock(), dict(fields)))
 
 
 class _Breakers:
@@ -195,7 +198,7 @@ def _users(rights: Snapshot[_Rights]) -> Snapshot[Mapping[str, bytes]]:
     return Snapshot(rights.value.users or {}, rights.generation)
 
 
-def _upstreams(settings: Settings, report: _Breakers, lookout: Lookout) -> Upstreams:
+def _upstreams(settings: Settings, report: _Breakers, lookout: Lookout, clock: Clock) -> Upstreams:
     secret = _secret(settings, lookout)
     known = secret()
     names_any = known is not None and (known.hosts or known.globs)
@@ -207,6 +210,7 @@ def _upstreams(settings: Settings, report: _Breakers, lookout: Lookout) -> Upstr
         proxies=_proxies(settings.run),
         breakers=settings.run / "breakers",
         report=report,
+        clock=clock,
     )
     return Upstreams(
         {values.host: _source(values) for values in said},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,8 @@ class Parts:
     `prefetch` is how many layers are fetched ahead at a time, from one upstream. `may_host` tells
     which names are hosted here although a default upstream could have them. `generation` says that
     HAProxy stands before this application, and in which generation it remembers: without it, no
-    header makes anybody a user. `filler` asks HAProxy for what should be remembered.
+    header makes anybody a user. `filler` asks HAProxy for what should be remembered. `clock` gives
+    the time of the appliance (s, UTC epoch).
     """
 
     storage: Storage
@@ -75,11 +77,13 @@ class Parts:
     may_host: MayHost = lambda _: False
     generation: Callable[[], str] | None = None
     filler: Filler | None = None
+    clock: Callable[[], float] = time.time
 
 
 def assemble(parts: Parts) -> App:
     """Wire the parts; nothing is started, and no upstream is talked to."""
-    shelf = Shelf(BlobStore(parts.storage), Repositories(parts.storage), parts.index, parts.room)
+    stores = BlobStore(parts.storage), Repositories(parts.storage)
+    shelf = Shelf(*stores, parts.index, parts.room, parts.clock)
     negative = Negative()
     spool = parts.state / layout.SPOOL
     landing = Landing(shelf.blobs, parts.index, parts.room, parts.report, Lanes(parts.lanes))

@@ -234,7 +234,7 @@ class Download:
         self._flushing.wait()
         self._landing.blobs.adopt(self._path, verified, verified=verified)
         size_path(self._path).unlink(missing_ok=True)
-        now = time.time()
+        now = self._landing.room.clock()
         ahead = now - time.monotonic() + self._began if self.task.is_ahead else None
         try:
             self._landing.index.record(verified, self._offset, Kind.BLOB, now, ahead=ahead)

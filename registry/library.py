@@ -36,6 +36,7 @@ from registry.tracking import Tracker
 from registry.upstream.source import Source
 from registry.upstream.table import Upstreams
 from registry.workers import Listening, Workers
+from runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ OnBlobAccess = Callable[[str, int, str], None]
 
 # layers fetched ahead of a client at a time, as in the appliance
 _PREFETCH = 3
+_KEEP_S = 1.0
 _DOCKER_HUB = {"docker.io": "https://registry-1.docker.io"}
 
 
@@ -135,7 +137,8 @@ def create_app(  # noqa: PLR0913 - what a program may say, each by its name and 
     if logger is not None:
         hand_to(logger)
     own = Globs(hosted)
-    storage, index = Filesystem(root), SqliteIndex(state / layout.INDEX)
+    clock = Clock(state / layout.CLOCK)
+    storage, index = Filesystem(root, clock), SqliteIndex(state / layout.INDEX, clock=clock)
     parts = Parts(
         storage=storage,
         index=index,
@@ -144,17 +147,18 @@ def create_app(  # noqa: PLR0913 - what a program may say, each by its name and 
         authenticator=auth.authenticator(
             authenticator, anonymous=anonymous, rules=None if rules is None else Rules(rules)
         ),
-        room=Room(index, _limits(cleaner), cleaner.wake if cleaner else lambda _: None),
+        room=Room(index, _limits(cleaner), cleaner.wake if cleaner else lambda _: None, clock),
         prefetch=_PREFETCH,
         delete_enabled=delete,
         may_host=lambda name: name in own,
         generation=_a_generation() if trust_proxy else None,
+        clock=clock,
     )
-    tracker = Tracker(index) if track or cleaner else None
+    tracker = Tracker(index, clock=clock) if track or cleaner else None
     app = assemble(parts)
     used = _used(BlobStore(storage), tracker, on_blob_access)
     app.add_middleware(Uses(used, hides=not trust_proxy))
-    threads = _Threads(root, index, tracker, cleaner)
+    threads = _Threads(root, index, tracker, cleaner, clock)
     return Application(app, threads.start, threads.stop)
 
 
@@ -167,8 +171,15 @@ class _Threads:
     """What runs beside the requests of one process."""
 
     def __init__(
-        self, root: Path, index: SqliteIndex, tracker: Tracker | None, cleaner: Cleaner | None
+        self,
+        root: Path,
+        index: SqliteIndex,
+        tracker: Tracker | None,
+        cleaner: Cleaner | None,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
+        self._stopped = threading.Event()
         self._root = root
         self._index = index
         self._tracker = tracker
@@ -176,11 +187,19 @@ class _Threads:
 
     def start(self) -> None:
         if self._tracker:
+            self._stopped = threading.Event()
+            threading.Thread(target=self._keep_time, name="clock", daemon=True).start()
             self._tracker.start()
         if self._tracker and self._cleaner:
             self._cleaner.start(self._root, self._index, self._tracker.flush)
 
+    def _keep_time(self) -> None:
+        stopped = self._stopped
+        while not stopped.wait(_KEEP_S):
+            self._clock.keep()
+
     def stop(self) -> None:
+        self._stopped.set()
         if self._cleaner:
             self._cleaner.stop()
         if self._tracker:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 from registry.errors import Absent
 from registry.routing import Place
+from runtime.clock import elapsed
 
 _MOST = 10_000
 
@@ -15,7 +15,7 @@ _MOST = 10_000
 class Negative:
     """The 404s of one worker, by repository and reference."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = elapsed) -> None:
         self._clock = clock
         self._until: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()

@@ -34,12 +34,20 @@ class Limits:
 
 
 class Room:
-    """The cap as a download sees it; an index that does not answer gives no room."""
+    """The cap as a download sees it; an index that does not answer gives no room.
+
+    `clock` gives the time of the appliance (s, UTC epoch).
+    """
 
     def __init__(
-        self, index: AccessIndex, limits: Limits, wake: Callable[[int], None] = lambda _: None
+        self,
+        index: AccessIndex,
+        limits: Limits,
+        wake: Callable[[int], None] = lambda _: None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._index = index
+        self.clock = clock
         self._limits = limits
         self._wake = wake
 
@@ -72,7 +80,7 @@ class Room:
             self.release(digest)
             return
         with contextlib.suppress(IndexUnavailable):  # the cleaner settles it later
-            self._index.reserve(digest, size, None, time.time())
+            self._index.reserve(digest, size, None, self.clock())
 
     def left(self, own: int = 0) -> int:
         """Return how many bytes one may hold who was refused more than the *own* that he holds.
@@ -85,7 +93,7 @@ class Room:
         return room if self._limits.largest is None else min(room, self._limits.largest)
 
     def _ask(self, digest: Digest, size: int) -> bool:
-        return self._index.reserve(digest, size, self._limits.room, time.time())
+        return self._index.reserve(digest, size, self._limits.room, self.clock())
 
     def _ask_again(self, digest: Digest, size: int) -> bool:
         self._wake(size)

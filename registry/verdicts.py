@@ -9,9 +9,10 @@ from __future__ import annotations
 import hmac
 import secrets
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
+
+from runtime.clock import elapsed
 
 
 def _unchanging() -> int:
@@ -31,7 +32,7 @@ class Verdicts:
         check: Callable[[str, str], bool],
         *,
         generation: Callable[[], int] = _unchanging,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = elapsed,
         good_for: float = 300.0,
         bad_for: float = 10.0,
         most: int = 4096,

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 
 class Clock:
-    """Tells the time (s, UTC epoch) that was last set."""
+    """Tells the time (s, UTC epoch) that was last set; ages count from `certain` on."""
 
     def __init__(self, now: float) -> None:
         self.now = now
+        self.certain = 0.0
 
     def __call__(self) -> float:
         """Tell the time."""
         return self.now
+
+    def age(self, at: float) -> float:
+        """Return how old a time is."""
+        return max(self.now - max(at, self.certain), 0.0)
+
+    def before(self, span: float) -> float:
+        """Return the time before which a file is older than *span*."""
+        return self.now - span
+
+    def since(self) -> float:
+        """Return from when on ages count."""
+        return self.certain

@@ -12,6 +12,7 @@ from registry.upstream.report import Report, silent
 from registry.upstream.source import Source
 from registry.upstream.tokens import TokenKey, Tokens, basic, fetch_token
 from registry.upstream.wire import Wire
+from runtime.clock import elapsed
 
 
 class Authorizer:
@@ -25,7 +26,7 @@ class Authorizer:
         *,
         headers: Mapping[str, str] | None = None,
         report: Report = silent,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = elapsed,
     ) -> None:
         self._source = source
         self._credentials = credentials

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,7 @@ class Shared:
     proxies: Proxies = field(default_factory=Proxies)
     breakers: Path | None = None
     report: Report = silent
+    clock: Callable[[], float] = time.time
 
 
 class Upstreams:
@@ -127,6 +129,7 @@ def _client(source: Source, shared: Shared, mirror: str | None = None) -> HttpUp
                 shared.breakers,
                 lease=itself.connect_timeout + itself.read_timeout,
                 report=shared.report,
+                clock=shared.clock,
             ),
             headers={**headers, "Accept": ", ".join(ACCEPT)},
             report=shared.report,

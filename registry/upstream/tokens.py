@@ -6,7 +6,6 @@ import base64
 import datetime as dt
 import json
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -17,6 +16,7 @@ from registry.errors import Why
 from registry.upstream.credentials import Credential
 from registry.upstream.redirects import follow
 from registry.upstream.wire import Answer, Broken, Request, Wire
+from runtime.clock import elapsed
 
 # distribution's token spec: a token without `expires_in` lives this long, and none lives less
 _SHORTEST = 60.0
@@ -36,7 +36,7 @@ class TokenKey:
 
 @dataclass(slots=True)
 class _Slot:
-    """One token, fetched by one thread at a time; `until` on the monotonic clock."""
+    """One token, fetched by one thread at a time; `until` on the clock that counts suspension."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     token: str = ""
@@ -50,7 +50,7 @@ Fetch = Callable[[TokenKey], tuple[str, float]]
 class Tokens:
     """Keeps tokens by all that they depend on; safe in any thread."""
 
-    def __init__(self, fetch: Fetch, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, fetch: Fetch, clock: Callable[[], float] = elapsed) -> None:
         self._fetch = fetch
         self._clock = clock
         self._lock = threading.Lock()

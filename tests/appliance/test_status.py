@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.record import Counted, Record
-from appliance.status import Going, Process, Status, Store, look, screen, status
+from appliance.status import Going, Process, Status, Store, Time, look, screen, status
 from config.schema import CleanerSettings, FilesystemSettings, Settings, StorageSettings
 from datastore import layout
 from datastore.index import Kind
@@ -27,6 +27,7 @@ SEEN = Status(
     counted=Counted(hits=9, misses=1),
     lag=0.2,
     upstreams={"quay.io": "no problem", "docker.io": "open for 3s (refused)"},
+    clock=Time(0.0, 0),
 )
 
 
@@ -88,3 +89,11 @@ def test_without_an_appliance_it_says_so(
 
     assert status([flag], {}) == 1
     assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_a_wall_clock_that_jumped_is_shown() -> None:
+    """With what it means for eviction; a right one takes no line."""
+    told = "\n".join(screen(replace(SEEN, clock=Time(-3600.0, 1))))
+
+    assert "the wall clock jumped 1h back: nothing is evicted by age" in told
+    assert "clock" not in "\n".join(screen(SEEN))

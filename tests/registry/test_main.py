@@ -10,6 +10,7 @@ from datastore.generation import Generation
 from registry.__main__ import _Breakers, _Events
 from registry.upstream.breaker import Breaker
 from registry.upstream.circuit import Failure, Pass
+from runtime.clock import Clock
 
 DEAD = Failure("timeout", at_once=True)
 
@@ -17,7 +18,7 @@ DEAD = Failure("timeout", at_once=True)
 def _breaker(folder: Path) -> tuple[Breaker, Generation]:
     generation.begin(folder)
     number = Generation(folder)
-    report = _Breakers(_Events(folder / "events.log"), number.rise)
+    report = _Breakers(_Events(folder / "events.log", Clock()), number.rise)
     return Breaker("one.test", folder / "breakers", report=report), number
 
 

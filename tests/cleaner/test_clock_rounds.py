@@ -1,0 +1,154 @@
+"""What the cleaner does while the wall clock cannot be believed: nothing goes for its age."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from cleaner.garbage import Garbage
+from cleaner.hosted import Hosted
+from cleaner.leftovers import Leftovers
+from cleaner.links import Links
+from cleaner.policy import Bounds
+from cleaner.retention import Rule, Rules
+from cleaner.rounds import Hands, Rounds
+from cleaner.spool import Spool
+from cleaner.stock import Stock
+from cleaner.store import Store
+from cleaner.sweep import Sweep
+from cleaner.uploads import Uploads
+from datastore import layout
+from datastore.refs import Digest
+from runtime.clock import Clock
+from tests.cleaner.stock import HOSTED, PROXIED, cost, pull, push
+
+_DAY = 86400.0
+
+
+class Wall:
+    """A wall clock that a test moves by `off` s."""
+
+    def __init__(self, now: float) -> None:
+        self.start = now
+        self.up = 1000.0
+        self.off = 0.0
+
+    def __call__(self) -> float:
+        """Return what it shows."""
+        return self.start + self.up + self.off
+
+
+@pytest.fixture
+def wall(clock: object) -> Wall:
+    """Return a wall clock that is right, and runs for an hour already."""
+    assert callable(clock)
+    return Wall(clock() - 1000)
+
+
+@pytest.fixture
+def time_of(wall: Wall) -> Clock:
+    """Return the appliance's clock."""
+    return Clock(wall=wall, elapsed=lambda: wall.up, boot=lambda: "boot")
+
+
+class _Good:
+    blind = 0.0
+
+    def fetch(self) -> str:
+        return ""
+
+
+def _rounds(store: Store, clock: Clock, bounds: Bounds, rules: Rules | None = None) -> Rounds:
+    hands = Hands(
+        store=store,
+        spool=Spool(store, clock),
+        sweep=Sweep(store, lambda _: None, clock),
+        news=_Good(),
+        clock=clock,
+        stopped=lambda: False,
+    )
+    return Rounds(hands, bounds, rules)
+
+
+@pytest.mark.parametrize("jump", [40 * _DAY, _DAY, -3600.0], ids=["40d", "1d", "-1h"])
+def test_nothing_goes_for_its_age_during_a_jump(
+    store: Store, wall: Wall, time_of: Clock, jump: float
+) -> None:
+    """Neither pulled nor pushed; afterwards what is really old goes."""
+    now = time_of()
+    young = pull(store, 1, used=now - 60), push(store, 2, used=now - 60)
+    old = pull(store, 3, used=now - 10 * _DAY)
+    rules = Rules(otherwise=Rule(ttl=7 * _DAY))
+    rounds = _rounds(store, time_of, Bounds(ttl=7 * _DAY), rules)
+    wall.off = jump
+    time_of.keep()
+
+    rounds.run(0)
+    assert all(all(each.is_here(store)) for each in (*young, old))
+
+    wall.off = 0.0
+    time_of.keep()
+    rounds.run(0)
+    assert all(all(each.is_here(store)) for each in young)
+    assert not any(old.is_here(store))
+
+
+def test_size_decides_as_before_and_by_real_use(store: Store, wall: Wall, time_of: Clock) -> None:
+    """What was used during a jump ahead is not younger than what was used after it."""
+    images = []
+    for seed, off in enumerate((0.0, 40 * _DAY, 0.0, -3600.0, -3600.0)):
+        wall.off = off
+        wall.up += 10
+        time_of.keep()
+        images.append(pull(store, seed, used=time_of()))
+    target = 2 * cost() + cost() // 2
+
+    _rounds(store, time_of, Bounds(0, target, target, target)).run(0)
+
+    here = [all(image.is_here(store)) for image in images]
+    assert here == [False, False, False, True, True]
+
+
+def test_files_are_left_alone_during_a_jump(
+    store: Store, wall: Wall, time_of: Clock, tmp_path: Path
+) -> None:
+    """Spool files, uploads, dangling links, what is unlinked and what was never finished."""
+    digest = Digest.of(b"coming")
+    spooled = store.spool / layout.spool(digest)
+    upload = store.state / layout.UPLOADS / layout.upload(HOSTED, "0" * 8)
+    unfinished = tmp_path / "data" / f"{layout.origin(PROXIED)}~unfinished"
+    for path in (spooled, upload, unfinished):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+        os.utime(path, (time_of() - 10, time_of() - 10))
+    store.repositories.keep_origin(PROXIED, "quay.io")
+    store.repositories.link_blob(PROXIED, digest)
+    wall.off = 400 * _DAY
+    time_of.keep()
+
+    spool = Spool(store, time_of)
+    spool.settle()
+    spool.make_room(lambda: not spooled.exists())
+    assert upload.exists()
+    Links(store, time_of, lambda: False).sweep()
+    Leftovers(store, time_of, lambda: False).purge_unfinished()
+    garbage = Garbage(store, 60.0, time_of).plan(Stock(Hosted(store), Rules(), time_of).open())
+
+    assert list(garbage) == []
+    assert unfinished.exists()
+    assert store.repositories.links_blob(PROXIED, digest)
+    assert list(Uploads(store).abandoned(time_of.before(1.0))) == []
+
+
+def test_a_prefetched_layer_is_not_given_up_during_a_jump(
+    store: Store, wall: Wall, time_of: Clock
+) -> None:
+    """Its client may still come."""
+    rounds = _rounds(store, time_of, Bounds(0, 0, 0, 0))
+    assert rounds._coming() == time_of() - 600
+    wall.off = _DAY
+
+    assert rounds._coming() == -math.inf

@@ -1,0 +1,113 @@
+"""Uses are placed on the appliance's clock: HAProxy's times jump with the wall clock."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from datastore.index import Kind
+from datastore.refs import Digest
+from logger.ledger import ACCESS, Ledger
+from logger.position import Position
+from logger.tail import Batch
+from runtime.clock import Clock
+from tests.logger.index import FailingIndex
+from tests.logger.lines import answer, written
+
+_DAY = 86400.0
+_START = 1_700_000_000.0
+
+
+class Machine:
+    """A wall clock that a test moves by `off` s, a log, and the index that its uses go to."""
+
+    def __init__(self) -> None:
+        self.up, self.off = 1000.0, 0.0
+        self.index = FailingIndex()
+        self.clock = Clock(wall=self.wall, elapsed=lambda: self.up, boot=lambda: "boot")
+        self.ledger = Ledger(self.index, clock=self.clock)
+        self._offsets = itertools.count(100)
+
+    def wall(self) -> float:
+        """Return what HAProxy reads."""
+        return _START + self.up + self.off
+
+    def use(self, name: str, wall: float | None = None) -> None:
+        """Write a line about a blob and commit it."""
+        digest = Digest.of(name.encode())
+        if self.index.entry(digest) is None:
+            self.index.record(digest, 1, Kind.BLOB, 0.0)
+        at = self.wall() if wall is None else wall
+        line = answer(start=int(at * 1_000_000), duration=0, digest=str(digest))
+        self.ledger.access(Batch((written(line),), Position(1, next(self._offsets), "aa", 1, 0.0)))
+        self.ledger.commit(is_whole=True)
+
+    def order(self) -> str:
+        """Return the blobs, the least recently used first."""
+        names = {Digest.of(name.encode()): name for name in "abcdef"}
+        return "".join(names[each.digest] for each in self.index.oldest(None, 10))
+
+
+@pytest.fixture
+def machine() -> Machine:
+    """Return a machine whose clock is right."""
+    return Machine()
+
+
+@pytest.mark.parametrize("jump", [40 * _DAY, _DAY, -3600.0], ids=["40d", "1d", "-1h"])
+def test_the_order_of_use_survives_a_jump(machine: Machine, jump: float) -> None:
+    """During it, and after the wall clock is back."""
+    for name, off in (("a", 0.0), ("b", jump), ("c", jump), ("d", 0.0), ("e", 0.0)):
+        machine.off = off
+        machine.up += 8
+        machine.clock.keep()
+        machine.use(name)
+
+    assert machine.order() == "abcde"
+    last = machine.index.entry(Digest.of(b"e"))
+    assert last
+    assert last.used == pytest.approx(machine.wall(), abs=0.01)
+
+
+def test_a_line_from_before_a_jump_that_is_read_after_it_is_a_use(machine: Machine) -> None:
+    """It lies between the lines before it and now."""
+    machine.use("a")
+    machine.up += 1
+    written_at = machine.wall()
+    machine.off = 40 * _DAY
+    machine.up += 1
+
+    machine.use("b", wall=written_at)
+    machine.up += 1
+    machine.use("c")
+
+    assert machine.order() == "abc"
+
+
+def test_a_line_from_a_jump_that_is_read_after_it_is_not_in_the_future(machine: Machine) -> None:
+    """Else its content would stay longest for forty days."""
+    machine.off = 40 * _DAY
+    written_at = machine.wall()
+    machine.off = 0.0
+    machine.use("a", wall=written_at)
+    machine.up += 1
+
+    machine.use("b")
+
+    assert machine.order() == "ab"
+
+
+def test_a_logger_that_starts_anew_knows_the_last_use(machine: Machine) -> None:
+    """A time from before a jump is not older than what was committed before it."""
+    machine.use("a")
+    machine.up += 1
+    written_at = machine.wall()
+    machine.off = 40 * _DAY
+    machine.up += 1
+    machine.ledger = Ledger(machine.index, clock=machine.clock)
+
+    machine.use("b", wall=written_at)
+
+    assert machine.ledger.position(ACCESS) is not None
+    assert machine.order() == "ab"

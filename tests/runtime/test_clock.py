@@ -1,0 +1,289 @@
+"""The appliance's time does not jump with the wall clock, and never goes back."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from runtime.clock import BELIEVED_S, JUMP_S, Clock, State, begin, follow, load, save
+
+_DAY = 86400.0
+_START = 1_800_000_000.0
+
+
+@dataclass
+class Machine:
+    """A machine whose wall clock a test moves by `off` s; `up` is s since its boot."""
+
+    up: float = 1000.0
+    off: float = 0.0
+    boot: str = "first"
+    clocks: list[Clock] = field(default_factory=list)
+
+    def wall(self) -> float:
+        """Return what the wall clock shows."""
+        return _START + self.up + self.off
+
+    def clock(self, path: Path | None = None) -> Clock:
+        """Return the clock of a process."""
+        return Clock(path, wall=self.wall, elapsed=lambda: self.up, boot=lambda: self.boot)
+
+    def run(self, clock: Clock, seconds: float, step: float = 1.0) -> None:
+        """Let time pass while *clock* is kept."""
+        end = self.up + seconds
+        while self.up < end:
+            self.up = min(self.up + step, end)
+            clock.keep()
+
+
+@pytest.fixture
+def machine() -> Machine:
+    """Return a machine whose wall clock is right."""
+    return Machine()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the state is shared."""
+    return tmp_path / "clock"
+
+
+def test_it_is_the_wall_clock_as_long_as_that_runs_evenly(machine: Machine) -> None:
+    """A slow correction by NTP is followed."""
+    clock = machine.clock()
+    for _ in range(1000):
+        machine.off += 0.0005
+        machine.run(clock, 1)
+
+    assert clock() == pytest.approx(machine.wall(), abs=0.01)
+    assert (clock.offset(), clock.jumps()) == (0.0, 0)
+
+
+@pytest.mark.parametrize("jump", [40 * _DAY, _DAY, -3600.0, -400 * _DAY], ids=str)
+def test_a_jump_moves_neither_the_time_nor_an_age(machine: Machine, jump: float) -> None:
+    """While it lasts no age is certain; afterwards the ages are those that passed."""
+    clock = machine.clock()
+    machine.run(clock, 100)
+    at, expected = clock(), machine.wall()
+    machine.off = jump
+
+    assert clock() == pytest.approx(expected, abs=0.01)
+    machine.run(clock, 8)
+    during = clock.age(at), clock.age(at - 50 * _DAY), clock.before(1.0), clock.since()
+    assert during == (0.0, 0.0, -math.inf, math.inf)
+    assert clock.offset() == pytest.approx(jump, abs=0.01)
+
+    machine.off = 0.0
+    machine.run(clock, 2)
+    assert clock() == pytest.approx(machine.wall(), abs=0.01)
+    assert clock.age(at) == pytest.approx(10, abs=0.01)
+    assert clock.jumps() == 1
+
+
+def test_a_jump_is_one_warning(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    """And one line once the wall clock is back."""
+    clock = machine.clock()
+    machine.run(clock, 10)
+    caplog.set_level(logging.INFO)
+    machine.off = _DAY
+    machine.run(clock, 30)
+    machine.off = 0.0
+    machine.run(clock, 30)
+
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "wall clock jumped" in caplog.messages[0]
+
+
+def test_a_wall_clock_that_stays_ahead_is_believed_after_an_hour(machine: Machine) -> None:
+    """Ages from before count from then on: nobody knows which of the two was right."""
+    clock = machine.clock()
+    old = clock() - 30 * _DAY
+    machine.off = _DAY
+    machine.run(clock, BELIEVED_S - 10, step=10)
+    assert clock() < machine.wall() - _DAY / 2
+
+    machine.run(clock, 30)
+
+    assert clock() == pytest.approx(machine.wall(), abs=0.01)
+    assert clock.age(old) == pytest.approx(0, abs=60)
+    assert clock.offset() == 0.0
+
+
+def test_a_wall_clock_that_stays_back_is_caught_up_with(machine: Machine) -> None:
+    """The time runs at half its speed until then, so that what is used later is later."""
+    clock = machine.clock()
+    machine.run(clock, 10)
+    machine.off = -3600.0
+    machine.run(clock, BELIEVED_S + 10, step=10)
+    assert clock.offset() == 0.0
+    assert clock() == pytest.approx(machine.wall() + 3600, abs=20)
+
+    before = clock()
+    machine.run(clock, 1000, step=10)
+    assert clock() - before == pytest.approx(500, abs=10)
+    machine.run(clock, 6400, step=10)
+
+    assert clock() == pytest.approx(machine.wall(), abs=0.1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_never_goes_back(seed: int, path: Path) -> None:
+    """Whatever the wall clock does, and however many processes look."""
+    chance, machine = random.Random(seed), Machine()
+    keeper, other = machine.clock(path), machine.clock(path)
+    last = -math.inf
+    for _ in range(400):
+        if chance.random() < 0.05:
+            machine.off = chance.choice([0.0, chance.uniform(-1, 1) * 10 ** chance.uniform(0, 7)])
+        machine.off += chance.uniform(-0.01, 0.01)
+        machine.up += chance.choice([0.01, 1.0, 5.0, 600.0])
+        if chance.random() < 0.02:
+            keeper = machine.clock(path)
+        keeper.keep()
+        now = keeper()
+        assert now >= last - 1e-6
+        last = now
+        assert other() <= now + 1e-6 or machine.up - other._looked < 1.0
+
+
+def test_all_processes_have_the_same_time(machine: Machine, path: Path) -> None:
+    """One that starts during a jump too."""
+    keeper, worker = machine.clock(path), machine.clock(path)
+    machine.run(keeper, 2)
+    machine.off = 40 * _DAY
+    machine.run(keeper, 2)
+
+    late = machine.clock(path)
+
+    assert worker() == keeper() == late()
+    assert late.since() == math.inf
+
+
+def test_a_restart_with_a_wrong_clock_is_noticed(machine: Machine, path: Path) -> None:
+    """Within one boot exactly: the time that passed meanwhile is known."""
+    first = machine.clock(path)
+    machine.run(first, 10)
+    at = first()
+    machine.up += 3 * _DAY
+    machine.off = 40 * _DAY
+
+    again = machine.clock(path)
+    assert again.age(at) == 0.0
+    machine.off = 0.0
+    again.keep()
+
+    assert again.age(at) == pytest.approx(3 * _DAY, abs=1)
+
+
+@pytest.mark.parametrize("off", [-400 * _DAY, 40 * _DAY], ids=["behind", "ahead"])
+def test_a_reboot_with_a_wrong_clock_is_noticed(
+    machine: Machine, path: Path, off: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A machine without a clock of its own starts years back until NTP has answered."""
+    first = machine.clock(path)
+    machine.run(first, 10)
+    at = first()
+    machine.boot, machine.up, machine.off = "second", 5.0, 1000 + off
+
+    again = machine.clock(path)
+    again.keep()
+
+    assert at <= again() < at + 61
+    assert (again.age(at - 50 * _DAY), again.jumps()) == (0.0, 1)
+    assert "wall clock jumped" in caplog.text
+
+
+def test_a_reboot_with_a_right_clock_is_none(machine: Machine, path: Path) -> None:
+    """The time while the machine was off counts."""
+    first = machine.clock(path)
+    machine.run(first, 10)
+    at, wall = first(), machine.wall()
+    machine.boot, machine.up = "second", 5.0
+    machine.off = wall + 600 - _START - machine.up
+
+    again = machine.clock(path)
+    again.keep()
+
+    assert again.age(at) == pytest.approx(600, abs=1)
+    assert again.jumps() == 0
+
+
+def test_suspended_time_counts() -> None:
+    """A machine that slept for a night has not jumped."""
+    now = begin(None, "boot", _START, 100.0)
+
+    after = follow(now, _START + 30_000, 30_100.0)
+
+    assert after.jumps == 0
+    assert after.at(30_100.0) == _START + 30_000
+
+
+def test_files_are_old_only_where_the_kernels_clock_ran_evenly(machine: Machine) -> None:
+    """A file that was begun while the clock was back by a year is not a year old."""
+    clock = machine.clock()
+    machine.run(clock, 100, step=10)
+    assert clock.before(50.0) == machine.wall() - 50.0
+    machine.off = -365 * _DAY
+    machine.run(clock, 10)
+    machine.off = 0.0
+    machine.run(clock, 40)
+
+    assert clock.before(50.0) == -math.inf
+    machine.run(clock, 20)
+    assert clock.before(50.0) == machine.wall() - 50.0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:20],
+        lambda text: text.replace(b"base", b"bose"),
+        lambda _: b"",
+        bytes.upper,
+    ],
+    ids=["cut", "changed", "empty", "shouted"],
+)
+def test_a_damaged_file_is_none(path: Path, damage: object) -> None:
+    """What a disk made of it is never believed."""
+    save(path, State("boot", 1.0, 2.0, 3.0))
+    assert load(path) == State("boot", 1.0, 2.0, 3.0)
+    assert callable(damage)
+
+    path.write_bytes(damage(path.read_bytes()))
+
+    assert load(path) is None
+
+
+def test_a_disk_that_refuses_costs_only_the_memory(
+    machine: Machine, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The time goes on, with one warning, and is written once that works again."""
+    path.mkdir()
+    clock = machine.clock(path)
+    machine.run(clock, 10)
+    assert caplog.text.count("time not kept") == 1
+    path.rmdir()
+
+    machine.run(clock, 2)
+
+    assert load(path) is not None
+
+
+def test_a_small_step_is_no_jump(machine: Machine) -> None:
+    """It is followed at once forward, and slowly back."""
+    clock = machine.clock()
+    machine.run(clock, 10)
+    machine.off = JUMP_S - 0.1
+    machine.run(clock, 1)
+    assert clock() == machine.wall()
+    machine.off = 0.0
+    before = clock()
+    machine.run(clock, 5)
+
+    assert before < clock() < before + 4
+    assert clock.jumps() == 0

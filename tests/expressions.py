@@ -55,6 +55,15 @@ def work(run: _Run, text: str | bytes) -> float:
     return _seconds(run, text) / max(len(text), 1) / unit()
 
 
+def growth(run: _Run, piece: str, front: str = "") -> float:
+    """Return how much dearer a character is in a text of 16 Ki characters than in one of 2 Ki."""
+    costs = []
+    for size in (SIZES[-2], SIZES[-2] // 8):
+        text = (front + piece * size)[:size]
+        costs.append(min(work(run, text) for _ in range(3)))
+    return costs[0] / costs[1]
+
+
 @cache
 def unit() -> float:
     """Return the CPU time [s] in which this machine matches one character of a simple class."""

@@ -198,6 +198,6 @@ class Manifests:
         try:
             held = Held(remote.digest, remote.body, parse(remote.body, remote.media_type))
         except InvalidManifest as error:
-            raise Unavailable(place.host, str(error), Why.NONSENSE) from error
+            raise Unavailable(place.host, "its manifest cannot be used", Why.NONSENSE) from error
         self.shelf.keep_manifest(held)
         return held

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 
@@ -13,6 +14,8 @@ from registry.upstream.source import Source
 from registry.upstream.tokens import TokenKey, Tokens, basic, fetch_token
 from registry.upstream.wire import Wire
 from runtime.clock import elapsed
+
+log = logging.getLogger(__name__)
 
 
 class Authorizer:
@@ -76,9 +79,8 @@ class Authorizer:
         if may_trust(realm, self._source.url, self._source.realm):
             return
         host = self._source.host
-        message = (
-            f"its token realm {realm[:200]!r} is not its own; trust it with upstreams.{host}.realm"
-        )
+        log.warning("token realm of another host", extra={"upstream": host, "realm": realm[:200]})
+        message = f"its token realm is not its own; trust it with upstreams.{host}.realm"
         raise Unavailable(host, message, Why.NONSENSE)
 
     def _fetch(self, key: TokenKey) -> tuple[str, float]:

@@ -67,7 +67,7 @@ class HttpUpstream:
         try:
             return read_manifest(body, said, expected)
         except (Malformed, ValueError) as error:
-            raise self._exchange.nonsense(str(error)) from error
+            raise self._exchange.nonsense("its manifest cannot be used", error) from error
 
     def blob_size(self, name: str, digest: Digest) -> int | None:
         """Ask whether this name may see a blob, and how large it is."""
@@ -142,14 +142,14 @@ class HttpUpstream:
     def _checked(self, page: _Page) -> _Page:
         said = media_type(page.headers)
         if said != OCI_INDEX:
-            raise self._exchange.nonsense(f"referrers of type {said!r}")
+            raise self._exchange.nonsense("its referrers are no index", said)
         return page
 
     def _manifest_type(self, answer: Answer) -> str:
         said = media_type(answer.headers)
         if may_be_manifest(said):
             return said
-        raise self._exchange.nonsense(f"a manifest of type {said!r}, which is none")
+        raise self._exchange.nonsense("its manifest has a type that is none", said)
 
     def _body(self, answer: Answer, limit: int) -> bytes:
         try:
@@ -162,7 +162,7 @@ class HttpUpstream:
         try:
             return read(given)
         except ValueError as error:
-            raise self._exchange.nonsense(str(error)) from error
+            raise self._exchange.nonsense("its list cannot be read", error) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ The one path of every request: admit, authorize, follow, judge, settle, report.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ from registry.upstream.source import Source
 from registry.upstream.tokens import TokenRefused
 from registry.upstream.wire import Answer, Broken, Request, Wire
 
+log = logging.getLogger(__name__)
+
+_LONGEST = 200  # characters of a detail in the log
 _OK, _CHALLENGE, _GONE, _LIMITED, _BROKEN = 200, 401, 404, 429, 500
 _DENIED = (401, 403)
 _HEADLESS = frozenset({401, 403, 405, 501})
@@ -104,8 +108,15 @@ class Exchange:
         """Return what a body that broke is for our caller; the breaker does not mind a cut."""
         return Unavailable(self.host, str(error), error.why)
 
-    def nonsense(self, message: str) -> Unavailable:
-        """Return the refusal of an answer that can't be right."""
+    def nonsense(self, message: str, detail: object = "") -> Unavailable:
+        """Return the refusal of an answer that cannot be right.
+
+        *message* is for clients and holds nothing that the upstream sent: a redirect could make it
+        a way to read from the internal network. *detail* is for the operator: it goes to the log.
+        """
+        if detail:
+            names = {"upstream": self.host, "problem": message, "detail": str(detail)[:_LONGEST]}
+            log.info("unusable answer of an upstream", extra=names)
         return Unavailable(self.host, message, Why.NONSENSE)
 
     def _answer(self, ask: Ask, passed: Pass) -> Answer:

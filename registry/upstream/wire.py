@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _LONGEST_NAME = 253
+_TUNNEL = re.compile(r"Tunnel connection failed: ([0-9]{3})")
 _PIECE = 256 * 1024
 _SMALL = 64 * 1024
 
@@ -196,10 +198,23 @@ def _sorted(error: Exception, source: Source) -> Broken:
 def _broken_off(error: Exception) -> Broken:
     """Tell a connection that broke from an answer that is no HTTP."""
     if isinstance(error, exceptions.SSLError | ssl.SSLError):
-        return Broken(f"TLS: {error}", Why.REFUSED)
+        return Broken(f"TLS: {_tls_problem(error)}", Why.REFUSED)
     cause = error.args[-1] if isinstance(error, exceptions.ProtocolError) else error
     if isinstance(cause, exceptions.IncompleteRead | IncompleteRead | ConnectionError):
         return Broken("it broke off", Why.REFUSED)
     if isinstance(cause, OSError):
-        return Broken(f"{cause.strerror or cause}", Why.REFUSED)
+        return Broken(cause.strerror or _tunnel_problem(cause), Why.REFUSED)
     return Broken(f"it does not speak HTTP: {type(cause).__name__}", Why.NONSENSE)
+
+
+def _tls_problem(error: Exception) -> str:
+    """Return OpenSSL's own words: those for a certificate name our host, and nothing of theirs."""
+    inner = error.args[0] if error.args and isinstance(error.args[0], ssl.SSLError) else error
+    said = getattr(inner, "verify_message", None) or getattr(inner, "reason", None)
+    return str(said or "no agreement")
+
+
+def _tunnel_problem(error: OSError) -> str:
+    """Return the status with which a proxy refused a tunnel, without its words."""
+    found = _TUNNEL.search(str(error)[:_LONGEST_NAME])
+    return f"no tunnel: status {found[1]}" if found else "it failed"

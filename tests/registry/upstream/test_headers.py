@@ -21,7 +21,7 @@ from registry.upstream.headers import (
     next_page,
     retry_after,
 )
-from tests.expressions import MOST_WORK, work
+from tests.expressions import growth
 
 URL = "https://reg.example:5000/v2/app/tags/list?n=2"
 
@@ -176,8 +176,4 @@ def test_no_link_escapes_as_another_error(text: str) -> None:
 @pytest.mark.parametrize("piece", ["<", "<>", "<>;", "<>; a=", '<>;a="', "<>;a", ";", " ", "<>; "])
 def test_a_link_costs_what_it_is_long(piece: str) -> None:
     """A header of 64 KiB from a stranger."""
-    text = (piece * 65536)[:65536]
-
-    assert (
-        min(work(lambda text: next_page({"Link": text}, URL), text) for _ in range(3)) < MOST_WORK
-    )
+    assert growth(lambda text: next_page({"Link": text}, URL), piece) < 4

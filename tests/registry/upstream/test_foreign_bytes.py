@@ -1,0 +1,93 @@
+"""What an upstream sends reaches no error message: a redirect would make it a way to read."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from datastore.refs import Digest, Tag
+from registry.errors import RegistryError
+from registry.upstream.protocol import Upstream
+from tests.registry.upstream.clients import client_of
+from tests.upstream import FakeUpstream
+
+MARK = "s3cretBytes"
+DIGEST = Digest.of(b"layer")
+
+
+def _client(upstream: FakeUpstream) -> Upstream:
+    """Return a client that does not wait long."""
+    return client_of(upstream, connect_timeout=0.2, read_timeout=0.3)
+
+
+def _everything(client: Upstream) -> list[str]:
+    """Return every message that asking for everything brings about."""
+    messages = []
+    for ask in (
+        lambda: client.head("app", Tag("v1")),
+        lambda: client.manifest("app", Tag("v1")),
+        lambda: client.manifest("app", DIGEST),
+        lambda: client.blob_size("app", DIGEST),
+        lambda: list(client.blob("app", DIGEST).__enter__().chunks()),
+        lambda: list(client.blob("app", DIGEST, 1, 3).__enter__().chunks()),
+        lambda: client.tags("app"),
+        lambda: client.referrers("app", DIGEST),
+    ):
+        try:
+            ask()
+        except RegistryError as error:
+            messages.append(str(error))
+    return messages
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"body": MARK.encode()},
+        {"body": f'{{"{MARK}": 1}}'.encode()},
+        {"body": f'{{"tags": "{MARK}", "manifests": "{MARK}"}}'.encode()},
+        {"body": f'{{"mediaType": "{MARK}", "schemaVersion": 2}}'.encode()},
+        {"body": f'{{"config": {{"size": "{MARK}"}}, "manifests": [1]}}'.encode()},
+        {"media_type": f"text/{MARK}"},
+        {"headers": {"Docker-Content-Digest": MARK, "Content-Range": MARK}},
+        {"headers": {"Link": f'<http://{MARK}/>; rel="next"'}},
+        {"headers": {"Link": f'<http://[{MARK}/>; rel="next"'}},
+        {"headers": {"Content-Length": MARK}},
+        {"headers": {"Content-Length": f"1, {MARK}"}},
+        {"headers": {"Content-Encoding": MARK, "Transfer-Encoding": MARK}},
+        {"redirect": f"http://{MARK}.invalid/"},
+        {"redirect": f"http://[{MARK}/"},
+        {"redirect": f"{MARK}:/x"},
+        {"redirect": f"http://x:{MARK}/"},
+        {"status": 401, "headers": {"WWW-Authenticate": f'Bearer realm="http://{MARK}.test/t"'}},
+        {"status": 401, "headers": {"WWW-Authenticate": f'Bearer realm="{MARK}"'}},
+        {"status": 401, "headers": {"WWW-Authenticate": MARK}},
+        {"status": 403, "body": MARK.encode()},
+        {"status": 404, "body": MARK.encode()},
+        {"status": 429, "headers": {"Retry-After": MARK}, "body": MARK.encode()},
+        {"status": 500, "body": MARK.encode()},
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_no_byte_of_an_upstream_is_in_a_message(upstream: FakeUpstream, fault: Any) -> None:
+    """Fixed texts and numbers only; what an operator needs is in the log."""
+    upstream.add_image("app", "v1", [b"layer"])
+    upstream.misbehave(**fault)
+
+    assert [each for each in _everything(_client(upstream)) if MARK.lower() in each.lower()] == []
+
+
+def test_the_log_has_what_the_message_has_not(
+    upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bounded in length; the formatters escape it."""
+    caplog.set_level(logging.INFO)
+    upstream.add_image("app", "v1", [b"layer"])
+    upstream.misbehave("/manifests/", body=b"{}", media_type=f"text/{MARK}{'x' * 9000}")
+    _everything(client_of(upstream))
+    details = [str(vars(each)["detail"]) for each in caplog.records if "detail" in vars(each)]
+
+    assert any(MARK.lower() in each for each in details)
+    assert max(map(len, details)) <= 200

@@ -93,7 +93,7 @@ class AccessLog:
             try:
                 found.append((self._read(line), count))
             except InvalidLine as error:
-                errors += [error] * count
+                errors += [_detached(error)] * count
         return found, errors
 
     def _read(self, line: bytes) -> AccessLine:
@@ -119,6 +119,16 @@ class AccessLog:
             self._kept = 0
         self._known[rest] = values
         self._kept += len(rest)
+
+
+def _detached(error: InvalidLine) -> InvalidLine:
+    """Return *error* without traceback and cause.
+
+    Their frames refer to all that was read, and to the error: a cycle that keeps megabytes until a
+    late garbage collection.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:

@@ -27,7 +27,7 @@ class FileTimes:
     What is left out when there are more is looked up, or written, again: never wrong, only slower.
     """
 
-    def __init__(self, storage: Storage, index: AccessIndex, *, limit: int = 50_000) -> None:
+    def __init__(self, storage: Storage, index: AccessIndex, *, limit: int = 20_000) -> None:
         self._storage = storage
         self._index = index
         self._limit = limit

@@ -38,9 +38,9 @@ def next_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def run(program: str, *arguments: object) -> str:
-    """Run *program* to its good end and return what it printed."""
+def run(program: str, *arguments: object, within: float = 30) -> str:
+    """Run *program* to its good end, *within* so many s, and return what it printed."""
     with running(program, *arguments) as process:
-        printed, _ = process.communicate(timeout=30)
+        printed, _ = process.communicate(timeout=within)
         assert process.returncode == 0
         return printed

@@ -1,0 +1,113 @@
+"""However many different things clients ask for, the logger's memory has a bound."""
+
+from __future__ import annotations
+
+import hashlib
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from datastore import accesslog
+from datastore.memory import MemoryIndex
+from datastore.storage import Stat, Storage
+from logger.filetimes import FileTimes
+from logger.ledger import Ledger
+from logger.position import Position
+from logger.tail import Batch
+from tests.logger.lines import answer, event, written
+from tests.processes import run
+
+_LINE = written(answer(digest="DIGEST", repository="NUM.test/a", user="NUM", uri="/v2/NUM"))
+
+
+class _Storage:
+    """Every blob is there, and its file's time is never written."""
+
+    def stat(self, key: str) -> Stat:
+        """Return what a new file would have."""
+        return Stat(key, 1, 0.0)
+
+    def stamp(self, key: str, at: float) -> None:
+        """Forget it."""
+
+
+def _lines(first: int, count: int) -> Iterator[bytes]:
+    """Yield lines of which each names what none before it named."""
+    for number in range(first, first + count):
+        digest = hashlib.sha256(b"%d" % number).hexdigest().encode()
+        yield _LINE.replace(b"DIGEST", b"sha256:" + digest).replace(b"NUM", b"n%d" % number)
+        if number % 50 == 0:
+            yield b'{"start":%d,"no":"line"}' % number
+
+
+def _events(first: int) -> list[bytes]:
+    fields: dict[str, Any] = {"operation": f"o{first}", "outcome": f"o{first}", "seconds": 1.0}
+    return [
+        event("upstream", upstream=f"u{first}.test", **fields),
+        event("breaker", upstream=f"u{first}.test", state="open", reason=f"r{first}"),
+        event(f"unknown{first}", upstream="x"),
+        event("eviction", reason=f"r{first}", size=1, idle=1),
+    ]
+
+
+class Fed:
+    """A logger's ledger and file times, and how many lines they have had."""
+
+    def __init__(self, *, limit: int) -> None:
+        index = MemoryIndex()
+        self._ledger = Ledger(index)
+        self._times = FileTimes(cast("Storage", _Storage()), index, limit=limit)
+        self._count = 0
+
+    def feed(self, count: int) -> None:
+        """Have so many new lines read and committed, a thousand at a time."""
+        for first in range(self._count, self._count + count, 1000):
+            position = Position(1, first, "aa", 1, 0.0)
+            self._ledger.access(Batch(list(_lines(first, 1000)), position))
+            self._ledger.events(Batch(_events(first), position))
+            self._times.follow(self._ledger.commit(is_whole=True))
+        self._count += count
+
+
+def test_what_is_kept_of_ever_new_lines_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the limits of what is remembered, ten thousand lines more need no byte more."""
+    monkeypatch.setattr(accesslog, "KEPT_BYTES", 100_000)
+    fed = Fed(limit=500)
+    fed.feed(2000)
+    tracemalloc.start()
+    try:
+        fed.feed(2000)
+        before, _ = tracemalloc.get_traced_memory()
+        fed.feed(4000)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert after - before < 500_000
+
+
+_FEED = """
+import sys
+from pathlib import Path
+from tests.logger.test_bounded import Fed
+
+def held():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+fed = Fed(limit=20_000)
+fed.feed(200_000)
+before = held()
+fed.feed(2_000_000)
+print(before, held())
+"""
+
+
+@pytest.mark.soak
+def test_millions_of_ever_new_lines_need_no_more_memory_than_some() -> None:
+    """With the limits as they are: no more than 90 MB in all, and no growth behind the first."""
+    before, after = map(int, run(_FEED, within=1200).split())
+
+    assert after < 90 * 1024 * 1024
+    assert after < before * 1.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -97,6 +98,9 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         "ENTREPOT_WORKER_MAXCONN": str(slots),
         "ENTREPOT_MAXCONN": str(front.connections),
         "ENTREPOT_MAXPIPES": str(front.pipes),
+        # 0 would be no limit to HAProxy
+        "ENTREPOT_DRAIN_MS": str(max(1, round(settings.http.draintimeout * 1000))),
+        "ENTREPOT_STOP_S": str(math.ceil(settings.http.draintimeout) + 1),
         # a folder named registry or config where we were started is none of ours
         "PYTHONSAFEPATH": "1",
     }

@@ -22,7 +22,7 @@ from runtime.signals import Signals
 
 _log = logging.getLogger(__name__)
 
-_STOP_WITHIN = 7.0  # s: HAProxy's grace, then the others; 8 s is promised
+_STOP_WITHIN = 3.0  # s beyond HAProxy's grace: for the others
 _HURRY_WITHIN = 1.0  # s
 _PAUSE = 0.02  # s
 _NUDGE_EVERY = 0.05  # s
@@ -42,7 +42,7 @@ def block_signals() -> Signals:
 class House:
     """One supervisord; its own session keeps a terminal's Ctrl-C from it, so that we decide.
 
-    HAProxy's lines go into *access_log*.
+    HAProxy's lines go into *access_log*; at a stop it has *grace* s for what is in flight.
     """
 
     def __init__(
@@ -51,9 +51,12 @@ class House:
         environment: Mapping[str, str],
         access_log: RotatedLog,
         signals: Signals,
+        *,
+        grace: float,
     ) -> None:
         self.run = run
         self._signals = signals
+        self._stop_within = grace + _STOP_WITHIN
         self._stopping = self._cleared = False
         readers: dict[str, Reader | None] = dict.fromkeys(programs.PROGRAMS)
         readers |= {"haproxy": self._haproxy_said, _KEEPER: lambda _: None}
@@ -101,7 +104,7 @@ class House:
     def stop(self) -> None:
         """End everything in order, HAProxy first; a second signal to us shortens the grace."""
         self._stopping = True
-        deadline = time.monotonic() + _STOP_WITHIN
+        deadline = time.monotonic() + self._stop_within
         try:
             programs.shut_down(self.run)  # a signal would wait until supervisord looks up
         except programs.Silent:

@@ -89,7 +89,13 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
         outbound.hand_over(environ, run)
         record = _begin_record(settings, run)
         programs_environ = inherited(environ) | variables(settings, start)
-        house = House(run, programs_environ, _access_log(settings), signals)
+        house = House(
+            run,
+            programs_environ,
+            _access_log(settings),
+            signals,
+            grace=settings.http.draintimeout,
+        )
         try:
             return _Keeper(settings, record, house).keep()
         finally:

@@ -136,7 +136,7 @@ ROWS: Final = (
     _idle("http.host", "no answer needs an absolute URL"),
     _idle("http.secret", "uploads carry no signed state"),
     _idle("http.relativeurls", "no answer needs an absolute URL", "true", instead="take it out"),
-    _idle("http.draintimeout", "pulls in flight get a fixed grace"),
+    _honoured("http.draintimeout", "4s where it is not set"),
     _honoured("http.tls.certificate"),
     _honoured("http.tls.key", "the key may lie in the certificate's file"),
     _refused("http.tls.clientcas.**", "client certificates are not built; use auth.htpasswd", ""),

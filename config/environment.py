@@ -29,7 +29,7 @@ WITHOUT_EFFECT: Final = {
 # What the appliance tells its own programs and files, and the tests to themselves.
 _INTERNAL = re.compile(
     r"ENTREPOT_(IMAGE|SETTINGS|RUN|PYTHON|HAPROXY|ADDRESS|CERTIFICATE|WORKER\d+|WORKER_MAXCONN"
-    r"|LOG|LOG_BYTES|LOG_BACKUPS|TEST_\w+)"
+    r"|DRAIN_MS|STOP_S|LOG|LOG_BYTES|LOG_BACKUPS|TEST_\w+)"
 )
 # podman's, skopeo's and buildah's own: where they keep their passwords.
 _OF_CLIENTS = "REGISTRY_AUTH_FILE"

@@ -136,6 +136,9 @@ class HttpSettings(Section):
         shown=":8443 with a certificate; else :5000 in the image, 127.0.0.1:5000 outside",
     )
     tls: TlsSettings = Field(default_factory=TlsSettings)
+    draintimeout: kinds.Span = setting(
+        "4s", "how long pulls and pushes in flight may go on at a stop; a container has 10 s in all"
+    )
     workers: kinds.Workers = setting(
         workers_here,
         "worker processes, 1 to 16",

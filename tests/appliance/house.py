@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -38,7 +39,15 @@ PROGRAMS = {"registry": SERVE, "logger": WAIT, "cleaner": WAIT}
 class House:
     """One `entrepot serve` with *programs*; what it prints is in `log`."""
 
-    def __init__(self, folder: Path, temporary: Path, **programs: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        temporary: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        **programs: str,
+    ) -> None:
+        self._settings = dict(settings or {})
         self.data = folder / "data"
         self.log = folder / "serve.log"
         self.port = free_port()
@@ -70,7 +79,7 @@ class House:
             return subprocess.Popen(
                 [sys.executable, "-m", "appliance", "serve", *flags],
                 cwd=ROOT,
-                env=environment | more,
+                env=environment | self._settings | more,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

@@ -47,6 +47,20 @@ def test_as_many_workers_as_set_are_enabled() -> None:
     assert states == ["enabled"] * 3 + ["disabled"] * 13
 
 
+@pytest.mark.parametrize(
+    ("span", "milliseconds", "seconds"),
+    [(0, "1", "1"), (0.25, "250", "2"), (4, "4000", "5"), (90, "90000", "91")],
+)
+def test_haproxy_has_the_grace_of_the_settings_and_supervisord_waits_longer(
+    span: float, milliseconds: str, seconds: str
+) -> None:
+    """Of 0 HAProxy would make no limit at all."""
+    told = variables(Settings(http=HttpSettings(draintimeout=span)), START)
+
+    assert told["ENTREPOT_DRAIN_MS"] == milliseconds
+    assert told["ENTREPOT_STOP_S"] == seconds
+
+
 def test_a_worker_has_threads_to_spare() -> None:
     """HAProxy queues before a worker is full: its health check must get through."""
     assert WORKER_THREADS == workers.THREADS

@@ -29,7 +29,7 @@ def temporary() -> Iterator[Path]:
 
 def fetched(house: House, path: str = "/echo") -> bytes:
     """Return a body that came through HAProxy."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{house.port}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{house.port}{path}", timeout=30) as answer:
         return bytes(answer.read())
 
 
@@ -74,6 +74,25 @@ def test_a_pull_in_flight_is_finished(tmp_path: Path, temporary: Path) -> None:
         eventually((tmp_path / "gate.waiting").exists)
         house.process.send_signal(signal.SIGTERM)
         eventually(lambda: not _connects(house.port))
+        gate.touch()
+        client.join()
+
+        assert bodies == [b"opened"]
+        assert house.process.wait(timeout=15) == 0
+
+
+@pytest.mark.soak
+def test_a_request_in_flight_has_the_time_that_is_set(tmp_path: Path, temporary: Path) -> None:
+    """Beyond the usual four seconds, and beyond what the programs have after them."""
+    with House(tmp_path, temporary, settings={"REGISTRY_HTTP_DRAINTIMEOUT": "60s"}) as house:
+        house.serving()
+        gate = tmp_path / "gate"
+        bodies: list[bytes] = []
+        client = Thread(target=lambda: bodies.append(fetched(house, f"/wait{gate}")))
+        client.start()
+        eventually((tmp_path / "gate.waiting").exists)
+        house.process.send_signal(signal.SIGTERM)
+        time.sleep(9)  # the length of the grace is what is tested
         gate.touch()
         client.join()
 

@@ -27,7 +27,7 @@ from registry.api.status import FrontResource, HealthResource, MetricsResource, 
 from registry.api.tags import TagsResource
 from registry.api.uploads import BeginningResource, UploadResource
 from registry.auth import Authenticator
-from registry.download import Landing
+from registry.download.writer import Landing
 from registry.filler import Filler
 from registry.inflight import Inflight
 from registry.lanes import Lanes

@@ -22,7 +22,7 @@ from datastore import layout
 from datastore.errors import DatastoreError, NotFound, StorageBroken, refusal
 from datastore.locks import LockedFile, try_lock
 from datastore.refs import Digest
-from registry.download import Download, Landing, Task, read_size
+from registry.download.writer import Download, Landing, Task, read_size
 from registry.errors import Absent, Denied
 from registry.stretch import Piece, Stretch
 from registry.verified import resumed, until, verified

@@ -18,7 +18,7 @@ from pathlib import Path
 from datastore.errors import DatastoreError
 from datastore.locks import LockedFile, holding, try_lock
 from datastore.refs import Digest, Repository
-from registry.download import Task
+from registry.download.writer import Task
 from registry.errors import RegistryError
 from registry.inflight import Inflight
 from registry.shelf import Shelf

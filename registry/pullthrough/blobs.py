@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datastore.errors import StorageBroken, StorageFull
 from datastore.refs import Digest
 from registry.answers import ArrivingBlob, BlobAnswer, KnownBlob, Source, StoredBlob
-from registry.download import Task
+from registry.download.writer import Task
 from registry.errors import Absent, BlobUnknown
 from registry.inflight import Inflight, Reader
 from registry.negative import Negative

@@ -19,7 +19,7 @@ import pytest
 from datastore.errors import DigestMismatch
 from datastore.locks import try_lock
 from datastore.refs import Digest
-from registry.download import Task, size_path
+from registry.download.writer import Task, size_path
 from registry.errors import Absent, Denied, Unavailable, Why
 from registry.stretch import Stretch
 from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task, whole

@@ -12,7 +12,8 @@ import pytest
 from datastore import layout
 from datastore.memory import MemoryIndex
 from datastore.refs import Digest, Repository
-from registry import download, lanes
+from registry import lanes
+from registry.download import writer
 from registry.room import Limits
 from tests import images
 from tests.registry.pulling import NAME, Pulling, pulling
@@ -132,7 +133,7 @@ def test_a_large_layer_comes_over_several_connections_each_byte_once(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the manifest says of its size decides; the client gets one body."""
-    monkeypatch.setattr(download, "_LARGE", 100_000)
+    monkeypatch.setattr(writer, "_LARGE", 100_000)
     monkeypatch.setattr(lanes, "SEGMENT", 64_000)
     large = images.filler(300_000, 99)
     u.add_image(NAME, "large", [large])
@@ -150,7 +151,7 @@ def test_what_is_fetched_ahead_comes_over_several_connections_too(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that comes to it late must not wait for one slow line."""
-    monkeypatch.setattr(download, "_LARGE", 100_000)
+    monkeypatch.setattr(writer, "_LARGE", 100_000)
     large = images.filler(300_000, 99)
     u.add_image(NAME, "large", [LAYERS[0], large])
     p = pulling(u, tmp_path, prefetch=1, lanes=3)
@@ -167,7 +168,7 @@ def test_a_large_blob_without_its_manifest_is_one_request(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody knows then how long it is."""
-    monkeypatch.setattr(download, "_LARGE", 100_000)
+    monkeypatch.setattr(writer, "_LARGE", 100_000)
     large = images.filler(300_000, 99)
     u.add_image(NAME, "large", [large])
     p = pulling(u, tmp_path, lanes=3)

@@ -53,11 +53,10 @@ def _settings(loaded: Loaded) -> list[str]:
 def _upstreams(loaded: Loaded) -> list[str]:
     settings = loaded.settings
     secret, _ = config.read_secret(settings)
-    named = {each.host: each for each in config.upstreams(settings)}
-    for host in secret.hosts:
-        named.setdefault(host, config.upstream_defaults(settings, host))
-    rows = [(each.host, each.url, _who(each, secret)) for each in named.values()]
-    return list(_table([*rows, *((glob, "", "of the pull secret") for glob in secret.globs)]))
+    known = config.upstreams_in_force(settings, secret)
+    values = (known.values(host) for host in known.hosts)
+    rows = [(each.host, each.url, _who(each, secret)) for each in values]
+    return list(_table([*rows, *((glob, "", "of the pull secret") for glob in known.globs)]))
 
 
 def _who(upstream: UpstreamValues, secret: PullSecret) -> str:

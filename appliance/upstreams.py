@@ -6,35 +6,32 @@ import config
 from config.errors import ConfigError, Problem
 from config.pull_secret import PullSecret
 from config.schema import Settings
+from config.upstreams import UpstreamSet
 from datastore.filesystem import Filesystem
-from registry.names import fold, unfold
 from registry.shadows import shadowed
 
 
+def upstreams_now(settings: Settings) -> UpstreamSet:
+    """Return the upstreams in force, with the pull secret as it is on disk now."""
+    return config.upstreams_in_force(settings, _secret(settings))
+
+
 def upstream_names(settings: Settings) -> list[str]:
-    """Return the hosts of the configuration, then hosts and globs of the pull secret."""
-    named = [each.host for each in config.upstreams(settings)]
-    secret = _secret(settings)
-    if secret:
-        named += [*secret.hosts, *secret.globs]
-    return list(dict.fromkeys(named or [each.host for each in config.public_upstreams(settings)]))
+    """Return the hosts of the upstreams in force, then the globs of the pull secret."""
+    known = upstreams_now(settings)
+    return [*known.hosts, *known.globs]
 
 
 def hidden(settings: Settings) -> list[Problem]:
     """Return a problem for each repository that was pushed and that an upstream would hide."""
-    named = {fold(each.host) for each in config.upstreams(settings)}
-    secret = _secret(settings)
-
-    def is_upstream(first: str) -> bool:
-        return first in named or (secret is not None and secret.names(unfold(first)))
-
+    storage, known = Filesystem(settings.storage.rootdirectory), upstreams_now(settings)
     return [
         Problem(
             str(name),
             f"was pushed, and the upstream {name.name.partition('/')[0]} would hide it",
             "leave that upstream out, or move the repository",
         )
-        for name in shadowed(Filesystem(settings.storage.rootdirectory), is_upstream)
+        for name in shadowed(storage, known.names)
     ]
 
 

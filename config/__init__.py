@@ -17,7 +17,7 @@ from config.pull_secret import PullSecret
 from config.pull_secret import parse as parse_pull_secret
 from config.schema import Settings
 from config.show import shown_settings, usage
-from config.upstreams import UpstreamValues, public_upstreams, upstream_defaults, upstreams
+from config.upstreams import UpstreamSet, UpstreamValues, upstream_defaults, upstreams_in_force
 
 __all__ = [
     "Address",
@@ -30,6 +30,7 @@ __all__ = [
     "Rights",
     "Settings",
     "Unreadable",
+    "UpstreamSet",
     "UpstreamValues",
     "certificate_problems",
     "check",
@@ -40,7 +41,6 @@ __all__ = [
     "moved",
     "named_files",
     "parse_pull_secret",
-    "public_upstreams",
     "read_rights",
     "read_secret",
     "remarks",
@@ -48,6 +48,6 @@ __all__ = [
     "rights",
     "shown_settings",
     "upstream_defaults",
-    "upstreams",
+    "upstreams_in_force",
     "usage",
 ]

@@ -1,4 +1,4 @@
-"""Which upstreams there are, each with all that was said of it and of all of them."""
+"""Which upstreams are in force, each with its own settings and those of all upstreams."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from config.address import host_of, registry_host, url_of
+from config.pull_secret import PullSecret
 from config.schema import Settings, UpstreamSettings
 
 T = TypeVar("T")
@@ -51,21 +52,47 @@ class UpstreamValues:
     default: bool
 
 
-def upstreams(settings: Settings) -> list[UpstreamValues]:
-    """List the upstreams that the configuration names, the default among them.
+@dataclass(frozen=True, slots=True)
+class UpstreamSet:
+    """The upstreams in force. `hosts` are named in full, those of the configuration first.
 
-    Those of the pull secret are not here, for it may change: `upstream_defaults` completes each.
-    Where nothing names an upstream, not even a secret, they are the public ones.
+    `globs` are patterns of the pull secret: a host that matches one is an upstream too.
     """
-    named = [*settings.upstreams, *_remote_host(settings)]
-    if not named and settings.pullsecret.path is None:
-        return public_upstreams(settings)
-    return _of(settings, named)
+
+    hosts: tuple[str, ...]
+    globs: tuple[str, ...]
+    default: str | None
+    _settings: Settings = field(repr=False)
+    _secret: PullSecret = field(repr=False)
+
+    def names(self, host: str) -> bool:
+        """Return whether *host*, a name with its port if it has one, is an upstream."""
+        return host.lower() in self.hosts or self._secret.names(host)
+
+    def values(self, host: str) -> UpstreamValues:
+        """Return the settings of an upstream that this set names."""
+        return upstream_defaults(self._settings, host)
 
 
-def public_upstreams(settings: Settings) -> list[UpstreamValues]:
-    """List the public registries, and the default, for who names no upstream."""
-    return _of(settings, list(PUBLIC))
+def upstreams_in_force(settings: Settings, secret: PullSecret | None) -> UpstreamSet:
+    """Compute the upstreams of a configuration and a pull secret; the only place that does.
+
+    Serving, checking, listing, the doctor and the guard of hosted repositories all use it. When
+    neither the configuration nor the secret names a registry, the public ones are in force: also
+    with a secret that holds a credential helper only.
+    """
+    secret = secret or PullSecret()
+    named = [*settings.upstreams, *_remote_host(settings), *secret.hosts]
+    if not named and not secret.globs:
+        named = list(PUBLIC)
+    defaults = default_hosts(settings)[:1]
+    return UpstreamSet(
+        hosts=tuple(dict.fromkeys([*named, *defaults])),
+        globs=secret.globs,
+        default=defaults[0] if defaults else None,
+        _settings=settings,
+        _secret=secret,
+    )
 
 
 def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
@@ -100,11 +127,6 @@ def default_hosts(settings: Settings) -> list[str]:
     marked = (host for host, each in settings.upstreams.items() if each.default)
     chosen = (settings.proxy.default,) if settings.proxy.default else ()
     return list(dict.fromkeys((*chosen, *marked, *_remote_host(settings))))
-
-
-def _of(settings: Settings, hosts: list[str]) -> list[UpstreamValues]:
-    every = dict.fromkeys([*hosts, *default_hosts(settings)[:1]])
-    return [upstream_defaults(settings, host) for host in every]
 
 
 def _remote_host(settings: Settings) -> tuple[str, ...]:

@@ -78,7 +78,8 @@ def work(settings: Settings, clock: Clock) -> Work:
     state, run = settings.storage.statedir, settings.run
     index = SqliteIndex(state / layout.INDEX, clock=clock)
     budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
-    known = [each.host for each in config.upstreams(settings)]
+    secret, _ = config.read_secret(settings)
+    known = config.upstreams_in_force(settings, secret).hosts
     since = _began(run, clock)
     return Work(
         places=Places(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,6 @@ from registry.api.door import MayHost
 from registry.app import Parts, assemble
 from registry.filler import Filler
 from registry.lookout import Lookout
-from registry.names import unfold
 from registry.room import CleanerBell, Limits, Room
 from registry.shadows import shadowed
 from registry.upstream.proxies import Proxies
@@ -38,6 +37,9 @@ from registry.workers import Serving, Workers
 from runtime.clock import Clock
 
 log = logging.getLogger(__name__)
+
+_MOST_SOURCES = 1024
+"""Upstreams whose settings are remembered: a glob of the pull secret makes any number of them."""
 
 
 def main() -> None:
@@ -200,11 +202,6 @@ def _users(rights: Snapshot[_Rights]) -> Snapshot[Mapping[str, bytes]]:
 
 def _upstreams(settings: Settings, report: _Breakers, lookout: Lookout, clock: Clock) -> Upstreams:
     secret = _secret(settings, lookout)
-    known = secret()
-    names_any = known is not None and (known.hosts or known.globs)
-    said = config.upstreams(settings)
-    if not said and not names_any:
-        said = config.public_upstreams(settings)
     shared = Shared(
         secret=secret,
         proxies=_proxies(settings.run),
@@ -212,12 +209,54 @@ def _upstreams(settings: Settings, report: _Breakers, lookout: Lookout, clock: C
         report=report,
         clock=clock,
     )
-    return Upstreams(
-        {values.host: _source(values) for values in said},
-        lambda host: _source(config.upstream_defaults(settings, host)),
-        shared,
-        default=next((values.host for values in said if values.default), None),
-    )
+    default = config.upstreams_in_force(settings, secret()).default
+    return Upstreams(_InForce(settings, secret), shared, default=default)
+
+
+class _InForce:
+    """The upstreams in force, computed anew only when the pull secret has changed."""
+
+    def __init__(self, settings: Settings, secret: Callable[[], PullSecret | None]) -> None:
+        self._settings = settings
+        self._secret = secret
+        self._view = self._viewed(secret())
+
+    def hosts(self) -> Sequence[str]:
+        """Return the hosts that are named in full."""
+        return self._now().known.hosts
+
+    def source(self, host: str) -> Source | None:
+        """Return the settings of an upstream; None when it is none."""
+        view = self._now()
+        found = view.sources.get(host)
+        if found is None and view.known.globs and view.known.names(host):
+            found = _source(view.known.values(host))
+            if len(view.sources) >= _MOST_SOURCES:
+                view.sources.clear()
+            view.sources[host] = found
+        return found
+
+    def _now(self) -> _View:
+        view, secret = self._view, self._secret()
+        if view.secret is not secret:
+            view = self._view = self._viewed(secret)
+        return view
+
+    def _viewed(self, secret: PullSecret | None) -> _View:
+        known = config.upstreams_in_force(self._settings, secret)
+        return _View(secret, known, {host: _source(known.values(host)) for host in known.hosts})
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """The upstreams under one pull secret; `sources` has those that were asked for before.
+
+    PERF: to build the settings of an upstream takes a fifth of a warm hit.
+    """
+
+    secret: PullSecret | None
+    known: config.UpstreamSet
+    sources: dict[str, Source]
 
 
 def _proxies(run: Path) -> Proxies:
@@ -235,7 +274,8 @@ def _secret(settings: Settings, lookout: Lookout) -> Callable[[], PullSecret | N
     def parse(content: bytes) -> PullSecret:
         secret = parse_pull_secret(content, settings.pullsecret.ignore, source=str(path))
         storage = Filesystem(settings.storage.rootdirectory)
-        for name in shadowed(storage, lambda first: secret.names(unfold(first))):
+        known = config.upstreams_in_force(settings, secret)
+        for name in shadowed(storage, known.names):
             raise ConfigError([_hidden(str(path), name)])
         return secret
 

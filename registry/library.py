@@ -34,7 +34,7 @@ from registry.handing import hand_to
 from registry.room import Limits, Room
 from registry.tracking import Tracker
 from registry.upstream.source import Source
-from registry.upstream.table import Upstreams
+from registry.upstream.table import Fixed, Upstreams
 from registry.workers import Listening, Workers
 from runtime.clock import Clock
 
@@ -254,7 +254,7 @@ def _upstreams(
     sources = {source.host: source for source in found}
     if default is not None and default not in sources:
         raise ValueError(f"the default upstream {default!r} is none of the upstreams")
-    return Upstreams(sources, _no_source, default=default)
+    return Upstreams(Fixed(sources), default=default)
 
 
 def _source(host: str, said: str | Source) -> Source:
@@ -275,7 +275,3 @@ def _is_loopback(host: str) -> bool:
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-def _no_source(host: str) -> Source:
-    raise AssertionError(f"{host} is named by no pull secret, for there is none")

@@ -8,16 +8,17 @@ from datastore import layout
 from datastore.refs import Repository
 from datastore.repositories import Repositories
 from datastore.storage import Storage
+from registry.names import unfold
 
 
 def shadowed(storage: Storage, is_upstream: Callable[[str], bool]) -> Iterator[Repository]:
-    """Yield every hosted repository whose first component `is_upstream`.
+    """Yield every hosted repository whose first component, in either spelling, `is_upstream`.
 
     Such a name leads to the upstream: what was pushed under it could no longer be pulled, and
     what comes from there would lie in the same folder.
     """
     repositories = Repositories(storage)
     for first in storage.list(layout.REPOSITORIES):
-        if is_upstream(first):
+        if is_upstream(first) or is_upstream(unfold(first)):
             below = repositories.below(first)
             yield from (name for name in below if repositories.origin(name) is None)

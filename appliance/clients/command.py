@@ -13,7 +13,7 @@ from appliance.clients import NAMES
 from appliance.clients.front import Client, Front
 from appliance.logins import login_in
 from appliance.options import Options
-from appliance.upstreams import upstream_names
+from appliance.upstreams import upstream_names, upstreams_now
 from appliance.written import PUBLIC, SECRET, write
 from config.errors import ConfigError, Problem
 from config.schema import Settings
@@ -56,7 +56,7 @@ def front_of(told: Options, settings: Settings) -> Front:
         ca=approach.private_authority(told.one("--ca"), settings) if tls else None,
         upstreams=tuple(each for each in names if each not in globs),
         globs=globs,
-        default=next((each.host for each in config.upstreams(settings) if each.default), None),
+        default=upstreams_now(settings).default,
         asks=htpasswd is not None and anonymous == "none",
     )
     authfile = told.one("--authfile")

@@ -16,7 +16,7 @@ from appliance.doctor.examination import Patient, Report, examine
 from appliance.doctor.images import ImageName
 from appliance.logins import Login, login_in, login_of
 from appliance.options import Options
-from appliance.upstreams import upstream_names
+from appliance.upstreams import upstream_names, upstreams_now
 from config.errors import ConfigError, Problem, Unreadable
 from config.schema import Settings
 
@@ -61,7 +61,7 @@ def _patient(told: Options, settings: Settings) -> Patient:
         authority=approach.private_authority(told.one("--ca"), settings) if tls else None,
         login=_login(told, front.netloc),
         image=_image(told, settings),
-        default=next((each.host for each in config.upstreams(settings) if each.default), None),
+        default=upstreams_now(settings).default,
     )
 
 

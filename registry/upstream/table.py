@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from datastore.manifest import ACCEPT
@@ -48,24 +49,41 @@ class Shared:
     clock: Callable[[], float] = time.time
 
 
-class Upstreams:
-    """The table of upstreams; it follows the pull secret, which may change at any time.
+class InForce(Protocol):
+    """The settings of every upstream in force; the pull secret may change them at any time."""
 
-    `sources` are those that the configuration names, by host. `source_for` gives the Source of a
-    host that only the pull secret names.
-    """
+    def hosts(self) -> Sequence[str]:
+        """Return the hosts that are named in full."""
+        ...
+
+    def source(self, host: str) -> Source | None:
+        """Return the settings of an upstream, `host` or `host:port`; None when it is none."""
+        ...
+
+
+class Fixed:
+    """Upstreams that never change, by host."""
+
+    def __init__(self, sources: Mapping[str, Source]) -> None:
+        self._sources = {host.lower(): source for host, source in sources.items()}
+
+    def hosts(self) -> Sequence[str]:
+        """Return the hosts."""
+        return list(self._sources)
+
+    def source(self, host: str) -> Source | None:
+        """Return the settings of an upstream."""
+        return self._sources.get(host)
+
+
+class Upstreams:
+    """The table of upstreams, with a client for each."""
 
     def __init__(
-        self,
-        sources: Mapping[str, Source],
-        source_for: Callable[[str], Source],
-        shared: Shared | None = None,
-        *,
-        default: str | None = None,
+        self, in_force: InForce, shared: Shared | None = None, *, default: str | None = None
     ) -> None:
         self.default = default
-        self._sources = {host.lower(): source for host, source in sources.items()}
-        self._source_for = source_for
+        self._in_force = in_force
         self._shared = shared or Shared()
         self._lock = threading.Lock()
         self._clients: OrderedDict[str, Registered] = OrderedDict()
@@ -73,21 +91,14 @@ class Upstreams:
     def find(self, host: str) -> Registered | None:
         """Return the upstream of that name, as `host:port` or `host_port`; None: there is none."""
         for name in dict.fromkeys((host.lower(), unfold(host))):
-            source = self._source(name)
+            source = self._in_force.source(name)
             if source is not None:
                 return self._client(name, source)
         return None
 
     def hosts(self) -> list[str]:
         """Return every host that is named in full, sorted; a glob's hosts are not known."""
-        secret = self._shared.secret()
-        return sorted({*self._sources, *(secret.hosts if secret else ())})
-
-    def _source(self, host: str) -> Source | None:
-        if host in self._sources:
-            return self._sources[host]
-        secret = self._shared.secret()
-        return self._source_for(host) if secret is not None and secret.names(host) else None
+        return sorted(self._in_force.hosts())
 
     def _client(self, host: str, source: Source) -> Registered:
         with self._lock:

@@ -37,3 +37,14 @@ def test_an_upstream_that_would_hide_what_was_pushed_is_a_problem(
 
     assert [each.source for each in hidden(told)] == ["a.example/team/app"]
     assert hidden(settings(tmp_path)) == []
+
+
+def test_the_public_upstreams_of_a_secret_without_registries_hide_too(tmp_path: Path) -> None:
+    """A repository that was pushed under quay.io's name is never answered from quay.io."""
+    Repositories(Filesystem(tmp_path)).link_blob(Repository("quay.io/team/app"), Digest.of(b""))
+    secret = tmp_path / "secret.json"
+    secret.write_text('{"auths": {}, "credsStore": "desktop"}')
+    found = settings(tmp_path, PULLSECRETPATH=str(secret))
+
+    assert [each.source for each in hidden(found)] == ["quay.io/team/app"]
+    assert "quay.io" in upstream_names(found)

@@ -6,15 +6,17 @@ from dataclasses import fields
 
 import pytest
 
-from config.upstreams import (
-    PUBLIC,
-    UpstreamValues,
-    public_upstreams,
-    upstream_defaults,
-    upstreams,
-)
+from config.pull_secret import PullSecret, parse
+from config.schema import Settings
+from config.upstreams import PUBLIC, UpstreamValues, upstream_defaults, upstreams_in_force
 from registry.upstream.source import Source
 from tests.config.desk import Desk
+
+
+def upstreams(settings: Settings, secret: PullSecret | None = None) -> list[UpstreamValues]:
+    """Return the settings of every upstream in force that is named in full."""
+    known = upstreams_in_force(settings, secret)
+    return [known.values(host) for host in known.hosts]
 
 
 def _hosts(found: list[UpstreamValues]) -> list[str]:
@@ -41,12 +43,35 @@ def test_without_any_upstream_the_public_ones_are_there(desk: Desk) -> None:
     assert found[0].url == "https://registry-1.docker.io"
 
 
-def test_a_secret_takes_the_place_of_the_public_ones(desk: Desk) -> None:
-    """Its hosts are the upstreams; they are found when it is read."""
+def test_a_secret_that_names_a_registry_replaces_the_public_ones(desk: Desk) -> None:
+    """By host or by glob."""
     settings = desk.settings(PULLSECRETPATH="/pull-secret.json")
+    named = upstreams_in_force(settings, parse(b'{"auths": {"a.example": {}}}'))
+    matched = upstreams_in_force(settings, parse(b'{"auths": {"*.example": {}}}'))
 
-    assert upstreams(settings) == []
-    assert list(PUBLIC) == _hosts(public_upstreams(settings))
+    assert named.hosts == ("a.example",)
+    assert (matched.hosts, matched.globs) == ((), ("*.example",))
+    assert not named.names("quay.io")
+    assert matched.names("b.example")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        b'{"auths": {}}',
+        b'{"auths": {}, "credsStore": "desktop"}',
+        b'{"credHelpers": {"gcr.io": "gcloud"}}',
+        b'{"auths": {"ignored.example": {}}}',
+    ],
+    ids=["empty", "store", "helpers", "ignored"],
+)
+def test_a_secret_that_names_no_registry_leaves_the_public_ones(desk: Desk, secret: bytes) -> None:
+    """Docker Desktop writes such a file. The names must be the same to everything that asks."""
+    settings = desk.settings(PULLSECRETPATH="/pull-secret.json")
+    known = upstreams_in_force(settings, parse(secret, ["ignored.example"]))
+
+    assert known.hosts == PUBLIC
+    assert known.names("quay.io")
 
 
 def test_said_upstreams_take_the_place_of_the_public_ones(desk: Desk) -> None:

@@ -20,7 +20,7 @@ from registry.auth import Authenticator, Open
 from registry.names import fold
 from registry.room import Limits, Room
 from registry.upstream.source import Source
-from registry.upstream.table import Upstreams
+from registry.upstream.table import Fixed, Upstreams
 from tests.upstream import FakeUpstream
 
 NAME = "library/app"
@@ -103,7 +103,7 @@ def pulling(
     ]
     sources = {source.host: source for source in named}
     index = index or MemoryIndex()
-    table = Upstreams(sources, lambda host: Source(host, f"http://{host}"), default=default)
+    table = Upstreams(Fixed(sources), default=default)
     parts = Parts(
         storage=Filesystem(root),
         index=index,

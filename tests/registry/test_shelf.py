@@ -23,7 +23,7 @@ from registry.routing import Place
 from registry.shelf import Held, Shelf
 from registry.turns import Turns
 from registry.upstream.source import Source as Upstream
-from registry.upstream.table import Upstreams
+from registry.upstream.table import Fixed, Upstreams
 from tests import images
 
 NAME = Repository("one.test/library/app")
@@ -125,8 +125,5 @@ def test_an_answer_whose_parts_nobody_looked_for_is_looked_at(shelf: Shelf) -> N
 
 
 def _place() -> Place:
-    table = Upstreams(
-        {"one.test": Upstream("one.test", "http://127.0.0.1:1")},
-        lambda host: Upstream(host, f"http://{host}"),
-    )
+    table = Upstreams(Fixed({"one.test": Upstream("one.test", "http://127.0.0.1:1")}))
     return Place(NAME, table.find("one.test"), "library/app")

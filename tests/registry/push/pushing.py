@@ -22,7 +22,7 @@ from registry.app import Parts, assemble
 from registry.auth import Authenticator, Open
 from registry.room import Limits, Room
 from registry.upstream.source import Source
-from registry.upstream.table import Upstreams
+from registry.upstream.table import Fixed, Upstreams
 from tests.images import Image
 
 NAME = "team/app"
@@ -171,7 +171,7 @@ def pushing(
         storage=Filesystem(root),
         index=index,
         state=root / "entrepot",
-        upstreams=Upstreams(sources, lambda host: Source(host, f"http://{host}"), default=default),
+        upstreams=Upstreams(Fixed(sources), default=default),
         authenticator=authenticator or Open(),
         room=Room(index, limits or Limits()),
         delete_enabled=delete_enabled,

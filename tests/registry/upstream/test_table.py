@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 
 from datastore.refs import Tag
 from registry.names import fold, unfold
 from registry.upstream.credentials import Credential
 from registry.upstream.source import Source
-from registry.upstream.table import Shared, Upstreams
+from registry.upstream.table import Fixed, Shared, Upstreams
 from tests.gates import BasicGate
 from tests.registry.upstream.clients import PlainSecret, secret_of
 from tests.upstream import FakeUpstream
@@ -18,10 +20,33 @@ def _source(host: str) -> Source:
     return Source(host, f"https://{host}")
 
 
+class InForce:
+    """Upstreams of a configuration and of a secret, which tests change at any time."""
+
+    def __init__(
+        self,
+        hosts: Sequence[str],
+        secret: Callable[[], PlainSecret | None],
+        source: Callable[[str], Source] = _source,
+    ) -> None:
+        self._hosts = hosts
+        self._secret = secret
+        self._source = source
+
+    def hosts(self) -> list[str]:
+        """Return the hosts that are named in full."""
+        secret = self._secret()
+        return list({*self._hosts, *(secret.hosts if secret else ())})
+
+    def source(self, host: str) -> Source | None:
+        """Return the settings of an upstream."""
+        secret = self._secret()
+        is_named = host in self._hosts or (secret is not None and secret.names(host))
+        return self._source(host) if is_named else None
+
+
 def _table(*hosts: str, secret: PlainSecret | None = None) -> Upstreams:
-    return Upstreams(
-        {host: _source(host) for host in hosts}, _source, Shared(secret=lambda: secret)
-    )
+    return Upstreams(InForce(hosts, lambda: secret), Shared(secret=lambda: secret))
 
 
 @pytest.mark.parametrize(
@@ -73,9 +98,8 @@ def test_a_changed_secret_is_in_force_at_once() -> None:
     with FakeUpstream(gate=BasicGate({"me": "new"})) as upstream:
         upstream.add_image("app", "v1", [b"layer"])
         now = [secret_of("other.example", "me", "x")]
-        table = Upstreams(
-            {}, lambda host: Source(host, upstream.url), Shared(secret=lambda: now[0])
-        )
+        in_force = InForce((), lambda: now[0], lambda host: Source(host, upstream.url))
+        table = Upstreams(in_force, Shared(secret=lambda: now[0]))
         assert table.find(upstream.host) is None
         now[0] = secret_of(upstream.host, "me", "new")
         found = table.find(upstream.host)
@@ -89,9 +113,11 @@ def test_a_client_is_kept_until_its_source_changes() -> None:
     """Its connections and tokens live as long."""
     freshness = [60.0]
     table = Upstreams(
-        {},
-        lambda host: Source(host, f"https://{host}", freshness=freshness[0]),
-        Shared(secret=lambda: secret_of("quay.io", "a", "b")),
+        InForce(
+            ("quay.io",),
+            lambda: None,
+            lambda host: Source(host, f"https://{host}", freshness=freshness[0]),
+        )
     )
     first, again = table.find("quay.io"), table.find("quay.io")
     freshness[0] = 5.0
@@ -116,5 +142,5 @@ def test_a_glob_makes_no_end_of_clients() -> None:
 
 def test_the_default_is_what_was_said() -> None:
     """For names without an upstream."""
-    assert Upstreams({}, _source, default="docker.io").default == "docker.io"
+    assert Upstreams(Fixed({}), default="docker.io").default == "docker.io"
     assert _table().default is None

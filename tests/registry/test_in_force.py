@@ -1,0 +1,45 @@
+"""The upstreams that the workers serve are the configuration's and the pull secret's of now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import config
+from config.pull_secret import PullSecret, parse
+from registry.__main__ import _InForce
+
+
+def test_served_upstreams_follow_the_pull_secret(tmp_path: Path) -> None:
+    """Without a restart, and by the same rule as at the start."""
+    settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
+    now: list[PullSecret] = [parse(b'{"auths": {}, "credsStore": "desktop"}')]
+    in_force = _InForce(settings, lambda: now[0])
+    before = in_force.source("quay.io")
+    now[0] = parse(b'{"auths": {"*.example": {}}}')
+
+    assert before is not None
+    assert in_force.source("quay.io") is None
+    assert in_force.source("a.example") is not None
+    assert in_force.hosts() == ()
+
+
+def test_the_settings_of_an_upstream_are_built_once(tmp_path: Path) -> None:
+    """A warm hit asks for them; they change with the secret only."""
+    settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
+    secret = parse(b'{"auths": {"a.example": {}, "*.example": {}}}')
+    in_force = _InForce(settings, lambda: secret)
+
+    assert in_force.source("a.example") is in_force.source("a.example")
+    assert in_force.source("b.example") is in_force.source("b.example")
+
+
+def test_a_pattern_does_not_make_any_number_of_settings(tmp_path: Path) -> None:
+    """Clients choose the names that match it."""
+    settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
+    secret = parse(b'{"auths": {"*.example": {}}}')
+    in_force = _InForce(settings, lambda: secret)
+
+    for number in range(3000):
+        assert in_force.source(f"h{number}.example") is not None
+
+    assert len(in_force._view.sources) <= 1024

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import config
+from appliance import privileges, takeover
 from config import Loaded, Problem, PullSecret, UpstreamValues
 from config.distribution import ROWS, Row, Verdict
 
@@ -21,17 +22,22 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     loaded = config.examine(argv, environ)
     found = [] if loaded.problems else config.check(loaded.settings)
-    sys.stdout.write(report(loaded, found))
+    noticed: list[Problem] = []
+    if not loaded.problems and not found:
+        privileges.step_down(environ)  # what lies in the data directory could lead root astray
+        noticed = list(takeover.remarks(loaded.settings))
+    sys.stdout.write(report(loaded, found, noticed))
     return _BAD_INPUT if loaded.problems or found else 0
 
 
-def report(loaded: Loaded, found: Sequence[Problem] = ()) -> str:
+def report(loaded: Loaded, found: Sequence[Problem] = (), noticed: Sequence[Problem] = ()) -> str:
     """Write every setting, every key of distribution, every warning and every problem.
 
-    *found* are the problems of the files that the settings name.
+    *found* are the problems of the files that the settings name, *noticed* is what the data
+    directory itself gives to warn of.
     """
     problems = [*loaded.problems, *found]
-    warnings = [*loaded.warnings, *([] if problems else config.remarks(loaded.settings))]
+    warnings = [*loaded.warnings, *([] if problems else config.remarks(loaded.settings)), *noticed]
     sections = [
         ("Settings, and where each came from", _settings(loaded)),
         ("Upstreams", _upstreams(loaded)),

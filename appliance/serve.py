@@ -18,6 +18,7 @@ from appliance import (
     privileges,
     programs,
     rundir,
+    takeover,
     trusted,
 )
 from appliance.environment import MANY_FILES, Start, inherited, log_share, variables
@@ -107,6 +108,7 @@ def _try_folders(settings: Settings) -> None:
     _refuse(config.check(settings))
     ownership.make_folders(settings)
     _refuse([Problem(_STATE, each) for each in probe(settings.storage.statedir)])
+    takeover.take_over(settings)
     _refuse(hidden(settings))
 
 

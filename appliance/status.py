@@ -13,9 +13,10 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 import config
-from appliance import address, privileges, programs, rundir
+from appliance import address, privileges, programs, rundir, takeover
 from appliance.record import Counted, Record, counted
 from appliance.upstreams import upstream_names
+from cleaner.shortage import REMEDY
 from cleaner.words import size, span
 from config.schema import Settings
 from datastore import layout
@@ -71,7 +72,10 @@ class Time:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """All that the screen shows; sizes in bytes, spans in s, None for what is not known."""
+    """All that the screen shows; sizes in bytes, spans in s, None for what is not known.
+
+    `shortage` says why the store can't shrink below its maximum size; empty while it can.
+    """
 
     url: str
     data: str
@@ -84,6 +88,7 @@ class Status:
     lag: float | None
     upstreams: Mapping[str, str]
     clock: Time
+    shortage: str = ""
 
 
 def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -119,6 +124,7 @@ def look(settings: Settings, now: float) -> Status:
         lag=_lag(settings.run / "metrics.prom"),
         upstreams=_health(settings, at),
         clock=Time(clock.offset(), clock.jumps()),
+        shortage=takeover.shortage_of(settings, index),
     )
 
 
@@ -132,6 +138,9 @@ def screen(found: Status) -> Iterator[str]:
         yield f"{each.name:<10} {each.state:<9} {each.pid or '-':>7} {up:>8}  {each.ends}"
     yield ""
     yield f"size       {_size(found)}"
+    if found.shortage:
+        yield f"problem    {found.shortage}:"
+        yield f"           {REMEDY}"
     yield f"traffic    {_traffic(found.counted)} since the start"
     yield f"log        {'not read yet' if found.lag is None else f'read, {span(found.lag)} behind'}"
     if found.clock.offset:

@@ -36,6 +36,7 @@ from datastore.errors import DatastoreError
 from datastore.filesystem import Filesystem
 from datastore.rebuild import needs_rebuild
 from datastore.sqlite import SqliteIndex
+from datastore.takeover import taken_at
 from runtime.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -176,6 +177,7 @@ class Cleaner:
             clock=self._clock,
             stopped=self._stop.is_set,
             is_ready=lambda: not needs_rebuild(index),
+            taken_at=lambda: taken_at(self._store.storage),
             lacking=Disk(self._settings.storage.rootdirectory).lacking,
         )
 

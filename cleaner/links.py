@@ -94,7 +94,7 @@ class Links:
         """
         upstream = self._store.repositories.origin(name)
         removed = self._store.storage.delete(layout.origin(name))
-        if upstream and self._store.repositories.exists(name):
+        if upstream is not None and self._store.repositories.exists(name):
             self._store.repositories.keep_origin(name, upstream)
             return False
         return removed

@@ -11,6 +11,7 @@ from typing import Protocol
 from cleaner.hosted import Hosted
 from cleaner.policy import Bounds, Moment, Removal, Step, closure, excess, is_short, plan
 from cleaner.retention import Rules
+from cleaner.shortage import Shortage
 from cleaner.spool import Spool
 from cleaner.stock import Stock
 from cleaner.store import Store
@@ -41,7 +42,8 @@ class Newsagent(Protocol):
 class Hands:
     """What a round works with; `clock` gives s, UTC epoch, `stopped` ends it between deletes.
 
-    `is_ready` is false as long as the index does not know all that is here. `lacking` tells what
+    `is_ready` is false as long as the index does not know all that is here. `taken_at` returns
+    since when uses of what another program left are seen (s, UTC epoch). `lacking` tells what
     the disk has too little for so many bytes more.
     """
 
@@ -52,6 +54,7 @@ class Hands:
     clock: Ages
     stopped: Callable[[], bool]
     is_ready: Callable[[], bool] = lambda: True
+    taken_at: Callable[[], float] = lambda: 0.0
     lacking: Callable[[int], int] = lambda _: 0
 
 
@@ -66,6 +69,7 @@ class Rounds:
         self._hosted = Hosted(hands.store)
         self._unlinker = Unlinker(hands.store, self._hosted)
         self._stale = False
+        self._shortage = Shortage(hands.store.index, bounds)
 
     def run(self, needs: int) -> bool:
         """Make room for *needs* bytes more to be held; False when eviction had to be put off.
@@ -74,15 +78,18 @@ class Rounds:
         """
         self._hands.sweep.finish()
         self._hands.spool.settle()
-        if self._is_short(needs):
+        moment = self._moment(needs)
+        is_size_short = is_short(self._bounds, moment)
+        if is_size_short or moment.lacking > 0:
             self._hands.spool.make_room(lambda: self._is_enough(needs))
         stock = self._stock()
-        if next(self.plan(needs, stock), None) is None:
-            return True
-        if not self._is_informed():
-            return False
-        stock.renew()
-        self._evict(needs, stock)
+        if next(self.plan(needs, stock), None) is not None:
+            if not self._is_informed():
+                return False
+            stock.renew()
+            self._evict(needs, stock)
+        if not self._hands.stopped():
+            self._shortage.look(is_short=is_size_short)
         return True
 
     def plan(self, needs: int, stock: Stock) -> Iterator[Step]:
@@ -124,7 +131,7 @@ class Rounds:
             self._hands.clock(),
             held,
             min(needs, self._bounds.target or 0),  # what is larger will not be stored
-            blind=max(self._hands.news.blind, self._hands.clock.since()),
+            blind=max(self._hands.news.blind, self._hands.clock.since(), self._hands.taken_at()),
             born=born(index),
             lacking=self._lacking(needs, held),
         )
@@ -133,10 +140,6 @@ class Rounds:
         """Return what the disk has too little; for what never fits, no more than it must."""
         lacking = self._hands.lacking(needs)
         return lacking if lacking <= held else self._hands.lacking(0)
-
-    def _is_short(self, needs: int) -> bool:
-        moment = self._moment(needs)
-        return is_short(self._bounds, moment) or moment.lacking > 0
 
     def _is_enough(self, needs: int) -> bool:
         moment = self._moment(needs)

@@ -72,6 +72,9 @@ Level = Annotated[
 ]
 Formatter = Annotated[Literal["text", "json"], BeforeValidator(readers.choice("text", "json"))]
 Anonymous = Annotated[Literal["none", "pull"], BeforeValidator(readers.choice("none", "pull"))]
+Takeover = Annotated[
+    Literal["auto", "evict", "keep"], BeforeValidator(readers.choice("auto", "evict", "keep"))
+]
 OnGone = Annotated[Literal["refuse", "serve"], BeforeValidator(readers.choice("refuse", "serve"))]
 MaybeOnGone = Annotated[
     Literal["refuse", "serve"] | None,

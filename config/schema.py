@@ -249,6 +249,11 @@ class CleanerSettings(Section):
         env="CLEANER_RUNEVERY_TIME",
     )
     hosted: kinds.Switch = setting("false", "may pushed images be evicted", env="CLEANER_HOSTED")
+    takeover: kinds.Takeover = setting(
+        "auto",
+        "what another program left here: auto, evict or keep",
+        env="CLEANER_TAKEOVER",
+    )
     garbage: kinds.LongerSpan = setting(
         "24h",
         "what was pushed and nothing names goes after so long",

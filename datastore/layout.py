@@ -8,7 +8,9 @@ docker/registry/v2/                         docker distribution's own tree, byte
         _manifests/tags/<tag>/current/link          what the tag means now; its time: last confirmed
         _manifests/tags/<tag>/index/<alg>/<hex>/link    what it has meant
         _uploads/<id>/                      uploads that have not ended
+scheduler-state.json                        what docker distribution's proxy fetched
 entrepot/
+    takeover                                how content of other programs was last taken over
     types/<alg>/<aa>/<hex>                  the media type that came with a manifest
     origin/<name>/_origin                   the upstream that a repository came from
     referrers/<name>/<alg>/<hex>            an upstream's last answer on a manifest's referrers
@@ -37,7 +39,9 @@ from datastore.refs import Digest, Repository, Tag
 V2 = "docker/registry/v2"
 BLOBS = f"{V2}/blobs"
 REPOSITORIES = f"{V2}/repositories"
+FETCHED_LIST = "scheduler-state.json"
 OWN = "entrepot"
+TAKEOVER = f"{OWN}/takeover"
 TYPES = f"{OWN}/types"
 ORIGINS = f"{OWN}/origin"
 REFERRERS = f"{OWN}/referrers"

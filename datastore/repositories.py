@@ -12,6 +12,9 @@ from datastore.errors import InvalidDigest, Malformed, NotFound
 from datastore.refs import Digest, Repository, Tag
 from datastore.storage import Storage
 
+UNKNOWN_ORIGIN = ""
+"""The origin of what another program fetched from an upstream without keeping which one."""
+
 _MARKERS = ("_layers", "_manifests", "_uploads")
 
 
@@ -160,7 +163,11 @@ class Repositories:
                 yield from self.below(f"{prefix}/{child}".lstrip("/"))
 
     def origin(self, name: Repository) -> str | None:
-        """Return the upstream that a repository came from; None when it is hosted."""
+        """Return the upstream that a repository came from; None when it is hosted.
+
+        UNKNOWN_ORIGIN, which is empty: another program fetched it (datastore/takeover.py). It is
+        served by its name, unless that leads to an upstream, and evicted as what was fetched.
+        """
         try:
             return self._storage.read(layout.origin(name)).decode()
         except NotFound:
@@ -169,6 +176,10 @@ class Repositories:
     def keep_origin(self, name: Repository, upstream: str) -> None:
         """Keep where a repository comes from, before its first link is written."""
         self._storage.write(layout.origin(name), upstream.encode())
+
+    def forget_origin(self, name: Repository) -> bool:
+        """Make a repository hosted; False when it was."""
+        return self._storage.delete(layout.origin(name))
 
     def _below(self, root: str) -> Iterator[Digest]:
         """Yield the digests that links below *root* are about; others' files there are nothing."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from datastore import shortage
 from datastore.errors import IndexUnavailable
 from datastore.index import AccessIndex
 from logger import exposition
@@ -22,6 +23,11 @@ LAG = Metric(
 HELD = Metric("entrepot_held_bytes", "gauge", "Bytes held, reservations and overhead included.")
 RESERVED = Metric("entrepot_reserved_bytes", "gauge", "Bytes that running downloads reserved.")
 BLOBS = Metric("entrepot_blobs", "gauge", "Blobs and manifests held.")
+UNEVICTABLE = Metric(
+    "entrepot_unevictable_bytes",
+    "gauge",
+    "Bytes that eviction could not free although room was short; 0 while it frees enough.",
+)
 CAP = Metric("entrepot_cap_bytes", "gauge", "Bytes that are never exceeded; 0 without a limit.")
 CLOCK_OFFSET = Metric(
     "entrepot_clock_offset_seconds", "gauge", "By how much the wall clock has jumped; 0: believed."
@@ -66,7 +72,12 @@ class Display:
     def _measure(self) -> None:
         try:
             reserved = sum(each.size for each in self._index.reservations())
-            sizes = {HELD: self._index.held(), RESERVED: reserved, BLOBS: self._index.count()}
+            sizes = {
+                HELD: self._index.held(),
+                RESERVED: reserved,
+                BLOBS: self._index.count(),
+                UNEVICTABLE: shortage.unevictable(self._index),
+            }
         except IndexUnavailable as error:
             log.debug("sizes unknown", extra={"error": error})
             return

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from datastore import shortage
 from datastore.errors import IndexUnavailable
 from datastore.index import REBUILT, AccessIndex
 from datastore.refs import Digest
@@ -97,12 +98,19 @@ class Room:
 
     def _ask_again(self, digest: Digest, size: int) -> bool:
         self._wake(size)
+        if self._is_hopeless(size):
+            return False
         deadline = time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline:
             time.sleep(_POLL_S)
             if self._ask(digest, size):
                 return True
         return False
+
+    def _is_hopeless(self, size: int) -> bool:
+        """Return whether the cleaner has found that it can't make so much room."""
+        fixed = shortage.unevictable(self._index)
+        return bool(fixed) and fixed + size > (self._limits.room or 0)
 
     def _hint(self) -> None:
         start = self._limits.start

@@ -153,7 +153,7 @@ class Shelf:
     def _kept(self, name: Repository, origin: str, write: Callable[[], None]) -> None:
         """Write below a proxied name, once its origin is kept."""
         try:
-            if self.repositories.origin(name) is None:
+            if not self.repositories.origin(name):  # none, or one that is not known
                 self.repositories.keep_origin(name, origin)
             write()
         except DatastoreError as error:

@@ -90,7 +90,7 @@ class _Held:
     def tags(self) -> Iterator[tuple[Repository, str]]:
         """Yield every tag of what came from an upstream."""
         for name in self.repositories.below(""):
-            if self.repositories.origin(name) is not None:
+            if self.repositories.origin(name):
                 for tag in self.repositories.tags(name):
                     yield name, tag
 

@@ -8,7 +8,7 @@ import falcon
 
 from datastore.errors import Malformed
 from datastore.refs import Repository
-from datastore.repositories import Repositories
+from datastore.repositories import UNKNOWN_ORIGIN, Repositories
 from registry.api.front import Front
 from registry.auth import Action, Authenticator, Identity, Recalling
 from registry.errors import NameUnknown, Unsupported
@@ -95,6 +95,8 @@ class Door:
         place = self.enter(req, resp, name, action)
         if place.upstream:
             raise Unsupported(f"{name} is {place.host}'s: it is not written to here", _READING)
+        if action == "push":
+            self._make_hosted(place.repository)
         return place.repository
 
     def refuse(
@@ -114,6 +116,11 @@ class Door:
         if not place.upstream and self._repositories.origin(place.repository):
             return None
         return place if identity.may("pull", place.repository) else None
+
+    def _make_hosted(self, name: Repository) -> None:
+        """Keep all of a repository from now on that another program fetched: it is pushed to."""
+        if self._repositories.origin(name) == UNKNOWN_ORIGIN:
+            self._repositories.forget_origin(name)
 
     def _is_hosted(self, name: Repository) -> bool:
         if self._may_host(name):

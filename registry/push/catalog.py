@@ -38,8 +38,8 @@ class Catalog:
 
     def _hosted(self, after: str, proxied: list[str]) -> Iterator[Repository]:
         found = catalog.names(self.storage, after, without=proxied)
-        return (name for name in found if self.repositories.origin(name) is None)
+        return (name for name in found if not self.repositories.origin(name))
 
     def _cached(self, first: str, after: str) -> Iterator[Repository]:
         found = catalog.names_below(self.storage, first, after)
-        return (name for name in found if self.repositories.origin(name) is not None)
+        return (name for name in found if self.repositories.origin(name))

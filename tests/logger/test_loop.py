@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from datastore import layout
+from datastore import layout, shortage
 from datastore.accesslog import Event, write_event
 from datastore.index import Kind
 from datastore.memory import MemoryStorage
@@ -112,6 +112,10 @@ def test_sizes_are_shown_though_nothing_happens(house: House) -> None:
     assert house.metric("entrepot_blobs") == 1
     assert house.metric("entrepot_held_bytes") == house.index.held()
     assert house.metric("entrepot_cap_bytes") == 99
+    assert house.metric("entrepot_unevictable_bytes") == 0
+    shortage.note(house.index, 5000)
+    house.turn(60)
+    assert house.metric("entrepot_unevictable_bytes") == 5000
     assert house.metric("entrepot_build_info", version="1") == 1
     assert house.metric("entrepot_log_lag_seconds") == 0
 

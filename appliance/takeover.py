@@ -1,0 +1,61 @@
+"""A data directory that another program filled: taken over at the start, reported if it is full.
+
+`datastore/takeover.py` tells what was fetched from what was pushed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+
+from cleaner.shortage import REMEDY, explain
+from config.errors import Problem
+from config.schema import Settings
+from datastore import layout, shortage, takeover
+from datastore.budget import Budget
+from datastore.errors import DatastoreError, IndexUnavailable
+from datastore.filesystem import Filesystem
+from datastore.globs import Globs
+from datastore.index import AccessIndex
+from datastore.sqlite import SqliteIndex
+
+_log = logging.getLogger(__name__)
+
+
+def take_over(settings: Settings) -> None:
+    """Make what another program fetched evictable; what `hosted:` names is left as it is.
+
+    A disk that refuses it stops no start: the next one tries again.
+    """
+    own = Globs(each.repository for each in settings.hosted if each.repository != "**")
+    storage = Filesystem(settings.storage.rootdirectory)
+    try:
+        count = takeover.take_over(storage, settings.cleaner.takeover, lambda name: name in own)
+    except DatastoreError as error:
+        _log.warning("not taken over", extra={"error": error})
+        return
+    if count:
+        told = {"repositories": count, "takeover": settings.cleaner.takeover}
+        _log.info("what another program fetched may be evicted", extra=told)
+
+
+def shortage_of(settings: Settings, index: AccessIndex) -> str:
+    """Return why the store can't shrink below its maximum size; empty while it can."""
+    target = Budget(settings.cleaner.maxsize, settings.cleaner.threshold).target
+    with suppress(IndexUnavailable):
+        fixed = shortage.unevictable(index)
+        if target is not None and fixed > target:
+            return explain(fixed, target)
+    return ""
+
+
+def remarks(settings: Settings) -> Iterator[Problem]:
+    """Warn of a store that can't shrink, where an appliance has found that."""
+    path = settings.storage.statedir / layout.INDEX
+    if not path.is_file():
+        return
+    index = SqliteIndex(path)
+    if why := shortage_of(settings, index):
+        yield Problem(str(settings.storage.rootdirectory), why, REMEDY)
+    index.close()

@@ -1,0 +1,59 @@
+"""Reports a store that can't shrink: what may not be evicted is more than its maximum size."""
+
+from __future__ import annotations
+
+import logging
+
+from cleaner import words
+from cleaner.policy import Bounds
+from datastore import shortage
+from datastore.index import AccessIndex
+
+log = logging.getLogger(__name__)
+
+REMEDY = (
+    "set CLEANER_MAXSIZE to more, CLEANER_HOSTED=true if pushed images may be evicted, or"
+    " CLEANER_TAKEOVER=evict if another program fetched it from an upstream"
+)
+
+
+class Shortage:
+    """Notes and logs, once each, when eviction can't free enough and when it can again."""
+
+    def __init__(self, index: AccessIndex, bounds: Bounds) -> None:
+        self._index = index
+        self._bounds = bounds
+        self._is_known = False
+
+    def look(self, *, is_short: bool) -> None:
+        """Look after a round that evicted all that it may. Raises: IndexUnavailable.
+
+        *is_short* tells whether room was short when the round began: a store that is a little
+        above its maximum size is not evicted from before it must be.
+        """
+        target = self._bounds.target
+        if target is None:
+            return
+        reserved = sum(each.size for each in self._index.reservations())
+        stored = self._index.held() - reserved
+        if stored <= target:
+            self._note(0, target)
+        elif is_short:
+            self._note(stored, target)
+
+    def _note(self, unevictable: int, target: int) -> None:
+        shortage.note(self._index, unevictable)
+        if unevictable and not self._is_known:
+            why = explain(unevictable, target)
+            log.warning("the store can't shrink", extra={"why": why, "remedy": REMEDY})
+        if self._is_known and not unevictable:
+            log.info("the store can shrink again")
+        self._is_known = bool(unevictable)
+
+
+def explain(unevictable: int, target: int) -> str:
+    """Return why nothing more is cached; *target* is the size to shrink to, in bytes."""
+    return (
+        f"{words.size(unevictable)} were pushed, or left by another program, and may not be"
+        f" evicted; {words.size(target)} may be kept, so nothing more is cached"
+    )

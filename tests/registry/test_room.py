@@ -1,0 +1,83 @@
+"""Room for a download: waited for where the cleaner may make it, and nowhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from datastore import shortage
+from datastore.index import REBUILT, Kind
+from datastore.memory import MemoryIndex
+from datastore.refs import Digest
+from registry import room
+from registry.room import Limits, Room
+
+_CAP = 12_000
+_WANTED = Digest.of(b"wanted")
+
+
+class Waits:
+    """Counts the pauses of whoever waits, and lets *then* happen in the first."""
+
+    def __init__(self, then: Callable[[], None] = lambda: None) -> None:
+        self.count = 0
+        self._then = then
+
+    def __call__(self, _: float) -> None:
+        """Pause for no time."""
+        self.count += 1
+        if self.count == 1:
+            self._then()
+
+
+def _full(size: int) -> MemoryIndex:
+    index = MemoryIndex()
+    index.touch({}, {REBUILT: "0"})
+    index.record(Digest.of(b"taken"), size, Kind.BLOB, 1.0)
+    return index
+
+
+def test_room_that_the_cleaner_makes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is woken, and the download is stored."""
+    index, woken = _full(11_000), list[int]()
+
+    def make_room() -> None:
+        row = index.entry(Digest.of(b"taken"))
+        assert row
+        assert index.leave(row)
+        index.forget(row.digest)
+
+    waits = Waits(make_room)
+    monkeypatch.setattr(time, "sleep", waits)
+
+    assert Room(index, Limits(room=_CAP), woken.append).reserve(_WANTED, 5000)
+    assert (waits.count, woken) == (1, [5000])
+
+
+@pytest.mark.parametrize(("size", "waits_for_it"), [(500, True), (5000, False)])
+def test_room_that_cannot_be_made_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    waits_for_it: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    """What is beside the content that may not be evicted can still be made."""
+    index = _full(11_900)
+    shortage.note(index, 10_000)
+    waits, woken = Waits(), list[int]()
+    monkeypatch.setattr(time, "sleep", waits)
+    monkeypatch.setattr(room, "_PATIENCE_S", 0.01)
+
+    assert not Room(index, Limits(room=_CAP), woken.append).reserve(_WANTED, size)
+    assert bool(waits.count) == waits_for_it
+    assert woken == [size]  # the cleaner looks again: the operator may have removed something
+
+
+@pytest.mark.parametrize("noted", ["", "0", "nonsense", "-5", "1e9", "\u0665"])
+def test_a_note_that_says_nothing_changes_nothing(noted: str) -> None:
+    """The index is no more trusted than any other file."""
+    index = _full(1)
+    index.touch({}, {"unevictable": noted})
+
+    assert shortage.unevictable(index) == 0

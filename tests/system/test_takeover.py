@@ -1,0 +1,99 @@
+"""The volume of docker distribution's proxy, mounted again: it shrinks and caches, or says why."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from datastore import layout
+from datastore.refs import Digest
+from tests.system.appliance import Appliance, Setup
+from tests.system.conftest import Start
+from tests.system.datadir import size
+from tests.system.images import KB, MB, of_size
+from tests.system.pulls import manifest_path, pull
+from tests.system.registries import Registry
+from tests.system.waiting import eventually
+
+_MAXIMUM = 20 * MB
+_BOUNDED = {"CLEANER_MAXSIZE": "20M", "CLEANER_RUNEVERY_TIME": "1s"}
+_IMAGES = [of_size(8 * MB, 900 + number) for number in range(4)]
+_NEW = of_size(200 * KB, 910)
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry with four images of 8 MB and a small one."""
+    with Registry(tmp_path_factory.mktemp("upstream")) as registry:
+        for number, image in enumerate(_IMAGES):
+            registry.push("lib/app", f"v{number}", image)
+        registry.push("lib/new", "v1", _NEW)
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory: pytest.TempPathFactory, upstream: Registry) -> Path:
+    """The volume of a proxy that has fetched all four, and has ended."""
+    folder = tmp_path_factory.mktemp("proxy")
+    listed = folder / "storage" / layout.FETCHED_LIST
+    settings = {"proxy": {"remoteurl": upstream.url}}
+    with Registry(folder, settings=settings) as proxy:
+        for number in range(len(_IMAGES)):
+            pull(proxy.door, "lib/app", f"v{number}")
+        eventually(listed.exists, what="the proxy has listed what it fetched", within=20)
+    return folder / "storage"
+
+
+@pytest.fixture
+def volume(proxied: Path, tmp_path: Path) -> Path:
+    """A copy of it, with its times."""
+    return Path(shutil.copytree(proxied, tmp_path / "volume"))
+
+
+def _setup(upstream: Registry, volume: Path, **environment: str) -> Setup:
+    proxy = {"remoteurl": upstream.url}
+    return Setup({}, {"proxy": proxy}, {**_BOUNDED, **environment}, data=volume)
+
+
+def _is_cached(appliance: Appliance) -> bool:
+    layer = Digest.of(_NEW.layers[0])
+    pull(appliance.door, "lib/new", "v1")
+    return (appliance.data / layout.blob(layer)).exists()
+
+
+def test_a_proxy_s_volume_shrinks_and_caches(
+    start: Start, upstream: Registry, volume: Path
+) -> None:
+    """With its own command line: what it fetched is evicted, what is pulled is stored."""
+    assert size(volume) > _MAXIMUM
+    appliance = start(_setup(upstream, volume))
+
+    eventually(lambda: size(volume) <= _MAXIMUM, what="it shrinks", within=20)
+    eventually(lambda: _is_cached(appliance), what="it caches", within=10)
+    assert appliance.door.get(manifest_path("lib/app", "v3")).status == 200
+    assert "can't shrink" not in appliance.output()
+    assert appliance.metric("entrepot_unevictable_bytes") == 0
+
+
+def test_a_volume_that_may_not_shrink_is_reported_with_the_setting(
+    start: Start, upstream: Registry, volume: Path
+) -> None:
+    """Nothing proves that it was fetched: log, status, check and metrics say why it is full."""
+    (volume / layout.FETCHED_LIST).unlink()
+    appliance = start(_setup(upstream, volume))
+
+    eventually(lambda: "the store can't shrink" in appliance.output(), what="a warning", within=20)
+    assert not _is_cached(appliance)  # and the pull is right all the same
+    for said in (appliance.output(), *(appliance.entrepot(n).stdout for n in ("status", "check"))):
+        assert "may not be evicted" in said
+        assert "CLEANER_TAKEOVER=evict" in said
+    eventually(lambda: appliance.metric("entrepot_unevictable_bytes") > _MAXIMUM, what="a metric")
+    appliance.stop()
+
+    told = start(_setup(upstream, volume, CLEANER_TAKEOVER="evict"))
+
+    eventually(lambda: size(volume) <= _MAXIMUM, what="it shrinks", within=20)
+    eventually(lambda: _is_cached(told), what="it caches", within=10)

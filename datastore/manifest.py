@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from datastore import bounded_json
 from datastore.errors import InvalidDigest, InvalidManifest
 from datastore.index import Kind
 from datastore.refs import Digest
@@ -28,6 +28,12 @@ ACCEPT = tuple(_KINDS)
 # OCI distribution-spec 1.1, "Pushing manifests": a registry should take at least 4 MiB
 LARGEST = 4 * 1024 * 1024
 """Bytes in the largest manifest that is taken."""
+
+MOST_DESCRIPTORS = 10_000
+"""Layers of an image, or children of an index: each costs a look at the disk when it is pulled."""
+
+_LARGEST_SIZE = 2**63 - 1
+"""OCI image-spec 1.1, descriptor.md: `size` is an int64."""
 
 _FOREIGN = (
     "application/vnd.docker.image.rootfs.foreign.diff",
@@ -86,10 +92,12 @@ def media_type_of(data: bytes) -> str:
 
 
 def _document(data: bytes) -> dict[str, Any]:
+    if len(data) > LARGEST:
+        raise InvalidManifest("", f"longer than {LARGEST} bytes")
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InvalidManifest(data[:64].decode("latin-1"), "not JSON") from error
+        document = bounded_json.loads(data)
+    except ValueError as error:
+        raise InvalidManifest(data[:64].decode("latin-1"), "not JSON that can be read") from error
     if not isinstance(document, dict):
         raise InvalidManifest(data[:64].decode("latin-1"), "not a JSON object")
     return document
@@ -112,6 +120,7 @@ def _read(document: dict[str, Any], media_type: str) -> Manifest:
         below = [_descriptor(item) for item in _below(document, kind)]
         subject = _descriptor(document["subject"]) if document.get("subject") else None
         annotations = dict(document.get("annotations") or {})
+        artifact_type = _text(document.get("artifactType"))
     except (KeyError, TypeError, ValueError, AttributeError, InvalidDigest) as error:
         raise InvalidManifest(str(error), "a descriptor is missing or malformed") from error
     return Manifest(
@@ -119,26 +128,41 @@ def _read(document: dict[str, Any], media_type: str) -> Manifest:
         kind=kind,
         names=((config, *below) if config else tuple(below)),
         subject=subject,
-        artifact_type=document.get("artifactType") or (config.media_type if config else None),
+        artifact_type=artifact_type or (config.media_type if config else None),
         annotations=annotations,
     )
 
 
 def _below(document: dict[str, Any], kind: Kind) -> list[Any]:
     """Return what lies below: an index must list it, an artifact may have no layers."""
-    if kind is Kind.INDEX:
-        return list(document["manifests"])
-    return list(document.get("layers") or ())
+    listed = list(document["manifests"] if kind is Kind.INDEX else document.get("layers") or ())
+    if len(listed) > MOST_DESCRIPTORS:
+        raise ValueError(f"more than {MOST_DESCRIPTORS} descriptors")
+    return listed
+
+
+def _texts(given: object) -> tuple[str, ...]:
+    if not isinstance(given, list):
+        raise TypeError("no list of texts")
+    return tuple(_text(each) for each in given)
+
+
+def _text(given: object) -> str:
+    if given is None:
+        return ""
+    if not isinstance(given, str):
+        raise TypeError("no text")
+    return given
 
 
 def _descriptor(item: dict[str, Any]) -> Descriptor:
     size = item["size"]
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise ValueError(f"size {size!r}")
+    if type(size) is not int or not 0 <= size <= _LARGEST_SIZE:
+        raise ValueError("a size that is none")
     return Descriptor(
         media_type=str(item["mediaType"]),
         digest=Digest.parse(item["digest"]),
         size=size,
-        urls=tuple(item.get("urls") or ()),
+        urls=_texts(item.get("urls") or []),
         annotations=dict(item.get("annotations") or {}),
     )

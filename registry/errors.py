@@ -5,6 +5,7 @@ RegistryError
 │   ├── Absent              it has no such thing (404)
 │   ├── Denied              it will not show it to us (401, 403); never cached
 │   └── Unavailable         nothing can be known now; carries `why` and `retry_after`
+│       └── ListTooLong     a list of more bytes or entries than are taken
 ├── NameUnknown             no such repository, or no such upstream
 ├── ManifestUnknown
 ├── BlobUnknown
@@ -70,6 +71,13 @@ class Unavailable(UpstreamError):  # noqa: N818
         super().__init__(upstream, message)
         self.why = why
         self.retry_after = retry_after
+
+
+class ListTooLong(Unavailable):
+    """A list of an upstream has more bytes or entries than are taken; its own copy is no answer."""
+
+    def __init__(self, upstream: str, message: str) -> None:
+        super().__init__(upstream, message, Why.NONSENSE)
 
 
 class NameUnknown(RegistryError):  # noqa: N818

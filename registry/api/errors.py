@@ -51,6 +51,7 @@ TABLE: Mapping[type[Exception], Row] = MappingProxyType(
         registry.Absent: Row(404, None),
         registry.Denied: Row(403, "DENIED"),
         registry.Unavailable: Row(502, "UNAVAILABLE"),  # by its `why`: see below
+        registry.ListTooLong: Row(502, "UNAVAILABLE"),
         registry.NameUnknown: Row(404, "NAME_UNKNOWN"),
         registry.ManifestUnknown: Row(404, "MANIFEST_UNKNOWN"),
         registry.BlobUnknown: Row(404, "BLOB_UNKNOWN"),

@@ -10,7 +10,7 @@ from datastore import layout
 from datastore.errors import DatastoreError
 from datastore.refs import Digest
 from datastore.storage import Storage
-from registry.errors import Absent, NameUnknown, Unavailable
+from registry.errors import Absent, ListTooLong, NameUnknown, Unavailable
 from registry.routing import Place
 from registry.shelf import Shelf
 
@@ -35,6 +35,8 @@ class Lists:
             return place.upstream.upstream.tags(place.remote, after, limit)
         except Absent as error:
             raise NameUnknown(str(error)) from error
+        except ListTooLong:
+            raise
         except Unavailable:
             own = self._own_tags(place, after, limit)
             if not own and after is None:
@@ -50,6 +52,8 @@ class Lists:
             raise NameUnknown(f"no repository {place.repository} here")
         try:
             body = place.upstream.upstream.referrers(place.remote, digest).body
+        except ListTooLong:
+            raise
         except Unavailable as error:
             with contextlib.suppress(DatastoreError):
                 return self.storage.read(layout.referrers(place.repository, digest))

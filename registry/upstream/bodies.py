@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from datastore import bounded_json
 from datastore.errors import InvalidTag
 from datastore.manifest import ACCEPT, OCI_INDEX, parse
 from datastore.refs import Digest, Tag
@@ -57,10 +58,7 @@ def join_referrers(first: bytes, all_of_them: Sequence[dict[str, Any]]) -> Remot
 
 
 def _document(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
+    document = bounded_json.loads(body)
     if not isinstance(document, dict):
         raise ValueError("no JSON object")  # noqa: TRY004 - it is what came
     return document

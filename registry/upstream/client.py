@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,8 +10,9 @@ from functools import partial
 from typing import TypeVar
 
 from datastore.errors import Malformed
-from datastore.manifest import ACCEPT, LARGEST, OCI_INDEX
+from datastore.manifest import ACCEPT, LARGEST, MOST_DESCRIPTORS, OCI_INDEX
 from datastore.refs import Digest, Reference
+from registry.errors import ListTooLong
 from registry.upstream.blob import HttpBlob
 from registry.upstream.bodies import (
     join_referrers,
@@ -22,7 +24,7 @@ from registry.upstream.bodies import (
 from registry.upstream.exchange import Ask, Exchange
 from registry.upstream.headers import content_digest, content_length, media_type, next_page
 from registry.upstream.protocol import Found, RemoteBlob, RemoteManifest
-from registry.upstream.wire import Answer, Broken
+from registry.upstream.wire import Answer, Broken, TooLong
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -31,8 +33,11 @@ _OK, _PARTIAL = 200, 206
 _HEAD = frozenset({_OK, 405, 501})
 # What servers answer that never heard of the referrers API: OCI distribution-spec 1.1, end-12a
 _NO_REFERRERS = frozenset({400, 404, 405, 406, 501})
+# Of a list, over all of its pages: bytes, entries, pages, and s
 _LARGEST_LIST = 16 * 1024 * 1024
+_MOST_TAGS = 200_000
 _MOST_PAGES = 1000
+_LIST_WITHIN_S = 120.0
 
 
 class HttpUpstream:
@@ -97,6 +102,8 @@ class HttpUpstream:
         found: list[str] = []
         for page in self._pages(Ask("tags", "GET", name, "tags/list", query)):
             found += self._understood(read_tags, page.body)
+            if len(found) > _MOST_TAGS:
+                raise self._too_long(f"more than {_MOST_TAGS} tags")
             if limit is not None and len(found) >= limit:
                 break
         return found[:limit]
@@ -108,16 +115,18 @@ class HttpUpstream:
         query = {"artifactType": artifact_type} if artifact_type else {}
         path = f"referrers/{digest}"
         ask = Ask("referrers", "GET", name, path, query, absent=_NO_REFERRERS)
-        pages = [self._checked(page) for page in self._pages(ask)]
-        found = [each for page in pages for each in self._understood(read_referrers, page.body)]
-        if artifact_type and not all(_is_filtered(page.headers) for page in pages):
-            kept = [each for each in found if each.get("artifactType") == artifact_type]
-        elif len(pages) == 1:
-            body = pages[0].body
-            return RemoteManifest(Digest.of(body), OCI_INDEX, body)
-        else:
-            kept = found
-        return join_referrers(pages[0].body, kept)
+        first, found, filtered, pages = b"", [], True, 0
+        for page in self._pages(ask):
+            first, pages = first or self._checked(page).body, pages + 1
+            found += self._understood(read_referrers, self._checked(page).body)
+            filtered = filtered and _is_filtered(page.headers)
+            if len(found) > MOST_DESCRIPTORS:
+                raise self._too_long(f"more than {MOST_DESCRIPTORS} referrers")
+        if artifact_type and not filtered:
+            found = [each for each in found if each.get("artifactType") == artifact_type]
+        elif pages == 1:
+            return RemoteManifest(Digest.of(first), OCI_INDEX, first)
+        return join_referrers(first, found)
 
     @contextmanager
     def _open(self, ask: Ask) -> Iterator[Answer]:
@@ -129,15 +138,20 @@ class HttpUpstream:
 
     def _pages(self, ask: Ask) -> Iterator[_Page]:
         """Ask for a list, and for its next page as long as there is one on the same host."""
+        left, until = _LARGEST_LIST, time.monotonic() + _LIST_WITHIN_S
         for _ in range(_MOST_PAGES):
             with self._open(ask) as answer:
-                page = _Page(answer.headers, self._body(answer, _LARGEST_LIST))
+                page = _Page(answer.headers, self._part(answer, left, until))
+            left -= len(page.body)
             yield page
             url = self._understood(partial(next_page, url=answer.url), page.headers)
             if url is None:
                 return
             ask = replace(ask, url=url, query={})
-        raise self._exchange.nonsense("a list without an end")
+        raise self._too_long(f"more than {_MOST_PAGES} pages")
+
+    def _too_long(self, what: str) -> ListTooLong:
+        return ListTooLong(self._exchange.host, f"its list is too long: {what}")
 
     def _checked(self, page: _Page) -> _Page:
         said = media_type(page.headers)
@@ -150,6 +164,15 @@ class HttpUpstream:
         if may_be_manifest(said):
             return said
         raise self._exchange.nonsense("its manifest has a type that is none", said)
+
+    def _part(self, answer: Answer, left: int, until: float) -> bytes:
+        """Read a page of at most *left* bytes, until *until* on the monotonic clock."""
+        try:
+            return answer.read(left, max(until - time.monotonic(), 0.0))
+        except TooLong as error:
+            raise self._too_long(f"more than {_LARGEST_LIST} bytes") from error
+        except Broken as error:
+            raise self._exchange.broken(error) from error
 
     def _body(self, answer: Answer, limit: int) -> bytes:
         try:

@@ -96,6 +96,10 @@ class Exchange:
         except UpstreamError as error:
             self._tell(ask, _outcome(error), began)
             raise
+        except Exception as error:  # nobody foresaw it; a probe must not be waited for
+            self._breaker.failed(Failure(type(error).__name__), passed)
+            self._tell(ask, "unavailable", began)
+            raise
         self._tell(ask, "ok", began, bytes=content_length(answer.headers) or 0)
         return answer
 

@@ -17,6 +17,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from registry.upstream.destinations import Destinations
 from registry.upstream.dial import dial
+from registry.upstream.response import BoundedResponse
 from registry.upstream.source import Source
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Stale(ConnectionResetError):  # noqa: N818 - the class says the fact
 class _Plain(HTTPConnection):
     """Connects within one span, and knows whether it has answered before."""
 
+    response_class = BoundedResponse
     answered = False
 
     def __init__(
@@ -105,6 +107,7 @@ class _Plain(HTTPConnection):
 class _Secure(HTTPSConnection):
     """The same with TLS, whose handshake counts as connecting."""
 
+    response_class = BoundedResponse
     answered = False
 
     def __init__(

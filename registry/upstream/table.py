@@ -19,6 +19,7 @@ from registry.upstream.breaker import Breaker
 from registry.upstream.client import HttpUpstream
 from registry.upstream.credentials import Secret, SecretCredentials, credentials_for
 from registry.upstream.exchange import Exchange
+from registry.upstream.guarded import Guarded
 from registry.upstream.mirrors import Mirrored
 from registry.upstream.protocol import Upstream
 from registry.upstream.proxies import Proxies
@@ -120,7 +121,7 @@ def open_upstream(source: Source, shared: Shared) -> Upstream:
     return Mirrored([_client(source, shared, mirror) for mirror in source.mirrors], origin)
 
 
-def _client(source: Source, shared: Shared, mirror: str | None = None) -> HttpUpstream:
+def _client(source: Source, shared: Shared, mirror: str | None = None) -> Upstream:
     """Wire one client; a mirror goes by its own host and gets none of the origin's passwords."""
     itself = source if mirror is None else _as_mirror(source, mirror)
     wire = Wire(itself, shared.proxies)
@@ -130,23 +131,22 @@ def _client(source: Source, shared: Shared, mirror: str | None = None) -> HttpUp
         else SecretCredentials(itself.host, shared.secret)
     )
     headers = _headers()
-    return HttpUpstream(
-        Exchange(
-            itself,
-            wire=wire,
-            authorizer=Authorizer(itself, credentials, wire, headers=headers, report=shared.report),
-            breaker=Breaker(
-                itself.host,
-                shared.breakers,
-                lease=itself.connect_timeout + itself.read_timeout,
-                report=shared.report,
-                clock=shared.clock,
-            ),
-            headers={**headers, "Accept": ", ".join(ACCEPT)},
+    exchange = Exchange(
+        itself,
+        wire=wire,
+        authorizer=Authorizer(itself, credentials, wire, headers=headers, report=shared.report),
+        breaker=Breaker(
+            itself.host,
+            shared.breakers,
+            lease=itself.connect_timeout + itself.read_timeout,
             report=shared.report,
-            namespace=source.host if mirror is not None else None,
-        )
+            clock=shared.clock,
+        ),
+        headers={**headers, "Accept": ", ".join(ACCEPT)},
+        report=shared.report,
+        namespace=source.host if mirror is not None else None,
     )
+    return Guarded(HttpUpstream(exchange), itself.host)
 
 
 def _as_mirror(source: Source, url: str) -> Source:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any
 from urllib.parse import urlencode
 
+from datastore import bounded_json
 from registry.errors import Why
 from registry.upstream.credentials import Credential
 from registry.upstream.redirects import follow
@@ -20,8 +19,15 @@ from runtime.clock import elapsed
 
 # distribution's token spec: a token without `expires_in` lives this long, and none lives less
 _SHORTEST = 60.0
-_LARGEST = 1024 * 1024
+_LONGEST = 86400.0
+_LARGEST = 256 * 1024
+_MOST_VALUES = 10_000
+_SLOT_BYTES = 1024  # of a key, its texts and a lock
+_LONGEST_TOKEN = 16 * 1024
+_LONGEST_DATE = 64
 _MOST_KEPT = 4096
+_MOST_BYTES = 2 * 1024 * 1024
+"""Of the tokens of one upstream: 500 to 1,000 usual ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +74,21 @@ class Tokens:
 
     def _slot(self, key: TokenKey) -> _Slot:
         with self._lock:
-            if len(self._slots) >= _MOST_KEPT and key not in self._slots:
+            if key not in self._slots and self._is_full():
                 self._sweep()
             return self._slots.setdefault(key, _Slot())
+
+    def _is_full(self) -> bool:
+        held = sum(_SLOT_BYTES + len(slot.token) for slot in self._slots.values())
+        return len(self._slots) >= _MOST_KEPT or held >= _MOST_BYTES
 
     def _sweep(self) -> None:
         """Drop what has expired; with nothing expired, drop all: a token can be had again."""
         now = self._clock()
         live = {key: slot for key, slot in self._slots.items() if slot.until > now}
-        self._slots = live if len(live) < _MOST_KEPT else {}
+        self._slots = live
+        if self._is_full():
+            self._slots = {}
 
 
 class TokenRefused(Exception):  # noqa: N818 - the class says the fact
@@ -110,14 +122,29 @@ def fetch_token(
 def read_token(body: bytes, headers: Mapping[str, str]) -> tuple[str, float]:
     """Read a token and what is left of its life [s]. Raises: Broken."""
     try:
-        document: dict[str, Any] = json.loads(body)
-        token = document.get("token") or document.get("access_token")
-        life = float(document.get("expires_in") or _SHORTEST)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        document = bounded_json.loads(body, _MOST_VALUES)
+    except ValueError as error:
         raise Broken("its token endpoint answers what is no token", Why.NONSENSE) from error
+    if not isinstance(document, dict):
+        raise Broken("its token endpoint answers what is no token", Why.NONSENSE)
+    token = document.get("token") or document.get("access_token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
         raise Broken("its token endpoint answers without a token", Why.NONSENSE)
-    return token, max(life - _age(document.get("issued_at"), headers), _SHORTEST)
+    if len(token) > _LONGEST_TOKEN:
+        raise Broken(f"its token is longer than {_LONGEST_TOKEN} bytes", Why.NONSENSE)
+    life = _life(document.get("expires_in")) - _age(document.get("issued_at"), headers)
+    return token, max(life, _SHORTEST)
+
+
+def _life(said: object) -> float:
+    """Read `expires_in` [s]: from a minute, which is the default, to a day. Raises: Broken."""
+    try:
+        life = float(said or _SHORTEST)  # type: ignore[arg-type]  # anything may stand there
+    except OverflowError:  # a number of hundreds of digits
+        return _LONGEST
+    except (ValueError, TypeError) as error:
+        raise Broken("its token has a life that is no number", Why.NONSENSE) from error
+    return min(life, _LONGEST) if life >= _SHORTEST else _SHORTEST  # NaN is no life either
 
 
 def basic(credential: Credential) -> str:
@@ -151,8 +178,8 @@ def _refresh(key: TokenKey, identity: str, headers: Mapping[str, str]) -> Reques
 def _age(issued_at: object, headers: Mapping[str, str]) -> float:
     """Return how old a token is by the clock of who issued it, in s; 0 where nobody says."""
     try:
-        issued = dt.datetime.fromisoformat(str(issued_at))
-        now = parsedate_to_datetime(headers.get("Date", ""))
+        issued = dt.datetime.fromisoformat(str(issued_at)[:_LONGEST_DATE])
+        now = parsedate_to_datetime(headers.get("Date", "")[:_LONGEST_DATE])
         return max((now - issued).total_seconds(), 0.0)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         return 0.0

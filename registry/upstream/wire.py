@@ -11,6 +11,7 @@ import os
 import re
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ _LONGEST_NAME = 253
 _TUNNEL = re.compile(r"Tunnel connection failed: ([0-9]{3})")
 _PIECE = 256 * 1024
 _SMALL = 64 * 1024
+_DRAIN_S = 1.0  # for the rest of a body that is not wanted
 
 
 class Broken(Exception):  # noqa: N818 - the class says the fact
@@ -44,6 +46,10 @@ class Broken(Exception):  # noqa: N818 - the class says the fact
         super().__init__(message)
         self.why = why
         self.unreached = unreached
+
+
+class TooLong(Broken):
+    """An answer that is longer than is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +81,28 @@ class Answer:
             yield piece
         self._ended = True
 
-    def read(self, limit: int) -> bytes:
-        """Return the whole body. Raises: Broken, also when it is longer than *limit* bytes."""
+    def read(self, limit: int, within: float | None = None) -> bytes:
+        """Return the whole body.
+
+        Raises: Broken, also when it is longer than *limit* bytes, or takes longer than *within* s
+        (None: the read time-out): else one byte in each such span would hold a thread for ever.
+        """
         body = bytearray()
+        span = self._wire.read_timeout if within is None else within
+        until = time.monotonic() + span
         for piece in self.pieces():
             body += piece
             if len(body) > limit:
-                raise Broken(f"the answer is longer than {limit} bytes", Why.NONSENSE)
+                raise TooLong(f"the answer is longer than {limit} bytes", Why.NONSENSE)
+            if time.monotonic() > until:
+                raise Broken(f"its answer did not end within {span:g} s", Why.TIMEOUT)
         return bytes(body)
 
     def close(self) -> None:
         """Give the connection back where the body has ended or is small, else end it."""
         if not self._ended and self._is_small():
             with suppress(Broken):
-                self.read(_SMALL)
+                self.read(_SMALL, _DRAIN_S)
         if not self._ended:
             self._response.close()
         self._response.release_conn()
@@ -111,6 +125,7 @@ class Wire:
 
     def __init__(self, source: Source, proxies: Proxies | None = None) -> None:
         self._source = source
+        self.read_timeout = source.read_timeout
         self._proxies = proxies or Proxies()
         self._destinations = Destinations(source)
         self._lock = threading.Lock()

@@ -15,6 +15,8 @@ from datastore.manifest import (
     ACCEPT,
     DOCKER_LIST,
     DOCKER_MANIFEST,
+    LARGEST,
+    MOST_DESCRIPTORS,
     OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,
@@ -213,3 +215,50 @@ def test_no_document_gets_another_error_out_of_it(document: Any, media_type: str
         return
 
     assert all(isinstance(named, Descriptor) for named in manifest.names)
+
+
+class TestBounds:
+    """A manifest may come from anyone who can push to a public registry."""
+
+    def test_the_largest_number_of_descriptors_is_read(self) -> None:
+        """With the config there is one more."""
+        parts = [_named(LAYER) for _ in range(MOST_DESCRIPTORS)]
+
+        assert len(parse(_manifest(layers=parts)).names) == MOST_DESCRIPTORS + 1
+        assert len(parse(_index(manifests=parts)).names) == MOST_DESCRIPTORS
+
+    @pytest.mark.parametrize("family", ["layers", "manifests"])
+    def test_one_more_is_refused(self, family: str) -> None:
+        """Each costs a look at the disk whenever the image is pulled."""
+        parts = [_named(LAYER) for _ in range(MOST_DESCRIPTORS + 1)]
+        data = _manifest(layers=parts) if family == "layers" else _index(manifests=parts)
+
+        with pytest.raises(InvalidManifest):
+            parse(data)
+
+    @pytest.mark.parametrize("size", [-1, 2**63, 10**400, 1.5, True, "7", None, [7]])
+    def test_a_size_is_an_int64(self, size: Any) -> None:
+        """OCI image-spec 1.1, descriptor.md."""
+        with pytest.raises(InvalidManifest) as raised:
+            parse(_manifest(layers=[_named(LAYER) | {"size": size}]))
+
+        assert len(str(raised.value)) < 300
+
+    @pytest.mark.parametrize(
+        "more", [{"urls": "x" * 1000}, {"urls": [1]}, {"urls": {"a": 1}}, {"annotations": "ab"}]
+    )
+    def test_what_is_no_descriptor_is_refused(self, more: dict[str, Any]) -> None:
+        """A text of megabytes in place of a list would be a million texts."""
+        with pytest.raises(InvalidManifest):
+            parse(_manifest(layers=[_named(LAYER) | more]))
+
+    @pytest.mark.parametrize("given", [[1], 7, {"a": 1}])
+    def test_an_artifact_type_is_a_text(self, given: Any) -> None:
+        """It is compared, stored and sent."""
+        with pytest.raises(InvalidManifest):
+            parse(_manifest(artifactType=given))
+
+    def test_more_than_four_mebibytes_are_not_read(self) -> None:
+        """Whoever calls: a push, a pull, the cleaner."""
+        with pytest.raises(InvalidManifest):
+            parse(b" " * LARGEST + _manifest())

@@ -74,6 +74,7 @@ _ROWS: list[tuple[Exception, str | None, int, str]] = [
     (_unavailable(Why.TIMEOUT), _BLOB, 504, "UNAVAILABLE"),
     (_unavailable(Why.RESTING), _BLOB, 503, "UNAVAILABLE"),
     (_unavailable(Why.LIMITED), _BLOB, 429, "TOOMANYREQUESTS"),
+    (registry.ListTooLong("quay.io", "no"), None, 502, "UNAVAILABLE"),
     (RuntimeError("hunter2"), None, 500, "UNKNOWN"),
 ]
 

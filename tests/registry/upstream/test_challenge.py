@@ -93,8 +93,8 @@ def test_no_header_escapes_as_an_error(text: str) -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["basic", "bearer", "negotiate"]), st.text(), st.text()),
-        max_size=4,
+        st.tuples(st.sampled_from(["basic", "bearer"]), st.text(max_size=9), st.text(max_size=9)),
+        max_size=3,
     )
 )
 @settings(max_examples=100)

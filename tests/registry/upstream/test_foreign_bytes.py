@@ -22,6 +22,12 @@ def _client(upstream: FakeUpstream) -> Upstream:
     return client_of(upstream, connect_timeout=0.2, read_timeout=0.3)
 
 
+def read(client: Upstream, start: int, stop: int | None) -> list[bytes]:
+    """Read a blob, or a part of it."""
+    with client.blob("app", DIGEST, start, stop) as body:
+        return list(body.chunks())
+
+
 def _everything(client: Upstream) -> list[str]:
     """Return every message that asking for everything brings about."""
     messages = []
@@ -30,8 +36,8 @@ def _everything(client: Upstream) -> list[str]:
         lambda: client.manifest("app", Tag("v1")),
         lambda: client.manifest("app", DIGEST),
         lambda: client.blob_size("app", DIGEST),
-        lambda: list(client.blob("app", DIGEST).__enter__().chunks()),
-        lambda: list(client.blob("app", DIGEST, 1, 3).__enter__().chunks()),
+        lambda: read(client, 0, None),
+        lambda: read(client, 1, 3),
         lambda: client.tags("app"),
         lambda: client.referrers("app", DIGEST),
     ):

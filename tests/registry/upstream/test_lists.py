@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from datastore.manifest import OCI_INDEX
 from datastore.refs import Digest
-from registry.errors import Absent, Unavailable, Why
+from registry.errors import Absent, ListTooLong, Unavailable, Why
+from registry.upstream import client
 from registry.upstream.protocol import Upstream
 from tests.images import artifact
 from tests.registry.upstream.clients import client_of
@@ -102,3 +106,75 @@ def test_an_upstream_without_referrers_has_none(upstream: FakeUpstream, status: 
 
     with pytest.raises(Absent):
         client_of(upstream).referrers("app", Digest.of(b"subject"))
+
+
+class TestBounds:
+    """A list without an end is refused; over all of its pages, and not only page by page."""
+
+    @pytest.fixture(autouse=True)
+    def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let the bounds be small."""
+        monkeypatch.setattr(client, "_MOST_TAGS", 50)
+        monkeypatch.setattr(client, "MOST_DESCRIPTORS", 50)
+        monkeypatch.setattr(client, "_LARGEST_LIST", 20_000)
+        monkeypatch.setattr(client, "_MOST_PAGES", 40)
+
+    @staticmethod
+    def _endless(upstream: FakeUpstream, body: dict[str, Any], times: int | None = None) -> None:
+        """Answer every page with *body* and a link to the next one."""
+        link = {"Link": '</v2/app/next>; rel="next"'}
+        upstream.misbehave(
+            body=json.dumps(body).encode(),
+            media_type=OCI_INDEX,
+            status=200,
+            headers=link,
+            times=times,
+        )
+
+    @pytest.mark.parametrize(
+        ("tags", "pages"),
+        [
+            (["v1"] * 20, 3),
+            (["x" * 120] * 20, 3),
+            ([], 40),
+            (["v1"] * 60, 1),
+            (["y" * 9000] * 3, 1),
+        ],
+        ids=["entries", "long", "empty", "one page", "bytes"],
+    )
+    def test_tags_without_an_end(self, upstream: FakeUpstream, tags: list[str], pages: int) -> None:
+        """Too many of them, too many bytes, or nothing for ever."""
+        self._endless(upstream, {"tags": tags})
+        with pytest.raises(ListTooLong):
+            client_of(upstream).tags("app")
+
+        assert len(upstream.requests) == pages
+
+    def test_what_a_client_asks_for_is_read_and_no_more(self, upstream: FakeUpstream) -> None:
+        """With a limit the list may be without an end."""
+        self._endless(upstream, {"tags": ["a", "b", "c"]})
+
+        assert client_of(upstream).tags("app", limit=7) == ["a", "b", "c"] * 2 + ["a"]
+        assert len(upstream.requests) == 3
+
+    @pytest.mark.parametrize("size", [10, 2000])
+    def test_referrers_without_an_end(self, upstream: FakeUpstream, size: int) -> None:
+        """Too many of them, or too many bytes."""
+        self._endless(upstream, {"manifests": [{"artifactType": "x" * size}] * 5})
+        with pytest.raises(ListTooLong):
+            client_of(upstream).referrers("app", Digest.of(b"x"))
+
+        assert len(upstream.requests) <= 11
+
+    def test_pages_that_come_slowly_have_one_span(
+        self, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The span is over all pages."""
+        monkeypatch.setattr(client, "_LIST_WITHIN_S", 0.2)
+        self._endless(upstream, {"tags": []})
+        upstream.misbehave(delay=0.05, status=200, body=b"{}", headers={"Link": "<?a>; rel=next"})
+        with pytest.raises(Unavailable) as raised:
+            client_of(upstream).tags("app")
+
+        assert raised.value.why is Why.TIMEOUT
+        assert len(upstream.requests) < 10

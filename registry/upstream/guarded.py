@@ -1,0 +1,102 @@
+"""The one place where an error that nobody foresaw in an upstream's answer becomes a 502."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar
+
+from datastore.refs import Digest, Reference
+from registry.errors import RegistryError, Unavailable, Why
+from registry.upstream.protocol import Found, RemoteBlob, RemoteManifest, Upstream
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Guarded:
+    """An upstream whose every verb raises Absent, Denied or Unavailable, and nothing else.
+
+    Any other error is logged with its traceback, once, and raised as Unavailable (NONSENSE).
+    """
+
+    def __init__(self, upstream: Upstream, host: str) -> None:
+        self._upstream = upstream
+        self._host = host
+
+    @property
+    def is_well(self) -> bool:
+        """Whether what any worker asked last was answered."""
+        return self._upstream.is_well
+
+    def head(self, name: str, reference: Reference) -> Found:
+        """Ask for a manifest's descriptor."""
+        return self._call(lambda: self._upstream.head(name, reference))
+
+    def manifest(self, name: str, reference: Reference) -> RemoteManifest:
+        """Fetch a manifest."""
+        return self._call(lambda: self._upstream.manifest(name, reference))
+
+    def blob_size(self, name: str, digest: Digest) -> int | None:
+        """Ask whether this name may see a blob, and for its size."""
+        return self._call(lambda: self._upstream.blob_size(name, digest))
+
+    @contextmanager
+    def blob(
+        self, name: str, digest: Digest, start: int = 0, stop: int | None = None
+    ) -> Iterator[RemoteBlob]:
+        """Open a blob."""
+        with ExitStack() as opened:
+            body = self._upstream.blob(name, digest, start, stop)
+            yield _GuardedBlob(self._call(lambda: opened.enter_context(body)), self._call)
+
+    def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:
+        """List tags."""
+        return self._call(lambda: self._upstream.tags(name, after, limit))
+
+    def referrers(
+        self, name: str, digest: Digest, artifact_type: str | None = None
+    ) -> RemoteManifest:
+        """Fetch the index of a manifest's referrers."""
+        return self._call(lambda: self._upstream.referrers(name, digest, artifact_type))
+
+    def _call(self, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except RegistryError:
+            raise
+        except Exception as error:
+            log.exception("unforeseen error with an upstream", extra={"upstream": self._host})
+            message = "it could not be asked; the registry's log has the reason"
+            raise Unavailable(self._host, message, Why.NONSENSE) from error
+
+
+class _GuardedBlob:
+    """The open body of a blob, read by *call*."""
+
+    def __init__(self, body: RemoteBlob, call: Callable[[Callable[[], bytes]], bytes]) -> None:
+        self._body = body
+        self._call = call
+
+    @property
+    def start(self) -> int:
+        """Where the body begins in the blob."""
+        return self._body.start
+
+    @property
+    def size(self) -> int | None:
+        """How long the whole blob is."""
+        return self._body.size
+
+    @property
+    def stop(self) -> int | None:
+        """Where the body ends in the blob (exclusive)."""
+        return self._body.stop
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the body as it comes in."""
+        chunks = self._body.chunks()
+        while chunk := self._call(lambda: next(chunks, b"")):
+            yield chunk

@@ -1,0 +1,74 @@
+"""JSON from strangers: what it may become in memory."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datastore.bounded_json import MOST_VALUES, loads
+
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda below: (
+        st.lists(below, max_size=4) | st.dictionaries(st.text(max_size=5), below, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+@settings(max_examples=80)
+def test_it_reads_what_json_has(value: Any) -> None:
+    """As the standard library does."""
+    text = json.dumps(value)
+    if "Infinity" not in text:
+        assert loads(text.encode()) == value
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" * 100_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b"9" * 5000,
+        b"NaN",
+        b"[Infinity]",
+        b"\xff",
+        b"",
+        b"{",
+        b"{}" + b" " * 10 + b"{}",
+        '{"a": 1}'.encode("utf-16"),
+    ],
+    ids=lambda each: repr(each[:20]),
+)
+def test_whatever_is_wrong_is_a_value_error(data: bytes) -> None:
+    """A caller has one thing to expect."""
+    with pytest.raises(ValueError):  # noqa: PT011 - each has a text of its own
+        loads(data)
+
+
+@pytest.mark.parametrize("piece", [b"{},", b"[],", b'"ab",', b"0,", b"[[],", b'{"a":['])
+def test_four_megabytes_do_not_become_a_hundred(piece: bytes) -> None:
+    """Sixteen threads of a worker may read one each."""
+    data = b"[" + piece * (4 * 1024 * 1024 // len(piece))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="more than"):
+            loads(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 1024 * 1024
+
+
+def test_the_bound_itself_is_read() -> None:
+    """Brackets and commas count."""
+    inner = b",".join([b"1"] * (MOST_VALUES - 1))
+
+    assert len(list(loads(b"[" + inner + b"]"))) == MOST_VALUES - 1  # type: ignore[call-overload]

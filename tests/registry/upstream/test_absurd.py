@@ -1,0 +1,229 @@
+"""Whatever an upstream writes where a number, a date, a URL or JSON should be is a refusal."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from datastore.refs import Digest, Tag
+from registry.errors import RegistryError, Unavailable, Why
+from registry.upstream.breaker import Breaker
+from registry.upstream.protocol import Upstream
+from registry.upstream.tokens import read_token
+from registry.upstream.wire import Broken, Wire
+from tests.registry.upstream.clients import client_of
+from tests.upstream import FakeUpstream
+
+DIGEST = Digest.of(b"layer")
+V1 = Tag("v1")
+DIGITS = "9" * 5000
+ABSURD = [DIGITS, "-1", "1e400", "NaN", str(2**63), str(2**64), "²", "\x7f", "x" * 8000, ""]
+HEADERS = [
+    "Content-Length",
+    "Content-Range",
+    "Content-Type",
+    "Docker-Content-Digest",
+    "Link",
+    "Location",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "Retry-After",
+    "Date",
+    "Transfer-Encoding",
+    "Connection",
+    "WWW-Authenticate",
+    "OCI-Filters-Applied",
+]
+URLS = [
+    f"http://127.0.0.1:{DIGITS}/",
+    "http://127.0.0.1:99999/",
+    "http://127.0.0.1:-1/",
+    "http://127.0.0.1:x/",
+    "http://[::1/",
+    "http://[]/",
+    "http:///",
+    "//",
+    "http://" + "a" * 300 + ".test/",
+    "http://a..test/",
+    "http://xn--/",
+    "http://\udc80/",
+    "http://127.0.0.1:1/%zz%00",
+    "?",
+    "#",
+]
+
+
+def read(client: Upstream, start: int, stop: int | None) -> list[bytes]:
+    """Read a blob, or a part of it."""
+    with client.blob("app", DIGEST, start, stop) as body:
+        return list(body.chunks())
+
+
+def ask_everything(client: Upstream) -> None:
+    """Ask for everything; only the registry's own errors are taken."""
+    for ask in (
+        lambda: client.head("app", V1),
+        lambda: client.manifest("app", V1),
+        lambda: client.blob_size("app", DIGEST),
+        lambda: read(client, 0, None),
+        lambda: read(client, 1, 3),
+        lambda: client.tags("app", limit=2),
+        lambda: client.referrers("app", DIGEST),
+    ):
+        with suppress(RegistryError):
+            ask()
+
+
+def client(upstream: FakeUpstream) -> Upstream:
+    """Return a client that does not wait long."""
+    return client_of(upstream, connect_timeout=0.2, read_timeout=0.05)
+
+
+@pytest.fixture(autouse=True)
+def _no_traceback(caplog: pytest.LogCaptureFixture) -> Any:
+    """Fail a test in which an error was not foreseen."""
+    yield
+    assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize("name", HEADERS)
+@pytest.mark.parametrize("status", [None, 401, 307, 429, 206])
+def test_an_absurd_header_is_a_refusal(
+    upstream: FakeUpstream, name: str, status: int | None
+) -> None:
+    """On an answer of any kind."""
+    upstream.add_image("app", "v1", [b"layer"])
+    for text in ABSURD:
+        upstream.behave()
+        upstream.misbehave(status=status, headers={name: text})
+        ask_everything(client(upstream))
+
+
+@pytest.mark.parametrize("url", URLS, ids=lambda each: each[:30])
+def test_an_absurd_url_is_a_refusal(upstream: FakeUpstream, url: str) -> None:
+    """As a redirect, as a realm, and as the next page."""
+    upstream.add_image("app", "v1", [b"layer"])
+    text = url.encode("utf-8", "surrogateescape").decode("latin-1")
+    for fault in (
+        {"status": 307, "headers": {"Location": text}},
+        {"status": 401, "headers": {"WWW-Authenticate": f'Bearer realm="{text}"'}},
+        {"headers": {"Link": f'<{text}>; rel="next"'}},
+    ):
+        upstream.behave()
+        upstream.misbehave(**fault)
+        ask_everything(client(upstream))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        f'{{"tags": {DIGITS}, "manifests": {DIGITS}, "expires_in": {DIGITS}}}'.encode(),
+        b'{"tags": [NaN, Infinity, -Infinity], "manifests": [NaN]}',
+        b'{"tags": {"a": 1}, "manifests": {"a": 1}}',
+        b'{"tags": [1, null, {}, []], "manifests": [1]}',
+        b'{"tags": "v1", "manifests": "v1"}',
+        b'{"manifests": [{"size": 1e400, "digest": 1, "mediaType": []}]}',
+        b'{"manifests": [{"size": -1}], "tags": ["\\ud800"]}',
+        b'{"config": {"size": true}, "layers": {}}',
+        b'{"config": [], "layers": [[]], "annotations": [1], "subject": 3, "artifactType": {}}',
+        b'{"layers": [{}], "mediaType": "\\ud800"}',
+        b"\xff\xfe{\x00}\x00",
+        b"\xff",
+        b"",
+        b"null",
+        b'"' + b"x" * 100_000,
+        b"{" + b",".join(b'"%d":{}' % n for n in range(300_000)) + b"}",
+    ],
+    ids=lambda each: repr(each[:30]),
+)
+def test_an_absurd_body_is_a_refusal(upstream: FakeUpstream, body: bytes) -> None:
+    """Of every kind of answer, a token's too."""
+    upstream.add_image("app", "v1", [b"layer"])
+    for media_type in (None, "application/vnd.oci.image.index.v1+json"):
+        upstream.behave()
+        upstream.misbehave(body=body, media_type=media_type)
+        ask_everything(client(upstream))
+    with suppress(Broken):
+        read_token(body, {})
+
+
+@pytest.mark.parametrize(
+    "said",
+    [DIGITS, int(DIGITS[:4000]), "-1", -1, 1e300, "NaN", "inf", True, [], {}, None, 0, ""],
+    ids=lambda each: str(each)[:12],
+)
+def test_an_absurd_life_of_a_token_is_bounded(said: Any) -> None:
+    """From a minute to a day: one that never ends would be sent for ever."""
+    body = json.dumps({"token": "t", "expires_in": said, "issued_at": said}).encode()
+    token, life = read_token(body, {"Date": "x" * 9000})
+
+    assert (token, 60 <= life <= 86400) == ("t", True)
+
+
+@pytest.mark.parametrize("issued", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "x"])
+@pytest.mark.parametrize(
+    "date", ["Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 01 Jan 0001 00:00:00 +2359"]
+)
+def test_an_absurd_date_of_a_token_is_no_age(issued: str, date: str) -> None:
+    """At both ends of the calendar."""
+    body = json.dumps({"token": "t", "expires_in": 300, "issued_at": issued}).encode()
+
+    assert 60 <= read_token(body, {"Date": date})[1] <= 300
+
+
+def test_a_token_of_megabytes_is_none() -> None:
+    """Thousands of them are kept."""
+    with pytest.raises(Broken):
+        read_token(json.dumps({"token": "t" * 20_000}).encode(), {})
+
+
+class TestUnforeseen:
+    """What nobody foresaw becomes a 502 in one place, and the breaker learns of it."""
+
+    @pytest.fixture(autouse=True)
+    def _no_traceback(self) -> None:
+        """Take the tracebacks of these tests."""
+
+    @pytest.mark.parametrize("error", [TypeError, MemoryError, OverflowError, RecursionError])
+    def test_it_is_unavailable_and_logged_once(
+        self,
+        upstream: FakeUpstream,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        error: type[Exception],
+    ) -> None:
+        """With its traceback in the log, and none of it in the message."""
+        noted: list[str] = []
+
+        def broken(*_: object) -> None:
+            raise error("s3cret")
+
+        monkeypatch.setattr(Wire, "send", broken)
+        monkeypatch.setattr(Breaker, "failed", lambda *said: noted.append(said[1].reason))
+        with pytest.raises(Unavailable) as raised:
+            client(upstream).manifest("app", V1)
+
+        assert raised.value.why is Why.NONSENSE
+        assert "s3cret" not in str(raised.value)
+        assert [each.exc_info is not None for each in caplog.records] == [True]
+        assert noted == [error.__name__]
+
+    def test_in_the_middle_of_a_body_too(
+        self, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where a download reads on."""
+        upstream.add_image("app", "v1", [b"layer"])
+
+        def broken(*_: object) -> None:
+            raise TypeError
+
+        with client(upstream).blob("app", DIGEST) as body:
+            monkeypatch.setattr(Wire, "guarded", broken)
+            with pytest.raises(Unavailable):
+                list(body.chunks())

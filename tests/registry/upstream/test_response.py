@@ -1,0 +1,133 @@
+"""The head of an answer: bounded in size and time, and no interim answer is taken for it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import repeat
+
+import pytest
+
+from datastore.refs import Digest, Tag
+from registry.errors import Unavailable, Why
+from registry.upstream.protocol import Upstream
+from registry.upstream.response import LARGEST_HEAD
+from registry.upstream.source import Source
+from registry.upstream.table import Shared, open_upstream
+from tests.images import image
+
+IMAGE = image([b"layer"])
+HEAD = b"HTTP/1.1 200 OK\r\n"
+REST = f"Content-Type: {IMAGE.media_type}\r\nContent-Length: {len(IMAGE.manifest)}\r\n\r\n".encode()
+ANSWER = HEAD + REST + IMAGE.manifest
+V1 = Tag("v1")
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n"
+
+
+@contextmanager
+def sending(
+    pieces: Callable[[], Iterator[bytes]], pause: float = 0
+) -> Iterator[tuple[Upstream, list[int]]]:
+    """Answer each request on each connection with *pieces*; count the bytes of each answer."""
+    sent: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                while connection.recv(65536):
+                    sent.append(0)
+                    for piece in pieces():
+                        connection.sendall(piece)
+                        sent[-1] += len(piece)
+                        if pause:
+                            time.sleep(pause)
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        host = f"127.0.0.1:{server.getsockname()[1]}"
+        source = Source(host, f"http://{host}", connect_timeout=2.0, read_timeout=0.3)
+        yield open_upstream(source, Shared()), sent
+        server.close()
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        HINTS,
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 102 Processing\r\n\r\n" + HINTS * 3,
+        b"HTTP/1.1 199 Whatever\r\nX: y\r\n\r\n",
+    ],
+)
+def test_an_interim_answer_is_not_the_answer(before: bytes) -> None:
+    """RFC 9110, 15.2: a client passes over those that it does not know."""
+    with sending(lambda: iter([before, ANSWER])) as (client, sent):
+        for _ in range(2):
+            assert client.manifest("app", V1).body == IMAGE.manifest
+
+    assert len(sent) == 2
+
+
+@pytest.mark.parametrize(
+    ("pieces", "why"),
+    [
+        (lambda: repeat(HINTS), Why.NONSENSE),
+        (lambda: iter([b"HTTP/1.1 101 Switching Protocols\r\n\r\n", ANSWER]), Why.NONSENSE),
+        (lambda: iter([HEAD, *([b"X-Long: " + b"x" * 8000 + b"\r\n"] * 1000), REST]), Why.NONSENSE),
+        (lambda: iter([HEAD, *([b"X: y\r\n"] * 1000), REST, IMAGE.manifest]), Why.NONSENSE),
+        (lambda: iter([HEAD, b"X: ", *repeat(b"x" * 8000, 1000)]), Why.NONSENSE),
+        (lambda: repeat(b"x" * 8000, 1000), Why.NONSENSE),
+        (lambda: iter([b"HTTP/1.1 " + b"9" * 5000 + b" OK\r\n", REST]), Why.NONSENSE),
+    ],
+    ids=["hints", "101", "large", "many", "line", "status", "digits"],
+)
+def test_a_head_without_an_end_is_not_read_to_its_end(
+    pieces: Callable[[], Iterator[bytes]], why: Why
+) -> None:
+    """It is refused after 64 KiB; what the kernel's buffers take besides was sent, not read."""
+    with sending(pieces) as (client, _), pytest.raises(Unavailable) as raised:
+        client.manifest("app", V1)
+
+    assert raised.value.why is why
+    assert LARGEST_HEAD < 128 * 1024
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        lambda: iter([HEAD, *(b"X%d: y\r\n" % n for n in range(90)), REST]),
+        lambda: iter([HEAD, b"X: ", *repeat(b"y", 1000)]),
+        lambda: iter([HEAD, REST, *(bytes([each]) for each in IMAGE.manifest)]),
+        lambda: iter([HEAD, b"Transfer-Encoding: chunked\r\n\r\n", *repeat(b"1\r\n \r\n", 1000)]),
+        lambda: iter([HEAD, b"Transfer-Encoding: chunked\r\n\r\n0\r\n", *repeat(b"X: y\r\n", 90)]),
+    ],
+    ids=["headers", "line", "body", "chunks", "trailers"],
+)
+def test_a_byte_now_and_then_does_not_hold_a_thread(pieces: Callable[[], Iterator[bytes]]) -> None:
+    """All of a head, and all of a small body, has the time that one byte had."""
+    with sending(pieces, pause=0.02) as (client, _):
+        began = time.monotonic()
+        with pytest.raises(Unavailable) as raised:
+            client.manifest("app", V1)
+
+    assert raised.value.why is Why.TIMEOUT
+    assert time.monotonic() - began < 15
+
+
+def test_trailers_without_an_end_are_not_read_to_their_end() -> None:
+    """Behind the last chunk of a blob."""
+    content = b"5\r\nlayer\r\n0\r\n"
+    head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + content
+    with (
+        sending(lambda: iter([head, *repeat(b"X: y\r\n", 100_000)])) as (client, _),
+        client.blob("app", Digest.of(b"layer")) as body,
+        pytest.raises(Unavailable),
+    ):
+        list(body.chunks())

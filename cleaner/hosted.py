@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from cleaner.images import Family, Holding, images
 from cleaner.store import Store
 from datastore import manifest
-from datastore.errors import InvalidManifest
+from datastore.errors import InvalidManifest, NotFound
 from datastore.index import Kind
 from datastore.manifest import Manifest
 from datastore.refs import Digest, Repository, Tag
@@ -117,5 +117,5 @@ class Hosted:
         media_type = self._repositories.media_type(digest)
         try:
             return manifest.parse(self.store.blobs.read(digest), media_type)
-        except InvalidManifest:
+        except (InvalidManifest, NotFound):
             return None

@@ -16,7 +16,7 @@ from pathlib import Path
 from cleaner.store import Store
 from cleaner.uploads import Uploads
 from datastore import layout, manifest
-from datastore.errors import InvalidManifest, StorageBroken, StorageFull
+from datastore.errors import InvalidManifest, NotFound, StorageBroken, StorageFull
 from datastore.index import Kind, Reservation
 from datastore.locks import LockedFile, try_lock
 from datastore.refs import Digest
@@ -139,7 +139,7 @@ class Spool:
         media_type = self._store.repositories.media_type(digest)
         kind, names = Kind.BLOB, tuple[Digest, ...]()
         if media_type is not None:  # kept before a manifest's content is
-            with suppress(InvalidManifest):
+            with suppress(InvalidManifest, NotFound):
                 read = manifest.parse(self._store.blobs.read(digest), media_type)
                 kind, names = read.kind, read.parts()
         self._store.index.record(digest, stat.size, kind, stat.modified, names=names)

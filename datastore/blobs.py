@@ -11,6 +11,8 @@ from datastore.refs import Digest
 from datastore.storage import Stat, Storage
 
 _CHUNK = 1024 * 1024
+LARGEST_READ = 4 * 1024 * 1024
+"""Bytes that are read into memory at once: what the largest manifest may have."""
 
 
 class BlobStore:
@@ -27,9 +29,13 @@ class BlobStore:
         """Open a blob. Raises: NotFound."""
         return self._storage.open(layout.blob(digest))
 
-    def read(self, digest: Digest) -> bytes:
-        """Return a small blob, such as a manifest. Raises: NotFound."""
-        return self._storage.read(layout.blob(digest))
+    def read(self, digest: Digest, most: int = LARGEST_READ) -> bytes:
+        """Return a small blob, such as a manifest: one of at most *most* bytes.
+
+        A client may ask for any layer as a manifest, so a longer one is not read at all. Raises:
+        NotFound, also when the blob is longer.
+        """
+        return self._storage.read(layout.blob(digest), most)
 
     def write(self, digest: Digest, content: bytes) -> None:
         """Store a small blob. Raises: DigestMismatch."""

@@ -33,12 +33,15 @@ class MemoryStorage:
         """Open a value for reading; it has no `fileno()`. Raises: NotFound."""
         return io.BytesIO(self.read(key))
 
-    def read(self, key: str) -> bytes:
-        """Return a value. Raises: NotFound."""
+    def read(self, key: str, most: int | None = None) -> bytes:
+        """Return a value of at most *most* bytes. Raises: NotFound."""
         try:
-            return self._values[key][0]
+            value = self._values[key][0]
         except KeyError as error:
             raise NotFound(key) from error
+        if most is not None and len(value) > most:
+            raise NotFound(key)
+        return value
 
     def write(self, key: str, data: bytes) -> None:
         """Set a value."""

@@ -15,7 +15,7 @@ from datastore import layout
 from datastore.blobs import BlobStore
 from datastore.errors import InvalidManifest, NotFound
 from datastore.index import REBUILT, AccessIndex, Cursor, Entry, Kind
-from datastore.manifest import LARGEST, Manifest, parse
+from datastore.manifest import Manifest, parse
 from datastore.refs import Digest
 from datastore.repositories import Repositories
 from datastore.storage import Stat, Storage
@@ -86,8 +86,7 @@ def _read(storage: Storage, digest: Digest) -> Manifest | None:
     """Read a linked manifest; None when it is gone, or is none that is known here."""
     media_type = Repositories(storage).media_type(digest)
     try:
-        with BlobStore(storage).open(digest) as file:
-            return parse(file.read(LARGEST + 1), media_type)
+        return parse(BlobStore(storage).read(digest), media_type)
     except (NotFound, InvalidManifest):
         return None
 

@@ -17,6 +17,9 @@ UNKNOWN_ORIGIN = ""
 
 _MARKERS = ("_layers", "_manifests", "_uploads")
 
+_LONGEST_LINE = 4096
+"""Bytes of a link, a media type or a host's name: a file of more is none of ours."""
+
 
 @dataclass(frozen=True, slots=True)
 class TagState:
@@ -94,8 +97,8 @@ class Repositories:
     def media_type(self, digest: Digest) -> str | None:
         """Return the media type that came with a manifest, if one was kept."""
         try:
-            return self._storage.read(layout.media_type(digest)).decode()
-        except NotFound:
+            return self._storage.read(layout.media_type(digest), _LONGEST_LINE).decode()
+        except (NotFound, UnicodeDecodeError):
             return None
 
     def keep_media_type(self, digest: Digest, media_type: str) -> None:
@@ -115,7 +118,7 @@ class Repositories:
         if stat is None:
             return None
         try:
-            digest = Digest.parse(self._storage.read(key).decode("ascii", "replace"))
+            digest = Digest.parse(self._storage.read(key, _LONGEST_LINE).decode("ascii", "replace"))
         except (Malformed, NotFound):
             return None
         return TagState(digest, stat.modified)
@@ -169,7 +172,7 @@ class Repositories:
         served by its name, unless that leads to an upstream, and evicted as what was fetched.
         """
         try:
-            return self._storage.read(layout.origin(name)).decode()
+            return self._storage.read(layout.origin(name), _LONGEST_LINE).decode()
         except NotFound:
             return None
 

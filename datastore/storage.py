@@ -35,8 +35,12 @@ class Storage(Protocol):
         """
         ...
 
-    def read(self, key: str) -> bytes:
-        """Return a small value. Raises: NotFound."""
+    def read(self, key: str, most: int | None = None) -> bytes:
+        """Return a small value.
+
+        Raises: NotFound, also when the value is longer than *most* bytes: then no more than that is
+        read (None: there is no bound).
+        """
         ...
 
     def write(self, key: str, data: bytes) -> None:

@@ -83,7 +83,7 @@ class Shelf:
         return self.content(digest)
 
     def content(self, digest: Digest, media_type: str | None = None) -> Held | None:
-        """Return a manifest by its content, whoever may see it."""
+        """Return a manifest by its content, whoever may see it; a layer is read no further."""
         try:
             body = self.blobs.read(digest)
             kept = media_type or self.repositories.media_type(digest)

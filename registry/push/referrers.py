@@ -62,14 +62,18 @@ class Referrers:
         """Yield what is kept and what the tag names, in order, if it is still here."""
         tagged = self._tagged(name, about)
         kept = set(self.shelf.repositories.referrers(name, about))
-        for digest in sorted(kept | set(tagged)):
+        for digest in sorted(kept | tagged):
             if after is not None and digest <= after:
                 continue
             if self.shelf.repositories.linked_manifest(name, digest) is None:
                 continue
-            entry = self._kept(name, about, digest) if digest in kept else tagged[digest]
+            entry = self._kept(name, about, digest) if digest in kept else self._read(name, digest)
             if entry:
                 yield digest, entry
+
+    def _read(self, name: Repository, digest: Digest) -> Entry | None:
+        held = self.shelf.manifest(name, digest)
+        return describe(held) if held else None
 
     def _kept(self, name: Repository, about: Digest, digest: Digest) -> Entry | None:
         try:
@@ -77,16 +81,17 @@ class Referrers:
         except (NotFound, ValueError):
             return None
 
-    def _tagged(self, name: Repository, about: Digest) -> dict[Digest, Entry]:
+    def _tagged(self, name: Repository, about: Digest) -> set[Digest]:
         """Return what a client listed by tag, before there was this list.
 
-        OCI distribution-spec 1.1, "Enabling the Referrers API": they must be shown.
+        OCI distribution-spec 1.1, "Enabling the Referrers API": they must be shown. Only digests:
+        thousands of manifests with megabytes of annotations each may be listed.
         """
         state = self.shelf.repositories.tag(name, Tag(f"{about.algorithm}-{about.hex[:64]}"))
         index = self.shelf.manifest(name, state.digest) if state else None
         listed = index.manifest.parts() if index else ()
         found = ((digest, self.shelf.manifest(name, digest)) for digest in listed)
-        return {digest: describe(held) for digest, held in found if held and subject(held) == about}
+        return {digest for digest, held in found if held and subject(held) == about}
 
 
 def subject(held: Held) -> Digest | None:

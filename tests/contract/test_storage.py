@@ -61,6 +61,16 @@ class TestReading:
 
         assert storage.read("key") == b"\x00\xff value"
 
+    @pytest.mark.parametrize("length", [0, 1, 65535, 65536, 65537, 200_000])
+    def test_what_is_longer_than_wanted_is_not_read(self, storage: Storage, length: int) -> None:
+        """A layer that is asked for as a manifest must not come into memory."""
+        storage.write("key", b"x" * length)
+
+        assert storage.read("key", length) == storage.read("key", length + 1) == b"x" * length
+        if length:
+            with pytest.raises(NotFound):
+                storage.read("key", length - 1)
+
     @pytest.mark.parametrize("key", ["absent", "above", "above/value/below"])
     def test_what_is_absent_is_not_found(self, storage: Storage, key: str) -> None:
         """`read` and `open` name the key that leads to nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from math import inf
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 from datastore import layout
 from datastore.blobs import BlobStore
 from datastore.filesystem import Filesystem
-from datastore.manifest import DOCKER_MANIFEST, OCI_MANIFEST
+from datastore.manifest import DOCKER_MANIFEST, LARGEST, OCI_MANIFEST
 from datastore.memory import MemoryIndex
+from datastore.rebuild import rebuild
 from datastore.refs import Digest, Repository
 from datastore.repositories import Repositories
 from datastore.storage import Stat
@@ -127,3 +129,27 @@ def test_an_answer_whose_parts_nobody_looked_for_is_looked_at(shelf: Shelf) -> N
 def _place() -> Place:
     table = Upstreams(Fixed({"one.test": Upstream("one.test", "http://127.0.0.1:1")}))
     return Place(NAME, table.find("one.test"), "library/app")
+
+
+@pytest.mark.parametrize("size", [LARGEST + 1, 600 * 1024 * 1024])
+def test_a_layer_that_is_asked_for_as_a_manifest_is_not_read(tmp_path: Path, size: int) -> None:
+    """A request for 600 MB took twice as much memory, and eight of them the worker's life."""
+    storage = Filesystem(tmp_path)
+    storage.write(layout.blob(IMAGE.digest), b"")
+    with (tmp_path / layout.blob(IMAGE.digest)).open("wb") as file:
+        file.truncate(size)
+    links = Repositories(storage)
+    links.link_manifest(NAME, IMAGE.digest)
+    links.keep_media_type(IMAGE.digest, OCI_MANIFEST)
+    index = MemoryIndex()
+    shelf = Shelf(BlobStore(storage), links, index, Room(index, Limits()))
+    tracemalloc.start()
+    try:
+        found = shelf.manifest(NAME, IMAGE.digest), shelf.content(IMAGE.digest)
+        rebuild(storage, index, 0.0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert found == (None, None)
+    assert peak < 10 * 1024 * 1024

@@ -12,11 +12,15 @@ _REMEDY = "write the base64 of user:password"
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """Who we are to a registry; an identity token goes before a password. A text unset is empty."""
+    """Who we are to a registry; a token goes before a password. A text unset is empty.
+
+    An identity token is exchanged for another; a registry token is what the registry takes.
+    """
 
     username: str = ""
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
+    registry_token: str = field(default="", repr=False)
 
 
 def credential(entry: object) -> Credential | None:
@@ -27,13 +31,14 @@ def credential(entry: object) -> Credential | None:
     """
     if not isinstance(entry, dict):
         raise Unreadable("not a JSON object", 'write {} or {"auth": "..."}')
-    auth, token = _text(entry, "auth"), _text(entry, "identitytoken")
+    auth = _text(entry, "auth")
+    tokens = _text(entry, "identitytoken"), _text(entry, "registrytoken")
     if auth:
         username, password = _decoded(auth)
-        return Credential(username, password, token) if username or token else None
+        return Credential(username, password, *tokens) if username or any(tokens) else None
     username, password = _text(entry, "username"), _text(entry, "password")
-    if token:
-        return Credential(username, password, token)
+    if any(tokens):
+        return Credential(username, password, *tokens)
     if bool(username) != bool(password):
         missing = "username" if password else "password"
         raise Unreadable(f"it has no {missing}", "write both, or neither")

@@ -124,7 +124,7 @@ class _Reading:
         except Unreadable as error:
             self.problems.append(Problem(source, error.message, error.remedy))
             return
-        self.warnings += _remarks(entry, value, self.entries, source)
+        self.warnings += _remarks(entry, self.entries, source)
         self.entries.append(entry)
 
 
@@ -174,13 +174,10 @@ def _helpers(document: dict[str, object], source: str) -> Iterator[Problem]:
             )
 
 
-def _remarks(entry: Entry, value: object, before: list[Entry], source: str) -> Iterator[Problem]:
+def _remarks(entry: Entry, before: list[Entry], source: str) -> Iterator[Problem]:
     if any((each.host, each.path) == (entry.host, entry.path) for each in before):
         name = "/".join((entry.host, *entry.path))
         yield Problem(source, f"{name} is named twice", "keep one of them")
-    if isinstance(value, dict) and value.get("registrytoken") and entry.credential is None:
-        remedy = "use identitytoken, or username and password"
-        yield Problem(source, "without effect: registrytoken", remedy)
 
 
 def _key(key: str) -> tuple[str, tuple[str, ...]]:

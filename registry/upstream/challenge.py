@@ -32,11 +32,15 @@ _KNOWN_REALMS = {
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One way to identify oneself; `scheme` is in lower case."""
+    """One way to identify oneself; `scheme` is in lower case.
+
+    `scope` is what a token must permit, several separated by blanks; empty when it is not stated.
+    """
 
     scheme: str
     realm: str = ""
     service: str = ""
+    scope: str = ""
 
 
 def parse_challenges(header: str) -> list[Challenge]:
@@ -53,7 +57,7 @@ def parse_challenges(header: str) -> list[Challenge]:
         else:
             break
     return [
-        Challenge(scheme, parameters.get("realm", ""), parameters.get("service", ""))
+        Challenge(scheme, *(parameters.get(name, "") for name in ("realm", "service", "scope")))
         for scheme, parameters in found
     ]
 
@@ -84,6 +88,22 @@ def _skip(expression: re.Pattern[str], header: str, position: int) -> int:
     """Return where a match of *expression* ends that begins at *position*."""
     match = expression.match(header, position)
     return match.end() if match else position
+
+
+def may_ask(realm: str, upstream_url: str) -> bool:
+    """Return whether an anonymous token may be asked for at *realm*, on whatever host it is.
+
+    The token that comes back is sent to the upstream, so it never travels in clear text where the
+    upstream itself does not.
+    """
+    try:
+        there, here = urlsplit(realm), urlsplit(upstream_url)
+        other = there.hostname
+    except ValueError:
+        return False
+    if there.scheme not in {"http", "https"} or not other or "@" in there.netloc:
+        return False
+    return here.scheme != "https" or there.scheme == "https"
 
 
 def may_trust(realm: str, upstream_url: str, trusted: str | None) -> bool:

@@ -14,11 +14,15 @@ from registry.upstream.source import Source
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A user and a password, or an identity token; none of it is ever printed."""
+    """A user and a password, or a token; none of it is ever printed.
+
+    An identity token is exchanged at the token endpoint; a registry token is sent as it is.
+    """
 
     username: str = field(repr=False)
     password: str = field(repr=False)
     identity_token: str | None = field(default=None, repr=False)
+    registry_token: str | None = field(default=None, repr=False)
 
 
 class SecretEntry(Protocol):
@@ -37,6 +41,11 @@ class SecretEntry(Protocol):
     @property
     def identity_token(self) -> str | None:
         """The token that stands for both."""
+        ...
+
+    @property
+    def registry_token(self) -> str | None:
+        """The token that the registry itself takes."""
         ...
 
 
@@ -80,9 +89,10 @@ class SecretCredentials:
         """Return what the secret says now."""
         secret = self._secret()
         entry = secret.lookup(self._host, repository) if secret is not None else None
-        if entry is None or not (entry.username or entry.identity_token):
+        if entry is None or not (entry.username or entry.identity_token or entry.registry_token):
             return None
-        return Credential(entry.username or "", entry.password or "", entry.identity_token)
+        tokens = (entry.identity_token or None, entry.registry_token or None)
+        return Credential(entry.username or "", entry.password or "", *tokens)
 
 
 class SourceCredentials:

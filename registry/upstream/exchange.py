@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 _LONGEST = 200  # characters of a detail in the log
 _OK, _CHALLENGE, _GONE, _LIMITED, _BROKEN = 200, 401, 404, 429, 500
 _DENIED = (401, 403)
+_HIDES = (403, 404)
+_BASE_AGAIN_S = 60.0
 _HEADLESS = frozenset({401, 403, 405, 501})
 """What a storage host may say to a HEAD although the registry sent us there."""
 
@@ -83,6 +85,7 @@ class Exchange:
         self._report = report
         self._clock = clock
         self._namespace = {"ns": namespace} if namespace else {}
+        self._base_asked_again = 0.0
 
     def send(self, ask: Ask) -> Answer:
         """Return an answer that says what was asked for; the caller closes it.
@@ -142,15 +145,48 @@ class Exchange:
         raise self._refusal(ask, answer, passed)
 
     def _asked(self, ask: Ask) -> Answer:
-        """Ask with what is known; a challenge is answered once, then it is what it is."""
+        """Ask with what is known, and answer a challenge once.
+
+        A registry may hide its repositories from clients without credentials behind 403 or 404, and
+        challenge at /v2/ only: neither is believed before the configured credential was offered.
+        """
         scope = f"{self._prefix}{ask.name}"
         authorization = self._authorizer.known(scope)
         answer = self._followed(ask, authorization)
-        if answer.status != _CHALLENGE or answer.foreign:
+        if answer.foreign or not self._is_challenge(answer, scope, authorization):
             return answer
         header = answer.headers.get("WWW-Authenticate", "")
+        if not header and authorization is None:
+            header = self._challenge_of_base()
+            if not header and answer.status != _CHALLENGE:
+                return answer
         answer.close()
         return self._followed(ask, self._authorizer.answer(header, scope, authorization))
+
+    def _is_challenge(self, answer: Answer, scope: str, authorization: str | None) -> bool:
+        """Return whether an answer asks for credentials that it was not offered yet."""
+        if answer.status == _CHALLENGE:
+            return True
+        hides = answer.status in _HIDES and authorization is None
+        return hides and self._authorizer.has_credential(scope)
+
+    def _challenge_of_base(self) -> str:
+        """Return the WWW-Authenticate of /v2/; empty when there is none.
+
+        One that had none is not asked again for a minute.
+        """
+        if self._clock() < self._base_asked_again:
+            return ""
+        try:
+            answer = self._wire.send(Request("GET", f"{self._root}/v2/", self._headers))
+        except Broken:
+            return ""
+        answer.close()
+        header = answer.headers.get("WWW-Authenticate", "")
+        if answer.status != _CHALLENGE or not header:
+            self._base_asked_again = self._clock() + _BASE_AGAIN_S
+            return ""
+        return header
 
     def _followed(self, ask: Ask, authorization: str | None) -> Answer:
         known = {"Authorization": authorization} if authorization else {}

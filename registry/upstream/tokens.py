@@ -154,9 +154,8 @@ def basic(credential: Credential) -> str:
 
 
 def _ask(key: TokenKey, headers: Mapping[str, str]) -> Request:
-    query = urlencode(
-        {"service": key.service, "scope": key.scope} if key.service else {"scope": key.scope}
-    )
+    service = [("service", key.service)] if key.service else []
+    query = urlencode([*service, *(("scope", each) for each in key.scope.split())])
     joint = "&" if "?" in key.realm else "?"
     authorization = {"Authorization": basic(key.credential)} if key.credential else {}
     return Request("GET", f"{key.realm}{joint}{query}", {**headers, **authorization})

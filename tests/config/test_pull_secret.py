@@ -193,12 +193,15 @@ def test_a_credential_helper_is_told_to_be_without_effect() -> None:
     assert expected == [str(each) for each in secret.warnings]
 
 
-def test_a_registry_token_is_told_to_be_without_effect() -> None:
-    """We would be nobody there, and the operator thinks otherwise."""
+def test_a_registry_token_is_read() -> None:
+    """Docker's clients send it to the registry as a bearer token; nothing of it is printed."""
     secret = _secret({"quay.io": {"registrytoken": "abc"}})
+    found = secret.lookup("quay.io", "a/b")
 
-    why = "without effect: registrytoken; use identitytoken, or username and password"
-    assert [f'pull secret: entry "quay.io": {why}'] == [str(each) for each in secret.warnings]
+    assert found is not None
+    assert found.registry_token == "abc"
+    assert secret.warnings == ()
+    assert "abc" not in repr(found)
 
 
 def test_two_entries_of_one_name_are_told() -> None:

@@ -17,7 +17,7 @@ from tests.expressions import growth
         ("Basic", [Challenge("basic")]),
         (
             'Bearer realm="https://a/t",service="s",scope="repository:a/b:pull,push"',
-            [Challenge("bearer", "https://a/t", "s")],
+            [Challenge("bearer", "https://a/t", "s", "repository:a/b:pull,push")],
         ),
         (
             'Bearer realm="https://gcr.io/v2/token",service=gcr.io',

@@ -1,0 +1,232 @@
+"""Configured credentials are offered before an upstream's refusal is believed."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from datastore.refs import Tag
+from registry.errors import Absent, Denied, Unavailable
+from registry.upstream.credentials import Credential
+from registry.upstream.protocol import Upstream
+from registry.upstream.source import Source
+from registry.upstream.table import Shared, open_upstream
+from tests.images import image
+from tests.registry.upstream.clients import PlainSecret
+from tests.shelves import error
+from tests.wire import HONEST, Fault, HttpServer, Reply, Seen
+
+_IMAGE = image([b"layer"])
+_LOGIN = "Basic " + base64.b64encode(b"me:secret").decode()
+_TAG = Tag("v1")
+
+
+@dataclass
+class Strict:
+    """A registry that answers a manifest to those whom `refuses` lets in; it notes requests."""
+
+    refuses: Callable[[Seen], Reply | None]
+    seen: list[Seen] = field(default_factory=list)
+
+    def answer(self, seen: Seen) -> tuple[Reply, Fault]:
+        """Answer one request."""
+        self.seen.append(seen)
+        refused = self.refuses(seen)
+        if refused is not None:
+            return refused, HONEST
+        headers = {
+            "Content-Type": _IMAGE.media_type,
+            "Docker-Content-Digest": str(_IMAGE.digest),
+        }
+        return Reply(200, headers, _IMAGE.manifest), HONEST
+
+    def count(self, path: str) -> int:
+        """Count the requests of one path."""
+        return sum(each.path == path for each in self.seen)
+
+
+@contextmanager
+def asked(strict: Strict, secret: PlainSecret | Credential | None = None) -> Iterator[Upstream]:
+    """Run a registry and yield a client for it that has a pull secret."""
+    server = HttpServer(strict.answer)
+    server.start()
+    try:
+        if isinstance(secret, Credential):
+            secret = PlainSecret({server.host: secret})
+        source = Source(server.host, server.url, connect_timeout=2.0, read_timeout=5.0)
+        yield open_upstream(source, Shared(secret=lambda: secret))
+    finally:
+        server.stop()
+
+
+def hides(status: int, challenge: str = 'Basic realm="r"') -> Callable[[Seen], Reply | None]:
+    """Return a registry's rule: no login, no repository, and a challenge at /v2/ only."""
+
+    def refuse(seen: Seen) -> Reply | None:
+        if seen.headers.get("authorization") == _LOGIN:
+            return None
+        if seen.path == "/v2/":
+            return error(401, "UNAUTHORIZED", {"WWW-Authenticate": challenge})
+        return error(status, "NAME_UNKNOWN")
+
+    return refuse
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_registry_that_hides_its_repositories_is_offered_the_password(status: int) -> None:
+    """Artifactory can; the challenge of /v2/ is asked for once."""
+    strict = Strict(hides(status))
+    with asked(strict, Credential("me", "secret")) as upstream:
+        for _ in range(2):
+            assert upstream.manifest("app", _TAG).digest == _IMAGE.digest
+
+    assert strict.count("/v2/") == 1
+
+
+@pytest.mark.parametrize(("status", "fact"), [(403, Denied), (404, Absent)])
+def test_without_a_password_the_refusal_is_believed_at_once(
+    status: int, fact: type[Exception]
+) -> None:
+    """There is nothing to offer."""
+    strict = Strict(hides(status))
+    with asked(strict) as upstream, pytest.raises(fact):
+        upstream.manifest("app", _TAG)
+
+    assert strict.count("/v2/") == 0
+
+
+def test_a_registry_without_any_challenge_is_asked_for_one_once_a_minute() -> None:
+    """A true 404 must not cost two requests each time."""
+    strict = Strict(lambda seen: Reply(200) if seen.path == "/v2/" else error(404, "NAME_UNKNOWN"))
+    with asked(strict, Credential("me", "secret")) as upstream:
+        for _ in range(3):
+            with pytest.raises(Absent):
+                upstream.manifest("app", _TAG)
+
+    assert strict.count("/v2/") == 1
+
+
+def test_a_password_that_is_refused_is_not_offered_twice() -> None:
+    """The answer to the right credential is believed."""
+
+    def refuse(seen: Seen) -> Reply | None:
+        if seen.path == "/v2/":
+            return error(401, "UNAUTHORIZED", {"WWW-Authenticate": 'Basic realm="r"'})
+        return error(404, "NAME_UNKNOWN")
+
+    strict = Strict(refuse)
+    with asked(strict, Credential("me", "secret")) as upstream, pytest.raises(Absent):
+        upstream.manifest("app", _TAG)
+
+    assert len(strict.seen) == 3
+
+
+class TokenRegistry:
+    """A registry with its token endpoint; `valid` is the token that it takes now."""
+
+    def __init__(self, scope: str = "", realm: str = "") -> None:
+        self.valid = "t1"
+        self.challenges_again = True
+        self.scope = scope
+        self.realm = realm
+        self.strict = Strict(self.refuse)
+
+    def refuse(self, seen: Seen) -> Reply | None:
+        """Give tokens out, and let in who has the valid one."""
+        if seen.path == "/token":
+            good = self.valid if self.scope in ("", seen.query.get("scope")) else "bad"
+            return Reply(
+                200, {"Content-Type": "application/json"}, b'{"token":"%s"}' % good.encode()
+            )
+        sent = seen.headers.get("authorization")
+        if sent == f"Bearer {self.valid}":
+            return None
+        realm = self.realm or f"http://{seen.headers['host']}/token"
+        challenge = f'Bearer realm="{realm}",service="s"'
+        challenge += f',scope="{self.scope}"' if self.scope else ""
+        again = sent is None or self.challenges_again
+        return error(401, "UNAUTHORIZED", {"WWW-Authenticate": challenge} if again else {})
+
+
+def test_a_401_without_a_challenge_fetches_another_token() -> None:
+    """Docker Hub answers so for an expired token."""
+    registry = TokenRegistry()
+    registry.challenges_again = False
+    with asked(registry.strict) as upstream:
+        upstream.manifest("app", _TAG)
+        registry.valid = "t2"
+
+        assert upstream.manifest("app", _TAG).digest == _IMAGE.digest
+
+    assert registry.strict.count("/token") == 2
+
+
+def test_the_scope_of_the_challenge_is_asked_for() -> None:
+    """A front may rewrite names; the scope holds for that name, and is asked for at once later."""
+    registry = TokenRegistry(scope="repository:group/mirror/app:pull")
+    with asked(registry.strict) as upstream:
+        upstream.manifest("app", _TAG)
+        before = len(registry.strict.seen)
+        upstream.manifest("app", _TAG)
+
+    assert len(registry.strict.seen) == before + 1
+
+
+@pytest.mark.parametrize("scope", ["x" * 5000, "repository:\u00e4:pull"])
+def test_a_scope_that_cannot_be_sent_is_not_used(scope: str) -> None:
+    """A header is a stranger's; its text goes into a URL and is remembered."""
+    registry = TokenRegistry(scope=scope)
+    with asked(registry.strict) as upstream, pytest.raises((Denied, Unavailable)):
+        upstream.manifest("app", _TAG)
+
+    asked_for = [each.query["scope"] for each in registry.strict.seen if each.path == "/token"]
+    assert set(asked_for) <= {"repository:app:pull"}
+
+
+def test_an_anonymous_token_may_come_from_another_host() -> None:
+    """GitLab, Gitea and Harbor have it on a sister host; nothing secret is sent there."""
+    endpoint = TokenRegistry()
+    server = HttpServer(endpoint.strict.answer)
+    server.start()
+    try:
+        port = server.host.partition(":")[2]
+        registry = TokenRegistry(realm=f"http://localhost:{port}/token")
+        with asked(registry.strict) as upstream:
+            assert upstream.manifest("app", _TAG).digest == _IMAGE.digest
+    finally:
+        server.stop()
+
+    assert all("authorization" not in each.headers for each in endpoint.strict.seen)
+
+
+def test_a_password_never_goes_to_a_token_endpoint_on_another_host() -> None:
+    """The operator trusts such an endpoint by name."""
+    endpoint = TokenRegistry()
+    server = HttpServer(endpoint.strict.answer)
+    server.start()
+    try:
+        port = server.host.partition(":")[2]
+        registry = TokenRegistry(realm=f"http://localhost:{port}/token")
+        with (
+            asked(registry.strict, Credential("me", "secret")) as upstream,
+            pytest.raises(Unavailable, match="realm"),
+        ):
+            upstream.manifest("app", _TAG)
+    finally:
+        server.stop()
+
+    assert endpoint.strict.seen == []
+
+
+def test_a_registry_token_is_sent_as_it_is() -> None:
+    """What stands in a pull secret as `registrytoken`; the token endpoint is not asked."""
+    registry = TokenRegistry()
+    secret = Credential("", "", registry_token="t1")
+    with asked(registry.strict, secret) as upstream:
+        assert upstream.manifest("app", _TAG).digest == _IMAGE.digest
+
+    assert registry.strict.count("/token") == 0

@@ -62,7 +62,8 @@ def _upstreams(loaded: Loaded) -> list[str]:
     known = config.upstreams_in_force(settings, secret)
     values = (known.values(host) for host in known.hosts)
     rows = [(each.host, each.url, _who(each, secret)) for each in values]
-    return list(_table([*rows, *((glob, "", "of the pull secret") for glob in known.globs)]))
+    rows += [(glob, "", "of the pull secret") for glob in known.globs]
+    return list(_table(rows)) or ["  none"]
 
 
 def _who(upstream: UpstreamValues, secret: PullSecret) -> str:

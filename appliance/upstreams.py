@@ -8,6 +8,8 @@ from config.pull_secret import PullSecret
 from config.schema import Settings
 from config.upstreams import UpstreamSet
 from datastore.filesystem import Filesystem
+from datastore.refs import Repository
+from registry.names import unfold
 from registry.shadows import shadowed
 
 
@@ -29,10 +31,15 @@ def hidden(settings: Settings) -> list[Problem]:
         Problem(
             str(name),
             f"was pushed, and the upstream {name.name.partition('/')[0]} would hide it",
-            "leave that upstream out, or move the repository",
+            f"set upstreams.{_host(name)}.enabled: false to leave that upstream out, or move the"
+            " repository",
         )
         for name in shadowed(storage, known.names)
     ]
+
+
+def _host(name: Repository) -> str:
+    return unfold(name.name.partition("/")[0])
 
 
 def _secret(settings: Settings) -> PullSecret | None:

@@ -22,7 +22,7 @@ from config.schema import Settings
 Key = tuple[str, ...]
 
 # Settings that no operator makes.
-_INTERNAL = {"followed", "run"}
+_INTERNAL = {"adjusted", "followed", "run"}
 
 
 @dataclass(frozen=True, slots=True)

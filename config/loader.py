@@ -16,6 +16,7 @@ from config.keys import Key
 from config.merge import judge, merge
 from config.rules import advice, contradictions
 from config.schema import Settings
+from config.upstreams import adjusted_only
 
 _CERTIFICATE = ("http", "tls", "certificate")
 _ADDRESS = ("http", "addr")
@@ -79,7 +80,8 @@ def examine(
     refused, idle = judge(given.values())
     built = build(given | _defaults(given, is_image=told.is_image))
     followed = follow.followed(built.settings, given, told.file)
-    settings = built.settings.model_copy(update={"followed": followed})
+    adjusted = adjusted_only(built.settings, given)
+    settings = built.settings.model_copy(update={"followed": followed, "adjusted": adjusted})
     clashes = [
         *contradictions(settings, built.used),
         *told.certs_without_certificate(given, settings),

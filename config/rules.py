@@ -19,6 +19,7 @@ def contradictions(settings: Settings, given: Mapping[Key, Given]) -> list[Probl
         *_strangers_with_rights(settings, given),
         *_key_alone(settings, given),
         *_two_defaults(settings),
+        *_default_left_out(settings),
         *_half_a_login(settings, given),
         *(
             problem
@@ -75,6 +76,14 @@ def _two_defaults(settings: Settings) -> Iterator[Problem]:
         yield Problem(
             "proxy.default", f"several upstreams are the default: {', '.join(hosts)}", "keep one"
         )
+
+
+def _default_left_out(settings: Settings) -> Iterator[Problem]:
+    for host in default_hosts(settings)[:1]:
+        said = settings.upstreams.get(host)
+        if said is not None and not said.enabled:
+            message = f"{host} is the default, and upstreams.{host}.enabled is false"
+            yield Problem("proxy.default", message, "keep one")
 
 
 def _half_a_login(settings: Settings, given: Mapping[Key, Given]) -> Iterator[Problem]:

@@ -158,6 +158,11 @@ class ProxySettings(Section):
         "the upstream of names without one (dockerd's mirror form)",
         env="ENTREPOT_DEFAULT_UPSTREAM",
     )
+    public: kinds.Switch = setting(
+        "true",
+        "the public registries are upstreams as long as no upstream is named",
+        env="ENTREPOT_PUBLIC_UPSTREAMS",
+    )
     freshness: kinds.Span = setting(
         "60s", "how long a tag is served without asking upstream", env="ENTREPOT_FRESHNESS"
     )
@@ -195,6 +200,7 @@ class ProxySettings(Section):
 class UpstreamSettings(Section):
     """`upstreams.HOST:`; what is not said comes from `proxy:` or the pull secret."""
 
+    enabled: kinds.Switch = setting("true", "false leaves it out, whatever else names it")
     url: kinds.MaybeUrl = setting(None, "where it is", shown="https://HOST, loopback: http://HOST")
     mirrors: kinds.Urls = setting((), "URLs tried first, in order")
     ca: kinds.MaybeFile = setting(None, "PEM of its private authority")
@@ -270,7 +276,10 @@ class Followed(Section):
 
 
 class Settings(Section):
-    """All of it; `run` is the run directory, known to the children of `entrepot serve` only."""
+    """All of it; `run` is the run directory, known to the children of `entrepot serve` only.
+
+    `adjusted` are the public registries of which flags set something, and which nothing names.
+    """
 
     version: kinds.Version = setting("0.1", "of the file's format")
     log: LogSettings = Field(default_factory=LogSettings)
@@ -286,4 +295,5 @@ class Settings(Section):
     cleaner: CleanerSettings = Field(default_factory=CleanerSettings)
     hosted: kinds.HostedRules = setting((), "how long what is pushed stays, by repository")
     followed: Followed = Field(default_factory=Followed)
+    adjusted: tuple[str, ...] = Field(default=())
     run: Path = Field(default=Path(), exclude=True)

@@ -40,6 +40,8 @@ def usage() -> str:
 
 
 def _value(settings: Settings, key: Key) -> object:
+    if key[0] == "upstreams" and key[2] == "enabled":
+        return settings.upstreams[key[1]].enabled
     if key[0] == "upstreams":  # with what it inherits
         field = _OTHERWISE_NAMED.get(key[2], key[2])
         return getattr(upstream_defaults(settings, key[1]), field)

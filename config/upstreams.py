@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from config.address import host_of, registry_host, url_of
+from config.errors import Unreadable
 from config.pull_secret import PullSecret
 from config.schema import Settings, UpstreamSettings
 
+Key = tuple[str, ...]
 T = TypeVar("T")
+
+_SECTION: Final = 2  # parts of the key of an upstream's section
 
 # What newcomers pull from: in force while no operator names anything else.
 PUBLIC: Final = (
@@ -67,7 +72,9 @@ class UpstreamSet:
 
     def names(self, host: str) -> bool:
         """Return whether *host*, a name with its port if it has one, is an upstream."""
-        return host.lower() in self.hosts or self._secret.names(host)
+        if host.lower() in self.hosts:
+            return True
+        return self._secret.names(host) and not _is_left_out(self._settings, host)
 
     def values(self, host: str) -> UpstreamValues:
         """Return the settings of an upstream that this set names."""
@@ -79,20 +86,35 @@ def upstreams_in_force(settings: Settings, secret: PullSecret | None) -> Upstrea
 
     Serving, checking, listing, the doctor and the guard of hosted repositories all use it. When
     neither the configuration nor the secret names a registry, the public ones are in force: also
-    with a secret that holds a credential helper only.
+    with a secret that holds a credential helper only, or when flags only set something of one of
+    them. Whatever names it, an upstream that is not enabled is none.
     """
     secret = secret or PullSecret()
-    named = [*settings.upstreams, *_remote_host(settings), *secret.hosts]
-    if not named and not secret.globs:
-        named = list(PUBLIC)
+    elsewhere = [*_remote_host(settings), *secret.hosts]
+    named = [*(set(settings.upstreams) - set(settings.adjusted)), *elsewhere]
+    is_any_named = bool(secret.globs) or any(not _is_left_out(settings, each) for each in named)
+    said = [*settings.upstreams, *elsewhere]
+    if not is_any_named and settings.proxy.public:
+        said = list(PUBLIC)
+    found = [host for host in said if not _is_left_out(settings, host)]
     defaults = default_hosts(settings)[:1]
     return UpstreamSet(
-        hosts=tuple(dict.fromkeys([*named, *defaults])),
+        hosts=tuple(dict.fromkeys([*found, *defaults])),
         globs=secret.globs,
         default=defaults[0] if defaults else None,
         _settings=settings,
         _secret=secret,
     )
+
+
+def adjusted_only(settings: Settings, given: Iterable[Key]) -> tuple[str, ...]:
+    """Return the public registries of which single settings were *given*, and no section.
+
+    `--upstreams.quay.io.freshness=5m` says how to ask quay.io, not to ask nothing else. A section
+    of the file, or of a map in a variable or flag, names the upstreams that there are.
+    """
+    sections = {key[1] for key in given if key[:1] == ("upstreams",) and len(key) == _SECTION}
+    return tuple(each for each in settings.upstreams if each in PUBLIC and each not in sections)
 
 
 def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
@@ -127,6 +149,15 @@ def default_hosts(settings: Settings) -> list[str]:
     marked = (host for host, each in settings.upstreams.items() if each.default)
     chosen = (settings.proxy.default,) if settings.proxy.default else ()
     return list(dict.fromkeys((*chosen, *marked, *_remote_host(settings))))
+
+
+def _is_left_out(settings: Settings, host: str) -> bool:
+    """Return whether an upstream is not enabled, by any of its names."""
+    try:
+        said = settings.upstreams.get(registry_host(host))
+    except Unreadable:
+        return False
+    return said is not None and not said.enabled
 
 
 def _remote_host(settings: Settings) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from registry.api.door import MayHost
 from registry.app import Parts, assemble
 from registry.filler import Filler
 from registry.lookout import Lookout
+from registry.names import unfold
 from registry.room import CleanerBell, Limits, Room
 from registry.shadows import shadowed
 from registry.upstream.proxies import Proxies
@@ -285,7 +286,12 @@ def _secret(settings: Settings, lookout: Lookout) -> Callable[[], PullSecret | N
 
 
 def _hidden(source: str, name: Repository) -> Problem:
-    return Problem(source, f"an upstream there would hide {name}, which was pushed", "rename one")
+    host = unfold(name.name.partition("/")[0])
+    return Problem(
+        source,
+        f"the upstream {host} there would hide {name}, which was pushed",
+        f"take it out, or restart with upstreams.{host}.enabled: false",
+    )
 
 
 def _source(values: config.UpstreamValues) -> Source:

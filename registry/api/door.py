@@ -26,6 +26,18 @@ USER = "X-Entrepot-User"
 _NO_FRONT = Front()
 
 
+def _remedy(place: Place) -> str:
+    """Tell what an operator can do about a name that leads to an upstream and is pushed to."""
+    first, slash, _ = place.remote.partition("/")
+    if not place.mirror_form:
+        left_out = f"upstreams.{place.host}.enabled: false"
+        return f"push to another name, or leave that upstream out with {left_out}"
+    if first == "library" and slash:  # nobody hosts these beside a default upstream
+        return "push to another name"
+    pattern = f"{first}/**" if slash else first
+    return f"to push there, list it in the configuration, as in hosted: {{{pattern}: {{}}}}"
+
+
 class Door:
     """Identifies, routes, and checks the right, in that order; *front* stands before it."""
 
@@ -94,7 +106,7 @@ class Door:
         """
         place = self.enter(req, resp, name, action)
         if place.upstream:
-            raise Unsupported(f"{name} is {place.host}'s: it is not written to here", _READING)
+            raise Unsupported(f"{name} is {place.host}'s: {_remedy(place)}", _READING)
         if action == "push":
             self._make_hosted(place.repository)
         return place.repository

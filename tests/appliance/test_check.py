@@ -47,6 +47,18 @@ def test_an_upstream_is_shown_with_what_it_inherits(desk: Desk) -> None:
     assert ["upstreams.quay.io.url", "https://quay.io", "default"] in lines
 
 
+def test_no_upstream_at_all_is_shown_as_none(desk: Desk) -> None:
+    """And one that is left out is not listed, but its setting is."""
+    text = report(desk.examine("--upstreams.quay.io.enabled=false"))
+
+    listed = text.partition("Upstreams\n")[2].partition("\n\n")[0]
+    assert "ghcr.io" in listed
+    assert "quay.io" not in listed
+    assert ["upstreams.quay.io.enabled", "false", "--upstreams.quay.io.enabled"] in _words(text)
+    none = report(desk.examine(ENTREPOT_PUBLIC_UPSTREAMS="false"))
+    assert none.partition("Upstreams\n")[2].partition("\n\n")[0] == "  none"
+
+
 def test_no_secret_is_shown(desk: Desk) -> None:
     """Neither a good one nor one that can't be read."""
     desk.write("upstreams: {a.io: {username: me, password: hunter2}}\nredis: {password: hunter2}")

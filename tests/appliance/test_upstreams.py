@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,37 @@ def test_the_public_upstreams_of_a_secret_without_registries_hide_too(tmp_path: 
 
     assert [each.source for each in hidden(found)] == ["quay.io/team/app"]
     assert "quay.io" in upstream_names(found)
+
+
+@pytest.mark.parametrize("host", ["quay.io", "a.example", "localhost:5000", "docker.io"])
+@pytest.mark.parametrize("kind", ["default", "secret", "file", "glob"])
+def test_the_remedy_that_the_message_names_works(tmp_path: Path, host: str, kind: str) -> None:
+    """The setting that it names leaves the upstream out, wherever that came from."""
+    folder = host.replace(":", "_")
+    Repositories(Filesystem(tmp_path)).link_blob(Repository(f"{folder}/app"), Digest.of(b""))
+    argv, environ = _named(tmp_path, host, kind)
+    found = hidden(config.load(argv, environ).settings)
+    if kind == "default" and host not in {"quay.io", "docker.io"}:
+        assert found == []
+        return
+
+    (problem,) = found
+    setting = re.search(r"set (upstreams\.\S+\.enabled): (false)", problem.remedy)
+    assert setting
+    healed = config.load([*argv, f"--{setting[1]}={setting[2]}"], environ).settings
+
+    assert hidden(healed) == []
+    assert host not in upstream_names(healed)
+
+
+def _named(folder: Path, host: str, kind: str) -> tuple[list[str], dict[str, str]]:
+    """Return arguments and environment by which *host* is an upstream."""
+    environ = {"REGISTRYDIR": str(folder)}
+    if kind == "file":
+        (folder / "config.yml").write_text(f"upstreams: {{{host}: {{}}}}")
+        return [str(folder / "config.yml")], environ
+    if kind != "default":
+        name = re.sub(r"^[a-z]+", "*", host) if kind == "glob" else host
+        (folder / "secret.json").write_text(f'{{"auths": {{"{name}": {{}}}}}}')
+        environ["PULLSECRETPATH"] = str(folder / "secret.json")
+    return [], environ

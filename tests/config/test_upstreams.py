@@ -207,3 +207,117 @@ def test_what_is_no_network_is_refused_with_a_remedy(desk: Desk, wrong: str) -> 
     (problem,) = desk.examine().problems
 
     assert "try [public, 10.0.0.0/8]" in str(problem)
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--upstreams.quay.io.freshness=5m",
+        "--upstreams.docker.io.ongone=serve",
+        "--upstreams.index.docker.io.readtimeout=9s",
+        "--upstreams.quay.io.enabled=true",
+    ],
+)
+def test_a_flag_that_adjusts_a_public_registry_leaves_the_others(desk: Desk, flag: str) -> None:
+    """It says how to ask this one, not to ask nothing else."""
+    settings = desk.settings(flag)
+
+    assert [*PUBLIC] == _hosts(upstreams(settings))
+
+
+def test_an_adjusted_registry_has_what_was_set(desk: Desk) -> None:
+    """Also in what the programs of the appliance are given."""
+    settings = desk.settings("--upstreams.quay.io.freshness=5m")
+    handed = Settings.model_validate(settings.model_dump(mode="json"))
+
+    for each in (settings, handed):
+        found = {one.host: one.freshness for one in upstreams(each)}
+        assert (found["quay.io"], found["ghcr.io"]) == (300.0, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "argv", "environ"),
+    [
+        ("upstreams: {quay.io: {freshness: 5m}}", [], {}),
+        ("upstreams: {quay.io: }", [], {}),
+        ("upstreams: {quay.io: {}}", ["--upstreams.quay.io.freshness=5m"], {}),
+        ("", ["--upstreams.quay.io={freshness: 5m}"], {}),
+        ("", ["--upstreams={quay.io: {}}"], {}),
+        ("", [], {"REGISTRY_UPSTREAMS": "{quay.io: {}}"}),
+        ("proxy: {remoteurl: 'https://quay.io'}", ["--upstreams.quay.io.freshness=5m"], {}),
+    ],
+)
+def test_a_section_names_the_upstreams_that_there_are(
+    desk: Desk, text: str, argv: list[str], environ: dict[str, str]
+) -> None:
+    """In the file, or as a map in a variable or a flag: these only."""
+    desk.write(text)
+
+    assert _hosts(upstreams(desk.settings(*argv, **environ))) == ["quay.io"]
+
+
+def test_a_secret_names_what_a_flag_adjusts(desk: Desk) -> None:
+    """So there is only that one."""
+    settings = desk.settings("--upstreams.quay.io.freshness=5m")
+    known = upstreams_in_force(settings, parse(b'{"auths": {"quay.io": {}}}'))
+
+    assert known.hosts == ("quay.io",)
+
+
+def test_a_flag_for_another_host_names_it(desk: Desk) -> None:
+    """And what was adjusted beside it is one of those that are named."""
+    flags = ["--upstreams.quay.io.freshness=5m", "--upstreams.corp.example.url=https://a.corp"]
+
+    assert _hosts(upstreams(desk.settings(*flags[1:]))) == ["corp.example"]
+    assert set(_hosts(upstreams(desk.settings(*flags)))) == {"quay.io", "corp.example"}
+
+
+@pytest.mark.parametrize(
+    ("text", "argv", "secret"),
+    [
+        ("upstreams: {quay.io: {enabled: false}}", [], b'{"auths": {}}'),
+        ("", ["--upstreams.quay.io.enabled=false"], b'{"auths": {}}'),
+        ("", ["--upstreams.QUAY.IO.enabled=false"], b'{"auths": {"quay.io": {}, "ghcr.io": {}}}'),
+        ("upstreams: {quay.io: {enabled: false}, a.io: }", [], b'{"auths": {"quay.io": {}}}'),
+        ("upstreams: {quay.io: {enabled: false}}", [], b'{"auths": {"*.io": {}}}'),
+        (
+            "upstreams: {index.docker.io: {enabled: false}, quay.io: {enabled: false}}",
+            [],
+            b'{"auths": {"https://index.docker.io/v1/": {}, "quay.io": {}}}',
+        ),
+    ],
+)
+def test_an_upstream_can_be_left_out(desk: Desk, text: str, argv: list[str], secret: bytes) -> None:
+    """Of the public ones, of the secret, and where a glob would make it one."""
+    desk.write(text)
+    known = upstreams_in_force(desk.settings(*argv), parse(secret))
+
+    assert "quay.io" not in known.hosts
+    assert not known.names("quay.io")
+    assert not known.names("QUAY.IO")
+    if "docker" in text:
+        assert not known.names("docker.io")
+        assert not known.names("registry-1.docker.io")
+    elif b'"auths": {}' in secret:
+        assert set(known.hosts) == set(PUBLIC) - {"quay.io"}
+
+
+def test_there_may_be_no_upstream_at_all(desk: Desk) -> None:
+    """A registry that is only pushed to; what is named beside that is there all the same."""
+    known = upstreams_in_force(desk.settings(ENTREPOT_PUBLIC_UPSTREAMS="false"), None)
+    named = upstreams_in_force(
+        desk.settings("--upstreams.a.io.url=a.io", ENTREPOT_PUBLIC_UPSTREAMS="false"), None
+    )
+
+    assert (known.hosts, known.globs, known.default) == ((), (), None)
+    assert not any(known.names(host) for host in PUBLIC)
+    assert named.hosts == ("a.io",)
+
+
+def test_a_default_that_is_left_out_is_a_contradiction(desk: Desk) -> None:
+    """One of the two was not meant."""
+    flags = ["--proxy.default=quay.io", "--upstreams.quay.io.enabled=false"]
+
+    assert desk.problems(*flags) == [
+        "proxy.default: quay.io is the default, and upstreams.quay.io.enabled is false; keep one"
+    ]

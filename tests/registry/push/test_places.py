@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+import config
+import registry.__main__ as registry_main
 from datastore.refs import Digest, Repository
 from registry.auth import Basic
 from tests.images import filler, image
@@ -53,6 +56,44 @@ def test_nobody_replaces_what_the_default_upstream_has(tmp_path: Path, name: str
     refused = p.send("POST", f"/v2/{name}/blobs/uploads/")
 
     assert (refused.status_code, code(refused)) == (405, "UNSUPPORTED")
+
+
+@pytest.mark.parametrize("name", ["team/app", "team/app/web", "a.b/c", "app"])
+def test_the_rule_that_a_refusal_names_allows_the_push(tmp_path: Path, name: str) -> None:
+    """The message of 405 is a remedy that works."""
+    default = "corp.example"
+    refused = pushing(tmp_path, upstreams=[default], default=default).send(
+        "POST", f"/v2/{name}/blobs/uploads/"
+    )
+    (rule,) = re.findall(r"hosted: \{.*\}\}", refused.json["errors"][0]["message"])
+    (tmp_path / "config.yml").write_text(f"version: 0.1\n{rule}\n")
+    settings = config.load([str(tmp_path / "config.yml")], {}).settings
+
+    p = pushing(
+        tmp_path, upstreams=[default], default=default, may_host=registry_main._may_host(settings)
+    )
+
+    assert p.send("POST", f"/v2/{name}/blobs/uploads/").status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "told"),
+    [
+        ("quay.io/a/b", None, "leave that upstream out with upstreams.quay.io.enabled: false"),
+        ("localhost_5000/b", None, "upstreams.localhost:5000.enabled: false"),
+        ("alpine", "docker.io", "docker.io's: push to another name"),
+        ("library/alpine", "docker.io", "docker.io's: push to another name"),
+    ],
+)
+def test_a_refusal_names_what_can_be_done(
+    tmp_path: Path, name: str, default: str | None, told: str
+) -> None:
+    """Official images are nobody's to replace."""
+    p = pushing(tmp_path, upstreams=["quay.io", "docker.io", "localhost:5000"], default=default)
+    refused = p.send("PUT", f"/v2/{name}/manifests/v1", b"{}")
+
+    assert refused.status_code == 405
+    assert refused.json["errors"][0]["message"].endswith(told)
 
 
 def test_a_name_that_the_operator_hosts_is_pushed_to_beside_a_default(tmp_path: Path) -> None:

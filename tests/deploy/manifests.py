@@ -57,6 +57,23 @@ def environment(documents: Sequence[Document]) -> dict[str, str]:
     return {each["name"]: each["value"] for each in container(documents)["env"]}
 
 
+def refusals(documents: Sequence[Document]) -> list[str]:
+    """Return what OpenShift's restricted-v2 security context constraint would refuse of the pod."""
+    spec, one = pod(documents), container(documents)
+    contexts = [spec.get("securityContext", {}), one.get("securityContext", {})]
+    fixed = ("runAsUser", "runAsGroup", "fsGroup", "supplementalGroups", "seLinuxOptions")
+    kinds = {name for each in spec["volumes"] for name in each if name != "name"}
+    allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "projected", "secret"}
+    return [
+        *(name for context in contexts for name in fixed if name in context),
+        *("hostPort" for each in one["ports"] if each.get("hostPort") or each.get("hostIP")),
+        *(name for name in ("hostNetwork", "hostPID", "hostIPC") if spec.get(name)),
+        *sorted(kinds - allowed - {"persistentVolumeClaim"}),
+        *(each for each in ("privileged", "allowPrivilegeEscalation") if contexts[1].get(each)),
+        *([] if contexts[1]["capabilities"]["drop"] == ["ALL"] else ["capabilities"]),
+    ]
+
+
 def loose_ends(documents: Sequence[Document], given: frozenset[str] = frozenset()) -> list[str]:
     """Return what is named and is neither here nor *given* by the operator."""
     names = {(each["kind"], each["metadata"]["name"]) for each in documents}

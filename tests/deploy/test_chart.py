@@ -99,6 +99,7 @@ def test_the_schema_takes_the_values(more: dict[str, Any]) -> None:
         {"service": {"type": "Ingress"}},
         {"persistence": {"size": "ten"}},
         {"env": {"A-B": "1"}},
+        {"openshift": True, "hostPort": 5000},
     ],
     ids="".join,
 )
@@ -122,7 +123,9 @@ def test_the_secret_holds_what_was_said() -> None:
 
 def test_openshift_chooses_the_user() -> None:
     """A user or group of ours would be refused by its restricted-v2 rules."""
-    context = manifests.pod(chart.documents(openshift=True))["securityContext"]
+    documents = chart.documents(openshift=True)
+    assert manifests.refusals(documents) == []
+    context = manifests.pod(documents)["securityContext"]
 
     assert not {"runAsUser", "runAsGroup", "fsGroup"} & context.keys()
     assert context["runAsNonRoot"] is True

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -86,6 +89,35 @@ def test_it_is_hardened(documents: list[Document]) -> None:
     }
     assert {"memory"} <= container["resources"]["limits"].keys()
     assert {"startupProbe", "livenessProbe", "readinessProbe"} <= container.keys()
+
+
+def test_the_documented_edit_makes_it_one_that_openshift_takes(
+    documents: list[Document], tmp_path: Path
+) -> None:
+    """The command stands in the file itself and on the page about OpenShift."""
+    text = DEPLOYMENT.read_text()
+    (command,) = set(re.findall(r"(sed '[^']+') deployment\.yaml \| oc apply", text))
+    assert command in (ROOT / "docs/openshift.md").read_text()
+    edited = tmp_path / "edited.yaml"
+    words = [*shlex.split(command), str(DEPLOYMENT)]
+    edited.write_text(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    found = manifests.read(edited)
+
+    assert manifests.refusals(documents) == ["runAsUser", "fsGroup", "hostPort"]
+    assert manifests.refusals(found) == []
+    assert manifests.loose_ends(found) == []
+    for version in VERSIONS:
+        assert [said for each in found for said in manifests.objections(each, version)] == []
+
+
+def test_the_service_leads_to_the_container(documents: list[Document]) -> None:
+    """Without the node's port it is the only way in."""
+    service = manifests.of_kind(documents, "Service")["spec"]
+    labels = manifests.of_kind(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    (port,) = manifests.container(documents)["ports"]
+
+    assert service["selector"].items() <= labels.items()
+    assert [each["targetPort"] for each in service["ports"]] == [port["name"]]
 
 
 def test_it_holds_nothing_that_podman_cannot_do(documents: list[Document]) -> None:

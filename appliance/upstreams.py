@@ -8,9 +8,7 @@ from config.pull_secret import PullSecret
 from config.schema import Settings
 from config.upstreams import UpstreamSet
 from datastore.filesystem import Filesystem
-from datastore.refs import Repository
-from registry.names import unfold
-from registry.shadows import shadowed
+from registry.shadows import leaves_out, shadowed
 
 
 def upstreams_now(settings: Settings) -> UpstreamSet:
@@ -31,15 +29,10 @@ def hidden(settings: Settings) -> list[Problem]:
         Problem(
             str(name),
             f"was pushed, and the upstream {name.name.partition('/')[0]} would hide it",
-            f"set upstreams.{_host(name)}.enabled: false to leave that upstream out, or move the"
-            " repository",
+            f"set {leaves_out(name)} to leave that upstream out, or move the repository",
         )
         for name in shadowed(storage, known.names)
     ]
-
-
-def _host(name: Repository) -> str:
-    return unfold(name.name.partition("/")[0])
 
 
 def _secret(settings: Settings) -> PullSecret | None:

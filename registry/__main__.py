@@ -27,9 +27,8 @@ from registry.api.door import MayHost
 from registry.app import Parts, assemble
 from registry.filler import Filler
 from registry.lookout import Lookout
-from registry.names import unfold
 from registry.room import CleanerBell, Limits, Room
-from registry.shadows import shadowed
+from registry.shadows import leaves_out, shadowed
 from registry.upstream.proxies import Proxies
 from registry.upstream.source import Source
 from registry.upstream.table import Shared, Upstreams
@@ -286,12 +285,8 @@ def _secret(settings: Settings, lookout: Lookout) -> Callable[[], PullSecret | N
 
 
 def _hidden(source: str, name: Repository) -> Problem:
-    host = unfold(name.name.partition("/")[0])
-    return Problem(
-        source,
-        f"the upstream {host} there would hide {name}, which was pushed",
-        f"take it out, or restart with upstreams.{host}.enabled: false",
-    )
+    remedy = f"take it out, or restart with {leaves_out(name)}"
+    return Problem(source, f"an upstream there would hide {name}, which was pushed", remedy)
 
 
 def _source(values: config.UpstreamValues) -> Source:

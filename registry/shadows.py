@@ -22,3 +22,8 @@ def shadowed(storage: Storage, is_upstream: Callable[[str], bool]) -> Iterator[R
         if is_upstream(first) or is_upstream(unfold(first)):
             below = repositories.below(first)
             yield from (name for name in below if repositories.origin(name) is None)
+
+
+def leaves_out(name: Repository) -> str:
+    """Return the setting that leaves out the upstream which would hide a repository."""
+    return f"upstreams.{unfold(name.name.partition('/')[0])}.enabled: false"

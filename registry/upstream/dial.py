@@ -47,7 +47,13 @@ def dial(
 
 
 def _resolve(host: str, port: int, timeout: float) -> list[_Address]:
-    """Ask the resolver in a thread that may be left behind: its call can't be broken off."""
+    """Ask the resolver in a thread that may be left behind: its call can't be broken off.
+
+    A name below `localhost` is this machine's without a question to anyone (RFC 6761, 6.3).
+    """
+    if host.lower().rstrip(".").endswith(".localhost"):
+        loopback: list[_Address] = [(socket.AF_INET, ("127.0.0.1", port))]
+        return [*loopback, (socket.AF_INET6, ("::1", port, 0, 0))]
     answers: queue.SimpleQueue[list[_Address] | OSError] = queue.SimpleQueue()
 
     def ask(flags: int = 0) -> None:

@@ -94,3 +94,14 @@ def test_nobody_there_is_a_refusal() -> None:
     """Port 1 of loopback."""
     with pytest.raises(ConnectionRefusedError):
         dial("127.0.0.1", 1, 5)
+
+
+@pytest.mark.parametrize("name", ["a.localhost", "A.B.LocalHost", "a.localhost."])
+def test_a_name_below_localhost_is_this_machine(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """RFC 6761, 6.3: no resolver is asked, and none can lead it elsewhere."""
+    _resolving_to(monkeypatch, ("192.0.2.1", 1))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = dial(name, listener.getsockname()[1], 5.0)
+
+        assert connection.getpeername() == listener.getsockname()
+        connection.close()

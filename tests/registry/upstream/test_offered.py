@@ -194,7 +194,7 @@ def test_an_anonymous_token_may_come_from_another_host() -> None:
     server.start()
     try:
         port = server.host.partition(":")[2]
-        registry = TokenRegistry(realm=f"http://localhost:{port}/token")
+        registry = TokenRegistry(realm=f"http://sister.localhost:{port}/token")
         with asked(registry.strict) as upstream:
             assert upstream.manifest("app", _TAG).digest == _IMAGE.digest
     finally:
@@ -210,7 +210,7 @@ def test_a_password_never_goes_to_a_token_endpoint_on_another_host() -> None:
     server.start()
     try:
         port = server.host.partition(":")[2]
-        registry = TokenRegistry(realm=f"http://localhost:{port}/token")
+        registry = TokenRegistry(realm=f"http://sister.localhost:{port}/token")
         with (
             asked(registry.strict, Credential("me", "secret")) as upstream,
             pytest.raises(Unavailable, match="realm"),

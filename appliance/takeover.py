@@ -31,13 +31,19 @@ def take_over(settings: Settings) -> None:
     own = Globs(each.repository for each in settings.hosted if each.repository != "**")
     storage = Filesystem(settings.storage.rootdirectory)
     try:
-        count = takeover.take_over(storage, settings.cleaner.takeover, lambda name: name in own)
+        taken = takeover.take_over(storage, settings.cleaner.takeover, lambda name: name in own)
     except DatastoreError as error:
         _log.warning("not taken over", extra={"error": error})
         return
-    if count:
-        told = {"repositories": count, "takeover": settings.cleaner.takeover}
+    if taken.marked:
+        told = {"repositories": taken.marked, "takeover": settings.cleaner.takeover}
         _log.info("what another program fetched may be evicted", extra=told)
+    if taken.unproven:
+        remedy = "set CLEANER_TAKEOVER=evict if nobody pushed here"
+        _log.warning(
+            "what a proxy may have fetched is kept, for it may have been pushed",
+            extra={"repositories": taken.unproven, "remedy": remedy},
+        )
 
 
 def shortage_of(settings: Settings, index: AccessIndex) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from datastore import layout
@@ -31,8 +32,16 @@ Spared = Callable[[Repository], bool]
 """Tells which repositories are hosted, whatever the list says."""
 
 
-def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> int:
-    """Mark the repositories that another program fetched, and return how many; done once.
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """How many repositories were marked as fetched, and how many may have been, without proof."""
+
+    marked: int = 0
+    unproven: int = 0
+
+
+def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> Taken:
+    """Mark the repositories that another program fetched; done once, then nothing is counted.
 
     *how* is `auto`, by the list; `evict`, all that have no origin now; `keep`, none: marks of
     before are taken back. Raises: StorageFull, StorageBroken.
@@ -40,7 +49,7 @@ def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> i
     listed = storage.stat(layout.FETCHED_LIST)
     wanted = _name(how, listed)
     if _done(storage) == wanted or (how == "auto" and listed is None):
-        return 0
+        return Taken()
     names = list(_found(storage, how, listed, spared))
     repositories = Repositories(storage)
     for name in names:
@@ -49,7 +58,9 @@ def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> i
         else:
             repositories.keep_origin(name, UNKNOWN_ORIGIN)
     storage.write(layout.TAKEOVER, wanted.encode())
-    return 0 if how == "keep" else len(names)
+    if how == "keep":
+        return Taken()
+    return Taken(len(names), sum(1 for _ in _free(repositories, spared)))
 
 
 def taken_at(storage: Storage) -> float:
@@ -66,14 +77,19 @@ def _found(storage: Storage, how: How, listed: Stat | None, spared: Spared) -> I
     if how == "keep":
         yield from _marked(storage, repositories)
     elif how == "evict":
-        free = (each for each in repositories.below("") if repositories.origin(each) is None)
-        yield from (each for each in free if not spared(each))
+        yield from _free(repositories, spared)
     elif listed is not None:
         for name, digests in _fetched(storage, listed).items():
             if repositories.origin(name) is None and not spared(name):
                 links = list(_links(storage, name))
                 if links and all(_is_listed(each, digests, listed) for each in links):
                     yield name
+
+
+def _free(repositories: Repositories, spared: Spared) -> Iterator[Repository]:
+    """Yield the repositories that have no origin, and that the configuration does not name."""
+    free = (each for each in repositories.below("") if repositories.origin(each) is None)
+    return (each for each in free if not spared(each))
 
 
 def _marked(storage: Storage, repositories: Repositories) -> Iterator[Repository]:

@@ -11,7 +11,7 @@ from datastore import layout
 from datastore.filesystem import Filesystem
 from datastore.refs import Digest, Repository, Tag
 from datastore.repositories import UNKNOWN_ORIGIN, Repositories
-from datastore.takeover import take_over, taken_at
+from datastore.takeover import Taken, take_over, taken_at
 
 FETCHED, OTHER, OURS = Repository("library/app"), Repository("team/app"), Repository("q.io/x/app")
 LAYER, MANIFEST, PUSHED = Digest.of(b"layer"), Digest.of(b"manifest"), Digest.of(b"pushed")
@@ -63,10 +63,23 @@ def test_a_repository_whose_every_link_is_listed_was_fetched(volume: Volume) -> 
     volume.link(OTHER, at=_THEN)
     volume.list_as_fetched(*_whole(FETCHED))
 
-    assert take_over(volume.storage, "auto") == 1
+    assert take_over(volume.storage, "auto").marked == 1
 
     assert volume.origin(FETCHED) == UNKNOWN_ORIGIN
     assert volume.origin(OTHER) is None
+
+
+def test_what_may_have_been_fetched_is_counted(volume: Volume) -> None:
+    """Registries that share a data directory overwrite each other's list: the operator decides."""
+    volume.link(FETCHED, at=_THEN)
+    volume.link(OTHER, at=_THEN)
+    volume.link(OURS, at=_THEN)
+    volume.repositories.keep_origin(OURS, "q.io")
+    volume.list_as_fetched(*_whole(FETCHED))
+
+    assert take_over(volume.storage, "auto") == Taken(marked=1, unproven=1)
+    assert take_over(volume.storage, "auto") == Taken()
+    assert take_over(volume.storage, "evict") == Taken(marked=1, unproven=0)
 
 
 def test_a_repository_that_somebody_pushed_to_as_well_stays_hosted(volume: Volume) -> None:
@@ -75,7 +88,7 @@ def test_a_repository_that_somebody_pushed_to_as_well_stays_hosted(volume: Volum
     volume.link(FETCHED, at=_THEN - 1000, manifest=PUSHED)
     volume.list_as_fetched(*_whole(FETCHED))
 
-    assert take_over(volume.storage, "auto") == 0
+    assert take_over(volume.storage, "auto").marked == 0
 
     assert volume.origin(FETCHED) is None
 
@@ -89,7 +102,7 @@ def test_a_link_that_is_younger_than_the_list_was_pushed(volume: Volume, pushed:
     volume.storage.stamp(key, _THEN + 6)
     volume.list_as_fetched(*_whole(FETCHED))
 
-    assert take_over(volume.storage, "auto") == 0
+    assert take_over(volume.storage, "auto").marked == 0
 
     assert volume.origin(FETCHED) is None
 
@@ -100,7 +113,7 @@ def test_what_the_proxy_has_forgotten_proves_nothing(volume: Volume, missing: in
     volume.link(FETCHED, at=_THEN)
     volume.list_as_fetched(*_whole(FETCHED)[missing : missing + 1])
 
-    assert take_over(volume.storage, "auto") == 0
+    assert take_over(volume.storage, "auto").marked == 0
 
 
 def test_what_the_configuration_calls_hosted_stays_hosted(volume: Volume) -> None:
@@ -108,8 +121,8 @@ def test_what_the_configuration_calls_hosted_stays_hosted(volume: Volume) -> Non
     volume.link(FETCHED, at=_THEN)
     volume.list_as_fetched(*_whole(FETCHED))
 
-    assert take_over(volume.storage, "auto", lambda name: name == FETCHED) == 0
-    assert take_over(volume.storage, "evict", lambda name: name == FETCHED) == 0
+    assert take_over(volume.storage, "auto", lambda name: name == FETCHED) == Taken()
+    assert take_over(volume.storage, "evict", lambda name: name == FETCHED) == Taken()
 
 
 def test_what_has_an_origin_keeps_it(volume: Volume) -> None:
@@ -119,7 +132,7 @@ def test_what_has_an_origin_keeps_it(volume: Volume) -> None:
     volume.list_as_fetched(*_whole(OURS))
 
     for how in ("auto", "evict", "keep"):
-        assert take_over(volume.storage, how) == 0
+        assert take_over(volume.storage, how) == Taken()
         assert volume.origin(OURS) == "q.io"
 
 
@@ -143,7 +156,7 @@ def test_a_list_that_cannot_be_read_takes_nothing_over(volume: Volume, text: str
     volume.link(FETCHED, at=_THEN)
     volume.write_list(text)
 
-    assert take_over(volume.storage, "auto") == 0
+    assert take_over(volume.storage, "auto").marked == 0
     assert volume.origin(FETCHED) is None
 
 
@@ -151,7 +164,7 @@ def test_without_a_list_nothing_is_looked_at_or_written(volume: Volume) -> None:
     """The usual data directory."""
     volume.link(FETCHED, at=_THEN)
 
-    assert take_over(volume.storage, "auto") == 0
+    assert take_over(volume.storage, "auto").marked == 0
 
     assert taken_at(volume.storage) == 0
     assert volume.origin(FETCHED) is None
@@ -161,27 +174,27 @@ def test_it_is_done_once_and_again_when_the_proxy_ran_again(volume: Volume) -> N
     """A repository that was made hosted meanwhile stays so."""
     volume.link(FETCHED, at=_THEN)
     volume.list_as_fetched(*_whole(FETCHED))
-    assert take_over(volume.storage, "auto") == 1
+    assert take_over(volume.storage, "auto").marked == 1
     assert taken_at(volume.storage) > _THEN
     volume.repositories.forget_origin(FETCHED)
 
-    assert take_over(volume.storage, "auto") == 0
+    assert take_over(volume.storage, "auto").marked == 0
 
     assert volume.origin(FETCHED) is None
     volume.link(OTHER, at=_THEN + 50)
     volume.list_as_fetched(*_whole(OTHER), at=_THEN + 60)
-    assert take_over(volume.storage, "auto") == 1
+    assert take_over(volume.storage, "auto").marked == 1
     assert volume.origin(OTHER) == UNKNOWN_ORIGIN
 
 
 def test_the_operator_may_say_that_all_of_it_was_fetched(volume: Volume) -> None:
     """Once: what is pushed afterwards stays hosted."""
     volume.link(FETCHED, at=_THEN)
-    assert take_over(volume.storage, "evict") == 1
+    assert take_over(volume.storage, "evict").marked == 1
     assert volume.origin(FETCHED) == UNKNOWN_ORIGIN
     volume.link(OTHER, at=_THEN)
 
-    assert take_over(volume.storage, "evict") == 0
+    assert take_over(volume.storage, "evict").marked == 0
 
     assert volume.origin(OTHER) is None
 
@@ -192,6 +205,6 @@ def test_the_operator_may_say_that_none_of_it_was_fetched(volume: Volume) -> Non
     volume.list_as_fetched(*_whole(FETCHED))
     take_over(volume.storage, "auto")
 
-    assert take_over(volume.storage, "keep") == 0
+    assert take_over(volume.storage, "keep") == Taken()
 
     assert volume.origin(FETCHED) is None

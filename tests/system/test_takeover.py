@@ -74,6 +74,7 @@ def test_a_proxy_s_volume_shrinks_and_caches(
     eventually(lambda: size(volume) <= _MAXIMUM, what="it shrinks", within=20)
     eventually(lambda: _is_cached(appliance), what="it caches", within=10)
     assert appliance.door.get(manifest_path("lib/app", "v3")).status == 200
+    assert "may be evicted repositories=1" in appliance.output()
     assert "can't shrink" not in appliance.output()
     assert appliance.metric("entrepot_unevictable_bytes") == 0
 

@@ -1,15 +1,15 @@
-"""The `entrepot` command."""
+"""The `entrepot` command.
+
+PERF: `entrepot healthy` runs every few seconds for the life of a container. Nothing is imported
+here that it does not need: all of the configuration takes 0.15 s of CPU and 25 MB.
+"""
 
 from __future__ import annotations
 
-import difflib
-import importlib.metadata
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-from config.errors import ConfigError
 
 _BAD_INPUT = 2
 _Act = Callable[[Sequence[str], Mapping[str, str]], int]
@@ -79,6 +79,8 @@ def _certs(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _version(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    import importlib.metadata  # noqa: PLC0415
+
     del argv, environ
     print(f"entrepot {importlib.metadata.version('entrepot')}")  # noqa: T201 - it was asked for
     return 0
@@ -142,8 +144,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _BAD_INPUT
     if _wants_help(words[1:]):
         return _help((), {})
+    act = COMMANDS[name].act
+    if act is _healthy:  # it reads no configuration
+        return act(words[1:], os.environ)
+    from config.errors import ConfigError  # noqa: PLC0415
+
     try:
-        return COMMANDS[name].act(words[1:], os.environ)
+        return act(words[1:], os.environ)
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return _BAD_INPUT
@@ -160,6 +167,8 @@ def _usage() -> str:
 
 
 def _unknown(name: str) -> str:
+    import difflib  # noqa: PLC0415
+
     near = difflib.get_close_matches(name, COMMANDS, n=1)
     remedy = f"did you mean {near[0]}?" if near else f"try one of {', '.join(COMMANDS)}"
     return f"entrepot {name}: no such command; {remedy}"

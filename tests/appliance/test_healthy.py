@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socketserver
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -12,6 +14,8 @@ from threading import Thread
 import pytest
 
 from appliance.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -62,6 +66,19 @@ def test_what_a_killed_one_has_left_is_not_healthy(
 
     assert main(["healthy"]) == 1
     assert capsys.readouterr().err == _line("it does not answer")
+
+
+def test_a_probe_does_not_load_the_configuration() -> None:
+    """It runs every few seconds, for the life of a container."""
+    program = (
+        "import sys; from appliance.__main__ import main; main(['healthy']);"
+        "print([name for name in ('config', 'pydantic', 'yaml') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "[]\n"
 
 
 def test_where_none_runs_nothing_is_healthy(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

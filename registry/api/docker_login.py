@@ -23,7 +23,8 @@ from registry.errors import Unauthenticated
 SCHEME: Final = "X-Client-Scheme"
 """What HAProxy says of a client that came by TLS, to us or to a proxy before us."""
 
-_DAEMON: Final = "docker/"
+_CLIENTS: Final = ("docker/", "Docker-Client/")
+"""The daemon, and the command `docker manifest`, which shares its client."""
 _NOBODY: Final = "Og=="
 """The base64 of no user and no password."""
 _SERVICE: Final = "entrepot"
@@ -33,9 +34,9 @@ _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}", re.ASCII)
 
 def is_needed(req: falcon.Request, identity: Identity) -> bool:
     """Return whether the daemon asks as a stranger who may pull."""
-    is_daemon = (req.user_agent or "").startswith(_DAEMON)
+    is_docker = (req.user_agent or "").startswith(_CLIENTS)
     is_open = identity.user is None and identity.challenge is not None and bool(identity.rights)
-    return is_daemon and is_open and not identity.mistaken and bool(_HOST.fullmatch(req.netloc))
+    return is_docker and is_open and not identity.mistaken and bool(_HOST.fullmatch(req.netloc))
 
 
 def challenge(req: falcon.Request) -> str:

@@ -68,6 +68,14 @@ def test_the_daemon_is_challenged_for_a_token_where_strangers_may_pull() -> None
     assert told == 'Bearer realm="http://cache.example.org:5000/v2/token",service="entrepot"'
 
 
+def test_the_command_line_client_is_challenged_as_the_daemon() -> None:
+    """`docker manifest` asks registries itself."""
+    told = _challenge(HALF_OPEN, User_Agent="Docker-Client/28.2.2 (linux)", Host="cache.test")
+
+    assert told
+    assert told.startswith("Bearer ")
+
+
 def test_the_realm_is_reached_as_the_client_came() -> None:
     """By TLS where HAProxy says so: a password must not go over plain HTTP."""
     told = _challenge(HALF_OPEN, **{"User_Agent": DAEMON, "Host": "cache.test", SCHEME: "https"})

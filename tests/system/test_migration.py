@@ -1,4 +1,4 @@
-"""Who comes from docker-cache-server starts what he has."""
+"""Operators who come from docker-cache-server or docker distribution start what they have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from tests.system.appliance import Appliance, Setup
 from tests.system.clients import Clients
 from tests.system.door import Door, free_port
 from tests.system.images import KB, of_size
-from tests.system.pushes import as_folder, tags
+from tests.system.pulls import pull
+from tests.system.pushes import as_folder, push, tags
+from tests.system.registries import Registry
 from tests.system.waiting import eventually
 
 _MADE, _OTHER = of_size(KB, 720), of_size(KB, 721)
@@ -63,3 +65,23 @@ def test_its_readme_s_configuration_logs_in_pushes_and_expires(
     eventually(lambda: not tags(moved.door, "myimage"), what="and then the other", within=30)
     told = [line for line in moved.output().splitlines() if "docker-cache-server's name" in line]
     assert len(told) == _ITS_NAMES
+
+
+def test_what_was_pushed_under_an_upstream_s_name_is_served_once_that_is_left_out(
+    tmp_path: Path,
+) -> None:
+    """An air gap's registry: the start names the setting, and the setting works."""
+    name = "quay.io/team/app"
+    with Registry(tmp_path / "before") as before:
+        before.push(name, "v1", _MADE)
+    appliance = Appliance(tmp_path / "it", Setup(data=tmp_path / "before" / "storage"))
+    refused = appliance.launch()
+    assert refused.wait(timeout=30) == 2
+    appliance.kill()
+    assert "set upstreams.quay.io.enabled: false" in appliance.output()
+
+    appliance.file.write_text("version: 0.1\nupstreams:\n  quay.io:\n    enabled: false\n")
+    with appliance:
+        assert pull(appliance.door, name, "v1")
+        assert push(appliance.door, name, "v2", _OTHER)
+        assert tags(appliance.door, name) == ["v1", "v2"]

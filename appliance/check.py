@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import config
 from appliance import privileges, takeover
+from appliance.upstreams import hidden
 from config import Loaded, Problem, PullSecret, UpstreamValues
 from config.distribution import ROWS, Row, Verdict
 
@@ -26,6 +27,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if not loaded.problems and not found:
         privileges.step_down(environ)  # what lies in the data directory could lead root astray
         noticed = list(takeover.remarks(loaded.settings))
+        found = hidden(loaded.settings)
     sys.stdout.write(report(loaded, found, noticed))
     return _BAD_INPUT if loaded.problems or found else 0
 
@@ -33,8 +35,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 def report(loaded: Loaded, found: Sequence[Problem] = (), noticed: Sequence[Problem] = ()) -> str:
     """Write every setting, every key of distribution, every warning and every problem.
 
-    *found* are the problems of the files that the settings name, *noticed* is what the data
-    directory itself gives to warn of.
+    *found* are the problems of the files that the settings name, or what an upstream would hide.
+    *noticed* is what the data directory itself gives to warn of.
     """
     problems = [*loaded.problems, *found]
     warnings = [*loaded.warnings, *([] if problems else config.remarks(loaded.settings)), *noticed]

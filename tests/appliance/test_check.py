@@ -9,6 +9,9 @@ import pytest
 from appliance.check import main, report
 from config import keys
 from config.distribution import ROWS
+from datastore.filesystem import Filesystem
+from datastore.refs import Digest, Repository
+from datastore.repositories import Repositories
 from tests.config.desk import Desk
 
 
@@ -127,3 +130,15 @@ def test_check_ends_with_2_for_bad_input(
     assert main([str(desk.file), data], {"CLEANER_MAXSIZE": "10X"}) == 2
     assert main([str(desk.file), data], {"REGISTRY_AUTH_HTPASSWD_PATH": "/none"}) == 2
     assert "auth.htpasswd.path=/none: no such file" in capsys.readouterr().out
+
+
+def test_what_was_pushed_and_an_upstream_would_hide_is_a_problem(
+    desk: Desk, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """`serve` would not start; here with a pull secret that names no registry."""
+    Repositories(Filesystem(tmp_path)).link_blob(Repository("quay.io/team/app"), Digest.of(b""))
+    desk.places.secret.write_text('{"auths": {}, "credsStore": "desktop"}', encoding="utf-8")
+    data = f"--storage.filesystem.rootdirectory={tmp_path}"
+
+    assert main([data, f"--pullsecret.path={desk.places.secret}"], {}) == 2
+    assert "quay.io/team/app: was pushed" in capsys.readouterr().out

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from registry.upstream.origins import origin_of
+
 # PERF: each is matched at one position and never looks back, so a header costs what it is long.
 # A header comes from a stranger: an expression that tried every split held the process for minutes.
 _SEPARATOR = re.compile(r"[\s,]*")
@@ -114,6 +116,8 @@ def may_trust(realm: str, upstream_url: str, trusted: str | None) -> bool:
     """
     if trusted is not None and realm == trusted:
         return True
+    if origin_of(realm) is None:  # another parser could read another host in it
+        return False
     try:
         there, here = urlsplit(realm), urlsplit(upstream_url)
         own = (here.hostname or "").lower()

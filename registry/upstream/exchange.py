@@ -16,6 +16,7 @@ from registry.upstream.authorizer import Authorizer
 from registry.upstream.breaker import Breaker
 from registry.upstream.circuit import Failure, Pass
 from registry.upstream.headers import budget, content_length, retry_after
+from registry.upstream.origins import origin_of, sealed
 from registry.upstream.redirects import follow
 from registry.upstream.report import Report, silent
 from registry.upstream.source import Source
@@ -78,6 +79,7 @@ class Exchange:
         self.host = source.host
         self._insecure = source.insecure
         self._root, self._prefix = _split(source.url)
+        self._origin = origin_of(source.url)
         self._wire = wire
         self._authorizer = authorizer
         self._breaker = breaker
@@ -149,9 +151,12 @@ class Exchange:
 
         A registry may hide its repositories from clients without credentials behind 403 or 404, and
         challenge at /v2/ only: neither is believed before the configured credential was offered.
+
+        Only the upstream's own challenge is answered: one from where an answer has led says nothing
+        of our credentials.
         """
         scope = f"{self._prefix}{ask.name}"
-        authorization = self._authorizer.known(scope)
+        authorization = self._authorizer.known(scope) if self._is_own(self._url(ask)) else None
         answer = self._followed(ask, authorization)
         if answer.foreign or not self._is_challenge(answer, scope, authorization):
             return answer
@@ -189,9 +194,16 @@ class Exchange:
         return header
 
     def _followed(self, ask: Ask, authorization: str | None) -> Answer:
-        known = {"Authorization": authorization} if authorization else {}
-        request = Request(ask.method, self._url(ask), {**self._headers, **ask.headers, **known})
-        return follow(self._wire, request, insecure=self._insecure)
+        request = Request(
+            ask.method,
+            self._url(ask),
+            {**self._headers, **ask.headers},
+            credential=sealed(self._root, authorization),
+        )
+        return follow(self._wire, request, home=self._origin, insecure=self._insecure)
+
+    def _is_own(self, url: str) -> bool:
+        return self._origin is not None and origin_of(url) == self._origin
 
     def _url(self, ask: Ask) -> str:
         url = ask.url or f"{self._root}/v2/{self._prefix}{ask.name}/{ask.path}"

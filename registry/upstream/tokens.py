@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from datastore import bounded_json
 from registry.errors import Why
 from registry.upstream.credentials import Credential
+from registry.upstream.origins import origin_of, sealed
 from registry.upstream.redirects import follow
 from registry.upstream.wire import Answer, Broken, Request, Wire
 from runtime.clock import elapsed
@@ -110,7 +111,8 @@ def fetch_token(
     if identity:
         answer = wire.send(_refresh(key, identity, headers))
     else:
-        answer = follow(wire, _ask(key, headers), insecure=insecure)
+        home = origin_of(key.realm)
+        answer = follow(wire, _ask(key, headers), home=home, insecure=insecure)
     try:
         if answer.status != 200:  # noqa: PLR2004 - the one that is a token
             raise TokenRefused(answer)
@@ -157,8 +159,8 @@ def _ask(key: TokenKey, headers: Mapping[str, str]) -> Request:
     service = [("service", key.service)] if key.service else []
     query = urlencode([*service, *(("scope", each) for each in key.scope.split())])
     joint = "&" if "?" in key.realm else "?"
-    authorization = {"Authorization": basic(key.credential)} if key.credential else {}
-    return Request("GET", f"{key.realm}{joint}{query}", {**headers, **authorization})
+    credential = sealed(key.realm, basic(key.credential)) if key.credential else None
+    return Request("GET", f"{key.realm}{joint}{query}", headers, credential=credential)
 
 
 def _refresh(key: TokenKey, identity: str, headers: Mapping[str, str]) -> Request:

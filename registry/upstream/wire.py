@@ -25,6 +25,7 @@ from urllib3 import exceptions
 from registry.errors import Why
 from registry.upstream.destinations import AddressRefused, Destinations
 from registry.upstream.headers import content_length
+from registry.upstream.origins import Sealed
 from registry.upstream.pools import Stale, open_pools
 from registry.upstream.proxies import Proxies
 from registry.upstream.source import Source
@@ -54,12 +55,13 @@ class TooLong(Broken):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as it is sent."""
+    """One request; `credential` goes along only where `url` leads to its origin."""
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | None = field(default=None, repr=False)
+    credential: Sealed | None = field(default=None, repr=False)
 
 
 class Answer:
@@ -176,10 +178,11 @@ class Wire:
 
 
 def _urlopen(manager: urllib3.PoolManager, request: Request) -> urllib3.BaseHTTPResponse:
+    credential = request.credential.headers_for(request.url) if request.credential else {}
     return manager.urlopen(
         request.method,
         request.url,
-        headers=request.headers,
+        headers={**request.headers, **credential},
         body=request.body,
         redirect=False,
         retries=False,

@@ -1,0 +1,224 @@
+"""A credential belongs to an origin, and no answer of anybody takes it elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from registry.errors import RegistryError
+from registry.upstream.origins import Sealed, origin_of, sealed
+from registry.upstream.protocol import Upstream
+from registry.upstream.table import Shared
+from tests.gates import BasicGate, Gate, TokenService
+from tests.registry.upstream.clients import client_of, secret_of
+from tests.upstream import FakeUpstream
+
+HOME = "https://reg.example"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://reg.example/v2/",
+        "HTTPS://REG.Example",
+        "https://reg.example:443/v2/?a=b",
+        "https://reg.example:/v2/",
+        "https://reg.example?n=1",
+    ],
+)
+def test_the_spellings_of_one_origin_are_equal(url: str) -> None:
+    """Case, and a default port, mean nothing: RFC 6454, 4."""
+    assert origin_of(url) == origin_of(HOME) is not None
+
+
+@pytest.mark.parametrize(
+    ("url", "other"),
+    [
+        ("https://[::1]:5000", "https://[0:0:0:0:0:0:0:1]:5000/x"),
+        ("http://[2001:DB8::1]", "http://[2001:db8:0::1]:80"),
+    ],
+)
+def test_the_spellings_of_one_address_are_equal(url: str, other: str) -> None:
+    """RFC 5952."""
+    assert origin_of(url) == origin_of(other) is not None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://reg.example/",
+        "http://reg.example:443/",
+        "https://reg.example:444/",
+        "https://reg.example./",
+        "https://sub.reg.example/",
+        "https://reg.example.evil.example/",
+        "https://reg.example@evil.example/",
+        "https://user:password@reg.example/",
+        "https://reg.example\\@evil.example/",
+        "https://evil.example\\@reg.example/",
+        "https://reg.example\t/",
+        "https://reg.example /",
+        "https://reg.example\u3002evil.example/",
+        "https://r\u00e9g.example/",
+        "https://reg.example%2eevil.example/",
+        "https://reg.example:99999/",
+        "https://reg.example:+443/",
+        "https://[::1%25eth0]/",
+        "https:reg.example/",
+        "https:///reg.example/",
+        "//reg.example/",
+        "ftp://reg.example/",
+        "",
+    ],
+)
+def test_no_other_url_gets_the_credential(url: str) -> None:
+    """Another origin, or one about which two parsers could differ."""
+    known = sealed(HOME, "Basic secret")
+    assert known is not None
+
+    assert known.headers_for(f"{HOME}/v2/app/tags/list") == {"Authorization": "Basic secret"}
+    assert known.headers_for(url) == {}
+
+
+def test_a_sealed_credential_is_not_printed() -> None:
+    """Neither by a message nor by a traceback."""
+    origin = origin_of(HOME)
+    assert origin is not None
+
+    assert "secret" not in repr(Sealed(origin, "Basic secret"))
+
+
+# ---- through a client
+
+
+@pytest.fixture(params=["basic", "bearer"])
+def gate(request: pytest.FixtureRequest) -> Iterator[Gate]:
+    """Give each kind of gate."""
+    if request.param == "basic":
+        yield BasicGate({"me": "pw"})
+        return
+    with TokenService({"me": "pw"}) as service:
+        yield service
+
+
+@pytest.fixture
+def registry(gate: Gate) -> Iterator[FakeUpstream]:
+    """Run a registry that asks for credentials."""
+    with FakeUpstream(gate=gate) as running:
+        running.add_image("app", "a", [b"layer"])
+        yield running
+
+
+@pytest.fixture
+def other() -> Iterator[FakeUpstream]:
+    """Run a host that is not the registry, and lists tags page by page."""
+    with FakeUpstream() as running:
+        for tag in "abc":
+            running.add_image("app", tag, [b"layer"])
+        running.page = 1
+        yield running
+
+
+def _client(registry: FakeUpstream) -> Upstream:
+    secret = secret_of(registry.host, "me", "pw")
+    return client_of(registry, Shared(secret=lambda: secret))
+
+
+def _elsewhere(host: FakeUpstream) -> str:
+    """Return the URL of a host under another name."""
+    return host.url.replace("127.0.0.1", "localhost")
+
+
+def _saw_credentials(host: FakeUpstream) -> list[str]:
+    return [each.path for each in host.requests if "authorization" in each.headers]
+
+
+@pytest.mark.parametrize("by_name", [False, True], ids=["other port", "other name"])
+def test_the_pages_of_a_list_that_was_redirected_get_no_credential(
+    registry: FakeUpstream,
+    other: FakeUpstream,
+    by_name: bool,  # noqa: FBT001 - a case
+) -> None:
+    """The second page is asked of the other host: by its own word, not by the upstream's."""
+    target = _elsewhere(other) if by_name else other.url
+    registry.misbehave("/tags/list", redirect=target + "{path}")
+
+    assert _client(registry).tags("app") == ["a", "b", "c"]
+    assert _saw_credentials(other) == []
+
+
+def test_a_challenge_of_another_host_is_not_answered(
+    registry: FakeUpstream, other: FakeUpstream, gate: Gate
+) -> None:
+    """Neither on the first page nor on a later one: it could name our realm as well as its own."""
+    registry.misbehave("/tags/list", redirect=_elsewhere(other) + "{path}")
+    client = _client(registry)
+    client.tags("app")  # what the registry wants is known by now
+    asked = len(gate.requests) if isinstance(gate, TokenService) else 0
+    other.forget()
+    challenge = f'Basic realm="x", Bearer realm="{_elsewhere(other)}/token",service="s"'
+    headers = {"WWW-Authenticate": challenge}
+    other.misbehave("/tags/list", status=401, headers=headers)
+    other.misbehave("/tags/list", times=1, status=200, body=b'{"tags": ["a"]}', headers=_NEXT)
+
+    with pytest.raises(RegistryError):
+        client.tags("app")
+
+    assert _saw_credentials(other) == []
+    assert other.count(pattern="token") == 0
+    assert isinstance(gate, BasicGate) or asked == len(gate.requests)  # type: ignore[attr-defined]
+
+
+_NEXT = {
+    "Content-Type": "application/json",
+    "Link": '</v2/app/tags/list?last=a>; rel="next"',
+}
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "//{other}/v2/app/tags/list",
+        "\\\\{other}/v2/app/tags/list",
+        "http://{own}\\@{other}/v2/app/tags/list",
+        "http://{other}\\@{own}/v2/app/tags/list",
+        "http://{own}@{other}/v2/app/tags/list",
+        "http://{other}#@{own}/v2/app/tags/list",
+        "http://{other}?@{own}/v2/app/tags/list",
+        "http://{other}/v2/app/tags/list?a=@{own}/",
+        "HTTP://{other}/v2/app/tags/list",
+        "http://{other} {own}/v2/app/tags/list",
+    ],
+)
+def test_no_spelling_of_a_redirect_takes_the_credential_along(
+    registry: FakeUpstream, other: FakeUpstream, location: str
+) -> None:
+    """What one parser calls our host, another may dial elsewhere."""
+    there = _elsewhere(other).removeprefix("http://")
+    target = location.format(own=registry.host, other=there)
+    registry.misbehave("/tags/list", redirect=target.replace("{", "{{").replace("}", "}}"))
+
+    with suppress(RegistryError):  # some of them lead to the other host's list
+        _client(registry).tags("app")
+
+    assert _saw_credentials(other) == []
+
+
+def test_a_credential_that_left_its_origin_does_not_come_back(
+    registry: FakeUpstream, other: FakeUpstream
+) -> None:
+    """A host that we were sent to chooses nothing that is read with our rights."""
+    registry.misbehave("/tags/list", redirect=other.url + "{path}")
+    other.misbehave("/tags/list", redirect=registry.url + "/v2/app/manifests/a")
+
+    with pytest.raises(RegistryError):
+        _client(registry).tags("app")
+
+    assert _saw_credentials(other) == []
+    assert [each for each in registry.find(pattern="manifests") if _is_sent(each.headers)] == []
+
+
+def _is_sent(headers: dict[str, str]) -> bool:
+    return "authorization" in headers

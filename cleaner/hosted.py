@@ -40,7 +40,7 @@ class Hosted:
     def holding(self, name: Repository) -> Holding:
         """Return what one repository holds. Raises: DatastoreError."""
         links, tags = self._links(name), self._tags(name)
-        read = self._closure(links)
+        read = self._closure(name, links)
         return Holding(
             name,
             images(name, Family(links, tags, read), lambda own: self.last_use(name, own)),
@@ -59,9 +59,9 @@ class Hosted:
             last = max(last, row.used if row else 0, linked or 0)
         return last
 
-    def subject(self, digest: Digest) -> Digest | None:
-        """Return what a manifest refers to, if it does."""
-        read = self._manifest(digest)
+    def subject(self, name: Repository, digest: Digest) -> Digest | None:
+        """Return what a manifest of a repository refers to, if it does."""
+        read = self._manifest(name, digest)
         return read.subject.digest if read and read.subject else None
 
     def shared(self, digests: Collection[Digest]) -> set[Digest]:
@@ -89,33 +89,35 @@ class Hosted:
         states = {tag: self._repositories.tag(name, tag) for tag in names}
         return {tag: state for tag, state in states.items() if state is not None}
 
-    def _closure(self, links: Iterable[Digest]) -> dict[Digest, Manifest | None]:
+    def _closure(self, name: Repository, links: Iterable[Digest]) -> dict[Digest, Manifest | None]:
         """Read the manifests that are linked, and those that their indexes list."""
-        read = {digest: self._manifest(digest) for digest in links}
+        read = {digest: self._manifest(name, digest) for digest in links}
         waiting = [each for each in read.values() if each]
         while waiting:
             above = waiting.pop()
             if above.kind is not Kind.INDEX:
                 continue
             for digest in above.parts():
-                below = None if digest in read else self._manifest(digest)
+                below = None if digest in read else self._manifest(name, digest)
                 if below:  # else it was read, is not here, or is a blob: a build cache lists those
                     read[digest] = below
                     waiting.append(below)
         return read
 
-    def _manifest(self, digest: Digest) -> Manifest | None:
-        if digest not in self._read:
+    def _manifest(self, name: Repository, digest: Digest) -> Manifest | None:
+        """Read a manifest once: its kind and what it names are the same under every name."""
+        known = self._read.get(digest)
+        if known is None:
             stat = self.store.blobs.stat(digest)
             if stat is None or stat.size > manifest.LARGEST:
                 return None
-            self._read[digest] = self._parsed(digest)
-        return self._read[digest]
+            known = self._read[digest] = self._parsed(name, digest)
+        return known
 
-    def _parsed(self, digest: Digest) -> Manifest | None:
+    def _parsed(self, name: Repository, digest: Digest) -> Manifest | None:
         """Read a manifest; of one of a type unknown here, only the links tell what it names."""
-        media_type = self._repositories.media_type(digest)
         try:
-            return manifest.parse(self.store.blobs.read(digest), media_type)
+            data = self.store.blobs.read(digest)
+            return self._repositories.read_manifest(name, digest, data)
         except (InvalidManifest, NotFound):
             return None

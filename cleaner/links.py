@@ -57,6 +57,7 @@ class Links:
             yield layout.revisions(name)
             yield layout.tags(name)
         yield layout.REFERRERS
+        yield layout.MEDIA_TYPES
 
     def _past(self) -> Iterator[str]:
         """Yield the keys of what pushed tags have meant and can't mean again: it was unlinked."""

@@ -136,12 +136,10 @@ class Spool:
             held.unlink()
 
     def _record(self, digest: Digest, stat: Stat) -> None:
-        media_type = self._store.repositories.media_type(digest)
         kind, names = Kind.BLOB, tuple[Digest, ...]()
-        if media_type is not None:  # kept before a manifest's content is
-            with suppress(InvalidManifest, NotFound):
-                read = manifest.parse(self._store.blobs.read(digest), media_type)
-                kind, names = read.kind, read.parts()
+        with suppress(InvalidManifest, NotFound):  # a layer is too long, or no JSON
+            read = manifest.parse(self._store.blobs.read(digest))
+            kind, names = read.kind, read.parts()
         self._store.index.record(digest, stat.size, kind, stat.modified, names=names)
 
     def _files(self) -> Iterator[Leftover]:

@@ -80,7 +80,7 @@ class Sweep:
     def _remove(self, entry: Entry) -> None:
         self._store.blobs.delete(entry.digest)
         self._removed()
-        self._store.repositories.forget_media_type(entry.digest)
+        self._store.repositories.forget_shared_media_type(entry.digest)
         self._store.index.forget(entry.digest)
         self._heal(entry)
 

@@ -95,6 +95,6 @@ class Unlinker:
 
     def _forget_referrers(self, departure: Departure) -> None:
         for digest, _ in departure.links:
-            about = self._hosted.subject(digest)
+            about = self._hosted.subject(departure.image.name, digest)
             if about:
                 self._repositories.forget_referrer(departure.image.name, about, digest)

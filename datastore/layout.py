@@ -11,7 +11,8 @@ docker/registry/v2/                         docker distribution's own tree, byte
 scheduler-state.json                        what docker distribution's proxy fetched
 entrepot/
     takeover                                how content of other programs was last taken over
-    types/<alg>/<aa>/<hex>                  the media type that came with a manifest
+    mediatypes/<name>/_types/<alg>/<hex>    what came with a manifest that states no media type
+    types/<alg>/<aa>/<hex>                  the same for all repositories, of 0.1.0: only read
     origin/<name>/_origin                   the upstream that a repository came from
     referrers/<name>/<alg>/<hex>            an upstream's last answer on a manifest's referrers
     referrers/<name>/_subjects/<alg>/<hex>/<alg>/<hex>  a pushed manifest's subject, then itself
@@ -43,6 +44,7 @@ FETCHED_LIST = "scheduler-state.json"
 OWN = "entrepot"
 TAKEOVER = f"{OWN}/takeover"
 TYPES = f"{OWN}/types"
+MEDIA_TYPES = f"{OWN}/mediatypes"
 ORIGINS = f"{OWN}/origin"
 REFERRERS = f"{OWN}/referrers"
 # in the state directory
@@ -121,8 +123,13 @@ def tag_past(name: Repository, tag: Tag, digest: Digest) -> str:
     return f"{tags(name)}/{tag}/index/{digest.algorithm}/{digest.hex}/link"
 
 
-def media_type(digest: Digest) -> str:
-    """Return the key of the media type that came with a manifest."""
+def media_type(name: Repository, digest: Digest) -> str:
+    """Return the key of the media type that came with a manifest of a repository."""
+    return f"{MEDIA_TYPES}/{name}/_types/{digest.algorithm}/{digest.hex}"
+
+
+def shared_media_type(digest: Digest) -> str:
+    """Return the key of a manifest's media type as version 0.1.0 kept it, for all repositories."""
     return f"{TYPES}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
 
 
@@ -158,7 +165,8 @@ def referrer(name: Repository, about: Digest, digest: Digest) -> str:
 def linked(key: str) -> Digest | None:
     """Return the digest that the link or the referrers under *key* are about, if it names one.
 
-    The inverse of `layer_link`, `revision_link`, `tag_past`, `referrers` and `referrer`.
+    The inverse of `layer_link`, `revision_link`, `tag_past`, `referrers`, `referrer` and
+    `media_type`.
     """
     parts = key.removesuffix("/link").split("/")
     try:

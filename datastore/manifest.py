@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datastore import bounded_json
@@ -59,7 +59,10 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest or an index: `names` is its config and layers, or its children, in order."""
+    """A manifest or an index: `names` is its config and layers, or its children, in order.
+
+    `states_type`: the bytes themselves state the media type, so it is the same for everybody.
+    """
 
     media_type: str
     kind: Kind
@@ -67,6 +70,7 @@ class Manifest:
     subject: Descriptor | None = None
     artifact_type: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
+    states_type: bool = False
 
     def parts(self) -> tuple[Digest, ...]:
         """Return the digests that a registry must hold for this to be whole, each once."""
@@ -75,15 +79,22 @@ class Manifest:
 
 
 def parse(data: bytes, media_type: str | None = None) -> Manifest:
-    """Read a manifest; *media_type* is what came with it and wins over what it says itself.
+    """Read a manifest; the type that its bytes state wins over *media_type*, which came with it.
 
-    Raises: InvalidManifest when it is not JSON, or of no type in ACCEPT.
+    Whatever came with it, its kind and what it names follow from its bytes alone. Raises:
+    InvalidManifest when it is not JSON, of no type in ACCEPT, or an image and an index at once.
     """
     document = _document(data)
-    chosen = (media_type or "").partition(";")[0].strip() or _own_type(document)
+    stated = document.get("mediaType")
+    is_stated = isinstance(stated, str) and stated in _KINDS
+    given = (media_type or "").partition(";")[0].strip()
+    chosen = str(stated) if is_stated else given or _own_type(document)
     if chosen not in _KINDS:
         raise InvalidManifest(chosen, "not a manifest's media type")
-    return _read(document, chosen)
+    # CVE-2021-41190: one digest would mean two things
+    if "manifests" in document and ("config" in document or "layers" in document):
+        raise InvalidManifest(chosen, "an image and an index at once")
+    return replace(_read(document, chosen), states_type=is_stated)
 
 
 def media_type_of(data: bytes) -> str:

@@ -15,8 +15,8 @@ from datastore import layout
 from datastore.blobs import BlobStore
 from datastore.errors import InvalidManifest, NotFound
 from datastore.index import REBUILT, AccessIndex, Cursor, Entry, Kind
-from datastore.manifest import Manifest, parse
-from datastore.refs import Digest
+from datastore.manifest import Manifest
+from datastore.refs import Digest, Repository
 from datastore.repositories import Repositories
 from datastore.storage import Stat, Storage
 
@@ -76,17 +76,17 @@ def _name(storage: Storage, index: AccessIndex) -> Iterator[int]:
             row = index.entry(digest)
             if row is None or row.kind is not Kind.BLOB:
                 continue
-            manifest = _read(storage, digest)
+            manifest = _read(storage, repository, digest)
             if manifest is not None:
                 index.record(digest, row.size, manifest.kind, row.used, names=manifest.parts())
             yield 1
 
 
-def _read(storage: Storage, digest: Digest) -> Manifest | None:
+def _read(storage: Storage, name: Repository, digest: Digest) -> Manifest | None:
     """Read a linked manifest; None when it is gone, or is none that is known here."""
-    media_type = Repositories(storage).media_type(digest)
     try:
-        return parse(BlobStore(storage).read(digest), media_type)
+        data = BlobStore(storage).read(digest)
+        return Repositories(storage).read_manifest(name, digest, data)
     except (NotFound, InvalidManifest):
         return None
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 from datastore import layout
-from datastore.errors import InvalidDigest, Malformed, NotFound
+from datastore.errors import InvalidDigest, InvalidManifest, Malformed, NotFound
+from datastore.manifest import Manifest, parse
 from datastore.refs import Digest, Repository, Tag
 from datastore.storage import Storage
+
+Parse = Callable[[bytes, str | None], Manifest]
+"""Reads a manifest, as `datastore.manifest.parse` does."""
 
 UNKNOWN_ORIGIN = ""
 """The origin of what another program fetched from an upstream without keeping which one."""
@@ -60,8 +64,15 @@ class Repositories:
         stat = self._storage.stat(layout.revision_link(name, digest))
         return stat.modified if stat else None
 
-    def link_manifest(self, name: Repository, digest: Digest) -> None:
-        """Permit a manifest to be read under this name; repeated, confirm that it still may be."""
+    def link_manifest(
+        self, name: Repository, digest: Digest, media_type: str | None = None
+    ) -> None:
+        """Permit a manifest to be read under this name; repeated, confirm that it still may be.
+
+        *media_type* is what came with one that states none; it holds under this name only.
+        """
+        if media_type is not None and self.media_type(name, digest) != media_type:
+            self._storage.write(layout.media_type(name, digest), media_type.encode())
         self._storage.write(layout.revision_link(name, digest), str(digest).encode())
 
     def unlink_manifest(self, name: Repository, digest: Digest) -> bool:
@@ -94,20 +105,43 @@ class Repositories:
 
     # ---- media types
 
-    def media_type(self, digest: Digest) -> str | None:
-        """Return the media type that came with a manifest, if one was kept."""
+    def read_manifest(
+        self, name: Repository | None, digest: Digest, data: bytes, read: Parse = parse
+    ) -> Manifest:
+        """Read a manifest as *name* shows it; None: by its bytes. Raises: InvalidManifest.
+
+        One that does not state its type has the one that came with it under that name: what other
+        repositories say of the same bytes means nothing here.
+        """
         try:
-            return self._storage.read(layout.media_type(digest), _LONGEST_LINE).decode()
+            found = read(data, None)
+        except InvalidManifest:  # of a type that is unknown here, but came with one that is not
+            return read(data, self.media_type(name, digest))
+        kept = None if found.states_type else self.media_type(name, digest)
+        if kept is None:
+            return found
+        try:
+            return read(data, kept)
+        except InvalidManifest:
+            return found
+
+    def media_type(self, name: Repository | None, digest: Digest) -> str | None:
+        """Return the media type that came with a manifest under this name, if one was kept.
+
+        Without one, what 0.1.0 kept for all repositories: it is never written any more.
+        """
+        own = self._line(layout.media_type(name, digest)) if name else None
+        return own or self._line(layout.shared_media_type(digest))
+
+    def forget_shared_media_type(self, digest: Digest) -> bool:
+        """Remove what 0.1.0 kept of a manifest that is gone; False when there was nothing."""
+        return self._storage.delete(layout.shared_media_type(digest))
+
+    def _line(self, key: str) -> str | None:
+        try:
+            return self._storage.read(key, _LONGEST_LINE).decode()
         except (NotFound, UnicodeDecodeError):
             return None
-
-    def keep_media_type(self, digest: Digest, media_type: str) -> None:
-        """Keep the media type that came with a manifest."""
-        self._storage.write(layout.media_type(digest), media_type.encode())
-
-    def forget_media_type(self, digest: Digest) -> bool:
-        """Remove it; False when none was kept."""
-        return self._storage.delete(layout.media_type(digest))
 
     # ---- tags
 

@@ -15,7 +15,7 @@ from datastore.errors import DatastoreError, IndexUnavailable, InvalidManifest, 
 from datastore.index import AccessIndex, Kind
 from datastore.manifest import Manifest, parse
 from datastore.refs import Digest, Repository, Tag
-from datastore.repositories import Repositories
+from datastore.repositories import Parse, Repositories
 from registry.room import Room
 
 log = logging.getLogger(__name__)
@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 _MOST_READ = 64
 _LONGEST_READ = 16 * 1024
 """How many manifests are kept as they were read, and the bytes of the longest: 5 MB at worst."""
-
-Parse = Callable[[bytes, str | None], Manifest]
 
 
 def _remembering() -> Parse:
@@ -42,8 +40,13 @@ class Held:
 
     @property
     def media_type(self) -> str:
-        """The media type that came with it."""
+        """The media type that it states or, without that, that came with it."""
         return self.manifest.media_type
+
+    @property
+    def type_by_header(self) -> str | None:
+        """The media type that came with it, where it states none."""
+        return None if self.manifest.states_type else self.manifest.media_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +83,14 @@ class Shelf:
         """Return a manifest that may be shown under this name, if it is here."""
         if self.repositories.linked_manifest(name, digest) is None:
             return None
-        return self.content(digest)
+        return self.content(digest, name)
 
-    def content(self, digest: Digest, media_type: str | None = None) -> Held | None:
-        """Return a manifest by its content, whoever may see it; a layer is read no further."""
+    def content(self, digest: Digest, name: Repository | None = None) -> Held | None:
+        """Return a manifest as *name* has it, whoever may see it; a layer is read no further."""
         try:
             body = self.blobs.read(digest)
-            kept = media_type or self.repositories.media_type(digest)
             read = self.read if len(body) <= _LONGEST_READ else parse
-            return Held(digest, body, read(body, kept))
+            return Held(digest, body, self.repositories.read_manifest(name, digest, body, read))
         except (NotFound, InvalidManifest):
             return None
 
@@ -112,7 +114,6 @@ class Shelf:
         if not self.room.reserve(held.digest, len(held.body)):
             return False
         try:
-            self.repositories.keep_media_type(held.digest, held.media_type)
             self.blobs.write(held.digest, held.body)
             self.index.record(
                 held.digest,
@@ -129,9 +130,10 @@ class Shelf:
             return False
         return True
 
-    def link_manifest(self, name: Repository, digest: Digest, origin: str) -> None:
+    def link_manifest(self, name: Repository, held: Held, origin: str) -> None:
         """Permit a manifest under a proxied name, or confirm that it still may be shown."""
-        self._kept(name, origin, lambda: self.repositories.link_manifest(name, digest))
+        link = self.repositories.link_manifest
+        self._kept(name, origin, lambda: link(name, held.digest, held.type_by_header))
 
     def set_tag(self, name: Repository, tag: Tag, digest: Digest, origin: str) -> None:
         """Move a proxied tag, or confirm where it stands."""

@@ -110,8 +110,7 @@ class _Held:
 
     def _read(self, digest: Digest) -> Manifest | None:
         try:
-            kind = self.repositories.media_type(digest)
-            return manifest.parse(self.storage.read(layout.blob(digest)), kind)
+            return manifest.parse(self.storage.read(layout.blob(digest)))
         except DatastoreError:
             return None
 

@@ -92,7 +92,7 @@ class Manifests:
         shown = held and registered.upstream.head(place.remote, digest).digest
         if held is None or shown is None:  # or a registry without HEAD: only GET can tell
             held = self._fetched(registered.upstream.manifest(place.remote, digest), place)
-        self.shelf.link_manifest(place.repository, digest, place.host)
+        self.shelf.link_manifest(place.repository, held, place.host)
         return ManifestAnswer(held, Source.MISS)
 
     def _usable(self, place: Place, registered: Registered, held: Held) -> ManifestAnswer:
@@ -113,7 +113,7 @@ class Manifests:
             registered.upstream.head(place.remote, held.digest)
         except Unavailable as error:
             raise PartsMissing(error) from error
-        self.shelf.link_manifest(place.repository, held.digest, place.host)
+        self.shelf.link_manifest(place.repository, held, place.host)
 
     # ---- by tag
 
@@ -172,7 +172,7 @@ class Manifests:
         return ManifestAnswer(current, Source.MISS, age=0.0)
 
     def _keep(self, place: Place, tag: Tag, held: Held) -> None:
-        self.shelf.link_manifest(place.repository, held.digest, place.host)
+        self.shelf.link_manifest(place.repository, held, place.host)
         self.shelf.set_tag(place.repository, tag, held.digest, place.host)
 
     def _stale(

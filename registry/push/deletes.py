@@ -31,7 +31,7 @@ class Deletes:
         with turn(self.state, name):
             if links.linked_manifest(name, digest) is None:
                 raise ManifestUnknown(f"{name} has no {digest}")
-            held = self.shelf.content(digest)
+            held = self.shelf.content(digest, name)
             for tag in map(Tag, links.tags(name)):
                 state = links.tag(name, tag)
                 if state and state.digest == digest:

@@ -75,9 +75,6 @@ class Pushes:
         return links.links_blob(name, named.digest)
 
     def _store(self, held: Held) -> None:
-        links = self.shelf.repositories
-        if links.media_type(held.digest) is None:
-            links.keep_media_type(held.digest, held.media_type)
         if not self.shelf.has_blob(held.digest):
             self._write(held)
         self.shelf.index.record(
@@ -103,7 +100,7 @@ class Pushes:
         if about:
             described = json.dumps(referrers.describe(held)).encode()
             links.keep_referrer(name, about, held.digest, described)
-        links.link_manifest(name, held.digest)
+        links.link_manifest(name, held.digest, held.type_by_header)
         for tag in tags:
             links.set_tag(name, tag, held.digest)
 
@@ -114,21 +111,19 @@ def read(body: bytes, media_type: str | None, expected: Digest | None) -> Held:
     if expected and digest != expected:
         raise DigestMismatch(expected, digest)
     manifest = parse(body, media_type)
-    _refuse_two_meanings(json.loads(body), manifest)
+    _refuse_two_types(json.loads(body), media_type, manifest)
     return Held(digest, body, manifest)
 
 
-def _refuse_two_meanings(document: dict[str, Any], manifest: Manifest) -> None:
+def _refuse_two_types(document: dict[str, Any], given: str | None, manifest: Manifest) -> None:
     """Refuse what another client could read as something else than it was pushed as.
 
     Raises: InvalidManifest.
     """
-    said = document.get("mediaType")
-    if said and said != manifest.media_type:
-        raise InvalidManifest(str(said), f"pushed as {manifest.media_type}, but is by its own word")
-    others = ("config", "layers") if manifest.kind is Kind.INDEX else ("manifests",)
-    if any(other in document for other in others):
-        raise InvalidManifest(manifest.media_type, "an image and an index at once")
+    pushed_as = (given or "").partition(";")[0].strip() or manifest.media_type
+    stated = document.get("mediaType")
+    if stated and stated != pushed_as:
+        raise InvalidManifest(str(stated), f"pushed as {pushed_as}, but states another type")
 
 
 def _closure(index: AccessIndex, digests: list[Digest]) -> set[Digest]:

@@ -40,7 +40,6 @@ def put_blob(store: Store, content: bytes, used: float) -> Digest:
 def put_manifest(store: Store, content: bytes, media_type: str, used: float) -> Digest:
     """Store a manifest or an index that was last used then."""
     digest, read = Digest.of(content), parse(content, media_type)
-    store.repositories.keep_media_type(digest, media_type)
     store.blobs.write(digest, content)
     store.index.record(digest, len(content), read.kind, used, names=read.parts())
     return digest
@@ -97,7 +96,7 @@ def push_index(store: Store, children: Sequence[Image], tag: str, at: float) -> 
 
 
 def _link(store: Store, manifest: Digest, tag: str, at: float, name: Repository) -> Digest:
-    about = Hosted(store).subject(manifest)
+    about = Hosted(store).subject(name, manifest)
     if about:
         store.repositories.keep_referrer(name, about, manifest, b"{}")
     store.repositories.link_manifest(name, manifest)

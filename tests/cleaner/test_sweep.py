@@ -10,6 +10,7 @@ import pytest
 from cleaner.policy import Eviction, Reason
 from cleaner.store import Store
 from cleaner.sweep import Sweep
+from datastore import layout
 from datastore.accesslog import Event
 from datastore.errors import StorageBroken
 from datastore.filesystem import Filesystem
@@ -46,11 +47,12 @@ def test_an_eviction_removes_data_media_type_and_row(store: Store, sweep: Sweep)
     """And what is held is less by all that it took."""
     made = image([])
     manifest = put_manifest(store, made.manifest, made.media_type, used=0)
+    store.storage.write(layout.shared_media_type(manifest), b"application/x-type")
 
     assert sweep.evict(_eviction(store, manifest))
 
     assert store.blobs.stat(manifest) is None
-    assert store.repositories.media_type(manifest) is None
+    assert store.repositories.media_type(None, manifest) is None
     assert store.index.entry(manifest) is None
     assert store.index.held() == 0
 

@@ -134,11 +134,10 @@ class World:
         links = self.store.repositories
         if name == _CACHED:
             links.keep_origin(name, UPSTREAM)
-        links.keep_media_type(digest, media_type)
         self.store.blobs.write(digest, body)
         parts = read.parts()
         self.store.index.record(digest, len(body), read.kind, self.clock.now, names=parts)
-        links.link_manifest(name, digest)
+        links.link_manifest(name, digest, media_type)
         if tag:
             links.set_tag(name, tag, digest)
 
@@ -176,7 +175,7 @@ class World:
         links = self.store.repositories
         if links.linked_manifest(name, digest) is None or not self.store.blobs.stat(digest):
             return False
-        read = manifest.parse(self.store.blobs.read(digest), links.media_type(digest))
+        read = links.read_manifest(name, digest, self.store.blobs.read(digest))
         if read.kind is Kind.INDEX:
             return all(self.is_whole(name, part) for part in read.parts())
         return all(

@@ -89,7 +89,8 @@ def test_no_two_things_have_one_key(name: Repository, digest: Digest, tag: Tag) 
             layout.revision_link(name, digest),
             layout.tag_current(name, tag),
             layout.tag_past(name, tag, digest),
-            layout.media_type(digest),
+            layout.media_type(name, digest),
+            layout.shared_media_type(digest),
             layout.origin(name),
             layout.referrers(name, digest),
         ]

@@ -65,11 +65,29 @@ class TestMediaType:
 
         assert (manifest.media_type, manifest.kind) == (media_type, Kind.INDEX)
 
-    def test_what_came_with_it_wins_over_what_it_says(self) -> None:
-        """A registry's Content-Type, with or without parameters."""
+    def test_what_it_states_wins_over_what_came_with_it(self) -> None:
+        """A header, with or without parameters, counts for one that states no type."""
         came_with = f"{DOCKER_MANIFEST}; charset=utf-8"
+        stated, bare = (
+            parse(_manifest(**more), came_with) for more in ({"mediaType": OCI_MANIFEST}, {})
+        )
 
-        assert parse(_manifest(mediaType=OCI_MANIFEST), came_with).media_type == DOCKER_MANIFEST
+        assert (stated.media_type, stated.states_type) == (OCI_MANIFEST, True)
+        assert (bare.media_type, bare.states_type) == (DOCKER_MANIFEST, False)
+
+    def test_a_stated_type_that_is_unknown_here_leaves_the_word_to_what_came(self) -> None:
+        """It is then no type that others could be shown."""
+        unknown = _manifest(mediaType="application/vnd.example")
+
+        assert parse(unknown, OCI_MANIFEST).media_type == OCI_MANIFEST
+        with pytest.raises(InvalidManifest):
+            parse(unknown)
+
+    @pytest.mark.parametrize("media_type", [None, OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST])
+    def test_an_image_and_an_index_at_once_is_neither(self, media_type: str | None) -> None:
+        """CVE-2021-41190: else it would name one thing or another, as a header wants it."""
+        with pytest.raises(InvalidManifest):
+            parse(_manifest(manifests=[]), media_type)
 
     @pytest.mark.parametrize(
         ("content", "expected"), [(_manifest(), OCI_MANIFEST), (_index(), OCI_INDEX)]

@@ -73,8 +73,7 @@ def _list(storage: Storage, manifests: list[Digest], used: float) -> Digest:
     """Store and link an index of *manifests* that does not say its own type."""
     children = [_descriptor(each, OCI_MANIFEST) for each in manifests]
     digest = _store(storage, json.dumps({"manifests": children}).encode(), used)
-    Repositories(storage).link_manifest(NAME, digest)
-    Repositories(storage).keep_media_type(digest, OCI_INDEX)
+    Repositories(storage).link_manifest(NAME, digest, OCI_INDEX)
     return digest
 
 
@@ -209,7 +208,7 @@ def _not_json(storage: Storage) -> Digest:
 
 def _unknown_type(storage: Storage) -> Digest:
     digest = _store(storage, b'{"config": {}}', NOW)
-    Repositories(storage).keep_media_type(digest, "application/x-unknown")
+    Repositories(storage).link_manifest(NAME, digest, "application/x-unknown")
     return digest
 
 

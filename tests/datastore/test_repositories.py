@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from datastore import layout
 from datastore.filesystem import Filesystem
+from datastore.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from datastore.refs import Digest, Repository, Tag
 from datastore.repositories import Repositories, TagState
 from datastore.storage import Storage
+from tests.images import image
 
 NAME, OTHER = Repository("quay.io/app"), Repository("docker.io/app")
 A, B = Digest.of(b"a"), Digest.of(b"b")
@@ -178,10 +181,57 @@ def test_an_origin_is_kept_by_name(repositories: Repositories) -> None:
     assert repositories.origin(OTHER) is None
 
 
-def test_a_media_type_is_kept_until_it_is_forgotten(repositories: Repositories) -> None:
+def test_a_media_type_is_kept_for_each_repository(repositories: Repositories) -> None:
     """The layout of docker distribution has no place for it."""
-    repositories.keep_media_type(A, "application/x-type")
+    repositories.link_manifest(NAME, A, "application/x-type")
+    repositories.link_manifest(OTHER, A, "application/x-other")
+    repositories.link_manifest(NAME, A)
 
-    assert repositories.media_type(A) == "application/x-type"
-    assert (repositories.forget_media_type(A), repositories.forget_media_type(A)) == (True, False)
-    assert repositories.media_type(A) is None
+    assert repositories.media_type(NAME, A) == "application/x-type"
+    assert repositories.media_type(OTHER, A) == "application/x-other"
+    assert repositories.media_type(Repository("none"), A) is None
+
+
+def test_what_0_1_0_kept_for_all_holds_where_nothing_else_is_kept(tmp_path: Path) -> None:
+    """It is read, and never written."""
+    storage = Filesystem(tmp_path)
+    storage.write(layout.shared_media_type(A), b"application/x-old")
+    repositories = Repositories(storage)
+    repositories.link_manifest(OTHER, A, "application/x-new")
+
+    assert repositories.media_type(NAME, A) == "application/x-old"
+    assert repositories.media_type(OTHER, A) == "application/x-new"
+    assert (repositories.forget_shared_media_type(A), repositories.media_type(NAME, A)) == (
+        True,
+        None,
+    )
+
+
+def test_the_type_that_the_bytes_state_wins(repositories: Repositories) -> None:
+    """Over what came with them, under whatever name."""
+    stated, bare = image([b"x"], "oci").manifest, _without_type(image([b"x"], "oci").manifest)
+    for body in (stated, bare):
+        repositories.link_manifest(NAME, Digest.of(body), DOCKER_MANIFEST)
+
+    def read(name: Repository | None, body: bytes) -> str:
+        return repositories.read_manifest(name, Digest.of(body), body).media_type
+
+    assert read(NAME, stated) == OCI_MANIFEST
+    assert read(NAME, bare) == DOCKER_MANIFEST
+    assert read(OTHER, bare) == read(None, bare) == OCI_MANIFEST
+
+
+def test_a_type_that_cannot_be_right_is_not_believed(repositories: Repositories) -> None:
+    """Of the same bytes nobody makes an index, nor something unknown."""
+    bare = _without_type(image([b"x"], "oci").manifest)
+    for wrong in (OCI_INDEX, "application/x-unknown"):
+        repositories.link_manifest(NAME, Digest.of(bare), wrong)
+
+        found = repositories.read_manifest(NAME, Digest.of(bare), bare)
+        assert found.media_type == OCI_MANIFEST
+
+
+def _without_type(manifest: bytes) -> bytes:
+    fields = json.loads(manifest)
+    fields.pop("mediaType", None)
+    return json.dumps(fields).encode()

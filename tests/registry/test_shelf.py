@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from math import inf
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from datastore import layout
 from datastore.blobs import BlobStore
 from datastore.filesystem import Filesystem
-from datastore.manifest import DOCKER_MANIFEST, LARGEST, OCI_MANIFEST
+from datastore.manifest import DOCKER_MANIFEST, LARGEST, OCI_MANIFEST, parse
 from datastore.memory import MemoryIndex
 from datastore.rebuild import rebuild
 from datastore.refs import Digest, Repository
@@ -60,9 +61,12 @@ def shelf(storage: Counting) -> Shelf:
         shelf.blobs.write(Digest.of(content), content)
         shelf.link_blob(NAME, Digest.of(content), "one.test")
     shelf.blobs.write(IMAGE.digest, IMAGE.manifest)
-    shelf.link_manifest(NAME, IMAGE.digest, "one.test")
-    shelf.repositories.keep_media_type(IMAGE.digest, OCI_MANIFEST)
+    shelf.link_manifest(NAME, _read(IMAGE.manifest), "one.test")
     return shelf
+
+
+def _read(body: bytes, media_type: str = OCI_MANIFEST) -> Held:
+    return Held(Digest.of(body), body, parse(body, media_type))
 
 
 def _held(shelf: Shelf) -> Held:
@@ -85,18 +89,24 @@ def test_what_was_read_before_is_shown_only_while_it_is_here(shelf: Shelf) -> No
 
 
 def test_another_media_type_is_another_reading(shelf: Shelf) -> None:
-    """It may be set anew by whoever pushes the same bytes as something else."""
-    _held(shelf)
-    shelf.repositories.keep_media_type(IMAGE.digest, DOCKER_MANIFEST)
+    """Of bytes that do not state it; it may be set anew by whoever pushes them there."""
+    fields = json.loads(IMAGE.manifest)
+    del fields["mediaType"]
+    bare = json.dumps(fields).encode()
+    shelf.blobs.write(Digest.of(bare), bare)
+    for media_type in (OCI_MANIFEST, DOCKER_MANIFEST):
+        shelf.link_manifest(NAME, _read(bare, media_type), "one.test")
 
-    assert _held(shelf).media_type == DOCKER_MANIFEST
+        found = shelf.manifest(NAME, Digest.of(bare))
+        assert found is not None
+        assert found.media_type == media_type
 
 
 def test_a_long_manifest_is_not_remembered(shelf: Shelf) -> None:
     """Or a few of 4 MiB would be a worker's memory."""
     padded = IMAGE.manifest + b" " * 16 * 1024
     shelf.blobs.write(Digest.of(padded), padded)
-    readings = [shelf.content(Digest.of(padded), OCI_MANIFEST) for _ in range(2)]
+    readings = [shelf.content(Digest.of(padded)) for _ in range(2)]
 
     assert readings[0] == readings[1]
     assert readings[0] is not None
@@ -139,8 +149,7 @@ def test_a_layer_that_is_asked_for_as_a_manifest_is_not_read(tmp_path: Path, siz
     with (tmp_path / layout.blob(IMAGE.digest)).open("wb") as file:
         file.truncate(size)
     links = Repositories(storage)
-    links.link_manifest(NAME, IMAGE.digest)
-    links.keep_media_type(IMAGE.digest, OCI_MANIFEST)
+    links.link_manifest(NAME, IMAGE.digest, OCI_MANIFEST)
     index = MemoryIndex()
     shelf = Shelf(BlobStore(storage), links, index, Room(index, Limits()))
     tracemalloc.start()

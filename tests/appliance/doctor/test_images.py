@@ -72,10 +72,9 @@ def test_of_an_index_one_child_that_is_here_is_enough(tmp_path: Path) -> None:
     """A client pulls one platform."""
     here, elsewhere = image([b"here"]), image([b"elsewhere"], architecture="arm64")
     keep(tmp_path, "quay.io/many", here)
-    body, media_type = index([elsewhere, here])
+    body, _ = index([elsewhere, here])
     repositories, name = Repositories(Filesystem(tmp_path)), Repository.parse("quay.io/many")
     _write(tmp_path, body)
-    repositories.keep_media_type(Digest.of(body), media_type)
     repositories.set_tag(name, Tag("v1"), Digest.of(body))
 
     assert images.smallest(tmp_path) == ImageName("quay.io", "many", "v1")
@@ -94,7 +93,6 @@ def keep(root: Path, name: str, made: Image, origin: str | None = "somewhere") -
     repositories, repository = Repositories(Filesystem(root)), Repository.parse(name)
     for content in (made.manifest, *made.blobs):
         _write(root, content)
-    repositories.keep_media_type(made.digest, made.media_type)
     if origin:
         repositories.keep_origin(repository, origin)
     repositories.link_manifest(repository, made.digest)

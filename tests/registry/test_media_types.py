@@ -1,0 +1,117 @@
+"""A manifest's media type is its own or its repository's: nobody changes it for others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from falcon.testing import Result
+
+from datastore import layout
+from datastore.filesystem import Filesystem
+from datastore.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from datastore.refs import Digest
+from registry.names import fold
+from tests.images import Image, image
+from tests.registry.pulling import NAME, pulling
+from tests.registry.push.pushing import NAME as MINE
+from tests.registry.push.pushing import Pushing, pushing
+from tests.upstream import FakeUpstream
+
+STATED = image([b"a layer"], "oci")
+OTHERS = "others/app"
+
+
+def _bare(made: Image) -> bytes:
+    """Return the manifest of an image without its media type: OCI made that optional."""
+    fields = json.loads(made.manifest)
+    del fields["mediaType"]
+    return json.dumps(fields).encode()
+
+
+BARE = _bare(STATED)
+
+
+def _push(p: Pushing, name: str, body: bytes, media_type: str) -> Result:
+    for blob in STATED.blobs:
+        p.blob(blob, name=name)
+    return p.manifest(body, media_type, "v1", name=name)
+
+
+def _type(p: Pushing, name: str) -> str:
+    got = p.client.simulate_get(f"/v2/{name}/manifests/v1")
+    return str(got.headers["content-type"])
+
+
+def test_a_push_elsewhere_changes_no_media_type(tmp_path: Path) -> None:
+    """Bytes that state no type may be pushed as two; each repository shows its own."""
+    p = pushing(tmp_path)
+    assert _push(p, MINE, BARE, OCI_MANIFEST).status_code == 201
+    assert _push(p, OTHERS, BARE, DOCKER_MANIFEST).status_code == 201
+
+    assert _type(p, MINE) == OCI_MANIFEST
+    assert _type(p, OTHERS) == DOCKER_MANIFEST
+
+
+def test_pushing_again_repairs_the_media_type(tmp_path: Path) -> None:
+    """Also where 0.1.0 kept a wrong one for all repositories."""
+    p = pushing(tmp_path)
+    _push(p, MINE, BARE, OCI_MANIFEST)
+    for wrong in (DOCKER_MANIFEST, OCI_INDEX, "text/html"):
+        Filesystem(tmp_path).write(layout.shared_media_type(Digest.of(BARE)), wrong.encode())
+        assert _type(p, MINE) == OCI_MANIFEST
+
+    _push(p, MINE, BARE, DOCKER_MANIFEST)
+    assert _type(p, MINE) == DOCKER_MANIFEST
+    _push(p, MINE, BARE, OCI_MANIFEST)
+    assert _type(p, MINE) == OCI_MANIFEST
+
+
+@pytest.mark.parametrize(
+    ("kept", "shown"),
+    [(DOCKER_MANIFEST, DOCKER_MANIFEST), (OCI_INDEX, OCI_MANIFEST), ("text/html", OCI_MANIFEST)],
+)
+def test_a_media_type_of_0_1_0_is_read_where_it_can_be_right(
+    tmp_path: Path, kept: str, shown: str
+) -> None:
+    """One that is of another kind would make the image unusable for ever."""
+    p = pushing(tmp_path)
+    _push(p, MINE, BARE, OCI_MANIFEST)
+    storage = Filesystem(tmp_path)
+    storage.delete(f"{layout.MEDIA_TYPES}/{MINE}/_types/sha256/{Digest.of(BARE).hex}")
+    storage.write(layout.shared_media_type(Digest.of(BARE)), kept.encode())
+
+    assert _type(p, MINE) == shown
+
+
+@pytest.mark.parametrize(
+    ("body", "own"), [(STATED.manifest, OCI_MANIFEST), (BARE, None)], ids=["stated", "bare"]
+)
+def test_an_upstream_changes_no_media_type_of_others(
+    tmp_path: Path, body: bytes, own: str | None
+) -> None:
+    """What it says of the same bytes in a header holds for its own repository at most."""
+    with FakeUpstream() as honest, FakeUpstream() as hostile:
+        for upstream, media_type in ((honest, OCI_MANIFEST), (hostile, DOCKER_MANIFEST)):
+            upstream.put_image(NAME, "other", STATED)
+            upstream.add_manifest(NAME, "v1", body, media_type)
+        p = pulling(honest, tmp_path, hostile)
+        theirs = f"/v2/{fold(hostile.host)}/{NAME}/manifests/v1"
+
+        types = []
+        for _ in range(2):
+            types.append(p.get("manifests/v1").headers["content-type"])
+            types.append(p.ask("GET", theirs).headers["content-type"])
+
+    assert types == [OCI_MANIFEST, own or DOCKER_MANIFEST] * 2
+
+
+def test_an_image_and_an_index_at_once_is_neither(tmp_path: Path) -> None:
+    """One digest would name different things to different clients (CVE-2021-41190)."""
+    fields = json.loads(STATED.manifest) | {"manifests": []}
+    with FakeUpstream() as upstream:
+        upstream.put_image(NAME, "other", STATED)
+        upstream.add_manifest(NAME, "v1", json.dumps(fields).encode(), OCI_MANIFEST)
+
+        assert pulling(upstream, tmp_path).get("manifests/v1").status_code == 502

@@ -40,6 +40,7 @@ class Program:
     pid: int
     started: float
     why: str
+    group: str = ""
 
     @property
     def has_given_up(self) -> bool:
@@ -64,6 +65,16 @@ def ask(run: Path) -> list[Program]:
 def shut_down(run: Path) -> None:
     """Have supervisord end all programs, and then itself. Raises: Silent."""
     _call(run, "supervisor.shutdown")
+
+
+def start(run: Path, program: Program) -> None:
+    """Have supervisord start a program that it has given up. Raises: Silent, also if it runs."""
+    _call(run, "supervisor.startProcess", f"{program.group}:{program.name}", False)
+
+
+def is_gone(run: Path) -> bool:
+    """Whether the socket of a supervisord that runs was deleted: it cannot be asked any more."""
+    return not (run / _SOCKET).exists()
 
 
 def nudge(run: Path) -> None:
@@ -94,10 +105,11 @@ class _Transport(Transport):
             self._opened.close()
 
 
-def _call(run: Path, method: str) -> object:
+def _call(run: Path, method: str, *arguments: str | bool) -> object:
     transport = _Transport(run / _SOCKET)
     try:
-        return cast("object", getattr(ServerProxy("http://localhost", transport), method)())
+        called = getattr(ServerProxy("http://localhost", transport), method)
+        return cast("object", called(*arguments))
     except (OSError, HTTPException, Error) as error:
         raise Silent(str(error)) from error
     finally:
@@ -140,6 +152,10 @@ class Watch:
                 return Failure(program.name, f"it ended {len(ends)} times within {_WITHIN:.0f} s")
         return None
 
+    def forgive(self) -> None:
+        """Forget how often programs have ended: it was not their fault."""
+        self._ends.clear()
+
     def silence(self, now: float, *, is_frozen: bool = False) -> Failure | None:
         """Judge a look that supervisord has not answered; at the start it cannot yet.
 
@@ -166,4 +182,5 @@ def _program(told: dict[str, str | int]) -> Program:
         pid=int(told["pid"]),
         started=float(told["start"]),
         why=str(told["spawnerr"]).removesuffix(" (process log may have details)").lower(),
+        group=str(told["group"]),
     )

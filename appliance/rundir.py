@@ -7,16 +7,17 @@ The state directory's file `run` names it and is locked while the appliance live
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from config.errors import ConfigError, Problem
-from datastore.errors import DatastoreError
+from datastore.errors import DatastoreError, StorageBroken, StorageFull
 from datastore.locks import LockedFile, is_locked, try_lock
 
 COPIES = "entrepot-files-"
@@ -35,28 +36,75 @@ def made(state: Path) -> Iterator[Path]:
 
     Raises: ConfigError when another appliance lives there, or a socket's path would be too long.
     """
-    with _locked(state / "run") as note:
-        _remove_noted(_text(note))
+    with ExitStack() as held:
+        held.callback(os.close, _lock_folder(state))
+        note = _locked(state / "run")
+        if note is not None:
+            held.enter_context(note)
+            _remove_noted(_text(note))
         remove_abandoned(_PREFIX)
         with claimed(_PREFIX) as run:
             _check_length(run)
-            os.ftruncate(note.fd, 0)
-            os.pwrite(note.fd, os.fsencode(run), 0)
+            _write(note, run)
             try:
                 yield run
             finally:
-                note.unlink()
+                with suppress(OSError, DatastoreError):  # the next start overwrites it
+                    if note is not None:
+                        note.unlink()
+
+
+def _lock_folder(state: Path) -> int:
+    """Lock the state directory itself, which works on a read-only disk too. Raises: ConfigError.
+
+    Where the disk had no room for it, the folder that it is to be in is locked.
+    """
+    try:
+        folder = os.open(state if state.is_dir() else state.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise ConfigError([Problem(str(state), why, "see that it can be read")]) from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(folder)
+        raise _taken(state / "run") from error
+    return folder
+
+
+def _write(note: LockedFile | None, run: Path) -> None:
+    """Write where the run directory is; a full or read-only disk goes without (see `found`)."""
+    with suppress(OSError):
+        if note is not None:
+            os.ftruncate(note.fd, 0)
+            os.pwrite(note.fd, os.fsencode(run), 0)
 
 
 def refuse_second(state: Path) -> None:
     """Raise ConfigError when an appliance lives in *state*, before anything there is touched."""
-    note = state / "run"
+    if _is_locked(state):
+        raise _taken(state / "run")
+
+
+def _is_locked(state: Path) -> bool:
+    """Whether an appliance holds the state directory, or the folder that it is to be in."""
+    return any(_is_folder_locked(each) for each in (state, state.parent))
+
+
+def _is_folder_locked(path: Path) -> bool:
     try:
-        is_taken = note.is_file() and is_locked(note)
-    except (OSError, DatastoreError):
-        return  # what does not work here is found, and told, when it is tried
-    if is_taken:
-        raise _taken(note)
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(folder)
+    return False
 
 
 @contextmanager
@@ -146,16 +194,29 @@ def found(state: Path) -> Path | None:
     """Return the run directory of the appliance that lives in *state*; None when none does."""
     note = state / "run"
     try:
-        return Path(os.fsdecode(note.read_bytes())) if is_locked(note) else None
+        if is_locked(note) and (text := note.read_bytes()):
+            return Path(os.fsdecode(text))
+        return _searched(state) if _is_locked(state) else None
     except (OSError, DatastoreError):
         return None
 
 
-def _locked(note: Path) -> LockedFile:
+def _searched(state: Path) -> Path | None:
+    """Find a run directory by what is in it: its appliance could not write where it is."""
+    for run in living(_PREFIX):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            settings = json.loads((run / "settings.json").read_bytes())
+            if settings["storage"]["statedir"] == str(state):
+                return run
+    return None
+
+
+def _locked(note: Path) -> LockedFile | None:
+    """Lock the note; None on a disk that cannot be written to. Raises: ConfigError."""
     try:
         held = try_lock(note)
-    except DatastoreError as error:
-        raise ConfigError([Problem(str(note), str(error), "see that it can be written")]) from error
+    except (StorageFull, StorageBroken):
+        return None
     if held is None:
         raise _taken(note)
     return held

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from appliance import (
     address,
     apart,
     certificate,
+    disk,
     ownership,
     privileges,
     programs,
@@ -34,8 +36,11 @@ from config.errors import ConfigError, Problem
 from config.schema import Settings
 from datastore import generation, layout, logs
 from datastore.budget import Budget
+from datastore.disk_space import disk_space
 from datastore.probe import probe
 from datastore.sqlite import SqliteIndex
+from logger.complaint import Complaint
+from runtime.signals import Signals
 
 _log = logging.getLogger(__name__)
 
@@ -86,30 +91,58 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
     signals = block_signals()
     _allow_many_files()
     with rundir.made(settings.storage.statedir) as run:
-        start = _prepare(settings, run)
-        outbound.hand_over(environ, run)
-        record = _begin_record(settings, run)
-        programs_environ = inherited(environ) | variables(settings, start)
-        house = House(
-            run,
-            programs_environ,
-            _access_log(settings),
-            signals,
-            grace=settings.http.draintimeout,
-        )
+        record, house = _begin(settings, run, signals, environ)
         try:
             return _Keeper(settings, record, house).keep()
         finally:
             house.clear()
 
 
+def _begin(
+    settings: Settings, run: Path, signals: Signals, environ: Mapping[str, str]
+) -> tuple[Record, House]:
+    """Write what the programs will read, and start them. Raises: ConfigError."""
+    try:
+        start = _prepare(settings, run)
+        outbound.hand_over(environ, run)
+        record = _begin_record(settings, run)
+        house = House(
+            run,
+            inherited(environ) | variables(settings, start),
+            _access_log(settings),
+            signals,
+            grace=settings.http.draintimeout,
+        )
+    except OSError as error:
+        problem = f"nothing can be written there: {(error.strerror or str(error)).lower()}"
+        remedy = "make room there, or set TMPDIR to another"
+        raise ConfigError([Problem(str(run.parent), problem, remedy)]) from error
+    return record, house
+
+
 def _try_folders(settings: Settings) -> None:
     """See that we can work in the data directory, made if need be. Raises: ConfigError."""
     _refuse(config.check(settings))
-    ownership.make_folders(settings)
-    _refuse([Problem(_STATE, each) for each in probe(settings.storage.statedir)])
+    storage = settings.storage
+    troubled = _troubled(dict.fromkeys((storage.rootdirectory, storage.statedir)))
+    with suppress(ConfigError) if troubled else nullcontext():
+        ownership.make_folders(settings)
+    if storage.statedir not in troubled:
+        _refuse([Problem(_STATE, each) for each in probe(storage.statedir)])
     takeover.take_over(settings)
     _refuse(hidden(settings))
+
+
+def _troubled(folders: Iterable[Path]) -> list[Path]:
+    """Return the folders that cannot be written to, each with a warning what that means."""
+    troubled = []
+    for folder in folders:
+        with suppress(OSError):  # what is forbidden is told when it is tried
+            there = next(each for each in (folder, *folder.parents) if each.is_dir())
+            if found := disk.condition(there):
+                _log.warning("disk not writable", extra={"path": folder, "disk": found})
+                troubled.append(folder)
+    return troubled
 
 
 def _refuse(problems: list[Problem]) -> None:
@@ -163,6 +196,10 @@ class _Keeper:
         self._watch = programs.Watch(time.monotonic())
         self._renewal = renewal(settings, house.run)
         self._serving = False
+        self._no_room = Complaint(_log, "programs wait for room", "programs have room again")
+        self._complaint = Complaint(
+            _log, "run directory not writable", "run directory writable again"
+        )
 
     def keep(self) -> int:
         """Return the exit code, when everything has ended."""
@@ -178,6 +215,8 @@ class _Keeper:
                 return 1
 
     def _look(self) -> programs.Failure | None:
+        if self._serving and programs.is_gone(self._run):
+            return programs.Failure("supervisord", f"somebody deleted the sockets in {self._run}")
         try:
             seen = programs.ask(self._run)
         except programs.Silent:
@@ -190,12 +229,39 @@ class _Keeper:
             self._serving = True
             _log.info("serving", extra=_told(self._settings))
         self._renewal.look()
-        return self._watch.failure(seen, time.monotonic())
+        self._make_folders()
+        failure = self._watch.failure(seen, time.monotonic())
+        return None if failure is not None and self._waits_for_room(seen) else failure
+
+    def _waits_for_room(self, seen: Sequence[programs.Program]) -> bool:
+        """Start again what failed while the temporary directory is full; False where it is not."""
+        with suppress(OSError):
+            if problem := disk_space(self._run).problem:
+                self._no_room.failed(OSError(f"{self._run.parent} is {problem}"))
+                self._watch.forgive()
+                for each in seen:
+                    with suppress(programs.Silent):
+                        if each.has_given_up:
+                            programs.start(self._run, each)
+                return True
+        self._no_room.worked()
+        return False
+
+    def _make_folders(self) -> None:
+        """Make what the disk had no room for at the start."""
+        if not (self._settings.storage.statedir / "log").is_dir():
+            with suppress(ConfigError):
+                ownership.make_folders(self._settings)
 
     def _note_end(self, name: str) -> None:
         ends = {**self._record.ends, name: self._record.ends.get(name, 0) + 1}
         self._record = replace(self._record, ends=ends)
-        self._record.write(self._run)
+        try:
+            self._record.write(self._run)
+        except OSError as error:
+            self._complaint.failed(error)
+        else:
+            self._complaint.worked()
 
     def _give_up(self, failure: programs.Failure) -> None:
         self._house.stop()

@@ -21,6 +21,7 @@ from cleaner.words import size, span
 from config.schema import Settings
 from datastore import layout
 from datastore.budget import Budget
+from datastore.disk_space import disk_space
 from datastore.errors import IndexUnavailable
 from datastore.sqlite import SqliteIndex
 from logger.display import LAG
@@ -89,6 +90,7 @@ class Status:
     upstreams: Mapping[str, str]
     clock: Time
     shortage: str = ""
+    disk: str = ""
 
 
 def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -125,6 +127,7 @@ def look(settings: Settings, now: float) -> Status:
         upstreams=_health(settings, at),
         clock=Time(clock.offset(), clock.jumps()),
         shortage=takeover.shortage_of(settings, index),
+        disk=_disk(settings),
     )
 
 
@@ -141,6 +144,8 @@ def screen(found: Status) -> Iterator[str]:
     if found.shortage:
         yield f"problem    {found.shortage}:"
         yield f"           {REMEDY}"
+    if found.disk:
+        yield f"disk       {found.disk}"
     yield f"traffic    {_traffic(found.counted)} since the start"
     yield f"log        {'not read yet' if found.lag is None else f'read, {span(found.lag)} behind'}"
     if found.clock.offset:
@@ -163,6 +168,20 @@ def _clock(found: Time) -> str:
     way = "ahead" if found.offset > 0 else "back"
     jumped = f"the wall clock jumped {span(abs(found.offset))} {way}"
     return f"{jumped}: nothing is evicted by age until it is back, or for {span(BELIEVED_S)}"
+
+
+def _disk(settings: Settings) -> str:
+    """Return what the disks have left, or what is wrong with them and what that means."""
+    storage = settings.storage
+    folders = dict.fromkeys((storage.rootdirectory, storage.statedir))
+    try:
+        spaces = {each: disk_space(each) for each in folders}
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    for folder, found in spaces.items():
+        if found.problem:
+            return f"{folder} is {found.problem}: what is here is served, nothing new is stored"
+    return f"{size(spaces[storage.rootdirectory].free)} free"
 
 
 def _traffic(seen: Counted) -> str:

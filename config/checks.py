@@ -5,6 +5,7 @@ Each problem is one line. Nothing is created and nothing is changed.
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 import tempfile
@@ -17,6 +18,7 @@ from config.htpasswd import htpasswd_problems
 from config.pull_secret import PullSecret
 from config.schema import Settings
 
+_MAY_PASS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 _MOUNT_A_FILE = "mount a file by its path (./NAME): a bare name, or a missing file, makes a folder"
 
 
@@ -50,6 +52,8 @@ def _writable(folder: Path, key: str, variable: str) -> Iterator[Problem]:
         with tempfile.TemporaryFile(dir=there):
             return
     except OSError as error:
+        if there == folder and error.errno in _MAY_PASS:  # it starts, and serves what it has
+            return
         why = (error.strerror or str(error)).lower()
     remedy = f"give us a folder to write to, or set {variable} to another"
     yield Problem(f"{key}={folder}", f"{there} is not writable: {why}", remedy)

@@ -94,6 +94,7 @@ def work(settings: Settings, clock: Clock) -> Work:
             run / "metrics.prom",
             index,
             cap=budget.cap or 0,
+            disks=tuple(dict.fromkeys((settings.storage.rootdirectory, state))),
             build={"version": version("entrepot"), "python": sys.version.split()[0]},
             clock=clock,
         ),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from datastore import shortage
+from datastore.disk_space import disk_space
 from datastore.errors import IndexUnavailable
 from datastore.index import AccessIndex
 from logger import exposition
@@ -34,9 +36,19 @@ CLOCK_OFFSET = Metric(
 )
 CLOCK_JUMPS = Metric("entrepot_clock_jumps", "counter", "Times that the wall clock has jumped.")
 
+FREE = Metric("entrepot_disk_free_bytes", "gauge", "Bytes free on the disk of the data directory.")
+WRITABLE = Metric(
+    "entrepot_disk_writable",
+    "gauge",
+    "1 while data and state directory can be written to; 0 on a full or read-only disk.",
+)
+
 
 class Display:
-    """Writes *path*; `cap` is in bytes, *build* labels what runs, *clock* is the appliance's."""
+    """Writes *path*; `cap` is in bytes, *build* labels what runs, *clock* is the appliance's.
+
+    *disks* are the data directory and, where it is another, the state directory.
+    """
 
     def __init__(
         self,
@@ -46,8 +58,10 @@ class Display:
         cap: int = 0,
         build: Mapping[str, str],
         clock: Clock | None = None,
+        disks: Sequence[Path] = (),
     ) -> None:
         self._path = path
+        self._disks = disks
         self._clock = clock
         self._index = index
         self._build = build
@@ -61,6 +75,7 @@ class Display:
             self._gauges[CLOCK_OFFSET] = round(self._clock.offset(), 3)
             self._gauges[CLOCK_JUMPS] = float(self._clock.jumps())
         self._measure()
+        self._look_at_disks()
         text = exposition.render(METRICS, notes, self._gauges, build=self._build)
         try:
             exposition.write(self._path, text)
@@ -68,6 +83,13 @@ class Display:
             self._complaint.failed(error)
             return
         self._complaint.worked()
+
+    def _look_at_disks(self) -> None:
+        with suppress(OSError):
+            found = [disk_space(each) for each in self._disks]
+            if found:
+                self._gauges[FREE] = float(found[0].free)
+                self._gauges[WRITABLE] = float(not any(each.problem for each in found))
 
     def _measure(self) -> None:
         try:

@@ -82,6 +82,7 @@ class Loop:
         if self._ledger is None:
             self._ledger = self._open(now)
         if self._ledger is None:
+            self._show_without_index(now)
             return max(self._retry_at - now, 0)
         more = self._read(self._ledger, now)
         if self._is_due(self._ledger, now):
@@ -117,6 +118,12 @@ class Loop:
         self._tails[ACCESS] = Tail(places.access, ledger.position(ACCESS))
         self._tails[EVENTS] = Tail(places.events, ledger.position(EVENTS), grace=_GRACE_S)
         return ledger
+
+    def _show_without_index(self, now: float) -> None:
+        """Show sizes of the disk, and counters at 0, while the index has never answered."""
+        if now >= self._shown + _IDLE_SHOW_S:
+            self._work.display.show({}, 0.0)
+            self._shown = now
 
     def _patience(self, ledger: Ledger, now: float, *, more: bool) -> float:
         """Return how long nothing will be due if no log changes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,11 +13,15 @@ import pytest
 
 from appliance import rundir
 from config.errors import ConfigError
+from datastore.errors import StorageFull
 
 
 @pytest.fixture(autouse=True)
-def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def temporary(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """Have run directories made in a folder of this test's own."""
+    tmp_path_factory.getbasetemp()  # not in there
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         yield Path(folder)
@@ -146,3 +151,34 @@ def test_a_second_appliance_is_refused_before_anything_is_touched(tmp_path: Path
 
         after = {each: each.stat().st_mtime_ns for each in (tmp_path, *tmp_path.rglob("*"))}
     assert after == before
+
+
+def test_without_a_usable_temporary_folder_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all are full or read-only, tempfile finds none."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+
+    with pytest.raises(ConfigError, match="temporary folder: no folder can be made there"):
+        rundir.fresh("entrepot-")
+
+
+def test_a_state_directory_that_takes_no_file_has_one_appliance_that_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full or read-only disk its folder is locked, and the run directory is searched for."""
+
+    def refuse(path: Path) -> None:
+        raise StorageFull(str(path))
+
+    monkeypatch.setattr(rundir, "try_lock", refuse)
+    with rundir.made(tmp_path) as run:
+        settings = {"storage": {"statedir": str(tmp_path)}}
+        (run / "settings.json").write_text(json.dumps(settings))
+
+        assert rundir.found(tmp_path) == run
+        with pytest.raises(ConfigError, match="another appliance"), rundir.made(tmp_path):
+            pass
+        with pytest.raises(ConfigError, match="another appliance"):
+            rundir.refuse_second(tmp_path)
+    assert rundir.found(tmp_path) is None

@@ -1,0 +1,35 @@
+"""What a file system has left, and whether it can be written to at all: statvfs(3)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_LEAST_BYTES = 64 * 1024  # less is no room for a row and its log
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSpace:
+    """`free` bytes for us; `files` that can still be made, None where there is no such limit."""
+
+    free: int
+    files: int | None
+    is_read_only: bool
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be stored: `read-only`, `full`, `out of inodes`; "" while it can."""
+        if self.is_read_only:
+            return "read-only"
+        if self.free < _LEAST_BYTES:
+            return "full"
+        return "out of inodes" if self.files == 0 else ""
+
+
+def disk_space(folder: Path) -> DiskSpace:
+    """Look at the file system of *folder*, or of the nearest one above it. Raises: OSError."""
+    there = next(each for each in (folder, *folder.parents) if each.is_dir())
+    found = os.statvfs(there)
+    files = found.f_favail if found.f_files else None
+    return DiskSpace(found.f_bavail * found.f_frsize, files, bool(found.f_flag & os.ST_RDONLY))

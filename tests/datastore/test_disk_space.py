@@ -1,0 +1,34 @@
+"""What a file system says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from datastore.disk_space import DiskSpace, disk_space
+
+
+@pytest.mark.parametrize(
+    ("space", "problem"),
+    [
+        (DiskSpace(10**9, 10, is_read_only=False), ""),
+        (DiskSpace(10**9, None, is_read_only=False), ""),
+        (DiskSpace(10**9, 10, is_read_only=True), "read-only"),
+        (DiskSpace(0, 10, is_read_only=False), "full"),
+        (DiskSpace(4096, 10, is_read_only=False), "full"),
+        (DiskSpace(10**9, 0, is_read_only=False), "out of inodes"),
+    ],
+    ids=lambda each: str(each)[:40],
+)
+def test_a_problem_is_named(space: DiskSpace, problem: str) -> None:
+    """A file system without a number of inodes is never out of them."""
+    assert space.problem == problem
+
+
+def test_a_folder_that_is_missing_is_on_the_disk_of_the_one_above(tmp_path: Path) -> None:
+    """It is about to be made there."""
+    found = disk_space(tmp_path / "a" / "b")
+
+    assert found.free > 0
+    assert found.is_read_only is False

@@ -10,11 +10,12 @@ import os
 import ssl
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from config import pull_secret
 from config.errors import ConfigError, Problem
-from config.htpasswd import htpasswd_problems
+from config.htpasswd import REMEDY, has_users, htpasswd_problems
 from config.pull_secret import PullSecret
 from config.schema import Settings
 
@@ -36,7 +37,16 @@ def check(settings: Settings) -> list[Problem]:
 def remarks(settings: Settings) -> list[Problem]:
     """Tell what in those files is read and without effect."""
     secret, _ = read_secret(settings)
-    return list(secret.warnings)
+    return [*secret.warnings, *_no_users(settings)]
+
+
+def _no_users(settings: Settings) -> Iterator[Problem]:
+    htpasswd = settings.auth.htpasswd
+    if htpasswd is None or htpasswd.path is None or htpasswd.users:
+        return
+    with suppress(OSError):
+        if not has_users(htpasswd.path.read_bytes()):
+            yield Problem(str(htpasswd.path), "no user in it: nobody can log in", REMEDY)
 
 
 def _folders(settings: Settings) -> Iterator[Problem]:

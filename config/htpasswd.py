@@ -9,7 +9,7 @@ from config.errors import Problem
 
 # $2y$ is Apache's name for what OpenBSD calls $2b$ and PHP once called $2a$.
 _BCRYPT = re.compile(r"\$2[aby]\$(?:0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}", re.ASCII)
-_REMEDY = "write it with htpasswd -B"
+REMEDY = "write it with htpasswd -B"
 
 
 def is_bcrypt(password: str) -> bool:
@@ -22,8 +22,15 @@ def htpasswd_problems(content: bytes, source: str) -> list[Problem]:
     try:
         lines = content.decode().splitlines()
     except UnicodeDecodeError:
-        return [Problem(source, "not UTF-8 text", _REMEDY)]
+        return [Problem(source, "not UTF-8 text", REMEDY)]
     return list(_problems(lines, source))
+
+
+def has_users(content: bytes) -> bool:
+    """Return whether a password file has a line that is not empty and no comment."""
+    return any(
+        each and not each.startswith(b"#") for each in map(bytes.strip, content.split(b"\n"))
+    )
 
 
 def _problems(lines: list[str], source: str) -> Iterator[Problem]:
@@ -33,6 +40,6 @@ def _problems(lines: list[str], source: str) -> Iterator[Problem]:
         user, colon, password = line.partition(":")
         where = f"{source}:{number}"
         if not colon or not user:
-            yield Problem(where, "not user:hash", _REMEDY)
+            yield Problem(where, "not user:hash", REMEDY)
         elif not is_bcrypt(password):
-            yield Problem(where, f"the password of {user!r} is not bcrypt", _REMEDY)
+            yield Problem(where, f"the password of {user!r} is not bcrypt", REMEDY)

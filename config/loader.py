@@ -92,7 +92,7 @@ def examine(
         *renamed,
         *dict.fromkeys(merged.ignored),
         *idle,
-        *advice(settings),
+        *advice(settings, built.used),
     ]
     problems = [*merged.problems, *folded.problems, *refused, *built.problems, *clashes]
     return Loaded(settings, built.used, tuple(warnings), tuple(dict.fromkeys(problems)), told.file)

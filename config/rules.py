@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from config.access import ANYBODY
 from config.errors import Problem
@@ -10,6 +11,9 @@ from config.given import Given
 from config.keys import Key
 from config.schema import Settings, UpstreamSettings
 from config.upstreams import default_hosts
+
+_LEAST_SIZE: Final = 4 * 2**20
+"""Bytes: with less, logs and index leave no room for content (datastore/budget.py)."""
 
 
 def contradictions(settings: Settings, given: Mapping[Key, Given]) -> list[Problem]:
@@ -29,9 +33,14 @@ def contradictions(settings: Settings, given: Mapping[Key, Given]) -> list[Probl
     ]
 
 
-def advice(settings: Settings) -> list[Problem]:
+def advice(settings: Settings, given: Mapping[Key, Given]) -> list[Problem]:
     """Tell what is allowed and may still be a mistake."""
-    return [*_open(settings), *_strangers_without_rights(settings), *_login_of_nobody(settings)]
+    return [
+        *_open(settings),
+        *_strangers_without_rights(settings),
+        *_too_small(settings, given),
+        *_login_of_nobody(settings),
+    ]
 
 
 def _no_passwords(settings: Settings, given: Mapping[Key, Given]) -> Iterator[Problem]:
@@ -119,6 +128,12 @@ def _open(settings: Settings) -> Iterator[Problem]:
             "everybody who can reach it may pull",
             "set REGISTRY_AUTH_HTPASSWD_PATH, or listen on 127.0.0.1",
         )
+
+
+def _too_small(settings: Settings, given: Mapping[Key, Given]) -> Iterator[Problem]:
+    said = given.get(("cleaner", "maxsize"))
+    if said is not None and 0 < settings.cleaner.maxsize < _LEAST_SIZE:
+        yield said.problem("logs and index alone need more, so nothing is kept", "try 10G")
 
 
 def _login_of_nobody(settings: Settings) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ import bcrypt
 import pytest
 
 from config.checks import check, remarks
+from config.loader import load
 from config.schema import Settings
 from tests.certificates import Authority
 from tests.config.desk import Desk
@@ -236,3 +237,17 @@ def test_files_of_an_upstream_are_looked_at(
         f"upstreams.c.io.ca={absent}: {tail}",
     ]
     assert expected == _lines(desk.settings(data))
+
+
+@pytest.mark.parametrize("content", ["", "\n", "# ann\n  # bob\n", "\r\n"])
+def test_a_password_file_without_users_is_a_warning(tmp_path: Path, content: str) -> None:
+    """It is no error, for it may be filled later; but nobody can log in."""
+    path = tmp_path / "htpasswd"
+    path.write_text(content)
+    settings = load([f"--auth.htpasswd.path={path}"], {}).settings
+
+    assert [str(each) for each in remarks(settings)] == [
+        f"{path}: no user in it: nobody can log in; write it with htpasswd -B"
+    ]
+    path.write_text(f"{content}ann:$2y$05$" + "a" * 53)
+    assert remarks(settings) == []

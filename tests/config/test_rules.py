@@ -88,6 +88,22 @@ def test_a_closed_door_is_none(desk: Desk, environ: dict[str, str]) -> None:
     assert desk.examine(**environ).warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("size", "is_told"), [("10", True), ("1M", True), ("10M", False), ("0", False)]
+)
+def test_a_size_without_its_unit_is_a_warning(
+    desk: Desk,
+    size: str,
+    is_told: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    """Nothing would be kept, and no pull would fail."""
+    expected = (
+        f"CLEANER_MAXSIZE={size}: logs and index alone need more, so nothing is kept; try 10G"
+    )
+
+    assert desk.warnings(CLEANER_MAXSIZE=size) == [expected] * is_told
+
+
 def test_a_login_for_no_upstream_is_a_warning(desk: Desk) -> None:
     """Distribution starts with it, as no proxy."""
     (warning,) = desk.warnings("--proxy.username=a", "--proxy.password=b")

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)  # resolvers take it for an address
+_PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
+_LONGEST_NAME = 253
+_HIGHEST_PORT = 65535
 _FOLDED = re.compile(r"(.+)_([0-9]{1,5})")
 
 
@@ -16,3 +23,33 @@ def unfold(name: str) -> str:
     """Write a folded host with its port; a name without one stays as it is."""
     match = _FOLDED.fullmatch(name.lower())
     return f"{match[1]}:{match[2]}" if match else name.lower()
+
+
+def is_host(text: str) -> bool:
+    """Whether *text*, in lower case, can be a host or `host:port`.
+
+    A name as RFC 1123, 2.1 has it, an IPv4 address, or an IPv6 address in brackets (RFC 3986,
+    3.2.2). A client may make up any host that a glob of the pull secret matches.
+    """
+    if text.startswith("["):
+        address, bracket, port = text[1:].partition("]")
+        return bool(bracket) and _is_address(address, 6) and (not port or _is_port(port))
+    name, colon, port = text.partition(":")
+    if colon and not _is_port(f":{port}"):
+        return False
+    if len(name) > _LONGEST_NAME or _NAME.fullmatch(name) is None:
+        return False
+    return _NUMBER.fullmatch(name.rpartition(".")[2]) is None or _is_address(name, 4)
+
+
+def _is_port(text: str) -> bool:
+    return (
+        _PORT.fullmatch(text[1:]) is not None and int(text[1:]) <= _HIGHEST_PORT and text[0] == ":"
+    )
+
+
+def _is_address(text: str, version: int) -> bool:
+    try:
+        return "%" not in text and ipaddress.ip_address(text).version == version
+    except ValueError:
+        return False

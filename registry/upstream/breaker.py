@@ -35,6 +35,8 @@ from registry.upstream.report import Report, silent
 
 _SUFFIX = ".json"
 _LOCK = ".lock"
+_MOST_FILES = 512
+"""Beyond so many, a host that only a glob names is remembered by each process for itself."""
 
 T = TypeVar("T")
 State = Literal["closed", "open", "probing", "limited"]
@@ -51,7 +53,10 @@ class BreakerState:
 
 
 class Breaker:
-    """Guards one upstream, `host`; `lease` [s] is the longest that a probe may take."""
+    """Guards one upstream, `host`; `lease` [s] is the longest that a probe may take.
+
+    Unless it *is_kept* from the start, nothing is written to *directory* before the first answer.
+    """
 
     def __init__(
         self,
@@ -60,10 +65,11 @@ class Breaker:
         *,
         lease: float = 40.0,
         report: Report = silent,
+        is_kept: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.host = host
-        self._memory = _Memory(host, directory)
+        self._memory = _Memory(host, directory, is_kept=is_kept)
         self._lease = lease
         self._report = report
         self._clock = clock
@@ -86,6 +92,7 @@ class Breaker:
 
     def answered(self) -> None:
         """Note that the upstream answered: it lives."""
+        self._memory.keep()
         if self._memory.read() != CLOSED:
             self._change(answered)
 
@@ -144,11 +151,19 @@ def _health(host: str, circuit: Circuit, now: float) -> BreakerState:
 class _Memory:
     """One circuit, in a file where there is a directory, and else in this process."""
 
-    def __init__(self, host: str, directory: Path | None) -> None:
+    def __init__(self, host: str, directory: Path | None, *, is_kept: bool) -> None:
         self._directory = directory
-        self._path = directory / f"{fold(host)}{_SUFFIX}" if directory else None
+        self._file = directory / f"{fold(host)}{_SUFFIX}" if directory else None
+        self._path = self._file if is_kept else None
+        self._is_kept = is_kept
         self._own = CLOSED
         self._lock = threading.Lock()
+
+    def keep(self) -> None:
+        """Share what is known from now on, unless very many hosts do."""
+        if not self._is_kept:
+            self._is_kept = True
+            self._path = self._file if _count(self._directory) < _MOST_FILES else None
 
     def read(self) -> Circuit:
         """Return what is known; a reader needs no lock, for files are replaced whole."""
@@ -173,6 +188,14 @@ class _Memory:
             temporary.replace(self._path)
         except OSError:
             self._path = None
+
+
+def _count(directory: Path | None) -> int:
+    """Return how many files there are; none where that cannot be known."""
+    try:
+        return len(os.listdir(directory)) if directory else 0  # noqa: PTH208 - it is only counted
+    except OSError:
+        return 0
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from datastore.manifest import ACCEPT
-from registry.names import unfold
+from registry.names import is_host, unfold
 from registry.upstream.authorizer import Authorizer
 from registry.upstream.breaker import Breaker
 from registry.upstream.client import HttpUpstream
@@ -21,14 +21,16 @@ from registry.upstream.credentials import Secret, SecretCredentials, credentials
 from registry.upstream.exchange import Exchange
 from registry.upstream.guarded import Guarded
 from registry.upstream.mirrors import Mirrored
+from registry.upstream.pools import TlsContexts
 from registry.upstream.protocol import Upstream
 from registry.upstream.proxies import Proxies
 from registry.upstream.report import Report, silent
 from registry.upstream.source import Source
 from registry.upstream.wire import Wire
 
-_MOST_CLIENTS = 256
-"""A glob makes any number of hosts; what was used longest ago is opened anew when asked for."""
+_MOST_INVENTED = 64
+"""Clients of hosts that only a glob names, and of which clients can make up any number; the one
+used longest ago is opened anew when it is asked for. Those that are named in full all stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Shared:
     proxies: Proxies = field(default_factory=Proxies)
     breakers: Path | None = None
     report: Report = silent
+    contexts: TlsContexts = field(default_factory=TlsContexts)
     clock: Callable[[], float] = time.time
 
 
@@ -87,15 +90,25 @@ class Upstreams:
         self._in_force = in_force
         self._shared = shared or Shared()
         self._lock = threading.Lock()
-        self._clients: OrderedDict[str, Registered] = OrderedDict()
+        self._named: dict[str, Registered] = {}
+        self._invented: OrderedDict[str, Registered] = OrderedDict()
 
     def find(self, host: str) -> Registered | None:
         """Return the upstream of that name, as `host:port` or `host_port`; None: there is none."""
         for name in dict.fromkeys((host.lower(), unfold(host))):
-            source = self._in_force.source(name)
+            source = self._in_force.source(name) if self._can_be(name) else None
             if source is not None:
                 return self._client(name, source)
         return None
+
+    def _can_be(self, host: str) -> bool:
+        """Whether this can be a host at all: a client can make up any that a glob matches.
+
+        PERF: one that has a client can; an operator may name what RFC 1123 does not allow.
+        """
+        if host in self._named or host in self._invented:
+            return True
+        return is_host(host) or host in self._in_force.hosts()
 
     def hosts(self) -> list[str]:
         """Return every host that is named in full, sorted; a glob's hosts are not known."""
@@ -103,28 +116,43 @@ class Upstreams:
 
     def _client(self, host: str, source: Source) -> Registered:
         with self._lock:
-            known = self._clients.get(host)
+            known = self._named.get(host) or self._invented.get(host)
             if known is None or known.source != source:
-                known = Registered(source, open_upstream(source, self._shared))
-                self._clients[host] = known
-            self._clients.move_to_end(host)
-            while len(self._clients) > _MOST_CLIENTS:
-                self._clients.popitem(last=False)
+                is_named = host in self._in_force.hosts()
+                known = Registered(source, open_upstream(source, self._shared, is_named=is_named))
+                self._keep(host, known, is_named=is_named)
+            if host in self._invented:
+                self._invented.move_to_end(host)
             return known
 
+    def _keep(self, host: str, known: Registered, *, is_named: bool) -> None:
+        self._named.pop(host, None)
+        self._invented.pop(host, None)
+        if is_named:
+            self._named[host] = known
+            return
+        self._invented[host] = known
+        while len(self._invented) > _MOST_INVENTED:
+            self._invented.popitem(last=False)
 
-def open_upstream(source: Source, shared: Shared) -> Upstream:
-    """Make the client of an upstream, with its mirrors; nothing is connected yet."""
-    origin = _client(source, shared)
+
+def open_upstream(source: Source, shared: Shared, *, is_named: bool = True) -> Upstream:
+    """Make the client of an upstream, with its mirrors; nothing is connected yet.
+
+    Of a host that only a glob names nothing is written to the disk before it has answered.
+    """
+    origin = _client(source, shared, is_named=is_named)
     if not source.mirrors:
         return origin
     return Mirrored([_client(source, shared, mirror) for mirror in source.mirrors], origin)
 
 
-def _client(source: Source, shared: Shared, mirror: str | None = None) -> Upstream:
+def _client(
+    source: Source, shared: Shared, mirror: str | None = None, *, is_named: bool = True
+) -> Upstream:
     """Wire one client; a mirror goes by its own host and gets none of the origin's passwords."""
     itself = source if mirror is None else _as_mirror(source, mirror)
-    wire = Wire(itself, shared.proxies)
+    wire = Wire(itself, shared.proxies, shared.contexts)
     credentials = (
         credentials_for(source, shared.secret)
         if mirror is None
@@ -140,6 +168,7 @@ def _client(source: Source, shared: Shared, mirror: str | None = None) -> Upstre
             shared.breakers,
             lease=itself.connect_timeout + itself.read_timeout,
             report=shared.report,
+            is_kept=is_named,
             clock=shared.clock,
         ),
         headers={**headers, "Accept": ", ".join(ACCEPT)},

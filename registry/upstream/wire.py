@@ -26,7 +26,7 @@ from registry.errors import Why
 from registry.upstream.destinations import AddressRefused, Destinations
 from registry.upstream.headers import content_length
 from registry.upstream.origins import Sealed
-from registry.upstream.pools import Stale, open_pools
+from registry.upstream.pools import Stale, TlsContexts, open_pools
 from registry.upstream.proxies import Proxies
 from registry.upstream.source import Source
 
@@ -125,10 +125,13 @@ class Wire:
     They are opened lazily, and anew in a forked child.
     """
 
-    def __init__(self, source: Source, proxies: Proxies | None = None) -> None:
+    def __init__(
+        self, source: Source, proxies: Proxies | None = None, contexts: TlsContexts | None = None
+    ) -> None:
         self._source = source
         self.read_timeout = source.read_timeout
         self._proxies = proxies or Proxies()
+        self._contexts = contexts or TlsContexts()
         self._destinations = Destinations(source)
         self._lock = threading.Lock()
         self._pid = 0
@@ -172,7 +175,7 @@ class Wire:
             if self._pid != os.getpid():
                 self._pid, self._managers = os.getpid(), {}
             if (scheme, proxy) not in self._managers:
-                pools = open_pools(self._source, scheme, proxy, self._destinations)
+                pools = open_pools(self._source, scheme, proxy, self._destinations, self._contexts)
                 self._managers[scheme, proxy] = pools
             return self._managers[scheme, proxy]
 

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from datastore.refs import Tag
-from registry.names import fold, unfold
+from registry.errors import UpstreamError
+from registry.names import fold, is_host, unfold
+from registry.upstream.breaker import read_all
 from registry.upstream.credentials import Credential
+from registry.upstream.pools import TlsContexts
 from registry.upstream.source import Source
 from registry.upstream.table import Fixed, Shared, Upstreams
+from registry.upstream.wire import Wire
+from tests.certificates import Authority
 from tests.gates import BasicGate
 from tests.registry.upstream.clients import PlainSecret, secret_of
 from tests.upstream import FakeUpstream
@@ -137,7 +150,129 @@ def test_a_glob_makes_no_end_of_clients() -> None:
     for number in range(300):
         assert table.find(f"t{number}.azurecr.io") is not None
 
-    assert len(table._clients) == 256
+    assert len(table._invented) == 64
+
+
+def test_invented_hosts_push_out_no_client_of_a_named_one() -> None:
+    """Its tokens and its connections would be gone, each time."""
+    secret = PlainSecret({"quay.io": Credential("", ""), "*.azurecr.io": Credential("a", "b")})
+    table = _table("reg.lan", secret=secret)
+    first = table.find("quay.io"), table.find("reg.lan")
+    for number in range(300):
+        table.find(f"t{number}.azurecr.io")
+
+    assert (table.find("quay.io"), table.find("reg.lan")) == first
+
+
+@pytest.mark.parametrize("secure", [True, False])
+def test_invented_hosts_share_what_is_equal(*, secure: bool) -> None:
+    """A TLS context is a third of a MiB: 1,500 names took half a GiB."""
+    shared = Shared()
+    scheme = "https" if secure else "http"
+    wires = [
+        Wire(Source(f"t{n}.test", f"{scheme}://t{n}.test"), shared.proxies, shared.contexts)
+        for n in range(20)
+    ]
+    managers = [each._manager(f"{scheme}://x.test/") for each in wires]
+    contexts = {id(each.connection_pool_kw["ssl_context"]) for each in managers}
+
+    assert len(contexts) == 1
+
+
+def test_contexts_differ_where_the_trust_does(tmp_path: Path) -> None:
+    """And a file of authorities that changed is read anew; their number is bounded."""
+    ca = Authority(tmp_path).path
+    contexts = TlsContexts()
+    plain = contexts.find(_source("a.io"))
+    with_ca = contexts.find(replace(_source("a.io"), ca=ca))
+    insecure = contexts.find(replace(_source("a.io"), insecure=True))
+    os.utime(ca, (1, 1))
+    changed = contexts.find(replace(_source("b.io"), ca=ca))
+    for number in range(40):
+        os.utime(ca, (number, number))
+        contexts.find(replace(_source("c.io"), ca=ca))
+
+    assert len({id(each) for each in (plain, with_ca, insecure, changed)}) == 4
+    assert insecure.verify_mode is ssl.CERT_NONE
+    assert plain.verify_mode is with_ca.verify_mode is ssl.CERT_REQUIRED
+    assert len(contexts._known) == 32
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_name_that_never_answered_leaves_nothing_behind(
+    upstream: FakeUpstream, tmp_path: Path, *, answers: bool
+) -> None:
+    """1,500 invented names left as many files; one that has answered is shared by all workers."""
+    secret = PlainSecret({"*.lan": Credential("", "")})
+    table = Upstreams(
+        InForce((), lambda: secret, lambda host: Source(host, upstream.url, read_timeout=2.0)),
+        Shared(secret=lambda: secret, breakers=tmp_path / "breakers"),
+    )
+    if answers:
+        upstream.misbehave(status=404)
+    else:
+        upstream.misbehave(status=503)
+    found = table.find("invented.lan")
+    assert found is not None
+    for _ in range(4):
+        with suppress(UpstreamError):
+            found.upstream.head("app", Tag("v1"))
+        upstream.misbehave(status=503)
+
+    assert [each.host for each in read_all(tmp_path / "breakers")] == ["invented.lan"] * answers
+
+
+HOSTS = ["a.io", "a", "a-b.c-d.io", "xn--bcher-kva.example", "127.0.0.1", "[::1]", "a.io:1", "1.a"]
+HOSTS += ["[fe80::1]:65535", "a" * 63 + ".io", ".".join(["a" * 49] * 5)]
+NO_HOSTS = ["", ".", "a.", ".a", "a..b", "-a", "a-", "a_b", "a b", "a/b", "a@b", "a:b", "a:", ":1"]
+NO_HOSTS += ["a:0", "a:65536", "a:99999999999999999999", "a:1:2", "::1", "[::1", "[]", "[::1]x"]
+NO_HOSTS += [
+    "[fe80::1%eth0]",
+    "[127.0.0.1]",
+    "256.1.1.1",
+    "1.2.3",
+    "1",
+    "0x7f.0",
+    "0x7f",
+    "a.0x1",
+    "é.io",
+    "a\x00",
+    "a\n",
+]
+NO_HOSTS += ["%61", "a?b", "a#b", "*", "*.a", "a" * 64, ".".join(["a" * 50] * 5), "a" * 5000]
+
+
+@pytest.mark.parametrize("host", HOSTS, ids=lambda each: each[:20])
+def test_what_can_be_a_host(host: str) -> None:
+    """RFC 1123, 2.1 and RFC 3986, 3.2.2."""
+    assert is_host(host)
+
+
+@pytest.mark.parametrize("host", NO_HOSTS, ids=lambda each: each[:20])
+def test_what_cannot_be_a_host_is_no_upstream(host: str) -> None:
+    """Although a glob matches it: 62 of 114 odd names were a 500 with a traceback."""
+    secret = PlainSecret({"*." + host.partition(".")[2]: Credential("", "")})
+    asked: list[str] = []
+
+    def source(name: str) -> Source:
+        asked.append(name)
+        return _source(name)
+
+    assert not is_host(host)
+    assert Upstreams(InForce((), lambda: secret, source)).find(host) is None
+    assert asked == []
+
+
+@given(st.text(alphabet="ab01.-:[]_%é/@", max_size=20))
+@settings(max_examples=300)
+def test_every_host_can_be_named_in_a_url(text: str) -> None:
+    """What is taken for a host is one for whoever dials it."""
+    if is_host(text):
+        target = urlsplit(f"https://{text}")
+
+        assert target.netloc == text
+        assert target.hostname
+        assert target.port is None or 0 < target.port < 65536
 
 
 def test_the_default_is_what_was_said() -> None:

@@ -13,7 +13,7 @@ from registry.upstream.credentials import Credential, Credentials
 from registry.upstream.report import Report, silent
 from registry.upstream.source import Source
 from registry.upstream.tokens import TokenKey, Tokens, basic, fetch_token
-from registry.upstream.wire import Wire
+from registry.upstream.wire import Broken, Wire
 from runtime.clock import elapsed
 
 log = logging.getLogger(__name__)
@@ -127,7 +127,12 @@ class Authorizer:
     def _fetch(self, key: TokenKey) -> tuple[str, float]:
         """Fetch a token, and report it; its failures are reported with what it was for."""
         began = time.monotonic()
-        fetched = fetch_token(self._wire, key, self._headers, insecure=self._source.insecure)
+        try:
+            fetched = fetch_token(self._wire, key, self._headers, insecure=self._source.insecure)
+        except Broken as error:  # a challenge of one repository may name any host
+            if not may_trust(key.realm, self._source.url, self._source.realm):
+                error.foreign = True
+            raise
         seconds = time.monotonic() - began
         host = self._source.host
         self._report("upstream", upstream=host, operation="token", outcome="ok", seconds=seconds)

@@ -30,6 +30,7 @@ from registry.upstream.circuit import (
     answered,
     failed,
     limited,
+    opens,
 )
 from registry.upstream.report import Report, silent
 
@@ -95,6 +96,10 @@ class Breaker:
         self._memory.keep()
         if self._memory.read() != CLOSED:
             self._change(answered)
+
+    def opens(self, failure: Failure, passed: Pass) -> bool:
+        """Whether a failure would open the breaker, or keep it open."""
+        return opens(self._memory.read(), failure, probe=passed.probe)
 
     def failed(self, failure: Failure, passed: Pass) -> None:
         """Note that a request which *passed* found no upstream that works."""

@@ -90,13 +90,19 @@ class Failure:
     at_once: bool = False
 
 
+def opens(circuit: Circuit, failure: Failure, *, probe: bool) -> bool:
+    """Whether a failure would open the breaker, or keep it open."""
+    if not circuit.is_closed:
+        return probe
+    return failure.at_once or circuit.failures + 1 >= IN_A_ROW
+
+
 def failed(circuit: Circuit, now: float, failure: Failure, *, probe: bool) -> Circuit:
     """Note a failure; one that was under way when the rest began changes nothing."""
     if not circuit.is_closed and not probe:
         return circuit
-    failures = circuit.failures + 1
-    if circuit.is_closed and not failure.at_once and failures < IN_A_ROW:
-        return replace(circuit, failures=failures, reason=failure.reason)
+    if not opens(circuit, failure, probe=probe):
+        return replace(circuit, failures=circuit.failures + 1, reason=failure.reason)
     rest = min(FIRST_REST * 2.0 ** min(circuit.trips, 10), LONGEST_REST)
     return Circuit(
         trips=circuit.trips + 1,

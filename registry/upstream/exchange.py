@@ -16,6 +16,7 @@ from registry.upstream.authorizer import Authorizer
 from registry.upstream.breaker import Breaker
 from registry.upstream.circuit import Failure, Pass
 from registry.upstream.headers import budget, content_length, retry_after
+from registry.upstream.liveness import Liveness
 from registry.upstream.origins import origin_of, sealed
 from registry.upstream.redirects import follow
 from registry.upstream.report import Report, silent
@@ -86,6 +87,7 @@ class Exchange:
         self._headers = headers
         self._report = report
         self._clock = clock
+        self._liveness = Liveness(wire, f"{self._root}/v2/", headers, clock)
         self._namespace = {"ns": namespace} if namespace else {}
         self._base_asked_again = 0.0
 
@@ -102,7 +104,7 @@ class Exchange:
             self._tell(ask, _outcome(error), began)
             raise
         except Exception as error:  # nobody foresaw it; a probe must not be waited for
-            self._breaker.failed(Failure(type(error).__name__), passed)
+            self._note(Failure(type(error).__name__), passed)
             self._tell(ask, "unavailable", began)
             raise
         self._tell(ask, "ok", began, bytes=content_length(answer.headers) or 0)
@@ -132,12 +134,15 @@ class Exchange:
         try:
             answer = self._asked(ask)
         except Broken as error:
-            self._breaker.failed(Failure(error.why.value, at_once=error.unreached), passed)
+            self._note_broken(error, passed)
             raise self.broken(error) from error
         except TokenRefused as error:
             raise self._refusal(_TOKEN, error.answer, passed) from error
         except Denied:
             self._breaker.answered()
+            raise
+        except Unavailable as error:  # a token service that is not trusted
+            self._note(Failure(error.why.value), passed)
             raise
         self._note_budget(answer)
         if _is_accepted(ask, answer):
@@ -220,7 +225,7 @@ class Exchange:
             message = "it limits the rate"
             return Unavailable(self.host, message, Why.LIMITED, retry_after=span)
         if answer.status >= _BROKEN:
-            self._breaker.failed(Failure(f"status {answer.status}"), passed)
+            self._note(Failure(f"status {answer.status}"), passed)
         else:
             self._breaker.answered()
         if answer.status in ask.absent:
@@ -230,6 +235,24 @@ class Exchange:
         where = " from where it redirects" if answer.foreign else ""
         message = f"{ask.operation}: status {answer.status}{where}"
         return Unavailable(self.host, message, Why.NONSENSE, retry_after=span)
+
+    def _note_broken(self, error: Broken, passed: Pass) -> None:
+        """Let the breaker know of a request that broke; whom no connection leads to is away."""
+        if error.unconnected and not error.foreign:
+            self._breaker.failed(Failure(error.why.value, at_once=error.unreached), passed)
+        else:
+            self._note(Failure(error.why.value), passed)
+
+    def _note(self, failure: Failure, passed: Pass) -> None:
+        """Let the breaker know of a failure that a client may have chosen.
+
+        The repository or the reference that it asks for may be all that fails: the breaker opens
+        only where the upstream as a whole does not answer either.
+        """
+        if self._breaker.opens(failure, passed) and self._liveness.confirmed():
+            self._breaker.answered()
+        else:
+            self._breaker.failed(failure, passed)
 
     def _tell(self, ask: Ask, outcome: str, began: float, **more: int) -> None:
         self._report(

@@ -19,8 +19,10 @@ def follow(wire: Wire, request: Request, *, home: Origin | None, insecure: bool)
     The answer is foreign unless it came from *home*, wherever the request began. Only *insecure*
     goes from https to http. Raises: Broken.
     """
-    for _ in range(_MOST + 1):
-        answer = wire.send(request)
+    start = origin_of(request.url)
+    for hop in range(_MOST + 1):
+        is_elsewhere = hop > 0 and (start is None or origin_of(request.url) != start)
+        answer = _sent(wire, request, is_foreign=is_elsewhere)
         if answer.status not in _REDIRECTS:
             answer.foreign = home is None or origin_of(request.url) != home
             return answer
@@ -28,6 +30,14 @@ def follow(wire: Wire, request: Request, *, home: Origin | None, insecure: bool)
         answer.close()
         request = _next(request, location, insecure=insecure)
     raise Broken(f"it redirects more than {_MOST} times", Why.NONSENSE)
+
+
+def _sent(wire: Wire, request: Request, *, is_foreign: bool) -> Answer:
+    try:
+        return wire.send(request)
+    except Broken as error:
+        error.foreign = is_foreign
+        raise
 
 
 def _next(request: Request, location: str, *, insecure: bool) -> Request:

@@ -41,12 +41,20 @@ _DRAIN_S = 1.0  # for the rest of a body that is not wanted
 
 
 class Broken(Exception):  # noqa: N818 - the class says the fact
-    """No answer, or no end of one; `unreached` when not even a connection came up in time."""
+    """No answer, or no end of one.
 
-    def __init__(self, message: str, why: Why, *, unreached: bool = False) -> None:
+    `unconnected`: there was not even a connection; `unreached`: none came up in time. `foreign`: of
+    a host to which an answer had led.
+    """
+
+    def __init__(
+        self, message: str, why: Why, *, unreached: bool = False, unconnected: bool = False
+    ) -> None:
         super().__init__(message)
         self.why = why
         self.unreached = unreached
+        self.unconnected = unconnected or unreached
+        self.foreign = False
 
 
 class TooLong(Broken):
@@ -55,13 +63,17 @@ class TooLong(Broken):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; `credential` goes along only where `url` leads to its origin."""
+    """One request; `credential` goes along only where `url` leads to its origin.
+
+    `within` [s] takes the place of a longer read time-out.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | None = field(default=None, repr=False)
     credential: Sealed | None = field(default=None, repr=False)
+    within: float | None = None
 
 
 class Answer:
@@ -182,6 +194,11 @@ class Wire:
 
 def _urlopen(manager: urllib3.PoolManager, request: Request) -> urllib3.BaseHTTPResponse:
     credential = request.credential.headers_for(request.url) if request.credential else {}
+    timeouts = dict[str, urllib3.Timeout]()
+    if request.within is not None:
+        usual: urllib3.Timeout = manager.connection_pool_kw["timeout"]
+        read = min(request.within, float(usual.read_timeout or request.within))
+        timeouts["timeout"] = urllib3.Timeout(connect=usual.connect_timeout, read=read)
     return manager.urlopen(
         request.method,
         request.url,
@@ -191,6 +208,7 @@ def _urlopen(manager: urllib3.PoolManager, request: Request) -> urllib3.BaseHTTP
         retries=False,
         preload_content=False,
         decode_content=False,
+        **timeouts,
     )
 
 
@@ -199,15 +217,17 @@ def _broken(error: Exception, source: Source) -> Broken:
     if not isinstance(error, exceptions.ProxyError):
         return _sorted(error, source)
     inner = _sorted(error.original_error, source)
-    return Broken(f"proxy: {inner}", inner.why, unreached=inner.unreached)
+    reached = {"unreached": inner.unreached, "unconnected": inner.unconnected}
+    return Broken(f"proxy: {inner}", inner.why, **reached)
 
 
 def _sorted(error: Exception, source: Source) -> Broken:
     """Sort a foreign exception; the words never hold a URL, whose query may be a secret."""
     if isinstance(error, exceptions.NameResolutionError):
-        return Broken("its name does not resolve", Why.REFUSED)
+        return Broken("its name does not resolve", Why.REFUSED, unconnected=True)
     if isinstance(error, exceptions.NewConnectionError):
-        return Broken(f"no connection: {error.__cause__ or 'refused'}", Why.REFUSED)
+        cause = error.__cause__ or "refused"
+        return Broken(f"no connection: {cause}", Why.REFUSED, unconnected=True)
     if isinstance(error, exceptions.ConnectTimeoutError):
         span = source.connect_timeout
         return Broken(f"no connection within {span:g} s", Why.TIMEOUT, unreached=True)
@@ -219,7 +239,7 @@ def _sorted(error: Exception, source: Source) -> Broken:
 def _broken_off(error: Exception) -> Broken:
     """Tell a connection that broke from an answer that is no HTTP."""
     if isinstance(error, exceptions.SSLError | ssl.SSLError):
-        return Broken(f"TLS: {_tls_problem(error)}", Why.REFUSED)
+        return Broken(f"TLS: {_tls_problem(error)}", Why.REFUSED, unconnected=True)
     cause = error.args[-1] if isinstance(error, exceptions.ProtocolError) else error
     if isinstance(cause, exceptions.IncompleteRead | IncompleteRead | ConnectionError):
         return Broken("it broke off", Why.REFUSED)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from datastore.refs import Tag
 from registry.errors import Absent, Unavailable, Why
 from registry.upstream.breaker import Breaker, BreakerState, read_all
 from registry.upstream.circuit import Failure, Pass
+from registry.upstream.protocol import Upstream
 from tests.registry.upstream.clients import Events, client_of, listening
 from tests.upstream import FakeUpstream
 
@@ -163,7 +166,7 @@ def test_the_health_of_all_can_be_read(tmp_path: Path, clock: Clock) -> None:
 def test_an_upstream_that_fails_three_times_is_left_alone(
     upstream: FakeUpstream, knobs: dict[str, Any]
 ) -> None:
-    """The fourth request is refused here, and costs nobody anything."""
+    """Once it does not answer `/v2/` either, a request is refused here and costs nothing."""
     upstream.misbehave(**knobs)
     events, shared = listening()
     client = client_of(upstream, shared, read_timeout=0.05)
@@ -174,7 +177,7 @@ def test_an_upstream_that_fails_three_times_is_left_alone(
             client.head("app", Tag("v1"))
         why.append(raised.value.why)
 
-    assert upstream.count() == 3
+    assert [each.path for each in upstream.requests][3:] == ["/v2/"]
     assert why[3:] == [Why.RESTING, Why.RESTING]
     assert events.outcomes() == [("head", "unavailable")] * 3
 
@@ -218,3 +221,98 @@ def test_bodies_that_are_cut_do_not_open_it(upstream: FakeUpstream) -> None:
             list(blob.chunks())
 
     assert upstream.count() == 5
+
+
+class TestOfOnePath:
+    """What a client provokes by what it asks for opens no breaker: others would go without."""
+
+    @staticmethod
+    def _fails(client: Upstream, times: int = 20) -> set[Why]:
+        """Ask for the path that fails."""
+        found = set()
+        for _ in range(times):
+            with pytest.raises(Unavailable) as raised:
+                client.manifest("app", Tag("bad"))
+            found.add(raised.value.why)
+        return found
+
+    @pytest.mark.parametrize(
+        ("knobs", "alive"),
+        [
+            ({"status": 500}, 200),
+            ({"status": 500}, 404),
+            ({"status": 500}, 429),
+            ({"status": 503}, 401),
+            ({"drop": True}, 401),
+            ({"hold": threading.Event()}, 401),
+            ({"redirect": "http://127.0.0.1:1/gone"}, 401),
+            ({"redirect": "http://gone.invalid/"}, 401),
+            (
+                {"status": 401, "headers": {"WWW-Authenticate": 'Bearer realm="http://e.test/"'}},
+                401,
+            ),
+        ],
+        ids=lambda value: str(value)[:30],
+    )
+    def test_it_keeps_nobody_from_the_upstream(
+        self, upstream: FakeUpstream, knobs: dict[str, Any], alive: int
+    ) -> None:
+        """However often, and whatever `/v2/` answers."""
+        upstream.add_image("app", "v1", [b"layer"])
+        upstream.misbehave("/bad", **knobs)
+        upstream.misbehave("/v2/$", status=alive)
+        client = client_of(upstream, connect_timeout=0.5, read_timeout=0.05)
+
+        for _ in range(3):
+            assert Why.RESTING not in self._fails(client, 4)
+            assert client.manifest("app", Tag("v1")).body
+        assert client.is_well
+        assert upstream.count("GET", "/v2/$") <= 12 // 3
+
+    def test_the_probe_of_an_open_breaker_may_ask_for_it(
+        self, upstream: FakeUpstream, tmp_path: Path
+    ) -> None:
+        """An outage ends for all, although the first request after it fails by itself."""
+        upstream.add_image("app", "v1", [b"layer"])
+        upstream.misbehave(status=503)
+        now = Clock()
+        shared = replace(listening(tmp_path)[1], clock=now)
+        client = client_of(upstream, shared)
+        assert Why.RESTING in self._fails(client, 4)
+        now.now += 60
+        upstream.behave()
+        upstream.misbehave("/bad", status=500)
+
+        assert self._fails(client, 1) == {Why.NONSENSE}
+        assert client.manifest("app", Tag("v1")).body
+
+    @pytest.mark.parametrize(
+        "knobs", [{"status": 500}, {"drop": True}, {"hold": threading.Event()}]
+    )
+    def test_an_upstream_that_does_not_answer_as_a_whole_is_left_alone(
+        self, upstream: FakeUpstream, knobs: dict[str, Any]
+    ) -> None:
+        """And it is not asked more than that."""
+        upstream.misbehave("/bad", status=500)
+        upstream.misbehave("/v2/$", **knobs)
+
+        assert Why.RESTING in self._fails(client_of(upstream, read_timeout=0.05))
+        assert upstream.count() <= 5  # a kept connection that breaks is replaced once
+
+    def test_an_upstream_that_cannot_be_reached_is_not_asked_once_more(self) -> None:
+        """No client has a part in that."""
+        with FakeUpstream() as gone:
+            client = client_of(gone)
+        found = self._fails(client, 5)
+
+        assert found == {Why.REFUSED, Why.RESTING}
+
+    def test_many_at_once_ask_few_times(self, upstream: FakeUpstream) -> None:
+        """A second is one answer for all threads."""
+        upstream.misbehave("/bad", status=500)
+        client = client_of(upstream)
+        with ThreadPoolExecutor(16) as pool:
+            found = set().union(*pool.map(lambda _: self._fails(client, 10), range(16)))
+
+        assert found == {Why.NONSENSE}
+        assert upstream.count("GET", "/v2/$") <= 10

@@ -20,7 +20,6 @@ LARGEST_HEAD = 64 * 1024
 """Bytes of a status line and all headers, interim answers included."""
 
 _MOST_INTERIM = 16
-_MOST_TRAILERS = 100
 
 
 class BoundedResponse(HTTPResponse):
@@ -51,12 +50,10 @@ class BoundedResponse(HTTPResponse):
         raise HTTPException("too many interim answers")
 
     def _read_and_discard_trailer(self) -> None:
-        """Read what follows the last chunk: as many lines as a head may have."""
+        """Read what follows the last chunk, within the bounds of a head."""
         with self._bounded():
-            for _ in range(_MOST_TRAILERS):
-                if self.fp.readline(LARGEST_HEAD) in {b"\r\n", b"\n", b""}:
-                    return
-            raise HTTPException("too many trailers")
+            while self.fp.readline(LARGEST_HEAD) not in {b"\r\n", b"\n", b""}:
+                pass
 
     @contextmanager
     def _bounded(self) -> Iterator[None]:

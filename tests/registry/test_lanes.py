@@ -297,5 +297,6 @@ def test_every_byte_comes_once_and_in_order(
     held = threading.Semaphore(permits)
 
     assert b"".join(read(remote, start, count, permits=held, said=size)) == content[start:]
+    assert all(each < size for each in remote.starts)
     for _ in range(permits):
         assert held.acquire(timeout=20)

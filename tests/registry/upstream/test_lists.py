@@ -139,8 +139,9 @@ class TestBounds:
             ([], 40),
             (["v1"] * 60, 1),
             (["y" * 9000] * 3, 1),
+            (["y" * 6000], 4),
         ],
-        ids=["entries", "long", "empty", "one page", "bytes"],
+        ids=["entries", "long", "empty", "one page", "bytes", "bytes of pages"],
     )
     def test_tags_without_an_end(self, upstream: FakeUpstream, tags: list[str], pages: int) -> None:
         """Too many of them, too many bytes, or nothing for ever."""

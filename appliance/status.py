@@ -23,6 +23,7 @@ from datastore import layout
 from datastore.budget import Budget
 from datastore.disk_space import disk_space
 from datastore.errors import IndexUnavailable
+from datastore.index import REBUILT
 from datastore.sqlite import SqliteIndex
 from logger.display import LAG
 from registry.upstream import breaker
@@ -76,6 +77,7 @@ class Status:
     """All that the screen shows; sizes in bytes, spans in s, None for what is not known.
 
     `shortage` says why the store can't shrink below its maximum size; empty while it can.
+    `index` is what is wrong with the access index; nothing when it is sound.
     """
 
     url: str
@@ -91,6 +93,7 @@ class Status:
     clock: Time
     shortage: str = ""
     disk: str = ""
+    index: str = ""
 
 
 def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -119,6 +122,7 @@ def look(settings: Settings, now: float) -> Status:
         data=str(settings.storage.rootdirectory),
         up=now - record.started,
         processes=tuple(_processes(settings.run, record, now)),
+        index=_problem(index),
         store=_store(index, at),
         maxsize=settings.cleaner.maxsize,
         cap=budget.cap,
@@ -148,6 +152,8 @@ def screen(found: Status) -> Iterator[str]:
         yield f"disk       {found.disk}"
     yield f"traffic    {_traffic(found.counted)} since the start"
     yield f"log        {'not read yet' if found.lag is None else f'read, {span(found.lag)} behind'}"
+    if found.index:
+        yield f"index      {found.index}: nothing new is stored, and nothing is evicted"
     if found.clock.offset:
         yield f"clock      {_clock(found.clock)}"
     for number, (host, health) in enumerate(found.upstreams.items()):
@@ -203,6 +209,13 @@ def _processes(run: Path, record: Record, now: float) -> Iterator[Process]:
             up = max(now - each.started, 0.0) if each.pid else 0.0
             ends = record.ends.get(each.name, 0)
             yield Process(each.name, each.state.lower(), each.pid, up, ends)
+
+
+def _problem(index: SqliteIndex) -> str:
+    try:
+        return "" if index.note(REBUILT) is not None else "being rebuilt"
+    except IndexUnavailable as error:
+        return f"does not answer ({error})"
 
 
 def _store(index: SqliteIndex, now: float) -> Store | None:

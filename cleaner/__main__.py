@@ -18,6 +18,7 @@ from cleaner.disk import Disk
 from cleaner.doorbell import Doorbell
 from cleaner.garbage import Litter
 from cleaner.housekeeping import Housekeeping, Tools
+from cleaner.inspection import Inspection
 from cleaner.loop import Loop, period
 from cleaner.news import News
 from cleaner.policy import Bounds
@@ -80,7 +81,15 @@ class Cleaner:
         events = EventsFile(state / layout.EVENTS)
         self._recall = Recall(settings.run)
         self._sweep = Sweep(self._store, events.write, clock, self._recall.removed)
-        tools = Tools(self._store, self._spool, self._sweep, clock, self._stop.is_set, self._ring)
+        tools = Tools(
+            store=self._store,
+            spool=self._spool,
+            sweep=self._sweep,
+            clock=clock,
+            stopped=self._stop.is_set,
+            wake=self._ring,
+            room=bounds(settings).room,
+        )
         spans = settings.cleaner
         self._house = Housekeeping(tools, spans.runevery, spans.garbage)
         front = settings.run / "front.sock"
@@ -97,6 +106,7 @@ class Cleaner:
                 signal.signal(number, self._end)
             log.info("cleaner started", extra={"every": every})
             self._recall.removed()  # by a cleaner that was killed before it said so
+            Inspection(self._store.index, self._ring).start(self._stop)
             Loop(self._rounds.run, chores, bell.wait, self._stop.is_set, every).run()
         return 0
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from cleaner.chores import Chores
 from cleaner.doorbell import Doorbell, ring
 from cleaner.housekeeping import Housekeeping, Tools
+from cleaner.inspection import Inspection
 from cleaner.loop import Loop, period
 from cleaner.policy import Bounds
 from cleaner.retention import Rules, everything
@@ -118,6 +119,7 @@ class Cleaner:
         house = Housekeeping(work.tools(lambda: self.wake(0)), self._every, self._garbage)
         spans = [span for span in (self._ttl, self._rules.shortest()) if span]
         every = period(self._every, min(spans, default=0))
+        Inspection(work.index, lambda: self.wake(0)).start(self._stop)
         chores = Chores(list(house.chores()), time.monotonic)
         with _short(state) as folder, Doorbell(folder / _BELL) as bell:
             Loop(rounds.run, chores, bell.wait, self._stop.is_set, every).run()
@@ -142,6 +144,11 @@ class _Work:
         self._spool = Spool(store, clock)
         self._sweep = Sweep(store, lambda _: None, clock)
 
+    @property
+    def index(self) -> AccessIndex:
+        """The index of the data directory."""
+        return self._store.index
+
     def hands(self) -> Hands:
         """Return what a round works with."""
         return Hands(
@@ -156,7 +163,15 @@ class _Work:
 
     def tools(self, wake: Callable[[], None]) -> Tools:
         """Return what the chores work with."""
-        return Tools(self._store, self._spool, self._sweep, self._clock, self._stop.is_set, wake)
+        return Tools(
+            store=self._store,
+            spool=self._spool,
+            sweep=self._sweep,
+            clock=self._clock,
+            stopped=self._stop.is_set,
+            wake=wake,
+            room=self.bounds.room,
+        )
 
 
 class _News:

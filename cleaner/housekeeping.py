@@ -15,6 +15,7 @@ from cleaner.hosted import Hosted
 from cleaner.leftovers import Leftovers
 from cleaner.links import Links
 from cleaner.retention import Rules
+from cleaner.running import promise_again
 from cleaner.spool import Spool
 from cleaner.stock import Stock
 from cleaner.store import Store
@@ -32,7 +33,10 @@ class _Stopped(Exception):  # noqa: N818 - it is no error
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the work is done with; `stopped` ends it between two steps, `wake` wants a round."""
+    """What the work is done with; `stopped` ends it between two steps, `wake` wants a round.
+
+    `room` is the most that the index may promise, in bytes.
+    """
 
     store: Store
     spool: Spool
@@ -40,6 +44,7 @@ class Tools:
     clock: Ages
     stopped: Callable[[], bool]
     wake: Callable[[], None]
+    room: int | None = None
 
 
 class Housekeeping:
@@ -67,6 +72,7 @@ class Housekeeping:
         is_due = time.monotonic() - self._settled > _DAILY_S
         if is_due or needs_rebuild(self._store.index):
             with suppress(_Stopped):
+                promise_again(self._store, self._tools.room, self._tools.clock())
                 rebuild(self._store.storage, self._store.index, self._tools.clock(), self._go_on)
                 self._settled = time.monotonic()
                 self._tools.wake()

@@ -78,9 +78,9 @@ class Rounds:
         """
         self._hands.sweep.finish()
         self._hands.spool.settle()
-        moment = self._moment(needs)
-        is_size_short = is_short(self._bounds, moment)
-        if is_size_short or moment.lacking > 0:
+        lacks_room = self._is_short(needs) and self._is_counted_right(needs)
+        is_size_short = lacks_room and is_short(self._bounds, self._moment(needs))
+        if lacks_room:
             self._hands.spool.make_room(lambda: self._is_enough(needs))
         stock = self._stock()
         if next(self.plan(needs, stock), None) is not None:
@@ -91,6 +91,17 @@ class Rounds:
         if not self._hands.stopped():
             self._shortage.look(is_short=is_size_short)
         return True
+
+    def _is_short(self, needs: int) -> bool:
+        moment = self._moment(needs)
+        return is_short(self._bounds, moment) or moment.lacking > 0
+
+    def _is_counted_right(self, needs: int) -> bool:
+        """Whether room is short also by the rows themselves, before anything goes for it."""
+        wrong = self._store.index.inspect()
+        if wrong:
+            log.warning("access index was wrong, and was repaired", extra={"wrong": wrong})
+        return not wrong or self._is_short(needs)
 
     def plan(self, needs: int, stock: Stock) -> Iterator[Step]:
         """Yield what goes now, but for what of the *stock* turned out to stay."""

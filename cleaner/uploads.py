@@ -19,7 +19,7 @@ from datastore.locks import LockedFile, try_lock_present
 from datastore.refs import Digest
 from datastore.storage import Stat
 
-_WORD = layout.upload_digest("")
+_NOTES = (layout.upload_digest(""), layout.upload_size(""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Uploads:
         """
         for upload in self._ours():
             promise = promised.get(layout.upload_promise(upload.name))
-            if upload.name.endswith(_WORD) or upload.size == (promise.size if promise else 0):
+            if upload.name.endswith(_NOTES) or upload.size == (promise.size if promise else 0):
                 continue
             held = _taken(upload.path)
             if held:
@@ -90,15 +90,15 @@ class Uploads:
     def _ours(self) -> Iterator[Abandoned]:
         with suppress(FileNotFoundError):
             for path in sorted(self._folder.iterdir()):
-                if self._is_word(path):
+                if self._is_note(path):
                     continue
                 with suppress(FileNotFoundError):
                     stat = path.stat()
                     yield Abandoned(path.name, stat.st_size, stat.st_mtime, path=path)
 
-    def _is_word(self, path: Path) -> bool:
+    def _is_note(self, path: Path) -> bool:
         """Whether a file goes with the upload that it is about."""
-        return path.name.endswith(_WORD) and path.with_name(path.name.removesuffix(_WORD)).exists()
+        return path.name.endswith(_NOTES) and path.with_suffix("").exists()
 
     def _theirs(self) -> Iterator[Abandoned]:
         for name in self._store.repositories.below(""):
@@ -125,9 +125,10 @@ class Uploads:
             if os.fstat(held.fd).st_mtime != upload.modified:
                 return False
             held.unlink()
-            if not upload.name.endswith(_WORD):
-                with suppress(OSError):  # a note without its upload is removed as one
-                    upload.path.with_name(layout.upload_digest(upload.name)).unlink(missing_ok=True)
+            if not upload.name.endswith(_NOTES):
+                for note in _NOTES:
+                    with suppress(OSError):  # a note without its upload is removed as one
+                        upload.path.with_name(f"{upload.name}{note}").unlink(missing_ok=True)
                 self._store.index.release(layout.upload_promise(upload.name))
         return True
 

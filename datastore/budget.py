@@ -18,6 +18,9 @@ WAL_BYTES = 1024 * 1024
 INDEX_BYTES = 2 * WAL_BYTES + 256 * 1024
 """Bytes of an index without rows: log with a transaction in it, shared memory, first pages."""
 
+STEP = 16 * 1024 * 1024
+"""Bytes reserved at a time for a transfer of which nobody tells how long it will be."""
+
 _LEAST_LOG_BYTES = 64 * 1024
 _UNLIMITED_LOG_BYTES = 100 * 1024 * 1024
 

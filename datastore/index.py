@@ -60,6 +60,13 @@ class AccessIndex(Protocol):
     Raises, each verb: IndexUnavailable.
     """
 
+    def inspect(self, *, thoroughly: bool = False) -> str:
+        """Compare what is counted with the rows, *thoroughly* all that is kept, and put it right.
+
+        Returns what was wrong; nothing when all was well. No use lies in the future afterwards.
+        """
+        ...
+
     def reserve(self, digest: Digest, size: int, cap: int | None, at: float) -> bool:
         """Promise room: True if `held` with *size* more is within *cap* bytes (None: no limit).
 

@@ -24,6 +24,7 @@ In the state directory, which is entrepot/ too unless ENTREPOT_STATEDIR says oth
     spool/locks/                            one file a manifest or tag that is being asked for
     spool/uploads/<id>.<name>               an upload that has not ended; its length: how far it is
     spool/uploads/<id>.<name>.digest        what is there of it, hashed
+    spool/uploads/<id>.<name>.size          how long it will be, while a long body comes in
     spool/writing/<name>                    locked while links and tags of a repository are written
     spool/sweeping                          locked while content is removed
     log/                                    access.log, events.log
@@ -201,6 +202,11 @@ def upload(name: Repository, number: str) -> str:
 def upload_digest(file: str) -> str:
     """Return the name of the file beside an upload's that says what it hashes to."""
     return f"{file}.digest"
+
+
+def upload_size(file: str) -> str:
+    """Return the name of the file beside an upload's that tells how long it will be."""
+    return f"{file}.size"
 
 
 def upload_promise(file: str) -> Digest:

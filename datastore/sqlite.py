@@ -16,9 +16,7 @@ from datastore.budget import OVERHEAD
 from datastore.index import REBUILT, Cursor, Entry, Kind, Reservation
 from datastore.refs import Digest
 from datastore.sqlite_file import SqliteFile
-
-_ALGORITHMS = {"sha256": b"2", "sha512": b"5"}
-_NAMES = {mark: name for name, mark in _ALGORITHMS.items()}
+from datastore.sqlite_rows import to_digest, to_entry, to_key, to_row
 
 _RESERVE = """
 INSERT INTO reservation VALUES (?, ?, ?)
@@ -84,6 +82,7 @@ _NAMING = """
     SELECT parent FROM edge JOIN blob ON blob.digest = parent WHERE child = ?
     GROUP BY parent ORDER BY used DESC, parent
 """
+_AHEAD_S = 60.0  # by which the clocks of two processes never differ
 _PINNED = "SELECT 1 FROM pin WHERE digest = ? AND until > ?"
 
 
@@ -100,17 +99,28 @@ class SqliteIndex:
         """Close the file; the next verb opens it again."""
         self._file.close()
 
+    def inspect(self, *, thoroughly: bool = False) -> str:
+        """Compare what is counted with the rows, and put it right; return what was wrong."""
+        wrong = self._file.inspect(thoroughly=thoroughly)
+        now = self._clock()
+        if self._all("SELECT 1 FROM blob WHERE leaving = 0 AND used > ? LIMIT 1", now + _AHEAD_S):
+            with self._file.writing() as db:
+                db.execute("UPDATE blob SET used = ? WHERE used > ?", (now, now))
+            wrong = wrong or "last uses in the future"
+        return wrong
+
     # ---- room
 
     def reserve(self, digest: Digest, size: int, cap: int | None, at: float) -> bool:
         """Promise room within *cap*; nothing while a rebuild is due."""
-        key = _key(digest)
+        key = to_key(digest)
         with self._file.writing() as db:
             if cap is not None:
                 own = db.execute("SELECT size FROM reservation WHERE digest = ?", (key,)).fetchone()
                 more = size - own[0] if own else size + OVERHEAD
                 is_rebuilt = db.execute("SELECT 1 FROM note WHERE key = ?", (REBUILT,)).fetchone()
-                if not is_rebuilt or db.execute(_HELD).fetchone()[0] + more > cap:
+                held = db.execute(_HELD).fetchone()[0]
+                if not is_rebuilt or held < 0 or held + more > cap:
                     return False
             db.execute(_RESERVE, (key, size, at))
         return True
@@ -118,12 +128,12 @@ class SqliteIndex:
     def release(self, digest: Digest) -> None:
         """Take a reservation back."""
         with self._file.writing() as db:
-            db.execute("DELETE FROM reservation WHERE digest = ?", (_key(digest),))
+            db.execute("DELETE FROM reservation WHERE digest = ?", (to_key(digest),))
 
     def reservations(self) -> list[Reservation]:
         """Return all of them, the oldest first."""
         rows = self._all("SELECT digest, size, at FROM reservation ORDER BY at, digest")
-        return [Reservation(_digest(key), size, at) for key, size, at in rows]
+        return [Reservation(to_digest(key), size, at) for key, size, at in rows]
 
     def held(self) -> int:
         """Return the bytes of rows and reservations, overhead included."""
@@ -146,9 +156,9 @@ class SqliteIndex:
         ahead: float | None = None,
     ) -> None:
         """Turn the reservation into a row, no older than what names it."""
-        key = _key(digest)
-        row = _row(Entry(digest, size, kind, at))
-        edges = [(key, place, _key(name)) for place, name in enumerate(names)]
+        key = to_key(digest)
+        row = to_row(Entry(digest, size, kind, at))
+        edges = [(key, place, to_key(name)) for place, name in enumerate(names)]
         with self._file.writing() as db:
             db.execute("DELETE FROM reservation WHERE digest = ?", (key,))
             is_new = not db.execute("SELECT 1 FROM blob WHERE digest = ?", (key,)).fetchone()
@@ -163,11 +173,11 @@ class SqliteIndex:
     def restore(self, entries: Iterable[Entry]) -> None:
         """Make the rows that are missing."""
         with self._file.writing() as db:
-            db.executemany(_RESTORE, [_row(entry) for entry in entries])
+            db.executemany(_RESTORE, [to_row(entry) for entry in entries])
 
     def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
         """Move last uses on, and keep *notes*, in one transaction."""
-        rows = [(_key(digest), at) for digest, at in stamps.items()]
+        rows = [(to_key(digest), at) for digest, at in stamps.items()]
         with self._file.writing() as db:
             db.executemany(_STAMP, rows)
             _spread(db)
@@ -180,17 +190,17 @@ class SqliteIndex:
 
     def named(self, digest: Digest) -> list[Digest]:
         """Return what a manifest names, as it was recorded."""
-        rows = self._all("SELECT child FROM edge WHERE parent = ? ORDER BY place", _key(digest))
-        return [_digest(child) for (child,) in rows]
+        rows = self._all("SELECT child FROM edge WHERE parent = ? ORDER BY place", to_key(digest))
+        return [to_digest(child) for (child,) in rows]
 
     def naming(self, digest: Digest) -> list[Digest]:
         """Return the manifests that name this, those used last first."""
-        rows = self._all(_NAMING, _key(digest))
-        return [_digest(parent) for (parent,) in rows]
+        rows = self._all(_NAMING, to_key(digest))
+        return [to_digest(parent) for (parent,) in rows]
 
     def entry(self, digest: Digest) -> Entry | None:
         """Return one row, marked ones too."""
-        found = self._entries("WHERE digest = ?", _key(digest))
+        found = self._entries("WHERE digest = ?", to_key(digest))
         return found[0] if found else None
 
     # ---- eviction
@@ -205,11 +215,11 @@ class SqliteIndex:
 
     def unasked(self, before: float, limit: int) -> list[Entry]:
         """Return unmarked rows that were fetched ahead, and not asked for since."""
-        return [_entry(row) for row in self._all(_UNASKED, before, limit)]
+        return [to_entry(row) for row in self._all(_UNASKED, before, limit)]
 
     def leave(self, entry: Entry) -> bool:
         """Mark a row that is still as it was read, and not pinned."""
-        row = (_key(entry.digest), entry.size, int(entry.kind), entry.used, self._clock())
+        row = (to_key(entry.digest), entry.size, int(entry.kind), entry.used, self._clock())
         with self._file.writing() as db:
             return db.execute(_LEAVE, row).rowcount == 1
 
@@ -219,7 +229,7 @@ class SqliteIndex:
 
     def forget(self, digest: Digest) -> None:
         """Remove a marked row, and what it names."""
-        key = (_key(digest),)
+        key = (to_key(digest),)
         with self._file.writing() as db:
             if db.execute("DELETE FROM blob WHERE digest = ? AND leaving = 1", key).rowcount:
                 db.execute("DELETE FROM edge WHERE parent = ?", key)
@@ -227,14 +237,14 @@ class SqliteIndex:
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
         """Keep `leave` from these until then; drop the pins that are over."""
-        rows = [(_key(digest), until) for digest in digests]
+        rows = [(to_key(digest), until) for digest in digests]
         with self._file.writing() as db:
             db.execute("DELETE FROM pin WHERE until <= ?", (self._clock(),))
             db.executemany(_PIN, rows)
 
     def unpin(self, digests: Iterable[Digest], until: float) -> None:
         """Take one pin of each back."""
-        rows = [(_key(digest), until) for digest in digests]
+        rows = [(to_key(digest), until) for digest in digests]
         with self._file.writing() as db:
             db.executemany("DELETE FROM pin WHERE digest = ? AND until = ?", rows)
 
@@ -243,26 +253,26 @@ class SqliteIndex:
         now, found = self._clock(), set[Digest]()
         with self._file.reading() as db:
             for digest in digests:
-                if db.execute(_PINNED, (_key(digest), now)).fetchone():
+                if db.execute(_PINNED, (to_key(digest), now)).fetchone():
                     found.add(digest)
         return found
 
     def pins(self) -> set[Digest]:
         """Return all that is pinned now."""
         rows = self._all("SELECT digest FROM pin WHERE until > ?", self._clock())
-        return {_digest(key) for (key,) in rows}
+        return {to_digest(key) for (key,) in rows}
 
     # ---- reading
 
     def _page(self, sql: str, after: Cursor | None, limit: int) -> list[Entry]:
         start = (float("-inf"), 0, b"")
         if after is not None:
-            start = (after.used, int(after.kind), _key(Digest(*after.digest.split(":", 1))))
-        return [_entry(row) for row in self._all(sql, *start, limit)]
+            start = (after.used, int(after.kind), to_key(Digest(*after.digest.split(":", 1))))
+        return [to_entry(row) for row in self._all(sql, *start, limit)]
 
     def _entries(self, where: str, *values: object) -> list[Entry]:
         sql = f"SELECT digest, size, kind, used FROM blob {where}"  # noqa: S608 - our own text
-        return [_entry(row) for row in self._all(sql, *values)]
+        return [to_entry(row) for row in self._all(sql, *values)]
 
     def _all(self, sql: str, *values: object) -> list[Any]:
         with self._file.reading() as db:
@@ -273,21 +283,3 @@ def _spread(db: Connection) -> None:
     """Move on what is stamped and what it names."""
     for sql in (_SPREAD, _MOVE, _ASKED, "DELETE FROM stamp"):
         db.execute(sql)
-
-
-def _key(digest: Digest) -> bytes:
-    return _ALGORITHMS[digest.algorithm] + bytes.fromhex(digest.hex)
-
-
-def _digest(key: bytes) -> Digest:
-    return Digest(_NAMES[key[:1]], key[1:].hex())
-
-
-def _row(entry: Entry) -> dict[str, bytes | int | float]:
-    key = _key(entry.digest)
-    return {"digest": key, "size": entry.size, "kind": int(entry.kind), "at": entry.used}
-
-
-def _entry(row: tuple[bytes, int, int, float]) -> Entry:
-    key, size, kind, used = row
-    return Entry(_digest(key), size, Kind(kind), used)

@@ -3,6 +3,9 @@
 SQLite in WAL mode, where readers and the one writer do not wait for each other. A connection
 never crosses a fork, and never outlives its file: when another process has put a new one under
 the path, this one goes over to it.
+
+A file is replaced by an empty one, to be rebuilt, when SQLite calls it corrupt, when it lacks a
+part of the schema, and when it cannot be opened or read although the disk below it takes writes.
 """
 
 from __future__ import annotations
@@ -10,10 +13,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from datastore import sqlite_health as health
 from datastore.budget import WAL_BYTES
 from datastore.errors import DatastoreError, IndexUnavailable
 from datastore.locks import lock
@@ -66,12 +71,15 @@ END;
 _OF_CONNECTION = """
 CREATE TEMP TABLE stamp (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
-_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_IMPATIENT_S = 0.02
+_BUSY_S = 5.0  # for which an index that was busy is taken to be busy still
 
 
 class SqliteFile:
-    """One database, made when absent; `busy_timeout` in s is how long a verb waits for others."""
+    """One database, made when absent; `busy_timeout` in s is how long a verb waits for others.
+
+    Once it has waited for nothing, the verbs of the next seconds wait next to nothing.
+    """
 
     def __init__(self, path: Path, busy_timeout: float) -> None:
         self._path = path
@@ -82,7 +90,7 @@ class SqliteFile:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Lend this process's connection to one thread. Raises: IndexUnavailable."""
         process = self._process()
-        if not process.turn.acquire(timeout=self._busy_timeout):
+        if not process.turn.acquire(timeout=self._patience(process)):
             raise IndexUnavailable(f"{self._path}: busy")
         try:
             yield self._current(process)
@@ -106,6 +114,28 @@ class SqliteFile:
                 raise
             self._bound_log(connection)
 
+    def inspect(self, *, thoroughly: bool) -> str:
+        """Compare the counters with the rows, *thoroughly* all pages; return what was wrong.
+
+        What was wrong is right afterwards: counted anew, or an empty file in place of a broken one.
+        Raises: IndexUnavailable.
+        """
+        with self.reading():
+            inode = _inode(self._path)
+        try:
+            if thoroughly:
+                health.check_pages(self._path)
+            wrong = health.wrong_counters(self._path)
+        except sqlite3.Error as error:
+            if inode is not None and health.is_broken(error):
+                self.replace(inode)
+                return str(error)
+            raise IndexUnavailable(f"{self._path}: {error}") from error
+        if wrong:
+            with self.writing() as db:
+                health.count_anew(db)
+        return wrong
+
     def close(self) -> None:
         """Close this process's connection; the next verb opens it again."""
         process = self._process()
@@ -117,24 +147,58 @@ class SqliteFile:
         number = os.getpid()
         return self._processes.get(number) or self._processes.setdefault(number, _Process())
 
+    def _patience(self, process: _Process) -> float:
+        is_busy = time.monotonic() < process.busy_until
+        return min(_IMPATIENT_S, self._busy_timeout) if is_busy else self._busy_timeout
+
     def _current(self, process: _Process) -> sqlite3.Connection:
-        if process.connection is not None and process.inode == _inode(self._path):
-            return process.connection
-        process.close()
-        process.connection = self._opened()
-        process.inode = _inode(self._path)
+        patience = self._patience(process)
+        if process.connection is None or process.inode != _inode(self._path):
+            process.close()
+            process.connection = self._opened(is_doubtful=process.is_doubtful)
+            process.inode, process.patience = _inode(self._path), self._busy_timeout
+            process.is_doubtful = False
+        if patience != process.patience:
+            process.connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}").fetchall()
+            process.patience = patience
         return process.connection
 
-    def _opened(self) -> sqlite3.Connection:
-        """Open the file, or make it, in place of a broken one too."""
+    def _opened(self, *, is_doubtful: bool) -> sqlite3.Connection:
+        """Open the file, or make it, in place of a broken one too.
+
+        After an error of the disk, *is_doubtful*, all of it must be readable, and take writes.
+        """
         with self._alone():
             try:
-                return _connect(self._path, self._busy_timeout)
-            except sqlite3.DatabaseError as error:
-                if not _is_broken(error):
-                    raise
-                _set_aside(self._path)
-                return _connect(self._path, self._busy_timeout)
+                return self._tried(is_doubtful=is_doubtful)
+            except sqlite3.Error as error:
+                if not health.is_broken(error):
+                    return self._tried_again(error, is_doubtful=is_doubtful)
+            health.set_aside(self._path)
+            return _connect(self._path, self._busy_timeout)
+
+    def _tried_again(self, error: sqlite3.Error, *, is_doubtful: bool) -> sqlite3.Connection:
+        """Open a file that could not be opened, or replace it if only the file can be the cause."""
+        if health.code(error) in health.BUSY or not health.takes_writes(self._path.parent):
+            raise error
+        try:
+            return self._tried(is_doubtful=is_doubtful)
+        except sqlite3.Error as again:
+            if health.code(again) in health.BUSY:
+                raise
+        health.set_aside(self._path)
+        return _connect(self._path, self._busy_timeout)
+
+    def _tried(self, *, is_doubtful: bool) -> sqlite3.Connection:
+        connection = _connect(self._path, self._busy_timeout)
+        if is_doubtful:
+            try:
+                health.check_pages(self._path)
+                health.check_writes(connection)
+            except sqlite3.Error:
+                connection.close()
+                raise
+        return connection
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -148,14 +212,20 @@ class SqliteFile:
 
     def _settle(self, process: _Process, error: Exception) -> None:
         """Drop a connection that an error has made doubtful, and its file if that is broken."""
-        if _code(error) in _BUSY:
+        if health.code(error) in health.BUSY:
+            process.busy_until = time.monotonic() + _BUSY_S
             return
         inode = process.inode
         process.close()
-        if inode is not None and _is_broken(error):
-            with suppress(OSError, DatastoreError), self._alone():
-                if inode == _inode(self._path):  # else another process has done it
-                    _set_aside(self._path)
+        process.is_doubtful = health.code(error) not in (0, sqlite3.SQLITE_FULL)
+        if inode is not None and health.is_broken(error):
+            self.replace(inode)
+
+    def replace(self, inode: tuple[int, int]) -> None:
+        """Set a broken file aside, if it is still the one of that *inode*."""
+        with suppress(OSError, DatastoreError), self._alone():
+            if inode == _inode(self._path):  # else another process has done it
+                health.set_aside(self._path)
 
     def _bound_log(self, connection: sqlite3.Connection) -> None:
         """Empty the log after a transaction that made it long, or readers that held it back."""
@@ -171,6 +241,9 @@ class _Process:
         self.turn = threading.Lock()
         self.connection: sqlite3.Connection | None = None
         self.inode: tuple[int, int] | None = None
+        self.patience = 0.0
+        self.busy_until = 0.0
+        self.is_doubtful = False
 
     def close(self) -> None:
         connection, self.connection, self.inode = self.connection, None, None
@@ -205,29 +278,13 @@ def _prepare(connection: sqlite3.Connection) -> None:
     if version == 0:
         connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
     elif version != _VERSION:
-        raise _OtherVersion(f"schema {version}, not {_VERSION}")
+        raise health.Unusable(f"schema {version}, not {_VERSION}")
+    health.check_schema(connection, _SCHEMA)
+    if not health.are_plausible(connection):
+        connection.execute("BEGIN IMMEDIATE")
+        health.count_anew(connection)
+        connection.execute("COMMIT")
     connection.executescript(_OF_CONNECTION)
-
-
-class _OtherVersion(sqlite3.DatabaseError):
-    """The file was written by another version of this program."""
-
-
-def _set_aside(path: Path) -> None:
-    """Keep a broken file for whoever wants to look, one at a time, and make way for a new one."""
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    with suppress(FileNotFoundError):
-        path.replace(path.with_name(f"{path.name}.broken"))
-
-
-def _is_broken(error: Exception) -> bool:
-    return isinstance(error, _OtherVersion) or _code(error) in _BROKEN
-
-
-def _code(error: Exception) -> int:
-    """Return SQLite's primary result code; 0 where it is none of its errors."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _inode(path: Path) -> tuple[int, int] | None:

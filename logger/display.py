@@ -10,7 +10,7 @@ from pathlib import Path
 from datastore import shortage
 from datastore.disk_space import disk_space
 from datastore.errors import IndexUnavailable
-from datastore.index import AccessIndex
+from datastore.index import REBUILT, AccessIndex
 from logger import exposition
 from logger.complaint import Complaint
 from logger.ledger import METRICS
@@ -31,6 +31,11 @@ UNEVICTABLE = Metric(
     "Bytes that eviction could not free although room was short; 0 while it frees enough.",
 )
 CAP = Metric("entrepot_cap_bytes", "gauge", "Bytes that are never exceeded; 0 without a limit.")
+INDEX = Metric(
+    "entrepot_index_available",
+    "gauge",
+    "Whether the access index answers and is not being rebuilt.",
+)
 CLOCK_OFFSET = Metric(
     "entrepot_clock_offset_seconds", "gauge", "By how much the wall clock has jumped; 0: believed."
 )
@@ -92,8 +97,10 @@ class Display:
                 self._gauges[WRITABLE] = float(not any(each.problem for each in found))
 
     def _measure(self) -> None:
+        self._gauges[INDEX] = 0.0
         try:
             reserved = sum(each.size for each in self._index.reservations())
+            is_rebuilt = self._index.note(REBUILT) is not None
             sizes = {
                 HELD: self._index.held(),
                 RESERVED: reserved,
@@ -103,4 +110,5 @@ class Display:
         except IndexUnavailable as error:
             log.debug("sizes unknown", extra={"error": error})
             return
+        self._gauges[INDEX] = float(is_rebuilt)
         self._gauges.update({metric: float(value) for metric, value in sizes.items()})

@@ -12,13 +12,14 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datastore import layout
+from datastore.budget import STEP
 from datastore.errors import DatastoreError, NotFound, StorageFull, refusal
 from datastore.locks import LockedFile, try_lock_present
 from datastore.refs import Digest, Repository
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.(sha512))?", re.ASCII)
 _USUAL = "sha256"
-_STEP = 16 * 1024 * 1024  # bytes reserved at a time where the client does not say how many
 _PATIENCE_S = 2.0  # for the last request's end: its client came back before it was missed
 _POLL_S = 0.02
 
@@ -130,14 +130,15 @@ class Session:
         if self._is_over:
             return
         self._room.settle(self.promise, self.offset)
+        self._forget(layout.upload_size)
         if hasher:
             self._hashes.keep(self.path, hasher, self.offset)
             digest = Digest(self._algorithm, hasher.hexdigest())
-            hashes.write(self._word(), digest, self.offset)
+            hashes.write(self._beside(layout.upload_digest), digest, self.offset)
 
     def digest(self, algorithm: str) -> Digest:
         """Return what has come in, hashed."""
-        known = hashes.read(self._word(), self.offset)
+        known = hashes.read(self._beside(layout.upload_digest), self.offset)
         if known and known.algorithm == algorithm:
             return known
         hasher = Digest(algorithm, "").hasher()
@@ -152,29 +153,40 @@ class Session:
         """
         self._is_over = True
         self._hashes.forget(self.path)
-        with suppress(OSError):
-            self._word().unlink(missing_ok=True)
+        self._forget(layout.upload_digest)
+        self._forget(layout.upload_size)
         with suppress(DatastoreError):
             self._held.unlink()
             self._room.release(self.promise)
 
-    def _word(self) -> Path:
-        return self.path.with_name(layout.upload_digest(self.path.name))
+    def _beside(self, named: Callable[[str], str]) -> Path:
+        return self.path.with_name(named(self.path.name))
+
+    def _forget(self, named: Callable[[str], str]) -> None:
+        with suppress(OSError):
+            self._beside(named).unlink(missing_ok=True)
 
     def _grow(self, length: int) -> None:
         """Reserve room for *length* bytes more, in steps; near the limit, only for those."""
         needed = self.offset + length
         if needed <= self._reserved:
             return
-        if not self._room.reserve(self.promise, needed + _STEP):
+        if not self._room.reserve(self.promise, needed + STEP):
             self._reserve(needed)
         else:
-            self._reserved = needed + _STEP
+            self._reserved = needed + STEP
 
     def _reserve(self, size: int) -> None:
         if not self._room.reserve(self.promise, size):
             raise NoRoom(size, self._room.left(max(self._reserved, self.offset)))
         self._reserved = size
+        if size > self.offset + STEP:
+            self._announce(size)
+
+    def _announce(self, size: int) -> None:
+        """Leave on disk what was promised: the index may be lost while a long body comes in."""
+        with suppress(OSError):  # then a lost index knows of a part of it only
+            self._beside(layout.upload_size).write_text(str(size))
 
     def _append(self, chunk: bytes) -> None:
         view = memoryview(chunk)

@@ -11,7 +11,7 @@ from appliance.record import Counted, Record
 from appliance.status import Going, Process, Status, Store, Time, look, screen, status
 from config.schema import CleanerSettings, FilesystemSettings, Settings, StorageSettings
 from datastore import layout
-from datastore.index import Kind
+from datastore.index import REBUILT, Kind
 from datastore.refs import Digest
 from datastore.sqlite import SqliteIndex
 
@@ -97,3 +97,18 @@ def test_a_wall_clock_that_jumped_is_shown() -> None:
 
     assert "the wall clock jumped 1h back: nothing is evicted by age" in told
     assert "clock" not in "\n".join(screen(SEEN))
+
+
+def test_an_index_that_does_not_answer_is_shown(tmp_path: Path) -> None:
+    """As is one that is being rebuilt: until then nothing new is stored."""
+    told = "\n".join(screen(replace(SEEN, index="being rebuilt")))
+    assert "index      being rebuilt: nothing new is stored" in told
+    assert "\nindex " not in "\n".join(screen(SEEN))
+    settings = Settings(
+        storage=StorageSettings(filesystem=FilesystemSettings(rootdirectory=tmp_path)), run=tmp_path
+    )
+
+    assert look(settings, now=100.0).index == "being rebuilt"
+    index = SqliteIndex(settings.storage.statedir / layout.INDEX)
+    index.touch({}, {REBUILT: "1"})
+    assert look(settings, now=100.0).index == ""

@@ -1,0 +1,242 @@
+"""An index that is broken in any way is repaired or replaced by itself, without a restart."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from datastore import sqlite_health as health
+from datastore.errors import IndexUnavailable
+from datastore.index import REBUILT, Entry, Kind
+from datastore.refs import Digest
+from datastore.sqlite import SqliteIndex
+from datastore.sqlite_file import SqliteFile
+
+A, B, C = Digest.of(b"a"), Digest.of(b"b"), Digest.of(b"c")
+_HEADER_BYTES = 100
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the index lies."""
+    return tmp_path / "state" / "index.sqlite"
+
+
+@pytest.fixture
+def index(path: Path) -> Iterator[SqliteIndex]:
+    """Return an index with two rows and a reservation, rebuilt."""
+    made = SqliteIndex(path, busy_timeout=0.2, clock=lambda: 100.0)
+    made.record(A, 10, Kind.BLOB, 5.0)
+    made.record(B, 20, Kind.BLOB, 6.0)
+    made.reserve(C, 30, None, 7.0)
+    made.touch({}, {REBUILT: "1"})
+    yield made
+    made.close()
+
+
+def _works(index: SqliteIndex, within: int = 3) -> bool:
+    """Whether the index takes a row and grants room, at the latest after a few tries."""
+    for _ in range(within):
+        try:
+            index.record(B, 2, Kind.BLOB, 2.0)
+            index.touch({}, {REBUILT: "1"})
+            return index.reserve(C, 1, 10_000, 1.0) and bool(index.oldest(None, 9))
+        except IndexUnavailable:
+            continue
+    return False
+
+
+def _change(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as foreign:
+        for each in statements:
+            foreign.execute(each)
+
+
+@pytest.mark.parametrize(
+    "bits", [0xFF, *(pytest.param(1 << n, marks=pytest.mark.soak) for n in range(8))]
+)
+def test_any_byte_of_the_header_may_be_damaged(path: Path, index: SqliteIndex, bits: int) -> None:
+    """The file is used, or replaced: it never stays unusable."""
+    index.close()
+    whole = path.read_bytes()
+    for offset in range(_HEADER_BYTES):
+        path.write_bytes(whole[:offset] + bytes([whole[offset] ^ bits]) + whole[offset + 1 :])
+        damaged = SqliteIndex(path, busy_timeout=0.2)
+
+        assert _works(damaged), f"byte {offset} of the header"
+        damaged.close()
+        for file in path.parent.iterdir():
+            file.unlink()
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+    (path / "something").write_bytes(b"")
+
+
+_IN_PLACE: dict[str, Callable[[Path], None]] = {
+    "folder": _folder,
+    "dangling link": lambda path: path.symlink_to(path.parent / "nowhere" / "file"),
+    "link to a folder": lambda path: path.symlink_to(path.parent),
+    "pipe": os.mkfifo,
+    "text": lambda path: path.symlink_to("/proc/version"),
+}
+
+
+@pytest.mark.parametrize("put", _IN_PLACE.values(), ids=_IN_PLACE)
+def test_what_lies_in_its_place_is_set_aside(
+    path: Path, index: SqliteIndex, put: Callable[[Path], None]
+) -> None:
+    """Also twice: what was set aside last is in nobody's way."""
+    for _ in range(2):
+        index.close()
+        path.unlink()
+        put(path)
+
+        assert _works(index)
+        assert path.is_file()
+        assert not path.is_symlink()
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_folder_in_place_of_its_log_is_no_hindrance(
+    path: Path, index: SqliteIndex, suffix: str
+) -> None:
+    """Nor in place of its shared memory."""
+    index.close()
+    path.with_name(f"{path.name}{suffix}").mkdir()
+
+    assert _works(index)
+
+
+_CHANGES = {
+    "no table": ("DROP TABLE blob",),
+    "no trigger": ("DROP TRIGGER blob_made",),
+    "no index": ("DROP INDEX eviction",),
+    "another trigger": (
+        "DROP TRIGGER blob_gone",
+        "CREATE TRIGGER blob_gone AFTER DELETE ON blob BEGIN UPDATE total SET rows = 0; END",
+    ),
+    "no counters": ("DELETE FROM total",),
+    "counters twice": ("INSERT INTO total VALUES (0, 0, 0)",),
+    "negative": ("UPDATE total SET bytes = -1000000",),
+    "no number": ("UPDATE total SET bytes = 'many'",),
+}
+
+
+@pytest.mark.parametrize("statements", _CHANGES.values(), ids=_CHANGES)
+def test_a_changed_schema_or_impossible_counters_are_noticed_at_the_open(
+    path: Path, index: SqliteIndex, statements: tuple[str, ...]
+) -> None:
+    """The one is replaced, the others are counted anew."""
+    index.close()
+    _change(path, *statements)
+
+    assert _works(index)
+    assert index.inspect() == ""
+
+
+def test_a_log_that_was_deleted_under_running_processes_ends_well(
+    path: Path, index: SqliteIndex
+) -> None:
+    """One that starts then finds shared memory that tells of pages which are nowhere."""
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"{path.name}{suffix}").unlink()
+        late = SqliteIndex(path, busy_timeout=0.2)
+
+        assert _works(late)
+        assert _works(index)
+        late.close()
+
+
+@pytest.mark.parametrize("total", [10**13, -(10**13), 3], ids=["10 TB", "negative", "too small"])
+def test_false_counters_are_put_right_while_it_runs(
+    path: Path, index: SqliteIndex, total: int
+) -> None:
+    """A cap that is compared with them is none, or one that everything exceeds."""
+    before = index.held()
+    _change(path, f"UPDATE total SET bytes = {total}")
+
+    assert "counted" in index.inspect()
+
+    assert (index.held(), index.inspect()) == (before, "")
+
+
+def test_negative_counters_grant_nothing(path: Path, index: SqliteIndex) -> None:
+    """Until they are right again."""
+    _change(path, "UPDATE total SET bytes = -10000000000")
+
+    assert not index.reserve(Digest.of(b"d"), 10, 10_000, 1.0)
+
+
+def test_a_page_that_contradicts_another_is_found_by_a_thorough_look(
+    path: Path, index: SqliteIndex
+) -> None:
+    """SQLite itself notices it only when it happens to read both."""
+    index.close()
+    content = bytearray(path.read_bytes())
+    content[content.rindex(bytes.fromhex(A.hex))] ^= 1
+    path.write_bytes(content)
+    assert index.inspect() == ""
+
+    wrong = index.inspect(thoroughly=True)
+
+    assert "integrity" in wrong or "malformed" in wrong
+    assert index.note(REBUILT) is None
+    assert _works(index)
+
+
+def test_uses_in_the_future_become_uses_of_now(path: Path, index: SqliteIndex) -> None:
+    """They would be the last to go, whatever was used since."""
+    _change(path, "UPDATE blob SET used = 9999999999 WHERE size = 10")
+
+    assert index.inspect() == "last uses in the future"
+    assert index.oldest(None, 9) == [Entry(B, 20, Kind.BLOB, 6.0), Entry(A, 10, Kind.BLOB, 100.0)]
+
+
+def test_an_index_is_not_replaced_while_the_disk_is_the_cause(
+    index: SqliteIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails for two seconds must not cost the uses of a year."""
+    index.close()
+    with monkeypatch.context() as broken:
+        broken.setattr(health, "takes_writes", lambda _: False)
+        broken.setattr(sqlite3, "connect", _refuse)
+        for _ in range(3):
+            with pytest.raises(IndexUnavailable):
+                index.held()
+
+    assert index.entry(A) == Entry(A, 10, Kind.BLOB, 5.0)
+
+
+def _refuse(*_: object, **__: object) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    raise error
+
+
+def test_a_busy_index_costs_one_wait(path: Path, index: SqliteIndex) -> None:
+    """The verbs of the next seconds do not wait for it again, and it works at once when it can."""
+    index.close()
+    file = SqliteFile(path, busy_timeout=0.3)
+    waits = []
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        for _ in range(3):
+            began = time.monotonic()
+            with pytest.raises(IndexUnavailable), file.writing():
+                pass
+            waits.append(time.monotonic() - began)
+        patience = file._patience(file._process())
+
+    with file.writing() as db:
+        db.execute("DELETE FROM blob")
+    assert waits[0] >= 0.3 > max(waits[1:])
+    assert patience == pytest.approx(0.02)
+    file.close()

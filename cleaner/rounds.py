@@ -17,6 +17,7 @@ from cleaner.stock import Stock
 from cleaner.store import Store
 from cleaner.sweep import Sweep
 from cleaner.unlink import Unlinker
+from datastore import shortage
 from datastore.index import Entry
 from datastore.rebuild import born
 from datastore.refs import Digest
@@ -76,6 +77,7 @@ class Rounds:
 
         Raises: StorageFull, StorageBroken, IndexUnavailable: the next round goes on.
         """
+        began = self._hands.clock()
         self._hands.sweep.finish()
         self._hands.spool.settle()
         lacks_room = self._is_short(needs) and self._is_counted_right(needs)
@@ -90,6 +92,8 @@ class Rounds:
             self._evict(needs, stock)
         if not self._hands.stopped():
             self._shortage.look(is_short=is_size_short)
+            if lacks_room and self._is_short(needs):
+                shortage.note_look(self._store.index, began)
         return True
 
     def _is_short(self, needs: int) -> bool:

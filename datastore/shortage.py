@@ -12,6 +12,7 @@ from typing import Final
 from datastore.index import AccessIndex
 
 _NOTE: Final = "unevictable"
+_LOOKED: Final = "looked for room"
 
 
 def unevictable(index: AccessIndex) -> int:
@@ -27,3 +28,16 @@ def note(index: AccessIndex, size: int) -> None:
     """Note that *size* bytes can't be evicted; 0 takes it back. Raises: IndexUnavailable."""
     if size != unevictable(index):
         index.touch({}, {_NOTE: str(size)})
+
+
+def looked(index: AccessIndex) -> float:
+    """Return when the cleaner last began to look for room and found too little (s, UTC epoch).
+
+    Raises: IndexUnavailable.
+    """
+    return float(index.note(_LOOKED) or 0)
+
+
+def note_look(index: AccessIndex, began: float) -> None:
+    """Note that a round which began then ended without enough room. Raises: IndexUnavailable."""
+    index.touch({}, {_LOOKED: repr(began)})

@@ -20,6 +20,7 @@ RegistryError
 ├── ChunkMisplaced          not where the upload stands, or another request writes to it
 ├── BodyBroken              the request's body ended too early, or is not what was announced
 ├── NoRoom                  what is pushed does not fit; carries `size` and `room` [bytes]
+├── RoomAwaited             what is pushed does not fit now; the cleaner may still make room
 ├── MalformedRequest        a header or a parameter that cannot be read
 ├── Overloaded              too many ask for what is costly here, such as a password's check
 └── InvalidHtpasswd         at the start or when it changed, never in answer to a request
@@ -163,6 +164,14 @@ class NoRoom(RegistryError):  # noqa: N818
         super().__init__(f"{size} bytes do not fit into the {room} that are left")
         self.size = size
         self.room = room
+
+
+class RoomAwaited(RegistryError):  # noqa: N818
+    """What is pushed does not fit now: the cleaner may still make room, so it may come again."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"no room for {size} bytes yet: try again in a moment")
+        self.size = size
 
 
 class MalformedRequest(RegistryError):  # noqa: N818

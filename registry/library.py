@@ -147,7 +147,7 @@ def create_app(  # noqa: PLR0913 - what a program may say, each by its name and 
         authenticator=auth.authenticator(
             authenticator, anonymous=anonymous, rules=None if rules is None else Rules(rules)
         ),
-        room=Room(index, _limits(cleaner), cleaner.wake if cleaner else lambda _: None, clock),
+        room=Room(index, _limits(cleaner), cleaner.wake if cleaner else None, clock),
         prefetch=_PREFETCH,
         delete_enabled=delete,
         may_host=lambda name: name in own,

@@ -15,11 +15,13 @@ from datastore import shortage
 from datastore.errors import IndexUnavailable
 from datastore.index import REBUILT, AccessIndex
 from datastore.refs import Digest
+from registry.errors import NoRoom, RoomAwaited
 
 log = logging.getLogger(__name__)
 
 _PATIENCE_S = 0.5
 _POLL_S = 0.02
+_JUST_NOW_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +39,22 @@ class Limits:
 class Room:
     """The cap as a download sees it; an index that does not answer gives no room.
 
-    `clock` gives the time of the appliance (s, UTC epoch).
+    *wake* has the cleaner make room; None: there is no cleaner. `clock` gives the time of the
+    appliance (s, UTC epoch).
     """
 
     def __init__(
         self,
         index: AccessIndex,
         limits: Limits,
-        wake: Callable[[int], None] = lambda _: None,
+        wake: Callable[[int], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._index = index
         self.clock = clock
         self._limits = limits
-        self._wake = wake
+        self._has_cleaner = wake is not None
+        self._wake = wake or _nothing
 
     def reserve(self, digest: Digest, size: int) -> bool:
         """Promise *size* bytes, waiting a fraction of a second for the cleaner to make room."""
@@ -82,6 +86,22 @@ class Room:
             return
         with contextlib.suppress(IndexUnavailable):  # the cleaner settles it later
             self._index.reserve(digest, size, None, self.clock())
+
+    def refusal(self, size: int, own: int = 0) -> NoRoom | RoomAwaited:
+        """Return what answers a push of *size* bytes that was just refused and holds *own* bytes.
+
+        NoRoom where waiting cannot help: it is larger than all the room, or the cleaner has just
+        looked in vain. While the cleaner has not, the client may come again.
+        Raises: IndexUnavailable.
+        """
+        left = self.left(own)
+        return NoRoom(size, left) if self._is_final(size) else RoomAwaited(size)
+
+    def _is_final(self, size: int) -> bool:
+        bounds = [each for each in (self._limits.room, self._limits.largest) if each is not None]
+        if not self._has_cleaner or size > min(bounds, default=size) or self._is_hopeless(size):
+            return True
+        return self.clock() - shortage.looked(self._index) <= _PATIENCE_S + _JUST_NOW_S
 
     def left(self, own: int = 0) -> int:
         """Return how many bytes one may hold who was refused more than the *own* that he holds.
@@ -116,6 +136,10 @@ class Room:
         start = self._limits.start
         if start is not None and self._index.held() > start:
             self._wake(0)
+
+
+def _nothing(_: int) -> None:
+    """Wake no cleaner, for there is none."""
 
 
 class CleanerBell:

@@ -16,6 +16,7 @@ from datastore.index import AccessIndex, Kind
 from datastore.manifest import Manifest, parse
 from datastore.refs import Digest, Repository, Tag
 from datastore.repositories import Parse, Repositories
+from registry.disk_trouble import DiskTrouble
 from registry.room import Room
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Shelf:
     room: Room
     clock: Callable[[], float] = time.time
     read: Parse = field(default_factory=_remembering)
+    trouble: DiskTrouble = field(default_factory=DiskTrouble)
 
     # ---- blobs
 

@@ -66,6 +66,7 @@ TABLE: Mapping[type[Exception], Row] = MappingProxyType(
         registry.ChunkMisplaced: Row(416, "BLOB_UPLOAD_INVALID"),
         registry.BodyBroken: Row(400, "SIZE_INVALID"),
         registry.NoRoom: Row(507, "DENIED"),
+        registry.RoomAwaited: Row(503, "UNAVAILABLE"),
         # the spec has no code for a request that cannot be read; this is its nearest
         registry.MalformedRequest: Row(400, "UNSUPPORTED"),
         registry.Overloaded: Row(503, "TOOMANYREQUESTS"),
@@ -81,8 +82,9 @@ TABLE: Mapping[type[Exception], Row] = MappingProxyType(
         datastore.InvalidLine: _BROKEN,
         datastore.NotFound: Row(404, None),
         datastore.DigestMismatch: Row(400, "DIGEST_INVALID"),
-        datastore.StorageFull: Row(507, "DENIED", ours=True),
-        datastore.StorageBroken: _BROKEN,
+        # a disk that is full or fails may be right again in a moment: clients repeat a 503
+        datastore.StorageFull: Row(503, "UNAVAILABLE", ours=True),
+        datastore.StorageBroken: Row(503, "UNAVAILABLE", ours=True),
         datastore.IndexUnavailable: Row(503, "UNAVAILABLE", ours=True),
     }
 )

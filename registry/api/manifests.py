@@ -24,6 +24,7 @@ _CACHE_STATUS = {
     Source.HIT: HIT,
     Source.CONFIRMED: forwarded(Forward.STALE, status=304),
     Source.MISS: forwarded(Forward.URI_MISS, stored=True),
+    Source.PASSED: forwarded(Forward.URI_MISS),
     Source.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True),
 }
 _ALLOWED = ("GET", "HEAD", "PUT", "DELETE")

@@ -37,7 +37,21 @@ class Blobs:
     prefetch: Prefetch
 
     def get(self, place: Place, digest: Digest) -> BlobAnswer:
-        """Find a blob that will be read."""
+        """Find a blob that will be read.
+
+        Raises: StorageFull, StorageBroken, for hosted content only.
+        """
+        try:
+            return self._found(place, digest)
+        except (StorageFull, StorageBroken) as error:
+            if place.upstream is None:
+                raise
+            self.shelf.trouble.note(error)
+        with self._remembered(place, digest):
+            task = self._task(place, place.upstream, digest, size=None)
+            return self._passing(place, place.upstream, task)
+
+    def _found(self, place: Place, digest: Digest) -> BlobAnswer:
         stored = self._stored(place, digest)
         if stored:
             return stored
@@ -46,8 +60,17 @@ class Blobs:
             return self._arriving(place, registered, digest)
 
     def head(self, place: Place, digest: Digest) -> BlobAnswer:
-        """Find how long a blob is, without fetching it."""
-        stored = self._stored(place, digest)
+        """Find how long a blob is, without fetching it.
+
+        Raises: StorageFull, StorageBroken, for hosted content only.
+        """
+        try:
+            stored = self._stored(place, digest)
+        except (StorageFull, StorageBroken) as error:
+            if place.upstream is None:
+                raise
+            self.shelf.trouble.note(error)
+            stored = None
         if stored:
             stored.file.close()
             return KnownBlob(digest, stored.size, stored.source)
@@ -83,7 +106,8 @@ class Blobs:
     # ---- on its way
 
     def _arriving(self, place: Place, registered: Registered, digest: Digest) -> BlobAnswer:
-        task = self._task(place, registered, digest)
+        size = self.shelf.announced(place.repository, digest)
+        task = self._task(place, registered, digest, size=size)
         try:
             reader = self.inflight.join(task)
             size = reader.size()
@@ -128,16 +152,23 @@ class Blobs:
 
     def _wish(self, place: Place, registered: Registered, digest: Digest) -> Wish:
         return Wish(
-            place.repository, digest, place.host, lambda other: self._task(place, registered, other)
+            place.repository,
+            digest,
+            place.host,
+            lambda other: self._task(
+                place, registered, other, size=self.shelf.announced(place.repository, other)
+            ),
         )
 
-    def _task(self, place: Place, registered: Registered, digest: Digest) -> Task:
+    def _task(
+        self, place: Place, registered: Registered, digest: Digest, *, size: int | None
+    ) -> Task:
         return Task(
             digest,
             lambda start, stop=None: registered.upstream.blob(place.remote, digest, start, stop),
             place.host,
             str(place.repository),
-            self.shelf.announced(place.repository, digest),
+            size,
             shown=lambda: self.shelf.link_blob(place.repository, digest, place.host),
         )
 

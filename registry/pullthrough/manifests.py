@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from math import inf
 
-from datastore.errors import InvalidManifest
+from datastore.errors import InvalidManifest, StorageBroken, StorageFull
 from datastore.manifest import parse
 from datastore.refs import Digest, Reference, Tag
 from datastore.repositories import TagState
@@ -42,20 +42,35 @@ class Manifests:
     negative: Negative
 
     def get(self, place: Place, reference: Reference) -> ManifestAnswer:
-        """Find a manifest; HEAD and GET share this."""
+        """Find a manifest; HEAD and GET share this.
+
+        Raises: StorageFull, StorageBroken, for hosted content only.
+        """
         if place.upstream is None:
             return self._hosted(place, reference)
         try:
-            if isinstance(reference, Digest):
-                return self._by_digest(place, place.upstream, reference)
-            return self._by_tag(place, place.upstream, reference)
+            return self._proxied(place, place.upstream, reference)
         except Absent as error:
             self.negative.remember(place, reference)
             raise ManifestUnknown(str(error)) from error
 
+    def _proxied(
+        self, place: Place, registered: Registered, reference: Reference
+    ) -> ManifestAnswer:
+        """Find a manifest here or there; what the disk refuses is fetched and passed through."""
+        try:
+            if isinstance(reference, Digest):
+                return self._by_digest(place, registered, reference)
+            return self._by_tag(place, registered, reference)
+        except (StorageFull, StorageBroken) as error:
+            self.shelf.trouble.note(error)
+        self.negative.check(place, reference)
+        held = _read(registered.upstream.manifest(place.remote, reference), place)
+        return ManifestAnswer(held, Source.PASSED, age=0.0)
+
     def holds(self, place: Place, answer: ManifestAnswer) -> float:
         """Return how long [s] an answer holds without a question to anybody: memory may keep it."""
-        if place.upstream is None or answer.source is Source.STALE:
+        if place.upstream is None or answer.source in {Source.STALE, Source.PASSED}:
             return 0.0
         if not (answer.whole or self.shelf.is_whole(place.repository, answer.held)):
             return 0.0
@@ -195,9 +210,14 @@ class Manifests:
 
     def _fetched(self, remote: RemoteManifest, place: Place) -> Held:
         """Store what came, byte for byte; without room it is shown all the same."""
-        try:
-            held = Held(remote.digest, remote.body, parse(remote.body, remote.media_type))
-        except InvalidManifest as error:
-            raise Unavailable(place.host, "its manifest cannot be used", Why.NONSENSE) from error
+        held = _read(remote, place)
         self.shelf.keep_manifest(held)
         return held
+
+
+def _read(remote: RemoteManifest, place: Place) -> Held:
+    """Read what came. Raises: Unavailable, when it is none that can be used."""
+    try:
+        return Held(remote.digest, remote.body, parse(remote.body, remote.media_type))
+    except InvalidManifest as error:
+        raise Unavailable(place.host, "its manifest cannot be used", Why.NONSENSE) from error

@@ -18,7 +18,7 @@ from datastore.errors import DatastoreError, DigestMismatch, InvalidManifest
 from datastore.index import AccessIndex, Kind
 from datastore.manifest import ACCEPT, Descriptor, Manifest, parse
 from datastore.refs import Digest, Repository, Tag
-from registry.errors import NoRoom, Overloaded, PartsUnknown
+from registry.errors import Overloaded, PartsUnknown
 from registry.push import referrers
 from registry.push.holding import hold
 from registry.shelf import Held, Shelf
@@ -47,7 +47,8 @@ class Pushes:
     def put(self, name: Repository, held: Held, *, tags: tuple[Tag, ...] = ()) -> None:
         """Keep a manifest under a name, by its digest and by *tags*, durably.
 
-        Raises: PartsUnknown, NoRoom, Overloaded, IndexUnavailable, StorageFull, StorageBroken.
+        Raises: PartsUnknown, NoRoom, RoomAwaited, Overloaded, IndexUnavailable, StorageFull,
+        StorageBroken.
         """
         parts = [named for named in held.manifest.names if not named.is_elsewhere]
         below = _closure(self.shelf.index, [named.digest for named in parts])
@@ -87,7 +88,7 @@ class Pushes:
 
     def _write(self, held: Held) -> None:
         if not self.shelf.room.reserve(held.digest, len(held.body)):
-            raise NoRoom(len(held.body), self.shelf.room.left())
+            raise self.shelf.room.refusal(len(held.body))
         try:
             self.shelf.blobs.write(held.digest, held.body)
         except DatastoreError:

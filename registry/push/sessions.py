@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -105,12 +104,12 @@ class Session:
     def fill(self, body: Body) -> None:
         """Append a body; of one that breaks, what has come in stays.
 
-        Raises: NoRoom, and nothing stays; BodyBroken, StorageBroken.
+        Raises: NoRoom, StorageFull, and nothing stays; RoomAwaited, BodyBroken, StorageBroken.
         """
         hasher = self._hashes.take(self.path, self._algorithm, self.offset)
         try:
             self._take_in(body, hasher)
-        except NoRoom:
+        except (NoRoom, StorageFull):
             self.discard()
             raise
         finally:
@@ -178,7 +177,7 @@ class Session:
 
     def _reserve(self, size: int) -> None:
         if not self._room.reserve(self.promise, size):
-            raise NoRoom(size, self._room.left(max(self._reserved, self.offset)))
+            raise self._room.refusal(size, max(self._reserved, self.offset))
         self._reserved = size
         if size > self.offset + STEP:
             self._announce(size)
@@ -197,9 +196,8 @@ class Session:
                 self.offset += written
         except OSError as error:
             refused = refusal(error)
-            if isinstance(refused, StorageFull):
-                free = shutil.disk_usage(self.path.parent).free
-                raise NoRoom(self.offset + len(view), self.offset + free) from error
+            if isinstance(refused, StorageFull):  # the cleaner may make room for the next try
+                self._room.refused(self.offset + len(view))
             raise refused from error
 
 

@@ -14,10 +14,10 @@ from cleaner.rounds import Hands, Rounds
 from cleaner.spool import Spool
 from cleaner.store import Store
 from cleaner.sweep import Sweep
-from datastore import layout
+from datastore import layout, shortage
 from datastore.errors import IndexUnavailable
 from datastore.memory import MemoryIndex
-from tests.cleaner.stock import pull
+from tests.cleaner.stock import pull, push
 from tests.clock import Clock
 
 
@@ -105,3 +105,24 @@ def test_all_pages_are_read_at_the_start_and_daily() -> None:
 
     assert index.asked == [True, False, True]
     assert pauses == [400, 400]
+
+
+def test_a_round_that_found_too_little_room_says_so(store: Store, clock: Clock) -> None:
+    """Pushes that wait for room then learn that waiting cannot help."""
+    push(store, 1, used=clock() - 5000)
+    limit = store.index.held() + 100
+    hands = Hands(
+        store=store,
+        spool=Spool(store, clock),
+        sweep=Sweep(store, lambda _: None, clock),
+        news=_Good(),
+        clock=clock,
+        stopped=lambda: False,
+    )
+    rounds = Rounds(hands, Bounds(0, limit, limit, limit))
+    rounds.run(0)
+    assert shortage.looked(store.index) == 0
+
+    rounds.run(1000)
+
+    assert shortage.looked(store.index) == clock()

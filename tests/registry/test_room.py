@@ -12,6 +12,7 @@ from datastore.index import REBUILT, Kind
 from datastore.memory import MemoryIndex
 from datastore.refs import Digest
 from registry import room
+from registry.errors import NoRoom, RoomAwaited
 from registry.room import Limits, Room
 
 _CAP = 12_000
@@ -81,3 +82,31 @@ def test_a_note_that_says_nothing_changes_nothing(noted: str) -> None:
     index.touch({}, {"unevictable": noted})
 
     assert shortage.unevictable(index) == 0
+
+
+def test_a_push_may_come_again_while_the_cleaner_has_not_looked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It stands still, or is slow: room may come. Once it looked in vain, waiting cannot help."""
+    monkeypatch.setattr(time, "sleep", Waits())
+    monkeypatch.setattr(room, "_PATIENCE_S", 0.02)
+    index, now = _full(11_000), 1000.0
+    made = Room(index, Limits(room=_CAP), lambda _: None, lambda: now)
+    assert not made.reserve(_WANTED, 5000)
+    assert isinstance(made.refusal(5000), RoomAwaited)
+    shortage.note_look(index, now - 60)
+    assert isinstance(made.refusal(5000), RoomAwaited)
+    shortage.note_look(index, now - 0.01)
+
+    refused = made.refusal(5000)
+
+    assert isinstance(refused, NoRoom)
+    assert (refused.size, refused.room) == (5000, _CAP - index.held())
+
+
+def test_what_is_larger_than_all_room_never_fits() -> None:
+    """Nor does anything where no cleaner makes room."""
+    index = _full(5000)
+
+    assert isinstance(Room(index, Limits(room=_CAP), lambda _: None).refusal(_CAP + 1), NoRoom)
+    assert isinstance(Room(index, Limits(room=_CAP)).refusal(_CAP - 100), NoRoom)

@@ -1,0 +1,127 @@
+"""A disk that cannot be read is a miss for what an upstream has, and 503 for what was pushed."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from datastore.errors import refusal
+from datastore.filesystem import Filesystem
+from datastore.refs import Digest
+from registry.disk_trouble import DiskTrouble
+from tests import images
+from tests.registry.pulling import NAME, Pulling, pulling
+from tests.registry.push.pushing import pushing
+from tests.upstream import FakeUpstream
+
+_VERBS = ("stat", "open", "read", "write", "list", "adopt")
+_ERRORS = (
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EROFS,
+    errno.EACCES,
+    errno.ESTALE,
+    errno.ENOSPC,
+)
+
+
+@pytest.fixture
+def u() -> Iterator[FakeUpstream]:
+    """Return a registry that holds one image."""
+    with FakeUpstream() as upstream:
+        upstream.put_image(NAME, "v1", images.image([images.filler(100_000)]))
+        yield upstream
+
+
+@pytest.fixture
+def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
+    """Return an application that has pulled it."""
+    p = pulling(u, tmp_path)
+    p.pull()
+    return p
+
+
+def _break(monkeypatch: pytest.MonkeyPatch, *verbs: str, number: int = errno.EIO) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise refusal(OSError(number, os.strerror(number)))
+
+    for verb in verbs:
+        monkeypatch.setattr(Filesystem, verb, refuse)
+
+
+def _answers(p: Pulling) -> list[tuple[int, bytes]]:
+    """Ask for the manifest by tag and by digest, and for its layer; by GET and by HEAD."""
+    manifest = p.get("manifests/v1")
+    layer = manifest.json["layers"][0]["digest"]
+    paths = (f"manifests/{manifest.headers['docker-content-digest']}", f"blobs/{layer}")
+    found = [manifest, *map(p.get, paths)]
+    heads = [p.head(path) for path in ("manifests/v1", *paths)]
+    return [(each.status_code, each.content) for each in (*found, *heads)]
+
+
+@pytest.mark.parametrize("verbs", [*((verb,) for verb in _VERBS), _VERBS], ids="-".join)
+def test_a_hit_that_the_disk_refuses_is_fetched(
+    p: Pulling, monkeypatch: pytest.MonkeyPatch, verbs: tuple[str, ...]
+) -> None:
+    """Whichever look at the disk fails; the bytes are the same."""
+    expected = _answers(p)
+    _break(monkeypatch, *verbs)
+
+    assert _answers(p) == expected
+
+
+@pytest.mark.parametrize("number", _ERRORS, ids=errno.errorcode.get)
+def test_any_error_of_the_disk_is_a_miss(
+    p: Pulling, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """No file is left to be opened, too."""
+    expected = _answers(p)
+    _break(monkeypatch, *_VERBS, number=number)
+
+    assert _answers(p) == expected
+
+
+def test_an_upstream_that_is_away_as_well_is_named(
+    u: FakeUpstream, p: Pulling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client goes to its next mirror."""
+    u.stop()
+    _break(monkeypatch, *_VERBS)
+
+    assert p.get("manifests/v1").status_code in (502, 503, 504)
+
+
+def test_what_was_pushed_is_503_and_may_be_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no other source, and the disk may work again."""
+    p = pushing(tmp_path)
+    made = images.image([images.filler(1000)])
+    p.image(made)
+    layer = Digest.of(made.layers[0])
+    _break(monkeypatch, "stat", "open", "read")
+
+    for path in ("manifests/v1", f"manifests/{made.digest}", f"blobs/{layer}"):
+        answer = p.ask("GET", path)
+        assert answer.status_code == 503
+        assert "retry-after" in answer.headers
+
+
+def test_the_log_has_a_line_in_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    """With how many requests it stands for."""
+    now = 0.0
+    trouble = DiskTrouble(lambda: now)
+    caplog.set_level(logging.WARNING)
+    for _ in range(5):
+        trouble.note(OSError("one"))
+    now = 11.0
+    trouble.note(OSError("two"))
+
+    assert [vars(each)["before"] for each in caplog.records] == [0, 4]

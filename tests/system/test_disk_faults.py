@@ -1,0 +1,159 @@
+"""The disk fails for two seconds: pulls go on, pushes may come again, and nothing needs a restart.
+
+`make soak` lets each system call fail by itself, and with each error.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from datastore import layout
+from datastore.refs import Digest
+from tests.images import Image, filler, image
+from tests.system.appliance import Appliance, Setup
+from tests.system.conftest import Start
+from tests.system.door import Answer
+from tests.system.faulty_disk import CALLS, FaultyDisk
+from tests.system.images import FULL, KB, MB
+from tests.system.pulls import Reader, blob_path, manifest_path, pull
+from tests.system.pushes import push, put_manifest
+from tests.system.waiting import eventually
+from tests.upstream import FakeUpstream
+
+_NAME = "one.test/app"
+_LASTS_S = 2.0
+_SOON_S = 5.0
+_ERRORS = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.EACCES, errno.ESTALE)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> FaultyDisk:
+    """Return a disk that works."""
+    return FaultyDisk(tmp_path / "disk")
+
+
+def _made(seed: int) -> Image:
+    return image([filler(300 * KB, seed), filler(100 * KB, seed + 1)], command=(str(seed),))
+
+
+@contextmanager
+def _broken(disk: FaultyDisk, number: int, call: str = "*") -> Iterator[threading.Event]:
+    """Fail for two seconds and until the block has ended; the event is set after the seconds."""
+    over = threading.Event()
+    timer = threading.Timer(_LASTS_S, over.set)
+    disk.fail(number, call)
+    timer.start()
+    try:
+        yield over
+        over.wait()
+    finally:
+        timer.cancel()
+        disk.behave()
+
+
+def _begin(start: Start, fake: FakeUpstream, disk: FaultyDisk) -> Appliance:
+    limits = {"CLEANER_MAXSIZE": str(40 * MB), "CLEANER_RUNEVERY_TIME": "1s"}
+    environment = {**disk.environment, **limits, "ENTREPOT_WORKERS": "2"}
+    return start(Setup({"one.test": {"url": fake.url}}, environment=environment))
+
+
+def _has(appliance: Appliance, made: Image) -> bool:
+    contents = (made.manifest, *made.blobs)
+    return all((appliance.data / layout.blob(Digest.of(each))).exists() for each in contents)
+
+
+def _recovers(appliance: Appliance, fake: FakeUpstream, number: int) -> None:
+    """Pull warm and cold, push, and see both stored."""
+    cold = fake.put_image("app", f"cold{number}", _made(1000 + number * 10))
+
+    def is_stored() -> bool:
+        assert pull(appliance.door, _NAME, f"cold{number}")[0] == cold.digest
+        return _has(appliance, cold)
+
+    eventually(is_stored, what="cold pulls are stored again", pause=0.3)
+    assert pull(appliance.door, _NAME, "warm")
+    pushed = _made(2000 + number * 10)
+    eventually(
+        lambda: push(appliance.door, "team/app", "again", pushed),
+        what="pushes work",
+        within=_SOON_S,
+    )
+    assert pull(appliance.door, "team/app", "again")[0] == pushed.digest
+
+
+def _programs(appliance: Appliance) -> list[int]:
+    """Return the processes, workers included: none of them may have ended."""
+    found = [appliance.program(name) for name in ("registry", "logger", "cleaner", "haproxy")]
+    return [each.pid for each in (*found, *appliance.workers()) if each]
+
+
+def test_a_disk_that_fails_for_two_seconds_costs_no_pull_and_no_restart(
+    start: Start, fake: FakeUpstream, disk: FaultyDisk
+) -> None:
+    """Warm and cold, by tag, digest and blob; what was pushed is 503 with Retry-After."""
+    appliance = _begin(start, fake, disk)
+    warm, hosted = fake.put_image("app", "warm", _made(1)), _made(5)
+    assert pull(appliance.door, _NAME, "warm")
+    assert push(appliance.door, "team/app", "v1", hosted)
+    programs = _programs(appliance)
+    large = fake.add_blob("app", filler(4 * MB, 90))
+    fake.misbehave(f"/blobs/{large}", method="GET", rate=2 * MB)
+    beside = Reader(appliance.door, blob_path(_NAME, large)).begin()
+
+    with _broken(disk, errno.EIO) as over:
+        number = 0
+        while not over.is_set():
+            number += 1
+            cold = fake.put_image("app", f"c{number}", _made(100 + 10 * number))
+            assert _uncached(appliance, warm) == [200, 200, 200]
+            assert pull(appliance.door, _NAME, f"c{number}")[0] == cold.digest
+            answer = appliance.door.get(blob_path("team/app", Digest.of(hosted.layers[0])))
+            assert (answer.status, "retry-after" in answer.headers) == (503, True)
+            refused = put_manifest(
+                appliance.door, "team/app", "v2", hosted.manifest, hosted.media_type
+            )
+            assert (refused.status, "retry-after" in refused.headers) == (503, True)
+    beside.end()
+
+    _recovers(appliance, fake, 0)
+    assert appliance.door.get(blob_path(_NAME, large)).status == 200
+    assert _programs(appliance) == programs
+    assert pull(appliance.door, "team/app", "v1")[0] == hosted.digest
+
+
+def _uncached(appliance: Appliance, made: Image) -> list[int]:
+    """Ask in ways that HAProxy's memory does not answer: with a query of their own."""
+    paths = (
+        manifest_path(_NAME, "warm"),
+        manifest_path(_NAME, made.digest),
+        blob_path(_NAME, Digest.of(made.layers[0])),
+    )
+    answers: list[Answer] = [appliance.door.get(path) for path in paths]
+    return [each.status for each in answers]
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not FULL, reason="each call by itself takes minutes")
+@pytest.mark.parametrize("call", CALLS)
+def test_each_call_may_fail_for_two_seconds(
+    start: Start, fake: FakeUpstream, disk: FaultyDisk, call: str
+) -> None:
+    """With each error, one after the other, while pulls and pushes go on."""
+    appliance = _begin(start, fake, disk)
+    fake.put_image("app", "warm", _made(1))
+    assert pull(appliance.door, _NAME, "warm")
+    programs = _programs(appliance)
+    for number, error in enumerate(_ERRORS):
+        with _broken(disk, error, call) as over:
+            while not over.is_set():
+                assert pull(appliance.door, _NAME, "warm")
+                push(appliance.door, "team/app", "v1", _made(5 + number))
+        _recovers(appliance, fake, 1 + number)
+
+    assert _programs(appliance) == programs

@@ -64,14 +64,24 @@ class Why(Enum):
 
 
 class Unavailable(UpstreamError):  # noqa: N818
-    """Nothing can be known now; `retry_after` in s where somebody said it."""
+    """Nothing can be known now; `retry_after` in s where somebody said it.
+
+    `is_temporary`: the same request may well be answered a moment later.
+    """
 
     def __init__(
-        self, upstream: str, message: str, why: Why, *, retry_after: float | None = None
+        self,
+        upstream: str,
+        message: str,
+        why: Why,
+        *,
+        retry_after: float | None = None,
+        is_temporary: bool = True,
     ) -> None:
         super().__init__(upstream, message)
         self.why = why
         self.retry_after = retry_after
+        self.is_temporary = is_temporary
 
 
 class ListTooLong(Unavailable):

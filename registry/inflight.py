@@ -16,22 +16,58 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from datastore import layout
 from datastore.errors import DatastoreError, NotFound, StorageBroken, refusal
 from datastore.locks import LockedFile, try_lock
 from datastore.refs import Digest
+from registry.download.resume import resumed, until
 from registry.download.writer import Download, Landing, Task, read_size
-from registry.errors import Absent, Denied
+from registry.errors import Absent, Denied, UpstreamError
 from registry.stretch import Piece, Stretch
-from registry.verified import resumed, until, verified
+from registry.verified import verified
 
 _WORTH_IT = 1024 * 1024  # bytes: with less, a reader waits once whether more comes
 _MORE_WITHIN_S = 0.01
 _SHORTEST_WAIT_S = 0.002
 _LONGEST_WAIT_S = 0.05
+_STUCK_S = 3.0  # without a byte from another upstream
+_DISTRUSTED_S = 600.0
+_MOST_DISTRUSTED = 1024
 _TOO_QUIET_S = 0.016  # after such a wait for nothing, whether the writer lives is looked at
+
+
+class DownloadStuck(StorageBroken):
+    """A download from another upstream stands still: its reader had better fetch for itself."""
+
+
+class _Distrusted:
+    """The sources that sent wrong bytes, by digest and upstream, for some minutes.
+
+    They are not asked for that digest as long as there is another source.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[tuple[Digest, str], tuple[frozenset[int], float]] = {}
+
+    def add(self, task: Task, sources: frozenset[int]) -> None:
+        """Note the sources of a download whose digest was wrong."""
+        until = time.monotonic() + _DISTRUSTED_S
+        with self._lock:
+            if len(self._known) >= _MOST_DISTRUSTED:
+                self._known.clear()
+            together = task.without | sources
+            if len(together) >= len(task.fetches):  # then any of them may be right by now
+                together = frozenset()
+            self._known[task.digest, task.upstream] = together, until
+
+    def of(self, task: Task) -> frozenset[int]:
+        """Return the numbers of the sources that are not asked."""
+        found, until = self._known.get((task.digest, task.upstream), (frozenset[int](), 0.0))
+        return found if time.monotonic() < until else frozenset()
 
 
 class Inflight:
@@ -41,6 +77,7 @@ class Inflight:
         self._spool = spool
         self._landing = landing
         self._running: dict[Digest, Download] = {}
+        self._distrusted = _Distrusted()
         self._lock = threading.Lock()
 
     def path(self, digest: Digest) -> Path:
@@ -73,6 +110,10 @@ class Inflight:
         """Whether a worker has begun this download and not ended it, or died over it."""
         return self.path(digest).exists()
 
+    def trusted(self, task: Task) -> Task:
+        """Return a task without the sources that sent wrong bytes a while ago."""
+        return replace(task, without=self._distrusted.of(task))
+
     def join(self, task: Task) -> Reader:
         """Follow the download of a blob; begin it, or take it over, when nobody writes.
 
@@ -80,8 +121,9 @@ class Inflight:
         StorageBroken when nothing can be written.
         """
         download, is_ours = self.begin(task)
+        is_common = download is not None and download.task.upstream == task.upstream
         try:
-            if download:
+            if download and (is_ours or is_common):
                 download.wait_opened()
         except (Absent, Denied):
             if is_ours:
@@ -105,7 +147,13 @@ class Inflight:
             if self.stored_size(task.digest) is not None:
                 locked.unlink()
                 return None, False
-            download = Download(task, self.path(task.digest), locked.fd, self._landing)
+            download = Download(
+                self.trusted(task),
+                self.path(task.digest),
+                locked.fd,
+                self._landing,
+                self._distrusted.add,
+            )
             self._start(download, locked)
             undo.pop_all()
         return download, True
@@ -149,12 +197,13 @@ class Reader:
         self._is_stored = False
         self._size = download.size if download else None
         self._pause = _SHORTEST_WAIT_S
+        self._grown = -1, time.monotonic()
 
     def size(self) -> int | None:
         """Wait until the upstream has said how long the blob is (bytes); None: it does not say.
 
         Raises: UpstreamError when the download that was joined failed, and so did our own try;
-        StorageFull, StorageBroken when it cannot be followed here.
+        StorageFull, StorageBroken when it cannot be followed here, DownloadStuck among them.
         """
         while True:
             if self._download is not None and self._download.is_opened:
@@ -168,6 +217,8 @@ class Reader:
                     return stored
             else:
                 return self._size
+            if self._is_stuck():
+                raise DownloadStuck(f"another upstream sends nothing of {self._task.digest}")
             self._see_to_it()
 
     def ahead(self) -> int:
@@ -209,7 +260,7 @@ class Reader:
                 return
             elif self._has_landed():
                 continue  # now all of it may be read
-            elif self._is_abandoned():
+            elif self._is_abandoned() or self._is_stuck():
                 yield from self._alone(start, stop)
                 return
             else:
@@ -277,7 +328,24 @@ class Reader:
             self._download.wait(seconds)
 
     def _is_anothers(self, error: Exception) -> bool:
-        return not self._is_ours and isinstance(error, Absent | Denied)
+        """Whether a download failed for a reason that may not hold for this reader's own source."""
+        if self._is_ours or not isinstance(error, UpstreamError):
+            return False
+        return isinstance(error, Absent | Denied) or self._is_of_another_upstream
+
+    @property
+    def _is_of_another_upstream(self) -> bool:
+        download = self._download
+        return download is not None and download.task.upstream != self._task.upstream
+
+    def _is_stuck(self) -> bool:
+        """Whether another upstream has sent nothing for a while: the own source may be well."""
+        if not self._is_of_another_upstream:
+            return False
+        length, now = self._length(), time.monotonic()
+        if length != self._grown[0]:
+            self._grown = length, now
+        return now - self._grown[1] > _STUCK_S
 
     def _alone(self, start: int, stop: int | None) -> Iterator[Piece]:
         """Fetch the rest for this client only, and prove all that it was sent.
@@ -285,7 +353,7 @@ class Reader:
         A range whose front was never here cannot be proven: its client does that.
         """
         handed = self._download.take_rest() if self._download and not start else None
-        rest = handed or resumed(self._task.fetch, start)
+        rest = handed or resumed(self._inflight.trusted(self._task).sources(), start)
         if self._descriptor is None and start:
             yield from until(rest, stop and stop - start)
             return

@@ -13,9 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
-from registry.errors import Unavailable
+from registry.download.resume import once, resumed, until
+from registry.download.sources import Sources
+from registry.errors import Denied, UpstreamError
 from registry.remote import RemoteBlob
-from registry.verified import Fetch, resumed, until
 
 SEGMENT = 8 * 1024 * 1024
 """Bytes that one request asks for, at most."""
@@ -88,7 +89,7 @@ class Division:
 
 
 def in_lanes(
-    fetch: Fetch, span: Span, share: Share, opened: Callable[[RemoteBlob], None]
+    sources: Sources, span: Span, share: Share, opened: Callable[[RemoteBlob], None]
 ) -> Iterator[bytes]:
     """Yield what is missing, in order, over as many connections as there are lanes and permits.
 
@@ -106,13 +107,13 @@ def in_lanes(
             end = None  # from now on all the rest, also where the next connection does ranges
         opened(remote)
 
-    head = resumed(fetch, start, first, lambda: end)
+    head = resumed(sources, start, first, lambda: end)
     begun = next(head, b"")
     if end is None:
         yield begun
         yield from head
         return
-    with _Ahead(fetch, division, share) as ahead:
+    with _Ahead(sources, division, share) as ahead:
         yield begun
         yield from until(head, stop - start - len(begun))
         yield from ahead.chunks()
@@ -135,8 +136,8 @@ class _Ahead:
     memory is one segment for each lane, however many parts there are.
     """
 
-    def __init__(self, fetch: Fetch, division: Division, share: Share) -> None:
-        self._fetch = fetch
+    def __init__(self, sources: Sources, division: Division, share: Share) -> None:
+        self._sources = sources
         self._division = division
         self._count = division.count
         self._round = share.lanes
@@ -182,7 +183,7 @@ class _Ahead:
             return segment
 
     def _body(self, start: int, stop: int) -> Iterator[bytes]:
-        return until(resumed(self._fetch, start, bound=lambda: stop), stop - start)
+        return until(resumed(self._sources, start, bound=lambda: stop), stop - start)
 
     def _from_lane(self, segment: _Segment) -> Iterator[bytes]:
         """Yield what a lane brings; where the upstream lets it down, fetch the rest ourselves."""
@@ -193,10 +194,10 @@ class _Ahead:
         with self._lock:
             self._give_back()
         self._window.release()
-        if isinstance(item, Unavailable):
-            yield from self._body(at, segment.stop)
-        elif item is not None:
+        if item is not None and not isinstance(item, UpstreamError):
             raise item
+        if at < segment.stop:
+            yield from self._body(at, segment.stop)
 
     def _give_back(self) -> None:
         self._permitted -= 1
@@ -234,12 +235,13 @@ class _Ahead:
 
     def _fill(self, segment: _Segment) -> None:
         try:
-            for chunk in self._body(segment.start, segment.stop):
+            for chunk in once(self._sources, segment.start, segment.stop):
                 if self._left.is_set():
                     return
                 segment.came.put(chunk)
             segment.came.put(None)
         except Exception as error:  # noqa: BLE001 - raised where the segment is waited for
-            with self._lock:
-                self._next = self._count  # an upstream may not take so many of us at a time
+            if isinstance(error, Denied):  # the upstream takes no further connection
+                with self._lock:
+                    self._next = self._count
             segment.came.put(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 
@@ -32,4 +33,14 @@ class RemoteBlob(Protocol):
 
         Raises: Unavailable when the upstream breaks off before the length that it announced.
         """
+        ...
+
+
+class Fetch(Protocol):
+    """Opens a blob at a source, from `start` to `stop` (bytes, exclusive; None: its end)."""
+
+    def __call__(
+        self, start: int, stop: int | None = None, /
+    ) -> AbstractContextManager[RemoteBlob]:
+        """Ask for it. Raises: UpstreamError."""
         ...

@@ -54,9 +54,9 @@ def test_no_function_has_more_than_fifty_lines() -> None:
 
 
 @pytest.mark.parametrize("path", _FILES, ids=lambda path: str(path.relative_to(_ROOT)))
-def test_a_file_has_three_hundred_lines_or_fewer(path: Path) -> None:
+def test_a_file_has_five_hundred_lines_or_fewer(path: Path) -> None:
     """A file has one job."""
-    assert len(path.read_text().splitlines()) <= 300
+    assert len(path.read_text().splitlines()) <= 500
 
 
 def test_no_module_is_named_for_nothing() -> None:

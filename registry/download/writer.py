@@ -23,13 +23,15 @@ from datastore.errors import (
 )
 from datastore.index import AccessIndex, Kind
 from datastore.refs import Digest
+from registry.download.patience import DEFAULT, Limits
+from registry.download.resume import resumed
+from registry.download.sources import Sources
 from registry.errors import Unavailable, UpstreamError, Why
 from registry.flushing import Flushing
 from registry.lanes import Lanes, Span, in_lanes
-from registry.remote import RemoteBlob
+from registry.remote import Fetch, RemoteBlob
 from registry.room import Room
 from registry.stretch import Stretch
-from registry.verified import Fetch, resumed
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +46,26 @@ _UNSAID = "?"
 class Task:
     """What to download, and how to ask for it under the name of whoever wants it.
 
+    `fetches` open it at its sources, in order of preference; `limits` bound the patience with them;
+    `without` are the numbers of those that sent wrong bytes a while ago.
     `size` is what its manifest says, in bytes, None where that is not known. `shown` is called once
     the upstream has shown the blob under that name, before anybody else learns of it. `is_ahead`:
     nobody has asked for it yet.
     """
 
     digest: Digest
-    fetch: Fetch
+    fetches: tuple[Fetch, ...]
     upstream: str
     repository: str
     size: int | None = None
     shown: Callable[[], None] = lambda: None
     is_ahead: bool = False
+    limits: Limits = DEFAULT
+    without: frozenset[int] = frozenset()
+
+    def sources(self) -> Sources:
+        """Return the sources, with patience from now on."""
+        return Sources(self.fetches, self.limits, without=self.without)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +82,16 @@ class Landing:
 class Download:
     """A spool file that grows. Whoever runs it holds the file locked."""
 
-    def __init__(self, task: Task, path: Path, descriptor: int, landing: Landing) -> None:
+    def __init__(
+        self,
+        task: Task,
+        path: Path,
+        descriptor: int,
+        landing: Landing,
+        distrust: Callable[[Task, frozenset[int]], None] = lambda *_: None,
+    ) -> None:
         self.task = task
+        self._distrust = distrust
         self.size: int | None = None
         self.error: UpstreamError | DatastoreError | None = None
         self.is_opened = False
@@ -83,6 +101,7 @@ class Download:
         self._landing = landing
         self._news = threading.Condition()
         self._rest: Iterator[bytes] | None = None
+        self._sources = task.sources()
         self._start = self._offset = os.fstat(descriptor).st_size
         self._told, self._told_at = self._start, 0.0
         self._reserved = 0
@@ -167,10 +186,11 @@ class Download:
     def _body(self) -> Iterator[bytes]:
         """Return what comes in from the upstream: of a large blob, over several connections."""
         size, lanes = self.task.size or 0, self._landing.lanes
+        sources = self._sources
         if lanes.most > 1 and size - self._start >= _LARGE:
             share = lanes.share(self.task.upstream)
-            return in_lanes(self.task.fetch, Span(self._start, size), share, self._answered)
-        return resumed(self.task.fetch, self._start, self._answered)
+            return in_lanes(sources, Span(self._start, size), share, self._answered)
+        return resumed(sources, self._start, self._answered)
 
     def _answered(self, remote: RemoteBlob) -> None:
         if remote.size == 0 and self.task.digest != Digest.of(b"", self.task.digest.algorithm):
@@ -244,6 +264,8 @@ class Download:
     def _give_up(self, error: UpstreamError | DatastoreError) -> str:
         """Keep what a later try can go on from; remove what is wrong or has no room."""
         wrong = isinstance(error, DigestMismatch)
+        if wrong:
+            self._distrust(self.task, self._sources.delivered)
         if isinstance(error, DatastoreError) or self._offset == 0:
             # first: with the file goes the lock, and the next writer's promise would be taken back
             self._landing.room.release(self.task.digest)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datastore.errors import StorageBroken, StorageFull
 from datastore.refs import Digest
 from registry.answers import ArrivingBlob, BlobAnswer, KnownBlob, Source, StoredBlob
+from registry.download.patience import Limits
+from registry.download.resume import passed_on
 from registry.download.writer import Task
 from registry.errors import Absent, BlobUnknown
 from registry.inflight import Inflight, Reader
@@ -19,7 +21,7 @@ from registry.routing import Place
 from registry.shelf import Shelf
 from registry.stretch import Piece
 from registry.upstream.table import Registered
-from registry.verified import alone, passed_on
+from registry.verified import alone
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +148,7 @@ class Blobs:
         return ArrivingBlob(
             task.digest,
             size,
-            lambda start, stop: alone(task.fetch, task.digest, start, stop),
+            lambda start, stop: alone(task.sources(), task.digest, start, stop),
             Source.PASSED,
         )
 
@@ -165,11 +167,12 @@ class Blobs:
     ) -> Task:
         return Task(
             digest,
-            lambda start, stop=None: registered.upstream.blob(place.remote, digest, start, stop),
+            registered.upstream.blob_sources(place.remote, digest),
             place.host,
             str(place.repository),
             size,
             shown=lambda: self.shelf.link_blob(place.repository, digest, place.host),
+            limits=Limits(silence=registered.source.read_timeout),
         )
 
     @contextmanager

@@ -45,8 +45,12 @@ class HttpBlob:
         return None if self._length is None else self._start + self._length
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield what the socket has, as soon as it has it. Raises: Unavailable."""
+        """Yield what the socket has, as soon as it has it.
+
+        Raises: Unavailable when it breaks off, or stands still while another request may go on.
+        """
         came = 0
+        self._answer.expect_bytes_within(self._exchange.stall)
         pieces = self._answer.pieces()
         while piece := self._next(pieces):
             came += len(piece)

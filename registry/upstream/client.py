@@ -23,7 +23,7 @@ from registry.upstream.bodies import (
 )
 from registry.upstream.exchange import Ask, Exchange
 from registry.upstream.headers import content_digest, content_length, media_type, next_page
-from registry.upstream.protocol import Found, RemoteBlob, RemoteManifest
+from registry.upstream.protocol import Fetch, Found, RemoteBlob, RemoteManifest
 from registry.upstream.wire import Answer, Broken, TooLong
 
 S = TypeVar("S")
@@ -91,9 +91,21 @@ class HttpUpstream:
     ) -> Iterator[RemoteBlob]:
         """Open a blob, from *start* to *stop* where either is given."""
         headers, accepts = _range(start, stop)
-        ask = Ask("blob", "GET", name, f"blobs/{digest}", headers=headers, accepts=accepts)
+        ask = Ask(
+            "blob",
+            "GET",
+            name,
+            f"blobs/{digest}",
+            headers=headers,
+            accepts=accepts,
+            is_begun=start > 0,
+        )
         with self._open(ask) as answer:
             yield HttpBlob(self._exchange, answer, start, stop)
+
+    def blob_sources(self, name: str, digest: Digest) -> tuple[Fetch, ...]:
+        """Return how to open a blob here."""
+        return (partial(self.blob, name, digest),)
 
     def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:
         """List tags, page by page until there are enough of them."""

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 _LONGEST = 200  # characters of a detail in the log
 _OK, _CHALLENGE, _GONE, _LIMITED, _BROKEN = 200, 401, 404, 429, 500
 _DENIED = (401, 403)
+_PASSING = (408, 425)
+_STALLS_WITHIN = 3  # a body that stands still for this part of the read time-out is asked for anew
 _HIDES = (403, 404)
 _BASE_AGAIN_S = 60.0
 _HEADLESS = frozenset({401, 403, 405, 501})
@@ -39,7 +41,8 @@ _HEADLESS = frozenset({401, 403, 405, 501})
 class Ask:
     """What is asked of an upstream; `accepts` are the statuses that answer it.
 
-    `absent` are those that say that there is no such thing. `url` wins over `path`.
+    `absent` are those that say that there is no such thing. `url` wins over `path`. `is_begun`: it
+    goes on with a download that has begun, which no open breaker stops.
     """
 
     operation: str
@@ -51,6 +54,7 @@ class Ask:
     accepts: frozenset[int] = frozenset({_OK})
     absent: frozenset[int] = frozenset({_GONE})
     url: str | None = None
+    is_begun: bool = False
 
     @property
     def limit(self) -> str:
@@ -90,13 +94,14 @@ class Exchange:
         self._liveness = Liveness(wire, f"{self._root}/v2/", headers, clock)
         self._namespace = {"ns": namespace} if namespace else {}
         self._base_asked_again = 0.0
+        self.stall = source.read_timeout / _STALLS_WITHIN
 
     def send(self, ask: Ask) -> Answer:
         """Return an answer that says what was asked for; the caller closes it.
 
         Raises: Absent, Denied, Unavailable.
         """
-        passed = self._breaker.admit(ask.limit)
+        passed = Pass() if ask.is_begun else self._breaker.admit(ask.limit)
         began = self._clock()
         try:
             answer = self._answer(ask, passed)
@@ -128,7 +133,7 @@ class Exchange:
         if detail:
             names = {"upstream": self.host, "problem": message, "detail": str(detail)[:_LONGEST]}
             log.info("unusable answer of an upstream", extra=names)
-        return Unavailable(self.host, message, Why.NONSENSE)
+        return Unavailable(self.host, message, Why.NONSENSE, is_temporary=False)
 
     def _answer(self, ask: Ask, passed: Pass) -> Answer:
         try:
@@ -234,7 +239,8 @@ class Exchange:
             return Denied(self.host, f"it answers {answer.status}")
         where = " from where it redirects" if answer.foreign else ""
         message = f"{ask.operation}: status {answer.status}{where}"
-        return Unavailable(self.host, message, Why.NONSENSE, retry_after=span)
+        passes = answer.status >= _BROKEN or answer.status in _PASSING or answer.foreign
+        return Unavailable(self.host, message, Why.NONSENSE, retry_after=span, is_temporary=passes)
 
     def _note_broken(self, error: Broken, passed: Pass) -> None:
         """Let the breaker know of a request that broke; whom no connection leads to is away."""

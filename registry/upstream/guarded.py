@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TypeVar
 
 from datastore.refs import Digest, Reference
 from registry.errors import RegistryError, Unavailable, Why
-from registry.upstream.protocol import Found, RemoteBlob, RemoteManifest, Upstream
+from registry.upstream.protocol import Fetch, Found, RemoteBlob, RemoteManifest, Upstream
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,18 @@ class Guarded:
         self, name: str, digest: Digest, start: int = 0, stop: int | None = None
     ) -> Iterator[RemoteBlob]:
         """Open a blob."""
+        with self._opened(partial(self._upstream.blob, name, digest), start, stop) as body:
+            yield body
+
+    def blob_sources(self, name: str, digest: Digest) -> tuple[Fetch, ...]:
+        """Return how to open a blob at each source."""
+        fetches = self._upstream.blob_sources(name, digest)
+        return tuple(partial(self._opened, fetch) for fetch in fetches)
+
+    @contextmanager
+    def _opened(self, fetch: Fetch, start: int, stop: int | None = None) -> Iterator[RemoteBlob]:
         with ExitStack() as opened:
-            body = self._upstream.blob(name, digest, start, stop)
+            body = fetch(start, stop)
             yield _GuardedBlob(self._call(lambda: opened.enter_context(body)), self._call)
 
     def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:

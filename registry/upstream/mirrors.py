@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from datastore.refs import Digest, Reference
 from registry.errors import UpstreamError
-from registry.upstream.protocol import Found, RemoteBlob, RemoteManifest, Upstream
+from registry.upstream.protocol import Fetch, Found, RemoteBlob, RemoteManifest, Upstream
 
 T = TypeVar("T")
 
@@ -16,8 +16,8 @@ T = TypeVar("T")
 class Mirrored:
     """An upstream with mirrors: whatever one of them refuses, the next is asked.
 
-    The last word is the origin's: its error is the answer. A body that breaks half way is not
-    taken up here; whoever resumes it asks again, from the first mirror.
+    The last word is the origin's: its error is the answer. A download takes `blob_sources`, and
+    changes to the next of them when a body breaks.
     """
 
     def __init__(self, mirrors: Sequence[Upstream], origin: Upstream) -> None:
@@ -50,6 +50,11 @@ class Mirrored:
             yield self._first(
                 lambda each: open_ones.enter_context(each.blob(name, digest, start, stop))
             )
+
+    def blob_sources(self, name: str, digest: Digest) -> tuple[Fetch, ...]:
+        """Return how to open a blob at each mirror, and last at the origin."""
+        each = (*self._mirrors, self._origin)
+        return tuple(fetch for one in each for fetch in one.blob_sources(name, digest))
 
     def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:
         """List tags."""

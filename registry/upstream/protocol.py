@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from datastore.refs import Digest, Reference
+from registry.remote import Fetch as Fetch
 from registry.remote import RemoteBlob as RemoteBlob
 
 
@@ -58,6 +59,10 @@ class Upstream(Protocol):
 
         Only a *start* or a *stop* sends a Range. An upstream that ignores it answers from 0.
         """
+        ...
+
+    def blob_sources(self, name: str, digest: Digest) -> tuple[Fetch, ...]:
+        """Return how to open a blob at each mirror, in their order, and last at the registry."""
         ...
 
     def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import ssl
 import threading
 import time
@@ -111,6 +112,15 @@ class Answer:
             if time.monotonic() > until:
                 raise Broken(f"its answer did not end within {span:g} s", Why.TIMEOUT)
         return bytes(body)
+
+    def expect_bytes_within(self, seconds: float) -> None:
+        """Have each read of the body wait so long at most: then `pieces` raises Broken (TIMEOUT).
+
+        The next request of the connection waits as the upstream's read time-out says again.
+        """
+        connection = getattr(self._response.connection, "sock", None)
+        if isinstance(connection, socket.socket):  # a TLS socket is one, too
+            connection.settimeout(seconds)
 
     def close(self) -> None:
         """Give the connection back where the body has ended or is small, else end it."""
@@ -232,7 +242,7 @@ def _sorted(error: Exception, source: Source) -> Broken:
         span = source.connect_timeout
         return Broken(f"no connection within {span:g} s", Why.TIMEOUT, unreached=True)
     if isinstance(error, exceptions.ReadTimeoutError | TimeoutError):
-        return Broken(f"nothing came for {source.read_timeout:g} s", Why.TIMEOUT)
+        return Broken("nothing came in time", Why.TIMEOUT)
     return _broken_off(error)
 
 

@@ -17,7 +17,7 @@ from registry.download.writer import Landing, Task
 from registry.inflight import Inflight, Reader
 from registry.room import Limits, Room
 from registry.stretch import in_bytes
-from tests.registry.remotes import FakeRemote
+from tests.registry.remotes import QUICK, FakeRemote
 
 CONTENT = bytes(range(256)) * 40
 DIGEST = Digest.of(CONTENT)
@@ -57,7 +57,7 @@ class Bench:
 
 def task(remote: FakeRemote, digest: Digest = DIGEST) -> Task:
     """Ask *remote* for a blob."""
-    return Task(digest, remote.fetch, "fake", "fake/app")
+    return Task(digest, (remote.fetch,), "fake", "fake/app", limits=QUICK)
 
 
 def read(reader: Reader, start: int, stop: int | None) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ from registry.download.writer import Task, size_path
 from registry.errors import Absent, Denied, Unavailable, Why
 from registry.stretch import Stretch
 from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task, whole
-from tests.registry.remotes import FakeRemote
+from tests.registry.remotes import QUICK, FakeRemote
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_an_upstream_without_ranges_sends_what_is_thrown_away(bench: Bench) -> N
 
 def test_an_upstream_that_stays_away_ends_the_pull_and_keeps_the_bytes(bench: Bench) -> None:
     """The connection is dropped; a later pull goes on where this one stopped."""
-    away = [Unavailable("fake", "refused", Why.REFUSED) for _ in range(3)]
+    away = [Unavailable("fake", "refused", Why.REFUSED) for _ in range(500)]
     remote = FakeRemote(CONTENT, breaks=[3000], until=1)
     body = read(bench.worker().join(task(remote)), 0, len(CONTENT))
     next(body)
@@ -172,7 +172,9 @@ def test_what_one_name_may_not_see_another_may(bench: Bench) -> None:
         raise Denied("fake", "not under this name")
 
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(worker.join, Task(DIGEST, refuse, "fake", "fake/private"))
+        first = pool.submit(
+            worker.join, Task(DIGEST, (refuse,), "fake", "fake/private", limits=QUICK)
+        )
         eventually(lambda: bool(bench.spooled))
         second = pool.submit(lambda: whole(worker.join(task(denied))))
         gate.set()

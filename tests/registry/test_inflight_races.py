@@ -22,7 +22,7 @@ from registry.download.writer import Task, read_size, size_path
 from registry.errors import Absent, Denied, Unavailable
 from registry.inflight import Inflight
 from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task, whole
-from tests.registry.remotes import FakeRemote
+from tests.registry.remotes import QUICK, FakeRemote
 
 
 @pytest.fixture
@@ -255,7 +255,7 @@ def test_a_dead_writers_readers_do_not_share_a_refusal(bench: Bench) -> None:
         lambda: third.set() if next(looks) == 2 else None,
         threading.current_thread(),
     )
-    worker.begin(Task(DIGEST, refuse, "fake", "fake/private"))
+    worker.begin(Task(DIGEST, (refuse,), "fake", "fake/private", limits=QUICK))
 
     assert first + b"".join(body) == CONTENT
 

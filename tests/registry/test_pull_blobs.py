@@ -186,12 +186,14 @@ def test_an_evicted_blob_comes_again(u: FakeUpstream, p: Pulling) -> None:
         ({"status": 404}, 404),
         ({"status": 403}, 403),
         ({"status": 429}, 429),
-        ({"status": 500}, 502),
-        ({"drop": True}, 502),
+        ({"status": 400}, 200),
+        ({"status": 500}, 200),
+        ({"status": 503}, 200),
+        ({"drop": True}, 200),
     ],
-    ids=["404", "403", "429", "500", "reset"],
+    ids=["404", "403", "429", "400", "500", "503", "reset"],
 )
-def test_a_failure_tells_what_it_is_and_the_next_try_succeeds(
+def test_one_failure_that_may_pass_is_not_noticed_and_a_refusal_is_reported(
     u: FakeUpstream, tmp_path: Path, knobs: dict[str, Any], expected: int
 ) -> None:
     """Nothing is kept of a failure but a 404, and that for a moment."""
@@ -200,6 +202,22 @@ def test_a_failure_tells_what_it_is_and_the_next_try_succeeds(
 
     assert p.get(BLOB).status_code == expected
     assert expected == 429 or p.get(BLOB).content == CONTENT
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [{"status": 500}, {"status": 503}, {"status": 400}, {"drop": True}],
+    ids=["500", "503", "400", "reset"],
+)
+def test_a_failure_that_lasts_ends_the_pull(
+    u: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
+) -> None:
+    """When no byte has come for the read time-out; at once when asking again makes no sense."""
+    p = pulling(u, tmp_path, read_timeout=0.6)
+    u.misbehave("/blobs/", **knobs)
+
+    assert p.get(BLOB).status_code in (502, 503)
+    assert u.count("GET", "/blobs/") >= 2
 
 
 @pytest.mark.parametrize("knobs", [{"cut": 100_000}, {"ignore_range": True, "cut": 100_000}])

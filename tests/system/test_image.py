@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +98,23 @@ def test_who_leaves_the_secret_out_gets_the_public_registries(podman: Engine, im
     """Nothing mounted, nothing said: it serves."""
     with running(podman, image) as container:
         assert "docker.io quay.io" in container.logs()
+
+
+def test_the_configuration_of_registry_3_is_in_force(
+    podman: Engine, image: str, tmp_path: Path
+) -> None:
+    """Mounted where that looks: its proxy, and its passwords, so that nothing is open."""
+    file = tmp_path / "config.yml"
+    users = "ann: $2y$05$" + "a" * 53
+    file.write_text(
+        f"version: 0.1\nauth: {{htpasswd: {{realm: r, users: {{{users}}}}}}}\n"
+        "proxy: {remoteurl: 'https://registry.example'}\n"
+    )
+    with running(podman, image, f"--volume={file}:/etc/distribution/config.yml:ro") as container:
+        said = container.logs()
+
+    assert "upstreams=registry.example" in said
+    assert "everybody who can reach it" not in said
 
 
 # ---- without root

@@ -61,10 +61,12 @@ class Spool:
         promised = {each.digest: each for each in promises if each.digest not in uploads}
         files = {found.digest: found for found in self._files()}
         for found in files.values():
-            self._settle_file(found, promised.get(found.digest))
+            with _left_alone(found.path):
+                self._settle_file(found, promised.get(found.digest))
         for promise in promised.values():
             if promise.digest not in files and self._clock.age(promise.at) > _UNWRITTEN_S:
-                self._settle_promise(promise)
+                with _left_alone(self._store.spool / layout.spool(promise.digest)):
+                    self._settle_promise(promise)
 
     def purge(self) -> None:
         """Remove what lies beside the downloads and belongs to none any more."""
@@ -89,21 +91,21 @@ class Spool:
     def make_room(self, is_enough: Callable[[], bool]) -> None:
         """Remove what nobody writes, the oldest first, until there is enough room.
 
-        Uploads go last: their clients may be about to go on.
-        Raises: StorageFull, StorageBroken, IndexUnavailable.
+        Uploads go last: their clients may be about to go on. Raises: IndexUnavailable.
         """
         for found in sorted(self._files(), key=lambda file: file.modified):
             if is_enough():
                 return
-            with self._taken(found) as held:
+            with _left_alone(found.path), self._taken(found) as held:
                 if held:
                     self._drop(held, found)
         uploads = Uploads(self._store)
         for upload in uploads.idle(self._clock.before(_IDLE_S)):
             if is_enough():
                 return
-            if uploads.remove(upload):
-                log.info("upload given up", extra={"upload": upload.name, "bytes": upload.size})
+            with _left_alone(upload.path):
+                if uploads.remove(upload):
+                    log.info("upload given up", extra={"upload": upload.name, "bytes": upload.size})
 
     def _settle_file(self, found: Leftover, promise: Reservation | None) -> None:
         with self._taken(found) as held:
@@ -185,3 +187,12 @@ def _locked(path: Path) -> Iterator[LockedFile | None]:
         with suppress(StorageFull, StorageBroken):
             held = try_lock(path)
         yield held and lock.enter_context(held)
+
+
+@contextmanager
+def _left_alone(path: Path) -> Iterator[None]:
+    """Pass over one file that the disk refuses: the round goes on with the others."""
+    try:
+        yield
+    except (OSError, StorageFull, StorageBroken) as error:
+        log.warning("spool file left alone", extra={"path": path, "error": error})

@@ -1,0 +1,50 @@
+"""A spool file or an upload that the disk refuses is in nobody else's way."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from cleaner.spool import Spool
+from cleaner.store import Store
+from datastore import layout
+from datastore.refs import Digest
+from tests.cleaner.stock import HOSTED
+from tests.clock import Clock
+
+
+def _left(store: Store, clock: Clock) -> list[Path]:
+    """Leave what dead downloads and a dead upload do, the oldest first."""
+    paths = [store.spool / layout.spool(Digest.of(bytes([n]))) for n in range(2)]
+    paths.append(store.state / layout.UPLOADS / layout.upload(HOSTED, "0" * 8))
+    for number, path in enumerate(paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+        at = clock() - 1000 + number
+        os.utime(path, (at, at))
+    return paths
+
+
+@pytest.mark.parametrize("refused", range(3))
+def test_the_others_make_room(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    """A bad sector stays until the disk is changed; a round that ended there would never evict."""
+    paths = _left(store, clock)
+    unlink = Path.unlink
+
+    def fails(path: Path, *, missing_ok: bool = False) -> None:
+        if path == paths[refused]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", fails)
+    spool = Spool(store, clock)
+
+    spool.settle()
+    spool.make_room(lambda: False)
+
+    assert [path.exists() for path in paths] == [number == refused for number in range(3)]

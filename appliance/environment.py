@@ -20,6 +20,7 @@ MANY_FILES = 65536
 """Files that a program of ours may have open, where the system would allow a billion."""
 
 _OTHER_FILES = 128  # HAProxy's listeners, checks, its log and its poller
+_REQUEST_FILES = 6  # that one request may hold
 _SPARE_THREADS = 16  # for the health check, and for who comes in over the worker's socket itself
 _LOG_FILES = (5, 10)  # fewest and most: a dead logger's lines survive some rotations
 _LEAST_LOG_FILE = 16 * 1024
@@ -80,9 +81,18 @@ def file_share(files: int, slots: int) -> FileShare:
     return FileShare(pairs - pipes, pipes)
 
 
+def worker_slots(files: int) -> int:
+    """Return how many requests a worker is given at a time, of its threads and of *files*.
+
+    A request may hold a connection, a file in the store, one in the spool, and connections to an
+    upstream. A worker without descriptors could neither read what is stored nor accept anyone.
+    """
+    return max(min(WORKER_THREADS - _SPARE_THREADS, (files - _OTHER_FILES) // _REQUEST_FILES), 1)
+
+
 def variables(settings: Settings, start: Start) -> dict[str, str]:
     """Return every ENTREPOT_* variable that the two files and our programs read."""
-    slots = WORKER_THREADS - _SPARE_THREADS
+    slots = worker_slots(start.files)
     front = file_share(start.files, slots * settings.http.workers)
     workers = {
         f"ENTREPOT_WORKER{number}": "enabled" if number <= settings.http.workers else "disabled"

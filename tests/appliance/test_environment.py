@@ -16,6 +16,7 @@ from appliance.environment import (
     log_share,
     shipped,
     variables,
+    worker_slots,
 )
 from config import outbound
 from config.schema import HttpSettings, Settings
@@ -138,3 +139,13 @@ def test_the_registry_has_the_proxies_with_their_passwords(tmp_path: Path) -> No
     assert handed.exempt == ("a.test", "b.test")
     assert "s3cret" not in repr(handed)
     assert [each.stat().st_mode & 0o777 for each in tmp_path.iterdir()] == [0o600]
+
+
+@pytest.mark.parametrize("files", [256, 1024, 4096, 20_000, 65_536])
+def test_a_worker_has_descriptors_for_all_requests_that_it_is_given(files: int) -> None:
+    """Six each, and some for itself; all of its threads where there are enough."""
+    slots = worker_slots(files)
+
+    assert 1 <= slots < workers.THREADS
+    assert 6 * slots < files
+    assert slots == worker_slots(65_536) or files < 6 * workers.THREADS + 200

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datastore.blobs import BlobStore
+from datastore.budget import STEP
 from datastore.errors import (
     DatastoreError,
     DigestMismatch,
@@ -35,7 +36,6 @@ from registry.stretch import Stretch
 
 log = logging.getLogger(__name__)
 
-_STEP = 16 * 1024 * 1024  # bytes reserved at a time where the upstream does not say how many
 _LARGE = 16 * 1024 * 1024  # bytes from which several connections are worth their requests
 _TELL_STEP = 1024 * 1024  # bytes
 _TELL_S = 0.01
@@ -222,7 +222,7 @@ class Download:
     def _has_room(self, length: int) -> bool:
         if length <= self._reserved:
             return True
-        wanted = self.size if self.size and self.size >= length else length + _STEP
+        wanted = self.size if self.size and self.size >= length else length + STEP
         if not self._landing.room.reserve(self.task.digest, wanted):
             return False
         self._reserved = wanted

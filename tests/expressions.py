@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
+from itertools import islice, product
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
@@ -21,7 +21,7 @@ MOST_WORK = 5000
 """Work for each character, in units of `unit`: the dearest linear expression here takes 2200, and a
 quadratic one 30,000 at 16 Ki characters."""
 
-_KEPT = (200, 40, 8, 2, 0)
+_KEPT = (100, 20, 4, 2, 0)
 _CLASSES = {"SPACE": " ", "DIGIT": "0", "WORD": "a"}
 _OUTSIDE = "\x00!~"
 _Run = Callable[[Any], object]
@@ -40,6 +40,9 @@ class Recipe:
         return self.front + (self.piece * (size // len(self.piece) + 1))[:size] + self.end
 
 
+_MOST_RECIPES = 600
+
+
 def recipes(pattern: re.Pattern[Any]) -> list[Recipe]:
     """Return texts at which *pattern* may have to look back."""
     parsed = _parser.parse(pattern.pattern, pattern.flags)
@@ -47,7 +50,8 @@ def recipes(pattern: re.Pattern[Any]) -> list[Recipe]:
     examples = [_example(parsed), *_parts(parsed)]
     pieces = dict.fromkeys([*letters, *map("".join, product(letters[:7], repeat=2)), *examples])
     fronts = dict.fromkeys(["", *_fronts(parsed)])
-    return [Recipe(*each) for each in product(fronts, filter(None, pieces), _OUTSIDE[:2])]
+    every = product(filter(None, pieces), fronts, _OUTSIDE[:2])
+    return [Recipe(front, piece, end) for piece, front, end in islice(every, _MOST_RECIPES)]
 
 
 def work(run: _Run, text: str | bytes) -> float:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from datastore.refs import Tag
 from registry.errors import UpstreamError
 from registry.names import fold, is_host, unfold
+from registry.upstream import pools
 from registry.upstream.breaker import read_all
 from registry.upstream.credentials import Credential
 from registry.upstream.pools import TlsContexts
@@ -179,8 +180,11 @@ def test_invented_hosts_share_what_is_equal(*, secure: bool) -> None:
     assert len(contexts) == 1
 
 
-def test_contexts_differ_where_the_trust_does(tmp_path: Path) -> None:
+def test_contexts_differ_where_the_trust_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And a file of authorities that changed is read anew; their number is bounded."""
+    monkeypatch.setattr(pools, "_MOST_CONTEXTS", 4)
     ca = Authority(tmp_path).path
     contexts = TlsContexts()
     plain = contexts.find(_source("a.io"))
@@ -188,14 +192,14 @@ def test_contexts_differ_where_the_trust_does(tmp_path: Path) -> None:
     insecure = contexts.find(replace(_source("a.io"), insecure=True))
     os.utime(ca, (1, 1))
     changed = contexts.find(replace(_source("b.io"), ca=ca))
-    for number in range(40):
+    for number in range(3):
         os.utime(ca, (number, number))
         contexts.find(replace(_source("c.io"), ca=ca))
 
     assert len({id(each) for each in (plain, with_ca, insecure, changed)}) == 4
     assert insecure.verify_mode is ssl.CERT_NONE
     assert plain.verify_mode is with_ca.verify_mode is ssl.CERT_REQUIRED
-    assert len(contexts._known) == 32
+    assert len(contexts._known) == 4
 
 
 @pytest.mark.parametrize("answers", [True, False])

@@ -22,6 +22,8 @@ MANY_FILES = 65536
 _OTHER_FILES = 128  # HAProxy's listeners, checks, its log and its poller
 _REQUEST_FILES = 6  # that one request may hold
 _SPARE_THREADS = 16  # for the health check, and for who comes in over the worker's socket itself
+_SPARE_PLACES = 64  # for addresses with few requests, where those with many take all others
+_CROWDED = 7, 8  # of the connections: the rest is for addresses that have few
 _LOG_FILES = (5, 10)  # fewest and most: a dead logger's lines survive some rotations
 _LEAST_LOG_FILE = 16 * 1024
 _GOOD_LOG_FILE = 512 * 1024
@@ -85,15 +87,20 @@ def worker_slots(files: int) -> int:
     """Return how many requests a worker is given at a time, of its threads and of *files*.
 
     A request may hold a connection, a file in the store, one in the spool, and connections to an
-    upstream. A worker without descriptors could neither read what is stored nor accept anyone.
+    upstream. A worker without descriptors could neither read what is stored nor accept anyone. Half
+    of them are for blobs, which have threads of their own.
     """
-    return max(min(WORKER_THREADS - _SPARE_THREADS, (files - _OTHER_FILES) // _REQUEST_FILES), 1)
+    return max(min(WORKER_THREADS - _SPARE_THREADS, _blob_slots(files)), 3)
+
+
+def _blob_slots(files: int) -> int:
+    return max((files - _OTHER_FILES) // 2 // _REQUEST_FILES, 1)
 
 
 def variables(settings: Settings, start: Start) -> dict[str, str]:
     """Return every ENTREPOT_* variable that the two files and our programs read."""
-    slots = worker_slots(start.files)
-    front = file_share(start.files, slots * settings.http.workers)
+    places = _places(settings, start.files)
+    front = file_share(start.files, sum(places.values()) * settings.http.workers)
     workers = {
         f"ENTREPOT_WORKER{number}": "enabled" if number <= settings.http.workers else "disabled"
         for number in range(1, MOST_WORKERS + 1)
@@ -105,7 +112,14 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         "ENTREPOT_HAPROXY": str(shipped("haproxy.cfg")),
         "ENTREPOT_ADDRESS": start.address,
         "ENTREPOT_CERTIFICATE": str(start.certificate or "none"),
-        "ENTREPOT_WORKER_MAXCONN": str(slots),
+        "ENTREPOT_WORKER_MAXCONN": str(places["worker"]),
+        "ENTREPOT_BLOB_MAXCONN": str(places["blob"]),
+        "ENTREPOT_UPLOAD_MAXCONN": str(places["upload"]),
+        "ENTREPOT_SPARE_MAXCONN": str(places["spare"]),
+        "ENTREPOT_FEW": str(settings.limits.few),
+        "ENTREPOT_CROWDED": str(front.connections * _CROWDED[0] // _CROWDED[1]),
+        "ENTREPOT_GUESSES": str(settings.limits.logins),
+        "ENTREPOT_OPEN": _openness(settings),
         "ENTREPOT_MAXCONN": str(front.connections),
         "ENTREPOT_MAXPIPES": str(front.pipes),
         # 0 would be no limit to HAProxy
@@ -114,6 +128,29 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         # a folder named registry or config where we were started is none of ours
         "PYTHONSAFEPATH": "1",
     }
+
+
+def _places(settings: Settings, files: int) -> dict[str, int]:
+    """Return how many requests of each kind a worker is given at a time.
+
+    All but those for blobs share its threads.
+    """
+    slots = worker_slots(files)
+    upload = min(settings.limits.bodies, max(slots // 4, 1))
+    spare = min(_SPARE_PLACES, max(slots // 8, 1))
+    return {
+        "worker": slots - upload - spare,
+        "blob": min(settings.limits.blobs, _blob_slots(files)),
+        "upload": upload,
+        "spare": spare,
+    }
+
+
+def _openness(settings: Settings) -> str:
+    """Say who may write without a password: nobody, this machine, or whoever reaches us."""
+    if settings.auth.htpasswd is not None:
+        return "closed"
+    return "loopback" if settings.http.addr.is_loopback else "open"
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:

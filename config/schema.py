@@ -10,44 +10,19 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from config import kinds
 from config.kinds import MOST_WORKERS as MOST_WORKERS
+from config.limits import LimitsSettings
+from config.section import Section, setting
 
 _FEWEST_WORKERS: Final = 2
-
-
-def setting(
-    default: object, meaning: str, *, env: str = "", shown: str | None = None, secret: bool = False
-) -> Any:  # noqa: ANN401 - as pydantic's Field: the annotation beside it says the type
-    """Declare a setting: its default as an operator would write it, its meaning, its names.
-
-    *env* is its variable's name where that is not the one its key makes (REGISTRY_A_B_C for
-    a.b.c, which then is a second one). *shown* tells a default that depends on where we run.
-    """
-    extra: dict[str, Any] = {"env": env, "shown": shown, "secret": secret}
-    if callable(default):
-        return Field(
-            default_factory=default,
-            description=meaning,
-            repr=not secret,
-            json_schema_extra=extra,
-        )
-    return Field(default, description=meaning, repr=not secret, json_schema_extra=extra)
 
 
 def workers_here() -> int:
     """Count the workers that suit this machine: one for each core that we may use, 2 to 16."""
     return min(MOST_WORKERS, max(_FEWEST_WORKERS, len(os.sched_getaffinity(0))))
-
-
-class Section(BaseModel):
-    """Settings that belong together."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
-    )
 
 
 class LogSettings(Section):
@@ -293,6 +268,7 @@ class Settings(Section):
     upstreams: dict[kinds.Host, UpstreamSettings] = Field(default_factory=dict)
     pullsecret: PullSecretSettings = Field(default_factory=PullSecretSettings)
     cleaner: CleanerSettings = Field(default_factory=CleanerSettings)
+    limits: LimitsSettings = Field(default_factory=LimitsSettings)
     hosted: kinds.HostedRules = setting((), "how long what is pushed stays, by repository")
     followed: Followed = Field(default_factory=Followed)
     adjusted: tuple[str, ...] = Field(default=())

@@ -156,6 +156,7 @@ class Event:
                absent, denied, limited, unavailable), seconds, bytes (announced, of an ok one)
     breaker    upstream, state (open, closed), reason
     budget     upstream, remaining, limit (of the rate, as the upstream says)
+    limit      limit (readers, bodies, logins, uploads, log), count (how often it was reached)
     """
 
     name: str

@@ -15,6 +15,7 @@ _OPERATIONS = ("head", "manifest", "blob", "tags", "referrers", "token")
 _OUTCOMES = ("ok", "absent", "denied", "limited", "unavailable")
 _ENDS = ("stored", "unstored", "failed", "mismatch")
 _REASONS = ("ttl", "size", "disk", "keep", "untagged", "garbage")
+_LIMITS = ("readers", "bodies", "logins", "uploads", "log")
 _SWEEP_S = 60.0
 
 DOWNLOADS = Metric(
@@ -64,7 +65,14 @@ REMAINING = Metric(
 LIMIT = Metric(
     "entrepot_upstream_rate_limit", "gauge", "Requests allowed, as it says.", ("upstream",)
 )
+LIMITED = Metric(
+    "entrepot_limited",
+    "counter",
+    "Requests that a limit ended or refused, and log lines that were left out.",
+    ("limit",),
+)
 METRICS = (
+    LIMITED,
     *(DOWNLOADS, RESUMED, RESUMED_BYTES, FETCHED, PULLED),
     *(EVICTIONS, EVICTED_BYTES, EVICTION_AGE),
     *(ASKED, ASKED_SECONDS, BREAKER, REMAINING, LIMIT),
@@ -85,6 +93,7 @@ class Happenings:
             "upstream": self._upstream,
             "breaker": self._breaker,
             "budget": self._budget,
+            "limit": self._limit,
         }
 
     def count(self, event: Event) -> None:
@@ -147,6 +156,10 @@ class Happenings:
         self._registry.set(REMAINING, remaining, upstream)
         if limit is not None:
             self._registry.set(LIMIT, limit, upstream)
+
+    def _limit(self, event: Event) -> None:
+        limit = labels.word(event.fields.get("limit"), _LIMITS)
+        self._registry.add(LIMITED, _number(event, "count"), limit)
 
     def _host(self, event: Event) -> str:
         host = event.fields.get("upstream")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,6 @@ import config
 from config import ConfigError, Problem, PullSecret, outbound, parse_pull_secret
 from config.schema import Followed, Settings
 from datastore import layout, logs
-from datastore.accesslog import Event, write_event
 from datastore.budget import Budget
 from datastore.filesystem import Filesystem
 from datastore.generation import Generation
@@ -25,9 +23,13 @@ from registry import auth
 from registry.access import Rule, Rules
 from registry.api.door import MayHost
 from registry.app import Parts, assemble
+from registry.events import Breakers, Events
 from registry.filler import Filler
 from registry.lookout import Lookout
+from registry.push.bounds import UploadLimits
 from registry.room import CleanerBell, Limits, Room
+from registry.server.aftercare import Bounds
+from registry.server.limited import Limited
 from registry.shadows import leaves_out, shadowed
 from registry.upstream.proxies import Proxies
 from registry.upstream.source import Source
@@ -46,26 +48,42 @@ def main() -> None:
     """Serve until told to stop."""
     settings = config.resolved()
     logs.configure(settings.log.level, settings.log.formatter, "registry")
-    sockets = tuple(
-        settings.run / f"worker{number}.sock" for number in range(1, settings.http.workers + 1)
-    )
+    numbers = range(1, settings.http.workers + 1)
     generation = Generation(settings.run)
     lookout = Lookout(generation)
-    app = assemble(parts(settings, generation, lookout))
-    Workers(app, Serving(sockets, started=lookout.start)).run()
+    made = parts(settings, generation, lookout)
+    serving = Serving(
+        tuple(settings.run / f"worker{number}.sock" for number in numbers),
+        started=lookout.start,
+        blobs=tuple(settings.run / f"blobs{number}.sock" for number in numbers),
+        bounds=_bounds(settings),
+        limited=made.limited,
+    )
+    Workers(assemble(made), serving).run()
+
+
+def _bounds(settings: Settings) -> Bounds:
+    """Return what a worker bears of slow clients: three quarters of the places for each kind."""
+    limits = settings.limits
+    return Bounds(limits.blobs * 3 // 4, limits.bodies * 3 // 4, limits.minrate)
 
 
 def parts(settings: Settings, generation: Generation, lookout: Lookout) -> Parts:
     """Make the parts of the application; none of them opens or starts anything yet."""
     clock = Clock(settings.storage.statedir / layout.CLOCK)
-    report = _Events(settings.storage.statedir / layout.EVENTS, clock)
+    report = Events(settings.storage.statedir / layout.EVENTS, clock)
+    limited = Limited(report)
     index = SqliteIndex(settings.storage.statedir / layout.INDEX, clock=clock)
     return Parts(
+        limited=limited,
+        uploads=UploadLimits(
+            settings.limits.uploads, settings.limits.useruploads, lambda: limited("uploads")
+        ),
         storage=Filesystem(settings.storage.rootdirectory, clock),
         index=index,
         state=settings.storage.statedir,
-        upstreams=_upstreams(settings, _Breakers(report, generation.rise), lookout, clock),
-        authenticator=_authenticator(settings, lookout),
+        upstreams=_upstreams(settings, Breakers(report, generation.rise), lookout, clock),
+        authenticator=_authenticator(settings, lookout, limited),
         room=Room(index, _limits(settings), CleanerBell(settings.run / "cleaner.sock"), clock),
         report=partial(report, "download"),
         metrics=settings.run / "metrics.prom",
@@ -89,40 +107,12 @@ def _may_host(settings: Settings) -> MayHost:
     return lambda name: name in own and not name.name.startswith("library/")
 
 
-class _Events:
-    """Writes what no client's line shows; a full disk forgoes that."""
-
-    def __init__(self, path: Path, clock: Clock) -> None:
-        self._path = path
-        self._clock = clock
-
-    def __call__(self, event: str, /, **fields: str | float) -> None:
-        with contextlib.suppress(OSError):
-            write_event(self._path, Event(event, self._clock(), dict(fields)))
-
-
-class _Breakers:
-    """Writes what happens to an upstream; one that is away is forgotten with all that it had.
-
-    What HAProxy remembers of it may want parts that only it has.
-    """
-
-    def __init__(self, report: _Events, forget: Callable[[], None]) -> None:
-        self._report = report
-        self._forget = forget
-
-    def __call__(self, event: str, /, **fields: str | float) -> None:
-        self._report(event, **fields)
-        if event == "breaker" and fields.get("state") == "open":
-            self._forget()
-
-
 def _limits(settings: Settings) -> Limits:
     budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
     return Limits(room=budget.room, largest=budget.target, start=budget.start)
 
 
-def _authenticator(settings: Settings, lookout: Lookout) -> auth.Authenticator:
+def _authenticator(settings: Settings, lookout: Lookout, limited: Limited) -> auth.Authenticator:
     htpasswd = settings.auth.htpasswd
     if htpasswd is None:
         return auth.Open()
@@ -135,6 +125,7 @@ def _authenticator(settings: Settings, lookout: Lookout) -> auth.Authenticator:
         rules=lambda: rights().value.rules,
         kept=settings.run / "htpasswd",
         watch=lookout.watch,
+        refused=lambda: limited("logins"),
     )
 
 
@@ -200,7 +191,7 @@ def _users(rights: Snapshot[_Rights]) -> Snapshot[Mapping[str, bytes]]:
     return Snapshot(rights.value.users or {}, rights.generation)
 
 
-def _upstreams(settings: Settings, report: _Breakers, lookout: Lookout, clock: Clock) -> Upstreams:
+def _upstreams(settings: Settings, report: Breakers, lookout: Lookout, clock: Clock) -> Upstreams:
     secret = _secret(settings, lookout)
     shared = Shared(
         secret=secret,

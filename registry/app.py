@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import falcon
@@ -36,6 +36,7 @@ from registry.prefetch import Prefetch
 from registry.pullthrough.blobs import Blobs
 from registry.pullthrough.lists import Lists
 from registry.pullthrough.manifests import Manifests
+from registry.push.bounds import UploadLimits
 from registry.push.catalog import Catalog
 from registry.push.deletes import Deletes
 from registry.push.hashes import Hashes
@@ -77,6 +78,8 @@ class Parts:
     may_host: MayHost = lambda _: False
     generation: Callable[[], str] | None = None
     filler: Filler | None = None
+    limited: Callable[[str], None] = lambda _: None
+    uploads: UploadLimits = field(default_factory=UploadLimits)
     clock: Callable[[], float] = time.time
 
 
@@ -127,7 +130,7 @@ def _route(app: App, door: Door, parts: Parts) -> None:
 def _route_content(app: App, door: Door, parts: Parts, content: Content) -> None:
     shelf = content.shelf
     lists = Lists(shelf, parts.storage)
-    sessions = Sessions(parts.state / layout.UPLOADS, parts.room, Hashes())
+    sessions = Sessions(parts.state / layout.UPLOADS, parts.room, Hashes(), parts.uploads)
     uploads = Uploads(shelf, sessions, parts.storage)
     pushes = Pushes(shelf, parts.state)
     deletes = Deletes(shelf, parts.state) if parts.delete_enabled else None

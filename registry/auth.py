@@ -20,6 +20,7 @@ from datastore.refs import Repository
 from registry.access import ALL, PULL, Rights, Rules, everywhere
 from registry.access import Action as Action
 from registry.errors import Forbidden, Unauthenticated
+from registry.htpasswd import Asker as Asker
 from registry.htpasswd import Htpasswd, Users, no_users
 from registry.verdicts import Verdicts
 
@@ -27,6 +28,9 @@ Anonymous = Literal["none", "pull"]
 Check = Callable[[str, str], bool]
 """Tells whether a user's password is right."""
 
+# A right password stays right as long as its file does not change, and is not checked again: no
+# flood of wrong ones keeps it waiting.
+_KNOWN_FOR_S = 12 * 3600.0
 _NOTHING: frozenset[Action] = frozenset()
 
 # RFC 7617, 2; a second Authorization header arrives joined by a comma, which is none of these.
@@ -119,6 +123,15 @@ class Recalling(Protocol):
         ...
 
 
+@runtime_checkable
+class Queueing(Protocol):
+    """An Authenticator that has those wait who ask much."""
+
+    def identify_for(self, authorization: str | None, asker: Asker) -> Identity:
+        """Say who it is whose credential *asker* brings."""
+        ...
+
+
 class Open:
     """Everybody may do everything, as in docker distribution without `auth`."""
 
@@ -134,7 +147,7 @@ class Basic:
     """Basic authentication (RFC 7617) by *check*; *anonymous* is what needs no password.
 
     *rules* returns those that are in force, None where every user may do everything: then too
-    *anonymous* bounds what a stranger may do.
+    *anonymous* bounds what a stranger may do. *queued* is a check that is told who asks.
     """
 
     def __init__(
@@ -144,8 +157,10 @@ class Basic:
         realm: str,
         anonymous: Anonymous = "none",
         rules: Callable[[], Rules | None] = lambda: None,
+        queued: Callable[[str, str, Asker], bool] | None = None,
     ) -> None:
         self._check = check
+        self._queued = queued
         self._challenge = _challenge(realm)
         self._strangers = PULL if anonymous == "pull" else _NOTHING
         self._rules = rules
@@ -153,6 +168,13 @@ class Basic:
     def identify(self, authorization: str | None) -> Identity:
         """Say who it is; a right password gives a user's rights."""
         return self._identify(authorization, self._check)
+
+    def identify_for(self, authorization: str | None, asker: Asker) -> Identity:
+        """Say who it is; the check is told who brings the password, if it wants to know."""
+        queued = self._queued
+        if queued is None:
+            return self.identify(authorization)
+        return self._identify(authorization, lambda user, word: queued(user, word, asker))
 
     def recall(self, authorization: str) -> Identity:
         """Say who it is, by a password that needs no check."""
@@ -184,7 +206,7 @@ class Basic:
         return Identity(user, rights, self._challenge, granted=granted)
 
 
-def from_passwords(
+def from_passwords(  # noqa: PLR0913 - by name, each with a default
     path: Path | None,
     *,
     realm: str,
@@ -194,16 +216,18 @@ def from_passwords(
     kept: Path | None = None,
     watch: Callable[[Htpasswd], None] = lambda _: None,
     clock: Callable[[], float] = time.time,
+    refused: Callable[[], None] = lambda: None,
 ) -> Authenticator:
     """Let in whom the password file at *path* or *users* know, as they are now.
 
     *kept* is where to keep the last good content of the file; *watch* is given what knows the
-    passwords. Raises: OSError, InvalidHtpasswd.
+    passwords; *refused* gets told of each password that was not checked, for too many wait.
+    Raises: OSError, InvalidHtpasswd.
     """
-    passwords = Htpasswd(path, users=users, kept=kept, clock=clock)
+    passwords = Htpasswd(path, users=users, kept=kept, clock=clock, refused=refused)
     watch(passwords)
-    verdicts = Verdicts(passwords, generation=lambda: passwords.generation)
-    return Basic(verdicts, realm=realm, anonymous=anonymous, rules=rules)
+    verdicts = Verdicts(passwords, generation=lambda: passwords.generation, good_for=_KNOWN_FOR_S)
+    return Basic(verdicts, realm=realm, anonymous=anonymous, rules=rules, queued=verdicts)
 
 
 def authenticator(

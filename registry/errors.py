@@ -19,6 +19,8 @@ RegistryError
 ├── UploadUnknown           no such upload of this repository
 ├── ChunkMisplaced          not where the upload stands, or another request writes to it
 ├── BodyBroken              the request's body ended too early, or is not what was announced
+│   └── BodyTooSlow         it was ended, for others waited
+├── TooManyUploads          more are begun and not ended than may be
 ├── NoRoom                  what is pushed does not fit; carries `size` and `room` [bytes]
 ├── RoomAwaited             what is pushed does not fit now; the cleaner may still make room
 ├── MalformedRequest        a header or a parameter that cannot be read
@@ -165,6 +167,14 @@ class ChunkMisplaced(RegistryError):  # noqa: N818
 
 class BodyBroken(RegistryError):  # noqa: N818
     """The request's body ended too early, or is not what was announced."""
+
+
+class BodyTooSlow(BodyBroken):
+    """The request's body came slowly while other bodies waited for a thread, and was ended."""
+
+
+class TooManyUploads(RegistryError):  # noqa: N818
+    """More uploads are begun and not ended than may be, in all or of one owner."""
 
 
 class NoRoom(RegistryError):  # noqa: N818

@@ -5,18 +5,21 @@ bcrypt only, as in docker distribution: the other kinds that the file can hold a
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import bcrypt
 
 from registry.errors import InvalidHtpasswd, Overloaded
+from registry.fairness import FairLine
 from registry.watched import Snapshot, Watched
 
 _BCRYPT = re.compile(r"\$2[abxy]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}", re.ASCII)
@@ -24,6 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # As many bytes as bcrypt looks at; htpasswd(1) cuts there in silence, the library raises.
 _LONGEST_PASSWORD = 72
 _USUAL_COST = b"10"
+_PATIENCE_OF_GUESSES = 3
 _KINDS = {"$apr1$": "MD5", "$1$": "MD5", "{SHA}": "SHA-1", "$5$": "SHA-256", "$6$": "SHA-512"}
 
 
@@ -72,17 +76,30 @@ def no_users() -> Snapshot[Mapping[str, bytes]]:
     return Snapshot({}, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who brings a password: the `address`, and whether many wrong ones came from there for it."""
+
+    address: str = ""
+    is_guessing: bool = False
+
+
+_ANYBODY = Asker()
+
+
 class Htpasswd:
     """Tells whether a password is the one that the file at *path* has; the file is watched.
 
     Beside it there may be *users*: who is in both has the password that is there. *kept* is for
     Watched. At most *at_once* are checked at a time (bcrypt takes a core each, but not the
-    interpreter's lock) and *waiting* wait for it: who finds no place, or waits longer than
-    *patience* s, gets Overloaded, so that whoever tries a thousand passwords leaves threads for
-    those that are known. Raises, at the start only: OSError, InvalidHtpasswd.
+    interpreter's lock) and *waiting* wait for it, addresses in turn: who finds no place, or waits
+    longer than *patience* s, gets Overloaded. Names that no user has, and passwords of whom many
+    wrong ones were tried, wait in a line of their own, checked one at a time in a thread of the
+    least priority, and wait three times as long: whoever guesses keeps no user waiting. *refused*
+    gets told of each that found no place. Raises, at the start only: OSError, InvalidHtpasswd.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name, each with a default
         self,
         path: Path | None,
         *,
@@ -93,16 +110,19 @@ class Htpasswd:
         patience: float = 10.0,
         clock: Callable[[], float] = time.time,
         compare: Callable[[bytes, bytes], bool] = bcrypt.checkpw,
+        refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._file = path and Watched(
             path, parse, clock=clock, errors=(InvalidHtpasswd,), kept=kept
         )
         self._users = users
         self._merged = self._merge(self._sources())
-        self._places = threading.BoundedSemaphore(at_once + waiting)
-        self._turns = threading.BoundedSemaphore(at_once)
+        self._known = FairLine(at_once, waiting=waiting, each=max(waiting // 2, 1))
+        self._guesses = FairLine(1, waiting=4 * waiting, each=max(2 * waiting, 1))
+        self._background = ThreadPoolExecutor(1, "guesses", initializer=_yield_to_others)
         self._patience = patience
         self._compare = compare
+        self._refused = refused
 
     @property
     def generation(self) -> int:
@@ -114,11 +134,32 @@ class Htpasswd:
         if self._file:
             self._file.refresh()
 
-    def __call__(self, user: str, password: str) -> bool:
+    def __call__(self, user: str, password: str, asker: Asker = _ANYBODY) -> bool:
         """Check one password. Raises: Overloaded."""
-        hashed = self._passwords().of(user)
-        with _taken(self._places, 0.0), _taken(self._turns, self._patience):
-            return self._compare(password.encode()[:_LONGEST_PASSWORD], hashed)
+        passwords = self._passwords()
+        offered = password.encode()[:_LONGEST_PASSWORD]
+        try:
+            if user not in passwords.hashes or asker.is_guessing:
+                return self._guessed(user, offered, passwords.of(user), asker)
+            return self._checked(offered, passwords.of(user), asker)
+        except Overloaded:
+            self._refused()
+            raise
+
+    def _checked(self, offered: bytes, hashed: bytes, asker: Asker) -> bool:
+        with self._known.turn(asker.address, self._patience):
+            is_right = self._compare(offered, hashed)
+        if not is_right and self._guesses.is_busy:
+            # as long as the same password takes under a name that no user has: time tells nobody
+            # which names there are
+            with self._guesses.turn(asker.address, _PATIENCE_OF_GUESSES * self._patience):
+                return False
+        return is_right
+
+    def _guessed(self, user: str, offered: bytes, hashed: bytes, asker: Asker) -> bool:
+        key = f"{asker.address} {user}" if asker.is_guessing else asker.address
+        with self._guesses.turn(key, _PATIENCE_OF_GUESSES * self._patience):
+            return self._background.submit(self._compare, offered, hashed).result()
 
     def _passwords(self) -> Passwords:
         sources, merged = self._sources(), self._merged
@@ -137,14 +178,10 @@ class Htpasswd:
         return _Merged((file.generation, users.generation), passwords)
 
 
-@contextmanager
-def _taken(places: threading.Semaphore, patience: float) -> Iterator[None]:
-    if not places.acquire(timeout=patience):
-        raise Overloaded("too many passwords are being checked; try again")
-    try:
-        yield
-    finally:
-        places.release()
+def _yield_to_others() -> None:
+    """Give this thread the least priority, where the system has one for each thread."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 _Sources = tuple[Snapshot[Passwords], Snapshot[Mapping[str, bytes]]]

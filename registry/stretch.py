@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -27,19 +26,6 @@ class Stretch:
                 return
             at += len(chunk)
             yield chunk
-
-    def send(self, connection: socket.socket) -> int:
-        """Have the kernel send it over a connection that blocks; return how much there was.
-
-        Raises: OSError.
-        """
-        at = self.start
-        while at < self.stop:
-            sent = os.sendfile(connection.fileno(), self.descriptor, at, self.stop - at)
-            if not sent:
-                break
-            at += sent
-        return at - self.start
 
 
 Piece = bytes | Stretch

@@ -29,7 +29,7 @@ class Verdicts:
 
     def __init__(
         self,
-        check: Callable[[str, str], bool],
+        check: Callable[..., bool],
         *,
         generation: Callable[[], int] = _unchanging,
         clock: Callable[[], float] = elapsed,
@@ -47,19 +47,22 @@ class Verdicts:
         self._lock = threading.Lock()
         self._secret = secrets.token_bytes(32)
 
-    def __call__(self, user: str, password: str) -> bool:
-        """Tell whether the password is right. Raises: what *check* raises."""
+    def __call__(self, user: str, password: str, *how: object) -> bool:
+        """Tell whether the password is right; *check* is given *how* too.
+
+        Raises: what *check* raises.
+        """
         credential = f"{self._generation()}\0{user}\0{password}".encode()
         key = hmac.digest(self._secret, credential, "sha256")
         verdict = self._remembered(key)
-        return self._asked(key, user, password) if verdict is None else verdict
+        return self._asked(key, user, password, *how) if verdict is None else verdict
 
     def _remembered(self, key: bytes) -> bool | None:
         # PERF: without the lock; a dict's get is whole
         now = self._clock()
         return next((each for each, kept in self._kept.items() if kept.get(key, now) > now), None)
 
-    def _asked(self, key: bytes, user: str, password: str) -> bool:
+    def _asked(self, key: bytes, user: str, password: str, *how: object) -> bool:
         with self._lock:
             verdict = self._remembered(key)
             if verdict is not None:
@@ -69,7 +72,7 @@ class Verdicts:
         if others is not None:
             return others.result()
         try:
-            mine.set_result(self._check(user, password))
+            mine.set_result(self._check(user, password, *how))
         except BaseException as error:  # noqa: BLE001 - `result` raises it, here and there
             mine.set_exception(error)
         self._settle(key, mine)

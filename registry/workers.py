@@ -9,20 +9,24 @@ from __future__ import annotations
 import gc
 import socket
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from wsgiref.types import WSGIApplication
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
-from registry.api.bodies import CONNECTION
 from registry.lingering import MOST_LINGERING, LingeringWorker
+from registry.server.aftercare import Bounds
 
 THREADS = 768
-"""Requests that one worker answers at a time; a thread in `sendfile` holds no lock."""
+"""Requests that one worker answers at a time, and as many for blobs beside them.
+
+A thread in `sendfile` holds no lock, and is made when it is first needed.
+"""
 
 _KEEPALIVE_S = 75  # longer than HAProxy keeps an idle connection
 _ON_THE_WAY = 512 * 1024  # bytes that HAProxy has not taken yet; the system may allow fewer
@@ -31,24 +35,38 @@ _GRACE_S = 2  # HAProxy has let its clients finish before
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How many workers, at which sockets (one each), and what runs in each after its start."""
+    """How many workers, at which sockets (one each), and what runs in each after its start.
+
+    `blobs` are further sockets, one a worker, for requests that get threads of their own. `bounds`
+    is what a worker bears of slow clients; `limited` gets told of each that was ended for it.
+    """
 
     sockets: tuple[Path, ...]
     log_level: str = "warning"
     started: Callable[[], None] = lambda: None
+    blobs: tuple[Path, ...] = ()
+    bounds: Bounds = field(default_factory=Bounds)
+    limited: Callable[[str], None] = lambda _: None
 
     def settings(self) -> dict[str, Any]:
         """Return what gunicorn is told."""
         return {
-            "bind": [f"unix:{path}" for path in self.sockets],
+            "bind": [f"unix:{path}" for path in (*self.sockets, *self.blobs)],
             "workers": len(self.sockets),
             "keepalive": _KEEPALIVE_S,
             "loglevel": self.log_level,
-            "pre_fork": _choose_socket,
-            "post_fork": _keep_socket,
+            "pre_fork": partial(_choose_socket, len(self.sockets)),
+            "post_fork": self._prepare,
             "pre_request": _widen,
             "post_worker_init": lambda _: self.started(),
         }
+
+    def _prepare(self, _: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
+        """Have a worker listen on its own sockets only."""
+        worker.bear(self.bounds, self.limited)
+        own = worker.sockets[worker.slot :: len(self.sockets)]
+        worker.blobs_socket = str(self.blobs[worker.slot]) if self.blobs else ""
+        worker.sockets = own
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +99,7 @@ class Workers(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
 
     def load(self) -> WSGIApplication:
         """Return the application: built once, before the fork, so that its memory is shared."""
-        return _lending(self._app)
+        return self._app
 
     def load_config(self) -> None:
         """Set what differs from gunicorn's defaults; `sendfile` must stay unset to be used."""
@@ -120,7 +138,7 @@ class ForbearingArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships no typ
 _COMMON: dict[str, Any] = {
     "worker_class": f"{LingeringWorker.__module__}.{LingeringWorker.__qualname__}",
     "threads": THREADS + MOST_LINGERING,
-    "worker_connections": 4 * THREADS,
+    "worker_connections": 6 * THREADS,
     "graceful_timeout": _GRACE_S,
     "timeout": 60,
     "preload_app": True,
@@ -131,25 +149,10 @@ _COMMON: dict[str, Any] = {
 }
 
 
-def _lending(app: WSGIApplication) -> WSGIApplication:
-    """Lend each request's connection to what answers it, with nothing in between."""
-
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        environ[CONNECTION] = environ["gunicorn.socket"]
-        return app(environ, start_response)
-
-    return answer
-
-
-def _choose_socket(arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
+def _choose_socket(many: int, arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
     """Give a new worker the socket that no living one has, or only one that is to be replaced."""
     taken = [each.slot for each in arbiter.WORKERS.values()]
-    worker.slot = min(range(len(arbiter.LISTENERS)), key=taken.count)
-
-
-def _keep_socket(_: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
-    """Listen on that socket only."""
-    worker.sockets = [worker.sockets[worker.slot]]
+    worker.slot = min(range(many), key=taken.count)
 
 
 def _widen(_: Any, request: Any) -> None:  # noqa: ANN401 - gunicorn's own

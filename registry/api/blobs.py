@@ -18,6 +18,7 @@ from registry.errors import Unsupported
 from registry.pullthrough.blobs import Blobs
 from registry.push.deletes import Deletes
 from registry.routing import Place
+from registry.server.delivery import Lent
 from registry.stretch import in_bytes
 
 # RFC 9111: what a digest names never changes
@@ -121,10 +122,10 @@ def _parts(req: falcon.Request, digest: Digest, size: int | None) -> list[ByteRa
 
 def _send_whole(req: falcon.Request, resp: falcon.Response, answer: BlobAnswer) -> None:
     if isinstance(answer, StoredBlob):
-        bodies.send_file(resp, answer.file, ByteRange(0, answer.size))
+        bodies.send_file(resp, answer.file, ByteRange(0, answer.size), _connection(req))
     elif isinstance(answer, ArrivingBlob):
         body = answer.read(0, answer.size)
-        bodies.send_arriving(resp, body, answer.size, req.env.get(bodies.CONNECTION))
+        bodies.send_arriving(resp, body, answer.size, _connection(req))
 
 
 def _send_ranges(
@@ -134,15 +135,22 @@ def _send_ranges(
     size = answer.size or 0
     if len(parts) > 1:
         file = answer.file if isinstance(answer, StoredBlob) else None
-        bodies.send_parts(resp, _reader(answer), parts, size, file=file)
+        bodies.send_parts(
+            resp, _reader(answer), parts, size, file=file, connection=_connection(req)
+        )
         return
     part = parts[0]
     resp.set_header("Content-Range", part.content_range(size))
     if isinstance(answer, StoredBlob):
-        bodies.send_file(resp, answer.file, part)
+        bodies.send_file(resp, answer.file, part, _connection(req))
     elif isinstance(answer, ArrivingBlob):
         body = answer.read(part.start, part.stop)
-        bodies.send_arriving(resp, body, part.length, req.env.get(bodies.CONNECTION))
+        bodies.send_arriving(resp, body, part.length, _connection(req))
+
+
+def _connection(req: falcon.Request) -> Lent | None:
+    lent: Lent | None = req.env.get(bodies.CONNECTION)
+    return lent
 
 
 def _reader(answer: BlobAnswer) -> bodies.Read:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import logging
-import socket
 from collections.abc import Callable, Generator, Iterator
 from typing import BinaryIO
 
@@ -13,15 +10,16 @@ import falcon
 from datastore.errors import DatastoreError
 from registry.api.ranges import ByteRange
 from registry.errors import RegistryError
-from registry.stretch import Piece, in_bytes
-
-log = logging.getLogger(__name__)
+from registry.server.delivery import Lent, broken
+from registry.stretch import Piece, Stretch, in_bytes
 
 _CHUNK = 256 * 1024
 _BOUNDARY = "entrepot-part"
 OCTETS = "application/octet-stream"
 CONNECTION = "entrepot.connection"
-"""In the environment of a request: the socket behind it, where a body may be written to it."""
+"""In the environment of a request: the connection behind it, lent to be written to."""
+SMALL = 64 * 1024
+"""Bytes of a body that no client can keep waiting: HAProxy and the kernel take as many at once."""
 
 Read = Callable[[int, int | None], Iterator[bytes]]
 
@@ -43,17 +41,26 @@ class _Part:
         return chunk
 
 
-def send_file(resp: falcon.Response, file: BinaryIO, part: ByteRange) -> None:
-    """Send a part of an open file: the server finds its `fileno()` and uses sendfile."""
-    file.seek(part.start)
-    resp.set_stream(_Part(file, part.length), part.length)
+def send_file(
+    resp: falcon.Response, file: BinaryIO, part: ByteRange, connection: Lent | None = None
+) -> None:
+    """Send a part of an open file with sendfile, over the *connection* where there is one.
+
+    Else, and where it is small, the server finds the file's `fileno()` and does it.
+    """
+    if connection is None or part.length <= SMALL:
+        file.seek(part.start)
+        resp.set_stream(_Part(file, part.length), part.length)
+        return
+    resp.stream = unbroken(_Stored(file, part), part.length, connection)
+    resp.content_length = part.length
 
 
 def send_arriving(
     resp: falcon.Response,
     body: Iterator[Piece],
     length: int | None,
-    connection: socket.socket | None = None,
+    connection: Lent | None = None,
 ) -> None:
     """Send what comes in; *length* in bytes, None when nobody knows it.
 
@@ -73,6 +80,7 @@ def send_parts(
     size: int,
     *,
     file: BinaryIO | None = None,
+    connection: Lent | None = None,
 ) -> None:
     """Send several ranges as multipart/byteranges (RFC 9110, 14.6); *file* is closed after."""
     heads = [_head(part, size) for part in parts]
@@ -81,7 +89,7 @@ def send_parts(
     length = sum(map(len, heads)) + sum(part.length for part in parts) + len(tail)
     resp.content_length = length
     body = _multipart(read, list(zip(heads, parts, strict=True)), tail)
-    resp.stream = unbroken(_closing(body, file) if file else body, length)
+    resp.stream = unbroken(_closing(body, file) if file else body, length, connection)
 
 
 def read_file(file: BinaryIO) -> Read:
@@ -100,33 +108,83 @@ def read_file(file: BinaryIO) -> Read:
     return read
 
 
+def send_large(req: falcon.Request, resp: falcon.Response) -> None:
+    """Let no client keep the thread that sends a body from memory, if that is large."""
+    content = resp.data
+    if content is None or len(content) <= SMALL:
+        return
+    connection: Lent | None = req.env.get(CONNECTION)
+    if connection is not None and req.method != "HEAD":
+        resp.data = None
+        resp.stream = unbroken(iter([content]), len(content), connection)
+        resp.content_length = len(content)
+
+
 def unbroken(
-    body: Iterator[Piece], length: int | None, connection: socket.socket | None = None
-) -> Generator[bytes, None, None]:
+    body: Iterator[Piece], length: int | None, connection: Lent | None = None
+) -> Iterator[bytes]:
     """Pass a body on; where it ends before its *length*, drop the connection, and say so once.
 
-    A reset is the one failure that the server takes for what it is, without a traceback.
+    What is sent over the *connection* itself keeps no thread waiting for a slow client.
     """
+    if connection is not None and length is not None:
+        return _Delivered(body, length, connection)
+    return _passed(body, length)
+
+
+class _Delivered(Iterator[bytes]):
+    """Has the server send its head, with the first that it is given, and sends the body itself."""
+
+    def __init__(self, body: Iterator[Piece], length: int, connection: Lent) -> None:
+        self._body = body
+        self._length = length
+        self._connection = connection
+        self._is_begun = self._is_over = False
+
+    def __next__(self) -> bytes:
+        if not self._is_begun:
+            self._is_begun = True
+            return b""
+        if not self._is_over:
+            self._is_over = True
+            self._connection.deliver(self._body, self._length)
+        raise StopIteration
+
+    def close(self) -> None:
+        """Close what the body comes from, unless somebody goes on with it."""
+        close = getattr(self._body, "close", None)
+        if not self._is_over and close is not None:
+            close()
+
+
+class _Stored(Iterator[Piece]):
+    """A part of an open file as one piece; the file is closed after it."""
+
+    def __init__(self, file: BinaryIO, part: ByteRange) -> None:
+        self._part: ByteRange | None = part
+        self._file = file
+        self.close = file.close
+
+    def __next__(self) -> Piece:
+        part, self._part = self._part, None
+        if part is None:
+            self.close()
+            raise StopIteration
+        return Stretch(self._file.fileno(), part.start, part.stop)
+
+
+def _passed(body: Iterator[Piece], length: int | None) -> Generator[bytes, None, None]:
     try:
-        yield from _whole(body, length, connection)
-    except ConnectionError:
-        raise  # the client has left
+        yield from _whole(body, length)
     except (RegistryError, DatastoreError, OSError) as error:
-        log.warning("answer cut short", extra={"error": error})
-        raise ConnectionResetError(errno.ECONNRESET, "answer cut short") from error
+        raise broken(error) from error
 
 
-def _whole(
-    body: Iterator[Piece], length: int | None, connection: socket.socket | None
-) -> Generator[bytes, None, None]:
+def _whole(body: Iterator[Piece], length: int | None) -> Generator[bytes, None, None]:
     came = 0
-    for piece in body if connection else in_bytes(body):
-        if isinstance(piece, bytes):
-            came += len(piece)
-            yield piece
-        elif connection:
-            yield b""  # with the first that it is given, the server sends its head
-            came += piece.send(connection)
+    for piece in in_bytes(body):
+        came += len(piece)
+        yield piece
     if length is not None and came < length:
         raise OSError(f"it ended after {came} of {length} bytes")
 

@@ -10,7 +10,7 @@ from datastore.errors import Malformed
 from datastore.refs import Repository
 from datastore.repositories import UNKNOWN_ORIGIN, Repositories
 from registry.api.front import Front
-from registry.auth import Action, Authenticator, Identity, Recalling
+from registry.auth import Action, Authenticator, Identity, Queueing, Recalling
 from registry.errors import NameUnknown, Unsupported
 from registry.routing import Place, Upstreams, resolve
 
@@ -54,6 +54,7 @@ class Door:
         self._authenticator = authenticator
         # PERF: asked once, for isinstance() of a protocol looks at every attribute
         self._recall = authenticator.recall if isinstance(authenticator, Recalling) else None
+        self._queueing = authenticator if isinstance(authenticator, Queueing) else None
         self._upstreams = upstreams
         self._repositories = repositories
         self._may_host = may_host
@@ -61,7 +62,7 @@ class Door:
     def identify(self, req: falcon.Request, resp: falcon.Response) -> Identity:
         """Tell who it is, the access log too."""
         is_known = self.front.begin(req, resp)
-        identity = self._identified(req.get_header("Authorization"), resp, is_known=is_known)
+        identity = self._identified(req, resp, is_known=is_known)
         req.context.identity = identity
         if identity.user:
             # UTF-8's bytes: as HAProxy reads it from a credential that it remembers
@@ -69,12 +70,16 @@ class Door:
         return identity
 
     def _identified(
-        self, authorization: str | None, resp: falcon.Response, *, is_known: bool
+        self, req: falcon.Request, resp: falcon.Response, *, is_known: bool
     ) -> Identity:
         """Ask the authenticator, unless HAProxy remembers that the credential is right."""
+        authorization = req.get_header("Authorization")
         if is_known and authorization and self._recall:
             return self._recall(authorization)
-        identity = self._authenticator.identify(authorization)
+        if authorization and self._queueing:
+            identity = self._queueing.identify_for(authorization, self.front.asker(req))
+        else:
+            identity = self._authenticator.identify(authorization)
         if authorization and not identity.mistaken:
             self.front.remember(resp, identity)
         return identity

@@ -40,6 +40,7 @@ class Row:
     ours: bool = False
 
 
+_TOO_MANY = 429
 _BROKEN = Row(500, "UNKNOWN", ours=True)
 
 # Codes: OCI distribution-spec 1.1, "Error Codes"; RANGE_INVALID, UNAVAILABLE and UNKNOWN are
@@ -65,6 +66,8 @@ TABLE: Mapping[type[Exception], Row] = MappingProxyType(
         registry.UploadUnknown: Row(404, "BLOB_UPLOAD_UNKNOWN"),
         registry.ChunkMisplaced: Row(416, "BLOB_UPLOAD_INVALID"),
         registry.BodyBroken: Row(400, "SIZE_INVALID"),
+        registry.BodyTooSlow: Row(408, "UNSUPPORTED"),
+        registry.TooManyUploads: Row(_TOO_MANY, "TOOMANYREQUESTS"),
         registry.NoRoom: Row(507, "DENIED"),
         registry.RoomAwaited: Row(503, "UNAVAILABLE"),
         # the spec has no code for a request that cannot be read; this is its nearest
@@ -100,7 +103,6 @@ BY_WHY: Mapping[Why, Row] = MappingProxyType(
         Why.LIMITED: Row(503, "TOOMANYREQUESTS"),
     }
 )
-_TOO_MANY = 429
 _LIMITED_WITHOUT_ORIGIN = Row(_TOO_MANY, "TOOMANYREQUESTS")
 
 # RFC 9110, 10.2.3 and RFC 6585, 4: the statuses that may say when to come back
@@ -208,10 +210,8 @@ def _write(req: falcon.Request, resp: falcon.Response, said: Said) -> None:
 def _send(req: falcon.Request, resp: falcon.Response, body: bytes) -> None:
     """Send the answer; a client that is still sending is let finish, or stop by itself."""
     if incoming.awaits_more(req):
-        resp.content_length = len(body)
-        resp.stream = incoming.drained(req, body)
-    else:
-        resp.data = body
+        incoming.let_finish(req)
+    resp.data = body
 
 
 def _drop_body(resp: falcon.Response) -> None:

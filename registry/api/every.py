@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import falcon
 
-from registry.api import cache_status
+from registry.api import bodies, cache_status
 
 _MADE_HERE = cache_status.neither()
 
 
 class EveryAnswer:
-    """Falcon middleware: two headers on every answer, and no open file behind a HEAD's."""
+    """Falcon middleware: two headers on every answer, and no open file behind a HEAD's.
+
+    A large body from memory is sent as a file is: no client keeps the thread that sends it.
+    """
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, *_: object) -> None:
         """Add what the resource did not say."""
@@ -20,6 +23,8 @@ class EveryAnswer:
             resp.set_header("Cache-Status", _MADE_HERE)
         if req.method == "HEAD" and resp.stream is not None:
             _close(resp)
+        elif resp.data is not None:
+            bodies.send_large(req, resp)
 
 
 def _close(resp: falcon.Response) -> None:

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 import falcon
 
-from registry.auth import Identity
+from registry.auth import Asker, Identity
 from registry.filler import Filler
 
 GENERATION = "X-Entrepot-Generation"
 KEEP = "X-Entrepot-Keep"
 RIGHTS = "X-Entrepot-Rights"
 VERIFIED = "X-Entrepot-Verified"
+SOURCE = "X-Entrepot-Source"
+GUESSES = "X-Entrepot-Guesses"
 
 LARGEST_KEPT = 64 * 1024
 """Bytes of an answer that HAProxy takes into its memory (haproxy.cfg, max-object-size)."""
@@ -45,6 +47,12 @@ class Front:
         now = self.generation()
         resp.set_header(GENERATION, now)
         return req.get_header(VERIFIED) == now
+
+    def asker(self, req: falcon.Request) -> Asker:
+        """Return who brings a credential, as HAProxy says; without it, nobody in particular."""
+        if self.generation is None:
+            return Asker()
+        return Asker(req.get_header(SOURCE) or "", req.get_header(GUESSES) is not None)
 
     def remember(self, resp: falcon.Response, identity: Identity) -> None:
         """Have a credential remembered that was just found right."""

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
 import falcon
 
+from registry.api.bodies import CONNECTION
 from registry.api.ranges import ByteRange
-from registry.errors import BodyBroken
+from registry.errors import BodyBroken, BodyTooSlow
+from registry.server.delivery import Lent, Receiving
 
 _CHUNK = 256 * 1024
+# A read waits until it has all it asked for: the first ones ask for less, so that how fast a body
+# comes is known soon.
+_FIRST_CHUNK = 16 * 1024
+_FIRST = 256 * 1024  # bytes
 _WITH_BODY = frozenset({"PATCH", "POST", "PUT"})
-# What is read of a body that is not wanted: bytes, s.
-_DRAINED = 256 * 1024 * 1024
-_DRAINING_S = 10.0
+# How long the rest of a body that is not wanted is read, in s: for clients that are known, others.
+_DRAINED_S = 10.0
+_DRAINED_OF_STRANGERS_S = 2.0
 
 
 class Readable(Protocol):
@@ -30,21 +35,42 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A request's body: `length` bytes, None when the client has not said."""
+    """A request's body: `length` bytes, None when the client has not said.
+
+    Where it comes over a `connection` that is lent, it is watched over: while others wait, one that
+    is slow is ended.
+    """
 
     stream: Readable
     length: int | None
+    connection: Lent | None = None
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body as it comes. Raises: BodyBroken when it ends too early."""
+        """Yield the body as it comes.
+
+        Raises: BodyBroken when it ends too early, BodyTooSlow when it was ended.
+        """
+        with self._watched() as watched:
+            yield from self._chunks(watched)
+
+    def _watched(self) -> AbstractContextManager[Receiving]:
+        if self.connection is None or self.connection.after is None:
+            return nullcontext(_Unwatched())
+        return self.connection.after.receiving(self.connection.socket)
+
+    def _chunks(self, watched: Receiving) -> Iterator[bytes]:
         left = self.length
         while left is None or left > 0:
-            chunk = self._read(_CHUNK if left is None else min(_CHUNK, left))
+            most = _FIRST_CHUNK if watched.received < _FIRST else _CHUNK
+            chunk = self._read(most if left is None else min(most, left))
+            if watched.is_cut:
+                raise BodyTooSlow("the body came too slowly while others waited")
             if not chunk and left is None:
                 return
             if not chunk:
                 raise BodyBroken(f"the body ended {left} bytes too early")
             left = None if left is None else left - len(chunk)
+            watched.received += len(chunk)
             yield chunk
 
     def _read(self, size: int) -> bytes:
@@ -52,6 +78,14 @@ class Incoming:
             return self.stream.read(size)
         except Exception as error:  # each server has its own for a body that breaks
             raise BodyBroken(f"the body broke off: {error}") from error
+
+
+@dataclass(slots=True)
+class _Unwatched:
+    """A body that nobody watches over."""
+
+    received: int = 0
+    is_cut: bool = False
 
 
 def body(req: falcon.Request, part: ByteRange | None = None) -> Incoming:
@@ -64,7 +98,7 @@ def body(req: falcon.Request, part: ByteRange | None = None) -> Incoming:
         raise BodyBroken(f"Content-Range has {part.length} bytes, Content-Length {length}")
     if part and length is None:
         length = part.length
-    return Incoming(_stream(req), length)
+    return Incoming(_stream(req), length, req.env.get(CONNECTION))
 
 
 def small(req: falcon.Request, largest: int) -> bytes | None:
@@ -85,17 +119,17 @@ def awaits_more(req: falcon.Request) -> bool:
     return req.method in _WITH_BODY and _length(req) != 0
 
 
-def drained(req: falcon.Request, answer: bytes) -> Iterator[bytes]:
-    """Yield the answer, then read what the client still sends, for a while.
+def let_finish(req: falcon.Request) -> None:
+    """Have what a client still sends read for a while, after the answer and by no thread.
 
     It would be cut off in the middle of its body otherwise, and most then read no answer: they
     have to be told why before the connection ends.
     """
-    yield answer
-    stream, left, deadline = _stream(req), _DRAINED, time.monotonic() + _DRAINING_S
-    with suppress(Exception):  # it has gone: so much the better
-        while left > 0 and time.monotonic() < deadline and (chunk := stream.read(_CHUNK)):
-            left -= len(chunk)
+    connection: Lent | None = req.env.get(CONNECTION)
+    if connection is not None:
+        identity = getattr(req.context, "identity", None)
+        is_known = identity is not None and "push" in identity.rights
+        connection.drain_s = _DRAINED_S if is_known else _DRAINED_OF_STRANGERS_S
 
 
 def _stream(req: falcon.Request) -> Readable:

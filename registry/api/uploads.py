@@ -34,11 +34,16 @@ class BeginningResource:
             _created(resp, repository, mounted)
         elif digest:
             wanted = Digest.parse(digest)
-            self._uploads.whole(repository, incoming.body(req), wanted)
+            self._uploads.whole(repository, incoming.body(req), wanted, self._owner(req))
             _created(resp, repository, wanted)
         else:
-            number = self._uploads.begin(repository, _algorithm(req))
+            number = self._uploads.begin(repository, _algorithm(req), self._owner(req))
             _accepted(resp, repository, number, 0)
+
+    def _owner(self, req: falcon.Request) -> str:
+        """Return whose upload it is: a user's, or an address's where there are no users."""
+        user: str | None = req.context.identity.user
+        return f"@{self._door.front.asker(req).address}" if user is None else user
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """Refuse: nobody lists uploads."""

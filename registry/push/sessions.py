@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 import re
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from datastore.refs import Digest, Repository
 from registry.errors import ChunkMisplaced, NoRoom, UploadUnknown
 from registry.push import hashes
 from registry.push.body import Body
+from registry.push.bounds import UploadBounds, UploadLimits, identity
 from registry.push.hashes import Hashes
 from registry.room import Room
 from registry.stretch import Stretch
@@ -45,14 +45,16 @@ class Sessions:
     folder: Path
     room: Room
     hashes: Hashes
+    limits: UploadLimits = field(default_factory=UploadLimits)
 
-    def begin(self, name: Repository, algorithm: str = _USUAL) -> str:
-        """Begin an upload and return its identity, which a URL may hold.
+    def begin(self, name: Repository, algorithm: str = _USUAL, *, owner: str = "") -> str:
+        """Begin an upload of an owner and return its identity, which a URL may hold.
 
-        Raises: StorageFull, StorageBroken.
+        Raises: TooManyUploads, StorageFull, StorageBroken.
         """
+        UploadBounds(self.folder, self.room, self.limits).admit(owner)
         suffix = "" if algorithm == _USUAL else f".{algorithm}"
-        number = f"{uuid.uuid4()}{suffix}"
+        number = f"{identity(owner)}{suffix}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             os.close(os.open(self._path(name, number), os.O_CREAT | os.O_EXCL, 0o644))

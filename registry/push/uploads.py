@@ -34,9 +34,9 @@ class Uploads:
     sessions: Sessions
     storage: Storage
 
-    def begin(self, name: Repository, algorithm: str) -> str:
-        """Begin an upload and return its identity."""
-        return self.sessions.begin(name, algorithm)
+    def begin(self, name: Repository, algorithm: str, owner: str) -> str:
+        """Begin an upload of an owner and return its identity. Raises: TooManyUploads."""
+        return self.sessions.begin(name, algorithm, owner=owner)
 
     def offset(self, name: Repository, number: str) -> int:
         """Return how many bytes of an upload have come in."""
@@ -65,9 +65,9 @@ class Uploads:
                 session.fill(body)
                 self._land(name, session, digest)
 
-    def whole(self, name: Repository, body: Body, digest: Digest) -> None:
+    def whole(self, name: Repository, body: Body, digest: Digest, owner: str = "") -> None:
         """Make a body the blob *digest*, durably. Raises: BodyBroken, DigestMismatch."""
-        number = self.sessions.begin(name, digest.algorithm)
+        number = self.sessions.begin(name, digest.algorithm, owner=owner)
         with self.sessions.open(name, number) as session:
             try:
                 session.fill(body)

@@ -20,6 +20,8 @@ from tests.appliance.standin import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOTS = 100  # requests that a worker is given at a time
+UPLOADS = 4  # and with large bodies
+SPARE = 2  # and of addresses that have few
 T = TypeVar("T")
 
 
@@ -61,7 +63,13 @@ class Front:
     """HAProxy before two workers, of which the first stands in and the second may be missing."""
 
     def __init__(
-        self, run: Path, workers: int = 2, certificate: Path | None = None, files: int = 4096
+        self,
+        run: Path,
+        workers: int = 2,
+        certificate: Path | None = None,
+        files: int = 4096,
+        *,
+        openness: str = "closed",
     ) -> None:
         self.run = run
         self.port = free_port()
@@ -79,6 +87,13 @@ class Front:
             "ENTREPOT_ADDRESS": f"127.0.0.1:{self.port}",
             "ENTREPOT_CERTIFICATE": str(certificate or "none"),
             "ENTREPOT_WORKER_MAXCONN": str(SLOTS),
+            "ENTREPOT_BLOB_MAXCONN": str(SLOTS),
+            "ENTREPOT_UPLOAD_MAXCONN": str(UPLOADS),
+            "ENTREPOT_SPARE_MAXCONN": str(SPARE),
+            "ENTREPOT_FEW": "4",
+            "ENTREPOT_CROWDED": str(share.connections * 7 // 8),
+            "ENTREPOT_GUESSES": "60",
+            "ENTREPOT_OPEN": openness,
             "ENTREPOT_MAXCONN": str(share.connections),
             "ENTREPOT_MAXPIPES": str(share.pipes),
         }
@@ -139,6 +154,14 @@ class Front:
             connection.connect(str(self.run / "admin.sock"))
             connection.sendall(command.encode() + b"\n")
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+    def current(self, backend: str) -> int:
+        """Return how many requests the workers have of a backend now, those that wait left out."""
+        rows = self.admin("show stat").splitlines()
+        names = rows[0].removeprefix("# ").split(",")
+        stats = [dict(zip(names, row.split(","), strict=False)) for row in rows[1:] if row]
+        own = [each for each in stats if each["pxname"] == backend]
+        return sum(int(each["scur"]) for each in own if each["svname"].startswith("worker"))
 
     def is_up(self, worker: int) -> bool:
         """Whether HAProxy takes a worker for alive."""

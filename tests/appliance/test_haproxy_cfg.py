@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import socket
 import ssl
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,9 +18,11 @@ import pytest
 
 from appliance.sockets import status_of
 from datastore.accesslog import AccessLine, AccessLog
-from tests.appliance.front import Answer, Front, eventually, worker
+from tests.appliance.front import UPLOADS, Answer, Front, eventually, worker
 from tests.appliance.standin import Worker
 from tests.certificates import Authority
+
+_marks = itertools.count(1000)
 
 TOLD = {
     "Docker-Content-Digest": "sha256:abc",
@@ -57,6 +61,23 @@ def front(run: Path, standin: Worker, second: Worker) -> Iterator[Front]:
     assert standin is not second
     with Front(run) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def fronts(front: Front) -> Iterator[Callable[[str], Front]]:
+    """Return HAProxy as it is started where there are passwords, and where there are none."""
+    assert front.port
+    with ExitStack() as stack:
+        started: dict[str, Front] = {"closed": front}
+
+        def begin(openness: str) -> Front:
+            if openness not in started:
+                run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ent-")))
+                stack.enter_context(worker(run, 1, TOLD))
+                started[openness] = stack.enter_context(Front(run, 1, openness=openness))
+            return started[openness]
+
+        yield begin
 
 
 def code_of(answer: Answer) -> str:
@@ -111,7 +132,7 @@ def test_lines_of_equal_requests_are_equal_but_for_their_start(front: Front) -> 
 
 @pytest.mark.parametrize(
     "target",
-    ['/echo?"quote"\\back', "/echo?'single'{}%22%5c%00", "/echo?" + "/" * 3900, "/echo?\\u0000"],
+    ['/echo?"quote"\\back', "/echo?'single'{}%22%5c%00", "/echo?" + "/" * 1000, "/echo?\\u0000"],
     ids=["quotes", "encoded", "long and all escaped", "an escape of JSON"],
 )
 def test_a_hostile_uri_is_logged_as_it_came(front: Front, target: str) -> None:
@@ -119,6 +140,18 @@ def test_a_hostile_uri_is_logged_as_it_came(front: Front, target: str) -> None:
     assert front.ask(target).status == 200
 
     assert front.line(target).uri == target
+
+
+@pytest.mark.parametrize(("path", "longest"), [("/echo?", 1024), ("/v2/%2f?", 256)])
+def test_a_long_uri_is_cut(front: Front, path: str, longest: int) -> None:
+    """A flood of them pushes the lines out of a small log that say what was used.
+
+    Where nothing was used nobody needs it; and who has no content to show gets a short line.
+    """
+    target = f"{path}{next(_marks)}" + "/" * 3900
+    front.ask(target)
+
+    assert front.line(target[:20]).uri == target[:longest]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +189,8 @@ def test_forged_headers_do_not_reach_a_worker(front: Front) -> None:
     answer = front.ask(
         "/echo",
         "X-Entrepot-User: root",
+        "X-Entrepot-Source: 192.0.2.1",
+        "X-Entrepot-Guesses: many",
         "x-entrepot-verified: 1",
         "X_Entrepot_User: root",
         "X-Forwarded-Proto: https",
@@ -165,7 +200,8 @@ def test_forged_headers_do_not_reach_a_worker(front: Front) -> None:
     )
 
     names = {name for name, _ in json.loads(answer.body)}
-    assert not [name for name in names if "entrepot" in name]
+    assert [name for name in names if "entrepot" in name] == ["x-entrepot-source"]
+    assert echoed(answer, "X-Entrepot-Source") == ["127.0.0.1"]
     assert {"x-forwarded-for", "forwarded"}.isdisjoint(names)
     assert echoed(answer, "X-Forwarded-Proto") == ["http"]
     assert echoed(answer, "Authorization") == ["Basic YTpi"]
@@ -233,12 +269,124 @@ def test_an_error_has_the_envelope_and_a_line(
     assert (status, code) == (answer.status, code_of(answer))
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["docker-distribution-api-version"] == "registry/2.0"
-    assert front.line(target[:4000]).status == status
+    assert front.line(target[:256]).status == status
 
 
 def test_an_encoded_slash_in_the_query_is_the_workers_business(front: Front) -> None:
     """`last=library%2Fapp` is how a list goes on."""
     assert front.ask("/echo?last=a%2Fb").status == 200
+
+
+@pytest.mark.parametrize("host", [":", "a:b", "a b", "[::1", "a/b", "x:123456"])
+def test_an_authority_that_is_none_is_refused(front: Front, host: str) -> None:
+    """It could not be set, and was an error of ours."""
+    answer = front.say(f"GET /echo HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+
+    assert answer.status == 400
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "a_b.test:5000", "[::1]:5000", "127.0.0.1", "", "x:", "*.test", "a%20b"]
+)
+def test_an_authority_that_clients_write_is_taken(front: Front, host: str) -> None:
+    """Names, addresses, with and without a port; what else RFC 3986 allows is no name of ours."""
+    answer = front.say(f"GET /echo HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+
+    assert answer.status == (400 if host in ("*.test", "a%20b") else 200)
+
+
+@pytest.mark.parametrize("coding", ["chunked,", "chunked, chunked", "gzip, chunked", "identity"])
+def test_a_list_of_transfer_codings_is_refused(front: Front, coding: str) -> None:
+    """With the envelope, before a worker sees it."""
+    answer = front.say(
+        f"PUT /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: {coding}\r\n"
+        "Connection: close\r\n\r\n0\r\n\r\n".encode()
+    )
+
+    assert answer.status in (400, 422, 501)
+
+
+def test_a_body_is_waited_for_without_a_worker(front: Front, standin: Worker) -> None:
+    """Of a small one all, of a large one the beginning; other requests go on meanwhile."""
+    address = ("127.0.0.1", front.port)
+    with ExitStack() as stack:
+        slow = [
+            stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(300)
+        ]
+        for number, each in enumerate(slow):
+            length = 10 if number % 2 else 10_000_000
+            each.sendall(
+                b"PUT /echo?slow HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n12345" % length
+            )
+        answer = front.ask("/echo")
+        assert answer.status == 200
+        assert not [each for each in standin.seen if "slow" in each]
+
+        slow[1].sendall(b"67890")
+        assert slow[1].recv(12) == b"HTTP/1.1 200"
+
+
+def test_each_kind_of_request_has_its_places(front: Front) -> None:
+    """Large bodies take none from others, and an address with few requests gets spare ones."""
+    address = ("127.0.0.1", front.port)
+    head = "PUT /wait{} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + "x" * 40_000
+    gate = front.run / "places"
+    with ExitStack() as stack:
+        large = [
+            stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(20)
+        ]
+        for each in large:
+            each.sendall(head.format(gate).encode())
+        eventually(lambda: front.current("uploads") == 2 * UPLOADS)
+
+        assert front.ask("/echo").status == 200
+        assert front.current("registry") == 0
+        other = stack.enter_context(
+            socket.create_connection(address, timeout=20, source_address=("127.0.0.2", 0))
+        )
+        other.sendall(head.format(gate).encode())
+        eventually(lambda: front.current("spare") == 1)
+        gate.touch()
+
+
+_BROWSERS = [
+    ["Origin: http://evil.test"],
+    ["Sec-Fetch-Site: cross-site"],
+    ["User-Agent: Mozilla/5"],
+]
+
+
+@pytest.mark.parametrize("header", _BROWSERS, ids=["origin", "fetch", "agent"])
+@pytest.mark.parametrize(
+    ("openness", "method", "host", "status"),
+    [
+        ("loopback", "POST", "localhost:5000", 403),
+        ("loopback", "DELETE", "127.0.0.1", 403),
+        ("loopback", "GET", "rebound.test:5000", 403),
+        ("loopback", "GET", "localhost:5000", 200),
+        ("loopback", "GET", "[::1]:5000", 200),
+        ("open", "POST", "registry.test", 403),
+        ("open", "GET", "registry.test", 200),
+        ("closed", "POST", "registry.test", 200),
+    ],
+)
+def test_no_browser_writes_where_there_are_no_passwords(
+    fronts: Callable[[str], Front],
+    header: list[str],
+    *,
+    openness: str,
+    method: str,
+    host: str,
+    status: int,
+) -> None:
+    """A page could do it for whoever reads it, also by a name of its own for our address."""
+    lines = [f"{method} /echo HTTP/1.1", f"Host: {host}", "Connection: close", *header]
+    asked = "\r\n".join([*lines, "Content-Length: 0", "", ""]).encode()
+    clean = "\r\n".join([*lines[:3], "Content-Length: 0", "", ""]).encode()
+    front = fronts(openness)
+
+    assert front.say(asked).status == status
+    assert front.say(clean).status == 200
 
 
 @pytest.mark.parametrize(("method", "tries"), [("GET", 2), ("HEAD", 2), ("PUT", 1), ("POST", 1)])
@@ -306,8 +454,8 @@ def test_workers_beyond_the_number_set_are_off(front: Front) -> None:
     """Sixteen are written down; HAProxy neither checks nor counts the others."""
     rows = [row for row in front.admin("show stat").splitlines() if ",worker" in row]
 
-    assert len(rows) == 16
-    assert sum(",MAINT," in row for row in rows) == 14
+    assert len(rows) == 4 * 16
+    assert sum(",MAINT" in row for row in rows) == 4 * 14
 
 
 def test_nothing_but_answers_is_in_the_log() -> None:

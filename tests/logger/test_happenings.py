@@ -56,6 +56,16 @@ def test_a_resumed_download_counts_what_it_did_not_fetch_again() -> None:
     assert counted.values(happenings.RESUMED_BYTES) == {("quay.io",): 300}
 
 
+def test_a_limit_is_counted_by_its_name() -> None:
+    """As often as its event says that it was reached."""
+    counted = Counted()
+    counted.count("limit", {"limit": "readers", "count": 3})
+    counted.count("limit", {"limit": "readers", "count": 4})
+    counted.count("limit", {"limit": "invented", "count": 1})
+
+    assert counted.values(happenings.LIMITED) == {("readers",): 7, (OTHER,): 1}
+
+
 def test_the_bytes_of_a_manifest_are_fetched_bytes_too() -> None:
     """They come with the request, for there is no download of it."""
     counted = Counted()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import bcrypt
@@ -13,7 +13,7 @@ import pytest
 
 from registry import htpasswd
 from registry.errors import InvalidHtpasswd, Overloaded
-from registry.htpasswd import Htpasswd
+from registry.htpasswd import Asker, Htpasswd
 from registry.watched import Snapshot
 
 # as apache2-utils 2.4 wrote it: htpasswd -nbB bob secret
@@ -222,6 +222,59 @@ def test_a_flood_of_passwords_leaves_threads_for_others(path: Path) -> None:
 
     with _busy(check, turnstile), pytest.raises(Overloaded):
         check("ann", "right")
+
+
+@pytest.mark.parametrize("asker", [Asker("192.0.2.1"), Asker("192.0.2.1", is_guessing=True)])
+def test_whoever_guesses_keeps_no_user_waiting(path: Path, asker: Asker) -> None:
+    """Names that no user has, and passwords after many wrong ones, have a line of their own.
+
+    They fill it, from the user's own address too, and the right password is checked at once.
+    """
+    turnstile = Turnstile()
+    check = Htpasswd(path, compare=turnstile)
+    name = "ann" if asker.is_guessing else "stranger"
+    guesses = [
+        threading.Thread(target=_guess, args=(check, f"{name}{n % 2 or ''}", asker))
+        for n in range(200)
+    ]
+    for each in guesses:
+        each.start()
+    turnstile.wait_for(1)
+    user = threading.Thread(target=check, args=("ann", "right", Asker("192.0.2.1")))
+    user.start()
+
+    turnstile.wait_for(2)
+    turnstile.release.set()
+    for each in (*guesses, user):
+        each.join(20)
+    assert turnstile.most == 2
+
+
+def test_a_right_password_is_right_after_many_wrong_ones(path: Path) -> None:
+    """It waits in line, and is checked as any other."""
+    guessing = Asker("192.0.2.1", is_guessing=True)
+    check = Htpasswd(path)
+
+    assert not check("ann", "wrong", guessing)
+    assert not check("stranger", "right", guessing)
+    assert check("ann", "right", guessing)
+
+
+def test_who_finds_no_place_is_counted(path: Path) -> None:
+    """For the metric of the limit."""
+    turnstile, refused = Turnstile(), list[bool]()
+    check = Htpasswd(
+        path, at_once=1, waiting=0, compare=turnstile, refused=lambda: refused.append(True)
+    )
+
+    with _busy(check, turnstile), pytest.raises(Overloaded):
+        check("ann", "right")
+    assert refused == [True]
+
+
+def _guess(check: Htpasswd, user: str, asker: Asker) -> None:
+    with suppress(Overloaded):
+        check(user, "wrong", asker)
 
 
 def _users(*lines: bytes, generation: int = 1) -> Snapshot[Mapping[str, bytes]]:

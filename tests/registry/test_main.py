@@ -7,7 +7,7 @@ from pathlib import Path
 from datastore import generation
 from datastore.accesslog import Event, parse_event
 from datastore.generation import Generation
-from registry.__main__ import _Breakers, _Events
+from registry.events import Breakers, Events
 from registry.upstream.breaker import Breaker
 from registry.upstream.circuit import Failure, Pass
 from runtime.clock import Clock
@@ -18,7 +18,7 @@ DEAD = Failure("timeout", at_once=True)
 def _breaker(folder: Path) -> tuple[Breaker, Generation]:
     generation.begin(folder)
     number = Generation(folder)
-    report = _Breakers(_Events(folder / "events.log", Clock()), number.rise)
+    report = Breakers(Events(folder / "events.log", Clock()), number.rise)
     return Breaker("one.test", folder / "breakers", report=report), number
 
 

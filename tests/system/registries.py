@@ -167,12 +167,12 @@ def tls_registry(folder: Path, authority: Authority) -> Registry:
     return Registry(folder, settings={"http": tls}, tls=context)
 
 
-def htpasswd(path: Path, *logins: str) -> Path:
+def htpasswd(path: Path, *logins: str, cost: int = 5) -> Path:
     """Write, in place, an htpasswd file that knows every user:password of *logins*."""
     lines = []
     for login in logins:
         user, _, password = login.partition(":")
-        lines.append(f"{user}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt(5)).decode()}\n")
+        lines.append(f"{user}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost)).decode()}\n")
     path.write_text("".join(lines))
     return path
 

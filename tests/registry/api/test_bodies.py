@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import falcon
@@ -12,6 +12,7 @@ import pytest
 
 from registry.api import bodies
 from registry.api.ranges import ByteRange
+from registry.server.delivery import Lent
 from registry.stretch import Piece, Stretch
 
 
@@ -60,6 +61,7 @@ def test_who_leaves_lets_go_of_what_comes_in() -> None:
 
     stream = bodies.unbroken(body(), 3)
     next(stream)
+    assert isinstance(stream, Generator)
     stream.close()
 
     assert closed == [True]
@@ -80,7 +82,7 @@ def test_what_lies_in_a_file_goes_past_the_server(descriptor: int) -> None:
     ours, theirs = socket.socketpair()
     body = iter([Stretch(descriptor, 0, 5), Stretch(descriptor, 5, 8)])
     with ours, theirs:
-        bodies.send_arriving(resp, body, 8, ours)
+        bodies.send_arriving(resp, body, 8, Lent(ours))
         assert isinstance(resp.stream, Iterator)
         first = next(resp.stream)
         theirs.setblocking(False)
@@ -99,7 +101,7 @@ def test_without_a_connection_a_file_is_read(descriptor: int, length: int | None
     ours, theirs = socket.socketpair()
     with ours, theirs:
         body: Iterator[Piece] = iter([b"", Stretch(descriptor, 0, 8)])
-        bodies.send_arriving(resp, body, length, None if length else ours)
+        bodies.send_arriving(resp, body, length, None if length else Lent(ours))
 
         assert sent(resp) == b"abcdefgh"
 
@@ -109,7 +111,7 @@ def test_a_file_that_is_too_short_drops_the_connection(descriptor: int) -> None:
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        bodies.send_arriving(resp, iter([Stretch(descriptor, 0, 9)]), 9, ours)
+        bodies.send_arriving(resp, iter([Stretch(descriptor, 0, 9)]), 9, Lent(ours))
 
         with pytest.raises(ConnectionResetError):
             sent(resp)
@@ -121,7 +123,7 @@ def test_a_client_that_leaves_is_no_news(descriptor: int, caplog: pytest.LogCapt
     ours, theirs = socket.socketpair()
     theirs.close()
     with ours:
-        bodies.send_arriving(resp, iter([Stretch(descriptor, 0, 8)]), 8, ours)
+        bodies.send_arriving(resp, iter([Stretch(descriptor, 0, 8)]), 8, Lent(ours))
 
         with pytest.raises(ConnectionError):
             sent(resp)

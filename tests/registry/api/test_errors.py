@@ -68,6 +68,8 @@ _ROWS: list[tuple[Exception, str | None, int, str]] = [
     (registry.UploadUnknown("x"), _UPLOAD, 404, "BLOB_UPLOAD_UNKNOWN"),
     (registry.ChunkMisplaced("late", 5), _UPLOAD, 416, "BLOB_UPLOAD_INVALID"),
     (registry.BodyBroken("short"), _UPLOAD, 400, "SIZE_INVALID"),
+    (registry.BodyTooSlow("slow"), _UPLOAD, 408, "UNSUPPORTED"),
+    (registry.TooManyUploads("many"), _UPLOAD, 429, "TOOMANYREQUESTS"),
     (registry.NoRoom(5, 3), _UPLOAD, 507, "DENIED"),
     (registry.Overloaded("busy"), None, 503, "TOOMANYREQUESTS"),
     (_unavailable(Why.REFUSED), _BLOB, 502, "UNAVAILABLE"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from datastore.index import Kind
 from datastore.memory import MemoryIndex
 from datastore.refs import Digest
 from registry import room
+from registry.api.bodies import CONNECTION
 from registry.room import Limits
+from registry.server.delivery import Lent
 from tests.images import filler, image
 from tests.registry.push.pushing import Pushing, Stream, code, pieces, pushing
 
@@ -63,16 +66,19 @@ def test_a_body_that_cannot_fit_is_not_read(p: Pushing, method: str) -> None:
 
 
 def test_a_client_that_is_still_sending_is_told_before_it_is_cut_off(p: Pushing) -> None:
-    """Most read no answer once they are; so what they send is read on, and thrown away."""
+    """Most read no answer once they are; so what they send is read on, after the answer."""
     content = filler(60 * _KB, 1)
-    sent = Stream(pieces(content, _KB))
-    extras = {"wsgi.input": sent, "CONTENT_LENGTH": str(len(content))}
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        lent = Lent(ours)
+        sent = Stream(pieces(content, _KB))
+        extras = {"wsgi.input": sent, "CONTENT_LENGTH": str(len(content)), CONNECTION: lent}
 
-    answer = p.client.simulate_patch(p.begin(), body=b"-", extras=extras)
+        answer = p.client.simulate_patch(p.begin(), body=b"-", extras=extras)
 
     assert answer.status_code == 507
     assert len(answer.content) == int(answer.headers["content-length"])
-    assert sent.read(1) == b""
+    assert lent.drain_s == 10
 
 
 def test_a_stream_is_refused_where_the_room_ends(p: Pushing) -> None:

@@ -1,0 +1,40 @@
+"""What happens in a worker and shows in no client's line, for the logger."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+from datastore.accesslog import Event, write_event
+from runtime.clock import Clock
+
+
+class Events:
+    """Writes what no client's line shows; a full disk forgoes that."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+
+    def __call__(self, event: str, /, **fields: str | float) -> None:
+        """Write one event."""
+        with contextlib.suppress(OSError):
+            write_event(self._path, Event(event, self._clock(), dict(fields)))
+
+
+class Breakers:
+    """Writes what happens to an upstream; one that is away is forgotten with all that it had.
+
+    What HAProxy remembers of it may want parts that only it has.
+    """
+
+    def __init__(self, report: Events, forget: Callable[[], None]) -> None:
+        self._report = report
+        self._forget = forget
+
+    def __call__(self, event: str, /, **fields: str | float) -> None:
+        """Write one event, and forget what HAProxy remembers when a breaker opens."""
+        self._report(event, **fields)
+        if event == "breaker" and fields.get("state") == "open":
+            self._forget()

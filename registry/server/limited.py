@@ -1,0 +1,38 @@
+"""Counts what a limit has ended or refused, for the logger's metrics."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+_PAUSE_S = 1.0
+
+
+class Limited:
+    """Tells *report* of each limit once a second at most, with how often it was reached.
+
+    *report* gets an event's name and its fields: `limit` and `count`.
+    """
+
+    def __init__(self, report: Callable[..., None], pause: float = _PAUSE_S) -> None:
+        self._report = report
+        self._pause = pause
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def __call__(self, limit: str) -> None:
+        """Count that *limit* was reached."""
+        with self._lock:
+            is_first = not self._counts
+            self._counts[limit] += 1
+        if is_first:
+            timer = threading.Timer(self._pause, self._tell)
+            timer.daemon = True
+            timer.start()
+
+    def _tell(self) -> None:
+        with self._lock:
+            counts, self._counts = self._counts, Counter()
+        for limit, count in counts.items():
+            self._report("limit", limit=limit, count=count)

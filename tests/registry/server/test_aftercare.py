@@ -1,0 +1,239 @@
+"""Slow readers, slow senders and connections that end need no thread of their own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from registry.server.aftercare import Aftercare, Bounds
+from registry.server.delivery import Lent
+from registry.stretch import Piece, Stretch
+
+CONTENT = os.urandom(1_000_000)
+
+
+class Threads:
+    """Runs what it is given in threads, and keeps what was ended as too slow."""
+
+    def __init__(self) -> None:
+        self.limited: list[str] = []
+        self.now = 0.0
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Run it in a thread."""
+        threading.Thread(target=work, daemon=True).start()
+
+    def clock(self) -> float:
+        """Return a time that a test sets."""
+        return self.now
+
+    def aftercare(self, **bounds: float) -> Aftercare:
+        """Return one that counts here."""
+        return Aftercare(
+            self.run,
+            Bounds(**bounds),  # type: ignore[arg-type]  # by name
+            self.limited.append,
+            clock=self.clock,
+            tick=0.01,
+        )
+
+
+@pytest.fixture
+def threads() -> Threads:
+    """What a worker gives."""
+    return Threads()
+
+
+@pytest.fixture
+def descriptor(tmp_path: Path) -> Iterator[int]:
+    """Return an open file."""
+    (tmp_path / "file").write_bytes(CONTENT)
+    opened = os.open(tmp_path / "file", os.O_RDONLY)
+    yield opened
+    os.close(opened)
+
+
+def all_of(connection: socket.socket) -> bytes:
+    """Read to the end."""
+    connection.settimeout(20)
+    with connection, connection.makefile("rb") as file:
+        return file.read()
+
+
+def handed_over(after: Aftercare, pieces: Iterator[Piece], length: int) -> socket.socket:
+    """Return a client's end, of which nothing was read when the thread went on."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        lent = Lent(ours, after, patience=0)
+        lent.deliver(pieces, length)
+        assert lent.is_handed_over
+    return theirs
+
+
+def test_a_client_that_reads_late_gets_all_of_it(threads: Threads, descriptor: int) -> None:
+    """The rest of a file is sent as the client takes it, and the connection is closed."""
+    after = threads.aftercare()
+    client = handed_over(after, iter([Stretch(descriptor, 0, 1_000_000)]), 1_000_000)
+
+    assert all_of(client) == CONTENT
+
+
+def test_what_is_still_to_come_is_waited_for_in_a_thread(threads: Threads, descriptor: int) -> None:
+    """A download that goes on has pieces that are not there yet; others do not wait for it."""
+    more = threading.Event()
+
+    def arriving() -> Iterator[Piece]:
+        yield Stretch(descriptor, 0, 600_000)
+        assert more.wait(20)
+        yield Stretch(descriptor, 600_000, 999_999)
+        yield CONTENT[-1:]
+
+    after = threads.aftercare()
+    waiting = handed_over(after, arriving(), 1_000_000)
+    other = handed_over(after, iter([Stretch(descriptor, 0, 1_000_000)]), 1_000_000)
+
+    assert waiting.recv(600_000, socket.MSG_WAITALL) == CONTENT[:600_000]
+    assert all_of(other) == CONTENT
+    more.set()
+    assert all_of(waiting) == CONTENT[600_000:]
+
+
+def test_an_answer_that_breaks_later_is_cut(threads: Threads, descriptor: int) -> None:
+    """Without its last bytes, and its pieces are closed."""
+    closed = threading.Event()
+
+    def broken() -> Iterator[Piece]:
+        try:
+            yield Stretch(descriptor, 0, 900_000)
+            raise OSError
+        finally:
+            closed.set()
+
+    client = handed_over(threads.aftercare(), broken(), 1_000_000)
+
+    assert all_of(client) == CONTENT[:900_000]
+    assert closed.wait(20)
+
+
+def test_a_client_that_leaves_is_forgotten(threads: Threads, descriptor: int) -> None:
+    """What it was sent from is closed."""
+    closed = threading.Event()
+
+    def pieces() -> Iterator[Piece]:
+        try:
+            yield Stretch(descriptor, 0, 1_000_000)
+        finally:
+            closed.set()
+
+    handed_over(threads.aftercare(), pieces(), 1_000_000).close()
+
+    assert closed.wait(20)
+
+
+def test_the_slowest_is_ended_only_where_there_are_too_many(
+    threads: Threads, descriptor: int
+) -> None:
+    """A slow pull may take all day; one too many ends that which takes least."""
+    after = threads.aftercare(readers=2, rate=10_000)
+    with ExitStack() as stack:
+        taking = [_slow(after, descriptor, stack) for _ in range(2)]
+        threads.now = 86_400
+        for each in taking:
+            assert len(each.recv(100_000, socket.MSG_WAITALL)) == 100_000
+        assert threads.limited == []
+
+        threads.now = 0
+        _slow(after, descriptor, stack)
+        threads.now = 10
+        _eventually(lambda: threads.limited)
+
+    assert threads.limited == ["readers"]
+
+
+def test_one_that_takes_enough_is_not_ended(threads: Threads, descriptor: int) -> None:
+    """However many there are."""
+    after = threads.aftercare(readers=0, rate=10_000)
+    client = handed_over(after, iter([Stretch(descriptor, 0, 1_000_000)]), 1_000_000)
+    assert len(client.recv(700_000, socket.MSG_WAITALL)) == 700_000
+    threads.now = 10
+
+    assert all_of(client) == CONTENT[700_000:]
+    assert threads.limited == []
+
+
+def test_a_slow_body_is_cut_only_where_others_wait(threads: Threads) -> None:
+    """The thread that reads it is woken, and told."""
+    after = threads.aftercare(bodies=1, rate=100)
+    pairs = [socket.socketpair() for _ in range(2)]
+    with ExitStack() as stack:
+        for pair in pairs:
+            for each in pair:
+                stack.enter_context(each)
+        slow = stack.enter_context(after.receiving(pairs[0][0]))
+        threads.now = 1000
+        fast = stack.enter_context(after.receiving(pairs[1][0]))
+        pairs[0][0].settimeout(20)
+
+        assert pairs[0][0].recv(1) == b""
+        assert (slow.is_cut, fast.is_cut) == (True, False)
+    assert threads.limited == ["bodies"]
+
+
+def test_a_client_that_still_sends_can_read_its_answer(threads: Threads) -> None:
+    """What it sends is read until it stops."""
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(20)
+    with ours, theirs:
+        ours.sendall(b"refused")
+        threads.aftercare().part(ours.dup(), 2, drain=10)
+        ours.close()
+        theirs.sendall(bytes(3_000_000))
+        theirs.shutdown(socket.SHUT_WR)
+
+        assert theirs.recv(100) == b"refused"
+        assert theirs.recv(100) == b""
+
+
+@pytest.mark.parametrize("drain", [0, 10])
+def test_a_client_that_does_not_close_is_waited_for_for_a_while(
+    threads: Threads, drain: float
+) -> None:
+    """Then its connection is closed all the same."""
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(20)
+    with ours, theirs:
+        threads.aftercare().part(ours.dup(), 2, drain)
+        ours.close()
+        threads.now = 11
+        assert theirs.recv(1) == b""
+        threads.now = 20
+        _eventually(lambda: _is_gone(theirs))
+
+
+def _is_gone(connection: socket.socket) -> bool:
+    try:
+        connection.sendall(b"more")
+    except ConnectionError:
+        return True
+    return False
+
+
+def _slow(after: Aftercare, descriptor: int, stack: ExitStack) -> socket.socket:
+    client = handed_over(after, iter([Stretch(descriptor, 0, 1_000_000)]), 1_000_000)
+    client.settimeout(20)
+    return stack.enter_context(client)
+
+
+def _eventually(look: Callable[[], object]) -> None:
+    waiting = threading.Event()
+    for _ in range(400):
+        if look():
+            return
+        waiting.wait(0.05)
+    raise AssertionError("not within 20 s")

@@ -1,0 +1,22 @@
+"""How often limits were reached."""
+
+from __future__ import annotations
+
+import queue
+
+from registry.server.limited import Limited
+
+
+def test_what_happens_within_a_moment_is_one_event() -> None:
+    """A flood writes no event for each of its requests."""
+    told: queue.Queue[dict[str, object]] = queue.Queue()
+    limited = Limited(lambda name, **fields: told.put({"name": name, **fields}), pause=0.2)
+    for _ in range(1000):
+        limited("readers")
+    limited("uploads")
+
+    found = [told.get(timeout=20) for _ in range(2)]
+    assert found == [
+        {"name": "limit", "limit": "readers", "count": 1000},
+        {"name": "limit", "limit": "uploads", "count": 1},
+    ]

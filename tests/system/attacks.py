@@ -1,0 +1,152 @@
+"""What attackers do to an appliance, a program for each resource, and the honest client beside."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+
+from tests.system.appliance import Appliance
+from tests.system.door import Door, basic
+
+
+@dataclass(slots=True)
+class Honest:
+    """A client that asks for the same *paths* again and again, and notes how it fares."""
+
+    door: Door
+    paths: tuple[str, ...]
+    failures: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def ask(self, times: int) -> None:
+        """Ask for each path so many times."""
+        for path in self.paths * times:
+            begun = time.monotonic()
+            try:
+                answer = self.door.get(path)
+            except (OSError, HTTPException) as error:
+                self.failures.append(f"{path}: {error!r}")
+            else:
+                if answer.status != 200:
+                    self.failures.append(f"{path}: {answer.status} {answer.body[:100]!r}")
+            self.seconds.append(time.monotonic() - begun)
+
+    def p99(self) -> float:
+        """Return the time, in s, within which 99 of 100 requests were answered."""
+        return sorted(self.seconds)[int(len(self.seconds) * 0.99)]
+
+
+def connections(appliance: Appliance, many: int, stack: ExitStack) -> list[socket.socket]:
+    """Open connections that are closed with *stack*; each takes little of what is sent to it."""
+    opened = []
+    for _ in range(many):
+        each = stack.enter_context(socket.socket())
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        each.settimeout(20)
+        each.connect(("127.0.0.1", appliance.door.port))
+        opened.append(each)
+    return opened
+
+
+@contextmanager
+def slow_readers(appliance: Appliance, path: str, many: int, login: str = "") -> Iterator[None]:
+    """Ask for a blob and read none of it."""
+    with ExitStack() as stack:
+        for each in connections(appliance, many, stack):
+            each.sendall(_head("GET", path, login).encode())
+        yield
+
+
+@contextmanager
+def slow_bodies(
+    appliance: Appliance, method: str, paths: list[str], many: int, login: str = ""
+) -> Iterator[None]:
+    """Begin large bodies, of which a byte comes now and then."""
+    with ExitStack() as stack:
+        ended = threading.Event()
+        opened = connections(appliance, many, stack)
+        for number, each in enumerate(opened):
+            head = _head(method, paths[number % len(paths)], login, "Content-Length: 1000000000")
+            with suppress(OSError):
+                each.sendall(head.encode() + bytes(40_000))
+        thread = threading.Thread(target=_trickle, args=(opened, ended), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def _trickle(opened: list[socket.socket], ended: threading.Event) -> None:
+    """Send a byte on each connection now and then."""
+    while not ended.wait(0.2):
+        for each in opened:
+            with suppress(OSError):
+                each.send(b"x")
+
+
+@contextmanager
+def flood(
+    appliance: Appliance, requests: Callable[[int], bytes], threads: int
+) -> Iterator[list[int]]:
+    """Send one request after the other in so many threads; yield what was answered."""
+    ended, answers = threading.Event(), list[int]()
+    numbers = itertools.count()
+
+    def send() -> None:
+        while not ended.is_set():
+            with suppress(OSError, IndexError, ValueError):
+                raw = appliance.door.raw(requests(next(numbers)))
+                answers.append(int(raw.split(b" ", 2)[1]))  # of what was cut there is none
+
+    senders = [threading.Thread(target=send, daemon=True) for _ in range(threads)]
+    for each in senders:
+        each.start()
+    try:
+        yield answers
+    finally:
+        ended.set()
+        for each in senders:
+            each.join()
+
+
+def guess(user: Callable[[int], str]) -> Callable[[int], bytes]:
+    """Return requests with wrong passwords for the users that *user* names."""
+    return lambda number: (
+        f"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        f"Authorization: {basic(f'{user(number)}:wrong{number}')}\r\n\r\n"
+    ).encode()
+
+
+def ask(method: str, path: Callable[[int], str]) -> Callable[[int], bytes]:
+    """Return requests without a body for the paths that *path* names."""
+    return lambda number: (
+        f"{method} {path(number)} HTTP/1.1\r\nHost: localhost\r\n"
+        "Connection: close\r\nContent-Length: 0\r\n\r\n"
+    ).encode()
+
+
+def resident(appliance: Appliance) -> dict[str, int]:
+    """Return the resident bytes of each process of an appliance."""
+    found = {}
+    for each in appliance.processes():
+        with suppress(OSError):
+            text = Path(f"/proc/{each.pid}/status").read_text()
+            kilobytes = [line.split()[1] for line in text.splitlines() if "VmRSS" in line]
+            found[f"{each.argv[:60]} {each.pid}"] = int((kilobytes or ["0"])[0]) * 1024
+    return found
+
+
+def _head(method: str, path: str, login: str, *headers: str) -> str:
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers]
+    if login:
+        lines.append(f"Authorization: {basic(login)}")
+    return "\r\n".join([*lines, "", ""])

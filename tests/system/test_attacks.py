@@ -1,0 +1,295 @@
+"""Attacks on each resource, with an honest client beside: it fails never, and memory is bounded.
+
+At full size also: its p99 beside the attack is at most three times what it is beside as many
+harmless requests, by the median of the rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from datastore.refs import Digest
+from tests.images import filler
+from tests.system.appliance import Appliance, Setup
+from tests.system.attacks import (
+    Honest,
+    ask,
+    flood,
+    guess,
+    resident,
+    slow_bodies,
+    slow_readers,
+)
+from tests.system.conftest import Start
+from tests.system.images import FULL, KB, MB, of_size, scaled
+from tests.system.pulls import blob_path, manifest_path
+from tests.system.pushes import begin, push_blob, uploads_path
+from tests.system.registries import htpasswd
+from tests.system.waiting import eventually
+from tests.upstream import FakeUpstream
+
+ANN = "ann:right"
+FRESH = ("bob:built", "cid:sailed")
+NAME = "one.test/app"
+LARGEST = 320 * MB
+"""Bytes that a process may have resident, whatever is done to it."""
+CONNECTIONS = scaled(1_560, 3_000)
+TIMES = scaled(10, 150)
+ROUNDS = 3
+
+Attack = Callable[[Appliance], AbstractContextManager[object]]
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[FakeUpstream]:
+    """An upstream with an image, and with blobs to be read slowly."""
+    with FakeUpstream() as fake:
+        fake.put_image("app", "v1", of_size(200 * KB, 1))
+        fake.add_blob("app", LARGE)
+        yield fake
+
+
+LARGE = filler(4 * MB, 2)
+READ_SLOWLY = blob_path(NAME, Digest.of(LARGE))
+
+
+def _started(folder: Path, upstream: FakeUpstream, *, passwords: bool) -> Appliance:
+    environment = {
+        "ENTREPOT_WORKERS": "2",
+        "REGISTRY_LIMITS_UPLOADS": "5000",
+        "REGISTRY_LIMITS_USERUPLOADS": "5000",
+    }
+    if passwords:
+        users = htpasswd(folder / "users", ANN, *FRESH, cost=10)
+        environment |= {
+            "REGISTRY_AUTH": "htpasswd",
+            "REGISTRY_AUTH_HTPASSWD_PATH": str(users),
+            "REGISTRY_AUTH_HTPASSWD_REALM": "test",
+        }
+    return Appliance(folder, Setup({"one.test": {"url": upstream.url}}, environment=environment))
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> Iterator[Appliance]:
+    """An appliance without passwords."""
+    with _started(tmp_path_factory.mktemp("open"), upstream, passwords=False) as appliance:
+        yield appliance
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> Iterator[Appliance]:
+    """An appliance with passwords."""
+    with _started(tmp_path_factory.mktemp("closed"), upstream, passwords=True) as appliance:
+        yield appliance
+
+
+def honest(appliance: Appliance, login: str | None = None) -> Honest:
+    """Return a client that pulls what is stored, from HAProxy's memory and from a worker."""
+    door = replace(appliance.door, login=login)
+    manifest = door.get(manifest_path(NAME, "v1"))
+    layer = manifest.body.partition(b'"layers"')[2].partition(b"sha256:")[2][:64].decode()
+    blob = blob_path(NAME, f"sha256:{layer}")
+    client = Honest(door, ("/v2/", manifest_path(NAME, "v1"), blob))
+    client.ask(2)
+    assert client.failures == []
+    client.seconds.clear()
+    return client
+
+
+def endures(appliance: Appliance, client: Honest, attack: Attack, harmless: Attack) -> None:
+    """Hold the rules against an attack, and at full size against as many harmless requests."""
+    with attack(appliance):
+        client.ask(TIMES)
+        seen = resident(appliance)
+    assert client.failures == []
+    assert {name: size for name, size in seen.items() if size > LARGEST} == {}
+    if FULL:
+        ratios = [_p99(appliance, client, attack) for _ in range(ROUNDS)]
+        usual = [_p99(appliance, client, harmless) for _ in range(ROUNDS)]
+        assert client.failures == []
+        assert statistics.median(ratios) <= 3 * statistics.median(usual), (ratios, usual)
+
+
+def _p99(appliance: Appliance, client: Honest, beside: Attack) -> float:
+    with beside(appliance):
+        client.seconds.clear()
+        client.ask(TIMES)
+    return client.p99()
+
+
+def _busy(threads: int) -> Attack:
+    """Return harmless requests, in so many threads."""
+    return lambda appliance: flood(appliance, ask("GET", lambda _: "/v2/"), threads)
+
+
+def test_threads_slow_readers(opened: Appliance) -> None:
+    """More readers than there are threads take none of them; also of what is just coming in."""
+    assert opened.door.get(READ_SLOWLY).status == 200
+
+    endures(
+        opened,
+        honest(opened),
+        lambda appliance: slow_readers(appliance, READ_SLOWLY, CONNECTIONS),
+        _busy(8),
+    )
+
+
+def test_slots_slow_bodies_without_a_password(closed: Appliance) -> None:
+    """More bodies than there are places, refused and unending, lock nobody out."""
+    client = honest(closed, ANN)
+
+    endures(
+        closed,
+        client,
+        lambda appliance: slow_bodies(
+            appliance, "PUT", ["/v2/app/blobs/uploads/x"], CONNECTIONS, login="eve:guess"
+        ),
+        _busy(8),
+    )
+
+
+def test_slots_slow_uploads(opened: Appliance) -> None:
+    """More uploads that stand still than there are places: pulls go on, and a push in the end."""
+    paths = [begin(opened.door, "team/slow") for _ in range(1_560)]
+
+    endures(
+        opened,
+        honest(opened),
+        lambda appliance: slow_bodies(appliance, "PATCH", paths, len(paths)),
+        _busy(8),
+    )
+    assert push_blob(opened.door, "team/app", b"honest").status == 201
+
+
+@pytest.mark.parametrize(
+    ("user", "login"),
+    [(lambda number: f"user{number}", FRESH[0]), (lambda _: "cid", FRESH[1])],
+    ids=["ever new names", "one name"],
+)
+def test_bcrypt_wrong_passwords(closed: Appliance, user: Callable[[int], str], login: str) -> None:
+    """Whoever guesses keeps no right password waiting, nor one that nobody has used yet."""
+    client, threads = honest(closed, ANN), scaled(80, 160)
+
+    endures(closed, client, lambda each: flood(each, guess(user), threads), _busy(threads))
+    with flood(closed, guess(user), threads) as answers:
+        eventually(lambda: len(answers) > 100, what="guesses were answered", within=60)
+        eventually(
+            lambda: replace(closed.door, login=login).get("/v2/").status == 200,
+            what="a right password that is new is taken",
+        )
+    assert 200 not in answers
+
+
+def test_inodes_unfinished_uploads(start: Start, upstream: FakeUpstream) -> None:
+    """They are bounded in number, the refusals are counted, and pulls go on."""
+    environment = {"REGISTRY_LIMITS_UPLOADS": "60", "REGISTRY_LIMITS_USERUPLOADS": "50"}
+    setup = Setup({"one.test": {"url": upstream.url}}, environment=environment)
+    appliance = start(setup)
+    client = honest(appliance)
+
+    with flood(appliance, ask("POST", lambda _: uploads_path("team/app")), 8) as answers:
+        client.ask(TIMES)
+        eventually(lambda: 429 in answers, what="an upload was refused")
+    files = list((appliance.state / "uploads").rglob("*")) or list(appliance.state.rglob("*-*-*"))
+    assert 50 <= len([each for each in files if each.is_file()]) <= 60
+    assert client.failures == []
+    eventually(
+        lambda: appliance.metric("entrepot_limited_total", limit="uploads") > 0,
+        what="the refusals are counted",
+    )
+
+
+def test_memory_a_false_size(start: Start, fake: FakeUpstream) -> None:
+    """A manifest's size is believed by nobody: no process grows with it."""
+    digest = fake.add_blob("app", b"small")
+    layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": str(digest)}
+    body = _manifest(layer | {"size": 2**60}, str(fake.add_blob("app", b"{}")))
+    fake.add_manifest("app", "big", body, "application/vnd.oci.image.manifest.v1+json")
+    fake.put_image("app", "v1", of_size(200 * KB, 1))
+    appliance = start(Setup({"one.test": {"url": fake.url}}))
+    client = honest(appliance)
+
+    assert appliance.door.get(manifest_path(NAME, "big")).status == 200
+    appliance.door.get(blob_path(NAME, digest))
+    client.ask(TIMES)
+    assert client.failures == []
+    assert max(resident(appliance).values()) < LARGEST
+
+
+def test_memory_a_layer_as_a_manifest(start: Start, fake: FakeUpstream) -> None:
+    """A large blob that is asked for as a manifest is not read into memory."""
+    large = fake.add_blob("app", filler(scaled(64, 600) * MB, 3))
+    fake.put_image("app", "v1", of_size(200 * KB, 1))
+    appliance = start(Setup({"one.test": {"url": fake.url}}))
+    client = honest(appliance)
+    assert appliance.door.get(blob_path(NAME, large)).status == 200
+
+    with flood(appliance, ask("GET", lambda _: manifest_path(NAME, large)), 8) as answers:
+        client.ask(TIMES)
+        seen = resident(appliance)
+    assert client.failures == []
+    assert max(seen.values()) < LARGEST
+    assert 200 not in answers
+
+
+@pytest.mark.parametrize("header", ["WWW-Authenticate", "Link"])
+def test_cpu_by_regular_expression(start: Start, fake: FakeUpstream, header: str) -> None:
+    """Headers of an upstream that are made to be read slowly hold no worker."""
+    fake.put_image("app", "v1", of_size(200 * KB, 1))
+    appliance = start(Setup({"one.test": {"url": fake.url}}))
+    client = honest(appliance)
+    worst = {"WWW-Authenticate": "Bearer " + " " * 60_000, "Link": "<" * 60_000}[header]
+    path = {"WWW-Authenticate": manifest_path(NAME, "none"), "Link": f"/v2/{NAME}/tags/list"}
+    status = 401 if header == "WWW-Authenticate" else 200
+    fake.misbehave("none|tags", times=100, status=status, headers={header: worst})
+
+    with flood(appliance, ask("GET", lambda _: path[header]), 4):
+        client.ask(TIMES)
+    assert client.failures == []
+
+
+def test_log_long_uris_stop_no_eviction(start: Start, fake: FakeUpstream) -> None:
+    """A flood of them overruns no small log: what was used is known, so room can be made."""
+    for number in range(12):
+        fake.put_image(f"app{number}", "v1", of_size(2 * MB, number))
+    environment = {"CLEANER_MAXSIZE": "16M", "ENTREPOT_WORKERS": "2"}
+    appliance = start(Setup({"one.test": {"url": fake.url}}, environment=environment))
+    uri = "/v2/" + "/" * 3_900
+
+    with flood(appliance, ask("GET", lambda number: f"{uri}{number}"), 4) as answers:
+        for number in range(12):
+            name = f"one.test/app{number}"
+            paths = (manifest_path(name, "v1"), *_layers(appliance, name))
+            client = Honest(appliance.door, paths)
+            client.ask(1)
+            assert client.failures == []
+        eventually(lambda: len(answers) > 200, what="many long URIs were asked for")
+        eventually(
+            lambda: appliance.metric("entrepot_evictions_total", reason="size") > 0,
+            what="room is made beside the flood",
+            within=60,
+        )
+
+
+def _layers(appliance: Appliance, name: str) -> list[str]:
+    body = appliance.door.get(manifest_path(name, "v1")).body
+    return [blob_path(name, f"sha256:{each[:64].decode()}") for each in body.split(b"sha256:")[1:]]
+
+
+def _manifest(layer: dict[str, object], config: str) -> bytes:
+    kind = "application/vnd.oci.image.config.v1+json"
+    return json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {"mediaType": kind, "digest": config, "size": 2},
+            "layers": [layer],
+        }
+    ).encode()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -50,7 +51,8 @@ def _wheel(folder: Path) -> None:
     source.mkdir()
     for name in _SOURCES:
         shutil.copy(ROOT / name, source)
-    for package in ("appliance", "cleaner", "config", "datastore", "logger", "registry"):
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    for package in {each.partition(".")[0] for each in named["find"]["include"]}:
         shutil.copytree(ROOT / package, source / package)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
     _run([*pip, "--wheel-dir", folder / "dist", source])

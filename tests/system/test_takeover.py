@@ -41,9 +41,17 @@ def proxied(tmp_path_factory: pytest.TempPathFactory, upstream: Registry) -> Pat
     listed = folder / "storage" / layout.FETCHED_LIST
     settings = {"proxy": {"remoteurl": upstream.url}}
     with Registry(folder, settings=settings) as proxy:
-        for number in range(len(_IMAGES)):
-            pull(proxy.door, "lib/app", f"v{number}")
-        eventually(listed.exists, what="the proxy has listed what it fetched", within=20)
+        fetched = {
+            str(digest)
+            for number in range(len(_IMAGES))
+            for digest in pull(proxy.door, "lib/app", f"v{number}")
+        }
+
+        def has_listed_all() -> bool:  # it writes the list every five seconds
+            text = listed.read_text() if listed.exists() else ""
+            return all(digest in text for digest in fetched)
+
+        eventually(has_listed_all, what="the proxy has listed what it fetched", within=30)
     return folder / "storage"
 
 

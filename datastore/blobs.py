@@ -1,41 +1,85 @@
-"""Content by digest: what is stored here was verified here, whatever the driver."""
+"""Content by digest: what is stored here was verified here, whatever the driver.
+
+With an `Integrity`, what became damaged since is never read: it counts as absent.
+"""
 
 from __future__ import annotations
 
+import os
+from io import UnsupportedOperation
 from pathlib import Path
 from typing import BinaryIO
 
 from datastore import layout
-from datastore.errors import DigestMismatch
+from datastore.errors import (
+    ContentDamaged,
+    DigestMismatch,
+    NotFound,
+    StorageBroken,
+    StorageFull,
+    refusal,
+)
+from datastore.integrity import Integrity, digest_of
 from datastore.refs import Digest
 from datastore.storage import Stat, Storage
 
-_CHUNK = 1024 * 1024
 LARGEST_READ = 4 * 1024 * 1024
 """Bytes that are read into memory at once: what the largest manifest may have."""
+REREAD = 4 * 1024 * 1024
+"""Bytes up to which a file is read once more before it is stored, and not only after."""
 
 
 class BlobStore:
-    """Every blob and manifest; one that is read by its digest was right when it was stored."""
+    """Every blob and manifest; without *integrity*, as they lie on the disk."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, integrity: Integrity | None = None) -> None:
         self._storage = storage
+        self._integrity = integrity
 
     def stat(self, digest: Digest) -> Stat | None:
         """Return size and time of a blob; None when it is absent."""
+        found = self._storage.stat(layout.blob(digest))
+        if found is None or self._integrity is None or self._integrity.knows(digest, found.size):
+            return found
+        try:
+            self.open(digest).close()
+        except NotFound:
+            return None
         return self._storage.stat(layout.blob(digest))
 
     def open(self, digest: Digest) -> BinaryIO:
         """Open a blob. Raises: NotFound."""
-        return self._storage.open(layout.blob(digest))
+        return self.open_sized(digest)[0]
+
+    def open_sized(self, digest: Digest) -> tuple[BinaryIO, int]:
+        """Open a blob, and return its length in bytes. Raises: NotFound."""
+        file = self._storage.open(layout.blob(digest))
+        try:
+            size = _size(file)
+            if self._integrity is None or self._integrity.admits(digest, file, size):
+                return file, size
+        except OSError as error:
+            file.close()
+            raise refusal(error) from error
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+        raise NotFound(layout.blob(digest))
 
     def read(self, digest: Digest, most: int = LARGEST_READ) -> bytes:
         """Return a small blob, such as a manifest: one of at most *most* bytes.
 
         A client may ask for any layer as a manifest, so a longer one is not read at all. Raises:
-        NotFound, also when the blob is longer.
+        NotFound, also when the blob is longer, or damaged.
         """
-        return self._storage.read(layout.blob(digest), most)
+        content = self._storage.read(layout.blob(digest), most)
+        if self._integrity is None or Digest.of(content, digest.algorithm) == digest:
+            return content
+        with self._storage.open(layout.blob(digest)) as file:
+            if self._integrity.prove(digest, file, _size(file), found="read"):
+                return file.read(most)  # it was replaced between the two looks
+        raise NotFound(layout.blob(digest))
 
     def write(self, digest: Digest, content: bytes) -> None:
         """Store a small blob. Raises: DigestMismatch."""
@@ -43,17 +87,42 @@ class BlobStore:
         if actual != digest:
             raise DigestMismatch(digest, actual)
         self._storage.write(layout.blob(digest), content)
+        if self._integrity:
+            self._integrity.learn(digest, len(content))
 
-    def adopt(self, path: Path, digest: Digest, *, verified: Digest | None = None) -> None:
-        """Make a finished local file the blob; *path* is gone after.
+    def adopt(
+        self, path: Path, digest: Digest, *, verified: Digest | None = None, size: int | None = None
+    ) -> None:
+        """Make a finished local file the blob, in place of any other; *path* is gone after.
 
-        *verified* is the digest that the caller computed while it wrote the file; without it the
-        file is read once more. Raises: DigestMismatch, and *path* stays.
+        *verified* is the digest that the caller computed while it wrote *size* bytes; without it
+        the file is read. What was computed says nothing of the file: its length is compared, a
+        short one is read once more, and a long one is marked to be read soon.
+        Raises: DigestMismatch, ContentDamaged, and *path* stays.
         """
-        actual = verified or digest_of_file(path, digest.algorithm)
-        if actual != digest:
-            raise DigestMismatch(digest, actual)
+        found = _file_size(path)
+        if verified is None:
+            actual = digest_of_file(path, digest.algorithm)
+            if actual != digest:
+                raise DigestMismatch(digest, actual)
+        elif verified != digest:
+            raise DigestMismatch(digest, verified)
+        elif not _is_as_written(path, digest, found, size):
+            raise ContentDamaged(f"the file of {digest} is not what was written to it")
+        if self._integrity:
+            if verified is not None and found > REREAD:
+                self._mark(path, digest)
+            self._integrity.learn(digest, found)
         self._storage.adopt(path, layout.blob(digest))
+
+    def _mark(self, path: Path, digest: Digest) -> None:
+        """Have a file read once more soon; where no mark can be made, read it now."""
+        assert self._integrity is not None  # noqa: S101 - only then there are marks
+        try:
+            self._integrity.unproven.add(digest)
+        except (StorageFull, StorageBroken) as error:
+            if digest_of_file(path, digest.algorithm) != digest:
+                raise ContentDamaged(f"the file of {digest} is not what was written") from error
 
     def delete(self, digest: Digest) -> bool:
         """Remove a blob; False when there was none. Readers that hold it open go on."""
@@ -61,9 +130,37 @@ class BlobStore:
 
 
 def digest_of_file(path: Path, algorithm: str) -> Digest:
-    """Read a whole local file and address it."""
-    hasher = Digest(algorithm, "").hasher()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            hasher.update(chunk)
-    return Digest(algorithm, hasher.hexdigest())
+    """Read a whole local file and address it. Raises: NotFound, StorageFull, StorageBroken."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return digest_of(file, algorithm)[0]
+    except FileNotFoundError as error:
+        raise NotFound(str(path)) from error
+    except OSError as error:
+        raise refusal(error) from error
+
+
+def _is_as_written(path: Path, digest: Digest, found: int, size: int | None) -> bool:
+    """Whether a file has the length that was written, and, a short one, the bytes."""
+    if size is not None and found != size:
+        return False
+    return found > REREAD or digest_of_file(path, digest.algorithm) == digest
+
+
+def _size(file: BinaryIO) -> int:
+    """Return the length of an open file, in bytes. Raises: OSError."""
+    try:
+        return os.fstat(file.fileno()).st_size
+    except UnsupportedOperation:  # a driver without files
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        return size
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError as error:
+        raise NotFound(str(path)) from error
+    except OSError as error:
+        raise refusal(error) from error

@@ -11,6 +11,7 @@ DatastoreError
 ├── DigestMismatch          the bytes are not those that the digest names
 ├── StorageFull             no room, no quota, or read-only
 ├── StorageBroken           any other refusal of the disk
+│   └── ContentDamaged      a file is not what was written to it
 └── IndexUnavailable        the access index did not answer; never fatal to a pull
 """
 
@@ -77,6 +78,10 @@ class StorageFull(DatastoreError):  # noqa: N818
 
 class StorageBroken(DatastoreError):  # noqa: N818
     """The disk refused for any other reason."""
+
+
+class ContentDamaged(StorageBroken):
+    """A file is not what was written to it: something else cut, extended or changed it."""
 
 
 class IndexUnavailable(DatastoreError):  # noqa: N818

@@ -92,6 +92,27 @@ class Filesystem:
             _move(source, target)
             _sync_folder(target)
 
+    def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
+        """Rename a value, durably, if it still is the one that *file* was opened from.
+
+        Another process may replace the value between the look and the rename: the new one is put
+        back, unless a still newer one has come.
+        """
+        path, aside = self._path(key), self._path(target)
+        with _refusals():
+            if not _is_open_as(path, file):
+                return False
+            _make_folder(os.path.dirname(aside))
+            with suppress(*_ABSENT):
+                os.rename(path, aside)
+            if not _is_open_as(aside, file):
+                _put_back(aside, path)
+                return False
+            _sync_folder(aside)
+            _sync_folder(path)
+        self._remove_empty(os.path.dirname(path))
+        return True
+
     def stamp(self, key: str, at: float) -> None:
         """Set a value's file time."""
         with _refusals(), suppress(*_ABSENT):
@@ -200,6 +221,23 @@ def _entries(path: str) -> list[tuple[str, bool]]:
     with _refusals(), suppress(*_ABSENT), os.scandir(path) as found:
         return sorted((each.name, each.is_dir(follow_symlinks=False)) for each in found)
     return []
+
+
+def _is_open_as(path: str, file: BinaryIO) -> bool:
+    """Whether *path* leads to the file that is open as *file*."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except _ABSENT:
+        return False
+
+
+def _put_back(aside: str, path: str) -> None:
+    """Give a file its name back, unless the name was taken meanwhile."""
+    with suppress(FileExistsError, *_ABSENT):
+        os.link(aside, path)
+    with suppress(*_ABSENT):
+        os.unlink(aside)
+    _sync_folder(path)
 
 
 def _in_folder(path: str, act: Callable[[], None]) -> None:

@@ -16,6 +16,7 @@ entrepot/
     origin/<name>/_origin                   the upstream that a repository came from
     referrers/<name>/<alg>/<hex>            an upstream's last answer on a manifest's referrers
     referrers/<name>/_subjects/<alg>/<hex>/<alg>/<hex>  a pushed manifest's subject, then itself
+    quarantine/<alg>/<hex>                  a stored file that is not what its digest names
 
 In the state directory, which is entrepot/ too unless ENTREPOT_STATEDIR says otherwise:
     index.sqlite                            the access index
@@ -27,6 +28,8 @@ In the state directory, which is entrepot/ too unless ENTREPOT_STATEDIR says oth
     spool/uploads/<id>.<name>.size          how long it will be, while a long body comes in
     spool/writing/<name>                    locked while links and tags of a repository are written
     spool/sweeping                          locked while content is removed
+    spool/unproven/<alg>-<hex>              stored content that is still to be read once more
+    scrub.json                              where the scrubber is
     log/                                    access.log, events.log
     clock                                   the time of the appliance, as its processes share it
 """
@@ -48,6 +51,7 @@ TYPES = f"{OWN}/types"
 MEDIA_TYPES = f"{OWN}/mediatypes"
 ORIGINS = f"{OWN}/origin"
 REFERRERS = f"{OWN}/referrers"
+QUARANTINE = f"{OWN}/quarantine"
 # in the state directory
 INDEX = "index.sqlite"
 CLOCK = "clock"
@@ -56,6 +60,8 @@ TURNS = "spool/locks"
 UPLOADS = "spool/uploads"
 WRITING = "spool/writing"
 SWEEPING = "spool/sweeping"
+UNPROVEN = "spool/unproven"
+SCRUB = "scrub.json"
 ACCESS_LOG = "log/access.log"
 EVENTS = "log/events.log"
 
@@ -174,6 +180,24 @@ def linked(key: str) -> Digest | None:
         return Digest.parse(":".join(parts[-2:]))
     except Malformed:
         return None
+
+
+def quarantined(digest: Digest) -> str:
+    """Return the key of the damaged file that was stored under *digest*."""
+    return f"{QUARANTINE}/{digest.algorithm}/{digest.hex}"
+
+
+def quarantined_of(key: str) -> Digest | None:
+    """Return the digest whose damaged file lies under *key*: the inverse of `quarantined`."""
+    try:
+        return Digest.parse(":".join(key.split("/")[-2:]))
+    except Malformed:
+        return None
+
+
+def quarantine_promise(digest: Digest) -> Digest:
+    """Return the digest under which room is promised to a file in quarantine."""
+    return Digest.of(quarantined(digest).encode())
 
 
 def spool(digest: Digest) -> str:

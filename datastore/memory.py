@@ -57,6 +57,17 @@ class MemoryStorage:
         except OSError as error:
             raise refusal(error) from error
 
+    def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
+        """Move a value, if it still has the bytes of *file*."""
+        at = file.tell()
+        file.seek(0)
+        found = self._values.get(key)
+        is_same = found is not None and found[0] == file.read()
+        file.seek(at)
+        if is_same:
+            self._values[target] = self._values.pop(key)
+        return is_same
+
     def stamp(self, key: str, at: float) -> None:
         """Set when a value was modified."""
         if found := self._values.get(key):

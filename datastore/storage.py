@@ -54,6 +54,13 @@ class Storage(Protocol):
         """
         ...
 
+    def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
+        """Move a value under another key, if it still is the one that *file* was opened from.
+
+        Otherwise nothing changes, and the answer is False. What lies under *target* is replaced.
+        """
+        ...
+
     def stamp(self, key: str, at: float) -> None:
         """Set when a value was last `modified` (s, UTC epoch); nothing when it is absent."""
         ...

@@ -17,7 +17,7 @@ from datastore.budget import Budget
 from datastore.filesystem import Filesystem
 from datastore.generation import Generation
 from datastore.globs import Globs
-from datastore.refs import Repository
+from datastore.refs import Digest, Repository
 from datastore.sqlite import SqliteIndex
 from registry import auth
 from registry.access import Rule, Rules
@@ -94,7 +94,17 @@ def parts(settings: Settings, generation: Generation, lookout: Lookout) -> Parts
         filler=Filler(settings.run / "front.sock"),
         may_host=_may_host(settings),
         clock=clock,
+        damaged=partial(_damaged, report, generation.rise),
     )
+
+
+def _damaged(
+    report: _Events, forget: Callable[[], None], digest: Digest, size: int, found: str
+) -> None:
+    """Write what was found damaged; what HAProxy remembers of it is forgotten."""
+    report("damaged", digest=str(digest), size=size, found=found)
+    with contextlib.suppress(OSError):
+        forget()
 
 
 def _may_host(settings: Settings) -> MayHost:

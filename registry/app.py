@@ -12,8 +12,11 @@ import falcon
 from datastore import layout
 from datastore.blobs import BlobStore
 from datastore.index import AccessIndex
+from datastore.integrity import Integrity
+from datastore.quarantine import Quarantine, Report
 from datastore.repositories import Repositories
 from datastore.storage import Storage
+from datastore.unproven import Unproven
 from registry.api import errors, router
 from registry.api.blobs import BlobResource
 from registry.api.catalog import CatalogResource
@@ -61,7 +64,7 @@ class Parts:
     which names are hosted here although a default upstream could have them. `generation` says that
     HAProxy stands before this application, and in which generation it remembers: without it, no
     header makes anybody a user. `filler` asks HAProxy for what should be remembered. `clock` gives
-    the time of the appliance (s, UTC epoch).
+    the time of the appliance (s, UTC epoch). `damaged` is told of stored files that turn out wrong.
     """
 
     storage: Storage
@@ -81,11 +84,12 @@ class Parts:
     limited: Callable[[str], None] = lambda _: None
     uploads: UploadLimits = field(default_factory=UploadLimits)
     clock: Callable[[], float] = time.time
+    damaged: Report = lambda *_: None
 
 
 def assemble(parts: Parts) -> App:
     """Wire the parts; nothing is started, and no upstream is talked to."""
-    stores = BlobStore(parts.storage), Repositories(parts.storage)
+    stores = BlobStore(parts.storage, _integrity(parts)), Repositories(parts.storage)
     shelf = Shelf(*stores, parts.index, parts.room, parts.clock)
     negative = Negative()
     spool = parts.state / layout.SPOOL
@@ -107,6 +111,12 @@ def assemble(parts: Parts) -> App:
     _route(app, door, parts)
     _route_content(app, door, parts, Content(shelf, blobs, manifests))
     return app
+
+
+def _integrity(parts: Parts) -> Integrity:
+    quarantine = Quarantine(parts.storage, parts.index, parts.clock, parts.damaged)
+    unproven = Unproven(parts.state / layout.UNPROVEN)
+    return Integrity(parts.storage, parts.index, quarantine, unproven)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from datastore import layout
-from datastore.errors import DatastoreError, NotFound, StorageBroken, refusal
+from datastore.errors import ContentDamaged, DatastoreError, NotFound, StorageBroken, refusal
 from datastore.locks import LockedFile, try_lock
 from datastore.refs import Digest
 from registry.download.resume import resumed, until
@@ -89,13 +89,14 @@ class Inflight:
         stat = self._landing.blobs.stat(digest)
         return stat.size if stat else None
 
-    def open_stored(self, digest: Digest) -> int | None:
-        """Open a blob whose download ended well; None while it has not."""
+    def open_stored(self, digest: Digest) -> tuple[int, int] | None:
+        """Open a blob whose download ended well, and return its length; None while it has not."""
         try:
-            with self._landing.blobs.open(digest) as file:
-                return os.dup(file.fileno())
+            file, size = self._landing.blobs.open_sized(digest)
         except NotFound:
             return None
+        with file:
+            return os.dup(file.fileno()), size
 
     def open_spooled(self, digest: Digest) -> int | None:
         """Open the spool file of a download; None when there is none. Raises: StorageBroken."""
@@ -195,6 +196,7 @@ class Reader:
         self._is_ours = is_ours
         self._descriptor: int | None = None
         self._is_stored = False
+        self._stored = 0
         self._size = download.size if download else None
         self._pause = _SHORTEST_WAIT_S
         self._grown = -1, time.monotonic()
@@ -255,8 +257,8 @@ class Reader:
                     continue
                 self._wait(_MORE_WITHIN_S)
             elif self._is_stored:
-                if stop is not None:
-                    raise StorageBroken(f"{self._task.digest} ends at {start}, not at {stop}")
+                if start < (self._stored if stop is None else stop):
+                    raise ContentDamaged(f"{self._task.digest} ends at {start}, not at {stop}")
                 return
             elif self._has_landed():
                 continue  # now all of it may be read
@@ -292,7 +294,8 @@ class Reader:
             stored = self._inflight.open_stored(self._task.digest)
             if stored is not None:
                 self.close()
-                self._descriptor, self._is_stored = stored, True
+                self._descriptor, self._stored = stored
+                self._is_stored = True
         return self._is_stored
 
     def _is_abandoned(self) -> bool:

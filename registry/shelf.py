@@ -68,10 +68,10 @@ class Shelf:
         """Whether the content is here, whoever may see it."""
         return self.blobs.stat(digest) is not None
 
-    def open_blob(self, digest: Digest) -> BinaryIO | None:
-        """Open content; None when it is not here."""
+    def open_blob(self, digest: Digest) -> tuple[BinaryIO, int] | None:
+        """Open content, and return its length in bytes; None when it is not here."""
         try:
-            return self.blobs.open(digest)
+            return self.blobs.open_sized(digest)
         except NotFound:
             return None
 
@@ -95,6 +95,13 @@ class Shelf:
             return Held(digest, body, self.repositories.read_manifest(name, digest, body, read))
         except (NotFound, InvalidManifest):
             return None
+
+    def has_right(self, held: Held) -> bool:
+        """Whether a manifest is stored, byte for byte."""
+        try:
+            return self.blobs.read(held.digest) == held.body
+        except NotFound:
+            return False
 
     def manifest_naming(self, name: Repository, digest: Digest) -> Held | None:
         """Return the image, of those that this repository shows, that names a blob."""

@@ -11,7 +11,10 @@ _CHUNK = 512 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Bytes `start` to `stop` (exclusive) of an open file, good until the next piece is taken."""
+    """Bytes `start` to `stop` (exclusive) of an open file, good until the next piece is taken.
+
+    The file had them when this was made; one that has become shorter breaks off the response.
+    """
 
     descriptor: int
     start: int

@@ -88,6 +88,8 @@ TABLE: Mapping[type[Exception], Row] = MappingProxyType(
         # a disk that is full or fails may be right again in a moment: clients repeat a 503
         datastore.StorageFull: Row(503, "UNAVAILABLE", ours=True),
         datastore.StorageBroken: Row(503, "UNAVAILABLE", ours=True),
+        # what was received is lost, and is right the next time
+        datastore.ContentDamaged: Row(503, "UNAVAILABLE", ours=True),
         datastore.IndexUnavailable: Row(503, "UNAVAILABLE", ours=True),
     }
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import logging
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from datastore.blobs import BlobStore
 from datastore.budget import STEP
 from datastore.errors import (
+    ContentDamaged,
     DatastoreError,
     DigestMismatch,
     IndexUnavailable,
@@ -105,6 +107,7 @@ class Download:
         self._start = self._offset = os.fstat(descriptor).st_size
         self._told, self._told_at = self._start, 0.0
         self._reserved = 0
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
         self._flushing = Flushing(descriptor)
         self._began = time.monotonic()
 
@@ -230,6 +233,7 @@ class Download:
 
     def _append(self, chunk: bytes) -> None:
         try:
+            self._check_length()
             _write_all(self._descriptor, chunk, self._offset)
         except OSError as error:
             refused = refusal(error)
@@ -239,6 +243,14 @@ class Download:
         self._offset += len(chunk)
         self._tell()
         self._flushing.reached(self._offset)
+
+    def _check_length(self) -> None:
+        """Compare the file with what was written to it. Raises: ContentDamaged, OSError."""
+        length = os.fstat(self._descriptor).st_size
+        if length != self._offset:
+            raise ContentDamaged(
+                f"the spool file of {self.task.digest} has {length} bytes, not {self._offset}"
+            )
 
     def _tell(self) -> None:
         """Wake those who wait; not for each piece: to wake many costs more than to write it."""
@@ -252,7 +264,7 @@ class Download:
 
     def _land(self, verified: Digest) -> None:
         self._flushing.wait()
-        self._landing.blobs.adopt(self._path, verified, verified=verified)
+        self._landing.blobs.adopt(self._path, verified, verified=verified, size=self._offset)
         size_path(self._path).unlink(missing_ok=True)
         now = self._landing.room.clock()
         ahead = now - time.monotonic() + self._began if self.task.is_ahead else None
@@ -315,6 +327,10 @@ def read_size(path: Path) -> int | None:
 
 
 def _write_all(descriptor: int, chunk: bytes, offset: int) -> None:
+    """Append: with O_APPEND the offset means nothing (pwrite(2), BUGS).
+
+    So a file that is cut at this moment stays too short, instead of having a hole.
+    """
     view = memoryview(chunk)
     while view:
         written = os.pwrite(descriptor, view, offset)

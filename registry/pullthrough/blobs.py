@@ -93,11 +93,8 @@ class Blobs:
         return self._opened(digest, Source.CONFIRMED)
 
     def _opened(self, digest: Digest, source: Source) -> StoredBlob | None:
-        file = self.shelf.open_blob(digest)
-        stat = self.shelf.blobs.stat(digest) if file else None
-        if file is None or stat is None:
-            return None
-        return StoredBlob(digest, stat.size, file, source)
+        opened = self.shelf.open_blob(digest)
+        return StoredBlob(digest, opened[1], opened[0], source) if opened else None
 
     def _permitted(self, place: Place, registered: Registered, digest: Digest) -> int | None:
         """Ask whether this name may see a blob; link it, and return its size in bytes."""

@@ -76,7 +76,7 @@ class Pushes:
         return links.links_blob(name, named.digest)
 
     def _store(self, held: Held) -> None:
-        if not self.shelf.has_blob(held.digest):
+        if not self.shelf.has_right(held):
             self._write(held)
         self.shelf.index.record(
             held.digest,

@@ -7,6 +7,7 @@ nothing that has come in.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import time
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from datastore import layout
 from datastore.budget import STEP
-from datastore.errors import DatastoreError, NotFound, StorageFull, refusal
+from datastore.errors import ContentDamaged, DatastoreError, NotFound, StorageFull, refusal
 from datastore.locks import LockedFile, try_lock_present
 from datastore.refs import Digest, Repository
 from registry.errors import ChunkMisplaced, NoRoom, UploadUnknown
@@ -95,6 +96,7 @@ class Session:
     def __init__(self, held: LockedFile, algorithm: str, room: Room, running: Hashes) -> None:
         self.path = held.path
         self.offset = os.fstat(held.fd).st_size
+        fcntl.fcntl(held.fd, fcntl.F_SETFL, os.O_APPEND)
         self._held = held
         self._algorithm = algorithm
         self._room = room
@@ -106,12 +108,13 @@ class Session:
     def fill(self, body: Body) -> None:
         """Append a body; of one that breaks, what has come in stays.
 
-        Raises: NoRoom, StorageFull, and nothing stays; RoomAwaited, BodyBroken, StorageBroken.
+        Raises: NoRoom, StorageFull, ContentDamaged, and nothing stays; RoomAwaited, BodyBroken,
+        StorageBroken.
         """
         hasher = self._hashes.take(self.path, self._algorithm, self.offset)
         try:
             self._take_in(body, hasher)
-        except (NoRoom, StorageFull):
+        except (NoRoom, StorageFull, ContentDamaged):
             self.discard()
             raise
         finally:
@@ -192,8 +195,12 @@ class Session:
     def _append(self, chunk: bytes) -> None:
         view = memoryview(chunk)
         try:
+            length = os.fstat(self._held.fd).st_size
+            if length != self.offset:
+                message = f"the upload's file has {length} bytes, not {self.offset}"
+                raise ContentDamaged(message)
             while view:
-                written = os.pwrite(self._held.fd, view, self.offset)
+                written = os.pwrite(self._held.fd, view, self.offset)  # appends: O_APPEND
                 view = view[written:]
                 self.offset += written
         except OSError as error:

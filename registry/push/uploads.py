@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from datastore import catalog
-from datastore.errors import DigestMismatch, IndexUnavailable
+from datastore.errors import ContentDamaged, DigestMismatch, IndexUnavailable
 from datastore.refs import Digest, Repository
 from datastore.storage import Storage
 from registry.errors import BodyBroken, ChunkMisplaced
@@ -123,11 +123,18 @@ class Uploads:
         session.discard()
 
     def _store(self, session: Session, digest: Digest) -> None:
-        """Make the file the blob, if that is not here; its room becomes the blob's."""
-        if not self.shelf.has_blob(digest):
-            self.shelf.room.settle(digest, session.offset)
-            self.shelf.room.release(session.promise)
-            self.shelf.blobs.adopt(session.path, digest, verified=digest)
+        """Make the file the blob, whatever is stored: only this was just verified.
+
+        Its room becomes the blob's.
+        """
+        self.shelf.room.settle(digest, session.offset)
+        self.shelf.room.release(session.promise)
+        try:
+            self.shelf.blobs.adopt(session.path, digest, verified=digest, size=session.offset)
+        except ContentDamaged:
+            self.shelf.room.release(digest)
+            session.discard()
+            raise
         with contextlib.suppress(IndexUnavailable):  # the next start finds it without its row
             use(self.shelf, digest, session.offset)
 

@@ -231,6 +231,38 @@ class TestDelete:
         assert [stat.key for stat in storage.walk("a")] == keys
 
 
+class TestSetAside:
+    """A value gets another key, if it still is what was looked at."""
+
+    def test_the_value_that_was_opened_is_moved(self, storage: Storage) -> None:
+        """With what it held; the first key is free."""
+        storage.write("a/b", b"content")
+        with storage.open("a/b") as file:
+            assert storage.set_aside("a/b", "c/d", file)
+
+        assert storage.stat("a/b") is None
+        assert storage.read("c/d") == b"content"
+
+    def test_a_value_that_was_replaced_stays(self, storage: Storage) -> None:
+        """The new one was never looked at."""
+        storage.write("a/b", b"old")
+        with storage.open("a/b") as file:
+            storage.write("a/b", b"new")
+
+            assert not storage.set_aside("a/b", "c/d", file)
+
+        assert storage.read("a/b") == b"new"
+        assert storage.stat("c/d") is None
+
+    def test_a_value_that_is_gone_is_no_error(self, storage: Storage) -> None:
+        """Another process was quicker."""
+        storage.write("a/b", b"old")
+        with storage.open("a/b") as file:
+            storage.delete("a/b")
+
+            assert not storage.set_aside("a/b", "c/d", file)
+
+
 class TestStamp:
     """The file time, on which the order of eviction can be rebuilt."""
 

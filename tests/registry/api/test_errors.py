@@ -71,6 +71,7 @@ _ROWS: list[tuple[Exception, str | None, int, str]] = [
     (registry.BodyTooSlow("slow"), _UPLOAD, 408, "UNSUPPORTED"),
     (registry.TooManyUploads("many"), _UPLOAD, 429, "TOOMANYREQUESTS"),
     (registry.NoRoom(5, 3), _UPLOAD, 507, "DENIED"),
+    (datastore.ContentDamaged("short"), _BLOB, 503, "UNAVAILABLE"),
     (registry.Overloaded("busy"), None, 503, "TOOMANYREQUESTS"),
     (_unavailable(Why.REFUSED), _BLOB, 502, "UNAVAILABLE"),
     (_unavailable(Why.NONSENSE), _BLOB, 502, "UNAVAILABLE"),

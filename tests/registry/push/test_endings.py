@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from datastore import blobs, layout
 from datastore.memory import MemoryIndex
 from datastore.refs import Digest
+from datastore.unproven import Unproven
 from tests.images import filler
 from tests.registry.push.pushing import (
     NAME,
@@ -82,11 +84,14 @@ def test_a_worker_that_did_not_see_the_bytes_hashes_them_itself(p: Pushing) -> N
     assert is_served(p, _CONTENT)
 
 
-def test_what_one_worker_hashed_another_need_not_read(p: Pushing) -> None:
-    """The PUT comes after podman's PATCH, to whichever worker is free: it costs no look.
+def test_what_one_worker_hashed_another_need_not_read(
+    p: Pushing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The PUT comes after podman's PATCH, to whichever worker is free: a layer costs no look.
 
-    Shown by bytes that are other ones by then, which nobody notices.
+    Shown by bytes that are other ones by then: they are marked to be read once more.
     """
+    monkeypatch.setattr(blobs, "REREAD", 0)
     where = p.begin()
     p.send("PATCH", where, _CONTENT)
     (data,) = [path for path in p.uploads() if path.suffix != ".digest"]
@@ -96,6 +101,22 @@ def test_what_one_worker_hashed_another_need_not_read(p: Pushing) -> None:
 
     assert done.status_code == 201
     assert p.content(_DIGEST) == bytes(len(_CONTENT))
+    marked = Unproven(p.root / "entrepot" / layout.UNPROVEN).all()
+    assert [digest for digest, _ in marked] == [_DIGEST]
+
+
+def test_a_short_upload_that_is_not_what_was_written_is_refused(p: Pushing) -> None:
+    """It is read once more before it is acknowledged."""
+    where = p.begin()
+    p.send("PATCH", where, _CONTENT)
+    (data,) = [path for path in p.uploads() if path.suffix != ".digest"]
+    data.write_bytes(bytes(len(_CONTENT)))
+
+    done = p.send("PUT", f"{where}?digest={_DIGEST}", b"")
+
+    assert (done.status_code, done.headers["Retry-After"]) == (503, "5")
+    assert not is_served(p, _CONTENT)
+    assert p.uploads() == []
 
 
 # ---- wrong digests

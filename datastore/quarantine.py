@@ -1,0 +1,85 @@
+"""Stored files that are not what their digest names: moved aside, and kept for the operator.
+
+A file in quarantine counts against the cap like a download that runs: by a reservation.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from datastore import layout
+from datastore.errors import IndexUnavailable
+from datastore.index import AccessIndex
+from datastore.refs import Digest
+from datastore.storage import Storage
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[Digest, int, str], None]
+"""Takes the digest, the size of the damaged file in bytes, and how it was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A file in quarantine: `size` in bytes, `since` in s, UTC epoch."""
+
+    digest: Digest
+    size: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """The damaged files of one data directory; `report` is told of each that is put here."""
+
+    storage: Storage
+    index: AccessIndex
+    clock: Callable[[], float] = time.time
+    report: Report = lambda *_: None
+
+    def put(self, digest: Digest, file: BinaryIO, *, size: int, found: str) -> bool:
+        """Move the content that is open as *file* here; False when it was replaced meanwhile.
+
+        *found* tells by what it was noticed. Raises: StorageFull, StorageBroken.
+        """
+        key = layout.quarantined(digest)
+        if not self.storage.set_aside(layout.blob(digest), key, file):
+            return False
+        self.storage.stamp(key, self.clock())
+        with suppress(IndexUnavailable):  # the cleaner settles it later
+            self.settle(digest, size)
+            self._forget_row(digest)
+        log.error(
+            "stored content is damaged, and was moved to the quarantine",
+            extra={"digest": digest, "bytes": size, "found": found, "key": key},
+        )
+        self.report(digest, size, found)
+        return True
+
+    def all(self) -> Iterator[Damaged]:
+        """Yield what is here, by digest."""
+        for stat in self.storage.walk(layout.QUARANTINE):
+            digest = layout.quarantined_of(stat.key)
+            if digest is not None:
+                yield Damaged(digest, stat.size, stat.modified)
+
+    def settle(self, digest: Digest, size: int) -> None:
+        """Count a file that is here. Raises: IndexUnavailable."""
+        promise = layout.quarantine_promise(digest)
+        self.index.reserve(promise, size, None, self.clock())
+
+    def remove(self, digest: Digest) -> None:
+        """Delete a file. Raises: StorageFull, StorageBroken, IndexUnavailable."""
+        self.storage.delete(layout.quarantined(digest))
+        self.index.release(layout.quarantine_promise(digest))
+
+    def _forget_row(self, digest: Digest) -> None:
+        """Remove the row of content that is no more there; one that is used now stays a while."""
+        row = self.index.entry(digest)
+        if row is not None and self.index.leave(row):
+            self.index.forget(digest)

@@ -1,0 +1,355 @@
+"""What became damaged on the disk is never sent as if it were right, and comes back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from datastore import blobs as blobs_module
+from datastore import layout
+from datastore.blobs import BlobStore
+from datastore.errors import ContentDamaged, DatastoreError
+from datastore.filesystem import Filesystem
+from datastore.index import REBUILT, Kind
+from datastore.integrity import Integrity
+from datastore.memory import MemoryIndex
+from datastore.quarantine import Quarantine
+from datastore.refs import Digest
+from datastore.unproven import Unproven
+from registry.errors import UpstreamError
+from tests import images
+from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task
+from tests.registry.pulling import NAME, Pulling, pulling
+from tests.registry.push.pushing import Pushing, code, pushing
+from tests.registry.remotes import FakeRemote
+from tests.upstream import FakeUpstream
+
+LAYER = images.filler(90_000, 3)
+LAYER_DIGEST = Digest.of(LAYER)
+BLOB = f"blobs/{LAYER_DIGEST}"
+Damage = Callable[[Path], None]
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, 1000)
+
+
+def _emptied(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def _extended(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def _flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+LENGTHS = [_cut, _emptied, _extended]
+
+
+@pytest.fixture
+def u() -> Iterator[FakeUpstream]:
+    """Return a registry that holds one image."""
+    with FakeUpstream() as upstream:
+        upstream.add_image(NAME, "v1", [LAYER])
+        yield upstream
+
+
+@pytest.fixture
+def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
+    """Return the application, which has pulled it once."""
+    p = pulling(u, tmp_path)
+    p.pull()
+    u.forget()
+    return p
+
+
+def _stored(root: Path, digest: Digest = LAYER_DIGEST) -> Path:
+    return root / layout.blob(digest)
+
+
+def _quarantined(root: Path) -> list[Digest]:
+    storage = Filesystem(root)
+    return [each.digest for each in Quarantine(storage, MemoryIndex()).all()]
+
+
+# ---- lengths
+
+
+@pytest.mark.parametrize("damage", LENGTHS)
+@pytest.mark.parametrize("again", [False, True], ids=["same worker", "restarted"])
+@pytest.mark.parametrize("header", [None, "bytes=10-19", "bytes=5-9,80000-"])
+def test_a_stored_blob_of_a_wrong_length_comes_back_in_the_same_request(
+    u: FakeUpstream,
+    p: Pulling,
+    damage: Damage,
+    again: bool,  # noqa: FBT001
+    header: str | None,
+) -> None:
+    """Not a byte of it is sent, by a whole answer or a range."""
+    right = p.get(BLOB, **({"Range": header} if header else {})).content
+    damage(_stored(p.root))
+    asked = pulling(u, p.root, index=_rows()) if again else p
+
+    got = asked.get(BLOB, **({"Range": header} if header else {}))
+
+    assert got.content == right
+    assert u.count("GET") == 1
+    eventually(lambda: _stored(p.root).exists() and _stored(p.root).read_bytes() == LAYER)
+    assert _quarantined(p.root) == [LAYER_DIGEST]
+
+
+def _rows() -> MemoryIndex:
+    """Return an index that knows how long the layer is."""
+    index = MemoryIndex()
+    index.record(LAYER_DIGEST, len(LAYER), Kind.BLOB, 0)
+    return index
+
+
+@pytest.mark.parametrize("damage", LENGTHS)
+def test_a_head_of_a_damaged_blob_asks_the_upstream(
+    u: FakeUpstream, p: Pulling, damage: Damage
+) -> None:
+    """Its length is never that of the file."""
+    damage(_stored(p.root))
+
+    got = p.head(BLOB)
+
+    assert got.headers["content-length"] == str(len(LAYER))
+    assert len(u.requests) == 1
+
+
+def test_a_length_that_only_a_manifest_knows_is_compared(u: FakeUpstream, p: Pulling) -> None:
+    """A rebuilt index has the length of the damaged file."""
+    _cut(_stored(p.root))
+    index = MemoryIndex()
+    index.record(LAYER_DIGEST, 1000, Kind.BLOB, 0)
+    manifest = next(iter(p.repositories.manifests(next(p.repositories.below("")))))
+    index.record(manifest, 1, Kind.MANIFEST, 0, names=[LAYER_DIGEST])
+
+    assert pulling(u, p.root, index=index).get(BLOB).content == LAYER
+
+
+def test_where_nobody_knows_a_length_the_bytes_decide(u: FakeUpstream, p: Pulling) -> None:
+    """An index that was lost, and no manifest."""
+    right = pulling(u, p.root, index=MemoryIndex()).get(BLOB)
+    _cut(_stored(p.root))
+    wrong = pulling(u, p.root, index=MemoryIndex()).get(BLOB)
+
+    assert [right.content, wrong.content] == [LAYER, LAYER]
+    assert right.headers["cache-status"] == "entrepot; hit"
+    assert _quarantined(p.root) == [LAYER_DIGEST]
+
+
+def test_a_false_row_or_manifest_condemns_no_right_file(u: FakeUpstream, p: Pulling) -> None:
+    """Only the bytes can: a manifest may claim any size."""
+    index = MemoryIndex()
+    index.record(LAYER_DIGEST, 17, Kind.BLOB, 0)
+
+    got = pulling(u, p.root, index=index).get(BLOB)
+
+    assert (got.content, got.headers["cache-status"]) == (LAYER, "entrepot; hit")
+    assert _quarantined(p.root) == []
+
+
+# ---- manifests
+
+
+@pytest.mark.parametrize("damage", [*LENGTHS, _flipped])
+@pytest.mark.parametrize("by", ["v1", "digest"])
+def test_a_manifest_is_hashed_when_it_is_read(
+    u: FakeUpstream, p: Pulling, damage: Damage, by: str
+) -> None:
+    """A damaged one is fetched again."""
+    right = p.get("manifests/v1")
+    digest = Digest.parse(right.headers["docker-content-digest"])
+    damage(_stored(p.root, digest))
+
+    got = p.get(f"manifests/{digest if by == 'digest' else by}")
+
+    assert got.content == right.content
+    assert _quarantined(p.root) == [digest]
+    assert u.count("GET") == 1
+    assert _stored(p.root, digest).read_bytes() == right.content
+
+
+# ---- pushes
+
+
+@pytest.fixture
+def pushed(tmp_path: Path) -> Pushing:
+    """Return a registry with one pushed layer."""
+    pushed = pushing(tmp_path)
+    pushed.index.touch({}, {REBUILT: "0"})
+    pushed.blob(LAYER)
+    return pushed
+
+
+@pytest.mark.parametrize("damage", [*LENGTHS, _flipped])
+def test_pushing_a_layer_again_replaces_a_damaged_file(pushed: Pushing, damage: Damage) -> None:
+    """The bytes that were just verified win, whatever is stored."""
+    damage(_stored(pushed.root))
+
+    pushed.blob(LAYER)
+
+    assert pushed.content(LAYER_DIGEST) == LAYER
+
+
+@pytest.mark.parametrize("damage", [*LENGTHS, _flipped])
+def test_pushing_a_manifest_again_replaces_a_damaged_file(pushed: Pushing, damage: Damage) -> None:
+    """It is answered with 201, so it must be there."""
+    made = images.image([LAYER])
+    digest = pushed.image(made)
+    damage(_stored(pushed.root, digest))
+
+    pushed.image(made)
+
+    assert pushed.content(digest) == made.manifest
+
+
+@pytest.mark.parametrize("damage", LENGTHS)
+def test_a_damaged_layer_is_absent_for_a_push(pushed: Pushing, damage: Damage) -> None:
+    """It is not mounted, is not there for HEAD, and no manifest may name it."""
+    made = images.image([LAYER])
+    for blob in made.blobs:
+        pushed.blob(blob)
+    damage(_stored(pushed.root))
+
+    mounted = pushed.send(
+        "POST", f"/v2/team/other/blobs/uploads/?mount={LAYER_DIGEST}&from=team/app"
+    )
+    named = pushed.manifest(made.manifest, made.media_type, "v1")
+
+    assert mounted.status_code == 202
+    assert (named.status_code, code(named)) == (404, "MANIFEST_BLOB_UNKNOWN")
+    assert pushed.ask("HEAD", BLOB).status_code == 404
+
+
+def test_a_damaged_pushed_layer_is_kept_and_counted(pushed: Pushing) -> None:
+    """It stays for the operator, who may still save something of it."""
+    _extended(_stored(pushed.root))
+
+    pushed.ask("GET", BLOB)
+
+    kept = pushed.root / layout.quarantined(LAYER_DIGEST)
+    assert kept.read_bytes() == LAYER + b"more"
+    assert pushed.index.held() >= len(LAYER)
+
+
+# ---- while it comes in
+
+
+def _spooled(bench: Bench) -> Path:
+    return bench.root / "spool" / layout.spool(DIGEST)
+
+
+@pytest.mark.parametrize("at", [1, 5000], ids=["at the start", "in the middle"])
+@pytest.mark.parametrize("damage", [_cut, _emptied, _extended, _flipped])
+@pytest.mark.parametrize("same", [True, False], ids=["same worker", "another worker"])
+def test_a_spool_file_that_is_damaged_never_lands(
+    tmp_path: Path,
+    damage: Damage,
+    at: int,
+    same: bool,  # noqa: FBT001
+) -> None:
+    """Nor does it complete a response, if its length is wrong."""
+    bench = _bench(tmp_path)
+    remote = FakeRemote(CONTENT, until=at)
+    worker = bench.worker()
+    worker.join(task(remote))
+    reader = (worker if same else bench.worker()).join(task(remote))
+    body = read(reader, 0, len(CONTENT))
+    got = next(body)
+    eventually(lambda: _spooled(bench).stat().st_size >= at)
+    damage(_spooled(bench))
+    remote.let(None)
+    try:
+        got += b"".join(body)
+        is_complete = True
+    except (DatastoreError, UpstreamError):
+        is_complete = False
+    eventually(lambda: bool(bench.events))
+
+    assert not is_complete or len(got) == len(CONTENT)
+    stored = _stored(tmp_path, DIGEST)
+    assert not stored.exists() or stored.read_bytes() == CONTENT
+
+
+def _bench(root: Path) -> Bench:
+    return Bench(root)
+
+
+# ---- adoption
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> BlobStore:
+    """Return a store that knows what it has verified."""
+    storage, index = Filesystem(tmp_path), MemoryIndex()
+    unproven = Unproven(tmp_path / "unproven")
+    return BlobStore(storage, Integrity(storage, index, Quarantine(storage, index), unproven))
+
+
+@pytest.mark.parametrize("damage", [*LENGTHS, _flipped])
+def test_a_short_file_is_read_before_it_is_stored(
+    blobs: BlobStore, tmp_path: Path, damage: Damage
+) -> None:
+    """What its writer has computed says nothing of the file."""
+    path = tmp_path / "finished"
+    path.write_bytes(LAYER)
+    damage(path)
+
+    with pytest.raises(ContentDamaged):
+        blobs.adopt(path, LAYER_DIGEST, verified=LAYER_DIGEST, size=len(LAYER))
+
+    assert blobs.stat(LAYER_DIGEST) is None
+
+
+def test_a_long_file_is_marked_to_be_read(
+    blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it is stored: a process that is killed in between leaves the mark."""
+    monkeypatch.setattr(blobs_module, "REREAD", 1000)
+    path = tmp_path / "finished"
+    path.write_bytes(LAYER)
+
+    blobs.adopt(path, LAYER_DIGEST, verified=LAYER_DIGEST, size=len(LAYER))
+
+    assert [digest for digest, _ in Unproven(tmp_path / "unproven").all()] == [LAYER_DIGEST]
+
+
+def test_a_long_file_that_cannot_be_marked_is_read_at_once(
+    blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never neither."""
+    monkeypatch.setattr(blobs_module, "REREAD", 1000)
+    (tmp_path / "unproven").write_text("no folder")
+    path = tmp_path / "finished"
+    path.write_bytes(LAYER)
+    _flipped(path)
+
+    with pytest.raises(ContentDamaged):
+        blobs.adopt(path, LAYER_DIGEST, verified=LAYER_DIGEST, size=len(LAYER))
+
+
+def test_content_that_was_replaced_meanwhile_is_not_put_aside(tmp_path: Path) -> None:
+    """Two that find the same damage: the second must not remove what came back."""
+    storage, index = Filesystem(tmp_path), MemoryIndex()
+    quarantine = Quarantine(storage, index)
+    key = layout.blob(LAYER_DIGEST)
+    storage.write(key, b"damaged")
+    with storage.open(key) as damaged:
+        storage.write(key, LAYER)
+
+        assert not quarantine.put(LAYER_DIGEST, damaged, size=7, found="open")
+
+    assert storage.read(key) == LAYER
+    assert list(quarantine.all()) == []

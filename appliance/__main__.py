@@ -54,6 +54,12 @@ def _collect(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     return collect(argv, environ)
 
 
+def _verify(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    from appliance.clean import verify  # noqa: PLC0415
+
+    return verify(argv, environ)
+
+
 def _healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     from appliance.healthy import healthy  # noqa: PLC0415
 
@@ -103,6 +109,11 @@ COMMANDS = {
         "gc [--dry-run] [--delete-untagged] [FILE]",
         "take away what was pushed and nothing names, or say what would go",
         _collect,
+    ),
+    "verify": _Command(
+        "verify [--json] [FILE]",
+        "read all that is stored, and report what is damaged",
+        _verify,
     ),
     "healthy": _Command("healthy", "exit code 0 while the appliance serves", _healthy),
     "clients": _Command(

@@ -39,6 +39,12 @@ def collect(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     return _run(["--gc", *own], [word for word in argv if word not in _OF_GC], environ)
 
 
+def verify(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Read all that is stored; the cleaner's exit code. Raises: ConfigError."""
+    own = [word for word in argv if word == "--json"]
+    return _run(["--verify", *own], [word for word in argv if word != "--json"], environ)
+
+
 def _run(own: Sequence[str], argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the cleaner with the settings of *argv*, or those of the appliance that runs there."""
     settings = config.load(argv, environ).settings

@@ -16,13 +16,16 @@ import config
 from appliance import address, privileges, programs, rundir, takeover
 from appliance.record import Counted, Record, counted
 from appliance.upstreams import upstream_names
+from cleaner.maintenance.damaged import Keeper
 from cleaner.shortage import REMEDY
+from cleaner.store import Store as CleanersStore
 from cleaner.words import size, span
 from config.schema import Settings
 from datastore import layout
 from datastore.budget import Budget
 from datastore.disk_space import disk_space
-from datastore.errors import IndexUnavailable
+from datastore.errors import DatastoreError, IndexUnavailable
+from datastore.filesystem import Filesystem
 from datastore.index import REBUILT
 from datastore.sqlite import SqliteIndex
 from logger.display import LAG
@@ -65,6 +68,15 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class Broken:
+    """A damaged file in quarantine: `size` in bytes, `pushed` where there is no other copy."""
+
+    digest: str
+    size: int
+    pushed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Time:
     """By how much the wall clock is off (s; 0: it is believed), and how often it has jumped."""
 
@@ -94,6 +106,7 @@ class Status:
     shortage: str = ""
     disk: str = ""
     index: str = ""
+    damaged: tuple[Broken, ...] = ()
 
 
 def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -130,6 +143,7 @@ def look(settings: Settings, now: float) -> Status:
         lag=_lag(settings.run / "metrics.prom"),
         upstreams=_health(settings, at),
         clock=Time(clock.offset(), clock.jumps()),
+        damaged=tuple(_damaged(settings, index, clock)),
         shortage=takeover.shortage_of(settings, index),
         disk=_disk(settings),
     )
@@ -156,6 +170,10 @@ def screen(found: Status) -> Iterator[str]:
         yield f"index      {found.index}: nothing new is stored, and nothing is evicted"
     if found.clock.offset:
         yield f"clock      {_clock(found.clock)}"
+    for number, broken in enumerate(found.damaged):
+        lost = f", lost: pushed to {', '.join(broken.pushed)}" if broken.pushed else ""
+        what = f"{size(broken.size):>8} in quarantine{lost}"
+        yield f"{'damaged' if number == 0 else '':<10} {broken.digest}  {what}"
     for number, (host, health) in enumerate(found.upstreams.items()):
         yield f"{'upstreams' if number == 0 else '':<10} {host}: {health}"
     for number, going in enumerate(found.store.next if found.store else ()):
@@ -228,6 +246,15 @@ def _store(index: SqliteIndex, now: float) -> Store | None:
         return Store(index.held(), index.count(), tuple(going))
     except IndexUnavailable:
         return None
+
+
+def _damaged(settings: Settings, index: SqliteIndex, clock: Clock) -> Iterator[Broken]:
+    storage = Filesystem(settings.storage.rootdirectory)
+    store = CleanersStore(storage, index, settings.storage.statedir / layout.SPOOL)
+    with suppress(DatastoreError):
+        for case in Keeper(store, clock).cases():
+            pushed = case.pushed if case.is_lost else ()
+            yield Broken(str(case.damaged.digest), case.damaged.size, pushed)
 
 
 def _lag(metrics: Path) -> float | None:

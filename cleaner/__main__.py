@@ -20,6 +20,7 @@ from cleaner.garbage import Litter
 from cleaner.housekeeping import Housekeeping, Tools
 from cleaner.inspection import Inspection
 from cleaner.loop import Loop, period
+from cleaner.maintenance.readers import Readers, Told
 from cleaner.news import News
 from cleaner.policy import Bounds
 from cleaner.recall import Recall
@@ -54,11 +55,13 @@ def main(argv: Sequence[str] | None = None, settings: Settings | None = None) ->
     except config.ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    stream = sys.stderr if options.dry_run or options.gc else sys.stdout
+    stream = sys.stderr if options.dry_run or options.gc or options.verify else sys.stdout
     logs.configure(settings.log.level, settings.log.formatter, "cleaner", stream=stream)
     cleaner = Cleaner(settings)
     if options.gc:
         return cleaner.collect(is_dry=options.dry_run, untagged=options.delete_untagged)
+    if options.verify:
+        return cleaner.verify(as_json=options.json)
     if options.dry_run:
         return cleaner.explain()
     return cleaner.clean_once() if options.once else cleaner.clean()
@@ -80,6 +83,9 @@ class Cleaner:
         self._rules = rules(settings)
         events = EventsFile(state / layout.EVENTS)
         self._recall = Recall(settings.run)
+        told = Told(events.write, self._recall.removed)
+        daily = settings.cleaner.scrub
+        self._readers = Readers(self._store, clock, self._stop, told, daily)
         self._sweep = Sweep(self._store, events.write, clock, self._recall.removed)
         tools = Tools(
             store=self._store,
@@ -105,10 +111,20 @@ class Cleaner:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._end)
             log.info("cleaner started", extra={"every": every})
+            self._readers.start()
             self._recall.removed()  # by a cleaner that was killed before it said so
             Inspection(self._store.index, self._ring).start(self._stop)
             Loop(self._rounds.run, chores, bell.wait, self._stop.is_set, every).run()
         return 0
+
+    def verify(self, *, as_json: bool) -> int:
+        """Read all that is stored: 0, or 1 when something is damaged, lost or unreadable."""
+        verification = self._readers.verification(sys.stderr)
+        try:
+            return 0 if verification.run(_print, as_json=as_json) else 1
+        except DatastoreError as error:
+            log.warning("not verified", extra={"error": error})
+            return 1
 
     def clean_once(self) -> int:
         """Do everything once: 0, or 1 when something had to be put off."""
@@ -247,6 +263,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--delete-untagged", action="store_true", help="with --gc: what lost its tags too"
     )
+    parser.add_argument("--verify", action="store_true", help="read all that is stored")
+    parser.add_argument("--json", action="store_true", help="with --verify: report as JSON")
     return parser.parse_args(argv)
 
 

@@ -19,6 +19,7 @@ from cleaner.doorbell import Doorbell, ring
 from cleaner.housekeeping import Housekeeping, Tools
 from cleaner.inspection import Inspection
 from cleaner.loop import Loop, period
+from cleaner.maintenance.readers import Readers, Told
 from cleaner.policy import Bounds
 from cleaner.retention import Rules, everything
 from cleaner.rounds import Hands, Rounds
@@ -121,6 +122,7 @@ class Cleaner:
         every = period(self._every, min(spans, default=0))
         Inspection(work.index, lambda: self.wake(0)).start(self._stop)
         chores = Chores(list(house.chores()), time.monotonic)
+        work.readers().start()
         with _short(state) as folder, Doorbell(folder / _BELL) as bell:
             Loop(rounds.run, chores, bell.wait, self._stop.is_set, every).run()
 
@@ -160,6 +162,10 @@ class _Work:
             stopped=self._stop.is_set,
             is_ready=lambda: not needs_rebuild(self._store.index),
         )
+
+    def readers(self) -> Readers:
+        """Return what reads new content once more."""
+        return Readers(self._store, self._clock, self._stop, Told())
 
     def tools(self, wake: Callable[[], None]) -> Tools:
         """Return what the chores work with."""

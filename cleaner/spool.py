@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cleaner.maintenance.damaged import Keeper
 from cleaner.store import Store
 from cleaner.uploads import Uploads
 from datastore import layout, manifest
@@ -55,7 +56,8 @@ class Spool:
 
         Raises: IndexUnavailable.
         """
-        uploads = self._uploads()
+        damaged = Keeper(self._store, self._clock).settle()
+        uploads = self._uploads() | damaged
         promises = self._store.index.reservations()
         Uploads(self._store).settle({each.digest: each for each in promises})
         promised = {each.digest: each for each in promises if each.digest not in uploads}
@@ -73,6 +75,7 @@ class Spool:
         for path in _paths(self._store.spool):
             if path.suffix == ".size" and not path.with_suffix("").exists() and self._is_old(path):
                 path.unlink(missing_ok=True)
+        Keeper(self._store, self._clock).purge()
         for path in self._turns():
             if self._is_old(path):
                 with _locked(path) as held:
@@ -91,8 +94,11 @@ class Spool:
     def make_room(self, is_enough: Callable[[], bool]) -> None:
         """Remove what nobody writes, the oldest first, until there is enough room.
 
-        Uploads go last: their clients may be about to go on. Raises: IndexUnavailable.
+        Damaged files that need not be kept go before. Uploads go last: their clients may be about
+        to go on. Raises: IndexUnavailable.
         """
+        with suppress(StorageFull, StorageBroken):
+            Keeper(self._store, self._clock).make_room(is_enough)
         for found in sorted(self._files(), key=lambda file: file.modified):
             if is_enough():
                 return

@@ -240,6 +240,9 @@ class CleanerSettings(Section):
         "what was pushed and nothing names goes after so long",
         env="CLEANER_GARBAGE",
     )
+    scrub: kinds.Size = setting(
+        "50G", "how much stored content is read again each day, 0 for none", env="CLEANER_SCRUB"
+    )
 
 
 class Followed(Section):

@@ -153,7 +153,8 @@ class Event:
                outcome (stored, unstored, failed, mismatch)
     eviction   digest, kind, size, idle (s since the last use), reason
     damaged    digest, size (of the damaged file), found (open, read, commit, scrub, verify)
-    scrub      bytes (read), files
+    quarantine files, bytes (that lie there now)
+    scrub      files, bytes (read again)
     upstream   upstream, operation (head, manifest, blob, tags, referrers, token), outcome (ok,
                absent, denied, limited, unavailable), seconds, bytes (announced, of an ok one)
     breaker    upstream, state (open, closed), reason

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from datastore.aside import is_open_as, put_back
 from datastore.errors import NotFound, refusal
 from datastore.listings import Listings
 from datastore.storage import Stat
@@ -100,13 +101,14 @@ class Filesystem:
         """
         path, aside = self._path(key), self._path(target)
         with _refusals():
-            if not _is_open_as(path, file):
+            if not is_open_as(path, file):
                 return False
             _make_folder(os.path.dirname(aside))
             with suppress(*_ABSENT):
                 os.rename(path, aside)
-            if not _is_open_as(aside, file):
-                _put_back(aside, path)
+            if not is_open_as(aside, file):
+                put_back(aside, path)
+                _sync_folder(path)
                 return False
             _sync_folder(aside)
             _sync_folder(path)
@@ -221,23 +223,6 @@ def _entries(path: str) -> list[tuple[str, bool]]:
     with _refusals(), suppress(*_ABSENT), os.scandir(path) as found:
         return sorted((each.name, each.is_dir(follow_symlinks=False)) for each in found)
     return []
-
-
-def _is_open_as(path: str, file: BinaryIO) -> bool:
-    """Whether *path* leads to the file that is open as *file*."""
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
-    except _ABSENT:
-        return False
-
-
-def _put_back(aside: str, path: str) -> None:
-    """Give a file its name back, unless the name was taken meanwhile."""
-    with suppress(FileExistsError, *_ABSENT):
-        os.link(aside, path)
-    with suppress(*_ABSENT):
-        os.unlink(aside)
-    _sync_folder(path)
 
 
 def _in_folder(path: str, act: Callable[[], None]) -> None:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from datastore import layout
 from datastore.errors import DatastoreError, InvalidManifest, NotFound, refusal
 from datastore.index import AccessIndex
-from datastore.manifest import parse
+from datastore.manifest import LARGEST, parse
 from datastore.quarantine import Quarantine
 from datastore.refs import Digest
 from datastore.storage import Storage
@@ -103,7 +103,7 @@ class Integrity:
     def _sizes_in(self, parent: Digest, digest: Digest) -> set[int]:
         """Return how long a manifest says that a part of it is."""
         try:
-            names = parse(self.storage.read(layout.blob(parent))).names
+            names = parse(self.storage.read(layout.blob(parent), LARGEST)).names
         except (NotFound, InvalidManifest):
             return set()
         return {each.size for each in names if each.digest == digest}

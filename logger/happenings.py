@@ -16,6 +16,7 @@ _OUTCOMES = ("ok", "absent", "denied", "limited", "unavailable")
 _ENDS = ("stored", "unstored", "failed", "mismatch")
 _REASONS = ("ttl", "size", "disk", "keep", "untagged", "garbage")
 _LIMITS = ("readers", "bodies", "logins", "uploads", "log")
+_FOUND = ("open", "read", "commit", "scrub", "verify")
 _SWEEP_S = 60.0
 
 DOWNLOADS = Metric(
@@ -71,8 +72,16 @@ LIMITED = Metric(
     "Requests that a limit ended or refused, and log lines that were left out.",
     ("limit",),
 )
+DAMAGED = Metric(
+    "entrepot_damaged_files", "counter", "Stored files that were found damaged.", ("found",)
+)
+QUARANTINED = Metric("entrepot_quarantined_files", "gauge", "Damaged files that are kept.")
+QUARANTINED_BYTES = Metric("entrepot_quarantined_bytes", "gauge", "Bytes of damaged files.")
+SCRUBBED = Metric("entrepot_scrubbed_files", "counter", "Stored files that were read again.")
+SCRUBBED_BYTES = Metric("entrepot_scrubbed_bytes", "counter", "Stored bytes that were read again.")
 METRICS = (
     LIMITED,
+    *(DAMAGED, QUARANTINED, QUARANTINED_BYTES, SCRUBBED, SCRUBBED_BYTES),
     *(DOWNLOADS, RESUMED, RESUMED_BYTES, FETCHED, PULLED),
     *(EVICTIONS, EVICTED_BYTES, EVICTION_AGE),
     *(ASKED, ASKED_SECONDS, BREAKER, REMAINING, LIMIT),
@@ -94,6 +103,9 @@ class Happenings:
             "breaker": self._breaker,
             "budget": self._budget,
             "limit": self._limit,
+            "damaged": self._damaged,
+            "quarantine": self._quarantine,
+            "scrub": self._scrub,
         }
 
     def count(self, event: Event) -> None:
@@ -160,6 +172,19 @@ class Happenings:
     def _limit(self, event: Event) -> None:
         limit = labels.word(event.fields.get("limit"), _LIMITS)
         self._registry.add(LIMITED, _number(event, "count"), limit)
+
+    def _damaged(self, event: Event) -> None:
+        self._registry.add(DAMAGED, 1, labels.word(event.fields.get("found"), _FOUND))
+
+    def _quarantine(self, event: Event) -> None:
+        files, size = _number(event, "files"), _number(event, "bytes")
+        self._registry.set(QUARANTINED, files)
+        self._registry.set(QUARANTINED_BYTES, size)
+
+    def _scrub(self, event: Event) -> None:
+        files, size = _number(event, "files"), _number(event, "bytes")
+        self._registry.add(SCRUBBED, files)
+        self._registry.add(SCRUBBED_BYTES, size)
 
     def _host(self, event: Event) -> str:
         host = event.fields.get("upstream")

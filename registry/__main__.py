@@ -17,13 +17,13 @@ from datastore.budget import Budget
 from datastore.filesystem import Filesystem
 from datastore.generation import Generation
 from datastore.globs import Globs
-from datastore.refs import Digest, Repository
+from datastore.refs import Repository
 from datastore.sqlite import SqliteIndex
 from registry import auth
 from registry.access import Rule, Rules
 from registry.api.door import MayHost
 from registry.app import Parts, assemble
-from registry.events import Breakers, Events
+from registry.events import Breakers, Events, damaged
 from registry.filler import Filler
 from registry.lookout import Lookout
 from registry.push.bounds import UploadLimits
@@ -94,17 +94,8 @@ def parts(settings: Settings, generation: Generation, lookout: Lookout) -> Parts
         filler=Filler(settings.run / "front.sock"),
         may_host=_may_host(settings),
         clock=clock,
-        damaged=partial(_damaged, report, generation.rise),
+        damaged=partial(damaged, report, generation.rise),
     )
-
-
-def _damaged(
-    report: _Events, forget: Callable[[], None], digest: Digest, size: int, found: str
-) -> None:
-    """Write what was found damaged; what HAProxy remembers of it is forgotten."""
-    report("damaged", digest=str(digest), size=size, found=found)
-    with contextlib.suppress(OSError):
-        forget()
 
 
 def _may_host(settings: Settings) -> MayHost:

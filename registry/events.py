@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from datastore.accesslog import Event, write_event
+from datastore.refs import Digest
 from runtime.clock import Clock
 
 
@@ -38,3 +39,12 @@ class Breakers:
         self._report(event, **fields)
         if event == "breaker" and fields.get("state") == "open":
             self._forget()
+
+
+def damaged(
+    report: Events, forget: Callable[[], None], digest: Digest, size: int, found: str
+) -> None:
+    """Write what was found damaged; what HAProxy remembers of it is forgotten."""
+    report("damaged", digest=str(digest), size=size, found=found)
+    with contextlib.suppress(OSError):
+        forget()

@@ -24,7 +24,8 @@ from datastore.errors import ContentDamaged, DatastoreError, NotFound, StorageBr
 from datastore.locks import LockedFile, try_lock
 from datastore.refs import Digest
 from registry.download.resume import resumed, until
-from registry.download.writer import Download, Landing, Task, read_size
+from registry.download.spoolfile import read_size
+from registry.download.writer import Download, Landing, Task
 from registry.errors import Absent, Denied, UpstreamError
 from registry.stretch import Piece, Stretch
 from registry.verified import verified

@@ -16,7 +16,6 @@ from pathlib import Path
 from datastore.blobs import BlobStore
 from datastore.budget import STEP
 from datastore.errors import (
-    ContentDamaged,
     DatastoreError,
     DigestMismatch,
     IndexUnavailable,
@@ -29,6 +28,7 @@ from datastore.refs import Digest
 from registry.download.patience import DEFAULT, Limits
 from registry.download.resume import resumed
 from registry.download.sources import Sources
+from registry.download.spoolfile import append, read_size, size_path
 from registry.errors import Unavailable, UpstreamError, Why
 from registry.flushing import Flushing
 from registry.lanes import Lanes, Span, in_lanes
@@ -233,8 +233,7 @@ class Download:
 
     def _append(self, chunk: bytes) -> None:
         try:
-            self._check_length()
-            _write_all(self._descriptor, chunk, self._offset)
+            append(self._descriptor, chunk, self._offset)
         except OSError as error:
             refused = refusal(error)
             if isinstance(refused, StorageFull):  # this one goes on unstored, the next may fit
@@ -243,14 +242,6 @@ class Download:
         self._offset += len(chunk)
         self._tell()
         self._flushing.reached(self._offset)
-
-    def _check_length(self) -> None:
-        """Compare the file with what was written to it. Raises: ContentDamaged, OSError."""
-        length = os.fstat(self._descriptor).st_size
-        if length != self._offset:
-            raise ContentDamaged(
-                f"the spool file of {self.task.digest} has {length} bytes, not {self._offset}"
-            )
 
     def _tell(self) -> None:
         """Wake those who wait; not for each piece: to wake many costs more than to write it."""
@@ -303,36 +294,3 @@ class Download:
             seconds=round(time.monotonic() - self._began, 3),
             outcome=outcome,
         )
-
-
-def size_path(path: Path) -> Path:
-    """Return the file that tells how long a spool file will be."""
-    return path.with_name(f"{path.name}.size")
-
-
-def read_size(path: Path) -> int | None:
-    """Return how long a spool file will be, in bytes; None when that is not known.
-
-    Raises: FileNotFoundError as long as the upstream has not answered; StorageBroken.
-    """
-    try:
-        text = size_path(path).read_text()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise refusal(error) from error
-    if not text:  # it is made before it is written
-        raise FileNotFoundError(path)
-    return int(text) if text.isdecimal() else None
-
-
-def _write_all(descriptor: int, chunk: bytes, offset: int) -> None:
-    """Append: with O_APPEND the offset means nothing (pwrite(2), BUGS).
-
-    So a file that is cut at this moment stays too short, instead of having a hole.
-    """
-    view = memoryview(chunk)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view = view[written:]
-        offset += written

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.record import Counted, Record
-from appliance.status import Going, Process, Status, Store, Time, look, screen, status
+from appliance.status import Broken, Going, Process, Status, Store, Time, look, screen, status
 from config.schema import CleanerSettings, FilesystemSettings, Settings, StorageSettings
 from datastore import layout
 from datastore.index import REBUILT, Kind
@@ -45,6 +45,18 @@ def test_one_screen_has_it_all() -> None:
         "sha256:abc  blob      1.0 GiB, unused for 1d",
     ):
         assert expected in told
+
+
+def test_damaged_files_are_listed() -> None:
+    """With the repositories of which something is lost."""
+    broken = (Broken("sha256:abc", GIB, ("team/app",)), Broken("sha256:def", GIB, ()))
+
+    lines = [line for line in screen(replace(SEEN, damaged=broken)) if "in quarantine" in line]
+
+    assert lines == [
+        "damaged    sha256:abc   1.0 GiB in quarantine, lost: pushed to team/app",
+        "           sha256:def   1.0 GiB in quarantine",
+    ]
 
 
 def test_what_is_not_known_is_said_so() -> None:

@@ -66,6 +66,23 @@ def test_a_limit_is_counted_by_its_name() -> None:
     assert counted.values(happenings.LIMITED) == {("readers",): 7, (OTHER,): 1}
 
 
+def test_damaged_and_read_content_is_counted() -> None:
+    """By how it was found; what lies in quarantine is what was last told."""
+    counted = Counted()
+    counted.count("damaged", {"digest": "sha256:abc", "size": 10, "found": "scrub"})
+    counted.count("damaged", {"digest": "sha256:abc", "size": 10, "found": "by luck"})
+    counted.count("quarantine", {"files": 2, "bytes": 20})
+    counted.count("quarantine", {"files": 1, "bytes": 10})
+    counted.count("scrub", {"files": 3, "bytes": 700})
+    counted.count("scrub", {"files": 1, "bytes": 300})
+
+    assert counted.values(happenings.DAMAGED) == {("scrub",): 1, (OTHER,): 1}
+    assert counted.values(happenings.QUARANTINED) == {(): 1}
+    assert counted.values(happenings.QUARANTINED_BYTES) == {(): 10}
+    assert counted.values(happenings.SCRUBBED) == {(): 4}
+    assert counted.values(happenings.SCRUBBED_BYTES) == {(): 1000}
+
+
 def test_the_bytes_of_a_manifest_are_fetched_bytes_too() -> None:
     """They come with the request, for there is no download of it."""
     counted = Counted()

@@ -19,7 +19,8 @@ import pytest
 from datastore.errors import DigestMismatch
 from datastore.locks import try_lock
 from datastore.refs import Digest
-from registry.download.writer import Task, size_path
+from registry.download.spoolfile import size_path
+from registry.download.writer import Task
 from registry.errors import Absent, Denied, Unavailable, Why
 from registry.stretch import Stretch
 from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task, whole

@@ -1,0 +1,72 @@
+"""Puts together what reads stored content again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TextIO
+
+from cleaner.maintenance.damaged import Census, Keeper
+from cleaner.maintenance.reading import Reading
+from cleaner.maintenance.scrub import Gathered, Proofs, Scrubber, start
+from cleaner.maintenance.verify import Verification
+from cleaner.store import Store
+from datastore import layout
+from datastore.accesslog import Event
+from datastore.quarantine import Quarantine
+from datastore.refs import Digest
+from datastore.unproven import Unproven
+from runtime.clock import Ages
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Who is told: `write` takes events, `removed` is called after content was put aside."""
+
+    write: Callable[[Event], None] = lambda _: None
+    removed: Callable[[], None] = lambda: None
+
+
+class Readers:
+    """What reads one store, beside the rounds; *daily* is how many bytes of it a day."""
+
+    def __init__(
+        self, store: Store, clock: Ages, stop: threading.Event, told: Told, daily: int = 0
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._stop = stop
+        self._told = told
+        self._daily = daily
+
+    def start(self) -> None:
+        """Read new content once more, and all content now and then, each in a thread."""
+        census = Census(self._keeper(), lambda files, size: self._write("quarantine", files, size))
+        read = Gathered(lambda files, size: self._write("scrub", files, size))
+        state, reading = self._store.state, self._reading()
+        start(
+            Proofs(reading, Unproven(state / layout.UNPROVEN), self._stop, read.add, census.look),
+            Scrubber(reading, state, self._daily, self._stop, read.add),
+        )
+
+    def verification(self, progress: TextIO) -> Verification:
+        """Return what reads everything at once."""
+        return Verification(self._reading(), self._keeper(), progress)
+
+    def _keeper(self) -> Keeper:
+        return Keeper(self._store, self._clock)
+
+    def _reading(self) -> Reading:
+        store = self._store
+        quarantine = Quarantine(store.storage, store.index, self._clock, self._damaged)
+        return Reading(store, quarantine, self._clock)
+
+    def _damaged(self, digest: Digest, size: int, found: str) -> None:
+        """Report a damaged file; what HAProxy remembers of it is forgotten."""
+        fields: dict[str, str | int | float] = {"digest": str(digest), "size": size, "found": found}
+        self._told.write(Event("damaged", self._clock(), fields))
+        self._told.removed()
+
+    def _write(self, event: str, files: int, size: int) -> None:
+        self._told.write(Event(event, self._clock(), {"files": files, "bytes": size}))

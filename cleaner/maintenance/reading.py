@@ -1,0 +1,129 @@
+"""Reads stored content and compares it with its digest, at a pace, and without filling the cache.
+
+What is wrong goes into quarantine. A file that is read here does not push others out of the page
+cache, unless it was used a moment ago: then it belongs there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from io import UnsupportedOperation
+from typing import BinaryIO
+
+from cleaner.store import Store
+from datastore import layout
+from datastore.errors import IndexUnavailable, NotFound, refusal
+from datastore.quarantine import Quarantine
+from datastore.refs import Digest
+
+_CHUNK = 1024 * 1024
+_WARM_S = 3600.0
+_LOWEST = 19
+_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}  # system call numbers
+_IDLE_CLASS = 3 << 13
+
+Pace = Callable[[int], None]
+"""Called after so many bytes: it waits, and may raise `Stopped`."""
+
+
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """The process ends before the reading."""
+
+
+class Verdict(Enum):
+    """What became of one digest."""
+
+    RIGHT = "right"
+    DAMAGED = "damaged"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A verdict, and how many bytes were read for it."""
+
+    verdict: Verdict
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Reads one store; `clock` gives s, UTC epoch."""
+
+    store: Store
+    quarantine: Quarantine
+    clock: Callable[[], float]
+
+    def check(self, digest: Digest, *, found: str, pace: Pace, drops: bool = True) -> Found:
+        """Read what is stored under a digest; *found* tells for what reason, when it is wrong.
+
+        With *drops* its pages leave the cache. Raises: Stopped, StorageFull, StorageBroken.
+        """
+        try:
+            file = self.store.storage.open(layout.blob(digest))
+        except NotFound:
+            return Found(Verdict.ABSENT)
+        try:
+            with file:
+                size = self._check(digest, file, pace, drops=drops and self._is_cold(digest))
+                if size >= 0:
+                    return Found(Verdict.RIGHT, size)
+                return self._condemn(digest, file, -size - 1, found)
+        except OSError as error:
+            raise refusal(error) from error
+
+    def _check(self, digest: Digest, file: BinaryIO, pace: Pace, *, drops: bool) -> int:
+        """Return the size of a right file; of a wrong one, the negative of its size and one."""
+        hasher, size = digest.hasher(), 0
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+            if drops:
+                _forget(file, size, len(chunk))
+            size += len(chunk)
+            pace(len(chunk))
+        if hasher.hexdigest() != digest.hex:
+            return -size - 1
+        self._heal(digest, size)
+        return size
+
+    def _condemn(self, digest: Digest, file: BinaryIO, size: int, found: str) -> Found:
+        is_put = self.quarantine.put(digest, file, size=size, found=found)
+        return Found(Verdict.DAMAGED if is_put else Verdict.ABSENT, size)
+
+    def _is_cold(self, digest: Digest) -> bool:
+        try:
+            row = self.store.index.entry(digest)
+        except IndexUnavailable:
+            return False
+        return row is None or self.clock() - row.used > _WARM_S
+
+    def _heal(self, digest: Digest, size: int) -> None:
+        """Correct the size of a row that was made from a damaged file."""
+        index = self.store.index
+        with suppress(IndexUnavailable):
+            row = index.entry(digest)
+            if row is not None and row.size != size:
+                index.record(digest, size, row.kind, row.used, names=index.named(digest))
+
+
+def _forget(file: BinaryIO, start: int, length: int) -> None:
+    """Take what was read out of the page cache."""
+    with suppress(OSError, UnsupportedOperation):
+        os.posix_fadvise(file.fileno(), start, length, os.POSIX_FADV_DONTNEED)
+
+
+def yield_to_others() -> None:
+    """Give the calling thread the lowest priority for CPU and disk."""
+    thread = threading.get_native_id()
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, thread, _LOWEST)
+    number = _IOPRIO_SET.get(platform.machine())
+    if number is not None:
+        ctypes.CDLL(None).syscall(number, 1, thread, _IDLE_CLASS)

@@ -1,0 +1,115 @@
+"""`entrepot verify`: reads all that is stored, now, and reports what is damaged."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from cleaner import words
+from cleaner.maintenance.damaged import Case, Keeper
+from cleaner.maintenance.reading import Reading, Verdict
+from cleaner.maintenance.scrub import digests
+from datastore.errors import DatastoreError
+from datastore.refs import Digest
+
+_PROGRESS_S = 2.0
+
+
+@dataclass
+class Tally:
+    """What was read: `damaged` now, and what the disk would not give."""
+
+    files: int = 0
+    bytes: int = 0
+    damaged: list[Digest] = field(default_factory=list)
+    unreadable: dict[Digest, str] = field(default_factory=dict)
+
+
+class Verification:
+    """Reads a whole store; progress goes to *progress*, a line now and then."""
+
+    def __init__(self, reading: Reading, keeper: Keeper, progress: TextIO) -> None:
+        self._reading = reading
+        self._keeper = keeper
+        self._progress = progress
+        self._told = time.monotonic()
+
+    def run(self, write: Callable[[str], object], *, as_json: bool) -> bool:
+        """Read everything and write a report; True when nothing is wrong.
+
+        Raises: DatastoreError.
+        """
+        tally = Tally()
+        for digest in digests(self._reading.store.storage):
+            self._read(digest, tally)
+        cases = list(self._keeper.cases())
+        write(_document(tally, cases) if as_json else "\n".join(_lines(tally, cases)))
+        return not (tally.damaged or tally.unreadable or any(case.is_lost for case in cases))
+
+    def _read(self, digest: Digest, tally: Tally) -> None:
+        try:
+            found = self._reading.check(digest, found="verify", pace=lambda _: self._tell(tally))
+        except DatastoreError as error:
+            tally.unreadable[digest] = str(error)
+            return
+        if found.verdict is Verdict.ABSENT:  # it was evicted meanwhile
+            return
+        tally.files += 1
+        tally.bytes += found.size
+        if found.verdict is Verdict.DAMAGED:
+            tally.damaged.append(digest)
+
+    def _tell(self, tally: Tally) -> None:
+        now = time.monotonic()
+        if now - self._told < _PROGRESS_S:
+            return
+        self._told = now
+        read = f"{tally.files} files, {words.size(tally.bytes)} read"
+        self._progress.write(f"{read}, {len(tally.damaged)} damaged\n")
+        self._progress.flush()
+
+
+def _lines(tally: Tally, cases: list[Case]) -> Iterator[str]:
+    for case in cases:
+        yield f"{case.damaged.digest}  {words.size(case.damaged.size):>8}  {_state(case)}"
+    for digest, why in tally.unreadable.items():
+        yield f"{digest}  cannot be read: {why}"
+    read = f"{tally.files} files, {words.size(tally.bytes)} read"
+    yield f"{read}, {len(tally.damaged)} damaged, {len(cases)} in quarantine"
+
+
+def _state(case: Case) -> str:
+    if case.is_repaired:
+        return "in quarantine; right content is stored again"
+    if case.is_lost:
+        return f"lost: pushed to {', '.join(case.pushed)}; push it again"
+    return "in quarantine; it comes from its upstream when it is next asked for"
+
+
+def _document(tally: Tally, cases: list[Case]) -> str:
+    found = set(tally.damaged)
+    return json.dumps(
+        {
+            "files": tally.files,
+            "bytes": tally.bytes,
+            "damaged": [
+                {
+                    "digest": str(case.damaged.digest),
+                    "size": case.damaged.size,
+                    "since": case.damaged.since,
+                    "new": case.damaged.digest in found,
+                    "repositories": list(case.repositories),
+                    "pushed": list(case.pushed),
+                    "repaired": case.is_repaired,
+                }
+                for case in cases
+            ],
+            "unreadable": [
+                {"digest": str(digest), "why": why} for digest, why in tally.unreadable.items()
+            ],
+        },
+        indent=1,
+    )

@@ -1,0 +1,186 @@
+"""Files that something else changes while they are written: nothing wrong stays, or is complete.
+
+`make soak` takes 8 and 24 MB at two moments; by default it is one size, longer than what is read
+before it is stored.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.client import HTTPException
+from pathlib import Path
+
+import pytest
+
+from datastore import layout
+from datastore.refs import Digest
+from tests.images import filler
+from tests.system.appliance import Appliance, Setup
+from tests.system.images import FULL
+from tests.system.waiting import eventually
+from tests.upstream import FakeUpstream
+
+MIB = 1024 * 1024
+SIZES = [8 * MIB, 24 * MIB] if FULL else [6 * MIB]
+MOMENTS = [0.25, 0.75] if FULL else [0.5]
+WITHIN_S = 60.0
+NAME = "lib/app"
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _flipped(path: Path) -> None:
+    with path.open("r+b", buffering=0) as file:
+        file.seek(1000)
+        byte = file.read(1)[0]
+        file.seek(1000)
+        file.write(bytes([byte ^ 1]))
+
+
+def _zeroed(path: Path) -> None:
+    with path.open("r+b", buffering=0) as file:
+        file.write(bytes(100_000))
+
+
+CASES = [
+    pytest.param(size, moment, damage, id=f"{size // MIB}-{moment}-{damage.__name__.strip('_')}")
+    for size in SIZES
+    for moment in MOMENTS
+    for damage in (_cut, _flipped, _zeroed)
+]
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[FakeUpstream]:
+    """Return one upstream for all."""
+    with FakeUpstream() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def appliance(
+    tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream
+) -> Iterator[Appliance]:
+    """Return one appliance in front of it, to which may be pushed as well."""
+    setup = Setup({"fake.test": {"url": upstream.url}}, environment={"ENTREPOT_PREFETCH": "0"})
+    with Appliance(tmp_path_factory.mktemp("verified"), setup) as running:
+        yield running
+
+
+def _is_right_or_gone(appliance: Appliance, digest: Digest, content: bytes) -> bool:
+    path = appliance.data / layout.blob(digest)
+    try:
+        return path.read_bytes() == content
+    except FileNotFoundError:
+        return True
+
+
+def _fetch(appliance: Appliance, digest: Digest) -> bytes | None:
+    """Return a complete body, or None where the answer was cut."""
+    with suppress(HTTPException, OSError):
+        answer = appliance.door.get(f"/v2/fake.test/{NAME}/blobs/{digest}")
+        return answer.body if answer.status == 200 else None
+    return None
+
+
+@pytest.mark.parametrize(("size", "moment", "damage"), CASES)
+def test_a_spool_file_that_is_changed(
+    appliance: Appliance,
+    upstream: FakeUpstream,
+    size: int,
+    moment: float,
+    damage: Callable[[Path], None],
+) -> None:
+    """A cut one completes no response and is not stored; a changed one does not stay stored."""
+    seed = hash((size, moment, damage.__name__)) % 2**32
+    content = filler(size, seed)
+    digest = upstream.add_blob(NAME, content)
+    rest, at = threading.Event(), int(size * moment)
+    upstream.misbehave(str(digest), times=1, hold=rest, hold_after=at)
+    got: list[bytes | None] = []
+    client = threading.Thread(target=lambda: got.append(_fetch(appliance, digest)))
+    client.start()
+    spool = appliance.state / layout.SPOOL / layout.spool(digest)
+    eventually(lambda: spool.exists() and spool.stat().st_size >= at, what="half of it is here")
+
+    damage(spool)
+    rest.set()
+    client.join()
+
+    (body,) = got
+    assert body is None or len(body) == size
+    assert damage is not _cut or body in (None, content)
+    eventually(
+        lambda: _is_right_or_gone(appliance, digest, content),
+        what="nothing wrong is stored",
+        within=WITHIN_S,
+    )
+    assert _fetch(appliance, digest) == content
+    assert (appliance.data / layout.blob(digest)).read_bytes() == content
+
+
+@pytest.mark.parametrize(("size", "moment", "damage"), CASES)
+def test_an_upload_file_that_is_changed(
+    appliance: Appliance, size: int, moment: float, damage: Callable[[Path], None]
+) -> None:
+    """A cut one is not acknowledged; a changed one does not stay stored, and is reported."""
+    content = filler(size, hash((moment, size, damage.__name__, "push")) % 2**32)
+    digest = Digest.of(content)
+    before = appliance.metric("entrepot_damaged_files_total", found="commit")
+    where = appliance.door.ask("POST", "/v2/team/app/blobs/uploads/").headers["location"]
+    path = where.partition("://")[2].partition("/")[2] if "://" in where else where.lstrip("/")
+    folder = appliance.state / layout.UPLOADS
+    at = int(size * moment)
+
+    def pieces() -> Iterator[bytes]:
+        yield content[:at]
+        (file,) = [each for each in folder.iterdir() if not each.name.endswith(".digest")]
+        eventually(lambda: file.stat().st_size >= at, what="half of it is here")
+        damage(file)
+        yield content[at:]
+
+    status = 0
+    with suppress(HTTPException, OSError):
+        headers = {"Content-Length": str(size)}
+        url = f"/{path}?digest={digest}"
+        status = appliance.door.ask("PUT", url, headers=headers, body=pieces()).status
+
+    assert damage is not _cut or status != 201
+    eventually(
+        lambda: _is_right_or_gone(appliance, digest, content),
+        what="nothing wrong is stored",
+        within=WITHIN_S,
+    )
+    if status == 201:
+        kept = appliance.data / layout.quarantined(digest)
+        eventually(kept.exists, what="the damaged file is kept")
+        eventually(
+            lambda: appliance.metric("entrepot_damaged_files_total", found="commit") > before,
+            what="the metric counts it",
+        )
+
+
+def test_verify_works_beside_and_without_the_appliance(
+    appliance: Appliance, upstream: FakeUpstream
+) -> None:
+    """It finds a flipped bit, its exit code says so, and the next pull is right."""
+    content = filler(200_000, 77)
+    digest = upstream.add_blob(NAME, content)
+    assert _fetch(appliance, digest) == content
+    _flipped(appliance.data / layout.blob(digest))
+
+    done = appliance.entrepot("verify", "--json")
+
+    assert done.returncode == 1, done.stderr
+    assert f'"{digest}"' in done.stdout
+    assert _fetch(appliance, digest) == content
+    appliance.stop()
+    try:
+        assert "in quarantine" in appliance.entrepot("verify").stdout
+    finally:
+        appliance.start()

@@ -1,0 +1,48 @@
+"""A push to a full cache while the cleaner stands still may come again, and then fits."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from datastore.refs import Digest
+from tests.images import filler, image
+from tests.system.appliance import Setup
+from tests.system.conftest import Start
+from tests.system.images import KB, MB
+from tests.system.pulls import pull
+from tests.system.pushes import begin, push_blob
+from tests.system.waiting import eventually
+from tests.upstream import FakeUpstream
+
+_MAXIMUM = 12 * MB
+_BOUNDED = {"CLEANER_MAXSIZE": str(_MAXIMUM), "CLEANER_RUNEVERY_TIME": "1s"}
+
+
+def test_a_push_while_the_cleaner_stands_still_is_503_and_then_fits(
+    start: Start, fake: FakeUpstream
+) -> None:
+    """507 is left for what can never fit."""
+    appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
+    cleaner = appliance.program("cleaner")
+    assert cleaner
+    os.kill(cleaner.pid, signal.SIGSTOP)
+    try:
+        for number in range(_MAXIMUM * 120 // 100 // MB):
+            made = image([filler(MB, number)], command=(str(number),))
+            fake.put_image("app", f"v{number}", made)
+            assert pull(appliance.door, "one.test/app", f"v{number}")
+        content = filler(3 * MB, 99)
+        where = f"{begin(appliance.door, 'team/app')}?digest={Digest.of(content)}"
+        refused = appliance.door.ask("PUT", where, body=content)
+        assert (refused.status, "retry-after" in refused.headers) == (503, True)
+    finally:
+        os.kill(cleaner.pid, signal.SIGCONT)
+
+    eventually(
+        lambda: appliance.door.ask("PUT", where, body=content).status == 201,
+        what="the same request is taken",
+        pause=0.5,
+    )
+    never = push_blob(appliance.door, "team/app", filler(_MAXIMUM + 100 * KB, 98))
+    assert never.status == 507

@@ -159,6 +159,11 @@ class ProxySettings(Section):
     readtimeout: kinds.LongerSpan = setting(
         "30s", "until an upstream must have sent something", env="ENTREPOT_READ_TIMEOUT"
     )
+    minrate: kinds.Size = setting(
+        "10K",
+        "bytes a second below which another connection is tried, 0 for never",
+        env="ENTREPOT_MIN_RATE",
+    )
     redirects: kinds.Redirects = setting(
         "public",
         "where redirects may lead besides an upstream's own network: public, any, or networks",

@@ -53,6 +53,7 @@ class UpstreamValues:
     negative_ttl: float
     connect_timeout: float
     read_timeout: float
+    min_rate: int
     redirects: tuple[str, ...]
     default: bool
 
@@ -139,6 +140,7 @@ def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
         negative_ttl=_first(said.negativettl, proxy.negativettl),
         connect_timeout=_first(said.connecttimeout, proxy.connecttimeout),
         read_timeout=_first(said.readtimeout, proxy.readtimeout),
+        min_rate=proxy.minrate,
         redirects=_first(said.redirects, proxy.redirects),
         default=host in default_hosts(settings)[:1],
     )

@@ -20,9 +20,14 @@ _MOST_REFUSALS = 2
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds: `silence` without a byte ends a download; pauses grow from the first to the last."""
+    """Seconds: `silence` without a byte ends a download; pauses grow from the first to the last.
+
+    `min_rate` (bytes/s) over `slow_span` s is what a connection must bring not to be replaced.
+    """
 
     silence: float = 30.0
+    min_rate: float = 0
+    slow_span: float = 15.0
     first_pause: float = 0.2
     longest_pause: float = 5.0
 
@@ -118,3 +123,33 @@ class Patience:
 
     def _may_be_asked(self, source: int, now: float) -> bool:
         return source not in self._failed and self._not_before.get(source, now) <= now
+
+
+class Pace:
+    """Decides whether a connection is too slow, span by span; times in s on a monotonic clock.
+
+    After each connection that was replaced the span doubles. So a source that is slow for everyone
+    is left alone more and more, and a blob over it ends, also without ranges.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._span = limits.slow_span
+        self._since = 0.0
+        self._came = 0
+
+    def begin(self, now: float) -> None:
+        """Note that another connection has been opened."""
+        self._since, self._came = now, 0
+
+    def is_too_slow(self, now: float, count: int) -> bool:
+        """Note *count* bytes, and return whether the last span brought too few."""
+        self._came += count
+        elapsed = now - self._since
+        if not self._limits.min_rate or elapsed < self._span:
+            return False
+        is_slow = self._came < self._limits.min_rate * elapsed
+        self.begin(now)
+        if is_slow:
+            self._span *= 2
+        return is_slow

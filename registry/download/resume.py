@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
+from registry.download.patience import Pace
 from registry.download.sources import Sources
-from registry.errors import UpstreamError
+from registry.errors import Unavailable, UpstreamError, Why
 from registry.remote import RemoteBlob
 
 
@@ -23,13 +24,15 @@ def resumed(
     what is missing. *opened* is called with each connection's answer. Raises: UpstreamError when
     the patience of *sources* is over.
     """
+    pace = Pace(sources.limits)
     while True:
         source, fetch = sources.choose()
         came = False
+        pace.begin(sources.now())
         try:
             with fetch(start, bound()) as remote:
                 opened(remote)
-                for chunk in wanted(remote, start):
+                for chunk in _brisk(remote, wanted(remote, start), pace, sources.now):
                     start += len(chunk)
                     came = True
                     sources.progressed(source, len(chunk))
@@ -81,6 +84,21 @@ def passed_on(body: AbstractContextManager[RemoteBlob], start: int, stop: int) -
     """Yield a range of a blob, as its upstream gives it."""
     with body as remote:
         yield from until(wanted(remote, start), stop - start)
+
+
+def _brisk(
+    remote: RemoteBlob, chunks: Iterator[bytes], pace: Pace, now: Callable[[], float]
+) -> Iterator[bytes]:
+    """Pass *chunks* on until they come too slowly, and not all have come.
+
+    Raises: Unavailable (TIMEOUT).
+    """
+    left = None if remote.stop is None else remote.stop - remote.start
+    for chunk in chunks:
+        yield chunk
+        left = None if left is None else left - len(chunk)
+        if pace.is_too_slow(now(), len(chunk)) and left != 0:
+            raise Unavailable("the upstream", "it sends too slowly", Why.TIMEOUT)
 
 
 def _end(remote: RemoteBlob, bound: int | None) -> int:

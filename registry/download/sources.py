@@ -69,6 +69,10 @@ class Sources:
                 return decision.source, self._fetches[decision.source]
             raise self._error()
 
+    def now(self) -> float:
+        """Return the time, in s on the clock of the patience."""
+        return self._clock()
+
     @property
     def delivered(self) -> frozenset[int]:
         """Return the numbers of the sources that delivered bytes."""

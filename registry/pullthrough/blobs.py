@@ -169,7 +169,9 @@ class Blobs:
             str(place.repository),
             size,
             shown=lambda: self.shelf.link_blob(place.repository, digest, place.host),
-            limits=Limits(silence=registered.source.read_timeout),
+            limits=Limits(
+                silence=registered.source.read_timeout, min_rate=registered.source.min_rate
+            ),
         )
 
     @contextmanager

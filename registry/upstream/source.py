@@ -13,9 +13,10 @@ OnGone = Literal["refuse", "serve"]
 class Source:
     """One upstream: `host` is the name that clients use, with its port if it has one.
 
-    Spans are in s. `max_stale` None: for ever. `realm` is the one token realm that is trusted
-    beside the upstream's own host. `username` and `password` win over the pull secret. `redirects`
-    are the networks that its answers may lead to beside public addresses; `any` means all.
+    Spans are in s, `min_rate` in bytes/s. `max_stale` None: for ever. `realm` is the one token
+    realm that is trusted beside the upstream's own host. `username` and `password` win over the
+    pull secret. `redirects` are the networks that its answers may lead to beside public addresses;
+    `any` means all.
     """
 
     host: str
@@ -33,4 +34,5 @@ class Source:
     negative_ttl: float = 10.0
     connect_timeout: float = 2.0
     read_timeout: float = 30.0
+    min_rate: int = 10 * 1024
     redirects: tuple[str, ...] = ("public",)

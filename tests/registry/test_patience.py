@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.download.patience import Ask, End, Limits, Patience, Pause
+from registry.download.patience import Ask, End, Limits, Pace, Patience, Pause
 from registry.download.resume import resumed
 from registry.download.sources import Sources
 from registry.errors import Absent, Denied, Unavailable, UpstreamError, Why
@@ -172,6 +172,25 @@ def test_whatever_happens_it_ends_and_never_spins(
     assert now <= 72
 
 
+def test_a_connection_below_the_least_rate_is_too_slow_once_a_span_has_passed() -> None:
+    """And the next one has twice the time, so that a source that is slow for everyone ends."""
+    pace = Pace(Limits(min_rate=1000, slow_span=15.0))
+    pace.begin(0.0)
+    assert not pace.is_too_slow(14.9, 10)
+    assert pace.is_too_slow(15.0, 10)
+    assert not pace.is_too_slow(44.9, 10)
+    assert pace.is_too_slow(45.1, 10)
+
+
+@pytest.mark.parametrize(("rate", "came"), [(0, 1), (1000, 15_000)], ids=["off", "fast enough"])
+def test_a_connection_that_is_fast_enough_goes_on(rate: int, came: int) -> None:
+    """0 turns it off."""
+    pace = Pace(Limits(min_rate=rate, slow_span=15.0))
+    pace.begin(0.0)
+
+    assert not pace.is_too_slow(15.0, came)
+
+
 # ---- with sources
 
 
@@ -211,6 +230,22 @@ def test_a_mirror_that_breaks_in_a_body_is_left_for_the_upstream() -> None:
     assert b"".join(_over(mirror, upstream, time=time)) == CONTENT
     assert (mirror.starts, upstream.starts) == ([0], [100_000])
     assert time.pauses == []
+
+
+def test_a_connection_that_crawls_is_replaced() -> None:
+    """By range, from the byte that is missing; a mirror that crawls is left for the upstream."""
+    crawling, upstream = FakeRemote(CONTENT, piece=1000), FakeRemote(CONTENT, piece=10_000)
+    time = Time()
+    limits = Limits(min_rate=10_000)
+    sources = Sources([crawling.fetch, upstream.fetch], limits, clock=time, sleep=time.sleep)
+    got = b""
+    for chunk in resumed(sources, 0):
+        got += chunk
+        time.now += 1.0 if len(chunk) == 1000 else 0.001
+
+    assert got == CONTENT
+    assert crawling.starts == [0]
+    assert 10_000 <= upstream.starts[0] <= 20_000
 
 
 def test_an_outage_in_the_middle_is_waited_for() -> None:

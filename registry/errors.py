@@ -13,7 +13,7 @@ RegistryError
 ├── Unauthenticated         credentials are needed, or are wrong
 ├── Forbidden               known, and not allowed
 ├── Unsupported             not done under this name, or not at all
-├── RangeUnsatisfiable      starts past the end; carries the `size` [bytes]
+├── RangeUnsatisfiable      no byte of the blob lies in it; carries the `size` [bytes]
 ├── PartsUnknown            a manifest names what is not here; carries the `digests`
 ├── ManifestTooLarge
 ├── UploadUnknown           no such upload of this repository
@@ -134,10 +134,10 @@ class Unsupported(RegistryError):  # noqa: N818
 
 
 class RangeUnsatisfiable(RegistryError):  # noqa: N818
-    """Starts past the end of `size` bytes."""
+    """Starts past the end of `size` bytes, or ends before it starts."""
 
     def __init__(self, size: int) -> None:
-        super().__init__(f"the range starts past the end of {size} bytes")
+        super().__init__(f"no byte of {size} lies in the range")
         self.size = size
 
 

@@ -14,8 +14,10 @@ from registry.errors import RangeUnsatisfiable
 
 # RFC 9110, 14.1: the unit's name is case-insensitive; no blank is allowed around "=".
 _UNIT = "bytes="
-# More digits than any length has: Python refuses to read numbers of thousands of them.
-_SPEC = re.compile(r"([0-9]{0,32})-([0-9]{0,32})")
+_SPEC = re.compile(r"([0-9]*)-([0-9]*)")
+# Python refuses to read numbers of thousands of digits, and no blob is as long as this.
+_MOST_DIGITS = 18
+_PAST_ANY_END = 10**_MOST_DIGITS
 # RFC 9110, 17.15: many or overlapping ranges are an attack; such a client gets the whole.
 _MOST = 16
 
@@ -41,13 +43,16 @@ def parse(header: str | None, size: int) -> list[ByteRange] | None:
     """Read a Range header against *size* bytes: the ranges in the order asked for.
 
     None: there is no header or it is one to ignore, and the answer is the whole. Raises:
-    RangeUnsatisfiable when every range starts past the end.
+    RangeUnsatisfiable when every range starts past the end, or one ends before it starts: RFC 9110,
+    14.2, leaves it to the server to ignore or reject such a header, and other registries reject it.
     """
     if header is None:
         return None
     specs = _specs(header)
     if specs is None:
         return None
+    if any(_is_backwards(spec) for spec in specs):
+        raise RangeUnsatisfiable(size)
     ranges = [_resolved(first, last, size) for first, last in specs]
     satisfiable = [each for each in ranges if each is not None]
     if not satisfiable:
@@ -86,12 +91,19 @@ def _spec(text: str) -> _Spec | None:
     match = _SPEC.fullmatch(text)
     if match is None:
         return None
-    first, last = (int(digits) if digits else None for digits in match.groups())
-    if first is None and last is None:
-        return None
-    if first is not None and last is not None and last < first:
-        return None
-    return first, last
+    first, last = (_position(digits) if digits else None for digits in match.groups())
+    return None if first is None and last is None else (first, last)
+
+
+def _position(digits: str) -> int:
+    """Read a position of any number of digits; one past the end of any blob is as good as any."""
+    digits = digits.lstrip("0") or "0"
+    return int(digits) if len(digits) <= _MOST_DIGITS else _PAST_ANY_END
+
+
+def _is_backwards(spec: _Spec) -> bool:
+    first, last = spec
+    return first is not None and last is not None and last < first
 
 
 def _resolved(first: int | None, last: int | None, size: int) -> ByteRange | None:

@@ -23,7 +23,7 @@ _KINDS = {
     DOCKER_LIST: Kind.INDEX,
 }
 ACCEPT = tuple(_KINDS)
-"""Every type that is known here: the one fixed `Accept` of every upstream request."""
+"""Every type that is known here, as the `Accept` of a request for a manifest lists them."""
 
 # OCI distribution-spec 1.1, "Pushing manifests": a registry should take at least 4 MiB
 LARGEST = 4 * 1024 * 1024
@@ -54,7 +54,7 @@ class Descriptor:
     @property
     def is_elsewhere(self) -> bool:
         """Whether no registry need hold it: a non-distributable layer, or one with `urls`."""
-        return bool(self.urls) or self.media_type.startswith(_FOREIGN)
+        return bool(self.urls) or self.media_type.lower().startswith(_FOREIGN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +85,24 @@ def parse(data: bytes, media_type: str | None = None) -> Manifest:
     InvalidManifest when it is not JSON, of no type in ACCEPT, or an image and an index at once.
     """
     document = _document(data)
-    stated = document.get("mediaType")
-    is_stated = isinstance(stated, str) and stated in _KINDS
-    given = (media_type or "").partition(";")[0].strip()
-    chosen = str(stated) if is_stated else given or _own_type(document)
+    stated = _essence_of(document.get("mediaType"))
+    is_stated = stated in _KINDS
+    chosen = stated if is_stated else essence(media_type or "") or _own_type(document)
     if chosen not in _KINDS:
         raise InvalidManifest(chosen, "not a manifest's media type")
     # CVE-2021-41190: one digest would mean two things
     if "manifests" in document and ("config" in document or "layers" in document):
         raise InvalidManifest(chosen, "an image and an index at once")
     return replace(_read(document, chosen), states_type=is_stated)
+
+
+def essence(media_type: str) -> str:
+    """Return a media type without parameters, in lower case: RFC 9110, 8.3.1, ignores the case."""
+    return media_type.partition(";")[0].strip().lower()
+
+
+def _essence_of(stated: object) -> str:
+    return essence(stated) if isinstance(stated, str) else ""
 
 
 def media_type_of(data: bytes) -> str:
@@ -118,7 +126,7 @@ def _own_type(document: dict[str, Any]) -> str:
     """Tell the type of a manifest that came without one: OCI made `mediaType` optional."""
     said = document.get("mediaType")
     if isinstance(said, str) and said:
-        return said
+        return essence(said)
     if "manifests" in document:
         return OCI_INDEX
     return OCI_MANIFEST if "config" in document else ""

@@ -63,6 +63,7 @@ class Why(Enum):
     TIMEOUT = "timeout"  # no connection or no byte in time
     RESTING = "resting"  # its breaker is open
     LIMITED = "limited"  # 429
+    UNSUPPORTED = "unsupported"  # a manifest of a type that is not known here
 
 
 class Unavailable(UpstreamError):  # noqa: N818

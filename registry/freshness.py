@@ -25,6 +25,7 @@ _REASONS = {
     Why.TIMEOUT: "timeout",
     Why.RESTING: "resting",
     Why.LIMITED: "limited",
+    Why.UNSUPPORTED: "unsupported",
 }
 
 
@@ -41,6 +42,8 @@ def warning(error: UpstreamError) -> str:
         reason = "no longer has it"
     elif _is_gone(error):
         reason = "refuses it"
+    elif isinstance(error, Unavailable) and error.why is Why.UNSUPPORTED:
+        reason = "now has a manifest of an unsupported type"
     else:
         reason = "is unavailable"
     return f"served stale: {error.upstream} {reason}"

@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 from datastore.refs import Digest
 from tests import images, shelves
 from tests.gates import Gate
+from tests.quirks import Quirks
 from tests.shelves import Shelf, error
 from tests.wire import HONEST, Fault, HttpServer, Reply, Seen
 
@@ -37,13 +38,15 @@ class _Rule:
 class FakeUpstream:
     """A registry that misbehaves on demand; `requests` holds all it was asked, in order.
 
-    `page` bounds a page of tags and of referrers; `referrers` False: no such API.
+    `page` bounds a page of tags and of referrers; `referrers` False: no such API. `quirks` are the
+    ways of a real registry.
     """
 
     def __init__(self, *, gate: Gate | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.gate = gate
         self.page: int | None = None
         self.referrers = True
+        self.quirks = Quirks()
         self.requests: list[Seen] = []
         self._shelves: dict[str, Shelf] = {}
         self._rules: list[_Rule] = []
@@ -189,8 +192,9 @@ class FakeUpstream:
         if refused is not None:
             return refused, HONEST
         fault = self._fault(seen)
-        reply = self._told(seen, fault) or self._content(seen, fault)
-        return _spoilt(reply, fault), fault
+        reply = self.quirks.refusal(seen)
+        reply = reply or self._told(seen, fault) or self._content(seen, fault)
+        return _spoilt(self.quirks.changed(seen, reply), fault), fault
 
     def _fault(self, seen: Seen) -> Fault:
         with self._lock:

@@ -103,9 +103,13 @@ BY_WHY: Mapping[Why, Row] = MappingProxyType(
         # podman sleeps on a 429, containerd repeats it at once: a client that has an origin to
         # go to is better told to go there
         Why.LIMITED: Row(503, "TOOMANYREQUESTS"),
+        # the upstream is well: it is this registry that cannot pass such a manifest on
+        Why.UNSUPPORTED: Row(501, "UNSUPPORTED"),
     }
 )
 _LIMITED_WITHOUT_ORIGIN = Row(_TOO_MANY, "TOOMANYREQUESTS")
+# An upstream that announces when it is back: 502 has no place for that, 503 has Retry-After
+_COMES_BACK = Row(503, "UNAVAILABLE")
 
 # RFC 9110, 10.2.3 and RFC 6585, 4: the statuses that may say when to come back
 _COME_BACK = frozenset({_TOO_MANY, 503})
@@ -230,6 +234,8 @@ def _row(error: Exception, asked: Asked) -> Row:
     if isinstance(error, Unavailable):
         if error.why is Why.LIMITED and not asked.mirror_form:
             return _LIMITED_WITHOUT_ORIGIN
+        if error.why is Why.NONSENSE and error.retry_after is not None:
+            return _COMES_BACK
         return BY_WHY[error.why]
     return next((TABLE[each] for each in type(error).__mro__ if each in TABLE), _BROKEN)
 

@@ -171,18 +171,18 @@ class Manifests:
     def _current(
         self, place: Place, registered: Registered, tag: Tag, held: Held | None
     ) -> ManifestAnswer:
-        """Ask what a tag means now: HEAD when we have something (Docker Hub counts GETs)."""
-        reference: Reference = tag
+        """Ask what a tag means now: HEAD when we have something (Docker Hub counts GETs).
+
+        HEAD's digest may be wrong: one that is not here is no reason to ask for it.
+        """
+        known: Held | None = None
         if held:
             found = registered.upstream.head(place.remote, tag)
             if found.digest == held.digest:
                 self._keep(place, tag, held)
                 return ManifestAnswer(held, Source.CONFIRMED, age=0.0)
-            reference = found.digest or tag
-        known = self.shelf.content(reference) if isinstance(reference, Digest) else None
-        current = known or self._fetched(
-            registered.upstream.manifest(place.remote, reference), place
-        )
+            known = self.shelf.content(found.digest) if found.digest else None
+        current = known or self._fetched(registered.upstream.manifest(place.remote, tag), place)
         self._keep(place, tag, current)
         return ManifestAnswer(current, Source.MISS, age=0.0)
 

@@ -16,7 +16,7 @@ from typing import Any
 from datastore import writing
 from datastore.errors import DatastoreError, DigestMismatch, InvalidManifest
 from datastore.index import AccessIndex, Kind
-from datastore.manifest import ACCEPT, Descriptor, Manifest, parse
+from datastore.manifest import ACCEPT, Descriptor, Manifest, essence, parse
 from datastore.refs import Digest, Repository, Tag
 from registry.errors import Overloaded, PartsUnknown
 from registry.push import referrers
@@ -71,7 +71,7 @@ class Pushes:
         if held.manifest.kind is Kind.INDEX:
             if links.linked_manifest(name, named.digest) is not None:
                 return True
-            if named.media_type in ACCEPT:
+            if essence(named.media_type) in ACCEPT:
                 return False
         return links.links_blob(name, named.digest)
 
@@ -121,9 +121,9 @@ def _refuse_two_types(document: dict[str, Any], given: str | None, manifest: Man
 
     Raises: InvalidManifest.
     """
-    pushed_as = (given or "").partition(";")[0].strip() or manifest.media_type
+    pushed_as = essence(given or "") or manifest.media_type
     stated = document.get("mediaType")
-    if stated and stated != pushed_as:
+    if stated and essence(str(stated)) != pushed_as:
         raise InvalidManifest(str(stated), f"pushed as {pushed_as}, but states another type")
 
 

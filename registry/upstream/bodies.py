@@ -8,24 +8,59 @@ from typing import Any
 
 from datastore import bounded_json
 from datastore.errors import InvalidTag
-from datastore.manifest import ACCEPT, OCI_INDEX, parse
+from datastore.manifest import ACCEPT, OCI_INDEX, essence, parse
 from datastore.refs import Digest, Tag
 from registry.upstream.protocol import RemoteManifest
 
-# What a server says that does not know what it serves; then the manifest tells by itself
-_VAGUE = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
+# What a server sends that does not know what it serves; then the manifest tells by itself
+_VAGUE = frozenset(
+    {
+        "",
+        "application/json",
+        "application/octet-stream",
+        "binary/octet-stream",
+        "text/json",
+        "text/plain",
+    }
+)
+_OUTDATED = {
+    "application/vnd.docker.distribution.manifest.v1+json": "Docker schema 1",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws": "Docker schema 1",
+    "application/vnd.oci.artifact.manifest.v1+json": "an OCI artifact manifest of a draft of 1.1",
+    "application/vnd.cncf.oras.artifact.manifest.v1+json": "an ORAS artifact manifest",
+}
+
+
+class UnsupportedType(ValueError):  # noqa: N818 - the class says the fact
+    """A manifest of a type that is not in ACCEPT; the message names it only where it is known."""
 
 
 def read_manifest(body: bytes, said: str, expected: Digest | None) -> RemoteManifest:
     """Make a manifest of a body that came as type *said*; *expected* is its digest, if known.
 
-    Raises: InvalidManifest, ValueError when the digest is another.
+    A type *said* that is in ACCEPT, or the manifest's own, is taken; others are hints at best.
+    Raises: UnsupportedType, InvalidManifest, ValueError when the digest is another.
     """
-    found = parse(body, None if said in _VAGUE else said)
     digest = Digest.of(body, expected.algorithm if expected else "sha256")
     if expected is not None and digest != expected:
         raise ValueError(f"a manifest of digest {digest} instead of {expected}")
+    if said not in ACCEPT:
+        _refuse_unsupported(body, said)
+    found = parse(body, said if said in ACCEPT else None)
     return RemoteManifest(digest, found.media_type, body)
+
+
+def _refuse_unsupported(body: bytes, said: str) -> None:
+    """Raises: UnsupportedType for JSON of a type that is not supported, ValueError for no JSON."""
+    document = _document(body)
+    own = document.get("mediaType")
+    known = essence(own) if isinstance(own, str) and own else ""
+    if not known and document.get("schemaVersion") == 1:
+        known = next(iter(_OUTDATED))
+    if known in ACCEPT or (not known and said in _VAGUE):
+        return
+    kind = _OUTDATED.get(known or said, "an unknown type")
+    raise UnsupportedType(f"its manifest is of a type that is not supported here: {kind}")
 
 
 def may_be_manifest(said: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from datastore.refs import Digest, Reference
 from registry.errors import ListTooLong
 from registry.upstream.blob import HttpBlob
 from registry.upstream.bodies import (
+    UnsupportedType,
     join_referrers,
     may_be_manifest,
     read_manifest,
@@ -25,6 +27,8 @@ from registry.upstream.exchange import Ask, Exchange
 from registry.upstream.headers import content_digest, content_length, media_type, next_page
 from registry.upstream.protocol import Fetch, Found, RemoteBlob, RemoteManifest
 from registry.upstream.wire import Answer, Broken, TooLong
+
+log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -45,6 +49,7 @@ class HttpUpstream:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self._has_warned = False
 
     @property
     def is_well(self) -> bool:
@@ -57,22 +62,39 @@ class HttpUpstream:
         with self._open(ask) as answer:
             if answer.status != _OK:
                 return Found(None, None, "")
-            said = self._manifest_type(answer)
             headers = answer.headers
-            known = said if said in ACCEPT else ""
-            return Found(content_digest(headers), content_length(headers), known)
+            said, digest = media_type(headers), content_digest(headers)
+            if digest is None and not may_be_manifest(said):
+                raise self._exchange.nonsense("its manifest has a type that is none", said)
+            return Found(digest, content_length(headers), said if said in ACCEPT else "")
 
     def manifest(self, name: str, reference: Reference) -> RemoteManifest:
-        """Fetch a manifest, and hold it against its digest where one is known."""
+        """Fetch a manifest. One asked for by digest is held against it; a tag is what came.
+
+        Docker-Content-Digest decides nothing: some registries send another manifest's.
+        """
         with self._open(Ask("manifest", "GET", name, f"manifests/{reference}")) as answer:
-            said = self._manifest_type(answer)
+            said, announced = media_type(answer.headers), content_digest(answer.headers)
             body = self._body(answer, LARGEST)
-            announced = content_digest(answer.headers)
-        expected = reference if isinstance(reference, Digest) else announced
+        expected = reference if isinstance(reference, Digest) else None
         try:
-            return read_manifest(body, said, expected)
+            found = read_manifest(body, said, expected)
+        except UnsupportedType as error:
+            raise self._exchange.unsupported(str(error), said) from error
         except (Malformed, ValueError) as error:
             raise self._exchange.nonsense("its manifest cannot be used", error) from error
+        self._compare(announced, body)
+        return found
+
+    def _compare(self, announced: Digest | None, body: bytes) -> None:
+        """Log, once, that the header names another digest than the body has."""
+        if announced is None or self._has_warned:
+            return
+        actual = Digest.of(body, announced.algorithm)
+        if actual != announced:
+            self._has_warned = True
+            names = {"upstream": self._exchange.host, "digest": actual, "header": announced}
+            log.warning("Docker-Content-Digest is not the digest of the manifest", extra=names)
 
     def blob_size(self, name: str, digest: Digest) -> int | None:
         """Ask whether this name may see a blob, and how large it is."""
@@ -170,12 +192,6 @@ class HttpUpstream:
         if said != OCI_INDEX:
             raise self._exchange.nonsense("its referrers are no index", said)
         return page
-
-    def _manifest_type(self, answer: Answer) -> str:
-        said = media_type(answer.headers)
-        if may_be_manifest(said):
-            return said
-        raise self._exchange.nonsense("its manifest has a type that is none", said)
 
     def _part(self, answer: Answer, left: int, until: float) -> bytes:
         """Read a page of at most *left* bytes, until *until* on the monotonic clock."""

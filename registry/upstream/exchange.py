@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit
 
+from datastore.manifest import ACCEPT, OCI_INDEX
 from registry.errors import Absent, Denied, Unavailable, UpstreamError, Why
 from registry.upstream.authorizer import Authorizer
 from registry.upstream.breaker import Breaker
@@ -26,6 +27,14 @@ from registry.upstream.wire import Answer, Broken, Request, Wire
 
 log = logging.getLogger(__name__)
 
+# The last range asks a registry for whatever it has, if it has none of the others
+_MANIFESTS = ", ".join((*ACCEPT, "*/*;q=0.1"))
+_ACCEPT = {
+    "head": _MANIFESTS,
+    "manifest": _MANIFESTS,
+    "tags": "application/json",
+    "referrers": OCI_INDEX,
+}
 _LONGEST = 200  # characters of a detail in the log
 _OK, _CHALLENGE, _GONE, _LIMITED, _BROKEN = 200, 401, 404, 429, 500
 _DENIED = (401, 403)
@@ -55,6 +64,14 @@ class Ask:
     absent: frozenset[int] = frozenset({_GONE})
     url: str | None = None
     is_begun: bool = False
+
+    @property
+    def accept(self) -> str:
+        """Return the Accept to send: some registries answer 406 where it excludes what they have.
+
+        No list of manifest types fits a blob or a list.
+        """
+        return _ACCEPT.get(self.operation, "*/*")
 
     @property
     def limit(self) -> str:
@@ -135,6 +152,12 @@ class Exchange:
             log.info("unusable answer of an upstream", extra=names)
         return Unavailable(self.host, message, Why.NONSENSE, is_temporary=False)
 
+    def unsupported(self, message: str, detail: object = "") -> Unavailable:
+        """Return the refusal of an answer that is right, but not supported here."""
+        names = {"upstream": self.host, "problem": message, "detail": str(detail)[:_LONGEST]}
+        log.info("unsupported answer of an upstream", extra=names)
+        return Unavailable(self.host, message, Why.UNSUPPORTED)
+
     def _answer(self, ask: Ask, passed: Pass) -> Answer:
         try:
             answer = self._asked(ask)
@@ -207,7 +230,7 @@ class Exchange:
         request = Request(
             ask.method,
             self._url(ask),
-            {**self._headers, **ask.headers},
+            {**self._headers, "Accept": ask.accept, **ask.headers},
             credential=sealed(self._root, authorization),
         )
         return follow(self._wire, request, home=self._origin, insecure=self._insecure)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from datastore.manifest import ACCEPT
 from registry.names import is_host, unfold
 from registry.upstream.authorizer import Authorizer
 from registry.upstream.breaker import Breaker
@@ -171,7 +170,7 @@ def _client(
             is_kept=is_named,
             clock=shared.clock,
         ),
-        headers={**headers, "Accept": ", ".join(ACCEPT)},
+        headers=headers,
         report=shared.report,
         namespace=source.host if mirror is not None else None,
     )

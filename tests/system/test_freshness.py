@@ -80,7 +80,7 @@ def test_a_narrow_accept_changes_nothing_for_the_next_client(
 
     assert image.manifest == narrow.body == other.body == usual.body
     assert {each.headers["content-type"] for each in (narrow, other, usual)} == {image.media_type}
-    assert all(len(each.headers["accept"].split(",")) == 4 for each in fake.requests)
+    assert all(len(each.headers["accept"].split(",")) == 5 for each in fake.requests)
 
 
 def test_a_hit_writes_nothing_but_its_log_line(start: Start, fake: FakeUpstream) -> None:

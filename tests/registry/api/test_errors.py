@@ -79,6 +79,9 @@ _ROWS: list[tuple[Exception, str | None, int, str]] = [
     (_unavailable(Why.RESTING), _BLOB, 503, "UNAVAILABLE"),
     (_unavailable(Why.LIMITED), _BLOB, 429, "TOOMANYREQUESTS"),
     (registry.ListTooLong("quay.io", "no"), None, 502, "UNAVAILABLE"),
+    (_unavailable(Why.UNSUPPORTED), _MANIFEST, 501, "UNSUPPORTED"),
+    (_unavailable(Why.NONSENSE, 3600.0), _MANIFEST, 503, "UNAVAILABLE"),
+    (_unavailable(Why.TIMEOUT, 5.0), _BLOB, 504, "UNAVAILABLE"),
     (RuntimeError("hunter2"), None, 500, "UNKNOWN"),
 ]
 

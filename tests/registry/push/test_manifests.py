@@ -56,6 +56,31 @@ def test_an_image_is_pushed_by_tag(p: Pushing, family: Family) -> None:
         assert got.headers["docker-content-digest"] == str(made.digest)
 
 
+@_FAMILIES
+def test_the_case_of_a_media_type_does_not_matter(p: Pushing, family: Family) -> None:
+    """RFC 9110, 8.3.1: in the header, with parameters, and in the manifest itself."""
+    made = _image(family=family)
+    body = made.manifest.replace(made.media_type.encode(), made.media_type.upper().encode())
+    for blob in made.blobs:
+        p.blob(blob)
+
+    for said in (made.media_type.upper(), f" {made.media_type.title()} ; charset=UTF-8"):
+        assert p.manifest(body, said, "v1").status_code == 201
+        got = p.ask("GET", "manifests/v1")
+        assert (made.media_type, body) == (got.headers["content-type"], got.content)
+
+
+def test_the_case_of_a_childs_media_type_does_not_matter(p: Pushing) -> None:
+    """A manifest that is not here is missed, whatever the case of its type."""
+    child = _image()
+    for blob in (*child.blobs, child.manifest):
+        p.blob(blob)
+    body, media_type = images.index([child])
+    body = body.replace(child.media_type.encode(), child.media_type.upper().encode())
+
+    assert p.manifest(body, media_type, "many").status_code == 404
+
+
 def test_an_image_is_pushed_by_digest(p: Pushing) -> None:
     """It then has no tag."""
     made = _image()

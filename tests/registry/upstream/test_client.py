@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +21,7 @@ V1 = Tag("v1")
 
 
 def test_head_tells_digest_size_and_type(upstream: FakeUpstream) -> None:
-    """One HEAD, with the one fixed Accept, uncompressed, and with our name."""
+    """One HEAD, with an Accept of every type, uncompressed, and with our name."""
     image = upstream.add_image("app", "v1", [b"layer"])
 
     found = client_of(upstream).head("app", V1)
@@ -27,7 +29,7 @@ def test_head_tells_digest_size_and_type(upstream: FakeUpstream) -> None:
     assert (found.digest, found.size) == (image.digest, len(image.manifest))
     assert found.media_type == OCI_MANIFEST
     (request,) = upstream.requests
-    assert request.headers["accept"] == ", ".join(ACCEPT)
+    assert request.headers["accept"] == ", ".join((*ACCEPT, "*/*;q=0.1"))
     assert request.headers["accept-encoding"] == "identity"
     assert request.headers["user-agent"].startswith("entrepot/")
 
@@ -94,7 +96,7 @@ def test_a_vague_type_is_replaced_by_what_the_manifest_says(upstream: FakeUpstre
         ({"drop": True}, Unavailable, Why.REFUSED),
         ({"status": 200, "body": b"<html>", "media_type": "text/html"}, Unavailable, Why.NONSENSE),
         ({"status": 200, "body": b"<html>"}, Unavailable, Why.NONSENSE),
-        ({"media_type": "application/x-other"}, Unavailable, Why.NONSENSE),
+        ({"media_type": "application/x-other", "body": b"{}"}, Unavailable, Why.NONSENSE),
         ({"corrupt": True}, Unavailable, Why.NONSENSE),
         ({"cut": 10}, Unavailable, Why.REFUSED),
         ({"body": b" " * (4 * 1024 * 1024 + 1)}, Unavailable, Why.NONSENSE),
@@ -116,15 +118,21 @@ def test_what_goes_wrong_with_a_manifest(
     assert raised.value.upstream == upstream.host
 
 
-def test_a_tag_whose_bytes_are_not_those_announced_is_nonsense(upstream: FakeUpstream) -> None:
-    """What Docker-Content-Digest says is held against what came."""
-    upstream.add_image("app", "v1", [b"layer"])
+def test_a_wrong_digest_header_of_a_tag_is_a_warning(
+    upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The digest of a tag is its body's; the log has the header, once."""
+    image = upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/v1", headers={"Docker-Content-Digest": str(Digest.of(b"other"))})
+    client = client_of(upstream)
 
-    with pytest.raises(Unavailable) as raised:
-        client_of(upstream).manifest("app", V1)
+    with caplog.at_level(logging.WARNING):
+        digests = {client.manifest("app", V1).digest for _ in range(2)}
 
-    assert raised.value.why is Why.NONSENSE
+    assert {image.digest} == digests
+    assert [each.message for each in caplog.records] == [
+        "Docker-Content-Digest is not the digest of the manifest"
+    ]
 
 
 def test_an_upstream_that_hangs_is_a_time_out(upstream: FakeUpstream) -> None:
@@ -223,3 +231,41 @@ def test_events_tell_each_request_and_what_is_left_of_the_rate(
     assert events.outcomes() == [("head", "ok"), ("manifest", "absent")]
     budget = {"upstream": upstream.host, "remaining": 76, "limit": 100}
     assert ("budget", budget) in events.seen
+
+
+@pytest.mark.parametrize(
+    ("said", "body", "named"),
+    [
+        ("application/vnd.docker.distribution.manifest.v1+prettyjws", {"schemaVersion": 1}, True),
+        ("application/json", {"schemaVersion": 1, "fsLayers": []}, True),
+        ("application/vnd.oci.artifact.manifest.v1+json", {}, True),
+        ("", {"mediaType": "application/vnd.cncf.oras.artifact.manifest.v1+json"}, True),
+        ("application/vnd.hostile.<script>", {"schemaVersion": 2}, False),
+        ("text/html", {"schemaVersion": 2, "mediaType": "x/y"}, False),
+    ],
+    ids=["schema 1", "schema 1 by its version", "OCI artifact", "ORAS", "unknown", "its own"],
+)
+def test_a_manifest_of_an_unsupported_type_is_not_the_upstreams_fault(
+    upstream: FakeUpstream, said: str, body: dict[str, Any], *, named: bool
+) -> None:
+    """The message names a type that is known, and never repeats one that is not."""
+    upstream.add_manifest("app", "v1", json.dumps(body).encode(), said)
+
+    with pytest.raises(Unavailable) as raised:
+        client_of(upstream).manifest("app", V1)
+
+    assert Why.UNSUPPORTED is raised.value.why
+    assert "not supported here" in str(raised.value)
+    assert named is ("unknown" not in str(raised.value))
+    assert "hostile" not in str(raised.value)
+
+
+@pytest.mark.parametrize("said", ["application/x-other", "text/html", "image/png"])
+def test_a_manifest_that_has_its_own_type_needs_no_header(
+    upstream: FakeUpstream, said: str
+) -> None:
+    """Some registries send the type of a file instead."""
+    image = upstream.add_image("app", "v1", [b"layer"], "docker")
+    upstream.misbehave("/v1", media_type=said)
+
+    assert image.media_type == client_of(upstream).manifest("app", V1).media_type

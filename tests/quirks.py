@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tests.shelves import error
@@ -18,10 +20,28 @@ class Quirks:
 
     strict_accept   406 where Accept leaves out what it has
     tag_digest      Docker-Content-Digest of a manifest that is asked for by tag
+    tag_order       the order of a list of tags: takes the tags, returns them
+    tag_page        how many tags there are on a page, whatever is asked for
+    ignores         query parameters that it does not know
+    most_n          400 where `n` is larger
+    link            the Link to the next page of tags; `{path}` and `{last}` are filled in
+    endless         each list links to one more page, whose tags stand behind all others
     """
 
     strict_accept: bool = False
     tag_digest: str | None = None
+    tag_order: Callable[[list[str]], list[str | None]] | None = None
+    tag_page: int | None = None
+    ignores: frozenset[str] = frozenset()
+    most_n: int | None = None
+    link: str | None = None
+    endless: bool = False
+    _pages: int = 0
+
+    def as_heard(self, seen: Seen) -> Seen:
+        """Return a request without what this registry does not know."""
+        known = {name: text for name, text in seen.query.items() if name not in self.ignores}
+        return replace(seen, query=known)
 
     def refusal(self, seen: Seen) -> Reply | None:
         """Return what is answered instead of the content, if anything."""
@@ -30,6 +50,8 @@ class Quirks:
         offered = _OFFERED.get(kind)
         if self.strict_accept and offered and "*/*" not in accept and offered not in accept:
             return error(406, "NOT_ACCEPTABLE")
+        if self.most_n is not None and int(seen.query.get("n", 0)) > self.most_n:
+            return error(400, "PAGINATION_NUMBER_INVALID")
         return None
 
     def changed(self, seen: Seen, reply: Reply) -> Reply:
@@ -37,7 +59,35 @@ class Quirks:
         kind, reference = _asked(seen)
         if self.tag_digest and kind == "manifests" and ":" not in reference:
             reply = _with(reply, "Docker-Content-Digest", self.tag_digest)
-        return reply
+        if kind == "tags" and reply.status == 200 and self._is_odd_list():
+            reply = self._list(seen, reply)
+        return self._with_one_more(seen, reply) if self.endless else reply
+
+    def _is_odd_list(self) -> bool:
+        return (self.tag_order, self.tag_page, self.link) != (None, None, None)
+
+    def _list(self, seen: Seen, reply: Reply) -> Reply:
+        document = json.loads(reply.body)
+        tags = document["tags"]
+        headers = dict(reply.headers)
+        if self.tag_page is not None:
+            page = int(seen.query.get("page", 0))
+            start, stop = page * self.tag_page, (page + 1) * self.tag_page
+            if stop < len(tags):
+                headers["Link"] = f'<{seen.path}?page={page + 1}>; rel="next"'
+            tags = tags[start:stop]
+        if self.link is not None and "Link" in headers:
+            headers["Link"] = self.link.format(path=seen.path, last=tags[-1])
+        if self.tag_order is not None:
+            tags = self.tag_order(tags)
+        return replace(reply, headers=headers, body=json.dumps({**document, "tags": tags}).encode())
+
+    def _with_one_more(self, seen: Seen, reply: Reply) -> Reply:
+        self._pages += 1
+        document = json.loads(reply.body)
+        document["tags"] = [f"{self._pages:04}{tag}" for tag in document.get("tags", ())]
+        headers = {**reply.headers, "Link": f'<{seen.path}?page={self._pages}>; rel="next"'}
+        return replace(reply, headers=headers, body=json.dumps(document).encode())
 
 
 def _asked(seen: Seen) -> tuple[str, str]:

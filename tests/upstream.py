@@ -194,7 +194,7 @@ class FakeUpstream:
         fault = self._fault(seen)
         reply = self.quirks.refusal(seen)
         reply = reply or self._told(seen, fault) or self._content(seen, fault)
-        return _spoilt(self.quirks.changed(seen, reply), fault), fault
+        return self.quirks.changed(seen, _spoilt(reply, fault)), fault
 
     def _fault(self, seen: Seen) -> Fault:
         with self._lock:
@@ -242,7 +242,7 @@ class FakeUpstream:
             "blobs": lambda: shelves.blob(
                 seen, shelf.blobs.get(match["rest"]), fault, match["rest"]
             ),
-            "tags": lambda: shelves.tags(seen, shelf, self.page),
+            "tags": lambda: shelves.tags(self.quirks.as_heard(seen), shelf, self.page),
             "referrers": lambda: self._referrers(seen, shelf),
         }
         return verbs[match["kind"]]()

@@ -22,9 +22,8 @@ class TagsResource:
         resp.set_header(KIND, "tags")
         limit = page_size(req)
         after = req.get_param("last")
-        more = limit is not None and place.upstream is None  # is there another page?
-        asked = None if limit is None else limit + more
+        asked = None if limit is None else limit + 1  # is there another page?
         found = [] if limit == 0 else self._lists.tags(place, after, asked)
         resp.media = {"name": name, "tags": found[:limit]}
-        if limit and len(found) >= limit + more:
+        if limit and len(found) > limit:
             resp.set_header("Link", next_page(req, found[limit - 1]))

@@ -8,11 +8,21 @@ from itertools import islice
 
 from datastore import layout
 from datastore.errors import DatastoreError
-from datastore.refs import Digest
+from datastore.manifest import OCI_INDEX
+from datastore.refs import Digest, Tag
 from datastore.storage import Storage
-from registry.errors import Absent, ListTooLong, NameUnknown, Unavailable
+from registry.errors import (
+    Absent,
+    Denied,
+    ListTooLong,
+    ManifestUnknown,
+    NameUnknown,
+    Unavailable,
+    Why,
+)
 from registry.routing import Place
 from registry.shelf import Shelf
+from registry.upstream.protocol import Upstream
 
 _LARGEST_KEPT = 64 * 1024
 """Bytes of a list of referrers that is kept: no room is promised to it."""
@@ -46,12 +56,14 @@ class Lists:
     def referrers(self, place: Place, digest: Digest) -> bytes:
         """Return the index of what refers to a manifest: its bytes.
 
-        Raises: Absent where the upstream has no such API: its clients then look for tags.
+        An upstream without the referrers API is asked for the tag that stands for it. Raises also:
+        ManifestUnknown when that is absent too; an empty index would hide signatures by tag, and
+        clients read NameUnknown as a repository that does not exist.
         """
         if place.upstream is None:
             raise NameUnknown(f"no repository {place.repository} here")
         try:
-            body = place.upstream.upstream.referrers(place.remote, digest).body
+            body = self._listed(place, place.upstream.upstream, digest)
         except ListTooLong:
             raise
         except Unavailable as error:
@@ -62,6 +74,22 @@ class Lists:
             self._keep(place, digest, body)
         return body
 
+    def _listed(self, place: Place, upstream: Upstream, digest: Digest) -> bytes:
+        """Return the upstream's index, by its API or else by tag.
+
+        Raises: ManifestUnknown, Denied, Unavailable.
+        """
+        try:
+            return upstream.referrers(place.remote, digest).body
+        except (Absent, Denied) as error:
+            refusal = error
+        tagged = _tagged(place, upstream, digest)
+        if tagged is not None:
+            return tagged
+        if isinstance(refusal, Denied):
+            raise refusal
+        raise ManifestUnknown(f"{place.host} lists no referrers, by its API or by tag")
+
     def _keep(self, place: Place, digest: Digest, body: bytes) -> None:
         """Keep an answer on a manifest that is here: with it, the cleaner removes it."""
         with contextlib.suppress(DatastoreError):  # a full disk forgoes the copy
@@ -71,3 +99,21 @@ class Lists:
     def _own_tags(self, place: Place, after: str | None, limit: int | None) -> list[str]:
         names = self.shelf.repositories.tags_after(place.repository, after or "")
         return list(islice(names, limit))
+
+
+def _tagged(place: Place, upstream: Upstream, digest: Digest) -> bytes | None:
+    """Return the index under the tag `<algorithm>-<hex>`, None where there is none.
+
+    OCI distribution-spec 1.1, "Referrers Tag Schema". Some registries answer with the manifest of
+    that digest itself, which is no list of referrers.
+    """
+    try:
+        found = upstream.manifest(place.remote, Tag(f"{digest.algorithm}-{digest.hex[:64]}"))
+    except (Absent, Denied):
+        return None
+    except Unavailable as error:
+        if error.why is Why.UNSUPPORTED:
+            return None
+        raise
+    is_list = found.media_type == OCI_INDEX and found.digest != digest
+    return found.body if is_list else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from datastore import bounded_json
@@ -78,9 +79,16 @@ def read_tags(body: bytes) -> list[str]:
     return [tag for tag in listed if isinstance(tag, str) and _is_tag(tag)]
 
 
+def is_page(listed: Sequence[str], last: str, limit: int | None) -> bool:
+    """Tell whether tags are what was asked for: at most *limit*, in order, each behind *last*."""
+    if limit is not None and len(listed) > limit:
+        return False
+    return all(before < after for before, after in pairwise((last, *listed)))
+
+
 def read_referrers(body: bytes) -> list[dict[str, Any]]:
-    """Read the descriptors on one page of referrers. Raises: ValueError."""
-    listed = _document(body).get("manifests", [])
+    """Read the descriptors on one page of referrers; null is none. Raises: ValueError."""
+    listed = _document(body).get("manifests") or []
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
         raise ValueError("no index of referrers")
     return listed

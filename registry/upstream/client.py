@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from datastore.errors import Malformed
 from datastore.manifest import ACCEPT, LARGEST, MOST_DESCRIPTORS, OCI_INDEX
 from datastore.refs import Digest, Reference
-from registry.errors import ListTooLong
+from registry.errors import Absent, ListTooLong
 from registry.upstream.blob import HttpBlob
 from registry.upstream.bodies import (
     UnsupportedType,
+    is_page,
     join_referrers,
     may_be_manifest,
     read_manifest,
@@ -38,6 +39,9 @@ _HEAD = frozenset({_OK, 405, 501})
 # What servers answer that never heard of the referrers API: OCI distribution-spec 1.1, end-12a
 _NO_REFERRERS = frozenset({400, 404, 405, 406, 501})
 # Of a list, over all of its pages: bytes, entries, pages, and s
+# ECR takes at most 1000 for `n`, and refuses more with 400; others know no `n` or `last`
+_TAG_PAGE = 1000
+_TAG_ANSWERS = frozenset({_OK, 400, 416, 422})
 _LARGEST_LIST = 16 * 1024 * 1024
 _MOST_TAGS = 200_000
 _MOST_PAGES = 1000
@@ -130,37 +134,92 @@ class HttpUpstream:
         return (partial(self.blob, name, digest),)
 
     def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:
-        """List tags, page by page until there are enough of them."""
-        query = {} if limit is None else {"n": str(max(limit, 1))}
-        query |= {"last": after} if after else {}
-        found: list[str] = []
-        for page in self._pages(Ask("tags", "GET", name, "tags/list", query)):
-            found += self._understood(read_tags, page.body)
-            if len(found) > _MOST_TAGS:
-                raise self._too_long(f"more than {_MOST_TAGS} tags")
-            if limit is not None and len(found) >= limit:
-                break
+        """List tags in order, as many pages of them as it takes.
+
+        Registries page in many ways, or not at all. Where a page is not the one that was asked
+        for, the whole list is read, sorted and cut here.
+        """
+        if after is None and limit is None:
+            return self._all_tags(name)
+        found = self._tags_in_order(name, after, limit)
+        if found is None:
+            found = [tag for tag in self._all_tags(name) if not after or tag > after]
         return found[:limit]
+
+    def _all_tags(self, name: str) -> list[str]:
+        """Read the whole list; it ends with a page that adds nothing."""
+        found: set[str] = set()
+        for page in self._pages(Ask("tags", "GET", name, "tags/list")):
+            listed = self._understood(read_tags, page.body)
+            if listed and found.issuperset(listed):
+                break
+            found.update(listed)
+            self._bound_tags(len(found))
+        return sorted(found)
+
+    def _tags_in_order(self, name: str, after: str | None, limit: int | None) -> list[str] | None:
+        """Read pages behind *after* until there are *limit* tags; None: they cannot be trusted."""
+        found: list[str] = []
+        page_size = None if limit is None else min(max(limit, 1), _TAG_PAGE)
+        while True:
+            last = found[-1] if found else after or ""
+            query = {} if page_size is None else {"n": str(page_size)}
+            query |= {"last": last} if last else {}
+            ask = Ask("tags", "GET", name, "tags/list", query, accepts=_TAG_ANSWERS)
+            listed: list[str] = []
+            for page in self._pages(ask):
+                listed = self._understood(read_tags, page.body) if page.status == _OK else []
+                if page.status != _OK or not is_page(listed, last, page_size):
+                    return None
+                found += listed
+                self._bound_tags(len(found))
+                if limit is not None and len(found) >= limit:
+                    return found
+                last = found[-1] if found else last
+            if page_size is None or len(listed) < page_size:
+                return found
+
+    def _bound_tags(self, count: int) -> None:
+        if count > _MOST_TAGS:
+            raise self._too_long(f"more than {_MOST_TAGS} tags")
 
     def referrers(
         self, name: str, digest: Digest, artifact_type: str | None = None
     ) -> RemoteManifest:
-        """Fetch what refers to a manifest, all pages as one index, filtered by us if need be."""
+        """Fetch what refers to a manifest, all pages as one index, filtered by us if need be.
+
+        Raises: Absent where the answer is anything but an index: there is no referrers API.
+        """
         query = {"artifactType": artifact_type} if artifact_type else {}
         path = f"referrers/{digest}"
         ask = Ask("referrers", "GET", name, path, query, absent=_NO_REFERRERS)
         first, found, filtered, pages = b"", [], True, 0
         for page in self._pages(ask):
-            first, pages = first or self._checked(page).body, pages + 1
-            found += self._understood(read_referrers, self._checked(page).body)
+            listed = self._referrers_of(page, is_first=not pages)
+            first, pages = first or page.body, pages + 1
+            found += listed
             filtered = filtered and _is_filtered(page.headers)
             if len(found) > MOST_DESCRIPTORS:
                 raise self._too_long(f"more than {MOST_DESCRIPTORS} referrers")
         if artifact_type and not filtered:
             found = [each for each in found if each.get("artifactType") == artifact_type]
-        elif pages == 1:
+        elif pages == 1 and found:
             return RemoteManifest(Digest.of(first), OCI_INDEX, first)
         return join_referrers(first, found)
+
+    def _referrers_of(self, page: _Page, *, is_first: bool) -> list[dict[str, Any]]:
+        """Read a page of referrers.
+
+        Raises: Absent when the first is no index, Unavailable when a later one is none.
+        """
+        try:
+            if media_type(page.headers) != OCI_INDEX:
+                raise ValueError(f"a page of type {media_type(page.headers)!r}")  # noqa: TRY301
+            return read_referrers(page.body)
+        except ValueError as error:
+            if is_first:
+                raise Absent(self._exchange.host, "it has no referrers API") from error
+            raise self._exchange.nonsense("its referrers are no index", error) from error
 
     @contextmanager
     def _open(self, ask: Ask) -> Iterator[Answer]:
@@ -171,27 +230,28 @@ class HttpUpstream:
             answer.close()
 
     def _pages(self, ask: Ask) -> Iterator[_Page]:
-        """Ask for a list, and for its next page as long as there is one on the same host."""
+        """Ask for a list and its next pages, always on the upstream's own host.
+
+        The Link may name another host: a registry behind a proxy may not know its own name. A link
+        to a page that was read already ends the list.
+        """
         left, until = _LARGEST_LIST, time.monotonic() + _LIST_WITHIN_S
+        read: set[str] = set()
         for _ in range(_MOST_PAGES):
+            base = self._exchange.locate(ask)
+            read.add(base)
             with self._open(ask) as answer:
-                page = _Page(answer.headers, self._part(answer, left, until))
+                page = _Page(answer.status, answer.headers, self._part(answer, left, until))
             left -= len(page.body)
             yield page
-            url = self._understood(partial(next_page, url=answer.url), page.headers)
-            if url is None:
+            url = self._understood(partial(next_page, url=base), page.headers)
+            if url is None or url in read:
                 return
             ask = replace(ask, url=url, query={})
         raise self._too_long(f"more than {_MOST_PAGES} pages")
 
     def _too_long(self, what: str) -> ListTooLong:
         return ListTooLong(self._exchange.host, f"its list is too long: {what}")
-
-    def _checked(self, page: _Page) -> _Page:
-        said = media_type(page.headers)
-        if said != OCI_INDEX:
-            raise self._exchange.nonsense("its referrers are no index", said)
-        return page
 
     def _part(self, answer: Answer, left: int, until: float) -> bytes:
         """Read a page of at most *left* bytes, until *until* on the monotonic clock."""
@@ -218,6 +278,7 @@ class HttpUpstream:
 
 @dataclass(frozen=True, slots=True)
 class _Page:
+    status: int
     headers: Mapping[str, str]
     body: bytes
 

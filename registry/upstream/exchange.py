@@ -189,7 +189,7 @@ class Exchange:
         of our credentials.
         """
         scope = f"{self._prefix}{ask.name}"
-        authorization = self._authorizer.known(scope) if self._is_own(self._url(ask)) else None
+        authorization = self._authorizer.known(scope) if self._is_own(self.locate(ask)) else None
         answer = self._followed(ask, authorization)
         if answer.foreign or not self._is_challenge(answer, scope, authorization):
             return answer
@@ -229,7 +229,7 @@ class Exchange:
     def _followed(self, ask: Ask, authorization: str | None) -> Answer:
         request = Request(
             ask.method,
-            self._url(ask),
+            self.locate(ask),
             {**self._headers, "Accept": ask.accept, **ask.headers},
             credential=sealed(self._root, authorization),
         )
@@ -238,7 +238,8 @@ class Exchange:
     def _is_own(self, url: str) -> bool:
         return self._origin is not None and origin_of(url) == self._origin
 
-    def _url(self, ask: Ask) -> str:
+    def locate(self, ask: Ask) -> str:
+        """Return the URL at which something is asked for, before any redirect."""
         url = ask.url or f"{self._root}/v2/{self._prefix}{ask.name}/{ask.path}"
         told = ask.url is not None and "ns=" in ask.url
         query = urlencode({**ask.query, **({} if told else self._namespace)})

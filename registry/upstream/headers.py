@@ -93,21 +93,27 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def next_page(headers: Mapping[str, str], url: str) -> str | None:
-    """Return the URL of the next page, always on *url*'s own host: RFC 8288.
+    """Return the URL of the next page: path and query of the link, on *url*'s own host; RFC 8288.
 
-    Raises: ValueError when the upstream points to another host.
+    Raises: ValueError when the link is no URL.
     """
     for target, parameters in _links(headers.get("Link", "")):
         if "next" in parameters.get("rel", "").lower().split():
-            here, there = urlsplit(url), urlsplit(urljoin(url, target))
-            if there.hostname != here.hostname:
-                raise ValueError("its next page is on another host")
+            here, there = urlsplit(url), urlsplit(urljoin(url, target.strip()))
+            if there.scheme not in {"http", "https"} or not target.isprintable():
+                raise ValueError("its next page is no HTTP URL")
             return f"{here.scheme}://{here.netloc}{there.path}?{there.query}"
     return None
 
 
 def _links(header: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the target and the parameters of each link, in order; RFC 8288, 3."""
+    """Yield the target and the parameters of each link, in order; RFC 8288, 3.
+
+    Old Quay leaves the angle brackets out: then there is one link.
+    """
+    if "<" not in header and ";" in header:
+        position = header.index(";")
+        yield header[:position], _parameters(header, position)[0]
     position = 0
     while (start := header.find("<", position)) >= 0:
         stop = header.find(">", start)

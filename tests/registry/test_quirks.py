@@ -5,6 +5,7 @@ The test is a table. A new quirk is a row here, with its knob in `tests.quirks` 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from datastore.manifest import OCI_INDEX
 from datastore.refs import Digest
-from tests.images import Image, filler
+from tests.images import Image, artifact, descriptor, filler
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream
 
 _LAYER = filler(70_000)
+_SIGNATURE_TYPE = "application/x.signature"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,39 @@ def _lists(*tags: str) -> Callable[[Pulling, Image], None]:
     return check
 
 
+def _lists_by_pages(*tags: str, n: int = 2) -> Callable[[Pulling, Image], None]:
+    """List whole, and by pages of *n* to an end, where no page is empty."""
+
+    def check(p: Pulling, image: Image) -> None:
+        _lists(*tags)(p, image)
+        found: list[str] = []
+        query = f"tags/list?n={n}"
+        while query:
+            got = p.get(query)
+            assert got.status_code == 200
+            assert 0 < len(got.json["tags"]) <= n
+            found += got.json["tags"]
+            assert len(found) <= len(tags)
+            link = got.headers.get("link")
+            query = link[link.index("tags/list") : link.index(">")] if link else ""
+        assert list(tags) == found
+
+    return check
+
+
+def _refers(p: Pulling, image: Image) -> None:
+    """List the one artifact about the image."""
+    got = p.get(f"referrers/{image.digest}")
+    assert (got.status_code, got.headers["content-type"]) == (200, OCI_INDEX)
+    assert [each["artifactType"] for each in got.json["manifests"]] == [_SIGNATURE_TYPE]
+
+
+def _refers_to_nothing(p: Pulling, image: Image) -> None:
+    """Answer 404 with a code that clients do not take for a missing repository."""
+    got = p.get(f"referrers/{image.digest}")
+    assert (got.status_code, got.json["errors"][0]["code"]) == (404, "MANIFEST_UNKNOWN")
+
+
 def _answers(status: int, path: str, **headers: str) -> Callable[[Pulling, Image], None]:
     def check(p: Pulling, _image: Image) -> None:
         got = p.get(path)
@@ -86,6 +122,44 @@ def _quirks(**knobs: Any) -> Callable[[FakeUpstream, Image], None]:
             setattr(u.quirks, name, knob)
 
     return given
+
+
+def _all(*givens: Callable[[FakeUpstream, Image], None]) -> Callable[[FakeUpstream, Image], None]:
+    def given(u: FakeUpstream, image: Image) -> None:
+        for each in givens:
+            each(u, image)
+
+    return given
+
+
+def _tags(*tags: str, page: int | None = None, **knobs: Any) -> Callable[..., None]:
+    """Put *tags* beside `v1`, which are listed *page* by page."""
+
+    def given(u: FakeUpstream, image: Image) -> None:
+        for tag in tags:
+            u.move_tag(NAME, tag, image.digest)
+        u.page = page
+        _quirks(**knobs)(u, image)
+
+    return given
+
+
+def _signed(u: FakeUpstream, image: Image) -> None:
+    """Put an artifact about the image, listed by the tag that stands for it."""
+    signature = artifact(image, b"signature", _SIGNATURE_TYPE)
+    u.put_image(NAME, str(signature.digest), signature)
+    described = descriptor(signature.manifest, signature.media_type)
+    entries = [described | {"artifactType": _SIGNATURE_TYPE}]
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+    u.add_manifest(NAME, _fallback(image), json.dumps(index).encode(), OCI_INDEX)
+
+
+def _fallback(image: Image) -> str:
+    return f"{image.digest.algorithm}-{image.digest.hex}"
+
+
+def _subject_under_its_tag(u: FakeUpstream, image: Image) -> None:
+    u.move_tag(NAME, _fallback(image), image.digest)
 
 
 def _misbehaves(pattern: str, **knobs: Any) -> Callable[[FakeUpstream, Image], None]:
@@ -113,6 +187,109 @@ QUIRKS = (
         "renovatebot/renovate#3078",
         _quirks(strict_accept=True),
         _lists("v1"),
+    ),
+    Quirk(
+        "a tag list ignores n and last",
+        "distribution 2.x; distribution/distribution#1936",
+        _tags("a", "b", "c", "d", ignores=frozenset({"n", "last"})),
+        _lists_by_pages("a", "b", "c", "d", "v1"),
+    ),
+    Quirk(
+        "a tag list pages by a token of its own",
+        "quay.io's next_page",
+        _tags("a", "b", "c", "d", ignores=frozenset({"n", "last"}), tag_page=2),
+        _lists_by_pages("a", "b", "c", "d", "v1", n=3),
+    ),
+    Quirk(
+        "a tag list is in another order",
+        "hub.docker.com lists 10 after 9 in places; opencontainers/distribution-spec#461",
+        _tags("a", "b", "c", tag_order=lambda tags: tags[::-1]),
+        _lists_by_pages("a", "b", "c", "v1"),
+    ),
+    Quirk(
+        "a tag list names tags twice, and null",
+        "goharbor/harbor: a tag of two artifacts while it is moved",
+        _tags("a", "b", tag_order=lambda tags: [*tags, None, *tags]),
+        _lists_by_pages("a", "b", "v1"),
+    ),
+    Quirk(
+        "a tag list without tags is null",
+        "distribution/distribution#2434; sonatype/nexus-public",
+        _quirks(tag_order=lambda _: None),
+        _lists(),
+    ),
+    Quirk(
+        "400 to a page that is too large",
+        "Amazon ECR API, ListImages: at most 1000",
+        _tags("a", "b", most_n=1000),
+        _lists_by_pages("a", "b", "v1", n=9999),
+    ),
+    Quirk(
+        "400 to any page",
+        "registries without pagination",
+        _tags("a", "b", most_n=0),
+        _lists_by_pages("a", "b", "v1", n=1),
+    ),
+    Quirk(
+        "the next page of tags is on a host of the inside",
+        "containers/image takes path and query of the link alone",
+        _tags(
+            "a",
+            "b",
+            page=1,
+            link='<http://registry.internal:5000{path}?n=1&last={last}>; rel="next"',
+        ),
+        _lists_by_pages("a", "b", "v1"),
+    ),
+    Quirk(
+        "the link to the next page has no angle brackets",
+        "heroku/docker-registry-client#11",
+        _tags("a", "b", page=1, link='{path}?n=1&last={last}; rel="next"'),
+        _lists_by_pages("a", "b", "v1"),
+    ),
+    Quirk(
+        "no referrers API, and a list by tag",
+        "OCI distribution-spec 1.1, Referrers Tag Schema; quay.io, ghcr.io",
+        _all(_misbehaves("/referrers/", status=404), _signed),
+        _refers,
+    ),
+    Quirk(
+        "no referrers API, and no list by tag",
+        "oras-project/oras-go: NAME_UNKNOWN is a missing repository",
+        _misbehaves("/referrers/", status=404),
+        _refers_to_nothing,
+    ),
+    Quirk(
+        "referrers lead to a page of HTML",
+        "registry.k8s.io; oras-project/oras-go#633",
+        _all(
+            _misbehaves("/referrers/", status=200, body=b"<!doctype html>", media_type="text/html"),
+            _signed,
+        ),
+        _refers,
+    ),
+    Quirk(
+        "referrers are JSON of another kind",
+        "fronts that answer any path",
+        _all(
+            _misbehaves(
+                "/referrers/", status=200, body=b'{"manifests": []}', media_type="application/json"
+            ),
+            _signed,
+        ),
+        _refers,
+    ),
+    Quirk(
+        "403 to referrers",
+        "Google Artifact Registry and JFrog Artifactory for unknown paths",
+        _all(_misbehaves("/referrers/", status=403), _signed),
+        _refers,
+    ),
+    Quirk(
+        "the tag that stands for referrers is the image itself",
+        "oras-project/oras-go#1396",
+        _all(_misbehaves("/referrers/", status=404), _subject_under_its_tag),
+        _refers_to_nothing,
     ),
     Quirk(
         "503 with Retry-After while it is maintained",

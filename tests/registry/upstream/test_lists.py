@@ -36,15 +36,26 @@ def test_tags_stop_at_the_limit(upstream: FakeUpstream) -> None:
     assert [each.query for each in upstream.requests] == [{"n": "2", "last": "a"}]
 
 
-def test_a_next_page_on_another_host_is_nonsense(upstream: FakeUpstream) -> None:
-    """Nobody sends us, with our credentials, elsewhere."""
+def test_a_next_page_on_another_host_is_asked_of_our_own(upstream: FakeUpstream) -> None:
+    """A registry behind a proxy may not know its name; a link is never a reason to leave."""
+    for tag in "abc":
+        upstream.add_image("app", tag, [b"layer"])
+    upstream.page = 2
+    upstream.quirks.link = '<http://evil.invalid{path}?n=2&last={last}>; rel="next"'
+
+    assert list("abc") == client_of(upstream).tags("app")
+    assert upstream.count("GET", "/v2/app/tags/list") == 2
+
+
+def test_a_next_page_that_is_no_url_is_nonsense(upstream: FakeUpstream) -> None:
+    """A list that ends early would be a wrong list."""
     upstream.add_image("app", "a", [b"layer"])
-    upstream.misbehave("/tags", headers={"Link": '<http://evil.invalid/v2/>; rel="next"'})
+    upstream.misbehave("/tags", headers={"Link": '<ftp://x/v2/>; rel="next"'})
 
     with pytest.raises(Unavailable) as raised:
         client_of(upstream).tags("app")
 
-    assert raised.value.why is Why.NONSENSE
+    assert Why.NONSENSE is raised.value.why
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"tags": {}}', b"[" * 100_000])
@@ -121,23 +132,22 @@ class TestBounds:
 
     @staticmethod
     def _endless(upstream: FakeUpstream, body: dict[str, Any], times: int | None = None) -> None:
-        """Answer every page with *body* and a link to the next one."""
-        link = {"Link": '</v2/app/next>; rel="next"'}
+        """Answer every page with *body* and a link to one more."""
+        upstream.quirks.endless = True
         upstream.misbehave(
             body=json.dumps(body).encode(),
             media_type=OCI_INDEX,
             status=200,
-            headers=link,
             times=times,
         )
 
     @pytest.mark.parametrize(
         ("tags", "pages"),
         [
-            (["v1"] * 20, 3),
-            (["x" * 120] * 20, 3),
+            ([f"v{each}" for each in range(20)], 3),
+            ([f"{each}{'x' * 120}" for each in range(20)], 3),
             ([], 40),
-            (["v1"] * 60, 1),
+            ([f"v{each}" for each in range(60)], 1),
             (["y" * 9000] * 3, 1),
             (["y" * 6000], 4),
         ],
@@ -155,7 +165,8 @@ class TestBounds:
         """With a limit the list may be without an end."""
         self._endless(upstream, {"tags": ["a", "b", "c"]})
 
-        assert client_of(upstream).tags("app", limit=7) == ["a", "b", "c"] * 2 + ["a"]
+        found = client_of(upstream).tags("app", limit=7)
+        assert found == ["0001a", "0001b", "0001c", "0002a", "0002b", "0002c", "0003a"]
         assert len(upstream.requests) == 3
 
     @pytest.mark.parametrize("size", [10, 2000])
@@ -173,9 +184,21 @@ class TestBounds:
         """The span is over all pages."""
         monkeypatch.setattr(client, "_LIST_WITHIN_S", 0.2)
         self._endless(upstream, {"tags": []})
-        upstream.misbehave(delay=0.05, status=200, body=b"{}", headers={"Link": "<?a>; rel=next"})
+        upstream.misbehave(delay=0.05, status=200, body=b"{}")
         with pytest.raises(Unavailable) as raised:
             client_of(upstream).tags("app")
 
         assert raised.value.why is Why.TIMEOUT
         assert len(upstream.requests) < 10
+
+    @pytest.mark.parametrize("limit", [None, 5])
+    def test_the_same_page_for_ever_is_an_end(
+        self, upstream: FakeUpstream, limit: int | None
+    ) -> None:
+        """A registry that ignores `last` links to the page that it has just sent."""
+        upstream.misbehave(
+            status=200, body=b'{"tags": ["b", "a"]}', headers={"Link": '</v2/app/x>; rel="next"'}
+        )
+
+        assert client_of(upstream).tags("app", limit=limit) == ["a", "b"]
+        assert upstream.count() <= 3

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from tests.shelves import error
 from tests.wire import Reply, Seen
 
 _OFFERED = {"blobs": "application/octet-stream", "tags": "application/json"}
+_CODERS: Mapping[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "raw deflate": lambda body: zlib.compress(body, wbits=-15),
+    "identity": lambda body: body,
+    "deflate, gzip": lambda body: gzip.compress(zlib.compress(body)),
+}
 _KIND = re.compile(r"/v2/.+/(manifests|blobs|tags|referrers)/([^/]+)$")
 
 
@@ -25,6 +35,8 @@ class Quirks:
     ignores         query parameters that it does not know
     most_n          400 where `n` is larger
     link            the Link to the next page of tags; `{path}` and `{last}` are filled in
+    coding          Content-Encoding of every body, and of the parts of one: a key of `_CODERS`
+    label           Content-Encoding of every body, which is not in it
     endless         each list links to one more page, whose tags stand behind all others
     """
 
@@ -35,6 +47,8 @@ class Quirks:
     ignores: frozenset[str] = frozenset()
     most_n: int | None = None
     link: str | None = None
+    coding: str | None = None
+    label: str | None = None
     endless: bool = False
     _pages: int = 0
 
@@ -61,7 +75,14 @@ class Quirks:
             reply = _with(reply, "Docker-Content-Digest", self.tag_digest)
         if kind == "tags" and reply.status == 200 and self._is_odd_list():
             reply = self._list(seen, reply)
-        return self._with_one_more(seen, reply) if self.endless else reply
+        if self.endless:
+            reply = self._with_one_more(seen, reply)
+        if self.label:
+            reply = _with(reply, "Content-Encoding", self.label)
+        if self.coding and reply.status < 300:
+            coded = replace(reply, body=_CODERS[self.coding](reply.body))
+            reply = _with(coded, "Content-Encoding", self.coding.removeprefix("raw "))
+        return reply
 
     def _is_odd_list(self) -> bool:
         return (self.tag_order, self.tag_page, self.link) != (None, None, None)

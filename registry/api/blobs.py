@@ -51,6 +51,8 @@ class BlobResource:
             not_modified(resp)
         elif answer.size is not None:
             resp.content_length = answer.size
+        else:
+            resp.stream = ()  # without a stream the length would be 0
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
         """Send a blob, or ranges of it."""

@@ -78,7 +78,10 @@ class Blobs:
             return KnownBlob(digest, stored.size, stored.source)
         registered = _registered(place, digest)
         with self._remembered(place, digest):
-            return KnownBlob(digest, self._permitted(place, registered, digest), Source.MISS)
+            size = self._permitted(place, registered, digest)
+            if size is None:
+                size = self.shelf.announced(place.repository, digest)
+            return KnownBlob(digest, size, Source.MISS)
 
     # ---- here
 

@@ -19,11 +19,19 @@ class HttpBlob:
     """
 
     def __init__(
-        self, exchange: Exchange, answer: Answer, start: int = 0, stop: int | None = None
+        self,
+        exchange: Exchange,
+        answer: Answer,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        as_sent: bool = False,
     ) -> None:
         self._exchange = exchange
         self._answer = answer
-        self._length = content_length(answer.headers)
+        self._as_sent = as_sent or not answer.codings
+        # the length of a coded body is not the blob's
+        self._length = content_length(answer.headers) if self._as_sent else None
         self._start, self._size = 0, self._length
         if answer.status == _PARTIAL:
             self._start = start
@@ -51,7 +59,7 @@ class HttpBlob:
         """
         came = 0
         self._answer.expect_bytes_within(self._exchange.stall)
-        pieces = self._answer.pieces()
+        pieces = self._answer.pieces(as_sent=self._as_sent)
         while piece := self._next(pieces):
             came += len(piece)
             yield piece

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -42,6 +44,7 @@ _NO_REFERRERS = frozenset({400, 404, 405, 406, 501})
 # ECR takes at most 1000 for `n`, and refuses more with 400; others know no `n` or `last`
 _TAG_PAGE = 1000
 _TAG_ANSWERS = frozenset({_OK, 400, 416, 422})
+_MOST_READINGS = 256
 _LARGEST_LIST = 16 * 1024 * 1024
 _MOST_TAGS = 200_000
 _MOST_PAGES = 1000
@@ -54,6 +57,7 @@ class HttpUpstream:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._has_warned = False
+        self._readings = _Readings()
 
     @property
     def is_well(self) -> bool:
@@ -105,7 +109,7 @@ class HttpUpstream:
         ask = Ask("blob", "HEAD", name, f"blobs/{digest}", accepts=_HEAD)
         with self._open(ask) as answer:
             if answer.status == _OK:
-                return content_length(answer.headers)
+                return None if answer.codings else content_length(answer.headers)
             if answer.foreign:  # the registry sent us there, and that is its permission
                 return None
         with self.blob(name, digest) as body:  # a registry without HEAD: only GET can tell
@@ -127,7 +131,13 @@ class HttpUpstream:
             is_begun=start > 0,
         )
         with self._open(ask) as answer:
-            yield HttpBlob(self._exchange, answer, start, stop)
+            as_sent = bool(answer.codings) and self._readings.as_sent(digest, start)
+            if as_sent or not answer.codings or answer.status != _PARTIAL:
+                yield HttpBlob(self._exchange, answer, start, stop, as_sent=as_sent)
+                return
+        # the offsets of a part of a coded body are those of the coding: only the whole can be read
+        with self._open(replace(ask, headers={}, accepts=frozenset({_OK}))) as answer:
+            yield HttpBlob(self._exchange, answer)
 
     def blob_sources(self, name: str, digest: Digest) -> tuple[Fetch, ...]:
         """Return how to open a blob here."""
@@ -274,6 +284,30 @@ class HttpUpstream:
             return read(given)
         except ValueError as error:
             raise self._exchange.nonsense("its list cannot be read", error) from error
+
+
+class _Readings:
+    """How bodies with a coding are read: decoded first, and as they were sent the next time.
+
+    Some registries label a layer that is itself compressed with a coding. Only the digest shows
+    which reading is right; one that was stored is not asked for again.
+    """
+
+    def __init__(self) -> None:
+        self._last: OrderedDict[Digest, bool] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def as_sent(self, digest: Digest, start: int) -> bool:
+        """Tell how to read a body; what goes on from *start* is read as its beginning was."""
+        with self._lock:
+            last = self._last.get(digest)
+            if start:
+                return bool(last)
+            self._last[digest] = last is False
+            self._last.move_to_end(digest)
+            while len(self._last) > _MOST_READINGS:
+                self._last.popitem(last=False)
+            return last is False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from registry.errors import Why
 from registry.upstream.origins import Origin, origin_of
+from registry.upstream.target import resolve
 from registry.upstream.wire import Answer, Broken, Request, Wire
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -45,7 +46,7 @@ def _next(request: Request, location: str, *, insecure: bool) -> Request:
     if not location:
         raise Broken("it redirects to nowhere", Why.NONSENSE)
     try:
-        url = urljoin(request.url, location)
+        url = resolve(request.url, location)
         scheme = urlsplit(url).scheme
     except ValueError as error:
         raise Broken("it redirects to what is no URL", Why.NONSENSE) from error

@@ -1,7 +1,7 @@
 """HTTP on the wire: one request and its answer. With `pools`, all that knows urllib3.
 
-Nothing is retried but a request that a kept connection lost, nothing is followed, nothing is
-decoded. Every foreign exception ends here, as `Broken`.
+Nothing is retried but a request that a kept connection lost, and nothing is followed. Every
+foreign exception ends here, as `Broken`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ import urllib3
 from urllib3 import exceptions
 
 from registry.errors import Why
+from registry.upstream.coding import Undecodable, codings, decoded
 from registry.upstream.destinations import AddressRefused, Destinations
 from registry.upstream.headers import content_length
 from registry.upstream.origins import Sealed
 from registry.upstream.pools import Stale, TlsContexts, open_pools
 from registry.upstream.proxies import Proxies
 from registry.upstream.source import Source
+from registry.upstream.target import sending, split_target
 
 log = logging.getLogger(__name__)
 
@@ -86,18 +88,31 @@ class Answer:
         self.headers: Mapping[str, str] = response.headers
         self.url = request.url
         self.foreign = False
+        self.codings = codings(response.headers)
         self._response = response
         self._wire = wire
         self._ended = False
 
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the body in what the socket has, at most 256 KiB. Raises: Broken."""
+    def pieces(self, *, as_sent: bool = False) -> Iterator[bytes]:
+        """Yield the body in what the socket has, at most 256 KiB; decoded, unless *as_sent*.
+
+        Raises: Broken.
+        """
+        if as_sent or not self.codings:
+            yield from self._sent_pieces()
+            return
+        try:
+            yield from decoded(self._sent_pieces(), self.codings)
+        except Undecodable as error:
+            raise Broken(str(error), Why.NONSENSE) from error
+
+    def _sent_pieces(self) -> Iterator[bytes]:
         while piece := self._wire.guarded(self._piece):
             yield piece
         self._ended = True
 
     def read(self, limit: int, within: float | None = None) -> bytes:
-        """Return the whole body.
+        """Return the whole body, decoded.
 
         Raises: Broken, also when it is longer than *limit* bytes, or takes longer than *within* s
         (None: the read time-out): else one byte in each such span would hold a thread for ever.
@@ -203,23 +218,26 @@ class Wire:
 
 
 def _urlopen(manager: urllib3.PoolManager, request: Request) -> urllib3.BaseHTTPResponse:
+    """Send a request with its target as it was written, which urllib3's parser would change."""
+    origin, target = split_target(request.url)
     credential = request.credential.headers_for(request.url) if request.credential else {}
     timeouts = dict[str, urllib3.Timeout]()
     if request.within is not None:
         usual: urllib3.Timeout = manager.connection_pool_kw["timeout"]
         read = min(request.within, float(usual.read_timeout or request.within))
         timeouts["timeout"] = urllib3.Timeout(connect=usual.connect_timeout, read=read)
-    return manager.urlopen(
-        request.method,
-        request.url,
-        headers={**request.headers, **credential},
-        body=request.body,
-        redirect=False,
-        retries=False,
-        preload_content=False,
-        decode_content=False,
-        **timeouts,
-    )
+    with sending(target):
+        return manager.urlopen(
+            request.method,
+            f"{origin}/",
+            headers={**request.headers, **credential},
+            body=request.body,
+            redirect=False,
+            retries=False,
+            preload_content=False,
+            decode_content=False,
+            **timeouts,
+        )
 
 
 def _broken(error: Exception, source: Source) -> Broken:

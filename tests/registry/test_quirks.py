@@ -5,6 +5,7 @@ The test is a table. A new quirk is a row here, with its knob in `tests.quirks` 
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -60,6 +61,20 @@ def _pulls_what_moved(p: Pulling, image: Image) -> None:
 
     assert moved.manifest == p.get("manifests/v1").content
     assert image.manifest == p.get(f"manifests/{image.digest}").content
+
+
+def _pulls_a_compressed_layer(p: Pulling, _image: Image) -> None:
+    """Pull a layer that is a gzip file: only the second try can know it."""
+    layer = gzip.compress(filler(50_000, 7))
+    made = p.u.add_image(NAME, "gz", [layer])
+    assert made.manifest == p.get("manifests/gz").content
+    path = f"blobs/{Digest.of(layer)}"
+    try:
+        got = p.get(path).content
+    except ConnectionError:
+        got = b""
+    assert got != gzip.decompress(layer)
+    assert layer == p.get(path).content
 
 
 def _lists(*tags: str) -> Callable[[Pulling, Image], None]:
@@ -187,6 +202,28 @@ QUIRKS = (
         "renovatebot/renovate#3078",
         _quirks(strict_accept=True),
         _lists("v1"),
+    ),
+    *(
+        Quirk(f"every body comes in {coding}", "quay/quay#1310", _quirks(coding=coding), _pulls)
+        for coding in ("gzip", "x-gzip", "deflate", "raw deflate", "identity", "deflate, gzip")
+    ),
+    Quirk(
+        "tags and referrers come in gzip",
+        "nginx before a registry: gzip on for application/json",
+        _all(_misbehaves("/referrers/", status=404), _signed, _quirks(coding="gzip")),
+        _refers,
+    ),
+    Quirk(
+        "bodies are labelled with a coding of an upload",
+        "aws/aws-sdk-go-v2: aws-chunked stays in Content-Encoding",
+        _quirks(label="aws-chunked"),
+        _pulls,
+    ),
+    Quirk(
+        "a compressed layer is labelled with its own coding",
+        "quay/quay#1310, the other reading",
+        _misbehaves("/blobs/", headers={"Content-Encoding": "gzip"}),
+        _pulls_a_compressed_layer,
     ),
     Quirk(
         "a tag list ignores n and last",

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from config.errors import Problem
+from runtime.htpasswd import Fault, Line, lines
+from runtime.htpasswd import is_bcrypt as is_bcrypt
 
-# $2y$ is Apache's name for what OpenBSD calls $2b$ and PHP once called $2a$.
-_BCRYPT = re.compile(r"\$2[aby]\$(?:0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}", re.ASCII)
 REMEDY = "write it with htpasswd -B"
-
-
-def is_bcrypt(password: str) -> bool:
-    """Say whether that is a bcrypt hash."""
-    return _BCRYPT.fullmatch(password) is not None
 
 
 def htpasswd_problems(content: bytes, source: str) -> list[Problem]:
     """Tell each line that is no user with a bcrypt hash; *source* starts each line about it."""
-    try:
-        lines = content.decode().splitlines()
-    except UnicodeDecodeError:
-        return [Problem(source, "not UTF-8 text", REMEDY)]
-    return list(_problems(lines, source))
+    return list(_problems(content, source))
 
 
 def has_users(content: bytes) -> bool:
@@ -33,13 +23,18 @@ def has_users(content: bytes) -> bool:
     )
 
 
-def _problems(lines: list[str], source: str) -> Iterator[Problem]:
-    for number, line in enumerate(map(str.strip, lines), 1):
-        if not line or line.startswith("#"):
-            continue
-        user, colon, password = line.partition(":")
-        where = f"{source}:{number}"
-        if not colon or not user:
-            yield Problem(where, "not user:hash", REMEDY)
-        elif not is_bcrypt(password):
-            yield Problem(where, f"the password of {user!r} is not bcrypt", REMEDY)
+def _problems(content: bytes, source: str) -> Iterator[Problem]:
+    for line in lines(content):
+        if line.fault is not None:
+            yield Problem(f"{source}:{line.number}", _told(line), REMEDY)
+
+
+def _told(line: Line) -> str:
+    match line.fault:
+        case Fault.NOT_UTF8:
+            return "not UTF-8 text"
+        case Fault.CONTROL:
+            return "a control character in the user's name"
+        case Fault.NOT_BCRYPT:
+            return f"the password of {line.user!r} is not bcrypt"
+    return "not user:hash"

@@ -6,7 +6,6 @@ bcrypt only, as in docker distribution: the other kinds that the file can hold a
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections import Counter
@@ -21,9 +20,8 @@ import bcrypt
 from registry.errors import InvalidHtpasswd, Overloaded
 from registry.fairness import FairLine
 from registry.watched import Snapshot, Watched
+from runtime.htpasswd import Fault, Line, lines
 
-_BCRYPT = re.compile(r"\$2[abxy]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # As many bytes as bcrypt looks at; htpasswd(1) cuts there in silence, the library raises.
 _LONGEST_PASSWORD = 72
 _USUAL_COST = b"10"
@@ -53,15 +51,11 @@ def parse(content: bytes) -> Passwords:
     """
     hashes: dict[str, bytes] = {}
     problems: list[str] = []
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith(b"#"):
-            continue
-        try:
-            user, hashed = _entry(line)
-        except ValueError as problem:
-            problems.append(f"line {number}: {problem}")
+    for line in lines(content):
+        if line.fault is None:
+            hashes[line.user] = line.hashed.encode()
         else:
-            hashes[user] = hashed
+            problems.append(f"line {line.number}: {_told(line)}")
     if problems:
         raise InvalidHtpasswd(tuple(problems))
     return Passwords(hashes, _nobody(hashes.values()))
@@ -195,20 +189,13 @@ class _Merged:
     passwords: Passwords
 
 
-def _entry(line: bytes) -> tuple[str, bytes]:
-    """Split a line into user and hash. Raises: ValueError, with the problem and no hash."""
-    try:
-        user, colon, hashed = line.decode().strip().partition(":")
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8") from None  # the error would show the line
-    if not colon or not user:
-        raise ValueError("not `user:hash`")
-    if _CONTROL.search(user):
-        raise ValueError("a control character in the user's name")
-    if not _BCRYPT.fullmatch(hashed):
-        kind = next((each for mark, each in _KINDS.items() if hashed.startswith(mark)), "unknown")
-        raise ValueError(f"{user!r} has no bcrypt hash (kind: {kind}); set it with `htpasswd -B`")
-    return user, hashed.encode()
+def _told(line: Line) -> str:
+    """Say what is wrong with a line, without a hash."""
+    if line.fault is Fault.NOT_BCRYPT:
+        marks = (each for mark, each in _KINDS.items() if line.hashed.startswith(mark))
+        kind = next(marks, "unknown")
+        return f"{line.user!r} has no bcrypt hash (kind: {kind}); set it with `htpasswd -B`"
+    return line.fault.value if line.fault else ""
 
 
 def _nobody(hashes: Iterable[bytes]) -> bytes:

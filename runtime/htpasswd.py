@@ -1,0 +1,61 @@
+"""The lines of a password file, read in one place: who checks it and who serves by it agree.
+
+bcrypt only, as in docker distribution: the other kinds that the file can hold are broken ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+# $2y$ is Apache's name for what OpenBSD calls $2b$ and PHP once called $2a$. $2x$ marks hashes of a
+# faulty implementation.
+_BCRYPT = re.compile(r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_BOM = b"\xef\xbb\xbf"
+
+
+class Fault(Enum):
+    """What is wrong with a line."""
+
+    NOT_UTF8 = "not UTF-8"
+    NOT_USER_HASH = "not `user:hash`"
+    CONTROL = "a control character in the user's name"
+    NOT_BCRYPT = "no bcrypt hash"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line that is not empty and no comment, counted from 1; `fault` None: it is a good one."""
+
+    number: int
+    user: str
+    hashed: str
+    fault: Fault | None
+
+
+def is_bcrypt(hashed: str) -> bool:
+    """Return whether that is a bcrypt hash."""
+    return _BCRYPT.fullmatch(hashed) is not None
+
+
+def lines(content: bytes) -> Iterator[Line]:
+    """Yield the lines of a password file that should have a user."""
+    for number, raw in enumerate(content.removeprefix(_BOM).splitlines(), 1):
+        if raw.strip() and not raw.lstrip().startswith(b"#"):
+            yield _line(number, raw)
+
+
+def _line(number: int, raw: bytes) -> Line:
+    try:
+        # only what ASCII calls white space: a name may end with another
+        user, colon, hashed = raw.strip().decode().partition(":")
+    except UnicodeDecodeError:
+        return Line(number, "", "", Fault.NOT_UTF8)
+    if not colon or not user:
+        return Line(number, "", "", Fault.NOT_USER_HASH)
+    if _CONTROL.search(user):
+        return Line(number, user, hashed, Fault.CONTROL)
+    return Line(number, user, hashed, None if is_bcrypt(hashed) else Fault.NOT_BCRYPT)

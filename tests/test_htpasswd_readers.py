@@ -1,0 +1,40 @@
+"""`entrepot check` and the workers read a password file alike."""
+
+from __future__ import annotations
+
+import pytest
+
+from config.htpasswd import htpasswd_problems
+from registry.errors import InvalidHtpasswd
+from registry.htpasswd import parse
+
+_HASH = b"$2y$05$" + b"a" * 53
+
+LINES = [
+    b"ann:" + _HASH,
+    b"\xef\xbb\xbfann:" + _HASH,
+    b"an\x00n:" + _HASH,
+    b"an\x1fn:" + _HASH,
+    b"an\x0bn:" + _HASH,
+    b"an\xc2\x85n:" + _HASH,
+    b"an\xe2\x80\xa8n:" + _HASH,
+    b"ann:" + _HASH + b"\xc2\xa0",
+    b"ann:$2x$05$" + b"a" * 53,
+    b"\xff\xfe:" + _HASH,
+    b":" + _HASH,
+    b"ann",
+    b"  # a comment",
+    b"\x0c",
+]
+
+
+@pytest.mark.parametrize("line", LINES, ids=range(len(LINES)))
+def test_what_one_refuses_the_other_refuses(line: bytes) -> None:
+    """What `check` finds in order must not stop the start, nor the other way round."""
+    found = htpasswd_problems(line + b"\n", "file")
+    try:
+        parse(line + b"\n")
+    except InvalidHtpasswd:
+        assert found
+    else:
+        assert found == []

@@ -115,7 +115,7 @@ class _Reading:
 
     def read(self, key: str, value: object) -> None:
         """Read one entry, unless its host is ignored: then it may say anything."""
-        source = f'{self._source}: entry "{key}"'
+        source = f'{self._source}: entry "{_without_login(key)}"'
         try:
             host, path = _key(key)
             if host in self.ignored:
@@ -126,6 +126,13 @@ class _Reading:
             return
         self.warnings += _remarks(entry, self.entries, source)
         self.entries.append(entry)
+
+
+def _without_login(key: str) -> str:
+    """Write a key as it may be shown: a user and a password before its host are left out."""
+    scheme, marked, rest = key.rpartition("://")
+    login, at, host = rest.rpartition("@")
+    return f"{scheme}{marked}{'***@' if at and login else at}{host}"
 
 
 def _plain(data: bytes) -> bytes:

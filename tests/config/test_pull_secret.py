@@ -265,6 +265,17 @@ def test_an_entry_that_cannot_be_read_is_named(entry: object, expected: str) -> 
     assert line.startswith(f'pull secret: entry "quay.io/org": {expected}; ')
 
 
+@pytest.mark.parametrize(
+    "key", ["https://me:s3cret@quay.io", "me:s3cret@quay.io/org", "x://me:s3/c@ret@quay.io"]
+)
+def test_a_password_in_a_key_is_not_told(key: str) -> None:
+    """Some write the whole URL there; what is wrong with it is told without the login."""
+    (line,) = _told({key: {}})
+
+    assert "***@quay.io" in line
+    assert "s3" not in line
+
+
 def test_an_entry_that_is_no_host_is_named() -> None:
     """A typo makes no upstream."""
     (line,) = _told({"quay io": {}})

@@ -57,6 +57,7 @@ class Rights:
             patterns.setdefault(action, []).append(pattern)
         self.actions = frozenset(patterns)
         self.name = _class(pairs, is_user=is_user)
+        self._everywhere = frozenset(each for each, found in patterns.items() if "**" in found)
         self._where = MappingProxyType({each: Globs(found) for each, found in patterns.items()})
 
     def allow(self, action: Action, repository: Repository | None) -> bool:
@@ -64,6 +65,10 @@ class Rights:
         if action not in self.actions:
             return False
         return repository is None or repository in self._where[action]
+
+    def everywhere(self, action: Action) -> bool:
+        """Tell whether that may be done in every repository."""
+        return action in self._everywhere
 
 
 class Rules:

@@ -76,6 +76,10 @@ class Identity:
             return action in self.rights
         return self.granted.allow(action, repository)
 
+    def may_everywhere(self, action: Action) -> bool:
+        """Tell whether this one may do that in every repository."""
+        return self.granted.everywhere(action) if self.granted else action in self.rights
+
     def require(self, action: Action, repository: Repository | None = None) -> None:
         """Let pass who may. Raises: Unauthenticated, Forbidden."""
         if self.may(action, repository):

@@ -53,10 +53,18 @@ class MetricsResource:
         self._path = path
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Send them in Prometheus' text format."""
-        self._door.identify(req, resp).require("pull")
+        """Send them in Prometheus' text format; by upstream to whoever may pull everything."""
+        identity = self._door.identify(req, resp)
+        identity.require("pull")
         try:
-            resp.data = self._path.read_bytes()
+            content = self._path.read_bytes()
         except FileNotFoundError:
             raise falcon.HTTPServiceUnavailable(description="nothing counted yet") from None
+        resp.data = content if identity.may_everywhere("pull") else _without_upstreams(content)
         resp.content_type = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def _without_upstreams(content: bytes) -> bytes:
+    """Leave out the samples that name an upstream: they tell what others pull from."""
+    lines = content.splitlines(keepends=True)
+    return b"".join(line for line in lines if b'upstream="' not in line)

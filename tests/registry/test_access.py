@@ -202,3 +202,12 @@ def test_who_shares_a_class_shares_every_right(
 def test_what_a_stranger_may_every_user_may(rules: list[Rule]) -> None:
     """For whatever rules."""
     assert _allowed(rules, None) <= _allowed(rules, "carl")
+
+
+@pytest.mark.parametrize(("pattern", "is_everywhere"), [("**", True), ("quay.io/**", False)])
+def test_only_two_stars_alone_are_everywhere(pattern: str, *, is_everywhere: bool) -> None:
+    """A right in one upstream is none to be told of the others."""
+    rules = Rules([Rule(("ann",), (pattern,), frozenset({"pull"}))])
+
+    assert rules.of("ann").everywhere("pull") is is_everywhere
+    assert not rules.of("ann").everywhere("push")

@@ -1,0 +1,42 @@
+"""Who is shown which metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import falcon
+import falcon.testing
+import pytest
+
+from datastore.memory import MemoryStorage
+from datastore.repositories import Repositories
+from registry.access import Rule, Rules
+from registry.api.door import Door
+from registry.api.status import MetricsResource
+from registry.auth import Basic
+from registry.upstream.table import Fixed, Upstreams
+
+_ALL = """# TYPE entrepot_cache_total counter
+entrepot_cache_total{upstream="secret.test"} 1.0
+entrepot_blobs 2.0
+"""
+
+
+@pytest.mark.parametrize(("pattern", "sees"), [("**", True), ("quay.io/**", False)])
+def test_who_may_not_pull_everything_sees_no_upstreams(
+    tmp_path: Path, pattern: str, *, sees: bool
+) -> None:
+    """Their names tell what others pull from."""
+    (tmp_path / "metrics").write_text(_ALL)
+    rules = Rules([Rule(("ann",), (pattern,), frozenset({"pull"}))])
+    authenticator = Basic(lambda *_: True, realm="test", rules=lambda: rules)
+    app = falcon.App()
+    door = Door(authenticator, Upstreams(Fixed({})), Repositories(MemoryStorage()))
+    app.add_route("/metrics", MetricsResource(door, tmp_path / "metrics"))
+
+    shown = falcon.testing.TestClient(app).simulate_get(
+        "/metrics", headers={"Authorization": "Basic YW5uOng="}
+    )
+
+    assert ("secret.test" in shown.text) is sees
+    assert "entrepot_blobs 2.0" in shown.text

@@ -28,10 +28,14 @@ _DEEPEST = 300  # levels; a name of 255 characters has 128, and a descriptor is 
 
 
 def make_folders(settings: Settings) -> None:
-    """Make data and state directory, if need be. Raises: ConfigError."""
+    """Make data and state directory, if need be. Raises: ConfigError.
+
+    One that is made is for its user and group alone: what is pulled with a password, and pushed, is
+    not for all who have an account on this machine. One that is there keeps its mode.
+    """
     for folder in (settings.storage.rootdirectory, settings.storage.statedir / "log"):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         except OSError as error:
             message = f"cannot be made: {(error.strerror or str(error)).lower()}"
             remedy = "make it writable, or give another REGISTRYDIR"

@@ -162,6 +162,15 @@ def test_folders_are_made(desk: Desk, tmp_path: Path) -> None:
     ownership.make_folders(settings)
 
     assert (tmp_path / "a/b/entrepot/log").is_dir()
+    assert (tmp_path / "a/b").stat().st_mode & 0o007 == 0
+
+
+def test_a_folder_that_is_there_keeps_its_mode(desk: Desk, tmp_path: Path) -> None:
+    """Another program may read it."""
+    tmp_path.chmod(0o755)
+    ownership.make_folders(desk.settings(REGISTRYDIR=str(tmp_path)))
+
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_folder_that_cannot_be_made_is_told(desk: Desk, tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ _PREFIXES: Final = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "DCS_")
 WITHOUT_EFFECT: Final = {
     "CLEANER_BTWDELETES_TIME": "nothing here needs a pause between deletes",
 }
+_PROTECTING: Final = ("REGISTRY_AUTH_", "REGISTRY_ACCESS", "REGISTRY_HTTP_TLS_", "DCS_AUTH_")
+_PROTECTING_WORDS: Final = ("AUTH", "ACCESS", "HTPASSWD", "TLS", "CERTIFICATE", "ANONYMOUS")
+_LIKE_OURS: Final = 0.85  # of difflib, 1 for the same
+_LIKE_ANY: Final = 0.9
 # What the appliance tells its own programs and files, and the tests to themselves.
 _INTERNAL = re.compile(
     r"ENTREPOT_(IMAGE|SETTINGS|RUN|PYTHON|HAPROXY|ADDRESS|CERTIFICATE|WORKER\d+|WORKER_MAXCONN"
@@ -52,6 +56,7 @@ def read(environ: Mapping[str, str]) -> Reading:
     }
     for setting_key, setting in keys.settings().items():
         _read_setting(setting_key, setting, own, reading)
+    reading.problems += map(_unknown, filter(_is_misspelt_protection, sorted(environ)))
     for name in sorted(own.keys() - _own_names()):
         if name in cache_server.VARIABLES:
             _read_renamed(name, own[name], reading)
@@ -105,15 +110,45 @@ def _read_other(name: str, text: str, reading: Reading) -> None:
         read = read_value(text, key, name) if text else Reading()
         reading.given += read.given
         reading.problems += read.problems
-    elif is_ours and key[0] == "auth":
-        # Misspelt protection is no protection: this one name in the environment is an error.
-        reading.problems.append(_unknown(name))
-    else:
+    elif not _is_misspelt_protection(name):
         reading.warnings.append(_unknown(name))
 
 
+@cache
+def _is_misspelt_protection(name: str) -> bool:
+    """Whether an unknown name looks like one that keeps strangers out: that ends the start.
+
+    Misspelt protection is no protection. With a prefix of ours a word of it is enough; any other
+    name must be nearly the same as a whole.
+    """
+    if name in _all_names() or _is_of_others(name) or _means_something(name):
+        return False
+    if name.startswith("REGISTRY_AUTH"):
+        return True
+    is_ours = name.startswith(_PREFIXES)
+    cutoff = _LIKE_OURS if is_ours else _LIKE_ANY
+    if difflib.get_close_matches(name, sorted(_protecting_names()), 1, cutoff):
+        return True
+    words = name.split("_")[1:] if is_ours else []
+    return any(difflib.get_close_matches(word, _PROTECTING_WORDS, 1, _LIKE_ANY) for word in words)
+
+
+def _means_something(name: str) -> bool:
+    key = tuple(name.lower().split("_"))[1:]
+    is_ours = name.startswith("REGISTRY_") and all(key)
+    return is_ours and (keys.find(key) is not None or keys.is_section(key))
+
+
+@cache
+def _protecting_names() -> frozenset[str]:
+    named = {*_own_names(), *cache_server.VARIABLES}
+    return frozenset(name for name in named if name.startswith(_PROTECTING))
+
+
 def _unknown(name: str) -> Problem:
-    near = difflib.get_close_matches(name, sorted(_all_names()), 1)
+    known = sorted(_protecting_names() if _is_misspelt_protection(name) else _all_names())
+    longer = [each for each in known if each.startswith(name)]
+    near = longer or difflib.get_close_matches(name, known, 1)
     return Problem(name, "no such setting", f"did you mean {near[0]}?" if near else "take it out")
 
 

@@ -123,10 +123,11 @@ def _login_of(
 def _open(settings: Settings) -> Iterator[Problem]:
     address = settings.http.addr
     if settings.auth.htpasswd is None and not address.is_loopback:
+        delete = ", and delete" if settings.storage.delete.enabled else ""
         yield Problem(
             f"http.addr={address}",
             "everybody who can reach it may pull",
-            "set REGISTRY_AUTH_HTPASSWD_PATH, or listen on 127.0.0.1",
+            f"they may push too{delete}: set REGISTRY_AUTH_HTPASSWD_PATH, or listen on 127.0.0.1",
         )
 
 

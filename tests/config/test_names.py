@@ -156,3 +156,52 @@ def test_misspelt_protection_in_the_environment_is_an_error(desk: Desk) -> None:
 def test_variables_of_others_are_passed_over(desk: Desk, name: str) -> None:
     """Kubernetes' service links, podman's auth file, our own between our programs."""
     assert (desk.problems(**{name: "x"}), desk.warnings(**{name: "x"})) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("REGISTRY_ACCES", "REGISTRY_ACCESS"),
+        ("REGISTRY_ACCESSS", "REGISTRY_ACCESS"),
+        ("ENTREPOT_ACCESS", "REGISTRY_ACCESS"),
+        ("REGISTRY_HTTP_TLS_CERTIFICAT", "REGISTRY_HTTP_TLS_CERTIFICATE"),
+        ("REGISTRY_HTTP_TLS_CERT", "REGISTRY_HTTP_TLS_CERTIFICATE"),
+        ("REGISTRY_HTTP_TSL_CERTIFICATE", "REGISTRY_HTTP_TLS_CERTIFICATE"),
+        ("REGISTRY_HTTP_CERTIFICATE", "REGISTRY_HTTP_TLS_CERTIFICATE"),
+        ("ENTREPOT_TLS_CERTIFICATE", "REGISTRY_HTTP_TLS_CERTIFICATE"),
+        ("REGISTRY_HTTP_TLS_KEYS", "REGISTRY_HTTP_TLS_KEY"),
+        ("REGISTY_AUTH_HTPASSWD_PATH", "REGISTRY_AUTH_HTPASSWD_PATH"),
+        ("REGISTRY_AUHT_HTPASSWD_PATH", "REGISTRY_AUTH_HTPASSWD_PATH"),
+        ("REGISTRY_HTPASSWD_PATH", "REGISTRY_AUTH_HTPASSWD_PATH"),
+        ("REGISTRY_ANONYMOUS", "REGISTRY_AUTH_ANONYMOUS"),
+        ("DCS_AUTH_USER", "DCS_AUTH_USERS"),
+    ],
+)
+def test_misspelt_protection_ends_the_start(desk: Desk, name: str, meant: str) -> None:
+    """A warning in a log protects nobody: in the prefix, in a word, or a letter too many."""
+    assert desk.problems(**{name: "x"}) == [f"{name}: no such setting; did you mean {meant}?"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "REGISTRY_AUTH_FILE",
+        "REGISTRY_TLS_SERVICE_HOST",
+        "REGISTRY_PORT_5000_TCP",
+        "HTTP_TLS_CERTIFICATE",
+        "MY_AUTH_HTPASSWD",
+        "AWS_ACCESS_KEY_ID",
+        "REGISTRY_LOG_ACCESSLOG_DISABLED",
+    ],
+)
+def test_names_of_others_end_no_start(desk: Desk, name: str) -> None:
+    """What other programs read is theirs."""
+    assert desk.problems(**{name: "true"}) == []
+
+
+def test_another_misspelt_name_is_a_warning(desk: Desk) -> None:
+    """It leaves a default in force, and no door open."""
+    assert desk.problems(CLEANER_TLT="7d") == []
+    assert desk.warnings(CLEANER_TLT="7d") == [
+        "CLEANER_TLT: no such setting; did you mean CLEANER_TTL?"
+    ]

@@ -71,6 +71,15 @@ def test_an_open_door_is_one_warning(desk: Desk, address: str) -> None:
 
     expected = f"http.addr={address}: everybody who can reach it may pull; "
     assert str(warning).startswith(expected)
+    assert "they may push too:" in str(warning)
+
+
+def test_an_open_door_for_deletes_is_told(desk: Desk) -> None:
+    """Whoever may push may delete, where deletes are switched on."""
+    said = {"REGISTRY_HTTP_ADDR": ":5000", "REGISTRY_STORAGE_DELETE_ENABLED": "true"}
+    (warning,) = desk.examine(**said).warnings
+
+    assert "they may push too, and delete:" in str(warning)
 
 
 @pytest.mark.parametrize(

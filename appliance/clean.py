@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import config
 from appliance import privileges, rundir
 from appliance.environment import inherited
 from config.errors import ConfigError, Problem
+from config.schema import Section, Settings
+from datastore import layout
+from logger.__main__ import work
+from logger.loop import Loop
+from runtime.clock import Clock
 
+_SETTINGS = "settings.json"
+_LONGEST_READ_S = 600.0
 _OWN = ("--once", "--dry-run")
 # docker distribution's `garbage-collect` has the short ones
 _OF_GC = {
@@ -46,16 +56,57 @@ def verify(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _run(own: Sequence[str], argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run the cleaner with the settings of *argv*, or those of the appliance that runs there."""
-    settings = config.load(argv, environ).settings
-    privileges.step_down(environ)  # root's files among his would stop who serves
+    """Run the cleaner with the settings of *argv*, over those of the appliance that runs there."""
+    loaded = config.load(argv, environ)
+    settings = loaded.settings
+    privileges.step_down(environ)  # root's files among the user's would stop who serves
     run = rundir.found(settings.storage.statedir)
-    if run is not None:
-        return _cleaner(own, environ, run / "settings.json")
-    with rundir.claimed("entrepot-") as folder:
-        file = folder / "settings.json"
-        config.dump(settings, file)
+    if run is None:
+        with rundir.claimed("entrepot-") as folder:
+            config.dump(settings, folder / _SETTINGS)
+            if not _is_dry(own):
+                _read_logs(folder / _SETTINGS)
+            stopped = ["--stopped"] if "--once" in own else []
+            return _cleaner([*own, *stopped], environ, folder / _SETTINGS)
+    running = config.resolved({"ENTREPOT_SETTINGS": str(run / _SETTINGS)})
+    file = run / f"clean-{os.getpid()}.json"  # beside the sockets that the cleaner asks
+    try:
+        config.dump(_with_flags(running, loaded), file)
         return _cleaner(own, environ, file)
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _with_flags(running: Settings, loaded: config.Loaded) -> Settings:
+    """Return the settings of the running appliance, with what the command line says otherwise."""
+    flags = [key for key, given in loaded.given.items() if given.origin.startswith("--")]
+    sections: dict[str, object] = {}
+    for key in flags:
+        if key[0] == "cleaner":
+            values = {key[1]: getattr(loaded.settings.cleaner, key[1])}
+            section = sections.get("cleaner", running.cleaner)
+            sections["cleaner"] = cast("Section", section).model_copy(update=values)
+        elif key[0] in {"hosted", "log"}:
+            sections[key[0]] = getattr(loaded.settings, key[0])
+        elif key[0] != "storage":  # that has led us here
+            remedy = "change it there and restart, or stop it first"
+            problem = "without effect while an appliance runs"
+            raise ConfigError([Problem(f"--{'.'.join(key)}", problem, remedy)])
+    return running.model_copy(update=sections)
+
+
+def _is_dry(own: Sequence[str]) -> bool:
+    return "--dry-run" in own
+
+
+def _read_logs(file: Path) -> None:
+    """Bring what the access log still holds into the index: no logger runs that would do it."""
+    settings = config.resolved({"ENTREPOT_SETTINGS": str(file)})
+    loop = Loop(work(settings, Clock(settings.storage.statedir / layout.CLOCK)))
+    deadline = time.monotonic() + _LONGEST_READ_S
+    while loop.turn(time.monotonic()) == 0 and time.monotonic() < deadline:
+        pass
+    loop.finish(time.monotonic())
 
 
 def _cleaner(words: Sequence[str], environ: Mapping[str, str], settings: Path) -> int:

@@ -16,6 +16,7 @@ import config
 from appliance import address, privileges, programs, rundir, takeover
 from appliance.record import Counted, Record, counted
 from appliance.upstreams import upstream_names
+from cleaner.__main__ import Cleaner
 from cleaner.maintenance.damaged import Keeper
 from cleaner.shortage import REMEDY
 from cleaner.store import Store as CleanersStore
@@ -26,7 +27,7 @@ from datastore.budget import Budget
 from datastore.disk_space import disk_space
 from datastore.errors import DatastoreError, IndexUnavailable
 from datastore.filesystem import Filesystem
-from datastore.index import REBUILT
+from datastore.index import REBUILT, Entry
 from datastore.sqlite import SqliteIndex
 from logger.display import LAG
 from registry.upstream import breaker
@@ -136,7 +137,7 @@ def look(settings: Settings, now: float) -> Status:
         up=now - record.started,
         processes=tuple(_processes(settings.run, record, now)),
         index=_problem(index),
-        store=_store(index, at),
+        store=_store(settings, index, at),
         maxsize=settings.cleaner.maxsize,
         cap=budget.cap,
         counted=counted(index).since(record.counted),
@@ -236,15 +237,12 @@ def _problem(index: SqliteIndex) -> str:
         return f"does not answer ({error})"
 
 
-def _store(index: SqliteIndex, now: float) -> Store | None:
+def _store(settings: Settings, index: SqliteIndex, now: float) -> Store | None:
     try:
-        page = index.oldest(None, _NEXT)
-        going = [
-            Going(str(each.digest), each.kind.name.lower(), each.size, now - each.used)
-            for each in page
-        ]
-        return Store(index.held(), index.count(), tuple(going))
-    except IndexUnavailable:
+        evictions = Cleaner(settings).next_to_go(_NEXT)
+        going = tuple(_going(each.entry, now) for each in evictions)
+        return Store(index.held(), index.count(), going)
+    except DatastoreError:
         return None
 
 
@@ -255,6 +253,11 @@ def _damaged(settings: Settings, index: SqliteIndex, clock: Clock) -> Iterator[B
         for case in Keeper(store, clock).cases():
             pushed = case.pushed if case.is_lost else ()
             yield Broken(str(case.damaged.digest), case.damaged.size, pushed)
+
+
+def _going(entry: Entry, now: float) -> Going:
+    idle = max(now - entry.used, 0.0)
+    return Going(str(entry.digest), entry.kind.name.lower(), entry.size, idle)
 
 
 def _lag(metrics: Path) -> float | None:

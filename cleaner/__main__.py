@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import config
@@ -22,7 +24,7 @@ from cleaner.inspection import Inspection
 from cleaner.loop import Loop, period
 from cleaner.maintenance.readers import Readers, Told
 from cleaner.news import News
-from cleaner.policy import Bounds
+from cleaner.policy import Bounds, Eviction
 from cleaner.recall import Recall
 from cleaner.report import lines
 from cleaner.retention import Rule, Rules, everything, rule
@@ -64,7 +66,7 @@ def main(argv: Sequence[str] | None = None, settings: Settings | None = None) ->
         return cleaner.verify(as_json=options.json)
     if options.dry_run:
         return cleaner.explain()
-    return cleaner.clean_once() if options.once else cleaner.clean()
+    return cleaner.clean_once(is_stopped=options.stopped) if options.once else cleaner.clean()
 
 
 class Cleaner:
@@ -100,7 +102,8 @@ class Cleaner:
         self._house = Housekeeping(tools, spans.runevery, spans.garbage)
         front = settings.run / "front.sock"
         self._news = News(front, index, pause=self._stop.wait, clock=clock)
-        self._rounds = Rounds(self._hands(), bounds(settings), self._rules)
+        self._bounds = bounds(settings)
+        self._rounds = Rounds(self._hands(), self._bounds, self._rules)
 
     def clean(self) -> int:
         """Go round until SIGTERM or SIGINT."""
@@ -126,10 +129,22 @@ class Cleaner:
             log.warning("not verified", extra={"error": error})
             return 1
 
-    def clean_once(self) -> int:
-        """Do everything once: 0, or 1 when something had to be put off."""
+    def clean_once(self, *, is_stopped: bool = False) -> int:
+        """Do everything once: 0, or 1 when something had to be put off.
+
+        *is_stopped*: no appliance runs, so nothing is used; what the access log held was read.
+        """
         do(list(self._house.chores()))
-        return 0 if attempt("round", lambda: self._rounds.run(0)) else 1
+        rounds = self._rounds
+        if is_stopped:
+            rounds = Rounds(replace(self._hands(), news=_Quiet()), self._bounds, self._rules)
+        return 0 if attempt("round", lambda: rounds.run(0)) else 1
+
+    def next_to_go(self, count: int) -> list[Eviction]:
+        """Return what would go first if room were short, in its order. Raises: DatastoreError."""
+        bounds = replace(self._bounds, target=0, start=0)
+        steps = Rounds(self._hands(), bounds, self._rules).explain()
+        return list(itertools.islice((each for step in steps for each in step.evictions), count))
 
     def explain(self) -> int:
         """Print what would go in a round now, and why; change nothing."""
@@ -208,6 +223,16 @@ class Cleaner:
         )
 
 
+class _Quiet:
+    """The news while no appliance runs: there is none."""
+
+    blind = 0.0
+
+    def fetch(self) -> str:
+        """Return that all is known."""
+        return ""
+
+
 class EventsFile:
     """What the logger follows; a line that can't be written is lost, with one warning."""
 
@@ -258,6 +283,7 @@ def _print(line: str) -> None:
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="cleaner", description=__doc__)
     parser.add_argument("--once", action="store_true", help="one round, then end")
+    parser.add_argument("--stopped", action="store_true", help="with --once: no appliance runs")
     parser.add_argument("--dry-run", action="store_true", help="say what would go, and why")
     parser.add_argument("--gc", action="store_true", help="garbage only, instead of a round")
     parser.add_argument(

@@ -96,7 +96,7 @@ ROWS: Final = (
         "true",
         "",
     ),
-    _idle("storage.maintenance.uploadpurging.age", "cleaner.garbage says after how long", "168h"),
+    _idle("storage.maintenance.uploadpurging.age", "168 hours after the last byte, always", "168h"),
     _idle(
         "storage.maintenance.uploadpurging.interval",
         "cleaner.runevery says when",

@@ -104,6 +104,28 @@ def test_one_round_does_all_that_is_to_be_done(settings: Settings, store: Store)
     assert {parse_event(line).fields["digest"] for line in events} == set(map(str, old.digests))
 
 
+def test_one_round_while_no_appliance_runs_needs_no_news(settings: Settings, store: Store) -> None:
+    """Nothing is used then: what `--dry-run` lists goes."""
+    old = pull(store, 1, used=time.time() - 90)
+
+    assert main(["--once", "--stopped"], settings) == 0
+    assert not any(store.blobs.stat(digest) for digest in old.digests)
+
+
+def test_what_goes_next_is_what_may_go_in_its_order(settings: Settings, store: Store) -> None:
+    """Not what was pushed, however long ago, and nothing that something newer needs."""
+    now = time.time()
+    push(store, 5, used=now - 500)
+    newer, older = pull(store, 1, used=now - 10), pull(store, 2, used=now - 30)
+
+    found = [each.entry.digest for each in Cleaner(settings).next_to_go(100)]
+
+    assert set(found) == {*older.digests, *newer.digests}
+    assert set(found[: len(older.digests)]) == set(older.digests)
+    assert [each.entry.digest for each in Cleaner(settings).next_to_go(1)] == found[:1]
+    assert store.index.held() > 0
+
+
 def test_one_round_without_news_fails_and_leaves_all(settings: Settings, store: Store) -> None:
     """The appliance is down: nobody knows what was used last."""
     old = pull(store, 1, used=time.time() - 90)

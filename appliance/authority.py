@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from config.certificates import names_of
+
 _LIFE: Final = dt.timedelta(days=3650)
 _EARLIER: Final = dt.timedelta(hours=1)  # for clients whose clock is behind
 _NAME: Final = "Entrepot private authority"
@@ -99,8 +101,9 @@ def read(certificate: bytes, key: bytes) -> Pair:
 def hosts_of(chain: bytes) -> list[str]:
     """Return what the first certificate of a PEM file is for. Raises: ValueError."""
     first = x509.load_pem_x509_certificates(chain)[0]
-    names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return [str(each.value) for each in names]
+    if not (names := names_of(first)):
+        raise ValueError("no subjectAltName")
+    return names
 
 
 def private_root(chain: bytes) -> str | None:

@@ -14,7 +14,8 @@ import config
 from appliance import privileges, rundir
 from appliance.environment import inherited
 from config.errors import ConfigError, Problem
-from config.schema import Section, Settings
+from config.schema import Settings
+from config.section import Section
 from datastore import layout
 from logger.__main__ import work
 from logger.loop import Loop

@@ -204,8 +204,12 @@ class _Keeper:
     def keep(self) -> int:
         """Return the exit code, when everything has ended."""
         while True:
-            if self._house.wait(_LOOK_EVERY if self._serving else _LOOK_FIRST) is not None:
+            asked = self._house.wait(_LOOK_EVERY if self._serving else _LOOK_FIRST)
+            if asked is not None:
+                grace = self._settings.http.draintimeout
+                _log.info("stopping", extra={"reason": asked.name, "grace": grace})
                 self._house.stop()
+                _log.info("stopped", extra={"reason": asked.name})
                 return 0
             if self._house.ended:
                 _log.error("supervisord ended", extra={"how": self._house.ended})

@@ -274,8 +274,11 @@ def _lag(metrics: Path) -> float | None:
 def _health(settings: Settings, now: float) -> dict[str, str]:
     said = dict.fromkeys(upstream_names(settings), "no problem")
     for each in breaker.read_all(settings.run / "breakers", lambda: now):
-        until = f" for {span(each.until - now)}" if each.until else ""
+        left = each.until - now
+        until = f" for {span(left)}" if each.until and left >= 1 else ""
         why = f" ({each.reason})" if each.reason else ""
         if each.state != "closed":
             said[each.host] = f"{each.state}{until}{why}"
+        elif each.reason:
+            said[each.host] = f"failed when it was last asked{why}"
     return said

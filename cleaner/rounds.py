@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cleaner.hosted import Hosted
-from cleaner.policy import Bounds, Moment, Removal, Step, closure, excess, is_short, plan
+from cleaner.policy import Bounds, Eviction, Moment, Removal, Step, closure, excess, is_short, plan
 from cleaner.retention import Rules
 from cleaner.shortage import Shortage
 from cleaner.spool import Spool
 from cleaner.stock import Stock
 from cleaner.store import Store
+from cleaner.summary import summary
 from cleaner.sweep import Sweep
 from cleaner.unlink import Unlinker
 from datastore import shortage
@@ -174,16 +175,18 @@ class Rounds:
 
     def _evict(self, needs: int, stock: Stock) -> None:
         """Sweep, and plan anew without what would not go, until all that was planned has gone."""
-        before, began = self._store.index.held(), self._hands.clock()
+        began = self._hands.clock()
+        gone_now: list[Eviction] = []
         evicted, is_done = 0, False
         while not is_done:
-            gone, is_done = self._sweep(needs, stock)
+            gone, is_done = self._sweep(needs, stock, gone_now)
             evicted += gone
             stock.renew()
-        freed, seconds = before - self._store.index.held(), self._hands.clock() - began
-        log.info("evicted", extra={"entries": evicted, "bytes": freed, "seconds": seconds})
+        seconds = max(self._hands.clock() - began, 0.0)
+        said = summary(gone_now, self._store.repositories)
+        log.info("evicted", extra={"entries": evicted, **said, "seconds": round(seconds, 3)})
 
-    def _sweep(self, needs: int, stock: Stock) -> tuple[int, bool]:
+    def _sweep(self, needs: int, stock: Stock, evicted: list[Eviction]) -> tuple[int, bool]:
         """Return how much went, and whether that is all: the plan counts all of it as gone."""
         gone, is_done = 0, True
         for step in self.plan(needs, stock):
@@ -196,6 +199,7 @@ class Rounds:
             for eviction in step.evictions:
                 if self._hands.sweep.evict(eviction):
                     gone += 1
+                    evicted.append(eviction)
                     continue
                 stock.spare(closure([eviction.entry.digest], self._store.index.named))
                 is_done = False

@@ -5,6 +5,7 @@ Each problem is one line. Nothing is created and nothing is changed.
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
 import os
 import ssl
@@ -35,9 +36,20 @@ def check(settings: Settings) -> list[Problem]:
 
 
 def remarks(settings: Settings) -> list[Problem]:
-    """Tell what in those files is read and without effect."""
+    """Tell what in those files is read and without effect, or will be refused by clients."""
     secret, _ = read_secret(settings)
-    return [*secret.warnings, *_no_users(settings)]
+    return [*secret.warnings, *_no_users(settings), *_refused_by_clients(settings)]
+
+
+def _refused_by_clients(settings: Settings) -> Iterator[Problem]:
+    from config.certificates import faults  # noqa: PLC0415 - it takes 20 ms, few need it
+
+    path = settings.http.tls.certificate
+    if path is None:
+        return
+    with suppress(OSError):  # a problem, not a remark
+        for fault, remedy in faults(path.read_bytes(), dt.datetime.now(dt.UTC)):
+            yield Problem(f"http.tls.certificate={path}", fault, remedy)
 
 
 def _no_users(settings: Settings) -> Iterator[Problem]:

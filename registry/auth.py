@@ -270,6 +270,11 @@ def _credentials(authorization: str) -> tuple[str, str] | None:
     return None if not colon or _CONTROL.search(text) else (user, password)
 
 
+def user_of(authorization: str) -> str:
+    """Return the user whose credentials these are meant to be; empty where none can be read."""
+    return (_credentials(authorization) or ("", ""))[0]
+
+
 def credential(authorization: str) -> str | None:
     """Return the base64 of user and password in an Authorization header; None: there is none."""
     match = _BASIC.fullmatch(authorization.strip(" \t"))

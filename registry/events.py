@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from datastore.accesslog import Event, write_event
 from datastore.refs import Digest
 from runtime.clock import Clock
+
+log = logging.getLogger(__name__)
+
+_OF_DOWNLOAD = ("upstream", "repository", "digest", "bytes", "seconds", "outcome")
 
 
 class Events:
@@ -20,6 +25,9 @@ class Events:
 
     def __call__(self, event: str, /, **fields: str | float) -> None:
         """Write one event."""
+        if event == "download":
+            told = {name: fields[name] for name in _OF_DOWNLOAD if name in fields}
+            log.info("downloaded", extra=told)
         with contextlib.suppress(OSError):
             write_event(self._path, Event(event, self._clock(), dict(fields)))
 

@@ -10,7 +10,8 @@ from datastore.errors import Malformed
 from datastore.refs import Repository
 from datastore.repositories import UNKNOWN_ORIGIN, Repositories
 from registry.api.front import Front
-from registry.auth import Action, Authenticator, Identity, Queueing, Recalling
+from registry.api.login_log import LoginLog
+from registry.auth import Action, Authenticator, Identity, Queueing, Recalling, user_of
 from registry.errors import NameUnknown, Unsupported
 from registry.routing import Place, Upstreams, resolve
 
@@ -22,6 +23,8 @@ _READING = ("GET", "HEAD")
 REPOSITORY = "X-Entrepot-Repository"
 KIND = "X-Entrepot-Kind"
 USER = "X-Entrepot-User"
+ADDRESS = "X-Client-Address"
+"""The client's address, where credentials were sent: HAProxy writes it."""
 
 _NO_FRONT = Front()
 
@@ -58,11 +61,15 @@ class Door:
         self._upstreams = upstreams
         self._repositories = repositories
         self._may_host = may_host
+        self._logins = LoginLog()
 
     def identify(self, req: falcon.Request, resp: falcon.Response) -> Identity:
         """Tell who it is, the access log too."""
         is_known = self.front.begin(req, resp)
         identity = self._identified(req, resp, is_known=is_known)
+        authorization = req.get_header("Authorization")
+        if identity.mistaken and authorization:
+            self._logins.failed(user_of(authorization), req.get_header(ADDRESS) or "")
         req.context.identity = identity
         if identity.user:
             # UTF-8's bytes: as HAProxy reads it from a credential that it remembers

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -22,6 +23,7 @@ from registry.errors import Unavailable, Why
 from registry.names import fold, unfold
 from registry.upstream.circuit import (
     CLOSED,
+    REFUSED_AGAIN,
     Circuit,
     Failure,
     Pass,
@@ -31,6 +33,7 @@ from registry.upstream.circuit import (
     failed,
     limited,
     opens,
+    refused,
 )
 from registry.upstream.report import Report, silent
 
@@ -40,7 +43,9 @@ _MOST_FILES = 512
 """Beyond so many, a host that only a glob names is remembered by each process for itself."""
 
 T = TypeVar("T")
-State = Literal["closed", "open", "probing", "limited"]
+State = Literal["closed", "open", "probing", "limited", "refusing"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +99,19 @@ class Breaker:
     def answered(self) -> None:
         """Note that the upstream answered: it lives."""
         self._memory.keep()
-        if self._memory.read() != CLOSED:
+        if replace(self._memory.read(), refused=0.0) != CLOSED:
             self._change(answered)
 
     def opens(self, failure: Failure, passed: Pass) -> bool:
         """Whether a failure would open the breaker, or keep it open."""
         return opens(self._memory.read(), failure, probe=passed.probe)
+
+    def refused(self) -> None:
+        """Note that the upstream refused the configured credentials."""
+        now = self._clock()
+        before, after = self._change(lambda seen: refused(seen, now))
+        if before.refused != after.refused:
+            log.warning("upstream refuses our credentials", extra={"upstream": self.host})
 
     def failed(self, failure: Failure, passed: Pass) -> None:
         """Note that a request which *passed* found no upstream that works."""
@@ -109,10 +121,14 @@ class Breaker:
     def limited(self, retry_after: float | None, operation: str = "") -> None:
         """Note a 429."""
         now = self._clock()
-        self._change(lambda seen: limited(seen, now, retry_after, operation))
+        before, after = self._change(lambda seen: limited(seen, now, retry_after, operation))
+        if before.limited <= now < after.limited:
+            seconds = round(after.limited - now, 1)
+            told = {"upstream": self.host, "operation": operation, "seconds": seconds}
+            log.warning("upstream limits our rate", extra=told)
 
-    def _change(self, change: Callable[[Circuit], Circuit]) -> None:
-        """Remember a change, and report it when the breaker opened or closed by it."""
+    def _change(self, change: Callable[[Circuit], Circuit]) -> tuple[Circuit, Circuit]:
+        """Remember a change, report whether the breaker opened or closed by it, and return both."""
 
         def step(seen: Circuit) -> tuple[Circuit, tuple[Circuit, Circuit]]:
             after = change(seen)
@@ -123,6 +139,16 @@ class Breaker:
             state = "closed" if after.is_closed else "open"
             reason = after.reason or "answered"
             self._report("breaker", upstream=self.host, state=state, reason=reason)
+            self._tell(after)
+        return before, after
+
+    def _tell(self, after: Circuit) -> None:
+        """Log that it went away, with the cause, or came back."""
+        if after.is_closed:
+            log.info("upstream is back", extra={"upstream": self.host})
+            return
+        cause = after.detail or after.reason
+        log.warning("upstream is away", extra={"upstream": self.host, "cause": cause})
 
     def _refused(self, refusal: Refusal) -> Unavailable:
         if refusal.because == "limited":
@@ -145,11 +171,13 @@ def read_all(directory: Path, clock: Callable[[], float] = time.time) -> list[Br
 
 def _health(host: str, circuit: Circuit, now: float) -> BreakerState:
     if not circuit.is_closed and circuit.until > now:
-        return BreakerState(host, "open", circuit.until, circuit.reason)
+        return BreakerState(host, "open", circuit.until, circuit.detail or circuit.reason)
     if not circuit.is_closed:
-        return BreakerState(host, "probing", 0.0, circuit.reason)
+        return BreakerState(host, "probing", 0.0, circuit.detail or circuit.reason)
     if circuit.limited > now:
         return BreakerState(host, "limited", circuit.limited, "429")
+    if now - circuit.refused < REFUSED_AGAIN:
+        return BreakerState(host, "refusing", 0.0, "it refuses our credentials")
     return BreakerState(host, "closed", 0.0, circuit.reason)
 
 

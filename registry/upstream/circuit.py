@@ -11,6 +11,8 @@ FIRST_REST = 1.0
 LONGEST_REST = 30.0
 LIMIT_DEFAULT = 5.0
 LIMIT_LONGEST = 60.0
+REFUSED_AGAIN = 300.0
+"""A refusal of credentials is noted again after so many s."""
 PROBE_RETRY = 1.0
 """What the others are told to wait while one request probes, in s."""
 
@@ -22,7 +24,8 @@ class Circuit:
     `failures` counts those in a row while it is closed, `trips` the rests in a row. It rests until
     `until`; then one request probes, and the others wait until it is back or `probing` is past.
     A rate limit, until `limited`, holds for the `operation` that met it: Docker Hub counts GETs of
-    manifests, and goes on with the layers of who has one.
+    manifests, and goes on with the layers of who has one. `detail` is the last failure in an
+    operator's words; `refused` is when credentials were last refused.
     """
 
     failures: int = 0
@@ -32,6 +35,8 @@ class Circuit:
     limited: float = 0.0
     operation: str = ""
     reason: str = ""
+    detail: str = ""
+    refused: float = 0.0
 
     @property
     def is_closed(self) -> bool:
@@ -88,6 +93,7 @@ class Failure:
 
     reason: str
     at_once: bool = False
+    detail: str = ""
 
 
 def opens(circuit: Circuit, failure: Failure, *, probe: bool) -> bool:
@@ -102,7 +108,8 @@ def failed(circuit: Circuit, now: float, failure: Failure, *, probe: bool) -> Ci
     if not circuit.is_closed and not probe:
         return circuit
     if not opens(circuit, failure, probe=probe):
-        return replace(circuit, failures=circuit.failures + 1, reason=failure.reason)
+        failures = circuit.failures + 1
+        return replace(circuit, failures=failures, reason=failure.reason, detail=failure.detail)
     rest = min(FIRST_REST * 2.0 ** min(circuit.trips, 10), LONGEST_REST)
     return Circuit(
         trips=circuit.trips + 1,
@@ -110,12 +117,21 @@ def failed(circuit: Circuit, now: float, failure: Failure, *, probe: bool) -> Ci
         limited=circuit.limited,
         operation=circuit.operation,
         reason=failure.reason,
+        detail=failure.detail,
+        refused=circuit.refused,
     )
 
 
 def answered(circuit: Circuit) -> Circuit:
     """Note an answer, whatever it says: the upstream lives."""
-    return Circuit(limited=circuit.limited, operation=circuit.operation)
+    return Circuit(limited=circuit.limited, operation=circuit.operation, refused=circuit.refused)
+
+
+def refused(circuit: Circuit, now: float) -> Circuit:
+    """Note that it refused credentials, which is an answer; *refused* says when that was noted."""
+    if now - circuit.refused < REFUSED_AGAIN:
+        return answered(circuit)
+    return replace(answered(circuit), refused=now)
 
 
 def limited(
@@ -126,4 +142,4 @@ def limited(
     until = now + span
     if until < circuit.limited:
         return answered(circuit)
-    return Circuit(limited=until, operation=operation)
+    return Circuit(limited=until, operation=operation, refused=circuit.refused)

@@ -260,6 +260,8 @@ class Exchange:
         if answer.status in ask.absent:
             return Absent(self.host, f"it has no such {ask.operation}")
         if answer.status in _DENIED and not answer.foreign:
+            if self._authorizer.has_credential(f"{self._prefix}{ask.name}"):
+                self._breaker.refused()
             return Denied(self.host, f"it answers {answer.status}")
         where = " from where it redirects" if answer.foreign else ""
         message = f"{ask.operation}: status {answer.status}{where}"
@@ -268,10 +270,12 @@ class Exchange:
 
     def _note_broken(self, error: Broken, passed: Pass) -> None:
         """Let the breaker know of a request that broke; whom no connection leads to is away."""
+        detail = f"{error.why.value}: {error}"[:_LONGEST]
         if error.unconnected and not error.foreign:
-            self._breaker.failed(Failure(error.why.value, at_once=error.unreached), passed)
+            failure = Failure(error.why.value, at_once=error.unreached, detail=detail)
+            self._breaker.failed(failure, passed)
         else:
-            self._note(Failure(error.why.value), passed)
+            self._note(Failure(error.why.value, detail=detail), passed)
 
     def _note(self, failure: Failure, passed: Pass) -> None:
         """Let the breaker know of a failure that a client may have chosen.

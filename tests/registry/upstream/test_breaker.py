@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -316,3 +317,36 @@ class TestOfOnePath:
 
         assert found == {Why.NONSENSE}
         assert upstream.count("GET", "/v2/$") <= 10
+
+
+def test_the_log_names_what_happens_to_an_upstream_once_each(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of several workers one writes the line; what is repeated is none."""
+    clock = Clock()
+    caplog.set_level(logging.INFO)
+    workers = [Breaker("x.test", tmp_path / "breakers", clock=clock) for _ in range(2)]
+    cause = Failure("refused", at_once=True, detail="refused: no connection")
+    for each in workers:
+        each.failed(cause, Pass())
+    clock.now += 5
+    workers[1].failed(cause, workers[1].admit())
+    clock.now += 5
+    for each in workers:
+        each.answered()
+        each.limited(7.0, "manifest")
+        each.refused()
+    clock.now += 100
+    workers[0].answered()
+    workers[0].refused()
+    clock.now += 300
+    workers[0].refused()
+
+    told = [(each.message, each.__dict__.get("cause", "")) for each in caplog.records]
+    assert told == [
+        ("upstream is away", "refused: no connection"),
+        ("upstream is back", ""),
+        ("upstream limits our rate", ""),
+        ("upstream refuses our credentials", ""),
+        ("upstream refuses our credentials", ""),
+    ]

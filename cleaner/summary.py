@@ -1,0 +1,58 @@
+"""What a round has evicted, for the log: bytes, reasons, and the images where they are known."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from cleaner.policy import Eviction
+from datastore.errors import DatastoreError
+from datastore.index import Kind
+from datastore.refs import Digest, Repository, Tag
+from datastore.repositories import Repositories
+
+_MOST_MANIFESTS = 10
+_MOST_REPOSITORIES = 1000  # that are looked through for their names
+_MOST_TAGS = 50
+
+
+def summary(evicted: Sequence[Eviction], repositories: Repositories) -> dict[str, str | int]:
+    """Return the fields of the line about a round: `bytes`, `reasons`, `images`.
+
+    Images are named by repository and tag, or digest, of the first ten manifests; the links that
+    still name what has gone are read for that, as far as a thousand repositories go.
+    """
+    reasons = Counter(each.reason.value for each in evicted)
+    roots = [each.entry.digest for each in evicted if each.entry.kind is not Kind.BLOB]
+    images: list[str] = []
+    with suppress(DatastoreError):
+        images = list(_images(roots[:_MOST_MANIFESTS], repositories)) if roots else []
+    said: dict[str, str | int] = {
+        "bytes": sum(each.entry.size for each in evicted),
+        "reasons": " ".join(f"{reason}:{count}" for reason, count in sorted(reasons.items())),
+    }
+    return said | ({"images": " ".join(images)} if images else {})
+
+
+def _images(roots: Sequence[Digest], repositories: Repositories) -> Iterator[str]:
+    left = set(roots)
+    for name in itertools.islice(repositories.below(""), _MOST_REPOSITORIES):
+        linked = {each for each in left if repositories.linked_manifest(name, each) is not None}
+        if linked:
+            yield from _names(name, linked, repositories)
+            left -= linked
+        if not left:
+            return
+
+
+def _names(name: Repository, linked: set[Digest], repositories: Repositories) -> Iterator[str]:
+    tags = [
+        (tag, state.digest)
+        for tag in itertools.islice(repositories.tags_after(name), _MOST_TAGS)
+        if (state := repositories.tag(name, Tag(tag))) is not None
+    ]
+    tagged = {digest: tag for tag, digest in tags}
+    for digest in sorted(linked, key=str):
+        yield f"{name}:{tagged[digest]}" if digest in tagged else f"{name}@{digest}"

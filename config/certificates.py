@@ -1,0 +1,57 @@
+"""What clients would refuse of the appliance's certificate, although HAProxy takes it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+NO_NAMES: Final = "it has no subjectAltName, and clients ignore its common name"
+_LEAST_RSA: Final = 2048  # bits
+_LEAST_EC: Final = 224  # bits
+_WEAK: Final = frozenset({"md5", "sha1"})
+_MAKE: Final = "make one with entrepot certs --host NAME"
+_ADD: Final = f"openssl req ... -addext subjectAltName=DNS:NAME, or {_MAKE}"
+
+Fault = tuple[str, str]
+"""What is wrong, and what to do about it."""
+
+
+def faults(chain: bytes, now: dt.datetime) -> list[Fault]:
+    """Return what is wrong with the first certificate of a PEM file.
+
+    It is what Go's clients (podman, docker, containerd, skopeo) refuse; *now* has a time zone.
+    """
+    try:
+        return list(_faults(x509.load_pem_x509_certificates(chain)[0], now))
+    except (ValueError, IndexError, x509.DuplicateExtension):
+        return [("it can't be read as X.509", _MAKE)]
+
+
+def _faults(certificate: x509.Certificate, now: dt.datetime) -> Iterator[Fault]:
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not names_of(certificate):
+        yield NO_NAMES, _ADD
+    if end < now:
+        yield f"it ended on {end:%Y-%m-%d}", "renew it: entrepot certs"
+    if begin > now:
+        yield f"it is not valid before {begin:%Y-%m-%d %H:%M} UTC", "see that the clock is right"
+    key, digest = certificate.public_key(), certificate.signature_hash_algorithm
+    if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+        least = _LEAST_RSA if isinstance(key, rsa.RSAPublicKey) else _LEAST_EC
+        if key.key_size < least:
+            yield f"its key has only {key.key_size} bits", f"make one of {least} or more"
+    if digest is not None and digest.name in _WEAK:
+        yield f"it is signed with {digest.name.upper()}", "have it signed with SHA-256"
+
+
+def names_of(certificate: x509.Certificate) -> list[str]:
+    """Return the names of subjectAltName; none without one. Raises: ValueError."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    return [str(each.value) for each in found.value]

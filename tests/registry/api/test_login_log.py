@@ -1,0 +1,41 @@
+"""A failed login is one line, and a flood of them is few."""
+
+from __future__ import annotations
+
+import pytest
+
+from registry.api.login_log import LoginLog
+from tests.clock import Clock
+
+
+def _told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, int]]:
+    return [
+        (each.__dict__["user"], each.__dict__["address"], each.__dict__.get("more", 0))
+        for each in caplog.records
+        if each.message == "login failed"
+    ]
+
+
+def test_a_failed_login_names_user_and_address(caplog: pytest.LogCaptureFixture) -> None:
+    """And the same again within a minute is only counted."""
+    clock = Clock(0.0)
+    notes = LoginLog(clock)
+    for clock.now in (0.0, 1.0, 59.0, 61.0):
+        notes.failed("ann", "192.0.2.7")
+
+    assert _told(caplog) == [("ann", "192.0.2.7", 0), ("ann", "192.0.2.7", 2)]
+
+
+def test_a_flood_of_names_is_few_lines_and_little_memory(caplog: pytest.LogCaptureFixture) -> None:
+    """However long the names are."""
+    clock = Clock(0.0)
+    notes = LoginLog(clock)
+    for number in range(5000):
+        notes.failed(f"{number}" * 50, f"192.0.2.{number % 250}")
+    clock.now = 61.0
+    notes.failed("ann", "192.0.2.7")
+
+    told = _told(caplog)
+    assert len(told) == 21
+    assert told[-1] == ("ann", "192.0.2.7", 4980)
+    assert max(len(user) for user, _, _ in told) == 64

@@ -78,6 +78,11 @@ Takeover = Annotated[
     Literal["auto", "evict", "keep"], BeforeValidator(readers.choice("auto", "evict", "keep"))
 ]
 OnGone = Annotated[Literal["refuse", "serve"], BeforeValidator(readers.choice("refuse", "serve"))]
+_RANGES = readers.choice("auto", "verified", "early")
+Ranges = Annotated[Literal["auto", "verified", "early"], BeforeValidator(_RANGES)]
+MaybeRanges = Annotated[
+    Literal["auto", "verified", "early"] | None, BeforeValidator(optional(_RANGES))
+]
 MaybeOnGone = Annotated[
     Literal["refuse", "serve"] | None,
     BeforeValidator(optional(readers.choice("refuse", "serve"))),

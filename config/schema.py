@@ -169,6 +169,11 @@ class ProxySettings(Section):
         "where redirects may lead besides an upstream's own network: public, any, or networks",
         env="ENTREPOT_REDIRECTS",
     )
+    ranges: kinds.Ranges = setting(
+        "auto",
+        "whether ranges of an arriving layer wait for its digest: verified, early, or auto",
+        env="ENTREPOT_RANGES",
+    )
     prefetch: kinds.Layers = setting(
         "3", "layers fetched ahead at a time, 0 for none", env="ENTREPOT_PREFETCH"
     )
@@ -202,6 +207,7 @@ class UpstreamSettings(Section):
         None, "as proxy.readtimeout", shown="proxy.readtimeout"
     )
     redirects: kinds.MaybeRedirects = setting(None, "as proxy.redirects", shown="proxy.redirects")
+    ranges: kinds.MaybeRanges = setting(None, "as proxy.ranges", shown="proxy.ranges")
     default: kinds.Switch = setting("false", "names without an upstream lead here")
 
 

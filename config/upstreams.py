@@ -55,6 +55,7 @@ class UpstreamValues:
     read_timeout: float
     min_rate: int
     redirects: tuple[str, ...]
+    ranges: Literal["auto", "verified", "early"]
     default: bool
 
 
@@ -142,6 +143,7 @@ def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
         read_timeout=_first(said.readtimeout, proxy.readtimeout),
         min_rate=proxy.minrate,
         redirects=_first(said.redirects, proxy.redirects),
+        ranges=said.ranges or proxy.ranges,
         default=host in default_hosts(settings)[:1],
     )
 

@@ -51,12 +51,16 @@ class StoredBlob:
 
 @dataclass(frozen=True, slots=True)
 class ArrivingBlob:
-    """A blob that comes in: `read(start, stop)` yields it; `size` in bytes, None when unsaid."""
+    """A blob that comes in: `read(start, stop)` yields it; `size` in bytes, None when unsaid.
+
+    `early`: a range of it completes before the blob is verified.
+    """
 
     digest: Digest
     size: int | None
     read: Callable[[int, int | None], Iterator[Piece]]
     source: Source
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from datastore import layout
@@ -25,10 +26,10 @@ from datastore.locks import LockedFile, try_lock
 from datastore.refs import Digest
 from registry.download.resume import resumed, until
 from registry.download.spoolfile import read_size
+from registry.download.verify import window
 from registry.download.writer import Download, Landing, Task
 from registry.errors import Absent, Denied, UpstreamError
 from registry.stretch import Piece, Stretch
-from registry.verified import verified
 
 _WORTH_IT = 1024 * 1024  # bytes: with less, a reader waits once whether more comes
 _MORE_WITHIN_S = 0.01
@@ -229,13 +230,15 @@ class Reader:
         self._has_landed()
         return self._length()
 
-    def read(self, start: int, stop: int | None) -> Iterator[Piece]:
+    def read(self, start: int, stop: int | None, *, early: bool = False) -> Iterator[Piece]:
         """Yield the bytes from *start* to *stop* (exclusive; None: the end) as they come in.
 
+        The last of them waits until the blob is verified; of a range that may be *early*, only the
+        last byte of the blob does.
         Raises: UpstreamError, DatastoreError in the middle: the connection must be dropped.
         """
         try:
-            yield from self._read(start, stop)
+            yield from self._read(start, stop, early=early)
         finally:
             self.close()
 
@@ -247,10 +250,10 @@ class Reader:
 
     # ---- reading
 
-    def _read(self, start: int, stop: int | None) -> Iterator[Piece]:
-        has_waited = False
+    def _read(self, start: int, stop: int | None, *, early: bool) -> Iterator[Piece]:
+        first, has_waited = start, False
         while stop is None or start < stop:
-            ready = self._ready() if stop is None else min(self._ready(), stop)
+            ready = self._ready(stop, early=early)
             if self._descriptor is not None and start < ready:
                 if has_waited or ready == stop or self._is_worth_it(ready - start):
                     yield Stretch(self._descriptor, start, ready)
@@ -264,7 +267,7 @@ class Reader:
             elif self._has_landed():
                 continue  # now all of it may be read
             elif self._is_abandoned() or self._is_stuck():
-                yield from self._alone(start, stop)
+                yield from self._alone(first, start, stop, early=early)
                 return
             else:
                 self._see_to_it()
@@ -274,12 +277,15 @@ class Reader:
         """Whether so many bytes are sent without a wait for more: each wake-up costs."""
         return length >= _WORTH_IT or self._is_stored
 
-    def _ready(self) -> int:
+    def _ready(self, stop: int | None, *, early: bool) -> int:
         """Return up to where may be read: the last byte waits for the proof."""
         length = self._length()
+        end = length if stop is None else min(length, stop)
         if self._is_stored:
-            return length
-        return max(min(length, self._size - 1) if self._size else length - 1, 0)
+            return end
+        if stop is not None and not early:
+            end = min(end, stop - 1)
+        return max(min(end, self._size - 1 if self._size else length - 1), 0)
 
     def _length(self) -> int:
         if self._descriptor is None:
@@ -351,16 +357,21 @@ class Reader:
             self._grown = length, now
         return now - self._grown[1] > _STUCK_S
 
-    def _alone(self, start: int, stop: int | None) -> Iterator[Piece]:
-        """Fetch the rest for this client only, and prove all that it was sent.
+    def _alone(self, first: int, start: int, stop: int | None, *, early: bool) -> Iterator[Piece]:
+        """Fetch the rest for this client only, and prove all that it gets.
 
-        A range whose front was never here cannot be proven: its client does that.
+        What of the front is not here is fetched for the proof too: the client that resumes a pull
+        has it already. A range that may be *early* is not proven.
+        Raises: ContentDamaged when what was sent can't be proven any more.
         """
-        handed = self._download.take_rest() if self._download and not start else None
-        rest = handed or resumed(self._inflight.trusted(self._task).sources(), start)
-        if self._descriptor is None and start:
-            yield from until(rest, stop and stop - start)
+        sources, digest = self._inflight.trusted(self._task).sources(), self._task.digest
+        if early and (first or stop not in (None, self._size)):
+            yield from until(resumed(sources, start), stop and stop - start)
             return
-        front = self._descriptor
-        prefix = () if front is None else Stretch(front, 0, start).chunks()
-        yield from until(verified(rest, self._task.digest, prefix), stop and stop - start)
+        here = 0 if self._descriptor is None else os.fstat(self._descriptor).st_size
+        if here < start and start > first:
+            raise ContentDamaged(f"the spool file of {digest} ends at {here}, not at {start}")
+        front = Stretch(self._descriptor or 0, 0, min(here, start))
+        handed = self._download.take_rest() if self._download and not start else None
+        rest = handed or resumed(sources, front.stop)
+        yield from window(chain(front.chunks(), rest), digest, start, stop)

@@ -30,6 +30,12 @@ _CACHE_STATUS = {
     Source.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True),
     Source.PASSED: forwarded(Forward.URI_MISS),
 }
+_UNVERIFIED = {
+    Source.MISS: forwarded(Forward.URI_MISS, stored=True, detail="unverified"),
+    Source.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True, detail="unverified"),
+    Source.PASSED: forwarded(Forward.URI_MISS, detail="unverified"),
+}
+"""Of a range that completes before its blob is verified."""
 _ALLOWED = ("GET", "HEAD", "DELETE")
 
 
@@ -134,6 +140,8 @@ def _send_ranges(
     req: falcon.Request, resp: falcon.Response, answer: BlobAnswer, parts: list[ByteRange]
 ) -> None:
     resp.status = falcon.HTTP_206
+    if isinstance(answer, ArrivingBlob) and answer.early:
+        resp.set_header("Cache-Status", _UNVERIFIED[answer.source])
     size = answer.size or 0
     if len(parts) > 1:
         file = answer.file if isinstance(answer, StoredBlob) else None

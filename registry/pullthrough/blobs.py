@@ -12,6 +12,7 @@ from datastore.refs import Digest
 from registry.answers import ArrivingBlob, BlobAnswer, KnownBlob, Source, StoredBlob
 from registry.download.patience import Limits
 from registry.download.resume import passed_on
+from registry.download.verify import alone, confirmed, is_early
 from registry.download.writer import Task
 from registry.errors import Absent, BlobUnknown
 from registry.inflight import Inflight, Reader
@@ -19,9 +20,8 @@ from registry.negative import Negative
 from registry.prefetch import Prefetch, Wish
 from registry.routing import Place
 from registry.shelf import Shelf
-from registry.stretch import Piece
+from registry.stretch import Piece, in_bytes
 from registry.upstream.table import Registered
-from registry.verified import alone
 
 log = logging.getLogger(__name__)
 
@@ -132,25 +132,32 @@ class Blobs:
         if not reader.collapsed:
             self.prefetch.follow(self._wish(place, registered, task.digest))
 
+        early = is_early(registered.source.ranges, size)
+
         def read(start: int, stop: int | None) -> Iterator[Piece]:
             if stop is not None and start > reader.ahead() + _NEAR:
                 reader.close()
                 body = registered.upstream.blob(place.remote, task.digest, start, stop)
-                return passed_on(body, start, stop)
-            return reader.read(start, stop)
+                passed = passed_on(body, start, stop)
+                if early:
+                    return passed
+                return confirmed(passed, in_bytes(reader.read(start, stop)), place.host)
+            return reader.read(start, stop, early=early)
 
         source = Source.COLLAPSED if reader.collapsed else Source.MISS
-        return ArrivingBlob(task.digest, size, read, source)
+        return ArrivingBlob(task.digest, size, read, source, early=early)
 
     def _passing(self, place: Place, registered: Registered, task: Task) -> BlobAnswer:
         """Pass a blob on that nothing can be written of."""
         size = registered.upstream.blob_size(place.remote, task.digest)
-        return ArrivingBlob(
-            task.digest,
-            size,
-            lambda start, stop: alone(task.sources(), task.digest, start, stop),
-            Source.PASSED,
-        )
+        early = is_early(registered.source.ranges, size)
+
+        def read(start: int, stop: int | None) -> Iterator[Piece]:
+            is_range = start > 0 or stop not in (None, size)
+            sources = task.sources()
+            return alone(sources, task.digest, start, stop, early=early and is_range)
+
+        return ArrivingBlob(task.digest, size, read, Source.PASSED, early=early)
 
     def _wish(self, place: Place, registered: Registered, digest: Digest) -> Wish:
         return Wish(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 OnGone = Literal["refuse", "serve"]
+Ranges = Literal["auto", "verified", "early"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,8 @@ class Source:
     Spans are in s, `min_rate` in bytes/s. `max_stale` None: for ever. `realm` is the one token
     realm that is trusted beside the upstream's own host. `username` and `password` win over the
     pull secret. `redirects` are the networks that its answers may lead to beside public addresses;
-    `any` means all.
+    `any` means all. `ranges` tells when a range of an unverified blob completes
+    (`registry.download.verify.is_early`).
     """
 
     host: str
@@ -36,3 +38,4 @@ class Source:
     read_timeout: float = 30.0
     min_rate: int = 10 * 1024
     redirects: tuple[str, ...] = ("public",)
+    ranges: Ranges = "auto"

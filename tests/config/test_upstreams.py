@@ -200,6 +200,15 @@ def test_redirects_lead_to_public_addresses_unless_the_operator_allows_more(desk
     assert b.redirects == ("any",)
 
 
+def test_ranges_of_unverified_blobs_are_set_for_all_or_for_one(desk: Desk) -> None:
+    """`auto` where nothing is set."""
+    desk.write("upstreams: {a.io: , b.io: {ranges: early}}")
+    assert [each.ranges for each in upstreams(desk.settings())] == ["auto", "early"]
+
+    desk.write("proxy: {ranges: verified}\nupstreams: {a.io: , b.io: {ranges: early}}")
+    assert [each.ranges for each in upstreams(desk.settings())] == ["verified", "early"]
+
+
 @pytest.mark.parametrize("wrong", ["private", "10.0.0.1/8", "10.0.0.0/33", "example.com"])
 def test_what_is_no_network_is_refused_with_a_remedy(desk: Desk, wrong: str) -> None:
     """A rule that protects is never ignored."""

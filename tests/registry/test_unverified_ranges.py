@@ -1,0 +1,173 @@
+"""Ranges of a blob that is not verified yet: at once, but complete only if they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from falcon.testing import Result
+
+from datastore.errors import DigestMismatch
+from datastore.refs import Digest
+from registry.download import verify
+from registry.errors import Unavailable
+from registry.room import Limits
+from registry.upstream.source import Ranges
+from tests import images
+from tests.registry.benches import CONTENT, Bench, read, task
+from tests.registry.pulling import NAME, pulling
+from tests.registry.remotes import FakeRemote
+from tests.upstream import FakeUpstream
+
+BLOB = images.filler(120_000, 11)
+BLOB_DIGEST = Digest.of(BLOB)
+WRONG = CONTENT[:-1] + b"!"
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """Return an empty data directory."""
+    return Bench(tmp_path)
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same worker", "another worker"])
+def test_a_range_is_answered_at_once_and_ends_with_the_proof(bench: Bench, same: bool) -> None:  # noqa: FBT001
+    """All but its last byte is there before the blob is."""
+    remote = FakeRemote(CONTENT, until=5000)
+    worker = bench.worker()
+    worker.join(task(remote))
+    reader = (worker if same else bench.worker()).join(task(remote))
+    body = read(reader, 0, 2000)
+
+    first = next(body)
+    while len(first) < 1999:
+        first += next(body)
+    assert first == CONTENT[:1999]
+    remote.let(None)
+
+    assert first + b"".join(body) == CONTENT[:2000]
+
+
+def test_a_range_of_a_wrong_blob_is_cut_before_its_last_byte(bench: Bench) -> None:
+    """Wherever the wrong byte is."""
+    remote = FakeRemote(WRONG, until=5000)
+    reader = bench.worker().join(task(remote))
+    body = read(reader, 1000, 3000)
+    got = next(body)
+    remote.let(None)
+
+    with pytest.raises(DigestMismatch):
+        got += b"".join(body)
+
+    assert len(got) < 2000
+
+
+def test_an_early_range_completes_before_the_proof(bench: Bench) -> None:
+    """That is what it is for: the upstream has not sent the rest."""
+    remote = FakeRemote(WRONG, until=5000)
+    reader = bench.worker().join(task(remote))
+
+    got = b"".join(
+        p if isinstance(p, bytes) else b"".join(p.chunks())
+        for p in reader.read(1000, 3000, early=True)
+    )
+    remote.let(None)
+
+    assert got == CONTENT[1000:3000]
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"),
+    [(5000, len(CONTENT)), (5000, 7000), (0, 10), (len(CONTENT) - 1, len(CONTENT))],
+)
+def test_a_range_without_room_is_proven(tmp_path: Path, start: int, stop: int) -> None:
+    """A resumed pull is one: its front was never here."""
+    bench = Bench(tmp_path, room=1000)
+    right, wrong = FakeRemote(CONTENT), FakeRemote(WRONG)
+
+    assert b"".join(read(bench.worker().join(task(right)), start, stop)) == CONTENT[start:stop]
+    with pytest.raises(DigestMismatch):
+        list(read(bench.worker().join(task(wrong)), start, stop))
+
+
+def test_a_range_ahead_of_the_download_is_compared_with_what_is_proven() -> None:
+    """It is another answer: that the blob is right does not make it right."""
+    right = [CONTENT[:500], CONTENT[500:1000]]
+
+    assert b"".join(verify.confirmed(right, [CONTENT[:1000]], "fake")) == CONTENT[:1000]
+    got: list[bytes] = []
+    with pytest.raises(Unavailable):
+        got.extend(verify.confirmed([CONTENT[:500], b"x" * 500], right, "fake"))
+    assert len(b"".join(got)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("ranges", "size", "early"),
+    [
+        ("auto", None, False),
+        ("auto", verify.PROVEN_RANGES, False),
+        ("auto", verify.PROVEN_RANGES + 1, True),
+        ("verified", 2**40, False),
+        ("early", 1, True),
+    ],
+)
+def test_the_size_decides_unless_the_operator_does(
+    ranges: str,
+    size: int | None,
+    early: bool,  # noqa: FBT001
+) -> None:
+    """64 MiB are fetched within seconds."""
+    assert verify.is_early(ranges, size) is early
+
+
+# ---- through the application
+
+
+@pytest.fixture
+def u() -> Iterator[FakeUpstream]:
+    """Return a registry whose blob ends with a wrong byte."""
+    with FakeUpstream() as upstream:
+        upstream.add_blob(NAME, BLOB)
+        yield upstream
+
+
+def _range(u: FakeUpstream, root: Path, header: str, ranges: Ranges, room: int | None) -> Result:
+    return pulling(u, root, limits=Limits(room=room, largest=room), ranges=ranges).get(
+        f"blobs/{BLOB_DIGEST}", Range=header
+    )
+
+
+@pytest.mark.parametrize("room", [None, 1000], ids=["stored", "no room"])
+@pytest.mark.parametrize("header", ["bytes=0-99", "bytes=100-50000", "bytes=70000-"])
+def test_a_corrupt_upstream_shows_the_promise_and_the_exception(
+    u: FakeUpstream, tmp_path: Path, header: str, room: int | None
+) -> None:
+    """A range that waits is cut; an early one completes, and its header warns of it."""
+    u.misbehave("blobs", corrupt=True)
+    with pytest.raises(ConnectionResetError):
+        _range(u, tmp_path / "waits", header, "verified", room)
+
+    if header != "bytes=70000-":  # the last byte of the blob always waits where it is stored
+        early = _range(u, tmp_path / "early", header, "early", room)
+        assert early.status_code == 206
+        assert early.headers["cache-status"].endswith("; detail=unverified")
+
+
+def test_a_range_of_a_stored_blob_carries_no_warning(u: FakeUpstream, tmp_path: Path) -> None:
+    """It was verified."""
+    p = pulling(u, tmp_path, ranges="early")
+    p.get(f"blobs/{BLOB_DIGEST}")
+
+    got = p.get(f"blobs/{BLOB_DIGEST}", Range="bytes=0-99")
+
+    assert got.content == BLOB[:100]
+    assert got.headers["cache-status"] == "entrepot; hit"
+
+
+@pytest.mark.parametrize("room", [None, 1000], ids=["stored", "no room"])
+def test_a_resumed_pull_gets_the_rest(u: FakeUpstream, tmp_path: Path, room: int | None) -> None:
+    """Whether or not there is room for the blob."""
+    got = _range(u, tmp_path, "bytes=70000-", "auto", room)
+
+    assert (got.status_code, got.content) == (206, BLOB[70_000:])

@@ -45,4 +45,10 @@ class Leftovers:
             yield layout.uploads(name)
             yield layout.layers(name)
             yield layout.manifests(name)
-        yield from (layout.TYPES, layout.MEDIA_TYPES, layout.ORIGINS, layout.REFERRERS)
+        yield from (
+            layout.TYPES,
+            layout.MEDIA_TYPES,
+            layout.PROOFS,
+            layout.ORIGINS,
+            layout.REFERRERS,
+        )

@@ -19,6 +19,7 @@ from datastore.accesslog import Event
 from datastore.errors import StorageBroken, StorageFull
 from datastore.index import Entry
 from datastore.locks import holding
+from datastore.proofs import Proofs
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Sweep:
         self._store.blobs.delete(entry.digest)
         self._removed()
         self._store.repositories.forget_shared_media_type(entry.digest)
+        Proofs(self._store.storage).forget(entry.digest)
         self._store.index.forget(entry.digest)
         self._heal(entry)
 

@@ -13,6 +13,7 @@ entrepot/
     takeover                                how content of other programs was last taken over
     mediatypes/<name>/_types/<alg>/<hex>    what came with a manifest that states no media type
     types/<alg>/<aa>/<hex>                  the same for all repositories, of 0.1.0: only read
+    proofs/<alg>/<aa>/<hex>/<host>          an upstream that has sent this content
     origin/<name>/_origin                   the upstream that a repository came from
     referrers/<name>/<alg>/<hex>            an upstream's last answer on a manifest's referrers
     referrers/<name>/_subjects/<alg>/<hex>/<alg>/<hex>  a pushed manifest's subject, then itself
@@ -48,6 +49,7 @@ FETCHED_LIST = "scheduler-state.json"
 OWN = "entrepot"
 TAKEOVER = f"{OWN}/takeover"
 TYPES = f"{OWN}/types"
+PROOFS = f"{OWN}/proofs"
 MEDIA_TYPES = f"{OWN}/mediatypes"
 ORIGINS = f"{OWN}/origin"
 REFERRERS = f"{OWN}/referrers"
@@ -140,6 +142,16 @@ def shared_media_type(digest: Digest) -> str:
     return f"{TYPES}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
 
 
+def proofs(digest: Digest) -> str:
+    """Return the key below which lie the upstreams that have sent some content."""
+    return f"{PROOFS}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
+
+
+def proof(digest: Digest, upstream: str) -> str:
+    """Return the key that says that *upstream*, as a file's name, has sent some content."""
+    return f"{proofs(digest)}/{upstream}"
+
+
 def origin(name: Repository) -> str:
     """Return the key of the upstream that a repository came from."""
     return f"{ORIGINS}/{name}/_origin"
@@ -203,6 +215,14 @@ def quarantine_promise(digest: Digest) -> Digest:
 def spool(digest: Digest) -> str:
     """Return the name, in the spool folder, of a download that grows."""
     return f"{digest.algorithm}-{digest.hex}"
+
+
+def spool_key(digest: Digest, upstream: str) -> Digest:
+    """Return what stands for a download that only this upstream's repositories may join.
+
+    Its spool file and the room that is promised to it are known by it.
+    """
+    return Digest.of(f"{upstream}\0{digest}".encode())
 
 
 def spool_of(name: str) -> Digest | None:

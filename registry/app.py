@@ -13,6 +13,7 @@ from datastore import layout
 from datastore.blobs import BlobStore
 from datastore.index import AccessIndex
 from datastore.integrity import Integrity
+from datastore.proofs import Proofs
 from datastore.quarantine import Quarantine, Report
 from datastore.repositories import Repositories
 from datastore.storage import Storage
@@ -30,7 +31,7 @@ from registry.api.status import FrontResource, HealthResource, MetricsResource, 
 from registry.api.tags import TagsResource
 from registry.api.uploads import BeginningResource, UploadResource
 from registry.auth import Authenticator
-from registry.download.writer import Landing
+from registry.download.task import Landing
 from registry.filler import Filler
 from registry.inflight import Inflight
 from registry.lanes import Lanes
@@ -50,6 +51,7 @@ from registry.push.uploads import Uploads
 from registry.room import Room
 from registry.routing import Upstreams
 from registry.shelf import Shelf
+from registry.shown import Shown
 from registry.turns import Turns
 
 App = falcon.App[falcon.Request, falcon.Response]
@@ -90,13 +92,13 @@ class Parts:
 def assemble(parts: Parts) -> App:
     """Wire the parts; nothing is started, and no upstream is talked to."""
     stores = BlobStore(parts.storage, _integrity(parts)), Repositories(parts.storage)
-    shelf = Shelf(*stores, parts.index, parts.room, parts.clock)
+    shelf = Shelf(*stores, parts.index, parts.room, Proofs(parts.storage), parts.clock)
     negative = Negative()
     spool = parts.state / layout.SPOOL
     landing = Landing(shelf.blobs, parts.index, parts.room, parts.report, Lanes(parts.lanes))
     inflight = Inflight(spool, landing)
     prefetch = Prefetch(shelf, inflight, spool / "locks", parts.prefetch)
-    blobs = Blobs(shelf, inflight, negative, prefetch)
+    blobs = Blobs(shelf, inflight, negative, prefetch, Shown(spool / "locks"))
     manifests = Manifests(shelf, Turns(spool / "locks"), negative)
     door = Door(
         parts.authenticator,

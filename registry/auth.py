@@ -51,6 +51,7 @@ class Identity:
     """Whoever sent a request: `user` None is nobody in particular.
 
     `rights` is what he may do anywhere at all; `granted` says where, None: everywhere.
+    `is_open`: whoever may read any repository may read them all, this one or another.
     `mistaken`: credentials were sent and are wrong, or none that are understood. `challenge` is
     the WWW-Authenticate for what needs a right that is missing; None where no password helps.
     """
@@ -60,6 +61,7 @@ class Identity:
     challenge: str | None = None
     mistaken: bool = False
     granted: Rights | None = None
+    is_open: bool = False
 
     @property
     def rights_class(self) -> str:
@@ -140,7 +142,7 @@ class Open:
     """Everybody may do everything, as in docker distribution without `auth`."""
 
     def __init__(self) -> None:
-        self._everybody = Identity(None, ALL)
+        self._everybody = Identity(None, ALL, is_open=True)
 
     def identify(self, authorization: str | None) -> Identity:  # noqa: ARG002 - the protocol's
         """Say that it is nobody in particular, whatever was sent."""
@@ -201,13 +203,20 @@ class Basic:
         rules = self._rules() if self._strangers else None
         granted = rules.of(None) if rules else None
         rights = granted.actions if granted else self._strangers
-        return Identity(None, rights, self._challenge, mistaken=mistaken, granted=granted)
+        return Identity(
+            None,
+            rights,
+            self._challenge,
+            mistaken=mistaken,
+            granted=granted,
+            is_open=rules is None and bool(rights),
+        )
 
     def _user(self, user: str) -> Identity:
         rules = self._rules()
         granted = rules.of(user) if rules else None
         rights = granted.actions if granted else ALL
-        return Identity(user, rights, self._challenge, granted=granted)
+        return Identity(user, rights, self._challenge, granted=granted, is_open=rules is None)
 
 
 def from_passwords(  # noqa: PLR0913 - by name, each with a default

@@ -26,8 +26,9 @@ from datastore.locks import LockedFile, try_lock
 from datastore.refs import Digest
 from registry.download.resume import resumed, until
 from registry.download.spoolfile import read_size
+from registry.download.task import Landing, Task
 from registry.download.verify import window
-from registry.download.writer import Download, Landing, Task
+from registry.download.writer import Download
 from registry.errors import Absent, Denied, UpstreamError
 from registry.stretch import Piece, Stretch
 
@@ -82,36 +83,38 @@ class Inflight:
         self._distrusted = _Distrusted()
         self._lock = threading.Lock()
 
-    def path(self, digest: Digest) -> Path:
-        """Return the spool file of a download."""
-        return self._spool / layout.spool(digest)
+    def path(self, key: Digest) -> Path:
+        """Return the spool file of the download that *key* stands for."""
+        return self._spool / layout.spool(key)
 
-    def stored_size(self, digest: Digest) -> int | None:
+    def stored_size(self, task: Task) -> int | None:
         """Return how long a blob is (bytes) whose download ended well; None while it has not."""
-        stat = self._landing.blobs.stat(digest)
-        return stat.size if stat else None
+        stat = self._landing.blobs.stat(task.digest)
+        return stat.size if stat and task.is_proven() else None
 
-    def open_stored(self, digest: Digest) -> tuple[int, int] | None:
+    def open_stored(self, task: Task) -> tuple[int, int] | None:
         """Open a blob whose download ended well, and return its length; None while it has not."""
+        if not task.is_proven():
+            return None
         try:
-            file, size = self._landing.blobs.open_sized(digest)
+            file, size = self._landing.blobs.open_sized(task.digest)
         except NotFound:
             return None
         with file:
             return os.dup(file.fileno()), size
 
-    def open_spooled(self, digest: Digest) -> int | None:
+    def open_spooled(self, task: Task) -> int | None:
         """Open the spool file of a download; None when there is none. Raises: StorageBroken."""
         try:
-            return os.open(self.path(digest), os.O_RDONLY)
+            return os.open(self.path(task.key), os.O_RDONLY)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise refusal(error) from error
 
-    def is_running(self, digest: Digest) -> bool:
+    def is_running(self, task: Task) -> bool:
         """Whether a worker has begun this download and not ended it, or died over it."""
-        return self.path(digest).exists()
+        return self.path(task.key).exists()
 
     def trusted(self, task: Task) -> Task:
         """Return a task without the sources that sent wrong bytes a while ago."""
@@ -140,19 +143,19 @@ class Inflight:
         None when another process writes it, or nobody need: it is stored.
         """
         with self._lock, ExitStack() as undo:
-            known = self._running.get(task.digest)
+            known = self._running.get(task.key)
             if known and not known.is_done:
                 return known, False
-            locked = try_lock(self.path(task.digest))
+            locked = try_lock(self.path(task.key))
             if locked is None:
                 return None, False
             undo.callback(locked.close)
-            if self.stored_size(task.digest) is not None:
+            if self.stored_size(task) is not None:
                 locked.unlink()
                 return None, False
             download = Download(
                 self.trusted(task),
-                self.path(task.digest),
+                self.path(task.key),
                 locked.fd,
                 self._landing,
                 self._distrusted.add,
@@ -163,22 +166,22 @@ class Inflight:
 
     def _start(self, download: Download, locked: LockedFile) -> None:
         """Run it in a thread of its own. Raises: StorageBroken when there is none to be had."""
-        digest = download.task.digest
+        key = download.task.key
 
         def run() -> None:
-            try:
-                download.run()
-            finally:
-                with self._lock:
-                    if self._running[digest] is download:  # its file may be gone, and another's
-                        del self._running[digest]
-                locked.close()
+            with locked:
+                try:
+                    download.run()
+                finally:
+                    with self._lock:  # its file may be gone, and another's
+                        if self._running.get(key) is download:
+                            del self._running[key]
 
-        self._running[digest] = download
+        self._running[key] = download
         try:
-            threading.Thread(target=run, name=f"fetch {digest}", daemon=True).start()
+            threading.Thread(target=run, name=f"fetch {download.task.digest}", daemon=True).start()
         except RuntimeError as error:
-            del self._running[digest]
+            del self._running[key]
             raise StorageBroken(str(error)) from error
 
 
@@ -214,9 +217,9 @@ class Reader:
                 self._size = self._download.size
                 return self._size
             try:
-                self._size = read_size(self._inflight.path(self._task.digest))
+                self._size = read_size(self._inflight.path(self._task.key))
             except FileNotFoundError:
-                stored = self._inflight.stored_size(self._task.digest)
+                stored = self._inflight.stored_size(self._task)
                 if stored is not None:
                     return stored
             else:
@@ -289,7 +292,7 @@ class Reader:
 
     def _length(self) -> int:
         if self._descriptor is None:
-            self._descriptor = self._inflight.open_spooled(self._task.digest)
+            self._descriptor = self._inflight.open_spooled(self._task)
         return os.fstat(self._descriptor).st_size if self._descriptor is not None else 0
 
     def _has_landed(self) -> bool:
@@ -298,7 +301,7 @@ class Reader:
         Not what lies in the spool: whoever takes a lock there makes a file for an instant.
         """
         if not self._is_stored:
-            stored = self._inflight.open_stored(self._task.digest)
+            stored = self._inflight.open_stored(self._task)
             if stored is not None:
                 self.close()
                 self._descriptor, self._stored = stored

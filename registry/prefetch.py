@@ -18,7 +18,7 @@ from pathlib import Path
 from datastore.errors import DatastoreError
 from datastore.locks import LockedFile, holding, try_lock
 from datastore.refs import Digest, Repository
-from registry.download.writer import Task
+from registry.download.task import Task
 from registry.errors import RegistryError
 from registry.inflight import Inflight
 from registry.shelf import Shelf
@@ -101,9 +101,10 @@ class Prefetch:
 
     def _fetch(self, wish: Wish, digest: Digest) -> bool:
         """Download one blob that nobody is at; False when it did not come to be stored."""
-        if self._shelf.has_blob(digest) or self._inflight.is_running(digest):
+        task = replace(wish.task(digest), is_ahead=True)
+        if self._inflight.stored_size(task) is not None or self._inflight.is_running(task):
             return True
-        download, is_ours = self._inflight.begin(replace(wish.task(digest), is_ahead=True))
+        download, is_ours = self._inflight.begin(task)
         if download is None or not is_ours:
             return True
         download.wait_opened()

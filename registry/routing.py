@@ -36,12 +36,14 @@ class Place:
     """A repository: `repository` is its name on disk, `remote` its name at the upstream.
 
     `upstream` None: hosted here. `mirror_form`: the client has an origin to go to when we fail.
+    `is_open`: whoever may read any repository of this appliance may read them all.
     """
 
     repository: Repository
     upstream: Registered | None = None
     remote: str = ""
     mirror_form: bool = False
+    is_open: bool = False
 
     @property
     def host(self) -> str:
@@ -50,7 +52,12 @@ class Place:
 
 
 def resolve(
-    name: str, ns: str | None, upstreams: Upstreams, is_hosted: Callable[[Repository], bool]
+    name: str,
+    ns: str | None,
+    upstreams: Upstreams,
+    is_hosted: Callable[[Repository], bool],
+    *,
+    is_open: bool = False,
 ) -> Place:
     """Find the place that a request's *name* and `ns` parameter lead to.
 
@@ -61,32 +68,37 @@ def resolve(
     name = f"{fold(head)}{slash}{rest}"
     prefixed = upstreams.find(head) if rest else None
     if ns:
-        return _mirrored(name, ns.lower(), upstreams, prefixed)
+        return _mirrored(name, upstreams, prefixed, ns=ns.lower(), is_open=is_open)
     if prefixed:
-        return _proxied(prefixed, rest)
+        return _proxied(prefixed, rest, is_open=is_open)
     hosted = Repository.parse(name)
     if upstreams.default and not is_hosted(hosted):
         default = upstreams.find(upstreams.default)
         if default:
-            return _proxied(default, name, mirror_form=True)
+            return _proxied(default, name, mirror_form=True, is_open=is_open)
     return Place(hosted)
 
 
-def _mirrored(name: str, ns: str, upstreams: Upstreams, prefixed: Registered | None) -> Place:
+def _mirrored(
+    name: str, upstreams: Upstreams, prefixed: Registered | None, *, ns: str, is_open: bool
+) -> Place:
     """Follow containerd's `?ns=`; with `override_path` it sends the prefix as well."""
     meant = upstreams.find(ns)
     if meant is None:
         raise NameUnknown(f"{ns} is not an upstream here")
     if prefixed is None:
-        return _proxied(meant, name, mirror_form=True)
+        return _proxied(meant, name, mirror_form=True, is_open=is_open)
     if prefixed.source.host != meant.source.host:
         raise NameUnknown(f"the path says {prefixed.source.host}, ns says {meant.source.host}")
-    return _proxied(meant, name.partition("/")[2], mirror_form=True)
+    return _proxied(meant, name.partition("/")[2], mirror_form=True, is_open=is_open)
 
 
-def _proxied(registered: Registered, remote: str, *, mirror_form: bool = False) -> Place:
+def _proxied(
+    registered: Registered, remote: str, *, mirror_form: bool = False, is_open: bool
+) -> Place:
     host = registered.source.host
     if host == _DOCKER_HUB and "/" not in remote:
         remote = f"library/{remote}"
     Repository.parse(remote)
-    return Place(Repository.parse(f"{fold(host)}/{remote}"), registered, remote, mirror_form)
+    repository = Repository.parse(f"{fold(host)}/{remote}")
+    return Place(repository, registered, remote, mirror_form, is_open)

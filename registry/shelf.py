@@ -14,6 +14,7 @@ from datastore.blobs import BlobStore
 from datastore.errors import DatastoreError, IndexUnavailable, InvalidManifest, NotFound
 from datastore.index import AccessIndex, Kind
 from datastore.manifest import Manifest, parse
+from datastore.proofs import Proofs
 from datastore.refs import Digest, Repository, Tag
 from datastore.repositories import Parse, Repositories
 from registry.disk_trouble import DiskTrouble
@@ -58,6 +59,7 @@ class Shelf:
     repositories: Repositories
     index: AccessIndex
     room: Room
+    proofs: Proofs
     clock: Callable[[], float] = time.time
     read: Parse = field(default_factory=_remembering)
     trouble: DiskTrouble = field(default_factory=DiskTrouble)
@@ -76,7 +78,10 @@ class Shelf:
             return None
 
     def link_blob(self, name: Repository, digest: Digest, origin: str) -> None:
-        """Permit a blob under a proxied name; a full disk forgoes that, not the pull."""
+        """Permit a blob under a proxied name; a full disk forgoes that, not the pull.
+
+        Only after proof (docs/permissions.md): a link outlives whatever was said of it.
+        """
         self._kept(name, origin, lambda: self.repositories.link_blob(name, digest))
 
     # ---- manifests
@@ -138,6 +143,13 @@ class Shelf:
             log.warning("manifest not stored", extra={"digest": held.digest, "error": error})
             return False
         return True
+
+    def keep_proof(self, digest: Digest, upstream: str) -> None:
+        """Note that an upstream has sent this content; without it, it is asked once more."""
+        try:
+            self.proofs.keep(digest, upstream)
+        except DatastoreError as error:
+            log.warning("proof not written", extra={"digest": digest, "error": error})
 
     def link_manifest(self, name: Repository, held: Held, origin: str) -> None:
         """Permit a manifest under a proxied name, or confirm that it still may be shown."""

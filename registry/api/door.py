@@ -99,7 +99,7 @@ class Door:
         if not identity.rights:  # before a stranger learns which names lead anywhere
             identity.require(action)
         ns = req.get_param("ns") if "ns=" in req.query_string else None
-        place = resolve(name, ns, self._upstreams, self._is_hosted)
+        place = resolve(name, ns, self._upstreams, self._is_hosted, is_open=identity.is_open)
         req.context.mirror_form = place.mirror_form
         resp.set_header(REPOSITORY, place.repository.name)
         identity.require(action, place.repository)

@@ -10,10 +10,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from datastore.blobs import BlobStore
 from datastore.budget import STEP
 from datastore.errors import (
     DatastoreError,
@@ -23,17 +21,15 @@ from datastore.errors import (
     StorageFull,
     refusal,
 )
-from datastore.index import AccessIndex, Kind
+from datastore.index import Kind
 from datastore.refs import Digest
-from registry.download.patience import DEFAULT, Limits
 from registry.download.resume import resumed
-from registry.download.sources import Sources
 from registry.download.spoolfile import append, read_size, size_path
+from registry.download.task import Landing, Task
 from registry.errors import Unavailable, UpstreamError, Why
 from registry.flushing import Flushing
-from registry.lanes import Lanes, Span, in_lanes
-from registry.remote import Fetch, RemoteBlob
-from registry.room import Room
+from registry.lanes import Span, in_lanes
+from registry.remote import RemoteBlob
 from registry.stretch import Stretch
 
 log = logging.getLogger(__name__)
@@ -42,43 +38,6 @@ _LARGE = 16 * 1024 * 1024  # bytes from which several connections are worth thei
 _TELL_STEP = 1024 * 1024  # bytes
 _TELL_S = 0.01
 _UNSAID = "?"
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What to download, and how to ask for it under the name of whoever wants it.
-
-    `fetches` open it at its sources, in order of preference; `limits` bound the patience with them;
-    `without` are the numbers of those that sent wrong bytes a while ago.
-    `size` is what its manifest says, in bytes, None where that is not known. `shown` is called once
-    the upstream has shown the blob under that name, before anybody else learns of it. `is_ahead`:
-    nobody has asked for it yet.
-    """
-
-    digest: Digest
-    fetches: tuple[Fetch, ...]
-    upstream: str
-    repository: str
-    size: int | None = None
-    shown: Callable[[], None] = lambda: None
-    is_ahead: bool = False
-    limits: Limits = DEFAULT
-    without: frozenset[int] = frozenset()
-
-    def sources(self) -> Sources:
-        """Return the sources, with patience from now on."""
-        return Sources(self.fetches, self.limits, without=self.without)
-
-
-@dataclass(frozen=True, slots=True)
-class Landing:
-    """Where downloads end; `report` takes the fields of a `download` event."""
-
-    blobs: BlobStore
-    index: AccessIndex
-    room: Room
-    report: Callable[..., None] = lambda **_: None
-    lanes: Lanes = field(default_factory=lambda: Lanes(1))
 
 
 class Download:
@@ -226,7 +185,7 @@ class Download:
         if length <= self._reserved:
             return True
         wanted = self.size if self.size and self.size >= length else length + STEP
-        if not self._landing.room.reserve(self.task.digest, wanted):
+        if not self._landing.room.reserve(self.task.key, wanted):
             return False
         self._reserved = wanted
         return True
@@ -255,6 +214,10 @@ class Download:
 
     def _land(self, verified: Digest) -> None:
         self._flushing.wait()
+        self.task.verified()
+        if self.task.key != verified:  # the promise becomes the blob's before anything can die
+            self._landing.room.settle(verified, self._offset)
+            self._landing.room.release(self.task.key)
         self._landing.blobs.adopt(self._path, verified, verified=verified, size=self._offset)
         size_path(self._path).unlink(missing_ok=True)
         now = self._landing.room.clock()
@@ -263,6 +226,7 @@ class Download:
             self._landing.index.record(verified, self._offset, Kind.BLOB, now, ahead=ahead)
         except IndexUnavailable as error:  # the next start finds the blob without its row
             log.warning("blob not recorded", extra={"digest": verified, "error": error})
+        self.task.landed()
 
     def _give_up(self, error: UpstreamError | DatastoreError) -> str:
         """Keep what a later try can go on from; remove what is wrong or has no room."""
@@ -271,7 +235,7 @@ class Download:
             self._distrust(self.task, self._sources.delivered)
         if isinstance(error, DatastoreError) or self._offset == 0:
             # first: with the file goes the lock, and the next writer's promise would be taken back
-            self._landing.room.release(self.task.digest)
+            self._landing.room.release(self.task.key)
             with contextlib.suppress(OSError):
                 size_path(self._path).unlink(missing_ok=True)
                 self._path.unlink(missing_ok=True)

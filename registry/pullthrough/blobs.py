@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from datastore import layout
 from datastore.errors import StorageBroken, StorageFull
 from datastore.refs import Digest
 from registry.answers import ArrivingBlob, BlobAnswer, KnownBlob, Source, StoredBlob
 from registry.download.patience import Limits
 from registry.download.resume import passed_on
+from registry.download.task import Task
 from registry.download.verify import alone, confirmed, is_early
-from registry.download.writer import Task
 from registry.errors import Absent, BlobUnknown
 from registry.inflight import Inflight, Reader
 from registry.negative import Negative
 from registry.prefetch import Prefetch, Wish
 from registry.routing import Place
 from registry.shelf import Shelf
+from registry.shown import Shown
 from registry.stretch import Piece, in_bytes
 from registry.upstream.table import Registered
 
@@ -37,6 +40,7 @@ class Blobs:
     inflight: Inflight
     negative: Negative
     prefetch: Prefetch
+    shown: Shown
 
     def get(self, place: Place, digest: Digest) -> BlobAnswer:
         """Find a blob that will be read.
@@ -62,7 +66,7 @@ class Blobs:
             return self._arriving(place, registered, digest)
 
     def head(self, place: Place, digest: Digest) -> BlobAnswer:
-        """Find how long a blob is, without fetching it.
+        """Find how long a blob is, without fetching it: by what is here, or the upstream's word.
 
         Raises: StorageFull, StorageBroken, for hosted content only.
         """
@@ -78,7 +82,7 @@ class Blobs:
             return KnownBlob(digest, stored.size, stored.source)
         registered = _registered(place, digest)
         with self._remembered(place, digest):
-            size = self._permitted(place, registered, digest)
+            size = registered.upstream.blob_size(place.remote, digest)
             if size is None:
                 size = self.shelf.announced(place.repository, digest)
             return KnownBlob(digest, size, Source.MISS)
@@ -86,24 +90,28 @@ class Blobs:
     # ---- here
 
     def _stored(self, place: Place, digest: Digest) -> StoredBlob | None:
-        """Open a blob that is here and may be read under this name; ask, where that is open."""
+        """Open a blob that is here and may be read under this name.
+
+        One that is not linked yet is, if it came from the same upstream, and that confirms it.
+        """
         if self.shelf.repositories.links_blob(place.repository, digest):
             return self._opened(digest, Source.HIT)
         if place.upstream is None or not self.shelf.has_blob(digest):
             return None
+        if not self._may_share(place, digest):
+            return None  # the upstream must send it: its word alone opens nothing
         with self._remembered(place, digest):
-            self._permitted(place, place.upstream, digest)
+            place.upstream.upstream.blob_size(place.remote, digest)
+        self.shelf.link_blob(place.repository, digest, place.host)
         return self._opened(digest, Source.CONFIRMED)
 
     def _opened(self, digest: Digest, source: Source) -> StoredBlob | None:
         opened = self.shelf.open_blob(digest)
         return StoredBlob(digest, opened[1], opened[0], source) if opened else None
 
-    def _permitted(self, place: Place, registered: Registered, digest: Digest) -> int | None:
-        """Ask whether this name may see a blob; link it, and return its size in bytes."""
-        size = registered.upstream.blob_size(place.remote, digest)
-        self.shelf.link_blob(place.repository, digest, place.host)
-        return size
+    def _may_share(self, place: Place, digest: Digest) -> bool:
+        """Return whether the upstream's word suffices to show content that is here."""
+        return place.is_open or self.shelf.proofs.has(digest, place.host)
 
     # ---- on its way
 
@@ -116,9 +124,14 @@ class Blobs:
         except (StorageFull, StorageBroken) as error:
             log.warning("blob not stored", extra={"digest": digest, "error": error})
             return self._passing(place, registered, task)
-        if not self.shelf.repositories.links_blob(place.repository, digest):
-            self._permitted(place, registered, digest)  # it was begun under another name
+        if not self._was_shown(place, task):  # it was begun under another name
+            registered.upstream.blob_size(place.remote, digest)
         return self._joined(place, registered, reader, task, size=size)
+
+    def _was_shown(self, place: Place, task: Task) -> bool:
+        if self.shown.was_just_now(task):
+            return True
+        return self.shelf.repositories.links_blob(place.repository, task.digest)
 
     def _joined(
         self,
@@ -142,7 +155,8 @@ class Blobs:
                 if early:
                     return passed
                 return confirmed(passed, in_bytes(reader.read(start, stop)), place.host)
-            return reader.read(start, stop, early=early)
+            pieces = reader.read(start, stop, early=early)
+            return self._linked(place, task.digest, pieces)
 
         source = Source.COLLAPSED if reader.collapsed else Source.MISS
         return ArrivingBlob(task.digest, size, read, source, early=early)
@@ -169,20 +183,53 @@ class Blobs:
             ),
         )
 
+    def _linked(self, place: Place, digest: Digest, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        """Pass a body on, and link the blob if that was its end: its digest is proven then."""
+        yield from pieces
+        with suppress(StorageFull, StorageBroken):  # the body is whole; the next request links it
+            is_new = not self.shelf.repositories.links_blob(place.repository, digest)
+            if is_new and self.shelf.has_blob(digest) and self._may_share(place, digest):
+                self.shelf.link_blob(place.repository, digest, place.host)
+
     def _task(
         self, place: Place, registered: Registered, digest: Digest, *, size: int | None
     ) -> Task:
-        return Task(
+        """Return how to download a blob; it is joined by whoever may read the same.
+
+        Where rights differ, those are the names of one upstream: what it sends is its own.
+        """
+        asked = threading.Event()
+        key = digest if place.is_open else layout.spool_key(digest, place.host)
+
+        def shown() -> None:
+            asked.set()
+            self.shown.note(task)
+
+        def verified() -> None:
+            if not place.is_open:
+                self.shelf.proofs.keep(digest, place.host)
+
+        def landed() -> None:
+            if asked.is_set():
+                self.shelf.link_blob(place.repository, digest, place.host)
+                self.shown.forget(task)
+
+        task = Task(
             digest,
             registered.upstream.blob_sources(place.remote, digest),
             place.host,
             str(place.repository),
             size,
-            shown=lambda: self.shelf.link_blob(place.repository, digest, place.host),
+            shown=shown,
+            verified=verified,
+            landed=landed,
+            key=key,
+            is_proven=lambda: self._may_share(place, digest),
             limits=Limits(
                 silence=registered.source.read_timeout, min_rate=registered.source.min_rate
             ),
         )
+        return task
 
     @contextmanager
     def _remembered(self, place: Place, digest: Digest) -> Iterator[None]:

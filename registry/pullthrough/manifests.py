@@ -103,12 +103,22 @@ class Manifests:
     def _asked_for(self, place: Place, registered: Registered, digest: Digest) -> ManifestAnswer:
         """Fetch a manifest, or only ask whether this name may see what is here already."""
         self.negative.check(place, digest)
-        held = self.shelf.content(digest)
-        shown = held and registered.upstream.head(place.remote, digest).digest
-        if held is None or shown is None:  # or a registry without HEAD: only GET can tell
+        held = self._shared(place, digest)
+        found = registered.upstream.head(place.remote, digest) if held else None
+        if held and found and found.digest == digest:
+            held = _retyped(held, found.media_type)
+        else:  # or a registry without HEAD: only GET can tell
             held = self._fetched(registered.upstream.manifest(place.remote, digest), place)
         self.shelf.link_manifest(place.repository, held, place.host)
         return ManifestAnswer(held, Source.MISS)
+
+    def _shared(self, place: Place, digest: Digest) -> Held | None:
+        """Return content that is here if the upstream's word suffices to show it."""
+        if self.shelf.repositories.linked_manifest(place.repository, digest) is not None:
+            return self.shelf.content(digest, place.repository)
+        if place.is_open or self.shelf.proofs.has(digest, place.host):
+            return self.shelf.content(digest, place.repository)
+        return None
 
     def _usable(self, place: Place, registered: Registered, held: Held) -> ManifestAnswer:
         """Refuse what a client could not finish: podman asks nobody else once it has a manifest.
@@ -179,9 +189,11 @@ class Manifests:
         if held:
             found = registered.upstream.head(place.remote, tag)
             if found.digest == held.digest:
+                held = _retyped(held, found.media_type)
                 self._keep(place, tag, held)
                 return ManifestAnswer(held, Source.CONFIRMED, age=0.0)
-            known = self.shelf.content(found.digest) if found.digest else None
+            known = self._shared(place, found.digest) if found.digest else None
+            known = _retyped(known, found.media_type) if known else None
         current = known or self._fetched(registered.upstream.manifest(place.remote, tag), place)
         self._keep(place, tag, current)
         return ManifestAnswer(current, Source.MISS, age=0.0)
@@ -211,7 +223,18 @@ class Manifests:
     def _fetched(self, remote: RemoteManifest, place: Place) -> Held:
         """Store what came, byte for byte; without room it is shown all the same."""
         held = _read(remote, place)
-        self.shelf.keep_manifest(held)
+        if self.shelf.keep_manifest(held) and not place.is_open:
+            self.shelf.keep_proof(held.digest, place.host)
+        return held
+
+
+def _retyped(held: Held, media_type: str) -> Held:
+    """Return a manifest as the upstream describes it, where it does not state its own type."""
+    if held.type_by_header in (None, media_type) or not media_type:
+        return held
+    try:
+        return Held(held.digest, held.body, parse(held.body, media_type))
+    except InvalidManifest:
         return held
 
 

@@ -13,7 +13,7 @@ from datastore.blobs import BlobStore
 from datastore.filesystem import Filesystem
 from datastore.memory import MemoryIndex
 from datastore.refs import Digest
-from registry.download.writer import Landing, Task
+from registry.download.task import Landing, Task
 from registry.inflight import Inflight, Reader
 from registry.room import Limits, Room
 from registry.stretch import in_bytes

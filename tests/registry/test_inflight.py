@@ -20,7 +20,7 @@ from datastore.errors import DigestMismatch
 from datastore.locks import try_lock
 from datastore.refs import Digest
 from registry.download.spoolfile import size_path
-from registry.download.writer import Task
+from registry.download.task import Task
 from registry.errors import Absent, Denied, Unavailable, Why
 from registry.stretch import Stretch
 from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task, whole

@@ -19,7 +19,7 @@ from datastore.memory import MemoryIndex
 from datastore.refs import Digest
 from datastore.storage import Stat
 from registry.download.spoolfile import read_size, size_path
-from registry.download.writer import Task
+from registry.download.task import Task
 from registry.errors import Absent, Denied, Unavailable
 from registry.inflight import Inflight
 from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task, whole

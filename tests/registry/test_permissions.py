@@ -344,7 +344,6 @@ def _sequences(servers: dict[Who, HttpServer], seeds: range) -> None:
             shutil.rmtree(root, ignore_errors=True)
 
 
-@pytest.mark.xfail(strict=True, reason="links are still written before their content is proven")
 @pytest.mark.parametrize("part", range(4))
 def test_nobody_reads_what_only_others_may(servers: dict[Who, HttpServer], part: int) -> None:
     """The rule of links, on short random sequences."""
@@ -352,7 +351,6 @@ def test_nobody_reads_what_only_others_may(servers: dict[Who, HttpServer], part:
     _sequences(servers, range(part * each, (part + 1) * each))
 
 
-@pytest.mark.xfail(strict=True, reason="links are still written before their content is proven")
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("part", range(4))

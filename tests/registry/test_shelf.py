@@ -14,6 +14,7 @@ from datastore.blobs import BlobStore
 from datastore.filesystem import Filesystem
 from datastore.manifest import DOCKER_MANIFEST, LARGEST, OCI_MANIFEST, parse
 from datastore.memory import MemoryIndex
+from datastore.proofs import Proofs
 from datastore.rebuild import rebuild
 from datastore.refs import Digest, Repository
 from datastore.repositories import Repositories
@@ -56,7 +57,9 @@ def storage(tmp_path: Path) -> Counting:
 def shelf(storage: Counting) -> Shelf:
     """Return it as a pull sees it."""
     index = MemoryIndex()
-    shelf = Shelf(BlobStore(storage), Repositories(storage), index, Room(index, Limits()))
+    shelf = Shelf(
+        BlobStore(storage), Repositories(storage), index, Room(index, Limits()), Proofs(storage)
+    )
     for content in IMAGE.blobs:
         shelf.blobs.write(Digest.of(content), content)
         shelf.link_blob(NAME, Digest.of(content), "one.test")
@@ -151,7 +154,7 @@ def test_a_layer_that_is_asked_for_as_a_manifest_is_not_read(tmp_path: Path, siz
     links = Repositories(storage)
     links.link_manifest(NAME, IMAGE.digest, OCI_MANIFEST)
     index = MemoryIndex()
-    shelf = Shelf(BlobStore(storage), links, index, Room(index, Limits()))
+    shelf = Shelf(BlobStore(storage), links, index, Room(index, Limits()), Proofs(storage))
     tracemalloc.start()
     try:
         found = shelf.manifest(NAME, IMAGE.digest), shelf.content(IMAGE.digest)

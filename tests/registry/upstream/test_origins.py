@@ -143,7 +143,7 @@ def test_the_pages_of_a_list_that_was_redirected_get_no_credential(
 ) -> None:
     """The second page is asked of the other host: by its own word, not by the upstream's."""
     target = _elsewhere(other) if by_name else other.url
-    registry.misbehave("/tags/list", redirect=target + "{path}")
+    registry.misbehave("/tags/list", redirect=target + "{path}?{query}")
 
     assert _client(registry).tags("app") == ["a", "b", "c"]
     assert _saw_credentials(other) == []

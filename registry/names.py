@@ -11,18 +11,35 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)  # resolvers take it for a
 _PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 _LONGEST_NAME = 253
 _HIGHEST_PORT = 65535
+_BRACKETED = re.compile(r"\[([0-9a-f:.]{2,45})\](?::([0-9]{1,5}))?")
+_FOLDED_ADDRESS = re.compile(r"ip6__([0-9a-f]{1,4}(?:_[0-9a-f]{1,4}){7})(?:__([0-9]{1,5}))?")
 _FOLDED = re.compile(r"(.+)_([0-9]{1,5})")
 
 
 def fold(host: str) -> str:
-    """Write a host as on disk, in catalogs and in image references: lower case, no colon."""
-    return host.lower().replace(":", "_")
+    """Write a host as on disk, in catalogs and in image references: lower case, no colon.
+
+    `[2001:db8::1]:5000` is `ip6__2001_db8_0_0_0_0_0_1__5000`: a repository's name has no brackets,
+    and no host has an underscore.
+    """
+    host = host.lower()
+    address = _BRACKETED.fullmatch(host)
+    if address is None or not _is_address(address[1], 6):
+        return host.replace(":", "_")
+    groups = ipaddress.IPv6Address(address[1]).exploded.split(":")
+    port = f"__{address[2]}" if address[2] else ""
+    return f"ip6__{'_'.join(each.lstrip('0') or '0' for each in groups)}{port}"
 
 
 def unfold(name: str) -> str:
     """Write a folded host with its port; a name without one stays as it is."""
-    match = _FOLDED.fullmatch(name.lower())
-    return f"{match[1]}:{match[2]}" if match else name.lower()
+    name = name.lower()
+    address = _FOLDED_ADDRESS.fullmatch(name)
+    if address:
+        host = f"[{ipaddress.IPv6Address(address[1].replace('_', ':'))}]"
+        return f"{host}:{address[2]}" if address[2] else host
+    match = _FOLDED.fullmatch(name)
+    return f"{match[1]}:{match[2]}" if match else name
 
 
 def is_host(text: str) -> bool:

@@ -27,19 +27,25 @@ _SIGNING = x509.KeyUsage(
 
 
 class Authority:
-    """Signs certificates; `path` is its own, PEM, for whoever shall trust it."""
+    """Signs certificates; `path` is its own, PEM, for whoever shall trust it.
 
-    def __init__(self, directory: Path, name: str = "test authority") -> None:
+    *says_what_for* False: its own certificate lacks keyUsage, as many private ones do.
+    """
+
+    def __init__(
+        self, directory: Path, name: str = "test authority", *, says_what_for: bool = True
+    ) -> None:
         self._directory = directory
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate = (
+        builder = (
             _builder(self._name, self._name, self._key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(_SIGNING, critical=True)
             .add_extension(self._key_identifier(), critical=False)
-            .sign(self._key, hashes.SHA256())
         )
+        if says_what_for:
+            builder = builder.add_extension(_SIGNING, critical=True)
+        certificate = builder.sign(self._key, hashes.SHA256())
         self.path = directory / "ca.pem"
         self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from registry.names import is_host, unfold
+from registry.names import fold, is_host, unfold
 from registry.upstream.authorizer import Authorizer
 from registry.upstream.breaker import Breaker
 from registry.upstream.client import HttpUpstream
@@ -94,7 +94,10 @@ class Upstreams:
 
     def find(self, host: str) -> Registered | None:
         """Return the upstream of that name, as `host:port` or `host_port`; None: there is none."""
-        for name in dict.fromkeys((host.lower(), unfold(host))):
+        names = (host.lower(), unfold(host))
+        if host.startswith("["):  # an address has many spellings
+            names = (*names, unfold(fold(host)))
+        for name in dict.fromkeys(names):
             source = self._in_force.source(name) if self._can_be(name) else None
             if source is not None:
                 return self._client(name, source)

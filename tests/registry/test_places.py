@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from datastore import layout
 from datastore.filesystem import Filesystem
 from datastore.refs import Digest, Repository, Tag
-from registry.names import fold
+from registry.names import fold, unfold
 from registry.pullthrough import lists
 from tests import images
 from tests.registry.pulling import NAME, pulling
@@ -198,3 +199,31 @@ def test_referrers_too_many_to_be_kept_are_passed_on(
 
     assert len(p.get(f"referrers/{subject.digest}").json["manifests"]) == 1
     assert list(Filesystem(tmp_path).walk(layout.REFERRERS)) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "spelled"),
+    [
+        ("[::1]:5000", "[0:0::1]:5000"),
+        ("[2001:db8::a]", "[2001:DB8:0::000A]"),
+        ("[2001:db8:0:1::]:443", "[2001:db8:0:1:0:0:0:0]:443"),
+    ],
+)
+def test_an_upstream_by_its_ipv6_address(host: str, spelled: str, tmp_path: Path) -> None:
+    """By path and by `ns`, in brackets and as it is on disk; the link is under one name."""
+    with FakeUpstream() as upstream:
+        image = upstream.add_image(NAME, "v1", [b"layer"])
+        p = pulling(upstream, tmp_path, host=host)
+        urls = [
+            f"/v2/{host}/{NAME}/manifests/v1",
+            f"/v2/{fold(host)}/{NAME}/manifests/v1",
+            f"/v2/{spelled}/{NAME}/manifests/v1",
+            f"/v2/{NAME}/manifests/v1?ns={host}",
+            f"/v2/{NAME}/manifests/v1?ns={quote(host)}",
+        ]
+        got = [p.ask("GET", url) for url in urls]
+
+    assert [image.manifest] * len(urls) == [each.content for each in got]
+    assert host == unfold(fold(host))
+    assert p.repositories.exists(Repository(f"{fold(host)}/{NAME}"))
+    Repository.parse(f"{fold(host)}/{NAME}")

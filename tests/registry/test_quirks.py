@@ -54,6 +54,14 @@ def _pulls(p: Pulling, image: Image) -> None:
             assert blob == p.get(f"blobs/{Digest.of(blob)}").content
 
 
+def _heads(p: Pulling, image: Image) -> None:
+    """Ask for the length of a layer that is not here, once its manifest is."""
+    p.get("manifests/v1")
+    got = p.head(f"blobs/{Digest.of(_LAYER)}")
+    assert (200, str(len(_LAYER))) == (got.status_code, got.headers["content-length"])
+    _pulls(p, image)
+
+
 def _pulls_what_moved(p: Pulling, image: Image) -> None:
     """Pull, move the tag, pull again."""
     _pulls(p, image)
@@ -224,6 +232,12 @@ QUIRKS = (
         "quay/quay#1310, the other reading",
         _misbehaves("/blobs/", headers={"Content-Encoding": "gzip"}),
         _pulls_a_compressed_layer,
+    ),
+    Quirk(
+        "blobs come without a length",
+        "distribution/distribution#2475; goharbor/harbor#23373",
+        _misbehaves("/blobs/", chunked=True),
+        _heads,
     ),
     Quirk(
         "a tag list ignores n and last",

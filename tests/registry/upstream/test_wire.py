@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import threading
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,24 @@ def test_another_process_opens_its_own_connections(
     client.head("app", V1)
 
     assert upstream.connections == 2
+
+
+def test_an_authority_without_key_usage_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a Python whose default is strict (3.13) as with one whose default is not."""
+    default = ssl.create_default_context
+
+    def strict() -> ssl.SSLContext:
+        context = default()
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    authority = Authority(tmp_path, says_what_for=False)
+    with FakeUpstream(tls=authority.context()) as upstream:
+        image = upstream.add_image("app", "v1", [b"layer"])
+
+        found = client_of(upstream, ca=authority.path).head("app", Tag("v1"))
+
+    assert image.digest == found.digest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from registry.errors import Unavailable, Why
 from registry.upstream.exchange import Exchange
@@ -15,6 +15,8 @@ _PARTIAL = 206
 class HttpBlob:
     """The open body of a blob, over an answer that whoever opened it closes.
 
+    A body with a coding is decoded, unless *as_sent*; *seen* is called with what is decoded.
+
     Raises: Unavailable (NONSENSE) when the answer is no answer to that range.
     """
 
@@ -26,10 +28,12 @@ class HttpBlob:
         stop: int | None = None,
         *,
         as_sent: bool = False,
+        seen: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         self._exchange = exchange
         self._answer = answer
         self._as_sent = as_sent or not answer.codings
+        self._seen = seen
         # the length of a coded body is not the blob's
         self._length = content_length(answer.headers) if self._as_sent else None
         self._start, self._size = 0, self._length
@@ -59,7 +63,7 @@ class HttpBlob:
         """
         came = 0
         self._answer.expect_bytes_within(self._exchange.stall)
-        pieces = self._answer.pieces(as_sent=self._as_sent)
+        pieces = self._answer.pieces(as_sent=self._as_sent, seen=self._seen)
         while piece := self._next(pieces):
             came += len(piece)
             yield piece

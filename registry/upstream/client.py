@@ -131,13 +131,18 @@ class HttpUpstream:
             is_begun=start > 0,
         )
         with self._open(ask) as answer:
-            as_sent = bool(answer.codings) and self._readings.as_sent(digest, start)
-            if as_sent or not answer.codings or answer.status != _PARTIAL:
-                yield HttpBlob(self._exchange, answer, start, stop, as_sent=as_sent)
+            as_sent = not answer.codings or digest in self._readings
+            if as_sent:
+                yield HttpBlob(self._exchange, answer, start, stop, as_sent=True)
+                return
+            if answer.status != _PARTIAL:
+                with self._readings.learning(digest) as seen:
+                    yield HttpBlob(self._exchange, answer, seen=seen)
                 return
         # the offsets of a part of a coded body are those of the coding: only the whole can be read
-        with self._open(replace(ask, headers={}, accepts=frozenset({_OK}))) as answer:
-            yield HttpBlob(self._exchange, answer)
+        whole = replace(ask, headers={}, accepts=frozenset({_OK}))
+        with self._open(whole) as answer, self._readings.learning(digest) as seen:
+            yield HttpBlob(self._exchange, answer, seen=seen)
 
     def blob_sources(self, name: str, digest: Digest) -> tuple[Fetch, ...]:
         """Return how to open a blob here."""
@@ -287,27 +292,35 @@ class HttpUpstream:
 
 
 class _Readings:
-    """How bodies with a coding are read: decoded first, and as they were sent the next time.
+    """The blobs whose bytes are right as they are sent, although a coding is named.
 
     Some registries label a layer that is itself compressed with a coding. Only the digest shows
-    which reading is right; one that was stored is not asked for again.
+    which reading is right: the other one is learned from a body that was decoded in vain.
     """
 
     def __init__(self) -> None:
-        self._last: OrderedDict[Digest, bool] = OrderedDict()
+        self._as_sent: OrderedDict[Digest, None] = OrderedDict()
         self._lock = threading.Lock()
 
-    def as_sent(self, digest: Digest, start: int) -> bool:
-        """Tell how to read a body; what goes on from *start* is read as its beginning was."""
+    def __contains__(self, digest: Digest) -> bool:
         with self._lock:
-            last = self._last.get(digest)
-            if start:
-                return bool(last)
-            self._last[digest] = last is False
-            self._last.move_to_end(digest)
-            while len(self._last) > _MOST_READINGS:
-                self._last.popitem(last=False)
-            return last is False
+            return digest in self._as_sent
+
+    @contextmanager
+    def learning(self, digest: Digest) -> Iterator[Callable[[bytes], None]]:
+        """Provide what takes a body as it is sent; at its end it is held against the digest."""
+        hasher = digest.hasher()
+        try:
+            yield hasher.update
+        finally:
+            if hasher.hexdigest() == digest.hex:
+                self._learn(digest)
+
+    def _learn(self, digest: Digest) -> None:
+        with self._lock:
+            self._as_sent[digest] = None
+            while len(self._as_sent) > _MOST_READINGS:
+                self._as_sent.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)

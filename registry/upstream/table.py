@@ -94,7 +94,7 @@ class Upstreams:
 
     def find(self, host: str) -> Registered | None:
         """Return the upstream of that name, as `host:port` or `host_port`; None: there is none."""
-        names = (host.lower(), unfold(host))
+        names: tuple[str, ...] = (host.lower(), unfold(host))
         if host.startswith("["):  # an address has many spellings
             names = (*names, unfold(fold(host)))
         for name in dict.fromkeys(names):

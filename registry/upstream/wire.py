@@ -93,16 +93,18 @@ class Answer:
         self._wire = wire
         self._ended = False
 
-    def pieces(self, *, as_sent: bool = False) -> Iterator[bytes]:
+    def pieces(
+        self, *, as_sent: bool = False, seen: Callable[[bytes], None] = lambda _: None
+    ) -> Iterator[bytes]:
         """Yield the body in what the socket has, at most 256 KiB; decoded, unless *as_sent*.
 
-        Raises: Broken.
+        *seen* is called with what is decoded. Raises: Broken.
         """
         if as_sent or not self.codings:
             yield from self._sent_pieces()
             return
         try:
-            yield from decoded(self._sent_pieces(), self.codings)
+            yield from decoded(_tapped(self._sent_pieces(), seen), self.codings)
         except Undecodable as error:
             raise Broken(str(error), Why.NONSENSE) from error
 
@@ -154,6 +156,12 @@ class Answer:
             return True
         length = content_length(self.headers)
         return self.status >= 300 and length is not None and length <= _SMALL  # noqa: PLR2004
+
+
+def _tapped(pieces: Iterator[bytes], seen: Callable[[bytes], None]) -> Iterator[bytes]:
+    for piece in pieces:
+        seen(piece)
+        yield piece
 
 
 class Wire:

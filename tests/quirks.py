@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from tests.shelves import error
 from tests.wire import Reply, Seen
 
-_OFFERED = {"blobs": "application/octet-stream", "tags": "application/json"}
+_OFFERED = {"manifests": "*/*", "blobs": "application/octet-stream", "tags": "application/json"}
 _CODERS: Mapping[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "x-gzip": gzip.compress,
@@ -35,6 +35,7 @@ class Quirks:
     ignores         query parameters that it does not know
     most_n          400 where `n` is larger
     link            the Link to the next page of tags; `{path}` and `{last}` are filled in
+    closed_ranges   416 to a range without an end
     coding          Content-Encoding of every body, and of the parts of one: a key of `_CODERS`
     label           Content-Encoding of every body, which is not in it
     endless         each list links to one more page, whose tags stand behind all others
@@ -47,6 +48,7 @@ class Quirks:
     ignores: frozenset[str] = frozenset()
     most_n: int | None = None
     link: str | None = None
+    closed_ranges: bool = False
     coding: str | None = None
     label: str | None = None
     endless: bool = False
@@ -64,6 +66,8 @@ class Quirks:
         offered = _OFFERED.get(kind)
         if self.strict_accept and offered and "*/*" not in accept and offered not in accept:
             return error(406, "NOT_ACCEPTABLE")
+        if self.closed_ranges and seen.headers.get("range", "").endswith("-"):
+            return error(416, "RANGE_INVALID")
         if self.most_n is not None and int(seen.query.get("n", 0)) > self.most_n:
             return error(400, "PAGINATION_NUMBER_INVALID")
         return None

@@ -42,7 +42,7 @@ _PASSING = (408, 425)
 _STALLS_WITHIN = 3  # a body that stands still for this part of the read time-out is asked for anew
 _HIDES = (403, 404)
 _BASE_AGAIN_S = 60.0
-_HEADLESS = frozenset({401, 403, 405, 501})
+_HEADLESS = frozenset({400, 401, 403, 405, 406, 415, 501})
 """What a storage host may say to a HEAD although the registry sent us there."""
 
 

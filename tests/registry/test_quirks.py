@@ -189,6 +189,17 @@ def _misbehaves(pattern: str, **knobs: Any) -> Callable[[FakeUpstream, Image], N
     return lambda u, _: u.misbehave(pattern, **knobs)
 
 
+def _storage_without_head(status: int) -> Callable[[FakeUpstream, Image], None]:
+    """Redirect blobs to a storage host, which answers HEAD with *status*."""
+
+    def given(u: FakeUpstream, _image: Image) -> None:
+        port = u.host.rpartition(":")[2]
+        u.misbehave("/blobs/", redirect=f"http://localhost:{port}/raw/{{digest}}")
+        u.misbehave("/raw/", method="HEAD", status=status)
+
+    return given
+
+
 _OTHER_DIGEST = str(Digest.of(b"another"))
 
 QUIRKS = (
@@ -223,7 +234,7 @@ QUIRKS = (
     ),
     Quirk(
         "bodies are labelled with a coding of an upload",
-        "aws/aws-sdk-go-v2: aws-chunked stays in Content-Encoding",
+        "S3 keeps the Content-Encoding of an upload that was chunked and signed",
         _quirks(label="aws-chunked"),
         _pulls,
     ),
@@ -239,6 +250,65 @@ QUIRKS = (
         _misbehaves("/blobs/", chunked=True),
         _heads,
     ),
+    *(
+        Quirk(
+            f"{status} to a HEAD at the storage, whose URL is signed for GET",
+            source,
+            _storage_without_head(status),
+            _heads,
+        )
+        for status, source in (
+            (400, "distribution/distribution#2055"),
+            (403, "pulp/pulp_container#579; containerd/stargz-snapshotter#167"),
+        )
+    ),
+    Quirk(
+        "416 to an open-ended range",
+        "anchore/stereoscope#695: the registry of go-containerregistry",
+        _all(
+            _misbehaves("/blobs/", method="GET", times=1, cut=20_000),
+            _quirks(closed_ranges=True),
+        ),
+        _pulls,
+    ),
+    *(
+        Quirk(
+            f"{status} to referrers",
+            source,
+            _all(_misbehaves("/referrers/", status=status), _signed),
+            _refers,
+        )
+        for status, source in (
+            (401, "goharbor/harbor#18305: without a challenge"),
+            (406, "google/go-containerregistry#1962"),
+        )
+    ),
+    Quirk(
+        "a manifest comes as a type of schema 1",
+        "containerd/containerd#5632",
+        _misbehaves(
+            "/manifests/", media_type="application/vnd.docker.distribution.manifest.v1+prettyjws"
+        ),
+        _pulls,
+    ),
+    Quirk(
+        "a manifest comes as application/json",
+        "moby/moby#19400",
+        _misbehaves("/manifests/", media_type="application/json"),
+        _pulls,
+    ),
+    Quirk(
+        "a manifest comes without a type",
+        "rpardini/docker-registry-proxy#84",
+        _misbehaves("/manifests/", headers={"Content-Type": None}),
+        _pulls,
+    ),
+    Quirk(
+        "406 to a manifest whose Accept does not end in any type",
+        "concourse/docker-image-resource#40",
+        _quirks(strict_accept=True),
+        _pulls,
+    ),
     Quirk(
         "a tag list ignores n and last",
         "distribution 2.x; distribution/distribution#1936",
@@ -247,7 +317,7 @@ QUIRKS = (
     ),
     Quirk(
         "a tag list pages by a token of its own",
-        "quay.io's next_page",
+        "deitch/docker_registry2#56, regclient/regclient#272: next_page of quay.io",
         _tags("a", "b", "c", "d", ignores=frozenset({"n", "last"}), tag_page=2),
         _lists_by_pages("a", "b", "c", "d", "v1", n=3),
     ),
@@ -265,7 +335,7 @@ QUIRKS = (
     ),
     Quirk(
         "a tag list without tags is null",
-        "distribution/distribution#2434; sonatype/nexus-public",
+        "distribution/distribution#2434",
         _quirks(tag_order=lambda _: None),
         _lists(),
     ),
@@ -306,13 +376,13 @@ QUIRKS = (
     ),
     Quirk(
         "no referrers API, and no list by tag",
-        "oras-project/oras-go: NAME_UNKNOWN is a missing repository",
+        "oras-project/rust-oci-client#259",
         _misbehaves("/referrers/", status=404),
         _refers_to_nothing,
     ),
     Quirk(
         "referrers lead to a page of HTML",
-        "registry.k8s.io; oras-project/oras-go#633",
+        "registry.k8s.io; oras-project/oras-go#633, google/go-containerregistry#1968",
         _all(
             _misbehaves("/referrers/", status=200, body=b"<!doctype html>", media_type="text/html"),
             _signed,
@@ -321,7 +391,7 @@ QUIRKS = (
     ),
     Quirk(
         "referrers are JSON of another kind",
-        "fronts that answer any path",
+        "sigstore/sigstore-js#1187",
         _all(
             _misbehaves(
                 "/referrers/", status=200, body=b'{"manifests": []}', media_type="application/json"

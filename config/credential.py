@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from config.errors import Unreadable
 
+# Docker pads with NUL, and `echo` adds a line end: RFC 7617, 2, allows neither in a password
+_PADDING = "\0\r\n"
 _REMEDY = "write the base64 of user:password"
 
 
@@ -60,7 +62,7 @@ def _decoded(auth: str) -> tuple[str, str]:
         decoded = binascii.a2b_base64(auth, strict_mode=True).decode()
     except ValueError as error:
         raise Unreadable("auth is not base64 of UTF-8", _REMEDY) from error
-    username, colon, password = decoded.rstrip("\0").partition(":")  # Docker pads with NUL
+    username, colon, password = decoded.rstrip(_PADDING).partition(":")
     if not colon or (password and not username):
         raise Unreadable("auth is not user:password", _REMEDY)
     return username, password

@@ -303,3 +303,15 @@ def test_two_readings_of_one_secret_are_equal() -> None:
     compact = parse(json.dumps({"auths": auths}).encode())
 
     assert compact == parse(json.dumps({"auths": auths}, indent=4).encode())
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\0\0", "\n\n"])
+def test_a_line_end_is_no_part_of_a_password(end: str) -> None:
+    """As `echo user:password | base64` writes it; RFC 7617, 2, allows no control character."""
+    auth = base64.b64encode(f"joe:pass word{end}".encode()).decode()
+    secret = parse(json.dumps({"auths": {"reg.example": {"auth": auth}}}).encode())
+
+    found = secret.lookup("reg.example", "app")
+
+    assert found is not None
+    assert (found.username, found.password) == ("joe", "pass word")

@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import starmap
 from pathlib import Path
 
 import pytest
@@ -347,6 +348,63 @@ def test_each_kind_of_request_has_its_places(front: Front) -> None:
         other.sendall(head.format(gate).encode())
         eventually(lambda: front.current("spare") == 1)
         gate.touch()
+
+
+@pytest.mark.parametrize(("announced", "status"), [("5", b"\x88"), ("100", b"\x8c")])
+def test_a_body_that_ends_before_its_length_is_refused(
+    tmp_path: Path, announced: str, status: bytes
+) -> None:
+    """HTTP/2 with trailers may end so, and a worker would wait for the rest for five minutes.
+
+    The status is in HPACK's static table (RFC 7541, appendix A): 200, and 400.
+    """
+    authority = Authority(tmp_path)
+    with (
+        tempfile.TemporaryDirectory(prefix="ent-") as folder,
+        worker(Path(folder), 1),
+        Front(Path(folder), 1, authority.certificate("localhost")) as front,
+    ):
+        context = ssl.create_default_context(cafile=str(authority.path))
+        context.set_alpn_protocols(["h2"])
+        address = ("127.0.0.1", front.port)
+        with (
+            socket.create_connection(address, timeout=20) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as wire,
+        ):
+            wire.sendall(_put_in_http2(announced, b"short"))
+            assert _status_in_http2(wire) == status
+
+
+def _put_in_http2(announced: str, body: bytes) -> bytes:
+    """Return a connection's beginning with one PUT that has trailers."""
+    head = {":method": "PUT", ":path": "/echo", ":scheme": "https", ":authority": "localhost"}
+    fields = b"".join(starmap(_field, {**head, "content-length": announced}.items()))
+    return (
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        + _frame(4, 0, 0, b"")
+        + _frame(1, 4, 1, fields)
+        + _frame(0, 0, 1, body)
+        + _frame(1, 5, 1, _field("x-trailer", "1"))
+    )
+
+
+def _field(name: str, value: str) -> bytes:
+    return b"\0%c%b%c%b" % (len(name), name.encode(), len(value), value.encode())
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    head = len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big")
+    return head + payload
+
+
+def _status_in_http2(wire: socket.socket) -> bytes:
+    """Return the first byte of the answer's headers."""
+    with wire.makefile("rb") as frames:
+        while len(head := frames.read(9)) == 9:
+            payload = frames.read(int.from_bytes(head[:3], "big"))
+            if head[3] == 1:
+                return payload[:1]
+    return b""
 
 
 _BROWSERS = [

@@ -24,6 +24,7 @@ _REQUEST_FILES = 6  # that one request may hold
 _SPARE_THREADS = 16  # for the health check, and for who comes in over the worker's socket itself
 _SPARE_PLACES = 64  # for addresses with few requests, where those with many take all others
 _CROWDED = 7, 8  # of the connections: the rest is for addresses that have few
+_MANY_CONNECTIONS = 4096  # with fewer, one address with many waits for them, and is not refused
 _LOG_FILES = (5, 10)  # fewest and most: a dead logger's lines survive some rotations
 _LEAST_LOG_FILE = 16 * 1024
 _GOOD_LOG_FILE = 512 * 1024
@@ -117,7 +118,7 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         "ENTREPOT_UPLOAD_MAXCONN": str(places["upload"]),
         "ENTREPOT_SPARE_MAXCONN": str(places["spare"]),
         "ENTREPOT_FEW": str(settings.limits.few),
-        "ENTREPOT_CROWDED": str(front.connections * _CROWDED[0] // _CROWDED[1]),
+        "ENTREPOT_CROWDED": str(_crowded(front.connections)),
         "ENTREPOT_GUESSES": str(settings.limits.logins),
         "ENTREPOT_OPEN": _openness(settings),
         "ENTREPOT_MAXCONN": str(front.connections),
@@ -144,6 +145,13 @@ def _places(settings: Settings, files: int) -> dict[str, int]:
         "upload": upload,
         "spare": spare,
     }
+
+
+def _crowded(connections: int) -> int:
+    """Return from how many connections on an address that has many gets no further one."""
+    if connections < _MANY_CONNECTIONS:
+        return connections + 1
+    return connections * _CROWDED[0] // _CROWDED[1]
 
 
 def _openness(settings: Settings) -> str:

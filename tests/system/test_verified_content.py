@@ -139,7 +139,8 @@ def test_an_upload_file_that_is_changed(
 
     def pieces() -> Iterator[bytes]:
         yield content[:at]
-        (file,) = [each for each in folder.iterdir() if not each.name.endswith(".digest")]
+        # beside it lie its length and its digest, by its name
+        (file,) = [each for each in folder.iterdir() if each.suffix not in (".digest", ".size")]
         eventually(lambda: file.stat().st_size >= at, what="half of it is here")
         damage(file)
         yield content[at:]

@@ -19,6 +19,7 @@ from datastore.memory import MemoryIndex
 from datastore.quarantine import Quarantine
 from datastore.refs import Digest
 from datastore.unproven import Unproven
+from registry.download.spoolfile import append
 from registry.errors import UpstreamError
 from tests import images
 from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task
@@ -285,6 +286,34 @@ def test_a_spool_file_that_is_damaged_never_lands(
 
 def _bench(root: Path) -> Bench:
     return Bench(root)
+
+
+def test_nothing_is_appended_to_a_file_of_another_length(tmp_path: Path) -> None:
+    """It is noticed at the next write, and not at the end of a long download."""
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    with path.open("ab", buffering=0) as file:
+        append(file.fileno(), b"67", 5)
+        os.truncate(path, 3)
+        with pytest.raises(ContentDamaged):
+            append(file.fileno(), b"89", 7)
+
+    assert path.read_bytes() == b"123"
+
+
+@pytest.mark.parametrize("damage", LENGTHS)
+def test_an_upload_file_of_another_length_ends_the_upload(pushed: Pushing, damage: Damage) -> None:
+    """Between two pieces of one body: nothing of it stays, and the client begins anew."""
+    where = pushed.begin()
+
+    def pieces() -> Iterator[bytes]:
+        yield LAYER
+        (path,) = [each for each in pushed.uploads() if each.suffix not in (".digest", ".size")]
+        damage(path)
+        yield LAYER
+
+    assert pushed.stream("PATCH", where, pieces()).status_code == 503
+    assert pushed.uploads() == []
 
 
 # ---- adoption

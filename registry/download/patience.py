@@ -17,6 +17,9 @@ _LEAST_PROGRESS = 64 * 1024
 _MOST_REFUSALS = 2
 """Answers in a row that make no sense after which a source is not asked again."""
 
+MOST_DENIALS = 6
+"""Refusals in a row by a source that delivered before: it may take one connection at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -107,10 +110,10 @@ class Patience:
         self._since_reset = 0
         self._not_before[source] = now + (retry_after or 0.0)
 
-    def made_no_sense(self, source: int, now: float) -> None:
-        """Note an answer that another request will hardly change; the second removes the source."""
+    def refused(self, source: int, now: float, most: int = _MOST_REFUSALS) -> None:
+        """Note an answer that another request will hardly change; *most* in a row are the last."""
         self._refusals[source] = self._refusals.get(source, 0) + 1
-        if self._refusals[source] >= _MOST_REFUSALS:
+        if self._refusals[source] >= most:
             self.remove(source)
         else:
             self.failed(source, now)

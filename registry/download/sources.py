@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from registry.download.patience import DEFAULT, Ask, Limits, Patience, Pause
+from registry.download.patience import DEFAULT, MOST_DENIALS, Ask, Limits, Patience, Pause
 from registry.errors import Absent, Denied, Unavailable, UpstreamError
 from registry.remote import Fetch
 
@@ -89,10 +89,12 @@ class Sources:
         with self._lock:
             self._errors[source] = self._last = error
             now = self._clock()
-            if isinstance(error, Absent | Denied):
+            if isinstance(error, Absent | Denied) and source not in self._delivered:
                 self._patience.remove(source)
+            elif isinstance(error, Absent | Denied):
+                self._patience.refused(source, now, MOST_DENIALS)
             elif isinstance(error, Unavailable) and not error.is_temporary:
-                self._patience.made_no_sense(source, now)
+                self._patience.refused(source, now)
             else:
                 after = error.retry_after if isinstance(error, Unavailable) else None
                 self._patience.failed(source, now, after)

@@ -129,9 +129,9 @@ def test_a_source_without_the_blob_is_not_asked_again() -> None:
 def test_the_second_answer_without_sense_removes_a_source() -> None:
     """The first may have been a redirect to somewhere that changed."""
     patience = _patience()
-    patience.made_no_sense(0, 0.0)
+    patience.refused(0, 0.0)
     assert isinstance(patience.decide(0.0), Pause)
-    patience.made_no_sense(0, 1.0)
+    patience.refused(0, 1.0)
 
     assert patience.decide(1.0) == End()
 
@@ -154,7 +154,7 @@ def test_whatever_happens_it_ends_and_never_spins(
         elif kind == 1:
             patience.failed(source % count, now, seconds)
         elif kind == 2:
-            patience.made_no_sense(source % count, now)
+            patience.refused(source % count, now)
     for _ in range(10_000):
         decision = patience.decide(now)
         if isinstance(decision, End):
@@ -230,6 +230,30 @@ def test_a_mirror_that_breaks_in_a_body_is_left_for_the_upstream() -> None:
     assert b"".join(_over(mirror, upstream, time=time)) == CONTENT
     assert (mirror.starts, upstream.starts) == ([0], [100_000])
     assert time.pauses == []
+
+
+def test_a_source_that_refuses_a_further_connection_is_asked_again() -> None:
+    """It delivered before: it may take one connection at a time, and another one is still open."""
+    remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000])
+    time = Time()
+    body = _over(remote, time=time)
+    got = [next(body)]
+    remote.refusals.extend([Denied("fake", "one at a time")] * 4)
+
+    assert b"".join([*got, *body]) == CONTENT
+    assert time.pauses == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2])
+
+
+def test_a_source_that_goes_on_refusing_is_not_asked_for_ever() -> None:
+    """The right to read may have been taken away."""
+    remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000])
+    body = _over(remote, time=Time())
+    next(body)
+    remote.refusals.extend([Denied("fake", "no more")] * 100)
+    with pytest.raises(Denied):
+        list(body)
+
+    assert len(remote.starts) == 7
 
 
 def test_a_connection_that_crawls_is_replaced() -> None:

@@ -151,10 +151,10 @@ def test_each_call_may_fail_for_two_seconds(
     programs = _programs(appliance)
     for number, error in enumerate(_ERRORS):
         with _broken(disk, error, call) as over:
+            with suppress(AssertionError):  # it may be refused at any step
+                push(appliance.door, "team/app", "v1", _made(5 + number))
             while not over.is_set():
                 assert pull(appliance.door, _NAME, "warm")
-                with suppress(AssertionError):  # it may be refused at any step
-                    push(appliance.door, "team/app", "v1", _made(5 + number))
         _recovers(appliance, fake, 1 + number)
 
     assert _programs(appliance) == programs

@@ -18,9 +18,11 @@ from appliance.environment import shipped
 from appliance.logmover import LogMover
 from appliance.output import Output, Reader
 from appliance.rotation import RotatedLog
+from datastore.log_limit import LogLimit
 from runtime.signals import Signals
 
 _log = logging.getLogger(__name__)
+_log.addFilter(LogLimit())  # clients can bring HAProxy to say something
 
 _STOP_WITHIN = 3.0  # s beyond HAProxy's grace: for the others
 _HURRY_WITHIN = 1.0  # s
@@ -135,7 +137,8 @@ class House:
         match = _HAPROXY_SAYS.fullmatch(line)
         level = _LEVELS.get(match["level"], logging.WARNING) if match else logging.WARNING
         text = match["text"] if match else line
-        _log.log(logging.DEBUG if self._stopping else level, "haproxy says", extra={"said": text})
+        number = logging.DEBUG if self._stopping else level
+        _log.log(number, "haproxy says", extra={"said": text})
 
     def _reap(self) -> None:
         """Bury every child that has died: ours, and, as process 1, everybody's orphans."""

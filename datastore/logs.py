@@ -44,10 +44,16 @@ def configure(
     process: str,
     *,
     stream: TextIO | None = None,
+    limit: logging.Filter | None = None,
 ) -> None:
-    """Send all of this process's logging to *stream*, or stdout; again: the last one counts."""
+    """Send all of this process's logging to *stream*, or stdout; again: the last one counts.
+
+    *limit* says which lines are written (datastore/log_limit.py).
+    """
     handler = logging.StreamHandler(sys.stdout if stream is None else stream)
     handler.setFormatter(_Formatter(json_line if formatter == "json" else text_line, process))
+    if limit is not None:
+        handler.addFilter(limit)
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)

@@ -17,6 +17,7 @@ from datastore.budget import Budget
 from datastore.filesystem import Filesystem
 from datastore.generation import Generation
 from datastore.globs import Globs
+from datastore.log_limit import LogLimit
 from datastore.refs import Repository
 from datastore.sqlite import SqliteIndex
 from registry import auth
@@ -47,11 +48,14 @@ _MOST_SOURCES = 1024
 def main() -> None:
     """Serve until told to stop."""
     settings = config.resolved()
-    logs.configure(settings.log.level, settings.log.formatter, "registry")
+    limit = LogLimit()
+    logs.configure(settings.log.level, settings.log.formatter, "registry", limit=limit)
+    logging.getLogger("gunicorn.error").addFilter(limit)  # it has a handler of its own
     numbers = range(1, settings.http.workers + 1)
     generation = Generation(settings.run)
     lookout = Lookout(generation)
     made = parts(settings, generation, lookout)
+    limit.reached = partial(made.limited, "log")
     serving = Serving(
         tuple(settings.run / f"worker{number}.sock" for number in numbers),
         started=lookout.start,

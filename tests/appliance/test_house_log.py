@@ -1,0 +1,23 @@
+"""What HAProxy says, in the log of `serve`."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from appliance.house import House
+from datastore.log_limit import FEW
+
+
+def test_what_haproxy_says_has_a_limit(caplog: pytest.LogCaptureFixture) -> None:
+    """Clients can bring it to say the same again and again."""
+    house = object.__new__(House)
+    house._stopping = False
+    with caplog.at_level(logging.DEBUG, "appliance.house"):
+        for _ in range(1000):
+            house._haproxy_said("[WARNING]  (12) : Server registry/worker1 is DOWN")
+        house._haproxy_said("[ALERT]  (12) : it ends")
+
+    assert 0 < len(caplog.records) - 1 <= FEW
+    assert caplog.records[-1].levelno == logging.ERROR

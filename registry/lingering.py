@@ -68,7 +68,9 @@ class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         """Lend each request's connection to *app*, with nothing in between."""
 
         def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-            environ[CONNECTION] = self._now.lent = Lent(environ["gunicorn.socket"], self.aftercare)
+            lent = Lent(environ["gunicorn.socket"], self.aftercare)
+            lent.has_chunks = environ.get("SERVER_PROTOCOL") != "HTTP/1.0"
+            environ[CONNECTION] = self._now.lent = lent
             return app(environ, start_response)
 
         return answer

@@ -67,7 +67,7 @@ def send_arriving(
     What lies in a file goes straight to the *connection*, where there is one.
     """
     if length is None:
-        resp.stream = unbroken(body, None)  # the server frames each chunk
+        resp.stream = unbroken(body, None, connection)
     else:
         resp.stream = unbroken(body, length, connection)
         resp.content_length = length
@@ -125,9 +125,10 @@ def unbroken(
 ) -> Iterator[bytes]:
     """Pass a body on; where it ends before its *length*, drop the connection, and say so once.
 
-    What is sent over the *connection* itself keeps no thread waiting for a slow client.
+    What is sent over the *connection* itself keeps no thread waiting for a slow client. Else the
+    server frames what has no length.
     """
-    if connection is not None and length is not None:
+    if connection is not None and (length is not None or connection.has_chunks):
         return _Delivered(body, length, connection)
     return _passed(body, length)
 
@@ -135,7 +136,7 @@ def unbroken(
 class _Delivered(Iterator[bytes]):
     """Has the server send its head, with the first that it is given, and sends the body itself."""
 
-    def __init__(self, body: Iterator[Piece], length: int, connection: Lent) -> None:
+    def __init__(self, body: Iterator[Piece], length: int | None, connection: Lent) -> None:
         self._body = body
         self._length = length
         self._connection = connection
@@ -147,7 +148,10 @@ class _Delivered(Iterator[bytes]):
             return b""
         if not self._is_over:
             self._is_over = True
-            self._connection.deliver(self._body, self._length)
+            if self._length is None:
+                self._connection.deliver_chunked(self._body)
+            else:
+                self._connection.deliver(self._body, self._length)
         raise StopIteration
 
     def close(self) -> None:

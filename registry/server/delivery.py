@@ -29,10 +29,13 @@ PATIENCE_S = 1.0
 class Delivery:
     """The *pieces* of a body of *length* bytes, sent over a *connection* without blocking.
 
+    Without a *length* the pieces are framed already, and each has to be whole.
     Any thread may go on with it, one at a time. The pieces are closed at the end, whatever it is.
     """
 
-    def __init__(self, pieces: Iterator[Piece], length: int, connection: socket.socket) -> None:
+    def __init__(
+        self, pieces: Iterator[Piece], length: int | None, connection: socket.socket
+    ) -> None:
         self.connection = connection
         self.sent = 0
         self._pieces = pieces
@@ -89,14 +92,17 @@ class Delivery:
         if self._piece is None:
             piece = next(self._pieces, None)
             if piece is None:
-                if self.sent < self._length:
+                if self._length is not None and self.sent < self._length:
                     raise OSError(f"it ended after {self.sent} of {self._length} bytes")
                 return False
             self._piece = memoryview(piece) if isinstance(piece, bytes) else piece
         return True
 
     def _step(self) -> bool:
-        """Send a part of the current piece; False when the connection takes nothing now."""
+        """Send a part of the current piece; False when the connection takes nothing now.
+
+        Raises: OSError.
+        """
         piece = self._piece
         assert piece is not None  # noqa: S101 - the callers look
         try:
@@ -106,6 +112,8 @@ class Delivery:
                     self.connection.fileno(), piece.descriptor, piece.start, left
                 )
                 rest = Stretch(piece.descriptor, piece.start + sent, piece.stop)
+                if left and not sent and self._length is None:
+                    raise OSError(f"a file ended {left} bytes early")
                 # a file that ends before its stretch ends the piece: the length tells
                 self._piece = rest if 0 < sent < left else None
             else:
@@ -141,7 +149,8 @@ class Lent:
     """A request's connection, lent to what answers it; `after` looks after what is handed over.
 
     Without `after` the thread waits for the client however long it takes. What the client still
-    sends is read for `drain_s` seconds after the answer. `patience` is in seconds.
+    sends is read for `drain_s` seconds after the answer. `patience` is in seconds. `has_chunks`:
+    a body of unknown length is sent in chunks.
     """
 
     socket: socket.socket
@@ -149,8 +158,17 @@ class Lent:
     is_handed_over: bool = False
     drain_s: float = 0.0
     patience: float = PATIENCE_S
+    has_chunks: bool = True
 
-    def deliver(self, pieces: Iterator[Piece], length: int) -> None:
+    def deliver_chunked(self, pieces: Iterator[Piece]) -> None:
+        """Send a body of unknown length in chunks, as `deliver` does.
+
+        Raises: ConnectionError, always: the end is sent, and the server is to send nothing more.
+        """
+        self.deliver(_chunked(pieces), None)
+        raise ConnectionResetError(errno.ECONNRESET, "the answer is sent by others")
+
+    def deliver(self, pieces: Iterator[Piece], length: int | None) -> None:
         """Send a body; a client that does not take it has the rest handed over.
 
         Raises: ConnectionError.
@@ -162,6 +180,22 @@ class Lent:
                 delivery.connection = self.socket.dup()
                 self.after.take(delivery)
                 return
+
+
+def _chunked(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """Frame a body (RFC 9112, 7.1); what the pieces come from is closed after it."""
+    try:
+        for piece in pieces:
+            size = piece.stop - piece.start if isinstance(piece, Stretch) else len(piece)
+            if size:  # an empty chunk would be the end
+                yield b"%x\r\n" % size
+                yield piece
+                yield b"\r\n"
+        yield b"0\r\n\r\n"
+    finally:
+        close = getattr(pieces, "close", None)
+        if close is not None:
+            close()
 
 
 def broken(error: Exception) -> ConnectionError:

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -71,6 +72,22 @@ def _ended(work: Callable[[], None]) -> threading.Thread:
 def _pieces(file: BinaryIO) -> Iterator[Piece]:
     with file:
         yield Stretch(file.fileno(), 0, 1_000_000)
+
+
+def _chunks(client: socket.socket) -> bytes:
+    """Read an answer in chunks to the end of its connection, and return its body."""
+    with client.makefile("rb") as answer:
+        head, body = answer.read().split(b"\r\n\r\n", 1)
+    assert b"transfer-encoding: chunked" in head.lower()
+    found = b""
+    while True:
+        size, body = body.split(b"\r\n", 1)
+        length = int(size, 16)
+        found, end, body = found + body[:length], body[length : length + 2], body[length + 2 :]
+        assert end == b"\r\n"
+        if not length:
+            assert body == b""
+            return found
 
 
 def test_what_comes_soon_is_answered_by_the_same_call() -> None:
@@ -178,6 +195,53 @@ def test_a_slow_reader_keeps_no_thread(tmp_path: Path) -> None:
         conn.close(graceful=True)
         with client.makefile("rb") as answer:
             assert answer.read().endswith(b"\r\n\r\n" + content)
+
+
+@pytest.mark.parametrize("patience", [0, 20], ids=["a slow reader", "a fast reader"])
+def test_a_body_of_unknown_length_keeps_no_thread(tmp_path: Path, patience: float) -> None:
+    """It comes in chunks, whole, with one end: the server adds none to it."""
+    content = os.urandom(1_000_000)
+    (tmp_path / "content").write_bytes(content)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+        environ[CONNECTION].patience = patience
+        start_response("200 OK", [])
+        pieces = chain([b"first", b""], _pieces((tmp_path / "content").open("rb")), [b"last"])
+        return unbroken(pieces, None, environ[CONNECTION])
+
+    with _worker(_Hasty) as worker, _connection(worker) as (client, conn):
+        worker.wsgi = worker.lending(app)
+        worker.tpool = worker.get_thread_pool()
+        client.sendall(_ASK)
+        got: list[bytes] = []
+        reading = threading.Thread(target=lambda: got.append(_chunks(client)))
+        if patience:
+            reading.start()
+
+        assert worker.handle(conn) is False  # a slow reader has read nothing by now
+        assert conn.sock.fileno() == -1
+        if not patience:
+            reading.start()
+        reading.join(20)
+
+    assert got == [b"first" + content + b"last"]
+
+
+def test_a_body_of_unknown_length_that_breaks_off_has_no_end(tmp_path: Path) -> None:
+    """Also where a file has become shorter: no chunk has bytes of another, or of the end."""
+    (tmp_path / "content").write_bytes(b"x" * 10)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        return unbroken(_pieces((tmp_path / "content").open("rb")), None, environ[CONNECTION])
+
+    with _worker(_Hasty) as worker, _connection(worker) as (client, conn):
+        worker.wsgi = worker.lending(app)
+        client.sendall(_ASK)
+
+        assert worker.handle(conn) is False
+        with client.makefile("rb") as answer:
+            assert answer.read().endswith(b"\r\n\r\nf4240\r\n" + b"x" * 10)
 
 
 def test_a_connection_that_is_lost_has_nobody_to_wait_for() -> None:

@@ -141,6 +141,23 @@ def test_threads_slow_readers(opened: Appliance) -> None:
     )
 
 
+def test_threads_a_blob_of_unknown_length(start: Start, fake: FakeUpstream) -> None:
+    """It arrives whole through HAProxy, which goes on with other connections after it."""
+    contents = [filler(MB + number, number) for number in range(8)]
+    digests = [fake.add_blob("app", content) for content in contents]
+    fake.put_image("app", "v1", of_size(200 * KB, 1))
+    fake.misbehave("/blobs/", chunked=True)
+    appliance = start(Setup({"one.test": {"url": fake.url}}))
+    client = honest(appliance)
+
+    for digest, content in zip(digests, contents, strict=True):
+        answer = appliance.door.get(blob_path(NAME, digest))
+        assert (answer.status, answer.body) == (200, content)
+        assert answer.headers.get("transfer-encoding") == "chunked"
+        client.ask(2)
+    assert client.failures == []
+
+
 def test_slots_slow_bodies_without_a_password(closed: Appliance) -> None:
     """More bodies than there are places, refused and unending, lock nobody out."""
     client = honest(closed, ANN)

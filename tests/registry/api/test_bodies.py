@@ -96,12 +96,13 @@ def test_what_lies_in_a_file_goes_past_the_server(descriptor: int) -> None:
 
 @pytest.mark.parametrize("length", [8, None], ids=["known", "unknown"])
 def test_without_a_connection_a_file_is_read(descriptor: int, length: int | None) -> None:
-    """By any other server, and where nobody knows the length: each chunk is framed then."""
+    """By any other server, and where nobody knows the length and the client takes no chunks."""
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     with ours, theirs:
         body: Iterator[Piece] = iter([b"", Stretch(descriptor, 0, 8)])
-        bodies.send_arriving(resp, body, length, None if length else Lent(ours))
+        lent = Lent(ours, has_chunks=False)
+        bodies.send_arriving(resp, body, length, None if length else lent)
 
         assert sent(resp) == b"abcdefgh"
 

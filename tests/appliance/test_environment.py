@@ -19,9 +19,12 @@ from appliance.environment import (
     worker_slots,
 )
 from config import outbound
+from config.limits import LimitsSettings
 from config.schema import HttpSettings, Settings
 from datastore.budget import Budget
 from registry import workers
+from registry.__main__ import _bounds
+from registry.server.aftercare import Bounds
 
 START = Start(Path("/r"), Path("/r/settings.json"), "127.0.0.1:5000", None, files=20000)
 
@@ -149,3 +152,14 @@ def test_a_worker_has_descriptors_for_all_requests_that_it_is_given(files: int) 
     assert 1 <= slots < workers.THREADS
     assert 6 * slots < files
     assert slots == worker_slots(65_536) or files < 6 * workers.THREADS + 200
+
+
+def test_limits_that_are_set_reach_haproxy_and_the_workers() -> None:
+    """Whatever the section says, and not the defaults."""
+    limits = LimitsSettings(blobs=40, bodies=20, few=7, logins=9, minrate=5000)
+    settings = Settings(limits=limits)
+    told = variables(settings, START)
+    names = ("BLOB_MAXCONN", "UPLOAD_MAXCONN", "FEW", "GUESSES")
+
+    assert [told[f"ENTREPOT_{name}"] for name in names] == ["40", "20", "7", "9"]
+    assert _bounds(settings) == Bounds(30, 15, 5000)

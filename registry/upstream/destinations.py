@@ -36,6 +36,9 @@ _EMBEDDING = tuple(
         ("::/96", 0),  # IPv4-compatible, RFC 4291
     )
 )
+# All of IPv6 that was ever given out for the internet (IANA). Python takes what it knows nothing of
+# for global, site-local addresses too (fec0::/10, RFC 3879).
+_GIVEN_OUT = ipaddress.IPv6Network("2000::/3")
 _TEREDO = ipaddress.IPv6Network("2001::/32")
 
 
@@ -75,7 +78,7 @@ def _reach(found: _Address) -> Reach:
         return Reach.LOOPBACK
     if found in _METADATA or found.is_link_local or found.is_multicast or found.is_unspecified:
         return Reach.SPECIAL
-    if found.is_global:
+    if found.is_global and (found.version == 4 or found in _GIVEN_OUT):  # noqa: PLR2004 - IPv4
         return Reach.PUBLIC
     return Reach.SPECIAL if found.is_reserved or _is_this_network(found) else Reach.PRIVATE
 

@@ -14,6 +14,7 @@ import config
 from appliance import (
     address,
     apart,
+    ballast,
     certificate,
     disk,
     ownership,
@@ -127,6 +128,10 @@ def _try_folders(settings: Settings) -> None:
     troubled = _troubled(dict.fromkeys((storage.rootdirectory, storage.statedir)))
     with suppress(ConfigError) if troubled else nullcontext():
         ownership.make_folders(settings)
+    if not troubled:
+        ballast.keep(storage.statedir)
+    elif ballast.release(storage.statedir):
+        _log.info("ballast removed", extra={"path": storage.statedir})
     if storage.statedir not in troubled:
         _refuse([Problem(_STATE, each) for each in probe(storage.statedir)])
     takeover.take_over(settings)

@@ -15,7 +15,10 @@ OVERHEAD = 512
 WAL_BYTES = 1024 * 1024
 """Bytes that the index's log is cut back to; it is written on past that by a transaction."""
 
-INDEX_BYTES = 2 * WAL_BYTES + 256 * 1024
+BALLAST_BYTES = 256 * 1024
+"""Bytes of the file that is removed when the appliance starts on a full disk."""
+
+INDEX_BYTES = 2 * WAL_BYTES + 256 * 1024 + BALLAST_BYTES
 """Bytes of an index without rows: log with a transaction in it, shared memory, first pages."""
 
 STEP = 16 * 1024 * 1024

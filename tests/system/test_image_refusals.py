@@ -69,10 +69,6 @@ WRONG = {
         lambda mounted: _users(mounted, "/auth/htpasswd", "--user=1000"),
         ("/auth/htpasswd: permission denied",),
     ),
-    "data that may only be read": Wrong(
-        lambda mounted: [f"{_volume(mounted.data, '/var/lib/registry')}:ro"],
-        ("/var/lib/registry is not writable: read-only file system",),
-    ),
     "data of somebody else's": Wrong(
         lambda mounted: ["--user=1000", _volume(mounted.data, "/var/lib/registry")],
         ("/var/lib/registry is not writable: permission denied",),

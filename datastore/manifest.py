@@ -110,6 +110,12 @@ def media_type_of(data: bytes) -> str:
     return parse(data).media_type
 
 
+# Go's encoding/json, which clients read manifests with, ignores the case of keys (and folds U+017F
+# and U+212A): a document with `Manifests` or `Layers` would mean something else to them.
+_KEYS = frozenset({"schemaVersion", "mediaType", "config", "layers", "manifests", "subject"})
+_FOLDED = frozenset(key.casefold() for key in _KEYS)
+
+
 def _document(data: bytes) -> dict[str, Any]:
     if len(data) > LARGEST:
         raise InvalidManifest("", f"longer than {LARGEST} bytes")
@@ -119,6 +125,8 @@ def _document(data: bytes) -> dict[str, Any]:
         raise InvalidManifest(data[:64].decode("latin-1"), "not JSON that can be read") from error
     if not isinstance(document, dict):
         raise InvalidManifest(data[:64].decode("latin-1"), "not a JSON object")
+    if any(key.casefold() in _FOLDED and key not in _KEYS for key in document):
+        raise InvalidManifest("", "a key in another case than the specification's")
     return document
 
 

@@ -31,7 +31,6 @@ _EMBEDDING = tuple(
         ("::ffff:0:0/96", 0),  # IPv4-mapped, RFC 4291
         ("::ffff:0:0:0/96", 0),  # IPv4-translated, RFC 2765
         ("64:ff9b::/96", 0),  # NAT64, RFC 6052
-        ("64:ff9b:1::/48", 0),  # NAT64 within a network, RFC 8215
         ("2002::/16", 80),  # 6to4, RFC 3056
         ("::/96", 0),  # IPv4-compatible, RFC 4291
     )

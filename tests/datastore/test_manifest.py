@@ -280,3 +280,14 @@ class TestBounds:
         """Whoever calls: a push, a pull, the cleaner."""
         with pytest.raises(InvalidManifest):
             parse(b" " * LARGEST + _manifest())
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["Layers", "LAYERS", "layer\u017f", "Manifests", "MediaType", "Config", "Subject"],
+)
+def test_a_key_in_another_case_is_refused(key: str) -> None:
+    """Go's clients read it as the key of the specification, and would see another document."""
+    document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": {}, "layers": []}
+    with pytest.raises(InvalidManifest):
+        parse(json.dumps(document | {key: []}).encode())

@@ -25,6 +25,9 @@ from datastore.storage import Stat, Storage
 
 LARGEST_READ = 4 * 1024 * 1024
 """Bytes that are read into memory at once: what the largest manifest may have."""
+_MOST_PROVEN = 64
+_LONGEST_PROVEN = 16 * 1024
+"""How many short blobs are kept as they were hashed, and the bytes of the longest: 1 MB at most."""
 REREAD = 4 * 1024 * 1024
 """Bytes up to which a file is read once more before it is stored, and not only after."""
 
@@ -35,6 +38,7 @@ class BlobStore:
     def __init__(self, storage: Storage, integrity: Integrity | None = None) -> None:
         self._storage = storage
         self._integrity = integrity
+        self._proven: dict[Digest, bytes] = {}
 
     def stat(self, digest: Digest) -> Stat | None:
         """Return size and time of a blob; None when it is absent."""
@@ -74,12 +78,22 @@ class BlobStore:
         NotFound, also when the blob is longer, or damaged.
         """
         content = self._storage.read(layout.blob(digest), most)
-        if self._integrity is None or Digest.of(content, digest.algorithm) == digest:
+        if self._integrity is None or self._proven.get(digest) == content:
+            return content
+        if Digest.of(content, digest.algorithm) == digest:
+            self._remember(digest, content)
             return content
         with self._storage.open(layout.blob(digest)) as file:
             if self._integrity.prove(digest, file, _size(file), found="read"):
                 return file.read(most)  # it was replaced between the two looks
         raise NotFound(layout.blob(digest))
+
+    def _remember(self, digest: Digest, content: bytes) -> None:
+        """Keep a short blob that was hashed. PERF: to compare it costs a tenth of hashing it."""
+        if len(content) <= _LONGEST_PROVEN:
+            if len(self._proven) >= _MOST_PROVEN:
+                self._proven.clear()
+            self._proven[digest] = content
 
     def write(self, digest: Digest, content: bytes) -> None:
         """Store a small blob. Raises: DigestMismatch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
@@ -16,6 +17,8 @@ _FOLDED_ADDRESS = re.compile(r"ip6__([0-9a-f]{1,4}(?:_[0-9a-f]{1,4}){7})(?:__([0
 _FOLDED = re.compile(r"(.+)_([0-9]{1,5})")
 
 
+# PERF: each is asked for the same few names with every request
+@lru_cache(1024)
 def fold(host: str) -> str:
     """Write a host as on disk, in catalogs and in image references: lower case, no colon.
 
@@ -31,6 +34,7 @@ def fold(host: str) -> str:
     return f"ip6__{'_'.join(each.lstrip('0') or '0' for each in groups)}{port}"
 
 
+@lru_cache(1024)
 def unfold(name: str) -> str:
     """Write a folded host with its port; a name without one stays as it is."""
     name = name.lower()
@@ -42,6 +46,7 @@ def unfold(name: str) -> str:
     return f"{match[1]}:{match[2]}" if match else name
 
 
+@lru_cache(1024)
 def is_host(text: str) -> bool:
     """Whether *text*, in lower case, can be a host or `host:port`.
 

@@ -60,6 +60,7 @@ def test_all_processes_stopped_at_once_go_on(
     assert not _complaints(appliance, said)
 
 
+@pytest.mark.timeout(900)  # each of about ten processes stands still for the whole span
 @pytest.mark.parametrize("seconds", SPANS)
 def test_each_process_stopped_by_itself_goes_on(
     appliance: Appliance, fake: FakeUpstream, seconds: float

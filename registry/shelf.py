@@ -11,7 +11,13 @@ from functools import lru_cache
 from typing import BinaryIO
 
 from datastore.blobs import BlobStore
-from datastore.errors import DatastoreError, IndexUnavailable, InvalidManifest, NotFound
+from datastore.errors import (
+    DatastoreError,
+    IndexUnavailable,
+    InvalidManifest,
+    NotFound,
+    StorageBroken,
+)
 from datastore.index import AccessIndex, Kind
 from datastore.manifest import Manifest, parse
 from datastore.proofs import Proofs
@@ -161,7 +167,17 @@ class Shelf:
         self._kept(name, origin, lambda: self.repositories.set_tag(name, tag, digest))
 
     def is_whole(self, name: Repository, held: Held) -> bool:
-        """Whether a pull of this needs nothing that is not here; of an index, of one child."""
+        """Return True if every part is stored locally (for an index: at least one child).
+
+        A part that the disk does not return is not stored: the caller may have it elsewhere.
+        """
+        try:
+            return self._has_parts(name, held)
+        except StorageBroken as error:
+            self.trouble.note(error)
+            return False
+
+    def _has_parts(self, name: Repository, held: Held) -> bool:
         parts = held.manifest.parts()
         if held.manifest.kind is Kind.INDEX:
             return not parts or any(self._has_child(name, digest) for digest in parts)
@@ -171,7 +187,7 @@ class Shelf:
 
     def _has_child(self, name: Repository, digest: Digest) -> bool:
         child = self.manifest(name, digest)
-        return child is not None and self.is_whole(name, child)
+        return child is not None and self._has_parts(name, child)
 
     def _kept(self, name: Repository, origin: str, write: Callable[[], None]) -> None:
         """Write below a proxied name, once its origin is kept."""

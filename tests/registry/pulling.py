@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ def pulling(
     prefetch: int = 0,
     lanes: int = 1,
     index: AccessIndex | None = None,
+    generation: Callable[[], str] | None = None,
     **said: Any,
 ) -> Pulling:
     """Put the application in front of *u* and *others*; *said* are fields of their Source."""
@@ -113,5 +115,6 @@ def pulling(
         room=Room(index, limits or Limits()),
         prefetch=prefetch,
         lanes=lanes,
+        generation=generation,
     )
     return Pulling(u, root, TestClient(assemble(parts)))

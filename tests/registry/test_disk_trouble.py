@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 from collections.abc import Iterator
@@ -11,10 +12,16 @@ from typing import NoReturn
 
 import pytest
 
+from datastore.blobs import BlobStore
 from datastore.errors import refusal
 from datastore.filesystem import Filesystem
-from datastore.refs import Digest
+from datastore.memory import MemoryIndex
+from datastore.proofs import Proofs
+from datastore.refs import Digest, Repository
+from datastore.repositories import Repositories
 from registry.disk_trouble import DiskTrouble
+from registry.room import Limits, Room
+from registry.shelf import Shelf
 from tests import images
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.registry.push.pushing import pushing
@@ -75,6 +82,49 @@ def test_a_hit_that_the_disk_refuses_is_fetched(
     _break(monkeypatch, *verbs)
 
     assert _answers(p) == expected
+
+
+def _break_once(monkeypatch: pytest.MonkeyPatch, verb: str, number: int) -> None:
+    """Let only the call with this *number* (from 0) of one verb of the disk fail."""
+    real, calls = getattr(Filesystem, verb), itertools.count()
+
+    def call(*arguments: object, **named: object) -> object:
+        if next(calls) == number:
+            raise refusal(OSError(errno.EIO, os.strerror(errno.EIO)))
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(Filesystem, verb, call)
+
+
+@pytest.mark.parametrize("verb", _VERBS)
+def test_any_single_call_that_fails_is_a_miss(
+    u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """Also one late in a request, when the response itself is already known."""
+    p = pulling(u, tmp_path, generation=lambda: "1")
+    p.pull()
+    expected = _answers(p)
+    for number in range(12):
+        with monkeypatch.context() as patched:
+            _break_once(patched, verb, number)
+            assert _answers(p) == expected
+
+
+def test_a_part_that_cannot_be_read_is_not_stored(
+    p: Pulling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest whose parts cannot be read is incomplete; that is no error of the request."""
+    name = Repository(f"{p.prefix}/{NAME}")
+    storage, index = Filesystem(p.root), MemoryIndex()
+    shelf = Shelf(
+        BlobStore(storage), Repositories(storage), index, Room(index, Limits()), Proofs(storage)
+    )
+    held = shelf.content(Digest.parse(p.get("manifests/v1").headers["docker-content-digest"]), name)
+    assert held
+    assert shelf.is_whole(name, held)
+    _break(monkeypatch, "stat", "open", "read")
+
+    assert not shelf.is_whole(name, held)
 
 
 @pytest.mark.parametrize("number", _ERRORS, ids=errno.errorcode.get)

@@ -39,10 +39,13 @@ ANN = "ann:right"
 FRESH = ("bob:built", "cid:sailed")
 NAME = "one.test/app"
 LARGEST = 320 * MB
-"""Bytes that a process may have resident, whatever is done to it."""
+"""Bytes that a process may have resident, whatever clients do; HAProxy, see `_bound`."""
 CONNECTIONS = scaled(1_560, 3_000)
+CONNECTION = 128 * KB
+"""Bytes of HAProxy for each connection that waits: its buffers in both directions."""
 TIMES = scaled(10, 150)
 ROUNDS = 3
+pytestmark = pytest.mark.timeout(scaled(120, 1_200))
 
 Attack = Callable[[Appliance], AbstractContextManager[object]]
 
@@ -109,12 +112,18 @@ def endures(appliance: Appliance, client: Honest, attack: Attack, harmless: Atta
         client.ask(TIMES)
         seen = resident(appliance)
     assert client.failures == []
-    assert {name: size for name, size in seen.items() if size > LARGEST} == {}
+    assert {name: size for name, size in seen.items() if size > _bound(name)} == {}
     if FULL:
         ratios = [_p99(appliance, client, attack) for _ in range(ROUNDS)]
         usual = [_p99(appliance, client, harmless) for _ in range(ROUNDS)]
         assert client.failures == []
         assert statistics.median(ratios) <= 3 * statistics.median(usual), (ratios, usual)
+
+
+def _bound(process: str) -> int:
+    """Return the bytes that a process may have resident during an attack by `CONNECTIONS`."""
+    in_haproxy = 96 * MB + CONNECTIONS * CONNECTION
+    return max(LARGEST, in_haproxy) if process.startswith("haproxy") else LARGEST
 
 
 def _p99(appliance: Appliance, client: Honest, beside: Attack) -> float:
@@ -242,7 +251,7 @@ def test_memory_a_false_size(start: Start, fake: FakeUpstream) -> None:
 
 def test_memory_a_layer_as_a_manifest(start: Start, fake: FakeUpstream) -> None:
     """A large blob that is asked for as a manifest is not read into memory."""
-    large = fake.add_blob("app", filler(scaled(64, 600) * MB, 3))
+    large = fake.add_blob("app", filler(MB, 3) * scaled(64, 600))
     fake.put_image("app", "v1", of_size(200 * KB, 1))
     appliance = start(Setup({"one.test": {"url": fake.url}}))
     client = honest(appliance)

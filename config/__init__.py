@@ -1,7 +1,8 @@
-"""What an operator may say: nothing else reads the environment, the command line or the YAML.
+"""The configuration of the appliance. Only this package reads variables, flags and the YAML file.
 
-`load` makes Settings of flags, environment and file; `check` looks whether the files that they
-name can be used; `dump` and `resolved` hand them to the programs of the appliance.
+`load` builds `Settings` from flags, environment and file. `check` verifies that the files that the
+settings name can be used. `dump` and `resolved` pass the settings from `entrepot serve` to the
+programs that it starts.
 """
 
 from config.address import Address

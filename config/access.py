@@ -1,4 +1,4 @@
-"""Reads the rules of `access:`, who may do what where, and users beside the password file."""
+"""Reads the access rules of `access:` and the users of `auth.htpasswd.users`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVERY_USER: Final = "*"
 
 _ACTIONS: Final = get_args(Action)
 _KEYS: Final = ("user", "repository", "allow")
-# datastore/globs.py gives them their meaning
+# datastore/globs.py matches names against these patterns.
 _PART = r"(?:\*\*|(?:[a-z0-9._-]|\*(?!\*))+)"
 _PATTERN = re.compile(
     rf"(?!.{{240}}){_PART}(?::\d{{1,5}}(?=/))?(?:/{_PART})*", re.ASCII | re.IGNORECASE
@@ -32,7 +32,7 @@ _EXAMPLE: Final = "try [{user: ann, repository: team/**, allow: [pull, push]}]"
 
 @dataclass(frozen=True, slots=True)
 class AccessRule:
-    """One rule: each of these users may do each of these in each of these repositories."""
+    """One access rule: each `user` may do each action of `allow` in each `repository`."""
 
     user: tuple[str, ...]
     repository: tuple[str, ...]
@@ -43,7 +43,7 @@ class AccessRule:
 
 
 def rules(given: object) -> tuple[AccessRule, ...] | None:
-    """Read a list of rules, or its YAML; an empty one allows nobody anything.
+    """Read a list of rules, or its YAML. An empty list forbids everything to all users.
 
     Raises: Unreadable, with every problem.
     """
@@ -81,12 +81,12 @@ def users(given: object) -> dict[str, str] | None:
 
 
 def show(given: tuple[AccessRule, ...]) -> str:
-    """Write rules on one line, for a person to read."""
-    return "; ".join(map(str, given)) or "no rule: nobody may do anything"
+    """Return the rules as one readable line."""
+    return "; ".join(map(str, given)) or "no rules: all requests are denied"
 
 
 def from_yaml(given: object) -> object:
-    """Return what a variable or a flag holds; of the file it is read already."""
+    """Parse the YAML text of a variable or flag. A value of the file is already parsed."""
     if not isinstance(given, str):
         return given
     try:
@@ -101,21 +101,23 @@ def _problems(given: object) -> Iterator[str]:
     if not isinstance(given, Mapping):
         yield "not a map"
         return
-    yield from (f"no such key: {each}{_meant(each, _KEYS)}" for each in given if each not in _KEYS)
-    said: dict[str, tuple[str, ...]] = {}
+    yield from (
+        f"no such key: {each}{_suggestion(each, _KEYS)}" for each in given if each not in _KEYS
+    )
+    valid: dict[str, tuple[str, ...]] = {}
     for key, wrong in _WRONG.items():
         try:
-            said[key] = _listed(key, given.get(key, ()))
+            valid[key] = _listed(key, given.get(key, ()))
         except Unreadable as error:
             yield f"{key}: {error.message}"
         else:
-            yield from (f"{key}: {each}" for each in wrong(said[key]))
-    if ANYBODY in said.get("user", ()) and set(said.get("allow", ())) - {"pull"}:
+            yield from (f"{key}: {each}" for each in wrong(valid[key]))
+    if ANYBODY in valid.get("user", ()) and set(valid.get("allow", ())) - {"pull"}:
         yield f"allow: {ANYBODY} may pull at most"
 
 
 def _listed(key: str, given: object) -> tuple[str, ...]:
-    """Return a text as a list of one; a user's name may hold spaces. Raises: Unreadable."""
+    """Return the values of *key*; a user's name may contain spaces. Raises: Unreadable."""
     if isinstance(given, str):
         return (text(given),) if key == "user" else words(given)
     return words(given)
@@ -136,14 +138,16 @@ def _wrong_patterns(named: tuple[str, ...]) -> Iterator[str]:
 def _wrong_actions(named: tuple[str, ...]) -> Iterator[str]:
     if not named:
         yield f"none; {', '.join(_ACTIONS)}"
-    yield from (f"no {each!r}{_meant(each, _ACTIONS)}" for each in named if each not in _ACTIONS)
+    yield from (
+        f"no {each!r}{_suggestion(each, _ACTIONS)}" for each in named if each not in _ACTIONS
+    )
 
 
 _WRONG: Final = {"user": _wrong_users, "repository": _wrong_patterns, "allow": _wrong_actions}
 
 
 def is_pattern(given: str) -> bool:
-    """Say whether *given* is a name of a repository, or a pattern of names."""
+    """Return whether *given* is the name of a repository, or a pattern of such names."""
     return _PATTERN.fullmatch(given) is not None
 
 
@@ -152,6 +156,6 @@ def _rule(given: Mapping[str, object]) -> AccessRule:
     return AccessRule(user, repository, tuple(each for each in _ACTIONS if each in allow))
 
 
-def _meant(given: str, known: tuple[str, ...]) -> str:
+def _suggestion(given: str, known: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(given.lower(), known, 1)
     return f", did you mean {near[0]}?" if near else f", but {', '.join(known)}"

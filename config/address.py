@@ -1,4 +1,4 @@
-"""Where to listen, and how an upstream is named and reached."""
+"""Reads listen addresses, and the names and URLs of upstreams."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::([1-9]\d{{0
 _HIGHEST_PORT = 65535
 
 DOCKER_HUB = "docker.io"
-# Docker Hub under the names that its clients have given it over the years.
+# The names that clients have used for Docker Hub over the years.
 _DOCKER_HUBS = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
 _DOCKER_HUB_URL = "https://registry-1.docker.io"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address to listen on; an empty `host` is all of them. `str()` gives `host:port` back."""
+    """An address to listen on. An empty `host` means all addresses. `str()` returns `host:port`."""
 
     host: str
     port: int
 
     @property
     def is_loopback(self) -> bool:
-        """Say whether only this machine can reach it."""
+        """Return whether only this machine can reach the address."""
         return is_loopback(self.host)
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ def address(given: object) -> Address:
 
 
 def registry_host(given: object) -> str:
-    """Read an upstream's name, `host` or `host:port`, in lower case and one name for Docker Hub.
+    """Read an upstream's name, `host` or `host:port`, in lower case. Docker Hub is `docker.io`.
 
     Raises: Unreadable.
     """
@@ -60,7 +60,7 @@ def registry_host(given: object) -> str:
 
 
 def registry_url(given: object) -> str:
-    """Read an upstream's URL, without a slash at its end; a host alone gets its scheme.
+    """Read an upstream's URL, without a slash at its end. A scheme is added if there is none.
 
     Raises: Unreadable.
     """
@@ -68,7 +68,7 @@ def registry_url(given: object) -> str:
     url = text if "://" in text else f"{_scheme(text)}://{text}"
     parts = _split(url)
     if parts.username is not None or parts.password is not None:
-        raise Unreadable("a URL with a password in it", "set username and password beside it")
+        raise Unreadable("a URL that contains a password", "set username and password instead")
     if parts.scheme not in {"http", "https"} or parts.query or parts.fragment:
         raise Unreadable("not a registry's URL", "try https://registry.example")
     registry_host(parts.netloc)
@@ -76,7 +76,9 @@ def registry_url(given: object) -> str:
 
 
 def realm_url(given: object) -> str:
-    """Read a token service's URL, as it is: it is compared with what an upstream announces.
+    """Read a token service's URL and return it unchanged.
+
+    It is compared with the `realm` in an upstream's WWW-Authenticate header.
 
     Raises: Unreadable.
     """
@@ -85,17 +87,17 @@ def realm_url(given: object) -> str:
 
 
 def host_of(url: str) -> str:
-    """Name the upstream that *url*, as `registry_url` has read it, leads to."""
+    """Return the name of the upstream with *url*, which `registry_url` has read."""
     return registry_host(urlsplit(url).netloc)
 
 
 def url_of(host: str) -> str:
-    """Give the URL of an upstream of which only the name is known."""
+    """Return the default URL of the upstream named *host*."""
     return _DOCKER_HUB_URL if host == DOCKER_HUB else f"{_scheme(host)}://{host}"
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether *host*, with or without a port, is this machine."""
+    """Return whether *host*, with or without a port, is a loopback address or name."""
     name = bare(host)
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -106,14 +108,14 @@ def is_loopback(host: str) -> bool:
 
 
 def bare(host: str) -> str:
-    """Take the port and the brackets off a host."""
+    """Return *host* without its port and brackets."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host if host.count(":") > 1 else host.partition(":")[0]
 
 
 def _scheme(host: str) -> str:
-    # As Docker does: this machine's own registries rarely have a certificate.
+    # As in Docker: registries on the same machine rarely have a certificate.
     return "http" if is_loopback(host.partition("/")[0].lower()) else "https"
 
 

@@ -1,7 +1,7 @@
-"""Reads docker-cache-server's names as settings of ours: its users come without rewriting.
+"""Translates docker-cache-server's keys, so that its configurations work without rewriting.
 
-Each of its keys is taken by flag, by DCS_A_B for a.b, and in the file, with one warning.
-docs/migration.md says what differs.
+Each key is accepted as a flag, as the variable DCS_A_B for a.b, and in the file; each causes one
+warning. docs/migration.md lists the differences.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ _RENAMED: Final[Mapping[Key, Key]] = {
     TTL: ("cleaner", "ttl"),
     INTERVAL: ("cleaner", "runevery"),
 }
-# Its releases that know `http.addr` keep images in this folder below `storage.directory`.
+# docker-cache-server releases with `http.addr` store images in this subfolder of
+# `storage.directory`.
 _DATA: Final = "data"
 _LAYOUT: Final = "docker/registry/v2"
-# htpasswd(1) cuts here in silence, the library raises
+# bytes; htpasswd(1) truncates longer passwords silently, the bcrypt library raises an error
 _LONGEST_PASSWORD: Final = 72
 _NAME: Final = "docker-cache-server's name"
 
 
 def ours(given: Given) -> Given | None:
-    """Return the same value for the setting of ours that one of its keys is another name of."""
+    """Return the value under the appliance's key, or None if its key has no single equivalent."""
     if given.key not in _RENAMED:
         return None
     value = _with_images(str(given.value)) if given.key == DIRECTORY else given.value
@@ -47,18 +48,18 @@ def ours(given: Given) -> Given | None:
 
 
 def warnings(layers: Iterable[Reading]) -> list[Problem]:
-    """Tell each of its keys that was said anywhere, once, and what to write instead.
+    """Return one warning with the replacement for each docker-cache-server key of any source.
 
-    But for its users: what to write instead of these is known once they are read.
+    The key of its users is excluded: `fold` warns of it, since the replacement has their hashes.
     """
     every = [each for layer in layers for each in layer.given]
-    said = {each.key: each for each in every if each.key in MEANT and each.key != USERS}
-    return [each.objection(_NAME, f"write {MEANT[key]}") for key, each in said.items()]
+    used = {each.key: each for each in every if each.key in MEANT and each.key != USERS}
+    return [each.objection(_NAME, f"write {MEANT[key]}") for key, each in used.items()]
 
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What was said, in settings of ours, and what there is to tell of that."""
+    """The values under the appliance's keys, with the problems and warnings of the translation."""
 
     given: dict[Key, Given]
     problems: list[Problem]
@@ -66,7 +67,10 @@ class Folded:
 
 
 def fold(given: Mapping[Key, Given], listen: str) -> Folded:
-    """Make settings of ours of its keys that mean more, or less, than one; *listen* is ours."""
+    """Translate the keys that correspond to no single setting of the appliance.
+
+    *listen* is the default of `http.addr`.
+    """
     folded = Folded(dict(given), [], [])
     _fold_address(folded, listen)
     _fold_retention(folded)
@@ -75,7 +79,7 @@ def fold(given: Mapping[Key, Given], listen: str) -> Folded:
 
 
 def _fold_address(folded: Folded, listen: str) -> None:
-    """Put its address and port, or what is said of them, into one."""
+    """Combine `server.address` and `server.port` to `http.addr`; either may be missing."""
     halves = [folded.given[key] for key in (ADDRESS, PORT) if key in folded.given]
     if not halves:
         return
@@ -90,43 +94,48 @@ def _fold_address(folded: Folded, listen: str) -> None:
 
 
 def _fold_retention(folded: Folded) -> None:
-    """Let what was pushed expire, and nothing else take it: it knows no largest size."""
+    """Let pushed content expire by age only, because docker-cache-server has no maximum size."""
     if TTL in folded.given:
         for key, value in ((("cleaner", "hosted"), "true"), (("cleaner", "maxsize"), "0")):
             folded.given.setdefault(key, replace(folded.given[TTL], key=key, value=value))
 
 
 def _fold_users(folded: Folded) -> None:
-    """Take its users, or none of them where `auth.enabled` is false."""
+    """Translate the users, unless `auth.enabled` is false."""
     enabled, users = folded.given.get(ENABLED), folded.given.get(USERS)
     try:
         is_enabled = switch(enabled.value) if enabled else True
     except Unreadable as error:
         folded.problems.extend([enabled.problem(error.message, error.remedy)] if enabled else [])
         return
-    ours_said = any(key[:2] == _HTPASSWD for key in folded.given)
-    said = enabled or users
-    if said and is_enabled and not ours_said and not (users and users.value):
-        folded.problems.append(said.objection("and no user", "set auth.htpasswd.users"))
-    elif enabled and not is_enabled and ours_said:
-        folded.problems.append(enabled.objection("false, and auth.htpasswd is set", "keep one"))
+    is_htpasswd_set = any(key[:2] == _HTPASSWD for key in folded.given)
+    present = enabled or users
+    if present and is_enabled and not is_htpasswd_set and not (users and users.value):
+        folded.problems.append(
+            present.objection("no users are configured", "set auth.htpasswd.users")
+        )
+    elif enabled and not is_enabled and is_htpasswd_set:
+        folded.problems.append(enabled.objection("false, but auth.htpasswd is set", "keep one"))
     elif users and users.value and is_enabled:
         _take_users(folded, users)
 
 
 def _take_users(folded: Folded, users: Given) -> None:
     try:
-        hashes, told = read_users(users.value)
+        hashes, message = read_users(users.value)
     except Unreadable as error:
         folded.problems.append(users.problem(error.message, error.remedy, is_secret=True))
         return
-    folded.warnings.append(users.objection(told, f"write auth.htpasswd.users: {_written(hashes)}"))
+    folded.warnings.append(
+        users.objection(message, f"write auth.htpasswd.users: {_written(hashes)}")
+    )
     folded.given.setdefault(_OUR_USERS, replace(users, key=_OUR_USERS, value=hashes))
 
 
 def read_users(given: object) -> tuple[dict[str, str], str]:
-    """Read its list of users, or a map as ours; hash what is plain, and say what it was.
+    """Read docker-cache-server's list of users, or a map like that of `auth.htpasswd.users`.
 
+    Return the users with bcrypt hashes, plain passwords being hashed, and the text of the warning.
     Raises: Unreadable.
     """
     found = access.from_yaml(given)
@@ -134,8 +143,8 @@ def read_users(given: object) -> tuple[dict[str, str], str]:
         return access.users(found) or {}, _NAME
     plain = dict(_logins(found))
     hashes = {name: word if is_bcrypt(word) else _hashed(word) for name, word in plain.items()}
-    told = _NAME if hashes == plain else f"{_NAME}, and passwords in plain text"
-    return access.users(hashes) or {}, told
+    message = _NAME if hashes == plain else f"{_NAME}, and passwords in plain text"
+    return access.users(hashes) or {}, message
 
 
 def _logins(found: list[object]) -> Iterator[tuple[str, str]]:
@@ -154,7 +163,7 @@ def _written(hashes: Mapping[str, str]) -> str:
 
 
 def _with_images(folder: str) -> str:
-    """Return the folder below which it keeps images, which depends on its release."""
+    """Return the folder with docker-cache-server's images, which depends on its release."""
     newer = Path(folder) / _DATA
     return str(newer) if (newer / _LAYOUT).is_dir() else folder
 

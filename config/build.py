@@ -1,4 +1,4 @@
-"""Makes Settings of what was said, and of each value that can't be read one problem."""
+"""Builds Settings from the merged values, and one problem for each invalid value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HTPASSWD = ("auth", "htpasswd")
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """The settings, what of the given they were made of, and what of it could not be read."""
+    """The settings, the values that they were built from, and the problems of the other values."""
 
     settings: Settings
     used: Mapping[Key, Given]
@@ -28,16 +28,16 @@ class Built:
 
 
 def build(given: Mapping[Key, Given]) -> Built:
-    """Build the settings; what can't be read is left at its default and told."""
+    """Build the settings. An invalid value becomes a problem and is replaced by its default."""
     try:
         return Built(Settings.model_validate(_tree(given)), given, [])
     except ValidationError as error:
-        # A default that hangs on a value that can't be read is no second problem.
+        # A default that depends on an invalid value causes no second problem.
         errors = [each for each in error.errors() if each["type"] != "default_factory_not_called"]
     problems = [_problem(each, given) for each in errors]
     bad = {_part_to_drop(_key(each)) for each in errors}
     left = {key: each for key, each in given.items() if not any(key[: len(b)] == b for b in bad)}
-    assert len(left) < len(given)  # noqa: S101 - defaults can be read, so an error drops something
+    assert len(left) < len(given)  # noqa: S101 - defaults are valid, so each error drops a value
     rest = build(left)
     return Built(rest.settings, rest.used, problems + rest.problems)
 
@@ -48,7 +48,7 @@ def _tree(given: Mapping[Key, Given]) -> dict[str, Any]:
         if isinstance(keys.find(key), Setting):
             _section(tree, key[:-1])[key[-1]] = each.value
         elif key == _HTPASSWD or (key[0] == "upstreams" and key[1:]):
-            _section(tree, key)  # that it is there has a meaning of its own
+            _section(tree, key)  # an empty section has an effect: passwords, or an upstream
     return tree
 
 
@@ -69,7 +69,7 @@ def _part_to_drop(key: Key) -> Key:
 def _problem(error: ErrorDetails, given: Mapping[Key, Given]) -> Problem:
     key = _key(error)
     cause = error.get("ctx", {}).get("error")
-    assert isinstance(cause, Unreadable)  # noqa: S101 - every kind has a reader of ours
+    assert isinstance(cause, Unreadable)  # noqa: S101 - every type has a reader of this package
     setting = keys.find(key)
     is_secret = isinstance(setting, Setting) and setting.is_secret
     return given[key].problem(cause.message, cause.remedy, is_secret=is_secret)

@@ -1,4 +1,4 @@
-"""What docker-cache-server calls its settings, and which of ours each of them means."""
+"""The keys of docker-cache-server, and the settings of the appliance that replace them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEANT: Final = {
     INTERVAL: "cleaner.runevery",
 }
 ROWS: Final = tuple(
-    Row(".".join(key), Verdict.HONOURED, f"docker-cache-server's name for {meant}")
+    Row(".".join(key), Verdict.HONOURED, f"docker-cache-server's name of {meant}")
     for key, meant in MEANT.items()
 )
 VARIABLES: Final = {"DCS_" + "_".join(key).upper(): key for key in MEANT}

@@ -1,4 +1,4 @@
-"""What clients would refuse of the appliance's certificate, although HAProxy takes it."""
+"""Finds faults of the appliance's certificate that HAProxy accepts and clients refuse."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ _MAKE: Final = "make one with entrepot certs --host NAME"
 _ADD: Final = f"openssl req ... -addext subjectAltName=DNS:NAME, or {_MAKE}"
 
 Fault = tuple[str, str]
-"""What is wrong, and what to do about it."""
+"""The fault and its remedy."""
 
 
 def faults(chain: bytes, now: dt.datetime) -> list[Fault]:
-    """Return what is wrong with the first certificate of a PEM file.
+    """Return the faults of the first certificate in a PEM file; *now* has a time zone.
 
-    It is what Go's clients (podman, docker, containerd, skopeo) refuse; *now* has a time zone.
+    Clients written in Go (podman, docker, containerd, skopeo) refuse certificates with these
+    faults.
     """
     try:
         return list(_faults(x509.load_pem_x509_certificates(chain)[0], now))
@@ -36,9 +37,9 @@ def _faults(certificate: x509.Certificate, now: dt.datetime) -> Iterator[Fault]:
     if not names_of(certificate):
         yield NO_NAMES, _ADD
     if end < now:
-        yield f"it ended on {end:%Y-%m-%d}", "renew it: entrepot certs"
+        yield f"it expired on {end:%Y-%m-%d}", "renew it: entrepot certs"
     if begin > now:
-        yield f"it is not valid before {begin:%Y-%m-%d %H:%M} UTC", "see that the clock is right"
+        yield f"it is not valid before {begin:%Y-%m-%d %H:%M} UTC", "correct the clock"
     key, digest = certificate.public_key(), certificate.signature_hash_algorithm
     if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
         least = _LEAST_RSA if isinstance(key, rsa.RSAPublicKey) else _LEAST_EC
@@ -49,7 +50,7 @@ def _faults(certificate: x509.Certificate, now: dt.datetime) -> Iterator[Fault]:
 
 
 def names_of(certificate: x509.Certificate) -> list[str]:
-    """Return the names of subjectAltName; none without one. Raises: ValueError."""
+    """Return the names in subjectAltName, empty without that extension. Raises: ValueError."""
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:

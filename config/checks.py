@@ -1,6 +1,6 @@
-"""Looks, at the start, whether what the settings name is there and can be used.
+"""Checks at the start whether the files and folders that the settings name exist and are usable.
 
-Each problem is one line. Nothing is created and nothing is changed.
+Each problem is one line. The checks create and change nothing.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from config.pull_secret import PullSecret
 from config.schema import Settings
 
 _MAY_PASS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-_MOUNT_A_FILE = "mount a file by its path (./NAME): a bare name, or a missing file, makes a folder"
+_MOUNT_A_FILE = (
+    "mount a file by its path (./NAME): for a bare name or a missing file a folder is created"
+)
 
 
 def check(settings: Settings) -> list[Problem]:
-    """Tell every file and folder that the appliance could not work with."""
+    """Return a problem for every file and folder that the appliance can't use."""
     return [
         *_folders(settings),
         *certificate_problems(settings),
@@ -36,18 +38,18 @@ def check(settings: Settings) -> list[Problem]:
 
 
 def remarks(settings: Settings) -> list[Problem]:
-    """Tell what in those files is read and without effect, or will be refused by clients."""
+    """Return a warning for each part of the files that has no effect or that clients refuse."""
     secret, _ = read_secret(settings)
     return [*secret.warnings, *_no_users(settings), *_refused_by_clients(settings)]
 
 
 def _refused_by_clients(settings: Settings) -> Iterator[Problem]:
-    from config.certificates import faults  # noqa: PLC0415 - it takes 20 ms, few need it
+    from config.certificates import faults  # noqa: PLC0415 - takes 20 ms, rarely used
 
     path = settings.http.tls.certificate
     if path is None:
         return
-    with suppress(OSError):  # a problem, not a remark
+    with suppress(OSError):  # `check` reports this as a problem
         for fault, remedy in faults(path.read_bytes(), dt.datetime.now(dt.UTC)):
             yield Problem(f"http.tls.certificate={path}", fault, remedy)
 
@@ -58,7 +60,7 @@ def _no_users(settings: Settings) -> Iterator[Problem]:
         return
     with suppress(OSError):
         if not has_users(htpasswd.path.read_bytes()):
-            yield Problem(str(htpasswd.path), "no user in it: nobody can log in", REMEDY)
+            yield Problem(str(htpasswd.path), "it has no users, so all logins fail", REMEDY)
 
 
 def _folders(settings: Settings) -> Iterator[Problem]:
@@ -74,15 +76,15 @@ def _writable(folder: Path, key: str, variable: str) -> Iterator[Problem]:
         with tempfile.TemporaryFile(dir=there):
             return
     except OSError as error:
-        if there == folder and error.errno in _MAY_PASS:  # it starts, and serves what it has
+        if there == folder and error.errno in _MAY_PASS:  # the appliance can serve stored content
             return
         why = (error.strerror or str(error)).lower()
-    remedy = f"give us a folder to write to, or set {variable} to another"
+    remedy = f"make the folder writable, or set {variable} to another"
     yield Problem(f"{key}={folder}", f"{there} is not writable: {why}", remedy)
 
 
 def certificate_problems(settings: Settings) -> list[Problem]:
-    """Tell why HAProxy could not work with the certificate and its key."""
+    """Return a problem for each reason why HAProxy can't use the certificate and its key."""
     return list(_certificate(settings))
 
 
@@ -91,9 +93,9 @@ def _certificate(settings: Settings) -> Iterator[Problem]:
     if tls.certificate is None:
         return
     key = tls.key or tls.certificate
-    said = {tls.certificate: "http.tls.certificate", key: "http.tls.key"}
-    said[tls.certificate] = "http.tls.certificate"
-    unread = [each for path, name in said.items() for each in _unread(path, name)]
+    names = {tls.certificate: "http.tls.certificate", key: "http.tls.key"}
+    names[tls.certificate] = "http.tls.certificate"
+    unread = [each for path, name in names.items() for each in _unread(path, name)]
     yield from unread
     if not unread:
         yield from _pair(tls.certificate, key)
@@ -118,14 +120,14 @@ def _match(certificate: Path, key: Path, source: str) -> Iterator[Problem]:
         context.load_cert_chain(certificate, key, password=_no_passphrase)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            message, remedy = "the key is of another certificate", "bring the two that belong"
+            message, remedy = "the key belongs to another certificate", "use a matching pair"
         else:
             message, remedy = "certificate or key can't be read", "write both in PEM, unencrypted"
         yield Problem(source, message, remedy)
 
 
 def _no_passphrase() -> str:
-    return ""  # else OpenSSL would ask for it on the terminal, and the start would hang
+    return ""  # without it OpenSSL prompts on the terminal, and the start hangs
 
 
 def _htpasswd(settings: Settings) -> list[Problem]:
@@ -137,7 +139,7 @@ def _htpasswd(settings: Settings) -> list[Problem]:
 
 
 def read_secret(settings: Settings) -> tuple[PullSecret, list[Problem]]:
-    """Read the pull secret; where it can't be read, an empty one and why."""
+    """Read the pull secret. If it is invalid, return an empty one and the problems."""
     path = settings.pullsecret.path
     if path is None:
         return PullSecret(), []
@@ -169,7 +171,7 @@ def _authority(path: Path, name: str) -> Iterator[Problem]:
 def _unread(
     path: Path, key: str, remedy: str = "name a file that can be read"
 ) -> Iterator[Problem]:
-    """Tell why a file can't be read; an absent one that Docker mounts becomes a folder."""
+    """Yield a problem if a file can't be read; Docker makes a folder of a missing mount source."""
     try:
         with path.open("rb") as file:
             file.read(1)

@@ -1,4 +1,4 @@
-"""Reads what one entry of a pull secret gives."""
+"""Reads the credential in one entry of a pull secret."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 
 from config.errors import Unreadable
 
-# Docker pads with NUL, and `echo` adds a line end: RFC 7617, 2, allows neither in a password
+# Docker pads with NUL, and `echo` appends a line end. RFC 7617, 2 allows neither in a password.
 _PADDING = "\0\r\n"
 _REMEDY = "write the base64 of user:password"
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """Who we are to a registry; a token goes before a password. A text unset is empty.
+    """The login at a registry. A token takes precedence over a password; unset texts are empty.
 
-    An identity token is exchanged for another; a registry token is what the registry takes.
+    An identity token is exchanged for a registry token; a registry token is sent as it is.
     """
 
     username: str = ""
@@ -26,10 +26,10 @@ class Credential:
 
 
 def credential(entry: object) -> Credential | None:
-    """Read an entry: None where it holds no credentials, and we are nobody there.
+    """Read an entry. Return None if it has no credentials, which means anonymous access.
 
-    `auth` goes before `username` and `password`, as Docker has it. Raises: Unreadable, with
-    nothing of the secret in it.
+    `auth` takes precedence over `username` and `password`, as in Docker. Raises: Unreadable, whose
+    message contains no part of the secret.
     """
     if not isinstance(entry, dict):
         raise Unreadable("not a JSON object", 'write {} or {"auth": "..."}')
@@ -56,7 +56,7 @@ def _text(entry: dict[str, object], name: str) -> str:
 
 def _decoded(auth: str) -> tuple[str, str]:
     auth = auth.strip()
-    if len(auth) % 4:  # Python is lenient about a padding too long
+    if len(auth) % 4:  # Python accepts more padding than allowed
         raise Unreadable("auth is not base64 of UTF-8", _REMEDY)
     try:
         decoded = binascii.a2b_base64(auth, strict_mode=True).decode()

@@ -1,7 +1,8 @@
-"""What becomes of each key that docker distribution 2.x and 3.x know.
+"""The table of all keys of docker distribution 2.x and 3.x, and how the appliance treats them.
 
-What protects or places data and is not built is refused, never ignored: an operator who asks for
-it must not believe that he has it. What merely does nothing here is a warning.
+A key that protects data or selects where it is stored, and is not implemented, is refused and never
+ignored: the operator must not believe that it has an effect. A key that only has no effect is a
+warning.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final
 
 
 class Verdict(Enum):
-    """What becomes of a key."""
+    """How the appliance treats a key."""
 
     HONOURED = "honoured"
     WITHOUT_EFFECT = "without effect"
@@ -21,11 +22,11 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One key: `*` stands for any name, `**` at the end for anything below and the key itself.
+    """One key. `*` matches any name; `**` at the end matches the key itself and all keys below it.
 
-    `harmless` are the values that ask for nothing that is not so anyway, an empty one among them
-    where it says `""`; `tolerated` those for which a refused key only has no effect. `instead` is
-    what an operator can do.
+    `harmless` values request the appliance's normal behaviour and cause no message; `""` includes
+    the empty value. A refused key with a `tolerated` value is only a warning. `instead` is the
+    remedy.
     """
 
     key: str
@@ -36,7 +37,7 @@ class Row:
     tolerated: tuple[str, ...] = ()
 
     def matches(self, key: tuple[str, ...]) -> bool:
-        """Say whether *key* is the one that this row is about."""
+        """Return whether this row describes *key*."""
         pattern = tuple(self.key.split("."))
         if pattern[-1] == "**":
             pattern, key = pattern[:-1], key[: len(pattern) - 1]
@@ -57,9 +58,10 @@ def _refused(key: str, why: str, *harmless: str) -> Row:
     return Row(key, Verdict.REFUSED, why, harmless=harmless)
 
 
-_NO_DRIVER = "only storage.filesystem is built"
-_HEALTH = "/healthz asks the workers themselves"
-_NO_REDIS = "nothing here needs redis"
+_NO_DRIVER = "only storage.filesystem is implemented"
+_HEALTH = "/healthz checks the workers"
+_NO_REDIS = "the appliance does not use redis"
+_LOOKED_UP = "blobs are looked up on the disk"
 
 ROWS: Final = (
     _honoured("version", "0.1"),
@@ -67,44 +69,48 @@ ROWS: Final = (
     _honoured("log.formatter", "text and json"),
     _idle(
         "log.accesslog.disabled",
-        "the access log is how use is known",
+        "eviction takes last uses from the access log",
         "false",
         instead="keep it small with CLEANER_MAXSIZE",
     ),
-    _idle("log.reportcaller", "no line names its place in the code", "false"),
+    _idle("log.reportcaller", "log lines do not include the place in the code", "false"),
+    _idle("log.fields.**", "log fields are fixed", instead="add them where the log is collected"),
     _idle(
-        "log.fields.**", "a line's fields are fixed", instead="add them where the log is collected"
+        "log.hooks.**",
+        "the appliance sends no mail",
+        instead="send mail where the log is collected",
     ),
-    _idle("log.hooks.**", "no mail is sent", instead="send mail where the log is collected"),
     _honoured("loglevel", "as log.level"),
     _honoured("storage.filesystem.rootdirectory"),
     _idle(
         "storage.filesystem.maxthreads",
-        "workers bound what runs at a time",
+        "the number of workers limits concurrency",
         instead="set ENTREPOT_WORKERS",
     ),
     _honoured("storage.delete.enabled"),
-    _idle("storage.redirect.disable", "no answer is a redirect", "true", instead="take it out"),
-    _idle("storage.cache.blobdescriptor", "the disk itself is looked at"),
-    _idle("storage.cache.blobdescriptorsize", "the disk itself is looked at"),
-    _idle("storage.cache.layerinfo", "the disk itself is looked at"),
-    _idle("storage.tag.concurrencylimit", "tags are read one by one"),
-    _refused("storage.maintenance.readonly.enabled", "a read-only mode is not built", "false", ""),
+    _idle("storage.redirect.disable", "no response is a redirect", "true", instead="take it out"),
+    _idle("storage.cache.blobdescriptor", _LOOKED_UP),
+    _idle("storage.cache.blobdescriptorsize", _LOOKED_UP),
+    _idle("storage.cache.layerinfo", _LOOKED_UP),
+    _idle("storage.tag.concurrencylimit", "tags are read sequentially"),
+    _refused(
+        "storage.maintenance.readonly.enabled", "a read-only mode is not implemented", "false", ""
+    ),
     _refused(
         "storage.maintenance.uploadpurging.enabled",
-        "abandoned uploads are always purged",
+        "abandoned uploads are always deleted",
         "true",
         "",
     ),
-    _idle("storage.maintenance.uploadpurging.age", "168 hours after the last byte, always", "168h"),
+    _idle("storage.maintenance.uploadpurging.age", "always 168 hours after the last byte", "168h"),
     _idle(
         "storage.maintenance.uploadpurging.interval",
-        "cleaner.runevery says when",
+        "cleaner.runevery sets the interval",
         instead="set CLEANER_RUNEVERY_TIME",
     ),
     _refused(
         "storage.maintenance.uploadpurging.dryrun",
-        "abandoned uploads are always purged",
+        "abandoned uploads are always deleted",
         "false",
         "",
     ),
@@ -114,38 +120,46 @@ ROWS: Final = (
     ),
     _honoured("auth.htpasswd.realm"),
     _honoured("auth.htpasswd.path", "bcrypt only; a missing file is an error"),
-    _honoured("auth.none.**", "open, as without the key"),
+    _honoured("auth.none.**", "open to all, as without the key"),
     _refused("auth.silly.**", "it protects nothing; use auth.htpasswd"),
-    _refused("auth.token.**", "tokens are not built; use auth.htpasswd"),
-    _refused("middleware.registry.**", "middleware is not built", ""),
-    _refused("middleware.repository.**", "middleware is not built", ""),
-    _refused("middleware.storage.**", "middleware is not built", ""),
+    _refused("auth.token.**", "tokens are not implemented; use auth.htpasswd"),
+    _refused("middleware.registry.**", "middleware is not implemented", ""),
+    _refused("middleware.repository.**", "middleware is not implemented", ""),
+    _refused("middleware.storage.**", "middleware is not implemented", ""),
     _idle(
         "reporting.bugsnag.**",
-        "nothing is reported to others",
+        "the appliance sends no reports",
         instead="watch /metrics and the log",
     ),
     _idle(
         "reporting.newrelic.**",
-        "nothing is reported to others",
+        "the appliance sends no reports",
         instead="watch /metrics and the log",
     ),
     _honoured("http.addr"),
-    _refused("http.net", "it listens on TCP only; set http.addr", "tcp", ""),
-    _refused("http.prefix", "the API is at /v2/ only", "/", ""),
-    _idle("http.host", "no answer needs an absolute URL"),
+    _refused("http.net", "the appliance listens on TCP only; set http.addr", "tcp", ""),
+    _refused("http.prefix", "the API is available at /v2/ only", "/", ""),
+    _idle("http.host", "no response needs an absolute URL"),
     _idle("http.secret", "uploads carry no signed state"),
-    _idle("http.relativeurls", "no answer needs an absolute URL", "true", instead="take it out"),
-    _honoured("http.draintimeout", "4s where it is not set"),
+    _idle("http.relativeurls", "no response needs an absolute URL", "true", instead="take it out"),
+    _honoured("http.draintimeout", "default 4s"),
     _honoured("http.tls.certificate"),
-    _honoured("http.tls.key", "the key may lie in the certificate's file"),
-    _refused("http.tls.clientcas.**", "client certificates are not built; use auth.htpasswd", ""),
-    _refused("http.tls.clientauth", "client certificates are not built; use auth.htpasswd", ""),
+    _honoured("http.tls.key", "the key may be in the certificate's file"),
     _refused(
-        "http.tls.minimumtls", "TLS 1.2 is the least, always", "tls1.0", "tls1.1", "tls1.2", ""
+        "http.tls.clientcas.**", "client certificates are not implemented; use auth.htpasswd", ""
     ),
-    _refused("http.tls.ciphersuites.**", "ciphers can't be chosen; take it out", ""),
-    _refused("http.tls.letsencrypt.**", "it fetches no certificate; set http.tls.certificate", ""),
+    _refused(
+        "http.tls.clientauth", "client certificates are not implemented; use auth.htpasswd", ""
+    ),
+    _refused(
+        "http.tls.minimumtls", "the minimum is always TLS 1.2", "tls1.0", "tls1.1", "tls1.2", ""
+    ),
+    _refused("http.tls.ciphersuites.**", "ciphers can't be configured; take it out", ""),
+    _refused(
+        "http.tls.letsencrypt.**",
+        "the appliance requests no certificates; set http.tls.certificate",
+        "",
+    ),
     _idle(
         "http.debug.addr",
         "metrics are at /metrics of http.addr",
@@ -165,11 +179,11 @@ ROWS: Final = (
     ),
     _idle(
         "http.headers.**",
-        "they speak to browsers, which have nothing to run here",
-        instead="set them in a proxy before it",
+        "such headers are for browsers, and no page here runs scripts",
+        instead="set them in a proxy in front of the appliance",
     ),
-    _idle("http.http2.disabled", "HTTP/2 is offered with TLS, always", "false"),
-    _idle("http.h2c.enabled", "HTTP/2 needs TLS here", "false"),
+    _idle("http.http2.disabled", "HTTP/2 is always offered with TLS", "false"),
+    _idle("http.h2c.enabled", "HTTP/2 requires TLS", "false"),
     _idle(
         "notifications.events.includereferences",
         "no notifications are sent",
@@ -185,35 +199,35 @@ ROWS: Final = (
     _idle("health.file.**", _HEALTH, instead="probe /healthz"),
     _idle("health.http.**", _HEALTH, instead="probe /healthz"),
     _idle("health.tcp.**", _HEALTH, instead="probe /healthz"),
-    _idle("catalog.maxentries", "a page of the catalog is as long as the client asks"),
-    _honoured("proxy.remoteurl", "an upstream among others, and the default"),
+    _idle("catalog.maxentries", "the client sets the length of a catalog page"),
+    _honoured("proxy.remoteurl", "declares an upstream and makes it the default"),
     _honoured("proxy.username"),
     _honoured("proxy.password"),
     Row(
         "proxy.ttl",
         Verdict.REFUSED,
-        "age counts from the last use here, set CLEANER_TTL",
+        "age is counted from the last use; set CLEANER_TTL",
         tolerated=("0", "0s", "0m", "0h"),
     ),
-    _refused("proxy.exec.**", "credential helpers are not built; use the pull secret", ""),
+    _refused("proxy.exec.**", "credential helpers are not implemented; use the pull secret", ""),
     _idle(
         "proxy.cachewritetimeout",
-        "a download ends when its upstream does",
+        "a download ends when its upstream ends the response",
         instead="set ENTREPOT_READ_TIMEOUT",
     ),
     _idle(
         "compatibility.schema1.enabled",
-        "schema 1 is neither made nor converted",
+        "schema 1 is neither produced nor converted",
         "false",
         instead="convert such images with skopeo copy",
     ),
-    _idle("compatibility.schema1.signingkeyfile", "schema 1 is neither made nor converted"),
-    _idle("validation.enabled", "a push is always validated", "true", instead="take it out"),
-    _idle("validation.disabled", "a push is always validated", "false", instead="take it out"),
+    _idle("compatibility.schema1.signingkeyfile", "schema 1 is neither produced nor converted"),
+    _idle("validation.enabled", "pushes are always validated", "true", instead="take it out"),
+    _idle("validation.disabled", "pushes are always validated", "false", instead="take it out"),
     _refused("validation.manifests.urls.allow.**", "URLs in manifests can't be restricted", ""),
     _refused("validation.manifests.urls.deny.**", "URLs in manifests can't be restricted", ""),
-    _idle("validation.manifests.indexes.**", "an index's children must always be here"),
-    _refused("policy.repository.classes.**", "classes of repositories are not built", ""),
+    _idle("validation.manifests.indexes.**", "the children of an index must always exist"),
+    _refused("policy.repository.classes.**", "classes of repositories are not implemented", ""),
 )
 
 DRIVERS: Final = frozenset(

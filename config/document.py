@@ -1,7 +1,7 @@
-"""Reads YAML: the configuration file, and the maps that a variable or a flag may hold.
+"""Reads YAML: the configuration file, and the maps that a variable or a flag may contain.
 
-Only the node tree is read, never built into Python's types: a password `0123` stays text, and
-every value keeps its line.
+The reader walks PyYAML's node tree and does not convert values to Python's types. A password `0123`
+stays text, and every value keeps its line number.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from config.errors import Problem
 from config.given import Given, Reading
 from config.keys import Key, Setting
 
-# Sections that may also be the name of the one driver or scheme that is meant.
+# Sections whose value may also be a single name, which selects the driver or scheme.
 _CHOICES = {("auth",), ("storage",)}
 _NULL = "tag:yaml.org,2002:null"
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """How a value is named in messages: by its variable or flag, or by file, line and key."""
+    """The source of values, as messages name it: a variable or flag, or file, line and key."""
 
     name: str
     is_file: bool
@@ -38,10 +38,10 @@ class _Place:
 
 
 def read_file(path: Path, named: str) -> Reading:
-    """Read the configuration file; *named* starts the line that says why it can't be read."""
+    """Read the configuration file. If it can't be read, *named* starts the line of the problem."""
     try:
         content = path.read_bytes()
-    except (OSError, ValueError) as error:  # a path may hold a NUL
+    except (OSError, ValueError) as error:  # ValueError: the path contains a NUL
         why = getattr(error, "strerror", None) or str(error)
         problem = Problem(named, why.lower(), "name a YAML file that can be read")
         return Reading(problems=[problem])
@@ -49,14 +49,14 @@ def read_file(path: Path, named: str) -> Reading:
 
 
 def read_content(content: bytes, path: str) -> Reading:
-    """Read what the configuration file at *path* held when somebody read it."""
+    """Parse *content*, which was read from the configuration file at *path*."""
     return _read(content, (), _Place(path, is_file=True))
 
 
 def read_value(text: str, key: Key, name: str) -> Reading:
-    """Read what the variable or flag *name* holds for *key*: YAML where a map is meant.
+    """Read the text of the variable or flag *name* for *key*. It is YAML if *key* is a section.
 
-    Where one value is meant it is not YAML: `[::1]:5000` and the password `%x: [` are text.
+    If *key* is a setting, the text is not parsed: `[::1]:5000` and the password `%x: [` are valid.
     """
     if keys.find(key) is not None:
         return Reading([Given(key, text, name, name)])
@@ -76,7 +76,7 @@ def _read(content: str | bytes, key: Key, place: _Place) -> Reading:
     except yaml.reader.ReaderError as error:
         return _not_yaml(place, 1, f"{error.reason} at position {error.position}")
     except RecursionError:
-        return _not_yaml(place, 1, "it holds itself")
+        return _not_yaml(place, 1, "an alias contains itself")
     return walk.reading
 
 
@@ -87,7 +87,7 @@ def _not_yaml(place: _Place, line: int, why: str) -> Reading:
 
 
 class _Walk:
-    """Visits the nodes of a document as far down as there are sections."""
+    """Visits the nodes of a document down to the settings, and collects their values."""
 
     def __init__(self, place: _Place, flatten: Callable[[yaml.MappingNode], None]) -> None:
         self._place = place
@@ -95,7 +95,7 @@ class _Walk:
         self.reading = Reading()
 
     def visit(self, key: Key, node: yaml.Node) -> None:
-        """Note what *node* says of *key*."""
+        """Collect the values of *node*, which belongs to *key*."""
         if keys.find(key) is not None or (key and not keys.is_section(key)):
             self._leaf(key, node)
         elif isinstance(node, yaml.MappingNode):
@@ -105,21 +105,21 @@ class _Walk:
         elif isinstance(node, yaml.ScalarNode) and key in _CHOICES:
             self._note((*key, node.value), {}, node, chooses=True)
         else:
-            self._object(key, node, "one value where a map is meant")
+            self._object(key, node, "one value instead of a map")
 
     def _section(self, key: Key, node: yaml.MappingNode) -> None:
-        self._note(key, {}, node)  # that it is there may mean something: auth.htpasswd
-        self._refuse_twins(key, node)
+        self._note(key, {}, node)  # an empty section may have an effect: auth.htpasswd
+        self._refuse_duplicates(key, node)
         self._flatten(node)
         for name, child in node.value:
             self.visit((*key, _name(name)), child)
 
-    def _refuse_twins(self, key: Key, node: yaml.MappingNode) -> None:
+    def _refuse_duplicates(self, key: Key, node: yaml.MappingNode) -> None:
         first: dict[str, int] = {}
         for each, _ in node.value:
             name = _name(each)
             if name in first:
-                self._object((*key, name), each, f"said before, in line {first[name]}")
+                self._object((*key, name), each, f"already set in line {first[name]}")
             first.setdefault(name, each.start_mark.line + 1)
 
     def _leaf(self, key: Key, node: yaml.Node) -> None:
@@ -131,7 +131,7 @@ class _Walk:
 
     def _note(self, key: Key, value: object, node: yaml.Node, *, chooses: bool = False) -> None:
         if not key:
-            return  # the document itself, which may be empty
+            return  # the root of the document has no key
         line = node.start_mark.line + 1
         origin, name = self._place.origin(line), self._place.of(key, line)
         self.reading.given.append(Given(key, value, origin, name, chooses))
@@ -144,7 +144,9 @@ class _Walk:
 def _plain(node: yaml.Node, seen: dict[int, object]) -> object:
     if isinstance(node, yaml.ScalarNode):
         return None if node.tag == _NULL else str(node.value)
-    if id(node) not in seen:  # an alias leads to a node that was read, or that holds itself
+    if (
+        id(node) not in seen
+    ):  # an alias refers to a node that was read before, or to one that contains it
         seen[id(node)] = None
         seen[id(node)] = _children(node, seen)
     return seen[id(node)]

@@ -1,4 +1,7 @@
-"""Reads the environment: our own names, and distribution's rule that REGISTRY_A_B_C is a.b.c."""
+"""Reads the environment: the variables of the settings, and REGISTRY_A_B_C for any key a.b.c.
+
+The second form is docker distribution's rule.
+"""
 
 from __future__ import annotations
 
@@ -22,32 +25,32 @@ IMAGE: Final = "ENTREPOT_IMAGE"
 SETTINGS: Final = "ENTREPOT_SETTINGS"
 
 _PREFIXES: Final = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "DCS_")
-# Of other releases: read, and without effect.
+# Variables of other releases, which are accepted and have no effect.
 WITHOUT_EFFECT: Final = {
     "CLEANER_BTWDELETES_TIME": "nothing here needs a pause between deletes",
 }
 _PROTECTING: Final = ("REGISTRY_AUTH_", "REGISTRY_ACCESS", "REGISTRY_HTTP_TLS_", "DCS_AUTH_")
 _PROTECTING_WORDS: Final = ("AUTH", "ACCESS", "HTPASSWD", "TLS", "CERTIFICATE", "ANONYMOUS")
-_LIKE_OURS: Final = 0.85  # of difflib, 1 for the same
+_LIKE_OURS: Final = 0.85  # difflib's ratio, 1 for equal texts
 _LIKE_ANY: Final = 0.9
-# What the appliance tells its own programs and files, and the tests to themselves.
+# Variables that the appliance sets for its own programs and files, and the tests for themselves.
 _INTERNAL = re.compile(
     r"ENTREPOT_(IMAGE|SETTINGS|RUN|PYTHON|HAPROXY|ADDRESS|CERTIFICATE|WORKER\d+|WORKER_MAXCONN"
     r"|DRAIN_MS|STOP_S|LOG|LOG_BYTES|LOG_BACKUPS|TEST_\w+)"
 )
-# podman's, skopeo's and buildah's own: where they keep their passwords.
+# podman, skopeo and buildah read the path of their credentials from it.
 _OF_CLIENTS = "REGISTRY_AUTH_FILE"
-# Kubernetes puts these into every pod beside a service of the name `registry` or `entrepot`.
+# Kubernetes sets these in every pod if a service is named `registry` or `entrepot`.
 _SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 
 
 def is_image(environ: Mapping[str, str]) -> bool:
-    """Say whether we run in our image, whose places and addresses are others."""
+    """Return whether the process runs in the container image, which has other default paths."""
     return environ.get(IMAGE) == "1"
 
 
 def read(environ: Mapping[str, str]) -> Reading:
-    """Read all that the environment says; what it does not know of ours is a warning."""
+    """Read all settings from *environ*. Each unknown variable with a known prefix is a warning."""
     reading = Reading()
     own = {
         name: unquoted(text)
@@ -66,11 +69,11 @@ def read(environ: Mapping[str, str]) -> Reading:
 
 
 def unquoted(text: str) -> str:
-    """Return what a variable's value means: as in YAML, without quotes and the space around it.
+    """Return the value of a variable without surrounding YAML quotes and white space.
 
     docker distribution reads values as YAML, and compose's list form and `--env-file` pass quotes
-    on. A value without quotes stays as it is written, where YAML would make a number of `0x10`,
-    nothing of `~`, or end it at ` #`.
+    on. A value without quotes stays unchanged: YAML would turn `0x10` into a number and `~` into
+    null, and would end the value at ` #`.
     """
     bare = text.strip(" \t")
     if not bare.startswith(("'", '"')):
@@ -90,17 +93,16 @@ def _read_renamed(name: str, text: str, reading: Reading) -> None:
 
 
 def _read_setting(key: Key, setting: Setting, environ: Mapping[str, str], reading: Reading) -> None:
-    said = [
+    values = [
         Given(key, environ[name], name, name)
         for name in setting.variables
         if name in environ and (environ[name] or setting.empty_counts)
     ]
-    reading.given += said[:1]
-    for each in said[1:]:
-        if each.value != said[0].value:
-            reading.warnings.append(
-                each.objection(f"{said[0].name} says otherwise and counts", "take one out")
-            )
+    reading.given += values[:1]
+    for each in values[1:]:
+        if each.value != values[0].value:
+            message = f"{values[0].name} has another value and takes precedence"
+            reading.warnings.append(each.objection(message, "take one out"))
 
 
 def _read_other(name: str, text: str, reading: Reading) -> None:
@@ -116,10 +118,10 @@ def _read_other(name: str, text: str, reading: Reading) -> None:
 
 @cache
 def _is_misspelt_protection(name: str) -> bool:
-    """Whether an unknown name looks like one that keeps strangers out: that ends the start.
+    """Return whether an unknown variable resembles one that restricts access: an error.
 
-    Misspelt protection is no protection. With a prefix of ours a word of it is enough; any other
-    name must be nearly the same as a whole.
+    A misspelt protecting setting would leave the appliance open. If the name has a known prefix,
+    one similar word is enough; any other name must be similar as a whole.
     """
     if name in _all_names() or _is_of_others(name) or _means_something(name):
         return False

@@ -1,7 +1,7 @@
-"""How the configuration says no.
+"""The exceptions of this package.
 
-ConfigError                 what the operator said cannot be done; carries every `Problem`
-Unreadable (ValueError)     one value cannot be read; becomes a Problem once its source is known
+ConfigError                 the configuration is invalid; carries every `Problem`
+Unreadable (ValueError)     one value is invalid; becomes a Problem once its source is known
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing to put right; `str()` gives its one line: source, message, remedy.
+    """One fault of the configuration. `str()` returns one line: source, message, remedy.
 
-    `source` is what the operator wrote and where, with no secret in it.
+    `source` is the file and line, variable or flag, with its value unless that is a secret.
     """
 
     source: str
@@ -22,21 +22,21 @@ class Problem:
     remedy: str = ""
 
     def __str__(self) -> str:
-        told = f"{self.source}: {self.message}"
-        line = f"{told}; {self.remedy}" if self.remedy else told
+        fact = f"{self.source}: {self.message}"
+        line = f"{fact}; {self.remedy}" if self.remedy else fact
         return "".join(each if each.isprintable() else "?" for each in line)
 
 
 class ConfigError(Exception):
-    """What the operator said cannot be done, for each of `problems`; `str()` is a line each."""
+    """The configuration is invalid. `str()` returns one line for each of `problems`."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(each) for each in self.problems))
 
 
-class Unreadable(ValueError):  # noqa: N818 - the class says the fact, as all here do
-    """A value cannot be read: `message` says why, `remedy` what to write instead."""
+class Unreadable(ValueError):  # noqa: N818 - the name states the fact, as all here do
+    """A value is invalid. `message` gives the reason, `remedy` a valid alternative."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(f"{message}; {remedy}")

@@ -1,4 +1,4 @@
-"""The files that settings name, and the same settings with these files elsewhere."""
+"""Lists the files that settings name, and replaces their paths in the settings."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _FOLLOWED: Final = ("file",)
 
 
 def named_files(settings: Settings) -> list[Path]:
-    """List every file that the settings name, each once; folders are not among them."""
+    """Return every file that the settings name, each once. Folders are not included."""
     return list(dict.fromkeys(_named(settings)))
 
 
 def moved(settings: Settings, places: Mapping[Path, Path]) -> Settings:
-    """Return the settings with each file where *places* has it; what is not in it stays."""
+    """Return the settings with each path replaced as *places* maps it; other paths stay."""
     http, auth = settings.http, settings.auth
     htpasswd = auth.htpasswd and _moved(auth.htpasswd, _HTPASSWD, places)
     upstreams = {host: _moved(each, _UPSTREAM, places) for host, each in settings.upstreams.items()}

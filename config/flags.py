@@ -1,4 +1,4 @@
-"""Reads the command line behind `serve` or `check`: a file, and a flag for any key."""
+"""Reads the arguments after `serve` or `check`: a configuration file, and a flag for any key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from config.keys import Key, Setting
 
 @dataclass(slots=True)
 class CommandLine:
-    """What the flags say, and each configuration file named, with how that starts a line."""
+    """The values of the flags, and the configuration files.
+
+    `files` has a pair for each file: the argument as messages show it, and the path.
+    """
 
     reading: Reading = field(default_factory=Reading)
     files: list[tuple[str, str]] = field(default_factory=list)
@@ -40,7 +43,7 @@ def _read_flag(flag: str, left: Iterator[str], line: CommandLine) -> None:
     if name != "--config" and (not name.startswith("--") or not _is_known(key)):
         line.reading.problems.append(_unknown(name, key))
         if not equals:
-            next(left, "")  # most likely its value, and no file
+            next(left, "")  # probably the value of the unknown flag, not a configuration file
         return
     found = keys.find(key)
     if not equals:

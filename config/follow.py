@@ -1,6 +1,7 @@
-"""What of the configuration file is followed while we run: rights and users, nothing else.
+"""Reads the parts of the configuration file that take effect without a restart.
 
-Both are taken away in a hurry, and a restart ends every pull.
+These are the access rules and the users: revoking access is urgent, and a restart would end every
+pull.
 """
 
 from __future__ import annotations
@@ -24,41 +25,44 @@ _USERS: Final = ("auth", "htpasswd", "users")
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What a configuration says of rights and of users and their hashes; None: nothing."""
+    """The access rules, and the users with their hashes. None means that they are not set."""
 
     access: tuple[AccessRule, ...] | None
     users: Mapping[str, str] | None
 
 
 def followed(settings: Settings, given: Mapping[Key, Given], file: Path | None) -> Followed:
-    """Tell what of *file* is to be followed: not what a flag or a variable says instead.
+    """Return which parts of *file* are reread: those that no flag and no variable overrides.
 
-    Whether there are passwords at all is decided at the start.
+    Nothing is reread if passwords were switched off at the start.
     """
     if file is None or settings.auth.htpasswd is None:
         return Followed()
-    access_said, users_said = given.get(_ACCESS), given.get(_USERS)
+    access_given, users_given = given.get(_ACCESS), given.get(_USERS)
     return Followed(
         file=file.absolute(),
-        access=access_said is None or _is_of(file, access_said),
-        users=users_said is None or _is_of(file, users_said),
+        access=access_given is None or _is_of(file, access_given),
+        users=users_given is None or _is_of(file, users_given),
     )
 
 
 def rights(settings: Settings) -> Rights:
-    """Return what was said at the start."""
+    """Return the access rules and users of the settings, which were read at the start."""
     htpasswd = settings.auth.htpasswd
     return Rights(settings.access, htpasswd.users if htpasswd else None)
 
 
 def read_rights(content: bytes, file: Path) -> Rights:
-    """Read what the configuration file says now. Raises: ConfigError."""
+    """Read the access rules and users in *content*, which was read from *file*.
+
+    Raises: ConfigError.
+    """
     reading = read_content(content, str(file))
     if reading.problems:
         raise ConfigError(reading.problems)
-    said = {each.key: each for each in reading.given}
+    values = {each.key: each for each in reading.given}
     try:
-        return Rights(_access(said), _users(said))
+        return Rights(_access(values), _users(values))
     except _Refused as refused:
         given, error = refused.given, refused.error
         problem = given.problem(error.message, error.remedy, is_secret=given.key != _ACCESS)
@@ -66,7 +70,7 @@ def read_rights(content: bytes, file: Path) -> Rights:
 
 
 class _Refused(Exception):  # noqa: N818 - never leaves this module
-    """A value that can't be read."""
+    """A value is invalid."""
 
     def __init__(self, given: Given, error: Unreadable) -> None:
         super().__init__()
@@ -74,17 +78,17 @@ class _Refused(Exception):  # noqa: N818 - never leaves this module
         self.error = error
 
 
-def _access(said: Mapping[Key, Given]) -> tuple[AccessRule, ...] | None:
-    given = said.get(_ACCESS)
+def _access(values: Mapping[Key, Given]) -> tuple[AccessRule, ...] | None:
+    given = values.get(_ACCESS)
     try:
         return access.rules(given.value) if given else None
     except Unreadable as error:
-        assert given is not None  # noqa: S101 - it was read
+        assert given is not None  # noqa: S101 - it was parsed above
         raise _Refused(given, error) from error
 
 
-def _users(said: Mapping[Key, Given]) -> Mapping[str, str] | None:
-    given = said.get(_USERS) or said.get(cache_server.USERS)
+def _users(values: Mapping[Key, Given]) -> Mapping[str, str] | None:
+    given = values.get(_USERS) or values.get(cache_server.USERS)
     if given is None:
         return None
     try:

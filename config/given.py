@@ -1,4 +1,4 @@
-"""What an operator said: one value, and where he said it."""
+"""Configured values with their sources, before validation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _PASSWORD_IN_URL = re.compile(r"//[^/@\s]*@")
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One value for *key*: text as it was written, or the lists and maps that YAML made of it.
+    """One configured value of `key`: the text as written, or lists and maps parsed from YAML.
 
-    `origin` is told beside the setting, `name` starts a line about it: the same but for a file,
-    where a line number is the origin and the key follows it. `chooses`: it names the one driver
-    or scheme of its section (`auth: htpasswd`), and the others are off.
+    `origin` is shown beside the setting, and `name` starts a message about it. Both are the flag or
+    variable; for a file, `origin` is file and line, and `name` is file, line and key. `chooses`
+    means that the value selects the only driver or scheme of its section (`auth: htpasswd`).
     """
 
     key: Key
@@ -28,18 +28,18 @@ class Given:
     chooses: bool = False
 
     def problem(self, message: str, remedy: str = "", *, is_secret: bool = False) -> Problem:
-        """Say what is wrong with the value, and show it unless it is a secret."""
+        """Return a problem of the value, with the value in its source unless it is a secret."""
         shown = "***" if is_secret else _on_one_line(self.value)
         return Problem(f"{self.name}={shown}", message, remedy)
 
     def objection(self, message: str, remedy: str = "") -> Problem:
-        """Say what is wrong with the key; its value is not shown, for it may be a secret."""
+        """Return a problem of the key. The value is not shown, because it may be a secret."""
         return Problem(self.name, message, remedy)
 
 
 @dataclass(slots=True)
 class Reading:
-    """What one source holds: the file, the environment or the flags."""
+    """The values, problems and warnings of one source: the file, the environment or the flags."""
 
     given: list[Given] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)

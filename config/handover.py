@@ -1,4 +1,4 @@
-"""Hands the resolved settings from `entrepot serve` to the programs that it starts."""
+"""Passes the resolved settings from `entrepot serve` to the programs that it starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from config.schema import Settings
 
 
 def dump(settings: Settings, path: Path) -> None:
-    """Write the settings to *path*, with mode 0600 for there are passwords in them, atomically.
+    """Write the settings to *path* atomically. The mode is 0600 because they contain passwords.
 
     Raises: OSError.
     """
@@ -31,7 +31,7 @@ def dump(settings: Settings, path: Path) -> None:
 
 
 def resolved(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read what `dump` wrote where ENTREPOT_SETTINGS says; the file's folder is `run`.
+    """Read the file that `dump` wrote and ENTREPOT_SETTINGS names; `run` is the file's folder.
 
     Raises: ConfigError.
     """
@@ -41,6 +41,6 @@ def resolved(environ: Mapping[str, str] | None = None) -> Settings:
         written = json.loads(path.read_bytes())
         settings = Settings.model_validate(written)
     except (OSError, ValueError) as error:
-        problem = Problem(f"{SETTINGS}={named}", "no settings there", "start `entrepot serve`")
+        problem = Problem(f"{SETTINGS}={named}", "no readable settings", "start `entrepot serve`")
         raise ConfigError([problem]) from error
     return settings.model_copy(update={"run": path.parent})

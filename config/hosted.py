@@ -1,4 +1,4 @@
-"""Reads the rules of `hosted:`: which names are pushed here, and how long what is pushed stays."""
+"""Reads the retention rules of `hosted:`: how long pushed content is kept, by repository."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _EXAMPLE: Final = "try {ci/**: {ttl: 7d, keep: 10}}"
 
 @dataclass(frozen=True, slots=True)
 class HostedRule:
-    """How long what is pushed to the repositories of a pattern stays.
+    """How long content that is pushed to the repositories of a pattern is kept.
 
-    `ttl` and `untagged` are s, 0 for ever, and `untagged` None where nobody has said it; `keep`
-    is a number of tags.
+    `ttl` and `untagged` are in s, 0 for ever; `untagged` is None if it is not set. `keep` is a
+    number of tags.
     """
 
     repository: str
@@ -32,29 +32,29 @@ class HostedRule:
     untagged: float | None = None
 
     def __str__(self) -> str:
-        said = [f"ttl {units.show_span(self.ttl)}"] if self.ttl else []
-        said += [f"keep {self.keep}"] if self.keep else []
-        said += [] if self.untagged is None else [f"untagged {units.show_span(self.untagged)}"]
-        return f"{self.repository} {', '.join(said) or 'for ever'}"
+        parts = [f"ttl {units.show_span(self.ttl)}"] if self.ttl else []
+        parts += [f"keep {self.keep}"] if self.keep else []
+        parts += [] if self.untagged is None else [f"untagged {units.show_span(self.untagged)}"]
+        return f"{self.repository} {', '.join(parts) or 'for ever'}"
 
 
 def rules(given: object) -> tuple[HostedRule, ...]:
     """Read a map of patterns, or its YAML. Raises: Unreadable, with every problem."""
     found = _from_yaml(given)
-    if isinstance(found, tuple):  # they are read already
+    if isinstance(found, tuple):  # the rules are already parsed
         return found
     if found is None or found == "":
         return ()
     if not isinstance(found, Mapping):
         raise Unreadable("not a map of rules", _EXAMPLE)
-    problems = [problem for pattern, said in found.items() for problem in _problems(pattern, said)]
+    problems = [problem for pattern, rule in found.items() for problem in _problems(pattern, rule)]
     if problems:
         raise Unreadable(", ".join(problems), _EXAMPLE)
-    return tuple(_rule(str(pattern), said) for pattern, said in found.items())
+    return tuple(_rule(str(pattern), rule) for pattern, rule in found.items())
 
 
 def as_map(given: tuple[HostedRule, ...]) -> dict[str, dict[str, float | int | None]]:
-    """Write rules so that `rules` reads them."""
+    """Return the rules as a map that `rules` can read."""
     return {
         each.repository: {"ttl": each.ttl, "keep": each.keep, "untagged": each.untagged}
         for each in given
@@ -62,14 +62,14 @@ def as_map(given: tuple[HostedRule, ...]) -> dict[str, dict[str, float | int | N
 
 
 def show(given: tuple[HostedRule, ...]) -> str:
-    """Write rules on one line, for a person to read."""
+    """Return the rules as one readable line."""
     return "; ".join(map(str, given)) or "none"
 
 
 def _problems(pattern: object, given: object) -> Iterator[str]:
-    if not isinstance(pattern, str) or not _is_of_names_here(pattern):
+    if not isinstance(pattern, str) or not _can_match_hosted(pattern):
         yield f"{pattern!r} can't be a name or a pattern"
-    if not _is_said(given):
+    if not _is_set(given):
         return
     if not isinstance(given, Mapping):
         yield f"{pattern}: not a map"
@@ -85,28 +85,28 @@ def _problems(pattern: object, given: object) -> Iterator[str]:
         yield f"{pattern}: {error.message}"
 
 
-def _is_of_names_here(pattern: str) -> bool:
-    """Say whether names that are pushed to may fit: they have no capitals, and no port."""
+def _can_match_hosted(pattern: str) -> bool:
+    """Return whether *pattern* can match hosted names, which have no capitals and no port."""
     return is_pattern(pattern) and pattern == pattern.lower() and ":" not in pattern
 
 
 def _rule(pattern: str, given: object) -> HostedRule:
-    """Read what is said of a pattern. Raises: Unreadable."""
-    said = dict(given) if isinstance(given, Mapping) else {}
+    """Return the rule of a pattern. Raises: Unreadable."""
+    fields = dict(given) if isinstance(given, Mapping) else {}
     return HostedRule(
         pattern,
-        units.span(said["ttl"]) if _is_said(said.get("ttl")) else 0,
-        _COUNT(said["keep"]) if _is_said(said.get("keep")) else 0,
-        units.span(said["untagged"]) if _is_said(said.get("untagged")) else None,
+        units.span(fields["ttl"]) if _is_set(fields.get("ttl")) else 0,
+        _COUNT(fields["keep"]) if _is_set(fields.get("keep")) else 0,
+        units.span(fields["untagged"]) if _is_set(fields.get("untagged")) else None,
     )
 
 
-def _is_said(given: object) -> bool:
+def _is_set(given: object) -> bool:
     return given is not None and given != ""
 
 
 def _from_yaml(given: object) -> object:
-    """Return what a variable or a flag holds; of the file it is read already."""
+    """Parse the YAML text of a variable or flag. A value of the file is already parsed."""
     if not isinstance(given, str):
         return given
     try:

@@ -1,4 +1,4 @@
-"""Says what is wrong with a password file: only bcrypt is taken, as docker distribution does."""
+"""Validates a password file. Only bcrypt hashes are accepted, as in docker distribution."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ REMEDY = "write it with htpasswd -B"
 
 
 def htpasswd_problems(content: bytes, source: str) -> list[Problem]:
-    """Tell each line that is no user with a bcrypt hash; *source* starts each line about it."""
+    """Return a problem for each line that is not a user with a bcrypt hash.
+
+    *source* and the line number start each message.
+    """
     return list(_problems(content, source))
 
 
 def has_users(content: bytes) -> bool:
-    """Return whether a password file has a line that is not empty and no comment."""
+    """Return whether a password file has a line that is neither empty nor a comment."""
     return any(
         each and not each.startswith(b"#") for each in map(bytes.strip, content.split(b"\n"))
     )
@@ -26,10 +29,10 @@ def has_users(content: bytes) -> bool:
 def _problems(content: bytes, source: str) -> Iterator[Problem]:
     for line in lines(content):
         if line.fault is not None:
-            yield Problem(f"{source}:{line.number}", _told(line), REMEDY)
+            yield Problem(f"{source}:{line.number}", _message(line), REMEDY)
 
 
-def _told(line: Line) -> str:
+def _message(line: Line) -> str:
     match line.fault:
         case Fault.NOT_UTF8:
             return "not UTF-8 text"

@@ -1,6 +1,6 @@
-"""The names of settings: which there are, what a key leads to, and which one was meant.
+"""The keys of all settings: their list, the lookup of a key, and suggestions for a misspelt key.
 
-A key is a tuple of names, `("upstreams", "docker.io", "url")`: a host has dots of its own.
+A key is a tuple of names, `("upstreams", "docker.io", "url")`, because a host contains dots.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from config.schema import Settings
 
 Key = tuple[str, ...]
 
-# Settings that no operator makes.
+# Fields of Settings that operators can't set.
 _INTERNAL = {"adjusted", "followed", "run"}
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting; `key` has `*` where a host stands. The first of `variables` is the usual one.
+    """One setting. `key` has `*` in place of a host. The first of `variables` is the usual one.
 
-    `default` is as an operator would write it. `empty_counts`: an empty value is one, and not
-    the same as to say nothing.
+    `default` is written as an operator would write it. `empty_counts`: an empty value differs from
+    no value.
     """
 
     key: str
@@ -43,19 +43,19 @@ class Setting:
 
     @property
     def is_switch(self) -> bool:
-        """Say whether its flag needs no value."""
+        """Return whether its flag needs no value."""
         return self.default in {"true", "false"}
 
 
 @cache
 def settings() -> dict[Key, Setting]:
-    """Return every setting by its key, in the schema's order."""
+    """Return every setting by its key, in the order of the schema."""
     return {key: _setting(key, field) for key, field in _walk(Settings, ())}
 
 
 @cache
 def names() -> frozenset[Key]:
-    """Return every key that is known, of settings and of rows."""
+    """Return every known key: of settings, docker distribution and docker-cache-server."""
     return frozenset([*settings(), *map(_name_of, ROWS), *_other_names()])
 
 
@@ -75,25 +75,25 @@ def _name_of(row: Row) -> Key:
 
 
 def find(key: Key) -> Setting | Row | None:
-    """Return what *key* leads to: a setting, a key of distribution's, or nothing."""
+    """Return the setting of *key*, or its row in a table of foreign keys, or None."""
     found = settings().get(general(key))
     rows = (row for row in (*ROWS, *cache_server.ROWS) if row.matches(key))
     return found or next(rows, None)
 
 
 def is_section(key: Key) -> bool:
-    """Say whether there are keys below *key*."""
+    """Return whether there are keys below *key*."""
     pattern = general(key)
     return any(name[: len(key)] == pattern and len(name) > len(key) for name in names())
 
 
 def unknown_part(key: Key) -> Key:
-    """Return the shortest part of an unknown *key* that is unknown already."""
+    """Return the shortest prefix of an unknown *key* that is itself unknown."""
     return next(key[:end] for end in range(1, len(key) + 1) if not is_section(key[:end]))
 
 
 def nearest(key: Key) -> str:
-    """Name the key that was most likely meant, or nothing."""
+    """Return the known key that is most similar to *key*, or an empty text."""
     above, last = key[:-1], key[-1]
     known = names() - _refused_names()
     good = sorted(known - _other_names())
@@ -107,7 +107,7 @@ def nearest(key: Key) -> str:
 
 
 def general(key: Key) -> Key:
-    """Put `*` in the place of an upstream's host."""
+    """Return *key* with `*` in place of an upstream's host."""
     is_of_a_host = len(key) > 1 and key[0] == "upstreams"
     return ("upstreams", "*", *key[2:]) if is_of_a_host else key
 

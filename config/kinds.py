@@ -1,4 +1,4 @@
-"""The kinds of values that a setting may have: a Python type, its reader, its unit."""
+"""The types of settings: each combines a Python type, its reader and its unit."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from config.address import Address, address, realm_url, registry_host, registry_
 from config.hosted import HostedRule
 from config.readers import optional
 
-# haproxy.cfg names as many sockets.
+# haproxy.cfg lists this number of worker sockets.
 MOST_WORKERS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """The unit that a setting's value is kept in."""
+    """The unit in which the value of a setting is stored."""
 
     name: str
 

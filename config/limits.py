@@ -1,4 +1,4 @@
-"""The settings of `limits:`, what clients may hold at a time."""
+"""The settings of `limits:`, which bound the resources that clients use at the same time."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from config.section import Section, setting
 
 
 class LimitsSettings(Section):
-    """`limits:`, what clients may hold at a time, so that none locks out the others."""
+    """The settings of `limits:`. They keep one client from locking out the others."""
 
-    blobs: kinds.Many = setting("2048", "blobs that a worker sends at a time")
-    bodies: kinds.Bodies = setting("176", "large bodies that a worker receives at a time, 1 to 512")
+    blobs: kinds.Many = setting("2048", "blobs that a worker sends at the same time")
+    bodies: kinds.Bodies = setting(
+        "176", "large bodies that a worker receives at the same time, 1 to 512"
+    )
     minrate: kinds.Size = setting(
-        "10K", "bytes a second, slower transfers end first when these places are short"
+        "10K", "bytes/s; slower transfers are ended first when these slots run out"
     )
     few: kinds.Many = setting(
-        "32", "requests up to which an address gets spare places when others take all"
+        "32", "requests up to which an address gets reserved slots when others use all"
     )
     logins: kinds.Many = setting(
-        "60", "wrong passwords in a minute, by user and address, from which on each waits in line"
+        "60", "wrong passwords in a minute, by user and address, before further ones are queued"
     )
-    uploads: kinds.Many = setting("1000", "uploads that are begun and not ended, in all")
+    uploads: kinds.Many = setting("1000", "unfinished uploads in total")
     useruploads: kinds.Many = setting(
-        "500", "and of one user, or of one address where there are no users"
+        "500", "unfinished uploads of one user, or of one address if there are no users"
     )

@@ -1,4 +1,7 @@
-"""Loads the configuration: flags over environment over YAML over what is found over defaults."""
+"""Loads the configuration.
+
+Precedence: flags, environment, YAML file, files found in usual places, defaults.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ _SECRET = ("pullsecret", "path")
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where things are looked for that nobody named."""
+    """The usual places of files and folders that the operator has not named."""
 
     file: Path = Path("/etc/docker/registry/config.yml")
     secret: Path = Path("/pull-secret.json")
@@ -34,16 +37,20 @@ class Places:
     newer_file: Path = Path("/etc/distribution/config.yml")
 
     def files(self) -> list[Path]:
-        """Return where the images of registry:3 and registry:2 look, the newer one first."""
+        """Return the existing configuration files of the registry:3 and registry:2 images.
+
+        The file of registry:3 comes first.
+        """
         return [each for each in (self.newer_file, self.file) if _is_there(each)]
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The settings, where each came from, and what is to be told about them.
+    """The settings, the source of each, and the warnings and problems.
 
-    `given` holds what was said, by key; a setting that is not in it has its default. Where there
-    are `problems`, what could not be read stands at its default: fit to be shown, not to be run.
+    `given` has the value and source by key; a setting that is not in it has its default. If there
+    are `problems`, each invalid value is replaced by its default: such settings may be shown, but
+    must not be used to serve.
     """
 
     settings: Settings
@@ -53,12 +60,12 @@ class Loaded:
     file: Path | None
 
     def origin(self, key: Key) -> str:
-        """Say where the value of *key* came from."""
+        """Return the source of the value of *key*, `default` if it is not set."""
         return self.given[key].origin if key in self.given else "default"
 
 
 def load(argv: Sequence[str], environ: Mapping[str, str], places: Places | None = None) -> Loaded:
-    """Load the configuration from *argv*, which is what follows `serve`, and *environ*.
+    """Load the configuration from *argv*, the arguments after `serve`, and from *environ*.
 
     Raises: ConfigError with every problem, not only the first.
     """
@@ -71,35 +78,37 @@ def load(argv: Sequence[str], environ: Mapping[str, str], places: Places | None 
 def examine(
     argv: Sequence[str], environ: Mapping[str, str], places: Places | None = None
 ) -> Loaded:
-    """Load the configuration as `load` does, and keep its problems to be shown."""
-    told = _Told(argv, environ, places or Places())
-    layers = told.layers()
+    """Load the configuration like `load`, but return its problems instead of raising them."""
+    sources = _Sources(argv, environ, places or Places())
+    layers = sources.layers()
     merged = merge(layers)
-    folded = aliases.fold(merged.winners, _address(merged.winners, is_image=told.is_image))
+    folded = aliases.fold(merged.winners, _address(merged.winners, is_image=sources.is_image))
     given = folded.given
     refused, idle = judge(given.values())
-    built = build(given | _defaults(given, is_image=told.is_image))
-    followed = follow.followed(built.settings, given, told.file)
+    built = build(given | _defaults(given, is_image=sources.is_image))
+    followed = follow.followed(built.settings, given, sources.file)
     adjusted = adjusted_only(built.settings, given)
     settings = built.settings.model_copy(update={"followed": followed, "adjusted": adjusted})
     clashes = [
         *contradictions(settings, built.used),
-        *told.certs_without_certificate(given, settings),
+        *sources.certs_without_certificate(given, settings),
     ]
     renamed = [*aliases.warnings(layers), *folded.warnings]
     warnings = [
-        *told.warnings(),
+        *sources.warnings(),
         *renamed,
         *dict.fromkeys(merged.ignored),
         *idle,
         *advice(settings, built.used),
     ]
     problems = [*merged.problems, *folded.problems, *refused, *built.problems, *clashes]
-    return Loaded(settings, built.used, tuple(warnings), tuple(dict.fromkeys(problems)), told.file)
+    return Loaded(
+        settings, built.used, tuple(warnings), tuple(dict.fromkeys(problems)), sources.file
+    )
 
 
-class _Told:
-    """All that was said, source by source."""
+class _Sources:
+    """The values of each source: places, file, environment and flags."""
 
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str], places: Places) -> None:
         self._places = places
@@ -113,19 +122,20 @@ class _Told:
         self._document = read_file(self.file, named[0][0]) if self.file else Reading()
 
     def layers(self) -> list[Reading]:
-        """Return the sources, the weakest first."""
+        """Return the values of the sources, those with the lowest precedence first."""
         return [self._found(), self._document, self._environment, self._flags.reading]
 
     def warnings(self) -> list[Problem]:
-        """Return what the sources themselves warn of."""
+        """Return the warnings about files that are not read and about variables."""
         return [*self._unread_files(), *self._environment.warnings]
 
     def certs_without_certificate(
         self, given: Mapping[Key, Given], settings: Settings
     ) -> list[Problem]:
-        """Object to a folder of certificates in which none is found: nobody wants plain HTTP.
+        """Return a problem if the folder of certificates has no certs.pem.
 
-        In the image an empty one counts too: it is there because somebody mounted it.
+        Otherwise the appliance would serve plain HTTP against the operator's intention. In the
+        image an empty folder is also a problem: it exists only if the operator has mounted it.
         """
         folder = self._places.certs
         if _CERTIFICATE in given or not _is_there(folder):
@@ -133,7 +143,7 @@ class _Told:
         try:
             visible = {each for each in folder.iterdir() if not each.name.startswith(".")}
         except OSError as error:
-            remedy = "let it be read, or set http.tls.certificate"
+            remedy = "make it readable, or set http.tls.certificate"
             return [Problem(str(folder), (error.strerror or str(error)).lower(), remedy)]
         authorities = {each.ca for each in settings.upstreams.values()}
         if visible <= authorities and (visible or not self.is_image):
@@ -152,13 +162,17 @@ class _Told:
         )
 
     def _unread_files(self) -> list[Problem]:
-        """Warn of each file at a usual place that is not read, unless another was named."""
+        """Return a warning for each file at a usual place that is not read.
+
+        There is none if the operator has named another file.
+        """
         if self.is_image:
             is_found = self.file in self._places.files()
             unread = [each for each in self._places.files() if is_found and each != self.file]
-            why = f"not read, for {self.file} is there too"
+            why = f"not read, because {self.file} exists too"
             return [Problem(str(each), why, "keep one of them") for each in unread]
-        # Debian's docker-registry owns the older place, with a password file that is none.
+        # Debian's package docker-registry installs a file at the older place. It names a password
+        # file that does not exist.
         return [
             Problem(str(each), "not read outside the image", f"name it to use it: serve {each}")
             for each in ([] if self.file else self._places.files())

@@ -1,4 +1,4 @@
-"""Puts what was said in several places together: flags over environment over file."""
+"""Merges the values of all sources: flags over environment over file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EMPTY: Final[tuple[object, ...]] = ("", "[]", "{}", [], {}, None)
 
 @dataclass(slots=True)
 class Merged:
-    """What is in force, by key, and what is wrong with it; `ignored` are keys without a meaning."""
+    """The value of each key, and the problems. `ignored` has a warning for each unknown key."""
 
     winners: dict[Key, Given] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -28,7 +28,10 @@ class Merged:
 
 
 def merge(layers: Sequence[Reading]) -> Merged:
-    """Take, for each key, what the last of *layers* says; say what is unknown or said twice."""
+    """Return, for each key, the value of the last of *layers* that has it.
+
+    Unknown keys and a second scheme of auth become problems or warnings.
+    """
     merged = Merged()
     for layer in layers:
         merged.problems += layer.problems
@@ -37,12 +40,12 @@ def merge(layers: Sequence[Reading]) -> Merged:
     winners = merged.winners
     if level := winners.pop(("loglevel",), None):
         winners.setdefault(("log", "level"), replace(level, key=("log", "level")))
-    merged.problems += _rivals(winners)
+    merged.problems += _second_scheme(winners)
     return merged
 
 
 def judge(winners: Iterable[Given]) -> tuple[list[Problem], list[Problem]]:
-    """Return, of distribution's keys, those that are refused and those that have no effect."""
+    """Return the problems of refused, and the warnings of ineffective, docker distribution keys."""
     refused: list[Problem] = []
     idle: list[Problem] = []
     for each in winners:
@@ -57,7 +60,7 @@ def judge(winners: Iterable[Given]) -> tuple[list[Problem], list[Problem]]:
 
 
 def _rank(given: Given) -> tuple[bool, bool]:
-    """Put the choice of a driver first, and our own names last, which count."""
+    """Return a sort key: choices of a driver first, the appliance's own keys last, so they win."""
     return not given.chooses, given.key not in cache_server.MEANT
 
 
@@ -74,7 +77,7 @@ def _lay(given: Given, merged: Merged) -> None:
         return
     if given.chooses:
         _switch_off(key, winners)
-    if key == _LISTEN:  # what of another name said its halves before
+    if key == _LISTEN:  # it overrides docker-cache-server's address and port
         winners.pop(cache_server.ADDRESS, None)
         winners.pop(cache_server.PORT, None)
     winners[key] = replace(given, key=key)
@@ -101,10 +104,10 @@ def _switch_off(key: Key, winners: dict[Key, Given]) -> None:
         del winners[each]
 
 
-def _rivals(winners: dict[Key, Given]) -> list[Problem]:
+def _second_scheme(winners: dict[Key, Given]) -> list[Problem]:
     schemes = {key[1]: each for key, each in winners.items() if key[0] == "auth" and key[1:]}
     found = [schemes[name] for name in sorted(SCHEMES & schemes.keys())]
-    return [found[1].objection("a second kind of auth", "keep one")] if found[1:] else []
+    return [found[1].objection("a second auth scheme", "keep one")] if found[1:] else []
 
 
 def _is_harmless(value: object, row: Row) -> bool:

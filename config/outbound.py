@@ -1,4 +1,4 @@
-"""The proxies on the way out, under the names that every program reads."""
+"""The HTTP proxies for requests to upstreams, from the usual environment variables."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _NAME = "proxies.json"
 
 
 def proxies(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the proxy's URL for each scheme that has one."""
+    """Return the URL of the proxy for each scheme that has one."""
     given = os.environ if environ is None else environ
     found = {scheme: _either(given, f"{scheme}_proxy") for scheme in _SCHEMES}
     return {scheme: url for scheme, url in found.items() if url}
 
 
 def no_proxy(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Return the hosts that are reached without one."""
+    """Return the hosts that are reached without a proxy."""
     given = os.environ if environ is None else environ
     return tuple(each.strip() for each in _either(given, "no_proxy").split(",") if each.strip())
 
@@ -31,34 +31,34 @@ def _either(given: Mapping[str, str], name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """The proxies by scheme, passwords included, and the hosts that are reached without one."""
+    """The proxies by scheme, with passwords, and the hosts that are reached without a proxy."""
 
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     exempt: tuple[str, ...] = ()
 
 
 def hand_over(environ: Mapping[str, str], folder: Path) -> None:
-    """Write what *environ* says to *folder*, with mode 0600: only the registry reads it.
+    """Write the proxies of *environ* to a file in *folder*, with mode 0600, for the registry only.
 
     Raises: OSError.
     """
-    said = {"proxies": proxies(environ), "exempt": no_proxy(environ)}
+    outbound = {"proxies": proxies(environ), "exempt": no_proxy(environ)}
     descriptor = os.open(folder / _NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(said, file)
+        json.dump(outbound, file)
 
 
 def handed_over(folder: Path) -> Outbound:
-    """Read what `hand_over` wrote; our own environment where there is nothing."""
+    """Read the file that `hand_over` wrote. Without it, use this process's environment."""
     try:
-        said = json.loads((folder / _NAME).read_bytes())
+        outbound = json.loads((folder / _NAME).read_bytes())
     except FileNotFoundError:
         return Outbound(proxies(), no_proxy())
-    return Outbound(said["proxies"], tuple(said["exempt"]))
+    return Outbound(outbound["proxies"], tuple(outbound["exempt"]))
 
 
 def without_passwords(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return *environ* with the user and password taken out of each proxy's URL."""
+    """Return *environ* without the user and password of each proxy's URL."""
     return {name: _bare(name, value) for name, value in environ.items()}
 
 

@@ -1,9 +1,9 @@
-"""Reads a pull secret: which registries it names, and who we are to each of them.
+"""Reads a pull secret: the registries that it names, and the credential for each.
 
-The forms are Docker's `config.json`, of which `.dockerconfigjson` of a Kubernetes secret is one,
-and the older `.dockercfg`, its `auths` alone; either may come in base64, as it stands in such a
-secret. A key is a host, with a port, a path, a scheme or a glob, as the kubelet reads it; its host
-makes an upstream, its path only chooses the credential.
+Two formats are accepted: Docker's `config.json`, also used for `.dockerconfigjson` of a Kubernetes
+secret, and the older `.dockercfg`, which consists of `auths` alone. Both may be in base64, as in
+such a secret. A key is a host, with an optional port, path, scheme or glob, as in the kubelet. The
+host declares an upstream; the path only selects the credential.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _API_VERSIONS = frozenset({"v1", "v2"})
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key of the secret: its host or glob, its path in names, and what it gives."""
+    """One entry of the secret: its host or glob, the names of its path, and its credential."""
 
     host: str
     path: tuple[str, ...]
@@ -38,21 +38,21 @@ class Entry:
 
     @property
     def is_glob(self) -> bool:
-        """Say whether the host stands for several."""
+        """Return whether the host is a glob."""
         return _is_glob(self.host)
 
     def is_about(self, host: str) -> bool:
-        """Say whether *host* is the one, or one of those, of this entry."""
+        """Return whether *host* is the entry's host or matches its glob."""
         return _glob_matches(self.host, host) if self.is_glob else self.host == host
 
     def covers(self, repository: Sequence[str]) -> bool:
-        """Say whether the entry's path leads to *repository*, name by name."""
+        """Return whether the entry's path is a prefix of *repository*, compared name by name."""
         return tuple(repository[: len(self.path)]) == self.path
 
 
 @dataclass(frozen=True, slots=True)
 class PullSecret:
-    """What a secret says; `warnings` are what it says in vain."""
+    """A parsed pull secret. `warnings` are about parts of it that have no effect."""
 
     entries: tuple[Entry, ...] = ()
     ignored: frozenset[str] = frozenset()
@@ -60,22 +60,22 @@ class PullSecret:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The hosts that it names, each once, in its order."""
+        """The hosts in the secret's order, each once."""
         return tuple(dict.fromkeys(each.host for each in self.entries if not each.is_glob))
 
     @property
     def globs(self) -> tuple[str, ...]:
-        """The globs that stand for hosts, each once, in its order."""
+        """The globs in the secret's order, each once."""
         return tuple(dict.fromkeys(each.host for each in self.entries if each.is_glob))
 
     def names(self, host: str) -> bool:
-        """Say whether *host* is an upstream by this secret."""
+        """Return whether an entry of the secret makes *host* an upstream."""
         return any(True for _ in self._about(host))
 
     def lookup(self, host: str, repository: str) -> Credential | None:
-        """Find who we are to *host* for *repository*, None for nobody.
+        """Return the credential for *repository* at *host*, None for anonymous access.
 
-        A host goes before a glob, then the longest path wins, then the longest glob.
+        A host takes precedence over a glob, then the longest path, then the longest glob.
         """
         parts = repository.split("/")
         fitting = [each for each in self._about(host) if each.covers(parts)]
@@ -89,9 +89,9 @@ class PullSecret:
 
 
 def parse(data: bytes, ignore: Sequence[str] = (), *, source: str = SOURCE) -> PullSecret:
-    """Read a secret, without the hosts *ignore*; *source* starts each line about it.
+    """Read a secret without the hosts *ignore*. *source* starts each message about it.
 
-    Raises: ConfigError, with every entry that can't be read; none of its lines shows a secret.
+    Raises: ConfigError with every invalid entry; its messages contain no part of the secret.
     """
     document = _document(data, source)
     reading = _Reading(frozenset(_folded(each) for each in ignore), source)
@@ -104,7 +104,7 @@ def parse(data: bytes, ignore: Sequence[str] = (), *, source: str = SOURCE) -> P
 
 
 class _Reading:
-    """What has been read of a secret."""
+    """The entries, problems and warnings of a secret that is being read."""
 
     def __init__(self, ignored: frozenset[str], source: str) -> None:
         self.ignored = ignored
@@ -114,7 +114,7 @@ class _Reading:
         self.warnings: list[Problem] = []
 
     def read(self, key: str, value: object) -> None:
-        """Read one entry, unless its host is ignored: then it may say anything."""
+        """Read one entry. The value of an ignored host is not validated."""
         source = f'{self._source}: entry "{_without_login(key)}"'
         try:
             host, path = _key(key)
@@ -129,14 +129,14 @@ class _Reading:
 
 
 def _without_login(key: str) -> str:
-    """Write a key as it may be shown: a user and a password before its host are left out."""
+    """Return a key as it may be shown, with a user and password before its host masked."""
     scheme, marked, rest = key.rpartition("://")
     login, at, host = rest.rpartition("@")
     return f"{scheme}{marked}{'***@' if at and login else at}{host}"
 
 
 def _plain(data: bytes) -> bytes:
-    """Take the base64 off a secret that podman 4.3 has mounted with it (its issue 16625)."""
+    """Decode a secret in base64, as podman 4.3 mounts it (podman issue 16625)."""
     if b"{" in data:
         return data
     try:
@@ -159,7 +159,7 @@ def _document(data: bytes, source: str) -> dict[str, object]:
         raise ConfigError([Problem(source, "not a JSON object", _TIP)])
     if document.get("kind") == "Secret":
         remedy = "mount its .dockerconfigjson, decoded"
-        raise ConfigError([Problem(source, "a Kubernetes manifest, not what it holds", remedy)])
+        raise ConfigError([Problem(source, "a Kubernetes manifest, not its content", remedy)])
     return document
 
 
@@ -176,7 +176,7 @@ def _helpers(document: dict[str, object], source: str) -> Iterator[Problem]:
         if document.get(key):
             yield Problem(
                 f"{source}: {key}",
-                "without effect: credential helpers are not asked",
+                "without effect: credential helpers are not run",
                 "put the credentials into auths",
             )
 
@@ -184,11 +184,11 @@ def _helpers(document: dict[str, object], source: str) -> Iterator[Problem]:
 def _remarks(entry: Entry, before: list[Entry], source: str) -> Iterator[Problem]:
     if any((each.host, each.path) == (entry.host, entry.path) for each in before):
         name = "/".join((entry.host, *entry.path))
-        yield Problem(source, f"{name} is named twice", "keep one of them")
+        yield Problem(source, f"{name} has two entries", "keep one of them")
 
 
 def _key(key: str) -> tuple[str, tuple[str, ...]]:
-    """Part a key into host, or glob, and path. Raises: Unreadable."""
+    """Split a key into its host or glob and its path. Raises: Unreadable."""
     bare = key.strip().partition("://")[2] or key.strip()
     host, *path = bare.rstrip("/").split("/")
     if path and path[0] in _API_VERSIONS:
@@ -201,7 +201,7 @@ def _is_glob(host: str) -> bool:
 
 
 def _glob(text: str) -> str:
-    # A glob is a host once each of its signs stands for a letter.
+    # A glob is valid if it is a host name after each wildcard is replaced by a letter.
     registry_host("".join("x" if each in "*?[]^!" else each for each in text))
     return text
 
@@ -214,7 +214,7 @@ def _folded(host: str) -> str:
 
 
 def _glob_matches(glob: str, host: str) -> bool:
-    # As the kubelet does: a star stays within its label, and the port must be the same.
+    # As in the kubelet: a star does not match a dot, and the port must be equal.
     glob_name, _, glob_port = glob.partition(":")
     name, _, port = host.partition(":")
     patterns, labels = glob_name.replace("[^", "[!").split("."), name.split(".")

@@ -1,6 +1,6 @@
-"""Reads one value, as text from a flag, a variable or YAML, or as it was once read already.
+"""Reads single values: text of a flag, a variable or YAML, or a value that is already parsed.
 
-Every reader raises Unreadable with a remedy: no operator is shown a library's own words.
+Every reader raises Unreadable with a remedy, so that operators see no messages of libraries.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def path(given: object) -> Path:
 
 
 def words(given: object) -> tuple[str, ...]:
-    """Read several words: a YAML list, or a text parted by spaces or commas. Raises: Unreadable."""
+    """Read a YAML list, or words that spaces or commas separate. Raises: Unreadable."""
     if isinstance(given, str) and given.strip().startswith("["):
         given = _listed(given)
     if isinstance(given, str):
@@ -61,7 +61,7 @@ def words(given: object) -> tuple[str, ...]:
 
 
 def count(low: int, high: int, *, such_as: int) -> Reader[int]:
-    """Make the reader of a whole number from *low* to *high*, both included."""
+    """Return a reader of whole numbers from *low* to *high*, both inclusive."""
 
     def read(given: object) -> int:
         digits = str(given).strip()
@@ -73,7 +73,7 @@ def count(low: int, high: int, *, such_as: int) -> Reader[int]:
 
 
 def choice(*known: str) -> Reader[str]:
-    """Make the reader of one of the words *known*; the nearest, or the first, is the remedy."""
+    """Return a reader of one of *known*. The remedy is the most similar one, or the first."""
 
     def read(given: object) -> str:
         if given not in known:
@@ -85,7 +85,7 @@ def choice(*known: str) -> Reader[str]:
 
 
 def redirects(given: object) -> tuple[str, ...]:
-    """Read where redirects may lead: `public`, `any`, or networks. Raises: Unreadable."""
+    """Read the allowed targets of redirects: `public`, `any`, or networks. Raises: Unreadable."""
     found = tuple(each.lower() for each in words(given))
     for each in found:
         if each not in {"public", "any"} and not _is_network(each):
@@ -104,7 +104,7 @@ def _is_network(given: str) -> bool:
 
 
 def optional(read: Reader[T], *nothing: str) -> Reader[T | None]:
-    """Make a reader that takes an empty text, and the words *nothing*, for none."""
+    """Return a reader that reads an empty text, and each of the words *nothing*, as None."""
 
     def read_or_none(given: object) -> T | None:
         empty = given is None or (isinstance(given, str) and given in {"", *nothing})
@@ -114,7 +114,10 @@ def optional(read: Reader[T], *nothing: str) -> Reader[T | None]:
 
 
 def unless_absent(read: Reader[T]) -> Reader[T | None]:
-    """Make a reader for what may be absent, but not empty: that is a value not filled in."""
+    """Return a reader of a value that may be absent but not empty.
+
+    An empty value is an error, because the operator probably forgot to fill it in.
+    """
     return lambda given: None if given is None else read(given)
 
 

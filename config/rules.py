@@ -1,4 +1,7 @@
-"""What settings may not say together, and what an operator should think about; pure."""
+"""Finds settings that contradict each other, and valid settings that are probably mistakes.
+
+The functions only look at the settings; they read no files.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,18 @@ from config.schema import Settings, UpstreamSettings
 from config.upstreams import default_hosts
 
 _LEAST_SIZE: Final = 4 * 2**20
-"""Bytes: with less, logs and index leave no room for content (datastore/budget.py)."""
+"""Bytes: below this size, logs and index leave no space for content (datastore/budget.py)."""
 
 
 def contradictions(settings: Settings, given: Mapping[Key, Given]) -> list[Problem]:
-    """Tell what was said that can't hold together."""
+    """Return a problem for each contradiction between settings."""
     return [
         *_no_passwords(settings, given),
-        *_strangers_with_rights(settings, given),
+        *_rules_for_anonymous(settings, given),
         *_key_alone(settings, given),
         *_two_defaults(settings),
-        *_default_left_out(settings),
-        *_half_a_login(settings, given),
+        *_default_disabled(settings),
+        *_incomplete_login(settings, given),
         *(
             problem
             for host, each in settings.upstreams.items()
@@ -34,49 +37,52 @@ def contradictions(settings: Settings, given: Mapping[Key, Given]) -> list[Probl
 
 
 def advice(settings: Settings, given: Mapping[Key, Given]) -> list[Problem]:
-    """Tell what is allowed and may still be a mistake."""
+    """Return a warning for each valid combination that is probably a mistake."""
     return [
         *_open(settings),
-        *_strangers_without_rights(settings),
+        *_no_rule_for_anonymous(settings),
         *_too_small(settings, given),
-        *_login_of_nobody(settings),
+        *_unused_login(settings),
     ]
 
 
 def _no_passwords(settings: Settings, given: Mapping[Key, Given]) -> Iterator[Problem]:
-    """Object where passwords are wanted and there is none: never does that mean an open door."""
+    """Yield a problem if passwords are configured but no users are.
+
+    Such a configuration never opens the appliance to all clients.
+    """
     htpasswd = settings.auth.htpasswd
-    said = [each for key, each in given.items() if key[:2] == ("auth", "htpasswd")]
+    section = [each for key, each in given.items() if key[:2] == ("auth", "htpasswd")]
     if htpasswd is not None and htpasswd.path is None and htpasswd.users is None:
         remedy = "name a file made with htpasswd -B"
-        yield said[0].objection("auth.htpasswd.path is missing", remedy)
+        yield section[0].objection("auth.htpasswd.path is missing", remedy)
     elif htpasswd is None and settings.access is not None:
         remedy = "set auth.htpasswd.path or auth.htpasswd.users"
-        yield given["access",].objection("rules, and nobody has a password", remedy)
+        yield given["access",].objection("access rules are set but no users are configured", remedy)
 
 
-def _strangers_with_rights(settings: Settings, given: Mapping[Key, Given]) -> Iterator[Problem]:
-    if settings.auth.anonymous == "none" and _names_strangers(settings):
-        message = f"a rule for {ANYBODY}, and auth.anonymous is none"
+def _rules_for_anonymous(settings: Settings, given: Mapping[Key, Given]) -> Iterator[Problem]:
+    if settings.auth.anonymous == "none" and _has_rule_for_anonymous(settings):
+        message = f"a rule is for {ANYBODY}, but auth.anonymous is none"
         yield given["access",].objection(message, "set auth.anonymous: pull")
 
 
-def _strangers_without_rights(settings: Settings) -> Iterator[Problem]:
+def _no_rule_for_anonymous(settings: Settings) -> Iterator[Problem]:
     is_ruled = settings.access is not None and settings.auth.htpasswd is not None
-    if is_ruled and settings.auth.anonymous == "pull" and not _names_strangers(settings):
-        message = f"without effect: no rule of access is for {ANYBODY}"
-        yield Problem("auth.anonymous=pull", message, "write one, or take it out")
+    if is_ruled and settings.auth.anonymous == "pull" and not _has_rule_for_anonymous(settings):
+        message = f"without effect: no access rule is for {ANYBODY}"
+        yield Problem("auth.anonymous=pull", message, "add such a rule, or take it out")
 
 
-def _names_strangers(settings: Settings) -> bool:
+def _has_rule_for_anonymous(settings: Settings) -> bool:
     return any(ANYBODY in each.user for each in settings.access or ())
 
 
 def _key_alone(settings: Settings, given: Mapping[Key, Given]) -> Iterator[Problem]:
     tls = settings.http.tls
     if tls.key is not None and tls.certificate is None:
-        said = given["http", "tls", "key"]
-        yield said.problem("a key without a certificate", "set http.tls.certificate too")
+        key = given["http", "tls", "key"]
+        yield key.problem("a key without a certificate", "set http.tls.certificate too")
 
 
 def _two_defaults(settings: Settings) -> Iterator[Problem]:
@@ -87,19 +93,21 @@ def _two_defaults(settings: Settings) -> Iterator[Problem]:
         )
 
 
-def _default_left_out(settings: Settings) -> Iterator[Problem]:
+def _default_disabled(settings: Settings) -> Iterator[Problem]:
     for host in default_hosts(settings)[:1]:
-        said = settings.upstreams.get(host)
-        if said is not None and not said.enabled:
-            message = f"{host} is the default, and upstreams.{host}.enabled is false"
-            yield Problem("proxy.default", message, "keep one")
+        upstream = settings.upstreams.get(host)
+        if upstream is not None and not upstream.enabled:
+            message = f"{host} is the default, but upstreams.{host}.enabled is false"
+            yield Problem("proxy.default", message, "enable it, or choose another default")
 
 
-def _half_a_login(settings: Settings, given: Mapping[Key, Given]) -> Iterator[Problem]:
+def _incomplete_login(settings: Settings, given: Mapping[Key, Given]) -> Iterator[Problem]:
     proxy = settings.proxy
     if (proxy.username is None) != (proxy.password is None):
-        said, missing = ("username", "password") if proxy.username else ("password", "username")
-        yield given["proxy", said].objection(f"without proxy.{missing}", f"set proxy.{missing} too")
+        present, missing = ("username", "password") if proxy.username else ("password", "username")
+        yield given["proxy", present].objection(
+            f"without proxy.{missing}", f"set proxy.{missing} too"
+        )
 
 
 def _login_of(
@@ -110,33 +118,33 @@ def _login_of(
         each for each in ("password", "passwordfile") if getattr(upstream, each) is not None
     ]
     if len(passwords) > 1:
-        said = given["upstreams", host, "passwordfile"]
-        yield said.objection("a password beside it", "keep one of password and passwordfile")
+        present = given["upstreams", host, "passwordfile"]
+        yield present.objection("password is set too", "keep one of password and passwordfile")
     elif passwords and not has_username:
-        said = given["upstreams", host, passwords[0]]
-        yield said.objection("a password without a username", "set username too")
+        present = given["upstreams", host, passwords[0]]
+        yield present.objection("a password without a username", "set username too")
     elif has_username and not passwords:
-        said = given["upstreams", host, "username"]
-        yield said.objection("a username without a password", "set password or passwordfile too")
+        present = given["upstreams", host, "username"]
+        yield present.objection("a username without a password", "set password or passwordfile too")
 
 
 def _open(settings: Settings) -> Iterator[Problem]:
     address = settings.http.addr
     if settings.auth.htpasswd is None and not address.is_loopback:
-        delete = ", and delete" if settings.storage.delete.enabled else ""
+        actions = "pull, push and delete" if settings.storage.delete.enabled else "pull and push"
         yield Problem(
             f"http.addr={address}",
-            "everybody who can reach it may pull",
-            f"they may push too{delete}: set REGISTRY_AUTH_HTPASSWD_PATH, or listen on 127.0.0.1",
+            f"every client that can reach it may {actions}",
+            "set REGISTRY_AUTH_HTPASSWD_PATH, or listen on 127.0.0.1",
         )
 
 
 def _too_small(settings: Settings, given: Mapping[Key, Given]) -> Iterator[Problem]:
-    said = given.get(("cleaner", "maxsize"))
-    if said is not None and 0 < settings.cleaner.maxsize < _LEAST_SIZE:
-        yield said.problem("logs and index alone need more, so nothing is kept", "try 10G")
+    maxsize = given.get(("cleaner", "maxsize"))
+    if maxsize is not None and 0 < settings.cleaner.maxsize < _LEAST_SIZE:
+        yield maxsize.problem("logs and index alone need more, so no content is kept", "try 10G")
 
 
-def _login_of_nobody(settings: Settings) -> Iterator[Problem]:
+def _unused_login(settings: Settings) -> Iterator[Problem]:
     if settings.proxy.remoteurl is None and settings.proxy.username is not None:
-        yield Problem("proxy.username", "without effect: there is no proxy.remoteurl", "set it too")
+        yield Problem("proxy.username", "without effect: proxy.remoteurl is not set", "set it too")

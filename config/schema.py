@@ -1,7 +1,8 @@
-"""Every setting once: its type, default, unit, names and meaning.
+"""The schema of the settings: type, default, unit, names and meaning of each.
 
-The file, the environment, the flags, `entrepot check` and the documentation follow from here.
-Values are frozen; spans are in s, sizes in bytes, paths absolute.
+The keys of the file, the variables, the flags, the output of `entrepot check` and the tables of the
+documentation are derived from this module. Values are immutable; spans are in s, sizes in bytes,
+paths absolute.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ _FEWEST_WORKERS: Final = 2
 
 
 def workers_here() -> int:
-    """Count the workers that suit this machine: one for each core that we may use, 2 to 16."""
+    """Return the default number of workers: one for each usable CPU core, from 2 to 16."""
     return min(MOST_WORKERS, max(_FEWEST_WORKERS, len(os.sched_getaffinity(0))))
 
 
 class LogSettings(Section):
     """The settings of `log:`."""
 
-    level: kinds.Level = setting("info", "what is told: error, warn, info or debug")
-    formatter: kinds.Formatter = setting("text", "how it is written: text or json")
+    level: kinds.Level = setting(
+        "info", "the least severe level that is logged: error, warn, info or debug"
+    )
+    formatter: kinds.Formatter = setting("text", "the format of log lines: text or json")
 
 
 class FilesystemSettings(Section):
@@ -46,7 +49,7 @@ class FilesystemSettings(Section):
 class DeleteSettings(Section):
     """The settings of `storage.delete:`."""
 
-    enabled: kinds.Switch = setting("false", "may clients DELETE what was pushed")
+    enabled: kinds.Switch = setting("false", "whether clients may DELETE pushed content")
 
 
 def _state_beside_data(before: dict[str, Any]) -> Path:
@@ -61,7 +64,7 @@ class StorageSettings(Section):
     delete: DeleteSettings = Field(default_factory=DeleteSettings)
     statedir: kinds.File = setting(
         _state_beside_data,
-        "index, logs and unfinished downloads; a local disk where the data lies on a network",
+        "index, logs and unfinished downloads; use a local disk if the data is on a network disk",
         env="ENTREPOT_STATEDIR",
         shown="entrepot in the data directory",
     )
@@ -73,15 +76,19 @@ class StorageSettings(Section):
 
 
 class HtpasswdSettings(Section):
-    """`auth.htpasswd:`; that it is there switches passwords on."""
+    """The settings of `auth.htpasswd:`. The presence of this section switches passwords on."""
 
     path: kinds.FileOrAbsent = setting(
-        None, "the password file, bcrypt only; watched", shown="none: open to all"
+        None,
+        "the password file, bcrypt only; changes take effect without a restart",
+        shown="none: open to all",
     )
     users: kinds.Users = setting(
-        None, "users and their bcrypt hashes, beside the file's; watched", secret=True
+        None,
+        "users and bcrypt hashes in addition to the file's; changes take effect without a restart",
+        secret=True,
     )
-    realm: kinds.Text = setting("Entrepot", "the name that clients show when they ask")
+    realm: kinds.Text = setting("Entrepot", "the name that clients show in a password prompt")
 
 
 class AuthSettings(Section):
@@ -89,7 +96,7 @@ class AuthSettings(Section):
 
     htpasswd: HtpasswdSettings | None = None
     anonymous: kinds.Anonymous = setting(
-        "none", "what needs no password although there are some: none or pull"
+        "none", "what clients may do without a password if users exist: none or pull"
     )
 
 
@@ -97,9 +104,9 @@ class TlsSettings(Section):
     """The settings of `http.tls:`."""
 
     certificate: kinds.MaybeFile = setting(
-        None, "PEM, the chain too", shown="/certs/certs.pem, if it is there"
+        None, "PEM, including the chain", shown="/certs/certs.pem, if it exists"
     )
-    key: kinds.MaybeFile = setting(None, "PEM", shown="in the certificate's file")
+    key: kinds.MaybeFile = setting(None, "PEM", shown="the certificate's file")
 
 
 class HttpSettings(Section):
@@ -112,90 +119,97 @@ class HttpSettings(Section):
     )
     tls: TlsSettings = Field(default_factory=TlsSettings)
     draintimeout: kinds.Span = setting(
-        "4s", "how long pulls and pushes in flight may go on at a stop; a container has 10 s in all"
+        "4s",
+        "how long running pulls and pushes may continue at a stop; a container has 10 s in total",
     )
     workers: kinds.Workers = setting(
         workers_here,
         "worker processes, 1 to 16",
         env="ENTREPOT_WORKERS",
-        shown="one a core, at least 2",
+        shown="one for each core, at least 2",
     )
 
 
 class ProxySettings(Section):
-    """`proxy:`, what holds for every upstream that says nothing else."""
+    """The settings of `proxy:`, the defaults for every upstream that does not override them."""
 
     remoteurl: kinds.MaybeUrl = setting(None, "declares this upstream and makes it the default")
     username: kinds.MaybeText = setting(None, "of proxy.remoteurl")
     password: kinds.MaybeText = setting(None, "of proxy.remoteurl", secret=True)
     default: kinds.MaybeHost = setting(
         None,
-        "the upstream of names without one (dockerd's mirror form)",
+        "the upstream for repository names without a host (as dockerd sends them to a mirror)",
         env="ENTREPOT_DEFAULT_UPSTREAM",
     )
     public: kinds.Switch = setting(
         "true",
-        "the public registries are upstreams as long as no upstream is named",
+        "whether the public registries are upstreams if no upstream is configured",
         env="ENTREPOT_PUBLIC_UPSTREAMS",
     )
     freshness: kinds.Span = setting(
-        "60s", "how long a tag is served without asking upstream", env="ENTREPOT_FRESHNESS"
+        "60s", "how long a tag is served without revalidation", env="ENTREPOT_FRESHNESS"
     )
     maxstale: kinds.SpanOrNone = setting(
         None,
-        "how long after its last check a tag is served while the upstream is away",
+        "how long after its last revalidation a tag is served while the upstream is unavailable",
         env="ENTREPOT_MAXSTALE",
-        shown="none: for ever",
+        shown="none: no limit",
     )
     ongone: kinds.OnGone = setting(
-        "refuse", "a tag that the upstream no longer has: refuse or serve", env="ENTREPOT_ONGONE"
+        "refuse",
+        "what to do with a tag that the upstream has deleted: refuse or serve",
+        env="ENTREPOT_ONGONE",
     )
     negativettl: kinds.Span = setting(
-        "10s", "how long an upstream's 404 is remembered", env="ENTREPOT_NEGATIVE_TTL"
+        "10s", "how long an upstream's 404 is cached", env="ENTREPOT_NEGATIVE_TTL"
     )
     connecttimeout: kinds.LongerSpan = setting(
-        "2s", "until an upstream must have taken the connection", env="ENTREPOT_CONNECT_TIMEOUT"
+        "2s", "timeout for connecting to an upstream", env="ENTREPOT_CONNECT_TIMEOUT"
     )
     readtimeout: kinds.LongerSpan = setting(
-        "30s", "until an upstream must have sent something", env="ENTREPOT_READ_TIMEOUT"
+        "30s", "longest wait for the next bytes of an upstream", env="ENTREPOT_READ_TIMEOUT"
     )
     minrate: kinds.Size = setting(
         "10K",
-        "bytes a second below which another connection is tried, 0 for never",
+        "bytes/s below which a download is retried over another connection, 0 for never",
         env="ENTREPOT_MIN_RATE",
     )
     redirects: kinds.Redirects = setting(
         "public",
-        "where redirects may lead besides an upstream's own network: public, any, or networks",
+        "targets of redirects that are allowed beside the upstream's own network: public, any, or"
+        " networks",
         env="ENTREPOT_REDIRECTS",
     )
     ranges: kinds.Ranges = setting(
         "auto",
-        "whether ranges of an arriving layer wait for its digest: verified, early, or auto",
+        "whether range requests for a layer in download wait for its digest: verified, early, or"
+        " auto",
         env="ENTREPOT_RANGES",
     )
     prefetch: kinds.Layers = setting(
-        "3", "layers fetched ahead at a time, 0 for none", env="ENTREPOT_PREFETCH"
+        "3", "layers prefetched in parallel, 0 for no prefetch", env="ENTREPOT_PREFETCH"
     )
     lanes: kinds.Lanes = setting(
-        "4", "connections that a layer of 16 MiB or more comes in over", env="ENTREPOT_LANES"
+        "4", "parallel connections for a layer of 16 MiB or more, 1 to 16", env="ENTREPOT_LANES"
     )
 
 
 class UpstreamSettings(Section):
-    """`upstreams.HOST:`; what is not said comes from `proxy:` or the pull secret."""
+    """The settings of `upstreams.HOST:`. `proxy:` and the pull secret complete them."""
 
-    enabled: kinds.Switch = setting("true", "false leaves it out, whatever else names it")
-    url: kinds.MaybeUrl = setting(None, "where it is", shown="https://HOST, loopback: http://HOST")
-    mirrors: kinds.Urls = setting((), "URLs tried first, in order")
-    ca: kinds.MaybeFile = setting(None, "PEM of its private authority")
-    insecure: kinds.Switch = setting("false", "do not check its certificate")
+    enabled: kinds.Switch = setting(
+        "true", "false removes the upstream, even if the pull secret names it"
+    )
+    url: kinds.MaybeUrl = setting(None, "its base URL", shown="https://HOST, loopback: http://HOST")
+    mirrors: kinds.Urls = setting((), "URLs tried before the upstream, in order")
+    ca: kinds.MaybeFile = setting(None, "PEM file of its private certificate authority")
+    insecure: kinds.Switch = setting("false", "do not verify its certificate")
     realm: kinds.MaybeRealm = setting(
         None, "the token service that is trusted beside its own host", shown="its own host"
     )
-    username: kinds.MaybeText = setting(None, "wins over the pull secret")
+    username: kinds.MaybeText = setting(None, "takes precedence over the pull secret")
     password: kinds.MaybeText = setting(None, "its password", secret=True)
-    passwordfile: kinds.MaybeFile = setting(None, "a file that holds nothing but its password")
+    passwordfile: kinds.MaybeFile = setting(None, "a file that contains only its password")
     freshness: kinds.MaybeSpan = setting(None, "as proxy.freshness", shown="proxy.freshness")
     maxstale: kinds.MaybeSpan = setting(None, "as proxy.maxstale", shown="proxy.maxstale")
     ongone: kinds.MaybeOnGone = setting(None, "as proxy.ongone", shown="proxy.ongone")
@@ -208,7 +222,9 @@ class UpstreamSettings(Section):
     )
     redirects: kinds.MaybeRedirects = setting(None, "as proxy.redirects", shown="proxy.redirects")
     ranges: kinds.MaybeRanges = setting(None, "as proxy.ranges", shown="proxy.ranges")
-    default: kinds.Switch = setting("false", "names without an upstream lead here")
+    default: kinds.Switch = setting(
+        "false", "whether it is the upstream for repository names without a host"
+    )
 
 
 class PullSecretSettings(Section):
@@ -216,48 +232,57 @@ class PullSecretSettings(Section):
 
     path: kinds.MaybeFile = setting(
         None,
-        "the pull secret; watched",
+        "the pull secret; changes take effect without a restart",
         env="PULLSECRETPATH",
-        shown="/pull-secret.json, if it is there",
+        shown="/pull-secret.json, if it exists",
     )
     ignore: kinds.Words = setting(
-        "cloud.openshift.com", "hosts of the secret to leave out", env="IGNOREREGISTRYLIST"
+        "cloud.openshift.com", "hosts of the secret that are ignored", env="IGNOREREGISTRYLIST"
     )
 
 
 class CleanerSettings(Section):
     """The settings of `cleaner:`."""
 
-    maxsize: kinds.Size = setting("10G", "how much is kept, 0 for no limit", env="CLEANER_MAXSIZE")
+    maxsize: kinds.Size = setting(
+        "10G", "size that eviction reduces the store to, 0 for no limit", env="CLEANER_MAXSIZE"
+    )
     ttl: kinds.Span = setting(
-        "30d", "what was not used for so long goes, 0 for never", env="CLEANER_TTL"
+        "30d", "content that is unused for this long is evicted, 0 for never", env="CLEANER_TTL"
     )
     threshold: kinds.Percentage = setting(
-        "20", "room above the maximum", env="CLEANER_THRESHOLD_PERCENTAGE"
+        "20", "how far the store may exceed maxsize", env="CLEANER_THRESHOLD_PERCENTAGE"
     )
     runevery: kinds.LongerSpan = setting(
         "30m",
-        "how often it looks; it is also woken when room is short",
+        "interval of eviction; low disk space also starts it",
         env="CLEANER_RUNEVERY_TIME",
     )
-    hosted: kinds.Switch = setting("false", "may pushed images be evicted", env="CLEANER_HOSTED")
+    hosted: kinds.Switch = setting(
+        "false", "whether pushed images may be evicted", env="CLEANER_HOSTED"
+    )
     takeover: kinds.Takeover = setting(
         "auto",
-        "what another program left here: auto, evict or keep",
+        "what to do with content that another registry left in the data directory: auto, evict or"
+        " keep",
         env="CLEANER_TAKEOVER",
     )
     garbage: kinds.LongerSpan = setting(
         "24h",
-        "what was pushed and nothing names goes after so long",
+        "pushed content that no manifest or tag references is deleted after this time",
         env="CLEANER_GARBAGE",
     )
     scrub: kinds.Size = setting(
-        "50G", "how much stored content is read again each day, 0 for none", env="CLEANER_SCRUB"
+        "50G", "how much stored content is verified each day, 0 for none", env="CLEANER_SCRUB"
     )
 
 
 class Followed(Section):
-    """The configuration file, and what of it is followed while we run: no operator sets these."""
+    """The configuration file, and which parts of it are reread at run time. Operators can't set it.
+
+    `access` and `users`: whether the rules and the users come from the file, and not from a flag or
+    variable.
+    """
 
     file: Path | None = None
     access: bool = False
@@ -265,17 +290,21 @@ class Followed(Section):
 
 
 class Settings(Section):
-    """All of it; `run` is the run directory, known to the children of `entrepot serve` only.
+    """All settings. `run` is the run directory; only the children of `entrepot serve` know it.
 
-    `adjusted` are the public registries of which flags set something, and which nothing names.
+    `adjusted` lists the public registries of which flags or variables change single settings, and
+    which no section of the file names.
     """
 
-    version: kinds.Version = setting("0.1", "of the file's format")
+    version: kinds.Version = setting("0.1", "the version of the file's format")
     log: LogSettings = Field(default_factory=LogSettings)
     storage: StorageSettings = Field(default_factory=StorageSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
     access: kinds.AccessRules = setting(
-        None, "who may do what where; watched", shown="none: every user may do everything"
+        None,
+        "rules: which users may pull, push or delete in which repositories; changes take effect"
+        " without a restart",
+        shown="none: every user may do everything",
     )
     http: HttpSettings = Field(default_factory=HttpSettings)
     proxy: ProxySettings = Field(default_factory=ProxySettings)
@@ -283,7 +312,9 @@ class Settings(Section):
     pullsecret: PullSecretSettings = Field(default_factory=PullSecretSettings)
     cleaner: CleanerSettings = Field(default_factory=CleanerSettings)
     limits: LimitsSettings = Field(default_factory=LimitsSettings)
-    hosted: kinds.HostedRules = setting((), "how long what is pushed stays, by repository")
+    hosted: kinds.HostedRules = setting(
+        (), "rules: how long pushed content is retained, by repository"
+    )
     followed: Followed = Field(default_factory=Followed)
     adjusted: tuple[str, ...] = Field(default=())
     run: Path = Field(default=Path(), exclude=True)

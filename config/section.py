@@ -1,4 +1,4 @@
-"""How a setting is declared: once, with its default, meaning and names."""
+"""Declares settings: `setting` holds the default, the meaning and the names of each."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 def setting(
     default: object, meaning: str, *, env: str = "", shown: str | None = None, secret: bool = False
-) -> Any:  # noqa: ANN401 - as pydantic's Field: the annotation beside it says the type
-    """Declare a setting: its default as an operator would write it, its meaning, its names.
+) -> Any:  # noqa: ANN401 - as pydantic's Field: the annotation of the field has the type
+    """Declare a setting. *default* is written as an operator would write it.
 
-    *env* is its variable's name where that is not the one its key makes (REGISTRY_A_B_C for
-    a.b.c, which then is a second one). *shown* tells a default that depends on where we run.
+    *env* is a variable that takes precedence over the one derived from the key, REGISTRY_A_B_C for
+    a.b.c. *shown* describes a default that depends on the environment. *secret* hides the value in
+    messages.
     """
     extra: dict[str, Any] = {"env": env, "shown": shown, "secret": secret}
     if callable(default):
@@ -27,7 +28,7 @@ def setting(
 
 
 class Section(BaseModel):
-    """Settings that belong together."""
+    """Base class of the sections of the configuration."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True

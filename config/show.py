@@ -1,4 +1,4 @@
-"""Shows settings as an operator would write them, secrets masked."""
+"""Writes settings in the form in which an operator writes them, with secrets masked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from config.kinds import BYTES, PER_CENT, SECONDS
 from config.schema import Settings
 from config.upstreams import upstream_defaults
 
-_OTHERWISE_NAMED = {
+_FIELD_OF_KEY = {
     "passwordfile": "password_file",
     "maxstale": "max_stale",
     "ongone": "on_gone",
@@ -22,7 +22,7 @@ _OTHERWISE_NAMED = {
 
 
 def shown_settings(settings: Settings) -> Iterator[tuple[Key, str]]:
-    """Yield every setting's key and value, those of each upstream too."""
+    """Yield the key and value of every setting, including those of each upstream."""
     for key, setting in keys.settings().items():
         hosts = settings.upstreams if "*" in key else ("",)
         for host in hosts:
@@ -31,7 +31,7 @@ def shown_settings(settings: Settings) -> Iterator[tuple[Key, str]]:
 
 
 def usage() -> str:
-    """List every setting as a flag, with its variable, its default and its meaning."""
+    """Return the help text that lists every setting as a flag, with default and meaning."""
     return "\n".join(
         f"  --{each.key.replace('*', 'HOST')}={each.default}\n"
         f"      {each.meaning}{f' ({each.variables[0]})' if each.variables else ''}"
@@ -42,8 +42,8 @@ def usage() -> str:
 def _value(settings: Settings, key: Key) -> object:
     if key[0] == "upstreams" and key[2] == "enabled":
         return settings.upstreams[key[1]].enabled
-    if key[0] == "upstreams":  # with what it inherits
-        field = _OTHERWISE_NAMED.get(key[2], key[2])
+    if key[0] == "upstreams":  # including the values that it inherits from `proxy:`
+        field = _FIELD_OF_KEY.get(key[2], key[2])
         return getattr(upstream_defaults(settings, key[1]), field)
 
     below: object = settings
@@ -53,24 +53,24 @@ def _value(settings: Settings, key: Key) -> object:
 
 
 def _shown(setting: Setting, value: object) -> str:
-    if isinstance(value, tuple) and setting.key in _IN_WORDS:
-        return _IN_WORDS[setting.key](value)
+    if isinstance(value, tuple) and setting.key in _TEXT_OF_RULES:
+        return _TEXT_OF_RULES[setting.key](value)
     if value is None or value == ():
         return "none"
     if setting.is_secret:
         return "***"
     if setting.unit:
-        return _IN_UNITS[setting.unit](value)
+        return _TEXT_OF_UNIT[setting.unit](value)
     if isinstance(value, bool):
         return str(value).lower()
     return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
-_IN_WORDS: Final[dict[str, Callable[[Any], str]]] = {
+_TEXT_OF_RULES: Final[dict[str, Callable[[Any], str]]] = {
     "access": access.show,
     "hosted": hosted.show,
 }
-_IN_UNITS: Final[dict[str, Callable[[Any], str]]] = {
+_TEXT_OF_UNIT: Final[dict[str, Callable[[Any], str]]] = {
     BYTES.name: units.show_size,
     SECONDS.name: units.show_span,
     PER_CENT.name: "{}%".format,

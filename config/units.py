@@ -1,7 +1,7 @@
-"""Sizes, spans and percentages: `10G`, `1h2m3s`, `20%`, there and back.
+"""Reads and writes sizes, spans and percentages: `10G`, `1h2m3s`, `20%`.
 
-humanfriendly reads neither `1h2m3s` nor a binary `10G` beside a decimal `10GB`, so values are
-split here and it reads the pieces.
+humanfriendly can't parse `1h2m3s`, and can't distinguish a binary `10G` from a decimal `10GB`. This
+module splits values into parts, and humanfriendly parses the parts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SPAN = re.compile(rf"(?:{_PIECE.pattern})+", re.ASCII)
 _SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 _PERCENTAGE = re.compile(r"(\d{1,3})\s*%?", re.ASCII)
 
-# An index holds a size in 63 bits; a thousandth of that is more than any disk.
+# The index stores a size in 63 bits; a thousandth of that exceeds any disk.
 _LARGEST: Final = 2**53
 _LONGEST: Final = 100 * 365 * 86400.0
 
@@ -29,7 +29,7 @@ _MILLISECONDS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)
 
 
 def size(given: object) -> int:
-    """Read a size in bytes: K, M, G, T alone are binary, `10GB` is decimal, `10GiB` binary.
+    """Read a size in bytes. K, M, G, T, P alone are binary; `10GB` is decimal, `10GiB` binary.
 
     Raises: Unreadable.
     """
@@ -45,7 +45,7 @@ def size(given: object) -> int:
 
 
 def show_size(value: int) -> str:
-    """Write a size so that `size` reads the same number of bytes back."""
+    """Return *value* bytes as text that `size` parses to the same number."""
     for prefix, factor in _PREFIXES:
         if value and value % factor == 0:
             return f"{value // factor}{prefix}"
@@ -79,7 +79,7 @@ def longer_span(given: object) -> float:
 
 
 def show_span(seconds: float) -> str:
-    """Write a span so that `span` reads it back, to the millisecond."""
+    """Return a span, rounded to milliseconds, as text that `span` parses to the same value."""
     left, pieces = round(seconds * 1000), []
     for unit, length in _MILLISECONDS:
         count, left = divmod(left, length)
@@ -90,7 +90,7 @@ def show_span(seconds: float) -> str:
 def percentage(given: object) -> int:
     """Read a whole percentage from 0 to 100: `20%` or `20`. Raises: Unreadable."""
     match = _PERCENTAGE.fullmatch(_text(given))
-    if match is None or int(match[1]) > 100:  # noqa: PLR2004 - that is what a per cent is
+    if match is None or int(match[1]) > 100:  # noqa: PLR2004 - the definition of per cent
         raise Unreadable("not a percentage from 0 to 100", "try 20%")
     return int(match[1])
 

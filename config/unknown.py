@@ -1,8 +1,9 @@
-"""Which unknown keys stop the start, and which are only warned of.
+"""Decides which unknown keys are errors and which are only warnings.
 
-docker distribution ignores unknown keys, so configurations that were written for it have some. A
-key that is close to one that protects or places data, or to one that only we have, was meant to do
-something: without it the appliance would be open, or write elsewhere, and nobody would know.
+docker distribution ignores unknown keys, so configurations written for it contain some. An unknown
+key is an error if it resembles a key that protects data, selects where data is stored, or exists
+only in this appliance. It is probably a typing error, and without the intended setting the
+appliance would be open to all, or would write to another folder, without any notice.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from config import cache_server, keys
 from config.distribution import ROWS, Verdict
 from config.keys import Key
 
-# What lies below these is never ignored, however little it resembles a key that is known.
-_STRICT: Final[tuple[Key, ...]] = (
+# Every unknown key below these sections is an error, even if it resembles no known key.
+_STRICT_SECTIONS: Final[tuple[Key, ...]] = (
     ("auth",),
     ("access",),
     ("hosted",),
@@ -27,7 +28,7 @@ _STRICT: Final[tuple[Key, ...]] = (
     ("server",),
     ("cache",),
 )
-# Of the keys that distribution knows and that are honoured: those that protect or place data.
+# Keys of docker distribution that are honoured and protect data or select where it is stored.
 _PROTECTING: Final[frozenset[Key]] = frozenset(
     {
         ("auth", "htpasswd", "path"),
@@ -48,35 +49,35 @@ _SHORTEST_START: Final = 3
 
 
 def stops(key: Key) -> bool:
-    """Return whether an unknown *key*, cut behind its first unknown part, stops the start."""
+    """Return whether an unknown *key* is an error. The key ends with its first unknown part."""
     above, last = key[:-1], key[-1]
-    if any(above[: len(each)] == each for each in _STRICT):
+    if any(above[: len(each)] == each for each in _STRICT_SECTIONS):
         return True
     if above == ("storage",):
-        return True  # distribution refuses an unknown driver too
+        return True  # docker distribution also fails to start with an unknown driver
     beside = {
         name[len(above)]
-        for name in _weighty()
+        for name in _strict_keys()
         if len(name) > len(above) and name[: len(above)] == above
     }
     return _is_known_elsewhere(last) or any(_is_close(last, each) for each in beside)
 
 
 def _is_known_elsewhere(last: str) -> bool:
-    """Return whether this names one key or section only, in another place, and it is weighty."""
+    """Return whether *last* names exactly one key or section elsewhere, and that one is strict."""
     elsewhere = [each for each in _parts(keys.names()) if each[-1] == last]
-    return len(elsewhere) == 1 and elsewhere[0] in _parts(_weighty())
+    return len(elsewhere) == 1 and elsewhere[0] in _parts(_strict_keys())
 
 
 @cache
 def _parts(names: frozenset[Key]) -> frozenset[Key]:
-    """Return *names* and all sections that they lie in."""
+    """Return *names* and the sections that contain them."""
     return frozenset(name[:end] for name in names for end in range(1, len(name) + 1))
 
 
 @cache
-def _weighty() -> frozenset[Key]:
-    """Return every key that must not be misspelt: those that protect, and those that are ours."""
+def _strict_keys() -> frozenset[Key]:
+    """Return the keys whose misspellings are errors: protecting, refused, or not distribution's."""
     honoured = {_name(row.key) for row in ROWS if row.verdict is Verdict.HONOURED}
     refused = {_name(row.key) for row in ROWS if row.verdict is Verdict.REFUSED}
     theirs = {_name(row.key) for row in cache_server.ROWS}

@@ -1,4 +1,4 @@
-"""Which upstreams are in force, each with its own settings and those of all upstreams."""
+"""Computes the active upstreams, and the settings of each: its own, completed from `proxy:`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 _SECTION: Final = 2  # parts of the key of an upstream's section
 
-# What newcomers pull from: in force while no operator names anything else.
+# Public registries that are upstreams as long as the operator configures no upstream.
 PUBLIC: Final = (
     "docker.io",
     "quay.io",
@@ -32,10 +32,10 @@ PUBLIC: Final = (
 
 @dataclass(frozen=True, slots=True)
 class UpstreamValues:
-    """One upstream: `host` is the name that clients use, with its port if it has one.
+    """The settings of one upstream. `host` is the name that clients use, with a port if it has one.
 
-    Spans are in s; `max_stale` None: for ever. `username`, `password` and `password_file` win
-    over the pull secret. `default`: names without an upstream lead here.
+    Spans are in s; `max_stale` None means no limit. `username`, `password` and `password_file` take
+    precedence over the pull secret. `default`: names without a host are looked up here.
     """
 
     host: str
@@ -61,9 +61,9 @@ class UpstreamValues:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSet:
-    """The upstreams in force. `hosts` are named in full, those of the configuration first.
+    """The active upstreams. `hosts` are full names, those of the configuration first.
 
-    `globs` are patterns of the pull secret: a host that matches one is an upstream too.
+    `globs` are patterns of the pull secret: each host that matches one is also an upstream.
     """
 
     hosts: tuple[str, ...]
@@ -76,7 +76,7 @@ class UpstreamSet:
         """Return whether *host*, a name with its port if it has one, is an upstream."""
         if host.lower() in self.hosts:
             return True
-        return self._secret.names(host) and not _is_left_out(self._settings, host)
+        return self._secret.names(host) and not _is_disabled(self._settings, host)
 
     def values(self, host: str) -> UpstreamValues:
         """Return the settings of an upstream that this set names."""
@@ -84,21 +84,22 @@ class UpstreamSet:
 
 
 def upstreams_in_force(settings: Settings, secret: PullSecret | None) -> UpstreamSet:
-    """Compute the upstreams of a configuration and a pull secret; the only place that does.
+    """Return the active upstreams of a configuration and a pull secret.
 
-    Serving, checking, listing, the doctor and the guard of hosted repositories all use it. When
-    neither the configuration nor the secret names a registry, the public ones are in force: also
-    with a secret that holds a credential helper only, or when flags only set something of one of
-    them. Whatever names it, an upstream that is not enabled is none.
+    This is the only function that computes them: serving, checking, listing, the doctor and the
+    check for name conflicts with hosted repositories use it. If neither the configuration nor the
+    secret names a registry, the public registries are active. This also holds for a secret that has
+    only a credential helper, and for flags that only change single settings of a public registry.
+    An upstream that is not enabled is never active.
     """
     secret = secret or PullSecret()
     elsewhere = [*_remote_host(settings), *secret.hosts]
     named = [*(set(settings.upstreams) - set(settings.adjusted)), *elsewhere]
-    is_any_named = bool(secret.globs) or any(not _is_left_out(settings, each) for each in named)
-    said = [*settings.upstreams, *elsewhere]
+    is_any_named = bool(secret.globs) or any(not _is_disabled(settings, each) for each in named)
+    candidates = [*settings.upstreams, *elsewhere]
     if not is_any_named and settings.proxy.public:
-        said = list(PUBLIC)
-    found = [host for host in said if not _is_left_out(settings, host)]
+        candidates = list(PUBLIC)
+    found = [host for host in candidates if not _is_disabled(settings, host)]
     defaults = default_hosts(settings)[:1]
     return UpstreamSet(
         hosts=tuple(dict.fromkeys([*found, *defaults])),
@@ -110,58 +111,58 @@ def upstreams_in_force(settings: Settings, secret: PullSecret | None) -> Upstrea
 
 
 def adjusted_only(settings: Settings, given: Iterable[Key]) -> tuple[str, ...]:
-    """Return the public registries of which single settings were *given*, and no section.
+    """Return the public registries of which *given* has single settings but no section.
 
-    `--upstreams.quay.io.freshness=5m` says how to ask quay.io, not to ask nothing else. A section
-    of the file, or of a map in a variable or flag, names the upstreams that there are.
+    `--upstreams.quay.io.freshness=5m` adjusts quay.io; it does not make quay.io the only upstream.
+    A section of the file, or of a map in a variable or flag, defines an upstream.
     """
     sections = {key[1] for key in given if key[:1] == ("upstreams",) and len(key) == _SECTION}
     return tuple(each for each in settings.upstreams if each in PUBLIC and each not in sections)
 
 
 def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
-    """Complete what is said of *host*, which may be known from the pull secret only."""
+    """Return the settings of *host*, completed from `proxy:`; only the secret may name the host."""
     host, proxy = registry_host(host), settings.proxy
-    said = settings.upstreams.get(host, UpstreamSettings())
+    own = settings.upstreams.get(host, UpstreamSettings())
     is_remote = host in _remote_host(settings)
-    has_password = said.username is not None
+    has_password = own.username is not None
     return UpstreamValues(
         host=host,
-        url=said.url or (proxy.remoteurl if is_remote else None) or url_of(host),
-        mirrors=said.mirrors,
-        ca=said.ca,
-        insecure=said.insecure,
-        realm=said.realm,
-        username=said.username if has_password or not is_remote else proxy.username,
-        password=said.password if has_password or not is_remote else proxy.password,
-        password_file=said.passwordfile,
-        freshness=_first(said.freshness, proxy.freshness),
-        max_stale=proxy.maxstale if said.maxstale is None else said.maxstale,
-        on_gone=said.ongone or proxy.ongone,
-        negative_ttl=_first(said.negativettl, proxy.negativettl),
-        connect_timeout=_first(said.connecttimeout, proxy.connecttimeout),
-        read_timeout=_first(said.readtimeout, proxy.readtimeout),
+        url=own.url or (proxy.remoteurl if is_remote else None) or url_of(host),
+        mirrors=own.mirrors,
+        ca=own.ca,
+        insecure=own.insecure,
+        realm=own.realm,
+        username=own.username if has_password or not is_remote else proxy.username,
+        password=own.password if has_password or not is_remote else proxy.password,
+        password_file=own.passwordfile,
+        freshness=_first(own.freshness, proxy.freshness),
+        max_stale=proxy.maxstale if own.maxstale is None else own.maxstale,
+        on_gone=own.ongone or proxy.ongone,
+        negative_ttl=_first(own.negativettl, proxy.negativettl),
+        connect_timeout=_first(own.connecttimeout, proxy.connecttimeout),
+        read_timeout=_first(own.readtimeout, proxy.readtimeout),
         min_rate=proxy.minrate,
-        redirects=_first(said.redirects, proxy.redirects),
-        ranges=said.ranges or proxy.ranges,
+        redirects=_first(own.redirects, proxy.redirects),
+        ranges=own.ranges or proxy.ranges,
         default=host in default_hosts(settings)[:1],
     )
 
 
 def default_hosts(settings: Settings) -> list[str]:
-    """List the hosts that are said to be the default: more than one contradict each other."""
+    """Return the hosts that are configured as the default. More than one is a contradiction."""
     marked = (host for host, each in settings.upstreams.items() if each.default)
     chosen = (settings.proxy.default,) if settings.proxy.default else ()
     return list(dict.fromkeys((*chosen, *marked, *_remote_host(settings))))
 
 
-def _is_left_out(settings: Settings, host: str) -> bool:
-    """Return whether an upstream is not enabled, by any of its names."""
+def _is_disabled(settings: Settings, host: str) -> bool:
+    """Return whether the configuration disables an upstream, under any name of its host."""
     try:
-        said = settings.upstreams.get(registry_host(host))
+        own = settings.upstreams.get(registry_host(host))
     except Unreadable:
         return False
-    return said is not None and not said.enabled
+    return own is not None and not own.enabled
 
 
 def _remote_host(settings: Settings) -> tuple[str, ...]:
@@ -169,5 +170,5 @@ def _remote_host(settings: Settings) -> tuple[str, ...]:
     return (host_of(url),) if url else ()
 
 
-def _first(said: T | None, otherwise: T) -> T:
-    return otherwise if said is None else said
+def _first(own: T | None, default: T) -> T:
+    return default if own is None else own

@@ -1,4 +1,4 @@
-"""What the tests of the configuration share."""
+"""Fixtures of the tests of the configuration."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from tests.config.desk import Desk
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
-    """Return an empty desk."""
+    """Return a folder without a configuration file."""
     return Desk(tmp_path)

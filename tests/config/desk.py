@@ -1,4 +1,4 @@
-"""A folder in which an operator writes his configuration."""
+"""A folder with the configuration of an operator, for tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from config.schema import Settings
 
 
 class Desk:
-    """A folder in which an operator writes his configuration."""
+    """A folder with a configuration file and the usual places of the other files."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "config.yml"
@@ -19,28 +19,28 @@ class Desk:
         )
 
     def write(self, text: str) -> None:
-        """Write the file."""
+        """Write the configuration file."""
         self.file.write_text(dedent(text), encoding="utf-8")
 
     def examine(self, *argv: str, **environ: str) -> Loaded:
-        """Load all that was said; the file too, once it is written."""
+        """Load the configuration from the arguments, the variables and the file, if it exists."""
         named = [str(self.file)] if self.file.exists() else []
         return examine([*named, *argv], environ, self.places)
 
     def settings(self, *argv: str, **environ: str) -> Settings:
-        """Load all that was said, which has no problem."""
+        """Load the configuration and return its settings. It must have no problems."""
         loaded = self.examine(*argv, **environ)
         assert loaded.problems == ()
         return loaded.settings
 
     def problems(self, *argv: str, **environ: str) -> list[str]:
-        """Return the lines of the problems, the file's path shortened."""
+        """Return the lines of the problems, with the folder's path removed."""
         return self._short(map(str, self.examine(*argv, **environ).problems))
 
     def warnings(self, *argv: str, **environ: str) -> list[str]:
-        """Return the lines of the warnings, but for that of the open door."""
+        """Return the lines of the warnings, without that of a registry that is open to all."""
         lines = map(str, self.examine(*argv, **environ).warnings)
-        return [each for each in self._short(lines) if "everybody who can reach it" not in each]
+        return [each for each in self._short(lines) if "every client that can reach it" not in each]
 
     def _short(self, lines: object) -> list[str]:
         assert isinstance(lines, map)

@@ -1,4 +1,4 @@
-"""Who may do what where, as an operator writes it, and users beside the password file."""
+"""Tests of reading access rules, and users in addition to the password file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _USERS = f"auth: {{htpasswd: {{users: {{ann: {HASH}}}}}, anonymous: pull}}\n"
 
 
 def test_a_rule_names_users_repositories_and_actions(desk: Desk) -> None:
-    """Each one or several; the actions in their own order, so that equal rules look equal."""
+    """Each field is one value or several.
+
+    Actions have a fixed order, so that equal rules compare equal.
+    """
     desk.write(
         _USERS
         + """
@@ -41,8 +44,8 @@ access:
     )
 
 
-def test_rules_and_users_may_stand_in_the_environment(desk: Desk) -> None:
-    """As YAML, over the file's."""
+def test_rules_and_users_may_be_set_in_the_environment(desk: Desk) -> None:
+    """They are YAML and take precedence over the file."""
     desk.write(_USERS + "access: [{user: ann, repository: a, allow: pull}]")
     settings = desk.settings(
         REGISTRY_ACCESS="[{user: bob, repository: b, allow: pull}, "
@@ -90,8 +93,8 @@ def test_rules_and_users_may_stand_in_the_environment(desk: Desk) -> None:
         ),
     ],
 )
-def test_a_rule_that_cannot_be_read_stops_the_start(desk: Desk, rules: str, expected: str) -> None:
-    """By its number and key; a rule that is passed over would protect nothing."""
+def test_an_invalid_rule_is_a_problem(desk: Desk, rules: str, expected: str) -> None:
+    """The message has its number and key. An ignored rule would protect nothing."""
     desk.write(_USERS + f"access: {rules}")
 
     (problem,) = desk.problems()
@@ -101,32 +104,35 @@ def test_a_rule_that_cannot_be_read_stops_the_start(desk: Desk, rules: str, expe
     assert "try [{user: ann" in problem
 
 
-def test_an_empty_list_of_rules_is_a_list(desk: Desk) -> None:
-    """Whoever writes it wants nobody to do anything; a variable that was not filled in is none."""
+def test_an_empty_list_of_rules_is_valid(desk: Desk) -> None:
+    """An empty list denies everything. An empty variable is an error, since it may be a mistake."""
     desk.write(_USERS.replace("pull", "none") + "access: []")
 
     assert desk.settings().access == ()
     assert desk.problems(REGISTRY_ACCESS="")[0].startswith("REGISTRY_ACCESS=: ")
 
 
-def test_rules_without_passwords_are_an_error(desk: Desk) -> None:
-    """Everybody would be a stranger."""
+def test_rules_without_users_are_a_problem(desk: Desk) -> None:
+    """Every client would be anonymous."""
     desk.write("access: [{user: ann, repository: a, allow: pull}]")
 
     remedy = "set auth.htpasswd.path or auth.htpasswd.users"
-    assert [f"config.yml:1: access: rules, and nobody has a password; {remedy}"] == desk.problems()
+    message = "access rules are set but no users are configured"
+    assert [f"config.yml:1: access: {message}; {remedy}"] == desk.problems()
 
 
-def test_a_rule_for_strangers_needs_an_open_door(desk: Desk) -> None:
-    """Else it would mean nothing, unnoticed; and an open door that leads nowhere is told."""
+def test_a_rule_for_anonymous_requires_anonymous_access(desk: Desk) -> None:
+    """Otherwise the rule has no effect. Anonymous access without such a rule is a warning."""
     desk.write(_USERS + "access: [{user: anonymous, repository: a, allow: pull}]")
     assert desk.problems() == []
-    problem = "access: a rule for anonymous, and auth.anonymous is none; set auth.anonymous: pull"
+    problem = (
+        "access: a rule is for anonymous, but auth.anonymous is none; set auth.anonymous: pull"
+    )
     assert [f"config.yml:2: {problem}"] == desk.problems(REGISTRY_AUTH_ANONYMOUS="none")
 
     desk.write(_USERS + "access: [{user: ann, repository: a, allow: pull}]")
     (warning,) = desk.warnings()
-    assert warning.startswith("auth.anonymous=pull: without effect: no rule of access is for anon")
+    assert warning.startswith("auth.anonymous=pull: without effect: no access rule is for anon")
 
 
 @pytest.mark.parametrize(
@@ -140,8 +146,8 @@ def test_a_rule_for_strangers_needs_an_open_door(desk: Desk) -> None:
         ("{ann: }", "not a text"),
     ],
 )
-def test_a_user_that_cannot_be_read_stops_the_start(desk: Desk, users: str, expected: str) -> None:
-    """And nothing of a password is shown."""
+def test_an_invalid_user_is_a_problem(desk: Desk, users: str, expected: str) -> None:
+    """The message shows no part of a password."""
     desk.write(f"auth: {{htpasswd: {{users: {users}}}}}")
 
     (problem,) = desk.problems()
@@ -154,7 +160,7 @@ def test_a_user_that_cannot_be_read_stops_the_start(desk: Desk, users: str, expe
 def test_rules_and_users_reach_the_workers(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As they were read, with the file in which they are followed."""
+    """The settings file has them unchanged, with the file from which they are reread."""
     desk.write(_USERS + "access: [{user: anonymous, repository: [a, b/*], allow: pull}]")
     settings = desk.settings()
     monkeypatch.chdir("/")
@@ -168,23 +174,23 @@ def test_rules_and_users_reach_the_workers(
     assert resolved.followed.users
 
 
-def test_rules_are_shown_on_one_line_and_hashes_never(desk: Desk) -> None:
-    """As `entrepot check` prints them."""
+def test_rules_are_shown_on_one_line_and_hashes_are_masked(desk: Desk) -> None:
+    """This is the output of `entrepot check`."""
     desk.write(
         _USERS.replace("pull", "none") + "access: [{user: [a, b], repository: c, allow: push}]"
     )
     shown = {".".join(key): text for key, text in config.shown_settings(desk.settings())}
 
     assert (shown["access"], shown["auth.htpasswd.users"]) == ("a,b push c", "***")
-    assert access.show(()) == "no rule: nobody may do anything"
+    assert access.show(()) == "no rules: all requests are denied"
 
 
 _PARTS = st.sampled_from(["a", "*", "**", "a*", "B", "a.b_c-d", "***", "", "?", "a:5000", "é"])
 
 
 @given(st.lists(_PARTS, max_size=4).map("/".join))
-def test_what_the_configuration_takes_for_a_pattern_is_one(pattern: str) -> None:
-    """Whatever passes here must not fail in a worker."""
+def test_every_accepted_pattern_is_valid_in_a_worker(pattern: str) -> None:
+    """A pattern that passes validation here must not raise an error in a worker."""
     try:
         rules = access.rules([{"user": "ann", "repository": [pattern], "allow": "pull"}])
     except Unreadable:

@@ -1,4 +1,4 @@
-"""Where to listen, and how an upstream is named and reached."""
+"""Tests of listen addresses, and of the names and URLs of upstreams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from config.errors import Unreadable
     ],
 )
 def test_an_address_is_read_and_written_alike(text: str, expected: Address) -> None:
-    """Distribution's `http.addr`."""
+    """The format is that of docker distribution's `http.addr`."""
     assert expected == address.address(text)
     assert text == str(expected)
 
@@ -29,8 +29,8 @@ def test_an_address_is_read_and_written_alike(text: str, expected: Address) -> N
     "text",
     ["5000", "", ":", ":0", ":65536", "::1:5000", "a b:1", "http://x:1", "host:http", "a/b:1"],
 )
-def test_what_is_no_address_says_so(text: str) -> None:
-    """The remedy shows two."""
+def test_an_invalid_address_is_an_error(text: str) -> None:
+    """The remedy shows two valid addresses."""
     with pytest.raises(Unreadable, match=r"not host:port; try :5000 or 127\.0\.0\.1:5000"):
         address.address(text)
 
@@ -53,7 +53,7 @@ def test_what_is_no_address_says_so(text: str) -> None:
     ],
 )
 def test_loopback_is_this_machine_only(host: str, *, expected: bool) -> None:
-    """What it decides: plain HTTP to an upstream, and the warning of an open door."""
+    """It decides on plain HTTP to an upstream, and on the warning of access without passwords."""
     assert expected is address.is_loopback(host)
 
 
@@ -71,15 +71,15 @@ def test_loopback_is_this_machine_only(host: str, *, expected: bool) -> None:
     ],
 )
 def test_a_host_has_one_name(text: str, expected: str) -> None:
-    """Lower case, and all of Docker Hub's names are one."""
+    """Names are in lower case, and all names of Docker Hub are one."""
     assert expected == address.registry_host(text)
 
 
 @pytest.mark.parametrize(
     "text", ["", "a b", "quay.io/org", "https://quay.io", "-a.io", "a..b", "a_b", "a:0", "a:99999"]
 )
-def test_what_is_no_host_says_so(text: str) -> None:
-    """A repository's first name is made of it."""
+def test_an_invalid_host_is_an_error(text: str) -> None:
+    """The host becomes the first component of repository names."""
     with pytest.raises(Unreadable, match="not a registry's host"):
         address.registry_host(text)
 
@@ -96,22 +96,22 @@ def test_what_is_no_host_says_so(text: str) -> None:
     ],
 )
 def test_a_url_gets_its_scheme_and_loses_its_slash(text: str, expected: str) -> None:
-    """What the client adds is `/v2/...`."""
+    """The client appends `/v2/...`."""
     assert expected == address.registry_url(text)
 
 
 @pytest.mark.parametrize(
     "text", ["", "ftp://quay.io", "https://", "https://a/?b", "https://a/#b", "https://[::1", "a b"]
 )
-def test_what_is_no_url_says_so(text: str) -> None:
-    """Every one is told in our words."""
+def test_an_invalid_url_is_an_error(text: str) -> None:
+    """The message is never that of a library."""
     with pytest.raises(Unreadable, match=r"not a registry's (URL|host)"):
         address.registry_url(text)
 
 
-def test_a_url_must_not_hold_a_password() -> None:
+def test_a_url_must_not_contain_a_password() -> None:
     """URLs are logged."""
-    with pytest.raises(Unreadable, match="a URL with a password in it"):
+    with pytest.raises(Unreadable, match="a URL that contains a password"):
         address.registry_url("https://user:secret@quay.io")
 
 
@@ -126,11 +126,11 @@ def test_a_url_must_not_hold_a_password() -> None:
         ("10.0.0.1:5000", "https://10.0.0.1:5000"),
     ],
 )
-def test_a_host_alone_says_where_it_is(host: str, expected: str) -> None:
-    """HTTPS, but for this machine, as Docker does; Docker Hub's API has a host of its own."""
+def test_the_default_url_of_a_host(host: str, expected: str) -> None:
+    """It is HTTPS except for loopback, as in Docker. Docker Hub's API has a host of its own."""
     assert expected == address.url_of(host)
 
 
-def test_a_realm_stays_as_it_was_written() -> None:
-    """It is compared with what the upstream announces."""
+def test_a_realm_is_unchanged() -> None:
+    """It is compared with the realm that the upstream announces."""
     assert address.realm_url("https://auth.example/token/") == "https://auth.example/token/"

@@ -1,4 +1,4 @@
-"""docker-cache-server's users come over without rewriting."""
+"""Tests that configurations of docker-cache-server work without rewriting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from config.follow import read_rights
 from tests.config.desk import Desk
 from tests.config.test_access import HASH
 
-# the config.yaml of its README
+# The config.yaml in docker-cache-server's README.
 README = """\
 server:
   address: "0.0.0.0"
@@ -35,8 +35,8 @@ cache:
 _DAY = 86400.0
 
 
-def test_its_file_means_here_what_it_meant_there(desk: Desk) -> None:
-    """What was pushed expires by its last use, and by nothing else."""
+def test_the_file_of_its_readme_has_the_same_effect(desk: Desk) -> None:
+    """Pushed content expires by its last use only."""
     desk.write(README)
     settings = desk.settings()
 
@@ -51,8 +51,8 @@ def test_its_file_means_here_what_it_meant_there(desk: Desk) -> None:
     assert bcrypt.checkpw(b"password1", hashes["user1"].encode())
 
 
-def test_each_of_its_names_is_one_warning_with_ours(desk: Desk) -> None:
-    """Where it stands, and what to write instead."""
+def test_each_of_its_keys_is_one_warning_with_the_replacement(desk: Desk) -> None:
+    """The warning has file, line and the key to write instead."""
     desk.write(README)
     warnings = dict(each.split(": docker-cache-server's name", 1) for each in desk.warnings())
     users = warnings.pop("config.yml:11: auth.users")
@@ -71,8 +71,8 @@ def test_each_of_its_names_is_one_warning_with_ours(desk: Desk) -> None:
     assert "admin123" not in users
 
 
-def test_the_line_that_the_warning_shows_can_be_taken(desk: Desk) -> None:
-    """With it the same passwords are right, and nothing is warned of."""
+def test_the_line_that_the_warning_shows_is_valid(desk: Desk) -> None:
+    """With that line the same passwords are valid, and there is no warning."""
     desk.write("auth: {users: [{username: admin, password: admin123}]}")
     (warning,) = desk.warnings()
     line = warning.partition("write auth.htpasswd.users: ")[2]
@@ -85,7 +85,7 @@ def test_the_line_that_the_warning_shows_can_be_taken(desk: Desk) -> None:
 
 
 def test_its_variables_and_its_flags_are_read(desk: Desk) -> None:
-    """Flags over variables over the file, and over ours where they are the stronger source."""
+    """Flags override variables, which override the file, also between old and new names."""
     desk.write(README + "http: {addr: ':7000'}")
     assert str(desk.settings().http.addr) == ":7000"
 
@@ -98,15 +98,15 @@ def test_its_variables_and_its_flags_are_read(desk: Desk) -> None:
     assert Path("/y") == desk.settings(REGISTRYDIR="/y").storage.rootdirectory
 
 
-def test_a_port_alone_keeps_our_own_address(desk: Desk) -> None:
-    """Loopback outside the image: nobody is let in from outside who was not asked for."""
+def test_a_port_alone_keeps_the_default_address(desk: Desk) -> None:
+    """Outside the image this is loopback, so that no other machine gets access unintentionally."""
     assert str(desk.settings("--server.port=5001").http.addr) == "127.0.0.1:5001"
     assert str(desk.settings("--server.port=5001", ENTREPOT_IMAGE="1").http.addr) == ":5001"
     assert str(desk.settings("--server.address=10.0.0.1").http.addr) == "10.0.0.1:5000"
 
 
-def test_ours_count_beside_its_ttl(desk: Desk) -> None:
-    """Who says what may be evicted, and how much is kept, is obeyed."""
+def test_the_appliance_s_settings_override_the_effects_of_its_ttl(desk: Desk) -> None:
+    """A configured `cleaner.hosted` or `cleaner.maxsize` takes precedence."""
     cleaner = desk.settings(
         DCS_CACHE_TTL="1h", CLEANER_HOSTED="false", CLEANER_MAXSIZE="1G"
     ).cleaner
@@ -114,8 +114,8 @@ def test_ours_count_beside_its_ttl(desk: Desk) -> None:
     assert (cleaner.ttl, cleaner.hosted, cleaner.maxsize) == (3600.0, False, 2**30)
 
 
-def test_its_newer_releases_keep_images_a_folder_deeper(desk: Desk, tmp_path: Path) -> None:
-    """What was stored is found, by whichever release."""
+def test_the_data_folder_of_its_newer_releases_is_found(desk: Desk, tmp_path: Path) -> None:
+    """Stored images are found, whichever release wrote them."""
     flag = f"--storage.directory={tmp_path}"
     assert tmp_path == desk.settings(flag).storage.rootdirectory
 
@@ -124,8 +124,8 @@ def test_its_newer_releases_keep_images_a_folder_deeper(desk: Desk, tmp_path: Pa
     assert tmp_path / "data" == desk.settings(flag).storage.rootdirectory
 
 
-def test_switched_off_it_is_open_and_says_so(desk: Desk) -> None:
-    """Users that stand beside it are not asked for passwords."""
+def test_disabled_auth_is_open_to_all(desk: Desk) -> None:
+    """Users in the same file then need no passwords."""
     desk.write("auth: {enabled: false, users: [{username: a, password: b}]}")
 
     assert desk.settings().auth.htpasswd is None
@@ -135,12 +135,15 @@ def test_switched_off_it_is_open_and_says_so(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("auth: {enabled: true}", "auth.enabled: and no user; set auth.htpasswd.users"),
-        ("auth: {enabled: true, users: }", "auth.enabled: and no user; set auth.htpasswd.users"),
-        ("auth: {users: []}", "auth.users: and no user; set auth.htpasswd.users"),
+        ("auth: {enabled: true}", "auth.enabled: no users are configured; set auth.htpasswd.users"),
+        (
+            "auth: {enabled: true, users: }",
+            "auth.enabled: no users are configured; set auth.htpasswd.users",
+        ),
+        ("auth: {users: []}", "auth.users: no users are configured; set auth.htpasswd.users"),
         (
             "auth: {enabled: false, htpasswd: {path: /p}}",
-            "auth.enabled: false, and auth.htpasswd is set; keep one",
+            "auth.enabled: false, but auth.htpasswd is set; keep one",
         ),
         ("auth: {enabled: perhaps}", "auth.enabled=perhaps: neither true nor false; try true"),
         (
@@ -153,8 +156,10 @@ def test_switched_off_it_is_open_and_says_so(desk: Desk) -> None:
         ("cache: {tll: 1h}", "cache.tll: no such key; did you mean cache.ttl?"),
     ],
 )
-def test_what_cannot_be_read_is_told_by_its_own_name(desk: Desk, text: str, expected: str) -> None:
-    """As the operator wrote it; protection that was asked for is never passed over."""
+def test_an_invalid_value_is_a_problem_under_its_own_key(
+    desk: Desk, text: str, expected: str
+) -> None:
+    """The message has the key that the operator wrote. Requested protection is never ignored."""
     desk.write(text)
 
     (problem,) = desk.problems()
@@ -162,15 +167,15 @@ def test_what_cannot_be_read_is_told_by_its_own_name(desk: Desk, text: str, expe
     assert problem.startswith(f"config.yml:1: {expected}")
 
 
-def test_an_unknown_variable_of_its_own_is_a_warning(desk: Desk) -> None:
-    """With the nearest that there is."""
+def test_an_unknown_variable_with_its_prefix_is_a_warning(desk: Desk) -> None:
+    """The warning suggests the most similar variable."""
     warning = "DCS_SERVER_PROT: no such setting; did you mean DCS_SERVER_PORT?"
 
     assert [warning] == desk.warnings(DCS_SERVER_PROT="1")
 
 
-def test_a_map_of_users_may_stand_under_its_name(desk: Desk) -> None:
-    """And hashes in its list: nothing is hashed twice."""
+def test_its_users_may_be_a_map_or_have_hashes(desk: Desk) -> None:
+    """Existing hashes are not hashed again."""
     desk.write(f"auth: {{users: {{ann: {HASH}}}}}")
     first = desk.settings().auth.htpasswd
     desk.write(f"auth: {{users: [{{username: ann, password: {HASH}}}]}}")
@@ -182,8 +187,8 @@ def test_a_map_of_users_may_stand_under_its_name(desk: Desk) -> None:
     assert "plain" not in desk.warnings()[0]
 
 
-def test_its_users_are_followed_while_we_run(desk: Desk) -> None:
-    """Like ours."""
+def test_changes_of_its_users_take_effect_without_a_restart(desk: Desk) -> None:
+    """They are reread like those of `auth.htpasswd.users`."""
     desk.write(README)
     settings = desk.settings()
     users = read_rights(desk.file.read_bytes(), desk.file).users

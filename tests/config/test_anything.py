@@ -1,4 +1,4 @@
-"""Whatever is written, it is read or told: never a traceback, never more than a line each."""
+"""Tests that any input is read or reported in one line per problem, without a traceback."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ _VALUES = st.recursive(
     max_leaves=5,
 )
 _NOWHERE = Places(Path("/none/etc.yml"), Path("/none/secret"), Path("/none/certs"))
-_PATIENT = settings(
+_FEW_EXAMPLES = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
-def _told(argv: list[str], environ: dict[str, str]) -> None:
+def _assert_reported(argv: list[str], environ: dict[str, str]) -> None:
     loaded = examine(argv, environ, _NOWHERE)
     for each in (*loaded.problems, *loaded.warnings):
         assert str(each).isprintable(), str(each)
         assert each.message
 
 
-def _document(said: list[tuple[Key, Any]]) -> dict[str, Any]:
+def _document(values: list[tuple[Key, Any]]) -> dict[str, Any]:
     document: dict[str, Any] = {}
-    for key, value in said:
+    for key, value in values:
         section = document
         for name in key[:-1]:
             below = section.setdefault(name, {})
@@ -52,47 +52,49 @@ def _document(said: list[tuple[Key, Any]]) -> dict[str, Any]:
     return document
 
 
-@_PATIENT
+@_FEW_EXAMPLES
 @given(st.lists(st.tuples(st.sampled_from(_KEYS), _VALUES), max_size=4))
-def test_any_value_of_any_key_is_read_or_told(tmp_path: Path, said: list[tuple[Key, Any]]) -> None:
-    """In the file."""
+def test_any_value_of_any_key_is_read_or_reported(
+    tmp_path: Path, values: list[tuple[Key, Any]]
+) -> None:
+    """The values are in the file."""
     path = tmp_path / "config.yml"
-    path.write_text(yaml.safe_dump(_document(said)), encoding="utf-8")
+    path.write_text(yaml.safe_dump(_document(values)), encoding="utf-8")
 
-    _told([str(path)], {})
+    _assert_reported([str(path)], {})
 
 
-@_PATIENT
+@_FEW_EXAMPLES
 @given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)))
-def test_any_file_is_read_or_told(tmp_path: Path, content: bytes) -> None:
-    """Text, or no text at all."""
+def test_any_file_is_read_or_reported(tmp_path: Path, content: bytes) -> None:
+    """The file has text or arbitrary bytes."""
     path = tmp_path / "config.yml"
     path.write_bytes(content)
 
-    _told([str(path)], {})
+    _assert_reported([str(path)], {})
 
 
-@_PATIENT
+@_FEW_EXAMPLES
 @given(st.dictionaries(st.sampled_from(_KEYS), st.one_of(_ODD, st.text(max_size=12)), max_size=4))
-def test_any_variable_and_any_flag_is_read_or_told(said: dict[Key, str]) -> None:
-    """With any value."""
-    environ = {"_".join(("REGISTRY", *key)).upper(): value for key, value in said.items()}
-    argv = [f"--{'.'.join(key)}={value}" for key, value in said.items()]
+def test_any_variable_and_any_flag_is_read_or_reported(values: dict[Key, str]) -> None:
+    """The names are known, the values arbitrary."""
+    environ = {"_".join(("REGISTRY", *key)).upper(): value for key, value in values.items()}
+    argv = [f"--{'.'.join(key)}={value}" for key, value in values.items()]
 
-    _told([], environ)
-    _told(argv, {})
+    _assert_reported([], environ)
+    _assert_reported(argv, {})
 
 
-@_PATIENT
+@_FEW_EXAMPLES
 @given(st.lists(st.text(max_size=12), max_size=3), st.dictionaries(st.text(), st.text()))
-def test_any_argument_is_read_or_told(argv: list[str], environ: dict[str, str]) -> None:
-    """And any environment."""
+def test_any_argument_is_read_or_reported(argv: list[str], environ: dict[str, str]) -> None:
+    """The environment is arbitrary too."""
     prefixed = {f"REGISTRY_{name}": value for name, value in environ.items()}
 
-    _told(argv, environ | prefixed)
+    _assert_reported(argv, environ | prefixed)
 
 
-@_PATIENT
+@_FEW_EXAMPLES
 @given(
     st.one_of(
         st.binary(max_size=40),
@@ -109,8 +111,8 @@ def test_any_argument_is_read_or_told(argv: list[str], environ: dict[str, str]) 
         ).map(lambda auths: json.dumps({"auths": auths}).encode()),
     )
 )
-def test_any_secret_is_read_or_told(content: bytes) -> None:
-    """And what was read can be asked."""
+def test_any_secret_is_read_or_reported(content: bytes) -> None:
+    """The lookups in a valid secret raise no errors."""
     try:
         secret = parse(content)
     except ConfigError:

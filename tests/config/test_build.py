@@ -1,4 +1,4 @@
-"""What can't be read names its source and a remedy."""
+"""Tests that the problem of an invalid value names its source and a remedy."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ from tests.config.desk import Desk
         ("REGISTRY_AUTH_ANONYMOUS", "pul", "not one of none, pull; try pull"),
     ],
 )
-def test_a_value_that_cannot_be_read_names_source_and_remedy(
+def test_an_invalid_value_is_a_problem_with_source_and_remedy(
     desk: Desk, name: str, value: str, expected: str
 ) -> None:
-    """`CLEANER_MAXSIZE=10X: not a size; try 10G`."""
+    """An example is `CLEANER_MAXSIZE=10X: not a size; try 10G`."""
     assert [f"{name}={value}: {expected}"] == desk.problems(**{name: value})
 
 
 def test_each_source_is_named_as_it_was_written(desk: Desk) -> None:
-    """Variable, flag, or file with its line."""
+    """The source is a variable, a flag, or a file with the line."""
     desk.write("cleaner:\n  maxsize: 10X\n")
 
     tail = "10X: not a size; try 10G"
@@ -55,8 +55,8 @@ def test_each_source_is_named_as_it_was_written(desk: Desk) -> None:
     assert [f"--cleaner.maxsize={tail}"] == desk.problems("--cleaner.maxsize", "10X")
 
 
-def test_every_problem_is_told_at_once(desk: Desk) -> None:
-    """Nobody should start the appliance six times to find six mistakes."""
+def test_all_problems_are_reported_at_once(desk: Desk) -> None:
+    """An operator need not start the appliance six times to find six mistakes."""
     desk.write("cleaner: {maxsize: 10X, ttl: x, foo: 1}\nstorage: {s3: {bucket: b}}")
 
     with pytest.raises(ConfigError) as caught:
@@ -66,7 +66,7 @@ def test_every_problem_is_told_at_once(desk: Desk) -> None:
     assert len(str(caught.value).splitlines()) == 6
 
 
-def test_the_others_stand_where_one_cannot_be_read(desk: Desk) -> None:
+def test_an_invalid_value_does_not_affect_other_settings(desk: Desk) -> None:
     """`entrepot check` shows the settings beside the problems."""
     loaded = desk.examine(CLEANER_MAXSIZE="10X", CLEANER_TTL="1h", REGISTRYDIR="")
 
@@ -75,7 +75,7 @@ def test_the_others_stand_where_one_cannot_be_read(desk: Desk) -> None:
 
 
 def test_a_secret_is_never_shown(desk: Desk) -> None:
-    """Neither what can't be read, nor what is refused, nor a URL's password."""
+    """This holds for invalid values, refused keys and the password in a URL."""
     desk.write("storage: {s3: {secretkey: hunter2}}")
     problems = desk.problems(
         "--upstreams.a.io.password=hunter\n2",
@@ -85,13 +85,13 @@ def test_a_secret_is_never_shown(desk: Desk) -> None:
 
     assert len(problems) == 4
     assert "hunter" not in "".join(problems)
-    assert "REGISTRY_PROXY_REMOTEURL=https://***@a.io: a URL with a password in it" in "".join(
+    assert "REGISTRY_PROXY_REMOTEURL=https://***@a.io: a URL that contains a password" in "".join(
         problems
     )
 
 
 def test_a_value_is_shown_on_one_line_and_shortened(desk: Desk) -> None:
-    """Whatever it holds."""
+    """Control characters are replaced."""
     (problem,) = desk.problems(CLEANER_MAXSIZE="1\n\x1b[31m" + "9" * 500)
 
     assert problem.isprintable()
@@ -101,13 +101,13 @@ def test_a_value_is_shown_on_one_line_and_shortened(desk: Desk) -> None:
 @pytest.mark.parametrize(
     "name", ["CLEANER_MAXSIZE", "REGISTRY_HTTP_ADDR", "REGISTRY_LOG", "REGISTRYDIR"]
 )
-def test_an_empty_variable_is_as_none_at_all(desk: Desk, name: str) -> None:
-    """What compose files make of `${VARIABLE:-}`."""
+def test_an_empty_variable_is_like_an_absent_one(desk: Desk, name: str) -> None:
+    """Compose files produce such variables from `${VARIABLE:-}`."""
     assert desk.settings() == desk.settings(**{name: ""})
 
 
-def test_an_empty_variable_means_none_where_there_may_be_none(desk: Desk) -> None:
-    """So that what is found, or said in the file, can be left alone."""
+def test_an_empty_variable_switches_an_optional_setting_off(desk: Desk) -> None:
+    """It overrides a file at a usual place and the value of the configuration file."""
     desk.places.secret.write_text("{}", encoding="utf-8")
     desk.write("proxy: {default: quay.io, maxstale: 1d}")
     settings = desk.settings(
@@ -122,17 +122,20 @@ def test_an_empty_variable_means_none_where_there_may_be_none(desk: Desk) -> Non
 
 
 def test_two_names_of_one_setting_that_disagree_are_a_warning(desk: Desk) -> None:
-    """The usual one counts."""
+    """The usual name takes precedence."""
     both = {"REGISTRYDIR": "/a", "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": "/b"}
 
     assert Path("/a") == desk.settings(**both).storage.rootdirectory
     (warning,) = desk.warnings(**both)
-    assert "_ROOTDIRECTORY: REGISTRYDIR says otherwise and counts; take one out" in warning
+    assert (
+        "_ROOTDIRECTORY: REGISTRYDIR has another value and takes precedence; take one out"
+        in warning
+    )
     assert desk.warnings(**dict.fromkeys(both, "/a")) == []
 
 
-def test_values_in_the_environment_are_no_yaml(desk: Desk) -> None:
-    """`[::1]:5000` and `%x: [` are YAML's broken lists and keys, and good values."""
+def test_values_in_the_environment_are_not_parsed_as_yaml(desk: Desk) -> None:
+    """`[::1]:5000` and `%x: [` are invalid YAML and valid values."""
     settings = desk.settings(
         REGISTRY_HTTP_ADDR="[::1]:5000",
         REGISTRY_PROXY_REMOTEURL="https://a.io",
@@ -145,7 +148,7 @@ def test_values_in_the_environment_are_no_yaml(desk: Desk) -> None:
 
 
 def test_a_section_in_the_environment_that_is_no_yaml_is_one_line(desk: Desk) -> None:
-    """It names the variable."""
+    """The line names the variable."""
     (problem,) = desk.problems(REGISTRY_UPSTREAMS="{quay.io: [")
 
     assert problem.startswith("REGISTRY_UPSTREAMS: not YAML: ")

@@ -1,4 +1,4 @@
-"""What clients would refuse of a certificate is a warning of `check` and of the start."""
+"""Tests that `check` and the start warn of a certificate that clients refuse."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ NOW = dt.datetime(2026, 11, 28, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
 
 
-def _made(
+def _certificate(
     *,
     names: tuple[str, ...] = ("cache.test",),
     begin: dt.datetime = NOW - DAY,
     end: dt.datetime = NOW + 30 * DAY,
     key: Any = None,
 ) -> bytes:
-    """Return a certificate that signed itself, and its key, in PEM."""
+    """Return a self-signed certificate and its key, in PEM."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "cache.test")])
     builder = (
@@ -56,23 +56,23 @@ def _made(
     ("how", "fault"),
     [
         ({"names": ()}, "it has no subjectAltName"),
-        ({"begin": NOW - 9 * DAY, "end": NOW - DAY}, "it ended on 2026-11-27"),
+        ({"begin": NOW - 9 * DAY, "end": NOW - DAY}, "it expired on 2026-11-27"),
         ({"begin": NOW + DAY}, "it is not valid before 2026-11-29 00:00 UTC"),
         ({"key": rsa.generate_private_key(65537, 1024)}, "its key has only 1024 bits"),
     ],
     ids=["no name", "expired", "too early", "weak"],
 )
 def test_a_fault_is_named_with_its_remedy(how: dict[str, Any], fault: str) -> None:
-    """One each, and nothing else."""
-    ((found, remedy),) = faults(_made(**how), NOW)
+    """There is exactly one fault for each certificate."""
+    ((found, remedy),) = faults(_certificate(**how), NOW)
 
     assert found.startswith(fault)
     assert remedy
 
 
-def test_a_good_one_has_none() -> None:
-    """As `entrepot certs` makes it."""
-    assert faults(_made(), NOW) == []
+def test_a_valid_certificate_has_no_fault() -> None:
+    """A certificate that `entrepot certs` creates has no fault either."""
+    assert faults(_certificate(), NOW) == []
     signer = authority.found(NOW)
     leaf = authority.sign(signer, ["cache.test"], now=NOW, life=DAY)
     assert faults(leaf.pem, NOW) == []
@@ -83,24 +83,24 @@ def test_a_good_one_has_none() -> None:
     [b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"],
     ids=["nothing", "no certificate"],
 )
-def test_what_cannot_be_read_is_a_fault_and_no_traceback(chain: bytes) -> None:
-    """HAProxy may see it otherwise; here it is one line."""
+def test_an_unreadable_certificate_is_a_fault(chain: bytes) -> None:
+    """HAProxy may accept it, but here it is one line and no traceback."""
     assert [fault for fault, _ in faults(chain, NOW)] == ["it can't be read as X.509"]
 
 
-def test_names_are_asked_of_a_certificate_without_any() -> None:
-    """`doctor` ended in a traceback."""
+def test_the_names_of_a_certificate_without_names_are_an_error() -> None:
+    """`doctor` ended with a traceback."""
     with pytest.raises(ValueError, match="subjectAltName"):
-        authority.hosts_of(_made(names=()))
+        authority.hosts_of(_certificate(names=()))
 
 
-def test_the_start_and_check_warn_of_it(tmp_path: Path) -> None:
-    """With the setting that names it."""
+def test_the_warning_names_the_setting(tmp_path: Path) -> None:
+    """The source of the warning is the setting that names the file."""
     path = tmp_path / "certs.pem"
-    path.write_bytes(_made(names=()))
+    path.write_bytes(_certificate(names=()))
     settings = Desk(tmp_path).settings(f"--http.tls.certificate={path}")
 
-    said = [str(each) for each in config.remarks(settings)]
+    lines = [str(each) for each in config.remarks(settings)]
 
-    assert len([each for each in said if "subjectAltName" in each]) == 1
-    assert said[0].startswith(f"http.tls.certificate={path}: it has no subjectAltName")
+    assert len([each for each in lines if "subjectAltName" in each]) == 1
+    assert lines[0].startswith(f"http.tls.certificate={path}: it has no subjectAltName")

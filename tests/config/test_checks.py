@@ -1,4 +1,4 @@
-"""What the settings name is there and can be used, or one line says why not."""
+"""Tests that unusable files and folders of the settings are problems of one line each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.config.desk import Desk
 
 @pytest.fixture
 def data(tmp_path: Path) -> str:
-    """Return the flag of a data directory that is fine."""
+    """Return the flag of a valid data directory."""
     return f"--storage.filesystem.rootdirectory={tmp_path}"
 
 
@@ -27,8 +27,8 @@ def _lines(settings: Settings) -> list[str]:
 # ---- the data directory
 
 
-def test_a_fresh_data_directory_is_fine(desk: Desk, tmp_path: Path) -> None:
-    """It need not be there yet, and nothing is made by looking."""
+def test_a_missing_data_directory_is_valid_and_not_created(desk: Desk, tmp_path: Path) -> None:
+    """It need not exist yet, and the check does not create it."""
     folder = tmp_path / "a/b/c"
 
     assert _lines(desk.settings(REGISTRYDIR=str(folder))) == []
@@ -36,19 +36,21 @@ def test_a_fresh_data_directory_is_fine(desk: Desk, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("below", ["", "/data"])
-def test_a_data_directory_that_is_a_file_is_told(desk: Desk, tmp_path: Path, below: str) -> None:
-    """Or lies below one."""
+def test_a_data_directory_that_is_a_file_is_a_problem(
+    desk: Desk, tmp_path: Path, below: str
+) -> None:
+    """A path below a file is a problem too."""
     file = tmp_path / "file"
     file.write_text("", encoding="utf-8")
 
-    remedy = "give us a folder to write to, or set REGISTRYDIR to another"
+    remedy = "make the folder writable, or set REGISTRYDIR to another"
     why = f"{file} is not writable: not a directory"
     expected = f"storage.filesystem.rootdirectory={file}{below}: {why}; {remedy}"
     assert [expected] == _lines(desk.settings(REGISTRYDIR=f"{file}{below}"))
 
 
-def test_a_data_directory_where_nobody_may_write_is_told(desk: Desk) -> None:
-    """Even root can make no file in the kernel's folder."""
+def test_an_unwritable_data_directory_is_a_problem(desk: Desk) -> None:
+    """Even root can create no file in /proc."""
     (line,) = _lines(desk.settings(REGISTRYDIR="/proc/entrepot"))
 
     assert line.startswith(
@@ -56,8 +58,8 @@ def test_a_data_directory_where_nobody_may_write_is_told(desk: Desk) -> None:
     )
 
 
-def test_a_state_directory_elsewhere_is_looked_at_too(desk: Desk, data: str) -> None:
-    """One inside the data directory is not told twice."""
+def test_a_state_directory_outside_the_data_directory_is_checked_too(desk: Desk, data: str) -> None:
+    """A state directory inside the data directory causes no second problem."""
     (line,) = _lines(desk.settings(data, ENTREPOT_STATEDIR="/proc/state"))
 
     assert line.startswith("storage.statedir=/proc/state: /proc is not writable: ")
@@ -69,7 +71,7 @@ def test_a_state_directory_elsewhere_is_looked_at_too(desk: Desk, data: str) -> 
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    """Return an authority that signs."""
+    """Return a certificate authority."""
     return Authority(tmp_path)
 
 
@@ -88,33 +90,37 @@ def _halves(pem: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
-def test_a_certificate_with_its_key_is_fine(desk: Desk, data: str, authority: Authority) -> None:
-    """In one file or in two."""
+def test_a_certificate_with_its_key_is_valid(desk: Desk, data: str, authority: Authority) -> None:
+    """Both may be in one file or in two."""
     pem = authority.certificate("registry.example")
 
     assert _tls(desk, data, pem) == []
     assert _tls(desk, data, *_halves(pem)) == []
 
 
-def test_a_certificate_without_a_key_is_told(desk: Desk, data: str, authority: Authority) -> None:
-    """HAProxy would say it in twelve lines."""
+def test_a_certificate_without_a_key_is_a_problem(
+    desk: Desk, data: str, authority: Authority
+) -> None:
+    """HAProxy would report it in twelve lines."""
     certificate, _ = _halves(authority.certificate("registry.example"))
 
     why = "no key in it; put the key into it, or set http.tls.key"
     assert [f"http.tls.certificate={certificate}: {why}"] == _tls(desk, data, certificate)
 
 
-def test_a_key_of_another_certificate_is_told(desk: Desk, data: str, authority: Authority) -> None:
-    """After a renewal of one of the two."""
+def test_a_key_of_another_certificate_is_a_problem(
+    desk: Desk, data: str, authority: Authority
+) -> None:
+    """This happens after a renewal of only one of the two files."""
     certificate, _ = _halves(authority.certificate("a.example"))
     _, key = _halves(authority.certificate("b.example"))
 
-    why = "the key is of another certificate; bring the two that belong"
+    why = "the key belongs to another certificate; use a matching pair"
     assert [f"http.tls.certificate={certificate}: {why}"] == _tls(desk, data, certificate, key)
 
 
-def test_a_key_file_without_a_key_is_told(desk: Desk, data: str, authority: Authority) -> None:
-    """The two may have been swapped."""
+def test_a_key_file_without_a_key_is_a_problem(desk: Desk, data: str, authority: Authority) -> None:
+    """The two files may be swapped."""
     certificate, key = _halves(authority.certificate("a.example"))
 
     swapped = _tls(desk, data, key, certificate)
@@ -123,10 +129,10 @@ def test_a_key_file_without_a_key_is_told(desk: Desk, data: str, authority: Auth
     assert [f"http.tls.key={authority.path}: no key in it; write it in PEM"] == twice
 
 
-def test_an_encrypted_key_is_told_and_nobody_is_asked(
+def test_an_encrypted_key_is_a_problem_without_a_prompt(
     desk: Desk, data: str, authority: Authority
 ) -> None:
-    """OpenSSL would ask for the passphrase on the terminal, and the start would hang."""
+    """OpenSSL would prompt for the passphrase on the terminal, and the start would hang."""
     certificate, key = _halves(authority.certificate("a.example"))
     body = "MIIFHzBJBgkqhkiG9w0BBQ0wPDAbBgkqhkiG9w0BBQwwDgQI"
     key.write_text(
@@ -138,8 +144,8 @@ def test_an_encrypted_key_is_told_and_nobody_is_asked(
     assert "certificate or key can't be read; write both in PEM, unencrypted" in line
 
 
-def test_absent_files_of_tls_are_each_told(desk: Desk, data: str, tmp_path: Path) -> None:
-    """Certificate and key; a file that is both is told once."""
+def test_each_missing_tls_file_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
+    """A file that is both certificate and key causes one problem."""
     absent, other = tmp_path / "a.pem", tmp_path / "b.pem"
 
     tail = "no such file or directory; name a file that can be read"
@@ -151,8 +157,8 @@ def test_absent_files_of_tls_are_each_told(desk: Desk, data: str, tmp_path: Path
 # ---- passwords, secret, upstreams
 
 
-def test_a_missing_htpasswd_is_told(desk: Desk, data: str, tmp_path: Path) -> None:
-    """It is never made up, as distribution does, and never taken for an open door."""
+def test_a_missing_password_file_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
+    """It is not created, as docker distribution does, and does not open the registry to all."""
     path = tmp_path / "htpasswd"
 
     why = "no such file or directory; name a file made with htpasswd -B"
@@ -160,15 +166,17 @@ def test_a_missing_htpasswd_is_told(desk: Desk, data: str, tmp_path: Path) -> No
     assert [f"auth.htpasswd.path={path}: {why}"] == found
 
 
-def test_an_htpasswd_that_is_a_folder_is_told(desk: Desk, data: str, tmp_path: Path) -> None:
-    """Debian's own configuration of docker-registry names one."""
+def test_a_password_file_that_is_a_folder_is_a_problem(
+    desk: Desk, data: str, tmp_path: Path
+) -> None:
+    """The configuration of Debian's package docker-registry names a folder."""
     (line,) = _lines(desk.settings(data, REGISTRY_AUTH_HTPASSWD_PATH=str(tmp_path)))
 
     assert line.startswith(f"auth.htpasswd.path={tmp_path}: is a directory; ")
 
 
-def test_a_hash_that_is_not_bcrypt_is_told(desk: Desk, data: str, tmp_path: Path) -> None:
-    """With file and line."""
+def test_a_hash_that_is_not_bcrypt_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
+    """The message has file and line."""
     path = tmp_path / "htpasswd"
     path.write_bytes(b"a:" + bcrypt.hashpw(b"x", bcrypt.gensalt(4)) + b"\nb:{SHA}abc\n")
 
@@ -176,8 +184,8 @@ def test_a_hash_that_is_not_bcrypt_is_told(desk: Desk, data: str, tmp_path: Path
     assert [f"{path}:2: the password of 'b' is not bcrypt; write it with htpasswd -B"] == found
 
 
-def test_a_secret_that_cannot_be_read_is_told(desk: Desk, data: str, tmp_path: Path) -> None:
-    """Each bad entry, with the file's name."""
+def test_each_invalid_entry_of_a_secret_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
+    """The message has the name of the file."""
     path = tmp_path / "secret.json"
     path.write_text('{"auths": {"a.io": {"auth": "%"}, "b.io": 5}}', encoding="utf-8")
 
@@ -187,8 +195,8 @@ def test_a_secret_that_cannot_be_read_is_told(desk: Desk, data: str, tmp_path: P
     ]
 
 
-def test_a_secret_that_is_not_there_is_told(desk: Desk, data: str, tmp_path: Path) -> None:
-    """What was named must be there."""
+def test_a_missing_secret_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
+    """A file that the operator names must exist."""
     path = tmp_path / "absent"
     remedy = "mount the secret, or set PULLSECRETPATH"
 
@@ -196,16 +204,20 @@ def test_a_secret_that_is_not_there_is_told(desk: Desk, data: str, tmp_path: Pat
     assert [f"pullsecret.path={path}: no such file or directory; {remedy}"] == found
 
 
-def test_a_folder_in_the_place_of_a_secret_is_told(desk: Desk, data: str, tmp_path: Path) -> None:
-    """Docker makes a folder of an absent file that it shall mount, podman of a bare name."""
-    remedy = "mount a file by its path (./NAME): a bare name, or a missing file, makes a folder"
+def test_a_folder_in_place_of_a_secret_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
+    """Docker creates a folder if the source of a mount is missing, podman for a bare name."""
+    remedy = (
+        "mount a file by its path (./NAME): for a bare name or a missing file a folder is created"
+    )
 
     found = _lines(desk.settings(data, PULLSECRETPATH=str(tmp_path)))
     assert [f"pullsecret.path={tmp_path}: is a directory; {remedy}"] == found
 
 
-def test_what_a_secret_says_in_vain_is_a_remark(desk: Desk, data: str, tmp_path: Path) -> None:
-    """The start goes on."""
+def test_a_part_of_a_secret_without_effect_is_a_warning(
+    desk: Desk, data: str, tmp_path: Path
+) -> None:
+    """It does not prevent the start."""
     path = tmp_path / "secret.json"
     path.write_text('{"auths": {}, "credsStore": "desktop"}', encoding="utf-8")
     settings = desk.settings(data, PULLSECRETPATH=str(path))
@@ -215,10 +227,10 @@ def test_what_a_secret_says_in_vain_is_a_remark(desk: Desk, data: str, tmp_path:
     assert remarks(desk.settings(data, PULLSECRETPATH="")) == []
 
 
-def test_files_of_an_upstream_are_looked_at(
+def test_files_of_upstreams_are_checked(
     desk: Desk, data: str, tmp_path: Path, authority: Authority
 ) -> None:
-    """Its authority and its password."""
+    """These are its certificate authority and its password."""
     text, absent = tmp_path / "text", tmp_path / "absent"
     text.write_text("secret", encoding="utf-8")
     desk.write(
@@ -241,13 +253,13 @@ def test_files_of_an_upstream_are_looked_at(
 
 @pytest.mark.parametrize("content", ["", "\n", "# ann\n  # bob\n", "\r\n"])
 def test_a_password_file_without_users_is_a_warning(tmp_path: Path, content: str) -> None:
-    """It is no error, for it may be filled later; but nobody can log in."""
+    """It is no error, because users may be added later, but until then all logins fail."""
     path = tmp_path / "htpasswd"
     path.write_text(content)
     settings = load([f"--auth.htpasswd.path={path}"], {}).settings
 
     assert [str(each) for each in remarks(settings)] == [
-        f"{path}: no user in it: nobody can log in; write it with htpasswd -B"
+        f"{path}: it has no users, so all logins fail; write it with htpasswd -B"
     ]
     path.write_text(f"{content}ann:$2y$05$" + "a" * 53)
     assert remarks(settings) == []

@@ -1,4 +1,4 @@
-"""The YAML file: how it is named, and what is wrong with it."""
+"""Tests of the YAML file: its name, its place and its faults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from config.loader import examine, load
 from config.schema import Settings
 from tests.config.desk import Desk
 
-# What the image of registry:2 carries.
+# The configuration file in the image of registry:2.
 STOCK = """
     version: 0.1
     log:
@@ -34,15 +34,15 @@ STOCK = """
 """
 
 
-def test_the_stock_file_of_registry_2_starts(desk: Desk) -> None:
-    """With no problem, and one warning for each key that has no effect."""
+def test_the_stock_file_of_registry_2_is_valid(desk: Desk) -> None:
+    """It causes no problem, and one warning for each key without effect."""
     desk.write(STOCK)
 
     settings = desk.settings()
     assert Path("/var/lib/registry") == settings.storage.rootdirectory
     assert str(settings.http.addr) == ":5000"
-    told = [each.partition(": ")[2].partition(": without effect: ")[0] for each in desk.warnings()]
-    assert told == [
+    keys = [each.partition(": ")[2].partition(": without effect: ")[0] for each in desk.warnings()]
+    assert keys == [
         "log.fields",
         "storage.cache.blobdescriptor",
         "http.headers",
@@ -53,7 +53,7 @@ def test_the_stock_file_of_registry_2_starts(desk: Desk) -> None:
 
 
 def test_the_file_is_named_by_position_flag_or_variable(desk: Desk) -> None:
-    """`serve FILE`, `--config FILE`, `--config=FILE`, REGISTRY_CONFIGURATION_PATH."""
+    """These are `serve FILE`, `--config FILE`, `--config=FILE` and REGISTRY_CONFIGURATION_PATH."""
     desk.write("log: {level: debug}")
     path = str(desk.file)
     ways: list[tuple[list[str], Mapping[str, str]]] = [
@@ -67,22 +67,22 @@ def test_the_file_is_named_by_position_flag_or_variable(desk: Desk) -> None:
     assert levels == ["debug"] * 4
 
 
-def test_a_named_file_goes_before_the_variable(desk: Desk) -> None:
-    """Flags over environment."""
+def test_a_file_on_the_command_line_overrides_the_variable(desk: Desk) -> None:
+    """Flags take precedence over the environment."""
     desk.write("log: {level: debug}")
 
     assert desk.settings(REGISTRY_CONFIGURATION_PATH="/none").log.level == "debug"
 
 
-def test_two_files_are_one_too_many(desk: Desk) -> None:
-    """Which one counts would be a guess."""
+def test_two_files_are_a_problem(desk: Desk) -> None:
+    """The order of precedence would be a guess."""
     desk.write("")
 
     assert desk.problems("other.yml") == ["other.yml: a second configuration file; name one"]
 
 
 def test_the_usual_place_is_read_in_the_image_only(desk: Desk) -> None:
-    """Debian's docker-registry owns it, with a htpasswd that is a folder; a warning tells."""
+    """Debian's docker-registry installs that file, and its password file is a folder."""
     desk.places.file.write_text("log: {level: debug}", encoding="utf-8")
 
     assert desk.settings().log.level == "info"
@@ -93,8 +93,8 @@ def test_the_usual_place_is_read_in_the_image_only(desk: Desk) -> None:
     assert desk.warnings(ENTREPOT_IMAGE="1") == []
 
 
-def test_the_image_reads_what_registry_3_reads(desk: Desk) -> None:
-    """Its passwords and its proxy hold: the appliance does not start open."""
+def test_the_image_reads_the_file_of_registry_3(desk: Desk) -> None:
+    """Its passwords and its proxy are in force, so the appliance is not open to all."""
     desk.places.newer_file.write_text(
         "auth: {htpasswd: {realm: r, path: /h}}\nproxy: {remoteurl: 'https://a.io'}",
         encoding="utf-8",
@@ -108,14 +108,14 @@ def test_the_image_reads_what_registry_3_reads(desk: Desk) -> None:
     assert warning.startswith("newer.yml: not read outside the image; name it to use it: serve ")
 
 
-def test_of_two_usual_files_the_newer_one_counts(desk: Desk) -> None:
-    """And a warning names the other, which may hold passwords."""
+def test_of_two_usual_files_the_newer_one_is_read(desk: Desk) -> None:
+    """A warning names the other file, which may have the password settings."""
     desk.places.newer_file.write_text("log: {level: debug}", encoding="utf-8")
     desk.places.file.write_text("log: {level: error}", encoding="utf-8")
 
     assert desk.settings(ENTREPOT_IMAGE="1").log.level == "debug"
     assert desk.warnings(ENTREPOT_IMAGE="1") == [
-        "etc.yml: not read, for newer.yml is there too; keep one of them"
+        "etc.yml: not read, because newer.yml exists too; keep one of them"
     ]
     desk.write("log: {level: warn}")
     assert desk.settings(ENTREPOT_IMAGE="1").log.level == "warn"
@@ -131,13 +131,15 @@ def test_of_two_usual_files_the_newer_one_counts(desk: Desk) -> None:
         (b"log: \xff", "config.yml:1: not YAML: "),
         (b"log: \x01", "config.yml:1: not YAML: "),
         (b"log: {}\n---\nlog: {}", "config.yml:2: not YAML: "),
-        (b"just text", "config.yml:1: one value where a map is meant; "),
-        (b"- a\n- b", "config.yml:1: one value where a map is meant; "),
+        (b"just text", "config.yml:1: one value instead of a map; "),
+        (b"- a\n- b", "config.yml:1: one value instead of a map; "),
     ],
     ids=range(8),
 )
-def test_a_file_that_is_no_yaml_is_one_line(desk: Desk, content: bytes, expected: str) -> None:
-    """With the line, and never a traceback."""
+def test_an_invalid_yaml_file_is_a_problem_of_one_line(
+    desk: Desk, content: bytes, expected: str
+) -> None:
+    """The line has the line number, and there is no traceback."""
     desk.file.write_bytes(content)
 
     (problem,) = desk.problems()
@@ -146,8 +148,8 @@ def test_a_file_that_is_no_yaml_is_one_line(desk: Desk, content: bytes, expected
 
 
 @pytest.mark.parametrize("name", ["none.yml", "."])
-def test_a_file_that_cannot_be_read_is_one_line(desk: Desk, tmp_path: Path, name: str) -> None:
-    """Absent, or a folder: what Docker makes of an absent file that it shall mount."""
+def test_an_unreadable_file_is_a_problem_of_one_line(desk: Desk, tmp_path: Path, name: str) -> None:
+    """It is absent, or a folder, which Docker creates if the source of a mount is missing."""
     path = tmp_path / name
     (problem,) = examine([], {"REGISTRY_CONFIGURATION_PATH": str(path)}, desk.places).problems
 
@@ -156,8 +158,8 @@ def test_a_file_that_cannot_be_read_is_one_line(desk: Desk, tmp_path: Path, name
 
 
 @pytest.mark.parametrize("text", ["", "# nothing", "---", "~", "''", "!$", "log:", "upstreams: {}"])
-def test_an_empty_file_says_nothing(desk: Desk, text: str) -> None:
-    """Nor does an empty section."""
+def test_an_empty_file_changes_no_setting(desk: Desk, text: str) -> None:
+    """An empty section changes no setting either."""
     desk.write(text)
 
     assert desk.examine(REGISTRY_HTTP_ADDR="127.0.0.1:1").settings == Settings.model_validate(
@@ -165,8 +167,8 @@ def test_an_empty_file_says_nothing(desk: Desk, text: str) -> None:
     )
 
 
-def test_text_is_taken_as_it_is_written(desk: Desk) -> None:
-    """YAML makes 83 of 0123, True of yes, and a date of 2024-01-01."""
+def test_text_is_not_converted(desk: Desk) -> None:
+    """YAML converts 0123 to 83, yes to True, and 2024-01-01 to a date."""
     desk.write(
         """
         upstreams:
@@ -182,8 +184,8 @@ def test_text_is_taken_as_it_is_written(desk: Desk) -> None:
     ]
 
 
-def test_aliases_and_merges_are_understood(desk: Desk) -> None:
-    """What is said beside a merge wins over it."""
+def test_yaml_aliases_and_merges_work(desk: Desk) -> None:
+    """A key beside a merge takes precedence over it."""
     desk.write(
         """
         upstreams:
@@ -196,28 +198,28 @@ def test_aliases_and_merges_are_understood(desk: Desk) -> None:
     assert (found.freshness, found.ongone) == (60.0, "serve")
 
 
-def test_what_holds_itself_is_read_once(desk: Desk) -> None:
-    """An alias may lead back to where it stands."""
+def test_an_alias_that_contains_itself_does_not_loop(desk: Desk) -> None:
+    """An alias may refer to a node that contains it."""
     desk.write("log: {fields: &a {again: *a}}\nupstreams: &b {a.io: {mirrors: [*b]}}")
 
     assert len(desk.problems()) == 1
 
 
-def test_a_key_said_twice_is_told_with_both_lines(desk: Desk) -> None:
-    """YAML's own readers take the last in silence."""
+def test_a_duplicate_key_is_a_problem_with_both_lines(desk: Desk) -> None:
+    """YAML libraries use the last one silently."""
     desk.write("cleaner:\n  ttl: 1d\n  ttl: 2d")
 
     assert desk.problems() == [
-        "config.yml:3: cleaner.ttl: said before, in line 2; compare config/example.yml"
+        "config.yml:3: cleaner.ttl: already set in line 2; compare config/example.yml"
     ]
 
 
-def test_one_value_where_a_map_is_meant_is_told(desk: Desk) -> None:
-    """And a map where one value is meant."""
+def test_a_value_in_place_of_a_map_is_a_problem(desk: Desk) -> None:
+    """A map in place of a value is a problem too."""
     desk.write("http: 5000\ncleaner:\n  ttl: {days: 3}\nlog: [a]")
 
     assert desk.problems() == [
-        "config.yml:1: http: one value where a map is meant; compare config/example.yml",
-        "config.yml:4: log: one value where a map is meant; compare config/example.yml",
+        "config.yml:1: http: one value instead of a map; compare config/example.yml",
+        "config.yml:4: log: one value instead of a map; compare config/example.yml",
         "config.yml:3: cleaner.ttl={...}: not a span; try 1h30m, 30d or 60s",
     ]

@@ -1,4 +1,4 @@
-"""The example and the documentation say what the schema says."""
+"""Tests that the example and the documentation agree with the schema."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def _uncommented(folder: Path) -> Path:
 
 
 def test_the_example_changes_nothing(desk: Desk) -> None:
-    """Every value that it sets is the default."""
+    """Every value that the example sets is the default."""
     loaded = desk.examine(str(EXAMPLE))
 
     assert loaded.problems + loaded.warnings == ()
     assert desk.settings() == loaded.settings
 
 
-def test_the_example_is_right_in_its_comments_too(desk: Desk, tmp_path: Path) -> None:
-    """Who takes a # off gets what the line says."""
+def test_the_commented_lines_of_the_example_are_valid(desk: Desk, tmp_path: Path) -> None:
+    """An operator who removes a # gets a valid setting."""
     loaded = desk.examine(str(_uncommented(tmp_path)))
 
     assert loaded.problems == ()
@@ -46,7 +46,7 @@ def test_the_example_is_right_in_its_comments_too(desk: Desk, tmp_path: Path) ->
 
 
 def test_the_example_has_every_key(tmp_path: Path) -> None:
-    """Commented out or not, and each line that sets something explains it."""
+    """Each key is in the example, commented out or not."""
     given = read_file(_uncommented(tmp_path), "example").given
     named = {keys.general(each.key) for each in given}
 
@@ -55,7 +55,7 @@ def test_the_example_has_every_key(tmp_path: Path) -> None:
 
 
 def test_every_variable_is_named_in_the_example() -> None:
-    """Where it is not the one that the key makes."""
+    """This is for variables that are not derived from the key."""
     text = EXAMPLE.read_text(encoding="utf-8")
     own = [each.variables[0] for each in keys.settings().values() if len(each.variables) > 1]
 
@@ -63,7 +63,7 @@ def test_every_variable_is_named_in_the_example() -> None:
 
 
 def test_the_page_lists_every_setting() -> None:
-    """Key, variable, default, unit and meaning, in the schema's order."""
+    """The table has key, variable, default, unit and meaning, in the order of the schema."""
     expected = [
         [
             f"`{each.key}`",
@@ -79,19 +79,19 @@ def test_the_page_lists_every_setting() -> None:
 
 
 def test_the_page_lists_every_key_of_distribution() -> None:
-    """With its verdict and why."""
+    """The table has the verdict and the reason of each key."""
     expected = [[f"`{row.key}`", row.verdict.value, row.why] for row in ROWS]
 
     assert expected == _rows("Keys of docker distribution")
 
 
 def test_the_page_lists_the_public_upstreams() -> None:
-    """In their order."""
+    """They are listed in their order."""
     assert ", ".join(f"`{host}`" for host in PUBLIC) in PAGE
 
 
 def test_the_errors_on_the_page_are_real(desk: Desk) -> None:
-    """Each can be had by doing what it says; those of the files, test_checks shows."""
+    """The configuration causes each of these lines; test_checks covers those about files."""
     block = PAGE.partition("```\n")[2].partition("```")[0].splitlines()
     desk.write("\n\nauth: {token: {}}" + "\n" * 9 + "cleaner: {maxsze: 1G}\n")
     found = desk.problems(CLEANER_MAXSIZE="10X")
@@ -101,10 +101,11 @@ def test_the_errors_on_the_page_are_real(desk: Desk) -> None:
 
 
 def test_the_usage_lists_every_setting() -> None:
-    """As a flag, with its variable and default."""
+    """Each setting is a flag, with its variable and default."""
     text = show.usage()
 
     assert (
-        "  --cleaner.maxsize=10G\n      how much is kept, 0 for no limit (CLEANER_MAXSIZE)" in text
+        "  --cleaner.maxsize=10G\n      size that eviction reduces the store to, 0 for no limit"
+        " (CLEANER_MAXSIZE)" in text
     )
     assert len(keys.settings()) == text.count("\n  --") + 1

@@ -1,4 +1,4 @@
-"""The files that settings name: none is forgotten, and all can be had elsewhere."""
+"""Tests of the list of files that settings name, and of replacing their paths."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _ALL = (
 )
 
 
-def test_every_file_that_is_named_is_listed_once(desk: Desk) -> None:
-    """Whoever adds a setting that names a file adds it to the list: else root alone reads it."""
+def test_every_file_of_the_settings_is_listed_once(desk: Desk) -> None:
+    """A new setting with a file must be added to the list, or only root can read that file."""
     settings = desk.settings(*_ALL)
 
     given = {path for path in _paths(settings.model_dump()) if path.is_relative_to("/given")}
@@ -30,8 +30,8 @@ def test_every_file_that_is_named_is_listed_once(desk: Desk) -> None:
     assert len(given) == 6
 
 
-def test_a_configuration_file_that_is_followed_is_listed(desk: Desk) -> None:
-    """Rights and users are read from it again, by who serves."""
+def test_a_configuration_file_that_is_reread_is_listed(desk: Desk) -> None:
+    """The serving process rereads rules and users from it."""
     desk.write("version: 0.1\nauth: {htpasswd: {path: /given/htpasswd}}\n")
     settings = desk.settings()
 
@@ -39,13 +39,13 @@ def test_a_configuration_file_that_is_followed_is_listed(desk: Desk) -> None:
     assert moved(settings, {desk.file: Path("/copy")}).followed.file == Path("/copy")
 
 
-def test_what_is_not_named_is_not_listed(desk: Desk) -> None:
-    """Most settings name no file at all."""
+def test_without_files_in_the_settings_the_list_is_empty(desk: Desk) -> None:
+    """Most settings name no file."""
     assert named_files(desk.settings()) == []
 
 
-def test_files_are_moved_and_nothing_else_is(desk: Desk) -> None:
-    """A file that has no other place stays where it is."""
+def test_only_the_paths_of_files_are_replaced(desk: Desk) -> None:
+    """A file without a replacement keeps its path."""
     settings = desk.settings(*_ALL, "--cleaner.maxsize=5G")
     places = {path: Path("/copies") / path.name for path in named_files(settings)}
     stays = places.pop(Path("/given/key"))
@@ -57,8 +57,8 @@ def test_files_are_moved_and_nothing_else_is(desk: Desk) -> None:
     assert moved(found, {there: here for here, there in places.items()}) == settings
 
 
-def test_settings_without_files_are_moved_to_themselves(desk: Desk) -> None:
-    """No password file is not one at a strange place."""
+def test_settings_without_files_stay_equal(desk: Desk) -> None:
+    """A missing password file must not become a path."""
     settings = desk.settings()
 
     assert moved(settings, {}) == settings

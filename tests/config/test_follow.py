@@ -1,4 +1,4 @@
-"""What of the configuration file is followed while we run."""
+"""Tests of the parts of the configuration file that take effect without a restart."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ access: [{{user: ann, repository: a, allow: pull}}]
 """
 
 
-def test_the_file_says_later_what_it_said_at_the_start(desk: Desk) -> None:
-    """One reader of rules and users, whenever it is asked."""
+def test_rereading_an_unchanged_file_gives_equal_rights(desk: Desk) -> None:
+    """The same functions read rules and users at the start and later."""
     desk.write(_TEXT)
 
     assert rights(desk.settings()) == read_rights(desk.file.read_bytes(), desk.file)
 
 
-def test_what_the_file_does_not_say_is_not_there(desk: Desk) -> None:
-    """Which is not the same as empty."""
+def test_absent_rules_and_users_are_none(desk: Desk) -> None:
+    """None differs from an empty list."""
     assert Rights(None, None) == read_rights(b"log: {level: debug}", desk.file)
     text = b"access: []\nauth: {htpasswd: {users: {}}}"
     assert Rights((), {}) == read_rights(text, desk.file)
 
 
-def test_what_else_is_wrong_with_the_file_does_not_matter(desk: Desk) -> None:
-    """A right can be taken away beside it; other settings are read at the next start."""
+def test_problems_of_other_settings_are_ignored(desk: Desk) -> None:
+    """Rights can be revoked in spite of them; other settings are read at the next start."""
     text = b"cleaner: {maxsize: 10X}\naccess: [{user: ann, repository: a, allow: pull}]"
 
     assert read_rights(text, desk.file).access == (AccessRule(("ann",), ("a",), ("pull",)),)
@@ -43,13 +43,13 @@ def test_what_else_is_wrong_with_the_file_does_not_matter(desk: Desk) -> None:
         ("access: [", "config.yml:1: not YAML: "),
         ("\naccess: [{user: ann}]", "config.yml:2: access=[...]: rule 1: repository: none"),
         ("auth: {htpasswd: {users: {ann: sesame}}}", "config.yml:1: auth.htpasswd.users=***: "),
-        ("access: []\naccess: []", "config.yml:2: access: said before, in line 1"),
+        ("access: []\naccess: []", "config.yml:2: access: already set in line 1"),
     ],
 )
-def test_an_edit_that_cannot_be_read_is_told_by_its_line(
+def test_an_invalid_edit_raises_an_error_with_its_line(
     desk: Desk, text: str, expected: str
 ) -> None:
-    """As at the start."""
+    """The message is that of the start."""
     with pytest.raises(ConfigError) as caught:
         read_rights(text.encode(), desk.file)
 
@@ -57,8 +57,8 @@ def test_an_edit_that_cannot_be_read_is_told_by_its_line(
     assert "sesame" not in str(caught.value)
 
 
-def test_only_what_the_file_decides_is_followed(desk: Desk) -> None:
-    """A flag or a variable goes on to win; without passwords there is nothing to follow."""
+def test_only_values_that_come_from_the_file_are_reread(desk: Desk) -> None:
+    """Flags and variables keep precedence. Without passwords nothing is reread."""
     desk.write(_TEXT)
     flag = "--access=[{user: bob, repository: b, allow: pull}]"
 

@@ -1,4 +1,4 @@
-"""Globs in a pull secret, as the kubelet reads them."""
+"""Tests of globs in a pull secret, which are read as in the kubelet."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def _secret(auths: dict[str, object]) -> PullSecret:
     ],
 )
 def test_a_glob_is_read_as_the_kubelet_reads_it(glob: str, host: str, *, expected: bool) -> None:
-    """Label by label, and the port must be the same."""
+    """It is compared label by label, and the port must be equal."""
     assert expected is _secret({glob: {"auth": _auth("a:b")}}).names(host)
 
 
 def test_a_glob_may_have_a_path() -> None:
-    """The path chooses the credential; the host is an upstream all the same."""
+    """The path selects the credential; the host is an upstream in any case."""
     secret = _secret({"*.azurecr.io/team": {"auth": _auth("a:b")}})
 
     assert Credential("a", "b") == secret.lookup("corp.azurecr.io", "team/app")

@@ -1,4 +1,4 @@
-"""From `entrepot serve` to the programs that it starts."""
+"""Tests of passing the settings from `entrepot serve` to the programs that it starts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from config.handover import dump, resolved
 from tests.config.desk import Desk
 
 
-def test_what_is_handed_over_is_what_was_loaded(desk: Desk, tmp_path: Path) -> None:
-    """Addresses, paths, spans, upstreams and passwords among it."""
+def test_the_settings_are_equal_after_the_handover(desk: Desk, tmp_path: Path) -> None:
+    """Addresses, paths, spans, upstreams and passwords are among them."""
     desk.write(
         """
         auth: {htpasswd: {path: /h}}
@@ -31,8 +31,8 @@ def test_what_is_handed_over_is_what_was_loaded(desk: Desk, tmp_path: Path) -> N
     assert path.parent == read.run
 
 
-def test_the_file_is_for_us_alone(desk: Desk, tmp_path: Path) -> None:
-    """It holds passwords; and nothing else is left beside it."""
+def test_only_the_owner_may_read_the_file(desk: Desk, tmp_path: Path) -> None:
+    """The file contains passwords. No temporary file remains."""
     path = tmp_path / "run/settings.json"
     path.parent.mkdir()
     dump(desk.settings(), path)
@@ -42,24 +42,26 @@ def test_the_file_is_for_us_alone(desk: Desk, tmp_path: Path) -> None:
     assert [path] == list(path.parent.iterdir())
 
 
-def test_a_folder_that_is_not_there_leaves_nothing(desk: Desk, tmp_path: Path) -> None:
-    """The caller sees why."""
+def test_a_missing_folder_raises_oserror(desk: Desk, tmp_path: Path) -> None:
+    """The caller gets the reason."""
     with pytest.raises(OSError, match="No such file"):
         dump(desk.settings(), tmp_path / "none/settings.json")
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"version": "9"}', "\x00"])
-def test_what_was_not_handed_over_is_one_line(tmp_path: Path, content: str | None) -> None:
-    """A program that was started by hand says so."""
+def test_a_missing_or_invalid_settings_file_is_one_line(
+    tmp_path: Path, content: str | None
+) -> None:
+    """This happens if an operator starts a program by hand."""
     path = tmp_path / "settings.json"
     if content is not None:
         path.write_text(content, encoding="utf-8")
 
-    with pytest.raises(ConfigError, match="no settings there; start `entrepot serve`"):
+    with pytest.raises(ConfigError, match="no readable settings; start `entrepot serve`"):
         resolved({"ENTREPOT_SETTINGS": str(path)})
 
 
 def test_without_the_variable_there_are_no_settings() -> None:
-    """The working directory is not taken for them."""
-    with pytest.raises(ConfigError, match="ENTREPOT_SETTINGS=: no settings there"):
+    """The working directory must not be read as the settings file."""
+    with pytest.raises(ConfigError, match="ENTREPOT_SETTINGS=: no readable settings"):
         resolved({})

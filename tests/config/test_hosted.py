@@ -1,4 +1,4 @@
-"""The rules of `hosted:`: how long what is pushed stays."""
+"""Tests of the retention rules in `hosted:`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.config.desk import Desk
 _DAY = 86400.0
 
 
-def test_a_rule_says_what_goes_by_repository(desk: Desk) -> None:
-    """What is not said of a pattern is for ever, and its grace is left open."""
+def test_a_rule_sets_the_retention_of_a_pattern(desk: Desk) -> None:
+    """Values that are not set mean for ever; `untagged` stays None."""
     desk.write(
         """
         hosted:
@@ -35,16 +35,16 @@ def test_a_rule_says_what_goes_by_repository(desk: Desk) -> None:
     )
 
 
-@pytest.mark.parametrize("said", ["hosted:", "hosted: {}", "version: 0.1"])
-def test_without_rules_there_are_none(desk: Desk, said: str) -> None:
-    """What was pushed stays for ever."""
-    desk.write(said)
+@pytest.mark.parametrize("text", ["hosted:", "hosted: {}", "version: 0.1"])
+def test_the_default_is_no_rules(desk: Desk, text: str) -> None:
+    """Pushed content is then kept for ever."""
+    desk.write(text)
 
     assert desk.settings().hosted == ()
 
 
-def test_a_variable_and_a_flag_hold_rules_as_yaml(desk: Desk) -> None:
-    """In one line."""
+def test_a_variable_and_a_flag_contain_rules_as_yaml(desk: Desk) -> None:
+    """The YAML is on one line."""
     expected = (HostedRule("ci/**", 60),)
 
     assert desk.settings(REGISTRY_HOSTED="{ci/**: {ttl: 1m}}").hosted == expected
@@ -53,7 +53,7 @@ def test_a_variable_and_a_flag_hold_rules_as_yaml(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "problem"),
+    ("text", "problem"),
     [
         ("[a]", "not a map of rules"),
         ("ever", "not a map of rules"),
@@ -70,31 +70,31 @@ def test_a_variable_and_a_flag_hold_rules_as_yaml(desk: Desk) -> None:
         ("{a: [", "not YAML"),
     ],
 )
-def test_what_can_not_be_read_is_told_with_a_remedy(desk: Desk, said: str, problem: str) -> None:
-    """At the start, never at the first round."""
-    (line,) = desk.problems(REGISTRY_HOSTED=said)
+def test_an_invalid_rule_is_a_problem_with_a_remedy(desk: Desk, text: str, problem: str) -> None:
+    """It is found at the start, not when the cleaner first uses the rule."""
+    (line,) = desk.problems(REGISTRY_HOSTED=text)
 
-    assert line == f"REGISTRY_HOSTED={said}: {problem}; try {{ci/**: {{ttl: 7d, keep: 10}}}}"
+    assert line == f"REGISTRY_HOSTED={text}: {problem}; try {{ci/**: {{ttl: 7d, keep: 10}}}}"
 
 
-def test_every_problem_is_told(desk: Desk) -> None:
-    """Not only the first."""
+def test_every_invalid_rule_is_reported(desk: Desk) -> None:
+    """Not only the first one is reported."""
     (line,) = desk.problems(REGISTRY_HOSTED="{a: {tll: 1d}, B: {}}")
 
     assert "no such key: tll" in line
     assert "'B' can't be" in line
 
 
-def test_what_is_taken_for_a_pattern_is_one() -> None:
-    """The cleaner holds names against it, and must not fail then."""
+def test_every_accepted_pattern_is_valid_in_the_cleaner() -> None:
+    """The cleaner compares names with it and must not fail then."""
     taken = rules(dict.fromkeys(("a", "a/*", "**", "a/**/b", "*-ci/x.y_z", "a__b")))
 
     for rule in taken:
         Globs([rule.repository])
 
 
-def test_rules_are_handed_over_as_they_are(desk: Desk, tmp_path: Path) -> None:
-    """From `entrepot serve` to the programs that it starts."""
+def test_rules_are_passed_on_unchanged(desk: Desk, tmp_path: Path) -> None:
+    """`entrepot serve` passes them to the programs that it starts."""
     settings = desk.settings(REGISTRY_HOSTED="{ci/**: {ttl: 500ms, untagged: 0}, a: {}}")
     config.dump(settings, tmp_path / "settings.json")
     environ = {"ENTREPOT_SETTINGS": str(tmp_path / "settings.json")}
@@ -103,7 +103,7 @@ def test_rules_are_handed_over_as_they_are(desk: Desk, tmp_path: Path) -> None:
 
 
 def test_rules_are_shown_on_one_line(desk: Desk) -> None:
-    """By `entrepot check`."""
+    """This is the output of `entrepot check`."""
     settings = desk.settings(
         REGISTRY_HOSTED="{ci/**: {ttl: 7d, keep: 10}, a: {}, b: {untagged: 0}}"
     )

@@ -1,4 +1,4 @@
-"""Only bcrypt is taken."""
+"""Tests that a password file may contain bcrypt hashes only."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _HASH = "abcdefghijklmnopqrstuv0123456789ABCDEFGHIJKLMNOPQRSTU"
 
 @pytest.mark.parametrize("prefix", ["$2y$", "$2b$", "$2a$"])
 @pytest.mark.parametrize("cost", ["04", "10", "31"])
-def test_bcrypt_is_taken_under_each_of_its_names(prefix: str, cost: str) -> None:
-    """Apache's, OpenBSD's and the old one."""
+def test_each_bcrypt_prefix_is_valid(prefix: str, cost: str) -> None:
+    """Apache writes 2y, OpenBSD 2b, older programs 2a."""
     assert htpasswd_problems(f"me:{prefix}{cost}${_HASH}\n".encode(), "file") == []
 
 
-def test_what_bcrypt_writes_is_taken() -> None:
-    """The form is not of our own making."""
+def test_a_hash_of_the_bcrypt_library_is_valid() -> None:
+    """The regular expression must match the output of the library."""
     hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4))
 
     assert htpasswd_problems(b"me:" + hashed + b"\r\n", "file") == []
 
 
-def test_empty_lines_and_comments_are_passed_over() -> None:
-    """And a file without users lets nobody in, which is no mistake yet."""
+def test_empty_lines_and_comments_are_ignored() -> None:
+    """A file without users is valid, although all logins fail."""
     assert htpasswd_problems(b"\n# nobody\n  \n", "file") == []
 
 
@@ -44,8 +44,8 @@ def test_empty_lines_and_comments_are_passed_over() -> None:
         f"$2y$10${_HASH}x",
     ],
 )
-def test_another_hash_is_told_with_its_line(password: str) -> None:
-    """The user is named, the hash is not."""
+def test_another_hash_is_a_problem_with_its_line(password: str) -> None:
+    """The message names the user and does not show the hash."""
     content = f"good:$2y$10${_HASH}\n\nbob:{password}\n".encode()
 
     (problem,) = htpasswd_problems(content, "/h")
@@ -53,20 +53,20 @@ def test_another_hash_is_told_with_its_line(password: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["nobody", ":hash", "x" * 500])
-def test_a_line_that_is_no_user_is_told(line: str) -> None:
-    """With its number alone: it may be a password."""
+def test_a_line_without_a_user_is_a_problem(line: str) -> None:
+    """The message has the line number only, because the line may be a password."""
     (problem,) = htpasswd_problems(f"{line}\n".encode(), "/h")
 
     assert str(problem) == "/h:1: not user:hash; write it with htpasswd -B"
 
 
-def test_every_line_is_told() -> None:
-    """Not only the first."""
+def test_every_invalid_line_is_a_problem() -> None:
+    """Not only the first line is reported."""
     found = htpasswd_problems(b"a:x\nb:y\n", "/h")
 
     assert [each.source for each in found] == ["/h:1", "/h:2"]
 
 
-def test_what_is_no_text_is_told() -> None:
-    """A folder's worth of anything may be mounted."""
+def test_a_binary_file_is_a_problem() -> None:
+    """Any file may be mounted by mistake."""
     assert [each.message for each in htpasswd_problems(b"\xff\xfe", "/h")] == ["not UTF-8 text"]

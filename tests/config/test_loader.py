@@ -1,4 +1,4 @@
-"""Flags over environment over YAML over what is found over defaults; every problem at once."""
+"""Tests of the precedence of the sources, and that all problems are reported at once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from tests.config.desk import Desk
 
 
-def test_flags_win_over_environment_over_file_over_defaults(desk: Desk) -> None:
-    """Four settings, each said in one place more."""
+def test_flags_override_variables_which_override_the_file(desk: Desk) -> None:
+    """Each of four settings is set in one more source."""
     desk.write("cleaner: {ttl: 1d, threshold: 1, runevery: 1m}")
 
     cleaner = desk.settings(
@@ -25,8 +25,8 @@ def test_flags_win_over_environment_over_file_over_defaults(desk: Desk) -> None:
     ) == (180.0, 2, 86400.0, 10 * 2**30)
 
 
-def test_every_value_remembers_where_it_came_from(desk: Desk) -> None:
-    """What `entrepot check` prints."""
+def test_every_value_has_its_source(desk: Desk) -> None:
+    """`entrepot check` prints it."""
     desk.write("\nlog:\n  level: debug\n")
     loaded = desk.examine("--cleaner.ttl=1h", CLEANER_MAXSIZE="1G")
 
@@ -37,7 +37,7 @@ def test_every_value_remembers_where_it_came_from(desk: Desk) -> None:
 
 
 def test_a_section_in_the_environment_is_merged_into_the_file(desk: Desk) -> None:
-    """REGISTRY_A holds YAML; what it does not say stays."""
+    """REGISTRY_A contains YAML; settings that it does not contain stay."""
     desk.write("upstreams: {quay.io: {freshness: 1m, ongone: serve}}")
     quay = desk.settings(REGISTRY_UPSTREAMS="{quay.io: {freshness: 2m}, ghcr.io: }").upstreams
 
@@ -46,12 +46,12 @@ def test_a_section_in_the_environment_is_merged_into_the_file(desk: Desk) -> Non
 
 
 def test_settings_cannot_be_changed(desk: Desk) -> None:
-    """Every part of the appliance sees the same."""
+    """All parts of the appliance use the same values."""
     with pytest.raises(ValueError, match="frozen"):
         desk.settings().cleaner.ttl = 1.0
 
 
-# ---- what depends on where we run
+# ---- defaults that depend on the environment
 
 
 @pytest.mark.parametrize(
@@ -63,21 +63,21 @@ def test_settings_cannot_be_changed(desk: Desk) -> None:
         ({"ENTREPOT_IMAGE": "1"}, True, ":8443"),
         ({"REGISTRY_HTTP_ADDR": ":1"}, True, ":1"),
     ],
-    ids=["outside", "image", "outside, TLS", "image, TLS", "said"],
+    ids=["outside", "image", "outside, TLS", "image, TLS", "configured"],
 )
-def test_the_address_depends_on_where_we_run(
+def test_the_default_address_depends_on_image_and_certificate(
     desk: Desk, environ: Mapping[str, str], expected: str, *, certificate: bool
 ) -> None:
-    """Who tries it is not open to his network; who has a certificate means it."""
+    """A trial outside the image is not open to the network. A certificate implies port 8443."""
     argv = ["--http.tls.certificate=/c.pem"] if certificate else []
 
     assert expected == str(desk.settings(*argv, **environ).http.addr)
 
 
-def test_the_data_lies_where_the_image_or_the_clone_has_it(
+def test_the_default_data_directory_depends_on_the_image(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The index and the logs lie beside it, unless said otherwise."""
+    """The index and the logs are inside it by default."""
     monkeypatch.chdir(tmp_path)
     outside, image = desk.settings().storage, desk.settings(ENTREPOT_IMAGE="1").storage
 
@@ -92,15 +92,15 @@ def test_the_data_lies_where_the_image_or_the_clone_has_it(
 
 @pytest.mark.parametrize("name", ["REGISTRYDIR", "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY"])
 def test_the_data_directory_has_two_names(desk: Desk, name: str) -> None:
-    """The short one and distribution's."""
+    """These are the short name and that of docker distribution."""
     storage = desk.settings(**{name: "/srv/images"}).storage
 
     assert Path("/srv/images") == storage.rootdirectory
     assert Path("/srv/images/entrepot") == storage.statedir
 
 
-def test_a_secret_that_lies_in_its_place_is_taken(desk: Desk) -> None:
-    """One secret to mount, and nothing to set."""
+def test_a_secret_at_the_usual_place_is_read(desk: Desk) -> None:
+    """It is enough to mount the secret, without a setting."""
     desk.places.secret.write_text("{}", encoding="utf-8")
     loaded = desk.examine()
 
@@ -109,8 +109,8 @@ def test_a_secret_that_lies_in_its_place_is_taken(desk: Desk) -> None:
     assert Path("/x") == desk.settings(PULLSECRETPATH="/x").pullsecret.path
 
 
-def test_a_certificate_that_lies_in_its_place_is_taken(desk: Desk) -> None:
-    """And the address becomes that of TLS."""
+def test_a_certificate_at_the_usual_place_is_used(desk: Desk) -> None:
+    """The default address becomes that of TLS."""
     desk.places.certs.mkdir()
     certificate = desk.places.certs / "certs.pem"
     certificate.write_text("", encoding="utf-8")
@@ -119,8 +119,8 @@ def test_a_certificate_that_lies_in_its_place_is_taken(desk: Desk) -> None:
     assert (certificate, ":8443") == (http.tls.certificate, str(http.addr))
 
 
-def test_a_folder_of_certificates_without_the_one_is_an_error(desk: Desk) -> None:
-    """Who mounts it does not want plain HTTP. What a mount brings along is passed over."""
+def test_a_folder_of_certificates_without_certs_pem_is_a_problem(desk: Desk) -> None:
+    """An operator who mounts it expects TLS. Hidden files of the mount are ignored."""
     desk.places.certs.mkdir()
     (desk.places.certs / "..data").write_text("", encoding="utf-8")
     assert desk.problems() == []
@@ -131,8 +131,8 @@ def test_a_folder_of_certificates_without_the_one_is_an_error(desk: Desk) -> Non
     assert desk.problems(f"--http.tls.certificate={desk.places.certs}/tls.crt") == []
 
 
-def test_in_the_image_an_empty_folder_of_certificates_is_an_error(desk: Desk) -> None:
-    """There it was mounted; who mounts nothing, or says that there is none, gets plain HTTP."""
+def test_in_the_image_an_empty_folder_of_certificates_is_a_problem(desk: Desk) -> None:
+    """There it is a mount. Without the mount, or with an empty setting, plain HTTP is intended."""
     assert desk.problems(ENTREPOT_IMAGE="1") == []
 
     desk.places.certs.mkdir()
@@ -141,16 +141,16 @@ def test_in_the_image_an_empty_folder_of_certificates_is_an_error(desk: Desk) ->
     assert desk.problems(ENTREPOT_IMAGE="1", REGISTRY_HTTP_TLS_CERTIFICATE="") == []
 
 
-def test_certificates_that_can_not_be_listed_are_an_error(desk: Desk) -> None:
-    """Whether there is one is unknown, and nobody wants plain HTTP by accident."""
+def test_an_unreadable_folder_of_certificates_is_a_problem(desk: Desk) -> None:
+    """It may contain a certificate, and plain HTTP would then be unintended."""
     desk.places.certs.write_text("", encoding="utf-8")
-    remedy = "let it be read, or set http.tls.certificate"
+    remedy = "make it readable, or set http.tls.certificate"
 
     assert [f"certs: not a directory; {remedy}"] == desk.problems()
 
 
-def test_a_folder_of_upstream_authorities_is_no_error(desk: Desk) -> None:
-    """An upstream's `ca` may lie there alone."""
+def test_a_folder_with_only_upstream_authorities_is_valid(desk: Desk) -> None:
+    """The `ca` of an upstream may be the only file there."""
     desk.places.certs.mkdir()
     authority = desk.places.certs / "corp.pem"
     authority.write_text("", encoding="utf-8")
@@ -158,10 +158,10 @@ def test_a_folder_of_upstream_authorities_is_no_error(desk: Desk) -> None:
     assert desk.problems(f"--upstreams.a.io.ca={authority}") == []
 
 
-def test_workers_are_one_a_core_and_at_least_two(
+def test_there_is_one_worker_per_core_from_2_to_16(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is busy must not stop all, and HAProxy knows sixteen."""
+    """A busy worker must not block all clients, and haproxy.cfg lists sixteen workers."""
 
     def workers(cores: int) -> int:
         monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))

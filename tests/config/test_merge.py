@@ -1,4 +1,4 @@
-"""Keys of docker distribution: honoured, without effect, or refused; kinds of auth and storage."""
+"""Tests of docker distribution's keys, and of the choice of auth scheme and storage driver."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ from tests.config.desk import Desk
         "proxy: {ttl: 168h}",
     ],
 )
-def test_what_protects_or_places_data_and_is_not_built_is_refused(desk: Desk, text: str) -> None:
-    """Never ignored: its operator would believe that he has it."""
+def test_an_unsupported_key_that_protects_or_places_data_is_refused(desk: Desk, text: str) -> None:
+    """It is never ignored, since the operator expects an effect."""
     desk.write(text)
 
     (problem,) = desk.problems()
@@ -69,15 +69,15 @@ def test_what_protects_or_places_data_and_is_not_built_is_refused(desk: Desk, te
         ("REGISTRY_PROXY_TTL", "24h"),
     ],
 )
-def test_a_variable_is_refused_as_its_key_is(desk: Desk, name: str, value: str) -> None:
-    """And named as it was written, without its value."""
+def test_a_variable_of_a_refused_key_is_refused(desk: Desk, name: str, value: str) -> None:
+    """The message has the variable's name without its value."""
     (problem,) = desk.problems(**{name: value})
 
     assert problem.startswith(f"{name}: refused: ")
 
 
-def test_the_age_of_a_proxy_points_to_ours(desk: Desk) -> None:
-    """Theirs counts from the fetch, ours from the last use: not to be taken for the other."""
+def test_the_message_for_proxy_ttl_names_cleaner_ttl(desk: Desk) -> None:
+    """The former counts from the download, the latter from the last use."""
     (problem,) = desk.problems("--proxy.ttl=168h")
 
     assert "CLEANER_TTL" in problem
@@ -102,8 +102,10 @@ def test_the_age_of_a_proxy_points_to_ours(desk: Desk) -> None:
         "redis: {}",
     ],
 )
-def test_what_changes_nothing_is_taken_in_silence(desk: Desk, text: str) -> None:
-    """Among it the values of refused keys that ask for nothing."""
+def test_a_value_that_requests_the_normal_behaviour_causes_no_message(
+    desk: Desk, text: str
+) -> None:
+    """This includes such values of refused keys."""
     desk.write(text)
 
     assert (desk.problems(), desk.warnings()) == ([], [])
@@ -122,8 +124,8 @@ def test_what_changes_nothing_is_taken_in_silence(desk: Desk, text: str) -> None
         "storage: {maintenance: {uploadpurging: {age: 24h}}}",
     ],
 )
-def test_what_has_no_effect_is_a_warning(desk: Desk, text: str) -> None:
-    """It neither protects nor places data: the appliance starts."""
+def test_a_key_without_effect_is_a_warning(desk: Desk, text: str) -> None:
+    """It neither protects nor places data, so the appliance starts."""
     desk.write(text)
 
     assert desk.problems() == []
@@ -137,7 +139,7 @@ def test_what_has_no_effect_is_a_warning(desk: Desk, text: str) -> None:
     ids=lambda row: str(row.key),
 )
 def test_each_key_without_effect_is_one_warning_with_a_remedy(desk: Desk, row: Row) -> None:
-    """In the file and in the environment; none is ignored in silence."""
+    """This holds for the file and the environment; no such key is ignored silently."""
     path = row.key.removesuffix(".**").split(".")
     desk.write(reduce(lambda below, name: f"{{{name}: {below}}}", reversed(path), "[x]"))
 
@@ -152,8 +154,8 @@ def test_each_key_without_effect_is_one_warning_with_a_remedy(desk: Desk, row: R
 
 
 @pytest.mark.parametrize("ttl", ["0", "0s", "0h"])
-def test_a_proxy_s_ttl_of_nothing_is_a_warning(desk: Desk, ttl: str) -> None:
-    """It says that nothing expires by its age, which CLEANER_TTL decides here."""
+def test_a_proxy_ttl_of_0_is_a_warning(desk: Desk, ttl: str) -> None:
+    """It means that content does not expire by age, which CLEANER_TTL sets here."""
     desk.write(f"proxy: {{ttl: {ttl}}}")
 
     assert desk.problems() == []
@@ -162,15 +164,15 @@ def test_a_proxy_s_ttl_of_nothing_is_a_warning(desk: Desk, ttl: str) -> None:
     assert "CLEANER_TTL" in warning
 
 
-def test_a_later_source_may_take_back_what_is_refused(desk: Desk) -> None:
-    """What counts is what is in force."""
+def test_a_source_with_precedence_may_override_a_refused_value(desk: Desk) -> None:
+    """Only the merged value is validated."""
     desk.write("storage: {maintenance: {readonly: {enabled: true}}}")
 
     assert desk.problems(REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED="false") == []
 
 
 def test_loglevel_is_the_old_name_of_log_level(desk: Desk) -> None:
-    """And counts for less."""
+    """It has lower precedence than `log.level`."""
     assert desk.settings(REGISTRY_LOGLEVEL="debug").log.level == "debug"
     assert desk.settings("--log.level=warn", REGISTRY_LOGLEVEL="debug").log.level == "warn"
 
@@ -183,7 +185,7 @@ def test_loglevel_is_the_old_name_of_log_level(desk: Desk) -> None:
     ["auth: {htpasswd: {path: /h, realm: r}}", "auth: htpasswd", "auth: {htpasswd: }"],
 )
 def test_auth_in_the_file_and_its_path_in_the_environment(desk: Desk, text: str) -> None:
-    """REGISTRY_AUTH_HTPASSWD_PATH completes what the file names."""
+    """REGISTRY_AUTH_HTPASSWD_PATH completes the section of the file."""
     desk.write(text)
     htpasswd = desk.settings(REGISTRY_AUTH_HTPASSWD_PATH="/p").auth.htpasswd
 
@@ -192,7 +194,7 @@ def test_auth_in_the_file_and_its_path_in_the_environment(desk: Desk, text: str)
 
 
 def test_registry_auth_names_the_scheme(desk: Desk) -> None:
-    """As with docker distribution."""
+    """This is the behaviour of docker distribution."""
     htpasswd = desk.settings(
         REGISTRY_AUTH="htpasswd",
         REGISTRY_AUTH_HTPASSWD_REALM="Ours",
@@ -204,7 +206,7 @@ def test_registry_auth_names_the_scheme(desk: Desk) -> None:
 
 
 def test_a_path_alone_switches_passwords_on(desk: Desk) -> None:
-    """Nobody who names a password file means an open registry."""
+    """An operator who names a password file does not expect an open registry."""
     assert desk.settings(REGISTRY_AUTH_HTPASSWD_PATH="/p").auth.htpasswd is not None
 
 
@@ -219,25 +221,25 @@ def test_a_path_alone_switches_passwords_on(desk: Desk) -> None:
     ],
     ids=range(5),
 )
-def test_passwords_without_a_file_are_an_error(
+def test_passwords_without_users_are_a_problem(
     desk: Desk, text: str, environ: dict[str, str], source: str
 ) -> None:
-    """Whatever else was said, it never starts open."""
+    """The appliance never starts open to all, whatever the other settings are."""
     desk.write(text)
 
     remedy = "name a file made with htpasswd -B"
     assert [f"{source}: auth.htpasswd.path is missing; {remedy}"] == desk.problems(**environ)
 
 
-def test_an_empty_path_is_an_error(desk: Desk) -> None:
-    """A variable that was not filled in must not open the door."""
+def test_an_empty_path_is_a_problem(desk: Desk) -> None:
+    """A variable that was not filled in must not open the registry to all."""
     (problem,) = desk.problems(REGISTRY_AUTH_HTPASSWD_PATH="")
 
     assert problem.startswith("REGISTRY_AUTH_HTPASSWD_PATH=: empty; ")
 
 
-def test_another_scheme_in_the_environment_switches_the_file_s_off(desk: Desk) -> None:
-    """REGISTRY_AUTH over `auth:`, its parameters too."""
+def test_a_scheme_in_the_environment_replaces_that_of_the_file(desk: Desk) -> None:
+    """REGISTRY_AUTH overrides `auth:` with all its parameters."""
     desk.write("auth: {token: {realm: r}, anonymous: pull}")
     auth = desk.settings(REGISTRY_AUTH="htpasswd", REGISTRY_AUTH_HTPASSWD_PATH="/p").auth
 
@@ -246,21 +248,21 @@ def test_another_scheme_in_the_environment_switches_the_file_s_off(desk: Desk) -
 
 
 def test_auth_none_is_open(desk: Desk) -> None:
-    """As with docker distribution."""
+    """This is the behaviour of docker distribution."""
     desk.write("auth: {htpasswd: {path: /p}}")
 
     assert desk.settings(REGISTRY_AUTH="none").auth.htpasswd is None
 
 
-def test_two_kinds_of_auth_in_one_place_are_told(desk: Desk) -> None:
-    """There is at most one."""
+def test_two_auth_schemes_are_a_problem(desk: Desk) -> None:
+    """There is at most one scheme."""
     (problem,) = desk.problems(REGISTRY_AUTH="none", REGISTRY_AUTH_HTPASSWD_PATH="/p")
 
-    assert problem == "REGISTRY_AUTH: a second kind of auth; keep one"
+    assert problem == "REGISTRY_AUTH: a second auth scheme; keep one"
 
 
-def test_another_driver_in_the_environment_switches_the_file_s_off(desk: Desk) -> None:
-    """REGISTRY_STORAGE over `storage:`; what is no driver stays."""
+def test_a_driver_in_the_environment_replaces_that_of_the_file(desk: Desk) -> None:
+    """REGISTRY_STORAGE overrides the driver in `storage:`; other keys stay."""
     desk.write("storage: {s3: {bucket: b}, delete: {enabled: true}}")
 
     assert desk.settings(REGISTRY_STORAGE="filesystem").storage.delete.enabled
@@ -270,7 +272,7 @@ def test_another_driver_in_the_environment_switches_the_file_s_off(desk: Desk) -
 
 
 def test_every_honoured_key_is_a_setting() -> None:
-    """But for two that have no value of their own."""
+    """The exceptions are two keys without a value of their own."""
     names = [row.key for row in ROWS if row.verdict is Verdict.HONOURED]
     found = [name for name in names if isinstance(keys.find(tuple(name.split("."))), Setting)]
 
@@ -278,7 +280,7 @@ def test_every_honoured_key_is_a_setting() -> None:
 
 
 def test_every_other_key_is_no_setting() -> None:
-    """What is told of it is the row."""
+    """The messages about such a key come from its row."""
     for row in ROWS:
         if row.verdict is not Verdict.HONOURED:
             found = keys.find(tuple(row.key.replace(".**", ".below").split(".")))
@@ -287,7 +289,7 @@ def test_every_other_key_is_no_setting() -> None:
 
 
 def test_every_key_has_a_reason_unless_it_is_honoured() -> None:
-    """And is told once."""
+    """Each key is in the table once."""
     assert all(row.why for row in ROWS if row.verdict is not Verdict.HONOURED)
     assert len(ROWS) == len({row.key for row in ROWS})
 
@@ -305,6 +307,6 @@ def test_every_key_has_a_reason_unless_it_is_honoured() -> None:
         ("a.*.c", "a.c", False),
     ],
 )
-def test_a_row_is_about_its_key(pattern: str, key: str, *, expected: bool) -> None:
-    """`*` is one name, `**` the key itself and all below."""
+def test_a_row_matches_its_key(pattern: str, key: str, *, expected: bool) -> None:
+    """`*` matches one name; `**` matches the key itself and all keys below."""
     assert expected is Row(pattern, Verdict.HONOURED).matches(tuple(key.split(".")))

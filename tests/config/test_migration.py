@@ -1,4 +1,4 @@
-"""docs/migration.md has a row for each setting of those from whom operators come."""
+"""Tests that docs/migration.md has a row for each setting of the programs it covers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _rows(heading: str) -> dict[str, list[str]]:
 
 
 def test_each_setting_of_docker_cache_server_has_a_row() -> None:
-    """With its variable, and each of ours that it means."""
+    """The row has its variable and each setting that replaces it."""
     rows = _rows("From docker-cache-server")
 
     for name, key in cache_server.VARIABLES.items():
@@ -46,11 +46,11 @@ def test_each_setting_of_docker_cache_server_has_a_row() -> None:
 
 
 def test_each_setting_of_registry_cache_has_a_row_and_is_read(desk: Desk) -> None:
-    """A start with all of them tells of nothing but what is missing here."""
+    """A start with all of them causes neither problems nor warnings."""
     rows = _rows("From registry-cache")
 
     assert [name for name in _OF_REGISTRY_CACHE if name not in rows] == []
-    said = {
+    environ = {
         "CLEANER_MAXSIZE": "10G",
         "CLEANER_THRESHOLD_PERCENTAGE": "20",
         "CLEANER_RUNEVERY_TIME": "1h2m3s",
@@ -60,19 +60,19 @@ def test_each_setting_of_registry_cache_has_a_row_and_is_read(desk: Desk) -> Non
         "REGISTRY_AUTH_HTPASSWD_REALM": "Registry Realm",
         "REGISTRY_AUTH_HTPASSWD_PATH": "/auth/htpasswd",
     }
-    assert desk.problems(**said) == []
-    assert desk.warnings(**said) == []
+    assert desk.problems(**environ) == []
+    assert desk.warnings(**environ) == []
 
 
 def test_each_key_of_distribution_has_a_row() -> None:
-    """With the verdict that is true."""
+    """The row has the verdict of the table."""
     rows = _rows("From registry:2")
 
     assert [row.key for row in ROWS if rows[row.key][0] != row.verdict.value] == []
 
 
-def test_what_the_page_calls_ours_is_known() -> None:
-    """Every key in the second place of a row can be set."""
+def test_each_key_that_the_page_recommends_exists() -> None:
+    """Every key in the second column can be set."""
     sections = [_rows("From docker-cache-server"), _rows("From registry-cache")]
     named = [cell for rows in sections for row in rows.values() for cell in row[:2]]
     keys = {key for cell in named for key in re.findall(r"`([a-z]+(?:\.[a-z]+)+)", cell)}

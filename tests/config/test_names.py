@@ -1,4 +1,4 @@
-"""Unknown names, with the nearest that is known."""
+"""Tests of unknown names: problem or warning, with a suggestion."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ from tests.config.desk import Desk
     ],
     ids=range(14),
 )
-def test_an_unknown_key_is_told_with_the_nearest(desk: Desk, text: str, expected: str) -> None:
-    """Once, however much lies below it."""
+def test_an_unknown_key_is_a_problem_with_a_suggestion(
+    desk: Desk, text: str, expected: str
+) -> None:
+    """There is one problem, however many keys are below it."""
     desk.write(text)
 
     expected = expected.replace("{", "did you mean ").replace("}", "?")
@@ -59,7 +61,7 @@ def test_an_unknown_key_is_told_with_the_nearest(desk: Desk, text: str, expected
     ],
 )
 def test_an_unknown_key_that_protects_nothing_is_a_warning(desk: Desk, text: str) -> None:
-    """Docker distribution ignores it; one line names it."""
+    """Docker distribution ignores such a key; here one line names it."""
     desk.write(text)
 
     assert desk.problems() == []
@@ -83,8 +85,8 @@ def test_an_unknown_key_that_protects_nothing_is_a_warning(desk: Desk, text: str
         "storage: {delete: {enable: true}}",
     ],
 )
-def test_a_key_close_to_one_that_protects_stops_the_start(desk: Desk, text: str) -> None:
-    """Also to one that would be refused: its operator would believe that it holds."""
+def test_a_key_similar_to_a_protecting_key_is_a_problem(desk: Desk, text: str) -> None:
+    """This includes keys similar to refused ones, since the operator expects an effect."""
     desk.write(text)
 
     (problem,) = desk.problems()
@@ -100,13 +102,15 @@ def test_a_key_close_to_one_that_protects_stops_the_start(desk: Desk, text: str)
         ("--=1", "--: no such flag; take it out"),
     ],
 )
-def test_an_unknown_flag_is_told_with_the_nearest(desk: Desk, flag: str, expected: str) -> None:
-    """Its value is not shown: it may be a password."""
+def test_an_unknown_flag_is_a_problem_with_a_suggestion(
+    desk: Desk, flag: str, expected: str
+) -> None:
+    """Its value is not shown, because it may be a password."""
     assert [expected] == desk.problems(flag)
 
 
-def test_the_value_of_an_unknown_flag_is_no_file(desk: Desk) -> None:
-    """One mistake, one line."""
+def test_the_value_of_an_unknown_flag_is_not_taken_for_a_file(desk: Desk) -> None:
+    """One mistake causes one line."""
     assert len(desk.problems("--cleaner.maxsze", "10G")) == 1
 
 
@@ -120,16 +124,16 @@ def test_the_value_of_an_unknown_flag_is_no_file(desk: Desk) -> None:
         ("REGISTRY_STORAGE_FILESYSTEM_ROOTDIR", "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY"),
     ],
 )
-def test_an_unknown_variable_is_a_warning_with_the_nearest(
+def test_an_unknown_variable_is_a_warning_with_a_suggestion(
     desk: Desk, name: str, near: str
 ) -> None:
-    """The environment is shared with others: it must not stop the start."""
+    """Other programs share the environment, so such a variable must not prevent the start."""
     assert desk.problems(**{name: "hunter2"}) == []
     assert [f"{name}: no such setting; did you mean {near}?"] == desk.warnings(**{name: "hunter2"})
 
 
-def test_misspelt_protection_in_the_environment_is_an_error(desk: Desk) -> None:
-    """It would start open, and its operator would think otherwise."""
+def test_a_misspelt_protecting_variable_is_a_problem(desk: Desk) -> None:
+    """Otherwise the appliance would be open to all, against the operator's intention."""
     assert desk.problems(REGISTRY_AUTH_HTPASWD_PATH="/x") == [
         "REGISTRY_AUTH_HTPASWD_PATH: no such setting; did you mean REGISTRY_AUTH_HTPASSWD_PATH?"
     ]
@@ -153,8 +157,8 @@ def test_misspelt_protection_in_the_environment_is_an_error(desk: Desk) -> None:
         "REGISTRYFOO",
     ],
 )
-def test_variables_of_others_are_passed_over(desk: Desk, name: str) -> None:
-    """Kubernetes' service links, podman's auth file, our own between our programs."""
+def test_variables_of_other_programs_are_ignored(desk: Desk, name: str) -> None:
+    """These are service links of Kubernetes, podman's auth file, and internal variables."""
     assert (desk.problems(**{name: "x"}), desk.warnings(**{name: "x"})) == ([], [])
 
 
@@ -177,8 +181,13 @@ def test_variables_of_others_are_passed_over(desk: Desk, name: str) -> None:
         ("DCS_AUTH_USER", "DCS_AUTH_USERS"),
     ],
 )
-def test_misspelt_protection_ends_the_start(desk: Desk, name: str, meant: str) -> None:
-    """A warning in a log protects nobody: in the prefix, in a word, or a letter too many."""
+def test_each_misspelling_of_a_protecting_variable_is_a_problem(
+    desk: Desk, name: str, meant: str
+) -> None:
+    """A warning would not protect the data.
+
+    The fault may be in the prefix, in a word, or one letter.
+    """
     assert desk.problems(**{name: "x"}) == [f"{name}: no such setting; did you mean {meant}?"]
 
 
@@ -194,13 +203,13 @@ def test_misspelt_protection_ends_the_start(desk: Desk, name: str, meant: str) -
         "REGISTRY_LOG_ACCESSLOG_DISABLED",
     ],
 )
-def test_names_of_others_end_no_start(desk: Desk, name: str) -> None:
-    """What other programs read is theirs."""
+def test_similar_variables_of_other_programs_are_no_problem(desk: Desk, name: str) -> None:
+    """Other programs read these variables."""
     assert desk.problems(**{name: "true"}) == []
 
 
 def test_another_misspelt_name_is_a_warning(desk: Desk) -> None:
-    """It leaves a default in force, and no door open."""
+    """The default stays active, which does not open the registry."""
     assert desk.problems(CLEANER_TLT="7d") == []
     assert desk.warnings(CLEANER_TLT="7d") == [
         "CLEANER_TLT: no such setting; did you mean CLEANER_TTL?"

@@ -1,4 +1,4 @@
-"""The pull secret: which registries it names, and who we are to each of them."""
+"""Tests of the pull secret: the registries that it names, and the credential for each."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def _secret(auths: dict[str, object], *ignore: str) -> PullSecret:
     return parse(json.dumps({"auths": auths}).encode(), ignore)
 
 
-def _told(auths: object) -> list[str]:
+def _problems(auths: object) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         parse(json.dumps({"auths": auths}).encode())
     return [str(each) for each in caught.value.problems]
 
 
 def test_an_auth_is_user_and_password_in_base64() -> None:
-    """What `docker login` writes."""
+    """`docker login` writes this form."""
     secret = _secret({"quay.io": {"auth": _auth("robot:secret")}})
 
     assert Credential("robot", "secret") == secret.lookup("quay.io", "a/b")
 
 
 @pytest.mark.parametrize("wrapped", [b"\n", b""], ids=["in lines", "in one"])
-def test_a_secret_may_come_in_base64(wrapped: bytes) -> None:
-    """As it stands in a Kubernetes manifest: podman 4.3 mounts it without decoding it."""
+def test_a_secret_may_be_in_base64(wrapped: bytes) -> None:
+    """Kubernetes manifests contain base64, and podman 4.3 mounts it without decoding it."""
     document = json.dumps({"auths": {"quay.io": {"auth": _auth("robot:secret")}}}).encode()
     text = base64.b64encode(document)
 
@@ -45,37 +45,37 @@ def test_a_secret_may_come_in_base64(wrapped: bytes) -> None:
 
 
 @pytest.mark.parametrize("text", [b"bm8ganNvbiBoZXJl", b"bnVsbA==", b"null", b"e30", b"%%%="])
-def test_base64_of_no_secret_is_as_bad_as_without(text: bytes) -> None:
-    """The line is about the file as it is."""
+def test_base64_of_an_invalid_secret_is_an_error(text: bytes) -> None:
+    """The message is about the content of the file."""
     with pytest.raises(ConfigError) as caught:
         parse(text)
 
     assert "not " in str(caught.value)
 
 
-def test_a_password_may_hold_colons() -> None:
-    """Only the first one parts."""
+def test_a_password_may_contain_colons() -> None:
+    """Only the first colon is a separator."""
     secret = _secret({"quay.io": {"auth": _auth("robot:with:colons:")}})
 
     assert Credential("robot", "with:colons:") == secret.lookup("quay.io", "a/b")
 
 
-def test_username_and_password_may_stand_alone() -> None:
-    """What `kubectl create secret docker-registry` writes beside `auth`."""
+def test_username_and_password_are_valid_without_auth() -> None:
+    """`kubectl create secret docker-registry` writes them beside `auth`."""
     secret = _secret({"quay.io": {"username": "robot", "password": "secret"}})
 
     assert Credential("robot", "secret") == secret.lookup("quay.io", "a/b")
 
 
-def test_an_auth_goes_before_username_and_password() -> None:
-    """As Docker and the kubelet have it."""
+def test_auth_takes_precedence_over_username_and_password() -> None:
+    """Docker and the kubelet do the same."""
     entry = {"auth": _auth("a:b"), "username": "c", "password": "d"}
 
     assert Credential("a", "b") == _secret({"quay.io": entry}).lookup("quay.io", "x")
 
 
 def test_an_identity_token_is_kept() -> None:
-    """Azure's login writes an `auth` with an empty password beside it."""
+    """Azure's login writes it beside an `auth` with an empty password."""
     entry = {"auth": _auth("00000000:"), "identitytoken": "token"}
 
     assert Credential("00000000", "", "token") == _secret({"r.io": entry}).lookup("r.io", "x")
@@ -83,15 +83,15 @@ def test_an_identity_token_is_kept() -> None:
 
 @pytest.mark.parametrize("entry", [{}, {"email": "a@b"}, {"auth": ""}, {"auth": _auth(":")}])
 def test_an_entry_without_credentials_is_an_anonymous_upstream(entry: dict[str, str]) -> None:
-    """It names the upstream, and we are nobody there."""
+    """It declares the upstream, which is used without a login."""
     secret = _secret({"quay.io": entry})
 
     assert secret.names("quay.io")
     assert secret.lookup("quay.io", "a/b") is None
 
 
-def test_the_longest_path_wins() -> None:
-    """Name by name: `our` is not the beginning of `ours`."""
+def test_the_longest_path_takes_precedence() -> None:
+    """Paths are compared name by name: `our` is no prefix of `ours`."""
     secret = _secret(
         {
             "quay.io": {"auth": _auth("a:1")},
@@ -106,8 +106,8 @@ def test_the_longest_path_wins() -> None:
     assert [each and each.username for each in found] == ["c", "c", "b", "a", None]
 
 
-def test_a_path_names_its_host() -> None:
-    """A key's host makes the upstream; without a fitting path we are nobody."""
+def test_an_entry_with_a_path_declares_its_host() -> None:
+    """For a repository that does not match the path, access is anonymous."""
     secret = _secret({"quay.io/our": {"auth": _auth("b:2")}})
 
     assert secret.hosts == ("quay.io",)
@@ -127,14 +127,14 @@ def test_a_path_names_its_host() -> None:
     ],
 )
 def test_every_name_of_docker_hub_is_docker_io(key: str) -> None:
-    """Docker's legacy key first of all."""
+    """Docker's legacy key is among them."""
     secret = _secret({key: {"auth": _auth("a:b")}})
 
     assert secret.hosts == ("docker.io",)
     assert Credential("a", "b") == secret.lookup("docker.io", "library/alpine")
 
 
-def test_hosts_keep_their_order_and_are_named_once() -> None:
+def test_hosts_are_listed_once_in_their_order() -> None:
     """A host with several paths is one upstream."""
     secret = _secret({"b.io/x": {}, "a.io": {}, "b.io": {}, "*.c.io": {}})
 
@@ -142,8 +142,8 @@ def test_hosts_keep_their_order_and_are_named_once() -> None:
     assert secret.globs == ("*.c.io",)
 
 
-def test_a_host_goes_before_a_glob() -> None:
-    """Even an anonymous one: who names a host means it."""
+def test_a_host_takes_precedence_over_a_glob() -> None:
+    """This holds even for an anonymous entry, because a host is more specific."""
     secret = _secret({"*.io": {"auth": _auth("a:b")}, "quay.io": {}})
 
     assert secret.lookup("quay.io", "x") is None
@@ -151,7 +151,7 @@ def test_a_host_goes_before_a_glob() -> None:
 
 
 def test_an_ignored_host_is_no_upstream() -> None:
-    """Nor by a glob, nor by a path, and its entry may say anything."""
+    """It is none by a glob or a path either, and its entry is not validated."""
     secret = _secret(
         {"cloud.example": {"auth": "%"}, "cloud.example/x": 5, "*.example": {}},
         "Cloud.example",
@@ -163,38 +163,38 @@ def test_an_ignored_host_is_no_upstream() -> None:
     assert secret.names("quay.example")
 
 
-def test_a_secret_says_nothing_about_other_hosts() -> None:
-    """Nobody makes the appliance talk to a host that its operator did not name."""
+def test_hosts_without_an_entry_are_no_upstreams() -> None:
+    """No client can make the appliance connect to a host that the operator has not named."""
     secret = _secret({"quay.io": {"auth": _auth("a:b")}})
 
     assert not secret.names("quay.io.evil.example")
     assert secret.lookup("ghcr.io", "a/b") is None
 
 
-def test_the_older_form_is_its_auths_alone() -> None:
-    """`.dockercfg`."""
+def test_the_older_format_consists_of_auths_alone() -> None:
+    """This is `.dockercfg`."""
     secret = parse(json.dumps({"quay.io": {"auth": _auth("a:b")}}).encode())
 
     assert Credential("a", "b") == secret.lookup("quay.io", "x")
 
 
 @pytest.mark.parametrize("text", ["{}", '{"auths": {}}', '{"credsStore": "desktop"}'])
-def test_a_secret_may_name_nothing(text: str) -> None:
-    """It is then no upstream's."""
+def test_a_secret_may_have_no_entries(text: str) -> None:
+    """It then declares no upstream."""
     assert parse(text.encode()).hosts == ()
 
 
-def test_a_credential_helper_is_told_to_be_without_effect() -> None:
-    """It is a program on the machine where somebody logged in."""
+def test_a_credential_helper_is_a_warning() -> None:
+    """It is a program on the machine where `docker login` was run."""
     secret = parse(b'{"auths": {}, "credsStore": "desktop", "credHelpers": {"gcr.io": "gcloud"}}')
 
-    why = "without effect: credential helpers are not asked; put the credentials into auths"
+    why = "without effect: credential helpers are not run; put the credentials into auths"
     expected = [f"pull secret: credHelpers: {why}", f"pull secret: credsStore: {why}"]
     assert expected == [str(each) for each in secret.warnings]
 
 
 def test_a_registry_token_is_read() -> None:
-    """Docker's clients send it to the registry as a bearer token; nothing of it is printed."""
+    """Docker's clients send it to the registry as a bearer token. It is never shown."""
     secret = _secret({"quay.io": {"registrytoken": "abc"}})
     found = secret.lookup("quay.io", "a/b")
 
@@ -204,12 +204,12 @@ def test_a_registry_token_is_read() -> None:
     assert "abc" not in repr(found)
 
 
-def test_two_entries_of_one_name_are_told() -> None:
-    """The one with credentials counts."""
+def test_two_entries_of_one_name_are_a_warning() -> None:
+    """The entry with credentials is used."""
     secret = _secret({"docker.io": {}, "https://index.docker.io/v1/": {"auth": _auth("a:b")}})
 
     assert Credential("a", "b") == secret.lookup("docker.io", "x")
-    assert "docker.io is named twice" in str(secret.warnings[0])
+    assert "docker.io has two entries" in str(secret.warnings[0])
 
 
 @pytest.mark.parametrize(
@@ -222,12 +222,12 @@ def test_two_entries_of_one_name_are_told() -> None:
         ('"x"', "not a JSON object"),
         ('{"auths": []}', "auths is not a JSON object"),
         ("[" * 100_000, "not JSON"),
-        ('{"kind": "Secret", "data": {}}', "a Kubernetes manifest, not what it holds"),
+        ('{"kind": "Secret", "data": {}}', "a Kubernetes manifest, not its content"),
     ],
     ids=range(8),
 )
-def test_what_is_no_secret_is_one_line(text: str, expected: str) -> None:
-    """With the place in the file where there is one."""
+def test_an_invalid_secret_is_a_problem_of_one_line(text: str, expected: str) -> None:
+    """The message has line and column if they are known."""
     with pytest.raises(ConfigError) as caught:
         parse(text.encode(), source="/pull-secret.json")
 
@@ -236,8 +236,8 @@ def test_what_is_no_secret_is_one_line(text: str, expected: str) -> None:
     assert problem.remedy
 
 
-def test_bytes_that_are_no_text_are_one_line() -> None:
-    """A secret that was encrypted, or encoded twice."""
+def test_a_binary_secret_is_a_problem_of_one_line() -> None:
+    """Such a secret is encrypted, or encoded twice."""
     with pytest.raises(ConfigError, match="pull secret: not JSON"):
         parse(b'{"auths": "\xff\xfe"}')
 
@@ -258,9 +258,9 @@ def test_bytes_that_are_no_text_are_one_line() -> None:
     ],
     ids=range(10),
 )
-def test_an_entry_that_cannot_be_read_is_named(entry: object, expected: str) -> None:
-    """Its key is told, its secret is not."""
-    (line,) = _told({"quay.io/org": entry})
+def test_the_problem_of_an_invalid_entry_has_its_key(entry: object, expected: str) -> None:
+    """The message has the key and no part of the credential."""
+    (line,) = _problems({"quay.io/org": entry})
 
     assert line.startswith(f'pull secret: entry "quay.io/org": {expected}; ')
 
@@ -268,28 +268,28 @@ def test_an_entry_that_cannot_be_read_is_named(entry: object, expected: str) -> 
 @pytest.mark.parametrize(
     "key", ["https://me:s3cret@quay.io", "me:s3cret@quay.io/org", "x://me:s3/c@ret@quay.io"]
 )
-def test_a_password_in_a_key_is_not_told(key: str) -> None:
-    """Some write the whole URL there; what is wrong with it is told without the login."""
-    (line,) = _told({key: {}})
+def test_a_password_in_a_key_is_masked(key: str) -> None:
+    """Some operators write a URL with a login as the key."""
+    (line,) = _problems({key: {}})
 
     assert "***@quay.io" in line
     assert "s3" not in line
 
 
-def test_an_entry_that_is_no_host_is_named() -> None:
-    """A typo makes no upstream."""
-    (line,) = _told({"quay io": {}})
+def test_a_key_that_is_no_host_is_a_problem() -> None:
+    """A misspelt key declares no upstream."""
+    (line,) = _problems({"quay io": {}})
 
     assert line.startswith('pull secret: entry "quay io": not a registry\'s host; ')
 
 
-def test_every_bad_entry_is_told() -> None:
-    """Not only the first."""
-    assert len(_told({"a.io": {"auth": "%"}, "b.io": {}, "c.io": {"auth": "%"}})) == 2
+def test_every_invalid_entry_is_a_problem() -> None:
+    """Not only the first entry is reported."""
+    assert len(_problems({"a.io": {"auth": "%"}, "b.io": {}, "c.io": {"auth": "%"}})) == 2
 
 
-def test_nothing_shows_a_secret() -> None:
-    """Neither the credential's nor the pull secret's representation."""
+def test_representations_hide_credentials() -> None:
+    """This holds for the credential and for the pull secret."""
     entry = {"auth": _auth("robot:hunter2"), "identitytoken": "hunter3"}
     secret = _secret({"quay.io": entry})
 
@@ -297,8 +297,8 @@ def test_nothing_shows_a_secret() -> None:
     assert "hunter" not in repr(secret.lookup("quay.io", "x"))
 
 
-def test_two_readings_of_one_secret_are_equal() -> None:
-    """A change of its layout alone is no change."""
+def test_secrets_that_differ_in_layout_only_are_equal() -> None:
+    """A change of white space must not count as a change."""
     auths = {"quay.io": {"auth": _auth("a:b")}}
     compact = parse(json.dumps({"auths": auths}).encode())
 
@@ -307,7 +307,7 @@ def test_two_readings_of_one_secret_are_equal() -> None:
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\0\0", "\n\n"])
 def test_a_line_end_is_no_part_of_a_password(end: str) -> None:
-    """As `echo user:password | base64` writes it; RFC 7617, 2, allows no control character."""
+    """`echo user:password | base64` appends it; RFC 7617, 2 forbids control characters."""
     auth = base64.b64encode(f"joe:pass word{end}".encode()).decode()
     secret = parse(json.dumps({"auths": {"reg.example": {"auth": auth}}}).encode())
 

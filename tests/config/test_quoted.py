@@ -1,4 +1,4 @@
-"""Values of variables are YAML: compose's list form and `--env-file` pass quotes on."""
+"""Tests of quotes in variables, which compose's list form and `--env-file` pass on."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tests.config.desk import Desk
         ('"a" # behind it', "a"),
     ],
 )
-def test_quotes_and_the_space_around_are_taken_off(written: str, meant: str) -> None:
-    """As docker distribution 2.8.2 reads each of these."""
+def test_quotes_and_surrounding_space_are_removed(written: str, meant: str) -> None:
+    """Docker distribution 2.8.2 reads each of these values in this way."""
     assert unquoted(written) == meant
 
 
@@ -65,13 +65,13 @@ def test_quotes_and_the_space_around_are_taken_off(written: str, meant: str) -> 
         "\\",
     ],
 )
-def test_what_has_no_quotes_is_taken_as_it_is_written(written: str) -> None:
-    """A password is no number, and no comment."""
+def test_a_value_without_quotes_is_unchanged(written: str) -> None:
+    """A password must not become a number or a comment."""
     assert unquoted(written) == written
 
 
 def test_every_kind_of_variable_may_be_quoted(desk: Desk, tmp_path: Path) -> None:
-    """Ours, distribution's, sections, lists, maps, and docker-cache-server's."""
+    """These are short and derived names, sections, lists, maps, and docker-cache-server's names."""
     settings = desk.settings(
         REGISTRY_AUTH='"htpasswd"',
         REGISTRY_AUTH_HTPASSWD_REALM='"My Realm"',
@@ -105,14 +105,14 @@ def test_every_kind_of_variable_may_be_quoted(desk: Desk, tmp_path: Path) -> Non
 
 
 def test_the_file_may_be_named_in_quotes(desk: Desk, tmp_path: Path) -> None:
-    """REGISTRY_CONFIGURATION_PATH too."""
+    """This is REGISTRY_CONFIGURATION_PATH."""
     (tmp_path / "other.yml").write_text("log: {level: debug}", encoding="utf-8")
 
     assert desk.settings(REGISTRY_CONFIGURATION_PATH=f"'{tmp_path}/other.yml'").log.level == "debug"
 
 
 def test_an_empty_value_in_quotes_is_empty(desk: Desk) -> None:
-    """A certificate that is not to be; a password file that was not filled in."""
+    """It switches the certificate off; an empty password file is an error."""
     desk.places.certs.mkdir()
     (desk.places.certs / "certs.pem").write_text("", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""One value at a time."""
+"""Tests of the readers of single values."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from config.errors import Unreadable
 
 
 @pytest.mark.parametrize("text", ["true", "True", "yes", "on", "1", True], ids=repr)
-def test_a_switch_is_on_in_any_of_these_words(text: object) -> None:
-    """YAML's words and the shell's."""
+def test_each_of_these_words_switches_on(text: object) -> None:
+    """They include the words of YAML and of shells."""
     assert readers.switch(text) is True
 
 
 @pytest.mark.parametrize("text", ["false", "NO", "off", "0", False], ids=repr)
-def test_a_switch_is_off_in_any_of_these_words(text: object) -> None:
-    """YAML's words and the shell's."""
+def test_each_of_these_words_switches_off(text: object) -> None:
+    """They include the words of YAML and of shells."""
     assert readers.switch(text) is False
 
 
 @pytest.mark.parametrize("text", ["", "maybe", "2", None, [], {}], ids=repr)
-def test_a_switch_is_nothing_else(text: object) -> None:
-    """An unreadable switch is told, never taken for off."""
+def test_another_word_is_an_error(text: object) -> None:
+    """An invalid switch must not be taken for off."""
     with pytest.raises(Unreadable, match="neither true nor false; try true"):
         readers.switch(text)
 
@@ -43,19 +43,19 @@ def test_a_switch_is_nothing_else(text: object) -> None:
     ids=repr,
 )
 def test_words_are_a_list_or_a_text(given: object, expected: tuple[str, ...]) -> None:
-    """The environment has no lists: spaces and commas part, or it is YAML."""
+    """The environment has no lists, so spaces or commas separate words, or the text is YAML."""
     assert expected == readers.words(given)
 
 
 @pytest.mark.parametrize("given", [{"a": "b"}, 5, "[a, b", [["a"]], [None]], ids=repr)
-def test_words_are_nothing_else(given: object) -> None:
-    """A map, a number and a list in a list are told."""
+def test_other_types_are_no_words(given: object) -> None:
+    """A map, a number and a list in a list are errors."""
     with pytest.raises(Unreadable):
         readers.words(given)
 
 
 def test_a_path_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Programs of the appliance may run in another directory than the one it was started in."""
+    """Programs of the appliance may have another working directory than `entrepot serve`."""
     monkeypatch.chdir(tmp_path)
 
     assert tmp_path / "data" == readers.path("./data")
@@ -63,26 +63,26 @@ def test_a_path_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\0b", "a\udc80", "", None, ["a"]], ids=repr)
 def test_a_text_is_one_line(text: object) -> None:
-    """It goes into log lines, headers and other files."""
+    """Texts are written to log lines, headers and other files."""
     with pytest.raises(Unreadable):
         readers.text(text)
 
 
 @pytest.mark.parametrize("text", ["0", "17", "-1", "2.5", "two", "", "99999999999"])
 def test_a_count_stays_within_its_bounds(text: str) -> None:
-    """The message names both."""
+    """The message has both bounds."""
     with pytest.raises(Unreadable, match="not a whole number from 1 to 16; try 2"):
         readers.count(1, 16, such_as=2)(text)
 
 
 def test_a_choice_suggests_the_nearest_word() -> None:
-    """`warning` is what other programs call it."""
+    """Other programs use the word `warning`."""
     with pytest.raises(Unreadable, match="not one of info, warn; try warn"):
         readers.choice("info", "warn")("warning")
 
 
-def test_an_optional_value_may_be_nothing() -> None:
-    """An empty text is none, and so are the words that say so."""
+def test_an_optional_value_may_be_none() -> None:
+    """An empty text and the word `none` are read as None."""
     read = readers.optional(readers.text, "none")
 
     assert [read(each) for each in ("", "none", None, "a")] == [None, None, None, "a"]

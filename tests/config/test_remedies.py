@@ -1,4 +1,4 @@
-"""Every setting that a message names exists: an operator who follows it is not led astray."""
+"""Tests that every setting that a message names exists."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _is_key(dotted: str) -> bool:
 
 
 def test_every_setting_that_a_message_names_exists() -> None:
-    """Variables and keys alike."""
+    """This holds for variables and keys."""
     texts = [text for path in _FILES for text in _texts(path)]
     variables = {name for text in texts for name in _VARIABLE.findall(text)}
     dotted = {key for text in texts for key in _KEY.findall(text) if not _FILE_NAME.fullmatch(key)}
@@ -70,8 +70,8 @@ def test_every_setting_that_a_message_names_exists() -> None:
     [each for each in ROWS if each.verdict is not Verdict.HONOURED],
     ids=lambda row: str(row.key),
 )
-def test_what_is_named_instead_of_a_key_is_honoured(row: Row) -> None:
-    """Not another key without effect."""
+def test_the_key_in_a_remedy_is_honoured(row: Row) -> None:
+    """It is not another key without effect."""
     found = [keys.find(tuple(key.split("."))) for key in _KEY.findall(f"{row.why} {row.instead}")]
 
     assert not [each for each in found if isinstance(each, Row)]

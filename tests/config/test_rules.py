@@ -1,4 +1,4 @@
-"""What settings may not say together, and what an operator should think about."""
+"""Tests of contradictions between settings, and of settings that are probably mistakes."""
 
 from __future__ import annotations
 
@@ -47,39 +47,39 @@ from tests.config.desk import Desk
         ),
         (
             '--upstreams.a.io={"username":"u","password":"x","passwordfile":"/x"}',
-            ("--upstreams.a.io: a password beside it; keep one of password and passwordfile"),
+            ("--upstreams.a.io: password is set too; keep one of password and passwordfile"),
         ),
     ],
     ids=range(9),
 )
 def test_a_contradiction_is_one_line(desk: Desk, flags: str, expected: str) -> None:
-    """With what was said, and what to do."""
+    """The line has the source and a remedy."""
     assert [expected] == desk.problems(*flags.split())
 
 
-def test_one_default_said_twice_is_no_contradiction(desk: Desk) -> None:
-    """Docker Hub by two of its names."""
+def test_the_same_default_set_twice_is_no_contradiction(desk: Desk) -> None:
+    """Here these are two names of Docker Hub."""
     flags = ["--proxy.default=docker.io", "--proxy.remoteurl=https://registry-1.docker.io"]
 
     assert desk.problems(*flags) == []
 
 
 @pytest.mark.parametrize("address", [":5000", "0.0.0.0:5000", "10.0.0.1:5000", "[::]:5000"])
-def test_an_open_door_is_one_warning(desk: Desk, address: str) -> None:
-    """Open to all is allowed, but not by accident."""
+def test_an_address_without_passwords_is_one_warning(desk: Desk, address: str) -> None:
+    """Access without passwords is allowed, but may be unintended."""
     (warning,) = desk.examine(REGISTRY_HTTP_ADDR=address).warnings
 
-    expected = f"http.addr={address}: everybody who can reach it may pull; "
+    expected = f"http.addr={address}: every client that can reach it may pull and push; "
     assert str(warning).startswith(expected)
-    assert "they may push too:" in str(warning)
+    assert "set REGISTRY_AUTH_HTPASSWD_PATH, or listen" in str(warning)
 
 
-def test_an_open_door_for_deletes_is_told(desk: Desk) -> None:
-    """Whoever may push may delete, where deletes are switched on."""
-    said = {"REGISTRY_HTTP_ADDR": ":5000", "REGISTRY_STORAGE_DELETE_ENABLED": "true"}
-    (warning,) = desk.examine(**said).warnings
+def test_the_warning_mentions_deletes_if_they_are_enabled(desk: Desk) -> None:
+    """Clients that may push may then also delete."""
+    environ = {"REGISTRY_HTTP_ADDR": ":5000", "REGISTRY_STORAGE_DELETE_ENABLED": "true"}
+    (warning,) = desk.examine(**environ).warnings
 
-    assert "they may push too, and delete:" in str(warning)
+    assert "may pull, push and delete; " in str(warning)
 
 
 @pytest.mark.parametrize(
@@ -92,29 +92,29 @@ def test_an_open_door_for_deletes_is_told(desk: Desk) -> None:
     ],
     ids=["loopback", "loopback 6", "passwords", "default"],
 )
-def test_a_closed_door_is_none(desk: Desk, environ: dict[str, str]) -> None:
-    """On loopback, or with passwords."""
+def test_loopback_or_passwords_cause_no_warning(desk: Desk, environ: dict[str, str]) -> None:
+    """Other machines then have no access without a password."""
     assert desk.examine(**environ).warnings == ()
 
 
 @pytest.mark.parametrize(
-    ("size", "is_told"), [("10", True), ("1M", True), ("10M", False), ("0", False)]
+    ("size", "is_warned"), [("10", True), ("1M", True), ("10M", False), ("0", False)]
 )
 def test_a_size_without_its_unit_is_a_warning(
     desk: Desk,
     size: str,
-    is_told: bool,  # noqa: FBT001 - a table's column
+    is_warned: bool,  # noqa: FBT001 - a table's column
 ) -> None:
-    """Nothing would be kept, and no pull would fail."""
+    """No content would be stored, and no pull would fail."""
     expected = (
-        f"CLEANER_MAXSIZE={size}: logs and index alone need more, so nothing is kept; try 10G"
+        f"CLEANER_MAXSIZE={size}: logs and index alone need more, so no content is kept; try 10G"
     )
 
-    assert desk.warnings(CLEANER_MAXSIZE=size) == [expected] * is_told
+    assert desk.warnings(CLEANER_MAXSIZE=size) == [expected] * is_warned
 
 
 def test_a_login_for_no_upstream_is_a_warning(desk: Desk) -> None:
-    """Distribution starts with it, as no proxy."""
+    """Docker distribution starts with it and does not proxy."""
     (warning,) = desk.warnings("--proxy.username=a", "--proxy.password=b")
 
-    assert warning.startswith("proxy.username: without effect: there is no proxy.remoteurl")
+    assert warning.startswith("proxy.username: without effect: proxy.remoteurl is not set")

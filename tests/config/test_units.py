@@ -1,4 +1,4 @@
-"""Sizes, spans and percentages, there and back."""
+"""Tests of reading and writing sizes, spans and percentages."""
 
 from __future__ import annotations
 
@@ -53,23 +53,23 @@ def test_a_size_is_read_in_bytes(text: str, expected: int) -> None:
         "0x10",
     ],
 )
-def test_what_is_no_size_says_so(text: str) -> None:
-    """The remedy shows a size."""
+def test_an_invalid_size_is_an_error(text: str) -> None:
+    """The remedy shows a valid size."""
     with pytest.raises(Unreadable) as caught:
         units.size(text)
 
     assert (caught.value.message, caught.value.remedy) == ("not a size", "try 10G")
 
 
-def test_a_size_that_no_disk_has_is_refused() -> None:
-    """The index holds sizes in 63 bits."""
+def test_a_size_larger_than_any_disk_is_an_error() -> None:
+    """The index stores sizes in 63 bits."""
     with pytest.raises(Unreadable, match="larger than any disk"):
         units.size("999999P")
 
 
 @pytest.mark.parametrize("value", [True, None, [], {"a": 1}], ids=repr)
-def test_what_is_no_text_and_no_number_is_no_size(value: object) -> None:
-    """YAML may hold anything."""
+def test_a_value_that_is_neither_text_nor_number_is_no_size(value: object) -> None:
+    """A YAML file may contain any type."""
     with pytest.raises(Unreadable):
         units.size(value)
 
@@ -99,13 +99,13 @@ def test_a_shown_size_reads_back(size: int) -> None:
     ],
 )
 def test_a_span_is_read_in_seconds(text: str, expected: float) -> None:
-    """A number alone is in seconds; units may follow one another."""
+    """A number alone is in seconds; several units may be combined."""
     assert expected == units.span(text)
 
 
 @pytest.mark.parametrize("text", ["", "1x", "h", "-1s", "1h2", "1 hour", "1e3", "soon", "1:30"])
-def test_what_is_no_span_says_so(text: str) -> None:
-    """The remedy shows spans."""
+def test_an_invalid_span_is_an_error(text: str) -> None:
+    """The remedy shows valid spans."""
     with pytest.raises(Unreadable) as caught:
         units.span(text)
 
@@ -113,14 +113,14 @@ def test_what_is_no_span_says_so(text: str) -> None:
     assert caught.value.remedy == "try 1h30m, 30d or 60s"
 
 
-def test_a_span_longer_than_a_life_is_refused() -> None:
-    """No arithmetic with times may overflow."""
+def test_a_span_longer_than_a_hundred_years_is_an_error() -> None:
+    """Arithmetic with times must not overflow."""
     with pytest.raises(Unreadable, match="longer than a hundred years"):
         units.span("99999999999w")
 
 
-def test_a_span_that_must_not_be_zero_says_so() -> None:
-    """A time-out of 0 would fail every request."""
+def test_a_longer_span_of_zero_is_an_error() -> None:
+    """A timeout of 0 would fail every request."""
     with pytest.raises(Unreadable, match="too short"):
         units.longer_span("0s")
 
@@ -133,12 +133,12 @@ def test_a_shown_span_reads_back(milliseconds: int) -> None:
 
 @pytest.mark.parametrize(("text", "expected"), [("20%", 20), ("20", 20), ("0", 0), ("100 %", 100)])
 def test_a_percentage_is_read_with_and_without_its_sign(text: str, expected: int) -> None:
-    """`20%` is `20`."""
+    """`20%` equals `20`."""
     assert expected == units.percentage(text)
 
 
 @pytest.mark.parametrize("text", ["", "101", "-5", "2.5%", "%", "many"])
-def test_what_is_no_percentage_says_so(text: str) -> None:
-    """It is whole, and from 0 to 100."""
+def test_an_invalid_percentage_is_an_error(text: str) -> None:
+    """A percentage is a whole number from 0 to 100."""
     with pytest.raises(Unreadable, match="not a percentage from 0 to 100; try 20%"):
         units.percentage(text)

@@ -1,4 +1,4 @@
-"""Which upstreams there are, each with all that was said of it and of all of them."""
+"""Tests of the active upstreams and of their settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.config.desk import Desk
 
 
 def upstreams(settings: Settings, secret: PullSecret | None = None) -> list[UpstreamValues]:
-    """Return the settings of every upstream in force that is named in full."""
+    """Return the settings of every active upstream that has a full name."""
     known = upstreams_in_force(settings, secret)
     return [known.values(host) for host in known.hosts]
 
@@ -27,15 +27,15 @@ def _defaults(found: list[UpstreamValues]) -> list[str]:
     return [each.host for each in found if each.default]
 
 
-def test_they_have_the_fields_of_a_source() -> None:
-    """`registry` is embedded without `config`: the two are held together here."""
+def test_the_values_have_the_fields_of_an_upstream_config() -> None:
+    """`registry` is usable without `config`, so this test keeps both classes equal."""
     names = {each.name for each in fields(UpstreamValues)}
 
     assert {each.name for each in fields(Source)} | {"default"} == names
 
 
-def test_without_any_upstream_the_public_ones_are_there(desk: Desk) -> None:
-    """A newcomer pulls without having said anything; nobody is the default."""
+def test_without_configured_upstreams_the_public_registries_are_active(desk: Desk) -> None:
+    """New users can pull without a configuration. No upstream is the default."""
     found = upstreams(desk.settings())
 
     assert list(PUBLIC) == _hosts(found)
@@ -44,7 +44,7 @@ def test_without_any_upstream_the_public_ones_are_there(desk: Desk) -> None:
 
 
 def test_a_secret_that_names_a_registry_replaces_the_public_ones(desk: Desk) -> None:
-    """By host or by glob."""
+    """The secret may name it by host or by glob."""
     settings = desk.settings(PULLSECRETPATH="/pull-secret.json")
     named = upstreams_in_force(settings, parse(b'{"auths": {"a.example": {}}}'))
     matched = upstreams_in_force(settings, parse(b'{"auths": {"*.example": {}}}'))
@@ -66,7 +66,10 @@ def test_a_secret_that_names_a_registry_replaces_the_public_ones(desk: Desk) -> 
     ids=["empty", "store", "helpers", "ignored"],
 )
 def test_a_secret_that_names_no_registry_leaves_the_public_ones(desk: Desk, secret: bytes) -> None:
-    """Docker Desktop writes such a file. The names must be the same to everything that asks."""
+    """Docker Desktop writes such a file.
+
+    All parts of the appliance must compute the same upstreams.
+    """
     settings = desk.settings(PULLSECRETPATH="/pull-secret.json")
     known = upstreams_in_force(settings, parse(secret, ["ignored.example"]))
 
@@ -74,8 +77,8 @@ def test_a_secret_that_names_no_registry_leaves_the_public_ones(desk: Desk, secr
     assert known.names("quay.io")
 
 
-def test_said_upstreams_take_the_place_of_the_public_ones(desk: Desk) -> None:
-    """In the order of the file."""
+def test_configured_upstreams_replace_the_public_ones(desk: Desk) -> None:
+    """They have the order of the file."""
     desk.write("upstreams: {b.io: , a.io: {}, localhost:5000: }")
     found = upstreams(desk.settings())
 
@@ -83,8 +86,8 @@ def test_said_upstreams_take_the_place_of_the_public_ones(desk: Desk) -> None:
     assert [each.url for each in found] == ["https://b.io", "https://a.io", "http://localhost:5000"]
 
 
-def test_what_is_not_said_of_one_holds_as_for_all(desk: Desk) -> None:
-    """`proxy:` is the default of every upstream."""
+def test_an_upstream_inherits_the_settings_of_proxy(desk: Desk) -> None:
+    """`proxy:` has the defaults of every upstream."""
     desk.write(
         """
         proxy: {freshness: 5m, maxstale: 2d, ongone: serve, negativettl: 1s, readtimeout: 9s}
@@ -112,8 +115,8 @@ def test_what_is_not_said_of_one_holds_as_for_all(desk: Desk) -> None:
     assert (b.mirrors, b.insecure) == (("https://m.io",), True)
 
 
-def test_a_host_of_the_secret_gets_what_holds_for_all(desk: Desk) -> None:
-    """And what was said of it in the file, by any of its names."""
+def test_a_host_of_the_secret_inherits_the_settings_of_proxy(desk: Desk) -> None:
+    """It also has the settings of its section in the file, under any of its names."""
     desk.write("upstreams: {index.docker.io: {freshness: 5m}}")
     settings = desk.settings(ENTREPOT_FRESHNESS="7s")
 
@@ -123,7 +126,7 @@ def test_a_host_of_the_secret_gets_what_holds_for_all(desk: Desk) -> None:
 
 
 def test_a_remote_url_is_an_upstream_and_the_default(desk: Desk) -> None:
-    """Distribution's pull-through cache, by its three variables."""
+    """These are the three variables of docker distribution's pull-through cache."""
     (found,) = upstreams(
         desk.settings(
             REGISTRY_PROXY_REMOTEURL="https://registry-1.docker.io",
@@ -136,8 +139,8 @@ def test_a_remote_url_is_an_upstream_and_the_default(desk: Desk) -> None:
     assert (found.username, found.password, found.default) == ("me", "secret", True)
 
 
-def test_the_remote_s_login_is_for_nobody_else(desk: Desk) -> None:
-    """A password leaves for the host that it was given for."""
+def test_the_login_of_the_remote_url_is_used_for_its_host_only(desk: Desk) -> None:
+    """A password must be sent only to the host for which it was configured."""
     settings = desk.settings(
         "--proxy.remoteurl=http://a.io", "--proxy.username=me", "--proxy.password=p"
     )
@@ -146,8 +149,8 @@ def test_the_remote_s_login_is_for_nobody_else(desk: Desk) -> None:
     assert upstream_defaults(settings, "quay.io").username is None
 
 
-def test_a_login_of_its_own_goes_before_the_remote_s(desk: Desk) -> None:
-    """Never the name of one with the password of the other."""
+def test_an_upstream_s_own_login_overrides_that_of_the_remote_url(desk: Desk) -> None:
+    """The username of one login is never combined with the password of the other."""
     desk.write("upstreams: {a.io: {username: own, passwordfile: /p}}")
     (found,) = upstreams(
         desk.settings("--proxy.remoteurl=a.io", "--proxy.username=me", "--proxy.password=p")
@@ -156,8 +159,8 @@ def test_a_login_of_its_own_goes_before_the_remote_s(desk: Desk) -> None:
     assert (found.username, found.password, str(found.password_file)) == ("own", None, "/p")
 
 
-def test_the_default_is_an_upstream_by_that_alone(desk: Desk) -> None:
-    """Beside the public ones, or those that were said."""
+def test_the_default_is_an_upstream_without_a_section(desk: Desk) -> None:
+    """It is added to the public or configured upstreams."""
     settings = desk.settings(ENTREPOT_DEFAULT_UPSTREAM="Registry.example")
 
     assert [*PUBLIC, "registry.example"] == _hosts(upstreams(settings))
@@ -165,7 +168,7 @@ def test_the_default_is_an_upstream_by_that_alone(desk: Desk) -> None:
 
 
 def test_the_default_may_be_marked_on_the_upstream(desk: Desk) -> None:
-    """`default: true`, or `proxy.default`."""
+    """Both `default: true` and `proxy.default` set it."""
     desk.write("upstreams: {a.io: , docker.io: {default: true}}")
     assert _defaults(upstreams(desk.settings())) == ["docker.io"]
 
@@ -175,7 +178,7 @@ def test_the_default_may_be_marked_on_the_upstream(desk: Desk) -> None:
 
 
 def test_a_password_is_not_shown(desk: Desk) -> None:
-    """Neither in the values nor in the settings."""
+    """The representations of values and settings hide it."""
     desk.write("upstreams: {a.io: {username: me, password: hunter2}}")
     settings = desk.settings()
 
@@ -185,7 +188,7 @@ def test_a_password_is_not_shown(desk: Desk) -> None:
 
 
 def test_redirects_lead_to_public_addresses_unless_the_operator_allows_more(desk: Desk) -> None:
-    """For all upstreams, or for one."""
+    """The setting may be for all upstreams or for one."""
     desk.write(
         """
         proxy: {redirects: "public 10.0.0.0/8, fd00::/8"}
@@ -201,7 +204,7 @@ def test_redirects_lead_to_public_addresses_unless_the_operator_allows_more(desk
 
 
 def test_ranges_of_unverified_blobs_are_set_for_all_or_for_one(desk: Desk) -> None:
-    """`auto` where nothing is set."""
+    """The default is `auto`."""
     desk.write("upstreams: {a.io: , b.io: {ranges: early}}")
     assert [each.ranges for each in upstreams(desk.settings())] == ["auto", "early"]
 
@@ -210,7 +213,7 @@ def test_ranges_of_unverified_blobs_are_set_for_all_or_for_one(desk: Desk) -> No
 
 
 @pytest.mark.parametrize("wrong", ["private", "10.0.0.1/8", "10.0.0.0/33", "example.com"])
-def test_what_is_no_network_is_refused_with_a_remedy(desk: Desk, wrong: str) -> None:
+def test_an_invalid_network_is_a_problem_with_a_remedy(desk: Desk, wrong: str) -> None:
     """A rule that protects is never ignored."""
     desk.write(f"proxy: {{redirects: [{wrong}]}}")
     (problem,) = desk.examine().problems
@@ -228,18 +231,18 @@ def test_what_is_no_network_is_refused_with_a_remedy(desk: Desk, wrong: str) -> 
     ],
 )
 def test_a_flag_that_adjusts_a_public_registry_leaves_the_others(desk: Desk, flag: str) -> None:
-    """It says how to ask this one, not to ask nothing else."""
+    """Such a flag adjusts this registry and does not make it the only upstream."""
     settings = desk.settings(flag)
 
     assert [*PUBLIC] == _hosts(upstreams(settings))
 
 
-def test_an_adjusted_registry_has_what_was_set(desk: Desk) -> None:
-    """Also in what the programs of the appliance are given."""
+def test_an_adjusted_registry_has_the_value_of_the_flag(desk: Desk) -> None:
+    """This also holds for the settings that the programs of the appliance receive."""
     settings = desk.settings("--upstreams.quay.io.freshness=5m")
-    handed = Settings.model_validate(settings.model_dump(mode="json"))
+    passed_on = Settings.model_validate(settings.model_dump(mode="json"))
 
-    for each in (settings, handed):
+    for each in (settings, passed_on):
         found = {one.host: one.freshness for one in upstreams(each)}
         assert (found["quay.io"], found["ghcr.io"]) == (300.0, 60.0)
 
@@ -256,25 +259,25 @@ def test_an_adjusted_registry_has_what_was_set(desk: Desk) -> None:
         ("proxy: {remoteurl: 'https://quay.io'}", ["--upstreams.quay.io.freshness=5m"], {}),
     ],
 )
-def test_a_section_names_the_upstreams_that_there_are(
+def test_a_section_makes_its_hosts_the_only_upstreams(
     desk: Desk, text: str, argv: list[str], environ: dict[str, str]
 ) -> None:
-    """In the file, or as a map in a variable or a flag: these only."""
+    """The section may be in the file, or a map in a variable or a flag."""
     desk.write(text)
 
     assert _hosts(upstreams(desk.settings(*argv, **environ))) == ["quay.io"]
 
 
-def test_a_secret_names_what_a_flag_adjusts(desk: Desk) -> None:
-    """So there is only that one."""
+def test_a_registry_of_the_secret_that_a_flag_adjusts_is_the_only_one(desk: Desk) -> None:
+    """The flag does not bring the public registries back."""
     settings = desk.settings("--upstreams.quay.io.freshness=5m")
     known = upstreams_in_force(settings, parse(b'{"auths": {"quay.io": {}}}'))
 
     assert known.hosts == ("quay.io",)
 
 
-def test_a_flag_for_another_host_names_it(desk: Desk) -> None:
-    """And what was adjusted beside it is one of those that are named."""
+def test_a_flag_for_a_host_that_is_not_public_configures_it(desk: Desk) -> None:
+    """A public registry that another flag adjusts is then an upstream too."""
     flags = ["--upstreams.quay.io.freshness=5m", "--upstreams.corp.example.url=https://a.corp"]
 
     assert _hosts(upstreams(desk.settings(*flags[1:]))) == ["corp.example"]
@@ -296,8 +299,8 @@ def test_a_flag_for_another_host_names_it(desk: Desk) -> None:
         ),
     ],
 )
-def test_an_upstream_can_be_left_out(desk: Desk, text: str, argv: list[str], secret: bytes) -> None:
-    """Of the public ones, of the secret, and where a glob would make it one."""
+def test_an_upstream_can_be_disabled(desk: Desk, text: str, argv: list[str], secret: bytes) -> None:
+    """This holds for public registries, those of the secret, and those that match a glob."""
     desk.write(text)
     known = upstreams_in_force(desk.settings(*argv), parse(secret))
 
@@ -311,8 +314,8 @@ def test_an_upstream_can_be_left_out(desk: Desk, text: str, argv: list[str], sec
         assert set(known.hosts) == set(PUBLIC) - {"quay.io"}
 
 
-def test_there_may_be_no_upstream_at_all(desk: Desk) -> None:
-    """A registry that is only pushed to; what is named beside that is there all the same."""
+def test_the_public_registries_can_be_switched_off(desk: Desk) -> None:
+    """Such a registry only receives pushes; configured upstreams remain active."""
     known = upstreams_in_force(desk.settings(ENTREPOT_PUBLIC_UPSTREAMS="false"), None)
     named = upstreams_in_force(
         desk.settings("--upstreams.a.io.url=a.io", ENTREPOT_PUBLIC_UPSTREAMS="false"), None
@@ -323,10 +326,11 @@ def test_there_may_be_no_upstream_at_all(desk: Desk) -> None:
     assert named.hosts == ("a.io",)
 
 
-def test_a_default_that_is_left_out_is_a_contradiction(desk: Desk) -> None:
-    """One of the two was not meant."""
+def test_a_disabled_default_is_a_problem(desk: Desk) -> None:
+    """One of the two settings is a mistake."""
     flags = ["--proxy.default=quay.io", "--upstreams.quay.io.enabled=false"]
 
+    message = "quay.io is the default, but upstreams.quay.io.enabled is false"
     assert desk.problems(*flags) == [
-        "proxy.default: quay.io is the default, and upstreams.quay.io.enabled is false; keep one"
+        f"proxy.default: {message}; enable it, or choose another default"
     ]

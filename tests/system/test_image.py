@@ -114,7 +114,7 @@ def test_the_configuration_of_registry_3_is_in_force(
         said = container.logs()
 
     assert "upstreams=registry.example" in said
-    assert "everybody who can reach it" not in said
+    assert "every client that can reach it" not in said
 
 
 # ---- without root

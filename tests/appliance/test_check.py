@@ -87,7 +87,7 @@ def test_every_key_of_distribution_has_its_verdict(desk: Desk) -> None:
     for row in ROWS:
         assert any(line.split()[:1] == [row.key] and row.verdict.value in line for line in lines)
     (redis,) = [line for line in lines if line.startswith("  redis.**")]
-    assert redis.endswith(f"nothing here needs redis; set by {desk.file}:1")
+    assert redis.endswith(f"the appliance does not use redis; set by {desk.file}:1")
     (net,) = [line for line in lines if line.startswith("  http.net")]
     assert f"but for tcp; set by {desk.file}:2" in net
 

@@ -7,7 +7,7 @@ IMAGE  ?= entrepot
 BASE   ?= docker.io/library/debian:trixie-slim
 PARTS   = $(if $(PART),$(shell find tests -name 'test_$(PART)*.py'))
 
-.PHONY: help run image test check soak bench bench-growth lock clean
+.PHONY: help run image test check soak conformance bench bench-growth lock clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,6 +37,11 @@ soak: $(VENV)/dev ## every test at full size; PART=NAME runs the files test_NAME
 	@sh appliance/packages.sh test
 	@[ -z "$(PART)" ] || [ -n "$(PARTS)" ] || { echo "no test file starts with test_$(PART)" >&2; exit 2; }
 	ENTREPOT_TEST_SIZE=full $(BIN)/pytest -q $(PARTS)
+
+# The suite is another project's: docs/conformance.md has where to get it.
+conformance: $(VENV)/dev ## the OCI conformance suite: SUITE= its executable or a checkout
+	@sh appliance/packages.sh run
+	@$(BIN)/python -m tests.conformance $(if $(SUITE),"$(SUITE)")
 
 bench: $(VENV)/dev ## the benchmark: see bench/README.md
 	@sh appliance/packages.sh bench

@@ -1,0 +1,65 @@
+"""`python -m tests.conformance SUITE`: the OCI conformance suite against an appliance of its own.
+
+Exit status: 0 when it passed, 1 when it did not, 2 when the suite could not be run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.conformance import outcome, suite
+from tests.conformance.errors import SuiteError
+from tests.system.appliance import ROOT, Appliance, Setup
+from tests.system.pushes import ALLOWED
+from tests.system.registries import htpasswd
+
+OUT = ROOT / "build" / "conformance"
+LOGIN = "conformance:only-for-this-run"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the suite that *arguments* names and print a summary."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="ent-") as scratch:
+            executable = suite.find(" ".join(arguments), Path(scratch) / "suite")
+            return summarize(*_run(executable, Path(scratch)))
+    except SuiteError as error:
+        print(f"conformance: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(executable: Path, scratch: Path) -> tuple[outcome.Outcome, int]:
+    """Return what the suite found in an appliance that takes pushes, and its exit status."""
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir(parents=True)
+    users = htpasswd(scratch / "users", LOGIN)
+    auth = {"htpasswd": {"realm": "conformance", "path": str(users)}}
+    setup = Setup(settings={**ALLOWED, "auth": auth}, data=scratch / "data")
+    with Appliance(OUT, setup) as appliance:
+        address = f"127.0.0.1:{appliance.door.port}"
+        variables = suite.environment(executable, address, LOGIN, OUT, os.environ)
+        status = suite.run(executable, variables, OUT)
+    return outcome.read(OUT / "junit.xml"), status
+
+
+def summarize(found: outcome.Outcome, status: int) -> int:
+    """Print what passed and what did not, and return the exit status."""
+    faults = found.faults(status)
+    for name in found.skipped:
+        print(f"not run: {name}")
+    for fault in faults:
+        print(f"FAULT    {fault}")
+    print(f"conformance: {found.passed} checks passed, {len(found.failed)} tests failed, ", end="")
+    print(f"{len(found.skipped)} not run; reports in {os.path.relpath(OUT)}/")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    # leaves through `with`, so that the appliance is stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    sys.exit(main(sys.argv[1:]))

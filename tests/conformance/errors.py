@@ -1,0 +1,7 @@
+"""The error of `make conformance`."""
+
+from __future__ import annotations
+
+
+class SuiteError(Exception):
+    """The suite could not be found, built or run, or left no results; a sentence for the user."""

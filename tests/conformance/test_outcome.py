@@ -1,0 +1,106 @@
+"""When a run of the conformance suite counts as passed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conformance import __main__ as conformance
+from tests.conformance import outcome
+from tests.conformance.errors import SuiteError
+from tests.conformance.outcome import Outcome
+
+CURRENT = """<testsuites tests="7" disabled="2">
+<testsuite name="OCI" tests="7" failures="1" errors="1" disabled="2">
+<testcase name="ping" classname="" status="passed"></testcase>
+<testcase name="blobs/range -500" classname="" status="{ranges}"></testcase>
+<testcase name="push" classname="" status="failure"></testcase>
+<testcase name="pull" classname="" status="error"></testcase>
+<testcase name="cancel" classname="" status="skipped"></testcase>
+</testsuite></testsuites>"""
+GINKGO = """<?xml version="1.0" encoding="UTF-8"?>
+<testsuites tests="4" disabled="1" errors="0" failures="1">
+<testsuite name="conformance tests" tests="4" disabled="0" skipped="1" errors="0" failures="1">
+<testcase name="[It] Pull" status="passed"></testcase>
+<testcase name="[It] Push" status="failed"><failure message="x">y</failure></testcase>
+<testcase name="[It] Tags" status="skipped"><skipped message="x"></skipped></testcase>
+<testcase name="[It] Old"></testcase>
+</testsuite></testsuites>"""
+
+
+def _read(folder: Path, text: str) -> Outcome:
+    report = folder / "junit.xml"
+    report.write_text(text)
+    return outcome.read(report)
+
+
+def test_the_current_suites_report_is_counted_in_checks(tmp_path: Path) -> None:
+    """The totals of the suite count; its list has the names of what did not pass."""
+    found = _read(tmp_path, CURRENT.format(ranges="passed"))
+
+    assert found == Outcome(passed=3, failed=("push", "pull"), skipped=("cancel",))
+
+
+def test_a_report_of_the_ginkgo_suite_is_read_too(tmp_path: Path) -> None:
+    """It marks a test by an element and names its states in another way."""
+    found = _read(tmp_path, GINKGO)
+
+    assert found == Outcome(passed=2, failed=("[It] Push",), skipped=("[It] Tags",))
+
+
+def test_a_skipped_range_is_a_fault_and_another_skip_is_none(tmp_path: Path) -> None:
+    """The suite skips ranges where they do not work, and passes."""
+    found = _read(tmp_path, CURRENT.format(ranges="skipped"))
+
+    assert "skipped: blobs/range -500" in found.faults(0)
+    assert not [each for each in found.faults(0) if "cancel" in each]
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "word"),
+    [
+        (Outcome(860, (), ()), 1, "exit status 1"),
+        (Outcome(860, ("push",), ()), 0, "failed: push"),
+        (Outcome(0, (), ("push", "pull")), 0, "no check passed"),
+    ],
+)
+def test_each_of_these_is_a_fault(found: Outcome, status: int, word: str) -> None:
+    """A failed test, a failed run, and a run in which nothing was tested."""
+    assert [each for each in found.faults(status) if word in each]
+
+
+def test_a_clean_run_has_no_fault() -> None:
+    """A test that the version of the specification disables is no fault."""
+    assert Outcome(860, (), ("post cancel",)).faults(0) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "<testsuites><test", "<testsuites><testsuite tests='many'/></testsuites>"]
+)
+def test_a_damaged_report_is_an_error(tmp_path: Path, text: str) -> None:
+    """It is never counted as a run without failures."""
+    with pytest.raises(SuiteError, match="cannot be read"):
+        _read(tmp_path, text)
+
+
+def test_a_missing_report_is_an_error(tmp_path: Path) -> None:
+    """The suite ends with 0 where it cannot read its configuration."""
+    with pytest.raises(SuiteError, match=r"wrote no junit\.xml"):
+        outcome.read(tmp_path / "junit.xml")
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [(Outcome(2, (), ("cancel",)), 0), (Outcome(2, ("push",), ()), 1), (Outcome(2, (), ()), 0)],
+)
+def test_the_summary_decides_the_exit_status(
+    found: Outcome, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints each fault and each test that was not run."""
+    assert conformance.summarize(found, 0) == code
+
+    printed = capsys.readouterr().out
+    assert ("FAULT    failed: push" in printed) == bool(code)
+    assert ("not run: cancel" in printed) == bool(found.skipped)
+    assert "conformance: 2 checks passed" in printed

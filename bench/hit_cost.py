@@ -87,6 +87,12 @@ def _works(image: Image) -> Mapping[str, Answer]:
     }
 
 
+def _pulled(image: Image) -> list[str]:
+    """Return the paths of a whole image: a hit of a manifest looks at each part of it."""
+    blobs = [f"{image.repository}/blobs/{digest_of(each)}" for each in image.blobs]
+    return [*blobs, *(path for _, path in _works(image).values())]
+
+
 @dataclass(frozen=True, slots=True)
 class _Appliance:
     """A running appliance whose worker 1 is asked."""
@@ -123,7 +129,7 @@ def _running(plan: Plan, root: Path, image: Image) -> Iterator[_Appliance]:
     words = ("env", f"--chdir={root}", str(python), *launch.words[1:])
     environment = {**launch.environment, "PYTHONPATH": str(root)}
     with Server(Launch(words, plan.folder, launch.door, environment=environment)) as server:
-        for _, path in _works(image).values():
+        for path in _pulled(image):
             server.door.get(f"/v2/{server.door.prefix}{path}", {"Accept": ACCEPT})
         processes = server.tree.processes()
         folder = _run_directory(processes)

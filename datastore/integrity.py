@@ -36,17 +36,19 @@ class Integrity:
     index: AccessIndex
     quarantine: Quarantine
     unproven: Unproven
-    _sizes: dict[Digest, int] = field(default_factory=dict)
+    # PERF: by the digest's hex; the digest itself is hashed by code in Python. The algorithms
+    # differ in its length, so it names one digest.
+    _sizes: dict[str, int] = field(default_factory=dict)
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
     def knows(self, digest: Digest, size: int) -> bool:
         """Whether content of this digest is known to have *size* bytes."""
-        return self._sizes.get(digest) == size
+        return self._sizes.get(digest.hex) == size
 
     def learn(self, digest: Digest, size: int) -> None:
         """Remember how long verified content is, in bytes."""
         sizes = self._sizes
-        sizes[digest] = size
+        sizes[digest.hex] = size
         while len(sizes) > _MOST:
             try:
                 sizes.pop(next(iter(sizes)), None)
@@ -86,7 +88,7 @@ class Integrity:
 
         Raises: StorageFull, StorageBroken.
         """
-        self._sizes.pop(digest, None)
+        self._sizes.pop(digest.hex, None)
         self.quarantine.put(digest, file, size=size, found=found)
 
     def _is_announced(self, digest: Digest, size: int) -> bool:

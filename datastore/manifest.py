@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from datastore import bounded_json
@@ -71,11 +71,16 @@ class Manifest:
     artifact_type: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     states_type: bool = False
+    # PERF: a manifest that is kept as it was read is asked for its parts with every hit
+    _parts: tuple[Digest, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        held = (named.digest for named in self.names if not named.is_elsewhere)
+        object.__setattr__(self, "_parts", tuple(dict.fromkeys(held)))
 
     def parts(self) -> tuple[Digest, ...]:
         """Return the digests that a registry must hold for this to be whole, each once."""
-        held = (named.digest for named in self.names if not named.is_elsewhere)
-        return tuple(dict.fromkeys(held))
+        return self._parts
 
 
 def parse(data: bytes, media_type: str | None = None) -> Manifest:
@@ -93,7 +98,7 @@ def parse(data: bytes, media_type: str | None = None) -> Manifest:
     # CVE-2021-41190: one digest would mean two things
     if "manifests" in document and ("config" in document or "layers" in document):
         raise InvalidManifest(chosen, "an image and an index at once")
-    return replace(_read(document, chosen), states_type=is_stated)
+    return _read(document, chosen, states_type=is_stated)
 
 
 def essence(media_type: str) -> str:
@@ -140,7 +145,7 @@ def _own_type(document: dict[str, Any]) -> str:
     return OCI_MANIFEST if "config" in document else ""
 
 
-def _read(document: dict[str, Any], media_type: str) -> Manifest:
+def _read(document: dict[str, Any], media_type: str, *, states_type: bool) -> Manifest:
     kind = _KINDS[media_type]
     try:
         config = _descriptor(document["config"]) if kind is Kind.MANIFEST else None
@@ -157,6 +162,7 @@ def _read(document: dict[str, Any], media_type: str) -> Manifest:
         subject=subject,
         artifact_type=artifact_type or (config.media_type if config else None),
         annotations=annotations,
+        states_type=states_type,
     )
 
 

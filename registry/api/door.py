@@ -66,8 +66,8 @@ class Door:
     def identify(self, req: falcon.Request, resp: falcon.Response) -> Identity:
         """Tell who it is, the access log too."""
         is_known = self.front.begin(req, resp)
-        identity = self._identified(req, resp, is_known=is_known)
         authorization = req.get_header("Authorization")
+        identity = self._identified(req, resp, authorization, is_known=is_known)
         if identity.mistaken and authorization:
             self._logins.failed(user_of(authorization), req.get_header(ADDRESS) or "")
         req.context.identity = identity
@@ -77,10 +77,14 @@ class Door:
         return identity
 
     def _identified(
-        self, req: falcon.Request, resp: falcon.Response, *, is_known: bool
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        authorization: str | None,
+        *,
+        is_known: bool,
     ) -> Identity:
         """Ask the authenticator, unless HAProxy remembers that the credential is right."""
-        authorization = req.get_header("Authorization")
         if is_known and authorization and self._recall:
             return self._recall(authorization)
         if authorization and self._queueing:

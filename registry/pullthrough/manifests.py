@@ -70,7 +70,7 @@ class Manifests:
 
     def holds(self, place: Place, answer: ManifestAnswer) -> float:
         """Return how long [s] an answer holds without a question to anybody: memory may keep it."""
-        if place.upstream is None or answer.source in {Source.STALE, Source.PASSED}:
+        if place.upstream is None or answer.source in (Source.STALE, Source.PASSED):
             return 0.0
         if not (answer.whole or self.shelf.is_whole(place.repository, answer.held)):
             return 0.0

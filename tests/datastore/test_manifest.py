@@ -152,6 +152,12 @@ class TestParts:
         assert manifest.subject == Descriptor("application/x-part", OTHER, 7)
         assert OTHER not in manifest.parts()
 
+    def test_they_are_worked_out_once(self) -> None:
+        """A manifest that is remembered as it was read is asked for them with every hit."""
+        manifest = parse(_manifest())
+
+        assert manifest.parts() is manifest.parts()
+
 
 class TestArtifacts:
     """What referrers are listed by."""

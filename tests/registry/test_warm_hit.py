@@ -1,0 +1,94 @@
+"""What a warm hit does, at most: each further system call or look at the index costs every hit."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from datastore.memory import MemoryIndex
+from tests.registry.pulling import NAME, Pulling, pulling
+from tests.upstream import FakeUpstream
+
+LAYERS = [b"one layer", b"another"]
+_NO_CALL = {"fspath"}  # of module posix, but it asks the kernel for nothing
+
+
+@pytest.fixture
+def p(tmp_path: Path) -> Iterator[Pulling]:
+    """Return the application, with one image pulled and every path asked for once more."""
+    with FakeUpstream() as upstream:
+        upstream.add_image(NAME, "v1", LAYERS)
+        pulled = pulling(upstream, tmp_path)
+        pulled.pull()
+        pulled.pull(digest_of(pulled))
+        yield pulled
+
+
+def digest_of(p: Pulling) -> str:
+    """Return what the tag means."""
+    return str(p.head("manifests/v1").headers["docker-content-digest"])
+
+
+def layer_of(p: Pulling) -> str:
+    """Return the digest of a layer."""
+    return str(p.get("manifests/v1").json["layers"][0]["digest"])
+
+
+def calls(act: Callable[[], object]) -> tuple[Counter[str], list[str]]:
+    """Return which system calls Python makes in this thread, and which verbs of the index."""
+    made: Counter[str] = Counter()
+    asked: list[str] = []
+
+    def note(frame: FrameType, event: str, called: Any) -> None:
+        if event == "c_call" and called.__module__ in {"posix", "io", "_io", "fcntl"}:
+            made[called.__name__] += called.__name__ not in _NO_CALL
+        elif event == "call" and frame.f_code.co_qualname.startswith(MemoryIndex.__name__):
+            asked.append(frame.f_code.co_qualname)
+
+    sys.setprofile(note)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return +made, asked
+
+
+SMALL_FILE = Counter(open=1, read=2, close=1)
+
+
+@pytest.mark.parametrize("ask", [Pulling.get, Pulling.head], ids=["GET", "HEAD"])
+def test_a_blob_costs_its_link_its_file_and_one_fstat(
+    p: Pulling, ask: Callable[..., object]
+) -> None:
+    """Its length is compared with one that is known, which costs no look at the index."""
+    path = f"blobs/{layer_of(p)}"
+
+    assert calls(lambda: ask(p, path)) == (Counter(stat=1, open=1, fstat=1), [])
+
+
+@pytest.mark.parametrize("ask", [Pulling.get, Pulling.head], ids=["GET", "HEAD"])
+def test_a_manifest_by_tag_costs_its_tag_its_link_and_its_bytes(
+    p: Pulling, ask: Callable[..., object]
+) -> None:
+    """Its bytes are compared with those that were hashed, and are not parsed again."""
+    expected = Counter(stat=2) + SMALL_FILE + SMALL_FILE
+
+    assert calls(lambda: ask(p, "manifests/v1")) == (expected, [])
+
+
+@pytest.mark.parametrize("ask", [Pulling.get, Pulling.head], ids=["GET", "HEAD"])
+def test_a_manifest_by_digest_costs_a_look_at_each_part(
+    p: Pulling, ask: Callable[..., object]
+) -> None:
+    """The link and the file of each, once: a client must not find a part gone later."""
+    path = f"manifests/{digest_of(p)}"
+    parts = len(LAYERS) + 1
+    expected = Counter(stat=1 + 2 * parts) + SMALL_FILE
+
+    assert calls(lambda: ask(p, path)) == (expected, [])

@@ -26,6 +26,7 @@ _SPARE_PLACES = 64  # for addresses with few requests, where those with many tak
 _CROWDED = 7, 8  # of the connections: the rest is for addresses that have few
 _MANY_CONNECTIONS = 4096  # with fewer, one address with many waits for them, and is not refused
 _LOG_FILES = (5, 10)  # fewest and most: a dead logger's lines survive some rotations
+_LOG_SECONDS = 4
 _LEAST_LOG_FILE = 16 * 1024
 _GOOD_LOG_FILE = 512 * 1024
 _OVERSHOOT = logmover.PIECE  # a file's size is looked at between two writes
@@ -40,6 +41,11 @@ class LogShare:
 
     file_bytes: int
     backups: int
+
+    @property
+    def bytes_a_second(self) -> int:
+        """Bytes that lines without a use may take: then the log lasts for seconds."""
+        return self.file_bytes * (self.backups + 1) // _LOG_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from appliance import logpipe, programs, session
 from appliance.environment import shipped
+from appliance.line_limit import LineLimit
 from appliance.logmover import LogMover
 from appliance.output import Output, Reader
 from appliance.rotation import RotatedLog
@@ -44,7 +45,8 @@ def block_signals() -> Signals:
 class House:
     """One supervisord; its own session keeps a terminal's Ctrl-C from it, so that we decide.
 
-    HAProxy's lines go into *access_log*; at a stop it has *grace* s for what is in flight.
+    HAProxy's lines go into *access_log* as *line_limit* allows; at a stop it has *grace* s for
+    what is in flight.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class House:
         access_log: RotatedLog,
         signals: Signals,
         *,
+        line_limit: LineLimit,
         grace: float,
     ) -> None:
         self.run = run
@@ -63,7 +66,7 @@ class House:
         readers: dict[str, Reader | None] = dict.fromkeys(programs.PROGRAMS)
         readers |= {"haproxy": self._haproxy_said, _KEEPER: lambda _: None}
         self._output = Output(run, readers, sys.stdout.buffer)
-        self._access_log = LogMover(logpipe.make(run), access_log)
+        self._access_log = LogMover(logpipe.make(run), access_log, line_limit)
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and files
             [
                 *(sys.executable, "-m", "appliance.tether"),

@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 
 from appliance import logpipe
+from appliance.line_limit import LineLimit
 from appliance.rotation import RotatedLog
 from logger.complaint import Complaint
 
@@ -26,18 +27,23 @@ PIECE = 64 * 1024
 _MUCH = logpipe.BYTES // 4
 _PAUSE_MS = 8
 _RETRY_MS = 200
+_REPORT_S = 1.0
+_NEWLINE = ord("\n")
 _LAST_TRIES = 5
 
 
 class LogMover:
     """The thread that empties *pipe*, which is its own from now on, into *log*.
 
+    *limit* leaves lines out that show no use.
+
     While the disk refuses a piece, nothing more is taken out of the pipe: then HAProxy drops lines,
     and counts them for the logger (logger/haproxy.py).
     """
 
-    def __init__(self, pipe: int, log: RotatedLog) -> None:
+    def __init__(self, pipe: int, log: RotatedLog, limit: LineLimit | None = None) -> None:
         self._pipe = pipe
+        self._limit = limit
         self._log = log
         self._pause_ms = _PAUSE_MS if _is_large(pipe) else 0
         self._piece = bytearray(PIECE)
@@ -65,12 +71,15 @@ class LogMover:
         with suppress(OSError):  # the first line says so
             self._log.open()
         while not self._is_ended(0):
-            select.select([self._pipe, self._end], [], [])
+            patience = None if self._limit is None or self._limit.report() else _REPORT_S
+            select.select([self._pipe, self._end], [], [], patience)
             while moved := self._move():
                 if moved < _MUCH:
                     self._is_ended(self._pause_ms)
         self._move()
         self._write(self._filled)
+        if self._limit is not None:
+            self._limit.end()
         if self._lost:
             _log.error("access log lost its end", extra={"bytes": self._lost})
 
@@ -99,13 +108,17 @@ class LogMover:
     def _write(self, length: int) -> None:
         """Write the first bytes of the piece, and leave the others at its front."""
         with memoryview(self._piece) as piece:
-            lines = piece[:length]
+            lines = self._picked(piece[:length])
             while lines and (written := self._append(lines)) is not None:
                 lines = lines[written:]
             self._lost += len(lines)
             rest = bytes(piece[length : self._filled])
             piece[: len(rest)] = rest
             self._filled = len(rest)
+
+    def _picked(self, lines: memoryview) -> memoryview:
+        is_whole = self._limit is not None and lines and lines[-1] == _NEWLINE
+        return self._limit.picked(lines) if self._limit and is_whole else lines
 
     def _append(self, lines: memoryview) -> int | None:
         """Return how many bytes could be written; None if that was the last try."""

@@ -26,6 +26,7 @@ from appliance import (
 )
 from appliance.environment import MANY_FILES, Start, inherited, log_share, variables
 from appliance.house import House, block_signals
+from appliance.line_limit import LineLimit
 from appliance.privileges import User
 from appliance.record import Record, counted
 from appliance.renewal import renewal
@@ -36,6 +37,7 @@ from config import outbound
 from config.errors import ConfigError, Problem
 from config.schema import Settings
 from datastore import generation, layout, logs
+from datastore.accesslog import Event, write_event
 from datastore.budget import Budget
 from datastore.disk_space import disk_space
 from datastore.probe import probe
@@ -112,6 +114,7 @@ def _begin(
             inherited(environ) | variables(settings, start),
             _access_log(settings),
             signals,
+            line_limit=_line_limit(settings),
             grace=settings.http.draintimeout,
         )
     except OSError as error:
@@ -188,6 +191,18 @@ def _access_log(settings: Settings) -> RotatedLog:
     share = log_share(Budget(settings.cleaner.maxsize, settings.cleaner.threshold))
     path = settings.storage.statedir / layout.ACCESS_LOG
     return RotatedLog(path, file_bytes=share.file_bytes, backups=share.backups)
+
+
+def _line_limit(settings: Settings) -> LineLimit:
+    """Return the bound on lines that show no use, and have the logger count what it leaves out."""
+    share = log_share(Budget(settings.cleaner.maxsize, settings.cleaner.threshold))
+    events = settings.storage.statedir / layout.EVENTS
+
+    def report(lines: int) -> None:
+        with suppress(OSError):
+            write_event(events, Event("limit", time.time(), {"limit": "lines", "count": lines}))
+
+    return LineLimit(settings.limits.lines, share.bytes_a_second, report)
 
 
 class _Keeper:

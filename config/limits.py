@@ -22,6 +22,9 @@ class LimitsSettings(Section):
     logins: kinds.Many = setting(
         "60", "wrong passwords in a minute, by user and address, before further ones are queued"
     )
+    lines: kinds.Many = setting(
+        "1000", "access log lines in a second, by address, that show no use of content"
+    )
     uploads: kinds.Many = setting("1000", "unfinished uploads in total")
     useruploads: kinds.Many = setting(
         "500", "unfinished uploads of one user, or of one address if there are no users"

@@ -159,7 +159,7 @@ class Event:
                absent, denied, limited, unavailable), seconds, bytes (announced, of an ok one)
     breaker    upstream, state (open, closed), reason
     budget     upstream, remaining, limit (of the rate, as the upstream says)
-    limit      limit (readers, bodies, logins, uploads, log), count (how often it was reached)
+    limit      limit (readers, bodies, logins, uploads, log, lines), count (of times it was reached)
     """
 
     name: str

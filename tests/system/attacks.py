@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -116,6 +116,31 @@ def flood(
         ended.set()
         for each in senders:
             each.join()
+
+
+@contextmanager
+def pipelined(appliance: Appliance, request: bytes, threads: int) -> Iterator[list[int]]:
+    """Send the same request without waiting for answers; yield how many bytes of those came."""
+    ended, answers = threading.Event(), list[int]()
+
+    def send() -> None:
+        while not ended.is_set():
+            with suppress(OSError), closing(connections(appliance, 1, stack)[0]) as each:
+                each.sendall(request * 50)
+                while not ended.is_set() and (piece := each.recv(65_536)):
+                    answers.append(len(piece))
+                    each.sendall(request * (len(piece) // 256))
+
+    with ExitStack() as stack:
+        senders = [threading.Thread(target=send, daemon=True) for _ in range(threads)]
+        for sender in senders:
+            sender.start()
+        try:
+            yield answers
+        finally:
+            ended.set()
+            for sender in senders:
+                sender.join()
 
 
 def guess(user: Callable[[int], str]) -> Callable[[int], bytes]:

@@ -23,6 +23,7 @@ from tests.system.attacks import (
     ask,
     flood,
     guess,
+    pipelined,
     resident,
     slow_bodies,
     slow_readers,
@@ -281,27 +282,54 @@ def test_cpu_by_regular_expression(start: Start, fake: FakeUpstream, header: str
     assert client.failures == []
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /v2/none/none/manifests/x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"no HTTP at all\r\n\r\n",
+    ],
+    ids=["unknown", "no HTTP"],
+)
+def test_log_short_lines_stop_no_eviction(
+    start: Start, fake: FakeUpstream, request_: bytes
+) -> None:
+    """Strangers' requests come as fast as HAProxy answers; a lost line puts eviction off."""
+    environment = {"CLEANER_MAXSIZE": "16M", "ENTREPOT_WORKERS": "2"}
+    appliance = start(Setup({"one.test": {"url": fake.url}}, environment=environment))
+
+    with pipelined(appliance, request_, 4) as answers:
+        eventually(lambda: len(answers) > 100, what="many were answered", within=60)
+        _needs_eviction(appliance, fake)
+        eventually(
+            lambda: appliance.metric("entrepot_limited_total", limit="lines") > 100,
+            what="the lines that were left out are counted",
+        )
+
+
 def test_log_long_uris_stop_no_eviction(start: Start, fake: FakeUpstream) -> None:
     """A flood of them overruns no small log: what was used is known, so room can be made."""
-    for number in range(12):
-        fake.put_image(f"app{number}", "v1", of_size(2 * MB, number))
     environment = {"CLEANER_MAXSIZE": "16M", "ENTREPOT_WORKERS": "2"}
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=environment))
     uri = "/v2/" + "/" * 3_900
 
     with flood(appliance, ask("GET", lambda number: f"{uri}{number}"), 4) as answers:
-        for number in range(12):
-            name = f"one.test/app{number}"
-            paths = (manifest_path(name, "v1"), *_layers(appliance, name))
-            client = Honest(appliance.door, paths)
-            client.ask(1)
-            assert client.failures == []
         eventually(lambda: len(answers) > 200, what="many long URIs were asked for")
-        eventually(
-            lambda: appliance.metric("entrepot_evictions_total", reason="size") > 0,
-            what="room is made beside the flood",
-            within=60,
-        )
+        _needs_eviction(appliance, fake)
+
+
+def _needs_eviction(appliance: Appliance, fake: FakeUpstream) -> None:
+    """Pull more than there is room for, and wait until room is made."""
+    for number in range(12):
+        name = f"one.test/app{number}"
+        fake.put_image(f"app{number}", "v1", of_size(2 * MB, number))
+        client = Honest(appliance.door, (manifest_path(name, "v1"), *_layers(appliance, name)))
+        client.ask(1)
+        assert client.failures == []
+    eventually(
+        lambda: appliance.metric("entrepot_evictions_total", reason="size") > 0,
+        what="room is made beside the flood",
+        within=60,
+    )
 
 
 def _layers(appliance: Appliance, name: str) -> list[str]:

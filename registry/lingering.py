@@ -14,6 +14,7 @@ Blobs have threads of their own, so that they never keep a manifest waiting.
 from __future__ import annotations
 
 import select
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from concurrent import futures
@@ -38,6 +39,8 @@ class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     parting_s = 2.0
     blobs_socket = ""
     """The path of the socket over which blobs are asked for, if it is one of its own."""
+    on_the_way = 0
+    """Bytes that a connection takes before the other side has read them; 0: the kernel's own."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's own
         super().__init__(*args, **kwargs)
@@ -77,6 +80,8 @@ class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
 
     def enqueue_req(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
         """Submit a connection; one for blobs to the threads for blobs."""
+        if self.on_the_way and not conn.initialized:  # its first request
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.on_the_way)
         if not self.blobs_socket or conn.server != self.blobs_socket:
             super().enqueue_req(conn)
             return

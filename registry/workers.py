@@ -7,7 +7,6 @@ one socket for all it would. HAProxy chooses among the sockets by how busy each 
 from __future__ import annotations
 
 import gc
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,7 +28,13 @@ A thread in `sendfile` holds no lock, and is made when it is first needed.
 """
 
 _KEEPALIVE_S = 75  # longer than HAProxy keeps an idle connection
-_ON_THE_WAY = 512 * 1024  # bytes that HAProxy has not taken yet; the system may allow fewer
+_ON_THE_WAY = 512 * 1024
+"""Bytes that HAProxy has not taken yet; the system may allow fewer.
+
+PERF: more of a body between worker and HAProxy wakes each less often, and a large blob costs both a
+third less. The kernel holds pages of the file there, no copies; but they stay in memory until a
+slow client has them, so it is no more than this.
+"""
 _GRACE_S = 2  # HAProxy has let its clients finish before
 
 
@@ -57,13 +62,13 @@ class Serving:
             "loglevel": self.log_level,
             "pre_fork": partial(_choose_socket, len(self.sockets)),
             "post_fork": self._prepare,
-            "pre_request": _widen,
             "post_worker_init": lambda _: self.started(),
         }
 
     def _prepare(self, _: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
         """Have a worker listen on its own sockets only."""
         worker.bear(self.bounds, self.limited)
+        worker.on_the_way = _ON_THE_WAY
         own = worker.sockets[worker.slot :: len(self.sockets)]
         worker.blobs_socket = str(self.blobs[worker.slot]) if self.blobs else ""
         worker.sockets = own
@@ -153,12 +158,3 @@ def _choose_socket(many: int, arbiter: Any, worker: Any) -> None:  # noqa: ANN40
     """Give a new worker the socket that no living one has, or only one that is to be replaced."""
     taken = [each.slot for each in arbiter.WORKERS.values()]
     worker.slot = min(range(many), key=taken.count)
-
-
-def _widen(_: Any, request: Any) -> None:  # noqa: ANN401 - gunicorn's own
-    """Let more of a body lie between us and HAProxy, so that each is woken less often.
-
-    PERF: a large blob costs both of them a third less. The kernel holds pages of the file there, no
-    copies; but they stay in memory until a slow client has them, so it is no more than this.
-    """
-    request.unreader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ON_THE_WAY)

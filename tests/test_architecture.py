@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import statistics
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,12 +19,15 @@ _VAGUE = {"utils", "util", "common", "helpers", "helper", "base", "manager", "se
 _FILES = sorted(path for package in _PACKAGES for path in (_ROOT / package).rglob("*.py"))
 
 
-def _functions() -> Iterator[tuple[str, int]]:
-    """Yield each function's place and its length in lines, docstrings not counted."""
-    for path in _FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield f"{path.relative_to(_ROOT)}:{node.lineno} {node.name}", _length(node)
+@cache
+def _functions() -> tuple[tuple[str, int], ...]:
+    """Return each function's place and its length in lines, docstrings not counted."""
+    return tuple(
+        (f"{path.relative_to(_ROOT)}:{node.lineno} {node.name}", _length(node))
+        for path in _FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
 
 
 def _length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

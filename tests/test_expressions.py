@@ -46,9 +46,22 @@ def sources() -> list[tuple[str, ast.Module]]:
 
 def calls(tree: ast.AST, function: str) -> Iterator[ast.Call]:
     """Yield the calls of `re.FUNCTION`."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == f"re.{function}":
+    for node in _calls_of_re(tree):
+        if ast.unparse(node.func) == f"re.{function}":
             yield node
+
+
+@cache
+def _calls_of_re(tree: ast.AST) -> tuple[ast.Call, ...]:
+    """Return the calls of any function of `re`, found in one walk."""
+    return tuple(
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "re"
+    )
 
 
 def named(tree: ast.Module) -> dict[ast.AST, str]:

@@ -30,6 +30,7 @@ from datastore.refs import Digest, Repository, Tag
 from tests import images
 from tests.cleaner.stock import UPSTREAM
 from tests.clock import Clock
+from tests.sizes import scaled
 
 _TTL = 10.0
 _NAMES = [Repository("team/a"), Repository("team/b")]
@@ -45,7 +46,7 @@ _TAGS = [Tag("v1"), Tag("v2"), Tag("v3")]
 # a busy machine is no failure
 unhurried = settings(
     deadline=None,
-    max_examples=100,
+    max_examples=scaled(25, 100),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 

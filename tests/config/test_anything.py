@@ -15,6 +15,7 @@ from config.errors import ConfigError
 from config.keys import Key
 from config.loader import Places, examine
 from config.pull_secret import parse
+from tests.sizes import scaled
 
 _KEYS = sorted(keys.names())
 _ODD = st.sampled_from(
@@ -30,7 +31,9 @@ _VALUES = st.recursive(
 )
 _NOWHERE = Places(Path("/none/etc.yml"), Path("/none/secret"), Path("/none/certs"))
 _FEW_EXAMPLES = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=scaled(15, 200),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 

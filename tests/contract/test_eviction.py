@@ -12,6 +12,7 @@ from datastore.budget import OVERHEAD
 from datastore.index import AccessIndex, Cursor, Entry, Kind
 from datastore.refs import Digest
 from tests.clock import Clock
+from tests.sizes import scaled
 
 A, B, C, D = (Digest.of(letter) for letter in (b"a", b"b", b"c", b"d"))
 ROW = Entry(A, 10, Kind.BLOB, 5.0)
@@ -285,7 +286,7 @@ _KINDS = {_INDEX: Kind.INDEX, **dict.fromkeys(_MANIFESTS, Kind.MANIFEST)}
 
 @settings(
     deadline=None,
-    max_examples=40,
+    max_examples=scaled(15, 100),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datastore.bounded_json import MOST_VALUES, loads
+from tests.sizes import scaled
 
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
@@ -22,7 +23,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(VALUES)
-@settings(max_examples=80)
+@settings(max_examples=scaled(25, 80))
 def test_it_reads_what_json_has(value: Any) -> None:
     """As the standard library does."""
     text = json.dumps(value)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from logger.position import Position
 from logger.tail import CHUNK, LONGEST, Batch, Tail
+from tests.sizes import scaled
 
 
 class Writer:
@@ -128,7 +129,7 @@ def _step(step: tuple[str, int | None], writer: Writer, reader: Reader) -> None:
             reader.restart()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=scaled(50, 300), deadline=None)
 @given(_STEPS)
 def test_every_line_is_read_once_and_in_order(steps: list[tuple[str, int | None]]) -> None:
     """However writes, rotations in the middle of lines, looks and restarts follow each other."""

@@ -18,6 +18,7 @@ from registry.errors import Absent, Denied, Unavailable, Why
 from registry.lanes import Lanes, Share, Span, in_lanes
 from registry.remote import RemoteBlob
 from tests.registry.remotes import QUICK, FakeRemote
+from tests.sizes import scaled
 
 CONTENT = bytes(range(250)) * 40
 
@@ -300,7 +301,7 @@ def test_an_upstream_that_confirms_a_false_size_gets_no_more_than_the_lanes(said
     permits=st.integers(0, 8),
     most=st.none() | st.integers(200, 3_000),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(20, 100), deadline=None)
 def test_every_byte_comes_once_and_in_order(
     start: int, size: int, count: int, permits: int, most: int | None
 ) -> None:

@@ -15,6 +15,7 @@ from registry.download.sources import Sources
 from registry.errors import Absent, Denied, Unavailable, UpstreamError, Why
 from tests.images import filler
 from tests.registry.remotes import FakeRemote
+from tests.sizes import scaled
 
 _MUCH = 100_000  # bytes: progress
 
@@ -141,7 +142,7 @@ def test_the_second_answer_without_sense_removes_a_source() -> None:
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.floats(0, 40)), max_size=60),
     st.floats(0, 1),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(20, 100), deadline=None)
 def test_whatever_happens_it_ends_and_never_spins(
     count: int, events: list[tuple[int, int, float]], jitter: float
 ) -> None:

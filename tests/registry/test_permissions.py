@@ -37,9 +37,10 @@ from registry.room import Limits, Room
 from registry.upstream.source import Source
 from registry.upstream.table import Fixed, Upstreams
 from tests.shelves import error
+from tests.sizes import scaled
 from tests.wire import HONEST, Fault, HttpServer, Reply, Seen
 
-_SEQUENCES = 200
+_SEQUENCES = scaled(60, 200)
 _LONG = 10_000
 _OPERATIONS = 16
 _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None  # a disk would have to sync each write

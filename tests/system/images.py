@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from tests.images import Family, Image, filler, image, layer
+from tests.sizes import FULL as FULL
+from tests.sizes import scaled as scaled
 
 KB = 1024
 MB = 1024 * KB
-FULL = os.environ.get("ENTREPOT_TEST_SIZE") == "full"
-
-
-def scaled(small: int, full: int) -> int:
-    """Return the number for this run: *full* when `make soak` asks for it."""
-    return full if FULL else small
 
 
 def of_size(size: int, seed: int, *, shared: bytes | None = None, family: Family = "oci") -> Image:

@@ -17,8 +17,9 @@ from datastore.sqlite import SqliteIndex
 from tests import images
 from tests.images import filler, image
 from tests.registry.push.pushing import NAME, Pushing, pushing
+from tests.sizes import scaled
 
-_ROUNDS = 25
+_ROUNDS = scaled(8, 25)
 _CONTENT = filler(5000, 1)
 _DIGEST = Digest.of(_CONTENT)
 _OTHER = "team/other"

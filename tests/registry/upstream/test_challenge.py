@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from registry.upstream.challenge import Challenge, may_trust, parse_challenges
 from tests.expressions import growth
+from tests.sizes import scaled
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_only_the_upstreams_own_realm_is_trusted(
 
 
 @given(st.text(alphabet='Ba_-,="\\ \t;realmservic!', max_size=60))
-@settings(max_examples=300)
+@settings(max_examples=scaled(50, 300))
 def test_no_header_escapes_as_an_error(text: str) -> None:
     """Each challenge that is found has a scheme."""
     assert all(each.scheme for each in parse_challenges(text))
@@ -97,7 +98,7 @@ def test_no_header_escapes_as_an_error(text: str) -> None:
         max_size=3,
     )
 )
-@settings(max_examples=100)
+@settings(max_examples=scaled(25, 100))
 def test_what_is_written_by_the_rules_is_read_back(challenges: list[tuple[str, str, str]]) -> None:
     """Quoted strings hold anything: RFC 9110, 5.6.4."""
 

@@ -22,6 +22,7 @@ from registry.upstream.headers import (
     retry_after,
 )
 from tests.expressions import growth
+from tests.sizes import scaled
 
 URL = "https://reg.example:5000/v2/app/tags/list?n=2"
 
@@ -161,7 +162,7 @@ def test_an_absurd_wait_is_bounded_or_was_not_said(text: str) -> None:
 
 
 @given(st.text(max_size=80), st.sampled_from(["Retry-After", "Content-Range", "RateLimit-Limit"]))
-@settings(max_examples=150)
+@settings(max_examples=scaled(30, 150))
 def test_no_text_escapes_as_an_error(text: str, name: str) -> None:
     """Whatever stands there, it is read or ignored."""
     headers = {name: text, "RateLimit-Remaining": text, "Content-Length": text}
@@ -170,7 +171,7 @@ def test_no_text_escapes_as_an_error(text: str, name: str) -> None:
 
 
 @given(st.text(alphabet='<>;=", \trelnxt/?*:[]@', max_size=60))
-@settings(max_examples=300)
+@settings(max_examples=scaled(50, 300))
 def test_no_link_escapes_as_another_error(text: str) -> None:
     """A page is read on, or the list is refused."""
     with suppress(ValueError):

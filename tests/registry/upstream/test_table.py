@@ -27,6 +27,7 @@ from registry.upstream.wire import Wire
 from tests.certificates import Authority
 from tests.gates import BasicGate
 from tests.registry.upstream.clients import PlainSecret, secret_of
+from tests.sizes import scaled
 from tests.upstream import FakeUpstream
 
 
@@ -268,7 +269,7 @@ def test_what_cannot_be_a_host_is_no_upstream(host: str) -> None:
 
 
 @given(st.text(alphabet="ab01.-:[]_%é/@", max_size=20))
-@settings(max_examples=300)
+@settings(max_examples=scaled(50, 300))
 def test_every_host_can_be_named_in_a_url(text: str) -> None:
     """What is taken for a host is one for whoever dials it."""
     if is_host(text):

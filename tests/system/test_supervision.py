@@ -117,7 +117,6 @@ def test_a_second_signal_ends_the_grace(tmp_path: Path, temporary: Path) -> None
         client.join()
 
 
-@pytest.mark.system
 def test_a_program_that_cannot_stay_up_ends_all_and_is_named(
     tmp_path: Path, temporary: Path
 ) -> None:
@@ -132,7 +131,6 @@ def test_a_program_that_cannot_stay_up_ends_all_and_is_named(
         assert not list(temporary.iterdir())
 
 
-@pytest.mark.system
 def test_a_program_that_dies_is_started_again(tmp_path: Path, temporary: Path) -> None:
     """One death is a warning that says how, no more; answers go on."""
     with House(tmp_path, temporary) as house:
@@ -156,7 +154,6 @@ def test_without_supervisord_nothing_goes_on(tmp_path: Path, temporary: Path) ->
         assert "killed by SIGKILL" in house.output()
 
 
-@pytest.mark.system
 def test_without_serve_nothing_goes_on(tmp_path: Path, temporary: Path) -> None:
     """Killed, it ends nobody: the kernel tells supervisord; the next start cleans up."""
     with House(tmp_path, temporary) as house:

@@ -1,1 +1,4 @@
-"""Access log to stamps and traffic metrics: the one process that sees every request."""
+"""Reads the access log and the events file, and writes access times and metrics.
+
+The log contains every request, including those that HAProxy serves from its cache.
+"""

@@ -1,4 +1,4 @@
-"""The logger's wiring: settings in, stamps and metrics out, until SIGTERM."""
+"""The logger process: builds the loop from the settings and runs it until SIGTERM."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
-_LOOK_S = 0.05
+_POLL_S = 0.05
 _KEEP_S = 0.5
 
 
@@ -48,9 +48,9 @@ def main() -> int:
 
 
 def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None:
-    """Take turn after turn until *is_ended*; *wake* ends a wait, and is set with it.
+    """Run the loop until *is_ended* returns True; *wake* ends a wait and is set at the end.
 
-    PERF: while lines flow, a look now and then costs a third of a word for each of them.
+    PERF: while lines are written, polling costs a third of an inotify wake-up for each line.
     """
     clock = Clock(settings.storage.statedir / layout.CLOCK)
     loop = Loop(work(settings, clock))
@@ -63,18 +63,18 @@ def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None
         if now - kept >= _KEEP_S:
             clock.keep()
             kept = now
-        patience = loop.turn(now)
+        seconds = loop.turn(now)
         if loop.is_lively(now):
             watch.stop()
-            wake.wait(min(patience, _LOOK_S))
-        elif not watch.start():  # what came before it began is looked at before the wait
-            wake.wait(patience)
+            wake.wait(min(seconds, _POLL_S))
+        elif not watch.start():  # otherwise read lines from before the start of the watch first
+            wake.wait(seconds)
     loop.finish(time.monotonic())
     watch.stop()
 
 
 def work(settings: Settings, clock: Clock) -> Work:
-    """Make everything that the loop works with, of the settings."""
+    """Build the dependencies of the loop from the settings."""
     state, run = settings.storage.statedir, settings.run
     index = SqliteIndex(state / layout.INDEX, clock=clock)
     budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
@@ -86,7 +86,7 @@ def work(settings: Settings, clock: Clock) -> Work:
             access=state / layout.ACCESS_LOG,
             events=state / layout.EVENTS,
             admin=run / "admin.sock",
-            # a quarter of what logs may take is for events: two files of them
+            # Events get a quarter of the space for logs, in two files.
             events_bytes=budget.log_bytes // 8,
         ),
         times=FileTimes(Filesystem(settings.storage.rootdirectory, clock), index),
@@ -104,7 +104,7 @@ def work(settings: Settings, clock: Clock) -> Work:
 
 
 def _began(run: Path, clock: Clock) -> float:
-    """Return when this run of the appliance began: its settings are written once, then."""
+    """Return the start of this run of the appliance, when its settings were written."""
     return (run / "settings.json").stat().st_mtime + clock.shift()
 
 

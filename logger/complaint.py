@@ -1,4 +1,4 @@
-"""Says once that something does not work, and once that it works again."""
+"""Logs the first failure of an operation, and its first success after that."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 
 class Complaint:
-    """About one thing that may fail for long: a warning at the first failure, not at each."""
+    """The state of one operation that may fail repeatedly; only changes of state are logged."""
 
     def __init__(self, log: logging.Logger, failing: str, again: str) -> None:
         self._log = log
@@ -15,13 +15,13 @@ class Complaint:
         self.is_open = False
 
     def failed(self, error: Exception) -> None:
-        """Note a failure."""
+        """Record a failure; log the first one as a warning."""
         if not self.is_open:
             self._log.warning(self._failing, extra={"error": error})
         self.is_open = True
 
     def worked(self) -> None:
-        """Note a success."""
+        """Record a success; log the first one after a failure."""
         if self.is_open:
             self._log.info(self._again)
         self.is_open = False

@@ -1,4 +1,4 @@
-"""The file of metrics that the workers serve: what is committed, and how large things are now."""
+"""Writes the file of metrics that the workers serve: committed counters, and current gauges."""
 
 from __future__ import annotations
 
@@ -20,39 +20,40 @@ from runtime.clock import Clock
 log = logging.getLogger(__name__)
 
 LAG = Metric(
-    "entrepot_log_lag_seconds", "gauge", "Age of the last answer that was read, while more wait."
+    "entrepot_log_lag_seconds", "gauge", "Age of the last log line read, 0 if no line waits."
 )
-HELD = Metric("entrepot_held_bytes", "gauge", "Bytes held, reservations and overhead included.")
-RESERVED = Metric("entrepot_reserved_bytes", "gauge", "Bytes that running downloads reserved.")
-BLOBS = Metric("entrepot_blobs", "gauge", "Blobs and manifests held.")
+USED = Metric("entrepot_held_bytes", "gauge", "Used bytes, including reservations and overhead.")
+RESERVED = Metric("entrepot_reserved_bytes", "gauge", "Bytes reserved for running downloads.")
+BLOBS = Metric("entrepot_blobs", "gauge", "Stored blobs and manifests.")
 UNEVICTABLE = Metric(
     "entrepot_unevictable_bytes",
     "gauge",
-    "Bytes that eviction could not free although room was short; 0 while it frees enough.",
+    "Bytes that eviction had to free but could not; 0 while it frees enough.",
 )
-CAP = Metric("entrepot_cap_bytes", "gauge", "Bytes that are never exceeded; 0 without a limit.")
+CAP = Metric("entrepot_cap_bytes", "gauge", "Largest total size in bytes; 0 without a limit.")
 INDEX = Metric(
     "entrepot_index_available",
     "gauge",
-    "Whether the access index answers and is not being rebuilt.",
+    "1 if the access index is available and not being rebuilt.",
 )
 CLOCK_OFFSET = Metric(
-    "entrepot_clock_offset_seconds", "gauge", "By how much the wall clock has jumped; 0: believed."
+    "entrepot_clock_offset_seconds", "gauge", "Correction of the wall clock after jumps; 0: none."
 )
-CLOCK_JUMPS = Metric("entrepot_clock_jumps", "counter", "Times that the wall clock has jumped.")
+CLOCK_JUMPS = Metric("entrepot_clock_jumps", "counter", "Jumps of the wall clock.")
 
 FREE = Metric("entrepot_disk_free_bytes", "gauge", "Bytes free on the disk of the data directory.")
 WRITABLE = Metric(
     "entrepot_disk_writable",
     "gauge",
-    "1 while data and state directory can be written to; 0 on a full or read-only disk.",
+    "1 if the data and state directories are writable; 0 on a full or read-only disk.",
 )
 
 
 class Display:
-    """Writes *path*; `cap` is in bytes, *build* labels what runs, *clock* is the appliance's.
+    """Writes the metrics to *path*. *cap* is in bytes, *build* has the labels of the build.
 
-    *disks* are the data directory and, where it is another, the state directory.
+    *clock* is the appliance's clock. *disks* are the data directory and, if it is another folder,
+    the state directory.
     """
 
     def __init__(
@@ -74,13 +75,16 @@ class Display:
         self._complaint = Complaint(log, "metrics not written", "metrics written again")
 
     def show(self, notes: Mapping[str, str], lag: float) -> None:
-        """Write what the *notes* hold; sizes stay as they were while the index does not answer."""
+        """Write the values in *notes* and the gauges; *lag* is in s.
+
+        Sizes keep their last values while the index is unavailable.
+        """
         self._gauges[LAG] = lag
         if self._clock is not None:
             self._gauges[CLOCK_OFFSET] = round(self._clock.offset(), 3)
             self._gauges[CLOCK_JUMPS] = float(self._clock.jumps())
-        self._measure()
-        self._look_at_disks()
+        self._measure_index()
+        self._measure_disks()
         text = exposition.render(METRICS, notes, self._gauges, build=self._build)
         try:
             exposition.write(self._path, text)
@@ -89,20 +93,20 @@ class Display:
             return
         self._complaint.worked()
 
-    def _look_at_disks(self) -> None:
+    def _measure_disks(self) -> None:
         with suppress(OSError):
             found = [disk_space(each) for each in self._disks]
             if found:
                 self._gauges[FREE] = float(found[0].free)
                 self._gauges[WRITABLE] = float(not any(each.problem for each in found))
 
-    def _measure(self) -> None:
+    def _measure_index(self) -> None:
         self._gauges[INDEX] = 0.0
         try:
             reserved = sum(each.size for each in self._index.reservations())
             is_rebuilt = self._index.note(REBUILT) is not None
             sizes = {
-                HELD: self._index.held(),
+                USED: self._index.held(),
                 RESERVED: reserved,
                 BLOBS: self._index.count(),
                 UNEVICTABLE: shortage.unevictable(self._index),

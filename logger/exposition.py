@@ -1,4 +1,4 @@
-"""The Prometheus text of what the index holds, for the workers to serve at /metrics."""
+"""Renders the metrics as Prometheus text, which the workers serve at /metrics."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from logger.metrics import Amounts, Labels, Metric
 _Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
-class _Shown(Collector):
-    """Prometheus' door to a list of families."""
+class _Families(Collector):
+    """A Prometheus collector of a list of metric families."""
 
     def __init__(self, families: list[_Family]) -> None:
         self._families = families
@@ -33,18 +33,18 @@ def render(
     *,
     build: Mapping[str, str],
 ) -> bytes:
-    """Write the committed *notes* of the metrics *shown*, the *gauges* of now, and the *build*."""
+    """Return the text of the metrics *shown* from their *notes*, of *gauges*, and of *build*."""
     families = [_family(each, metrics.read(notes.get(metrics.note(each)))) for each in shown]
     families += [_family(each, [((), [value])]) for each, value in gauges.items()]
-    info = Metric("entrepot_build_info", "gauge", "What runs here.", tuple(build))
+    info = Metric("entrepot_build_info", "gauge", "Versions of the running programs.", tuple(build))
     families.append(_family(info, [(tuple(build.values()), [1.0])]))
     registry = CollectorRegistry()
-    registry.register(_Shown(families))
+    registry.register(_Families(families))
     return generate_latest(registry)
 
 
 def write(path: Path, text: bytes) -> None:
-    """Put *text* under *path*, atomically; nothing is lost with it, so nothing waits for a disk.
+    """Replace the file *path* by *text* atomically, without fsync: the metrics are written again.
 
     Raises: OSError.
     """
@@ -62,7 +62,7 @@ def _family(metric: Metric, rows: list[tuple[Labels, Amounts]]) -> _Family:
     kind = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
     family = kind(metric.name, metric.help, labels=metric.labels)
     if metric.type == "counter" and not metric.labels:
-        rows = rows or [((), [0.0])]  # an alert on its growth needs its beginning
+        rows = rows or [((), [0.0])]  # an alert on an increase needs the initial 0
     for labels, amounts in rows:
         family.add_metric(labels, amounts[0])
     return family

@@ -1,4 +1,7 @@
-"""Writes last uses to the files too, seldom: the order of eviction survives a lost index."""
+"""Writes access times to the stored files at long intervals.
+
+The order of eviction thereby survives the loss of the index.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,14 @@ _T = TypeVar("_T")
 log = logging.getLogger(__name__)
 
 STEP_S = 3600.0
-"""By how much a last use moves on before the file's time follows it."""
+"""Seconds by which the access time must exceed the file's time before the file is updated."""
 
 
 class FileTimes:
-    """What the files of used blobs say, and what they do not say yet; `limit` digests of each.
+    """The times of the files of used blobs, and the access times not written to them yet.
 
-    What is left out when there are more is looked up, or written, again: never wrong, only slower.
+    Both tables keep *limit* digests at most. A digest that is dropped from a table is read from the
+    file again, or its time is written at once; this only costs time.
     """
 
     def __init__(self, storage: Storage, index: AccessIndex, *, limit: int = 20_000) -> None:
@@ -36,7 +40,7 @@ class FileTimes:
         self._complaint = Complaint(log, "file times not kept", "file times kept again")
 
     def follow(self, stamps: Mapping[Digest, float]) -> None:
-        """Write the time of what was last used STEP_S or more after its file says."""
+        """Write each access time that is STEP_S or more after the file's time; keep the others."""
         for digest, at in stamps.items():
             known = self._known(digest)
             if known is None:
@@ -49,7 +53,7 @@ class FileTimes:
             self._write(*next(iter(self._waiting.items())))
 
     def flush(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Write what has waited, the latest use first, for so many *seconds*."""
+        """Write the remaining access times, the latest first, for *seconds* at most."""
         end = clock() + seconds
         for digest, at in sorted(self._waiting.items(), key=lambda item: item[1], reverse=True):
             if clock() >= end:
@@ -58,7 +62,7 @@ class FileTimes:
                 self._write(digest, at)
 
     def _known(self, digest: Digest) -> float | None:
-        """Return the time of a blob's file; None when there is none."""
+        """Return the time of a blob's file, None if there is no file."""
         if digest not in self._written:
             stat = self._attempt(lambda: self._storage.stat(layout.blob(digest)))
             if stat is None:
@@ -67,11 +71,14 @@ class FileTimes:
         return self._written[digest]
 
     def _write(self, digest: Digest, at: float) -> None:
-        """Stamp *digest*, and what it names where that is older: it must not go before it."""
+        """Write the time of *digest*, and of its parts with older times.
+
+        A part must not be evicted before the manifest that references it.
+        """
         at = max(at, self._waiting.pop(digest, at))
         self._attempt(lambda: self._storage.stamp(layout.blob(digest), at))
         self._remember(digest, at)
-        for part in self._named(digest):
+        for part in self._parts(digest):
             known = self._known(part)
             if known is not None and known < at:
                 self._write(part, at)
@@ -82,7 +89,7 @@ class FileTimes:
         if len(self._written) > self._limit:
             del self._written[next(iter(self._written))]
 
-    def _named(self, digest: Digest) -> list[Digest]:
+    def _parts(self, digest: Digest) -> list[Digest]:
         try:
             return self._index.named(digest)
         except IndexUnavailable as error:
@@ -90,7 +97,7 @@ class FileTimes:
             return []
 
     def _attempt(self, act: Callable[[], _T]) -> _T | None:
-        """Do without what the disk refuses."""
+        """Call *act*; log an error of the disk and return None."""
         try:
             result = act()
         except (StorageFull, StorageBroken) as error:

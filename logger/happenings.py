@@ -1,4 +1,4 @@
-"""What is counted of the events file: downloads, evictions, and how each upstream does."""
+"""Counts the events file: downloads, evictions, requests to upstreams, limits, damaged files."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _FOUND = ("open", "read", "commit", "scrub", "verify")
 _SWEEP_S = 60.0
 
 DOWNLOADS = Metric(
-    "entrepot_downloads", "counter", "Downloads by how they ended.", ("upstream", "outcome")
+    "entrepot_downloads", "counter", "Downloads by outcome.", ("upstream", "outcome")
 )
 RESUMED = Metric(
-    "entrepot_downloads_resumed", "counter", "Downloads that went on from a part.", ("upstream",)
+    "entrepot_downloads_resumed", "counter", "Downloads that resumed a partial file.", ("upstream",)
 )
 RESUMED_BYTES = Metric(
     "entrepot_download_resumed_bytes",
     "counter",
-    "Bytes that a resumed download did not ask for again.",
+    "Bytes that resumed downloads did not request again.",
     ("upstream",),
 )
 FETCHED = Metric(
@@ -37,12 +37,14 @@ FETCHED = Metric(
 PULLED = Metric(
     "registry_proxy_pulled_bytes", "counter", "Bytes of content from all upstreams.", ("type",)
 )
-EVICTIONS = Metric("entrepot_evictions", "counter", "Blobs that were evicted.", ("reason",))
+EVICTIONS = Metric(
+    "entrepot_evictions", "counter", "Blobs and manifests that were evicted.", ("reason",)
+)
 EVICTED_BYTES = Metric("entrepot_evicted_bytes", "counter", "Bytes evicted.", ("reason",))
 EVICTION_AGE = Metric(
     "entrepot_eviction_age_seconds",
     "gauge",
-    "How long the youngest victim of the last sweep had not been used.",
+    "Idle time of the most recently used object that the last eviction sweep removed.",
 )
 ASKED = Metric(
     "entrepot_upstream_requests",
@@ -53,32 +55,43 @@ ASKED = Metric(
 ASKED_SECONDS = Metric(
     "entrepot_upstream_request_duration_seconds",
     "histogram",
-    "From a request to an upstream to its answer's headers.",
+    "Time from a request to an upstream to the headers of its response.",
     ("upstream", "operation"),
     _SECONDS,
 )
 BREAKER = Metric(
-    "entrepot_breaker_open", "gauge", "1 while an upstream is left alone.", ("upstream",)
+    "entrepot_breaker_open",
+    "gauge",
+    "1 while the circuit breaker of an upstream is open.",
+    ("upstream",),
 )
 REMAINING = Metric(
-    "entrepot_upstream_rate_remaining", "gauge", "Requests left, as it says.", ("upstream",)
+    "entrepot_upstream_rate_remaining",
+    "gauge",
+    "Remaining requests that the upstream reports.",
+    ("upstream",),
 )
 LIMIT = Metric(
-    "entrepot_upstream_rate_limit", "gauge", "Requests allowed, as it says.", ("upstream",)
+    "entrepot_upstream_rate_limit",
+    "gauge",
+    "Allowed requests that the upstream reports.",
+    ("upstream",),
 )
 LIMITED = Metric(
     "entrepot_limited",
     "counter",
-    "Requests that a limit ended or refused, and log lines that were left out.",
+    "Requests that a limit ended or rejected, and log lines that it suppressed.",
     ("limit",),
 )
 DAMAGED = Metric(
     "entrepot_damaged_files", "counter", "Stored files that were found damaged.", ("found",)
 )
-QUARANTINED = Metric("entrepot_quarantined_files", "gauge", "Damaged files that are kept.")
-QUARANTINED_BYTES = Metric("entrepot_quarantined_bytes", "gauge", "Bytes of damaged files.")
-SCRUBBED = Metric("entrepot_scrubbed_files", "counter", "Stored files that were read again.")
-SCRUBBED_BYTES = Metric("entrepot_scrubbed_bytes", "counter", "Stored bytes that were read again.")
+QUARANTINED = Metric("entrepot_quarantined_files", "gauge", "Files in quarantine.")
+QUARANTINED_BYTES = Metric(
+    "entrepot_quarantined_bytes", "gauge", "Bytes of the files in quarantine."
+)
+SCRUBBED = Metric("entrepot_scrubbed_files", "counter", "Stored files that were verified.")
+SCRUBBED_BYTES = Metric("entrepot_scrubbed_bytes", "counter", "Stored bytes that were verified.")
 METRICS = (
     LIMITED,
     *(DAMAGED, QUARANTINED, QUARANTINED_BYTES, SCRUBBED, SCRUBBED_BYTES),
@@ -89,7 +102,10 @@ METRICS = (
 
 
 class Happenings:
-    """Counts events in *registry*; breakers as they are *since* the appliance started (s, UTC)."""
+    """Adds events to *registry*.
+
+    Breaker events before *since* (s, UTC epoch), the start of the appliance, are ignored.
+    """
 
     def __init__(self, registry: Registry, upstreams: Upstreams, *, since: float = 0) -> None:
         self._registry = registry
@@ -109,9 +125,9 @@ class Happenings:
         }
 
     def count(self, event: Event) -> None:
-        """Count *event*; one that is not known here is left out.
+        """Count *event*; unknown events are ignored.
 
-        Raises: ValueError, with nothing counted, when a field is missing or malformed.
+        Raises: ValueError if a field is missing or malformed; nothing was counted then.
         """
         counted = self._counted.get(event.name)
         if counted is not None:
@@ -129,7 +145,7 @@ class Happenings:
             self._registry.add(RESUMED_BYTES, start, upstream)
 
     def _eviction(self, event: Event) -> None:
-        """Count one; those that follow each other closely are one sweep."""
+        """Count an eviction. Evictions less than 60 s apart belong to one sweep."""
         reason = labels.word(event.fields.get("reason"), _REASONS)
         size, idle = _number(event, "size"), max(_finite(event, "idle"), 0)
         self._registry.add(EVICTIONS, 1, reason)
@@ -203,7 +219,7 @@ def _number(event: Event, name: str) -> float:
 def _finite(event: Event, name: str) -> float:
     value = event.fields.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"no number: {name}")  # noqa: TRY004 - one error for whatever is wrong
+        raise ValueError(f"no number: {name}")  # noqa: TRY004 - one error for all faults
     try:
         number = float(value)
     except OverflowError as error:

@@ -1,4 +1,4 @@
-"""How many lines HAProxy could not write, asked on its admin socket."""
+"""Reads the number of log lines that HAProxy could not write, from its admin socket."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ _TIMEOUT_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """`total` lines, over every HAProxy that ran; `raw` of them in the process `pid`."""
+    """Dropped lines: `total` of all HAProxy processes, `raw` of the process `pid`."""
 
     pid: int = 0
     raw: int = 0
     total: int = 0
 
     def then(self, pid: int, raw: int) -> Dropped:
-        """Go on with what HAProxy says now: another process, or a reset, counts from 0 again."""
+        """Return the count after HAProxy reported *raw*.
+
+        A new process, and one whose counters were reset, counts from 0 again.
+        """
         new = raw - self.raw if pid == self.pid and raw >= self.raw else raw
         return Dropped(pid, raw, self.total + new)
 
     def dump(self) -> str:
-        """Return what `load` reads."""
+        """Return the count as text that `load` can parse."""
         return json.dumps(asdict(self))
 
     @classmethod
     def load(cls, text: str | None) -> Dropped:
-        """Return what was dumped, or a beginning."""
+        """Return the count in *text*, 0 if it contains none."""
         try:
             return cls(**json.loads(text or "{}"))
         except (TypeError, ValueError):
@@ -38,10 +41,10 @@ class Dropped:
 
 
 def ask(path: Path, before: Dropped) -> Dropped | None:
-    """Return how things went on since *before*; None while HAProxy does not answer."""
+    """Return the count that follows *before*; None if HAProxy does not respond."""
     try:
-        said = _show_info(path)
-        return before.then(int(said["Pid"]), int(said["DroppedLogs"]))
+        info = _show_info(path)
+        return before.then(int(info["Pid"]), int(info["DroppedLogs"]))
     except (OSError, KeyError, ValueError):
         return None
 
@@ -51,8 +54,8 @@ def _show_info(path: Path) -> dict[str, str]:
         connection.settimeout(_TIMEOUT_S)
         connection.connect(str(path))
         connection.sendall(b"show info\n")
-        said = bytearray()
-        while len(said) < _ANSWER_BYTES and (piece := connection.recv(4096)):
-            said += piece
-    lines = said.decode("latin-1").splitlines()
+        response = bytearray()
+        while len(response) < _ANSWER_BYTES and (piece := connection.recv(4096)):
+            response += piece
+    lines = response.decode("latin-1").splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

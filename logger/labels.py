@@ -1,6 +1,7 @@
-"""What a line says, in the few words that a label may have: whatever clients send, it is bounded.
+"""Maps the values of log lines to label values of metrics.
 
-A repository, a digest, a user or an address is never a label; what is not known is `other`.
+The number of label values is bounded, whatever clients send. Repositories, digests, users and
+addresses are never labels; an unknown value becomes `other`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _KINDS = frozenset(_HANDLERS)
 _STATUSES = range(100, 600)
 _BASE = ("/v2", "/v2/")
 _HOST = re.compile(r"localhost|.*[.:].*|.*[^_]_[0-9]{2,5}", re.ASCII)
-# RFC 9211, 2: a member's parameters; a value is a token or a string
+# RFC 9211, 2: the parameters of a list member; a value is a token or a string.
 _PARAMETER = re.compile(r';\s*([a-z*][a-z0-9_.*-]*)(?:=("(?:[^"\\]|\\.)*"|[^;,\s]*))?', re.ASCII)
 _REASONS = frozenset(
     [
@@ -37,14 +38,14 @@ _MOST_UPSTREAMS = 64
 
 
 class Upstreams:
-    """The upstreams that are told apart: the first so many of them, beginning with *known*."""
+    """The upstreams with their own label values: *known*, and more up to *limit* in all."""
 
     def __init__(self, known: Iterable[str] = (), *, limit: int = _MOST_UPSTREAMS) -> None:
         self._known = {_folded(each) for each in known} - {HOSTED, OTHER, ""}
         self._limit = limit
 
     def of_repository(self, name: str) -> str:
-        """Return the upstream that a repository's whole name begins with; empty for no name."""
+        """Return the label of a repository's upstream, HOSTED if it has none, empty for no name."""
         first = name.partition("/")[0]
         if not first:
             return ""
@@ -52,7 +53,7 @@ class Upstreams:
         return self.of_host(first) if is_host else HOSTED
 
     def of_host(self, host: str) -> str:
-        """Return a host as repositories name it, or OTHER when there are too many."""
+        """Return the label of a host, or OTHER if there are too many hosts."""
         folded = _folded(host)
         if folded not in self._known:
             if len(self._known) >= self._limit:
@@ -66,59 +67,59 @@ def _folded(host: str) -> str:
 
 
 def handler(kind: str, uri: str) -> str:
-    """Return distribution's name of what answered."""
+    """Return the handler's name in docker distribution's metrics."""
     if kind:
         return _HANDLERS.get(kind, OTHER)
     return "base" if uri.partition("?")[0] in _BASE else OTHER
 
 
 def method(text: str) -> str:
-    """Return a method as distribution's metrics write it."""
+    """Return a method in the form of docker distribution's metrics."""
     return text.lower() if text in _METHODS else "unknown"
 
 
 def code(status: int) -> str:
-    """Return a status; `none` where the client left before there was one."""
+    """Return a status; `none` if the client disconnected before the response."""
     return str(status) if status in _STATUSES else "none"
 
 
 def kind(text: str) -> str:
-    """Return what was asked for."""
+    """Return the kind of the requested content."""
     return text if text in _KINDS else OTHER
 
 
 def result(cache: str) -> str:
-    """Return in one word what Cache-Status says; `none` for an answer without it."""
+    """Return the result in a Cache-Status header as one word; `none` without the header."""
     if not cache:
         return "none"
-    said = _parameters(cache)
-    if "collapsed" in said:
+    parameters = _parameters(cache)
+    if "collapsed" in parameters:
         return "collapsed"
-    if "hit" in said:
-        return "stale" if said.get("ttl", "").startswith("-") else "hit"
-    return _forwarded(said)
+    if "hit" in parameters:
+        return "stale" if parameters.get("ttl", "").startswith("-") else "hit"
+    return _forwarded(parameters)
 
 
-def _forwarded(said: dict[str, str]) -> str:
-    match said.get("fwd"):
-        case "stale" if said.get("fwd-status") == "304":
+def _forwarded(parameters: dict[str, str]) -> str:
+    match parameters.get("fwd"):
+        case "stale" if parameters.get("fwd-status") == "304":
             return "revalidated"
-        case "uri-miss" if said.get("detail") == "linked":
+        case "uri-miss" if parameters.get("detail") == "linked":
             return "linked"
         case "uri-miss" | "stale":
-            return "miss" if "stored" in said or said["fwd"] == "stale" else "unstored"
+            return "miss" if "stored" in parameters or parameters["fwd"] == "stale" else "unstored"
         case "partial" | "bypass" | "request" as why:
             return str(why)
     return OTHER
 
 
 def reason(cache: str) -> str:
-    """Return why a stale answer was given."""
+    """Return the reason for a stale response."""
     return word(_parameters(cache).get("detail", ""), _REASONS)
 
 
 def word(text: object, known: Iterable[str]) -> str:
-    """Return *text* if it is one of the *known* ones."""
+    """Return *text* if it is one of *known*, otherwise OTHER."""
     return text if isinstance(text, str) and text in known else OTHER
 
 

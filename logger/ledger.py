@@ -1,4 +1,7 @@
-"""What was read of the logs and is not in the index yet; one transaction takes all of it there."""
+"""The batch of log lines that were read but are not in the index yet.
+
+One transaction commits access times, metrics and positions of the whole batch.
+"""
 
 from __future__ import annotations
 
@@ -33,18 +36,18 @@ _MARK = "logger:mark"
 _LATEST = "logger:latest"
 _OWN = (f"position:{ACCESS}", f"position:{EVENTS}", _HAPROXY, _LOST, _RUN, _LATEST)
 _PROBE = "/healthz?news="
-_PROBED = "unix"  # the source of a request that came over HAProxy's own socket
+_PROBED = "unix"  # the source address in the log of a request over HAProxy's unix socket
 _FULL_LINES = 50_000
-_FULL_STAMPS = 10_000  # for so long others that write to the index have to wait
+_FULL_STAMPS = 10_000  # limits how long one commit blocks other writers of the index
 
 LINES = Metric("entrepot_log_lines", "counter", "Lines read.", ("log",))
 UNREADABLE = Metric(
-    "entrepot_log_unreadable", "counter", "Lines that could not be understood.", ("log",)
+    "entrepot_log_unreadable", "counter", "Lines that could not be parsed.", ("log",)
 )
-OVERLONG = Metric("entrepot_log_overlong", "counter", "Lines too long to be read.", ("log",))
-GAPS = Metric(
-    "entrepot_log_gaps", "counter", "Times that lines went before they were read.", ("log",)
+OVERLONG = Metric(
+    "entrepot_log_overlong", "counter", "Lines that exceeded the length limit.", ("log",)
 )
+GAPS = Metric("entrepot_log_gaps", "counter", "Times that lines were deleted unread.", ("log",))
 LOST = Metric("entrepot_log_dropped", "counter", "Lines that HAProxy could not write.")
 METRICS = (
     *traffic.METRICS,
@@ -54,12 +57,13 @@ METRICS = (
 
 
 class Ledger:
-    """The open account: for one thread.
+    """The open batch, for use by one thread.
 
-    *upstreams* are the names to tell apart from the start. *run* names this run of the appliance,
-    which began at *since* (s, UTC epoch): what an earlier one said of its breakers is void.
-    *clock* places HAProxy's times, which jump with the wall clock, between the uses before and now.
-    Counters begin with what *index* holds. Raises: IndexUnavailable.
+    *upstreams* are the hosts that get their own label values from the start. *run* names this run
+    of the appliance, which began at *since* (s, UTC epoch); states of circuit breakers from earlier
+    runs are dropped. *clock* corrects HAProxy's times, which jump with the wall clock, to lie
+    between the last committed access time and now. Counters start with their values in *index*.
+    Raises: IndexUnavailable.
     """
 
     def __init__(
@@ -79,7 +83,7 @@ class Ledger:
         self._upstreams = Upstreams({*upstreams, *_seen(self._registry)})
         self._happenings = Happenings(self._registry, self._upstreams, since=since)
         self._dropped = Dropped.load(self.committed.get(_HAPROXY))
-        self._lost = int(self.committed.get(_LOST, 0))  # how often, in this run
+        self._lost = int(self.committed.get(_LOST, 0))  # losses of lines in this run
         self._latest = float(self.committed.get(_LATEST, 0.0))
         self._log = AccessLog()
         self._uses: dict[str, float] = {}
@@ -89,44 +93,44 @@ class Ledger:
         self.last: float | None = None
         if self.committed.get(_RUN) != run:
             self._registry.clear(happenings.BREAKER)
-            # another HAProxy, although in a container it has the same number
+            # A new HAProxy process, which in a container may have the same pid.
             self._dropped = Dropped(total=self._dropped.total)
             self._lost = 0
             self._notes |= {_RUN: run, _LOST: "0"}
 
     @property
     def is_full(self) -> bool:
-        """Whether it is time to commit before more is read."""
+        """Whether the batch must be committed before more lines are read."""
         return self._lines >= _FULL_LINES or len(self._uses) >= _FULL_STAMPS
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to commit; news that waits for HAProxy is not counted."""
+        """Whether there is nothing to commit; a pending log barrier request is not counted."""
         return not self._notes
 
     @property
     def dropped(self) -> Dropped:
-        """What HAProxy said last of the lines that it could not write."""
+        """HAProxy's last count of the lines that it could not write."""
         return self._dropped
 
     def position(self, name: str) -> Position | None:
-        """Return where a log was read to, as the index has it."""
+        """Return the committed position of a log, None if it was never read."""
         return Position.load(self.committed.get(_position(name)))
 
     def access(self, batch: Batch) -> None:
-        """Take in a batch of the access log."""
+        """Add lines of the access log."""
         lines, errors = self._log.read(batch.lines)
         for error in errors:
             self._unreadable(ACCESS, error)
-        told = [each for each in lines if not self._is_probe(each[0])]
-        note_uses(told, self._uses)
-        traffic.count(told, self._registry, self._upstreams)
+        requests = [each for each in lines if not self._is_probe(each[0])]
+        note_uses(requests, self._uses)
+        traffic.count(requests, self._registry, self._upstreams)
         self._lose(batch.gaps)
         self.last = max((line.end for line, _ in lines), default=self.last)
         self._take(ACCESS, batch)
 
     def events(self, batch: Batch) -> None:
-        """Take in a batch of the events file."""
+        """Add lines of the events file."""
         for text in batch.lines:
             try:
                 self._happenings.count(parse_event(text))
@@ -135,7 +139,7 @@ class Ledger:
         self._take(EVENTS, batch)
 
     def drop(self, dropped: Dropped) -> None:
-        """Take in what HAProxy says of the lines that it could not write."""
+        """Add HAProxy's count of the lines that it could not write."""
         if dropped == self._dropped:
             return
         lost = dropped.total - self._dropped.total
@@ -147,31 +151,32 @@ class Ledger:
         self._notes[_HAPROXY] = dropped.dump()
 
     def commit(self, *, is_whole: bool) -> dict[Digest, float]:
-        """Bring all of it into the index, at once, and return the stamps.
+        """Commit the batch to the index in one transaction, and return the access times.
 
-        Only if it *is_whole*, lines that were dropped included, the cleaner gets its news, and
-        is told how often lines were lost in this run: dropped, or rotated away unread.
-        Raises: IndexUnavailable: nothing of it is there, and nothing of it is forgotten here.
+        If the batch *is_whole*, which means that HAProxy's count of dropped lines is known too, the
+        commit also answers the cleaner's log barrier request, with the number of losses in this
+        run: lines that HAProxy dropped, and rotations that deleted unread lines.
+        Raises: IndexUnavailable. Nothing was committed then, and the batch keeps its content.
         """
         notes = self._notes | self._registry.changed()
         if is_whole and self.news is not None:
             notes |= {NEWS: self.news, DROPPED: str(self._lost)}
-        told = self._placed(stamps(self._uses))
-        latest = max(told.values(), default=self._latest)
+        accesses = self._on_clock(stamps(self._uses))
+        latest = max(accesses.values(), default=self._latest)
         notes |= {_LATEST: repr(latest)} if latest > self._latest else {}
-        self._index.touch(told, notes)
+        self._index.touch(accesses, notes)
         self._latest = latest
         self.committed |= notes
         self._registry.committed()
         if is_whole:
             self.news = None
         self._uses, self._notes, self._lines = {}, {}, 0
-        return told
+        return accesses
 
     def heal(self) -> bool:
-        """Have everything written anew if the index is another one: somebody deleted the last.
+        """Schedule all values for the next commit if the index was deleted and created again.
 
-        Raises: IndexUnavailable.
+        Return whether it was. Raises: IndexUnavailable.
         """
         if self._index.note(_MARK) == self.committed.get(_MARK):
             return False
@@ -180,15 +185,15 @@ class Ledger:
         self._notes = kept | self._notes
         return True
 
-    def _placed(self, told: dict[Digest, float]) -> dict[Digest, float]:
-        """Return the uses on the appliance's clock, none of them before those of earlier commits.
+    def _on_clock(self, accesses: dict[Digest, float]) -> dict[Digest, float]:
+        """Return the access times on the appliance's clock, none before those of earlier commits.
 
-        Their order within a commit is that of the wall clock, as far as it ran evenly meanwhile.
+        Within a commit they keep the order of the wall clock, unless it jumped meanwhile.
         """
-        if self._clock is None or not told:
-            return told
+        if self._clock is None or not accesses:
+            return accesses
         now, shift, latest = self._clock(), self._clock.shift(), self._latest
-        return {digest: min(max(at + shift, latest), now) for digest, at in told.items()}
+        return {digest: min(max(at + shift, latest), now) for digest, at in accesses.items()}
 
     def _take(self, name: str, batch: Batch) -> None:
         if batch.position is None:
@@ -203,7 +208,7 @@ class Ledger:
             if amount:
                 self._registry.add(metric, amount, name)
         if batch.gaps:
-            log.warning("log lines gone before they were read", extra={"log": name})
+            log.warning("log lines deleted before they were read", extra={"log": name})
 
     def _lose(self, times: int) -> None:
         self._lost += times
@@ -211,11 +216,11 @@ class Ledger:
 
     def _unreadable(self, name: str, error: Exception) -> None:
         if not self._registry.values(UNREADABLE).get((name,)):
-            log.warning("log line not understood", extra={"log": name, "error": error})
+            log.warning("log line not parsed", extra={"log": name, "error": error})
         self._registry.add(UNREADABLE, 1, name)
 
     def _is_probe(self, line: AccessLine) -> bool:
-        """Tell the cleaner's request from a client's; the last one counts."""
+        """Return whether *line* is a log barrier request of the cleaner; the last one is kept."""
         if line.source != _PROBED or not line.uri.startswith(_PROBE):
             return False
         self.news = line.uri.removeprefix(_PROBE)
@@ -233,7 +238,7 @@ def _notes(index: AccessIndex) -> dict[str, str]:
 
 
 def _seen(registry: Registry) -> Iterable[str]:
-    """Return the upstreams that were told apart before."""
+    """Return the upstreams that already have label values in committed metrics."""
     for metric in METRICS:
         if "upstream" in metric.labels:
             place = metric.labels.index("upstream")

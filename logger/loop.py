@@ -1,4 +1,7 @@
-"""The logger's work, a turn at a time: read, commit, show; whoever calls has clock and patience."""
+"""The loop of the logger: read the logs, commit to the index, write the metrics.
+
+Each call of `Loop.turn` does the work that is due; the caller passes the time and waits.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,9 @@ _BEHIND_COMMIT_S = 1.0
 _POLL_S = 1.0
 _SHOW_S = 1.0
 _IDLE_SHOW_S = 5.0
-_ASK_S = 10.0
-_ASK_AGAIN_S = 0.25
-_LIVELY_S = 1.0
+_DROPPED_S = 10.0
+_DROPPED_AGAIN_S = 0.25
+_BUSY_S = 1.0
 _GRACE_S = 1.0
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
@@ -35,9 +38,9 @@ _NEVER = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where things lie: both logs and HAProxy's admin socket.
+    """The paths of both logs and of HAProxy's admin socket.
 
-    The events file is rotated once it has `events_bytes`.
+    The events file is rotated when its size reaches `events_bytes`.
     """
 
     access: Path
@@ -48,9 +51,9 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What the loop works with; `open_ledger` may raise IndexUnavailable and is then repeated.
+    """The dependencies of the loop. If `open_ledger` raises IndexUnavailable, it is called again.
 
-    `wall` gives s, UTC epoch.
+    `wall` returns the wall-clock time in s, UTC epoch.
     """
 
     places: Places
@@ -61,16 +64,16 @@ class Work:
 
 
 class Loop:
-    """Everything that the logger does, for one thread; *now* is s on a clock that never goes back.
+    """The work of the logger, for one thread. *now* is the time of a monotonic clock in s.
 
-    While the index does not answer, what was read is kept, and the log itself keeps the rest.
+    While the index is unavailable, lines that were read stay in memory, and the rest in the log.
     """
 
     def __init__(self, work: Work) -> None:
         self._work = work
         self._ledger: Ledger | None = None
         self._tails: dict[str, Tail] = {}
-        self._committed = self._shown = self._asked = self._unanswered = _NEVER
+        self._committed = self._shown = self._dropped_read_at = self._dropped_failed_at = _NEVER
         self._read_at = _NEVER
         self._retry_at, self._retry_s = _NEVER, _FIRST_RETRY_S
         self._is_changed = self._is_behind = False
@@ -78,7 +81,7 @@ class Loop:
         self._disk_out = Complaint(log, "log not readable", "log readable again")
 
     def turn(self, now: float) -> float:
-        """Do what is due, and return how many s to wait at most."""
+        """Do the work that is due, and return the longest time in s until the next call."""
         if self._ledger is None:
             self._ledger = self._open(now)
         if self._ledger is None:
@@ -88,15 +91,15 @@ class Loop:
         if self._is_due(self._ledger, now):
             self._commit(self._ledger, now)
         if now >= self._shown + (_SHOW_S if self._is_changed else _IDLE_SHOW_S):
-            self._tend(self._ledger, now)
-        return self._patience(self._ledger, now, more=more)
+            self._do_periodic_work(self._ledger, now)
+        return self._time_until_due(self._ledger, now, more=more)
 
     def is_lively(self, now: float) -> bool:
-        """Whether lines flow: one was read within the last second."""
-        return now - self._read_at < _LIVELY_S
+        """Return whether a line was read within the last second."""
+        return now - self._read_at < _BUSY_S
 
     def finish(self, now: float) -> None:
-        """Commit what was read, and leave the files' times and the metrics as they are then."""
+        """Commit the lines that were read, and write file times and metrics a last time."""
         if self._ledger is not None:
             self._commit(self._ledger, now)
             self._work.times.flush(_FLUSH_S)
@@ -105,7 +108,7 @@ class Loop:
             tail.close()
 
     def _open(self, now: float) -> Ledger | None:
-        """Take up the work where the index says that it was left."""
+        """Open the batch and both logs at their committed positions, None if the index fails."""
         if now < self._retry_at:
             return None
         try:
@@ -120,13 +123,13 @@ class Loop:
         return ledger
 
     def _show_without_index(self, now: float) -> None:
-        """Show sizes of the disk, and counters at 0, while the index has never answered."""
+        """Write metrics with disk sizes and counters of 0, until the index is available."""
         if now >= self._shown + _IDLE_SHOW_S:
             self._work.display.show({}, 0.0)
             self._shown = now
 
-    def _patience(self, ledger: Ledger, now: float, *, more: bool) -> float:
-        """Return how long nothing will be due if no log changes."""
+    def _time_until_due(self, ledger: Ledger, now: float, *, more: bool) -> float:
+        """Return the time in s until work is due if no log changes."""
         if more and not ledger.is_full:
             return 0
         until = now + _POLL_S
@@ -135,22 +138,22 @@ class Loop:
         if not ledger.is_empty:
             until = min(until, max(self._committed + _COMMIT_S, self._retry_at))
         if ledger.news is not None:
-            until = min(until, max(self._unanswered + _ASK_AGAIN_S, self._retry_at))
+            until = min(until, max(self._dropped_failed_at + _DROPPED_AGAIN_S, self._retry_at))
         return max(until - now, 0)
 
     # ---- reading
 
     def _read(self, ledger: Ledger, now: float) -> bool:
-        """Look at both logs once; True when there is more."""
+        """Read both logs once. Return True if there may be more lines."""
         if ledger.is_full:
             return False
-        access, events = self._look(ACCESS, now), self._look(EVENTS, now)
+        access, events = self._read_log(ACCESS, now), self._read_log(EVENTS, now)
         ledger.access(access)
         ledger.events(events)
         self._is_behind = access.more
         return access.more or events.more
 
-    def _look(self, name: str, now: float) -> Batch:
+    def _read_log(self, name: str, now: float) -> Batch:
         try:
             batch = self._tails[name].read(now)
         except OSError as error:
@@ -164,20 +167,20 @@ class Loop:
     # ---- committing
 
     def _is_due(self, ledger: Ledger, now: float) -> bool:
-        """Tell whether to commit: now and then, at once what the cleaner waits for.
+        """Return whether to commit: at an interval, or at once if the log barrier waits for it.
 
-        PERF: to stamp a row among a million costs more than to read ten lines; of many lines
-        that wait to be read, many are about the same row.
+        PERF: the update of one row among a million costs more than reading ten lines. If many lines
+        are unread, many of them touch the same row, so the interval is longer then.
         """
         if now < self._retry_at:
             return False
-        if ledger.news is not None and now - self._unanswered >= _ASK_AGAIN_S:
+        if ledger.news is not None and now - self._dropped_failed_at >= _DROPPED_AGAIN_S:
             return True
         after = _BEHIND_COMMIT_S if self._is_behind else _COMMIT_S
         return not ledger.is_empty and (ledger.is_full or now >= self._committed + after)
 
     def _commit(self, ledger: Ledger, now: float) -> None:
-        is_whole = ledger.news is None or self._ask(ledger, now)
+        is_whole = ledger.news is None or self._read_dropped(ledger, now)
         if ledger.is_empty and ledger.news is None:
             return
         try:
@@ -189,12 +192,12 @@ class Loop:
         self._committed, self._is_changed = now, True
         self._work.times.follow(stamps)
 
-    def _ask(self, ledger: Ledger, now: float) -> bool:
-        """Ask HAProxy what it dropped; False when it does not say."""
-        self._asked = now
+    def _read_dropped(self, ledger: Ledger, now: float) -> bool:
+        """Read HAProxy's count of dropped lines. Return False if HAProxy does not respond."""
+        self._dropped_read_at = now
         dropped = haproxy.ask(self._work.places.admin, ledger.dropped)
         if dropped is None:
-            self._unanswered = now
+            self._dropped_failed_at = now
             return False
         ledger.drop(dropped)
         return True
@@ -208,15 +211,15 @@ class Loop:
         self._index_out.worked()
         self._retry_at, self._retry_s = _NEVER, _FIRST_RETRY_S
 
-    # ---- tending
+    # ---- periodic work
 
-    def _tend(self, ledger: Ledger, now: float) -> None:
-        """Do what is done by the second: metrics, a rotation, a look at index and HAProxy."""
-        if now - self._asked >= _ASK_S:
-            self._ask(ledger, now)
-        with suppress(IndexUnavailable):  # the next commit says so
+    def _do_periodic_work(self, ledger: Ledger, now: float) -> None:
+        """Do the periodic work: metrics, rotation of events, checks of the index and HAProxy."""
+        if now - self._dropped_read_at >= _DROPPED_S:
+            self._read_dropped(ledger, now)
+        with suppress(IndexUnavailable):  # the next commit logs it
             if ledger.is_empty and ledger.heal():
-                log.warning("access index is a new one")
+                log.warning("access index was created again")
                 self._work.times.flush(_FLUSH_S)
         if ledger.is_empty:
             self._rotate_events()
@@ -224,15 +227,15 @@ class Loop:
         self._shown, self._is_changed = now, False
 
     def _lag(self, ledger: Ledger) -> float:
-        """Return the age of what was read last while something waits: to be read, or committed."""
+        """Return the age in s of the last line read, 0 if no line waits to be read or committed."""
         if ledger.last is None or (ledger.is_empty and not self._is_behind):
             return 0.0
         return max(self._work.wall() - ledger.last, 0.0)
 
     def _rotate_events(self) -> None:
-        """Begin a new events file once all of the old one is in the index.
+        """Rotate the events file if it is large enough and completely in the index.
 
-        Whoever has the old one open goes on to write to it, and is read there.
+        A process that has the old file open may still write to it; these lines are read there.
         """
         events = self._work.places.events
         try:

@@ -1,7 +1,7 @@
-"""Metrics as values: added to here, kept as notes in the index, shown from those.
+"""The values of metrics, which are stored in the index and exported from there.
 
-A counter is committed in the transaction of the position up to which it has counted, so that it
-is exact whatever kills the process; what is shown is what is committed, so it never goes back.
+A counter is committed in the same transaction as the log position up to which it has counted, so it
+is exact even if the process is killed. Only committed values are exported, so no counter decreases.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _NOTE = "metric:"
 
 Labels = tuple[str, ...]
 Amounts = list[float]
-"""One number; of a histogram the sum, and then how many fell into each bucket, the last endless."""
+"""One number; for a histogram the sum, then the count of each bucket, the last one unbounded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What is counted: `name` as Prometheus shows it, but for a counter's `_total`.
+    """A metric. `name` is its Prometheus name, without the suffix `_total` of a counter.
 
-    `buckets` are a histogram's upper bounds, inclusive, without the endless one.
+    `buckets` are the inclusive upper bounds of a histogram, without +Inf.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Metric:
 
 
 class Registry:
-    """The values of some *metrics*, each by label values in the order of its labels."""
+    """The values of *metrics*, each by its label values in the order of the labels."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self.metrics = tuple(metrics)
@@ -43,21 +43,21 @@ class Registry:
         self._changed: set[str] = set()
 
     def add(self, metric: Metric, amount: float, *labels: str) -> None:
-        """Count *amount* more."""
+        """Increase a counter by *amount*."""
         self._amounts(metric, labels)[0] += amount
 
     def set(self, metric: Metric, amount: float, *labels: str) -> None:
-        """Make a gauge say *amount*."""
+        """Set a gauge to *amount*."""
         self._amounts(metric, labels)[0] = amount
 
     def observe(self, metric: Metric, total: float, counts: Iterable[int], *labels: str) -> None:
-        """Count observations: their sum, and how many fell into each bucket."""
+        """Add observations to a histogram: their sum, and the count of each bucket."""
         amounts = self._amounts(metric, labels)
         for place, amount in enumerate((total, *counts)):
             amounts[place] += amount
 
     def clear(self, metric: Metric) -> None:
-        """Forget a metric's values."""
+        """Delete a metric's values."""
         self._values[metric.name].clear()
         self._changed.add(metric.name)
 
@@ -76,7 +76,7 @@ class Registry:
     # ---- notes
 
     def load(self, notes: Mapping[str, str]) -> None:
-        """Take over what `changed` once returned; what has another shape by now starts anew."""
+        """Load values that `changed` returned; a metric with other labels or buckets is reset."""
         for metric in self.metrics:
             width = len(metric.buckets) + 2 if metric.type == "histogram" else 1
             for labels, amounts in read(notes.get(note(metric))):
@@ -84,15 +84,15 @@ class Registry:
                     self._values[metric.name][labels] = amounts
 
     def changed(self) -> dict[str, str]:
-        """Return the notes of what has changed since `committed`, by key."""
+        """Return the notes of the metrics that changed since `committed`, by key."""
         return {f"{_NOTE}{name}": self._dump(name) for name in sorted(self._changed)}
 
     def committed(self) -> None:
-        """Note that the index holds what `changed` returned, and nothing was added since."""
+        """Mark all metrics as unchanged: the index contains the notes that `changed` returned."""
         self._changed.clear()
 
     def touch_all(self) -> None:
-        """Have all of it written again: the index is a new one."""
+        """Mark all metrics as changed, because the index is a new one."""
         self._changed.update(self._values)
 
     def _dump(self, name: str) -> str:
@@ -105,7 +105,7 @@ def note(metric: Metric) -> str:
 
 
 def read(text: str | None) -> list[tuple[Labels, Amounts]]:
-    """Read the note of one metric; nothing from what never was one."""
+    """Return the values in the note of one metric, empty if the note is invalid."""
     try:
         rows = [(tuple(labels), amounts) for labels, amounts in json.loads(text or "[]")]
         return [(labels, [float(each) for each in amounts]) for labels, amounts in rows]
@@ -114,11 +114,11 @@ def read(text: str | None) -> list[tuple[Labels, Amounts]]:
 
 
 def bucket(buckets: tuple[float, ...], value: float) -> int:
-    """Return the place of the bucket that *value* falls into."""
+    """Return the number of the bucket that contains *value*."""
     return bisect_left(buckets, value)
 
 
 def cumulative(metric: Metric, amounts: Amounts) -> list[tuple[str, float]]:
-    """Return a histogram's buckets as Prometheus wants them: each holds those below it."""
+    """Return a histogram's cumulative buckets, as Prometheus requires: upper bound and count."""
     bounds = [*(f"{each:g}" for each in metric.buckets), "+Inf"]
     return list(zip(bounds, accumulate(amounts[1:]), strict=True))

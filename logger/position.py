@@ -1,8 +1,9 @@
-"""Where a reader of a rotated log stands, and where it goes on: pure, without a file.
+"""The position of a reader in a rotated log, and the functions that continue from it.
 
-A rotated log is a family: `log` is written to, `log.1` was before it, `log.2` before that. Names
-move at each rotation, and a file system gives the number of a deleted file to the next new one;
-so a position names its file by inode and by a fingerprint of the file's first bytes.
+The functions do not access files. A rotated log is a family of files: `log` is the current one,
+`log.1` the one before, `log.2` the one before that. Each rotation renames the files, and a file
+system may reuse the inode number of a deleted file. A position therefore identifies its file by
+inode number and by a fingerprint of the file's first bytes.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 HEAD = 256
-"""The most bytes of a file's beginning that a fingerprint covers; two lines never begin alike."""
+"""The largest number of bytes that a fingerprint covers; no two lines start with equal bytes."""
 
 _ROTATED = re.compile(r"\.([1-9][0-9]{0,8})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Everything before `offset`, in bytes, was read in the file that is meant.
+    """A position in one file: all bytes before `offset` were read.
 
-    `head` and `length` are the fingerprint and how many bytes it covers; `modified`, in s, UTC
-    epoch, is when the file had last been written to. `skipping`: the line at `offset` began
-    before it and is too long to be taken.
+    `head` is the fingerprint and `length` the number of bytes that it covers; `modified`, in s, UTC
+    epoch, is the file's modification time. `skipping` means that the line at `offset` began earlier
+    and is skipped because it is too long.
     """
 
     inode: int
@@ -36,19 +37,22 @@ class Position:
     skipping: bool = False
 
     def dump(self) -> str:
-        """Return what `load` reads."""
+        """Return the position as text that `load` can parse."""
         return json.dumps(asdict(self))
 
     @classmethod
     def load(cls, text: str | None) -> Position | None:
-        """Return what was dumped; None for what never was a position."""
+        """Return the position in *text*, None if it contains none."""
         try:
             return cls(**json.loads(text or "null"))
         except (TypeError, ValueError):
             return None
 
     def is_in(self, seen: Seen) -> bool:
-        """Tell whether *seen* is the file, be it a copy: nothing is read twice or left out."""
+        """Return whether *seen* is this position's file or a copy of it.
+
+        With a copy, lines are neither read twice nor lost.
+        """
         if self.length == 0:
             return seen.inode == self.inode
         return seen.size >= self.offset and fingerprint(seen.head[: self.length]) == self.head
@@ -56,7 +60,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One file of the family as it was just now: `size` in bytes, its first HEAD bytes."""
+    """The state of one file of a family: `size` in bytes, and `head`, its first HEAD bytes."""
 
     name: str
     inode: int
@@ -65,13 +69,13 @@ class Seen:
     head: bytes
 
     def start(self) -> Position:
-        """Return the position before its first byte."""
+        """Return the position at the start of the file."""
         return Position(self.inode, 0, fingerprint(b""), 0, self.modified)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where to go on: `gap` when lines were written that nobody can read any more."""
+    """The file and position to continue at. `gap`: unread lines before it were deleted."""
 
     seen: Seen
     position: Position
@@ -84,10 +88,10 @@ def fingerprint(head: bytes) -> str:
 
 
 def locate(family: Sequence[Seen], position: Position | None) -> Found | None:
-    """Find where to go on in a *family*, oldest first; None while there is no file at all.
+    """Return where to continue in *family*, which starts with the oldest file; None if it is empty.
 
-    A position whose file is gone is a gap: reading goes on with the oldest file that was written
-    to since, for those before it had been read.
+    If the position's file was deleted, there is a gap. Reading continues with the oldest file that
+    was modified since, because older ones were read before.
     """
     if not family:
         return None
@@ -102,10 +106,10 @@ def locate(family: Sequence[Seen], position: Position | None) -> Found | None:
 
 
 def after(family: Sequence[Seen], position: Position) -> Found | None:
-    """Find the file that came after the one of *position*, read to its end; None while none did.
+    """Return the file after that of *position*, which was read to its end; None if there is none.
 
-    An empty file that was rotated has nothing to give, not even the end of a line. A file that
-    left the family while it was read took with it how many came after: a gap.
+    Empty rotated files are skipped, because they contain not even the end of a split line. If the
+    position's file left the family while it was read, files after it may be missing: a gap.
     """
     inodes = [seen.inode for seen in family]
     if position.inode in inodes:
@@ -120,7 +124,7 @@ def after(family: Sequence[Seen], position: Position) -> Found | None:
 
 
 def generation(name: str, log: str) -> int | None:
-    """Return how many rotations ago *name* was *log*: 0 is now; None when it never was."""
+    """Return the number of rotations since *name* was *log*: 0 for *log*; None for other files."""
     if name == log:
         return 0
     number = _ROTATED.fullmatch(name.removeprefix(log))

@@ -1,4 +1,4 @@
-"""What of the access log is a use, and of what: pure."""
+"""Extracts access times from lines of the access log. The functions have no side effects."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from datastore.uses import is_use
 
 
 def note_uses(lines: Iterable[Repeated], latest: dict[str, float]) -> None:
-    """Move on what *latest* says of each digest: when the latest answer with it ended.
+    """Update the access times in *latest*: the end of the last response with each digest.
 
-    In s, UTC epoch; as text, for `stamps` to look at it once a commit and not once a line.
+    The times are in s, UTC epoch. Digests stay text, so that `stamps` parses each once per commit
+    and not once per line.
     """
     for line, _ in lines:
         if is_use(line.method, line.kind, line.status):
@@ -23,7 +24,7 @@ def note_uses(lines: Iterable[Repeated], latest: dict[str, float]) -> None:
 
 
 def stamps(latest: Mapping[str, float]) -> dict[Digest, float]:
-    """Return when each digest was last used; a line about something else used nothing."""
+    """Return the access time of each digest; texts that are no digests are ignored."""
     parsed = ((_digest(text), at) for text, at in latest.items())
     return {digest: at for digest, at in parsed if digest is not None}
 

@@ -1,7 +1,7 @@
-"""Reads a log that somebody else writes and rotates: every line once, in order, whatever happens.
+"""Reads a log that another process writes and rotates: every line once and in order.
 
-A rotation may come in the middle of a line, for who rotates sees bytes and not lines: the end
-of such a line is the beginning of the next file.
+A rotation may split a line, because the rotating process counts bytes and not lines. The end of
+such a line is then at the start of the next file.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from logger import position as positions
 from logger.position import HEAD, Found, Position, Seen
 
 LONGEST = 64 * 1024
-"""Bytes in the longest line that is taken, with its end."""
+"""Bytes of the longest line that is read, including its line end."""
 CHUNK = 1024 * 1024
-"""Bytes that one look at a file may bring; more than LONGEST."""
-_LOOKS = 100
+"""Bytes that one read of a file returns at most; more than LONGEST."""
+_ATTEMPTS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one look brought: whole lines without their ends, and the position behind them.
+    """The result of one read: complete lines without line ends, and the position after them.
 
-    `overlong` lines were left out; `gaps` is how often lines were lost before these. `more` says
-    that another look may bring something at once.
+    `overlong` lines were skipped; `gaps` is the number of losses before these lines. If `more` is
+    True, another read may return lines at once.
     """
 
     lines: Sequence[bytes] = ()
@@ -39,11 +39,11 @@ class Batch:
 
 
 class Tail:
-    """One log, followed from *position*, or from the oldest file of its family.
+    """A reader of one log, from *position* or from the oldest file of its family.
 
-    A rotated file is left *grace* seconds after its rotation was seen, for a writer that had
-    opened it before. `read` and `close` are for one thread. Errors of the disk leave `read` as
-    OSError; the next `read` goes on where the last one ended.
+    The reader leaves a rotated file *grace* seconds after it noticed the rotation, because a writer
+    may still have the file open. `read` and `close` are for one thread. `read` raises disk errors
+    as OSError; the next `read` continues at the last position.
     """
 
     def __init__(self, path: Path, position: Position | None, *, grace: float = 0) -> None:
@@ -54,9 +54,9 @@ class Tail:
         self._rotated: float | None = None
 
     def read(self, now: float) -> Batch:
-        """Return what has been written since the last time, at most about CHUNK of it.
+        """Return the lines written since the last read, about CHUNK bytes at most.
 
-        *now*, in s, is any clock that does not go back. Raises: OSError.
+        *now*, in s, is the time of any monotonic clock. Raises: OSError.
         """
         before = self._position
         try:
@@ -67,13 +67,13 @@ class Tail:
             raise
 
     def is_caught_up(self) -> bool:
-        """Tell whether the file that is written to is open and read to its end."""
+        """Return whether the current file of the log is open and read to its end."""
         if self._file < 0 or self._position is None or self._is_rotated():
             return False
         return os.fstat(self._file).st_size == self._position.offset
 
     def close(self) -> None:
-        """Let go of the file; `read` opens it again."""
+        """Close the file; `read` opens it again."""
         if self._file >= 0:
             os.close(self._file)
         self._file, self._rotated = -1, None
@@ -87,7 +87,7 @@ class Tail:
         return replace(batch, more=True) if batch.lines else self._leave(now)
 
     def _open(self, found: Found | None) -> Batch:
-        """Go on where *found* says; a file that is gone by now is found under another name."""
+        """Continue at *found*. If its file was rotated meanwhile, the next read finds it again."""
         if found is None:
             return Batch()
         try:
@@ -106,19 +106,22 @@ class Tail:
         return self._position
 
     def _is_truncated(self) -> bool:
-        """Tell whether the open file is no longer what was read from it."""
+        """Return whether the open file was truncated or overwritten since it was read."""
         at = self._at()
         head = os.pread(self._file, at.length, 0)
         return os.fstat(self._file).st_size < at.offset or positions.fingerprint(head) != at.head
 
     def _is_rotated(self) -> bool:
-        """Tell whether the log is by now another file; who deletes it may go on writing to it."""
+        """Return whether the log's name now belongs to another file.
+
+        A deleted log is not rotated: its writer may still append to the open file.
+        """
         with suppress(FileNotFoundError):
             return self._path.stat().st_ino != os.fstat(self._file).st_ino
         return bool(family(self._path))
 
     def _take(self) -> Batch:
-        """Read whole lines, or leave out a piece of a line that is too long."""
+        """Read complete lines, or skip a part of a line that is too long."""
         at = self._at()
         data = os.pread(self._file, CHUNK, at.offset)
         end = data.rfind(b"\n") + 1
@@ -142,7 +145,7 @@ class Tail:
         )
 
     def _move(self, to: Position, *, overlong: int) -> Batch:
-        """Step to *to*, with a fingerprint of as much as there is by now."""
+        """Set the position to *to*, with a fingerprint of up to HEAD bytes."""
         length = min(to.offset, HEAD)
         if length != to.length:
             head = positions.fingerprint(os.pread(self._file, length, 0))
@@ -151,7 +154,7 @@ class Tail:
         return Batch(position=self._position, overlong=overlong, more=True)
 
     def _leave(self, now: float) -> Batch:
-        """Go on to the next file, with what is left of the last line in this one."""
+        """Continue with the next file, and with the unfinished last line of this one."""
         if self._rotated is None:
             self._rotated = now
         if now - self._rotated < self._grace:
@@ -167,7 +170,7 @@ class Tail:
         return self._join(rest, found) if rest or at.skipping else self._open(found)
 
     def _join(self, rest: bytes, found: Found) -> Batch:
-        """Put the two parts of a line together, unless the second is a line of its own."""
+        """Join the two parts of a split line, unless the second part is a complete line."""
         skipping, file = self._at().skipping, self._file
         second = self._beginning(found)
         if second is None:
@@ -183,7 +186,10 @@ class Tail:
         return replace(moved, lines=[rest + second[:-1]])
 
     def _beginning(self, found: Found) -> bytes | None:
-        """Return a file's first line with its end: None if that may come, empty if it won't."""
+        """Return a file's first line with its end.
+
+        Return None if the line may still be completed, and an empty text if it never will be.
+        """
         with suppress(FileNotFoundError), self._path.with_name(found.seen.name).open("rb") as file:
             data = file.read(LONGEST)
             end = data.find(b"\n") + 1
@@ -193,7 +199,10 @@ class Tail:
 
 
 def is_whole(line: bytes) -> bool:
-    """Tell a line of the log, a flat JSON object, from the second part of one: it never is one."""
+    """Return whether *line* is a complete log line, a JSON object.
+
+    The second part of a split line never is, because the objects of the log are flat.
+    """
     if not line.startswith(b"{"):
         return False
     try:
@@ -203,10 +212,13 @@ def is_whole(line: bytes) -> bool:
 
 
 def family(path: Path) -> list[Seen]:
-    """Return a log's files, oldest first, as they are between two rotations. Raises: OSError."""
-    before = _look(path)
-    for _ in range(_LOOKS):
-        now = _look(path)
+    """Return a consistent list of a log's files, oldest first.
+
+    The folder is listed until two lists are equal, since a rotation may run. Raises: OSError.
+    """
+    before = _list(path)
+    for _ in range(_ATTEMPTS):
+        now = _list(path)
         if [(each.name, each.inode) for each in now] == [
             (each.name, each.inode) for each in before
         ]:
@@ -215,19 +227,19 @@ def family(path: Path) -> list[Seen]:
     return before
 
 
-def _look(path: Path) -> list[Seen]:
-    """Look once; a rotation meanwhile may show a file twice or not at all."""
+def _list(path: Path) -> list[Seen]:
+    """List the files once; during a rotation a file may be listed twice or not at all."""
     try:
         names = [each.name for each in path.parent.iterdir()]
     except FileNotFoundError:
         return []
     ages = {name: positions.generation(name, path.name) for name in names}
     found = sorted(((age, name) for name, age in ages.items() if age is not None), reverse=True)
-    seen = [_see(path.with_name(name)) for _, name in found]
+    seen = [_describe(path.with_name(name)) for _, name in found]
     return [each for each in seen if each is not None]
 
 
-def _see(path: Path) -> Seen | None:
+def _describe(path: Path) -> Seen | None:
     with suppress(FileNotFoundError), path.open("rb") as file:
         stat = os.fstat(file.fileno())
         return Seen(path.name, stat.st_ino, stat.st_size, stat.st_mtime, file.read(HEAD))

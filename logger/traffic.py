@@ -1,7 +1,7 @@
-"""What is counted of the access log: a table, a row each metric.
+"""Counts the lines of the access log: a table with one row for each metric.
 
-Lines that say the same are counted together: the table is walked once for a kind of answer in a
-batch, not once a line.
+Similar lines of a batch are grouped first, so that the table is evaluated once for a group and not
+once for a line.
 """
 
 from __future__ import annotations
@@ -19,33 +19,36 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _BYTES = tuple(float(1024 * 4**power) for power in range(12))
 _SERVED = (200, 206, 304)
 _TYPES = {"blob": "blob", "manifest": "manifest", "index": "manifest"}
-_FROM_HERE = ("hit", "stale", "revalidated", "linked")
+_FROM_STORE = ("hit", "stale", "revalidated", "linked")
 
 REQUESTS = Metric(
-    "registry_http_requests", "counter", "Answers by HTTP.", ("method", "code", "handler")
+    "registry_http_requests",
+    "counter",
+    "Responses to HTTP requests.",
+    ("method", "code", "handler"),
 )
 DURATION = Metric(
     "registry_http_request_duration_seconds",
     "histogram",
-    "From a request's first byte to its answer's last, as HAProxy saw it.",
+    "Time from the first byte of a request to the last byte of its response, measured by HAProxy.",
     ("method", "handler"),
     _SECONDS,
 )
 SIZE = Metric(
     "registry_http_response_size_bytes",
     "histogram",
-    "Bytes sent for an answer, with its headers.",
+    "Size of a response, including its headers.",
     ("handler",),
     _BYTES,
 )
 PROXY_REQUESTS = Metric(
-    "registry_proxy_requests", "counter", "Proxied content that was asked for and sent.", ("type",)
+    "registry_proxy_requests", "counter", "Successful requests for proxied content.", ("type",)
 )
 PROXY_HITS = Metric(
-    "registry_proxy_hits", "counter", "Answers for which no content was fetched.", ("type",)
+    "registry_proxy_hits", "counter", "Proxied responses without a download.", ("type",)
 )
 PROXY_MISSES = Metric(
-    "registry_proxy_misses", "counter", "Answers for which content was fetched.", ("type",)
+    "registry_proxy_misses", "counter", "Proxied responses with a download.", ("type",)
 )
 PROXY_PUSHED = Metric(
     "registry_proxy_pushed_bytes", "counter", "Bytes of proxied content sent to clients.", ("type",)
@@ -53,20 +56,23 @@ PROXY_PUSHED = Metric(
 CACHE = Metric(
     "entrepot_cache_answers",
     "counter",
-    "Answers about content, by what Cache-Status says of them.",
+    "Responses with content, by their Cache-Status.",
     ("upstream", "kind", "result"),
 )
 SENT = Metric(
     "entrepot_sent_bytes", "counter", "Bytes of content sent to clients.", ("upstream", "kind")
 )
 STALE = Metric(
-    "entrepot_stale_answers", "counter", "Stale answers by reason.", ("upstream", "reason")
+    "entrepot_stale_answers", "counter", "Stale responses by reason.", ("upstream", "reason")
 )
 
 
 @dataclass(slots=True)
 class Alike:
-    """Answers that say the same: how many, with the sums that the histograms take."""
+    """A group of similar lines: their number, and the sums and bucket counts of the histograms.
+
+    `bytes` and `milliseconds` are sums; `durations` and `sizes` count the lines in each bucket.
+    """
 
     line: AccessLine
     upstream: str = ""
@@ -78,24 +84,24 @@ class Alike:
 
     @property
     def handler(self) -> str:
-        """What answered."""
+        """The handler, under the name that docker distribution's metrics use."""
         return labels.handler(self.line.kind, self.line.uri)
 
     @property
     def type(self) -> str | None:
-        """`blob` or `manifest` of content that was served through the proxy; None of others."""
+        """`blob` or `manifest` if proxied content was served; None otherwise."""
         is_read = self.line.method in ("GET", "HEAD") and self.line.status in _SERVED
         return _TYPES.get(self.line.kind) if is_read and self.upstream not in ("", HOSTED) else None
 
     @property
-    def is_from_here(self) -> bool:
-        """Whether it cost no content from the upstream."""
-        return labels.result(self.line.cache) in _FROM_HERE
+    def is_from_store(self) -> bool:
+        """Whether no content was downloaded from the upstream."""
+        return labels.result(self.line.cache) in _FROM_STORE
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A counter, the labels that an answer has in it (None: it is not in it), what it adds."""
+    """A counter; the function of its labels, None for a group it ignores; that of the amount."""
 
     metric: Metric
     labels: Callable[[Alike], Labels | None]
@@ -106,12 +112,12 @@ def _type(alike: Alike) -> Labels | None:
     return (alike.type,) if alike.type else None
 
 
-def _type_from_here(alike: Alike) -> Labels | None:
-    return _type(alike) if alike.is_from_here else None
+def _type_from_store(alike: Alike) -> Labels | None:
+    return _type(alike) if alike.is_from_store else None
 
 
-def _type_from_there(alike: Alike) -> Labels | None:
-    return None if alike.is_from_here else _type(alike)
+def _type_from_upstream(alike: Alike) -> Labels | None:
+    return None if alike.is_from_store else _type(alike)
 
 
 def _request(alike: Alike) -> Labels:
@@ -135,8 +141,8 @@ def _stale(alike: Alike) -> Labels | None:
 ROWS = (
     Row(REQUESTS, _request),
     Row(PROXY_REQUESTS, _type),
-    Row(PROXY_HITS, _type_from_here),
-    Row(PROXY_MISSES, _type_from_there),
+    Row(PROXY_HITS, _type_from_store),
+    Row(PROXY_MISSES, _type_from_upstream),
     Row(PROXY_PUSHED, _type, lambda alike: alike.bytes),
     Row(CACHE, _cache),
     Row(SENT, _content, lambda alike: alike.bytes),
@@ -146,7 +152,7 @@ METRICS = (*(row.metric for row in ROWS), DURATION, SIZE)
 
 
 def count(lines: Iterable[Repeated], registry: Registry, upstreams: Upstreams) -> None:
-    """Count *lines* in *registry*."""
+    """Add *lines* to the metrics in *registry*."""
     for alike in _alike(lines):
         alike.upstream = upstreams.of_repository(alike.line.repository) if alike.line.kind else ""
         for row in ROWS:
@@ -160,12 +166,15 @@ def count(lines: Iterable[Repeated], registry: Registry, upstreams: Upstreams) -
 
 
 def _alike(lines: Iterable[Repeated]) -> Iterable[Alike]:
-    """PERF: this loop is what a line costs; everything else is done once for all that are alike."""
+    """Group similar lines.
+
+    PERF: only this loop runs for each line; all other work is done once for a group.
+    """
     groups: dict[tuple[str, str, int, str, str], Alike] = {}
     for line, count in lines:
-        # of an answer that names no kind only the path tells what it was
-        what = line.kind or line.uri
-        key = (what, line.method, line.status, line.repository, line.cache)
+        # The path determines the handler only if the response names no kind of content.
+        kind_or_path = line.kind or line.uri
+        key = (kind_or_path, line.method, line.status, line.repository, line.cache)
         alike = groups.get(key)
         if alike is None:
             alike = groups[key] = Alike(line)

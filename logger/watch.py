@@ -1,4 +1,4 @@
-"""Wakes the loop when a log is written to, rotated or cut; inotify where there is one."""
+"""Wakes the loop when a log is written, rotated or truncated, with inotify if available."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from watchdog.observers.api import BaseObserver
 
 log = logging.getLogger(__name__)
 
-# not the opening and closing of files, which reading them does too
+# Without the opening and closing of files, which the reader itself causes.
 _CHANGES: list[type[FileSystemEvent]] = [FileCreatedEvent, FileModifiedEvent, FileMovedEvent]
 
 
 class Wake:
-    """Ends a wait, from another thread or from a signal handler: it takes no lock."""
+    """Ends a wait from another thread or from a signal handler. It takes no lock."""
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
@@ -33,19 +33,19 @@ class Wake:
         os.set_blocking(self._writer, False)
 
     def set(self) -> None:
-        """End the wait, or the next one if nobody waits."""
-        with suppress(BlockingIOError):  # enough have said so
+        """End the current wait, or the next one if no thread waits."""
+        with suppress(BlockingIOError):  # the pipe is full, so the wait ends anyway
             os.write(self._writer, b"!")
 
     def wait(self, seconds: float) -> None:
-        """Wait until somebody says so, or for so many *seconds*."""
+        """Wait until `set` is called, *seconds* at most."""
         select.select([self._reader], [], [], seconds)
         with suppress(BlockingIOError):
             while os.read(self._reader, 4096):
                 pass
 
     def close(self) -> None:
-        """Let go of both ends; nobody may set it any more."""
+        """Close both ends of the pipe. `set` must not be called afterwards."""
         os.close(self._reader)
         os.close(self._writer)
 
@@ -53,19 +53,19 @@ class Wake:
 class Watch(FileSystemEventHandler):
     """Sets *wake* at each change in *folder*, between `start` and `stop`, which may be repeated.
 
-    Without it the loop looks by itself, later: a watch that can't be had is a warning.
+    Without inotify the loop polls and notices changes later, so a failure is only a warning.
     """
 
     def __init__(self, folder: Path, wake: Wake) -> None:
         self._folder = folder
         self._wake = wake
         self._observer: BaseObserver | None = None
-        # it calls an event that comes while it is stopped an error; the loop looks by itself then
+        # watchdog logs an event during its stop as an error. The loop polls at that time.
         logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)
         self._is_refused = False
 
     def start(self) -> bool:
-        """Watch from now on; False where that was so before, or can't be."""
+        """Start watching. Return False if the watch was already running, or is not possible."""
         if self._observer or self._is_refused:
             return False
         observer = Observer()
@@ -81,12 +81,12 @@ class Watch(FileSystemEventHandler):
         return True
 
     def stop(self) -> None:
-        """Watch no more, for now."""
+        """Stop watching; `start` may be called again."""
         if self._observer:
             self._observer.stop()
             self._observer.join()
             self._observer = None
 
     def on_any_event(self, _event: FileSystemEvent) -> None:
-        """Wake the loop, whatever it was."""
+        """Wake the loop at any change."""
         self._wake.set()

@@ -1,4 +1,4 @@
-"""HAProxy's admin socket, as far as `show info` goes."""
+"""A stand-in for HAProxy's admin socket that supports `show info`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 
 
 class Admin:
-    """Answers on *path*, in a thread; `pid` and `dropped` are what it says."""
+    """Serves *path* in a thread; `pid` and `dropped` are the values in its responses."""
 
     def __init__(self, path: Path) -> None:
         self.pid = 100
@@ -36,5 +36,5 @@ class Admin:
                 return
             with connection:
                 assert connection.recv(100) == b"show info\n"
-                said = f"Name: HAProxy\nPid: {self.pid}\nDroppedLogs: {self.dropped}\n\n"
-                connection.sendall(said.encode())
+                response = f"Name: HAProxy\nPid: {self.pid}\nDroppedLogs: {self.dropped}\n\n"
+                connection.sendall(response.encode())

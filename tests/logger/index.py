@@ -10,7 +10,7 @@ from datastore.refs import Digest
 
 
 class FailingIndex(MemoryIndex):
-    """A MemoryIndex; while `is_out` its verbs do nothing but say so."""
+    """A MemoryIndex whose methods raise IndexUnavailable while `is_out` is True."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class FailingIndex(MemoryIndex):
         self.last: set[str] = set()
 
     def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
-        """Count the transactions that came about."""
+        """Count the successful transactions."""
         self._refuse()
         super().touch(stamps, notes)
         self.commits += 1
@@ -31,12 +31,12 @@ class FailingIndex(MemoryIndex):
         return super().note(key)
 
     def named(self, digest: Digest) -> list[Digest]:
-        """Return parts."""
+        """Return the parts of a manifest."""
         self._refuse()
         return super().named(digest)
 
     def held(self) -> int:
-        """Return the size of all."""
+        """Return the used bytes."""
         self._refuse()
         return super().held()
 

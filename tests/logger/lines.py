@@ -1,4 +1,4 @@
-"""Lines of an access log and of an events file, as their writers write them."""
+"""Lines of an access log and of an events file, in the format of their writers."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def answer(**fields: Any) -> AccessLine:
 
 
 def probe(news: str) -> AccessLine:
-    """Return the cleaner's own request."""
-    said = {"kind": "", "digest": "", "repository": "", "cache": "", "source": "unix"}
-    return answer(uri=f"/healthz?news={news}", **said)
+    """Return the line of a log barrier request of the cleaner."""
+    fields = {"kind": "", "digest": "", "repository": "", "cache": "", "source": "unix"}
+    return answer(uri=f"/healthz?news={news}", **fields)
 
 
 def written(line: AccessLine) -> bytes:
-    """Return an access line as it lies in the file."""
+    """Return an access line as bytes of the file."""
     return json.dumps(asdict(line), separators=(",", ":")).replace("/", "\\/").encode()
 
 
 def event(name: str, at: float = 1000, **fields: Any) -> bytes:
-    """Return an event as it lies in the file."""
+    """Return an event as bytes of the file."""
     made = Event(name, at, fields)
     return json.dumps({"event": made.name, "at": made.at, **made.fields}).encode()

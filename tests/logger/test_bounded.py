@@ -1,4 +1,4 @@
-"""However many different things clients ask for, the logger's memory has a bound."""
+"""Tests that the memory of the logger is bounded, however varied the requests are."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _LINE = written(answer(digest="DIGEST", repository="NUM.test/a", user="NUM", uri
 
 
 class _Storage:
-    """Every blob is there, and its file's time is never written."""
+    """A storage in which every blob exists, and no file time is ever written."""
 
     def stat(self, key: str) -> Stat:
-        """Return what a new file would have."""
+        """Return the attributes of a new file."""
         return Stat(key, 1, 0.0)
 
     def stamp(self, key: str, at: float) -> None:
-        """Forget it."""
+        """Ignore the time."""
 
 
 def _lines(first: int, count: int) -> Iterator[bytes]:
-    """Yield lines of which each names what none before it named."""
+    """Yield lines whose values occur in no other line."""
     for number in range(first, first + count):
         digest = hashlib.sha256(b"%d" % number).hexdigest().encode()
         yield _LINE.replace(b"DIGEST", b"sha256:" + digest).replace(b"NUM", b"n%d" % number)
@@ -53,7 +53,7 @@ def _events(first: int) -> list[bytes]:
 
 
 class Fed:
-    """A logger's ledger and file times, and how many lines they have had."""
+    """A logger's batch and file times, and the number of lines given to them."""
 
     def __init__(self, *, limit: int) -> None:
         index = MemoryIndex()
@@ -62,7 +62,7 @@ class Fed:
         self._count = 0
 
     def feed(self, count: int) -> None:
-        """Have so many new lines read and committed, a thousand at a time."""
+        """Read and commit *count* new lines, a thousand at a time."""
         for first in range(self._count, self._count + count, 1000):
             position = Position(1, first, "aa", 1, 0.0)
             self._ledger.access(Batch(list(_lines(first, 1000)), position))
@@ -71,8 +71,8 @@ class Fed:
         self._count += count
 
 
-def test_what_is_kept_of_ever_new_lines_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Past the limits of what is remembered, ten thousand lines more need no byte more."""
+def test_memory_does_not_grow_with_varied_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limits of the caches, four thousand more lines need no more memory."""
     monkeypatch.setattr(accesslog, "KEPT_BYTES", 100_000)
     fed = Fed(limit=500)
     fed.feed(2000)
@@ -93,20 +93,20 @@ import sys
 from pathlib import Path
 from tests.logger.test_bounded import Fed
 
-def held():
+def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 fed = Fed(limit=20_000)
 fed.feed(200_000)
-before = held()
+before = resident()
 fed.feed(2_000_000)
-print(before, held())
+print(before, resident())
 """
 
 
 @pytest.mark.soak
-def test_millions_of_ever_new_lines_need_no_more_memory_than_some() -> None:
-    """With the limits as they are: no more than 90 MB in all, and no growth behind the first."""
+def test_millions_of_varied_lines_need_no_more_memory_than_thousands() -> None:
+    """With the default limits the process has at most 90 MB, and it stops growing."""
     before, after = map(int, run(_FEED, within=1200).split())
 
     assert after < 90 * 1024 * 1024

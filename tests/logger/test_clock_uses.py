@@ -1,4 +1,4 @@
-"""Uses are placed on the appliance's clock: HAProxy's times jump with the wall clock."""
+"""Tests that access times are on the appliance's clock; HAProxy's jump with the wall clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _START = 1_700_000_000.0
 
 
 class Machine:
-    """A wall clock that a test moves by `off` s, a log, and the index that its uses go to."""
+    """A wall clock that a test shifts by `off` s, a log, and the index with its access times."""
 
     def __init__(self) -> None:
         self.up, self.off = 1000.0, 0.0
@@ -30,7 +30,7 @@ class Machine:
         self._offsets = itertools.count(100)
 
     def wall(self) -> float:
-        """Return what HAProxy reads."""
+        """Return the time that HAProxy uses."""
         return _START + self.up + self.off
 
     def use(self, name: str, wall: float | None = None) -> None:
@@ -44,20 +44,20 @@ class Machine:
         self.ledger.commit(is_whole=True)
 
     def order(self) -> str:
-        """Return the blobs, the least recently used first."""
+        """Return the names of the blobs, the least recently used first."""
         names = {Digest.of(name.encode()): name for name in "abcdef"}
         return "".join(names[each.digest] for each in self.index.oldest(None, 10))
 
 
 @pytest.fixture
 def machine() -> Machine:
-    """Return a machine whose clock is right."""
+    """Return a machine with a correct clock."""
     return Machine()
 
 
 @pytest.mark.parametrize("jump", [40 * _DAY, _DAY, -3600.0], ids=["40d", "1d", "-1h"])
-def test_the_order_of_use_survives_a_jump(machine: Machine, jump: float) -> None:
-    """During it, and after the wall clock is back."""
+def test_a_jump_of_the_clock_keeps_the_order_of_access_times(machine: Machine, jump: float) -> None:
+    """The order is kept during the jump and after the wall clock is correct again."""
     for name, off in (("a", 0.0), ("b", jump), ("c", jump), ("d", 0.0), ("e", 0.0)):
         machine.off = off
         machine.up += 8
@@ -70,8 +70,10 @@ def test_the_order_of_use_survives_a_jump(machine: Machine, jump: float) -> None
     assert last.used == pytest.approx(machine.wall(), abs=0.01)
 
 
-def test_a_line_from_before_a_jump_that_is_read_after_it_is_a_use(machine: Machine) -> None:
-    """It lies between the lines before it and now."""
+def test_a_line_written_before_a_jump_and_read_after_it_is_not_older_than_committed_ones(
+    machine: Machine,
+) -> None:
+    """Its time is between that of the lines before it and now."""
     machine.use("a")
     machine.up += 1
     written_at = machine.wall()
@@ -85,8 +87,10 @@ def test_a_line_from_before_a_jump_that_is_read_after_it_is_a_use(machine: Machi
     assert machine.order() == "abc"
 
 
-def test_a_line_from_a_jump_that_is_read_after_it_is_not_in_the_future(machine: Machine) -> None:
-    """Else its content would stay longest for forty days."""
+def test_a_line_written_during_a_jump_and_read_after_it_is_not_in_the_future(
+    machine: Machine,
+) -> None:
+    """Otherwise its content would be evicted last for forty days."""
     machine.off = 40 * _DAY
     written_at = machine.wall()
     machine.off = 0.0
@@ -98,8 +102,8 @@ def test_a_line_from_a_jump_that_is_read_after_it_is_not_in_the_future(machine: 
     assert machine.order() == "ab"
 
 
-def test_a_logger_that_starts_anew_knows_the_last_use(machine: Machine) -> None:
-    """A time from before a jump is not older than what was committed before it."""
+def test_a_restarted_logger_knows_the_latest_access_time(machine: Machine) -> None:
+    """A time from before a jump is not older than access times committed before it."""
     machine.use("a")
     machine.up += 1
     written_at = machine.wall()

@@ -1,4 +1,4 @@
-"""The Prometheus text."""
+"""Tests of the Prometheus text."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ TIMES = Metric("a_seconds", "histogram", "Times.", (), (0.1, 1.0))
 NOW = Metric("a_now", "gauge", "Now.")
 
 
-def test_the_text_is_what_prometheus_reads() -> None:
-    """Counters, histograms with buckets that hold those below them, gauges, and what runs."""
+def test_prometheus_parses_the_text() -> None:
+    """It has counters, histograms with cumulative buckets, gauges, and the build."""
     registry = Registry([COUNT, TIMES])
     registry.add(COUNT, 2, 'a "kind"\n')
     registry.observe(TIMES, 5.5, [1, 2, 3])
@@ -40,8 +40,8 @@ def test_the_text_is_what_prometheus_reads() -> None:
     }
 
 
-def test_a_counter_without_labels_begins_at_nought() -> None:
-    """An alert on its growth would miss the first one otherwise."""
+def test_a_counter_without_labels_starts_at_0() -> None:
+    """Otherwise an alert on its increase would miss the first event."""
     lone = Metric("a_lone", "counter", "Lone.")
 
     text = exposition.render([lone], {}, {}, build={})
@@ -49,8 +49,8 @@ def test_a_counter_without_labels_begins_at_nought() -> None:
     assert b"a_lone_total 0.0" in text
 
 
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    """A worker that serves it meanwhile serves the old one."""
+def test_the_file_is_replaced_atomically(tmp_path: Path) -> None:
+    """A worker that has the old file open continues to serve it."""
     path = tmp_path / "metrics.prom"
     exposition.write(path, b"old")
     with path.open("rb") as reader:
@@ -61,8 +61,8 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.prom"]
 
 
-def test_names_are_told_apart_and_carry_no_unit_twice() -> None:
-    """A counter's name ends without `_total`, which the text adds."""
+def test_names_are_unique_and_have_no_suffix_total() -> None:
+    """The text format adds the suffix `_total` to counters."""
     names = [metric.name for metric in METRICS]
 
     assert len(names) == len(set(names))

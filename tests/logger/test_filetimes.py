@@ -1,4 +1,4 @@
-"""File times that follow last uses."""
+"""Tests of file times that follow access times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ START = 1_000_000.0
 
 
 class Store:
-    """A storage and an index with an image in them: a manifest that names a layer."""
+    """A storage and an index with an image: a manifest that references a layer."""
 
     def __init__(self) -> None:
         self.storage = MemoryStorage(lambda: START)
@@ -23,18 +23,18 @@ class Store:
         self.index.record(MANIFEST, 1, Kind.MANIFEST, START, names=[LAYER])
 
     def times(self, limit: int = 100) -> FileTimes:
-        """Return what is tested."""
+        """Return the tested object."""
         return FileTimes(self.storage, self.index, limit=limit)
 
     def modified(self, digest: Digest) -> float:
-        """Return what the file says, after START."""
+        """Return the time of a file in s after START."""
         stat = self.storage.stat(layout.blob(digest))
         assert stat is not None
         return stat.modified - START
 
 
-def test_a_file_follows_a_use_an_hour_later_and_not_sooner() -> None:
-    """A hit writes nothing, but for one file time an hour."""
+def test_a_file_time_is_written_once_an_hour() -> None:
+    """Cache hits thereby cause at most one write per hour."""
     store = Store()
     times = store.times()
     times.follow({OTHER: START + STEP_S - 1})
@@ -45,8 +45,8 @@ def test_a_file_follows_a_use_an_hour_later_and_not_sooner() -> None:
     assert store.modified(OTHER) == STEP_S
 
 
-def test_what_a_manifest_names_moves_with_it() -> None:
-    """Else a rebuilt index would let the layer go before the manifest."""
+def test_the_layers_of_a_manifest_get_its_file_time() -> None:
+    """Otherwise the layer would be evicted before the manifest after a rebuild of the index."""
     store = Store()
     store.times().follow({MANIFEST: START + STEP_S})
 
@@ -54,7 +54,7 @@ def test_what_a_manifest_names_moves_with_it() -> None:
 
 
 def test_a_part_that_was_used_later_than_its_manifest_keeps_its_time() -> None:
-    """Times only move on."""
+    """File times never decrease."""
     store = Store()
     times = store.times()
     times.follow({LAYER: START + 3 * STEP_S})
@@ -63,8 +63,8 @@ def test_a_part_that_was_used_later_than_its_manifest_keeps_its_time() -> None:
     assert store.modified(LAYER) == 3 * STEP_S
 
 
-def test_a_flush_writes_what_moved_by_less() -> None:
-    """A clean stop leaves the exact order behind; a later use that waits is not lost to a part."""
+def test_a_flush_writes_smaller_differences() -> None:
+    """A clean stop stores the exact order. A later use of a layer is kept."""
     store = Store()
     times = store.times()
     times.follow({MANIFEST: START + 5, LAYER: START + 9, OTHER: START + 7})
@@ -73,8 +73,8 @@ def test_a_flush_writes_what_moved_by_less() -> None:
     assert [store.modified(each) for each in (MANIFEST, OTHER, LAYER)] == [5, 7, 9]
 
 
-def test_a_flush_ends_in_time() -> None:
-    """The latest use first: a stop has a deadline."""
+def test_a_flush_ends_at_its_deadline() -> None:
+    """The latest use is written first."""
     store = Store()
     times = store.times()
     times.follow({LAYER: START + 5, OTHER: START + 7})
@@ -85,8 +85,8 @@ def test_a_flush_ends_in_time() -> None:
     assert store.modified(LAYER) == 0
 
 
-def test_what_waits_is_bounded() -> None:
-    """Beyond the limit the longest waiting is written."""
+def test_the_number_of_unwritten_times_is_bounded() -> None:
+    """Beyond the limit the oldest waiting time is written."""
     store = Store()
     store.times(limit=1).follow({LAYER: START + 5, OTHER: START + 7})
 
@@ -94,8 +94,8 @@ def test_what_waits_is_bounded() -> None:
     assert store.modified(OTHER) == 0
 
 
-def test_a_stamp_of_what_is_not_here_does_nothing() -> None:
-    """It was evicted, or was never stored."""
+def test_the_access_time_of_a_missing_file_is_ignored() -> None:
+    """The file was evicted or never stored."""
     store = Store()
     absent = Digest.of(b"absent")
     times = store.times()

@@ -1,4 +1,4 @@
-"""What is counted of the events file."""
+"""Tests of counting the events file."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ EVICTION = {"size": 10, "idle": 500, "reason": "ttl"}
 
 
 class Counted:
-    """A registry in which events are counted."""
+    """A registry of metrics to which events are added."""
 
     def __init__(self, since: float = 0) -> None:
         self.registry = Registry(happenings.METRICS)
         self.happenings = Happenings(self.registry, Upstreams(), since=since)
 
     def count(self, name: str, fields: dict[str, Any], at: float = 1000) -> None:
-        """Count one."""
+        """Count one event."""
         self.happenings.count(Event(name, at, fields))
 
     def values(self, metric: Metric) -> dict[Labels, float]:
-        """Return what a metric says."""
+        """Return the values of a metric."""
         return {labels: amounts[0] for labels, amounts in self.registry.values(metric).items()}
 
 
 def test_a_download_counts_its_bytes() -> None:
-    """By upstream, and for all as distribution's metric has it."""
+    """They are counted by upstream, and in total under docker distribution's name."""
     counted = Counted()
     counted.count("download", DOWNLOAD)
     counted.count("download", DOWNLOAD | {"outcome": "new"})
@@ -47,8 +47,8 @@ def test_a_download_counts_its_bytes() -> None:
     assert counted.values(happenings.RESUMED) == {}
 
 
-def test_a_resumed_download_counts_what_it_did_not_fetch_again() -> None:
-    """The bytes that were on disk already."""
+def test_a_resumed_download_counts_the_bytes_it_did_not_download_again() -> None:
+    """These bytes were on the disk before."""
     counted = Counted()
     counted.count("download", DOWNLOAD | {"start": 300})
 
@@ -57,7 +57,7 @@ def test_a_resumed_download_counts_what_it_did_not_fetch_again() -> None:
 
 
 def test_a_limit_is_counted_by_its_name() -> None:
-    """As often as its event says that it was reached."""
+    """The event has the number of times that the limit was reached."""
     counted = Counted()
     counted.count("limit", {"limit": "readers", "count": 3})
     counted.count("limit", {"limit": "readers", "count": 4})
@@ -66,8 +66,11 @@ def test_a_limit_is_counted_by_its_name() -> None:
     assert counted.values(happenings.LIMITED) == {("readers",): 7, (OTHER,): 1}
 
 
-def test_damaged_and_read_content_is_counted() -> None:
-    """By how it was found; what lies in quarantine is what was last told."""
+def test_damaged_and_verified_content_is_counted() -> None:
+    """The label names the finder.
+
+    The gauges of the quarantine have the values of the last event.
+    """
     counted = Counted()
     counted.count("damaged", {"digest": "sha256:abc", "size": 10, "found": "scrub"})
     counted.count("damaged", {"digest": "sha256:abc", "size": 10, "found": "by luck"})
@@ -84,7 +87,7 @@ def test_damaged_and_read_content_is_counted() -> None:
 
 
 def test_the_bytes_of_a_manifest_are_fetched_bytes_too() -> None:
-    """They come with the request, for there is no download of it."""
+    """They are in the event of the request, because there is no download event for a manifest."""
     counted = Counted()
     counted.count("upstream", ASKED | {"operation": "manifest", "bytes": 50})
     counted.count("upstream", ASKED)
@@ -96,8 +99,8 @@ def test_the_bytes_of_a_manifest_are_fetched_bytes_too() -> None:
     }
 
 
-def test_the_youngest_victim_of_the_last_sweep_is_shown() -> None:
-    """How long it had not been used: when that is short, the cache is too small."""
+def test_the_eviction_age_is_the_shortest_idle_time_of_the_last_sweep() -> None:
+    """A short time means that the cache is too small."""
     counted = Counted()
     for at, idle in ((1000, 500), (1001, 300), (1002, 400)):
         counted.count("eviction", EVICTION | {"idle": idle}, at)
@@ -110,8 +113,8 @@ def test_the_youngest_victim_of_the_last_sweep_is_shown() -> None:
     assert counted.values(happenings.EVICTED_BYTES) == {("ttl",): 40}
 
 
-def test_a_breaker_is_as_it_was_said_last_since_the_start() -> None:
-    """An earlier run of the appliance left its breakers open; this one began with closed ones."""
+def test_a_breaker_has_its_last_state_since_the_start() -> None:
+    """Events of an earlier run are ignored, because all breakers are closed at a start."""
     counted = Counted(since=1000)
     counted.count("breaker", {"upstream": "a.example", "state": "open"}, at=999)
     counted.count("breaker", {"upstream": "b.example", "state": "open"})
@@ -121,8 +124,8 @@ def test_a_breaker_is_as_it_was_said_last_since_the_start() -> None:
     assert counted.values(happenings.BREAKER) == {("b.example",): 1, ("c.example",): 0}
 
 
-def test_a_budget_is_what_the_upstream_said_last() -> None:
-    """It may say no limit."""
+def test_a_budget_has_the_last_values_of_the_upstream() -> None:
+    """The limit may be absent."""
     counted = Counted()
     counted.count("budget", {"upstream": "docker.io", "remaining": 76, "limit": 100})
     counted.count("budget", {"upstream": "docker.io", "remaining": 75})
@@ -131,8 +134,8 @@ def test_a_budget_is_what_the_upstream_said_last() -> None:
     assert counted.values(happenings.LIMIT) == {("docker.io",): 100}
 
 
-def test_an_event_that_is_not_known_is_left_out() -> None:
-    """A newer worker may say more than this logger counts."""
+def test_an_unknown_event_is_ignored() -> None:
+    """A newer worker may write events that this logger does not know."""
     counted = Counted()
     counted.count("new", {"x": 1})
 
@@ -157,7 +160,7 @@ def test_an_event_that_is_not_known_is_left_out() -> None:
     ids=lambda value: value if isinstance(value, str) else json.dumps(value)[:60],
 )
 def test_a_malformed_event_counts_nothing(name: str, fields: dict[str, Any]) -> None:
-    """All of an event or none: half of one would never be noticed."""
+    """A partly counted event would remain unnoticed."""
     counted = Counted()
     with pytest.raises(ValueError, match=r"no |out of range"):
         counted.count(name, fields)
@@ -167,7 +170,7 @@ def test_a_malformed_event_counts_nothing(name: str, fields: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_of_the_cleaner_has_its_label(reason: Reason) -> None:
-    """None is put with the others."""
+    """None becomes `other`."""
     counted = Counted()
     counted.count("eviction", EVICTION | {"reason": reason.value})
 

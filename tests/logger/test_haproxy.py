@@ -1,4 +1,4 @@
-"""How many lines HAProxy could not write."""
+"""Tests of the number of log lines that HAProxy could not write."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from logger.haproxy import Dropped, ask
 from tests.logger.haproxy import Admin
 
 
-def test_haproxy_says_how_many_lines_it_dropped(tmp_path: Path) -> None:
-    """On its admin socket, as often as it is asked."""
+def test_the_count_is_read_from_the_admin_socket(tmp_path: Path) -> None:
+    """It is read again with each call."""
     with Admin(tmp_path / "s") as admin:
         first = ask(tmp_path / "s", Dropped())
         admin.dropped = 3
@@ -21,8 +21,8 @@ def test_haproxy_says_how_many_lines_it_dropped(tmp_path: Path) -> None:
     assert second == Dropped(100, 3, 3)
 
 
-def test_nobody_answers(tmp_path: Path) -> None:
-    """HAProxy is not there, or was: nothing is known."""
+def test_without_a_response_the_count_is_none(tmp_path: Path) -> None:
+    """HAProxy never ran, or has ended."""
     with Admin(tmp_path / "s"):
         pass
 
@@ -35,13 +35,15 @@ def test_nobody_answers(tmp_path: Path) -> None:
     [(1, 5, 10), (1, 7, 12), (1, 4, 14), (2, 7, 17), (2, 0, 10)],
     ids=["as before", "more", "reset", "another process", "another process, nothing yet"],
 )
-def test_the_total_goes_on_when_haproxy_begins_anew(pid: int, raw: int, total: int) -> None:
-    """A counter that only grows, of counters that begin at 0."""
+def test_the_total_grows_across_restarts_and_resets_of_haproxy(
+    pid: int, raw: int, total: int
+) -> None:
+    """HAProxy's own counters start at 0 again."""
     assert Dropped(1, 5, 10).then(pid, raw) == Dropped(pid, raw, total)
 
 
 @pytest.mark.parametrize("text", [None, "", "7", "{", '{"x": 1}'])
-def test_what_never_was_a_note_is_a_beginning(text: str | None) -> None:
-    """And what was dumped comes back."""
+def test_an_invalid_note_loads_as_0(text: str | None) -> None:
+    """A dumped count is loaded unchanged."""
     assert Dropped.load(text) == Dropped()
     assert Dropped.load(Dropped(1, 2, 3).dump()) == Dropped(1, 2, 3)

@@ -1,4 +1,4 @@
-"""Labels are bounded, whatever a line says."""
+"""Tests that the label values of metrics are bounded."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from logger.labels import HOSTED, OTHER, Upstreams
         ("", ""),
     ],
 )
-def test_a_repository_tells_its_upstream(name: str, expected: str) -> None:
-    """By what looks like a host, or is one of the configured names."""
+def test_the_upstream_of_a_repository_is_its_first_component(name: str, expected: str) -> None:
+    """That component must look like a host, or be a configured name."""
     assert Upstreams(["cache"]).of_repository(name) == expected
 
 
-def test_upstreams_beyond_the_limit_are_one() -> None:
-    """Somebody who makes up hosts makes up no label values."""
+def test_upstreams_beyond_the_limit_share_one_label() -> None:
+    """A client that invents hosts must not create label values."""
     upstreams = Upstreams(["a.example"], limit=2)
-    said = [upstreams.of_repository(f"{host}.example/x") for host in "abcda"]
+    found = [upstreams.of_repository(f"{host}.example/x") for host in "abcda"]
 
-    assert said == ["a.example", "b.example", OTHER, OTHER, "a.example"]
+    assert found == ["a.example", "b.example", OTHER, OTHER, "a.example"]
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,12 @@ def test_upstreams_beyond_the_limit_are_one() -> None:
     ],
 )
 def test_a_cache_status_is_one_word(cache: str, expected: str) -> None:
-    """RFC 9211 has the words; a quoted detail is not read as one."""
+    """RFC 9211 defines the parameters; a quoted detail is not parsed as a parameter."""
     assert labels.result(cache) == expected
 
 
-def test_the_reason_of_a_stale_answer_is_its_detail() -> None:
-    """One of a few words."""
+def test_the_reason_of_a_stale_response_is_its_detail() -> None:
+    """Unknown reasons become `other`."""
     assert labels.reason("entrepot; hit; ttl=-1; detail=timeout") == "timeout"
     assert labels.reason('entrepot; hit; ttl=-1; detail="what a client sent"') == OTHER
 
@@ -82,14 +82,14 @@ def test_the_reason_of_a_stale_answer_is_its_detail() -> None:
         ("new", "/v2/", OTHER),
     ],
 )
-def test_a_handler_has_distributions_name(kind: str, uri: str, expected: str) -> None:
-    """Dashboards of distribution's metrics go on working."""
+def test_a_handler_has_the_name_of_docker_distribution(kind: str, uri: str, expected: str) -> None:
+    """Dashboards for docker distribution's metrics keep working."""
     assert labels.handler(kind, uri) == expected
 
 
 @given(st.text(), st.text(), st.integers())
-def test_any_text_becomes_one_of_a_few(text: str, other: str, number: int) -> None:
-    """No label grows with what clients send."""
+def test_any_text_becomes_one_of_few_values(text: str, other: str, number: int) -> None:
+    """No label's values grow with the requests of clients."""
     assert labels.method(text) in {"get", "head", "put", "post", "patch", "delete", "options"} | {
         "unknown"
     }

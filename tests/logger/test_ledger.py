@@ -1,4 +1,4 @@
-"""What was read goes into the index in one transaction, or not at all."""
+"""Tests that a batch of log lines is committed to the index in one transaction or not at all."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ def index() -> FailingIndex:
     return made
 
 
-def test_stamps_position_and_counters_are_one_transaction(index: FailingIndex) -> None:
-    """A commit that fails leaves nothing; the next one brings all, once."""
-    account = Ledger(index)
-    account.access(_batch(written(BLOB), written(BLOB)))
+def test_access_times_position_and_counters_are_one_transaction(index: FailingIndex) -> None:
+    """A failed commit changes nothing; the next one commits everything once."""
+    log_batch = Ledger(index)
+    log_batch.access(_batch(written(BLOB), written(BLOB)))
     index.is_out = True
     with pytest.raises(IndexUnavailable):
-        account.commit(is_whole=True)
+        log_batch.commit(is_whole=True)
     index.is_out = False
     before = (_committed(index, ledger.LINES), Ledger(index).position(ACCESS), index.entry(A))
-    told = account.commit(is_whole=True)
+    accesses = log_batch.commit(is_whole=True)
 
     assert before[0] == {}
     assert before[1] is None
     assert before[2] is not None
     assert before[2].used == 0.0
     assert index.commits == 1
-    assert told == {A: BLOB.end}
+    assert accesses == {A: BLOB.end}
     assert _committed(index, ledger.LINES) == {(ACCESS,): 2}
     assert Ledger(index).position(ACCESS) == _at(100)
     entry = index.entry(A)
@@ -67,25 +67,25 @@ def test_stamps_position_and_counters_are_one_transaction(index: FailingIndex) -
     assert entry.used == BLOB.end
 
 
-def test_what_is_read_while_the_index_is_out_is_kept(index: FailingIndex) -> None:
-    """Lines of before and after the failure are counted once each."""
-    account = Ledger(index)
-    account.access(_batch(written(BLOB)))
+def test_lines_read_while_the_index_is_unavailable_are_kept(index: FailingIndex) -> None:
+    """Lines from before and after the failure are counted once each."""
+    log_batch = Ledger(index)
+    log_batch.access(_batch(written(BLOB)))
     index.is_out = True
     for _ in range(3):
         with pytest.raises(IndexUnavailable):
-            account.commit(is_whole=True)
-    account.access(_batch(written(answer(start=BLOB.start + 1000)), offset=200))
+            log_batch.commit(is_whole=True)
+    log_batch.access(_batch(written(answer(start=BLOB.start + 1000)), offset=200))
     index.is_out = False
-    told = account.commit(is_whole=True)
+    accesses = log_batch.commit(is_whole=True)
 
-    assert told == {A: BLOB.end + 1}
+    assert accesses == {A: BLOB.end + 1}
     assert _committed(index, ledger.LINES) == {(ACCESS,): 2}
-    assert account.is_empty
+    assert log_batch.is_empty
 
 
-def test_counters_go_on_where_the_index_has_them(index: FailingIndex) -> None:
-    """A killed logger counts what it had read and not committed again, and nothing else."""
+def test_counters_continue_with_the_values_in_the_index(index: FailingIndex) -> None:
+    """A killed logger counts only those lines again that it had not committed."""
     first = Ledger(index)
     first.access(_batch(written(BLOB)))
     first.commit(is_whole=True)
@@ -101,50 +101,50 @@ def test_counters_go_on_where_the_index_has_them(index: FailingIndex) -> None:
     assert sum(rows[0][1][1:]) == 2
 
 
-def test_a_commit_writes_what_has_changed(index: FailingIndex) -> None:
-    """Ten commits a second must not write every metric ten times."""
-    account = Ledger(index)
-    account.access(_batch(written(BLOB)))
-    account.commit(is_whole=True)
-    account.events(_batch(event("budget", upstream="docker.io", remaining=7)))
-    account.commit(is_whole=True)
+def test_a_commit_writes_changed_metrics_only(index: FailingIndex) -> None:
+    """Ten commits per second must not write every metric ten times."""
+    log_batch = Ledger(index)
+    log_batch.access(_batch(written(BLOB)))
+    log_batch.commit(is_whole=True)
+    log_batch.events(_batch(event("budget", upstream="docker.io", remaining=7)))
+    log_batch.commit(is_whole=True)
 
     changed = [ledger.LINES, happenings.REMAINING]
     assert index.last == {"position:events", *(metrics.note(each) for each in changed)}
 
 
-def test_lines_that_cannot_be_read_are_counted_and_harm_nothing(index: FailingIndex) -> None:
-    """Never fatal, and the lines around them count."""
-    account = Ledger(index)
-    account.access(_batch(b"junk", written(BLOB), b"\x00\xff", b'{"start": 1e999}'))
-    account.events(_batch(b"junk", event("download"), event("unknown")))
-    account.commit(is_whole=True)
+def test_invalid_lines_are_counted(index: FailingIndex) -> None:
+    """They are never fatal, and the lines around them are counted as usual."""
+    log_batch = Ledger(index)
+    log_batch.access(_batch(b"junk", written(BLOB), b"\x00\xff", b'{"start": 1e999}'))
+    log_batch.events(_batch(b"junk", event("download"), event("unknown")))
+    log_batch.commit(is_whole=True)
 
     assert _committed(index, ledger.UNREADABLE) == {(ACCESS,): 3, ("events",): 2}
     assert _committed(index, traffic.REQUESTS) == {("get", "200", "blob"): 1}
 
 
-def test_the_news_comes_with_the_lines_before_it(index: FailingIndex) -> None:
-    """Once it is there the cleaner may trust the stamps; its own request is nobody's."""
-    account = Ledger(index)
-    account.access(_batch(written(BLOB), written(probe("n1"))))
-    account.drop(Dropped(7, 3, 5))
-    account.commit(is_whole=True)
+def test_a_log_barrier_is_committed_with_the_lines_before_it(index: FailingIndex) -> None:
+    """The cleaner then relies on the access times. Its own request is not counted."""
+    log_batch = Ledger(index)
+    log_batch.access(_batch(written(BLOB), written(probe("n1"))))
+    log_batch.drop(Dropped(7, 3, 5))
+    log_batch.commit(is_whole=True)
 
     assert index.note("news") == "n1"
     assert index.note("dropped") == "5"
     assert _committed(index, traffic.REQUESTS) == {("get", "200", "blob"): 1}
     assert _committed(index, ledger.LOST) == {(): 5}
-    assert account.news is None
+    assert log_batch.news is None
 
 
-def test_no_news_while_nobody_knows_what_was_dropped(index: FailingIndex) -> None:
-    """The stamps go in, the news waits."""
-    account = Ledger(index)
-    account.access(_batch(written(BLOB), written(probe("n1"))))
-    account.commit(is_whole=False)
+def test_no_log_barrier_without_haproxy_s_count_of_dropped_lines(index: FailingIndex) -> None:
+    """Access times are committed, and the log barrier waits."""
+    log_batch = Ledger(index)
+    log_batch.access(_batch(written(BLOB), written(probe("n1"))))
+    log_batch.commit(is_whole=False)
     before = index.note("news")
-    account.commit(is_whole=True)
+    log_batch.commit(is_whole=True)
 
     assert before is None
     assert index.note("news") == "n1"
@@ -153,30 +153,30 @@ def test_no_news_while_nobody_knows_what_was_dropped(index: FailingIndex) -> Non
 @pytest.mark.parametrize(
     "line",
     [answer(uri="/healthz?news=x", source="127.0.0.1"), answer(uri="/v2/", source="unix")],
-    ids=["from outside", "another request of ours"],
+    ids=["from outside", "another internal request"],
 )
-def test_nobody_else_makes_news(index: FailingIndex, line: AccessLine) -> None:
-    """A client's request under the probe's name is a request like any other."""
-    account = Ledger(index)
-    account.access(_batch(written(line)))
-    account.commit(is_whole=True)
+def test_other_requests_are_no_log_barrier(index: FailingIndex, line: AccessLine) -> None:
+    """A client's request with the path of the log barrier is counted as a normal request."""
+    log_batch = Ledger(index)
+    log_batch.access(_batch(written(line)))
+    log_batch.commit(is_whole=True)
 
     assert index.note("news") is None
     assert _committed(index, traffic.REQUESTS) == {("get", "200", "blob"): 1}
 
 
 def test_a_gap_and_a_line_too_long_are_counted(index: FailingIndex) -> None:
-    """An operator sees that something is missing."""
-    account = Ledger(index)
-    account.access(Batch([], _at(1), overlong=2, gaps=1))
-    account.commit(is_whole=True)
+    """The metrics show the operator that lines are missing."""
+    log_batch = Ledger(index)
+    log_batch.access(Batch([], _at(1), overlong=2, gaps=1))
+    log_batch.commit(is_whole=True)
 
     assert _committed(index, ledger.OVERLONG) == {(ACCESS,): 2}
     assert _committed(index, ledger.GAPS) == {(ACCESS,): 1}
 
 
-def test_the_cleaner_is_told_of_lines_that_were_rotated_away(index: FailingIndex) -> None:
-    """They were uses like those that HAProxy dropped: what they used went as if nobody had."""
+def test_the_cleaner_gets_the_number_of_losses_by_rotation(index: FailingIndex) -> None:
+    """Like dropped lines they may have been uses, and their content would be evicted too early."""
     gap = Batch([], _at(1), gaps=1)
     first = Ledger(index, run="one")
     first.access(gap)
@@ -192,22 +192,24 @@ def test_the_cleaner_is_told_of_lines_that_were_rotated_away(index: FailingIndex
 
 
 @pytest.mark.parametrize("gaps", [0, 1])
-def test_what_is_lost_around_haproxys_restart_is_told(index: FailingIndex, gaps: int) -> None:
-    """It counts from 0 again: a sum of its number and of gaps could be what it was before."""
-    account = Ledger(index)
-    account.drop(Dropped().then(7, 1))
-    account.access(_batch(written(probe("n1"))))
-    account.commit(is_whole=True)
-    account.access(Batch([], _at(200), gaps=gaps))
-    account.drop(account.dropped.then(8, 1 - gaps))
-    account.access(_batch(written(probe("n2")), offset=300))
-    account.commit(is_whole=True)
+def test_losses_before_and_after_a_restart_of_haproxy_are_added(
+    index: FailingIndex, gaps: int
+) -> None:
+    """HAProxy counts from 0 again. Without the addition the number of losses could stay equal."""
+    log_batch = Ledger(index)
+    log_batch.drop(Dropped().then(7, 1))
+    log_batch.access(_batch(written(probe("n1"))))
+    log_batch.commit(is_whole=True)
+    log_batch.access(Batch([], _at(200), gaps=gaps))
+    log_batch.drop(log_batch.dropped.then(8, 1 - gaps))
+    log_batch.access(_batch(written(probe("n2")), offset=300))
+    log_batch.commit(is_whole=True)
 
     assert index.note("dropped") == "2"
 
 
-def test_in_another_run_it_is_another_haproxy(index: FailingIndex) -> None:
-    """In a container both have the same process number, and what the second lost seemed known."""
+def test_in_another_run_haproxy_s_count_starts_at_0(index: FailingIndex) -> None:
+    """In a container both processes have the same pid, and the second one's losses seemed known."""
     first = Ledger(index, run="one")
     first.drop(first.dropped.then(7, 3))
     first.access(_batch(written(probe("n1"))))
@@ -221,8 +223,8 @@ def test_in_another_run_it_is_another_haproxy(index: FailingIndex) -> None:
     assert _committed(index, ledger.LOST) == {(): 6}
 
 
-def test_what_was_lost_in_an_earlier_run_is_not_told_again(index: FailingIndex) -> None:
-    """HAProxy counts anew too, and the cleaner knows of nothing: ages would begin at each start."""
+def test_losses_of_an_earlier_run_are_not_reported_again(index: FailingIndex) -> None:
+    """Otherwise the cleaner, which starts without a state, would restart all ages at each start."""
     first = Ledger(index, run="one")
     first.access(Batch([], _at(1), gaps=1))
     first.commit(is_whole=True)
@@ -233,22 +235,22 @@ def test_what_was_lost_in_an_earlier_run_is_not_told_again(index: FailingIndex) 
     assert index.note("dropped") == "0"
 
 
-def test_an_index_that_was_replaced_gets_everything_again(index: FailingIndex) -> None:
-    """Somebody deleted it while we run: what did not change since is written too."""
-    account = Ledger(index)
-    account.access(_batch(written(BLOB)))
-    account.events(_batch(event("budget", upstream="docker.io", remaining=7)))
-    account.commit(is_whole=True)
-    same = account.heal()
-    kept = dict(account.committed)
+def test_a_replaced_index_gets_all_values_again(index: FailingIndex) -> None:
+    """The index was deleted at run time. Unchanged metrics are written too."""
+    log_batch = Ledger(index)
+    log_batch.access(_batch(written(BLOB)))
+    log_batch.events(_batch(event("budget", upstream="docker.io", remaining=7)))
+    log_batch.commit(is_whole=True)
+    same = log_batch.heal()
+    kept = dict(log_batch.committed)
     other = FailingIndex()
-    account._index = other
-    account.access(_batch(offset=200))
-    account.commit(is_whole=True)
-    healed = account.heal()
-    account.commit(is_whole=True)
+    log_batch._index = other
+    log_batch.access(_batch(offset=200))
+    log_batch.commit(is_whole=True)
+    healed = log_batch.heal()
+    log_batch.commit(is_whole=True)
 
-    assert (same, healed, account.heal()) == (False, True, False)
+    assert (same, healed, log_batch.heal()) == (False, True, False)
     assert {name: other.note(name) for name in kept if name.startswith("metric:")} == {
         name: text for name, text in kept.items() if name.startswith("metric:")
     }
@@ -256,7 +258,7 @@ def test_an_index_that_was_replaced_gets_everything_again(index: FailingIndex) -
 
 
 def test_breakers_are_those_of_this_run(index: FailingIndex) -> None:
-    """The appliance was restarted: nobody is left alone any more."""
+    """After a restart of the appliance all breakers are closed."""
     first = Ledger(index, run="one")
     first.events(_batch(event("breaker", upstream="quay.io", state="open")))
     first.commit(is_whole=True)
@@ -268,13 +270,13 @@ def test_breakers_are_those_of_this_run(index: FailingIndex) -> None:
     assert _committed(index, happenings.BREAKER) == {}
 
 
-def test_notes_of_another_version_start_anew(index: FailingIndex) -> None:
-    """What has another shape by now must not keep the logger from starting."""
+def test_invalid_notes_of_metrics_start_at_0(index: FailingIndex) -> None:
+    """A metric with other labels or buckets must not prevent the start of the logger."""
     index.touch({}, {metrics.note(traffic.REQUESTS): "{", metrics.note(ledger.LOST): "[[[], [1]]]"})
     index.touch({}, {metrics.note(traffic.SIZE): json.dumps([[["blob"], [1, 2]]])})
-    account = Ledger(index)
-    account.access(_batch(written(BLOB)))
-    account.commit(is_whole=True)
+    log_batch = Ledger(index)
+    log_batch.access(_batch(written(BLOB)))
+    log_batch.commit(is_whole=True)
 
     assert _committed(index, traffic.REQUESTS) == {("get", "200", "blob"): 1}
     assert _committed(index, traffic.SIZE) == {("blob",): 1000}

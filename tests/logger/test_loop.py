@@ -1,4 +1,4 @@
-"""The logger's turns, with a clock of the test's own."""
+"""Tests of the loop of the logger, with a clock of the test."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ A = Digest.parse(BLOB.digest)
 BUDGET = Event("budget", 0, {"upstream": "docker.io", "remaining": 7})
 
 
-class House:
-    """A loop with everything around it, and its clock."""
+class LoopHarness:
+    """A loop with its index, storage and logs, and with a clock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,7 +42,7 @@ class House:
         self.start()
 
     def start(self) -> None:
-        """Start a loop, as after a death."""
+        """Start a new loop, as after the death of the process."""
         display = Display(self.folder / "prom", self.index, cap=99, build={"version": "1"})
         times = FileTimes(self.storage, self.index)
         self.loop = Loop(
@@ -55,19 +55,19 @@ class House:
             file.writelines(line + b"\n" for line in lines)
 
     def turn(self, seconds: float = 0) -> float:
-        """Let so much time pass, and take turns until there is something to wait for."""
+        """Advance the clock by *seconds*, and run the loop until it has to wait."""
         self.now += seconds
         while (wait := self.loop.turn(self.now)) == 0:
             pass
         return wait
 
     def settle(self) -> None:
-        """Take turns for two seconds."""
+        """Run the loop for two seconds."""
         for _ in range(20):
             self.turn(0.1)
 
     def metric(self, name: str, **labels: str) -> float | None:
-        """Return what the written file says."""
+        """Return the value in the metrics file, None if it is absent."""
         text = (self.folder / "prom").read_text()
         found = [
             sample.value
@@ -78,299 +78,303 @@ class House:
         return sum(found) if found else None
 
     def used(self) -> float:
-        """Return the last use of the one row."""
+        """Return the access time of the only row."""
         entry = self.index.entry(A)
         assert entry is not None
         return entry.used
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    """Return a house in a folder whose name is short enough for a socket's."""
+def harness() -> Iterator[LoopHarness]:
+    """Return a harness in a folder whose path is short enough for a socket."""
     with tempfile.TemporaryDirectory() as folder:
-        yield House(Path(folder))
+        yield LoopHarness(Path(folder))
 
 
-def test_a_line_becomes_a_stamp_and_a_number(house: House) -> None:
-    """Within a turn the index has it, within a second the metrics."""
-    house.log()
-    house.settle()
-    house.log(written(BLOB))
-    house.turn(0.1)
-    used = house.used()
-    house.settle()
+def test_a_line_updates_an_access_time_and_a_metric(harness: LoopHarness) -> None:
+    """The index has it after one turn, the metrics file within a second."""
+    harness.log()
+    harness.settle()
+    harness.log(written(BLOB))
+    harness.turn(0.1)
+    used = harness.used()
+    harness.settle()
 
     assert used == BLOB.end
-    assert house.metric("registry_http_requests_total", handler="blob") == 1
-    assert house.metric("entrepot_log_lines_total", log="access") == 1
+    assert harness.metric("registry_http_requests_total", handler="blob") == 1
+    assert harness.metric("entrepot_log_lines_total", log="access") == 1
 
 
-def test_sizes_are_shown_though_nothing_happens(house: House) -> None:
-    """A fresh appliance has metrics, and they are those of now."""
-    house.turn()
+def test_sizes_are_written_without_requests(harness: LoopHarness) -> None:
+    """A fresh appliance has metrics, and they are current."""
+    harness.turn()
 
-    assert house.metric("entrepot_blobs") == 1
-    assert house.metric("entrepot_held_bytes") == house.index.held()
-    assert house.metric("entrepot_cap_bytes") == 99
-    assert house.metric("entrepot_unevictable_bytes") == 0
-    shortage.note(house.index, 5000)
-    house.turn(60)
-    assert house.metric("entrepot_unevictable_bytes") == 5000
-    assert house.metric("entrepot_build_info", version="1") == 1
-    assert house.metric("entrepot_log_lag_seconds") == 0
+    assert harness.metric("entrepot_blobs") == 1
+    assert harness.metric("entrepot_held_bytes") == harness.index.held()
+    assert harness.metric("entrepot_cap_bytes") == 99
+    assert harness.metric("entrepot_unevictable_bytes") == 0
+    shortage.note(harness.index, 5000)
+    harness.turn(60)
+    assert harness.metric("entrepot_unevictable_bytes") == 5000
+    assert harness.metric("entrepot_build_info", version="1") == 1
+    assert harness.metric("entrepot_log_lag_seconds") == 0
 
 
-def test_commits_are_few_under_load(house: House) -> None:
-    """Ten a second at most, however often a line comes."""
-    house.settle()
-    before = house.index.commits
+def test_there_are_at_most_ten_commits_per_second(harness: LoopHarness) -> None:
+    """The rate of lines does not matter."""
+    harness.settle()
+    before = harness.index.commits
     for _ in range(100):
-        house.log(written(BLOB))
-        house.turn(0.01)
-    house.turn(0.1)
+        harness.log(written(BLOB))
+        harness.turn(0.01)
+    harness.turn(0.1)
 
-    assert 10 <= house.index.commits - before <= 11
+    assert 10 <= harness.index.commits - before <= 11
 
 
-def test_commits_are_fewer_while_lines_wait(house: House) -> None:
-    """A row is stamped once for all of them; when none waits any more, the rest is committed."""
-    house.settle()
-    before = house.index.commits
+def test_commits_are_rarer_while_lines_are_unread(harness: LoopHarness) -> None:
+    """Each row is then updated once for many lines. The rest is committed after the last line."""
+    harness.settle()
+    before = harness.index.commits
     line = written(answer(uri="/" + "x" * 1000))
-    house.log(*[line] * 10_000)
-    waits = [house.loop.turn(house.now + 0.2 * look) for look in range(20)]
-    during = house.index.commits - before
-    house.now += 4
-    house.settle()
+    harness.log(*[line] * 10_000)
+    waits = [harness.loop.turn(harness.now + 0.2 * look) for look in range(20)]
+    during = harness.index.commits - before
+    harness.now += 4
+    harness.settle()
 
     assert waits[:8] == [0] * 8
     assert during <= 4
-    assert house.metric("entrepot_log_lines_total", log="access") == 10_000
+    assert harness.metric("entrepot_log_lines_total", log="access") == 10_000
 
 
-def test_news_is_committed_at_once_though_lines_wait(house: House) -> None:
-    """What is before it in the log is what it stands for."""
+def test_a_log_barrier_is_committed_at_once_although_lines_are_unread(harness: LoopHarness) -> None:
+    """It covers only the lines before it in the log."""
     line = written(answer(uri="/" + "x" * 1000))
-    house.log()
-    with Admin(house.places.admin):
-        house.settle()
-        house.log(line, written(probe("n1")), *[line] * 10_000)
-        house.loop.turn(house.now + 0.001)
+    harness.log()
+    with Admin(harness.places.admin):
+        harness.settle()
+        harness.log(line, written(probe("n1")), *[line] * 10_000)
+        harness.loop.turn(harness.now + 0.001)
 
-    assert house.index.note("news") == "n1"
-    assert house.used() == BLOB.end
+    assert harness.index.note("news") == "n1"
+    assert harness.used() == BLOB.end
 
 
-def test_stamps_of_many_rows_are_committed_before_more_is_read(house: House) -> None:
-    """While they are written nobody else writes, so they are never too many at once."""
-    house.settle()
-    house.index.is_out = True
+def test_access_times_of_many_rows_are_committed_before_more_lines_are_read(
+    harness: LoopHarness,
+) -> None:
+    """A commit blocks other writers of the index, so its size is bounded."""
+    harness.settle()
+    harness.index.is_out = True
     digests = [str(Digest.of(b"%d" % number)) for number in range(30_000)]
-    house.log(*(written(answer(digest=digest)) for digest in digests))
-    house.turn(1)
-    kept = house.loop._ledger
+    harness.log(*(written(answer(digest=digest)) for digest in digests))
+    harness.turn(1)
+    kept = harness.loop._ledger
     assert kept is not None
 
     assert 10_000 <= len(kept._uses) <= 13_000
 
 
-def test_news_is_committed_at_once(house: House) -> None:
+def test_a_log_barrier_is_committed_at_once(harness: LoopHarness) -> None:
     """The cleaner waits for it."""
-    with Admin(house.places.admin) as admin:
-        house.settle()
-        house.log(written(BLOB))
-        house.turn(1)
+    with Admin(harness.places.admin) as admin:
+        harness.settle()
+        harness.log(written(BLOB))
+        harness.turn(1)
         admin.dropped = 4
-        house.log(written(probe("n1")))
-        house.turn(0.001)
+        harness.log(written(probe("n1")))
+        harness.turn(0.001)
 
-    assert house.index.note("news") == "n1"
-    assert house.index.note("dropped") == "4"
+    assert harness.index.note("news") == "n1"
+    assert harness.index.note("dropped") == "4"
 
 
-def test_news_waits_for_haproxy(house: House) -> None:
-    """Without its word on dropped lines the cleaner is told nothing; the stamps go in meanwhile."""
-    house.settle()
-    house.log(written(BLOB), written(probe("n1")))
-    house.settle()
-    before, used = house.index.note("news"), house.used()
-    with Admin(house.places.admin):
-        house.settle()
+def test_a_log_barrier_waits_for_haproxy_s_count_of_dropped_lines(harness: LoopHarness) -> None:
+    """Access times are committed meanwhile."""
+    harness.settle()
+    harness.log(written(BLOB), written(probe("n1")))
+    harness.settle()
+    before, used = harness.index.note("news"), harness.used()
+    with Admin(harness.places.admin):
+        harness.settle()
 
     assert before is None
     assert used == BLOB.end
-    assert house.index.note("news") == "n1"
+    assert harness.index.note("news") == "n1"
 
 
-def test_haproxy_is_asked_again_before_the_cleaner_gives_up(house: House) -> None:
-    """It was busy for a moment: no second is slept meanwhile, though no line comes."""
-    house.settle()
-    house.log(written(probe("n1")))
-    waits = [house.turn(0.3) for _ in range(10)]
+def test_a_failed_read_of_haproxy_s_count_is_repeated_after_250_ms(harness: LoopHarness) -> None:
+    """The cleaner's wait for the log barrier is short, and HAProxy may be busy for a moment."""
+    harness.settle()
+    harness.log(written(probe("n1")))
+    waits = [harness.turn(0.3) for _ in range(10)]
 
     assert max(waits) == pytest.approx(0.25)
 
 
-def test_an_index_that_is_out_costs_nothing_but_time(
-    house: House, caplog: pytest.LogCaptureFixture
+def test_an_unavailable_index_loses_no_lines(
+    harness: LoopHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One warning; what is read meanwhile is kept, and the log keeps the rest."""
-    house.settle()
-    house.index.is_out = True
+    """There is one warning. Lines that were read stay in memory, the rest in the log."""
+    harness.settle()
+    harness.index.is_out = True
     for number in range(30):
-        house.log(written(answer(start=BLOB.start + number)))
-        house.turn(1)
-    house.index.is_out = False
-    house.turn(10)
-    house.settle()
+        harness.log(written(answer(start=BLOB.start + number)))
+        harness.turn(1)
+    harness.index.is_out = False
+    harness.turn(10)
+    harness.settle()
 
-    assert house.metric("entrepot_log_lines_total", log="access") == 30
-    assert house.used() == BLOB.end + 0.029
+    assert harness.metric("entrepot_log_lines_total", log="access") == 30
+    assert harness.used() == BLOB.end + 0.029
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
         "access index unavailable"
     ]
 
 
-def test_an_index_that_is_out_at_the_start_is_waited_for(house: House) -> None:
-    """Its notes say where reading goes on; without them nothing is read."""
-    house.log(written(BLOB))
-    house.index.is_out = True
-    waits = [house.turn(10) for _ in range(8)]
-    house.index.is_out = False
-    house.turn(10)
-    house.settle()
+def test_the_loop_waits_for_an_index_that_is_unavailable_at_the_start(harness: LoopHarness) -> None:
+    """Without the positions in the index no line is read."""
+    harness.log(written(BLOB))
+    harness.index.is_out = True
+    waits = [harness.turn(10) for _ in range(8)]
+    harness.index.is_out = False
+    harness.turn(10)
+    harness.settle()
 
     assert all(0 < wait <= 5 for wait in waits)
-    assert house.metric("entrepot_log_lines_total", log="access") == 1
+    assert harness.metric("entrepot_log_lines_total", log="access") == 1
 
 
-def test_reading_stops_at_a_bound_while_the_index_is_out(house: House) -> None:
-    """Memory is not a log; the log is."""
-    house.settle()
-    house.index.is_out = True
+def test_the_number_of_lines_in_memory_is_bounded_while_the_index_is_unavailable(
+    harness: LoopHarness,
+) -> None:
+    """Further lines stay in the log."""
+    harness.settle()
+    harness.index.is_out = True
     line = written(answer(uri="/" + "x" * 100))
     for _ in range(80):
-        house.log(*[line] * 1000)
-        house.turn(0)
-    kept = house.loop._ledger
+        harness.log(*[line] * 1000)
+        harness.turn(0)
+    kept = harness.loop._ledger
     assert kept is not None
     lines = kept._lines
-    house.index.is_out = False
-    house.turn(10)
+    harness.index.is_out = False
+    harness.turn(10)
     for _ in range(100):
-        house.turn(0.1)
+        harness.turn(0.1)
 
     assert 50_000 <= lines <= 53_000
-    assert house.metric("entrepot_log_lines_total", log="access") == 80_000
+    assert harness.metric("entrepot_log_lines_total", log="access") == 80_000
 
 
-def test_a_loop_that_dies_is_followed_by_one_that_counts_no_line_twice(house: House) -> None:
-    """What was committed is committed with its position."""
-    house.log(written(BLOB))
-    house.turn()
-    house.log(written(BLOB))
-    house.turn(0.01)
-    house.start()
-    house.settle()
+def test_a_restarted_loop_counts_no_line_twice(harness: LoopHarness) -> None:
+    """Counters are committed together with the position."""
+    harness.log(written(BLOB))
+    harness.turn()
+    harness.log(written(BLOB))
+    harness.turn(0.01)
+    harness.start()
+    harness.settle()
 
-    assert house.metric("entrepot_log_lines_total", log="access") == 2
+    assert harness.metric("entrepot_log_lines_total", log="access") == 2
 
 
-def test_the_end_commits_what_was_read(house: House) -> None:
-    """And leaves the file's time where the index has the use."""
-    house.log()
-    house.settle()
-    house.log(written(BLOB))
-    house.turn(0.1)
-    house.log(written(answer(start=BLOB.start + 5000)))
-    house.turn(0.01)
-    before = house.used()
-    house.loop.finish(house.now)
+def test_the_end_of_the_loop_commits_all_lines(harness: LoopHarness) -> None:
+    """It also writes the access time to the file."""
+    harness.log()
+    harness.settle()
+    harness.log(written(BLOB))
+    harness.turn(0.1)
+    harness.log(written(answer(start=BLOB.start + 5000)))
+    harness.turn(0.01)
+    before = harness.used()
+    harness.loop.finish(harness.now)
 
     assert before == BLOB.end
-    assert house.used() == BLOB.end + 5
-    stat = house.storage.stat(layout.blob(A))
+    assert harness.used() == BLOB.end + 5
+    stat = harness.storage.stat(layout.blob(A))
     assert stat is not None
     assert stat.modified == BLOB.end + 5
-    assert house.metric("entrepot_log_lines_total", log="access") == 2
+    assert harness.metric("entrepot_log_lines_total", log="access") == 2
 
 
-def test_the_events_file_is_rotated_once_it_is_read(house: House) -> None:
-    """It stays small; a worker that had the old one open loses nothing."""
+def test_the_events_file_is_rotated_once_it_is_read(harness: LoopHarness) -> None:
+    """It stays small. Lines that a worker writes to the old file later are read."""
     for _ in range(3):
-        write_event(house.places.events, BUDGET)
-    house.settle()
-    old = house.places.events.with_name("events.log.1")
+        write_event(harness.places.events, BUDGET)
+    harness.settle()
+    old = harness.places.events.with_name("events.log.1")
     was_rotated = old.exists()
     write_event(old, BUDGET)
-    write_event(house.places.events, BUDGET)
-    house.settle()
-    house.settle()
+    write_event(harness.places.events, BUDGET)
+    harness.settle()
+    harness.settle()
 
     assert was_rotated
-    assert house.metric("entrepot_log_lines_total", log="events") == 5
-    assert house.metric("entrepot_upstream_rate_remaining", upstream="docker.io") == 7
-    assert house.metric("entrepot_log_gaps_total") is None
+    assert harness.metric("entrepot_log_lines_total", log="events") == 5
+    assert harness.metric("entrepot_upstream_rate_remaining", upstream="docker.io") == 7
+    assert harness.metric("entrepot_log_gaps_total") is None
 
 
-def test_events_that_are_not_committed_are_not_rotated_away(house: House) -> None:
-    """A rotation is for what the index has."""
-    house.settle()
-    house.index.is_out = True
+def test_events_that_are_not_committed_prevent_a_rotation(harness: LoopHarness) -> None:
+    """Only committed events may be rotated."""
+    harness.settle()
+    harness.index.is_out = True
     for _ in range(3):
-        write_event(house.places.events, BUDGET)
-    house.settle()
+        write_event(harness.places.events, BUDGET)
+    harness.settle()
 
-    assert not house.places.events.with_name("events.log.1").exists()
+    assert not harness.places.events.with_name("events.log.1").exists()
 
 
-def test_lag_is_the_age_of_what_waits(house: House) -> None:
-    """Nothing waits: none, however long nobody has pulled."""
-    house.settle()
-    house.log(written(BLOB))
-    house.settle()
-    idle = house.metric("entrepot_log_lag_seconds")
-    house.index.is_out = True
-    house.log(written(BLOB))
-    house.settle()
-    house.turn(5)
+def test_lag_is_the_age_of_the_last_line_while_lines_wait(harness: LoopHarness) -> None:
+    """It is 0 if no line waits, even without recent requests."""
+    harness.settle()
+    harness.log(written(BLOB))
+    harness.settle()
+    idle = harness.metric("entrepot_log_lag_seconds")
+    harness.index.is_out = True
+    harness.log(written(BLOB))
+    harness.settle()
+    harness.turn(5)
 
     assert idle == 0
-    assert house.metric("entrepot_log_lag_seconds") == 7
+    assert harness.metric("entrepot_log_lag_seconds") == 7
 
 
-def test_the_turns_of_an_idle_logger_are_few(house: House) -> None:
-    """It waits for a change or a second."""
-    house.settle()
+def test_an_idle_loop_waits_one_second(harness: LoopHarness) -> None:
+    """A change of a log ends the wait."""
+    harness.settle()
 
-    assert house.turn(1) == pytest.approx(1.0)
+    assert harness.turn(1) == pytest.approx(1.0)
 
 
-def test_a_log_that_cannot_be_read_is_one_warning(
-    house: House, caplog: pytest.LogCaptureFixture
+def test_an_unreadable_log_is_one_warning(
+    harness: LoopHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And is tried again."""
-    house.places.access.mkdir()
-    house.settle()
-    house.places.access.rmdir()
-    house.log(written(BLOB))
-    house.settle()
+    """The read is repeated."""
+    harness.places.access.mkdir()
+    harness.settle()
+    harness.places.access.rmdir()
+    harness.log(written(BLOB))
+    harness.settle()
 
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
         "log not readable"
     ]
-    assert house.metric("entrepot_log_lines_total", log="access") == 1
+    assert harness.metric("entrepot_log_lines_total", log="access") == 1
 
 
-def test_a_replaced_index_is_told_everything(house: House) -> None:
-    """Somebody deleted it while we run: the counters and positions are written anew."""
-    house.log(written(BLOB))
-    house.settle()
-    house.index._notes.clear()
-    house.turn(10)
-    house.settle()
-    house.start()
-    house.settle()
+def test_a_replaced_index_gets_all_counters_and_positions(harness: LoopHarness) -> None:
+    """The index was deleted at run time."""
+    harness.log(written(BLOB))
+    harness.settle()
+    harness.index._notes.clear()
+    harness.turn(10)
+    harness.settle()
+    harness.start()
+    harness.settle()
 
-    assert house.metric("registry_http_requests_total", handler="blob") == 1
-    assert house.metric("entrepot_log_lines_total", log="access") == 1
+    assert harness.metric("registry_http_requests_total", handler="blob") == 1
+    assert harness.metric("entrepot_log_lines_total", log="access") == 1

@@ -1,4 +1,4 @@
-"""The logger as a process of its own: killed, restarted, told to stop."""
+"""Tests of the logger as a process: SIGKILL, restart, and a clean stop."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ A = Digest.parse(BLOB.digest)
 
 
 class Logger:
-    """A logger's process, its folders, and whoever writes its logs."""
+    """A logger process with its folders and a writer of its logs."""
 
     def __init__(self, folder: Path) -> None:
         self.run = folder / "run"
@@ -53,7 +53,7 @@ class Logger:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it."""
+        """Start the process."""
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "logger"],
@@ -64,19 +64,19 @@ class Logger:
             )
 
     def end(self, number: signal.Signals) -> int:
-        """Send it a signal, and return how it ended."""
+        """Send a signal to the process, and return its exit code."""
         assert self.process is not None
         self.process.send_signal(number)
         return self.process.wait(10)
 
     def close(self) -> None:
-        """Leave nothing running."""
+        """Kill the process if it runs, and close the index."""
         if self.process is not None and self.process.poll() is None:
             self.end(signal.SIGKILL)
         self.index.close()
 
     def metric(self, name: str, **labels: str) -> float:
-        """Return what the written file says; 0 while there is none."""
+        """Return the value in the metrics file, 0 if there is no file."""
         with suppress(FileNotFoundError):
             text = (self.run / "metrics.prom").read_text()
             return sum(
@@ -88,13 +88,13 @@ class Logger:
         return 0
 
     def lines(self) -> float:
-        """Return how many lines of the access log are committed and shown."""
+        """Return the number of access log lines in the metrics file."""
         return self.metric("entrepot_log_lines_total", log="access")
 
 
 @pytest.fixture
 def logger(tmp_path: Path) -> Iterator[Logger]:
-    """Return a logger that is not started yet."""
+    """Return a logger that was not started."""
     made = Logger(tmp_path)
     yield made
     made.close()
@@ -103,12 +103,12 @@ def logger(tmp_path: Path) -> Iterator[Logger]:
 def _eventually(condition: Callable[[], bool], within: float = 20) -> None:
     deadline = time.monotonic() + within
     while not condition():
-        assert time.monotonic() < deadline, "it never happens"
+        assert time.monotonic() < deadline, "the condition is not met in time"
         time.sleep(0.005)
 
 
 def _write(logger: Logger, first: int, count: int) -> None:
-    """Write so many lines, and rotate the log half way, in the middle of a line."""
+    """Write *count* lines, and rotate the log half way, in the middle of a line."""
     for number in range(first, first + count):
         logger.writer.unsent += written(answer(start=BLOB.start + number, bytes=number)) + b"\n"
         if number % 7 == 0:
@@ -119,13 +119,13 @@ def _write(logger: Logger, first: int, count: int) -> None:
 
 
 def _has_committed(logger: Logger, least: int) -> bool:
-    """Tell whether the index knows of so many lines."""
+    """Return whether the index has at least *least* lines."""
     rows = dict(metrics.read(logger.index.note(metrics.note(LINES))))
     return rows.get((ACCESS,), [0])[0] >= least
 
 
-def test_a_logger_that_is_killed_again_and_again_counts_every_line_once(logger: Logger) -> None:
-    """Lines are written and the log rotates meanwhile: counters and stamps are exact."""
+def test_a_logger_that_is_killed_repeatedly_counts_every_line_once(logger: Logger) -> None:
+    """Counters and access times are exact, although the log is written and rotated meanwhile."""
     logger.index.record(A, 10, Kind.BLOB, 0.0)
     with ThreadPoolExecutor(1) as writers:
         for part in range(3):
@@ -152,8 +152,8 @@ def test_a_logger_that_is_killed_again_and_again_counts_every_line_once(logger: 
     assert entry.used == answer(start=BLOB.start + 2999).end
 
 
-def test_a_logger_that_is_told_to_stop_commits_what_it_read(logger: Logger) -> None:
-    """SIGHUP says nothing to it; after SIGTERM it ends with 0, and what it read is committed."""
+def test_sigterm_commits_the_lines_that_were_read(logger: Logger) -> None:
+    """SIGHUP is ignored. After SIGTERM the exit code is 0, and all lines are committed."""
     logger.start()
     _eventually((logger.run / "metrics.prom").exists)
     assert logger.process is not None
@@ -167,8 +167,8 @@ def test_a_logger_that_is_told_to_stop_commits_what_it_read(logger: Logger) -> N
     assert "Traceback" not in logger.output.read_text()
 
 
-def test_a_logger_finds_a_line_without_being_told(logger: Logger) -> None:
-    """A folder that was there before, one that was not: inotify sees the line, no poll is due."""
+def test_inotify_reports_new_lines_before_the_next_poll(logger: Logger) -> None:
+    """The folder of the log does not exist before the start."""
     (logger.state / "log").rmdir()
     logger.start()
     _eventually((logger.run / "metrics.prom").exists)

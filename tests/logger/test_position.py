@@ -1,4 +1,4 @@
-"""Where reading goes on, decided without a file."""
+"""Tests of the position in a rotated log, without files."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ FAMILY = [OLD, MIDDLE, YOUNG]
 
 
 def test_without_a_position_reading_starts_with_the_oldest_file() -> None:
-    """Nothing was read yet, so all of it is read, and nothing was lost."""
+    """No line was read before, so all are read, and there is no gap."""
     assert locate(FAMILY, None) == Found(OLD, OLD.start())
 
 
-def test_without_a_file_there_is_nothing_to_find() -> None:
-    """A log that does not exist yet is waited for."""
+def test_without_a_file_there_is_no_position() -> None:
+    """The reader waits for a log that does not exist yet."""
     assert locate([], None) is None
     assert locate([], _inside(YOUNG, 4)) is None
 
 
 @pytest.mark.parametrize("seen", FAMILY, ids=[each.name for each in FAMILY])
-def test_a_position_is_found_under_whatever_name_its_file_has_now(seen: Seen) -> None:
-    """Rotations while the reader was away change names, not inodes and not beginnings."""
+def test_a_position_is_found_after_its_file_was_renamed(seen: Seen) -> None:
+    """Rotations change the names of files, but not their inodes and first bytes."""
     assert locate(FAMILY, _inside(seen, 50)) == Found(seen, _inside(seen, 50))
 
 
 def test_a_copy_with_another_inode_is_the_same_file() -> None:
-    """A data directory that was moved to another disk is read on where it had been read to."""
+    """After a move of the data directory to another disk, reading continues at the position."""
     moved = [replace(each, inode=each.inode + 100) for each in FAMILY]
 
     found = locate(moved, _inside(MIDDLE, 50))
@@ -50,15 +50,18 @@ def test_a_copy_with_another_inode_is_the_same_file() -> None:
     assert found == Found(moved[1], _inside(moved[1], 50))
 
 
-def test_a_reused_inode_is_not_the_file() -> None:
-    """The file system gave the number of the deleted file to a new one: begin at the oldest."""
+def test_another_file_with_the_same_inode_is_a_gap() -> None:
+    """The file system reused the inode of the deleted file. Reading starts with the oldest file."""
     gone = Position(YOUNG.inode, 50, fingerprint(b"zzzz"), 4, modified=5)
 
     assert locate(FAMILY, gone) == Found(OLD, OLD.start(), gap=True)
 
 
 def test_a_truncated_file_is_read_from_its_start_and_older_ones_not_again() -> None:
-    """What was between the position and the cut is a gap; what was read before is not recounted."""
+    """Lines after the position are lost, a gap.
+
+    Older files were read before and are not counted again.
+    """
     truncated = replace(YOUNG, size=0, head=b"", modified=31)
 
     found = locate([OLD, MIDDLE, truncated], _inside(YOUNG, 50))
@@ -66,8 +69,8 @@ def test_a_truncated_file_is_read_from_its_start_and_older_ones_not_again() -> N
     assert found == Found(truncated, truncated.start(), gap=True)
 
 
-def test_a_file_shorter_than_the_position_is_not_the_file() -> None:
-    """The same beginning and a smaller size: it was cut."""
+def test_a_file_shorter_than_the_position_is_a_gap() -> None:
+    """Equal first bytes and a smaller size mean that the file was truncated."""
     found = locate([replace(YOUNG, size=49, modified=31)], _inside(YOUNG, 50))
 
     assert found is not None
@@ -75,25 +78,25 @@ def test_a_file_shorter_than_the_position_is_not_the_file() -> None:
 
 
 def test_a_position_at_the_start_of_an_empty_file_follows_its_inode() -> None:
-    """There is no beginning to compare yet."""
+    """The file has no first bytes that could be compared."""
     assert locate(FAMILY, MIDDLE.start()) == Found(MIDDLE, MIDDLE.start())
 
 
 def test_the_next_file_is_the_next_younger() -> None:
-    """After the file that was read to its end comes the one that was begun at its rotation."""
+    """It was created when the file that was read to its end was rotated."""
     assert after(FAMILY, _inside(OLD, 50)) == Found(MIDDLE, MIDDLE.start())
     assert after(FAMILY, _inside(YOUNG, 50)) is None
 
 
 def test_a_file_that_left_the_family_while_it_was_read_is_a_gap() -> None:
-    """So many rotations that nobody knows how many."""
+    """There were so many rotations that their number is unknown."""
     left = Position(77, 50, fingerprint(b"zzzz"), 4, modified=5)
 
     assert after(FAMILY, left) == Found(OLD, OLD.start(), gap=True)
 
 
-def test_a_deleted_file_does_not_send_its_reader_back_to_older_ones() -> None:
-    """Who deletes the log by hand may go on writing to it; the rotated ones were read before."""
+def test_after_a_deleted_file_older_files_are_not_read_again() -> None:
+    """A writer may still append to a deleted log. The rotated files were read before."""
     deleted = _inside(YOUNG, 50)
 
     assert after([OLD, MIDDLE], deleted) is None
@@ -115,19 +118,19 @@ def test_a_deleted_file_does_not_send_its_reader_back_to_older_ones() -> None:
         ("access.log.²", None),
     ],
 )
-def test_a_generation_is_read_off_the_name(name: str, expected: int | None) -> None:
-    """Only what supervisord's rotation writes belongs to the family."""
+def test_the_generation_is_the_number_in_the_name(name: str, expected: int | None) -> None:
+    """Only names that supervisord's rotation creates belong to the family."""
     assert generation(name, "access.log") == expected
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "null", '"x"', '{"inode": 1}', '{"x": 1}'])
-def test_what_never_was_a_position_is_none(text: str | None) -> None:
-    """A note of another version must not keep the logger from starting."""
+def test_an_invalid_position_is_none(text: str | None) -> None:
+    """A note of another version must not prevent the start of the logger."""
     assert Position.load(text) is None
 
 
-def test_a_position_survives_its_dump() -> None:
-    """The note gives back what was kept."""
+def test_a_dumped_position_is_loaded_unchanged() -> None:
+    """All fields are in the note."""
     position = Position(5, 77, "abcd", 4, 1.25, skipping=True)
 
     assert Position.load(position.dump()) == position

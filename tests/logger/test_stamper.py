@@ -1,4 +1,4 @@
-"""What of the access log is a use."""
+"""Tests of the access times in the access log."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _used(*lines: AccessLine, before: dict[str, float] | None = None) -> dict[Di
     ],
 )
 def test_a_pull_and_a_push_are_uses(method: str, kind: str, status: int) -> None:
-    """The time is the answer's end."""
+    """The time is the end of the response."""
     line = replace(LINE, method=method, kind=kind, status=status)
 
     assert _used(line) == {A: 1000.5}
@@ -72,18 +72,18 @@ def test_a_pull_and_a_push_are_uses(method: str, kind: str, status: int) -> None
         ("GET", "manifest", 502),
     ],
 )
-def test_nothing_else_is_a_use(method: str, kind: str, status: int) -> None:
-    """Looking whether a blob is there wants nothing of it, nor does an answer without content."""
+def test_other_requests_are_no_uses(method: str, kind: str, status: int) -> None:
+    """A HEAD of a blob only checks its existence, and a response without content uses none."""
     assert _used(replace(LINE, method=method, kind=kind, status=status)) == {}
 
 
-def test_a_client_that_left_has_used_what_it_asked_for() -> None:
-    """It wanted it, and will come back for the rest."""
+def test_an_aborted_response_is_a_use() -> None:
+    """The client probably returns for the rest."""
     assert _used(replace(LINE, termination="CD")) == {A: 1000.5}
 
 
-def test_the_later_use_counts_in_whatever_order() -> None:
-    """Lines are written when answers end, and many end at once."""
+def test_the_latest_use_is_kept_in_any_order() -> None:
+    """HAProxy writes lines at the end of responses, and many end at the same time."""
     late, early = replace(LINE, start=3_000_000), replace(LINE, start=2_000_000)
     other = replace(LINE, digest=str(B))
 
@@ -97,6 +97,6 @@ def test_a_later_batch_moves_a_use_on_and_never_back() -> None:
 
 
 @pytest.mark.parametrize("digest", ["", "-", "sha256:abc", "md5:" + "a" * 32])
-def test_what_is_no_digest_is_left_out(digest: str) -> None:
-    """A line tells what a worker said; one that said nothing used nothing."""
+def test_an_invalid_digest_is_ignored(digest: str) -> None:
+    """The digest comes from a worker's response header, which may be absent."""
     assert _used(replace(LINE, digest=digest), replace(LINE, digest=str(B))) == {B: 1000.5}

@@ -1,4 +1,4 @@
-"""Following real files through rotation, truncation and restarts."""
+"""Tests of reading real files through rotation, truncation and restarts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.sizes import scaled
 
 
 class Writer:
-    """Writes and rotates as supervisord does: bytes go in, and a rotation may split a line."""
+    """Writes and rotates like supervisord: it counts bytes, so a rotation may split a line."""
 
     def __init__(self, path: Path, keep: int = 99) -> None:
         self.path = path
@@ -25,29 +25,29 @@ class Writer:
         self.unsent = b""
 
     def line(self, size: int = 0) -> None:
-        """Make one line, of about *size* bytes."""
+        """Add one line of about *size* bytes."""
         line = json.dumps({"n": len(self.written), "uri": "{" * size}).encode()
         self.written.append(line)
         self.unsent += line + b"\n"
 
     def flush(self, count: int | None = None) -> None:
-        """Append what was made, or its first *count* bytes."""
+        """Append the added lines to the file, or their first *count* bytes."""
         with self.path.open("ab") as file:
             file.write(self.unsent[:count])
         self.unsent = b"" if count is None else self.unsent[count:]
 
     def put(self, *texts: bytes) -> None:
-        """Append bytes as they are."""
+        """Append bytes unchanged."""
         with self.path.open("ab") as file:
             file.writelines(texts)
 
     def may_rotate(self) -> bool:
-        """Tell whether a rotation is due: at a size far above that of a line, or never."""
+        """Return whether a rotation is possible: never before a file has a complete line."""
         written = self.path.read_bytes() if self.path.exists() else b"x"
         return not written or b"\n" in written
 
     def rotate(self) -> None:
-        """Rename all by one, drop the oldest, begin a new file."""
+        """Rename all files by one, delete the oldest, create a new one."""
         for age in range(self.keep, 0, -1):
             old = self.path.with_name(f"{self.path.name}.{age - 1}") if age > 1 else self.path
             if old.exists():
@@ -56,7 +56,7 @@ class Writer:
 
 
 class Reader:
-    """Reads all there is, and keeps what a committed position would stand for."""
+    """Reads the lines and keeps the position that would be committed."""
 
     def __init__(self, path: Path, position: Position | None = None, grace: float = 0) -> None:
         self.path = path
@@ -67,7 +67,7 @@ class Reader:
         self.overlong = 0
 
     def take(self, now: float = 0) -> Batch:
-        """Look once."""
+        """Read once."""
         batch = self.tail.read(now)
         self.lines += batch.lines
         self.gaps += batch.gaps
@@ -76,13 +76,13 @@ class Reader:
         return batch
 
     def drain(self, now: float = 0) -> list[bytes]:
-        """Look until there is no more for now."""
+        """Read until there are no more lines."""
         while self.take(now).more:
             pass
         return self.lines
 
     def restart(self) -> None:
-        """Die, and start again from the last position."""
+        """Continue with a new reader from the last position."""
         self.tail.close()
         self.tail = Tail(self.path, self.position)
 
@@ -132,7 +132,7 @@ def _step(step: tuple[str, int | None], writer: Writer, reader: Reader) -> None:
 @settings(max_examples=scaled(50, 300), deadline=None)
 @given(_STEPS)
 def test_every_line_is_read_once_and_in_order(steps: list[tuple[str, int | None]]) -> None:
-    """However writes, rotations in the middle of lines, looks and restarts follow each other."""
+    """This holds for any sequence of writes, reads, restarts, and rotations that split lines."""
     with tempfile.TemporaryDirectory() as folder:
         writer = Writer(Path(folder) / "access.log")
         reader = Reader(writer.path)
@@ -146,8 +146,8 @@ def test_every_line_is_read_once_and_in_order(steps: list[tuple[str, int | None]
         assert reader.gaps == reader.overlong == 0
 
 
-def test_a_log_that_is_not_there_yet_is_waited_for(writer: Writer, reader: Reader) -> None:
-    """The logger may start before the first line; the folder need not be there either."""
+def test_a_missing_log_is_read_once_it_exists(writer: Writer, reader: Reader) -> None:
+    """The logger may start before the first line is written."""
     assert reader.drain() == []
 
     writer.line()
@@ -156,8 +156,8 @@ def test_a_log_that_is_not_there_yet_is_waited_for(writer: Writer, reader: Reade
     assert reader.drain() == writer.written
 
 
-def test_a_line_without_its_end_waits(writer: Writer, reader: Reader) -> None:
-    """Half a line is nobody's line."""
+def test_an_incomplete_line_is_not_returned(writer: Writer, reader: Reader) -> None:
+    """It is returned once its line end is written."""
     writer.put(b'{"n":')
     before = reader.drain()[:]
     writer.put(b"1}\n")
@@ -167,9 +167,7 @@ def test_a_line_without_its_end_waits(writer: Writer, reader: Reader) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, -1], ids=["first byte", "middle", "only the end is missing"])
-def test_a_line_that_a_rotation_split_is_put_together(
-    writer: Writer, reader: Reader, cut: int
-) -> None:
+def test_a_line_that_a_rotation_split_is_joined(writer: Writer, reader: Reader, cut: int) -> None:
     """The rotation counts bytes, not lines."""
     writer.line()
     writer.flush(cut if cut > 0 else len(writer.unsent) - 1)
@@ -181,8 +179,8 @@ def test_a_line_that_a_rotation_split_is_put_together(
     assert reader.drain() == writer.written
 
 
-def test_a_split_line_is_put_together_over_an_empty_file(writer: Writer, reader: Reader) -> None:
-    """The writer was started and stopped in between, and wrote nothing."""
+def test_a_split_line_is_joined_across_an_empty_file(writer: Writer, reader: Reader) -> None:
+    """The writer started and stopped in between without writing."""
     writer.line()
     writer.flush(5)
     writer.rotate()
@@ -192,8 +190,11 @@ def test_a_split_line_is_put_together_over_an_empty_file(writer: Writer, reader:
     assert reader.drain() == writer.written
 
 
-def test_a_line_that_never_ended_does_not_spoil_the_next(writer: Writer, reader: Reader) -> None:
-    """The writer died in the middle of a line: the part is given as it is, the next line too."""
+def test_an_unfinished_line_does_not_affect_the_next(writer: Writer, reader: Reader) -> None:
+    """The writer died in the middle of a line.
+
+    The part and the next line are returned separately.
+    """
     writer.put(b'{"n":')
     writer.rotate()
     writer.line()
@@ -202,8 +203,10 @@ def test_a_line_that_never_ended_does_not_spoil_the_next(writer: Writer, reader:
     assert reader.drain() == [b'{"n":', *writer.written]
 
 
-def test_rotations_while_nobody_read_are_read_in_order(writer: Writer, reader: Reader) -> None:
-    """The position's file has another name by now, and there are younger ones after it."""
+def test_files_that_were_rotated_while_the_reader_was_stopped_are_read_in_order(
+    writer: Writer, reader: Reader
+) -> None:
+    """The file of the position has another name, and there are younger files."""
     for _ in range(2):
         writer.line()
         writer.flush()
@@ -220,8 +223,8 @@ def test_rotations_while_nobody_read_are_read_in_order(writer: Writer, reader: R
     assert reader.gaps == 0
 
 
-def test_lines_that_were_rotated_away_unread_are_a_gap(tmp_path: Path) -> None:
-    """What nobody can read any more is said once, and what is left is read from the oldest on."""
+def test_lines_that_were_deleted_unread_are_a_gap(tmp_path: Path) -> None:
+    """The gap is reported once, and reading continues with the oldest remaining file."""
     writer = Writer(tmp_path / "access.log", keep=2)
     reader = Reader(writer.path)
     writer.line()
@@ -239,7 +242,7 @@ def test_lines_that_were_rotated_away_unread_are_a_gap(tmp_path: Path) -> None:
 
 
 def test_a_truncated_log_is_read_from_its_start(writer: Writer, reader: Reader) -> None:
-    """Somebody emptied it: a gap, then what is written from there on."""
+    """The truncation is a gap."""
     writer.line()
     writer.line()
     writer.flush()
@@ -253,10 +256,10 @@ def test_a_truncated_log_is_read_from_its_start(writer: Writer, reader: Reader) 
     assert reader.gaps == 1
 
 
-def test_a_log_truncated_and_grown_past_the_position_is_noticed(
+def test_a_log_that_was_truncated_and_grew_past_the_position_is_a_gap(
     writer: Writer, reader: Reader
 ) -> None:
-    """Its size says nothing, its first bytes do."""
+    """The reader notices it by the first bytes, not by the size."""
     writer.line()
     writer.flush()
     reader.drain()
@@ -269,8 +272,8 @@ def test_a_log_truncated_and_grown_past_the_position_is_noticed(
     assert reader.gaps == 1
 
 
-def test_a_log_that_was_copied_and_truncated_loses_nothing(writer: Writer, reader: Reader) -> None:
-    """Logrotate's copytruncate: the unread lines are in the copy, which has another inode."""
+def test_a_log_that_was_copied_and_truncated_loses_no_lines(writer: Writer, reader: Reader) -> None:
+    """With logrotate's copytruncate the unread lines are in the copy, which has another inode."""
     writer.line()
     writer.flush()
     reader.drain()
@@ -286,10 +289,10 @@ def test_a_log_that_was_copied_and_truncated_loses_nothing(writer: Writer, reade
 
 
 @pytest.mark.parametrize("extra", [0, LONGEST, 2 * CHUNK], ids=["one more", "twice", "chunks"])
-def test_a_line_that_is_too_long_is_left_out_and_counted(
+def test_a_line_that_is_too_long_is_skipped_and_counted(
     writer: Writer, reader: Reader, extra: int
 ) -> None:
-    """Once, however many looks it takes, and its neighbours are read."""
+    """It is counted once, however many reads it needs; the lines around it are read."""
     writer.put(b'{"n":1}\n', b"x" * (LONGEST + extra), b'\n{"n":2}\n')
 
     assert reader.drain() == [b'{"n":1}', b'{"n":2}']
@@ -299,7 +302,7 @@ def test_a_line_that_is_too_long_is_left_out_and_counted(
 def test_a_line_that_is_too_long_is_counted_once_through_restart_and_rotation(
     writer: Writer, reader: Reader
 ) -> None:
-    """The position knows that it stands in the middle of one."""
+    """The position records that it is inside such a line."""
     writer.put(b"x" * (LONGEST + 1))
     reader.drain()
     reader.restart()
@@ -312,16 +315,16 @@ def test_a_line_that_is_too_long_is_counted_once_through_restart_and_rotation(
     assert reader.overlong == 1
 
 
-def test_the_longest_line_is_taken(writer: Writer, reader: Reader) -> None:
-    """LONGEST bytes with its end are not too long."""
+def test_a_line_of_the_largest_length_is_read(writer: Writer, reader: Reader) -> None:
+    """The limit of LONGEST bytes includes the line end."""
     writer.put(b"x" * (LONGEST - 1) + b"\n")
 
     assert reader.drain() == [b"x" * (LONGEST - 1)]
     assert reader.overlong == 0
 
 
-def test_a_late_writer_of_a_rotated_file_is_waited_for(writer: Writer) -> None:
-    """A worker that opened the events file before its rotation writes to it afterwards."""
+def test_late_lines_in_a_rotated_file_are_read(writer: Writer) -> None:
+    """A worker that opened the events file before its rotation may write to it afterwards."""
     reader = Reader(writer.path, grace=1)
     writer.put(b'{"n":1}\n')
     reader.drain(now=0)
@@ -334,8 +337,8 @@ def test_a_late_writer_of_a_rotated_file_is_waited_for(writer: Writer) -> None:
     assert reader.drain(now=1) == [b'{"n":1}', b'{"n":2}', b'{"n":3}']
 
 
-def test_a_deleted_log_is_read_on_and_its_successor_too(writer: Writer, reader: Reader) -> None:
-    """The rotated files, which were read, are not read again."""
+def test_reading_continues_after_the_log_was_deleted(writer: Writer, reader: Reader) -> None:
+    """Rotated files, which were read before, are not read again."""
     writer.line()
     writer.flush()
     writer.rotate()
@@ -350,29 +353,27 @@ def test_a_deleted_log_is_read_on_and_its_successor_too(writer: Writer, reader: 
     assert reader.drain() == writer.written
 
 
-def test_caught_up_is_the_end_of_the_file_that_is_written_to(
-    writer: Writer, reader: Reader
-) -> None:
-    """Not the end of one that was rotated, and not before the last byte."""
-    said = [reader.tail.is_caught_up()]
+def test_caught_up_means_the_end_of_the_current_file(writer: Writer, reader: Reader) -> None:
+    """It is neither the end of a rotated file nor a position before the last byte."""
+    results = [reader.tail.is_caught_up()]
     writer.line()
     writer.flush()
     reader.drain()
-    said.append(reader.tail.is_caught_up())
+    results.append(reader.tail.is_caught_up())
     writer.put(b"x")
-    said.append(reader.tail.is_caught_up())
+    results.append(reader.tail.is_caught_up())
     writer.put(b"\n")
     reader.drain()
     writer.rotate()
-    said.append(reader.tail.is_caught_up())
+    results.append(reader.tail.is_caught_up())
 
-    assert said == [False, True, False, False]
+    assert results == [False, True, False, False]
 
 
-def test_a_disk_that_refuses_is_asked_again_from_the_same_place(
+def test_after_a_disk_error_reading_continues_at_the_same_position(
     writer: Writer, reader: Reader
 ) -> None:
-    """An error of one look costs no line."""
+    """A failed read loses no line."""
     writer.line()
     writer.flush()
     reader.drain()

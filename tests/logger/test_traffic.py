@@ -1,4 +1,4 @@
-"""What is counted of the access log."""
+"""Tests of counting the access log."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def _values(metric: Metric, *lines: AccessLine) -> dict[Labels, float]:
     return {labels: amounts[0] for labels, amounts in _counted(*lines).values(metric).items()}
 
 
-def test_every_answer_is_a_request() -> None:
-    """By method, status and handler, those that failed too."""
+def test_every_response_is_counted() -> None:
+    """The labels are method, status and handler; failed requests are included."""
     lines = [answer(), answer(digest="x"), answer(method="HEAD", status=404), answer(status=-1)]
 
     assert _values(traffic.REQUESTS, *lines) == {
@@ -36,7 +36,7 @@ def test_every_answer_is_a_request() -> None:
 
 
 def test_content_is_counted_by_upstream_kind_and_result() -> None:
-    """An answer without a repository or a kind is none of an upstream's."""
+    """A response without a repository or a kind has no upstream."""
     lines = [
         answer(),
         answer(cache=MISS),
@@ -52,8 +52,8 @@ def test_content_is_counted_by_upstream_kind_and_result() -> None:
     assert _values(traffic.SENT, *lines) == {("quay.io", "blob"): 2000, ("hosted", "index"): 1000}
 
 
-def test_proxied_answers_have_distributions_counters() -> None:
-    """Requests are hits and misses; hosted and failed answers are none."""
+def test_proxied_responses_have_docker_distribution_s_counters() -> None:
+    """Requests are hits or misses; hosted and failed responses are neither."""
     lines = [
         answer(),
         answer(cache=MISS),
@@ -69,32 +69,32 @@ def test_proxied_answers_have_distributions_counters() -> None:
     assert _values(traffic.PROXY_PUSHED, *lines) == {("blob",): 2000, ("manifest",): 1000}
 
 
-def test_stale_answers_are_counted_by_reason() -> None:
-    """What an operator alerts on."""
+def test_stale_responses_are_counted_by_reason() -> None:
+    """Operators set alerts on this metric."""
     assert _values(traffic.STALE, answer(), answer(cache=STALE)) == {("quay.io", "timeout"): 1}
 
 
 @pytest.mark.parametrize(
     ("milliseconds", "place"), [(-1, 0), (1, 0), (2, 1), (300_000, 15), (300_001, 16)]
 )
-def test_a_duration_falls_into_its_bucket(milliseconds: int, place: int) -> None:
-    """Bounds are inclusive, as Prometheus has them."""
+def test_a_duration_is_counted_in_its_bucket(milliseconds: int, place: int) -> None:
+    """Upper bounds are inclusive, as in Prometheus."""
     found = _counted(answer(duration=milliseconds)).values(traffic.DURATION)[("get", "blob")]
 
     assert found[0] == max(milliseconds, 0) / 1000
     assert [index for index, count in enumerate(found[1:]) if count] == [place]
 
 
-def test_lines_that_are_alike_are_counted_together() -> None:
-    """As many as there are, sums and buckets too."""
+def test_similar_lines_are_grouped() -> None:
+    """The number of lines is in the sums and in the buckets."""
     found = _counted(*[answer(bytes=10, duration=2)] * 5).values(traffic.SIZE)[("blob",)]
 
     assert found[0] == 50
     assert found[1] == 5
 
 
-def test_a_line_that_came_often_counts_as_often() -> None:
-    """In every sum and every bucket: it is as if each had been read by itself."""
+def test_a_repeated_line_is_counted_with_its_number() -> None:
+    """All sums and buckets are as if each line was counted separately."""
     lines = [answer(bytes=10, duration=2), answer(bytes=10, duration=40), answer(cache=STALE)]
     together, apart = Registry(traffic.METRICS), Registry(traffic.METRICS)
     traffic.count([(lines[0], 3), (lines[1], 1), (lines[2], 2)], together, Upstreams())

@@ -1,4 +1,4 @@
-"""What ends a wait."""
+"""Tests of the end of a wait."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _wait(wake: Wake) -> bool:
 
 
 def test_a_line_and_a_rotation_end_a_wait(tmp_path: Path) -> None:
-    """In a folder that the logger makes itself if need be."""
+    """The watch creates the folder if it does not exist."""
     wake = Wake()
     watch = Watch(tmp_path / "log", wake)
     watch.start()
@@ -35,8 +35,8 @@ def test_a_line_and_a_rotation_end_a_wait(tmp_path: Path) -> None:
     assert renamed
 
 
-def test_a_wake_before_the_wait_counts() -> None:
-    """What happened during a turn is not slept over; what was slept over is done with."""
+def test_a_wake_before_the_wait_ends_it() -> None:
+    """A change during a turn ends the next wait, but only once."""
     wake = Wake()
     for _ in range(100_000):
         wake.set()
@@ -52,7 +52,7 @@ def test_a_wake_before_the_wait_counts() -> None:
 def test_a_folder_that_cannot_be_watched_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The loop looks by itself."""
+    """The loop polls instead."""
     (tmp_path / "file").touch()
     wake = Wake()
     watch = Watch(tmp_path / "file" / "log", wake)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from itertools import chain, zip_longest
 
 _STAGGER = 0.25
+_UNACKNOWLEDGED_MS = 5000
 _Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
 
 
@@ -43,6 +44,8 @@ def dial(
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    # and one that it forgets just now, too: what is sent on it is never acknowledged
+    winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
     return winner
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import threading
@@ -118,7 +119,14 @@ def _tls(source: Source) -> ssl.SSLContext:
 
 
 class Stale(ConnectionResetError):  # noqa: N818 - the class says the fact
-    """A kept connection turned out to be dead before it gave a byte for this request."""
+    """A kept connection turned out to be dead before it gave a byte for this request.
+
+    `is_lost`: packets are dropped on its way, in one direction or in both.
+    """
+
+    def __init__(self, message: str, *, is_lost: bool = False) -> None:
+        super().__init__(message)
+        self.is_lost = is_lost
 
 
 class _Plain(HTTPConnection):
@@ -251,7 +259,9 @@ def _judged(
 def _telling_stale(*, kept: bool) -> Iterator[None]:
     try:
         yield
-    except (ConnectionError, ssl.SSLEOFError) as error:
-        if not kept:
+    except (ConnectionError, ssl.SSLEOFError, TimeoutError) as error:
+        is_lost = isinstance(error, TimeoutError)
+        # the system's ETIMEDOUT: the request was never acknowledged; without a number it is ours
+        if not kept or (is_lost and error.errno != errno.ETIMEDOUT):
             raise
-        raise Stale(str(error)) from error
+        raise Stale(str(error), is_lost=is_lost) from error

@@ -7,6 +7,7 @@ foreign exception ends here, as `Broken`.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import socket
@@ -25,6 +26,7 @@ from urllib3 import exceptions
 
 from registry.errors import Why
 from registry.upstream.coding import Undecodable, codings, decoded
+from registry.upstream.deadline import bounded, left
 from registry.upstream.destinations import AddressRefused, Destinations
 from registry.upstream.headers import content_length
 from registry.upstream.origins import Sealed
@@ -40,6 +42,7 @@ _LONGEST_NAME = 253
 _TUNNEL = re.compile(r"Tunnel connection failed: ([0-9]{3})")
 _PIECE = 256 * 1024
 _SMALL = 64 * 1024
+_SAFE = frozenset({"GET", "HEAD"})
 _DRAIN_S = 1.0  # for the rest of a body that is not wanted
 
 
@@ -120,7 +123,7 @@ class Answer:
         (None: the read time-out): else one byte in each such span would hold a thread for ever.
         """
         body = bytearray()
-        span = self._wire.read_timeout if within is None else within
+        span = min(self._wire.read_timeout if within is None else within, left())
         until = time.monotonic() + span
         for piece in self.pieces():
             body += piece
@@ -206,11 +209,13 @@ class Wire:
     def _sent(self, request: Request) -> urllib3.BaseHTTPResponse:
         manager = self._manager(request.url)
         try:
-            return _urlopen(manager, request)
+            return _urlopen(manager, request, self._source)
         except exceptions.ProtocolError as error:
-            if not isinstance(error.__cause__ or error.args[-1], Stale):
+            stale = error.__cause__ or error.args[-1]
+            if not isinstance(stale, Stale) or (stale.is_lost and request.method not in _SAFE):
                 raise
-        return _urlopen(manager, request)
+        manager.clear()  # others that are kept may be dead, too
+        return _urlopen(manager, request, self._source)
 
     def _manager(self, url: str) -> urllib3.PoolManager:
         scheme, proxy = urlsplit(url).scheme, self._proxies.choose(url)
@@ -225,15 +230,14 @@ class Wire:
             return self._managers[scheme, proxy]
 
 
-def _urlopen(manager: urllib3.PoolManager, request: Request) -> urllib3.BaseHTTPResponse:
+def _urlopen(
+    manager: urllib3.PoolManager, request: Request, source: Source
+) -> urllib3.BaseHTTPResponse:
     """Send a request with its target as it was written, which urllib3's parser would change."""
     origin, target = split_target(request.url)
     credential = request.credential.headers_for(request.url) if request.credential else {}
-    timeouts = dict[str, urllib3.Timeout]()
-    if request.within is not None:
-        usual: urllib3.Timeout = manager.connection_pool_kw["timeout"]
-        read = min(request.within, float(usual.read_timeout or request.within))
-        timeouts["timeout"] = urllib3.Timeout(connect=usual.connect_timeout, read=read)
+    read = min(request.within or math.inf, source.read_timeout)
+    timeout = urllib3.Timeout(connect=bounded(source.connect_timeout), read=bounded(read))
     with sending(target):
         return manager.urlopen(
             request.method,
@@ -244,7 +248,7 @@ def _urlopen(manager: urllib3.PoolManager, request: Request) -> urllib3.BaseHTTP
             retries=False,
             preload_content=False,
             decode_content=False,
-            **timeouts,
+            timeout=timeout,
         )
 
 

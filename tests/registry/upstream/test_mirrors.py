@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from datastore.refs import Digest, Tag
 from registry.errors import Absent, Denied
+from registry.upstream import mirrors
 from registry.upstream.table import Shared
 from tests.gates import BasicGate
 from tests.registry.upstream.clients import client_of, secret_of
@@ -108,3 +110,48 @@ def test_a_mirror_is_never_told_the_origins_password(mirror: FakeUpstream) -> No
         assert upstream.count() == 2
         with pytest.raises(Denied):
             client_of(upstream, mirrors=(guarded.url,)).head("app", V1)
+
+
+@pytest.mark.parametrize("verb", ["head", "manifest", "tags", "referrers", "blob_size"])
+def test_silent_mirrors_have_a_bounded_time_together(
+    upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """However many there are: the first its span, the others one after its failure."""
+    monkeypatch.setattr(mirrors, "_FIRST_S", 0.6)
+    monkeypatch.setattr(mirrors, "_REST_S", 0.6)
+    image = upstream.add_image("app", "v1", [b"layer"])
+    released = threading.Event()
+    mirror.misbehave(hold=released, times=100)
+    urls = tuple(mirror.url.replace("127.0.0.1", f"127.0.0.{number}") for number in range(1, 9))
+    client = client_of(upstream, mirrors=urls)
+    of = {"head": V1, "manifest": V1, "blob_size": Digest.of(b"layer"), "referrers": image.digest}
+
+    getattr(client, verb)("app", *([of[verb]] if verb in of else []))
+    asked = mirror.count() + mirror.count("HEAD")
+
+    released.set()
+    assert upstream.count() + upstream.count("HEAD") > 0
+    assert 1 <= asked < 8
+
+
+def test_the_origin_has_its_own_time_after_its_mirrors(
+    upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be slow: nobody else is asked after it."""
+    monkeypatch.setattr(mirrors, "_FIRST_S", 0.6)
+    upstream.add_image("app", "v1", [b"layer"])
+    mirror.misbehave(status=503)
+    upstream.misbehave(delay=1.0)
+
+    assert client_of(upstream, mirrors=(mirror.url,)).head("app", V1).size
+
+
+def test_no_mirror_is_dialled_without_time_for_an_answer(
+    upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its breaker would open for what is no fault of its own."""
+    monkeypatch.setattr(mirrors, "_FIRST_S", 0.4)
+    upstream.add_image("app", "v1", [b"layer"])
+
+    assert client_of(upstream, mirrors=(mirror.url,)).head("app", V1).size
+    assert mirror.connections == 0

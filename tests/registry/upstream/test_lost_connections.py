@@ -1,0 +1,116 @@
+"""A kept connection whose packets are dropped: a router forgot it, or the other end is gone."""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import struct
+from typing import Any
+
+import pytest
+
+from datastore.refs import Digest, Tag
+from registry.errors import Unavailable, Why
+from registry.upstream import dial, pools
+from registry.upstream.source import Source
+from registry.upstream.wire import Broken, Request, Wire
+from tests.registry.upstream.clients import client_of
+from tests.upstream import FakeUpstream
+
+V1 = Tag("v1")
+LAYER = Digest.of(b"layer")
+_ATTACH_FILTER = 26  # SO_ATTACH_FILTER, socket(7)
+_RETURN_0 = struct.pack("HBBI", 0x06, 0, 0, 0)  # of linux/filter.h: keep no byte of any packet
+
+
+def lose_packets(connection: socket.socket) -> None:
+    """Drop whatever arrives from now on, acknowledgements too; no error and no end is seen."""
+    program = ctypes.create_string_buffer(_RETURN_0)
+    attached = struct.pack("HP", 1, ctypes.addressof(program))
+    connection.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, attached)
+
+
+@pytest.fixture
+def dialled(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
+    """Return the connections that are made, found dead after half a second."""
+    monkeypatch.setattr(dial, "_UNACKNOWLEDGED_MS", 500)
+    made = list[socket.socket]()
+    real = dial.dial
+
+    def noting(*args: Any) -> socket.socket:
+        made.append(real(*args))
+        return made[-1]
+
+    monkeypatch.setattr(pools, "dial", noting)
+    return made
+
+
+def test_a_request_that_is_never_acknowledged_is_sent_again_on_a_new_connection(
+    upstream: FakeUpstream, dialled: list[socket.socket]
+) -> None:
+    """Long before the read time-out of 30 s, and no failure for the breaker."""
+    upstream.add_image("app", "v1", [b"layer"])
+    client = client_of(upstream)
+    client.head("app", V1)
+    lose_packets(dialled[0])
+
+    client.head("app", V1)
+
+    assert len(dialled) == 2
+    assert client.is_well
+
+
+def test_no_other_kept_connection_is_tried_after_it(
+    upstream: FakeUpstream, dialled: list[socket.socket]
+) -> None:
+    """They went the same way: each would cost as much."""
+    upstream.add_image("app", "v1", [b"layer"])
+    client = client_of(upstream)
+    with client.blob("app", LAYER) as first, client.blob("app", LAYER) as second:
+        assert list(first.chunks()) == list(second.chunks())
+    for each in dialled:
+        lose_packets(each)
+    client.head("app", V1)
+    upstream.forget()
+
+    with client.blob("app", LAYER) as first, client.blob("app", LAYER) as second:
+        assert list(first.chunks()) == list(second.chunks())
+    assert upstream.count() == 2
+
+
+def test_what_is_not_safe_is_not_sent_again(
+    upstream: FakeUpstream, dialled: list[socket.socket]
+) -> None:
+    """The upstream may have read it: only its answer was lost."""
+    upstream.add_image("app", "v1", [b"layer"])
+    wire = Wire(Source("upstream.test", upstream.url))
+    answer = wire.send(Request("GET", f"{upstream.url}/v2/"))
+    answer.read(100)
+    answer.close()
+    lose_packets(dialled[0])
+
+    with pytest.raises(Broken):
+        wire.send(Request("POST", f"{upstream.url}/v2/", body=b"grant"))
+
+    assert len(dialled) == 1
+
+
+def test_a_new_connection_that_is_lost_is_a_failure(
+    upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that drops everything is not dialled without end."""
+    dialled = list[socket.socket]()
+    monkeypatch.setattr(dial, "_UNACKNOWLEDGED_MS", 500)
+    real = dial.dial
+
+    def losing(*args: Any) -> socket.socket:
+        dialled.append(real(*args))
+        lose_packets(dialled[-1])
+        return dialled[-1]
+
+    monkeypatch.setattr(pools, "dial", losing)
+    with pytest.raises(Unavailable) as raised:
+        client_of(upstream).head("app", V1)
+
+    assert raised.value.why is Why.TIMEOUT
+    assert len(dialled) == 1

@@ -1,4 +1,4 @@
-"""The drivers that every contract is held against: a new one is one line in a table."""
+"""The drivers that every contract is tested with: a new driver is one line in a table."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _INDEXES: dict[str, Callable[[Path, Clock], AccessIndex]] = {
 
 @pytest.fixture(params=_STORAGES)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    """Return one driver's empty storage."""
+    """Return the empty storage of one driver."""
     return _STORAGES[request.param](tmp_path)
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return the time that the index goes by."""
+    """Return the clock of the index."""
     return Clock(1000.0)
 
 
@@ -40,7 +40,7 @@ def clock() -> Clock:
 def new_index(
     request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
 ) -> Iterator[AccessIndex]:
-    """Return one driver's index as it is when it was never there, or was lost."""
+    """Return the index of one driver in the state before its first rebuild, as after a loss."""
     index = _INDEXES[request.param](tmp_path, clock)
     yield index
     if isinstance(index, SqliteIndex):
@@ -49,6 +49,6 @@ def new_index(
 
 @pytest.fixture
 def index(new_index: AccessIndex) -> AccessIndex:
-    """Return one driver's empty index, in force."""
+    """Return the empty index of one driver after its rebuild."""
     new_index.touch({}, {REBUILT: "0"})
     return new_index

@@ -1,4 +1,4 @@
-"""The AccessIndex protocol, held against every driver: the order of eviction, and leaving."""
+"""Tests of the AccessIndex protocol with every driver: order of eviction, removal of rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.sizes import scaled
 
 A, B, C, D = (Digest.of(letter) for letter in (b"a", b"b", b"c", b"d"))
 ROW = Entry(A, 10, Kind.BLOB, 5.0)
-# a sum of two doubles that is none of the decimals it looks like
+# A sum of two doubles that differs from the decimal number that it is printed as.
 ODD_TIME = 1_700_000_000.1 + 0.2
 
 
@@ -25,7 +25,7 @@ def _record(index: AccessIndex, entry: Entry) -> None:
 
 
 def _pages(index: AccessIndex, limit: int) -> list[Entry]:
-    """Go along all pages."""
+    """Return the rows of all pages."""
     entries: list[Entry] = []
     while page := index.oldest(Cursor.after(entries[-1]) if entries else None, limit):
         assert len(page) <= limit
@@ -34,20 +34,20 @@ def _pages(index: AccessIndex, limit: int) -> list[Entry]:
 
 
 class TestOldest:
-    """Pages in the order of eviction."""
+    """`oldest` returns pages in the order of eviction."""
 
-    def test_the_least_recently_used_comes_first(self, index: AccessIndex) -> None:
-        """Whatever was recorded first."""
+    def test_the_least_recently_used_row_is_first(self, index: AccessIndex) -> None:
+        """The order of recording does not matter."""
         rows = [Entry(digest, 1, Kind.BLOB, used) for digest, used in ((A, 3.0), (B, 1.0))]
         for row in rows:
             _record(index, row)
 
         assert index.oldest(None, 10) == rows[::-1]
 
-    def test_at_equal_times_an_index_goes_before_its_manifests_and_they_before_their_parts(
+    def test_at_equal_times_an_index_is_before_its_manifests_and_they_before_their_layers(
         self, index: AccessIndex
     ) -> None:
-        """What is left never names what is gone."""
+        """A remaining manifest thereby never references an evicted one."""
         index.record(C, 1, Kind.BLOB, 1.0)
         index.record(B, 1, Kind.MANIFEST, 1.0, names=[C])
         index.record(A, 1, Kind.INDEX, 1.0, names=[B])
@@ -57,8 +57,8 @@ class TestOldest:
         assert [entry.digest for entry in index.oldest(None, 10)] == [A, B, C]
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
-    def test_pages_join_without_gap_or_overlap(self, index: AccessIndex, limit: int) -> None:
-        """Also where many rows share a time and a kind."""
+    def test_pages_have_no_gaps_and_no_overlaps(self, index: AccessIndex, limit: int) -> None:
+        """This holds even if many rows have equal times and kinds."""
         places = itertools.product((1.0, 2.0), Kind, range(4))
         rows = [Entry(Digest.of(repr(place).encode()), 1, place[1], place[0]) for place in places]
         for row in rows:
@@ -66,8 +66,8 @@ class TestOldest:
 
         assert _pages(index, limit) == sorted(rows, key=Cursor.after)
 
-    def test_both_algorithms_sort_as_their_text(self, index: AccessIndex) -> None:
-        """A cursor compares texts; the driver's own order must be that."""
+    def test_digests_of_both_algorithms_are_sorted_as_text(self, index: AccessIndex) -> None:
+        """A cursor compares texts, so the driver must have the same order."""
         rows = [
             Entry(Digest.of(bytes([n]), algorithm), 1, Kind.BLOB, 1.0)
             for n in range(20)
@@ -78,8 +78,8 @@ class TestOldest:
 
         assert _pages(index, 3) == sorted(rows, key=lambda row: str(row.digest))
 
-    def test_a_row_that_moves_on_is_met_again_further_on(self, index: AccessIndex) -> None:
-        """A sweep that goes along sees what was used meanwhile at its new place."""
+    def test_a_touched_row_is_found_again_on_a_later_page(self, index: AccessIndex) -> None:
+        """A running sweep finds a row that was used meanwhile at its new place."""
         for digest, used in ((A, 1.0), (B, 2.0)):
             _record(index, Entry(digest, 1, Kind.BLOB, used))
         (first,) = index.oldest(None, 1)
@@ -91,10 +91,10 @@ class TestOldest:
 
 
 class TestUnnamed:
-    """Pages of what no manifest names: roots, and what nobody wants."""
+    """`unnamed` returns pages of unreferenced rows: root manifests and unused blobs."""
 
-    def test_what_a_row_names_is_left_out(self, index: AccessIndex) -> None:
-        """As long as the row is there; the same page by page."""
+    def test_referenced_rows_are_excluded(self, index: AccessIndex) -> None:
+        """They are excluded as long as the referencing row exists, on every page."""
         index.record(C, 1, Kind.BLOB, 1.0)
         index.record(D, 1, Kind.BLOB, 2.0)
         index.record(B, 1, Kind.MANIFEST, 3.0, names=[C, C])
@@ -103,8 +103,10 @@ class TestUnnamed:
         first = index.unnamed(None, 1)
         assert [entry.digest for entry in index.unnamed(Cursor.after(first[0]), 1)] == [B]
 
-    def test_it_comes_back_once_what_named_it_is_gone(self, index: AccessIndex) -> None:
-        """And what is marked is left out, as in every page."""
+    def test_a_row_is_included_again_after_the_removal_of_its_manifest(
+        self, index: AccessIndex
+    ) -> None:
+        """Marked rows are excluded, as on every page."""
         index.record(C, 1, Kind.BLOB, 1.0)
         index.record(B, 1, Kind.MANIFEST, 1.0, names=[C])
         index.leave(Entry(B, 1, Kind.MANIFEST, 1.0))
@@ -116,18 +118,18 @@ class TestUnnamed:
 
 
 class TestNaming:
-    """Who names a digest."""
+    """`naming` returns the manifests that reference a digest."""
 
-    def test_each_manifest_that_names_it_is_told_once(self, index: AccessIndex) -> None:
-        """Though it names it twice, and though the digest has no row."""
+    def test_each_referencing_manifest_is_listed_once(self, index: AccessIndex) -> None:
+        """This holds if a manifest references it twice, and if the digest has no row."""
         index.record(A, 1, Kind.MANIFEST, 1.0, names=[C, C])
         index.record(B, 1, Kind.MANIFEST, 1.0, names=[C, D])
 
         assert sorted(index.naming(C)) == sorted([A, B])
         assert index.naming(A) == []
 
-    def test_one_that_is_gone_names_nothing(self, index: AccessIndex) -> None:
-        """One that is marked still does: its cleaner may have died."""
+    def test_a_removed_manifest_is_not_listed(self, index: AccessIndex) -> None:
+        """A marked manifest still is, because the cleaner that marked it may have died."""
         index.record(A, 1, Kind.MANIFEST, 1.0, names=[C])
         index.leave(Entry(A, 1, Kind.MANIFEST, 1.0))
         assert index.naming(C) == [A]
@@ -138,41 +140,43 @@ class TestNaming:
 
 
 class TestLeave:
-    """A row is marked only as it was read."""
+    """`leave` marks a row for removal only if it is unchanged since it was read."""
 
-    def test_a_marked_row_is_counted_and_listed_but_not_met_again(self, index: AccessIndex) -> None:
-        """Its data may still lie there, so a cleaner that dies can finish."""
+    def test_a_marked_row_is_counted_and_listed_but_on_no_page(self, index: AccessIndex) -> None:
+        """Its file may still exist, and another cleaner can finish the removal."""
         _record(index, ROW)
 
         assert index.leave(ROW) is True
         assert (index.oldest(None, 10), index.leaving()) == ([], [ROW])
         assert (index.entry(A), index.count(), index.held()) == (ROW, 1, 10 + OVERHEAD)
 
-    def test_one_that_was_used_meanwhile_stays(self, index: AccessIndex) -> None:
-        """A client may have asked between the plan and the sweep."""
+    def test_a_row_that_was_used_meanwhile_is_not_marked(self, index: AccessIndex) -> None:
+        """A client may have requested it between the plan and the sweep."""
         _record(index, ROW)
         index.touch({A: 6.0})
 
         assert index.leave(ROW) is False
         assert index.leaving() == []
 
-    def test_one_that_was_recorded_as_something_else_stays(self, index: AccessIndex) -> None:
-        """It is not the row that the plan saw."""
+    def test_a_row_that_was_recorded_with_another_kind_is_not_marked(
+        self, index: AccessIndex
+    ) -> None:
+        """It is not the row that the plan contains."""
         _record(index, ROW)
         index.record(A, 10, Kind.MANIFEST, 5.0)
 
         assert index.leave(ROW) is False
 
-    def test_one_that_is_absent_or_marked_cannot_leave(self, index: AccessIndex) -> None:
-        """Of two sweeps one gets it."""
+    def test_an_absent_or_marked_row_is_not_marked(self, index: AccessIndex) -> None:
+        """If two sweeps run, only one of them removes the row."""
         assert index.leave(ROW) is False
 
         _record(index, ROW)
 
         assert (index.leave(ROW), index.leave(ROW)) == (True, False)
 
-    def test_times_are_compared_to_the_last_bit(self, index: AccessIndex) -> None:
-        """A row is equal to itself, whatever double its time is."""
+    def test_times_are_compared_exactly(self, index: AccessIndex) -> None:
+        """A row equals itself for any floating-point time."""
         row = Entry(A, 10, Kind.BLOB, ODD_TIME)
         _record(index, row)
 
@@ -181,10 +185,10 @@ class TestLeave:
 
 
 class TestForget:
-    """The row goes after the data."""
+    """`forget` deletes a row after its file was deleted."""
 
-    def test_a_marked_row_goes(self, index: AccessIndex) -> None:
-        """And its bytes with it; the verb may be repeated."""
+    def test_a_marked_row_is_deleted(self, index: AccessIndex) -> None:
+        """Its bytes are no longer counted. The method is idempotent."""
         _record(index, ROW)
         index.leave(ROW)
 
@@ -194,7 +198,7 @@ class TestForget:
         assert (index.entry(A), index.leaving(), index.held()) == (None, [], 0)
 
     def test_an_unmarked_row_stays(self, index: AccessIndex) -> None:
-        """Nobody forgets what nobody marked."""
+        """Only marked rows may be deleted."""
         _record(index, ROW)
 
         index.forget(A)
@@ -202,7 +206,7 @@ class TestForget:
         assert index.entry(A) == ROW
 
     def test_a_row_that_was_recorded_again_stays(self, index: AccessIndex) -> None:
-        """A download that lands during the sweep revives it, at an equal time too."""
+        """A download that is committed during the sweep unmarks the row, also at an equal time."""
         _record(index, ROW)
         index.leave(ROW)
 
@@ -211,8 +215,8 @@ class TestForget:
 
         assert (index.oldest(None, 1), index.leaving()) == ([ROW], [])
 
-    def test_a_stamp_revives_nothing(self, index: AccessIndex) -> None:
-        """The data may be gone already: only a record says that it is here."""
+    def test_a_touch_does_not_unmark_a_row(self, index: AccessIndex) -> None:
+        """The file may be deleted already. Only a record proves that it exists."""
         _record(index, ROW)
         index.leave(ROW)
 
@@ -223,10 +227,12 @@ class TestForget:
 
 
 class TestPin:
-    """A push holds what it refers to."""
+    """`pin` protects the content that a push references."""
 
-    def test_a_pinned_row_cannot_leave_until_then(self, index: AccessIndex, clock: Clock) -> None:
-        """The end of the pin is the first moment without it."""
+    def test_a_pinned_row_is_not_marked_before_the_pin_ends(
+        self, index: AccessIndex, clock: Clock
+    ) -> None:
+        """The end of the pin is exclusive."""
         _record(index, ROW)
         index.pin([A, B], until=clock.now + 10)
 
@@ -234,15 +240,17 @@ class TestPin:
         clock.now += 10
         assert index.leave(ROW) is True
 
-    def test_a_pin_holds_what_comes_after_it(self, index: AccessIndex, clock: Clock) -> None:
-        """It may stand before the row does."""
+    def test_a_pin_protects_a_row_that_is_recorded_later(
+        self, index: AccessIndex, clock: Clock
+    ) -> None:
+        """A pin does not need a row."""
         index.pin([A], until=clock.now + 10)
         _record(index, ROW)
 
         assert index.leave(ROW) is False
 
-    def test_the_later_end_of_two_pins_counts(self, index: AccessIndex, clock: Clock) -> None:
-        """Two pushes share a layer, and the second may be the shorter one."""
+    def test_the_later_end_of_two_pins_applies(self, index: AccessIndex, clock: Clock) -> None:
+        """Two pushes may share a layer, and the second pin may end first."""
         _record(index, ROW)
         index.pin([A], until=clock.now + 10)
         index.pin([A], until=clock.now + 5)
@@ -250,8 +258,8 @@ class TestPin:
 
         assert index.leave(ROW) is False
 
-    def test_pins_are_told_until_they_end(self, index: AccessIndex, clock: Clock) -> None:
-        """All of them, or of those that were asked about."""
+    def test_pins_are_listed_until_they_end(self, index: AccessIndex, clock: Clock) -> None:
+        """The list has all pins, or those of the given digests."""
         index.pin([A], until=clock.now + 10)
         index.pin([B], until=clock.now + 5)
         assert index.pinned([A, B, C]) == index.pins() == {A, B}
@@ -259,8 +267,8 @@ class TestPin:
 
         assert index.pinned([A, B, C]) == index.pins() == {A}
 
-    def test_a_pin_is_taken_back_alone(self, index: AccessIndex, clock: Clock) -> None:
-        """Of two pushes that share a layer, the one that ends lets go of its own."""
+    def test_a_pin_is_removed_separately(self, index: AccessIndex, clock: Clock) -> None:
+        """If two pushes share a layer, the one that ends removes only its own pin."""
         _record(index, ROW)
         for until in (clock.now + 5, clock.now + 10):
             index.pin([A], until)
@@ -299,10 +307,10 @@ _KINDS = {_INDEX: Kind.INDEX, **dict.fromkeys(_MANIFESTS, Kind.MANIFEST)}
         max_size=25,
     )
 )
-def test_a_manifest_always_goes_before_what_it_names(
+def test_a_manifest_is_always_evicted_before_its_parts(
     index: AccessIndex, steps: list[tuple[str, Digest, int]]
 ) -> None:
-    """In whatever order rows come, are used and go; the totals stay right on the way."""
+    """This holds for any order of records, touches, restores and evictions. Totals stay correct."""
     _empty(index)
     for verb, digest, at in steps:
         kind = _KINDS.get(digest, Kind.BLOB)

@@ -1,4 +1,4 @@
-"""The Storage protocol, held against every driver."""
+"""Tests of the Storage protocol with every driver."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def _local_file(folder: Path, content: bytes) -> Path:
 
 
 class TestStat:
-    """What is known of a value."""
+    """`stat` returns the attributes of a value."""
 
-    def test_an_absent_value_has_none(self, storage: Storage) -> None:
-        """Absence is an answer and no error."""
+    def test_an_absent_value_has_no_attributes(self, storage: Storage) -> None:
+        """Absence is a result and not an error."""
         assert storage.stat("a/b") is None
 
     def test_size_and_time_are_those_of_the_value(self, storage: Storage) -> None:
-        """`size` in bytes, `modified` in s, UTC epoch."""
+        """`size` is in bytes, `modified` in s, UTC epoch."""
         storage.write("a/b", b"12345")
         storage.stamp("a/b", 1_000_000_000.5)
 
@@ -39,13 +39,13 @@ class TestStat:
         assert stat is not None
         assert (stat.key, stat.size, stat.modified) == ("a/b", 5, 1_000_000_000.5)
 
-    def test_what_lies_above_a_value_is_none_itself(self, storage: Storage) -> None:
-        """A folder is no value."""
+    def test_the_folder_of_a_value_is_no_value(self, storage: Storage) -> None:
+        """A folder has no attributes."""
         storage.write("a/b", b"")
 
         assert storage.stat("a") is None
 
-    def test_nothing_lies_below_a_value(self, storage: Storage) -> None:
+    def test_there_is_no_value_below_a_value(self, storage: Storage) -> None:
         """A value is no folder."""
         storage.write("a/b", b"")
 
@@ -53,17 +53,17 @@ class TestStat:
 
 
 class TestReading:
-    """`read` and `open`."""
+    """`read` and `open` return the content of a value."""
 
-    def test_read_gives_what_was_written(self, storage: Storage) -> None:
-        """Bytes come back as they went in."""
+    def test_read_returns_the_written_bytes(self, storage: Storage) -> None:
+        """Bytes are unchanged."""
         storage.write("key", b"\x00\xff value")
 
         assert storage.read("key") == b"\x00\xff value"
 
     @pytest.mark.parametrize("length", [0, 1, 65535, 65536, 65537, 200_000])
-    def test_what_is_longer_than_wanted_is_not_read(self, storage: Storage, length: int) -> None:
-        """A layer that is asked for as a manifest must not come into memory."""
+    def test_a_value_longer_than_the_limit_is_not_read(self, storage: Storage, length: int) -> None:
+        """A layer that a client requests as a manifest must not be loaded into memory."""
         storage.write("key", b"x" * length)
 
         assert storage.read("key", length) == storage.read("key", length + 1) == b"x" * length
@@ -72,8 +72,8 @@ class TestReading:
                 storage.read("key", length - 1)
 
     @pytest.mark.parametrize("key", ["absent", "above", "above/value/below"])
-    def test_what_is_absent_is_not_found(self, storage: Storage, key: str) -> None:
-        """`read` and `open` name the key that leads to nothing."""
+    def test_an_absent_value_raises_not_found(self, storage: Storage, key: str) -> None:
+        """The exceptions of `read` and `open` have the key."""
         storage.write("above/value", b"")
 
         with pytest.raises(NotFound) as of_read:
@@ -83,8 +83,8 @@ class TestReading:
 
         assert (of_read.value.key, of_open.value.key) == (key, key)
 
-    def test_an_open_value_can_be_read_from_anywhere(self, storage: Storage) -> None:
-        """A range is the same file after `seek`."""
+    def test_an_open_value_can_be_read_from_any_offset(self, storage: Storage) -> None:
+        """A range is read from the same file after `seek`."""
         storage.write("key", b"0123456789")
 
         with storage.open("key") as file:
@@ -93,8 +93,8 @@ class TestReading:
 
         assert rest == b"789"
 
-    def test_an_open_value_survives_its_deletion(self, storage: Storage) -> None:
-        """Readers of what the cleaner removes finish undisturbed."""
+    def test_an_open_value_can_be_read_after_its_deletion(self, storage: Storage) -> None:
+        """Readers of content that the cleaner deletes finish undisturbed."""
         storage.write("key", b"content")
 
         with storage.open("key") as file:
@@ -102,8 +102,8 @@ class TestReading:
 
             assert file.read() == b"content"
 
-    def test_an_open_value_survives_its_replacement(self, storage: Storage) -> None:
-        """A reader sees one value from its first byte to its last."""
+    def test_an_open_value_can_be_read_after_its_replacement(self, storage: Storage) -> None:
+        """A reader gets one value from its first byte to its last."""
         storage.write("key", b"old")
 
         with storage.open("key") as file:
@@ -113,23 +113,23 @@ class TestReading:
 
 
 class TestWrite:
-    """Small values."""
+    """`write` stores small values."""
 
     def test_a_second_value_replaces_the_first(self, storage: Storage) -> None:
-        """There is one value under a key."""
+        """A key has one value."""
         storage.write("key", b"first and longer")
         storage.write("key", b"second")
 
         assert storage.read("key") == b"second"
 
-    def test_an_empty_value_is_one(self, storage: Storage) -> None:
-        """Nothing is something."""
+    def test_an_empty_value_is_stored(self, storage: Storage) -> None:
+        """It differs from an absent value."""
         storage.write("key", b"")
 
         assert storage.read("key") == b""
 
     def test_readers_see_the_old_value_or_the_new(self, storage: Storage) -> None:
-        """No reader ever sees a mixture, however often it looks."""
+        """No reader ever gets a mixture of both."""
         values = {bytes([number]) * 5000 for number in range(1, 60)}
         storage.write("key", next(iter(values)))
         seen: set[bytes] = set()
@@ -151,10 +151,10 @@ class TestWrite:
 
 
 class TestAdopt:
-    """Finished local files."""
+    """`adopt` commits a finished local file."""
 
     def test_a_local_file_becomes_the_value(self, storage: Storage, tmp_path: Path) -> None:
-        """The bytes are under the key, and the path is gone."""
+        """The bytes are under the key, and the path no longer exists."""
         path = _local_file(tmp_path, b"content")
 
         storage.adopt(path, "a/b/data")
@@ -162,16 +162,16 @@ class TestAdopt:
         assert storage.read("a/b/data") == b"content"
         assert not path.exists()
 
-    def test_it_replaces_a_value(self, storage: Storage, tmp_path: Path) -> None:
-        """Two that bring the same content do not disturb each other."""
+    def test_a_local_file_replaces_a_value(self, storage: Storage, tmp_path: Path) -> None:
+        """Two commits of the same content do not disturb each other."""
         storage.write("key", b"old")
 
         storage.adopt(_local_file(tmp_path, b"new"), "key")
 
         assert storage.read("key") == b"new"
 
-    def test_readers_of_the_local_file_go_on(self, storage: Storage, tmp_path: Path) -> None:
-        """Clients that follow a download keep the file that they follow."""
+    def test_readers_of_the_local_file_continue(self, storage: Storage, tmp_path: Path) -> None:
+        """Clients that follow a download have the local file open."""
         path = _local_file(tmp_path, b"content")
 
         with path.open("rb") as reader:
@@ -179,8 +179,8 @@ class TestAdopt:
 
             assert reader.read() == b"content"
 
-    def test_an_absent_file_is_not_found(self, storage: Storage, tmp_path: Path) -> None:
-        """Nothing is made of nothing."""
+    def test_an_absent_local_file_raises_not_found(self, storage: Storage, tmp_path: Path) -> None:
+        """No value is created."""
         with pytest.raises(NotFound):
             storage.adopt(tmp_path / "absent", "key")
 
@@ -188,25 +188,25 @@ class TestAdopt:
 
 
 class TestDelete:
-    """Values and their folders go."""
+    """`delete` removes values and empty folders."""
 
-    def test_a_value_is_gone_after(self, storage: Storage) -> None:
-        """True says that there was one."""
+    def test_a_value_is_absent_after_its_deletion(self, storage: Storage) -> None:
+        """True means that the value existed."""
         storage.write("a/b", b"")
 
         assert storage.delete("a/b") is True
         assert storage.stat("a/b") is None
 
     @pytest.mark.parametrize("key", ["absent", "above", "above/value/below"])
-    def test_deleting_what_is_absent_is_fine(self, storage: Storage, key: str) -> None:
-        """False says that there was nothing; a folder is not removed with what is in it."""
+    def test_the_deletion_of_an_absent_value_is_no_error(self, storage: Storage, key: str) -> None:
+        """False means that there was no value. A folder is not deleted with its content."""
         storage.write("above/value", b"kept")
 
         assert storage.delete(key) is False
         assert storage.read("above/value") == b"kept"
 
-    def test_the_folders_go_with_the_last_value(self, storage: Storage) -> None:
-        """What lies above a value is listed only as long as there is one."""
+    def test_empty_folders_are_deleted_with_their_last_value(self, storage: Storage) -> None:
+        """A folder is listed only as long as it contains a value."""
         storage.write("a/b/c/one", b"")
         storage.write("a/two", b"")
 
@@ -214,8 +214,10 @@ class TestDelete:
 
         assert list(storage.list("a")) == ["two"]
 
-    def test_others_come_and_go_meanwhile(self, storage: Storage) -> None:
-        """One thread's deletion never takes the folder from under another's write."""
+    def test_concurrent_deletions_and_writes_do_not_disturb_each_other(
+        self, storage: Storage
+    ) -> None:
+        """A deletion in one thread never removes the folder of another thread's write."""
         keys = [f"a/b/{number}/value" for number in range(4)]
 
         def write_and_delete(key: str) -> None:
@@ -232,10 +234,10 @@ class TestDelete:
 
 
 class TestSetAside:
-    """A value gets another key, if it still is what was looked at."""
+    """`set_aside` moves a value to another key if it is still the opened value."""
 
-    def test_the_value_that_was_opened_is_moved(self, storage: Storage) -> None:
-        """With what it held; the first key is free."""
+    def test_the_opened_value_is_moved(self, storage: Storage) -> None:
+        """Its content is unchanged; the first key has no value then."""
         storage.write("a/b", b"content")
         with storage.open("a/b") as file:
             assert storage.set_aside("a/b", "c/d", file)
@@ -244,7 +246,7 @@ class TestSetAside:
         assert storage.read("c/d") == b"content"
 
     def test_a_value_that_was_replaced_stays(self, storage: Storage) -> None:
-        """The new one was never looked at."""
+        """The caller has not checked the new value."""
         storage.write("a/b", b"old")
         with storage.open("a/b") as file:
             storage.write("a/b", b"new")
@@ -254,8 +256,8 @@ class TestSetAside:
         assert storage.read("a/b") == b"new"
         assert storage.stat("c/d") is None
 
-    def test_a_value_that_is_gone_is_no_error(self, storage: Storage) -> None:
-        """Another process was quicker."""
+    def test_a_deleted_value_is_no_error(self, storage: Storage) -> None:
+        """Another process may have deleted it."""
         storage.write("a/b", b"old")
         with storage.open("a/b") as file:
             storage.delete("a/b")
@@ -264,16 +266,16 @@ class TestSetAside:
 
 
 class TestStamp:
-    """The file time, on which the order of eviction can be rebuilt."""
+    """`stamp` sets the file time, from which the order of eviction can be rebuilt."""
 
-    def test_what_is_absent_is_not_stamped(self, storage: Storage) -> None:
-        """A stamp makes no value and is no error."""
+    def test_the_time_of_an_absent_value_is_not_set(self, storage: Storage) -> None:
+        """It creates no value and is no error."""
         storage.stamp("absent", 5.0)
 
         assert storage.stat("absent") is None
 
-    def test_a_stamp_leaves_the_content(self, storage: Storage) -> None:
-        """Only the time moves."""
+    def test_the_content_is_unchanged(self, storage: Storage) -> None:
+        """Only the time changes."""
         storage.write("key", b"content")
 
         storage.stamp("key", 5.0)
@@ -282,16 +284,16 @@ class TestStamp:
 
 
 class TestListAndWalk:
-    """What is there."""
+    """`list` and `walk` enumerate values."""
 
-    def test_list_gives_the_names_directly_below_in_order(self, storage: Storage) -> None:
-        """Each name once, values and folders alike."""
+    def test_list_returns_the_names_directly_below_in_order(self, storage: Storage) -> None:
+        """Values and folders are each listed once."""
         for key in ("a/z", "a/b/1", "a/b/2", "a/c", "ab/x", "a.b/x"):
             storage.write(key, b"")
 
         assert list(storage.list("a")) == ["b", "c", "z"]
 
-    def test_walk_gives_every_value_below_in_the_order_of_components(
+    def test_walk_returns_every_value_below_in_the_order_of_components(
         self, storage: Storage
     ) -> None:
         """A slash sorts before every other character."""
@@ -303,14 +305,14 @@ class TestListAndWalk:
         assert walked == [("a/b", 3), ("a/c/2", 5), ("a/c.d/1", 7)]
 
     @pytest.mark.parametrize("key", ["absent", "value", "value/below"])
-    def test_below_what_is_no_folder_there_is_nothing(self, storage: Storage, key: str) -> None:
-        """Absence is an answer and no error."""
+    def test_below_an_absent_folder_there_are_no_values(self, storage: Storage, key: str) -> None:
+        """Absence is a result and not an error."""
         storage.write("value", b"")
 
         assert (list(storage.list(key)), list(storage.walk(key))) == ([], [])
 
-    def test_a_walk_survives_what_is_deleted_meanwhile(self, storage: Storage) -> None:
-        """What vanishes before its turn is left out."""
+    def test_a_walk_skips_values_that_are_deleted_meanwhile(self, storage: Storage) -> None:
+        """The walk continues with the next value."""
         for name in "abcd":
             storage.write(f"top/{name}/value", b"")
         walk = storage.walk("top")
@@ -321,12 +323,12 @@ class TestListAndWalk:
 
         assert [first.key, *(stat.key for stat in walk)] == ["top/a/value", "top/d/value"]
 
-    def test_a_storage_that_was_never_used_is_empty(self, storage: Storage) -> None:
-        """No verb needs another one before it."""
+    def test_a_new_storage_is_empty(self, storage: Storage) -> None:
+        """No method requires another one before it."""
         assert (list(storage.list("")), list(storage.walk(""))) == ([], [])
 
-    def test_nothing_is_ever_left_unfinished_by_what_ended(self, storage: Storage) -> None:
-        """`tidy` finds only what died."""
+    def test_completed_writes_leave_no_temporary_files(self, storage: Storage) -> None:
+        """`tidy` finds only temporary files of dead processes."""
         storage.write("a/b", b"content")
 
         assert storage.tidy("", before=float("inf")) == 0
@@ -342,15 +344,15 @@ _KEYS = st.lists(st.sampled_from(["a", "b", "a.b", "c-d", "_e"]), min_size=1, ma
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(st.tuples(_KEYS, st.booleans()), max_size=8))
-def test_every_driver_shows_what_the_simplest_one_shows(
+def test_every_driver_has_the_values_of_the_memory_driver(
     storage: Storage, steps: list[tuple[list[str], bool]]
 ) -> None:
-    """Whatever is written and deleted in whatever order, what is left is the same."""
+    """This holds for any sequence of writes and deletions."""
     for stat in list(storage.walk("")):
         storage.delete(stat.key)
     model = MemoryStorage()
     for parts, is_write in steps:
-        key = "/".join([*parts, "value"])  # as in our layout, no value lies below another
+        key = "/".join([*parts, "value"])  # as in the disk layout, no value is below another
         for each in (storage, model):
             if is_write:
                 each.write(key, key.encode())
@@ -362,13 +364,13 @@ def test_every_driver_shows_what_the_simplest_one_shows(
 
 
 def _run_all(tasks: list[Callable[[], None]]) -> list[BaseException]:
-    """Run all at once and return what they raised."""
+    """Run all tasks at once, and return their exceptions."""
     errors: list[BaseException] = []
 
     def run(task: Callable[[], None]) -> None:
         try:
             task()
-        except BaseException as error:  # noqa: BLE001 - handed to the test
+        except BaseException as error:  # noqa: BLE001 - returned to the test
             errors.append(error)
 
     threads = [threading.Thread(target=run, args=(task,)) for task in tasks]

@@ -1,4 +1,4 @@
-"""charts/entrepot as Helm renders it."""
+"""The output of charts/entrepot, as Helm renders it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Document = dict[str, Any]
 
 
 def values(**more: Any) -> Document:
-    """Return the chart's values with some changed, section by section."""
+    """Return the chart's values with the changes in *more*, section by section."""
     found: Document = yaml.safe_load((CHART / "values.yaml").read_text())
     return _merged(found, more)
 
 
 def rendered(**more: Any) -> dict[str, str]:
-    """Return what each template says, by its name."""
+    """Return the text of each template, by its name."""
     chart: Document = yaml.safe_load((CHART / "Chart.yaml").read_text())
     dot = {
         "Values": values(**more),
@@ -49,7 +49,7 @@ def rendered(**more: Any) -> dict[str, str]:
 
 
 def documents(**more: Any) -> list[Document]:
-    """Return the manifests, the most that is installed."""
+    """Return the manifests of all templates."""
     texts = (text for name, text in rendered(**more).items() if name.endswith(".yaml"))
     return [each for text in texts for each in yaml.safe_load_all(text) if each]
 

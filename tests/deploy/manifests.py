@@ -1,4 +1,4 @@
-"""What holds for manifests whoever wrote them: the schema, and that one leads to the other."""
+"""Checks for Kubernetes manifests: the schema, OpenShift's constraints, and references."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 import yaml
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # a library's own trouble with its own imports
+    warnings.simplefilter("ignore")  # warnings of the library about its own imports
     import kubernetes_validate
 
 Document = dict[str, Any]
 
-# The oldest and the newest that the library knows and we promise (Chart.yaml, kubeVersion).
+# The oldest and newest supported versions (kubeVersion in Chart.yaml) that the library knows.
 VERSIONS = ("1.25", "1.37")
 
 
 def read(file: Path) -> list[Document]:
-    """Return the manifests of a file, lists unpacked as kubectl unpacks them."""
+    """Return the manifests of a file, with lists unpacked as kubectl does."""
     found = [each for each in yaml.safe_load_all(file.read_text()) if each]
     return [each for outer in found for each in outer.get("items", [outer])]
 
 
 def objections(document: Document, version: str) -> list[str]:
-    """Return what a Kubernetes of that version would refuse, unknown fields included."""
+    """Return the errors that Kubernetes *version* reports, including unknown fields."""
     try:
         kubernetes_validate.validate(document, version, strict=True)
     except kubernetes_validate.ValidationError as error:
@@ -35,30 +35,30 @@ def objections(document: Document, version: str) -> list[str]:
 
 
 def of_kind(documents: Sequence[Document], kind: str) -> Document:
-    """Return the one manifest of a kind."""
+    """Return the only manifest of a kind."""
     (found,) = (each for each in documents if each["kind"] == kind)
     return found
 
 
 def pod(documents: Sequence[Document]) -> Document:
-    """Return the pod that the deployment makes."""
+    """Return the pod of the deployment."""
     found: Document = of_kind(documents, "Deployment")["spec"]["template"]["spec"]
     return found
 
 
 def container(documents: Sequence[Document]) -> Document:
-    """Return its one container."""
+    """Return the only container of the pod."""
     (found,) = pod(documents)["containers"]
     return dict(found)
 
 
 def environment(documents: Sequence[Document]) -> dict[str, str]:
-    """Return what the container is told."""
+    """Return the container's environment variables."""
     return {each["name"]: each["value"] for each in container(documents)["env"]}
 
 
 def refusals(documents: Sequence[Document]) -> list[str]:
-    """Return what OpenShift's restricted-v2 security context constraint would refuse of the pod."""
+    """Return the fields that OpenShift's security context constraint restricted-v2 refuses."""
     spec, one = pod(documents), container(documents)
     contexts = [spec.get("securityContext", {}), one.get("securityContext", {})]
     fixed = ("runAsUser", "runAsGroup", "fsGroup", "supplementalGroups", "seLinuxOptions")
@@ -75,10 +75,10 @@ def refusals(documents: Sequence[Document]) -> list[str]:
 
 
 def loose_ends(documents: Sequence[Document], given: frozenset[str] = frozenset()) -> list[str]:
-    """Return what is named and is neither here nor *given* by the operator."""
+    """Return the references to objects that are neither in *documents* nor in *given*."""
     names = {(each["kind"], each["metadata"]["name"]) for each in documents}
     volumes = {each["name"]: each for each in pod(documents)["volumes"]}
-    wanted = {
+    referenced = {
         ("Secret", each["secret"]["secretName"]) for each in volumes.values() if "secret" in each
     } | {
         ("PersistentVolumeClaim", each["persistentVolumeClaim"]["claimName"])
@@ -90,7 +90,7 @@ def loose_ends(documents: Sequence[Document], given: frozenset[str] = frozenset(
     labels = deployment["template"]["metadata"]["labels"]
     unselected = deployment["selector"]["matchLabels"].items() - labels.items()
     return [
-        *(f"{kind} {name}" for kind, name in sorted(wanted - names) if name not in given),
+        *(f"{kind} {name}" for kind, name in sorted(referenced - names) if name not in given),
         *(f"volume {each}" for each in sorted(mounted ^ volumes.keys())),
         *(f"label {each}" for each in sorted(unselected)),
     ]

@@ -1,7 +1,7 @@
-"""As much of Go's templates, and of what Helm adds to them, as charts/entrepot uses.
+"""The subset of Go's templates and of Helm's functions that charts/entrepot uses.
 
-Helm itself cannot be had everywhere. What is not known here is an error, so a chart that outgrows
-this has to say so; where there is a `helm`, the tests hold the one against the other.
+Helm is not available everywhere. Unsupported syntax is an error, so that the chart can't use more
+than this subset. If `helm` is installed, the tests compare both.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _TOKEN = re.compile(r'\s*("(?:\\.|[^"\\])*"|:=|[()|,]|[^\s()|,]+)')
 
 @dataclass(slots=True)
 class Node:
-    """A piece of a template: text, an action, or a block with its branches."""
+    """A part of a template: text, an action, or a block with its branches."""
 
     kind: str
     word: str = ""
     body: list[Node] = field(default_factory=list)
-    otherwise: list[Node] = field(default_factory=list)
+    alternative: list[Node] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What `.` is, what variables are, and which templates have been defined."""
+    """The value of `.`, the variables, and the defined templates."""
 
     dot: Any
     variables: Mapping[str, Any]
@@ -43,10 +43,10 @@ class Scope:
 
 
 def parse(text: str) -> list[Node]:
-    """Read a template. Raises: ValueError."""
+    """Parse a template. Raises: ValueError."""
     nodes, rest = _block(_pieces(text))
     if rest is not None:
-        raise ValueError(f"{rest} without a beginning")
+        raise ValueError(f"{rest} without a block")
     return nodes
 
 
@@ -56,12 +56,12 @@ def definitions(nodes: Sequence[Node]) -> dict[str, list[Node]]:
 
 
 def render(nodes: Sequence[Node], scope: Scope) -> str:
-    """Return what a template says of a scope. Raises: ValueError."""
+    """Return the output of a template in a scope. Raises: ValueError."""
     return "".join(_rendered(each, scope) for each in nodes)
 
 
 def _pieces(text: str) -> Iterator[tuple[str, str]]:
-    """Yield text and actions in turn, the white space that an action eats left out."""
+    """Yield text and actions in turn, without the white space that actions trim."""
     start, eats = 0, False
     for match in _ACTION.finditer(text):
         before = text[start : match.start()]
@@ -73,7 +73,7 @@ def _pieces(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _block(pieces: Iterator[tuple[str, str]]) -> tuple[list[Node], str | None]:
-    """Read up to the block's `end` or `else`, and return that word; None at the end of all."""
+    """Parse a block up to its `end` or `else`, and return that word; None at the end of the text."""
     nodes: list[Node] = []
     for kind, text in pieces:
         word, _, rest = text.partition(" ")
@@ -84,14 +84,14 @@ def _block(pieces: Iterator[tuple[str, str]]) -> tuple[list[Node], str | None]:
         elif word in {"if", "with", "range", "define"}:
             nodes.append(_branches(Node(word, rest), pieces))
         else:
-            nodes.append(Node("say", text))
+            nodes.append(Node("output", text))
     return nodes, None
 
 
 def _branches(node: Node, pieces: Iterator[tuple[str, str]]) -> Node:
     node.body, ended = _block(pieces)
     if ended == "else":
-        node.otherwise, ended = _block(pieces)
+        node.alternative, ended = _block(pieces)
     if ended != "end":
         raise ValueError(f"{node.kind} {node.word} without an end")
     return node
@@ -102,13 +102,13 @@ def _rendered(node: Node, scope: Scope) -> str:
         return node.word
     if node.kind == "define":
         return ""
-    if node.kind == "say":
+    if node.kind == "output":
         return _written(_value(node.word, scope))
     if node.kind == "range":
         return _ranged(node, scope)
     value = _value(node.word, scope)
     inside = scope.at(value) if node.kind == "with" else scope
-    return render(node.body, inside) if value else render(node.otherwise, scope)
+    return render(node.body, inside) if value else render(node.alternative, scope)
 
 
 def _ranged(node: Node, scope: Scope) -> str:
@@ -126,7 +126,7 @@ def _value(words: str, scope: Scope) -> Any:
     tokens = _TOKEN.findall(words)
     value, rest = _pipeline(tokens, scope)
     if rest:
-        raise ValueError(f"too much in {words!r}")
+        raise ValueError(f"unexpected words in {words!r}")
     return value
 
 
@@ -147,7 +147,7 @@ def _command(tokens: list[str], scope: Scope, piped: tuple[Any, ...]) -> tuple[A
     if name in _FUNCTIONS:
         return _FUNCTIONS[name](scope, *arguments, *piped), tokens
     if len(arguments) != 1 or piped:
-        raise ValueError(f"{name} is no function that is known here")
+        raise ValueError(f"unknown function: {name}")
     return arguments[0], tokens
 
 
@@ -162,13 +162,13 @@ def _operand(tokens: list[str], scope: Scope) -> tuple[Any, list[str]]:
         return int(word), rest
     head, _, path = word.partition(".")
     if head and not head.startswith("$"):
-        raise ValueError(f"{word} is not known here")
+        raise ValueError(f"unknown word: {word}")
     return _field(scope.variables[head] if head else scope.dot, path), rest
 
 
 def _field(value: Any, path: str) -> Any:
     for name in filter(None, path.split(".")):
-        value = value[name]  # Helm is content with what is absent; here it is an error
+        value = value[name]  # Helm accepts absent fields; here they are an error
     return value
 
 
@@ -189,7 +189,7 @@ def _indented(_: Scope, width: int, text: str) -> str:
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "include": lambda scope, name, dot: render(scope.defined[name], scope.at(dot)),
     "printf": lambda _, shape, *values: shape % tuple(map(_written, values)),
-    "default": lambda _, otherwise, value=None: value or otherwise,
+    "default": lambda _, alternative, value=None: value or alternative,
     "not": lambda _, value: not value,
     "quote": lambda _, value: json.dumps(_written(value)),
     "b64enc": lambda _, value: base64.b64encode(value.encode()).decode(),

@@ -1,4 +1,4 @@
-"""The Helm chart: whatever its values, Kubernetes takes what it makes, and all of it fits."""
+"""Tests of the Helm chart: its output is valid for Kubernetes and consistent, for all values."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ from tests.deploy.manifests import VERSIONS
 
 GIVEN = frozenset({"my-tls", "my-users", "my-secret", "my-claim"})
 CHOICES: dict[str, dict[str, Any]] = {
-    "as it is": {},
+    "defaults": {},
     "TLS": {"tls": {"secret": "my-tls"}},
     "passwords": {"htpasswd": {"secret": "my-users"}},
-    "mine": {"pullSecret": {"existing": "my-secret"}, "persistence": {"existing": "my-claim"}},
+    "existing objects": {
+        "pullSecret": {"existing": "my-secret"},
+        "persistence": {"existing": "my-claim"},
+    },
     "OpenShift": {"openshift": True},
     "everything": {
         "image": {"tag": "v9", "pullPolicy": "Always", "pullSecrets": ["one", "two"]},
@@ -46,33 +49,33 @@ every_choice = pytest.mark.parametrize("more", CHOICES.values(), ids=CHOICES.key
 
 @every_choice
 @pytest.mark.parametrize("version", VERSIONS)
-def test_kubernetes_takes_what_it_makes(more: dict[str, Any], version: str) -> None:
-    """Every field is one that Kubernetes knows, of the type that it wants."""
+def test_its_output_is_valid_for_kubernetes(more: dict[str, Any], version: str) -> None:
+    """Kubernetes knows every field, and its type is correct."""
     documents = chart.documents(**more)
 
-    assert [said for each in documents for said in manifests.objections(each, version)] == []
+    assert [error for each in documents for error in manifests.objections(each, version)] == []
 
 
 @every_choice
-def test_what_it_names_is_there(more: dict[str, Any]) -> None:
-    """Or is what the operator said that he has."""
+def test_all_references_are_resolved(more: dict[str, Any]) -> None:
+    """Objects that the operator provides are permitted."""
     assert manifests.loose_ends(chart.documents(**more), GIVEN) == []
 
 
 @every_choice
 def test_its_variables_are_known(more: dict[str, Any], tmp_path: Path) -> None:
-    """And their values can be read."""
-    told = manifests.environment(chart.documents(**more))
+    """Their values are valid."""
+    environ = manifests.environment(chart.documents(**more))
     users = tmp_path / "htpasswd"
     users.write_text("")
 
-    assert variables.read(told).warnings == []
-    assert config.examine([], told).problems == ()
+    assert variables.read(environ).warnings == []
+    assert config.examine([], environ).problems == ()
 
 
 @every_choice
-def test_the_service_leads_to_the_container(more: dict[str, Any]) -> None:
-    """By the name of a port, and by labels that the pod has."""
+def test_the_service_selects_the_container(more: dict[str, Any]) -> None:
+    """It uses the name of a port, and labels that the pod has."""
     documents = chart.documents(**more)
     service = manifests.of_kind(documents, "Service")["spec"]
     labels = manifests.of_kind(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
@@ -80,13 +83,13 @@ def test_the_service_leads_to_the_container(more: dict[str, Any]) -> None:
 
     assert service["selector"].items() <= labels.items()
     assert [each["targetPort"] for each in service["ports"]] == [port["name"]]
-    told = config.load([], manifests.environment(documents)).settings
-    assert port["containerPort"] == told.http.addr.port
+    settings = config.load([], manifests.environment(documents)).settings
+    assert port["containerPort"] == settings.http.addr.port
 
 
 @every_choice
-def test_the_schema_takes_the_values(more: dict[str, Any]) -> None:
-    """Helm holds what an operator writes against it."""
+def test_the_values_match_the_schema(more: dict[str, Any]) -> None:
+    """Helm validates an operator's values with it."""
     jsonschema.validate(chart.values(**more), _schema())
 
 
@@ -103,26 +106,26 @@ def test_the_schema_takes_the_values(more: dict[str, Any]) -> None:
     ],
     ids="".join,
 )
-def test_the_schema_refuses_what_would_be_without_effect(more: dict[str, Any]) -> None:
-    """A misspelt value is no value."""
+def test_the_schema_refuses_values_without_effect(more: dict[str, Any]) -> None:
+    """A misspelt value must be an error."""
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(chart.values(**more), _schema())
 
 
-def test_the_secret_holds_what_was_said() -> None:
-    """Byte for byte."""
-    said = '{"auths": {"quay.io": {"auth": "cm9ib3Q6c2VjcmV0"}}}'
-    secret = manifests.of_kind(chart.documents(pullSecret={"json": said}), "Secret")
+def test_the_secret_contains_the_given_json() -> None:
+    """The bytes are unchanged."""
+    content = '{"auths": {"quay.io": {"auth": "cm9ib3Q6c2VjcmV0"}}}'
+    secret = manifests.of_kind(chart.documents(pullSecret={"json": content}), "Secret")
 
     text = json.dumps(secret["data"])
     assert config.parse_pull_secret(secret["data"][".dockerconfigjson"].encode()).hosts == (
         "quay.io",
     )
-    assert said not in text
+    assert content not in text
 
 
 def test_openshift_chooses_the_user() -> None:
-    """A user or group of ours would be refused by its restricted-v2 rules."""
+    """OpenShift's restricted-v2 constraint refuses a fixed user or group."""
     documents = chart.documents(openshift=True)
     assert manifests.refusals(documents) == []
     context = manifests.pod(documents)["securityContext"]
@@ -131,17 +134,17 @@ def test_openshift_chooses_the_user() -> None:
     assert context["runAsNonRoot"] is True
 
 
-def test_the_chart_is_as_old_as_what_it_installs() -> None:
-    """One version for all."""
-    told = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    line = f'version = "{told["appVersion"]}"'
+def test_the_chart_has_the_version_of_the_appliance() -> None:
+    """There is one version for both."""
+    metadata = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    line = f'version = "{metadata["appVersion"]}"'
 
     assert line in (ROOT / "pyproject.toml").read_text().splitlines()
-    assert told["version"] == told["appVersion"]
+    assert metadata["version"] == metadata["appVersion"]
 
 
-def test_the_chart_makes_what_deployment_yaml_says() -> None:
-    """Two ways to the same pod: who changes one changes the other."""
+def test_the_chart_agrees_with_deployment_yaml() -> None:
+    """Both create the same pod, so a change of one needs a change of the other."""
     written = manifests.read(ROOT / "deployment.yaml")
     ours, theirs = manifests.container(written), manifests.container(chart.documents())
 
@@ -152,18 +155,18 @@ def test_the_chart_makes_what_deployment_yaml_says() -> None:
     )
 
 
-def test_who_needs_no_password_is_told() -> None:
-    """Once, after the installation."""
-    mark = "Everybody who can reach it"
+def test_the_notes_warn_of_access_without_passwords() -> None:
+    """Helm shows the notes after the installation."""
+    mark = "Every client that can reach it"
 
     assert mark in chart.rendered()["NOTES.txt"]
     assert mark not in chart.rendered(htpasswd={"secret": "my-users"})["NOTES.txt"]
 
 
-@pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not here")
+@pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not installed")
 @every_choice
-def test_helm_renders_it_as_we_do(more: Mapping[str, Any], tmp_path: Path) -> None:
-    """Our own reading of templates is held against the real one, where it can be had."""
+def test_helm_renders_the_same_output(more: Mapping[str, Any], tmp_path: Path) -> None:
+    """If helm is installed, it verifies the template engine of these tests."""
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(dict(more)))
     words = ["helm", "template", "cache", str(CHART), "--namespace=registry", f"--values={file}"]

@@ -1,4 +1,4 @@
-"""deployment.yaml: Kubernetes takes it, and it holds nothing that podman 4.3 can't do."""
+"""Tests of deployment.yaml: it is valid for Kubernetes, and uses only features of podman 4.3."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ DEPLOYMENT = ROOT / "deployment.yaml"
 
 @pytest.fixture(scope="module")
 def documents() -> list[Document]:
-    """Return its manifests."""
+    """Return the manifests of deployment.yaml."""
     return manifests.read(DEPLOYMENT)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_kubernetes_takes_it(documents: list[Document], version: str) -> None:
-    """Every field is one that Kubernetes knows, of the type that it wants."""
-    assert [said for each in documents for said in manifests.objections(each, version)] == []
+def test_it_is_valid_for_kubernetes(documents: list[Document], version: str) -> None:
+    """Kubernetes knows every field, and its type is correct."""
+    assert [error for each in documents for error in manifests.objections(each, version)] == []
 
 
-def test_the_schema_is_a_strict_one(documents: list[Document]) -> None:
-    """A field that is misspelt is told, however deep."""
+def test_the_validation_is_strict(documents: list[Document]) -> None:
+    """A misspelt field is an error at any depth."""
     container = manifests.container(documents)
     probe = {"exec": {"commands": ["true"]}}
     deployment = manifests.of_kind(documents, "Deployment")
@@ -43,13 +43,13 @@ def test_the_schema_is_a_strict_one(documents: list[Document]) -> None:
     assert len(manifests.objections(bad, VERSIONS[-1])) == 1
 
 
-def test_what_it_names_is_there(documents: list[Document]) -> None:
-    """Secret, claim, volumes and labels; no loose end."""
+def test_all_references_are_resolved(documents: list[Document]) -> None:
+    """These are Secret, claim, volumes and labels."""
     assert manifests.loose_ends(documents) == []
 
 
-def test_its_pull_secret_can_be_read(documents: list[Document]) -> None:
-    """With it as it stands the public registries are served, as it says in the comment."""
+def test_its_pull_secret_is_valid(documents: list[Document]) -> None:
+    """The unchanged secret serves the public registries, as its comment states."""
     secret = manifests.of_kind(documents, "Secret")
     content = base64.b64decode(secret["data"][".dockerconfigjson"])
 
@@ -60,15 +60,15 @@ def test_its_pull_secret_can_be_read(documents: list[Document]) -> None:
 
 
 def test_its_variables_are_known(documents: list[Document]) -> None:
-    """And their values can be read."""
-    told = manifests.environment(documents)
+    """Their values are valid."""
+    environ = manifests.environment(documents)
 
-    assert variables.read(told).warnings == []
-    assert config.examine([], told).problems == ()
+    assert variables.read(environ).warnings == []
+    assert config.examine([], environ).problems == ()
 
 
-def test_the_volume_holds_the_cap(documents: list[Document]) -> None:
-    """A disk that is smaller than what may be kept is full before the cleaner minds."""
+def test_the_volume_is_larger_than_the_cap(documents: list[Document]) -> None:
+    """A smaller disk would be full before the cleaner evicts content."""
     claim = manifests.of_kind(documents, "PersistentVolumeClaim")
     asked = claim["spec"]["resources"]["requests"]["storage"]
     cleaner = config.load([], manifests.environment(documents)).settings.cleaner
@@ -77,7 +77,7 @@ def test_the_volume_holds_the_cap(documents: list[Document]) -> None:
 
 
 def test_it_is_hardened(documents: list[Document]) -> None:
-    """No root, no capability, no writable root, no token of the cluster."""
+    """It has no root user, no capabilities, no writable root file system, and no cluster token."""
     pod, container = manifests.pod(documents), manifests.container(documents)
 
     assert pod["automountServiceAccountToken"] is False
@@ -91,10 +91,10 @@ def test_it_is_hardened(documents: list[Document]) -> None:
     assert {"startupProbe", "livenessProbe", "readinessProbe"} <= container.keys()
 
 
-def test_the_documented_edit_makes_it_one_that_openshift_takes(
+def test_the_documented_edit_makes_it_valid_for_openshift(
     documents: list[Document], tmp_path: Path
 ) -> None:
-    """The command stands in the file itself and on the page about OpenShift."""
+    """The command is in the file and in docs/openshift.md."""
     text = DEPLOYMENT.read_text()
     (command,) = set(re.findall(r"(sed '[^']+') deployment\.yaml \| oc apply", text))
     assert command in (ROOT / "docs/openshift.md").read_text()
@@ -107,11 +107,11 @@ def test_the_documented_edit_makes_it_one_that_openshift_takes(
     assert manifests.refusals(found) == []
     assert manifests.loose_ends(found) == []
     for version in VERSIONS:
-        assert [said for each in found for said in manifests.objections(each, version)] == []
+        assert [error for each in found for error in manifests.objections(each, version)] == []
 
 
-def test_the_service_leads_to_the_container(documents: list[Document]) -> None:
-    """Without the node's port it is the only way in."""
+def test_the_service_selects_the_container(documents: list[Document]) -> None:
+    """Without the port of the node it is the only access."""
     service = manifests.of_kind(documents, "Service")["spec"]
     labels = manifests.of_kind(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
     (port,) = manifests.container(documents)["ports"]
@@ -120,10 +120,10 @@ def test_the_service_leads_to_the_container(documents: list[Document]) -> None:
     assert [each["targetPort"] for each in service["ports"]] == [port["name"]]
 
 
-def test_it_holds_nothing_that_podman_cannot_do(documents: list[Document]) -> None:
-    """In podman 4.3: a Secret only with optional: false; none of the others at all.
+def test_it_uses_only_features_of_podman_4_3(documents: list[Document]) -> None:
+    """Podman 4.3 needs `optional: false` for a Secret, and does not support the other fields here.
 
-    And a claim whose volume is there already is an error, but a list is passed over.
+    A claim whose volume exists is an error, but a List is ignored.
     """
     pod, container = manifests.pod(documents), manifests.container(documents)
     secrets = [each["secret"] for each in pod["volumes"] if "secret" in each]

@@ -1,4 +1,4 @@
-"""The systemd unit: podman knows its keys, and it starts what the README starts."""
+"""Tests of the quadlet: podman knows its keys, and it starts the container as the README does."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KNOWN = {
 
 @pytest.fixture(scope="module")
 def unit() -> dict[str, list[tuple[str, str]]]:
-    """Return each section's keys and values; a key may come more than once."""
+    """Return the keys and values of each section; keys may repeat."""
     found: dict[str, list[tuple[str, str]]] = {}
     section: list[tuple[str, str]] = []
     for line in QUADLET.read_text().splitlines():
@@ -51,25 +51,25 @@ def _all(unit: Unit, key: str) -> list[str]:
 
 
 def test_podman_knows_every_key(unit: Unit) -> None:
-    """An unknown one would keep podman from making a service at all."""
+    """With an unknown key podman generates no service."""
     assert unit.keys() == {"Unit", "Container", "Service", "Install"}
     assert {name for name, _ in unit["Container"]} <= KNOWN
 
 
 def test_its_variables_are_known() -> None:
-    """Those in the comment too, which say how TLS and passwords are had."""
+    """This includes the variables for TLS and passwords in a comment."""
     lines = QUADLET.read_text().splitlines()
     marked = [each.removeprefix("# ") for each in lines if "Environment=" in each]
     words = [word for each in marked for word in shlex.split(each.removeprefix("Environment="))]
-    told = dict(word.split("=", 1) for word in words)
+    environ = dict(word.split("=", 1) for word in words)
 
-    assert len(told) == 5
-    assert variables.read(told).warnings == []
-    assert config.examine([], told).problems == ()
+    assert len(environ) == 5
+    assert variables.read(environ).warnings == []
+    assert config.examine([], environ).problems == ()
 
 
-def test_the_secret_is_where_it_is_looked_for(unit: Unit) -> None:
-    """A folder is mounted, so that a file that is replaced in it is seen."""
+def test_the_secret_is_at_the_configured_path(unit: Unit) -> None:
+    """A folder is mounted, so that a replaced file is noticed."""
     mounts = dict(each.split(":")[:2] for each in _all(unit, "Volume"))
     assert mounts["entrepot-data"] == "/var/lib/registry"
 
@@ -77,13 +77,13 @@ def test_the_secret_is_where_it_is_looked_for(unit: Unit) -> None:
     assert "PULLSECRETPATH=/secret/pull-secret.json" in _all(unit, "Environment")
 
 
-def test_bad_input_is_not_tried_again(unit: Unit) -> None:
-    """It would be refused with the same line for ever."""
+def test_invalid_configuration_does_not_cause_restarts(unit: Unit) -> None:
+    """Each start would fail with the same message."""
     assert ("RestartPreventExitStatus", "2") in unit["Service"]
 
 
-def test_root_has_what_it_needs_to_give_itself_up(unit: Unit) -> None:
-    """With a capability less, all would run as root."""
+def test_root_has_the_capabilities_for_changing_the_user(unit: Unit) -> None:
+    """If one is missing, all programs run as root."""
     (added,) = _all(unit, "AddCapability")
 
     assert added.split() == [f"CAP_{each}" for each in NEEDED]

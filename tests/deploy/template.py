@@ -73,7 +73,7 @@ def _pieces(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _block(pieces: Iterator[tuple[str, str]]) -> tuple[list[Node], str | None]:
-    """Parse a block up to its `end` or `else`, and return that word; None at the end of the text."""
+    """Parse a block up to its `end` or `else`, and return that word; None at the text's end."""
     nodes: list[Node] = []
     for kind, text in pieces:
         word, _, rest = text.partition(" ")

@@ -69,6 +69,7 @@ class Door:
         authorization = req.get_header("Authorization")
         identity = self._identified(req, resp, authorization, is_known=is_known)
         if identity.mistaken and authorization:
+            self.front.count(resp)
             self._logins.failed(user_of(authorization), req.get_header(ADDRESS) or "")
         req.context.identity = identity
         if identity.user:

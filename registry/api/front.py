@@ -18,6 +18,7 @@ from registry.filler import Filler
 GENERATION = "X-Entrepot-Generation"
 KEEP = "X-Entrepot-Keep"
 RIGHTS = "X-Entrepot-Rights"
+MISTAKEN = "X-Entrepot-Mistaken"
 VERIFIED = "X-Entrepot-Verified"
 SOURCE = "X-Entrepot-Source"
 GUESSES = "X-Entrepot-Guesses"
@@ -58,6 +59,11 @@ class Front:
         """Have a credential remembered that was just found right."""
         if self.generation is not None:
             resp.set_header(RIGHTS, _numbers(identity))
+
+    def count(self, resp: falcon.Response) -> None:
+        """Have a wrong password counted, also where the answer needs none."""
+        if self.generation is not None:
+            resp.set_header(MISTAKEN, "1")
 
     def keep(self, req: falcon.Request, resp: falcon.Response, holds: Callable[[], float]) -> None:
         """Allow an answer to be kept that *holds* so many s: whole ones, and a minute at most.

@@ -102,6 +102,8 @@ def next_page(headers: Mapping[str, str], url: str) -> str | None:
             here, there = urlsplit(url), urlsplit(urljoin(url, target.strip()))
             if there.scheme not in {"http", "https"} or not target.isprintable():
                 raise ValueError("its next page is no HTTP URL")
+            if not there.path.startswith("/"):  # `http:1/x` has no host: it would end ours
+                raise ValueError("its next page is a URL without a host")
             return f"{here.scheme}://{here.netloc}{there.path}?{there.query}"
     return None
 

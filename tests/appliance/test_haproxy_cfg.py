@@ -296,6 +296,14 @@ def test_an_authority_that_clients_write_is_taken(front: Front, host: str) -> No
     assert answer.status == (400 if host in ("*.test", "a%20b") else 200)
 
 
+@pytest.mark.parametrize("target", ["http:///echo", "https:///echo", "http:///"])
+def test_an_absolute_uri_without_a_host_is_refused(front: Front, target: str) -> None:
+    """RFC 9110, 4.2.1; in HTTP/2, `:authority` is empty then. It was an error of ours."""
+    answer = front.say(f"GET {target} HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n".encode())
+
+    assert answer.status == 400
+
+
 @pytest.mark.parametrize("coding", ["chunked,", "chunked, chunked", "gzip, chunked", "identity"])
 def test_a_list_of_transfer_codings_is_refused(front: Front, coding: str) -> None:
     """With the envelope, before a worker sees it."""

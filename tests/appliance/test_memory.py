@@ -336,6 +336,20 @@ def test_many_guesses_are_marked_and_nothing_else_is(
     assert front.ask(path, "Authorization: Basic bWFyeTpyaWdodA==").status == 200
 
 
+def test_wrong_passwords_where_none_is_needed_are_guesses_too(front: Front, behind: Worker) -> None:
+    """Strangers may pull: whoever sends a wrong password there finds out as much as by a 401."""
+    wrong = "Authorization: Basic a2F0ZTp3cm9uZw=="  # kate:wrong
+    behind.headers["X-Entrepot-Mistaken"] = "1"
+    for _ in range(61):
+        answer = front.ask("/status/200", wrong)
+        assert answer.status == 200
+        assert not [name for name in answer.headers if name.startswith("x-entrepot")]
+    del behind.headers["X-Entrepot-Mistaken"]
+
+    got = json.loads(front.ask("/echo", "Authorization: Basic a2F0ZTpvdGhlcg==").body)
+    assert ["x-entrepot-guesses", "many"] in got
+
+
 def test_the_first_wrong_passwords_reach_the_worker(front: Front, behind: Worker) -> None:
     """Who mistypes is told so, as often as people do."""
     typo = "Authorization: Basic YW5uYTpvb3Bz"

@@ -10,6 +10,7 @@ from falcon import App, testing
 from datastore.memory import MemoryStorage
 from datastore.repositories import Repositories
 from registry.api import errors
+from registry.api.docker_login import DockerLoginResource
 from registry.api.door import Door
 from registry.api.front import Front
 from registry.api.status import VersionResource
@@ -50,14 +51,15 @@ class Client:
         app = App()
         errors.install(app)
         app.add_route("/v2/", VersionResource(door))
+        app.add_route("/v2/token", DockerLoginResource(door))
         self._client = testing.TestClient(app)
 
-    def ask(self, credential: str | None, **headers: str) -> testing.Result:
+    def ask(self, credential: str | None, path: str = "/v2/", **headers: str) -> testing.Result:
         """Ask with user:password."""
         if credential is not None:
             headers["Authorization"] = f"Basic {base64.b64encode(credential.encode()).decode()}"
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self._client.simulate_get("/v2/", headers=named)
+        return self._client.simulate_get(path, headers=named)
 
 
 @pytest.fixture
@@ -158,3 +160,19 @@ def test_an_answer_is_dated_once_at_its_beginning(check: Checked) -> None:
     client = Client(Basic(check, realm="here"), Front(lambda: next(dates)))
 
     assert client.ask("ann:right").headers["x-entrepot-generation"] == "1"
+
+
+@pytest.mark.parametrize("scope", ["repository:app:pull", "repository:app:pull,push"])
+def test_a_wrong_password_is_counted_although_a_stranger_is_served(
+    check: Checked, scope: str
+) -> None:
+    """The token tells whether it was right: HAProxy counts it as it counts a 401."""
+    half_open = Basic(check, realm="here", anonymous="pull")
+    client, path = Client(half_open, Front(lambda: NOW)), f"/v2/token?scope={scope}"
+    wrong, right, nobody = (client.ask(each, path) for each in ("ann:wrong", "ann:right", None))
+
+    assert [each.status_code for each in (wrong, right, nobody)] == [200] * 3
+    assert "x-entrepot-mistaken" in wrong.headers
+    assert not {"x-entrepot-mistaken"} & {*right.headers, *nobody.headers}
+    alone = Client(half_open, Front()).ask("ann:wrong", path)
+    assert "x-entrepot-mistaken" not in alone.headers

@@ -87,7 +87,17 @@ def test_the_next_page_is_on_the_same_host(link: str, expected: str | None) -> N
 
 
 @pytest.mark.parametrize(
-    "link", ["<ftp://reg.example/>; rel=next", "<http://[bad/>; rel=next", "</a\x01b>; rel=next"]
+    "link",
+    [
+        "<ftp://reg.example/>; rel=next",
+        "<http://[bad/>; rel=next",
+        "</a\x01b>; rel=next",
+        "<http:1/v2/x>; rel=next",
+        "<http:.other.example/v2/x>; rel=next",
+        "<http:@other.example/v2/x>; rel=next",
+        "<http:\\\\other.example\\x>; rel=next",
+        "<http://other.example>; rel=next",
+    ],
 )
 def test_a_next_page_that_is_no_url_is_an_error(link: str) -> None:
     """A list that ends early would be a wrong list."""

@@ -23,6 +23,7 @@ In the state directory, which is entrepot/ too unless ENTREPOT_STATEDIR says oth
     index.sqlite                            the access index
     spool/<alg>-<hex>                       a download that grows; renamed into blobs/ once verified
     spool/<alg>-<hex>.size                  how long it will be, in bytes, once that is known
+    spool/boot                              the boot of the machine that wrote these downloads
     spool/locks/                            one file a manifest or tag that is being asked for
     spool/uploads/<id>.<name>               an upload that has not ended; its length: how far it is
     spool/uploads/<id>.<name>.digest        what is there of it, hashed
@@ -58,6 +59,7 @@ QUARANTINE = f"{OWN}/quarantine"
 INDEX = "index.sqlite"
 CLOCK = "clock"
 SPOOL = "spool"
+BOOT = "spool/boot"
 TURNS = "spool/locks"
 UPLOADS = "spool/uploads"
 WRITING = "spool/writing"

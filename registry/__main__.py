@@ -24,6 +24,7 @@ from registry import auth
 from registry.access import Rule, Rules
 from registry.api.door import MayHost
 from registry.app import Parts, assemble
+from registry.download.earlier_boot import discard_partial_downloads
 from registry.events import Breakers, Events, damaged
 from registry.filler import Filler
 from registry.lookout import Lookout
@@ -37,7 +38,7 @@ from registry.upstream.source import Source
 from registry.upstream.table import Shared, Upstreams
 from registry.watched import Snapshot, Watched
 from registry.workers import Serving, Workers
-from runtime.clock import Clock
+from runtime.clock import Clock, boot
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def main() -> None:
     limit = LogLimit()
     logs.configure(settings.log.level, settings.log.formatter, "registry", limit=limit)
     logging.getLogger("gunicorn.error").addFilter(limit)  # it has a handler of its own
+    discard_partial_downloads(settings.storage.statedir, boot())
     numbers = range(1, settings.http.workers + 1)
     generation = Generation(settings.run)
     lookout = Lookout(generation)

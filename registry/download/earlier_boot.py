@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 def discard_partial_downloads(state: Path, boot: str) -> None:
     """Remove the spool files in the state directory, unless *boot* has written them.
 
-    Where nothing tells one boot from another, *boot* is empty and all are kept. A restart of the appliance alone keeps them. A disk that refuses it is logged.
+    Where nothing tells one boot from another, *boot* is empty and all are kept. A restart of the
+    appliance alone keeps them. A disk that refuses it is logged.
     """
     marker = state / layout.BOOT
     try:

@@ -216,7 +216,7 @@ class Blobs:
 
         task = Task(
             digest,
-            registered.upstream.blob_sources(place.remote, digest),
+            registered.upstream.blob_sources(place.remote, digest, size),
             place.host,
             str(place.repository),
             size,

@@ -15,7 +15,8 @@ _PARTIAL = 206
 class HttpBlob:
     """The open body of a blob, over an answer that whoever opened it closes.
 
-    A body with a coding is decoded, unless *as_sent*; *seen* is called with what is decoded.
+    A body with a coding is decoded, unless *as_sent*; *seen* is called with what is decoded;
+    *named* is the blob's size in bytes, as a manifest names it.
 
     Raises: Unavailable (NONSENSE) when the answer is no answer to that range.
     """
@@ -29,11 +30,13 @@ class HttpBlob:
         *,
         as_sent: bool = False,
         seen: Callable[[bytes], None] = lambda _: None,
+        named: int | None = None,
     ) -> None:
         self._exchange = exchange
         self._answer = answer
         self._as_sent = as_sent or not answer.codings
         self._seen = seen
+        self._named = named
         # the length of a coded body is not the blob's
         self._length = content_length(answer.headers) if self._as_sent else None
         self._start, self._size = 0, self._length
@@ -63,7 +66,7 @@ class HttpBlob:
         """
         came = 0
         self._answer.expect_bytes_within(self._exchange.stall)
-        pieces = self._answer.pieces(as_sent=self._as_sent, seen=self._seen)
+        pieces = self._answer.pieces(as_sent=self._as_sent, seen=self._seen, size=self._named)
         while piece := self._next(pieces):
             came += len(piece)
             yield piece

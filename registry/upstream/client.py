@@ -117,7 +117,13 @@ class HttpUpstream:
 
     @contextmanager
     def blob(
-        self, name: str, digest: Digest, start: int = 0, stop: int | None = None
+        self,
+        name: str,
+        digest: Digest,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        size: int | None = None,
     ) -> Iterator[RemoteBlob]:
         """Open a blob, from *start* to *stop* where either is given."""
         headers, accepts = _range(start, stop)
@@ -137,16 +143,16 @@ class HttpUpstream:
                 return
             if answer.status != _PARTIAL:
                 with self._readings.learning(digest) as seen:
-                    yield HttpBlob(self._exchange, answer, seen=seen)
+                    yield HttpBlob(self._exchange, answer, seen=seen, named=size)
                 return
         # the offsets of a part of a coded body are those of the coding: only the whole can be read
         whole = replace(ask, headers={}, accepts=frozenset({_OK}))
         with self._open(whole) as answer, self._readings.learning(digest) as seen:
-            yield HttpBlob(self._exchange, answer, seen=seen)
+            yield HttpBlob(self._exchange, answer, seen=seen, named=size)
 
-    def blob_sources(self, name: str, digest: Digest) -> tuple[Fetch, ...]:
+    def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
         """Return how to open a blob here."""
-        return (partial(self.blob, name, digest),)
+        return (partial(self.blob, name, digest, size=size),)
 
     def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:
         """List tags in order, as many pages of them as it takes.

@@ -14,6 +14,9 @@ _MOST = 3
 # zlib's own limit is 1032: more is a bomb in several layers
 _LARGEST_RATIO = 1100
 _FREE = 1024 * 1024  # bytes that are decoded before the ratio counts
+# where nothing names the length of what is decoded: an image's layer is below this ratio
+_USUAL_RATIO = 20
+_UNUSUAL = 64 * 1024 * 1024  # bytes that may be above it
 
 _Decode = Callable[[Iterator[bytes]], Iterator[bytes]]
 
@@ -33,8 +36,14 @@ def codings(headers: Mapping[str, str]) -> tuple[str, ...]:
     return known if len(known) <= _MOST else ()
 
 
-def decoded(pieces: Iterator[bytes], applied: tuple[str, ...]) -> Iterator[bytes]:
-    """Yield a body without its codings, in pieces of at most 256 KiB. Raises: Undecodable."""
+def decoded(
+    pieces: Iterator[bytes], applied: tuple[str, ...], size: int | None = None
+) -> Iterator[bytes]:
+    """Yield a body without its codings, in pieces of at most 256 KiB.
+
+    *size* is what it decodes to, in bytes, None where that is not known. Raises: Undecodable when
+    it is more, or without a size far more than it can be.
+    """
     came = 0
 
     def counted() -> Iterator[bytes]:
@@ -49,9 +58,15 @@ def decoded(pieces: Iterator[bytes], applied: tuple[str, ...]) -> Iterator[bytes
     gone = 0
     for piece in body:
         gone += len(piece)
-        if gone > max(came * _LARGEST_RATIO, _FREE):
+        if gone > _largest(came, size):
             raise Undecodable("it decodes to far more than it is")
         yield piece
+
+
+def _largest(came: int, size: int | None) -> int:
+    """Return how many bytes may be decoded of *came* bytes."""
+    possible = max(came * _LARGEST_RATIO, _FREE)
+    return min(possible, max(came * _USUAL_RATIO, _UNUSUAL) if size is None else size)
 
 
 def _gunzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -78,7 +93,7 @@ def _inflated(pieces: Iterator[bytes], window: int) -> Iterator[bytes]:
     engine, has_begun = zlib.decompressobj(window), False
     for piece in pieces:
         left, out = piece, b""
-        while left or len(out) == _PIECE:
+        while left or (len(out) == _PIECE and not engine.eof):
             if engine.eof:
                 engine = zlib.decompressobj(window)
             has_begun = True

@@ -52,9 +52,9 @@ class Guarded:
         with self._opened(partial(self._upstream.blob, name, digest), start, stop) as body:
             yield body
 
-    def blob_sources(self, name: str, digest: Digest) -> tuple[Fetch, ...]:
+    def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
         """Return how to open a blob at each source."""
-        fetches = self._upstream.blob_sources(name, digest)
+        fetches = self._upstream.blob_sources(name, digest, size)
         return tuple(partial(self._opened, fetch) for fetch in fetches)
 
     @contextmanager

@@ -59,10 +59,10 @@ class Mirrored:
                 lambda each: open_ones.enter_context(each.blob(name, digest, start, stop))
             )
 
-    def blob_sources(self, name: str, digest: Digest) -> tuple[Fetch, ...]:
+    def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
         """Return how to open a blob at each mirror, and last at the origin."""
         each = (*self._mirrors, self._origin)
-        return tuple(fetch for one in each for fetch in one.blob_sources(name, digest))
+        return tuple(fetch for one in each for fetch in one.blob_sources(name, digest, size))
 
     def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:
         """List tags."""

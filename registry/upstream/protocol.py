@@ -61,8 +61,11 @@ class Upstream(Protocol):
         """
         ...
 
-    def blob_sources(self, name: str, digest: Digest) -> tuple[Fetch, ...]:
-        """Return how to open a blob at each mirror, in their order, and last at the registry."""
+    def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
+        """Return how to open a blob at each mirror, in their order, and last at the registry.
+
+        *size*, in bytes, is what a manifest names: it bounds what is decoded.
+        """
         ...
 
     def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:

@@ -97,18 +97,25 @@ class Answer:
         self._ended = False
 
     def pieces(
-        self, *, as_sent: bool = False, seen: Callable[[bytes], None] = lambda _: None
+        self,
+        *,
+        as_sent: bool = False,
+        seen: Callable[[bytes], None] = lambda _: None,
+        size: int | None = None,
     ) -> Iterator[bytes]:
         """Yield the body in what the socket has, at most 256 KiB; decoded, unless *as_sent*.
 
-        *seen* is called with what is decoded. Raises: Broken.
+        *seen* is called with the body as it is sent, to its end if it is no longer than *size*,
+        which is what it decodes to in bytes, where that is known. Raises: Broken.
         """
         if as_sent or not self.codings:
             yield from self._sent_pieces()
             return
+        sent = self._sent_pieces()
         try:
-            yield from decoded(_tapped(self._sent_pieces(), seen), self.codings)
+            yield from decoded(_tapped(sent, seen), self.codings, size)
         except Undecodable as error:
+            _read_on(sent, seen, size)
             raise Broken(str(error), Why.NONSENSE) from error
 
     def _sent_pieces(self) -> Iterator[bytes]:
@@ -159,6 +166,16 @@ class Answer:
             return True
         length = content_length(self.headers)
         return self.status >= 300 and length is not None and length <= _SMALL  # noqa: PLR2004
+
+
+def _read_on(sent: Iterator[bytes], seen: Callable[[bytes], None], size: int | None) -> None:
+    """Show the rest of a body that cannot be decoded: its coding may be a wrong label."""
+    left = _SMALL if size is None else size
+    for piece in sent:
+        seen(piece)
+        left -= len(piece)
+        if left < 0:
+            return
 
 
 def _tapped(pieces: Iterator[bytes], seen: Callable[[bytes], None]) -> Iterator[bytes]:

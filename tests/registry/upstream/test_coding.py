@@ -8,6 +8,7 @@ import zlib
 import pytest
 
 from datastore.refs import Digest
+from registry.errors import Unavailable
 from registry.upstream.coding import Undecodable, codings, decoded
 from tests.images import filler
 from tests.registry.upstream.clients import client_of
@@ -39,6 +40,12 @@ def _undone(body: bytes, named: str, step: int) -> bytes:
 def test_a_coding_is_undone(named: str, body: bytes, step: int) -> None:
     """Whatever the pieces are; what is not known is left to the digest."""
     assert _undone(body, named, step) == CONTENT
+
+
+@pytest.mark.parametrize("length", [1 << 18, 1 << 19, (1 << 18) + 1])
+def test_a_body_that_fills_its_last_piece_has_ended(length: int) -> None:
+    """Pieces have 256 KiB: nothing is waited for behind the end of the coding."""
+    assert _taken(gzip.compress(bytes(length))) == (length, False)
 
 
 @pytest.mark.parametrize("cut", [1, 8, 1000])
@@ -88,3 +95,55 @@ def test_a_wrong_label_is_ignored_the_next_time(upstream: FakeUpstream) -> None:
             found.append(Digest.of(b"".join(blob.chunks())))
 
     assert [Digest.of(CONTENT), digest] == found
+
+
+def _taken(body: bytes, size: int | None = None) -> tuple[int, bool]:
+    """Return how many bytes are decoded of a gzip body, and whether it was refused then."""
+    came = 0
+    try:
+        for piece in decoded(iter([body]), ("gzip",), size):
+            came += len(piece)
+    except Undecodable:
+        return came, True
+    return came, False
+
+
+@pytest.mark.parametrize("size", [1000, 70 << 20], ids=["small", "larger than without a size"])
+def test_no_more_is_decoded_than_the_size_that_is_named(size: int) -> None:
+    """Memory and disk are used by what is right only."""
+    assert _taken(gzip.compress(bytes(size)), size) == (size, False)
+
+    came, refused = _taken(gzip.compress(bytes(size + 1)), size)
+    assert refused
+    assert came <= size
+
+
+def test_without_a_size_little_is_decoded_of_what_expands_unusually() -> None:
+    """A bomb of one coding has a thousandfold."""
+    came, refused = _taken(gzip.compress(bytes(100 << 20), 1))
+
+    assert refused
+    assert came <= 64 << 20
+
+
+def test_without_a_size_a_large_layer_that_expands_as_usual_is_decoded() -> None:
+    """A tar that is no gzip file has several times its coding's length."""
+    layer = (filler(64 << 10) + bytes(512 << 10)) * 120
+
+    assert _taken(gzip.compress(layer, 1)) == (len(layer), False)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("layer", [gzip.compress(b"text" * 50_000), CONTENT], ids=["gzip", "plain"])
+def test_a_wrong_label_is_ignored_at_the_next_request_of_a_blob_whose_size_is_named(
+    upstream: FakeUpstream, layer: bytes, *, chunked: bool
+) -> None:
+    """It decodes to more than its size, or not at all; what was sent is its digest's."""
+    digest = upstream.add_blob("app", layer)
+    upstream.misbehave(headers={"Content-Encoding": "gzip"}, chunked=chunked, times=2)
+    (fetch,) = client_of(upstream).blob_sources("app", digest, len(layer))
+
+    with pytest.raises(Unavailable), fetch(0) as blob:
+        list(blob.chunks())
+    with fetch(0) as blob:
+        assert b"".join(blob.chunks()) == layer

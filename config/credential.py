@@ -16,7 +16,8 @@ _REMEDY = "write the base64 of user:password"
 class Credential:
     """The login at a registry. A token takes precedence over a password; unset texts are empty.
 
-    An identity token is exchanged for a registry token; a registry token is sent as it is.
+    The token service exchanges an identity token for an access token. A registry token is sent to
+    the registry as it is.
     """
 
     username: str = ""

@@ -144,9 +144,8 @@ class _Walk:
 def _plain(node: yaml.Node, seen: dict[int, object]) -> object:
     if isinstance(node, yaml.ScalarNode):
         return None if node.tag == _NULL else str(node.value)
-    if (
-        id(node) not in seen
-    ):  # an alias refers to a node that was read before, or to one that contains it
+    # An alias refers to a node that was read before, or to one that contains the alias.
+    if id(node) not in seen:
         seen[id(node)] = None
         seen[id(node)] = _children(node, seen)
     return seen[id(node)]

@@ -118,7 +118,7 @@ def _read_other(name: str, text: str, reading: Reading) -> None:
 
 @cache
 def _is_misspelt_protection(name: str) -> bool:
-    """Return whether an unknown variable resembles one that restricts access: an error.
+    """Return whether an unknown variable resembles one that restricts access, and is an error.
 
     A misspelt protecting setting would leave the appliance open. If the name has a known prefix,
     one similar word is enough; any other name must be similar as a whole.

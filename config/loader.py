@@ -171,8 +171,8 @@ class _Sources:
             unread = [each for each in self._places.files() if is_found and each != self.file]
             why = f"not read, because {self.file} exists too"
             return [Problem(str(each), why, "keep one of them") for each in unread]
-        # Debian's package docker-registry installs a file at the older place. It names a password
-        # file that does not exist.
+        # Debian's package docker-registry installs a file at the older place. The password file
+        # that it names is a folder, so the appliance would not start.
         return [
             Problem(str(each), "not read outside the image", f"name it to use it: serve {each}")
             for each in ([] if self.file else self._places.files())

@@ -60,7 +60,7 @@ def judge(winners: Iterable[Given]) -> tuple[list[Problem], list[Problem]]:
 
 
 def _rank(given: Given) -> tuple[bool, bool]:
-    """Return a sort key: choices of a driver first, the appliance's own keys last, so they win."""
+    """Return a sort key: choices of a driver first, own keys last, because the last value wins."""
     return not given.chooses, given.key not in cache_server.MEANT
 
 

@@ -121,7 +121,7 @@ def adjusted_only(settings: Settings, given: Iterable[Key]) -> tuple[str, ...]:
 
 
 def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
-    """Return the settings of *host*, completed from `proxy:`; only the secret may name the host."""
+    """Return the settings of *host*, completed from `proxy:`. It needs no section of its own."""
     host, proxy = registry_host(host), settings.proxy
     own = settings.upstreams.get(host, UpstreamSettings())
     is_remote = host in _remote_host(settings)

@@ -44,7 +44,7 @@ def render(
 
 
 def write(path: Path, text: bytes) -> None:
-    """Replace the file *path* by *text* atomically, without fsync: the metrics are written again.
+    """Replace the file *path* by *text* atomically. A lost file is written again, so no fsync.
 
     Raises: OSError.
     """

@@ -50,7 +50,7 @@ def _honoured(key: str, why: str = "") -> Row:
     return Row(key, Verdict.HONOURED, why)
 
 
-def _idle(key: str, why: str, *harmless: str, instead: str = "take it out") -> Row:
+def _ineffective(key: str, why: str, *harmless: str, instead: str = "take it out") -> Row:
     return Row(key, Verdict.WITHOUT_EFFECT, why, instead, ("", *harmless))
 
 
@@ -67,32 +67,36 @@ ROWS: Final = (
     _honoured("version", "0.1"),
     _honoured("log.level"),
     _honoured("log.formatter", "text and json"),
-    _idle(
+    _ineffective(
         "log.accesslog.disabled",
         "eviction takes last uses from the access log",
         "false",
         instead="keep it small with CLEANER_MAXSIZE",
     ),
-    _idle("log.reportcaller", "log lines do not include the place in the code", "false"),
-    _idle("log.fields.**", "log fields are fixed", instead="add them where the log is collected"),
-    _idle(
+    _ineffective("log.reportcaller", "log lines do not include the place in the code", "false"),
+    _ineffective(
+        "log.fields.**", "log fields are fixed", instead="add them where the log is collected"
+    ),
+    _ineffective(
         "log.hooks.**",
         "the appliance sends no mail",
         instead="send mail where the log is collected",
     ),
     _honoured("loglevel", "as log.level"),
     _honoured("storage.filesystem.rootdirectory"),
-    _idle(
+    _ineffective(
         "storage.filesystem.maxthreads",
         "the number of workers limits concurrency",
         instead="set ENTREPOT_WORKERS",
     ),
     _honoured("storage.delete.enabled"),
-    _idle("storage.redirect.disable", "no response is a redirect", "true", instead="take it out"),
-    _idle("storage.cache.blobdescriptor", _LOOKED_UP),
-    _idle("storage.cache.blobdescriptorsize", _LOOKED_UP),
-    _idle("storage.cache.layerinfo", _LOOKED_UP),
-    _idle("storage.tag.concurrencylimit", "tags are read sequentially"),
+    _ineffective(
+        "storage.redirect.disable", "no response is a redirect", "true", instead="take it out"
+    ),
+    _ineffective("storage.cache.blobdescriptor", _LOOKED_UP),
+    _ineffective("storage.cache.blobdescriptorsize", _LOOKED_UP),
+    _ineffective("storage.cache.layerinfo", _LOOKED_UP),
+    _ineffective("storage.tag.concurrencylimit", "tags are read sequentially"),
     _refused(
         "storage.maintenance.readonly.enabled", "a read-only mode is not implemented", "false", ""
     ),
@@ -102,8 +106,10 @@ ROWS: Final = (
         "true",
         "",
     ),
-    _idle("storage.maintenance.uploadpurging.age", "always 168 hours after the last byte", "168h"),
-    _idle(
+    _ineffective(
+        "storage.maintenance.uploadpurging.age", "always 168 hours after the last byte", "168h"
+    ),
+    _ineffective(
         "storage.maintenance.uploadpurging.interval",
         "cleaner.runevery sets the interval",
         instead="set CLEANER_RUNEVERY_TIME",
@@ -126,12 +132,12 @@ ROWS: Final = (
     _refused("middleware.registry.**", "middleware is not implemented", ""),
     _refused("middleware.repository.**", "middleware is not implemented", ""),
     _refused("middleware.storage.**", "middleware is not implemented", ""),
-    _idle(
+    _ineffective(
         "reporting.bugsnag.**",
         "the appliance sends no reports",
         instead="watch /metrics and the log",
     ),
-    _idle(
+    _ineffective(
         "reporting.newrelic.**",
         "the appliance sends no reports",
         instead="watch /metrics and the log",
@@ -139,9 +145,11 @@ ROWS: Final = (
     _honoured("http.addr"),
     _refused("http.net", "the appliance listens on TCP only; set http.addr", "tcp", ""),
     _refused("http.prefix", "the API is available at /v2/ only", "/", ""),
-    _idle("http.host", "no response needs an absolute URL"),
-    _idle("http.secret", "uploads carry no signed state"),
-    _idle("http.relativeurls", "no response needs an absolute URL", "true", instead="take it out"),
+    _ineffective("http.host", "no response needs an absolute URL"),
+    _ineffective("http.secret", "uploads carry no signed state"),
+    _ineffective(
+        "http.relativeurls", "no response needs an absolute URL", "true", instead="take it out"
+    ),
     _honoured("http.draintimeout", "default 4s"),
     _honoured("http.tls.certificate"),
     _honoured("http.tls.key", "the key may be in the certificate's file"),
@@ -160,46 +168,46 @@ ROWS: Final = (
         "the appliance requests no certificates; set http.tls.certificate",
         "",
     ),
-    _idle(
+    _ineffective(
         "http.debug.addr",
         "metrics are at /metrics of http.addr",
         instead="read /metrics of http.addr",
     ),
-    _idle(
+    _ineffective(
         "http.debug.prometheus.enabled",
         "metrics are always at /metrics",
         "true",
         instead="read /metrics of http.addr",
     ),
-    _idle(
+    _ineffective(
         "http.debug.prometheus.path",
         "metrics are always at /metrics",
         "/metrics",
         instead="read /metrics of http.addr",
     ),
-    _idle(
+    _ineffective(
         "http.headers.**",
         "such headers are for browsers, and no page here runs scripts",
         instead="set them in a proxy in front of the appliance",
     ),
-    _idle("http.http2.disabled", "HTTP/2 is always offered with TLS", "false"),
-    _idle("http.h2c.enabled", "HTTP/2 requires TLS", "false"),
-    _idle(
+    _ineffective("http.http2.disabled", "HTTP/2 is always offered with TLS", "false"),
+    _ineffective("http.h2c.enabled", "HTTP/2 requires TLS", "false"),
+    _ineffective(
         "notifications.events.includereferences",
         "no notifications are sent",
         instead="follow the access log",
     ),
-    _idle(
+    _ineffective(
         "notifications.endpoints.**", "no notifications are sent", instead="follow the access log"
     ),
-    _idle("redis.**", _NO_REDIS),
-    _idle("health.storagedriver.enabled", _HEALTH, instead="probe /healthz"),
-    _idle("health.storagedriver.interval", _HEALTH, instead="probe /healthz"),
-    _idle("health.storagedriver.threshold", _HEALTH, instead="probe /healthz"),
-    _idle("health.file.**", _HEALTH, instead="probe /healthz"),
-    _idle("health.http.**", _HEALTH, instead="probe /healthz"),
-    _idle("health.tcp.**", _HEALTH, instead="probe /healthz"),
-    _idle("catalog.maxentries", "the client sets the length of a catalog page"),
+    _ineffective("redis.**", _NO_REDIS),
+    _ineffective("health.storagedriver.enabled", _HEALTH, instead="probe /healthz"),
+    _ineffective("health.storagedriver.interval", _HEALTH, instead="probe /healthz"),
+    _ineffective("health.storagedriver.threshold", _HEALTH, instead="probe /healthz"),
+    _ineffective("health.file.**", _HEALTH, instead="probe /healthz"),
+    _ineffective("health.http.**", _HEALTH, instead="probe /healthz"),
+    _ineffective("health.tcp.**", _HEALTH, instead="probe /healthz"),
+    _ineffective("catalog.maxentries", "the client sets the length of a catalog page"),
     _honoured("proxy.remoteurl", "declares an upstream and makes it the default"),
     _honoured("proxy.username"),
     _honoured("proxy.password"),
@@ -210,23 +218,29 @@ ROWS: Final = (
         tolerated=("0", "0s", "0m", "0h"),
     ),
     _refused("proxy.exec.**", "credential helpers are not implemented; use the pull secret", ""),
-    _idle(
+    _ineffective(
         "proxy.cachewritetimeout",
         "a download ends when its upstream ends the response",
         instead="set ENTREPOT_READ_TIMEOUT",
     ),
-    _idle(
+    _ineffective(
         "compatibility.schema1.enabled",
         "schema 1 is neither produced nor converted",
         "false",
         instead="convert such images with skopeo copy",
     ),
-    _idle("compatibility.schema1.signingkeyfile", "schema 1 is neither produced nor converted"),
-    _idle("validation.enabled", "pushes are always validated", "true", instead="take it out"),
-    _idle("validation.disabled", "pushes are always validated", "false", instead="take it out"),
+    _ineffective(
+        "compatibility.schema1.signingkeyfile", "schema 1 is neither produced nor converted"
+    ),
+    _ineffective(
+        "validation.enabled", "pushes are always validated", "true", instead="take it out"
+    ),
+    _ineffective(
+        "validation.disabled", "pushes are always validated", "false", instead="take it out"
+    ),
     _refused("validation.manifests.urls.allow.**", "URLs in manifests can't be restricted", ""),
     _refused("validation.manifests.urls.deny.**", "URLs in manifests can't be restricted", ""),
-    _idle("validation.manifests.indexes.**", "the children of an index must always exist"),
+    _ineffective("validation.manifests.indexes.**", "the children of an index must always exist"),
     _refused("policy.repository.classes.**", "classes of repositories are not implemented", ""),
 )
 

@@ -16,7 +16,7 @@ from config.document import read_file
 from config.errors import ConfigError, Problem
 from config.given import Given, Reading
 from config.keys import Key
-from config.merge import judge, merge
+from config.merge import merge, unsupported_keys
 from config.rules import advice, contradictions
 from config.schema import Settings
 from config.upstreams import adjusted_only
@@ -84,7 +84,7 @@ def examine(
     merged = merge(layers)
     folded = aliases.fold(merged.winners, _address(merged.winners, is_image=sources.is_image))
     given = folded.given
-    refused, idle = judge(given.values())
+    refused, ineffective = unsupported_keys(given.values())
     built = build(given | _defaults(given, is_image=sources.is_image))
     followed = follow.followed(built.settings, given, sources.file)
     adjusted = adjusted_only(built.settings, given)
@@ -98,7 +98,7 @@ def examine(
         *sources.warnings(),
         *renamed,
         *dict.fromkeys(merged.ignored),
-        *idle,
+        *ineffective,
         *advice(settings, built.used),
     ]
     problems = [*merged.problems, *folded.problems, *refused, *built.problems, *clashes]

@@ -44,10 +44,10 @@ def merge(layers: Sequence[Reading]) -> Merged:
     return merged
 
 
-def judge(winners: Iterable[Given]) -> tuple[list[Problem], list[Problem]]:
+def unsupported_keys(winners: Iterable[Given]) -> tuple[list[Problem], list[Problem]]:
     """Return the problems of refused, and the warnings of ineffective, docker distribution keys."""
     refused: list[Problem] = []
-    idle: list[Problem] = []
+    ineffective: list[Problem] = []
     for each in winners:
         row = keys.find(each.key)
         if not isinstance(row, Row) or _is_harmless(each.value, row):
@@ -55,8 +55,8 @@ def judge(winners: Iterable[Given]) -> tuple[list[Problem], list[Problem]]:
         if row.verdict is Verdict.REFUSED and not _is_one_of(each.value, row.tolerated):
             refused.append(each.objection(f"refused: {row.why}", row.instead))
         elif row.verdict is not Verdict.HONOURED:
-            idle.append(each.objection(f"without effect: {row.why}", row.instead))
-    return refused, idle
+            ineffective.append(each.objection(f"without effect: {row.why}", row.instead))
+    return refused, ineffective
 
 
 def _rank(given: Given) -> tuple[bool, bool]:

@@ -40,7 +40,7 @@ class Dropped:
             return cls()
 
 
-def ask(path: Path, before: Dropped) -> Dropped | None:
+def read_dropped(path: Path, before: Dropped) -> Dropped | None:
     """Return the count that follows *before*; None if HAProxy does not respond."""
     try:
         info = _show_info(path)

@@ -195,7 +195,7 @@ class Loop:
     def _read_dropped(self, ledger: Ledger, now: float) -> bool:
         """Read HAProxy's count of dropped lines. Return False if HAProxy does not respond."""
         self._dropped_read_at = now
-        dropped = haproxy.ask(self._work.places.admin, ledger.dropped)
+        dropped = haproxy.read_dropped(self._work.places.admin, ledger.dropped)
         if dropped is None:
             self._dropped_failed_at = now
             return False

@@ -304,10 +304,10 @@ class TestReservations:
         digests = [Digest.of(bytes([number])) for number in range(40)]
         granted: list[bool] = []
 
-        def ask(share: list[Digest]) -> None:
+        def reserve_all(share: list[Digest]) -> None:
             granted.extend(index.reserve(digest, 100, cap, 1.0) for digest in share)
 
-        threads = [threading.Thread(target=ask, args=(digests[n::4],)) for n in range(4)]
+        threads = [threading.Thread(target=reserve_all, args=(digests[n::4],)) for n in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:

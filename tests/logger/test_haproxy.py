@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from logger.haproxy import Dropped, ask
+from logger.haproxy import Dropped, read_dropped
 from tests.logger.haproxy import Admin
 
 
 def test_the_count_is_read_from_the_admin_socket(tmp_path: Path) -> None:
     """It is read again with each call."""
     with Admin(tmp_path / "s") as admin:
-        first = ask(tmp_path / "s", Dropped())
+        first = read_dropped(tmp_path / "s", Dropped())
         admin.dropped = 3
-        second = ask(tmp_path / "s", Dropped())
+        second = read_dropped(tmp_path / "s", Dropped())
 
     assert first == Dropped(100, 0, 0)
     assert second == Dropped(100, 3, 3)
@@ -26,8 +26,8 @@ def test_without_a_response_the_count_is_none(tmp_path: Path) -> None:
     with Admin(tmp_path / "s"):
         pass
 
-    assert ask(tmp_path / "s", Dropped()) is None
-    assert ask(tmp_path / "never", Dropped()) is None
+    assert read_dropped(tmp_path / "s", Dropped()) is None
+    assert read_dropped(tmp_path / "never", Dropped()) is None
 
 
 @pytest.mark.parametrize(

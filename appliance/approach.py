@@ -46,16 +46,31 @@ def private_authority(path: str | None, settings: Settings) -> str | None:
 
     None: clients trust it anyway. Raises: ConfigError.
     """
-    source = Path(path) if path else settings.http.tls.certificate
-    if source is None:
-        return None
+    return authority_in(path) if path else own_authority(settings)
+
+
+def own_authority(settings: Settings) -> str | None:
+    """Return, as PEM, the private authority of the appliance's certificate; None: a public one.
+
+    Raises: ConfigError.
+    """
+    source = settings.http.tls.certificate
+    return _root_in(source) if source else None
+
+
+def authority_in(path: str) -> str:
+    """Return, as PEM, the authority in *path*. Raises: ConfigError."""
+    root = _root_in(Path(path))
+    if root is None:
+        message = "no authority: none in it has signed itself"
+        raise ConfigError([Problem(path, message, "name the root's certificate")])
+    return root
+
+
+def _root_in(source: Path) -> str | None:
     try:
-        root = private_root(source.read_bytes())
+        return private_root(source.read_bytes())
     except (OSError, ValueError) as error:
         why = (getattr(error, "strerror", None) or "").lower() or "no certificate in PEM"
         remedy = "name the authority's certificate: --ca FILE"
         raise ConfigError([Problem(str(source), why, remedy)]) from error
-    if root is None and path:
-        message = "no authority: none in it has signed itself"
-        raise ConfigError([Problem(path, message, "name the root's certificate")])
-    return root

@@ -29,12 +29,24 @@ def login_in(path: str, netloc: str) -> Login:
 
     Raises: ConfigError, also when there is none.
     """
-    remedy = f"podman login --authfile {path} {netloc}"
+    return login_from(secret_in(path), path, netloc)
+
+
+def secret_in(path: str) -> bytes:
+    """Read an auth.json. Raises: ConfigError."""
     try:
-        text = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why, remedy = (error.strerror or str(error)).lower(), f"podman login --authfile {path} HOST"
         raise ConfigError([Problem(f"--authfile={path}", why, remedy)]) from error
+
+
+def login_from(text: bytes, path: str, netloc: str) -> Login:
+    """Find the login for *netloc* in *text*, the auth.json that was read from *path*.
+
+    Raises: ConfigError, also when there is none.
+    """
+    remedy = f"podman login --authfile {path} {netloc}"
     found = config.parse_pull_secret(text, source=path).lookup(netloc, "")
     if found is None:
         raise ConfigError([Problem(path, f"no login for {netloc} in it", remedy)])

@@ -6,15 +6,15 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import config
-from appliance import approach, authority, options, rundir
+from appliance import approach, authority, options, privileges, rundir
 from appliance.clients.front import Front
 from appliance.doctor import images
 from appliance.doctor.examination import Patient, Report, examine
 from appliance.doctor.images import ImageName
-from appliance.logins import Login, login_in, login_of
+from appliance.logins import Login, login_from, login_of, secret_in
 from appliance.options import Options
 from appliance.upstreams import upstream_names, upstreams_now
 from config.errors import ConfigError, Problem, Unreadable
@@ -31,14 +31,32 @@ def doctor(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     Raises: ConfigError.
     """
     told = options.part(argv, _VALUED, ("--json",))
-    settings = _running(config.load(told.rest, environ).settings)
-    report = examine(_patient(told, settings), time.time())
+    settings, given = config.load(told.rest, environ).settings, _given(told)
+    privileges.step_down(environ)  # the run directory is the user's, and could lead root astray
+    report = examine(_patient(told, given, _running(settings)), time.time())
     if "--json" in told:
         text = json.dumps({"well": report.is_well, **asdict(report)}, indent=1)
     else:
         text = "\n".join(_screen(report))
     sys.stdout.write(f"{text}\n")
     return 0 if report.is_well else _ILL
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """The content of the files that the command line names: root's, maybe."""
+
+    authority: str | None
+    secret: bytes | None
+
+
+def _given(told: Options) -> _Given:
+    """Read them. Raises: ConfigError."""
+    authority_path, secret_path = told.one("--ca"), told.one("--authfile")
+    return _Given(
+        approach.authority_in(authority_path) if authority_path else None,
+        secret_in(secret_path) if secret_path and told.one("--user") is None else None,
+    )
 
 
 def _running(settings: Settings) -> Settings:
@@ -49,17 +67,17 @@ def _running(settings: Settings) -> Settings:
     return config.resolved({"ENTREPOT_SETTINGS": str(run / "settings.json")})
 
 
-def _patient(told: Options, settings: Settings) -> Patient:
-    given = told.one("--host")
-    host, port, tls = approach.address(given or _own_host(settings), settings)
+def _patient(told: Options, given: _Given, settings: Settings) -> Patient:
+    named = told.one("--host")
+    host, port, tls = approach.address(named or _own_host(settings), settings)
     front = Front(host, port, tls)
     return Patient(
         host=host.strip("[]"),
         port=port,
-        name=host.strip("[]") if given else _certified(settings) or host.strip("[]"),
+        name=host.strip("[]") if named else _certified(settings) or host.strip("[]"),
         tls=tls,
-        authority=approach.private_authority(told.one("--ca"), settings) if tls else None,
-        login=_login(told, front.netloc),
+        authority=(given.authority or approach.own_authority(settings)) if tls else None,
+        login=_login(told, given, front.netloc),
         image=_image(told, settings),
         default=upstreams_now(settings).default,
     )
@@ -81,11 +99,13 @@ def _certified(settings: Settings) -> str | None:
         return None
 
 
-def _login(told: Options, netloc: str) -> Login | None:
+def _login(told: Options, given: _Given, netloc: str) -> Login | None:
     pair, path = told.one("--user"), told.one("--authfile")
     if pair is not None:
         return login_of(pair)
-    return login_in(path, netloc) if path is not None else None
+    if given.secret is None or path is None:
+        return None
+    return login_from(given.secret, path, netloc)
 
 
 def _image(told: Options, settings: Settings) -> ImageName | None:

@@ -1,0 +1,84 @@
+"""`entrepot doctor` as root in the image: it looks at the user's files as that user."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import config
+from config.schema import Settings
+from tests.appliance.front import ROOT
+
+LOOKS = """
+import os, sys
+from pathlib import Path
+from appliance import privileges
+from appliance.doctor import command
+from config.errors import ConfigError
+privileges.NAME = "daemon"
+privileges.missing = lambda _: ()
+command.rundir.found = lambda _: Path(sys.argv[1])
+def examine(patient, now):
+    print(patient.login.username)
+    sys.exit(3)
+command.examine = examine
+command.doctor(sys.argv[2:], {"ENTREPOT_IMAGE": "1", "REGISTRYDIR": sys.argv[1]})
+"""
+
+
+def _look(run: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", LOOKS, str(run), *argv],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def run() -> Iterator[Path]:
+    """Return a run directory that everybody can enter, as pytest's folders are not."""
+    with tempfile.TemporaryDirectory(prefix="ent-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def secret(run: Path) -> Path:
+    """Return an auth.json that only root can read."""
+    path = run / "auth.json"
+    path.write_text(json.dumps({"auths": {"127.0.0.1:5000": {"auth": "YW5uOnJpZ2h0"}}}))
+    path.chmod(0o600)
+    return path
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+@as_root
+def test_root_follows_no_link_in_the_run_directory(run: Path, secret: Path) -> None:
+    """A worker that was taken over could name root's own files."""
+    (run / "settings.json").symlink_to(secret)
+
+    seen = _look(run, "--image=app:v1")
+
+    assert "permission denied" in seen.stderr.lower()
+
+
+@as_root
+def test_files_of_the_command_line_are_roots(run: Path, secret: Path) -> None:
+    """They are read before."""
+    config.dump(Settings(), run / "settings.json")
+    (run / "settings.json").chmod(0o644)
+
+    seen = _look(run, f"--authfile={secret}", "--image=app:v1")
+
+    assert (seen.returncode, seen.stdout) == (3, "ann\n"), seen.stderr

@@ -25,6 +25,7 @@ from appliance import (
     trusted,
 )
 from appliance.environment import MANY_FILES, Start, inherited, log_share, variables
+from appliance.error_files import write_error_files
 from appliance.house import House, block_signals
 from appliance.line_limit import LineLimit
 from appliance.privileges import User
@@ -176,6 +177,7 @@ def _prepare(settings: Settings, run: Path) -> Start:
     )
     config.dump(settings, start.settings_file)
     generation.begin(run)
+    write_error_files(run)
     return start
 
 

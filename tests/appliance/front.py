@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from appliance.environment import file_share
+from appliance.error_files import write_error_files
 from datastore import generation
 from datastore.accesslog import AccessLine, parse
 from tests.appliance.standin import Worker
@@ -75,6 +76,7 @@ class Front:
         self.port = free_port()
         if not (run / "generation").exists():
             generation.begin(run)
+        write_error_files(run)
         self._log = run / "access.log"
         limited = ("prlimit", f"--nofile={files}:{files}")
         share = file_share(files, SLOTS * workers)

@@ -7,6 +7,7 @@ again.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -20,9 +21,13 @@ from config.errors import ConfigError, Problem
 from config.schema import Settings
 from datastore import layout
 
+_log = logging.getLogger(__name__)
+
 _TOPS = tuple(
     tuple(filter(None, each.split("/"))) for each in ("", layout.OWN, layout.V2, layout.BLOBS)
 )
+_PRIVATE = 0o750
+_OF_OLD = 0o755
 _NEAR = 2  # levels below each of them: entrepot/log/*, repositories/*, blobs/sha256/*
 _DEEPEST = 300  # levels; a name of 255 characters has 128, and a descriptor is open for each
 
@@ -31,15 +36,46 @@ def make_folders(settings: Settings) -> None:
     """Make data and state directory, if need be. Raises: ConfigError.
 
     One that is made is for its user and group alone: what is pulled with a password, and pushed, is
-    not for all who have an account on this machine. One that is there keeps its mode.
+    not for all who have an account on this machine. One that is there keeps its mode here.
     """
     for folder in (settings.storage.rootdirectory, settings.storage.statedir / "log"):
         try:
-            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+            folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
         except OSError as error:
             message = f"cannot be made: {(error.strerror or str(error)).lower()}"
             remedy = "make it writable, or give another REGISTRYDIR"
             raise ConfigError([Problem(str(folder), message, remedy)]) from error
+
+
+def close_to_others(settings: Settings) -> None:
+    """Take the rights of all other accounts from data and state directory, as 0.1.0 made them.
+
+    Only of mode 0755, which a umask of 022 gives: any other mode is the operator's choice. Only
+    folders that are this user's own, and through no link. A disk that refuses it is logged.
+    """
+    for folder in dict.fromkeys((settings.storage.rootdirectory, settings.storage.statedir)):
+        try:
+            is_changed = _close_to_others(folder)
+        except OSError as error:
+            _log.warning("folder stays readable for all", extra={"path": folder, "error": error})
+            continue
+        if is_changed:
+            _log.info("folder closed to other accounts", extra={"path": folder, "mode": "0750"})
+
+
+def _close_to_others(folder: Path) -> bool:
+    """Return whether the mode was changed. Raises: OSError."""
+    if folder.is_symlink():
+        return False
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) != _OF_OLD:
+            return False
+        os.fchmod(fd, _PRIVATE)
+    finally:
+        os.close(fd)
+    return True
 
 
 @dataclass(slots=True)

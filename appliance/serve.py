@@ -133,6 +133,7 @@ def _try_folders(settings: Settings) -> None:
     with suppress(ConfigError) if troubled else nullcontext():
         ownership.make_folders(settings)
     if not troubled:
+        ownership.close_to_others(settings)
         ballast.keep(storage.statedir)
     elif ballast.release(storage.statedir):
         _log.info("ballast removed", extra={"path": storage.statedir})

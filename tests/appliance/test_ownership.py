@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -171,6 +172,62 @@ def test_a_folder_that_is_there_keeps_its_mode(desk: Desk, tmp_path: Path) -> No
     ownership.make_folders(desk.settings(REGISTRYDIR=str(tmp_path)))
 
     assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(0o755, 0o750), (0o775, 0o775), (0o751, 0o751), (0o700, 0o700)]
+)
+def test_a_folder_of_the_old_mode_is_closed_to_other_accounts(
+    desk: Desk, tmp_path: Path, before: int, after: int
+) -> None:
+    """0.1.0 made it so; any other mode is the operator's choice."""
+    settings = desk.settings(REGISTRYDIR=str(tmp_path / "data"))
+    ownership.make_folders(settings)
+    folders = (settings.storage.rootdirectory, settings.storage.statedir)
+    for each in folders:
+        each.chmod(before)
+
+    ownership.close_to_others(settings)
+
+    assert [each.stat().st_mode & 0o777 for each in folders] == [after, after]
+
+
+def test_a_folder_behind_a_link_keeps_its_mode(desk: Desk, tmp_path: Path) -> None:
+    """It may be anybody's."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other").chmod(0o755)
+    (tmp_path / "data").symlink_to(tmp_path / "other")
+
+    ownership.close_to_others(desk.settings(REGISTRYDIR=str(tmp_path / "data")))
+
+    assert (tmp_path / "other").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_folder_of_another_user_keeps_its_mode(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not ours to change."""
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+
+    ownership.close_to_others(desk.settings(REGISTRYDIR=str(tmp_path)))
+
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_mode_that_cannot_be_changed_is_told(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stops no start."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(os, "fchmod", refuse)
+    ownership.close_to_others(desk.settings(REGISTRYDIR=str(tmp_path)))
+
+    assert "folder stays readable for all" in [each.message for each in caplog.records]
 
 
 def test_a_folder_that_cannot_be_made_is_told(desk: Desk, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tests.shelves import error
 from tests.wire import Reply, Seen
@@ -36,6 +36,8 @@ class Quirks:
     most_n          400 where `n` is larger
     link            the Link to the next page of tags; `{path}` and `{last}` are filled in
     closed_ranges   416 to a range without an end
+    no_ranges       416 to every range
+    get_first       404 to a HEAD of what no GET has asked for yet
     coding          Content-Encoding of every body, and of the parts of one: a key of `_CODERS`
     label           Content-Encoding of every body, which is not in it
     endless         each list links to one more page, whose tags stand behind all others
@@ -49,10 +51,13 @@ class Quirks:
     most_n: int | None = None
     link: str | None = None
     closed_ranges: bool = False
+    no_ranges: bool = False
+    get_first: bool = False
     coding: str | None = None
     label: str | None = None
     endless: bool = False
     _pages: int = 0
+    _got: set[str] = field(default_factory=set)
 
     def as_heard(self, seen: Seen) -> Seen:
         """Return a request without what this registry does not know."""
@@ -66,8 +71,13 @@ class Quirks:
         offered = _OFFERED.get(kind)
         if self.strict_accept and offered and "*/*" not in accept and offered not in accept:
             return error(406, "NOT_ACCEPTABLE")
-        if self.closed_ranges and seen.headers.get("range", "").endswith("-"):
+        asked = seen.headers.get("range", "")
+        if (self.closed_ranges and asked.endswith("-")) or (self.no_ranges and asked):
             return error(416, "RANGE_INVALID")
+        if seen.method == "GET":
+            self._got.add(seen.path)
+        elif self.get_first and seen.method == "HEAD" and seen.path not in self._got:
+            return error(404, "NOT_FOUND")
         if self.most_n is not None and int(seen.query.get("n", 0)) > self.most_n:
             return error(400, "PAGINATION_NUMBER_INVALID")
         return None

@@ -24,7 +24,7 @@ from registry.negative import Negative
 from registry.routing import Place
 from registry.shelf import Held, Shelf
 from registry.turns import Turns
-from registry.upstream.protocol import RemoteManifest
+from registry.upstream.protocol import Found, RemoteManifest
 from registry.upstream.table import Registered
 
 log = logging.getLogger(__name__)
@@ -107,8 +107,8 @@ class Manifests:
         found = registered.upstream.head(place.remote, digest) if held else None
         if held and found and found.digest == digest:
             held = _retyped(held, found.media_type)
-        else:  # or a registry without HEAD: only GET can tell
-            held = self._fetched(registered.upstream.manifest(place.remote, digest), place)
+        else:
+            held = self._fetched(_got(registered, place, digest, found), place)
         self.shelf.link_manifest(place.repository, held, place.host)
         return ManifestAnswer(held, Source.MISS)
 
@@ -186,6 +186,7 @@ class Manifests:
         HEAD's digest may be wrong: one that is not here is no reason to ask for it.
         """
         known: Held | None = None
+        found: Found | None = None
         if held:
             found = registered.upstream.head(place.remote, tag)
             if found.digest == held.digest:
@@ -194,7 +195,7 @@ class Manifests:
                 return ManifestAnswer(held, Source.CONFIRMED, age=0.0)
             known = self._shared(place, found.digest) if found.digest else None
             known = _retyped(known, found.media_type) if known else None
-        current = known or self._fetched(registered.upstream.manifest(place.remote, tag), place)
+        current = known or self._fetched(_got(registered, place, tag, found), place)
         self._keep(place, tag, current)
         return ManifestAnswer(current, Source.MISS, age=0.0)
 
@@ -226,6 +227,15 @@ class Manifests:
         if self.shelf.keep_manifest(held) and not place.is_open:
             self.shelf.keep_proof(held.digest, place.host)
         return held
+
+
+def _got(
+    registered: Registered, place: Place, reference: Reference, found: Found | None
+) -> RemoteManifest:
+    """Fetch a manifest, unless it was read to describe it."""
+    if found and found.manifest:
+        return found.manifest
+    return registered.upstream.manifest(place.remote, reference)
 
 
 def _retyped(held: Held, media_type: str) -> Held:

@@ -31,6 +31,7 @@ from registry.upstream.circuit import (
     admit,
     answered,
     failed,
+    limit_left,
     limited,
     opens,
     refused,
@@ -95,6 +96,12 @@ class Breaker:
         if isinstance(verdict, Pass):
             return verdict
         raise self._refused(verdict)
+
+    def check_limit(self, operation: str) -> None:
+        """Refuse what a rate limit is about. Raises: Unavailable, LIMITED."""
+        left = limit_left(self._memory.read(), self._clock(), operation)
+        if left > 0:
+            raise self._refused(Refusal("limited", left))
 
     def answered(self) -> None:
         """Note that the upstream answered: it lives."""

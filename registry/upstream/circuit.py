@@ -74,8 +74,8 @@ def admit(
 
     A wall clock that was set back can't make a rest longer than the longest.
     """
-    limit = min(circuit.limited - now, LIMIT_LONGEST)
-    if limit > 0 and circuit.operation == operation:
+    limit = limit_left(circuit, now, operation)
+    if limit > 0:
         return circuit, Refusal("limited", limit)
     if circuit.is_closed:
         return circuit, Pass()
@@ -85,6 +85,13 @@ def admit(
     if now < circuit.probing <= now + lease:
         return circuit, Refusal("resting", PROBE_RETRY)
     return replace(circuit, probing=now + lease), Pass(probe=True)
+
+
+def limit_left(circuit: Circuit, now: float, operation: str) -> float:
+    """Return for how long, in s, a rate limit still refuses *operation*; 0 or less: it does not."""
+    if circuit.operation != operation:
+        return 0.0
+    return min(circuit.limited - now, LIMIT_LONGEST)
 
 
 @dataclass(frozen=True, slots=True)

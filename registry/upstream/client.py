@@ -7,7 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -27,7 +27,14 @@ from registry.upstream.bodies import (
     read_tags,
 )
 from registry.upstream.exchange import Ask, Exchange
-from registry.upstream.headers import content_digest, content_length, media_type, next_page
+from registry.upstream.headers import (
+    content_digest,
+    content_length,
+    content_range,
+    media_type,
+    next_page,
+    unsatisfied,
+)
 from registry.upstream.protocol import Fetch, Found, RemoteBlob, RemoteManifest
 from registry.upstream.wire import Answer, Broken, TooLong
 
@@ -36,8 +43,8 @@ log = logging.getLogger(__name__)
 S = TypeVar("S")
 T = TypeVar("T")
 _OK, _PARTIAL = 200, 206
-# A server that knows no HEAD is asked with GET by whoever needs to know
-_HEAD = frozenset({_OK, 405, 501})
+_UNSATISFIABLE = 416
+_RANGED = frozenset({_OK, _PARTIAL, _UNSATISFIABLE})
 # What servers answer that never heard of the referrers API: OCI distribution-spec 1.1, end-12a
 _NO_REFERRERS = frozenset({400, 404, 405, 406, 501})
 # Of a list, over all of its pages: bytes, entries, pages, and s
@@ -65,16 +72,17 @@ class HttpUpstream:
         return self._exchange.is_well
 
     def head(self, name: str, reference: Reference) -> Found:
-        """Ask for a manifest's descriptor; where there is no HEAD, nothing is known but that."""
-        ask = Ask("head", "HEAD", name, f"manifests/{reference}", accepts=_HEAD)
-        with self._open(ask) as answer:
-            if answer.status != _OK:
-                return Found(None, None, "")
+        """Ask for a manifest's descriptor; where HEAD decides nothing, the manifest is read."""
+        path = f"manifests/{reference}"
+        head, get = Ask("head", "HEAD", name, path), Ask("manifest", "GET", name, path)
+        with closing(self._exchange.describe(head, get, _describes_manifest)) as answer:
+            if answer.method != "HEAD":
+                read = self._manifest(answer, reference)
+                return Found(read.digest, len(read.body), read.media_type, read)
             headers = answer.headers
-            said, digest = media_type(headers), content_digest(headers)
-            if digest is None and not may_be_manifest(said):
-                raise self._exchange.nonsense("its manifest has a type that is none", said)
-            return Found(digest, content_length(headers), said if said in ACCEPT else "")
+            said = media_type(headers)
+            known = said if said in ACCEPT else ""
+            return Found(content_digest(headers), content_length(headers), known)
 
     def manifest(self, name: str, reference: Reference) -> RemoteManifest:
         """Fetch a manifest. One asked for by digest is held against it; a tag is what came.
@@ -82,8 +90,11 @@ class HttpUpstream:
         Docker-Content-Digest decides nothing: some registries send another manifest's.
         """
         with self._open(Ask("manifest", "GET", name, f"manifests/{reference}")) as answer:
-            said, announced = media_type(answer.headers), content_digest(answer.headers)
-            body = self._body(answer, LARGEST)
+            return self._manifest(answer, reference)
+
+    def _manifest(self, answer: Answer, reference: Reference) -> RemoteManifest:
+        said, announced = media_type(answer.headers), content_digest(answer.headers)
+        body = self._body(answer, LARGEST)
         expected = reference if isinstance(reference, Digest) else None
         try:
             found = read_manifest(body, said, expected)
@@ -105,15 +116,18 @@ class HttpUpstream:
             log.warning("Docker-Content-Digest is not the digest of the manifest", extra=names)
 
     def blob_size(self, name: str, digest: Digest) -> int | None:
-        """Ask whether this name may see a blob, and how large it is."""
-        ask = Ask("blob", "HEAD", name, f"blobs/{digest}", accepts=_HEAD)
-        with self._open(ask) as answer:
-            if answer.status == _OK:
-                return None if answer.codings else content_length(answer.headers)
-            if answer.foreign:  # the registry sent us there, and that is its permission
-                return None
-        with self.blob(name, digest) as body:  # a registry without HEAD: only GET can tell
-            return body.size
+        """Ask whether this name may see a blob, and how large it is.
+
+        Where HEAD decides nothing, the first byte is asked for. An empty blob has none.
+        """
+        path = f"blobs/{digest}"
+        head, whole = Ask("blob", "HEAD", name, path), Ask("blob", "GET", name, path)
+        first = replace(whole, headers={"Range": "bytes=0-0"}, accepts=_RANGED)
+        with closing(self._exchange.describe(head, first, _is_ok)) as answer:
+            if answer.status != _UNSATISFIABLE:
+                return _blob_size(answer)
+        with self._open(whole) as answer:  # an empty blob, or an upstream that refuses ranges
+            return _blob_size(answer)
 
     @contextmanager
     def blob(
@@ -137,17 +151,32 @@ class HttpUpstream:
             is_begun=start > 0,
         )
         with self._open(ask) as answer:
-            as_sent = not answer.codings or digest in self._readings
-            if as_sent:
+            if answer.status == _PARTIAL and self._is_as_sent(answer, digest):
                 yield HttpBlob(self._exchange, answer, start, stop, as_sent=True)
                 return
-            if answer.status != _PARTIAL:
-                with self._readings.learning(digest) as seen:
-                    yield HttpBlob(self._exchange, answer, seen=seen, named=size)
+            if answer.status == _OK:
+                with self._whole(answer, digest, size) as body:
+                    yield body
                 return
-        # the offsets of a part of a coded body are those of the coding: only the whole can be read
-        whole = replace(ask, headers={}, accepts=frozenset({_OK}))
-        with self._open(whole) as answer, self._readings.learning(digest) as seen:
+            if answer.status == _UNSATISFIABLE and _ends_before(answer, start):
+                raise self._exchange.nonsense("the blob ends before the part that was asked for")
+        # the offsets of a part of a coded body are those of the coding, and some refuse any range
+        with (
+            self._open(replace(ask, headers={}, accepts=frozenset({_OK}))) as answer,
+            self._whole(answer, digest, size) as body,
+        ):
+            yield body
+
+    def _is_as_sent(self, answer: Answer, digest: Digest) -> bool:
+        return not answer.codings or digest in self._readings
+
+    @contextmanager
+    def _whole(self, answer: Answer, digest: Digest, size: int | None) -> Iterator[HttpBlob]:
+        """Yield a body from the blob's start, decoded unless its bytes are right as sent."""
+        if self._is_as_sent(answer, digest):
+            yield HttpBlob(self._exchange, answer, as_sent=True)
+            return
+        with self._readings.learning(digest) as seen:
             yield HttpBlob(self._exchange, answer, seen=seen, named=size)
 
     def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
@@ -341,7 +370,32 @@ def _range(start: int, stop: int | None) -> tuple[dict[str, str], frozenset[int]
     if start == 0 and stop is None:
         return {}, frozenset({_OK})
     last = "" if stop is None else stop - 1
-    return {"Range": f"bytes={start}-{last}"}, frozenset({_OK, _PARTIAL})
+    return {"Range": f"bytes={start}-{last}"}, _RANGED
+
+
+def _describes_manifest(answer: Answer) -> bool:
+    """Return whether the answer to a HEAD can be that of a manifest."""
+    is_possible = may_be_manifest(media_type(answer.headers))
+    return content_digest(answer.headers) is not None or is_possible
+
+
+def _is_ok(_: Answer) -> bool:
+    return True
+
+
+def _ends_before(answer: Answer, start: int) -> bool:
+    size = unsatisfied(answer.headers)
+    return size is not None and size <= start
+
+
+def _blob_size(answer: Answer) -> int | None:
+    """Return how many bytes the blob has, as an answer to HEAD or GET states it."""
+    if answer.codings:
+        return None
+    if answer.status == _PARTIAL:
+        sent = content_range(answer.headers)
+        return sent.size if sent else None
+    return content_length(answer.headers)
 
 
 def _is_filtered(headers: Mapping[str, str]) -> bool:

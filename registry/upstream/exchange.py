@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from datastore.manifest import ACCEPT, OCI_INDEX
@@ -17,6 +19,7 @@ from registry.upstream.authorizer import Authorizer
 from registry.upstream.breaker import Breaker
 from registry.upstream.circuit import Failure, Pass
 from registry.upstream.headers import budget, content_length, retry_after
+from registry.upstream.heads import Heads
 from registry.upstream.liveness import Liveness
 from registry.upstream.origins import origin_of, sealed
 from registry.upstream.redirects import follow
@@ -42,8 +45,8 @@ _PASSING = (408, 425)
 _STALLS_WITHIN = 3  # a body that stands still for this part of the read time-out is asked for anew
 _HIDES = (403, 404)
 _BASE_AGAIN_S = 60.0
-_HEADLESS = frozenset({400, 401, 403, 405, 406, 415, 501})
-"""What a storage host may say to a HEAD although the registry sent us there."""
+_OF_THE_MOMENT = frozenset({408, 425, 502, 503, 504})
+"""Statuses of a HEAD that do not show that HEAD is useless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,25 @@ class Ask:
         return self.operation if self.operation == "manifest" else ""
 
 
+class _Asked(NamedTuple):
+    """An answer, and the Authorization that was sent for it to the upstream's own origin."""
+
+    answer: Answer
+    authorization: str | None
+
+
+class _Undecided(NamedTuple):
+    """A HEAD that decided nothing: its status (0: none came), and the Authorization sent."""
+
+    status: int
+    authorization: str | None
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether the next HEAD is likely to decide nothing either."""
+        return self.status not in _OF_THE_MOMENT | {0}
+
+
 class Exchange:
     """Sends what is asked of the upstream at `source.url`, under its host's name.
 
@@ -108,6 +130,7 @@ class Exchange:
         self._headers = headers
         self._report = report
         self._clock = clock
+        self._heads = Heads(clock)
         self._liveness = Liveness(wire, f"{self._root}/v2/", headers, clock)
         self._namespace = {"ns": namespace} if namespace else {}
         self._base_asked_again = 0.0
@@ -119,18 +142,80 @@ class Exchange:
         Raises: Absent, Denied, Unavailable.
         """
         passed = Pass() if ask.is_begun else self._breaker.admit(ask.limit)
+        return self._sent(ask, passed).answer
+
+    def describe(self, head: Ask, get: Ask, suffices: Callable[[Answer], bool]) -> Answer:
+        """Return the answer to *head* if it *suffices*, else to *get*; the caller closes it.
+
+        A refused HEAD decides nothing: some registries refuse every HEAD, and some caches answer
+        404 until they are asked with GET. Both requests have one admission of the breaker, and
+        only a GET can open it. HEAD is left out for a while where a GET succeeded with the
+        authorization with which it was refused.
+
+        Raises: Absent, Denied, Unavailable.
+        """
+        passed = self._breaker.admit(head.limit)
+        undecided: _Undecided | None = None
+        if self._heads.are_useful(head.operation):
+            found = self._headed(head, passed, suffices)
+            if isinstance(found, Answer):
+                return found
+            undecided = found
+        if get.limit != head.limit:
+            self._breaker.check_limit(get.limit)
+        asked = self._sent(get, passed)
+        if undecided and undecided.is_lasting and undecided.authorization == asked.authorization:
+            self._heads.note_useless(head.operation)
+        return asked.answer
+
+    def _headed(
+        self, head: Ask, passed: Pass, suffices: Callable[[Answer], bool]
+    ) -> Answer | _Undecided:
+        """Send a HEAD. Raises: Unavailable where a GET would meet the same."""
+        with self._reporting(head, passed) as began:
+            try:
+                answer, authorization = self._asked(head)
+            except (Denied, Unavailable):  # no challenge that can be answered: GET may need none
+                outcome, undecided = "denied", _Undecided(_CHALLENGE, None)
+            except Broken as error:
+                if error.unconnected or error.why is Why.TIMEOUT:
+                    raise self._unanswered(error, passed) from error
+                outcome, undecided = "unavailable", _Undecided(0, None)
+            except TokenRefused as error:
+                raise self._unanswered(error, passed) from error
+            else:
+                self._note_budget(answer)
+                if answer.status == _OK and suffices(answer):
+                    self._breaker.answered()
+                    self._tell(head, "ok", began, bytes=content_length(answer.headers) or 0)
+                    return answer
+                answer.close()
+                if answer.status == _LIMITED:
+                    raise self._refusal(head, answer, passed)
+                outcome = "absent" if answer.status in head.absent else "denied"
+                undecided = _Undecided(answer.status, authorization)
+            self._tell(head, outcome, began)
+            return undecided
+
+    def _sent(self, ask: Ask, passed: Pass) -> _Asked:
+        with self._reporting(ask, passed) as began:
+            asked = self._answer(ask, passed)
+            self._tell(ask, "ok", began, bytes=content_length(asked.answer.headers) or 0)
+            return asked
+
+    @contextmanager
+    def _reporting(self, ask: Ask, passed: Pass) -> Iterator[float]:
+        """Report a request that raises; yield when it began, on the clock."""
         began = self._clock()
         try:
-            answer = self._answer(ask, passed)
+            yield began
         except UpstreamError as error:
             self._tell(ask, _outcome(error), began)
             raise
-        except Exception as error:  # nobody foresaw it; a probe must not be waited for
+        except Exception as error:  # an unforeseen one: a probe must not be waited for
             self._note(Failure(type(error).__name__), passed)
             self._tell(ask, "unavailable", began)
             raise
-        self._tell(ask, "ok", began, bytes=content_length(answer.headers) or 0)
-        return answer
 
     @property
     def is_well(self) -> bool:
@@ -158,48 +243,55 @@ class Exchange:
         log.info("unsupported answer of an upstream", extra=names)
         return Unavailable(self.host, message, Why.UNSUPPORTED)
 
-    def _answer(self, ask: Ask, passed: Pass) -> Answer:
+    def _answer(self, ask: Ask, passed: Pass) -> _Asked:
         try:
-            answer = self._asked(ask)
-        except Broken as error:
-            self._note_broken(error, passed)
-            raise self.broken(error) from error
-        except TokenRefused as error:
-            raise self._refusal(_TOKEN, error.answer, passed) from error
+            asked = self._asked(ask)
+        except (Broken, TokenRefused) as error:
+            raise self._unanswered(error, passed) from error
         except Denied:
             self._breaker.answered()
             raise
         except Unavailable as error:  # a token service that is not trusted
             self._note(Failure(error.why.value), passed)
             raise
+        answer = asked.answer
         self._note_budget(answer)
-        if _is_accepted(ask, answer):
+        if answer.status in ask.accepts:
             self._breaker.answered()
-            return answer
+            return asked
         answer.close()
         raise self._refusal(ask, answer, passed)
 
-    def _asked(self, ask: Ask) -> Answer:
+    def _unanswered(self, error: Broken | TokenRefused, passed: Pass) -> UpstreamError:
+        """Return what a request without an answer is for our caller; the breaker is notified."""
+        if isinstance(error, TokenRefused):
+            return self._refusal(_TOKEN, error.answer, passed)
+        self._note_broken(error, passed)
+        return self.broken(error)
+
+    def _asked(self, ask: Ask) -> _Asked:
         """Ask with what is known, and answer a challenge once.
 
         A registry may hide its repositories from clients without credentials behind 403 or 404, and
         challenge at /v2/ only: neither is believed before the configured credential was offered.
 
         Only the upstream's own challenge is answered: one from where an answer has led says nothing
-        of our credentials.
+        of our credentials. No other token is fetched for a HEAD: it may be refused with any.
         """
         scope = f"{self._prefix}{ask.name}"
         authorization = self._authorizer.known(scope) if self._is_own(self.locate(ask)) else None
         answer = self._followed(ask, authorization)
-        if answer.foreign or not self._is_challenge(answer, scope, authorization):
-            return answer
+        is_settled = ask.method == "HEAD" and authorization is not None
+        if answer.foreign or is_settled or not self._is_challenge(answer, scope, authorization):
+            return _Asked(answer, authorization)
         header = answer.headers.get("WWW-Authenticate", "")
         if not header and authorization is None:
             header = self._challenge_of_base()
             if not header and answer.status != _CHALLENGE:
-                return answer
+                return _Asked(answer, authorization)
         answer.close()
-        return self._followed(ask, self._authorizer.answer(header, scope, authorization))
+        offered = self._authorizer.answer(header, scope, authorization)
+        return _Asked(self._followed(ask, offered), offered)
 
     def _is_challenge(self, answer: Answer, scope: str, authorization: str | None) -> bool:
         """Return whether an answer asks for credentials that it was not offered yet."""
@@ -306,12 +398,6 @@ class Exchange:
 
 
 _TOKEN = Ask("token", "GET", "", "", absent=frozenset())
-
-
-def _is_accepted(ask: Ask, answer: Answer) -> bool:
-    if ask.method == "HEAD" and answer.foreign and answer.status in _HEADLESS:
-        return True
-    return answer.status in ask.accepts
 
 
 def _outcome(error: UpstreamError) -> str:

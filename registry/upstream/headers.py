@@ -51,6 +51,12 @@ def content_range(headers: Mapping[str, str]) -> ContentRange | None:
     return ContentRange(first, last + 1, size)
 
 
+def unsatisfied(headers: Mapping[str, str]) -> int | None:
+    """Read from a 416 how many bytes the whole has: RFC 9110, 15.5.17."""
+    unit, _, size = headers.get("Content-Range", "").strip().partition("*/")
+    return whole_number(size, LARGEST_SIZE) if unit.strip() == "bytes" else None
+
+
 def content_length(headers: Mapping[str, str]) -> int | None:
     """Read Content-Length."""
     return whole_number(headers.get("Content-Length", ""), LARGEST_SIZE)

@@ -12,21 +12,25 @@ from registry.remote import RemoteBlob as RemoteBlob
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a HEAD tells: `digest` is None where the upstream omits it, so is `size` [bytes]."""
-
-    digest: Digest | None
-    size: int | None
-    media_type: str
-
-
-@dataclass(frozen=True, slots=True)
 class RemoteManifest:
     """A manifest byte for byte as received; `digest` was computed from `body`."""
 
     digest: Digest
     media_type: str
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A manifest's descriptor: `digest` is None where the upstream omits it, so is `size` [bytes].
+
+    `manifest` is there where HEAD decided nothing, and the manifest itself was read.
+    """
+
+    digest: Digest | None
+    size: int | None
+    media_type: str
+    manifest: RemoteManifest | None = None
 
 
 class Upstream(Protocol):
@@ -41,7 +45,7 @@ class Upstream(Protocol):
         ...
 
     def head(self, name: str, reference: Reference) -> Found:
-        """Ask for a manifest's descriptor (it costs no pull at Docker Hub)."""
+        """Ask for a manifest's descriptor, with HEAD first: it costs no pull at Docker Hub."""
         ...
 
     def manifest(self, name: str, reference: Reference) -> RemoteManifest:
@@ -49,7 +53,7 @@ class Upstream(Protocol):
         ...
 
     def blob_size(self, name: str, digest: Digest) -> int | None:
-        """Ask with HEAD whether this name may see a blob, and for its size in bytes."""
+        """Ask whether this name may see a blob, and for its size in bytes."""
         ...
 
     def blob(

@@ -121,7 +121,7 @@ def test_a_blob_is_not_shown_to_a_name_that_may_not_see_it(u: FakeUpstream, p: P
     p.get(BLOB)
 
     assert p.ask("GET", f"/v2/{p.prefix}/third/name/{BLOB}").status_code == 404
-    assert u.count("GET") == 1
+    assert [each.method for each in u.requests] == ["GET", "HEAD", "GET"]
 
 
 def test_who_reads_along_under_the_same_name_asks_nothing(u: FakeUpstream, p: Pulling) -> None:
@@ -154,7 +154,7 @@ def test_who_reads_along_under_another_name_needs_its_permission(
     assert first.result().content == CONTENT
     assert second.result().status_code == status
     assert (second.result().content == CONTENT) == (status == 200)
-    assert u.count("GET") == 1
+    assert u.count("GET") == (1 if status == 200 else 2)  # a refused HEAD decides nothing
 
 
 def test_what_a_dead_writer_left_whole_is_shown_to_nobody_unasked(
@@ -168,7 +168,7 @@ def test_what_a_dead_writer_left_whole_is_shown_to_nobody_unasked(
 
     assert refused.status_code == 404
     assert p.get(BLOB).content == CONTENT
-    assert {each.method for each in u.requests} == {"HEAD"}
+    assert [each.method for each in u.requests] == ["HEAD", "GET", "HEAD"]
 
 
 def test_an_evicted_blob_comes_again(u: FakeUpstream, p: Pulling) -> None:

@@ -22,6 +22,7 @@ from tests.upstream import FakeUpstream
 
 _LAYER = filler(70_000)
 _SIGNATURE_TYPE = "application/x.signature"
+_OTHER = "other/app"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,25 @@ def _lists_by_pages(*tags: str, n: int = 2) -> Callable[[Pulling, Image], None]:
     return check
 
 
+def _pulls_under_two_names(p: Pulling, image: Image) -> None:
+    """Pull a layer that is stored already under another name, by HEAD and by GET."""
+    _heads(p, image)
+    _pulls(p, image)
+    other = f"/v2/{p.prefix}/{_OTHER}"
+    for path in (f"manifests/{image.digest}", f"blobs/{Digest.of(_LAYER)}"):
+        got = [p.ask(method, f"{other}/{path}") for method in ("HEAD", "GET", "HEAD")]
+        assert [each.status_code for each in got] == [200, 200, 200]
+        assert got[0].headers["content-length"] == str(len(got[1].content))
+        assert Digest.of(got[1].content) == Digest.parse(path.partition("/")[2])
+
+
+def _resumes(p: Pulling, image: Image) -> None:
+    """Pull a layer whose body breaks off in the middle."""
+    p.u.misbehave("/blobs/", method="GET", times=1, cut=30_000)
+    assert p.get(f"blobs/{Digest.of(_LAYER)}").content == _LAYER
+    _pulls(p, image)
+
+
 def _refers(p: Pulling, image: Image) -> None:
     """List the one artifact about the image."""
     got = p.get(f"referrers/{image.digest}")
@@ -185,8 +205,32 @@ def _subject_under_its_tag(u: FakeUpstream, image: Image) -> None:
     u.move_tag(NAME, _fallback(image), image.digest)
 
 
+def _under_two_names(
+    *givens: Callable[[FakeUpstream, Image], None],
+) -> Callable[[FakeUpstream, Image], None]:
+    """Put the image under another name, too."""
+
+    def given(u: FakeUpstream, image: Image) -> None:
+        u.put_image(_OTHER, "v1", image)
+        _all(*givens)(u, image)
+
+    return given
+
+
 def _misbehaves(pattern: str, **knobs: Any) -> Callable[[FakeUpstream, Image], None]:
     return lambda u, _: u.misbehave(pattern, **knobs)
+
+
+def _blobs_at_a_storage_host(u: FakeUpstream, _image: Image) -> None:
+    port = u.host.rpartition(":")[2]
+    u.misbehave("/blobs/", status=307, redirect=f"http://localhost:{port}/raw/{{digest}}")
+
+
+def _heads_refused_with_any_token(u: FakeUpstream, _image: Image) -> None:
+    challenge = f'Bearer realm="{u.url}/token",service="public.ecr.aws",scope="aws"'
+    headers = {"WWW-Authenticate": challenge}
+    u.misbehave("/v2/.*/blobs/", method="HEAD", status=401, headers=headers)
+    u.misbehave("/token", status=200, body=b'{"token": "T"}', media_type="application/json")
 
 
 def _storage_without_head(status: int) -> Callable[[FakeUpstream, Image], None]:
@@ -411,6 +455,48 @@ QUIRKS = (
         "oras-project/oras-go#1396",
         _all(_misbehaves("/referrers/", status=404), _subject_under_its_tag),
         _refers_to_nothing,
+    ),
+    *(
+        Quirk(
+            f"{status} to every HEAD of {kind}, whatever is sent with it",
+            source,
+            _under_two_names(
+                _misbehaves(f"/{kind}/", method="HEAD", status=status, headers=headers)
+            ),
+            _pulls_under_two_names,
+        )
+        for kind in ("blobs", "manifests")
+        for status, headers, source in (
+            (400, {}, "goharbor/harbor#22609"),
+            (401, {}, "a front that checks signatures of GET only"),
+            (401, {"WWW-Authenticate": 'Basic realm="r"'}, "aws/containers-roadmap#2671"),
+            (403, {}, "distribution/distribution#4383"),
+            (404, {}, "artifact-keeper#3605"),
+            (405, {}, "static registries on object storage"),
+            (500, {}, "goharbor/harbor#22609"),
+            (503, {}, "caches that pass on what an overloaded origin answers"),
+        )
+    ),
+    Quirk(
+        "public.ecr.aws: 401 to HEAD of a blob with any token, 307 to GET, scope aws",
+        "aws/containers-roadmap#2671, distribution/distribution#4383",
+        _under_two_names(
+            _blobs_at_a_storage_host,
+            _heads_refused_with_any_token,
+        ),
+        _pulls_under_two_names,
+    ),
+    Quirk(
+        "404 to HEAD until a GET has come: a cache in front of a registry",
+        "distribution/distribution#4747 (Harbor)",
+        _under_two_names(_quirks(get_first=True)),
+        _pulls_under_two_names,
+    ),
+    Quirk(
+        "416 to every range, also to go on with a blob",
+        "anchore/stereoscope#695",
+        _quirks(no_ranges=True),
+        _resumes,
     ),
     Quirk(
         "503 with Retry-After while it is maintained",

@@ -178,9 +178,15 @@ def test_an_upstream_that_fails_three_times_is_left_alone(
             client.head("app", Tag("v1"))
         why.append(raised.value.why)
 
-    assert [each.path for each in upstream.requests][3:] == ["/v2/"]
+    asked = [each.method for each in upstream.requests if each.path != "/v2/"]
+    assert [each.path for each in upstream.requests][len(asked) :] == ["/v2/"]
     assert why[3:] == [Why.RESTING, Why.RESTING]
-    assert events.outcomes() == [("head", "unavailable")] * 3
+    if "hold" in knobs:  # a GET would wait as long again
+        assert asked == ["HEAD"] * 3
+        assert events.outcomes() == [("head", "unavailable")] * 3
+    else:
+        assert asked == ["HEAD", "GET"] * 3
+        assert events.outcomes()[1::2] == [("manifest", "unavailable")] * 3
 
 
 def test_a_rate_limit_is_kept_for_as_long_as_the_upstream_says(
@@ -208,7 +214,36 @@ def test_what_is_not_there_is_no_failure(upstream: FakeUpstream) -> None:
         with pytest.raises(Absent):
             client.head("app", Tag("v1"))
 
-    assert upstream.count() == 5
+    assert (upstream.count("HEAD"), upstream.count("GET")) == (5, 5)
+
+
+def test_a_refused_head_alone_opens_nothing(upstream: FakeUpstream) -> None:
+    """Only the GET behind it shows whether the upstream works."""
+    upstream.add_image("app", "v1", [b"layer"])
+    upstream.misbehave(method="HEAD", status=500)
+    upstream.misbehave("/v2/$", status=500)
+    client = client_of(upstream)
+
+    for _ in range(5):
+        assert client.head("app", Tag("v1")).manifest is not None
+    assert client.is_well
+
+
+def test_a_limit_of_manifests_stops_the_get_behind_a_head(upstream: FakeUpstream) -> None:
+    """HEAD is not limited there; a GET that is known to be refused is not sent."""
+    upstream.add_image("app", "v1", [b"layer"])
+    upstream.misbehave("manifests", method="GET", status=429)
+    client = client_of(upstream)
+    with pytest.raises(Unavailable):
+        client.manifest("app", Tag("v1"))
+    upstream.misbehave("manifests", method="HEAD", status=404)
+    upstream.forget()
+
+    with pytest.raises(Unavailable) as raised:
+        client.head("app", Tag("v1"))
+
+    assert raised.value.why is Why.LIMITED
+    assert [each.method for each in upstream.requests] == ["HEAD"]
 
 
 def test_bodies_that_are_cut_do_not_open_it(upstream: FakeUpstream) -> None:

@@ -85,7 +85,7 @@ def test_a_redirect_that_leads_nowhere_is_nonsense(upstream: FakeUpstream, targe
         client_of(upstream).blob_size("app", DIGEST)
 
     assert raised.value.why is Why.NONSENSE
-    assert upstream.count() <= 6
+    assert upstream.count() <= 12  # a HEAD, and a GET behind it
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -100,14 +100,15 @@ def test_a_storage_host_that_refuses_is_no_denial(
         pass
 
 
-def test_a_storage_host_that_takes_no_head_leaves_the_size_unknown(
+def test_a_storage_host_that_refuses_head_is_asked_for_the_first_byte(
     upstream: FakeUpstream, storage: FakeUpstream
 ) -> None:
-    """The link was signed for GET; that we were sent there says that we may see it."""
+    """The link was signed for GET; the range shows the size."""
     upstream.misbehave("/blobs/", **_to(storage))
-    storage.misbehave(status=403)
+    storage.misbehave(method="HEAD", status=403)
 
-    assert client_of(upstream).blob_size("app", DIGEST) is None
+    assert client_of(upstream).blob_size("app", DIGEST) == 10
+    assert [each.method for each in storage.requests] == ["HEAD", "GET"]
 
 
 def test_a_storage_host_without_the_blob_is_absence(

@@ -53,10 +53,10 @@ def test_a_wrong_password_is_denied_and_not_repeated() -> None:
 
         with pytest.raises(Denied):
             client.head("app", V1)
-        assert upstream.count() == 2
+        assert upstream.count() == 3  # without a password, with it, and the GET behind it
         with pytest.raises(Denied):
             client.head("app", V1)
-        assert upstream.count() <= 4
+        assert upstream.count() <= 5
 
 
 def test_without_credentials_basic_is_denied() -> None:
@@ -131,6 +131,37 @@ def test_an_identity_token_is_traded_for_one() -> None:
         assert client_of(upstream, Shared(secret=lambda: secret)).head("app", V1).size
         assert [each.method for each in tokens.requests] == ["POST"]
         assert "authorization" not in tokens.requests[0].headers
+
+
+def test_a_head_that_is_refused_with_any_token_costs_one_token() -> None:
+    """It is not sent again for a while, and a GET with the same token decides."""
+    with TokenService() as tokens, _upstream(tokens) as upstream:
+        upstream.misbehave(
+            method="HEAD",
+            status=401,
+            headers={"WWW-Authenticate": f'Bearer realm="{tokens.realm}"'},
+        )
+        client = client_of(upstream)
+
+        for _ in range(4):
+            assert client.head("app", V1).manifest
+
+        assert len(tokens.issued) == 1
+        assert [each.method for each in upstream.requests] == ["HEAD", "HEAD", *["GET"] * 4]
+
+
+@pytest.mark.parametrize("status", [408, 502, 503, 504])
+def test_a_head_that_fails_for_the_moment_is_sent_again(status: int) -> None:
+    """It shows nothing of the next one."""
+    with FakeUpstream() as upstream:
+        upstream.add_image("app", "v1", [b"layer"])
+        upstream.misbehave(method="HEAD", status=status)
+        client = client_of(upstream)
+
+        for _ in range(3):
+            assert client.head("app", V1).manifest
+
+        assert [each.method for each in upstream.requests] == ["HEAD", "GET"] * 3
 
 
 def test_a_token_that_ends_early_is_replaced_once() -> None:

@@ -82,10 +82,11 @@ def test_what_is_no_http_is_nonsense() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, FakeUpstream() as upstream:
 
         def greet() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(b"220 mail.example ESMTP\r\n\r\n")
+            for _ in ("HEAD", "GET"):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(b"220 mail.example ESMTP\r\n\r\n")
 
         thread = threading.Thread(target=greet)
         thread.start()

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from enum import Enum
 from urllib.parse import urlsplit
 
+from registry.upstream import origins
 from registry.upstream.source import Source
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -150,10 +151,13 @@ class Destinations:
     def check_by_name(self, url: str) -> None:
         """Judge a URL that a proxy will resolve, by the address in it if there is one.
 
-        Raises: AddressRefused, ValueError.
+        A URL of which another parser reads another host is refused: `127%2e0.0.1` would be an
+        address where it is sent. Raises: AddressRefused, ValueError.
         """
         origin = origin_of(url)
-        address = _literal(origin[1])
+        if origin not in self._homes and origins.origin_of(url) is None:
+            raise AddressRefused(origin[1], origin[1])
+        address = _literal(origin[1].rstrip("."))
         if address is not None:
             self.filtered(origin, [address])
 

@@ -21,7 +21,7 @@ class Proxies:
         """Return the proxy's URL, or None; loopback is never proxied."""
         target = urlsplit(url)
         proxy = self.by_scheme.get(target.scheme)
-        hostname = (target.hostname or "").lower()
+        hostname = (target.hostname or "").lower().rstrip(".")  # `localhost.` is the same host
         if not proxy or is_loopback(hostname):
             return None
         port = target.port or (443 if target.scheme == "https" else 80)

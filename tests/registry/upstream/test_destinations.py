@@ -172,6 +172,15 @@ def test_an_ipv4_address_is_judged_alike_in_each_form(address: Any) -> None:
         "http://2130706433/",
         "http://0x7f.1/",
         "http://10.1/",
+        "http://127.0.0.1./",
+        "http://10.0.0.1.:80/",
+        "http://169.254.169%2e254/",
+        "http://127%2E0%2e0%2e1/",
+        "http://%6cocalhost/",
+        "http://localhost%2e/",
+        "http://a.io%2f@127.0.0.1/",
+        "http://①②⑦.0.0.1/",
+        "http://127。0。0。1/",
     ],
 )
 def test_through_a_proxy_an_address_in_the_url_is_judged(url: str) -> None:
@@ -180,6 +189,7 @@ def test_through_a_proxy_an_address_in_the_url_is_judged(url: str) -> None:
     with pytest.raises(AddressRefused):
         judge.check_by_name(url)
     judge.check_by_name("http://metadata.example/")
+    judge.check_by_name("http://metadata.example.:8080/?q=%2e")
     judge.check_by_name("http://8.8.8.8/")
 
 
@@ -304,15 +314,16 @@ def test_what_the_operator_allows_is_followed(
     assert client_of(upstream, redirects=allowed).manifest("app", Tag("v1")).body
 
 
+@pytest.mark.parametrize("inner", ["10.0.0.1", "169.254.169%2e254", "127.0.0.1.", "localhost."])
 def test_a_proxy_is_not_sent_to_an_internal_address(
-    upstream: FakeUpstream, internal: FakeUpstream
+    upstream: FakeUpstream, internal: FakeUpstream, inner: str
 ) -> None:
     """The proxy, which may reach more than we do, is not asked for it."""
     with FakeUpstream() as proxy:
-        proxy.misbehave(redirect="http://10.0.0.1/x")
+        proxy.misbehave(redirect=f"http://{inner}/x")
         shared = Shared(proxies=Proxies({"http": proxy.url}))
         client = client_of(upstream, shared, url="http://registry.example")
-        with pytest.raises(Unavailable, match="redirects"):
+        with pytest.raises(Unavailable, match=r"redirects|not resolve"):
             client.manifest("app", Tag("v1"))
 
         assert len(proxy.requests) == 1

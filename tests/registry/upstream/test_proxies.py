@@ -16,6 +16,8 @@ PROXIES = {"https": "http://proxy:3128", "http": "other:8080"}
         ("http://quay.io/v2/", "http://other:8080"),
         ("http://127.0.0.1:5000/", None),
         ("http://localhost/", None),
+        ("http://localhost.:5000/", None),
+        ("http://inner.LOCALHOST./", None),
         ("http://[::1]:5000/", None),
     ],
 )
@@ -30,6 +32,7 @@ def test_the_scheme_chooses_and_loopback_is_never_proxied(url: str, expected: st
         ("*", "https://quay.io/", True),
         ("quay.io", "https://quay.io/", True),
         ("quay.io", "https://cdn.quay.io/", True),
+        ("quay.io", "https://quay.io./", True),
         (".quay.io", "https://cdn.quay.io/", True),
         ("*.quay.io", "https://cdn.quay.io/", True),
         ("quay.io", "https://notquay.io/", False),

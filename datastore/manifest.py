@@ -119,20 +119,30 @@ def media_type_of(data: bytes) -> str:
 # and U+212A): a document with `Manifests` or `Layers` would mean something else to them.
 _KEYS = frozenset({"schemaVersion", "mediaType", "config", "layers", "manifests", "subject"})
 _FOLDED = frozenset(key.casefold() for key in _KEYS)
+_PARTS = frozenset(
+    {"mediaType", "digest", "size", "urls", "data", "annotations", "artifactType", "platform"}
+)
+_FOLDED_PARTS = frozenset(key.casefold() for key in _PARTS)
 
 
 def _document(data: bytes) -> dict[str, Any]:
     if len(data) > LARGEST:
         raise InvalidManifest("", f"longer than {LARGEST} bytes")
     try:
-        document = bounded_json.loads(data)
+        document = bounded_json.loads(data, unique=True)
     except ValueError as error:
         raise InvalidManifest(data[:64].decode("latin-1"), "not JSON that can be read") from error
     if not isinstance(document, dict):
         raise InvalidManifest(data[:64].decode("latin-1"), "not a JSON object")
-    if any(key.casefold() in _FOLDED and key not in _KEYS for key in document):
+    if _has_other_case(document, _KEYS, _FOLDED):
         raise InvalidManifest("", "a key in another case than the specification's")
     return document
+
+
+def _has_other_case(found: dict[str, Any], keys: frozenset[str], folded: frozenset[str]) -> bool:
+    if keys.issuperset(found):  # PERF: each descriptor of each manifest that is read
+        return False
+    return any(key not in keys and key.casefold() in folded for key in found)
 
 
 def _own_type(document: dict[str, Any]) -> str:
@@ -189,6 +199,8 @@ def _text(given: object) -> str:
 
 
 def _descriptor(item: dict[str, Any]) -> Descriptor:
+    if _has_other_case(item, _PARTS, _FOLDED_PARTS):
+        raise ValueError("a key in another case than the specification's")
     size = item["size"]
     if type(size) is not int or not 0 <= size <= _LARGEST_SIZE:
         raise ValueError("a size that is none")

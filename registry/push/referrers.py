@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,9 +108,15 @@ def describe(held: Held) -> Entry:
     }
     if held.manifest.artifact_type:
         entry["artifactType"] = held.manifest.artifact_type
-    if held.manifest.annotations:
-        entry["annotations"] = dict(held.manifest.annotations)
+    annotations = _texts(held.manifest.annotations)
+    if annotations:
+        entry["annotations"] = annotations
     return entry
+
+
+def _texts(annotations: Mapping[str, Any]) -> dict[str, str]:
+    """Leave out what is no text: many clients then read nothing of the list that it stands in."""
+    return {name: text for name, text in annotations.items() if isinstance(text, str)}
 
 
 def _index(entries: list[Entry]) -> bytes:

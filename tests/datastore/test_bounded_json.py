@@ -39,6 +39,8 @@ def test_it_reads_what_json_has(value: Any) -> None:
         b"9" * 5000,
         b"NaN",
         b"[Infinity]",
+        b"[1e999]",
+        b"-1e400",
         b"\xff",
         b"",
         b"{",

@@ -297,3 +297,27 @@ def test_a_key_in_another_case_is_refused(key: str) -> None:
     document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": {}, "layers": []}
     with pytest.raises(InvalidManifest):
         parse(json.dumps(document | {key: []}).encode())
+
+
+@pytest.mark.parametrize("key", ["Digest", "DIGEST", "\u017fize", "MediaType", "URLs", "Platform"])
+def test_a_descriptors_key_in_another_case_is_refused(key: str) -> None:
+    """It would name other content to Go's clients."""
+    with pytest.raises(InvalidManifest):
+        parse(_manifest(layers=[_named(LAYER) | {key: _named(LAYER)["digest"]}]))
+    assert parse(_manifest(layers=[_named(LAYER) | {"x-own": 1, "Own": 2}])).names
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        '"layers":[],"layers":[]',
+        '"a":{"b":1,"b":2}',
+        '"layers":[{"size":1,"size":2}]',
+        '"x":1,"x":1',
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(twice: str) -> None:
+    """One reader takes the first, another the last, and Go's clients mix both."""
+    plain = _manifest().decode().rstrip().removesuffix("}")
+    with pytest.raises(InvalidManifest, match="JSON"):
+        parse(f"{plain},{twice}}}".encode())

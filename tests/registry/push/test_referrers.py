@@ -76,6 +76,17 @@ def test_a_referrer_is_confirmed_and_described(p: Pushing) -> None:
     ]
 
 
+def test_a_referrer_with_odd_annotations_leaves_the_list_readable(p: Pushing) -> None:
+    """Clients take annotations for texts: one that is none would hide all signatures."""
+    p.image(_SUBJECT)
+    odd = _artifact(1, a=7, b={"c": [1]}, d=None, e="text")  # type: ignore[arg-type]
+    for blob in odd.blobs:
+        p.blob(blob)
+
+    assert p.manifest(odd.manifest, odd.media_type, odd.digest).status_code == 201
+    assert [each["annotations"] for each in _about(p).json["manifests"]] == [{"e": "text"}]
+
+
 def test_a_push_without_a_subject_confirms_none(p: Pushing) -> None:
     """A client would take it for one that knows referrers."""
     p.image(_SUBJECT, "v1")

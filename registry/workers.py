@@ -62,6 +62,8 @@ class Serving:
             "loglevel": self.log_level,
             "pre_fork": partial(_choose_socket, len(self.sockets)),
             "post_fork": self._prepare,
+            # PERF: gunicorn's own makes a line for its log, whatever the level
+            "pre_request": lambda _worker, _request: None,
             "post_worker_init": lambda _: self.started(),
         }
 

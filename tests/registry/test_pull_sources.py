@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -102,6 +103,26 @@ def test_a_client_of_a_healthy_upstream_gets_a_blob_that_another_upstream_breaks
             pass
 
         assert p.ask("GET", path).content == CONTENT
+        first.result()
+
+
+def test_a_blob_that_another_upstream_sends_at_another_length_is_not_joined(
+    u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
+) -> None:
+    """Whoever controls an upstream could break the pulls of all others, by a digest of theirs."""
+    lying, healthy, ended = u, mirror, threading.Event()
+    p = pulling(lying, tmp_path, healthy, read_timeout=9.0)
+    lying.misbehave("/blobs/", body=CONTENT[:100], hold=ended, hold_after=10)
+    path = f"/v2/{fold(healthy.host)}/{NAME}/{BLOB}"
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(_got, p, BLOB)
+        try:
+            while not lying.find("GET", "/blobs/") or not lying.requests[-1].started.is_set():
+                pass
+
+            assert p.ask("GET", path).content == CONTENT
+        finally:
+            ended.set()
         first.result()
 
 

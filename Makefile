@@ -10,7 +10,7 @@ PARTS   = $(if $(PART),$(shell find tests -name 'test_$(PART)*.py'))
 # Each process of the tests would compile every test module anew, for 10 s.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help run image test check types unit soak conformance bench bench-growth lock clean
+.PHONY: help run image test check types unit system soak conformance bench bench-growth lock clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -24,8 +24,7 @@ image:           ## the container image: IMAGE=, BASE=, ENGINE= podman or docker
 
 test: $(VENV)/dev ## everything, real clients included, each at its small size
 	@sh appliance/packages.sh test
-	@$(MAKE) --no-print-directory check
-	$(BIN)/pytest -q -m "system and not soak" tests/system
+	@$(BIN)/python -m tests.timed $(MAKE) --no-print-directory check system
 
 check: $(VENV)/dev ## format, lint, types, imports, and the tests that need no real client
 	@sh appliance/packages.sh run
@@ -39,6 +38,9 @@ types: $(VENV)/dev
 
 unit: $(VENV)/dev
 	$(BIN)/pytest -q -n 3 -m "not system and not soak" --ignore=tests/system
+
+system: $(VENV)/dev
+	$(BIN)/pytest -q -n 2 -m "system and not soak" tests/system
 
 # PART= names test files by the start of their names: PART=cap runs every test_cap*.py.
 soak: $(VENV)/dev ## every test at full size; PART=NAME runs the files test_NAME*.py only

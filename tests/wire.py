@@ -14,6 +14,8 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.ports import free_port
+
 _PIECE = 64 * 1024
 
 
@@ -106,8 +108,8 @@ class HttpServer:
 
     def start(self) -> None:
         """Listen; after a stop, on the same port again."""
+        self._port = self._port or free_port()
         self._server = _Listener(self._port, self, self._tls)
-        self._port = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         )

@@ -18,6 +18,7 @@ from appliance.error_files import write_error_files
 from datastore import generation
 from datastore.accesslog import AccessLine, parse
 from tests.appliance.standin import Worker
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOTS = 100  # requests that a worker is given at a time
@@ -33,13 +34,6 @@ def eventually(look: Callable[[], T], within: float = 10.0) -> T:
         assert time.monotonic() < deadline, f"not within {within} s"
         time.sleep(0.01)
     return seen
-
-
-def free_port() -> int:
-    """Return a port of loopback where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from tests.appliance.front import ROOT, eventually, free_port
+from tests.appliance.front import ROOT, eventually
+from tests.ports import free_port
 
 WAIT = "import signal\nsignal.sigwait({signal.SIGTERM})\n"
 """A program that does nothing until it is told to end."""

@@ -9,7 +9,7 @@ import pytest
 from appliance.address import bindable, url_of
 from config.address import Address
 from config.errors import ConfigError
-from tests.appliance.front import free_port
+from tests.ports import free_port
 
 
 def test_an_address_is_given_in_numbers() -> None:

@@ -20,8 +20,9 @@ from typing import Any, Self
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.ports import free_port
 from tests.system import processes
-from tests.system.door import Door, free_port, listens
+from tests.system.door import Door, listens
 from tests.system.processes import Process
 from tests.system.waiting import eventually
 

@@ -8,8 +8,10 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from tests.system.appliance import Appliance, Setup
 from tests.system.clients import Clients
@@ -19,16 +21,31 @@ from tests.system.pushes import ALLOWED
 from tests.system.registries import Registry
 from tests.upstream import FakeUpstream
 
+_PODMAN = ("test_image", "test_play_kube")
+"""How the files begin whose tests use the engine `podman`, which one session has at a time."""
 _MUCH = 4000  # characters of a log
 Start = Callable[[Setup], Appliance]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test of this folder: `make check` leaves them out."""
-    here = Path(__file__).parent
-    for item in items:
-        if item.path.is_relative_to(here):
-            item.add_marker(pytest.mark.system)
+class _ByFile(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no types for it
+    """Keeps the tests of a file in one process, and all that use podman's one store."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "podman" if Path(file).name.startswith(_PODMAN) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Share the tests out among processes; an appliance that a file shares is started once."""
+    return _ByFile(config, log)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test of this folder: `make check` leaves it out."""
+    item.add_marker(pytest.mark.system)
+    uses_podman = "podman" in getattr(item, "fixturenames", ())
+    assert not uses_podman or item.path.name.startswith(_PODMAN), "name it as _PODMAN has it"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.ports import free_port
 from tests.system.certificates import Authority
-from tests.system.door import free_port
 from tests.system.registries import htpasswd
 
 README = Path(__file__).resolve().parents[2] / "README.md"

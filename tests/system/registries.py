@@ -16,9 +16,10 @@ import yaml
 from datastore.refs import Digest
 from tests import images
 from tests.images import Family, Image
+from tests.ports import free_port
 from tests.system import processes
 from tests.system.certificates import Authority
-from tests.system.door import Answer, Door, free_port, listens
+from tests.system.door import Answer, Door, listens
 from tests.system.tokens import ISSUER, SERVICE, TokenServer
 from tests.system.waiting import eventually
 

@@ -46,6 +46,8 @@ CONNECTION = 128 * KB
 """Bytes of HAProxy for each connection that waits: its buffers in both directions."""
 TIMES = scaled(10, 150)
 ROUNDS = 3
+COST = scaled(8, 10)
+"""Of a password's hash, as a power of 2: about 15 or 60 ms of CPU."""
 pytestmark = pytest.mark.timeout(scaled(120, 1_200))
 
 Attack = Callable[[Appliance], AbstractContextManager[object]]
@@ -71,7 +73,7 @@ def _started(folder: Path, upstream: FakeUpstream, *, passwords: bool) -> Applia
         "REGISTRY_LIMITS_USERUPLOADS": "5000",
     }
     if passwords:
-        users = htpasswd(folder / "users", ANN, *FRESH, cost=10)
+        users = htpasswd(folder / "users", ANN, *FRESH, cost=COST)
         environment |= {
             "REGISTRY_AUTH": "htpasswd",
             "REGISTRY_AUTH_HTPASSWD_PATH": str(users),
@@ -233,34 +235,30 @@ def test_inodes_unfinished_uploads(start: Start, upstream: FakeUpstream) -> None
     )
 
 
-def test_memory_a_false_size(start: Start, fake: FakeUpstream) -> None:
+def test_memory_a_false_size(opened: Appliance, upstream: FakeUpstream) -> None:
     """A manifest's size is believed by nobody: no process grows with it."""
-    digest = fake.add_blob("app", b"small")
+    digest = upstream.add_blob("app", b"small")
     layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": str(digest)}
-    body = _manifest(layer | {"size": 2**60}, str(fake.add_blob("app", b"{}")))
-    fake.add_manifest("app", "big", body, "application/vnd.oci.image.manifest.v1+json")
-    fake.put_image("app", "v1", of_size(200 * KB, 1))
-    appliance = start(Setup({"one.test": {"url": fake.url}}))
-    client = honest(appliance)
+    body = _manifest(layer | {"size": 2**60}, str(upstream.add_blob("app", b"{}")))
+    upstream.add_manifest("app", "big", body, "application/vnd.oci.image.manifest.v1+json")
+    client = honest(opened)
 
-    assert appliance.door.get(manifest_path(NAME, "big")).status == 200
-    appliance.door.get(blob_path(NAME, digest))
+    assert opened.door.get(manifest_path(NAME, "big")).status == 200
+    opened.door.get(blob_path(NAME, digest))
     client.ask(TIMES)
     assert client.failures == []
-    assert max(resident(appliance).values()) < LARGEST
+    assert max(resident(opened).values()) < LARGEST
 
 
-def test_memory_a_layer_as_a_manifest(start: Start, fake: FakeUpstream) -> None:
+def test_memory_a_layer_as_a_manifest(opened: Appliance, upstream: FakeUpstream) -> None:
     """A large blob that is asked for as a manifest is not read into memory."""
-    large = fake.add_blob("app", filler(MB, 3) * scaled(64, 600))
-    fake.put_image("app", "v1", of_size(200 * KB, 1))
-    appliance = start(Setup({"one.test": {"url": fake.url}}))
-    client = honest(appliance)
-    assert appliance.door.get(blob_path(NAME, large)).status == 200
+    large = upstream.add_blob("app", filler(MB, 3) * scaled(64, 600))
+    client = honest(opened)
+    assert opened.door.get(blob_path(NAME, large)).status == 200
 
-    with flood(appliance, ask("GET", lambda _: manifest_path(NAME, large)), 8) as answers:
+    with flood(opened, ask("GET", lambda _: manifest_path(NAME, large)), 8) as answers:
         client.ask(TIMES)
-        seen = resident(appliance)
+        seen = resident(opened)
     assert client.failures == []
     assert max(seen.values()) < LARGEST
     assert 200 not in answers

@@ -13,12 +13,12 @@ import pytest
 
 from datastore.refs import Digest
 from tests.images import Image
+from tests.ports import free_port
 from tests.system import datadir
 from tests.system.appliance import Appliance, Setup
 from tests.system.blackhole import BlackHole
 from tests.system.clients import Clients
 from tests.system.containerd import Containerd
-from tests.system.door import free_port
 from tests.system.images import KB, of_size
 from tests.system.pullers import Podman, Puller
 from tests.system.registries import Registry

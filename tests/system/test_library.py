@@ -18,9 +18,10 @@ import pytest
 
 from datastore.refs import Digest
 from tests import images
+from tests.ports import free_port
 from tests.system import processes
 from tests.system.appliance import ROOT
-from tests.system.door import Door, free_port, listens
+from tests.system.door import Door, listens
 from tests.system.pulls import blob_path, manifest_path, pull
 from tests.system.pushes import push
 from tests.system.waiting import eventually

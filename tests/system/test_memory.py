@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -63,6 +66,34 @@ def warmed(shared: Appliance, image: Image) -> Appliance:
     return shared
 
 
+@dataclass(frozen=True, slots=True)
+class Own:
+    """An appliance, and an upstream of it for one test, which may stop it."""
+
+    appliance: Appliance
+    fake: FakeUpstream
+    host: str
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Appliance, Iterator[Own]]]:
+    """One appliance, with an upstream for each test."""
+    with ExitStack() as stack:
+        fakes = {f"u{n}.test": stack.enter_context(FakeUpstream()) for n in range(5)}
+        folder = tmp_path_factory.mktemp("several")
+        appliance = begun(
+            lambda setup: stack.enter_context(Appliance(folder, setup)),
+            Setup({host: {"url": fake.url} for host, fake in fakes.items()}),
+        )
+        yield appliance, (Own(appliance, fake, host) for host, fake in fakes.items())
+
+
+@pytest.fixture
+def own(several: tuple[Appliance, Iterator[Own]]) -> Own:
+    """Return the next upstream."""
+    return next(several[1])
+
+
 def _paths(image: Image) -> list[str]:
     """Return all that memory may have of it."""
     name = "one.test/memory/app"
@@ -88,12 +119,12 @@ def test_memory_answers_what_a_worker_would(warmed: Appliance, image: Image) -> 
         assert [head.headers[name] for name in same] == [answer.headers[name] for name in same]
 
 
-def test_a_tag_that_is_only_asked_about_is_remembered(start: Start, fake: FakeUpstream) -> None:
+def test_a_tag_that_is_only_asked_about_is_remembered(own: Own) -> None:
     """It is all that containerd and dockerd send for a tag; no line is written but theirs."""
+    appliance, fake = own.appliance, own.fake
     image = fake.put_image("app", "v1", of_size(KB, 612))
-    appliance = begun(start, Setup({"one.test": {"url": fake.url}}))
-    pull(appliance.door, NAME, str(image.digest))
-    path = manifest_path(NAME, "v1")
+    pull(appliance.door, f"{own.host}/app", str(image.digest))
+    path = manifest_path(f"{own.host}/app", "v1")
 
     answers = [appliance.door.head(path)]
 
@@ -152,11 +183,11 @@ def test_an_answer_from_memory_is_logged_and_stamped(warmed: Appliance, image: I
     assert told == {("manifest", str(image.digest), "one.test/memory/app")}
 
 
-def test_a_manifest_that_is_not_whole_is_never_kept(start: Start, fake: FakeUpstream) -> None:
+def test_a_manifest_that_is_not_whole_is_never_kept(own: Own) -> None:
     """With the upstream away its parts can't be had: then it is refused, whoever has seen it."""
+    appliance, fake = own.appliance, own.fake
     image = fake.put_image("app", "v1", of_size(KB, 601))
-    appliance = begun(start, Setup({"one.test": {"url": fake.url}}))
-    paths = manifest_path(NAME, "v1"), manifest_path(NAME, image.digest)
+    paths = manifest_path(f"{own.host}/app", "v1"), manifest_path(f"{own.host}/app", image.digest)
     for path in paths * 3:
         assert not remembers(appliance.door.get(path))
 
@@ -168,38 +199,38 @@ def test_a_manifest_that_is_not_whole_is_never_kept(start: Start, fake: FakeUpst
     )
 
 
-def test_with_its_upstream_away_a_whole_image_stays(start: Start, fake: FakeUpstream) -> None:
+def test_with_its_upstream_away_a_whole_image_stays(own: Own) -> None:
     """From memory, and from disk when memory has forgotten it because a breaker opened."""
+    appliance, fake = own.appliance, own.fake
     image = fake.put_image("app", "v1", of_size(KB, 602))
     other = fake.put_image("other", "v1", of_size(KB, 603))
-    appliance = begun(start, Setup({"one.test": {"url": fake.url}}))
-    pull(appliance.door, NAME, "v1")
-    path = manifest_path(NAME, image.digest)
+    pull(appliance.door, f"{own.host}/app", "v1")
+    path = manifest_path(f"{own.host}/app", image.digest)
     warm(appliance.door, path)
 
     fake.stop()
     assert remembers(appliance.door.get(path))
     eventually(
-        lambda: appliance.door.get(manifest_path("one.test/other", "v1")).status == 503,
+        lambda: appliance.door.get(manifest_path(f"{own.host}/other", "v1")).status == 503,
         what="the breaker opens",
     )
     assert appliance.door.get(path).body == image.manifest
-    assert appliance.door.get(manifest_path("one.test/other", other.digest)).status == 503
+    assert appliance.door.get(manifest_path(f"{own.host}/other", other.digest)).status == 503
 
 
-def test_a_breaker_that_opens_has_all_forgotten(start: Start, fake: FakeUpstream) -> None:
+def test_a_breaker_that_opens_has_all_forgotten(own: Own) -> None:
     """What memory had may want a part that was lost since, and that only the upstream has."""
+    appliance, fake = own.appliance, own.fake
     image = fake.put_image("app", "v1", of_size(KB, 613))
-    appliance = begun(start, Setup({"one.test": {"url": fake.url}}))
-    pull(appliance.door, NAME, "v1")
-    path = manifest_path(NAME, image.digest)
+    pull(appliance.door, f"{own.host}/app", "v1")
+    path = manifest_path(f"{own.host}/app", image.digest)
     warm(appliance.door, path)
 
     (appliance.data / layout.blob(Digest.of(image.layers[0]))).unlink()
     fake.stop()
     assert remembers(appliance.door.get(path))
     eventually(
-        lambda: appliance.door.get(manifest_path("one.test/other", "v1")).status == 503,
+        lambda: appliance.door.get(manifest_path(f"{own.host}/other", "v1")).status == 503,
         what="the breaker opens",
     )
     eventually(lambda: appliance.door.get(path).status == 503, what="no client is led on")
@@ -256,9 +287,9 @@ def test_an_evicted_image_is_forgotten(start: Start, fake: FakeUpstream) -> None
     )
 
 
-def test_what_was_pushed_is_never_remembered(start: Start) -> None:
+def test_what_was_pushed_is_never_remembered(several: tuple[Appliance, object]) -> None:
     """A push is seen by the next pull, whoever had pulled before."""
-    appliance = begun(start, Setup())
+    appliance = several[0]
     path = manifest_path("team/app", "v1")
     for seed in (608, 609, 610):
         image = of_size(KB, seed)
@@ -270,12 +301,12 @@ def test_what_was_pushed_is_never_remembered(start: Start) -> None:
         assert not any(remembers(appliance.door.get(blob)) for _ in range(3))
 
 
-def test_memory_is_back_after_haproxy_was_killed(start: Start, fake: FakeUpstream) -> None:
+def test_memory_is_back_after_haproxy_was_killed(own: Own) -> None:
     """The new one knows nothing, and learns again."""
+    appliance, fake = own.appliance, own.fake
     image = fake.put_image("app", "v1", of_size(KB, 611))
-    appliance = begun(start, Setup({"one.test": {"url": fake.url}}))
-    pull(appliance.door, NAME, "v1")
-    path = manifest_path(NAME, image.digest)
+    pull(appliance.door, f"{own.host}/app", "v1")
+    path = manifest_path(f"{own.host}/app", image.digest)
     warm(appliance.door, path)
 
     appliance.kill_program("haproxy")

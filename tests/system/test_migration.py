@@ -9,9 +9,10 @@ import pytest
 
 from datastore.refs import Digest
 from tests.config.test_aliases import README
+from tests.ports import free_port
 from tests.system.appliance import Appliance, Setup
 from tests.system.clients import Clients
-from tests.system.door import Door, free_port
+from tests.system.door import Door
 from tests.system.images import KB, of_size
 from tests.system.pulls import pull
 from tests.system.pushes import as_folder, push, tags

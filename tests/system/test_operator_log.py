@@ -6,9 +6,9 @@ import base64
 import re
 
 from tests.images import filler
+from tests.ports import free_port
 from tests.system.appliance import Appliance, Setup
 from tests.system.conftest import Start
-from tests.system.door import free_port
 from tests.system.pulls import blob_path, manifest_path
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream

@@ -9,11 +9,11 @@ import pytest
 
 from datastore.refs import Digest
 from tests.images import Image
+from tests.ports import free_port
 from tests.system.appliance import Appliance, Setup
 from tests.system.blackhole import BlackHole
 from tests.system.clients import Clients
 from tests.system.conftest import Start
-from tests.system.door import free_port
 from tests.system.images import KB, of_size, two_platforms
 from tests.system.pulls import blob_path, manifest_path, pull, pull_blob, pull_manifest
 from tests.system.registries import Registry

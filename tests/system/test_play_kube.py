@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.ports import free_port
 from tests.system.clients import Clients
 from tests.system.containers import Container, Engine
-from tests.system.door import Door, free_port
+from tests.system.door import Door
 from tests.system.images import KB, of_size
 from tests.system.registries import Registry
 from tests.system.relay import Relay

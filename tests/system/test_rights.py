@@ -197,18 +197,30 @@ def _emptied(appliance: Appliance) -> None:
     appliance.file.write_text("")
 
 
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
+    """An appliance with an image of ann's, whose file is edited."""
+    setup = Setup(settings=_settings(None, ANN, BOB))
+    with Appliance(tmp_path_factory.mktemp("followed"), setup) as appliance:
+        assert push(replace(appliance.door, login=ANN), "ann/own", "v1", OURS)
+        yield appliance
+
+
 @pytest.mark.parametrize("spoil", [_rubbish, _unreadable_rule, _without_rules, _emptied])
-def test_an_edit_that_cannot_be_read_opens_nothing(start: Start, spoil: Any) -> None:
+def test_an_edit_that_cannot_be_read_opens_nothing(followed: Appliance, spoil: Any) -> None:
     """One warning, and a worker that is killed meanwhile comes back with what was taken away."""
-    appliance = start(Setup(settings=_settings(None, ANN, BOB)))
+    appliance, good = followed, followed.file.read_text()
     ann, bob = (replace(appliance.door, login=login) for login in (ANN, BOB))
-    assert push(ann, "ann/own", "v1", OURS)
     path = manifest_path("ann/own", "v1")
+    assert bob.get(path).status == 200
     _edit(appliance, access=RULES)
     eventually(lambda: bob.get(path).status == 403, what="rules are there", within=AT_ONCE)
+    told = len(_warnings(appliance))
 
     spoil(appliance)
-    eventually(lambda: bob.get(path).status == 403 and _warnings(appliance), what="it is told")
+    eventually(
+        lambda: bob.get(path).status == 403 and len(_warnings(appliance)) > told, what="it is told"
+    )
     old = {each.pid for each in appliance.workers()}
     for each in old:
         os.kill(each, signal.SIGKILL)
@@ -222,7 +234,11 @@ def test_an_edit_that_cannot_be_read_opens_nothing(start: Start, spoil: Any) -> 
     )
     assert [bob.get(path).status for _ in range(12)] == [403] * 12
     assert [ann.get(path).status for _ in range(12)] == [200] * 12
-    assert len(_warnings(appliance)) == 1
+    assert len(_warnings(appliance)) == told + 1
+
+    everybody = {"user": "*", "repository": "**", "allow": "pull"}
+    appliance.file.write_text(yaml.safe_dump(yaml.safe_load(good) | {"access": [everybody]}))
+    eventually(lambda: bob.get(path).status == 200, what="a good file is back", within=AT_ONCE)
 
 
 def test_what_a_variable_says_is_not_followed_in_the_file(start: Start) -> None:

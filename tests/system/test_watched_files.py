@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-
-import pytest
 
 from tests.gates import BasicGate
 from tests.images import filler
@@ -23,12 +23,11 @@ from tests.upstream import FakeUpstream
 LOGIN = "robot:old"
 
 
-@pytest.mark.parametrize(
-    "bad", ["alice:plain text\n", "no colon\n"], ids=["not bcrypt", "not a line of htpasswd"]
-)
-def test_a_bad_htpasswd_changes_nothing_but_one_warning(
-    start: Start, tmp_path: Path, bad: str
-) -> None:
+BAD_USERS = ("alice:plain text\n", "no colon\n")
+BAD_SECRETS = ('{"auths": {', '{"auths": {"one.test": {"auth": "%%%"}}}')
+
+
+def test_a_bad_htpasswd_changes_nothing_but_one_warning(start: Start, tmp_path: Path) -> None:
     """Who could log in still can; the warning names the file, and comes once a worker or less."""
     users = htpasswd(tmp_path / "users", "alice:sesame")
     setup = Setup(
@@ -39,48 +38,43 @@ def test_a_bad_htpasswd_changes_nothing_but_one_warning(
         }
     )
     appliance = start(setup)
-    alice, bob = (replace(appliance.door, login=login) for login in ("alice:sesame", "bob:new"))
-    assert alice.get("/v2/").status == 200
+    here, later = "alice:sesame", "bob:new"
 
-    users.write_text(bad)
-    eventually(
-        lambda: alice.get("/v2/").status and _warnings(appliance, users),
-        what="a warning names the file",
-    )
+    def status(login: str) -> int:
+        return replace(appliance.door, login=login).get("/v2/").status
 
-    assert alice.get("/v2/").status == 200
-    assert bob.get("/v2/").status == 401
-    htpasswd(users, "bob:new")
-    eventually(lambda: bob.get("/v2/").status == 200, what="the next good file is in force")
-    assert len(_warnings(appliance, users)) == 1
+    assert status(here) == 200
+    for told, bad in enumerate(BAD_USERS):
+        users.write_text(bad)
+        _is_told(appliance, users, told, ask=partial(status, here))
+
+        assert (status(here), status(later)) == (200, 401), bad
+        htpasswd(users, later)
+        _is(200, partial(status, later), what="the next good file is in force")
+        assert len(_warnings(appliance, users)) == told + 1, bad
+        here, later = later, here
 
 
-@pytest.mark.parametrize(
-    "bad",
-    ['{"auths": {', '{"auths": {"one.test": {"auth": "%%%"}}}'],
-    ids=["not JSON", "not base64"],
-)
-def test_a_bad_pull_secret_changes_nothing_but_one_warning(
-    start: Start, tmp_path: Path, bad: str
-) -> None:
+def test_a_bad_pull_secret_changes_nothing_but_one_warning(start: Start, tmp_path: Path) -> None:
     """Upstreams keep their credentials; the next good file is in force without a restart."""
     with FakeUpstream(gate=BasicGate({"robot": "old"})) as fake:
-        fake.put_image("app", "v1", of_size(KB, 400))
-        fake.put_image("app", "v2", of_size(KB, 401))
+        for number in range(1 + len(BAD_SECRETS)):
+            fake.put_image("app", f"v{number}", of_size(KB, 410 + number))
         secret = _write(tmp_path / "secret.json", LOGIN)
         appliance = start(_setup(fake, secret))
-        assert _status(appliance, "v1") == 200
+        first = partial(_status, appliance, "v0")
+        assert first() == 200
 
-        secret.write_text(bad)
-        eventually(
-            lambda: _status(appliance, "v1") and _warnings(appliance, secret),
-            what="a warning names the file",
-        )
+        for told, bad in enumerate(BAD_SECRETS):
+            secret.write_text(bad)
+            _is_told(appliance, secret, told, ask=first)
 
-        assert _status(appliance, "v2") == 200
-        _write(secret, "robot:wrong")
-        eventually(lambda: _status(appliance, "v1") == 403, what="the next file is in force")
-        assert len(_warnings(appliance, secret)) == 1
+            assert _status(appliance, f"v{told + 1}") == 200, bad
+            _write(secret, "robot:wrong")
+            _is(403, first, what="the next file is in force")
+            _write(secret, LOGIN)
+            _is(200, first, what="the right login is back")
+            assert len(_warnings(appliance, secret)) == told + 1, bad
 
 
 def test_a_new_pull_secret_is_in_force_and_a_running_pull_goes_on(
@@ -135,6 +129,18 @@ def _write(path: Path, login: str, *hosts: str) -> Path:
 
 def _status(appliance: Appliance, tag: str) -> int:
     return appliance.door.get(manifest_path("one.test/app", tag)).status
+
+
+def _is(status: int, ask: Callable[[], int], *, what: str) -> None:
+    """Wait for a status."""
+    eventually(lambda: ask() == status, what=what)
+
+
+def _is_told(appliance: Appliance, path: Path, told: int, *, ask: Callable[[], int]) -> None:
+    """Wait for a warning more than *told*, while clients ask."""
+    eventually(
+        lambda: ask() and len(_warnings(appliance, path)) > told, what="a warning names the file"
+    )
 
 
 def _warnings(appliance: Appliance, path: Path) -> list[str]:

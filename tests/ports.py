@@ -1,0 +1,49 @@
+"""Gives out ports of loopback, no port twice while tests that run at the same time may use it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import Final
+
+# Below what the kernel takes by itself for a connection (ip_local_port_range begins at 32768).
+_FIRST: Final = 20_000
+_MANY: Final = 10_000
+
+
+def free_port() -> int:
+    """Return a port of loopback on which no program listens.
+
+    All sessions of a user count in one file, so the same port comes back after 9,999 others. A
+    port that the kernel picks could be in use again before the caller listens on it.
+    """
+    while True:
+        port = _FIRST + _next() % _MANY
+        if _is_free(port):
+            return port
+
+
+def _next() -> int:
+    """Return a number that is one more than the last one that any process got."""
+    path = Path(tempfile.gettempdir()) / f"entrepot-tests-ports-{os.getuid()}"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        text = os.read(descriptor, 20)
+        number = int(text) + 1 if text.isdigit() else os.getpid()
+        os.pwrite(descriptor, f"{number:020}".encode(), 0)
+    finally:
+        os.close(descriptor)
+    return number
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

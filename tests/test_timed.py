@@ -1,0 +1,44 @@
+"""What `make test` prints at its end counts every process."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+_WORK = "import time\nwhile time.process_time() < 1.1: pass"
+
+
+def timed(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as `make test` does."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.timed", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"), [("exit 3", 3), ("kill -TERM $$", 143)], ids=["code", "signal"]
+)
+def test_the_exit_code_is_the_command_s(script: str, expected: int) -> None:
+    """Else a failed test would be no failure of CI."""
+    assert timed("sh", "-c", script).returncode == expected
+
+
+def test_the_work_of_an_orphan_is_counted(tmp_path: Path) -> None:
+    """A daemon's parent ends first; the shell here waits for its work in a pipe."""
+    pipe = tmp_path / "pipe"
+    daemon = f"(({sys.executable} -c '{_WORK}'; : >{pipe}) &)"
+
+    done = timed("sh", "-c", f"mkfifo {pipe}; {daemon}; cat {pipe}")
+
+    found = re.search(r"; (\d+) s of CPU time", done.stdout)
+    assert found is not None, done
+    assert int(found[1]) >= 1

@@ -25,61 +25,61 @@ class _Command:
 
 
 def _serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    from appliance.serve import serve  # noqa: PLC0415 - each command loads what it needs
+    from entrepot.appliance.serve import serve  # noqa: PLC0415 - each command loads what it needs
 
     return serve(argv, environ)
 
 
 def _check(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    from appliance.check import main as check  # noqa: PLC0415
+    from entrepot.appliance.check import main as check  # noqa: PLC0415
 
     return check(argv, environ)
 
 
 def _status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    from appliance.status import status  # noqa: PLC0415
+    from entrepot.appliance.status import status  # noqa: PLC0415
 
     return status(argv, environ)
 
 
 def _clean(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    from appliance.clean import clean  # noqa: PLC0415
+    from entrepot.appliance.clean import clean  # noqa: PLC0415
 
     return clean(argv, environ)
 
 
 def _collect(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    from appliance.clean import collect  # noqa: PLC0415
+    from entrepot.appliance.clean import collect  # noqa: PLC0415
 
     return collect(argv, environ)
 
 
 def _verify(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    from appliance.clean import verify  # noqa: PLC0415
+    from entrepot.appliance.clean import verify  # noqa: PLC0415
 
     return verify(argv, environ)
 
 
 def _healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    from appliance.healthy import healthy  # noqa: PLC0415
+    from entrepot.appliance.healthy import healthy  # noqa: PLC0415
 
     return healthy(argv, environ)
 
 
 def _clients(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    from appliance.clients.command import clients  # noqa: PLC0415
+    from entrepot.appliance.clients.command import clients  # noqa: PLC0415
 
     return clients(argv, environ)
 
 
 def _doctor(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    from appliance.doctor.command import doctor  # noqa: PLC0415
+    from entrepot.appliance.doctor.command import doctor  # noqa: PLC0415
 
     return doctor(argv, environ)
 
 
 def _certs(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    from appliance.certs import certs  # noqa: PLC0415
+    from entrepot.appliance.certs import certs  # noqa: PLC0415
 
     return certs(argv, environ)
 
@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     act = COMMANDS[name].act
     if act is _healthy:  # it reads no configuration
         return act(words[1:], os.environ)
-    from config.errors import ConfigError  # noqa: PLC0415
+    from entrepot.config.errors import ConfigError  # noqa: PLC0415
 
     try:
         return act(words[1:], os.environ)

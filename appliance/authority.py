@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from config.certificates import names_of
+from entrepot.config.certificates import names_of
 
 _LIFE: Final = dt.timedelta(days=3650)
 _EARLIER: Final = dt.timedelta(hours=1)  # for clients whose clock is behind

@@ -9,7 +9,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from datastore.budget import BALLAST_BYTES
+from entrepot.datastore.budget import BALLAST_BYTES
 
 _NAME = "ballast"
 

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from appliance import authority, options
-from appliance.authority import Pair
-from appliance.certificate import NAME
-from appliance.written import SECRET, write
-from config.address import bare, registry_host
-from config.errors import ConfigError, Problem, Unreadable
+from entrepot.appliance import authority, options
+from entrepot.appliance.authority import Pair
+from entrepot.appliance.supervise.certificate import NAME
+from entrepot.appliance.atomic_write import SECRET, write
+from entrepot.config.address import bare, registry_host
+from entrepot.config.errors import ConfigError, Problem, Unreadable
 
 _VALUED = ("--host", "--out", "--days")
 _FOLDER = "entrepot-tls"

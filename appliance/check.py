@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import config
-from appliance import privileges, takeover
-from appliance.upstreams import hidden
-from config import Loaded, Problem, PullSecret, UpstreamValues
-from config.distribution import ROWS, Row, Verdict
+from entrepot import config
+from entrepot.appliance.privileges import users
+from entrepot.appliance import takeover
+from entrepot.appliance.upstreams import hidden
+from entrepot.config import Loaded, Problem, ParsedPullSecret, UpstreamValues
+from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
 
 _BAD_INPUT = 2
 # Of an upstream, though `proxy:` has settings of the same name.
@@ -25,7 +26,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     found = [] if loaded.problems else config.check(loaded.settings)
     noticed: list[Problem] = []
     if not loaded.problems and not found:
-        privileges.step_down(environ)  # what lies in the data directory could lead root astray
+        users.step_down(environ)  # what lies in the data directory could lead root astray
         noticed = list(takeover.remarks(loaded.settings))
         found = hidden(loaded.settings)
     sys.stdout.write(report(loaded, found, noticed))
@@ -68,7 +69,7 @@ def _upstreams(loaded: Loaded) -> list[str]:
     return list(_table(rows)) or ["  none"]
 
 
-def _who(upstream: UpstreamValues, secret: PullSecret) -> str:
+def _who(upstream: UpstreamValues, secret: ParsedPullSecret) -> str:
     login = f"as {upstream.username}" if upstream.username else "anonymous"
     if not upstream.username and upstream.host in secret.hosts:
         login = "by the pull secret"
@@ -80,9 +81,9 @@ def _distribution(loaded: Loaded) -> list[str]:
     return list(_table(rows))
 
 
-def _why(row: Row, loaded: Loaded) -> str:
+def _why(row: DistributionKey, loaded: Loaded) -> str:
     origins = [given.origin for key, given in loaded.given.items() if row.matches(key)]
-    taken = [each for each in row.harmless if each] if row.verdict is Verdict.REFUSED else []
+    taken = [each for each in row.harmless if each] if row.verdict is KeySupport.REFUSED else []
     said = f"set by {', '.join(dict.fromkeys(origins))}" if origins else ""
     but = f"but for {', '.join(taken)}" if taken else ""
     return "; ".join(filter(None, (row.why, but, said)))

@@ -10,16 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-import config
-from appliance import privileges, rundir
-from appliance.environment import inherited
-from config.errors import ConfigError, Problem
-from config.schema import Settings
-from config.section import Section
-from datastore import layout
-from logger.__main__ import work
-from logger.loop import Loop
-from runtime.clock import Clock
+from entrepot import config
+from entrepot.appliance.privileges import users
+from entrepot.appliance import rundir
+from entrepot.appliance.supervise.environment import inherited
+from entrepot.config.errors import ConfigError, Problem
+from entrepot.config.schema import Settings
+from entrepot.config.section import Section
+from entrepot.datastore import layout
+from entrepot.logger.__main__ import work
+from entrepot.logger.loop import LoggerLoop
+from entrepot.runtime.clock import Clock
 
 _SETTINGS = "settings.json"
 _LONGEST_READ_S = 600.0
@@ -60,7 +61,7 @@ def _run(own: Sequence[str], argv: Sequence[str], environ: Mapping[str, str]) ->
     """Run the cleaner with the settings of *argv*, over those of the appliance that runs there."""
     loaded = config.load(argv, environ)
     settings = loaded.settings
-    privileges.step_down(environ)  # root's files among the user's would stop who serves
+    users.step_down(environ)  # root's files among the user's would stop who serves
     run = rundir.found(settings.storage.statedir)
     if run is None:
         with rundir.claimed("entrepot-") as folder:
@@ -103,7 +104,7 @@ def _is_dry(own: Sequence[str]) -> bool:
 def _read_logs(file: Path) -> None:
     """Bring what the access log still holds into the index: no logger runs that would do it."""
     settings = config.resolved({"ENTREPOT_SETTINGS": str(file)})
-    loop = Loop(work(settings, Clock(settings.storage.statedir / layout.CLOCK)))
+    loop = LoggerLoop(work(settings, Clock(settings.storage.statedir / layout.CLOCK)))
     deadline = time.monotonic() + _LONGEST_READ_S
     while loop.turn(time.monotonic()) == 0 and time.monotonic() < deadline:
         pass

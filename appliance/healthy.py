@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from appliance.sockets import status_of
+from entrepot.runtime.unix_http import status_of
 
 _PATIENCE = 4.0  # s
 _OK = 200

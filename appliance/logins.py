@@ -6,8 +6,8 @@ import base64
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import config
-from config.errors import ConfigError, Problem
+from entrepot import config
+from entrepot.config.errors import ConfigError, Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from config.errors import ConfigError, Problem
+from entrepot.config.errors import ConfigError, Problem
 
 
 @dataclass(frozen=True, slots=True)

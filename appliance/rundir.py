@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from config.errors import ConfigError, Problem
-from datastore.errors import DatastoreError, StorageBroken, StorageFull
-from datastore.locks import LockedFile, is_locked, try_lock
+from entrepot.config.errors import ConfigError, Problem
+from entrepot.datastore.errors import DatastoreError, StorageBroken, StorageFull
+from entrepot.datastore.locks import LockedFile, is_locked, try_lock
 
 COPIES = "entrepot-files-"
 """How the folders of copied secrets begin; root's, in the image."""

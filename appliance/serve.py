@@ -10,41 +10,33 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
-import config
-from appliance import (
-    address,
-    apart,
-    ballast,
-    certificate,
-    disk,
-    ownership,
-    privileges,
-    programs,
-    rundir,
-    takeover,
-    trusted,
-)
-from appliance.environment import MANY_FILES, Start, inherited, log_share, variables
-from appliance.error_files import write_error_files
-from appliance.house import House, block_signals
-from appliance.line_limit import LineLimit
-from appliance.privileges import User
-from appliance.record import Record, counted
-from appliance.renewal import renewal
-from appliance.rotation import RotatedLog
-from appliance.sockets import status_of
-from appliance.upstreams import hidden, upstream_names
-from config import outbound
-from config.errors import ConfigError, Problem
-from config.schema import Settings
-from datastore import generation, layout, logs
-from datastore.accesslog import Event, write_event
-from datastore.budget import Budget
-from datastore.disk_space import disk_space
-from datastore.probe import probe
-from datastore.sqlite import SqliteIndex
-from logger.complaint import Complaint
-from runtime.signals import Signals
+from entrepot import config
+from entrepot.appliance.supervise import listen_address, certificate, programs
+from entrepot.appliance.privileges import separation, ownership, users, trusted_path
+from entrepot.appliance import ballast, disk, rundir, takeover
+from entrepot.appliance.supervise.environment import MANY_FILES, Start, inherited, log_share, variables
+from entrepot.appliance.supervise.error_files import write_error_files
+from entrepot.appliance.supervise.supervisor_process import SupervisorProcess, block_signals
+from entrepot.appliance.supervise.line_limit import LineLimit
+from entrepot.appliance.privileges.users import User
+from entrepot.appliance.run_state import RunState, counted
+from entrepot.appliance.supervise.certificate_renewal import renewal
+from entrepot.appliance.supervise.log_rotation import RotatedLog
+from entrepot.runtime.unix_http import status_of
+from entrepot.appliance.upstreams import hidden, upstream_names
+from entrepot.config import outbound
+from entrepot.config.errors import ConfigError, Problem
+from entrepot.config.schema import Settings
+from entrepot.edge import cache_epoch
+from entrepot.datastore import layout
+from entrepot.runtime import logs
+from entrepot.datastore.accesslog import Event, write_event
+from entrepot.datastore.budget import Budget
+from entrepot.datastore.disk_space import disk_space
+from entrepot.datastore.probe import probe
+from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.runtime.log_once import LogOnce
+from entrepot.runtime.signals import Signals
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +53,7 @@ def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     loaded = config.load(argv, environ)
     settings = loaded.settings
-    choice = privileges.choose(environ)
+    choice = users.choose(environ)
     read = choice.user is None or _may_read(loaded, choice.user)
     _refuse(config.check(settings) if read else [])
     logs.configure(settings.log.level, settings.log.formatter, "serve")
@@ -71,7 +63,7 @@ def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         warnings.append(f"everything runs as root, for it lacks {' '.join(choice.lacking)}")
     if choice.user is None:
         return _serve(settings, warnings, environ)
-    return apart.serve_as(choice.user, settings, lambda theirs: _serve(theirs, warnings, environ))
+    return separation.serve_as(choice.user, settings, lambda theirs: _serve(theirs, warnings, environ))
 
 
 def _may_read(loaded: config.Loaded, user: User) -> bool:
@@ -79,11 +71,11 @@ def _may_read(loaded: config.Loaded, user: User) -> bool:
 
     Raises: ConfigError when *user* can change the configuration file: root would obey it.
     """
-    if loaded.file is not None and not trusted.is_trusted(loaded.file, user):
+    if loaded.file is not None and not trusted_path.is_trusted(loaded.file, user):
         message = f"user {user.name} can change it, and root would do what it says"
         remedy = "keep it outside the data directory, in a folder of root's"
         raise ConfigError([Problem(str(loaded.file), message, remedy)])
-    return all(trusted.is_trusted(each, user) for each in config.named_files(loaded.settings))
+    return all(trusted_path.is_trusted(each, user) for each in config.named_files(loaded.settings))
 
 
 def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -104,13 +96,13 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
 
 def _begin(
     settings: Settings, run: Path, signals: Signals, environ: Mapping[str, str]
-) -> tuple[Record, House]:
+) -> tuple[RunState, SupervisorProcess]:
     """Write what the programs will read, and start them. Raises: ConfigError."""
     try:
         start = _prepare(settings, run)
         outbound.hand_over(environ, run)
         record = _begin_record(settings, run)
-        house = House(
+        house = SupervisorProcess(
             run,
             inherited(environ) | variables(settings, start),
             _access_log(settings),
@@ -172,19 +164,19 @@ def _prepare(settings: Settings, run: Path) -> Start:
     start = Start(
         run=run,
         settings_file=run / "settings.json",
-        address=address.bindable(settings.http.addr),
+        address=listen_address.bindable(settings.http.addr),
         certificate=certificate.gather(settings.http.tls, run / certificate.NAME),
         files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     )
     config.dump(settings, start.settings_file)
-    generation.begin(run)
+    cache_epoch.begin(run)
     write_error_files(run)
     return start
 
 
-def _begin_record(settings: Settings, run: Path) -> Record:
+def _begin_record(settings: Settings, run: Path) -> RunState:
     index = SqliteIndex(settings.storage.statedir / layout.INDEX)
-    record = Record(time.time(), counted(index))
+    record = RunState(time.time(), counted(index))
     index.close()
     record.write(run)
     return record
@@ -211,16 +203,16 @@ def _line_limit(settings: Settings) -> LineLimit:
 class _Keeper:
     """Looks at the programs, says what happens to them, and decides when it is enough."""
 
-    def __init__(self, settings: Settings, record: Record, house: House) -> None:
+    def __init__(self, settings: Settings, record: RunState, house: SupervisorProcess) -> None:
         self._settings = settings
         self._record = record
         self._house = house
         self._run = house.run
-        self._watch = programs.Watch(time.monotonic())
+        self._watch = programs.ProgramWatch(time.monotonic())
         self._renewal = renewal(settings, house.run)
         self._serving = False
-        self._no_room = Complaint(_log, "programs wait for room", "programs have room again")
-        self._complaint = Complaint(
+        self._no_room = LogOnce(_log, "programs wait for room", "programs have room again")
+        self._complaint = LogOnce(
             _log, "run directory not writable", "run directory writable again"
         )
 
@@ -241,12 +233,12 @@ class _Keeper:
                 self._give_up(failure)
                 return 1
 
-    def _look(self) -> programs.Failure | None:
+    def _look(self) -> programs.ProgramFailure | None:
         if self._serving and programs.is_gone(self._run):
-            return programs.Failure("supervisord", f"somebody deleted the sockets in {self._run}")
+            return programs.ProgramFailure("supervisord", f"somebody deleted the sockets in {self._run}")
         try:
             seen = programs.ask(self._run)
-        except programs.Silent:
+        except programs.SupervisorUnreachable:
             return self._watch.silence(time.monotonic(), is_frozen=self._house.is_frozen)
         for name in self._watch.restarted(seen, time.monotonic()):
             self._note_end(name)
@@ -267,7 +259,7 @@ class _Keeper:
                 self._no_room.failed(OSError(f"{self._run.parent} is {problem}"))
                 self._watch.forgive()
                 for each in seen:
-                    with suppress(programs.Silent):
+                    with suppress(programs.SupervisorUnreachable):
                         if each.has_given_up:
                             programs.start(self._run, each)
                 return True
@@ -290,7 +282,7 @@ class _Keeper:
         else:
             self._complaint.worked()
 
-    def _give_up(self, failure: programs.Failure) -> None:
+    def _give_up(self, failure: programs.ProgramFailure) -> None:
         self._house.stop()
         said = {
             "program": failure.name,
@@ -304,7 +296,7 @@ class _Keeper:
 def _told(settings: Settings) -> dict[str, str]:
     """Return what an operator wants to see at the start."""
     return {
-        "url": address.url_of(settings.http.addr, tls=settings.http.tls.certificate is not None),
+        "url": listen_address.url_of(settings.http.addr, tls=settings.http.tls.certificate is not None),
         "data": str(settings.storage.rootdirectory),
         "upstreams": " ".join(upstream_names(settings)),
     }

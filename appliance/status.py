@@ -12,26 +12,28 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-import config
-from appliance import address, privileges, programs, rundir, takeover
-from appliance.record import Counted, Record, counted
-from appliance.upstreams import upstream_names
-from cleaner.__main__ import Cleaner
-from cleaner.maintenance.damaged import Keeper
-from cleaner.shortage import REMEDY
-from cleaner.store import Store as CleanersStore
-from cleaner.words import size, span
-from config.schema import Settings
-from datastore import layout
-from datastore.budget import Budget
-from datastore.disk_space import disk_space
-from datastore.errors import DatastoreError, IndexUnavailable
-from datastore.filesystem import Filesystem
-from datastore.index import REBUILT, Entry
-from datastore.sqlite import SqliteIndex
-from logger.display import LAG
-from registry.upstream import breaker
-from runtime.clock import BELIEVED_S, Clock
+from entrepot import config
+from entrepot.appliance.supervise import listen_address, programs
+from entrepot.appliance.privileges import users
+from entrepot.appliance import rundir, takeover
+from entrepot.appliance.run_state import HitCounts, RunState, counted
+from entrepot.appliance.upstreams import upstream_names
+from entrepot.cleaner.__main__ import CleanerProcess
+from entrepot.cleaner.maintenance.damaged import QuarantineKeeper
+from entrepot.cleaner.shortage import REMEDY
+from entrepot.cleaner.store import DataDirectory as CleanersStore
+from entrepot.cleaner.readable_units import size, span
+from entrepot.config.schema import Settings
+from entrepot.datastore import layout
+from entrepot.datastore.budget import Budget
+from entrepot.datastore.disk_space import disk_space
+from entrepot.datastore.errors import DatastoreError, IndexUnavailable
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.index import REBUILT, IndexEntry
+from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.logger.display import LAG
+from entrepot.registry.upstream import breaker
+from entrepot.runtime.clock import BELIEVED_S, Clock
 
 _JSON = "--json"
 _NEXT = 5
@@ -39,7 +41,7 @@ _NOT_RUNNING = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class ProgramStatus:
     """One program: `up` in s, `ends` how often it has ended unasked."""
 
     name: str
@@ -50,7 +52,7 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
-class Going:
+class NextEviction:
     """What the cleaner would take next: `size` in bytes, `idle` in s."""
 
     digest: str
@@ -60,16 +62,16 @@ class Going:
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class StoreStatus:
     """What the index says: bytes held, how many blobs, and what goes next."""
 
     held: int
     count: int
-    next: tuple[Going, ...]
+    next: tuple[NextEviction, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class DamagedFile:
     """A damaged file in quarantine: `size` in bytes, `pushed` where there is no other copy."""
 
     digest: str
@@ -78,7 +80,7 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
-class Time:
+class ClockStatus:
     """By how much the wall clock is off (s; 0: it is believed), and how often it has jumped."""
 
     offset: float
@@ -96,24 +98,24 @@ class Status:
     url: str
     data: str
     up: float
-    processes: tuple[Process, ...]
-    store: Store | None
+    processes: tuple[ProgramStatus, ...]
+    store: StoreStatus | None
     maxsize: int
     cap: int | None
-    counted: Counted
+    counted: HitCounts
     lag: float | None
     upstreams: Mapping[str, str]
-    clock: Time
+    clock: ClockStatus
     shortage: str = ""
     disk: str = ""
     index: str = ""
-    damaged: tuple[Broken, ...] = ()
+    damaged: tuple[DamagedFile, ...] = ()
 
 
 def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Print it: 0, or 1 when no appliance runs with this data directory. Raises: ConfigError."""
     settings = config.load([word for word in argv if word != _JSON], environ).settings
-    privileges.step_down(environ)  # all that follows is the user's, and could lead root astray
+    users.step_down(environ)  # all that follows is the user's, and could lead root astray
     run = rundir.found(settings.storage.statedir)
     if run is None:
         sys.stderr.write(f"no appliance runs on {settings.storage.rootdirectory}\n")
@@ -132,7 +134,7 @@ def look(settings: Settings, now: float) -> Status:
     index = SqliteIndex(settings.storage.statedir / layout.INDEX)
     budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
     return Status(
-        url=address.url_of(settings.http.addr, tls=settings.http.tls.certificate is not None),
+        url=listen_address.url_of(settings.http.addr, tls=settings.http.tls.certificate is not None),
         data=str(settings.storage.rootdirectory),
         up=now - record.started,
         processes=tuple(_processes(settings.run, record, now)),
@@ -143,7 +145,7 @@ def look(settings: Settings, now: float) -> Status:
         counted=counted(index).since(record.counted),
         lag=_lag(settings.run / "metrics.prom"),
         upstreams=_health(settings, at),
-        clock=Time(clock.offset(), clock.jumps()),
+        clock=ClockStatus(clock.offset(), clock.jumps()),
         damaged=tuple(_damaged(settings, index, clock)),
         shortage=takeover.shortage_of(settings, index),
         disk=_disk(settings),
@@ -189,7 +191,7 @@ def _size(found: Status) -> str:
     return f"{held}; {size(found.maxsize)} are kept, never more than {size(found.cap)}"
 
 
-def _clock(found: Time) -> str:
+def _clock(found: ClockStatus) -> str:
     way = "ahead" if found.offset > 0 else "back"
     jumped = f"the wall clock jumped {span(abs(found.offset))} {way}"
     return f"{jumped}: nothing is evicted by age until it is back, or for {span(BELIEVED_S)}"
@@ -209,25 +211,25 @@ def _disk(settings: Settings) -> str:
     return f"{size(spaces[storage.rootdirectory].free)} free"
 
 
-def _traffic(seen: Counted) -> str:
+def _traffic(seen: HitCounts) -> str:
     total = seen.hits + seen.misses
     share = f", {100 * seen.hits // total} % hits" if total else ""
     return f"{seen.hits} hits, {seen.misses} misses{share}"
 
 
-def _record(run: Path, now: float) -> Record:
+def _record(run: Path, now: float) -> RunState:
     try:
-        return Record.read(run)
+        return RunState.read(run)
     except (OSError, ValueError):  # it is just starting
-        return Record(now, Counted())
+        return RunState(now, HitCounts())
 
 
-def _processes(run: Path, record: Record, now: float) -> Iterator[Process]:
-    with suppress(programs.Silent):
+def _processes(run: Path, record: RunState, now: float) -> Iterator[ProgramStatus]:
+    with suppress(programs.SupervisorUnreachable):
         for each in programs.ask(run):
             up = max(now - each.started, 0.0) if each.pid else 0.0
             ends = record.ends.get(each.name, 0)
-            yield Process(each.name, each.state.lower(), each.pid, up, ends)
+            yield ProgramStatus(each.name, each.state.lower(), each.pid, up, ends)
 
 
 def _problem(index: SqliteIndex) -> str:
@@ -237,27 +239,27 @@ def _problem(index: SqliteIndex) -> str:
         return f"does not answer ({error})"
 
 
-def _store(settings: Settings, index: SqliteIndex, now: float) -> Store | None:
+def _store(settings: Settings, index: SqliteIndex, now: float) -> StoreStatus | None:
     try:
-        evictions = Cleaner(settings).next_to_go(_NEXT)
+        evictions = CleanerProcess(settings).next_to_go(_NEXT)
         going = tuple(_going(each.entry, now) for each in evictions)
-        return Store(index.held(), index.count(), going)
+        return StoreStatus(index.held(), index.count(), going)
     except DatastoreError:
         return None
 
 
-def _damaged(settings: Settings, index: SqliteIndex, clock: Clock) -> Iterator[Broken]:
+def _damaged(settings: Settings, index: SqliteIndex, clock: Clock) -> Iterator[DamagedFile]:
     storage = Filesystem(settings.storage.rootdirectory)
     store = CleanersStore(storage, index, settings.storage.statedir / layout.SPOOL)
     with suppress(DatastoreError):
-        for case in Keeper(store, clock).cases():
+        for case in QuarantineKeeper(store, clock).cases():
             pushed = case.pushed if case.is_lost else ()
-            yield Broken(str(case.damaged.digest), case.damaged.size, pushed)
+            yield DamagedFile(str(case.damaged.digest), case.damaged.size, pushed)
 
 
-def _going(entry: Entry, now: float) -> Going:
+def _going(entry: IndexEntry, now: float) -> NextEviction:
     idle = max(now - entry.used, 0.0)
-    return Going(str(entry.digest), entry.kind.name.lower(), entry.size, idle)
+    return NextEviction(str(entry.digest), entry.kind.name.lower(), entry.size, idle)
 
 
 def _lag(metrics: Path) -> float | None:

@@ -9,16 +9,16 @@ import logging
 from collections.abc import Iterator
 from contextlib import suppress
 
-from cleaner.shortage import REMEDY, explain
-from config.errors import Problem
-from config.schema import Settings
-from datastore import layout, shortage, takeover
-from datastore.budget import Budget
-from datastore.errors import DatastoreError, IndexUnavailable
-from datastore.filesystem import Filesystem
-from datastore.globs import Globs
-from datastore.index import AccessIndex
-from datastore.sqlite import SqliteIndex
+from entrepot.cleaner.shortage import REMEDY, explain
+from entrepot.config.errors import Problem
+from entrepot.config.schema import Settings
+from entrepot.datastore import layout, shortage, takeover
+from entrepot.datastore.budget import Budget
+from entrepot.datastore.errors import DatastoreError, IndexUnavailable
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.globs import Globs
+from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 
 _log = logging.getLogger(__name__)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import config
-from config.errors import ConfigError, Problem
-from config.pull_secret import PullSecret
-from config.schema import Settings
-from config.upstreams import UpstreamSet
-from datastore.filesystem import Filesystem
-from registry.shadows import leaves_out, shadowed
+from entrepot import config
+from entrepot.config.errors import ConfigError, Problem
+from entrepot.config.pull_secret import ParsedPullSecret
+from entrepot.config.schema import Settings
+from entrepot.config.upstreams import UpstreamSet
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.registry.routing.name_conflicts import leaves_out, shadowed
 
 
 def upstreams_now(settings: Settings) -> UpstreamSet:
@@ -35,7 +35,7 @@ def hidden(settings: Settings) -> list[Problem]:
     ]
 
 
-def _secret(settings: Settings) -> PullSecret | None:
+def _secret(settings: Settings) -> ParsedPullSecret | None:
     path = settings.pullsecret.path
     if path is None:
         return None

@@ -19,23 +19,23 @@ from bench.kinds import Plan
 from bench.measure import Book
 from bench.server import Server
 from bench.stock import FILE, IMAGES, PARTS, SIZE, Stock, chosen
-from cleaner.policy import Bounds
-from cleaner.rounds import Hands, Rounds
-from cleaner.spool import Spool
-from cleaner.store import Store
-from cleaner.sweep import Sweep
-from datastore import layout
-from datastore.budget import OVERHEAD
-from datastore.index import AccessIndex
-from datastore.rebuild import rebuild
-from datastore.refs import Digest
-from logger.display import Display
-from logger.filetimes import FileTimes
-from logger.ledger import LINES as LINES_READ
-from logger.ledger import Ledger
-from logger.loop import Loop, Places, Work
-from logger.metrics import note, read
-from runtime.clock import Clock
+from entrepot.cleaner.policy import StoreLimits
+from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.spool import Spool
+from entrepot.cleaner.store import DataDirectory
+from entrepot.cleaner.sweep import Sweep
+from entrepot.datastore import layout
+from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.rebuild import rebuild
+from entrepot.datastore.refs import Digest
+from entrepot.logger.display import Display
+from entrepot.logger.filetimes import FileTimes
+from entrepot.logger.batch import LINES as LINES_READ
+from entrepot.logger.batch import LogBatch
+from entrepot.logger.loop import LoggerLoop, LogPaths, Work
+from entrepot.logger.metrics import note, read
+from entrepot.runtime.clock import Clock
 
 SIZES = (10_000, 100_000, 1_000_000)
 MOST_FILES = 100_000
@@ -119,14 +119,14 @@ def _evict(stock: Stock) -> Figure:
     return plain_figure(cpu, {"s of time": seconds})
 
 
-def _rounds(stock: Stock) -> tuple[Rounds, Store]:
+def _rounds(stock: Stock) -> tuple[Rounds, DataDirectory]:
     """Return a cleaner's round to which exactly so many rows are too many."""
-    store = Store(stock.storage(), stock.index(), stock.state / layout.SPOOL)
+    store = DataDirectory(stock.storage(), stock.index(), stock.state / layout.SPOOL)
     held = store.index.held()
     target = held - EVICTED * (SIZE + OVERHEAD)
-    bounds = Bounds(target=target, start=target, room=held)
+    bounds = StoreLimits(target=target, start=target, room=held)
     clock = Clock()
-    hands = Hands(
+    hands = RoundTools(
         store=store,
         spool=Spool(store, clock),
         sweep=Sweep(store, lambda _: None, clock),
@@ -151,7 +151,7 @@ def _read_log(stock: Stock) -> Figure:
     """Have the logger's loop read a long log, as it does after a long stop."""
     stock.write_log(LINES)
     index = stock.index()
-    loop = Loop(_work(stock))
+    loop = LoggerLoop(_work(stock))
     cpu, seconds = _timed(lambda: _catch_up(loop))
     lines = read(index.note(note(LINES_READ)))
     _expect(int(sum(amounts[0] for _, amounts in lines)), LINES)
@@ -164,15 +164,15 @@ def _read_log(stock: Stock) -> Figure:
 def _work(stock: Stock) -> Work:
     index, state = stock.index(), stock.state
     return Work(
-        places=Places(state / layout.ACCESS_LOG, state / layout.EVENTS, state / "no.sock"),
+        places=LogPaths(state / layout.ACCESS_LOG, state / layout.EVENTS, state / "no.sock"),
         times=FileTimes(stock.storage(), index),
         display=Display(state / "metrics.prom", index, build={}),
-        open_ledger=lambda: Ledger(index),
+        open_ledger=lambda: LogBatch(index),
         wall=time.time,
     )
 
 
-def _catch_up(loop: Loop) -> None:
+def _catch_up(loop: LoggerLoop) -> None:
     while loop.turn(time.monotonic()) == 0:
         pass
     loop.finish(time.monotonic())

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-from datastore import layout
-from datastore.accesslog import AccessLine
-from datastore.filesystem import Filesystem
-from datastore.index import REBUILT, Entry, Kind
-from datastore.refs import Digest
-from datastore.sqlite import SqliteIndex
+from entrepot.datastore import layout
+from entrepot.datastore.accesslog import AccessLine
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.index import REBUILT, IndexEntry, ContentKind
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 
 SIZE = 1_000_000  # bytes that a row says; a file that we write has FILE bytes
 FILE = 4096
@@ -59,14 +59,14 @@ class Stock:
         index = self.index()
         step = _OLDEST_S / self.rows
         entries = (
-            Entry(each, SIZE, Kind.BLOB, self.now - _OLDEST_S + step * at)
+            IndexEntry(each, SIZE, ContentKind.BLOB, self.now - _OLDEST_S + step * at)
             for at, each in enumerate(self.digests())
         )
         while batch := list(islice(entries, _BATCH)):
             index.restore(batch)
         for number in range(IMAGES):
             names = [digest(self.rows - 1 - number * PARTS - part) for part in range(PARTS)]
-            index.record(manifest(number), SIZE, Kind.MANIFEST, self.now, names=names)
+            index.record(manifest(number), SIZE, ContentKind.MANIFEST, self.now, names=names)
         index.touch({}, {REBUILT: str(self.now)})
         index.close()
 

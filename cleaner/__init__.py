@@ -9,14 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cleaner.background import Cleaner as Cleaner
-    from cleaner.retention import Rule as Rule
-    from cleaner.retention import Rules as Rules
+    from entrepot.cleaner.background import Cleaner as Cleaner
+    from entrepot.cleaner.hosted.retention import RetentionRule as RetentionRule
+    from entrepot.cleaner.hosted.retention import RetentionRules as RetentionRules
 
 _FROM = {
     "Cleaner": "cleaner.background",
-    "Rule": "cleaner.retention",
-    "Rules": "cleaner.retention",
+    "RetentionRule": "cleaner.retention",
+    "RetentionRules": "cleaner.retention",
 }
 
 

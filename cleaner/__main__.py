@@ -13,35 +13,36 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import config
-from cleaner import words
-from cleaner.chores import Chores, attempt, do
-from cleaner.disk import Disk
-from cleaner.doorbell import Doorbell
-from cleaner.garbage import Litter
-from cleaner.housekeeping import Housekeeping, Tools
-from cleaner.inspection import Inspection
-from cleaner.loop import Loop, period
-from cleaner.maintenance.readers import Readers, Told
-from cleaner.news import News
-from cleaner.policy import Bounds, Eviction
-from cleaner.recall import Recall
-from cleaner.report import lines
-from cleaner.retention import Rule, Rules, everything, rule
-from cleaner.rounds import Hands, Rounds
-from cleaner.spool import Spool
-from cleaner.store import Store
-from cleaner.sweep import Sweep
-from config.schema import Settings
-from datastore import layout, logs
-from datastore.accesslog import Event, write_event
-from datastore.budget import Budget
-from datastore.errors import DatastoreError
-from datastore.filesystem import Filesystem
-from datastore.rebuild import needs_rebuild
-from datastore.sqlite import SqliteIndex
-from datastore.takeover import taken_at
-from runtime.clock import Clock
+from entrepot import config
+from entrepot.cleaner import readable_units
+from entrepot.cleaner.maintenance.jobs import Jobs, attempt, do
+from entrepot.cleaner.disk import Disk
+from entrepot.cleaner.wake_socket import WakeSocket
+from entrepot.cleaner.maintenance.garbage import Litter
+from entrepot.cleaner.maintenance.schedule import Maintenance, Tools
+from entrepot.cleaner.maintenance.index_inspection import Inspection
+from entrepot.cleaner.loop import RoundLoop, period
+from entrepot.cleaner.maintenance.readers import Readers, Listeners
+from entrepot.cleaner.log_barrier import LogBarrier
+from entrepot.cleaner.policy import StoreLimits, Eviction
+from entrepot.edge.purge import Purge
+from entrepot.cleaner.report import lines
+from entrepot.cleaner.hosted.retention import RetentionRule, RetentionRules, everything, rule
+from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.spool import Spool
+from entrepot.cleaner.store import DataDirectory
+from entrepot.cleaner.sweep import Sweep
+from entrepot.config.schema import Settings
+from entrepot.datastore import layout
+from entrepot.runtime import logs
+from entrepot.datastore.accesslog import Event, write_event
+from entrepot.datastore.budget import Budget
+from entrepot.datastore.errors import DatastoreError
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.rebuild import needs_rebuild
+from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.takeover import taken_at
+from entrepot.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None, settings: Settings | None = None) ->
         return 2
     stream = sys.stderr if options.dry_run or options.gc or options.verify else sys.stdout
     logs.configure(settings.log.level, settings.log.formatter, "cleaner", stream=stream)
-    cleaner = Cleaner(settings)
+    cleaner = CleanerProcess(settings)
     if options.gc:
         return cleaner.collect(is_dry=options.dry_run, untagged=options.delete_untagged)
     if options.verify:
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None, settings: Settings | None = None) ->
     return cleaner.clean_once(is_stopped=options.stopped) if options.once else cleaner.clean()
 
 
-class Cleaner:
+class CleanerProcess:
     """The cleaner of one appliance, put together from its settings."""
 
     def __init__(self, settings: Settings) -> None:
@@ -80,12 +81,12 @@ class Cleaner:
         self._clock = clock = Clock(state / layout.CLOCK)
         storage = Filesystem(settings.storage.rootdirectory, clock)
         index = SqliteIndex(state / layout.INDEX, clock=clock)
-        self._store = Store(storage, index, state / layout.SPOOL)
+        self._store = DataDirectory(storage, index, state / layout.SPOOL)
         self._spool = Spool(self._store, clock)
         self._rules = rules(settings)
         events = EventsFile(state / layout.EVENTS)
-        self._recall = Recall(settings.run)
-        told = Told(events.write, self._recall.removed)
+        self._recall = Purge(settings.run)
+        told = Listeners(events.write, self._recall.removed)
         daily = settings.cleaner.scrub
         self._readers = Readers(self._store, clock, self._stop, told, daily)
         self._sweep = Sweep(self._store, events.write, clock, self._recall.removed)
@@ -99,17 +100,17 @@ class Cleaner:
             room=bounds(settings).room,
         )
         spans = settings.cleaner
-        self._house = Housekeeping(tools, spans.runevery, spans.garbage)
+        self._house = Maintenance(tools, spans.runevery, spans.garbage)
         front = settings.run / "front.sock"
-        self._news = News(front, index, pause=self._stop.wait, clock=clock)
+        self._news = LogBarrier(front, index, pause=self._stop.wait, clock=clock)
         self._bounds = bounds(settings)
         self._rounds = Rounds(self._hands(), self._bounds, self._rules)
 
     def clean(self) -> int:
         """Go round until SIGTERM or SIGINT."""
         every = self._period()
-        chores = Chores(list(self._house.chores()), time.monotonic)
-        with Doorbell(self._settings.run / "cleaner.sock") as bell:
+        chores = Jobs(list(self._house.chores()), time.monotonic)
+        with WakeSocket(self._settings.run / "cleaner.sock") as bell:
             self._wake = bell.ring
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._end)
@@ -117,7 +118,7 @@ class Cleaner:
             self._readers.start()
             self._recall.removed()  # by a cleaner that was killed before it said so
             Inspection(self._store.index, self._ring).start(self._stop)
-            Loop(self._rounds.run, chores, bell.wait, self._stop.is_set, every).run()
+            RoundLoop(self._rounds.run, chores, bell.wait, self._stop.is_set, every).run()
         return 0
 
     def verify(self, *, as_json: bool) -> int:
@@ -153,7 +154,7 @@ class Cleaner:
         except DatastoreError as error:
             log.warning("no plan", extra={"error": error})
             return 1
-        _print(f"{count} to go, {words.size(self._store.index.held())} held")
+        _print(f"{count} to go, {readable_units.size(self._store.index.held())} held")
         return 0
 
     def collect(self, *, is_dry: bool, untagged: bool) -> int:
@@ -166,17 +167,17 @@ class Cleaner:
         if untagged and not is_dry and is_served and (why := self._news.fetch()):
             log.warning("not done", extra={"why": why})
             return 1
-        rule = Rule(untagged=self._settings.cleaner.garbage if untagged else 0)
+        rule = RetentionRule(untagged=self._settings.cleaner.garbage if untagged else 0)
         try:
-            count = self._collect(Rules(otherwise=rule), is_dry=is_dry)
+            count = self._collect(RetentionRules(otherwise=rule), is_dry=is_dry)
         except DatastoreError as error:
             log.warning("not done", extra={"error": error})
             return 1
         done = "to go" if is_dry else "gone"
-        _print(f"{count} {done}, {words.size(self._store.index.held())} held")
+        _print(f"{count} {done}, {readable_units.size(self._store.index.held())} held")
         return 0
 
-    def _collect(self, rules: Rules, *, is_dry: bool) -> int:
+    def _collect(self, rules: RetentionRules, *, is_dry: bool) -> int:
         if needs_rebuild(self._store.index):
             self._house.settle()
         stock = self._house.stock(rules)
@@ -208,9 +209,9 @@ class Cleaner:
         """Wake the loop, once there is one."""
         self._wake()
 
-    def _hands(self) -> Hands:
+    def _hands(self) -> RoundTools:
         index = self._store.index
-        return Hands(
+        return RoundTools(
             store=self._store,
             spool=self._spool,
             sweep=self._sweep,
@@ -252,22 +253,22 @@ class EventsFile:
             self._is_failing = False
 
 
-def bounds(settings: Settings) -> Bounds:
+def bounds(settings: Settings) -> StoreLimits:
     """Return what the settings allow the data directory to hold."""
     cleaner = settings.cleaner
     budget = Budget(cleaner.maxsize, cleaner.threshold)
-    return Bounds(cleaner.ttl, budget.target, budget.start, budget.room)
+    return StoreLimits(cleaner.ttl, budget.target, budget.start, budget.room)
 
 
-def rules(settings: Settings) -> Rules:
+def rules(settings: Settings) -> RetentionRules:
     """Return how long what was pushed stays, by the settings."""
     cleaner = settings.cleaner
-    otherwise = everything(cleaner.ttl) if cleaner.hosted else Rule()
+    otherwise = everything(cleaner.ttl) if cleaner.hosted else RetentionRule()
     said = (
         (each.repository, rule(each.ttl, each.keep, each.untagged, is_evictable=cleaner.hosted))
         for each in settings.hosted
     )
-    return Rules(said, otherwise)
+    return RetentionRules(said, otherwise)
 
 
 def tell(litter: Litter) -> None:

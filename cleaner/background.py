@@ -14,27 +14,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from cleaner.chores import Chores
-from cleaner.doorbell import Doorbell, ring
-from cleaner.housekeeping import Housekeeping, Tools
-from cleaner.inspection import Inspection
-from cleaner.loop import Loop, period
-from cleaner.maintenance.readers import Readers, Told
-from cleaner.policy import Bounds
-from cleaner.retention import Rules, everything
-from cleaner.rounds import Hands, Rounds
-from cleaner.spool import Spool
-from cleaner.store import Store
-from cleaner.sweep import Sweep
-from datastore import layout
-from datastore.budget import Budget
-from datastore.errors import DatastoreError
-from datastore.filesystem import Filesystem
-from datastore.index import AccessIndex
-from datastore.locks import try_lock
-from datastore.rebuild import needs_rebuild
-from datastore.uses import SOON_S
-from runtime.clock import Clock
+from entrepot.cleaner.maintenance.jobs import Jobs
+from entrepot.cleaner.wake_socket import WakeSocket, ring
+from entrepot.cleaner.maintenance.schedule import Maintenance, Tools
+from entrepot.cleaner.maintenance.index_inspection import Inspection
+from entrepot.cleaner.loop import RoundLoop, period
+from entrepot.cleaner.maintenance.readers import Readers, Listeners
+from entrepot.cleaner.policy import StoreLimits
+from entrepot.cleaner.hosted.retention import RetentionRules, everything
+from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.spool import Spool
+from entrepot.cleaner.store import DataDirectory
+from entrepot.cleaner.sweep import Sweep
+from entrepot.datastore import layout
+from entrepot.datastore.budget import Budget
+from entrepot.datastore.errors import DatastoreError
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.locks import try_lock
+from entrepot.datastore.rebuild import needs_rebuild
+from entrepot.datastore.access import SOON_S
+from entrepot.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -60,14 +60,14 @@ class Cleaner:
         ttl: float = 0,
         threshold: int = 20,
         hosted: bool = False,
-        rules: Rules | None = None,
+        rules: RetentionRules | None = None,
         every: float = 1800.0,
         garbage: float = 86400.0,
     ) -> None:
         self.budget = Budget(max_size, threshold)
         self._ttl = ttl
         pushed = everything(ttl)
-        self._rules = rules or (Rules(otherwise=pushed) if hosted else Rules())
+        self._rules = rules or (RetentionRules(otherwise=pushed) if hosted else RetentionRules())
         self._every = every
         self._garbage = garbage
         self._stop = threading.Event()
@@ -80,7 +80,7 @@ class Cleaner:
         self._state = root / "entrepot"
         spool = self._state / layout.SPOOL
         clock = Clock(self._state / layout.CLOCK)
-        store = Store(Filesystem(root, clock), index, spool)
+        store = DataDirectory(Filesystem(root, clock), index, spool)
         work = _Work(store, settle, clock, self._stop, self._bounds())
         self._thread = threading.Thread(
             target=self._keep, args=(work, self._state), name="cleaner", daemon=True
@@ -100,9 +100,9 @@ class Cleaner:
         if self._thread.is_alive():
             self._thread.join(_PATIENCE_S)
 
-    def _bounds(self) -> Bounds:
+    def _bounds(self) -> StoreLimits:
         budget = self.budget
-        return Bounds(self._ttl, budget.target, budget.start, budget.room)
+        return StoreLimits(self._ttl, budget.target, budget.start, budget.room)
 
     def _keep(self, work: _Work, state: Path) -> None:
         """Clean whenever it is this process's turn, until stopped."""
@@ -117,14 +117,14 @@ class Cleaner:
 
     def _clean(self, work: _Work, state: Path) -> None:
         rounds = Rounds(work.hands(), work.bounds, self._rules)
-        house = Housekeeping(work.tools(lambda: self.wake(0)), self._every, self._garbage)
+        house = Maintenance(work.tools(lambda: self.wake(0)), self._every, self._garbage)
         spans = [span for span in (self._ttl, self._rules.shortest()) if span]
         every = period(self._every, min(spans, default=0))
         Inspection(work.index, lambda: self.wake(0)).start(self._stop)
-        chores = Chores(list(house.chores()), time.monotonic)
+        chores = Jobs(list(house.chores()), time.monotonic)
         work.readers().start()
-        with _short(state) as folder, Doorbell(folder / _BELL) as bell:
-            Loop(rounds.run, chores, bell.wait, self._stop.is_set, every).run()
+        with _short(state) as folder, WakeSocket(folder / _BELL) as bell:
+            RoundLoop(rounds.run, chores, bell.wait, self._stop.is_set, every).run()
 
 
 class _Work:
@@ -132,11 +132,11 @@ class _Work:
 
     def __init__(
         self,
-        store: Store,
+        store: DataDirectory,
         settle: Callable[[], bool],
         clock: Clock,
         stop: threading.Event,
-        bounds: Bounds,
+        bounds: StoreLimits,
     ) -> None:
         self.bounds = bounds
         self._clock = clock
@@ -151,9 +151,9 @@ class _Work:
         """The index of the data directory."""
         return self._store.index
 
-    def hands(self) -> Hands:
+    def hands(self) -> RoundTools:
         """Return what a round works with."""
-        return Hands(
+        return RoundTools(
             store=self._store,
             spool=self._spool,
             sweep=self._sweep,
@@ -165,7 +165,7 @@ class _Work:
 
     def readers(self) -> Readers:
         """Return what reads new content once more."""
-        return Readers(self._store, self._clock, self._stop, Told())
+        return Readers(self._store, self._clock, self._stop, Listeners())
 
     def tools(self, wake: Callable[[], None]) -> Tools:
         """Return what the chores work with."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cleaner.chores import Chores, attempt
+from entrepot.cleaner.maintenance.jobs import Jobs, attempt
 
 _SOON_S = 5.0
 _QUICKEST_S = 1.0
@@ -13,14 +13,14 @@ _PARTING_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Loop:
+class RoundLoop:
     """`round` makes room for so many bytes; it is false when it could not do what it wanted.
 
     `wait` returns the bytes that downloads need, as soon as one rings or so many s are over.
     """
 
     round: Callable[[int], bool]
-    chores: Chores
+    chores: Jobs
     wait: Callable[[float], int]
     stopped: Callable[[], bool]
     every: float

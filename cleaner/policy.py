@@ -16,24 +16,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from cleaner import words
-from cleaner.images import Image
-from cleaner.ledger import Departure
-from cleaner.reasons import Reason as Reason
-from cleaner.reasons import Why
-from cleaner.retention import Rule, expiry
-from datastore.budget import OVERHEAD
-from datastore.index import Entry, Kind
-from datastore.refs import Digest, Repository
+from entrepot.cleaner import readable_units
+from entrepot.cleaner.hosted.images import HostedImage
+from entrepot.cleaner.hosted.refcounts import RemovalPlan
+from entrepot.cleaner.reasons import Reason as Reason
+from entrepot.cleaner.reasons import Explanation
+from entrepot.cleaner.hosted.retention import RetentionRule, expiry
+from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.index import IndexEntry, ContentKind
+from entrepot.datastore.refs import Digest, Repository
 
 Named = Callable[[Digest], Iterable[Digest]]
 """What a manifest names, as the index recorded it."""
-Unasked = Callable[[], Iterable[Entry]]
+Unasked = Callable[[], Iterable[IndexEntry]]
 """What was fetched ahead, a while ago, and nobody has asked for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class StoreLimits:
     """What an operator allows: sizes in bytes, None for no limit; `ttl` in s, 0 for none.
 
     Eviction for size begins when more than `start` is held, or when what is asked for does not
@@ -47,7 +47,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Demand:
     """What the plan is made for: `held` and, asked for by waiting downloads, `needs`, in bytes.
 
     `now` is in s, UTC epoch. Uses before `blind` may have gone unseen: ages count from there;
@@ -64,7 +64,7 @@ class Moment:
     lacking: int = 0
     looked: float = math.inf
 
-    def without(self, entries: Iterable[Entry]) -> Moment:
+    def without(self, entries: Iterable[IndexEntry]) -> Demand:
         """Return the same moment once *entries* are gone."""
         sizes = [entry.size for entry in entries]
         held = self.held - sum(sizes) - OVERHEAD * len(sizes)
@@ -75,7 +75,7 @@ class Moment:
 class Eviction:
     """One entry that goes; `words` say to a person what `reason` says to a metric."""
 
-    entry: Entry
+    entry: IndexEntry
     reason: Reason
     words: str
 
@@ -89,8 +89,8 @@ class Eviction:
 class Removal:
     """One image that goes, with all that nobody else needs."""
 
-    departure: Departure
-    why: Why
+    departure: RemovalPlan
+    why: Explanation
 
     @property
     def evictions(self) -> list[Eviction]:
@@ -102,11 +102,11 @@ class Removal:
 Step = Eviction | Removal
 
 
-class Pushed(Protocol):
+class HostedCandidates(Protocol):
     """What was pushed and may go, while a plan is made; `gone` is what the plan let go."""
 
     @property
-    def images(self) -> Sequence[tuple[Image, Rule]]:
+    def images(self) -> Sequence[tuple[HostedImage, RetentionRule]]:
         """Return the images that may go, the least recently used first."""
         ...
 
@@ -115,7 +115,7 @@ class Pushed(Protocol):
         """Return what has gone so far; the plan adds to it."""
         ...
 
-    def depart(self, image: Image) -> Departure:
+    def depart(self, image: HostedImage) -> RemovalPlan:
         """Take an image away and return what goes with it."""
         ...
 
@@ -128,18 +128,18 @@ class _Nothing:
     def __init__(self) -> None:
         self.gone: set[Digest] = set()
 
-    def depart(self, image: Image) -> Departure:
+    def depart(self, image: HostedImage) -> RemovalPlan:
         raise AssertionError(image)
 
 
 def plan(
-    entries: Iterable[Entry],
-    bounds: Bounds,
-    moment: Moment,
+    entries: Iterable[IndexEntry],
+    bounds: StoreLimits,
+    moment: Demand,
     *,
     spares: Callable[[Digest], bool],
     named: Named,
-    pushed: Pushed | None = None,
+    pushed: HostedCandidates | None = None,
     unasked: Unasked = tuple,
 ) -> Iterator[Step]:
     """Yield what goes, least recently used first; reads one entry further than it must.
@@ -156,7 +156,7 @@ def plan(
 class _Plan:
     """A plan as it is made: what it has let go is no longer held."""
 
-    def __init__(self, bounds: Bounds, moment: Moment, pushed: Pushed, unasked: Unasked) -> None:
+    def __init__(self, bounds: StoreLimits, moment: Demand, pushed: HostedCandidates, unasked: Unasked) -> None:
         self._bounds = bounds
         self._moment = moment
         self._pushed = pushed
@@ -173,18 +173,18 @@ class _Plan:
                 yield self._removal(image, why)
 
     def along(
-        self, entries: Iterable[Entry], spares: Callable[[Digest], bool], named: Named
+        self, entries: Iterable[IndexEntry], spares: Callable[[Digest], bool], named: Named
     ) -> Iterator[Step]:
         """Yield what goes of the entries, and of the images that may go with them."""
         stays: set[Digest] = set()
 
-        def is_kept(each: Entry) -> bool:
+        def is_kept(each: IndexEntry) -> bool:
             return each.used >= self._moment.looked or each.digest in stays or spares(each.digest)
 
         for each in _in_order(entries, self._evictable()):
-            if isinstance(each, Image) or not self._why_old(each):
+            if isinstance(each, HostedImage) or not self._why_old(each):
                 yield from self._ahead(is_kept)
-            if isinstance(each, Image):
+            if isinstance(each, HostedImage):
                 yield from self._shortage(each)
                 continue
             if each.digest in self._pushed.gone:
@@ -193,11 +193,11 @@ class _Plan:
             if why is None:
                 return
             if is_kept(each):
-                stays |= set() if each.kind is Kind.BLOB else closure([each.digest], named)
+                stays |= set() if each.kind is ContentKind.BLOB else closure([each.digest], named)
                 continue
             yield self._eviction(each, why)
 
-    def _ahead(self, is_kept: Callable[[Entry], bool]) -> Iterator[Eviction]:
+    def _ahead(self, is_kept: Callable[[IndexEntry], bool]) -> Iterator[Eviction]:
         """Yield, once, what was fetched ahead for nobody, as long as room is short."""
         unasked, self._unasked = self._unasked, tuple
         for each in unasked() if self._why_short() else ():
@@ -207,12 +207,12 @@ class _Plan:
             if each.digest not in self._pushed.gone and not is_kept(each):
                 yield self._eviction(each, why)
 
-    def _eviction(self, entry: Entry, why: Why) -> Eviction:
+    def _eviction(self, entry: IndexEntry, why: Explanation) -> Eviction:
         self._moment = self._moment.without([entry])
         self._pushed.gone.add(entry.digest)
         return Eviction(entry, why.reason, why.words)
 
-    def _evictable(self) -> list[Image]:
+    def _evictable(self) -> list[HostedImage]:
         """Return the images that may go when room is short, the least recently used first."""
         return [
             image
@@ -222,39 +222,39 @@ class _Plan:
             and (image.name, image.root) not in self._left
         ]
 
-    def _shortage(self, image: Image) -> Iterator[Removal]:
+    def _shortage(self, image: HostedImage) -> Iterator[Removal]:
         if why := self._why_short():
             yield self._removal(image, why)
 
-    def _removal(self, image: Image, why: Why) -> Removal:
+    def _removal(self, image: HostedImage, why: Explanation) -> Removal:
         departure = self._pushed.depart(image)
         self._moment = self._moment.without(departure.entries)
         return Removal(departure, why)
 
-    def _why(self, entry: Entry) -> Why | None:
+    def _why(self, entry: IndexEntry) -> Explanation | None:
         why = self._why_old(entry)
         self._begun = self._begun and not why
         return why or self._why_short()
 
-    def _why_old(self, entry: Entry) -> Why | None:
+    def _why_old(self, entry: IndexEntry) -> Explanation | None:
         idle = self._moment.now - max(entry.used, self._moment.blind)
         if not self._bounds.ttl or idle <= self._bounds.ttl:
             return None
-        ttl = words.span(self._bounds.ttl)
-        return Why(Reason.TTL, f"not used for {words.span(idle)}, TTL is {ttl}")
+        ttl = readable_units.span(self._bounds.ttl)
+        return Explanation(Reason.TTL, f"not used for {readable_units.span(idle)}, TTL is {ttl}")
 
-    def _why_short(self, because: str = "least recently used") -> Why | None:
+    def _why_short(self, because: str = "least recently used") -> Explanation | None:
         """Tell why the next must go; eviction for size, once begun, goes on to the target."""
         begins = self._begun or is_short(self._bounds, self._moment)
         self._begun = begins and bool(excess(self._bounds, self._moment))
         if self._begun:
-            return Why(Reason.SIZE, f"{_words_of_size(self._bounds, self._moment)}, {because}")
+            return Explanation(Reason.SIZE, f"{_words_of_size(self._bounds, self._moment)}, {because}")
         if self._moment.lacking:
-            return Why(Reason.DISK, f"disk lacks {words.size(self._moment.lacking)}, {because}")
+            return Explanation(Reason.DISK, f"disk lacks {readable_units.size(self._moment.lacking)}, {because}")
         return None
 
 
-def is_short(bounds: Bounds, moment: Moment) -> bool:
+def is_short(bounds: StoreLimits, moment: Demand) -> bool:
     """Whether eviction for size begins: the room above `start` is used, or too small."""
     if bounds.start is not None and moment.held > bounds.start:
         return True
@@ -263,7 +263,7 @@ def is_short(bounds: Bounds, moment: Moment) -> bool:
     return moment.held + moment.needs > bounds.room
 
 
-def excess(bounds: Bounds, moment: Moment) -> int:
+def excess(bounds: StoreLimits, moment: Demand) -> int:
     """Return the bytes that must go until all that is asked for fits below the target."""
     if bounds.target is None:
         return 0
@@ -282,18 +282,18 @@ def closure(digests: Iterable[Digest], named: Named) -> set[Digest]:
     return found
 
 
-def _in_order(entries: Iterable[Entry], images: Sequence[Image]) -> Iterable[Entry | Image]:
+def _in_order(entries: Iterable[IndexEntry], images: Sequence[HostedImage]) -> Iterable[IndexEntry | HostedImage]:
     """Put images among the entries, all by their last use; without any, read no entry ahead."""
     if not images:
         return entries
     return heapq.merge(entries, images, key=lambda each: each.used)
 
 
-def _idle_image(image: Image, moment: Moment) -> float:
+def _idle_image(image: HostedImage, moment: Demand) -> float:
     return moment.now - max(image.used, moment.blind, moment.born)
 
 
-def _words_of_size(bounds: Bounds, moment: Moment) -> str:
-    asked = f", {words.size(moment.needs)} asked for" if moment.needs else ""
-    held, target = words.size(moment.held), words.size(bounds.target or 0)
+def _words_of_size(bounds: StoreLimits, moment: Demand) -> str:
+    asked = f", {readable_units.size(moment.needs)} asked for" if moment.needs else ""
+    held, target = readable_units.size(moment.held), readable_units.size(bounds.target or 0)
     return f"held {held}{asked}, target {target}"

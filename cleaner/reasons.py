@@ -18,7 +18,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Why:
+class Explanation:
     """`words` say to a person what `reason` says to a metric."""
 
     reason: Reason

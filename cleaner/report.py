@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cleaner import words
-from cleaner.garbage import Litter, Loose, Stale
-from cleaner.policy import Eviction, Removal
+from entrepot.cleaner import readable_units
+from entrepot.cleaner.maintenance.garbage import Litter, UnreferencedLink, StaleUpload
+from entrepot.cleaner.policy import Eviction, Removal
 
 
 def lines(litter: Litter) -> Iterator[str]:
     """Yield the lines about one step of a plan: what, of which kind, how large, why."""
-    if isinstance(litter, Stale):
+    if isinstance(litter, StaleUpload):
         yield _line(litter.upload.name, "upload", litter.upload.size, litter.words)
-    elif isinstance(litter, Loose):
+    elif isinstance(litter, UnreferencedLink):
         yield _line(f"{litter.name}@{litter.digest}", "link", 0, litter.words)
     else:
         if isinstance(litter, Removal):
@@ -37,4 +37,4 @@ def _eviction(eviction: Eviction) -> str:
 
 
 def _line(what: str, kind: str, size: int, why: str) -> str:
-    return f"{what}  {kind:8}  {words.size(size):>8}  {why}"
+    return f"{what}  {kind:8}  {readable_units.size(size):>8}  {why}"

@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from cleaner.hosted import Hosted
-from cleaner.policy import Bounds, Eviction, Moment, Removal, Step, closure, excess, is_short, plan
-from cleaner.retention import Rules
-from cleaner.shortage import Shortage
-from cleaner.spool import Spool
-from cleaner.stock import Stock
-from cleaner.store import Store
-from cleaner.summary import summary
-from cleaner.sweep import Sweep
-from cleaner.unlink import Unlinker
-from datastore import shortage
-from datastore.index import Entry
-from datastore.rebuild import born
-from datastore.refs import Digest
-from runtime.clock import Ages
+from entrepot.cleaner.hosted.repositories import HostedRepositories
+from entrepot.cleaner.policy import StoreLimits, Eviction, Demand, Removal, Step, closure, excess, is_short, plan
+from entrepot.cleaner.hosted.retention import RetentionRules
+from entrepot.cleaner.shortage import Shortage
+from entrepot.cleaner.spool import Spool
+from entrepot.cleaner.hosted.snapshot import HostedSnapshot
+from entrepot.cleaner.store import DataDirectory
+from entrepot.cleaner.summary import summary
+from entrepot.cleaner.sweep import Sweep
+from entrepot.cleaner.hosted.unlink import Unlinker
+from entrepot.datastore import shortage
+from entrepot.datastore.index import IndexEntry
+from entrepot.datastore.rebuild import born
+from entrepot.datastore.refs import Digest
+from entrepot.runtime.clock import Ages
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _COMING_S = 600.0  # in which a client may still come to what was fetched ahead 
 _UNASKED = 1000  # rows in a round: those that stay come again in the next
 
 
-class Newsagent(Protocol):
+class Barrier(Protocol):
     """Tells whether every use until now is known."""
 
     blind: float
@@ -41,7 +41,7 @@ class Newsagent(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Hands:
+class RoundTools:
     """What a round works with; `clock` gives s, UTC epoch, `stopped` ends it between deletes.
 
     `is_ready` is false as long as the index does not know all that is here. `taken_at` returns
@@ -49,10 +49,10 @@ class Hands:
     the disk has too little for so many bytes more.
     """
 
-    store: Store
+    store: DataDirectory
     spool: Spool
     sweep: Sweep
-    news: Newsagent
+    news: Barrier
     clock: Ages
     stopped: Callable[[], bool]
     is_ready: Callable[[], bool] = lambda: True
@@ -63,12 +63,12 @@ class Hands:
 class Rounds:
     """Evicts by *bounds* what was pulled through, and by *rules* what was pushed."""
 
-    def __init__(self, hands: Hands, bounds: Bounds, rules: Rules | None = None) -> None:
+    def __init__(self, hands: RoundTools, bounds: StoreLimits, rules: RetentionRules | None = None) -> None:
         self._hands = hands
         self._store = hands.store
         self._bounds = bounds
-        self._rules = rules or Rules()
-        self._hosted = Hosted(hands.store)
+        self._rules = rules or RetentionRules()
+        self._hosted = HostedRepositories(hands.store)
         self._unlinker = Unlinker(hands.store, self._hosted)
         self._stale = False
         self._shortage = Shortage(hands.store.index, bounds)
@@ -108,7 +108,7 @@ class Rounds:
             log.warning("access index was wrong, and was repaired", extra={"wrong": wrong})
         return not wrong or self._is_short(needs)
 
-    def plan(self, needs: int, stock: Stock) -> Iterator[Step]:
+    def plan(self, needs: int, stock: HostedSnapshot) -> Iterator[Step]:
         """Yield what goes now, but for what of the *stock* turned out to stay."""
         account, index = stock.open(), self._store.index
         return plan(
@@ -121,7 +121,7 @@ class Rounds:
             unasked=lambda: self._unasked(account.spares),
         )
 
-    def _unasked(self, spares: Callable[[Digest], bool]) -> Iterator[Entry]:
+    def _unasked(self, spares: Callable[[Digest], bool]) -> Iterator[IndexEntry]:
         """Yield what was fetched ahead for nobody, if nothing that stays names it."""
         index = self._store.index
         for each in index.unasked(self._coming(), _UNASKED):
@@ -137,13 +137,13 @@ class Rounds:
         """Yield what would go in a round now, if the news is good."""
         return self.plan(0, self._stock())
 
-    def _stock(self) -> Stock:
-        return Stock(self._hosted, self._rules, self._hands.clock)
+    def _stock(self) -> HostedSnapshot:
+        return HostedSnapshot(self._hosted, self._rules, self._hands.clock)
 
-    def _moment(self, needs: int) -> Moment:
+    def _moment(self, needs: int) -> Demand:
         index = self._store.index
         held = index.held()
-        return Moment(
+        return Demand(
             self._hands.clock(),
             held,
             min(needs, self._bounds.target or 0),  # what is larger will not be stored
@@ -173,7 +173,7 @@ class Rounds:
         self._stale = bool(why)
         return not why
 
-    def _evict(self, needs: int, stock: Stock) -> None:
+    def _evict(self, needs: int, stock: HostedSnapshot) -> None:
         """Sweep, and plan anew without what would not go, until all that was planned has gone."""
         began = self._hands.clock()
         gone_now: list[Eviction] = []
@@ -186,7 +186,7 @@ class Rounds:
         said = summary(gone_now, self._store.repositories)
         log.info("evicted", extra={"entries": evicted, **said, "seconds": round(seconds, 3)})
 
-    def _sweep(self, needs: int, stock: Stock, evicted: list[Eviction]) -> tuple[int, bool]:
+    def _sweep(self, needs: int, stock: HostedSnapshot, evicted: list[Eviction]) -> tuple[int, bool]:
         """Return how much went, and whether that is all: the plan counts all of it as gone."""
         gone, is_done = 0, True
         for step in self.plan(needs, stock):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from cleaner import words
-from cleaner.policy import Bounds
-from datastore import shortage
-from datastore.index import AccessIndex
+from entrepot.cleaner import readable_units
+from entrepot.cleaner.policy import StoreLimits
+from entrepot.datastore import shortage
+from entrepot.datastore.index import AccessIndex
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ REMEDY = (
 class Shortage:
     """Notes and logs, once each, when eviction can't free enough and when it can again."""
 
-    def __init__(self, index: AccessIndex, bounds: Bounds) -> None:
+    def __init__(self, index: AccessIndex, bounds: StoreLimits) -> None:
         self._index = index
         self._bounds = bounds
         self._is_known = False
@@ -54,6 +54,6 @@ class Shortage:
 def explain(unevictable: int, target: int) -> str:
     """Return why nothing more is cached; *target* is the size to shrink to, in bytes."""
     return (
-        f"{words.size(unevictable)} were pushed, or left by another program, and may not be"
-        f" evicted; {words.size(target)} may be kept, so nothing more is cached"
+        f"{readable_units.size(unevictable)} were pushed, or left by another program, and may not be"
+        f" evicted; {readable_units.size(target)} may be kept, so nothing more is cached"
     )

@@ -13,16 +13,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cleaner.maintenance.damaged import Keeper
-from cleaner.store import Store
-from cleaner.uploads import Uploads
-from datastore import layout, manifest
-from datastore.errors import InvalidManifest, NotFound, StorageBroken, StorageFull
-from datastore.index import Kind, Reservation
-from datastore.locks import LockedFile, try_lock
-from datastore.refs import Digest
-from datastore.storage import Stat
-from runtime.clock import Ages
+from entrepot.cleaner.maintenance.damaged import QuarantineKeeper
+from entrepot.cleaner.store import DataDirectory
+from entrepot.cleaner.maintenance.abandoned_uploads import AbandonedUploads
+from entrepot.datastore import layout, manifest
+from entrepot.datastore.errors import InvalidManifest, NotFound, StorageBroken, StorageFull
+from entrepot.datastore.index import ContentKind, Reservation
+from entrepot.datastore.locks import LockedFile, try_lock
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.storage import Stat
+from entrepot.runtime.clock import Ages
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Leftover:
 class Spool:
     """Settles what the spool folder holds with what the index promised; `clock`: s, UTC epoch."""
 
-    def __init__(self, store: Store, clock: Ages) -> None:
+    def __init__(self, store: DataDirectory, clock: Ages) -> None:
         self._store = store
         self._clock = clock
 
@@ -56,10 +56,10 @@ class Spool:
 
         Raises: IndexUnavailable.
         """
-        damaged = Keeper(self._store, self._clock).settle()
+        damaged = QuarantineKeeper(self._store, self._clock).settle()
         uploads = self._uploads() | damaged
         promises = self._store.index.reservations()
-        Uploads(self._store).settle({each.digest: each for each in promises})
+        AbandonedUploads(self._store).settle({each.digest: each for each in promises})
         promised = {each.digest: each for each in promises if each.digest not in uploads}
         files = {found.digest: found for found in self._files()}
         for found in files.values():
@@ -75,7 +75,7 @@ class Spool:
         for path in _paths(self._store.spool):
             if path.suffix == ".size" and not path.with_suffix("").exists() and self._is_old(path):
                 path.unlink(missing_ok=True)
-        Keeper(self._store, self._clock).purge()
+        QuarantineKeeper(self._store, self._clock).purge()
         for path in self._turns():
             if self._is_old(path):
                 with _locked(path) as held:
@@ -98,14 +98,14 @@ class Spool:
         to go on. Raises: IndexUnavailable.
         """
         with suppress(StorageFull, StorageBroken):
-            Keeper(self._store, self._clock).make_room(is_enough)
+            QuarantineKeeper(self._store, self._clock).make_room(is_enough)
         for found in sorted(self._files(), key=lambda file: file.modified):
             if is_enough():
                 return
             with _left_alone(found.path), self._taken(found) as held:
                 if held:
                     self._drop(held, found)
-        uploads = Uploads(self._store)
+        uploads = AbandonedUploads(self._store)
         for upload in uploads.idle(self._clock.before(_IDLE_S)):
             if is_enough():
                 return
@@ -144,7 +144,7 @@ class Spool:
             held.unlink()
 
     def _record(self, digest: Digest, stat: Stat) -> None:
-        kind, names = Kind.BLOB, tuple[Digest, ...]()
+        kind, names = ContentKind.BLOB, tuple[Digest, ...]()
         with suppress(InvalidManifest, NotFound):  # a layer is too long, or no JSON
             read = manifest.parse(self._store.blobs.read(digest))
             kind, names = read.kind, read.parts()

@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from datastore import layout
-from datastore.blobs import BlobStore
-from datastore.index import AccessIndex, Cursor, Entry
-from datastore.refs import Digest, Repository
-from datastore.repositories import Repositories
-from datastore.storage import Storage
+from entrepot.datastore import layout
+from entrepot.datastore.blobs import BlobStore
+from entrepot.datastore.index import AccessIndex, Cursor, IndexEntry
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.repositories import Repositories
+from entrepot.datastore.storage import Storage
 
 _PAGE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class DataDirectory:
     """The datastore of one appliance; `spool` is the folder of downloads that grow."""
 
     storage: Storage
@@ -44,7 +44,7 @@ class Store:
         stat = self.storage.stat(layout.layer_link(name, digest))
         return stat.modified if stat else None
 
-    def oldest(self) -> Iterator[Entry]:
+    def oldest(self) -> Iterator[IndexEntry]:
         """Yield the rows in the order of eviction, a page at a time, as far as they are read."""
         after = None
         while page := self.index.oldest(after, _PAGE):

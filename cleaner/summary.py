@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from cleaner.policy import Eviction
-from datastore.errors import DatastoreError
-from datastore.index import Kind
-from datastore.refs import Digest, Repository, Tag
-from datastore.repositories import Repositories
+from entrepot.cleaner.policy import Eviction
+from entrepot.datastore.errors import DatastoreError
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.repositories import Repositories
 
 _MOST_MANIFESTS = 10
 _MOST_REPOSITORIES = 1000  # that are looked through for their names
@@ -25,7 +25,7 @@ def summary(evicted: Sequence[Eviction], repositories: Repositories) -> dict[str
     still name what has gone are read for that, as far as a thousand repositories go.
     """
     reasons = Counter(each.reason.value for each in evicted)
-    roots = [each.entry.digest for each in evicted if each.entry.kind is not Kind.BLOB]
+    roots = [each.entry.digest for each in evicted if each.entry.kind is not ContentKind.BLOB]
     images: list[str] = []
     with suppress(DatastoreError):
         images = list(_images(roots[:_MOST_MANIFESTS], repositories)) if roots else []

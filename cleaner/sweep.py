@@ -12,14 +12,14 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cleaner.policy import Eviction
-from cleaner.store import Store
-from datastore import layout
-from datastore.accesslog import Event
-from datastore.errors import StorageBroken, StorageFull
-from datastore.index import Entry
-from datastore.locks import holding
-from datastore.proofs import Proofs
+from entrepot.cleaner.policy import Eviction
+from entrepot.cleaner.store import DataDirectory
+from entrepot.datastore import layout
+from entrepot.datastore.accesslog import Event
+from entrepot.datastore.errors import StorageBroken, StorageFull
+from entrepot.datastore.index import IndexEntry
+from entrepot.datastore.locks import holding
+from entrepot.datastore.proofs import Proofs
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Sweep:
 
     def __init__(
         self,
-        store: Store,
+        store: DataDirectory,
         report: Report,
         clock: Callable[[], float],
         removed: Callable[[], None] = lambda: None,
@@ -67,7 +67,7 @@ class Sweep:
         log.debug("evicted", extra={"digest": entry.digest, "why": eviction.words})
         return True
 
-    def _finish(self, entry: Entry) -> None:
+    def _finish(self, entry: IndexEntry) -> None:
         with self._alone() as mine:
             if mine and entry in self._store.index.leaving():
                 self._remove(entry)
@@ -78,7 +78,7 @@ class Sweep:
         with holding(self._store.state / layout.SWEEPING, _PATIENCE_S) as held:
             yield held is not None
 
-    def _remove(self, entry: Entry) -> None:
+    def _remove(self, entry: IndexEntry) -> None:
         self._store.blobs.delete(entry.digest)
         self._removed()
         self._store.repositories.forget_shared_media_type(entry.digest)
@@ -86,7 +86,7 @@ class Sweep:
         self._store.index.forget(entry.digest)
         self._heal(entry)
 
-    def _heal(self, entry: Entry) -> None:
+    def _heal(self, entry: IndexEntry) -> None:
         """Remove a row that came back while its data went: a download had landed in between."""
         revived = self._store.index.entry(entry.digest)
         if revived is None or self._store.blobs.stat(entry.digest) is not None:

@@ -5,30 +5,30 @@ settings name can be used. `dump` and `resolved` pass the settings from `entrepo
 programs that it starts.
 """
 
-from config.address import Address
-from config.checks import certificate_problems, check, read_secret, remarks
-from config.credential import Credential
-from config.environment import is_image
-from config.errors import ConfigError, Problem, Unreadable
-from config.files import moved, named_files
-from config.follow import Rights, read_rights, rights
-from config.handover import dump, resolved
-from config.loader import Loaded, Places, examine, load
-from config.pull_secret import PullSecret
-from config.pull_secret import parse as parse_pull_secret
-from config.schema import Settings
-from config.show import shown_settings, usage
-from config.upstreams import UpstreamSet, UpstreamValues, upstream_defaults, upstreams_in_force
+from entrepot.config.address import Address
+from entrepot.config.checks import certificate_problems, check, read_secret, remarks
+from entrepot.config.credential import SecretCredential
+from entrepot.config.sources.environment import is_image
+from entrepot.config.errors import ConfigError, Problem, Unreadable
+from entrepot.config.files import moved, named_files
+from entrepot.config.follow import FollowedRights, read_rights, rights
+from entrepot.config.handover import dump, resolved
+from entrepot.config.loader import Loaded, DefaultPaths, examine, load
+from entrepot.config.pull_secret import ParsedPullSecret
+from entrepot.config.pull_secret import parse as parse_pull_secret
+from entrepot.config.schema import Settings
+from entrepot.config.show import shown_settings, usage
+from entrepot.config.upstreams import UpstreamSet, UpstreamValues, upstream_defaults, upstreams_in_force
 
 __all__ = [
     "Address",
     "ConfigError",
-    "Credential",
+    "SecretCredential",
     "Loaded",
-    "Places",
+    "DefaultPaths",
     "Problem",
-    "PullSecret",
-    "Rights",
+    "ParsedPullSecret",
+    "FollowedRights",
     "Settings",
     "Unreadable",
     "UpstreamSet",

@@ -10,9 +10,9 @@ from typing import Final, Literal, get_args
 
 import yaml
 
-from config.errors import Unreadable
-from config.htpasswd import is_bcrypt
-from config.readers import text, words
+from entrepot.config.errors import Unreadable
+from entrepot.config.htpasswd import is_bcrypt
+from entrepot.config.readers import text, words
 
 Action = Literal["pull", "push", "delete"]
 

@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from config import keys
-from config.errors import Problem, Unreadable
-from config.given import Given
-from config.keys import Key, Setting
-from config.schema import Settings
+from entrepot.config import keys
+from entrepot.config.errors import Problem, Unreadable
+from entrepot.config.raw_value import RawValue
+from entrepot.config.keys import Key, Setting
+from entrepot.config.schema import Settings
 
 _HTPASSWD = ("auth", "htpasswd")
 
@@ -23,11 +23,11 @@ class Built:
     """The settings, the values that they were built from, and the problems of the other values."""
 
     settings: Settings
-    used: Mapping[Key, Given]
+    used: Mapping[Key, RawValue]
     problems: list[Problem]
 
 
-def build(given: Mapping[Key, Given]) -> Built:
+def build(given: Mapping[Key, RawValue]) -> Built:
     """Build the settings. An invalid value becomes a problem and is replaced by its default."""
     try:
         return Built(Settings.model_validate(_tree(given)), given, [])
@@ -42,7 +42,7 @@ def build(given: Mapping[Key, Given]) -> Built:
     return Built(rest.settings, rest.used, problems + rest.problems)
 
 
-def _tree(given: Mapping[Key, Given]) -> dict[str, Any]:
+def _tree(given: Mapping[Key, RawValue]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for key, each in given.items():
         if isinstance(keys.find(key), Setting):
@@ -66,7 +66,7 @@ def _part_to_drop(key: Key) -> Key:
     return _HTPASSWD if key[:2] == _HTPASSWD else key
 
 
-def _problem(error: ErrorDetails, given: Mapping[Key, Given]) -> Problem:
+def _problem(error: ErrorDetails, given: Mapping[Key, RawValue]) -> Problem:
     key = _key(error)
     cause = error.get("ctx", {}).get("error")
     assert isinstance(cause, Unreadable)  # noqa: S101 - every type has a reader of this package

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from config import pull_secret
-from config.errors import ConfigError, Problem
-from config.htpasswd import REMEDY, has_users, htpasswd_problems
-from config.pull_secret import PullSecret
-from config.schema import Settings
+from entrepot.config import pull_secret
+from entrepot.config.errors import ConfigError, Problem
+from entrepot.config.htpasswd import REMEDY, has_users, htpasswd_problems
+from entrepot.config.pull_secret import ParsedPullSecret
+from entrepot.config.schema import Settings
 
 _MAY_PASS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 _MOUNT_A_FILE = (
@@ -44,7 +44,7 @@ def remarks(settings: Settings) -> list[Problem]:
 
 
 def _refused_by_clients(settings: Settings) -> Iterator[Problem]:
-    from config.certificates import faults  # noqa: PLC0415 - takes 20 ms, rarely used
+    from entrepot.config.certificates import faults  # noqa: PLC0415 - takes 20 ms, rarely used
 
     path = settings.http.tls.certificate
     if path is None:
@@ -138,17 +138,17 @@ def _htpasswd(settings: Settings) -> list[Problem]:
     return unread or htpasswd_problems(htpasswd.path.read_bytes(), str(htpasswd.path))
 
 
-def read_secret(settings: Settings) -> tuple[PullSecret, list[Problem]]:
+def read_secret(settings: Settings) -> tuple[ParsedPullSecret, list[Problem]]:
     """Read the pull secret. If it is invalid, return an empty one and the problems."""
     path = settings.pullsecret.path
     if path is None:
-        return PullSecret(), []
+        return ParsedPullSecret(), []
     if unread := list(_unread(path, "pullsecret.path", "mount the secret, or set PULLSECRETPATH")):
-        return PullSecret(), unread
+        return ParsedPullSecret(), unread
     try:
         found = pull_secret.parse(path.read_bytes(), settings.pullsecret.ignore, source=str(path))
     except ConfigError as error:
-        return PullSecret(), list(error.problems)
+        return ParsedPullSecret(), list(error.problems)
     return found, []
 
 

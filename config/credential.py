@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 from dataclasses import dataclass, field
 
-from config.errors import Unreadable
+from entrepot.config.errors import Unreadable
 
 # Docker pads with NUL, and `echo` appends a line end. RFC 7617, 2 allows neither in a password.
 _PADDING = "\0\r\n"
@@ -13,7 +13,7 @@ _REMEDY = "write the base64 of user:password"
 
 
 @dataclass(frozen=True, slots=True)
-class Credential:
+class SecretCredential:
     """The login at a registry. A token takes precedence over a password; unset texts are empty.
 
     The token service exchanges an identity token for an access token. A registry token is sent to
@@ -26,7 +26,7 @@ class Credential:
     registry_token: str = field(default="", repr=False)
 
 
-def credential(entry: object) -> Credential | None:
+def credential(entry: object) -> SecretCredential | None:
     """Read an entry. Return None if it has no credentials, which means anonymous access.
 
     `auth` takes precedence over `username` and `password`, as in Docker. Raises: Unreadable, whose
@@ -38,14 +38,14 @@ def credential(entry: object) -> Credential | None:
     tokens = _text(entry, "identitytoken"), _text(entry, "registrytoken")
     if auth:
         username, password = _decoded(auth)
-        return Credential(username, password, *tokens) if username or any(tokens) else None
+        return SecretCredential(username, password, *tokens) if username or any(tokens) else None
     username, password = _text(entry, "username"), _text(entry, "password")
     if any(tokens):
-        return Credential(username, password, *tokens)
+        return SecretCredential(username, password, *tokens)
     if bool(username) != bool(password):
         missing = "username" if password else "password"
         raise Unreadable(f"it has no {missing}", "write both, or neither")
-    return Credential(username, password) if username else None
+    return SecretCredential(username, password) if username else None
 
 
 def _text(entry: dict[str, object], name: str) -> str:

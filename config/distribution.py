@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final
 
 
-class Verdict(Enum):
+class KeySupport(Enum):
     """How the appliance treats a key."""
 
     HONOURED = "honoured"
@@ -21,7 +21,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DistributionKey:
     """One key. `*` matches any name; `**` at the end matches the key itself and all keys below it.
 
     `harmless` values request the appliance's normal behaviour and cause no message; `""` includes
@@ -30,7 +30,7 @@ class Row:
     """
 
     key: str
-    verdict: Verdict
+    verdict: KeySupport
     why: str = ""
     instead: str = "take it out"
     harmless: tuple[str, ...] = ()
@@ -46,16 +46,16 @@ class Row:
         )
 
 
-def _honoured(key: str, why: str = "") -> Row:
-    return Row(key, Verdict.HONOURED, why)
+def _honoured(key: str, why: str = "") -> DistributionKey:
+    return DistributionKey(key, KeySupport.HONOURED, why)
 
 
-def _ineffective(key: str, why: str, *harmless: str, instead: str = "take it out") -> Row:
-    return Row(key, Verdict.WITHOUT_EFFECT, why, instead, ("", *harmless))
+def _ineffective(key: str, why: str, *harmless: str, instead: str = "take it out") -> DistributionKey:
+    return DistributionKey(key, KeySupport.WITHOUT_EFFECT, why, instead, ("", *harmless))
 
 
-def _refused(key: str, why: str, *harmless: str) -> Row:
-    return Row(key, Verdict.REFUSED, why, harmless=harmless)
+def _refused(key: str, why: str, *harmless: str) -> DistributionKey:
+    return DistributionKey(key, KeySupport.REFUSED, why, harmless=harmless)
 
 
 _NO_DRIVER = "only storage.filesystem is implemented"
@@ -211,9 +211,9 @@ ROWS: Final = (
     _honoured("proxy.remoteurl", "declares an upstream and makes it the default"),
     _honoured("proxy.username"),
     _honoured("proxy.password"),
-    Row(
+    DistributionKey(
         "proxy.ttl",
-        Verdict.REFUSED,
+        KeySupport.REFUSED,
         "age is counted from the last use; set CLEANER_TTL",
         tolerated=("0", "0s", "0m", "0h"),
     ),

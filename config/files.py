@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
-from config.schema import Settings
-from config.section import Section
+from entrepot.config.schema import Settings
+from entrepot.config.section import Section
 
 _Any = TypeVar("_Any", bound=Section)
 

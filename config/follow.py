@@ -11,27 +11,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from config import access, aliases, cache_server
-from config.access import AccessRule
-from config.document import read_content
-from config.errors import ConfigError, Unreadable
-from config.given import Given
-from config.keys import Key
-from config.schema import Followed, Settings
+from entrepot.config import access
+from entrepot.config.sources import aliases, cache_server
+from entrepot.config.access import AccessRule
+from entrepot.config.sources.yaml_file import read_content
+from entrepot.config.errors import ConfigError, Unreadable
+from entrepot.config.raw_value import RawValue
+from entrepot.config.keys import Key
+from entrepot.config.schema import Followed, Settings
 
 _ACCESS: Final = ("access",)
 _USERS: Final = ("auth", "htpasswd", "users")
 
 
 @dataclass(frozen=True, slots=True)
-class Rights:
+class FollowedRights:
     """The access rules, and the users with their hashes. None means that they are not set."""
 
     access: tuple[AccessRule, ...] | None
     users: Mapping[str, str] | None
 
 
-def followed(settings: Settings, given: Mapping[Key, Given], file: Path | None) -> Followed:
+def followed(settings: Settings, given: Mapping[Key, RawValue], file: Path | None) -> Followed:
     """Return which parts of *file* are reread: those that no flag and no variable overrides.
 
     Nothing is reread if passwords were switched off at the start.
@@ -46,13 +47,13 @@ def followed(settings: Settings, given: Mapping[Key, Given], file: Path | None) 
     )
 
 
-def rights(settings: Settings) -> Rights:
+def rights(settings: Settings) -> FollowedRights:
     """Return the access rules and users of the settings, which were read at the start."""
     htpasswd = settings.auth.htpasswd
-    return Rights(settings.access, htpasswd.users if htpasswd else None)
+    return FollowedRights(settings.access, htpasswd.users if htpasswd else None)
 
 
-def read_rights(content: bytes, file: Path) -> Rights:
+def read_rights(content: bytes, file: Path) -> FollowedRights:
     """Read the access rules and users in *content*, which was read from *file*.
 
     Raises: ConfigError.
@@ -62,7 +63,7 @@ def read_rights(content: bytes, file: Path) -> Rights:
         raise ConfigError(reading.problems)
     values = {each.key: each for each in reading.given}
     try:
-        return Rights(_access(values), _users(values))
+        return FollowedRights(_access(values), _users(values))
     except _Refused as refused:
         given, error = refused.given, refused.error
         problem = given.problem(error.message, error.remedy, is_secret=given.key != _ACCESS)
@@ -72,13 +73,13 @@ def read_rights(content: bytes, file: Path) -> Rights:
 class _Refused(Exception):  # noqa: N818 - never leaves this module
     """A value is invalid."""
 
-    def __init__(self, given: Given, error: Unreadable) -> None:
+    def __init__(self, given: RawValue, error: Unreadable) -> None:
         super().__init__()
         self.given = given
         self.error = error
 
 
-def _access(values: Mapping[Key, Given]) -> tuple[AccessRule, ...] | None:
+def _access(values: Mapping[Key, RawValue]) -> tuple[AccessRule, ...] | None:
     given = values.get(_ACCESS)
     try:
         return access.rules(given.value) if given else None
@@ -87,7 +88,7 @@ def _access(values: Mapping[Key, Given]) -> tuple[AccessRule, ...] | None:
         raise _Refused(given, error) from error
 
 
-def _users(values: Mapping[Key, Given]) -> Mapping[str, str] | None:
+def _users(values: Mapping[Key, RawValue]) -> Mapping[str, str] | None:
     given = values.get(_USERS) or values.get(cache_server.USERS)
     if given is None:
         return None
@@ -97,5 +98,5 @@ def _users(values: Mapping[Key, Given]) -> Mapping[str, str] | None:
         raise _Refused(given, error) from error
 
 
-def _is_of(file: Path, given: Given) -> bool:
+def _is_of(file: Path, given: RawValue) -> bool:
     return given.origin.startswith(f"{file}:")

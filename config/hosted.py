@@ -9,9 +9,9 @@ from typing import Final
 
 import yaml
 
-from config import readers, units
-from config.access import is_pattern
-from config.errors import Unreadable
+from entrepot.config import readers, units
+from entrepot.config.access import is_pattern
+from entrepot.config.errors import Unreadable
 
 _KEYS: Final = ("ttl", "keep", "untagged")
 _COUNT: Final = readers.count(0, 1_000_000, such_as=10)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from config.errors import Problem
-from runtime.htpasswd import Fault, Line, lines
-from runtime.htpasswd import is_bcrypt as is_bcrypt
+from entrepot.config.errors import Problem
+from entrepot.runtime.htpasswd import Fault, PasswordLine, lines
+from entrepot.runtime.htpasswd import is_bcrypt as is_bcrypt
 
 REMEDY = "write it with htpasswd -B"
 
@@ -32,7 +32,7 @@ def _problems(content: bytes, source: str) -> Iterator[Problem]:
             yield Problem(f"{source}:{line.number}", _message(line), REMEDY)
 
 
-def _message(line: Line) -> str:
+def _message(line: PasswordLine) -> str:
     match line.fault:
         case Fault.NOT_UTF8:
             return "not UTF-8 text"

@@ -14,10 +14,10 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from config import cache_server
-from config.distribution import ROWS, Row, Verdict
-from config.kinds import Unit
-from config.schema import Settings
+from entrepot.config.sources import cache_server
+from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
+from entrepot.config.value_types import ValueUnit
+from entrepot.config.schema import Settings
 
 Key = tuple[str, ...]
 
@@ -66,15 +66,15 @@ def _other_names() -> frozenset[Key]:
 
 @cache
 def _refused_names() -> frozenset[Key]:
-    refused = (row for row in ROWS if row.verdict is Verdict.REFUSED)
+    refused = (row for row in ROWS if row.verdict is KeySupport.REFUSED)
     return frozenset(_name_of(row) for row in refused)
 
 
-def _name_of(row: Row) -> Key:
+def _name_of(row: DistributionKey) -> Key:
     return tuple(row.key.removesuffix(".**").split("."))
 
 
-def find(key: Key) -> Setting | Row | None:
+def find(key: Key) -> Setting | DistributionKey | None:
     """Return the setting of *key*, or its row in a table of foreign keys, or None."""
     found = settings().get(general(key))
     rows = (row for row in (*ROWS, *cache_server.ROWS) if row.matches(key))
@@ -133,7 +133,7 @@ def _section_in(annotation: object) -> type[BaseModel] | None:
 def _setting(key: Key, field: FieldInfo) -> Setting:
     extra: dict[str, Any] = dict(field.json_schema_extra or {})  # type: ignore[arg-type]  # a dict
     made = "_".join(("REGISTRY", *key)).upper()
-    units = [each.name for each in field.metadata if isinstance(each, Unit)]
+    units = [each.name for each in field.metadata if isinstance(each, ValueUnit)]
     default = extra["shown"] or _as_written(field.default)
     return Setting(
         key=".".join(key),

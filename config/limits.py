@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from config import kinds
-from config.section import Section, setting
+from entrepot.config import value_types
+from entrepot.config.section import Section, setting
 
 
 class LimitsSettings(Section):
     """The settings of `limits:`. They keep one client from locking out the others."""
 
-    blobs: kinds.Many = setting("2048", "blobs that a worker sends at the same time")
-    bodies: kinds.Bodies = setting(
+    blobs: value_types.Many = setting("2048", "blobs that a worker sends at the same time")
+    bodies: value_types.Bodies = setting(
         "176", "large bodies that a worker receives at the same time, 1 to 512"
     )
-    minrate: kinds.Size = setting(
+    minrate: value_types.Size = setting(
         "10K", "bytes/s; slower transfers are ended first when these slots run out"
     )
-    few: kinds.Many = setting(
+    few: value_types.Many = setting(
         "32", "requests up to which an address gets reserved slots when others use all"
     )
-    logins: kinds.Many = setting(
+    logins: value_types.Many = setting(
         "60", "wrong passwords in a minute, by user and address, before further ones are queued"
     )
-    lines: kinds.Many = setting(
+    lines: value_types.Many = setting(
         "1000", "access log lines in a second, by address, that show no use of content"
     )
-    uploads: kinds.Many = setting("1000", "unfinished uploads in total")
-    useruploads: kinds.Many = setting(
+    uploads: value_types.Many = setting("1000", "unfinished uploads in total")
+    useruploads: value_types.Many = setting(
         "500", "unfinished uploads of one user, or of one address if there are no users"
     )

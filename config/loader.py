@@ -10,16 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from config import aliases, environment, flags, follow
-from config.build import build
-from config.document import read_file
-from config.errors import ConfigError, Problem
-from config.given import Given, Reading
-from config.keys import Key
-from config.merge import merge, unsupported_keys
-from config.rules import advice, contradictions
-from config.schema import Settings
-from config.upstreams import adjusted_only
+from entrepot.config.sources import aliases, environment, flags
+from entrepot.config import follow
+from entrepot.config.build import build
+from entrepot.config.sources.yaml_file import read_file
+from entrepot.config.errors import ConfigError, Problem
+from entrepot.config.raw_value import RawValue, SourceValues
+from entrepot.config.keys import Key
+from entrepot.config.merge import merge, unsupported_keys
+from entrepot.config.setting_conflicts import advice, contradictions
+from entrepot.config.schema import Settings
+from entrepot.config.upstreams import adjusted_only
 
 _CERTIFICATE = ("http", "tls", "certificate")
 _ADDRESS = ("http", "addr")
@@ -28,7 +29,7 @@ _SECRET = ("pullsecret", "path")
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class DefaultPaths:
     """The usual places of files and folders that the operator has not named."""
 
     file: Path = Path("/etc/docker/registry/config.yml")
@@ -54,7 +55,7 @@ class Loaded:
     """
 
     settings: Settings
-    given: Mapping[Key, Given]
+    given: Mapping[Key, RawValue]
     warnings: tuple[Problem, ...]
     problems: tuple[Problem, ...]
     file: Path | None
@@ -64,7 +65,7 @@ class Loaded:
         return self.given[key].origin if key in self.given else "default"
 
 
-def load(argv: Sequence[str], environ: Mapping[str, str], places: Places | None = None) -> Loaded:
+def load(argv: Sequence[str], environ: Mapping[str, str], places: DefaultPaths | None = None) -> Loaded:
     """Load the configuration from *argv*, the arguments after `serve`, and from *environ*.
 
     Raises: ConfigError with every problem, not only the first.
@@ -76,10 +77,10 @@ def load(argv: Sequence[str], environ: Mapping[str, str], places: Places | None 
 
 
 def examine(
-    argv: Sequence[str], environ: Mapping[str, str], places: Places | None = None
+    argv: Sequence[str], environ: Mapping[str, str], places: DefaultPaths | None = None
 ) -> Loaded:
     """Load the configuration like `load`, but return its problems instead of raising them."""
-    sources = _Sources(argv, environ, places or Places())
+    sources = _Sources(argv, environ, places or DefaultPaths())
     layers = sources.layers()
     merged = merge(layers)
     folded = aliases.fold(merged.winners, _address(merged.winners, is_image=sources.is_image))
@@ -110,7 +111,7 @@ def examine(
 class _Sources:
     """The values of each source: places, file, environment and flags."""
 
-    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], places: Places) -> None:
+    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], places: DefaultPaths) -> None:
         self._places = places
         self._flags = flags.read(argv)
         self._environment = environment.read(environ)
@@ -119,9 +120,9 @@ class _Sources:
         if not named and self.is_image:
             named = [(str(each), str(each)) for each in places.files()[:1]]
         self.file = Path(named[0][1]) if named else None
-        self._document = read_file(self.file, named[0][0]) if self.file else Reading()
+        self._document = read_file(self.file, named[0][0]) if self.file else SourceValues()
 
-    def layers(self) -> list[Reading]:
+    def layers(self) -> list[SourceValues]:
         """Return the values of the sources, those with the lowest precedence first."""
         return [self._found(), self._document, self._environment, self._flags.reading]
 
@@ -130,7 +131,7 @@ class _Sources:
         return [*self._unread_files(), *self._environment.warnings]
 
     def certs_without_certificate(
-        self, given: Mapping[Key, Given], settings: Settings
+        self, given: Mapping[Key, RawValue], settings: Settings
     ) -> list[Problem]:
         """Return a problem if the folder of certificates has no certs.pem.
 
@@ -151,11 +152,11 @@ class _Sources:
         remedy = f"name it {folder / 'certs.pem'}, or set http.tls.certificate"
         return [Problem(str(folder), "no certs.pem in it", remedy)]
 
-    def _found(self) -> Reading:
+    def _found(self) -> SourceValues:
         places = {_CERTIFICATE: self._places.certs / "certs.pem", _SECRET: self._places.secret}
-        return Reading(
+        return SourceValues(
             given=[
-                Given(key, str(path), "found", str(path))
+                RawValue(key, str(path), "found", str(path))
                 for key, path in places.items()
                 if _is_there(path)
             ]
@@ -179,18 +180,18 @@ class _Sources:
         ]
 
 
-def _address(given: Mapping[Key, Given], *, is_image: bool) -> str:
+def _address(given: Mapping[Key, RawValue], *, is_image: bool) -> str:
     certificate = given.get(_CERTIFICATE)
     if certificate is not None and certificate.value:
         return ":8443"
     return ":5000" if is_image else "127.0.0.1:5000"
 
 
-def _defaults(given: Mapping[Key, Given], *, is_image: bool) -> dict[Key, Given]:
+def _defaults(given: Mapping[Key, RawValue], *, is_image: bool) -> dict[Key, RawValue]:
     address = _address(given, is_image=is_image)
     values = {_ADDRESS: address} | ({_ROOT: "/var/lib/registry"} if is_image else {})
     return {
-        key: Given(key, value, "default", ".".join(key))
+        key: RawValue(key, value, "default", ".".join(key))
         for key, value in values.items()
         if key not in given
     }

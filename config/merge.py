@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from config import aliases, cache_server, keys, unknown
-from config.address import registry_host
-from config.distribution import DRIVERS, SCHEMES, Row, Verdict
-from config.errors import Problem, Unreadable
-from config.given import Given, Reading
-from config.keys import Key
+from entrepot.config.sources import aliases, cache_server
+from entrepot.config import keys, unknown_keys
+from entrepot.config.address import registry_host
+from entrepot.config.distribution import DRIVERS, SCHEMES, DistributionKey, KeySupport
+from entrepot.config.errors import Problem, Unreadable
+from entrepot.config.raw_value import RawValue, SourceValues
+from entrepot.config.keys import Key
 
 _LISTEN: Final = ("http", "addr")
 _KINDS = {"auth": SCHEMES, "storage": DRIVERS}
@@ -22,12 +23,12 @@ _EMPTY: Final[tuple[object, ...]] = ("", "[]", "{}", [], {}, None)
 class Merged:
     """The value of each key, and the problems. `ignored` has a warning for each unknown key."""
 
-    winners: dict[Key, Given] = field(default_factory=dict)
+    winners: dict[Key, RawValue] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     ignored: list[Problem] = field(default_factory=list)
 
 
-def merge(layers: Sequence[Reading]) -> Merged:
+def merge(layers: Sequence[SourceValues]) -> Merged:
     """Return, for each key, the value of the last of *layers* that has it.
 
     Unknown keys and a second scheme of auth become problems or warnings.
@@ -44,30 +45,30 @@ def merge(layers: Sequence[Reading]) -> Merged:
     return merged
 
 
-def unsupported_keys(winners: Iterable[Given]) -> tuple[list[Problem], list[Problem]]:
+def unsupported_keys(winners: Iterable[RawValue]) -> tuple[list[Problem], list[Problem]]:
     """Return the problems of refused, and the warnings of ineffective, docker distribution keys."""
     refused: list[Problem] = []
     ineffective: list[Problem] = []
     for each in winners:
         row = keys.find(each.key)
-        if not isinstance(row, Row) or _is_harmless(each.value, row):
+        if not isinstance(row, DistributionKey) or _is_harmless(each.value, row):
             continue
-        if row.verdict is Verdict.REFUSED and not _is_one_of(each.value, row.tolerated):
+        if row.verdict is KeySupport.REFUSED and not _is_one_of(each.value, row.tolerated):
             refused.append(each.objection(f"refused: {row.why}", row.instead))
-        elif row.verdict is not Verdict.HONOURED:
+        elif row.verdict is not KeySupport.HONOURED:
             ineffective.append(each.objection(f"without effect: {row.why}", row.instead))
     return refused, ineffective
 
 
-def _rank(given: Given) -> tuple[bool, bool]:
+def _rank(given: RawValue) -> tuple[bool, bool]:
     """Return a sort key: choices of a driver first, own keys last, because the last value wins."""
     return not given.chooses, given.key not in cache_server.MEANT
 
 
-def _lay(given: Given, merged: Merged) -> None:
+def _lay(given: RawValue, merged: Merged) -> None:
     winners = merged.winners
     if keys.find(given.key) is None and not keys.is_section(given.key):
-        is_weighty = unknown.stops(keys.unknown_part(given.key))
+        is_weighty = unknown_keys.stops(keys.unknown_part(given.key))
         (merged.problems if is_weighty else merged.ignored).append(_unknown(given))
         return
     try:
@@ -85,7 +86,7 @@ def _lay(given: Given, merged: Merged) -> None:
         winners[renamed.key] = renamed
 
 
-def _unknown(given: Given) -> Problem:
+def _unknown(given: RawValue) -> Problem:
     part = keys.unknown_part(given.key)
     near = keys.nearest(part)
     name = given.name.replace(".".join(given.key), ".".join(part))
@@ -98,19 +99,19 @@ def _with_host_folded(key: Key) -> Key:
     return key
 
 
-def _switch_off(key: Key, winners: dict[Key, Given]) -> None:
+def _switch_off(key: Key, winners: dict[Key, RawValue]) -> None:
     others = _KINDS[key[0]] - {key[1]}
     for each in [name for name in winners if name[0] == key[0] and name[1:2] and name[1] in others]:
         del winners[each]
 
 
-def _second_scheme(winners: dict[Key, Given]) -> list[Problem]:
+def _second_scheme(winners: dict[Key, RawValue]) -> list[Problem]:
     schemes = {key[1]: each for key, each in winners.items() if key[0] == "auth" and key[1:]}
     found = [schemes[name] for name in sorted(SCHEMES & schemes.keys())]
     return [found[1].objection("a second auth scheme", "keep one")] if found[1:] else []
 
 
-def _is_harmless(value: object, row: Row) -> bool:
+def _is_harmless(value: object, row: DistributionKey) -> bool:
     if value in _EMPTY:
         return "" in row.harmless
     return _is_one_of(value, row.harmless)

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from config.address import registry_host
-from config.credential import Credential, credential
-from config.errors import ConfigError, Problem, Unreadable
+from entrepot.config.address import registry_host
+from entrepot.config.credential import SecretCredential, credential
+from entrepot.config.errors import ConfigError, Problem, Unreadable
 
 SOURCE = "pull secret"
 
@@ -29,12 +29,12 @@ _API_VERSIONS = frozenset({"v1", "v2"})
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SecretKey:
     """One entry of the secret: its host or glob, the names of its path, and its credential."""
 
     host: str
     path: tuple[str, ...]
-    credential: Credential | None
+    credential: SecretCredential | None
 
     @property
     def is_glob(self) -> bool:
@@ -51,10 +51,10 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class PullSecret:
+class ParsedPullSecret:
     """A parsed pull secret. `warnings` are about parts of it that have no effect."""
 
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[SecretKey, ...] = ()
     ignored: frozenset[str] = frozenset()
     warnings: tuple[Problem, ...] = field(default=(), compare=False)
 
@@ -72,7 +72,7 @@ class PullSecret:
         """Return whether an entry of the secret makes *host* an upstream."""
         return any(True for _ in self._about(host))
 
-    def lookup(self, host: str, repository: str) -> Credential | None:
+    def lookup(self, host: str, repository: str) -> SecretCredential | None:
         """Return the credential for *repository* at *host*, None for anonymous access.
 
         A host takes precedence over a glob, then the longest path, then the longest glob.
@@ -82,13 +82,13 @@ class PullSecret:
         best = max(fitting, key=_rank, default=None)
         return best.credential if best else None
 
-    def _about(self, host: str) -> Iterator[Entry]:
+    def _about(self, host: str) -> Iterator[SecretKey]:
         name = _folded(host)
         fitting = () if name in self.ignored else self.entries
         return (each for each in fitting if each.is_about(name))
 
 
-def parse(data: bytes, ignore: Sequence[str] = (), *, source: str = SOURCE) -> PullSecret:
+def parse(data: bytes, ignore: Sequence[str] = (), *, source: str = SOURCE) -> ParsedPullSecret:
     """Read a secret without the hosts *ignore*. *source* starts each message about it.
 
     Raises: ConfigError with every invalid entry; its messages contain no part of the secret.
@@ -100,7 +100,7 @@ def parse(data: bytes, ignore: Sequence[str] = (), *, source: str = SOURCE) -> P
         reading.read(key, value)
     if reading.problems:
         raise ConfigError(reading.problems)
-    return PullSecret(tuple(reading.entries), reading.ignored, tuple(reading.warnings))
+    return ParsedPullSecret(tuple(reading.entries), reading.ignored, tuple(reading.warnings))
 
 
 class _Reading:
@@ -109,7 +109,7 @@ class _Reading:
     def __init__(self, ignored: frozenset[str], source: str) -> None:
         self.ignored = ignored
         self._source = source
-        self.entries: list[Entry] = []
+        self.entries: list[SecretKey] = []
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
 
@@ -120,7 +120,7 @@ class _Reading:
             host, path = _key(key)
             if host in self.ignored:
                 return
-            entry = Entry(host, path, credential(value))
+            entry = SecretKey(host, path, credential(value))
         except Unreadable as error:
             self.problems.append(Problem(source, error.message, error.remedy))
             return
@@ -181,7 +181,7 @@ def _helpers(document: dict[str, object], source: str) -> Iterator[Problem]:
             )
 
 
-def _remarks(entry: Entry, before: list[Entry], source: str) -> Iterator[Problem]:
+def _remarks(entry: SecretKey, before: list[SecretKey], source: str) -> Iterator[Problem]:
     if any((each.host, each.path) == (entry.host, entry.path) for each in before):
         name = "/".join((entry.host, *entry.path))
         yield Problem(source, f"{name} has two entries", "keep one of them")
@@ -225,6 +225,6 @@ def _glob_matches(glob: str, host: str) -> bool:
     )
 
 
-def _rank(entry: Entry) -> tuple[bool, int, int, bool]:
+def _rank(entry: SecretKey) -> tuple[bool, int, int, bool]:
     is_known = entry.credential is not None
     return (not entry.is_glob, len(entry.path), len(entry.host), is_known)

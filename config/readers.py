@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 import yaml
 
-from config.errors import Unreadable
+from entrepot.config.errors import Unreadable
 
 T = TypeVar("T")
 Reader = Callable[[object], T]

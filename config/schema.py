@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from config import kinds
-from config.kinds import MOST_WORKERS as MOST_WORKERS
-from config.limits import LimitsSettings
-from config.section import Section, setting
+from entrepot.config import value_types
+from entrepot.config.value_types import MOST_WORKERS as MOST_WORKERS
+from entrepot.config.limits import LimitsSettings
+from entrepot.config.section import Section, setting
 
 _FEWEST_WORKERS: Final = 2
 
@@ -29,16 +29,16 @@ def workers_here() -> int:
 class LogSettings(Section):
     """The settings of `log:`."""
 
-    level: kinds.Level = setting(
+    level: value_types.Level = setting(
         "info", "the least severe level that is logged: error, warn, info or debug"
     )
-    formatter: kinds.Formatter = setting("text", "the format of log lines: text or json")
+    formatter: value_types.Formatter = setting("text", "the format of log lines: text or json")
 
 
 class FilesystemSettings(Section):
     """The settings of `storage.filesystem:`."""
 
-    rootdirectory: kinds.File = setting(
+    rootdirectory: value_types.File = setting(
         "./data",
         "the data directory",
         env="REGISTRYDIR",
@@ -49,7 +49,7 @@ class FilesystemSettings(Section):
 class DeleteSettings(Section):
     """The settings of `storage.delete:`."""
 
-    enabled: kinds.Switch = setting("false", "whether clients may DELETE pushed content")
+    enabled: value_types.Switch = setting("false", "whether clients may DELETE pushed content")
 
 
 def _state_beside_data(before: dict[str, Any]) -> Path:
@@ -62,7 +62,7 @@ class StorageSettings(Section):
 
     filesystem: FilesystemSettings = Field(default_factory=FilesystemSettings)
     delete: DeleteSettings = Field(default_factory=DeleteSettings)
-    statedir: kinds.File = setting(
+    statedir: value_types.File = setting(
         _state_beside_data,
         "index, logs and unfinished downloads; use a local disk if the data is on a network disk",
         env="ENTREPOT_STATEDIR",
@@ -78,24 +78,24 @@ class StorageSettings(Section):
 class HtpasswdSettings(Section):
     """The settings of `auth.htpasswd:`. The presence of this section switches passwords on."""
 
-    path: kinds.FileOrAbsent = setting(
+    path: value_types.FileOrAbsent = setting(
         None,
         "the password file, bcrypt only; changes take effect without a restart",
         shown="none: open to all",
     )
-    users: kinds.Users = setting(
+    users: value_types.Users = setting(
         None,
         "users and bcrypt hashes in addition to the file's; changes take effect without a restart",
         secret=True,
     )
-    realm: kinds.Text = setting("Entrepot", "the name that clients show in a password prompt")
+    realm: value_types.Text = setting("Entrepot", "the name that clients show in a password prompt")
 
 
 class AuthSettings(Section):
     """The settings of `auth:`."""
 
     htpasswd: HtpasswdSettings | None = None
-    anonymous: kinds.Anonymous = setting(
+    anonymous: value_types.Anonymous = setting(
         "none", "what clients may do without a password if users exist: none or pull"
     )
 
@@ -103,26 +103,26 @@ class AuthSettings(Section):
 class TlsSettings(Section):
     """The settings of `http.tls:`."""
 
-    certificate: kinds.MaybeFile = setting(
+    certificate: value_types.MaybeFile = setting(
         None, "PEM, including the chain", shown="/certs/certs.pem, if it exists"
     )
-    key: kinds.MaybeFile = setting(None, "PEM", shown="the certificate's file")
+    key: value_types.MaybeFile = setting(None, "PEM", shown="the certificate's file")
 
 
 class HttpSettings(Section):
     """The settings of `http:`."""
 
-    addr: kinds.Listen = setting(
+    addr: value_types.Listen = setting(
         "127.0.0.1:5000",
         "address and port",
         shown=":8443 with a certificate; else :5000 in the image, 127.0.0.1:5000 outside",
     )
     tls: TlsSettings = Field(default_factory=TlsSettings)
-    draintimeout: kinds.Span = setting(
+    draintimeout: value_types.Span = setting(
         "4s",
         "how long running pulls and pushes may continue at a stop; a container has 10 s in total",
     )
-    workers: kinds.Workers = setting(
+    workers: value_types.Workers = setting(
         workers_here,
         "worker processes, 1 to 16",
         env="ENTREPOT_WORKERS",
@@ -133,63 +133,63 @@ class HttpSettings(Section):
 class ProxySettings(Section):
     """The settings of `proxy:`, the defaults for every upstream that does not override them."""
 
-    remoteurl: kinds.MaybeUrl = setting(None, "declares this upstream and makes it the default")
-    username: kinds.MaybeText = setting(None, "of proxy.remoteurl")
-    password: kinds.MaybeText = setting(None, "of proxy.remoteurl", secret=True)
-    default: kinds.MaybeHost = setting(
+    remoteurl: value_types.MaybeUrl = setting(None, "declares this upstream and makes it the default")
+    username: value_types.MaybeText = setting(None, "of proxy.remoteurl")
+    password: value_types.MaybeText = setting(None, "of proxy.remoteurl", secret=True)
+    default: value_types.MaybeHost = setting(
         None,
         "the upstream for repository names without a host (as dockerd sends them to a mirror)",
         env="ENTREPOT_DEFAULT_UPSTREAM",
     )
-    public: kinds.Switch = setting(
+    public: value_types.Switch = setting(
         "true",
         "whether the public registries are upstreams if no upstream is configured",
         env="ENTREPOT_PUBLIC_UPSTREAMS",
     )
-    freshness: kinds.Span = setting(
+    freshness: value_types.Span = setting(
         "60s", "how long a tag is served without revalidation", env="ENTREPOT_FRESHNESS"
     )
-    maxstale: kinds.SpanOrNone = setting(
+    maxstale: value_types.SpanOrNone = setting(
         None,
         "how long after its last revalidation a tag is served while the upstream is unavailable",
         env="ENTREPOT_MAXSTALE",
         shown="none: no limit",
     )
-    ongone: kinds.OnGone = setting(
+    ongone: value_types.OnGone = setting(
         "refuse",
         "what to do with a tag that the upstream has deleted: refuse or serve",
         env="ENTREPOT_ONGONE",
     )
-    negativettl: kinds.Span = setting(
+    negativettl: value_types.Span = setting(
         "10s", "how long an upstream's 404 is cached", env="ENTREPOT_NEGATIVE_TTL"
     )
-    connecttimeout: kinds.LongerSpan = setting(
+    connecttimeout: value_types.LongerSpan = setting(
         "2s", "timeout for connecting to an upstream", env="ENTREPOT_CONNECT_TIMEOUT"
     )
-    readtimeout: kinds.LongerSpan = setting(
+    readtimeout: value_types.LongerSpan = setting(
         "30s", "longest wait for the next bytes of an upstream", env="ENTREPOT_READ_TIMEOUT"
     )
-    minrate: kinds.Size = setting(
+    minrate: value_types.Size = setting(
         "10K",
         "bytes/s below which a download is retried over another connection, 0 for never",
         env="ENTREPOT_MIN_RATE",
     )
-    redirects: kinds.Redirects = setting(
+    redirects: value_types.Redirects = setting(
         "public",
         "targets of redirects that are allowed beside the upstream's own network: public, any, or"
         " networks",
         env="ENTREPOT_REDIRECTS",
     )
-    ranges: kinds.Ranges = setting(
+    ranges: value_types.Ranges = setting(
         "auto",
         "whether range requests for a layer in download wait for its digest: verified, early, or"
         " auto",
         env="ENTREPOT_RANGES",
     )
-    prefetch: kinds.Layers = setting(
+    prefetch: value_types.Layers = setting(
         "3", "layers prefetched in parallel, 0 for no prefetch", env="ENTREPOT_PREFETCH"
     )
-    lanes: kinds.Lanes = setting(
+    lanes: value_types.Lanes = setting(
         "4", "parallel connections for a layer of 16 MiB or more, 1 to 16", env="ENTREPOT_LANES"
     )
 
@@ -197,32 +197,32 @@ class ProxySettings(Section):
 class UpstreamSettings(Section):
     """The settings of `upstreams.HOST:`. `proxy:` and the pull secret complete them."""
 
-    enabled: kinds.Switch = setting(
+    enabled: value_types.Switch = setting(
         "true", "false removes the upstream, even if the pull secret names it"
     )
-    url: kinds.MaybeUrl = setting(None, "its base URL", shown="https://HOST, loopback: http://HOST")
-    mirrors: kinds.Urls = setting((), "URLs tried before the upstream, in order")
-    ca: kinds.MaybeFile = setting(None, "PEM file of its private certificate authority")
-    insecure: kinds.Switch = setting("false", "do not verify its certificate")
-    realm: kinds.MaybeRealm = setting(
+    url: value_types.MaybeUrl = setting(None, "its base URL", shown="https://HOST, loopback: http://HOST")
+    mirrors: value_types.Urls = setting((), "URLs tried before the upstream, in order")
+    ca: value_types.MaybeFile = setting(None, "PEM file of its private certificate authority")
+    insecure: value_types.Switch = setting("false", "do not verify its certificate")
+    realm: value_types.MaybeRealm = setting(
         None, "the token service that is trusted beside its own host", shown="its own host"
     )
-    username: kinds.MaybeText = setting(None, "takes precedence over the pull secret")
-    password: kinds.MaybeText = setting(None, "its password", secret=True)
-    passwordfile: kinds.MaybeFile = setting(None, "a file that contains only its password")
-    freshness: kinds.MaybeSpan = setting(None, "as proxy.freshness", shown="proxy.freshness")
-    maxstale: kinds.MaybeSpan = setting(None, "as proxy.maxstale", shown="proxy.maxstale")
-    ongone: kinds.MaybeOnGone = setting(None, "as proxy.ongone", shown="proxy.ongone")
-    negativettl: kinds.MaybeSpan = setting(None, "as proxy.negativettl", shown="proxy.negativettl")
-    connecttimeout: kinds.MaybeLongerSpan = setting(
+    username: value_types.MaybeText = setting(None, "takes precedence over the pull secret")
+    password: value_types.MaybeText = setting(None, "its password", secret=True)
+    passwordfile: value_types.MaybeFile = setting(None, "a file that contains only its password")
+    freshness: value_types.MaybeSpan = setting(None, "as proxy.freshness", shown="proxy.freshness")
+    maxstale: value_types.MaybeSpan = setting(None, "as proxy.maxstale", shown="proxy.maxstale")
+    ongone: value_types.MaybeOnGone = setting(None, "as proxy.ongone", shown="proxy.ongone")
+    negativettl: value_types.MaybeSpan = setting(None, "as proxy.negativettl", shown="proxy.negativettl")
+    connecttimeout: value_types.MaybeLongerSpan = setting(
         None, "as proxy.connecttimeout", shown="proxy.connecttimeout"
     )
-    readtimeout: kinds.MaybeLongerSpan = setting(
+    readtimeout: value_types.MaybeLongerSpan = setting(
         None, "as proxy.readtimeout", shown="proxy.readtimeout"
     )
-    redirects: kinds.MaybeRedirects = setting(None, "as proxy.redirects", shown="proxy.redirects")
-    ranges: kinds.MaybeRanges = setting(None, "as proxy.ranges", shown="proxy.ranges")
-    default: kinds.Switch = setting(
+    redirects: value_types.MaybeRedirects = setting(None, "as proxy.redirects", shown="proxy.redirects")
+    ranges: value_types.MaybeRanges = setting(None, "as proxy.ranges", shown="proxy.ranges")
+    default: value_types.Switch = setting(
         "false", "whether it is the upstream for repository names without a host"
     )
 
@@ -230,13 +230,13 @@ class UpstreamSettings(Section):
 class PullSecretSettings(Section):
     """The settings of `pullsecret:`."""
 
-    path: kinds.MaybeFile = setting(
+    path: value_types.MaybeFile = setting(
         None,
         "the pull secret; changes take effect without a restart",
         env="PULLSECRETPATH",
         shown="/pull-secret.json, if it exists",
     )
-    ignore: kinds.Words = setting(
+    ignore: value_types.Words = setting(
         "cloud.openshift.com", "hosts of the secret that are ignored", env="IGNOREREGISTRYLIST"
     )
 
@@ -244,35 +244,35 @@ class PullSecretSettings(Section):
 class CleanerSettings(Section):
     """The settings of `cleaner:`."""
 
-    maxsize: kinds.Size = setting(
+    maxsize: value_types.Size = setting(
         "10G", "size that eviction reduces the store to, 0 for no limit", env="CLEANER_MAXSIZE"
     )
-    ttl: kinds.Span = setting(
+    ttl: value_types.Span = setting(
         "30d", "content that is unused for this long is evicted, 0 for never", env="CLEANER_TTL"
     )
-    threshold: kinds.Percentage = setting(
+    threshold: value_types.Percentage = setting(
         "20", "how far the store may exceed maxsize", env="CLEANER_THRESHOLD_PERCENTAGE"
     )
-    runevery: kinds.LongerSpan = setting(
+    runevery: value_types.LongerSpan = setting(
         "30m",
         "interval of eviction; low disk space also starts it",
         env="CLEANER_RUNEVERY_TIME",
     )
-    hosted: kinds.Switch = setting(
+    hosted: value_types.Switch = setting(
         "false", "whether pushed images may be evicted", env="CLEANER_HOSTED"
     )
-    takeover: kinds.Takeover = setting(
+    takeover: value_types.Takeover = setting(
         "auto",
         "what to do with content that another registry left in the data directory: auto, evict or"
         " keep",
         env="CLEANER_TAKEOVER",
     )
-    garbage: kinds.LongerSpan = setting(
+    garbage: value_types.LongerSpan = setting(
         "24h",
         "pushed content that no manifest or tag references is deleted after this time",
         env="CLEANER_GARBAGE",
     )
-    scrub: kinds.Size = setting(
+    scrub: value_types.Size = setting(
         "50G", "how much stored content is verified each day, 0 for none", env="CLEANER_SCRUB"
     )
 
@@ -296,11 +296,11 @@ class Settings(Section):
     which no section of the file names.
     """
 
-    version: kinds.Version = setting("0.1", "the version of the file's format")
+    version: value_types.Version = setting("0.1", "the version of the file's format")
     log: LogSettings = Field(default_factory=LogSettings)
     storage: StorageSettings = Field(default_factory=StorageSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
-    access: kinds.AccessRules = setting(
+    access: value_types.AccessRules = setting(
         None,
         "rules: which users may pull, push or delete in which repositories; changes take effect"
         " without a restart",
@@ -308,11 +308,11 @@ class Settings(Section):
     )
     http: HttpSettings = Field(default_factory=HttpSettings)
     proxy: ProxySettings = Field(default_factory=ProxySettings)
-    upstreams: dict[kinds.Host, UpstreamSettings] = Field(default_factory=dict)
+    upstreams: dict[value_types.Host, UpstreamSettings] = Field(default_factory=dict)
     pullsecret: PullSecretSettings = Field(default_factory=PullSecretSettings)
     cleaner: CleanerSettings = Field(default_factory=CleanerSettings)
     limits: LimitsSettings = Field(default_factory=LimitsSettings)
-    hosted: kinds.HostedRules = setting(
+    hosted: value_types.HostedRules = setting(
         (), "rules: how long pushed content is retained, by repository"
     )
     followed: Followed = Field(default_factory=Followed)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from config import access, hosted, keys, units
-from config.keys import Key, Setting
-from config.kinds import BYTES, PER_CENT, SECONDS
-from config.schema import Settings
-from config.upstreams import upstream_defaults
+from entrepot.config import access, hosted, keys, units
+from entrepot.config.keys import Key, Setting
+from entrepot.config.value_types import BYTES, PER_CENT, SECONDS
+from entrepot.config.schema import Settings
+from entrepot.config.upstreams import upstream_defaults
 
 _FIELD_OF_KEY = {
     "passwordfile": "password_file",

@@ -12,7 +12,7 @@ from typing import Final
 
 import humanfriendly
 
-from config.errors import Unreadable
+from entrepot.config.errors import Unreadable
 
 _SIZE = re.compile(r"(\d{1,16}(?:\.\d{1,6})?)\s*(?:([KMGTP])(i?B?)|B)?", re.IGNORECASE | re.ASCII)
 _PIECE = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*(ms|[smhdw])\s*", re.ASCII)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from config.address import host_of, registry_host, url_of
-from config.errors import Unreadable
-from config.pull_secret import PullSecret
-from config.schema import Settings, UpstreamSettings
+from entrepot.config.address import host_of, registry_host, url_of
+from entrepot.config.errors import Unreadable
+from entrepot.config.pull_secret import ParsedPullSecret
+from entrepot.config.schema import Settings, UpstreamSettings
 
 Key = tuple[str, ...]
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class UpstreamSet:
     globs: tuple[str, ...]
     default: str | None
     _settings: Settings = field(repr=False)
-    _secret: PullSecret = field(repr=False)
+    _secret: ParsedPullSecret = field(repr=False)
 
     def names(self, host: str) -> bool:
         """Return whether *host*, a name with its port if it has one, is an upstream."""
@@ -83,7 +83,7 @@ class UpstreamSet:
         return upstream_defaults(self._settings, host)
 
 
-def upstreams_in_force(settings: Settings, secret: PullSecret | None) -> UpstreamSet:
+def upstreams_in_force(settings: Settings, secret: ParsedPullSecret | None) -> UpstreamSet:
     """Return the active upstreams of a configuration and a pull secret.
 
     This is the only function that computes them: serving, checking, listing, the doctor and the
@@ -92,7 +92,7 @@ def upstreams_in_force(settings: Settings, secret: PullSecret | None) -> Upstrea
     only a credential helper, and for flags that only change single settings of a public registry.
     An upstream that is not enabled is never active.
     """
-    secret = secret or PullSecret()
+    secret = secret or ParsedPullSecret()
     elsewhere = [*_remote_host(settings), *secret.hosts]
     named = [*(set(settings.upstreams) - set(settings.adjusted)), *elsewhere]
     is_any_named = bool(secret.globs) or any(not _is_disabled(settings, each) for each in named)

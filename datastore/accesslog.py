@@ -17,7 +17,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from datastore.errors import InvalidLine
+from entrepot.datastore.errors import InvalidLine
 
 
 @dataclass(slots=True)  # PERF: to make a frozen one takes three times as long

@@ -10,18 +10,11 @@ from io import UnsupportedOperation
 from pathlib import Path
 from typing import BinaryIO
 
-from datastore import layout
-from datastore.errors import (
-    ContentDamaged,
-    DigestMismatch,
-    NotFound,
-    StorageBroken,
-    StorageFull,
-    refusal,
-)
-from datastore.integrity import Integrity, digest_of
-from datastore.refs import Digest
-from datastore.storage import Stat, Storage
+from entrepot.datastore import layout
+from entrepot.datastore.errors import ContentDamaged, DigestMismatch, NotFound, StorageBroken, StorageFull, refusal
+from entrepot.datastore.integrity import Integrity, digest_of
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.storage import Stat, Storage
 
 LARGEST_READ = 4 * 1024 * 1024
 """Bytes that are read into memory at once: what the largest manifest may have."""

@@ -9,9 +9,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Container, Iterator
 from heapq import heappop, heappush
 
-from datastore import layout
-from datastore.refs import Repository
-from datastore.storage import Storage
+from entrepot.datastore import layout
+from entrepot.datastore.refs import Repository
+from entrepot.datastore.storage import Storage
 
 _LINKS = {"_layers", "_manifests"}
 

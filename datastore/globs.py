@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from datastore.errors import InvalidRepository
-from datastore.refs import Repository
+from entrepot.datastore.errors import InvalidRepository
+from entrepot.datastore.refs import Repository
 
 _COMPONENT = re.compile(r"\*\*|(?:[a-z0-9._-]|\*(?!\*))+", re.ASCII)
 _LONGEST = 255

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 
 REBUILT = "rebuilt"
 """The note that says: what the storage holds has its rows. A lost index lacks it."""
 
 
-class Kind(IntEnum):
+class ContentKind(IntEnum):
     """What a row is; at equal times the smaller goes first: an index before its manifests."""
 
     INDEX = 0
@@ -22,12 +22,12 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class IndexEntry:
     """One row: `size` in bytes, `used` in s, UTC epoch."""
 
     digest: Digest
     size: int
-    kind: Kind
+    kind: ContentKind
     used: float
 
 
@@ -36,11 +36,11 @@ class Cursor:
     """Where a page ended: the order of eviction is (used, kind, digest)."""
 
     used: float
-    kind: Kind
+    kind: ContentKind
     digest: str
 
     @classmethod
-    def after(cls, entry: Entry) -> Cursor:
+    def after(cls, entry: IndexEntry) -> Cursor:
         """Point just behind *entry*."""
         return cls(entry.used, entry.kind, str(entry.digest))
 
@@ -87,7 +87,7 @@ class AccessIndex(Protocol):
         self,
         digest: Digest,
         size: int,
-        kind: Kind,
+        kind: ContentKind,
         at: float,
         *,
         names: Sequence[Digest] = (),
@@ -102,7 +102,7 @@ class AccessIndex(Protocol):
         """
         ...
 
-    def restore(self, entries: Iterable[Entry]) -> None:
+    def restore(self, entries: Iterable[IndexEntry]) -> None:
         """Make the rows that are missing; those that are here, marked ones too, stay as they are.
 
         Without reservations: these bytes lie on the disk already.
@@ -129,19 +129,19 @@ class AccessIndex(Protocol):
         """Return the manifests that name this, those used last first."""
         ...
 
-    def entry(self, digest: Digest) -> Entry | None:
+    def entry(self, digest: Digest) -> IndexEntry | None:
         """Return one row, marked ones too; None when it is absent."""
         ...
 
-    def oldest(self, after: Cursor | None, limit: int) -> list[Entry]:
+    def oldest(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
         """Return a page of unmarked rows in the order of eviction; no cursor stays open."""
         ...
 
-    def unnamed(self, after: Cursor | None, limit: int) -> list[Entry]:
+    def unnamed(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
         """Return a page as `oldest` does, of those rows that no manifest's row names."""
         ...
 
-    def unasked(self, before: float, limit: int) -> list[Entry]:
+    def unasked(self, before: float, limit: int) -> list[IndexEntry]:
         """Return unmarked rows that were fetched ahead before then, and not asked for since.
 
         The oldest first. Such a row may go before a manifest that names it.
@@ -159,11 +159,11 @@ class AccessIndex(Protocol):
         """Return the number of rows."""
         ...
 
-    def leave(self, entry: Entry) -> bool:
+    def leave(self, entry: IndexEntry) -> bool:
         """Mark a row for deletion: False when it was used, pinned or removed since it was read."""
         ...
 
-    def leaving(self) -> list[Entry]:
+    def leaving(self) -> list[IndexEntry]:
         """Return the marked rows: those that a cleaner died over."""
         ...
 

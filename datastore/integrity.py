@@ -12,14 +12,14 @@ import threading
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from datastore import layout
-from datastore.errors import DatastoreError, InvalidManifest, NotFound, refusal
-from datastore.index import AccessIndex
-from datastore.manifest import LARGEST, parse
-from datastore.quarantine import Quarantine
-from datastore.refs import Digest
-from datastore.storage import Storage
-from datastore.unproven import Unproven
+from entrepot.datastore import layout
+from entrepot.datastore.errors import DatastoreError, InvalidManifest, NotFound, refusal
+from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.manifest import LARGEST, parse
+from entrepot.datastore.quarantine import Quarantine
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.storage import Storage
+from entrepot.datastore.unverified import Unproven
 
 _CHUNK = 1024 * 1024
 _MOST = 32 * 1024

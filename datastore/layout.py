@@ -40,8 +40,8 @@ from __future__ import annotations
 
 import hashlib
 
-from datastore.errors import Malformed
-from datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.errors import Malformed
+from entrepot.datastore.refs import Digest, Repository, Tag
 
 V2 = "docker/registry/v2"
 BLOBS = f"{V2}/blobs"

@@ -28,7 +28,7 @@ class _Seen:
     changed: int
 
 
-class Listings:
+class FolderListings:
     """The folders that one process has seen; what was seen longest ago is forgotten first."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from datastore.errors import DatastoreError, NotFound, refusal
+from entrepot.datastore.errors import DatastoreError, NotFound, refusal
 
 _POLL = 0.01  # s between two tries, for flock itself knows no deadline
 

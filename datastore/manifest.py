@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from datastore import bounded_json
-from datastore.errors import InvalidDigest, InvalidManifest
-from datastore.index import Kind
-from datastore.refs import Digest
+from entrepot.datastore import bounded_json
+from entrepot.datastore.errors import InvalidDigest, InvalidManifest
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.refs import Digest
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -17,10 +17,10 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 
 _KINDS = {
-    OCI_MANIFEST: Kind.MANIFEST,
-    OCI_INDEX: Kind.INDEX,
-    DOCKER_MANIFEST: Kind.MANIFEST,
-    DOCKER_LIST: Kind.INDEX,
+    OCI_MANIFEST: ContentKind.MANIFEST,
+    OCI_INDEX: ContentKind.INDEX,
+    DOCKER_MANIFEST: ContentKind.MANIFEST,
+    DOCKER_LIST: ContentKind.INDEX,
 }
 ACCEPT = tuple(_KINDS)
 """Every type that is known here, as the `Accept` of a request for a manifest lists them."""
@@ -65,7 +65,7 @@ class Manifest:
     """
 
     media_type: str
-    kind: Kind
+    kind: ContentKind
     names: tuple[Descriptor, ...]
     subject: Descriptor | None = None
     artifact_type: str | None = None
@@ -158,7 +158,7 @@ def _own_type(document: dict[str, Any]) -> str:
 def _read(document: dict[str, Any], media_type: str, *, states_type: bool) -> Manifest:
     kind = _KINDS[media_type]
     try:
-        config = _descriptor(document["config"]) if kind is Kind.MANIFEST else None
+        config = _descriptor(document["config"]) if kind is ContentKind.MANIFEST else None
         below = [_descriptor(item) for item in _below(document, kind)]
         subject = _descriptor(document["subject"]) if document.get("subject") else None
         annotations = dict(document.get("annotations") or {})
@@ -176,9 +176,9 @@ def _read(document: dict[str, Any], media_type: str, *, states_type: bool) -> Ma
     )
 
 
-def _below(document: dict[str, Any], kind: Kind) -> list[Any]:
+def _below(document: dict[str, Any], kind: ContentKind) -> list[Any]:
     """Return what lies below: an index must list it, an artifact may have no layers."""
-    listed = list(document["manifests"] if kind is Kind.INDEX else document.get("layers") or ())
+    listed = list(document["manifests"] if kind is ContentKind.INDEX else document.get("layers") or ())
     if len(listed) > MOST_DESCRIPTORS:
         raise ValueError(f"more than {MOST_DESCRIPTORS} descriptors")
     return listed

@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from datastore.errors import DatastoreError
-from datastore.locks import try_lock
+from entrepot.datastore.errors import DatastoreError
+from entrepot.datastore.locks import try_lock
 
 REMEDY = "set ENTREPOT_STATEDIR to a directory on a local disk"
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from datastore import layout
-from datastore.refs import Digest
-from datastore.storage import Storage
+from entrepot.datastore import layout
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.storage import Storage
 
 
 class Proofs:

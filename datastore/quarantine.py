@@ -12,11 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from datastore import layout
-from datastore.errors import IndexUnavailable
-from datastore.index import AccessIndex
-from datastore.refs import Digest
-from datastore.storage import Storage
+from entrepot.datastore import layout
+from entrepot.datastore.errors import IndexUnavailable
+from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.storage import Storage
 
 log = logging.getLogger(__name__)
 

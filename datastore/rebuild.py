@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from datastore import layout
-from datastore.blobs import BlobStore
-from datastore.errors import InvalidManifest, NotFound
-from datastore.index import REBUILT, AccessIndex, Cursor, Entry, Kind
-from datastore.manifest import Manifest
-from datastore.refs import Digest, Repository
-from datastore.repositories import Repositories
-from datastore.storage import Stat, Storage
+from entrepot.datastore import layout
+from entrepot.datastore.blobs import BlobStore
+from entrepot.datastore.errors import InvalidManifest, NotFound
+from entrepot.datastore.index import REBUILT, AccessIndex, Cursor, IndexEntry, ContentKind
+from entrepot.datastore.manifest import Manifest
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.repositories import Repositories
+from entrepot.datastore.storage import Stat, Storage
 
 BORN = "born"
 """The note that says when the index was made: it knows of no use before."""
@@ -61,11 +61,11 @@ def _restore(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
         yield len(batch)
 
 
-def _entry(stat: Stat, now: float) -> Entry | None:
+def _entry(stat: Stat, now: float) -> IndexEntry | None:
     """Return the row of a blob, used at the time of its file, but never later than *now*."""
     digest = layout.blob_of(stat.key)
     used = min(stat.modified, now)
-    return Entry(digest, stat.size, Kind.BLOB, used) if digest else None
+    return IndexEntry(digest, stat.size, ContentKind.BLOB, used) if digest else None
 
 
 def _name(storage: Storage, index: AccessIndex) -> Iterator[int]:
@@ -74,7 +74,7 @@ def _name(storage: Storage, index: AccessIndex) -> Iterator[int]:
     for repository in repositories.below(""):
         for digest in repositories.manifests(repository):
             row = index.entry(digest)
-            if row is None or row.kind is not Kind.BLOB:
+            if row is None or row.kind is not ContentKind.BLOB:
                 continue
             manifest = _read(storage, repository, digest)
             if manifest is not None:

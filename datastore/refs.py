@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from datastore.errors import InvalidDigest, InvalidRepository, InvalidTag
+from entrepot.datastore.errors import InvalidDigest, InvalidRepository, InvalidTag
 
 if TYPE_CHECKING:
     from hashlib import _Hash

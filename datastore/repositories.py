@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from datastore import layout
-from datastore.errors import InvalidDigest, InvalidManifest, Malformed, NotFound
-from datastore.manifest import Manifest, parse
-from datastore.refs import Digest, Repository, Tag
-from datastore.storage import Storage
+from entrepot.datastore import layout
+from entrepot.datastore.errors import InvalidDigest, InvalidManifest, Malformed, NotFound
+from entrepot.datastore.manifest import Manifest, parse
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.storage import Storage
 
 Parse = Callable[[bytes, str | None], Manifest]
 """Reads a manifest, as `datastore.manifest.parse` does."""

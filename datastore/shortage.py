@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from datastore.index import AccessIndex
+from entrepot.datastore.index import AccessIndex
 
 _NOTE: Final = "unevictable"
 _LOOKED: Final = "looked for room"

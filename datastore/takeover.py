@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from datastore import layout
-from datastore.errors import Malformed, NotFound
-from datastore.refs import Digest, Repository
-from datastore.repositories import UNKNOWN_ORIGIN, Repositories
-from datastore.storage import Stat, Storage
+from entrepot.datastore import layout
+from entrepot.datastore.errors import Malformed, NotFound
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.repositories import UNKNOWN_ORIGIN, Repositories
+from entrepot.datastore.storage import Stat, Storage
 
 How = Literal["auto", "evict", "keep"]
 
@@ -33,14 +33,14 @@ Spared = Callable[[Repository], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Takeover:
     """How many repositories were marked as fetched, and how many may have been, without proof."""
 
     marked: int = 0
     unproven: int = 0
 
 
-def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> Taken:
+def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> Takeover:
     """Mark the repositories that another program fetched; done once, then nothing is counted.
 
     *how* is `auto`, by the list; `evict`, all that have no origin now; `keep`, none: marks of
@@ -49,7 +49,7 @@ def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> T
     listed = storage.stat(layout.FETCHED_LIST)
     wanted = _name(how, listed)
     if _done(storage) == wanted or (how == "auto" and listed is None):
-        return Taken()
+        return Takeover()
     names = list(_found(storage, how, listed, spared))
     repositories = Repositories(storage)
     for name in names:
@@ -59,8 +59,8 @@ def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> T
             repositories.keep_origin(name, UNKNOWN_ORIGIN)
     storage.write(layout.TAKEOVER, wanted.encode())
     if how == "keep":
-        return Taken()
-    return Taken(len(names), sum(1 for _ in _free(repositories, spared)))
+        return Takeover()
+    return Takeover(len(names), sum(1 for _ in _free(repositories, spared)))
 
 
 def taken_at(storage: Storage) -> float:

@@ -11,18 +11,19 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-import config
-from config.schema import Settings
-from datastore import layout, logs
-from datastore.budget import Budget
-from datastore.filesystem import Filesystem
-from datastore.sqlite import SqliteIndex
-from logger.display import Display
-from logger.filetimes import FileTimes
-from logger.ledger import Ledger
-from logger.loop import Loop, Places, Work
-from logger.watch import Wake, Watch
-from runtime.clock import Clock
+from entrepot import config
+from entrepot.config.schema import Settings
+from entrepot.datastore import layout
+from entrepot.runtime import logs
+from entrepot.datastore.budget import Budget
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.logger.display import Display
+from entrepot.logger.filetimes import FileTimes
+from entrepot.logger.batch import LogBatch
+from entrepot.logger.loop import LoggerLoop, LogPaths, Work
+from entrepot.logger.watch import Wake, FolderWatch
+from entrepot.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +54,8 @@ def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None
     PERF: while lines are written, polling costs a third of an inotify wake-up for each line.
     """
     clock = Clock(settings.storage.statedir / layout.CLOCK)
-    loop = Loop(work(settings, clock))
-    watch = Watch(settings.storage.statedir / Path(layout.ACCESS_LOG).parent, wake)
+    loop = LoggerLoop(work(settings, clock))
+    watch = FolderWatch(settings.storage.statedir / Path(layout.ACCESS_LOG).parent, wake)
     watch.start()
     log.info("logger started", extra={"path": settings.storage.statedir})
     kept = -math.inf
@@ -82,7 +83,7 @@ def work(settings: Settings, clock: Clock) -> Work:
     known = config.upstreams_in_force(settings, secret).hosts
     since = _began(run, clock)
     return Work(
-        places=Places(
+        places=LogPaths(
             access=state / layout.ACCESS_LOG,
             events=state / layout.EVENTS,
             admin=run / "admin.sock",
@@ -98,7 +99,7 @@ def work(settings: Settings, clock: Clock) -> Work:
             build={"version": version("entrepot"), "python": sys.version.split()[0]},
             clock=clock,
         ),
-        open_ledger=lambda: Ledger(index, upstreams=known, run=run.name, since=since, clock=clock),
+        open_ledger=lambda: LogBatch(index, upstreams=known, run=run.name, since=since, clock=clock),
         wall=time.time,
     )
 

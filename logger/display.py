@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from datastore import shortage
-from datastore.disk_space import disk_space
-from datastore.errors import IndexUnavailable
-from datastore.index import REBUILT, AccessIndex
-from logger import exposition
-from logger.complaint import Complaint
-from logger.ledger import METRICS
-from logger.metrics import Metric
-from runtime.clock import Clock
+from entrepot.datastore import shortage
+from entrepot.datastore.disk_space import disk_space
+from entrepot.datastore.errors import IndexUnavailable
+from entrepot.datastore.index import REBUILT, AccessIndex
+from entrepot.logger import exposition
+from entrepot.runtime.log_once import LogOnce
+from entrepot.logger.batch import METRICS
+from entrepot.logger.metrics import Metric
+from entrepot.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Display:
         self._index = index
         self._build = build
         self._gauges: dict[Metric, float] = {CAP: float(cap)}
-        self._complaint = Complaint(log, "metrics not written", "metrics written again")
+        self._complaint = LogOnce(log, "metrics not written", "metrics written again")
 
     def show(self, notes: Mapping[str, str], lag: float) -> None:
         """Write the values in *notes* and the gauges; *lag* is in s.

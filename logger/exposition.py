@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from logger import metrics
-from logger.metrics import Amounts, Labels, Metric
+from entrepot.logger import metrics
+from entrepot.logger.metrics import Amounts, Labels, Metric
 
 _Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from datastore import layout
-from datastore.errors import IndexUnavailable, StorageBroken, StorageFull
-from datastore.index import AccessIndex
-from datastore.refs import Digest
-from datastore.storage import Storage
-from logger.complaint import Complaint
+from entrepot.datastore import layout
+from entrepot.datastore.errors import IndexUnavailable, StorageBroken, StorageFull
+from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.storage import Storage
+from entrepot.runtime.log_once import LogOnce
 
 _T = TypeVar("_T")
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class FileTimes:
         self._limit = limit
         self._written: dict[Digest, float] = {}
         self._waiting: dict[Digest, float] = {}
-        self._complaint = Complaint(log, "file times not kept", "file times kept again")
+        self._complaint = LogOnce(log, "file times not kept", "file times kept again")
 
     def follow(self, stamps: Mapping[Digest, float]) -> None:
         """Write each access time that is STEP_S or more after the file's time; keep the others."""

@@ -37,7 +37,7 @@ _REASONS = frozenset(
 _MOST_UPSTREAMS = 64
 
 
-class Upstreams:
+class UpstreamLabels:
     """The upstreams with their own label values: *known*, and more up to *limit* in all."""
 
     def __init__(self, known: Iterable[str] = (), *, limit: int = _MOST_UPSTREAMS) -> None:

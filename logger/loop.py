@@ -11,13 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from datastore.errors import IndexUnavailable
-from logger import haproxy
-from logger.complaint import Complaint
-from logger.display import Display
-from logger.filetimes import FileTimes
-from logger.ledger import ACCESS, EVENTS, Ledger
-from logger.tail import Batch, Tail
+from entrepot.datastore.errors import IndexUnavailable
+from entrepot.logger import dropped_lines
+from entrepot.runtime.log_once import LogOnce
+from entrepot.logger.display import Display
+from entrepot.logger.filetimes import FileTimes
+from entrepot.logger.batch import ACCESS, EVENTS, LogBatch
+from entrepot.logger.tail import Batch, Tail
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _NEVER = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class LogPaths:
     """The paths of both logs and of HAProxy's admin socket.
 
     The events file is rotated when its size reaches `events_bytes`.
@@ -56,14 +56,14 @@ class Work:
     `wall` returns the wall-clock time in s, UTC epoch.
     """
 
-    places: Places
+    places: LogPaths
     times: FileTimes
     display: Display
-    open_ledger: Callable[[], Ledger]
+    open_ledger: Callable[[], LogBatch]
     wall: Callable[[], float]
 
 
-class Loop:
+class LoggerLoop:
     """The work of the logger, for one thread. *now* is the time of a monotonic clock in s.
 
     While the index is unavailable, lines that were read stay in memory, and the rest in the log.
@@ -71,14 +71,14 @@ class Loop:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._ledger: Ledger | None = None
+        self._ledger: LogBatch | None = None
         self._tails: dict[str, Tail] = {}
         self._committed = self._shown = self._dropped_read_at = self._dropped_failed_at = _NEVER
         self._read_at = _NEVER
         self._retry_at, self._retry_s = _NEVER, _FIRST_RETRY_S
         self._is_changed = self._is_behind = False
-        self._index_out = Complaint(log, "access index unavailable", "access index available again")
-        self._disk_out = Complaint(log, "log not readable", "log readable again")
+        self._index_out = LogOnce(log, "access index unavailable", "access index available again")
+        self._disk_out = LogOnce(log, "log not readable", "log readable again")
 
     def turn(self, now: float) -> float:
         """Do the work that is due, and return the longest time in s until the next call."""
@@ -107,7 +107,7 @@ class Loop:
         for tail in self._tails.values():
             tail.close()
 
-    def _open(self, now: float) -> Ledger | None:
+    def _open(self, now: float) -> LogBatch | None:
         """Open the batch and both logs at their committed positions, None if the index fails."""
         if now < self._retry_at:
             return None
@@ -128,7 +128,7 @@ class Loop:
             self._work.display.show({}, 0.0)
             self._shown = now
 
-    def _time_until_due(self, ledger: Ledger, now: float, *, more: bool) -> float:
+    def _time_until_due(self, ledger: LogBatch, now: float, *, more: bool) -> float:
         """Return the time in s until work is due if no log changes."""
         if more and not ledger.is_full:
             return 0
@@ -143,7 +143,7 @@ class Loop:
 
     # ---- reading
 
-    def _read(self, ledger: Ledger, now: float) -> bool:
+    def _read(self, ledger: LogBatch, now: float) -> bool:
         """Read both logs once. Return True if there may be more lines."""
         if ledger.is_full:
             return False
@@ -166,7 +166,7 @@ class Loop:
 
     # ---- committing
 
-    def _is_due(self, ledger: Ledger, now: float) -> bool:
+    def _is_due(self, ledger: LogBatch, now: float) -> bool:
         """Return whether to commit: at an interval, or at once if the log barrier waits for it.
 
         PERF: the update of one row among a million costs more than reading ten lines. If many lines
@@ -179,7 +179,7 @@ class Loop:
         after = _BEHIND_COMMIT_S if self._is_behind else _COMMIT_S
         return not ledger.is_empty and (ledger.is_full or now >= self._committed + after)
 
-    def _commit(self, ledger: Ledger, now: float) -> None:
+    def _commit(self, ledger: LogBatch, now: float) -> None:
         is_whole = ledger.news is None or self._read_dropped(ledger, now)
         if ledger.is_empty and ledger.news is None:
             return
@@ -192,10 +192,10 @@ class Loop:
         self._committed, self._is_changed = now, True
         self._work.times.follow(stamps)
 
-    def _read_dropped(self, ledger: Ledger, now: float) -> bool:
+    def _read_dropped(self, ledger: LogBatch, now: float) -> bool:
         """Read HAProxy's count of dropped lines. Return False if HAProxy does not respond."""
         self._dropped_read_at = now
-        dropped = haproxy.read_dropped(self._work.places.admin, ledger.dropped)
+        dropped = dropped_lines.read_dropped(self._work.places.admin, ledger.dropped)
         if dropped is None:
             self._dropped_failed_at = now
             return False
@@ -213,7 +213,7 @@ class Loop:
 
     # ---- periodic work
 
-    def _do_periodic_work(self, ledger: Ledger, now: float) -> None:
+    def _do_periodic_work(self, ledger: LogBatch, now: float) -> None:
         """Do the periodic work: metrics, rotation of events, checks of the index and HAProxy."""
         if now - self._dropped_read_at >= _DROPPED_S:
             self._read_dropped(ledger, now)
@@ -226,7 +226,7 @@ class Loop:
         self._work.display.show(ledger.committed, self._lag(ledger))
         self._shown, self._is_changed = now, False
 
-    def _lag(self, ledger: Ledger) -> float:
+    def _lag(self, ledger: LogBatch) -> float:
         """Return the age in s of the last line read, 0 if no line waits to be read or committed."""
         if ledger.last is None or (ledger.is_empty and not self._is_behind):
             return 0.0

@@ -21,7 +21,7 @@ _ROTATED = re.compile(r"\.([1-9][0-9]{0,8})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class LogPosition:
     """A position in one file: all bytes before `offset` were read.
 
     `head` is the fingerprint and `length` the number of bytes that it covers; `modified`, in s, UTC
@@ -41,7 +41,7 @@ class Position:
         return json.dumps(asdict(self))
 
     @classmethod
-    def load(cls, text: str | None) -> Position | None:
+    def load(cls, text: str | None) -> LogPosition | None:
         """Return the position in *text*, None if it contains none."""
         try:
             return cls(**json.loads(text or "null"))
@@ -68,17 +68,17 @@ class Seen:
     modified: float
     head: bytes
 
-    def start(self) -> Position:
+    def start(self) -> LogPosition:
         """Return the position at the start of the file."""
-        return Position(self.inode, 0, fingerprint(b""), 0, self.modified)
+        return LogPosition(self.inode, 0, fingerprint(b""), 0, self.modified)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ResumePoint:
     """The file and position to continue at. `gap`: unread lines before it were deleted."""
 
     seen: Seen
-    position: Position
+    position: LogPosition
     gap: bool = False
 
 
@@ -87,7 +87,7 @@ def fingerprint(head: bytes) -> str:
     return hashlib.blake2b(head, digest_size=8).hexdigest()
 
 
-def locate(family: Sequence[Seen], position: Position | None) -> Found | None:
+def locate(family: Sequence[Seen], position: LogPosition | None) -> ResumePoint | None:
     """Return where to continue in *family*, which starts with the oldest file; None if it is empty.
 
     If the position's file was deleted, there is a gap. Reading continues with the oldest file that
@@ -96,16 +96,16 @@ def locate(family: Sequence[Seen], position: Position | None) -> Found | None:
     if not family:
         return None
     if position is None:
-        return Found(family[0], family[0].start())
+        return ResumePoint(family[0], family[0].start())
     same = [seen for seen in family if position.is_in(seen)]
     for seen in (*(each for each in same if each.inode == position.inode), *same):
-        return Found(seen, replace(position, inode=seen.inode))
+        return ResumePoint(seen, replace(position, inode=seen.inode))
     since = [seen for seen in family if seen.modified >= position.modified]
     oldest = (since or family)[0]
-    return Found(oldest, oldest.start(), gap=True)
+    return ResumePoint(oldest, oldest.start(), gap=True)
 
 
-def after(family: Sequence[Seen], position: Position) -> Found | None:
+def after(family: Sequence[Seen], position: LogPosition) -> ResumePoint | None:
     """Return the file after that of *position*, which was read to its end; None if there is none.
 
     Empty rotated files are skipped, because they contain not even the end of a split line. If the
@@ -118,9 +118,9 @@ def after(family: Sequence[Seen], position: Position) -> Found | None:
             for seen in family[inodes.index(position.inode) + 1 :]
             if seen.size or seen is family[-1]
         ]
-        return Found(younger[0], younger[0].start()) if younger else None
+        return ResumePoint(younger[0], younger[0].start()) if younger else None
     since = [seen for seen in family if seen.modified >= position.modified]
-    return Found(since[0], since[0].start(), gap=True) if since else None
+    return ResumePoint(since[0], since[0].start(), gap=True) if since else None
 
 
 def generation(name: str, log: str) -> int | None:

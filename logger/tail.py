@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from logger import position as positions
-from logger.position import HEAD, Found, Position, Seen
+from entrepot.logger import position as positions
+from entrepot.logger.position import HEAD, ResumePoint, LogPosition, Seen
 
 LONGEST = 64 * 1024
 """Bytes of the longest line that is read, including its line end."""
@@ -32,7 +32,7 @@ class Batch:
     """
 
     lines: Sequence[bytes] = ()
-    position: Position | None = None
+    position: LogPosition | None = None
     overlong: int = 0
     gaps: int = 0
     more: bool = False
@@ -46,7 +46,7 @@ class Tail:
     as OSError; the next `read` continues at the last position.
     """
 
-    def __init__(self, path: Path, position: Position | None, *, grace: float = 0) -> None:
+    def __init__(self, path: Path, position: LogPosition | None, *, grace: float = 0) -> None:
         self._path = path
         self._position = position
         self._grace = grace
@@ -86,7 +86,7 @@ class Tail:
             return batch
         return replace(batch, more=True) if batch.lines else self._leave(now)
 
-    def _open(self, found: Found | None) -> Batch:
+    def _open(self, found: ResumePoint | None) -> Batch:
         """Continue at *found*. If its file was rotated meanwhile, the next read finds it again."""
         if found is None:
             return Batch()
@@ -101,7 +101,7 @@ class Tail:
         self._file, self._position = file, found.position
         return Batch(position=found.position, gaps=int(found.gap), more=True)
 
-    def _at(self) -> Position:
+    def _at(self) -> LogPosition:
         assert self._position is not None  # noqa: S101 - an open file has a position
         return self._position
 
@@ -144,7 +144,7 @@ class Tail:
             replace(at, offset=at.offset + (end or len(data)), skipping=end == 0), overlong=0
         )
 
-    def _move(self, to: Position, *, overlong: int) -> Batch:
+    def _move(self, to: LogPosition, *, overlong: int) -> Batch:
         """Set the position to *to*, with a fingerprint of up to HEAD bytes."""
         length = min(to.offset, HEAD)
         if length != to.length:
@@ -169,7 +169,7 @@ class Tail:
         rest = os.pread(self._file, LONGEST, at.offset)
         return self._join(rest, found) if rest or at.skipping else self._open(found)
 
-    def _join(self, rest: bytes, found: Found) -> Batch:
+    def _join(self, rest: bytes, found: ResumePoint) -> Batch:
         """Join the two parts of a split line, unless the second part is a complete line."""
         skipping, file = self._at().skipping, self._file
         second = self._beginning(found)
@@ -185,7 +185,7 @@ class Tail:
             return replace(moved, overlong=int(not skipping))
         return replace(moved, lines=[rest + second[:-1]])
 
-    def _beginning(self, found: Found) -> bytes | None:
+    def _beginning(self, found: ResumePoint) -> bytes | None:
         """Return a file's first line with its end.
 
         Return None if the line may still be completed, and an empty text if it never will be.

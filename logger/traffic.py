@@ -10,10 +10,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from datastore.accesslog import AccessLine, Repeated
-from logger import labels
-from logger.labels import HOSTED, Upstreams
-from logger.metrics import Labels, Metric, Registry
+from entrepot.datastore.accesslog import AccessLine, Repeated
+from entrepot.logger import labels
+from entrepot.logger.labels import HOSTED, UpstreamLabels
+from entrepot.logger.metrics import Labels, Metric, Registry
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _BYTES = tuple(float(1024 * 4**power) for power in range(12))
@@ -100,7 +100,7 @@ class Alike:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TrafficCounter:
     """A counter; the function of its labels, None for a group it ignores; that of the amount."""
 
     metric: Metric
@@ -139,19 +139,19 @@ def _stale(alike: Alike) -> Labels | None:
 
 
 ROWS = (
-    Row(REQUESTS, _request),
-    Row(PROXY_REQUESTS, _type),
-    Row(PROXY_HITS, _type_from_store),
-    Row(PROXY_MISSES, _type_from_upstream),
-    Row(PROXY_PUSHED, _type, lambda alike: alike.bytes),
-    Row(CACHE, _cache),
-    Row(SENT, _content, lambda alike: alike.bytes),
-    Row(STALE, _stale),
+    TrafficCounter(REQUESTS, _request),
+    TrafficCounter(PROXY_REQUESTS, _type),
+    TrafficCounter(PROXY_HITS, _type_from_store),
+    TrafficCounter(PROXY_MISSES, _type_from_upstream),
+    TrafficCounter(PROXY_PUSHED, _type, lambda alike: alike.bytes),
+    TrafficCounter(CACHE, _cache),
+    TrafficCounter(SENT, _content, lambda alike: alike.bytes),
+    TrafficCounter(STALE, _stale),
 )
 METRICS = (*(row.metric for row in ROWS), DURATION, SIZE)
 
 
-def count(lines: Iterable[Repeated], registry: Registry, upstreams: Upstreams) -> None:
+def count(lines: Iterable[Repeated], registry: Registry, upstreams: UpstreamLabels) -> None:
     """Add *lines* to the metrics in *registry*."""
     for alike in _alike(lines):
         alike.upstream = upstreams.of_repository(alike.line.repository) if alike.line.kind else ""

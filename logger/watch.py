@@ -50,7 +50,7 @@ class Wake:
         os.close(self._writer)
 
 
-class Watch(FileSystemEventHandler):
+class FolderWatch(FileSystemEventHandler):
     """Sets *wake* at each change in *folder*, between `start` and `stop`, which may be repeated.
 
     Without inotify the loop polls and notices changes later, so a failure is only a warning.

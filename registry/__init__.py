@@ -9,24 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from registry.access import Rule as Rule
-    from registry.auth import Authenticator as Authenticator
-    from registry.auth import Identity as Identity
-    from registry.htpasswd import Htpasswd as Htpasswd
-    from registry.library import Application as Application
-    from registry.library import create_app as create_app
-    from registry.library import serve as serve
-    from registry.upstream.source import Source as Source
-    from registry.verdicts import Verdicts as Verdicts
+    from entrepot.registry.auth.rules import AccessGrant as AccessGrant
+    from entrepot.registry.auth.identity import Authenticator as Authenticator
+    from entrepot.registry.auth.identity import Identity as Identity
+    from entrepot.registry.auth.htpasswd import Htpasswd as Htpasswd
+    from entrepot.registry.library.application import Application as Application
+    from entrepot.registry.library.application import create_app as create_app
+    from entrepot.registry.library.application import serve as serve
+    from entrepot.registry.upstream.upstream_config import UpstreamConfig as UpstreamConfig
+    from entrepot.registry.auth.password_cache import PasswordCache as PasswordCache
 
 _FROM = {
     "Application": "registry.library",
     "Authenticator": "registry.auth",
     "Htpasswd": "registry.htpasswd",
     "Identity": "registry.auth",
-    "Rule": "registry.access",
-    "Source": "registry.upstream.source",
-    "Verdicts": "registry.verdicts",
+    "AccessGrant": "registry.access",
+    "UpstreamConfig": "registry.upstream.source",
+    "PasswordCache": "registry.verdicts",
     "create_app": "registry.library",
     "serve": "registry.library",
 }

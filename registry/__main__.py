@@ -9,36 +9,37 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import config
-from config import ConfigError, Problem, PullSecret, outbound, parse_pull_secret
-from config.schema import Followed, Settings
-from datastore import layout, logs
-from datastore.budget import Budget
-from datastore.filesystem import Filesystem
-from datastore.generation import Generation
-from datastore.globs import Globs
-from datastore.log_limit import LogLimit
-from datastore.refs import Repository
-from datastore.sqlite import SqliteIndex
-from registry import auth
-from registry.access import Rule, Rules
-from registry.api.door import MayHost
-from registry.app import Parts, assemble
-from registry.download.earlier_boot import discard_partial_downloads
-from registry.events import Breakers, Events, damaged
-from registry.filler import Filler
-from registry.lookout import Lookout
-from registry.push.bounds import UploadLimits
-from registry.room import CleanerBell, Limits, Room
-from registry.server.aftercare import Bounds
-from registry.server.limited import Limited
-from registry.shadows import leaves_out, shadowed
-from registry.upstream.proxies import Proxies
-from registry.upstream.source import Source
-from registry.upstream.table import Shared, Upstreams
-from registry.watched import Snapshot, Watched
-from registry.workers import Serving, Workers
-from runtime.clock import Clock, boot
+from entrepot import config
+from entrepot.config import ConfigError, Problem, ParsedPullSecret, outbound, parse_pull_secret
+from entrepot.config.schema import Followed, Settings
+from entrepot.datastore import layout
+from entrepot.runtime import logs
+from entrepot.datastore.budget import Budget
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.edge.cache_epoch import CacheEpoch
+from entrepot.datastore.globs import Globs
+from entrepot.runtime.log_limit import LogLimit
+from entrepot.datastore.refs import Repository
+from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.registry.auth import identity
+from entrepot.registry.auth.rules import AccessGrant, AccessRules
+from entrepot.registry.api.authorize import MayHost
+from entrepot.registry.app import Parts, assemble
+from entrepot.registry.download.earlier_boot import discard_partial_downloads
+from entrepot.registry.events import Breakers, Events, damaged
+from entrepot.edge.cache_fill import CacheFill
+from entrepot.edge.invalidation import Invalidation
+from entrepot.registry.push.bounds import UploadLimits
+from entrepot.datastore.reservations import CleanerWakeup, SpaceLimits, Reservations
+from entrepot.registry.server.aftercare import ConnectionLimits
+from entrepot.registry.server.limited import Limited
+from entrepot.registry.routing.name_conflicts import leaves_out, shadowed
+from entrepot.registry.upstream.proxies import Proxies
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.upstreams import Shared, UpstreamTable
+from entrepot.runtime.reloading_file import Snapshot, ReloadingFile
+from entrepot.registry.server.gunicorn_app import Serving, GunicornApplication
+from entrepot.runtime.clock import Clock, boot
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +55,8 @@ def main() -> None:
     logging.getLogger("gunicorn.error").addFilter(limit)  # it has a handler of its own
     discard_partial_downloads(settings.storage.statedir, boot())
     numbers = range(1, settings.http.workers + 1)
-    generation = Generation(settings.run)
-    lookout = Lookout(generation)
+    generation = CacheEpoch(settings.run)
+    lookout = Invalidation(generation)
     made = parts(settings, generation, lookout)
     limit.reached = partial(made.limited, "log")
     serving = Serving(
@@ -65,16 +66,16 @@ def main() -> None:
         bounds=_bounds(settings),
         limited=made.limited,
     )
-    Workers(assemble(made), serving).run()
+    GunicornApplication(assemble(made), serving).run()
 
 
-def _bounds(settings: Settings) -> Bounds:
+def _bounds(settings: Settings) -> ConnectionLimits:
     """Return what a worker bears of slow clients: three quarters of the places for each kind."""
     limits = settings.limits
-    return Bounds(limits.blobs * 3 // 4, limits.bodies * 3 // 4, limits.minrate)
+    return ConnectionLimits(limits.blobs * 3 // 4, limits.bodies * 3 // 4, limits.minrate)
 
 
-def parts(settings: Settings, generation: Generation, lookout: Lookout) -> Parts:
+def parts(settings: Settings, generation: CacheEpoch, lookout: Invalidation) -> Parts:
     """Make the parts of the application; none of them opens or starts anything yet."""
     clock = Clock(settings.storage.statedir / layout.CLOCK)
     report = Events(settings.storage.statedir / layout.EVENTS, clock)
@@ -90,14 +91,14 @@ def parts(settings: Settings, generation: Generation, lookout: Lookout) -> Parts
         state=settings.storage.statedir,
         upstreams=_upstreams(settings, Breakers(report, generation.rise), lookout, clock),
         authenticator=_authenticator(settings, lookout, limited),
-        room=Room(index, _limits(settings), CleanerBell(settings.run / "cleaner.sock"), clock),
+        room=Reservations(index, _limits(settings), CleanerWakeup(settings.run / "cleaner.sock"), clock),
         report=partial(report, "download"),
         metrics=settings.run / "metrics.prom",
         prefetch=settings.proxy.prefetch,
         lanes=settings.proxy.lanes,
         delete_enabled=settings.storage.delete.enabled,
         generation=lookout.date,
-        filler=Filler(settings.run / "front.sock"),
+        filler=CacheFill(settings.run / "front.sock"),
         may_host=_may_host(settings),
         clock=clock,
         damaged=partial(damaged, report, generation.rise),
@@ -114,17 +115,17 @@ def _may_host(settings: Settings) -> MayHost:
     return lambda name: name in own and not name.name.startswith("library/")
 
 
-def _limits(settings: Settings) -> Limits:
+def _limits(settings: Settings) -> SpaceLimits:
     budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
-    return Limits(room=budget.room, largest=budget.target, start=budget.start)
+    return SpaceLimits(room=budget.room, largest=budget.target, start=budget.start)
 
 
-def _authenticator(settings: Settings, lookout: Lookout, limited: Limited) -> auth.Authenticator:
+def _authenticator(settings: Settings, lookout: Invalidation, limited: Limited) -> identity.Authenticator:
     htpasswd = settings.auth.htpasswd
     if htpasswd is None:
-        return auth.Open()
+        return identity.Open()
     rights = _rights(settings, lookout)
-    return auth.from_passwords(
+    return identity.from_passwords(
         htpasswd.path,
         realm=htpasswd.realm,
         anonymous=settings.auth.anonymous,
@@ -140,18 +141,18 @@ def _authenticator(settings: Settings, lookout: Lookout, limited: Limited) -> au
 class _Rights:
     """What the operator says of rights and users, ready to be asked; None: nothing."""
 
-    rules: Rules | None
+    rules: AccessRules | None
     users: Mapping[str, bytes] | None
 
 
-def _rights(settings: Settings, lookout: Lookout) -> Callable[[], Snapshot[_Rights]]:
+def _rights(settings: Settings, lookout: Invalidation) -> Callable[[], Snapshot[_Rights]]:
     """Return the rights in force, whenever they are asked for."""
     at_start = _ready(config.rights(settings))
     followed = settings.followed
     if followed.file is None:
         fixed = Snapshot(at_start, 0)
         return lambda: fixed
-    watched = Watched(
+    watched = ReloadingFile(
         followed.file,
         partial(_read_rights, followed=followed, otherwise=at_start),
         errors=(config.ConfigError,),
@@ -185,11 +186,11 @@ def _refuse_half(file: Path, before: _Rights, after: _Rights) -> None:
             )
 
 
-def _ready(said: config.Rights) -> _Rights:
-    rules = [Rule(each.user, each.repository, frozenset(each.allow)) for each in said.access or ()]
+def _ready(said: config.FollowedRights) -> _Rights:
+    rules = [AccessGrant(each.user, each.repository, frozenset(each.allow)) for each in said.access or ()]
     hashes = {user: hashed.encode() for user, hashed in (said.users or {}).items()}
     return _Rights(
-        None if said.access is None else Rules(rules),
+        None if said.access is None else AccessRules(rules),
         None if said.users is None else hashes,
     )
 
@@ -198,7 +199,7 @@ def _users(rights: Snapshot[_Rights]) -> Snapshot[Mapping[str, bytes]]:
     return Snapshot(rights.value.users or {}, rights.generation)
 
 
-def _upstreams(settings: Settings, report: Breakers, lookout: Lookout, clock: Clock) -> Upstreams:
+def _upstreams(settings: Settings, report: Breakers, lookout: Invalidation, clock: Clock) -> UpstreamTable:
     secret = _secret(settings, lookout)
     shared = Shared(
         secret=secret,
@@ -208,13 +209,13 @@ def _upstreams(settings: Settings, report: Breakers, lookout: Lookout, clock: Cl
         clock=clock,
     )
     default = config.upstreams_in_force(settings, secret()).default
-    return Upstreams(_InForce(settings, secret), shared, default=default)
+    return UpstreamTable(_InForce(settings, secret), shared, default=default)
 
 
 class _InForce:
     """The upstreams in force, computed anew only when the pull secret has changed."""
 
-    def __init__(self, settings: Settings, secret: Callable[[], PullSecret | None]) -> None:
+    def __init__(self, settings: Settings, secret: Callable[[], ParsedPullSecret | None]) -> None:
         self._settings = settings
         self._secret = secret
         self._view = self._viewed(secret())
@@ -223,7 +224,7 @@ class _InForce:
         """Return the hosts that are named in full."""
         return self._now().known.hosts
 
-    def source(self, host: str) -> Source | None:
+    def source(self, host: str) -> UpstreamConfig | None:
         """Return the settings of an upstream; None when it is none."""
         view = self._now()
         found = view.sources.get(host)
@@ -240,7 +241,7 @@ class _InForce:
             view = self._view = self._viewed(secret)
         return view
 
-    def _viewed(self, secret: PullSecret | None) -> _View:
+    def _viewed(self, secret: ParsedPullSecret | None) -> _View:
         known = config.upstreams_in_force(self._settings, secret)
         return _View(secret, known, {host: _source(known.values(host)) for host in known.hosts})
 
@@ -252,9 +253,9 @@ class _View:
     PERF: to build the settings of an upstream takes a fifth of a warm hit.
     """
 
-    secret: PullSecret | None
+    secret: ParsedPullSecret | None
     known: config.UpstreamSet
-    sources: dict[str, Source]
+    sources: dict[str, UpstreamConfig]
 
 
 def _proxies(run: Path) -> Proxies:
@@ -263,13 +264,13 @@ def _proxies(run: Path) -> Proxies:
     return Proxies(handed.proxies, handed.exempt)
 
 
-def _secret(settings: Settings, lookout: Lookout) -> Callable[[], PullSecret | None]:
+def _secret(settings: Settings, lookout: Invalidation) -> Callable[[], ParsedPullSecret | None]:
     """Return the pull secret in force, whenever it is asked for."""
     path = settings.pullsecret.path
     if path is None:
         return lambda: None
 
-    def parse(content: bytes) -> PullSecret:
+    def parse(content: bytes) -> ParsedPullSecret:
         secret = parse_pull_secret(content, settings.pullsecret.ignore, source=str(path))
         storage = Filesystem(settings.storage.rootdirectory)
         known = config.upstreams_in_force(settings, secret)
@@ -277,7 +278,7 @@ def _secret(settings: Settings, lookout: Lookout) -> Callable[[], PullSecret | N
             raise ConfigError([_hidden(str(path), name)])
         return secret
 
-    watched = Watched(path, parse)
+    watched = ReloadingFile(path, parse)
     lookout.watch(watched)
     return lambda: watched.value
 
@@ -287,10 +288,10 @@ def _hidden(source: str, name: Repository) -> Problem:
     return Problem(source, f"an upstream there would hide {name}, which was pushed", remedy)
 
 
-def _source(values: config.UpstreamValues) -> Source:
-    fields = {each.name for each in dataclasses.fields(Source)}
+def _source(values: config.UpstreamValues) -> UpstreamConfig:
+    fields = {each.name for each in dataclasses.fields(UpstreamConfig)}
     said = {name: value for name, value in dataclasses.asdict(values).items() if name in fields}
-    return Source(**said)
+    return UpstreamConfig(**said)
 
 
 if __name__ == "__main__":

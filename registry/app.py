@@ -9,50 +9,50 @@ from pathlib import Path
 
 import falcon
 
-from datastore import layout
-from datastore.blobs import BlobStore
-from datastore.index import AccessIndex
-from datastore.integrity import Integrity
-from datastore.proofs import Proofs
-from datastore.quarantine import Quarantine, Report
-from datastore.repositories import Repositories
-from datastore.storage import Storage
-from datastore.unproven import Unproven
-from registry.api import errors, router
-from registry.api.blobs import BlobResource
-from registry.api.catalog import CatalogResource
-from registry.api.docker_login import DockerLoginResource
-from registry.api.door import Door, MayHost
-from registry.api.every import EveryAnswer
-from registry.api.front import Front
-from registry.api.manifests import ManifestResource
-from registry.api.referrers import ReferrersResource
-from registry.api.status import FrontResource, HealthResource, MetricsResource, VersionResource
-from registry.api.tags import TagsResource
-from registry.api.uploads import BeginningResource, UploadResource
-from registry.auth import Authenticator
-from registry.download.task import Landing
-from registry.filler import Filler
-from registry.inflight import Inflight
-from registry.lanes import Lanes
-from registry.negative import Negative
-from registry.prefetch import Prefetch
-from registry.pullthrough.blobs import Blobs
-from registry.pullthrough.lists import Lists
-from registry.pullthrough.manifests import Manifests
-from registry.push.bounds import UploadLimits
-from registry.push.catalog import Catalog
-from registry.push.deletes import Deletes
-from registry.push.hashes import Hashes
-from registry.push.manifests import Pushes
-from registry.push.referrers import Referrers
-from registry.push.sessions import Sessions
-from registry.push.uploads import Uploads
-from registry.room import Room
-from registry.routing import Upstreams
-from registry.shelf import Shelf
-from registry.shown import Shown
-from registry.turns import Turns
+from entrepot.datastore import layout
+from entrepot.datastore.blobs import BlobStore
+from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.integrity import Integrity
+from entrepot.datastore.proofs import Proofs
+from entrepot.datastore.quarantine import Quarantine, Report
+from entrepot.datastore.repositories import Repositories
+from entrepot.datastore.storage import Storage
+from entrepot.datastore.unverified import Unproven
+from entrepot.registry.api import errors, router
+from entrepot.registry.api.blobs import BlobResource
+from entrepot.registry.api.catalog import CatalogResource
+from entrepot.registry.api.docker_login import DockerLoginResource
+from entrepot.registry.api.authorize import Authorization, MayHost
+from entrepot.registry.api.response_headers import ResponseHeaders
+from entrepot.registry.api.edge_headers import EdgeHeaders
+from entrepot.registry.api.manifests import ManifestResource
+from entrepot.registry.api.referrers import ReferrersResource
+from entrepot.registry.api.status import FrontResource, HealthResource, MetricsResource, VersionResource
+from entrepot.registry.api.tags import TagsResource
+from entrepot.registry.api.uploads import BeginningResource, UploadResource
+from entrepot.registry.auth.identity import Authenticator
+from entrepot.registry.download.task import Landing
+from entrepot.edge.cache_fill import CacheFill
+from entrepot.registry.download.singleflight import SingleFlight
+from entrepot.registry.download.parallel import ParallelLimits
+from entrepot.registry.pullthrough.negative_cache import NegativeCache
+from entrepot.registry.pullthrough.prefetch import Prefetch
+from entrepot.registry.pullthrough.blobs import Blobs
+from entrepot.registry.pullthrough.lists import Lists
+from entrepot.registry.pullthrough.manifests import Manifests
+from entrepot.registry.push.bounds import UploadLimits
+from entrepot.registry.push.catalog import Catalog
+from entrepot.registry.push.deletes import Deletions
+from entrepot.registry.push.hashes import Hashes
+from entrepot.registry.push.manifests import ManifestPushes
+from entrepot.registry.push.referrers import Referrers
+from entrepot.registry.push.upload_sessions import Sessions
+from entrepot.registry.push.uploads import BlobUploads
+from entrepot.datastore.reservations import Reservations
+from entrepot.registry.routing.resolve import Upstreams
+from entrepot.datastore.content import ContentStore
+from entrepot.registry.pullthrough.recent_answers import RecentAnswers
+from entrepot.registry.pullthrough.keyed_lock import KeyedLock
 
 App = falcon.App[falcon.Request, falcon.Response]
 
@@ -74,7 +74,7 @@ class Parts:
     state: Path
     upstreams: Upstreams
     authenticator: Authenticator
-    room: Room
+    room: Reservations
     report: Callable[..., None] = lambda **_: None
     metrics: Path | None = None
     prefetch: int = 0
@@ -82,7 +82,7 @@ class Parts:
     delete_enabled: bool = False
     may_host: MayHost = lambda _: False
     generation: Callable[[], str] | None = None
-    filler: Filler | None = None
+    filler: CacheFill | None = None
     limited: Callable[[str], None] = lambda _: None
     uploads: UploadLimits = field(default_factory=UploadLimits)
     clock: Callable[[], float] = time.time
@@ -92,22 +92,22 @@ class Parts:
 def assemble(parts: Parts) -> App:
     """Wire the parts; nothing is started, and no upstream is talked to."""
     stores = BlobStore(parts.storage, _integrity(parts)), Repositories(parts.storage)
-    shelf = Shelf(*stores, parts.index, parts.room, Proofs(parts.storage), parts.clock)
-    negative = Negative()
+    shelf = ContentStore(*stores, parts.index, parts.room, Proofs(parts.storage), parts.clock)
+    negative = NegativeCache()
     spool = parts.state / layout.SPOOL
-    landing = Landing(shelf.blobs, parts.index, parts.room, parts.report, Lanes(parts.lanes))
-    inflight = Inflight(spool, landing)
+    landing = Landing(shelf.blobs, parts.index, parts.room, parts.report, ParallelLimits(parts.lanes))
+    inflight = SingleFlight(spool, landing)
     prefetch = Prefetch(shelf, inflight, spool / "locks", parts.prefetch)
-    blobs = Blobs(shelf, inflight, negative, prefetch, Shown(spool / "locks"))
-    manifests = Manifests(shelf, Turns(spool / "locks"), negative)
-    door = Door(
+    blobs = Blobs(shelf, inflight, negative, prefetch, RecentAnswers(spool / "locks"))
+    manifests = Manifests(shelf, KeyedLock(spool / "locks"), negative)
+    door = Authorization(
         parts.authenticator,
         parts.upstreams,
         shelf.repositories,
         parts.may_host,
-        front=Front(parts.generation, parts.filler),
+        front=EdgeHeaders(parts.generation, parts.filler),
     )
-    app = falcon.App(router=router.Router(), middleware=[EveryAnswer()])
+    app = falcon.App(router=router.Router(), middleware=[ResponseHeaders()])
     app.req_options.strip_url_path_trailing_slash = False
     errors.install(app)
     _route(app, door, parts)
@@ -125,12 +125,12 @@ def _integrity(parts: Parts) -> Integrity:
 class Content:
     """What is here, and how it is read."""
 
-    shelf: Shelf
+    shelf: ContentStore
     blobs: Blobs
     manifests: Manifests
 
 
-def _route(app: App, door: Door, parts: Parts) -> None:
+def _route(app: App, door: Authorization, parts: Parts) -> None:
     app.add_route(router.STATUS, FrontResource())
     app.add_route(router.HEALTH, HealthResource())
     app.add_route(router.BASE, VersionResource(door))
@@ -139,13 +139,13 @@ def _route(app: App, door: Door, parts: Parts) -> None:
         app.add_route(router.METRICS, MetricsResource(door, parts.metrics))
 
 
-def _route_content(app: App, door: Door, parts: Parts, content: Content) -> None:
+def _route_content(app: App, door: Authorization, parts: Parts, content: Content) -> None:
     shelf = content.shelf
     lists = Lists(shelf, parts.storage)
     sessions = Sessions(parts.state / layout.UPLOADS, parts.room, Hashes(), parts.uploads)
-    uploads = Uploads(shelf, sessions, parts.storage)
-    pushes = Pushes(shelf, parts.state)
-    deletes = Deletes(shelf, parts.state) if parts.delete_enabled else None
+    uploads = BlobUploads(shelf, sessions, parts.storage)
+    pushes = ManifestPushes(shelf, parts.state)
+    deletes = Deletions(shelf, parts.state) if parts.delete_enabled else None
     catalog = Catalog(parts.storage, shelf.repositories, parts.upstreams)
     manifests = ManifestResource(door, content.manifests, pushes, deletes)
     app.add_route(router.MANIFEST, manifests)

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 
 
 class RegistryError(Exception):
@@ -178,7 +178,7 @@ class TooManyUploads(RegistryError):  # noqa: N818
     """More uploads are begun and not ended than may be, in all or of one owner."""
 
 
-class NoRoom(RegistryError):  # noqa: N818
+class OutOfSpace(RegistryError):  # noqa: N818
     """What is pushed does not fit: it is of `size` bytes or more, and there are `room` left."""
 
     def __init__(self, size: int, room: int) -> None:
@@ -187,7 +187,7 @@ class NoRoom(RegistryError):  # noqa: N818
         self.room = room
 
 
-class RoomAwaited(RegistryError):  # noqa: N818
+class SpaceAwaited(RegistryError):  # noqa: N818
     """What is pushed does not fit now: the cleaner may still make room, so it may come again."""
 
     def __init__(self, size: int) -> None:

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from datastore.accesslog import Event, write_event
-from datastore.refs import Digest
-from runtime.clock import Clock
+from entrepot.datastore.accesslog import Event, write_event
+from entrepot.datastore.refs import Digest
+from entrepot.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 

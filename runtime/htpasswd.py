@@ -27,7 +27,7 @@ class Fault(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PasswordLine:
     """A line that is not empty and no comment, counted from 1; `fault` None: it is a good one."""
 
     number: int
@@ -41,21 +41,21 @@ def is_bcrypt(hashed: str) -> bool:
     return _BCRYPT.fullmatch(hashed) is not None
 
 
-def lines(content: bytes) -> Iterator[Line]:
+def lines(content: bytes) -> Iterator[PasswordLine]:
     """Yield the lines of a password file that should have a user."""
     for number, raw in enumerate(content.removeprefix(_BOM).splitlines(), 1):
         if raw.strip() and not raw.lstrip().startswith(b"#"):
             yield _line(number, raw)
 
 
-def _line(number: int, raw: bytes) -> Line:
+def _line(number: int, raw: bytes) -> PasswordLine:
     try:
         # only what ASCII calls white space: a name may end with another
         user, colon, hashed = raw.strip().decode().partition(":")
     except UnicodeDecodeError:
-        return Line(number, "", "", Fault.NOT_UTF8)
+        return PasswordLine(number, "", "", Fault.NOT_UTF8)
     if not colon or not user:
-        return Line(number, "", "", Fault.NOT_USER_HASH)
+        return PasswordLine(number, "", "", Fault.NOT_USER_HASH)
     if _CONTROL.search(user):
-        return Line(number, user, hashed, Fault.CONTROL)
-    return Line(number, user, hashed, None if is_bcrypt(hashed) else Fault.NOT_BCRYPT)
+        return PasswordLine(number, user, hashed, Fault.CONTROL)
+    return PasswordLine(number, user, hashed, None if is_bcrypt(hashed) else Fault.NOT_BCRYPT)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-from datastore.manifest import OCI_INDEX
+from entrepot.datastore.manifest import OCI_INDEX
 from tests import images
 from tests.wire import Fault, Reply, Seen
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from datastore.globs import Globs
+from entrepot.datastore.globs import Globs
 from tests.expressions import MOST_WORK, costly, recipes, work
 
 ROOT = Path(__file__).parent.parent

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from config.htpasswd import htpasswd_problems
-from registry.errors import InvalidHtpasswd
-from registry.htpasswd import parse
+from entrepot.config.htpasswd import htpasswd_problems
+from entrepot.registry.errors import InvalidHtpasswd
+from entrepot.registry.auth.htpasswd import parse
 
 _HASH = b"$2y$05$" + b"a" * 53
 

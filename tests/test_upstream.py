@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from datastore.manifest import OCI_INDEX, OCI_MANIFEST, parse
-from datastore.refs import Digest
+from entrepot.datastore.manifest import OCI_INDEX, OCI_MANIFEST, parse
+from entrepot.datastore.refs import Digest
 from tests.certificates import Authority
 from tests.gates import BasicGate, TokenService
 from tests.images import artifact, image, layer

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 from tests import images, shelves
 from tests.gates import Gate
 from tests.quirks import Quirks

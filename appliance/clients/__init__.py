@@ -1,4 +1,4 @@
-"""What each client is told of an appliance: pure functions from a `Front` to texts of files.
+"""What each client is told of an appliance: pure functions from a `Endpoint` to texts of files.
 
 One module a kind of client; `NAMES` has them all, and `appliance.clients.command` writes them.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from appliance.clients import containerd, containers, dockerd, k3s, openshift
-from appliance.clients.front import Client, Front
+from entrepot.appliance.clients import containerd, containers, dockerd, k3s, openshift
+from entrepot.appliance.clients.endpoint import Client, Endpoint
 
-NAMES: Mapping[str, Callable[[Front], Client]] = MappingProxyType(
+NAMES: Mapping[str, Callable[[Endpoint], Client]] = MappingProxyType(
     {
         "containerd": containerd.configure,
         "k3s": k3s.configure_k3s,

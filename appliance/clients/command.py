@@ -7,16 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import config
-from appliance import approach, options
-from appliance.clients import NAMES
-from appliance.clients.front import Client, Front
-from appliance.logins import login_in
-from appliance.options import Options
-from appliance.upstreams import upstream_names, upstreams_now
-from appliance.written import PUBLIC, SECRET, write
-from config.errors import ConfigError, Problem
-from config.schema import Settings
+from entrepot import config
+from entrepot.appliance import public_url, options
+from entrepot.appliance.clients import NAMES
+from entrepot.appliance.clients.endpoint import Client, Endpoint
+from entrepot.appliance.logins import login_in
+from entrepot.appliance.options import Options
+from entrepot.appliance.upstreams import upstream_names, upstreams_now
+from entrepot.appliance.atomic_write import PUBLIC, SECRET, write
+from entrepot.config.errors import ConfigError, Problem
+from entrepot.config.schema import Settings
 
 _VALUED = ("--host", "--client", "--out", "--ca", "--authfile")
 _OTHER_NAMES = {"dockerd": "docker", "cri-o": "podman", "crio": "podman", "skopeo": "podman"}
@@ -40,20 +40,20 @@ def clients(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     return 0
 
 
-def front_of(told: Options, settings: Settings) -> Front:
+def front_of(told: Options, settings: Settings) -> Endpoint:
     """Put together what is known of the appliance. Raises: ConfigError."""
     given = told.one("--host")
     if given is None:
         raise ConfigError([Problem("--host", "missing", "name us as clients do: --host HOST")])
-    host, port, tls = approach.address(given, settings)
+    host, port, tls = public_url.address(given, settings)
     names = upstream_names(settings)
     globs = tuple(each for each in names if not _GLOB.isdisjoint(each))
     htpasswd, anonymous = settings.auth.htpasswd, settings.auth.anonymous
-    front = Front(
+    front = Endpoint(
         host,
         port,
         tls,
-        ca=approach.private_authority(told.one("--ca"), settings) if tls else None,
+        ca=public_url.private_authority(told.one("--ca"), settings) if tls else None,
         upstreams=tuple(each for each in names if each not in globs),
         globs=globs,
         default=upstreams_now(settings).default,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from appliance.clients.front import Client, File, Front, origin
+from entrepot.appliance.clients.endpoint import Client, File, Endpoint, origin
 
 ROOT = "/etc/containerd/certs.d"
 CA = "entrepot-ca.crt"
@@ -32,7 +32,7 @@ _LOGIN = (
 )
 
 
-def configure(front: Front) -> Client:
+def configure(front: Endpoint) -> Client:
     """Write a hosts.toml for each upstream, for all other registries, and for our own name."""
     ca = f"../{CA}" if front.ca else None
     files = hosts_files(front, ROOT, ca)
@@ -42,7 +42,7 @@ def configure(front: Front) -> Client:
     return Client("containerd: Kubernetes, nerdctl, ctr", files, steps)
 
 
-def hosts_files(front: Front, root: str, ca: str | None) -> tuple[File, ...]:
+def hosts_files(front: Endpoint, root: str, ca: str | None) -> tuple[File, ...]:
     """Write all hosts.toml below *root*; *ca* is the authority's path as seen from one of them."""
     texts = {each: _mirrored(front, each, ca) for each in front.upstreams}
     texts["_default"] = _mirrored(front, None, ca)
@@ -53,20 +53,20 @@ def hosts_files(front: Front, root: str, ca: str | None) -> tuple[File, ...]:
     )
 
 
-def _mirrored(front: Front, upstream: str | None, ca: str | None) -> str:
+def _mirrored(front: Endpoint, upstream: str | None, ca: str | None) -> str:
     lines = [f"# {upstream or 'Whatever has no folder of its own'}: from Entrepot, else directly."]
     if upstream:
         lines += [f"server = {_quoted(origin(upstream))}", ""]
     return _text([*lines, *_host(front, ["pull", "resolve"], ca)])
 
 
-def _direct(front: Front, ca: str | None) -> str:
+def _direct(front: Endpoint, ca: str | None) -> str:
     """For names that begin with ours: there is nobody else to go to."""
     lines = ["# Entrepot under its own name.", f"server = {_quoted(front.url)}", ""]
     return _text([*lines, *_host(front, ["pull", "resolve", "push"], ca)])
 
 
-def _host(front: Front, capabilities: list[str], ca: str | None) -> list[str]:
+def _host(front: Endpoint, capabilities: list[str], ca: str | None) -> list[str]:
     table = f"host.{_quoted(front.url)}"
     lines = [
         f"[{table}]",

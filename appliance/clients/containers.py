@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from appliance.clients.front import Client, File, Front, origin
+from entrepot.appliance.clients.endpoint import Client, File, Endpoint, origin
 
 _FILE = "/etc/containers/registries.conf.d/50-entrepot.conf"
 
 
-def configure(front: Front) -> Client:
+def configure(front: Endpoint) -> Client:
     """Write the drop-in, and the authority where these programs look for it."""
     files = [File(_FILE, "\n".join(_lines(front)))]
     if front.ca:
@@ -23,7 +23,7 @@ def configure(front: Front) -> Client:
     return Client(title, tuple(files), tuple(_steps(front)))
 
 
-def _lines(front: Front) -> Iterator[str]:
+def _lines(front: Endpoint) -> Iterator[str]:
     yield "# Each registry from Entrepot first, then from itself."
     if not front.tls:
         yield from ("", "[[registry]]", f"location = {_quoted(front.netloc)}", "insecure = true")
@@ -37,7 +37,7 @@ def _lines(front: Front) -> Iterator[str]:
     yield ""
 
 
-def _steps(front: Front) -> Iterator[str]:
+def _steps(front: Endpoint) -> Iterator[str]:
     yield "Copy the files to the same places. podman, buildah and skopeo read them at each start;"
     yield "a user's own ~/.config/containers/registries.conf hides the system's: rootless without"
     yield "root, append the drop-in to it, and the authority goes to ~/.config/containers/certs.d."

@@ -10,15 +10,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from appliance.clients import containerd
-from appliance.clients.front import Client, File, Front
-from config.address import DOCKER_HUB
+from entrepot.appliance.clients import containerd
+from entrepot.appliance.clients.endpoint import Client, File, Endpoint
+from entrepot.config.address import DOCKER_HUB
 
 ROOT = "/etc/docker/certs.d"
 _DAEMON = "/etc/docker/daemon.json"
 
 
-def configure(front: Front) -> Client:
+def configure(front: Endpoint) -> Client:
     """Write daemon.json, the authority, and a hosts.toml for each upstream."""
     folder = f"{ROOT}/{front.netloc}"
     ca = f"../{front.netloc}/ca.crt" if front.ca else None
@@ -29,7 +29,7 @@ def configure(front: Front) -> Client:
     return Client("dockerd", tuple(files), tuple(_steps(front)))
 
 
-def _daemon(front: Front) -> dict[str, Any]:
+def _daemon(front: Endpoint) -> dict[str, Any]:
     document: dict[str, Any] = {}
     if front.default == DOCKER_HUB:
         document["registry-mirrors"] = [front.url]
@@ -38,7 +38,7 @@ def _daemon(front: Front) -> dict[str, Any]:
     return document
 
 
-def _steps(front: Front) -> list[str]:
+def _steps(front: Endpoint) -> list[str]:
     steps = [
         f"Merge {_DAEMON} into the one that is there, then: systemctl reload docker",
         "`docker info` tells the store: Storage Driver overlay2 is the older, and overlayfs with",

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from appliance.clients.documents import yaml_text
-from appliance.clients.front import Client, File, Front
+from entrepot.appliance.clients.documents import yaml_text
+from entrepot.appliance.clients.endpoint import Client, File, Endpoint
 
 _CA = "entrepot-ca.crt"
 
 
-def configure_k3s(front: Front) -> Client:
+def configure_k3s(front: Endpoint) -> Client:
     """Write registries.yaml for k3s."""
     return _configure(front, "k3s", "systemctl restart k3s (on agents: k3s-agent)")
 
 
-def configure_rke2(front: Front) -> Client:
+def configure_rke2(front: Endpoint) -> Client:
     """Write registries.yaml for RKE2."""
     return _configure(front, "rke2", "systemctl restart rke2-server (on agents: rke2-agent)")
 
 
-def _configure(front: Front, name: str, restart: str) -> Client:
+def _configure(front: Endpoint, name: str, restart: str) -> Client:
     folder = f"/etc/rancher/{name}"
     text = yaml_text(_document(front, f"{folder}/{_CA}"))
     head = f"# {name} makes containerd's hosts.toml of this; the registry itself comes last.\n"
@@ -38,7 +38,7 @@ def _configure(front: Front, name: str, restart: str) -> Client:
     return Client(name, (file, *authority), tuple(steps))
 
 
-def _document(front: Front, ca: str) -> dict[str, Any]:
+def _document(front: Endpoint, ca: str) -> dict[str, Any]:
     mirrors = {each: {"endpoint": [front.url]} for each in (*front.upstreams, "*")}
     document: dict[str, Any] = {"mirrors": mirrors}
     config: dict[str, Any] = {}

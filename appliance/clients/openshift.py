@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from appliance.clients.documents import yaml_text
-from appliance.clients.front import Client, File, Front
+from entrepot.appliance.clients.documents import yaml_text
+from entrepot.appliance.clients.endpoint import Client, File, Endpoint
 
 _CONFIG = "config.openshift.io/v1"
 _NAME = "entrepot"
@@ -19,7 +19,7 @@ _AUTHORITY = "entrepot-ca"
 _IMAGE = "oc patch image.config.openshift.io/cluster --type merge -p"
 
 
-def configure(front: Front) -> Client:
+def configure(front: Endpoint) -> Client:
     """Write the mirror sets of newer and of older releases, and the map with the authority."""
     named = [
         ("imagedigestmirrorset", _mirror_set(front, "Digest")),
@@ -32,7 +32,7 @@ def configure(front: Front) -> Client:
     return Client("OpenShift", tuple(files), tuple(_steps(front)))
 
 
-def _mirror_set(front: Front, by: str) -> dict[str, Any]:
+def _mirror_set(front: Endpoint, by: str) -> dict[str, Any]:
     mirrors = [
         {**_pair(front, each), "mirrorSourcePolicy": "AllowContactingSource"}
         for each in front.elsewhere
@@ -40,13 +40,13 @@ def _mirror_set(front: Front, by: str) -> dict[str, Any]:
     return _object(_CONFIG, f"Image{by}MirrorSet", {f"image{by}Mirrors": mirrors})
 
 
-def _source_policy(front: Front) -> dict[str, Any]:
+def _source_policy(front: Endpoint) -> dict[str, Any]:
     mirrors = [_pair(front, each) for each in front.elsewhere]
     kind = "ImageContentSourcePolicy"
     return _object("operator.openshift.io/v1alpha1", kind, {"repositoryDigestMirrors": mirrors})
 
 
-def _pair(front: Front, upstream: str) -> dict[str, Any]:
+def _pair(front: Endpoint, upstream: str) -> dict[str, Any]:
     return {"source": upstream, "mirrors": [front.prefix(upstream)]}
 
 
@@ -54,7 +54,7 @@ def _object(version: str, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": version, "kind": kind, "metadata": {"name": _NAME}, "spec": spec}
 
 
-def _authority(front: Front, ca: str) -> dict[str, Any]:
+def _authority(front: Endpoint, ca: str) -> dict[str, Any]:
     # a key has no colon: host..port
     return {
         "apiVersion": "v1",
@@ -64,7 +64,7 @@ def _authority(front: Front, ca: str) -> dict[str, Any]:
     }
 
 
-def _steps(front: Front) -> Iterator[str]:
+def _steps(front: Endpoint) -> Iterator[str]:
     if front.ca:
         yield "The authority first, for nodes that do not trust us only pass us over:"
         yield "  oc apply -f additionaltrustedca.yaml"

@@ -8,17 +8,18 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-import config
-from appliance import approach, authority, options, privileges, rundir
-from appliance.clients.front import Front
-from appliance.doctor import images
-from appliance.doctor.examination import Patient, Report, examine
-from appliance.doctor.images import ImageName
-from appliance.logins import Login, login_from, login_of, secret_in
-from appliance.options import Options
-from appliance.upstreams import upstream_names, upstreams_now
-from config.errors import ConfigError, Problem, Unreadable
-from config.schema import Settings
+from entrepot import config
+from entrepot.appliance import public_url, authority, options, rundir
+from entrepot.appliance.privileges import users
+from entrepot.appliance.clients.endpoint import Endpoint
+from entrepot.appliance.doctor import images
+from entrepot.appliance.doctor.examination import Target, Diagnosis, examine
+from entrepot.appliance.doctor.images import ImageName
+from entrepot.appliance.logins import Login, login_from, login_of, secret_in
+from entrepot.appliance.options import Options
+from entrepot.appliance.upstreams import upstream_names, upstreams_now
+from entrepot.config.errors import ConfigError, Problem, Unreadable
+from entrepot.config.schema import Settings
 
 _VALUED = ("--host", "--image", "--authfile", "--user", "--ca")
 _ILL = 1
@@ -32,7 +33,7 @@ def doctor(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     told = options.part(argv, _VALUED, ("--json",))
     settings, given = config.load(told.rest, environ).settings, _given(told)
-    privileges.step_down(environ)  # the run directory is the user's, and could lead root astray
+    users.step_down(environ)  # the run directory is the user's, and could lead root astray
     report = examine(_patient(told, given, _running(settings)), time.time())
     if "--json" in told:
         text = json.dumps({"well": report.is_well, **asdict(report)}, indent=1)
@@ -54,7 +55,7 @@ def _given(told: Options) -> _Given:
     """Read them. Raises: ConfigError."""
     authority_path, secret_path = told.one("--ca"), told.one("--authfile")
     return _Given(
-        approach.authority_in(authority_path) if authority_path else None,
+        public_url.authority_in(authority_path) if authority_path else None,
         secret_in(secret_path) if secret_path and told.one("--user") is None else None,
     )
 
@@ -67,16 +68,16 @@ def _running(settings: Settings) -> Settings:
     return config.resolved({"ENTREPOT_SETTINGS": str(run / "settings.json")})
 
 
-def _patient(told: Options, given: _Given, settings: Settings) -> Patient:
+def _patient(told: Options, given: _Given, settings: Settings) -> Target:
     named = told.one("--host")
-    host, port, tls = approach.address(named or _own_host(settings), settings)
-    front = Front(host, port, tls)
-    return Patient(
+    host, port, tls = public_url.address(named or _own_host(settings), settings)
+    front = Endpoint(host, port, tls)
+    return Target(
         host=host.strip("[]"),
         port=port,
         name=host.strip("[]") if named else _certified(settings) or host.strip("[]"),
         tls=tls,
-        authority=(given.authority or approach.own_authority(settings)) if tls else None,
+        authority=(given.authority or public_url.own_authority(settings)) if tls else None,
         login=_login(told, given, front.netloc),
         image=_image(told, settings),
         default=upstreams_now(settings).default,
@@ -119,7 +120,7 @@ def _image(told: Options, settings: Settings) -> ImageName | None:
         raise ConfigError([Problem(f"--image={text}", error.message, error.remedy)]) from error
 
 
-def _screen(report: Report) -> Iterator[str]:
+def _screen(report: Diagnosis) -> Iterator[str]:
     yield f"{report.url}, by pulling {report.image or 'nothing'}"
     width = max(len(each.what) for each in report.findings)
     for each in report.findings:

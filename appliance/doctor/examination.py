@@ -6,20 +6,20 @@ import datetime as dt
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from appliance.doctor import trust
-from appliance.doctor.finding import Finding, Ill, Verdict, fails, works
-from appliance.doctor.images import ImageName
-from appliance.doctor.knock import Knocker, Place
-from appliance.doctor.pulling import pull
-from appliance.doctor.routes import routes
-from appliance.logins import Login
+from entrepot.appliance.doctor import trust
+from entrepot.appliance.doctor.finding import Finding, CannotContinue, Health, fails, works
+from entrepot.appliance.doctor.images import ImageName
+from entrepot.appliance.doctor.http_client import ApplianceClient, ServerAddress
+from entrepot.appliance.doctor.pull import pull
+from entrepot.appliance.doctor.routes import routes
+from entrepot.appliance.logins import Login
 
 _OK = 200
 _VERSION = "docker-distribution-api-version"
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class Target:
     """The appliance to look at: `name` is what its certificate must be for, `authority` a PEM."""
 
     host: str
@@ -33,7 +33,7 @@ class Patient:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Diagnosis:
     """All that was found out about one appliance."""
 
     url: str
@@ -43,20 +43,20 @@ class Report:
     @property
     def is_well(self) -> bool:
         """Whether nothing fails."""
-        return all(each.verdict is not Verdict.FAILS for each in self.findings)
+        return all(each.verdict is not Health.FAILS for each in self.findings)
 
 
-def examine(patient: Patient, now: float) -> Report:
+def examine(patient: Target, now: float) -> Diagnosis:
     """Look at everything, as far as one can come."""
     trusting = trust.context(patient.authority) if patient.tls else None
-    place = Place(patient.host, patient.port, patient.name, trusting, patient.login)
+    place = ServerAddress(patient.host, patient.port, patient.name, trusting, patient.login)
     found = list(_findings(patient, place, dt.datetime.fromtimestamp(now, dt.UTC)))
-    return Report(place.url, str(patient.image or ""), tuple(found))
+    return Diagnosis(place.url, str(patient.image or ""), tuple(found))
 
 
-def _findings(patient: Patient, place: Place, now: dt.datetime) -> Iterator[Finding]:
+def _findings(patient: Target, place: ServerAddress, now: dt.datetime) -> Iterator[Finding]:
     """Take one step after the other, up to the first that is in the way of the next."""
-    knocker = Knocker(place)
+    knocker = ApplianceClient(place)
     steps: dict[str, Callable[[], Finding]] = {
         "registry": lambda: _registry(knocker.anonymous()),
         "login": lambda: _login(knocker),
@@ -68,13 +68,13 @@ def _findings(patient: Patient, place: Place, now: dt.datetime) -> Iterator[Find
     for what, step in steps.items():
         try:
             yield step()
-        except Ill as ill:
+        except CannotContinue as ill:
             yield fails(what, ill.why, ill.remedy)
             return
     yield from _pulls(patient, knocker)
 
 
-def _pulls(patient: Patient, knocker: Knocker) -> Iterator[Finding]:
+def _pulls(patient: Target, knocker: ApplianceClient) -> Iterator[Finding]:
     image = patient.image
     if image is None:
         why = "none is here, and none of its upstreams has one that is known"
@@ -84,22 +84,22 @@ def _pulls(patient: Patient, knocker: Knocker) -> Iterator[Finding]:
         yield pull(knocker, route, image)
 
 
-def _registry(nobody: Knocker) -> Finding:
+def _registry(nobody: ApplianceClient) -> Finding:
     """Ask `/v2/` (OCI distribution-spec 1.1, end-1). Raises: Ill."""
     answer = nobody.ask("GET", "/v2/")
     if _VERSION not in answer.headers:
-        raise Ill(f"what answers there ({answer.status}) is no registry", "say --host as it is")
+        raise CannotContinue(f"what answers there ({answer.status}) is no registry", "say --host as it is")
     return works("registry", f"answers with {answer.status}")
 
 
-def _login(knocker: Knocker) -> Finding:
+def _login(knocker: ApplianceClient) -> Finding:
     """Ask who we are taken for. Raises: Ill when we may not come in."""
     login, answer = knocker.place.login, knocker.ask("GET", "/v2/")
     if answer.status != _OK and login is None:
         # `/v2/` asks for a password also where strangers may pull
         if knocker.ask("GET", "/v2/_catalog?n=1").status != _OK:
-            raise Ill("a password is needed", "--authfile FILE, or --user USER:PASSWORD")
+            raise CannotContinue("a password is needed", "--authfile FILE, or --user USER:PASSWORD")
         return works("login", "none is needed to pull")
     if answer.status != _OK and login is not None:
-        raise Ill(f"{login.username} is refused: {answer.told}", "try podman login")
+        raise CannotContinue(f"{login.username} is refused: {answer.told}", "try podman login")
     return works("login", f"{login.username} is let in" if login else "none is needed")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Verdict(StrEnum):
+class Health(StrEnum):
     """How it stands; only `FAILS` is ill."""
 
     WORKS = "works"
@@ -20,22 +20,22 @@ class Finding:
     """One thing that was looked at: `why` it stands as it does, and what to do about it."""
 
     what: str
-    verdict: Verdict
+    verdict: Health
     why: str
     remedy: str = ""
 
 
 def works(what: str, why: str) -> Finding:
     """Say that all is well."""
-    return Finding(what, Verdict.WORKS, why)
+    return Finding(what, Health.WORKS, why)
 
 
 def fails(what: str, why: str, remedy: str = "") -> Finding:
     """Say that it is ill."""
-    return Finding(what, Verdict.FAILS, why, remedy)
+    return Finding(what, Health.FAILS, why, remedy)
 
 
-class Ill(Exception):  # noqa: N818 - the class says the fact, as all here do
+class CannotContinue(Exception):  # noqa: N818 - the class says the fact, as all here do
     """Something is in the way of all that would be looked at next."""
 
     def __init__(self, why: str, remedy: str = "") -> None:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from config.address import DOCKER_HUB, registry_host
-from config.errors import Unreadable
-from datastore import layout, manifest
-from datastore.errors import DatastoreError
-from datastore.filesystem import Filesystem
-from datastore.index import Kind
-from datastore.manifest import Manifest
-from datastore.refs import Digest, Repository, Tag
-from datastore.repositories import Repositories
-from registry.names import unfold
+from entrepot.config.address import DOCKER_HUB, registry_host
+from entrepot.config.errors import Unreadable
+from entrepot.datastore import layout, manifest
+from entrepot.datastore.errors import DatastoreError
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.manifest import Manifest
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.repositories import Repositories
+from entrepot.runtime.hostnames import unfold
 
 _ENOUGH = 500  # tags that are looked at
 _KNOWN = {
@@ -103,7 +103,7 @@ class _Held:
         read = self._read(digest)
         if read is None:
             return 0
-        if read.kind is Kind.INDEX:
+        if read.kind is ContentKind.INDEX:
             return next((size for each in read.parts() if (size := self._size_of(each))), 0)
         sizes = [self._stored(part) for part in read.parts()]
         return sum(sizes) if all(sizes) else 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from appliance.doctor.images import ImageName
-from config.address import DOCKER_HUB
-from registry.names import fold
+from entrepot.appliance.doctor.images import ImageName
+from entrepot.config.address import DOCKER_HUB
+from entrepot.runtime.hostnames import fold
 
 _OLDER = "dockerd's older store"
 

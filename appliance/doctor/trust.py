@@ -7,8 +7,8 @@ import socket
 import ssl
 from typing import Any
 
-from appliance.doctor.finding import Finding, Ill, works
-from config.certificates import NO_NAMES
+from entrepot.appliance.doctor.finding import Finding, CannotContinue, works
+from entrepot.config.certificates import NO_NAMES
 
 _PATIENCE = 5.0  # s
 _SOON = dt.timedelta(days=14)
@@ -34,14 +34,14 @@ def look(
         ):
             certificate = wire.getpeercert() or {}
     except ssl.SSLCertVerificationError as error:
-        raise Ill(error.verify_message.lower().rstrip("."), _remedy(error, name)) from error
+        raise CannotContinue(error.verify_message.lower().rstrip("."), _remedy(error, name)) from error
     except ssl.SSLError as error:
-        raise Ill(f"no TLS: {error.reason or error}", "is it plain HTTP? say http://") from error
+        raise CannotContinue(f"no TLS: {error.reason or error}", "is it plain HTTP? say http://") from error
     except OSError as error:
-        raise Ill(f"no answer: {(error.strerror or str(error)).lower()}", "does it run?") from error
+        raise CannotContinue(f"no answer: {(error.strerror or str(error)).lower()}", "does it run?") from error
     # Python takes a common name for a host's name where there is no other; no client in Go does
     if not certificate.get("subjectAltName"):
-        raise Ill(NO_NAMES, f"make another: entrepot certs --host {name}")
+        raise CannotContinue(NO_NAMES, f"make another: entrepot certs --host {name}")
     return judged(certificate, name, now)
 
 

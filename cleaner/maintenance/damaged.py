@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from cleaner.store import Store
-from datastore import layout
-from datastore.errors import DatastoreError
-from datastore.quarantine import Damaged, Quarantine
-from datastore.refs import Digest, Repository
+from entrepot.cleaner.store import DataDirectory
+from entrepot.datastore import layout
+from entrepot.datastore.errors import DatastoreError
+from entrepot.datastore.quarantine import Damaged, Quarantine
+from entrepot.datastore.refs import Digest, Repository
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ KEPT_S = 7 * 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class QuarantinedFile:
     """A file in quarantine, the repositories that name it, and which of these were pushed to.
 
     `is_repaired`: right content is stored under its digest again.
@@ -42,10 +42,10 @@ class Case:
         return bool(self.pushed) and not self.is_repaired
 
 
-class Census:
+class QuarantineMetrics:
     """Tells how much lies in quarantine whenever that has changed; *tell* takes files and bytes."""
 
-    def __init__(self, keeper: Keeper, tell: Callable[[int, int], None]) -> None:
+    def __init__(self, keeper: QuarantineKeeper, tell: Callable[[int, int], None]) -> None:
         self._keeper = keeper
         self._tell = tell
         self._told: tuple[int, int] | None = None
@@ -59,15 +59,15 @@ class Census:
                 self._tell(*now)
 
 
-class Keeper:
+class QuarantineKeeper:
     """Looks after the quarantine of one store; `clock` gives s, UTC epoch."""
 
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+    def __init__(self, store: DataDirectory, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
         self._quarantine = Quarantine(store.storage, store.index, clock)
 
-    def cases(self) -> Iterator[Case]:
+    def cases(self) -> Iterator[QuarantinedFile]:
         """Yield all files, by digest. Raises: StorageFull, StorageBroken."""
         for damaged in self._quarantine.all():
             yield self._case(damaged)
@@ -105,17 +105,17 @@ class Keeper:
         sizes = [each.size for each in self._quarantine.all()]
         return len(sizes), sum(sizes)
 
-    def _remove(self, case: Case) -> None:
+    def _remove(self, case: QuarantinedFile) -> None:
         self._quarantine.remove(case.damaged.digest)
         fields = {"digest": case.damaged.digest, "bytes": case.damaged.size}
         log.info("damaged file removed", extra=fields)
 
-    def _case(self, damaged: Damaged) -> Case:
+    def _case(self, damaged: Damaged) -> QuarantinedFile:
         links = self._store.repositories
         named = [name for name in links.below("") if self._names(name, damaged.digest)]
         pushed = [name for name in named if links.origin(name) is None]
         is_repaired = self._store.blobs.stat(damaged.digest) is not None
-        return Case(damaged, tuple(map(str, named)), tuple(map(str, pushed)), is_repaired)
+        return QuarantinedFile(damaged, tuple(map(str, named)), tuple(map(str, pushed)), is_repaired)
 
     def _names(self, name: Repository, digest: Digest) -> bool:
         links = self._store.repositories

@@ -7,21 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
-from cleaner.maintenance.damaged import Census, Keeper
-from cleaner.maintenance.reading import Reading
-from cleaner.maintenance.scrub import Gathered, Proofs, Scrubber, start
-from cleaner.maintenance.verify import Verification
-from cleaner.store import Store
-from datastore import layout
-from datastore.accesslog import Event
-from datastore.quarantine import Quarantine
-from datastore.refs import Digest
-from datastore.unproven import Unproven
-from runtime.clock import Ages
+from entrepot.cleaner.maintenance.damaged import QuarantineMetrics, QuarantineKeeper
+from entrepot.cleaner.maintenance.reading import ContentReader
+from entrepot.cleaner.maintenance.scrub import ScrubTotals, NewContentScrubber, Scrubber, start
+from entrepot.cleaner.maintenance.verify import Verification
+from entrepot.cleaner.store import DataDirectory
+from entrepot.datastore import layout
+from entrepot.datastore.accesslog import Event
+from entrepot.datastore.quarantine import Quarantine
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.unverified import Unproven
+from entrepot.runtime.clock import Ages
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Listeners:
     """Who is told: `write` takes events, `removed` is called after content was put aside."""
 
     write: Callable[[Event], None] = lambda _: None
@@ -32,7 +32,7 @@ class Readers:
     """What reads one store, beside the rounds; *daily* is how many bytes of it a day."""
 
     def __init__(
-        self, store: Store, clock: Ages, stop: threading.Event, told: Told, daily: int = 0
+        self, store: DataDirectory, clock: Ages, stop: threading.Event, told: Listeners, daily: int = 0
     ) -> None:
         self._store = store
         self._clock = clock
@@ -42,11 +42,11 @@ class Readers:
 
     def start(self) -> None:
         """Read new content once more, and all content now and then, each in a thread."""
-        census = Census(self._keeper(), lambda files, size: self._write("quarantine", files, size))
-        read = Gathered(lambda files, size: self._write("scrub", files, size))
+        census = QuarantineMetrics(self._keeper(), lambda files, size: self._write("quarantine", files, size))
+        read = ScrubTotals(lambda files, size: self._write("scrub", files, size))
         state, reading = self._store.state, self._reading()
         start(
-            Proofs(reading, Unproven(state / layout.UNPROVEN), self._stop, read.add, census.look),
+            NewContentScrubber(reading, Unproven(state / layout.UNPROVEN), self._stop, read.add, census.look),
             Scrubber(reading, state, self._daily, self._stop, read.add),
         )
 
@@ -54,13 +54,13 @@ class Readers:
         """Return what reads everything at once."""
         return Verification(self._reading(), self._keeper(), progress)
 
-    def _keeper(self) -> Keeper:
-        return Keeper(self._store, self._clock)
+    def _keeper(self) -> QuarantineKeeper:
+        return QuarantineKeeper(self._store, self._clock)
 
-    def _reading(self) -> Reading:
+    def _reading(self) -> ContentReader:
         store = self._store
         quarantine = Quarantine(store.storage, store.index, self._clock, self._damaged)
-        return Reading(store, quarantine, self._clock)
+        return ContentReader(store, quarantine, self._clock)
 
     def _damaged(self, digest: Digest, size: int, found: str) -> None:
         """Report a damaged file; what HAProxy remembers of it is forgotten."""

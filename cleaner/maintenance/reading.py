@@ -17,11 +17,11 @@ from enum import Enum
 from io import UnsupportedOperation
 from typing import BinaryIO
 
-from cleaner.store import Store
-from datastore import layout
-from datastore.errors import IndexUnavailable, NotFound, refusal
-from datastore.quarantine import Quarantine
-from datastore.refs import Digest
+from entrepot.cleaner.store import DataDirectory
+from entrepot.datastore import layout
+from entrepot.datastore.errors import IndexUnavailable, NotFound, refusal
+from entrepot.datastore.quarantine import Quarantine
+from entrepot.datastore.refs import Digest
 
 _CHUNK = 1024 * 1024
 _WARM_S = 3600.0
@@ -37,7 +37,7 @@ class Stopped(Exception):  # noqa: N818 - it is no error
     """The process ends before the reading."""
 
 
-class Verdict(Enum):
+class Condition(Enum):
     """What became of one digest."""
 
     RIGHT = "right"
@@ -46,22 +46,22 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ReadResult:
     """A verdict, and how many bytes were read for it."""
 
-    verdict: Verdict
+    verdict: Condition
     size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ContentReader:
     """Reads one store; `clock` gives s, UTC epoch."""
 
-    store: Store
+    store: DataDirectory
     quarantine: Quarantine
     clock: Callable[[], float]
 
-    def check(self, digest: Digest, *, found: str, pace: Pace, drops: bool = True) -> Found:
+    def check(self, digest: Digest, *, found: str, pace: Pace, drops: bool = True) -> ReadResult:
         """Read what is stored under a digest; *found* tells for what reason, when it is wrong.
 
         With *drops* its pages leave the cache. Raises: Stopped, StorageFull, StorageBroken.
@@ -69,12 +69,12 @@ class Reading:
         try:
             file = self.store.storage.open(layout.blob(digest))
         except NotFound:
-            return Found(Verdict.ABSENT)
+            return ReadResult(Condition.ABSENT)
         try:
             with file:
                 size = self._check(digest, file, pace, drops=drops and self._is_cold(digest))
                 if size >= 0:
-                    return Found(Verdict.RIGHT, size)
+                    return ReadResult(Condition.RIGHT, size)
                 return self._condemn(digest, file, -size - 1, found)
         except OSError as error:
             raise refusal(error) from error
@@ -93,9 +93,9 @@ class Reading:
         self._heal(digest, size)
         return size
 
-    def _condemn(self, digest: Digest, file: BinaryIO, size: int, found: str) -> Found:
+    def _condemn(self, digest: Digest, file: BinaryIO, size: int, found: str) -> ReadResult:
         is_put = self.quarantine.put(digest, file, size=size, found=found)
-        return Found(Verdict.DAMAGED if is_put else Verdict.ABSENT, size)
+        return ReadResult(Condition.DAMAGED if is_put else Condition.ABSENT, size)
 
     def _is_cold(self, digest: Digest) -> bool:
         try:

@@ -1,6 +1,6 @@
 """Reads what is stored once more: new content within a minute, all of it from time to time.
 
-New content is marked by whoever stored it (`datastore/unproven.py`). The rest is read in the order
+New content is marked by whoever stored it (`datastore/unverified.py`). The rest is read in the order
 of its digests, at most so many bytes a day and once a day; the position survives a restart.
 """
 
@@ -16,12 +16,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cleaner.maintenance.reading import Reading, Stopped, Verdict, yield_to_others
-from datastore import layout
-from datastore.errors import DatastoreError, InvalidDigest
-from datastore.refs import ALGORITHMS, Digest
-from datastore.storage import Storage
-from datastore.unproven import Unproven
+from entrepot.cleaner.maintenance.reading import ContentReader, Stopped, Condition, yield_to_others
+from entrepot.datastore import layout
+from entrepot.datastore.errors import DatastoreError, InvalidDigest
+from entrepot.datastore.refs import ALGORITHMS, Digest
+from entrepot.datastore.storage import Storage
+from entrepot.datastore.unverified import Unproven
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ Tell = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class ScrubPosition:
     """Where a pass is: behind the digest `after`; it `began` in s, UTC epoch."""
 
     after: str = ""
@@ -52,7 +52,7 @@ class Scrubber:
     """
 
     def __init__(
-        self, reading: Reading, state: Path, daily: int, stop: threading.Event, tell: Tell
+        self, reading: ContentReader, state: Path, daily: int, stop: threading.Event, tell: Tell
     ) -> None:
         self._reading = reading
         self._path = state / layout.SCRUB
@@ -79,12 +79,12 @@ class Scrubber:
         if not position.after:
             if 0 <= now - position.began < _DAY_S:
                 return
-            position = Position("", now)
+            position = ScrubPosition("", now)
         for digest in digests(self._reading.store.storage, position.after):
             self._read(digest)
-            self._keep(Position(str(digest), position.began))
+            self._keep(ScrubPosition(str(digest), position.began))
         self._kept = 0.0
-        self._keep(Position("", position.began))
+        self._keep(ScrubPosition("", position.began))
 
     def _read(self, digest: Digest) -> None:
         try:
@@ -99,13 +99,13 @@ class Scrubber:
         if self._stop.wait(length * _DAY_S / self._daily):
             raise Stopped
 
-    def _position(self) -> Position:
+    def _position(self) -> ScrubPosition:
         try:
-            return Position(**json.loads(self._path.read_text()))
+            return ScrubPosition(**json.loads(self._path.read_text()))
         except (OSError, ValueError, TypeError):
-            return Position()
+            return ScrubPosition()
 
-    def _keep(self, position: Position) -> None:
+    def _keep(self, position: ScrubPosition) -> None:
         now = time.monotonic()
         if now - self._kept < _KEEP_S and self._kept:
             return
@@ -116,12 +116,12 @@ class Scrubber:
             os.replace(beside, self._path)  # noqa: PTH105 - as the line above
 
 
-class Proofs:
+class NewContentScrubber:
     """Reads what was stored a moment ago, as it is marked; *tell* is told what was read."""
 
     def __init__(
         self,
-        reading: Reading,
+        reading: ContentReader,
         unproven: Unproven,
         stop: threading.Event,
         tell: Tell,
@@ -149,7 +149,7 @@ class Proofs:
             except DatastoreError as error:
                 log.warning("not read once more", extra={"digest": digest, "error": error})
                 continue
-            if found.verdict is not Verdict.ABSENT or abs(time.time() - since) > _STALE_S:
+            if found.verdict is not Condition.ABSENT or abs(time.time() - since) > _STALE_S:
                 self._unproven.remove(digest)
                 self._tell(found.size, 1)
 
@@ -159,7 +159,7 @@ class Proofs:
             raise Stopped
 
 
-class Gathered:
+class ScrubTotals:
     """Adds up what was read, and tells it now and then; *tell* takes files and bytes."""
 
     def __init__(self, tell: Callable[[int, int], None]) -> None:
@@ -194,7 +194,7 @@ def digests(storage: Storage, after: str = "") -> Iterator[Digest]:
                         yield digest
 
 
-def start(*threads: Proofs | Scrubber) -> None:
+def start(*threads: NewContentScrubber | Scrubber) -> None:
     """Run each in a thread of its own that does not keep the process from ending."""
     for each in threads:
         name = type(each).__name__.lower()

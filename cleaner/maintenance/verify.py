@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from cleaner import words
-from cleaner.maintenance.damaged import Case, Keeper
-from cleaner.maintenance.reading import Reading, Verdict
-from cleaner.maintenance.scrub import digests
-from datastore.errors import DatastoreError
-from datastore.refs import Digest
+from entrepot.cleaner import readable_units
+from entrepot.cleaner.maintenance.damaged import QuarantinedFile, QuarantineKeeper
+from entrepot.cleaner.maintenance.reading import ContentReader, Condition
+from entrepot.cleaner.maintenance.scrub import digests
+from entrepot.datastore.errors import DatastoreError
+from entrepot.datastore.refs import Digest
 
 _PROGRESS_S = 2.0
 
@@ -31,7 +31,7 @@ class Tally:
 class Verification:
     """Reads a whole store; progress goes to *progress*, a line now and then."""
 
-    def __init__(self, reading: Reading, keeper: Keeper, progress: TextIO) -> None:
+    def __init__(self, reading: ContentReader, keeper: QuarantineKeeper, progress: TextIO) -> None:
         self._reading = reading
         self._keeper = keeper
         self._progress = progress
@@ -55,11 +55,11 @@ class Verification:
         except DatastoreError as error:
             tally.unreadable[digest] = str(error)
             return
-        if found.verdict is Verdict.ABSENT:  # it was evicted meanwhile
+        if found.verdict is Condition.ABSENT:  # it was evicted meanwhile
             return
         tally.files += 1
         tally.bytes += found.size
-        if found.verdict is Verdict.DAMAGED:
+        if found.verdict is Condition.DAMAGED:
             tally.damaged.append(digest)
 
     def _tell(self, tally: Tally) -> None:
@@ -67,21 +67,21 @@ class Verification:
         if now - self._told < _PROGRESS_S:
             return
         self._told = now
-        read = f"{tally.files} files, {words.size(tally.bytes)} read"
+        read = f"{tally.files} files, {readable_units.size(tally.bytes)} read"
         self._progress.write(f"{read}, {len(tally.damaged)} damaged\n")
         self._progress.flush()
 
 
-def _lines(tally: Tally, cases: list[Case]) -> Iterator[str]:
+def _lines(tally: Tally, cases: list[QuarantinedFile]) -> Iterator[str]:
     for case in cases:
-        yield f"{case.damaged.digest}  {words.size(case.damaged.size):>8}  {_state(case)}"
+        yield f"{case.damaged.digest}  {readable_units.size(case.damaged.size):>8}  {_state(case)}"
     for digest, why in tally.unreadable.items():
         yield f"{digest}  cannot be read: {why}"
-    read = f"{tally.files} files, {words.size(tally.bytes)} read"
+    read = f"{tally.files} files, {readable_units.size(tally.bytes)} read"
     yield f"{read}, {len(tally.damaged)} damaged, {len(cases)} in quarantine"
 
 
-def _state(case: Case) -> str:
+def _state(case: QuarantinedFile) -> str:
     if case.is_repaired:
         return "in quarantine; right content is stored again"
     if case.is_lost:
@@ -89,7 +89,7 @@ def _state(case: Case) -> str:
     return "in quarantine; it comes from its upstream when it is next asked for"
 
 
-def _document(tally: Tally, cases: list[Case]) -> str:
+def _document(tally: Tally, cases: list[QuarantinedFile]) -> str:
     found = set(tally.damaged)
     return json.dumps(
         {

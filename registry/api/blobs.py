@@ -6,34 +6,34 @@ from math import inf
 
 import falcon
 
-from datastore.refs import Digest
-from registry.answers import ArrivingBlob, BlobAnswer, Source, StoredBlob
-from registry.api import bodies
-from registry.api.cache_status import HIT, Forward, forwarded
-from registry.api.door import KIND, Door
-from registry.api.etags import etag, may_range, none_match, not_modified
-from registry.api.front import LARGEST_KEPT
-from registry.api.ranges import ByteRange, parse
-from registry.errors import Unsupported
-from registry.pullthrough.blobs import Blobs
-from registry.push.deletes import Deletes
-from registry.routing import Place
-from registry.server.delivery import Lent
-from registry.stretch import in_bytes
+from entrepot.datastore.refs import Digest
+from entrepot.registry.pullthrough.responses import ArrivingBlob, BlobAnswer, ResponseSource, StoredBlob
+from entrepot.registry.api import response_body
+from entrepot.registry.api.cache_status import HIT, Forward, forwarded
+from entrepot.registry.api.authorize import KIND, Authorization
+from entrepot.registry.api.etags import etag, may_range, none_match, not_modified
+from entrepot.registry.api.edge_headers import LARGEST_KEPT
+from entrepot.registry.api.ranges import ByteRange, parse
+from entrepot.registry.errors import Unsupported
+from entrepot.registry.pullthrough.blobs import Blobs
+from entrepot.registry.push.deletes import Deletions
+from entrepot.registry.routing.resolve import ResolvedRepository
+from entrepot.registry.server.delivery import Lent
+from entrepot.registry.server.fileslice import in_bytes
 
 # RFC 9111: what a digest names never changes
 _FOR_EVER = "max-age=31536000"
 _CACHE_STATUS = {
-    Source.HIT: HIT,
-    Source.CONFIRMED: forwarded(Forward.URI_MISS, status=200, detail="linked"),
-    Source.MISS: forwarded(Forward.URI_MISS, stored=True),
-    Source.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True),
-    Source.PASSED: forwarded(Forward.URI_MISS),
+    ResponseSource.HIT: HIT,
+    ResponseSource.CONFIRMED: forwarded(Forward.URI_MISS, status=200, detail="linked"),
+    ResponseSource.MISS: forwarded(Forward.URI_MISS, stored=True),
+    ResponseSource.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True),
+    ResponseSource.PASSED: forwarded(Forward.URI_MISS),
 }
 _UNVERIFIED = {
-    Source.MISS: forwarded(Forward.URI_MISS, stored=True, detail="unverified"),
-    Source.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True, detail="unverified"),
-    Source.PASSED: forwarded(Forward.URI_MISS, detail="unverified"),
+    ResponseSource.MISS: forwarded(Forward.URI_MISS, stored=True, detail="unverified"),
+    ResponseSource.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True, detail="unverified"),
+    ResponseSource.PASSED: forwarded(Forward.URI_MISS, detail="unverified"),
 }
 """Of a range that completes before its blob is verified."""
 _ALLOWED = ("GET", "HEAD", "DELETE")
@@ -42,7 +42,7 @@ _ALLOWED = ("GET", "HEAD", "DELETE")
 class BlobResource:
     """`/v2/<name>/blobs/<digest>`; *deletes* None: nobody may delete."""
 
-    def __init__(self, door: Door, blobs: Blobs, deletes: Deletes | None) -> None:
+    def __init__(self, door: Authorization, blobs: Blobs, deletes: Deletions | None) -> None:
         self._door = door
         self._blobs = blobs
         self._deletes = deletes
@@ -100,15 +100,15 @@ class BlobResource:
     on_post = on_patch = on_put
 
 
-def _holds(place: Place, answer: BlobAnswer) -> float:
+def _holds(place: ResolvedRepository, answer: BlobAnswer) -> float:
     """Return how long [s] memory may keep an answer: what is small and here, and was not pushed."""
-    is_here = isinstance(answer, StoredBlob) and answer.source is Source.HIT
+    is_here = isinstance(answer, StoredBlob) and answer.source is ResponseSource.HIT
     is_small = answer.size is not None and answer.size <= LARGEST_KEPT
     return inf if place.upstream and is_here and is_small else 0.0
 
 
 def _describe(resp: falcon.Response, answer: BlobAnswer) -> None:
-    resp.content_type = bodies.OCTETS
+    resp.content_type = response_body.OCTETS
     resp.set_headers(
         (
             (KIND, "blob"),
@@ -130,10 +130,10 @@ def _parts(req: falcon.Request, digest: Digest, size: int | None) -> list[ByteRa
 
 def _send_whole(req: falcon.Request, resp: falcon.Response, answer: BlobAnswer) -> None:
     if isinstance(answer, StoredBlob):
-        bodies.send_file(resp, answer.file, ByteRange(0, answer.size), _connection(req))
+        response_body.send_file(resp, answer.file, ByteRange(0, answer.size), _connection(req))
     elif isinstance(answer, ArrivingBlob):
         body = answer.read(0, answer.size)
-        bodies.send_arriving(resp, body, answer.size, _connection(req))
+        response_body.send_arriving(resp, body, answer.size, _connection(req))
 
 
 def _send_ranges(
@@ -145,27 +145,27 @@ def _send_ranges(
     size = answer.size or 0
     if len(parts) > 1:
         file = answer.file if isinstance(answer, StoredBlob) else None
-        bodies.send_parts(
+        response_body.send_parts(
             resp, _reader(answer), parts, size, file=file, connection=_connection(req)
         )
         return
     part = parts[0]
     resp.set_header("Content-Range", part.content_range(size))
     if isinstance(answer, StoredBlob):
-        bodies.send_file(resp, answer.file, part, _connection(req))
+        response_body.send_file(resp, answer.file, part, _connection(req))
     elif isinstance(answer, ArrivingBlob):
         body = answer.read(part.start, part.stop)
-        bodies.send_arriving(resp, body, part.length, _connection(req))
+        response_body.send_arriving(resp, body, part.length, _connection(req))
 
 
 def _connection(req: falcon.Request) -> Lent | None:
-    lent: Lent | None = req.env.get(bodies.CONNECTION)
+    lent: Lent | None = req.env.get(response_body.CONNECTION)
     return lent
 
 
-def _reader(answer: BlobAnswer) -> bodies.Read:
+def _reader(answer: BlobAnswer) -> response_body.Read:
     if isinstance(answer, StoredBlob):
-        return bodies.read_file(answer.file)
+        return response_body.read_file(answer.file)
     if isinstance(answer, ArrivingBlob):
         return lambda start, stop: in_bytes(answer.read(start, stop))
     raise TypeError(f"{answer.digest} was asked for by HEAD")

@@ -7,11 +7,11 @@ from itertools import islice
 
 import falcon
 
-from datastore.refs import Repository
-from registry.api.door import KIND, Door
-from registry.api.pages import next_page, page_size
-from registry.auth import Identity
-from registry.push.catalog import Catalog
+from entrepot.datastore.refs import Repository
+from entrepot.registry.api.authorize import KIND, Authorization
+from entrepot.registry.api.pagination import next_page, page_size
+from entrepot.registry.auth.identity import Identity
+from entrepot.registry.push.catalog import Catalog
 
 _USUAL = 1000
 _MOST = 10_000
@@ -20,7 +20,7 @@ _MOST = 10_000
 class CatalogResource:
     """`/v2/_catalog`."""
 
-    def __init__(self, door: Door, catalog: Catalog) -> None:
+    def __init__(self, door: Authorization, catalog: Catalog) -> None:
         self._door = door
         self._catalog = catalog
 

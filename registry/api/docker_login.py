@@ -15,10 +15,10 @@ from typing import Final
 
 import falcon
 
-from registry.api import router
-from registry.api.door import Door
-from registry.auth import Identity, credential
-from registry.errors import Unauthenticated
+from entrepot.registry.api import router
+from entrepot.registry.api.authorize import Authorization
+from entrepot.registry.auth.identity import Identity, credential
+from entrepot.registry.errors import Unauthenticated
 
 SCHEME: Final = "X-Client-Scheme"
 """What HAProxy says of a client that came by TLS, to us or to a proxy before us."""
@@ -49,7 +49,7 @@ def challenge(req: falcon.Request) -> str:
 class DockerLoginResource:
     """`/v2/token`: a token for a password, or for none."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Authorization) -> None:
         self._door = door
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:

@@ -16,11 +16,11 @@ from types import MappingProxyType
 
 import falcon
 
-from datastore import errors as datastore
-from registry import errors as registry
-from registry.api import cache_status, chunks, incoming, ranges
-from registry.api.cache_status import Forward
-from registry.errors import Unavailable, Why
+from entrepot.datastore import errors as datastore
+from entrepot.registry import errors as registry
+from entrepot.registry.api import cache_status, upload_ranges, request_body, ranges
+from entrepot.registry.api.cache_status import Forward
+from entrepot.registry.errors import Unavailable, Why
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ Detail = Mapping[str, str | int] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ErrorRow:
     """What a class of errors means to a client.
 
     `code` None: the unknown thing is named by the route. `ours`: it is no client's business, is
@@ -41,75 +41,75 @@ class Row:
 
 
 _TOO_MANY = 429
-_BROKEN = Row(500, "UNKNOWN", ours=True)
+_BROKEN = ErrorRow(500, "UNKNOWN", ours=True)
 
 # Codes: OCI distribution-spec 1.1, "Error Codes"; RANGE_INVALID, UNAVAILABLE and UNKNOWN are
 # docker distribution's, for the spec has none for these.
-TABLE: Mapping[type[Exception], Row] = MappingProxyType(
+TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
     {
         registry.RegistryError: _BROKEN,
-        registry.UpstreamError: Row(502, "UNAVAILABLE"),
-        registry.Absent: Row(404, None),
-        registry.Denied: Row(403, "DENIED"),
-        registry.Unavailable: Row(502, "UNAVAILABLE"),  # by its `why`: see below
-        registry.ListTooLong: Row(502, "UNAVAILABLE"),
-        registry.NameUnknown: Row(404, "NAME_UNKNOWN"),
-        registry.ManifestUnknown: Row(404, "MANIFEST_UNKNOWN"),
-        registry.BlobUnknown: Row(404, "BLOB_UNKNOWN"),
-        registry.PartsMissing: Row(503, "UNAVAILABLE"),
-        registry.Unauthenticated: Row(401, "UNAUTHORIZED"),
-        registry.Forbidden: Row(403, "DENIED"),
-        registry.Unsupported: Row(405, "UNSUPPORTED"),
-        registry.RangeUnsatisfiable: Row(416, "RANGE_INVALID"),
-        registry.PartsUnknown: Row(404, "MANIFEST_BLOB_UNKNOWN"),
-        registry.ManifestTooLarge: Row(413, "SIZE_INVALID"),
-        registry.UploadUnknown: Row(404, "BLOB_UPLOAD_UNKNOWN"),
-        registry.ChunkMisplaced: Row(416, "BLOB_UPLOAD_INVALID"),
-        registry.BodyBroken: Row(400, "SIZE_INVALID"),
-        registry.BodyTooSlow: Row(408, "UNSUPPORTED"),
-        registry.TooManyUploads: Row(_TOO_MANY, "TOOMANYREQUESTS"),
-        registry.NoRoom: Row(507, "DENIED"),
-        registry.RoomAwaited: Row(503, "UNAVAILABLE"),
+        registry.UpstreamError: ErrorRow(502, "UNAVAILABLE"),
+        registry.Absent: ErrorRow(404, None),
+        registry.Denied: ErrorRow(403, "DENIED"),
+        registry.Unavailable: ErrorRow(502, "UNAVAILABLE"),  # by its `why`: see below
+        registry.ListTooLong: ErrorRow(502, "UNAVAILABLE"),
+        registry.NameUnknown: ErrorRow(404, "NAME_UNKNOWN"),
+        registry.ManifestUnknown: ErrorRow(404, "MANIFEST_UNKNOWN"),
+        registry.BlobUnknown: ErrorRow(404, "BLOB_UNKNOWN"),
+        registry.PartsMissing: ErrorRow(503, "UNAVAILABLE"),
+        registry.Unauthenticated: ErrorRow(401, "UNAUTHORIZED"),
+        registry.Forbidden: ErrorRow(403, "DENIED"),
+        registry.Unsupported: ErrorRow(405, "UNSUPPORTED"),
+        registry.RangeUnsatisfiable: ErrorRow(416, "RANGE_INVALID"),
+        registry.PartsUnknown: ErrorRow(404, "MANIFEST_BLOB_UNKNOWN"),
+        registry.ManifestTooLarge: ErrorRow(413, "SIZE_INVALID"),
+        registry.UploadUnknown: ErrorRow(404, "BLOB_UPLOAD_UNKNOWN"),
+        registry.ChunkMisplaced: ErrorRow(416, "BLOB_UPLOAD_INVALID"),
+        registry.BodyBroken: ErrorRow(400, "SIZE_INVALID"),
+        registry.BodyTooSlow: ErrorRow(408, "UNSUPPORTED"),
+        registry.TooManyUploads: ErrorRow(_TOO_MANY, "TOOMANYREQUESTS"),
+        registry.OutOfSpace: ErrorRow(507, "DENIED"),
+        registry.SpaceAwaited: ErrorRow(503, "UNAVAILABLE"),
         # the spec has no code for a request that cannot be read; this is its nearest
-        registry.MalformedRequest: Row(400, "UNSUPPORTED"),
-        registry.Overloaded: Row(503, "TOOMANYREQUESTS"),
+        registry.MalformedRequest: ErrorRow(400, "UNSUPPORTED"),
+        registry.Overloaded: ErrorRow(503, "TOOMANYREQUESTS"),
         registry.InvalidHtpasswd: _BROKEN,
         datastore.DatastoreError: _BROKEN,
-        datastore.Malformed: Row(400, "UNSUPPORTED"),
-        datastore.InvalidDigest: Row(400, "DIGEST_INVALID"),
+        datastore.Malformed: ErrorRow(400, "UNSUPPORTED"),
+        datastore.InvalidDigest: ErrorRow(400, "DIGEST_INVALID"),
         # What cannot be a tag names no manifest: docker distribution answers 404, and so must
         # we, for the spec's conformance tests ask for `.INVALID_MANIFEST_NAME`.
-        datastore.InvalidTag: Row(404, "MANIFEST_UNKNOWN"),
-        datastore.InvalidRepository: Row(400, "NAME_INVALID"),
-        datastore.InvalidManifest: Row(400, "MANIFEST_INVALID"),
+        datastore.InvalidTag: ErrorRow(404, "MANIFEST_UNKNOWN"),
+        datastore.InvalidRepository: ErrorRow(400, "NAME_INVALID"),
+        datastore.InvalidManifest: ErrorRow(400, "MANIFEST_INVALID"),
         datastore.InvalidLine: _BROKEN,
-        datastore.NotFound: Row(404, None),
-        datastore.DigestMismatch: Row(400, "DIGEST_INVALID"),
+        datastore.NotFound: ErrorRow(404, None),
+        datastore.DigestMismatch: ErrorRow(400, "DIGEST_INVALID"),
         # a disk that is full or fails may be right again in a moment: clients repeat a 503
-        datastore.StorageFull: Row(503, "UNAVAILABLE", ours=True),
-        datastore.StorageBroken: Row(503, "UNAVAILABLE", ours=True),
+        datastore.StorageFull: ErrorRow(503, "UNAVAILABLE", ours=True),
+        datastore.StorageBroken: ErrorRow(503, "UNAVAILABLE", ours=True),
         # what was received is lost, and is right the next time
-        datastore.ContentDamaged: Row(503, "UNAVAILABLE", ours=True),
-        datastore.IndexUnavailable: Row(503, "UNAVAILABLE", ours=True),
+        datastore.ContentDamaged: ErrorRow(503, "UNAVAILABLE", ours=True),
+        datastore.IndexUnavailable: ErrorRow(503, "UNAVAILABLE", ours=True),
     }
 )
 
-BY_WHY: Mapping[Why, Row] = MappingProxyType(
+BY_WHY: Mapping[Why, ErrorRow] = MappingProxyType(
     {
-        Why.REFUSED: Row(502, "UNAVAILABLE"),
-        Why.NONSENSE: Row(502, "UNAVAILABLE"),
-        Why.TIMEOUT: Row(504, "UNAVAILABLE"),
-        Why.RESTING: Row(503, "UNAVAILABLE"),
+        Why.REFUSED: ErrorRow(502, "UNAVAILABLE"),
+        Why.NONSENSE: ErrorRow(502, "UNAVAILABLE"),
+        Why.TIMEOUT: ErrorRow(504, "UNAVAILABLE"),
+        Why.RESTING: ErrorRow(503, "UNAVAILABLE"),
         # podman sleeps on a 429, containerd repeats it at once: a client that has an origin to
         # go to is better told to go there
-        Why.LIMITED: Row(503, "TOOMANYREQUESTS"),
+        Why.LIMITED: ErrorRow(503, "TOOMANYREQUESTS"),
         # the upstream is well: it is this registry that cannot pass such a manifest on
-        Why.UNSUPPORTED: Row(501, "UNSUPPORTED"),
+        Why.UNSUPPORTED: ErrorRow(501, "UNSUPPORTED"),
     }
 )
-_LIMITED_WITHOUT_ORIGIN = Row(_TOO_MANY, "TOOMANYREQUESTS")
+_LIMITED_WITHOUT_ORIGIN = ErrorRow(_TOO_MANY, "TOOMANYREQUESTS")
 # An upstream that announces when it is back: 502 has no place for that, 503 has Retry-After
-_COMES_BACK = Row(503, "UNAVAILABLE")
+_COMES_BACK = ErrorRow(503, "UNAVAILABLE")
 
 # RFC 9110, 10.2.3 and RFC 6585, 4: the statuses that may say when to come back
 _COME_BACK = frozenset({_TOO_MANY, 503})
@@ -215,8 +215,8 @@ def _write(req: falcon.Request, resp: falcon.Response, said: Said) -> None:
 
 def _send(req: falcon.Request, resp: falcon.Response, body: bytes) -> None:
     """Send the answer; a client that is still sending is let finish, or stop by itself."""
-    if incoming.awaits_more(req):
-        incoming.let_finish(req)
+    if request_body.awaits_more(req):
+        request_body.let_finish(req)
     resp.data = body
 
 
@@ -230,7 +230,7 @@ def _drop_body(resp: falcon.Response) -> None:
         resp.delete_header(name)
 
 
-def _row(error: Exception, asked: Asked) -> Row:
+def _row(error: Exception, asked: Asked) -> ErrorRow:
     if isinstance(error, Unavailable):
         if error.why is Why.LIMITED and not asked.mirror_form:
             return _LIMITED_WITHOUT_ORIGIN
@@ -257,7 +257,7 @@ def _headers(error: Exception) -> dict[str, str]:
         case registry.RangeUnsatisfiable():
             return {"Content-Range": ranges.unsatisfied(error.size)}
         case registry.ChunkMisplaced(offset=offset):
-            return {"Range": chunks.received(offset)}
+            return {"Range": upload_ranges.received(offset)}
         case registry.PartsMissing() | registry.UpstreamError():
             return {"Cache-Status": _cache_status(_cause(error))}
     return {}
@@ -291,7 +291,7 @@ def _details(error: Exception) -> tuple[Detail, ...]:
     match _cause(error):
         case registry.PartsUnknown(digests=digests):
             return tuple({"digest": str(digest)} for digest in digests)
-        case registry.NoRoom(size=size, room=room):
+        case registry.OutOfSpace(size=size, room=room):
             return ({"size": size, "room": room},)
         case Unavailable(upstream=upstream, why=why):
             return ({"upstream": upstream, "why": why.value},)

@@ -9,7 +9,7 @@ import re
 
 import falcon
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 
 # A bare digest is no entity tag, but some clients send one and docker distribution takes it.
 _TAG = re.compile(r'(?:W/)?"([^"]*)"|([^\s",]+)')

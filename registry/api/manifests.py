@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import falcon
 
-from datastore.errors import InvalidTag
-from datastore.index import Kind
-from datastore.manifest import LARGEST
-from datastore.refs import Digest, Reference, Repository, Tag, parse_reference
-from registry.answers import ManifestAnswer, Source
-from registry.api import incoming
-from registry.api.cache_status import HIT, Forward, forwarded, hit
-from registry.api.door import KIND, Door
-from registry.api.etags import etag, none_match, not_modified
-from registry.errors import MalformedRequest, ManifestTooLarge, Unsupported
-from registry.pullthrough.manifests import Manifests
-from registry.push import referrers
-from registry.push.deletes import Deletes
-from registry.push.manifests import Pushes, read
-from registry.shelf import Held
+from entrepot.datastore.errors import InvalidTag
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.manifest import LARGEST
+from entrepot.datastore.refs import Digest, Reference, Repository, Tag, parse_reference
+from entrepot.registry.pullthrough.responses import ManifestAnswer, ResponseSource
+from entrepot.registry.api import request_body
+from entrepot.registry.api.cache_status import HIT, Forward, forwarded, hit
+from entrepot.registry.api.authorize import KIND, Authorization
+from entrepot.registry.api.etags import etag, none_match, not_modified
+from entrepot.registry.errors import MalformedRequest, ManifestTooLarge, Unsupported
+from entrepot.registry.pullthrough.manifests import Manifests
+from entrepot.registry.push import referrers
+from entrepot.registry.push.deletes import Deletions
+from entrepot.registry.push.manifests import ManifestPushes, read
+from entrepot.datastore.content import StoredManifest
 
 _CACHE_STATUS = {
-    Source.HIT: HIT,
-    Source.CONFIRMED: forwarded(Forward.STALE, status=304),
-    Source.MISS: forwarded(Forward.URI_MISS, stored=True),
-    Source.PASSED: forwarded(Forward.URI_MISS),
-    Source.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True),
+    ResponseSource.HIT: HIT,
+    ResponseSource.CONFIRMED: forwarded(Forward.STALE, status=304),
+    ResponseSource.MISS: forwarded(Forward.URI_MISS, stored=True),
+    ResponseSource.PASSED: forwarded(Forward.URI_MISS),
+    ResponseSource.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True),
 }
 _ALLOWED = ("GET", "HEAD", "PUT", "DELETE")
 
@@ -34,7 +34,7 @@ class ManifestResource:
     """`/v2/<name>/manifests/<reference>`; *deletes* None: nobody may delete."""
 
     def __init__(
-        self, door: Door, manifests: Manifests, pushes: Pushes, deletes: Deletes | None
+        self, door: Authorization, manifests: Manifests, pushes: ManifestPushes, deletes: Deletions | None
     ) -> None:
         self._door = door
         self._manifests = manifests
@@ -113,7 +113,7 @@ def _describe(resp: falcon.Response, answer: ManifestAnswer) -> None:
     resp.content_type = answer.held.media_type
     resp.set_headers(
         (
-            (KIND, "index" if answer.held.manifest.kind is Kind.INDEX else "manifest"),
+            (KIND, "index" if answer.held.manifest.kind is ContentKind.INDEX else "manifest"),
             ("Docker-Content-Digest", str(answer.held.digest)),
             ("ETag", etag(answer.held.digest)),
             ("Cache-Status", _cache_status(answer)),
@@ -126,7 +126,7 @@ def _describe(resp: falcon.Response, answer: ManifestAnswer) -> None:
 
 
 def _cache_status(answer: ManifestAnswer) -> str:
-    if answer.source is Source.STALE:
+    if answer.source is ResponseSource.STALE:
         return hit(ttl=-1, detail=answer.reason)
     return _CACHE_STATUS[answer.source]
 
@@ -148,19 +148,19 @@ def _tags(req: falcon.Request) -> tuple[Tag, ...]:
         raise MalformedRequest(str(error)) from error
 
 
-def _received(req: falcon.Request, wanted: Reference) -> Held:
+def _received(req: falcon.Request, wanted: Reference) -> StoredManifest:
     """Read the body. Raises: ManifestTooLarge, BodyBroken, DigestMismatch, InvalidManifest."""
-    body = incoming.small(req, LARGEST)
+    body = request_body.small(req, LARGEST)
     if body is None:
         raise ManifestTooLarge(f"a manifest may have {LARGEST} bytes")
     return read(body, req.content_type, wanted if isinstance(wanted, Digest) else None)
 
 
-def _created(resp: falcon.Response, repository: Repository, held: Held) -> None:
+def _created(resp: falcon.Response, repository: Repository, held: StoredManifest) -> None:
     resp.status = falcon.HTTP_201
     resp.set_headers(
         (
-            (KIND, "index" if held.manifest.kind is Kind.INDEX else "manifest"),
+            (KIND, "index" if held.manifest.kind is ContentKind.INDEX else "manifest"),
             ("Location", f"/v2/{repository}/manifests/{held.digest}"),
             ("Docker-Content-Digest", str(held.digest)),
         )

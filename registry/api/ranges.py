@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from registry.errors import RangeUnsatisfiable
+from entrepot.registry.errors import RangeUnsatisfiable
 
 # RFC 9110, 14.1: the unit's name is case-insensitive; no blank is allowed around "=".
 _UNIT = "bytes="

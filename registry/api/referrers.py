@@ -6,19 +6,19 @@ import json
 
 import falcon
 
-from datastore.manifest import OCI_INDEX
-from datastore.refs import Digest
-from registry.api.door import KIND, Door
-from registry.api.pages import next_page, page_size
-from registry.pullthrough.lists import Lists
-from registry.push.referrers import Referrers, parse_after
-from registry.routing import Place
+from entrepot.datastore.manifest import OCI_INDEX
+from entrepot.datastore.refs import Digest
+from entrepot.registry.api.authorize import KIND, Authorization
+from entrepot.registry.api.pagination import next_page, page_size
+from entrepot.registry.pullthrough.lists import Lists
+from entrepot.registry.push.referrers import Referrers, parse_after
+from entrepot.registry.routing.resolve import ResolvedRepository
 
 
 class ReferrersResource:
     """`/v2/<name>/referrers/<digest>`."""
 
-    def __init__(self, door: Door, lists: Lists, pushed: Referrers) -> None:
+    def __init__(self, door: Authorization, lists: Lists, pushed: Referrers) -> None:
         self._door = door
         self._lists = lists
         self._pushed = pushed
@@ -43,7 +43,7 @@ class ReferrersResource:
         self,
         req: falcon.Request,
         resp: falcon.Response,
-        place: Place,
+        place: ResolvedRepository,
         about: Digest,
         wanted: str | None,
     ) -> bytes:

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import falcon
 
-from registry.api import docker_login
-from registry.api.door import Door
-from registry.errors import Unauthenticated
+from entrepot.registry.api import docker_login
+from entrepot.registry.api.authorize import Authorization
+from entrepot.registry.errors import Unauthenticated
 
 
 class VersionResource:
     """`/v2/`: whether this is a registry, and whether you are welcome (end-1)."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Authorization) -> None:
         self._door = door
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -48,7 +48,7 @@ class FrontResource:
 class MetricsResource:
     """`/metrics`: what the logger counted, as it wrote it last."""
 
-    def __init__(self, door: Door, path: Path) -> None:
+    def __init__(self, door: Authorization, path: Path) -> None:
         self._door = door
         self._path = path
 

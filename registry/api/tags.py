@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import falcon
 
-from registry.api.door import KIND, Door
-from registry.api.pages import next_page, page_size
-from registry.pullthrough.lists import Lists
+from entrepot.registry.api.authorize import KIND, Authorization
+from entrepot.registry.api.pagination import next_page, page_size
+from entrepot.registry.pullthrough.lists import Lists
 
 
 class TagsResource:
     """`/v2/<name>/tags/list`."""
 
-    def __init__(self, door: Door, lists: Lists) -> None:
+    def __init__(self, door: Authorization, lists: Lists) -> None:
         self._door = door
         self._lists = lists
 

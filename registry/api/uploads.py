@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import falcon
 
-from datastore.errors import InvalidDigest
-from datastore.refs import ALGORITHMS, Digest, Repository
-from registry.api import chunks, incoming
-from registry.api.door import KIND, Door
-from registry.errors import ChunkMisplaced
-from registry.push.uploads import Uploads
+from entrepot.datastore.errors import InvalidDigest
+from entrepot.datastore.refs import ALGORITHMS, Digest, Repository
+from entrepot.registry.api import upload_ranges, request_body
+from entrepot.registry.api.authorize import KIND, Authorization
+from entrepot.registry.errors import ChunkMisplaced
+from entrepot.registry.push.uploads import BlobUploads
 
 _BEGINNING = ("POST",)
 _GOING_ON = ("GET", "HEAD", "PATCH", "PUT", "DELETE")
@@ -21,7 +21,7 @@ _GOING_ON = ("GET", "HEAD", "PATCH", "PUT", "DELETE")
 class BeginningResource:
     """`/v2/<name>/blobs/uploads/`."""
 
-    def __init__(self, door: Door, uploads: Uploads) -> None:
+    def __init__(self, door: Authorization, uploads: BlobUploads) -> None:
         self._door = door
         self._uploads = uploads
 
@@ -34,7 +34,7 @@ class BeginningResource:
             _created(resp, repository, mounted)
         elif digest:
             wanted = Digest.parse(digest)
-            self._uploads.whole(repository, incoming.body(req), wanted, self._owner(req))
+            self._uploads.whole(repository, request_body.body(req), wanted, self._owner(req))
             _created(resp, repository, wanted)
         else:
             number = self._uploads.begin(repository, _algorithm(req), self._owner(req))
@@ -72,7 +72,7 @@ class BeginningResource:
 class UploadResource:
     """`/v2/<name>/blobs/uploads/<upload>`."""
 
-    def __init__(self, door: Door, uploads: Uploads) -> None:
+    def __init__(self, door: Authorization, uploads: BlobUploads) -> None:
         self._door = door
         self._uploads = uploads
 
@@ -86,8 +86,8 @@ class UploadResource:
     def on_patch(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
         """Take a chunk in, or a stream without an announced length."""
         repository = _entered(self._door, req, resp, name)
-        part = chunks.parse(req.get_header("Content-Range"))
-        body = incoming.body(req, part)
+        part = upload_ranges.parse(req.get_header("Content-Range"))
+        body = request_body.body(req, part)
         with _told_where(resp, repository, upload):
             start = part.start if part else None
             offset = self._uploads.go_on(repository, upload, body, start)
@@ -97,8 +97,8 @@ class UploadResource:
         """Take the last chunk in, if there is one, and make it all a blob."""
         repository = _entered(self._door, req, resp, name)
         digest = Digest.parse(req.get_param("digest") or "")
-        part = chunks.parse(req.get_header("Content-Range"))
-        body = incoming.body(req, part)
+        part = upload_ranges.parse(req.get_header("Content-Range"))
+        body = request_body.body(req, part)
         with _told_where(resp, repository, upload):
             start = part.start if part and body.length else None
             self._uploads.end(repository, upload, body, start=start, digest=digest)
@@ -121,7 +121,7 @@ class UploadResource:
         self._door.refuse(req, resp, name, _GOING_ON)
 
 
-def _entered(door: Door, req: falcon.Request, resp: falcon.Response, name: str) -> Repository:
+def _entered(door: Authorization, req: falcon.Request, resp: falcon.Response, name: str) -> Repository:
     """Let in who may push there, and tell the log what he does."""
     resp.set_header(KIND, "upload")
     return door.enter_to_write(req, resp, name)
@@ -147,7 +147,7 @@ def _created(resp: falcon.Response, repository: Repository, digest: Digest) -> N
 def _accepted(resp: falcon.Response, repository: Repository, number: str, offset: int) -> None:
     resp.status = falcon.HTTP_202
     _tell_where(resp, repository, number)
-    resp.set_header("Range", chunks.received(offset))
+    resp.set_header("Range", upload_ranges.received(offset))
 
 
 def _tell_where(resp: falcon.Response, repository: Repository, number: str) -> None:

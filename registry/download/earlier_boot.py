@@ -10,10 +10,10 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
-from datastore import layout
-from datastore.errors import DatastoreError
-from datastore.locks import try_lock
-from registry.download.spoolfile import size_path
+from entrepot.datastore import layout
+from entrepot.datastore.errors import DatastoreError
+from entrepot.datastore.locks import try_lock
+from entrepot.registry.download.spoolfile import size_path
 
 log = logging.getLogger(__name__)
 

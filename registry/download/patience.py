@@ -39,7 +39,7 @@ DEFAULT = Limits()
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class AskSource:
     """Ask the source with this number."""
 
     source: int
@@ -74,13 +74,13 @@ class Patience:
         self._pauses = 0
         self._since_reset = 0
 
-    def decide(self, now: float) -> Ask | Pause | End:
+    def decide(self, now: float) -> AskSource | Pause | End:
         """Return what to do at *now*."""
         left = self._heard + self._limits.silence - now
         ready = (each for each in self._order if self._may_be_asked(each, now))
         source = next(ready, None)
         if source is not None and (left > 0 or not self._failed):
-            return Ask(source)
+            return AskSource(source)
         if not self._order or left <= 0:
             return End()
         wait = min(self._not_before.get(each, now) for each in self._order) - now

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
-from registry.download.patience import Pace
-from registry.download.sources import Sources
-from registry.errors import Unavailable, UpstreamError, Why
-from registry.remote import RemoteBlob
+from entrepot.registry.download.patience import Pace
+from entrepot.registry.download.sources import Sources
+from entrepot.registry.errors import Unavailable, UpstreamError, Why
+from entrepot.registry.upstream.remote_blob import RemoteBlob
 
 
 def resumed(

@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from registry.download.patience import DEFAULT, MOST_DENIALS, Ask, Limits, Patience, Pause
-from registry.errors import Absent, Denied, Unavailable, UpstreamError
-from registry.remote import Fetch
+from entrepot.registry.download.patience import DEFAULT, MOST_DENIALS, AskSource, Limits, Patience, Pause
+from entrepot.registry.errors import Absent, Denied, Unavailable, UpstreamError
+from entrepot.registry.upstream.remote_blob import Fetch
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Sources:
         while True:
             with self._lock:
                 decision = self._patience.decide(self._clock())
-                if isinstance(decision, Ask):
+                if isinstance(decision, AskSource):
                     return decision.source, self._fetches[decision.source]
                 if not isinstance(decision, Pause):
                     raise self._error()
@@ -65,7 +65,7 @@ class Sources:
         """
         with self._lock:
             decision = self._patience.decide(self._clock())
-            if isinstance(decision, Ask):
+            if isinstance(decision, AskSource):
                 return decision.source, self._fetches[decision.source]
             raise self._error()
 

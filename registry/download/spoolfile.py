@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from datastore.errors import ContentDamaged, refusal
+from entrepot.datastore.errors import ContentDamaged, refusal
 
 
 def size_path(path: Path) -> Path:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from datastore.blobs import BlobStore
-from datastore.index import AccessIndex
-from datastore.refs import Digest
-from registry.download.patience import DEFAULT, Limits
-from registry.download.sources import Sources
-from registry.lanes import Lanes
-from registry.remote import Fetch
-from registry.room import Room
+from entrepot.datastore.blobs import BlobStore
+from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.refs import Digest
+from entrepot.registry.download.patience import DEFAULT, Limits
+from entrepot.registry.download.sources import Sources
+from entrepot.registry.download.parallel import ParallelLimits
+from entrepot.registry.upstream.remote_blob import Fetch
+from entrepot.datastore.reservations import Reservations
 
 _BY_DIGEST = Digest("", "")
 
@@ -61,6 +61,6 @@ class Landing:
 
     blobs: BlobStore
     index: AccessIndex
-    room: Room
+    room: Reservations
     report: Callable[..., None] = lambda **_: None
-    lanes: Lanes = field(default_factory=lambda: Lanes(1))
+    lanes: ParallelLimits = field(default_factory=lambda: ParallelLimits(1))

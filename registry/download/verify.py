@@ -6,11 +6,11 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator
 
-from datastore.errors import DigestMismatch
-from datastore.refs import Digest
-from registry.download.resume import resumed, until
-from registry.download.sources import Sources
-from registry.errors import Unavailable, Why
+from entrepot.datastore.errors import DigestMismatch
+from entrepot.datastore.refs import Digest
+from entrepot.registry.download.resume import resumed, until
+from entrepot.registry.download.sources import Sources
+from entrepot.registry.errors import Unavailable, Why
 
 PROVEN_RANGES = 64 * 1024 * 1024
 """Bytes of a blob up to which the last byte of each of its ranges waits for the whole blob."""

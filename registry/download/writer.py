@@ -12,25 +12,18 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from datastore.budget import STEP
-from datastore.errors import (
-    DatastoreError,
-    DigestMismatch,
-    IndexUnavailable,
-    StorageBroken,
-    StorageFull,
-    refusal,
-)
-from datastore.index import Kind
-from datastore.refs import Digest
-from registry.download.resume import resumed
-from registry.download.spoolfile import append, read_size, size_path
-from registry.download.task import Landing, Task
-from registry.errors import Unavailable, UpstreamError, Why
-from registry.flushing import Flushing
-from registry.lanes import Span, in_lanes
-from registry.remote import RemoteBlob
-from registry.stretch import Stretch
+from entrepot.datastore.budget import STEP
+from entrepot.datastore.errors import DatastoreError, DigestMismatch, IndexUnavailable, StorageBroken, StorageFull, refusal
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.refs import Digest
+from entrepot.registry.download.resume import resumed
+from entrepot.registry.download.spoolfile import append, read_size, size_path
+from entrepot.registry.download.task import Landing, Task
+from entrepot.registry.errors import Unavailable, UpstreamError, Why
+from entrepot.registry.download.fsync import BackgroundFsync
+from entrepot.registry.download.parallel import MissingRange, in_lanes
+from entrepot.registry.upstream.remote_blob import RemoteBlob
+from entrepot.registry.server.fileslice import FileSlice
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +60,7 @@ class Download:
         self._told, self._told_at = self._start, 0.0
         self._reserved = 0
         fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
-        self._flushing = Flushing(descriptor)
+        self._flushing = BackgroundFsync(descriptor)
         self._began = time.monotonic()
 
     def wait_opened(self) -> None:
@@ -118,7 +111,7 @@ class Download:
 
     def _fill_and_land(self) -> str:
         hasher = self.task.digest.hasher()
-        for chunk in Stretch(self._descriptor, 0, self._start).chunks():
+        for chunk in FileSlice(self._descriptor, 0, self._start).chunks():
             hasher.update(chunk)
         for chunk in self._missing(hasher.hexdigest()):
             self._append(chunk)
@@ -151,7 +144,7 @@ class Download:
         sources = self._sources
         if lanes.most > 1 and size - self._start >= _LARGE:
             share = lanes.share(self.task.upstream)
-            return in_lanes(sources, Span(self._start, size), share, self._answered)
+            return in_lanes(sources, MissingRange(self._start, size), share, self._answered)
         return resumed(sources, self._start, self._answered)
 
     def _answered(self, remote: RemoteBlob) -> None:
@@ -223,7 +216,7 @@ class Download:
         now = self._landing.room.clock()
         ahead = now - time.monotonic() + self._began if self.task.is_ahead else None
         try:
-            self._landing.index.record(verified, self._offset, Kind.BLOB, now, ahead=ahead)
+            self._landing.index.record(verified, self._offset, ContentKind.BLOB, now, ahead=ahead)
         except IndexUnavailable as error:  # the next start finds the blob without its row
             log.warning("blob not recorded", extra={"digest": verified, "error": error})
         self.task.landed()

@@ -8,23 +8,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from datastore import layout
-from datastore.errors import StorageBroken, StorageFull
-from datastore.refs import Digest
-from registry.answers import ArrivingBlob, BlobAnswer, KnownBlob, Source, StoredBlob
-from registry.download.patience import Limits
-from registry.download.resume import passed_on
-from registry.download.task import Task
-from registry.download.verify import alone, confirmed, is_early
-from registry.errors import Absent, BlobUnknown
-from registry.inflight import Inflight, Reader
-from registry.negative import Negative
-from registry.prefetch import Prefetch, Wish
-from registry.routing import Place
-from registry.shelf import Shelf
-from registry.shown import Shown
-from registry.stretch import Piece, in_bytes
-from registry.upstream.table import Registered
+from entrepot.datastore import layout
+from entrepot.datastore.errors import StorageBroken, StorageFull
+from entrepot.datastore.refs import Digest
+from entrepot.registry.pullthrough.responses import ArrivingBlob, BlobAnswer, KnownBlob, ResponseSource, StoredBlob
+from entrepot.registry.download.patience import Limits
+from entrepot.registry.download.resume import passed_on
+from entrepot.registry.download.task import Task
+from entrepot.registry.download.verify import alone, confirmed, is_early
+from entrepot.registry.errors import Absent, BlobUnknown
+from entrepot.registry.download.singleflight import SingleFlight, Reader
+from entrepot.registry.pullthrough.negative_cache import NegativeCache
+from entrepot.registry.pullthrough.prefetch import Prefetch, PrefetchRequest
+from entrepot.registry.routing.resolve import ResolvedRepository
+from entrepot.datastore.content import ContentStore
+from entrepot.registry.pullthrough.recent_answers import RecentAnswers
+from entrepot.registry.server.fileslice import Piece, in_bytes
+from entrepot.registry.upstream.upstreams import Registered
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +36,13 @@ _NEAR = 4 * 1024 * 1024
 class Blobs:
     """Every blob that a client may ask for. Raises, each verb: BlobUnknown, UpstreamError."""
 
-    shelf: Shelf
-    inflight: Inflight
-    negative: Negative
+    shelf: ContentStore
+    inflight: SingleFlight
+    negative: NegativeCache
     prefetch: Prefetch
-    shown: Shown
+    shown: RecentAnswers
 
-    def get(self, place: Place, digest: Digest) -> BlobAnswer:
+    def get(self, place: ResolvedRepository, digest: Digest) -> BlobAnswer:
         """Find a blob that will be read.
 
         Raises: StorageFull, StorageBroken, for hosted content only.
@@ -57,7 +57,7 @@ class Blobs:
             task = self._task(place, place.upstream, digest, size=None)
             return self._passing(place, place.upstream, task)
 
-    def _found(self, place: Place, digest: Digest) -> BlobAnswer:
+    def _found(self, place: ResolvedRepository, digest: Digest) -> BlobAnswer:
         stored = self._stored(place, digest)
         if stored:
             return stored
@@ -65,7 +65,7 @@ class Blobs:
         with self._remembered(place, digest):
             return self._arriving(place, registered, digest)
 
-    def head(self, place: Place, digest: Digest) -> BlobAnswer:
+    def head(self, place: ResolvedRepository, digest: Digest) -> BlobAnswer:
         """Find how long a blob is, without fetching it: by what is here, or the upstream's word.
 
         Raises: StorageFull, StorageBroken, for hosted content only.
@@ -85,17 +85,17 @@ class Blobs:
             size = registered.upstream.blob_size(place.remote, digest)
             if size is None:
                 size = self.shelf.announced(place.repository, digest)
-            return KnownBlob(digest, size, Source.MISS)
+            return KnownBlob(digest, size, ResponseSource.MISS)
 
     # ---- here
 
-    def _stored(self, place: Place, digest: Digest) -> StoredBlob | None:
+    def _stored(self, place: ResolvedRepository, digest: Digest) -> StoredBlob | None:
         """Open a blob that is here and may be read under this name.
 
         One that is not linked yet is, if it came from the same upstream, and that confirms it.
         """
         if self.shelf.repositories.links_blob(place.repository, digest):
-            return self._opened(digest, Source.HIT)
+            return self._opened(digest, ResponseSource.HIT)
         if place.upstream is None or not self.shelf.has_blob(digest):
             return None
         if not self._may_share(place, digest):
@@ -103,19 +103,19 @@ class Blobs:
         with self._remembered(place, digest):
             place.upstream.upstream.blob_size(place.remote, digest)
         self.shelf.link_blob(place.repository, digest, place.host)
-        return self._opened(digest, Source.CONFIRMED)
+        return self._opened(digest, ResponseSource.CONFIRMED)
 
-    def _opened(self, digest: Digest, source: Source) -> StoredBlob | None:
+    def _opened(self, digest: Digest, source: ResponseSource) -> StoredBlob | None:
         opened = self.shelf.open_blob(digest)
         return StoredBlob(digest, opened[1], opened[0], source) if opened else None
 
-    def _may_share(self, place: Place, digest: Digest) -> bool:
+    def _may_share(self, place: ResolvedRepository, digest: Digest) -> bool:
         """Return whether the upstream's word suffices to show content that is here."""
         return place.is_open or self.shelf.proofs.has(digest, place.host)
 
     # ---- on its way
 
-    def _arriving(self, place: Place, registered: Registered, digest: Digest) -> BlobAnswer:
+    def _arriving(self, place: ResolvedRepository, registered: Registered, digest: Digest) -> BlobAnswer:
         size = self.shelf.announced(place.repository, digest)
         task = self._task(place, registered, digest, size=size)
         try:
@@ -133,14 +133,14 @@ class Blobs:
             return self._passing(place, registered, task)
         return self._joined(place, registered, reader, task, size=size)
 
-    def _was_shown(self, place: Place, task: Task) -> bool:
+    def _was_shown(self, place: ResolvedRepository, task: Task) -> bool:
         if self.shown.was_just_now(task):
             return True
         return self.shelf.repositories.links_blob(place.repository, task.digest)
 
     def _joined(
         self,
-        place: Place,
+        place: ResolvedRepository,
         registered: Registered,
         reader: Reader,
         task: Task,
@@ -163,10 +163,10 @@ class Blobs:
             pieces = reader.read(start, stop, early=early)
             return self._linked(place, task.digest, pieces)
 
-        source = Source.COLLAPSED if reader.collapsed else Source.MISS
+        source = ResponseSource.COLLAPSED if reader.collapsed else ResponseSource.MISS
         return ArrivingBlob(task.digest, size, read, source, early=early)
 
-    def _passing(self, place: Place, registered: Registered, task: Task) -> BlobAnswer:
+    def _passing(self, place: ResolvedRepository, registered: Registered, task: Task) -> BlobAnswer:
         """Pass a blob on that nothing can be written of."""
         size = registered.upstream.blob_size(place.remote, task.digest)
         early = is_early(registered.source.ranges, size)
@@ -176,10 +176,10 @@ class Blobs:
             sources = task.sources()
             return alone(sources, task.digest, start, stop, early=early and is_range)
 
-        return ArrivingBlob(task.digest, size, read, Source.PASSED, early=early)
+        return ArrivingBlob(task.digest, size, read, ResponseSource.PASSED, early=early)
 
-    def _wish(self, place: Place, registered: Registered, digest: Digest) -> Wish:
-        return Wish(
+    def _wish(self, place: ResolvedRepository, registered: Registered, digest: Digest) -> PrefetchRequest:
+        return PrefetchRequest(
             place.repository,
             digest,
             place.host,
@@ -188,7 +188,7 @@ class Blobs:
             ),
         )
 
-    def _linked(self, place: Place, digest: Digest, pieces: Iterator[Piece]) -> Iterator[Piece]:
+    def _linked(self, place: ResolvedRepository, digest: Digest, pieces: Iterator[Piece]) -> Iterator[Piece]:
         """Pass a body on, and link the blob if that was its end: its digest is proven then."""
         yield from pieces
         with suppress(StorageFull, StorageBroken):  # the body is whole; the next request links it
@@ -197,7 +197,7 @@ class Blobs:
                 self.shelf.link_blob(place.repository, digest, place.host)
 
     def _task(
-        self, place: Place, registered: Registered, digest: Digest, *, size: int | None
+        self, place: ResolvedRepository, registered: Registered, digest: Digest, *, size: int | None
     ) -> Task:
         """Return how to download a blob; it is joined by whoever may read the same.
 
@@ -237,7 +237,7 @@ class Blobs:
         return task
 
     @contextmanager
-    def _remembered(self, place: Place, digest: Digest) -> Iterator[None]:
+    def _remembered(self, place: ResolvedRepository, digest: Digest) -> Iterator[None]:
         """Answer a 404 that the upstream gave a moment ago; remember the one that it gives now."""
         try:
             self.negative.check(place, digest)
@@ -247,7 +247,7 @@ class Blobs:
             raise BlobUnknown(str(error)) from error
 
 
-def _registered(place: Place, digest: Digest) -> Registered:
+def _registered(place: ResolvedRepository, digest: Digest) -> Registered:
     if place.upstream is None:
         raise BlobUnknown(f"{place.repository} has no {digest}")
     return place.upstream

@@ -6,23 +6,15 @@ import contextlib
 from dataclasses import dataclass
 from itertools import islice
 
-from datastore import layout
-from datastore.errors import DatastoreError
-from datastore.manifest import OCI_INDEX
-from datastore.refs import Digest, Tag
-from datastore.storage import Storage
-from registry.errors import (
-    Absent,
-    Denied,
-    ListTooLong,
-    ManifestUnknown,
-    NameUnknown,
-    Unavailable,
-    Why,
-)
-from registry.routing import Place
-from registry.shelf import Shelf
-from registry.upstream.protocol import Upstream
+from entrepot.datastore import layout
+from entrepot.datastore.errors import DatastoreError
+from entrepot.datastore.manifest import OCI_INDEX
+from entrepot.datastore.refs import Digest, Tag
+from entrepot.datastore.storage import Storage
+from entrepot.registry.errors import Absent, Denied, ListTooLong, ManifestUnknown, NameUnknown, Unavailable, Why
+from entrepot.registry.routing.resolve import ResolvedRepository
+from entrepot.datastore.content import ContentStore
+from entrepot.registry.upstream.protocol import Upstream
 
 _LARGEST_KEPT = 64 * 1024
 """Bytes of a list of referrers that is kept: no room is promised to it."""
@@ -32,10 +24,10 @@ _LARGEST_KEPT = 64 * 1024
 class Lists:
     """What a repository lists. Raises, each verb: NameUnknown, Denied, Unavailable."""
 
-    shelf: Shelf
+    shelf: ContentStore
     storage: Storage
 
-    def tags(self, place: Place, after: str | None, limit: int | None) -> list[str]:
+    def tags(self, place: ResolvedRepository, after: str | None, limit: int | None) -> list[str]:
         """List tags behind *after*, at most *limit*, in their order."""
         if place.upstream is None:
             if not self.shelf.repositories.exists(place.repository):
@@ -53,7 +45,7 @@ class Lists:
                 raise
             return own
 
-    def referrers(self, place: Place, digest: Digest) -> bytes:
+    def referrers(self, place: ResolvedRepository, digest: Digest) -> bytes:
         """Return the index of what refers to a manifest: its bytes.
 
         An upstream without the referrers API is asked for the tag that stands for it. Raises also:
@@ -74,7 +66,7 @@ class Lists:
             self._keep(place, digest, body)
         return body
 
-    def _listed(self, place: Place, upstream: Upstream, digest: Digest) -> bytes:
+    def _listed(self, place: ResolvedRepository, upstream: Upstream, digest: Digest) -> bytes:
         """Return the upstream's index, by its API or else by tag.
 
         Raises: ManifestUnknown, Denied, Unavailable.
@@ -90,18 +82,18 @@ class Lists:
             raise refusal
         raise ManifestUnknown(f"{place.host} lists no referrers, by its API or by tag")
 
-    def _keep(self, place: Place, digest: Digest, body: bytes) -> None:
+    def _keep(self, place: ResolvedRepository, digest: Digest, body: bytes) -> None:
         """Keep an answer on a manifest that is here: with it, the cleaner removes it."""
         with contextlib.suppress(DatastoreError):  # a full disk forgoes the copy
             if self.shelf.repositories.linked_manifest(place.repository, digest) is not None:
                 self.storage.write(layout.referrers(place.repository, digest), body)
 
-    def _own_tags(self, place: Place, after: str | None, limit: int | None) -> list[str]:
+    def _own_tags(self, place: ResolvedRepository, after: str | None, limit: int | None) -> list[str]:
         names = self.shelf.repositories.tags_after(place.repository, after or "")
         return list(islice(names, limit))
 
 
-def _tagged(place: Place, upstream: Upstream, digest: Digest) -> bytes | None:
+def _tagged(place: ResolvedRepository, upstream: Upstream, digest: Digest) -> bytes | None:
     """Return the index under the tag `<algorithm>-<hex>`, None where there is none.
 
     OCI distribution-spec 1.1, "Referrers Tag Schema". Some registries answer with the manifest of

@@ -6,26 +6,19 @@ import logging
 from dataclasses import dataclass
 from math import inf
 
-from datastore.errors import InvalidManifest, StorageBroken, StorageFull
-from datastore.manifest import parse
-from datastore.refs import Digest, Reference, Tag
-from datastore.repositories import TagState
-from registry import freshness
-from registry.answers import ManifestAnswer, Source
-from registry.errors import (
-    Absent,
-    ManifestUnknown,
-    PartsMissing,
-    Unavailable,
-    UpstreamError,
-    Why,
-)
-from registry.negative import Negative
-from registry.routing import Place
-from registry.shelf import Held, Shelf
-from registry.turns import Turns
-from registry.upstream.protocol import Found, RemoteManifest
-from registry.upstream.table import Registered
+from entrepot.datastore.errors import InvalidManifest, StorageBroken, StorageFull
+from entrepot.datastore.manifest import parse
+from entrepot.datastore.refs import Digest, Reference, Tag
+from entrepot.datastore.repositories import TagState
+from entrepot.registry.pullthrough import freshness
+from entrepot.registry.pullthrough.responses import ManifestAnswer, ResponseSource
+from entrepot.registry.errors import Absent, ManifestUnknown, PartsMissing, Unavailable, UpstreamError, Why
+from entrepot.registry.pullthrough.negative_cache import NegativeCache
+from entrepot.registry.routing.resolve import ResolvedRepository
+from entrepot.datastore.content import StoredManifest, ContentStore
+from entrepot.registry.pullthrough.keyed_lock import KeyedLock
+from entrepot.registry.upstream.protocol import HeadResult, RemoteManifest
+from entrepot.registry.upstream.upstreams import Registered
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +30,11 @@ _JUST_NOW_S = 0.5
 class Manifests:
     """Every manifest. Raises, each verb: ManifestUnknown, Denied, Unavailable, PartsMissing."""
 
-    shelf: Shelf
-    turns: Turns
-    negative: Negative
+    shelf: ContentStore
+    turns: KeyedLock
+    negative: NegativeCache
 
-    def get(self, place: Place, reference: Reference) -> ManifestAnswer:
+    def get(self, place: ResolvedRepository, reference: Reference) -> ManifestAnswer:
         """Find a manifest; HEAD and GET share this.
 
         Raises: StorageFull, StorageBroken, for hosted content only.
@@ -55,7 +48,7 @@ class Manifests:
             raise ManifestUnknown(str(error)) from error
 
     def _proxied(
-        self, place: Place, registered: Registered, reference: Reference
+        self, place: ResolvedRepository, registered: Registered, reference: Reference
     ) -> ManifestAnswer:
         """Find a manifest here or there; what the disk refuses is fetched and passed through."""
         try:
@@ -66,17 +59,17 @@ class Manifests:
             self.shelf.trouble.note(error)
         self.negative.check(place, reference)
         held = _read(registered.upstream.manifest(place.remote, reference), place)
-        return ManifestAnswer(held, Source.PASSED, age=0.0)
+        return ManifestAnswer(held, ResponseSource.PASSED, age=0.0)
 
-    def holds(self, place: Place, answer: ManifestAnswer) -> float:
+    def holds(self, place: ResolvedRepository, answer: ManifestAnswer) -> float:
         """Return how long [s] an answer holds without a question to anybody: memory may keep it."""
-        if place.upstream is None or answer.source in (Source.STALE, Source.PASSED):
+        if place.upstream is None or answer.source in (ResponseSource.STALE, ResponseSource.PASSED):
             return 0.0
         if not (answer.whole or self.shelf.is_whole(place.repository, answer.held)):
             return 0.0
         return inf if answer.age is None else place.upstream.source.freshness - answer.age
 
-    def _hosted(self, place: Place, reference: Reference) -> ManifestAnswer:
+    def _hosted(self, place: ResolvedRepository, reference: Reference) -> ManifestAnswer:
         digest: Digest | None
         if isinstance(reference, Digest):
             digest = reference
@@ -86,21 +79,21 @@ class Manifests:
         held = self.shelf.manifest(place.repository, digest) if digest else None
         if held is None:
             raise ManifestUnknown(f"{place.repository} has no {reference}")
-        return ManifestAnswer(held, Source.HIT)
+        return ManifestAnswer(held, ResponseSource.HIT)
 
     # ---- by digest
 
-    def _by_digest(self, place: Place, registered: Registered, digest: Digest) -> ManifestAnswer:
+    def _by_digest(self, place: ResolvedRepository, registered: Registered, digest: Digest) -> ManifestAnswer:
         held = self.shelf.manifest(place.repository, digest)
         if held:
             return self._usable(place, registered, held)
         with self.turns.take(place.repository, digest):
             held = self.shelf.manifest(place.repository, digest)
             if held:
-                return ManifestAnswer(held, Source.COLLAPSED)
+                return ManifestAnswer(held, ResponseSource.COLLAPSED)
             return self._asked_for(place, registered, digest)
 
-    def _asked_for(self, place: Place, registered: Registered, digest: Digest) -> ManifestAnswer:
+    def _asked_for(self, place: ResolvedRepository, registered: Registered, digest: Digest) -> ManifestAnswer:
         """Fetch a manifest, or only ask whether this name may see what is here already."""
         self.negative.check(place, digest)
         held = self._shared(place, digest)
@@ -110,9 +103,9 @@ class Manifests:
         else:
             held = self._fetched(_got(registered, place, digest, found), place)
         self.shelf.link_manifest(place.repository, held, place.host)
-        return ManifestAnswer(held, Source.MISS)
+        return ManifestAnswer(held, ResponseSource.MISS)
 
-    def _shared(self, place: Place, digest: Digest) -> Held | None:
+    def _shared(self, place: ResolvedRepository, digest: Digest) -> StoredManifest | None:
         """Return content that is here if the upstream's word suffices to show it."""
         if self.shelf.repositories.linked_manifest(place.repository, digest) is not None:
             return self.shelf.content(digest, place.repository)
@@ -120,7 +113,7 @@ class Manifests:
             return self.shelf.content(digest, place.repository)
         return None
 
-    def _usable(self, place: Place, registered: Registered, held: Held) -> ManifestAnswer:
+    def _usable(self, place: ResolvedRepository, registered: Registered, held: StoredManifest) -> ManifestAnswer:
         """Refuse what a client could not finish: podman asks nobody else once it has a manifest.
 
         What is not whole here is shown while the upstream is there for the rest.
@@ -131,9 +124,9 @@ class Manifests:
             age = self.shelf.clock() - (confirmed or 0)
             if not 0 <= age <= _JUST_NOW_S or not registered.upstream.is_well:
                 self._confirm(place, registered, held)
-        return ManifestAnswer(held, Source.HIT, whole=whole)
+        return ManifestAnswer(held, ResponseSource.HIT, whole=whole)
 
-    def _confirm(self, place: Place, registered: Registered, held: Held) -> None:
+    def _confirm(self, place: ResolvedRepository, registered: Registered, held: StoredManifest) -> None:
         try:
             registered.upstream.head(place.remote, held.digest)
         except Unavailable as error:
@@ -142,7 +135,7 @@ class Manifests:
 
     # ---- by tag
 
-    def _by_tag(self, place: Place, registered: Registered, tag: Tag) -> ManifestAnswer:
+    def _by_tag(self, place: ResolvedRepository, registered: Registered, tag: Tag) -> ManifestAnswer:
         answer = self._fresh(place, registered, tag)
         if answer:
             return answer
@@ -150,7 +143,7 @@ class Manifests:
             answer = self._fresh(place, registered, tag)
             return answer or self._revalidated(place, registered, tag)
 
-    def _fresh(self, place: Place, registered: Registered, tag: Tag) -> ManifestAnswer | None:
+    def _fresh(self, place: ResolvedRepository, registered: Registered, tag: Tag) -> ManifestAnswer | None:
         """Return what needs no question within its freshness."""
         now = self.shelf.clock()
         state = self.shelf.repositories.tag(place.repository, tag)
@@ -159,13 +152,13 @@ class Manifests:
         held = self.shelf.manifest(place.repository, state.digest)
         if held is None or not self._can_be_finished(place, registered, held):
             return None
-        return ManifestAnswer(held, Source.HIT, age=now - state.confirmed)
+        return ManifestAnswer(held, ResponseSource.HIT, age=now - state.confirmed)
 
-    def _can_be_finished(self, place: Place, registered: Registered, held: Held) -> bool:
+    def _can_be_finished(self, place: ResolvedRepository, registered: Registered, held: StoredManifest) -> bool:
         """Whether a client will find what the manifest names, here or there."""
         return registered.upstream.is_well or self.shelf.is_whole(place.repository, held)
 
-    def _revalidated(self, place: Place, registered: Registered, tag: Tag) -> ManifestAnswer:
+    def _revalidated(self, place: ResolvedRepository, registered: Registered, tag: Tag) -> ManifestAnswer:
         state = self.shelf.repositories.tag(place.repository, tag)
         held = self.shelf.manifest(place.repository, state.digest) if state else None
         try:
@@ -179,36 +172,36 @@ class Manifests:
             return self._stale(place, registered, state, held, error)
 
     def _current(
-        self, place: Place, registered: Registered, tag: Tag, held: Held | None
+        self, place: ResolvedRepository, registered: Registered, tag: Tag, held: StoredManifest | None
     ) -> ManifestAnswer:
         """Ask what a tag means now: HEAD when we have something (Docker Hub counts GETs).
 
         HEAD's digest may be wrong: one that is not here is no reason to ask for it.
         """
-        known: Held | None = None
-        found: Found | None = None
+        known: StoredManifest | None = None
+        found: HeadResult | None = None
         if held:
             found = registered.upstream.head(place.remote, tag)
             if found.digest == held.digest:
                 held = _retyped(held, found.media_type)
                 self._keep(place, tag, held)
-                return ManifestAnswer(held, Source.CONFIRMED, age=0.0)
+                return ManifestAnswer(held, ResponseSource.CONFIRMED, age=0.0)
             known = self._shared(place, found.digest) if found.digest else None
             known = _retyped(known, found.media_type) if known else None
         current = known or self._fetched(_got(registered, place, tag, found), place)
         self._keep(place, tag, current)
-        return ManifestAnswer(current, Source.MISS, age=0.0)
+        return ManifestAnswer(current, ResponseSource.MISS, age=0.0)
 
-    def _keep(self, place: Place, tag: Tag, held: Held) -> None:
+    def _keep(self, place: ResolvedRepository, tag: Tag, held: StoredManifest) -> None:
         self.shelf.link_manifest(place.repository, held, place.host)
         self.shelf.set_tag(place.repository, tag, held.digest, place.host)
 
     def _stale(
         self,
-        place: Place,
+        place: ResolvedRepository,
         registered: Registered,
         state: TagState,
-        held: Held,
+        held: StoredManifest,
         error: UpstreamError,
     ) -> ManifestAnswer:
         """Show what we have although nobody confirmed it, or say why not."""
@@ -219,9 +212,9 @@ class Manifests:
             raise PartsMissing(error) if isinstance(error, Unavailable) else error
         age = max(now - state.confirmed, 0.0)
         said = freshness.warning(error), freshness.reason(error)
-        return ManifestAnswer(held, Source.STALE, age, *said)
+        return ManifestAnswer(held, ResponseSource.STALE, age, *said)
 
-    def _fetched(self, remote: RemoteManifest, place: Place) -> Held:
+    def _fetched(self, remote: RemoteManifest, place: ResolvedRepository) -> StoredManifest:
         """Store what came, byte for byte; without room it is shown all the same."""
         held = _read(remote, place)
         if self.shelf.keep_manifest(held) and not place.is_open:
@@ -230,7 +223,7 @@ class Manifests:
 
 
 def _got(
-    registered: Registered, place: Place, reference: Reference, found: Found | None
+    registered: Registered, place: ResolvedRepository, reference: Reference, found: HeadResult | None
 ) -> RemoteManifest:
     """Fetch a manifest, unless it was read to describe it."""
     if found and found.manifest:
@@ -238,19 +231,19 @@ def _got(
     return registered.upstream.manifest(place.remote, reference)
 
 
-def _retyped(held: Held, media_type: str) -> Held:
+def _retyped(held: StoredManifest, media_type: str) -> StoredManifest:
     """Return a manifest as the upstream describes it, where it does not state its own type."""
     if held.type_by_header in (None, media_type) or not media_type:
         return held
     try:
-        return Held(held.digest, held.body, parse(held.body, media_type))
+        return StoredManifest(held.digest, held.body, parse(held.body, media_type))
     except InvalidManifest:
         return held
 
 
-def _read(remote: RemoteManifest, place: Place) -> Held:
+def _read(remote: RemoteManifest, place: ResolvedRepository) -> StoredManifest:
     """Read what came. Raises: Unavailable, when it is none that can be used."""
     try:
-        return Held(remote.digest, remote.body, parse(remote.body, remote.media_type))
+        return StoredManifest(remote.digest, remote.body, parse(remote.body, remote.media_type))
     except InvalidManifest as error:
         raise Unavailable(place.host, "its manifest cannot be used", Why.NONSENSE) from error

@@ -11,11 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from datastore import layout
-from datastore.errors import DatastoreError
-from datastore.locks import try_lock_present
-from registry.errors import TooManyUploads
-from registry.room import Room
+from entrepot.datastore import layout
+from entrepot.datastore.errors import DatastoreError
+from entrepot.datastore.locks import try_lock_present
+from entrepot.registry.errors import TooManyUploads
+from entrepot.datastore.reservations import Reservations
 
 _TAG = 8  # hexadecimal digits at the end of an identity
 _UUID = 36
@@ -45,7 +45,7 @@ class UploadBounds:
     """Sees that there is a place for one more upload in *folder*."""
 
     folder: Path
-    room: Room
+    room: Reservations
     limits: UploadLimits
 
     def admit(self, owner: str) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from datastore import catalog, layout
-from datastore.refs import Repository
-from datastore.repositories import Repositories
-from datastore.storage import Storage
-from registry.routing import Upstreams
+from entrepot.datastore import catalog, layout
+from entrepot.datastore.refs import Repository
+from entrepot.datastore.repositories import Repositories
+from entrepot.datastore.storage import Storage
+from entrepot.registry.routing.resolve import Upstreams
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from datastore.refs import Digest, Repository, Tag
-from registry.errors import BlobUnknown, ManifestUnknown
-from registry.push import referrers
-from registry.push.manifests import turn
-from registry.shelf import Shelf
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.registry.errors import BlobUnknown, ManifestUnknown
+from entrepot.registry.push import referrers
+from entrepot.registry.push.manifests import turn
+from entrepot.datastore.content import ContentStore
 
 
 @dataclass(frozen=True, slots=True)
-class Deletes:
+class Deletions:
     """Takes things back; *state* is the state directory."""
 
-    shelf: Shelf
+    shelf: ContentStore
     state: Path
 
     def tag(self, name: Repository, tag: Tag) -> None:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datastore.errors import Malformed
-from datastore.refs import Digest
+from entrepot.datastore.errors import Malformed
+from entrepot.datastore.refs import Digest
 
 if TYPE_CHECKING:
     from hashlib import _Hash

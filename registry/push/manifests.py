@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datastore import writing
-from datastore.errors import DatastoreError, DigestMismatch, InvalidManifest
-from datastore.index import AccessIndex, Kind
-from datastore.manifest import ACCEPT, Descriptor, Manifest, essence, parse
-from datastore.refs import Digest, Repository, Tag
-from registry.errors import Overloaded, PartsUnknown
-from registry.push import referrers
-from registry.push.holding import hold
-from registry.shelf import Held, Shelf
+from entrepot.datastore import write_lock
+from entrepot.datastore.errors import DatastoreError, DigestMismatch, InvalidManifest
+from entrepot.datastore.index import AccessIndex, ContentKind
+from entrepot.datastore.manifest import ACCEPT, Descriptor, Manifest, essence, parse
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.registry.errors import Overloaded, PartsUnknown
+from entrepot.registry.push import referrers
+from entrepot.registry.push.pins import hold
+from entrepot.datastore.content import StoredManifest, ContentStore
 
 _PATIENCE_S = 30.0
 _MOST_TOLD = 100
@@ -31,20 +31,20 @@ _MOST_TOLD = 100
 @contextmanager
 def turn(state: Path, name: Repository) -> Iterator[None]:
     """Wait for the turn to write links and tags of a repository. Raises: Overloaded."""
-    with writing.turn(state, name, _PATIENCE_S) as mine:
+    with write_lock.turn(state, name, _PATIENCE_S) as mine:
         if not mine:
             raise Overloaded(f"{name} is being written to")
         yield
 
 
 @dataclass(frozen=True, slots=True)
-class Pushes:
+class ManifestPushes:
     """Takes manifests in; *state* is the state directory."""
 
-    shelf: Shelf
+    shelf: ContentStore
     state: Path
 
-    def put(self, name: Repository, held: Held, *, tags: tuple[Tag, ...] = ()) -> None:
+    def put(self, name: Repository, held: StoredManifest, *, tags: tuple[Tag, ...] = ()) -> None:
         """Keep a manifest under a name, by its digest and by *tags*, durably.
 
         Raises: PartsUnknown, NoRoom, RoomAwaited, Overloaded, IndexUnavailable, StorageFull,
@@ -60,7 +60,7 @@ class Pushes:
             with turn(self.state, name):
                 self._link(name, held, tags)
 
-    def _is_here(self, name: Repository, held: Held, named: Descriptor) -> bool:
+    def _is_here(self, name: Repository, held: StoredManifest, named: Descriptor) -> bool:
         """Whether a part can be read under this name: an index's manifest, or else a blob.
 
         Some indexes list blobs: BuildKit's caches do.
@@ -68,14 +68,14 @@ class Pushes:
         links = self.shelf.repositories
         if not self.shelf.has_blob(named.digest):
             return False
-        if held.manifest.kind is Kind.INDEX:
+        if held.manifest.kind is ContentKind.INDEX:
             if links.linked_manifest(name, named.digest) is not None:
                 return True
             if essence(named.media_type) in ACCEPT:
                 return False
         return links.links_blob(name, named.digest)
 
-    def _store(self, held: Held) -> None:
+    def _store(self, held: StoredManifest) -> None:
         if not self.shelf.has_right(held):
             self._write(held)
         self.shelf.index.record(
@@ -86,7 +86,7 @@ class Pushes:
             names=held.manifest.parts(),
         )
 
-    def _write(self, held: Held) -> None:
+    def _write(self, held: StoredManifest) -> None:
         if not self.shelf.room.reserve(held.digest, len(held.body)):
             raise self.shelf.room.refusal(len(held.body))
         try:
@@ -95,7 +95,7 @@ class Pushes:
             self.shelf.room.release(held.digest)
             raise
 
-    def _link(self, name: Repository, held: Held, tags: tuple[Tag, ...]) -> None:
+    def _link(self, name: Repository, held: StoredManifest, tags: tuple[Tag, ...]) -> None:
         links = self.shelf.repositories
         about = referrers.subject(held)
         if about:
@@ -106,14 +106,14 @@ class Pushes:
             links.set_tag(name, tag, held.digest)
 
 
-def read(body: bytes, media_type: str | None, expected: Digest | None) -> Held:
+def read(body: bytes, media_type: str | None, expected: Digest | None) -> StoredManifest:
     """Read a manifest as it came. Raises: DigestMismatch, InvalidManifest."""
     digest = Digest.of(body, expected.algorithm) if expected else Digest.of(body)
     if expected and digest != expected:
         raise DigestMismatch(expected, digest)
     manifest = parse(body, media_type)
     _refuse_two_types(json.loads(body), media_type, manifest)
-    return Held(digest, body, manifest)
+    return StoredManifest(digest, body, manifest)
 
 
 def _refuse_two_types(document: dict[str, Any], given: str | None, manifest: Manifest) -> None:

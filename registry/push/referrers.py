@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from datastore.errors import Malformed, NotFound
-from datastore.manifest import LARGEST, OCI_INDEX
-from datastore.refs import Digest, Repository, Tag
-from registry.shelf import Held, Shelf
+from entrepot.datastore.errors import Malformed, NotFound
+from entrepot.datastore.manifest import LARGEST, OCI_INDEX
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.content import StoredManifest, ContentStore
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Page:
 class Referrers:
     """The referrers of hosted repositories."""
 
-    shelf: Shelf
+    shelf: ContentStore
 
     def page(
         self,
@@ -94,12 +94,12 @@ class Referrers:
         return {digest for digest, held in found if held and subject(held) == about}
 
 
-def subject(held: Held) -> Digest | None:
+def subject(held: StoredManifest) -> Digest | None:
     """Return what a manifest is about, if anything."""
     return held.manifest.subject.digest if held.manifest.subject else None
 
 
-def describe(held: Held) -> Entry:
+def describe(held: StoredManifest) -> Entry:
     """Describe a manifest to whoever asks what refers to its subject."""
     entry: Entry = {
         "mediaType": held.media_type,

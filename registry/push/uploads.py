@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from datastore import catalog
-from datastore.errors import ContentDamaged, DigestMismatch, IndexUnavailable
-from datastore.refs import Digest, Repository
-from datastore.storage import Storage
-from registry.errors import BodyBroken, ChunkMisplaced
-from registry.push.body import Body
-from registry.push.holding import hold, use
-from registry.push.sessions import Session, Sessions
-from registry.shelf import Shelf
+from entrepot.datastore import catalog
+from entrepot.datastore.errors import ContentDamaged, DigestMismatch, IndexUnavailable
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.storage import Storage
+from entrepot.registry.errors import BodyBroken, ChunkMisplaced
+from entrepot.registry.push.request_body import Body
+from entrepot.registry.push.pins import hold, use
+from entrepot.registry.push.upload_sessions import Session, Sessions
+from entrepot.datastore.content import ContentStore
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +27,10 @@ _MOST_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Uploads:
+class BlobUploads:
     """All uploads. Raises, each verb: UploadUnknown, IndexUnavailable, NoRoom, StorageBroken."""
 
-    shelf: Shelf
+    shelf: ContentStore
     sessions: Sessions
     storage: Storage
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TypeVar
 
-from registry.server.delivery import Delivery
+from entrepot.registry.server.delivery import Delivery
 
 TICK_S = 0.5
 """Between two looks for what is too slow, in s."""
@@ -30,7 +30,7 @@ _SILENCE_S = 330.0  # HAProxy ends what is silent for 300 s; a client without it
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ConnectionLimits:
     """What a worker bears: `readers` handed over, `bodies` received, before slow ones are ended.
 
     Slow is less than `rate` bytes a second since it began. `drained` is in bytes.
@@ -93,7 +93,7 @@ class Aftercare:
     def __init__(
         self,
         run: Callable[[Callable[[], None]], None],
-        bounds: Bounds,
+        bounds: ConnectionLimits,
         limited: Callable[[str], None] = lambda _: None,
         *,
         clock: Callable[[], float] = time.monotonic,

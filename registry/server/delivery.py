@@ -16,9 +16,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from datastore.errors import DatastoreError
-from registry.errors import RegistryError
-from registry.stretch import Piece, Stretch
+from entrepot.datastore.errors import DatastoreError
+from entrepot.registry.errors import RegistryError
+from entrepot.registry.server.fileslice import Piece, FileSlice
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Delivery:
         self.sent = 0
         self._pieces = pieces
         self._length = length
-        self._piece: Stretch | memoryview | None = None
+        self._piece: FileSlice | memoryview | None = None
         connection.setblocking(False)
 
     def send(self, patience: float) -> bool:
@@ -106,12 +106,12 @@ class Delivery:
         piece = self._piece
         assert piece is not None  # noqa: S101 - the callers look
         try:
-            if isinstance(piece, Stretch):
+            if isinstance(piece, FileSlice):
                 left = piece.stop - piece.start
                 sent = left and os.sendfile(
                     self.connection.fileno(), piece.descriptor, piece.start, left
                 )
-                rest = Stretch(piece.descriptor, piece.start + sent, piece.stop)
+                rest = FileSlice(piece.descriptor, piece.start + sent, piece.stop)
                 if left and not sent and self._length is None:
                     raise OSError(f"a file ended {left} bytes early")
                 # a file that ends before its stretch ends the piece: the length tells
@@ -125,7 +125,7 @@ class Delivery:
         return True
 
 
-class Receiving(Protocol):
+class BodyProgress(Protocol):
     """A body that is read: how many bytes came so far, and whether it was cut as too slow."""
 
     received: int
@@ -139,7 +139,7 @@ class After(Protocol):
         """Send the rest of an answer."""
         ...
 
-    def receiving(self, connection: socket.socket) -> AbstractContextManager[Receiving]:
+    def receiving(self, connection: socket.socket) -> AbstractContextManager[BodyProgress]:
         """Watch over a body that a thread reads."""
         ...
 
@@ -186,7 +186,7 @@ def _chunked(pieces: Iterator[Piece]) -> Iterator[Piece]:
     """Frame a body (RFC 9112, 7.1); what the pieces come from is closed after it."""
     try:
         for piece in pieces:
-            size = piece.stop - piece.start if isinstance(piece, Stretch) else len(piece)
+            size = piece.stop - piece.start if isinstance(piece, FileSlice) else len(piece)
             if size:  # an empty chunk would be the end
                 yield b"%x\r\n" % size
                 yield piece

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from registry.errors import Denied, Unavailable, Why
-from registry.upstream.challenge import Challenge, may_ask, may_trust, parse_challenges
-from registry.upstream.credentials import Credential, Credentials
-from registry.upstream.report import Report, silent
-from registry.upstream.source import Source
-from registry.upstream.tokens import TokenKey, Tokens, basic, fetch_token
-from registry.upstream.wire import Broken, Wire
-from runtime.clock import elapsed
+from entrepot.registry.errors import Denied, Unavailable, Why
+from entrepot.registry.upstream.challenge import Challenge, may_ask, may_trust, parse_challenges
+from entrepot.registry.upstream.credentials import Credential, Credentials
+from entrepot.registry.upstream.event_log import EventLog, silent
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.tokens import TokenKey, Tokens, basic, fetch_token
+from entrepot.registry.upstream.wire import ConnectionBroken, Wire
+from entrepot.runtime.clock import elapsed
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +28,12 @@ class Authorizer:
 
     def __init__(
         self,
-        source: Source,
+        source: UpstreamConfig,
         credentials: Credentials,
         wire: Wire,
         *,
         headers: Mapping[str, str] | None = None,
-        report: Report = silent,
+        report: EventLog = silent,
         clock: Callable[[], float] = elapsed,
     ) -> None:
         self._source = source
@@ -129,7 +129,7 @@ class Authorizer:
         began = time.monotonic()
         try:
             fetched = fetch_token(self._wire, key, self._headers, insecure=self._source.insecure)
-        except Broken as error:  # a challenge of one repository may name any host
+        except ConnectionBroken as error:  # a challenge of one repository may name any host
             if not may_trust(key.realm, self._source.url, self._source.realm):
                 error.foreign = True
             raise

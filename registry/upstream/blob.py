@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from registry.errors import Unavailable, Why
-from registry.upstream.exchange import Exchange
-from registry.upstream.headers import content_length, content_range
-from registry.upstream.wire import Answer, Broken
+from entrepot.registry.errors import Unavailable, Why
+from entrepot.registry.upstream.exchange import Exchange
+from entrepot.registry.upstream.headers import content_length, content_range
+from entrepot.registry.upstream.wire import Answer, ConnectionBroken
 
 _PARTIAL = 206
 
@@ -78,7 +78,7 @@ class HttpBlob:
     def _next(self, pieces: Iterator[bytes]) -> bytes:
         try:
             return next(pieces, b"")
-        except Broken as error:
+        except ConnectionBroken as error:
             raise self._exchange.broken(error) from error
 
     def _read_range(self, start: int, stop: int | None) -> int | None:

@@ -19,24 +19,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from registry.errors import Unavailable, Why
-from registry.names import fold, unfold
-from registry.upstream.circuit import (
-    CLOSED,
-    REFUSED_AGAIN,
-    Circuit,
-    Failure,
-    Pass,
-    Refusal,
-    admit,
-    answered,
-    failed,
-    limit_left,
-    limited,
-    opens,
-    refused,
-)
-from registry.upstream.report import Report, silent
+from entrepot.registry.errors import Unavailable, Why
+from entrepot.runtime.hostnames import fold, unfold
+from entrepot.registry.upstream.circuit import CLOSED, REFUSED_AGAIN, Circuit, UpstreamFailure, Pass, Refusal, admit, answered, failed, limit_left, limited, opens, refused
+from entrepot.registry.upstream.event_log import EventLog, silent
 
 _SUFFIX = ".json"
 _LOCK = ".lock"
@@ -71,7 +57,7 @@ class Breaker:
         directory: Path | None = None,
         *,
         lease: float = 40.0,
-        report: Report = silent,
+        report: EventLog = silent,
         is_kept: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -109,7 +95,7 @@ class Breaker:
         if replace(self._memory.read(), refused=0.0) != CLOSED:
             self._change(answered)
 
-    def opens(self, failure: Failure, passed: Pass) -> bool:
+    def opens(self, failure: UpstreamFailure, passed: Pass) -> bool:
         """Whether a failure would open the breaker, or keep it open."""
         return opens(self._memory.read(), failure, probe=passed.probe)
 
@@ -120,7 +106,7 @@ class Breaker:
         if before.refused != after.refused:
             log.warning("upstream refuses our credentials", extra={"upstream": self.host})
 
-    def failed(self, failure: Failure, passed: Pass) -> None:
+    def failed(self, failure: UpstreamFailure, passed: Pass) -> None:
         """Note that a request which *passed* found no upstream that works."""
         now = self._clock()
         self._change(lambda seen: failed(seen, now, failure, probe=passed.probe))

@@ -95,7 +95,7 @@ def limit_left(circuit: Circuit, now: float, operation: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class UpstreamFailure:
     """What went wrong; `at_once` opens the breaker without waiting for a second one."""
 
     reason: str
@@ -103,14 +103,14 @@ class Failure:
     detail: str = ""
 
 
-def opens(circuit: Circuit, failure: Failure, *, probe: bool) -> bool:
+def opens(circuit: Circuit, failure: UpstreamFailure, *, probe: bool) -> bool:
     """Whether a failure would open the breaker, or keep it open."""
     if not circuit.is_closed:
         return probe
     return failure.at_once or circuit.failures + 1 >= IN_A_ROW
 
 
-def failed(circuit: Circuit, now: float, failure: Failure, *, probe: bool) -> Circuit:
+def failed(circuit: Circuit, now: float, failure: UpstreamFailure, *, probe: bool) -> Circuit:
     """Note a failure; one that was under way when the rest began changes nothing."""
     if not circuit.is_closed and not probe:
         return circuit

@@ -12,31 +12,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from datastore.errors import Malformed
-from datastore.manifest import ACCEPT, LARGEST, MOST_DESCRIPTORS, OCI_INDEX
-from datastore.refs import Digest, Reference
-from registry.errors import Absent, ListTooLong
-from registry.upstream.blob import HttpBlob
-from registry.upstream.bodies import (
-    UnsupportedType,
-    is_page,
-    join_referrers,
-    may_be_manifest,
-    read_manifest,
-    read_referrers,
-    read_tags,
-)
-from registry.upstream.exchange import Ask, Exchange
-from registry.upstream.headers import (
-    content_digest,
-    content_length,
-    content_range,
-    media_type,
-    next_page,
-    unsatisfied,
-)
-from registry.upstream.protocol import Fetch, Found, RemoteBlob, RemoteManifest
-from registry.upstream.wire import Answer, Broken, TooLong
+from entrepot.datastore.errors import Malformed
+from entrepot.datastore.manifest import ACCEPT, LARGEST, MOST_DESCRIPTORS, OCI_INDEX
+from entrepot.datastore.refs import Digest, Reference
+from entrepot.registry.errors import Absent, ListTooLong
+from entrepot.registry.upstream.blob import HttpBlob
+from entrepot.registry.upstream.documents import UnsupportedType, is_page, join_referrers, may_be_manifest, read_manifest, read_referrers, read_tags
+from entrepot.registry.upstream.exchange import UpstreamRequest, Exchange
+from entrepot.registry.upstream.headers import content_digest, content_length, content_range, media_type, next_page, unsatisfied
+from entrepot.registry.upstream.protocol import Fetch, HeadResult, RemoteBlob, RemoteManifest
+from entrepot.registry.upstream.wire import Answer, ConnectionBroken, TooLong
 
 log = logging.getLogger(__name__)
 
@@ -71,25 +56,25 @@ class HttpUpstream:
         """Whether what any worker asked last was answered."""
         return self._exchange.is_well
 
-    def head(self, name: str, reference: Reference) -> Found:
+    def head(self, name: str, reference: Reference) -> HeadResult:
         """Ask for a manifest's descriptor; where HEAD decides nothing, the manifest is read."""
         path = f"manifests/{reference}"
-        head, get = Ask("head", "HEAD", name, path), Ask("manifest", "GET", name, path)
+        head, get = UpstreamRequest("head", "HEAD", name, path), UpstreamRequest("manifest", "GET", name, path)
         with closing(self._exchange.describe(head, get, _describes_manifest)) as answer:
             if answer.method != "HEAD":
                 read = self._manifest(answer, reference)
-                return Found(read.digest, len(read.body), read.media_type, read)
+                return HeadResult(read.digest, len(read.body), read.media_type, read)
             headers = answer.headers
             said = media_type(headers)
             known = said if said in ACCEPT else ""
-            return Found(content_digest(headers), content_length(headers), known)
+            return HeadResult(content_digest(headers), content_length(headers), known)
 
     def manifest(self, name: str, reference: Reference) -> RemoteManifest:
         """Fetch a manifest. One asked for by digest is held against it; a tag is what came.
 
         Docker-Content-Digest decides nothing: some registries send another manifest's.
         """
-        with self._open(Ask("manifest", "GET", name, f"manifests/{reference}")) as answer:
+        with self._open(UpstreamRequest("manifest", "GET", name, f"manifests/{reference}")) as answer:
             return self._manifest(answer, reference)
 
     def _manifest(self, answer: Answer, reference: Reference) -> RemoteManifest:
@@ -121,7 +106,7 @@ class HttpUpstream:
         Where HEAD decides nothing, the first byte is asked for. An empty blob has none.
         """
         path = f"blobs/{digest}"
-        head, whole = Ask("blob", "HEAD", name, path), Ask("blob", "GET", name, path)
+        head, whole = UpstreamRequest("blob", "HEAD", name, path), UpstreamRequest("blob", "GET", name, path)
         first = replace(whole, headers={"Range": "bytes=0-0"}, accepts=_RANGED)
         with closing(self._exchange.describe(head, first, _is_ok)) as answer:
             if answer.status != _UNSATISFIABLE:
@@ -141,7 +126,7 @@ class HttpUpstream:
     ) -> Iterator[RemoteBlob]:
         """Open a blob, from *start* to *stop* where either is given."""
         headers, accepts = _range(start, stop)
-        ask = Ask(
+        ask = UpstreamRequest(
             "blob",
             "GET",
             name,
@@ -199,7 +184,7 @@ class HttpUpstream:
     def _all_tags(self, name: str) -> list[str]:
         """Read the whole list; it ends with a page that adds nothing."""
         found: set[str] = set()
-        for page in self._pages(Ask("tags", "GET", name, "tags/list")):
+        for page in self._pages(UpstreamRequest("tags", "GET", name, "tags/list")):
             listed = self._understood(read_tags, page.body)
             if listed and found.issuperset(listed):
                 break
@@ -215,7 +200,7 @@ class HttpUpstream:
             last = found[-1] if found else after or ""
             query = {} if page_size is None else {"n": str(page_size)}
             query |= {"last": last} if last else {}
-            ask = Ask("tags", "GET", name, "tags/list", query, accepts=_TAG_ANSWERS)
+            ask = UpstreamRequest("tags", "GET", name, "tags/list", query, accepts=_TAG_ANSWERS)
             listed: list[str] = []
             for page in self._pages(ask):
                 listed = self._understood(read_tags, page.body) if page.status == _OK else []
@@ -242,7 +227,7 @@ class HttpUpstream:
         """
         query = {"artifactType": artifact_type} if artifact_type else {}
         path = f"referrers/{digest}"
-        ask = Ask("referrers", "GET", name, path, query, absent=_NO_REFERRERS)
+        ask = UpstreamRequest("referrers", "GET", name, path, query, absent=_NO_REFERRERS)
         first, found, filtered, pages = b"", [], True, 0
         for page in self._pages(ask):
             listed = self._referrers_of(page, is_first=not pages)
@@ -272,14 +257,14 @@ class HttpUpstream:
             raise self._exchange.nonsense("its referrers are no index", error) from error
 
     @contextmanager
-    def _open(self, ask: Ask) -> Iterator[Answer]:
+    def _open(self, ask: UpstreamRequest) -> Iterator[Answer]:
         answer = self._exchange.send(ask)
         try:
             yield answer
         finally:
             answer.close()
 
-    def _pages(self, ask: Ask) -> Iterator[_Page]:
+    def _pages(self, ask: UpstreamRequest) -> Iterator[_Page]:
         """Ask for a list and its next pages, always on the upstream's own host.
 
         The Link may name another host: a registry behind a proxy may not know its own name. A link
@@ -309,13 +294,13 @@ class HttpUpstream:
             return answer.read(left, max(until - time.monotonic(), 0.0))
         except TooLong as error:
             raise self._too_long(f"more than {_LARGEST_LIST} bytes") from error
-        except Broken as error:
+        except ConnectionBroken as error:
             raise self._exchange.broken(error) from error
 
     def _body(self, answer: Answer, limit: int) -> bytes:
         try:
             return answer.read(limit)
-        except Broken as error:
+        except ConnectionBroken as error:
             raise self._exchange.broken(error) from error
 
     def _understood(self, read: Callable[[S], T], given: S) -> T:

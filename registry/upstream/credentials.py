@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from registry.errors import Unavailable, Why
-from registry.upstream.source import Source
+from entrepot.registry.errors import Unavailable, Why
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class SecretCredentials:
 class SourceCredentials:
     """What the operator said of this upstream; a password file is read again when it changes."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: UpstreamConfig) -> None:
         self._source = source
         self._lock = threading.Lock()
         self._stamp: tuple[int, int, int] | None = None
@@ -125,7 +125,7 @@ class SourceCredentials:
         self._stamp = stamp
 
 
-def credentials_for(source: Source, secret: Secret) -> Credentials:
+def credentials_for(source: UpstreamConfig, secret: Secret) -> Credentials:
     """Choose: what the operator said of this upstream wins over the pull secret."""
     if source.username is not None:
         return SourceCredentials(source)

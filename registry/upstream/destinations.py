@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from enum import Enum
 from urllib.parse import urlsplit
 
-from registry.upstream import origins
-from registry.upstream.source import Source
+from entrepot.registry.upstream import origins
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Origin = tuple[str, str, int]
@@ -118,7 +118,7 @@ class Destinations:
     a public address once counts as public from then on.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: UpstreamConfig) -> None:
         named = (source.url, source.realm)
         self._homes = frozenset(origin_of(url) for url in named if url)
         self._own = origin_of(source.url)

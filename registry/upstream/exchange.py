@@ -13,20 +13,20 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
-from datastore.manifest import ACCEPT, OCI_INDEX
-from registry.errors import Absent, Denied, Unavailable, UpstreamError, Why
-from registry.upstream.authorizer import Authorizer
-from registry.upstream.breaker import Breaker
-from registry.upstream.circuit import Failure, Pass
-from registry.upstream.headers import budget, content_length, retry_after
-from registry.upstream.heads import Heads
-from registry.upstream.liveness import Liveness
-from registry.upstream.origins import origin_of, sealed
-from registry.upstream.redirects import follow
-from registry.upstream.report import Report, silent
-from registry.upstream.source import Source
-from registry.upstream.tokens import TokenRefused
-from registry.upstream.wire import Answer, Broken, Request, Wire
+from entrepot.datastore.manifest import ACCEPT, OCI_INDEX
+from entrepot.registry.errors import Absent, Denied, Unavailable, UpstreamError, Why
+from entrepot.registry.upstream.authorizer import Authorizer
+from entrepot.registry.upstream.breaker import Breaker
+from entrepot.registry.upstream.circuit import UpstreamFailure, Pass
+from entrepot.registry.upstream.headers import budget, content_length, retry_after
+from entrepot.registry.upstream.heads import Heads
+from entrepot.registry.upstream.liveness import Liveness
+from entrepot.registry.upstream.origins import origin_of, sealed
+from entrepot.registry.upstream.redirects import follow
+from entrepot.registry.upstream.event_log import EventLog, silent
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.tokens import TokenRefused
+from entrepot.registry.upstream.wire import Answer, ConnectionBroken, Request, Wire
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ _OF_THE_MOMENT = frozenset({408, 425, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class UpstreamRequest:
     """What is asked of an upstream; `accepts` are the statuses that answer it.
 
     `absent` are those that say that there is no such thing. `url` wins over `path`. `is_begun`: it
@@ -110,13 +110,13 @@ class Exchange:
 
     def __init__(
         self,
-        source: Source,
+        source: UpstreamConfig,
         *,
         wire: Wire,
         authorizer: Authorizer,
         breaker: Breaker,
         headers: Mapping[str, str],
-        report: Report = silent,
+        report: EventLog = silent,
         namespace: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -136,7 +136,7 @@ class Exchange:
         self._base_asked_again = 0.0
         self.stall = source.read_timeout / _STALLS_WITHIN
 
-    def send(self, ask: Ask) -> Answer:
+    def send(self, ask: UpstreamRequest) -> Answer:
         """Return an answer that says what was asked for; the caller closes it.
 
         Raises: Absent, Denied, Unavailable.
@@ -144,7 +144,7 @@ class Exchange:
         passed = Pass() if ask.is_begun else self._breaker.admit(ask.limit)
         return self._sent(ask, passed).answer
 
-    def describe(self, head: Ask, get: Ask, suffices: Callable[[Answer], bool]) -> Answer:
+    def describe(self, head: UpstreamRequest, get: UpstreamRequest, suffices: Callable[[Answer], bool]) -> Answer:
         """Return the answer to *head* if it *suffices*, else to *get*; the caller closes it.
 
         A refused HEAD decides nothing: some registries refuse every HEAD, and some caches answer
@@ -169,7 +169,7 @@ class Exchange:
         return asked.answer
 
     def _headed(
-        self, head: Ask, passed: Pass, suffices: Callable[[Answer], bool]
+        self, head: UpstreamRequest, passed: Pass, suffices: Callable[[Answer], bool]
     ) -> Answer | _Undecided:
         """Send a HEAD. Raises: Unavailable where a GET would meet the same."""
         with self._reporting(head, passed) as began:
@@ -177,7 +177,7 @@ class Exchange:
                 answer, authorization = self._asked(head)
             except (Denied, Unavailable):  # no challenge that can be answered: GET may need none
                 outcome, undecided = "denied", _Undecided(_CHALLENGE, None)
-            except Broken as error:
+            except ConnectionBroken as error:
                 if error.unconnected or error.why is Why.TIMEOUT:
                     raise self._unanswered(error, passed) from error
                 outcome, undecided = "unavailable", _Undecided(0, None)
@@ -197,14 +197,14 @@ class Exchange:
             self._tell(head, outcome, began)
             return undecided
 
-    def _sent(self, ask: Ask, passed: Pass) -> _Asked:
+    def _sent(self, ask: UpstreamRequest, passed: Pass) -> _Asked:
         with self._reporting(ask, passed) as began:
             asked = self._answer(ask, passed)
             self._tell(ask, "ok", began, bytes=content_length(asked.answer.headers) or 0)
             return asked
 
     @contextmanager
-    def _reporting(self, ask: Ask, passed: Pass) -> Iterator[float]:
+    def _reporting(self, ask: UpstreamRequest, passed: Pass) -> Iterator[float]:
         """Report a request that raises; yield when it began, on the clock."""
         began = self._clock()
         try:
@@ -213,7 +213,7 @@ class Exchange:
             self._tell(ask, _outcome(error), began)
             raise
         except Exception as error:  # an unforeseen one: a probe must not be waited for
-            self._note(Failure(type(error).__name__), passed)
+            self._note(UpstreamFailure(type(error).__name__), passed)
             self._tell(ask, "unavailable", began)
             raise
 
@@ -222,7 +222,7 @@ class Exchange:
         """Whether what any worker asked last was answered."""
         return self._breaker.is_well
 
-    def broken(self, error: Broken) -> Unavailable:
+    def broken(self, error: ConnectionBroken) -> Unavailable:
         """Return what a body that broke is for our caller; the breaker does not mind a cut."""
         return Unavailable(self.host, str(error), error.why)
 
@@ -243,16 +243,16 @@ class Exchange:
         log.info("unsupported answer of an upstream", extra=names)
         return Unavailable(self.host, message, Why.UNSUPPORTED)
 
-    def _answer(self, ask: Ask, passed: Pass) -> _Asked:
+    def _answer(self, ask: UpstreamRequest, passed: Pass) -> _Asked:
         try:
             asked = self._asked(ask)
-        except (Broken, TokenRefused) as error:
+        except (ConnectionBroken, TokenRefused) as error:
             raise self._unanswered(error, passed) from error
         except Denied:
             self._breaker.answered()
             raise
         except Unavailable as error:  # a token service that is not trusted
-            self._note(Failure(error.why.value), passed)
+            self._note(UpstreamFailure(error.why.value), passed)
             raise
         answer = asked.answer
         self._note_budget(answer)
@@ -262,14 +262,14 @@ class Exchange:
         answer.close()
         raise self._refusal(ask, answer, passed)
 
-    def _unanswered(self, error: Broken | TokenRefused, passed: Pass) -> UpstreamError:
+    def _unanswered(self, error: ConnectionBroken | TokenRefused, passed: Pass) -> UpstreamError:
         """Return what a request without an answer is for our caller; the breaker is notified."""
         if isinstance(error, TokenRefused):
             return self._refusal(_TOKEN, error.answer, passed)
         self._note_broken(error, passed)
         return self.broken(error)
 
-    def _asked(self, ask: Ask) -> _Asked:
+    def _asked(self, ask: UpstreamRequest) -> _Asked:
         """Ask with what is known, and answer a challenge once.
 
         A registry may hide its repositories from clients without credentials behind 403 or 404, and
@@ -309,7 +309,7 @@ class Exchange:
             return ""
         try:
             answer = self._wire.send(Request("GET", f"{self._root}/v2/", self._headers))
-        except Broken:
+        except ConnectionBroken:
             return ""
         answer.close()
         header = answer.headers.get("WWW-Authenticate", "")
@@ -318,7 +318,7 @@ class Exchange:
             return ""
         return header
 
-    def _followed(self, ask: Ask, authorization: str | None) -> Answer:
+    def _followed(self, ask: UpstreamRequest, authorization: str | None) -> Answer:
         request = Request(
             ask.method,
             self.locate(ask),
@@ -330,7 +330,7 @@ class Exchange:
     def _is_own(self, url: str) -> bool:
         return self._origin is not None and origin_of(url) == self._origin
 
-    def locate(self, ask: Ask) -> str:
+    def locate(self, ask: UpstreamRequest) -> str:
         """Return the URL at which something is asked for, before any redirect."""
         url = ask.url or f"{self._root}/v2/{self._prefix}{ask.name}/{ask.path}"
         told = ask.url is not None and "ns=" in ask.url
@@ -338,7 +338,7 @@ class Exchange:
         joint = "&" if "?" in url else "?"
         return f"{url}{joint}{query}" if query else url
 
-    def _refusal(self, ask: Ask, answer: Answer, passed: Pass) -> UpstreamError:
+    def _refusal(self, ask: UpstreamRequest, answer: Answer, passed: Pass) -> UpstreamError:
         """Judge a status that is no answer, and let the breaker know."""
         span = retry_after(answer.headers, time.time())
         if answer.status == _LIMITED:
@@ -346,7 +346,7 @@ class Exchange:
             message = "it limits the rate"
             return Unavailable(self.host, message, Why.LIMITED, retry_after=span)
         if answer.status >= _BROKEN:
-            self._note(Failure(f"status {answer.status}"), passed)
+            self._note(UpstreamFailure(f"status {answer.status}"), passed)
         else:
             self._breaker.answered()
         if answer.status in ask.absent:
@@ -360,16 +360,16 @@ class Exchange:
         passes = answer.status >= _BROKEN or answer.status in _PASSING or answer.foreign
         return Unavailable(self.host, message, Why.NONSENSE, retry_after=span, is_temporary=passes)
 
-    def _note_broken(self, error: Broken, passed: Pass) -> None:
+    def _note_broken(self, error: ConnectionBroken, passed: Pass) -> None:
         """Let the breaker know of a request that broke; whom no connection leads to is away."""
         detail = f"{error.why.value}: {error}"[:_LONGEST]
         if error.unconnected and not error.foreign:
-            failure = Failure(error.why.value, at_once=error.unreached, detail=detail)
+            failure = UpstreamFailure(error.why.value, at_once=error.unreached, detail=detail)
             self._breaker.failed(failure, passed)
         else:
-            self._note(Failure(error.why.value, detail=detail), passed)
+            self._note(UpstreamFailure(error.why.value, detail=detail), passed)
 
-    def _note(self, failure: Failure, passed: Pass) -> None:
+    def _note(self, failure: UpstreamFailure, passed: Pass) -> None:
         """Let the breaker know of a failure that a client may have chosen.
 
         The repository or the reference that it asks for may be all that fails: the breaker opens
@@ -380,7 +380,7 @@ class Exchange:
         else:
             self._breaker.failed(failure, passed)
 
-    def _tell(self, ask: Ask, outcome: str, began: float, **more: int) -> None:
+    def _tell(self, ask: UpstreamRequest, outcome: str, began: float, **more: int) -> None:
         self._report(
             "upstream",
             upstream=self.host,
@@ -397,7 +397,7 @@ class Exchange:
             self._report("budget", upstream=self.host, remaining=remaining, limit=limit)
 
 
-_TOKEN = Ask("token", "GET", "", "", absent=frozenset())
+_TOKEN = UpstreamRequest("token", "GET", "", "", absent=frozenset())
 
 
 def _outcome(error: UpstreamError) -> str:

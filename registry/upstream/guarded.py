@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TypeVar
 
-from datastore.refs import Digest, Reference
-from registry.errors import RegistryError, Unavailable, Why
-from registry.upstream.protocol import Fetch, Found, RemoteBlob, RemoteManifest, Upstream
+from entrepot.datastore.refs import Digest, Reference
+from entrepot.registry.errors import RegistryError, Unavailable, Why
+from entrepot.registry.upstream.protocol import Fetch, HeadResult, RemoteBlob, RemoteManifest, Upstream
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Guarded:
         """Whether what any worker asked last was answered."""
         return self._upstream.is_well
 
-    def head(self, name: str, reference: Reference) -> Found:
+    def head(self, name: str, reference: Reference) -> HeadResult:
         """Ask for a manifest's descriptor."""
         return self._call(lambda: self._upstream.head(name, reference))
 

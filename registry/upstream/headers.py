@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
 
-from datastore.errors import InvalidDigest
-from datastore.refs import Digest
+from entrepot.datastore.errors import InvalidDigest
+from entrepot.datastore.refs import Digest
 
 LARGEST_SIZE = 2**53
 """Bytes: a length above this (8 PiB) is no length. Sums of such lengths still fit into SQLite."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 
-from registry.upstream.wire import Broken, Request, Wire
-from runtime.clock import elapsed
+from entrepot.registry.upstream.wire import ConnectionBroken, Request, Wire
+from entrepot.runtime.clock import elapsed
 
 _WITHIN_S = 3.0
 _HOLDS_S = 1.0
@@ -47,7 +47,7 @@ class Liveness:
     def _answers(self) -> bool:
         try:
             answer = self._wire.send(self._request)
-        except Broken:
+        except ConnectionBroken:
             return False
         answer.close()
         return answer.status < _SERVER_ERROR

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TypeVar
 
-from datastore.refs import Digest, Reference
-from registry.errors import UpstreamError
-from registry.upstream.deadline import deadline
-from registry.upstream.protocol import Fetch, Found, RemoteBlob, RemoteManifest, Upstream
+from entrepot.datastore.refs import Digest, Reference
+from entrepot.registry.errors import UpstreamError
+from entrepot.registry.upstream.deadline import deadline
+from entrepot.registry.upstream.protocol import Fetch, HeadResult, RemoteBlob, RemoteManifest, Upstream
 
 T = TypeVar("T")
 # What mirrors may take of a client's patience, in s: the first of them, all others after its
@@ -37,7 +37,7 @@ class Mirrored:
         """Whether one of them answered what it was asked last."""
         return any(each.is_well for each in (*self._mirrors, self._origin))
 
-    def head(self, name: str, reference: Reference) -> Found:
+    def head(self, name: str, reference: Reference) -> HeadResult:
         """Ask for a manifest's descriptor."""
         return self._soon(lambda each: each.head(name, reference))
 

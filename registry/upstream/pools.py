@@ -19,11 +19,11 @@ from urllib3 import exceptions
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from registry.upstream.destinations import Destinations
-from registry.upstream.dial import dial
-from registry.upstream.response import BoundedResponse
-from registry.upstream.source import Source
-from registry.upstream.target import as_written
+from entrepot.registry.upstream.destinations import Destinations
+from entrepot.registry.upstream.dial import dial
+from entrepot.registry.upstream.response import BoundedResponse
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.target import as_written
 
 if TYPE_CHECKING:
     from urllib3._base_connection import BaseHTTPConnection
@@ -34,7 +34,7 @@ _Trust = tuple[bool, Path | None, int, int]
 
 
 def open_pools(
-    source: Source,
+    source: UpstreamConfig,
     scheme: str,
     proxy: str | None,
     destinations: Destinations,
@@ -71,7 +71,7 @@ class TlsContexts:
         self._lock = threading.Lock()
         self._known: OrderedDict[_Trust, ssl.SSLContext] = OrderedDict()
 
-    def find(self, source: Source) -> ssl.SSLContext:
+    def find(self, source: UpstreamConfig) -> ssl.SSLContext:
         """Return the context for an upstream; a file of authorities that changed is read anew.
 
         Raises: OSError.
@@ -86,7 +86,7 @@ class TlsContexts:
             return self._known[trust]
 
 
-def _trust(source: Source) -> _Trust:
+def _trust(source: UpstreamConfig) -> _Trust:
     """Return all that a context depends on. Raises: OSError."""
     if source.ca is None:
         return source.insecure, None, 0, 0
@@ -103,7 +103,7 @@ def _proxied(proxy: str, options: Mapping[str, Any]) -> urllib3.ProxyManager:
     return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
 
 
-def _tls(source: Source) -> ssl.SSLContext:
+def _tls(source: UpstreamConfig) -> ssl.SSLContext:
     """Trust the system's authorities and the operator's; or, if told so, anyone."""
     context = ssl.create_default_context()
     # Python 3.13 refuses authorities without keyUsage, which other clients accept, and trusts an
@@ -118,7 +118,7 @@ def _tls(source: Source) -> ssl.SSLContext:
     return context
 
 
-class Stale(ConnectionResetError):  # noqa: N818 - the class says the fact
+class StaleConnection(ConnectionResetError):  # noqa: N818 - the class says the fact
     """A kept connection turned out to be dead before it gave a byte for this request.
 
     `is_lost`: packets are dropped on its way, in one direction or in both.
@@ -264,4 +264,4 @@ def _telling_stale(*, kept: bool) -> Iterator[None]:
         # the system's ETIMEDOUT: the request was never acknowledged; without a number it is ours
         if not kept or (is_lost and error.errno != errno.ETIMEDOUT):
             raise
-        raise Stale(str(error), is_lost=is_lost) from error
+        raise StaleConnection(str(error), is_lost=is_lost) from error

@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from datastore.refs import Digest, Reference
-from registry.remote import Fetch as Fetch
-from registry.remote import RemoteBlob as RemoteBlob
+from entrepot.datastore.refs import Digest, Reference
+from entrepot.registry.upstream.remote_blob import Fetch as Fetch
+from entrepot.registry.upstream.remote_blob import RemoteBlob as RemoteBlob
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class RemoteManifest:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class HeadResult:
     """A manifest's descriptor: `digest` is None where the upstream omits it, so is `size` [bytes].
 
     `manifest` is there where HEAD decided nothing, and the manifest itself was read.
@@ -44,7 +44,7 @@ class Upstream(Protocol):
         """Whether what it was asked last, by any worker, was answered."""
         ...
 
-    def head(self, name: str, reference: Reference) -> Found:
+    def head(self, name: str, reference: Reference) -> HeadResult:
         """Ask for a manifest's descriptor, with HEAD first: it costs no pull at Docker Hub."""
         ...
 

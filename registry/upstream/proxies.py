@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from registry.upstream.challenge import is_loopback
+from entrepot.registry.upstream.challenge import is_loopback
 
 
 @dataclass(frozen=True, slots=True)

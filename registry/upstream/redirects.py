@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from registry.errors import Why
-from registry.upstream.origins import Origin, origin_of
-from registry.upstream.target import resolve
-from registry.upstream.wire import Answer, Broken, Request, Wire
+from entrepot.registry.errors import Why
+from entrepot.registry.upstream.origins import Origin, origin_of
+from entrepot.registry.upstream.target import resolve
+from entrepot.registry.upstream.wire import Answer, ConnectionBroken, Request, Wire
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST = 5
@@ -30,13 +30,13 @@ def follow(wire: Wire, request: Request, *, home: Origin | None, insecure: bool)
         location = answer.headers.get("Location", "")
         answer.close()
         request = _next(request, location, insecure=insecure)
-    raise Broken(f"it redirects more than {_MOST} times", Why.NONSENSE)
+    raise ConnectionBroken(f"it redirects more than {_MOST} times", Why.NONSENSE)
 
 
 def _sent(wire: Wire, request: Request, *, is_foreign: bool) -> Answer:
     try:
         return wire.send(request)
-    except Broken as error:
+    except ConnectionBroken as error:
         error.foreign = is_foreign
         raise
 
@@ -44,16 +44,16 @@ def _sent(wire: Wire, request: Request, *, is_foreign: bool) -> Answer:
 def _next(request: Request, location: str, *, insecure: bool) -> Request:
     """Return the request for the next hop, without a credential when the origin is another."""
     if not location:
-        raise Broken("it redirects to nowhere", Why.NONSENSE)
+        raise ConnectionBroken("it redirects to nowhere", Why.NONSENSE)
     try:
         url = resolve(request.url, location)
         scheme = urlsplit(url).scheme
     except ValueError as error:
-        raise Broken("it redirects to what is no URL", Why.NONSENSE) from error
+        raise ConnectionBroken("it redirects to what is no URL", Why.NONSENSE) from error
     if scheme not in {"http", "https"}:
-        raise Broken("it redirects to what is not HTTP", Why.NONSENSE)
+        raise ConnectionBroken("it redirects to what is not HTTP", Why.NONSENSE)
     if scheme == "http" and request.url.startswith("https:") and not insecure:
-        raise Broken("it redirects from https to http", Why.NONSENSE)
+        raise ConnectionBroken("it redirects from https to http", Why.NONSENSE)
     origin = origin_of(url)
     same = origin is not None and origin == origin_of(request.url)
     return replace(request, url=url, credential=request.credential if same else None)

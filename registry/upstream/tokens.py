@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlencode
 
-from datastore import bounded_json
-from registry.errors import Why
-from registry.upstream.credentials import Credential
-from registry.upstream.origins import origin_of, sealed
-from registry.upstream.redirects import follow
-from registry.upstream.wire import Answer, Broken, Request, Wire
-from runtime.clock import elapsed
+from entrepot.datastore import bounded_json
+from entrepot.registry.errors import Why
+from entrepot.registry.upstream.credentials import Credential
+from entrepot.registry.upstream.origins import origin_of, sealed
+from entrepot.registry.upstream.redirects import follow
+from entrepot.registry.upstream.wire import Answer, ConnectionBroken, Request, Wire
+from entrepot.runtime.clock import elapsed
 
 # distribution's token spec: a token without `expires_in` lives this long, and none lives less
 _SHORTEST = 60.0
@@ -126,14 +126,14 @@ def read_token(body: bytes, headers: Mapping[str, str]) -> tuple[str, float]:
     try:
         document = bounded_json.loads(body, _MOST_VALUES)
     except ValueError as error:
-        raise Broken("its token endpoint answers what is no token", Why.NONSENSE) from error
+        raise ConnectionBroken("its token endpoint answers what is no token", Why.NONSENSE) from error
     if not isinstance(document, dict):
-        raise Broken("its token endpoint answers what is no token", Why.NONSENSE)
+        raise ConnectionBroken("its token endpoint answers what is no token", Why.NONSENSE)
     token = document.get("token") or document.get("access_token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise Broken("its token endpoint answers without a token", Why.NONSENSE)
+        raise ConnectionBroken("its token endpoint answers without a token", Why.NONSENSE)
     if len(token) > _LONGEST_TOKEN:
-        raise Broken(f"its token is longer than {_LONGEST_TOKEN} bytes", Why.NONSENSE)
+        raise ConnectionBroken(f"its token is longer than {_LONGEST_TOKEN} bytes", Why.NONSENSE)
     life = _life(document.get("expires_in")) - _age(document.get("issued_at"), headers)
     return token, max(life, _SHORTEST)
 
@@ -145,7 +145,7 @@ def _life(said: object) -> float:
     except OverflowError:  # a number of hundreds of digits
         return _LONGEST
     except (ValueError, TypeError) as error:
-        raise Broken("its token has a life that is no number", Why.NONSENSE) from error
+        raise ConnectionBroken("its token has a life that is no number", Why.NONSENSE) from error
     return min(life, _LONGEST) if life >= _SHORTEST else _SHORTEST  # NaN is no life either
 
 

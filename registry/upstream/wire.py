@@ -1,7 +1,7 @@
 """HTTP on the wire: one request and its answer. With `pools`, all that knows urllib3.
 
 Nothing is retried but a request that a kept connection lost, and nothing is followed. Every
-foreign exception ends here, as `Broken`.
+foreign exception ends here, as `ConnectionBroken`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3 import exceptions
 
-from registry.errors import Why
-from registry.upstream.coding import Undecodable, codings, decoded
-from registry.upstream.deadline import bounded, left
-from registry.upstream.destinations import AddressRefused, Destinations
-from registry.upstream.headers import content_length
-from registry.upstream.origins import Sealed
-from registry.upstream.pools import Stale, TlsContexts, open_pools
-from registry.upstream.proxies import Proxies
-from registry.upstream.source import Source
-from registry.upstream.target import sending, split_target
+from entrepot.registry.errors import Why
+from entrepot.registry.upstream.coding import Undecodable, codings, decoded
+from entrepot.registry.upstream.deadline import bounded, left
+from entrepot.registry.upstream.destinations import AddressRefused, Destinations
+from entrepot.registry.upstream.headers import content_length
+from entrepot.registry.upstream.origins import Sealed
+from entrepot.registry.upstream.pools import StaleConnection, TlsContexts, open_pools
+from entrepot.registry.upstream.proxies import Proxies
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.target import sending, split_target
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ _SAFE = frozenset({"GET", "HEAD"})
 _DRAIN_S = 1.0  # for the rest of a body that is not wanted
 
 
-class Broken(Exception):  # noqa: N818 - the class says the fact
+class ConnectionBroken(Exception):  # noqa: N818 - the class says the fact
     """No answer, or no end of one.
 
     `unconnected`: there was not even a connection; `unreached`: none came up in time. `foreign`: of
@@ -63,7 +63,7 @@ class Broken(Exception):  # noqa: N818 - the class says the fact
         self.foreign = False
 
 
-class TooLong(Broken):
+class TooLong(ConnectionBroken):
     """An answer that is longer than is taken."""
 
 
@@ -116,7 +116,7 @@ class Answer:
             yield from decoded(_tapped(sent, seen), self.codings, size)
         except Undecodable as error:
             _read_on(sent, seen, size)
-            raise Broken(str(error), Why.NONSENSE) from error
+            raise ConnectionBroken(str(error), Why.NONSENSE) from error
 
     def _sent_pieces(self) -> Iterator[bytes]:
         while piece := self._wire.guarded(self._piece):
@@ -137,7 +137,7 @@ class Answer:
             if len(body) > limit:
                 raise TooLong(f"the answer is longer than {limit} bytes", Why.NONSENSE)
             if time.monotonic() > until:
-                raise Broken(f"its answer did not end within {span:g} s", Why.TIMEOUT)
+                raise ConnectionBroken(f"its answer did not end within {span:g} s", Why.TIMEOUT)
         return bytes(body)
 
     def expect_bytes_within(self, seconds: float) -> None:
@@ -152,7 +152,7 @@ class Answer:
     def close(self) -> None:
         """Give the connection back where the body has ended or is small, else end it."""
         if not self._ended and self._is_small():
-            with suppress(Broken):
+            with suppress(ConnectionBroken):
                 self.read(_SMALL, _DRAIN_S)
         if not self._ended:
             self._response.close()
@@ -191,7 +191,7 @@ class Wire:
     """
 
     def __init__(
-        self, source: Source, proxies: Proxies | None = None, contexts: TlsContexts | None = None
+        self, source: UpstreamConfig, proxies: Proxies | None = None, contexts: TlsContexts | None = None
     ) -> None:
         self._source = source
         self.read_timeout = source.read_timeout
@@ -216,12 +216,12 @@ class Wire:
         except (exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
             raise _broken(error, self._source) from error
 
-    def _refused(self, error: AddressRefused) -> Broken:
+    def _refused(self, error: AddressRefused) -> ConnectionBroken:
         """Log where an answer led; the client is only sent the fact."""
         host = self._source.host
         names = {"upstream": host, "host": error.host[:_LONGEST_NAME], "address": error.address}
         log.warning("redirect to an address that is not public refused", extra=names)
-        return Broken(f"{error}; it can be allowed with upstreams.{host}.redirects", Why.NONSENSE)
+        return ConnectionBroken(f"{error}; it can be allowed with upstreams.{host}.redirects", Why.NONSENSE)
 
     def _sent(self, request: Request) -> urllib3.BaseHTTPResponse:
         manager = self._manager(request.url)
@@ -229,7 +229,7 @@ class Wire:
             return _urlopen(manager, request, self._source)
         except exceptions.ProtocolError as error:
             stale = error.__cause__ or error.args[-1]
-            if not isinstance(stale, Stale) or (stale.is_lost and request.method not in _SAFE):
+            if not isinstance(stale, StaleConnection) or (stale.is_lost and request.method not in _SAFE):
                 raise
         manager.clear()  # others that are kept may be dead, too
         return _urlopen(manager, request, self._source)
@@ -248,7 +248,7 @@ class Wire:
 
 
 def _urlopen(
-    manager: urllib3.PoolManager, request: Request, source: Source
+    manager: urllib3.PoolManager, request: Request, source: UpstreamConfig
 ) -> urllib3.BaseHTTPResponse:
     """Send a request with its target as it was written, which urllib3's parser would change."""
     origin, target = split_target(request.url)
@@ -269,40 +269,40 @@ def _urlopen(
         )
 
 
-def _broken(error: Exception, source: Source) -> Broken:
+def _broken(error: Exception, source: UpstreamConfig) -> ConnectionBroken:
     """Sort a foreign exception, and say where it was a proxy's."""
     if not isinstance(error, exceptions.ProxyError):
         return _sorted(error, source)
     inner = _sorted(error.original_error, source)
     reached = {"unreached": inner.unreached, "unconnected": inner.unconnected}
-    return Broken(f"proxy: {inner}", inner.why, **reached)
+    return ConnectionBroken(f"proxy: {inner}", inner.why, **reached)
 
 
-def _sorted(error: Exception, source: Source) -> Broken:
+def _sorted(error: Exception, source: UpstreamConfig) -> ConnectionBroken:
     """Sort a foreign exception; the words never hold a URL, whose query may be a secret."""
     if isinstance(error, exceptions.NameResolutionError):
-        return Broken("its name does not resolve", Why.REFUSED, unconnected=True)
+        return ConnectionBroken("its name does not resolve", Why.REFUSED, unconnected=True)
     if isinstance(error, exceptions.NewConnectionError):
         cause = error.__cause__ or "refused"
-        return Broken(f"no connection: {cause}", Why.REFUSED, unconnected=True)
+        return ConnectionBroken(f"no connection: {cause}", Why.REFUSED, unconnected=True)
     if isinstance(error, exceptions.ConnectTimeoutError):
         span = source.connect_timeout
-        return Broken(f"no connection within {span:g} s", Why.TIMEOUT, unreached=True)
+        return ConnectionBroken(f"no connection within {span:g} s", Why.TIMEOUT, unreached=True)
     if isinstance(error, exceptions.ReadTimeoutError | TimeoutError):
-        return Broken("nothing came in time", Why.TIMEOUT)
+        return ConnectionBroken("nothing came in time", Why.TIMEOUT)
     return _broken_off(error)
 
 
-def _broken_off(error: Exception) -> Broken:
+def _broken_off(error: Exception) -> ConnectionBroken:
     """Tell a connection that broke from an answer that is no HTTP."""
     if isinstance(error, exceptions.SSLError | ssl.SSLError):
-        return Broken(f"TLS: {_tls_problem(error)}", Why.REFUSED, unconnected=True)
+        return ConnectionBroken(f"TLS: {_tls_problem(error)}", Why.REFUSED, unconnected=True)
     cause = error.args[-1] if isinstance(error, exceptions.ProtocolError) else error
     if isinstance(cause, exceptions.IncompleteRead | IncompleteRead | ConnectionError):
-        return Broken("it broke off", Why.REFUSED)
+        return ConnectionBroken("it broke off", Why.REFUSED)
     if isinstance(cause, OSError):
-        return Broken(cause.strerror or _tunnel_problem(cause), Why.REFUSED)
-    return Broken(f"it does not speak HTTP: {type(cause).__name__}", Why.NONSENSE)
+        return ConnectionBroken(cause.strerror or _tunnel_problem(cause), Why.REFUSED)
+    return ConnectionBroken(f"it does not speak HTTP: {type(cause).__name__}", Why.NONSENSE)
 
 
 def _tls_problem(error: Exception) -> str:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
 
-from appliance.environment import file_share
-from appliance.error_files import write_error_files
-from datastore import generation
-from datastore.accesslog import AccessLine, parse
+from entrepot.appliance.supervise.environment import file_share
+from entrepot.appliance.supervise.error_files import write_error_files
+from entrepot.edge import cache_epoch
+from entrepot.datastore.accesslog import AccessLine, parse
 from tests.appliance.standin import Worker
 from tests.ports import free_port
 
@@ -69,7 +69,7 @@ class Front:
         self.run = run
         self.port = free_port()
         if not (run / "generation").exists():
-            generation.begin(run)
+            cache_epoch.begin(run)
         write_error_files(run)
         self._log = run / "access.log"
         limited = ("prlimit", f"--nofile={files}:{files}")

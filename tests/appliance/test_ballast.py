@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from appliance import ballast
-from datastore.budget import BALLAST_BYTES
+from entrepot.appliance import ballast
+from entrepot.datastore.budget import BALLAST_BYTES
 
 
 def test_the_ballast_takes_its_room_once(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-import config
-from appliance import authority
-from appliance.__main__ import main
+from entrepot import config
+from entrepot.appliance import authority
+from entrepot.appliance.__main__ import main
 
 HOSTS = ["--host", "cache.test", "--host", "127.0.0.1"]
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.check import main, report
-from config import keys
-from config.distribution import ROWS
-from datastore.filesystem import Filesystem
-from datastore.refs import Digest, Repository
-from datastore.repositories import Repositories
+from entrepot.appliance.check import main, report
+from entrepot.config import keys
+from entrepot.config.distribution import ROWS
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.repositories import Repositories
 from tests.config.desk import Desk
 
 

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-import config
-from appliance import rundir
-from appliance.__main__ import main
-from cleaner.store import Store
-from datastore import layout
-from datastore.filesystem import Filesystem
-from datastore.index import REBUILT
-from datastore.rebuild import BORN
-from datastore.refs import Digest, Repository
-from datastore.repositories import Repositories
-from datastore.sqlite import SqliteIndex
+from entrepot import config
+from entrepot.appliance import rundir
+from entrepot.appliance.__main__ import main
+from entrepot.cleaner.store import DataDirectory
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.index import REBUILT
+from entrepot.datastore.rebuild import BORN
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.repositories import Repositories
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from tests import images
 from tests.cleaner.stock import put_blob
 from tests.logger.lines import answer, written
@@ -75,7 +75,7 @@ def pulled(tmp_path: Path) -> tuple[Digest, Digest]:
     """Return two blobs, used long ago; the second again, by a log line that is not read yet."""
     state = tmp_path / layout.OWN
     index = SqliteIndex(state / layout.INDEX)
-    store = Store(Filesystem(tmp_path), index, state / layout.SPOOL)
+    store = DataDirectory(Filesystem(tmp_path), index, state / layout.SPOOL)
     digests = (put_blob(store, b"one", _OLD), put_blob(store, b"two", _OLD))
     index.touch({}, {REBUILT: "1", BORN: str(_OLD)})
     index.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.__main__ import COMMANDS, main
+from entrepot.appliance.__main__ import COMMANDS, main
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from threading import Thread
 
 import pytest
 
-from appliance.__main__ import main
+from entrepot.appliance.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
 

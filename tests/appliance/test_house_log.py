@@ -6,13 +6,13 @@ import logging
 
 import pytest
 
-from appliance.house import House
-from datastore.log_limit import FEW
+from entrepot.appliance.supervise.supervisor_process import SupervisorProcess
+from entrepot.runtime.log_limit import FEW
 
 
 def test_what_haproxy_says_has_a_limit(caplog: pytest.LogCaptureFixture) -> None:
     """Clients can bring it to say the same again and again."""
-    house = object.__new__(House)
+    house = object.__new__(SupervisorProcess)
     house._stopping = False
     with caplog.at_level(logging.DEBUG, "appliance.house"):
         for _ in range(1000):

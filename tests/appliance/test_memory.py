@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from datastore.generation import Generation
+from entrepot.edge.cache_epoch import CacheEpoch
 from tests.appliance.front import Answer, Front, eventually, worker
 from tests.appliance.standin import Worker
 
@@ -51,7 +51,7 @@ def front(before: Front, behind: Worker) -> Front:
     """Return HAProxy before a worker that allows everything to be kept."""
     behind.seen.clear()
     behind.headers = {
-        "X-Entrepot-Generation": Generation(before.run).now(),
+        "X-Entrepot-Generation": CacheEpoch(before.run).now(),
         "X-Entrepot-Keep": "60",
         "X-Entrepot-Repository": "one.test/app",
         "X-Entrepot-Kind": "manifest",
@@ -163,7 +163,7 @@ def test_a_new_generation_has_forgotten_everything(front: Front, behind: Worker,
     """Once `rise` has returned nothing older is found, neither answers nor credentials."""
     front.ask(path)
     login(front, behind, ALICE)
-    generation = Generation(front.run)
+    generation = CacheEpoch(front.run)
 
     generation.rise()
     assert not remembers(front.ask(path))
@@ -207,7 +207,7 @@ def test_a_credential_is_looked_at_once(front: Front, behind: Worker, path: str)
     login(front, behind, ALICE)
 
     told = _told(front, path, ALICE)
-    assert told["x-entrepot-verified"] == Generation(front.run).now()
+    assert told["x-entrepot-verified"] == CacheEpoch(front.run).now()
     assert f"Authorization: {told['authorization']}" == ALICE
     assert told["host"] == "localhost"
 
@@ -238,8 +238,8 @@ def test_memory_is_shared_by_who_has_the_same_rights(
     front: Front, behind: Worker, path: str, other: tuple[str, str] | None, *, shares: bool
 ) -> None:
     """And by nobody else."""
-    Generation(front.run).rise()
-    behind.headers["X-Entrepot-Generation"] = Generation(front.run).now()
+    CacheEpoch(front.run).rise()
+    behind.headers["X-Entrepot-Generation"] = CacheEpoch(front.run).now()
     login(front, behind, ALICE, SOME)
     if other:
         login(front, behind, *other)
@@ -280,7 +280,7 @@ def test_nobody_can_spell_somebody_elses_key(
 ) -> None:
     """Host and the URI's authority are the client's to choose, the key is not."""
     login(front, behind, ALICE)
-    generation = Generation(front.run).now()
+    generation = CacheEpoch(front.run).now()
     for form in (path, f"http://localhost{path}"):
         front.ask(form, ALICE)
         assert remembers(front.ask(form, ALICE))
@@ -362,7 +362,7 @@ def test_haproxy_starts_with_the_number_that_is_in_force() -> None:
     """What rose while HAProxy was away is not below what it begins with."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, worker(Path(folder), 1) as behind:
         with Front(Path(folder), 1):
-            generation = Generation(Path(folder))
+            generation = CacheEpoch(Path(folder))
         generation.rise()
         behind.headers = {"X-Entrepot-Generation": generation.now(), "X-Entrepot-Keep": "60"}
         behind.headers |= {"ETag": '"x"', "Cache-Status": "entrepot; hit"}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance import rundir
-from config.errors import ConfigError
-from datastore.errors import StorageFull
+from entrepot.appliance import rundir
+from entrepot.config.errors import ConfigError
+from entrepot.datastore.errors import StorageFull
 
 
 @pytest.fixture(autouse=True)

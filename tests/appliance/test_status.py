@@ -7,27 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from appliance.record import Counted, Record
-from appliance.status import Broken, Going, Process, Status, Store, Time, look, screen, status
-from config.schema import CleanerSettings, FilesystemSettings, Settings, StorageSettings
-from datastore import layout
-from datastore.index import REBUILT, Kind
-from datastore.refs import Digest
-from datastore.sqlite import SqliteIndex
+from entrepot.appliance.run_state import HitCounts, RunState
+from entrepot.appliance.status import DamagedFile, NextEviction, ProgramStatus, Status, StoreStatus, ClockStatus, look, screen, status
+from entrepot.config.schema import CleanerSettings, FilesystemSettings, Settings, StorageSettings
+from entrepot.datastore import layout
+from entrepot.datastore.index import REBUILT, ContentKind
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 
 GIB = 1024**3
 SEEN = Status(
     url="http://localhost:5000",
     data="/data",
     up=3700.0,
-    processes=(Process("haproxy", "running", 77, 3699.0, 1), Process("logger", "fatal", 0, 0.0, 5)),
-    store=Store(2 * GIB, 30, (Going("sha256:abc", "blob", GIB, 86400.0),)),
+    processes=(ProgramStatus("haproxy", "running", 77, 3699.0, 1), ProgramStatus("logger", "fatal", 0, 0.0, 5)),
+    store=StoreStatus(2 * GIB, 30, (NextEviction("sha256:abc", "blob", GIB, 86400.0),)),
     maxsize=10 * GIB,
     cap=12 * GIB,
-    counted=Counted(hits=9, misses=1),
+    counted=HitCounts(hits=9, misses=1),
     lag=0.2,
     upstreams={"quay.io": "no problem", "docker.io": "open for 3s (refused)"},
-    clock=Time(0.0, 0),
+    clock=ClockStatus(0.0, 0),
 )
 
 
@@ -49,7 +49,7 @@ def test_one_screen_has_it_all() -> None:
 
 def test_damaged_files_are_listed() -> None:
     """With the repositories of which something is lost."""
-    broken = (Broken("sha256:abc", GIB, ("team/app",)), Broken("sha256:def", GIB, ()))
+    broken = (DamagedFile("sha256:abc", GIB, ("team/app",)), DamagedFile("sha256:def", GIB, ()))
 
     lines = [line for line in screen(replace(SEEN, damaged=broken)) if "in quarantine" in line]
 
@@ -61,7 +61,7 @@ def test_damaged_files_are_listed() -> None:
 
 def test_what_is_not_known_is_said_so() -> None:
     """An index that does not answer, a log that nobody has read, no limit."""
-    told = "\n".join(screen(replace(SEEN, store=None, lag=None, cap=None, counted=Counted())))
+    told = "\n".join(screen(replace(SEEN, store=None, lag=None, cap=None, counted=HitCounts())))
 
     assert "size       unknown, no limit" in told
     assert "traffic    0 hits, 0 misses since the start" in told
@@ -76,8 +76,8 @@ def test_it_looks_at_index_record_and_breakers(tmp_path: Path) -> None:
         run=tmp_path,
     )
     index = SqliteIndex(settings.storage.statedir / layout.INDEX)
-    index.record(Digest.of(b"x"), 1000, Kind.BLOB, 50.0)
-    Record(90.0, Counted(), {"logger": 2}).write(tmp_path)
+    index.record(Digest.of(b"x"), 1000, ContentKind.BLOB, 50.0)
+    RunState(90.0, HitCounts(), {"logger": 2}).write(tmp_path)
     found = look(settings, now=100.0)
 
     assert found.up == 10.0
@@ -89,8 +89,8 @@ def test_it_looks_at_index_record_and_breakers(tmp_path: Path) -> None:
 
 def test_hits_count_from_the_start() -> None:
     """The logger's counters outlive a start, unless the index is a new one."""
-    assert Counted(10, 4).since(Counted(7, 4)) == Counted(3, 0)
-    assert Counted(1, 1).since(Counted(7, 4)) == Counted(1, 1)
+    assert HitCounts(10, 4).since(HitCounts(7, 4)) == HitCounts(3, 0)
+    assert HitCounts(1, 1).since(HitCounts(7, 4)) == HitCounts(1, 1)
 
 
 def test_without_an_appliance_it_says_so(
@@ -105,7 +105,7 @@ def test_without_an_appliance_it_says_so(
 
 def test_a_wall_clock_that_jumped_is_shown() -> None:
     """With what it means for eviction; a right one takes no line."""
-    told = "\n".join(screen(replace(SEEN, clock=Time(-3600.0, 1))))
+    told = "\n".join(screen(replace(SEEN, clock=ClockStatus(-3600.0, 1))))
 
     assert "the wall clock jumped 1h back: nothing is evicted by age" in told
     assert "clock" not in "\n".join(screen(SEEN))

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-import config
-from appliance.upstreams import hidden, upstream_names
-from config.schema import Settings
-from datastore.filesystem import Filesystem
-from datastore.refs import Digest, Repository
-from datastore.repositories import Repositories
+from entrepot import config
+from entrepot.appliance.upstreams import hidden, upstream_names
+from entrepot.config.schema import Settings
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.repositories import Repositories
 
 
 def settings(root: Path, **environ: str) -> Settings:

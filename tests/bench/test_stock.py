@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench.stock import IMAGES, Stock, access_lines, digest, manifest
-from datastore import layout
-from datastore.accesslog import parse
-from logger.stamper import note_uses, stamps
+from entrepot.datastore import layout
+from entrepot.datastore.accesslog import parse
+from entrepot.logger.accesses import note_uses, stamps
 
 
 @pytest.fixture

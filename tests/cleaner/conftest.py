@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cleaner.store import Store
-from datastore.filesystem import Filesystem
-from datastore.index import REBUILT
-from datastore.sqlite import SqliteIndex
+from entrepot.cleaner.store import DataDirectory
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.index import REBUILT
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from tests.clock import Clock
 
 
@@ -22,9 +22,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
+def store(tmp_path: Path, clock: Clock) -> Iterator[DataDirectory]:
     """Return an empty store whose index knows all that is here."""
     index = SqliteIndex(tmp_path / "state" / "index.sqlite", clock=clock)
     index.touch({}, {REBUILT: "0"})
-    yield Store(Filesystem(tmp_path / "data"), index, tmp_path / "state" / "spool")
+    yield DataDirectory(Filesystem(tmp_path / "data"), index, tmp_path / "state" / "spool")
     index.close()

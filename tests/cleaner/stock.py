@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cleaner.hosted import Hosted
-from cleaner.store import Store
-from datastore import layout
-from datastore.budget import OVERHEAD
-from datastore.index import Kind
-from datastore.manifest import parse
-from datastore.refs import Digest, Repository, Tag
+from entrepot.cleaner.hosted.repositories import HostedRepositories
+from entrepot.cleaner.store import DataDirectory
+from entrepot.datastore import layout
+from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.manifest import parse
+from entrepot.datastore.refs import Digest, Repository, Tag
 from tests.images import Image, filler, image, index
 
 PROXIED = Repository("quay.io/podman/hello")
@@ -29,15 +29,15 @@ def cost(seed: int = 0) -> int:
     return sum(len(each) + OVERHEAD for each in (made.manifest, *made.blobs))
 
 
-def put_blob(store: Store, content: bytes, used: float) -> Digest:
+def put_blob(store: DataDirectory, content: bytes, used: float) -> Digest:
     """Store a blob that was last used then."""
     digest = Digest.of(content)
     store.blobs.write(digest, content)
-    store.index.record(digest, len(content), Kind.BLOB, used)
+    store.index.record(digest, len(content), ContentKind.BLOB, used)
     return digest
 
 
-def put_manifest(store: Store, content: bytes, media_type: str, used: float) -> Digest:
+def put_manifest(store: DataDirectory, content: bytes, media_type: str, used: float) -> Digest:
     """Store a manifest or an index that was last used then."""
     digest, read = Digest.of(content), parse(content, media_type)
     store.blobs.write(digest, content)
@@ -45,7 +45,7 @@ def put_manifest(store: Store, content: bytes, media_type: str, used: float) -> 
     return digest
 
 
-def put_image(store: Store, made: Image, used: float) -> list[Digest]:
+def put_image(store: DataDirectory, made: Image, used: float) -> list[Digest]:
     """Store an image that was last used then; return its manifest, its config, its layers."""
     manifest = put_manifest(store, made.manifest, made.media_type, used)
     return [manifest, *(put_blob(store, blob, used) for blob in made.blobs)]
@@ -58,18 +58,18 @@ class Pulled:
     name: Repository
     digests: list[Digest]
 
-    def is_here(self, store: Store) -> list[bool]:
+    def is_here(self, store: DataDirectory) -> list[bool]:
         """Tell of each digest whether its data is here."""
         return [store.blobs.stat(digest) is not None for digest in self.digests]
 
 
-def pull(store: Store, seed: int, used: float, name: Repository = PROXIED) -> Pulled:
+def pull(store: DataDirectory, seed: int, used: float, name: Repository = PROXIED) -> Pulled:
     """Store and link an image of one layer of 20 kB, as a pull does: tagged `v<seed>`."""
     store.repositories.keep_origin(name, UPSTREAM)
     return push(store, seed, used, name)
 
 
-def push(store: Store, seed: int, used: float, name: Repository = HOSTED) -> Pulled:
+def push(store: DataDirectory, seed: int, used: float, name: Repository = HOSTED) -> Pulled:
     """Store and link an image of one layer of 20 kB, as a push does: tagged `v<seed>`."""
     made = _made(seed)
     digests = put_image(store, made, used)
@@ -80,7 +80,7 @@ def push(store: Store, seed: int, used: float, name: Repository = HOSTED) -> Pul
     return Pulled(name, digests)
 
 
-def push_image(store: Store, made: Image, tag: str, at: float, name: Repository = HOSTED) -> Pulled:
+def push_image(store: DataDirectory, made: Image, tag: str, at: float, name: Repository = HOSTED) -> Pulled:
     """Store and link an image as a push did then (s, UTC epoch); an empty *tag* is none."""
     digests = put_image(store, made, at)
     for blob in digests[1:]:
@@ -89,14 +89,14 @@ def push_image(store: Store, made: Image, tag: str, at: float, name: Repository 
     return Pulled(name, [_link(store, digests[0], tag, at, name), *digests[1:]])
 
 
-def push_index(store: Store, children: Sequence[Image], tag: str, at: float) -> Digest:
+def push_index(store: DataDirectory, children: Sequence[Image], tag: str, at: float) -> Digest:
     """Store and link an index whose children were pushed, as a push did then."""
     body, media_type = index(children)
     return _link(store, put_manifest(store, body, media_type, at), tag, at, HOSTED)
 
 
-def _link(store: Store, manifest: Digest, tag: str, at: float, name: Repository) -> Digest:
-    about = Hosted(store).subject(name, manifest)
+def _link(store: DataDirectory, manifest: Digest, tag: str, at: float, name: Repository) -> Digest:
+    about = HostedRepositories(store).subject(name, manifest)
     if about:
         store.repositories.keep_referrer(name, about, manifest, b"{}")
     store.repositories.link_manifest(name, manifest)

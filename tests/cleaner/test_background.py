@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from falcon.testing import TestClient
 
-import cleaner
-from cleaner import Cleaner, Rule, Rules
-from datastore import layout
-from datastore.rebuild import needs_rebuild
-from datastore.refs import Digest, Repository, Tag
-from datastore.sqlite import SqliteIndex
-from registry import Application, create_app
+from entrepot import cleaner
+from entrepot.cleaner import Cleaner, RetentionRule, RetentionRules
+from entrepot.datastore import layout
+from entrepot.datastore.rebuild import needs_rebuild
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.registry import Application, create_app
 from tests import images
 from tests.registry.push.pushing import NAME, Pushing
 from tests.system.waiting import eventually
@@ -94,7 +94,7 @@ def test_what_was_pushed_stays_unless_it_is_said_to_go(begin: Begin) -> None:
 
 def test_rules_say_what_goes_of_what_was_pushed(begin: Begin) -> None:
     """As `hosted:` does: here, all but the newest tag of one namespace."""
-    rules = Rules([("team/**", Rule(keep=1))])
+    rules = RetentionRules([("team/**", RetentionRule(keep=1))])
     pushing = begin(Cleaner(rules=rules, every=0.2))
     pushing.image(_ONE, "v1", "other/app")
     pushing.image(_ONE, "v2", "other/app")

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from cleaner.garbage import Garbage
-from cleaner.hosted import Hosted
-from cleaner.leftovers import Leftovers
-from cleaner.links import Links
-from cleaner.policy import Bounds
-from cleaner.retention import Rule, Rules
-from cleaner.rounds import Hands, Rounds
-from cleaner.spool import Spool
-from cleaner.stock import Stock
-from cleaner.store import Store
-from cleaner.sweep import Sweep
-from cleaner.uploads import Uploads
-from datastore import layout
-from datastore.refs import Digest
-from runtime.clock import Clock
+from entrepot.cleaner.maintenance.garbage import Garbage
+from entrepot.cleaner.hosted.repositories import HostedRepositories
+from entrepot.cleaner.maintenance.leftovers import Leftovers
+from entrepot.cleaner.maintenance.dangling_links import DanglingLinks
+from entrepot.cleaner.policy import StoreLimits
+from entrepot.cleaner.hosted.retention import RetentionRule, RetentionRules
+from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.spool import Spool
+from entrepot.cleaner.hosted.snapshot import HostedSnapshot
+from entrepot.cleaner.store import DataDirectory
+from entrepot.cleaner.sweep import Sweep
+from entrepot.cleaner.maintenance.abandoned_uploads import AbandonedUploads
+from entrepot.datastore import layout
+from entrepot.datastore.refs import Digest
+from entrepot.runtime.clock import Clock
 from tests.cleaner.stock import HOSTED, PROXIED, cost, pull, push
 
 _DAY = 86400.0
@@ -61,8 +61,8 @@ class _Good:
         return ""
 
 
-def _rounds(store: Store, clock: Clock, bounds: Bounds, rules: Rules | None = None) -> Rounds:
-    hands = Hands(
+def _rounds(store: DataDirectory, clock: Clock, bounds: StoreLimits, rules: RetentionRules | None = None) -> Rounds:
+    hands = RoundTools(
         store=store,
         spool=Spool(store, clock),
         sweep=Sweep(store, lambda _: None, clock),
@@ -75,14 +75,14 @@ def _rounds(store: Store, clock: Clock, bounds: Bounds, rules: Rules | None = No
 
 @pytest.mark.parametrize("jump", [40 * _DAY, _DAY, -3600.0], ids=["40d", "1d", "-1h"])
 def test_nothing_goes_for_its_age_during_a_jump(
-    store: Store, wall: Wall, time_of: Clock, jump: float
+    store: DataDirectory, wall: Wall, time_of: Clock, jump: float
 ) -> None:
     """Neither pulled nor pushed; afterwards what is really old goes."""
     now = time_of()
     young = pull(store, 1, used=now - 60), push(store, 2, used=now - 60)
     old = pull(store, 3, used=now - 10 * _DAY)
-    rules = Rules(otherwise=Rule(ttl=7 * _DAY))
-    rounds = _rounds(store, time_of, Bounds(ttl=7 * _DAY), rules)
+    rules = RetentionRules(otherwise=RetentionRule(ttl=7 * _DAY))
+    rounds = _rounds(store, time_of, StoreLimits(ttl=7 * _DAY), rules)
     wall.off = jump
     time_of.keep()
 
@@ -96,7 +96,7 @@ def test_nothing_goes_for_its_age_during_a_jump(
     assert not any(old.is_here(store))
 
 
-def test_size_decides_as_before_and_by_real_use(store: Store, wall: Wall, time_of: Clock) -> None:
+def test_size_decides_as_before_and_by_real_use(store: DataDirectory, wall: Wall, time_of: Clock) -> None:
     """What was used during a jump ahead is not younger than what was used after it."""
     images = []
     for seed, off in enumerate((0.0, 40 * _DAY, 0.0, -3600.0, -3600.0)):
@@ -106,14 +106,14 @@ def test_size_decides_as_before_and_by_real_use(store: Store, wall: Wall, time_o
         images.append(pull(store, seed, used=time_of()))
     target = 2 * cost() + cost() // 2
 
-    _rounds(store, time_of, Bounds(0, target, target, target)).run(0)
+    _rounds(store, time_of, StoreLimits(0, target, target, target)).run(0)
 
     here = [all(image.is_here(store)) for image in images]
     assert here == [False, False, False, True, True]
 
 
 def test_files_are_left_alone_during_a_jump(
-    store: Store, wall: Wall, time_of: Clock, tmp_path: Path
+    store: DataDirectory, wall: Wall, time_of: Clock, tmp_path: Path
 ) -> None:
     """Spool files, uploads, dangling links, what is unlinked and what was never finished."""
     digest = Digest.of(b"coming")
@@ -133,21 +133,21 @@ def test_files_are_left_alone_during_a_jump(
     spool.settle()
     spool.make_room(lambda: not spooled.exists())
     assert upload.exists()
-    Links(store, time_of, lambda: False).sweep()
+    DanglingLinks(store, time_of, lambda: False).sweep()
     Leftovers(store, time_of, lambda: False).purge_unfinished()
-    garbage = Garbage(store, 60.0, time_of).plan(Stock(Hosted(store), Rules(), time_of).open())
+    garbage = Garbage(store, 60.0, time_of).plan(HostedSnapshot(HostedRepositories(store), RetentionRules(), time_of).open())
 
     assert list(garbage) == []
     assert unfinished.exists()
     assert store.repositories.links_blob(PROXIED, digest)
-    assert list(Uploads(store).abandoned(time_of.before(1.0))) == []
+    assert list(AbandonedUploads(store).abandoned(time_of.before(1.0))) == []
 
 
 def test_a_prefetched_layer_is_not_given_up_during_a_jump(
-    store: Store, wall: Wall, time_of: Clock
+    store: DataDirectory, wall: Wall, time_of: Clock
 ) -> None:
     """Its client may still come."""
-    rounds = _rounds(store, time_of, Bounds(0, 0, 0, 0))
+    rounds = _rounds(store, time_of, StoreLimits(0, 0, 0, 0))
     assert rounds._coming() == time_of() - 600
     wall.off = _DAY
 

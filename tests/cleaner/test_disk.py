@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cleaner.disk import Disk
+from entrepot.cleaner.disk import Disk
 
 _MIB = 1024 * 1024
 

@@ -8,16 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from cleaner.policy import Bounds, Removal
-from cleaner.retention import Rule, Rules
-from cleaner.rounds import Hands, Rounds
-from cleaner.spool import Spool
-from cleaner.store import Store
-from cleaner.sweep import Sweep
-from datastore import layout, writing
-from datastore.accesslog import Event
-from datastore.rebuild import BORN
-from datastore.refs import Digest, Repository, Tag
+from entrepot.cleaner.policy import StoreLimits, Removal
+from entrepot.cleaner.hosted.retention import RetentionRule, RetentionRules
+from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.spool import Spool
+from entrepot.cleaner.store import DataDirectory
+from entrepot.cleaner.sweep import Sweep
+from entrepot.datastore import layout, write_lock
+from entrepot.datastore.accesslog import Event
+from entrepot.datastore.rebuild import BORN
+from entrepot.datastore.refs import Digest, Repository, Tag
 from tests import images
 from tests.cleaner.stock import (
     HOSTED,
@@ -31,7 +31,7 @@ from tests.clock import Clock
 
 _TTL = 10.0
 _OTHER = Repository("team/other")
-_EVICTABLE = Rule(1e12, is_evictable=True)
+_EVICTABLE = RetentionRule(1e12, is_evictable=True)
 
 
 class Wire:
@@ -61,14 +61,14 @@ def events() -> list[Event]:
 
 
 @pytest.fixture
-def hands(store: Store, clock: Clock, wire: Wire, events: list[Event]) -> Hands:
+def hands(store: DataDirectory, clock: Clock, wire: Wire, events: list[Event]) -> RoundTools:
     """Return what a round works with."""
     sweep = Sweep(store, events.append, clock)
-    return Hands(store, Spool(store, clock), sweep, wire, clock, stopped=lambda: False)
+    return RoundTools(store, Spool(store, clock), sweep, wire, clock, stopped=lambda: False)
 
 
-def _round(hands: Hands, rule: Rule, bounds: Bounds | None = None) -> None:
-    assert Rounds(hands, bounds or Bounds(), Rules(otherwise=rule)).run(0)
+def _round(hands: RoundTools, rule: RetentionRule, bounds: StoreLimits | None = None) -> None:
+    assert Rounds(hands, bounds or StoreLimits(), RetentionRules(otherwise=rule)).run(0)
 
 
 def _made(number: int, *layers: bytes) -> images.Image:
@@ -76,7 +76,7 @@ def _made(number: int, *layers: bytes) -> images.Image:
     return images.image(own, command=(str(number),))
 
 
-def _is_whole(store: Store, pushed: Pulled) -> bool:
+def _is_whole(store: DataDirectory, pushed: Pulled) -> bool:
     """Whether a pull by digest finds all of an image, under its name."""
     links = store.repositories
     manifest, *blobs = pushed.digests
@@ -87,7 +87,7 @@ def _is_whole(store: Store, pushed: Pulled) -> bool:
     )
 
 
-def _nothing_is_left(store: Store, pushed: Pulled) -> bool:
+def _nothing_is_left(store: DataDirectory, pushed: Pulled) -> bool:
     below = store.storage.walk(layout.repository(pushed.name))
     linked = {layout.linked(stat.key) for stat in below if "/index/" not in stat.key}
     return not any(pushed.is_here(store)) and linked.isdisjoint(pushed.digests)
@@ -96,12 +96,12 @@ def _nothing_is_left(store: Store, pushed: Pulled) -> bool:
 # ---- by last use
 
 
-def test_a_pushed_image_goes_a_ttl_after_its_push(store: Store, hands: Hands, clock: Clock) -> None:
+def test_a_pushed_image_goes_a_ttl_after_its_push(store: DataDirectory, hands: RoundTools, clock: Clock) -> None:
     """Tag, links, content, rows: whole; a younger one stays whole."""
     old = push_image(store, _made(1), "v1", clock.now - _TTL - 1)
     young = push_image(store, _made(2), "v2", clock.now - _TTL)
 
-    _round(hands, Rule(ttl=_TTL))
+    _round(hands, RetentionRule(ttl=_TTL))
 
     assert _nothing_is_left(store, old)
     assert store.repositories.tags(HOSTED) == ["v2"]
@@ -109,67 +109,67 @@ def test_a_pushed_image_goes_a_ttl_after_its_push(store: Store, hands: Hands, cl
     assert store.index.count() == 3
 
 
-def test_without_a_rule_it_stays_for_ever(store: Store, hands: Hands, clock: Clock) -> None:
+def test_without_a_rule_it_stays_for_ever(store: DataDirectory, hands: RoundTools, clock: Clock) -> None:
     """Also where what was pulled through goes."""
     pushed = push_image(store, _made(1), "v1", 0)
     pulled = pull(store, 2, used=clock.now - 100)
 
-    _round(hands, Rule(), Bounds(ttl=_TTL))
+    _round(hands, RetentionRule(), StoreLimits(ttl=_TTL))
 
     assert _is_whole(store, pushed)
     assert not any(pulled.is_here(store))
 
 
-def test_a_pull_in_between_renews(store: Store, hands: Hands, clock: Clock) -> None:
+def test_a_pull_in_between_renews(store: DataDirectory, hands: RoundTools, clock: Clock) -> None:
     """The logger stamps the manifest; an index and its children are one image."""
     made = [_made(1), _made(2)]
     parts = [push_image(store, each, "", clock.now - 100) for each in made]
     index = push_index(store, made, "all", clock.now - 100)
     store.index.touch({parts[1].digests[0]: clock.now - 5})
 
-    _round(hands, Rule(ttl=_TTL))
+    _round(hands, RetentionRule(ttl=_TTL))
 
     assert store.repositories.linked_manifest(HOSTED, index)
     assert [_is_whole(store, each) for each in parts] == [True, True]
 
 
 def test_a_pull_that_the_news_brings_renews(
-    store: Store, hands: Hands, clock: Clock, wire: Wire
+    store: DataDirectory, hands: RoundTools, clock: Clock, wire: Wire
 ) -> None:
     """What goes is decided after it."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     wire.meanwhile = lambda: store.index.touch({pushed.digests[0]: clock.now})
 
-    _round(hands, Rule(ttl=_TTL))
+    _round(hands, RetentionRule(ttl=_TTL))
 
     assert _is_whole(store, pushed)
 
 
 def test_a_push_of_the_same_under_another_name_renews(
-    store: Store, hands: Hands, clock: Clock
+    store: DataDirectory, hands: RoundTools, clock: Clock
 ) -> None:
     """Each repository holds its own; content is shared."""
     made = _made(1)
     first = push_image(store, made, "v1", clock.now - 100)
     second = push_image(store, made, "v1", clock.now, _OTHER)
 
-    _round(hands, Rule(ttl=_TTL))
+    _round(hands, RetentionRule(ttl=_TTL))
 
     assert _is_whole(store, first)
     assert _is_whole(store, second)
 
 
 def test_what_was_used_before_the_index_began_counts_from_there(
-    store: Store, hands: Hands, clock: Clock
+    store: DataDirectory, hands: RoundTools, clock: Clock
 ) -> None:
     """A data directory of registry:2 does not expire on its first day here."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     store.index.touch({}, {BORN: str(clock.now - 5)})
 
-    _round(hands, Rule(ttl=_TTL))
+    _round(hands, RetentionRule(ttl=_TTL))
     assert _is_whole(store, pushed)
     clock.now += _TTL
-    _round(hands, Rule(ttl=_TTL))
+    _round(hands, RetentionRule(ttl=_TTL))
 
     assert _nothing_is_left(store, pushed)
 
@@ -178,14 +178,14 @@ def test_what_was_used_before_the_index_began_counts_from_there(
 
 
 def test_a_shared_layer_stays_for_the_image_that_needs_it(
-    store: Store, hands: Hands, clock: Clock
+    store: DataDirectory, hands: RoundTools, clock: Clock
 ) -> None:
     """In the same repository: its link stays too."""
     shared = images.filler(20_000, 9)
     old = push_image(store, _made(1, shared, b"one"), "v1", clock.now - 100)
     young = push_image(store, _made(2, shared, b"two"), "v2", clock.now)
 
-    _round(hands, Rule(ttl=_TTL))
+    _round(hands, RetentionRule(ttl=_TTL))
 
     assert _is_whole(store, young)
     assert old.is_here(store) == [False, False, True, False]
@@ -193,21 +193,21 @@ def test_a_shared_layer_stays_for_the_image_that_needs_it(
 
 
 def test_a_layer_of_another_repository_stays_and_its_link_here_goes(
-    store: Store, hands: Hands, clock: Clock
+    store: DataDirectory, hands: RoundTools, clock: Clock
 ) -> None:
     """Permission goes with the image, content with the last that needs it."""
     shared = images.filler(20_000, 9)
     old = push_image(store, _made(1, shared), "v1", clock.now - 100)
     young = push_image(store, _made(2, shared), "v1", clock.now, _OTHER)
 
-    _round(hands, Rule(ttl=_TTL))
+    _round(hands, RetentionRule(ttl=_TTL))
 
     assert _is_whole(store, young)
     assert not store.repositories.links_blob(HOSTED, old.digests[2])
 
 
 def test_what_was_also_pulled_through_becomes_cache(
-    store: Store, hands: Hands, clock: Clock
+    store: DataDirectory, hands: RoundTools, clock: Clock
 ) -> None:
     """While it was pushed it stayed for ever; now age decides, as of anything pulled through."""
     pulled = pull(store, 1, used=clock.now - 100)
@@ -217,30 +217,30 @@ def test_what_was_also_pulled_through_becomes_cache(
         store.storage.stamp(layout.layer_link(HOSTED, blob), clock.now - 100)
     store.repositories.link_manifest(HOSTED, pulled.digests[0])
     store.storage.stamp(layout.revision_link(HOSTED, pulled.digests[0]), clock.now - 100)
-    _round(hands, Rule(), Bounds(ttl=_TTL))
+    _round(hands, RetentionRule(), StoreLimits(ttl=_TTL))
     assert _is_whole(store, pushed)
 
-    _round(hands, Rule(untagged=_TTL))
+    _round(hands, RetentionRule(untagged=_TTL))
 
     assert all(pulled.is_here(store))
     assert not store.repositories.exists(HOSTED)
-    _round(hands, Rule(untagged=_TTL), Bounds(ttl=_TTL))
+    _round(hands, RetentionRule(untagged=_TTL), StoreLimits(ttl=_TTL))
     assert not any(pulled.is_here(store))
 
 
 def test_what_refers_to_an_image_goes_with_it_and_not_before(
-    store: Store, hands: Hands, clock: Clock
+    store: DataDirectory, hands: RoundTools, clock: Clock
 ) -> None:
     """A signature that nobody asks for lives as long as what it signs; so does its tag."""
     made = _made(1)
     signature = images.artifact(made, b"signature", "application/example")
     signed = push_image(store, signature, "signed", clock.now - 100)
     pushed = push_image(store, made, "v1", clock.now - 5)
-    _round(hands, Rule(ttl=_TTL))
+    _round(hands, RetentionRule(ttl=_TTL))
     assert _is_whole(store, signed)
     clock.now += _TTL
 
-    _round(hands, Rule(ttl=_TTL))
+    _round(hands, RetentionRule(ttl=_TTL))
 
     assert _nothing_is_left(store, signed)
     assert _nothing_is_left(store, pushed)
@@ -250,42 +250,42 @@ def test_what_refers_to_an_image_goes_with_it_and_not_before(
 # ---- tags
 
 
-def test_the_newest_tags_stay_by_their_last_push(store: Store, hands: Hands, clock: Clock) -> None:
+def test_the_newest_tags_stay_by_their_last_push(store: DataDirectory, hands: RoundTools, clock: Clock) -> None:
     """Pulls do not make a tag newer; an old image that is tagged anew is new."""
     pushed = [push_image(store, _made(n), f"v{n}", clock.now - 100 + n) for n in range(5)]
     store.index.touch({pushed[1].digests[0]: clock.now})
     store.repositories.set_tag(HOSTED, Tag("stable"), pushed[0].digests[0])
 
-    _round(hands, Rule(keep=3))
+    _round(hands, RetentionRule(keep=3))
 
     kept = [_is_whole(store, each) for each in pushed]
     assert kept == [True, False, False, True, True]
     assert store.repositories.tags(HOSTED) == ["stable", "v0", "v3", "v4"]
 
 
-def test_what_lost_its_tag_goes_after_its_grace(store: Store, hands: Hands, clock: Clock) -> None:
+def test_what_lost_its_tag_goes_after_its_grace(store: DataDirectory, hands: RoundTools, clock: Clock) -> None:
     """The tag has moved on; what it means now stays."""
     old = push_image(store, _made(1), "latest", clock.now - 50)
     new = push_image(store, _made(2), "latest", clock.now - 20)
-    _round(hands, Rule(untagged=60))
+    _round(hands, RetentionRule(untagged=60))
     assert _is_whole(store, old)
 
-    _round(hands, Rule(untagged=40))
+    _round(hands, RetentionRule(untagged=40))
 
     assert _nothing_is_left(store, old)
     assert _is_whole(store, new)
 
 
-def test_the_child_of_an_index_is_not_untagged(store: Store, hands: Hands, clock: Clock) -> None:
+def test_the_child_of_an_index_is_not_untagged(store: DataDirectory, hands: RoundTools, clock: Clock) -> None:
     """It is named by what has a tag; without the index it is on its own."""
     made = _made(1)
     child = push_image(store, made, "", clock.now - 100)
     push_index(store, [made], "all", clock.now - 100)
-    _round(hands, Rule(untagged=_TTL))
+    _round(hands, RetentionRule(untagged=_TTL))
     assert _is_whole(store, child)
     store.repositories.remove_tag(HOSTED, Tag("all"))
 
-    _round(hands, Rule(untagged=_TTL))
+    _round(hands, RetentionRule(untagged=_TTL))
 
     assert _nothing_is_left(store, child)
     assert not store.repositories.exists(HOSTED)
@@ -294,12 +294,12 @@ def test_the_child_of_an_index_is_not_untagged(store: Store, hands: Hands, clock
 # ---- room
 
 
-def _room_for(count: int) -> Bounds:
+def _room_for(count: int) -> StoreLimits:
     target = count * cost()
-    return Bounds(0, target, target + cost() // 2, target + cost())
+    return StoreLimits(0, target, target + cost() // 2, target + cost())
 
 
-def test_pushed_and_pulled_images_go_in_one_order(store: Store, hands: Hands) -> None:
+def test_pushed_and_pulled_images_go_in_one_order(store: DataDirectory, hands: RoundTools) -> None:
     """The least recently used first, each whole, until there is room."""
     found = []
     for number in range(6):
@@ -315,25 +315,25 @@ def test_pushed_and_pulled_images_go_in_one_order(store: Store, hands: Hands) ->
 
 
 def test_room_is_made_of_pushed_images_only_where_that_is_allowed(
-    store: Store, hands: Hands
+    store: DataDirectory, hands: RoundTools
 ) -> None:
     """And never of the newest that stay."""
     pushed = [push_image(store, _made(n), f"v{n}", float(n)) for n in range(4)]
 
-    _round(hands, Rule(1e12), _room_for(1))
+    _round(hands, RetentionRule(1e12), _room_for(1))
     assert all(_is_whole(store, each) for each in pushed)
-    _round(hands, Rule(1e12, keep=2, is_evictable=True), _room_for(1))
+    _round(hands, RetentionRule(1e12, keep=2, is_evictable=True), _room_for(1))
 
     assert [_is_whole(store, each) for each in pushed] == [False, False, True, True]
 
 
-def test_the_plan_counts_only_what_an_image_frees(store: Store, hands: Hands) -> None:
+def test_the_plan_counts_only_what_an_image_frees(store: DataDirectory, hands: RoundTools) -> None:
     """A layer that another image needs makes no room."""
     shared = images.filler(20_000, 9)
     for number in range(3):
         push_image(store, _made(number, shared), f"v{number}", float(number))
     lone = push_image(store, _made(3), "v3", 3.0)
-    bounds = Bounds(0, cost(), cost(), cost())
+    bounds = StoreLimits(0, cost(), cost(), cost())
 
     _round(hands, _EVICTABLE, bounds)
 
@@ -345,7 +345,7 @@ def test_the_plan_counts_only_what_an_image_frees(store: Store, hands: Hands) ->
 
 
 def test_a_pull_between_the_plan_and_its_turn_renews(
-    store: Store, hands: Hands, clock: Clock, events: list[Event]
+    store: DataDirectory, hands: RoundTools, clock: Clock, events: list[Event]
 ) -> None:
     """The first goes; while it does, the second is pulled."""
     first, second = (push_image(store, _made(n), f"v{n}", clock.now - 100 + n) for n in (1, 2))
@@ -356,29 +356,29 @@ def test_a_pull_between_the_plan_and_its_turn_renews(
 
     busy = replace(hands, sweep=Sweep(store, report, clock))
 
-    _round(busy, Rule(ttl=_TTL))
+    _round(busy, RetentionRule(ttl=_TTL))
 
     assert _nothing_is_left(store, first)
     assert _is_whole(store, second)
     assert store.repositories.tags(HOSTED) == ["v2"]
 
 
-def test_a_push_that_has_pinned_a_layer_wins(store: Store, hands: Hands, clock: Clock) -> None:
+def test_a_push_that_has_pinned_a_layer_wins(store: DataDirectory, hands: RoundTools, clock: Clock) -> None:
     """It may have looked at the link already; the next round tries again."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     store.index.pin([pushed.digests[-1]], clock.now + 60)
 
-    _round(hands, Rule(ttl=_TTL))
+    _round(hands, RetentionRule(ttl=_TTL))
 
     assert _is_whole(store, pushed)
     assert store.repositories.tags(HOSTED) == ["v1"]
     store.index.unpin([pushed.digests[-1]], clock.now + 60)
-    _round(hands, Rule(ttl=_TTL))
+    _round(hands, RetentionRule(ttl=_TTL))
     assert _nothing_is_left(store, pushed)
 
 
 def test_a_push_that_pins_while_links_go_finds_them_again(
-    store: Store, hands: Hands, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    store: DataDirectory, hands: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has looked before they went, and waits for its turn to link."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
@@ -390,7 +390,7 @@ def test_a_push_that_pins_while_links_go_finds_them_again(
 
     monkeypatch.setattr(type(store.repositories), "unlink_manifest", pinning)
 
-    _round(hands, Rule(ttl=_TTL))
+    _round(hands, RetentionRule(ttl=_TTL))
 
     assert _is_whole(store, pushed)
     state = store.repositories.tag(HOSTED, Tag("v1"))
@@ -399,13 +399,13 @@ def test_a_push_that_pins_while_links_go_finds_them_again(
 
 
 def test_a_layer_that_was_linked_anew_waits_for_its_manifest(
-    store: Store, hands: Hands, clock: Clock
+    store: DataDirectory, hands: RoundTools, clock: Clock
 ) -> None:
     """A client that pushes another image has mounted it, or uploaded it again."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     store.storage.stamp(layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
 
-    _round(hands, Rule(ttl=_TTL))
+    _round(hands, RetentionRule(ttl=_TTL))
 
     assert store.repositories.tags(HOSTED) == []
     assert pushed.is_here(store) == [False, False, True]
@@ -413,20 +413,20 @@ def test_a_layer_that_was_linked_anew_waits_for_its_manifest(
 
 
 def test_a_layer_that_another_push_linked_anew_goes_with_the_last_that_used_it(
-    store: Store, hands: Hands, clock: Clock
+    store: DataDirectory, hands: RoundTools, clock: Clock
 ) -> None:
     """The other image is gone; this one was pulled since."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     store.storage.stamp(layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
     store.index.touch({pushed.digests[0]: clock.now - 50})
 
-    _round(hands, Rule(ttl=_TTL))
+    _round(hands, RetentionRule(ttl=_TTL))
 
     assert _nothing_is_left(store, pushed)
 
 
 def test_a_layer_that_lands_elsewhere_while_links_go_stays(
-    store: Store, hands: Hands, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    store: DataDirectory, hands: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever pushes it has pinned it, stamped it, linked it and let go, all in between."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
@@ -441,7 +441,7 @@ def test_a_layer_that_lands_elsewhere_while_links_go_stays(
 
     monkeypatch.setattr(type(store.repositories), "unlink_blob", landing)
 
-    _round(hands, Rule(ttl=_TTL))
+    _round(hands, RetentionRule(ttl=_TTL))
 
     assert store.blobs.stat(layer)
     assert store.repositories.links_blob(_OTHER, layer)
@@ -449,7 +449,7 @@ def test_a_layer_that_lands_elsewhere_while_links_go_stays(
 
 
 def test_a_layer_that_landed_elsewhere_before_the_content_goes_stays(
-    store: Store, hands: Hands, clock: Clock, events: list[Event]
+    store: DataDirectory, hands: RoundTools, clock: Clock, events: list[Event]
 ) -> None:
     """After the links have gone, too; what is left of the image is garbage later."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
@@ -462,21 +462,21 @@ def test_a_layer_that_landed_elsewhere_before_the_content_goes_stays(
             store.repositories.link_blob(_OTHER, layer)
         events.append(event)
 
-    _round(replace(hands, sweep=Sweep(store, report, clock)), Rule(ttl=_TTL))
+    _round(replace(hands, sweep=Sweep(store, report, clock)), RetentionRule(ttl=_TTL))
 
     assert pushed.is_here(store) == [False, False, True]
     assert store.repositories.links_blob(_OTHER, layer)
 
 
 @contextmanager
-def _writing(store: Store) -> Iterator[None]:
-    with writing.turn(store.state, HOSTED, 0) as mine:
+def _writing(store: DataDirectory) -> Iterator[None]:
+    with write_lock.turn(store.state, HOSTED, 0) as mine:
         assert mine
         yield
 
 
 def test_a_repository_that_is_being_written_to_is_left_alone(
-    store: Store, hands: Hands, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    store: DataDirectory, hands: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever writes may be about to tag what would go; others go meanwhile."""
     monkeypatch.setattr("cleaner.unlink._PATIENCE_S", 0)
@@ -484,16 +484,16 @@ def test_a_repository_that_is_being_written_to_is_left_alone(
     there = push_image(store, _made(2), "v1", clock.now - 100, _OTHER)
 
     with _writing(store):
-        _round(hands, Rule(ttl=_TTL))
+        _round(hands, RetentionRule(ttl=_TTL))
 
     assert _is_whole(store, here)
     assert _nothing_is_left(store, there)
 
 
-def test_the_dry_run_names_tags_and_content(store: Store, hands: Hands, clock: Clock) -> None:
+def test_the_dry_run_names_tags_and_content(store: DataDirectory, hands: RoundTools, clock: Clock) -> None:
     """And changes nothing."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
-    rounds = Rounds(hands, Bounds(), Rules(otherwise=Rule(ttl=_TTL)))
+    rounds = Rounds(hands, StoreLimits(), RetentionRules(otherwise=RetentionRule(ttl=_TTL)))
 
     (step,) = rounds.explain()
 
@@ -508,7 +508,7 @@ def test_the_dry_run_names_tags_and_content(store: Store, hands: Hands, clock: C
 
 
 def test_an_image_whose_rows_were_lost_is_unlinked_all_the_same(
-    store: Store, hands: Hands, clock: Clock
+    store: DataDirectory, hands: RoundTools, clock: Clock
 ) -> None:
     """Its content waits for its rows: the index is brought in line once a day."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
@@ -518,7 +518,7 @@ def test_an_image_whose_rows_were_lost_is_unlinked_all_the_same(
         store.index.leave(row)
         store.index.forget(digest)
 
-    _round(hands, Rule(ttl=_TTL))
+    _round(hands, RetentionRule(ttl=_TTL))
 
     assert store.repositories.tags(HOSTED) == []
     assert all(pushed.is_here(store))

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cleaner.chores import Chores
-from cleaner.loop import Loop, period
-from datastore.errors import IndexUnavailable
+from entrepot.cleaner.maintenance.jobs import Jobs
+from entrepot.cleaner.loop import RoundLoop, period
+from entrepot.datastore.errors import IndexUnavailable
 from tests.clock import Clock
 
 
@@ -34,8 +34,8 @@ class Work:
 
     def go(self, every: float) -> None:
         """Go round until no outcome is left."""
-        chores = Chores([], Clock(0))
-        Loop(self.run, chores, self.wait, lambda: not self.outcomes, every).run()
+        chores = Jobs([], Clock(0))
+        RoundLoop(self.run, chores, self.wait, lambda: not self.outcomes, every).run()
 
 
 def _done() -> bool:

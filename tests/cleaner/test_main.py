@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pytest
 
-import config
-from cleaner.__main__ import Cleaner, main
-from cleaner.store import Store
-from config.hosted import HostedRule
-from config.schema import Settings
-from datastore import layout
-from datastore.accesslog import parse_event
-from datastore.filesystem import Filesystem
-from datastore.rebuild import BORN, needs_rebuild, rebuild
-from datastore.refs import Repository
-from datastore.sqlite import SqliteIndex
+from entrepot import config
+from entrepot.cleaner.__main__ import CleanerProcess, main
+from entrepot.cleaner.store import DataDirectory
+from entrepot.config.hosted import HostedRule
+from entrepot.config.schema import Settings
+from entrepot.datastore import layout
+from entrepot.datastore.accesslog import parse_event
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.rebuild import BORN, needs_rebuild, rebuild
+from entrepot.datastore.refs import Repository
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from tests.cleaner.front import Front
 from tests.cleaner.stock import pull, push, push_image, put_blob
 from tests.images import Image, filler, image
@@ -36,19 +36,19 @@ _PATIENCE_S = 20.0
 def settings(tmp_path: Path) -> Settings:
     """Return settings of an appliance with a TTL of a minute, handed over in its run directory."""
     environ = {"REGISTRYDIR": str(tmp_path / "data"), "CLEANER_TTL": "1m"}
-    places = config.Places(tmp_path / "no.yml", tmp_path / "no.json", tmp_path / "none")
+    places = config.DefaultPaths(tmp_path / "no.yml", tmp_path / "no.json", tmp_path / "none")
     run = tmp_path / "run"
     run.mkdir()
     return config.load([], environ, places).settings.model_copy(update={"run": run})
 
 
 @pytest.fixture
-def store(settings: Settings) -> Iterator[Store]:
+def store(settings: Settings) -> Iterator[DataDirectory]:
     """Open what the cleaner works on, as a worker does."""
     state = settings.storage.statedir
     index = SqliteIndex(state / layout.INDEX)
     (state / layout.EVENTS).parent.mkdir(parents=True)
-    yield Store(Filesystem(settings.storage.rootdirectory), index, state / layout.SPOOL)
+    yield DataDirectory(Filesystem(settings.storage.rootdirectory), index, state / layout.SPOOL)
     index.close()
 
 
@@ -64,7 +64,7 @@ def _logging() -> Iterator[None]:
 
 
 @pytest.fixture
-def front(settings: Settings, store: Store) -> Iterator[Front]:
+def front(settings: Settings, store: DataDirectory) -> Iterator[Front]:
     """Answer, and commit the line as the logger does."""
 
     def commit(probe: str) -> None:
@@ -75,7 +75,7 @@ def front(settings: Settings, store: Store) -> Iterator[Front]:
 
 
 def test_the_dry_run_prints_what_would_go_and_why(
-    settings: Settings, store: Store, capsys: pytest.CaptureFixture[str]
+    settings: Settings, store: DataDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A line for each, a line for all, and nothing has changed."""
     old = pull(store, 1, used=time.time() - 90)
@@ -92,7 +92,7 @@ def test_the_dry_run_prints_what_would_go_and_why(
 
 
 @pytest.mark.usefixtures("front")
-def test_one_round_does_all_that_is_to_be_done(settings: Settings, store: Store) -> None:
+def test_one_round_does_all_that_is_to_be_done(settings: Settings, store: DataDirectory) -> None:
     """With the news that it needs; what was pushed stays, and the logger is told."""
     old, new = pull(store, 1, used=time.time() - 90), pull(store, 2, used=time.time())
     pushed = push(store, 3, used=time.time() - 90)
@@ -104,7 +104,7 @@ def test_one_round_does_all_that_is_to_be_done(settings: Settings, store: Store)
     assert {parse_event(line).fields["digest"] for line in events} == set(map(str, old.digests))
 
 
-def test_one_round_while_no_appliance_runs_needs_no_news(settings: Settings, store: Store) -> None:
+def test_one_round_while_no_appliance_runs_needs_no_news(settings: Settings, store: DataDirectory) -> None:
     """Nothing is used then: what `--dry-run` lists goes."""
     old = pull(store, 1, used=time.time() - 90)
 
@@ -112,21 +112,21 @@ def test_one_round_while_no_appliance_runs_needs_no_news(settings: Settings, sto
     assert not any(store.blobs.stat(digest) for digest in old.digests)
 
 
-def test_what_goes_next_is_what_may_go_in_its_order(settings: Settings, store: Store) -> None:
+def test_what_goes_next_is_what_may_go_in_its_order(settings: Settings, store: DataDirectory) -> None:
     """Not what was pushed, however long ago, and nothing that something newer needs."""
     now = time.time()
     push(store, 5, used=now - 500)
     newer, older = pull(store, 1, used=now - 10), pull(store, 2, used=now - 30)
 
-    found = [each.entry.digest for each in Cleaner(settings).next_to_go(100)]
+    found = [each.entry.digest for each in CleanerProcess(settings).next_to_go(100)]
 
     assert set(found) == {*older.digests, *newer.digests}
     assert set(found[: len(older.digests)]) == set(older.digests)
-    assert [each.entry.digest for each in Cleaner(settings).next_to_go(1)] == found[:1]
+    assert [each.entry.digest for each in CleanerProcess(settings).next_to_go(1)] == found[:1]
     assert store.index.held() > 0
 
 
-def test_one_round_without_news_fails_and_leaves_all(settings: Settings, store: Store) -> None:
+def test_one_round_without_news_fails_and_leaves_all(settings: Settings, store: DataDirectory) -> None:
     """The appliance is down: nobody knows what was used last."""
     old = pull(store, 1, used=time.time() - 90)
 
@@ -136,7 +136,7 @@ def test_one_round_without_news_fails_and_leaves_all(settings: Settings, store: 
 
 
 def test_a_full_log_does_not_keep_anything_from_going(
-    settings: Settings, store: Store, front: Front, capsys: pytest.CaptureFixture[str]
+    settings: Settings, store: DataDirectory, front: Front, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Room is what it needs; that events are lost is told once."""
     old = pull(store, 1, used=time.time() - 90)
@@ -149,7 +149,7 @@ def test_a_full_log_does_not_keep_anything_from_going(
     assert capsys.readouterr().out.count("event not written") == 1
 
 
-def test_a_lost_index_comes_back_before_anything_goes(settings: Settings, store: Store) -> None:
+def test_a_lost_index_comes_back_before_anything_goes(settings: Settings, store: DataDirectory) -> None:
     """Deleted while it was stopped: rows and order are those of the files."""
     pulled = pull(store, 1, used=time.time() - 90)
     assert isinstance(store.index, SqliteIndex)
@@ -173,7 +173,7 @@ def expiring(settings: Settings) -> Settings:
 
 
 @pytest.mark.usefixtures("front")
-def test_what_was_pushed_goes_by_its_rule(expiring: Settings, store: Store) -> None:
+def test_what_was_pushed_goes_by_its_rule(expiring: Settings, store: DataDirectory) -> None:
     """Or by the TTL of all, where there is none; what was used stays, and what is new."""
     main(["--once"], expiring)
     store.index.touch({}, {BORN: "0"})  # it has seen all uses for ever
@@ -191,7 +191,7 @@ def test_what_was_pushed_goes_by_its_rule(expiring: Settings, store: Store) -> N
 
 
 def test_garbage_is_told_and_taken_by_hand(
-    settings: Settings, store: Store, capsys: pytest.CaptureFixture[str]
+    settings: Settings, store: DataDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also while nobody serves; a dry run tells the same and takes nothing."""
     rebuild(store.storage, store.index, 0)
@@ -212,7 +212,7 @@ def test_garbage_is_told_and_taken_by_hand(
     assert all(kept.is_here(store))
 
 
-def test_what_lost_its_tags_goes_only_on_good_news(settings: Settings, store: Store) -> None:
+def test_what_lost_its_tags_goes_only_on_good_news(settings: Settings, store: DataDirectory) -> None:
     """Somebody may have pulled it by its digest a moment ago."""
     rebuild(store.storage, store.index, 0)
     moved = push_image(store, _made(1), "", time.time() - 2 * settings.cleaner.garbage)
@@ -229,7 +229,7 @@ def test_what_lost_its_tags_goes_only_on_good_news(settings: Settings, store: St
 
 def test_a_ttl_of_seconds_is_looked_after_in_seconds(expiring: Settings) -> None:
     """However rarely rounds are asked for."""
-    assert Cleaner(expiring)._period() == 1
+    assert CleanerProcess(expiring)._period() == 1
 
 
 def _made(number: int) -> Image:
@@ -248,7 +248,7 @@ def test_without_settings_it_says_so_and_ends(
     assert "entrepot serve" in line
 
 
-def test_it_cleans_until_sigterm(settings: Settings, store: Store, front: Front) -> None:
+def test_it_cleans_until_sigterm(settings: Settings, store: DataDirectory, front: Front) -> None:
     """What is old goes, what was pushed stays; then it ends with 0 and leaves no socket."""
     settings_path, bell = settings.run / "settings.json", settings.run / "cleaner.sock"
     config.dump(settings, settings_path)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cleaner.policy import Bounds, Eviction, Moment, Reason, Step, closure, plan
-from datastore.budget import OVERHEAD
-from datastore.index import Cursor, Entry, Kind
-from datastore.refs import Digest
+from entrepot.cleaner.policy import StoreLimits, Eviction, Demand, Reason, Step, closure, plan
+from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.index import Cursor, IndexEntry, ContentKind
+from entrepot.datastore.refs import Digest
 
 # a busy machine is no failure
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -24,7 +24,7 @@ def _digest(number: int) -> Digest:
     return Digest("sha256", f"{number:064x}")
 
 
-def _cost(entries: Iterable[Entry]) -> int:
+def _cost(entries: Iterable[IndexEntry]) -> int:
     """Add up what entries take: their content, and what they cost beside it."""
     return sum(entry.size + OVERHEAD for entry in entries)
 
@@ -37,7 +37,7 @@ def _evictions(steps: Iterable[Step]) -> list[Eviction]:
 class Shelf:
     """Rows in the order of eviction, what each names, and what may not go."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[IndexEntry, ...]
     names: Mapping[Digest, tuple[Digest, ...]]
     spared: frozenset[Digest] = frozenset()
 
@@ -49,7 +49,7 @@ class Shelf:
         """Return the bytes of all rows."""
         return _cost(self.entries)
 
-    def plan(self, bounds: Bounds, moment: Moment) -> list[Eviction]:
+    def plan(self, bounds: StoreLimits, moment: Demand) -> list[Eviction]:
         """Plan with what is spared here."""
         spares = self.spared.__contains__
         return _evictions(plan(self.entries, bounds, moment, spares=spares, named=self.named))
@@ -59,7 +59,7 @@ class Shelf:
 def shelves(draw: st.DrawFn) -> Shelf:
     """Draw what an index may hold: who is used later is what a manifest names, never it."""
     sizes = draw(st.lists(st.integers(0, OVERHEAD), max_size=12))
-    kinds = sorted(draw(st.sampled_from(Kind)) for _ in sizes)
+    kinds = sorted(draw(st.sampled_from(ContentKind)) for _ in sizes)
     used = [float(draw(st.integers(0, 8))) for _ in sizes]
     names: dict[Digest, tuple[Digest, ...]] = {}
     for number, kind in enumerate(kinds):
@@ -69,7 +69,7 @@ def shelves(draw: st.DrawFn) -> Shelf:
         for part in parts:
             used[part] = max(used[part], used[number])
     entries = [
-        Entry(_digest(number), size, kinds[number], used[number])
+        IndexEntry(_digest(number), size, kinds[number], used[number])
         for number, size in enumerate(sizes)
     ]
     spared = draw(st.frozensets(st.sampled_from([e.digest for e in entries]))) if entries else ()
@@ -78,7 +78,7 @@ def shelves(draw: st.DrawFn) -> Shelf:
 
 _sizes = st.integers(0, 10 * OVERHEAD)
 _bounds = st.builds(
-    lambda ttl, target, above, more: Bounds(ttl, target, target + above, target + above + more),
+    lambda ttl, target, above, more: StoreLimits(ttl, target, target + above, target + above + more),
     ttl=st.integers(0, 10).map(float),
     target=_sizes,
     above=st.integers(0, 2 * OVERHEAD),
@@ -88,9 +88,9 @@ _bounds = st.builds(
 
 @unhurried
 @given(shelves(), _bounds, _sizes)
-def test_what_is_left_never_names_what_is_gone(shelf: Shelf, bounds: Bounds, needs: int) -> None:
+def test_what_is_left_never_names_what_is_gone(shelf: Shelf, bounds: StoreLimits, needs: int) -> None:
     """Whatever is spared, and for whatever reason the rest goes."""
-    evictions = shelf.plan(bounds, Moment(10, shelf.held(), needs))
+    evictions = shelf.plan(bounds, Demand(10, shelf.held(), needs))
 
     gone = {eviction.entry.digest for eviction in evictions}
     left = {entry.digest for entry in shelf.entries} - gone
@@ -100,10 +100,10 @@ def test_what_is_left_never_names_what_is_gone(shelf: Shelf, bounds: Bounds, nee
 @unhurried
 @given(shelves(), _bounds, _sizes)
 def test_what_is_spared_stays_with_all_that_it_names(
-    shelf: Shelf, bounds: Bounds, needs: int
+    shelf: Shelf, bounds: StoreLimits, needs: int
 ) -> None:
     """A pinned manifest without its layers would be of no use."""
-    evictions = shelf.plan(bounds, Moment(10, shelf.held(), needs))
+    evictions = shelf.plan(bounds, Demand(10, shelf.held(), needs))
 
     gone = {eviction.entry.digest for eviction in evictions}
     assert not closure(shelf.spared, shelf.named) & gone
@@ -112,10 +112,10 @@ def test_what_is_spared_stays_with_all_that_it_names(
 @unhurried
 @given(shelves(), _bounds, _sizes)
 def test_the_target_is_reached_unless_only_what_is_spared_is_left(
-    shelf: Shelf, bounds: Bounds, needs: int
+    shelf: Shelf, bounds: StoreLimits, needs: int
 ) -> None:
     """Eviction for size that has begun ends at the target, with what is asked for."""
-    evictions = shelf.plan(bounds, Moment(10, shelf.held(), needs))
+    evictions = shelf.plan(bounds, Demand(10, shelf.held(), needs))
 
     if any(eviction.reason is Reason.SIZE for eviction in evictions):
         gone = {eviction.entry.digest for eviction in evictions}
@@ -128,10 +128,10 @@ def test_the_target_is_reached_unless_only_what_is_spared_is_left(
 @unhurried
 @given(shelves(), _bounds, _sizes)
 def test_nothing_goes_for_size_that_the_target_did_not_ask_for(
-    shelf: Shelf, bounds: Bounds, needs: int
+    shelf: Shelf, bounds: StoreLimits, needs: int
 ) -> None:
     """Without the last eviction, the target is not reached."""
-    evictions = shelf.plan(bounds, Moment(10, shelf.held(), needs))
+    evictions = shelf.plan(bounds, Demand(10, shelf.held(), needs))
 
     if evictions and evictions[-1].reason is Reason.SIZE:
         before = _cost(eviction.entry for eviction in evictions[:-1])
@@ -140,9 +140,9 @@ def test_nothing_goes_for_size_that_the_target_did_not_ask_for(
 
 @unhurried
 @given(shelves(), _bounds, _sizes)
-def test_what_was_used_last_outlives_what_was_not(shelf: Shelf, bounds: Bounds, needs: int) -> None:
+def test_what_was_used_last_outlives_what_was_not(shelf: Shelf, bounds: StoreLimits, needs: int) -> None:
     """What goes is the front of the order, but for what is spared."""
-    evictions = shelf.plan(bounds, Moment(10, shelf.held(), needs))
+    evictions = shelf.plan(bounds, Demand(10, shelf.held(), needs))
 
     kept = closure(shelf.spared, shelf.named)
     free = [entry for entry in shelf.entries if entry.digest not in kept]
@@ -152,11 +152,11 @@ def test_what_was_used_last_outlives_what_was_not(shelf: Shelf, bounds: Bounds, 
 
 @unhurried
 @given(shelves(), _bounds)
-def test_nothing_goes_for_size_below_the_start(shelf: Shelf, bounds: Bounds) -> None:
+def test_nothing_goes_for_size_below_the_start(shelf: Shelf, bounds: StoreLimits) -> None:
     """The room above the target is there to be used."""
     roomy = replace(bounds, start=shelf.held(), room=shelf.held())
 
-    evictions = shelf.plan(roomy, Moment(10, shelf.held()))
+    evictions = shelf.plan(roomy, Demand(10, shelf.held()))
 
     assert all(eviction.reason is Reason.TTL for eviction in evictions)
 
@@ -165,15 +165,15 @@ def test_nothing_goes_for_size_below_the_start(shelf: Shelf, bounds: Bounds) -> 
 @given(shelves(), st.integers(1, 10))
 def test_everything_older_than_the_ttl_goes_and_nothing_else(shelf: Shelf, ttl: int) -> None:
     """Without a limit of size, age alone decides."""
-    evictions = shelf.plan(Bounds(ttl=ttl), Moment(10, shelf.held()))
+    evictions = shelf.plan(StoreLimits(ttl=ttl), Demand(10, shelf.held()))
 
     kept = closure(shelf.spared, shelf.named)
     old = [entry for entry in shelf.entries if 10 - entry.used > ttl]
     assert [e.entry for e in evictions] == [entry for entry in old if entry.digest not in kept]
 
 
-def _row(number: int, *, takes: int = 1000, kind: Kind = Kind.BLOB, used: float = 0) -> Entry:
-    return Entry(_digest(number), takes - OVERHEAD, kind, used)
+def _row(number: int, *, takes: int = 1000, kind: ContentKind = ContentKind.BLOB, used: float = 0) -> IndexEntry:
+    return IndexEntry(_digest(number), takes - OVERHEAD, kind, used)
 
 
 def _nothing(_: Digest) -> Iterable[Digest]:
@@ -188,13 +188,13 @@ def test_the_plan_reads_one_entry_further_than_it_must() -> None:
     """Evicting a hundred of a million costs no walk over a million."""
     read = 0
 
-    def rows() -> Iterator[Entry]:
+    def rows() -> Iterator[IndexEntry]:
         nonlocal read
         for number in range(1_000_000):
             read += 1
             yield _row(number)
 
-    bounds, moment = Bounds(target=900_000, start=950_000), Moment(10, held=1_000_000)
+    bounds, moment = StoreLimits(target=900_000, start=950_000), Demand(10, held=1_000_000)
     evictions = list(plan(rows(), bounds, moment, spares=_keeps, named=_nothing))
 
     assert (len(evictions), read) == (100, 101)
@@ -202,18 +202,18 @@ def test_the_plan_reads_one_entry_further_than_it_must() -> None:
 
 def test_at_equal_times_an_index_goes_before_its_manifests_and_they_before_their_parts() -> None:
     """The order of the rows is the order of going."""
-    rows = [_row(3, kind=Kind.INDEX), _row(2, kind=Kind.MANIFEST), _row(1)]
-    bounds, moment = Bounds(target=0, start=0), Moment(10, held=3000)
+    rows = [_row(3, kind=ContentKind.INDEX), _row(2, kind=ContentKind.MANIFEST), _row(1)]
+    bounds, moment = StoreLimits(target=0, start=0), Demand(10, held=3000)
 
     evictions = _evictions(plan(rows, bounds, moment, spares=_keeps, named=_nothing))
 
-    assert [each.entry.kind for each in evictions] == [Kind.INDEX, Kind.MANIFEST, Kind.BLOB]
+    assert [each.entry.kind for each in evictions] == [ContentKind.INDEX, ContentKind.MANIFEST, ContentKind.BLOB]
 
 
 def test_age_that_frees_enough_leaves_size_nothing_to_do() -> None:
     """Held is looked at again after the TTL: above the target, but not above the start."""
     rows = [_row(1, takes=1000, used=0), _row(2, takes=2200, used=9)]
-    bounds, moment = Bounds(ttl=5, target=2000, start=2200), Moment(10, held=3200)
+    bounds, moment = StoreLimits(ttl=5, target=2000, start=2200), Demand(10, held=3200)
 
     evictions = _evictions(plan(rows, bounds, moment, spares=_keeps, named=_nothing))
 
@@ -223,27 +223,27 @@ def test_age_that_frees_enough_leaves_size_nothing_to_do() -> None:
 def test_a_download_that_does_not_fit_begins_eviction_below_the_start() -> None:
     """It waits: room is made until it, too, is within the target."""
     rows = [_row(number) for number in range(4)]
-    bounds = Bounds(target=4000, start=4400, room=4800)
+    bounds = StoreLimits(target=4000, start=4400, room=4800)
 
-    waiting = plan(rows, bounds, Moment(10, 4000, needs=1500), spares=_keeps, named=_nothing)
-    fitting = plan(rows, bounds, Moment(10, 4000, needs=800), spares=_keeps, named=_nothing)
+    waiting = plan(rows, bounds, Demand(10, 4000, needs=1500), spares=_keeps, named=_nothing)
+    fitting = plan(rows, bounds, Demand(10, 4000, needs=800), spares=_keeps, named=_nothing)
 
     assert (len(list(waiting)), len(list(fitting))) == (2, 0)
 
 
 def test_age_is_counted_from_the_last_moment_at_which_a_use_may_have_gone_unseen() -> None:
     """The line of its last use may be among those that were lost."""
-    rows, bounds = [_row(1, used=0)], Bounds(ttl=5)
+    rows, bounds = [_row(1, used=0)], StoreLimits(ttl=5)
 
-    early = plan(rows, bounds, Moment(10, 100, blind=6), spares=_keeps, named=_nothing)
-    late = plan(rows, bounds, Moment(12, 100, blind=6), spares=_keeps, named=_nothing)
+    early = plan(rows, bounds, Demand(10, 100, blind=6), spares=_keeps, named=_nothing)
+    late = plan(rows, bounds, Demand(12, 100, blind=6), spares=_keeps, named=_nothing)
 
     assert (len(list(early)), len(list(late))) == (0, 1)
 
 
 def test_an_eviction_for_age_says_how_long_and_how_long_is_allowed() -> None:
     """In the words of who reads the dry run."""
-    moment, bounds = Moment(31 * _DAY, 100), Bounds(ttl=30 * _DAY)
+    moment, bounds = Demand(31 * _DAY, 100), StoreLimits(ttl=30 * _DAY)
 
     (eviction,) = _evictions(plan([_row(1)], bounds, moment, spares=_keeps, named=_nothing))
 
@@ -253,8 +253,8 @@ def test_an_eviction_for_age_says_how_long_and_how_long_is_allowed() -> None:
 def test_an_eviction_for_size_says_what_is_held_and_how_much_may_be() -> None:
     """As it is at that moment, not as it was when the plan began."""
     rows = [_row(1, takes=20 * _MIB), _row(2, takes=20 * _MIB)]
-    bounds = Bounds(target=200 * _MIB, start=220 * _MIB, room=240 * _MIB)
-    moment = Moment(10, 231 * _MIB, needs=9 * _MIB)
+    bounds = StoreLimits(target=200 * _MIB, start=220 * _MIB, room=240 * _MIB)
+    moment = Demand(10, 231 * _MIB, needs=9 * _MIB)
 
     first, second = _evictions(plan(rows, bounds, moment, spares=_keeps, named=_nothing))
 
@@ -265,7 +265,7 @@ def test_an_eviction_for_size_says_what_is_held_and_how_much_may_be() -> None:
 def test_what_was_fetched_ahead_for_nobody_goes_before_what_was_used() -> None:
     """After what is too old, and no more of it than must."""
     old, used, ahead, also = _row(1, used=0), _row(2, used=6), _row(3, used=9), _row(4, used=9)
-    bounds, moment = Bounds(ttl=5, target=1500, start=2500), Moment(10, held=4000)
+    bounds, moment = StoreLimits(ttl=5, target=1500, start=2500), Demand(10, held=4000)
     evictions = _evictions(
         plan(
             [old, used, ahead, also],
@@ -285,18 +285,18 @@ def test_what_was_fetched_ahead_for_nobody_goes_before_what_was_used() -> None:
 def test_what_was_fetched_ahead_stays_where_there_is_room_or_it_is_spared() -> None:
     """Nobody looks for it then; the least recently used goes in its place."""
     used, ahead = _row(2, used=6), _row(3, used=9)
-    short, roomy = Bounds(target=1000, start=1500), Bounds(target=9000, start=9500)
+    short, roomy = StoreLimits(target=1000, start=1500), StoreLimits(target=9000, start=9500)
     looks: list[None] = []
 
-    def unasked() -> list[Entry]:
+    def unasked() -> list[IndexEntry]:
         looks.append(None)
         return [ahead]
 
-    def planned(bounds: Bounds) -> list[Entry]:
+    def planned(bounds: StoreLimits) -> list[IndexEntry]:
         steps = plan(
             [used, ahead],
             bounds,
-            Moment(10, held=2000),
+            Demand(10, held=2000),
             spares=lambda digest: digest == ahead.digest,
             named=_nothing,
             unasked=unasked,

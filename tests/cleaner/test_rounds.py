@@ -8,17 +8,17 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from cleaner.policy import Bounds
-from cleaner.reasons import Reason
-from cleaner.rounds import Hands, Rounds
-from cleaner.spool import Spool
-from cleaner.store import Store
-from cleaner.sweep import Sweep
-from datastore import layout
-from datastore.accesslog import Event
-from datastore.budget import OVERHEAD
-from datastore.index import Kind
-from datastore.refs import Digest, Tag
+from entrepot.cleaner.policy import StoreLimits
+from entrepot.cleaner.reasons import Reason
+from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.spool import Spool
+from entrepot.cleaner.store import DataDirectory
+from entrepot.cleaner.sweep import Sweep
+from entrepot.datastore import layout
+from entrepot.datastore.accesslog import Event
+from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.refs import Digest, Tag
 from tests.cleaner.stock import HOSTED, Pulled, cost, pull, push, put_manifest
 from tests.clock import Clock
 from tests.images import image, index
@@ -55,9 +55,9 @@ def events() -> list[Event]:
 
 
 @pytest.fixture
-def hands(store: Store, clock: Clock, wire: Wire, events: list[Event]) -> Hands:
+def hands(store: DataDirectory, clock: Clock, wire: Wire, events: list[Event]) -> RoundTools:
     """Return what a round works with."""
-    return Hands(
+    return RoundTools(
         store=store,
         spool=Spool(store, clock),
         sweep=Sweep(store, events.append, clock),
@@ -67,18 +67,18 @@ def hands(store: Store, clock: Clock, wire: Wire, events: list[Event]) -> Hands:
     )
 
 
-def _room_for(images: int) -> Bounds:
+def _room_for(images: int) -> StoreLimits:
     """Keep that many images; less than one more may come before anything goes."""
     target = images * _IMAGE
-    return Bounds(0, target, target + _IMAGE // 2, target + _IMAGE)
+    return StoreLimits(0, target, target + _IMAGE // 2, target + _IMAGE)
 
 
-def _kept(store: Store, images: list[Pulled]) -> list[bool]:
+def _kept(store: DataDirectory, images: list[Pulled]) -> list[bool]:
     """Tell of each image whether it is here; half of one is none."""
     return [all(each.is_here(store)) for each in images]
 
 
-def test_what_was_used_last_is_what_is_left(hands: Hands, store: Store) -> None:
+def test_what_was_used_last_is_what_is_left(hands: RoundTools, store: DataDirectory) -> None:
     """An image that was used in between outlives younger ones; all go whole."""
     images = [pull(store, seed, used=seed) for seed in range(6)]
     store.index.touch({images[0].digests[0]: 10})
@@ -89,7 +89,7 @@ def test_what_was_used_last_is_what_is_left(hands: Hands, store: Store) -> None:
 
 
 def test_nothing_goes_and_nothing_is_asked_while_there_is_room(
-    hands: Hands, store: Store, wire: Wire
+    hands: RoundTools, store: DataDirectory, wire: Wire
 ) -> None:
     """A round without work costs no request."""
     images = [pull(store, seed, used=seed) for seed in range(3)]
@@ -100,7 +100,7 @@ def test_nothing_goes_and_nothing_is_asked_while_there_is_room(
     assert wire.asked == 0
 
 
-def test_a_waiting_download_gets_its_room(hands: Hands, store: Store) -> None:
+def test_a_waiting_download_gets_its_room(hands: RoundTools, store: DataDirectory) -> None:
     """What it asks for fits below the target afterwards."""
     images = [pull(store, seed, used=seed) for seed in range(3)]
     bounds = _room_for(3)
@@ -111,7 +111,7 @@ def test_a_waiting_download_gets_its_room(hands: Hands, store: Store) -> None:
     assert store.index.reserve(Digest.of(b"new"), 2 * _IMAGE - OVERHEAD, bounds.target, at=9)
 
 
-def test_more_is_not_made_room_for_than_is_ever_stored(hands: Hands, store: Store) -> None:
+def test_more_is_not_made_room_for_than_is_ever_stored(hands: RoundTools, store: DataDirectory) -> None:
     """However much is asked for: the round ends, with everything gone that may go."""
     images = [pull(store, seed, used=seed) for seed in range(2)]
 
@@ -120,7 +120,7 @@ def test_more_is_not_made_room_for_than_is_ever_stored(hands: Hands, store: Stor
     assert _kept(store, images) == [False, False]
 
 
-def _disk_of(images: int, store: Store) -> Callable[[int], int]:
+def _disk_of(images: int, store: DataDirectory) -> Callable[[int], int]:
     """Return what tells the shortage of a disk that others fill but for so many images."""
     size = images * (_IMAGE - 3 * OVERHEAD)
 
@@ -131,48 +131,48 @@ def _disk_of(images: int, store: Store) -> Callable[[int], int]:
     return lacking
 
 
-def test_a_disk_that_others_fill_is_made_room_on(hands: Hands, store: Store) -> None:
+def test_a_disk_that_others_fill_is_made_room_on(hands: RoundTools, store: DataDirectory) -> None:
     """Though the cap, or no cap at all, would allow more; the least recently used goes."""
     images = [pull(store, seed, used=seed) for seed in range(4)]
     small = replace(hands, lacking=_disk_of(3, store))
 
-    steps = list(Rounds(small, Bounds()).explain())
-    Rounds(small, Bounds()).run(0)
+    steps = list(Rounds(small, StoreLimits()).explain())
+    Rounds(small, StoreLimits()).run(0)
 
     assert _kept(store, images) == [False, True, True, True]
     assert [each.reason for step in steps for each in step.evictions] == [Reason.DISK] * 3
     assert "disk lacks " in steps[0].evictions[0].words
 
 
-def test_a_download_that_the_disk_refused_gets_its_room(hands: Hands, store: Store) -> None:
+def test_a_download_that_the_disk_refused_gets_its_room(hands: RoundTools, store: DataDirectory) -> None:
     """Also where there is no cap."""
     images = [pull(store, seed, used=seed) for seed in range(3)]
 
-    Rounds(replace(hands, lacking=_disk_of(3, store)), Bounds()).run(2 * (_IMAGE - 3 * OVERHEAD))
+    Rounds(replace(hands, lacking=_disk_of(3, store)), StoreLimits()).run(2 * (_IMAGE - 3 * OVERHEAD))
 
     assert _kept(store, images) == [False, False, True]
 
 
-def test_for_what_never_fits_on_the_disk_nothing_goes(hands: Hands, store: Store) -> None:
+def test_for_what_never_fits_on_the_disk_nothing_goes(hands: RoundTools, store: DataDirectory) -> None:
     """It would not fit if all were gone."""
     images = [pull(store, seed, used=seed) for seed in range(3)]
 
-    Rounds(replace(hands, lacking=_disk_of(3, store)), Bounds()).run(10**15)
+    Rounds(replace(hands, lacking=_disk_of(3, store)), StoreLimits()).run(10**15)
 
     assert _kept(store, images) == [True, True, True]
 
 
-def test_age_needs_no_shortage(hands: Hands, store: Store, clock: Clock) -> None:
+def test_age_needs_no_shortage(hands: RoundTools, store: DataDirectory, clock: Clock) -> None:
     """What was not used for the TTL goes, what was stays."""
     old, young = pull(store, 1, used=clock.now - 11), pull(store, 2, used=clock.now - 9)
 
-    Rounds(hands, Bounds(ttl=10)).run(0)
+    Rounds(hands, StoreLimits(ttl=10)).run(0)
 
     assert _kept(store, [old, young]) == [False, True]
 
 
 def test_nothing_goes_on_stale_news(
-    hands: Hands, store: Store, wire: Wire, caplog: pytest.LogCaptureFixture
+    hands: RoundTools, store: DataDirectory, wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither for size nor for age; it is told once when it begins and once when it ends."""
     images = [pull(store, seed, used=seed) for seed in range(4)]
@@ -192,7 +192,7 @@ def test_nothing_goes_on_stale_news(
 
 
 def test_nothing_goes_while_the_index_does_not_know_all(
-    hands: Hands, store: Store, wire: Wire
+    hands: RoundTools, store: DataDirectory, wire: Wire
 ) -> None:
     """It is being rebuilt: what it has not seen yet may be older than what it has."""
     images = [pull(store, seed, used=seed) for seed in range(4)]
@@ -203,7 +203,7 @@ def test_nothing_goes_while_the_index_does_not_know_all(
     assert wire.asked == 0
 
 
-def test_uses_that_the_news_brings_count(hands: Hands, store: Store, wire: Wire) -> None:
+def test_uses_that_the_news_brings_count(hands: RoundTools, store: DataDirectory, wire: Wire) -> None:
     """What goes is decided after it, not before."""
     images = [pull(store, seed, used=seed) for seed in range(4)]
     wire.meanwhile = lambda: store.index.touch({images[0].digests[0]: 10})
@@ -214,7 +214,7 @@ def test_uses_that_the_news_brings_count(hands: Hands, store: Store, wire: Wire)
 
 
 def test_what_is_pinned_stays_with_what_it_names_and_the_next_goes_instead(
-    hands: Hands, store: Store, clock: Clock
+    hands: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
     """The index refuses to let go of the manifest; its parts stay for it."""
     images = [pull(store, seed, used=seed) for seed in range(5)]
@@ -226,7 +226,7 @@ def test_what_is_pinned_stays_with_what_it_names_and_the_next_goes_instead(
 
 
 def test_a_pinned_child_of_an_index_stays_whole_though_the_index_goes(
-    hands: Hands, store: Store, clock: Clock
+    hands: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
     """What is left never names what is gone."""
     child = pull(store, 1, used=0)
@@ -235,25 +235,25 @@ def test_a_pinned_child_of_an_index_stays_whole_though_the_index_goes(
     top = put_manifest(store, body, media_type, used=0)
     store.index.pin([child.digests[0]], clock.now + 60)
 
-    Rounds(hands, Bounds(0, 0, 0, 0)).run(0)
+    Rounds(hands, StoreLimits(0, 0, 0, 0)).run(0)
 
     assert store.blobs.stat(top) is None
     assert _kept(store, [child]) == [True]
 
 
 def test_what_was_pushed_stays_though_it_is_older_and_room_is_short(
-    hands: Hands, store: Store, clock: Clock
+    hands: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
     """It has no upstream to come back from."""
     pushed, pulled = push(store, 1, used=0), pull(store, 2, used=clock.now - 5)
 
-    Rounds(hands, Bounds(1, 0, 0, 0)).run(0)
+    Rounds(hands, StoreLimits(1, 0, 0, 0)).run(0)
 
     assert _kept(store, [pushed, pulled]) == [True, False]
 
 
 def test_what_is_pushed_while_a_round_waits_for_news_stays(
-    hands: Hands, store: Store, wire: Wire, clock: Clock
+    hands: RoundTools, store: DataDirectory, wire: Wire, clock: Clock
 ) -> None:
     """A manifest was pushed after the round had seen what was; it took it for nobody's."""
     old = [push(store, seed, clock.now - 60) for seed in range(3)]
@@ -270,7 +270,7 @@ def test_what_is_pushed_while_a_round_waits_for_news_stays(
 
 
 def test_what_is_linked_only_after_the_look_stays(
-    hands: Hands, store: Store, clock: Clock, wire: Wire
+    hands: RoundTools, store: DataDirectory, clock: Clock, wire: Wire
 ) -> None:
     """A push had stored its manifest and not linked it when the round looked; then it let go."""
     old = [push(store, seed, clock.now - 60) for seed in range(3)]
@@ -289,17 +289,17 @@ def test_what_is_linked_only_after_the_look_stays(
     assert _kept(store, [*old, late]) == [True] * 4
 
 
-def test_what_docker_registry_wrote_stays(hands: Hands, store: Store) -> None:
+def test_what_docker_registry_wrote_stays(hands: RoundTools, store: DataDirectory) -> None:
     """It knows no origins: all of it was pushed."""
     images = [push(store, seed, used=0) for seed in range(3)]
 
-    Rounds(hands, Bounds(1, 0, 0, 0)).run(0)
+    Rounds(hands, StoreLimits(1, 0, 0, 0)).run(0)
 
     assert _kept(store, images) == [True] * 3
 
 
 def test_what_dead_downloads_left_goes_before_any_image(
-    hands: Hands, store: Store, wire: Wire, clock: Clock
+    hands: RoundTools, store: DataDirectory, wire: Wire, clock: Clock
 ) -> None:
     """No news is needed for it: nobody ever used it."""
     images = [pull(store, seed, used=seed) for seed in range(3)]
@@ -316,7 +316,7 @@ def test_what_dead_downloads_left_goes_before_any_image(
 
 
 def test_what_dead_downloads_left_stays_while_there_is_room(
-    hands: Hands, store: Store, clock: Clock
+    hands: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
     """What they will not fetch is not held any more, and that may be enough."""
     dead = Digest.of(b"dead")
@@ -329,32 +329,32 @@ def test_what_dead_downloads_left_stays_while_there_is_room(
     assert [path.name for path in store.spool.iterdir()] == [layout.spool(dead)]
 
 
-def test_a_round_ends_between_two_deletes(hands: Hands, store: Store, events: list[Event]) -> None:
+def test_a_round_ends_between_two_deletes(hands: RoundTools, store: DataDirectory, events: list[Event]) -> None:
     """SIGTERM does not wait for a million evictions."""
     for seed in range(5):
         pull(store, seed, used=seed)
 
-    Rounds(replace(hands, stopped=lambda: len(events) == 4), Bounds(0, 0, 0, 0)).run(0)
+    Rounds(replace(hands, stopped=lambda: len(events) == 4), StoreLimits(0, 0, 0, 0)).run(0)
 
     assert len(events) == 4
     assert store.index.leaving() == []
 
 
-def test_a_round_finishes_what_a_dead_cleaner_began(hands: Hands, store: Store) -> None:
+def test_a_round_finishes_what_a_dead_cleaner_began(hands: RoundTools, store: DataDirectory) -> None:
     """Also when nothing else is to be done, and without news."""
     digest = pull(store, 1, used=0).digests[2]
     row = store.index.entry(digest)
     assert row
     assert store.index.leave(row)
 
-    Rounds(hands, Bounds()).run(0)
+    Rounds(hands, StoreLimits()).run(0)
 
     assert store.blobs.stat(digest) is None
     assert store.index.entry(digest) is None
 
 
 def test_the_dry_run_tells_what_a_round_would_do_and_does_nothing(
-    hands: Hands, store: Store, wire: Wire
+    hands: RoundTools, store: DataDirectory, wire: Wire
 ) -> None:
     """In the same order: a manifest before its parts."""
     images = [pull(store, seed, used=seed) for seed in range(4)]
@@ -364,6 +364,6 @@ def test_the_dry_run_tells_what_a_round_would_do_and_does_nothing(
 
     assert [each.entry.digest for each in plan[:1]] == images[0].digests[:1]
     assert {each.entry.digest for each in plan} == set(images[0].digests)
-    assert [each.entry.kind for each in plan] == [Kind.MANIFEST, Kind.BLOB, Kind.BLOB]
+    assert [each.entry.kind for each in plan] == [ContentKind.MANIFEST, ContentKind.BLOB, ContentKind.BLOB]
     assert _kept(store, images) == [True] * 4
     assert wire.asked == 0

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from cleaner.rounds import Hands, Rounds
-from cleaner.store import Store
-from datastore import shortage
-from datastore.refs import Digest, Repository
-from datastore.repositories import UNKNOWN_ORIGIN
+from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.store import DataDirectory
+from entrepot.datastore import shortage
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.repositories import UNKNOWN_ORIGIN
 from tests.cleaner.stock import cost, pull, push
 from tests.cleaner.test_rounds import _room_for, events, hands, wire  # noqa: F401 - fixtures
 
@@ -24,8 +24,8 @@ def _told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_pushed_images_beyond_the_maximum_are_reported_once(
-    hands: Hands,  # noqa: F811
-    store: Store,
+    hands: RoundTools,  # noqa: F811
+    store: DataDirectory,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """With their size, the reason and the settings; and that it is over."""
@@ -49,7 +49,7 @@ def test_pushed_images_beyond_the_maximum_are_reported_once(
     assert shortage.unevictable(store.index) == 0
 
 
-def test_what_another_program_fetched_makes_room(hands: Hands, store: Store) -> None:  # noqa: F811
+def test_what_another_program_fetched_makes_room(hands: RoundTools, store: DataDirectory) -> None:  # noqa: F811
     """Least recently used first, as what we fetched; what was pushed stays."""
     theirs = Repository("library/app")
     images = [push(store, seed, used=seed, name=theirs) for seed in range(3)]
@@ -64,8 +64,8 @@ def test_what_another_program_fetched_makes_room(hands: Hands, store: Store) -> 
 
 
 def test_what_was_used_before_the_takeover_is_not_old(
-    hands: Hands,  # noqa: F811
-    store: Store,
+    hands: RoundTools,  # noqa: F811
+    store: DataDirectory,
     clock: Callable[[], float],
 ) -> None:
     """Nobody saw its uses: its age counts from the takeover."""
@@ -81,8 +81,8 @@ def test_what_was_used_before_the_takeover_is_not_old(
 
 @pytest.mark.parametrize("pushes", [1, 2])
 def test_a_store_that_shrinks_is_not_reported(
-    hands: Hands,  # noqa: F811
-    store: Store,
+    hands: RoundTools,  # noqa: F811
+    store: DataDirectory,
     caplog: pytest.LogCaptureFixture,
     pushes: int,
 ) -> None:
@@ -100,8 +100,8 @@ def test_a_store_that_shrinks_is_not_reported(
 
 
 def test_a_little_beyond_the_maximum_is_reported_once_room_is_short(
-    hands: Hands,  # noqa: F811
-    store: Store,
+    hands: RoundTools,  # noqa: F811
+    store: DataDirectory,
 ) -> None:
     """What is asked for does not fit, whatever is evicted."""
     for seed in range(2):
@@ -117,7 +117,7 @@ def test_a_little_beyond_the_maximum_is_reported_once_room_is_short(
     assert shortage.unevictable(store.index) == 2 * _IMAGE
 
 
-def _lose(store: Store, digests: list[Digest]) -> None:
+def _lose(store: DataDirectory, digests: list[Digest]) -> None:
     for digest in digests:
         store.blobs.delete(digest)
         row = store.index.entry(digest)

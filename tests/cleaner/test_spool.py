@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from cleaner.spool import Spool
-from cleaner.store import Store
-from datastore import layout
-from datastore.index import Kind, Reservation
-from datastore.locks import try_lock
-from datastore.refs import Digest
-from datastore.sqlite import SqliteIndex
+from entrepot.cleaner.spool import Spool
+from entrepot.cleaner.store import DataDirectory
+from entrepot.datastore import layout
+from entrepot.datastore.index import ContentKind, Reservation
+from entrepot.datastore.locks import try_lock
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from tests.cleaner.stock import put_blob
 from tests.clock import Clock
 from tests.images import filler, image
@@ -24,13 +24,13 @@ _HOUR = 3600.0
 
 
 @pytest.fixture
-def spool(store: Store, clock: Clock) -> Spool:
+def spool(store: DataDirectory, clock: Clock) -> Spool:
     """Return the settler of an empty spool folder."""
     store.spool.mkdir()
     return Spool(store, clock)
 
 
-def _grow(store: Store, content: bytes, digest: Digest = _DIGEST) -> Path:
+def _grow(store: DataDirectory, content: bytes, digest: Digest = _DIGEST) -> Path:
     """Leave a spool file, as a download does that dies."""
     path = store.spool / layout.spool(digest)
     path.write_bytes(content)
@@ -39,7 +39,7 @@ def _grow(store: Store, content: bytes, digest: Digest = _DIGEST) -> Path:
 
 
 def test_a_promise_shrinks_to_what_a_dead_download_left(
-    store: Store, spool: Spool, clock: Clock
+    store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
     """What it will not fetch is free again; what it fetched is still there for the next try."""
     path = _grow(store, b"x" * 1000)
@@ -51,7 +51,7 @@ def test_a_promise_shrinks_to_what_a_dead_download_left(
     assert path.exists()
 
 
-def test_a_running_download_keeps_its_promise(store: Store, spool: Spool, clock: Clock) -> None:
+def test_a_running_download_keeps_its_promise(store: DataDirectory, spool: Spool, clock: Clock) -> None:
     """Whoever holds the file locked is alive, however old the file is."""
     path = _grow(store, b"x" * 1000)
     store.index.reserve(_DIGEST, 3000, None, clock.now)
@@ -66,7 +66,7 @@ def test_a_running_download_keeps_its_promise(store: Store, spool: Spool, clock:
     assert path.exists()
 
 
-def test_a_spool_file_without_a_promise_is_counted(store: Store, spool: Spool) -> None:
+def test_a_spool_file_without_a_promise_is_counted(store: DataDirectory, spool: Spool) -> None:
     """The index was lost, and the bytes are on the disk all the same."""
     _grow(store, b"x" * 1000)
 
@@ -75,7 +75,7 @@ def test_a_spool_file_without_a_promise_is_counted(store: Store, spool: Spool) -
     assert [promise.size for promise in store.index.reservations()] == [1000]
 
 
-def test_what_nobody_went_on_with_for_a_day_goes(store: Store, spool: Spool, clock: Clock) -> None:
+def test_what_nobody_went_on_with_for_a_day_goes(store: DataDirectory, spool: Spool, clock: Clock) -> None:
     """With its length and its promise; an hour earlier all of it stays."""
     path = _grow(store, b"x" * 1000)
     store.index.reserve(_DIGEST, 3000, None, clock.now)
@@ -90,7 +90,7 @@ def test_what_nobody_went_on_with_for_a_day_goes(store: Store, spool: Spool, clo
     assert store.index.reservations() == []
 
 
-def test_an_empty_spool_file_goes_at_once(store: Store, spool: Spool) -> None:
+def test_an_empty_spool_file_goes_at_once(store: DataDirectory, spool: Spool) -> None:
     """There is nothing in it to go on from."""
     path = _grow(store, b"")
 
@@ -100,7 +100,7 @@ def test_an_empty_spool_file_goes_at_once(store: Store, spool: Spool) -> None:
 
 
 def test_a_promise_without_a_file_is_free_again_after_a_minute(
-    store: Store, spool: Spool, clock: Clock
+    store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
     """Not sooner: a manifest is written without a spool file."""
     store.index.reserve(_DIGEST, 3000, None, clock.now)
@@ -116,7 +116,7 @@ def test_a_promise_without_a_file_is_free_again_after_a_minute(
 
 
 def test_a_blob_whose_writer_died_before_its_row_gets_one(
-    store: Store, spool: Spool, clock: Clock
+    store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
     """Its promise is what remembers it: nothing on the disk goes uncounted."""
     store.blobs.write(_DIGEST, _CONTENT)
@@ -127,12 +127,12 @@ def test_a_blob_whose_writer_died_before_its_row_gets_one(
 
     row = store.index.entry(_DIGEST)
     assert row
-    assert (row.size, row.kind) == (3000, Kind.BLOB)
+    assert (row.size, row.kind) == (3000, ContentKind.BLOB)
     assert store.index.reservations() == []
 
 
 def test_a_manifest_whose_writer_died_before_its_row_gets_one_with_its_names(
-    store: Store, spool: Spool, clock: Clock
+    store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
     """Its bytes show that it is one."""
     made = image([b"a layer"])
@@ -144,12 +144,12 @@ def test_a_manifest_whose_writer_died_before_its_row_gets_one_with_its_names(
 
     row = store.index.entry(made.digest)
     assert row
-    assert row.kind is Kind.MANIFEST
+    assert row.kind is ContentKind.MANIFEST
     assert store.index.named(made.digest) == [Digest.of(blob) for blob in made.blobs]
 
 
 def test_a_promise_for_what_has_its_row_is_free_again(
-    store: Store, spool: Spool, clock: Clock
+    store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
     """It is counted once, and its last use stays."""
     put_blob(store, _CONTENT, used=5)
@@ -165,7 +165,7 @@ def test_a_promise_for_what_has_its_row_is_free_again(
 
 
 def test_a_download_that_lands_while_it_is_looked_at_keeps_its_promise(
-    store: Store, spool: Spool, clock: Clock
+    store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
     """Its file is the blob now, and whoever wrote it is about to record it."""
     path = _grow(store, _CONTENT)
@@ -180,7 +180,7 @@ def test_a_download_that_lands_while_it_is_looked_at_keeps_its_promise(
     assert store.blobs.read(_DIGEST) == _CONTENT
 
 
-def test_when_room_is_short_the_oldest_leftovers_go_first(store: Store, spool: Spool) -> None:
+def test_when_room_is_short_the_oldest_leftovers_go_first(store: DataDirectory, spool: Spool) -> None:
     """And only as many of them as must."""
     digests = [Digest.of(filler(10, seed)) for seed in range(3)]
     paths = [_grow(store, b"x" * 1000, digest) for digest in digests]
@@ -196,7 +196,7 @@ def test_when_room_is_short_the_oldest_leftovers_go_first(store: Store, spool: S
 
 
 def test_lengths_and_turns_that_belong_to_nobody_go_after_a_day(
-    store: Store, spool: Spool, clock: Clock
+    store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
     """A turn that somebody has taken stays, and the length of a download that is still there."""
     _grow(store, b"x")
@@ -232,21 +232,21 @@ class _Releasing(SqliteIndex):
         super().release(digest)
 
 
-def test_room_is_given_back_before_anybody_else_begins(store: Store, clock: Clock) -> None:
+def test_room_is_given_back_before_anybody_else_begins(store: DataDirectory, clock: Clock) -> None:
     """A worker's new promise for the same blob was taken back, and the cap exceeded by it."""
     store.spool.mkdir()
     index = _Releasing(store.state / layout.INDEX, clock=clock)
     index.spooled = _grow(store, b"")
     index.reserve(_DIGEST, 3000, None, clock.now)
 
-    Spool(Store(store.storage, index, store.spool), clock).settle()
+    Spool(DataDirectory(store.storage, index, store.spool), clock).settle()
     index.close()
 
     assert index.was_free is False
     assert store.index.reservations() == []
 
 
-def test_young_lengths_and_turns_stay(store: Store, spool: Spool) -> None:
+def test_young_lengths_and_turns_stay(store: DataDirectory, spool: Spool) -> None:
     """Whoever made them may be about to use them."""
     turns = store.spool.parent / layout.TURNS
     turns.mkdir()
@@ -259,7 +259,7 @@ def test_young_lengths_and_turns_stay(store: Store, spool: Spool) -> None:
     assert (store.spool / layout.spool_size(_DIGEST)).exists()
 
 
-def test_without_a_spool_folder_there_is_nothing_to_do(store: Store, clock: Clock) -> None:
+def test_without_a_spool_folder_there_is_nothing_to_do(store: DataDirectory, clock: Clock) -> None:
     """It is made with the first download."""
     spool = Spool(store, clock)
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from cleaner.spool import Spool
-from cleaner.store import Store
-from datastore import layout
-from datastore.refs import Digest
+from entrepot.cleaner.spool import Spool
+from entrepot.cleaner.store import DataDirectory
+from entrepot.datastore import layout
+from entrepot.datastore.refs import Digest
 from tests.cleaner.stock import HOSTED
 from tests.clock import Clock
 
 
-def _left(store: Store, clock: Clock) -> list[Path]:
+def _left(store: DataDirectory, clock: Clock) -> list[Path]:
     """Leave what dead downloads and a dead upload do, the oldest first."""
     paths = [store.spool / layout.spool(Digest.of(bytes([n]))) for n in range(2)]
     paths.append(store.state / layout.UPLOADS / layout.upload(HOSTED, "0" * 8))
@@ -30,7 +30,7 @@ def _left(store: Store, clock: Clock) -> list[Path]:
 
 @pytest.mark.parametrize("refused", range(3))
 def test_the_others_make_room(
-    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, refused: int
+    store: DataDirectory, clock: Clock, monkeypatch: pytest.MonkeyPatch, refused: int
 ) -> None:
     """A bad sector stays until the disk is changed; a round that ended there would never evict."""
     paths = _left(store, clock)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from cleaner.spool import Spool
-from cleaner.store import Store
-from datastore import layout
-from datastore.index import Reservation
-from datastore.locks import try_lock
-from datastore.refs import Repository
+from entrepot.cleaner.spool import Spool
+from entrepot.cleaner.store import DataDirectory
+from entrepot.datastore import layout
+from entrepot.datastore.index import Reservation
+from entrepot.datastore.locks import try_lock
+from entrepot.datastore.refs import Repository
 from tests.clock import Clock
 
 _NAME = Repository("team/app")
@@ -20,13 +20,13 @@ _MINUTE = 60.0
 
 
 @pytest.fixture
-def spool(store: Store, clock: Clock) -> Spool:
+def spool(store: DataDirectory, clock: Clock) -> Spool:
     """Return the settler of a spool folder that has a folder of uploads."""
     (store.state / layout.UPLOADS).mkdir(parents=True)
     return Spool(store, clock)
 
 
-def _upload(store: Store, clock: Clock, size: int, number: str = "1") -> Path:
+def _upload(store: DataDirectory, clock: Clock, size: int, number: str = "1") -> Path:
     """Leave an upload, as a worker does that dies, to which 3,000 bytes had been announced."""
     path = store.state / layout.UPLOADS / layout.upload(_NAME, number)
     path.write_bytes(b"x" * size)
@@ -38,7 +38,7 @@ def _upload(store: Store, clock: Clock, size: int, number: str = "1") -> Path:
 
 @pytest.mark.parametrize("size", [0, 1000, 3000])
 def test_a_promise_shrinks_to_what_a_dead_upload_left(
-    store: Store, spool: Spool, clock: Clock, size: int
+    store: DataDirectory, spool: Spool, clock: Clock, size: int
 ) -> None:
     """What was announced and never came is free again; what came waits for its client."""
     path = _upload(store, clock, size)
@@ -51,7 +51,7 @@ def test_a_promise_shrinks_to_what_a_dead_upload_left(
     assert path.exists()
 
 
-def test_a_running_upload_keeps_its_promise(store: Store, spool: Spool, clock: Clock) -> None:
+def test_a_running_upload_keeps_its_promise(store: DataDirectory, spool: Spool, clock: Clock) -> None:
     """Whoever holds the file locked is about to fill it."""
     path = _upload(store, clock, 1000)
     clock.now += 2 * _MINUTE
@@ -65,7 +65,7 @@ def test_a_running_upload_keeps_its_promise(store: Store, spool: Spool, clock: C
 
 
 def test_an_upload_that_a_lost_index_forgot_is_counted(
-    store: Store, spool: Spool, clock: Clock
+    store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
     """Its bytes lie on the disk."""
     path = _upload(store, clock, 1000)
@@ -76,7 +76,7 @@ def test_an_upload_that_a_lost_index_forgot_is_counted(
     assert [each.size for each in store.index.reservations()] == [1000]
 
 
-def test_when_room_is_short_idle_uploads_go(store: Store, spool: Spool, clock: Clock) -> None:
+def test_when_room_is_short_idle_uploads_go(store: DataDirectory, spool: Spool, clock: Clock) -> None:
     """The oldest first; one whose client may be about to go on stays."""
     paths = [_upload(store, clock, 1000, "1")]
     clock.now += 3 * _MINUTE

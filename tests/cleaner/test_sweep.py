@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from cleaner.policy import Eviction, Reason
-from cleaner.store import Store
-from cleaner.sweep import Sweep
-from datastore import layout
-from datastore.accesslog import Event
-from datastore.errors import StorageBroken
-from datastore.filesystem import Filesystem
-from datastore.index import Entry, Kind
-from datastore.refs import Digest
+from entrepot.cleaner.policy import Eviction, Reason
+from entrepot.cleaner.store import DataDirectory
+from entrepot.cleaner.sweep import Sweep
+from entrepot.datastore import layout
+from entrepot.datastore.accesslog import Event
+from entrepot.datastore.errors import StorageBroken
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.index import IndexEntry, ContentKind
+from entrepot.datastore.refs import Digest
 from tests.cleaner.stock import put_blob, put_manifest
 from tests.clock import Clock
 from tests.images import image
@@ -28,22 +28,22 @@ def events() -> list[Event]:
 
 
 @pytest.fixture
-def sweep(store: Store, clock: Clock, events: list[Event]) -> Sweep:
+def sweep(store: DataDirectory, clock: Clock, events: list[Event]) -> Sweep:
     """Return a sweep of *store*."""
     return Sweep(store, events.append, clock)
 
 
-def _entry(store: Store, digest: Digest) -> Entry:
+def _entry(store: DataDirectory, digest: Digest) -> IndexEntry:
     row = store.index.entry(digest)
     assert row
     return row
 
 
-def _eviction(store: Store, digest: Digest) -> Eviction:
+def _eviction(store: DataDirectory, digest: Digest) -> Eviction:
     return Eviction(_entry(store, digest), Reason.SIZE, "least recently used")
 
 
-def test_an_eviction_removes_data_media_type_and_row(store: Store, sweep: Sweep) -> None:
+def test_an_eviction_removes_data_media_type_and_row(store: DataDirectory, sweep: Sweep) -> None:
     """And what is held is less by all that it took."""
     made = image([])
     manifest = put_manifest(store, made.manifest, made.media_type, used=0)
@@ -58,7 +58,7 @@ def test_an_eviction_removes_data_media_type_and_row(store: Store, sweep: Sweep)
 
 
 def test_an_eviction_is_told_to_the_logger(
-    store: Store, sweep: Sweep, clock: Clock, events: list[Event]
+    store: DataDirectory, sweep: Sweep, clock: Clock, events: list[Event]
 ) -> None:
     """What went, how large it was, how long unused, and why, in one word."""
     digest = put_blob(store, b"content", used=clock.now - 90)
@@ -70,7 +70,7 @@ def test_an_eviction_is_told_to_the_logger(
     assert (event.name, event.at, event.fields) == ("eviction", clock.now, fields)
 
 
-def test_what_was_used_meanwhile_stays(store: Store, sweep: Sweep, events: list[Event]) -> None:
+def test_what_was_used_meanwhile_stays(store: DataDirectory, sweep: Sweep, events: list[Event]) -> None:
     """The plan was made before."""
     digest = put_blob(store, b"content", used=0)
     eviction = _eviction(store, digest)
@@ -82,7 +82,7 @@ def test_what_was_used_meanwhile_stays(store: Store, sweep: Sweep, events: list[
     assert events == []
 
 
-def test_what_is_pinned_stays(store: Store, sweep: Sweep, clock: Clock) -> None:
+def test_what_is_pinned_stays(store: DataDirectory, sweep: Sweep, clock: Clock) -> None:
     """Whoever pushes an image has looked that its layers are here."""
     digest = put_blob(store, b"content", used=0)
     store.index.pin([digest], clock.now + 60)
@@ -92,7 +92,7 @@ def test_what_is_pinned_stays(store: Store, sweep: Sweep, clock: Clock) -> None:
     assert store.blobs.read(digest) == b"content"
 
 
-def test_a_reader_of_what_goes_finishes_undisturbed(store: Store, sweep: Sweep) -> None:
+def test_a_reader_of_what_goes_finishes_undisturbed(store: DataDirectory, sweep: Sweep) -> None:
     """It holds the file open."""
     digest = put_blob(store, b"content", used=0)
 
@@ -104,7 +104,7 @@ def test_a_reader_of_what_goes_finishes_undisturbed(store: Store, sweep: Sweep) 
 
 @pytest.mark.parametrize("data", ["data here", "data gone"])
 def test_what_a_dead_cleaner_had_marked_is_removed(
-    store: Store, sweep: Sweep, events: list[Event], data: str
+    store: DataDirectory, sweep: Sweep, events: list[Event], data: str
 ) -> None:
     """Wherever it died: before it removed the data, or after."""
     digest = put_blob(store, b"content", used=0)
@@ -119,12 +119,12 @@ def test_what_a_dead_cleaner_had_marked_is_removed(
     assert events == []
 
 
-def test_a_row_that_came_back_while_its_data_went_goes_too(store: Store, sweep: Sweep) -> None:
+def test_a_row_that_came_back_while_its_data_went_goes_too(store: DataDirectory, sweep: Sweep) -> None:
     """A download that landed in between had it recorded just before its data was removed."""
     digest = put_blob(store, b"content", used=0)
     marked = _entry(store, digest)
     assert store.index.leave(marked)
-    store.index.record(digest, 7, Kind.BLOB, at=5)
+    store.index.record(digest, 7, ContentKind.BLOB, at=5)
 
     sweep._remove(marked)
 
@@ -132,7 +132,7 @@ def test_a_row_that_came_back_while_its_data_went_goes_too(store: Store, sweep: 
 
 
 def test_a_disk_that_does_not_delete_leaves_the_rest_to_the_next_round(
-    store: Store, clock: Clock, events: list[Event], caplog: pytest.LogCaptureFixture
+    store: DataDirectory, clock: Clock, events: list[Event], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The row stays marked and counted; no eviction is told; another one is not held up."""
     stuck, free = put_blob(store, b"stuck", used=0), put_blob(store, b"free", used=0)
@@ -154,7 +154,7 @@ def test_a_disk_that_does_not_delete_leaves_the_rest_to_the_next_round(
 class _Stuck(Filesystem):
     """A disk on which one blob can not be deleted."""
 
-    def __init__(self, store: Store, digest: Digest) -> None:
+    def __init__(self, store: DataDirectory, digest: Digest) -> None:
         assert isinstance(store.storage, Filesystem)
         super().__init__(store.spool.parent.parent / "data")
         self._digest = digest

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from cleaner.policy import Bounds
-from cleaner.rounds import Hands, Rounds
-from cleaner.spool import Spool
-from cleaner.store import Store
-from cleaner.sweep import Sweep
-from datastore.budget import OVERHEAD
-from datastore.index import Kind
-from datastore.refs import Digest
+from entrepot.cleaner.policy import StoreLimits
+from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.spool import Spool
+from entrepot.cleaner.store import DataDirectory
+from entrepot.cleaner.sweep import Sweep
+from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.refs import Digest
 from tests.cleaner.stock import cost, pull
 from tests.clock import Clock
 
@@ -35,9 +35,9 @@ class Good:
 
 
 @pytest.fixture
-def hands(store: Store, clock: Clock) -> Hands:
+def hands(store: DataDirectory, clock: Clock) -> RoundTools:
     """Return what a round works with."""
-    return Hands(
+    return RoundTools(
         store=store,
         spool=Spool(store, clock),
         sweep=Sweep(store, lambda _: None, clock),
@@ -47,19 +47,19 @@ def hands(store: Store, clock: Clock) -> Hands:
     )
 
 
-def _fetch_ahead(store: Store, at: float) -> None:
+def _fetch_ahead(store: DataDirectory, at: float) -> None:
     store.blobs.write(_AHEAD, _LAYER)
-    store.index.record(_AHEAD, len(_LAYER), Kind.BLOB, at, ahead=at)
+    store.index.record(_AHEAD, len(_LAYER), ContentKind.BLOB, at, ahead=at)
 
 
-def _room() -> Bounds:
+def _room() -> StoreLimits:
     """Leave room for one image, and for nothing beside it."""
-    return Bounds(0, _IMAGE, _IMAGE, _IMAGE + len(_LAYER) + OVERHEAD)
+    return StoreLimits(0, _IMAGE, _IMAGE, _IMAGE + len(_LAYER) + OVERHEAD)
 
 
 @pytest.mark.parametrize(("later", "stays"), [(_LONG, [False, True]), (1.0, [True, False])])
 def test_it_goes_first_once_nobody_may_be_on_his_way(
-    hands: Hands, store: Store, clock: Clock, later: float, stays: list[bool]
+    hands: RoundTools, store: DataDirectory, clock: Clock, later: float, stays: list[bool]
 ) -> None:
     """Though it came last: until then its client may come to it, and it would come twice."""
     image = pull(store, 1, used=clock.now - _LONG)
@@ -71,7 +71,7 @@ def test_it_goes_first_once_nobody_may_be_on_his_way(
     assert [store.blobs.stat(_AHEAD) is not None, image.is_here(store)[0]] == stays
 
 
-def test_who_came_for_it_made_it_like_any_other(hands: Hands, store: Store, clock: Clock) -> None:
+def test_who_came_for_it_made_it_like_any_other(hands: RoundTools, store: DataDirectory, clock: Clock) -> None:
     """The least recently used goes."""
     image = pull(store, 1, used=clock.now - _LONG)
     _fetch_ahead(store, clock.now)
@@ -83,15 +83,15 @@ def test_who_came_for_it_made_it_like_any_other(hands: Hands, store: Store, cloc
     assert [store.blobs.stat(_AHEAD) is not None, image.is_here(store)[0]] == [True, False]
 
 
-def test_what_stays_keeps_its_parts(hands: Hands, store: Store, clock: Clock) -> None:
+def test_what_stays_keeps_its_parts(hands: RoundTools, store: DataDirectory, clock: Clock) -> None:
     """A manifest that is held in place is held whole."""
     holder = Digest.of(b"manifest")
     store.blobs.write(holder, b"manifest")
-    store.index.record(holder, 8, Kind.MANIFEST, clock.now - 1, names=[_AHEAD])
+    store.index.record(holder, 8, ContentKind.MANIFEST, clock.now - 1, names=[_AHEAD])
     _fetch_ahead(store, clock.now)
     clock.now += _LONG
     store.index.pin([holder], clock.now + _LONG)
 
-    Rounds(hands, Bounds(0, 0, 0, 1)).run(0)
+    Rounds(hands, StoreLimits(0, 0, 0, 1)).run(0)
 
     assert store.blobs.stat(_AHEAD) is not None

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from cleaner.maintenance.damaged import KEPT_S, Census, Keeper
-from cleaner.maintenance.reading import Reading, Stopped, Verdict
-from cleaner.maintenance.scrub import Gathered, Position, Proofs, Scrubber, digests
-from cleaner.maintenance.verify import Verification
-from cleaner.spool import Spool
-from cleaner.store import Store
-from datastore import layout
-from datastore.index import Kind
-from datastore.quarantine import Quarantine
-from datastore.refs import Digest, Repository
-from datastore.unproven import Unproven
+from entrepot.cleaner.maintenance.damaged import KEPT_S, QuarantineMetrics, QuarantineKeeper
+from entrepot.cleaner.maintenance.reading import ContentReader, Stopped, Condition
+from entrepot.cleaner.maintenance.scrub import ScrubTotals, ScrubPosition, NewContentScrubber, Scrubber, digests
+from entrepot.cleaner.maintenance.verify import Verification
+from entrepot.cleaner.spool import Spool
+from entrepot.cleaner.store import DataDirectory
+from entrepot.datastore import layout
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.quarantine import Quarantine
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.unverified import Unproven
 from tests.clock import Clock
 
 CONTENTS = [bytes([number]) * 5000 for number in range(5)]
@@ -33,7 +33,7 @@ HOSTED, PROXIED = Repository("team/app"), Repository("quay.io/app")
 class Desk:
     """A store with five blobs, and everything that reads it."""
 
-    store: Store
+    store: DataDirectory
     clock: Clock
     told: list[tuple[Digest, int, str]] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -44,30 +44,30 @@ class Desk:
         for content in CONTENTS:
             digest = Digest.of(content)
             self.store.blobs.write(digest, content)
-            self.store.index.record(digest, len(content), Kind.BLOB, self.clock())
+            self.store.index.record(digest, len(content), ContentKind.BLOB, self.clock())
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> ContentReader:
         """Return what reads."""
         store = self.store
         quarantine = Quarantine(
             store.storage, store.index, self.clock, lambda *told: self.told.append(told)
         )
-        return Reading(store, quarantine, self.clock)
+        return ContentReader(store, quarantine, self.clock)
 
     @property
-    def keeper(self) -> Keeper:
+    def keeper(self) -> QuarantineKeeper:
         """Return what looks after the quarantine."""
-        return Keeper(self.store, self.clock)
+        return QuarantineKeeper(self.store, self.clock)
 
     @property
     def unproven(self) -> Unproven:
         """Return the marks."""
         return Unproven(self.store.state / layout.UNPROVEN)
 
-    def proofs(self) -> Proofs:
+    def proofs(self) -> NewContentScrubber:
         """Return what reads new content."""
-        return Proofs(
+        return NewContentScrubber(
             self.reading, self.unproven, self.stop, lambda size, _: self.read.append(size)
         )
 
@@ -100,7 +100,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk(store: Store, clock: Clock) -> Desk:
+def desk(store: DataDirectory, clock: Clock) -> Desk:
     """Return five blobs."""
     return Desk(store, clock)
 
@@ -187,17 +187,17 @@ def test_a_pass_begins_a_day_after_the_last(desk: Desk) -> None:
     early._pass()
 
     assert len(desk.read) == 5
-    assert Position(**json.loads(scrub.read_text())) == Position("", desk.clock())
+    assert ScrubPosition(**json.loads(scrub.read_text())) == ScrubPosition("", desk.clock())
 
 
 def test_reading_corrects_the_size_of_a_row(desk: Desk) -> None:
     """A rebuilt index has the length of the file as it then was."""
-    desk.store.index.record(DIGESTS[0], 17, Kind.BLOB, desk.clock())
+    desk.store.index.record(DIGESTS[0], 17, ContentKind.BLOB, desk.clock())
 
     found = desk.reading.check(DIGESTS[0], found="scrub", pace=lambda _: None)
 
     row = desk.store.index.entry(DIGESTS[0])
-    assert found.verdict is Verdict.RIGHT
+    assert found.verdict is Condition.RIGHT
     assert row is not None
     assert row.size == 5000
 
@@ -215,14 +215,14 @@ def test_content_that_is_evicted_while_it_is_read_is_not_damaged(desk: Desk) -> 
         desk.reading.check(digest, found="scrub", pace=evict).verdict for digest in DIGESTS[:2]
     ]
 
-    assert verdicts == [Verdict.ABSENT, Verdict.ABSENT]
+    assert verdicts == [Condition.ABSENT, Condition.ABSENT]
     assert desk.in_quarantine() == []
 
 
 def test_what_is_read_is_told_in_sums() -> None:
     """An event for each file would be too many."""
     told: list[tuple[int, int]] = []
-    gathered = Gathered(lambda *each: told.append(each))
+    gathered = ScrubTotals(lambda *each: told.append(each))
     for _ in range(100):
         gathered.add(10, 1)
 
@@ -296,7 +296,7 @@ def test_a_damaged_pushed_file_stays(desk: Desk) -> None:
 def test_a_change_of_the_quarantine_is_told_once(desk: Desk) -> None:
     """What it holds is a metric."""
     told: list[tuple[int, int]] = []
-    census = Census(desk.keeper, lambda *each: told.append(each))
+    census = QuarantineMetrics(desk.keeper, lambda *each: told.append(each))
     census.look()
     _put(desk, DIGESTS[0])
     census.look()

@@ -11,22 +11,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cleaner.collect import Collector
-from cleaner.garbage import Garbage
-from cleaner.hosted import Hosted
-from cleaner.policy import Bounds
-from cleaner.retention import Rule, Rules
-from cleaner.rounds import Hands, Rounds
-from cleaner.spool import Spool
-from cleaner.stock import Stock
-from cleaner.store import Store
-from cleaner.sweep import Sweep
-from cleaner.unlink import Unlinker
-from datastore import manifest
-from datastore.budget import OVERHEAD
-from datastore.index import Kind
-from datastore.memory import MemoryIndex, MemoryStorage
-from datastore.refs import Digest, Repository, Tag
+from entrepot.cleaner.maintenance.collect import Collector
+from entrepot.cleaner.maintenance.garbage import Garbage
+from entrepot.cleaner.hosted.repositories import HostedRepositories
+from entrepot.cleaner.policy import StoreLimits
+from entrepot.cleaner.hosted.retention import RetentionRule, RetentionRules
+from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.spool import Spool
+from entrepot.cleaner.hosted.snapshot import HostedSnapshot
+from entrepot.cleaner.store import DataDirectory
+from entrepot.cleaner.sweep import Sweep
+from entrepot.cleaner.hosted.unlink import Unlinker
+from entrepot.datastore import manifest
+from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
+from entrepot.datastore.refs import Digest, Repository, Tag
 from tests import images
 from tests.cleaner.stock import UPSTREAM
 from tests.clock import Clock
@@ -95,7 +95,7 @@ class World:
     def __post_init__(self) -> None:
         self.storage = Mortal(self.clock)
         index = MemoryIndex(clock=self.clock)
-        self.store = Store(self.storage, index, self.folder / "spool")
+        self.store = DataDirectory(self.storage, index, self.folder / "spool")
 
     def do(self, push: Push) -> None:
         """Push, or pull through, as it is done: parts first, then what names them."""
@@ -126,7 +126,7 @@ class World:
         for blob in made.blobs:
             digest = Digest.of(blob)
             self.store.blobs.write(digest, blob)
-            self.store.index.record(digest, len(blob), Kind.BLOB, self.clock.now)
+            self.store.index.record(digest, len(blob), ContentKind.BLOB, self.clock.now)
             self.store.repositories.link_blob(name, digest)
         self._manifest(made.manifest, made.media_type, name, tag)
 
@@ -144,16 +144,16 @@ class World:
 
     # ---- cleaning
 
-    def clean(self, rules: Rules, bounds: Bounds) -> None:
+    def clean(self, rules: RetentionRules, bounds: StoreLimits) -> None:
         """Go one round, on good news, then take garbage away."""
         sweep = Sweep(self.store, lambda _: None, self.clock)
-        hands = Hands(
+        hands = RoundTools(
             self.store, Spool(self.store, self.clock), sweep, self, self.clock, lambda: False
         )
         assert Rounds(hands, bounds, rules).run(0)
-        hosted = Hosted(self.store)
+        hosted = HostedRepositories(self.store)
         collector = Collector(self.store, sweep, Unlinker(self.store, hosted), lambda: False)
-        collector.run(Garbage(self.store, _TTL, self.clock), Stock(hosted, Rules(), self.clock))
+        collector.run(Garbage(self.store, _TTL, self.clock), HostedSnapshot(hosted, RetentionRules(), self.clock))
 
     blind = 0.0
 
@@ -177,7 +177,7 @@ class World:
         if links.linked_manifest(name, digest) is None or not self.store.blobs.stat(digest):
             return False
         read = links.read_manifest(name, digest, self.store.blobs.read(digest))
-        if read.kind is Kind.INDEX:
+        if read.kind is ContentKind.INDEX:
             return all(self.is_whole(name, part) for part in read.parts())
         return all(
             self.store.blobs.stat(part) and links.links_blob(name, part) for part in read.parts()
@@ -199,14 +199,14 @@ _pushes = st.builds(
 )
 _histories = st.lists(_pushes, max_size=12).map(lambda each: sorted(each, key=lambda p: p.at))
 _rules = st.builds(
-    Rule,
+    RetentionRule,
     ttl=st.sampled_from([0.0, _TTL, 25.0]),
     keep=st.integers(0, 2),
     untagged=st.sampled_from([0.0, _TTL]),
     is_evictable=st.booleans(),
 )
 _bounds = st.builds(
-    lambda ttl, images: Bounds(ttl, *[images * (2 * OVERHEAD + 500)] * 3),
+    lambda ttl, images: StoreLimits(ttl, *[images * (2 * OVERHEAD + 500)] * 3),
     ttl=st.sampled_from([0.0, _TTL]),
     images=st.integers(0, 6),
 )
@@ -230,11 +230,11 @@ def _lived(folder: Path, history: Sequence[Push]) -> World:
 @unhurried
 @given(_histories, st.lists(_rules, min_size=2, max_size=2), _bounds, _deaths)
 def test_what_is_left_is_whole(
-    folder: Path, history: list[Push], said: list[Rule], bounds: Bounds, death: int | None
+    folder: Path, history: list[Push], said: list[RetentionRule], bounds: StoreLimits, death: int | None
 ) -> None:
     """No tag dangles, no link of what was pushed leads to nothing, nothing names what is gone."""
     world = _lived(folder, history)
-    rules = Rules([(name.name, rule) for name, rule in zip(_NAMES, said, strict=True)])
+    rules = RetentionRules([(name.name, rule) for name, rule in zip(_NAMES, said, strict=True)])
     world.storage.left = death
 
     with suppress(_Died):
@@ -254,28 +254,28 @@ def test_what_is_left_is_whole(
 @unhurried
 @given(_histories, _rules, _deaths)
 def test_what_goes_is_gone_and_what_stays_stays(
-    folder: Path, history: list[Push], rule: Rule, death: int | None
+    folder: Path, history: list[Push], rule: RetentionRule, death: int | None
 ) -> None:
     """By last use, and the newest always; after a death as without one."""
     world = _lived(folder, history)
-    rules = Rules(otherwise=rule)
+    rules = RetentionRules(otherwise=rule)
     expected = {
         (image.name, image.root)
         for name in _NAMES
-        for image in Hosted(world.store).holding(name).images
+        for image in HostedRepositories(world.store).holding(name).images
         if _stays(image.place, 1000.0 - image.used, rule)
     }
     world.storage.left = death
     with suppress(_Died):
-        world.clean(rules, Bounds())
+        world.clean(rules, StoreLimits())
     world.storage.left = None
 
-    world.clean(rules, Bounds())
+    world.clean(rules, StoreLimits())
 
     roots = {
         (image.name, image.root)
         for name in _NAMES
-        for image in Hosted(world.store).holding(name).images
+        for image in HostedRepositories(world.store).holding(name).images
     }
     assert expected <= roots
     if death is None:
@@ -284,7 +284,7 @@ def test_what_goes_is_gone_and_what_stays_stays(
         assert world.is_whole(name, root)
 
 
-def _stays(place: int | None, idle: float, rule: Rule) -> bool:
+def _stays(place: int | None, idle: float, rule: RetentionRule) -> bool:
     """Tell whether an image stays, said once more in other words."""
     if place is not None and place < rule.keep:
         return True
@@ -302,7 +302,7 @@ def test_in_the_end_nothing_is_left_that_nobody_needs(folder: Path, history: lis
     world = _lived(folder, history)
     world.clock.now += 1000
 
-    world.clean(Rules(otherwise=Rule(ttl=_TTL, untagged=_TTL)), Bounds())
+    world.clean(RetentionRules(otherwise=RetentionRule(ttl=_TTL, untagged=_TTL)), StoreLimits())
 
     assert [name for name in _NAMES if world.store.repositories.exists(name)] == []
     cached = _below(world, world.store.repositories.manifests(_CACHED))

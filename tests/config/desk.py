@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from textwrap import dedent
 
-from config.loader import Loaded, Places, examine
-from config.schema import Settings
+from entrepot.config.loader import Loaded, DefaultPaths, examine
+from entrepot.config.schema import Settings
 
 
 class Desk:
@@ -14,7 +14,7 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "config.yml"
-        self.places = Places(
+        self.places = DefaultPaths(
             folder / "etc.yml", folder / "secret.json", folder / "certs", folder / "newer.yml"
         )
 

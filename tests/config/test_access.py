@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import config
-from config import access
-from config.access import AccessRule
-from config.errors import Unreadable
-from datastore.globs import Globs
-from registry.access import named
+from entrepot import config
+from entrepot.config import access
+from entrepot.config.access import AccessRule
+from entrepot.config.errors import Unreadable
+from entrepot.datastore.globs import Globs
+from entrepot.registry.auth.rules import named
 from tests.config.desk import Desk
 
 HASH = "$2b$10$3Q54JOQD2g9aCfmTOWMBPO4P9JkcmzfgoHCTe.EE/Tt.Jz9yt3BYK"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from config import address
-from config.address import Address
-from config.errors import Unreadable
+from entrepot.config import address
+from entrepot.config.address import Address
+from entrepot.config.errors import Unreadable
 
 
 @pytest.mark.parametrize(

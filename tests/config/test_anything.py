@@ -10,11 +10,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from config import keys
-from config.errors import ConfigError
-from config.keys import Key
-from config.loader import Places, examine
-from config.pull_secret import parse
+from entrepot.config import keys
+from entrepot.config.errors import ConfigError
+from entrepot.config.keys import Key
+from entrepot.config.loader import DefaultPaths, examine
+from entrepot.config.pull_secret import parse
 from tests.sizes import scaled
 
 _KEYS = sorted(keys.names())
@@ -29,7 +29,7 @@ _VALUES = st.recursive(
     ),
     max_leaves=5,
 )
-_NOWHERE = Places(Path("/none/etc.yml"), Path("/none/secret"), Path("/none/certs"))
+_NOWHERE = DefaultPaths(Path("/none/etc.yml"), Path("/none/secret"), Path("/none/certs"))
 _FEW_EXAMPLES = settings(
     max_examples=scaled(15, 200),
     deadline=None,

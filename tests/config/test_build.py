@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from config.errors import ConfigError
-from config.loader import load
+from entrepot.config.errors import ConfigError
+from entrepot.config.loader import load
 from tests.config.desk import Desk
 
 

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-import config
-from appliance import authority
-from config.certificates import faults
+from entrepot import config
+from entrepot.appliance import authority
+from entrepot.config.certificates import faults
 from tests.config.desk import Desk
 
 NOW = dt.datetime(2026, 11, 28, tzinfo=dt.UTC)

@@ -7,9 +7,9 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from config.checks import check, remarks
-from config.loader import load
-from config.schema import Settings
+from entrepot.config.checks import check, remarks
+from entrepot.config.loader import load
+from entrepot.config.schema import Settings
 from tests.certificates import Authority
 from tests.config.desk import Desk
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from config import keys, show
-from config.distribution import ROWS
-from config.document import read_file
-from config.upstreams import PUBLIC
+from entrepot.config import keys, show
+from entrepot.config.distribution import ROWS
+from entrepot.config.sources.yaml_file import read_file
+from entrepot.config.upstreams import PUBLIC
 from tests.config.desk import Desk
 
 ROOT = Path(__file__).parents[2]

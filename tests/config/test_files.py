@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from config.files import moved, named_files
+from entrepot.config.files import moved, named_files
 from tests.config.desk import Desk
 
 _ALL = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from config.access import AccessRule
-from config.errors import ConfigError
-from config.follow import Rights, read_rights, rights
+from entrepot.config.access import AccessRule
+from entrepot.config.errors import ConfigError
+from entrepot.config.follow import FollowedRights, read_rights, rights
 from tests.config.desk import Desk
 from tests.config.test_access import HASH
 
@@ -25,9 +25,9 @@ def test_rereading_an_unchanged_file_gives_equal_rights(desk: Desk) -> None:
 
 def test_absent_rules_and_users_are_none(desk: Desk) -> None:
     """None differs from an empty list."""
-    assert Rights(None, None) == read_rights(b"log: {level: debug}", desk.file)
+    assert FollowedRights(None, None) == read_rights(b"log: {level: debug}", desk.file)
     text = b"access: []\nauth: {htpasswd: {users: {}}}"
-    assert Rights((), {}) == read_rights(text, desk.file)
+    assert FollowedRights((), {}) == read_rights(text, desk.file)
 
 
 def test_problems_of_other_settings_are_ignored(desk: Desk) -> None:

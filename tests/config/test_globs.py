@@ -7,15 +7,15 @@ import json
 
 import pytest
 
-from config.credential import Credential
-from config.pull_secret import PullSecret, parse
+from entrepot.config.credential import SecretCredential
+from entrepot.config.pull_secret import ParsedPullSecret, parse
 
 
 def _auth(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _secret(auths: dict[str, object]) -> PullSecret:
+def _secret(auths: dict[str, object]) -> ParsedPullSecret:
     return parse(json.dumps({"auths": auths}).encode())
 
 
@@ -48,6 +48,6 @@ def test_a_glob_may_have_a_path() -> None:
     """The path selects the credential; the host is an upstream in any case."""
     secret = _secret({"*.azurecr.io/team": {"auth": _auth("a:b")}})
 
-    assert Credential("a", "b") == secret.lookup("corp.azurecr.io", "team/app")
+    assert SecretCredential("a", "b") == secret.lookup("corp.azurecr.io", "team/app")
     assert secret.lookup("corp.azurecr.io", "other/app") is None
     assert secret.names("corp.azurecr.io")

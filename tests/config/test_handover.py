@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from config.errors import ConfigError
-from config.handover import dump, resolved
+from entrepot.config.errors import ConfigError
+from entrepot.config.handover import dump, resolved
 from tests.config.desk import Desk
 
 

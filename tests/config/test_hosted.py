@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import config
-from config.hosted import HostedRule, rules, show
-from config.show import shown_settings
-from datastore.globs import Globs
+from entrepot import config
+from entrepot.config.hosted import HostedRule, rules, show
+from entrepot.config.show import shown_settings
+from entrepot.datastore.globs import Globs
 from tests.config.desk import Desk
 
 _DAY = 86400.0

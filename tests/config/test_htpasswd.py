@@ -5,7 +5,7 @@ from __future__ import annotations
 import bcrypt
 import pytest
 
-from config.htpasswd import htpasswd_problems
+from entrepot.config.htpasswd import htpasswd_problems
 
 _HASH = "abcdefghijklmnopqrstuv0123456789ABCDEFGHIJKLMNOPQRSTU"
 

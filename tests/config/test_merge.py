@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from config import keys
-from config.distribution import ROWS, Row, Verdict
-from config.keys import Setting
+from entrepot.config import keys
+from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
+from entrepot.config.keys import Setting
 from tests.config.desk import Desk
 
 
@@ -135,10 +135,10 @@ def test_a_key_without_effect_is_a_warning(desk: Desk, text: str) -> None:
 
 @pytest.mark.parametrize(
     "row",
-    [each for each in ROWS if each.verdict is Verdict.WITHOUT_EFFECT],
+    [each for each in ROWS if each.verdict is KeySupport.WITHOUT_EFFECT],
     ids=lambda row: str(row.key),
 )
-def test_each_key_without_effect_is_one_warning_with_a_remedy(desk: Desk, row: Row) -> None:
+def test_each_key_without_effect_is_one_warning_with_a_remedy(desk: Desk, row: DistributionKey) -> None:
     """This holds for the file and the environment; no such key is ignored silently."""
     path = row.key.removesuffix(".**").split(".")
     desk.write(reduce(lambda below, name: f"{{{name}: {below}}}", reversed(path), "[x]"))
@@ -273,7 +273,7 @@ def test_a_driver_in_the_environment_replaces_that_of_the_file(desk: Desk) -> No
 
 def test_every_honoured_key_is_a_setting() -> None:
     """The exceptions are two keys without a value of their own."""
-    names = [row.key for row in ROWS if row.verdict is Verdict.HONOURED]
+    names = [row.key for row in ROWS if row.verdict is KeySupport.HONOURED]
     found = [name for name in names if isinstance(keys.find(tuple(name.split("."))), Setting)]
 
     assert {"loglevel", "auth.none.**"} == set(names) - set(found)
@@ -282,15 +282,15 @@ def test_every_honoured_key_is_a_setting() -> None:
 def test_every_other_key_is_no_setting() -> None:
     """The messages about such a key come from its row."""
     for row in ROWS:
-        if row.verdict is not Verdict.HONOURED:
+        if row.verdict is not KeySupport.HONOURED:
             found = keys.find(tuple(row.key.replace(".**", ".below").split(".")))
-            assert isinstance(found, Row)
+            assert isinstance(found, DistributionKey)
             assert row.key == found.key
 
 
 def test_every_key_has_a_reason_unless_it_is_honoured() -> None:
     """Each key is in the table once."""
-    assert all(row.why for row in ROWS if row.verdict is not Verdict.HONOURED)
+    assert all(row.why for row in ROWS if row.verdict is not KeySupport.HONOURED)
     assert len(ROWS) == len({row.key for row in ROWS})
 
 
@@ -309,4 +309,4 @@ def test_every_key_has_a_reason_unless_it_is_honoured() -> None:
 )
 def test_a_row_matches_its_key(pattern: str, key: str, *, expected: bool) -> None:
     """`*` matches one name; `**` matches the key itself and all keys below."""
-    assert expected is Row(pattern, Verdict.HONOURED).matches(tuple(key.split(".")))
+    assert expected is DistributionKey(pattern, KeySupport.HONOURED).matches(tuple(key.split(".")))

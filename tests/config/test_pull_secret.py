@@ -7,16 +7,16 @@ import json
 
 import pytest
 
-from config.credential import Credential
-from config.errors import ConfigError
-from config.pull_secret import PullSecret, parse
+from entrepot.config.credential import SecretCredential
+from entrepot.config.errors import ConfigError
+from entrepot.config.pull_secret import ParsedPullSecret, parse
 
 
 def _auth(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _secret(auths: dict[str, object], *ignore: str) -> PullSecret:
+def _secret(auths: dict[str, object], *ignore: str) -> ParsedPullSecret:
     return parse(json.dumps({"auths": auths}).encode(), ignore)
 
 
@@ -30,7 +30,7 @@ def test_an_auth_is_user_and_password_in_base64() -> None:
     """`docker login` writes this form."""
     secret = _secret({"quay.io": {"auth": _auth("robot:secret")}})
 
-    assert Credential("robot", "secret") == secret.lookup("quay.io", "a/b")
+    assert SecretCredential("robot", "secret") == secret.lookup("quay.io", "a/b")
 
 
 @pytest.mark.parametrize("wrapped", [b"\n", b""], ids=["in lines", "in one"])
@@ -41,7 +41,7 @@ def test_a_secret_may_be_in_base64(wrapped: bytes) -> None:
 
     secret = parse(text[:40] + wrapped + text[40:] + wrapped)
 
-    assert Credential("robot", "secret") == secret.lookup("quay.io", "a/b")
+    assert SecretCredential("robot", "secret") == secret.lookup("quay.io", "a/b")
 
 
 @pytest.mark.parametrize("text", [b"bm8ganNvbiBoZXJl", b"bnVsbA==", b"null", b"e30", b"%%%="])
@@ -57,28 +57,28 @@ def test_a_password_may_contain_colons() -> None:
     """Only the first colon is a separator."""
     secret = _secret({"quay.io": {"auth": _auth("robot:with:colons:")}})
 
-    assert Credential("robot", "with:colons:") == secret.lookup("quay.io", "a/b")
+    assert SecretCredential("robot", "with:colons:") == secret.lookup("quay.io", "a/b")
 
 
 def test_username_and_password_are_valid_without_auth() -> None:
     """`kubectl create secret docker-registry` writes them beside `auth`."""
     secret = _secret({"quay.io": {"username": "robot", "password": "secret"}})
 
-    assert Credential("robot", "secret") == secret.lookup("quay.io", "a/b")
+    assert SecretCredential("robot", "secret") == secret.lookup("quay.io", "a/b")
 
 
 def test_auth_takes_precedence_over_username_and_password() -> None:
     """Docker and the kubelet do the same."""
     entry = {"auth": _auth("a:b"), "username": "c", "password": "d"}
 
-    assert Credential("a", "b") == _secret({"quay.io": entry}).lookup("quay.io", "x")
+    assert SecretCredential("a", "b") == _secret({"quay.io": entry}).lookup("quay.io", "x")
 
 
 def test_an_identity_token_is_kept() -> None:
     """Azure's login writes it beside an `auth` with an empty password."""
     entry = {"auth": _auth("00000000:"), "identitytoken": "token"}
 
-    assert Credential("00000000", "", "token") == _secret({"r.io": entry}).lookup("r.io", "x")
+    assert SecretCredential("00000000", "", "token") == _secret({"r.io": entry}).lookup("r.io", "x")
 
 
 @pytest.mark.parametrize("entry", [{}, {"email": "a@b"}, {"auth": ""}, {"auth": _auth(":")}])
@@ -131,7 +131,7 @@ def test_every_name_of_docker_hub_is_docker_io(key: str) -> None:
     secret = _secret({key: {"auth": _auth("a:b")}})
 
     assert secret.hosts == ("docker.io",)
-    assert Credential("a", "b") == secret.lookup("docker.io", "library/alpine")
+    assert SecretCredential("a", "b") == secret.lookup("docker.io", "library/alpine")
 
 
 def test_hosts_are_listed_once_in_their_order() -> None:
@@ -147,7 +147,7 @@ def test_a_host_takes_precedence_over_a_glob() -> None:
     secret = _secret({"*.io": {"auth": _auth("a:b")}, "quay.io": {}})
 
     assert secret.lookup("quay.io", "x") is None
-    assert Credential("a", "b") == secret.lookup("ghcr.io", "x")
+    assert SecretCredential("a", "b") == secret.lookup("ghcr.io", "x")
 
 
 def test_an_ignored_host_is_no_upstream() -> None:
@@ -175,7 +175,7 @@ def test_the_older_format_consists_of_auths_alone() -> None:
     """This is `.dockercfg`."""
     secret = parse(json.dumps({"quay.io": {"auth": _auth("a:b")}}).encode())
 
-    assert Credential("a", "b") == secret.lookup("quay.io", "x")
+    assert SecretCredential("a", "b") == secret.lookup("quay.io", "x")
 
 
 @pytest.mark.parametrize("text", ["{}", '{"auths": {}}', '{"credsStore": "desktop"}'])
@@ -208,7 +208,7 @@ def test_two_entries_of_one_name_are_a_warning() -> None:
     """The entry with credentials is used."""
     secret = _secret({"docker.io": {}, "https://index.docker.io/v1/": {"auth": _auth("a:b")}})
 
-    assert Credential("a", "b") == secret.lookup("docker.io", "x")
+    assert SecretCredential("a", "b") == secret.lookup("docker.io", "x")
     assert "docker.io has two entries" in str(secret.warnings[0])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from config.environment import unquoted
+from entrepot.config.sources.environment import unquoted
 from tests.config.desk import Desk
 
 

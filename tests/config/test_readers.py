@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from config import readers
-from config.errors import Unreadable
+from entrepot.config import readers
+from entrepot.config.errors import Unreadable
 
 
 @pytest.mark.parametrize("text", ["true", "True", "yes", "on", "1", True], ids=repr)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from config import environment, keys
-from config.distribution import ROWS, Row, Verdict
+from entrepot.config.sources import environment
+from entrepot.config import keys
+from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
 
 ROOT = Path(__file__).parents[2]
 _FILES = [
@@ -67,11 +68,11 @@ def test_every_setting_that_a_message_names_exists() -> None:
 
 @pytest.mark.parametrize(
     "row",
-    [each for each in ROWS if each.verdict is not Verdict.HONOURED],
+    [each for each in ROWS if each.verdict is not KeySupport.HONOURED],
     ids=lambda row: str(row.key),
 )
-def test_the_key_in_a_remedy_is_honoured(row: Row) -> None:
+def test_the_key_in_a_remedy_is_honoured(row: DistributionKey) -> None:
     """It is not another key without effect."""
     found = [keys.find(tuple(key.split("."))) for key in _KEY.findall(f"{row.why} {row.instead}")]
 
-    assert not [each for each in found if isinstance(each, Row)]
+    assert not [each for each in found if isinstance(each, DistributionKey)]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import units
-from config.errors import Unreadable
+from entrepot.config import units
+from entrepot.config.errors import Unreadable
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,14 @@ from dataclasses import fields
 
 import pytest
 
-from config.pull_secret import PullSecret, parse
-from config.schema import Settings
-from config.upstreams import PUBLIC, UpstreamValues, upstream_defaults, upstreams_in_force
-from registry.upstream.source import Source
+from entrepot.config.pull_secret import ParsedPullSecret, parse
+from entrepot.config.schema import Settings
+from entrepot.config.upstreams import PUBLIC, UpstreamValues, upstream_defaults, upstreams_in_force
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from tests.config.desk import Desk
 
 
-def upstreams(settings: Settings, secret: PullSecret | None = None) -> list[UpstreamValues]:
+def upstreams(settings: Settings, secret: ParsedPullSecret | None = None) -> list[UpstreamValues]:
     """Return the settings of every active upstream that has a full name."""
     known = upstreams_in_force(settings, secret)
     return [known.values(host) for host in known.hosts]
@@ -31,7 +31,7 @@ def test_the_values_have_the_fields_of_an_upstream_config() -> None:
     """`registry` is usable without `config`, so this test keeps both classes equal."""
     names = {each.name for each in fields(UpstreamValues)}
 
-    assert {each.name for each in fields(Source)} | {"default"} == names
+    assert {each.name for each in fields(UpstreamConfig)} | {"default"} == names
 
 
 def test_without_configured_upstreams_the_public_registries_are_active(desk: Desk) -> None:

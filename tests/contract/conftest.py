@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from datastore.filesystem import Filesystem
-from datastore.index import REBUILT, AccessIndex
-from datastore.memory import MemoryIndex, MemoryStorage
-from datastore.sqlite import SqliteIndex
-from datastore.storage import Storage
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.index import REBUILT, AccessIndex
+from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
+from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.storage import Storage
 from tests.clock import Clock
 
 _STORAGES: dict[str, Callable[[Path], Storage]] = {

@@ -8,25 +8,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datastore.budget import OVERHEAD
-from datastore.index import AccessIndex, Cursor, Entry, Kind
-from datastore.refs import Digest
+from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.index import AccessIndex, Cursor, IndexEntry, ContentKind
+from entrepot.datastore.refs import Digest
 from tests.clock import Clock
 from tests.sizes import scaled
 
 A, B, C, D = (Digest.of(letter) for letter in (b"a", b"b", b"c", b"d"))
-ROW = Entry(A, 10, Kind.BLOB, 5.0)
+ROW = IndexEntry(A, 10, ContentKind.BLOB, 5.0)
 # A sum of two doubles that differs from the decimal number that it is printed as.
 ODD_TIME = 1_700_000_000.1 + 0.2
 
 
-def _record(index: AccessIndex, entry: Entry) -> None:
+def _record(index: AccessIndex, entry: IndexEntry) -> None:
     index.record(entry.digest, entry.size, entry.kind, entry.used)
 
 
-def _pages(index: AccessIndex, limit: int) -> list[Entry]:
+def _pages(index: AccessIndex, limit: int) -> list[IndexEntry]:
     """Return the rows of all pages."""
-    entries: list[Entry] = []
+    entries: list[IndexEntry] = []
     while page := index.oldest(Cursor.after(entries[-1]) if entries else None, limit):
         assert len(page) <= limit
         entries += page
@@ -38,7 +38,7 @@ class TestOldest:
 
     def test_the_least_recently_used_row_is_first(self, index: AccessIndex) -> None:
         """The order of recording does not matter."""
-        rows = [Entry(digest, 1, Kind.BLOB, used) for digest, used in ((A, 3.0), (B, 1.0))]
+        rows = [IndexEntry(digest, 1, ContentKind.BLOB, used) for digest, used in ((A, 3.0), (B, 1.0))]
         for row in rows:
             _record(index, row)
 
@@ -48,9 +48,9 @@ class TestOldest:
         self, index: AccessIndex
     ) -> None:
         """A remaining manifest thereby never references an evicted one."""
-        index.record(C, 1, Kind.BLOB, 1.0)
-        index.record(B, 1, Kind.MANIFEST, 1.0, names=[C])
-        index.record(A, 1, Kind.INDEX, 1.0, names=[B])
+        index.record(C, 1, ContentKind.BLOB, 1.0)
+        index.record(B, 1, ContentKind.MANIFEST, 1.0, names=[C])
+        index.record(A, 1, ContentKind.INDEX, 1.0, names=[B])
 
         index.touch({A: 7.0})
 
@@ -59,8 +59,8 @@ class TestOldest:
     @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
     def test_pages_have_no_gaps_and_no_overlaps(self, index: AccessIndex, limit: int) -> None:
         """This holds even if many rows have equal times and kinds."""
-        places = itertools.product((1.0, 2.0), Kind, range(4))
-        rows = [Entry(Digest.of(repr(place).encode()), 1, place[1], place[0]) for place in places]
+        places = itertools.product((1.0, 2.0), ContentKind, range(4))
+        rows = [IndexEntry(Digest.of(repr(place).encode()), 1, place[1], place[0]) for place in places]
         for row in rows:
             _record(index, row)
 
@@ -69,7 +69,7 @@ class TestOldest:
     def test_digests_of_both_algorithms_are_sorted_as_text(self, index: AccessIndex) -> None:
         """A cursor compares texts, so the driver must have the same order."""
         rows = [
-            Entry(Digest.of(bytes([n]), algorithm), 1, Kind.BLOB, 1.0)
+            IndexEntry(Digest.of(bytes([n]), algorithm), 1, ContentKind.BLOB, 1.0)
             for n in range(20)
             for algorithm in ("sha512", "sha256")
         ]
@@ -81,7 +81,7 @@ class TestOldest:
     def test_a_touched_row_is_found_again_on_a_later_page(self, index: AccessIndex) -> None:
         """A running sweep finds a row that was used meanwhile at its new place."""
         for digest, used in ((A, 1.0), (B, 2.0)):
-            _record(index, Entry(digest, 1, Kind.BLOB, used))
+            _record(index, IndexEntry(digest, 1, ContentKind.BLOB, used))
         (first,) = index.oldest(None, 1)
 
         index.touch({A: 9.0})
@@ -95,9 +95,9 @@ class TestUnnamed:
 
     def test_referenced_rows_are_excluded(self, index: AccessIndex) -> None:
         """They are excluded as long as the referencing row exists, on every page."""
-        index.record(C, 1, Kind.BLOB, 1.0)
-        index.record(D, 1, Kind.BLOB, 2.0)
-        index.record(B, 1, Kind.MANIFEST, 3.0, names=[C, C])
+        index.record(C, 1, ContentKind.BLOB, 1.0)
+        index.record(D, 1, ContentKind.BLOB, 2.0)
+        index.record(B, 1, ContentKind.MANIFEST, 3.0, names=[C, C])
 
         assert [entry.digest for entry in index.unnamed(None, 10)] == [D, B]
         first = index.unnamed(None, 1)
@@ -107,9 +107,9 @@ class TestUnnamed:
         self, index: AccessIndex
     ) -> None:
         """Marked rows are excluded, as on every page."""
-        index.record(C, 1, Kind.BLOB, 1.0)
-        index.record(B, 1, Kind.MANIFEST, 1.0, names=[C])
-        index.leave(Entry(B, 1, Kind.MANIFEST, 1.0))
+        index.record(C, 1, ContentKind.BLOB, 1.0)
+        index.record(B, 1, ContentKind.MANIFEST, 1.0, names=[C])
+        index.leave(IndexEntry(B, 1, ContentKind.MANIFEST, 1.0))
         assert index.unnamed(None, 10) == []
 
         index.forget(B)
@@ -122,16 +122,16 @@ class TestNaming:
 
     def test_each_referencing_manifest_is_listed_once(self, index: AccessIndex) -> None:
         """This holds if a manifest references it twice, and if the digest has no row."""
-        index.record(A, 1, Kind.MANIFEST, 1.0, names=[C, C])
-        index.record(B, 1, Kind.MANIFEST, 1.0, names=[C, D])
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[C, C])
+        index.record(B, 1, ContentKind.MANIFEST, 1.0, names=[C, D])
 
         assert sorted(index.naming(C)) == sorted([A, B])
         assert index.naming(A) == []
 
     def test_a_removed_manifest_is_not_listed(self, index: AccessIndex) -> None:
         """A marked manifest still is, because the cleaner that marked it may have died."""
-        index.record(A, 1, Kind.MANIFEST, 1.0, names=[C])
-        index.leave(Entry(A, 1, Kind.MANIFEST, 1.0))
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[C])
+        index.leave(IndexEntry(A, 1, ContentKind.MANIFEST, 1.0))
         assert index.naming(C) == [A]
 
         index.forget(A)
@@ -163,7 +163,7 @@ class TestLeave:
     ) -> None:
         """It is not the row that the plan contains."""
         _record(index, ROW)
-        index.record(A, 10, Kind.MANIFEST, 5.0)
+        index.record(A, 10, ContentKind.MANIFEST, 5.0)
 
         assert index.leave(ROW) is False
 
@@ -177,7 +177,7 @@ class TestLeave:
 
     def test_times_are_compared_exactly(self, index: AccessIndex) -> None:
         """A row equals itself for any floating-point time."""
-        row = Entry(A, 10, Kind.BLOB, ODD_TIME)
+        row = IndexEntry(A, 10, ContentKind.BLOB, ODD_TIME)
         _record(index, row)
 
         assert index.oldest(None, 1) == [row]
@@ -289,7 +289,7 @@ _LAYERS = [Digest.of(f"layer {n}".encode()) for n in range(3)]
 _MANIFESTS = [Digest.of(f"manifest {n}".encode()) for n in range(2)]
 _INDEX = Digest.of(b"index")
 _NAMES = {_MANIFESTS[0]: _LAYERS[:2], _MANIFESTS[1]: _LAYERS[1:], _INDEX: _MANIFESTS}
-_KINDS = {_INDEX: Kind.INDEX, **dict.fromkeys(_MANIFESTS, Kind.MANIFEST)}
+_KINDS = {_INDEX: ContentKind.INDEX, **dict.fromkeys(_MANIFESTS, ContentKind.MANIFEST)}
 
 
 @settings(
@@ -313,13 +313,13 @@ def test_a_manifest_is_always_evicted_before_its_parts(
     """This holds for any order of records, touches, restores and evictions. Totals stay correct."""
     _empty(index)
     for verb, digest, at in steps:
-        kind = _KINDS.get(digest, Kind.BLOB)
+        kind = _KINDS.get(digest, ContentKind.BLOB)
         if verb == "record":
             index.record(digest, at, kind, float(at), names=_NAMES.get(digest, ()))
         elif verb == "touch":
             index.touch({digest: float(at)})
-        elif verb == "restore" and kind is Kind.BLOB:
-            index.restore([Entry(digest, at, kind, float(at))])
+        elif verb == "restore" and kind is ContentKind.BLOB:
+            index.restore([IndexEntry(digest, at, kind, float(at))])
         elif verb == "evict" and (row := index.entry(digest)) and index.leave(row):
             index.forget(digest)
 

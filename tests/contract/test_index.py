@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from datastore.budget import OVERHEAD
-from datastore.index import REBUILT, AccessIndex, Entry, Kind, Reservation
-from datastore.refs import Digest
+from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.index import REBUILT, AccessIndex, IndexEntry, ContentKind, Reservation
+from entrepot.datastore.refs import Digest
 
 A, B, C, D = (Digest.of(letter) for letter in (b"a", b"b", b"c", b"d"))
 LONG = Digest.of(b"long", "sha512")
@@ -24,14 +24,14 @@ class TestRecord:
     """`record` creates rows and updates those of parts."""
 
     @pytest.mark.parametrize("digest", [A, LONG], ids=["sha256", "sha512"])
-    @pytest.mark.parametrize("kind", list(Kind))
+    @pytest.mark.parametrize("kind", list(ContentKind))
     def test_a_row_has_the_recorded_values(
-        self, index: AccessIndex, digest: Digest, kind: Kind
+        self, index: AccessIndex, digest: Digest, kind: ContentKind
     ) -> None:
         """This holds for every digest algorithm and kind."""
         index.record(digest, 10, kind, 5.25)
 
-        assert index.entry(digest) == Entry(digest, 10, kind, 5.25)
+        assert index.entry(digest) == IndexEntry(digest, 10, kind, 5.25)
         assert index.count() == 1
 
     def test_an_absent_row_is_none(self, index: AccessIndex) -> None:
@@ -44,45 +44,45 @@ class TestRecord:
         self, index: AccessIndex
     ) -> None:
         """The method is idempotent. It corrects the kind of a row that was restored as a blob."""
-        index.record(A, 10, Kind.BLOB, 5.0)
-        index.record(A, 12, Kind.MANIFEST, 3.0)
+        index.record(A, 10, ContentKind.BLOB, 5.0)
+        index.record(A, 12, ContentKind.MANIFEST, 3.0)
 
-        assert index.entry(A) == Entry(A, 12, Kind.MANIFEST, 5.0)
+        assert index.entry(A) == IndexEntry(A, 12, ContentKind.MANIFEST, 5.0)
         assert (index.count(), index.held()) == (1, 12 + OVERHEAD)
 
     def test_the_parts_of_a_manifest_keep_their_order(self, index: AccessIndex) -> None:
         """Parts without a row are included; the last record replaces the list."""
-        index.record(A, 1, Kind.MANIFEST, 1.0, names=[D, B])
-        index.record(A, 1, Kind.MANIFEST, 1.0, names=[C, B, D])
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[D, B])
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[C, B, D])
 
         assert index.named(A) == [C, B, D]
 
     def test_the_manifests_of_a_part_are_sorted_by_last_use(self, index: AccessIndex) -> None:
         """If images share a layer, the image with the latest use is most likely the one in use."""
-        index.record(A, 1, Kind.MANIFEST, 1.0, names=[C, C])
-        index.record(B, 1, Kind.MANIFEST, 2.0, names=[C])
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[C, C])
+        index.record(B, 1, ContentKind.MANIFEST, 2.0, names=[C])
 
         assert index.naming(C) == [B, A]
         assert index.naming(A) == []
 
     def test_a_repeated_part_is_kept_twice(self, index: AccessIndex) -> None:
         """An image may contain the same layer twice."""
-        index.record(A, 1, Kind.MANIFEST, 1.0, names=[B, B])
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[B, B])
 
         assert index.named(A) == [B, B]
 
     def test_a_recorded_manifest_updates_older_parts(self, index: AccessIndex) -> None:
         """The parts of a manifest never have an older access time than the manifest."""
-        index.record(B, 1, Kind.BLOB, 1.0)
-        index.record(C, 1, Kind.BLOB, 9.0)
-        index.record(A, 1, Kind.MANIFEST, 5.0, names=[B, C])
+        index.record(B, 1, ContentKind.BLOB, 1.0)
+        index.record(C, 1, ContentKind.BLOB, 9.0)
+        index.record(A, 1, ContentKind.MANIFEST, 5.0, names=[B, C])
 
         assert (_used(index, B), _used(index, C)) == (5.0, 9.0)
 
     def test_a_part_recorded_later_gets_the_time_of_its_manifest(self, index: AccessIndex) -> None:
         """The time of a late download may be before the pull of its manifest."""
-        index.record(A, 1, Kind.MANIFEST, 5.0, names=[B])
-        index.record(B, 1, Kind.BLOB, 2.0)
+        index.record(A, 1, ContentKind.MANIFEST, 5.0, names=[B])
+        index.record(B, 1, ContentKind.BLOB, 2.0)
 
         assert _used(index, B) == 5.0
 
@@ -90,9 +90,9 @@ class TestRecord:
         self, index: AccessIndex
     ) -> None:
         """The index and the layer have rows; the manifest that connects them is recorded last."""
-        index.record(C, 1, Kind.BLOB, 1.0)
-        index.record(A, 1, Kind.INDEX, 9.0, names=[B])
-        index.record(B, 1, Kind.MANIFEST, 3.0, names=[C])
+        index.record(C, 1, ContentKind.BLOB, 1.0)
+        index.record(A, 1, ContentKind.INDEX, 9.0, names=[B])
+        index.record(B, 1, ContentKind.MANIFEST, 3.0, names=[C])
 
         assert (_used(index, B), _used(index, C)) == (9.0, 9.0)
 
@@ -102,11 +102,11 @@ class TestRestore:
 
     def test_a_missing_row_is_created(self, index: AccessIndex) -> None:
         """Its time is that of the file."""
-        index.restore([Entry(A, 10, Kind.BLOB, 5.0), Entry(LONG, 20, Kind.BLOB, 6.0)])
+        index.restore([IndexEntry(A, 10, ContentKind.BLOB, 5.0), IndexEntry(LONG, 20, ContentKind.BLOB, 6.0)])
 
         assert index.oldest(None, 9) == [
-            Entry(A, 10, Kind.BLOB, 5.0),
-            Entry(LONG, 20, Kind.BLOB, 6.0),
+            IndexEntry(A, 10, ContentKind.BLOB, 5.0),
+            IndexEntry(LONG, 20, ContentKind.BLOB, 6.0),
         ]
         assert index.held() == 30 + 2 * OVERHEAD
 
@@ -115,18 +115,18 @@ class TestRestore:
 
         A row marked for removal stays marked.
         """
-        index.record(A, 10, Kind.MANIFEST, 5.0, names=[B])
-        index.leave(Entry(A, 10, Kind.MANIFEST, 5.0))
+        index.record(A, 10, ContentKind.MANIFEST, 5.0, names=[B])
+        index.leave(IndexEntry(A, 10, ContentKind.MANIFEST, 5.0))
 
-        index.restore([Entry(A, 11, Kind.BLOB, 7.0)])
+        index.restore([IndexEntry(A, 11, ContentKind.BLOB, 7.0)])
 
-        assert index.leaving() == [Entry(A, 10, Kind.MANIFEST, 5.0)]
+        assert index.leaving() == [IndexEntry(A, 10, ContentKind.MANIFEST, 5.0)]
         assert (index.named(A), index.held()) == ([B], 10 + OVERHEAD)
 
     def test_a_restored_part_gets_the_time_of_its_manifest(self, index: AccessIndex) -> None:
         """File times may be one hour behind access times."""
-        index.record(A, 1, Kind.MANIFEST, 5.0, names=[B])
-        index.restore([Entry(B, 1, Kind.BLOB, 2.0)])
+        index.record(A, 1, ContentKind.MANIFEST, 5.0, names=[B])
+        index.restore([IndexEntry(B, 1, ContentKind.BLOB, 2.0)])
 
         assert _used(index, B) == 5.0
 
@@ -136,7 +136,7 @@ class TestTouch:
 
     def test_the_later_time_is_kept(self, index: AccessIndex) -> None:
         """Times may arrive in any order and repeatedly."""
-        index.record(A, 1, Kind.BLOB, 5.0)
+        index.record(A, 1, ContentKind.BLOB, 5.0)
 
         index.touch({A: 9.5})
         index.touch({A: 7.0})
@@ -151,9 +151,9 @@ class TestTouch:
 
     def test_a_touch_of_a_manifest_touches_its_parts(self, index: AccessIndex) -> None:
         """A client that already has the parts of an image does not request them."""
-        index.record(A, 1, Kind.INDEX, 1.0, names=[B, D])
-        index.record(B, 1, Kind.MANIFEST, 1.0, names=[C])
-        index.record(C, 1, Kind.BLOB, 1.0)
+        index.record(A, 1, ContentKind.INDEX, 1.0, names=[B, D])
+        index.record(B, 1, ContentKind.MANIFEST, 1.0, names=[C])
+        index.record(C, 1, ContentKind.BLOB, 1.0)
 
         index.touch({A: 9.0})
 
@@ -162,8 +162,8 @@ class TestTouch:
 
     def test_a_touch_of_a_part_does_not_touch_its_manifests(self, index: AccessIndex) -> None:
         """Two images may share a layer, so its use says nothing about each of them."""
-        index.record(B, 1, Kind.BLOB, 1.0)
-        index.record(A, 1, Kind.MANIFEST, 1.0, names=[B])
+        index.record(B, 1, ContentKind.BLOB, 1.0)
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[B])
 
         index.touch({B: 9.0})
 
@@ -171,9 +171,9 @@ class TestTouch:
 
     def test_a_part_gets_the_latest_of_all_times(self, index: AccessIndex) -> None:
         """Two images of one batch share a layer that has an access time of its own."""
-        index.record(A, 1, Kind.MANIFEST, 1.0, names=[C])
-        index.record(B, 1, Kind.MANIFEST, 1.0, names=[C])
-        index.record(C, 1, Kind.BLOB, 1.0)
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[C])
+        index.record(B, 1, ContentKind.MANIFEST, 1.0, names=[C])
+        index.record(C, 1, ContentKind.BLOB, 1.0)
 
         index.touch({A: 8.0, B: 9.0, C: 7.0})
 
@@ -181,9 +181,9 @@ class TestTouch:
 
     def test_a_touch_of_an_absent_manifest_has_no_effect(self, index: AccessIndex) -> None:
         """The list of its parts was removed from the index with it."""
-        index.record(B, 1, Kind.BLOB, 1.0)
-        index.record(A, 1, Kind.MANIFEST, 1.0, names=[B])
-        index.leave(Entry(A, 1, Kind.MANIFEST, 1.0))
+        index.record(B, 1, ContentKind.BLOB, 1.0)
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[B])
+        index.leave(IndexEntry(A, 1, ContentKind.MANIFEST, 1.0))
         index.forget(A)
 
         index.touch({A: 9.0})
@@ -192,8 +192,8 @@ class TestTouch:
 
     def test_a_cycle_of_references_ends(self, index: AccessIndex) -> None:
         """Digests make cycles impossible, but a faulty registry must not block the logger."""
-        index.record(A, 1, Kind.INDEX, 1.0, names=[B])
-        index.record(B, 1, Kind.INDEX, 1.0, names=[A])
+        index.record(A, 1, ContentKind.INDEX, 1.0, names=[B])
+        index.record(B, 1, ContentKind.INDEX, 1.0, names=[A])
 
         index.touch({A: 9.0})
 
@@ -229,8 +229,8 @@ class TestReservations:
 
     def test_rows_and_reservations_count_against_the_cap(self, index: AccessIndex) -> None:
         """Rows that are marked for removal count too, because their files may still exist."""
-        index.record(A, 100, Kind.BLOB, 1.0)
-        index.leave(Entry(A, 100, Kind.BLOB, 1.0))
+        index.record(A, 100, ContentKind.BLOB, 1.0)
+        index.leave(IndexEntry(A, 100, ContentKind.BLOB, 1.0))
         index.reserve(B, 50, None, 1.0)
 
         assert index.held() == 150 + 2 * OVERHEAD
@@ -259,7 +259,7 @@ class TestReservations:
     def test_a_smaller_reservation_is_never_refused(self, index: AccessIndex) -> None:
         """It frees bytes, even above a cap that was reduced meanwhile."""
         index.reserve(A, 100, None, 1.0)
-        index.record(B, 1, Kind.BLOB, 1.0)
+        index.record(B, 1, ContentKind.BLOB, 1.0)
 
         assert index.reserve(A, 50, 51 + 2 * OVERHEAD, 1.0) is True
 
@@ -277,7 +277,7 @@ class TestReservations:
         index.reserve(A, 100, None, 1.0)
         index.reserve(B, 7, None, 1.0)
 
-        index.record(A, 100, Kind.BLOB, 1.0)
+        index.record(A, 100, ContentKind.BLOB, 1.0)
 
         assert index.held() == 107 + 2 * OVERHEAD
         assert index.reservations() == [Reservation(B, 7, 1.0)]

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datastore.errors import NotFound
-from datastore.memory import MemoryStorage
-from datastore.storage import Storage
+from entrepot.datastore.errors import NotFound
+from entrepot.datastore.drivers.memory import MemoryStorage
+from entrepot.datastore.storage import Storage
 
 
 def _local_file(folder: Path, content: bytes) -> Path:

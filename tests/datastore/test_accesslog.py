@@ -11,17 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datastore import accesslog
-from datastore.accesslog import (
-    AccessLine,
-    AccessLog,
-    Event,
-    Repeated,
-    parse,
-    parse_event,
-    write_event,
-)
-from datastore.errors import InvalidLine
+from entrepot.datastore import accesslog
+from entrepot.datastore.accesslog import AccessLine, AccessLog, Event, Repeated, parse, parse_event, write_event
+from entrepot.datastore.errors import InvalidLine
 
 LINE = AccessLine(
     start=1_790_000_000_000,

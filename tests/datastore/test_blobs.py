@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from datastore.blobs import BlobStore, digest_of_file
-from datastore.errors import DigestMismatch, NotFound
-from datastore.memory import MemoryStorage
-from datastore.refs import Digest
+from entrepot.datastore.blobs import BlobStore, digest_of_file
+from entrepot.datastore.errors import DigestMismatch, NotFound
+from entrepot.datastore.drivers.memory import MemoryStorage
+from entrepot.datastore.refs import Digest
 
 CONTENT = b"content" * 300_000  # more than one chunk of the hash
 ALGORITHMS = ["sha256", "sha512"]

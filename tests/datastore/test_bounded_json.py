@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datastore.bounded_json import MOST_VALUES, loads
+from entrepot.datastore.bounded_json import MOST_VALUES, loads
 from tests.sizes import scaled
 
 VALUES: st.SearchStrategy[Any] = st.recursive(

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datastore.budget import INDEX_BYTES, OVERHEAD, Budget
-from datastore.index import Entry, Kind
-from datastore.refs import Digest
-from datastore.sqlite import SqliteIndex
+from entrepot.datastore.budget import INDEX_BYTES, OVERHEAD, Budget
+from entrepot.datastore.index import IndexEntry, ContentKind
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 
 MIB = 1024 * 1024
 
@@ -83,8 +83,8 @@ def test_a_row_costs_no_more_than_its_overhead(tmp_path: Path) -> None:
     index = SqliteIndex(tmp_path / "index.sqlite")
     for image in range(300):
         layers = [_digest(image * 10 + layer) for layer in range(1, 10)]
-        index.restore([Entry(each, 0, Kind.BLOB, float(int(each.hex[:4], 16))) for each in layers])
-        index.record(_digest(image * 10), 0, Kind.MANIFEST, 1.0 + image, names=layers)
+        index.restore([IndexEntry(each, 0, ContentKind.BLOB, float(int(each.hex[:4], 16))) for each in layers])
+        index.record(_digest(image * 10), 0, ContentKind.MANIFEST, 1.0 + image, names=layers)
     index.touch({_digest(image * 10): 2000.0 + image % 7 for image in range(300)})
 
     rows, manifests, held = index.count(), 300, index.held()

@@ -8,10 +8,10 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datastore import catalog
-from datastore.memory import MemoryStorage
-from datastore.refs import Digest, Repository
-from datastore.repositories import Repositories
+from entrepot.datastore import catalog
+from entrepot.datastore.drivers.memory import MemoryStorage
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.repositories import Repositories
 
 _COMPONENTS = st.sampled_from(["a", "b", "a-b", "a.b", "a--b", "a0", "aa", "quay.io"])
 _NAMES = st.lists(_COMPONENTS, min_size=1, max_size=3).map("/".join)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datastore.disk_space import DiskSpace, disk_space
+from entrepot.datastore.disk_space import DiskSpace, disk_space
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datastore.errors import InvalidRepository
-from datastore.globs import Globs
-from datastore.refs import Repository
+from entrepot.datastore.errors import InvalidRepository
+from entrepot.datastore.globs import Globs
+from entrepot.datastore.refs import Repository
 
 
 def _means(pattern: str, name: str) -> bool:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from datastore import sqlite_health as health
-from datastore.errors import IndexUnavailable
-from datastore.index import REBUILT, Entry, Kind
-from datastore.refs import Digest
-from datastore.sqlite import SqliteIndex
-from datastore.sqlite_file import SqliteFile
+from entrepot.datastore.drivers import sqlite_health as health
+from entrepot.datastore.errors import IndexUnavailable
+from entrepot.datastore.index import REBUILT, IndexEntry, ContentKind
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.sqlite_file import SqliteFile
 
 A, B, C = Digest.of(b"a"), Digest.of(b"b"), Digest.of(b"c")
 _HEADER_BYTES = 100
@@ -32,8 +32,8 @@ def path(tmp_path: Path) -> Path:
 def index(path: Path) -> Iterator[SqliteIndex]:
     """Return an index with two rows and a reservation, rebuilt."""
     made = SqliteIndex(path, busy_timeout=0.2, clock=lambda: 100.0)
-    made.record(A, 10, Kind.BLOB, 5.0)
-    made.record(B, 20, Kind.BLOB, 6.0)
+    made.record(A, 10, ContentKind.BLOB, 5.0)
+    made.record(B, 20, ContentKind.BLOB, 6.0)
     made.reserve(C, 30, None, 7.0)
     made.touch({}, {REBUILT: "1"})
     yield made
@@ -44,7 +44,7 @@ def _works(index: SqliteIndex, within: int = 3) -> bool:
     """Whether the index takes a row and grants room, at the latest after a few tries."""
     for _ in range(within):
         try:
-            index.record(B, 2, Kind.BLOB, 2.0)
+            index.record(B, 2, ContentKind.BLOB, 2.0)
             index.touch({}, {REBUILT: "1"})
             return index.reserve(C, 1, 10_000, 1.0) and bool(index.oldest(None, 9))
         except IndexUnavailable:
@@ -197,7 +197,7 @@ def test_uses_in_the_future_become_uses_of_now(path: Path, index: SqliteIndex) -
     _change(path, "UPDATE blob SET used = 9999999999 WHERE size = 10")
 
     assert index.inspect() == "last uses in the future"
-    assert index.oldest(None, 9) == [Entry(B, 20, Kind.BLOB, 6.0), Entry(A, 10, Kind.BLOB, 100.0)]
+    assert index.oldest(None, 9) == [IndexEntry(B, 20, ContentKind.BLOB, 6.0), IndexEntry(A, 10, ContentKind.BLOB, 100.0)]
 
 
 def test_an_index_is_not_replaced_while_the_disk_is_the_cause(
@@ -212,7 +212,7 @@ def test_an_index_is_not_replaced_while_the_disk_is_the_cause(
             with pytest.raises(IndexUnavailable):
                 index.held()
 
-    assert index.entry(A) == Entry(A, 10, Kind.BLOB, 5.0)
+    assert index.entry(A) == IndexEntry(A, 10, ContentKind.BLOB, 5.0)
 
 
 def _refuse(*_: object, **__: object) -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datastore import layout
-from datastore.refs import Digest, Repository, Tag
+from entrepot.datastore import layout
+from entrepot.datastore.refs import Digest, Repository, Tag
 from tests.datastore import names
 
 HEX = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

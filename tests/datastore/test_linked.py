@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from datastore import layout
-from datastore.memory import MemoryStorage
-from datastore.refs import Digest, Repository, Tag
-from datastore.repositories import Repositories
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.memory import MemoryStorage
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.repositories import Repositories
 
 _NAME = Repository("quay.io/podman/hello")
 _DIGEST = Digest.of(b"a blob")

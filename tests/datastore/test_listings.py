@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from datastore import listings
-from datastore.filesystem import Filesystem
-from datastore.listings import Listings
+from entrepot.datastore import listings
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.listings import FolderListings
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def _counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_large_folder_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its names come sorted."""
     read = _counting(monkeypatch)
-    known = Listings()
+    known = FolderListings()
 
     assert [known.names(str(folder)) for _ in range(3)] == [("a", "b", "c")] * 3
     assert len(read) == 1
@@ -47,7 +47,7 @@ def test_a_large_folder_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("change", ["made", "removed", "renamed", "another folder"])
 def test_a_change_is_seen_at_once(folder: Path, change: str) -> None:
     """Whoever makes it."""
-    known = Listings()
+    known = FolderListings()
     known.names(str(folder))
 
     match change:
@@ -71,7 +71,7 @@ def test_a_folder_that_changed_just_now_is_read_again(
     monkeypatch.undo()
     monkeypatch.setattr(listings, "_LARGE", 3)
     read = _counting(monkeypatch)
-    known = Listings()
+    known = FolderListings()
 
     for _ in range(2):
         known.names(str(folder))
@@ -83,7 +83,7 @@ def test_a_small_folder_is_not_worth_it(folder: Path, monkeypatch: pytest.Monkey
     """There are many of these."""
     read = _counting(monkeypatch)
     monkeypatch.setattr(listings, "_LARGE", 4)
-    known = Listings()
+    known = FolderListings()
 
     for _ in range(2):
         known.names(str(folder))
@@ -98,7 +98,7 @@ def test_a_few_folders_are_remembered(folder: Path, monkeypatch: pytest.MonkeyPa
     folders = [str(folder / str(number)) for number in range(3)]
     for each in folders:
         Path(each).mkdir()
-    known = Listings()
+    known = FolderListings()
     for each in folders:
         known.names(each)
     read = _counting(monkeypatch)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from datastore.errors import NotFound, StorageBroken
-from datastore.locks import holding, is_locked, lock, try_lock, try_lock_present
+from entrepot.datastore.errors import NotFound, StorageBroken
+from entrepot.datastore.locks import holding, is_locked, lock, try_lock, try_lock_present
 from tests.processes import next_line, running
 
 _HOLD = """

@@ -9,21 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datastore.errors import InvalidManifest
-from datastore.index import Kind
-from datastore.manifest import (
-    ACCEPT,
-    DOCKER_LIST,
-    DOCKER_MANIFEST,
-    LARGEST,
-    MOST_DESCRIPTORS,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Descriptor,
-    media_type_of,
-    parse,
-)
-from datastore.refs import Digest
+from entrepot.datastore.errors import InvalidManifest
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.manifest import ACCEPT, DOCKER_LIST, DOCKER_MANIFEST, LARGEST, MOST_DESCRIPTORS, OCI_INDEX, OCI_MANIFEST, Descriptor, media_type_of, parse
+from entrepot.datastore.refs import Digest
 
 CONFIG, LAYER, OTHER, CHILD = (
     Digest.of(text) for text in (b"config", b"layer", b"other", b"child")
@@ -56,14 +45,14 @@ class TestMediaType:
         """Both worlds' images are one kind."""
         manifest = parse(_manifest(mediaType=media_type))
 
-        assert (manifest.media_type, manifest.kind) == (media_type, Kind.MANIFEST)
+        assert (manifest.media_type, manifest.kind) == (media_type, ContentKind.MANIFEST)
 
     @pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_LIST])
     def test_a_list_of_images_is_an_index(self, media_type: str) -> None:
         """Both worlds' lists are one kind."""
         manifest = parse(_index(mediaType=media_type))
 
-        assert (manifest.media_type, manifest.kind) == (media_type, Kind.INDEX)
+        assert (manifest.media_type, manifest.kind) == (media_type, ContentKind.INDEX)
 
     def test_what_it_states_wins_over_what_came_with_it(self) -> None:
         """A header, with or without parameters, counts for one that states no type."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from datastore.probe import REMEDY, probe
+from entrepot.datastore.probe import REMEDY, probe
 
 
 def test_a_local_disk_has_no_problem_and_nothing_stays(tmp_path: Path) -> None:

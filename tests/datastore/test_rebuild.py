@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from datastore import layout
-from datastore.blobs import BlobStore
-from datastore.budget import OVERHEAD
-from datastore.filesystem import Filesystem
-from datastore.index import REBUILT, AccessIndex, Entry, Kind
-from datastore.manifest import OCI_INDEX, OCI_MANIFEST
-from datastore.memory import MemoryIndex, MemoryStorage
-from datastore.rebuild import needs_rebuild, rebuild
-from datastore.refs import Digest, Repository
-from datastore.repositories import Repositories
-from datastore.sqlite import SqliteIndex
-from datastore.storage import Storage
+from entrepot.datastore import layout
+from entrepot.datastore.blobs import BlobStore
+from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.index import REBUILT, AccessIndex, IndexEntry, ContentKind
+from entrepot.datastore.manifest import OCI_INDEX, OCI_MANIFEST
+from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
+from entrepot.datastore.rebuild import needs_rebuild, rebuild
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.repositories import Repositories
+from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.storage import Storage
 
 NOW = 1_700_000_000.0
 DAY = 86_400.0
@@ -98,11 +98,11 @@ def test_the_order_of_eviction_survives_the_index(storage: Storage, index: Acces
     rebuild(storage, index, NOW)
 
     assert [(entry.digest, entry.kind, entry.used) for entry in index.oldest(None, 10)] == [
-        (old, Kind.BLOB, NOW - 9 * DAY),
-        (both, Kind.INDEX, NOW - 3 * DAY),
-        (manifest, Kind.MANIFEST, NOW - 3 * DAY),
-        (config, Kind.BLOB, NOW - 3 * DAY),
-        (shared, Kind.BLOB, NOW - 1 * DAY),
+        (old, ContentKind.BLOB, NOW - 9 * DAY),
+        (both, ContentKind.INDEX, NOW - 3 * DAY),
+        (manifest, ContentKind.MANIFEST, NOW - 3 * DAY),
+        (config, ContentKind.BLOB, NOW - 3 * DAY),
+        (shared, ContentKind.BLOB, NOW - 1 * DAY),
     ]
     assert (index.named(manifest), index.named(both)) == ([config, shared], [manifest])
 
@@ -135,12 +135,12 @@ def test_what_a_worker_recorded_meanwhile_wins(storage: Storage, index: AccessIn
     """Its stamp is younger than any file time, and it knows what it stored."""
     layer = _store(storage, b"layer", NOW - DAY)
     manifest = _image(storage, [layer], NOW - DAY)
-    index.record(manifest, 999, Kind.MANIFEST, NOW, names=[layer])
+    index.record(manifest, 999, ContentKind.MANIFEST, NOW, names=[layer])
 
     rebuild(storage, index, NOW)
 
-    assert index.entry(manifest) == Entry(manifest, 999, Kind.MANIFEST, NOW)
-    assert index.entry(layer) == Entry(layer, 5, Kind.BLOB, NOW)
+    assert index.entry(manifest) == IndexEntry(manifest, 999, ContentKind.MANIFEST, NOW)
+    assert index.entry(layer) == IndexEntry(layer, 5, ContentKind.BLOB, NOW)
 
 
 def test_others_have_their_turn_between_the_batches(
@@ -172,7 +172,7 @@ def test_a_blob_whose_row_was_never_written_gets_one(storage: Storage, index: Ac
 
     rebuild(storage, index, NOW)
 
-    assert index.entry(digest) == Entry(digest, 6, Kind.BLOB, NOW - 60)
+    assert index.entry(digest) == IndexEntry(digest, 6, ContentKind.BLOB, NOW - 60)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_row_without_data_goes_unless_it_is_young(
 ) -> None:
     """The blob of a young one may be coming in this moment."""
     gone = Digest.of(b"gone")
-    index.record(gone, 10, Kind.BLOB, NOW - age)
+    index.record(gone, 10, ContentKind.BLOB, NOW - age)
 
     rebuild(storage, index, NOW)
 
@@ -194,7 +194,7 @@ def test_a_row_without_data_goes_unless_it_is_young(
 def test_a_pinned_row_without_data_stays(storage: Storage, index: AccessIndex) -> None:
     """A push holds it, and is about to answer for it."""
     gone = Digest.of(b"gone")
-    index.record(gone, 10, Kind.BLOB, 5.0)
+    index.record(gone, 10, ContentKind.BLOB, 5.0)
     index.pin([gone], until=float("inf"))
 
     rebuild(storage, index, NOW)
@@ -224,7 +224,7 @@ def test_a_linked_blob_that_is_no_manifest_stays_a_blob(
 
     entry = index.entry(digest)
     assert entry is not None
-    assert entry.kind is Kind.BLOB
+    assert entry.kind is ContentKind.BLOB
 
 
 def test_a_link_without_its_manifest_is_passed_over(storage: Storage, index: AccessIndex) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
-from datastore.errors import InvalidDigest, InvalidRepository, InvalidTag
-from datastore.refs import Digest, Reference, Repository, Tag, parse_reference
+from entrepot.datastore.errors import InvalidDigest, InvalidRepository, InvalidTag
+from entrepot.datastore.refs import Digest, Reference, Repository, Tag, parse_reference
 from tests.datastore import names
 
 # the examples of NIST, FIPS 180-4: the message "abc"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from datastore import layout
-from datastore.filesystem import Filesystem
-from datastore.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from datastore.refs import Digest, Repository, Tag
-from datastore.repositories import Repositories, TagState
-from datastore.storage import Storage
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.repositories import Repositories, TagState
+from entrepot.datastore.storage import Storage
 from tests.images import image
 
 NAME, OTHER = Repository("quay.io/app"), Repository("docker.io/app")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from datastore import layout
-from datastore.filesystem import Filesystem
-from datastore.refs import Digest, Repository, Tag
-from datastore.repositories import UNKNOWN_ORIGIN, Repositories
-from datastore.takeover import Taken, take_over, taken_at
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.repositories import UNKNOWN_ORIGIN, Repositories
+from entrepot.datastore.takeover import Takeover, take_over, taken_at
 
 FETCHED, OTHER, OURS = Repository("library/app"), Repository("team/app"), Repository("q.io/x/app")
 LAYER, MANIFEST, PUSHED = Digest.of(b"layer"), Digest.of(b"manifest"), Digest.of(b"pushed")
@@ -77,9 +77,9 @@ def test_what_may_have_been_fetched_is_counted(volume: Volume) -> None:
     volume.repositories.keep_origin(OURS, "q.io")
     volume.list_as_fetched(*_whole(FETCHED))
 
-    assert take_over(volume.storage, "auto") == Taken(marked=1, unproven=1)
-    assert take_over(volume.storage, "auto") == Taken()
-    assert take_over(volume.storage, "evict") == Taken(marked=1, unproven=0)
+    assert take_over(volume.storage, "auto") == Takeover(marked=1, unproven=1)
+    assert take_over(volume.storage, "auto") == Takeover()
+    assert take_over(volume.storage, "evict") == Takeover(marked=1, unproven=0)
 
 
 def test_a_repository_that_somebody_pushed_to_as_well_stays_hosted(volume: Volume) -> None:
@@ -121,8 +121,8 @@ def test_what_the_configuration_calls_hosted_stays_hosted(volume: Volume) -> Non
     volume.link(FETCHED, at=_THEN)
     volume.list_as_fetched(*_whole(FETCHED))
 
-    assert take_over(volume.storage, "auto", lambda name: name == FETCHED) == Taken()
-    assert take_over(volume.storage, "evict", lambda name: name == FETCHED) == Taken()
+    assert take_over(volume.storage, "auto", lambda name: name == FETCHED) == Takeover()
+    assert take_over(volume.storage, "evict", lambda name: name == FETCHED) == Takeover()
 
 
 def test_what_has_an_origin_keeps_it(volume: Volume) -> None:
@@ -132,7 +132,7 @@ def test_what_has_an_origin_keeps_it(volume: Volume) -> None:
     volume.list_as_fetched(*_whole(OURS))
 
     for how in ("auto", "evict", "keep"):
-        assert take_over(volume.storage, how) == Taken()
+        assert take_over(volume.storage, how) == Takeover()
         assert volume.origin(OURS) == "q.io"
 
 
@@ -205,6 +205,6 @@ def test_the_operator_may_say_that_none_of_it_was_fetched(volume: Volume) -> Non
     volume.list_as_fetched(*_whole(FETCHED))
     take_over(volume.storage, "auto")
 
-    assert take_over(volume.storage, "keep") == Taken()
+    assert take_over(volume.storage, "keep") == Takeover()
 
     assert volume.origin(FETCHED) is None

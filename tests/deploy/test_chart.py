@@ -13,8 +13,8 @@ import jsonschema
 import pytest
 import yaml
 
-import config
-from config import environment as variables
+from entrepot import config
+from entrepot.config.sources import environment as variables
 from tests.deploy import chart, manifests
 from tests.deploy.chart import CHART, ROOT
 from tests.deploy.manifests import VERSIONS

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-import config
-from config import environment as variables
+from entrepot import config
+from entrepot.config.sources import environment as variables
 from tests.deploy import manifests
 from tests.deploy.manifests import VERSIONS, Document
 

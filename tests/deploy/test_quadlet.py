@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import config
-from appliance.privileges import NEEDED
-from config import environment as variables
+from entrepot import config
+from entrepot.appliance.privileges.users import NEEDED
+from entrepot.config.sources import environment as variables
 
 QUADLET = Path(__file__).resolve().parents[2] / "deploy" / "entrepot.container"
 # podman-systemd.unit(5), podman 4.4 and later

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from datastore.errors import IndexUnavailable
-from datastore.memory import MemoryIndex
-from datastore.refs import Digest
+from entrepot.datastore.errors import IndexUnavailable
+from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.refs import Digest
 
 
 class FailingIndex(MemoryIndex):

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, replace
 from typing import Any
 
-from datastore.accesslog import AccessLine, Event
-from datastore.refs import Digest
+from entrepot.datastore.accesslog import AccessLine, Event
+from entrepot.datastore.refs import Digest
 
 BLOB = AccessLine(
     start=1_000_000_000_000,

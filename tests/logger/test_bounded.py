@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import pytest
 
-from datastore import accesslog
-from datastore.memory import MemoryIndex
-from datastore.storage import Stat, Storage
-from logger.filetimes import FileTimes
-from logger.ledger import Ledger
-from logger.position import Position
-from logger.tail import Batch
+from entrepot.datastore import accesslog
+from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.storage import Stat, Storage
+from entrepot.logger.filetimes import FileTimes
+from entrepot.logger.batch import LogBatch
+from entrepot.logger.position import LogPosition
+from entrepot.logger.tail import Batch
 from tests.logger.lines import answer, event, written
 from tests.processes import run
 
@@ -57,14 +57,14 @@ class Fed:
 
     def __init__(self, *, limit: int) -> None:
         index = MemoryIndex()
-        self._ledger = Ledger(index)
+        self._ledger = LogBatch(index)
         self._times = FileTimes(cast("Storage", _Storage()), index, limit=limit)
         self._count = 0
 
     def feed(self, count: int) -> None:
         """Read and commit *count* new lines, a thousand at a time."""
         for first in range(self._count, self._count + count, 1000):
-            position = Position(1, first, "aa", 1, 0.0)
+            position = LogPosition(1, first, "aa", 1, 0.0)
             self._ledger.access(Batch(list(_lines(first, 1000)), position))
             self._ledger.events(Batch(_events(first), position))
             self._times.follow(self._ledger.commit(is_whole=True))

@@ -6,12 +6,12 @@ import itertools
 
 import pytest
 
-from datastore.index import Kind
-from datastore.refs import Digest
-from logger.ledger import ACCESS, Ledger
-from logger.position import Position
-from logger.tail import Batch
-from runtime.clock import Clock
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.refs import Digest
+from entrepot.logger.batch import ACCESS, LogBatch
+from entrepot.logger.position import LogPosition
+from entrepot.logger.tail import Batch
+from entrepot.runtime.clock import Clock
 from tests.logger.index import FailingIndex
 from tests.logger.lines import answer, written
 
@@ -26,7 +26,7 @@ class Machine:
         self.up, self.off = 1000.0, 0.0
         self.index = FailingIndex()
         self.clock = Clock(wall=self.wall, elapsed=lambda: self.up, boot=lambda: "boot")
-        self.ledger = Ledger(self.index, clock=self.clock)
+        self.ledger = LogBatch(self.index, clock=self.clock)
         self._offsets = itertools.count(100)
 
     def wall(self) -> float:
@@ -37,10 +37,10 @@ class Machine:
         """Write a line about a blob and commit it."""
         digest = Digest.of(name.encode())
         if self.index.entry(digest) is None:
-            self.index.record(digest, 1, Kind.BLOB, 0.0)
+            self.index.record(digest, 1, ContentKind.BLOB, 0.0)
         at = self.wall() if wall is None else wall
         line = answer(start=int(at * 1_000_000), duration=0, digest=str(digest))
-        self.ledger.access(Batch((written(line),), Position(1, next(self._offsets), "aa", 1, 0.0)))
+        self.ledger.access(Batch((written(line),), LogPosition(1, next(self._offsets), "aa", 1, 0.0)))
         self.ledger.commit(is_whole=True)
 
     def order(self) -> str:
@@ -109,7 +109,7 @@ def test_a_restarted_logger_knows_the_latest_access_time(machine: Machine) -> No
     written_at = machine.wall()
     machine.off = 40 * _DAY
     machine.up += 1
-    machine.ledger = Ledger(machine.index, clock=machine.clock)
+    machine.ledger = LogBatch(machine.index, clock=machine.clock)
 
     machine.use("b", wall=written_at)
 

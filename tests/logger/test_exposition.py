@@ -6,9 +6,9 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from logger import exposition
-from logger.ledger import METRICS
-from logger.metrics import Metric, Registry
+from entrepot.logger import exposition
+from entrepot.logger.batch import METRICS
+from entrepot.logger.metrics import Metric, Registry
 
 COUNT = Metric("a_things", "counter", "Things.", ("kind",))
 TIMES = Metric("a_seconds", "histogram", "Times.", (), (0.1, 1.0))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datastore import layout
-from datastore.index import Kind
-from datastore.memory import MemoryIndex, MemoryStorage
-from datastore.refs import Digest
-from logger.filetimes import STEP_S, FileTimes
+from entrepot.datastore import layout
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
+from entrepot.datastore.refs import Digest
+from entrepot.logger.filetimes import STEP_S, FileTimes
 
 MANIFEST, LAYER, OTHER = (Digest.of(each) for each in (b"m", b"l", b"o"))
 START = 1_000_000.0
@@ -20,7 +20,7 @@ class Store:
         self.index = MemoryIndex()
         for digest in (MANIFEST, LAYER, OTHER):
             self.storage.write(layout.blob(digest), b"x")
-        self.index.record(MANIFEST, 1, Kind.MANIFEST, START, names=[LAYER])
+        self.index.record(MANIFEST, 1, ContentKind.MANIFEST, START, names=[LAYER])
 
     def times(self, limit: int = 100) -> FileTimes:
         """Return the tested object."""

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logger import labels
-from logger.labels import HOSTED, OTHER, Upstreams
+from entrepot.logger import labels
+from entrepot.logger.labels import HOSTED, OTHER, UpstreamLabels
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,12 @@ from logger.labels import HOSTED, OTHER, Upstreams
 )
 def test_the_upstream_of_a_repository_is_its_first_component(name: str, expected: str) -> None:
     """That component must look like a host, or be a configured name."""
-    assert Upstreams(["cache"]).of_repository(name) == expected
+    assert UpstreamLabels(["cache"]).of_repository(name) == expected
 
 
 def test_upstreams_beyond_the_limit_share_one_label() -> None:
     """A client that invents hosts must not create label values."""
-    upstreams = Upstreams(["a.example"], limit=2)
+    upstreams = UpstreamLabels(["a.example"], limit=2)
     found = [upstreams.of_repository(f"{host}.example/x") for host in "abcda"]
 
     assert found == ["a.example", "b.example", OTHER, OTHER, "a.example"]

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from datastore import layout, shortage
-from datastore.accesslog import Event, write_event
-from datastore.index import Kind
-from datastore.memory import MemoryStorage
-from datastore.refs import Digest
-from logger.display import Display
-from logger.filetimes import FileTimes
-from logger.ledger import Ledger
-from logger.loop import Loop, Places, Work
+from entrepot.datastore import layout, shortage
+from entrepot.datastore.accesslog import Event, write_event
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.drivers.memory import MemoryStorage
+from entrepot.datastore.refs import Digest
+from entrepot.logger.display import Display
+from entrepot.logger.filetimes import FileTimes
+from entrepot.logger.batch import LogBatch
+from entrepot.logger.loop import LoggerLoop, LogPaths, Work
 from tests.logger.haproxy import Admin
 from tests.logger.index import FailingIndex
 from tests.logger.lines import BLOB, answer, probe, written
@@ -33,10 +33,10 @@ class LoopHarness:
         self.folder = folder
         self.now = 0.0
         self.index = FailingIndex()
-        self.index.record(A, 10, Kind.BLOB, 0.0)
+        self.index.record(A, 10, ContentKind.BLOB, 0.0)
         self.storage = MemoryStorage(lambda: BLOB.end)
         self.storage.write(layout.blob(A), b"x" * 10)
-        self.places = Places(
+        self.places = LogPaths(
             folder / "access.log", folder / "events.log", folder / "admin", events_bytes=200
         )
         self.start()
@@ -45,8 +45,8 @@ class LoopHarness:
         """Start a new loop, as after the death of the process."""
         display = Display(self.folder / "prom", self.index, cap=99, build={"version": "1"})
         times = FileTimes(self.storage, self.index)
-        self.loop = Loop(
-            Work(self.places, times, display, lambda: Ledger(self.index), lambda: BLOB.end + 7)
+        self.loop = LoggerLoop(
+            Work(self.places, times, display, lambda: LogBatch(self.index), lambda: BLOB.end + 7)
         )
 
     def log(self, *lines: bytes) -> None:

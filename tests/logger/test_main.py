@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-import config
-from config.schema import Settings
-from datastore import layout
-from datastore.accesslog import Event, write_event
-from datastore.index import Kind
-from datastore.refs import Digest
-from datastore.sqlite import SqliteIndex
-from logger import metrics
-from logger.ledger import ACCESS, LINES
+from entrepot import config
+from entrepot.config.schema import Settings
+from entrepot.datastore import layout
+from entrepot.datastore.accesslog import Event, write_event
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.logger import metrics
+from entrepot.logger.batch import ACCESS, LINES
 from tests.logger.lines import BLOB, answer, written
 from tests.logger.test_tail import Writer
 
@@ -126,7 +126,7 @@ def _has_committed(logger: Logger, least: int) -> bool:
 
 def test_a_logger_that_is_killed_repeatedly_counts_every_line_once(logger: Logger) -> None:
     """Counters and access times are exact, although the log is written and rotated meanwhile."""
-    logger.index.record(A, 10, Kind.BLOB, 0.0)
+    logger.index.record(A, 10, ContentKind.BLOB, 0.0)
     with ThreadPoolExecutor(1) as writers:
         for part in range(3):
             logger.start()

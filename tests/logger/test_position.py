@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from logger.position import Found, Position, Seen, after, fingerprint, generation, locate
+from entrepot.logger.position import ResumePoint, LogPosition, Seen, after, fingerprint, generation, locate
 
 
 def _seen(name: str, inode: int, *, head: bytes = b"", size: int = 100, at: float = 0) -> Seen:
     return Seen(name, inode, size, at, head or name.encode() * 4)
 
 
-def _inside(seen: Seen, offset: int) -> Position:
+def _inside(seen: Seen, offset: int) -> LogPosition:
     length = min(offset, len(seen.head))
-    return Position(seen.inode, offset, fingerprint(seen.head[:length]), length, seen.modified)
+    return LogPosition(seen.inode, offset, fingerprint(seen.head[:length]), length, seen.modified)
 
 
 OLD = _seen("log.2", 2, head=b"aaaa", at=10)
@@ -26,7 +26,7 @@ FAMILY = [OLD, MIDDLE, YOUNG]
 
 def test_without_a_position_reading_starts_with_the_oldest_file() -> None:
     """No line was read before, so all are read, and there is no gap."""
-    assert locate(FAMILY, None) == Found(OLD, OLD.start())
+    assert locate(FAMILY, None) == ResumePoint(OLD, OLD.start())
 
 
 def test_without_a_file_there_is_no_position() -> None:
@@ -38,7 +38,7 @@ def test_without_a_file_there_is_no_position() -> None:
 @pytest.mark.parametrize("seen", FAMILY, ids=[each.name for each in FAMILY])
 def test_a_position_is_found_after_its_file_was_renamed(seen: Seen) -> None:
     """Rotations change the names of files, but not their inodes and first bytes."""
-    assert locate(FAMILY, _inside(seen, 50)) == Found(seen, _inside(seen, 50))
+    assert locate(FAMILY, _inside(seen, 50)) == ResumePoint(seen, _inside(seen, 50))
 
 
 def test_a_copy_with_another_inode_is_the_same_file() -> None:
@@ -47,14 +47,14 @@ def test_a_copy_with_another_inode_is_the_same_file() -> None:
 
     found = locate(moved, _inside(MIDDLE, 50))
 
-    assert found == Found(moved[1], _inside(moved[1], 50))
+    assert found == ResumePoint(moved[1], _inside(moved[1], 50))
 
 
 def test_another_file_with_the_same_inode_is_a_gap() -> None:
     """The file system reused the inode of the deleted file. Reading starts with the oldest file."""
-    gone = Position(YOUNG.inode, 50, fingerprint(b"zzzz"), 4, modified=5)
+    gone = LogPosition(YOUNG.inode, 50, fingerprint(b"zzzz"), 4, modified=5)
 
-    assert locate(FAMILY, gone) == Found(OLD, OLD.start(), gap=True)
+    assert locate(FAMILY, gone) == ResumePoint(OLD, OLD.start(), gap=True)
 
 
 def test_a_truncated_file_is_read_from_its_start_and_older_ones_not_again() -> None:
@@ -66,7 +66,7 @@ def test_a_truncated_file_is_read_from_its_start_and_older_ones_not_again() -> N
 
     found = locate([OLD, MIDDLE, truncated], _inside(YOUNG, 50))
 
-    assert found == Found(truncated, truncated.start(), gap=True)
+    assert found == ResumePoint(truncated, truncated.start(), gap=True)
 
 
 def test_a_file_shorter_than_the_position_is_a_gap() -> None:
@@ -79,20 +79,20 @@ def test_a_file_shorter_than_the_position_is_a_gap() -> None:
 
 def test_a_position_at_the_start_of_an_empty_file_follows_its_inode() -> None:
     """The file has no first bytes that could be compared."""
-    assert locate(FAMILY, MIDDLE.start()) == Found(MIDDLE, MIDDLE.start())
+    assert locate(FAMILY, MIDDLE.start()) == ResumePoint(MIDDLE, MIDDLE.start())
 
 
 def test_the_next_file_is_the_next_younger() -> None:
     """It was created when the file that was read to its end was rotated."""
-    assert after(FAMILY, _inside(OLD, 50)) == Found(MIDDLE, MIDDLE.start())
+    assert after(FAMILY, _inside(OLD, 50)) == ResumePoint(MIDDLE, MIDDLE.start())
     assert after(FAMILY, _inside(YOUNG, 50)) is None
 
 
 def test_a_file_that_left_the_family_while_it_was_read_is_a_gap() -> None:
     """There were so many rotations that their number is unknown."""
-    left = Position(77, 50, fingerprint(b"zzzz"), 4, modified=5)
+    left = LogPosition(77, 50, fingerprint(b"zzzz"), 4, modified=5)
 
-    assert after(FAMILY, left) == Found(OLD, OLD.start(), gap=True)
+    assert after(FAMILY, left) == ResumePoint(OLD, OLD.start(), gap=True)
 
 
 def test_after_a_deleted_file_older_files_are_not_read_again() -> None:
@@ -126,11 +126,11 @@ def test_the_generation_is_the_number_in_the_name(name: str, expected: int | Non
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "null", '"x"', '{"inode": 1}', '{"x": 1}'])
 def test_an_invalid_position_is_none(text: str | None) -> None:
     """A note of another version must not prevent the start of the logger."""
-    assert Position.load(text) is None
+    assert LogPosition.load(text) is None
 
 
 def test_a_dumped_position_is_loaded_unchanged() -> None:
     """All fields are in the note."""
-    position = Position(5, 77, "abcd", 4, 1.25, skipping=True)
+    position = LogPosition(5, 77, "abcd", 4, 1.25, skipping=True)
 
-    assert Position.load(position.dump()) == position
+    assert LogPosition.load(position.dump()) == position

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logger.position import Position
-from logger.tail import CHUNK, LONGEST, Batch, Tail
+from entrepot.logger.position import LogPosition
+from entrepot.logger.tail import CHUNK, LONGEST, Batch, Tail
 from tests.sizes import scaled
 
 
@@ -58,7 +58,7 @@ class Writer:
 class Reader:
     """Reads the lines and keeps the position that would be committed."""
 
-    def __init__(self, path: Path, position: Position | None = None, grace: float = 0) -> None:
+    def __init__(self, path: Path, position: LogPosition | None = None, grace: float = 0) -> None:
         self.path = path
         self.position = position
         self.tail = Tail(path, position, grace=grace)

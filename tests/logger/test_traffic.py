@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from datastore.accesslog import AccessLine
-from logger import traffic
-from logger.labels import Upstreams
-from logger.metrics import Labels, Metric, Registry
+from entrepot.datastore.accesslog import AccessLine
+from entrepot.logger import traffic
+from entrepot.logger.labels import UpstreamLabels
+from entrepot.logger.metrics import Labels, Metric, Registry
 from tests.logger.lines import answer
 
 MISS = "entrepot; fwd=uri-miss; stored"
@@ -16,7 +16,7 @@ STALE = "entrepot; hit; ttl=-1; detail=timeout"
 
 def _counted(*lines: AccessLine) -> Registry:
     registry = Registry(traffic.METRICS)
-    traffic.count([(line, 1) for line in lines], registry, Upstreams())
+    traffic.count([(line, 1) for line in lines], registry, UpstreamLabels())
     return registry
 
 
@@ -97,8 +97,8 @@ def test_a_repeated_line_is_counted_with_its_number() -> None:
     """All sums and buckets are as if each line was counted separately."""
     lines = [answer(bytes=10, duration=2), answer(bytes=10, duration=40), answer(cache=STALE)]
     together, apart = Registry(traffic.METRICS), Registry(traffic.METRICS)
-    traffic.count([(lines[0], 3), (lines[1], 1), (lines[2], 2)], together, Upstreams())
+    traffic.count([(lines[0], 3), (lines[1], 1), (lines[2], 2)], together, UpstreamLabels())
     each = [lines[0]] * 3 + [lines[1]] + [lines[2]] * 2
-    traffic.count([(line, 1) for line in each], apart, Upstreams())
+    traffic.count([(line, 1) for line in each], apart, UpstreamLabels())
 
     assert together.changed() == apart.changed()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from logger.watch import Wake, Watch
+from entrepot.logger.watch import Wake, FolderWatch
 
 _LONG = 30.0
 
@@ -21,7 +21,7 @@ def _wait(wake: Wake) -> bool:
 def test_a_line_and_a_rotation_end_a_wait(tmp_path: Path) -> None:
     """The watch creates the folder if it does not exist."""
     wake = Wake()
-    watch = Watch(tmp_path / "log", wake)
+    watch = FolderWatch(tmp_path / "log", wake)
     watch.start()
     path = tmp_path / "log" / "access.log"
     path.write_bytes(b"x")
@@ -55,7 +55,7 @@ def test_a_folder_that_cannot_be_watched_is_a_warning(
     """The loop polls instead."""
     (tmp_path / "file").touch()
     wake = Wake()
-    watch = Watch(tmp_path / "file" / "log", wake)
+    watch = FolderWatch(tmp_path / "file" / "log", wake)
     watch.start()
     watch.stop()
     wake.close()

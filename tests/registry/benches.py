@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datastore.blobs import BlobStore
-from datastore.filesystem import Filesystem
-from datastore.memory import MemoryIndex
-from datastore.refs import Digest
-from registry.download.task import Landing, Task
-from registry.inflight import Inflight, Reader
-from registry.room import Limits, Room
-from registry.stretch import in_bytes
+from entrepot.datastore.blobs import BlobStore
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.refs import Digest
+from entrepot.registry.download.task import Landing, Task
+from entrepot.registry.download.singleflight import SingleFlight, Reader
+from entrepot.datastore.reservations import SpaceLimits, Reservations
+from entrepot.registry.server.fileslice import in_bytes
 from tests.registry.remotes import QUICK, FakeRemote
 
 CONTENT = bytes(range(256)) * 40
@@ -34,11 +34,11 @@ class Bench:
     disk: Filesystem | None = None
     woken: list[int] = field(default_factory=list)
 
-    def worker(self, report: Callable[..., None] | None = None) -> Inflight:
+    def worker(self, report: Callable[..., None] | None = None) -> SingleFlight:
         """Return what one worker sees; *report* is told of downloads in place of `events`."""
-        room = Room(self.index, Limits(room=self.room, largest=self.room), self.woken.append)
+        room = Reservations(self.index, SpaceLimits(room=self.room, largest=self.room), self.woken.append)
         landing = Landing(self.blobs, self.index, room, report or self._note)
-        return Inflight(self.root / "spool", landing)
+        return SingleFlight(self.root / "spool", landing)
 
     def _note(self, **event: Any) -> None:
         self.events.append(event)

@@ -10,18 +10,18 @@ from typing import Any
 
 from falcon.testing import Result, TestClient
 
-from datastore import layout
-from datastore.filesystem import Filesystem
-from datastore.index import AccessIndex
-from datastore.memory import MemoryIndex
-from datastore.refs import Digest, Repository, Tag
-from datastore.repositories import Repositories
-from registry.app import Parts, assemble
-from registry.auth import Authenticator, Open
-from registry.names import fold
-from registry.room import Limits, Room
-from registry.upstream.source import Source
-from registry.upstream.table import Fixed, Upstreams
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.repositories import Repositories
+from entrepot.registry.app import Parts, assemble
+from entrepot.registry.auth.identity import Authenticator, Open
+from entrepot.runtime.hostnames import fold
+from entrepot.datastore.reservations import SpaceLimits, Reservations
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
 from tests.upstream import FakeUpstream
 
 NAME = "library/app"
@@ -91,7 +91,7 @@ def pulling(
     root: Path,
     *others: FakeUpstream,
     authenticator: Authenticator | None = None,
-    limits: Limits | None = None,
+    limits: SpaceLimits | None = None,
     default: str | None = None,
     prefetch: int = 0,
     lanes: int = 1,
@@ -101,18 +101,18 @@ def pulling(
 ) -> Pulling:
     """Put the application in front of *u* and *others*; *said* are fields of their Source."""
     named = [
-        replace(Source(each.host, each.url, read_timeout=2.0), **said) for each in (u, *others)
+        replace(UpstreamConfig(each.host, each.url, read_timeout=2.0), **said) for each in (u, *others)
     ]
     sources = {source.host: source for source in named}
     index = index or MemoryIndex()
-    table = Upstreams(Fixed(sources), default=default)
+    table = UpstreamTable(Fixed(sources), default=default)
     parts = Parts(
         storage=Filesystem(root),
         index=index,
         state=root / "entrepot",
         upstreams=table,
         authenticator=authenticator or Open(),
-        room=Room(index, limits or Limits()),
+        room=Reservations(index, limits or SpaceLimits()),
         prefetch=prefetch,
         lanes=lanes,
         generation=generation,

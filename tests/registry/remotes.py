@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from registry.download.patience import Limits
-from registry.errors import Unavailable, Why
+from entrepot.registry.download.patience import Limits
+from entrepot.registry.errors import Unavailable, Why
 
 QUICK = Limits(silence=0.5, first_pause=0.01, longest_pause=0.05)
 """A patience that tests can wait for the end of."""

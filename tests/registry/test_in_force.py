@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import config
-from config.pull_secret import PullSecret, parse
-from registry.__main__ import _InForce
+from entrepot import config
+from entrepot.config.pull_secret import ParsedPullSecret, parse
+from entrepot.registry.__main__ import _InForce
 
 
 def test_served_upstreams_follow_the_pull_secret(tmp_path: Path) -> None:
     """Without a restart, and by the same rule as at the start."""
     settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
-    now: list[PullSecret] = [parse(b'{"auths": {}, "credsStore": "desktop"}')]
+    now: list[ParsedPullSecret] = [parse(b'{"auths": {}, "credsStore": "desktop"}')]
     in_force = _InForce(settings, lambda: now[0])
     before = in_force.source("quay.io")
     now[0] = parse(b'{"auths": {"*.example": {}}}')

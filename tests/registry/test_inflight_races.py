@@ -12,16 +12,16 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from datastore.errors import DigestMismatch, NotFound, StorageBroken
-from datastore.filesystem import Filesystem
-from datastore.locks import LockedFile, try_lock
-from datastore.memory import MemoryIndex
-from datastore.refs import Digest
-from datastore.storage import Stat
-from registry.download.spoolfile import read_size, size_path
-from registry.download.task import Task
-from registry.errors import Absent, Denied, Unavailable
-from registry.inflight import Inflight
+from entrepot.datastore.errors import DigestMismatch, NotFound, StorageBroken
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.locks import LockedFile, try_lock
+from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.storage import Stat
+from entrepot.registry.download.spoolfile import read_size, size_path
+from entrepot.registry.download.task import Task
+from entrepot.registry.errors import Absent, Denied, Unavailable
+from entrepot.registry.download.singleflight import SingleFlight
 from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task, whole
 from tests.registry.remotes import QUICK, FakeRemote
 
@@ -32,7 +32,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def locked(worker: Inflight) -> LockedFile:
+def locked(worker: SingleFlight) -> LockedFile:
     """Hold the spool file as another worker's writer does."""
     held = try_lock(worker.path(DIGEST))
     assert held

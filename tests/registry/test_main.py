@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datastore import generation
-from datastore.accesslog import Event, parse_event
-from datastore.generation import Generation
-from registry.events import Breakers, Events
-from registry.upstream.breaker import Breaker
-from registry.upstream.circuit import Failure, Pass
-from runtime.clock import Clock
+from entrepot.edge import cache_epoch
+from entrepot.datastore.accesslog import Event, parse_event
+from entrepot.edge.cache_epoch import CacheEpoch
+from entrepot.registry.events import Breakers, Events
+from entrepot.registry.upstream.breaker import Breaker
+from entrepot.registry.upstream.circuit import UpstreamFailure, Pass
+from entrepot.runtime.clock import Clock
 
-DEAD = Failure("timeout", at_once=True)
+DEAD = UpstreamFailure("timeout", at_once=True)
 
 
-def _breaker(folder: Path) -> tuple[Breaker, Generation]:
-    generation.begin(folder)
-    number = Generation(folder)
+def _breaker(folder: Path) -> tuple[Breaker, CacheEpoch]:
+    cache_epoch.begin(folder)
+    number = CacheEpoch(folder)
     report = Breakers(Events(folder / "events.log", Clock()), number.rise)
     return Breaker("one.test", folder / "breakers", report=report), number
 
@@ -46,7 +46,7 @@ def test_a_failure_that_opens_no_breaker_raises_nothing(tmp_path: Path) -> None:
     """Else each hiccup of an upstream would empty memory."""
     breaker, number = _breaker(tmp_path)
     before = number.now()
-    breaker.failed(Failure("reset"), Pass())
+    breaker.failed(UpstreamFailure("reset"), Pass())
 
     assert number.now() == before
 

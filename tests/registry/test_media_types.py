@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from falcon.testing import Result
 
-from datastore import layout
-from datastore.filesystem import Filesystem
-from datastore.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from datastore.refs import Digest
-from registry.names import fold
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from entrepot.datastore.refs import Digest
+from entrepot.runtime.hostnames import fold
 from tests.images import Image, image
 from tests.registry.pulling import NAME, pulling
 from tests.registry.push.pushing import NAME as MINE

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.download.patience import Ask, End, Limits, Pace, Patience, Pause
-from registry.download.resume import resumed
-from registry.download.sources import Sources
-from registry.errors import Absent, Denied, Unavailable, UpstreamError, Why
+from entrepot.registry.download.patience import AskSource, End, Limits, Pace, Patience, Pause
+from entrepot.registry.download.resume import resumed
+from entrepot.registry.download.sources import Sources
+from entrepot.registry.errors import Absent, Denied, Unavailable, UpstreamError, Why
 from tests.images import filler
 from tests.registry.remotes import FakeRemote
 from tests.sizes import scaled
@@ -30,13 +30,13 @@ def test_a_source_that_fails_makes_room_for_the_next_at_once() -> None:
     asked = []
     for _ in range(3):
         decision = patience.decide(0.0)
-        assert isinstance(decision, Ask)
+        assert isinstance(decision, AskSource)
         asked.append(decision.source)
         patience.failed(decision.source, 0.0)
 
     assert asked == [0, 1, 2]
     assert isinstance(patience.decide(0.0), Pause)
-    assert patience.decide(0.2) == Ask(0)
+    assert patience.decide(0.2) == AskSource(0)
 
 
 def test_pauses_double_up_to_the_longest() -> None:
@@ -44,7 +44,7 @@ def test_pauses_double_up_to_the_longest() -> None:
     patience = _patience()
     now, pauses = 0.0, []
     while not isinstance(decision := patience.decide(now), End):
-        if isinstance(decision, Ask):
+        if isinstance(decision, AskSource):
             patience.failed(0, now)
         else:
             pauses.append(decision.seconds)
@@ -60,7 +60,7 @@ def test_the_last_try_is_made_when_the_silence_is_over() -> None:
     patience.failed(0, 0.0)
     first = patience.decide(0.0)
     assert first == Pause(0.7)
-    assert patience.decide(0.7) == Ask(0)
+    assert patience.decide(0.7) == AskSource(0)
     patience.failed(0, 0.7)
     last = patience.decide(0.7)
     assert isinstance(last, Pause)
@@ -76,7 +76,7 @@ def test_progress_begins_the_patience_anew() -> None:
     patience.progressed(1, 25.0, _MUCH)
     patience.failed(1, 26.0)
 
-    assert patience.decide(26.0) == Ask(0)
+    assert patience.decide(26.0) == AskSource(0)
     patience.failed(0, 26.0)
     assert patience.decide(26.0) == Pause(0.2)
     assert patience.decide(54.9) != End()
@@ -102,11 +102,11 @@ def test_no_pause_is_shorter_than_retry_after() -> None:
     """The other sources are asked meanwhile."""
     patience = _patience(2)
     patience.failed(0, 0.0, retry_after=7.0)
-    assert patience.decide(0.0) == Ask(1)
+    assert patience.decide(0.0) == AskSource(1)
     patience.failed(1, 0.0, retry_after=9.0)
 
     assert patience.decide(0.0) == Pause(7.0)
-    assert patience.decide(7.0) == Ask(0)
+    assert patience.decide(7.0) == AskSource(0)
 
 
 def test_a_retry_after_beyond_the_patience_ends_it_at_once() -> None:
@@ -121,7 +121,7 @@ def test_a_source_without_the_blob_is_not_asked_again() -> None:
     """With none left it ends at once."""
     patience = _patience(2)
     patience.remove(0)
-    assert patience.decide(0.0) == Ask(1)
+    assert patience.decide(0.0) == AskSource(1)
     patience.remove(1)
 
     assert patience.decide(0.0) == End()

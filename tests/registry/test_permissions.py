@@ -23,19 +23,19 @@ from typing import Final, Literal
 import pytest
 from falcon.testing import Result, TestClient
 
-from datastore import layout
-from datastore.filesystem import Filesystem
-from datastore.index import REBUILT
-from datastore.manifest import DOCKER_MANIFEST, OCI_MANIFEST
-from datastore.memory import MemoryIndex
-from datastore.refs import Digest
-from registry.access import ALL, PULL, Rule, Rules
-from registry.app import Parts, assemble
-from registry.auth import Basic
-from registry.names import fold
-from registry.room import Limits, Room
-from registry.upstream.source import Source
-from registry.upstream.table import Fixed, Upstreams
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.index import REBUILT
+from entrepot.datastore.manifest import DOCKER_MANIFEST, OCI_MANIFEST
+from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.refs import Digest
+from entrepot.registry.auth.rules import ALL, PULL, AccessGrant, AccessRules
+from entrepot.registry.app import Parts, assemble
+from entrepot.registry.auth.identity import Basic
+from entrepot.runtime.hostnames import fold
+from entrepot.datastore.reservations import SpaceLimits, Reservations
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
 from tests.shelves import error
 from tests.sizes import scaled
 from tests.wire import HONEST, Fault, HttpServer, Reply, Seen
@@ -156,22 +156,22 @@ class World:
     def _parts(self, hosts: dict[Who, str]) -> Parts:
         index = MemoryIndex()
         index.touch({}, {REBUILT: "0"})
-        rules = Rules(
+        rules = AccessRules(
             rule
             for who, names in self.readable.items()
-            for rule in (Rule((who,), names, PULL), Rule((who,), (self.own[who],), ALL))
+            for rule in (AccessGrant((who,), names, PULL), AccessGrant((who,), (self.own[who],), ALL))
         )
         sources = {
-            host: Source(host, f"http://{host}", freshness=0.0, negative_ttl=0.0)
+            host: UpstreamConfig(host, f"http://{host}", freshness=0.0, negative_ttl=0.0)
             for host in hosts.values()
         }
         return Parts(
             storage=Filesystem(self.root),
             index=index,
             state=self.root / "entrepot",
-            upstreams=Upstreams(Fixed(sources)),
+            upstreams=UpstreamTable(Fixed(sources)),
             authenticator=Basic(lambda *_: True, realm="test", rules=lambda: rules),
-            room=Room(index, Limits()),
+            room=Reservations(index, SpaceLimits()),
         )
 
     # ---- the model

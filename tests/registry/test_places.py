@@ -8,11 +8,11 @@ from urllib.parse import quote
 
 import pytest
 
-from datastore import layout
-from datastore.filesystem import Filesystem
-from datastore.refs import Digest, Repository, Tag
-from registry.names import fold, unfold
-from registry.pullthrough import lists
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.runtime.hostnames import fold, unfold
+from entrepot.registry.pullthrough import lists
 from tests import images
 from tests.registry.pulling import NAME, pulling
 from tests.upstream import FakeUpstream

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from falcon.testing import Result
 
-from datastore import layout
-from datastore.filesystem import Filesystem
-from datastore.manifest import OCI_MANIFEST
-from datastore.proofs import Proofs
-from datastore.refs import Digest, Repository
-from datastore.repositories import Repositories
-from registry.access import PULL, Rule, Rules
-from registry.auth import Basic
-from registry.names import fold
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.manifest import OCI_MANIFEST
+from entrepot.datastore.proofs import Proofs
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.repositories import Repositories
+from entrepot.registry.auth.rules import PULL, AccessGrant, AccessRules
+from entrepot.registry.auth.identity import Basic
+from entrepot.runtime.hostnames import fold
 from tests.images import image
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream
@@ -60,7 +60,7 @@ class Ruled:
     """An appliance with access rules, before two upstreams."""
 
     def __init__(self, root: Path, one: FakeUpstream, two: FakeUpstream) -> None:
-        everything = Rules([Rule(("*",), ("**",), PULL)])
+        everything = AccessRules([AccessGrant(("*",), ("**",), PULL)])
         self.p: Pulling = pulling(
             one,
             root,

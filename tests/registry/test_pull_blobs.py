@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from datastore import layout
-from datastore.locks import try_lock
-from datastore.refs import Digest
-from registry.auth import authenticator
-from registry.room import Limits
+from entrepot.datastore import layout
+from entrepot.datastore.locks import try_lock
+from entrepot.datastore.refs import Digest
+from entrepot.registry.auth.identity import authenticator
+from entrepot.datastore.reservations import SpaceLimits
 from tests import images
 from tests.registry.benches import eventually
 from tests.registry.pulling import NAME, Pulling, pulling
@@ -240,7 +240,7 @@ def test_wrong_bytes_never_complete(u: FakeUpstream, p: Pulling) -> None:
 
 def test_what_is_larger_than_the_cap_passes_through(u: FakeUpstream, tmp_path: Path) -> None:
     """No pull fails for want of space."""
-    p = pulling(u, tmp_path, limits=Limits(room=1000, largest=1000))
+    p = pulling(u, tmp_path, limits=SpaceLimits(room=1000, largest=1000))
 
     assert p.get(BLOB).content == CONTENT
     assert p.get(BLOB).content == CONTENT

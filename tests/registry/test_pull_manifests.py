@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datastore.manifest import DOCKER_MANIFEST
+from entrepot.datastore.manifest import DOCKER_MANIFEST
 from tests import images
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream

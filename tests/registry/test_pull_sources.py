@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from datastore.refs import Digest
-from registry.names import fold
+from entrepot.datastore.refs import Digest
+from entrepot.runtime.hostnames import fold
 from tests.images import filler
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from datastore.manifest import OCI_INDEX
-from datastore.refs import Digest
+from entrepot.datastore.manifest import OCI_INDEX
+from entrepot.datastore.refs import Digest
 from tests.images import Image, artifact, descriptor, filler
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream

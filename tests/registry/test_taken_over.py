@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datastore.refs import Repository
-from datastore.repositories import UNKNOWN_ORIGIN
+from entrepot.datastore.refs import Repository
+from entrepot.datastore.repositories import UNKNOWN_ORIGIN
 from tests.images import filler, image
 from tests.registry.pulling import NAME as PULLED
 from tests.registry.pulling import pulling

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from falcon.testing import Result
 
-from datastore.errors import DigestMismatch
-from datastore.refs import Digest
-from registry.download import verify
-from registry.errors import Unavailable
-from registry.room import Limits
-from registry.upstream.source import Ranges
+from entrepot.datastore.errors import DigestMismatch
+from entrepot.datastore.refs import Digest
+from entrepot.registry.download import verify
+from entrepot.registry.errors import Unavailable
+from entrepot.datastore.reservations import SpaceLimits
+from entrepot.registry.upstream.upstream_config import Ranges
 from tests import images
 from tests.registry.benches import CONTENT, Bench, read, task
 from tests.registry.pulling import NAME, pulling
@@ -133,7 +133,7 @@ def u() -> Iterator[FakeUpstream]:
 
 
 def _range(u: FakeUpstream, root: Path, header: str, ranges: Ranges, room: int | None) -> Result:
-    return pulling(u, root, limits=Limits(room=room, largest=room), ranges=ranges).get(
+    return pulling(u, root, limits=SpaceLimits(room=room, largest=room), ranges=ranges).get(
         f"blobs/{BLOB_DIGEST}", Range=header
     )
 

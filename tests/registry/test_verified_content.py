@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from datastore import blobs as blobs_module
-from datastore import layout
-from datastore.blobs import BlobStore
-from datastore.errors import ContentDamaged, DatastoreError
-from datastore.filesystem import Filesystem
-from datastore.index import REBUILT, Kind
-from datastore.integrity import Integrity
-from datastore.memory import MemoryIndex
-from datastore.quarantine import Quarantine
-from datastore.refs import Digest
-from datastore.unproven import Unproven
-from registry.download.spoolfile import append
-from registry.errors import UpstreamError
+from entrepot.datastore import blobs as blobs_module
+from entrepot.datastore import layout
+from entrepot.datastore.blobs import BlobStore
+from entrepot.datastore.errors import ContentDamaged, DatastoreError
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.index import REBUILT, ContentKind
+from entrepot.datastore.integrity import Integrity
+from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.quarantine import Quarantine
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.unverified import Unproven
+from entrepot.registry.download.spoolfile import append
+from entrepot.registry.errors import UpstreamError
 from tests import images
 from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task
 from tests.registry.pulling import NAME, Pulling, pulling
@@ -111,7 +111,7 @@ def test_a_stored_blob_of_a_wrong_length_comes_back_in_the_same_request(
 def _rows() -> MemoryIndex:
     """Return an index that knows how long the layer is."""
     index = MemoryIndex()
-    index.record(LAYER_DIGEST, len(LAYER), Kind.BLOB, 0)
+    index.record(LAYER_DIGEST, len(LAYER), ContentKind.BLOB, 0)
     return index
 
 
@@ -132,9 +132,9 @@ def test_a_length_that_only_a_manifest_knows_is_compared(u: FakeUpstream, p: Pul
     """A rebuilt index has the length of the damaged file."""
     _cut(_stored(p.root))
     index = MemoryIndex()
-    index.record(LAYER_DIGEST, 1000, Kind.BLOB, 0)
+    index.record(LAYER_DIGEST, 1000, ContentKind.BLOB, 0)
     manifest = next(iter(p.repositories.manifests(next(p.repositories.below("")))))
-    index.record(manifest, 1, Kind.MANIFEST, 0, names=[LAYER_DIGEST])
+    index.record(manifest, 1, ContentKind.MANIFEST, 0, names=[LAYER_DIGEST])
 
     assert pulling(u, p.root, index=index).get(BLOB).content == LAYER
 
@@ -153,7 +153,7 @@ def test_where_nobody_knows_a_length_the_bytes_decide(u: FakeUpstream, p: Pullin
 def test_a_false_row_or_manifest_condemns_no_right_file(u: FakeUpstream, p: Pulling) -> None:
     """Only the bytes can: a manifest may claim any size."""
     index = MemoryIndex()
-    index.record(LAYER_DIGEST, 17, Kind.BLOB, 0)
+    index.record(LAYER_DIGEST, 17, ContentKind.BLOB, 0)
 
     got = pulling(u, p.root, index=index).get(BLOB)
 

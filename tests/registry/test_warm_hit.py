@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from datastore.memory import MemoryIndex
+from entrepot.datastore.drivers.memory import MemoryIndex
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.clock import BELIEVED_S, JUMP_S, Clock, State, begin, follow, load, save
+from entrepot.runtime.clock import BELIEVED_S, JUMP_S, Clock, State, begin, follow, load, save
 
 _DAY = 86400.0
 _START = 1_800_000_000.0

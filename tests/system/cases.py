@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 from tests.images import Image, filler
 from tests.system.appliance import Appliance
 from tests.system.images import KB, of_size

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from datastore import accesslog
-from datastore.accesslog import AccessLine
+from entrepot.datastore import accesslog
+from entrepot.datastore.accesslog import AccessLine
 
 _EVERY = 0.05
 

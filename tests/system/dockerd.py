@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
-from appliance.sockets import UnixConnection
+from entrepot.runtime.unix_http import UnixConnection
 from tests.system import netns, processes
 from tests.system.netns import Ways
 from tests.system.pullers import PullFailed

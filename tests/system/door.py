@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from datastore.manifest import ACCEPT
+from entrepot.datastore.manifest import ACCEPT
 
 _PATIENCE = 60.0
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from http.client import HTTPException
 from typing import Self
 
-from datastore import manifest
-from datastore.index import Kind
-from datastore.refs import Digest
+from entrepot.datastore import manifest
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.refs import Digest
 from tests.system.door import Answer, Door
 
 
@@ -47,7 +47,7 @@ def pull(door: Door, name: str, reference: object) -> list[Digest]:
     answer = pull_manifest(door, name, reference)
     read = manifest.parse(answer.body, answer.headers["content-type"])
     for digest in read.parts():
-        if read.kind is Kind.INDEX:
+        if read.kind is ContentKind.INDEX:
             pull(door, name, digest)
         else:
             pull_blob(door, name, digest)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 from tests import images
 from tests.images import Family, Image
 from tests.system.door import Answer, Door

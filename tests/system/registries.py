@@ -13,7 +13,7 @@ from typing import Any, Self
 import bcrypt
 import yaml
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 from tests import images
 from tests.images import Family, Image
 from tests.ports import free_port

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 from tests.system.appliance import Appliance
 from tests.system.images import KB, of_size
 from tests.system.pulls import blob_path, manifest_path, pull

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from datastore import layout
-from datastore.refs import Digest
+from entrepot.datastore import layout
+from entrepot.datastore.refs import Digest
 from tests.images import Image, filler
 from tests.system.appliance import Appliance, Setup
 from tests.system.conftest import Start

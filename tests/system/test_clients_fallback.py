@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.clients import NAMES
-from appliance.clients.front import Front
-from datastore.refs import Digest
-from registry.names import fold
+from entrepot.appliance.clients import NAMES
+from entrepot.appliance.clients.endpoint import Endpoint
+from entrepot.datastore.refs import Digest
+from entrepot.runtime.hostnames import fold
 from tests.certificates import Authority
 from tests.images import Image, filler, image, layer
 from tests.system.appliance import ROOT
@@ -118,7 +118,7 @@ def test_the_documentation_says_what_happens() -> None:
 
 
 def _tell(pullers: dict[str, Puller], mirror: FakeUpstream, host: str, folder: Path) -> None:
-    front = Front(
+    front = Endpoint(
         "127.0.0.1", _port(mirror), tls=False, upstreams=(host, "docker.io"), default="docker.io"
     )
     for puller in pullers.values():

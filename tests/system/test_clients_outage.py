@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 from tests.images import Image
 from tests.ports import free_port
 from tests.system import datadir

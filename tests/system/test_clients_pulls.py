@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 from tests.images import Family, layer
 from tests.system import datadir
 from tests.system.appliance import Appliance, Setup

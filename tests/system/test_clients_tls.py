@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 from tests.system import datadir, processes
 from tests.system.appliance import ROOT, Appliance, Setup
 from tests.system.clients import Clients

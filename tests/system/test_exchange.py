@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 from tests.system.appliance import Setup
 from tests.system.clients import Clients
 from tests.system.conftest import Start

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from datastore import layout
-from datastore.refs import Digest
+from entrepot.datastore import layout
+from entrepot.datastore.refs import Digest
 from tests import images
 from tests.images import Image, filler, image
 from tests.system.appliance import Appliance, Setup

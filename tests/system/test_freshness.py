@@ -10,8 +10,8 @@ import pytest
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from datastore import layout
-from datastore.manifest import DOCKER_MANIFEST, OCI_INDEX
+from entrepot.datastore import layout
+from entrepot.datastore.manifest import DOCKER_MANIFEST, OCI_INDEX
 from tests.system import datadir
 from tests.system.appliance import Appliance, Setup
 from tests.system.conftest import Start

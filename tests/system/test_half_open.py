@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 from tests.system.appliance import Appliance, Setup
 from tests.system.clients import Clients
 from tests.system.containerd import Containerd

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 from tests.images import Family, layer
 from tests.system.certificates import Authority
 from tests.system.clients import Clients

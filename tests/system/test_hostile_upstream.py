@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from datastore.manifest import OCI_INDEX, OCI_MANIFEST
-from datastore.refs import Digest
+from entrepot.datastore.manifest import OCI_INDEX, OCI_MANIFEST
+from entrepot.datastore.refs import Digest
 from tests.images import filler
 from tests.system.appliance import Appliance, Setup
 from tests.system.door import Door

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.privileges import NEEDED
+from entrepot.appliance.privileges.users import NEEDED
 from tests.system import mounts
 from tests.system.clients import Clients
 from tests.system.containers import Engine, running

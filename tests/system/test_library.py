@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 from tests import images
 from tests.ports import free_port
 from tests.system import processes

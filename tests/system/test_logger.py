@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from datastore import layout
-from datastore.errors import IndexUnavailable
-from datastore.refs import Digest
-from datastore.sqlite import SqliteIndex
+from entrepot.datastore import layout
+from entrepot.datastore.errors import IndexUnavailable
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from tests.images import Image
 from tests.system.appliance import Appliance, Setup
 from tests.system.conftest import Start

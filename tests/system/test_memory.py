@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from datastore import layout
-from datastore.accesslog import AccessLine
-from datastore.generation import Generation
-from datastore.refs import Digest
-from datastore.sqlite import SqliteIndex
+from entrepot.datastore import layout
+from entrepot.datastore.accesslog import AccessLine
+from entrepot.edge.cache_epoch import CacheEpoch
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from tests.images import Image
 from tests.system.appliance import Appliance, Setup
 from tests.system.conftest import Start
@@ -47,7 +47,7 @@ def warm(door: Door, *paths: str) -> None:
 def begun(start: Start, setup: Setup) -> Appliance:
     """Start an appliance, and wait until its cleaner has had all forgotten, as it begins with."""
     appliance = start(setup)
-    generation = Generation(Path((appliance.state / "run").read_text()))
+    generation = CacheEpoch(Path((appliance.state / "run").read_text()))
     eventually(lambda: int(generation.now()) > 1, what="the cleaner has begun")
     return appliance
 

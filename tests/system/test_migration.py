@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from datastore.refs import Digest
-from tests.config.test_aliases import README
+from entrepot.datastore.refs import Digest
+from tests.config.sources.test_aliases import README
 from tests.ports import free_port
 from tests.system.appliance import Appliance, Setup
 from tests.system.clients import Clients

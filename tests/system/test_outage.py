@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 from tests.images import Image
 from tests.ports import free_port
 from tests.system.appliance import Appliance, Setup

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from datastore import layout
-from datastore.refs import Digest
+from entrepot.datastore import layout
+from entrepot.datastore.refs import Digest
 from tests import images
 from tests.images import Family, filler
 from tests.system.appliance import Appliance, Setup

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 from tests.system.appliance import Setup
 from tests.system.conftest import Start
 from tests.system.dockerd import Dockerd

@@ -16,8 +16,8 @@ from typing import Self
 
 import pytest
 
-from datastore import layout
-from datastore.refs import Digest
+from entrepot.datastore import layout
+from entrepot.datastore.refs import Digest
 from tests.images import Image
 from tests.system.appliance import Appliance, Setup
 from tests.system.conftest import Start

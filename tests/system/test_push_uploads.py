@@ -7,8 +7,8 @@ import os
 import socket
 from pathlib import Path
 
-from datastore import layout
-from datastore.refs import Digest
+from entrepot.datastore import layout
+from entrepot.datastore.refs import Digest
 from tests import images
 from tests.images import filler
 from tests.system import processes

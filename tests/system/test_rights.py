@@ -13,7 +13,7 @@ import bcrypt
 import pytest
 import yaml
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 from tests.images import Image
 from tests.system.appliance import Appliance, Setup
 from tests.system.clients import Clients

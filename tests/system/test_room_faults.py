@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 from tests.images import filler, image
 from tests.system.appliance import Setup
 from tests.system.conftest import Start

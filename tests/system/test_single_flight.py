@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from datastore import layout
-from datastore.refs import Digest
+from entrepot.datastore import layout
+from entrepot.datastore.refs import Digest
 from tests.images import filler
 from tests.system import processes
 from tests.system.appliance import Appliance, Setup

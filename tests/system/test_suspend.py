@@ -14,8 +14,8 @@ from http.client import HTTPException
 
 import pytest
 
-from datastore import layout
-from datastore.refs import Digest
+from entrepot.datastore import layout
+from entrepot.datastore.refs import Digest
 from tests.images import filler
 from tests.system.appliance import Appliance, Setup
 from tests.system.pulls import blob_path

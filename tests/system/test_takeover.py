@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from datastore import layout
-from datastore.refs import Digest
+from entrepot.datastore import layout
+from entrepot.datastore.refs import Digest
 from tests.system.appliance import Appliance, Setup
 from tests.system.conftest import Start
 from tests.system.datadir import size

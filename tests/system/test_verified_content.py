@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from datastore import layout
-from datastore.refs import Digest
+from entrepot.datastore import layout
+from entrepot.datastore.refs import Digest
 from tests.images import filler
 from tests.system.appliance import Appliance, Setup
 from tests.system.images import FULL

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from appliance.clients.front import Client, Front
-from appliance.logins import Login
+from entrepot.appliance.clients.endpoint import Client, Endpoint
+from entrepot.appliance.logins import Login
 
 CA = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
-PLAIN = Front("cache.test", 5000, tls=False, upstreams=("docker.io", "quay.io"))
-TLS = Front(
+PLAIN = Endpoint("cache.test", 5000, tls=False, upstreams=("docker.io", "quay.io"))
+TLS = Endpoint(
     "cache.test", 8443, tls=True, ca=CA, upstreams=("docker.io", "reg.test:8443"), globs=("*.x",)
 )
 LOGIN = Login("robot", "pass:word")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.__main__ import main
-from appliance.clients import NAMES
+from entrepot.appliance.__main__ import main
+from entrepot.appliance.clients import NAMES
 from tests.certificates import Authority
 
 QUAY = "--upstreams.quay.io.freshness=5m"

@@ -6,14 +6,14 @@ import tomllib
 from dataclasses import replace
 from typing import Any
 
-from appliance.clients import containerd
-from appliance.clients.front import Front
+from entrepot.appliance.clients import containerd
+from entrepot.appliance.clients.endpoint import Endpoint
 from tests.appliance.clients.fronts import CA, LOGIN, PLAIN, TLS, secrets, texts
 
 ROOT = "/etc/containerd/certs.d"
 
 
-def read(front: Front, name: str) -> dict[str, Any]:
+def read(front: Endpoint, name: str) -> dict[str, Any]:
     """Read the hosts.toml of one registry."""
     return tomllib.loads(texts(containerd.configure(front))[f"{ROOT}/{name}/hosts.toml"])
 

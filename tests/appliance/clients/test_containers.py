@@ -6,14 +6,14 @@ import tomllib
 from dataclasses import replace
 from typing import Any
 
-from appliance.clients import containers
-from appliance.clients.front import Front
+from entrepot.appliance.clients import containers
+from entrepot.appliance.clients.endpoint import Endpoint
 from tests.appliance.clients.fronts import CA, PLAIN, TLS, texts
 
 FILE = "/etc/containers/registries.conf.d/50-entrepot.conf"
 
 
-def registries(front: Front) -> dict[str, Any]:
+def registries(front: Endpoint) -> dict[str, Any]:
     """Read the drop-in's registries by location."""
     read = tomllib.loads(texts(containers.configure(front))[FILE])
     return {each["location"]: each for each in read["registry"]}

@@ -7,14 +7,14 @@ import tomllib
 from dataclasses import replace
 from typing import Any
 
-from appliance.clients import dockerd
-from appliance.clients.front import Front
+from entrepot.appliance.clients import dockerd
+from entrepot.appliance.clients.endpoint import Endpoint
 from tests.appliance.clients.fronts import CA, PLAIN, TLS, texts
 
 ROOT = "/etc/docker/certs.d"
 
 
-def daemon(front: Front) -> Any:
+def daemon(front: Endpoint) -> Any:
     """Read daemon.json."""
     return json.loads(texts(dockerd.configure(front))["/etc/docker/daemon.json"])
 

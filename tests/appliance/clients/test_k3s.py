@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import yaml
 
-from appliance.clients import k3s
+from entrepot.appliance.clients import k3s
 from tests.appliance.clients.fronts import CA, LOGIN, PLAIN, TLS, secrets, texts
 
 

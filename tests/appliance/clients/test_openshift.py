@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from appliance.clients import openshift
-from appliance.clients.front import Front
+from entrepot.appliance.clients import openshift
+from entrepot.appliance.clients.endpoint import Endpoint
 from tests.appliance.clients.fronts import CA, PLAIN, TLS, texts
 
 # config.openshift.io/v1: what the API takes as a mirror, and as a source without a wildcard
@@ -20,7 +20,7 @@ _PLACE = re.compile(
 )
 
 
-def document(front: Front, name: str) -> Any:
+def document(front: Endpoint, name: str) -> Any:
     """Read one of the files."""
     return yaml.safe_load(texts(openshift.configure(front))[f"{name}.yaml"])
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.doctor import trust
-from appliance.doctor.examination import Patient, Report, examine
-from appliance.doctor.finding import Verdict
-from appliance.doctor.images import ImageName
-from appliance.logins import Login
+from entrepot.appliance.doctor import trust
+from entrepot.appliance.doctor.examination import Target, Diagnosis, examine
+from entrepot.appliance.doctor.finding import Health
+from entrepot.appliance.doctor.images import ImageName
+from entrepot.appliance.logins import Login
 from tests.certificates import Authority
 from tests.upstream import FakeUpstream
 
@@ -24,7 +24,7 @@ HEADERS = {
     "Cache-Status": "entrepot; hit",
     "Docker-Distribution-Api-Version": "registry/2.0",
 }
-NOBODY = Patient(
+NOBODY = Target(
     "127.0.0.1", 1, "127.0.0.1", tls=False, authority=None, login=None, image=IMAGE, default=None
 )
 
@@ -39,12 +39,12 @@ def front() -> Iterator[FakeUpstream]:
         yield server
 
 
-def at(host: str) -> Patient:
+def at(host: str) -> Target:
     """Return the patient that listens there."""
     return replace(NOBODY, port=int(host.rpartition(":")[2]))
 
 
-def last(report: Report) -> tuple[str, Verdict, str]:
+def last(report: Diagnosis) -> tuple[str, Health, str]:
     """Return what was found last."""
     found = report.findings[-1]
     return found.what, found.verdict, f"{found.why}; {found.remedy}"
@@ -63,7 +63,7 @@ def test_nobody_there_is_the_end_of_it() -> None:
     """With what the system said."""
     report = examine(NOBODY, time.time())
 
-    assert last(report)[:2] == ("registry", Verdict.FAILS)
+    assert last(report)[:2] == ("registry", Health.FAILS)
     assert "connection refused" in last(report)[2]
     assert not report.is_well
 
@@ -79,7 +79,7 @@ def test_no_image_at_all_is_said(front: FakeUpstream) -> None:
     """With how to name one."""
     report = examine(replace(at(front.host), image=None), time.time())
 
-    assert last(report)[:2] == ("image", Verdict.FAILS)
+    assert last(report)[:2] == ("image", Health.FAILS)
     assert "--image" in last(report)[2]
 
 
@@ -89,7 +89,7 @@ def test_a_password_that_is_needed_and_not_given_is_said(front: FakeUpstream) ->
 
     report = examine(at(front.host), time.time())
 
-    assert last(report)[:2] == ("login", Verdict.FAILS)
+    assert last(report)[:2] == ("login", Health.FAILS)
     assert "a password is needed" in last(report)[2]
 
 
@@ -163,7 +163,7 @@ def test_a_certificate_that_a_client_would_refuse_is_the_end(
 
         report = examine(patient, time.time())
 
-    assert last(report)[:2] == ("certificate", Verdict.FAILS)
+    assert last(report)[:2] == ("certificate", Health.FAILS)
     assert told in last(report)[2]
     assert not front.requests
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from appliance.doctor import images
-from appliance.doctor.images import ImageName
-from config.errors import Unreadable
-from datastore import layout
-from datastore.filesystem import Filesystem
-from datastore.refs import Digest, Repository, Tag
-from datastore.repositories import Repositories
+from entrepot.appliance.doctor import images
+from entrepot.appliance.doctor.images import ImageName
+from entrepot.config.errors import Unreadable
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.repositories import Repositories
 from tests.images import Image, image, index
 
 DIGEST = f"sha256:{'0' * 64}"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import config
-from config.schema import Settings
+from entrepot import config
+from entrepot.config.schema import Settings
 from tests.appliance.front import ROOT
 
 LOOKS = """

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from appliance.doctor.images import ImageName
-from appliance.doctor.routes import routes
+from entrepot.appliance.doctor.images import ImageName
+from entrepot.appliance.doctor.routes import routes
 
 
 def test_an_image_is_reached_by_prefix_and_by_namespace() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.api import cache_status
-from registry.api.cache_status import Forward
+from entrepot.registry.api import cache_status
+from entrepot.registry.api.cache_status import Forward
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ import re
 import pytest
 from falcon import App, testing
 
-from datastore.memory import MemoryStorage
-from datastore.repositories import Repositories
-from registry.api import errors, router
-from registry.api.docker_login import SCHEME, DockerLoginResource
-from registry.api.door import Door
-from registry.api.status import VersionResource
-from registry.auth import Authenticator, Basic, Open
-from tests.registry.api.test_front import Nowhere
+from entrepot.datastore.drivers.memory import MemoryStorage
+from entrepot.datastore.repositories import Repositories
+from entrepot.registry.api import errors, router
+from entrepot.registry.api.docker_login import SCHEME, DockerLoginResource
+from entrepot.registry.api.authorize import Authorization
+from entrepot.registry.api.status import VersionResource
+from entrepot.registry.auth.identity import Authenticator, Basic, Open
+from tests.registry.api.test_edge_headers import Nowhere
 
 DAEMON = "docker/20.10.24 go/go1.19.8 os/linux arch/amd64 UpstreamClient(Docker-Client/28.2.2)"
 RIGHT, WRONG = "ann:right", "ann:guess"
@@ -31,7 +31,7 @@ CLOSED = Basic(_check, realm="here")
 
 
 def _client(authenticator: Authenticator) -> testing.TestClient:
-    door = Door(authenticator, Nowhere(), Repositories(MemoryStorage()))
+    door = Authorization(authenticator, Nowhere(), Repositories(MemoryStorage()))
     app = App()
     errors.install(app)
     app.add_route(router.BASE, VersionResource(door))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from datastore.refs import Digest
-from registry.api import etags
+from entrepot.datastore.refs import Digest
+from entrepot.registry.api import etags
 
 _DIGEST = Digest.of(b"a blob")
 _OTHER = Digest.of(b"another")

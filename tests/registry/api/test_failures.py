@@ -13,11 +13,11 @@ from falcon import testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry import errors as registry
-from registry.api import errors
-from registry.api.every import EveryAnswer
-from registry.api.router import Router
-from registry.errors import Unavailable, Why
+from entrepot.registry import errors as registry
+from entrepot.registry.api import errors
+from entrepot.registry.api.response_headers import ResponseHeaders
+from entrepot.registry.api.router import Router
+from entrepot.registry.errors import Unavailable, Why
 
 _BLOB = "/v2/{name}/blobs/{digest}"
 _MANIFEST = "/v2/{name}/manifests/{reference}"
@@ -57,7 +57,7 @@ def failing() -> Failing:
 @pytest.fixture
 def client(failing: Failing) -> testing.TestClient:
     """An application in which everything fails."""
-    app = falcon.App(middleware=[EveryAnswer()])
+    app = falcon.App(middleware=[ResponseHeaders()])
     errors.install(app)
     for template in _PATHS:
         app.add_route(template or "/v2/", failing)
@@ -241,7 +241,7 @@ def test_a_method_that_is_not_allowed_is_in_the_envelope(client: testing.TestCli
 @given(st.text(max_size=40))
 def test_no_path_is_a_500(path: str) -> None:
     """Whatever a client makes of one, with the routes for names in force."""
-    app = falcon.App(router=Router(), middleware=[EveryAnswer()])
+    app = falcon.App(router=Router(), middleware=[ResponseHeaders()])
     errors.install(app)
     app.add_route(_MANIFEST, object())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from registry.api.login_log import LoginLog
+from entrepot.registry.api.login_log import LoginLog
 from tests.clock import Clock
 
 

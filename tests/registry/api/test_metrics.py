@@ -8,13 +8,13 @@ import falcon
 import falcon.testing
 import pytest
 
-from datastore.memory import MemoryStorage
-from datastore.repositories import Repositories
-from registry.access import Rule, Rules
-from registry.api.door import Door
-from registry.api.status import MetricsResource
-from registry.auth import Basic
-from registry.upstream.table import Fixed, Upstreams
+from entrepot.datastore.drivers.memory import MemoryStorage
+from entrepot.datastore.repositories import Repositories
+from entrepot.registry.auth.rules import AccessGrant, AccessRules
+from entrepot.registry.api.authorize import Authorization
+from entrepot.registry.api.status import MetricsResource
+from entrepot.registry.auth.identity import Basic
+from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
 
 _ALL = """# TYPE entrepot_cache_total counter
 entrepot_cache_total{upstream="secret.test"} 1.0
@@ -28,10 +28,10 @@ def test_who_may_not_pull_everything_sees_no_upstreams(
 ) -> None:
     """Their names tell what others pull from."""
     (tmp_path / "metrics").write_text(_ALL)
-    rules = Rules([Rule(("ann",), (pattern,), frozenset({"pull"}))])
+    rules = AccessRules([AccessGrant(("ann",), (pattern,), frozenset({"pull"}))])
     authenticator = Basic(lambda *_: True, realm="test", rules=lambda: rules)
     app = falcon.App()
-    door = Door(authenticator, Upstreams(Fixed({})), Repositories(MemoryStorage()))
+    door = Authorization(authenticator, UpstreamTable(Fixed({})), Repositories(MemoryStorage()))
     app.add_route("/metrics", MetricsResource(door, tmp_path / "metrics"))
 
     shown = falcon.testing.TestClient(app).simulate_get(

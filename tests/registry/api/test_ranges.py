@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.api import ranges
-from registry.api.ranges import ByteRange
-from registry.errors import RangeUnsatisfiable
+from entrepot.registry.api import ranges
+from entrepot.registry.api.ranges import ByteRange
+from entrepot.registry.errors import RangeUnsatisfiable
 
 _SIZES = st.integers(min_value=1, max_value=1 << 40)
 

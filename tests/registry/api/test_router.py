@@ -10,9 +10,9 @@ from falcon import testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datastore.refs import Repository
-from registry.api import router
-from registry.api.router import Router
+from entrepot.datastore.refs import Repository
+from entrepot.registry.api import router
+from entrepot.registry.api.router import Router
 
 _TEMPLATES = (
     router.BASE,

@@ -11,18 +11,18 @@ from typing import Any
 
 from falcon.testing import Result, TestClient
 
-from datastore import layout
-from datastore.filesystem import Filesystem
-from datastore.index import REBUILT, AccessIndex
-from datastore.memory import MemoryIndex
-from datastore.refs import Digest, Repository
-from datastore.repositories import Repositories
-from datastore.storage import Storage
-from registry.app import Parts, assemble
-from registry.auth import Authenticator, Open
-from registry.room import Limits, Room
-from registry.upstream.source import Source
-from registry.upstream.table import Fixed, Upstreams
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.index import REBUILT, AccessIndex
+from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.repositories import Repositories
+from entrepot.datastore.storage import Storage
+from entrepot.registry.app import Parts, assemble
+from entrepot.registry.auth.identity import Authenticator, Open
+from entrepot.datastore.reservations import SpaceLimits, Reservations
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
 from tests.images import Image
 
 NAME = "team/app"
@@ -157,7 +157,7 @@ def pushing(
     *,
     index: AccessIndex | None = None,
     authenticator: Authenticator | None = None,
-    limits: Limits | None = None,
+    limits: SpaceLimits | None = None,
     upstreams: Iterable[str] = (),
     default: str | None = None,
     delete_enabled: bool = True,
@@ -166,14 +166,14 @@ def pushing(
     """Start a worker on *root*; several share one *index*."""
     index = index or MemoryIndex()
     index.touch({}, {REBUILT: "0"})
-    sources = {host: Source(host, f"http://{host}") for host in upstreams}
+    sources = {host: UpstreamConfig(host, f"http://{host}") for host in upstreams}
     parts = Parts(
         storage=Filesystem(root),
         index=index,
         state=root / "entrepot",
-        upstreams=Upstreams(Fixed(sources), default=default),
+        upstreams=UpstreamTable(Fixed(sources), default=default),
         authenticator=authenticator or Open(),
-        room=Room(index, limits or Limits()),
+        room=Reservations(index, limits or SpaceLimits()),
         delete_enabled=delete_enabled,
         may_host=may_host,
     )

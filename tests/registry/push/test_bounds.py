@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from datastore.memory import MemoryIndex
-from datastore.refs import Repository
-from registry.errors import TooManyUploads
-from registry.push.bounds import UploadLimits
-from registry.push.hashes import Hashes
-from registry.push.sessions import Sessions
-from registry.room import Limits, Room
+from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.refs import Repository
+from entrepot.registry.errors import TooManyUploads
+from entrepot.registry.push.bounds import UploadLimits
+from entrepot.registry.push.hashes import Hashes
+from entrepot.registry.push.upload_sessions import Sessions
+from entrepot.datastore.reservations import SpaceLimits, Reservations
 
 NAME = Repository.parse("team/app")
 
@@ -26,7 +26,7 @@ class Uploads:
         self.reached = 0
         limits = UploadLimits(3, 2, self._count)
         self.folder = folder
-        self.sessions = Sessions(folder, Room(MemoryIndex(), Limits()), Hashes(), limits)
+        self.sessions = Sessions(folder, Reservations(MemoryIndex(), SpaceLimits()), Hashes(), limits)
 
     def _count(self) -> None:
         self.reached += 1

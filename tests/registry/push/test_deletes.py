@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from datastore import layout
-from datastore.refs import Digest, Repository
+from entrepot.datastore import layout
+from entrepot.datastore.refs import Digest, Repository
 from tests import images
 from tests.images import filler, image
 from tests.registry.push.pushing import NAME, Pushing, code, pushing

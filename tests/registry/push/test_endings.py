@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from datastore import blobs, layout
-from datastore.memory import MemoryIndex
-from datastore.refs import Digest
-from datastore.unproven import Unproven
+from entrepot.datastore import blobs, layout
+from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.unverified import Unproven
 from tests.images import filler
 from tests.registry.push.pushing import (
     NAME,

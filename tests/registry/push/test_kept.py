@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datastore.index import Kind
-from datastore.refs import Digest, Repository
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.refs import Digest, Repository
 from tests.images import filler
 from tests.registry.push.pushing import (
     NAME,
@@ -27,7 +27,7 @@ def test_a_pushed_blob_is_recorded_and_held(tmp_path: Path) -> None:
 
     entry = index.entry(digest)
     assert entry is not None
-    assert (entry.size, entry.kind) == (len(_CONTENT), Kind.BLOB)
+    assert (entry.size, entry.kind) == (len(_CONTENT), ContentKind.BLOB)
     assert index.held_once == {digest}
     assert index.let_go()
     assert p.repositories.origin(Repository(NAME)) is None
@@ -44,7 +44,7 @@ def test_an_upload_makes_no_repository(p: Pushing) -> None:
 def test_a_blob_that_is_here_stays_what_it_was(p: Pushing) -> None:
     """Pushed as a blob, a manifest's row keeps what it names: the order of eviction needs it."""
     part = Digest.of(b"part")
-    p.index.record(_DIGEST, len(_CONTENT), Kind.MANIFEST, 1.0, names=[part])
+    p.index.record(_DIGEST, len(_CONTENT), ContentKind.MANIFEST, 1.0, names=[part])
     (p.root / "docker").mkdir()
     p.storage.write(
         f"docker/registry/v2/blobs/sha256/{_DIGEST.hex[:2]}/{_DIGEST.hex}/data", _CONTENT
@@ -54,7 +54,7 @@ def test_a_blob_that_is_here_stays_what_it_was(p: Pushing) -> None:
 
     entry = p.index.entry(_DIGEST)
     assert entry is not None
-    assert entry.kind is Kind.MANIFEST
+    assert entry.kind is ContentKind.MANIFEST
     assert entry.used > 1.0
     assert p.index.named(_DIGEST) == [part]
 

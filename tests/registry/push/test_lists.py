@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from datastore.refs import Digest, Repository, Tag
-from registry.auth import Action, Basic, Identity
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.registry.auth.identity import Action, Basic, Identity
 from tests.images import filler, image
 from tests.registry.push.pushing import NAME, Pushing, pushing
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from datastore.manifest import OCI_INDEX, OCI_MANIFEST
-from datastore.refs import Digest
+from entrepot.datastore.manifest import OCI_INDEX, OCI_MANIFEST
+from entrepot.datastore.refs import Digest
 from tests import images
 from tests.images import Family, Image, filler, image
 from tests.registry.push.pushing import NAME, Pushing, code, document, pushing

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from falcon.testing import Result
 
-from datastore.budget import OVERHEAD
-from datastore.refs import Digest, Repository
-from registry.auth import Action, Identity
+from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.registry.auth.identity import Action, Identity
 from tests.images import filler
 from tests.registry.push.pushing import NAME, Holding, Pushing, pushing
 

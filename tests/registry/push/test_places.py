@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import config
-import registry.__main__ as registry_main
-from datastore.refs import Digest, Repository
-from registry.auth import Basic
+from entrepot import config
+import entrepot.registry.__main__ as registry_main
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.registry.auth.identity import Basic
 from tests.images import filler, image
 from tests.registry.push.pushing import NAME, Pushing, code, pushing
 

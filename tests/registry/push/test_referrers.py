@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from falcon.testing import Result
 
-from datastore.manifest import LARGEST, OCI_INDEX, OCI_MANIFEST
-from datastore.refs import Digest, Repository
+from entrepot.datastore.manifest import LARGEST, OCI_INDEX, OCI_MANIFEST
+from entrepot.datastore.refs import Digest, Repository
 from tests import images
 from tests.images import Image, filler, image
 from tests.registry.push.pushing import NAME, Pushing, document

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from datastore.filesystem import Filesystem
-from datastore.index import Kind
-from datastore.manifest import DOCKER_LIST, LARGEST, OCI_INDEX, OCI_MANIFEST
-from datastore.refs import Digest, Repository
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.manifest import DOCKER_LIST, LARGEST, OCI_INDEX, OCI_MANIFEST
+from entrepot.datastore.refs import Digest, Repository
 from tests import images
 from tests.images import Image, filler, image
 from tests.registry.push.pushing import NAME, Holding, Pushing, code, document, pushing
@@ -142,7 +142,7 @@ def test_a_pushed_image_is_recorded_with_what_it_names(p: Pushing) -> None:
 
     entry = p.index.entry(made.digest)
     assert entry is not None
-    assert (entry.size, entry.kind) == (len(made.manifest), Kind.MANIFEST)
+    assert (entry.size, entry.kind) == (len(made.manifest), ContentKind.MANIFEST)
     assert p.index.named(made.digest) == [Digest.of(blob) for blob in made.blobs]
     assert p.index.reservations() == []
     assert p.repositories.origin(Repository(NAME)) is None

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from falcon.testing import Result
 
-from datastore.budget import OVERHEAD
-from datastore.errors import IndexUnavailable
-from datastore.index import Kind
-from datastore.memory import MemoryIndex
-from datastore.refs import Digest
-from registry import room
-from registry.api.bodies import CONNECTION
-from registry.room import Limits
-from registry.server.delivery import Lent
+from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.errors import IndexUnavailable
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.refs import Digest
+from entrepot.datastore import reservations as datastore_reservations
+from entrepot.registry.api.response_body import CONNECTION
+from entrepot.datastore.reservations import SpaceLimits
+from entrepot.registry.server.delivery import Lent
 from tests.images import filler, image
 from tests.registry.push.pushing import Pushing, Stream, code, pieces, pushing
 
@@ -30,9 +30,9 @@ _ROOM = 100 * _KB
 @pytest.fixture
 def p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pushing:
     """A worker whose cap is 100 kB, half of it taken; no cleaner makes room."""
-    monkeypatch.setattr(room, "_PATIENCE_S", 0.02)
-    p = pushing(tmp_path, limits=Limits(room=_ROOM, largest=_ROOM))
-    p.index.record(Digest.of(b"taken"), 50 * _KB, Kind.BLOB, 1.0)
+    monkeypatch.setattr(datastore_reservations, "_PATIENCE_S", 0.02)
+    p = pushing(tmp_path, limits=SpaceLimits(room=_ROOM, largest=_ROOM))
+    p.index.record(Digest.of(b"taken"), 50 * _KB, ContentKind.BLOB, 1.0)
     return p
 
 
@@ -115,7 +115,7 @@ def test_the_chunk_that_is_too_much_ends_the_upload(p: Pushing) -> None:
 
 def test_a_blob_larger_than_the_whole_cap_is_refused(tmp_path: Path) -> None:
     """However empty it is."""
-    p = pushing(tmp_path, limits=Limits(room=200 * _KB, largest=_ROOM))
+    p = pushing(tmp_path, limits=SpaceLimits(room=200 * _KB, largest=_ROOM))
 
     answer = p.send("PUT", f"{p.begin()}?digest={Digest.of(b'')}", filler(101 * _KB, 1))
 
@@ -141,7 +141,7 @@ def test_a_manifest_that_does_not_fit_is_refused(p: Pushing) -> None:
     for blob in made.blobs:
         p.blob(blob)
     left = _ROOM - p.index.held() - OVERHEAD
-    p.index.record(Digest.of(b"more"), left - 100, Kind.BLOB, 1.0)
+    p.index.record(Digest.of(b"more"), left - 100, ContentKind.BLOB, 1.0)
 
     answer = p.manifest(made.manifest, made.media_type, "v1")
 
@@ -154,7 +154,7 @@ def test_what_is_here_already_needs_no_room(p: Pushing) -> None:
     """A manifest gets another tag though nothing fits any more."""
     made = image([filler(_KB, 1)])
     p.image(made)
-    p.index.record(Digest.of(b"more"), _ROOM - p.index.held(), Kind.BLOB, 1.0)
+    p.index.record(Digest.of(b"more"), _ROOM - p.index.held(), ContentKind.BLOB, 1.0)
 
     assert p.manifest(made.manifest, made.media_type, "v2").status_code == 201
     assert p.ask("GET", "manifests/v2").status_code == 200

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from datastore.blobs import BlobStore
-from datastore.index import AccessIndex, Kind
-from datastore.refs import Digest, Repository
-from datastore.sqlite import SqliteIndex
+from entrepot.datastore.blobs import BlobStore
+from entrepot.datastore.index import AccessIndex, ContentKind
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from tests import images
 from tests.images import filler, image
 from tests.registry.push.pushing import NAME, Pushing, pushing
@@ -105,7 +105,7 @@ def test_an_eviction_beside_a_push_takes_nothing_that_was_answered(
         for _ in range(_ROUNDS):
             with landing:
                 blobs.write(_DIGEST, _CONTENT)
-                index.record(_DIGEST, len(_CONTENT), Kind.BLOB, 1.0)
+                index.record(_DIGEST, len(_CONTENT), ContentKind.BLOB, 1.0)
             p.blob(_CONTENT)
             assert p.ask("GET", f"blobs/{_DIGEST}").content == _CONTENT
             p.ask("DELETE", f"blobs/{_DIGEST}")

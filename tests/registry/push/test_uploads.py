@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from datastore.refs import Digest
+from entrepot.datastore.refs import Digest
 from tests.images import filler
 from tests.registry.push.pushing import (
     NAME,

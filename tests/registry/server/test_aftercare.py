@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.server.aftercare import Aftercare, Bounds
-from registry.server.delivery import Lent
-from registry.stretch import Piece, Stretch
+from entrepot.registry.server.aftercare import Aftercare, ConnectionLimits
+from entrepot.registry.server.delivery import Lent
+from entrepot.registry.server.fileslice import Piece, FileSlice
 
 CONTENT = os.urandom(1_000_000)
 
@@ -37,7 +37,7 @@ class Threads:
         """Return one that counts here."""
         return Aftercare(
             self.run,
-            Bounds(**bounds),  # type: ignore[arg-type]  # by name
+            ConnectionLimits(**bounds),  # type: ignore[arg-type]  # by name
             self.limited.append,
             clock=self.clock,
             tick=0.01,
@@ -79,7 +79,7 @@ def handed_over(after: Aftercare, pieces: Iterator[Piece], length: int) -> socke
 def test_a_client_that_reads_late_gets_all_of_it(threads: Threads, descriptor: int) -> None:
     """The rest of a file is sent as the client takes it, and the connection is closed."""
     after = threads.aftercare()
-    client = handed_over(after, iter([Stretch(descriptor, 0, 1_000_000)]), 1_000_000)
+    client = handed_over(after, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
 
     assert all_of(client) == CONTENT
 
@@ -89,14 +89,14 @@ def test_what_is_still_to_come_is_waited_for_in_a_thread(threads: Threads, descr
     more = threading.Event()
 
     def arriving() -> Iterator[Piece]:
-        yield Stretch(descriptor, 0, 600_000)
+        yield FileSlice(descriptor, 0, 600_000)
         assert more.wait(20)
-        yield Stretch(descriptor, 600_000, 999_999)
+        yield FileSlice(descriptor, 600_000, 999_999)
         yield CONTENT[-1:]
 
     after = threads.aftercare()
     waiting = handed_over(after, arriving(), 1_000_000)
-    other = handed_over(after, iter([Stretch(descriptor, 0, 1_000_000)]), 1_000_000)
+    other = handed_over(after, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
 
     assert waiting.recv(600_000, socket.MSG_WAITALL) == CONTENT[:600_000]
     assert all_of(other) == CONTENT
@@ -110,7 +110,7 @@ def test_an_answer_that_breaks_later_is_cut(threads: Threads, descriptor: int) -
 
     def broken() -> Iterator[Piece]:
         try:
-            yield Stretch(descriptor, 0, 900_000)
+            yield FileSlice(descriptor, 0, 900_000)
             raise OSError
         finally:
             closed.set()
@@ -127,7 +127,7 @@ def test_a_client_that_leaves_is_forgotten(threads: Threads, descriptor: int) ->
 
     def pieces() -> Iterator[Piece]:
         try:
-            yield Stretch(descriptor, 0, 1_000_000)
+            yield FileSlice(descriptor, 0, 1_000_000)
         finally:
             closed.set()
 
@@ -159,7 +159,7 @@ def test_the_slowest_is_ended_only_where_there_are_too_many(
 def test_one_that_takes_enough_is_not_ended(threads: Threads, descriptor: int) -> None:
     """However many there are."""
     after = threads.aftercare(readers=0, rate=10_000)
-    client = handed_over(after, iter([Stretch(descriptor, 0, 1_000_000)]), 1_000_000)
+    client = handed_over(after, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
     assert len(client.recv(700_000, socket.MSG_WAITALL)) == 700_000
     threads.now = 10
 
@@ -225,7 +225,7 @@ def _is_gone(connection: socket.socket) -> bool:
 
 
 def _slow(after: Aftercare, descriptor: int, stack: ExitStack) -> socket.socket:
-    client = handed_over(after, iter([Stretch(descriptor, 0, 1_000_000)]), 1_000_000)
+    client = handed_over(after, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
     client.settimeout(20)
     return stack.enter_context(client)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.server.delivery import Delivery, Lent
-from registry.stretch import Piece, Stretch
+from entrepot.registry.server.delivery import Delivery, Lent
+from entrepot.registry.server.fileslice import Piece, FileSlice
 
 CONTENT = os.urandom(3_000_000)
 
@@ -44,14 +44,14 @@ def delivered(pieces: list[Piece], length: int) -> bytes:
 @pytest.mark.parametrize(("start", "stop"), [(0, 3_000_000), (5, 2_500_000), (7, 7)])
 def test_a_stretch_arrives_as_it_lies_in_its_file(descriptor: int, start: int, stop: int) -> None:
     """Also more than a socket holds."""
-    sent = delivered([Stretch(descriptor, start, stop)], stop - start)
+    sent = delivered([FileSlice(descriptor, start, stop)], stop - start)
 
     assert sent == CONTENT[start:stop]
 
 
 def test_bytes_and_stretches_arrive_in_order(descriptor: int) -> None:
     """A body may have both, and empty pieces."""
-    pieces: list[Piece] = [b"ab", b"", Stretch(descriptor, 0, 1_000_000), CONTENT[:900_000]]
+    pieces: list[Piece] = [b"ab", b"", FileSlice(descriptor, 0, 1_000_000), CONTENT[:900_000]]
 
     assert delivered(pieces, 1_900_002) == b"ab" + CONTENT[:1_000_000] + CONTENT[:900_000]
 
@@ -60,7 +60,7 @@ def test_a_client_that_takes_nothing_stops_the_sender_and_loses_nothing(descript
     """False says that the rest waits; it may be sent later, by another thread."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        delivery = Delivery(iter([Stretch(descriptor, 0, 3_000_000)]), 3_000_000, ours)
+        delivery = Delivery(iter([FileSlice(descriptor, 0, 3_000_000)]), 3_000_000, ours)
         stopped = delivery.send(0)
         got = bytearray()
         while len(got) < len(CONTENT):
@@ -80,7 +80,7 @@ def test_what_cannot_be_sent_is_a_connection_error_and_closes_its_pieces(
 
     def pieces() -> Iterator[Piece]:
         try:
-            yield Stretch(descriptor, 2_999_990, 3_000_010)
+            yield FileSlice(descriptor, 2_999_990, 3_000_010)
         finally:
             closed.append(True)
 

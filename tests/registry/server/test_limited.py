@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 
-from registry.server.limited import Limited
+from entrepot.registry.server.limited import Limited
 
 
 def test_what_happens_within_a_moment_is_one_event() -> None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from registry.upstream.credentials import Credential
-from registry.upstream.protocol import Upstream
-from registry.upstream.source import Source
-from registry.upstream.table import Shared, open_upstream
+from entrepot.registry.upstream.credentials import Credential
+from entrepot.registry.upstream.protocol import Upstream
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.upstreams import Shared, open_upstream
 from tests.upstream import FakeUpstream
 
 
@@ -51,7 +51,7 @@ class PlainSecret:
 def client_of(upstream: FakeUpstream, shared: Shared | None = None, **said: Any) -> Upstream:
     """Open a client for a fake upstream, with quick time-outs unless *said* otherwise."""
     spans = {"connect_timeout": 2.0, "read_timeout": 5.0}
-    source = Source(**{"host": upstream.host, "url": upstream.url, **spans, **said})
+    source = UpstreamConfig(**{"host": upstream.host, "url": upstream.url, **spans, **said})
     return open_upstream(source, shared or Shared())
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from datastore.refs import Digest, Tag
-from registry.errors import RegistryError, Unavailable, Why
-from registry.upstream.breaker import Breaker
-from registry.upstream.protocol import Upstream
-from registry.upstream.tokens import read_token
-from registry.upstream.wire import Broken, Wire
+from entrepot.datastore.refs import Digest, Tag
+from entrepot.registry.errors import RegistryError, Unavailable, Why
+from entrepot.registry.upstream.breaker import Breaker
+from entrepot.registry.upstream.protocol import Upstream
+from entrepot.registry.upstream.tokens import read_token
+from entrepot.registry.upstream.wire import ConnectionBroken, Wire
 from tests.registry.upstream.clients import client_of
 from tests.upstream import FakeUpstream
 
@@ -159,7 +159,7 @@ def test_an_absurd_body_is_a_refusal(upstream: FakeUpstream, body: bytes) -> Non
         upstream.behave()
         upstream.misbehave(body=body, media_type=media_type)
         ask_everything(client(upstream))
-    with suppress(Broken):
+    with suppress(ConnectionBroken):
         read_token(body, {})
 
 
@@ -189,7 +189,7 @@ def test_an_absurd_date_of_a_token_is_no_age(issued: str, date: str) -> None:
 
 def test_a_token_of_megabytes_is_none() -> None:
     """Thousands of them are kept."""
-    with pytest.raises(Broken):
+    with pytest.raises(ConnectionBroken):
         read_token(json.dumps({"token": "t" * 20_000}).encode(), {})
 
 

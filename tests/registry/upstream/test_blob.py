@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from datastore.refs import Digest
-from registry.errors import Absent, Unavailable, Why
-from registry.upstream.protocol import RemoteBlob
+from entrepot.datastore.refs import Digest
+from entrepot.registry.errors import Absent, Unavailable, Why
+from entrepot.registry.upstream.protocol import RemoteBlob
 from tests.registry.upstream.clients import client_of
 from tests.upstream import FakeUpstream
 

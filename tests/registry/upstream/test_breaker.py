@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from datastore.refs import Tag
-from registry.errors import Absent, Unavailable, Why
-from registry.upstream.breaker import Breaker, BreakerState, read_all
-from registry.upstream.circuit import Failure, Pass
-from registry.upstream.protocol import Upstream
+from entrepot.datastore.refs import Tag
+from entrepot.registry.errors import Absent, Unavailable, Why
+from entrepot.registry.upstream.breaker import Breaker, BreakerState, read_all
+from entrepot.registry.upstream.circuit import UpstreamFailure, Pass
+from entrepot.registry.upstream.protocol import Upstream
 from tests.registry.upstream.clients import Events, client_of, listening
 from tests.upstream import FakeUpstream
 
-DEAD = Failure("timeout", at_once=True)
+DEAD = UpstreamFailure("timeout", at_once=True)
 
 
 class Clock:
@@ -81,7 +81,7 @@ def test_failures_are_counted_over_all_workers(tmp_path: Path, clock: Clock) -> 
     """Three workers with one failure each have seen three in a row."""
     workers = [Breaker("host", tmp_path, clock=clock) for _ in range(3)]
     for worker in workers:
-        worker.failed(Failure("refused"), worker.admit())
+        worker.failed(UpstreamFailure("refused"), worker.admit())
 
     assert _refusal(workers[0]).why is Why.RESTING
 
@@ -361,7 +361,7 @@ def test_the_log_names_what_happens_to_an_upstream_once_each(
     clock = Clock()
     caplog.set_level(logging.INFO)
     workers = [Breaker("x.test", tmp_path / "breakers", clock=clock) for _ in range(2)]
-    cause = Failure("refused", at_once=True, detail="refused: no connection")
+    cause = UpstreamFailure("refused", at_once=True, detail="refused: no connection")
     for each in workers:
         each.failed(cause, Pass())
     clock.now += 5

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.upstream.challenge import Challenge, may_trust, parse_challenges
+from entrepot.registry.upstream.challenge import Challenge, may_trust, parse_challenges
 from tests.expressions import growth
 from tests.sizes import scaled
 

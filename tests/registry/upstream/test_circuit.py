@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from registry.upstream.circuit import (
-    CLOSED,
-    Circuit,
-    Failure,
-    Pass,
-    Refusal,
-    admit,
-    answered,
-    failed,
-    limited,
-)
+from entrepot.registry.upstream.circuit import CLOSED, Circuit, UpstreamFailure, Pass, Refusal, admit, answered, failed, limited
 
-SLOW = Failure("refused")
-DEAD = Failure("timeout", at_once=True)
+SLOW = UpstreamFailure("refused")
+DEAD = UpstreamFailure("timeout", at_once=True)
 LEASE = 10.0
 
 

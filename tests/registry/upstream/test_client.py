@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from datastore.manifest import ACCEPT, DOCKER_MANIFEST, OCI_MANIFEST
-from datastore.refs import Digest, Tag
-from registry.errors import Absent, Denied, Unavailable, UpstreamError, Why
+from entrepot.datastore.manifest import ACCEPT, DOCKER_MANIFEST, OCI_MANIFEST
+from entrepot.datastore.refs import Digest, Tag
+from entrepot.registry.errors import Absent, Denied, Unavailable, UpstreamError, Why
 from tests.registry.upstream.clients import client_of, listening
 from tests.upstream import FakeUpstream
 

@@ -7,9 +7,9 @@ import zlib
 
 import pytest
 
-from datastore.refs import Digest
-from registry.errors import Unavailable
-from registry.upstream.coding import Undecodable, codings, decoded
+from entrepot.datastore.refs import Digest
+from entrepot.registry.errors import Unavailable
+from entrepot.registry.upstream.coding import Undecodable, codings, decoded
 from tests.images import filler
 from tests.registry.upstream.clients import client_of
 from tests.upstream import FakeUpstream

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datastore.refs import Digest, Tag
-from registry.errors import Unavailable, Why
-from registry.upstream import destinations
-from registry.upstream.destinations import AddressRefused, Destinations, Reach, reach_of
-from registry.upstream.protocol import Upstream
-from registry.upstream.proxies import Proxies
-from registry.upstream.source import Source
-from registry.upstream.table import Shared
+from entrepot.datastore.refs import Digest, Tag
+from entrepot.registry.errors import Unavailable, Why
+from entrepot.registry.upstream import destinations
+from entrepot.registry.upstream.destinations import AddressRefused, Destinations, Reach, reach_of
+from entrepot.registry.upstream.protocol import Upstream
+from entrepot.registry.upstream.proxies import Proxies
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.upstreams import Shared
 from tests.registry.upstream.clients import client_of
 from tests.upstream import FakeUpstream
 
@@ -73,7 +73,7 @@ PUBLIC = ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2
 @pytest.mark.parametrize("address", INTERNAL)
 def test_an_upstream_on_the_internet_leads_to_no_internal_address(address: str) -> None:
     """In whatever form it is written."""
-    judge = Destinations(Source("a.io", "https://a.io"))
+    judge = Destinations(UpstreamConfig("a.io", "https://a.io"))
     judge.dialled(("https", "a.io", 443), "8.8.8.8")
 
     assert reach_of(address) is not Reach.PUBLIC
@@ -84,7 +84,7 @@ def test_an_upstream_on_the_internet_leads_to_no_internal_address(address: str) 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_an_upstream_leads_to_public_addresses(address: str) -> None:
     """Where its layers lie."""
-    judge = Destinations(Source("a.io", "https://a.io"))
+    judge = Destinations(UpstreamConfig("a.io", "https://a.io"))
     judge.dialled(CDN, address)
 
     assert judge.filtered(CDN, [address]) == [address]
@@ -102,7 +102,7 @@ def test_an_upstream_leads_to_where_it_lies(
     home: str, leads_to: list[str], not_to: list[str]
 ) -> None:
     """A registry in a network keeps its layers there; the metadata of a cloud are none of them."""
-    judge = Destinations(Source("reg.lan", "http://reg.lan:5000"))
+    judge = Destinations(UpstreamConfig("reg.lan", "http://reg.lan:5000"))
     judge.dialled(("http", "reg.lan", 5000), home)
 
     assert judge.filtered(CDN, [*leads_to, *not_to]) == leads_to
@@ -110,7 +110,7 @@ def test_an_upstream_leads_to_where_it_lies(
 
 def test_an_upstream_that_was_public_once_stays_so() -> None:
     """Or its owner would let its name resolve to an internal address for one connection."""
-    judge = Destinations(Source("a.io", "https://a.io"))
+    judge = Destinations(UpstreamConfig("a.io", "https://a.io"))
     for address in ("8.8.8.8", "10.0.0.1"):
         judge.dialled(("https", "a.io", 443), address)
 
@@ -120,7 +120,7 @@ def test_an_upstream_that_was_public_once_stays_so() -> None:
 
 def test_its_own_name_at_another_port_is_another_host() -> None:
     """What listens there was not named by the operator."""
-    judge = Destinations(Source("a.io", "https://a.io", realm="https://sso.lan/t"))
+    judge = Destinations(UpstreamConfig("a.io", "https://a.io", realm="https://sso.lan/t"))
     judge.dialled(("https", "a.io", 443), "8.8.8.8")
 
     assert judge.filtered(("https", "a.io", 443), ["10.0.0.1"]) == ["10.0.0.1"]
@@ -145,7 +145,7 @@ def test_the_operator_allows_more(
     allowed: tuple[str, ...], address: str, *, expected: bool
 ) -> None:
     """All, or networks."""
-    judge = Destinations(Source("a.io", "https://a.io", redirects=allowed))
+    judge = Destinations(UpstreamConfig("a.io", "https://a.io", redirects=allowed))
     judge.dialled(("https", "a.io", 443), "8.8.8.8")
     if expected:
         assert judge.filtered(CDN, [address]) == [address]
@@ -185,7 +185,7 @@ def test_an_ipv4_address_is_judged_alike_in_each_form(address: Any) -> None:
 )
 def test_through_a_proxy_an_address_in_the_url_is_judged(url: str) -> None:
     """In the older spellings too; a name is the proxy's business."""
-    judge = Destinations(Source("a.io", "https://a.io"))
+    judge = Destinations(UpstreamConfig("a.io", "https://a.io"))
     with pytest.raises(AddressRefused):
         judge.check_by_name(url)
     judge.check_by_name("http://metadata.example/")

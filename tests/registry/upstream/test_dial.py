@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from datastore.refs import Tag
-from registry.errors import Unavailable, Why
-from registry.upstream.dial import dial
+from entrepot.datastore.refs import Tag
+from entrepot.registry.errors import Unavailable, Why
+from entrepot.registry.upstream.dial import dial
 from tests.registry.upstream.clients import client_of
 from tests.upstream import FakeUpstream
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from datastore.refs import Digest, Tag
-from registry.errors import RegistryError
-from registry.upstream.protocol import Upstream
+from entrepot.datastore.refs import Digest, Tag
+from entrepot.registry.errors import RegistryError
+from entrepot.registry.upstream.protocol import Upstream
 from tests.registry.upstream.clients import client_of
 from tests.upstream import FakeUpstream
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from datastore.manifest import OCI_INDEX
-from datastore.refs import Digest
-from registry.errors import Absent, ListTooLong, Unavailable, Why
-from registry.upstream import client
-from registry.upstream.protocol import Upstream
+from entrepot.datastore.manifest import OCI_INDEX
+from entrepot.datastore.refs import Digest
+from entrepot.registry.errors import Absent, ListTooLong, Unavailable, Why
+from entrepot.registry.upstream import client
+from entrepot.registry.upstream.protocol import Upstream
 from tests.images import artifact
 from tests.registry.upstream.clients import client_of
 from tests.upstream import FakeUpstream

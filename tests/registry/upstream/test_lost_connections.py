@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from datastore.refs import Digest, Tag
-from registry.errors import Unavailable, Why
-from registry.upstream import dial, pools
-from registry.upstream.source import Source
-from registry.upstream.wire import Broken, Request, Wire
+from entrepot.datastore.refs import Digest, Tag
+from entrepot.registry.errors import Unavailable, Why
+from entrepot.registry.upstream import dial, pools
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.wire import ConnectionBroken, Request, Wire
 from tests.registry.upstream.clients import client_of
 from tests.upstream import FakeUpstream
 
@@ -83,13 +83,13 @@ def test_what_is_not_safe_is_not_sent_again(
 ) -> None:
     """The upstream may have read it: only its answer was lost."""
     upstream.add_image("app", "v1", [b"layer"])
-    wire = Wire(Source("upstream.test", upstream.url))
+    wire = Wire(UpstreamConfig("upstream.test", upstream.url))
     answer = wire.send(Request("GET", f"{upstream.url}/v2/"))
     answer.read(100)
     answer.close()
     lose_packets(dialled[0])
 
-    with pytest.raises(Broken):
+    with pytest.raises(ConnectionBroken):
         wire.send(Request("POST", f"{upstream.url}/v2/", body=b"grant"))
 
     assert len(dialled) == 1

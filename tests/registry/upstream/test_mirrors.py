@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from datastore.refs import Digest, Tag
-from registry.errors import Absent, Denied
-from registry.upstream import mirrors
-from registry.upstream.table import Shared
+from entrepot.datastore.refs import Digest, Tag
+from entrepot.registry.errors import Absent, Denied
+from entrepot.registry.upstream import mirrors
+from entrepot.registry.upstream.upstreams import Shared
 from tests.gates import BasicGate
 from tests.registry.upstream.clients import client_of, secret_of
 from tests.upstream import FakeUpstream

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from datastore.refs import Tag
-from registry.errors import Absent, Denied, Unavailable
-from registry.upstream.credentials import Credential
-from registry.upstream.protocol import Upstream
-from registry.upstream.source import Source
-from registry.upstream.table import Shared, open_upstream
+from entrepot.datastore.refs import Tag
+from entrepot.registry.errors import Absent, Denied, Unavailable
+from entrepot.registry.upstream.credentials import Credential
+from entrepot.registry.upstream.protocol import Upstream
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.upstreams import Shared, open_upstream
 from tests.images import image
 from tests.registry.upstream.clients import PlainSecret
 from tests.shelves import error
@@ -57,7 +57,7 @@ def asked(strict: Strict, secret: PlainSecret | Credential | None = None) -> Ite
     try:
         if isinstance(secret, Credential):
             secret = PlainSecret({server.host: secret})
-        source = Source(server.host, server.url, connect_timeout=2.0, read_timeout=5.0)
+        source = UpstreamConfig(server.host, server.url, connect_timeout=2.0, read_timeout=5.0)
         yield open_upstream(source, Shared(secret=lambda: secret))
     finally:
         server.stop()

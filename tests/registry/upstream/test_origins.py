@@ -7,10 +7,10 @@ from contextlib import suppress
 
 import pytest
 
-from registry.errors import RegistryError
-from registry.upstream.origins import Sealed, origin_of, sealed
-from registry.upstream.protocol import Upstream
-from registry.upstream.table import Shared
+from entrepot.registry.errors import RegistryError
+from entrepot.registry.upstream.origins import Sealed, origin_of, sealed
+from entrepot.registry.upstream.protocol import Upstream
+from entrepot.registry.upstream.upstreams import Shared
 from tests.gates import BasicGate, Gate, TokenService
 from tests.registry.upstream.clients import client_of, secret_of
 from tests.upstream import FakeUpstream

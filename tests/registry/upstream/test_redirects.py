@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from datastore.refs import Digest
-from registry.errors import Absent, Unavailable, Why
-from registry.upstream.table import Shared
+from entrepot.datastore.refs import Digest
+from entrepot.registry.errors import Absent, Unavailable, Why
+from entrepot.registry.upstream.upstreams import Shared
 from tests.certificates import Authority
 from tests.gates import BasicGate
 from tests.registry.upstream.clients import client_of, secret_of

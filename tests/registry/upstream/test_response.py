@@ -11,12 +11,12 @@ from itertools import repeat
 
 import pytest
 
-from datastore.refs import Digest, Tag
-from registry.errors import Unavailable, Why
-from registry.upstream.protocol import Upstream
-from registry.upstream.response import LARGEST_HEAD
-from registry.upstream.source import Source
-from registry.upstream.table import Shared, open_upstream
+from entrepot.datastore.refs import Digest, Tag
+from entrepot.registry.errors import Unavailable, Why
+from entrepot.registry.upstream.protocol import Upstream
+from entrepot.registry.upstream.response import LARGEST_HEAD
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.upstreams import Shared, open_upstream
 from tests.images import image
 
 IMAGE = image([b"layer"])
@@ -53,7 +53,7 @@ def sending(
 
         threading.Thread(target=accept, daemon=True).start()
         host = f"127.0.0.1:{server.getsockname()[1]}"
-        source = Source(host, f"http://{host}", connect_timeout=2.0, read_timeout=0.3)
+        source = UpstreamConfig(host, f"http://{host}", connect_timeout=2.0, read_timeout=0.3)
         yield open_upstream(source, Shared()), sent
         server.close()
 

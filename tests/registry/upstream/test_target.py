@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from datastore.refs import Digest
-from registry.errors import Unavailable, Why
-from registry.upstream.target import resolve, split_target
+from entrepot.datastore.refs import Digest
+from entrepot.registry.errors import Unavailable, Why
+from entrepot.registry.upstream.target import resolve, split_target
 from tests.registry.upstream.clients import client_of
 from tests.upstream import FakeUpstream
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from datastore.refs import Digest, Tag
-from registry.errors import Denied, Unavailable, Why
-from registry.upstream.credentials import Credential
-from registry.upstream.table import Shared
-from registry.upstream.tokens import TokenKey, Tokens, read_token
-from registry.upstream.wire import Broken
+from entrepot.datastore.refs import Digest, Tag
+from entrepot.registry.errors import Denied, Unavailable, Why
+from entrepot.registry.upstream.credentials import Credential
+from entrepot.registry.upstream.upstreams import Shared
+from entrepot.registry.upstream.tokens import TokenKey, Tokens, read_token
+from entrepot.registry.upstream.wire import ConnectionBroken
 from tests.gates import BasicGate, TokenService
 from tests.registry.upstream.clients import PlainSecret, client_of, listening, secret_of
 from tests.upstream import FakeUpstream
@@ -273,7 +273,7 @@ def test_many_threads_fetch_one_token() -> None:
 
 def test_a_fetch_that_fails_leaves_no_token() -> None:
     """The next one tries again."""
-    failures = [Broken("no", Why.REFUSED)]
+    failures = [ConnectionBroken("no", Why.REFUSED)]
 
     def fetch(_key: TokenKey) -> tuple[str, float]:
         if failures:
@@ -282,7 +282,7 @@ def test_a_fetch_that_fails_leaves_no_token() -> None:
 
     tokens = Tokens(fetch)
 
-    with pytest.raises(Broken):
+    with pytest.raises(ConnectionBroken):
         tokens.get(_key())
     assert tokens.get(_key()) == "token"
 
@@ -317,5 +317,5 @@ def test_a_tokens_life_is_what_is_left_of_it(document: dict[str, object], life: 
 )
 def test_what_is_no_token_is_nonsense(body: bytes) -> None:
     """A line break in it would forge a header."""
-    with pytest.raises(Broken):
+    with pytest.raises(ConnectionBroken):
         read_token(body, {})

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from datastore.refs import Tag
-from registry.errors import Unavailable, Why
-from registry.upstream.proxies import Proxies
-from registry.upstream.table import Shared
+from entrepot.datastore.refs import Tag
+from entrepot.registry.errors import Unavailable, Why
+from entrepot.registry.upstream.proxies import Proxies
+from entrepot.registry.upstream.upstreams import Shared
 from tests.certificates import Authority
 from tests.registry.upstream.clients import client_of
 from tests.upstream import FakeUpstream

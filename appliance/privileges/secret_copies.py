@@ -1,0 +1,134 @@
+"""Copies of the files that settings name, for a user who may not read the originals.
+
+A secret is often root's, with mode 0600. Root reads it, here, and again whenever it changed: in
+place, by a rename in its folder, or by the swap of a symlink above it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from entrepot.appliance import rundir
+from entrepot.appliance.privileges import trusted_path
+from entrepot.appliance.privileges.users import User
+from entrepot.appliance.privileges.trusted_path import UntrustedPath
+from entrepot.config.errors import ConfigError, Problem
+from entrepot.runtime.reloading_file import ReloadingFile
+
+_log = logging.getLogger(__name__)
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class SecretCopies:
+    """Copies of *originals* below *folder*, which *user* can read and nobody but us can change.
+
+    A copy has its original's whole path in its own: what is said of the one names the other. A file
+    that the user could replace by a link to another is not copied: the user reads the original with
+    its own rights. Raises, at the start only: OSError.
+    """
+
+    def __init__(self, originals: Iterable[Path], folder: Path, user: User) -> None:
+        self._user = user
+        self._path = folder
+        self._folder = os.open(folder, _FOLDER)
+        os.fchown(self._folder, -1, user.gid)
+        os.fchmod(self._folder, 0o750)
+        self._originals = dict(self._watched(originals))
+        self._written: dict[Path, int] = {}
+        for path in self._originals:
+            self._write(path)
+
+    @property
+    def places(self) -> Mapping[Path, Path]:
+        """Where the copy of each original is."""
+        return {path: self._path.joinpath(*_names(path)) for path in self._originals}
+
+    def refresh(self) -> None:
+        """Copy again what has changed; where that can't be done the last copy stays as it is."""
+        for path, original in self._originals.items():
+            if original.generation == self._written[path]:
+                continue
+            try:
+                self._write(path)
+            except OSError as error:  # it is tried again at the next look
+                _log.warning("changed file not copied", extra={"path": path, "problem": error})
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        os.close(self._folder)
+
+    def _watched(self, originals: Iterable[Path]) -> Iterator[tuple[Path, ReloadingFile[bytes]]]:
+        for path in originals:
+            try:
+                yield path, ReloadingFile(path, bytes, opened=self._opened)
+            except UntrustedPath as error:
+                _log.warning("file not copied", extra={"path": path, "problem": error.strerror})
+
+    @contextmanager
+    def _opened(self, path: Path) -> Iterator[BinaryIO]:
+        with trusted_path.regular(path, self._user) as fd, os.fdopen(fd, "rb", closefd=False) as file:
+            yield file
+
+    def _write(self, path: Path) -> None:
+        """Write a copy by way of a new file, both named from the folder that is open."""
+        seen, (*above, name) = self._originals[path].snapshot, _names(path)
+        parent = self._made(above)
+        new = f".{name}.new"
+        try:
+            with suppress(FileNotFoundError):  # of a try that failed
+                os.unlink(new, dir_fd=parent)
+            descriptor = os.open(new, _NEW, 0o600, dir_fd=parent)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(seen.value)
+                os.fchown(descriptor, -1, self._user.gid)
+                os.fchmod(descriptor, 0o640)
+            os.rename(new, name, src_dir_fd=parent, dst_dir_fd=parent)
+        finally:
+            os.close(parent)
+        self._written[path] = seen.generation
+
+    def _made(self, names: Sequence[str]) -> int:
+        """Open the folder of a copy, made if need be."""
+        for depth, name in enumerate(names):
+            above = trusted_path.below(self._folder, *names[:depth])
+            try:
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o755, dir_fd=above)
+            finally:
+                os.close(above)
+        return trusted_path.below(self._folder, *names)
+
+
+@contextmanager
+def made(originals: Iterable[Path], user: User) -> Iterator[SecretCopies]:
+    """Copy *originals* into a fresh folder, which is gone afterwards.
+
+    Raises: ConfigError when one can't be read any more, or there is no place for it.
+    """
+    rundir.remove_abandoned(rundir.COPIES)  # of one that was killed, secrets and all
+    with rundir.claimed(rundir.COPIES) as folder:
+        copied = _copied(originals, folder, user)
+        try:
+            yield copied
+        finally:
+            copied.close()
+
+
+def _copied(originals: Iterable[Path], folder: Path, user: User) -> SecretCopies:
+    try:
+        return SecretCopies(originals, folder, user)
+    except OSError as error:
+        where, why = error.filename or folder, error.strerror or str(error)
+        raise ConfigError([Problem(str(where), why.lower(), "it must be readable")]) from error
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    """Return the parts of a copy's path below the folder of all copies."""
+    return tuple("..." if each == ".." else each for each in path.absolute().parts[1:])

@@ -1,0 +1,76 @@
+"""How clients reach the appliance: what was said on the command line, else what it is set to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from entrepot.appliance.authority import private_root
+from entrepot.config.address import registry_host
+from entrepot.config.errors import ConfigError, Problem, Unreadable
+from entrepot.config.schema import Settings
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class PublicAddress(NamedTuple):
+    """A host (IPv6 in brackets), a port, and whether TLS is spoken there."""
+
+    host: str
+    port: int
+    tls: bool
+
+
+def address(given: str, settings: Settings) -> PublicAddress:
+    """Read HOST, HOST:PORT or a URL; what it leaves out is the appliance's own.
+
+    Raises: ConfigError.
+    """
+    scheme, _, rest = given.rpartition("://")
+    if scheme and scheme not in _PORTS:
+        remedy = "try https://registry.example"
+        raise ConfigError([Problem(f"--host={given}", "not http or https", remedy)])
+    tls = scheme == "https" if scheme else settings.http.tls.certificate is not None
+    try:
+        netloc = registry_host(rest.rstrip("/"))
+    except Unreadable as error:
+        raise ConfigError([Problem(f"--host={given}", error.message, error.remedy)]) from error
+    host, colon, port = ("", "", "") if netloc.endswith("]") else netloc.rpartition(":")
+    if colon:
+        return PublicAddress(host, int(port), tls)
+    return PublicAddress(netloc, _PORTS[scheme] if scheme else settings.http.addr.port, tls)
+
+
+def private_authority(path: str | None, settings: Settings) -> str | None:
+    """Return, as PEM, the authority in *path*, or the private one of the appliance's certificate.
+
+    None: clients trust it anyway. Raises: ConfigError.
+    """
+    return authority_in(path) if path else own_authority(settings)
+
+
+def own_authority(settings: Settings) -> str | None:
+    """Return, as PEM, the private authority of the appliance's certificate; None: a public one.
+
+    Raises: ConfigError.
+    """
+    source = settings.http.tls.certificate
+    return _root_in(source) if source else None
+
+
+def authority_in(path: str) -> str:
+    """Return, as PEM, the authority in *path*. Raises: ConfigError."""
+    root = _root_in(Path(path))
+    if root is None:
+        message = "no authority: none in it has signed itself"
+        raise ConfigError([Problem(path, message, "name the root's certificate")])
+    return root
+
+
+def _root_in(source: Path) -> str | None:
+    try:
+        return private_root(source.read_bytes())
+    except (OSError, ValueError) as error:
+        why = (getattr(error, "strerror", None) or "").lower() or "no certificate in PEM"
+        remedy = "name the authority's certificate: --ca FILE"
+        raise ConfigError([Problem(str(source), why, remedy)]) from error

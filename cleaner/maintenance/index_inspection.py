@@ -1,0 +1,59 @@
+"""Looks now and then whether the index can be right, and has it put right."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from entrepot.datastore.errors import DatastoreError
+from entrepot.datastore.index import AccessIndex
+
+log = logging.getLogger(__name__)
+
+_EVERY_S = 30.0
+_THOROUGHLY_S = 24 * 3600.0
+_SHARE = 200  # a look of so many s is followed by this many times as many without one
+
+
+class Inspection:
+    """Inspects *index*: all pages at the start and daily, the counters every half minute.
+
+    *wake* is called after something was wrong. `timer` gives s of a clock that never goes back.
+    """
+
+    def __init__(
+        self,
+        index: AccessIndex,
+        wake: Callable[[], None] = lambda: None,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._index = index
+        self._wake = wake
+        self._timer = timer
+        self._read_all: float | None = None
+
+    def start(self, stop: threading.Event) -> None:
+        """Look, in a thread, until *stop* is set."""
+        threading.Thread(target=self._go_on, args=(stop,), name="inspection", daemon=True).start()
+
+    def look(self) -> float:
+        """Look once, and return how long to wait until the next look (s)."""
+        began = self._timer()
+        is_due = self._read_all is None or began - self._read_all >= _THOROUGHLY_S
+        try:
+            wrong = self._index.inspect(thoroughly=is_due)
+        except DatastoreError as error:
+            log.debug("index not inspected", extra={"error": error})
+            return _EVERY_S
+        if is_due:
+            self._read_all = began
+        if wrong:
+            log.warning("access index was wrong, and was repaired", extra={"wrong": wrong})
+            self._wake()
+        return max(_EVERY_S, _SHARE * (self._timer() - began))
+
+    def _go_on(self, stop: threading.Event) -> None:
+        while not stop.wait(self.look()):
+            pass

@@ -1,0 +1,99 @@
+"""The long work of one data directory, chore by chore, from plain values."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from entrepot.cleaner.maintenance.jobs import Job
+from entrepot.cleaner.maintenance.collect import Collector
+from entrepot.cleaner.maintenance.garbage import Garbage
+from entrepot.cleaner.hosted.repositories import HostedRepositories
+from entrepot.cleaner.maintenance.leftovers import Leftovers
+from entrepot.cleaner.maintenance.dangling_links import DanglingLinks
+from entrepot.cleaner.hosted.retention import RetentionRules
+from entrepot.cleaner.running_transfers import promise_again
+from entrepot.cleaner.spool import Spool
+from entrepot.cleaner.hosted.snapshot import HostedSnapshot
+from entrepot.cleaner.store import DataDirectory
+from entrepot.cleaner.sweep import Sweep
+from entrepot.cleaner.hosted.unlink import Unlinker
+from entrepot.datastore.rebuild import needs_rebuild, rebuild
+from entrepot.runtime.clock import Ages
+
+_DAILY_S = 24 * 3600
+
+
+class _Stopped(Exception):  # noqa: N818 - it is no error
+    """The end of the process came before the end of a chore."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the work is done with; `stopped` ends it between two steps, `wake` wants a round.
+
+    `room` is the most that the index may promise, in bytes.
+    """
+
+    store: DataDirectory
+    spool: Spool
+    sweep: Sweep
+    clock: Ages
+    stopped: Callable[[], bool]
+    wake: Callable[[], None]
+    room: int | None = None
+
+
+class Maintenance:
+    """Does the chores *every* so many s; what nobody names is garbage after *garbage* s."""
+
+    def __init__(self, tools: Tools, every: float, garbage: float) -> None:
+        self._tools = tools
+        self._store = tools.store
+        self._every = every
+        self._grace = garbage
+        self._settled = -math.inf
+
+    def chores(self) -> Iterator[Job]:
+        """Yield all of them."""
+        every, tools = self._every, self._tools
+        leftovers = Leftovers(self._store, tools.clock, tools.stopped)
+        yield Job("settle", 0, self.settle)
+        yield Job("spool", every, tools.spool.purge)
+        yield Job("links", every, DanglingLinks(self._store, tools.clock, tools.stopped).sweep)
+        yield Job("garbage", every, self._collect_garbage)
+        yield Job("unfinished files", _DAILY_S, leftovers.purge_unfinished)
+
+    def settle(self) -> None:
+        """Bring index and storage in line: at the start, each day, and when the index was lost."""
+        is_due = time.monotonic() - self._settled > _DAILY_S
+        if is_due or needs_rebuild(self._store.index):
+            with suppress(_Stopped):
+                promise_again(self._store, self._tools.room, self._tools.clock())
+                rebuild(self._store.storage, self._store.index, self._tools.clock(), self._go_on)
+                self._settled = time.monotonic()
+                self._tools.wake()
+
+    def garbage(self) -> Garbage:
+        """Return what finds what nobody names."""
+        return Garbage(self._store, self._grace, self._tools.clock)
+
+    def stock(self, rules: RetentionRules) -> HostedSnapshot:
+        """Return what was pushed, and by *rules* may go."""
+        return HostedSnapshot(HostedRepositories(self._store), rules, self._tools.clock)
+
+    def collector(self) -> Collector:
+        """Return what takes garbage away."""
+        unlinker = Unlinker(self._store, HostedRepositories(self._store))
+        return Collector(self._store, self._tools.sweep, unlinker, self._tools.stopped)
+
+    def _collect_garbage(self) -> None:
+        if not needs_rebuild(self._store.index):
+            self.collector().run(self.garbage(), self.stock(RetentionRules()))
+
+    def _go_on(self) -> None:
+        if self._tools.stopped():
+            raise _Stopped

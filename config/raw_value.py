@@ -1,0 +1,52 @@
+"""Configured values with their sources, before validation."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from entrepot.config.errors import Problem
+from entrepot.config.keys import Key
+
+_LONGEST_SHOWN = 60
+_PASSWORD_IN_URL = re.compile(r"//[^/@\s]*@")
+
+
+@dataclass(frozen=True, slots=True)
+class RawValue:
+    """One configured value of `key`: the text as written, or lists and maps parsed from YAML.
+
+    `origin` is shown beside the setting, and `name` starts a message about it. Both are the flag or
+    variable; for a file, `origin` is file and line, and `name` is file, line and key. `chooses`
+    means that the value selects the only driver or scheme of its section (`auth: htpasswd`).
+    """
+
+    key: Key
+    value: object
+    origin: str
+    name: str
+    chooses: bool = False
+
+    def problem(self, message: str, remedy: str = "", *, is_secret: bool = False) -> Problem:
+        """Return a problem of the value, with the value in its source unless it is a secret."""
+        shown = "***" if is_secret else _on_one_line(self.value)
+        return Problem(f"{self.name}={shown}", message, remedy)
+
+    def objection(self, message: str, remedy: str = "") -> Problem:
+        """Return a problem of the key. The value is not shown, because it may be a secret."""
+        return Problem(self.name, message, remedy)
+
+
+@dataclass(slots=True)
+class SourceValues:
+    """The values, problems and warnings of one source: the file, the environment or the flags."""
+
+    given: list[RawValue] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+
+def _on_one_line(value: object) -> str:
+    shown = "[...]" if isinstance(value, list) else "{...}" if isinstance(value, dict) else value
+    line = _PASSWORD_IN_URL.sub("//***@", str(shown))
+    return line if len(line) <= _LONGEST_SHOWN else f"{line[:_LONGEST_SHOWN]}..."

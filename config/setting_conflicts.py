@@ -1,0 +1,150 @@
+"""Finds settings that contradict each other, and valid settings that are probably mistakes.
+
+The functions only look at the settings; they read no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from entrepot.config.access import ANYBODY
+from entrepot.config.errors import Problem
+from entrepot.config.raw_value import RawValue
+from entrepot.config.keys import Key
+from entrepot.config.schema import Settings, UpstreamSettings
+from entrepot.config.upstreams import default_hosts
+
+_LEAST_SIZE: Final = 4 * 2**20
+"""Bytes: below this size, logs and index leave no space for content (datastore/budget.py)."""
+
+
+def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> list[Problem]:
+    """Return a problem for each contradiction between settings."""
+    return [
+        *_no_passwords(settings, given),
+        *_rules_for_anonymous(settings, given),
+        *_key_alone(settings, given),
+        *_two_defaults(settings),
+        *_default_disabled(settings),
+        *_incomplete_login(settings, given),
+        *(
+            problem
+            for host, each in settings.upstreams.items()
+            for problem in _login_of(host, each, given)
+        ),
+    ]
+
+
+def advice(settings: Settings, given: Mapping[Key, RawValue]) -> list[Problem]:
+    """Return a warning for each valid combination that is probably a mistake."""
+    return [
+        *_open(settings),
+        *_no_rule_for_anonymous(settings),
+        *_too_small(settings, given),
+        *_unused_login(settings),
+    ]
+
+
+def _no_passwords(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
+    """Yield a problem if passwords are configured but no users are.
+
+    Such a configuration never opens the appliance to all clients.
+    """
+    htpasswd = settings.auth.htpasswd
+    section = [each for key, each in given.items() if key[:2] == ("auth", "htpasswd")]
+    if htpasswd is not None and htpasswd.path is None and htpasswd.users is None:
+        remedy = "name a file made with htpasswd -B"
+        yield section[0].objection("auth.htpasswd.path is missing", remedy)
+    elif htpasswd is None and settings.access is not None:
+        remedy = "set auth.htpasswd.path or auth.htpasswd.users"
+        yield given["access",].objection("access rules are set but no users are configured", remedy)
+
+
+def _rules_for_anonymous(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
+    if settings.auth.anonymous == "none" and _has_rule_for_anonymous(settings):
+        message = f"a rule is for {ANYBODY}, but auth.anonymous is none"
+        yield given["access",].objection(message, "set auth.anonymous: pull")
+
+
+def _no_rule_for_anonymous(settings: Settings) -> Iterator[Problem]:
+    is_ruled = settings.access is not None and settings.auth.htpasswd is not None
+    if is_ruled and settings.auth.anonymous == "pull" and not _has_rule_for_anonymous(settings):
+        message = f"without effect: no access rule is for {ANYBODY}"
+        yield Problem("auth.anonymous=pull", message, "add such a rule, or take it out")
+
+
+def _has_rule_for_anonymous(settings: Settings) -> bool:
+    return any(ANYBODY in each.user for each in settings.access or ())
+
+
+def _key_alone(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
+    tls = settings.http.tls
+    if tls.key is not None and tls.certificate is None:
+        key = given["http", "tls", "key"]
+        yield key.problem("a key without a certificate", "set http.tls.certificate too")
+
+
+def _two_defaults(settings: Settings) -> Iterator[Problem]:
+    hosts = default_hosts(settings)
+    if len(hosts) > 1:
+        yield Problem(
+            "proxy.default", f"several upstreams are the default: {', '.join(hosts)}", "keep one"
+        )
+
+
+def _default_disabled(settings: Settings) -> Iterator[Problem]:
+    for host in default_hosts(settings)[:1]:
+        upstream = settings.upstreams.get(host)
+        if upstream is not None and not upstream.enabled:
+            message = f"{host} is the default, but upstreams.{host}.enabled is false"
+            yield Problem("proxy.default", message, "enable it, or choose another default")
+
+
+def _incomplete_login(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
+    proxy = settings.proxy
+    if (proxy.username is None) != (proxy.password is None):
+        present, missing = ("username", "password") if proxy.username else ("password", "username")
+        yield given["proxy", present].objection(
+            f"without proxy.{missing}", f"set proxy.{missing} too"
+        )
+
+
+def _login_of(
+    host: str, upstream: UpstreamSettings, given: Mapping[Key, RawValue]
+) -> Iterator[Problem]:
+    has_username = upstream.username is not None
+    passwords = [
+        each for each in ("password", "passwordfile") if getattr(upstream, each) is not None
+    ]
+    if len(passwords) > 1:
+        present = given["upstreams", host, "passwordfile"]
+        yield present.objection("password is set too", "keep one of password and passwordfile")
+    elif passwords and not has_username:
+        present = given["upstreams", host, passwords[0]]
+        yield present.objection("a password without a username", "set username too")
+    elif has_username and not passwords:
+        present = given["upstreams", host, "username"]
+        yield present.objection("a username without a password", "set password or passwordfile too")
+
+
+def _open(settings: Settings) -> Iterator[Problem]:
+    address = settings.http.addr
+    if settings.auth.htpasswd is None and not address.is_loopback:
+        actions = "pull, push and delete" if settings.storage.delete.enabled else "pull and push"
+        yield Problem(
+            f"http.addr={address}",
+            f"every client that can reach it may {actions}",
+            "set REGISTRY_AUTH_HTPASSWD_PATH, or listen on 127.0.0.1",
+        )
+
+
+def _too_small(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
+    maxsize = given.get(("cleaner", "maxsize"))
+    if maxsize is not None and 0 < settings.cleaner.maxsize < _LEAST_SIZE:
+        yield maxsize.problem("logs and index alone need more, so no content is kept", "try 10G")
+
+
+def _unused_login(settings: Settings) -> Iterator[Problem]:
+    if settings.proxy.remoteurl is None and settings.proxy.username is not None:
+        yield Problem("proxy.username", "without effect: proxy.remoteurl is not set", "set it too")

@@ -1,0 +1,172 @@
+"""Translates docker-cache-server's keys, so that its configurations work without rewriting.
+
+Each key is accepted as a flag, as the variable DCS_A_B for a.b, and in the file; each causes one
+warning. docs/migration.md lists the differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import bcrypt
+
+from entrepot.config import access
+from entrepot.config.sources.cache_server import ADDRESS, DIRECTORY, ENABLED, INTERVAL, MEANT, PORT, TTL, USERS
+from entrepot.config.errors import Problem, Unreadable
+from entrepot.config.raw_value import RawValue, SourceValues
+from entrepot.config.htpasswd import is_bcrypt
+from entrepot.config.keys import Key
+from entrepot.config.readers import switch, text
+
+_LISTEN: Final = ("http", "addr")
+_ROOT: Final = ("storage", "filesystem", "rootdirectory")
+_HTPASSWD: Final = ("auth", "htpasswd")
+_OUR_USERS: Final = (*_HTPASSWD, "users")
+_RENAMED: Final[Mapping[Key, Key]] = {
+    DIRECTORY: _ROOT,
+    TTL: ("cleaner", "ttl"),
+    INTERVAL: ("cleaner", "runevery"),
+}
+# docker-cache-server releases with `http.addr` store images in this subfolder of
+# `storage.directory`.
+_DATA: Final = "data"
+_LAYOUT: Final = "docker/registry/v2"
+# bytes; htpasswd(1) truncates longer passwords silently, the bcrypt library raises an error
+_LONGEST_PASSWORD: Final = 72
+_NAME: Final = "docker-cache-server's name"
+
+
+def ours(given: RawValue) -> RawValue | None:
+    """Return the value under the appliance's key, or None if its key has no single equivalent."""
+    if given.key not in _RENAMED:
+        return None
+    value = _with_images(str(given.value)) if given.key == DIRECTORY else given.value
+    return replace(given, key=_RENAMED[given.key], value=value)
+
+
+def warnings(layers: Iterable[SourceValues]) -> list[Problem]:
+    """Return one warning with the replacement for each docker-cache-server key of any source.
+
+    The key of its users is excluded: `fold` warns of it, since the replacement has their hashes.
+    """
+    every = [each for layer in layers for each in layer.given]
+    used = {each.key: each for each in every if each.key in MEANT and each.key != USERS}
+    return [each.objection(_NAME, f"write {MEANT[key]}") for key, each in used.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class AliasedValues:
+    """The values under the appliance's keys, with the problems and warnings of the translation."""
+
+    given: dict[Key, RawValue]
+    problems: list[Problem]
+    warnings: list[Problem]
+
+
+def fold(given: Mapping[Key, RawValue], listen: str) -> AliasedValues:
+    """Translate the keys that correspond to no single setting of the appliance.
+
+    *listen* is the default of `http.addr`.
+    """
+    folded = AliasedValues(dict(given), [], [])
+    _fold_address(folded, listen)
+    _fold_retention(folded)
+    _fold_users(folded)
+    return folded
+
+
+def _fold_address(folded: AliasedValues, listen: str) -> None:
+    """Combine `server.address` and `server.port` to `http.addr`; either may be missing."""
+    halves = [folded.given[key] for key in (ADDRESS, PORT) if key in folded.given]
+    if not halves:
+        return
+    below = folded.given.get(_LISTEN)
+    host, _, port = str(below.value if below else listen).rpartition(":")
+    for each in halves:
+        if each.key == PORT:
+            port = str(each.value)
+        else:
+            host = _bracketed(str(each.value))
+    folded.given[_LISTEN] = replace(halves[-1], key=_LISTEN, value=f"{host}:{port}")
+
+
+def _fold_retention(folded: AliasedValues) -> None:
+    """Let pushed content expire by age only, because docker-cache-server has no maximum size."""
+    if TTL in folded.given:
+        for key, value in ((("cleaner", "hosted"), "true"), (("cleaner", "maxsize"), "0")):
+            folded.given.setdefault(key, replace(folded.given[TTL], key=key, value=value))
+
+
+def _fold_users(folded: AliasedValues) -> None:
+    """Translate the users, unless `auth.enabled` is false."""
+    enabled, users = folded.given.get(ENABLED), folded.given.get(USERS)
+    try:
+        is_enabled = switch(enabled.value) if enabled else True
+    except Unreadable as error:
+        folded.problems.extend([enabled.problem(error.message, error.remedy)] if enabled else [])
+        return
+    is_htpasswd_set = any(key[:2] == _HTPASSWD for key in folded.given)
+    present = enabled or users
+    if present and is_enabled and not is_htpasswd_set and not (users and users.value):
+        folded.problems.append(
+            present.objection("no users are configured", "set auth.htpasswd.users")
+        )
+    elif enabled and not is_enabled and is_htpasswd_set:
+        folded.problems.append(enabled.objection("false, but auth.htpasswd is set", "keep one"))
+    elif users and users.value and is_enabled:
+        _take_users(folded, users)
+
+
+def _take_users(folded: AliasedValues, users: RawValue) -> None:
+    try:
+        hashes, message = read_users(users.value)
+    except Unreadable as error:
+        folded.problems.append(users.problem(error.message, error.remedy, is_secret=True))
+        return
+    folded.warnings.append(
+        users.objection(message, f"write auth.htpasswd.users: {_written(hashes)}")
+    )
+    folded.given.setdefault(_OUR_USERS, replace(users, key=_OUR_USERS, value=hashes))
+
+
+def read_users(given: object) -> tuple[dict[str, str], str]:
+    """Read docker-cache-server's list of users, or a map like that of `auth.htpasswd.users`.
+
+    Return the users with bcrypt hashes, plain passwords being hashed, and the text of the warning.
+    Raises: Unreadable.
+    """
+    found = access.from_yaml(given)
+    if not isinstance(found, list):
+        return access.users(found) or {}, _NAME
+    plain = dict(_logins(found))
+    hashes = {name: word if is_bcrypt(word) else _hashed(word) for name, word in plain.items()}
+    message = _NAME if hashes == plain else f"{_NAME}, and passwords in plain text"
+    return access.users(hashes) or {}, message
+
+
+def _logins(found: list[object]) -> Iterator[tuple[str, str]]:
+    for each in found:
+        if not isinstance(each, Mapping) or set(each) != {"username", "password"}:
+            raise Unreadable("not a list of users", "write username and password of each")
+        yield text(each["username"]), text(each["password"])
+
+
+def _hashed(password: str) -> str:
+    return bcrypt.hashpw(password.encode()[:_LONGEST_PASSWORD], bcrypt.gensalt(10)).decode()
+
+
+def _written(hashes: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{name}: {hashed}" for name, hashed in hashes.items()) + "}"
+
+
+def _with_images(folder: str) -> str:
+    """Return the folder with docker-cache-server's images, which depends on its release."""
+    newer = Path(folder) / _DATA
+    return str(newer) if (newer / _LAYOUT).is_dir() else folder
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host

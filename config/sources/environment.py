@@ -1,0 +1,175 @@
+"""Reads the environment: the variables of the settings, and REGISTRY_A_B_C for any key a.b.c.
+
+The second form is docker distribution's rule.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Final
+
+import yaml
+
+from entrepot.config.sources import cache_server
+from entrepot.config import keys
+from entrepot.config.distribution import ROWS
+from entrepot.config.sources.yaml_file import read_value
+from entrepot.config.errors import Problem
+from entrepot.config.raw_value import RawValue, SourceValues
+from entrepot.config.keys import Key, Setting
+
+FILE: Final = "REGISTRY_CONFIGURATION_PATH"
+IMAGE: Final = "ENTREPOT_IMAGE"
+SETTINGS: Final = "ENTREPOT_SETTINGS"
+
+_PREFIXES: Final = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "DCS_")
+# Variables of other releases, which are accepted and have no effect.
+WITHOUT_EFFECT: Final = {
+    "CLEANER_BTWDELETES_TIME": "nothing here needs a pause between deletes",
+}
+_PROTECTING: Final = ("REGISTRY_AUTH_", "REGISTRY_ACCESS", "REGISTRY_HTTP_TLS_", "DCS_AUTH_")
+_PROTECTING_WORDS: Final = ("AUTH", "ACCESS", "HTPASSWD", "TLS", "CERTIFICATE", "ANONYMOUS")
+_LIKE_OURS: Final = 0.85  # difflib's ratio, 1 for equal texts
+_LIKE_ANY: Final = 0.9
+# Variables that the appliance sets for its own programs and files, and the tests for themselves.
+_INTERNAL = re.compile(
+    r"ENTREPOT_(IMAGE|SETTINGS|RUN|PYTHON|HAPROXY|ADDRESS|CERTIFICATE|WORKER\d+|WORKER_MAXCONN"
+    r"|DRAIN_MS|STOP_S|LOG|LOG_BYTES|LOG_BACKUPS|TEST_\w+)"
+)
+# podman, skopeo and buildah read the path of their credentials from it.
+_OF_CLIENTS = "REGISTRY_AUTH_FILE"
+# Kubernetes sets these in every pod if a service is named `registry` or `entrepot`.
+_SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
+
+
+def is_image(environ: Mapping[str, str]) -> bool:
+    """Return whether the process runs in the container image, which has other default paths."""
+    return environ.get(IMAGE) == "1"
+
+
+def read(environ: Mapping[str, str]) -> SourceValues:
+    """Read all settings from *environ*. Each unknown variable with a known prefix is a warning."""
+    reading = SourceValues()
+    own = {
+        name: unquoted(text)
+        for name, text in environ.items()
+        if name in _own_names() or name.startswith(_PREFIXES)
+    }
+    for setting_key, setting in keys.settings().items():
+        _read_setting(setting_key, setting, own, reading)
+    reading.problems += map(_unknown, filter(_is_misspelt_protection, sorted(environ)))
+    for name in sorted(own.keys() - _own_names()):
+        if name in cache_server.VARIABLES:
+            _read_renamed(name, own[name], reading)
+        elif not _is_of_others(name):
+            _read_other(name, own[name], reading)
+    return reading
+
+
+def unquoted(text: str) -> str:
+    """Return the value of a variable without surrounding YAML quotes and white space.
+
+    docker distribution reads values as YAML, and compose's list form and `--env-file` pass quotes
+    on. A value without quotes stays unchanged: YAML would turn `0x10` into a number and `~` into
+    null, and would end the value at ` #`.
+    """
+    bare = text.strip(" \t")
+    if not bare.startswith(("'", '"')):
+        return bare
+    try:
+        node = yaml.compose(bare, yaml.SafeLoader)
+    except yaml.YAMLError:  # a password that begins with a quote
+        return bare
+    if isinstance(node, yaml.ScalarNode) and node.style in {"'", '"'}:
+        return str(node.value)
+    return bare
+
+
+def _read_renamed(name: str, text: str, reading: SourceValues) -> None:
+    if text:
+        reading.given.append(RawValue(cache_server.VARIABLES[name], text, name, name))
+
+
+def _read_setting(key: Key, setting: Setting, environ: Mapping[str, str], reading: SourceValues) -> None:
+    values = [
+        RawValue(key, environ[name], name, name)
+        for name in setting.variables
+        if name in environ and (environ[name] or setting.empty_counts)
+    ]
+    reading.given += values[:1]
+    for each in values[1:]:
+        if each.value != values[0].value:
+            message = f"{values[0].name} has another value and takes precedence"
+            reading.warnings.append(each.objection(message, "take one out"))
+
+
+def _read_other(name: str, text: str, reading: SourceValues) -> None:
+    key = tuple(name.lower().split("_"))[1:]
+    is_ours = name.startswith("REGISTRY_") and all(key)
+    if is_ours and (keys.find(key) is not None or keys.is_section(key)):
+        read = read_value(text, key, name) if text else SourceValues()
+        reading.given += read.given
+        reading.problems += read.problems
+    elif not _is_misspelt_protection(name):
+        reading.warnings.append(_unknown(name))
+
+
+@cache
+def _is_misspelt_protection(name: str) -> bool:
+    """Return whether an unknown variable resembles one that restricts access, and is an error.
+
+    A misspelt protecting setting would leave the appliance open. If the name has a known prefix,
+    one similar word is enough; any other name must be similar as a whole.
+    """
+    if name in _all_names() or _is_of_others(name) or _means_something(name):
+        return False
+    if name.startswith("REGISTRY_AUTH"):
+        return True
+    is_ours = name.startswith(_PREFIXES)
+    cutoff = _LIKE_OURS if is_ours else _LIKE_ANY
+    if difflib.get_close_matches(name, sorted(_protecting_names()), 1, cutoff):
+        return True
+    words = name.split("_")[1:] if is_ours else []
+    return any(difflib.get_close_matches(word, _PROTECTING_WORDS, 1, _LIKE_ANY) for word in words)
+
+
+def _means_something(name: str) -> bool:
+    key = tuple(name.lower().split("_"))[1:]
+    is_ours = name.startswith("REGISTRY_") and all(key)
+    return is_ours and (keys.find(key) is not None or keys.is_section(key))
+
+
+@cache
+def _protecting_names() -> frozenset[str]:
+    named = {*_own_names(), *cache_server.VARIABLES}
+    return frozenset(name for name in named if name.startswith(_PROTECTING))
+
+
+def _unknown(name: str) -> Problem:
+    known = sorted(_protecting_names() if _is_misspelt_protection(name) else _all_names())
+    longer = [each for each in known if each.startswith(name)]
+    near = longer or difflib.get_close_matches(name, known, 1)
+    return Problem(name, "no such setting", f"did you mean {near[0]}?" if near else "take it out")
+
+
+def _is_of_others(name: str) -> bool:
+    known = name in {*WITHOUT_EFFECT, FILE, _OF_CLIENTS}
+    return known or bool(_INTERNAL.fullmatch(name) or _SERVICE_LINK.fullmatch(name))
+
+
+@cache
+def _own_names() -> frozenset[str]:
+    return frozenset(name for each in keys.settings().values() for name in each.variables)
+
+
+@cache
+def _all_names() -> frozenset[str]:
+    return frozenset([*_own_names(), *_row_names(), *WITHOUT_EFFECT, *cache_server.VARIABLES, FILE])
+
+
+def _row_names() -> Iterator[str]:
+    for row in ROWS:
+        yield "_".join(("REGISTRY", *row.key.removesuffix(".**").split("."))).upper()

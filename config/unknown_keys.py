@@ -1,0 +1,100 @@
+"""Decides which unknown keys are errors and which are only warnings.
+
+docker distribution ignores unknown keys, so configurations written for it contain some. An unknown
+key is an error if it resembles a key that protects data, selects where data is stored, or exists
+only in this appliance. It is probably a typing error, and without the intended setting the
+appliance would be open to all, or would write to another folder, without any notice.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from typing import Final
+
+from entrepot.config.sources import cache_server
+from entrepot.config import keys
+from entrepot.config.distribution import ROWS, KeySupport
+from entrepot.config.keys import Key
+
+# Every unknown key below these sections is an error, even if it resembles no known key.
+_STRICT_SECTIONS: Final[tuple[Key, ...]] = (
+    ("auth",),
+    ("access",),
+    ("hosted",),
+    ("http", "tls"),
+    ("upstreams",),
+    ("pullsecret",),
+    ("cleaner",),
+    ("server",),
+    ("cache",),
+)
+# Keys of docker distribution that are honoured and protect data or select where it is stored.
+_PROTECTING: Final[frozenset[Key]] = frozenset(
+    {
+        ("auth", "htpasswd", "path"),
+        ("auth", "htpasswd", "realm"),
+        ("auth", "none"),
+        ("http", "addr"),
+        ("http", "tls", "certificate"),
+        ("http", "tls", "key"),
+        ("storage", "filesystem", "rootdirectory"),
+        ("storage", "delete", "enabled"),
+        ("proxy", "remoteurl"),
+        ("proxy", "username"),
+        ("proxy", "password"),
+    }
+)
+_CLOSE: Final = 0.66
+_SHORTEST_START: Final = 3
+
+
+def stops(key: Key) -> bool:
+    """Return whether an unknown *key* is an error. The key ends with its first unknown part."""
+    above, last = key[:-1], key[-1]
+    if any(above[: len(each)] == each for each in _STRICT_SECTIONS):
+        return True
+    if above == ("storage",):
+        return True  # docker distribution also fails to start with an unknown driver
+    beside = {
+        name[len(above)]
+        for name in _strict_keys()
+        if len(name) > len(above) and name[: len(above)] == above
+    }
+    return _is_known_elsewhere(last) or any(_is_close(last, each) for each in beside)
+
+
+def _is_known_elsewhere(last: str) -> bool:
+    """Return whether *last* names exactly one key or section elsewhere, and that one is strict."""
+    elsewhere = [each for each in _parts(keys.names()) if each[-1] == last]
+    return len(elsewhere) == 1 and elsewhere[0] in _parts(_strict_keys())
+
+
+@cache
+def _parts(names: frozenset[Key]) -> frozenset[Key]:
+    """Return *names* and the sections that contain them."""
+    return frozenset(name[:end] for name in names for end in range(1, len(name) + 1))
+
+
+@cache
+def _strict_keys() -> frozenset[Key]:
+    """Return the keys whose misspellings are errors: protecting, refused, or not distribution's."""
+    honoured = {_name(row.key) for row in ROWS if row.verdict is KeySupport.HONOURED}
+    refused = {_name(row.key) for row in ROWS if row.verdict is KeySupport.REFUSED}
+    theirs = {_name(row.key) for row in cache_server.ROWS}
+    ours = set(keys.settings()) - honoured
+    return frozenset(ours | refused | theirs | _PROTECTING)
+
+
+def _name(key: str) -> Key:
+    return tuple(key.removesuffix(".**").split("."))
+
+
+def _is_close(written: str, known: str) -> bool:
+    if not written or known == "*":
+        return False
+    written = written.lower()
+    is_start = min(len(written), len(known)) >= _SHORTEST_START and (
+        known.startswith(written) or written.startswith(known)
+    )
+    return is_start or difflib.SequenceMatcher(None, written, known).ratio() >= _CLOSE

@@ -1,0 +1,89 @@
+"""The types of settings: each combines a Python type, its reader and its unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BeforeValidator, PlainSerializer
+
+from entrepot.config import access, hosted, readers, units
+from entrepot.config.access import AccessRule
+from entrepot.config.address import Address, address, realm_url, registry_host, registry_url
+from entrepot.config.hosted import HostedRule
+from entrepot.config.readers import optional
+
+# haproxy.cfg lists this number of worker sockets.
+MOST_WORKERS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ValueUnit:
+    """The unit in which the value of a setting is stored."""
+
+    name: str
+
+
+BYTES = ValueUnit("bytes")
+SECONDS = ValueUnit("s")
+PER_CENT = ValueUnit("%")
+
+Size = Annotated[int, BeforeValidator(units.size), BYTES]
+Span = Annotated[float, BeforeValidator(units.span), SECONDS]
+LongerSpan = Annotated[float, BeforeValidator(units.longer_span), SECONDS]
+Percentage = Annotated[int, BeforeValidator(units.percentage), PER_CENT]
+Workers = Annotated[int, BeforeValidator(readers.count(1, MOST_WORKERS, such_as=2))]
+Layers = Annotated[int, BeforeValidator(readers.count(0, 64, such_as=3))]
+Lanes = Annotated[int, BeforeValidator(readers.count(1, 16, such_as=4))]
+Bodies = Annotated[int, BeforeValidator(readers.count(1, 512, such_as=176))]
+Many = Annotated[int, BeforeValidator(readers.count(1, 100_000, such_as=1000))]
+Switch = Annotated[bool, BeforeValidator(readers.switch)]
+Text = Annotated[str, BeforeValidator(readers.text)]
+File = Annotated[Path, BeforeValidator(readers.path)]
+Words = Annotated[tuple[str, ...], BeforeValidator(readers.words)]
+Host = Annotated[str, BeforeValidator(registry_host)]
+Listen = Annotated[Address, BeforeValidator(address), PlainSerializer(str, return_type=str)]
+Urls = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda given: tuple(registry_url(each) for each in readers.words(given))),
+]
+
+Redirects = Annotated[tuple[str, ...], BeforeValidator(readers.redirects)]
+MaybeRedirects = Annotated[tuple[str, ...] | None, BeforeValidator(optional(readers.redirects))]
+
+MaybeText = Annotated[str | None, BeforeValidator(optional(readers.text))]
+MaybeFile = Annotated[Path | None, BeforeValidator(optional(readers.path))]
+FileOrAbsent = Annotated[Path | None, BeforeValidator(readers.unless_absent(readers.path))]
+AccessRules = Annotated[tuple[AccessRule, ...] | None, BeforeValidator(access.rules)]
+HostedRules = Annotated[
+    tuple[HostedRule, ...], BeforeValidator(hosted.rules), PlainSerializer(hosted.as_map)
+]
+Users = Annotated[dict[str, str] | None, BeforeValidator(access.users)]
+MaybeUrl = Annotated[str | None, BeforeValidator(optional(registry_url))]
+MaybeRealm = Annotated[str | None, BeforeValidator(optional(realm_url))]
+MaybeHost = Annotated[str | None, BeforeValidator(optional(registry_host))]
+MaybeSpan = Annotated[float | None, BeforeValidator(optional(units.span)), SECONDS]
+MaybeLongerSpan = Annotated[float | None, BeforeValidator(optional(units.longer_span)), SECONDS]
+SpanOrNone = Annotated[float | None, BeforeValidator(optional(units.span, "none")), SECONDS]
+
+Version = Annotated[Literal["0.1"], BeforeValidator(readers.choice("0.1"))]
+Level = Annotated[
+    Literal["info", "error", "warn", "debug"],
+    BeforeValidator(readers.choice("info", "error", "warn", "debug")),
+]
+Formatter = Annotated[Literal["text", "json"], BeforeValidator(readers.choice("text", "json"))]
+Anonymous = Annotated[Literal["none", "pull"], BeforeValidator(readers.choice("none", "pull"))]
+Takeover = Annotated[
+    Literal["auto", "evict", "keep"], BeforeValidator(readers.choice("auto", "evict", "keep"))
+]
+OnGone = Annotated[Literal["refuse", "serve"], BeforeValidator(readers.choice("refuse", "serve"))]
+_RANGES = readers.choice("auto", "verified", "early")
+Ranges = Annotated[Literal["auto", "verified", "early"], BeforeValidator(_RANGES)]
+MaybeRanges = Annotated[
+    Literal["auto", "verified", "early"] | None, BeforeValidator(optional(_RANGES))
+]
+MaybeOnGone = Annotated[
+    Literal["refuse", "serve"] | None,
+    BeforeValidator(optional(readers.choice("refuse", "serve"))),
+]

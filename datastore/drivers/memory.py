@@ -1,0 +1,301 @@
+"""Storage and access index in memory, for tests: one process, nothing survives it."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.errors import NotFound, refusal
+from entrepot.datastore.index import REBUILT, Cursor, IndexEntry, ContentKind, Reservation
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.storage import Stat
+
+
+class MemoryStorage:
+    """Values in a dictionary; `clock` gives s, UTC epoch."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._values: dict[str, tuple[bytes, float]] = {}
+
+    def stat(self, key: str) -> Stat | None:
+        """Return what is known of a value."""
+        found = self._values.get(key)
+        return Stat(key, len(found[0]), found[1]) if found else None
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a value for reading; it has no `fileno()`. Raises: NotFound."""
+        return io.BytesIO(self.read(key))
+
+    def read(self, key: str, most: int | None = None) -> bytes:
+        """Return a value of at most *most* bytes. Raises: NotFound."""
+        try:
+            value = self._values[key][0]
+        except KeyError as error:
+            raise NotFound(key) from error
+        if most is not None and len(value) > most:
+            raise NotFound(key)
+        return value
+
+    def write(self, key: str, data: bytes) -> None:
+        """Set a value."""
+        self._values[key] = (bytes(data), self._clock())
+
+    def adopt(self, path: Path, key: str) -> None:
+        """Take a file in. Raises: NotFound when *path* is absent."""
+        try:
+            self.write(key, path.read_bytes())
+            path.unlink()
+        except FileNotFoundError as error:
+            raise NotFound(str(path)) from error
+        except OSError as error:
+            raise refusal(error) from error
+
+    def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
+        """Move a value, if it still has the bytes of *file*."""
+        at = file.tell()
+        file.seek(0)
+        found = self._values.get(key)
+        is_same = found is not None and found[0] == file.read()
+        file.seek(at)
+        if is_same:
+            self._values[target] = self._values.pop(key)
+        return is_same
+
+    def stamp(self, key: str, at: float) -> None:
+        """Set when a value was modified."""
+        if found := self._values.get(key):
+            self._values[key] = (found[0], at)
+
+    def delete(self, key: str) -> bool:
+        """Remove a value."""
+        return self._values.pop(key, None) is not None
+
+    def list(self, key: str) -> Iterator[str]:
+        """Yield the names directly below *key*, sorted."""
+        depth = len(_components(key))
+        yield from sorted({_components(found.key)[depth] for found in self.walk(key)})
+
+    def walk(self, key: str) -> Iterator[Stat]:
+        """Yield every value below *key*."""
+        prefix = f"{key}/" if key else ""
+        below = [each for each in tuple(self._values) if each.startswith(prefix)]
+        yield from filter(None, map(self.stat, sorted(below, key=_components)))
+
+    def tidy(self, key: str, before: float) -> int:  # noqa: ARG002 - nothing is ever unfinished
+        """Find nothing."""
+        return 0
+
+
+class MemoryIndex:
+    """Rows in dictionaries; what is in memory is known, so it is born `rebuilt`."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.time, rebuilt: bool = True) -> None:
+        self._clock = clock
+        self._turn = threading.RLock()
+        self._rows: dict[Digest, IndexEntry] = {}
+        self._names: dict[Digest, tuple[Digest, ...]] = {}
+        self._leaving: set[Digest] = set()
+        self._reservations: dict[Digest, Reservation] = {}
+        self._ahead: dict[Digest, float] = {}
+        self._pins: dict[Digest, set[float]] = {}
+        self._notes: dict[str, str] = {REBUILT: "0"} if rebuilt else {}
+
+    def inspect(self, *, thoroughly: bool = False) -> str:  # noqa: ARG002 - dictionaries do not break
+        """Move last uses that lie in the future to now."""
+        with self._turn:
+            now = self._clock()
+            ahead = [row for row in self._rows.values() if row.used > now]
+            self._rows.update({row.digest: replace(row, used=now) for row in ahead})
+        return "last uses in the future" if ahead else ""
+
+    # ---- room
+
+    def reserve(self, digest: Digest, size: int, cap: int | None, at: float) -> bool:
+        """Promise room within *cap*; nothing while a rebuild is due."""
+        with self._turn:
+            own = self._reservations.get(digest)
+            more = size - own.size if own else size + OVERHEAD
+            if cap is not None and (REBUILT not in self._notes or self.held() + more > cap):
+                return False
+            self._reservations[digest] = Reservation(digest, size, at)
+        return True
+
+    def release(self, digest: Digest) -> None:
+        """Take a reservation back."""
+        with self._turn:
+            self._reservations.pop(digest, None)
+
+    def reservations(self) -> list[Reservation]:
+        """Return all of them, the oldest first."""
+        with self._turn:
+            return sorted(self._reservations.values(), key=lambda each: (each.at, each.digest))
+
+    def held(self) -> int:
+        """Return the bytes of rows and reservations, overhead included."""
+        with self._turn:
+            rows = sum(row.size + OVERHEAD for row in self._rows.values())
+            return rows + sum(each.size + OVERHEAD for each in self._reservations.values())
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        return len(self._rows)
+
+    # ---- rows
+
+    def record(
+        self,
+        digest: Digest,
+        size: int,
+        kind: ContentKind,
+        at: float,
+        *,
+        names: Sequence[Digest] = (),
+        ahead: float | None = None,
+    ) -> None:
+        """Turn the reservation into a row, no older than what names it."""
+        with self._turn:
+            self._reservations.pop(digest, None)
+            known = self._rows.get(digest)
+            used = max(at, known.used if known else at, self._named_by(digest, at))
+            self._rows[digest] = IndexEntry(digest, size, kind, used)
+            self._names[digest] = tuple(names)
+            self._leaving.discard(digest)
+            self._spread(digest, used)
+            if known is None and ahead is not None:
+                self._ahead[digest] = ahead
+
+    def restore(self, entries: Iterable[IndexEntry]) -> None:
+        """Make the rows that are missing."""
+        with self._turn:
+            for entry in entries:
+                if entry.digest not in self._rows:
+                    used = max(entry.used, self._named_by(entry.digest, entry.used))
+                    self._rows[entry.digest] = replace(entry, used=used)
+
+    def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
+        """Move last uses on, and keep *notes*."""
+        with self._turn:
+            for digest, at in stamps.items():
+                if digest in self._rows:
+                    self._spread(digest, at)
+            self._notes.update(notes or {})
+
+    def note(self, key: str) -> str | None:
+        """Return what `touch` kept under *key*."""
+        return self._notes.get(key)
+
+    def named(self, digest: Digest) -> list[Digest]:
+        """Return what a manifest names, as it was recorded."""
+        return list(self._names.get(digest, ()))
+
+    def naming(self, digest: Digest) -> list[Digest]:
+        """Return the manifests that name this, those used last first."""
+        found = [self._rows[each] for each, names in self._names.items() if digest in names]
+        return [row.digest for row in sorted(found, key=lambda row: (-row.used, str(row.digest)))]
+
+    def entry(self, digest: Digest) -> IndexEntry | None:
+        """Return one row, marked ones too."""
+        return self._rows.get(digest)
+
+    # ---- eviction
+
+    def oldest(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
+        """Return a page of unmarked rows in the order of eviction."""
+        return self._behind(after)[:limit]
+
+    def unnamed(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
+        """Return a page of unmarked rows that no manifest's row names."""
+        with self._turn:
+            named = {each for names in self._names.values() for each in names}
+            return [row for row in self._behind(after) if row.digest not in named][:limit]
+
+    def unasked(self, before: float, limit: int) -> list[IndexEntry]:
+        """Return unmarked rows that were fetched ahead, and not asked for since."""
+        with self._turn:
+            ahead = sorted((at, each) for each, at in self._ahead.items() if at < before)
+            found = [self._rows[each] for _, each in ahead if each not in self._leaving]
+        return found[:limit]
+
+    def leave(self, entry: IndexEntry) -> bool:
+        """Mark a row that is still as it was read, and not pinned."""
+        with self._turn:
+            is_pinned = bool(self.pinned([entry.digest]))
+            is_marked = entry.digest in self._leaving
+            if is_pinned or is_marked or self._rows.get(entry.digest) != entry:
+                return False
+            self._leaving.add(entry.digest)
+        return True
+
+    def leaving(self) -> list[IndexEntry]:
+        """Return the marked rows."""
+        with self._turn:
+            return [self._rows[digest] for digest in sorted(self._leaving)]
+
+    def forget(self, digest: Digest) -> None:
+        """Remove a marked row, and what it names."""
+        with self._turn:
+            if digest in self._leaving:
+                self._leaving.remove(digest)
+                del self._rows[digest]
+                self._names.pop(digest, None)
+                self._ahead.pop(digest, None)
+
+    def pin(self, digests: Iterable[Digest], until: float) -> None:
+        """Keep `leave` from these until then."""
+        with self._turn:
+            for digest in digests:
+                self._pins.setdefault(digest, set()).add(until)
+
+    def unpin(self, digests: Iterable[Digest], until: float) -> None:
+        """Take one pin of each back."""
+        with self._turn:
+            for digest in digests:
+                self._pins.get(digest, set()).discard(until)
+
+    def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return those that are pinned now."""
+        with self._turn:
+            ends = {each: max(self._pins.get(each, ()), default=0.0) for each in digests}
+            return {each for each, until in ends.items() if until > self._clock()}
+
+    def pins(self) -> set[Digest]:
+        """Return all that is pinned now."""
+        with self._turn:
+            return self.pinned(self._pins)
+
+    # ---- the order of eviction
+
+    def _behind(self, after: Cursor | None) -> list[IndexEntry]:
+        with self._turn:
+            staying = [row for row in self._rows.values() if row.digest not in self._leaving]
+        behind = [row for row in staying if after is None or Cursor.after(row) > after]
+        return sorted(behind, key=Cursor.after)
+
+    def _named_by(self, digest: Digest, at: float) -> float:
+        """Return the last use of what names a row; *at* when nothing does."""
+        parents = [self._rows[each] for each, names in self._names.items() if digest in names]
+        return max((row.used for row in parents), default=at)
+
+    def _spread(self, digest: Digest, at: float) -> None:
+        """Move the last use of a row on, and of what it names, and of what that names."""
+        pending, seen = [digest], set[Digest]()
+        while pending:
+            each = pending.pop()
+            row = self._rows.get(each)
+            if row and each not in seen:
+                self._rows[each] = replace(row, used=max(row.used, at))
+                if self._ahead.get(each, at) < at:
+                    del self._ahead[each]
+                pending.extend(self._names.get(each, ()))
+            seen.add(each)
+
+
+def _components(key: str) -> list[str]:
+    return key.split("/") if key else []

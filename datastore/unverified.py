@@ -1,0 +1,54 @@
+"""What was stored and is still to be read once more: a mark in a folder for each, until it was.
+
+The marks outlive the process that made them: whichever process reads next finds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from entrepot.datastore import layout
+from entrepot.datastore.errors import refusal
+from entrepot.datastore.refs import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """The marks in *folder*."""
+
+    folder: Path
+
+    def add(self, digest: Digest) -> None:
+        """Mark content, before it is stored. Raises: StorageFull, StorageBroken."""
+        path = self._path(digest)
+        try:
+            try:
+                path.touch()
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+        except OSError as error:
+            raise refusal(error) from error
+
+    def all(self) -> Iterator[tuple[Digest, float]]:
+        """Yield each digest that is marked, and since when (s, UTC epoch, the kernel's time)."""
+        try:
+            paths = sorted(self.folder.iterdir())
+        except OSError:
+            return
+        for path in paths:
+            digest = layout.spool_of(path.name)
+            with suppress(OSError):
+                if digest is not None:
+                    yield digest, path.stat().st_mtime
+
+    def remove(self, digest: Digest) -> None:
+        """Take the mark away: the content was read, or is gone."""
+        with suppress(OSError):
+            self._path(digest).unlink(missing_ok=True)
+
+    def _path(self, digest: Digest) -> Path:
+        return self.folder / layout.spool(digest)

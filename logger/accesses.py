@@ -1,0 +1,36 @@
+"""Extracts access times from lines of the access log. The functions have no side effects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from entrepot.datastore.accesslog import Repeated
+from entrepot.datastore.errors import InvalidDigest
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.access import is_use
+
+
+def note_uses(lines: Iterable[Repeated], latest: dict[str, float]) -> None:
+    """Update the access times in *latest*: the end of the last response with each digest.
+
+    The times are in s, UTC epoch. Digests stay text, so that `stamps` parses each once per commit
+    and not once per line.
+    """
+    for line, _ in lines:
+        if is_use(line.method, line.kind, line.status):
+            at = line.end
+            if at > latest.get(line.digest, 0.0):
+                latest[line.digest] = at
+
+
+def stamps(latest: Mapping[str, float]) -> dict[Digest, float]:
+    """Return the access time of each digest; texts that are no digests are ignored."""
+    parsed = ((_digest(text), at) for text, at in latest.items())
+    return {digest: at for digest, at in parsed if digest is not None}
+
+
+def _digest(text: str) -> Digest | None:
+    try:
+        return Digest.parse(text)
+    except InvalidDigest:
+        return None

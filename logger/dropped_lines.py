@@ -1,0 +1,61 @@
+"""Reads the number of log lines that HAProxy could not write, from its admin socket."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_ANSWER_BYTES = 64 * 1024
+_TIMEOUT_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedLines:
+    """Dropped lines: `total` of all HAProxy processes, `raw` of the process `pid`."""
+
+    pid: int = 0
+    raw: int = 0
+    total: int = 0
+
+    def then(self, pid: int, raw: int) -> DroppedLines:
+        """Return the count after HAProxy reported *raw*.
+
+        A new process, and one whose counters were reset, counts from 0 again.
+        """
+        new = raw - self.raw if pid == self.pid and raw >= self.raw else raw
+        return DroppedLines(pid, raw, self.total + new)
+
+    def dump(self) -> str:
+        """Return the count as text that `load` can parse."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str | None) -> DroppedLines:
+        """Return the count in *text*, 0 if it contains none."""
+        try:
+            return cls(**json.loads(text or "{}"))
+        except (TypeError, ValueError):
+            return cls()
+
+
+def read_dropped(path: Path, before: DroppedLines) -> DroppedLines | None:
+    """Return the count that follows *before*; None if HAProxy does not respond."""
+    try:
+        info = _show_info(path)
+        return before.then(int(info["Pid"]), int(info["DroppedLogs"]))
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _show_info(path: Path) -> dict[str, str]:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_TIMEOUT_S)
+        connection.connect(str(path))
+        connection.sendall(b"show info\n")
+        response = bytearray()
+        while len(response) < _ANSWER_BYTES and (piece := connection.recv(4096)):
+            response += piece
+    lines = response.decode("latin-1").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -1,0 +1,28 @@
+"""Lists in pages: `n` of them at most, behind `last`, with a Link to the next."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+import falcon
+
+from entrepot.registry.errors import MalformedRequest
+
+_DIGITS = 9
+
+
+def page_size(req: falcon.Request) -> int | None:
+    """Read `n`. Raises: MalformedRequest when it is no count."""
+    text = req.get_param("n")
+    if text is None or text == "":
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
+        raise MalformedRequest(f"n is not a count: {text[:32]!r}")
+    return int(text)
+
+
+def next_page(req: falcon.Request, last: str, *kept: str) -> str:
+    """Return the Link (RFC 8288) to what follows *last*; the parameters *kept* stay."""
+    said = {name: req.get_param(name) for name in ("n", "ns", *kept)}
+    query = {name: text for name, text in said.items() if text} | {"last": last}
+    return f'<{req.path}?{urlencode(query)}>; rel="next"'

@@ -1,0 +1,27 @@
+"""Logs the first failure of an operation, and its first success after that."""
+
+from __future__ import annotations
+
+import logging
+
+
+class LogOnce:
+    """The state of one operation that may fail repeatedly; only changes of state are logged."""
+
+    def __init__(self, log: logging.Logger, failing: str, again: str) -> None:
+        self._log = log
+        self._failing = failing
+        self._again = again
+        self.is_open = False
+
+    def failed(self, error: Exception) -> None:
+        """Record a failure; log the first one as a warning."""
+        if not self.is_open:
+            self._log.warning(self._failing, extra={"error": error})
+        self.is_open = True
+
+    def worked(self) -> None:
+        """Record a success; log the first one after a failure."""
+        if self.is_open:
+            self._log.info(self._again)
+        self.is_open = False

@@ -1,0 +1,238 @@
+"""A data directory that root has made or filled is given to who serves."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from entrepot.appliance.privileges import ownership
+from entrepot.appliance.privileges.ownership import OwnershipChange, is_whole, take_over
+from entrepot.appliance.privileges.users import User
+from entrepot.config.errors import ConfigError
+from tests.config.desk import Desk
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+USER = User("somebody", 12345, 23456, "/")
+BLOB = "docker/registry/v2/blobs/sha256/aa/aabb/data"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Make a data directory as registry:2 leaves it, with a state directory of ours."""
+    folder = tmp_path / "data"
+    for name in (BLOB, "docker/registry/v2/repositories/a/_layers/sha256/aabb/link"):
+        _write(folder / name)
+    _write(folder / "entrepot/log/access.log")
+    return folder
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """Return an operator's desk."""
+    return Desk(tmp_path)
+
+
+def _write(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    return path
+
+
+def _owners(folder: Path) -> set[int]:
+    return {each.lstat().st_uid for each in (folder, *folder.rglob("*"))}
+
+
+@as_root
+def test_all_of_it_is_given_and_told(data: Path) -> None:
+    """Folders, files and links; group and mode stay, for an operator may have set them."""
+    (data / "file").write_text("")
+    (data / "file").chmod(0o640)
+    os.chown(data / "file", 0, 777)
+    files = len([data, *data.rglob("*")])
+
+    assert OwnershipChange(files) == take_over(data, USER)
+    assert _owners(data) == {12345}
+    status = (data / "file").stat()
+    assert (status.st_gid, status.st_mode & 0o777) == (777, 0o640)
+
+
+@as_root
+def test_a_link_that_leads_out_is_given_and_not_what_it_leads_to(
+    data: Path, tmp_path: Path
+) -> None:
+    """Root gives away what is in the folder, and nothing else of the system."""
+    file, folder = _write(tmp_path / "file"), tmp_path / "folder"
+    _write(folder / "inside")
+    (data / "docker/link").symlink_to(file)
+    (data / "docker/folder").symlink_to(folder)
+
+    take_over(data, USER)
+
+    assert (data / "docker/link").lstat().st_uid == 12345
+    assert _owners(folder) == {0}
+    assert file.stat().st_uid == 0
+
+
+@as_root
+def test_what_is_given_already_costs_a_look_near_the_top(data: Path) -> None:
+    """A million blobs are not walked at every start: far below, nobody looks."""
+    take_over(data, USER)
+    os.chown(data / BLOB, 0, 0)
+
+    assert OwnershipChange() == take_over(data, USER)
+    assert (data / BLOB).stat().st_uid == 0
+
+
+@as_root
+@pytest.mark.parametrize(
+    "name",
+    ["", "entrepot/log/access.log", "docker/registry/v2/blobs/sha256/aa", "entrepot", "new"],
+)
+def test_something_of_root_s_near_the_top_has_all_looked_at(data: Path, name: str) -> None:
+    """An index, a log or a folder of blobs that root has written, by hand or without rights."""
+    take_over(data, USER)
+    _write(data / "new")
+    os.chown(data / "new", 12345, 0)
+    assert is_whole(data, USER)
+
+    os.chown(data / name, 0, 0)
+    os.chown(data / BLOB, 0, 0)
+
+    assert OwnershipChange(2) == take_over(data, USER)
+    assert _owners(data) == {12345}
+
+
+@as_root
+def test_a_walk_that_was_cut_short_is_done_again(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The top comes last: until then it shows that not all is given."""
+    given: list[object] = []
+    chown = os.chown
+
+    def chown_two(path: str, *ids: int, **where: object) -> None:
+        if len(given) == 2:
+            raise KeyboardInterrupt
+        given.append(path)
+        chown(path, *ids, **where)  # type: ignore[arg-type]  # as it came
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "chown", chown_two)
+        with pytest.raises(KeyboardInterrupt):
+            take_over(data, USER)
+
+    assert not is_whole(data, USER)
+    take_over(data, USER)
+    assert _owners(data) == {12345}
+
+
+@as_root
+def test_what_cannot_be_given_is_counted_and_left(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read-only or a foreign file system: the user will see what he can do there."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "chown", refuse)
+
+    assert OwnershipChange(0, len([data, *data.rglob("*")])) == take_over(data, USER)
+
+
+@as_root
+def test_a_folder_behind_a_link_is_given(data: Path, tmp_path: Path) -> None:
+    """REGISTRYDIR may be a link."""
+    link = tmp_path / "link"
+    link.symlink_to(data)
+
+    take_over(link, USER)
+
+    assert _owners(data) == {12345}
+
+
+def test_folders_are_made(desk: Desk, tmp_path: Path) -> None:
+    """Those that are there stay as they are."""
+    settings = desk.settings(REGISTRYDIR=str(tmp_path / "a/b"))
+
+    ownership.make_folders(settings)
+    ownership.make_folders(settings)
+
+    assert (tmp_path / "a/b/entrepot/log").is_dir()
+    assert (tmp_path / "a/b").stat().st_mode & 0o007 == 0
+
+
+def test_a_folder_that_is_there_keeps_its_mode(desk: Desk, tmp_path: Path) -> None:
+    """Another program may read it."""
+    tmp_path.chmod(0o755)
+    ownership.make_folders(desk.settings(REGISTRYDIR=str(tmp_path)))
+
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(0o755, 0o750), (0o775, 0o775), (0o751, 0o751), (0o700, 0o700)]
+)
+def test_a_folder_of_the_old_mode_is_closed_to_other_accounts(
+    desk: Desk, tmp_path: Path, before: int, after: int
+) -> None:
+    """0.1.0 made it so; any other mode is the operator's choice."""
+    settings = desk.settings(REGISTRYDIR=str(tmp_path / "data"))
+    ownership.make_folders(settings)
+    folders = (settings.storage.rootdirectory, settings.storage.statedir)
+    for each in folders:
+        each.chmod(before)
+
+    ownership.close_to_others(settings)
+
+    assert [each.stat().st_mode & 0o777 for each in folders] == [after, after]
+
+
+def test_a_folder_behind_a_link_keeps_its_mode(desk: Desk, tmp_path: Path) -> None:
+    """It may be anybody's."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other").chmod(0o755)
+    (tmp_path / "data").symlink_to(tmp_path / "other")
+
+    ownership.close_to_others(desk.settings(REGISTRYDIR=str(tmp_path / "data")))
+
+    assert (tmp_path / "other").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_folder_of_another_user_keeps_its_mode(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not ours to change."""
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+
+    ownership.close_to_others(desk.settings(REGISTRYDIR=str(tmp_path)))
+
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_mode_that_cannot_be_changed_is_told(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stops no start."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(os, "fchmod", refuse)
+    ownership.close_to_others(desk.settings(REGISTRYDIR=str(tmp_path)))
+
+    assert "folder stays readable for all" in [each.message for each in caplog.records]
+
+
+def test_a_folder_that_cannot_be_made_is_told(desk: Desk, tmp_path: Path) -> None:
+    """With its name, and what to do."""
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(ConfigError, match=r"file/data: cannot be made: not a directory; make it"):
+        ownership.make_folders(desk.settings(REGISTRYDIR=str(tmp_path / "file/data")))

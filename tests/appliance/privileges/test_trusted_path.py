@@ -1,0 +1,258 @@
+"""What a user who has turned against us plants where root works: root touches nothing of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from entrepot.appliance.privileges import secret_copies, trusted_path
+from entrepot.appliance.privileges.ownership import OwnershipChange, take_over
+from entrepot.appliance.privileges.users import User
+from entrepot.appliance.privileges.trusted_path import UntrustedPath
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to abuse")
+
+USER = User("somebody", 12345, 23456, "/")
+SECRET = "root's alone"
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """Make a folder of root's that the user is not to get."""
+    folder = tmp_path / "outside"
+    (folder / "below").mkdir(parents=True)
+    for name in ("shadow", "below/key"):
+        (folder / name).write_text(SECRET)
+        (folder / name).chmod(0o600)
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Make a data directory that is the user's, with something of root's at its top."""
+    folder = tmp_path / "data"
+    for name in ("entrepot/log", "docker/registry/v2/blobs/sha256/aa", "docker/registry/v2/r"):
+        (folder / name).mkdir(parents=True)
+    take_over(folder, USER)
+    (folder / "new").write_text("")
+    return folder
+
+
+def _is_root_s(folder: Path) -> bool:
+    return {each.lstat().st_uid for each in (folder, *folder.rglob("*"))} == {0}
+
+
+Plant = Callable[[Path, Path], None]
+
+
+def _replace(name: str) -> Plant:
+    def plant(data: Path, outside: Path) -> None:
+        (data / name).rename(data / "aside")
+        (data / name).symlink_to(outside)
+
+    return plant
+
+
+def _add(name: str, target: str) -> Plant:
+    return lambda data, outside: (data / name).symlink_to(outside / target)
+
+
+def _hard_link(name: str) -> Plant:
+    return lambda data, outside: (data / name).hardlink_to(outside / "shadow")
+
+
+PLANTS = {
+    "state directory": _replace("entrepot"),
+    "log folder": _replace("entrepot/log"),
+    "docker": _replace("docker"),
+    "blobs": _replace("docker/registry/v2/blobs"),
+    "link to a folder at the top": _add("folder", "."),
+    "link to a file at the top": _add("file", "shadow"),
+    "link to a file far below": _add("docker/registry/v2/r/link", "below/key"),
+    "hard link at the top": _hard_link("shadow"),
+    "hard link in the log folder": _hard_link("entrepot/log/access.log"),
+    "hard link as the index": _hard_link("entrepot/index.sqlite"),
+    "link up": lambda data, _: (data / "up").symlink_to("../outside"),
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
+def test_no_link_in_the_data_directory_gives_the_user_anything_else(
+    data: Path, outside: Path, plant: Plant
+) -> None:
+    """Links of either kind, at the top and below, where a program of ours has its files too."""
+    plant(data, outside)
+
+    take_over(data, USER)
+
+    assert _is_root_s(outside)
+
+
+def test_a_pipe_and_a_deep_tree_hold_nobody_up(data: Path) -> None:
+    """Nothing is opened for reading, and no more folders are open than a name can have."""
+    os.mkfifo(data / "pipe")
+    deep = os.open(data, os.O_RDONLY)
+    for _ in range(400):
+        os.mkdir("d", dir_fd=deep)
+        below = os.open("d", os.O_RDONLY, dir_fd=deep)
+        os.close(deep)
+        deep = below
+    os.close(deep)
+
+    taken = take_over(data, USER)
+
+    assert taken.given > 300
+    assert taken.refused == 1
+
+
+def test_a_folder_that_is_swapped_while_root_walks_gives_nothing_else(
+    data: Path, outside: Path
+) -> None:
+    """Between a look and its use, again and again."""
+    victim, link = data / "docker", data / "link"
+    link.symlink_to(outside)
+    stop = threading.Event()
+
+    def swap() -> None:
+        spare = data / "spare"
+        while not stop.is_set():
+            for first, second in ((victim, link), (link, victim)):
+                first.rename(spare)
+                second.rename(first)
+                spare.rename(second)
+
+    racer = threading.Thread(target=swap)
+    racer.start()
+    try:
+        for _ in range(150):
+            (data / "new").unlink(missing_ok=True)
+            (data / "new").write_text("")
+            with contextlib.suppress(OSError):
+                take_over(data, USER)
+    finally:
+        stop.set()
+        racer.join()
+
+    assert _is_root_s(outside)
+
+
+def test_a_state_directory_behind_a_link_of_the_user_is_not_taken_over(
+    data: Path, outside: Path
+) -> None:
+    """It lies below what is the user's: who may link there is not to be believed."""
+    (data / "state").symlink_to(outside)
+
+    with pytest.raises(UntrustedPath):
+        take_over(data / "state", USER)
+    with pytest.raises(UntrustedPath):
+        take_over(data / "state/new", USER)
+
+    assert _is_root_s(outside)
+    assert not (outside / "new").exists()
+
+
+def test_links_of_root_s_are_followed(data: Path, tmp_path: Path) -> None:
+    """The operator may have put the data elsewhere; Kubernetes mounts everything by links."""
+    (tmp_path / "first").symlink_to("second")
+    (tmp_path / "second").symlink_to(data)
+
+    assert take_over(tmp_path / "first", USER) == OwnershipChange(1)
+
+
+def test_links_in_a_circle_are_an_error(tmp_path: Path) -> None:
+    """As for the kernel itself."""
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+
+    with pytest.raises(OSError, match="Too many levels"):
+        take_over(tmp_path / "a", USER)
+
+
+@pytest.fixture
+def planted(data: Path, outside: Path, tmp_path: Path) -> dict[str, Path]:
+    """Return paths that an operator could have named, and that the user can lead elsewhere."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    writable = tmp_path / "writable"
+    writable.mkdir()
+    writable.chmod(0o777)
+    group = tmp_path / "group"
+    group.mkdir()
+    group.chmod(0o770)
+    os.chown(group, 0, USER.gid)
+    for folder in (shared, writable, group, data):
+        (folder / "link").symlink_to(outside / "shadow")
+        os.chown(folder / "link", USER.uid, USER.gid, follow_symlinks=False)
+        (folder / "hard").hardlink_to(outside / "shadow")
+        (folder / "folder").symlink_to(outside)
+        os.chown(folder / "folder", USER.uid, USER.gid, follow_symlinks=False)
+    return {
+        f"{folder.name} {name}": folder / name
+        for folder in (shared, writable, group, data)
+        for name in ("link", "hard", "folder/below/key")
+    }
+
+
+def test_no_file_that_the_user_can_replace_is_copied(planted: dict[str, Path]) -> None:
+    """Root would read for the user what the user may not read."""
+    with secret_copies.made(planted.values(), USER) as copied:
+        assert {name for name, path in planted.items() if path in copied.places} == set()
+
+
+def test_a_file_that_becomes_replaceable_leaves_the_last_copy(tmp_path: Path) -> None:
+    """While it runs, too."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    file, other = folder / "key", tmp_path / "other"
+    file.write_text("old")
+    other.write_text(SECRET)
+    with secret_copies.made([file], USER) as copied:
+        os.chown(folder, USER.uid, USER.gid)
+        file.unlink()
+        file.symlink_to(other)
+        for _ in range(3):
+            copied._originals[file].refresh()
+            copied.refresh()
+
+        assert copied.places[file].read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["key", "etc/key"])
+def test_copies_are_written_into_the_folder_that_was_made_wherever_its_name_leads_now(
+    tmp_path: Path, outside: Path, name: str
+) -> None:
+    """In a temporary folder that is not sticky the user may rename root's."""
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("old")
+    with secret_copies.made([file], USER) as copied:
+        top = next(p for p in copied.places[file].parents if p.name.startswith("entrepot-files-"))
+        aside = top.with_name("aside")
+        top.rename(aside)
+        top.symlink_to(outside)
+        file.write_text("new")
+        os.utime(file, (1, 1))
+        copied._originals[file].refresh()
+        copied.refresh()
+        top.unlink()
+        aside.rename(top)
+
+        assert copied.places[file].read_text() == "new"
+    assert sorted(each.name for each in outside.rglob("*")) == ["below", "key", "shadow"]
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """A pipe would hold root for ever."""
+    os.mkfifo(tmp_path / "pipe")
+
+    with (
+        pytest.raises(OSError, match="not a regular file"),
+        trusted_path.regular(tmp_path / "pipe", USER),
+    ):
+        pass

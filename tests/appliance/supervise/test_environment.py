@@ -1,0 +1,156 @@
+"""What haproxy.cfg and supervisord.conf are told."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from entrepot.appliance.supervise import log_mover
+from entrepot.appliance.supervise.environment import WORKER_THREADS, Start, file_share, inherited, log_share, shipped, variables, worker_slots
+from entrepot.config import outbound
+from entrepot.config.limits import LimitsSettings
+from entrepot.config.schema import HttpSettings, Settings
+from entrepot.datastore.budget import Budget
+from entrepot.registry.server import gunicorn_app
+from entrepot.registry.__main__ import _bounds
+from entrepot.registry.server.aftercare import ConnectionLimits
+
+START = Start(Path("/r"), Path("/r/settings.json"), "127.0.0.1:5000", None, files=20000)
+
+
+@pytest.mark.parametrize("name", ["haproxy.cfg", "supervisord.conf"])
+def test_every_name_in_the_files_has_a_value(name: str) -> None:
+    """A name that nobody sets would be empty in HAProxy, and stop supervisord."""
+    text = shipped(name).read_text()
+    names = re.findall(r"\$\{(ENTREPOT_\w+)\}|%\(ENV_(\w+)\)s", text)
+
+    assert {first or second for first, second in names} <= variables(Settings(), START).keys()
+
+
+def test_haproxy_is_told_nothing_empty() -> None:
+    """HAProxy 3.2 warns of an argument that is empty, and 3.3.0 ends, even where it is left out."""
+    assert all(variables(Settings(), START).values())
+
+
+def test_as_many_workers_as_set_are_enabled() -> None:
+    """The other servers of haproxy.cfg are off."""
+    told = variables(Settings(http=HttpSettings(workers=3)), START)
+    states = [told[f"ENTREPOT_WORKER{number}"] for number in range(1, 17)]
+
+    assert states == ["enabled"] * 3 + ["disabled"] * 13
+
+
+@pytest.mark.parametrize(
+    ("span", "milliseconds", "seconds"),
+    [(0, "1", "1"), (0.25, "250", "2"), (4, "4000", "5"), (90, "90000", "91")],
+)
+def test_haproxy_has_the_grace_of_the_settings_and_supervisord_waits_longer(
+    span: float, milliseconds: str, seconds: str
+) -> None:
+    """Of 0 HAProxy would make no limit at all."""
+    told = variables(Settings(http=HttpSettings(draintimeout=span)), START)
+
+    assert told["ENTREPOT_DRAIN_MS"] == milliseconds
+    assert told["ENTREPOT_STOP_S"] == seconds
+
+
+def test_a_worker_has_threads_to_spare() -> None:
+    """HAProxy queues before a worker is full: its health check must get through."""
+    assert WORKER_THREADS == gunicorn_app.THREADS
+    assert int(variables(Settings(), START)["ENTREPOT_WORKER_MAXCONN"]) < gunicorn_app.THREADS
+
+
+@pytest.mark.parametrize("files", [1024, 1025, 4096, 20000, 65536, 10**9])
+@pytest.mark.parametrize("slots", [752, 16 * 752])
+def test_haproxy_gets_a_pipe_for_each_body_and_no_more_files_than_it_may_open(
+    files: int, slots: int
+) -> None:
+    """Without a pipe for a body it computes all the time, with too many files it does not start."""
+    share = file_share(files, slots)
+
+    assert min(share.connections, slots) < share.pipes
+    assert 2 * (share.connections + share.pipes) < min(files, 65536) - 100
+    assert share.connections > files // 6 or files > 65536
+
+
+@pytest.mark.parametrize("maxsize", [0, 200 * 1024**2, 10 * 1024**3, 1024**4])
+def test_the_access_log_stays_within_its_share(maxsize: int) -> None:
+    """All files together, with what is written between two looks at the size."""
+    budget = Budget(maxsize, 20)
+    share = log_share(budget)
+
+    assert (share.file_bytes + log_mover.PIECE) * (share.backups + 1) <= budget.log_bytes * 3 // 4
+    assert share.backups >= 4
+
+
+def test_what_configures_us_is_not_inherited() -> None:
+    """Programs read settings.json; a password in their environment would be shown by ps."""
+    given = {
+        "PATH": "/bin",
+        "HTTPS_PROXY": "http://proxy",
+        "REGISTRY_PROXY_PASSWORD": "hush",
+        "CLEANER_TTL": "1d",
+        "ENTREPOT_WORKERS": "3",
+        "REGISTRYDIR": "/data",
+        "PULLSECRETPATH": "/secret",
+    }
+
+    assert inherited(given) == {"PATH": "/bin", "HTTPS_PROXY": "http://proxy"}
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("http://me:s3cret@proxy:3128", "http://proxy:3128"),
+        ("me:s3cret@proxy:3128", "proxy:3128"),
+        ("http://me:s3@cret@proxy", "http://proxy"),
+        ("http://me:s3:/@cret@[::1]:3128/", "http://[::1]:3128/"),
+        ("http://proxy", "http://proxy"),
+    ],
+)
+def test_a_proxy_s_password_is_not_inherited(name: str, given: str, kept: str) -> None:
+    """HAProxy, logger and cleaner reach no upstream; /proc shows the environment of each."""
+    assert inherited({name: given}) == {name: kept}
+
+
+def test_users_of_docker_cache_server_are_not_inherited() -> None:
+    """There are hashes of passwords in DCS_AUTH_USERS."""
+    assert inherited({"DCS_AUTH_USERS": "me:$2y$10$x"}) == {}
+
+
+def test_the_registry_has_the_proxies_with_their_passwords(tmp_path: Path) -> None:
+    """From a file of the run directory that only its user can read."""
+    outbound.hand_over(
+        {"HTTPS_PROXY": "http://me:s3cret@proxy", "no_proxy": "a.test, b.test"}, tmp_path
+    )
+
+    handed = outbound.handed_over(tmp_path)
+
+    assert handed.proxies == {"https": "http://me:s3cret@proxy"}
+    assert handed.exempt == ("a.test", "b.test")
+    assert "s3cret" not in repr(handed)
+    assert [each.stat().st_mode & 0o777 for each in tmp_path.iterdir()] == [0o600]
+
+
+@pytest.mark.parametrize("files", [256, 1024, 4096, 20_000, 65_536])
+def test_a_worker_has_descriptors_for_all_requests_that_it_is_given(files: int) -> None:
+    """Six each, and some for itself; all of its threads where there are enough."""
+    slots = worker_slots(files)
+
+    assert 1 <= slots < gunicorn_app.THREADS
+    assert 6 * slots < files
+    assert slots == worker_slots(65_536) or files < 6 * gunicorn_app.THREADS + 200
+
+
+def test_limits_that_are_set_reach_haproxy_and_the_workers() -> None:
+    """Whatever the section says, and not the defaults."""
+    limits = LimitsSettings(blobs=40, bodies=20, few=7, logins=9, minrate=5000)
+    settings = Settings(limits=limits)
+    told = variables(settings, START)
+    names = ("BLOB_MAXCONN", "UPLOAD_MAXCONN", "FEW", "GUESSES")
+
+    assert [told[f"ENTREPOT_{name}"] for name in names] == ["40", "20", "7", "9"]
+    assert _bounds(settings) == ConnectionLimits(30, 15, 5000)

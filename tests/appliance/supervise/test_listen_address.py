@@ -1,0 +1,58 @@
+"""Where clients come in."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from entrepot.appliance.supervise.listen_address import bindable, url_of
+from entrepot.config.address import Address
+from entrepot.config.errors import ConfigError
+from tests.ports import free_port
+
+
+def test_an_address_is_given_in_numbers() -> None:
+    """HAProxy would take another of a name's addresses than we have tried."""
+    port = free_port()
+
+    assert bindable(Address("localhost", port)) == f"127.0.0.1:{port}"
+    assert bindable(Address("127.0.0.1", port)) == f"127.0.0.1:{port}"
+
+
+def test_all_addresses_are_ipv4_and_ipv6() -> None:
+    """`:5000` means to docker distribution: whatever reaches this machine."""
+    port = free_port()
+    first, *second = bindable(Address("", port)).split(",")
+
+    assert first == f"0.0.0.0:{port}"
+    assert second in ([], [f"[::]:{port}"])
+
+
+def test_a_port_that_is_taken_is_refused() -> None:
+    """Before anything is started; one line with what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf":{port}: something listens there already; "):
+            bindable(Address("127.0.0.1", port))
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_an_address_of_another_machine_is_refused(host: str) -> None:
+    """192.0.2.0/24 is nobody's (RFC 5737)."""
+    with pytest.raises(ConfigError, match="address of this machine"):
+        bindable(Address(host, 5000))
+
+
+@pytest.mark.parametrize(
+    ("host", "tls", "url"),
+    [
+        ("", False, "http://localhost:5000"),
+        ("0.0.0.0", True, "https://localhost:5000"),
+        ("::1", False, "http://[::1]:5000"),
+        ("10.0.0.1", False, "http://10.0.0.1:5000"),
+    ],
+)
+def test_the_url_is_one_that_can_be_used_here(host: str, *, tls: bool, url: str) -> None:
+    """It is printed at the start, to be copied."""
+    assert url_of(Address(host, 5000), tls=tls) == url

@@ -1,0 +1,101 @@
+"""The access log's files: of bounded size, and whole lines in each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from entrepot.appliance.supervise.log_rotation import RotatedLog
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the log is."""
+    return tmp_path / "access.log"
+
+
+def append(log: RotatedLog, *lines: bytes) -> None:
+    """Append one after another."""
+    for line in lines:
+        assert log.append(memoryview(line)) == len(line)
+
+
+def files(path: Path) -> dict[str, bytes]:
+    """Return every file of the log."""
+    return {each.name: each.read_bytes() for each in path.parent.iterdir()}
+
+
+def test_a_full_file_gets_a_number_and_the_oldest_goes(path: Path) -> None:
+    """The log is never more than its files; the newest has no number."""
+    log = RotatedLog(path, file_bytes=4, backups=2)
+    append(log, b"one\n", b"two\n", b"three\n", b"4\n", b"5\n")
+
+    assert files(path) == {
+        "access.log": b"4\n5\n",
+        "access.log.1": b"three\n",
+        "access.log.2": b"two\n",
+    }
+
+
+def test_it_goes_on_where_another_start_has_left_it(path: Path) -> None:
+    """What lies there counts."""
+    for line in (b"one\n", b"two\n", b"three\n"):
+        log = RotatedLog(path, file_bytes=8, backups=1)
+        append(log, line)
+        log.close()
+
+    assert files(path) == {"access.log": b"three\n", "access.log.1": b"one\ntwo\n"}
+
+
+def test_no_line_is_begun_behind_the_half_of_one(path: Path) -> None:
+    """Who was killed in a line left a part of it; joined to the next one both would be lost."""
+    path.write_bytes(b'one\n{"start":')
+    log = RotatedLog(path, file_bytes=100, backups=1)
+    append(log, b"two\n")
+
+    assert files(path) == {"access.log": b"two\n", "access.log.1": b'one\n{"start":'}
+
+
+def test_a_line_that_came_in_two_parts_stays_in_one_file(path: Path) -> None:
+    """A disk that fills up takes a part of what it is given; the rest comes when it may."""
+    log = RotatedLog(path, file_bytes=4, backups=1)
+    append(log, b"one and", b" a half\n", b"two\n")
+
+    assert files(path) == {"access.log": b"two\n", "access.log.1": b"one and a half\n"}
+
+
+def test_a_log_that_somebody_deleted_is_begun_anew_when_it_is_full(path: Path) -> None:
+    """It is no reason to end."""
+    log = RotatedLog(path, file_bytes=4, backups=1)
+    append(log, b"one\n")
+    path.unlink()
+    append(log, b"two\n")
+
+    assert files(path) == {"access.log": b"two\n"}
+
+
+def test_a_rotation_that_failed_is_repeated(path: Path) -> None:
+    """Nothing is written meanwhile: the files would outgrow their share."""
+    log = RotatedLog(path, file_bytes=4, backups=1)
+    append(log, b"one\n")
+    obstacle = path.with_name("access.log.1")
+    obstacle.mkdir()
+
+    with pytest.raises(IsADirectoryError):
+        append(log, b"two\n")
+    obstacle.rmdir()
+    append(log, b"two\n")
+
+    assert files(path) == {"access.log": b"two\n", "access.log.1": b"one\n"}
+
+
+def test_a_folder_that_is_away_may_come_back(path: Path) -> None:
+    """What could not be opened is opened at the next try."""
+    log = RotatedLog(path.with_name("log") / path.name, file_bytes=4, backups=1)
+    with pytest.raises(FileNotFoundError):
+        append(log, b"one\n")
+    path.with_name("log").mkdir()
+
+    append(log, b"one\n")
+    assert (path.with_name("log") / path.name).read_bytes() == b"one\n"

@@ -1,0 +1,224 @@
+"""What was pushed is read as it is; everything else may go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from entrepot.cleaner.hosted.repositories import HostedRepositories
+from entrepot.cleaner.hosted.images import HostedRepository, HostedImage
+from entrepot.cleaner.hosted.retention import RetentionRules
+from entrepot.cleaner.hosted.snapshot import SnapshotPlan, HostedSnapshot
+from entrepot.cleaner.store import DataDirectory
+from entrepot.datastore.errors import StorageBroken
+from entrepot.datastore.refs import Digest, Repository, Tag
+from tests import images
+from tests.cleaner.stock import HOSTED, pull, push, put_blob, put_image, put_manifest
+
+
+def _open(store: DataDirectory, hosted: HostedRepositories | None = None) -> SnapshotPlan:
+    return HostedSnapshot(hosted or HostedRepositories(store), RetentionRules(), lambda: 0.0).open()
+
+
+def _held(store: DataDirectory, *among: Digest) -> set[Digest]:
+    """Return those that stay for what was pushed."""
+    account = _open(store)
+    return {digest for digest in among if account.spares(digest)}
+
+
+def _images(store: DataDirectory) -> dict[str, HostedImage]:
+    return {str(image): image for image in HostedRepositories(store).holding(HOSTED).images}
+
+
+def test_a_hosted_image_is_kept_whole(store: DataDirectory) -> None:
+    """Its manifest, its config and its layers."""
+    pushed = push(store, 1, used=0)
+
+    assert _held(store, *pushed.digests) == set(pushed.digests)
+
+
+def test_a_proxied_image_is_not_kept(store: DataDirectory) -> None:
+    """Its upstream has it."""
+    pulled = pull(store, 1, used=0)
+
+    assert _held(store, *pulled.digests) == set()
+
+
+def test_what_a_hosted_and_a_proxied_repository_share_is_kept(store: DataDirectory) -> None:
+    """Content has no owner: one hosted link is enough."""
+    pulled = pull(store, 1, used=0)
+    store.repositories.link_blob(HOSTED, pulled.digests[-1])
+
+    assert _held(store, *pulled.digests) == {pulled.digests[-1]}
+
+
+def test_a_hosted_repository_below_a_proxied_one_is_kept(store: DataDirectory) -> None:
+    """A name says nothing of where it came from; its origin does."""
+    pulled = pull(store, 1, used=0, name=Repository("quay.io/podman"))
+    pushed = push(store, 2, used=0, name=Repository("quay.io/podman/own"))
+
+    assert _held(store, *pulled.digests, *pushed.digests) == set(pushed.digests)
+
+
+def test_an_index_keeps_its_children_and_what_they_name(store: DataDirectory) -> None:
+    """Be they linked or not, and be one of them not here."""
+    here, away = images.image([b"here"]), images.image([b"away"], architecture="arm64")
+    parts = put_image(store, here, used=0)
+    body, media_type = images.index([here, away])
+    index = put_manifest(store, body, media_type, used=0)
+    store.repositories.link_manifest(HOSTED, index)
+
+    assert _held(store, index, *parts, away.digest) == {index, *parts, away.digest}
+
+
+def test_a_manifest_of_an_unknown_type_is_kept_with_the_blobs_that_are_linked(
+    store: DataDirectory,
+) -> None:
+    """An old data directory holds manifests that nobody reads any more; none is loose."""
+    body = b'{"schemaVersion": 1}'
+    old, layer = Digest.of(body), Digest.of(b"layer")
+    store.blobs.write(old, body)
+    store.repositories.link_manifest(HOSTED, old)
+    store.repositories.link_blob(HOSTED, layer)
+
+    assert _held(store, old, layer) == {old, layer}
+    assert HostedRepositories(store).holding(HOSTED).loose() == set()
+
+
+def test_a_manifest_that_comes_back_is_read(store: DataDirectory) -> None:
+    """What was not here the last time may be here now."""
+    made, hosted = images.image([b"layer"]), HostedRepositories(store)
+    store.repositories.link_manifest(HOSTED, made.digest)
+    (before,) = hosted.holding(HOSTED).images
+    assert before.parts == (made.digest,)
+
+    put_image(store, made, used=0)
+
+    (after,) = hosted.holding(HOSTED).images
+    assert after.parts == (made.digest, *map(Digest.of, made.blobs))
+
+
+def test_an_index_and_its_children_are_one_image(store: DataDirectory) -> None:
+    """But for a child that has a tag of its own."""
+    first, second = push(store, 1, used=0), push(store, 2, used=0)
+    store.repositories.remove_tag(HOSTED, Tag("v1"))
+    made = images.image([b"away"])
+    children = [
+        replace(made, manifest=store.blobs.read(each.digests[0])) for each in (first, second)
+    ]
+    body, media_type = images.index(children)
+    index = put_manifest(store, body, media_type, used=0)
+    store.repositories.link_manifest(HOSTED, index)
+    store.repositories.set_tag(HOSTED, Tag("all"), index)
+
+    found = _images(store)
+
+    assert set(found) == {f"{HOSTED}:all", f"{HOSTED}:v2"}
+    assert set(found[f"{HOSTED}:all"].parts) == {index, *first.digests, *second.digests}
+    assert set(found[f"{HOSTED}:v2"].parts) == set(second.digests)
+
+
+def test_an_index_may_list_blobs(store: DataDirectory) -> None:
+    """Build caches do; a blob is no manifest that can't be read."""
+    layer = b"a layer of a build cache"
+    made = replace(images.image([]), manifest=layer)
+    body, media_type = images.index([made])
+    index, blob = put_manifest(store, body, media_type, used=0), put_blob(store, layer, used=0)
+    store.repositories.link_manifest(HOSTED, index)
+    store.repositories.link_blob(HOSTED, blob)
+
+    holding = HostedRepositories(store).holding(HOSTED)
+
+    assert holding.is_readable
+    assert [image.blobs for image in holding.images] == [(blob,)]
+
+
+@pytest.mark.parametrize("tag", ["", "signed"])
+def test_what_refers_to_an_image_lives_with_it(store: DataDirectory, tag: str) -> None:
+    """A signature is part of what it signs, tagged or not; so is what refers to that."""
+    pushed = push(store, 1, used=0)
+    subject = replace(images.image([]), manifest=store.blobs.read(pushed.digests[0]))
+    signature = images.artifact(subject, b"signature", "application/example")
+    about = images.artifact(signature, b"countersigned", "application/example")
+    for made in (signature, about):
+        put_image(store, made, used=9)
+        store.repositories.link_manifest(HOSTED, made.digest)
+    if tag:
+        store.repositories.set_tag(HOSTED, Tag(tag), signature.digest)
+
+    (image,) = HostedRepositories(store).holding(HOSTED).images
+
+    assert image.own == (pushed.digests[0],)
+    assert image.manifests == (pushed.digests[0], signature.digest, about.digest)
+    assert image.place == 0
+
+
+def test_a_tag_that_is_named_for_a_digest_is_about_it(store: DataDirectory) -> None:
+    """As cosign tags its signatures, and as the fallback of the referrers API does."""
+    pushed = push(store, 1, used=0)
+    signature = images.image([b"signature"])
+    put_image(store, signature, used=0)
+    store.repositories.link_manifest(HOSTED, signature.digest)
+    store.repositories.set_tag(HOSTED, Tag(f"sha256-{pushed.digests[0].hex}.sig"), signature.digest)
+
+    (image,) = HostedRepositories(store).holding(HOSTED).images
+
+    assert image.manifests == (pushed.digests[0], signature.digest)
+
+
+def test_what_refers_to_what_is_not_here_is_an_image_of_its_own(store: DataDirectory) -> None:
+    """A signature may come before its image."""
+    signature = images.artifact(images.image([b"away"]), b"signature", "application/example")
+    put_image(store, signature, used=0)
+    store.repositories.link_manifest(HOSTED, signature.digest)
+
+    (image,) = HostedRepositories(store).holding(HOSTED).images
+
+    assert (image.root, image.place) == (signature.digest, None)
+
+
+def test_tags_that_tie_a_ring_hide_nothing(store: DataDirectory) -> None:
+    """Two images, each tagged as if it were about the other: both are still found."""
+    first, second = push(store, 1, used=0).digests[0], push(store, 2, used=0).digests[0]
+    for tag in ("v1", "v2"):
+        store.repositories.remove_tag(HOSTED, Tag(tag))
+    store.repositories.set_tag(HOSTED, Tag(f"sha256-{first.hex}"), second)
+    store.repositories.set_tag(HOSTED, Tag(f"sha256-{second.hex}"), first)
+
+    (image,) = HostedRepositories(store).holding(HOSTED).images
+
+    assert set(image.manifests) == {first, second}
+
+
+def test_nothing_is_looked_for_before_something_is_to_go(store: DataDirectory) -> None:
+    """The walk is for those rounds that evict."""
+    hosted = _Counting(store)
+    account = _open(store, hosted)
+    assert (account.images, hosted.walks) == ([], 0)
+
+    assert not account.spares(Digest.of(b"one"))
+    assert not account.spares(Digest.of(b"two"))
+
+    assert hosted.walks == 1
+
+
+def test_what_can_not_be_read_is_not_taken_for_nothing(store: DataDirectory) -> None:
+    """A disk that fails must not make a pushed image look unwanted."""
+    account = _open(store, _Failing(store))
+
+    with pytest.raises(StorageBroken):
+        account.spares(Digest.of(b"one"))
+
+
+class _Counting(HostedRepositories):
+    walks = 0
+
+    def holdings(self) -> list[HostedRepository]:
+        self.walks += 1
+        return super().holdings()
+
+
+class _Failing(HostedRepositories):
+    def holdings(self) -> list[HostedRepository]:
+        raise StorageBroken("input/output error")

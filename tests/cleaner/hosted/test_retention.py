@@ -1,0 +1,152 @@
+"""How long what was pushed stays, by its repository's rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from entrepot.cleaner.hosted.images import HostedImage, subject_of
+from entrepot.cleaner.reasons import Reason
+from entrepot.cleaner.hosted.retention import RetentionRule, RetentionRules, everything, expiry, rule
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.repositories import TagState
+
+_DAY = 86400.0
+_ROOT = Digest.of(b"root")
+_NAME = Repository("team/app")
+
+
+def _image(place: int | None) -> HostedImage:
+    tags = {} if place is None else {Tag("v1"): TagState(_ROOT, 0)}
+    return HostedImage(_NAME, _ROOT, tags, (_ROOT,), (_ROOT,), (), 0, place)
+
+
+def _reason(place: int | None, by: RetentionRule, idle: float) -> Reason | None:
+    why = expiry(_image(place), by, idle)
+    return why.reason if why else None
+
+
+def test_without_a_rule_nothing_goes() -> None:
+    """What was pushed is kept for ever by default."""
+    assert [_reason(place, RetentionRule(), 1e9) for place in (0, 7, None)] == [None] * 3
+    assert RetentionRule().is_idle
+
+
+def test_a_ttl_counts_from_the_last_use() -> None:
+    """On the second it is not over yet."""
+    by = RetentionRule(ttl=10)
+
+    assert [_reason(0, by, idle) for idle in (9, 10, 11)] == [None, None, Reason.TTL]
+
+
+def test_the_newest_tags_stay_and_the_others_go_at_once() -> None:
+    """Age has no say where no TTL is set."""
+    by = RetentionRule(keep=2)
+
+    assert [_reason(place, by, 0) for place in range(4)] == [None, None, Reason.KEEP, Reason.KEEP]
+
+
+def test_with_a_ttl_the_newest_tags_stay_and_the_others_go_by_age() -> None:
+    """A repository that is rarely used keeps something to pull."""
+    by = RetentionRule(keep=1, ttl=10)
+
+    assert [_reason(place, by, 11) for place in (0, 1)] == [None, Reason.TTL]
+    assert [_reason(place, by, 9) for place in (0, 1)] == [None, None]
+
+
+def test_what_lost_its_tag_goes_after_its_own_grace() -> None:
+    """Or by the TTL, if that is shorter."""
+    assert [_reason(None, RetentionRule(untagged=5), idle) for idle in (5, 6)] == [None, Reason.UNTAGGED]
+    assert _reason(None, RetentionRule(untagged=50, ttl=10), 11) is Reason.TTL
+    assert _reason(0, RetentionRule(untagged=5), 6) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ((0, 0, None), 0),
+        ((10 * _DAY, 0, None), _DAY),
+        ((60, 0, None), 60),
+        ((0, 3, None), _DAY),
+        ((10 * _DAY, 0, 0), 0),
+        ((0, 0, 60), 60),
+    ],
+    ids=["for ever", "a TTL", "a short TTL", "newest only", "never", "nothing else"],
+)
+def test_the_grace_of_what_lost_its_tag_follows_from_the_rest(
+    said: tuple[float, int, float | None], expected: float
+) -> None:
+    """A day, where tags go at all and nothing else was said."""
+    assert rule(*said, is_evictable=True).untagged == expected
+
+
+def test_a_name_that_is_kept_for_ever_is_not_evicted_for_size() -> None:
+    """Where a rule lets nothing go, CLEANER_HOSTED does not either."""
+    assert rule(0, 0, None, is_evictable=True).is_idle
+    assert rule(60, 0, None, is_evictable=True).is_evictable
+    assert not rule(60, 0, None, is_evictable=False).is_evictable
+
+
+def test_with_cleaner_hosted_everything_may_go_for_room() -> None:
+    """Also where age is no reason."""
+    assert everything(0) == RetentionRule(0, 0, _DAY, is_evictable=True)
+    assert everything(60) == RetentionRule(60, 0, 60, is_evictable=True)
+
+
+_RULES = {"team/*": 1.0, "team/**": 2.0, "team/app": 3.0, "**/app": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "ttl"),
+    [("team/app", 3), ("team/web", 2), ("team/a/b", 2), ("other/app", 4), ("other/web", 9)],
+    ids=["the name itself", "two fit", "deeper", "another", "none fits"],
+)
+def test_the_longest_pattern_counts(name: str, ttl: float) -> None:
+    """In whatever order they were written."""
+    for said in _orders(_RULES.items()):
+        rules = RetentionRules([(pattern, RetentionRule(ttl=at)) for pattern, at in said], RetentionRule(ttl=9))
+
+        assert rules.of(Repository(name)).ttl == ttl
+
+
+def test_the_shortest_time_says_how_often_to_look() -> None:
+    """Of all rules, be it a TTL or a grace; never is no time."""
+    assert RetentionRules([("a", RetentionRule(ttl=9)), ("b", RetentionRule(untagged=4, ttl=8))], RetentionRule()).shortest() == 4
+    assert RetentionRules().shortest() == 0
+
+
+def test_a_plan_says_why_in_words() -> None:
+    """For whoever reads the dry run."""
+    cases = [
+        (_image(0), RetentionRule(ttl=30 * _DAY), 31 * _DAY),
+        (_image(4), RetentionRule(keep=3), 0),
+        (_image(1), RetentionRule(keep=1), 0),
+        (_image(None), RetentionRule(untagged=_DAY), 25 * 3600),
+    ]
+
+    said = [why.words for each in cases if (why := expiry(*each))]
+
+    assert said == [
+        "not used for 31d, TTL is 30d",
+        "not among the 3 newest tags",
+        "not among the newest tag",
+        "untagged, not used for 1d1h, grace is 1d",
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["", ".sig", ".att"])
+def test_a_tag_of_the_referrers_schema_is_about_a_digest(suffix: str) -> None:
+    """As clients make it where there is no referrers API."""
+    assert subject_of(Tag(f"sha256-{_ROOT.hex}{suffix}")) == _ROOT
+
+
+@pytest.mark.parametrize("tag", ["latest", "sha256-12", "v1-amd64", "sha256", "-"])
+def test_other_tags_are_about_nothing(tag: str) -> None:
+    """A dash makes no digest."""
+    assert subject_of(Tag(tag)) is None
+
+
+def _orders(items: Iterable[tuple[str, float]]) -> list[list[tuple[str, float]]]:
+    said = list(items)
+    return [said, said[::-1]]

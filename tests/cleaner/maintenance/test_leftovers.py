@@ -1,0 +1,57 @@
+"""Files that never became values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from entrepot.cleaner.maintenance.leftovers import Leftovers
+from entrepot.cleaner.store import DataDirectory
+from entrepot.datastore import layout
+from tests.cleaner.stock import PROXIED, pull, push
+from tests.clock import Clock
+
+_HOUR = 3600.0
+
+
+@pytest.fixture
+def leftovers(store: DataDirectory, clock: Clock) -> Leftovers:
+    """Return the purger of *store*."""
+    return Leftovers(store, clock, stopped=lambda: False)
+
+
+def test_what_never_became_a_value_goes_after_a_day(
+    store: DataDirectory, leftovers: Leftovers, clock: Clock, tmp_path: Path
+) -> None:
+    """Beside content, links, tags, uploads, media types and origins."""
+    pull(store, 1, used=0)
+    push(store, 2, used=0)
+    values = [stat.key for stat in store.storage.walk("")]
+    for key in values:
+        (tmp_path / "data" / f"{key}~unfinished").touch()
+    clock.now += 23 * _HOUR
+    leftovers.purge_unfinished()
+    assert len(_unfinished(tmp_path)) == len(values)
+    clock.now += 2 * _HOUR
+
+    leftovers.purge_unfinished()
+
+    assert _unfinished(tmp_path) == []
+    assert [stat.key for stat in store.storage.walk("")] == values
+
+
+def test_it_ends_when_it_is_told_to(store: DataDirectory, clock: Clock, tmp_path: Path) -> None:
+    """Between two folders."""
+    pull(store, 1, used=0, name=PROXIED)
+    (tmp_path / "data" / f"{layout.origin(PROXIED)}~unfinished").touch()
+    clock.now += 1000 * _HOUR
+    leftovers = Leftovers(store, clock, stopped=lambda: True)
+
+    leftovers.purge_unfinished()
+
+    assert len(_unfinished(tmp_path)) == 1
+
+
+def _unfinished(folder: Path) -> list[Path]:
+    return list(folder.rglob("*~unfinished"))

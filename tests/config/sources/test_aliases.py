@@ -1,0 +1,198 @@
+"""Tests that configurations of docker-cache-server work without rewriting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bcrypt
+import pytest
+
+from entrepot.config.follow import read_rights
+from tests.config.desk import Desk
+from tests.config.test_access import HASH
+
+# The config.yaml in docker-cache-server's README.
+README = """\
+server:
+  address: "0.0.0.0"
+  port: 5000
+
+storage:
+  directory: "/var/cache/docker-cache-server"
+
+auth:
+  enabled: true
+  users:
+    - username: "admin"
+      password: "admin123"
+    - username: "user1"
+      password: "password1"
+
+cache:
+  ttl: "30d"              # 30 days
+  cleanup_interval: "1h"
+"""
+_DAY = 86400.0
+
+
+def test_the_file_of_its_readme_has_the_same_effect(desk: Desk) -> None:
+    """Pushed content expires by its last use only."""
+    desk.write(README)
+    settings = desk.settings()
+
+    assert str(settings.http.addr) == "0.0.0.0:5000"
+    assert Path("/var/cache/docker-cache-server") == settings.storage.rootdirectory
+    assert (settings.cleaner.ttl, settings.cleaner.runevery) == (30 * _DAY, 3600.0)
+    assert (settings.cleaner.hosted, settings.cleaner.maxsize) == (True, 0)
+    assert settings.auth.htpasswd is not None
+    assert settings.auth.htpasswd.users is not None
+    hashes = settings.auth.htpasswd.users
+    assert bcrypt.checkpw(b"admin123", hashes["admin"].encode())
+    assert bcrypt.checkpw(b"password1", hashes["user1"].encode())
+
+
+def test_each_of_its_keys_is_one_warning_with_the_replacement(desk: Desk) -> None:
+    """The warning has file, line and the key to write instead."""
+    desk.write(README)
+    warnings = dict(each.split(": docker-cache-server's name", 1) for each in desk.warnings())
+    users = warnings.pop("config.yml:11: auth.users")
+
+    assert warnings == {
+        "config.yml:2: server.address": "; write http.addr",
+        "config.yml:3: server.port": "; write http.addr",
+        "config.yml:6: storage.directory": "; write storage.filesystem.rootdirectory",
+        "config.yml:9: auth.enabled": "; write auth.htpasswd",
+        "config.yml:17: cache.ttl": (
+            "; write cleaner.ttl, cleaner.hosted: true and cleaner.maxsize: 0"
+        ),
+        "config.yml:18: cache.cleanup_interval": "; write cleaner.runevery",
+    }
+    assert ", and passwords in plain text; write auth.htpasswd.users: {admin: $2b$10$" in users
+    assert "admin123" not in users
+
+
+def test_the_line_that_the_warning_shows_is_valid(desk: Desk) -> None:
+    """With that line the same passwords are valid, and there is no warning."""
+    desk.write("auth: {users: [{username: admin, password: admin123}]}")
+    (warning,) = desk.warnings()
+    line = warning.partition("write auth.htpasswd.users: ")[2]
+    desk.write(f"auth: {{htpasswd: {{users: {line}}}}}")
+
+    assert desk.warnings() == []
+    htpasswd = desk.settings().auth.htpasswd
+    assert htpasswd is not None
+    assert bcrypt.checkpw(b"admin123", (htpasswd.users or {})["admin"].encode())
+
+
+def test_its_variables_and_its_flags_are_read(desk: Desk) -> None:
+    """Flags override variables, which override the file, also between old and new names."""
+    desk.write(README + "http: {addr: ':7000'}")
+    assert str(desk.settings().http.addr) == ":7000"
+
+    assert str(desk.settings(DCS_SERVER_PORT="8080").http.addr) == ":8080"
+    assert str(desk.settings("--server.port=9000", DCS_SERVER_PORT="8080").http.addr) == ":9000"
+    assert str(desk.settings("--server.address=::1").http.addr) == "[::1]:7000"
+    assert desk.settings("--cache.ttl=720h", DCS_CACHE_TTL="1h").cleaner.ttl == 30 * _DAY
+    assert desk.settings(DCS_CACHE_CLEANUP_INTERVAL="60m").cleaner.runevery == 3600.0
+    assert Path("/x") == desk.settings(DCS_STORAGE_DIRECTORY="/x").storage.rootdirectory
+    assert Path("/y") == desk.settings(REGISTRYDIR="/y").storage.rootdirectory
+
+
+def test_a_port_alone_keeps_the_default_address(desk: Desk) -> None:
+    """Outside the image this is loopback, so that no other machine gets access unintentionally."""
+    assert str(desk.settings("--server.port=5001").http.addr) == "127.0.0.1:5001"
+    assert str(desk.settings("--server.port=5001", ENTREPOT_IMAGE="1").http.addr) == ":5001"
+    assert str(desk.settings("--server.address=10.0.0.1").http.addr) == "10.0.0.1:5000"
+
+
+def test_the_appliance_s_settings_override_the_effects_of_its_ttl(desk: Desk) -> None:
+    """A configured `cleaner.hosted` or `cleaner.maxsize` takes precedence."""
+    cleaner = desk.settings(
+        DCS_CACHE_TTL="1h", CLEANER_HOSTED="false", CLEANER_MAXSIZE="1G"
+    ).cleaner
+
+    assert (cleaner.ttl, cleaner.hosted, cleaner.maxsize) == (3600.0, False, 2**30)
+
+
+def test_the_data_folder_of_its_newer_releases_is_found(desk: Desk, tmp_path: Path) -> None:
+    """Stored images are found, whichever release wrote them."""
+    flag = f"--storage.directory={tmp_path}"
+    assert tmp_path == desk.settings(flag).storage.rootdirectory
+
+    (tmp_path / "data/docker/registry/v2").mkdir(parents=True)
+
+    assert tmp_path / "data" == desk.settings(flag).storage.rootdirectory
+
+
+def test_disabled_auth_is_open_to_all(desk: Desk) -> None:
+    """Users in the same file then need no passwords."""
+    desk.write("auth: {enabled: false, users: [{username: a, password: b}]}")
+
+    assert desk.settings().auth.htpasswd is None
+    assert desk.settings(DCS_AUTH_ENABLED="true").auth.htpasswd is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("auth: {enabled: true}", "auth.enabled: no users are configured; set auth.htpasswd.users"),
+        (
+            "auth: {enabled: true, users: }",
+            "auth.enabled: no users are configured; set auth.htpasswd.users",
+        ),
+        ("auth: {users: []}", "auth.users: no users are configured; set auth.htpasswd.users"),
+        (
+            "auth: {enabled: false, htpasswd: {path: /p}}",
+            "auth.enabled: false, but auth.htpasswd is set; keep one",
+        ),
+        ("auth: {enabled: perhaps}", "auth.enabled=perhaps: neither true nor false; try true"),
+        (
+            "auth: {users: [{username: a}]}",
+            "auth.users=***: not a list of users; write username and password of each",
+        ),
+        ("auth: {users: [{username: a, password: ''}]}", "auth.users=***: empty; "),
+        ("server: {port: many}", "server.port=127.0.0.1:many: not host:port; "),
+        ("cache: {ttl: soon}", "cache.ttl=soon: not a span; try 1h30m, 30d or 60s"),
+        ("cache: {tll: 1h}", "cache.tll: no such key; did you mean cache.ttl?"),
+    ],
+)
+def test_an_invalid_value_is_a_problem_under_its_own_key(
+    desk: Desk, text: str, expected: str
+) -> None:
+    """The message has the key that the operator wrote. Requested protection is never ignored."""
+    desk.write(text)
+
+    (problem,) = desk.problems()
+
+    assert problem.startswith(f"config.yml:1: {expected}")
+
+
+def test_an_unknown_variable_with_its_prefix_is_a_warning(desk: Desk) -> None:
+    """The warning suggests the most similar variable."""
+    warning = "DCS_SERVER_PROT: no such setting; did you mean DCS_SERVER_PORT?"
+
+    assert [warning] == desk.warnings(DCS_SERVER_PROT="1")
+
+
+def test_its_users_may_be_a_map_or_have_hashes(desk: Desk) -> None:
+    """Existing hashes are not hashed again."""
+    desk.write(f"auth: {{users: {{ann: {HASH}}}}}")
+    first = desk.settings().auth.htpasswd
+    desk.write(f"auth: {{users: [{{username: ann, password: {HASH}}}]}}")
+    second = desk.settings().auth.htpasswd
+
+    assert first is not None
+    assert first == second
+    assert first.users == {"ann": HASH}
+    assert "plain" not in desk.warnings()[0]
+
+
+def test_changes_of_its_users_take_effect_without_a_restart(desk: Desk) -> None:
+    """They are reread like those of `auth.htpasswd.users`."""
+    desk.write(README)
+    settings = desk.settings()
+    users = read_rights(desk.file.read_bytes(), desk.file).users
+
+    assert settings.followed.users
+    assert users is not None
+    assert users.keys() == {"admin", "user1"}

@@ -1,0 +1,225 @@
+"""Tests of the YAML file: its name, its place and its faults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from entrepot.config.loader import examine, load
+from entrepot.config.schema import Settings
+from tests.config.desk import Desk
+
+# The configuration file in the image of registry:2.
+STOCK = """
+    version: 0.1
+    log:
+      fields:
+        service: registry
+    storage:
+      cache:
+        blobdescriptor: inmemory
+      filesystem:
+        rootdirectory: /var/lib/registry
+    http:
+      addr: :5000
+      headers:
+        X-Content-Type-Options: [nosniff]
+    health:
+      storagedriver:
+        enabled: true
+        interval: 10s
+        threshold: 3
+"""
+
+
+def test_the_stock_file_of_registry_2_is_valid(desk: Desk) -> None:
+    """It causes no problem, and one warning for each key without effect."""
+    desk.write(STOCK)
+
+    settings = desk.settings()
+    assert Path("/var/lib/registry") == settings.storage.rootdirectory
+    assert str(settings.http.addr) == ":5000"
+    keys = [each.partition(": ")[2].partition(": without effect: ")[0] for each in desk.warnings()]
+    assert keys == [
+        "log.fields",
+        "storage.cache.blobdescriptor",
+        "http.headers",
+        "health.storagedriver.enabled",
+        "health.storagedriver.interval",
+        "health.storagedriver.threshold",
+    ]
+
+
+def test_the_file_is_named_by_position_flag_or_variable(desk: Desk) -> None:
+    """These are `serve FILE`, `--config FILE`, `--config=FILE` and REGISTRY_CONFIGURATION_PATH."""
+    desk.write("log: {level: debug}")
+    path = str(desk.file)
+    ways: list[tuple[list[str], Mapping[str, str]]] = [
+        ([path], {}),
+        (["--config", path], {}),
+        ([f"--config={path}"], {}),
+        ([], {"REGISTRY_CONFIGURATION_PATH": path}),
+    ]
+
+    levels = [load(argv, environ, desk.places).settings.log.level for argv, environ in ways]
+    assert levels == ["debug"] * 4
+
+
+def test_a_file_on_the_command_line_overrides_the_variable(desk: Desk) -> None:
+    """Flags take precedence over the environment."""
+    desk.write("log: {level: debug}")
+
+    assert desk.settings(REGISTRY_CONFIGURATION_PATH="/none").log.level == "debug"
+
+
+def test_two_files_are_a_problem(desk: Desk) -> None:
+    """The order of precedence would be a guess."""
+    desk.write("")
+
+    assert desk.problems("other.yml") == ["other.yml: a second configuration file; name one"]
+
+
+def test_the_usual_place_is_read_in_the_image_only(desk: Desk) -> None:
+    """Debian's docker-registry installs that file, and its password file is a folder."""
+    desk.places.file.write_text("log: {level: debug}", encoding="utf-8")
+
+    assert desk.settings().log.level == "info"
+    assert [each.partition(";")[0] for each in desk.warnings()] == [
+        "etc.yml: not read outside the image"
+    ]
+    assert desk.settings(ENTREPOT_IMAGE="1").log.level == "debug"
+    assert desk.warnings(ENTREPOT_IMAGE="1") == []
+
+
+def test_the_image_reads_the_file_of_registry_3(desk: Desk) -> None:
+    """Its passwords and its proxy are in force, so the appliance is not open to all."""
+    desk.places.newer_file.write_text(
+        "auth: {htpasswd: {realm: r, path: /h}}\nproxy: {remoteurl: 'https://a.io'}",
+        encoding="utf-8",
+    )
+
+    settings = desk.settings(ENTREPOT_IMAGE="1")
+    assert settings.auth.htpasswd is not None
+    assert settings.proxy.remoteurl == "https://a.io"
+    assert desk.warnings(ENTREPOT_IMAGE="1") == []
+    (warning,) = desk.warnings()
+    assert warning.startswith("newer.yml: not read outside the image; name it to use it: serve ")
+
+
+def test_of_two_usual_files_the_newer_one_is_read(desk: Desk) -> None:
+    """A warning names the other file, which may have the password settings."""
+    desk.places.newer_file.write_text("log: {level: debug}", encoding="utf-8")
+    desk.places.file.write_text("log: {level: error}", encoding="utf-8")
+
+    assert desk.settings(ENTREPOT_IMAGE="1").log.level == "debug"
+    assert desk.warnings(ENTREPOT_IMAGE="1") == [
+        "etc.yml: not read, because newer.yml exists too; keep one of them"
+    ]
+    desk.write("log: {level: warn}")
+    assert desk.settings(ENTREPOT_IMAGE="1").log.level == "warn"
+    assert desk.warnings(ENTREPOT_IMAGE="1") == []
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a: [", "config.yml:1: not YAML: "),
+        (b"log:\n\tlevel: info", "config.yml:2: not YAML: "),
+        (b"log:\n  level: a: b", "config.yml:2: not YAML: mapping values are not allowed here"),
+        (b"log: \xff", "config.yml:1: not YAML: "),
+        (b"log: \x01", "config.yml:1: not YAML: "),
+        (b"log: {}\n---\nlog: {}", "config.yml:2: not YAML: "),
+        (b"just text", "config.yml:1: one value instead of a map; "),
+        (b"- a\n- b", "config.yml:1: one value instead of a map; "),
+    ],
+    ids=range(8),
+)
+def test_an_invalid_yaml_file_is_a_problem_of_one_line(
+    desk: Desk, content: bytes, expected: str
+) -> None:
+    """The line has the line number, and there is no traceback."""
+    desk.file.write_bytes(content)
+
+    (problem,) = desk.problems()
+    assert problem.startswith(expected)
+    assert "\n" not in problem
+
+
+@pytest.mark.parametrize("name", ["none.yml", "."])
+def test_an_unreadable_file_is_a_problem_of_one_line(desk: Desk, tmp_path: Path, name: str) -> None:
+    """It is absent, or a folder, which Docker creates if the source of a mount is missing."""
+    path = tmp_path / name
+    (problem,) = examine([], {"REGISTRY_CONFIGURATION_PATH": str(path)}, desk.places).problems
+
+    assert f"REGISTRY_CONFIGURATION_PATH={path}" == problem.source
+    assert problem.message in {"no such file or directory", "is a directory"}
+
+
+@pytest.mark.parametrize("text", ["", "# nothing", "---", "~", "''", "!$", "log:", "upstreams: {}"])
+def test_an_empty_file_changes_no_setting(desk: Desk, text: str) -> None:
+    """An empty section changes no setting either."""
+    desk.write(text)
+
+    assert desk.examine(REGISTRY_HTTP_ADDR="127.0.0.1:1").settings == Settings.model_validate(
+        {"http": {"addr": "127.0.0.1:1"}}
+    )
+
+
+def test_text_is_not_converted(desk: Desk) -> None:
+    """YAML converts 0123 to 83, yes to True, and 2024-01-01 to a date."""
+    desk.write(
+        """
+        upstreams:
+          a.io: {username: yes, password: 0123}
+          b.io: {username: 2024-01-01, password: 1:30}
+        """
+    )
+    found = desk.settings().upstreams
+
+    assert [(each.username, each.password) for each in found.values()] == [
+        ("yes", "0123"),
+        ("2024-01-01", "1:30"),
+    ]
+
+
+def test_yaml_aliases_and_merges_work(desk: Desk) -> None:
+    """A key beside a merge takes precedence over it."""
+    desk.write(
+        """
+        upstreams:
+          a.io: &usual {freshness: 5m, ongone: serve}
+          b.io: {<<: *usual, freshness: 1m}
+        """
+    )
+    found = desk.settings().upstreams["b.io"]
+
+    assert (found.freshness, found.ongone) == (60.0, "serve")
+
+
+def test_an_alias_that_contains_itself_does_not_loop(desk: Desk) -> None:
+    """An alias may refer to a node that contains it."""
+    desk.write("log: {fields: &a {again: *a}}\nupstreams: &b {a.io: {mirrors: [*b]}}")
+
+    assert len(desk.problems()) == 1
+
+
+def test_a_duplicate_key_is_a_problem_with_both_lines(desk: Desk) -> None:
+    """YAML libraries use the last one silently."""
+    desk.write("cleaner:\n  ttl: 1d\n  ttl: 2d")
+
+    assert desk.problems() == [
+        "config.yml:3: cleaner.ttl: already set in line 2; compare config/example.yml"
+    ]
+
+
+def test_a_value_in_place_of_a_map_is_a_problem(desk: Desk) -> None:
+    """A map in place of a value is a problem too."""
+    desk.write("http: 5000\ncleaner:\n  ttl: {days: 3}\nlog: [a]")
+
+    assert desk.problems() == [
+        "config.yml:1: http: one value instead of a map; compare config/example.yml",
+        "config.yml:4: log: one value instead of a map; compare config/example.yml",
+        "config.yml:3: cleaner.ttl={...}: not a span; try 1h30m, 30d or 60s",
+    ]

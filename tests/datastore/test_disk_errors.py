@@ -1,0 +1,177 @@
+"""A disk that cannot be read is a miss for what an upstream has, and 503 for what was pushed."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from entrepot.datastore.blobs import BlobStore
+from entrepot.datastore.errors import refusal
+from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.proofs import Proofs
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.repositories import Repositories
+from entrepot.datastore.disk_errors import DiskTrouble
+from entrepot.datastore.reservations import SpaceLimits, Reservations
+from entrepot.datastore.content import ContentStore
+from tests import images
+from tests.registry.pulling import NAME, Pulling, pulling
+from tests.registry.push.pushing import pushing
+from tests.upstream import FakeUpstream
+
+_VERBS = ("stat", "open", "read", "write", "list", "adopt")
+_ERRORS = (
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EROFS,
+    errno.EACCES,
+    errno.ESTALE,
+    errno.ENOSPC,
+)
+
+
+@pytest.fixture
+def u() -> Iterator[FakeUpstream]:
+    """Return a registry that holds one image."""
+    with FakeUpstream() as upstream:
+        upstream.put_image(NAME, "v1", images.image([images.filler(100_000)]))
+        yield upstream
+
+
+@pytest.fixture
+def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
+    """Return an application that has pulled it."""
+    p = pulling(u, tmp_path)
+    p.pull()
+    return p
+
+
+def _break(monkeypatch: pytest.MonkeyPatch, *verbs: str, number: int = errno.EIO) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise refusal(OSError(number, os.strerror(number)))
+
+    for verb in verbs:
+        monkeypatch.setattr(Filesystem, verb, refuse)
+
+
+def _answers(p: Pulling) -> list[tuple[int, bytes]]:
+    """Ask for the manifest by tag and by digest, and for its layer; by GET and by HEAD."""
+    manifest = p.get("manifests/v1")
+    layer = manifest.json["layers"][0]["digest"]
+    paths = (f"manifests/{manifest.headers['docker-content-digest']}", f"blobs/{layer}")
+    found = [manifest, *map(p.get, paths)]
+    heads = [p.head(path) for path in ("manifests/v1", *paths)]
+    return [(each.status_code, each.content) for each in (*found, *heads)]
+
+
+@pytest.mark.parametrize("verbs", [*((verb,) for verb in _VERBS), _VERBS], ids="-".join)
+def test_a_hit_that_the_disk_refuses_is_fetched(
+    p: Pulling, monkeypatch: pytest.MonkeyPatch, verbs: tuple[str, ...]
+) -> None:
+    """Whichever look at the disk fails; the bytes are the same."""
+    expected = _answers(p)
+    _break(monkeypatch, *verbs)
+
+    assert _answers(p) == expected
+
+
+def _break_once(monkeypatch: pytest.MonkeyPatch, verb: str, number: int) -> None:
+    """Let only the call with this *number* (from 0) of one verb of the disk fail."""
+    real, calls = getattr(Filesystem, verb), itertools.count()
+
+    def call(*arguments: object, **named: object) -> object:
+        if next(calls) == number:
+            raise refusal(OSError(errno.EIO, os.strerror(errno.EIO)))
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(Filesystem, verb, call)
+
+
+@pytest.mark.parametrize("verb", _VERBS)
+def test_any_single_call_that_fails_is_a_miss(
+    u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """Also one late in a request, when the response itself is already known."""
+    p = pulling(u, tmp_path, generation=lambda: "1")
+    p.pull()
+    expected = _answers(p)
+    for number in range(12):
+        with monkeypatch.context() as patched:
+            _break_once(patched, verb, number)
+            assert _answers(p) == expected
+
+
+def test_a_part_that_cannot_be_read_is_not_stored(
+    p: Pulling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest whose parts cannot be read is incomplete; that is no error of the request."""
+    name = Repository(f"{p.prefix}/{NAME}")
+    storage, index = Filesystem(p.root), MemoryIndex()
+    shelf = ContentStore(
+        BlobStore(storage), Repositories(storage), index, Reservations(index, SpaceLimits()), Proofs(storage)
+    )
+    held = shelf.content(Digest.parse(p.get("manifests/v1").headers["docker-content-digest"]), name)
+    assert held
+    assert shelf.is_whole(name, held)
+    _break(monkeypatch, "stat", "open", "read")
+
+    assert not shelf.is_whole(name, held)
+
+
+@pytest.mark.parametrize("number", _ERRORS, ids=errno.errorcode.get)
+def test_any_error_of_the_disk_is_a_miss(
+    p: Pulling, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """No file is left to be opened, too."""
+    expected = _answers(p)
+    _break(monkeypatch, *_VERBS, number=number)
+
+    assert _answers(p) == expected
+
+
+def test_an_upstream_that_is_away_as_well_is_named(
+    u: FakeUpstream, p: Pulling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client goes to its next mirror."""
+    u.stop()
+    _break(monkeypatch, *_VERBS)
+
+    assert p.get("manifests/v1").status_code in (502, 503, 504)
+
+
+def test_what_was_pushed_is_503_and_may_be_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no other source, and the disk may work again."""
+    p = pushing(tmp_path)
+    made = images.image([images.filler(1000)])
+    p.image(made)
+    layer = Digest.of(made.layers[0])
+    _break(monkeypatch, "stat", "open", "read")
+
+    for path in ("manifests/v1", f"manifests/{made.digest}", f"blobs/{layer}"):
+        answer = p.ask("GET", path)
+        assert answer.status_code == 503
+        assert "retry-after" in answer.headers
+
+
+def test_the_log_has_a_line_in_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    """With how many requests it stands for."""
+    now = 0.0
+    trouble = DiskTrouble(lambda: now)
+    caplog.set_level(logging.WARNING)
+    for _ in range(5):
+        trouble.note(OSError("one"))
+    now = 11.0
+    trouble.note(OSError("two"))
+
+    assert [vars(each)["before"] for each in caplog.records] == [0, 4]

@@ -1,0 +1,34 @@
+"""What the cleaner has HAProxy forget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from entrepot.edge.purge import Purge
+from entrepot.edge import cache_epoch
+from entrepot.edge.cache_epoch import CacheEpoch
+from tests.system.waiting import eventually
+
+
+def test_a_sweep_is_forgotten_in_one_go(tmp_path: Path) -> None:
+    """A thousand files that go cost one emptying of HAProxy's memory, soon after."""
+    cache_epoch.begin(tmp_path)
+    recall = Purge(tmp_path)
+    for _ in range(1000):
+        recall.removed()
+
+    eventually(lambda: CacheEpoch(tmp_path).now() == "0000000002", what="it rises")
+    recall.removed()
+    eventually(lambda: CacheEpoch(tmp_path).now() == "0000000003", what="it rises again")
+
+
+def test_where_nobody_serves_there_is_nothing_to_forget(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`entrepot clean` works on a data directory alone."""
+    caplog.set_level("DEBUG", "cleaner")
+    Purge(tmp_path).removed()
+
+    eventually(lambda: caplog.messages == ["nobody serves"], what="it has tried")

@@ -1,0 +1,102 @@
+"""Tests of the access times in the access log."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from entrepot.datastore.accesslog import AccessLine
+from entrepot.datastore.refs import Digest
+from entrepot.logger.accesses import note_uses, stamps
+
+A = Digest.of(b"a")
+B = Digest.of(b"b")
+LINE = AccessLine(
+    start=1_000_000,
+    duration=500,
+    method="GET",
+    status=200,
+    termination="--",
+    bytes=10,
+    digest=str(A),
+    repository="quay.io/podman/hello",
+    kind="blob",
+    cache="entrepot; hit",
+    user="",
+    source="",
+    uri="/",
+)
+
+
+def _used(*lines: AccessLine, before: dict[str, float] | None = None) -> dict[Digest, float]:
+    latest = before or {}
+    note_uses([(line, 1) for line in lines], latest)
+    return stamps(latest)
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "status"),
+    [
+        ("GET", "blob", 200),
+        ("GET", "blob", 206),
+        ("GET", "blob", 304),
+        ("GET", "manifest", 200),
+        ("HEAD", "manifest", 200),
+        ("HEAD", "index", 304),
+        ("PUT", "manifest", 201),
+        ("PUT", "blob", 201),
+        ("POST", "blob", 201),
+    ],
+)
+def test_a_pull_and_a_push_are_uses(method: str, kind: str, status: int) -> None:
+    """The time is the end of the response."""
+    line = replace(LINE, method=method, kind=kind, status=status)
+
+    assert _used(line) == {A: 1000.5}
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "status"),
+    [
+        ("HEAD", "blob", 200),
+        ("GET", "blob", 404),
+        ("GET", "blob", 416),
+        ("GET", "blob", -1),
+        ("GET", "tags", 200),
+        ("GET", "referrers", 200),
+        ("GET", "", 200),
+        ("DELETE", "manifest", 202),
+        ("PATCH", "blob", 202),
+        ("POST", "blob", 202),
+        ("GET", "manifest", 502),
+    ],
+)
+def test_other_requests_are_no_uses(method: str, kind: str, status: int) -> None:
+    """A HEAD of a blob only checks its existence, and a response without content uses none."""
+    assert _used(replace(LINE, method=method, kind=kind, status=status)) == {}
+
+
+def test_an_aborted_response_is_a_use() -> None:
+    """The client probably returns for the rest."""
+    assert _used(replace(LINE, termination="CD")) == {A: 1000.5}
+
+
+def test_the_latest_use_is_kept_in_any_order() -> None:
+    """HAProxy writes lines at the end of responses, and many end at the same time."""
+    late, early = replace(LINE, start=3_000_000), replace(LINE, start=2_000_000)
+    other = replace(LINE, digest=str(B))
+
+    assert _used(early, late, other, early) == {A: 3000.5, B: 1000.5}
+
+
+def test_a_later_batch_moves_a_use_on_and_never_back() -> None:
+    """What was read before is not committed yet."""
+    assert _used(LINE, before={str(A): 7.0}) == {A: 1000.5}
+    assert _used(LINE, before={str(A): 2000.0}) == {A: 2000.0}
+
+
+@pytest.mark.parametrize("digest", ["", "-", "sha256:abc", "md5:" + "a" * 32])
+def test_an_invalid_digest_is_ignored(digest: str) -> None:
+    """The digest comes from a worker's response header, which may be absent."""
+    assert _used(replace(LINE, digest=digest), replace(LINE, digest=str(B))) == {B: 1000.5}

@@ -1,0 +1,330 @@
+"""The registry in somebody's own Python process, made of plain values."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import bcrypt
+import pytest
+from falcon.testing import TestClient
+
+from entrepot import registry
+from entrepot.datastore import layout
+from entrepot.datastore.errors import InvalidRepository
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.registry import Application, AccessGrant, UpstreamConfig, create_app
+from entrepot.registry.library.log_bridge import OURS
+from entrepot.registry.library.application import OnBlobAccess
+from tests.images import filler
+from tests.registry.auth.test_identity import _header
+from tests.upstream import FakeUpstream
+
+NAME = "team/app"
+_ANN = {"Authorization": _header("ann", "right")}
+
+
+def _push(client: TestClient, content: bytes, **headers: str) -> Digest:
+    digest = Digest.of(content)
+    answer = client.simulate_post(
+        f"/v2/{NAME}/blobs/uploads/",
+        params={"digest": str(digest)},
+        body=content,
+        headers={"Content-Type": "application/octet-stream", **headers},
+    )
+    assert answer.status_code == 201, answer.text
+    return digest
+
+
+def _used(root: Path, digest: Digest) -> float:
+    entry = SqliteIndex(root / "entrepot" / layout.INDEX).entry(digest)
+    assert entry is not None
+    return entry.used
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
+    """Make applications below one folder that end with the test."""
+    made: list[Application] = []
+
+    def begin(**said: object) -> TestClient:
+        made.append(create_app(tmp_path, **said))  # type: ignore[arg-type]  # as the test says
+        return TestClient(made[-1])
+
+    yield begin
+    for each in made:
+        each.close()
+
+
+# ---- what it needs
+
+
+def test_a_folder_is_enough(make: Callable[..., TestClient]) -> None:
+    """Everybody may push to it and pull from it."""
+    client = make()
+    digest = _push(client, b"content")
+
+    assert client.simulate_get(f"/v2/{NAME}/blobs/{digest}").content == b"content"
+
+
+def test_an_upstream_may_be_a_url_or_all_that_there_is_to_say(
+    make: Callable[..., TestClient],
+) -> None:
+    """By its name alone: loopback hosts are spoken to over plain HTTP."""
+    with FakeUpstream() as u:
+        digest = u.add_blob("library/app", b"content")
+        for said in ([u.host], {"one.test": u.url}, [UpstreamConfig("one.test", u.url)]):
+            host = u.host.replace(":", "_") if said == [u.host] else "one.test"
+            answer = make(upstreams=said).simulate_get(f"/v2/{host}/library/app/blobs/{digest}")
+
+            assert answer.content == b"content"
+
+
+def test_names_without_an_upstream_lead_to_the_default_but_for_the_hosted(
+    make: Callable[..., TestClient],
+) -> None:
+    """As in the appliance."""
+    with FakeUpstream() as u:
+        digest = u.add_blob("library/app", b"content")
+        client = make(upstreams={"one.test": u.url}, default_upstream="one.test", hosted=["team/*"])
+
+        assert client.simulate_get(f"/v2/library/app/blobs/{digest}").content == b"content"
+        assert client.simulate_post("/v2/library/app/blobs/uploads/").status_code == 405
+        _push(client, b"ours")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"default_upstream": "one.test"},
+        {"hosted": ["team/[ab]"]},
+        {"rules": [AccessGrant(("ann",), ("/",), frozenset({"pull"}))]},
+    ],
+)
+def test_what_means_nothing_is_told_at_once(
+    make: Callable[..., TestClient], said: dict[str, object]
+) -> None:
+    """Not at the first request."""
+    with pytest.raises((ValueError, InvalidRepository)):
+        make(**said)
+
+
+# ---- who may
+
+
+def _check(user: str, password: str) -> bool:
+    return (user, password) in {("ann", "right"), ("bob", "right")}
+
+
+def test_a_function_decides_who_is_known(make: Callable[..., TestClient]) -> None:
+    """Of user and password; all others are asked for one."""
+    client = make(authenticator=_check)
+
+    assert client.simulate_get("/v2/", headers=_ANN).status_code == 200
+    wrong = {"Authorization": _header("ann", "wrong")}
+    assert client.simulate_get("/v2/", headers=wrong).status_code == 401
+    assert client.simulate_get("/v2/").headers["WWW-Authenticate"].startswith("Basic realm=")
+
+
+def test_a_password_file_may_decide(make: Callable[..., TestClient], tmp_path: Path) -> None:
+    """Checked once, as the page has it."""
+    path = tmp_path / "htpasswd"
+    path.write_bytes(b"ann:" + bcrypt.hashpw(b"right", bcrypt.gensalt(4)))
+    client = make(authenticator=registry.PasswordCache(registry.Htpasswd(path)))
+
+    assert client.simulate_get("/v2/", headers=_ANN).status_code == 200
+    assert client.simulate_get("/v2/").status_code == 401
+
+
+def test_everybody_may_pull_where_that_is_said(make: Callable[..., TestClient]) -> None:
+    """And push with a password."""
+    client = make(authenticator=_check, anonymous="pull")
+    digest = _push(client, b"content", **_ANN)
+
+    assert client.simulate_get(f"/v2/{NAME}/blobs/{digest}").status_code == 200
+    assert client.simulate_post(f"/v2/{NAME}/blobs/uploads/").status_code == 401
+
+
+def test_rules_say_who_may_do_what_where(make: Callable[..., TestClient]) -> None:
+    """As `access:` does."""
+    rules = [AccessGrant(("ann",), ("team/*",), frozenset({"pull", "push"}))]
+    client = make(authenticator=_check, rules=rules)
+    digest = _push(client, b"content", **_ANN)
+    bob = {"Authorization": _header("bob", "right")}
+
+    assert client.simulate_get(f"/v2/{NAME}/blobs/{digest}", headers=_ANN).status_code == 200
+    assert client.simulate_get(f"/v2/{NAME}/blobs/{digest}", headers=bob).status_code == 403
+
+
+@pytest.mark.parametrize("value", ["ann", "1", "0000000001", ""])
+def test_no_header_makes_anybody_a_user(make: Callable[..., TestClient], value: str) -> None:
+    """Whatever HAProxy would say in the appliance, here a client said it."""
+    client = make(authenticator=_check)
+    wrong = {"Authorization": _header("ann", "wrong")}
+    forged = {
+        f"X-Entrepot-{name}": value
+        for name in ("User", "Verified", "Rights", "Generation", "Class", "Keep")
+    }
+
+    assert client.simulate_get("/v2/", headers=forged).status_code == 401
+    assert client.simulate_get("/v2/", headers=forged | wrong).status_code == 401
+    assert client.simulate_get("/v2/", headers={"Remote-User": "ann"}).status_code == 401
+
+
+def test_what_is_for_a_proxy_is_shown_to_nobody_else(make: Callable[..., TestClient]) -> None:
+    """Names of users and repositories, in headers."""
+    client = make(authenticator=_check)
+    digest = _push(client, b"content", **_ANN)
+    headers = client.simulate_get(f"/v2/{NAME}/blobs/{digest}", headers=_ANN).headers
+
+    assert [name for name in headers if name.lower().startswith("x-entrepot")] == []
+
+
+def test_a_proxy_that_is_trusted_is_told_and_believed(make: Callable[..., TestClient]) -> None:
+    """A credential that was right in this application's life; not in another's."""
+    client = make(authenticator=_check, trust_proxy=True)
+    told = client.simulate_get("/v2/", headers=_ANN).headers
+    known = {**_ANN, "X-Entrepot-Verified": told["X-Entrepot-Generation"]}
+    unchecked = known | {"Authorization": _header("ann", "changed meanwhile")}
+
+    assert told["X-Entrepot-User"] == "ann"
+    assert client.simulate_get("/v2/", headers=unchecked).status_code == 200
+    other = make(authenticator=_check, trust_proxy=True)
+    assert other.simulate_get("/v2/", headers=unchecked).status_code == 401
+
+
+# ---- what it tells
+
+
+class Accesses:
+    """What the callback was told."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int, str]] = []
+
+    def __call__(self, digest: str, size: int, repository: str) -> None:
+        """Take it."""
+        self.seen.append((digest, size, repository))
+
+
+def test_every_use_of_a_blob_is_told(make: Callable[..., TestClient]) -> None:
+    """A push, a pull of it all or of a part, and one of what the client has; a HEAD is no use."""
+    accesses = Accesses()
+    client = make(on_blob_access=accesses)
+    digest = _push(client, b"content")
+    path = f"/v2/{NAME}/blobs/{digest}"
+    client.simulate_get(path)
+    client.simulate_get(path, headers={"Range": "bytes=0-2"})
+    client.simulate_get(path, headers={"If-None-Match": f'"{digest}"'})
+    client.simulate_head(path)
+    client.simulate_get(f"/v2/{NAME}/blobs/{Digest.of(b'absent')}")
+
+    assert accesses.seen == [(str(digest), 7, NAME)] * 4
+
+
+def test_a_pull_through_an_upstream_is_told_under_its_name_here(
+    make: Callable[..., TestClient],
+) -> None:
+    """With the size that the upstream says, before it is all here."""
+    accesses = Accesses()
+    with FakeUpstream() as u:
+        digest = u.add_blob("library/app", filler(300_000, 77))
+        client = make(upstreams={"one.test": u.url}, on_blob_access=accesses)
+        client.simulate_get(f"/v2/one.test/library/app/blobs/{digest}")
+
+    assert accesses.seen == [(str(digest), 300_000, "one.test/library/app")]
+
+
+def test_a_callback_that_fails_costs_no_client_its_pull(
+    make: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is the program's mistake, and is logged."""
+
+    def fail(_digest: str, _size: int, _repository: str) -> None:
+        raise RuntimeError("of the program")
+
+    told: OnBlobAccess = fail
+    client = make(on_blob_access=told)
+    digest = _push(client, b"content")
+
+    assert client.simulate_get(f"/v2/{NAME}/blobs/{digest}").status_code == 200
+    assert "on_blob_access failed" in caplog.text
+
+
+def test_uses_reach_the_index_where_that_is_asked_for(
+    tmp_path: Path, make: Callable[..., TestClient]
+) -> None:
+    """By the application's end at the latest; they are what a cleaner goes by."""
+    client = make()
+    digest = _push(client, b"content")
+    pushed = _used(tmp_path, digest)
+    client.simulate_get(f"/v2/{NAME}/blobs/{digest}")
+    app = create_app(tmp_path, track=True)
+
+    TestClient(app).simulate_get(f"/v2/{NAME}/blobs/{digest}")
+    app.close()
+
+    assert _used(tmp_path, digest) > pushed
+
+
+# ---- what it says
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Leave our loggers as they were."""
+    ours = [logging.getLogger(name) for name in OURS]
+    before = [(each.handlers[:], each.level, each.propagate) for each in ours]
+    yield
+    for each, (handlers, level, propagate) in zip(ours, before, strict=True):
+        each.handlers[:], each.propagate = handlers, propagate
+        each.setLevel(level)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_program_s_own_logger_is_told(
+    make: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
+) -> None:
+    """From its own level on, once, with the fields behind the message."""
+    own = logging.getLogger("my.program")
+    own.setLevel(logging.WARNING)
+    make(logger=own)
+    make(logger=own)
+    ours = logging.getLogger("registry.some.module")
+
+    ours.info("not told")
+    ours.warning("blob fetched", extra={"digest": "d", "bytes": 7})
+
+    told = [(each.name, each.getMessage()) for each in caplog.records]
+    assert told == [("registry.some.module", "blob fetched digest=d bytes=7")]
+
+
+def test_it_is_loaded_only_when_it_is_used() -> None:
+    """`import registry` alone loads nothing, and neither loads our `config` or `logger`."""
+    program = """
+import sys, registry
+assert "falcon" not in sys.modules
+registry.create_app, registry.serve, registry.Rule, registry.Source, registry.Identity
+ours = {name.partition(".")[0] for name in sys.modules}
+sys.exit(", ".join(sorted(ours & {"config", "logger", "cleaner", "appliance"})) or 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(registry.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_it_has_not_is_an_ordinary_error() -> None:
+    """As of any module."""
+    with pytest.raises(AttributeError, match="'registry' has no attribute 'nothing'"):
+        getattr(registry, "nothing")  # noqa: B009 - mypy knows it as well

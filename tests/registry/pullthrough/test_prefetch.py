@@ -1,0 +1,177 @@
+"""A manifest's layers, ahead of the client."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.registry.download import parallel
+from entrepot.registry.download import writer
+from entrepot.datastore.reservations import SpaceLimits
+from tests import images
+from tests.registry.pulling import NAME, Pulling, pulling
+from tests.upstream import FakeUpstream
+
+LAYERS = [images.filler(5000, seed) for seed in range(6)]
+
+
+@pytest.fixture
+def u() -> Iterator[FakeUpstream]:
+    """Return a registry that holds one image of six layers."""
+    with FakeUpstream() as upstream:
+        upstream.add_image(NAME, "v1", LAYERS)
+        yield upstream
+
+
+def has(p: Pulling, layer: bytes) -> bool:
+    """Tell whether a layer is stored and may be pulled."""
+    digest = Digest.of(layer)
+    linked = p.repositories.links_blob(Repository(f"{p.prefix}/{NAME}"), digest)
+    return linked and (p.root / layout.blob(digest)).exists()
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until something holds, twenty seconds at most."""
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
+
+
+def first_blob(p: Pulling) -> None:
+    """Ask for the first layer."""
+    assert p.get(f"blobs/{Digest.of(LAYERS[0])}").content == LAYERS[0]
+
+
+def test_who_asks_for_one_layer_gets_the_others_ready(u: FakeUpstream, tmp_path: Path) -> None:
+    """Each is fetched once, and pulled under the same name without a word to the upstream."""
+    p = pulling(u, tmp_path, prefetch=2)
+    p.get("manifests/v1")
+    first_blob(p)
+    eventually(lambda: all(has(p, layer) for layer in LAYERS))
+    p.pull()
+
+    assert u.count("GET", "/blobs/") == len(LAYERS) + 1
+    assert u.count("HEAD") == 0
+
+
+def test_what_was_fetched_ahead_is_known_by_it(u: FakeUpstream, tmp_path: Path) -> None:
+    """It goes first when room is short; what a client asked for does not."""
+    index = MemoryIndex()
+    p = pulling(u, tmp_path, prefetch=2, index=index)
+    p.get("manifests/v1")
+    first_blob(p)
+    eventually(lambda: len(index.unasked(time.time(), 10)) == len(LAYERS))
+    unasked = {each.digest for each in index.unasked(time.time(), 10)}
+
+    assert Digest.of(LAYERS[0]) not in unasked
+    assert {Digest.of(layer) for layer in LAYERS[1:]} < unasked
+
+
+def test_a_manifest_alone_fetches_no_layers(u: FakeUpstream, tmp_path: Path) -> None:
+    """Update bots read manifests."""
+    p = pulling(u, tmp_path, prefetch=2)
+    p.get("manifests/v1")
+    p.head(f"blobs/{Digest.of(LAYERS[0])}")
+
+    assert u.count("GET", "/blobs/") == 0
+
+
+def test_a_lane_is_for_all_workers(u: FakeUpstream, tmp_path: Path) -> None:
+    """Never more than `prefetch` fetched ahead at a time from one upstream."""
+    hold = threading.Event()
+    ahead = "|".join(str(Digest.of(layer)) for layer in LAYERS[1:])
+    u.misbehave(ahead, hold=hold)
+    workers = [pulling(u, tmp_path, prefetch=2) for _ in range(2)]
+    workers[0].get("manifests/v1")
+    for each in workers:
+        each.get("manifests/v1")
+        first_blob(each)
+    eventually(lambda: u.count("GET", ahead) == 2)
+    hold.set()
+    eventually(lambda: all(has(workers[0], layer) for layer in LAYERS))
+
+    assert u.count("GET", "/blobs/") == len(LAYERS) + 1
+
+
+def test_without_room_nothing_more_is_fetched_ahead(u: FakeUpstream, tmp_path: Path) -> None:
+    """Room is for what is asked for; one try finds that out."""
+    p = pulling(u, tmp_path, prefetch=1, limits=SpaceLimits(room=12_000))
+    p.get("manifests/v1")
+    first_blob(p)
+    eventually(lambda: u.count("GET", "/blobs/") == 3)
+
+    assert not any(has(p, layer) for layer in LAYERS[2:])
+
+
+def test_without_a_thread_nothing_is_fetched_ahead_and_no_pull_fails(
+    u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine may have no thread left for what nobody waits for."""
+    p = pulling(u, tmp_path, prefetch=1)
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "ahead":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    p.get("manifests/v1")
+
+    first_blob(p)
+
+
+def test_a_large_layer_comes_over_several_connections_each_byte_once(
+    u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the manifest says of its size decides; the client gets one body."""
+    monkeypatch.setattr(writer, "_LARGE", 100_000)
+    monkeypatch.setattr(parallel, "SEGMENT", 64_000)
+    large = images.filler(300_000, 99)
+    u.add_image(NAME, "large", [large])
+    p = pulling(u, tmp_path, lanes=3)
+    p.get("manifests/large")
+    got = p.get(f"blobs/{Digest.of(large)}")
+
+    assert got.content == large
+    parts = u.find("GET", str(Digest.of(large)))
+    assert len(parts) == 6
+    assert sum(each.sent for each in parts) == len(large)
+
+
+def test_what_is_fetched_ahead_comes_over_several_connections_too(
+    u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that comes to it late must not wait for one slow line."""
+    monkeypatch.setattr(writer, "_LARGE", 100_000)
+    large = images.filler(300_000, 99)
+    u.add_image(NAME, "large", [LAYERS[0], large])
+    p = pulling(u, tmp_path, prefetch=1, lanes=3)
+    p.get("manifests/large")
+    first_blob(p)
+    eventually(lambda: has(p, large))
+
+    parts = u.find("GET", str(Digest.of(large)))
+    assert len(parts) == 3
+    assert sum(each.sent for each in parts) == len(large)
+
+
+def test_a_large_blob_without_its_manifest_is_one_request(
+    u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows then how long it is."""
+    monkeypatch.setattr(writer, "_LARGE", 100_000)
+    large = images.filler(300_000, 99)
+    u.add_image(NAME, "large", [large])
+    p = pulling(u, tmp_path, lanes=3)
+
+    assert p.get(f"blobs/{Digest.of(large)}").content == large
+    assert u.count("GET", "/blobs/") == 1

@@ -1,0 +1,152 @@
+"""The worker processes: a socket each, whatever signals their master gets."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from entrepot.registry.server.gunicorn_app import ForbearingArbiter, Serving, GunicornApplication
+from tests.clock import Clock
+from tests.processes import next_line, running
+
+_SERVE = """
+import os, socket, sys
+from pathlib import Path
+from registry.workers import Serving, Workers
+
+def app(environ, start_response):
+    held = environ["gunicorn.socket"].getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    start_response("200 OK", [("Content-Length", "0"), ("Held", str(held))])
+    return []
+
+sockets = tuple(Path(sys.argv[1]) / f"{number}.sock" for number in range(2))
+told = lambda: os.write(1, b"started\\n")
+Workers(app, Serving(sockets, log_level="critical", started=told)).run()
+"""
+
+
+def _asked(path: Path) -> bytes:
+    """Return the answer of whoever listens at a socket."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(path))
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return client.recv(4096)
+
+
+def test_a_hangup_replaces_the_workers_and_each_has_its_socket(tmp_path: Path) -> None:
+    """New workers come before the old ones go: there was no socket for them, and all ended."""
+    with running(_SERVE, tmp_path) as master:
+        assert [next_line(master) for _ in range(2)] == ["started"] * 2
+        master.send_signal(signal.SIGHUP)
+        replaced = [next_line(master) for _ in range(2)]
+        answers = [_asked(tmp_path / f"{number}.sock")[:12] for number in range(2)]
+        master.terminate()
+        master.wait(20)
+
+    assert replaced == ["started"] * 2
+    assert answers == [b"HTTP/1.1 200"] * 2
+
+
+_LEND = """
+import os, sys
+from pathlib import Path
+from registry.api.bodies import CONNECTION, unbroken
+from registry.stretch import Stretch
+from registry.workers import Serving, Workers
+
+file = os.open(sys.argv[1] + "/content", os.O_RDONLY)
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "2000000")])
+    pieces = [Stretch(file, 0, 10), b"between", Stretch(file, 17, 2000000)]
+    return unbroken(iter(pieces), 2000000, environ[CONNECTION])
+
+told = lambda: os.write(1, b"started\\n")
+Workers(app, Serving((Path(sys.argv[1]) / "0.sock",), log_level="critical", started=told)).run()
+"""
+
+
+def test_a_body_may_be_written_to_the_connection_that_is_lent(tmp_path: Path) -> None:
+    """Behind the head and in its place among the rest; the connection lives on for the next."""
+    content = b"0123456789between" + bytes(range(250)) * 8000
+    (tmp_path / "content").write_bytes(content[:2_000_000])
+    with running(_LEND, tmp_path) as master:
+        next_line(master)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.connect(str(tmp_path / "0.sock"))
+            bodies = [_body(client) for _ in range(2)]
+
+    assert bodies == [content[:2_000_000]] * 2
+
+
+def _body(client: socket.socket) -> bytes:
+    """Ask, and return what comes behind the head."""
+    client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = http.client.HTTPResponse(client)
+    answer.begin()
+    return answer.read()
+
+
+def test_more_of_a_body_than_usual_lies_between_worker_and_haproxy(tmp_path: Path) -> None:
+    """Each of the two was woken for every 50 KB: half of what a large blob cost."""
+    with socket.socket(socket.AF_UNIX) as usual, running(_SERVE, tmp_path) as master:
+        assert next_line(master) == "started"
+        held = _asked(tmp_path / "0.sock").partition(b"Held: ")[2].split()[0]
+
+        assert int(held) > usual.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+
+
+class _Silent:
+    """A worker that told its master at *told* (s) for the last time that it lives."""
+
+    def __init__(self, told: float) -> None:
+        self.tmp = self
+        self.aborted = False
+        self._told = told
+
+    def last_update(self) -> float:
+        """Return when that was."""
+        return self._told
+
+
+class _Arbiter(ForbearingArbiter):
+    """One that counts whom it kills instead."""
+
+    def __init__(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(time, "monotonic", clock)
+        super().__init__(GunicornApplication(lambda *_: [], Serving(())))
+        self.WORKERS = {7: _Silent(clock.now)}
+        self.killed: list[int] = []
+
+    def kill_worker(self, pid: int, _: int) -> None:
+        """Note it."""
+        self.killed.append(pid)
+
+
+def test_workers_are_not_killed_for_a_pause_of_the_whole_appliance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each has its whole time again to say that it lives: SIGCONT reaches their master first."""
+    clock = Clock(1000.0)
+    arbiter = _Arbiter(clock, monkeypatch)
+    for clock.now in (1001.0, 5000.0, *map(float, range(5001, 5060))):
+        arbiter.murder_workers()
+
+    assert not arbiter.killed
+
+
+def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its master has looked all the time."""
+    clock = Clock(1000.0)
+    arbiter = _Arbiter(clock, monkeypatch)
+    for clock.now in map(float, range(1001, 1063)):
+        arbiter.murder_workers()
+
+    assert arbiter.killed

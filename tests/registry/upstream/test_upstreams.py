@@ -1,0 +1,286 @@
+"""Which upstreams there are, by which names, and how they change."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from entrepot.datastore.refs import Tag
+from entrepot.registry.errors import UpstreamError
+from entrepot.runtime.hostnames import fold, is_host, unfold
+from entrepot.registry.upstream import pools
+from entrepot.registry.upstream.breaker import read_all
+from entrepot.registry.upstream.credentials import Credential
+from entrepot.registry.upstream.pools import TlsContexts
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.upstreams import Fixed, Shared, UpstreamTable
+from entrepot.registry.upstream.wire import Wire
+from tests.certificates import Authority
+from tests.gates import BasicGate
+from tests.registry.upstream.clients import PlainSecret, secret_of
+from tests.sizes import scaled
+from tests.upstream import FakeUpstream
+
+
+def _source(host: str) -> UpstreamConfig:
+    return UpstreamConfig(host, f"https://{host}")
+
+
+class InForce:
+    """Upstreams of a configuration and of a secret, which tests change at any time."""
+
+    def __init__(
+        self,
+        hosts: Sequence[str],
+        secret: Callable[[], PlainSecret | None],
+        source: Callable[[str], UpstreamConfig] = _source,
+    ) -> None:
+        self._hosts = hosts
+        self._secret = secret
+        self._source = source
+
+    def hosts(self) -> list[str]:
+        """Return the hosts that are named in full."""
+        secret = self._secret()
+        return list({*self._hosts, *(secret.hosts if secret else ())})
+
+    def source(self, host: str) -> UpstreamConfig | None:
+        """Return the settings of an upstream."""
+        secret = self._secret()
+        is_named = host in self._hosts or (secret is not None and secret.names(host))
+        return self._source(host) if is_named else None
+
+
+def _table(*hosts: str, secret: PlainSecret | None = None) -> UpstreamTable:
+    return UpstreamTable(InForce(hosts, lambda: secret), Shared(secret=lambda: secret))
+
+
+@pytest.mark.parametrize(
+    ("host", "folded"),
+    [("127.0.0.1:5001", "127.0.0.1_5001"), ("quay.io", "quay.io"), ("Reg.LAN:80", "reg.lan_80")],
+)
+def test_a_port_is_folded_and_unfolded(host: str, folded: str) -> None:
+    """The two spellings of one name."""
+    assert fold(host) == folded
+    assert unfold(folded) == host.lower()
+
+
+def test_an_upstream_is_found_in_both_spellings() -> None:
+    """In any case of its letters, and it is one client."""
+    table = _table("reg.lan:5000")
+
+    found = table.find("reg.lan:5000")
+
+    assert found is not None
+    assert table.find("reg.lan_5000") is table.find("REG.lan:5000") is found
+    assert found.source.host == "reg.lan:5000"
+
+
+def test_a_host_with_an_underscore_of_its_own_is_found_first() -> None:
+    """A compose service may be called so."""
+    found = _table("cache_1").find("cache_1")
+
+    assert found is not None
+    assert found.source.host == "cache_1"
+
+
+def test_what_nobody_named_is_not_there() -> None:
+    """Nobody makes us talk to another host."""
+    assert _table("quay.io").find("evil.example") is None
+
+
+def test_the_pull_secret_names_upstreams_too() -> None:
+    """Its hosts, and those that its globs match; only the former can be listed."""
+    secret = PlainSecret({"quay.io": Credential("", ""), "*.azurecr.io": Credential("a", "b")})
+    table = _table("reg.lan:5000", secret=secret)
+
+    assert table.hosts() == ["quay.io", "reg.lan:5000"]
+    assert table.find("team.azurecr.io") is not None
+    assert table.find("a.team.azurecr.io") is None
+
+
+def test_a_changed_secret_is_in_force_at_once() -> None:
+    """Without a restart: hosts come and go, and passwords change."""
+    with FakeUpstream(gate=BasicGate({"me": "new"})) as upstream:
+        upstream.add_image("app", "v1", [b"layer"])
+        now = [secret_of("other.example", "me", "x")]
+        in_force = InForce((), lambda: now[0], lambda host: UpstreamConfig(host, upstream.url))
+        table = UpstreamTable(in_force, Shared(secret=lambda: now[0]))
+        assert table.find(upstream.host) is None
+        now[0] = secret_of(upstream.host, "me", "new")
+        found = table.find(upstream.host)
+
+        assert found is not None
+        assert found.upstream.head("app", Tag("v1")).size
+        assert table.find("other.example") is None
+
+
+def test_a_client_is_kept_until_its_source_changes() -> None:
+    """Its connections and tokens live as long."""
+    freshness = [60.0]
+    table = UpstreamTable(
+        InForce(
+            ("quay.io",),
+            lambda: None,
+            lambda host: UpstreamConfig(host, f"https://{host}", freshness=freshness[0]),
+        )
+    )
+    first, again = table.find("quay.io"), table.find("quay.io")
+    freshness[0] = 5.0
+    changed = table.find("quay.io")
+
+    assert first is not None
+    assert first is again
+    assert changed is not None
+    assert changed is not first
+    assert changed.source.freshness == 5.0
+
+
+def test_a_glob_makes_no_end_of_clients() -> None:
+    """Clients choose the name, so the number that is kept is bounded."""
+    table = _table(secret=PlainSecret({"*.azurecr.io": Credential("a", "b")}))
+
+    for number in range(300):
+        assert table.find(f"t{number}.azurecr.io") is not None
+
+    assert len(table._invented) == 64
+
+
+def test_invented_hosts_push_out_no_client_of_a_named_one() -> None:
+    """Its tokens and its connections would be gone, each time."""
+    secret = PlainSecret({"quay.io": Credential("", ""), "*.azurecr.io": Credential("a", "b")})
+    table = _table("reg.lan", secret=secret)
+    first = table.find("quay.io"), table.find("reg.lan")
+    for number in range(300):
+        table.find(f"t{number}.azurecr.io")
+
+    assert (table.find("quay.io"), table.find("reg.lan")) == first
+
+
+@pytest.mark.parametrize("secure", [True, False])
+def test_invented_hosts_share_what_is_equal(*, secure: bool) -> None:
+    """A TLS context is a third of a MiB: 1,500 names took half a GiB."""
+    shared = Shared()
+    scheme = "https" if secure else "http"
+    wires = [
+        Wire(UpstreamConfig(f"t{n}.test", f"{scheme}://t{n}.test"), shared.proxies, shared.contexts)
+        for n in range(20)
+    ]
+    managers = [each._manager(f"{scheme}://x.test/") for each in wires]
+    contexts = {id(each.connection_pool_kw["ssl_context"]) for each in managers}
+
+    assert len(contexts) == 1
+
+
+def test_contexts_differ_where_the_trust_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a file of authorities that changed is read anew; their number is bounded."""
+    monkeypatch.setattr(pools, "_MOST_CONTEXTS", 4)
+    ca = Authority(tmp_path).path
+    contexts = TlsContexts()
+    plain = contexts.find(_source("a.io"))
+    with_ca = contexts.find(replace(_source("a.io"), ca=ca))
+    insecure = contexts.find(replace(_source("a.io"), insecure=True))
+    os.utime(ca, (1, 1))
+    changed = contexts.find(replace(_source("b.io"), ca=ca))
+    for number in range(3):
+        os.utime(ca, (number, number))
+        contexts.find(replace(_source("c.io"), ca=ca))
+
+    assert len({id(each) for each in (plain, with_ca, insecure, changed)}) == 4
+    assert insecure.verify_mode is ssl.CERT_NONE
+    assert plain.verify_mode is with_ca.verify_mode is ssl.CERT_REQUIRED
+    assert len(contexts._known) == 4
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_name_that_never_answered_leaves_nothing_behind(
+    upstream: FakeUpstream, tmp_path: Path, *, answers: bool
+) -> None:
+    """1,500 invented names left as many files; one that has answered is shared by all workers."""
+    secret = PlainSecret({"*.lan": Credential("", "")})
+    table = UpstreamTable(
+        InForce((), lambda: secret, lambda host: UpstreamConfig(host, upstream.url, read_timeout=2.0)),
+        Shared(secret=lambda: secret, breakers=tmp_path / "breakers"),
+    )
+    if answers:
+        upstream.misbehave(status=404)
+    else:
+        upstream.misbehave(status=503)
+    found = table.find("invented.lan")
+    assert found is not None
+    for _ in range(4):
+        with suppress(UpstreamError):
+            found.upstream.head("app", Tag("v1"))
+        upstream.misbehave(status=503)
+
+    assert [each.host for each in read_all(tmp_path / "breakers")] == ["invented.lan"] * answers
+
+
+HOSTS = ["a.io", "a", "a-b.c-d.io", "xn--bcher-kva.example", "127.0.0.1", "[::1]", "a.io:1", "1.a"]
+HOSTS += ["[fe80::1]:65535", "a" * 63 + ".io", ".".join(["a" * 49] * 5)]
+NO_HOSTS = ["", ".", "a.", ".a", "a..b", "-a", "a-", "a_b", "a b", "a/b", "a@b", "a:b", "a:", ":1"]
+NO_HOSTS += ["a:0", "a:65536", "a:99999999999999999999", "a:1:2", "::1", "[::1", "[]", "[::1]x"]
+NO_HOSTS += [
+    "[fe80::1%eth0]",
+    "[127.0.0.1]",
+    "256.1.1.1",
+    "1.2.3",
+    "1",
+    "0x7f.0",
+    "0x7f",
+    "a.0x1",
+    "é.io",
+    "a\x00",
+    "a\n",
+]
+NO_HOSTS += ["%61", "a?b", "a#b", "*", "*.a", "a" * 64, ".".join(["a" * 50] * 5), "a" * 5000]
+
+
+@pytest.mark.parametrize("host", HOSTS, ids=lambda each: each[:20])
+def test_what_can_be_a_host(host: str) -> None:
+    """RFC 1123, 2.1 and RFC 3986, 3.2.2."""
+    assert is_host(host)
+
+
+@pytest.mark.parametrize("host", NO_HOSTS, ids=lambda each: each[:20])
+def test_what_cannot_be_a_host_is_no_upstream(host: str) -> None:
+    """Although a glob matches it: 62 of 114 odd names were a 500 with a traceback."""
+    secret = PlainSecret({"*." + host.partition(".")[2]: Credential("", "")})
+    asked: list[str] = []
+
+    def source(name: str) -> UpstreamConfig:
+        asked.append(name)
+        return _source(name)
+
+    assert not is_host(host)
+    assert UpstreamTable(InForce((), lambda: secret, source)).find(host) is None
+    assert asked == []
+
+
+@given(st.text(alphabet="ab01.-:[]_%é/@", max_size=20))
+@settings(max_examples=scaled(50, 300))
+def test_every_host_can_be_named_in_a_url(text: str) -> None:
+    """What is taken for a host is one for whoever dials it."""
+    if is_host(text):
+        target = urlsplit(f"https://{text}")
+
+        assert target.netloc == text
+        assert target.hostname
+        assert target.port is None or 0 < target.port < 65536
+
+
+def test_the_default_is_what_was_said() -> None:
+    """For names without an upstream."""
+    assert UpstreamTable(Fixed({}), default="docker.io").default == "docker.io"
+    assert _table().default is None

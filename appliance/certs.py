@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from entrepot.appliance import authority, options
+from entrepot.appliance.atomic_write import SECRET, write
 from entrepot.appliance.authority import Pair
 from entrepot.appliance.supervise.certificate import NAME
-from entrepot.appliance.atomic_write import SECRET, write
 from entrepot.config.address import bare, registry_host
 from entrepot.config.errors import ConfigError, Problem, Unreadable
 

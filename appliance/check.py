@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from entrepot import config
-from entrepot.appliance.privileges import users
 from entrepot.appliance import takeover
+from entrepot.appliance.privileges import users
 from entrepot.appliance.upstreams import hidden
-from entrepot.config import Loaded, Problem, ParsedPullSecret, UpstreamValues
+from entrepot.config import Loaded, ParsedPullSecret, Problem, UpstreamValues
 from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
 
 _BAD_INPUT = 2

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import cast
 
 from entrepot import config
-from entrepot.appliance.privileges import users
 from entrepot.appliance import rundir
+from entrepot.appliance.privileges import users
 from entrepot.appliance.supervise.environment import inherited
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.schema import Settings
@@ -113,5 +113,5 @@ def _read_logs(file: Path) -> None:
 
 def _cleaner(words: Sequence[str], environ: Mapping[str, str], settings: Path) -> int:
     environment = inherited(environ) | {"ENTREPOT_SETTINGS": str(settings), "PYTHONSAFEPATH": "1"}
-    command = [sys.executable, "-m", "cleaner", *words]
+    command = [sys.executable, "-m", "entrepot.cleaner", *words]
     return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603 - ours

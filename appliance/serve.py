@@ -11,32 +11,38 @@ from dataclasses import replace
 from pathlib import Path
 
 from entrepot import config
-from entrepot.appliance.supervise import listen_address, certificate, programs
-from entrepot.appliance.privileges import separation, ownership, users, trusted_path
 from entrepot.appliance import ballast, disk, rundir, takeover
-from entrepot.appliance.supervise.environment import MANY_FILES, Start, inherited, log_share, variables
-from entrepot.appliance.supervise.error_files import write_error_files
-from entrepot.appliance.supervise.supervisor_process import SupervisorProcess, block_signals
-from entrepot.appliance.supervise.line_limit import LineLimit
+from entrepot.appliance.privileges import ownership, separation, trusted_path, users
 from entrepot.appliance.privileges.users import User
 from entrepot.appliance.run_state import RunState, counted
+from entrepot.appliance.supervise import certificate, listen_address, programs
 from entrepot.appliance.supervise.certificate_renewal import renewal
+from entrepot.appliance.supervise.environment import (
+    MANY_FILES,
+    Start,
+    inherited,
+    log_share,
+    variables,
+)
+from entrepot.appliance.supervise.error_files import write_error_files
+from entrepot.appliance.supervise.line_limit import LineLimit
 from entrepot.appliance.supervise.log_rotation import RotatedLog
-from entrepot.runtime.unix_http import status_of
+from entrepot.appliance.supervise.supervisor_process import SupervisorProcess, block_signals
 from entrepot.appliance.upstreams import hidden, upstream_names
 from entrepot.config import outbound
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.schema import Settings
-from entrepot.edge import cache_epoch
 from entrepot.datastore import layout
-from entrepot.runtime import logs
 from entrepot.datastore.accesslog import Event, write_event
 from entrepot.datastore.budget import Budget
 from entrepot.datastore.disk_space import disk_space
-from entrepot.datastore.probe import probe
 from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.probe import probe
+from entrepot.edge import cache_epoch
+from entrepot.runtime import logs
 from entrepot.runtime.log_once import LogOnce
 from entrepot.runtime.signals import Signals
+from entrepot.runtime.unix_http import status_of
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +69,9 @@ def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         warnings.append(f"everything runs as root, for it lacks {' '.join(choice.lacking)}")
     if choice.user is None:
         return _serve(settings, warnings, environ)
-    return separation.serve_as(choice.user, settings, lambda theirs: _serve(theirs, warnings, environ))
+    return separation.serve_as(
+        choice.user, settings, lambda theirs: _serve(theirs, warnings, environ)
+    )
 
 
 def _may_read(loaded: config.Loaded, user: User) -> bool:
@@ -235,7 +243,9 @@ class _Keeper:
 
     def _look(self) -> programs.ProgramFailure | None:
         if self._serving and programs.is_gone(self._run):
-            return programs.ProgramFailure("supervisord", f"somebody deleted the sockets in {self._run}")
+            return programs.ProgramFailure(
+                "supervisord", f"somebody deleted the sockets in {self._run}"
+            )
         try:
             seen = programs.ask(self._run)
         except programs.SupervisorUnreachable:
@@ -296,7 +306,9 @@ class _Keeper:
 def _told(settings: Settings) -> dict[str, str]:
     """Return what an operator wants to see at the start."""
     return {
-        "url": listen_address.url_of(settings.http.addr, tls=settings.http.tls.certificate is not None),
+        "url": listen_address.url_of(
+            settings.http.addr, tls=settings.http.tls.certificate is not None
+        ),
         "data": str(settings.storage.rootdirectory),
         "upstreams": " ".join(upstream_names(settings)),
     }

@@ -13,24 +13,24 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from entrepot import config
-from entrepot.appliance.supervise import listen_address, programs
-from entrepot.appliance.privileges import users
 from entrepot.appliance import rundir, takeover
+from entrepot.appliance.privileges import users
 from entrepot.appliance.run_state import HitCounts, RunState, counted
+from entrepot.appliance.supervise import listen_address, programs
 from entrepot.appliance.upstreams import upstream_names
 from entrepot.cleaner.__main__ import CleanerProcess
 from entrepot.cleaner.maintenance.damaged import QuarantineKeeper
+from entrepot.cleaner.readable_units import size, span
 from entrepot.cleaner.shortage import REMEDY
 from entrepot.cleaner.store import DataDirectory as CleanersStore
-from entrepot.cleaner.readable_units import size, span
 from entrepot.config.schema import Settings
 from entrepot.datastore import layout
 from entrepot.datastore.budget import Budget
 from entrepot.datastore.disk_space import disk_space
-from entrepot.datastore.errors import DatastoreError, IndexUnavailable
 from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.index import REBUILT, IndexEntry
 from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.errors import DatastoreError, IndexUnavailable
+from entrepot.datastore.index import REBUILT, IndexEntry
 from entrepot.logger.display import LAG
 from entrepot.registry.upstream import breaker
 from entrepot.runtime.clock import BELIEVED_S, Clock
@@ -134,7 +134,9 @@ def look(settings: Settings, now: float) -> Status:
     index = SqliteIndex(settings.storage.statedir / layout.INDEX)
     budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
     return Status(
-        url=listen_address.url_of(settings.http.addr, tls=settings.http.tls.certificate is not None),
+        url=listen_address.url_of(
+            settings.http.addr, tls=settings.http.tls.certificate is not None
+        ),
         data=str(settings.storage.rootdirectory),
         up=now - record.started,
         processes=tuple(_processes(settings.run, record, now)),

@@ -14,11 +14,11 @@ from entrepot.config.errors import Problem
 from entrepot.config.schema import Settings
 from entrepot.datastore import layout, shortage, takeover
 from entrepot.datastore.budget import Budget
-from entrepot.datastore.errors import DatastoreError, IndexUnavailable
 from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.errors import DatastoreError, IndexUnavailable
 from entrepot.datastore.globs import Globs
 from entrepot.datastore.index import AccessIndex
-from entrepot.datastore.drivers.sqlite import SqliteIndex
 
 _log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from bench.measure import Book
 from bench.server import Server
 from bench.stock import FILE, IMAGES, PARTS, SIZE, Stock, chosen
 from entrepot.cleaner.policy import StoreLimits
-from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.rounds import Rounds, RoundTools
 from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
@@ -29,10 +29,10 @@ from entrepot.datastore.budget import OVERHEAD
 from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.rebuild import rebuild
 from entrepot.datastore.refs import Digest
-from entrepot.logger.display import Display
-from entrepot.logger.filetimes import FileTimes
 from entrepot.logger.batch import LINES as LINES_READ
 from entrepot.logger.batch import LogBatch
+from entrepot.logger.display import Display
+from entrepot.logger.filetimes import FileTimes
 from entrepot.logger.loop import LoggerLoop, LogPaths, Work
 from entrepot.logger.metrics import note, read
 from entrepot.runtime.clock import Clock

@@ -191,7 +191,7 @@ def entrepot_launch(plan: Plan) -> Launch:
         document["http"] = _distribution_tls(plan)
     file = _write(plan.folder / "config.yml", document)
     return Launch(
-        (sys.executable, "-m", "appliance", "serve", str(file)),
+        (sys.executable, "-m", "entrepot.appliance", "serve", str(file)),
         plan.folder,
         Door(port, prefix=f"{_NAME}/", login=plan.login, tls=plan.pem is not None),
         environment={

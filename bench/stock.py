@@ -14,9 +14,9 @@ from pathlib import Path
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import AccessLine
 from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.index import REBUILT, IndexEntry, ContentKind
-from entrepot.datastore.refs import Digest
 from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.index import REBUILT, ContentKind, IndexEntry
+from entrepot.datastore.refs import Digest
 
 SIZE = 1_000_000  # bytes that a row says; a file that we write has FILE bytes
 FILE = 4096

@@ -121,7 +121,8 @@ def parse_memory(text: str) -> Memory:
 def role_of(name: str, words: list[str]) -> str:
     """Return what a process does: the module of `python -m`, else its program."""
     if "-m" in words[:-1]:
-        return words[len(words) - 1 - words[::-1].index("-m") + 1].partition(".")[0]
+        module = words[len(words) - 1 - words[::-1].index("-m") + 1]
+        return module.removeprefix("entrepot.").partition(".")[0]
     return name
 
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from entrepot.cleaner.hosted.retention import RetentionRules as RetentionRules
 
 _FROM = {
-    "Cleaner": "cleaner.background",
-    "RetentionRule": "cleaner.retention",
-    "RetentionRules": "cleaner.retention",
+    "Cleaner": "entrepot.cleaner.background",
+    "RetentionRule": "entrepot.cleaner.hosted.retention",
+    "RetentionRules": "entrepot.cleaner.hosted.retention",
 }
 
 

@@ -15,33 +15,33 @@ from pathlib import Path
 
 from entrepot import config
 from entrepot.cleaner import readable_units
-from entrepot.cleaner.maintenance.jobs import Jobs, attempt, do
 from entrepot.cleaner.disk import Disk
-from entrepot.cleaner.wake_socket import WakeSocket
-from entrepot.cleaner.maintenance.garbage import Litter
-from entrepot.cleaner.maintenance.schedule import Maintenance, Tools
-from entrepot.cleaner.maintenance.index_inspection import Inspection
-from entrepot.cleaner.loop import RoundLoop, period
-from entrepot.cleaner.maintenance.readers import Readers, Listeners
-from entrepot.cleaner.log_barrier import LogBarrier
-from entrepot.cleaner.policy import StoreLimits, Eviction
-from entrepot.edge.purge import Purge
-from entrepot.cleaner.report import lines
 from entrepot.cleaner.hosted.retention import RetentionRule, RetentionRules, everything, rule
-from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.log_barrier import LogBarrier
+from entrepot.cleaner.loop import RoundLoop, period
+from entrepot.cleaner.maintenance.garbage import Litter
+from entrepot.cleaner.maintenance.index_inspection import Inspection
+from entrepot.cleaner.maintenance.jobs import Jobs, attempt, do
+from entrepot.cleaner.maintenance.readers import Listeners, Readers
+from entrepot.cleaner.maintenance.schedule import Maintenance, Tools
+from entrepot.cleaner.policy import Eviction, StoreLimits
+from entrepot.cleaner.report import lines
+from entrepot.cleaner.rounds import Rounds, RoundTools
 from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
+from entrepot.cleaner.wake_socket import WakeSocket
 from entrepot.config.schema import Settings
 from entrepot.datastore import layout
-from entrepot.runtime import logs
 from entrepot.datastore.accesslog import Event, write_event
 from entrepot.datastore.budget import Budget
-from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.rebuild import needs_rebuild
 from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.errors import DatastoreError
+from entrepot.datastore.rebuild import needs_rebuild
 from entrepot.datastore.takeover import taken_at
+from entrepot.edge.purge import Purge
+from entrepot.runtime import logs
 from entrepot.runtime.clock import Clock
 
 log = logging.getLogger(__name__)

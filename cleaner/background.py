@@ -14,26 +14,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from entrepot.cleaner.maintenance.jobs import Jobs
-from entrepot.cleaner.wake_socket import WakeSocket, ring
-from entrepot.cleaner.maintenance.schedule import Maintenance, Tools
-from entrepot.cleaner.maintenance.index_inspection import Inspection
-from entrepot.cleaner.loop import RoundLoop, period
-from entrepot.cleaner.maintenance.readers import Readers, Listeners
-from entrepot.cleaner.policy import StoreLimits
 from entrepot.cleaner.hosted.retention import RetentionRules, everything
-from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.loop import RoundLoop, period
+from entrepot.cleaner.maintenance.index_inspection import Inspection
+from entrepot.cleaner.maintenance.jobs import Jobs
+from entrepot.cleaner.maintenance.readers import Listeners, Readers
+from entrepot.cleaner.maintenance.schedule import Maintenance, Tools
+from entrepot.cleaner.policy import StoreLimits
+from entrepot.cleaner.rounds import Rounds, RoundTools
 from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
+from entrepot.cleaner.wake_socket import WakeSocket, ring
 from entrepot.datastore import layout
+from entrepot.datastore.access import SOON_S
 from entrepot.datastore.budget import Budget
-from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.locks import try_lock
 from entrepot.datastore.rebuild import needs_rebuild
-from entrepot.datastore.access import SOON_S
 from entrepot.runtime.clock import Clock
 
 log = logging.getLogger(__name__)

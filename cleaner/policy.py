@@ -19,11 +19,11 @@ from typing import Protocol
 from entrepot.cleaner import readable_units
 from entrepot.cleaner.hosted.images import HostedImage
 from entrepot.cleaner.hosted.refcounts import RemovalPlan
-from entrepot.cleaner.reasons import Reason as Reason
-from entrepot.cleaner.reasons import Explanation
 from entrepot.cleaner.hosted.retention import RetentionRule, expiry
+from entrepot.cleaner.reasons import Explanation
+from entrepot.cleaner.reasons import Reason as Reason
 from entrepot.datastore.budget import OVERHEAD
-from entrepot.datastore.index import IndexEntry, ContentKind
+from entrepot.datastore.index import ContentKind, IndexEntry
 from entrepot.datastore.refs import Digest, Repository
 
 Named = Callable[[Digest], Iterable[Digest]]
@@ -156,7 +156,9 @@ def plan(
 class _Plan:
     """A plan as it is made: what it has let go is no longer held."""
 
-    def __init__(self, bounds: StoreLimits, moment: Demand, pushed: HostedCandidates, unasked: Unasked) -> None:
+    def __init__(
+        self, bounds: StoreLimits, moment: Demand, pushed: HostedCandidates, unasked: Unasked
+    ) -> None:
         self._bounds = bounds
         self._moment = moment
         self._pushed = pushed
@@ -248,9 +250,13 @@ class _Plan:
         begins = self._begun or is_short(self._bounds, self._moment)
         self._begun = begins and bool(excess(self._bounds, self._moment))
         if self._begun:
-            return Explanation(Reason.SIZE, f"{_words_of_size(self._bounds, self._moment)}, {because}")
+            return Explanation(
+                Reason.SIZE, f"{_words_of_size(self._bounds, self._moment)}, {because}"
+            )
         if self._moment.lacking:
-            return Explanation(Reason.DISK, f"disk lacks {readable_units.size(self._moment.lacking)}, {because}")
+            return Explanation(
+                Reason.DISK, f"disk lacks {readable_units.size(self._moment.lacking)}, {because}"
+            )
         return None
 
 
@@ -282,7 +288,9 @@ def closure(digests: Iterable[Digest], named: Named) -> set[Digest]:
     return found
 
 
-def _in_order(entries: Iterable[IndexEntry], images: Sequence[HostedImage]) -> Iterable[IndexEntry | HostedImage]:
+def _in_order(
+    entries: Iterable[IndexEntry], images: Sequence[HostedImage]
+) -> Iterable[IndexEntry | HostedImage]:
     """Put images among the entries, all by their last use; without any, read no entry ahead."""
     if not images:
         return entries

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from entrepot.cleaner import readable_units
-from entrepot.cleaner.maintenance.garbage import Litter, UnreferencedLink, StaleUpload
+from entrepot.cleaner.maintenance.garbage import Litter, StaleUpload, UnreferencedLink
 from entrepot.cleaner.policy import Eviction, Removal
 
 

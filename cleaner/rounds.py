@@ -9,15 +9,25 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from entrepot.cleaner.hosted.repositories import HostedRepositories
-from entrepot.cleaner.policy import StoreLimits, Eviction, Demand, Removal, Step, closure, excess, is_short, plan
 from entrepot.cleaner.hosted.retention import RetentionRules
+from entrepot.cleaner.hosted.snapshot import HostedSnapshot
+from entrepot.cleaner.hosted.unlink import Unlinker
+from entrepot.cleaner.policy import (
+    Demand,
+    Eviction,
+    Removal,
+    Step,
+    StoreLimits,
+    closure,
+    excess,
+    is_short,
+    plan,
+)
 from entrepot.cleaner.shortage import Shortage
 from entrepot.cleaner.spool import Spool
-from entrepot.cleaner.hosted.snapshot import HostedSnapshot
 from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.summary import summary
 from entrepot.cleaner.sweep import Sweep
-from entrepot.cleaner.hosted.unlink import Unlinker
 from entrepot.datastore import shortage
 from entrepot.datastore.index import IndexEntry
 from entrepot.datastore.rebuild import born
@@ -63,7 +73,9 @@ class RoundTools:
 class Rounds:
     """Evicts by *bounds* what was pulled through, and by *rules* what was pushed."""
 
-    def __init__(self, hands: RoundTools, bounds: StoreLimits, rules: RetentionRules | None = None) -> None:
+    def __init__(
+        self, hands: RoundTools, bounds: StoreLimits, rules: RetentionRules | None = None
+    ) -> None:
         self._hands = hands
         self._store = hands.store
         self._bounds = bounds
@@ -186,7 +198,9 @@ class Rounds:
         said = summary(gone_now, self._store.repositories)
         log.info("evicted", extra={"entries": evicted, **said, "seconds": round(seconds, 3)})
 
-    def _sweep(self, needs: int, stock: HostedSnapshot, evicted: list[Eviction]) -> tuple[int, bool]:
+    def _sweep(
+        self, needs: int, stock: HostedSnapshot, evicted: list[Eviction]
+    ) -> tuple[int, bool]:
         """Return how much went, and whether that is all: the plan counts all of it as gone."""
         gone, is_done = 0, True
         for step in self.plan(needs, stock):

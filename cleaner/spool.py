@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from entrepot.cleaner.maintenance.abandoned_uploads import AbandonedUploads
 from entrepot.cleaner.maintenance.damaged import QuarantineKeeper
 from entrepot.cleaner.store import DataDirectory
-from entrepot.cleaner.maintenance.abandoned_uploads import AbandonedUploads
 from entrepot.datastore import layout, manifest
 from entrepot.datastore.errors import InvalidManifest, NotFound, StorageBroken, StorageFull
 from entrepot.datastore.index import ContentKind, Reservation

@@ -1,4 +1,4 @@
-"""The socket at which the other processes wake the cleaner; the bell of `registry.room` rings it.
+"""The socket at which the other processes wake the cleaner; `datastore.reservations` sends to it.
 
 A message is a JSON object: `needs`, the bytes that a waiting download asks for, 0 for a mere hint.
 """

@@ -8,27 +8,32 @@ programs that it starts.
 from entrepot.config.address import Address
 from entrepot.config.checks import certificate_problems, check, read_secret, remarks
 from entrepot.config.credential import SecretCredential
-from entrepot.config.sources.environment import is_image
 from entrepot.config.errors import ConfigError, Problem, Unreadable
 from entrepot.config.files import moved, named_files
 from entrepot.config.follow import FollowedRights, read_rights, rights
 from entrepot.config.handover import dump, resolved
-from entrepot.config.loader import Loaded, DefaultPaths, examine, load
+from entrepot.config.loader import DefaultPaths, Loaded, examine, load
 from entrepot.config.pull_secret import ParsedPullSecret
 from entrepot.config.pull_secret import parse as parse_pull_secret
 from entrepot.config.schema import Settings
 from entrepot.config.show import shown_settings, usage
-from entrepot.config.upstreams import UpstreamSet, UpstreamValues, upstream_defaults, upstreams_in_force
+from entrepot.config.sources.environment import is_image
+from entrepot.config.upstreams import (
+    UpstreamSet,
+    UpstreamValues,
+    upstream_defaults,
+    upstreams_in_force,
+)
 
 __all__ = [
     "Address",
     "ConfigError",
-    "SecretCredential",
-    "Loaded",
     "DefaultPaths",
-    "Problem",
-    "ParsedPullSecret",
     "FollowedRights",
+    "Loaded",
+    "ParsedPullSecret",
+    "Problem",
+    "SecretCredential",
     "Settings",
     "Unreadable",
     "UpstreamSet",

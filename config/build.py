@@ -11,8 +11,8 @@ from pydantic_core import ErrorDetails
 
 from entrepot.config import keys
 from entrepot.config.errors import Problem, Unreadable
-from entrepot.config.raw_value import RawValue
 from entrepot.config.keys import Key, Setting
+from entrepot.config.raw_value import RawValue
 from entrepot.config.schema import Settings
 
 _HTPASSWD = ("auth", "htpasswd")

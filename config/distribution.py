@@ -50,7 +50,9 @@ def _honoured(key: str, why: str = "") -> DistributionKey:
     return DistributionKey(key, KeySupport.HONOURED, why)
 
 
-def _ineffective(key: str, why: str, *harmless: str, instead: str = "take it out") -> DistributionKey:
+def _ineffective(
+    key: str, why: str, *harmless: str, instead: str = "take it out"
+) -> DistributionKey:
     return DistributionKey(key, KeySupport.WITHOUT_EFFECT, why, instead, ("", *harmless))
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from entrepot.config import access
-from entrepot.config.sources import aliases, cache_server
 from entrepot.config.access import AccessRule
-from entrepot.config.sources.yaml_file import read_content
 from entrepot.config.errors import ConfigError, Unreadable
-from entrepot.config.raw_value import RawValue
 from entrepot.config.keys import Key
+from entrepot.config.raw_value import RawValue
 from entrepot.config.schema import Followed, Settings
+from entrepot.config.sources import aliases, cache_server
+from entrepot.config.sources.yaml_file import read_content
 
 _ACCESS: Final = ("access",)
 _USERS: Final = ("auth", "htpasswd", "users")

@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from entrepot.config.sources.environment import SETTINGS
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.schema import Settings
+from entrepot.config.sources.environment import SETTINGS
 
 
 def dump(settings: Settings, path: Path) -> None:

@@ -14,10 +14,10 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from entrepot.config.sources import cache_server
 from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
-from entrepot.config.value_types import ValueUnit
 from entrepot.config.schema import Settings
+from entrepot.config.sources import cache_server
+from entrepot.config.value_types import ValueUnit
 
 Key = tuple[str, ...]
 

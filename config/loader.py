@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from entrepot.config.sources import aliases, environment, flags
 from entrepot.config import follow
 from entrepot.config.build import build
-from entrepot.config.sources.yaml_file import read_file
 from entrepot.config.errors import ConfigError, Problem
-from entrepot.config.raw_value import RawValue, SourceValues
 from entrepot.config.keys import Key
 from entrepot.config.merge import merge, unsupported_keys
-from entrepot.config.setting_conflicts import advice, contradictions
+from entrepot.config.raw_value import RawValue, SourceValues
 from entrepot.config.schema import Settings
+from entrepot.config.setting_conflicts import advice, contradictions
+from entrepot.config.sources import aliases, environment, flags
+from entrepot.config.sources.yaml_file import read_file
 from entrepot.config.upstreams import adjusted_only
 
 _CERTIFICATE = ("http", "tls", "certificate")
@@ -65,7 +65,9 @@ class Loaded:
         return self.given[key].origin if key in self.given else "default"
 
 
-def load(argv: Sequence[str], environ: Mapping[str, str], places: DefaultPaths | None = None) -> Loaded:
+def load(
+    argv: Sequence[str], environ: Mapping[str, str], places: DefaultPaths | None = None
+) -> Loaded:
     """Load the configuration from *argv*, the arguments after `serve`, and from *environ*.
 
     Raises: ConfigError with every problem, not only the first.
@@ -111,7 +113,9 @@ def examine(
 class _Sources:
     """The values of each source: places, file, environment and flags."""
 
-    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], places: DefaultPaths) -> None:
+    def __init__(
+        self, argv: Sequence[str], environ: Mapping[str, str], places: DefaultPaths
+    ) -> None:
         self._places = places
         self._flags = flags.read(argv)
         self._environment = environment.read(environ)

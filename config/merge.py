@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from entrepot.config.sources import aliases, cache_server
 from entrepot.config import keys, unknown_keys
 from entrepot.config.address import registry_host
 from entrepot.config.distribution import DRIVERS, SCHEMES, DistributionKey, KeySupport
 from entrepot.config.errors import Problem, Unreadable
-from entrepot.config.raw_value import RawValue, SourceValues
 from entrepot.config.keys import Key
+from entrepot.config.raw_value import RawValue, SourceValues
+from entrepot.config.sources import aliases, cache_server
 
 _LISTEN: Final = ("http", "addr")
 _KINDS = {"auth": SCHEMES, "storage": DRIVERS}

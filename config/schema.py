@@ -14,9 +14,9 @@ from typing import Any, Final
 from pydantic import Field
 
 from entrepot.config import value_types
-from entrepot.config.value_types import MOST_WORKERS as MOST_WORKERS
 from entrepot.config.limits import LimitsSettings
 from entrepot.config.section import Section, setting
+from entrepot.config.value_types import MOST_WORKERS as MOST_WORKERS
 
 _FEWEST_WORKERS: Final = 2
 
@@ -133,7 +133,9 @@ class HttpSettings(Section):
 class ProxySettings(Section):
     """The settings of `proxy:`, the defaults for every upstream that does not override them."""
 
-    remoteurl: value_types.MaybeUrl = setting(None, "declares this upstream and makes it the default")
+    remoteurl: value_types.MaybeUrl = setting(
+        None, "declares this upstream and makes it the default"
+    )
     username: value_types.MaybeText = setting(None, "of proxy.remoteurl")
     password: value_types.MaybeText = setting(None, "of proxy.remoteurl", secret=True)
     default: value_types.MaybeHost = setting(
@@ -200,7 +202,9 @@ class UpstreamSettings(Section):
     enabled: value_types.Switch = setting(
         "true", "false removes the upstream, even if the pull secret names it"
     )
-    url: value_types.MaybeUrl = setting(None, "its base URL", shown="https://HOST, loopback: http://HOST")
+    url: value_types.MaybeUrl = setting(
+        None, "its base URL", shown="https://HOST, loopback: http://HOST"
+    )
     mirrors: value_types.Urls = setting((), "URLs tried before the upstream, in order")
     ca: value_types.MaybeFile = setting(None, "PEM file of its private certificate authority")
     insecure: value_types.Switch = setting("false", "do not verify its certificate")
@@ -213,14 +217,18 @@ class UpstreamSettings(Section):
     freshness: value_types.MaybeSpan = setting(None, "as proxy.freshness", shown="proxy.freshness")
     maxstale: value_types.MaybeSpan = setting(None, "as proxy.maxstale", shown="proxy.maxstale")
     ongone: value_types.MaybeOnGone = setting(None, "as proxy.ongone", shown="proxy.ongone")
-    negativettl: value_types.MaybeSpan = setting(None, "as proxy.negativettl", shown="proxy.negativettl")
+    negativettl: value_types.MaybeSpan = setting(
+        None, "as proxy.negativettl", shown="proxy.negativettl"
+    )
     connecttimeout: value_types.MaybeLongerSpan = setting(
         None, "as proxy.connecttimeout", shown="proxy.connecttimeout"
     )
     readtimeout: value_types.MaybeLongerSpan = setting(
         None, "as proxy.readtimeout", shown="proxy.readtimeout"
     )
-    redirects: value_types.MaybeRedirects = setting(None, "as proxy.redirects", shown="proxy.redirects")
+    redirects: value_types.MaybeRedirects = setting(
+        None, "as proxy.redirects", shown="proxy.redirects"
+    )
     ranges: value_types.MaybeRanges = setting(None, "as proxy.ranges", shown="proxy.ranges")
     default: value_types.Switch = setting(
         "false", "whether it is the upstream for repository names without a host"

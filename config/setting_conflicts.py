@@ -10,8 +10,8 @@ from typing import Final
 
 from entrepot.config.access import ANYBODY
 from entrepot.config.errors import Problem
-from entrepot.config.raw_value import RawValue
 from entrepot.config.keys import Key
+from entrepot.config.raw_value import RawValue
 from entrepot.config.schema import Settings, UpstreamSettings
 from entrepot.config.upstreams import default_hosts
 

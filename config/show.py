@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from entrepot.config import access, hosted, keys, units
 from entrepot.config.keys import Key, Setting
-from entrepot.config.value_types import BYTES, PER_CENT, SECONDS
 from entrepot.config.schema import Settings
 from entrepot.config.upstreams import upstream_defaults
+from entrepot.config.value_types import BYTES, PER_CENT, SECONDS
 
 _FIELD_OF_KEY = {
     "passwordfile": "password_file",

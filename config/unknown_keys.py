@@ -12,10 +12,10 @@ import difflib
 from functools import cache
 from typing import Final
 
-from entrepot.config.sources import cache_server
 from entrepot.config import keys
 from entrepot.config.distribution import ROWS, KeySupport
 from entrepot.config.keys import Key
+from entrepot.config.sources import cache_server
 
 # Every unknown key below these sections is an error, even if it resembles no known key.
 _STRICT_SECTIONS: Final[tuple[Key, ...]] = (

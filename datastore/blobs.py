@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from entrepot.datastore import layout
-from entrepot.datastore.errors import ContentDamaged, DigestMismatch, NotFound, StorageBroken, StorageFull, refusal
+from entrepot.datastore.errors import (
+    ContentDamaged,
+    DigestMismatch,
+    NotFound,
+    StorageBroken,
+    StorageFull,
+    refusal,
+)
 from entrepot.datastore.integrity import Integrity, digest_of
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Stat, Storage

@@ -11,13 +11,19 @@ from functools import lru_cache
 from typing import BinaryIO
 
 from entrepot.datastore.blobs import BlobStore
-from entrepot.datastore.errors import DatastoreError, IndexUnavailable, InvalidManifest, NotFound, StorageBroken
+from entrepot.datastore.disk_errors import DiskTrouble
+from entrepot.datastore.errors import (
+    DatastoreError,
+    IndexUnavailable,
+    InvalidManifest,
+    NotFound,
+    StorageBroken,
+)
 from entrepot.datastore.index import AccessIndex, ContentKind
 from entrepot.datastore.manifest import Manifest, parse
 from entrepot.datastore.proofs import Proofs
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Parse, Repositories
-from entrepot.datastore.disk_errors import DiskTrouble
 from entrepot.datastore.reservations import Reservations
 
 log = logging.getLogger(__name__)
@@ -97,7 +103,9 @@ class ContentStore:
         try:
             body = self.blobs.read(digest)
             read = self.read if len(body) <= _LONGEST_READ else parse
-            return StoredManifest(digest, body, self.repositories.read_manifest(name, digest, body, read))
+            return StoredManifest(
+                digest, body, self.repositories.read_manifest(name, digest, body, read)
+            )
         except (NotFound, InvalidManifest):
             return None
 

@@ -178,7 +178,9 @@ def _read(document: dict[str, Any], media_type: str, *, states_type: bool) -> Ma
 
 def _below(document: dict[str, Any], kind: ContentKind) -> list[Any]:
     """Return what lies below: an index must list it, an artifact may have no layers."""
-    listed = list(document["manifests"] if kind is ContentKind.INDEX else document.get("layers") or ())
+    listed = list(
+        document["manifests"] if kind is ContentKind.INDEX else document.get("layers") or ()
+    )
     if len(listed) > MOST_DESCRIPTORS:
         raise ValueError(f"more than {MOST_DESCRIPTORS} descriptors")
     return listed

@@ -14,7 +14,7 @@ from itertools import islice
 from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore
 from entrepot.datastore.errors import InvalidManifest, NotFound
-from entrepot.datastore.index import REBUILT, AccessIndex, Cursor, IndexEntry, ContentKind
+from entrepot.datastore.index import REBUILT, AccessIndex, ContentKind, Cursor, IndexEntry
 from entrepot.datastore.manifest import Manifest
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories

@@ -14,15 +14,15 @@ from pathlib import Path
 from entrepot import config
 from entrepot.config.schema import Settings
 from entrepot.datastore import layout
-from entrepot.runtime import logs
 from entrepot.datastore.budget import Budget
 from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.logger.batch import LogBatch
 from entrepot.logger.display import Display
 from entrepot.logger.filetimes import FileTimes
-from entrepot.logger.batch import LogBatch
 from entrepot.logger.loop import LoggerLoop, LogPaths, Work
-from entrepot.logger.watch import Wake, FolderWatch
+from entrepot.logger.watch import FolderWatch, Wake
+from entrepot.runtime import logs
 from entrepot.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,9 @@ def work(settings: Settings, clock: Clock) -> Work:
             build={"version": version("entrepot"), "python": sys.version.split()[0]},
             clock=clock,
         ),
-        open_ledger=lambda: LogBatch(index, upstreams=known, run=run.name, since=since, clock=clock),
+        open_ledger=lambda: LogBatch(
+            index, upstreams=known, run=run.name, since=since, clock=clock
+        ),
         wall=time.time,
     )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from entrepot.datastore.access import is_use
 from entrepot.datastore.accesslog import Repeated
 from entrepot.datastore.errors import InvalidDigest
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.access import is_use
 
 
 def note_uses(lines: Iterable[Repeated], latest: dict[str, float]) -> None:

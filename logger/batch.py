@@ -14,12 +14,12 @@ from entrepot.datastore.errors import InvalidLine
 from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.refs import Digest
 from entrepot.logger import event_metrics, metrics, traffic
-from entrepot.logger.event_metrics import EventMetrics
+from entrepot.logger.accesses import note_uses, stamps
 from entrepot.logger.dropped_lines import DroppedLines
+from entrepot.logger.event_metrics import EventMetrics
 from entrepot.logger.labels import UpstreamLabels
 from entrepot.logger.metrics import Metric, Registry
 from entrepot.logger.position import LogPosition
-from entrepot.logger.accesses import note_uses, stamps
 from entrepot.logger.tail import Batch
 from entrepot.runtime.clock import Clock
 

@@ -12,10 +12,10 @@ from entrepot.datastore.disk_space import disk_space
 from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.index import REBUILT, AccessIndex
 from entrepot.logger import exposition
-from entrepot.runtime.log_once import LogOnce
 from entrepot.logger.batch import METRICS
 from entrepot.logger.metrics import Metric
 from entrepot.runtime.clock import Clock
+from entrepot.runtime.log_once import LogOnce
 
 log = logging.getLogger(__name__)
 

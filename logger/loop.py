@@ -13,11 +13,11 @@ from pathlib import Path
 
 from entrepot.datastore.errors import IndexUnavailable
 from entrepot.logger import dropped_lines
-from entrepot.runtime.log_once import LogOnce
+from entrepot.logger.batch import ACCESS, EVENTS, LogBatch
 from entrepot.logger.display import Display
 from entrepot.logger.filetimes import FileTimes
-from entrepot.logger.batch import ACCESS, EVENTS, LogBatch
 from entrepot.logger.tail import Batch, Tail
+from entrepot.runtime.log_once import LogOnce
 
 log = logging.getLogger(__name__)
 

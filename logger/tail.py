@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from entrepot.logger import position as positions
-from entrepot.logger.position import HEAD, ResumePoint, LogPosition, Seen
+from entrepot.logger.position import HEAD, LogPosition, ResumePoint, Seen
 
 LONGEST = 64 * 1024
 """Bytes of the longest line that is read, including its line end."""

@@ -9,26 +9,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from entrepot.registry.auth.rules import AccessGrant as AccessGrant
+    from entrepot.registry.auth.htpasswd import Htpasswd as Htpasswd
     from entrepot.registry.auth.identity import Authenticator as Authenticator
     from entrepot.registry.auth.identity import Identity as Identity
-    from entrepot.registry.auth.htpasswd import Htpasswd as Htpasswd
+    from entrepot.registry.auth.password_cache import PasswordCache as PasswordCache
+    from entrepot.registry.auth.rules import AccessGrant as AccessGrant
     from entrepot.registry.library.application import Application as Application
     from entrepot.registry.library.application import create_app as create_app
     from entrepot.registry.library.application import serve as serve
     from entrepot.registry.upstream.upstream_config import UpstreamConfig as UpstreamConfig
-    from entrepot.registry.auth.password_cache import PasswordCache as PasswordCache
 
 _FROM = {
-    "Application": "registry.library",
-    "Authenticator": "registry.auth",
-    "Htpasswd": "registry.htpasswd",
-    "Identity": "registry.auth",
-    "AccessGrant": "registry.access",
-    "UpstreamConfig": "registry.upstream.source",
-    "PasswordCache": "registry.verdicts",
-    "create_app": "registry.library",
-    "serve": "registry.library",
+    "Application": "entrepot.registry.library.application",
+    "Authenticator": "entrepot.registry.auth.identity",
+    "Htpasswd": "entrepot.registry.auth.htpasswd",
+    "Identity": "entrepot.registry.auth.identity",
+    "AccessGrant": "entrepot.registry.auth.rules",
+    "UpstreamConfig": "entrepot.registry.upstream.upstream_config",
+    "PasswordCache": "entrepot.registry.auth.password_cache",
+    "create_app": "entrepot.registry.library.application",
+    "serve": "entrepot.registry.library.application",
 }
 
 

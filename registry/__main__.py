@@ -10,36 +10,36 @@ from functools import partial
 from pathlib import Path
 
 from entrepot import config
-from entrepot.config import ConfigError, Problem, ParsedPullSecret, outbound, parse_pull_secret
+from entrepot.config import ConfigError, ParsedPullSecret, Problem, outbound, parse_pull_secret
 from entrepot.config.schema import Followed, Settings
 from entrepot.datastore import layout
-from entrepot.runtime import logs
 from entrepot.datastore.budget import Budget
 from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.edge.cache_epoch import CacheEpoch
-from entrepot.datastore.globs import Globs
-from entrepot.runtime.log_limit import LogLimit
-from entrepot.datastore.refs import Repository
 from entrepot.datastore.drivers.sqlite import SqliteIndex
-from entrepot.registry.auth import identity
-from entrepot.registry.auth.rules import AccessGrant, AccessRules
-from entrepot.registry.api.authorize import MayHost
-from entrepot.registry.app import Parts, assemble
-from entrepot.registry.download.earlier_boot import discard_partial_downloads
-from entrepot.registry.events import Breakers, Events, damaged
+from entrepot.datastore.globs import Globs
+from entrepot.datastore.refs import Repository
+from entrepot.datastore.reservations import CleanerWakeup, Reservations, SpaceLimits
+from entrepot.edge.cache_epoch import CacheEpoch
 from entrepot.edge.cache_fill import CacheFill
 from entrepot.edge.invalidation import Invalidation
+from entrepot.registry.api.authorize import MayHost
+from entrepot.registry.app import Parts, assemble
+from entrepot.registry.auth import identity
+from entrepot.registry.auth.rules import AccessGrant, AccessRules
+from entrepot.registry.download.earlier_boot import discard_partial_downloads
+from entrepot.registry.events import Breakers, Events, damaged
 from entrepot.registry.push.bounds import UploadLimits
-from entrepot.datastore.reservations import CleanerWakeup, SpaceLimits, Reservations
-from entrepot.registry.server.aftercare import ConnectionLimits
-from entrepot.registry.server.limited import Limited
 from entrepot.registry.routing.name_conflicts import leaves_out, shadowed
+from entrepot.registry.server.aftercare import ConnectionLimits
+from entrepot.registry.server.gunicorn_app import GunicornApplication, Serving
+from entrepot.registry.server.limited import Limited
 from entrepot.registry.upstream.proxies import Proxies
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Shared, UpstreamTable
-from entrepot.runtime.reloading_file import Snapshot, ReloadingFile
-from entrepot.registry.server.gunicorn_app import Serving, GunicornApplication
+from entrepot.runtime import logs
 from entrepot.runtime.clock import Clock, boot
+from entrepot.runtime.log_limit import LogLimit
+from entrepot.runtime.reloading_file import ReloadingFile, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,9 @@ def parts(settings: Settings, generation: CacheEpoch, lookout: Invalidation) -> 
         state=settings.storage.statedir,
         upstreams=_upstreams(settings, Breakers(report, generation.rise), lookout, clock),
         authenticator=_authenticator(settings, lookout, limited),
-        room=Reservations(index, _limits(settings), CleanerWakeup(settings.run / "cleaner.sock"), clock),
+        room=Reservations(
+            index, _limits(settings), CleanerWakeup(settings.run / "cleaner.sock"), clock
+        ),
         report=partial(report, "download"),
         metrics=settings.run / "metrics.prom",
         prefetch=settings.proxy.prefetch,
@@ -120,7 +122,9 @@ def _limits(settings: Settings) -> SpaceLimits:
     return SpaceLimits(room=budget.room, largest=budget.target, start=budget.start)
 
 
-def _authenticator(settings: Settings, lookout: Invalidation, limited: Limited) -> identity.Authenticator:
+def _authenticator(
+    settings: Settings, lookout: Invalidation, limited: Limited
+) -> identity.Authenticator:
     htpasswd = settings.auth.htpasswd
     if htpasswd is None:
         return identity.Open()
@@ -187,7 +191,9 @@ def _refuse_half(file: Path, before: _Rights, after: _Rights) -> None:
 
 
 def _ready(said: config.FollowedRights) -> _Rights:
-    rules = [AccessGrant(each.user, each.repository, frozenset(each.allow)) for each in said.access or ()]
+    rules = [
+        AccessGrant(each.user, each.repository, frozenset(each.allow)) for each in said.access or ()
+    ]
     hashes = {user: hashed.encode() for user, hashed in (said.users or {}).items()}
     return _Rights(
         None if said.access is None else AccessRules(rules),
@@ -199,7 +205,9 @@ def _users(rights: Snapshot[_Rights]) -> Snapshot[Mapping[str, bytes]]:
     return Snapshot(rights.value.users or {}, rights.generation)
 
 
-def _upstreams(settings: Settings, report: Breakers, lookout: Invalidation, clock: Clock) -> UpstreamTable:
+def _upstreams(
+    settings: Settings, report: Breakers, lookout: Invalidation, clock: Clock
+) -> UpstreamTable:
     secret = _secret(settings, lookout)
     shared = Shared(
         secret=secret,

@@ -11,35 +11,44 @@ import falcon
 
 from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore
+from entrepot.datastore.content import ContentStore
 from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.integrity import Integrity
 from entrepot.datastore.proofs import Proofs
 from entrepot.datastore.quarantine import Quarantine, Report
 from entrepot.datastore.repositories import Repositories
+from entrepot.datastore.reservations import Reservations
 from entrepot.datastore.storage import Storage
 from entrepot.datastore.unverified import Unproven
+from entrepot.edge.cache_fill import CacheFill
 from entrepot.registry.api import errors, router
+from entrepot.registry.api.authorize import Authorization, MayHost
 from entrepot.registry.api.blobs import BlobResource
 from entrepot.registry.api.catalog import CatalogResource
 from entrepot.registry.api.docker_login import DockerLoginResource
-from entrepot.registry.api.authorize import Authorization, MayHost
-from entrepot.registry.api.response_headers import ResponseHeaders
 from entrepot.registry.api.edge_headers import EdgeHeaders
 from entrepot.registry.api.manifests import ManifestResource
 from entrepot.registry.api.referrers import ReferrersResource
-from entrepot.registry.api.status import FrontResource, HealthResource, MetricsResource, VersionResource
+from entrepot.registry.api.response_headers import ResponseHeaders
+from entrepot.registry.api.status import (
+    FrontResource,
+    HealthResource,
+    MetricsResource,
+    VersionResource,
+)
 from entrepot.registry.api.tags import TagsResource
 from entrepot.registry.api.uploads import BeginningResource, UploadResource
 from entrepot.registry.auth.identity import Authenticator
-from entrepot.registry.download.task import Landing
-from entrepot.edge.cache_fill import CacheFill
-from entrepot.registry.download.singleflight import SingleFlight
 from entrepot.registry.download.parallel import ParallelLimits
-from entrepot.registry.pullthrough.negative_cache import NegativeCache
-from entrepot.registry.pullthrough.prefetch import Prefetch
+from entrepot.registry.download.singleflight import SingleFlight
+from entrepot.registry.download.task import Landing
 from entrepot.registry.pullthrough.blobs import Blobs
+from entrepot.registry.pullthrough.keyed_lock import KeyedLock
 from entrepot.registry.pullthrough.lists import Lists
 from entrepot.registry.pullthrough.manifests import Manifests
+from entrepot.registry.pullthrough.negative_cache import NegativeCache
+from entrepot.registry.pullthrough.prefetch import Prefetch
+from entrepot.registry.pullthrough.recent_answers import RecentAnswers
 from entrepot.registry.push.bounds import UploadLimits
 from entrepot.registry.push.catalog import Catalog
 from entrepot.registry.push.deletes import Deletions
@@ -48,11 +57,7 @@ from entrepot.registry.push.manifests import ManifestPushes
 from entrepot.registry.push.referrers import Referrers
 from entrepot.registry.push.upload_sessions import Sessions
 from entrepot.registry.push.uploads import BlobUploads
-from entrepot.datastore.reservations import Reservations
 from entrepot.registry.routing.resolve import Upstreams
-from entrepot.datastore.content import ContentStore
-from entrepot.registry.pullthrough.recent_answers import RecentAnswers
-from entrepot.registry.pullthrough.keyed_lock import KeyedLock
 
 App = falcon.App[falcon.Request, falcon.Response]
 
@@ -95,7 +100,9 @@ def assemble(parts: Parts) -> App:
     shelf = ContentStore(*stores, parts.index, parts.room, Proofs(parts.storage), parts.clock)
     negative = NegativeCache()
     spool = parts.state / layout.SPOOL
-    landing = Landing(shelf.blobs, parts.index, parts.room, parts.report, ParallelLimits(parts.lanes))
+    landing = Landing(
+        shelf.blobs, parts.index, parts.room, parts.report, ParallelLimits(parts.lanes)
+    )
     inflight = SingleFlight(spool, landing)
     prefetch = Prefetch(shelf, inflight, spool / "locks", parts.prefetch)
     blobs = Blobs(shelf, inflight, negative, prefetch, RecentAnswers(spool / "locks"))

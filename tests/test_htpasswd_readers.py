@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from entrepot.config.htpasswd import htpasswd_problems
-from entrepot.registry.errors import InvalidHtpasswd
 from entrepot.registry.auth.htpasswd import parse
+from entrepot.registry.errors import InvalidHtpasswd
 
 _HASH = b"$2y$05$" + b"a" * 53
 

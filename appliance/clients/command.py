@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from entrepot import config
-from entrepot.appliance import public_url, options
+from entrepot.appliance import options, public_url
+from entrepot.appliance.atomic_write import PUBLIC, SECRET, write
 from entrepot.appliance.clients import NAMES
 from entrepot.appliance.clients.endpoint import Client, Endpoint
 from entrepot.appliance.logins import login_in
 from entrepot.appliance.options import Options
 from entrepot.appliance.upstreams import upstream_names, upstreams_now
-from entrepot.appliance.atomic_write import PUBLIC, SECRET, write
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.schema import Settings
 

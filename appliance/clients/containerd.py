@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from entrepot.appliance.clients.endpoint import Client, File, Endpoint, origin
+from entrepot.appliance.clients.endpoint import Client, Endpoint, File, origin
 
 ROOT = "/etc/containerd/certs.d"
 CA = "entrepot-ca.crt"

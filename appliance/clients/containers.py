@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from entrepot.appliance.clients.endpoint import Client, File, Endpoint, origin
+from entrepot.appliance.clients.endpoint import Client, Endpoint, File, origin
 
 _FILE = "/etc/containers/registries.conf.d/50-entrepot.conf"
 

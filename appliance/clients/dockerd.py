@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from entrepot.appliance.clients import containerd
-from entrepot.appliance.clients.endpoint import Client, File, Endpoint
+from entrepot.appliance.clients.endpoint import Client, Endpoint, File
 from entrepot.config.address import DOCKER_HUB
 
 ROOT = "/etc/docker/certs.d"

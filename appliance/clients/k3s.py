@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from entrepot.appliance.clients.documents import yaml_text
-from entrepot.appliance.clients.endpoint import Client, File, Endpoint
+from entrepot.appliance.clients.endpoint import Client, Endpoint, File
 
 _CA = "entrepot-ca.crt"
 

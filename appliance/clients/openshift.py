@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from entrepot.appliance.clients.documents import yaml_text
-from entrepot.appliance.clients.endpoint import Client, File, Endpoint
+from entrepot.appliance.clients.endpoint import Client, Endpoint, File
 
 _CONFIG = "config.openshift.io/v1"
 _NAME = "entrepot"

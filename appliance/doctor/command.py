@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from entrepot import config
-from entrepot.appliance import public_url, authority, options, rundir
-from entrepot.appliance.privileges import users
+from entrepot.appliance import authority, options, public_url, rundir
 from entrepot.appliance.clients.endpoint import Endpoint
 from entrepot.appliance.doctor import images
-from entrepot.appliance.doctor.examination import Target, Diagnosis, examine
+from entrepot.appliance.doctor.examination import Diagnosis, Target, examine
 from entrepot.appliance.doctor.images import ImageName
 from entrepot.appliance.logins import Login, login_from, login_of, secret_in
 from entrepot.appliance.options import Options
+from entrepot.appliance.privileges import users
 from entrepot.appliance.upstreams import upstream_names, upstreams_now
 from entrepot.config.errors import ConfigError, Problem, Unreadable
 from entrepot.config.schema import Settings

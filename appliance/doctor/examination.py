@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from entrepot.appliance.doctor import trust
-from entrepot.appliance.doctor.finding import Finding, CannotContinue, Health, fails, works
-from entrepot.appliance.doctor.images import ImageName
+from entrepot.appliance.doctor.finding import CannotContinue, Finding, Health, fails, works
 from entrepot.appliance.doctor.http_client import ApplianceClient, ServerAddress
+from entrepot.appliance.doctor.images import ImageName
 from entrepot.appliance.doctor.pull import pull
 from entrepot.appliance.doctor.routes import routes
 from entrepot.appliance.logins import Login
@@ -88,7 +88,9 @@ def _registry(nobody: ApplianceClient) -> Finding:
     """Ask `/v2/` (OCI distribution-spec 1.1, end-1). Raises: Ill."""
     answer = nobody.ask("GET", "/v2/")
     if _VERSION not in answer.headers:
-        raise CannotContinue(f"what answers there ({answer.status}) is no registry", "say --host as it is")
+        raise CannotContinue(
+            f"what answers there ({answer.status}) is no registry", "say --host as it is"
+        )
     return works("registry", f"answers with {answer.status}")
 
 

@@ -70,13 +70,17 @@ class ApplianceClient:
         self.place = place
         self._pool = _pool(place)
 
-    def ask(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> ClientResponse:
+    def ask(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None
+    ) -> ClientResponse:
         """Ask, and keep the answer's body."""
         body = bytearray()
         answer = self.read(method, path, headers or {}, body)
         return replace(answer, body=bytes(body))
 
-    def read(self, method: str, path: str, headers: Mapping[str, str], sink: BodySink) -> ClientResponse:
+    def read(
+        self, method: str, path: str, headers: Mapping[str, str], sink: BodySink
+    ) -> ClientResponse:
         """Ask, and pass the answer's body on as it comes."""
         try:
             response = self._pool.urlopen(

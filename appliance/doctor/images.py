@@ -10,8 +10,8 @@ from pathlib import Path
 from entrepot.config.address import DOCKER_HUB, registry_host
 from entrepot.config.errors import Unreadable
 from entrepot.datastore import layout, manifest
-from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.manifest import Manifest
 from entrepot.datastore.refs import Digest, Repository, Tag

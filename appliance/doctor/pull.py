@@ -6,9 +6,9 @@ import json
 import platform
 from typing import Any
 
-from entrepot.appliance.doctor.finding import Finding, CannotContinue, Health, fails, works
+from entrepot.appliance.doctor.finding import CannotContinue, Finding, Health, fails, works
+from entrepot.appliance.doctor.http_client import ApplianceClient, ClientResponse
 from entrepot.appliance.doctor.images import ImageName
-from entrepot.appliance.doctor.http_client import ClientResponse, ApplianceClient
 from entrepot.appliance.doctor.routes import Route
 from entrepot.cleaner.readable_units import size
 from entrepot.datastore import manifest
@@ -124,7 +124,9 @@ class _Pull:
         expected = f"bytes {last}-{last}/{part.size}"
         given = answer.headers.get("content-range")
         if (answer.status, given, len(answer.body)) != (_PARTIAL, expected, 1):
-            raise CannotContinue(f"range: {answer.status} with {given or 'no Content-Range'}, not {expected}")
+            raise CannotContinue(
+                f"range: {answer.status} with {given or 'no Content-Range'}, not {expected}"
+            )
         if not _is_hit(answer):
             self.notes.append("it is passed on and not kept: is there room? entrepot status")
 

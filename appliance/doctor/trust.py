@@ -7,7 +7,7 @@ import socket
 import ssl
 from typing import Any
 
-from entrepot.appliance.doctor.finding import Finding, CannotContinue, works
+from entrepot.appliance.doctor.finding import CannotContinue, Finding, works
 from entrepot.config.certificates import NO_NAMES
 
 _PATIENCE = 5.0  # s
@@ -34,11 +34,17 @@ def look(
         ):
             certificate = wire.getpeercert() or {}
     except ssl.SSLCertVerificationError as error:
-        raise CannotContinue(error.verify_message.lower().rstrip("."), _remedy(error, name)) from error
+        raise CannotContinue(
+            error.verify_message.lower().rstrip("."), _remedy(error, name)
+        ) from error
     except ssl.SSLError as error:
-        raise CannotContinue(f"no TLS: {error.reason or error}", "is it plain HTTP? say http://") from error
+        raise CannotContinue(
+            f"no TLS: {error.reason or error}", "is it plain HTTP? say http://"
+        ) from error
     except OSError as error:
-        raise CannotContinue(f"no answer: {(error.strerror or str(error)).lower()}", "does it run?") from error
+        raise CannotContinue(
+            f"no answer: {(error.strerror or str(error)).lower()}", "does it run?"
+        ) from error
     # Python takes a common name for a host's name where there is no other; no client in Go does
     if not certificate.get("subjectAltName"):
         raise CannotContinue(NO_NAMES, f"make another: entrepot certs --host {name}")

@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 from entrepot.appliance import rundir
 from entrepot.appliance.privileges import trusted_path
-from entrepot.appliance.privileges.users import User
 from entrepot.appliance.privileges.trusted_path import UntrustedPath
+from entrepot.appliance.privileges.users import User
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.runtime.reloading_file import ReloadingFile
 
@@ -73,7 +73,10 @@ class SecretCopies:
 
     @contextmanager
     def _opened(self, path: Path) -> Iterator[BinaryIO]:
-        with trusted_path.regular(path, self._user) as fd, os.fdopen(fd, "rb", closefd=False) as file:
+        with (
+            trusted_path.regular(path, self._user) as fd,
+            os.fdopen(fd, "rb", closefd=False) as file,
+        ):
             yield file
 
     def _write(self, path: Path) -> None:

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from entrepot import config
-from entrepot.appliance.privileges import secret_copies, ownership, users
 from entrepot.appliance import rundir
-from entrepot.appliance.supervise.supervisor_process import STOPS, block_signals
+from entrepot.appliance.privileges import ownership, secret_copies, users
 from entrepot.appliance.privileges.users import User
 from entrepot.appliance.supervise.parent_death_signal import tether
+from entrepot.appliance.supervise.supervisor_process import STOPS, block_signals
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.schema import Settings
 

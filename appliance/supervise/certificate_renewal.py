@@ -12,9 +12,9 @@ from pathlib import Path
 
 from entrepot import config
 from entrepot.appliance.supervise import certificate
-from entrepot.runtime.unix_http import answer_to
 from entrepot.config.schema import Settings
 from entrepot.runtime.reloading_file import ReloadingFile
+from entrepot.runtime.unix_http import answer_to
 
 _log = logging.getLogger(__name__)
 

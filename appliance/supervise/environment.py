@@ -181,5 +181,5 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
 
 def shipped(name: str) -> Path:
     """Find haproxy.cfg or supervisord.conf: in the clone, or where an installation puts it."""
-    in_clone = Path(__file__).resolve().parent.parent / name
+    in_clone = Path(__file__).resolve().parents[2] / name
     return in_clone if in_clone.is_file() else Path(sys.prefix) / "share" / "entrepot" / name

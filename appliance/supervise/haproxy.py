@@ -1,4 +1,4 @@
-"""Becomes HAProxy: `python -m appliance.haproxy RUN CONFIGURATION`.
+"""Becomes HAProxy: `python -m entrepot.appliance.supervise.haproxy RUN CONFIGURATION`.
 
 Its stdout is the pipe of the access log. Before it becomes HAProxy it waits until a worker answers:
 HAProxy takes every server for alive until its first check, and would answer 503 meanwhile.
@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from entrepot.appliance.supervise import log_pipe
-from entrepot.runtime.unix_http import status_of
 from entrepot.appliance.supervise.parent_death_signal import become
+from entrepot.runtime.unix_http import status_of
 
 _PATIENCE = 15.0  # s; after that the door opens all the same and says 503
 _PAUSE = 0.02

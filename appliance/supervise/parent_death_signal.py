@@ -1,4 +1,4 @@
-"""Ties a program to its parent: `python -m appliance.tether PROGRAM ARGUMENT...`.
+"""Ends a program with its parent: `python -m MODULE PROGRAM ARGUMENT...`, with this module.
 
 supervisord ends its programs when it is asked to; killed, it can't. Then the kernel does it.
 """

@@ -149,7 +149,9 @@ class ProgramWatch:
             while ends and ends[0] < now - _WITHIN:
                 ends.popleft()
             if len(ends) >= _MOST_ENDS:
-                return ProgramFailure(program.name, f"it ended {len(ends)} times within {_WITHIN:.0f} s")
+                return ProgramFailure(
+                    program.name, f"it ended {len(ends)} times within {_WITHIN:.0f} s"
+                )
         return None
 
     def forgive(self) -> None:

@@ -17,8 +17,8 @@ from entrepot.appliance.supervise import log_pipe, programs, session
 from entrepot.appliance.supervise.environment import shipped
 from entrepot.appliance.supervise.line_limit import LineLimit
 from entrepot.appliance.supervise.log_mover import LogMover
-from entrepot.appliance.supervise.output import Output, Reader
 from entrepot.appliance.supervise.log_rotation import RotatedLog
+from entrepot.appliance.supervise.output import Output, Reader
 from entrepot.runtime.log_limit import LogLimit
 from entrepot.runtime.signals import Signals
 
@@ -69,7 +69,7 @@ class SupervisorProcess:
         self._access_log = LogMover(log_pipe.make(run), access_log, line_limit)
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and files
             [
-                *(sys.executable, "-m", "appliance.tether"),
+                *(sys.executable, "-m", "entrepot.appliance.supervise.parent_death_signal"),
                 *(sys.executable, "-m", "supervisor.supervisord"),
                 *("-c", os.fspath(shipped("supervisord.conf"))),
             ],

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from entrepot.cleaner.hosted.images import HostedRepository, HostedImage
+from entrepot.cleaner.hosted.images import HostedImage, HostedRepository
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore.index import IndexEntry
 from entrepot.datastore.refs import Digest, Repository, Tag
@@ -54,7 +54,9 @@ class ReferenceCounts:
     That names nothing any more; whoever else lets something go adds it there.
     """
 
-    def __init__(self, survey: HostedContent, store: DataDirectory, shared: Shared, gone: set[Digest]) -> None:
+    def __init__(
+        self, survey: HostedContent, store: DataDirectory, shared: Shared, gone: set[Digest]
+    ) -> None:
         self._began = survey.began
         self._store = store
         self._index = store.index

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from entrepot.cleaner.hosted.images import ManifestFamily, HostedRepository, images
+from entrepot.cleaner.hosted.images import HostedRepository, ManifestFamily, images
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore import manifest
 from entrepot.datastore.errors import InvalidManifest, NotFound

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from entrepot.cleaner import readable_units
 from entrepot.cleaner.hosted.images import HostedImage
-from entrepot.cleaner.reasons import Reason, Explanation
+from entrepot.cleaner.reasons import Explanation, Reason
 from entrepot.datastore.globs import Globs
 from entrepot.datastore.refs import Repository
 
@@ -59,7 +59,11 @@ class RetentionRules:
     *otherwise* is the rule of all other names. Raises: InvalidRepository.
     """
 
-    def __init__(self, rules: Iterable[tuple[str, RetentionRule]] = (), otherwise: RetentionRule = RetentionRule()) -> None:
+    def __init__(
+        self,
+        rules: Iterable[tuple[str, RetentionRule]] = (),
+        otherwise: RetentionRule = RetentionRule(),
+    ) -> None:
         ordered = sorted(rules, key=lambda pair: (-len(pair[0]), pair[0]))
         self._rules = [(Globs([pattern]), rule) for pattern, rule in ordered]
         self._otherwise = otherwise
@@ -91,7 +95,9 @@ def expiry(image: HostedImage, rule: RetentionRule, idle: float) -> Explanation 
         return None
     if not image.tags and rule.untagged and idle > rule.untagged:
         grace = readable_units.span(rule.untagged)
-        return Explanation(Reason.UNTAGGED, f"untagged, not used for {readable_units.span(idle)}, grace is {grace}")
+        return Explanation(
+            Reason.UNTAGGED, f"untagged, not used for {readable_units.span(idle)}, grace is {grace}"
+        )
     if rule.ttl and idle > rule.ttl:
         ttl = readable_units.span(rule.ttl)
         return Explanation(Reason.TTL, f"not used for {readable_units.span(idle)}, TTL is {ttl}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 
-from entrepot.cleaner.hosted.repositories import HostedRepositories
 from entrepot.cleaner.hosted.images import HostedImage
-from entrepot.cleaner.hosted.refcounts import RemovalPlan, ReferenceCounts, HostedContent
+from entrepot.cleaner.hosted.refcounts import HostedContent, ReferenceCounts, RemovalPlan
+from entrepot.cleaner.hosted.repositories import HostedRepositories
 from entrepot.cleaner.hosted.retention import RetentionRule, RetentionRules
 from entrepot.datastore.refs import Digest
 
@@ -18,7 +18,9 @@ class HostedSnapshot:
     `clock` gives s, UTC epoch.
     """
 
-    def __init__(self, hosted: HostedRepositories, rules: RetentionRules, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, hosted: HostedRepositories, rules: RetentionRules, clock: Callable[[], float]
+    ) -> None:
         self._hosted = hosted
         self._rules = rules
         self._clock = clock

@@ -7,8 +7,8 @@ they lead to before he looked: so what is wanted once the links are away is put 
 
 from __future__ import annotations
 
-from entrepot.cleaner.hosted.repositories import HostedRepositories
 from entrepot.cleaner.hosted.refcounts import RemovalPlan
+from entrepot.cleaner.hosted.repositories import HostedRepositories
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore import write_lock
 from entrepot.datastore.refs import Digest, Repository

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from entrepot.cleaner.maintenance.garbage import Garbage, Litter, UnreferencedLink, StaleUpload
-from entrepot.cleaner.policy import Removal, closure
 from entrepot.cleaner.hosted.snapshot import HostedSnapshot
-from entrepot.cleaner.store import DataDirectory
-from entrepot.cleaner.sweep import Sweep
 from entrepot.cleaner.hosted.unlink import Unlinker
 from entrepot.cleaner.maintenance.abandoned_uploads import AbandonedUploads
+from entrepot.cleaner.maintenance.garbage import Garbage, Litter, StaleUpload, UnreferencedLink
+from entrepot.cleaner.policy import Removal, closure
+from entrepot.cleaner.store import DataDirectory
+from entrepot.cleaner.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,10 @@ class Collector:
     stopped: Callable[[], bool]
 
     def run(
-        self, garbage: Garbage, stock: HostedSnapshot, tell: Callable[[Litter], None] = lambda _: None
+        self,
+        garbage: Garbage,
+        stock: HostedSnapshot,
+        tell: Callable[[Litter], None] = lambda _: None,
     ) -> int:
         """Take away what nobody pins or uses meanwhile, and return how much that was.
 

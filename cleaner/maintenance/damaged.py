@@ -115,7 +115,9 @@ class QuarantineKeeper:
         named = [name for name in links.below("") if self._names(name, damaged.digest)]
         pushed = [name for name in named if links.origin(name) is None]
         is_repaired = self._store.blobs.stat(damaged.digest) is not None
-        return QuarantinedFile(damaged, tuple(map(str, named)), tuple(map(str, pushed)), is_repaired)
+        return QuarantinedFile(
+            damaged, tuple(map(str, named)), tuple(map(str, pushed)), is_repaired
+        )
 
     def _names(self, name: Repository, digest: Digest) -> bool:
         links = self._store.repositories

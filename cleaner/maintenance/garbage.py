@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from entrepot.cleaner import readable_units
-from entrepot.cleaner.policy import StoreLimits, Eviction, Demand, Step, closure, plan
-from entrepot.cleaner.reasons import Reason
 from entrepot.cleaner.hosted.snapshot import SnapshotPlan
-from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.maintenance.abandoned_uploads import AbandonedUpload, AbandonedUploads
+from entrepot.cleaner.policy import Demand, Eviction, Step, StoreLimits, closure, plan
+from entrepot.cleaner.reasons import Reason
+from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore.index import Cursor, IndexEntry
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.runtime.clock import Ages
@@ -63,7 +63,9 @@ class Garbage:
         """
         moment = Demand(self._clock(), 0, blind=self._clock.since())
         named = self._store.index.named
-        yield from plan((), StoreLimits(), moment, spares=account.spares, named=named, pushed=account)
+        yield from plan(
+            (), StoreLimits(), moment, spares=account.spares, named=named, pushed=account
+        )
         yield from self._loose(account)
         yield from self._unlinked(account)
         yield from self._stale()
@@ -78,7 +80,9 @@ class Garbage:
                     continue
                 why = f"no manifest of {holding.name} names it, linked {self._ago(linked)} ago"
                 account.loosen(digest)
-                yield UnreferencedLink(holding.name, digest, survey.began, f"{why}, {self._grace_words()}")
+                yield UnreferencedLink(
+                    holding.name, digest, survey.began, f"{why}, {self._grace_words()}"
+                )
 
     def _unlinked(self, account: SnapshotPlan) -> Iterator[Eviction]:
         """Yield the rows that nobody links and no manifest names, each after all that name it."""

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
-from entrepot.cleaner.maintenance.damaged import QuarantineMetrics, QuarantineKeeper
+from entrepot.cleaner.maintenance.damaged import QuarantineKeeper, QuarantineMetrics
 from entrepot.cleaner.maintenance.reading import ContentReader
-from entrepot.cleaner.maintenance.scrub import ScrubTotals, NewContentScrubber, Scrubber, start
+from entrepot.cleaner.maintenance.scrub import NewContentScrubber, Scrubber, ScrubTotals, start
 from entrepot.cleaner.maintenance.verify import Verification
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore import layout
@@ -32,7 +32,12 @@ class Readers:
     """What reads one store, beside the rounds; *daily* is how many bytes of it a day."""
 
     def __init__(
-        self, store: DataDirectory, clock: Ages, stop: threading.Event, told: Listeners, daily: int = 0
+        self,
+        store: DataDirectory,
+        clock: Ages,
+        stop: threading.Event,
+        told: Listeners,
+        daily: int = 0,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -42,11 +47,15 @@ class Readers:
 
     def start(self) -> None:
         """Read new content once more, and all content now and then, each in a thread."""
-        census = QuarantineMetrics(self._keeper(), lambda files, size: self._write("quarantine", files, size))
+        census = QuarantineMetrics(
+            self._keeper(), lambda files, size: self._write("quarantine", files, size)
+        )
         read = ScrubTotals(lambda files, size: self._write("scrub", files, size))
         state, reading = self._store.state, self._reading()
         start(
-            NewContentScrubber(reading, Unproven(state / layout.UNPROVEN), self._stop, read.add, census.look),
+            NewContentScrubber(
+                reading, Unproven(state / layout.UNPROVEN), self._stop, read.add, census.look
+            ),
             Scrubber(reading, state, self._daily, self._stop, read.add),
         )
 

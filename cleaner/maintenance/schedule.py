@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from entrepot.cleaner.maintenance.jobs import Job
-from entrepot.cleaner.maintenance.collect import Collector
-from entrepot.cleaner.maintenance.garbage import Garbage
 from entrepot.cleaner.hosted.repositories import HostedRepositories
-from entrepot.cleaner.maintenance.leftovers import Leftovers
-from entrepot.cleaner.maintenance.dangling_links import DanglingLinks
 from entrepot.cleaner.hosted.retention import RetentionRules
+from entrepot.cleaner.hosted.snapshot import HostedSnapshot
+from entrepot.cleaner.hosted.unlink import Unlinker
+from entrepot.cleaner.maintenance.collect import Collector
+from entrepot.cleaner.maintenance.dangling_links import DanglingLinks
+from entrepot.cleaner.maintenance.garbage import Garbage
+from entrepot.cleaner.maintenance.jobs import Job
+from entrepot.cleaner.maintenance.leftovers import Leftovers
 from entrepot.cleaner.running_transfers import promise_again
 from entrepot.cleaner.spool import Spool
-from entrepot.cleaner.hosted.snapshot import HostedSnapshot
 from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
-from entrepot.cleaner.hosted.unlink import Unlinker
 from entrepot.datastore.rebuild import needs_rebuild, rebuild
 from entrepot.runtime.clock import Ages
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from entrepot.cleaner.maintenance.reading import ContentReader, Stopped, Condition, yield_to_others
+from entrepot.cleaner.maintenance.reading import Condition, ContentReader, Stopped, yield_to_others
 from entrepot.datastore import layout
 from entrepot.datastore.errors import DatastoreError, InvalidDigest
 from entrepot.datastore.refs import ALGORITHMS, Digest

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from entrepot.cleaner import readable_units
 from entrepot.cleaner.maintenance.damaged import QuarantinedFile, QuarantineKeeper
-from entrepot.cleaner.maintenance.reading import ContentReader, Condition
+from entrepot.cleaner.maintenance.reading import Condition, ContentReader
 from entrepot.cleaner.maintenance.scrub import digests
 from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.refs import Digest

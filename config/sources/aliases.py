@@ -14,12 +14,21 @@ from typing import Final
 import bcrypt
 
 from entrepot.config import access
-from entrepot.config.sources.cache_server import ADDRESS, DIRECTORY, ENABLED, INTERVAL, MEANT, PORT, TTL, USERS
 from entrepot.config.errors import Problem, Unreadable
-from entrepot.config.raw_value import RawValue, SourceValues
 from entrepot.config.htpasswd import is_bcrypt
 from entrepot.config.keys import Key
+from entrepot.config.raw_value import RawValue, SourceValues
 from entrepot.config.readers import switch, text
+from entrepot.config.sources.cache_server import (
+    ADDRESS,
+    DIRECTORY,
+    ENABLED,
+    INTERVAL,
+    MEANT,
+    PORT,
+    TTL,
+    USERS,
+)
 
 _LISTEN: Final = ("http", "addr")
 _ROOT: Final = ("storage", "filesystem", "rootdirectory")

@@ -13,13 +13,13 @@ from typing import Final
 
 import yaml
 
-from entrepot.config.sources import cache_server
 from entrepot.config import keys
 from entrepot.config.distribution import ROWS
-from entrepot.config.sources.yaml_file import read_value
 from entrepot.config.errors import Problem
-from entrepot.config.raw_value import RawValue, SourceValues
 from entrepot.config.keys import Key, Setting
+from entrepot.config.raw_value import RawValue, SourceValues
+from entrepot.config.sources import cache_server
+from entrepot.config.sources.yaml_file import read_value
 
 FILE: Final = "REGISTRY_CONFIGURATION_PATH"
 IMAGE: Final = "ENTREPOT_IMAGE"
@@ -93,7 +93,9 @@ def _read_renamed(name: str, text: str, reading: SourceValues) -> None:
         reading.given.append(RawValue(cache_server.VARIABLES[name], text, name, name))
 
 
-def _read_setting(key: Key, setting: Setting, environ: Mapping[str, str], reading: SourceValues) -> None:
+def _read_setting(
+    key: Key, setting: Setting, environ: Mapping[str, str], reading: SourceValues
+) -> None:
     values = [
         RawValue(key, environ[name], name, name)
         for name in setting.variables

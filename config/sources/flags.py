@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from entrepot.config import keys
-from entrepot.config.sources.yaml_file import read_value
 from entrepot.config.errors import Problem
-from entrepot.config.raw_value import SourceValues
 from entrepot.config.keys import Key, Setting
+from entrepot.config.raw_value import SourceValues
+from entrepot.config.sources.yaml_file import read_value
 
 
 @dataclass(slots=True)

@@ -14,8 +14,8 @@ import yaml
 
 from entrepot.config import keys
 from entrepot.config.errors import Problem
-from entrepot.config.raw_value import RawValue, SourceValues
 from entrepot.config.keys import Key, Setting
+from entrepot.config.raw_value import RawValue, SourceValues
 
 # Sections whose value may also be a single name, which selects the driver or scheme.
 _CHOICES = {("auth",), ("storage",)}

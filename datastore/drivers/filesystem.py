@@ -19,9 +19,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from entrepot.datastore.moved_files import is_open_as, put_back
 from entrepot.datastore.errors import NotFound, refusal
 from entrepot.datastore.listings import FolderListings
+from entrepot.datastore.moved_files import is_open_as, put_back
 from entrepot.datastore.storage import Stat
 
 _UNFINISHED = "~unfinished"  # no tag, digest or repository name can hold a tilde

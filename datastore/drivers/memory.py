@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from entrepot.datastore.budget import OVERHEAD
 from entrepot.datastore.errors import NotFound, refusal
-from entrepot.datastore.index import REBUILT, Cursor, IndexEntry, ContentKind, Reservation
+from entrepot.datastore.index import REBUILT, ContentKind, Cursor, IndexEntry, Reservation
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Stat
 

@@ -13,10 +13,10 @@ from sqlite3 import Connection
 from typing import Any
 
 from entrepot.datastore.budget import OVERHEAD
-from entrepot.datastore.index import REBUILT, Cursor, IndexEntry, ContentKind, Reservation
-from entrepot.datastore.refs import Digest
 from entrepot.datastore.drivers.sqlite_file import SqliteFile
 from entrepot.datastore.drivers.sqlite_rows import to_digest, to_entry, to_key, to_row
+from entrepot.datastore.index import REBUILT, ContentKind, Cursor, IndexEntry, Reservation
+from entrepot.datastore.refs import Digest
 
 _RESERVE = """
 INSERT INTO reservation VALUES (?, ?, ?)

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from entrepot.datastore.drivers import sqlite_health as health
 from entrepot.datastore.budget import WAL_BYTES
+from entrepot.datastore.drivers import sqlite_health as health
 from entrepot.datastore.errors import DatastoreError, IndexUnavailable
 from entrepot.datastore.locks import lock
 

@@ -5,7 +5,7 @@ A digest is kept as bytes that sort as its text does.
 
 from __future__ import annotations
 
-from entrepot.datastore.index import IndexEntry, ContentKind
+from entrepot.datastore.index import ContentKind, IndexEntry
 from entrepot.datastore.refs import Digest
 
 _ALGORITHMS = {"sha256": b"2", "sha512": b"5"}

@@ -11,7 +11,14 @@ from entrepot.datastore.refs import Repository
 from entrepot.datastore.repositories import UNKNOWN_ORIGIN, Repositories
 from entrepot.registry.api.edge_headers import EdgeHeaders
 from entrepot.registry.api.login_log import LoginLog
-from entrepot.registry.auth.identity import Action, Authenticator, Identity, Queueing, CachedPasswords, user_of
+from entrepot.registry.auth.identity import (
+    Action,
+    Authenticator,
+    CachedPasswords,
+    Identity,
+    Queueing,
+    user_of,
+)
 from entrepot.registry.errors import NameUnknown, Unsupported
 from entrepot.registry.routing.resolve import ResolvedRepository, Upstreams, resolve
 

@@ -7,15 +7,20 @@ from math import inf
 import falcon
 
 from entrepot.datastore.refs import Digest
-from entrepot.registry.pullthrough.responses import ArrivingBlob, BlobAnswer, ResponseSource, StoredBlob
 from entrepot.registry.api import response_body
-from entrepot.registry.api.cache_status import HIT, Forward, forwarded
 from entrepot.registry.api.authorize import KIND, Authorization
-from entrepot.registry.api.etags import etag, may_range, none_match, not_modified
+from entrepot.registry.api.cache_status import HIT, Forward, forwarded
 from entrepot.registry.api.edge_headers import LARGEST_KEPT
+from entrepot.registry.api.etags import etag, may_range, none_match, not_modified
 from entrepot.registry.api.ranges import ByteRange, parse
 from entrepot.registry.errors import Unsupported
 from entrepot.registry.pullthrough.blobs import Blobs
+from entrepot.registry.pullthrough.responses import (
+    ArrivingBlob,
+    BlobAnswer,
+    ResponseSource,
+    StoredBlob,
+)
 from entrepot.registry.push.deletes import Deletions
 from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.registry.server.delivery import Lent
@@ -32,7 +37,9 @@ _CACHE_STATUS = {
 }
 _UNVERIFIED = {
     ResponseSource.MISS: forwarded(Forward.URI_MISS, stored=True, detail="unverified"),
-    ResponseSource.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True, detail="unverified"),
+    ResponseSource.COLLAPSED: forwarded(
+        Forward.URI_MISS, stored=True, collapsed=True, detail="unverified"
+    ),
     ResponseSource.PASSED: forwarded(Forward.URI_MISS, detail="unverified"),
 }
 """Of a range that completes before its blob is verified."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import falcon
 
-from entrepot.registry.auth.identity import Asker, Identity
 from entrepot.edge.cache_fill import CacheFill
+from entrepot.registry.auth.identity import Asker, Identity
 
 GENERATION = "X-Entrepot-Generation"
 KEEP = "X-Entrepot-Keep"

@@ -18,7 +18,7 @@ import falcon
 
 from entrepot.datastore import errors as datastore
 from entrepot.registry import errors as registry
-from entrepot.registry.api import cache_status, upload_ranges, request_body, ranges
+from entrepot.registry.api import cache_status, ranges, request_body, upload_ranges
 from entrepot.registry.api.cache_status import Forward
 from entrepot.registry.errors import Unavailable, Why
 

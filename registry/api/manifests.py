@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import falcon
 
+from entrepot.datastore.content import StoredManifest
 from entrepot.datastore.errors import InvalidTag
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.manifest import LARGEST
 from entrepot.datastore.refs import Digest, Reference, Repository, Tag, parse_reference
-from entrepot.registry.pullthrough.responses import ManifestAnswer, ResponseSource
 from entrepot.registry.api import request_body
-from entrepot.registry.api.cache_status import HIT, Forward, forwarded, hit
 from entrepot.registry.api.authorize import KIND, Authorization
+from entrepot.registry.api.cache_status import HIT, Forward, forwarded, hit
 from entrepot.registry.api.etags import etag, none_match, not_modified
 from entrepot.registry.errors import MalformedRequest, ManifestTooLarge, Unsupported
 from entrepot.registry.pullthrough.manifests import Manifests
+from entrepot.registry.pullthrough.responses import ManifestAnswer, ResponseSource
 from entrepot.registry.push import referrers
 from entrepot.registry.push.deletes import Deletions
 from entrepot.registry.push.manifests import ManifestPushes, read
-from entrepot.datastore.content import StoredManifest
 
 _CACHE_STATUS = {
     ResponseSource.HIT: HIT,
@@ -34,7 +34,11 @@ class ManifestResource:
     """`/v2/<name>/manifests/<reference>`; *deletes* None: nobody may delete."""
 
     def __init__(
-        self, door: Authorization, manifests: Manifests, pushes: ManifestPushes, deletes: Deletions | None
+        self,
+        door: Authorization,
+        manifests: Manifests,
+        pushes: ManifestPushes,
+        deletes: Deletions | None,
     ) -> None:
         self._door = door
         self._manifests = manifests

@@ -11,7 +11,7 @@ from entrepot.datastore.errors import DatastoreError
 from entrepot.registry.api.ranges import ByteRange
 from entrepot.registry.errors import RegistryError
 from entrepot.registry.server.delivery import Lent, broken
-from entrepot.registry.server.fileslice import Piece, FileSlice, in_bytes
+from entrepot.registry.server.fileslice import FileSlice, Piece, in_bytes
 
 _CHUNK = 256 * 1024
 _BOUNDARY = "entrepot-part"

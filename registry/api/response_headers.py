@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import falcon
 
-from entrepot.registry.api import response_body, cache_status
+from entrepot.registry.api import cache_status, response_body
 
 _MADE_HERE = cache_status.neither()
 

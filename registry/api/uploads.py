@@ -9,7 +9,7 @@ import falcon
 
 from entrepot.datastore.errors import InvalidDigest
 from entrepot.datastore.refs import ALGORITHMS, Digest, Repository
-from entrepot.registry.api import upload_ranges, request_body
+from entrepot.registry.api import request_body, upload_ranges
 from entrepot.registry.api.authorize import KIND, Authorization
 from entrepot.registry.errors import ChunkMisplaced
 from entrepot.registry.push.uploads import BlobUploads
@@ -121,7 +121,9 @@ class UploadResource:
         self._door.refuse(req, resp, name, _GOING_ON)
 
 
-def _entered(door: Authorization, req: falcon.Request, resp: falcon.Response, name: str) -> Repository:
+def _entered(
+    door: Authorization, req: falcon.Request, resp: falcon.Response, name: str
+) -> Repository:
     """Let in who may push there, and tell the log what he does."""
     resp.set_header(KIND, "upload")
     return door.enter_to_write(req, resp, name)

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import bcrypt
 
-from entrepot.registry.errors import InvalidHtpasswd, Overloaded
 from entrepot.registry.auth.fair_queue import FairQueue
-from entrepot.runtime.reloading_file import Snapshot, ReloadingFile
+from entrepot.registry.errors import InvalidHtpasswd, Overloaded
 from entrepot.runtime.htpasswd import Fault, PasswordLine, lines
+from entrepot.runtime.reloading_file import ReloadingFile, Snapshot
 
 # As many bytes as bcrypt looks at; htpasswd(1) cuts there in silence, the library raises.
 _LONGEST_PASSWORD = 72

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from entrepot.datastore.refs import Repository
-from entrepot.registry.auth.rules import ALL, PULL, AccessRights, AccessRules, everywhere
-from entrepot.registry.auth.rules import Action as Action
-from entrepot.registry.errors import Forbidden, Unauthenticated
 from entrepot.registry.auth.htpasswd import Asker as Asker
 from entrepot.registry.auth.htpasswd import Htpasswd, Users, no_users
 from entrepot.registry.auth.password_cache import PasswordCache
+from entrepot.registry.auth.rules import ALL, PULL, AccessRights, AccessRules, everywhere
+from entrepot.registry.auth.rules import Action as Action
+from entrepot.registry.errors import Forbidden, Unauthenticated
 
 Anonymous = Literal["none", "pull"]
 Check = Callable[[str, str], bool]
@@ -239,7 +239,9 @@ def from_passwords(  # noqa: PLR0913 - by name, each with a default
     """
     passwords = Htpasswd(path, users=users, kept=kept, clock=clock, refused=refused)
     watch(passwords)
-    verdicts = PasswordCache(passwords, generation=lambda: passwords.generation, good_for=_KNOWN_FOR_S)
+    verdicts = PasswordCache(
+        passwords, generation=lambda: passwords.generation, good_for=_KNOWN_FOR_S
+    )
     return Basic(verdicts, realm=realm, anonymous=anonymous, rules=rules, queued=verdicts)
 
 

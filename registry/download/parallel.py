@@ -89,7 +89,10 @@ class PartList:
 
 
 def in_lanes(
-    sources: Sources, span: MissingRange, share: ConnectionBudget, opened: Callable[[RemoteBlob], None]
+    sources: Sources,
+    span: MissingRange,
+    share: ConnectionBudget,
+    opened: Callable[[RemoteBlob], None],
 ) -> Iterator[bytes]:
     """Yield what is missing, in order, over as many connections as there are lanes and permits.
 

@@ -21,7 +21,13 @@ from itertools import chain
 from pathlib import Path
 
 from entrepot.datastore import layout
-from entrepot.datastore.errors import ContentDamaged, DatastoreError, NotFound, StorageBroken, refusal
+from entrepot.datastore.errors import (
+    ContentDamaged,
+    DatastoreError,
+    NotFound,
+    StorageBroken,
+    refusal,
+)
 from entrepot.datastore.locks import LockedFile, try_lock
 from entrepot.datastore.refs import Digest
 from entrepot.registry.download.resume import resumed, until
@@ -30,7 +36,7 @@ from entrepot.registry.download.task import Landing, Task
 from entrepot.registry.download.verify import window
 from entrepot.registry.download.writer import Download
 from entrepot.registry.errors import Absent, Denied, UpstreamError
-from entrepot.registry.server.fileslice import Piece, FileSlice
+from entrepot.registry.server.fileslice import FileSlice, Piece
 
 _WORTH_IT = 1024 * 1024  # bytes: with less, a reader waits once whether more comes
 _MORE_WITHIN_S = 0.01

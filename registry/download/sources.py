@@ -8,7 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from entrepot.registry.download.patience import DEFAULT, MOST_DENIALS, AskSource, Limits, Patience, Pause
+from entrepot.registry.download.patience import (
+    DEFAULT,
+    MOST_DENIALS,
+    AskSource,
+    Limits,
+    Patience,
+    Pause,
+)
 from entrepot.registry.errors import Absent, Denied, Unavailable, UpstreamError
 from entrepot.registry.upstream.remote_blob import Fetch
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from entrepot.datastore.blobs import BlobStore
 from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.refs import Digest
+from entrepot.datastore.reservations import Reservations
+from entrepot.registry.download.parallel import ParallelLimits
 from entrepot.registry.download.patience import DEFAULT, Limits
 from entrepot.registry.download.sources import Sources
-from entrepot.registry.download.parallel import ParallelLimits
 from entrepot.registry.upstream.remote_blob import Fetch
-from entrepot.datastore.reservations import Reservations
 
 _BY_DIGEST = Digest("", "")
 

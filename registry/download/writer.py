@@ -13,17 +13,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from entrepot.datastore.budget import STEP
-from entrepot.datastore.errors import DatastoreError, DigestMismatch, IndexUnavailable, StorageBroken, StorageFull, refusal
+from entrepot.datastore.errors import (
+    DatastoreError,
+    DigestMismatch,
+    IndexUnavailable,
+    StorageBroken,
+    StorageFull,
+    refusal,
+)
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.refs import Digest
+from entrepot.registry.download.fsync import BackgroundFsync
+from entrepot.registry.download.parallel import MissingRange, in_lanes
 from entrepot.registry.download.resume import resumed
 from entrepot.registry.download.spoolfile import append, read_size, size_path
 from entrepot.registry.download.task import Landing, Task
 from entrepot.registry.errors import Unavailable, UpstreamError, Why
-from entrepot.registry.download.fsync import BackgroundFsync
-from entrepot.registry.download.parallel import MissingRange, in_lanes
-from entrepot.registry.upstream.remote_blob import RemoteBlob
 from entrepot.registry.server.fileslice import FileSlice
+from entrepot.registry.upstream.remote_blob import RemoteBlob
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import falcon
 
-from entrepot.datastore.refs import Digest
 from entrepot.datastore.access import is_use
+from entrepot.datastore.refs import Digest
 from entrepot.registry.api.authorize import KIND, REPOSITORY
 
 _OURS = "x-entrepot-"

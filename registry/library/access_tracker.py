@@ -11,10 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from entrepot.datastore.access import SOON_S
 from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.access import SOON_S
 
 log = logging.getLogger(__name__)
 

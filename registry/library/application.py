@@ -22,20 +22,20 @@ from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore
 from entrepot.datastore.budget import Budget
 from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.globs import Globs
 from entrepot.datastore.index import AccessIndex
-from entrepot.datastore.drivers.sqlite import SqliteIndex
-from entrepot.registry.auth import identity
-from entrepot.registry.auth.rules import AccessGrant, AccessRules
-from entrepot.registry.library.access_hook import Use, AccessHook
+from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.app import App, Parts, assemble
+from entrepot.registry.auth import identity
 from entrepot.registry.auth.identity import Anonymous, Authenticator, Check
-from entrepot.registry.library.log_bridge import hand_to
-from entrepot.datastore.reservations import SpaceLimits, Reservations
+from entrepot.registry.auth.rules import AccessGrant, AccessRules
+from entrepot.registry.library.access_hook import AccessHook, Use
 from entrepot.registry.library.access_tracker import AccessTracker
+from entrepot.registry.library.log_bridge import hand_to
+from entrepot.registry.server.gunicorn_app import GunicornApplication, Listening
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
-from entrepot.registry.server.gunicorn_app import Listening, GunicornApplication
 from entrepot.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -164,7 +164,9 @@ def create_app(  # noqa: PLR0913 - what a program may say, each by its name and 
 
 def serve(app: Application, address: str = "127.0.0.1:5000", *, workers: int = 1) -> None:
     """Serve *app* at `host:port` with gunicorn, until SIGTERM or SIGINT; then SystemExit."""
-    GunicornApplication(app, Listening(address, workers, started=app.begin, stopped=app.close)).run()
+    GunicornApplication(
+        app, Listening(address, workers, started=app.begin, stopped=app.close)
+    ).run()
 
 
 class _Threads:

@@ -6,7 +6,7 @@ import logging
 
 from entrepot.runtime.logs import message_line
 
-OURS = ("registry", "datastore", "cleaner")
+OURS = ("entrepot",)
 """The names of our own loggers; those below them are meant too."""
 
 

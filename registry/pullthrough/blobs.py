@@ -9,20 +9,26 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from entrepot.datastore import layout
+from entrepot.datastore.content import ContentStore
 from entrepot.datastore.errors import StorageBroken, StorageFull
 from entrepot.datastore.refs import Digest
-from entrepot.registry.pullthrough.responses import ArrivingBlob, BlobAnswer, KnownBlob, ResponseSource, StoredBlob
 from entrepot.registry.download.patience import Limits
 from entrepot.registry.download.resume import passed_on
+from entrepot.registry.download.singleflight import Reader, SingleFlight
 from entrepot.registry.download.task import Task
 from entrepot.registry.download.verify import alone, confirmed, is_early
 from entrepot.registry.errors import Absent, BlobUnknown
-from entrepot.registry.download.singleflight import SingleFlight, Reader
 from entrepot.registry.pullthrough.negative_cache import NegativeCache
 from entrepot.registry.pullthrough.prefetch import Prefetch, PrefetchRequest
-from entrepot.registry.routing.resolve import ResolvedRepository
-from entrepot.datastore.content import ContentStore
 from entrepot.registry.pullthrough.recent_answers import RecentAnswers
+from entrepot.registry.pullthrough.responses import (
+    ArrivingBlob,
+    BlobAnswer,
+    KnownBlob,
+    ResponseSource,
+    StoredBlob,
+)
+from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.registry.server.fileslice import Piece, in_bytes
 from entrepot.registry.upstream.upstreams import Registered
 
@@ -115,7 +121,9 @@ class Blobs:
 
     # ---- on its way
 
-    def _arriving(self, place: ResolvedRepository, registered: Registered, digest: Digest) -> BlobAnswer:
+    def _arriving(
+        self, place: ResolvedRepository, registered: Registered, digest: Digest
+    ) -> BlobAnswer:
         size = self.shelf.announced(place.repository, digest)
         task = self._task(place, registered, digest, size=size)
         try:
@@ -178,7 +186,9 @@ class Blobs:
 
         return ArrivingBlob(task.digest, size, read, ResponseSource.PASSED, early=early)
 
-    def _wish(self, place: ResolvedRepository, registered: Registered, digest: Digest) -> PrefetchRequest:
+    def _wish(
+        self, place: ResolvedRepository, registered: Registered, digest: Digest
+    ) -> PrefetchRequest:
         return PrefetchRequest(
             place.repository,
             digest,
@@ -188,7 +198,9 @@ class Blobs:
             ),
         )
 
-    def _linked(self, place: ResolvedRepository, digest: Digest, pieces: Iterator[Piece]) -> Iterator[Piece]:
+    def _linked(
+        self, place: ResolvedRepository, digest: Digest, pieces: Iterator[Piece]
+    ) -> Iterator[Piece]:
         """Pass a body on, and link the blob if that was its end: its digest is proven then."""
         yield from pieces
         with suppress(StorageFull, StorageBroken):  # the body is whole; the next request links it

@@ -7,13 +7,21 @@ from dataclasses import dataclass
 from itertools import islice
 
 from entrepot.datastore import layout
+from entrepot.datastore.content import ContentStore
 from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.manifest import OCI_INDEX
 from entrepot.datastore.refs import Digest, Tag
 from entrepot.datastore.storage import Storage
-from entrepot.registry.errors import Absent, Denied, ListTooLong, ManifestUnknown, NameUnknown, Unavailable, Why
+from entrepot.registry.errors import (
+    Absent,
+    Denied,
+    ListTooLong,
+    ManifestUnknown,
+    NameUnknown,
+    Unavailable,
+    Why,
+)
 from entrepot.registry.routing.resolve import ResolvedRepository
-from entrepot.datastore.content import ContentStore
 from entrepot.registry.upstream.protocol import Upstream
 
 _LARGEST_KEPT = 64 * 1024
@@ -88,7 +96,9 @@ class Lists:
             if self.shelf.repositories.linked_manifest(place.repository, digest) is not None:
                 self.storage.write(layout.referrers(place.repository, digest), body)
 
-    def _own_tags(self, place: ResolvedRepository, after: str | None, limit: int | None) -> list[str]:
+    def _own_tags(
+        self, place: ResolvedRepository, after: str | None, limit: int | None
+    ) -> list[str]:
         names = self.shelf.repositories.tags_after(place.repository, after or "")
         return list(islice(names, limit))
 

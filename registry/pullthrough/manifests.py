@@ -6,17 +6,24 @@ import logging
 from dataclasses import dataclass
 from math import inf
 
+from entrepot.datastore.content import ContentStore, StoredManifest
 from entrepot.datastore.errors import InvalidManifest, StorageBroken, StorageFull
 from entrepot.datastore.manifest import parse
 from entrepot.datastore.refs import Digest, Reference, Tag
 from entrepot.datastore.repositories import TagState
+from entrepot.registry.errors import (
+    Absent,
+    ManifestUnknown,
+    PartsMissing,
+    Unavailable,
+    UpstreamError,
+    Why,
+)
 from entrepot.registry.pullthrough import freshness
-from entrepot.registry.pullthrough.responses import ManifestAnswer, ResponseSource
-from entrepot.registry.errors import Absent, ManifestUnknown, PartsMissing, Unavailable, UpstreamError, Why
-from entrepot.registry.pullthrough.negative_cache import NegativeCache
-from entrepot.registry.routing.resolve import ResolvedRepository
-from entrepot.datastore.content import StoredManifest, ContentStore
 from entrepot.registry.pullthrough.keyed_lock import KeyedLock
+from entrepot.registry.pullthrough.negative_cache import NegativeCache
+from entrepot.registry.pullthrough.responses import ManifestAnswer, ResponseSource
+from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.registry.upstream.protocol import HeadResult, RemoteManifest
 from entrepot.registry.upstream.upstreams import Registered
 
@@ -83,7 +90,9 @@ class Manifests:
 
     # ---- by digest
 
-    def _by_digest(self, place: ResolvedRepository, registered: Registered, digest: Digest) -> ManifestAnswer:
+    def _by_digest(
+        self, place: ResolvedRepository, registered: Registered, digest: Digest
+    ) -> ManifestAnswer:
         held = self.shelf.manifest(place.repository, digest)
         if held:
             return self._usable(place, registered, held)
@@ -93,7 +102,9 @@ class Manifests:
                 return ManifestAnswer(held, ResponseSource.COLLAPSED)
             return self._asked_for(place, registered, digest)
 
-    def _asked_for(self, place: ResolvedRepository, registered: Registered, digest: Digest) -> ManifestAnswer:
+    def _asked_for(
+        self, place: ResolvedRepository, registered: Registered, digest: Digest
+    ) -> ManifestAnswer:
         """Fetch a manifest, or only ask whether this name may see what is here already."""
         self.negative.check(place, digest)
         held = self._shared(place, digest)
@@ -113,7 +124,9 @@ class Manifests:
             return self.shelf.content(digest, place.repository)
         return None
 
-    def _usable(self, place: ResolvedRepository, registered: Registered, held: StoredManifest) -> ManifestAnswer:
+    def _usable(
+        self, place: ResolvedRepository, registered: Registered, held: StoredManifest
+    ) -> ManifestAnswer:
         """Refuse what a client could not finish: podman asks nobody else once it has a manifest.
 
         What is not whole here is shown while the upstream is there for the rest.
@@ -126,7 +139,9 @@ class Manifests:
                 self._confirm(place, registered, held)
         return ManifestAnswer(held, ResponseSource.HIT, whole=whole)
 
-    def _confirm(self, place: ResolvedRepository, registered: Registered, held: StoredManifest) -> None:
+    def _confirm(
+        self, place: ResolvedRepository, registered: Registered, held: StoredManifest
+    ) -> None:
         try:
             registered.upstream.head(place.remote, held.digest)
         except Unavailable as error:
@@ -135,7 +150,9 @@ class Manifests:
 
     # ---- by tag
 
-    def _by_tag(self, place: ResolvedRepository, registered: Registered, tag: Tag) -> ManifestAnswer:
+    def _by_tag(
+        self, place: ResolvedRepository, registered: Registered, tag: Tag
+    ) -> ManifestAnswer:
         answer = self._fresh(place, registered, tag)
         if answer:
             return answer
@@ -143,7 +160,9 @@ class Manifests:
             answer = self._fresh(place, registered, tag)
             return answer or self._revalidated(place, registered, tag)
 
-    def _fresh(self, place: ResolvedRepository, registered: Registered, tag: Tag) -> ManifestAnswer | None:
+    def _fresh(
+        self, place: ResolvedRepository, registered: Registered, tag: Tag
+    ) -> ManifestAnswer | None:
         """Return what needs no question within its freshness."""
         now = self.shelf.clock()
         state = self.shelf.repositories.tag(place.repository, tag)
@@ -154,11 +173,15 @@ class Manifests:
             return None
         return ManifestAnswer(held, ResponseSource.HIT, age=now - state.confirmed)
 
-    def _can_be_finished(self, place: ResolvedRepository, registered: Registered, held: StoredManifest) -> bool:
+    def _can_be_finished(
+        self, place: ResolvedRepository, registered: Registered, held: StoredManifest
+    ) -> bool:
         """Whether a client will find what the manifest names, here or there."""
         return registered.upstream.is_well or self.shelf.is_whole(place.repository, held)
 
-    def _revalidated(self, place: ResolvedRepository, registered: Registered, tag: Tag) -> ManifestAnswer:
+    def _revalidated(
+        self, place: ResolvedRepository, registered: Registered, tag: Tag
+    ) -> ManifestAnswer:
         state = self.shelf.repositories.tag(place.repository, tag)
         held = self.shelf.manifest(place.repository, state.digest) if state else None
         try:
@@ -172,7 +195,11 @@ class Manifests:
             return self._stale(place, registered, state, held, error)
 
     def _current(
-        self, place: ResolvedRepository, registered: Registered, tag: Tag, held: StoredManifest | None
+        self,
+        place: ResolvedRepository,
+        registered: Registered,
+        tag: Tag,
+        held: StoredManifest | None,
     ) -> ManifestAnswer:
         """Ask what a tag means now: HEAD when we have something (Docker Hub counts GETs).
 
@@ -223,7 +250,10 @@ class Manifests:
 
 
 def _got(
-    registered: Registered, place: ResolvedRepository, reference: Reference, found: HeadResult | None
+    registered: Registered,
+    place: ResolvedRepository,
+    reference: Reference,
+    found: HeadResult | None,
 ) -> RemoteManifest:
     """Fetch a manifest, unless it was read to describe it."""
     if found and found.manifest:

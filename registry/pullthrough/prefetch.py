@@ -15,13 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from entrepot.datastore.content import ContentStore
 from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.locks import LockedFile, holding, try_lock
 from entrepot.datastore.refs import Digest, Repository
+from entrepot.registry.download.singleflight import SingleFlight
 from entrepot.registry.download.task import Task
 from entrepot.registry.errors import RegistryError
-from entrepot.registry.download.singleflight import SingleFlight
-from entrepot.datastore.content import ContentStore
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,9 @@ class Prefetch:
     `folder` holds the lock files of lanes and of manifests that somebody is at.
     """
 
-    def __init__(self, shelf: ContentStore, inflight: SingleFlight, folder: Path, lanes: int) -> None:
+    def __init__(
+        self, shelf: ContentStore, inflight: SingleFlight, folder: Path, lanes: int
+    ) -> None:
         self._shelf = shelf
         self._inflight = inflight
         self._folder = folder

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import BinaryIO
 
-from entrepot.datastore.refs import Digest
 from entrepot.datastore.content import StoredManifest
+from entrepot.datastore.refs import Digest
 from entrepot.registry.server.fileslice import Piece
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from entrepot.datastore import layout
 from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.locks import try_lock_present
-from entrepot.registry.errors import TooManyUploads
 from entrepot.datastore.reservations import Reservations
+from entrepot.registry.errors import TooManyUploads
 
 _TAG = 8  # hexadecimal digits at the end of an identity
 _UUID = 36

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from entrepot.datastore.content import ContentStore
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.registry.errors import BlobUnknown, ManifestUnknown
 from entrepot.registry.push import referrers
 from entrepot.registry.push.manifests import turn
-from entrepot.datastore.content import ContentStore
 
 
 @dataclass(frozen=True, slots=True)

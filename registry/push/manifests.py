@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from entrepot.datastore import write_lock
+from entrepot.datastore.content import ContentStore, StoredManifest
 from entrepot.datastore.errors import DatastoreError, DigestMismatch, InvalidManifest
 from entrepot.datastore.index import AccessIndex, ContentKind
 from entrepot.datastore.manifest import ACCEPT, Descriptor, Manifest, essence, parse
@@ -21,7 +22,6 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.registry.errors import Overloaded, PartsUnknown
 from entrepot.registry.push import referrers
 from entrepot.registry.push.pins import hold
-from entrepot.datastore.content import StoredManifest, ContentStore
 
 _PATIENCE_S = 30.0
 _MOST_TOLD = 100

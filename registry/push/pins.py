@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
+from entrepot.datastore.content import ContentStore
 from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.index import AccessIndex, ContentKind
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.content import ContentStore
 
 _GRACE_S = 3600.0
 """How long a push may take, in s, if we die over it and nobody lets go."""

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from entrepot.datastore.content import ContentStore, StoredManifest
 from entrepot.datastore.errors import Malformed, NotFound
 from entrepot.datastore.manifest import LARGEST, OCI_INDEX
 from entrepot.datastore.refs import Digest, Repository, Tag
-from entrepot.datastore.content import StoredManifest, ContentStore
 
 log = logging.getLogger(__name__)
 

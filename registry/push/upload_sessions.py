@@ -22,12 +22,12 @@ from entrepot.datastore.budget import STEP
 from entrepot.datastore.errors import ContentDamaged, DatastoreError, NotFound, StorageFull, refusal
 from entrepot.datastore.locks import LockedFile, try_lock_present
 from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.reservations import Reservations
 from entrepot.registry.errors import ChunkMisplaced, OutOfSpace, UploadUnknown
 from entrepot.registry.push import hashes
-from entrepot.registry.push.request_body import Body
 from entrepot.registry.push.bounds import UploadBounds, UploadLimits, identity
 from entrepot.registry.push.hashes import Hashes
-from entrepot.datastore.reservations import Reservations
+from entrepot.registry.push.request_body import Body
 from entrepot.registry.server.fileslice import FileSlice
 
 if TYPE_CHECKING:
@@ -93,7 +93,9 @@ class Sessions:
 class Session:
     """An upload that one request goes on with: `offset` bytes of it are here."""
 
-    def __init__(self, held: LockedFile, algorithm: str, room: Reservations, running: Hashes) -> None:
+    def __init__(
+        self, held: LockedFile, algorithm: str, room: Reservations, running: Hashes
+    ) -> None:
         self.path = held.path
         self.offset = os.fstat(held.fd).st_size
         fcntl.fcntl(held.fd, fcntl.F_SETFL, os.O_APPEND)

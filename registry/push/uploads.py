@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from itertools import islice
 
 from entrepot.datastore import catalog
+from entrepot.datastore.content import ContentStore
 from entrepot.datastore.errors import ContentDamaged, DigestMismatch, IndexUnavailable
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.storage import Storage
 from entrepot.registry.errors import BodyBroken, ChunkMisplaced
-from entrepot.registry.push.request_body import Body
 from entrepot.registry.push.pins import hold, use
+from entrepot.registry.push.request_body import Body
 from entrepot.registry.push.upload_sessions import Session, Sessions
-from entrepot.datastore.content import ContentStore
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from entrepot.datastore.refs import Repository
 from entrepot.registry.errors import NameUnknown
-from entrepot.runtime.hostnames import fold
 from entrepot.registry.upstream.upstreams import Registered
+from entrepot.runtime.hostnames import fold
 
 # Docker Hub's official images live in `library`, which their names leave out.
 _DOCKER_HUB = "docker.io"

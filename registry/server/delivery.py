@@ -18,7 +18,7 @@ from typing import Protocol
 
 from entrepot.datastore.errors import DatastoreError
 from entrepot.registry.errors import RegistryError
-from entrepot.registry.server.fileslice import Piece, FileSlice
+from entrepot.registry.server.fileslice import FileSlice, Piece
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from wsgiref.types import WSGIApplication
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
-from entrepot.registry.server.worker import MOST_LINGERING, KeepAliveWorker
 from entrepot.registry.server.aftercare import ConnectionLimits
+from entrepot.registry.server.worker import MOST_LINGERING, KeepAliveWorker
 
 THREADS = 768
 """Requests that one worker answers at a time, and as many for blobs beside them.

@@ -20,9 +20,23 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from entrepot.registry.errors import Unavailable, Why
-from entrepot.runtime.hostnames import fold, unfold
-from entrepot.registry.upstream.circuit import CLOSED, REFUSED_AGAIN, Circuit, UpstreamFailure, Pass, Refusal, admit, answered, failed, limit_left, limited, opens, refused
+from entrepot.registry.upstream.circuit import (
+    CLOSED,
+    REFUSED_AGAIN,
+    Circuit,
+    Pass,
+    Refusal,
+    UpstreamFailure,
+    admit,
+    answered,
+    failed,
+    limit_left,
+    limited,
+    opens,
+    refused,
+)
 from entrepot.registry.upstream.event_log import EventLog, silent
+from entrepot.runtime.hostnames import fold, unfold
 
 _SUFFIX = ".json"
 _LOCK = ".lock"

@@ -17,9 +17,24 @@ from entrepot.datastore.manifest import ACCEPT, LARGEST, MOST_DESCRIPTORS, OCI_I
 from entrepot.datastore.refs import Digest, Reference
 from entrepot.registry.errors import Absent, ListTooLong
 from entrepot.registry.upstream.blob import HttpBlob
-from entrepot.registry.upstream.documents import UnsupportedType, is_page, join_referrers, may_be_manifest, read_manifest, read_referrers, read_tags
-from entrepot.registry.upstream.exchange import UpstreamRequest, Exchange
-from entrepot.registry.upstream.headers import content_digest, content_length, content_range, media_type, next_page, unsatisfied
+from entrepot.registry.upstream.documents import (
+    UnsupportedType,
+    is_page,
+    join_referrers,
+    may_be_manifest,
+    read_manifest,
+    read_referrers,
+    read_tags,
+)
+from entrepot.registry.upstream.exchange import Exchange, UpstreamRequest
+from entrepot.registry.upstream.headers import (
+    content_digest,
+    content_length,
+    content_range,
+    media_type,
+    next_page,
+    unsatisfied,
+)
 from entrepot.registry.upstream.protocol import Fetch, HeadResult, RemoteBlob, RemoteManifest
 from entrepot.registry.upstream.wire import Answer, ConnectionBroken, TooLong
 
@@ -59,7 +74,10 @@ class HttpUpstream:
     def head(self, name: str, reference: Reference) -> HeadResult:
         """Ask for a manifest's descriptor; where HEAD decides nothing, the manifest is read."""
         path = f"manifests/{reference}"
-        head, get = UpstreamRequest("head", "HEAD", name, path), UpstreamRequest("manifest", "GET", name, path)
+        head, get = (
+            UpstreamRequest("head", "HEAD", name, path),
+            UpstreamRequest("manifest", "GET", name, path),
+        )
         with closing(self._exchange.describe(head, get, _describes_manifest)) as answer:
             if answer.method != "HEAD":
                 read = self._manifest(answer, reference)
@@ -74,7 +92,9 @@ class HttpUpstream:
 
         Docker-Content-Digest decides nothing: some registries send another manifest's.
         """
-        with self._open(UpstreamRequest("manifest", "GET", name, f"manifests/{reference}")) as answer:
+        with self._open(
+            UpstreamRequest("manifest", "GET", name, f"manifests/{reference}")
+        ) as answer:
             return self._manifest(answer, reference)
 
     def _manifest(self, answer: Answer, reference: Reference) -> RemoteManifest:
@@ -106,7 +126,10 @@ class HttpUpstream:
         Where HEAD decides nothing, the first byte is asked for. An empty blob has none.
         """
         path = f"blobs/{digest}"
-        head, whole = UpstreamRequest("blob", "HEAD", name, path), UpstreamRequest("blob", "GET", name, path)
+        head, whole = (
+            UpstreamRequest("blob", "HEAD", name, path),
+            UpstreamRequest("blob", "GET", name, path),
+        )
         first = replace(whole, headers={"Range": "bytes=0-0"}, accepts=_RANGED)
         with closing(self._exchange.describe(head, first, _is_ok)) as answer:
             if answer.status != _UNSATISFIABLE:

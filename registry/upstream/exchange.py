@@ -17,15 +17,15 @@ from entrepot.datastore.manifest import ACCEPT, OCI_INDEX
 from entrepot.registry.errors import Absent, Denied, Unavailable, UpstreamError, Why
 from entrepot.registry.upstream.authorizer import Authorizer
 from entrepot.registry.upstream.breaker import Breaker
-from entrepot.registry.upstream.circuit import UpstreamFailure, Pass
+from entrepot.registry.upstream.circuit import Pass, UpstreamFailure
+from entrepot.registry.upstream.event_log import EventLog, silent
 from entrepot.registry.upstream.headers import budget, content_length, retry_after
 from entrepot.registry.upstream.heads import Heads
 from entrepot.registry.upstream.liveness import Liveness
 from entrepot.registry.upstream.origins import origin_of, sealed
 from entrepot.registry.upstream.redirects import follow
-from entrepot.registry.upstream.event_log import EventLog, silent
-from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.tokens import TokenRefused
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.wire import Answer, ConnectionBroken, Request, Wire
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,9 @@ class Exchange:
         passed = Pass() if ask.is_begun else self._breaker.admit(ask.limit)
         return self._sent(ask, passed).answer
 
-    def describe(self, head: UpstreamRequest, get: UpstreamRequest, suffices: Callable[[Answer], bool]) -> Answer:
+    def describe(
+        self, head: UpstreamRequest, get: UpstreamRequest, suffices: Callable[[Answer], bool]
+    ) -> Answer:
         """Return the answer to *head* if it *suffices*, else to *get*; the caller closes it.
 
         A refused HEAD decides nothing: some registries refuse every HEAD, and some caches answer

@@ -10,7 +10,13 @@ from typing import TypeVar
 
 from entrepot.datastore.refs import Digest, Reference
 from entrepot.registry.errors import RegistryError, Unavailable, Why
-from entrepot.registry.upstream.protocol import Fetch, HeadResult, RemoteBlob, RemoteManifest, Upstream
+from entrepot.registry.upstream.protocol import (
+    Fetch,
+    HeadResult,
+    RemoteBlob,
+    RemoteManifest,
+    Upstream,
+)
 
 log = logging.getLogger(__name__)
 

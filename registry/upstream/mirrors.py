@@ -10,7 +10,13 @@ from typing import TypeVar
 from entrepot.datastore.refs import Digest, Reference
 from entrepot.registry.errors import UpstreamError
 from entrepot.registry.upstream.deadline import deadline
-from entrepot.registry.upstream.protocol import Fetch, HeadResult, RemoteBlob, RemoteManifest, Upstream
+from entrepot.registry.upstream.protocol import (
+    Fetch,
+    HeadResult,
+    RemoteBlob,
+    RemoteManifest,
+    Upstream,
+)
 
 T = TypeVar("T")
 # What mirrors may take of a client's patience, in s: the first of them, all others after its

@@ -126,7 +126,9 @@ def read_token(body: bytes, headers: Mapping[str, str]) -> tuple[str, float]:
     try:
         document = bounded_json.loads(body, _MOST_VALUES)
     except ValueError as error:
-        raise ConnectionBroken("its token endpoint answers what is no token", Why.NONSENSE) from error
+        raise ConnectionBroken(
+            "its token endpoint answers what is no token", Why.NONSENSE
+        ) from error
     if not isinstance(document, dict):
         raise ConnectionBroken("its token endpoint answers what is no token", Why.NONSENSE)
     token = document.get("token") or document.get("access_token")

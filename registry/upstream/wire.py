@@ -32,8 +32,8 @@ from entrepot.registry.upstream.headers import content_length
 from entrepot.registry.upstream.origins import Sealed
 from entrepot.registry.upstream.pools import StaleConnection, TlsContexts, open_pools
 from entrepot.registry.upstream.proxies import Proxies
-from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.target import sending, split_target
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +191,10 @@ class Wire:
     """
 
     def __init__(
-        self, source: UpstreamConfig, proxies: Proxies | None = None, contexts: TlsContexts | None = None
+        self,
+        source: UpstreamConfig,
+        proxies: Proxies | None = None,
+        contexts: TlsContexts | None = None,
     ) -> None:
         self._source = source
         self.read_timeout = source.read_timeout
@@ -221,7 +224,9 @@ class Wire:
         host = self._source.host
         names = {"upstream": host, "host": error.host[:_LONGEST_NAME], "address": error.address}
         log.warning("redirect to an address that is not public refused", extra=names)
-        return ConnectionBroken(f"{error}; it can be allowed with upstreams.{host}.redirects", Why.NONSENSE)
+        return ConnectionBroken(
+            f"{error}; it can be allowed with upstreams.{host}.redirects", Why.NONSENSE
+        )
 
     def _sent(self, request: Request) -> urllib3.BaseHTTPResponse:
         manager = self._manager(request.url)
@@ -229,7 +234,9 @@ class Wire:
             return _urlopen(manager, request, self._source)
         except exceptions.ProtocolError as error:
             stale = error.__cause__ or error.args[-1]
-            if not isinstance(stale, StaleConnection) or (stale.is_lost and request.method not in _SAFE):
+            if not isinstance(stale, StaleConnection) or (
+                stale.is_lost and request.method not in _SAFE
+            ):
                 raise
         manager.clear()  # others that are kept may be dead, too
         return _urlopen(manager, request, self._source)

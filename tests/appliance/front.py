@@ -15,8 +15,8 @@ from typing import Self, TypeVar
 
 from entrepot.appliance.supervise.environment import file_share
 from entrepot.appliance.supervise.error_files import write_error_files
-from entrepot.edge import cache_epoch
 from entrepot.datastore.accesslog import AccessLine, parse
+from entrepot.edge import cache_epoch
 from tests.appliance.standin import Worker
 from tests.ports import free_port
 

@@ -26,13 +26,16 @@ FAIL = "import sys\nprint('almost')\nsys.exit('out of luck')\n"
 SERVE = f"""
 import signal, sys, threading
 sys.path.append({str(ROOT)!r})
-import config
+from entrepot import config
 from tests.appliance.standin import Worker
 with Worker(config.resolved().run / "worker1.sock"):
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     signal.sigwait([signal.SIGTERM])
 """
 """A registry of one worker."""
+
+BESIDE = f"__path__.append({str(ROOT / 'entrepot')!r})\n"
+"""The import package: what has no stand-in is found behind it."""
 
 PROGRAMS = {"registry": SERVE, "logger": WAIT, "cleaner": WAIT}
 
@@ -55,8 +58,10 @@ class House:
         self.temporary = temporary
         self.mark = uuid.uuid4().hex
         self._path = folder / "stand-ins"
+        (self._path / "entrepot").mkdir(parents=True)
+        (self._path / "entrepot/__init__.py").write_text(BESIDE)
         for name, source in (PROGRAMS | programs).items():
-            package = self._path / name
+            package = self._path / "entrepot" / name
             package.mkdir(parents=True)
             (package / "__init__.py").touch()
             (package / "__main__.py").write_text(source)
@@ -78,7 +83,7 @@ class House:
         }
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "appliance", "serve", *flags],
+                [sys.executable, "-m", "entrepot.appliance", "serve", *flags],
                 cwd=ROOT,
                 env=environment | self._settings | more,
                 stdout=log,

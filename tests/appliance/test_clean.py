@@ -15,11 +15,11 @@ from entrepot.appliance.__main__ import main
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.index import REBUILT
 from entrepot.datastore.rebuild import BORN
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
-from entrepot.datastore.drivers.sqlite import SqliteIndex
 from tests import images
 from tests.cleaner.stock import put_blob
 from tests.logger.lines import answer, written

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.runtime.unix_http import status_of
 from entrepot.datastore.accesslog import AccessLine, AccessLog
+from entrepot.runtime.unix_http import status_of
 from tests.appliance.front import UPLOADS, Answer, Front, eventually, worker
 from tests.appliance.standin import Worker
 from tests.certificates import Authority

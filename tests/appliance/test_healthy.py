@@ -71,8 +71,8 @@ def test_what_a_killed_one_has_left_is_not_healthy(
 def test_a_probe_does_not_load_the_configuration() -> None:
     """It runs every few seconds, for the life of a container."""
     program = (
-        "import sys; from appliance.__main__ import main; main(['healthy']);"
-        "print([name for name in ('config', 'pydantic', 'yaml') if name in sys.modules])"
+        "import sys; from entrepot.appliance.__main__ import main; main(['healthy']);"
+        "print([name for name in ('entrepot.config', 'pydantic', 'yaml') if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True

@@ -14,7 +14,7 @@ def test_what_haproxy_says_has_a_limit(caplog: pytest.LogCaptureFixture) -> None
     """Clients can bring it to say the same again and again."""
     house = object.__new__(SupervisorProcess)
     house._stopping = False
-    with caplog.at_level(logging.DEBUG, "appliance.house"):
+    with caplog.at_level(logging.DEBUG, "entrepot.appliance.supervise.supervisor_process"):
         for _ in range(1000):
             house._haproxy_said("[WARNING]  (12) : Server registry/worker1 is DOWN")
         house._haproxy_said("[ALERT]  (12) : it ends")

@@ -8,19 +8,32 @@ from pathlib import Path
 import pytest
 
 from entrepot.appliance.run_state import HitCounts, RunState
-from entrepot.appliance.status import DamagedFile, NextEviction, ProgramStatus, Status, StoreStatus, ClockStatus, look, screen, status
+from entrepot.appliance.status import (
+    ClockStatus,
+    DamagedFile,
+    NextEviction,
+    ProgramStatus,
+    Status,
+    StoreStatus,
+    look,
+    screen,
+    status,
+)
 from entrepot.config.schema import CleanerSettings, FilesystemSettings, Settings, StorageSettings
 from entrepot.datastore import layout
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.index import REBUILT, ContentKind
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.drivers.sqlite import SqliteIndex
 
 GIB = 1024**3
 SEEN = Status(
     url="http://localhost:5000",
     data="/data",
     up=3700.0,
-    processes=(ProgramStatus("haproxy", "running", 77, 3699.0, 1), ProgramStatus("logger", "fatal", 0, 0.0, 5)),
+    processes=(
+        ProgramStatus("haproxy", "running", 77, 3699.0, 1),
+        ProgramStatus("logger", "fatal", 0, 0.0, 5),
+    ),
     store=StoreStatus(2 * GIB, 30, (NextEviction("sha256:abc", "blob", GIB, 86400.0),)),
     maxsize=10 * GIB,
     cap=12 * GIB,

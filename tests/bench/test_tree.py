@@ -51,9 +51,19 @@ def test_a_tree_whose_root_is_gone_is_empty() -> None:
 @pytest.mark.parametrize(
     ("words", "role"),
     [
-        (["python", "-m", "registry"], "registry"),
+        (["python", "-m", "entrepot.registry"], "registry"),
         (["python", "-m", "supervisor.supervisord", "-c", "x"], "supervisor"),
-        (["python", "-m", "appliance.tether", "python", "-m", "logger"], "logger"),
+        (
+            [
+                "python",
+                "-m",
+                "entrepot.appliance.supervise.parent_death_signal",
+                "python",
+                "-m",
+                "entrepot.logger",
+            ],
+            "logger",
+        ),
         (["haproxy", "-db", "-f", "haproxy.cfg"], "haproxy"),
         ([""], "haproxy"),
     ],

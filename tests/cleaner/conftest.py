@@ -10,8 +10,8 @@ import pytest
 
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.index import REBUILT
 from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.index import REBUILT
 from tests.clock import Clock
 
 

@@ -80,7 +80,9 @@ def push(store: DataDirectory, seed: int, used: float, name: Repository = HOSTED
     return Pulled(name, digests)
 
 
-def push_image(store: DataDirectory, made: Image, tag: str, at: float, name: Repository = HOSTED) -> Pulled:
+def push_image(
+    store: DataDirectory, made: Image, tag: str, at: float, name: Repository = HOSTED
+) -> Pulled:
     """Store and link an image as a push did then (s, UTC epoch); an empty *tag* is none."""
     digests = put_image(store, made, at)
     for blob in digests[1:]:

@@ -12,9 +12,9 @@ from falcon.testing import TestClient
 from entrepot import cleaner
 from entrepot.cleaner import Cleaner, RetentionRule, RetentionRules
 from entrepot.datastore import layout
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.rebuild import needs_rebuild
 from entrepot.datastore.refs import Digest, Repository, Tag
-from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.registry import Application, create_app
 from tests import images
 from tests.registry.push.pushing import NAME, Pushing
@@ -162,5 +162,5 @@ def test_it_ends_with_its_application(tmp_path: Path) -> None:
 
 def test_what_it_has_not_is_an_ordinary_error() -> None:
     """As of any module."""
-    with pytest.raises(AttributeError, match="'cleaner' has no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match=r"'entrepot\.cleaner' has no attribute 'nothing'"):
         getattr(cleaner, "nothing")  # noqa: B009 - mypy knows it as well

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.cleaner.maintenance.garbage import Garbage
 from entrepot.cleaner.hosted.repositories import HostedRepositories
-from entrepot.cleaner.maintenance.leftovers import Leftovers
-from entrepot.cleaner.maintenance.dangling_links import DanglingLinks
-from entrepot.cleaner.policy import StoreLimits
 from entrepot.cleaner.hosted.retention import RetentionRule, RetentionRules
-from entrepot.cleaner.rounds import RoundTools, Rounds
-from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.hosted.snapshot import HostedSnapshot
+from entrepot.cleaner.maintenance.abandoned_uploads import AbandonedUploads
+from entrepot.cleaner.maintenance.dangling_links import DanglingLinks
+from entrepot.cleaner.maintenance.garbage import Garbage
+from entrepot.cleaner.maintenance.leftovers import Leftovers
+from entrepot.cleaner.policy import StoreLimits
+from entrepot.cleaner.rounds import Rounds, RoundTools
+from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
-from entrepot.cleaner.maintenance.abandoned_uploads import AbandonedUploads
 from entrepot.datastore import layout
 from entrepot.datastore.refs import Digest
 from entrepot.runtime.clock import Clock
@@ -61,7 +61,9 @@ class _Good:
         return ""
 
 
-def _rounds(store: DataDirectory, clock: Clock, bounds: StoreLimits, rules: RetentionRules | None = None) -> Rounds:
+def _rounds(
+    store: DataDirectory, clock: Clock, bounds: StoreLimits, rules: RetentionRules | None = None
+) -> Rounds:
     hands = RoundTools(
         store=store,
         spool=Spool(store, clock),
@@ -96,7 +98,9 @@ def test_nothing_goes_for_its_age_during_a_jump(
     assert not any(old.is_here(store))
 
 
-def test_size_decides_as_before_and_by_real_use(store: DataDirectory, wall: Wall, time_of: Clock) -> None:
+def test_size_decides_as_before_and_by_real_use(
+    store: DataDirectory, wall: Wall, time_of: Clock
+) -> None:
     """What was used during a jump ahead is not younger than what was used after it."""
     images = []
     for seed, off in enumerate((0.0, 40 * _DAY, 0.0, -3600.0, -3600.0)):
@@ -135,7 +139,9 @@ def test_files_are_left_alone_during_a_jump(
     assert upload.exists()
     DanglingLinks(store, time_of, lambda: False).sweep()
     Leftovers(store, time_of, lambda: False).purge_unfinished()
-    garbage = Garbage(store, 60.0, time_of).plan(HostedSnapshot(HostedRepositories(store), RetentionRules(), time_of).open())
+    garbage = Garbage(store, 60.0, time_of).plan(
+        HostedSnapshot(HostedRepositories(store), RetentionRules(), time_of).open()
+    )
 
     assert list(garbage) == []
     assert unfinished.exists()

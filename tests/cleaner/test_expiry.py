@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from entrepot.cleaner.policy import StoreLimits, Removal
 from entrepot.cleaner.hosted.retention import RetentionRule, RetentionRules
-from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.policy import Removal, StoreLimits
+from entrepot.cleaner.rounds import Rounds, RoundTools
 from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
@@ -96,7 +96,9 @@ def _nothing_is_left(store: DataDirectory, pushed: Pulled) -> bool:
 # ---- by last use
 
 
-def test_a_pushed_image_goes_a_ttl_after_its_push(store: DataDirectory, hands: RoundTools, clock: Clock) -> None:
+def test_a_pushed_image_goes_a_ttl_after_its_push(
+    store: DataDirectory, hands: RoundTools, clock: Clock
+) -> None:
     """Tag, links, content, rows: whole; a younger one stays whole."""
     old = push_image(store, _made(1), "v1", clock.now - _TTL - 1)
     young = push_image(store, _made(2), "v2", clock.now - _TTL)
@@ -109,7 +111,9 @@ def test_a_pushed_image_goes_a_ttl_after_its_push(store: DataDirectory, hands: R
     assert store.index.count() == 3
 
 
-def test_without_a_rule_it_stays_for_ever(store: DataDirectory, hands: RoundTools, clock: Clock) -> None:
+def test_without_a_rule_it_stays_for_ever(
+    store: DataDirectory, hands: RoundTools, clock: Clock
+) -> None:
     """Also where what was pulled through goes."""
     pushed = push_image(store, _made(1), "v1", 0)
     pulled = pull(store, 2, used=clock.now - 100)
@@ -250,7 +254,9 @@ def test_what_refers_to_an_image_goes_with_it_and_not_before(
 # ---- tags
 
 
-def test_the_newest_tags_stay_by_their_last_push(store: DataDirectory, hands: RoundTools, clock: Clock) -> None:
+def test_the_newest_tags_stay_by_their_last_push(
+    store: DataDirectory, hands: RoundTools, clock: Clock
+) -> None:
     """Pulls do not make a tag newer; an old image that is tagged anew is new."""
     pushed = [push_image(store, _made(n), f"v{n}", clock.now - 100 + n) for n in range(5)]
     store.index.touch({pushed[1].digests[0]: clock.now})
@@ -263,7 +269,9 @@ def test_the_newest_tags_stay_by_their_last_push(store: DataDirectory, hands: Ro
     assert store.repositories.tags(HOSTED) == ["stable", "v0", "v3", "v4"]
 
 
-def test_what_lost_its_tag_goes_after_its_grace(store: DataDirectory, hands: RoundTools, clock: Clock) -> None:
+def test_what_lost_its_tag_goes_after_its_grace(
+    store: DataDirectory, hands: RoundTools, clock: Clock
+) -> None:
     """The tag has moved on; what it means now stays."""
     old = push_image(store, _made(1), "latest", clock.now - 50)
     new = push_image(store, _made(2), "latest", clock.now - 20)
@@ -276,7 +284,9 @@ def test_what_lost_its_tag_goes_after_its_grace(store: DataDirectory, hands: Rou
     assert _is_whole(store, new)
 
 
-def test_the_child_of_an_index_is_not_untagged(store: DataDirectory, hands: RoundTools, clock: Clock) -> None:
+def test_the_child_of_an_index_is_not_untagged(
+    store: DataDirectory, hands: RoundTools, clock: Clock
+) -> None:
     """It is named by what has a tag; without the index it is on its own."""
     made = _made(1)
     child = push_image(store, made, "", clock.now - 100)
@@ -363,7 +373,9 @@ def test_a_pull_between_the_plan_and_its_turn_renews(
     assert store.repositories.tags(HOSTED) == ["v2"]
 
 
-def test_a_push_that_has_pinned_a_layer_wins(store: DataDirectory, hands: RoundTools, clock: Clock) -> None:
+def test_a_push_that_has_pinned_a_layer_wins(
+    store: DataDirectory, hands: RoundTools, clock: Clock
+) -> None:
     """It may have looked at the link already; the next round tries again."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     store.index.pin([pushed.digests[-1]], clock.now + 60)
@@ -479,7 +491,7 @@ def test_a_repository_that_is_being_written_to_is_left_alone(
     store: DataDirectory, hands: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever writes may be about to tag what would go; others go meanwhile."""
-    monkeypatch.setattr("cleaner.unlink._PATIENCE_S", 0)
+    monkeypatch.setattr("entrepot.cleaner.hosted.unlink._PATIENCE_S", 0)
     here = push_image(store, _made(1), "v1", clock.now - 100)
     there = push_image(store, _made(2), "v1", clock.now - 100, _OTHER)
 
@@ -490,7 +502,9 @@ def test_a_repository_that_is_being_written_to_is_left_alone(
     assert _nothing_is_left(store, there)
 
 
-def test_the_dry_run_names_tags_and_content(store: DataDirectory, hands: RoundTools, clock: Clock) -> None:
+def test_the_dry_run_names_tags_and_content(
+    store: DataDirectory, hands: RoundTools, clock: Clock
+) -> None:
     """And changes nothing."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     rounds = Rounds(hands, StoreLimits(), RetentionRules(otherwise=RetentionRule(ttl=_TTL)))

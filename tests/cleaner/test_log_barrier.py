@@ -79,7 +79,9 @@ def test_a_front_that_is_not_there_is_no_news(news: LogBarrier) -> None:
     assert news.fetch() == "the front does not answer"
 
 
-def test_a_line_that_nobody_commits_is_no_news(path: Path, store: DataDirectory, clock: Clock) -> None:
+def test_a_line_that_nobody_commits_is_no_news(
+    path: Path, store: DataDirectory, clock: Clock
+) -> None:
     """The logger is dead: what was used since is not known."""
     store.index.touch({}, {"news": "an old one", "dropped": "0"})
     polls: list[float] = []
@@ -95,7 +97,9 @@ def test_a_line_that_nobody_commits_is_no_news(path: Path, store: DataDirectory,
     assert len(polls) == 5
 
 
-def test_the_logger_is_not_waited_for_for_ever(path: Path, store: DataDirectory, clock: Clock) -> None:
+def test_the_logger_is_not_waited_for_for_ever(
+    path: Path, store: DataDirectory, clock: Clock
+) -> None:
     """After a few seconds the round goes on without."""
     timer = Clock(0)
 
@@ -148,7 +152,9 @@ def test_lines_that_were_dropped_are_bad_news_once(
 
 
 @pytest.mark.usefixtures("front")
-def test_lines_dropped_before_the_first_asking_are_bad_news(news: LogBarrier, dropped: list[int]) -> None:
+def test_lines_dropped_before_the_first_asking_are_bad_news(
+    news: LogBarrier, dropped: list[int]
+) -> None:
     """Nobody knows how long ago that was."""
     dropped.append(1)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from entrepot.cleaner.maintenance.jobs import Jobs
 from entrepot.cleaner.loop import RoundLoop, period
+from entrepot.cleaner.maintenance.jobs import Jobs
 from entrepot.datastore.errors import IndexUnavailable
 from tests.clock import Clock
 

@@ -21,9 +21,9 @@ from entrepot.config.schema import Settings
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import parse_event
 from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.rebuild import BORN, needs_rebuild, rebuild
 from entrepot.datastore.refs import Repository
-from entrepot.datastore.drivers.sqlite import SqliteIndex
 from tests.cleaner.front import Front
 from tests.cleaner.stock import pull, push, push_image, put_blob
 from tests.images import Image, filler, image
@@ -104,7 +104,9 @@ def test_one_round_does_all_that_is_to_be_done(settings: Settings, store: DataDi
     assert {parse_event(line).fields["digest"] for line in events} == set(map(str, old.digests))
 
 
-def test_one_round_while_no_appliance_runs_needs_no_news(settings: Settings, store: DataDirectory) -> None:
+def test_one_round_while_no_appliance_runs_needs_no_news(
+    settings: Settings, store: DataDirectory
+) -> None:
     """Nothing is used then: what `--dry-run` lists goes."""
     old = pull(store, 1, used=time.time() - 90)
 
@@ -112,7 +114,9 @@ def test_one_round_while_no_appliance_runs_needs_no_news(settings: Settings, sto
     assert not any(store.blobs.stat(digest) for digest in old.digests)
 
 
-def test_what_goes_next_is_what_may_go_in_its_order(settings: Settings, store: DataDirectory) -> None:
+def test_what_goes_next_is_what_may_go_in_its_order(
+    settings: Settings, store: DataDirectory
+) -> None:
     """Not what was pushed, however long ago, and nothing that something newer needs."""
     now = time.time()
     push(store, 5, used=now - 500)
@@ -126,7 +130,9 @@ def test_what_goes_next_is_what_may_go_in_its_order(settings: Settings, store: D
     assert store.index.held() > 0
 
 
-def test_one_round_without_news_fails_and_leaves_all(settings: Settings, store: DataDirectory) -> None:
+def test_one_round_without_news_fails_and_leaves_all(
+    settings: Settings, store: DataDirectory
+) -> None:
     """The appliance is down: nobody knows what was used last."""
     old = pull(store, 1, used=time.time() - 90)
 
@@ -149,7 +155,9 @@ def test_a_full_log_does_not_keep_anything_from_going(
     assert capsys.readouterr().out.count("event not written") == 1
 
 
-def test_a_lost_index_comes_back_before_anything_goes(settings: Settings, store: DataDirectory) -> None:
+def test_a_lost_index_comes_back_before_anything_goes(
+    settings: Settings, store: DataDirectory
+) -> None:
     """Deleted while it was stopped: rows and order are those of the files."""
     pulled = pull(store, 1, used=time.time() - 90)
     assert isinstance(store.index, SqliteIndex)
@@ -212,13 +220,15 @@ def test_garbage_is_told_and_taken_by_hand(
     assert all(kept.is_here(store))
 
 
-def test_what_lost_its_tags_goes_only_on_good_news(settings: Settings, store: DataDirectory) -> None:
+def test_what_lost_its_tags_goes_only_on_good_news(
+    settings: Settings, store: DataDirectory
+) -> None:
     """Somebody may have pulled it by its digest a moment ago."""
     rebuild(store.storage, store.index, 0)
     moved = push_image(store, _made(1), "", time.time() - 2 * settings.cleaner.garbage)
 
     with Front(settings.run / "front.sock", lambda _: None) as front:  # the logger is dead
-        news_patience = "cleaner.news._PATIENCE_S"
+        news_patience = "entrepot.cleaner.log_barrier._PATIENCE_S"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(news_patience, 0.1)
             assert main(["--gc", "--delete-untagged"], settings) == 1
@@ -254,7 +264,7 @@ def test_it_cleans_until_sigterm(settings: Settings, store: DataDirectory, front
     config.dump(settings, settings_path)
     old, pushed = pull(store, 1, used=time.time() - 90), push(store, 2, used=time.time() - 90)
     environ = {**os.environ, "ENTREPOT_SETTINGS": str(settings_path)}
-    command = [sys.executable, "-m", "cleaner"]
+    command = [sys.executable, "-m", "entrepot.cleaner"]
 
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as cleaner:
         try:

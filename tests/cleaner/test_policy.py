@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from entrepot.cleaner.policy import StoreLimits, Eviction, Demand, Reason, Step, closure, plan
+from entrepot.cleaner.policy import Demand, Eviction, Reason, Step, StoreLimits, closure, plan
 from entrepot.datastore.budget import OVERHEAD
-from entrepot.datastore.index import Cursor, IndexEntry, ContentKind
+from entrepot.datastore.index import ContentKind, Cursor, IndexEntry
 from entrepot.datastore.refs import Digest
 
 # a busy machine is no failure
@@ -78,7 +78,9 @@ def shelves(draw: st.DrawFn) -> Shelf:
 
 _sizes = st.integers(0, 10 * OVERHEAD)
 _bounds = st.builds(
-    lambda ttl, target, above, more: StoreLimits(ttl, target, target + above, target + above + more),
+    lambda ttl, target, above, more: StoreLimits(
+        ttl, target, target + above, target + above + more
+    ),
     ttl=st.integers(0, 10).map(float),
     target=_sizes,
     above=st.integers(0, 2 * OVERHEAD),
@@ -88,7 +90,9 @@ _bounds = st.builds(
 
 @unhurried
 @given(shelves(), _bounds, _sizes)
-def test_what_is_left_never_names_what_is_gone(shelf: Shelf, bounds: StoreLimits, needs: int) -> None:
+def test_what_is_left_never_names_what_is_gone(
+    shelf: Shelf, bounds: StoreLimits, needs: int
+) -> None:
     """Whatever is spared, and for whatever reason the rest goes."""
     evictions = shelf.plan(bounds, Demand(10, shelf.held(), needs))
 
@@ -140,7 +144,9 @@ def test_nothing_goes_for_size_that_the_target_did_not_ask_for(
 
 @unhurried
 @given(shelves(), _bounds, _sizes)
-def test_what_was_used_last_outlives_what_was_not(shelf: Shelf, bounds: StoreLimits, needs: int) -> None:
+def test_what_was_used_last_outlives_what_was_not(
+    shelf: Shelf, bounds: StoreLimits, needs: int
+) -> None:
     """What goes is the front of the order, but for what is spared."""
     evictions = shelf.plan(bounds, Demand(10, shelf.held(), needs))
 
@@ -172,7 +178,9 @@ def test_everything_older_than_the_ttl_goes_and_nothing_else(shelf: Shelf, ttl: 
     assert [e.entry for e in evictions] == [entry for entry in old if entry.digest not in kept]
 
 
-def _row(number: int, *, takes: int = 1000, kind: ContentKind = ContentKind.BLOB, used: float = 0) -> IndexEntry:
+def _row(
+    number: int, *, takes: int = 1000, kind: ContentKind = ContentKind.BLOB, used: float = 0
+) -> IndexEntry:
     return IndexEntry(_digest(number), takes - OVERHEAD, kind, used)
 
 
@@ -207,7 +215,11 @@ def test_at_equal_times_an_index_goes_before_its_manifests_and_they_before_their
 
     evictions = _evictions(plan(rows, bounds, moment, spares=_keeps, named=_nothing))
 
-    assert [each.entry.kind for each in evictions] == [ContentKind.INDEX, ContentKind.MANIFEST, ContentKind.BLOB]
+    assert [each.entry.kind for each in evictions] == [
+        ContentKind.INDEX,
+        ContentKind.MANIFEST,
+        ContentKind.BLOB,
+    ]
 
 
 def test_age_that_frees_enough_leaves_size_nothing_to_do() -> None:

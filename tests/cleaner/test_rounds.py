@@ -10,7 +10,7 @@ import pytest
 
 from entrepot.cleaner.policy import StoreLimits
 from entrepot.cleaner.reasons import Reason
-from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.rounds import Rounds, RoundTools
 from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
@@ -111,7 +111,9 @@ def test_a_waiting_download_gets_its_room(hands: RoundTools, store: DataDirector
     assert store.index.reserve(Digest.of(b"new"), 2 * _IMAGE - OVERHEAD, bounds.target, at=9)
 
 
-def test_more_is_not_made_room_for_than_is_ever_stored(hands: RoundTools, store: DataDirectory) -> None:
+def test_more_is_not_made_room_for_than_is_ever_stored(
+    hands: RoundTools, store: DataDirectory
+) -> None:
     """However much is asked for: the round ends, with everything gone that may go."""
     images = [pull(store, seed, used=seed) for seed in range(2)]
 
@@ -144,16 +146,22 @@ def test_a_disk_that_others_fill_is_made_room_on(hands: RoundTools, store: DataD
     assert "disk lacks " in steps[0].evictions[0].words
 
 
-def test_a_download_that_the_disk_refused_gets_its_room(hands: RoundTools, store: DataDirectory) -> None:
+def test_a_download_that_the_disk_refused_gets_its_room(
+    hands: RoundTools, store: DataDirectory
+) -> None:
     """Also where there is no cap."""
     images = [pull(store, seed, used=seed) for seed in range(3)]
 
-    Rounds(replace(hands, lacking=_disk_of(3, store)), StoreLimits()).run(2 * (_IMAGE - 3 * OVERHEAD))
+    Rounds(replace(hands, lacking=_disk_of(3, store)), StoreLimits()).run(
+        2 * (_IMAGE - 3 * OVERHEAD)
+    )
 
     assert _kept(store, images) == [False, False, True]
 
 
-def test_for_what_never_fits_on_the_disk_nothing_goes(hands: RoundTools, store: DataDirectory) -> None:
+def test_for_what_never_fits_on_the_disk_nothing_goes(
+    hands: RoundTools, store: DataDirectory
+) -> None:
     """It would not fit if all were gone."""
     images = [pull(store, seed, used=seed) for seed in range(3)]
 
@@ -203,7 +211,9 @@ def test_nothing_goes_while_the_index_does_not_know_all(
     assert wire.asked == 0
 
 
-def test_uses_that_the_news_brings_count(hands: RoundTools, store: DataDirectory, wire: Wire) -> None:
+def test_uses_that_the_news_brings_count(
+    hands: RoundTools, store: DataDirectory, wire: Wire
+) -> None:
     """What goes is decided after it, not before."""
     images = [pull(store, seed, used=seed) for seed in range(4)]
     wire.meanwhile = lambda: store.index.touch({images[0].digests[0]: 10})
@@ -329,7 +339,9 @@ def test_what_dead_downloads_left_stays_while_there_is_room(
     assert [path.name for path in store.spool.iterdir()] == [layout.spool(dead)]
 
 
-def test_a_round_ends_between_two_deletes(hands: RoundTools, store: DataDirectory, events: list[Event]) -> None:
+def test_a_round_ends_between_two_deletes(
+    hands: RoundTools, store: DataDirectory, events: list[Event]
+) -> None:
     """SIGTERM does not wait for a million evictions."""
     for seed in range(5):
         pull(store, seed, used=seed)
@@ -340,7 +352,9 @@ def test_a_round_ends_between_two_deletes(hands: RoundTools, store: DataDirector
     assert store.index.leaving() == []
 
 
-def test_a_round_finishes_what_a_dead_cleaner_began(hands: RoundTools, store: DataDirectory) -> None:
+def test_a_round_finishes_what_a_dead_cleaner_began(
+    hands: RoundTools, store: DataDirectory
+) -> None:
     """Also when nothing else is to be done, and without news."""
     digest = pull(store, 1, used=0).digests[2]
     row = store.index.entry(digest)
@@ -364,6 +378,10 @@ def test_the_dry_run_tells_what_a_round_would_do_and_does_nothing(
 
     assert [each.entry.digest for each in plan[:1]] == images[0].digests[:1]
     assert {each.entry.digest for each in plan} == set(images[0].digests)
-    assert [each.entry.kind for each in plan] == [ContentKind.MANIFEST, ContentKind.BLOB, ContentKind.BLOB]
+    assert [each.entry.kind for each in plan] == [
+        ContentKind.MANIFEST,
+        ContentKind.BLOB,
+        ContentKind.BLOB,
+    ]
     assert _kept(store, images) == [True] * 4
     assert wire.asked == 0

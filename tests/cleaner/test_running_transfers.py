@@ -13,10 +13,10 @@ from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
 from entrepot.datastore import layout
 from entrepot.datastore.budget import STEP
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.index import Reservation
 from entrepot.datastore.locks import try_lock
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.drivers.sqlite import SqliteIndex
 from tests.cleaner.stock import HOSTED, pull
 from tests.clock import Clock
 

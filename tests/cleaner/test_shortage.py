@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.rounds import Rounds, RoundTools
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore import shortage
 from entrepot.datastore.refs import Digest, Repository

@@ -10,10 +10,10 @@ import pytest
 from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore import layout
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.index import ContentKind, Reservation
 from entrepot.datastore.locks import try_lock
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.drivers.sqlite import SqliteIndex
 from tests.cleaner.stock import put_blob
 from tests.clock import Clock
 from tests.images import filler, image
@@ -51,7 +51,9 @@ def test_a_promise_shrinks_to_what_a_dead_download_left(
     assert path.exists()
 
 
-def test_a_running_download_keeps_its_promise(store: DataDirectory, spool: Spool, clock: Clock) -> None:
+def test_a_running_download_keeps_its_promise(
+    store: DataDirectory, spool: Spool, clock: Clock
+) -> None:
     """Whoever holds the file locked is alive, however old the file is."""
     path = _grow(store, b"x" * 1000)
     store.index.reserve(_DIGEST, 3000, None, clock.now)
@@ -75,7 +77,9 @@ def test_a_spool_file_without_a_promise_is_counted(store: DataDirectory, spool: 
     assert [promise.size for promise in store.index.reservations()] == [1000]
 
 
-def test_what_nobody_went_on_with_for_a_day_goes(store: DataDirectory, spool: Spool, clock: Clock) -> None:
+def test_what_nobody_went_on_with_for_a_day_goes(
+    store: DataDirectory, spool: Spool, clock: Clock
+) -> None:
     """With its length and its promise; an hour earlier all of it stays."""
     path = _grow(store, b"x" * 1000)
     store.index.reserve(_DIGEST, 3000, None, clock.now)
@@ -180,7 +184,9 @@ def test_a_download_that_lands_while_it_is_looked_at_keeps_its_promise(
     assert store.blobs.read(_DIGEST) == _CONTENT
 
 
-def test_when_room_is_short_the_oldest_leftovers_go_first(store: DataDirectory, spool: Spool) -> None:
+def test_when_room_is_short_the_oldest_leftovers_go_first(
+    store: DataDirectory, spool: Spool
+) -> None:
     """And only as many of them as must."""
     digests = [Digest.of(filler(10, seed)) for seed in range(3)]
     paths = [_grow(store, b"x" * 1000, digest) for digest in digests]

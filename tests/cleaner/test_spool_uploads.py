@@ -51,7 +51,9 @@ def test_a_promise_shrinks_to_what_a_dead_upload_left(
     assert path.exists()
 
 
-def test_a_running_upload_keeps_its_promise(store: DataDirectory, spool: Spool, clock: Clock) -> None:
+def test_a_running_upload_keeps_its_promise(
+    store: DataDirectory, spool: Spool, clock: Clock
+) -> None:
     """Whoever holds the file locked is about to fill it."""
     path = _upload(store, clock, 1000)
     clock.now += 2 * _MINUTE
@@ -76,7 +78,9 @@ def test_an_upload_that_a_lost_index_forgot_is_counted(
     assert [each.size for each in store.index.reservations()] == [1000]
 
 
-def test_when_room_is_short_idle_uploads_go(store: DataDirectory, spool: Spool, clock: Clock) -> None:
+def test_when_room_is_short_idle_uploads_go(
+    store: DataDirectory, spool: Spool, clock: Clock
+) -> None:
     """The oldest first; one whose client may be about to go on stays."""
     paths = [_upload(store, clock, 1000, "1")]
     clock.now += 3 * _MINUTE

@@ -12,9 +12,9 @@ from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import Event
-from entrepot.datastore.errors import StorageBroken
 from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.index import IndexEntry, ContentKind
+from entrepot.datastore.errors import StorageBroken
+from entrepot.datastore.index import ContentKind, IndexEntry
 from entrepot.datastore.refs import Digest
 from tests.cleaner.stock import put_blob, put_manifest
 from tests.clock import Clock
@@ -70,7 +70,9 @@ def test_an_eviction_is_told_to_the_logger(
     assert (event.name, event.at, event.fields) == ("eviction", clock.now, fields)
 
 
-def test_what_was_used_meanwhile_stays(store: DataDirectory, sweep: Sweep, events: list[Event]) -> None:
+def test_what_was_used_meanwhile_stays(
+    store: DataDirectory, sweep: Sweep, events: list[Event]
+) -> None:
     """The plan was made before."""
     digest = put_blob(store, b"content", used=0)
     eviction = _eviction(store, digest)
@@ -119,7 +121,9 @@ def test_what_a_dead_cleaner_had_marked_is_removed(
     assert events == []
 
 
-def test_a_row_that_came_back_while_its_data_went_goes_too(store: DataDirectory, sweep: Sweep) -> None:
+def test_a_row_that_came_back_while_its_data_went_goes_too(
+    store: DataDirectory, sweep: Sweep
+) -> None:
     """A download that landed in between had it recorded just before its data was removed."""
     digest = put_blob(store, b"content", used=0)
     marked = _entry(store, digest)

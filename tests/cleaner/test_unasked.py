@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from entrepot.cleaner.policy import StoreLimits
-from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.rounds import Rounds, RoundTools
 from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
@@ -71,7 +71,9 @@ def test_it_goes_first_once_nobody_may_be_on_his_way(
     assert [store.blobs.stat(_AHEAD) is not None, image.is_here(store)[0]] == stays
 
 
-def test_who_came_for_it_made_it_like_any_other(hands: RoundTools, store: DataDirectory, clock: Clock) -> None:
+def test_who_came_for_it_made_it_like_any_other(
+    hands: RoundTools, store: DataDirectory, clock: Clock
+) -> None:
     """The least recently used goes."""
     image = pull(store, 1, used=clock.now - _LONG)
     _fetch_ahead(store, clock.now)

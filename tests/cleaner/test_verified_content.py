@@ -11,9 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.cleaner.maintenance.damaged import KEPT_S, QuarantineMetrics, QuarantineKeeper
-from entrepot.cleaner.maintenance.reading import ContentReader, Stopped, Condition
-from entrepot.cleaner.maintenance.scrub import ScrubTotals, ScrubPosition, NewContentScrubber, Scrubber, digests
+from entrepot.cleaner.maintenance.damaged import KEPT_S, QuarantineKeeper, QuarantineMetrics
+from entrepot.cleaner.maintenance.reading import Condition, ContentReader, Stopped
+from entrepot.cleaner.maintenance.scrub import (
+    NewContentScrubber,
+    Scrubber,
+    ScrubPosition,
+    ScrubTotals,
+    digests,
+)
 from entrepot.cleaner.maintenance.verify import Verification
 from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory

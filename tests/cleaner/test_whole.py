@@ -11,21 +11,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from entrepot.cleaner.hosted.repositories import HostedRepositories
+from entrepot.cleaner.hosted.retention import RetentionRule, RetentionRules
+from entrepot.cleaner.hosted.snapshot import HostedSnapshot
+from entrepot.cleaner.hosted.unlink import Unlinker
 from entrepot.cleaner.maintenance.collect import Collector
 from entrepot.cleaner.maintenance.garbage import Garbage
-from entrepot.cleaner.hosted.repositories import HostedRepositories
 from entrepot.cleaner.policy import StoreLimits
-from entrepot.cleaner.hosted.retention import RetentionRule, RetentionRules
-from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.rounds import Rounds, RoundTools
 from entrepot.cleaner.spool import Spool
-from entrepot.cleaner.hosted.snapshot import HostedSnapshot
 from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
-from entrepot.cleaner.hosted.unlink import Unlinker
 from entrepot.datastore import manifest
 from entrepot.datastore.budget import OVERHEAD
-from entrepot.datastore.index import ContentKind
 from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
+from entrepot.datastore.index import ContentKind
 from entrepot.datastore.refs import Digest, Repository, Tag
 from tests import images
 from tests.cleaner.stock import UPSTREAM
@@ -153,7 +153,10 @@ class World:
         assert Rounds(hands, bounds, rules).run(0)
         hosted = HostedRepositories(self.store)
         collector = Collector(self.store, sweep, Unlinker(self.store, hosted), lambda: False)
-        collector.run(Garbage(self.store, _TTL, self.clock), HostedSnapshot(hosted, RetentionRules(), self.clock))
+        collector.run(
+            Garbage(self.store, _TTL, self.clock),
+            HostedSnapshot(hosted, RetentionRules(), self.clock),
+        )
 
     blind = 0.0
 
@@ -230,7 +233,11 @@ def _lived(folder: Path, history: Sequence[Push]) -> World:
 @unhurried
 @given(_histories, st.lists(_rules, min_size=2, max_size=2), _bounds, _deaths)
 def test_what_is_left_is_whole(
-    folder: Path, history: list[Push], said: list[RetentionRule], bounds: StoreLimits, death: int | None
+    folder: Path,
+    history: list[Push],
+    said: list[RetentionRule],
+    bounds: StoreLimits,
+    death: int | None,
 ) -> None:
     """No tag dangles, no link of what was pushed leads to nothing, nothing names what is gone."""
     world = _lived(folder, history)

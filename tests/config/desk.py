@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from textwrap import dedent
 
-from entrepot.config.loader import Loaded, DefaultPaths, examine
+from entrepot.config.loader import DefaultPaths, Loaded, examine
 from entrepot.config.schema import Settings
 
 

@@ -138,7 +138,9 @@ def test_a_key_without_effect_is_a_warning(desk: Desk, text: str) -> None:
     [each for each in ROWS if each.verdict is KeySupport.WITHOUT_EFFECT],
     ids=lambda row: str(row.key),
 )
-def test_each_key_without_effect_is_one_warning_with_a_remedy(desk: Desk, row: DistributionKey) -> None:
+def test_each_key_without_effect_is_one_warning_with_a_remedy(
+    desk: Desk, row: DistributionKey
+) -> None:
     """This holds for the file and the environment; no such key is ignored silently."""
     path = row.key.removesuffix(".**").split(".")
     desk.write(reduce(lambda below, name: f"{{{name}: {below}}}", reversed(path), "[x]"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from entrepot.config.sources import cache_server
 from entrepot.config.distribution import ROWS
 from entrepot.config.keys import find
+from entrepot.config.sources import cache_server
 from tests.config.desk import Desk
 
 _PAGE = (Path(__file__).parents[2] / "docs/migration.md").read_text(encoding="utf-8")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.config.sources import environment
 from entrepot.config import keys
 from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
+from entrepot.config.sources import environment
 
 ROOT = Path(__file__).parents[2]
 _FILES = [

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.index import REBUILT, AccessIndex
 from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
 from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.index import REBUILT, AccessIndex
 from entrepot.datastore.storage import Storage
 from tests.clock import Clock
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from entrepot.datastore.budget import OVERHEAD
-from entrepot.datastore.index import AccessIndex, Cursor, IndexEntry, ContentKind
+from entrepot.datastore.index import AccessIndex, ContentKind, Cursor, IndexEntry
 from entrepot.datastore.refs import Digest
 from tests.clock import Clock
 from tests.sizes import scaled
@@ -38,7 +38,9 @@ class TestOldest:
 
     def test_the_least_recently_used_row_is_first(self, index: AccessIndex) -> None:
         """The order of recording does not matter."""
-        rows = [IndexEntry(digest, 1, ContentKind.BLOB, used) for digest, used in ((A, 3.0), (B, 1.0))]
+        rows = [
+            IndexEntry(digest, 1, ContentKind.BLOB, used) for digest, used in ((A, 3.0), (B, 1.0))
+        ]
         for row in rows:
             _record(index, row)
 
@@ -60,7 +62,9 @@ class TestOldest:
     def test_pages_have_no_gaps_and_no_overlaps(self, index: AccessIndex, limit: int) -> None:
         """This holds even if many rows have equal times and kinds."""
         places = itertools.product((1.0, 2.0), ContentKind, range(4))
-        rows = [IndexEntry(Digest.of(repr(place).encode()), 1, place[1], place[0]) for place in places]
+        rows = [
+            IndexEntry(Digest.of(repr(place).encode()), 1, place[1], place[0]) for place in places
+        ]
         for row in rows:
             _record(index, row)
 

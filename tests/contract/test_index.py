@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from entrepot.datastore.budget import OVERHEAD
-from entrepot.datastore.index import REBUILT, AccessIndex, IndexEntry, ContentKind, Reservation
+from entrepot.datastore.index import REBUILT, AccessIndex, ContentKind, IndexEntry, Reservation
 from entrepot.datastore.refs import Digest
 
 A, B, C, D = (Digest.of(letter) for letter in (b"a", b"b", b"c", b"d"))
@@ -102,7 +102,9 @@ class TestRestore:
 
     def test_a_missing_row_is_created(self, index: AccessIndex) -> None:
         """Its time is that of the file."""
-        index.restore([IndexEntry(A, 10, ContentKind.BLOB, 5.0), IndexEntry(LONG, 20, ContentKind.BLOB, 6.0)])
+        index.restore(
+            [IndexEntry(A, 10, ContentKind.BLOB, 5.0), IndexEntry(LONG, 20, ContentKind.BLOB, 6.0)]
+        )
 
         assert index.oldest(None, 9) == [
             IndexEntry(A, 10, ContentKind.BLOB, 5.0),

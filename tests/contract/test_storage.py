@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from entrepot.datastore.errors import NotFound
 from entrepot.datastore.drivers.memory import MemoryStorage
+from entrepot.datastore.errors import NotFound
 from entrepot.datastore.storage import Storage
 
 

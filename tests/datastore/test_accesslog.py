@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrepot.datastore import accesslog
-from entrepot.datastore.accesslog import AccessLine, AccessLog, Event, Repeated, parse, parse_event, write_event
+from entrepot.datastore.accesslog import (
+    AccessLine,
+    AccessLog,
+    Event,
+    Repeated,
+    parse,
+    parse_event,
+    write_event,
+)
 from entrepot.datastore.errors import InvalidLine
 
 LINE = AccessLine(

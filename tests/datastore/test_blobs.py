@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from entrepot.datastore.blobs import BlobStore, digest_of_file
-from entrepot.datastore.errors import DigestMismatch, NotFound
 from entrepot.datastore.drivers.memory import MemoryStorage
+from entrepot.datastore.errors import DigestMismatch, NotFound
 from entrepot.datastore.refs import Digest
 
 CONTENT = b"content" * 300_000  # more than one chunk of the hash

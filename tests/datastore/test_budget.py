@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrepot.datastore.budget import INDEX_BYTES, OVERHEAD, Budget
-from entrepot.datastore.index import IndexEntry, ContentKind
-from entrepot.datastore.refs import Digest
 from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.index import ContentKind, IndexEntry
+from entrepot.datastore.refs import Digest
 
 MIB = 1024 * 1024
 
@@ -83,7 +83,9 @@ def test_a_row_costs_no_more_than_its_overhead(tmp_path: Path) -> None:
     index = SqliteIndex(tmp_path / "index.sqlite")
     for image in range(300):
         layers = [_digest(image * 10 + layer) for layer in range(1, 10)]
-        index.restore([IndexEntry(each, 0, ContentKind.BLOB, float(int(each.hex[:4], 16))) for each in layers])
+        index.restore(
+            [IndexEntry(each, 0, ContentKind.BLOB, float(int(each.hex[:4], 16))) for each in layers]
+        )
         index.record(_digest(image * 10), 0, ContentKind.MANIFEST, 1.0 + image, names=layers)
     index.touch({_digest(image * 10): 2000.0 + image % 7 for image in range(300)})
 

@@ -11,21 +11,21 @@ import pytest
 
 from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore
+from entrepot.datastore.content import ContentStore, StoredManifest
 from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.manifest import DOCKER_MANIFEST, LARGEST, OCI_MANIFEST, parse
 from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.manifest import DOCKER_MANIFEST, LARGEST, OCI_MANIFEST, parse
 from entrepot.datastore.proofs import Proofs
 from entrepot.datastore.rebuild import rebuild
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
+from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.datastore.storage import Stat
-from entrepot.registry.pullthrough.responses import ManifestAnswer, ResponseSource
-from entrepot.registry.pullthrough.negative_cache import NegativeCache
-from entrepot.registry.pullthrough.manifests import Manifests
-from entrepot.datastore.reservations import SpaceLimits, Reservations
-from entrepot.registry.routing.resolve import ResolvedRepository
-from entrepot.datastore.content import StoredManifest, ContentStore
 from entrepot.registry.pullthrough.keyed_lock import KeyedLock
+from entrepot.registry.pullthrough.manifests import Manifests
+from entrepot.registry.pullthrough.negative_cache import NegativeCache
+from entrepot.registry.pullthrough.responses import ManifestAnswer, ResponseSource
+from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.registry.upstream.upstream_config import UpstreamConfig as Upstream
 from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
 from tests import images
@@ -58,7 +58,11 @@ def shelf(storage: Counting) -> ContentStore:
     """Return it as a pull sees it."""
     index = MemoryIndex()
     shelf = ContentStore(
-        BlobStore(storage), Repositories(storage), index, Reservations(index, SpaceLimits()), Proofs(storage)
+        BlobStore(storage),
+        Repositories(storage),
+        index,
+        Reservations(index, SpaceLimits()),
+        Proofs(storage),
     )
     for content in IMAGE.blobs:
         shelf.blobs.write(Digest.of(content), content)
@@ -154,7 +158,9 @@ def test_a_layer_that_is_asked_for_as_a_manifest_is_not_read(tmp_path: Path, siz
     links = Repositories(storage)
     links.link_manifest(NAME, IMAGE.digest, OCI_MANIFEST)
     index = MemoryIndex()
-    shelf = ContentStore(BlobStore(storage), links, index, Reservations(index, SpaceLimits()), Proofs(storage))
+    shelf = ContentStore(
+        BlobStore(storage), links, index, Reservations(index, SpaceLimits()), Proofs(storage)
+    )
     tracemalloc.start()
     try:
         found = shelf.manifest(NAME, IMAGE.digest), shelf.content(IMAGE.digest)

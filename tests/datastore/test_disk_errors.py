@@ -13,15 +13,15 @@ from typing import NoReturn
 import pytest
 
 from entrepot.datastore.blobs import BlobStore
-from entrepot.datastore.errors import refusal
+from entrepot.datastore.content import ContentStore
+from entrepot.datastore.disk_errors import DiskTrouble
 from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.errors import refusal
 from entrepot.datastore.proofs import Proofs
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
-from entrepot.datastore.disk_errors import DiskTrouble
-from entrepot.datastore.reservations import SpaceLimits, Reservations
-from entrepot.datastore.content import ContentStore
+from entrepot.datastore.reservations import Reservations, SpaceLimits
 from tests import images
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.registry.push.pushing import pushing
@@ -117,7 +117,11 @@ def test_a_part_that_cannot_be_read_is_not_stored(
     name = Repository(f"{p.prefix}/{NAME}")
     storage, index = Filesystem(p.root), MemoryIndex()
     shelf = ContentStore(
-        BlobStore(storage), Repositories(storage), index, Reservations(index, SpaceLimits()), Proofs(storage)
+        BlobStore(storage),
+        Repositories(storage),
+        index,
+        Reservations(index, SpaceLimits()),
+        Proofs(storage),
     )
     held = shelf.content(Digest.parse(p.get("manifests/v1").headers["docker-content-digest"]), name)
     assert held

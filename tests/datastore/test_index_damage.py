@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from entrepot.datastore.drivers import sqlite_health as health
-from entrepot.datastore.errors import IndexUnavailable
-from entrepot.datastore.index import REBUILT, IndexEntry, ContentKind
-from entrepot.datastore.refs import Digest
 from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.drivers.sqlite_file import SqliteFile
+from entrepot.datastore.errors import IndexUnavailable
+from entrepot.datastore.index import REBUILT, ContentKind, IndexEntry
+from entrepot.datastore.refs import Digest
 
 A, B, C = Digest.of(b"a"), Digest.of(b"b"), Digest.of(b"c")
 _HEADER_BYTES = 100
@@ -197,7 +197,10 @@ def test_uses_in_the_future_become_uses_of_now(path: Path, index: SqliteIndex) -
     _change(path, "UPDATE blob SET used = 9999999999 WHERE size = 10")
 
     assert index.inspect() == "last uses in the future"
-    assert index.oldest(None, 9) == [IndexEntry(B, 20, ContentKind.BLOB, 6.0), IndexEntry(A, 10, ContentKind.BLOB, 100.0)]
+    assert index.oldest(None, 9) == [
+        IndexEntry(B, 20, ContentKind.BLOB, 6.0),
+        IndexEntry(A, 10, ContentKind.BLOB, 100.0),
+    ]
 
 
 def test_an_index_is_not_replaced_while_the_disk_is_the_cause(

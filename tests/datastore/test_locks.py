@@ -18,7 +18,7 @@ from tests.processes import next_line, running
 _HOLD = """
 import sys
 from pathlib import Path
-from datastore.locks import try_lock
+from entrepot.datastore.locks import try_lock
 held = try_lock(Path(sys.argv[1]))
 print("gained" if held else "refused")
 sys.stdin.read()

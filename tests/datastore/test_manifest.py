@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 
 from entrepot.datastore.errors import InvalidManifest
 from entrepot.datastore.index import ContentKind
-from entrepot.datastore.manifest import ACCEPT, DOCKER_LIST, DOCKER_MANIFEST, LARGEST, MOST_DESCRIPTORS, OCI_INDEX, OCI_MANIFEST, Descriptor, media_type_of, parse
+from entrepot.datastore.manifest import (
+    ACCEPT,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    LARGEST,
+    MOST_DESCRIPTORS,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    media_type_of,
+    parse,
+)
 from entrepot.datastore.refs import Digest
 
 CONFIG, LAYER, OTHER, CHILD = (

@@ -12,13 +12,13 @@ from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore
 from entrepot.datastore.budget import OVERHEAD
 from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.index import REBUILT, AccessIndex, IndexEntry, ContentKind
-from entrepot.datastore.manifest import OCI_INDEX, OCI_MANIFEST
 from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
+from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.index import REBUILT, AccessIndex, ContentKind, IndexEntry
+from entrepot.datastore.manifest import OCI_INDEX, OCI_MANIFEST
 from entrepot.datastore.rebuild import needs_rebuild, rebuild
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
-from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.storage import Storage
 
 NOW = 1_700_000_000.0
@@ -147,7 +147,7 @@ def test_others_have_their_turn_between_the_batches(
     storage: Storage, index: AccessIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A million blobs must not hold up a pull; what it was interrupted at, it does again."""
-    monkeypatch.setattr("datastore.rebuild._BATCH", 2)
+    monkeypatch.setattr("entrepot.datastore.rebuild._BATCH", 2)
     for number in range(5):
         _store(storage, bytes([number]), NOW)
     counts: list[int] = []

@@ -7,13 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from entrepot.datastore import shortage
-from entrepot.datastore.index import REBUILT, ContentKind
+from entrepot.datastore import reservations, shortage
 from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.index import REBUILT, ContentKind
 from entrepot.datastore.refs import Digest
-from entrepot.datastore import reservations
+from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.errors import OutOfSpace, SpaceAwaited
-from entrepot.datastore.reservations import SpaceLimits, Reservations
 
 _CAP = 12_000
 _WANTED = Digest.of(b"wanted")
@@ -108,5 +107,7 @@ def test_what_is_larger_than_all_room_never_fits() -> None:
     """Nor does anything where no cleaner makes room."""
     index = _full(5000)
 
-    assert isinstance(Reservations(index, SpaceLimits(room=_CAP), lambda _: None).refusal(_CAP + 1), OutOfSpace)
+    assert isinstance(
+        Reservations(index, SpaceLimits(room=_CAP), lambda _: None).refusal(_CAP + 1), OutOfSpace
+    )
     assert isinstance(Reservations(index, SpaceLimits(room=_CAP)).refusal(_CAP - 100), OutOfSpace)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.edge.purge import Purge
 from entrepot.edge import cache_epoch
 from entrepot.edge.cache_epoch import CacheEpoch
+from entrepot.edge.purge import Purge
 from tests.system.waiting import eventually
 
 
@@ -28,7 +28,7 @@ def test_where_nobody_serves_there_is_nothing_to_forget(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """`entrepot clean` works on a data directory alone."""
-    caplog.set_level("DEBUG", "cleaner")
+    caplog.set_level("DEBUG", "entrepot.edge")
     Purge(tmp_path).removed()
 
     eventually(lambda: caplog.messages == ["nobody serves"], what="it has tried")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.refs import Digest
 
 

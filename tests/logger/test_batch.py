@@ -10,9 +10,9 @@ from entrepot.datastore.accesslog import AccessLine
 from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.refs import Digest
-from entrepot.logger import event_metrics, batch, metrics, traffic
-from entrepot.logger.dropped_lines import DroppedLines
+from entrepot.logger import batch, event_metrics, metrics, traffic
 from entrepot.logger.batch import ACCESS, LogBatch
+from entrepot.logger.dropped_lines import DroppedLines
 from entrepot.logger.metrics import Metric
 from entrepot.logger.position import LogPosition
 from entrepot.logger.tail import Batch

@@ -12,8 +12,8 @@ import pytest
 from entrepot.datastore import accesslog
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.storage import Stat, Storage
-from entrepot.logger.filetimes import FileTimes
 from entrepot.logger.batch import LogBatch
+from entrepot.logger.filetimes import FileTimes
 from entrepot.logger.position import LogPosition
 from entrepot.logger.tail import Batch
 from tests.logger.lines import answer, event, written

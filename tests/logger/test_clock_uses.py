@@ -40,7 +40,9 @@ class Machine:
             self.index.record(digest, 1, ContentKind.BLOB, 0.0)
         at = self.wall() if wall is None else wall
         line = answer(start=int(at * 1_000_000), duration=0, digest=str(digest))
-        self.ledger.access(Batch((written(line),), LogPosition(1, next(self._offsets), "aa", 1, 0.0)))
+        self.ledger.access(
+            Batch((written(line),), LogPosition(1, next(self._offsets), "aa", 1, 0.0))
+        )
         self.ledger.commit(is_whole=True)
 
     def order(self) -> str:

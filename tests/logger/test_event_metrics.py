@@ -41,7 +41,10 @@ def test_a_download_counts_its_bytes() -> None:
     counted.count("download", DOWNLOAD)
     counted.count("download", DOWNLOAD | {"outcome": "new"})
 
-    assert counted.values(event_metrics.DOWNLOADS) == {("quay.io", "stored"): 1, ("quay.io", OTHER): 1}
+    assert counted.values(event_metrics.DOWNLOADS) == {
+        ("quay.io", "stored"): 1,
+        ("quay.io", OTHER): 1,
+    }
     assert counted.values(event_metrics.FETCHED) == {("quay.io", "blob"): 1400}
     assert counted.values(event_metrics.PULLED) == {("blob",): 1400}
     assert counted.values(event_metrics.RESUMED) == {}

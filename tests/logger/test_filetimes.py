@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from entrepot.datastore import layout
-from entrepot.datastore.index import ContentKind
 from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
+from entrepot.datastore.index import ContentKind
 from entrepot.datastore.refs import Digest
 from entrepot.logger.filetimes import STEP_S, FileTimes
 

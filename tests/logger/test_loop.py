@@ -11,12 +11,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from entrepot.datastore import layout, shortage
 from entrepot.datastore.accesslog import Event, write_event
-from entrepot.datastore.index import ContentKind
 from entrepot.datastore.drivers.memory import MemoryStorage
+from entrepot.datastore.index import ContentKind
 from entrepot.datastore.refs import Digest
+from entrepot.logger.batch import LogBatch
 from entrepot.logger.display import Display
 from entrepot.logger.filetimes import FileTimes
-from entrepot.logger.batch import LogBatch
 from entrepot.logger.loop import LoggerLoop, LogPaths, Work
 from tests.logger.haproxy import Admin
 from tests.logger.index import FailingIndex

@@ -20,9 +20,9 @@ from entrepot import config
 from entrepot.config.schema import Settings
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import Event, write_event
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.logger import metrics
 from entrepot.logger.batch import ACCESS, LINES
 from tests.logger.lines import BLOB, answer, written
@@ -56,7 +56,7 @@ class Logger:
         """Start the process."""
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "logger"],
+                [sys.executable, "-m", "entrepot.logger"],
                 cwd=ROOT,
                 env=os.environ | {"ENTREPOT_SETTINGS": str(self.settings)},
                 stdout=output,

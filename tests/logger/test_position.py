@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from entrepot.logger.position import ResumePoint, LogPosition, Seen, after, fingerprint, generation, locate
+from entrepot.logger.position import (
+    LogPosition,
+    ResumePoint,
+    Seen,
+    after,
+    fingerprint,
+    generation,
+    locate,
+)
 
 
 def _seen(name: str, inode: int, *, head: bytes = b"", size: int = 100, at: float = 0) -> Seen:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.logger.watch import Wake, FolderWatch
+from entrepot.logger.watch import FolderWatch, Wake
 
 _LONG = 30.0
 

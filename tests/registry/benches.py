@@ -13,9 +13,9 @@ from entrepot.datastore.blobs import BlobStore
 from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.refs import Digest
+from entrepot.datastore.reservations import Reservations, SpaceLimits
+from entrepot.registry.download.singleflight import Reader, SingleFlight
 from entrepot.registry.download.task import Landing, Task
-from entrepot.registry.download.singleflight import SingleFlight, Reader
-from entrepot.datastore.reservations import SpaceLimits, Reservations
 from entrepot.registry.server.fileslice import in_bytes
 from tests.registry.remotes import QUICK, FakeRemote
 
@@ -36,7 +36,9 @@ class Bench:
 
     def worker(self, report: Callable[..., None] | None = None) -> SingleFlight:
         """Return what one worker sees; *report* is told of downloads in place of `events`."""
-        room = Reservations(self.index, SpaceLimits(room=self.room, largest=self.room), self.woken.append)
+        room = Reservations(
+            self.index, SpaceLimits(room=self.room, largest=self.room), self.woken.append
+        )
         landing = Landing(self.blobs, self.index, room, report or self._note)
         return SingleFlight(self.root / "spool", landing)
 

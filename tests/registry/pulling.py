@@ -12,16 +12,16 @@ from falcon.testing import Result, TestClient
 
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories
+from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth.identity import Authenticator, Open
-from entrepot.runtime.hostnames import fold
-from entrepot.datastore.reservations import SpaceLimits, Reservations
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
+from entrepot.runtime.hostnames import fold
 from tests.upstream import FakeUpstream
 
 NAME = "library/app"
@@ -101,7 +101,8 @@ def pulling(
 ) -> Pulling:
     """Put the application in front of *u* and *others*; *said* are fields of their Source."""
     named = [
-        replace(UpstreamConfig(each.host, each.url, read_timeout=2.0), **said) for each in (u, *others)
+        replace(UpstreamConfig(each.host, each.url, read_timeout=2.0), **said)
+        for each in (u, *others)
     ]
     sources = {source.host: source for source in named}
     index = index or MemoryIndex()

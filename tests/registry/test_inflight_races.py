@@ -12,16 +12,16 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from entrepot.datastore.errors import DigestMismatch, NotFound, StorageBroken
 from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.locks import LockedFile, try_lock
 from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.errors import DigestMismatch, NotFound, StorageBroken
+from entrepot.datastore.locks import LockedFile, try_lock
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Stat
+from entrepot.registry.download.singleflight import SingleFlight
 from entrepot.registry.download.spoolfile import read_size, size_path
 from entrepot.registry.download.task import Task
 from entrepot.registry.errors import Absent, Denied, Unavailable
-from entrepot.registry.download.singleflight import SingleFlight
 from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task, whole
 from tests.registry.remotes import QUICK, FakeRemote
 

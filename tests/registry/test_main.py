@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from entrepot.edge import cache_epoch
 from entrepot.datastore.accesslog import Event, parse_event
+from entrepot.edge import cache_epoch
 from entrepot.edge.cache_epoch import CacheEpoch
 from entrepot.registry.events import Breakers, Events
 from entrepot.registry.upstream.breaker import Breaker
-from entrepot.registry.upstream.circuit import UpstreamFailure, Pass
+from entrepot.registry.upstream.circuit import Pass, UpstreamFailure
 from entrepot.runtime.clock import Clock
 
 DEAD = UpstreamFailure("timeout", at_once=True)

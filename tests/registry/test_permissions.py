@@ -25,17 +25,17 @@ from falcon.testing import Result, TestClient
 
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.index import REBUILT
 from entrepot.datastore.manifest import DOCKER_MANIFEST, OCI_MANIFEST
-from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.refs import Digest
-from entrepot.registry.auth.rules import ALL, PULL, AccessGrant, AccessRules
+from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth.identity import Basic
-from entrepot.runtime.hostnames import fold
-from entrepot.datastore.reservations import SpaceLimits, Reservations
+from entrepot.registry.auth.rules import ALL, PULL, AccessGrant, AccessRules
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
+from entrepot.runtime.hostnames import fold
 from tests.shelves import error
 from tests.sizes import scaled
 from tests.wire import HONEST, Fault, HttpServer, Reply, Seen
@@ -159,7 +159,10 @@ class World:
         rules = AccessRules(
             rule
             for who, names in self.readable.items()
-            for rule in (AccessGrant((who,), names, PULL), AccessGrant((who,), (self.own[who],), ALL))
+            for rule in (
+                AccessGrant((who,), names, PULL),
+                AccessGrant((who,), (self.own[who],), ALL),
+            )
         )
         sources = {
             host: UpstreamConfig(host, f"http://{host}", freshness=0.0, negative_ttl=0.0)

@@ -11,8 +11,8 @@ import pytest
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.refs import Digest, Repository, Tag
-from entrepot.runtime.hostnames import fold, unfold
 from entrepot.registry.pullthrough import lists
+from entrepot.runtime.hostnames import fold, unfold
 from tests import images
 from tests.registry.pulling import NAME, pulling
 from tests.upstream import FakeUpstream

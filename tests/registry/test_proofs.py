@@ -17,8 +17,8 @@ from entrepot.datastore.manifest import OCI_MANIFEST
 from entrepot.datastore.proofs import Proofs
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
-from entrepot.registry.auth.rules import PULL, AccessGrant, AccessRules
 from entrepot.registry.auth.identity import Basic
+from entrepot.registry.auth.rules import PULL, AccessGrant, AccessRules
 from entrepot.runtime.hostnames import fold
 from tests.images import image
 from tests.registry.pulling import NAME, Pulling, pulling

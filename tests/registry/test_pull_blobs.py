@@ -13,8 +13,8 @@ import pytest
 from entrepot.datastore import layout
 from entrepot.datastore.locks import try_lock
 from entrepot.datastore.refs import Digest
-from entrepot.registry.auth.identity import authenticator
 from entrepot.datastore.reservations import SpaceLimits
+from entrepot.registry.auth.identity import authenticator
 from tests import images
 from tests.registry.benches import eventually
 from tests.registry.pulling import NAME, Pulling, pulling

@@ -10,9 +10,9 @@ from falcon.testing import Result
 
 from entrepot.datastore.errors import DigestMismatch
 from entrepot.datastore.refs import Digest
+from entrepot.datastore.reservations import SpaceLimits
 from entrepot.registry.download import verify
 from entrepot.registry.errors import Unavailable
-from entrepot.datastore.reservations import SpaceLimits
 from entrepot.registry.upstream.upstream_config import Ranges
 from tests import images
 from tests.registry.benches import CONTENT, Bench, read, task

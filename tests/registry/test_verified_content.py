@@ -11,11 +11,11 @@ import pytest
 from entrepot.datastore import blobs as blobs_module
 from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore
-from entrepot.datastore.errors import ContentDamaged, DatastoreError
 from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.errors import ContentDamaged, DatastoreError
 from entrepot.datastore.index import REBUILT, ContentKind
 from entrepot.datastore.integrity import Integrity
-from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.quarantine import Quarantine
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.unverified import Unproven

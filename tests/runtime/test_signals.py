@@ -9,7 +9,7 @@ from tests.processes import next_line, running
 
 _WAIT = """
 import os, signal, sys, time
-from runtime.signals import Signals
+from entrepot.runtime.signals import Signals
 taken = Signals({signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD})
 os.write(1, b"ready\\n")
 """

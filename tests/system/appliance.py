@@ -88,7 +88,14 @@ class Appliance:
         self._sockets = Path(tempfile.mkdtemp(prefix="ent-"))  # short: a socket's path ends at 107
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._limited, sys.executable, "-m", "appliance", "serve", str(self.file)],
+                [
+                    *self._limited,
+                    sys.executable,
+                    "-m",
+                    "entrepot.appliance",
+                    "serve",
+                    str(self.file),
+                ],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -187,7 +194,7 @@ class Appliance:
     def entrepot(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run another `entrepot` command with the same configuration."""
         return subprocess.run(
-            [sys.executable, "-m", "appliance", *words, str(self.file)],
+            [sys.executable, "-m", "entrepot.appliance", *words, str(self.file)],
             cwd=ROOT,
             env=self.environment(),
             capture_output=True,

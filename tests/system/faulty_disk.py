@@ -36,10 +36,11 @@ import builtins, fcntl, io, os, sys
 
 _CONTROL = os.environ["FAULTY_DISK"]
 _MODULES = (
-    "datastore.filesystem", "datastore.locks", "datastore.blobs", "datastore.listings",
-    "datastore.writing", "datastore.sqlite_file", "registry.download", "registry.inflight",
-    "registry.push.sessions", "registry.turns", "registry.prefetch", "cleaner.spool",
-    "cleaner.uploads", "cleaner.running", "cleaner.sweep",
+    "entrepot.datastore.", "entrepot.edge.", "entrepot.registry.download.",
+    "entrepot.registry.push.upload_sessions", "entrepot.registry.pullthrough.keyed_lock",
+    "entrepot.registry.pullthrough.prefetch", "entrepot.cleaner.spool",
+    "entrepot.cleaner.maintenance.abandoned_uploads", "entrepot.cleaner.running_transfers",
+    "entrepot.cleaner.sweep",
 )
 _open, _read, _close = os.open, os.read, os.close
 

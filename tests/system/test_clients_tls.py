@@ -216,7 +216,7 @@ def _certs(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def _entrepot(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "appliance", *words],
+        [sys.executable, "-m", "entrepot.appliance", *words],
         cwd=ROOT,
         env=processes.clean_environment({}),
         capture_output=True,

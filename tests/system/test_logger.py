@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from entrepot.datastore import layout
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.drivers.sqlite import SqliteIndex
 from tests.images import Image
 from tests.system.appliance import Appliance, Setup
 from tests.system.conftest import Start

@@ -11,9 +11,9 @@ import pytest
 
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import AccessLine
-from entrepot.edge.cache_epoch import CacheEpoch
-from entrepot.datastore.refs import Digest
 from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.refs import Digest
+from entrepot.edge.cache_epoch import CacheEpoch
 from tests.images import Image
 from tests.system.appliance import Appliance, Setup
 from tests.system.conftest import Start

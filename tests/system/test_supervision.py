@@ -135,11 +135,11 @@ def test_a_program_that_dies_is_started_again(tmp_path: Path, temporary: Path) -
     """One death is a warning that says how, no more; answers go on."""
     with House(tmp_path, temporary) as house:
         house.serving()
-        os.kill(dead := house.pid_of("-m logger"), signal.SIGKILL)
+        os.kill(dead := house.pid_of("-m entrepot.logger"), signal.SIGKILL)
         eventually(lambda: "started again program=logger" in house.output())
 
         assert 'how="terminated by SIGKILL"' in house.output()
-        assert house.pid_of("-m logger") != dead
+        assert house.pid_of("-m entrepot.logger") != dead
         assert fetched(house)
 
 

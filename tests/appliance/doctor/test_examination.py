@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.appliance.doctor import trust
-from entrepot.appliance.doctor.examination import Target, Diagnosis, examine
+from entrepot.appliance.doctor.examination import Diagnosis, Target, examine
 from entrepot.appliance.doctor.finding import Health
 from entrepot.appliance.doctor.images import ImageName
 from entrepot.appliance.logins import Login

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from entrepot.appliance.doctor.finding import Finding, Health
-from entrepot.appliance.doctor.images import ImageName
 from entrepot.appliance.doctor.http_client import ApplianceClient, ServerAddress
+from entrepot.appliance.doctor.images import ImageName
 from entrepot.appliance.doctor.pull import pull
 from entrepot.appliance.doctor.routes import Route, routes
 from entrepot.datastore.refs import Digest

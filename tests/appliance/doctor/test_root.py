@@ -19,11 +19,11 @@ from tests.appliance.front import ROOT
 LOOKS = """
 import os, sys
 from pathlib import Path
-from appliance import privileges
-from appliance.doctor import command
-from config.errors import ConfigError
-privileges.NAME = "daemon"
-privileges.missing = lambda _: ()
+from entrepot.appliance.privileges import users
+from entrepot.appliance.doctor import command
+from entrepot.config.errors import ConfigError
+users.NAME = "daemon"
+users.missing = lambda _: ()
 command.rundir.found = lambda _: Path(sys.argv[1])
 def examine(patient, now):
     print(patient.login.username)

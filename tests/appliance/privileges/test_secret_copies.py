@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.appliance.privileges import separation, secret_copies
+from entrepot.appliance.privileges import secret_copies, separation
 from entrepot.appliance.privileges.secret_copies import SecretCopies
 from entrepot.appliance.privileges.users import User
 from entrepot.config.errors import ConfigError
@@ -63,7 +63,9 @@ def test_a_copy_has_its_original_s_path_in_its_own(secret: Path, copied: SecretC
     assert str(copied.places[secret]).endswith(str(secret))
 
 
-def test_a_file_that_is_written_in_place_is_copied_again(secret: Path, copied: SecretCopies) -> None:
+def test_a_file_that_is_written_in_place_is_copied_again(
+    secret: Path, copied: SecretCopies
+) -> None:
     """As it is changed where it is mounted by itself."""
     secret.write_text("new")
 
@@ -107,7 +109,10 @@ def test_a_file_that_is_gone_leaves_the_last_copy(secret: Path, copied: SecretCo
 
 
 def test_a_copy_that_fails_is_tried_again(
-    secret: Path, copied: SecretCopies, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    secret: Path,
+    copied: SecretCopies,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A full temporary folder, for a moment."""
 

@@ -16,9 +16,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 
 PROGRAM = """
 import os, signal, sys
-from appliance import apart
-from appliance.privileges import User
-from config.errors import ConfigError, Problem
+from entrepot.appliance.privileges import separation
+from entrepot.appliance.privileges.users import User
+from entrepot.config.errors import ConfigError, Problem
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + chr(10)).encode())  # whole, beside another process
@@ -47,7 +47,7 @@ def dies():
 looks = iter(range(10**9))
 sys.stderr = sys.stdout
 user = User("somebody", 12345, 23456, "/")
-sys.exit(apart.run(user, globals()[sys.argv[1]], lambda: say("looks", next(looks))))
+sys.exit(separation.run(user, globals()[sys.argv[1]], lambda: say("looks", next(looks))))
 """
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from entrepot.appliance.privileges import secret_copies, trusted_path
 from entrepot.appliance.privileges.ownership import OwnershipChange, take_over
-from entrepot.appliance.privileges.users import User
 from entrepot.appliance.privileges.trusted_path import UntrustedPath
+from entrepot.appliance.privileges.users import User
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to abuse")
 

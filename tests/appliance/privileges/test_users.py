@@ -17,7 +17,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become som
 IMAGE = {"ENTREPOT_IMAGE": "1"}
 BECOMES = """
 import os
-from appliance.privileges import User, become
+from entrepot.appliance.privileges.users import User, become
 become(User("somebody", 12345, 23456, "/"))
 print(os.getresuid(), os.getresgid(), os.getgroups())
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))

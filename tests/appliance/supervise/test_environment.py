@@ -8,13 +8,22 @@ from pathlib import Path
 import pytest
 
 from entrepot.appliance.supervise import log_mover
-from entrepot.appliance.supervise.environment import WORKER_THREADS, Start, file_share, inherited, log_share, shipped, variables, worker_slots
+from entrepot.appliance.supervise.environment import (
+    WORKER_THREADS,
+    Start,
+    file_share,
+    inherited,
+    log_share,
+    shipped,
+    variables,
+    worker_slots,
+)
 from entrepot.config import outbound
 from entrepot.config.limits import LimitsSettings
 from entrepot.config.schema import HttpSettings, Settings
 from entrepot.datastore.budget import Budget
-from entrepot.registry.server import gunicorn_app
 from entrepot.registry.__main__ import _bounds
+from entrepot.registry.server import gunicorn_app
 from entrepot.registry.server.aftercare import ConnectionLimits
 
 START = Start(Path("/r"), Path("/r/settings.json"), "127.0.0.1:5000", None, files=20000)

@@ -24,8 +24,8 @@ LARGE = 1024 * 1024 * 1024
 WRITER = """
 import os, sys
 from pathlib import Path
-from appliance import logpipe
-logpipe.write_as(Path(sys.argv[1]), 1)
+from entrepot.appliance.supervise import log_pipe
+log_pipe.write_as(Path(sys.argv[1]), 1)
 os.set_blocking(1, False)
 for number in range(int(sys.argv[2])):
     os.write(1, b'{"n":%d}\\n' % number)

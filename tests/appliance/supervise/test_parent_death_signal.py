@@ -12,7 +12,8 @@ from tests.appliance.front import ROOT, eventually
 
 PARENT = """
 import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-m", "appliance.tether", "sleep", "60"])
+program = "entrepot.appliance.supervise.parent_death_signal"
+child = subprocess.Popen([sys.executable, "-m", program, "sleep", "60"])
 open(sys.argv[1], "w").write(str(child.pid))
 child.wait()
 """

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.appliance.supervise.programs import ProgramFailure, Program, SupervisorUnreachable, ProgramWatch, ask, how_it_ended, nudge
+from entrepot.appliance.supervise.programs import (
+    Program,
+    ProgramFailure,
+    ProgramWatch,
+    SupervisorUnreachable,
+    ask,
+    how_it_ended,
+    nudge,
+)
 
 
 def running(pid: int, state: str = "RUNNING", why: str = "") -> Program:
@@ -52,7 +60,9 @@ def test_what_supervisord_has_given_up_is_a_failure() -> None:
     """Its own reason goes with it."""
     fatal = running(0, "FATAL", "exited too quickly")
 
-    assert ProgramWatch(0.0).failure([fatal], now=0.0) == ProgramFailure("logger", "exited too quickly")
+    assert ProgramWatch(0.0).failure([fatal], now=0.0) == ProgramFailure(
+        "logger", "exited too quickly"
+    )
 
 
 LOG = [

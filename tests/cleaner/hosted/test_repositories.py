@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from entrepot.cleaner.hosted.images import HostedImage, HostedRepository
 from entrepot.cleaner.hosted.repositories import HostedRepositories
-from entrepot.cleaner.hosted.images import HostedRepository, HostedImage
 from entrepot.cleaner.hosted.retention import RetentionRules
-from entrepot.cleaner.hosted.snapshot import SnapshotPlan, HostedSnapshot
+from entrepot.cleaner.hosted.snapshot import HostedSnapshot, SnapshotPlan
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore.errors import StorageBroken
 from entrepot.datastore.refs import Digest, Repository, Tag

@@ -7,8 +7,14 @@ from collections.abc import Iterable
 import pytest
 
 from entrepot.cleaner.hosted.images import HostedImage, subject_of
+from entrepot.cleaner.hosted.retention import (
+    RetentionRule,
+    RetentionRules,
+    everything,
+    expiry,
+    rule,
+)
 from entrepot.cleaner.reasons import Reason
-from entrepot.cleaner.hosted.retention import RetentionRule, RetentionRules, everything, expiry, rule
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import TagState
 
@@ -57,7 +63,10 @@ def test_with_a_ttl_the_newest_tags_stay_and_the_others_go_by_age() -> None:
 
 def test_what_lost_its_tag_goes_after_its_own_grace() -> None:
     """Or by the TTL, if that is shorter."""
-    assert [_reason(None, RetentionRule(untagged=5), idle) for idle in (5, 6)] == [None, Reason.UNTAGGED]
+    assert [_reason(None, RetentionRule(untagged=5), idle) for idle in (5, 6)] == [
+        None,
+        Reason.UNTAGGED,
+    ]
     assert _reason(None, RetentionRule(untagged=50, ttl=10), 11) is Reason.TTL
     assert _reason(0, RetentionRule(untagged=5), 6) is None
 
@@ -105,14 +114,21 @@ _RULES = {"team/*": 1.0, "team/**": 2.0, "team/app": 3.0, "**/app": 4.0}
 def test_the_longest_pattern_counts(name: str, ttl: float) -> None:
     """In whatever order they were written."""
     for said in _orders(_RULES.items()):
-        rules = RetentionRules([(pattern, RetentionRule(ttl=at)) for pattern, at in said], RetentionRule(ttl=9))
+        rules = RetentionRules(
+            [(pattern, RetentionRule(ttl=at)) for pattern, at in said], RetentionRule(ttl=9)
+        )
 
         assert rules.of(Repository(name)).ttl == ttl
 
 
 def test_the_shortest_time_says_how_often_to_look() -> None:
     """Of all rules, be it a TTL or a grace; never is no time."""
-    assert RetentionRules([("a", RetentionRule(ttl=9)), ("b", RetentionRule(untagged=4, ttl=8))], RetentionRule()).shortest() == 4
+    assert (
+        RetentionRules(
+            [("a", RetentionRule(ttl=9)), ("b", RetentionRule(untagged=4, ttl=8))], RetentionRule()
+        ).shortest()
+        == 4
+    )
     assert RetentionRules().shortest() == 0
 
 

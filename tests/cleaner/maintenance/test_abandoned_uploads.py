@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from entrepot.cleaner.maintenance.abandoned_uploads import AbandonedUploads
 from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory
-from entrepot.cleaner.maintenance.abandoned_uploads import AbandonedUploads
 from entrepot.datastore import layout
 from entrepot.datastore.locks import try_lock
 from tests.cleaner.stock import HOSTED, push
@@ -46,7 +46,9 @@ def _purge(uploads: AbandonedUploads, before: float) -> list[bool]:
     return [uploads.remove(each) for each in uploads.abandoned(before)]
 
 
-def test_an_upload_goes_with_the_room_that_was_promised(store: DataDirectory, uploads: AbandonedUploads) -> None:
+def test_an_upload_goes_with_the_room_that_was_promised(
+    store: DataDirectory, uploads: AbandonedUploads
+) -> None:
     """And with the word of what it hashes to."""
     path = _begin(store, modified=100)
     assert _purge(uploads, before=100) == []
@@ -57,7 +59,9 @@ def test_an_upload_goes_with_the_room_that_was_promised(store: DataDirectory, up
     assert store.index.reservations() == []
 
 
-def test_word_of_an_upload_that_is_gone_goes(store: DataDirectory, uploads: AbandonedUploads) -> None:
+def test_word_of_an_upload_that_is_gone_goes(
+    store: DataDirectory, uploads: AbandonedUploads
+) -> None:
     """Whoever ended it died before he took it away."""
     path = _begin(store, modified=100)
     path.unlink()
@@ -81,7 +85,9 @@ def test_one_that_somebody_writes_to_stays(store: DataDirectory, uploads: Abando
     assert len(store.index.reservations()) == 1
 
 
-def test_one_that_somebody_has_gone_on_with_stays(store: DataDirectory, uploads: AbandonedUploads) -> None:
+def test_one_that_somebody_has_gone_on_with_stays(
+    store: DataDirectory, uploads: AbandonedUploads
+) -> None:
     """It is not the one that was seen; one that has ended is no failure."""
     path = _begin(store, modified=100)
     (found,) = uploads.abandoned(101)

@@ -42,7 +42,9 @@ def test_links_to_what_is_gone_go(store: DataDirectory, links: DanglingLinks, cl
     assert store.repositories.origin(PROXIED) == "quay.io"
 
 
-def test_links_to_what_is_here_stay(store: DataDirectory, links: DanglingLinks, clock: Clock) -> None:
+def test_links_to_what_is_here_stay(
+    store: DataDirectory, links: DanglingLinks, clock: Clock
+) -> None:
     """However old they are."""
     here = pull(store, 1, used=0)
     before = list(store.storage.walk(layout.REPOSITORIES))
@@ -64,7 +66,9 @@ def test_a_young_link_stays(store: DataDirectory, links: DanglingLinks) -> None:
     assert store.repositories.links_blob(PROXIED, Digest.of(b"coming"))
 
 
-def test_a_link_to_what_is_being_downloaded_stays(store: DataDirectory, links: DanglingLinks, clock: Clock) -> None:
+def test_a_link_to_what_is_being_downloaded_stays(
+    store: DataDirectory, links: DanglingLinks, clock: Clock
+) -> None:
     """Whoever asked for it holds a permission."""
     coming = Digest.of(b"coming")
     store.repositories.keep_origin(PROXIED, "quay.io")
@@ -92,7 +96,9 @@ def test_a_hosted_link_stays_though_its_data_is_gone(
     assert list(store.storage.walk(layout.repository(HOSTED))) == before
 
 
-def test_a_tag_that_moved_on_forgets_what_is_gone(store: DataDirectory, links: DanglingLinks, clock: Clock) -> None:
+def test_a_tag_that_moved_on_forgets_what_is_gone(
+    store: DataDirectory, links: DanglingLinks, clock: Clock
+) -> None:
     """Its past is links too."""
     old, new = pull(store, 1, used=0), pull(store, 2, used=0)
     store.repositories.set_tag(PROXIED, Tag("latest"), old.digests[0])

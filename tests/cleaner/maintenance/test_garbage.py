@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 import pytest
 
-from entrepot.cleaner.maintenance.collect import Collector
-from entrepot.cleaner.maintenance.garbage import UPLOADS_S, Garbage
 from entrepot.cleaner.hosted.repositories import HostedRepositories
-from entrepot.cleaner.report import lines
 from entrepot.cleaner.hosted.retention import RetentionRule, RetentionRules
 from entrepot.cleaner.hosted.snapshot import HostedSnapshot
+from entrepot.cleaner.hosted.unlink import Unlinker
+from entrepot.cleaner.maintenance.collect import Collector
+from entrepot.cleaner.maintenance.garbage import UPLOADS_S, Garbage
+from entrepot.cleaner.report import lines
 from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
-from entrepot.cleaner.hosted.unlink import Unlinker
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import Event
 from entrepot.datastore.refs import Digest, Repository, Tag
@@ -109,7 +109,9 @@ def test_a_blob_that_a_running_push_has_pinned_stays(
     assert store.blobs.stat(blob)
 
 
-def test_what_a_manifest_names_is_no_garbage(store: DataDirectory, collect: Collect, clock: Clock) -> None:
+def test_what_a_manifest_names_is_no_garbage(
+    store: DataDirectory, collect: Collect, clock: Clock
+) -> None:
     """Tagged or not, in an index or not: without a rule it stays for ever."""
     made = [_made(1), _made(2)]
     children = [push_image(store, each, "", clock.now - _OLD) for each in made]
@@ -150,7 +152,9 @@ def test_a_link_goes_from_the_repository_that_names_it_no_more(
     assert all(pushed.is_here(store))
 
 
-def test_what_was_deleted_goes_manifest_first(store: DataDirectory, collect: Collect, clock: Clock) -> None:
+def test_what_was_deleted_goes_manifest_first(
+    store: DataDirectory, collect: Collect, clock: Clock
+) -> None:
     """DELETE takes links; content goes after the grace, and what still names it goes before it."""
     pushed = push_image(store, _made(1), "v1", clock.now - _OLD)
     store.repositories.remove_tag(HOSTED, Tag("v1"))
@@ -222,7 +226,9 @@ def test_untagged_manifests_are_garbage_for_those_who_ask(
     assert all(young.is_here(store))
 
 
-def test_an_upload_that_stands_still_goes(store: DataDirectory, collect: Collect, clock: Clock) -> None:
+def test_an_upload_that_stands_still_goes(
+    store: DataDirectory, collect: Collect, clock: Clock
+) -> None:
     """And is told with what came in of it."""
     path = store.state / layout.UPLOADS / layout.upload(HOSTED, "0" * 32)
     path.parent.mkdir(parents=True)

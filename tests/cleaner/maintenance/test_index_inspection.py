@@ -10,13 +10,13 @@ import pytest
 
 from entrepot.cleaner.maintenance.index_inspection import Inspection
 from entrepot.cleaner.policy import StoreLimits
-from entrepot.cleaner.rounds import RoundTools, Rounds
+from entrepot.cleaner.rounds import Rounds, RoundTools
 from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
 from entrepot.datastore import layout, shortage
-from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.errors import IndexUnavailable
 from tests.cleaner.stock import pull, push
 from tests.clock import Clock
 

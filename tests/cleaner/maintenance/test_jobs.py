@@ -45,9 +45,7 @@ def test_nothing_is_begun_while_something_is_done(timer: Clock) -> None:
         free.wait(10)
         done.append("long")
 
-    chores = Jobs(
-        [Job("long", 60, long), Job("short", 0, lambda: done.append("short"))], timer
-    )
+    chores = Jobs([Job("long", 60, long), Job("short", 0, lambda: done.append("short"))], timer)
     chores.start_due()
     assert begun.wait(10)
     chores.start_due()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.datastore.errors import DatastoreError, StorageBroken, StorageFull
 from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.errors import DatastoreError, StorageBroken, StorageFull
 from tests.processes import next_line, running
 
 
@@ -271,7 +271,7 @@ def test_a_copy_that_finds_no_room_leaves_the_finished_file(
 _WRITE_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
-from datastore.filesystem import Filesystem
+from entrepot.datastore.drivers.filesystem import Filesystem
 storage = Filesystem(Path(sys.argv[1]))
 spool = Path(sys.argv[2])
 for number in itertools.count():

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.datastore.drivers import sqlite
 from entrepot.datastore.budget import OVERHEAD, WAL_BYTES
-from entrepot.datastore.errors import IndexUnavailable
-from entrepot.datastore.index import REBUILT, IndexEntry, ContentKind
-from entrepot.datastore.refs import Digest
+from entrepot.datastore.drivers import sqlite
 from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.errors import IndexUnavailable
+from entrepot.datastore.index import REBUILT, ContentKind, IndexEntry
+from entrepot.datastore.refs import Digest
 from tests.processes import next_line, run, running
 
 Opened = Callable[..., SqliteIndex]
@@ -80,7 +80,10 @@ def test_two_processes_see_each_others_changes(index: SqliteIndex, other: Sqlite
     other.touch({A: 9.0})
     index.reserve(B, 7, None, 1.0)
 
-    assert (index.oldest(None, 1), other.held()) == ([IndexEntry(A, 10, ContentKind.BLOB, 9.0)], index.held())
+    assert (index.oldest(None, 1), other.held()) == (
+        [IndexEntry(A, 10, ContentKind.BLOB, 9.0)],
+        index.held(),
+    )
 
 
 def test_readers_and_the_writer_do_not_wait_for_each_other(index: SqliteIndex, path: Path) -> None:
@@ -178,7 +181,10 @@ def test_an_index_deleted_under_running_processes_is_one_new_one(
     other.record(A, 1, ContentKind.BLOB, 1.0)
     other.close()
 
-    assert index.oldest(None, 9) == [IndexEntry(A, 1, ContentKind.BLOB, 1.0), IndexEntry(B, 2, ContentKind.BLOB, 2.0)]
+    assert index.oldest(None, 9) == [
+        IndexEntry(A, 1, ContentKind.BLOB, 1.0),
+        IndexEntry(B, 2, ContentKind.BLOB, 2.0),
+    ]
     index.close()
     assert opened().count() == 2
 
@@ -207,11 +213,11 @@ def test_an_empty_file_becomes_an_index(opened: Opened, path: Path) -> None:
 _FORK = """
 import os, sys, threading
 from pathlib import Path
-from datastore.index import Kind
-from datastore.refs import Digest
-from datastore.sqlite import SqliteIndex
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 index = SqliteIndex(Path(sys.argv[1]))
-index.record(Digest.of(b"parent"), 1, Kind.BLOB, 1.0)
+index.record(Digest.of(b"parent"), 1, ContentKind.BLOB, 1.0)
 begun, ended = threading.Event(), threading.Event()
 def be_in_the_middle_of_a_verb():
     with index._file.reading():
@@ -224,7 +230,7 @@ child = os.fork()
 ended.set()
 name = b"parent" if child else b"child"
 for number in range(100):
-    index.record(Digest.of(name + bytes([number])), 1, Kind.BLOB, 2.0)
+    index.record(Digest.of(name + bytes([number])), 1, ContentKind.BLOB, 2.0)
 if child:
     _, status = os.waitpid(child, 0)
     print(status, index.count())
@@ -244,14 +250,14 @@ def test_a_fork_opens_its_own_connection(path: Path) -> None:
 _RECORD_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
-from datastore.index import Kind
-from datastore.refs import Digest
-from datastore.sqlite import SqliteIndex
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 index = SqliteIndex(Path(sys.argv[1]))
 for number in itertools.count():
     digest = Digest.of(sys.argv[2].encode() + str(number).encode())
     index.reserve(digest, 100, None, 1.0)
-    index.record(digest, 100, Kind.BLOB, 1.0)
+    index.record(digest, 100, ContentKind.BLOB, 1.0)
     print(number)
 """
 

@@ -11,8 +11,8 @@ from falcon import App, testing
 from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.repositories import Repositories
 from entrepot.registry.api import errors, router
-from entrepot.registry.api.docker_login import SCHEME, DockerLoginResource
 from entrepot.registry.api.authorize import Authorization
+from entrepot.registry.api.docker_login import SCHEME, DockerLoginResource
 from entrepot.registry.api.status import VersionResource
 from entrepot.registry.auth.identity import Authenticator, Basic, Open
 from tests.registry.api.test_edge_headers import Nowhere

@@ -10,8 +10,8 @@ from falcon import App, testing
 from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.repositories import Repositories
 from entrepot.registry.api import errors
-from entrepot.registry.api.docker_login import DockerLoginResource
 from entrepot.registry.api.authorize import Authorization
+from entrepot.registry.api.docker_login import DockerLoginResource
 from entrepot.registry.api.edge_headers import EdgeHeaders
 from entrepot.registry.api.status import VersionResource
 from entrepot.registry.auth.identity import Authenticator, Basic, Identity, Open
@@ -144,7 +144,10 @@ def test_an_authenticator_that_recalls_nobody_is_asked_each_time() -> None:
             del authorization
             return Identity(None, challenge="Basic")
 
-    assert Client(Own(), EdgeHeaders(lambda: NOW)).ask("x:y", X_Entrepot_Verified=NOW).status_code == 401
+    assert (
+        Client(Own(), EdgeHeaders(lambda: NOW)).ask("x:y", X_Entrepot_Verified=NOW).status_code
+        == 401
+    )
 
 
 def test_a_name_reaches_the_log_as_it_is(client: Client) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.repositories import Repositories
-from entrepot.registry.auth.rules import AccessGrant, AccessRules
 from entrepot.registry.api.authorize import Authorization
 from entrepot.registry.api.status import MetricsResource
 from entrepot.registry.auth.identity import Basic
+from entrepot.registry.auth.rules import AccessGrant, AccessRules
 from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
 
 _ALL = """# TYPE entrepot_cache_total counter

@@ -13,7 +13,7 @@ import pytest
 from entrepot.registry.api import response_body
 from entrepot.registry.api.ranges import ByteRange
 from entrepot.registry.server.delivery import Lent
-from entrepot.registry.server.fileslice import Piece, FileSlice
+from entrepot.registry.server.fileslice import FileSlice, Piece
 
 
 def sent(resp: falcon.Response) -> bytes:

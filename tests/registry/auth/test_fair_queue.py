@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from entrepot.registry.errors import Overloaded
 from entrepot.registry.auth.fair_queue import FairQueue
+from entrepot.registry.errors import Overloaded
 
 PATIENCE = 20.0
 

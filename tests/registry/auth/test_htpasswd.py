@@ -12,8 +12,8 @@ import bcrypt
 import pytest
 
 from entrepot.registry.auth import htpasswd
-from entrepot.registry.errors import InvalidHtpasswd, Overloaded
 from entrepot.registry.auth.htpasswd import Asker, Htpasswd
+from entrepot.registry.errors import InvalidHtpasswd, Overloaded
 from entrepot.runtime.reloading_file import Snapshot
 
 # as apache2-utils 2.4 wrote it: htpasswd -nbB bob secret

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrepot.datastore.refs import Repository
-from entrepot.registry.auth import rules as auth_rules, identity as auth_identity
-from entrepot.registry.auth.rules import AccessGrant, AccessRules
+from entrepot.registry.auth import identity as auth_identity
+from entrepot.registry.auth import rules as auth_rules
 from entrepot.registry.auth.identity import Action, Anonymous, Basic, Identity, Open
+from entrepot.registry.auth.rules import AccessGrant, AccessRules
 from entrepot.registry.errors import Forbidden, Unauthenticated
 
 _REPOSITORY = Repository("quay.io/podman/hello")

@@ -12,7 +12,7 @@ from entrepot.datastore.errors import InvalidRepository
 from entrepot.datastore.globs import Globs
 from entrepot.datastore.refs import Repository
 from entrepot.registry.auth import rules as auth_rules
-from entrepot.registry.auth.rules import ALL, PULL, Action, AccessGrant, AccessRules
+from entrepot.registry.auth.rules import ALL, PULL, AccessGrant, AccessRules, Action
 
 _SECRET = Repository("quay.io/secret/app")
 _OPEN = Repository("quay.io/open/app")
@@ -106,7 +106,9 @@ def test_what_is_no_pattern_is_refused_at_once() -> None:
 def test_equal_rights_have_one_class() -> None:
     """However the rules put it: HAProxy's memory is shared by all who may do the same."""
     one = AccessRules([AccessGrant(("ann", "bob"), ("a/*", "b"), PULL)])
-    other = AccessRules([_rule("bob", "b", "pull"), _rule("*", "a/*", "pull"), _rule("x", "z", "pull")])
+    other = AccessRules(
+        [_rule("bob", "b", "pull"), _rule("*", "a/*", "pull"), _rule("x", "z", "pull")]
+    )
 
     assert one.of("ann").name == one.of("bob").name == other.of("bob").name
     assert len({one.of("ann").name, other.of("ann").name, one.of(None).name}) == 3

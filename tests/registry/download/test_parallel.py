@@ -13,9 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entrepot.registry.download import parallel
+from entrepot.registry.download.parallel import (
+    ConnectionBudget,
+    MissingRange,
+    ParallelLimits,
+    in_lanes,
+)
 from entrepot.registry.download.sources import Sources
 from entrepot.registry.errors import Absent, Denied, Unavailable, Why
-from entrepot.registry.download.parallel import ParallelLimits, ConnectionBudget, MissingRange, in_lanes
 from entrepot.registry.upstream.remote_blob import RemoteBlob
 from tests.registry.remotes import QUICK, FakeRemote
 from tests.sizes import scaled
@@ -153,13 +158,13 @@ def test_all_permits_are_given_back(end: str) -> None:
 def test_an_upstream_has_permits_of_its_own() -> None:
     """Each as many as three blobs with all of their lanes need."""
     lanes = ParallelLimits(4)
-    one, other = parallel.share("one.test"), parallel.share("other.test")
+    one, other = lanes.share("one.test"), lanes.share("other.test")
     taken = 0
     while one.permits.acquire(blocking=False):
         taken += 1
 
     assert taken == 9
-    assert parallel.share("one.test") == one
+    assert lanes.share("one.test") == one
     assert other.permits.acquire(blocking=False)
 
 

@@ -288,7 +288,7 @@ def test_an_empty_blob(bench: Bench) -> None:
 _DYING_WRITER = """
 import os, sys, time
 from pathlib import Path
-from datastore.locks import try_lock
+from entrepot.datastore.locks import try_lock
 path = Path(sys.argv[1])
 held = try_lock(path)
 os.pwrite(held.fd, sys.stdin.buffer.read(), 0)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
+from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.index import ContentKind
-from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.refs import Digest
 from entrepot.registry.library.access_tracker import AccessTracker
 from tests.system.waiting import eventually

@@ -14,12 +14,12 @@ from falcon.testing import TestClient
 
 from entrepot import registry
 from entrepot.datastore import layout
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.errors import InvalidRepository
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.drivers.sqlite import SqliteIndex
-from entrepot.registry import Application, AccessGrant, UpstreamConfig, create_app
-from entrepot.registry.library.log_bridge import OURS
+from entrepot.registry import AccessGrant, Application, UpstreamConfig, create_app
 from entrepot.registry.library.application import OnBlobAccess
+from entrepot.registry.library.log_bridge import OURS
 from tests.images import filler
 from tests.registry.auth.test_identity import _header
 from tests.upstream import FakeUpstream
@@ -294,23 +294,24 @@ def test_a_program_s_own_logger_is_told(
     own.setLevel(logging.WARNING)
     make(logger=own)
     make(logger=own)
-    ours = logging.getLogger("registry.some.module")
+    ours = logging.getLogger("entrepot.registry.some.module")
 
     ours.info("not told")
     ours.warning("blob fetched", extra={"digest": "d", "bytes": 7})
 
     told = [(each.name, each.getMessage()) for each in caplog.records]
-    assert told == [("registry.some.module", "blob fetched digest=d bytes=7")]
+    assert told == [("entrepot.registry.some.module", "blob fetched digest=d bytes=7")]
 
 
 def test_it_is_loaded_only_when_it_is_used() -> None:
-    """`import registry` alone loads nothing, and neither loads our `config` or `logger`."""
+    """The package alone loads nothing, and neither loads our `config` or `logger`."""
     program = """
-import sys, registry
+import sys
+from entrepot import registry
 assert "falcon" not in sys.modules
-registry.create_app, registry.serve, registry.Rule, registry.Source, registry.Identity
-ours = {name.partition(".")[0] for name in sys.modules}
-sys.exit(", ".join(sorted(ours & {"config", "logger", "cleaner", "appliance"})) or 0)
+registry.create_app, registry.serve, registry.AccessGrant, registry.UpstreamConfig
+names = {f"entrepot.{each}" for each in ("config", "logger", "cleaner", "appliance")}
+sys.exit(", ".join(sorted(names & set(sys.modules))) or 0)
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -326,5 +327,5 @@ sys.exit(", ".join(sorted(ours & {"config", "logger", "cleaner", "appliance"})) 
 
 def test_what_it_has_not_is_an_ordinary_error() -> None:
     """As of any module."""
-    with pytest.raises(AttributeError, match="'registry' has no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match=r"'entrepot\.registry' has no attribute 'nothing'"):
         getattr(registry, "nothing")  # noqa: B009 - mypy knows it as well

@@ -12,9 +12,8 @@ import pytest
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.refs import Digest, Repository
-from entrepot.registry.download import parallel
-from entrepot.registry.download import writer
 from entrepot.datastore.reservations import SpaceLimits
+from entrepot.registry.download import parallel, writer
 from tests import images
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream

@@ -13,14 +13,14 @@ from falcon.testing import Result, TestClient
 
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.index import REBUILT, AccessIndex
 from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.index import REBUILT, AccessIndex
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
+from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.datastore.storage import Storage
 from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth.identity import Authenticator, Open
-from entrepot.datastore.reservations import SpaceLimits, Reservations
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
 from tests.images import Image

@@ -10,11 +10,11 @@ import pytest
 
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.refs import Repository
+from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.errors import TooManyUploads
 from entrepot.registry.push.bounds import UploadLimits
 from entrepot.registry.push.hashes import Hashes
 from entrepot.registry.push.upload_sessions import Sessions
-from entrepot.datastore.reservations import SpaceLimits, Reservations
 
 NAME = Repository.parse("team/app")
 
@@ -26,7 +26,9 @@ class Uploads:
         self.reached = 0
         limits = UploadLimits(3, 2, self._count)
         self.folder = folder
-        self.sessions = Sessions(folder, Reservations(MemoryIndex(), SpaceLimits()), Hashes(), limits)
+        self.sessions = Sessions(
+            folder, Reservations(MemoryIndex(), SpaceLimits()), Hashes(), limits
+        )
 
     def _count(self) -> None:
         self.reached += 1

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from entrepot import config
 import entrepot.registry.__main__ as registry_main
+from entrepot import config
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.registry.auth.identity import Basic
 from tests.images import filler, image

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from falcon.testing import Result
 
+from entrepot.datastore import reservations as datastore_reservations
 from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.index import ContentKind
-from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.refs import Digest
-from entrepot.datastore import reservations as datastore_reservations
-from entrepot.registry.api.response_body import CONNECTION
 from entrepot.datastore.reservations import SpaceLimits
+from entrepot.registry.api.response_body import CONNECTION
 from entrepot.registry.server.delivery import Lent
 from tests.images import filler, image
 from tests.registry.push.pushing import Pushing, Stream, code, pieces, pushing
@@ -233,7 +233,7 @@ def test_what_a_dead_cleaner_had_begun_to_remove_is_taken_back(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next one would finish it."""
-    monkeypatch.setattr("registry.push.holding._PATIENCE_S", 0.02)
+    monkeypatch.setattr("entrepot.registry.push.pins._PATIENCE_S", 0.02)
     content = filler(_KB, 1)
     digest = p.blob(content)
     entry = p.index.entry(digest)

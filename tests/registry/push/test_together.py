@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from entrepot.datastore.blobs import BlobStore
+from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.index import AccessIndex, ContentKind
 from entrepot.datastore.refs import Digest, Repository
-from entrepot.datastore.drivers.sqlite import SqliteIndex
 from tests import images
 from tests.images import filler, image
 from tests.registry.push.pushing import NAME, Pushing, pushing

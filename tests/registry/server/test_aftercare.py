@@ -13,7 +13,7 @@ import pytest
 
 from entrepot.registry.server.aftercare import Aftercare, ConnectionLimits
 from entrepot.registry.server.delivery import Lent
-from entrepot.registry.server.fileslice import Piece, FileSlice
+from entrepot.registry.server.fileslice import FileSlice, Piece
 
 CONTENT = os.urandom(1_000_000)
 

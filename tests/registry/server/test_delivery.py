@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.registry.server.delivery import Delivery, Lent
-from entrepot.registry.server.fileslice import Piece, FileSlice
+from entrepot.registry.server.fileslice import FileSlice, Piece
 
 CONTENT = os.urandom(3_000_000)
 

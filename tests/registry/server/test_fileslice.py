@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.registry.server.fileslice import Piece, FileSlice, in_bytes
+from entrepot.registry.server.fileslice import FileSlice, Piece, in_bytes
 
 CONTENT = os.urandom(3_000_000)
 

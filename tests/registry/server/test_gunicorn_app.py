@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.registry.server.gunicorn_app import ForbearingArbiter, Serving, GunicornApplication
+from entrepot.registry.server.gunicorn_app import ForbearingArbiter, GunicornApplication, Serving
 from tests.clock import Clock
 from tests.processes import next_line, running
 
 _SERVE = """
 import os, socket, sys
 from pathlib import Path
-from registry.workers import Serving, Workers
+from entrepot.registry.server.gunicorn_app import GunicornApplication, Serving
 
 def app(environ, start_response):
     held = environ["gunicorn.socket"].getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
@@ -26,7 +26,7 @@ def app(environ, start_response):
 
 sockets = tuple(Path(sys.argv[1]) / f"{number}.sock" for number in range(2))
 told = lambda: os.write(1, b"started\\n")
-Workers(app, Serving(sockets, log_level="critical", started=told)).run()
+GunicornApplication(app, Serving(sockets, log_level="critical", started=told)).run()
 """
 
 
@@ -56,19 +56,20 @@ def test_a_hangup_replaces_the_workers_and_each_has_its_socket(tmp_path: Path) -
 _LEND = """
 import os, sys
 from pathlib import Path
-from registry.api.bodies import CONNECTION, unbroken
-from registry.stretch import Stretch
-from registry.workers import Serving, Workers
+from entrepot.registry.api.response_body import CONNECTION, unbroken
+from entrepot.registry.server.fileslice import FileSlice
+from entrepot.registry.server.gunicorn_app import GunicornApplication, Serving
 
 file = os.open(sys.argv[1] + "/content", os.O_RDONLY)
 
 def app(environ, start_response):
     start_response("200 OK", [("Content-Length", "2000000")])
-    pieces = [Stretch(file, 0, 10), b"between", Stretch(file, 17, 2000000)]
+    pieces = [FileSlice(file, 0, 10), b"between", FileSlice(file, 17, 2000000)]
     return unbroken(iter(pieces), 2000000, environ[CONNECTION])
 
 told = lambda: os.write(1, b"started\\n")
-Workers(app, Serving((Path(sys.argv[1]) / "0.sock",), log_level="critical", started=told)).run()
+sockets = (Path(sys.argv[1]) / "0.sock",)
+GunicornApplication(app, Serving(sockets, log_level="critical", started=told)).run()
 """
 
 

@@ -18,8 +18,8 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import TConn
 
 from entrepot.registry.api.response_body import CONNECTION, unbroken
+from entrepot.registry.server.fileslice import FileSlice, Piece
 from entrepot.registry.server.worker import MOST_LINGERING, KeepAliveWorker
-from entrepot.registry.server.fileslice import Piece, FileSlice
 
 _ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 _ASK_LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

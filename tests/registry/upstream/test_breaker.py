@@ -14,7 +14,7 @@ import pytest
 from entrepot.datastore.refs import Tag
 from entrepot.registry.errors import Absent, Unavailable, Why
 from entrepot.registry.upstream.breaker import Breaker, BreakerState, read_all
-from entrepot.registry.upstream.circuit import UpstreamFailure, Pass
+from entrepot.registry.upstream.circuit import Pass, UpstreamFailure
 from entrepot.registry.upstream.protocol import Upstream
 from tests.registry.upstream.clients import Events, client_of, listening
 from tests.upstream import FakeUpstream

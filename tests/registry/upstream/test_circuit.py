@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from entrepot.registry.upstream.circuit import CLOSED, Circuit, UpstreamFailure, Pass, Refusal, admit, answered, failed, limited
+from entrepot.registry.upstream.circuit import (
+    CLOSED,
+    Circuit,
+    Pass,
+    Refusal,
+    UpstreamFailure,
+    admit,
+    answered,
+    failed,
+    limited,
+)
 
 SLOW = UpstreamFailure("refused")
 DEAD = UpstreamFailure("timeout", at_once=True)

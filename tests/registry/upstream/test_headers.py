@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entrepot.registry.upstream.headers import LARGEST_SIZE, ContentRange, budget, content_digest, content_length, content_range, media_type, next_page, retry_after
+from entrepot.registry.upstream.headers import (
+    LARGEST_SIZE,
+    ContentRange,
+    budget,
+    content_digest,
+    content_length,
+    content_range,
+    media_type,
+    next_page,
+    retry_after,
+)
 from tests.expressions import growth
 from tests.sizes import scaled
 

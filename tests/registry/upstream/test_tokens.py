@@ -11,8 +11,8 @@ import pytest
 from entrepot.datastore.refs import Digest, Tag
 from entrepot.registry.errors import Denied, Unavailable, Why
 from entrepot.registry.upstream.credentials import Credential
-from entrepot.registry.upstream.upstreams import Shared
 from entrepot.registry.upstream.tokens import TokenKey, Tokens, read_token
+from entrepot.registry.upstream.upstreams import Shared
 from entrepot.registry.upstream.wire import ConnectionBroken
 from tests.gates import BasicGate, TokenService
 from tests.registry.upstream.clients import PlainSecret, client_of, listening, secret_of

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from entrepot.datastore.refs import Tag
 from entrepot.registry.errors import UpstreamError
-from entrepot.runtime.hostnames import fold, is_host, unfold
 from entrepot.registry.upstream import pools
 from entrepot.registry.upstream.breaker import read_all
 from entrepot.registry.upstream.credentials import Credential
@@ -24,6 +23,7 @@ from entrepot.registry.upstream.pools import TlsContexts
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Fixed, Shared, UpstreamTable
 from entrepot.registry.upstream.wire import Wire
+from entrepot.runtime.hostnames import fold, is_host, unfold
 from tests.certificates import Authority
 from tests.gates import BasicGate
 from tests.registry.upstream.clients import PlainSecret, secret_of
@@ -210,7 +210,9 @@ def test_a_name_that_never_answered_leaves_nothing_behind(
     """1,500 invented names left as many files; one that has answered is shared by all workers."""
     secret = PlainSecret({"*.lan": Credential("", "")})
     table = UpstreamTable(
-        InForce((), lambda: secret, lambda host: UpstreamConfig(host, upstream.url, read_timeout=2.0)),
+        InForce(
+            (), lambda: secret, lambda host: UpstreamConfig(host, upstream.url, read_timeout=2.0)
+        ),
         Shared(secret=lambda: secret, breakers=tmp_path / "breakers"),
     )
     if answers:

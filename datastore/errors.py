@@ -12,6 +12,8 @@ DatastoreError
 ├── StorageFull             no room, no quota, or read-only
 ├── StorageBroken           any other refusal of the disk
 │   └── ContentDamaged      a file is not what was written to it
+├── OutOfSpace              a push does not fit; carries `size` and `room` [bytes]
+├── SpaceAwaited            a push does not fit now; the cleaner may free space
 └── IndexUnavailable        the access index did not answer; never fatal to a pull
 """
 
@@ -82,6 +84,23 @@ class StorageBroken(DatastoreError):  # noqa: N818
 
 class ContentDamaged(StorageBroken):
     """A file is not what was written to it: something else cut, extended or changed it."""
+
+
+class OutOfSpace(DatastoreError):  # noqa: N818
+    """A push does not fit: it needs `size` bytes or more, and `room` bytes are left."""
+
+    def __init__(self, size: int, room: int) -> None:
+        super().__init__(f"{size} bytes do not fit into the {room} that are left")
+        self.size = size
+        self.room = room
+
+
+class SpaceAwaited(DatastoreError):  # noqa: N818
+    """A push does not fit now; the cleaner may free space, so the client may try again."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"no room for {size} bytes yet: try again in a moment")
+        self.size = size
 
 
 class IndexUnavailable(DatastoreError):  # noqa: N818

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entrepot.datastore import shortage
-from entrepot.datastore.errors import IndexUnavailable
+from entrepot.datastore.errors import IndexUnavailable, OutOfSpace, SpaceAwaited
 from entrepot.datastore.index import REBUILT, AccessIndex
 from entrepot.datastore.refs import Digest
-from entrepot.registry.errors import OutOfSpace, SpaceAwaited
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,6 @@ RegistryError
 ├── BodyBroken              the request's body ended too early, or is not what was announced
 │   └── BodyTooSlow         it was ended, for others waited
 ├── TooManyUploads          more are begun and not ended than may be
-├── NoRoom                  what is pushed does not fit; carries `size` and `room` [bytes]
-├── RoomAwaited             what is pushed does not fit now; the cleaner may still make room
 ├── MalformedRequest        a header or a parameter that cannot be read
 ├── Overloaded              too many ask for what is costly here, such as a password's check
 └── InvalidHtpasswd         at the start or when it changed, never in answer to a request
@@ -176,23 +174,6 @@ class BodyTooSlow(BodyBroken):
 
 class TooManyUploads(RegistryError):  # noqa: N818
     """More uploads are begun and not ended than may be, in all or of one owner."""
-
-
-class OutOfSpace(RegistryError):  # noqa: N818
-    """What is pushed does not fit: it is of `size` bytes or more, and there are `room` left."""
-
-    def __init__(self, size: int, room: int) -> None:
-        super().__init__(f"{size} bytes do not fit into the {room} that are left")
-        self.size = size
-        self.room = room
-
-
-class SpaceAwaited(RegistryError):  # noqa: N818
-    """What is pushed does not fit now: the cleaner may still make room, so it may come again."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(f"no room for {size} bytes yet: try again in a moment")
-        self.size = size
 
 
 class MalformedRequest(RegistryError):  # noqa: N818

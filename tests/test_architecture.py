@@ -11,8 +11,8 @@ import pytest
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGES = (
-    *("appliance", "bench", "cleaner", "config"),
-    *("datastore", "logger", "registry", "runtime"),
+    *("appliance", "bench", "cleaner", "config", "datastore"),
+    *("edge", "logger", "registry", "runtime"),
 )
 _VAGUE = {"utils", "util", "common", "helpers", "helper", "base", "manager", "service", "misc"}
 
@@ -65,6 +65,19 @@ def test_a_file_has_five_hundred_lines_or_fewer(path: Path) -> None:
 def test_no_module_is_named_for_nothing() -> None:
     """A name says what is inside; these say that nobody knew."""
     assert [str(path) for path in _FILES if _VAGUE & {path.stem, path.parent.name}] == []
+
+
+def test_no_class_name_has_two_meanings() -> None:
+    """A public class name that is found twice must be the same class in the reader's mind."""
+    places: dict[str, list[str]] = {}
+    for path in _FILES:
+        if path.relative_to(_ROOT).parts[0] == "bench":
+            continue  # programs of their own, with no name in common with the product's imports
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(_ROOT)))
+
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
 def test_no_wait_for_a_signal_returns_what_the_kernel_never_filled() -> None:

@@ -1,4 +1,4 @@
-"""What is installed is all of it: what is left out is missed in the image only."""
+"""The wheel installs one import package, and everything that the image and the library need."""
 
 from __future__ import annotations
 
@@ -7,29 +7,52 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).parent.parent
+_PACKAGE = _ROOT / "entrepot"
 
 
 def _setuptools() -> dict[str, Any]:
-    told: dict[str, Any] = tomllib.loads((_ROOT / "pyproject.toml").read_text())
-    setuptools: dict[str, Any] = told["tool"]["setuptools"]
+    project: dict[str, Any] = tomllib.loads((_ROOT / "pyproject.toml").read_text())
+    setuptools: dict[str, Any] = project["tool"]["setuptools"]
     return setuptools
+
+
+def _folders() -> set[str]:
+    """Return the top-level folders that the import package links to."""
+    return {each.name for each in _PACKAGE.iterdir() if each.is_symlink()}
+
+
+def test_one_import_package_is_installed() -> None:
+    """A program that has a `config.py` or `logger.py` of its own can use the library."""
+    assert _setuptools()["packages"]["find"]["include"] == ["entrepot", "entrepot.*"]
+    assert {each.name for each in _PACKAGE.iterdir() if not each.is_symlink()} <= {
+        "__init__.py",
+        "__pycache__",
+    }
+
+
+def test_every_folder_of_code_is_linked_by_a_relative_link() -> None:
+    """An absolute link would lead out of a clone."""
+    code = {each.parent.name for each in _ROOT.glob("*/__init__.py")} - {"entrepot"}
+
+    assert _folders() == code
+    assert {name: str((_PACKAGE / name).readlink()) for name in code} == {
+        name: f"../{name}" for name in code
+    }
 
 
 def test_every_folder_of_code_is_a_package() -> None:
     """In a clone a folder without __init__.py is found all the same, and in a wheel it is not."""
-    tops = {name.partition(".")[0] for name in _setuptools()["packages"]["find"]["include"]}
-    folders = {path.parent for top in tops for path in (_ROOT / top).rglob("*.py")}
+    folders = {path.parent for top in _folders() for path in (_ROOT / top).rglob("*.py")}
 
     assert [str(each) for each in sorted(folders) if not (each / "__init__.py").exists()] == []
 
 
 def test_the_image_is_built_from_all_that_is_installed() -> None:
-    """The build sees what .dockerignore lets in by name, and nothing else."""
+    """The build sees the files that .dockerignore names, and no others."""
     lines = (_ROOT / ".dockerignore").read_text().splitlines()
-    let_in = {line.removeprefix("!") for line in lines if line.startswith("!")}
-    told = _setuptools()
+    named = {line.removeprefix("!") for line in lines if line.startswith("!")}
 
-    wanted = {name.partition(".")[0] for name in told["packages"]["find"]["include"]}
-    files = {name for names in told["data-files"].values() for name in names}
-    assert wanted | files | {"pyproject.toml", "README.md", "LICENSE", "requirements"} <= let_in
+    files = {name for names in _setuptools()["data-files"].values() for name in names}
+    wanted = _folders() | files | {"entrepot", "pyproject.toml", "README.md", "LICENSE"}
+    assert wanted | {"requirements"} <= named
     assert "*" in lines

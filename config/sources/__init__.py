@@ -1,1 +1,1 @@
-"""TODO."""
+"""Where settings come from: the YAML file, the environment, flags, and other programs' names."""

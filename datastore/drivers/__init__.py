@@ -1,1 +1,1 @@
-"""TODO."""
+"""Implementations of `datastore.storage.Storage` and of `datastore.index.AccessIndex`."""

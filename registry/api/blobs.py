@@ -23,7 +23,7 @@ from entrepot.registry.pullthrough.responses import (
 )
 from entrepot.registry.push.deletes import Deletions
 from entrepot.registry.routing.resolve import ResolvedRepository
-from entrepot.registry.server.delivery import Lent
+from entrepot.registry.server.delivery import CONNECTION, Lent
 from entrepot.registry.server.fileslice import in_bytes
 
 # RFC 9111: what a digest names never changes
@@ -166,7 +166,7 @@ def _send_ranges(
 
 
 def _connection(req: falcon.Request) -> Lent | None:
-    lent: Lent | None = req.env.get(response_body.CONNECTION)
+    lent: Lent | None = req.env.get(CONNECTION)
     return lent
 
 

@@ -68,8 +68,8 @@ TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
         registry.BodyBroken: ErrorRow(400, "SIZE_INVALID"),
         registry.BodyTooSlow: ErrorRow(408, "UNSUPPORTED"),
         registry.TooManyUploads: ErrorRow(_TOO_MANY, "TOOMANYREQUESTS"),
-        registry.OutOfSpace: ErrorRow(507, "DENIED"),
-        registry.SpaceAwaited: ErrorRow(503, "UNAVAILABLE"),
+        datastore.OutOfSpace: ErrorRow(507, "DENIED"),
+        datastore.SpaceAwaited: ErrorRow(503, "UNAVAILABLE"),
         # the spec has no code for a request that cannot be read; this is its nearest
         registry.MalformedRequest: ErrorRow(400, "UNSUPPORTED"),
         registry.Overloaded: ErrorRow(503, "TOOMANYREQUESTS"),
@@ -291,7 +291,7 @@ def _details(error: Exception) -> tuple[Detail, ...]:
     match _cause(error):
         case registry.PartsUnknown(digests=digests):
             return tuple({"digest": str(digest)} for digest in digests)
-        case registry.OutOfSpace(size=size, room=room):
+        case datastore.OutOfSpace(size=size, room=room):
             return ({"size": size, "room": room},)
         case Unavailable(upstream=upstream, why=why):
             return ({"upstream": upstream, "why": why.value},)

@@ -10,9 +10,8 @@ from typing import Protocol
 import falcon
 
 from entrepot.registry.api.ranges import ByteRange
-from entrepot.registry.api.response_body import CONNECTION
 from entrepot.registry.errors import BodyBroken, BodyTooSlow
-from entrepot.registry.server.delivery import BodyProgress, Lent
+from entrepot.registry.server.delivery import CONNECTION, BodyProgress, Lent
 
 _CHUNK = 256 * 1024
 # A read waits until it has all it asked for: the first ones ask for less, so that how fast a body

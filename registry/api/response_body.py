@@ -10,14 +10,12 @@ import falcon
 from entrepot.datastore.errors import DatastoreError
 from entrepot.registry.api.ranges import ByteRange
 from entrepot.registry.errors import RegistryError
-from entrepot.registry.server.delivery import Lent, broken
+from entrepot.registry.server.delivery import CONNECTION, Lent, broken
 from entrepot.registry.server.fileslice import FileSlice, Piece, in_bytes
 
 _CHUNK = 256 * 1024
 _BOUNDARY = "entrepot-part"
 OCTETS = "application/octet-stream"
-CONNECTION = "entrepot.connection"
-"""In the environment of a request: the connection behind it, lent to be written to."""
 SMALL = 64 * 1024
 """Bytes of a body that no client can keep waiting: HAProxy and the kernel take as many at once."""
 

@@ -19,11 +19,18 @@ from typing import TYPE_CHECKING
 
 from entrepot.datastore import layout
 from entrepot.datastore.budget import STEP
-from entrepot.datastore.errors import ContentDamaged, DatastoreError, NotFound, StorageFull, refusal
+from entrepot.datastore.errors import (
+    ContentDamaged,
+    DatastoreError,
+    NotFound,
+    OutOfSpace,
+    StorageFull,
+    refusal,
+)
 from entrepot.datastore.locks import LockedFile, try_lock_present
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.reservations import Reservations
-from entrepot.registry.errors import ChunkMisplaced, OutOfSpace, UploadUnknown
+from entrepot.registry.errors import ChunkMisplaced, UploadUnknown
 from entrepot.registry.push import hashes
 from entrepot.registry.push.bounds import UploadBounds, UploadLimits, identity
 from entrepot.registry.push.hashes import Hashes

@@ -22,6 +22,8 @@ from entrepot.registry.server.fileslice import FileSlice, Piece
 
 log = logging.getLogger(__name__)
 
+CONNECTION = "entrepot.connection"
+"""Key of a request's WSGI environment: its connection (`Lent`), to be written to."""
 PATIENCE_S = 1.0
 """How long a thread waits for a client that takes nothing, in s, before it hands the rest over."""
 

@@ -24,9 +24,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from entrepot.registry.api.response_body import CONNECTION
 from entrepot.registry.server.aftercare import Aftercare, ConnectionLimits
-from entrepot.registry.server.delivery import Lent
+from entrepot.registry.server.delivery import CONNECTION, Lent
 
 MOST_LINGERING = 16
 """Threads of a worker that wait at a connection, beside those that answer."""

@@ -9,10 +9,10 @@ import pytest
 
 from entrepot.datastore import reservations, shortage
 from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.errors import OutOfSpace, SpaceAwaited
 from entrepot.datastore.index import REBUILT, ContentKind
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.reservations import Reservations, SpaceLimits
-from entrepot.registry.errors import OutOfSpace, SpaceAwaited
 
 _CAP = 12_000
 _WANTED = Digest.of(b"wanted")

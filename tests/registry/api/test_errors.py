@@ -47,7 +47,7 @@ _ROWS: list[tuple[Exception, str | None, int, str]] = [
     (datastore.DigestMismatch("a", "b"), _BLOB, 400, "DIGEST_INVALID"),
     (datastore.StorageFull("no room"), _BLOB, 503, "UNAVAILABLE"),
     (datastore.StorageBroken("disk"), _BLOB, 503, "UNAVAILABLE"),
-    (registry.SpaceAwaited(5), _UPLOAD, 503, "UNAVAILABLE"),
+    (datastore.SpaceAwaited(5), _UPLOAD, 503, "UNAVAILABLE"),
     (datastore.IndexUnavailable("busy"), _BLOB, 503, "UNAVAILABLE"),
     (registry.Absent("quay.io", "no"), _MANIFEST, 404, "MANIFEST_UNKNOWN"),
     (registry.Absent("quay.io", "no"), _BLOB, 404, "BLOB_UNKNOWN"),
@@ -70,7 +70,7 @@ _ROWS: list[tuple[Exception, str | None, int, str]] = [
     (registry.BodyBroken("short"), _UPLOAD, 400, "SIZE_INVALID"),
     (registry.BodyTooSlow("slow"), _UPLOAD, 408, "UNSUPPORTED"),
     (registry.TooManyUploads("many"), _UPLOAD, 429, "TOOMANYREQUESTS"),
-    (registry.OutOfSpace(5, 3), _UPLOAD, 507, "DENIED"),
+    (datastore.OutOfSpace(5, 3), _UPLOAD, 507, "DENIED"),
     (datastore.ContentDamaged("short"), _BLOB, 503, "UNAVAILABLE"),
     (registry.Overloaded("busy"), None, 503, "TOOMANYREQUESTS"),
     (_unavailable(Why.REFUSED), _BLOB, 502, "UNAVAILABLE"),
@@ -175,7 +175,7 @@ def test_each_missing_part_is_an_error_of_its_own() -> None:
 
 def test_what_does_not_fit_is_told_both_sizes() -> None:
     """Its own, as far as it is known, and what is left."""
-    said = errors.decide(registry.OutOfSpace(5000, 300), Asked(_UPLOAD))
+    said = errors.decide(datastore.OutOfSpace(5000, 300), Asked(_UPLOAD))
 
     assert said.details == ({"size": 5000, "room": 300},)
     assert "5000" in said.message

@@ -18,8 +18,7 @@ from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.reservations import SpaceLimits
-from entrepot.registry.api.response_body import CONNECTION
-from entrepot.registry.server.delivery import Lent
+from entrepot.registry.server.delivery import CONNECTION, Lent
 from tests.images import filler, image
 from tests.registry.push.pushing import Pushing, Stream, code, pieces, pushing
 

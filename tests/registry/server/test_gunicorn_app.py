@@ -56,7 +56,8 @@ def test_a_hangup_replaces_the_workers_and_each_has_its_socket(tmp_path: Path) -
 _LEND = """
 import os, sys
 from pathlib import Path
-from entrepot.registry.api.response_body import CONNECTION, unbroken
+from entrepot.registry.api.response_body import unbroken
+from entrepot.registry.server.delivery import CONNECTION
 from entrepot.registry.server.fileslice import FileSlice
 from entrepot.registry.server.gunicorn_app import GunicornApplication, Serving
 

@@ -17,7 +17,8 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import TConn
 
-from entrepot.registry.api.response_body import CONNECTION, unbroken
+from entrepot.registry.api.response_body import unbroken
+from entrepot.registry.server.delivery import CONNECTION
 from entrepot.registry.server.fileslice import FileSlice, Piece
 from entrepot.registry.server.worker import MOST_LINGERING, KeepAliveWorker
 

@@ -54,6 +54,6 @@ class Shortage:
 def explain(unevictable: int, target: int) -> str:
     """Return why nothing more is cached; *target* is the size to shrink to, in bytes."""
     return (
-        f"{readable_units.size(unevictable)} were pushed, or left by another program, and may not be"
-        f" evicted; {readable_units.size(target)} may be kept, so nothing more is cached"
+        f"{readable_units.size(unevictable)} were pushed, or left by another program, and may not"
+        f" be evicted; {readable_units.size(target)} may be kept, so nothing more is cached"
     )

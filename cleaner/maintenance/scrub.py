@@ -1,6 +1,6 @@
 """Reads what is stored once more: new content within a minute, all of it from time to time.
 
-New content is marked by whoever stored it (`datastore/unverified.py`). The rest is read in the order
+New content is marked when it is stored (`datastore/unverified.py`). The rest is read in the order
 of its digests, at most so many bytes a day and once a day; the position survives a restart.
 """
 

@@ -95,11 +95,11 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
     signals = block_signals()
     _allow_many_files()
     with rundir.made(settings.storage.statedir) as run:
-        record, house = _begin(settings, run, signals, environ)
+        record, supervisor = _begin(settings, run, signals, environ)
         try:
-            return _Keeper(settings, record, house).keep()
+            return _Keeper(settings, record, supervisor).keep()
         finally:
-            house.clear()
+            supervisor.clear()
 
 
 def _begin(
@@ -110,7 +110,7 @@ def _begin(
         start = _prepare(settings, run)
         outbound.hand_over(environ, run)
         record = _begin_record(settings, run)
-        house = SupervisorProcess(
+        supervisor = SupervisorProcess(
             run,
             inherited(environ) | variables(settings, start),
             _access_log(settings),
@@ -122,7 +122,7 @@ def _begin(
         problem = f"nothing can be written there: {(error.strerror or str(error)).lower()}"
         remedy = "make room there, or set TMPDIR to another"
         raise ConfigError([Problem(str(run.parent), problem, remedy)]) from error
-    return record, house
+    return record, supervisor
 
 
 def _try_folders(settings: Settings) -> None:
@@ -211,13 +211,13 @@ def _line_limit(settings: Settings) -> LineLimit:
 class _Keeper:
     """Looks at the programs, says what happens to them, and decides when it is enough."""
 
-    def __init__(self, settings: Settings, record: RunState, house: SupervisorProcess) -> None:
+    def __init__(self, settings: Settings, record: RunState, supervisor: SupervisorProcess) -> None:
         self._settings = settings
         self._record = record
-        self._house = house
-        self._run = house.run
+        self._supervisor = supervisor
+        self._run = supervisor.run
         self._watch = programs.ProgramWatch(time.monotonic())
-        self._renewal = renewal(settings, house.run)
+        self._renewal = renewal(settings, supervisor.run)
         self._serving = False
         self._no_room = LogOnce(_log, "programs wait for room", "programs have room again")
         self._complaint = LogOnce(
@@ -227,15 +227,15 @@ class _Keeper:
     def keep(self) -> int:
         """Return the exit code, when everything has ended."""
         while True:
-            asked = self._house.wait(_LOOK_EVERY if self._serving else _LOOK_FIRST)
+            asked = self._supervisor.wait(_LOOK_EVERY if self._serving else _LOOK_FIRST)
             if asked is not None:
                 grace = self._settings.http.draintimeout
                 _log.info("stopping", extra={"reason": asked.name, "grace": grace})
-                self._house.stop()
+                self._supervisor.stop()
                 _log.info("stopped", extra={"reason": asked.name})
                 return 0
-            if self._house.ended:
-                _log.error("supervisord ended", extra={"how": self._house.ended})
+            if self._supervisor.ended:
+                _log.error("supervisord ended", extra={"how": self._supervisor.ended})
                 return 1
             if (failure := self._look()) is not None:
                 self._give_up(failure)
@@ -249,10 +249,10 @@ class _Keeper:
         try:
             seen = programs.ask(self._run)
         except programs.SupervisorUnreachable:
-            return self._watch.silence(time.monotonic(), is_frozen=self._house.is_frozen)
+            return self._watch.silence(time.monotonic(), is_frozen=self._supervisor.is_frozen)
         for name in self._watch.restarted(seen, time.monotonic()):
             self._note_end(name)
-            how = programs.how_it_ended(name, self._house.keeper_log())
+            how = programs.how_it_ended(name, self._supervisor.keeper_log())
             _log.warning("program ended, started again", extra={"program": name, "how": how})
         if not self._serving and status_of(self._run / "front.sock", "/healthz", timeout=1) == _OK:
             self._serving = True
@@ -293,12 +293,12 @@ class _Keeper:
             self._complaint.worked()
 
     def _give_up(self, failure: programs.ProgramFailure) -> None:
-        self._house.stop()
+        self._supervisor.stop()
         said = {
             "program": failure.name,
             "reason": failure.reason,
-            "how": programs.how_it_ended(failure.name, self._house.keeper_log()),
-            "said": self._house.last_words(failure.name),
+            "how": programs.how_it_ended(failure.name, self._supervisor.keeper_log()),
+            "said": self._supervisor.last_words(failure.name),
         }
         _log.error("a program could not stay up, so all was ended", extra=said)
 

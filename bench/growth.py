@@ -130,7 +130,7 @@ def _rounds(stock: Stock) -> tuple[Rounds, DataDirectory]:
         store=store,
         spool=Spool(store, clock),
         sweep=Sweep(store, lambda _: None, clock),
-        news=_GoodNews(),
+        barrier=_GoodNews(),
         clock=clock,
         stopped=lambda: False,
     )

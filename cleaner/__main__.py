@@ -85,11 +85,11 @@ class CleanerProcess:
         self._spool = Spool(self._store, clock)
         self._rules = rules(settings)
         events = EventsFile(state / layout.EVENTS)
-        self._recall = Purge(settings.run)
-        told = Listeners(events.write, self._recall.removed)
+        self._purge = Purge(settings.run)
+        told = Listeners(events.write, self._purge.removed)
         daily = settings.cleaner.scrub
         self._readers = Readers(self._store, clock, self._stop, told, daily)
-        self._sweep = Sweep(self._store, events.write, clock, self._recall.removed)
+        self._sweep = Sweep(self._store, events.write, clock, self._purge.removed)
         tools = Tools(
             store=self._store,
             spool=self._spool,
@@ -102,23 +102,23 @@ class CleanerProcess:
         spans = settings.cleaner
         self._house = Maintenance(tools, spans.runevery, spans.garbage)
         front = settings.run / "front.sock"
-        self._news = LogBarrier(front, index, pause=self._stop.wait, clock=clock)
+        self._barrier = LogBarrier(front, index, pause=self._stop.wait, clock=clock)
         self._bounds = bounds(settings)
         self._rounds = Rounds(self._hands(), self._bounds, self._rules)
 
     def clean(self) -> int:
         """Go round until SIGTERM or SIGINT."""
         every = self._period()
-        chores = Jobs(list(self._house.chores()), time.monotonic)
-        with WakeSocket(self._settings.run / "cleaner.sock") as bell:
-            self._wake = bell.ring
+        jobs = Jobs(list(self._house.jobs()), time.monotonic)
+        with WakeSocket(self._settings.run / "cleaner.sock") as wake:
+            self._wake = wake.ring
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._end)
             log.info("cleaner started", extra={"every": every})
             self._readers.start()
-            self._recall.removed()  # by a cleaner that was killed before it said so
+            self._purge.removed()  # by a cleaner that was killed before it said so
             Inspection(self._store.index, self._ring).start(self._stop)
-            RoundLoop(self._rounds.run, chores, bell.wait, self._stop.is_set, every).run()
+            RoundLoop(self._rounds.run, jobs, wake.wait, self._stop.is_set, every).run()
         return 0
 
     def verify(self, *, as_json: bool) -> int:
@@ -135,10 +135,10 @@ class CleanerProcess:
 
         *is_stopped*: no appliance runs, so nothing is used; what the access log held was read.
         """
-        do(list(self._house.chores()))
+        do(list(self._house.jobs()))
         rounds = self._rounds
         if is_stopped:
-            rounds = Rounds(replace(self._hands(), news=_Quiet()), self._bounds, self._rules)
+            rounds = Rounds(replace(self._hands(), barrier=_Quiet()), self._bounds, self._rules)
         return 0 if attempt("round", lambda: rounds.run(0)) else 1
 
     def next_to_go(self, count: int) -> list[Eviction]:
@@ -164,7 +164,7 @@ class CleanerProcess:
         may pull it, that needs news of what they did.
         """
         is_served = (self._settings.run / "front.sock").exists()
-        if untagged and not is_dry and is_served and (why := self._news.fetch()):
+        if untagged and not is_dry and is_served and (why := self._barrier.fetch()):
             log.warning("not done", extra={"why": why})
             return 1
         rule = RetentionRule(untagged=self._settings.cleaner.garbage if untagged else 0)
@@ -215,7 +215,7 @@ class CleanerProcess:
             store=self._store,
             spool=self._spool,
             sweep=self._sweep,
-            news=self._news,
+            barrier=self._barrier,
             clock=self._clock,
             stopped=self._stop.is_set,
             is_ready=lambda: not needs_rebuild(index),

@@ -121,10 +121,10 @@ class Cleaner:
         spans = [span for span in (self._ttl, self._rules.shortest()) if span]
         every = period(self._every, min(spans, default=0))
         Inspection(work.index, lambda: self.wake(0)).start(self._stop)
-        chores = Jobs(list(house.chores()), time.monotonic)
+        jobs = Jobs(list(house.jobs()), time.monotonic)
         work.readers().start()
-        with _short(state) as folder, WakeSocket(folder / _BELL) as bell:
-            RoundLoop(rounds.run, chores, bell.wait, self._stop.is_set, every).run()
+        with _short(state) as folder, WakeSocket(folder / _BELL) as wake:
+            RoundLoop(rounds.run, jobs, wake.wait, self._stop.is_set, every).run()
 
 
 class _Work:
@@ -142,7 +142,7 @@ class _Work:
         self._clock = clock
         self._store = store
         self._stop = stop
-        self._news = _News(settle, stop.wait)
+        self._barrier = _News(settle, stop.wait)
         self._spool = Spool(store, clock)
         self._sweep = Sweep(store, lambda _: None, clock)
 
@@ -157,7 +157,7 @@ class _Work:
             store=self._store,
             spool=self._spool,
             sweep=self._sweep,
-            news=self._news,
+            barrier=self._barrier,
             clock=self._clock,
             stopped=self._stop.is_set,
             is_ready=lambda: not needs_rebuild(self._store.index),

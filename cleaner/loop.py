@@ -20,7 +20,7 @@ class RoundLoop:
     """
 
     round: Callable[[int], bool]
-    chores: Jobs
+    jobs: Jobs
     wait: Callable[[float], int]
     stopped: Callable[[], bool]
     every: float
@@ -29,10 +29,10 @@ class RoundLoop:
         """Go round until stopped; what could not be done is tried again soon."""
         needs = 0
         while not self.stopped():
-            self.chores.start_due()
+            self.jobs.start_due()
             is_done = self._go_round(needs)
             needs = self.wait(self.every if is_done else min(self.every, _SOON_S))
-        self.chores.join(_PARTING_S)
+        self.jobs.join(_PARTING_S)
 
     def _go_round(self, needs: int) -> bool:
         return bool(attempt("round", lambda: self.round(needs)))

@@ -89,14 +89,14 @@ class Eviction:
 class Removal:
     """One image that goes, with all that nobody else needs."""
 
-    departure: RemovalPlan
+    removal_plan: RemovalPlan
     why: Explanation
 
     @property
     def evictions(self) -> list[Eviction]:
         """Return what goes from the disk, each after all that names it."""
-        said = f"{self.departure.image}: {self.why.words}"
-        return [Eviction(entry, self.why.reason, said) for entry in self.departure.entries]
+        said = f"{self.removal_plan.image}: {self.why.words}"
+        return [Eviction(entry, self.why.reason, said) for entry in self.removal_plan.entries]
 
 
 Step = Eviction | Removal
@@ -140,7 +140,7 @@ def plan(
     spares: Callable[[Digest], bool],
     named: Named,
     pushed: HostedCandidates | None = None,
-    unasked: Unasked = tuple,
+    unused: Unasked = tuple,
 ) -> Iterator[Step]:
     """Yield what goes, least recently used first; reads one entry further than it must.
 
@@ -148,7 +148,7 @@ def plan(
     and the least recently used until it is not. What *spares* holds back stays, and all that it
     names.
     """
-    making = _Plan(bounds, moment, pushed or _Nothing(), unasked)
+    making = _Plan(bounds, moment, pushed or _Nothing(), unused)
     yield from making.expired()
     yield from making.along(entries, spares, named)
 
@@ -157,12 +157,12 @@ class _Plan:
     """A plan as it is made: what it has let go is no longer held."""
 
     def __init__(
-        self, bounds: StoreLimits, moment: Demand, pushed: HostedCandidates, unasked: Unasked
+        self, bounds: StoreLimits, moment: Demand, pushed: HostedCandidates, unused: Unasked
     ) -> None:
         self._bounds = bounds
         self._moment = moment
         self._pushed = pushed
-        self._unasked = unasked
+        self._unasked = unused
         self._begun = False
         self._left: set[tuple[Repository, Digest]] = set()
 
@@ -201,8 +201,8 @@ class _Plan:
 
     def _ahead(self, is_kept: Callable[[IndexEntry], bool]) -> Iterator[Eviction]:
         """Yield, once, what was fetched ahead for nobody, as long as room is short."""
-        unasked, self._unasked = self._unasked, tuple
-        for each in unasked() if self._why_short() else ():
+        unused, self._unasked = self._unasked, tuple
+        for each in unused() if self._why_short() else ():
             why = self._why_short("fetched ahead, never asked for")
             if why is None:
                 return
@@ -229,9 +229,9 @@ class _Plan:
             yield self._removal(image, why)
 
     def _removal(self, image: HostedImage, why: Explanation) -> Removal:
-        departure = self._pushed.depart(image)
-        self._moment = self._moment.without(departure.entries)
-        return Removal(departure, why)
+        removal_plan = self._pushed.depart(image)
+        self._moment = self._moment.without(removal_plan.entries)
+        return Removal(removal_plan, why)
 
     def _why(self, entry: IndexEntry) -> Explanation | None:
         why = self._why_old(entry)

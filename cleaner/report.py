@@ -23,10 +23,10 @@ def lines(litter: Litter) -> Iterator[str]:
 
 def _image(removal: Removal) -> Iterator[str]:
     """Yield a line for each tag that goes, or one for an image that has none."""
-    departure = removal.departure
-    name, root = departure.image.name, departure.image.root
-    size = sum(entry.size for entry in departure.entries)
-    tags = sorted(f"{name}:{tag}" for tag, _ in departure.tags) or [f"{name}@{root}"]
+    removal_plan = removal.removal_plan
+    name, root = removal_plan.image.name, removal_plan.image.root
+    size = sum(entry.size for entry in removal_plan.entries)
+    tags = sorted(f"{name}:{tag}" for tag, _ in removal_plan.tags) or [f"{name}@{root}"]
     for tag in tags:
         yield _line(tag, "image", size, removal.why.words)
 

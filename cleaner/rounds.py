@@ -62,7 +62,7 @@ class RoundTools:
     store: DataDirectory
     spool: Spool
     sweep: Sweep
-    news: Barrier
+    barrier: Barrier
     clock: Ages
     stopped: Callable[[], bool]
     is_ready: Callable[[], bool] = lambda: True
@@ -130,13 +130,13 @@ class Rounds:
             spares=account.spares,
             named=index.named,
             pushed=account,
-            unasked=lambda: self._unasked(account.spares),
+            unused=lambda: self._unasked(account.spares),
         )
 
     def _unasked(self, spares: Callable[[Digest], bool]) -> Iterator[IndexEntry]:
         """Yield what was fetched ahead for nobody, if nothing that stays names it."""
         index = self._store.index
-        for each in index.unasked(self._coming(), _UNASKED):
+        for each in index.unused(self._coming(), _UNASKED):
             if not any(map(spares, index.naming(each.digest))):
                 yield each
 
@@ -159,7 +159,7 @@ class Rounds:
             self._hands.clock(),
             held,
             min(needs, self._bounds.target or 0),  # what is larger will not be stored
-            blind=max(self._hands.news.blind, self._hands.clock.since(), self._hands.taken_at()),
+            blind=max(self._hands.barrier.blind, self._hands.clock.since(), self._hands.taken_at()),
             born=born(index),
             lacking=self._lacking(needs, held),
         )
@@ -175,7 +175,9 @@ class Rounds:
 
     def _is_informed(self) -> bool:
         """Whether eviction may be trusted to know what was used; say once when that changes."""
-        why = self._hands.news.fetch() if self._hands.is_ready() else "the index is being rebuilt"
+        why = (
+            self._hands.barrier.fetch() if self._hands.is_ready() else "the index is being rebuilt"
+        )
         if self._hands.stopped():
             return False
         if why and not self._stale:
@@ -207,7 +209,7 @@ class Rounds:
             if self._hands.stopped():
                 return gone, True
             if isinstance(step, Removal) and not self._unlink(step):
-                stock.spare_image(step.departure.image)
+                stock.spare_image(step.removal_plan.image)
                 is_done = False
                 continue
             for eviction in step.evictions:
@@ -220,9 +222,9 @@ class Rounds:
         return gone, is_done
 
     def _unlink(self, removal: Removal) -> bool:
-        departure = removal.departure
-        if not self._unlinker.take(departure):
+        removal_plan = removal.removal_plan
+        if not self._unlinker.take(removal_plan):
             return False
-        names = {"image": departure.image, "why": removal.why.words}
+        names = {"image": removal_plan.image, "why": removal.why.words}
         log.info("pushed image removed", extra=names)
         return True

@@ -63,9 +63,9 @@ class WakeSocket:
 
 def ring(path: Path, needs: int = 0) -> None:
     """Wake whoever waits at *path*, for so many bytes. Raises: OSError."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
-        bell.setblocking(False)
-        bell.sendto(json.dumps({"needs": needs}).encode(), str(path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as wake:
+        wake.setblocking(False)
+        wake.sendto(json.dumps({"needs": needs}).encode(), str(path))
 
 
 def _needs(message: bytes) -> int:

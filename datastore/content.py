@@ -64,7 +64,7 @@ class ContentStore:
     blobs: BlobStore
     repositories: Repositories
     index: AccessIndex
-    room: Reservations
+    reservations: Reservations
     proofs: Proofs
     clock: Callable[[], float] = time.time
     read: Parse = field(default_factory=_remembering)
@@ -133,7 +133,7 @@ class ContentStore:
 
     def keep_manifest(self, held: StoredManifest) -> bool:
         """Store a manifest's content, if there is room for it."""
-        if not self.room.reserve(held.digest, len(held.body)):
+        if not self.reservations.reserve(held.digest, len(held.body)):
             return False
         try:
             self.blobs.write(held.digest, held.body)
@@ -147,7 +147,7 @@ class ContentStore:
         except IndexUnavailable as error:  # the next start finds it without its row
             log.warning("manifest not recorded", extra={"digest": held.digest, "error": error})
         except DatastoreError as error:
-            self.room.release(held.digest)
+            self.reservations.release(held.digest)
             log.warning("manifest not stored", extra={"digest": held.digest, "error": error})
             return False
         return True
@@ -168,7 +168,7 @@ class ContentStore:
         """Move a proxied tag, or confirm where it stands."""
         self._kept(name, origin, lambda: self.repositories.set_tag(name, tag, digest))
 
-    def is_whole(self, name: Repository, held: StoredManifest) -> bool:
+    def is_complete(self, name: Repository, held: StoredManifest) -> bool:
         """Return True if every part is stored locally (for an index: at least one child).
 
         A part that the disk does not return is not stored: the caller may have it elsewhere.

@@ -141,7 +141,7 @@ class AccessIndex(Protocol):
         """Return a page as `oldest` does, of those rows that no manifest's row names."""
         ...
 
-    def unasked(self, before: float, limit: int) -> list[IndexEntry]:
+    def unused(self, before: float, limit: int) -> list[IndexEntry]:
         """Return unmarked rows that were fetched ahead before then, and not asked for since.
 
         The oldest first. Such a row may go before a manifest that names it.

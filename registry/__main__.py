@@ -91,7 +91,7 @@ def parts(settings: Settings, generation: CacheEpoch, lookout: Invalidation) -> 
         state=settings.storage.statedir,
         upstreams=_upstreams(settings, Breakers(report, generation.rise), lookout, clock),
         authenticator=_authenticator(settings, lookout, limited),
-        room=Reservations(
+        reservations=Reservations(
             index, _limits(settings), CleanerWakeup(settings.run / "cleaner.sock"), clock
         ),
         report=partial(report, "download"),
@@ -99,8 +99,8 @@ def parts(settings: Settings, generation: CacheEpoch, lookout: Invalidation) -> 
         prefetch=settings.proxy.prefetch,
         lanes=settings.proxy.lanes,
         delete_enabled=settings.storage.delete.enabled,
-        generation=lookout.date,
-        filler=CacheFill(settings.run / "front.sock"),
+        epoch=lookout.date,
+        cache_fill=CacheFill(settings.run / "front.sock"),
         may_host=_may_host(settings),
         clock=clock,
         damaged=partial(damaged, report, generation.rise),

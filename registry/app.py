@@ -79,15 +79,15 @@ class Parts:
     state: Path
     upstreams: Upstreams
     authenticator: Authenticator
-    room: Reservations
+    reservations: Reservations
     report: Callable[..., None] = lambda **_: None
     metrics: Path | None = None
     prefetch: int = 0
     lanes: int = 1
     delete_enabled: bool = False
     may_host: MayHost = lambda _: False
-    generation: Callable[[], str] | None = None
-    filler: CacheFill | None = None
+    epoch: Callable[[], str] | None = None
+    cache_fill: CacheFill | None = None
     limited: Callable[[str], None] = lambda _: None
     uploads: UploadLimits = field(default_factory=UploadLimits)
     clock: Callable[[], float] = time.time
@@ -97,28 +97,30 @@ class Parts:
 def assemble(parts: Parts) -> App:
     """Wire the parts; nothing is started, and no upstream is talked to."""
     stores = BlobStore(parts.storage, _integrity(parts)), Repositories(parts.storage)
-    shelf = ContentStore(*stores, parts.index, parts.room, Proofs(parts.storage), parts.clock)
+    store = ContentStore(
+        *stores, parts.index, parts.reservations, Proofs(parts.storage), parts.clock
+    )
     negative = NegativeCache()
     spool = parts.state / layout.SPOOL
     landing = Landing(
-        shelf.blobs, parts.index, parts.room, parts.report, ParallelLimits(parts.lanes)
+        store.blobs, parts.index, parts.reservations, parts.report, ParallelLimits(parts.lanes)
     )
-    inflight = SingleFlight(spool, landing)
-    prefetch = Prefetch(shelf, inflight, spool / "locks", parts.prefetch)
-    blobs = Blobs(shelf, inflight, negative, prefetch, RecentAnswers(spool / "locks"))
-    manifests = Manifests(shelf, KeyedLock(spool / "locks"), negative)
-    door = Authorization(
+    downloads = SingleFlight(spool, landing)
+    prefetch = Prefetch(store, downloads, spool / "locks", parts.prefetch)
+    blobs = Blobs(store, downloads, negative, prefetch, RecentAnswers(spool / "locks"))
+    manifests = Manifests(store, KeyedLock(spool / "locks"), negative)
+    authorization = Authorization(
         parts.authenticator,
         parts.upstreams,
-        shelf.repositories,
+        store.repositories,
         parts.may_host,
-        front=EdgeHeaders(parts.generation, parts.filler),
+        edge=EdgeHeaders(parts.epoch, parts.cache_fill),
     )
     app = falcon.App(router=router.Router(), middleware=[ResponseHeaders()])
     app.req_options.strip_url_path_trailing_slash = False
     errors.install(app)
-    _route(app, door, parts)
-    _route_content(app, door, parts, Content(shelf, blobs, manifests))
+    _route(app, authorization, parts)
+    _route_content(app, authorization, parts, Content(store, blobs, manifests))
     return app
 
 
@@ -132,33 +134,33 @@ def _integrity(parts: Parts) -> Integrity:
 class Content:
     """What is here, and how it is read."""
 
-    shelf: ContentStore
+    store: ContentStore
     blobs: Blobs
     manifests: Manifests
 
 
-def _route(app: App, door: Authorization, parts: Parts) -> None:
+def _route(app: App, authorization: Authorization, parts: Parts) -> None:
     app.add_route(router.STATUS, FrontResource())
     app.add_route(router.HEALTH, HealthResource())
-    app.add_route(router.BASE, VersionResource(door))
-    app.add_route(router.DOCKER_LOGIN, DockerLoginResource(door))
+    app.add_route(router.BASE, VersionResource(authorization))
+    app.add_route(router.DOCKER_LOGIN, DockerLoginResource(authorization))
     if parts.metrics:
-        app.add_route(router.METRICS, MetricsResource(door, parts.metrics))
+        app.add_route(router.METRICS, MetricsResource(authorization, parts.metrics))
 
 
-def _route_content(app: App, door: Authorization, parts: Parts, content: Content) -> None:
-    shelf = content.shelf
-    lists = Lists(shelf, parts.storage)
-    sessions = Sessions(parts.state / layout.UPLOADS, parts.room, Hashes(), parts.uploads)
-    uploads = BlobUploads(shelf, sessions, parts.storage)
-    pushes = ManifestPushes(shelf, parts.state)
-    deletes = Deletions(shelf, parts.state) if parts.delete_enabled else None
-    catalog = Catalog(parts.storage, shelf.repositories, parts.upstreams)
-    manifests = ManifestResource(door, content.manifests, pushes, deletes)
+def _route_content(app: App, authorization: Authorization, parts: Parts, content: Content) -> None:
+    store = content.store
+    lists = Lists(store, parts.storage)
+    sessions = Sessions(parts.state / layout.UPLOADS, parts.reservations, Hashes(), parts.uploads)
+    uploads = BlobUploads(store, sessions, parts.storage)
+    pushes = ManifestPushes(store, parts.state)
+    deletes = Deletions(store, parts.state) if parts.delete_enabled else None
+    catalog = Catalog(parts.storage, store.repositories, parts.upstreams)
+    manifests = ManifestResource(authorization, content.manifests, pushes, deletes)
     app.add_route(router.MANIFEST, manifests)
-    app.add_route(router.BLOB, BlobResource(door, content.blobs, deletes))
-    app.add_route(router.UPLOADS, BeginningResource(door, uploads))
-    app.add_route(router.UPLOAD, UploadResource(door, uploads))
-    app.add_route(router.TAGS, TagsResource(door, lists))
-    app.add_route(router.REFERRERS, ReferrersResource(door, lists, Referrers(shelf)))
-    app.add_route(router.CATALOG, CatalogResource(door, catalog))
+    app.add_route(router.BLOB, BlobResource(authorization, content.blobs, deletes))
+    app.add_route(router.UPLOADS, BeginningResource(authorization, uploads))
+    app.add_route(router.UPLOAD, UploadResource(authorization, uploads))
+    app.add_route(router.TAGS, TagsResource(authorization, lists))
+    app.add_route(router.REFERRERS, ReferrersResource(authorization, lists, Referrers(store)))
+    app.add_route(router.CATALOG, CatalogResource(authorization, catalog))

@@ -55,15 +55,15 @@ class ReferenceCounts:
     """
 
     def __init__(
-        self, survey: HostedContent, store: DataDirectory, shared: Shared, gone: set[Digest]
+        self, hosted_content: HostedContent, store: DataDirectory, shared: Shared, gone: set[Digest]
     ) -> None:
-        self._began = survey.began
+        self._began = hosted_content.began
         self._store = store
         self._index = store.index
         self._shared = shared
         self._cached: set[Digest] | None = None
-        self._holdings = {holding.name: holding for holding in survey.holdings}
-        self._held: Counter[Digest] = Counter(survey.awaited)
+        self._holdings = {holding.name: holding for holding in hosted_content.holdings}
+        self._held: Counter[Digest] = Counter(hosted_content.awaited)
         self._locally: dict[Repository, Counter[Digest]] = defaultdict(Counter)
         self._tags: dict[Repository, dict[Digest, list[tuple[Tag, TagState]]]] = {}
         self._gone = gone

@@ -52,7 +52,9 @@ class HostedSnapshot:
         """Return the images that may go, the least recently used first."""
         if self._rules.are_idle:
             return []
-        ruled = [(holding, self._rules.of(holding.name)) for holding in self.survey().holdings]
+        ruled = [
+            (holding, self._rules.of(holding.name)) for holding in self.hosted_content().holdings
+        ]
         found = [
             (each, rule) for holding, rule in ruled if not rule.is_idle for each in holding.images
         ]
@@ -63,7 +65,7 @@ class HostedSnapshot:
         """Return when what was pushed was looked at, or is about to be (s, UTC epoch)."""
         return self._survey.began if self._survey else self._clock()
 
-    def survey(self) -> HostedContent:
+    def hosted_content(self) -> HostedContent:
         """Return what hosted repositories hold: looked at once.
 
         Pins first: a push that has let go by then has linked, and its links are seen.
@@ -79,7 +81,7 @@ class HostedSnapshot:
 
     def ledger(self, gone: set[Digest]) -> ReferenceCounts:
         """Return who holds what, before anything has gone."""
-        return ReferenceCounts(self.survey(), self._hosted.store, self.shared, gone)
+        return ReferenceCounts(self.hosted_content(), self._hosted.store, self.shared, gone)
 
 
 class SnapshotPlan:
@@ -98,9 +100,9 @@ class SnapshotPlan:
         """Take an image away and return what goes with it."""
         return self._ledger.depart(image)
 
-    def survey(self) -> HostedContent:
+    def hosted_content(self) -> HostedContent:
         """Return what hosted repositories held when this began."""
-        return self._stock.survey()
+        return self._stock.hosted_content()
 
     def loosen(self, digest: Digest) -> None:
         """Count one link less to a blob that no manifest of its repository names."""

@@ -24,20 +24,20 @@ class Unlinker:
         self._hosted = hosted
         self._repositories = store.repositories
 
-    def take(self, departure: RemovalPlan) -> bool:
+    def take(self, removal_plan: RemovalPlan) -> bool:
         """Unlink an image; False when it was pulled, pushed or pinned meanwhile, and stays.
 
         Raises: StorageFull, StorageBroken, IndexUnavailable: what is left goes another time.
         """
-        name = departure.image.name
+        name = removal_plan.image.name
         with write_lock.turn(self._store.state, name, _PATIENCE_S) as mine:
-            if not mine or not self._is_as_it_was(departure) or self._is_wanted(departure):
+            if not mine or not self._is_as_it_was(removal_plan) or self._is_wanted(removal_plan):
                 return False
-            self._unlink(departure)
-            if self._is_wanted(departure):
-                self._put_back(departure)
+            self._unlink(removal_plan)
+            if self._is_wanted(removal_plan):
+                self._put_back(removal_plan)
                 return False
-            self._forget_referrers(departure)
+            self._forget_referrers(removal_plan)
         return True
 
     def take_blob(self, name: Repository, digest: Digest, began: float) -> bool:
@@ -52,18 +52,20 @@ class Unlinker:
                 return False
         return True
 
-    def _is_as_it_was(self, departure: RemovalPlan) -> bool:
-        image, links = departure.image, self._repositories
+    def _is_as_it_was(self, removal_plan: RemovalPlan) -> bool:
+        image, links = removal_plan.image, self._repositories
         return (
-            all(links.tag(image.name, tag) == state for tag, state in departure.tags)
-            and all(links.linked_manifest(image.name, each) == at for each, at in departure.links)
+            all(links.tag(image.name, tag) == state for tag, state in removal_plan.tags)
+            and all(
+                links.linked_manifest(image.name, each) == at for each, at in removal_plan.links
+            )
             and self._hosted.last_use(image.name, image.own) <= image.used
         )
 
-    def _is_wanted(self, departure: RemovalPlan) -> bool:
-        links = [digest for digest, _ in departure.links]
-        digests = [departure.image.root, *links, *departure.layers]
-        return self._wanted(digests, departure.began)
+    def _is_wanted(self, removal_plan: RemovalPlan) -> bool:
+        links = [digest for digest, _ in removal_plan.links]
+        digests = [removal_plan.image.root, *links, *removal_plan.layers]
+        return self._wanted(digests, removal_plan.began)
 
     def _wanted(self, digests: list[Digest], began: float) -> bool:
         """Whether somebody counts on one of these, or has used it since we began to look.
@@ -74,27 +76,27 @@ class Unlinker:
         rows = filter(None, map(index.entry, digests))
         return bool(index.pinned(digests)) or any(row.used > began for row in rows)
 
-    def _unlink(self, departure: RemovalPlan) -> None:
-        name = departure.image.name
-        for tag, _ in departure.tags:
+    def _unlink(self, removal_plan: RemovalPlan) -> None:
+        name = removal_plan.image.name
+        for tag, _ in removal_plan.tags:
             self._repositories.remove_tag(name, tag)
-        for digest, _ in departure.links:
+        for digest, _ in removal_plan.links:
             self._repositories.unlink_manifest(name, digest)
-        for digest in departure.layers:
+        for digest in removal_plan.layers:
             self._repositories.unlink_blob(name, digest)
 
-    def _put_back(self, departure: RemovalPlan) -> None:
+    def _put_back(self, removal_plan: RemovalPlan) -> None:
         """Link it all again, in the order of a push."""
-        name = departure.image.name
-        for digest in departure.layers:
+        name = removal_plan.image.name
+        for digest in removal_plan.layers:
             self._repositories.link_blob(name, digest)
-        for digest, _ in departure.links:
+        for digest, _ in removal_plan.links:
             self._repositories.link_manifest(name, digest)
-        for tag, state in departure.tags:
+        for tag, state in removal_plan.tags:
             self._repositories.set_tag(name, tag, state.digest)
 
-    def _forget_referrers(self, departure: RemovalPlan) -> None:
-        for digest, _ in departure.links:
-            about = self._hosted.subject(departure.image.name, digest)
+    def _forget_referrers(self, removal_plan: RemovalPlan) -> None:
+        for digest, _ in removal_plan.links:
+            about = self._hosted.subject(removal_plan.image.name, digest)
             if about:
-                self._repositories.forget_referrer(departure.image.name, about, digest)
+                self._repositories.forget_referrer(removal_plan.image.name, about, digest)

@@ -54,8 +54,8 @@ class Collector:
             taken = self.unlinker.take_blob(litter.name, litter.digest, litter.began)
             stock.spare([] if taken else [litter.digest])
             return taken
-        if isinstance(litter, Removal) and not self.unlinker.take(litter.departure):
-            stock.spare(litter.departure.image.parts)
+        if isinstance(litter, Removal) and not self.unlinker.take(litter.removal_plan):
+            stock.spare(litter.removal_plan.image.parts)
             return False
         for eviction in litter.evictions:
             if not self.sweep.evict(eviction):

@@ -71,8 +71,8 @@ class Garbage:
         yield from self._stale()
 
     def _loose(self, account: SnapshotPlan) -> Iterator[UnreferencedLink]:
-        survey = account.survey()
-        for holding in survey.holdings:
+        hosted_content = account.hosted_content()
+        for holding in hosted_content.holdings:
             for digest in sorted(holding.loose()):
                 row = self._store.index.entry(digest)
                 linked = self._store.linked_blob(holding.name, digest)
@@ -81,7 +81,7 @@ class Garbage:
                 why = f"no manifest of {holding.name} names it, linked {self._ago(linked)} ago"
                 account.loosen(digest)
                 yield UnreferencedLink(
-                    holding.name, digest, survey.began, f"{why}, {self._grace_words()}"
+                    holding.name, digest, hosted_content.began, f"{why}, {self._grace_words()}"
                 )
 
     def _unlinked(self, account: SnapshotPlan) -> Iterator[Eviction]:
@@ -115,7 +115,7 @@ class Garbage:
             after = Cursor.after(page[-1])
 
     def _may_go(self, account: SnapshotPlan, row: IndexEntry) -> bool:
-        if not self._is_old(row.used) or row.used > account.survey().began:
+        if not self._is_old(row.used) or row.used > account.hosted_content().began:
             return False
         return row.digest not in account.gone and not account.spares(row.digest)
 

@@ -27,15 +27,15 @@ class Jobs:
     `clock` gives s of any clock that does not go back.
     """
 
-    def __init__(self, chores: Sequence[Job], clock: Callable[[], float]) -> None:
-        self._chores = chores
+    def __init__(self, jobs: Sequence[Job], clock: Callable[[], float]) -> None:
+        self._jobs = jobs
         self._clock = clock
         self._begun: dict[str, float] = {}
         self._thread = threading.Thread()
 
     def start_due(self) -> None:
         """Begin what is due, if nothing is being done."""
-        due = [chore for chore in self._chores if self._is_due(chore)]
+        due = [chore for chore in self._jobs if self._is_due(chore)]
         if not due or self._thread.is_alive():
             return
         self._begun |= {chore.name: self._clock() for chore in due}
@@ -52,9 +52,9 @@ class Jobs:
         return begun is None or self._clock() - begun >= chore.every
 
 
-def do(chores: Sequence[Job]) -> None:
+def do(jobs: Sequence[Job]) -> None:
     """Do each of them, whatever becomes of the others."""
-    for chore in chores:
+    for chore in jobs:
         attempt(chore.name, chore.job)
 
 

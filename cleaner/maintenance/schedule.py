@@ -57,7 +57,7 @@ class Maintenance:
         self._grace = garbage
         self._settled = -math.inf
 
-    def chores(self) -> Iterator[Job]:
+    def jobs(self) -> Iterator[Job]:
         """Yield all of them."""
         every, tools = self._every, self._tools
         leftovers = Leftovers(self._store, tools.clock, tools.stopped)

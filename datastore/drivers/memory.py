@@ -216,7 +216,7 @@ class MemoryIndex:
             named = {each for names in self._names.values() for each in names}
             return [row for row in self._behind(after) if row.digest not in named][:limit]
 
-    def unasked(self, before: float, limit: int) -> list[IndexEntry]:
+    def unused(self, before: float, limit: int) -> list[IndexEntry]:
         """Return unmarked rows that were fetched ahead, and not asked for since."""
         with self._turn:
             ahead = sorted((at, each) for each, at in self._ahead.items() if at < before)

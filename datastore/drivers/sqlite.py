@@ -213,7 +213,7 @@ class SqliteIndex:
         """Return a page of unmarked rows that no manifest's row names."""
         return self._page(_UNNAMED, after, limit)
 
-    def unasked(self, before: float, limit: int) -> list[IndexEntry]:
+    def unused(self, before: float, limit: int) -> list[IndexEntry]:
         """Return unmarked rows that were fetched ahead, and not asked for since."""
         return [to_entry(row) for row in self._all(_UNASKED, before, limit)]
 

@@ -36,11 +36,11 @@ ADDRESS = "X-Client-Address"
 _NO_FRONT = EdgeHeaders()
 
 
-def _remedy(place: ResolvedRepository) -> str:
+def _remedy(resolved: ResolvedRepository) -> str:
     """Tell what an operator can do about a name that leads to an upstream and is pushed to."""
-    first, slash, _ = place.remote.partition("/")
-    if not place.mirror_form:
-        left_out = f"upstreams.{place.host}.enabled: false"
+    first, slash, _ = resolved.remote.partition("/")
+    if not resolved.mirror_form:
+        left_out = f"upstreams.{resolved.host}.enabled: false"
         return f"push to another name, or leave that upstream out with {left_out}"
     if first == "library" and slash:  # nobody hosts these beside a default upstream
         return "push to another name"
@@ -49,7 +49,7 @@ def _remedy(place: ResolvedRepository) -> str:
 
 
 class Authorization:
-    """Identifies, routes, and checks the right, in that order; *front* stands before it."""
+    """Identifies, routes, and checks the right, in that order; *edge* stands before it."""
 
     def __init__(
         self,
@@ -58,9 +58,9 @@ class Authorization:
         repositories: Repositories,
         may_host: MayHost = lambda _: False,
         *,
-        front: EdgeHeaders = _NO_FRONT,
+        edge: EdgeHeaders = _NO_FRONT,
     ) -> None:
-        self.front = front
+        self.edge = edge
         self._authenticator = authenticator
         # PERF: asked once, for isinstance() of a protocol looks at every attribute
         self._recall = authenticator.recall if isinstance(authenticator, CachedPasswords) else None
@@ -72,11 +72,11 @@ class Authorization:
 
     def identify(self, req: falcon.Request, resp: falcon.Response) -> Identity:
         """Tell who it is, the access log too."""
-        is_known = self.front.begin(req, resp)
+        is_known = self.edge.begin(req, resp)
         authorization = req.get_header("Authorization")
         identity = self._identified(req, resp, authorization, is_known=is_known)
         if identity.mistaken and authorization:
-            self.front.count(resp)
+            self.edge.count(resp)
             self._logins.failed(user_of(authorization), req.get_header(ADDRESS) or "")
         req.context.identity = identity
         if identity.user:
@@ -96,11 +96,11 @@ class Authorization:
         if is_known and authorization and self._recall:
             return self._recall(authorization)
         if authorization and self._queueing:
-            identity = self._queueing.identify_for(authorization, self.front.asker(req))
+            identity = self._queueing.identify_for(authorization, self.edge.asker(req))
         else:
             identity = self._authenticator.identify(authorization)
         if authorization and not identity.mistaken:
-            self.front.remember(resp, identity)
+            self.edge.remember(resp, identity)
         return identity
 
     def enter(
@@ -111,15 +111,15 @@ class Authorization:
         if not identity.rights:  # before a stranger learns which names lead anywhere
             identity.require(action)
         ns = req.get_param("ns") if "ns=" in req.query_string else None
-        place = resolve(name, ns, self._upstreams, self._is_hosted, is_open=identity.is_open)
-        req.context.mirror_form = place.mirror_form
-        resp.set_header(REPOSITORY, place.repository.name)
-        identity.require(action, place.repository)
-        if place.upstream:
-            resp.set_header("OCI-Namespace", place.host)
-        elif self._repositories.origin(place.repository):
-            raise NameUnknown(f"{place.repository} came from an upstream that is none any more")
-        return place
+        resolved = resolve(name, ns, self._upstreams, self._is_hosted, is_open=identity.is_open)
+        req.context.mirror_form = resolved.mirror_form
+        resp.set_header(REPOSITORY, resolved.repository.name)
+        identity.require(action, resolved.repository)
+        if resolved.upstream:
+            resp.set_header("OCI-Namespace", resolved.host)
+        elif self._repositories.origin(resolved.repository):
+            raise NameUnknown(f"{resolved.repository} came from an upstream that is none any more")
+        return resolved
 
     def enter_to_write(
         self, req: falcon.Request, resp: falcon.Response, name: str, action: Action = "push"
@@ -128,12 +128,12 @@ class Authorization:
 
         Raises: Unsupported; Unauthenticated, Forbidden, NameUnknown, Malformed.
         """
-        place = self.enter(req, resp, name, action)
-        if place.upstream:
-            raise Unsupported(f"{name} is {place.host}'s: {_remedy(place)}", _READING)
+        resolved = self.enter(req, resp, name, action)
+        if resolved.upstream:
+            raise Unsupported(f"{name} is {resolved.host}'s: {_remedy(resolved)}", _READING)
         if action == "push":
-            self._make_hosted(place.repository)
-        return place.repository
+            self._make_hosted(resolved.repository)
+        return resolved.repository
 
     def refuse(
         self, req: falcon.Request, resp: falcon.Response, name: str, allowed: tuple[str, ...]
@@ -146,12 +146,12 @@ class Authorization:
         """Return the place that *name* leads to, if whoever entered may pull from it."""
         identity: Identity = req.context.identity
         try:
-            place = resolve(name, None, self._upstreams, self._is_hosted)
+            resolved = resolve(name, None, self._upstreams, self._is_hosted)
         except (Malformed, NameUnknown):
             return None
-        if not place.upstream and self._repositories.origin(place.repository):
+        if not resolved.upstream and self._repositories.origin(resolved.repository):
             return None
-        return place if identity.may("pull", place.repository) else None
+        return resolved if identity.may("pull", resolved.repository) else None
 
     def _make_hosted(self, name: Repository) -> None:
         """Keep all of a repository from now on that another program fetched: it is pushed to."""

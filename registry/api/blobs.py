@@ -49,16 +49,18 @@ _ALLOWED = ("GET", "HEAD", "DELETE")
 class BlobResource:
     """`/v2/<name>/blobs/<digest>`; *deletes* None: nobody may delete."""
 
-    def __init__(self, door: Authorization, blobs: Blobs, deletes: Deletions | None) -> None:
-        self._door = door
+    def __init__(
+        self, authorization: Authorization, blobs: Blobs, deletes: Deletions | None
+    ) -> None:
+        self._authorization = authorization
         self._blobs = blobs
         self._deletes = deletes
 
     def on_head(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
         """Tell a blob's length."""
-        place = self._door.enter(req, resp, name)
+        resolved = self._authorization.enter(req, resp, name)
         wanted = Digest.parse(digest)
-        answer = self._blobs.head(place, wanted)
+        answer = self._blobs.head(resolved, wanted)
         _describe(resp, answer)
         if not none_match(req.get_header("If-None-Match"), wanted):
             not_modified(resp)
@@ -69,16 +71,16 @@ class BlobResource:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
         """Send a blob, or ranges of it."""
-        place = self._door.enter(req, resp, name)
+        resolved = self._authorization.enter(req, resp, name)
         wanted = Digest.parse(digest)
         if not none_match(req.get_header("If-None-Match"), wanted):
-            answer = self._blobs.head(place, wanted)
+            answer = self._blobs.head(resolved, wanted)
             _describe(resp, answer)
             not_modified(resp)
             return
-        answer = self._blobs.get(place, wanted)
+        answer = self._blobs.get(resolved, wanted)
         _describe(resp, answer)
-        self._door.front.keep(req, resp, lambda: _holds(place, answer))
+        self._authorization.edge.keep(req, resp, lambda: _holds(resolved, answer))
         parts = _parts(req, wanted, answer.size)
         if parts is None:
             _send_whole(req, resp, answer)
@@ -87,7 +89,7 @@ class BlobResource:
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
         """Take back the permission to read a blob under this name."""
-        repository = self._door.enter_to_write(req, resp, name, "delete")
+        repository = self._authorization.enter_to_write(req, resp, name, "delete")
         if self._deletes is None:
             raise Unsupported("deleting is not enabled here", _ALLOWED[:-1])
         resp.set_header(KIND, "blob")
@@ -102,16 +104,16 @@ class BlobResource:
         digest: str,  # noqa: ARG002 - the route's
     ) -> None:
         """Refuse."""
-        self._door.refuse(req, resp, name, _ALLOWED)
+        self._authorization.refuse(req, resp, name, _ALLOWED)
 
     on_post = on_patch = on_put
 
 
-def _holds(place: ResolvedRepository, answer: BlobAnswer) -> float:
+def _holds(resolved: ResolvedRepository, answer: BlobAnswer) -> float:
     """Return how long [s] memory may keep an answer: what is small and here, and was not pushed."""
     is_here = isinstance(answer, StoredBlob) and answer.source is ResponseSource.HIT
     is_small = answer.size is not None and answer.size <= LARGEST_KEPT
-    return inf if place.upstream and is_here and is_small else 0.0
+    return inf if resolved.upstream and is_here and is_small else 0.0
 
 
 def _describe(resp: falcon.Response, answer: BlobAnswer) -> None:

@@ -20,13 +20,13 @@ _MOST = 10_000
 class CatalogResource:
     """`/v2/_catalog`."""
 
-    def __init__(self, door: Authorization, catalog: Catalog) -> None:
-        self._door = door
+    def __init__(self, authorization: Authorization, catalog: Catalog) -> None:
+        self._authorization = authorization
         self._catalog = catalog
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List the repositories that the sender may pull: pushed ones, then proxied ones."""
-        identity = self._door.identify(req, resp)
+        identity = self._authorization.identify(req, resp)
         identity.enter()
         resp.set_header(KIND, "catalog")
         asked = page_size(req)

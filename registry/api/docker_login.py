@@ -49,8 +49,8 @@ def challenge(req: falcon.Request) -> str:
 class DockerLoginResource:
     """`/v2/token`: a token for a password, or for none."""
 
-    def __init__(self, door: Authorization) -> None:
-        self._door = door
+    def __init__(self, authorization: Authorization) -> None:
+        self._authorization = authorization
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Send the token. Raises: Unauthenticated, for a login with a wrong password.
@@ -59,7 +59,7 @@ class DockerLoginResource:
         right, for the daemon repeats a token that it did not get, for a minute. A daemon that pulls
         through a mirror sends the password that it has for Docker Hub: it pulls as a stranger.
         """
-        identity = self._door.identify(req, resp)
+        identity = self._authorization.identify(req, resp)
         scopes = req.get_param_as_list("scope") or []
         is_stranger = identity.user is None
         if is_stranger and (not identity.rights or (identity.mistaken and not scopes)):

@@ -38,31 +38,31 @@ class EdgeHeaders:
     *filler* None: what is only asked about with HEAD stays a worker's to answer.
     """
 
-    generation: Callable[[], str] | None = None
-    filler: CacheFill | None = None
+    epoch: Callable[[], str] | None = None
+    cache_fill: CacheFill | None = None
 
     def begin(self, req: falcon.Request, resp: falcon.Response) -> bool:
         """Date an answer before anything is looked at; tell whether the credential is known."""
-        if self.generation is None:
+        if self.epoch is None:
             return False
-        now = self.generation()
+        now = self.epoch()
         resp.set_header(GENERATION, now)
         return req.get_header(VERIFIED) == now
 
     def asker(self, req: falcon.Request) -> Asker:
         """Return who brings a credential, as HAProxy says; without it, nobody in particular."""
-        if self.generation is None:
+        if self.epoch is None:
             return Asker()
         return Asker(req.get_header(SOURCE) or "", req.get_header(GUESSES) is not None)
 
     def remember(self, resp: falcon.Response, identity: Identity) -> None:
         """Have a credential remembered that was just found right."""
-        if self.generation is not None:
+        if self.epoch is not None:
             resp.set_header(RIGHTS, _numbers(identity))
 
     def count(self, resp: falcon.Response) -> None:
         """Have a wrong password counted, also where the answer needs none."""
-        if self.generation is not None:
+        if self.epoch is not None:
             resp.set_header(MISTAKEN, "1")
 
     def keep(self, req: falcon.Request, resp: falcon.Response, holds: Callable[[], float]) -> None:
@@ -70,7 +70,7 @@ class EdgeHeaders:
 
         A HEAD can't be kept: the GET that could is made, if this was asked about before.
         """
-        if self.generation is None:
+        if self.epoch is None:
             return
         if req.method == "HEAD":
             self._follow(req, holds)
@@ -79,11 +79,11 @@ class EdgeHeaders:
 
     def _follow(self, req: falcon.Request, holds: Callable[[], float]) -> None:
         authorization = req.get_header("Authorization")
-        if self.filler is None or (authorization and not req.get_header(VERIFIED)):
+        if self.cache_fill is None or (authorization and not req.get_header(VERIFIED)):
             return  # nothing is kept for who is not known yet
         asked = (req.env["RAW_URI"], authorization)
-        if self.filler.is_asked_again(asked) and holds() >= _LEAST_FILLED:
-            self.filler.fill(asked)
+        if self.cache_fill.is_asked_again(asked) and holds() >= _LEAST_FILLED:
+            self.cache_fill.fill(asked)
 
 
 def _numbers(identity: Identity) -> str:

@@ -35,12 +35,12 @@ class ManifestResource:
 
     def __init__(
         self,
-        door: Authorization,
+        authorization: Authorization,
         manifests: Manifests,
         pushes: ManifestPushes,
         deletes: Deletions | None,
     ) -> None:
-        self._door = door
+        self._authorization = authorization
         self._manifests = manifests
         self._pushes = pushes
         self._deletes = deletes
@@ -61,7 +61,7 @@ class ManifestResource:
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, name: str, reference: str) -> None:
         """Take a manifest in, byte for byte."""
-        repository = self._door.enter_to_write(req, resp, name)
+        repository = self._authorization.enter_to_write(req, resp, name)
         resp.set_header(KIND, "manifest")
         wanted = _to_set(reference)
         tags = (wanted,) if isinstance(wanted, Tag) else _tags(req)
@@ -75,7 +75,7 @@ class ManifestResource:
         self, req: falcon.Request, resp: falcon.Response, name: str, reference: str
     ) -> None:
         """Remove a tag, or a manifest with all of its tags."""
-        repository = self._door.enter_to_write(req, resp, name, "delete")
+        repository = self._authorization.enter_to_write(req, resp, name, "delete")
         if self._deletes is None:
             raise Unsupported("deleting is not enabled here", _ALLOWED[:-1])
         resp.set_header(KIND, "manifest")
@@ -94,7 +94,7 @@ class ManifestResource:
         reference: str,  # noqa: ARG002 - the route's
     ) -> None:
         """Refuse."""
-        self._door.refuse(req, resp, name, _ALLOWED)
+        self._authorization.refuse(req, resp, name, _ALLOWED)
 
     on_patch = on_post
 
@@ -102,12 +102,14 @@ class ManifestResource:
         self, req: falcon.Request, resp: falcon.Response, name: str, reference: str
     ) -> ManifestAnswer | None:
         """Find a manifest and describe it; None when the client has it already."""
-        place = self._door.enter(req, resp, name)
+        resolved = self._authorization.enter(req, resp, name)
         resp.set_header(KIND, "manifest")
-        answer = self._manifests.get(place, parse_reference(reference))
+        answer = self._manifests.get(resolved, parse_reference(reference))
         _describe(resp, answer)
         if none_match(req.get_header("If-None-Match"), answer.held.digest):
-            self._door.front.keep(req, resp, lambda: self._manifests.holds(place, answer))
+            self._authorization.edge.keep(
+                req, resp, lambda: self._manifests.holds(resolved, answer)
+            )
             return answer
         not_modified(resp)
         return None

@@ -18,23 +18,23 @@ from entrepot.registry.routing.resolve import ResolvedRepository
 class ReferrersResource:
     """`/v2/<name>/referrers/<digest>`."""
 
-    def __init__(self, door: Authorization, lists: Lists, pushed: Referrers) -> None:
-        self._door = door
+    def __init__(self, authorization: Authorization, lists: Lists, pushed: Referrers) -> None:
+        self._authorization = authorization
         self._lists = lists
         self._pushed = pushed
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
         """Send the index of referrers, filtered by `artifactType`."""
-        place = self._door.enter(req, resp, name)
+        resolved = self._authorization.enter(req, resp, name)
         resp.set_header(KIND, "referrers")
         # a blank is no part of a media type: it was a plus that nobody had escaped
         wanted = (req.get_param("artifactType") or "").replace(" ", "+") or None
         about = Digest.parse(digest)
-        if place.upstream:
-            body = self._lists.referrers(place, about)
+        if resolved.upstream:
+            body = self._lists.referrers(resolved, about)
             resp.data = _filtered(body, wanted) if wanted else body
         else:
-            resp.data = self._page(req, resp, place, about, wanted)
+            resp.data = self._page(req, resp, resolved, about, wanted)
         resp.content_type = OCI_INDEX
         if wanted:
             resp.set_header("OCI-Filters-Applied", "artifactType")
@@ -43,13 +43,13 @@ class ReferrersResource:
         self,
         req: falcon.Request,
         resp: falcon.Response,
-        place: ResolvedRepository,
+        resolved: ResolvedRepository,
         about: Digest,
         wanted: str | None,
     ) -> bytes:
         """Return a page of what was pushed, and link the next."""
         page = self._pushed.page(
-            place.repository,
+            resolved.repository,
             about,
             artifact_type=wanted,
             after=parse_after(req.get_param("last")),

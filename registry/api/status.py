@@ -14,12 +14,12 @@ from entrepot.registry.errors import Unauthenticated
 class VersionResource:
     """`/v2/`: whether this is a registry, and whether you are welcome (end-1)."""
 
-    def __init__(self, door: Authorization) -> None:
-        self._door = door
+    def __init__(self, authorization: Authorization) -> None:
+        self._authorization = authorization
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Greet, or challenge. Raises: Unauthenticated."""
-        identity = self._door.identify(req, resp)
+        identity = self._authorization.identify(req, resp)
         if docker_login.is_needed(req, identity):
             raise Unauthenticated(docker_login.challenge(req))
         identity.greet()
@@ -48,13 +48,13 @@ class FrontResource:
 class MetricsResource:
     """`/metrics`: what the logger counted, as it wrote it last."""
 
-    def __init__(self, door: Authorization, path: Path) -> None:
-        self._door = door
+    def __init__(self, authorization: Authorization, path: Path) -> None:
+        self._authorization = authorization
         self._path = path
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Send them in Prometheus' text format; by upstream to whoever may pull everything."""
-        identity = self._door.identify(req, resp)
+        identity = self._authorization.identify(req, resp)
         identity.require("pull")
         try:
             content = self._path.read_bytes()

@@ -12,18 +12,18 @@ from entrepot.registry.pullthrough.lists import Lists
 class TagsResource:
     """`/v2/<name>/tags/list`."""
 
-    def __init__(self, door: Authorization, lists: Lists) -> None:
-        self._door = door
+    def __init__(self, authorization: Authorization, lists: Lists) -> None:
+        self._authorization = authorization
         self._lists = lists
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """List tags: `n` of them at most, behind `last`, with a Link to the next page."""
-        place = self._door.enter(req, resp, name)
+        resolved = self._authorization.enter(req, resp, name)
         resp.set_header(KIND, "tags")
         limit = page_size(req)
         after = req.get_param("last")
         asked = None if limit is None else limit + 1  # is there another page?
-        found = [] if limit == 0 else self._lists.tags(place, after, asked)
+        found = [] if limit == 0 else self._lists.tags(resolved, after, asked)
         resp.media = {"name": name, "tags": found[:limit]}
         if limit and len(found) > limit:
             resp.set_header("Link", next_page(req, found[limit - 1]))

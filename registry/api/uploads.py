@@ -21,13 +21,13 @@ _GOING_ON = ("GET", "HEAD", "PATCH", "PUT", "DELETE")
 class BeginningResource:
     """`/v2/<name>/blobs/uploads/`."""
 
-    def __init__(self, door: Authorization, uploads: BlobUploads) -> None:
-        self._door = door
+    def __init__(self, authorization: Authorization, uploads: BlobUploads) -> None:
+        self._authorization = authorization
         self._uploads = uploads
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """Begin an upload, or make a blob at once: by mounting it, or of the body."""
-        repository = _entered(self._door, req, resp, name)
+        repository = _entered(self._authorization, req, resp, name)
         mounted = self._mounted(req, repository)
         digest = req.get_param("digest")
         if mounted:
@@ -43,11 +43,11 @@ class BeginningResource:
     def _owner(self, req: falcon.Request) -> str:
         """Return whose upload it is: a user's, or an address's where there are no users."""
         user: str | None = req.context.identity.user
-        return f"@{self._door.front.asker(req).address}" if user is None else user
+        return f"@{self._authorization.edge.asker(req).address}" if user is None else user
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """Refuse: nobody lists uploads."""
-        self._door.refuse(req, resp, name, _BEGINNING)
+        self._authorization.refuse(req, resp, name, _BEGINNING)
 
     on_put = on_patch = on_delete = on_get
 
@@ -60,32 +60,32 @@ class BeginningResource:
         if not source:
             is_done = self._uploads.mount_any(target, digest, self._may_read(req))
             return digest if is_done else None
-        place = self._door.readable(req, source)
-        if place is None or not self._uploads.mount(target, place.repository, digest):
+        resolved = self._authorization.readable(req, source)
+        if resolved is None or not self._uploads.mount(target, resolved.repository, digest):
             return None
         return digest
 
     def _may_read(self, req: falcon.Request) -> Callable[[Repository], bool]:
-        return lambda name: self._door.readable(req, name.name) is not None
+        return lambda name: self._authorization.readable(req, name.name) is not None
 
 
 class UploadResource:
     """`/v2/<name>/blobs/uploads/<upload>`."""
 
-    def __init__(self, door: Authorization, uploads: BlobUploads) -> None:
-        self._door = door
+    def __init__(self, authorization: Authorization, uploads: BlobUploads) -> None:
+        self._authorization = authorization
         self._uploads = uploads
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
         """Tell how far an upload has come."""
-        repository = _entered(self._door, req, resp, name)
+        repository = _entered(self._authorization, req, resp, name)
         offset = self._uploads.offset(repository, upload)
         _accepted(resp, repository, upload, offset)
         resp.status = falcon.HTTP_204
 
     def on_patch(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
         """Take a chunk in, or a stream without an announced length."""
-        repository = _entered(self._door, req, resp, name)
+        repository = _entered(self._authorization, req, resp, name)
         part = upload_ranges.parse(req.get_header("Content-Range"))
         body = request_body.body(req, part)
         with _told_where(resp, repository, upload):
@@ -95,7 +95,7 @@ class UploadResource:
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
         """Take the last chunk in, if there is one, and make it all a blob."""
-        repository = _entered(self._door, req, resp, name)
+        repository = _entered(self._authorization, req, resp, name)
         digest = Digest.parse(req.get_param("digest") or "")
         part = upload_ranges.parse(req.get_header("Content-Range"))
         body = request_body.body(req, part)
@@ -106,7 +106,7 @@ class UploadResource:
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
         """Give an upload up."""
-        repository = _entered(self._door, req, resp, name)
+        repository = _entered(self._authorization, req, resp, name)
         self._uploads.give_up(repository, upload)
         resp.status = falcon.HTTP_204
 
@@ -118,15 +118,15 @@ class UploadResource:
         upload: str,  # noqa: ARG002 - the route's
     ) -> None:
         """Refuse: an upload is not begun under a number of the client's."""
-        self._door.refuse(req, resp, name, _GOING_ON)
+        self._authorization.refuse(req, resp, name, _GOING_ON)
 
 
 def _entered(
-    door: Authorization, req: falcon.Request, resp: falcon.Response, name: str
+    authorization: Authorization, req: falcon.Request, resp: falcon.Response, name: str
 ) -> Repository:
     """Let in who may push there, and tell the log what he does."""
     resp.set_header(KIND, "upload")
-    return door.enter_to_write(req, resp, name)
+    return authorization.enter_to_write(req, resp, name)
 
 
 def _algorithm(req: falcon.Request) -> str:

@@ -198,10 +198,10 @@ class Reader:
     """
 
     def __init__(
-        self, inflight: SingleFlight, task: Task, download: Download | None, *, is_ours: bool
+        self, downloads: SingleFlight, task: Task, download: Download | None, *, is_ours: bool
     ) -> None:
         self.collapsed = not is_ours
-        self._inflight = inflight
+        self._downloads = downloads
         self._task = task
         self._download = download
         self._is_ours = is_ours
@@ -223,9 +223,9 @@ class Reader:
                 self._size = self._download.size
                 return self._size
             try:
-                self._size = read_size(self._inflight.path(self._task.key))
+                self._size = read_size(self._downloads.path(self._task.key))
             except FileNotFoundError:
-                stored = self._inflight.stored_size(self._task)
+                stored = self._downloads.stored_size(self._task)
                 if stored is not None:
                     return stored
             else:
@@ -298,7 +298,7 @@ class Reader:
 
     def _length(self) -> int:
         if self._descriptor is None:
-            self._descriptor = self._inflight.open_spooled(self._task)
+            self._descriptor = self._downloads.open_spooled(self._task)
         return os.fstat(self._descriptor).st_size if self._descriptor is not None else 0
 
     def _has_landed(self) -> bool:
@@ -307,7 +307,7 @@ class Reader:
         Not what lies in the spool: whoever takes a lock there makes a file for an instant.
         """
         if not self._is_stored:
-            stored = self._inflight.open_stored(self._task)
+            stored = self._downloads.open_stored(self._task)
             if stored is not None:
                 self.close()
                 self._descriptor, self._stored = stored
@@ -332,7 +332,7 @@ class Reader:
         if self._download is None or not self._download.is_done:
             self._wait(self._pause)
             if self._download is None and self._pause >= _TOO_QUIET_S:
-                self._download, self._is_ours = self._inflight.begin(self._task)
+                self._download, self._is_ours = self._downloads.begin(self._task)
         elif self._download.error is None or self._is_anothers(self._download.error):
             self._download = None
         else:
@@ -373,14 +373,14 @@ class Reader:
         has it already. A range that may be *early* is not proven.
         Raises: ContentDamaged when what was sent can't be proven any more.
         """
-        sources, digest = self._inflight.trusted(self._task).sources(), self._task.digest
+        sources, digest = self._downloads.trusted(self._task).sources(), self._task.digest
         if early and (first or stop not in (None, self._size)):
             yield from until(resumed(sources, start), stop and stop - start)
             return
         here = 0 if self._descriptor is None else os.fstat(self._descriptor).st_size
         if here < start and start > first:
             raise ContentDamaged(f"the spool file of {digest} ends at {here}, not at {start}")
-        front = FileSlice(self._descriptor or 0, 0, min(here, start))
+        edge = FileSlice(self._descriptor or 0, 0, min(here, start))
         handed = self._download.take_rest() if self._download and not start else None
-        rest = handed or resumed(sources, front.stop)
-        yield from window(chain(front.chunks(), rest), digest, start, stop)
+        rest = handed or resumed(sources, edge.stop)
+        yield from window(chain(edge.chunks(), rest), digest, start, stop)

@@ -61,6 +61,6 @@ class Landing:
 
     blobs: BlobStore
     index: AccessIndex
-    room: Reservations
+    reservations: Reservations
     report: Callable[..., None] = lambda **_: None
     lanes: ParallelLimits = field(default_factory=lambda: ParallelLimits(1))

@@ -129,12 +129,12 @@ class Download:
         self._land(actual)
         return "stored"
 
-    def _missing(self, front: str) -> Iterator[bytes]:
+    def _missing(self, edge: str) -> Iterator[bytes]:
         """Yield what the file lacks, once there is room for it; a whole file lacks nothing.
 
         *front* is what the file hashes to so far.
         """
-        if self._is_complete(front):
+        if self._is_complete(edge):
             self._opened(self._start)
             return
         body = self._body()
@@ -161,12 +161,12 @@ class Download:
             self.task.shown()
         self._opened(remote.size)
 
-    def _is_complete(self, front: str) -> bool:
+    def _is_complete(self, edge: str) -> bool:
         """Whether a writer died between the last byte and the landing."""
         if not self._start:
             return False
         try:
-            return front == self.task.digest.hex or read_size(self._path) == self._start
+            return edge == self.task.digest.hex or read_size(self._path) == self._start
         except FileNotFoundError:
             return False
 
@@ -185,7 +185,7 @@ class Download:
         if length <= self._reserved:
             return True
         wanted = self.size if self.size and self.size >= length else length + STEP
-        if not self._landing.room.reserve(self.task.key, wanted):
+        if not self._landing.reservations.reserve(self.task.key, wanted):
             return False
         self._reserved = wanted
         return True
@@ -196,7 +196,7 @@ class Download:
         except OSError as error:
             refused = refusal(error)
             if isinstance(refused, StorageFull):  # this one goes on unstored, the next may fit
-                self._landing.room.refused(self.size or self._offset + len(chunk))
+                self._landing.reservations.refused(self.size or self._offset + len(chunk))
             raise refused from error
         self._offset += len(chunk)
         self._tell()
@@ -216,11 +216,11 @@ class Download:
         self._flushing.wait()
         self.task.verified()
         if self.task.key != verified:  # the promise becomes the blob's before anything can die
-            self._landing.room.settle(verified, self._offset)
-            self._landing.room.release(self.task.key)
+            self._landing.reservations.settle(verified, self._offset)
+            self._landing.reservations.release(self.task.key)
         self._landing.blobs.adopt(self._path, verified, verified=verified, size=self._offset)
         size_path(self._path).unlink(missing_ok=True)
-        now = self._landing.room.clock()
+        now = self._landing.reservations.clock()
         ahead = now - time.monotonic() + self._began if self.task.is_ahead else None
         try:
             self._landing.index.record(verified, self._offset, ContentKind.BLOB, now, ahead=ahead)
@@ -235,7 +235,7 @@ class Download:
             self._distrust(self.task, self._sources.delivered)
         if isinstance(error, DatastoreError) or self._offset == 0:
             # first: with the file goes the lock, and the next writer's promise would be taken back
-            self._landing.room.release(self.task.key)
+            self._landing.reservations.release(self.task.key)
             with contextlib.suppress(OSError):
                 size_path(self._path).unlink(missing_ok=True)
                 self._path.unlink(missing_ok=True)

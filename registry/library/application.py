@@ -147,11 +147,13 @@ def create_app(  # noqa: PLR0913 - what a program may say, each by its name and 
         authenticator=identity.authenticator(
             authenticator, anonymous=anonymous, rules=None if rules is None else AccessRules(rules)
         ),
-        room=Reservations(index, _limits(cleaner), cleaner.wake if cleaner else None, clock),
+        reservations=Reservations(
+            index, _limits(cleaner), cleaner.wake if cleaner else None, clock
+        ),
         prefetch=_PREFETCH,
         delete_enabled=delete,
         may_host=lambda name: name in own,
-        generation=_a_generation() if trust_proxy else None,
+        epoch=_a_generation() if trust_proxy else None,
         clock=clock,
     )
     tracker = AccessTracker(index, clock=clock) if track or cleaner else None

@@ -37,166 +37,169 @@ _JUST_NOW_S = 0.5
 class Manifests:
     """Every manifest. Raises, each verb: ManifestUnknown, Denied, Unavailable, PartsMissing."""
 
-    shelf: ContentStore
-    turns: KeyedLock
+    store: ContentStore
+    locks: KeyedLock
     negative: NegativeCache
 
-    def get(self, place: ResolvedRepository, reference: Reference) -> ManifestAnswer:
+    def get(self, resolved: ResolvedRepository, reference: Reference) -> ManifestAnswer:
         """Find a manifest; HEAD and GET share this.
 
         Raises: StorageFull, StorageBroken, for hosted content only.
         """
-        if place.upstream is None:
-            return self._hosted(place, reference)
+        if resolved.upstream is None:
+            return self._hosted(resolved, reference)
         try:
-            return self._proxied(place, place.upstream, reference)
+            return self._proxied(resolved, resolved.upstream, reference)
         except Absent as error:
-            self.negative.remember(place, reference)
+            self.negative.remember(resolved, reference)
             raise ManifestUnknown(str(error)) from error
 
     def _proxied(
-        self, place: ResolvedRepository, registered: Registered, reference: Reference
+        self, resolved: ResolvedRepository, registered: Registered, reference: Reference
     ) -> ManifestAnswer:
         """Find a manifest here or there; what the disk refuses is fetched and passed through."""
         try:
             if isinstance(reference, Digest):
-                return self._by_digest(place, registered, reference)
-            return self._by_tag(place, registered, reference)
+                return self._by_digest(resolved, registered, reference)
+            return self._by_tag(resolved, registered, reference)
         except (StorageFull, StorageBroken) as error:
-            self.shelf.trouble.note(error)
-        self.negative.check(place, reference)
-        held = _read(registered.upstream.manifest(place.remote, reference), place)
+            self.store.trouble.note(error)
+        self.negative.check(resolved, reference)
+        held = _read(registered.upstream.manifest(resolved.remote, reference), resolved)
         return ManifestAnswer(held, ResponseSource.PASSED, age=0.0)
 
-    def holds(self, place: ResolvedRepository, answer: ManifestAnswer) -> float:
+    def holds(self, resolved: ResolvedRepository, answer: ManifestAnswer) -> float:
         """Return how long [s] an answer holds without a question to anybody: memory may keep it."""
-        if place.upstream is None or answer.source in (ResponseSource.STALE, ResponseSource.PASSED):
+        if resolved.upstream is None or answer.source in (
+            ResponseSource.STALE,
+            ResponseSource.PASSED,
+        ):
             return 0.0
-        if not (answer.whole or self.shelf.is_whole(place.repository, answer.held)):
+        if not (answer.is_complete or self.store.is_complete(resolved.repository, answer.held)):
             return 0.0
-        return inf if answer.age is None else place.upstream.source.freshness - answer.age
+        return inf if answer.age is None else resolved.upstream.source.freshness - answer.age
 
-    def _hosted(self, place: ResolvedRepository, reference: Reference) -> ManifestAnswer:
+    def _hosted(self, resolved: ResolvedRepository, reference: Reference) -> ManifestAnswer:
         digest: Digest | None
         if isinstance(reference, Digest):
             digest = reference
         else:
-            state = self.shelf.repositories.tag(place.repository, reference)
+            state = self.store.repositories.tag(resolved.repository, reference)
             digest = state.digest if state else None
-        held = self.shelf.manifest(place.repository, digest) if digest else None
+        held = self.store.manifest(resolved.repository, digest) if digest else None
         if held is None:
-            raise ManifestUnknown(f"{place.repository} has no {reference}")
+            raise ManifestUnknown(f"{resolved.repository} has no {reference}")
         return ManifestAnswer(held, ResponseSource.HIT)
 
     # ---- by digest
 
     def _by_digest(
-        self, place: ResolvedRepository, registered: Registered, digest: Digest
+        self, resolved: ResolvedRepository, registered: Registered, digest: Digest
     ) -> ManifestAnswer:
-        held = self.shelf.manifest(place.repository, digest)
+        held = self.store.manifest(resolved.repository, digest)
         if held:
-            return self._usable(place, registered, held)
-        with self.turns.take(place.repository, digest):
-            held = self.shelf.manifest(place.repository, digest)
+            return self._usable(resolved, registered, held)
+        with self.locks.take(resolved.repository, digest):
+            held = self.store.manifest(resolved.repository, digest)
             if held:
                 return ManifestAnswer(held, ResponseSource.COLLAPSED)
-            return self._asked_for(place, registered, digest)
+            return self._asked_for(resolved, registered, digest)
 
     def _asked_for(
-        self, place: ResolvedRepository, registered: Registered, digest: Digest
+        self, resolved: ResolvedRepository, registered: Registered, digest: Digest
     ) -> ManifestAnswer:
         """Fetch a manifest, or only ask whether this name may see what is here already."""
-        self.negative.check(place, digest)
-        held = self._shared(place, digest)
-        found = registered.upstream.head(place.remote, digest) if held else None
+        self.negative.check(resolved, digest)
+        held = self._shared(resolved, digest)
+        found = registered.upstream.head(resolved.remote, digest) if held else None
         if held and found and found.digest == digest:
             held = _retyped(held, found.media_type)
         else:
-            held = self._fetched(_got(registered, place, digest, found), place)
-        self.shelf.link_manifest(place.repository, held, place.host)
+            held = self._fetched(_got(registered, resolved, digest, found), resolved)
+        self.store.link_manifest(resolved.repository, held, resolved.host)
         return ManifestAnswer(held, ResponseSource.MISS)
 
-    def _shared(self, place: ResolvedRepository, digest: Digest) -> StoredManifest | None:
+    def _shared(self, resolved: ResolvedRepository, digest: Digest) -> StoredManifest | None:
         """Return content that is here if the upstream's word suffices to show it."""
-        if self.shelf.repositories.linked_manifest(place.repository, digest) is not None:
-            return self.shelf.content(digest, place.repository)
-        if place.is_open or self.shelf.proofs.has(digest, place.host):
-            return self.shelf.content(digest, place.repository)
+        if self.store.repositories.linked_manifest(resolved.repository, digest) is not None:
+            return self.store.content(digest, resolved.repository)
+        if resolved.is_open or self.store.proofs.has(digest, resolved.host):
+            return self.store.content(digest, resolved.repository)
         return None
 
     def _usable(
-        self, place: ResolvedRepository, registered: Registered, held: StoredManifest
+        self, resolved: ResolvedRepository, registered: Registered, held: StoredManifest
     ) -> ManifestAnswer:
         """Refuse what a client could not finish: podman asks nobody else once it has a manifest.
 
         What is not whole here is shown while the upstream is there for the rest.
         """
-        whole = self.shelf.is_whole(place.repository, held)
-        if not whole:
-            confirmed = self.shelf.repositories.linked_manifest(place.repository, held.digest)
-            age = self.shelf.clock() - (confirmed or 0)
+        is_complete = self.store.is_complete(resolved.repository, held)
+        if not is_complete:
+            confirmed = self.store.repositories.linked_manifest(resolved.repository, held.digest)
+            age = self.store.clock() - (confirmed or 0)
             if not 0 <= age <= _JUST_NOW_S or not registered.upstream.is_well:
-                self._confirm(place, registered, held)
-        return ManifestAnswer(held, ResponseSource.HIT, whole=whole)
+                self._confirm(resolved, registered, held)
+        return ManifestAnswer(held, ResponseSource.HIT, is_complete=is_complete)
 
     def _confirm(
-        self, place: ResolvedRepository, registered: Registered, held: StoredManifest
+        self, resolved: ResolvedRepository, registered: Registered, held: StoredManifest
     ) -> None:
         try:
-            registered.upstream.head(place.remote, held.digest)
+            registered.upstream.head(resolved.remote, held.digest)
         except Unavailable as error:
             raise PartsMissing(error) from error
-        self.shelf.link_manifest(place.repository, held, place.host)
+        self.store.link_manifest(resolved.repository, held, resolved.host)
 
     # ---- by tag
 
     def _by_tag(
-        self, place: ResolvedRepository, registered: Registered, tag: Tag
+        self, resolved: ResolvedRepository, registered: Registered, tag: Tag
     ) -> ManifestAnswer:
-        answer = self._fresh(place, registered, tag)
+        answer = self._fresh(resolved, registered, tag)
         if answer:
             return answer
-        with self.turns.take(place.repository, tag):
-            answer = self._fresh(place, registered, tag)
-            return answer or self._revalidated(place, registered, tag)
+        with self.locks.take(resolved.repository, tag):
+            answer = self._fresh(resolved, registered, tag)
+            return answer or self._revalidated(resolved, registered, tag)
 
     def _fresh(
-        self, place: ResolvedRepository, registered: Registered, tag: Tag
+        self, resolved: ResolvedRepository, registered: Registered, tag: Tag
     ) -> ManifestAnswer | None:
         """Return what needs no question within its freshness."""
-        now = self.shelf.clock()
-        state = self.shelf.repositories.tag(place.repository, tag)
+        now = self.store.clock()
+        state = self.store.repositories.tag(resolved.repository, tag)
         if state is None or not freshness.is_fresh(state, registered.source, now):
             return None
-        held = self.shelf.manifest(place.repository, state.digest)
-        if held is None or not self._can_be_finished(place, registered, held):
+        held = self.store.manifest(resolved.repository, state.digest)
+        if held is None or not self._can_be_finished(resolved, registered, held):
             return None
         return ManifestAnswer(held, ResponseSource.HIT, age=now - state.confirmed)
 
     def _can_be_finished(
-        self, place: ResolvedRepository, registered: Registered, held: StoredManifest
+        self, resolved: ResolvedRepository, registered: Registered, held: StoredManifest
     ) -> bool:
         """Whether a client will find what the manifest names, here or there."""
-        return registered.upstream.is_well or self.shelf.is_whole(place.repository, held)
+        return registered.upstream.is_well or self.store.is_complete(resolved.repository, held)
 
     def _revalidated(
-        self, place: ResolvedRepository, registered: Registered, tag: Tag
+        self, resolved: ResolvedRepository, registered: Registered, tag: Tag
     ) -> ManifestAnswer:
-        state = self.shelf.repositories.tag(place.repository, tag)
-        held = self.shelf.manifest(place.repository, state.digest) if state else None
+        state = self.store.repositories.tag(resolved.repository, tag)
+        held = self.store.manifest(resolved.repository, state.digest) if state else None
         try:
-            self.negative.check(place, tag)
-            return self._current(place, registered, tag, held)
+            self.negative.check(resolved, tag)
+            return self._current(resolved, registered, tag, held)
         except UpstreamError as error:
             if state is None or held is None:
                 raise
             if isinstance(error, Absent):
-                self.negative.remember(place, tag)
-            return self._stale(place, registered, state, held, error)
+                self.negative.remember(resolved, tag)
+            return self._stale(resolved, registered, state, held, error)
 
     def _current(
         self,
-        place: ResolvedRepository,
+        resolved: ResolvedRepository,
         registered: Registered,
         tag: Tag,
         held: StoredManifest | None,
@@ -208,57 +211,57 @@ class Manifests:
         known: StoredManifest | None = None
         found: HeadResult | None = None
         if held:
-            found = registered.upstream.head(place.remote, tag)
+            found = registered.upstream.head(resolved.remote, tag)
             if found.digest == held.digest:
                 held = _retyped(held, found.media_type)
-                self._keep(place, tag, held)
+                self._keep(resolved, tag, held)
                 return ManifestAnswer(held, ResponseSource.CONFIRMED, age=0.0)
-            known = self._shared(place, found.digest) if found.digest else None
+            known = self._shared(resolved, found.digest) if found.digest else None
             known = _retyped(known, found.media_type) if known else None
-        current = known or self._fetched(_got(registered, place, tag, found), place)
-        self._keep(place, tag, current)
+        current = known or self._fetched(_got(registered, resolved, tag, found), resolved)
+        self._keep(resolved, tag, current)
         return ManifestAnswer(current, ResponseSource.MISS, age=0.0)
 
-    def _keep(self, place: ResolvedRepository, tag: Tag, held: StoredManifest) -> None:
-        self.shelf.link_manifest(place.repository, held, place.host)
-        self.shelf.set_tag(place.repository, tag, held.digest, place.host)
+    def _keep(self, resolved: ResolvedRepository, tag: Tag, held: StoredManifest) -> None:
+        self.store.link_manifest(resolved.repository, held, resolved.host)
+        self.store.set_tag(resolved.repository, tag, held.digest, resolved.host)
 
     def _stale(
         self,
-        place: ResolvedRepository,
+        resolved: ResolvedRepository,
         registered: Registered,
         state: TagState,
         held: StoredManifest,
         error: UpstreamError,
     ) -> ManifestAnswer:
         """Show what we have although nobody confirmed it, or say why not."""
-        now = self.shelf.clock()
+        now = self.store.clock()
         if not freshness.may_be_stale(state, registered.source, error, now):
             raise error
-        if not self.shelf.is_whole(place.repository, held):
+        if not self.store.is_complete(resolved.repository, held):
             raise PartsMissing(error) if isinstance(error, Unavailable) else error
         age = max(now - state.confirmed, 0.0)
         said = freshness.warning(error), freshness.reason(error)
         return ManifestAnswer(held, ResponseSource.STALE, age, *said)
 
-    def _fetched(self, remote: RemoteManifest, place: ResolvedRepository) -> StoredManifest:
+    def _fetched(self, remote: RemoteManifest, resolved: ResolvedRepository) -> StoredManifest:
         """Store what came, byte for byte; without room it is shown all the same."""
-        held = _read(remote, place)
-        if self.shelf.keep_manifest(held) and not place.is_open:
-            self.shelf.keep_proof(held.digest, place.host)
+        held = _read(remote, resolved)
+        if self.store.keep_manifest(held) and not resolved.is_open:
+            self.store.keep_proof(held.digest, resolved.host)
         return held
 
 
 def _got(
     registered: Registered,
-    place: ResolvedRepository,
+    resolved: ResolvedRepository,
     reference: Reference,
     found: HeadResult | None,
 ) -> RemoteManifest:
     """Fetch a manifest, unless it was read to describe it."""
     if found and found.manifest:
         return found.manifest
-    return registered.upstream.manifest(place.remote, reference)
+    return registered.upstream.manifest(resolved.remote, reference)
 
 
 def _retyped(held: StoredManifest, media_type: str) -> StoredManifest:
@@ -271,9 +274,9 @@ def _retyped(held: StoredManifest, media_type: str) -> StoredManifest:
         return held
 
 
-def _read(remote: RemoteManifest, place: ResolvedRepository) -> StoredManifest:
+def _read(remote: RemoteManifest, resolved: ResolvedRepository) -> StoredManifest:
     """Read what came. Raises: Unavailable, when it is none that can be used."""
     try:
         return StoredManifest(remote.digest, remote.body, parse(remote.body, remote.media_type))
     except InvalidManifest as error:
-        raise Unavailable(place.host, "its manifest cannot be used", Why.NONSENSE) from error
+        raise Unavailable(resolved.host, "its manifest cannot be used", Why.NONSENSE) from error

@@ -20,16 +20,16 @@ class NegativeCache:
         self._until: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
 
-    def check(self, place: ResolvedRepository, reference: object) -> None:
+    def check(self, resolved: ResolvedRepository, reference: object) -> None:
         """Raises: Absent while the last 404 is still remembered."""
-        until = self._until.get((place.repository.name, str(reference)))
+        until = self._until.get((resolved.repository.name, str(reference)))
         if until is not None and self._clock() < until:
-            raise Absent(place.host, f"has no {place.remote} {reference}, it said just now")
+            raise Absent(resolved.host, f"has no {resolved.remote} {reference}, it said just now")
 
-    def remember(self, place: ResolvedRepository, reference: object) -> None:
+    def remember(self, resolved: ResolvedRepository, reference: object) -> None:
         """Keep a 404 for as long as the upstream's operator said, from the first one on."""
-        ttl = place.upstream.source.negative_ttl if place.upstream else 0
-        key = (place.repository.name, str(reference))
+        ttl = resolved.upstream.source.negative_ttl if resolved.upstream else 0
+        key = (resolved.repository.name, str(reference))
         with self._lock:
             if len(self._until) >= _MOST:
                 self._until.clear()

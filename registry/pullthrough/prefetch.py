@@ -48,39 +48,41 @@ class Prefetch:
     """
 
     def __init__(
-        self, shelf: ContentStore, inflight: SingleFlight, folder: Path, lanes: int
+        self, store: ContentStore, downloads: SingleFlight, folder: Path, lanes: int
     ) -> None:
-        self._shelf = shelf
-        self._inflight = inflight
+        self._store = store
+        self._downloads = downloads
         self._folder = folder
         self._lanes = lanes
 
-    def follow(self, wish: PrefetchRequest) -> None:
+    def follow(self, asked: PrefetchRequest) -> None:
         """Fetch what the manifest of a wanted blob names besides; nobody waits for that."""
         if self._lanes:
-            thread = threading.Thread(target=self._quietly, args=(wish,), name="ahead", daemon=True)
+            thread = threading.Thread(
+                target=self._quietly, args=(asked,), name="ahead", daemon=True
+            )
             with contextlib.suppress(RuntimeError):  # no thread is left
                 thread.start()
 
-    def _quietly(self, wish: PrefetchRequest) -> None:
+    def _quietly(self, asked: PrefetchRequest) -> None:
         try:
             time.sleep(_HEAD_START_S)
-            self._fetch_others(wish)
+            self._fetch_others(asked)
         except (RegistryError, DatastoreError) as error:
-            log.info("nothing fetched ahead", extra={"digest": wish.digest, "error": error})
+            log.info("nothing fetched ahead", extra={"digest": asked.digest, "error": error})
 
-    def _fetch_others(self, wish: PrefetchRequest) -> None:
-        held = self._shelf.manifest_naming(wish.repository, wish.digest)
+    def _fetch_others(self, asked: PrefetchRequest) -> None:
+        held = self._store.manifest_naming(asked.repository, asked.digest)
         if held is None:
             return
-        path = self._folder / f"ahead-{wish.host.replace(':', '_')}-{held.digest.hex}"
+        path = self._folder / f"ahead-{asked.host.replace(':', '_')}-{held.digest.hex}"
         with holding(path, 0) as turn:
             if turn:
-                self._fetch_in_lanes(wish, deque(held.manifest.parts()))
+                self._fetch_in_lanes(asked, deque(held.manifest.parts()))
 
-    def _fetch_in_lanes(self, wish: PrefetchRequest, wanted: deque[Digest]) -> None:
+    def _fetch_in_lanes(self, asked: PrefetchRequest, wanted: deque[Digest]) -> None:
         lanes = [
-            threading.Thread(target=self._lane, args=(wish, wanted), daemon=True)
+            threading.Thread(target=self._lane, args=(asked, wanted), daemon=True)
             for _ in range(min(self._lanes, len(wanted)))
         ]
         for lane in lanes:
@@ -88,25 +90,25 @@ class Prefetch:
         for lane in lanes:
             lane.join()
 
-    def _lane(self, wish: PrefetchRequest, wanted: deque[Digest]) -> None:
+    def _lane(self, asked: PrefetchRequest, wanted: deque[Digest]) -> None:
         """Fetch one after the other; the first that fails, or finds no room, ends it for all."""
         try:
-            place = self._place(wish.host)
-            if place is None:
+            resolved = self._place(asked.host)
+            if resolved is None:
                 return
-            with place:
+            with resolved:
                 while wanted:
-                    if not self._fetch(wish, wanted.popleft()):
+                    if not self._fetch(asked, wanted.popleft()):
                         wanted.clear()
         except (IndexError, RegistryError, DatastoreError):
             wanted.clear()
 
-    def _fetch(self, wish: PrefetchRequest, digest: Digest) -> bool:
+    def _fetch(self, asked: PrefetchRequest, digest: Digest) -> bool:
         """Download one blob that nobody is at; False when it did not come to be stored."""
-        task = replace(wish.task(digest), is_ahead=True)
-        if self._inflight.stored_size(task) is not None or self._inflight.is_running(task):
+        task = replace(asked.task(digest), is_ahead=True)
+        if self._downloads.stored_size(task) is not None or self._downloads.is_running(task):
             return True
-        download, is_ours = self._inflight.begin(task)
+        download, is_ours = self._downloads.begin(task)
         if download is None or not is_ours:
             return True
         download.wait_opened()

@@ -36,7 +36,7 @@ class ManifestAnswer:
     age: float | None = None
     warning: str | None = None
     reason: str | None = None
-    whole: bool = False
+    is_complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class UploadBounds:
     """Sees that there is a place for one more upload in *folder*."""
 
     folder: Path
-    room: Reservations
+    reservations: Reservations
     limits: UploadLimits
 
     def admit(self, owner: str) -> None:
@@ -85,7 +85,7 @@ class UploadBounds:
                 return False
             path.with_name(layout.upload_digest(path.name)).unlink(missing_ok=True)
             held.unlink()
-            self.room.release(layout.upload_promise(path.name))
+            self.reservations.release(layout.upload_promise(path.name))
         return True
 
 

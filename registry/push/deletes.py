@@ -16,22 +16,22 @@ from entrepot.registry.push.manifests import turn
 class Deletions:
     """Takes things back; *state* is the state directory."""
 
-    shelf: ContentStore
+    store: ContentStore
     state: Path
 
     def tag(self, name: Repository, tag: Tag) -> None:
         """Remove a tag; what it meant stays. Raises: ManifestUnknown."""
         with turn(self.state, name):
-            if not self.shelf.repositories.remove_tag(name, tag):
+            if not self.store.repositories.remove_tag(name, tag):
                 raise ManifestUnknown(f"{name} has no tag {tag}")
 
     def manifest(self, name: Repository, digest: Digest) -> None:
         """Unlink a manifest, after every tag that means it. Raises: ManifestUnknown."""
-        links = self.shelf.repositories
+        links = self.store.repositories
         with turn(self.state, name):
             if links.linked_manifest(name, digest) is None:
                 raise ManifestUnknown(f"{name} has no {digest}")
-            held = self.shelf.content(digest, name)
+            held = self.store.content(digest, name)
             for tag in map(Tag, links.tags(name)):
                 state = links.tag(name, tag)
                 if state and state.digest == digest:
@@ -43,5 +43,5 @@ class Deletions:
 
     def blob(self, name: Repository, digest: Digest) -> None:
         """Unlink a blob; other repositories keep theirs. Raises: BlobUnknown."""
-        if not self.shelf.repositories.unlink_blob(name, digest):
+        if not self.store.repositories.unlink_blob(name, digest):
             raise BlobUnknown(f"{name} has no {digest}")

@@ -41,7 +41,7 @@ def turn(state: Path, name: Repository) -> Iterator[None]:
 class ManifestPushes:
     """Takes manifests in; *state* is the state directory."""
 
-    shelf: ContentStore
+    store: ContentStore
     state: Path
 
     def put(self, name: Repository, held: StoredManifest, *, tags: tuple[Tag, ...] = ()) -> None:
@@ -51,8 +51,8 @@ class ManifestPushes:
         StorageBroken.
         """
         parts = [named for named in held.manifest.names if not named.is_elsewhere]
-        below = _closure(self.shelf.index, [named.digest for named in parts])
-        with hold(self.shelf, [held.digest, *below]):
+        below = _closure(self.store.index, [named.digest for named in parts])
+        with hold(self.store, [held.digest, *below]):
             missing = [named.digest for named in parts if not self._is_here(name, held, named)]
             if missing:
                 raise PartsUnknown(tuple(dict.fromkeys(missing))[:_MOST_TOLD])
@@ -65,8 +65,8 @@ class ManifestPushes:
 
         Some indexes list blobs: BuildKit's caches do.
         """
-        links = self.shelf.repositories
-        if not self.shelf.has_blob(named.digest):
+        links = self.store.repositories
+        if not self.store.has_blob(named.digest):
             return False
         if held.manifest.kind is ContentKind.INDEX:
             if links.linked_manifest(name, named.digest) is not None:
@@ -76,27 +76,27 @@ class ManifestPushes:
         return links.links_blob(name, named.digest)
 
     def _store(self, held: StoredManifest) -> None:
-        if not self.shelf.has_right(held):
+        if not self.store.has_right(held):
             self._write(held)
-        self.shelf.index.record(
+        self.store.index.record(
             held.digest,
             len(held.body),
             held.manifest.kind,
-            self.shelf.clock(),
+            self.store.clock(),
             names=held.manifest.parts(),
         )
 
     def _write(self, held: StoredManifest) -> None:
-        if not self.shelf.room.reserve(held.digest, len(held.body)):
-            raise self.shelf.room.refusal(len(held.body))
+        if not self.store.reservations.reserve(held.digest, len(held.body)):
+            raise self.store.reservations.refusal(len(held.body))
         try:
-            self.shelf.blobs.write(held.digest, held.body)
+            self.store.blobs.write(held.digest, held.body)
         except DatastoreError:
-            self.shelf.room.release(held.digest)
+            self.store.reservations.release(held.digest)
             raise
 
     def _link(self, name: Repository, held: StoredManifest, tags: tuple[Tag, ...]) -> None:
-        links = self.shelf.repositories
+        links = self.store.repositories
         about = referrers.subject(held)
         if about:
             described = json.dumps(referrers.describe(held)).encode()

@@ -19,49 +19,49 @@ _POLL_S = 0.01
 
 
 @contextmanager
-def hold(shelf: ContentStore, digests: Iterable[Digest]) -> Iterator[None]:
+def hold(store: ContentStore, digests: Iterable[Digest]) -> Iterator[None]:
     """Keep all of these, at once, until what leads to them is written.
 
     What the cleaner had marked before may still go: it has gone when this begins, or stays.
     After it, what was stamped or linked meanwhile holds by itself. Raises: IndexUnavailable.
     """
-    wanted, until = set(digests), shelf.clock() + _GRACE_S
-    shelf.index.pin(wanted, until)
+    wanted, until = set(digests), store.clock() + _GRACE_S
+    store.index.pin(wanted, until)
     try:
-        _wait(shelf, wanted)
+        _wait(store, wanted)
         yield
     finally:
         with suppress(IndexUnavailable):  # they end by themselves
-            shelf.index.unpin(wanted, until)
+            store.index.unpin(wanted, until)
 
 
-def _wait(shelf: ContentStore, wanted: set[Digest]) -> None:
+def _wait(store: ContentStore, wanted: set[Digest]) -> None:
     """Wait until the cleaner has ended what it had begun with any of these."""
     deadline = time.monotonic() + _PATIENCE_S
-    while going := _going(shelf.index, wanted):
+    while going := _going(store.index, wanted):
         if time.monotonic() > deadline:
-            _revive(shelf, going)
+            _revive(store, going)
             return
         time.sleep(_POLL_S)
 
 
-def use(shelf: ContentStore, digest: Digest, size: int) -> None:
+def use(store: ContentStore, digest: Digest, size: int) -> None:
     """Note that content is here and was used now; a manifest stays one, with what it names.
 
     What was promised to it is its own from now on. Raises: IndexUnavailable.
     """
-    entry = shelf.index.entry(digest)
+    entry = store.index.entry(digest)
     kind = entry.kind if entry else ContentKind.BLOB
-    shelf.index.record(digest, size, kind, shelf.clock(), names=shelf.index.named(digest))
+    store.index.record(digest, size, kind, store.clock(), names=store.index.named(digest))
 
 
 def _going(index: AccessIndex, wanted: set[Digest]) -> set[Digest]:
     return wanted.intersection(entry.digest for entry in index.leaving())
 
 
-def _revive(shelf: ContentStore, digests: set[Digest]) -> None:
+def _revive(store: ContentStore, digests: set[Digest]) -> None:
     """Take back the mark of a cleaner that died: the next one would finish its work."""
     for digest in digests:
-        entry = shelf.index.entry(digest)
+        entry = store.index.entry(digest)
         if entry:
-            use(shelf, digest, entry.size)
+            use(store, digest, entry.size)

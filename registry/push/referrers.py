@@ -31,7 +31,7 @@ class Page:
 class Referrers:
     """The referrers of hosted repositories."""
 
-    shelf: ContentStore
+    store: ContentStore
 
     def page(
         self,
@@ -61,23 +61,23 @@ class Referrers:
     ) -> Iterator[tuple[Digest, Entry]]:
         """Yield what is kept and what the tag names, in order, if it is still here."""
         tagged = self._tagged(name, about)
-        kept = set(self.shelf.repositories.referrers(name, about))
+        kept = set(self.store.repositories.referrers(name, about))
         for digest in sorted(kept | tagged):
             if after is not None and digest <= after:
                 continue
-            if self.shelf.repositories.linked_manifest(name, digest) is None:
+            if self.store.repositories.linked_manifest(name, digest) is None:
                 continue
             entry = self._kept(name, about, digest) if digest in kept else self._read(name, digest)
             if entry:
                 yield digest, entry
 
     def _read(self, name: Repository, digest: Digest) -> Entry | None:
-        held = self.shelf.manifest(name, digest)
+        held = self.store.manifest(name, digest)
         return describe(held) if held else None
 
     def _kept(self, name: Repository, about: Digest, digest: Digest) -> Entry | None:
         try:
-            return dict(json.loads(self.shelf.repositories.referrer(name, about, digest)))
+            return dict(json.loads(self.store.repositories.referrer(name, about, digest)))
         except (NotFound, ValueError):
             return None
 
@@ -87,10 +87,10 @@ class Referrers:
         OCI distribution-spec 1.1, "Enabling the Referrers API": they must be shown. Only digests:
         thousands of manifests with megabytes of annotations each may be listed.
         """
-        state = self.shelf.repositories.tag(name, Tag(f"{about.algorithm}-{about.hex[:64]}"))
-        index = self.shelf.manifest(name, state.digest) if state else None
+        state = self.store.repositories.tag(name, Tag(f"{about.algorithm}-{about.hex[:64]}"))
+        index = self.store.manifest(name, state.digest) if state else None
         listed = index.manifest.parts() if index else ()
-        found = ((digest, self.shelf.manifest(name, digest)) for digest in listed)
+        found = ((digest, self.store.manifest(name, digest)) for digest in listed)
         return {digest for digest, held in found if held and subject(held) == about}
 
 

@@ -51,7 +51,7 @@ class Sessions:
     """The uploads of one appliance, in *folder*."""
 
     folder: Path
-    room: Reservations
+    reservations: Reservations
     hashes: Hashes
     limits: UploadLimits = field(default_factory=UploadLimits)
 
@@ -60,7 +60,7 @@ class Sessions:
 
         Raises: TooManyUploads, StorageFull, StorageBroken.
         """
-        UploadBounds(self.folder, self.room, self.limits).admit(owner)
+        UploadBounds(self.folder, self.reservations, self.limits).admit(owner)
         suffix = "" if algorithm == _USUAL else f".{algorithm}"
         number = f"{identity(owner)}{suffix}"
         try:
@@ -88,7 +88,7 @@ class Sessions:
                 raise ChunkMisplaced(message, self.offset(name, number))
             time.sleep(_POLL_S)
         with held:
-            yield Session(held, _algorithm(number), self.room, self.hashes)
+            yield Session(held, _algorithm(number), self.reservations, self.hashes)
 
     def _path(self, name: Repository, number: str) -> Path:
         """Return an upload's file. Raises: UploadUnknown for what cannot be an identity."""
@@ -101,14 +101,14 @@ class Session:
     """An upload that one request goes on with: `offset` bytes of it are here."""
 
     def __init__(
-        self, held: LockedFile, algorithm: str, room: Reservations, running: Hashes
+        self, held: LockedFile, algorithm: str, reservations: Reservations, running: Hashes
     ) -> None:
         self.path = held.path
         self.offset = os.fstat(held.fd).st_size
         fcntl.fcntl(held.fd, fcntl.F_SETFL, os.O_APPEND)
         self._held = held
         self._algorithm = algorithm
-        self._room = room
+        self._reservations = reservations
         self._hashes = running
         self.promise = layout.upload_promise(held.path.name)
         self._reserved = 0
@@ -142,7 +142,7 @@ class Session:
         """Keep for the next request what this one knows, if there may be one."""
         if self._is_over:
             return
-        self._room.settle(self.promise, self.offset)
+        self._reservations.settle(self.promise, self.offset)
         self._forget(layout.upload_size)
         if hasher:
             self._hashes.keep(self.path, hasher, self.offset)
@@ -170,7 +170,7 @@ class Session:
         self._forget(layout.upload_size)
         with suppress(DatastoreError):
             self._held.unlink()
-            self._room.release(self.promise)
+            self._reservations.release(self.promise)
 
     def _beside(self, named: Callable[[str], str]) -> Path:
         return self.path.with_name(named(self.path.name))
@@ -184,14 +184,14 @@ class Session:
         needed = self.offset + length
         if needed <= self._reserved:
             return
-        if not self._room.reserve(self.promise, needed + STEP):
+        if not self._reservations.reserve(self.promise, needed + STEP):
             self._reserve(needed)
         else:
             self._reserved = needed + STEP
 
     def _reserve(self, size: int) -> None:
-        if not self._room.reserve(self.promise, size):
-            raise self._room.refusal(size, max(self._reserved, self.offset))
+        if not self._reservations.reserve(self.promise, size):
+            raise self._reservations.refusal(size, max(self._reserved, self.offset))
         self._reserved = size
         if size > self.offset + STEP:
             self._announce(size)
@@ -215,7 +215,7 @@ class Session:
         except OSError as error:
             refused = refusal(error)
             if isinstance(refused, StorageFull):  # the cleaner may make room for the next try
-                self._room.refused(self.offset + len(view))
+                self._reservations.refused(self.offset + len(view))
             raise refused from error
 
 

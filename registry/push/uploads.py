@@ -30,7 +30,7 @@ _MOST_LOOKED_AT = 1000
 class BlobUploads:
     """All uploads. Raises, each verb: UploadUnknown, IndexUnavailable, NoRoom, StorageBroken."""
 
-    shelf: ContentStore
+    store: ContentStore
     sessions: Sessions
     storage: Storage
 
@@ -61,7 +61,7 @@ class BlobUploads:
         """
         with self.sessions.open(name, number) as session:
             _check(session, start)
-            with hold(self.shelf, [digest]):  # before a byte is taken: a failure may be repeated
+            with hold(self.store, [digest]):  # before a byte is taken: a failure may be repeated
                 session.fill(body)
                 self._land(name, session, digest)
 
@@ -85,24 +85,24 @@ class BlobUploads:
 
     def mount(self, name: Repository, source: Repository, digest: Digest) -> bool:
         """Link a blob that *source* may show; False when it is not there."""
-        if not self.shelf.repositories.links_blob(source, digest):
+        if not self.store.repositories.links_blob(source, digest):
             return False
-        with hold(self.shelf, [digest]):
-            stat = self.shelf.blobs.stat(digest)
+        with hold(self.store, [digest]):
+            stat = self.store.blobs.stat(digest)
             if stat is None:
                 return False
-            use(self.shelf, digest, stat.size)
-            self.shelf.repositories.link_blob(name, digest)
+            use(self.store, digest, stat.size)
+            self.store.repositories.link_blob(name, digest)
         return True
 
     def mount_any(self, name: Repository, digest: Digest, may_read: MayRead) -> bool:
         """Link a blob that any repository may show to whoever pushes; False when none is found."""
-        if not self.shelf.has_blob(digest):
+        if not self.store.has_blob(digest):
             return False
         return any(
             self.mount(name, source, digest)
             for source in self._sources(name)
-            if self.shelf.repositories.links_blob(source, digest) and may_read(source)
+            if self.store.repositories.links_blob(source, digest) and may_read(source)
         )
 
     def _sources(self, name: Repository) -> Iterator[Repository]:
@@ -117,9 +117,9 @@ class BlobUploads:
         if actual != digest:
             session.discard()
             raise DigestMismatch(digest, actual)
-        with hold(self.shelf, [digest]):  # anew, for it may have taken long
+        with hold(self.store, [digest]):  # anew, for it may have taken long
             self._store(session, digest)
-            self.shelf.repositories.link_blob(name, digest)
+            self.store.repositories.link_blob(name, digest)
         session.discard()
 
     def _store(self, session: Session, digest: Digest) -> None:
@@ -127,16 +127,16 @@ class BlobUploads:
 
         Its room becomes the blob's.
         """
-        self.shelf.room.settle(digest, session.offset)
-        self.shelf.room.release(session.promise)
+        self.store.reservations.settle(digest, session.offset)
+        self.store.reservations.release(session.promise)
         try:
-            self.shelf.blobs.adopt(session.path, digest, verified=digest, size=session.offset)
+            self.store.blobs.adopt(session.path, digest, verified=digest, size=session.offset)
         except ContentDamaged:
-            self.shelf.room.release(digest)
+            self.store.reservations.release(digest)
             session.discard()
             raise
         with contextlib.suppress(IndexUnavailable):  # the next start finds it without its row
-            use(self.shelf, digest, session.offset)
+            use(self.store, digest, session.offset)
 
 
 def _check(session: Session, start: int | None) -> None:

@@ -135,8 +135,8 @@ def test_one_process_cleans_and_another_takes_over(
     pushing = begin(Cleaner(ttl=0.5, hosted=True, every=0.2))
     other = create_app(tmp_path, cleaner=keeper)
     other.begin()
-    bell = tmp_path / "entrepot/cleaner.sock"
-    eventually(bell.exists, what="one of them cleans")
+    wake = tmp_path / "entrepot/cleaner.sock"
+    eventually(wake.exists, what="one of them cleans")
 
     other.close()
     pushing.image(_ONE)
@@ -150,13 +150,13 @@ def test_it_ends_with_its_application(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     app = create_app(tmp_path, cleaner=Cleaner(ttl=1.0))
     app.begin()
-    bell = tmp_path / "entrepot/cleaner.sock"
-    eventually(bell.exists, what="it cleans")
+    wake = tmp_path / "entrepot/cleaner.sock"
+    eventually(wake.exists, what="it cleans")
 
     app.close()
 
     eventually(lambda: set(threading.enumerate()) <= before, what="its threads have ended")
-    assert not bell.exists()
+    assert not wake.exists()
     Cleaner().wake(0)  # of one that never began, too
 
 

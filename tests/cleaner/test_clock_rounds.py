@@ -68,7 +68,7 @@ def _rounds(
         store=store,
         spool=Spool(store, clock),
         sweep=Sweep(store, lambda _: None, clock),
-        news=_Good(),
+        barrier=_Good(),
         clock=clock,
         stopped=lambda: False,
     )

@@ -38,7 +38,7 @@ def front(path: Path, store: DataDirectory, dropped: list[int]) -> Iterator[Fron
 
 
 @pytest.fixture
-def news(path: Path, store: DataDirectory, clock: Clock) -> LogBarrier:
+def barrier(path: Path, store: DataDirectory, clock: Clock) -> LogBarrier:
     """Return what asks there, patiently."""
     return LogBarrier(path, store.index, pause=_patient(), clock=clock)
 
@@ -49,15 +49,15 @@ def _patient() -> Callable[[float], bool]:
 
 
 @pytest.mark.usefixtures("front")
-def test_the_news_is_good_once_the_line_is_committed(news: LogBarrier) -> None:
+def test_the_news_is_good_once_the_line_is_committed(barrier: LogBarrier) -> None:
     """And all lines before it are."""
-    assert news.fetch() == ""
+    assert barrier.fetch() == ""
 
 
-def test_each_asking_is_a_request_of_its_own(news: LogBarrier, front: Front) -> None:
+def test_each_asking_is_a_request_of_its_own(barrier: LogBarrier, front: Front) -> None:
     """The line that is waited for can't be an old one."""
-    news.fetch()
-    news.fetch()
+    barrier.fetch()
+    barrier.fetch()
 
     first, second = front.seen
     assert first.startswith("localhost /healthz?news=")
@@ -74,9 +74,9 @@ def test_an_answer_of_503_is_an_answer(path: Path, store: DataDirectory, clock: 
         assert LogBarrier(path, store.index, pause=_patient(), clock=clock).fetch() == ""
 
 
-def test_a_front_that_is_not_there_is_no_news(news: LogBarrier) -> None:
+def test_a_front_that_is_not_there_is_no_news(barrier: LogBarrier) -> None:
     """HAProxy is down, or has not come up yet."""
-    assert news.fetch() == "the front does not answer"
+    assert barrier.fetch() == "the front does not answer"
 
 
 def test_a_line_that_nobody_commits_is_no_news(
@@ -91,9 +91,9 @@ def test_a_line_that_nobody_commits_is_no_news(
         return len(polls) == 5  # as at SIGTERM
 
     with Front(path, commit=lambda _: None):
-        news = LogBarrier(path, store.index, pause=pause, clock=clock)
+        barrier = LogBarrier(path, store.index, pause=pause, clock=clock)
 
-        assert news.fetch() == "the logger does not follow the access log"
+        assert barrier.fetch() == "the logger does not follow the access log"
     assert len(polls) == 5
 
 
@@ -108,9 +108,9 @@ def test_the_logger_is_not_waited_for_for_ever(
         return False
 
     with Front(path, commit=lambda _: None):
-        news = LogBarrier(path, store.index, pause=pause, clock=clock, timer=timer)
+        barrier = LogBarrier(path, store.index, pause=pause, clock=clock, timer=timer)
 
-        assert news.fetch() == "the logger does not follow the access log"
+        assert barrier.fetch() == "the logger does not follow the access log"
     assert 4 < timer.now < 6
 
 
@@ -139,26 +139,26 @@ def test_the_logger_is_given_its_time(path: Path, store: DataDirectory, clock: C
 
 @pytest.mark.usefixtures("front")
 def test_lines_that_were_dropped_are_bad_news_once(
-    news: LogBarrier, dropped: list[int], clock: Clock
+    barrier: LogBarrier, dropped: list[int], clock: Clock
 ) -> None:
     """They never come; from then on ages count from that moment."""
-    assert news.fetch() == ""
-    assert news.blind == 0
+    assert barrier.fetch() == ""
+    assert barrier.blind == 0
     dropped.append(3)
 
-    assert news.fetch() == "log lines were dropped"
-    assert news.blind == clock.now
-    assert news.fetch() == ""
+    assert barrier.fetch() == "log lines were dropped"
+    assert barrier.blind == clock.now
+    assert barrier.fetch() == ""
 
 
 @pytest.mark.usefixtures("front")
 def test_lines_dropped_before_the_first_asking_are_bad_news(
-    news: LogBarrier, dropped: list[int]
+    barrier: LogBarrier, dropped: list[int]
 ) -> None:
     """Nobody knows how long ago that was."""
     dropped.append(1)
 
-    assert news.fetch() == "log lines were dropped"
+    assert barrier.fetch() == "log lines were dropped"
 
 
 @pytest.mark.usefixtures("front")
@@ -166,11 +166,11 @@ def test_lines_dropped_before_the_first_asking_are_bad_news(
     ("after", "why"), [(0, ""), (2, "log lines were dropped")], ids=["none", "two"]
 )
 def test_a_restarted_haproxy_counts_anew(
-    news: LogBarrier, dropped: list[int], after: int, why: str
+    barrier: LogBarrier, dropped: list[int], after: int, why: str
 ) -> None:
     """What it has dropped since then is new."""
     dropped.append(7)
-    news.fetch()
+    barrier.fetch()
     dropped.append(after)
 
-    assert news.fetch() == why
+    assert barrier.fetch() == why

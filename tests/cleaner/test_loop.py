@@ -34,8 +34,8 @@ class Work:
 
     def go(self, every: float) -> None:
         """Go round until no outcome is left."""
-        chores = Jobs([], Clock(0))
-        RoundLoop(self.run, chores, self.wait, lambda: not self.outcomes, every).run()
+        jobs = Jobs([], Clock(0))
+        RoundLoop(self.run, jobs, self.wait, lambda: not self.outcomes, every).run()
 
 
 def _done() -> bool:

@@ -260,7 +260,7 @@ def test_without_settings_it_says_so_and_ends(
 
 def test_it_cleans_until_sigterm(settings: Settings, store: DataDirectory, front: Front) -> None:
     """What is old goes, what was pushed stays; then it ends with 0 and leaves no socket."""
-    settings_path, bell = settings.run / "settings.json", settings.run / "cleaner.sock"
+    settings_path, wake = settings.run / "settings.json", settings.run / "cleaner.sock"
     config.dump(settings, settings_path)
     old, pushed = pull(store, 1, used=time.time() - 90), push(store, 2, used=time.time() - 90)
     environ = {**os.environ, "ENTREPOT_SETTINGS": str(settings_path)}
@@ -269,7 +269,7 @@ def test_it_cleans_until_sigterm(settings: Settings, store: DataDirectory, front
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as cleaner:
         try:
             eventually(lambda: not any(old.is_here(store)), what="the old image goes")
-            assert bell.is_socket()
+            assert wake.is_socket()
             cleaner.send_signal(signal.SIGTERM)
             output, _ = cleaner.communicate(timeout=_PATIENCE_S)
         finally:
@@ -277,6 +277,6 @@ def test_it_cleans_until_sigterm(settings: Settings, store: DataDirectory, front
 
     assert cleaner.returncode == 0
     assert front.seen
-    assert not bell.exists()
+    assert not wake.exists()
     assert all(pushed.is_here(store))
     assert output.count("evicted entries=3") == 1

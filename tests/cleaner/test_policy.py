@@ -285,7 +285,7 @@ def test_what_was_fetched_ahead_for_nobody_goes_before_what_was_used() -> None:
             moment,
             spares=_keeps,
             named=_nothing,
-            unasked=lambda: [old, ahead, also],
+            unused=lambda: [old, ahead, also],
         )
     )
 
@@ -300,7 +300,7 @@ def test_what_was_fetched_ahead_stays_where_there_is_room_or_it_is_spared() -> N
     short, roomy = StoreLimits(target=1000, start=1500), StoreLimits(target=9000, start=9500)
     looks: list[None] = []
 
-    def unasked() -> list[IndexEntry]:
+    def unused() -> list[IndexEntry]:
         looks.append(None)
         return [ahead]
 
@@ -311,7 +311,7 @@ def test_what_was_fetched_ahead_stays_where_there_is_room_or_it_is_spared() -> N
             Demand(10, held=2000),
             spares=lambda digest: digest == ahead.digest,
             named=_nothing,
-            unasked=unasked,
+            unused=unused,
         )
         return [each.entry for each in _evictions(steps)]
 

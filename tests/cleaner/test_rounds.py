@@ -61,7 +61,7 @@ def hands(store: DataDirectory, clock: Clock, wire: Wire, events: list[Event]) -
         store=store,
         spool=Spool(store, clock),
         sweep=Sweep(store, events.append, clock),
-        news=wire,
+        barrier=wire,
         clock=clock,
         stopped=lambda: False,
     )

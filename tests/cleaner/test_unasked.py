@@ -41,7 +41,7 @@ def hands(store: DataDirectory, clock: Clock) -> RoundTools:
         store=store,
         spool=Spool(store, clock),
         sweep=Sweep(store, lambda _: None, clock),
-        news=Good(),
+        barrier=Good(),
         clock=clock,
         stopped=lambda: False,
     )

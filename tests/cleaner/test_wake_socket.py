@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def bell(path: Path) -> Iterator[WakeSocket]:
+def wake(path: Path) -> Iterator[WakeSocket]:
     """Hang the bell."""
     with WakeSocket(path) as hung:
         yield hung
@@ -34,19 +34,19 @@ def _send(path: Path, *messages: bytes) -> None:
             sender.sendto(message, str(path))
 
 
-def test_who_rings_is_heard_at_once_with_what_it_needs(bell: WakeSocket, path: Path) -> None:
+def test_who_rings_is_heard_at_once_with_what_it_needs(wake: WakeSocket, path: Path) -> None:
     """And what its row will cost beside it."""
     _send(path, b'{"needs": 1000}')
 
-    assert bell.wait(_AT_ONCE) == 1000 + OVERHEAD
+    assert wake.wait(_AT_ONCE) == 1000 + OVERHEAD
 
 
-def test_all_who_rang_are_heard_together(bell: WakeSocket, path: Path) -> None:
+def test_all_who_rang_are_heard_together(wake: WakeSocket, path: Path) -> None:
     """One round makes room for all of them, and then none is left."""
     _send(path, b'{"needs": 1000}', b'{"needs": 0}', b'{"needs": 500}')
 
-    assert bell.wait(_AT_ONCE) == 1500 + 2 * OVERHEAD
-    assert bell.wait(0) == 0
+    assert wake.wait(_AT_ONCE) == 1500 + 2 * OVERHEAD
+    assert wake.wait(0) == 0
 
 
 @pytest.mark.parametrize(
@@ -63,34 +63,34 @@ def test_all_who_rang_are_heard_together(bell: WakeSocket, path: Path) -> None:
         b"[" * 1000,
     ],
 )
-def test_what_can_not_be_read_is_a_hint(bell: WakeSocket, path: Path, message: bytes) -> None:
+def test_what_can_not_be_read_is_a_hint(wake: WakeSocket, path: Path, message: bytes) -> None:
     """Somebody rang, and that is all that is known."""
     _send(path, message)
 
-    assert bell.wait(_AT_ONCE) == 0
+    assert wake.wait(_AT_ONCE) == 0
 
 
-def test_nobody_rang(bell: WakeSocket) -> None:
+def test_nobody_rang(wake: WakeSocket) -> None:
     """The time is over, and nothing is needed."""
-    assert bell.wait(0.001) == 0
+    assert wake.wait(0.001) == 0
 
 
-def test_a_signal_wakes_who_waits(bell: WakeSocket) -> None:
+def test_a_signal_wakes_who_waits(wake: WakeSocket) -> None:
     """However often it comes."""
     for _ in range(10_000):
-        bell.ring()
+        wake.ring()
 
-    assert bell.wait(_AT_ONCE) == 0
+    assert wake.wait(_AT_ONCE) == 0
 
 
 def test_the_socket_of_a_dead_cleaner_is_replaced(path: Path) -> None:
     """It could not take it away."""
     dead = WakeSocket(path)
 
-    with WakeSocket(path) as bell:
+    with WakeSocket(path) as wake:
         _send(path, b'{"needs": 1}')
 
-        assert bell.wait(_AT_ONCE) == 1 + OVERHEAD
+        assert wake.wait(_AT_ONCE) == 1 + OVERHEAD
     dead._socket.close()
 
 

@@ -11,7 +11,7 @@ A, B, C = (Digest.of(letter) for letter in (b"a", b"b", b"c"))
 
 
 def _unused(index: AccessIndex, before: float = 100.0, limit: int = 10) -> list[Digest]:
-    return [each.digest for each in index.unasked(before, limit)]
+    return [each.digest for each in index.unused(before, limit)]
 
 
 def test_unused_prefetched_rows_are_listed_the_oldest_first(index: AccessIndex) -> None:
@@ -23,7 +23,7 @@ def test_unused_prefetched_rows_are_listed_the_oldest_first(index: AccessIndex) 
     assert _unused(index) == [B, A]
     assert _unused(index, limit=1) == [B]
     assert _unused(index, before=7.0) == [B]
-    assert index.unasked(100.0, 1) == [index.entry(B)]
+    assert index.unused(100.0, 1) == [index.entry(B)]
 
 
 @pytest.mark.parametrize(("at", "left"), [(4.0, [A]), (5.0, [A]), (5.5, []), (20.0, [])])
@@ -72,7 +72,7 @@ def test_a_row_that_existed_before_counts_as_used(index: AccessIndex) -> None:
 def test_a_removed_prefetched_row_is_not_listed_again(index: AccessIndex) -> None:
     """It may be downloaded again by a request."""
     index.record(A, 1, ContentKind.BLOB, 9.0, ahead=5.0)
-    (entry,) = index.unasked(100.0, 10)
+    (entry,) = index.unused(100.0, 10)
 
     assert index.leave(entry)
     assert _unused(index) == []
@@ -84,7 +84,7 @@ def test_a_removed_prefetched_row_is_not_listed_again(index: AccessIndex) -> Non
 def test_a_row_that_was_used_meanwhile_is_not_marked(index: AccessIndex) -> None:
     """The cleaner had read the list before."""
     index.record(A, 1, ContentKind.BLOB, 9.0, ahead=5.0)
-    (entry,) = index.unasked(100.0, 10)
+    (entry,) = index.unused(100.0, 10)
     index.touch({A: 10.0})
 
     assert not index.leave(entry)

@@ -54,10 +54,10 @@ def storage(tmp_path: Path) -> Counting:
 
 
 @pytest.fixture
-def shelf(storage: Counting) -> ContentStore:
+def store(storage: Counting) -> ContentStore:
     """Return it as a pull sees it."""
     index = MemoryIndex()
-    shelf = ContentStore(
+    store = ContentStore(
         BlobStore(storage),
         Repositories(storage),
         index,
@@ -65,55 +65,55 @@ def shelf(storage: Counting) -> ContentStore:
         Proofs(storage),
     )
     for content in IMAGE.blobs:
-        shelf.blobs.write(Digest.of(content), content)
-        shelf.link_blob(NAME, Digest.of(content), "one.test")
-    shelf.blobs.write(IMAGE.digest, IMAGE.manifest)
-    shelf.link_manifest(NAME, _read(IMAGE.manifest), "one.test")
-    return shelf
+        store.blobs.write(Digest.of(content), content)
+        store.link_blob(NAME, Digest.of(content), "one.test")
+    store.blobs.write(IMAGE.digest, IMAGE.manifest)
+    store.link_manifest(NAME, _read(IMAGE.manifest), "one.test")
+    return store
 
 
 def _read(body: bytes, media_type: str = OCI_MANIFEST) -> StoredManifest:
     return StoredManifest(Digest.of(body), body, parse(body, media_type))
 
 
-def _held(shelf: ContentStore) -> StoredManifest:
-    held = shelf.manifest(NAME, IMAGE.digest)
+def _held(store: ContentStore) -> StoredManifest:
+    held = store.manifest(NAME, IMAGE.digest)
     assert held is not None
     return held
 
 
-def test_the_same_bytes_are_read_as_json_once(shelf: ContentStore) -> None:
+def test_the_same_bytes_are_read_as_json_once(store: ContentStore) -> None:
     """What they mean never changes, and reading them is the dearest part of a hit."""
-    assert _held(shelf).manifest is _held(shelf).manifest
+    assert _held(store).manifest is _held(store).manifest
 
 
-def test_what_was_read_before_is_shown_only_while_it_is_here(shelf: ContentStore) -> None:
+def test_what_was_read_before_is_shown_only_while_it_is_here(store: ContentStore) -> None:
     """The link is looked for each time, and so is the content."""
-    _held(shelf)
-    shelf.blobs.delete(IMAGE.digest)
+    _held(store)
+    store.blobs.delete(IMAGE.digest)
 
-    assert shelf.manifest(NAME, IMAGE.digest) is None
+    assert store.manifest(NAME, IMAGE.digest) is None
 
 
-def test_another_media_type_is_another_reading(shelf: ContentStore) -> None:
+def test_another_media_type_is_another_reading(store: ContentStore) -> None:
     """Of bytes that do not state it; it may be set anew by whoever pushes them there."""
     fields = json.loads(IMAGE.manifest)
     del fields["mediaType"]
     bare = json.dumps(fields).encode()
-    shelf.blobs.write(Digest.of(bare), bare)
+    store.blobs.write(Digest.of(bare), bare)
     for media_type in (OCI_MANIFEST, DOCKER_MANIFEST):
-        shelf.link_manifest(NAME, _read(bare, media_type), "one.test")
+        store.link_manifest(NAME, _read(bare, media_type), "one.test")
 
-        found = shelf.manifest(NAME, Digest.of(bare))
+        found = store.manifest(NAME, Digest.of(bare))
         assert found is not None
         assert found.media_type == media_type
 
 
-def test_a_long_manifest_is_not_remembered(shelf: ContentStore) -> None:
+def test_a_long_manifest_is_not_remembered(store: ContentStore) -> None:
     """Or a few of 4 MiB would be a worker's memory."""
     padded = IMAGE.manifest + b" " * 16 * 1024
-    shelf.blobs.write(Digest.of(padded), padded)
-    readings = [shelf.content(Digest.of(padded)) for _ in range(2)]
+    store.blobs.write(Digest.of(padded), padded)
+    readings = [store.content(Digest.of(padded)) for _ in range(2)]
 
     assert readings[0] == readings[1]
     assert readings[0] is not None
@@ -121,9 +121,9 @@ def test_a_long_manifest_is_not_remembered(shelf: ContentStore) -> None:
     assert readings[0].manifest is not readings[1].manifest
 
 
-def test_by_digest_each_part_is_looked_for_once(shelf: ContentStore, storage: Counting) -> None:
+def test_by_digest_each_part_is_looked_for_once(store: ContentStore, storage: Counting) -> None:
     """Whether it may be shown and whether memory may keep it is one look at the parts."""
-    manifests = Manifests(shelf, KeyedLock(Path("locks")), NegativeCache())
+    manifests = Manifests(store, KeyedLock(Path("locks")), NegativeCache())
     place = _place()
     storage.looked_for.clear()
     answer = manifests.get(place, IMAGE.digest)
@@ -135,12 +135,12 @@ def test_by_digest_each_part_is_looked_for_once(shelf: ContentStore, storage: Co
         assert storage.looked_for.count(layout.layer_link(NAME, digest)) == 1
 
 
-def test_an_answer_whose_parts_nobody_looked_for_is_looked_at(shelf: ContentStore) -> None:
+def test_an_answer_whose_parts_nobody_looked_for_is_looked_at(store: ContentStore) -> None:
     """Memory keeps nothing that is not whole."""
-    manifests = Manifests(shelf, KeyedLock(Path("locks")), NegativeCache())
-    shelf.blobs.delete(Digest.of(IMAGE.layers[0]))
+    manifests = Manifests(store, KeyedLock(Path("locks")), NegativeCache())
+    store.blobs.delete(Digest.of(IMAGE.layers[0]))
 
-    assert manifests.holds(_place(), ManifestAnswer(_held(shelf), ResponseSource.HIT)) == 0
+    assert manifests.holds(_place(), ManifestAnswer(_held(store), ResponseSource.HIT)) == 0
 
 
 def _place() -> ResolvedRepository:
@@ -158,12 +158,12 @@ def test_a_layer_that_is_asked_for_as_a_manifest_is_not_read(tmp_path: Path, siz
     links = Repositories(storage)
     links.link_manifest(NAME, IMAGE.digest, OCI_MANIFEST)
     index = MemoryIndex()
-    shelf = ContentStore(
+    store = ContentStore(
         BlobStore(storage), links, index, Reservations(index, SpaceLimits()), Proofs(storage)
     )
     tracemalloc.start()
     try:
-        found = shelf.manifest(NAME, IMAGE.digest), shelf.content(IMAGE.digest)
+        found = store.manifest(NAME, IMAGE.digest), store.content(IMAGE.digest)
         rebuild(storage, index, 0.0)
         peak = tracemalloc.get_traced_memory()[1]
     finally:

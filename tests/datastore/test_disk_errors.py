@@ -101,7 +101,7 @@ def test_any_single_call_that_fails_is_a_miss(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     """Also one late in a request, when the response itself is already known."""
-    p = pulling(u, tmp_path, generation=lambda: "1")
+    p = pulling(u, tmp_path, epoch=lambda: "1")
     p.pull()
     expected = _answers(p)
     for number in range(12):
@@ -116,19 +116,19 @@ def test_a_part_that_cannot_be_read_is_not_stored(
     """A manifest whose parts cannot be read is incomplete; that is no error of the request."""
     name = Repository(f"{p.prefix}/{NAME}")
     storage, index = Filesystem(p.root), MemoryIndex()
-    shelf = ContentStore(
+    store = ContentStore(
         BlobStore(storage),
         Repositories(storage),
         index,
         Reservations(index, SpaceLimits()),
         Proofs(storage),
     )
-    held = shelf.content(Digest.parse(p.get("manifests/v1").headers["docker-content-digest"]), name)
+    held = store.content(Digest.parse(p.get("manifests/v1").headers["docker-content-digest"]), name)
     assert held
-    assert shelf.is_whole(name, held)
+    assert store.is_complete(name, held)
     _break(monkeypatch, "stat", "open", "read")
 
-    assert not shelf.is_whole(name, held)
+    assert not store.is_complete(name, held)
 
 
 @pytest.mark.parametrize("number", _ERRORS, ids=errno.errorcode.get)

@@ -15,12 +15,12 @@ from tests.system.waiting import eventually
 def test_a_sweep_is_forgotten_in_one_go(tmp_path: Path) -> None:
     """A thousand files that go cost one emptying of HAProxy's memory, soon after."""
     cache_epoch.begin(tmp_path)
-    recall = Purge(tmp_path)
+    purge = Purge(tmp_path)
     for _ in range(1000):
-        recall.removed()
+        purge.removed()
 
     eventually(lambda: CacheEpoch(tmp_path).now() == "0000000002", what="it rises")
-    recall.removed()
+    purge.removed()
     eventually(lambda: CacheEpoch(tmp_path).now() == "0000000003", what="it rises again")
 
 

@@ -28,7 +28,7 @@ class Bench:
     """Two workers' views of one data directory."""
 
     root: Path
-    room: int | None = None
+    reservations: int | None = None
     index: MemoryIndex = field(default_factory=MemoryIndex)
     events: list[dict[str, Any]] = field(default_factory=list)
     disk: Filesystem | None = None
@@ -36,10 +36,12 @@ class Bench:
 
     def worker(self, report: Callable[..., None] | None = None) -> SingleFlight:
         """Return what one worker sees; *report* is told of downloads in place of `events`."""
-        room = Reservations(
-            self.index, SpaceLimits(room=self.room, largest=self.room), self.woken.append
+        reservations = Reservations(
+            self.index,
+            SpaceLimits(room=self.reservations, largest=self.reservations),
+            self.woken.append,
         )
-        landing = Landing(self.blobs, self.index, room, report or self._note)
+        landing = Landing(self.blobs, self.index, reservations, report or self._note)
         return SingleFlight(self.root / "spool", landing)
 
     def _note(self, **event: Any) -> None:

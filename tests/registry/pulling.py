@@ -96,7 +96,7 @@ def pulling(
     prefetch: int = 0,
     lanes: int = 1,
     index: AccessIndex | None = None,
-    generation: Callable[[], str] | None = None,
+    epoch: Callable[[], str] | None = None,
     **said: Any,
 ) -> Pulling:
     """Put the application in front of *u* and *others*; *said* are fields of their Source."""
@@ -113,9 +113,9 @@ def pulling(
         state=root / "entrepot",
         upstreams=table,
         authenticator=authenticator or Open(),
-        room=Reservations(index, limits or SpaceLimits()),
+        reservations=Reservations(index, limits or SpaceLimits()),
         prefetch=prefetch,
         lanes=lanes,
-        generation=generation,
+        epoch=epoch,
     )
     return Pulling(u, root, TestClient(assemble(parts)))

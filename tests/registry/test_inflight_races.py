@@ -41,7 +41,7 @@ def locked(worker: SingleFlight) -> LockedFile:
 
 def test_a_resumed_download_without_room_is_passed_on_from_the_first_byte(bench: Bench) -> None:
     """What was left of the body began where the file ended, and was sent as if it were all."""
-    bench.room = len(CONTENT) - 1
+    bench.reservations = len(CONTENT) - 1
     worker = bench.worker()
     left = locked(worker)
     left_path = worker.path(DIGEST)
@@ -56,7 +56,7 @@ def test_a_resumed_download_without_room_is_passed_on_from_the_first_byte(bench:
 @pytest.mark.parametrize("front", [b"", CONTENT[:4000]], ids=["from the start", "resumed"])
 def test_a_body_that_nobody_takes_over_keeps_no_connection(bench: Bench, front: bytes) -> None:
     """What was fetched ahead and found no room held its lanes until all garbage was collected."""
-    bench.room = len(CONTENT) - 1
+    bench.reservations = len(CONTENT) - 1
     worker, remote = bench.worker(), FakeRemote(CONTENT)
     left = locked(worker)
     worker.path(DIGEST).write_bytes(front)

@@ -174,7 +174,7 @@ class World:
             state=self.root / "entrepot",
             upstreams=UpstreamTable(Fixed(sources)),
             authenticator=Basic(lambda *_: True, realm="test", rules=lambda: rules),
-            room=Reservations(index, SpaceLimits()),
+            reservations=Reservations(index, SpaceLimits()),
         )
 
     # ---- the model

@@ -83,7 +83,7 @@ def test_an_early_range_completes_before_the_proof(bench: Bench) -> None:
 )
 def test_a_range_without_room_is_proven(tmp_path: Path, start: int, stop: int) -> None:
     """A resumed pull is one: its front was never here."""
-    bench = Bench(tmp_path, room=1000)
+    bench = Bench(tmp_path, reservations=1000)
     right, wrong = FakeRemote(CONTENT), FakeRemote(WRONG)
 
     assert b"".join(read(bench.worker().join(task(right)), start, stop)) == CONTENT[start:stop]
@@ -132,24 +132,26 @@ def u() -> Iterator[FakeUpstream]:
         yield upstream
 
 
-def _range(u: FakeUpstream, root: Path, header: str, ranges: Ranges, room: int | None) -> Result:
-    return pulling(u, root, limits=SpaceLimits(room=room, largest=room), ranges=ranges).get(
-        f"blobs/{BLOB_DIGEST}", Range=header
-    )
+def _range(
+    u: FakeUpstream, root: Path, header: str, ranges: Ranges, reservations: int | None
+) -> Result:
+    return pulling(
+        u, root, limits=SpaceLimits(room=reservations, largest=reservations), ranges=ranges
+    ).get(f"blobs/{BLOB_DIGEST}", Range=header)
 
 
 @pytest.mark.parametrize("room", [None, 1000], ids=["stored", "no room"])
 @pytest.mark.parametrize("header", ["bytes=0-99", "bytes=100-50000", "bytes=70000-"])
 def test_a_corrupt_upstream_shows_the_promise_and_the_exception(
-    u: FakeUpstream, tmp_path: Path, header: str, room: int | None
+    u: FakeUpstream, tmp_path: Path, header: str, reservations: int | None
 ) -> None:
     """A range that waits is cut; an early one completes, and its header warns of it."""
     u.misbehave("blobs", corrupt=True)
     with pytest.raises(ConnectionResetError):
-        _range(u, tmp_path / "waits", header, "verified", room)
+        _range(u, tmp_path / "waits", header, "verified", reservations)
 
     if header != "bytes=70000-":  # the last byte of the blob always waits where it is stored
-        early = _range(u, tmp_path / "early", header, "early", room)
+        early = _range(u, tmp_path / "early", header, "early", reservations)
         assert early.status_code == 206
         assert early.headers["cache-status"].endswith("; detail=unverified")
 
@@ -166,8 +168,10 @@ def test_a_range_of_a_stored_blob_carries_no_warning(u: FakeUpstream, tmp_path: 
 
 
 @pytest.mark.parametrize("room", [None, 1000], ids=["stored", "no room"])
-def test_a_resumed_pull_gets_the_rest(u: FakeUpstream, tmp_path: Path, room: int | None) -> None:
+def test_a_resumed_pull_gets_the_rest(
+    u: FakeUpstream, tmp_path: Path, reservations: int | None
+) -> None:
     """Whether or not there is room for the blob."""
-    got = _range(u, tmp_path, "bytes=70000-", "auto", room)
+    got = _range(u, tmp_path, "bytes=70000-", "auto", reservations)
 
     assert (got.status_code, got.content) == (206, BLOB[70_000:])

@@ -45,7 +45,7 @@ def test_a_false_total_evicts_nothing(
         store=store,
         spool=Spool(store, clock),
         sweep=Sweep(store, lambda _: None, clock),
-        news=_Good(),
+        barrier=_Good(),
         clock=clock,
         stopped=lambda: False,
     )
@@ -115,7 +115,7 @@ def test_a_round_that_found_too_little_room_says_so(store: DataDirectory, clock:
         store=store,
         spool=Spool(store, clock),
         sweep=Sweep(store, lambda _: None, clock),
-        news=_Good(),
+        barrier=_Good(),
         clock=clock,
         stopped=lambda: False,
     )

@@ -26,12 +26,12 @@ def _refuse() -> None:
 def test_a_chore_is_done_at_once_and_again_when_its_time_has_come(timer: Clock) -> None:
     """Not before, however often it is looked at."""
     done: list[float] = []
-    chores = Jobs([Job("sweep", 60, lambda: done.append(timer.now))], timer)
+    jobs = Jobs([Job("sweep", 60, lambda: done.append(timer.now))], timer)
 
     for now in (0.0, 59.0, 60.0, 61.0, 121.0):
         timer.now = now
-        chores.start_due()
-        chores.join(10)
+        jobs.start_due()
+        jobs.join(10)
 
     assert done == [0, 60, 121]
 
@@ -45,16 +45,16 @@ def test_nothing_is_begun_while_something_is_done(timer: Clock) -> None:
         free.wait(10)
         done.append("long")
 
-    chores = Jobs([Job("long", 60, long), Job("short", 0, lambda: done.append("short"))], timer)
-    chores.start_due()
+    jobs = Jobs([Job("long", 60, long), Job("short", 0, lambda: done.append("short"))], timer)
+    jobs.start_due()
     assert begun.wait(10)
-    chores.start_due()
+    jobs.start_due()
     free.set()
-    chores.join(10)
+    jobs.join(10)
     assert done == ["long", "short"]
 
-    chores.start_due()
-    chores.join(10)
+    jobs.start_due()
+    jobs.join(10)
 
     assert done == ["long", "short", "short"]
 

@@ -46,8 +46,8 @@ class Checked:
 class Client:
     """Asks `/v2/` of an application with a front before it, or none."""
 
-    def __init__(self, authenticator: Authenticator, front: EdgeHeaders) -> None:
-        door = Authorization(authenticator, Nowhere(), Repositories(MemoryStorage()), front=front)
+    def __init__(self, authenticator: Authenticator, edge: EdgeHeaders) -> None:
+        door = Authorization(authenticator, Nowhere(), Repositories(MemoryStorage()), edge=edge)
         app = App()
         errors.install(app)
         app.add_route("/v2/", VersionResource(door))

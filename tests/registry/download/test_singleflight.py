@@ -186,7 +186,7 @@ def test_what_one_name_may_not_see_another_may(bench: Bench) -> None:
 
 def test_without_room_a_blob_is_passed_on_unstored(bench: Bench) -> None:
     """A pull never fails for want of space, and the upstream is asked once."""
-    bench.room = len(CONTENT) - 1
+    bench.reservations = len(CONTENT) - 1
     remote = FakeRemote(CONTENT)
 
     assert whole(bench.worker().join(task(remote))) == CONTENT
@@ -217,7 +217,7 @@ def test_a_full_disk_wakes_the_cleaner_and_breaks_no_pull(
 
 def test_a_wrong_blob_is_cut_short_without_room_too(bench: Bench) -> None:
     """What is not stored is verified all the same."""
-    bench.room = 1
+    bench.reservations = 1
     with pytest.raises(DigestMismatch):
         whole(bench.worker().join(task(FakeRemote(CONTENT[:-1] + b"!"))))
 

@@ -173,7 +173,7 @@ def pushing(
         state=root / "entrepot",
         upstreams=UpstreamTable(Fixed(sources), default=default),
         authenticator=authenticator or Open(),
-        room=Reservations(index, limits or SpaceLimits()),
+        reservations=Reservations(index, limits or SpaceLimits()),
         delete_enabled=delete_enabled,
         may_host=may_host,
     )

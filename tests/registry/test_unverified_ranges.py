@@ -140,7 +140,7 @@ def _range(
     ).get(f"blobs/{BLOB_DIGEST}", Range=header)
 
 
-@pytest.mark.parametrize("room", [None, 1000], ids=["stored", "no room"])
+@pytest.mark.parametrize("reservations", [None, 1000], ids=["stored", "no room"])
 @pytest.mark.parametrize("header", ["bytes=0-99", "bytes=100-50000", "bytes=70000-"])
 def test_a_corrupt_upstream_shows_the_promise_and_the_exception(
     u: FakeUpstream, tmp_path: Path, header: str, reservations: int | None
@@ -167,7 +167,7 @@ def test_a_range_of_a_stored_blob_carries_no_warning(u: FakeUpstream, tmp_path: 
     assert got.headers["cache-status"] == "entrepot; hit"
 
 
-@pytest.mark.parametrize("room", [None, 1000], ids=["stored", "no room"])
+@pytest.mark.parametrize("reservations", [None, 1000], ids=["stored", "no room"])
 def test_a_resumed_pull_gets_the_rest(
     u: FakeUpstream, tmp_path: Path, reservations: int | None
 ) -> None:

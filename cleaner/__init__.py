@@ -1,6 +1,7 @@
-"""Index -> plan -> sweep: what nobody wants any more goes, so that the disk never fills.
+"""The cleaner: evicts content and removes garbage, so that the data directory stays within its cap.
 
-What a program needs that embeds the registry can be imported from here; only then is it loaded.
+A round reads the index, plans (`policy`) and removes (`sweep`). A program that embeds the registry
+imports `Cleaner`, `Rule` and `Rules` from here; their modules are loaded at the first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The cleaner's wiring: settings in, rounds and chores out, until SIGTERM."""
+"""The cleaner process: wires rounds and maintenance from the settings and runs until SIGTERM."""
 
 from __future__ import annotations
 
@@ -48,9 +48,10 @@ log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None, settings: Settings | None = None) -> int:
-    """Clean until told to stop; with `--once` one round, with `--dry-run` none, `--gc` garbage.
+    """Run the cleaner until SIGTERM, or one command (`--once`, `--dry-run`, `--gc`, `--verify`).
 
-    *settings* are those that `entrepot serve` left, unless they are given.
+    *settings* default to those that `entrepot serve` wrote. Return the exit code: 0, 1 when the
+    command failed or was postponed, 2 for invalid settings.
     """
     options = _options(argv)
     try:
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None, settings: Settings | None = None) ->
 
 
 class CleanerProcess:
-    """The cleaner of one appliance, put together from its settings."""
+    """The cleaner process of one appliance, built from its settings."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -86,9 +87,9 @@ class CleanerProcess:
         self._rules = rules(settings)
         events = EventsFile(state / layout.EVENTS)
         self._purge = Purge(settings.run)
-        told = Listeners(events.write, self._purge.removed)
+        listeners = Listeners(events.write, self._purge.removed)
         daily = settings.cleaner.scrub
-        self._readers = Readers(self._store, clock, self._stop, told, daily)
+        self._readers = Readers(self._store, clock, self._stop, listeners, daily)
         self._sweep = Sweep(self._store, events.write, clock, self._purge.removed)
         tools = Tools(
             store=self._store,
@@ -99,114 +100,122 @@ class CleanerProcess:
             wake=self._ring,
             room=bounds(settings).room,
         )
-        spans = settings.cleaner
-        self._house = Maintenance(tools, spans.runevery, spans.garbage)
-        front = settings.run / "front.sock"
-        self._barrier = LogBarrier(front, index, pause=self._stop.wait, clock=clock)
+        intervals = settings.cleaner
+        self._maintenance = Maintenance(tools, intervals.runevery, intervals.garbage)
+        haproxy = settings.run / "front.sock"
+        self._barrier = LogBarrier(haproxy, index, pause=self._stop.wait, clock=clock)
         self._bounds = bounds(settings)
         self._rounds = Rounds(self._hands(), self._bounds, self._rules)
 
     def clean(self) -> int:
-        """Go round until SIGTERM or SIGINT."""
+        """Run rounds and maintenance until SIGTERM or SIGINT."""
         every = self._period()
-        jobs = Jobs(list(self._house.jobs()), time.monotonic)
-        with WakeSocket(self._settings.run / "cleaner.sock") as wake:
-            self._wake = wake.ring
+        jobs = Jobs(list(self._maintenance.jobs()), time.monotonic)
+        with WakeSocket(self._settings.run / "cleaner.sock") as wake_socket:
+            self._wake = wake_socket.ring
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._end)
             log.info("cleaner started", extra={"every": every})
             self._readers.start()
-            self._purge.removed()  # by a cleaner that was killed before it said so
+            self._purge.removed()  # an earlier cleaner may have been killed before its purge
             Inspection(self._store.index, self._ring).start(self._stop)
-            RoundLoop(self._rounds.run, jobs, wake.wait, self._stop.is_set, every).run()
+            RoundLoop(self._rounds.run, jobs, wake_socket.wait, self._stop.is_set, every).run()
         return 0
 
     def verify(self, *, as_json: bool) -> int:
-        """Read all that is stored: 0, or 1 when something is damaged, lost or unreadable."""
+        """Verify all stored content. Return 0, or 1 when a file is damaged, lost or unreadable."""
         verification = self._readers.verification(sys.stderr)
         try:
             return 0 if verification.run(_print, as_json=as_json) else 1
         except DatastoreError as error:
-            log.warning("not verified", extra={"error": error})
+            log.warning("verification failed", extra={"error": error})
             return 1
 
     def clean_once(self, *, is_stopped: bool = False) -> int:
-        """Do everything once: 0, or 1 when something had to be put off.
+        """Run all maintenance and one round. Return 0, or 1 when eviction was postponed.
 
-        *is_stopped*: no appliance runs, so nothing is used; what the access log held was read.
+        *is_stopped*: the appliance does not run, so no client uses content, and the whole access
+        log is in the index already: no log barrier is needed.
         """
-        do(list(self._house.jobs()))
+        do(list(self._maintenance.jobs()))
         rounds = self._rounds
         if is_stopped:
-            rounds = Rounds(replace(self._hands(), barrier=_Quiet()), self._bounds, self._rules)
+            rounds = Rounds(
+                replace(self._hands(), barrier=_StoppedAppliance()), self._bounds, self._rules
+            )
         return 0 if attempt("round", lambda: rounds.run(0)) else 1
 
     def next_to_go(self, count: int) -> list[Eviction]:
-        """Return what would go first if room were short, in its order. Raises: DatastoreError."""
+        """Return the first *count* evictions, in order, that a shortage of space would cause.
+
+        Raises: DatastoreError.
+        """
         bounds = replace(self._bounds, target=0, start=0)
         steps = Rounds(self._hands(), bounds, self._rules).explain()
         return list(itertools.islice((each for step in steps for each in step.evictions), count))
 
     def explain(self) -> int:
-        """Print what would go in a round now, and why; change nothing."""
+        """Print what a round would remove now, and why; change nothing. Return the exit code."""
         try:
             count = self._print_plan()
         except DatastoreError as error:
-            log.warning("no plan", extra={"error": error})
+            log.warning("plan not made", extra={"error": error})
             return 1
-        _print(f"{count} to go, {readable_units.size(self._store.index.held())} held")
+        _print(f"{count} to remove, {readable_units.size(self._store.index.held())} used")
         return 0
 
     def collect(self, *, is_dry: bool, untagged: bool) -> int:
-        """Take garbage away, or only say what is: a line for each, and why.
+        """Remove garbage, or with *is_dry* only list it: one line for each item, with the reason.
 
-        *untagged*: what lost its tags is garbage too, wherever it was pushed to; while clients
-        may pull it, that needs news of what they did.
+        *untagged*: hosted images without a tag are garbage too, in every repository. While the
+        appliance runs, their removal needs the log barrier, because clients may pull them by
+        digest. Return the exit code.
         """
         is_served = (self._settings.run / "front.sock").exists()
         if untagged and not is_dry and is_served and (why := self._barrier.fetch()):
-            log.warning("not done", extra={"why": why})
+            log.warning("garbage not collected", extra={"why": why})
             return 1
         rule = RetentionRule(untagged=self._settings.cleaner.garbage if untagged else 0)
         try:
             count = self._collect(RetentionRules(otherwise=rule), is_dry=is_dry)
         except DatastoreError as error:
-            log.warning("not done", extra={"error": error})
+            log.warning("garbage not collected", extra={"error": error})
             return 1
-        done = "to go" if is_dry else "gone"
-        _print(f"{count} {done}, {readable_units.size(self._store.index.held())} held")
+        done = "to remove" if is_dry else "removed"
+        _print(f"{count} {done}, {readable_units.size(self._store.index.held())} used")
         return 0
 
     def _collect(self, rules: RetentionRules, *, is_dry: bool) -> int:
         if needs_rebuild(self._store.index):
-            self._house.settle()
-        stock = self._house.stock(rules)
+            self._maintenance.settle()
+        snapshot = self._maintenance.stock(rules)
+        garbage = self._maintenance.garbage()
         if not is_dry:
-            return self._house.collector().run(self._house.garbage(), stock, tell)
+            return self._maintenance.collector().run(garbage, snapshot, _print_item)
         count = 0
-        for count, litter in enumerate(self._house.garbage().plan(stock.open()), start=1):  # noqa: B007
-            tell(litter)
+        for count, item in enumerate(garbage.plan(snapshot.open()), start=1):  # noqa: B007
+            _print_item(item)
         return count
 
     def _print_plan(self) -> int:
         count = 0
         for step in self._rounds.explain():
-            tell(step)
+            _print_item(step)
             count += len(step.evictions)
         return count
 
     def _period(self) -> float:
-        """Return how long to sleep between two rounds, in s."""
+        """Return the time between two rounds (s)."""
         cleaner = self._settings.cleaner
-        spans = [span for span in (cleaner.ttl, self._rules.shortest()) if span]
-        return period(cleaner.runevery, min(spans, default=0))
+        ttls = [ttl for ttl in (cleaner.ttl, self._rules.shortest()) if ttl]
+        return period(cleaner.runevery, min(ttls, default=0))
 
     def _end(self, *_: object) -> None:
         self._stop.set()
         self._ring()
 
     def _ring(self) -> None:
-        """Wake the loop, once there is one."""
+        """Wake the loop, if it runs."""
         self._wake()
 
     def _hands(self) -> RoundTools:
@@ -224,25 +233,28 @@ class CleanerProcess:
         )
 
 
-class _Quiet:
-    """The news while no appliance runs: there is none."""
+class _StoppedAppliance:
+    """The log barrier of an appliance that does not run: no client uses content."""
 
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return that all is known."""
+        """Return an empty string: the index knows every access."""
         return ""
 
 
 class EventsFile:
-    """What the logger follows; a line that can't be written is lost, with one warning."""
+    """The event file that the logger follows.
+
+    A line that can't be written is lost; the first of several such lines is logged as a warning.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._is_failing = False
 
     def write(self, event: Event) -> None:
-        """Append an event."""
+        """Append an event to the file."""
         try:
             write_event(self._path, event)
         except OSError as error:
@@ -254,26 +266,26 @@ class EventsFile:
 
 
 def bounds(settings: Settings) -> StoreLimits:
-    """Return what the settings allow the data directory to hold."""
+    """Return the limits of the data directory that the settings give."""
     cleaner = settings.cleaner
     budget = Budget(cleaner.maxsize, cleaner.threshold)
     return StoreLimits(cleaner.ttl, budget.target, budget.start, budget.room)
 
 
 def rules(settings: Settings) -> RetentionRules:
-    """Return how long what was pushed stays, by the settings."""
+    """Return the retention rules of hosted repositories that the settings give."""
     cleaner = settings.cleaner
     otherwise = everything(cleaner.ttl) if cleaner.hosted else RetentionRule()
-    said = (
+    configured = (
         (each.repository, rule(each.ttl, each.keep, each.untagged, is_evictable=cleaner.hosted))
         for each in settings.hosted
     )
-    return RetentionRules(said, otherwise)
+    return RetentionRules(configured, otherwise)
 
 
-def tell(litter: Litter) -> None:
+def _print_item(item: Litter) -> None:
     """Print the lines about one step of a plan."""
-    for line in lines(litter):
+    for line in lines(item):
         _print(line)
 
 
@@ -283,14 +295,18 @@ def _print(line: str) -> None:
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="cleaner", description=__doc__)
-    parser.add_argument("--once", action="store_true", help="one round, then end")
-    parser.add_argument("--stopped", action="store_true", help="with --once: no appliance runs")
-    parser.add_argument("--dry-run", action="store_true", help="say what would go, and why")
-    parser.add_argument("--gc", action="store_true", help="garbage only, instead of a round")
+    parser.add_argument("--once", action="store_true", help="run one round, then exit")
     parser.add_argument(
-        "--delete-untagged", action="store_true", help="with --gc: what lost its tags too"
+        "--stopped", action="store_true", help="with --once: the appliance is stopped"
     )
-    parser.add_argument("--verify", action="store_true", help="read all that is stored")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would be removed, and why"
+    )
+    parser.add_argument("--gc", action="store_true", help="remove garbage only")
+    parser.add_argument(
+        "--delete-untagged", action="store_true", help="with --gc: remove untagged images too"
+    )
+    parser.add_argument("--verify", action="store_true", help="verify all stored content")
     parser.add_argument("--json", action="store_true", help="with --verify: report as JSON")
     return parser.parse_args(argv)
 

@@ -1,7 +1,8 @@
-"""The cleaner as a thread in somebody's own process (docs/library.md), made of plain values.
+"""The cleaner as a thread of a program that embeds the registry (docs/library.md).
 
-Every process that serves one data directory has such a thread, and one of them cleans: the one
-that holds the lock. The others wait for their turn.
+Its arguments are plain values, not the appliance's settings. Every process that serves a data
+directory has such a thread. The thread that holds the lock `cleaner.lock` cleans; those of the
+other processes wait for the lock.
 """
 
 from __future__ import annotations
@@ -38,19 +39,20 @@ from entrepot.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
-_TURN_S = 1.0
-_PATIENCE_S = 10.0
+_LOCK_RETRY_S = 1.0
+_JOIN_S = 10.0
 _LOCK = "cleaner.lock"
-_BELL = "cleaner.sock"
+_WAKE_SOCKET = "cleaner.sock"
 
 
 class Cleaner:
-    """Keeps what an application stores within bounds; give it to `create_app`.
+    """Keeps the data directory of an application within its limits; pass it to `create_app`.
 
-    *max_size* is in bytes, 0 for no limit, with *threshold* per cent of room above it. What was
-    not used for *ttl* s goes, 0 for never; with *hosted* what was pushed goes too, or else as
-    *rules* say. It looks every so many s, and when room is short; what is pushed and nobody names
-    goes after *garbage* s.
+    *max_size* is in bytes, 0 for no limit; *threshold* is the space above it, in per cent of it.
+    Content is evicted when it was not used for *ttl* s, 0 for never. Hosted images are evicted by
+    the same limits with *hosted*, or by *rules* if those are given. A round runs every *every* s
+    and when space is short. Hosted content that no manifest references is removed after
+    *garbage* s.
     """
 
     def __init__(
@@ -66,8 +68,10 @@ class Cleaner:
     ) -> None:
         self.budget = Budget(max_size, threshold)
         self._ttl = ttl
-        pushed = everything(ttl)
-        self._rules = rules or (RetentionRules(otherwise=pushed) if hosted else RetentionRules())
+        like_proxied = everything(ttl)
+        self._rules = rules or (
+            RetentionRules(otherwise=like_proxied) if hosted else RetentionRules()
+        )
         self._every = every
         self._garbage = garbage
         self._stop = threading.Event()
@@ -75,7 +79,10 @@ class Cleaner:
         self._thread = threading.Thread()
 
     def start(self, root: Path, index: AccessIndex, settle: Callable[[], bool]) -> None:
-        """Begin to clean below *root*, in a thread; *settle* brings all uses into the index."""
+        """Start a thread that cleans the data directory *root*.
+
+        *settle* writes all accesses of this process to the index, and is false if it could not.
+        """
         self._stop = threading.Event()
         self._state = root / "entrepot"
         spool = self._state / layout.SPOOL
@@ -83,52 +90,52 @@ class Cleaner:
         store = DataDirectory(Filesystem(root, clock), index, spool)
         work = _Work(store, settle, clock, self._stop, self._bounds())
         self._thread = threading.Thread(
-            target=self._keep, args=(work, self._state), name="cleaner", daemon=True
+            target=self._clean_when_locked, args=(work, self._state), name="cleaner", daemon=True
         )
         self._thread.start()
 
     def wake(self, needs: int) -> None:
-        """Have whichever process cleans make room for *needs* bytes; 0 is a mere hint."""
+        """Wake the process that cleans, to free *needs* bytes; 0 only starts a round."""
         if self._state is not None:
-            with suppress(OSError), _short(self._state) as folder:
-                ring(folder / _BELL, needs)
+            with suppress(OSError), _short_path(self._state) as folder:
+                ring(folder / _WAKE_SOCKET, needs)
 
     def stop(self) -> None:
-        """End; what is being removed is removed."""
+        """Stop the thread, after the removal that it is doing; wait up to 10 s for it."""
         self._stop.set()
         self.wake(0)
         if self._thread.is_alive():
-            self._thread.join(_PATIENCE_S)
+            self._thread.join(_JOIN_S)
 
     def _bounds(self) -> StoreLimits:
         budget = self.budget
         return StoreLimits(self._ttl, budget.target, budget.start, budget.room)
 
-    def _keep(self, work: _Work, state: Path) -> None:
-        """Clean whenever it is this process's turn, until stopped."""
+    def _clean_when_locked(self, work: _Work, state: Path) -> None:
+        """Clean while this process holds the lock, until stopped."""
         while not self._stop.is_set():
             try:
-                with _turn(state) as mine:
-                    if mine:
+                with _cleaner_lock(state) as is_locked:
+                    if is_locked:
                         self._clean(work, state)
             except (DatastoreError, OSError) as error:
-                log.warning("cleaning put off", extra={"error": error})
-            self._stop.wait(_TURN_S)
+                log.warning("cleaning postponed", extra={"error": error})
+            self._stop.wait(_LOCK_RETRY_S)
 
     def _clean(self, work: _Work, state: Path) -> None:
         rounds = Rounds(work.hands(), work.bounds, self._rules)
-        house = Maintenance(work.tools(lambda: self.wake(0)), self._every, self._garbage)
-        spans = [span for span in (self._ttl, self._rules.shortest()) if span]
-        every = period(self._every, min(spans, default=0))
+        maintenance = Maintenance(work.tools(lambda: self.wake(0)), self._every, self._garbage)
+        ttls = [ttl for ttl in (self._ttl, self._rules.shortest()) if ttl]
+        every = period(self._every, min(ttls, default=0))
         Inspection(work.index, lambda: self.wake(0)).start(self._stop)
-        jobs = Jobs(list(house.jobs()), time.monotonic)
+        jobs = Jobs(list(maintenance.jobs()), time.monotonic)
         work.readers().start()
-        with _short(state) as folder, WakeSocket(folder / _BELL) as wake:
-            RoundLoop(rounds.run, jobs, wake.wait, self._stop.is_set, every).run()
+        with _short_path(state) as folder, WakeSocket(folder / _WAKE_SOCKET) as wake_socket:
+            RoundLoop(rounds.run, jobs, wake_socket.wait, self._stop.is_set, every).run()
 
 
 class _Work:
-    """What one process cleans with."""
+    """The parts with which one process cleans its data directory."""
 
     def __init__(
         self,
@@ -142,7 +149,7 @@ class _Work:
         self._clock = clock
         self._store = store
         self._stop = stop
-        self._barrier = _News(settle, stop.wait)
+        self._barrier = _Barrier(settle, stop.wait)
         self._spool = Spool(store, clock)
         self._sweep = Sweep(store, lambda _: None, clock)
 
@@ -152,7 +159,7 @@ class _Work:
         return self._store.index
 
     def hands(self) -> RoundTools:
-        """Return what a round works with."""
+        """Return the tools of a round."""
         return RoundTools(
             store=self._store,
             spool=self._spool,
@@ -164,11 +171,11 @@ class _Work:
         )
 
     def readers(self) -> Readers:
-        """Return what reads new content once more."""
+        """Return the threads that verify new content."""
         return Readers(self._store, self._clock, self._stop, Listeners())
 
     def tools(self, wake: Callable[[], None]) -> Tools:
-        """Return what the chores work with."""
+        """Return the tools of maintenance; *wake* starts a round."""
         return Tools(
             store=self._store,
             spool=self._spool,
@@ -180,8 +187,12 @@ class _Work:
         )
 
 
-class _News:
-    """Whether every use until now is known: this process's, and by now the others' too."""
+class _Barrier:
+    """The log barrier of an embedded registry, which has no access log.
+
+    This process writes its accesses to the index at once; each other process writes its own
+    accesses after `SOON_S` at the latest.
+    """
 
     blind = 0.0
 
@@ -190,22 +201,25 @@ class _News:
         self._pause = pause
 
     def fetch(self) -> str:
-        """Return what is wrong with the news; nothing when it is good."""
+        """Return why accesses may be missing from the index; empty if none can be missing."""
         if self._pause(2 * SOON_S):
-            return "it is ending"
-        return "" if self._settle() else "the index does not answer"
+            return "the process is ending"
+        return "" if self._settle() else "the index is unavailable"
 
 
 @contextmanager
-def _turn(state: Path) -> Iterator[bool]:
-    """Say whether this process is the one that cleans. Raises: StorageFull, StorageBroken."""
-    with try_lock(state / _LOCK) or nullcontext() as held:
-        yield held is not None
+def _cleaner_lock(state: Path) -> Iterator[bool]:
+    """Yield whether this process got the lock of the cleaner, and hold it meanwhile.
+
+    Raises: StorageFull, StorageBroken.
+    """
+    with try_lock(state / _LOCK) or nullcontext() as lock:
+        yield lock is not None
 
 
 @contextmanager
-def _short(folder: Path) -> Iterator[Path]:
-    """Give a folder a name that is short enough for a socket in it, which ends at 107 bytes."""
+def _short_path(folder: Path) -> Iterator[Path]:
+    """Yield a short path of a folder: the path of a socket has 107 bytes at most."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield Path(f"/proc/self/fd/{descriptor}")

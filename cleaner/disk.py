@@ -1,4 +1,4 @@
-"""The disk itself: others may fill it, and then the cap is no measure of what still fits."""
+"""Free space of the file system: other programs may fill it although the cap is not reached."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _SPARE_PART = 100
 class Disk:
     """The file system of the data directory *root*.
 
-    A little of it is kept free, at most a hundredth: without room for their lines and pages, log
-    and index would not know what is used, and nothing could be evicted.
+    64 MiB of it are kept free, but at most a hundredth of its size. Without free space the access
+    log and the index could not be written, accesses would be lost, and eviction would stop.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def lacking(self, needs: int) -> int:
-        """Return how many bytes must go for *needs* more to fit; none where nobody can tell."""
+        """Return the bytes to free so that *needs* more fit; 0 if the free space is unknown."""
         try:
             found = os.statvfs(self._root)
         except OSError:

@@ -1,14 +1,14 @@
-"""Whether the index knows of every use until now: the cleaner acts on news, not on silence.
+"""The log barrier: checks that the index has every access up to now before anything is evicted.
 
-What nobody asked for and what somebody asked for while the logger was dead look the same in the
-index. So before anything goes, a request of our own passes through HAProxy, and is waited for:
-once the logger has committed its line, it has committed all lines before it. Until that happens
-nothing is evicted at all, neither for age nor for size: a row with an old stamp may have been used
-since, unnoticed, and pulls that find no room stream unstored meanwhile.
+In the index, content that no client requested looks like content that was requested while the
+logger was down. So the cleaner sends a request of its own through HAProxy and waits until the
+logger has committed the line of this request: then all earlier lines are committed too. Until
+then nothing is evicted, neither for age nor for size, because content with an old access time may
+have been used since. Pulls that find no space meanwhile are passed through.
 
-Lines that HAProxy dropped never come, nor do those that were rotated away before the logger read
-them. The round that learns of them evicts nothing; after it, ages count from that moment (`blind`),
-for any row may have been used just before.
+Lines that HAProxy dropped, or that were rotated away before the logger read them, never arrive.
+The round that detects them evicts nothing. From then on ages count from that moment (`blind`),
+because any content may have been used just before.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ _POLL_S = 0.01
 
 
 class LogBarrier:
-    """Asks through *front*, HAProxy's own socket, and reads the answer in the index.
+    """Sends a probe through *front*, HAProxy's local socket, and finds it in the index.
 
-    *pause* waits for so many s, and is true when there is no use in going on. *clock* gives s,
-    UTC epoch; *timer* s of any clock that does not go back.
+    *pause* waits for the given seconds and returns true when the process ends. *clock* gives s,
+    UTC epoch; *timer* is a monotonic clock (s). `blind` is when lost lines were last detected (s,
+    UTC epoch).
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class LogBarrier:
         self.blind = 0.0
 
     def fetch(self) -> str:
-        """Return what is wrong with the news; nothing when it is good.
+        """Return why accesses may be missing from the index; empty if none can be missing.
 
         Raises: IndexUnavailable.
         """
@@ -62,7 +63,7 @@ class LogBarrier:
         try:
             _get(self._front, f"/healthz?news={probe}")
         except (OSError, http.client.HTTPException):
-            return "the front does not answer"
+            return "HAProxy does not answer"
         if not self._is_committed(probe):
             return "the logger does not follow the access log"
         return "log lines were dropped" if self._lost_lines() else ""
@@ -75,7 +76,10 @@ class LogBarrier:
         return True
 
     def _lost_lines(self) -> bool:
-        """Whether lines were lost since it was last asked; HAProxy counts anew when restarted."""
+        """Return whether log lines were lost since the last call.
+
+        HAProxy's counter starts at zero again when HAProxy is restarted.
+        """
         dropped = int(self._index.note("dropped") or 0)
         before = self._dropped if dropped >= self._dropped else 0
         self._dropped = dropped
@@ -85,7 +89,7 @@ class LogBarrier:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    """HTTP to a socket in the file system."""
+    """An HTTP connection to a unix socket."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=_PATIENCE_S)
@@ -98,7 +102,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def _get(front: Path, uri: str) -> None:
-    """Ask; whatever is answered is logged, and nothing else is asked for. Raises: OSError."""
+    """Send a GET request; its response does not matter, only its log line. Raises: OSError."""
     connection = _UnixConnection(front)
     try:
         connection.request("GET", uri)

@@ -1,4 +1,4 @@
-"""When the cleaner does what: a round at each wake, and from time to time without one."""
+"""The cleaner's main loop: it runs a round at each wake-up and at regular intervals."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 from entrepot.cleaner.maintenance.jobs import Jobs, attempt
 
-_SOON_S = 5.0
-_QUICKEST_S = 1.0
-_PARTING_S = 0.5
+_RETRY_S = 5.0
+_SHORTEST_S = 1.0
+_JOIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class RoundLoop:
-    """`round` makes room for so many bytes; it is false when it could not do what it wanted.
+    """Runs rounds and starts maintenance jobs.
 
-    `wait` returns the bytes that downloads need, as soon as one rings or so many s are over.
+    `round` frees the given bytes; it returns false when eviction was postponed. `wait` waits up
+    to the given seconds for a wake-up and returns the bytes that downloads need.
     """
 
     round: Callable[[int], bool]
@@ -26,18 +27,18 @@ class RoundLoop:
     every: float
 
     def run(self) -> None:
-        """Go round until stopped; what could not be done is tried again soon."""
+        """Run rounds until stopped; a postponed or failed round is repeated after 5 s."""
         needs = 0
         while not self.stopped():
             self.jobs.start_due()
-            is_done = self._go_round(needs)
-            needs = self.wait(self.every if is_done else min(self.every, _SOON_S))
-        self.jobs.join(_PARTING_S)
+            is_done = self._run_round(needs)
+            needs = self.wait(self.every if is_done else min(self.every, _RETRY_S))
+        self.jobs.join(_JOIN_S)
 
-    def _go_round(self, needs: int) -> bool:
+    def _run_round(self, needs: int) -> bool:
         return bool(attempt("round", lambda: self.round(needs)))
 
 
 def period(every: float, ttl: float) -> float:
-    """Return how long, in s, the cleaner may sleep: a short TTL is kept by looking more often."""
-    return min(every, max(ttl / 2, _QUICKEST_S)) if ttl else every
+    """Return the interval of rounds (s): *every*, but half of a short TTL, and 1 s at least."""
+    return min(every, max(ttl / 2, _SHORTEST_S)) if ttl else every

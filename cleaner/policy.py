@@ -1,11 +1,11 @@
-"""What goes, in which order, and why: decided here, done in `sweep` and `unlink`.
+"""The eviction policy: which content is removed, in which order, and why.
 
-The entries come in the order of eviction, which the index keeps so that a manifest stands before
-what it names. Whoever goes along it, and spares with each entry that stays what that one names,
-leaves nothing that names what is gone.
+This module only plans; `sweep` and `hosted.unlink` remove. The index lists entries in the order
+of eviction, in which a manifest precedes its parts. Walking in this order and keeping everything
+that a kept manifest references never leaves a manifest whose blobs are gone.
 
-What was pushed goes in images. Those that their rules send away go first; the others, if they
-may be evicted at all, take their places in the same order.
+Hosted content is removed one image at a time. Images that their retention rules expire go first.
+The other images, if their rules permit eviction, are merged into the order of entries.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from entrepot.datastore.index import ContentKind, IndexEntry
 from entrepot.datastore.refs import Digest, Repository
 
 Named = Callable[[Digest], Iterable[Digest]]
-"""What a manifest names, as the index recorded it."""
+"""Returns the parts that a manifest references, as the index recorded them."""
 Unasked = Callable[[], Iterable[IndexEntry]]
-"""What was fetched ahead, a while ago, and nobody has asked for."""
+"""Returns the prefetched layers that no client has requested within 10 minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
-    """What an operator allows: sizes in bytes, None for no limit; `ttl` in s, 0 for none.
+    """Limits of the data directory: sizes in bytes, None for no limit; `ttl` in s, 0 for none.
 
-    Eviction for size begins when more than `start` is held, or when what is asked for does not
-    fit below `room`; it ends at `target`.
+    Eviction for size begins when the used bytes exceed `start`, or when waiting downloads would
+    exceed `room`, the cap. It ends when the used bytes and these downloads fit below `target`.
     """
 
     ttl: float = 0
@@ -48,12 +48,13 @@ class StoreLimits:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What the plan is made for: `held` and, asked for by waiting downloads, `needs`, in bytes.
+    """The state for which a plan is made. Sizes are in bytes, times in s, UTC epoch.
 
-    `now` is in s, UTC epoch. Uses before `blind` may have gone unseen: ages count from there;
-    those of what was pushed from `born` too, for before it there was nobody to see. `lacking` is
-    what the disk itself has too little, in bytes. `looked` is when it was last seen what was
-    pushed: what was used since may be new, and nobody knows yet that it is kept.
+    `held` is the used bytes and `needs` what waiting downloads need. Accesses before `blind` may
+    be missing from the index, so ages count from there. Ages of hosted content also count from
+    `born`, when the index was created, because accesses before it were not recorded. `lacking` is
+    the space that the file system itself is short of. `looked` is when the hosted repositories
+    were read: content used since then may belong to an image that the plan does not know.
     """
 
     now: float
@@ -65,7 +66,7 @@ class Demand:
     looked: float = math.inf
 
     def without(self, entries: Iterable[IndexEntry]) -> Demand:
-        """Return the same moment once *entries* are gone."""
+        """Return the state after *entries* are evicted."""
         sizes = [entry.size for entry in entries]
         held = self.held - sum(sizes) - OVERHEAD * len(sizes)
         return replace(self, held=held, lacking=max(self.lacking - sum(sizes), 0))
@@ -73,7 +74,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
-    """One entry that goes; `words` say to a person what `reason` says to a metric."""
+    """An entry to evict; `reason` is the label of the metric, `words` the text for an operator."""
 
     entry: IndexEntry
     reason: Reason
@@ -81,47 +82,47 @@ class Eviction:
 
     @property
     def evictions(self) -> list[Eviction]:
-        """Return what goes from the disk."""
+        """Return the entries to delete from the disk."""
         return [self]
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """One image that goes, with all that nobody else needs."""
+    """An image to remove, with the parts that nothing else references."""
 
     removal_plan: RemovalPlan
     why: Explanation
 
     @property
     def evictions(self) -> list[Eviction]:
-        """Return what goes from the disk, each after all that names it."""
-        said = f"{self.removal_plan.image}: {self.why.words}"
-        return [Eviction(entry, self.why.reason, said) for entry in self.removal_plan.entries]
+        """Return the entries to delete from the disk, manifests before their parts."""
+        text = f"{self.removal_plan.image}: {self.why.words}"
+        return [Eviction(entry, self.why.reason, text) for entry in self.removal_plan.entries]
 
 
 Step = Eviction | Removal
 
 
 class HostedCandidates(Protocol):
-    """What was pushed and may go, while a plan is made; `gone` is what the plan let go."""
+    """The hosted images that may be removed, while a plan is made."""
 
     @property
     def images(self) -> Sequence[tuple[HostedImage, RetentionRule]]:
-        """Return the images that may go, the least recently used first."""
+        """Return the images that may be removed with their rules, least recently used first."""
         ...
 
     @property
     def gone(self) -> set[Digest]:
-        """Return what has gone so far; the plan adds to it."""
+        """Return the digests that the plan removes; the plan adds each of its own evictions."""
         ...
 
     def depart(self, image: HostedImage) -> RemovalPlan:
-        """Take an image away and return what goes with it."""
+        """Drop the references of an image; return its planned removal."""
         ...
 
 
 class _Nothing:
-    """Nothing was pushed that may go."""
+    """No hosted image may be removed."""
 
     images = ()
 
@@ -142,11 +143,11 @@ def plan(
     pushed: HostedCandidates | None = None,
     unused: Unasked = tuple,
 ) -> Iterator[Step]:
-    """Yield what goes, least recently used first; reads one entry further than it must.
+    """Yield the removals in order; at most one entry after the last removal is read.
 
-    First goes what was not used for longer than the TTL, then, if size is short, what is *unasked*
-    and the least recently used until it is not. What *spares* holds back stays, and all that it
-    names.
+    The order is: images that their rules expire; entries not used for longer than the TTL; and
+    while space is short, unused prefetched layers (*unasked*), then the least recently used
+    entries and evictable images. An entry for which *spares* is true is kept, with its parts.
     """
     making = _Plan(bounds, moment, pushed or _Nothing(), unused)
     yield from making.expired()
@@ -154,7 +155,7 @@ def plan(
 
 
 class _Plan:
-    """A plan as it is made: what it has let go is no longer held."""
+    """A plan in the making: its state counts the removals so far as done."""
 
     def __init__(
         self, bounds: StoreLimits, moment: Demand, pushed: HostedCandidates, unused: Unasked
@@ -163,21 +164,21 @@ class _Plan:
         self._moment = moment
         self._pushed = pushed
         self._unasked = unused
-        self._begun = False
-        self._left: set[tuple[Repository, Digest]] = set()
+        self._is_freeing = False
+        self._expired_images: set[tuple[Repository, Digest]] = set()
 
     def expired(self) -> Iterator[Removal]:
-        """Yield the images that their rules send away."""
+        """Yield the images that their retention rules expire."""
         for image, rule in self._pushed.images:
             why = expiry(image, rule, _idle_image(image, self._moment))
             if why:
-                self._left.add((image.name, image.root))
+                self._expired_images.add((image.name, image.root))
                 yield self._removal(image, why)
 
     def along(
         self, entries: Iterable[IndexEntry], spares: Callable[[Digest], bool], named: Named
     ) -> Iterator[Step]:
-        """Yield what goes of the entries, and of the images that may go with them."""
+        """Yield the evictions of entries and of evictable images, in the order of their use."""
         stays: set[Digest] = set()
 
         def is_kept(each: IndexEntry) -> bool:
@@ -185,9 +186,9 @@ class _Plan:
 
         for each in _in_order(entries, self._evictable()):
             if isinstance(each, HostedImage) or not self._why_old(each):
-                yield from self._ahead(is_kept)
+                yield from self._prefetched(is_kept)
             if isinstance(each, HostedImage):
-                yield from self._shortage(each)
+                yield from self._image_for_size(each)
                 continue
             if each.digest in self._pushed.gone:
                 continue
@@ -199,11 +200,11 @@ class _Plan:
                 continue
             yield self._eviction(each, why)
 
-    def _ahead(self, is_kept: Callable[[IndexEntry], bool]) -> Iterator[Eviction]:
-        """Yield, once, what was fetched ahead for nobody, as long as room is short."""
+    def _prefetched(self, is_kept: Callable[[IndexEntry], bool]) -> Iterator[Eviction]:
+        """Yield the unused prefetched layers while space is short; a second call yields none."""
         unused, self._unasked = self._unasked, tuple
         for each in unused() if self._why_short() else ():
-            why = self._why_short("fetched ahead, never asked for")
+            why = self._why_short("prefetched, never requested")
             if why is None:
                 return
             if each.digest not in self._pushed.gone and not is_kept(each):
@@ -215,16 +216,16 @@ class _Plan:
         return Eviction(entry, why.reason, why.words)
 
     def _evictable(self) -> list[HostedImage]:
-        """Return the images that may go when room is short, the least recently used first."""
+        """Return the images that may be evicted for size, least recently used first."""
         return [
             image
             for image, rule in self._pushed.images
             if rule.is_evictable
             and not rule.keeps(image)
-            and (image.name, image.root) not in self._left
+            and (image.name, image.root) not in self._expired_images
         ]
 
-    def _shortage(self, image: HostedImage) -> Iterator[Removal]:
+    def _image_for_size(self, image: HostedImage) -> Iterator[Removal]:
         if why := self._why_short():
             yield self._removal(image, why)
 
@@ -235,7 +236,7 @@ class _Plan:
 
     def _why(self, entry: IndexEntry) -> Explanation | None:
         why = self._why_old(entry)
-        self._begun = self._begun and not why
+        self._is_freeing = self._is_freeing and not why
         return why or self._why_short()
 
     def _why_old(self, entry: IndexEntry) -> Explanation | None:
@@ -246,10 +247,13 @@ class _Plan:
         return Explanation(Reason.TTL, f"not used for {readable_units.span(idle)}, TTL is {ttl}")
 
     def _why_short(self, because: str = "least recently used") -> Explanation | None:
-        """Tell why the next must go; eviction for size, once begun, goes on to the target."""
-        begins = self._begun or is_short(self._bounds, self._moment)
-        self._begun = begins and bool(excess(self._bounds, self._moment))
-        if self._begun:
+        """Return why the next entry must be evicted for space, or None.
+
+        Eviction for size, once begun, continues down to the target.
+        """
+        begins = self._is_freeing or is_short(self._bounds, self._moment)
+        self._is_freeing = begins and bool(excess(self._bounds, self._moment))
+        if self._is_freeing:
             return Explanation(
                 Reason.SIZE, f"{_words_of_size(self._bounds, self._moment)}, {because}"
             )
@@ -261,7 +265,7 @@ class _Plan:
 
 
 def is_short(bounds: StoreLimits, moment: Demand) -> bool:
-    """Whether eviction for size begins: the room above `start` is used, or too small."""
+    """Return whether eviction for size begins (see `Bounds`)."""
     if bounds.start is not None and moment.held > bounds.start:
         return True
     if bounds.room is None or not moment.needs:
@@ -270,14 +274,14 @@ def is_short(bounds: StoreLimits, moment: Demand) -> bool:
 
 
 def excess(bounds: StoreLimits, moment: Demand) -> int:
-    """Return the bytes that must go until all that is asked for fits below the target."""
+    """Return the bytes to evict until the used bytes and all waiting downloads fit the target."""
     if bounds.target is None:
         return 0
     return max(moment.held + moment.needs - bounds.target, 0)
 
 
 def closure(digests: Iterable[Digest], named: Named) -> set[Digest]:
-    """Return *digests*, what they name, and what those name, to the end."""
+    """Return *digests* and, recursively, everything that they reference."""
     found: set[Digest] = set()
     waiting = list(digests)
     while waiting:
@@ -291,7 +295,7 @@ def closure(digests: Iterable[Digest], named: Named) -> set[Digest]:
 def _in_order(
     entries: Iterable[IndexEntry], images: Sequence[HostedImage]
 ) -> Iterable[IndexEntry | HostedImage]:
-    """Put images among the entries, all by their last use; without any, read no entry ahead."""
+    """Merge images into the entries by their last use; without images read no entry ahead."""
     if not images:
         return entries
     return heapq.merge(entries, images, key=lambda each: each.used)
@@ -302,6 +306,6 @@ def _idle_image(image: HostedImage, moment: Demand) -> float:
 
 
 def _words_of_size(bounds: StoreLimits, moment: Demand) -> str:
-    asked = f", {readable_units.size(moment.needs)} asked for" if moment.needs else ""
-    held, target = readable_units.size(moment.held), readable_units.size(bounds.target or 0)
-    return f"held {held}{asked}, target {target}"
+    requested = f", {readable_units.size(moment.needs)} requested" if moment.needs else ""
+    used, target = readable_units.size(moment.held), readable_units.size(bounds.target or 0)
+    return f"{used} used{requested}, target {target}"

@@ -1,4 +1,4 @@
-"""Sizes and spans as a person reads them, in the reasons that the plan gives."""
+"""Formats sizes and durations for operators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def size(count: int) -> str:
     if abs(count) < 1024:  # noqa: PLR2004 - the size of a KiB
         return f"{count} B"
     value, unit = float(count), "B"
-    for unit in _UNITS:  # noqa: B007 - the unit at which the loop ends is the answer
+    for unit in _UNITS:  # noqa: B007 - the last unit of the loop is used below
         value /= 1024
         if abs(value) < 1024:  # noqa: PLR2004
             break
@@ -19,11 +19,11 @@ def size(count: int) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a length of time in its two largest units: `31d`, `1h5m`; never below zero."""
+    """Return a duration in its two largest units: `31d`, `1h5m`; `0s` if it is negative."""
     rest = max(int(seconds), 0)
-    said: list[str] = []
+    parts: list[str] = []
     for unit, length in _SPANS:
         count, rest = divmod(rest, length)
-        if count or said:
-            said.append(f"{count}{unit}" if count else "")
-    return "".join(said[:2]) or "0s"
+        if count or parts:
+            parts.append(f"{count}{unit}" if count else "")
+    return "".join(parts[:2]) or "0s"

@@ -1,4 +1,4 @@
-"""Why something goes: one word for the metrics, a few for a person."""
+"""Reasons of a removal: a label for the metrics and a text for an operator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """A label of the metrics, hence few."""
+    """The reason of an eviction, as the metrics label it; each value is a time series."""
 
     TTL = "ttl"
     SIZE = "size"
@@ -19,7 +19,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`words` say to a person what `reason` says to a metric."""
+    """The reason of a removal: `reason` labels the metric, `words` explain it to an operator."""
 
     reason: Reason
     words: str

@@ -1,4 +1,4 @@
-"""What a dry run prints: a line for each thing that goes, and why it does."""
+"""Lines of a dry run: one line for each removal, with its reason."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from entrepot.cleaner.maintenance.garbage import Litter, StaleUpload, Unreferenc
 from entrepot.cleaner.policy import Eviction, Removal
 
 
-def lines(litter: Litter) -> Iterator[str]:
-    """Yield the lines about one step of a plan: what, of which kind, how large, why."""
-    if isinstance(litter, StaleUpload):
-        yield _line(litter.upload.name, "upload", litter.upload.size, litter.words)
-    elif isinstance(litter, UnreferencedLink):
-        yield _line(f"{litter.name}@{litter.digest}", "link", 0, litter.words)
+def lines(item: Litter) -> Iterator[str]:
+    """Yield the lines about one step of a plan: name, kind, size and reason."""
+    if isinstance(item, StaleUpload):
+        yield _line(item.upload.name, "upload", item.upload.size, item.words)
+    elif isinstance(item, UnreferencedLink):
+        yield _line(f"{item.name}@{item.digest}", "link", 0, item.words)
     else:
-        if isinstance(litter, Removal):
-            yield from _image(litter)
-        yield from map(_eviction, litter.evictions)
+        if isinstance(item, Removal):
+            yield from _image(item)
+        yield from map(_eviction, item.evictions)
 
 
 def _image(removal: Removal) -> Iterator[str]:
-    """Yield a line for each tag that goes, or one for an image that has none."""
+    """Yield a line for each tag of the image, or one line if it has no tag."""
     removal_plan = removal.removal_plan
     name, root = removal_plan.image.name, removal_plan.image.root
     size = sum(entry.size for entry in removal_plan.entries)
@@ -36,5 +36,5 @@ def _eviction(eviction: Eviction) -> str:
     return _line(str(entry.digest), entry.kind.name.lower(), entry.size, eviction.words)
 
 
-def _line(what: str, kind: str, size: int, why: str) -> str:
-    return f"{what}  {kind:8}  {readable_units.size(size):>8}  {why}"
+def _line(name: str, kind: str, size: int, why: str) -> str:
+    return f"{name}  {kind:8}  {readable_units.size(size):>8}  {why}"

@@ -1,4 +1,4 @@
-"""A round of the cleaner: settle what the dead left, then make the room that is wanted."""
+"""A round of the cleaner: settles what dead processes left, then evicts to free space."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ from entrepot.runtime.clock import Ages
 
 log = logging.getLogger(__name__)
 
-_COMING_S = 600.0  # in which a client may still come to what was fetched ahead of it
-_UNASKED = 1000  # rows in a round: those that stay come again in the next
+_PREFETCH_GRACE_S = 600.0  # a client may request a prefetched layer that late
+_MOST_PREFETCHED = 1000  # rows of a round; the next round reads them again
 
 
 class Barrier(Protocol):
-    """Tells whether every use until now is known."""
+    """The log barrier: whether the index has every access up to now."""
 
     blind: float
 
     def fetch(self) -> str:
-        """Return what is wrong with the news; nothing when it is good."""
+        """Return why accesses may be missing from the index; empty if none can be missing."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RoundTools:
-    """What a round works with; `clock` gives s, UTC epoch, `stopped` ends it between deletes.
+    """The tools of a round; `clock` gives s, UTC epoch, `stopped` ends it between two removals.
 
-    `is_ready` is false as long as the index does not know all that is here. `taken_at` returns
-    since when uses of what another program left are seen (s, UTC epoch). `lacking` tells what
-    the disk has too little for so many bytes more.
+    `is_ready` is false while the index is being rebuilt. `taken_at` returns the time since which
+    accesses to content of another program are recorded (s, UTC epoch). `lacking` returns the
+    bytes that the file system lacks for the given bytes to fit.
     """
 
     store: DataDirectory
@@ -71,7 +71,7 @@ class RoundTools:
 
 
 class Rounds:
-    """Evicts by *bounds* what was pulled through, and by *rules* what was pushed."""
+    """Evicts proxied content by *bounds* and hosted images by *rules*."""
 
     def __init__(
         self, hands: RoundTools, bounds: StoreLimits, rules: RetentionRules | None = None
@@ -82,13 +82,13 @@ class Rounds:
         self._rules = rules or RetentionRules()
         self._hosted = HostedRepositories(hands.store)
         self._unlinker = Unlinker(hands.store, self._hosted)
-        self._stale = False
+        self._is_postponed = False
         self._shortage = Shortage(hands.store.index, bounds)
 
     def run(self, needs: int) -> bool:
-        """Make room for *needs* bytes more to be held; False when eviction had to be put off.
+        """Free space for *needs* more bytes; return False when eviction was postponed.
 
-        Raises: StorageFull, StorageBroken, IndexUnavailable: the next round goes on.
+        Raises: StorageFull, StorageBroken, IndexUnavailable; the next round continues.
         """
         began = self._hands.clock()
         self._hands.sweep.finish()
@@ -114,14 +114,17 @@ class Rounds:
         return is_short(self._bounds, moment) or moment.lacking > 0
 
     def _is_counted_right(self, needs: int) -> bool:
-        """Whether room is short also by the rows themselves, before anything goes for it."""
+        """Recount the rows; return whether space is still short.
+
+        A wrong counter must not cause evictions.
+        """
         wrong = self._store.index.inspect()
         if wrong:
             log.warning("access index was wrong, and was repaired", extra={"wrong": wrong})
         return not wrong or self._is_short(needs)
 
     def plan(self, needs: int, stock: HostedSnapshot) -> Iterator[Step]:
-        """Yield what goes now, but for what of the *stock* turned out to stay."""
+        """Yield the removals that are due now, without those that *stock* spares."""
         account, index = stock.open(), self._store.index
         return plan(
             self._store.oldest(),
@@ -130,23 +133,23 @@ class Rounds:
             spares=account.spares,
             named=index.named,
             pushed=account,
-            unused=lambda: self._unasked(account.spares),
+            unused=lambda: self._unused_prefetched(account.spares),
         )
 
-    def _unasked(self, spares: Callable[[Digest], bool]) -> Iterator[IndexEntry]:
-        """Yield what was fetched ahead for nobody, if nothing that stays names it."""
+    def _unused_prefetched(self, spares: Callable[[Digest], bool]) -> Iterator[IndexEntry]:
+        """Yield the unused prefetched layers that no kept manifest references."""
         index = self._store.index
-        for each in index.unused(self._coming(), _UNASKED):
+        for each in index.unused(self._unused_before(), _MOST_PREFETCHED):
             if not any(map(spares, index.naming(each.digest))):
                 yield each
 
-    def _coming(self) -> float:
-        """Return the time before which a prefetch began whose client would have come by now."""
+    def _unused_before(self) -> float:
+        """Return the start time before which a prefetch counts as unused (s, UTC epoch)."""
         clock = self._hands.clock
-        return clock() - _COMING_S if clock.since() < math.inf else -math.inf
+        return clock() - _PREFETCH_GRACE_S if clock.since() < math.inf else -math.inf
 
     def explain(self) -> Iterator[Step]:
-        """Yield what would go in a round now, if the news is good."""
+        """Yield the removals of a round now, without the log barrier."""
         return self.plan(0, self._stock())
 
     def _stock(self) -> HostedSnapshot:
@@ -158,14 +161,17 @@ class Rounds:
         return Demand(
             self._hands.clock(),
             held,
-            min(needs, self._bounds.target or 0),  # what is larger will not be stored
+            min(needs, self._bounds.target or 0),  # larger content is not stored
             blind=max(self._hands.barrier.blind, self._hands.clock.since(), self._hands.taken_at()),
             born=born(index),
             lacking=self._lacking(needs, held),
         )
 
     def _lacking(self, needs: int, held: int) -> int:
-        """Return what the disk has too little; for what never fits, no more than it must."""
+        """Return the bytes that the file system lacks.
+
+        A need that no eviction could satisfy does not count.
+        """
         lacking = self._hands.lacking(needs)
         return lacking if lacking <= held else self._hands.lacking(0)
 
@@ -174,57 +180,55 @@ class Rounds:
         return not excess(self._bounds, moment) and not moment.lacking
 
     def _is_informed(self) -> bool:
-        """Whether eviction may be trusted to know what was used; say once when that changes."""
+        """Return whether the index has every access up to now; log each change of this once."""
         why = (
             self._hands.barrier.fetch() if self._hands.is_ready() else "the index is being rebuilt"
         )
         if self._hands.stopped():
             return False
-        if why and not self._stale:
-            log.warning("eviction put off", extra={"why": why})
-        if self._stale and not why:
-            log.info("eviction goes on")
-        self._stale = bool(why)
+        if why and not self._is_postponed:
+            log.warning("eviction postponed", extra={"why": why})
+        if self._is_postponed and not why:
+            log.info("eviction resumed")
+        self._is_postponed = bool(why)
         return not why
 
     def _evict(self, needs: int, stock: HostedSnapshot) -> None:
-        """Sweep, and plan anew without what would not go, until all that was planned has gone."""
+        """Sweep until a plan is carried out completely; each new plan spares what was in use."""
         began = self._hands.clock()
-        gone_now: list[Eviction] = []
-        evicted, is_done = 0, False
-        while not is_done:
-            gone, is_done = self._sweep(needs, stock, gone_now)
-            evicted += gone
+        evicted: list[Eviction] = []
+        while not self._sweep(needs, stock, evicted):
             stock.renew()
+        stock.renew()
         seconds = max(self._hands.clock() - began, 0.0)
-        said = summary(gone_now, self._store.repositories)
-        log.info("evicted", extra={"entries": evicted, **said, "seconds": round(seconds, 3)})
+        fields = summary(evicted, self._store.repositories)
+        log.info("evicted", extra={"entries": len(evicted), **fields, "seconds": round(seconds, 3)})
 
-    def _sweep(
-        self, needs: int, stock: HostedSnapshot, evicted: list[Eviction]
-    ) -> tuple[int, bool]:
-        """Return how much went, and whether that is all: the plan counts all of it as gone."""
-        gone, is_done = 0, True
+    def _sweep(self, needs: int, stock: HostedSnapshot, evicted: list[Eviction]) -> bool:
+        """Carry out a plan and append its evictions to *evicted*; return False for a new plan.
+
+        A new plan is needed if an item was kept: this plan counted it as removed.
+        """
+        is_done = True
         for step in self.plan(needs, stock):
             if self._hands.stopped():
-                return gone, True
+                return True
             if isinstance(step, Removal) and not self._unlink(step):
                 stock.spare_image(step.removal_plan.image)
                 is_done = False
                 continue
             for eviction in step.evictions:
                 if self._hands.sweep.evict(eviction):
-                    gone += 1
                     evicted.append(eviction)
                     continue
                 stock.spare(closure([eviction.entry.digest], self._store.index.named))
                 is_done = False
-        return gone, is_done
+        return is_done
 
     def _unlink(self, removal: Removal) -> bool:
         removal_plan = removal.removal_plan
         if not self._unlinker.take(removal_plan):
             return False
-        names = {"image": removal_plan.image, "why": removal.why.words}
-        log.info("pushed image removed", extra=names)
+        fields = {"image": removal_plan.image, "why": removal.why.words}
+        log.info("pushed image removed", extra=fields)
         return True

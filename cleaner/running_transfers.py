@@ -1,8 +1,8 @@
-"""What running downloads and uploads were promised, read off their files.
+"""Restores the reservations of running downloads and uploads in a new index.
 
-An index that was lost, or replaced because it was broken, knows nothing of it, while the writers
-go on as far as they were promised. So before a new index grants anything, all of that is promised
-anew.
+An index that was lost, or replaced because it was damaged, has no reservations, while the writers
+still write up to the size that they have reserved. So these reservations are read off the files
+and made again before the new index grants any other.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from entrepot.datastore.refs import Digest
 
 
 def promise_again(store: DataDirectory, room: int | None, now: float) -> None:
-    """Reserve anew what the writers of spool files and uploads may still write, and have written.
+    """Make the reservation of each spool file and upload again, at its full size.
 
-    *room* is the most that could have been promised, in bytes. Raises: IndexUnavailable.
+    *room* is the largest possible reservation: the cap (bytes). Raises: IndexUnavailable.
     """
     known = {each.digest: each for each in store.index.reservations()}
     for digest, path in _files(store):
-        size = _promised(path, room)
+        size = _largest_reservation(path, room)
         if size > _size_of(known.get(digest)):
             store.index.reserve(digest, size, None, now)
 
 
 def _files(store: DataDirectory) -> Iterator[tuple[Digest, Path]]:
-    """Yield the files that grow, each with the digest of its reservation."""
+    """Yield each spool file and upload with the digest of its reservation."""
     for path in _below(store.spool):
         digest = layout.spool_of(path.name)
         if digest is not None:
@@ -42,21 +42,21 @@ def _files(store: DataDirectory) -> Iterator[tuple[Digest, Path]]:
             yield layout.upload_promise(path.name), path
 
 
-def _promised(path: Path, room: int | None) -> int:
-    """Return what was promised for one file, at most: what it has, where nobody writes to it."""
+def _largest_reservation(path: Path, room: int | None) -> int:
+    """Return the largest size that can be reserved for a file; its length if it has no writer."""
     try:
         length = path.stat().st_size
         if not is_locked(path):
             return length
     except (OSError, DatastoreError):
         return 0
-    announced = _announced(path.with_name(f"{path.name}.size"))
+    announced = _announced_size(path.with_name(f"{path.name}.size"))
     if announced is None or (room is not None and announced > room):
         return length + STEP if length else 0
     return max(announced, length)
 
 
-def _announced(path: Path) -> int | None:
+def _announced_size(path: Path) -> int | None:
     try:
         text = path.read_text()
     except (OSError, ValueError):

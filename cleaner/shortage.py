@@ -1,4 +1,4 @@
-"""Reports a store that can't shrink: what may not be evicted is more than its maximum size."""
+"""Reports a store that can't shrink: its unevictable content exceeds the maximum size."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ log = logging.getLogger(__name__)
 
 REMEDY = (
     "set CLEANER_MAXSIZE to more, CLEANER_HOSTED=true if pushed images may be evicted, or"
-    " CLEANER_TAKEOVER=evict if another program fetched it from an upstream"
+    " CLEANER_TAKEOVER=evict if another program fetched the content from an upstream"
 )
 
 
 class Shortage:
-    """Notes and logs, once each, when eviction can't free enough and when it can again."""
+    """Records and logs each change between a store that can shrink and one that can't."""
 
     def __init__(self, index: AccessIndex, bounds: StoreLimits) -> None:
         self._index = index
@@ -26,10 +26,11 @@ class Shortage:
         self._is_known = False
 
     def look(self, *, is_short: bool) -> None:
-        """Look after a round that evicted all that it may. Raises: IndexUnavailable.
+        """Check the store after a round that evicted everything evictable.
 
-        *is_short* tells whether room was short when the round began: a store that is a little
-        above its maximum size is not evicted from before it must be.
+        *is_short* is whether space was short when the round began. Otherwise content above the
+        maximum size is no fault: eviction begins only at the threshold.
+        Raises: IndexUnavailable.
         """
         target = self._bounds.target
         if target is None:
@@ -55,5 +56,5 @@ def explain(unevictable: int, target: int) -> str:
     """Return why nothing more is cached; *target* is the size to shrink to, in bytes."""
     return (
         f"{readable_units.size(unevictable)} were pushed, or left by another program, and may not"
-        f" be evicted; {readable_units.size(target)} may be kept, so nothing more is cached"
+        f" be evicted; the maximum size is {readable_units.size(target)}, so nothing more is cached"
     )

@@ -1,7 +1,7 @@
-"""What dead downloads left in the spool folder: kept for the next try, but not for ever.
+"""Leftover spool files: a download can resume from them for a day, then they are removed.
 
-Whoever downloads holds its spool file locked; so what can be locked here belongs to nobody, and,
-while it is locked here, is nobody else's.
+The writer of a download holds a lock on its spool file. So a file that the cleaner can lock has no
+writer, and while the cleaner holds the lock no writer can start.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from entrepot.runtime.clock import Ages
 log = logging.getLogger(__name__)
 
 _ABANDONED_S = 24 * 3600
-# a manifest is promised room without a spool file, for as long as it takes to write it
+# the reservation of a manifest has no spool file; it lasts as long as the write takes
 _UNWRITTEN_S = 60
-# a client sends the next chunk of an upload at once, or has gone
+# a client that has not sent the next chunk of an upload by then has disconnected
 _IDLE_S = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A spool file that nobody writes, as it was seen: `size` in bytes, `modified` s, UTC epoch."""
+    """A spool file as it was listed: `size` in bytes, `modified` in s, UTC epoch."""
 
     digest: Digest
     path: Path
@@ -45,107 +45,112 @@ class Leftover:
 
 
 class Spool:
-    """Settles what the spool folder holds with what the index promised; `clock`: s, UTC epoch."""
+    """Reconciles spool files with the reservations in the index; `clock` gives s, UTC epoch."""
 
     def __init__(self, store: DataDirectory, clock: Ages) -> None:
         self._store = store
         self._clock = clock
 
     def settle(self) -> None:
-        """Make every promise to a dead download or upload as large as what is left of it.
+        """Set the reservation of each dead download and upload to the size of its file.
 
         Raises: IndexUnavailable.
         """
         damaged = QuarantineKeeper(self._store, self._clock).settle()
         uploads = self._uploads() | damaged
-        promises = self._store.index.reservations()
-        AbandonedUploads(self._store).settle({each.digest: each for each in promises})
-        promised = {each.digest: each for each in promises if each.digest not in uploads}
+        reservations = self._store.index.reservations()
+        AbandonedUploads(self._store).settle({each.digest: each for each in reservations})
+        reserved = {each.digest: each for each in reservations if each.digest not in uploads}
         files = {found.digest: found for found in self._files()}
         for found in files.values():
-            with _left_alone(found.path):
-                self._settle_file(found, promised.get(found.digest))
-        for promise in promised.values():
-            if promise.digest not in files and self._clock.age(promise.at) > _UNWRITTEN_S:
-                with _left_alone(self._store.spool / layout.spool(promise.digest)):
-                    self._settle_promise(promise)
+            with _skipped_on_error(found.path):
+                self._settle_file(found, reserved.get(found.digest))
+        for reservation in reserved.values():
+            if reservation.digest not in files and self._clock.age(reservation.at) > _UNWRITTEN_S:
+                with _skipped_on_error(self._store.spool / layout.spool(reservation.digest)):
+                    self._settle_reservation(reservation)
 
     def purge(self) -> None:
-        """Remove what lies beside the downloads and belongs to none any more."""
+        """Remove old size files and lock files whose download has ended."""
         for path in _paths(self._store.spool):
             if path.suffix == ".size" and not path.with_suffix("").exists() and self._is_old(path):
                 path.unlink(missing_ok=True)
         QuarantineKeeper(self._store, self._clock).purge()
-        for path in self._turns():
+        for path in self._lock_files():
             if self._is_old(path):
-                with _locked(path) as held:
-                    if held:
-                        held.unlink()
+                with _locked(path) as locked:
+                    if locked:
+                        locked.unlink()
 
-    def _turns(self) -> list[Path]:
+    def _lock_files(self) -> list[Path]:
         folders = (layout.TURNS, layout.WRITING)
         return [path for each in folders for path in _paths(self._store.state / each)]
 
     def _uploads(self) -> set[Digest]:
-        """Return the promises to uploads, of which no spool file tells anything."""
+        """Return the digests of the reservations of uploads, which have no spool file."""
         names = [path.name for path in _paths(self._store.state / layout.UPLOADS)]
         return set(map(layout.upload_promise, names))
 
     def make_room(self, is_enough: Callable[[], bool]) -> None:
-        """Remove what nobody writes, the oldest first, until there is enough room.
+        """Remove files without a writer, the oldest first, until *is_enough* returns true.
 
-        Damaged files that need not be kept go before. Uploads go last: their clients may be about
-        to go on. Raises: IndexUnavailable.
+        Damaged files in quarantine that need not be kept are removed first. Idle uploads are
+        removed last, because their clients may still continue. Raises: IndexUnavailable.
         """
         with suppress(StorageFull, StorageBroken):
             QuarantineKeeper(self._store, self._clock).make_room(is_enough)
         for found in sorted(self._files(), key=lambda file: file.modified):
             if is_enough():
                 return
-            with _left_alone(found.path), self._taken(found) as held:
-                if held:
-                    self._drop(held, found)
+            with _skipped_on_error(found.path), self._locked_unchanged(found) as locked:
+                if locked:
+                    self._remove(locked, found)
         uploads = AbandonedUploads(self._store)
         for upload in uploads.idle(self._clock.before(_IDLE_S)):
             if is_enough():
                 return
-            with _left_alone(upload.path):
+            with _skipped_on_error(upload.path):
                 if uploads.remove(upload):
-                    log.info("upload given up", extra={"upload": upload.name, "bytes": upload.size})
+                    log.info(
+                        "idle upload removed", extra={"upload": upload.name, "bytes": upload.size}
+                    )
 
-    def _settle_file(self, found: Leftover, promise: Reservation | None) -> None:
-        with self._taken(found) as held:
-            if held is None:
+    def _settle_file(self, found: Leftover, reservation: Reservation | None) -> None:
+        with self._locked_unchanged(found) as locked:
+            if locked is None:
                 return
             if not found.size or found.modified < self._clock.before(_ABANDONED_S):
-                self._drop(held, found)
-            elif promise is None or promise.size != found.size:
-                at = promise.at if promise else found.modified
+                self._remove(locked, found)
+            elif reservation is None or reservation.size != found.size:
+                at = reservation.at if reservation else found.modified
                 self._store.index.reserve(found.digest, found.size, None, at)
 
-    def _drop(self, held: LockedFile, found: Leftover) -> None:
-        # first: with the file goes the lock, and the next writer's promise would be taken back
+    def _remove(self, locked: LockedFile, found: Leftover) -> None:
+        # before the file: its removal ends the lock, and the next writer's reservation would be
+        # released
         self._store.index.release(found.digest)
         (self._store.spool / layout.spool_size(found.digest)).unlink(missing_ok=True)
-        held.unlink()
+        locked.unlink()
         if found.size:
-            log.info("download given up", extra={"digest": found.digest, "bytes": found.size})
+            log.info(
+                "partial download removed", extra={"digest": found.digest, "bytes": found.size}
+            )
 
-    def _settle_promise(self, promise: Reservation) -> None:
-        """Record what was stored by a process that died before it could; else take it back."""
-        with _locked(self._store.spool / layout.spool(promise.digest)) as held:
-            if held is None:
+    def _settle_reservation(self, reservation: Reservation) -> None:
+        """Record content whose process died between commit and record; else release the space."""
+        with _locked(self._store.spool / layout.spool(reservation.digest)) as locked:
+            if locked is None:
                 return
-            stat = self._store.blobs.stat(promise.digest)
-            if stat and self._store.index.entry(promise.digest) is None:
-                self._record(promise.digest, stat)
+            stat = self._store.blobs.stat(reservation.digest)
+            if stat and self._store.index.entry(reservation.digest) is None:
+                self._record(reservation.digest, stat)
             else:
-                self._store.index.release(promise.digest)
-            held.unlink()
+                self._store.index.release(reservation.digest)
+            locked.unlink()
 
     def _record(self, digest: Digest, stat: Stat) -> None:
         kind, names = ContentKind.BLOB, tuple[Digest, ...]()
-        with suppress(InvalidManifest, NotFound):  # a layer is too long, or no JSON
+        with suppress(InvalidManifest, NotFound):  # a layer is too long for a manifest, or not JSON
             read = manifest.parse(self._store.blobs.read(digest))
             kind, names = read.kind, read.parts()
         self._store.index.record(digest, stat.size, kind, stat.modified, names=names)
@@ -160,17 +165,19 @@ class Spool:
                 yield Leftover(digest, path, stat.st_size, stat.st_mtime, stat.st_ino)
 
     @contextmanager
-    def _taken(self, found: Leftover) -> Iterator[LockedFile | None]:
-        """Lock a file if nobody has it and it still is what was seen."""
-        with _locked(found.path) as held:
-            if held is None:
+    def _locked_unchanged(self, found: Leftover) -> Iterator[LockedFile | None]:
+        """Lock a file; None if it has a writer or has changed since it was listed."""
+        with _locked(found.path) as locked:
+            if locked is None:
                 yield None
                 return
-            now = os.fstat(held.fd)
-            if now.st_ino != found.inode:  # it has become the blob: this one was made by the lock
-                held.unlink()
+            now = os.fstat(locked.fd)
+            if (
+                now.st_ino != found.inode
+            ):  # the file became the blob; taking the lock made a new one
+                locked.unlink()
             same = (found.inode, found.size, found.modified)
-            yield held if same == (now.st_ino, now.st_size, now.st_mtime) else None
+            yield locked if same == (now.st_ino, now.st_size, now.st_mtime) else None
 
     def _is_old(self, path: Path) -> bool:
         with suppress(FileNotFoundError):
@@ -187,18 +194,18 @@ def _paths(folder: Path) -> list[Path]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[LockedFile | None]:
-    """Lock a file; None when somebody holds it, or the disk takes no lock now."""
+    """Lock a file; None if another process holds the lock, or the disk fails."""
     with ExitStack() as lock:
-        held = None
+        locked = None
         with suppress(StorageFull, StorageBroken):
-            held = try_lock(path)
-        yield held and lock.enter_context(held)
+            locked = try_lock(path)
+        yield locked and lock.enter_context(locked)
 
 
 @contextmanager
-def _left_alone(path: Path) -> Iterator[None]:
-    """Pass over one file that the disk refuses: the round goes on with the others."""
+def _skipped_on_error(path: Path) -> Iterator[None]:
+    """Skip a file at a disk error: the round continues with the other files."""
     try:
         yield
     except (OSError, StorageFull, StorageBroken) as error:
-        log.warning("spool file left alone", extra={"path": path, "error": error})
+        log.warning("spool file skipped", extra={"path": path, "error": error})

@@ -1,4 +1,4 @@
-"""What the cleaner works on: one data directory, its index and its spool folder."""
+"""One data directory as the cleaner sees it: its storage, its index and its spool folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PAGE = 256
 
 @dataclass(frozen=True, slots=True)
 class DataDirectory:
-    """The datastore of one appliance; `spool` is the folder of downloads that grow."""
+    """The datastore of one appliance; `spool` is the folder of downloads in progress."""
 
     storage: Storage
     index: AccessIndex
@@ -26,12 +26,12 @@ class DataDirectory:
 
     @property
     def blobs(self) -> BlobStore:
-        """Content by digest."""
+        """The blob store: content by digest."""
         return BlobStore(self.storage)
 
     @property
     def repositories(self) -> Repositories:
-        """Links, tags and origins."""
+        """The links, tags and origins of all repositories."""
         return Repositories(self.storage)
 
     @property
@@ -40,12 +40,12 @@ class DataDirectory:
         return self.spool.parent
 
     def linked_blob(self, name: Repository, digest: Digest) -> float | None:
-        """Return when a blob was linked under a name (s, UTC epoch), or None."""
+        """Return the time at which a repository linked a blob (s, UTC epoch), or None."""
         stat = self.storage.stat(layout.layer_link(name, digest))
         return stat.modified if stat else None
 
     def oldest(self) -> Iterator[IndexEntry]:
-        """Yield the rows in the order of eviction, a page at a time, as far as they are read."""
+        """Yield the rows in the order of eviction; pages are read as the caller needs them."""
         after = None
         while page := self.index.oldest(after, _PAGE):
             yield from page

@@ -1,4 +1,4 @@
-"""What a round has evicted, for the log: bytes, reasons, and the images where they are known."""
+"""The log fields of a round's evictions: bytes, reasons, and the names of images."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories
 
 _MOST_MANIFESTS = 10
-_MOST_REPOSITORIES = 1000  # that are looked through for their names
+_MOST_REPOSITORIES = 1000  # searched for the names of images
 _MOST_TAGS = 50
 
 
 def summary(evicted: Sequence[Eviction], repositories: Repositories) -> dict[str, str | int]:
-    """Return the fields of the line about a round: `bytes`, `reasons`, `images`.
+    """Return the fields of a round's log line: `bytes`, `reasons`, `images`.
 
-    Images are named by repository and tag, or digest, of the first ten manifests; the links that
-    still name what has gone are read for that, as far as a thousand repositories go.
+    `images` names the first ten evicted manifests by repository and tag, or by digest. The names
+    come from the links that remain, of at most a thousand repositories.
     """
     reasons = Counter(each.reason.value for each in evicted)
     roots = [each.entry.digest for each in evicted if each.entry.kind is not ContentKind.BLOB]
     images: list[str] = []
     with suppress(DatastoreError):
         images = list(_images(roots[:_MOST_MANIFESTS], repositories)) if roots else []
-    said: dict[str, str | int] = {
+    fields: dict[str, str | int] = {
         "bytes": sum(each.entry.size for each in evicted),
         "reasons": " ".join(f"{reason}:{count}" for reason, count in sorted(reasons.items())),
     }
-    return said | ({"images": " ".join(images)} if images else {})
+    return fields | ({"images": " ".join(images)} if images else {})
 
 
 def _images(roots: Sequence[Digest], repositories: Repositories) -> Iterator[str]:

@@ -1,9 +1,9 @@
-"""Does what `policy` decided, so that it may die at any moment and be repeated.
+"""Evicts entries as `policy` planned; it can be interrupted at any step and repeated.
 
-An entry is marked in the index if nobody used it meanwhile, then its data goes, then its row.
-Readers that hold the data open finish undisturbed; links to it are misses from then on.
-One at a time does it: else the second could take for left behind what the first has just marked,
-and remove what came back meanwhile.
+An entry that was not used meanwhile is marked in the index; then its data is deleted, then its
+row. Responses that have the file open finish undisturbed; later requests through its links are
+misses. A lock permits one sweep at a time. Otherwise a second sweep could take a fresh mark of the
+first for one that a dead cleaner left, and delete content that was downloaded again meanwhile.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from entrepot.datastore.proofs import Proofs
 
 log = logging.getLogger(__name__)
 
-_PATIENCE_S = 5.0
+_LOCK_TIMEOUT_S = 5.0
 
 Report = Callable[[Event], None]
-"""Takes an event for the logger; never raises."""
+"""Writes an event for the logger; never raises."""
 
 
 class Sweep:
-    """Removes entries, one by one; `clock` gives s, UTC epoch; `removed` is called after each."""
+    """Evicts entries one by one; `clock` gives s, UTC epoch; `removed` is called after each."""
 
     def __init__(
         self,
@@ -45,21 +45,22 @@ class Sweep:
         self._removed = removed
 
     def finish(self) -> None:
-        """Remove what a cleaner had marked when it died. Raises: IndexUnavailable."""
+        """Remove the entries that a dead cleaner had marked. Raises: IndexUnavailable."""
         for entry in self._store.index.leaving():
             try:
                 self._finish(entry)
             except (StorageFull, StorageBroken) as error:
-                log.warning("not removed", extra={"digest": entry.digest, "error": error})
+                log.warning("eviction not finished", extra={"digest": entry.digest, "error": error})
 
     def evict(self, eviction: Eviction) -> bool:
-        """Remove an entry; False when it was used or pinned meanwhile, and stays.
+        """Remove an entry; return False if it was used or pinned meanwhile and is kept.
 
-        Raises: StorageFull, StorageBroken: the row stays marked, for `finish`; IndexUnavailable.
+        Raises: IndexUnavailable; StorageFull or StorageBroken, and then the row stays marked for
+        `finish`.
         """
         entry = eviction.entry
-        with self._alone() as mine:
-            if not mine or not self._store.index.leave(entry):
+        with self._sweep_lock() as is_locked:
+            if not is_locked or not self._store.index.leave(entry):
                 return False
             self._remove(entry)
         now = self._clock()
@@ -68,15 +69,15 @@ class Sweep:
         return True
 
     def _finish(self, entry: IndexEntry) -> None:
-        with self._alone() as mine:
-            if mine and entry in self._store.index.leaving():
+        with self._sweep_lock() as is_locked:
+            if is_locked and entry in self._store.index.leaving():
                 self._remove(entry)
 
     @contextmanager
-    def _alone(self) -> Iterator[bool]:
-        """Wait for the turn to remove content, and tell whether it was given."""
-        with holding(self._store.state / layout.SWEEPING, _PATIENCE_S) as held:
-            yield held is not None
+    def _sweep_lock(self) -> Iterator[bool]:
+        """Wait up to 5 s for the lock of sweeps; yield whether it was acquired."""
+        with holding(self._store.state / layout.SWEEPING, _LOCK_TIMEOUT_S) as lock:
+            yield lock is not None
 
     def _remove(self, entry: IndexEntry) -> None:
         self._store.blobs.delete(entry.digest)
@@ -87,7 +88,7 @@ class Sweep:
         self._heal(entry)
 
     def _heal(self, entry: IndexEntry) -> None:
-        """Remove a row that came back while its data went: a download had landed in between."""
+        """Remove a row without data: a download was committed between the two deletions."""
         revived = self._store.index.entry(entry.digest)
         if revived is None or self._store.blobs.stat(entry.digest) is not None:
             return

@@ -1,6 +1,7 @@
-"""The socket at which the other processes wake the cleaner; `datastore.reservations` sends to it.
+"""The wake socket: the datagram socket through which workers wake the cleaner.
 
-A message is a JSON object: `needs`, the bytes that a waiting download asks for, 0 for a mere hint.
+A message is a JSON object with `needs`: the bytes that a waiting download needs, or 0 to start a
+round. `datastore.reservations` sends it from the workers.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _LONGEST = 1024
 
 
 class WakeSocket:
-    """A datagram socket at *path*, ours alone."""
+    """A datagram socket at *path*, from which only this process reads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -30,17 +31,17 @@ class WakeSocket:
         self._socket.bind(str(path))
 
     def wait(self, seconds: float) -> int:
-        """Return the bytes that all who rang will hold, together; 0 after so many s."""
+        """Wait up to *seconds* for messages; return the sum of the bytes that they ask for."""
         select.select([self._socket], [], [], seconds)
         return sum(_needs(message) for message in self._messages())
 
     def ring(self) -> None:
-        """Wake whoever waits, from a signal handler too."""
-        with suppress(OSError):  # it is full: then nobody sleeps
+        """Wake the thread that waits; also safe in a signal handler."""
+        with suppress(OSError):  # a full socket has messages that wake the thread anyway
             ring(self._path)
 
     def close(self) -> None:
-        """Take the socket away."""
+        """Close the socket and remove its file."""
         self._socket.close()
         self._path.unlink(missing_ok=True)
 
@@ -62,14 +63,14 @@ class WakeSocket:
 
 
 def ring(path: Path, needs: int = 0) -> None:
-    """Wake whoever waits at *path*, for so many bytes. Raises: OSError."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as wake:
-        wake.setblocking(False)
-        wake.sendto(json.dumps({"needs": needs}).encode(), str(path))
+    """Wake the cleaner whose wake socket is *path*, to free *needs* bytes. Raises: OSError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        sender.sendto(json.dumps({"needs": needs}).encode(), str(path))
 
 
 def _needs(message: bytes) -> int:
-    """Return what a download will hold, its row included; what can't be read is a mere hint."""
+    """Return the bytes that a download will use, with its row in the index; 0 if unreadable."""
     try:
         needs = int(json.loads(message)["needs"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

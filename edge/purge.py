@@ -1,8 +1,9 @@
-"""Has HAProxy forget what names something that was removed.
+"""Debounced purge of HAProxy's content cache after content was removed.
 
-A manifest in its memory may name a blob that went a moment ago, and a client that has a manifest
-asks nobody else for its parts. A sweep removes thousands, and forgetting costs everybody a miss:
-so all that goes within half a second is forgotten at its end.
+A manifest in HAProxy's cache may reference a blob that was just removed, and a client that has
+pulled this manifest can get its blobs nowhere else. A sweep removes thousands of blobs, and each
+purge turns the next request for every cached response into a miss. So all removals within 0.5 s
+share one purge at the end of this time.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from entrepot.edge.cache_epoch import CacheEpoch
 
 log = logging.getLogger(__name__)
 
-_SOON_S = 0.5
+_DELAY_S = 0.5
 
 
 class Purge:
-    """Raises the generation of *run* soon after something went; where nobody serves, nothing."""
+    """Raises the cache epoch of the run directory *run* 0.5 s after the first of some removals.
+
+    Without a run directory the appliance does not run, and nothing is purged.
+    """
 
     def __init__(self, run: Path) -> None:
         self._run = run
@@ -27,16 +31,16 @@ class Purge:
         self._due: threading.Timer | None = None
 
     def removed(self) -> None:
-        """Note that something went. The end of the process waits for what is due."""
+        """Schedule a purge, unless one is due. The process does not end before the purge."""
         with self._lock:
             if self._due is None:
-                self._due = threading.Timer(_SOON_S, self._rise)
+                self._due = threading.Timer(_DELAY_S, self._rise)
                 self._due.start()
 
     def _rise(self) -> None:
-        with self._lock:  # before it rises: what goes meanwhile is due anew
+        with self._lock:  # first: content removed during this purge needs another one
             self._due = None
         try:
             CacheEpoch(self._run).rise()
         except OSError as error:
-            log.debug("nobody serves", extra={"error": error})
+            log.debug("cache not purged", extra={"error": error})

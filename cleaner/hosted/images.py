@@ -1,8 +1,8 @@
-"""What was pushed to a repository, seen as images: what goes goes as one of these.
+"""Images of hosted repositories: hosted content is removed one image at a time.
 
-An image is a manifest that nothing else stands for, and all that lives with it: an index's
-children, the blobs, and what refers to any of its manifests, such as a signature. Two images of
-one repository may share parts.
+An image has a root manifest, which no other image contains, and everything that depends on the
+root: the children of an index, their blobs, and the manifests that refer to any of these by
+`subject`, such as signatures. Two images of one repository may share parts.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from entrepot.datastore.repositories import TagState
 class HostedImage:
     """One of a repository's images; `used` is its last pull or push (s, UTC epoch).
 
-    `own` are its manifests without what refers to them. `place` counts the repository's tags
-    from the newest, 0, to the newest of this image; None where it has none.
+    `own` are its manifests without their referrers; `manifests` include the referrers. `place` is
+    the position of the image's newest tag among the repository's tags, of which the newest has 0;
+    None for an image without a tag.
     """
 
     name: Repository
@@ -37,7 +38,7 @@ class HostedImage:
 
     @property
     def parts(self) -> tuple[Digest, ...]:
-        """Return all that it needs, each once."""
+        """Return the digests of its manifests and blobs, each once."""
         return tuple(dict.fromkeys((*self.manifests, *self.blobs)))
 
     def __str__(self) -> str:
@@ -48,10 +49,11 @@ class HostedImage:
 
 @dataclass(frozen=True, slots=True)
 class HostedRepository:
-    """What a hosted repository holds: its images, and every link by which it holds them.
+    """The content of a hosted repository: its images, tags and links.
 
-    `links` are its manifests and when each was linked (s, UTC epoch); `layers` the blobs that it
-    links. A manifest that is not here or not of a type that is known may need any of those.
+    `links` are its manifests with the time at which each was linked (s, UTC epoch); `layers` are
+    the blobs that it links. `is_readable` is false if a manifest is missing or of an unknown type:
+    such a manifest may reference any of the blobs.
     """
 
     name: Repository
@@ -62,19 +64,20 @@ class HostedRepository:
     is_readable: bool
 
     def loose(self) -> frozenset[Digest]:
-        """Return the blobs that it links and that no manifest of it names."""
+        """Return the linked blobs that no manifest references; none if one is unreadable."""
         named = {digest for image in self.images for digest in image.blobs}
         return self.layers - named if self.is_readable else frozenset()
 
     def bound(self) -> frozenset[Digest]:
-        """Return the blobs that it holds whatever becomes of its images."""
+        """Return the linked blobs that stay linked when all images are removed."""
         return self.loose() if self.is_readable else self.layers
 
 
 class ManifestFamily:
-    """Who belongs to whom among the manifests that a repository links.
+    """Relations between the manifests that a repository links.
 
-    *read* are those and what their indexes list, None for one that can't be read.
+    *read* has these manifests and the manifests that their indexes list; None for an unreadable
+    one.
     """
 
     def __init__(
@@ -92,47 +95,47 @@ class ManifestFamily:
 
     @cached_property
     def roots(self) -> list[Digest]:
-        """The manifests that stand for an image, so that every manifest is in one."""
+        """The root of each image. Every linked manifest belongs to at least one image."""
         subjects, below = self._subjects, set[Digest]()
         for digest in self._links:
             below.update(self.children(digest))
         free = [each for each in self._links if each not in subjects]
         roots = [each for each in free if each in self.tags or each not in below]
         reached = {digest for root in roots for digest in self.whole(root)}
-        for digest in self._links:  # tags may tie a ring of what refers to each other
+        for digest in self._links:  # manifests can refer to each other in a ring
             if digest not in reached:
                 roots.append(digest)
                 reached.update(self.whole(digest))
         return roots
 
     def own(self, root: Digest) -> tuple[Digest, ...]:
-        """Return a manifest, its children, and theirs."""
+        """Return a manifest and, recursively, the manifests that it lists."""
         return tuple(_reached(root, self.children))
 
     def whole(self, root: Digest) -> tuple[Digest, ...]:
-        """Return a manifest with all manifests that live with it."""
+        """Return a manifest and, recursively, the manifests that it lists and their referrers."""
         return tuple(
             _reached(root, lambda digest: (*self.children(digest), *self._about.get(digest, ())))
         )
 
     def children(self, digest: Digest) -> tuple[Digest, ...]:
-        """Return the manifests that an index lists, those that are known here."""
+        """Return the manifests that an index lists and that are stored."""
         read = self._read.get(digest)
         if read is None or read.kind is not ContentKind.INDEX:
             return ()
         return tuple(part for part in read.parts() if part in self._read)
 
     def blobs(self, manifests: Iterable[Digest]) -> tuple[Digest, ...]:
-        """Return the blobs that *manifests* name, each once."""
+        """Return the blobs that *manifests* reference, each once."""
         read = [self._read.get(digest) for digest in manifests]
         parts = (part for each in read if each for part in each.parts())
         return tuple(dict.fromkeys(part for part in parts if part not in self._read))
 
     def places(self) -> dict[Digest, int]:
-        """Count the tags of images from the newest, 0: the place of each root's newest."""
-        wanted = set(self.roots)
+        """Return the position of each root's newest tag among all tags of roots, newest first."""
+        roots = set(self.roots)
         newest = sorted(self._states.items(), key=lambda item: (-item[1].confirmed, item[0].name))
-        counted = (state.digest for _, state in newest if state.digest in wanted)
+        counted = (state.digest for _, state in newest if state.digest in roots)
         found: dict[Digest, int] = {}
         for place, digest in enumerate(counted):
             found.setdefault(digest, place)
@@ -140,7 +143,7 @@ class ManifestFamily:
 
     @cached_property
     def _subjects(self) -> dict[Digest, Digest]:
-        """What each manifest refers to, if that is linked here."""
+        """The subject of each manifest that has one, if the repository links the subject too."""
         found: dict[Digest, Digest] = {}
         for tag, state in self._states.items():
             about = subject_of(tag)
@@ -166,7 +169,7 @@ class ManifestFamily:
 
 
 def subject_of(tag: Tag) -> Digest | None:
-    """Return what a tag of the referrers tag schema is about, as cosign's `sha256-<hex>.sig` is.
+    """Return the subject that a tag such as cosign's `sha256-<hex>.sig` names, or None.
 
     OCI distribution-spec 1.1, "Referrers Tag Schema".
     """
@@ -180,7 +183,7 @@ def subject_of(tag: Tag) -> Digest | None:
 def images(
     name: Repository, family: ManifestFamily, last_use: Callable[[tuple[Digest, ...]], float]
 ) -> tuple[HostedImage, ...]:
-    """Return a repository's images; *last_use* tells when manifests were used (s, UTC epoch)."""
+    """Return a repository's images; *last_use* returns the access time of manifests (s)."""
     places = family.places()
     found = []
     for root in family.roots:
@@ -192,7 +195,7 @@ def images(
 
 
 def _reached(root: Digest, step: Callable[[Digest], Iterable[Digest]]) -> list[Digest]:
-    """Return all that is reached, each after everything that leads to it."""
+    """Return the digests that *step* reaches from *root*, in topological order."""
     seen, ended = {root}, list[Digest]()
     path = [(root, _backwards(step(root)))]
     while path:

@@ -1,7 +1,7 @@
-"""Who holds what of all that was pushed, kept while one image after the other goes.
+"""Reference counts of hosted content, updated as a plan removes images.
 
-What an image needs goes with it only if nobody else needs it: no other image of any repository,
-no repository that was pulled through, and no manifest that the index knows.
+A part of a removed image is removed only if nothing else needs it: no other image of any hosted
+repository, no link of a proxied repository, and no manifest in the index.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import TagState
 
 Shared = Callable[[Collection[Digest]], set[Digest]]
-"""Tells which of these are linked by a repository that was pulled through."""
+"""Returns those of the digests that a proxied repository links."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemovalPlan:
-    """What is taken away with an image: its tags, its links, and the content that is then free.
+    """A planned removal of an image: its tags, its links, and the content to be evicted with it.
 
-    `links` are the manifests and when each was linked; what was used since `began`, when all this
-    was looked at, stays (s, UTC epoch).
+    `links` are the manifests with the time at which each was linked, `layers` the blobs to unlink,
+    `entries` the content to evict. Content that was used after `began`, when the hosted
+    repositories were read (s, UTC epoch), is kept.
     """
 
     image: HostedImage
@@ -38,9 +39,9 @@ class RemovalPlan:
 
 @dataclass(frozen=True, slots=True)
 class HostedContent:
-    """What all hosted repositories hold, looked at from `began` on (s, UTC epoch).
+    """The content of all hosted repositories; reading them started at `began` (s, UTC epoch).
 
-    `awaited` was pinned then: what a push had stored already and had not linked yet.
+    `awaited` was pinned at that time: content that pushes had stored but not linked yet.
     """
 
     holdings: Sequence[HostedRepository]
@@ -49,9 +50,10 @@ class HostedContent:
 
 
 class ReferenceCounts:
-    """Counts who holds what; *gone* is what has gone so far.
+    """Counts the references to hosted content.
 
-    That names nothing any more; whoever else lets something go adds it there.
+    *gone* has the digests that the plan removes. Their references do not count any more. A caller
+    that plans another removal adds its digest to *gone*.
     """
 
     def __init__(
@@ -63,30 +65,30 @@ class ReferenceCounts:
         self._shared = shared
         self._cached: set[Digest] | None = None
         self._holdings = {holding.name: holding for holding in hosted_content.holdings}
-        self._held: Counter[Digest] = Counter(hosted_content.awaited)
-        self._locally: dict[Repository, Counter[Digest]] = defaultdict(Counter)
+        self._references: Counter[Digest] = Counter(hosted_content.awaited)
+        self._references_in: dict[Repository, Counter[Digest]] = defaultdict(Counter)
         self._tags: dict[Repository, dict[Digest, list[tuple[Tag, TagState]]]] = {}
         self._gone = gone
         for holding in self._holdings.values():
-            self._held.update(holding.bound())
+            self._references.update(holding.bound())
             self._tags[holding.name] = _by_digest(holding)
             for image in holding.images:
-                self._held.update(image.parts)
-                self._locally[holding.name].update(image.parts)
+                self._references.update(image.parts)
+                self._references_in[holding.name].update(image.parts)
 
     def holds(self, digest: Digest) -> bool:
-        """Whether what was pushed needs it still."""
-        return self._held[digest] > 0
+        """Return whether hosted content references a digest."""
+        return self._references[digest] > 0
 
     def depart(self, image: HostedImage) -> RemovalPlan:
-        """Take an image away and return what goes with it."""
-        holding, here = self._holdings[image.name], self._locally[image.name]
+        """Drop the references of an image; return its planned removal."""
+        holding, here = self._holdings[image.name], self._references_in[image.name]
         shared = self._linked_elsewhere()
-        self._held.subtract(image.parts)
+        self._references.subtract(image.parts)
         here.subtract(image.parts)
         links = [each for each in image.manifests if not here[each] and each in holding.links]
         leaving, tags = dict.fromkeys((image.root, *links)), self._tags[image.name]
-        layers = self._unlinked(image) if holding.is_readable else ()
+        layers = self._layers_to_unlink(image) if holding.is_readable else ()
         return RemovalPlan(
             image,
             tuple(tag for each in leaving for tag in tags.pop(each, ())),
@@ -97,27 +99,28 @@ class ReferenceCounts:
         )
 
     def loosen(self, digest: Digest) -> None:
-        """Count one link less to a blob that no manifest of its repository names."""
-        self._held[digest] -= 1
+        """Drop the reference of one link to a blob that no manifest references."""
+        self._references[digest] -= 1
 
-    def _unlinked(self, image: HostedImage) -> Iterator[Digest]:
-        """Yield the blobs whose links go with an image.
+    def _layers_to_unlink(self, image: HostedImage) -> Iterator[Digest]:
+        """Yield the blobs that are unlinked with an image.
 
-        What was linked after its last use stays: it waits for another manifest, or is garbage.
+        A blob that was linked after the image's last use stays linked: a push may be about to
+        reference it from another manifest. Otherwise garbage collection removes it.
         """
-        holding, here = self._holdings[image.name], self._locally[image.name]
+        holding, here = self._holdings[image.name], self._references_in[image.name]
         for digest in image.blobs:
             if here[digest] or digest not in holding.layers:
                 continue
             linked = self._store.linked_blob(image.name, digest)
             if linked is not None and linked > image.used:
-                self._held[digest] += 1
+                self._references[digest] += 1
                 here[digest] += 1
             else:
                 yield digest
 
     def _free(self, digests: Iterable[Digest]) -> list[IndexEntry]:
-        """Return the rows of what nobody needs any more, each after all that name it."""
+        """Return the rows of unreferenced content, each manifest before its parts."""
         waiting = [each for each in digests if not self.holds(each) and each not in self._gone]
         free: list[IndexEntry] = []
         while ready := [
@@ -130,9 +133,9 @@ class ReferenceCounts:
         return free
 
     def _linked_elsewhere(self) -> set[Digest]:
-        """Return what is also linked by proxied repositories: looked for once."""
+        """Return the content that proxied repositories also link; they are read once."""
         if self._cached is None:
-            self._cached = self._shared(self._held.keys())
+            self._cached = self._shared(self._references.keys())
         return self._cached
 
 

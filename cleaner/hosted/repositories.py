@@ -1,4 +1,8 @@
-"""Reads what was pushed: it has no upstream to come back from, so nothing of it is guessed."""
+"""Reads hosted repositories: their images, tags and links.
+
+Hosted content cannot be fetched again from an upstream, so every manifest is read, and an error
+is raised instead of guessing.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from entrepot.datastore.repositories import TagState
 
 
 class HostedRepositories:
-    """Reads hosted repositories; a manifest that it has read once is not read again."""
+    """Reads hosted repositories; it remembers each manifest, so none is parsed twice."""
 
     def __init__(self, store: DataDirectory) -> None:
         self.store = store
@@ -23,9 +27,9 @@ class HostedRepositories:
         self._read: dict[Digest, Manifest | None] = {}
 
     def holdings(self) -> list[HostedRepository]:
-        """Return what every hosted repository holds.
+        """Return the content of every hosted repository.
 
-        Raises: DatastoreError, for what can't be read may name anything.
+        Raises: DatastoreError, because an unreadable manifest may reference any blob.
         """
         seen: set[Digest] = set()
         found = []
@@ -38,7 +42,7 @@ class HostedRepositories:
         return found
 
     def holding(self, name: Repository) -> HostedRepository:
-        """Return what one repository holds. Raises: DatastoreError."""
+        """Return the content of one repository. Raises: DatastoreError."""
         links, tags = self._links(name), self._tags(name)
         read = self._closure(name, links)
         return HostedRepository(
@@ -51,7 +55,7 @@ class HostedRepositories:
         )
 
     def last_use(self, name: Repository, manifests: Iterable[Digest]) -> float:
-        """Return when one of *manifests* was last pulled or pushed (s, UTC epoch)."""
+        """Return the time of the last pull or push of any of *manifests* (s, UTC epoch)."""
         last = 0.0
         for digest in manifests:
             row = self.store.index.entry(digest)
@@ -60,12 +64,12 @@ class HostedRepositories:
         return last
 
     def subject(self, name: Repository, digest: Digest) -> Digest | None:
-        """Return what a manifest of a repository refers to, if it does."""
+        """Return the digest of a manifest's `subject`, or None."""
         read = self._manifest(name, digest)
         return read.subject.digest if read and read.subject else None
 
     def shared(self, digests: Collection[Digest]) -> set[Digest]:
-        """Return those of *digests* that a repository links that was pulled through."""
+        """Return those of *digests* that a proxied repository links."""
         found: set[Digest] = set()
         for name in self._repositories.below(""):
             if self._repositories.origin(name) is not None:
@@ -77,7 +81,7 @@ class HostedRepositories:
         yield from self._repositories.manifests(name)
 
     def _links(self, name: Repository) -> dict[Digest, float]:
-        """Return a repository's manifests, and when each was linked."""
+        """Return a repository's manifests with the time at which each was linked."""
         times = {
             digest: self._repositories.linked_manifest(name, digest)
             for digest in self._repositories.manifests(name)
@@ -90,7 +94,7 @@ class HostedRepositories:
         return {tag: state for tag, state in states.items() if state is not None}
 
     def _closure(self, name: Repository, links: Iterable[Digest]) -> dict[Digest, Manifest | None]:
-        """Read the manifests that are linked, and those that their indexes list."""
+        """Read the linked manifests and, recursively, the manifests that their indexes list."""
         read = {digest: self._manifest(name, digest) for digest in links}
         waiting = [each for each in read.values() if each]
         while waiting:
@@ -99,13 +103,15 @@ class HostedRepositories:
                 continue
             for digest in above.parts():
                 below = None if digest in read else self._manifest(name, digest)
-                if below:  # else it was read, is not here, or is a blob: a build cache lists those
+                if (
+                    below
+                ):  # else known, not stored, or a blob: the index of a build cache lists blobs
                     read[digest] = below
                     waiting.append(below)
         return read
 
     def _manifest(self, name: Repository, digest: Digest) -> Manifest | None:
-        """Read a manifest once: its kind and what it names are the same under every name."""
+        """Read a manifest once: its kind and its parts are the same in every repository."""
         known = self._read.get(digest)
         if known is None:
             stat = self.store.blobs.stat(digest)
@@ -115,7 +121,7 @@ class HostedRepositories:
         return known
 
     def _parsed(self, name: Repository, digest: Digest) -> Manifest | None:
-        """Read a manifest; of one of a type unknown here, only the links tell what it names."""
+        """Parse a manifest; None for an unknown type, whose references are not known."""
         try:
             data = self.store.blobs.read(digest)
             return self._repositories.read_manifest(name, digest, data)

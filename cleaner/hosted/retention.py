@@ -1,4 +1,4 @@
-"""How long what was pushed stays: a rule for each repository, and what it says of an image."""
+"""Retention rules of hosted repositories: which images they expire."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ _UNTAGGED_S = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class RetentionRule:
-    """What may go of a repository: `ttl` and `untagged` are s, 0 for never.
+    """The retention rule of a repository.
 
-    `keep` is how many of the newest tags stay, whatever else is said; without a TTL all others
-    go at once. `is_evictable`: what may go may also go when room is short.
+    An image expires when it was not used for `ttl` s, and an image without a tag when it was not
+    used for `untagged` s; 0 means never. The images of the `keep` newest tags never expire;
+    without `ttl` all other tagged images expire at once. With `is_evictable` images that `keep`
+    does not protect may also be evicted when space is short.
     """
 
     ttl: float = 0
@@ -29,19 +31,19 @@ class RetentionRule:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing ever goes by it."""
+        """Return whether the rule never removes an image."""
         return not (self.ttl or self.keep or self.untagged or self.is_evictable)
 
     def keeps(self, image: HostedImage) -> bool:
-        """Whether an image is among the newest that stay."""
+        """Return whether an image has one of the newest tags, which never expire."""
         return image.place is not None and image.place < self.keep
 
 
 def rule(ttl: float, keep: int, untagged: float | None, *, is_evictable: bool) -> RetentionRule:
-    """Make a rule of what was said.
+    """Return the rule that the settings of a repository give.
 
-    Where tags go, what lost its tag goes after a day, or with the TTL if that is shorter, unless
-    *untagged* says otherwise. Where nothing goes, nothing is evicted either.
+    If tagged images expire and *untagged* is None, untagged images expire after a day, or after
+    the TTL if that is shorter. If tagged images never expire, none is evicted for space.
     """
     if untagged is None:
         untagged = _grace(ttl) if ttl or keep else 0
@@ -49,14 +51,14 @@ def rule(ttl: float, keep: int, untagged: float | None, *, is_evictable: bool) -
 
 
 def everything(ttl: float) -> RetentionRule:
-    """Make the rule by which pushed images go as pulled ones do, by age and for room."""
+    """Return the rule that evicts hosted images as proxied ones: for age and for space."""
     return RetentionRule(ttl, 0, _grace(ttl), is_evictable=True)
 
 
 class RetentionRules:
-    """The rule of each repository: of the patterns that fit its name, the longest counts.
+    """The rule of each repository: the longest pattern that matches its name decides.
 
-    *otherwise* is the rule of all other names. Raises: InvalidRepository.
+    *otherwise* is the rule of a name without a pattern. Raises: InvalidRepository.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class RetentionRules:
 
     @property
     def are_idle(self) -> bool:
-        """Whether nothing ever goes by them."""
+        """Return whether no rule ever removes an image."""
         return self._otherwise.is_idle and all(rule.is_idle for _, rule in self._rules)
 
     def of(self, name: Repository) -> RetentionRule:
@@ -79,10 +81,10 @@ class RetentionRules:
         return next(fitting, self._otherwise)
 
     def shortest(self) -> float:
-        """Return the shortest time after which something goes, in s; 0 for never."""
+        """Return the shortest time after which an image expires (s); 0 for never."""
         rules = [self._otherwise, *(rule for _, rule in self._rules)]
-        spans = [span for rule in rules for span in (rule.ttl, rule.untagged) if span]
-        return min(spans, default=0)
+        times = [time for rule in rules for time in (rule.ttl, rule.untagged) if time]
+        return min(times, default=0)
 
 
 def _grace(ttl: float) -> float:
@@ -90,7 +92,7 @@ def _grace(ttl: float) -> float:
 
 
 def expiry(image: HostedImage, rule: RetentionRule, idle: float) -> Explanation | None:
-    """Tell why an image goes that was not used for *idle* s, if its rule says that it does."""
+    """Return why a rule expires an image that was not used for *idle* s; None if it does not."""
     if rule.keeps(image):
         return None
     if not image.tags and rule.untagged and idle > rule.untagged:

@@ -1,4 +1,4 @@
-"""What was pushed, as one round of the cleaner sees it: read only once something is to go."""
+"""A snapshot of the hosted repositories for one round; it is read when a removal needs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from entrepot.datastore.refs import Digest
 
 
 class HostedSnapshot:
-    """All that was pushed, and what of it, or of anything else, turned out to stay.
+    """The hosted repositories, and all content that a removal found in use and that is kept.
 
     `clock` gives s, UTC epoch.
     """
@@ -25,31 +25,31 @@ class HostedSnapshot:
         self._rules = rules
         self._clock = clock
         self._survey: HostedContent | None = None
-        self._staying: set[object] = set()
+        self._kept: set[object] = set()
 
     def renew(self) -> None:
-        """Forget what was read, if last uses count that may have moved on."""
+        """Drop the snapshot, if a rule depends on access times, which may have changed."""
         if not self._rules.are_idle:
             self._survey = None
 
     def spare(self, digests: Iterable[Digest]) -> None:
-        """Keep these too, from now on."""
-        self._staying.update(digests)
+        """Keep *digests* in all later plans."""
+        self._kept.update(digests)
 
     def spare_image(self, image: HostedImage) -> None:
-        """Keep an image, from now on."""
-        self._staying.add((image.name, image.root))
+        """Keep an image in all later plans."""
+        self._kept.add((image.name, image.root))
 
     def open(self) -> SnapshotPlan:
-        """Return what a plan counts with. Raises: DatastoreError, when it is asked."""
+        """Return the state of a new plan; its methods raise DatastoreError."""
         return SnapshotPlan(self)
 
     def is_spared(self, digest: Digest) -> bool:
-        """Whether somebody said so."""
-        return digest in self._staying
+        """Return whether `spare` was called for a digest."""
+        return digest in self._kept
 
     def images(self) -> list[tuple[HostedImage, RetentionRule]]:
-        """Return the images that may go, the least recently used first."""
+        """Return the images that may be removed with their rules, least recently used first."""
         if self._rules.are_idle:
             return []
         ruled = [
@@ -58,34 +58,35 @@ class HostedSnapshot:
         found = [
             (each, rule) for holding, rule in ruled if not rule.is_idle for each in holding.images
         ]
-        going = [pair for pair in found if (pair[0].name, pair[0].root) not in self._staying]
-        return sorted(going, key=lambda pair: (pair[0].used, str(pair[0])))
+        removable = [pair for pair in found if (pair[0].name, pair[0].root) not in self._kept]
+        return sorted(removable, key=lambda pair: (pair[0].used, str(pair[0])))
 
     def looked(self) -> float:
-        """Return when what was pushed was looked at, or is about to be (s, UTC epoch)."""
+        """Return when the snapshot was taken (s, UTC epoch); now if it is not taken yet."""
         return self._survey.began if self._survey else self._clock()
 
     def hosted_content(self) -> HostedContent:
-        """Return what hosted repositories hold: looked at once.
+        """Return the content of the hosted repositories; the first call reads it.
 
-        Pins first: a push that has let go by then has linked, and its links are seen.
+        Pins are read first: a push that has released its pins by then has written its links,
+        so the read finds these.
         """
         if self._survey is None:
-            began, awaited = self._clock(), self._hosted.store.index.pins()
-            self._survey = HostedContent(self._hosted.holdings(), began, awaited)
+            began, pinned = self._clock(), self._hosted.store.index.pins()
+            self._survey = HostedContent(self._hosted.holdings(), began, pinned)
         return self._survey
 
     def shared(self, digests: Collection[Digest]) -> set[Digest]:
-        """Return those that a repository links that was pulled through."""
+        """Return those of *digests* that a proxied repository links."""
         return self._hosted.shared(digests)
 
     def ledger(self, gone: set[Digest]) -> ReferenceCounts:
-        """Return who holds what, before anything has gone."""
+        """Return the reference counts before the first removal of a plan."""
         return ReferenceCounts(self.hosted_content(), self._hosted.store, self.shared, gone)
 
 
 class SnapshotPlan:
-    """The stock while one plan is made."""
+    """The state of one plan; `gone` has the digests that the plan removes."""
 
     def __init__(self, stock: HostedSnapshot) -> None:
         self._stock = stock
@@ -93,29 +94,29 @@ class SnapshotPlan:
 
     @cached_property
     def images(self) -> Sequence[tuple[HostedImage, RetentionRule]]:
-        """The images that may go, the least recently used first."""
+        """The images that may be removed with their rules, least recently used first."""
         return self._stock.images()
 
     def depart(self, image: HostedImage) -> RemovalPlan:
-        """Take an image away and return what goes with it."""
-        return self._ledger.depart(image)
+        """Drop the references of an image; return its planned removal."""
+        return self._references.depart(image)
 
     def hosted_content(self) -> HostedContent:
-        """Return what hosted repositories held when this began."""
+        """Return the content of the hosted repositories when the snapshot was taken."""
         return self._stock.hosted_content()
 
     def loosen(self, digest: Digest) -> None:
-        """Count one link less to a blob that no manifest of its repository names."""
-        self._ledger.loosen(digest)
+        """Drop the reference of one link to a blob that no manifest references."""
+        self._references.loosen(digest)
 
     def shared(self, digests: Collection[Digest]) -> set[Digest]:
-        """Return those that a repository links that was pulled through."""
+        """Return those of *digests* that a proxied repository links."""
         return self._stock.shared(digests)
 
     def spares(self, digest: Digest) -> bool:
-        """Whether something stays."""
-        return self._stock.is_spared(digest) or self._ledger.holds(digest)
+        """Return whether a digest is kept: it was spared, or hosted content references it."""
+        return self._stock.is_spared(digest) or self._references.holds(digest)
 
     @cached_property
-    def _ledger(self) -> ReferenceCounts:
+    def _references(self) -> ReferenceCounts:
         return self._stock.ledger(self.gone)

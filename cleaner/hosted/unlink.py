@@ -1,8 +1,8 @@
-"""Takes an image out of its repository, so that a crash leaves no tag that points at nothing.
+"""Unlinks an image from its repository; a crash leaves no tag without its manifest.
 
-First its tags go, then what permits its manifests, then what permits its blobs; only after that,
-in `sweep`, the content. Whoever pushes counts on links that he has looked at, and has pinned what
-they lead to before he looked: so what is wanted once the links are away is put back.
+The order is: tags, links of manifests, links of blobs, and finally, in `sweep`, the content. A
+push relies on links that it has checked, and it pins their content before it checks. So the pins
+are read again after the links are removed; if content is pinned by then, the links are restored.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore import write_lock
 from entrepot.datastore.refs import Digest, Repository
 
-_PATIENCE_S = 2.0
+_LOCK_TIMEOUT_S = 2.0
 
 
 class Unlinker:
-    """Takes links away, in the turn of whoever writes to a repository."""
+    """Removes links, under the write lock of the repository."""
 
     def __init__(self, store: DataDirectory, hosted: HostedRepositories) -> None:
         self._store = store
@@ -25,34 +25,46 @@ class Unlinker:
         self._repositories = store.repositories
 
     def take(self, removal_plan: RemovalPlan) -> bool:
-        """Unlink an image; False when it was pulled, pushed or pinned meanwhile, and stays.
+        """Unlink an image; return False if it was pulled, pushed or pinned meanwhile and is kept.
 
-        Raises: StorageFull, StorageBroken, IndexUnavailable: what is left goes another time.
+        Raises: StorageFull, StorageBroken, IndexUnavailable; a later round removes the rest.
         """
         name = removal_plan.image.name
-        with write_lock.turn(self._store.state, name, _PATIENCE_S) as mine:
-            if not mine or not self._is_as_it_was(removal_plan) or self._is_wanted(removal_plan):
+        with write_lock.turn(self._store.state, name, _LOCK_TIMEOUT_S) as is_locked:
+            if (
+                not is_locked
+                or not self._is_unchanged(removal_plan)
+                or self._is_image_in_use(removal_plan)
+            ):
                 return False
             self._unlink(removal_plan)
-            if self._is_wanted(removal_plan):
-                self._put_back(removal_plan)
+            if self._is_image_in_use(removal_plan):
+                self._restore(removal_plan)
                 return False
             self._forget_referrers(removal_plan)
         return True
 
     def take_blob(self, name: Repository, digest: Digest, began: float) -> bool:
-        """Unlink a blob; False when it was linked, used or pinned since *began* (s, UTC epoch)."""
-        with write_lock.turn(self._store.state, name, _PATIENCE_S) as mine:
+        """Unlink a blob; return False if it was linked or used since *began* or is pinned.
+
+        *began* is in s, UTC epoch.
+        """
+        with write_lock.turn(self._store.state, name, _LOCK_TIMEOUT_S) as is_locked:
             linked = self._store.linked_blob(name, digest)
-            if not mine or linked is None or linked > began or self._wanted([digest], began):
+            if (
+                not is_locked
+                or linked is None
+                or linked > began
+                or self._are_in_use([digest], began)
+            ):
                 return False
             self._repositories.unlink_blob(name, digest)
-            if self._wanted([digest], began):
+            if self._are_in_use([digest], began):
                 self._repositories.link_blob(name, digest)
                 return False
         return True
 
-    def _is_as_it_was(self, removal_plan: RemovalPlan) -> bool:
+    def _is_unchanged(self, removal_plan: RemovalPlan) -> bool:
         image, links = removal_plan.image, self._repositories
         return (
             all(links.tag(image.name, tag) == state for tag, state in removal_plan.tags)
@@ -62,15 +74,15 @@ class Unlinker:
             and self._hosted.last_use(image.name, image.own) <= image.used
         )
 
-    def _is_wanted(self, removal_plan: RemovalPlan) -> bool:
+    def _is_image_in_use(self, removal_plan: RemovalPlan) -> bool:
         links = [digest for digest, _ in removal_plan.links]
         digests = [removal_plan.image.root, *links, *removal_plan.layers]
-        return self._wanted(digests, removal_plan.began)
+        return self._are_in_use(digests, removal_plan.began)
 
-    def _wanted(self, digests: list[Digest], began: float) -> bool:
-        """Whether somebody counts on one of these, or has used it since we began to look.
+    def _are_in_use(self, digests: list[Digest], began: float) -> bool:
+        """Return whether one of *digests* is pinned, or was used after *began* (s, UTC epoch).
 
-        Who links a blob pins it, stamps it, links it and lets go, in this order.
+        A push pins a blob, touches it, links it and releases the pin, in this order.
         """
         index = self._store.index
         rows = filter(None, map(index.entry, digests))
@@ -85,8 +97,8 @@ class Unlinker:
         for digest in removal_plan.layers:
             self._repositories.unlink_blob(name, digest)
 
-    def _put_back(self, removal_plan: RemovalPlan) -> None:
-        """Link it all again, in the order of a push."""
+    def _restore(self, removal_plan: RemovalPlan) -> None:
+        """Restore all links of an image, in the order of a push."""
         name = removal_plan.image.name
         for digest in removal_plan.layers:
             self._repositories.link_blob(name, digest)

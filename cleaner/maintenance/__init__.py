@@ -1,1 +1,1 @@
-"""Periodic maintenance of stored content: it is read again, and damaged files are looked after."""
+"""Periodic maintenance: verification of stored content, and care of damaged files."""

@@ -1,6 +1,7 @@
-"""Uploads that nobody goes on with: ours in the spool folder, docker distribution's in the data.
+"""Abandoned uploads: the appliance's in its state directory, docker distribution's in the data.
 
-Whoever writes to one of ours holds it locked; what can be locked here belongs to nobody.
+A worker that writes to an upload of the appliance holds a lock on its file. So an upload that the
+cleaner can lock has no writer.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ _NOTES = (layout.upload_digest(""), layout.upload_size(""))
 
 @dataclass(frozen=True, slots=True)
 class AbandonedUpload:
-    """An upload as it was seen: `size` in bytes, `modified` s, UTC epoch.
+    """An upload as it was listed: `size` in bytes, `modified` in s, UTC epoch.
 
-    `key` is where docker distribution's lies in the data; `path` is one of ours.
+    `path` is the file of an upload to the appliance; `key` is the storage key of an upload that
+    docker distribution left.
     """
 
     name: str
@@ -37,40 +39,42 @@ class AbandonedUpload:
 
 
 class AbandonedUploads:
-    """Finds and removes them."""
+    """Finds and removes abandoned uploads."""
 
     def __init__(self, store: DataDirectory) -> None:
         self._store = store
         self._folder = store.state / layout.UPLOADS
 
     def abandoned(self, before: float) -> Iterator[AbandonedUpload]:
-        """Yield the uploads to which nothing was added since *before* (s, UTC epoch).
+        """Yield the uploads that did not grow since *before* (s, UTC epoch).
 
         Raises: StorageFull, StorageBroken.
         """
-        found = (*self._ours(), *self._theirs())
+        found = (*self._appliance_uploads(), *self._distribution_uploads())
         yield from (each for each in found if each.modified < before)
 
     def idle(self, before: float) -> list[AbandonedUpload]:
-        """Return those of ours to which nothing was added since *before*, the oldest first."""
-        found = (each for each in self._ours() if each.modified < before)
+        """Return the appliance's uploads that did not grow since *before*, the oldest first."""
+        found = (each for each in self._appliance_uploads() if each.modified < before)
         return sorted(found, key=lambda upload: upload.modified)
 
     def settle(self, promised: Mapping[Digest, Reservation]) -> None:
-        """Make every promise to one of ours that nobody writes to now as large as it is.
+        """Set the reservation of each upload without a writer to the size of its file.
 
-        A worker that died had been promised all that was announced. Raises: IndexUnavailable.
+        A worker that died had reserved the announced size. Raises: IndexUnavailable.
         """
-        for upload in self._ours():
-            promise = promised.get(layout.upload_promise(upload.name))
-            if upload.name.endswith(_NOTES) or upload.size == (promise.size if promise else 0):
+        for upload in self._appliance_uploads():
+            reservation = promised.get(layout.upload_promise(upload.name))
+            if upload.name.endswith(_NOTES) or upload.size == (
+                reservation.size if reservation else 0
+            ):
                 continue
-            held = _taken(upload.path)
+            held = _locked(upload.path)
             if held:
                 with held:
-                    self._promise(upload, os.fstat(held.fd).st_size)
+                    self._set_reservation(upload, os.fstat(held.fd).st_size)
 
-    def _promise(self, upload: AbandonedUpload, size: int) -> None:
+    def _set_reservation(self, upload: AbandonedUpload, size: int) -> None:
         digest = layout.upload_promise(upload.name)
         if size:
             self._store.index.reserve(digest, size, None, upload.modified)
@@ -78,16 +82,16 @@ class AbandonedUploads:
             self._store.index.release(digest)
 
     def remove(self, upload: AbandonedUpload) -> bool:
-        """Remove an upload and give its room back; False when somebody goes on with it.
+        """Remove an upload and release its space; return False if a client continued it.
 
         Raises: StorageFull, StorageBroken, IndexUnavailable.
         """
         if upload.key:
-            self._remove_theirs(upload)
+            self._remove_keys(upload)
             return True
-        return self._remove_ours(upload)
+        return self._remove_file(upload)
 
-    def _ours(self) -> Iterator[AbandonedUpload]:
+    def _appliance_uploads(self) -> Iterator[AbandonedUpload]:
         with suppress(FileNotFoundError):
             for path in sorted(self._folder.iterdir()):
                 if self._is_note(path):
@@ -97,10 +101,10 @@ class AbandonedUploads:
                     yield AbandonedUpload(path.name, stat.st_size, stat.st_mtime, path=path)
 
     def _is_note(self, path: Path) -> bool:
-        """Whether a file goes with the upload that it is about."""
+        """Return whether a file describes an upload that exists; it is removed with that one."""
         return path.name.endswith(_NOTES) and path.with_suffix("").exists()
 
-    def _theirs(self) -> Iterator[AbandonedUpload]:
+    def _distribution_uploads(self) -> Iterator[AbandonedUpload]:
         for name in self._store.repositories.below(""):
             for upload in list(self._store.storage.list(layout.uploads(name))):
                 key = f"{layout.uploads(name)}/{upload}"
@@ -113,12 +117,12 @@ class AbandonedUploads:
     def _values(self, key: str) -> list[Stat]:
         return list(self._store.storage.walk(key))
 
-    def _remove_theirs(self, upload: AbandonedUpload) -> None:
+    def _remove_keys(self, upload: AbandonedUpload) -> None:
         for stat in self._values(upload.key):
             self._store.storage.delete(stat.key)
 
-    def _remove_ours(self, upload: AbandonedUpload) -> bool:
-        held = _taken(upload.path)
+    def _remove_file(self, upload: AbandonedUpload) -> bool:
+        held = _locked(upload.path)
         if held is None:
             return False
         with held:
@@ -127,14 +131,14 @@ class AbandonedUploads:
             held.unlink()
             if not upload.name.endswith(_NOTES):
                 for note in _NOTES:
-                    with suppress(OSError):  # a note without its upload is removed as one
+                    with suppress(OSError):  # a note without its upload counts as an upload
                         upload.path.with_name(f"{upload.name}{note}").unlink(missing_ok=True)
                 self._store.index.release(layout.upload_promise(upload.name))
         return True
 
 
-def _taken(path: Path) -> LockedFile | None:
-    """Lock an upload; None when somebody writes to it, or it has ended."""
+def _locked(path: Path) -> LockedFile | None:
+    """Lock an upload; None if it has a writer or has ended."""
     try:
         return try_lock_present(path)
     except NotFound:

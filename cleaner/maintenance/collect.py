@@ -1,4 +1,4 @@
-"""Takes garbage away, so that it may die at any moment and be repeated."""
+"""Removes garbage as planned in `garbage`; it can be interrupted at any step and repeated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """Acts on a plan of garbage; `stopped` ends it between two deletes."""
+    """Carries out a plan of garbage collection; `stopped` ends it between two removals."""
 
     store: DataDirectory
     sweep: Sweep
@@ -30,34 +30,35 @@ class Collector:
         self,
         garbage: Garbage,
         stock: HostedSnapshot,
-        tell: Callable[[Litter], None] = lambda _: None,
+        report: Callable[[Litter], None] = lambda _: None,
     ) -> int:
-        """Take away what nobody pins or uses meanwhile, and return how much that was.
+        """Remove the garbage that is not pinned or used meanwhile; return the number of items.
 
-        Raises: StorageFull, StorageBroken, IndexUnavailable: what is left goes another time.
+        *report* is called for each removed item. Raises: StorageFull, StorageBroken,
+        IndexUnavailable; the next collection removes the rest.
         """
-        gone = 0
-        for litter in garbage.plan(stock.open()):
+        removed = 0
+        for item in garbage.plan(stock.open()):
             if self.stopped():
                 break
-            if self._take(litter, stock):
-                tell(litter)
-                gone += 1
-        if gone:
-            log.info("garbage removed", extra={"count": gone})
-        return gone
+            if self._remove(item, stock):
+                report(item)
+                removed += 1
+        if removed:
+            log.info("garbage removed", extra={"count": removed})
+        return removed
 
-    def _take(self, litter: Litter, stock: HostedSnapshot) -> bool:
-        if isinstance(litter, StaleUpload):
-            return AbandonedUploads(self.store).remove(litter.upload)
-        if isinstance(litter, UnreferencedLink):
-            taken = self.unlinker.take_blob(litter.name, litter.digest, litter.began)
-            stock.spare([] if taken else [litter.digest])
-            return taken
-        if isinstance(litter, Removal) and not self.unlinker.take(litter.removal_plan):
-            stock.spare(litter.removal_plan.image.parts)
+    def _remove(self, item: Litter, stock: HostedSnapshot) -> bool:
+        if isinstance(item, StaleUpload):
+            return AbandonedUploads(self.store).remove(item.upload)
+        if isinstance(item, UnreferencedLink):
+            is_unlinked = self.unlinker.take_blob(item.name, item.digest, item.began)
+            stock.spare([] if is_unlinked else [item.digest])
+            return is_unlinked
+        if isinstance(item, Removal) and not self.unlinker.take(item.removal_plan):
+            stock.spare(item.removal_plan.image.parts)
             return False
-        for eviction in litter.evictions:
+        for eviction in item.evictions:
             if not self.sweep.evict(eviction):
                 stock.spare(closure([eviction.entry.digest], self.store.index.named))
         return True

@@ -1,8 +1,8 @@
-"""Looks after the files in quarantine: counts them, and removes what need not be kept.
+"""Keeps the quarantine: counts its files, and removes those that need not be kept.
 
-A damaged file of a pushed repository stays until the content was pushed again or the operator
-deletes it: there is no other copy. All others are kept for a while, and go first when room is
-short.
+A damaged file of a hosted repository is kept until its content is pushed again or the operator
+deletes it, because there is no other copy. All other files are kept for 7 days, and are removed
+first when space is short.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from entrepot.datastore.refs import Digest, Repository
 log = logging.getLogger(__name__)
 
 KEPT_S = 7 * 24 * 3600.0
-"""How long a damaged file is kept whose content came back, or can come back from an upstream."""
+"""How long a damaged file is kept whose content is stored again or has an upstream (s)."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedFile:
-    """A file in quarantine, the repositories that name it, and which of these were pushed to.
+    """A file in quarantine: `repositories` link its digest, and `pushed` are the hosted ones.
 
-    `is_repaired`: right content is stored under its digest again.
+    `is_repaired` is true if correct content is stored under its digest again.
     """
 
     damaged: Damaged
@@ -38,29 +38,29 @@ class QuarantinedFile:
 
     @property
     def is_lost(self) -> bool:
-        """Whether only the damaged file is left of something that was pushed."""
+        """Return whether the damaged file is the only copy of hosted content."""
         return bool(self.pushed) and not self.is_repaired
 
 
 class QuarantineMetrics:
-    """Tells how much lies in quarantine whenever that has changed; *tell* takes files and bytes."""
+    """Reports the number of files in quarantine and their bytes to *report* at each change."""
 
-    def __init__(self, keeper: QuarantineKeeper, tell: Callable[[int, int], None]) -> None:
+    def __init__(self, keeper: QuarantineKeeper, report: Callable[[int, int], None]) -> None:
         self._keeper = keeper
-        self._tell = tell
-        self._told: tuple[int, int] | None = None
+        self._report = report
+        self._reported: tuple[int, int] | None = None
 
     def look(self) -> None:
-        """Count, and tell a change; a disk that fails is asked again later."""
+        """Count the files and report a change; after a disk error the next call counts again."""
         with suppress(DatastoreError):
             now = self._keeper.census()
-            if now != self._told:
-                self._told = now
-                self._tell(*now)
+            if now != self._reported:
+                self._reported = now
+                self._report(*now)
 
 
 class QuarantineKeeper:
-    """Looks after the quarantine of one store; `clock` gives s, UTC epoch."""
+    """Keeps the quarantine of one store; `clock` gives s, UTC epoch."""
 
     def __init__(self, store: DataDirectory, clock: Callable[[], float]) -> None:
         self._store = store
@@ -68,32 +68,32 @@ class QuarantineKeeper:
         self._quarantine = Quarantine(store.storage, store.index, clock)
 
     def cases(self) -> Iterator[QuarantinedFile]:
-        """Yield all files, by digest. Raises: StorageFull, StorageBroken."""
+        """Yield all files in the order of their digests. Raises: StorageFull, StorageBroken."""
         for damaged in self._quarantine.all():
             yield self._case(damaged)
 
     def settle(self) -> set[Digest]:
-        """Count every file; return the digests under which they are counted.
+        """Count each file as used bytes; return the digests of these reservations.
 
         Raises: StorageFull, StorageBroken, IndexUnavailable.
         """
         counted = {each.digest: each.size for each in self._store.index.reservations()}
-        promises = set()
+        reservations = set()
         for damaged in self._quarantine.all():
-            promise = layout.quarantine_promise(damaged.digest)
-            if counted.get(promise) != damaged.size:
+            reservation = layout.quarantine_promise(damaged.digest)
+            if counted.get(reservation) != damaged.size:
                 self._quarantine.settle(damaged.digest, damaged.size)
-            promises.add(promise)
-        return promises
+            reservations.add(reservation)
+        return reservations
 
     def purge(self) -> None:
-        """Remove what was kept long enough. Raises: DatastoreError."""
+        """Remove the files that were kept for 7 days. Raises: DatastoreError."""
         for case in self.cases():
             if not case.is_lost and self._clock() - case.damaged.since > KEPT_S:
                 self._remove(case)
 
     def make_room(self, is_enough: Callable[[], bool]) -> None:
-        """Remove what need not be kept until there is enough room. Raises: DatastoreError."""
+        """Remove files that need not be kept until *is_enough*. Raises: DatastoreError."""
         for case in self.cases():
             if is_enough():
                 return
@@ -101,7 +101,7 @@ class QuarantineKeeper:
                 self._remove(case)
 
     def census(self) -> tuple[int, int]:
-        """Return how many files there are, and their bytes. Raises: StorageFull, StorageBroken."""
+        """Return the number of files and their bytes. Raises: StorageFull, StorageBroken."""
         sizes = [each.size for each in self._quarantine.all()]
         return len(sizes), sum(sizes)
 

@@ -1,7 +1,8 @@
-"""Links without data are misses; here those that stay misses go, so that names do not pile up.
+"""Removes dangling links, whose data is gone, so that they do not accumulate.
 
-Only proxied repositories are swept: a hosted link says what was pushed, even if its data is lost.
-But a tag's past goes with what it has meant.
+A dangling link has no effect: the registry treats it as a miss. Only links of proxied
+repositories are removed: a hosted link records a push, even if its data is lost. Of hosted
+repositories only the history of tags is removed, when the manifests that it names are unlinked.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from entrepot.runtime.clock import Ages
 
 log = logging.getLogger(__name__)
 
-# a link may be written before the data that it leads to has landed
+# a link may be written before its data is committed
 _YOUNG_S = 3600
 _ORIGIN_YOUNG_S = 24 * 3600
 
 
 class DanglingLinks:
-    """Sweeps dangling links; `clock` gives s, UTC epoch, `stopped` ends it between two links."""
+    """Removes dangling links; `clock` gives s, UTC epoch, `stopped` ends it between two links."""
 
     def __init__(self, store: DataDirectory, clock: Ages, stopped: Callable[[], bool]) -> None:
         self._store = store
@@ -30,19 +31,19 @@ class DanglingLinks:
         self._stopped = stopped
 
     def sweep(self) -> None:
-        """Remove the links, tags and answers on what is gone, then origins without a repository.
+        """Remove dangling links, tags, referrers and media types, then origins of no repository.
 
         Raises: StorageFull, StorageBroken, IndexUnavailable.
         """
         removed = sum(self._store.storage.delete(key) for key in self._dangling())
-        removed += sum(self._store.storage.delete(key) for key in list(self._past()))
+        removed += sum(self._store.storage.delete(key) for key in list(self._stale_history()))
         removed += sum(1 for name, tag in self._lost_tags() if self._untag(name, tag))
         removed += sum(self._forget(name) for name in self._empty())
         if removed:
             log.info("dangling links removed", extra={"links": removed})
 
     def _dangling(self) -> Iterator[str]:
-        """Yield the keys of links to what is gone, and of answers about it."""
+        """Yield the keys of links, referrers and media types whose content is gone."""
         for root in self._roots():
             for stat in self._store.storage.walk(root):
                 if self._stopped():
@@ -52,16 +53,16 @@ class DanglingLinks:
                     yield stat.key
 
     def _roots(self) -> Iterator[str]:
-        for name in self._named(is_proxied=True):
+        for name in self._repositories(is_proxied=True):
             yield layout.layers(name)
             yield layout.revisions(name)
             yield layout.tags(name)
         yield layout.REFERRERS
         yield layout.MEDIA_TYPES
 
-    def _past(self) -> Iterator[str]:
-        """Yield the keys of what pushed tags have meant and can't mean again: it was unlinked."""
-        for name in self._named(is_proxied=False):
+    def _stale_history(self) -> Iterator[str]:
+        """Yield the keys in the history of hosted tags that name unlinked manifests."""
+        for name in self._repositories(is_proxied=False):
             for stat in self._store.storage.walk(layout.tags(name)):
                 digest = layout.linked(stat.key)
                 if not digest or self._clock.age(stat.modified) < _YOUNG_S:
@@ -70,7 +71,7 @@ class DanglingLinks:
                     yield stat.key
 
     def _lost_tags(self) -> Iterator[tuple[Repository, Tag]]:
-        for name in self._named(is_proxied=True):
+        for name in self._repositories(is_proxied=True):
             for tag in map(Tag, self._store.repositories.tags(name)):
                 state = self._store.repositories.tag(name, tag)
                 if state and self._is_gone(state.digest, state.confirmed):
@@ -80,7 +81,7 @@ class DanglingLinks:
         return self._store.repositories.remove_tag(name, tag)
 
     def _empty(self) -> Iterator[Repository]:
-        """Yield the proxied repositories of which nothing but the origin is left."""
+        """Yield the proxied repositories that have nothing left but their origin."""
         for stat in self._store.storage.walk(layout.ORIGINS):
             name = layout.origin_of(stat.key)
             if name is None or self._clock.age(stat.modified) < _ORIGIN_YOUNG_S:
@@ -89,9 +90,9 @@ class DanglingLinks:
                 yield name
 
     def _forget(self, name: Repository) -> bool:
-        """Remove an origin; put it back if a pull has linked something meanwhile.
+        """Remove the origin of a repository; restore it if a pull has added a link meanwhile.
 
-        Without its origin a repository would pass for a hosted one.
+        Without its origin a repository would count as hosted.
         """
         upstream = self._store.repositories.origin(name)
         removed = self._store.storage.delete(layout.origin(name))
@@ -100,7 +101,7 @@ class DanglingLinks:
             return False
         return removed
 
-    def _named(self, *, is_proxied: bool) -> Iterator[Repository]:
+    def _repositories(self, *, is_proxied: bool) -> Iterator[Repository]:
         for name in self._store.repositories.below(""):
             if self._stopped():
                 return
@@ -108,7 +109,10 @@ class DanglingLinks:
                 yield name
 
     def _is_gone(self, digest: Digest, since: float) -> bool:
-        """Whether nothing is here of it, nor on its way; a spool file becomes data, never back."""
+        """Return whether content is neither stored nor being downloaded.
+
+        The spool file is checked first: a commit turns it into a blob, never the reverse.
+        """
         is_young = self._clock.age(since) < _YOUNG_S
         if is_young or (self._store.spool / layout.spool(digest)).exists():
             return False

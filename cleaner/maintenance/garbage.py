@@ -1,9 +1,9 @@
-"""What nobody can pull and nobody is about to push: it goes after a grace, and the plan says why.
+"""Plans garbage collection: content that no client can pull, removed after a grace period.
 
-Garbage is a blob that a hosted repository links and no manifest of it names, content that no
-repository links and no manifest names, and uploads that nobody goes on with. A push that runs is
-safe beside it: what was uploaded is young, and what a manifest is about to name is pinned. What
-was pulled through is cache, not garbage: age and size decide about that.
+Garbage is a blob that a hosted repository links but none of its manifests references, content
+that no repository links and no manifest references, and abandoned uploads. A push that runs is
+safe: its uploaded blobs are younger than the grace period, and the blobs that its manifest will
+reference are pinned. Proxied content is not garbage: it is evicted for age and size.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from entrepot.runtime.clock import Ages
 
 _PAGE = 256
 UPLOADS_S = 168 * 3600.0
-"""How long an upload may stand still: as long as docker distribution lets it."""
+"""Age at which an idle upload is removed (s): that of docker distribution's upload purging."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnreferencedLink:
-    """A blob's link in a repository of which no manifest names it, as of `began` (s, UTC epoch)."""
+    """A link to a blob that no manifest of its repository referenced at `began` (s, UTC epoch).
+
+    `words` is the reason for the operator.
+    """
 
     name: Repository
     digest: Digest
@@ -38,7 +41,7 @@ class UnreferencedLink:
 
 @dataclass(frozen=True, slots=True)
 class StaleUpload:
-    """An upload that nobody goes on with."""
+    """An abandoned upload; `words` is the reason for the operator."""
 
     upload: AbandonedUpload
     words: str
@@ -48,7 +51,7 @@ Litter = Step | UnreferencedLink | StaleUpload
 
 
 class Garbage:
-    """Looks for it; *grace* in s, `clock` gives s, UTC epoch."""
+    """Finds garbage that is older than *grace* (s); `clock` gives s, UTC epoch."""
 
     def __init__(self, store: DataDirectory, grace: float, clock: Ages) -> None:
         self._store = store
@@ -56,21 +59,21 @@ class Garbage:
         self._clock = clock
 
     def plan(self, account: SnapshotPlan) -> Iterator[Litter]:
-        """Yield what goes, first what was pushed and is sent away by the account's rules.
+        """Yield the garbage, beginning with the images that *account*'s rules expire.
 
-        Whoever takes it away tells the account's stock what would not go.
-        Raises: DatastoreError.
+        The caller removes each item before it asks for the next one, and reports each item that
+        it could not remove with `Stock.spare`. Raises: DatastoreError.
         """
         moment = Demand(self._clock(), 0, blind=self._clock.since())
         named = self._store.index.named
         yield from plan(
             (), StoreLimits(), moment, spares=account.spares, named=named, pushed=account
         )
-        yield from self._loose(account)
-        yield from self._unlinked(account)
-        yield from self._stale()
+        yield from self._unreferenced_links(account)
+        yield from self._unlinked_content(account)
+        yield from self._stale_uploads()
 
-    def _loose(self, account: SnapshotPlan) -> Iterator[UnreferencedLink]:
+    def _unreferenced_links(self, account: SnapshotPlan) -> Iterator[UnreferencedLink]:
         hosted_content = account.hosted_content()
         for holding in hosted_content.holdings:
             for digest in sorted(holding.loose()):
@@ -78,35 +81,39 @@ class Garbage:
                 linked = self._store.linked_blob(holding.name, digest)
                 if linked is None or not self._is_old(max(linked, row.used if row else 0)):
                     continue
-                why = f"no manifest of {holding.name} names it, linked {self._ago(linked)} ago"
+                why = f"no manifest of {holding.name} references it"
+                why += f", linked {self._ago(linked)} ago"
                 account.loosen(digest)
                 yield UnreferencedLink(
                     holding.name, digest, hosted_content.began, f"{why}, {self._grace_words()}"
                 )
 
-    def _unlinked(self, account: SnapshotPlan) -> Iterator[Eviction]:
-        """Yield the rows that nobody links and no manifest names, each after all that name it."""
+    def _unlinked_content(self, account: SnapshotPlan) -> Iterator[Eviction]:
+        """Yield content without a link that no manifest references, manifests before their parts.
+
+        A part follows only after every manifest that references it.
+        """
         index = self._store.index
-        waiting = [row.digest for row in self._unnamed() if self._may_go(account, row)]
+        waiting = [row.digest for row in self._unnamed() if self._is_removable(account, row)]
         cached = account.shared(closure(waiting, index.named)) if waiting else set()
         while waiting:
             digest = waiting.pop()
             row = index.entry(digest)
-            if row is None or digest in cached or not self._may_go(account, row):
+            if row is None or digest in cached or not self._is_removable(account, row):
                 continue
             if not account.gone.issuperset(index.naming(digest)):
                 continue
             below = index.named(digest)
             account.gone.add(digest)
-            said = f"nothing links or names it, not used for {self._ago(row.used)}"
-            yield Eviction(row, Reason.GARBAGE, f"{said}, {self._grace_words()}")
+            why = f"nothing links or references it, not used for {self._ago(row.used)}"
+            yield Eviction(row, Reason.GARBAGE, f"{why}, {self._grace_words()}")
             waiting.extend(below)
 
-    def _stale(self) -> Iterator[StaleUpload]:
+    def _stale_uploads(self) -> Iterator[StaleUpload]:
         uploads = AbandonedUploads(self._store)
         for upload in uploads.abandoned(self._clock.before(UPLOADS_S)):
-            said = f"upload without a new byte for {self._ago(upload.modified)}"
-            yield StaleUpload(upload, f"{said}, grace is {readable_units.span(UPLOADS_S)}")
+            why = f"upload without a new byte for {self._ago(upload.modified)}"
+            yield StaleUpload(upload, f"{why}, grace is {readable_units.span(UPLOADS_S)}")
 
     def _unnamed(self) -> Iterator[IndexEntry]:
         after = None
@@ -114,7 +121,7 @@ class Garbage:
             yield from page
             after = Cursor.after(page[-1])
 
-    def _may_go(self, account: SnapshotPlan, row: IndexEntry) -> bool:
+    def _is_removable(self, account: SnapshotPlan, row: IndexEntry) -> bool:
         if not self._is_old(row.used) or row.used > account.hosted_content().began:
             return False
         return row.digest not in account.gone and not account.spares(row.digest)

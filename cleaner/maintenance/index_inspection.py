@@ -1,4 +1,4 @@
-"""Looks now and then whether the index can be right, and has it put right."""
+"""Checks the index periodically and repairs it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ log = logging.getLogger(__name__)
 
 _EVERY_S = 30.0
 _THOROUGHLY_S = 24 * 3600.0
-_SHARE = 200  # a look of so many s is followed by this many times as many without one
+_SHARE = 200  # the pause after an inspection is at least this many times its duration
 
 
 class Inspection:
-    """Inspects *index*: all pages at the start and daily, the counters every half minute.
+    """Inspects *index*: all pages at the start and daily, the counters every 30 s.
 
-    *wake* is called after something was wrong. `timer` gives s of a clock that never goes back.
+    *wake* is called after a repair. `timer` is a monotonic clock (s).
     """
 
     def __init__(
@@ -35,11 +35,11 @@ class Inspection:
         self._read_all: float | None = None
 
     def start(self, stop: threading.Event) -> None:
-        """Look, in a thread, until *stop* is set."""
-        threading.Thread(target=self._go_on, args=(stop,), name="inspection", daemon=True).start()
+        """Inspect in a thread until *stop* is set."""
+        threading.Thread(target=self._run, args=(stop,), name="inspection", daemon=True).start()
 
     def look(self) -> float:
-        """Look once, and return how long to wait until the next look (s)."""
+        """Inspect once; return the pause until the next inspection (s)."""
         began = self._timer()
         is_due = self._read_all is None or began - self._read_all >= _THOROUGHLY_S
         try:
@@ -54,6 +54,6 @@ class Inspection:
             self._wake()
         return max(_EVERY_S, _SHARE * (self._timer() - began))
 
-    def _go_on(self, stop: threading.Event) -> None:
+    def _run(self, stop: threading.Event) -> None:
         while not stop.wait(self.look()):
             pass

@@ -1,4 +1,7 @@
-"""Long work beside the rounds: walks over all that is here, for which no download may wait."""
+"""Maintenance jobs, which walk over the whole data directory beside the rounds.
+
+They run in a thread of their own, because a waiting download must not wait for such a walk.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job that is done again after `every` s; one of 0 s looks itself whether it is due."""
+    """A job that runs again after `every` s; a job with 0 decides itself whether it is due."""
 
     name: str
     every: float
@@ -22,10 +25,7 @@ class Job:
 
 
 class Jobs:
-    """Done one after the other, in a thread that does not keep the process from ending.
-
-    `clock` gives s of any clock that does not go back.
-    """
+    """Runs jobs one after the other in a daemon thread; `clock` is a monotonic clock (s)."""
 
     def __init__(self, jobs: Sequence[Job], clock: Callable[[], float]) -> None:
         self._jobs = jobs
@@ -34,7 +34,7 @@ class Jobs:
         self._thread = threading.Thread()
 
     def start_due(self) -> None:
-        """Begin what is due, if nothing is being done."""
+        """Start the jobs that are due, unless earlier jobs still run."""
         due = [chore for chore in self._jobs if self._is_due(chore)]
         if not due or self._thread.is_alive():
             return
@@ -43,7 +43,7 @@ class Jobs:
         self._thread.start()
 
     def join(self, seconds: float) -> None:
-        """Wait for what is being done, at most so many s."""
+        """Wait for the running jobs, for up to *seconds*."""
         if self._thread.is_alive():
             self._thread.join(seconds)
 
@@ -53,15 +53,18 @@ class Jobs:
 
 
 def do(jobs: Sequence[Job]) -> None:
-    """Do each of them, whatever becomes of the others."""
+    """Run each job, even if others fail."""
     for chore in jobs:
         attempt(chore.name, chore.job)
 
 
 def attempt(name: str, job: Callable[[], object]) -> object:
-    """Return what a job returns; None when disk or index refused: it is done again later."""
+    """Return the result of a job; log a disk or index error and return None.
+
+    A failed job runs again when it is next due.
+    """
     try:
         return job()
     except (DatastoreError, OSError) as error:
-        log.warning("not done", extra={"job": name, "error": error})
+        log.warning("maintenance job failed", extra={"job": name, "error": error})
         return None

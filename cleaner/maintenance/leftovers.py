@@ -1,4 +1,4 @@
-"""What died half way in the data directory: files that never became values."""
+"""Removes temporary files that a write to the data directory left when its process died."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNFINISHED_S = 24 * 3600
 
 
 class Leftovers:
-    """Removes them; `clock` gives s, UTC epoch, `stopped` ends it between two folders."""
+    """Removes unfinished files; `clock` gives s, UTC epoch, `stopped` ends it between folders."""
 
     def __init__(self, store: DataDirectory, clock: Ages, stopped: Callable[[], bool]) -> None:
         self._store = store
@@ -23,7 +23,7 @@ class Leftovers:
         self._stopped = stopped
 
     def purge_unfinished(self) -> None:
-        """Remove what died before it became a value: a walk over all there is, a folder a time.
+        """Remove the unfinished files of all folders that are older than 24 h.
 
         Raises: StorageFull, StorageBroken.
         """
@@ -37,7 +37,7 @@ class Leftovers:
             log.info("unfinished files removed", extra={"files": removed})
 
     def _folders(self) -> Iterator[str]:
-        """Yield folders that hold it all, none of them too large to be done between two looks."""
+        """Yield folders that together contain all files; each is small, so a stop takes effect."""
         for algorithm in self._store.storage.list(layout.BLOBS):
             for start in self._store.storage.list(f"{layout.BLOBS}/{algorithm}"):
                 yield f"{layout.BLOBS}/{algorithm}/{start}"

@@ -1,4 +1,4 @@
-"""Puts together what reads stored content again."""
+"""Wires the threads and the command that verify stored content."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from entrepot.runtime.clock import Ages
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Who is told: `write` takes events, `removed` is called after content was put aside."""
+    """Callbacks: `write` takes events for the logger, `removed` is called after a quarantine."""
 
     write: Callable[[Event], None] = lambda _: None
     removed: Callable[[], None] = lambda: None
 
 
 class Readers:
-    """What reads one store, beside the rounds; *daily* is how many bytes of it a day."""
+    """The readers of one store, which run beside the rounds; the scrubber reads *daily* bytes."""
 
     def __init__(
         self,
@@ -42,11 +42,11 @@ class Readers:
         self._store = store
         self._clock = clock
         self._stop = stop
-        self._told = told
+        self._listeners = told
         self._daily = daily
 
     def start(self) -> None:
-        """Read new content once more, and all content now and then, each in a thread."""
+        """Start two threads: one verifies new content, the scrubber verifies all content."""
         census = QuarantineMetrics(
             self._keeper(), lambda files, size: self._write("quarantine", files, size)
         )
@@ -60,7 +60,7 @@ class Readers:
         )
 
     def verification(self, progress: TextIO) -> Verification:
-        """Return what reads everything at once."""
+        """Return the verification of all content, which `entrepot verify` runs."""
         return Verification(self._reading(), self._keeper(), progress)
 
     def _keeper(self) -> QuarantineKeeper:
@@ -72,10 +72,10 @@ class Readers:
         return ContentReader(store, quarantine, self._clock)
 
     def _damaged(self, digest: Digest, size: int, found: str) -> None:
-        """Report a damaged file; what HAProxy remembers of it is forgotten."""
+        """Report a damaged file, and purge HAProxy's cache."""
         fields: dict[str, str | int | float] = {"digest": str(digest), "size": size, "found": found}
-        self._told.write(Event("damaged", self._clock(), fields))
-        self._told.removed()
+        self._listeners.write(Event("damaged", self._clock(), fields))
+        self._listeners.removed()
 
     def _write(self, event: str, files: int, size: int) -> None:
-        self._told.write(Event(event, self._clock(), {"files": files, "bytes": size}))
+        self._listeners.write(Event(event, self._clock(), {"files": files, "bytes": size}))

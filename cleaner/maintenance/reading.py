@@ -1,7 +1,8 @@
-"""Reads stored content and compares it with its digest, at a pace, and without filling the cache.
+"""Reads stored content and verifies its digest, at a limited rate and outside the page cache.
 
-What is wrong goes into quarantine. A file that is read here does not push others out of the page
-cache, unless it was used a moment ago: then it belongs there.
+A file with a wrong digest is moved to quarantine. The pages of a file are dropped from the page
+cache after they are read, so that they displace no others, unless the file was used within the
+last hour.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}  # system call numbers
 _IDLE_CLASS = 3 << 13
 
 Pace = Callable[[int], None]
-"""Called after so many bytes: it waits, and may raise `Stopped`."""
+"""Called with the bytes just read; it waits to limit the rate, and may raise `Stopped`."""
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
-    """The process ends before the reading."""
+    """The process ends while content is being read."""
 
 
 class Condition(Enum):
-    """What became of one digest."""
+    """The result of a verification: of a digest that is stored, damaged, or not stored."""
 
     RIGHT = "right"
     DAMAGED = "damaged"
@@ -47,7 +48,7 @@ class Condition(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """A verdict, and how many bytes were read for it."""
+    """A verdict, and the bytes read for it."""
 
     verdict: Condition
     size: int = 0
@@ -55,16 +56,17 @@ class ReadResult:
 
 @dataclass(frozen=True, slots=True)
 class ContentReader:
-    """Reads one store; `clock` gives s, UTC epoch."""
+    """Verifies the content of one store; `clock` gives s, UTC epoch."""
 
     store: DataDirectory
     quarantine: Quarantine
     clock: Callable[[], float]
 
     def check(self, digest: Digest, *, found: str, pace: Pace, drops: bool = True) -> ReadResult:
-        """Read what is stored under a digest; *found* tells for what reason, when it is wrong.
+        """Verify the content of a digest; move it to quarantine if it is wrong.
 
-        With *drops* its pages leave the cache. Raises: Stopped, StorageFull, StorageBroken.
+        *found* names the check in the report of a damaged file. With *drops* the pages of a file
+        that was not used lately leave the page cache. Raises: Stopped, StorageFull, StorageBroken.
         """
         try:
             file = self.store.storage.open(layout.blob(digest))
@@ -80,7 +82,7 @@ class ContentReader:
             raise refusal(error) from error
 
     def _check(self, digest: Digest, file: BinaryIO, pace: Pace, *, drops: bool) -> int:
-        """Return the size of a right file; of a wrong one, the negative of its size and one."""
+        """Return the size of a correct file (bytes), or `-size - 1` of a damaged one."""
         hasher, size = digest.hasher(), 0
         while chunk := file.read(_CHUNK):
             hasher.update(chunk)
@@ -105,7 +107,7 @@ class ContentReader:
         return row is None or self.clock() - row.used > _WARM_S
 
     def _heal(self, digest: Digest, size: int) -> None:
-        """Correct the size of a row that was made from a damaged file."""
+        """Correct the size in the index, which may have been recorded from a damaged file."""
         index = self.store.index
         with suppress(IndexUnavailable):
             row = index.entry(digest)
@@ -114,13 +116,13 @@ class ContentReader:
 
 
 def _forget(file: BinaryIO, start: int, length: int) -> None:
-    """Take what was read out of the page cache."""
+    """Drop a range of a file from the page cache."""
     with suppress(OSError, UnsupportedOperation):
         os.posix_fadvise(file.fileno(), start, length, os.POSIX_FADV_DONTNEED)
 
 
 def yield_to_others() -> None:
-    """Give the calling thread the lowest priority for CPU and disk."""
+    """Set the lowest CPU and disk priority for the calling thread."""
     thread = threading.get_native_id()
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, thread, _LOWEST)

@@ -1,4 +1,4 @@
-"""The long work of one data directory, chore by chore, from plain values."""
+"""The maintenance jobs of one data directory, built from plain values."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _DAILY_S = 24 * 3600
 
 
 class _Stopped(Exception):  # noqa: N818 - it is no error
-    """The end of the process came before the end of a chore."""
+    """The process ends while a job runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the work is done with; `stopped` ends it between two steps, `wake` wants a round.
+    """The tools of the jobs: `stopped` ends a job between two steps, `wake` starts a round.
 
-    `room` is the most that the index may promise, in bytes.
+    `room` is the cap (bytes), None for none: the index never reserves more than that.
     """
 
     store: DataDirectory
@@ -48,7 +48,7 @@ class Tools:
 
 
 class Maintenance:
-    """Does the chores *every* so many s; what nobody names is garbage after *garbage* s."""
+    """The jobs, run every *every* s; unreferenced content is garbage after *garbage* s."""
 
     def __init__(self, tools: Tools, every: float, garbage: float) -> None:
         self._tools = tools
@@ -58,7 +58,7 @@ class Maintenance:
         self._settled = -math.inf
 
     def jobs(self) -> Iterator[Job]:
-        """Yield all of them."""
+        """Yield the jobs in the order in which they run."""
         every, tools = self._every, self._tools
         leftovers = Leftovers(self._store, tools.clock, tools.stopped)
         yield Job("settle", 0, self.settle)
@@ -68,25 +68,27 @@ class Maintenance:
         yield Job("unfinished files", _DAILY_S, leftovers.purge_unfinished)
 
     def settle(self) -> None:
-        """Bring index and storage in line: at the start, each day, and when the index was lost."""
+        """Rebuild the index from the files: at the start, daily, and after the index was lost."""
         is_due = time.monotonic() - self._settled > _DAILY_S
         if is_due or needs_rebuild(self._store.index):
             with suppress(_Stopped):
                 promise_again(self._store, self._tools.room, self._tools.clock())
-                rebuild(self._store.storage, self._store.index, self._tools.clock(), self._go_on)
+                rebuild(
+                    self._store.storage, self._store.index, self._tools.clock(), self._check_stopped
+                )
                 self._settled = time.monotonic()
                 self._tools.wake()
 
     def garbage(self) -> Garbage:
-        """Return what finds what nobody names."""
+        """Return the planner of garbage collection."""
         return Garbage(self._store, self._grace, self._tools.clock)
 
     def stock(self, rules: RetentionRules) -> HostedSnapshot:
-        """Return what was pushed, and by *rules* may go."""
+        """Return a snapshot of the hosted images, which *rules* may expire."""
         return HostedSnapshot(HostedRepositories(self._store), rules, self._tools.clock)
 
     def collector(self) -> Collector:
-        """Return what takes garbage away."""
+        """Return the collector, which removes garbage."""
         unlinker = Unlinker(self._store, HostedRepositories(self._store))
         return Collector(self._store, self._tools.sweep, unlinker, self._tools.stopped)
 
@@ -94,6 +96,6 @@ class Maintenance:
         if not needs_rebuild(self._store.index):
             self.collector().run(self.garbage(), self.stock(RetentionRules()))
 
-    def _go_on(self) -> None:
+    def _check_stopped(self) -> None:
         if self._tools.stopped():
             raise _Stopped

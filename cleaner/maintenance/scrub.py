@@ -1,7 +1,8 @@
-"""Reads what is stored once more: new content within a minute, all of it from time to time.
+"""The scrubber: verifies new content within a minute, and all content from time to time.
 
-New content is marked when it is stored (`datastore/unverified.py`). The rest is read in the order
-of its digests, at most so many bytes a day and once a day; the position survives a restart.
+The worker that stores content marks it as unverified (`datastore/unverified.py`). All content is
+read in the order of digests, at a limited number of bytes a day and once a day at most. The
+position is kept across restarts.
 """
 
 from __future__ import annotations
@@ -26,43 +27,45 @@ from entrepot.datastore.unverified import Unproven
 log = logging.getLogger(__name__)
 
 _DAY_S = 24 * 3600.0
-_LOOK_S = 2.0
-_LATER_S = 60.0
-_TELL_S = 1.0
-_KEEP_S = 5.0  # between two writes of the position
-_STALE_S = 3600.0  # a mark without content: its process died before it stored anything
-_EACH = 4096  # bytes that a file costs beside its content
+_POLL_S = 2.0
+_RETRY_S = 60.0
+_REPORT_S = 1.0
+_SAVE_S = 5.0  # between two writes of the position
+_STALE_S = (
+    3600.0  # a mark of that age without content: its process died before it stored the content
+)
+_FILE_COST = 4096  # bytes by which each file counts beside its content
 
-Tell = Callable[[int, int], None]
-"""Takes how many bytes and files were read."""
+Report = Callable[[int, int], None]
+"""Takes the number of bytes and of files that were read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScrubPosition:
-    """Where a pass is: behind the digest `after`; it `began` in s, UTC epoch."""
+    """The position of a pass: the last digest read; the pass `began` in s, UTC epoch."""
 
     after: str = ""
     began: float = 0.0
 
 
 class Scrubber:
-    """Reads all of a store again and again, *daily* bytes a day; 0 for never.
+    """Verifies all content of a store again and again, *daily* bytes a day; 0 for never.
 
-    `clock` gives s, UTC epoch; *tell* is told what was read.
+    *report* is called with the bytes and files that were read.
     """
 
     def __init__(
-        self, reading: ContentReader, state: Path, daily: int, stop: threading.Event, tell: Tell
+        self, reading: ContentReader, state: Path, daily: int, stop: threading.Event, report: Report
     ) -> None:
         self._reading = reading
         self._path = state / layout.SCRUB
         self._daily = daily
         self._stop = stop
-        self._tell = tell
-        self._kept = 0.0
+        self._report = report
+        self._saved = 0.0
 
     def run(self) -> None:
-        """Read until stopped."""
+        """Verify content until stopped."""
         yield_to_others()
         while self._daily and not self._stop.is_set():
             try:
@@ -70,11 +73,11 @@ class Scrubber:
             except Stopped:
                 return
             except DatastoreError as error:
-                log.warning("scrub put off", extra={"error": error})
-            self._stop.wait(_LATER_S)
+                log.warning("scrub postponed", extra={"error": error})
+            self._stop.wait(_RETRY_S)
 
     def _pass(self) -> None:
-        """Go on with a pass, or begin one when the last began a day ago or more."""
+        """Continue a pass, or begin a new one a day after the last one began."""
         position, now = self._position(), self._reading.clock()
         if not position.after:
             if 0 <= now - position.began < _DAY_S:
@@ -82,18 +85,18 @@ class Scrubber:
             position = ScrubPosition("", now)
         for digest in digests(self._reading.store.storage, position.after):
             self._read(digest)
-            self._keep(ScrubPosition(str(digest), position.began))
-        self._kept = 0.0
-        self._keep(ScrubPosition("", position.began))
+            self._save(ScrubPosition(str(digest), position.began))
+        self._saved = 0.0
+        self._save(ScrubPosition("", position.began))
 
     def _read(self, digest: Digest) -> None:
         try:
             found = self._reading.check(digest, found="scrub", pace=self._pace)
-        except DatastoreError as error:  # a place of the disk that cannot be read ends no pass
+        except DatastoreError as error:  # an unreadable sector must not end the pass
             log.warning("stored content cannot be read", extra={"digest": digest, "error": error})
             return
-        self._tell(found.size, 1)
-        self._pace(_EACH)
+        self._report(found.size, 1)
+        self._pace(_FILE_COST)
 
     def _pace(self, length: int) -> None:
         if self._stop.wait(length * _DAY_S / self._daily):
@@ -105,53 +108,56 @@ class Scrubber:
         except (OSError, ValueError, TypeError):
             return ScrubPosition()
 
-    def _keep(self, position: ScrubPosition) -> None:
+    def _save(self, position: ScrubPosition) -> None:
         now = time.monotonic()
-        if now - self._kept < _KEEP_S and self._kept:
+        if now - self._saved < _SAVE_S and self._saved:
             return
-        self._kept = now
+        self._saved = now
         beside = self._path.with_name(f"{self._path.name}.new")
-        with suppress(OSError):  # a full disk: the pass begins anew after a restart
+        with suppress(OSError):  # on a full disk the pass starts again after a restart
             beside.write_text(json.dumps(asdict(position)))
             os.replace(beside, self._path)  # noqa: PTH105 - as the line above
 
 
 class NewContentScrubber:
-    """Reads what was stored a moment ago, as it is marked; *tell* is told what was read."""
+    """Verifies content that is marked as unverified; *look* is called at each poll.
+
+    *report* is called with the bytes and files that were read.
+    """
 
     def __init__(
         self,
         reading: ContentReader,
         unproven: Unproven,
         stop: threading.Event,
-        tell: Tell,
+        report: Report,
         look: Callable[[], None] = lambda: None,
     ) -> None:
         self._reading = reading
         self._unproven = unproven
         self._stop = stop
-        self._tell = tell
+        self._report = report
         self._look = look
 
     def run(self) -> None:
-        """Read until stopped, and *look* at the quarantine each time."""
+        """Verify marked content until stopped, and call *look* at each poll."""
         yield_to_others()
-        while not self._stop.wait(_LOOK_S):
+        while not self._stop.wait(_POLL_S):
             with suppress(Stopped):
                 self.prove()
             self._look()
 
     def prove(self) -> None:
-        """Read all that is marked now. Raises: Stopped."""
+        """Verify all content that is marked now. Raises: Stopped."""
         for digest, since in self._unproven.all():
             try:
                 found = self._reading.check(digest, found="commit", pace=self._pace, drops=False)
             except DatastoreError as error:
-                log.warning("not read once more", extra={"digest": digest, "error": error})
+                log.warning("new content not verified", extra={"digest": digest, "error": error})
                 continue
             if found.verdict is not Condition.ABSENT or abs(time.time() - since) > _STALE_S:
                 self._unproven.remove(digest)
-                self._tell(found.size, 1)
+                self._report(found.size, 1)
 
     def _pace(self, length: int) -> None:
         del length
@@ -160,28 +166,28 @@ class NewContentScrubber:
 
 
 class ScrubTotals:
-    """Adds up what was read, and tells it now and then; *tell* takes files and bytes."""
+    """Sums up the content that was read; reports files and bytes once a second at most."""
 
-    def __init__(self, tell: Callable[[int, int], None]) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[int, int], None]) -> None:
+        self._report = report
         self._lock = threading.Lock()
         self._files = self._bytes = 0
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
 
     def add(self, size: int, files: int) -> None:
-        """Count *files* of *size* bytes in all."""
+        """Add *files* of *size* bytes in total."""
         with self._lock:
             self._files += files
             self._bytes += size
-            if time.monotonic() - self._told < _TELL_S:
+            if time.monotonic() - self._reported < _REPORT_S:
                 return
-            told, self._files, self._bytes = (self._files, self._bytes), 0, 0
-            self._told = time.monotonic()
-        self._tell(*told)
+            totals, self._files, self._bytes = (self._files, self._bytes), 0, 0
+            self._reported = time.monotonic()
+        self._report(*totals)
 
 
 def digests(storage: Storage, after: str = "") -> Iterator[Digest]:
-    """Yield the digests of all stored content behind *after*, in order."""
+    """Yield the digests of all stored content in order, starting after *after* (exclusive)."""
     for algorithm in sorted(ALGORITHMS):
         root = f"{layout.BLOBS}/{algorithm}"
         for start in storage.list(root):
@@ -195,7 +201,7 @@ def digests(storage: Storage, after: str = "") -> Iterator[Digest]:
 
 
 def start(*threads: NewContentScrubber | Scrubber) -> None:
-    """Run each in a thread of its own that does not keep the process from ending."""
+    """Run each in a daemon thread of its own."""
     for each in threads:
         name = type(each).__name__.lower()
         threading.Thread(target=each.run, name=name, daemon=True).start()

@@ -1,4 +1,4 @@
-"""`entrepot verify`: reads all that is stored, now, and reports what is damaged."""
+"""`entrepot verify`: verifies all stored content and reports damaged files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PROGRESS_S = 2.0
 
 @dataclass
 class Tally:
-    """What was read: `damaged` now, and what the disk would not give."""
+    """The result: files and bytes read, `damaged` digests, and `unreadable` ones with reason."""
 
     files: int = 0
     bytes: int = 0
@@ -29,16 +29,16 @@ class Tally:
 
 
 class Verification:
-    """Reads a whole store; progress goes to *progress*, a line now and then."""
+    """Verifies a whole store; writes a line to *progress* every 2 s."""
 
     def __init__(self, reading: ContentReader, keeper: QuarantineKeeper, progress: TextIO) -> None:
         self._reading = reading
         self._keeper = keeper
         self._progress = progress
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
 
     def run(self, write: Callable[[str], object], *, as_json: bool) -> bool:
-        """Read everything and write a report; True when nothing is wrong.
+        """Verify all content and write a report; return True if no file is damaged or unreadable.
 
         Raises: DatastoreError.
         """
@@ -51,7 +51,9 @@ class Verification:
 
     def _read(self, digest: Digest, tally: Tally) -> None:
         try:
-            found = self._reading.check(digest, found="verify", pace=lambda _: self._tell(tally))
+            found = self._reading.check(
+                digest, found="verify", pace=lambda _: self._show_progress(tally)
+            )
         except DatastoreError as error:
             tally.unreadable[digest] = str(error)
             return
@@ -62,11 +64,11 @@ class Verification:
         if found.verdict is Condition.DAMAGED:
             tally.damaged.append(digest)
 
-    def _tell(self, tally: Tally) -> None:
+    def _show_progress(self, tally: Tally) -> None:
         now = time.monotonic()
-        if now - self._told < _PROGRESS_S:
+        if now - self._reported < _PROGRESS_S:
             return
-        self._told = now
+        self._reported = now
         read = f"{tally.files} files, {readable_units.size(tally.bytes)} read"
         self._progress.write(f"{read}, {len(tally.damaged)} damaged\n")
         self._progress.flush()
@@ -83,10 +85,10 @@ def _lines(tally: Tally, cases: list[QuarantinedFile]) -> Iterator[str]:
 
 def _state(case: QuarantinedFile) -> str:
     if case.is_repaired:
-        return "in quarantine; right content is stored again"
+        return "in quarantine; correct content is stored again"
     if case.is_lost:
         return f"lost: pushed to {', '.join(case.pushed)}; push it again"
-    return "in quarantine; it comes from its upstream when it is next asked for"
+    return "in quarantine; the next request fetches it from its upstream again"
 
 
 def _document(tally: Tally, cases: list[QuarantinedFile]) -> str:

@@ -43,10 +43,10 @@ def untagged(tmp_path: Path) -> Digest:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["gc", "--dry-run"], "0 to go"),
-        (["gc", "--dry-run", "--delete-untagged"], "1 to go"),
-        (["garbage-collect", "-d", "-m"], "1 to go"),
-        (["gc"], "0 gone"),
+        (["gc", "--dry-run"], "0 to remove"),
+        (["gc", "--dry-run", "--delete-untagged"], "1 to remove"),
+        (["garbage-collect", "-d", "-m"], "1 to remove"),
+        (["gc"], "0 removed"),
     ],
     ids=" ".join,
 )
@@ -124,7 +124,7 @@ def test_flags_count_while_an_appliance_runs(
     assert main(["clean", "--dry-run", f"--storage.filesystem.rootdirectory={root}", *flags]) == 0
 
     said = capfd.readouterr().out
-    assert f"{count} to go" in said
+    assert f"{count} to remove" in said
     assert sorted(running.iterdir()) == before
 
 

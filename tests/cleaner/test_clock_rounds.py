@@ -154,7 +154,7 @@ def test_a_prefetched_layer_is_not_given_up_during_a_jump(
 ) -> None:
     """Its client may still come."""
     rounds = _rounds(store, time_of, StoreLimits(0, 0, 0, 0))
-    assert rounds._coming() == time_of() - 600
+    assert rounds._unused_before() == time_of() - 600
     wall.off = _DAY
 
-    assert rounds._coming() == -math.inf
+    assert rounds._unused_before() == -math.inf

@@ -491,7 +491,7 @@ def test_a_repository_that_is_being_written_to_is_left_alone(
     store: DataDirectory, hands: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever writes may be about to tag what would go; others go meanwhile."""
-    monkeypatch.setattr("entrepot.cleaner.hosted.unlink._PATIENCE_S", 0)
+    monkeypatch.setattr("entrepot.cleaner.hosted.unlink._LOCK_TIMEOUT_S", 0)
     here = push_image(store, _made(1), "v1", clock.now - 100)
     there = push_image(store, _made(2), "v1", clock.now - 100, _OTHER)
 

@@ -76,7 +76,7 @@ def test_an_answer_of_503_is_an_answer(path: Path, store: DataDirectory, clock: 
 
 def test_a_front_that_is_not_there_is_no_news(barrier: LogBarrier) -> None:
     """HAProxy is down, or has not come up yet."""
-    assert barrier.fetch() == "the front does not answer"
+    assert barrier.fetch() == "HAProxy does not answer"
 
 
 def test_a_line_that_nobody_commits_is_no_news(

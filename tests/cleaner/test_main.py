@@ -87,7 +87,7 @@ def test_the_dry_run_prints_what_would_go_and_why(
     assert {line.split()[0] for line in lines} == set(map(str, old.digests))
     assert lines[0].startswith(f"{old.digests[0]}  manifest")
     assert all(line.endswith("not used for 1m30s, TTL is 1m") for line in lines)
-    assert last.startswith("3 to go, ")
+    assert last.startswith("3 to remove, ")
     assert all(old.is_here(store))
 
 
@@ -214,7 +214,7 @@ def test_garbage_is_told_and_taken_by_hand(
 
     done = capsys.readouterr().out.splitlines()
     assert done[:-1] == told[:-1]
-    assert (told[-1].split(",")[0], done[-1].split(",")[0]) == ("2 to go", "2 gone")
+    assert (told[-1].split(",")[0], done[-1].split(",")[0]) == ("2 to remove", "2 removed")
     assert store.blobs.stat(blob) is None
     assert not any(moved.is_here(store))
     assert all(kept.is_here(store))

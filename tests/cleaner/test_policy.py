@@ -270,8 +270,8 @@ def test_an_eviction_for_size_says_what_is_held_and_how_much_may_be() -> None:
 
     first, second = _evictions(plan(rows, bounds, moment, spares=_keeps, named=_nothing))
 
-    assert first.words == ("held 231 MiB, 9.0 MiB asked for, target 200 MiB, least recently used")
-    assert second.words.startswith("held 211 MiB")
+    assert first.words == ("231 MiB used, 9.0 MiB requested, target 200 MiB, least recently used")
+    assert second.words.startswith("211 MiB used")
 
 
 def test_what_was_fetched_ahead_for_nobody_goes_before_what_was_used() -> None:
@@ -291,7 +291,7 @@ def test_what_was_fetched_ahead_for_nobody_goes_before_what_was_used() -> None:
 
     assert [each.entry for each in evictions] == [old, ahead, also]
     assert [each.reason for each in evictions] == [Reason.TTL, Reason.SIZE, Reason.SIZE]
-    assert evictions[1].words.endswith("fetched ahead, never asked for")
+    assert evictions[1].words.endswith("prefetched, never requested")
 
 
 def test_what_was_fetched_ahead_stays_where_there_is_room_or_it_is_spared() -> None:

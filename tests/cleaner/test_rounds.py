@@ -196,7 +196,7 @@ def test_nothing_goes_on_stale_news(
         assert rounds.run(0)
 
     assert _kept(store, images) == [False] * 4
-    assert caplog.messages == ["eviction put off", "eviction goes on", "evicted"]
+    assert caplog.messages == ["eviction postponed", "eviction resumed", "evicted"]
 
 
 def test_nothing_goes_while_the_index_does_not_know_all(

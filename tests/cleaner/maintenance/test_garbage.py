@@ -74,11 +74,11 @@ def test_a_blob_that_no_manifest_names_goes_after_the_grace(
     assert collect() == [
         (
             f"{HOSTED}@{blob}  link           0 B  "
-            f"no manifest of {HOSTED} names it, linked 1m41s ago, grace is 1m40s"
+            f"no manifest of {HOSTED} references it, linked 1m41s ago, grace is 1m40s"
         ),
         (
             f"{blob}  blob           4 B  "
-            "nothing links or names it, not used for 1m41s, grace is 1m40s"
+            "nothing links or references it, not used for 1m41s, grace is 1m40s"
         ),
     ]
     assert (store.blobs.stat(blob), store.index.count()) == (None, 0)

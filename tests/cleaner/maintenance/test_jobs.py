@@ -69,7 +69,9 @@ def test_a_chore_that_fails_is_told_and_the_next_is_done(
         do([Job("first", 0, _refuse), Job("second", 0, lambda: done.append("second"))])
 
     assert done == ["second"]
-    assert [(r.message, vars(r)["job"]) for r in caplog.records] == [("not done", "first")]
+    assert [(r.message, vars(r)["job"]) for r in caplog.records] == [
+        ("maintenance job failed", "first")
+    ]
 
 
 @pytest.mark.parametrize(

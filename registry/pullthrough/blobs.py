@@ -218,12 +218,13 @@ class Blobs:
         *,
         size: int | None,
     ) -> Task:
-        """Return how to download a blob; it is joined by whoever may read the same.
+        """Return how to download a blob; only the names of one upstream share it.
 
-        Where rights differ, those are the names of one upstream: what it sends is its own.
+        Bytes are not proven before the last of them: another upstream may send wrong ones, or
+        stop in the middle, and must not spoil this upstream's pulls.
         """
         asked = threading.Event()
-        key = digest if resolved.is_open else layout.spool_key(digest, resolved.host)
+        key = layout.spool_key(digest, resolved.host)
 
         def shown() -> None:
             asked.set()

@@ -161,7 +161,7 @@ def test_what_a_dead_writer_left_whole_is_shown_to_nobody_unasked(
     u: FakeUpstream, p: Pulling
 ) -> None:
     """It needs no fetch, so no answer of the upstream says who may see it."""
-    spool = p.root / "entrepot" / layout.SPOOL / layout.spool(DIGEST)
+    spool = p.root / "entrepot" / layout.SPOOL / layout.spool(layout.spool_key(DIGEST, u.host))
     spool.parent.mkdir(parents=True)
     spool.write_bytes(CONTENT)
     refused = p.ask("GET", f"/v2/{p.prefix}/third/name/{BLOB}")
@@ -250,7 +250,7 @@ def test_what_is_larger_than_the_cap_passes_through(u: FakeUpstream, tmp_path: P
 def test_a_disk_that_breaks_while_another_downloads_fails_no_pull(p: Pulling) -> None:
     """What was waited for is fetched past the disk, from the first byte."""
     spool = p.root / "entrepot" / layout.SPOOL
-    held = try_lock(spool / layout.spool(DIGEST))
+    held = try_lock(spool / layout.spool(layout.spool_key(DIGEST, p.u.host)))
     assert held
     with ThreadPoolExecutor(1) as pool, held:
         got = pool.submit(p.get, BLOB)

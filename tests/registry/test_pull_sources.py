@@ -106,13 +106,16 @@ def test_a_client_of_a_healthy_upstream_gets_a_blob_that_another_upstream_breaks
         first.result()
 
 
-def test_a_blob_that_another_upstream_sends_at_another_length_is_not_joined(
-    u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
+@pytest.mark.parametrize(
+    "sent", [CONTENT[:100], CONTENT[::-1], CONTENT], ids=["other length", "other bytes", "stalled"]
+)
+def test_a_download_from_another_upstream_is_not_joined(
+    u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path, sent: bytes
 ) -> None:
-    """Whoever controls an upstream could break the pulls of all others, by a digest of theirs."""
+    """A hostile upstream that offers a digest of another upstream must not spoil its pulls."""
     lying, healthy, ended = u, mirror, threading.Event()
     p = pulling(lying, tmp_path, healthy, read_timeout=9.0)
-    lying.misbehave("/blobs/", body=CONTENT[:100], hold=ended, hold_after=10)
+    lying.misbehave("/blobs/", body=sent, hold=ended, hold_after=10)
     path = f"/v2/{fold(healthy.host)}/{NAME}/{BLOB}"
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(_got, p, BLOB)

@@ -11,7 +11,7 @@ from entrepot.datastore.errors import DatastoreError
 from entrepot.registry.api.ranges import ByteRange
 from entrepot.registry.errors import RegistryError
 from entrepot.registry.server.delivery import CONNECTION, Lent, broken
-from entrepot.registry.server.fileslice import FileSlice, Piece, in_bytes
+from entrepot.registry.server.fileslice import Piece, in_bytes, pieces
 
 _CHUNK = 256 * 1024
 _BOUNDARY = "entrepot-part"
@@ -163,16 +163,15 @@ class _Stored(Iterator[Piece]):
     """A part of an open file as one piece; the file is closed after it."""
 
     def __init__(self, file: BinaryIO, part: ByteRange) -> None:
-        self._part: ByteRange | None = part
-        self._file = file
+        self._pieces = pieces(file, part.start, part.stop)
         self.close = file.close
 
     def __next__(self) -> Piece:
-        part, self._part = self._part, None
-        if part is None:
+        piece = next(self._pieces, None)
+        if piece is None:
             self.close()
             raise StopIteration
-        return FileSlice(self._file.fileno(), part.start, part.stop)
+        return piece
 
 
 def _passed(body: Iterator[Piece], length: int | None) -> Generator[bytes, None, None]:

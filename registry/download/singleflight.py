@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 from entrepot.datastore import layout
 from entrepot.datastore.errors import (
@@ -36,7 +37,7 @@ from entrepot.registry.download.task import Landing, Task
 from entrepot.registry.download.verify import window
 from entrepot.registry.download.writer import Download
 from entrepot.registry.errors import Absent, Denied, UpstreamError
-from entrepot.registry.server.fileslice import FileSlice, Piece
+from entrepot.registry.server.fileslice import FileSlice, Piece, descriptor_of, pieces
 
 _WORTH_IT = 1024 * 1024  # bytes: with less, a reader waits once whether more comes
 _MORE_WITHIN_S = 0.01
@@ -98,16 +99,14 @@ class SingleFlight:
         stat = self._landing.blobs.stat(task.digest)
         return stat.size if stat and task.is_proven() else None
 
-    def open_stored(self, task: Task) -> tuple[int, int] | None:
+    def open_stored(self, task: Task) -> tuple[BinaryIO, int] | None:
         """Open a blob whose download ended well, and return its length; None while it has not."""
         if not task.is_proven():
             return None
         try:
-            file, size = self._landing.blobs.open_sized(task.digest)
+            return self._landing.blobs.open_sized(task.digest)
         except NotFound:
             return None
-        with file:
-            return os.dup(file.fileno()), size
 
     def open_spooled(self, task: Task) -> int | None:
         """Open the spool file of a download; None when there is none. Raises: StorageBroken."""
@@ -206,8 +205,8 @@ class Reader:
         self._download = download
         self._is_ours = is_ours
         self._descriptor: int | None = None
-        self._is_stored = False
-        self._stored = 0
+        self._stored: BinaryIO | None = None
+        self._stored_size = 0
         self._size = download.size if download else None
         self._pause = _SHORTEST_WAIT_S
         self._grown = -1, time.monotonic()
@@ -255,7 +254,9 @@ class Reader:
         """Let go of the file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
-        self._descriptor, self._is_stored = None, False
+        if self._stored is not None:
+            self._stored.close()
+        self._descriptor = self._stored = None
 
     # ---- reading
 
@@ -263,14 +264,14 @@ class Reader:
         first, has_waited = start, False
         while stop is None or start < stop:
             ready = self._ready(stop, early=early)
-            if self._descriptor is not None and start < ready:
+            if start < ready:
                 if has_waited or ready == stop or self._is_worth_it(ready - start):
-                    yield FileSlice(self._descriptor, start, ready)
+                    yield from self._pieces(start, ready)
                     start, self._pause, has_waited = ready, _SHORTEST_WAIT_S, False
                     continue
                 self._wait(_MORE_WITHIN_S)
-            elif self._is_stored:
-                if start < (self._stored if stop is None else stop):
+            elif self._stored is not None:
+                if start < (self._stored_size if stop is None else stop):
                     raise ContentDamaged(f"{self._task.digest} ends at {start}, not at {stop}")
                 return
             elif self._has_landed():
@@ -284,19 +285,28 @@ class Reader:
 
     def _is_worth_it(self, length: int) -> bool:
         """Whether so many bytes are sent without a wait for more: each wake-up costs."""
-        return length >= _WORTH_IT or self._is_stored
+        return length >= _WORTH_IT or self._stored is not None
+
+    def _pieces(self, start: int, stop: int) -> Iterator[Piece]:
+        """Yield bytes that are there: of the stored blob, or of the spool file."""
+        if self._stored is not None:
+            yield from pieces(self._stored, start, stop)
+        elif self._descriptor is not None:
+            yield FileSlice(self._descriptor, start, stop)
 
     def _ready(self, stop: int | None, *, early: bool) -> int:
         """Return up to where may be read: the last byte waits for the proof."""
         length = self._length()
         end = length if stop is None else min(length, stop)
-        if self._is_stored:
+        if self._stored is not None:
             return end
         if stop is not None and not early:
             end = min(end, stop - 1)
         return max(min(end, self._size - 1 if self._size else length - 1), 0)
 
     def _length(self) -> int:
+        if self._stored is not None:
+            return self._length_of_stored(self._stored)
         if self._descriptor is None:
             self._descriptor = self._downloads.open_spooled(self._task)
         return os.fstat(self._descriptor).st_size if self._descriptor is not None else 0
@@ -306,13 +316,17 @@ class Reader:
 
         Not what lies in the spool: whoever takes a lock there makes a file for an instant.
         """
-        if not self._is_stored:
+        if self._stored is None:
             stored = self._downloads.open_stored(self._task)
             if stored is not None:
                 self.close()
-                self._descriptor, self._stored = stored
-                self._is_stored = True
-        return self._is_stored
+                self._stored, self._stored_size = stored
+        return self._stored is not None
+
+    def _length_of_stored(self, file: BinaryIO) -> int:
+        """Return how many bytes the stored blob has now: its file may have been cut."""
+        descriptor = descriptor_of(file)
+        return self._stored_size if descriptor is None else os.fstat(descriptor).st_size
 
     def _is_abandoned(self) -> bool:
         """Whether the writer gave the file up: it is wrong, or there is no room for it."""

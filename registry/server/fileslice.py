@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import UnsupportedOperation
+from typing import BinaryIO
 
 _CHUNK = 512 * 1024
 
@@ -32,6 +34,30 @@ class FileSlice:
 
 
 Piece = bytes | FileSlice
+
+
+def pieces(file: BinaryIO, start: int, stop: int) -> Iterator[Piece]:
+    """Yield the bytes *start* to *stop* (exclusive) of an open file.
+
+    A storage driver without files has no descriptor for the kernel to send from: its bytes are
+    read. A file that ends before *stop* ends them.
+    """
+    descriptor = descriptor_of(file)
+    if descriptor is not None:
+        yield FileSlice(descriptor, start, stop)
+        return
+    file.seek(start)
+    while start < stop and (chunk := file.read(min(_CHUNK, stop - start))):
+        start += len(chunk)
+        yield chunk
+
+
+def descriptor_of(file: BinaryIO) -> int | None:
+    """Return the descriptor of an open file; None where the driver has no files."""
+    try:
+        return file.fileno()
+    except (AttributeError, UnsupportedOperation):
+        return None
 
 
 def in_bytes(pieces: Iterable[Piece]) -> Iterator[bytes]:

@@ -245,7 +245,7 @@ def _store(settings: Settings, index: SqliteIndex, now: float) -> StoreStatus | 
     try:
         evictions = CleanerProcess(settings).next_to_go(_NEXT)
         going = tuple(_going(each.entry, now) for each in evictions)
-        return StoreStatus(index.held(), index.count(), going)
+        return StoreStatus(index.used_bytes(), index.count(), going)
     except DatastoreError:
         return None
 

@@ -122,7 +122,7 @@ def _evict(stock: Stock) -> Figure:
 def _rounds(stock: Stock) -> tuple[Rounds, DataDirectory]:
     """Return a cleaner's round to which exactly so many rows are too many."""
     store = DataDirectory(stock.storage(), stock.index(), stock.state / layout.SPOOL)
-    held = store.index.held()
+    held = store.index.used_bytes()
     target = held - EVICTED * (SIZE + OVERHEAD)
     bounds = StoreLimits(target=target, start=target, room=held)
     clock = Clock()

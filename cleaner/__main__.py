@@ -161,7 +161,7 @@ class CleanerProcess:
         except DatastoreError as error:
             log.warning("plan not made", extra={"error": error})
             return 1
-        _print(f"{count} to remove, {readable_units.size(self._store.index.held())} used")
+        _print(f"{count} to remove, {readable_units.size(self._store.index.used_bytes())} used")
         return 0
 
     def collect(self, *, is_dry: bool, untagged: bool) -> int:
@@ -182,7 +182,7 @@ class CleanerProcess:
             log.warning("garbage not collected", extra={"error": error})
             return 1
         done = "to remove" if is_dry else "removed"
-        _print(f"{count} {done}, {readable_units.size(self._store.index.held())} used")
+        _print(f"{count} {done}, {readable_units.size(self._store.index.used_bytes())} used")
         return 0
 
     def _collect(self, rules: RetentionRules, *, is_dry: bool) -> int:

@@ -28,7 +28,7 @@ from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
 from entrepot.cleaner.wake_socket import WakeSocket, ring
 from entrepot.datastore import layout
-from entrepot.datastore.access import SOON_S
+from entrepot.datastore.accesslog import ACCESS_DELAY_S
 from entrepot.datastore.budget import Budget
 from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.errors import DatastoreError
@@ -191,7 +191,7 @@ class _Barrier:
     """The log barrier of an embedded registry, which has no access log.
 
     This process writes its accesses to the index at once; each other process writes its own
-    accesses after `SOON_S` at the latest.
+    accesses after `ACCESS_DELAY_S` at the latest.
     """
 
     blind = 0.0
@@ -202,7 +202,7 @@ class _Barrier:
 
     def fetch(self) -> str:
         """Return why accesses may be missing from the index; empty if none can be missing."""
-        if self._pause(2 * SOON_S):
+        if self._pause(2 * ACCESS_DELAY_S):
             return "the process is ending"
         return "" if self._settle() else "the index is unavailable"
 

@@ -131,7 +131,7 @@ class Rounds:
             self._bounds,
             replace(self._moment(needs), looked=stock.looked()),
             spares=account.spares,
-            named=index.named,
+            named=index.children,
             pushed=account,
             unused=lambda: self._unused_prefetched(account.spares),
         )
@@ -139,8 +139,8 @@ class Rounds:
     def _unused_prefetched(self, spares: Callable[[Digest], bool]) -> Iterator[IndexEntry]:
         """Yield the unused prefetched layers that no kept manifest references."""
         index = self._store.index
-        for each in index.unused(self._unused_before(), _MOST_PREFETCHED):
-            if not any(map(spares, index.naming(each.digest))):
+        for each in index.prefetched_unused(self._unused_before(), _MOST_PREFETCHED):
+            if not any(map(spares, index.parents(each.digest))):
                 yield each
 
     def _unused_before(self) -> float:
@@ -157,7 +157,7 @@ class Rounds:
 
     def _moment(self, needs: int) -> Demand:
         index = self._store.index
-        held = index.held()
+        held = index.used_bytes()
         return Demand(
             self._hands.clock(),
             held,
@@ -221,7 +221,7 @@ class Rounds:
                 if self._hands.sweep.evict(eviction):
                     evicted.append(eviction)
                     continue
-                stock.spare(closure([eviction.entry.digest], self._store.index.named))
+                stock.spare(closure([eviction.entry.digest], self._store.index.children))
                 is_done = False
         return is_done
 

@@ -36,7 +36,7 @@ class Shortage:
         if target is None:
             return
         reserved = sum(each.size for each in self._index.reservations())
-        stored = self._index.held() - reserved
+        stored = self._index.used_bytes() - reserved
         if stored <= target:
             self._note(0, target)
         elif is_short:

@@ -46,7 +46,7 @@ class Sweep:
 
     def finish(self) -> None:
         """Remove the entries that a dead cleaner had marked. Raises: IndexUnavailable."""
-        for entry in self._store.index.leaving():
+        for entry in self._store.index.marked_for_deletion():
             try:
                 self._finish(entry)
             except (StorageFull, StorageBroken) as error:
@@ -60,7 +60,7 @@ class Sweep:
         """
         entry = eviction.entry
         with self._sweep_lock() as is_locked:
-            if not is_locked or not self._store.index.leave(entry):
+            if not is_locked or not self._store.index.mark_for_deletion(entry):
                 return False
             self._remove(entry)
         now = self._clock()
@@ -70,7 +70,7 @@ class Sweep:
 
     def _finish(self, entry: IndexEntry) -> None:
         with self._sweep_lock() as is_locked:
-            if is_locked and entry in self._store.index.leaving():
+            if is_locked and entry in self._store.index.marked_for_deletion():
                 self._remove(entry)
 
     @contextmanager
@@ -92,7 +92,7 @@ class Sweep:
         revived = self._store.index.entry(entry.digest)
         if revived is None or self._store.blobs.stat(entry.digest) is not None:
             return
-        if self._store.index.leave(revived):
+        if self._store.index.mark_for_deletion(revived):
             self._store.index.forget(entry.digest)
 
 

@@ -19,6 +19,24 @@ from typing import Any
 
 from entrepot.datastore.errors import InvalidLine
 
+_MANIFESTS = ("manifest", "index")
+_READ = (200, 206, 304)
+_WRITTEN = 201
+_USES = frozenset(
+    [("GET", "blob", status) for status in _READ]
+    + [
+        (method, kind, status)
+        for method in ("GET", "HEAD")
+        for kind in _MANIFESTS
+        for status in _READ
+    ]
+    + [("PUT", kind, _WRITTEN) for kind in _MANIFESTS]
+    + [(method, kind, _WRITTEN) for method in ("PUT", "POST") for kind in ("blob", "upload")]
+)
+
+ACCESS_DELAY_S = 0.25
+"""How long, in s, a process of its own may keep a use to itself until the index knows of it."""
+
 
 @dataclass(slots=True)  # PERF: to make a frozen one takes three times as long
 class AccessLine:
@@ -69,6 +87,11 @@ KEPT_BYTES = 4 * 1024 * 1024
 
 Repeated = tuple[AccessLine, int]
 """The latest of some lines that are equal but for their start, and how many there are."""
+
+
+def is_access(method: str, kind: str, status: int) -> bool:
+    """Say whether an answer is a use, whether or not the client stays for it."""
+    return (method, kind, status) in _USES
 
 
 def parse(line: bytes) -> AccessLine:

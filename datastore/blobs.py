@@ -5,7 +5,10 @@ With an `Integrity`, what became damaged since is never read: it counts as absen
 
 from __future__ import annotations
 
+import hashlib
 import os
+import threading
+from dataclasses import dataclass, field
 from io import UnsupportedOperation
 from pathlib import Path
 from typing import BinaryIO
@@ -13,21 +16,29 @@ from typing import BinaryIO
 from entrepot.datastore import layout
 from entrepot.datastore.errors import (
     ContentDamaged,
+    DatastoreError,
     DigestMismatch,
+    InvalidManifest,
     NotFound,
     StorageBroken,
     StorageFull,
     refusal,
 )
-from entrepot.datastore.integrity import Integrity, digest_of
+from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.manifest import LARGEST, parse
+from entrepot.datastore.quarantine import Quarantine
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Stat, Storage
+from entrepot.datastore.unverified import UnverifiedMarks
 
 LARGEST_READ = 4 * 1024 * 1024
 """Bytes that are read into memory at once: what the largest manifest may have."""
 _MOST_PROVEN = 64
 _LONGEST_PROVEN = 16 * 1024
 """How many short blobs are kept as they were hashed, and the bytes of the longest: 1 MB at most."""
+_CHUNK = 1024 * 1024
+_MOST_SIZES = 32 * 1024
+_NAMING = 4
 REREAD = 4 * 1024 * 1024
 """Bytes up to which a file is read once more before it is stored, and not only after."""
 
@@ -43,7 +54,7 @@ class BlobStore:
     def stat(self, digest: Digest) -> Stat | None:
         """Return size and time of a blob; None when it is absent."""
         found = self._storage.stat(layout.blob(digest))
-        if found is None or self._integrity is None or self._integrity.knows(digest, found.size):
+        if found is None or self._integrity is None or self._integrity.is_known(digest, found.size):
             return found
         try:
             self.open(digest).close()
@@ -60,7 +71,7 @@ class BlobStore:
         file = self._storage.open(layout.blob(digest))
         try:
             size = _size(file)
-            if self._integrity is None or self._integrity.admits(digest, file, size):
+            if self._integrity is None or self._integrity.may_send(digest, file, size):
                 return file, size
         except OSError as error:
             file.close()
@@ -84,7 +95,7 @@ class BlobStore:
             self._remember(digest, content)
             return content
         with self._storage.open(layout.blob(digest)) as file:
-            if self._integrity.prove(digest, file, _size(file), found="read"):
+            if self._integrity.verify(digest, file, _size(file), found="read"):
                 return file.read(most)  # it was replaced between the two looks
         raise NotFound(layout.blob(digest))
 
@@ -102,7 +113,7 @@ class BlobStore:
             raise DigestMismatch(digest, actual)
         self._storage.write(layout.blob(digest), content)
         if self._integrity:
-            self._integrity.learn(digest, len(content))
+            self._integrity.remember_size(digest, len(content))
 
     def adopt(
         self, path: Path, digest: Digest, *, verified: Digest | None = None, size: int | None = None
@@ -126,14 +137,14 @@ class BlobStore:
         if self._integrity:
             if verified is not None and found > REREAD:
                 self._mark(path, digest)
-            self._integrity.learn(digest, found)
+            self._integrity.remember_size(digest, found)
         self._storage.adopt(path, layout.blob(digest))
 
     def _mark(self, path: Path, digest: Digest) -> None:
         """Have a file read once more soon; where no mark can be made, read it now."""
         assert self._integrity is not None  # noqa: S101 - only then there are marks
         try:
-            self._integrity.unproven.add(digest)
+            self._integrity.unverified.add(digest)
         except (StorageFull, StorageBroken) as error:
             if digest_of_file(path, digest.algorithm) != digest:
                 raise ContentDamaged(f"the file of {digest} is not what was written") from error
@@ -178,3 +189,100 @@ def _file_size(path: Path) -> int:
         raise NotFound(str(path)) from error
     except OSError as error:
         raise refusal(error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Integrity:
+    """What one process knows of its stored content; shared by its threads."""
+
+    storage: Storage
+    index: AccessIndex
+    quarantine: Quarantine
+    unverified: UnverifiedMarks
+    # PERF: by the digest's hex; the digest itself is hashed by code in Python. The algorithms
+    # differ in its length, so it names one digest.
+    _sizes: dict[str, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def is_known(self, digest: Digest, size: int) -> bool:
+        """Whether content of this digest is known to have *size* bytes."""
+        return self._sizes.get(digest.hex) == size
+
+    def remember_size(self, digest: Digest, size: int) -> None:
+        """Remember how long verified content is, in bytes."""
+        sizes = self._sizes
+        sizes[digest.hex] = size
+        while len(sizes) > _MOST_SIZES:
+            try:
+                sizes.pop(next(iter(sizes)), None)
+            except (RuntimeError, StopIteration):  # another thread was quicker
+                return
+
+    def may_send(self, digest: Digest, file: BinaryIO, size: int) -> bool:
+        """Whether an open file of *size* bytes may be sent; one that may not is put aside.
+
+        Raises: StorageFull, StorageBroken.
+        """
+        if self.is_known(digest, size):
+            return True
+        if self._is_announced(digest, size):
+            self.remember_size(digest, size)
+            return True
+        with self._lock:  # one at a time: several clients ask for the same
+            return self.is_known(digest, size) or self.verify(digest, file, size, found="open")
+
+    def verify(self, digest: Digest, file: BinaryIO, size: int, *, found: str) -> bool:
+        """Hash an open file of *size* bytes; one that is wrong is put aside.
+
+        Raises: StorageFull, StorageBroken.
+        """
+        try:
+            actual, length = digest_of(file, digest.algorithm)
+        except OSError as error:
+            raise refusal(error) from error
+        if actual == digest:
+            self.remember_size(digest, length)
+            return True
+        self.quarantine_file(digest, file, size=size, found=found)
+        return False
+
+    def quarantine_file(self, digest: Digest, file: BinaryIO, *, size: int, found: str) -> None:
+        """Put a file aside that is not what its digest names.
+
+        Raises: StorageFull, StorageBroken.
+        """
+        self._sizes.pop(digest.hex, None)
+        self.quarantine.put(digest, file, size=size, found=found)
+
+    def _is_announced(self, digest: Digest, size: int) -> bool:
+        """Whether index and manifests know this length, and none of them another one."""
+        try:
+            row = self.index.entry(digest)
+            known = {row.size} if row else set[int]()
+            for parent in self.index.parents(digest)[:_NAMING]:
+                known |= self._sizes_in(parent, digest)
+        except DatastoreError:
+            return False
+        return known == {size}
+
+    def _sizes_in(self, parent: Digest, digest: Digest) -> set[int]:
+        """Return how long a manifest says that a part of it is."""
+        try:
+            names = parse(self.storage.read(layout.blob(parent), LARGEST)).names
+        except (NotFound, InvalidManifest):
+            return set()
+        return {each.size for each in names if each.digest == digest}
+
+
+def digest_of(file: BinaryIO, algorithm: str) -> tuple[Digest, int]:
+    """Read an open file from its start, and leave it there; return its digest and its length.
+
+    Raises: OSError.
+    """
+    hasher, length = hashlib.new(algorithm), 0
+    file.seek(0)
+    while chunk := file.read(_CHUNK):
+        hasher.update(chunk)
+        length += len(chunk)
+    file.seek(0)
+    return Digest(algorithm, hasher.hexdigest()), length

@@ -1,7 +1,7 @@
 """How many bytes each part of the data directory may take, pure arithmetic.
 
 The cap bounds the sum of the sizes of every file below the data directory. What the index counts
-(`held`: rows and reservations) is only a part of it, so the bounds for that part lie lower by
+(`used_bytes`: rows and reservations) is only a part of it, so the bounds for that part lie lower by
 what logs and index take beside it.
 """
 

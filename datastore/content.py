@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +12,6 @@ from functools import lru_cache
 from typing import BinaryIO
 
 from entrepot.datastore.blobs import BlobStore
-from entrepot.datastore.disk_errors import DiskTrouble
 from entrepot.datastore.errors import (
     DatastoreError,
     IndexUnavailable,
@@ -28,6 +28,7 @@ from entrepot.datastore.reservations import Reservations
 
 log = logging.getLogger(__name__)
 
+_EVERY_S = 10.0
 _MOST_READ = 64
 _LONGEST_READ = 16 * 1024
 """How many manifests are kept as they were read, and the bytes of the longest: 5 MB at worst."""
@@ -36,6 +37,31 @@ _LONGEST_READ = 16 * 1024
 def _remembering() -> Parse:
     """Return `parse`, which reads the same bytes once: what they mean never changes."""
     return lru_cache(_MOST_READ)(parse)
+
+
+class DiskErrorLog:
+    """Logs such errors, one line in ten seconds: a broken disk fails every request.
+
+    `timer` gives s of a clock that never goes back.
+    """
+
+    def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
+        self._timer = timer
+        self._lock = threading.Lock()
+        self._silent_until = float("-inf")
+        self._unsaid = 0
+
+    def log(self, error: Exception) -> None:
+        """Log that a request was passed through because of *error*, unless that was just done."""
+        with self._lock:
+            now = self._timer()
+            if now < self._silent_until:
+                self._unsaid += 1
+                return
+            self._silent_until = now + _EVERY_S
+            unsaid, self._unsaid = self._unsaid, 0
+        names = {"error": error, "before": unsaid}
+        log.warning("disk not readable: passed through from the upstream", extra=names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +94,7 @@ class ContentStore:
     proofs: Proofs
     clock: Callable[[], float] = time.time
     read: Parse = field(default_factory=_remembering)
-    trouble: DiskTrouble = field(default_factory=DiskTrouble)
+    disk_errors: DiskErrorLog = field(default_factory=DiskErrorLog)
 
     # ---- blobs
 
@@ -109,29 +135,29 @@ class ContentStore:
         except (NotFound, InvalidManifest):
             return None
 
-    def has_right(self, held: StoredManifest) -> bool:
+    def has_identical(self, held: StoredManifest) -> bool:
         """Whether a manifest is stored, byte for byte."""
         try:
             return self.blobs.read(held.digest) == held.body
         except NotFound:
             return False
 
-    def manifest_naming(self, name: Repository, digest: Digest) -> StoredManifest | None:
+    def manifest_listing(self, name: Repository, digest: Digest) -> StoredManifest | None:
         """Return the image, of those that this repository shows, that names a blob."""
         with contextlib.suppress(IndexUnavailable):
-            for parent in self.index.naming(digest):
+            for parent in self.index.parents(digest):
                 held = self.manifest(name, parent)
                 if held and held.manifest.kind is ContentKind.MANIFEST:
                     return held
         return None
 
-    def announced(self, name: Repository, digest: Digest) -> int | None:
+    def announced_size(self, name: Repository, digest: Digest) -> int | None:
         """Return how long a manifest says that a blob is, in bytes."""
-        held = self.manifest_naming(name, digest)
+        held = self.manifest_listing(name, digest)
         named = held.manifest.names if held else ()
         return next((each.size for each in named if each.digest == digest), None)
 
-    def keep_manifest(self, held: StoredManifest) -> bool:
+    def store_manifest(self, held: StoredManifest) -> bool:
         """Store a manifest's content, if there is room for it."""
         if not self.reservations.reserve(held.digest, len(held.body)):
             return False
@@ -152,7 +178,7 @@ class ContentStore:
             return False
         return True
 
-    def keep_proof(self, digest: Digest, upstream: str) -> None:
+    def record_proof(self, digest: Digest, upstream: str) -> None:
         """Note that an upstream has sent this content; without it, it is asked once more."""
         try:
             self.proofs.keep(digest, upstream)
@@ -176,7 +202,7 @@ class ContentStore:
         try:
             return self._has_parts(name, held)
         except StorageBroken as error:
-            self.trouble.note(error)
+            self.disk_errors.log(error)
             return False
 
     def _has_parts(self, name: Repository, held: StoredManifest) -> bool:

@@ -68,7 +68,7 @@ class AccessIndex(Protocol):
         ...
 
     def reserve(self, digest: Digest, size: int, cap: int | None, at: float) -> bool:
-        """Promise room: True if `held` with *size* more is within *cap* bytes (None: no limit).
+        """Reserve *size* bytes; False if `used_bytes` would exceed *cap* then (None: no limit).
 
         A digest has at most one reservation: a second one replaces the first (a download takes
         over from a dead one, or grows in steps); refused, the first stays as it was.
@@ -91,14 +91,14 @@ class AccessIndex(Protocol):
         at: float,
         *,
         names: Sequence[Digest] = (),
-        ahead: float | None = None,
+        prefetched_at: float | None = None,
     ) -> None:
         """Turn the reservation, if any, into a row, used at *at* or later; revive a marked one.
 
         *names* is what a manifest refers to: kept with it, and what of that is here, or comes
         later, is touched with it: in the order of eviction a manifest goes before what it names.
-        *ahead* is when it was begun to be fetched without having been asked for: a row that is new
-        is `unasked` until it is used after that.
+        *prefetched_at* is the time when a prefetch of it began: a new row counts as unused until
+        a request uses it after that time.
         """
         ...
 
@@ -121,11 +121,11 @@ class AccessIndex(Protocol):
         """Return what `touch` kept under *key*."""
         ...
 
-    def named(self, digest: Digest) -> list[Digest]:
+    def children(self, digest: Digest) -> list[Digest]:
         """Return what a manifest names, as it was recorded."""
         ...
 
-    def naming(self, digest: Digest) -> list[Digest]:
+    def parents(self, digest: Digest) -> list[Digest]:
         """Return the manifests that name this, those used last first."""
         ...
 
@@ -137,18 +137,18 @@ class AccessIndex(Protocol):
         """Return a page of unmarked rows in the order of eviction; no cursor stays open."""
         ...
 
-    def unnamed(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
+    def unreferenced(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
         """Return a page as `oldest` does, of those rows that no manifest's row names."""
         ...
 
-    def unused(self, before: float, limit: int) -> list[IndexEntry]:
+    def prefetched_unused(self, before: float, limit: int) -> list[IndexEntry]:
         """Return unmarked rows that were fetched ahead before then, and not asked for since.
 
         The oldest first. Such a row may go before a manifest that names it.
         """
         ...
 
-    def held(self) -> int:
+    def used_bytes(self) -> int:
         """Return the bytes of all rows, marked ones too, and of all reservations.
 
         Each counts `budget.OVERHEAD` bytes beside its content.
@@ -159,11 +159,11 @@ class AccessIndex(Protocol):
         """Return the number of rows."""
         ...
 
-    def leave(self, entry: IndexEntry) -> bool:
+    def mark_for_deletion(self, entry: IndexEntry) -> bool:
         """Mark a row for deletion: False when it was used, pinned or removed since it was read."""
         ...
 
-    def leaving(self) -> list[IndexEntry]:
+    def marked_for_deletion(self) -> list[IndexEntry]:
         """Return the marked rows: those that a cleaner died over."""
         ...
 
@@ -172,7 +172,7 @@ class AccessIndex(Protocol):
         ...
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Keep `leave` from these until then (s, UTC epoch), be they rows already or not yet."""
+        """Exclude these from `mark_for_deletion` until then (s, UTC epoch), also without a row."""
         ...
 
     def unpin(self, digests: Iterable[Digest], until: float) -> None:

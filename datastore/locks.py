@@ -16,7 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from entrepot.datastore import layout
 from entrepot.datastore.errors import DatastoreError, NotFound, refusal
+from entrepot.datastore.refs import Repository
 
 _POLL = 0.01  # s between two tries, for flock itself knows no deadline
 
@@ -118,6 +120,20 @@ def holding(path: Path, patience: float) -> Iterator[LockedFile | None]:
     finally:
         if held:
             held.discard()
+
+
+@contextmanager
+def repository_lock(state: Path, name: Repository, patience: float) -> Iterator[bool]:
+    """Wait for the write lock of a repository at most *patience* (s); yield whether it was taken.
+
+    The tags of a repository and the links that they lead to change under this lock, in every
+    process: a tag is set while its manifest is linked, and a manifest is unlinked after its tags.
+    Without the lock another writer could change either one between check and write.
+
+    *state* is the state directory. Raises: StorageFull, StorageBroken.
+    """
+    with holding(state / layout.WRITING / layout.short(name), patience) as held:
+        yield held is not None
 
 
 def is_locked(path: Path) -> bool:

@@ -81,5 +81,5 @@ class Quarantine:
     def _forget_row(self, digest: Digest) -> None:
         """Remove the row of content that is no more there; one that is used now stays a while."""
         row = self.index.entry(digest)
-        if row is not None and self.index.leave(row):
+        if row is not None and self.index.mark_for_deletion(row):
             self.index.forget(digest)

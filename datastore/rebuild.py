@@ -100,6 +100,6 @@ def _drop(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
         for entry in page:
             is_gone = entry.used < now - _YOUNG_S and blobs.stat(entry.digest) is None
             # a worker that stores it now records it after, and so revives or makes the row
-            if is_gone and index.leave(entry):
+            if is_gone and index.mark_for_deletion(entry):
                 index.forget(entry.digest)
         yield len(page)

@@ -109,7 +109,7 @@ class Reservations:
         """
         if self._index.note(REBUILT) is None:
             raise IndexUnavailable("the index is being rebuilt")
-        room = max((self._limits.room or 0) - self._index.held() + own, 0)
+        room = max((self._limits.room or 0) - self._index.used_bytes() + own, 0)
         return room if self._limits.largest is None else min(room, self._limits.largest)
 
     def _ask(self, digest: Digest, size: int) -> bool:
@@ -133,7 +133,7 @@ class Reservations:
 
     def _hint(self) -> None:
         start = self._limits.start
-        if start is not None and self._index.held() > start:
+        if start is not None and self._index.used_bytes() > start:
             self._wake(0)
 
 

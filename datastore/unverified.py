@@ -16,7 +16,7 @@ from entrepot.datastore.refs import Digest
 
 
 @dataclass(frozen=True, slots=True)
-class Unproven:
+class UnverifiedMarks:
     """The marks in *folder*."""
 
     folder: Path

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from entrepot.datastore.access import is_use
-from entrepot.datastore.accesslog import Repeated
+from entrepot.datastore.accesslog import Repeated, is_access
 from entrepot.datastore.errors import InvalidDigest
 from entrepot.datastore.refs import Digest
 
@@ -17,7 +16,7 @@ def note_uses(lines: Iterable[Repeated], latest: dict[str, float]) -> None:
     and not once per line.
     """
     for line, _ in lines:
-        if is_use(line.method, line.kind, line.status):
+        if is_access(line.method, line.kind, line.status):
             at = line.end
             if at > latest.get(line.digest, 0.0):
                 latest[line.digest] = at

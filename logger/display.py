@@ -106,7 +106,7 @@ class Display:
             reserved = sum(each.size for each in self._index.reservations())
             is_rebuilt = self._index.note(REBUILT) is not None
             sizes = {
-                USED: self._index.held(),
+                USED: self._index.used_bytes(),
                 RESERVED: reserved,
                 BLOBS: self._index.count(),
                 UNEVICTABLE: shortage.unevictable(self._index),

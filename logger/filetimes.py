@@ -91,7 +91,7 @@ class FileTimes:
 
     def _parts(self, digest: Digest) -> list[Digest]:
         try:
-            return self._index.named(digest)
+            return self._index.children(digest)
         except IndexUnavailable as error:
             log.debug("parts unknown", extra={"digest": digest, "error": error})
             return []

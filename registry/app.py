@@ -10,16 +10,15 @@ from pathlib import Path
 import falcon
 
 from entrepot.datastore import layout
-from entrepot.datastore.blobs import BlobStore
+from entrepot.datastore.blobs import BlobStore, Integrity
 from entrepot.datastore.content import ContentStore
 from entrepot.datastore.index import AccessIndex
-from entrepot.datastore.integrity import Integrity
 from entrepot.datastore.proofs import Proofs
 from entrepot.datastore.quarantine import Quarantine, Report
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.reservations import Reservations
 from entrepot.datastore.storage import Storage
-from entrepot.datastore.unverified import Unproven
+from entrepot.datastore.unverified import UnverifiedMarks
 from entrepot.edge.cache_fill import CacheFill
 from entrepot.registry.api import errors, router
 from entrepot.registry.api.authorize import Authorization, MayHost
@@ -126,8 +125,8 @@ def assemble(parts: Parts) -> App:
 
 def _integrity(parts: Parts) -> Integrity:
     quarantine = Quarantine(parts.storage, parts.index, parts.clock, parts.damaged)
-    unproven = Unproven(parts.state / layout.UNPROVEN)
-    return Integrity(parts.storage, parts.index, quarantine, unproven)
+    unverified = UnverifiedMarks(parts.state / layout.UNVERIFIED)
+    return Integrity(parts.storage, parts.index, quarantine, unverified)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from entrepot.datastore.access import is_use
+from entrepot.datastore.accesslog import is_access
 
 _TEXT = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
 _LINE = re.compile(
@@ -105,5 +105,5 @@ def _source_of_no_use(line: bytes) -> bytes | None:
     if match[_SOURCE] == _OWN:
         return None
     method, kind = match[_METHOD].decode("latin-1"), match[_KIND].decode("latin-1")
-    used = match[_DIGEST] and is_use(method, kind, int(match[_STATUS]))
+    used = match[_DIGEST] and is_access(method, kind, int(match[_STATUS]))
     return None if used else match[_SOURCE]

@@ -124,7 +124,7 @@ class ReferenceCounts:
         waiting = [each for each in digests if not self.holds(each) and each not in self._gone]
         free: list[IndexEntry] = []
         while ready := [
-            each for each in waiting if self._gone.issuperset(self._index.naming(each))
+            each for each in waiting if self._gone.issuperset(self._index.parents(each))
         ]:
             self._gone.update(ready)
             rows = filter(None, map(self._index.entry, ready))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from entrepot.cleaner.hosted.refcounts import RemovalPlan
 from entrepot.cleaner.hosted.repositories import HostedRepositories
 from entrepot.cleaner.store import DataDirectory
-from entrepot.datastore import write_lock
+from entrepot.datastore.locks import repository_lock
 from entrepot.datastore.refs import Digest, Repository
 
 _LOCK_TIMEOUT_S = 2.0
@@ -30,7 +30,7 @@ class Unlinker:
         Raises: StorageFull, StorageBroken, IndexUnavailable; a later round removes the rest.
         """
         name = removal_plan.image.name
-        with write_lock.turn(self._store.state, name, _LOCK_TIMEOUT_S) as is_locked:
+        with repository_lock(self._store.state, name, _LOCK_TIMEOUT_S) as is_locked:
             if (
                 not is_locked
                 or not self._is_unchanged(removal_plan)
@@ -49,7 +49,7 @@ class Unlinker:
 
         *began* is in s, UTC epoch.
         """
-        with write_lock.turn(self._store.state, name, _LOCK_TIMEOUT_S) as is_locked:
+        with repository_lock(self._store.state, name, _LOCK_TIMEOUT_S) as is_locked:
             linked = self._store.linked_blob(name, digest)
             if (
                 not is_locked

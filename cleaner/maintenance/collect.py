@@ -60,5 +60,5 @@ class Collector:
             return False
         for eviction in item.evictions:
             if not self.sweep.evict(eviction):
-                stock.spare(closure([eviction.entry.digest], self.store.index.named))
+                stock.spare(closure([eviction.entry.digest], self.store.index.children))
         return True

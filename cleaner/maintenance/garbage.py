@@ -65,7 +65,7 @@ class Garbage:
         it could not remove with `Stock.spare`. Raises: DatastoreError.
         """
         moment = Demand(self._clock(), 0, blind=self._clock.since())
-        named = self._store.index.named
+        named = self._store.index.children
         yield from plan(
             (), StoreLimits(), moment, spares=account.spares, named=named, pushed=account
         )
@@ -95,15 +95,15 @@ class Garbage:
         """
         index = self._store.index
         waiting = [row.digest for row in self._unnamed() if self._is_removable(account, row)]
-        cached = account.shared(closure(waiting, index.named)) if waiting else set()
+        cached = account.shared(closure(waiting, index.children)) if waiting else set()
         while waiting:
             digest = waiting.pop()
             row = index.entry(digest)
             if row is None or digest in cached or not self._is_removable(account, row):
                 continue
-            if not account.gone.issuperset(index.naming(digest)):
+            if not account.gone.issuperset(index.parents(digest)):
                 continue
-            below = index.named(digest)
+            below = index.children(digest)
             account.gone.add(digest)
             why = f"nothing links or references it, not used for {self._ago(row.used)}"
             yield Eviction(row, Reason.GARBAGE, f"{why}, {self._grace_words()}")
@@ -117,7 +117,7 @@ class Garbage:
 
     def _unnamed(self) -> Iterator[IndexEntry]:
         after = None
-        while page := self._store.index.unnamed(after, _PAGE):
+        while page := self._store.index.unreferenced(after, _PAGE):
             yield from page
             after = Cursor.after(page[-1])
 

@@ -16,7 +16,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.accesslog import Event
 from entrepot.datastore.quarantine import Quarantine
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.unverified import Unproven
+from entrepot.datastore.unverified import UnverifiedMarks
 from entrepot.runtime.clock import Ages
 
 
@@ -54,7 +54,11 @@ class Readers:
         state, reading = self._store.state, self._reading()
         start(
             NewContentScrubber(
-                reading, Unproven(state / layout.UNPROVEN), self._stop, read.add, census.look
+                reading,
+                UnverifiedMarks(state / layout.UNVERIFIED),
+                self._stop,
+                read.add,
+                census.look,
             ),
             Scrubber(reading, state, self._daily, self._stop, read.add),
         )

@@ -22,7 +22,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.errors import DatastoreError, InvalidDigest
 from entrepot.datastore.refs import ALGORITHMS, Digest
 from entrepot.datastore.storage import Storage
-from entrepot.datastore.unverified import Unproven
+from entrepot.datastore.unverified import UnverifiedMarks
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class NewContentScrubber:
     def __init__(
         self,
         reading: ContentReader,
-        unproven: Unproven,
+        unproven: UnverifiedMarks,
         stop: threading.Event,
         report: Report,
         look: Callable[[], None] = lambda: None,

@@ -21,7 +21,6 @@ from typing import BinaryIO
 
 from entrepot.datastore.errors import NotFound, refusal
 from entrepot.datastore.listings import FolderListings
-from entrepot.datastore.moved_files import is_open_as, put_back
 from entrepot.datastore.storage import Stat
 
 _UNFINISHED = "~unfinished"  # no tag, digest or repository name can hold a tilde
@@ -101,13 +100,13 @@ class Filesystem:
         """
         path, aside = self._path(key), self._path(target)
         with _refusals():
-            if not is_open_as(path, file):
+            if not _is_open_as(path, file):
                 return False
             _make_folder(os.path.dirname(aside))
             with suppress(*_ABSENT):
                 os.rename(path, aside)
-            if not is_open_as(aside, file):
-                put_back(aside, path)
+            if not _is_open_as(aside, file):
+                _put_back(aside, path)
                 _sync_folder(path)
                 return False
             _sync_folder(aside)
@@ -286,3 +285,19 @@ def _sync_folder(path: str) -> None:
     """Make the name *path* durable; where its folder went meanwhile, so did the name."""
     with suppress(FileNotFoundError):
         _sync(os.path.dirname(path))
+
+
+def _is_open_as(path: str, file: BinaryIO) -> bool:
+    """Whether *path* leads to the file that is open as *file*. Raises: OSError."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except _ABSENT:
+        return False
+
+
+def _put_back(aside: str, path: str) -> None:
+    """Give a file its name back, unless the name was taken meanwhile. Raises: OSError."""
+    with suppress(FileExistsError, *_ABSENT):
+        os.link(aside, path)
+    with suppress(*_ABSENT):
+        os.unlink(aside)

@@ -98,7 +98,7 @@ class MemoryIndex:
 
     def __init__(self, *, clock: Callable[[], float] = time.time, rebuilt: bool = True) -> None:
         self._clock = clock
-        self._turn = threading.RLock()
+        self._lock = threading.RLock()
         self._rows: dict[Digest, IndexEntry] = {}
         self._names: dict[Digest, tuple[Digest, ...]] = {}
         self._leaving: set[Digest] = set()
@@ -109,7 +109,7 @@ class MemoryIndex:
 
     def inspect(self, *, thoroughly: bool = False) -> str:  # noqa: ARG002 - dictionaries do not break
         """Move last uses that lie in the future to now."""
-        with self._turn:
+        with self._lock:
             now = self._clock()
             ahead = [row for row in self._rows.values() if row.used > now]
             self._rows.update({row.digest: replace(row, used=now) for row in ahead})
@@ -119,27 +119,27 @@ class MemoryIndex:
 
     def reserve(self, digest: Digest, size: int, cap: int | None, at: float) -> bool:
         """Promise room within *cap*; nothing while a rebuild is due."""
-        with self._turn:
+        with self._lock:
             own = self._reservations.get(digest)
             more = size - own.size if own else size + OVERHEAD
-            if cap is not None and (REBUILT not in self._notes or self.held() + more > cap):
+            if cap is not None and (REBUILT not in self._notes or self.used_bytes() + more > cap):
                 return False
             self._reservations[digest] = Reservation(digest, size, at)
         return True
 
     def release(self, digest: Digest) -> None:
         """Take a reservation back."""
-        with self._turn:
+        with self._lock:
             self._reservations.pop(digest, None)
 
     def reservations(self) -> list[Reservation]:
         """Return all of them, the oldest first."""
-        with self._turn:
+        with self._lock:
             return sorted(self._reservations.values(), key=lambda each: (each.at, each.digest))
 
-    def held(self) -> int:
+    def used_bytes(self) -> int:
         """Return the bytes of rows and reservations, overhead included."""
-        with self._turn:
+        with self._lock:
             rows = sum(row.size + OVERHEAD for row in self._rows.values())
             return rows + sum(each.size + OVERHEAD for each in self._reservations.values())
 
@@ -157,10 +157,10 @@ class MemoryIndex:
         at: float,
         *,
         names: Sequence[Digest] = (),
-        ahead: float | None = None,
+        prefetched_at: float | None = None,
     ) -> None:
         """Turn the reservation into a row, no older than what names it."""
-        with self._turn:
+        with self._lock:
             self._reservations.pop(digest, None)
             known = self._rows.get(digest)
             used = max(at, known.used if known else at, self._named_by(digest, at))
@@ -168,12 +168,12 @@ class MemoryIndex:
             self._names[digest] = tuple(names)
             self._leaving.discard(digest)
             self._spread(digest, used)
-            if known is None and ahead is not None:
-                self._ahead[digest] = ahead
+            if known is None and prefetched_at is not None:
+                self._ahead[digest] = prefetched_at
 
     def restore(self, entries: Iterable[IndexEntry]) -> None:
         """Make the rows that are missing."""
-        with self._turn:
+        with self._lock:
             for entry in entries:
                 if entry.digest not in self._rows:
                     used = max(entry.used, self._named_by(entry.digest, entry.used))
@@ -181,7 +181,7 @@ class MemoryIndex:
 
     def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
         """Move last uses on, and keep *notes*."""
-        with self._turn:
+        with self._lock:
             for digest, at in stamps.items():
                 if digest in self._rows:
                     self._spread(digest, at)
@@ -191,11 +191,11 @@ class MemoryIndex:
         """Return what `touch` kept under *key*."""
         return self._notes.get(key)
 
-    def named(self, digest: Digest) -> list[Digest]:
+    def children(self, digest: Digest) -> list[Digest]:
         """Return what a manifest names, as it was recorded."""
         return list(self._names.get(digest, ()))
 
-    def naming(self, digest: Digest) -> list[Digest]:
+    def parents(self, digest: Digest) -> list[Digest]:
         """Return the manifests that name this, those used last first."""
         found = [self._rows[each] for each, names in self._names.items() if digest in names]
         return [row.digest for row in sorted(found, key=lambda row: (-row.used, str(row.digest)))]
@@ -210,22 +210,22 @@ class MemoryIndex:
         """Return a page of unmarked rows in the order of eviction."""
         return self._behind(after)[:limit]
 
-    def unnamed(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
+    def unreferenced(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
         """Return a page of unmarked rows that no manifest's row names."""
-        with self._turn:
+        with self._lock:
             named = {each for names in self._names.values() for each in names}
             return [row for row in self._behind(after) if row.digest not in named][:limit]
 
-    def unused(self, before: float, limit: int) -> list[IndexEntry]:
+    def prefetched_unused(self, before: float, limit: int) -> list[IndexEntry]:
         """Return unmarked rows that were fetched ahead, and not asked for since."""
-        with self._turn:
+        with self._lock:
             ahead = sorted((at, each) for each, at in self._ahead.items() if at < before)
             found = [self._rows[each] for _, each in ahead if each not in self._leaving]
         return found[:limit]
 
-    def leave(self, entry: IndexEntry) -> bool:
+    def mark_for_deletion(self, entry: IndexEntry) -> bool:
         """Mark a row that is still as it was read, and not pinned."""
-        with self._turn:
+        with self._lock:
             is_pinned = bool(self.pinned([entry.digest]))
             is_marked = entry.digest in self._leaving
             if is_pinned or is_marked or self._rows.get(entry.digest) != entry:
@@ -233,14 +233,14 @@ class MemoryIndex:
             self._leaving.add(entry.digest)
         return True
 
-    def leaving(self) -> list[IndexEntry]:
+    def marked_for_deletion(self) -> list[IndexEntry]:
         """Return the marked rows."""
-        with self._turn:
+        with self._lock:
             return [self._rows[digest] for digest in sorted(self._leaving)]
 
     def forget(self, digest: Digest) -> None:
         """Remove a marked row, and what it names."""
-        with self._turn:
+        with self._lock:
             if digest in self._leaving:
                 self._leaving.remove(digest)
                 del self._rows[digest]
@@ -248,32 +248,32 @@ class MemoryIndex:
                 self._ahead.pop(digest, None)
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Keep `leave` from these until then."""
-        with self._turn:
+        """Keep `mark_for_deletion` from these until then."""
+        with self._lock:
             for digest in digests:
                 self._pins.setdefault(digest, set()).add(until)
 
     def unpin(self, digests: Iterable[Digest], until: float) -> None:
         """Take one pin of each back."""
-        with self._turn:
+        with self._lock:
             for digest in digests:
                 self._pins.get(digest, set()).discard(until)
 
     def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those that are pinned now."""
-        with self._turn:
+        with self._lock:
             ends = {each: max(self._pins.get(each, ()), default=0.0) for each in digests}
             return {each for each, until in ends.items() if until > self._clock()}
 
     def pins(self) -> set[Digest]:
         """Return all that is pinned now."""
-        with self._turn:
+        with self._lock:
             return self.pinned(self._pins)
 
     # ---- the order of eviction
 
     def _behind(self, after: Cursor | None) -> list[IndexEntry]:
-        with self._turn:
+        with self._lock:
             staying = [row for row in self._rows.values() if row.digest not in self._leaving]
         behind = [row for row in staying if after is None or Cursor.after(row) > after]
         return sorted(behind, key=Cursor.after)

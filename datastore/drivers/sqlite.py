@@ -14,10 +14,11 @@ from typing import Any
 
 from entrepot.datastore.budget import OVERHEAD
 from entrepot.datastore.drivers.sqlite_file import SqliteFile
-from entrepot.datastore.drivers.sqlite_rows import to_digest, to_entry, to_key, to_row
 from entrepot.datastore.index import REBUILT, ContentKind, Cursor, IndexEntry, Reservation
 from entrepot.datastore.refs import Digest
 
+_ALGORITHMS = {"sha256": b"2", "sha512": b"5"}
+_ALGORITHM_NAMES = {mark: name for name, mark in _ALGORITHMS.items()}
 _RESERVE = """
 INSERT INTO reservation VALUES (?, ?, ?)
 ON CONFLICT (digest) DO UPDATE SET size = excluded.size, at = excluded.at
@@ -113,7 +114,7 @@ class SqliteIndex:
 
     def reserve(self, digest: Digest, size: int, cap: int | None, at: float) -> bool:
         """Promise room within *cap*; nothing while a rebuild is due."""
-        key = to_key(digest)
+        key = _to_key(digest)
         with self._file.writing() as db:
             if cap is not None:
                 own = db.execute("SELECT size FROM reservation WHERE digest = ?", (key,)).fetchone()
@@ -128,14 +129,14 @@ class SqliteIndex:
     def release(self, digest: Digest) -> None:
         """Take a reservation back."""
         with self._file.writing() as db:
-            db.execute("DELETE FROM reservation WHERE digest = ?", (to_key(digest),))
+            db.execute("DELETE FROM reservation WHERE digest = ?", (_to_key(digest),))
 
     def reservations(self) -> list[Reservation]:
         """Return all of them, the oldest first."""
         rows = self._all("SELECT digest, size, at FROM reservation ORDER BY at, digest")
-        return [Reservation(to_digest(key), size, at) for key, size, at in rows]
+        return [Reservation(_to_digest(key), size, at) for key, size, at in rows]
 
-    def held(self) -> int:
+    def used_bytes(self) -> int:
         """Return the bytes of rows and reservations, overhead included."""
         return int(self._all(_HELD)[0][0])
 
@@ -153,12 +154,12 @@ class SqliteIndex:
         at: float,
         *,
         names: Sequence[Digest] = (),
-        ahead: float | None = None,
+        prefetched_at: float | None = None,
     ) -> None:
         """Turn the reservation into a row, no older than what names it."""
-        key = to_key(digest)
-        row = to_row(IndexEntry(digest, size, kind, at))
-        edges = [(key, place, to_key(name)) for place, name in enumerate(names)]
+        key = _to_key(digest)
+        row = _to_row(IndexEntry(digest, size, kind, at))
+        edges = [(key, place, _to_key(name)) for place, name in enumerate(names)]
         with self._file.writing() as db:
             db.execute("DELETE FROM reservation WHERE digest = ?", (key,))
             is_new = not db.execute("SELECT 1 FROM blob WHERE digest = ?", (key,)).fetchone()
@@ -167,17 +168,17 @@ class SqliteIndex:
             db.executemany("INSERT INTO edge VALUES (?, ?, ?)", edges)
             db.execute("INSERT INTO stamp SELECT digest, used FROM blob WHERE digest = ?", (key,))
             _spread(db)
-            if is_new and ahead is not None:
-                db.execute("INSERT OR REPLACE INTO ahead VALUES (?, ?)", (key, ahead))
+            if is_new and prefetched_at is not None:
+                db.execute("INSERT OR REPLACE INTO ahead VALUES (?, ?)", (key, prefetched_at))
 
     def restore(self, entries: Iterable[IndexEntry]) -> None:
         """Make the rows that are missing."""
         with self._file.writing() as db:
-            db.executemany(_RESTORE, [to_row(entry) for entry in entries])
+            db.executemany(_RESTORE, [_to_row(entry) for entry in entries])
 
     def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
         """Move last uses on, and keep *notes*, in one transaction."""
-        rows = [(to_key(digest), at) for digest, at in stamps.items()]
+        rows = [(_to_key(digest), at) for digest, at in stamps.items()]
         with self._file.writing() as db:
             db.executemany(_STAMP, rows)
             _spread(db)
@@ -188,19 +189,19 @@ class SqliteIndex:
         rows = self._all("SELECT value FROM note WHERE key = ?", key)
         return str(rows[0][0]) if rows else None
 
-    def named(self, digest: Digest) -> list[Digest]:
+    def children(self, digest: Digest) -> list[Digest]:
         """Return what a manifest names, as it was recorded."""
-        rows = self._all("SELECT child FROM edge WHERE parent = ? ORDER BY place", to_key(digest))
-        return [to_digest(child) for (child,) in rows]
+        rows = self._all("SELECT child FROM edge WHERE parent = ? ORDER BY place", _to_key(digest))
+        return [_to_digest(child) for (child,) in rows]
 
-    def naming(self, digest: Digest) -> list[Digest]:
+    def parents(self, digest: Digest) -> list[Digest]:
         """Return the manifests that name this, those used last first."""
-        rows = self._all(_NAMING, to_key(digest))
-        return [to_digest(parent) for (parent,) in rows]
+        rows = self._all(_NAMING, _to_key(digest))
+        return [_to_digest(parent) for (parent,) in rows]
 
     def entry(self, digest: Digest) -> IndexEntry | None:
         """Return one row, marked ones too."""
-        found = self._entries("WHERE digest = ?", to_key(digest))
+        found = self._entries("WHERE digest = ?", _to_key(digest))
         return found[0] if found else None
 
     # ---- eviction
@@ -209,42 +210,42 @@ class SqliteIndex:
         """Return a page of unmarked rows in the order of eviction."""
         return self._page(_OLDEST, after, limit)
 
-    def unnamed(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
+    def unreferenced(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
         """Return a page of unmarked rows that no manifest's row names."""
         return self._page(_UNNAMED, after, limit)
 
-    def unused(self, before: float, limit: int) -> list[IndexEntry]:
+    def prefetched_unused(self, before: float, limit: int) -> list[IndexEntry]:
         """Return unmarked rows that were fetched ahead, and not asked for since."""
-        return [to_entry(row) for row in self._all(_UNASKED, before, limit)]
+        return [_to_entry(row) for row in self._all(_UNASKED, before, limit)]
 
-    def leave(self, entry: IndexEntry) -> bool:
+    def mark_for_deletion(self, entry: IndexEntry) -> bool:
         """Mark a row that is still as it was read, and not pinned."""
-        row = (to_key(entry.digest), entry.size, int(entry.kind), entry.used, self._clock())
+        row = (_to_key(entry.digest), entry.size, int(entry.kind), entry.used, self._clock())
         with self._file.writing() as db:
             return db.execute(_LEAVE, row).rowcount == 1
 
-    def leaving(self) -> list[IndexEntry]:
+    def marked_for_deletion(self) -> list[IndexEntry]:
         """Return the marked rows."""
         return self._entries("WHERE leaving = 1 ORDER BY digest")
 
     def forget(self, digest: Digest) -> None:
         """Remove a marked row, and what it names."""
-        key = (to_key(digest),)
+        key = (_to_key(digest),)
         with self._file.writing() as db:
             if db.execute("DELETE FROM blob WHERE digest = ? AND leaving = 1", key).rowcount:
                 db.execute("DELETE FROM edge WHERE parent = ?", key)
                 db.execute("DELETE FROM ahead WHERE digest = ?", key)
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Keep `leave` from these until then; drop the pins that are over."""
-        rows = [(to_key(digest), until) for digest in digests]
+        """Keep `mark_for_deletion` from these until then; drop the pins that are over."""
+        rows = [(_to_key(digest), until) for digest in digests]
         with self._file.writing() as db:
             db.execute("DELETE FROM pin WHERE until <= ?", (self._clock(),))
             db.executemany(_PIN, rows)
 
     def unpin(self, digests: Iterable[Digest], until: float) -> None:
         """Take one pin of each back."""
-        rows = [(to_key(digest), until) for digest in digests]
+        rows = [(_to_key(digest), until) for digest in digests]
         with self._file.writing() as db:
             db.executemany("DELETE FROM pin WHERE digest = ? AND until = ?", rows)
 
@@ -253,26 +254,26 @@ class SqliteIndex:
         now, found = self._clock(), set[Digest]()
         with self._file.reading() as db:
             for digest in digests:
-                if db.execute(_PINNED, (to_key(digest), now)).fetchone():
+                if db.execute(_PINNED, (_to_key(digest), now)).fetchone():
                     found.add(digest)
         return found
 
     def pins(self) -> set[Digest]:
         """Return all that is pinned now."""
         rows = self._all("SELECT digest FROM pin WHERE until > ?", self._clock())
-        return {to_digest(key) for (key,) in rows}
+        return {_to_digest(key) for (key,) in rows}
 
     # ---- reading
 
     def _page(self, sql: str, after: Cursor | None, limit: int) -> list[IndexEntry]:
         start = (float("-inf"), 0, b"")
         if after is not None:
-            start = (after.used, int(after.kind), to_key(Digest(*after.digest.split(":", 1))))
-        return [to_entry(row) for row in self._all(sql, *start, limit)]
+            start = (after.used, int(after.kind), _to_key(Digest(*after.digest.split(":", 1))))
+        return [_to_entry(row) for row in self._all(sql, *start, limit)]
 
     def _entries(self, where: str, *values: object) -> list[IndexEntry]:
         sql = f"SELECT digest, size, kind, used FROM blob {where}"  # noqa: S608 - our own text
-        return [to_entry(row) for row in self._all(sql, *values)]
+        return [_to_entry(row) for row in self._all(sql, *values)]
 
     def _all(self, sql: str, *values: object) -> list[Any]:
         with self._file.reading() as db:
@@ -283,3 +284,25 @@ def _spread(db: Connection) -> None:
     """Move on what is stamped and what it names."""
     for sql in (_SPREAD, _MOVE, _ASKED, "DELETE FROM stamp"):
         db.execute(sql)
+
+
+def _to_key(digest: Digest) -> bytes:
+    """Return a digest as it is kept."""
+    return _ALGORITHMS[digest.algorithm] + bytes.fromhex(digest.hex)
+
+
+def _to_digest(key: bytes) -> Digest:
+    """Return a digest that is kept so."""
+    return Digest(_ALGORITHM_NAMES[key[:1]], key[1:].hex())
+
+
+def _to_row(entry: IndexEntry) -> dict[str, bytes | int | float]:
+    """Return an entry by the names of its columns."""
+    key = _to_key(entry.digest)
+    return {"digest": key, "size": entry.size, "kind": int(entry.kind), "at": entry.used}
+
+
+def _to_entry(row: tuple[bytes, int, int, float]) -> IndexEntry:
+    """Return the entry of a row: digest, size, kind, used."""
+    key, size, kind, used = row
+    return IndexEntry(_to_digest(key), size, ContentKind(kind), used)

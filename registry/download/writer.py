@@ -221,9 +221,11 @@ class Download:
         self._landing.blobs.adopt(self._path, verified, verified=verified, size=self._offset)
         size_path(self._path).unlink(missing_ok=True)
         now = self._landing.reservations.clock()
-        ahead = now - time.monotonic() + self._began if self.task.is_ahead else None
+        prefetched_at = now - time.monotonic() + self._began if self.task.is_ahead else None
         try:
-            self._landing.index.record(verified, self._offset, ContentKind.BLOB, now, ahead=ahead)
+            self._landing.index.record(
+                verified, self._offset, ContentKind.BLOB, now, prefetched_at=prefetched_at
+            )
         except IndexUnavailable as error:  # the next start finds the blob without its row
             log.warning("blob not recorded", extra={"digest": verified, "error": error})
         self.task.landed()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import falcon
 
-from entrepot.datastore.access import is_use
+from entrepot.datastore.accesslog import is_access
 from entrepot.datastore.refs import Digest
 from entrepot.registry.api.authorize import KIND, REPOSITORY
 
@@ -40,7 +40,7 @@ class AccessHook:
         """Look at an answer that is ready to be sent."""
         kind = resp.get_header(KIND)
         digest = resp.get_header("Docker-Content-Digest")
-        if self._used and kind and digest and is_use(req.method, kind, resp.status_code):
+        if self._used and kind and digest and is_access(req.method, kind, resp.status_code):
             self._used(
                 Use(
                     digest=Digest.parse(digest),

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from entrepot.datastore.access import SOON_S
+from entrepot.datastore.accesslog import ACCESS_DELAY_S
 from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.refs import Digest
@@ -69,7 +69,7 @@ class AccessTracker:
     def _go_on(self) -> None:
         while not self._stopped.is_set():
             self._some.wait()
-            self._stopped.wait(SOON_S)
+            self._stopped.wait(ACCESS_DELAY_S)
             self.flush()
 
     def _put_back(self, stamps: Mapping[Digest, float]) -> None:

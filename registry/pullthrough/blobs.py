@@ -58,7 +58,7 @@ class Blobs:
         except (StorageFull, StorageBroken) as error:
             if resolved.upstream is None:
                 raise
-            self.store.trouble.note(error)
+            self.store.disk_errors.log(error)
         with self._remembered(resolved, digest):
             task = self._task(resolved, resolved.upstream, digest, size=None)
             return self._passing(resolved, resolved.upstream, task)
@@ -81,7 +81,7 @@ class Blobs:
         except (StorageFull, StorageBroken) as error:
             if resolved.upstream is None:
                 raise
-            self.store.trouble.note(error)
+            self.store.disk_errors.log(error)
             stored = None
         if stored:
             stored.file.close()
@@ -90,7 +90,7 @@ class Blobs:
         with self._remembered(resolved, digest):
             size = registered.upstream.blob_size(resolved.remote, digest)
             if size is None:
-                size = self.store.announced(resolved.repository, digest)
+                size = self.store.announced_size(resolved.repository, digest)
             return KnownBlob(digest, size, ResponseSource.MISS)
 
     # ---- here
@@ -124,7 +124,7 @@ class Blobs:
     def _arriving(
         self, resolved: ResolvedRepository, registered: Registered, digest: Digest
     ) -> BlobAnswer:
-        size = self.store.announced(resolved.repository, digest)
+        size = self.store.announced_size(resolved.repository, digest)
         task = self._task(resolved, registered, digest, size=size)
         try:
             reader = self.downloads.join(task)
@@ -196,7 +196,10 @@ class Blobs:
             digest,
             resolved.host,
             lambda other: self._task(
-                resolved, registered, other, size=self.store.announced(resolved.repository, other)
+                resolved,
+                registered,
+                other,
+                size=self.store.announced_size(resolved.repository, other),
             ),
         )
 

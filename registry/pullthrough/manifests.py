@@ -63,7 +63,7 @@ class Manifests:
                 return self._by_digest(resolved, registered, reference)
             return self._by_tag(resolved, registered, reference)
         except (StorageFull, StorageBroken) as error:
-            self.store.trouble.note(error)
+            self.store.disk_errors.log(error)
         self.negative.check(resolved, reference)
         held = _read(registered.upstream.manifest(resolved.remote, reference), resolved)
         return ManifestAnswer(held, ResponseSource.PASSED, age=0.0)
@@ -247,8 +247,8 @@ class Manifests:
     def _fetched(self, remote: RemoteManifest, resolved: ResolvedRepository) -> StoredManifest:
         """Store what came, byte for byte; without room it is shown all the same."""
         held = _read(remote, resolved)
-        if self.store.keep_manifest(held) and not resolved.is_open:
-            self.store.keep_proof(held.digest, resolved.host)
+        if self.store.store_manifest(held) and not resolved.is_open:
+            self.store.record_proof(held.digest, resolved.host)
         return held
 
 

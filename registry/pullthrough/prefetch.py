@@ -72,7 +72,7 @@ class Prefetch:
             log.info("nothing fetched ahead", extra={"digest": asked.digest, "error": error})
 
     def _fetch_others(self, asked: PrefetchRequest) -> None:
-        held = self._store.manifest_naming(asked.repository, asked.digest)
+        held = self._store.manifest_listing(asked.repository, asked.digest)
         if held is None:
             return
         path = self._folder / f"ahead-{asked.host.replace(':', '_')}-{held.digest.hex}"

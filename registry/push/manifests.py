@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entrepot.datastore import write_lock
 from entrepot.datastore.content import ContentStore, StoredManifest
 from entrepot.datastore.errors import DatastoreError, DigestMismatch, InvalidManifest
 from entrepot.datastore.index import AccessIndex, ContentKind
+from entrepot.datastore.locks import repository_lock
 from entrepot.datastore.manifest import ACCEPT, Descriptor, Manifest, essence, parse
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.registry.errors import Overloaded, PartsUnknown
@@ -31,7 +31,7 @@ _MOST_TOLD = 100
 @contextmanager
 def turn(state: Path, name: Repository) -> Iterator[None]:
     """Wait for the turn to write links and tags of a repository. Raises: Overloaded."""
-    with write_lock.turn(state, name, _PATIENCE_S) as mine:
+    with repository_lock(state, name, _PATIENCE_S) as mine:
         if not mine:
             raise Overloaded(f"{name} is being written to")
         yield
@@ -76,7 +76,7 @@ class ManifestPushes:
         return links.links_blob(name, named.digest)
 
     def _store(self, held: StoredManifest) -> None:
-        if not self.store.has_right(held):
+        if not self.store.has_identical(held):
             self._write(held)
         self.store.index.record(
             held.digest,
@@ -135,5 +135,5 @@ def _closure(index: AccessIndex, digests: list[Digest]) -> set[Digest]:
         digest = waiting.pop()
         if digest not in found:
             found.add(digest)
-            waiting.extend(index.named(digest))
+            waiting.extend(index.children(digest))
     return found

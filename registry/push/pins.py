@@ -52,11 +52,11 @@ def use(store: ContentStore, digest: Digest, size: int) -> None:
     """
     entry = store.index.entry(digest)
     kind = entry.kind if entry else ContentKind.BLOB
-    store.index.record(digest, size, kind, store.clock(), names=store.index.named(digest))
+    store.index.record(digest, size, kind, store.clock(), names=store.index.children(digest))
 
 
 def _going(index: AccessIndex, wanted: set[Digest]) -> set[Digest]:
-    return wanted.intersection(entry.digest for entry in index.leaving())
+    return wanted.intersection(entry.digest for entry in index.marked_for_deletion())
 
 
 def _revive(store: ContentStore, digests: set[Digest]) -> None:

@@ -38,8 +38,8 @@ def test_manifests_name_rows(stock: Stock) -> None:
     """A stamp of one is a stamp of what it names."""
     index = stock.index()
 
-    assert all(index.entry(each) for each in index.named(manifest(0)))
-    assert len(index.named(manifest(0))) == 9
+    assert all(index.entry(each) for each in index.children(manifest(0)))
+    assert len(index.children(manifest(0))) == 9
 
 
 def test_every_line_of_the_log_is_a_use_of_a_row(stock: Stock) -> None:

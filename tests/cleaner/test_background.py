@@ -124,7 +124,7 @@ def test_room_is_made_for_whoever_needs_it(begin: Begin) -> None:
             what="the last is here",
         )
 
-    assert pushing.index.held() < 10 * MB
+    assert pushing.index.used_bytes() < 10 * MB
 
 
 def test_one_process_cleans_and_another_takes_over(

@@ -14,8 +14,9 @@ from entrepot.cleaner.rounds import Rounds, RoundTools
 from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
-from entrepot.datastore import layout, write_lock
+from entrepot.datastore import layout
 from entrepot.datastore.accesslog import Event
+from entrepot.datastore.locks import repository_lock
 from entrepot.datastore.rebuild import BORN
 from entrepot.datastore.refs import Digest, Repository, Tag
 from tests import images
@@ -482,7 +483,7 @@ def test_a_layer_that_landed_elsewhere_before_the_content_goes_stays(
 
 @contextmanager
 def _writing(store: DataDirectory) -> Iterator[None]:
-    with write_lock.turn(store.state, HOSTED, 0) as mine:
+    with repository_lock(store.state, HOSTED, 0) as mine:
         assert mine
         yield
 
@@ -529,7 +530,7 @@ def test_an_image_whose_rows_were_lost_is_unlinked_all_the_same(
     for digest in pushed.digests:
         row = store.index.entry(digest)
         assert row
-        store.index.leave(row)
+        store.index.mark_for_deletion(row)
         store.index.forget(digest)
 
     _round(hands, RetentionRule(ttl=_TTL))

@@ -349,7 +349,7 @@ def test_a_round_ends_between_two_deletes(
     Rounds(replace(hands, stopped=lambda: len(events) == 4), StoreLimits(0, 0, 0, 0)).run(0)
 
     assert len(events) == 4
-    assert store.index.leaving() == []
+    assert store.index.marked_for_deletion() == []
 
 
 def test_a_round_finishes_what_a_dead_cleaner_began(
@@ -359,7 +359,7 @@ def test_a_round_finishes_what_a_dead_cleaner_began(
     digest = pull(store, 1, used=0).digests[2]
     row = store.index.entry(digest)
     assert row
-    assert store.index.leave(row)
+    assert store.index.mark_for_deletion(row)
 
     Rounds(hands, StoreLimits()).run(0)
 

@@ -103,7 +103,7 @@ def test_a_lost_index_grants_nothing_that_is_promised_already(
     """What is stored, what is promised and what is granted never exceed the room together."""
     digest, path = growing
     pull(store, 1, used=clock() - 5000)
-    room = store.index.held() + 6000
+    room = store.index.used_bytes() + 6000
     _announce(path, "5000")
     with try_lock(path) or pytest.fail("locked"):
         state = store.state / layout.INDEX

@@ -122,5 +122,5 @@ def _lose(store: DataDirectory, digests: list[Digest]) -> None:
         store.blobs.delete(digest)
         row = store.index.entry(digest)
         assert row
-        assert store.index.leave(row)
+        assert store.index.mark_for_deletion(row)
         store.index.forget(digest)

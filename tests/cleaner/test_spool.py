@@ -149,7 +149,7 @@ def test_a_manifest_whose_writer_died_before_its_row_gets_one_with_its_names(
     row = store.index.entry(made.digest)
     assert row
     assert row.kind is ContentKind.MANIFEST
-    assert store.index.named(made.digest) == [Digest.of(blob) for blob in made.blobs]
+    assert store.index.children(made.digest) == [Digest.of(blob) for blob in made.blobs]
 
 
 def test_a_promise_for_what_has_its_row_is_free_again(

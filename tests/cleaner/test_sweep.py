@@ -54,7 +54,7 @@ def test_an_eviction_removes_data_media_type_and_row(store: DataDirectory, sweep
     assert store.blobs.stat(manifest) is None
     assert store.repositories.media_type(None, manifest) is None
     assert store.index.entry(manifest) is None
-    assert store.index.held() == 0
+    assert store.index.used_bytes() == 0
 
 
 def test_an_eviction_is_told_to_the_logger(
@@ -110,7 +110,7 @@ def test_what_a_dead_cleaner_had_marked_is_removed(
 ) -> None:
     """Wherever it died: before it removed the data, or after."""
     digest = put_blob(store, b"content", used=0)
-    assert store.index.leave(_entry(store, digest))
+    assert store.index.mark_for_deletion(_entry(store, digest))
     if data == "data gone":
         store.blobs.delete(digest)
 
@@ -127,7 +127,7 @@ def test_a_row_that_came_back_while_its_data_went_goes_too(
     """A download that landed in between had it recorded just before its data was removed."""
     digest = put_blob(store, b"content", used=0)
     marked = _entry(store, digest)
-    assert store.index.leave(marked)
+    assert store.index.mark_for_deletion(marked)
     store.index.record(digest, 7, ContentKind.BLOB, at=5)
 
     sweep._remove(marked)
@@ -142,14 +142,14 @@ def test_a_disk_that_does_not_delete_leaves_the_rest_to_the_next_round(
     stuck, free = put_blob(store, b"stuck", used=0), put_blob(store, b"free", used=0)
     broken = replace(store, storage=_Stuck(store, stuck))
     sweep = Sweep(broken, events.append, clock)
-    store.index.leave(_entry(store, free))
+    store.index.mark_for_deletion(_entry(store, free))
 
     with pytest.raises(StorageBroken):
         sweep.evict(_eviction(store, stuck))
     with caplog.at_level(logging.WARNING):
         sweep.finish()
 
-    assert [entry.digest for entry in store.index.leaving()] == [stuck]
+    assert [entry.digest for entry in store.index.marked_for_deletion()] == [stuck]
     assert store.blobs.stat(free) is None
     assert events == []
     assert caplog.messages == ["eviction not finished"]

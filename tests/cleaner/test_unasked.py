@@ -49,7 +49,7 @@ def hands(store: DataDirectory, clock: Clock) -> RoundTools:
 
 def _fetch_ahead(store: DataDirectory, at: float) -> None:
     store.blobs.write(_AHEAD, _LAYER)
-    store.index.record(_AHEAD, len(_LAYER), ContentKind.BLOB, at, ahead=at)
+    store.index.record(_AHEAD, len(_LAYER), ContentKind.BLOB, at, prefetched_at=at)
 
 
 def _room() -> StoreLimits:

@@ -27,7 +27,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.quarantine import Quarantine
 from entrepot.datastore.refs import Digest, Repository
-from entrepot.datastore.unverified import Unproven
+from entrepot.datastore.unverified import UnverifiedMarks
 from tests.clock import Clock
 
 CONTENTS = [bytes([number]) * 5000 for number in range(5)]
@@ -67,9 +67,9 @@ class Desk:
         return QuarantineKeeper(self.store, self.clock)
 
     @property
-    def unproven(self) -> Unproven:
+    def unproven(self) -> UnverifiedMarks:
         """Return the marks."""
-        return Unproven(self.store.state / layout.UNPROVEN)
+        return UnverifiedMarks(self.store.state / layout.UNVERIFIED)
 
     def proofs(self) -> NewContentScrubber:
         """Return what reads new content."""
@@ -138,7 +138,7 @@ def test_a_mark_waits_for_its_content(desk: Desk) -> None:
 
     desk.proofs().prove()
     assert [digest for digest, _ in desk.unproven.all()] == [absent]
-    path = desk.store.state / layout.UNPROVEN / layout.spool(absent)
+    path = desk.store.state / layout.UNVERIFIED / layout.spool(absent)
     os.utime(path, (0, 0))
     desk.proofs().prove()
 
@@ -254,29 +254,29 @@ def _put(desk: Desk, digest: Digest) -> None:
 
 def test_files_in_quarantine_count_until_they_go(desk: Desk) -> None:
     """A round does not take their room back as that of a dead download."""
-    before = desk.store.index.held()
+    before = desk.store.index.used_bytes()
     _put(desk, DIGESTS[0])
     desk.clock.now += 3600
 
     Spool(desk.store, desk.clock).settle()
-    assert desk.store.index.held() == before
+    assert desk.store.index.used_bytes() == before
 
     desk.clock.now += KEPT_S
     Spool(desk.store, desk.clock).purge()
 
     assert desk.in_quarantine() == []
-    assert desk.store.index.held() < before
+    assert desk.store.index.used_bytes() < before
 
 
 def test_a_lost_index_counts_them_again(desk: Desk) -> None:
     """They lie on the disk."""
     _put(desk, DIGESTS[0])
-    held = desk.store.index.held()
+    held = desk.store.index.used_bytes()
     desk.store.index.release(layout.quarantine_promise(DIGESTS[0]))
 
     Spool(desk.store, desk.clock).settle()
 
-    assert desk.store.index.held() == held
+    assert desk.store.index.used_bytes() == held
 
 
 def test_a_damaged_pushed_file_stays(desk: Desk) -> None:

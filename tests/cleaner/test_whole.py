@@ -116,7 +116,7 @@ class World:
         for each, tag, meant in list(self.tags()):
             if (each, meant) == (name, digest):
                 self.store.repositories.remove_tag(each, tag)
-        if not any(digest in self.store.index.named(each) for each in self._linked(name)):
+        if not any(digest in self.store.index.children(each) for each in self._linked(name)):
             self.store.repositories.unlink_manifest(name, digest)
 
     def _linked(self, name: Repository) -> Iterator[Digest]:
@@ -323,11 +323,11 @@ def _below(world: World, digests: Iterator[Digest]) -> set[Digest]:
     while waiting:
         digest = waiting.pop()
         found.add(digest)
-        waiting.extend(world.store.index.named(digest))
+        waiting.extend(world.store.index.children(digest))
     return found
 
 
 def _nothing_dangles(world: World) -> None:
     here = world.here()
     for digest in here:
-        assert set(world.store.index.named(digest)) <= here
+        assert set(world.store.index.children(digest)) <= here

@@ -103,9 +103,9 @@ class TestUnnamed:
         index.record(D, 1, ContentKind.BLOB, 2.0)
         index.record(B, 1, ContentKind.MANIFEST, 3.0, names=[C, C])
 
-        assert [entry.digest for entry in index.unnamed(None, 10)] == [D, B]
-        first = index.unnamed(None, 1)
-        assert [entry.digest for entry in index.unnamed(Cursor.after(first[0]), 1)] == [B]
+        assert [entry.digest for entry in index.unreferenced(None, 10)] == [D, B]
+        first = index.unreferenced(None, 1)
+        assert [entry.digest for entry in index.unreferenced(Cursor.after(first[0]), 1)] == [B]
 
     def test_a_row_is_included_again_after_the_removal_of_its_manifest(
         self, index: AccessIndex
@@ -113,12 +113,12 @@ class TestUnnamed:
         """Marked rows are excluded, as on every page."""
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(B, 1, ContentKind.MANIFEST, 1.0, names=[C])
-        index.leave(IndexEntry(B, 1, ContentKind.MANIFEST, 1.0))
-        assert index.unnamed(None, 10) == []
+        index.mark_for_deletion(IndexEntry(B, 1, ContentKind.MANIFEST, 1.0))
+        assert index.unreferenced(None, 10) == []
 
         index.forget(B)
 
-        assert [entry.digest for entry in index.unnamed(None, 10)] == [C]
+        assert [entry.digest for entry in index.unreferenced(None, 10)] == [C]
 
 
 class TestNaming:
@@ -129,18 +129,18 @@ class TestNaming:
         index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[C, C])
         index.record(B, 1, ContentKind.MANIFEST, 1.0, names=[C, D])
 
-        assert sorted(index.naming(C)) == sorted([A, B])
-        assert index.naming(A) == []
+        assert sorted(index.parents(C)) == sorted([A, B])
+        assert index.parents(A) == []
 
     def test_a_removed_manifest_is_not_listed(self, index: AccessIndex) -> None:
         """A marked manifest still is, because the cleaner that marked it may have died."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[C])
-        index.leave(IndexEntry(A, 1, ContentKind.MANIFEST, 1.0))
-        assert index.naming(C) == [A]
+        index.mark_for_deletion(IndexEntry(A, 1, ContentKind.MANIFEST, 1.0))
+        assert index.parents(C) == [A]
 
         index.forget(A)
 
-        assert index.naming(C) == []
+        assert index.parents(C) == []
 
 
 class TestLeave:
@@ -150,17 +150,17 @@ class TestLeave:
         """Its file may still exist, and another cleaner can finish the removal."""
         _record(index, ROW)
 
-        assert index.leave(ROW) is True
-        assert (index.oldest(None, 10), index.leaving()) == ([], [ROW])
-        assert (index.entry(A), index.count(), index.held()) == (ROW, 1, 10 + OVERHEAD)
+        assert index.mark_for_deletion(ROW) is True
+        assert (index.oldest(None, 10), index.marked_for_deletion()) == ([], [ROW])
+        assert (index.entry(A), index.count(), index.used_bytes()) == (ROW, 1, 10 + OVERHEAD)
 
     def test_a_row_that_was_used_meanwhile_is_not_marked(self, index: AccessIndex) -> None:
         """A client may have requested it between the plan and the sweep."""
         _record(index, ROW)
         index.touch({A: 6.0})
 
-        assert index.leave(ROW) is False
-        assert index.leaving() == []
+        assert index.mark_for_deletion(ROW) is False
+        assert index.marked_for_deletion() == []
 
     def test_a_row_that_was_recorded_with_another_kind_is_not_marked(
         self, index: AccessIndex
@@ -169,15 +169,15 @@ class TestLeave:
         _record(index, ROW)
         index.record(A, 10, ContentKind.MANIFEST, 5.0)
 
-        assert index.leave(ROW) is False
+        assert index.mark_for_deletion(ROW) is False
 
     def test_an_absent_or_marked_row_is_not_marked(self, index: AccessIndex) -> None:
         """If two sweeps run, only one of them removes the row."""
-        assert index.leave(ROW) is False
+        assert index.mark_for_deletion(ROW) is False
 
         _record(index, ROW)
 
-        assert (index.leave(ROW), index.leave(ROW)) == (True, False)
+        assert (index.mark_for_deletion(ROW), index.mark_for_deletion(ROW)) == (True, False)
 
     def test_times_are_compared_exactly(self, index: AccessIndex) -> None:
         """A row equals itself for any floating-point time."""
@@ -185,7 +185,7 @@ class TestLeave:
         _record(index, row)
 
         assert index.oldest(None, 1) == [row]
-        assert index.leave(row) is True
+        assert index.mark_for_deletion(row) is True
 
 
 class TestForget:
@@ -194,12 +194,12 @@ class TestForget:
     def test_a_marked_row_is_deleted(self, index: AccessIndex) -> None:
         """Its bytes are no longer counted. The method is idempotent."""
         _record(index, ROW)
-        index.leave(ROW)
+        index.mark_for_deletion(ROW)
 
         index.forget(A)
         index.forget(A)
 
-        assert (index.entry(A), index.leaving(), index.held()) == (None, [], 0)
+        assert (index.entry(A), index.marked_for_deletion(), index.used_bytes()) == (None, [], 0)
 
     def test_an_unmarked_row_stays(self, index: AccessIndex) -> None:
         """Only marked rows may be deleted."""
@@ -212,17 +212,17 @@ class TestForget:
     def test_a_row_that_was_recorded_again_stays(self, index: AccessIndex) -> None:
         """A download that is committed during the sweep unmarks the row, also at an equal time."""
         _record(index, ROW)
-        index.leave(ROW)
+        index.mark_for_deletion(ROW)
 
         _record(index, ROW)
         index.forget(A)
 
-        assert (index.oldest(None, 1), index.leaving()) == ([ROW], [])
+        assert (index.oldest(None, 1), index.marked_for_deletion()) == ([ROW], [])
 
     def test_a_touch_does_not_unmark_a_row(self, index: AccessIndex) -> None:
         """The file may be deleted already. Only a record proves that it exists."""
         _record(index, ROW)
-        index.leave(ROW)
+        index.mark_for_deletion(ROW)
 
         index.touch({A: 9.0})
         index.forget(A)
@@ -240,9 +240,9 @@ class TestPin:
         _record(index, ROW)
         index.pin([A, B], until=clock.now + 10)
 
-        assert index.leave(ROW) is False
+        assert index.mark_for_deletion(ROW) is False
         clock.now += 10
-        assert index.leave(ROW) is True
+        assert index.mark_for_deletion(ROW) is True
 
     def test_a_pin_protects_a_row_that_is_recorded_later(
         self, index: AccessIndex, clock: Clock
@@ -251,7 +251,7 @@ class TestPin:
         index.pin([A], until=clock.now + 10)
         _record(index, ROW)
 
-        assert index.leave(ROW) is False
+        assert index.mark_for_deletion(ROW) is False
 
     def test_the_later_end_of_two_pins_applies(self, index: AccessIndex, clock: Clock) -> None:
         """Two pushes may share a layer, and the second pin may end first."""
@@ -260,7 +260,7 @@ class TestPin:
         index.pin([A], until=clock.now + 5)
         clock.now += 7
 
-        assert index.leave(ROW) is False
+        assert index.mark_for_deletion(ROW) is False
 
     def test_pins_are_listed_until_they_end(self, index: AccessIndex, clock: Clock) -> None:
         """The list has all pins, or those of the given digests."""
@@ -278,15 +278,15 @@ class TestPin:
             index.pin([A], until)
 
         index.unpin([A, B], clock.now + 10)
-        assert index.leave(ROW) is False
+        assert index.mark_for_deletion(ROW) is False
         index.unpin([A], clock.now + 5)
-        assert index.leave(ROW) is True
+        assert index.mark_for_deletion(ROW) is True
 
     def test_pins_count_no_bytes(self, index: AccessIndex, clock: Clock) -> None:
         """They are neither rows nor reservations."""
         index.pin([A], until=clock.now + 10)
 
-        assert (index.held(), index.count(), index.entry(A)) == (0, 0, None)
+        assert (index.used_bytes(), index.count(), index.entry(A)) == (0, 0, None)
 
 
 _LAYERS = [Digest.of(f"layer {n}".encode()) for n in range(3)]
@@ -324,7 +324,7 @@ def test_a_manifest_is_always_evicted_before_its_parts(
             index.touch({digest: float(at)})
         elif verb == "restore" and kind is ContentKind.BLOB:
             index.restore([IndexEntry(digest, at, kind, float(at))])
-        elif verb == "evict" and (row := index.entry(digest)) and index.leave(row):
+        elif verb == "evict" and (row := index.entry(digest)) and index.mark_for_deletion(row):
             index.forget(digest)
 
     rows = index.oldest(None, 100)
@@ -332,11 +332,11 @@ def test_a_manifest_is_always_evicted_before_its_parts(
     for parent in set(order) & set(_NAMES):
         for child in set(order) & set(_NAMES[parent]):
             assert order.index(parent) < order.index(child)
-    assert index.held() == sum(row.size + OVERHEAD for row in rows)
+    assert index.used_bytes() == sum(row.size + OVERHEAD for row in rows)
     assert index.count() == len(rows)
 
 
 def _empty(index: AccessIndex) -> None:
     for row in index.oldest(None, 100):
-        assert index.leave(row)
+        assert index.mark_for_deletion(row)
         index.forget(row.digest)

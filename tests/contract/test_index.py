@@ -37,8 +37,8 @@ class TestRecord:
     def test_an_absent_row_is_none(self, index: AccessIndex) -> None:
         """Absence is a result and not an error."""
         assert index.entry(A) is None
-        assert index.named(A) == []
-        assert (index.count(), index.held()) == (0, 0)
+        assert index.children(A) == []
+        assert (index.count(), index.used_bytes()) == (0, 0)
 
     def test_a_repeated_record_updates_the_row_and_keeps_the_later_time(
         self, index: AccessIndex
@@ -48,28 +48,28 @@ class TestRecord:
         index.record(A, 12, ContentKind.MANIFEST, 3.0)
 
         assert index.entry(A) == IndexEntry(A, 12, ContentKind.MANIFEST, 5.0)
-        assert (index.count(), index.held()) == (1, 12 + OVERHEAD)
+        assert (index.count(), index.used_bytes()) == (1, 12 + OVERHEAD)
 
     def test_the_parts_of_a_manifest_keep_their_order(self, index: AccessIndex) -> None:
         """Parts without a row are included; the last record replaces the list."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[D, B])
         index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[C, B, D])
 
-        assert index.named(A) == [C, B, D]
+        assert index.children(A) == [C, B, D]
 
     def test_the_manifests_of_a_part_are_sorted_by_last_use(self, index: AccessIndex) -> None:
         """If images share a layer, the image with the latest use is most likely the one in use."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[C, C])
         index.record(B, 1, ContentKind.MANIFEST, 2.0, names=[C])
 
-        assert index.naming(C) == [B, A]
-        assert index.naming(A) == []
+        assert index.parents(C) == [B, A]
+        assert index.parents(A) == []
 
     def test_a_repeated_part_is_kept_twice(self, index: AccessIndex) -> None:
         """An image may contain the same layer twice."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[B, B])
 
-        assert index.named(A) == [B, B]
+        assert index.children(A) == [B, B]
 
     def test_a_recorded_manifest_updates_older_parts(self, index: AccessIndex) -> None:
         """The parts of a manifest never have an older access time than the manifest."""
@@ -110,7 +110,7 @@ class TestRestore:
             IndexEntry(A, 10, ContentKind.BLOB, 5.0),
             IndexEntry(LONG, 20, ContentKind.BLOB, 6.0),
         ]
-        assert index.held() == 30 + 2 * OVERHEAD
+        assert index.used_bytes() == 30 + 2 * OVERHEAD
 
     def test_an_existing_row_is_unchanged(self, index: AccessIndex) -> None:
         """Recorded values are more exact than those of files.
@@ -118,12 +118,12 @@ class TestRestore:
         A row marked for removal stays marked.
         """
         index.record(A, 10, ContentKind.MANIFEST, 5.0, names=[B])
-        index.leave(IndexEntry(A, 10, ContentKind.MANIFEST, 5.0))
+        index.mark_for_deletion(IndexEntry(A, 10, ContentKind.MANIFEST, 5.0))
 
         index.restore([IndexEntry(A, 11, ContentKind.BLOB, 7.0)])
 
-        assert index.leaving() == [IndexEntry(A, 10, ContentKind.MANIFEST, 5.0)]
-        assert (index.named(A), index.held()) == ([B], 10 + OVERHEAD)
+        assert index.marked_for_deletion() == [IndexEntry(A, 10, ContentKind.MANIFEST, 5.0)]
+        assert (index.children(A), index.used_bytes()) == ([B], 10 + OVERHEAD)
 
     def test_a_restored_part_gets_the_time_of_its_manifest(self, index: AccessIndex) -> None:
         """File times may be one hour behind access times."""
@@ -185,12 +185,12 @@ class TestTouch:
         """The list of its parts was removed from the index with it."""
         index.record(B, 1, ContentKind.BLOB, 1.0)
         index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[B])
-        index.leave(IndexEntry(A, 1, ContentKind.MANIFEST, 1.0))
+        index.mark_for_deletion(IndexEntry(A, 1, ContentKind.MANIFEST, 1.0))
         index.forget(A)
 
         index.touch({A: 9.0})
 
-        assert (_used(index, B), index.named(A)) == (1.0, [])
+        assert (_used(index, B), index.children(A)) == (1.0, [])
 
     def test_a_cycle_of_references_ends(self, index: AccessIndex) -> None:
         """Digests make cycles impossible, but a faulty registry must not block the logger."""
@@ -225,17 +225,17 @@ class TestReservations:
         cap = 100 + OVERHEAD
 
         assert index.reserve(A, 101, cap, 1.0) is False
-        assert index.held() == 0
+        assert index.used_bytes() == 0
         assert index.reserve(A, 100, cap, 1.0) is True
-        assert index.held() == cap
+        assert index.used_bytes() == cap
 
     def test_rows_and_reservations_count_against_the_cap(self, index: AccessIndex) -> None:
         """Rows that are marked for removal count too, because their files may still exist."""
         index.record(A, 100, ContentKind.BLOB, 1.0)
-        index.leave(IndexEntry(A, 100, ContentKind.BLOB, 1.0))
+        index.mark_for_deletion(IndexEntry(A, 100, ContentKind.BLOB, 1.0))
         index.reserve(B, 50, None, 1.0)
 
-        assert index.held() == 150 + 2 * OVERHEAD
+        assert index.used_bytes() == 150 + 2 * OVERHEAD
         assert index.reserve(C, 1, 150 + 3 * OVERHEAD, 1.0) is False
         assert index.reserve(C, 1, 151 + 3 * OVERHEAD, 1.0) is True
 
@@ -249,7 +249,7 @@ class TestReservations:
 
         assert index.reserve(A, 300, 300 + OVERHEAD, 2.0) is True
         assert index.reservations() == [Reservation(A, 300, 2.0)]
-        assert index.held() == 300 + OVERHEAD
+        assert index.used_bytes() == 300 + OVERHEAD
 
     def test_a_refused_reservation_leaves_the_first_unchanged(self, index: AccessIndex) -> None:
         """Reserved bytes stay reserved."""
@@ -272,7 +272,7 @@ class TestReservations:
         index.release(A)
         index.release(A)
 
-        assert (index.held(), index.reservations()) == (0, [])
+        assert (index.used_bytes(), index.reservations()) == (0, [])
 
     def test_a_record_replaces_its_reservation(self, index: AccessIndex) -> None:
         """The bytes are never counted twice, and at no moment uncounted."""
@@ -281,7 +281,7 @@ class TestReservations:
 
         index.record(A, 100, ContentKind.BLOB, 1.0)
 
-        assert index.held() == 107 + 2 * OVERHEAD
+        assert index.used_bytes() == 107 + 2 * OVERHEAD
         assert index.reservations() == [Reservation(B, 7, 1.0)]
 
     def test_reservations_are_listed_the_oldest_first(self, index: AccessIndex) -> None:
@@ -315,4 +315,4 @@ class TestReservations:
         for thread in threads:
             thread.join()
 
-        assert (granted.count(True), index.held()) == (10, cap)
+        assert (granted.count(True), index.used_bytes()) == (10, cap)

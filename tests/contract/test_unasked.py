@@ -11,19 +11,19 @@ A, B, C = (Digest.of(letter) for letter in (b"a", b"b", b"c"))
 
 
 def _unused(index: AccessIndex, before: float = 100.0, limit: int = 10) -> list[Digest]:
-    return [each.digest for each in index.unused(before, limit)]
+    return [each.digest for each in index.prefetched_unused(before, limit)]
 
 
 def test_unused_prefetched_rows_are_listed_the_oldest_first(index: AccessIndex) -> None:
     """The list has a limit and an exclusive end of the start times. Requested rows are excluded."""
-    index.record(A, 1, ContentKind.BLOB, 9.0, ahead=7.0)
-    index.record(B, 1, ContentKind.BLOB, 8.0, ahead=5.0)
+    index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=7.0)
+    index.record(B, 1, ContentKind.BLOB, 8.0, prefetched_at=5.0)
     index.record(C, 1, ContentKind.BLOB, 6.0)
 
     assert _unused(index) == [B, A]
     assert _unused(index, limit=1) == [B]
     assert _unused(index, before=7.0) == [B]
-    assert index.unused(100.0, 1) == [index.entry(B)]
+    assert index.prefetched_unused(100.0, 1) == [index.entry(B)]
 
 
 @pytest.mark.parametrize(("at", "left"), [(4.0, [A]), (5.0, [A]), (5.5, []), (20.0, [])])
@@ -31,7 +31,7 @@ def test_a_use_after_the_start_of_the_prefetch_makes_a_row_used(
     index: AccessIndex, at: float, left: list[Digest]
 ) -> None:
     """This includes a use before the row was recorded. Times of older uses may arrive late."""
-    index.record(A, 1, ContentKind.BLOB, 9.0, ahead=5.0)
+    index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     index.touch({A: at})
 
     assert _unused(index) == left
@@ -46,7 +46,7 @@ def test_a_later_use_of_the_manifest_makes_a_row_used(
     The pull that started it is older.
     """
     index.record(B, 1, ContentKind.MANIFEST, 4.0, names=[A])
-    index.record(A, 1, ContentKind.BLOB, 9.0, ahead=5.0)
+    index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     index.touch({B: at})
 
     assert _unused(index) == left
@@ -54,7 +54,7 @@ def test_a_later_use_of_the_manifest_makes_a_row_used(
 
 def test_the_access_time_of_a_prefetched_row_is_the_end_of_its_download(index: AccessIndex) -> None:
     """It does not matter that the content is unused."""
-    index.record(A, 1, ContentKind.BLOB, 9.0, ahead=5.0)
+    index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     entry = index.entry(A)
 
     assert entry is not None
@@ -64,17 +64,17 @@ def test_the_access_time_of_a_prefetched_row_is_the_end_of_its_download(index: A
 def test_a_row_that_existed_before_counts_as_used(index: AccessIndex) -> None:
     """It is downloaded again because its file was lost."""
     index.record(A, 1, ContentKind.BLOB, 3.0)
-    index.record(A, 1, ContentKind.BLOB, 9.0, ahead=5.0)
+    index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
 
     assert _unused(index) == []
 
 
 def test_a_removed_prefetched_row_is_not_listed_again(index: AccessIndex) -> None:
     """It may be downloaded again by a request."""
-    index.record(A, 1, ContentKind.BLOB, 9.0, ahead=5.0)
-    (entry,) = index.unused(100.0, 10)
+    index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
+    (entry,) = index.prefetched_unused(100.0, 10)
 
-    assert index.leave(entry)
+    assert index.mark_for_deletion(entry)
     assert _unused(index) == []
     index.forget(A)
     index.record(A, 1, ContentKind.BLOB, 12.0)
@@ -83,8 +83,8 @@ def test_a_removed_prefetched_row_is_not_listed_again(index: AccessIndex) -> Non
 
 def test_a_row_that_was_used_meanwhile_is_not_marked(index: AccessIndex) -> None:
     """The cleaner had read the list before."""
-    index.record(A, 1, ContentKind.BLOB, 9.0, ahead=5.0)
-    (entry,) = index.unused(100.0, 10)
+    index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
+    (entry,) = index.prefetched_unused(100.0, 10)
     index.touch({A: 10.0})
 
-    assert not index.leave(entry)
+    assert not index.mark_for_deletion(entry)

@@ -89,7 +89,7 @@ def test_a_row_costs_no_more_than_its_overhead(tmp_path: Path) -> None:
         index.record(_digest(image * 10), 0, ContentKind.MANIFEST, 1.0 + image, names=layers)
     index.touch({_digest(image * 10): 2000.0 + image % 7 for image in range(300)})
 
-    rows, manifests, held = index.count(), 300, index.held()
+    rows, manifests, held = index.count(), 300, index.used_bytes()
     index.close()
     pages = (tmp_path / "index.sqlite").stat().st_size
     links = rows * link + manifests * (3 * link)

@@ -13,8 +13,7 @@ from typing import NoReturn
 import pytest
 
 from entrepot.datastore.blobs import BlobStore
-from entrepot.datastore.content import ContentStore
-from entrepot.datastore.disk_errors import DiskTrouble
+from entrepot.datastore.content import ContentStore, DiskErrorLog
 from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.errors import refusal
@@ -171,11 +170,11 @@ def test_what_was_pushed_is_503_and_may_be_asked_for_again(
 def test_the_log_has_a_line_in_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
     """With how many requests it stands for."""
     now = 0.0
-    trouble = DiskTrouble(lambda: now)
+    errors = DiskErrorLog(lambda: now)
     caplog.set_level(logging.WARNING)
     for _ in range(5):
-        trouble.note(OSError("one"))
+        errors.log(OSError("one"))
     now = 11.0
-    trouble.note(OSError("two"))
+    errors.log(OSError("two"))
 
     assert [vars(each)["before"] for each in caplog.records] == [0, 4]

@@ -160,12 +160,12 @@ def test_false_counters_are_put_right_while_it_runs(
     path: Path, index: SqliteIndex, total: int
 ) -> None:
     """A cap that is compared with them is none, or one that everything exceeds."""
-    before = index.held()
+    before = index.used_bytes()
     _change(path, f"UPDATE total SET bytes = {total}")
 
     assert "counted" in index.inspect()
 
-    assert (index.held(), index.inspect()) == (before, "")
+    assert (index.used_bytes(), index.inspect()) == (before, "")
 
 
 def test_negative_counters_grant_nothing(path: Path, index: SqliteIndex) -> None:
@@ -213,7 +213,7 @@ def test_an_index_is_not_replaced_while_the_disk_is_the_cause(
         broken.setattr(sqlite3, "connect", _refuse)
         for _ in range(3):
             with pytest.raises(IndexUnavailable):
-                index.held()
+                index.used_bytes()
 
     assert index.entry(A) == IndexEntry(A, 10, ContentKind.BLOB, 5.0)
 

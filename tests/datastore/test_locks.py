@@ -11,10 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from entrepot.datastore import layout
 from entrepot.datastore.errors import NotFound, StorageBroken
-from entrepot.datastore.locks import holding, is_locked, lock, try_lock, try_lock_present
+from entrepot.datastore.locks import (
+    holding,
+    is_locked,
+    lock,
+    repository_lock,
+    try_lock,
+    try_lock_present,
+)
+from entrepot.datastore.refs import Repository
 from tests.processes import next_line, running
 
+_NAME = Repository("team/app")
 _HOLD = """
 import sys
 from pathlib import Path
@@ -271,3 +281,17 @@ def test_a_lock_that_is_held_elsewhere_is_not_yielded(path: Path) -> None:
     with holding(path, 0) as first, holding(path, 0) as second:
         assert (first is None, second) == (False, None)
         assert path.exists()
+
+
+def test_one_writes_at_a_time(tmp_path: Path) -> None:
+    """Another repository's writers are not in the way; nothing stays behind."""
+    with (
+        repository_lock(tmp_path, _NAME, 0) as first,
+        repository_lock(tmp_path, _NAME, 0) as second,
+        repository_lock(tmp_path, Repository("team/other"), 0) as elsewhere,
+    ):
+        assert (first, second, elsewhere) == (True, False, True)
+
+    with repository_lock(tmp_path, _NAME, 0) as again:
+        assert again
+    assert list((tmp_path / layout.WRITING).iterdir()) == []

@@ -104,7 +104,7 @@ def test_the_order_of_eviction_survives_the_index(storage: Storage, index: Acces
         (config, ContentKind.BLOB, NOW - 3 * DAY),
         (shared, ContentKind.BLOB, NOW - 1 * DAY),
     ]
-    assert (index.named(manifest), index.named(both)) == ([config, shared], [manifest])
+    assert (index.children(manifest), index.children(both)) == ([config, shared], [manifest])
 
 
 def test_all_bytes_are_held_again(storage: Storage, index: AccessIndex) -> None:
@@ -115,8 +115,8 @@ def test_all_bytes_are_held_again(storage: Storage, index: AccessIndex) -> None:
 
     rebuild(storage, index, NOW)
 
-    assert index.held() == sum(sizes) + 3 * OVERHEAD
-    assert index.reserve(Digest.of(b"next"), 1, index.held(), NOW) is False
+    assert index.used_bytes() == sum(sizes) + 3 * OVERHEAD
+    assert index.reserve(Digest.of(b"next"), 1, index.used_bytes(), NOW) is False
 
 
 def test_done_twice_it_changes_nothing(storage: Storage, index: AccessIndex) -> None:
@@ -188,7 +188,7 @@ def test_a_row_without_data_goes_unless_it_is_young(
     rebuild(storage, index, NOW)
 
     assert (index.entry(gone) is not None) is is_kept
-    assert index.leaving() == []
+    assert index.marked_for_deletion() == []
 
 
 def test_a_pinned_row_without_data_stays(storage: Storage, index: AccessIndex) -> None:

@@ -46,7 +46,7 @@ def test_room_that_the_cleaner_makes_is_waited_for(monkeypatch: pytest.MonkeyPat
     def make_room() -> None:
         row = index.entry(Digest.of(b"taken"))
         assert row
-        assert index.leave(row)
+        assert index.mark_for_deletion(row)
         index.forget(row.digest)
 
     waits = Waits(make_room)
@@ -100,7 +100,7 @@ def test_a_push_may_come_again_while_the_cleaner_has_not_looked(
     refused = made.refusal(5000)
 
     assert isinstance(refused, OutOfSpace)
-    assert (refused.size, refused.room) == (5000, _CAP - index.held())
+    assert (refused.size, refused.room) == (5000, _CAP - index.used_bytes())
 
 
 def test_what_is_larger_than_all_room_never_fits() -> None:

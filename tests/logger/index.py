@@ -30,15 +30,15 @@ class FailingIndex(MemoryIndex):
         self._refuse()
         return super().note(key)
 
-    def named(self, digest: Digest) -> list[Digest]:
+    def children(self, digest: Digest) -> list[Digest]:
         """Return the parts of a manifest."""
         self._refuse()
-        return super().named(digest)
+        return super().children(digest)
 
-    def held(self) -> int:
+    def used_bytes(self) -> int:
         """Return the used bytes."""
         self._refuse()
-        return super().held()
+        return super().used_bytes()
 
     def _refuse(self) -> None:
         if self.is_out:

@@ -110,7 +110,7 @@ def test_sizes_are_written_without_requests(harness: LoopHarness) -> None:
     harness.turn()
 
     assert harness.metric("entrepot_blobs") == 1
-    assert harness.metric("entrepot_held_bytes") == harness.index.held()
+    assert harness.metric("entrepot_held_bytes") == harness.index.used_bytes()
     assert harness.metric("entrepot_cap_bytes") == 99
     assert harness.metric("entrepot_unevictable_bytes") == 0
     shortage.note(harness.index, 5000)

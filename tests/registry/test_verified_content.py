@@ -10,15 +10,14 @@ import pytest
 
 from entrepot.datastore import blobs as blobs_module
 from entrepot.datastore import layout
-from entrepot.datastore.blobs import BlobStore
+from entrepot.datastore.blobs import BlobStore, Integrity
 from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.errors import ContentDamaged, DatastoreError
 from entrepot.datastore.index import REBUILT, ContentKind
-from entrepot.datastore.integrity import Integrity
 from entrepot.datastore.quarantine import Quarantine
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.unverified import Unproven
+from entrepot.datastore.unverified import UnverifiedMarks
 from entrepot.registry.download.spoolfile import append
 from entrepot.registry.errors import UpstreamError
 from tests import images
@@ -242,7 +241,7 @@ def test_a_damaged_pushed_layer_is_kept_and_counted(pushed: Pushing) -> None:
 
     kept = pushed.root / layout.quarantined(LAYER_DIGEST)
     assert kept.read_bytes() == LAYER + b"more"
-    assert pushed.index.held() >= len(LAYER)
+    assert pushed.index.used_bytes() >= len(LAYER)
 
 
 # ---- while it comes in
@@ -323,7 +322,7 @@ def test_an_upload_file_of_another_length_ends_the_upload(pushed: Pushing, damag
 def blobs(tmp_path: Path) -> BlobStore:
     """Return a store that knows what it has verified."""
     storage, index = Filesystem(tmp_path), MemoryIndex()
-    unproven = Unproven(tmp_path / "unproven")
+    unproven = UnverifiedMarks(tmp_path / "unproven")
     return BlobStore(storage, Integrity(storage, index, Quarantine(storage, index), unproven))
 
 
@@ -352,7 +351,7 @@ def test_a_long_file_is_marked_to_be_read(
 
     blobs.adopt(path, LAYER_DIGEST, verified=LAYER_DIGEST, size=len(LAYER))
 
-    assert [digest for digest, _ in Unproven(tmp_path / "unproven").all()] == [LAYER_DIGEST]
+    assert [digest for digest, _ in UnverifiedMarks(tmp_path / "unproven").all()] == [LAYER_DIGEST]
 
 
 def test_a_long_file_that_cannot_be_marked_is_read_at_once(

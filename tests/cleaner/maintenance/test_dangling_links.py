@@ -26,7 +26,7 @@ def _lose(store: DataDirectory, image: Pulled) -> None:
         store.blobs.delete(digest)
         row = store.index.entry(digest)
         assert row
-        assert store.index.leave(row)
+        assert store.index.mark_for_deletion(row)
         store.index.forget(digest)
 
 

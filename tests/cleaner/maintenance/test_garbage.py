@@ -130,7 +130,7 @@ def test_what_was_pulled_through_is_cache_and_no_garbage(
     row = store.index.entry(pulled.digests[0])
     assert row
     store.blobs.delete(row.digest)
-    store.index.leave(row)
+    store.index.mark_for_deletion(row)
     store.index.forget(row.digest)
 
     assert collect() == []

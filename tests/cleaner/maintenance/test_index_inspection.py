@@ -39,7 +39,7 @@ def test_a_false_total_evicts_nothing(
 ) -> None:
     """Ten terabytes that are nowhere would take all that was pulled through."""
     pulled = pull(store, 1, used=clock())
-    limit = 2 * store.index.held()
+    limit = 2 * store.index.used_bytes()
     _falsify(store, 10**13)
     hands = RoundTools(
         store=store,
@@ -53,7 +53,7 @@ def test_a_false_total_evicts_nothing(
     Rounds(hands, StoreLimits(0, limit, limit, limit)).run(0)
 
     assert all(pulled.is_here(store))
-    assert store.index.held() == limit // 2
+    assert store.index.used_bytes() == limit // 2
     assert "access index was wrong" in caplog.text
 
 
@@ -69,7 +69,7 @@ def test_it_looks_now_and_then(store: DataDirectory, caplog: pytest.LogCaptureFi
     inspection.look()
 
     assert woken == [True]
-    assert store.index.held() == 0
+    assert store.index.used_bytes() == 0
     assert "access index was wrong" in caplog.text
 
 
@@ -110,7 +110,7 @@ def test_all_pages_are_read_at_the_start_and_daily() -> None:
 def test_a_round_that_found_too_little_room_says_so(store: DataDirectory, clock: Clock) -> None:
     """Pushes that wait for room then learn that waiting cannot help."""
     push(store, 1, used=clock() - 5000)
-    limit = store.index.held() + 100
+    limit = store.index.used_bytes() + 100
     hands = RoundTools(
         store=store,
         spool=Spool(store, clock),

@@ -80,9 +80,9 @@ def test_two_processes_see_each_others_changes(index: SqliteIndex, other: Sqlite
     other.touch({A: 9.0})
     index.reserve(B, 7, None, 1.0)
 
-    assert (index.oldest(None, 1), other.held()) == (
+    assert (index.oldest(None, 1), other.used_bytes()) == (
         [IndexEntry(A, 10, ContentKind.BLOB, 9.0)],
-        index.held(),
+        index.used_bytes(),
     )
 
 
@@ -121,7 +121,7 @@ def test_where_no_file_can_be_made_the_index_is_unavailable(tmp_path: Path) -> N
     (tmp_path / "file").write_bytes(b"")
 
     with pytest.raises(IndexUnavailable):
-        SqliteIndex(tmp_path / "file" / "index.sqlite").held()
+        SqliteIndex(tmp_path / "file" / "index.sqlite").used_bytes()
 
 
 def test_a_transaction_that_fails_leaves_nothing(index: SqliteIndex) -> None:
@@ -148,7 +148,7 @@ def test_a_broken_file_is_set_aside_and_made_anew(index: SqliteIndex, path: Path
     index.close()
     _damage(path)
 
-    assert (index.entry(A), index.note(REBUILT), index.held()) == (None, None, 0)
+    assert (index.entry(A), index.note(REBUILT), index.used_bytes()) == (None, None, 0)
     assert path.with_name("index.sqlite.broken").read_bytes().startswith(b"not a database")
 
 
@@ -157,7 +157,7 @@ def test_a_file_that_breaks_while_it_is_open_is_replaced_for_every_process(
 ) -> None:
     """Who meets the damage makes a new file, and the others go over to that."""
     index.close()
-    other.held()
+    other.used_bytes()
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * (path.stat().st_size - 4096))
@@ -173,7 +173,7 @@ def test_an_index_deleted_under_running_processes_is_one_new_one(
     index: SqliteIndex, other: SqliteIndex, opened: Opened, path: Path
 ) -> None:
     """None goes on with the deleted file, none takes the new one's log with it when it closes."""
-    other.held()
+    other.used_bytes()
     for file in path.parent.iterdir():
         file.unlink()
 
@@ -205,7 +205,7 @@ def test_an_empty_file_becomes_an_index(opened: Opened, path: Path) -> None:
     path.parent.mkdir()
     path.touch()
 
-    assert opened().held() == 0
+    assert opened().used_bytes() == 0
 
 
 # ---- processes
@@ -276,7 +276,7 @@ def test_a_writer_killed_at_any_moment_leaves_totals_that_are_true(
         rows, promised = index.oldest(None, 100_000), index.reservations()
         assert len(rows) > int(last)
         assert index.count() == len(rows)
-        assert index.held() == (100 + OVERHEAD) * (len(rows) + len(promised))
+        assert index.used_bytes() == (100 + OVERHEAD) * (len(rows) + len(promised))
         for each in promised:
             index.release(each.digest)
 

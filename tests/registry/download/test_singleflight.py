@@ -41,7 +41,7 @@ def test_a_download_is_stored_recorded_and_leaves_no_spool(bench: Bench) -> None
 
     assert got == CONTENT
     assert bench.blobs.read(DIGEST) == CONTENT
-    assert bench.index.held() >= len(CONTENT)
+    assert bench.index.used_bytes() >= len(CONTENT)
     assert bench.index.reservations() == []
 
 

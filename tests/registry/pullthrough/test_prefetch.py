@@ -67,8 +67,8 @@ def test_what_was_fetched_ahead_is_known_by_it(u: FakeUpstream, tmp_path: Path) 
     p = pulling(u, tmp_path, prefetch=2, index=index)
     p.get("manifests/v1")
     first_blob(p)
-    eventually(lambda: len(index.unused(time.time(), 10)) == len(LAYERS))
-    unused = {each.digest for each in index.unused(time.time(), 10)}
+    eventually(lambda: len(index.prefetched_unused(time.time(), 10)) == len(LAYERS))
+    unused = {each.digest for each in index.prefetched_unused(time.time(), 10)}
 
     assert Digest.of(LAYERS[0]) not in unused
     assert {Digest.of(layer) for layer in LAYERS[1:]} < unused

@@ -11,7 +11,7 @@ import pytest
 from entrepot.datastore import blobs, layout
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.unverified import Unproven
+from entrepot.datastore.unverified import UnverifiedMarks
 from tests.images import filler
 from tests.registry.push.pushing import (
     NAME,
@@ -68,7 +68,7 @@ def test_nothing_stays_of_a_post_that_breaks(p: Pushing) -> None:
 
     assert broken.status_code == 400
     assert p.uploads() == []
-    assert p.index.held() == 0
+    assert p.index.used_bytes() == 0
 
 
 def test_a_worker_that_did_not_see_the_bytes_hashes_them_itself(p: Pushing) -> None:
@@ -101,7 +101,7 @@ def test_what_one_worker_hashed_another_need_not_read(
 
     assert done.status_code == 201
     assert p.content(_DIGEST) == bytes(len(_CONTENT))
-    marked = Unproven(p.root / "entrepot" / layout.UNPROVEN).all()
+    marked = UnverifiedMarks(p.root / "entrepot" / layout.UNVERIFIED).all()
     assert [digest for digest, _ in marked] == [_DIGEST]
 
 
@@ -142,7 +142,7 @@ def test_what_is_not_what_its_digest_says_is_refused(p: Pushing, way: str, algor
     assert refused.status_code == 400
     assert code(refused) == "DIGEST_INVALID"
     assert p.uploads() == []
-    assert p.index.held() == 0
+    assert p.index.used_bytes() == 0
     assert p.ask("HEAD", f"blobs/{digest}").status_code == 404
 
 
@@ -208,7 +208,7 @@ def test_an_upload_is_given_up(p: Pushing) -> None:
     assert p.send("DELETE", where).status_code == 204
 
     assert p.uploads() == []
-    assert p.index.held() == 0
+    assert p.index.used_bytes() == 0
     assert p.send("DELETE", where).status_code == 404
 
 

@@ -56,7 +56,7 @@ def test_a_blob_that_is_here_stays_what_it_was(p: Pushing) -> None:
     assert entry is not None
     assert entry.kind is ContentKind.MANIFEST
     assert entry.used > 1.0
-    assert p.index.named(_DIGEST) == [part]
+    assert p.index.children(_DIGEST) == [part]
 
 
 def test_the_log_is_told_what_was_pushed(p: Pushing) -> None:

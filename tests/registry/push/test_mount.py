@@ -151,6 +151,6 @@ def test_a_mounted_blob_is_held_and_counted_once(tmp_path: Path) -> None:
 
     _mount(p, f"mount={_DIGEST}&from={_OTHER}")
 
-    assert index.held() == len(_CONTENT) + OVERHEAD
+    assert index.used_bytes() == len(_CONTENT) + OVERHEAD
     assert index.held_once == {_DIGEST}
     assert index.let_go()

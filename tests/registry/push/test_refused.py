@@ -143,7 +143,7 @@ def test_a_pushed_image_is_recorded_with_what_it_names(p: Pushing) -> None:
     entry = p.index.entry(made.digest)
     assert entry is not None
     assert (entry.size, entry.kind) == (len(made.manifest), ContentKind.MANIFEST)
-    assert p.index.named(made.digest) == [Digest.of(blob) for blob in made.blobs]
+    assert p.index.children(made.digest) == [Digest.of(blob) for blob in made.blobs]
     assert p.index.reservations() == []
     assert p.repositories.origin(Repository(NAME)) is None
 

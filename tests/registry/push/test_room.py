@@ -42,7 +42,7 @@ def _is_refused(p: Pushing, answer: Result, size: int) -> bool:
     assert detail["size"] >= size
     assert 40 * _KB < detail["room"] < 50 * _KB
     assert str(detail["size"]) in answer.json["errors"][0]["message"]
-    assert p.index.held() == 50 * _KB + OVERHEAD
+    assert p.index.used_bytes() == 50 * _KB + OVERHEAD
     return p.uploads() == []
 
 
@@ -98,7 +98,7 @@ def test_a_stream_that_fits_is_taken_though_a_step_would_not(p: Pushing) -> None
     done = p.send("PUT", f"{where}?digest={Digest.of(content)}", b"")
 
     assert (taken.status_code, done.status_code) == (202, 201)
-    assert p.index.held() == 90 * _KB + 2 * OVERHEAD
+    assert p.index.used_bytes() == 90 * _KB + 2 * OVERHEAD
 
 
 def test_the_chunk_that_is_too_much_ends_the_upload(p: Pushing) -> None:
@@ -139,7 +139,7 @@ def test_a_manifest_that_does_not_fit_is_refused(p: Pushing) -> None:
     made = image([filler(_KB, 1)])
     for blob in made.blobs:
         p.blob(blob)
-    left = _ROOM - p.index.held() - OVERHEAD
+    left = _ROOM - p.index.used_bytes() - OVERHEAD
     p.index.record(Digest.of(b"more"), left - 100, ContentKind.BLOB, 1.0)
 
     answer = p.manifest(made.manifest, made.media_type, "v1")
@@ -153,7 +153,7 @@ def test_what_is_here_already_needs_no_room(p: Pushing) -> None:
     """A manifest gets another tag though nothing fits any more."""
     made = image([filler(_KB, 1)])
     p.image(made)
-    p.index.record(Digest.of(b"more"), _ROOM - p.index.held(), ContentKind.BLOB, 1.0)
+    p.index.record(Digest.of(b"more"), _ROOM - p.index.used_bytes(), ContentKind.BLOB, 1.0)
 
     assert p.manifest(made.manifest, made.media_type, "v2").status_code == 201
     assert p.ask("GET", "manifests/v2").status_code == 200
@@ -164,7 +164,7 @@ def test_an_upload_keeps_the_room_that_it_takes(p: Pushing) -> None:
     where = p.begin()
     p.stream("PATCH", where, pieces(filler(30 * _KB, 1), _KB))
 
-    assert p.index.held() == 80 * _KB + 2 * OVERHEAD
+    assert p.index.used_bytes() == 80 * _KB + 2 * OVERHEAD
     (promise,) = p.index.reservations()
     assert promise.size == 30 * _KB
 
@@ -207,7 +207,7 @@ def test_what_the_cleaner_has_begun_to_remove_is_waited_for(p: Pushing) -> None:
     p.ask("DELETE", f"blobs/{digest}")
     entry = p.index.entry(digest)
     assert entry is not None
-    assert p.index.leave(entry)
+    assert p.index.mark_for_deletion(entry)
     where = p.begin()
     p.send("PATCH", where, content)
     answers: list[int] = []
@@ -237,9 +237,9 @@ def test_what_a_dead_cleaner_had_begun_to_remove_is_taken_back(
     digest = p.blob(content)
     entry = p.index.entry(digest)
     assert entry is not None
-    assert p.index.leave(entry)
+    assert p.index.mark_for_deletion(entry)
 
     p.blob(content)
 
-    assert p.index.leaving() == []
+    assert p.index.marked_for_deletion() == []
     assert p.content(digest) == content

@@ -97,7 +97,11 @@ def test_an_eviction_beside_a_push_takes_nothing_that_was_answered(
         staying = awaited | set(p.repositories.blobs(Repository(NAME)))
         for entry in index.oldest(None, 100):
             with landing:
-                if entry.used < began and entry.digest not in staying and index.leave(entry):
+                if (
+                    entry.used < began
+                    and entry.digest not in staying
+                    and index.mark_for_deletion(entry)
+                ):
                     blobs.delete(entry.digest)
                     index.forget(entry.digest)
 

@@ -1,8 +1,8 @@
 """What the worker and HAProxy before it tell each other, in headers that no client sees or sends.
 
 HAProxy answers from its memory what a worker allowed it to keep, to whom a worker gave the same
-rights, and remembers whose credential was found right (docs/design.md, "Memory"). Everything that a
-worker tells it is dated by the generation in which the worker began to look.
+rights, and remembers whose credential was found right (docs/internals/edge-cache.md). Everything
+that a worker tells it is dated by the generation in which the worker began to look.
 """
 
 from __future__ import annotations

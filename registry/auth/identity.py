@@ -1,6 +1,6 @@
 """Who asks, and what they may do.
 
-The flows are docs/design.md's "Anonymous and not": with a password file everybody is asked for a
+docs/internals/edge-cache.md ("Logins") has the flows: with a password file everybody is asked for a
 password, or, with anonymous pull, only who wants more than to pull; what cannot be recognised is
 then nobody in particular, for dockerd sends a mirror the credentials that it has for Docker Hub.
 """

@@ -1,4 +1,4 @@
-"""Where a name leads: an upstream's repository, or one that is hosted here (docs/design.md).
+"""Where a name leads: an upstream's repository, or one that is hosted here (docs/architecture.md).
 
 Pure but for the two questions that it asks: which upstreams exist, and what is kept here.
 """

@@ -16,7 +16,7 @@ from typing import Self
 from entrepot.registry.download.resume import once, resumed, until
 from entrepot.registry.download.sources import Sources
 from entrepot.registry.errors import Denied, UpstreamError
-from entrepot.registry.upstream.remote_blob import RemoteBlob
+from entrepot.registry.upstream.protocol import RemoteBlob
 
 SEGMENT = 8 * 1024 * 1024
 """Bytes that one request asks for, at most."""

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from entrepot.registry.download.patience import Pace
 from entrepot.registry.download.sources import Sources
 from entrepot.registry.errors import Unavailable, UpstreamError, Why
-from entrepot.registry.upstream.remote_blob import RemoteBlob
+from entrepot.registry.upstream.protocol import RemoteBlob
 
 
 def resumed(

@@ -17,7 +17,7 @@ from entrepot.registry.download.patience import (
     Pause,
 )
 from entrepot.registry.errors import Absent, Denied, Unavailable, UpstreamError
-from entrepot.registry.upstream.remote_blob import Fetch
+from entrepot.registry.upstream.protocol import Fetch
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from entrepot.datastore.reservations import Reservations
 from entrepot.registry.download.parallel import ParallelLimits
 from entrepot.registry.download.patience import DEFAULT, Limits
 from entrepot.registry.download.sources import Sources
-from entrepot.registry.upstream.remote_blob import Fetch
+from entrepot.registry.upstream.protocol import Fetch
 
 _BY_DIGEST = Digest("", "")
 

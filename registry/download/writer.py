@@ -30,7 +30,7 @@ from entrepot.registry.download.spoolfile import append, read_size, size_path
 from entrepot.registry.download.task import Landing, Task
 from entrepot.registry.errors import Unavailable, UpstreamError, Why
 from entrepot.registry.server.fileslice import FileSlice
-from entrepot.registry.upstream.remote_blob import RemoteBlob
+from entrepot.registry.upstream.protocol import RemoteBlob
 
 log = logging.getLogger(__name__)
 

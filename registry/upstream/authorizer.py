@@ -10,7 +10,7 @@ from dataclasses import replace
 from entrepot.registry.errors import Denied, Unavailable, Why
 from entrepot.registry.upstream.challenge import Challenge, may_ask, may_trust, parse_challenges
 from entrepot.registry.upstream.credentials import Credential, Credentials
-from entrepot.registry.upstream.event_log import EventLog, silent
+from entrepot.registry.upstream.protocol import EventLog, silent
 from entrepot.registry.upstream.tokens import TokenKey, Tokens, basic, fetch_token
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.wire import ConnectionBroken, Wire

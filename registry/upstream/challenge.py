@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from entrepot.registry.upstream.origins import origin_of
+from entrepot.registry.upstream.urls import origin_of
 
 # PERF: each is matched at one position and never looks back, so a header costs what it is long.
 # A header comes from a stranger: an expression that tried every split held the process for minutes.

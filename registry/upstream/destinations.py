@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from enum import Enum
 from urllib.parse import urlsplit
 
-from entrepot.registry.upstream import origins
+from entrepot.registry.upstream import urls
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -155,7 +155,7 @@ class Destinations:
         address where it is sent. Raises: AddressRefused, ValueError.
         """
         origin = origin_of(url)
-        if origin not in self._homes and origins.origin_of(url) is None:
+        if origin not in self._homes and urls.origin_of(url) is None:
             raise AddressRefused(origin[1], origin[1])
         address = _literal(origin[1].rstrip("."))
         if address is not None:

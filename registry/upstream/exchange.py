@@ -16,17 +16,38 @@ from urllib.parse import urlencode, urlsplit
 from entrepot.datastore.manifest import ACCEPT, OCI_INDEX
 from entrepot.registry.errors import Absent, Denied, Unavailable, UpstreamError, Why
 from entrepot.registry.upstream.authorizer import Authorizer
-from entrepot.registry.upstream.breaker import Breaker
-from entrepot.registry.upstream.circuit import Pass, UpstreamFailure
-from entrepot.registry.upstream.event_log import EventLog, silent
+from entrepot.registry.upstream.breaker import Breaker, Pass, UpstreamFailure
 from entrepot.registry.upstream.headers import budget, content_length, retry_after
-from entrepot.registry.upstream.heads import Heads
 from entrepot.registry.upstream.liveness import Liveness
-from entrepot.registry.upstream.origins import origin_of, sealed
+from entrepot.registry.upstream.protocol import EventLog, silent
 from entrepot.registry.upstream.redirects import follow
 from entrepot.registry.upstream.tokens import TokenRefused
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.urls import origin_of, sealed
 from entrepot.registry.upstream.wire import Answer, ConnectionBroken, Request, Wire
+
+_FOR_S = 600.0
+"""How long HEAD is left out, in s, before it is tried again."""
+
+
+class Heads:
+    """The kinds of content (`Ask.operation`) for which HEAD was useless of late; for any thread.
+
+    There are as many entries as operations. *clock* gives s of a clock that never goes back.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._useless_until: dict[str, float] = {}
+
+    def are_useful(self, operation: str) -> bool:
+        """Return whether a HEAD may decide something."""
+        return self._clock() >= self._useless_until.get(operation, float("-inf"))
+
+    def note_useless(self, operation: str) -> None:
+        """Note that a HEAD was refused where a GET with the same authorization was answered."""
+        self._useless_until[operation] = self._clock() + _FOR_S
+
 
 log = logging.getLogger(__name__)
 

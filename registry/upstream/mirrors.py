@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from entrepot.datastore.refs import Digest, Reference
 from entrepot.registry.errors import UpstreamError
-from entrepot.registry.upstream.deadline import deadline
 from entrepot.registry.upstream.protocol import (
     Fetch,
     HeadResult,
@@ -17,6 +16,7 @@ from entrepot.registry.upstream.protocol import (
     RemoteManifest,
     Upstream,
 )
+from entrepot.registry.upstream.wire import deadline
 
 T = TypeVar("T")
 # What mirrors may take of a client's patience, in s: the first of them, all others after its

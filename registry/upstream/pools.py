@@ -22,8 +22,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from entrepot.registry.upstream.destinations import Destinations
 from entrepot.registry.upstream.dial import dial
 from entrepot.registry.upstream.response import BoundedResponse
-from entrepot.registry.upstream.target import as_written
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.urls import as_written
 
 if TYPE_CHECKING:
     from urllib3._base_connection import BaseHTTPConnection

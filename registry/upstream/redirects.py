@@ -6,8 +6,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from entrepot.registry.errors import Why
-from entrepot.registry.upstream.origins import Origin, origin_of
-from entrepot.registry.upstream.target import resolve
+from entrepot.registry.upstream.urls import Origin, origin_of, resolve_location
 from entrepot.registry.upstream.wire import Answer, ConnectionBroken, Request, Wire
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -46,7 +45,7 @@ def _next(request: Request, location: str, *, insecure: bool) -> Request:
     if not location:
         raise ConnectionBroken("it redirects to nowhere", Why.NONSENSE)
     try:
-        url = resolve(request.url, location)
+        url = resolve_location(request.url, location)
         scheme = urlsplit(url).scheme
     except ValueError as error:
         raise ConnectionBroken("it redirects to what is no URL", Why.NONSENSE) from error

@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 from entrepot.datastore import bounded_json
 from entrepot.registry.errors import Why
 from entrepot.registry.upstream.credentials import Credential
-from entrepot.registry.upstream.origins import origin_of, sealed
 from entrepot.registry.upstream.redirects import follow
+from entrepot.registry.upstream.urls import origin_of, sealed
 from entrepot.registry.upstream.wire import Answer, ConnectionBroken, Request, Wire
 from entrepot.runtime.clock import elapsed
 

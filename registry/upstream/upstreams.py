@@ -16,12 +16,11 @@ from entrepot.registry.upstream.authorizer import Authorizer
 from entrepot.registry.upstream.breaker import Breaker
 from entrepot.registry.upstream.client import HttpUpstream
 from entrepot.registry.upstream.credentials import Secret, SecretCredentials, credentials_for
-from entrepot.registry.upstream.event_log import EventLog, silent
 from entrepot.registry.upstream.exchange import Exchange
 from entrepot.registry.upstream.guarded import Guarded
 from entrepot.registry.upstream.mirrors import Mirrored
 from entrepot.registry.upstream.pools import TlsContexts
-from entrepot.registry.upstream.protocol import Upstream
+from entrepot.registry.upstream.protocol import EventLog, Upstream, silent
 from entrepot.registry.upstream.proxies import Proxies
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.wire import Wire

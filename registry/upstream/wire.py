@@ -15,7 +15,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http.client import HTTPException, IncompleteRead
 from typing import TypeVar
@@ -26,14 +27,36 @@ from urllib3 import exceptions
 
 from entrepot.registry.errors import Why
 from entrepot.registry.upstream.coding import Undecodable, codings, decoded
-from entrepot.registry.upstream.deadline import bounded, left
 from entrepot.registry.upstream.destinations import AddressRefused, Destinations
 from entrepot.registry.upstream.headers import content_length
-from entrepot.registry.upstream.origins import Sealed
 from entrepot.registry.upstream.pools import StaleConnection, TlsContexts, open_pools
 from entrepot.registry.upstream.proxies import Proxies
-from entrepot.registry.upstream.target import sending, split_target
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.urls import Sealed, sending, split_target
+
+_until: ContextVar[float] = ContextVar("until", default=math.inf)
+_LEAST_S = 0.001  # a socket's time-out of 0 would not block
+
+
+@contextmanager
+def deadline(until: float) -> Iterator[None]:
+    """Have this thread's requests end at *until*, in s of `time.monotonic`, or before."""
+    token = _until.set(min(until, _until.get()))
+    try:
+        yield
+    finally:
+        _until.reset(token)
+
+
+def left() -> float:
+    """Return how many s are left; none, or less, where the deadline is past."""
+    return _until.get() - time.monotonic()
+
+
+def bounded(span: float) -> float:
+    """Return for how long [s] a socket may wait that waits for *span* without a deadline."""
+    return max(min(span, left()), _LEAST_S)
+
 
 log = logging.getLogger(__name__)
 

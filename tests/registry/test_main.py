@@ -8,8 +8,7 @@ from entrepot.datastore.accesslog import Event, parse_event
 from entrepot.edge import cache_epoch
 from entrepot.edge.cache_epoch import CacheEpoch
 from entrepot.registry.events import Breakers, Events
-from entrepot.registry.upstream.breaker import Breaker
-from entrepot.registry.upstream.circuit import Pass, UpstreamFailure
+from entrepot.registry.upstream.breaker import Breaker, Pass, UpstreamFailure
 from entrepot.runtime.clock import Clock
 
 DEAD = UpstreamFailure("timeout", at_once=True)

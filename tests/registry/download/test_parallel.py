@@ -21,7 +21,7 @@ from entrepot.registry.download.parallel import (
 )
 from entrepot.registry.download.sources import Sources
 from entrepot.registry.errors import Absent, Denied, Unavailable, Why
-from entrepot.registry.upstream.remote_blob import RemoteBlob
+from entrepot.registry.upstream.protocol import RemoteBlob
 from tests.registry.remotes import QUICK, FakeRemote
 from tests.sizes import scaled
 

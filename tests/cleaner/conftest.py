@@ -1,4 +1,4 @@
-"""A real data directory, its index and its spool folder, at a time that the test sets."""
+"""Fixtures: a real data directory with its index and spool folder, and a clock that tests set."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.clock import Clock
 
 @pytest.fixture
 def clock() -> Clock:
-    """Tell the time at which the test began: files that it makes are new."""
+    """Return a clock that shows the start of the test, so files made by the test are new."""
     return Clock(time.time())
 
 
 @pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> Iterator[DataDirectory]:
-    """Return an empty store whose index knows all that is here."""
+    """Return an empty store with a complete index."""
     index = SqliteIndex(tmp_path / "state" / "index.sqlite", clock=clock)
     index.touch({}, {REBUILT: "0"})
     yield DataDirectory(Filesystem(tmp_path / "data"), index, tmp_path / "state" / "spool")

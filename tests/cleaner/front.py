@@ -1,4 +1,4 @@
-"""HAProxy and the logger as the cleaner sees them: an answer, then a committed line."""
+"""A fake HAProxy and logger: it answers the log barrier's probe and commits its log line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class Front(UnixStreamServer):
-    """Answers with *status* at a socket in the file system; each probe's id goes to *commit*."""
+    """Answers with *status* on a unix socket and passes each probe's id to *commit*."""
 
     def __init__(self, path: Path, commit: Callable[[str], None], status: int = 200) -> None:
         super().__init__(str(path), _Handler)
@@ -39,7 +39,7 @@ class Front(UnixStreamServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request."""
+    """Handles one request."""
 
     server: Front
     protocol_version = "HTTP/1.1"
@@ -55,8 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.commit(parse_qs(urlsplit(self.path).query)["news"][0])
 
     def log_message(self, *_: object) -> None:
-        """Stay quiet."""
+        """Discard the message."""
 
     def address_string(self) -> str:
-        """Tell nothing: a unix client has no address."""
+        """Return an empty string: a unix socket has no client address."""
         return ""

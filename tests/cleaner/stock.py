@@ -1,4 +1,4 @@
-"""Puts content into a store as pulls and pushes do."""
+"""Puts images into a store as pulls and pushes do."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def _made(seed: int) -> Image:
 
 
 def cost(seed: int = 0) -> int:
-    """Return what an image of `pull` or `push` takes: the same for each digit."""
+    """Return the bytes that an image of `pull` or `push` uses; they are equal for each digit."""
     made = _made(seed)
     return sum(len(each) + OVERHEAD for each in (made.manifest, *made.blobs))
 
 
 def put_blob(store: DataDirectory, content: bytes, used: float) -> Digest:
-    """Store a blob that was last used then."""
+    """Store a blob with the given access time (s, UTC epoch)."""
     digest = Digest.of(content)
     store.blobs.write(digest, content)
     store.index.record(digest, len(content), ContentKind.BLOB, used)
@@ -38,7 +38,7 @@ def put_blob(store: DataDirectory, content: bytes, used: float) -> Digest:
 
 
 def put_manifest(store: DataDirectory, content: bytes, media_type: str, used: float) -> Digest:
-    """Store a manifest or an index that was last used then."""
+    """Store a manifest or an index with the given access time (s, UTC epoch)."""
     digest, read = Digest.of(content), parse(content, media_type)
     store.blobs.write(digest, content)
     store.index.record(digest, len(content), read.kind, used, names=read.parts())
@@ -46,31 +46,31 @@ def put_manifest(store: DataDirectory, content: bytes, media_type: str, used: fl
 
 
 def put_image(store: DataDirectory, made: Image, used: float) -> list[Digest]:
-    """Store an image that was last used then; return its manifest, its config, its layers."""
+    """Store an image with the given access time. Return its manifest, its config and its layers."""
     manifest = put_manifest(store, made.manifest, made.media_type, used)
     return [manifest, *(put_blob(store, blob, used) for blob in made.blobs)]
 
 
 @dataclass(frozen=True)
 class Pulled:
-    """An image under a name: its manifest, its config, its layers."""
+    """The digests of an image (manifest, config, layers) and the repository that links it."""
 
     name: Repository
     digests: list[Digest]
 
     def is_here(self, store: DataDirectory) -> list[bool]:
-        """Tell of each digest whether its data is here."""
+        """Return for each digest whether its data is stored."""
         return [store.blobs.stat(digest) is not None for digest in self.digests]
 
 
 def pull(store: DataDirectory, seed: int, used: float, name: Repository = PROXIED) -> Pulled:
-    """Store and link an image of one layer of 20 kB, as a pull does: tagged `v<seed>`."""
+    """Store and link an image with a layer of 20 kB in a proxied repository, tagged `v<seed>`."""
     store.repositories.keep_origin(name, UPSTREAM)
     return push(store, seed, used, name)
 
 
 def push(store: DataDirectory, seed: int, used: float, name: Repository = HOSTED) -> Pulled:
-    """Store and link an image of one layer of 20 kB, as a push does: tagged `v<seed>`."""
+    """Store and link an image with a layer of 20 kB in a hosted repository, tagged `v<seed>`."""
     made = _made(seed)
     digests = put_image(store, made, used)
     for blob in digests[1:]:
@@ -83,7 +83,7 @@ def push(store: DataDirectory, seed: int, used: float, name: Repository = HOSTED
 def push_image(
     store: DataDirectory, made: Image, tag: str, at: float, name: Repository = HOSTED
 ) -> Pulled:
-    """Store and link an image as a push did then (s, UTC epoch); an empty *tag* is none."""
+    """Store and link an image as a push at that time (s, UTC epoch); *tag* may be empty."""
     digests = put_image(store, made, at)
     for blob in digests[1:]:
         store.repositories.link_blob(name, blob)
@@ -92,7 +92,7 @@ def push_image(
 
 
 def push_index(store: DataDirectory, children: Sequence[Image], tag: str, at: float) -> Digest:
-    """Store and link an index whose children were pushed, as a push did then."""
+    """Store and link an index of children that were pushed before."""
     body, media_type = index(children)
     return _link(store, put_manifest(store, body, media_type, at), tag, at, HOSTED)
 

@@ -1,4 +1,4 @@
-"""The cleaner as a thread beside an application that runs in the same process."""
+"""The cleaner as a thread of a program that embeds the registry."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ Begin = Callable[..., Pushing]
 
 @pytest.fixture
 def begin(tmp_path: Path) -> Iterator[Begin]:
-    """Begin applications below one folder, each with a cleaner; they end with the test."""
+    """Start applications on one folder, each with a cleaner; they end with the test."""
     begun: list[Application] = []
 
-    def start(keeper: Cleaner, **said: object) -> Pushing:
-        app = create_app(tmp_path, cleaner=keeper, **said)  # type: ignore[arg-type]  # as it says
+    def start(keeper: Cleaner, **settings: object) -> Pushing:
+        app = create_app(tmp_path, cleaner=keeper, **settings)  # type: ignore[arg-type]  # keywords of create_app
         begun.append(app)
         app.begin()
         index = SqliteIndex(tmp_path / "entrepot" / layout.INDEX)
-        eventually(lambda: not needs_rebuild(index), what="the index knows what is here")
+        eventually(lambda: not needs_rebuild(index), what="the index is complete")
         return Pushing(tmp_path, TestClient(app), index)
 
     yield start
@@ -55,45 +55,45 @@ def _tag(pushing: Pushing, tag: str) -> int:
 
 
 def _is_gone(pushing: Pushing, tag: str) -> bool:
-    """Look at the disk: to ask for it would be a use."""
+    """Read the disk, because a request would count as an access."""
     return pushing.repositories.tag(Repository(NAME), Tag(tag)) is None
 
 
-def test_what_was_pushed_goes_by_its_last_use_and_a_pull_renews_it(begin: Begin) -> None:
-    """Tag, manifest and layers of the one that nobody pulled; the disk is free of it."""
+def test_unused_hosted_images_expire_and_a_pull_keeps_them(begin: Begin) -> None:
+    """Tag, manifest and layers of the image that no client pulled are removed."""
     pushing = begin(Cleaner(ttl=1.0, hosted=True, every=0.2))
-    pushing.image(_ONE, "wanted")
-    pushing.image(_OTHER, "forgotten")
+    pushing.image(_ONE, "used")
+    pushing.image(_OTHER, "unused")
 
     eventually(
-        lambda: _tag(pushing, "wanted") == 200 and _is_gone(pushing, "forgotten"),
-        what="only the forgotten one is gone",
+        lambda: _tag(pushing, "used") == 200 and _is_gone(pushing, "unused"),
+        what="only the unused image is removed",
     )
     layer = Digest.of(_OTHER.layers[0])
     eventually(
-        lambda: _tag(pushing, "wanted") == 200 and pushing.content(layer) is None,
-        what="its layer is gone",
+        lambda: _tag(pushing, "used") == 200 and pushing.content(layer) is None,
+        what="its layer is removed",
     )
 
     assert all(pushing.content(Digest.of(blob)) for blob in _ONE.blobs)
 
 
-def test_what_was_pushed_stays_unless_it_is_said_to_go(begin: Begin) -> None:
-    """What was pulled through can come back, and goes."""
+def test_hosted_images_never_expire_by_default(begin: Begin) -> None:
+    """Proxied content expires, because it can be fetched again."""
     with FakeUpstream() as u:
         digest = u.add_blob("library/app", b"from upstream")
         pushing = begin(Cleaner(ttl=0.5, every=0.2), upstreams={"one.test": u.url})
         pushing.image(_ONE)
         assert _status(pushing.client, f"/v2/one.test/library/app/blobs/{digest}") == 200
 
-        eventually(lambda: pushing.content(digest) is None, what="the pulled one is gone")
+        eventually(lambda: pushing.content(digest) is None, what="the proxied blob is evicted")
 
     assert all(pushing.content(Digest.of(blob)) for blob in _ONE.blobs)
     assert _tag(pushing, "v1") == 200
 
 
-def test_rules_say_what_goes_of_what_was_pushed(begin: Begin) -> None:
-    """As `hosted:` does: here, all but the newest tag of one namespace."""
+def test_retention_rules_expire_hosted_images(begin: Begin) -> None:
+    """Like the setting `hosted:`; here a rule keeps the newest tag of one namespace."""
     rules = RetentionRules([("team/**", RetentionRule(keep=1))])
     pushing = begin(Cleaner(rules=rules, every=0.2))
     pushing.image(_ONE, "v1", "other/app")
@@ -101,27 +101,27 @@ def test_rules_say_what_goes_of_what_was_pushed(begin: Begin) -> None:
     pushing.image(_ONE, "v1")
     pushing.image(_OTHER, "v2")
 
-    eventually(lambda: _is_gone(pushing, "v1"), what="the older tag is gone")
+    eventually(lambda: _is_gone(pushing, "v1"), what="the older tag is removed")
 
     assert _tag(pushing, "v2") == 200
     assert pushing.send("GET", "/v2/other/app/manifests/v1").status_code == 200
 
 
-def test_room_is_made_for_whoever_needs_it(begin: Begin) -> None:
-    """A download that finds none rings, and what was used longest ago goes."""
+def test_a_download_without_space_wakes_the_cleaner(begin: Begin) -> None:
+    """The least recently used content is evicted for it."""
     with FakeUpstream() as u:
         digests = [u.add_blob("library/app", images.filler(MB, seed)) for seed in range(12)]
         pushing = begin(Cleaner(max_size=8 * MB), upstreams={"one.test": u.url})
         for digest in digests:
             assert _status(pushing.client, f"/v2/one.test/library/app/blobs/{digest}") == 200
 
-        eventually(lambda: pushing.content(digests[0]) is None, what="the first is gone")
+        eventually(lambda: pushing.content(digests[0]) is None, what="the first blob is evicted")
         eventually(
             lambda: (
                 _status(pushing.client, f"/v2/one.test/library/app/blobs/{digests[-1]}") == 200
                 and pushing.content(digests[-1])
             ),
-            what="the last is here",
+            what="the last blob is stored",
         )
 
     assert pushing.index.used_bytes() < 10 * MB
@@ -130,37 +130,37 @@ def test_room_is_made_for_whoever_needs_it(begin: Begin) -> None:
 def test_one_process_cleans_and_another_takes_over(
     begin: Begin, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Two applications on one folder stand for two processes; the one that goes on is enough."""
+    """Two applications on one folder stand for two processes. Closing one passes the lock on."""
     keeper = Cleaner(ttl=0.5, hosted=True, every=0.2)
     pushing = begin(Cleaner(ttl=0.5, hosted=True, every=0.2))
     other = create_app(tmp_path, cleaner=keeper)
     other.begin()
     wake = tmp_path / "entrepot/cleaner.sock"
-    eventually(wake.exists, what="one of them cleans")
+    eventually(wake.exists, what="one of the two cleans")
 
     other.close()
     pushing.image(_ONE)
 
-    eventually(lambda: _is_gone(pushing, "v1"), what="it is gone")
-    assert "put off" not in caplog.text
+    eventually(lambda: _is_gone(pushing, "v1"), what="the image expires")
+    assert "postponed" not in caplog.text
 
 
-def test_it_ends_with_its_application(tmp_path: Path) -> None:
-    """And leaves neither thread nor socket."""
+def test_the_cleaner_thread_ends_with_its_application(tmp_path: Path) -> None:
+    """It leaves neither threads nor its wake socket."""
     before = set(threading.enumerate())
     app = create_app(tmp_path, cleaner=Cleaner(ttl=1.0))
     app.begin()
     wake = tmp_path / "entrepot/cleaner.sock"
-    eventually(wake.exists, what="it cleans")
+    eventually(wake.exists, what="the cleaner runs")
 
     app.close()
 
     eventually(lambda: set(threading.enumerate()) <= before, what="its threads have ended")
     assert not wake.exists()
-    Cleaner().wake(0)  # of one that never began, too
+    Cleaner().wake(0)  # also if it never started
 
 
-def test_what_it_has_not_is_an_ordinary_error() -> None:
-    """As of any module."""
+def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
+    """As for any module, although the package loads its names lazily."""
     with pytest.raises(AttributeError, match=r"'entrepot\.cleaner' has no attribute 'nothing'"):
         getattr(cleaner, "nothing")  # noqa: B009 - mypy knows it as well

@@ -1,4 +1,4 @@
-"""What the cleaner does while the wall clock cannot be believed: nothing goes for its age."""
+"""While the wall clock is wrong, nothing is removed for its age."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Wall:
         self.off = 0.0
 
     def __call__(self) -> float:
-        """Return what it shows."""
+        """Return the time that the clock shows (s, UTC epoch)."""
         return self.start + self.up + self.off
 
 
 @pytest.fixture
 def wall(clock: object) -> Wall:
-    """Return a wall clock that is right, and runs for an hour already."""
+    """Return a correct wall clock; the system has run for 1,000 s."""
     assert callable(clock)
     return Wall(clock() - 1000)
 
@@ -54,7 +54,7 @@ def time_of(wall: Wall) -> Clock:
     return Clock(wall=wall, elapsed=lambda: wall.up, boot=lambda: "boot")
 
 
-class _Good:
+class _OpenBarrier:
     blind = 0.0
 
     def fetch(self) -> str:
@@ -64,22 +64,22 @@ class _Good:
 def _rounds(
     store: DataDirectory, clock: Clock, bounds: StoreLimits, rules: RetentionRules | None = None
 ) -> Rounds:
-    hands = RoundTools(
+    tools = RoundTools(
         store=store,
         spool=Spool(store, clock),
         sweep=Sweep(store, lambda _: None, clock),
-        barrier=_Good(),
+        barrier=_OpenBarrier(),
         clock=clock,
         stopped=lambda: False,
     )
-    return Rounds(hands, bounds, rules)
+    return Rounds(tools, bounds, rules)
 
 
 @pytest.mark.parametrize("jump", [40 * _DAY, _DAY, -3600.0], ids=["40d", "1d", "-1h"])
-def test_nothing_goes_for_its_age_during_a_jump(
+def test_nothing_expires_during_a_clock_jump(
     store: DataDirectory, wall: Wall, time_of: Clock, jump: float
 ) -> None:
-    """Neither pulled nor pushed; afterwards what is really old goes."""
+    """Neither proxied nor hosted content expires; after the jump, old content does."""
     now = time_of()
     young = pull(store, 1, used=now - 60), push(store, 2, used=now - 60)
     old = pull(store, 3, used=now - 10 * _DAY)
@@ -98,10 +98,10 @@ def test_nothing_goes_for_its_age_during_a_jump(
     assert not any(old.is_here(store))
 
 
-def test_size_decides_as_before_and_by_real_use(
+def test_eviction_for_size_orders_by_real_use_after_a_clock_jump(
     store: DataDirectory, wall: Wall, time_of: Clock
 ) -> None:
-    """What was used during a jump ahead is not younger than what was used after it."""
+    """Content used during a jump ahead does not count as newer than content used after it."""
     images = []
     for seed, off in enumerate((0.0, 40 * _DAY, 0.0, -3600.0, -3600.0)):
         wall.off = off
@@ -116,10 +116,10 @@ def test_size_decides_as_before_and_by_real_use(
     assert here == [False, False, False, True, True]
 
 
-def test_files_are_left_alone_during_a_jump(
+def test_maintenance_removes_nothing_during_a_clock_jump(
     store: DataDirectory, wall: Wall, time_of: Clock, tmp_path: Path
 ) -> None:
-    """Spool files, uploads, dangling links, what is unlinked and what was never finished."""
+    """Spool files, uploads, dangling links, unlinked content and unfinished files stay."""
     digest = Digest.of(b"coming")
     spooled = store.spool / layout.spool(digest)
     upload = store.state / layout.UPLOADS / layout.upload(HOSTED, "0" * 8)
@@ -149,10 +149,10 @@ def test_files_are_left_alone_during_a_jump(
     assert list(AbandonedUploads(store).abandoned(time_of.before(1.0))) == []
 
 
-def test_a_prefetched_layer_is_not_given_up_during_a_jump(
+def test_a_prefetched_layer_does_not_count_as_unused_during_a_clock_jump(
     store: DataDirectory, wall: Wall, time_of: Clock
 ) -> None:
-    """Its client may still come."""
+    """A client may still request it."""
     rounds = _rounds(store, time_of, StoreLimits(0, 0, 0, 0))
     assert rounds._unused_before() == time_of() - 600
     wall.off = _DAY

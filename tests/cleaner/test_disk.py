@@ -1,4 +1,4 @@
-"""What the disk itself has too little."""
+"""The bytes that the file system lacks."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def _disk(patch: pytest.MonkeyPatch, total: int, free: int) -> Disk:
     ],
     ids=["roomy", "fits", "too large", "full", "a large one"],
 )
-def test_a_little_is_kept_free(
+def test_a_small_part_of_the_disk_is_kept_free(
     monkeypatch: pytest.MonkeyPatch, total: int, free: int, needs: int, lacking: int
 ) -> None:
-    """A hundredth, 64 MiB at most: log and index must go on."""
+    """A hundredth, 64 MiB at most, so that the access log and the index can be written."""
     assert _disk(monkeypatch, total, free).lacking(needs) == lacking
 
 
-def test_a_folder_that_is_not_there_lacks_nothing(tmp_path: Path) -> None:
-    """It is made with the first blob."""
+def test_a_missing_data_directory_lacks_no_space(tmp_path: Path) -> None:
+    """The first blob creates it."""
     assert Disk(tmp_path / "absent").lacking(10**15) == 0

@@ -1,4 +1,4 @@
-"""What was pushed expires by last use: whole images, and nothing that another one needs."""
+"""Hosted images expire by last use, as a whole and without the parts that other images need."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _OTHER = Repository("team/other")
 _EVICTABLE = RetentionRule(1e12, is_evictable=True)
 
 
-class Wire:
-    """News that is good, and what happens while it is waited for."""
+class FakeBarrier:
+    """A log barrier that always opens, and a callback that runs while the cleaner waits for it."""
 
     blind = 0.0
 
@@ -44,32 +44,34 @@ class Wire:
         self.meanwhile: Callable[[], object] = lambda: None
 
     def fetch(self) -> str:
-        """Return that nothing is wrong."""
+        """Return an empty string: the index has every access."""
         self.meanwhile()
         return ""
 
 
 @pytest.fixture
-def wire() -> Wire:
-    """Return good news."""
-    return Wire()
+def fake_barrier() -> FakeBarrier:
+    """Return an open log barrier."""
+    return FakeBarrier()
 
 
 @pytest.fixture
 def events() -> list[Event]:
-    """Collect what is reported."""
+    """Return a list that collects the reported events."""
     return []
 
 
 @pytest.fixture
-def hands(store: DataDirectory, clock: Clock, wire: Wire, events: list[Event]) -> RoundTools:
-    """Return what a round works with."""
+def tools(
+    store: DataDirectory, clock: Clock, fake_barrier: FakeBarrier, events: list[Event]
+) -> RoundTools:
+    """Return the tools of a round."""
     sweep = Sweep(store, events.append, clock)
-    return RoundTools(store, Spool(store, clock), sweep, wire, clock, stopped=lambda: False)
+    return RoundTools(store, Spool(store, clock), sweep, fake_barrier, clock, stopped=lambda: False)
 
 
-def _round(hands: RoundTools, rule: RetentionRule, bounds: StoreLimits | None = None) -> None:
-    assert Rounds(hands, bounds or StoreLimits(), RetentionRules(otherwise=rule)).run(0)
+def _round(tools: RoundTools, rule: RetentionRule, bounds: StoreLimits | None = None) -> None:
+    assert Rounds(tools, bounds or StoreLimits(), RetentionRules(otherwise=rule)).run(0)
 
 
 def _made(number: int, *layers: bytes) -> images.Image:
@@ -77,8 +79,8 @@ def _made(number: int, *layers: bytes) -> images.Image:
     return images.image(own, command=(str(number),))
 
 
-def _is_whole(store: DataDirectory, pushed: Pulled) -> bool:
-    """Whether a pull by digest finds all of an image, under its name."""
+def _is_complete(store: DataDirectory, pushed: Pulled) -> bool:
+    """Return whether a pull by digest finds every part of an image in its repository."""
     links = store.repositories
     manifest, *blobs = pushed.digests
     return (
@@ -88,7 +90,7 @@ def _is_whole(store: DataDirectory, pushed: Pulled) -> bool:
     )
 
 
-def _nothing_is_left(store: DataDirectory, pushed: Pulled) -> bool:
+def _is_removed(store: DataDirectory, pushed: Pulled) -> bool:
     below = store.storage.walk(layout.repository(pushed.name))
     linked = {layout.linked(stat.key) for stat in below if "/index/" not in stat.key}
     return not any(pushed.is_here(store)) and linked.isdisjoint(pushed.digests)
@@ -97,124 +99,126 @@ def _nothing_is_left(store: DataDirectory, pushed: Pulled) -> bool:
 # ---- by last use
 
 
-def test_a_pushed_image_goes_a_ttl_after_its_push(
-    store: DataDirectory, hands: RoundTools, clock: Clock
+def test_an_unused_hosted_image_expires_after_the_ttl(
+    store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """Tag, links, content, rows: whole; a younger one stays whole."""
+    """Tag, links, content and index rows are removed; a newer image stays complete."""
     old = push_image(store, _made(1), "v1", clock.now - _TTL - 1)
     young = push_image(store, _made(2), "v2", clock.now - _TTL)
 
-    _round(hands, RetentionRule(ttl=_TTL))
+    _round(tools, RetentionRule(ttl=_TTL))
 
-    assert _nothing_is_left(store, old)
+    assert _is_removed(store, old)
     assert store.repositories.tags(HOSTED) == ["v2"]
-    assert _is_whole(store, young)
+    assert _is_complete(store, young)
     assert store.index.count() == 3
 
 
-def test_without_a_rule_it_stays_for_ever(
-    store: DataDirectory, hands: RoundTools, clock: Clock
+def test_a_hosted_image_without_a_rule_never_expires(
+    store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """Also where what was pulled through goes."""
+    """It stays even if proxied content expires."""
     pushed = push_image(store, _made(1), "v1", 0)
     pulled = pull(store, 2, used=clock.now - 100)
 
-    _round(hands, RetentionRule(), StoreLimits(ttl=_TTL))
+    _round(tools, RetentionRule(), StoreLimits(ttl=_TTL))
 
-    assert _is_whole(store, pushed)
+    assert _is_complete(store, pushed)
     assert not any(pulled.is_here(store))
 
 
-def test_a_pull_in_between_renews(store: DataDirectory, hands: RoundTools, clock: Clock) -> None:
-    """The logger stamps the manifest; an index and its children are one image."""
+def test_a_pull_renews_a_hosted_image(
+    store: DataDirectory, tools: RoundTools, clock: Clock
+) -> None:
+    """The logger touches the manifest; an index and its children count as one image."""
     made = [_made(1), _made(2)]
     parts = [push_image(store, each, "", clock.now - 100) for each in made]
     index = push_index(store, made, "all", clock.now - 100)
     store.index.touch({parts[1].digests[0]: clock.now - 5})
 
-    _round(hands, RetentionRule(ttl=_TTL))
+    _round(tools, RetentionRule(ttl=_TTL))
 
     assert store.repositories.linked_manifest(HOSTED, index)
-    assert [_is_whole(store, each) for each in parts] == [True, True]
+    assert [_is_complete(store, each) for each in parts] == [True, True]
 
 
-def test_a_pull_that_the_news_brings_renews(
-    store: DataDirectory, hands: RoundTools, clock: Clock, wire: Wire
+def test_a_pull_that_the_log_barrier_commits_renews(
+    store: DataDirectory, tools: RoundTools, clock: Clock, fake_barrier: FakeBarrier
 ) -> None:
-    """What goes is decided after it."""
+    """The plan is made after the log barrier."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
-    wire.meanwhile = lambda: store.index.touch({pushed.digests[0]: clock.now})
+    fake_barrier.meanwhile = lambda: store.index.touch({pushed.digests[0]: clock.now})
 
-    _round(hands, RetentionRule(ttl=_TTL))
+    _round(tools, RetentionRule(ttl=_TTL))
 
-    assert _is_whole(store, pushed)
+    assert _is_complete(store, pushed)
 
 
-def test_a_push_of_the_same_under_another_name_renews(
-    store: DataDirectory, hands: RoundTools, clock: Clock
+def test_a_push_of_the_same_image_to_another_repository_renews(
+    store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """Each repository holds its own; content is shared."""
+    """Each repository has its own image, and the access time belongs to the shared content."""
     made = _made(1)
     first = push_image(store, made, "v1", clock.now - 100)
     second = push_image(store, made, "v1", clock.now, _OTHER)
 
-    _round(hands, RetentionRule(ttl=_TTL))
+    _round(tools, RetentionRule(ttl=_TTL))
 
-    assert _is_whole(store, first)
-    assert _is_whole(store, second)
+    assert _is_complete(store, first)
+    assert _is_complete(store, second)
 
 
-def test_what_was_used_before_the_index_began_counts_from_there(
-    store: DataDirectory, hands: RoundTools, clock: Clock
+def test_ages_count_from_the_creation_of_the_index(
+    store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A data directory of registry:2 does not expire on its first day here."""
+    """A data directory of registry:2 does not expire on its first day in the appliance."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     store.index.touch({}, {BORN: str(clock.now - 5)})
 
-    _round(hands, RetentionRule(ttl=_TTL))
-    assert _is_whole(store, pushed)
+    _round(tools, RetentionRule(ttl=_TTL))
+    assert _is_complete(store, pushed)
     clock.now += _TTL
-    _round(hands, RetentionRule(ttl=_TTL))
+    _round(tools, RetentionRule(ttl=_TTL))
 
-    assert _nothing_is_left(store, pushed)
+    assert _is_removed(store, pushed)
 
 
-# ---- what others need
+# ---- shared parts
 
 
 def test_a_shared_layer_stays_for_the_image_that_needs_it(
-    store: DataDirectory, hands: RoundTools, clock: Clock
+    store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """In the same repository: its link stays too."""
+    """In the same repository its link stays too."""
     shared = images.filler(20_000, 9)
     old = push_image(store, _made(1, shared, b"one"), "v1", clock.now - 100)
     young = push_image(store, _made(2, shared, b"two"), "v2", clock.now)
 
-    _round(hands, RetentionRule(ttl=_TTL))
+    _round(tools, RetentionRule(ttl=_TTL))
 
-    assert _is_whole(store, young)
+    assert _is_complete(store, young)
     assert old.is_here(store) == [False, False, True, False]
     assert not store.repositories.links_blob(HOSTED, old.digests[3])
 
 
-def test_a_layer_of_another_repository_stays_and_its_link_here_goes(
-    store: DataDirectory, hands: RoundTools, clock: Clock
+def test_a_layer_needed_by_another_repository_loses_only_its_link(
+    store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """Permission goes with the image, content with the last that needs it."""
+    """The link is removed with the image, the content with the last image that needs it."""
     shared = images.filler(20_000, 9)
     old = push_image(store, _made(1, shared), "v1", clock.now - 100)
     young = push_image(store, _made(2, shared), "v1", clock.now, _OTHER)
 
-    _round(hands, RetentionRule(ttl=_TTL))
+    _round(tools, RetentionRule(ttl=_TTL))
 
-    assert _is_whole(store, young)
+    assert _is_complete(store, young)
     assert not store.repositories.links_blob(HOSTED, old.digests[2])
 
 
-def test_what_was_also_pulled_through_becomes_cache(
-    store: DataDirectory, hands: RoundTools, clock: Clock
+def test_an_expired_image_that_is_also_proxied_becomes_cached_content(
+    store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """While it was pushed it stayed for ever; now age decides, as of anything pulled through."""
+    """The push protected it from eviction; afterwards it is evicted by age like proxied content."""
     pulled = pull(store, 1, used=clock.now - 100)
     pushed = Pulled(HOSTED, pulled.digests)
     for blob in pulled.digests[1:]:
@@ -222,87 +226,87 @@ def test_what_was_also_pulled_through_becomes_cache(
         store.storage.stamp(layout.layer_link(HOSTED, blob), clock.now - 100)
     store.repositories.link_manifest(HOSTED, pulled.digests[0])
     store.storage.stamp(layout.revision_link(HOSTED, pulled.digests[0]), clock.now - 100)
-    _round(hands, RetentionRule(), StoreLimits(ttl=_TTL))
-    assert _is_whole(store, pushed)
+    _round(tools, RetentionRule(), StoreLimits(ttl=_TTL))
+    assert _is_complete(store, pushed)
 
-    _round(hands, RetentionRule(untagged=_TTL))
+    _round(tools, RetentionRule(untagged=_TTL))
 
     assert all(pulled.is_here(store))
     assert not store.repositories.exists(HOSTED)
-    _round(hands, RetentionRule(untagged=_TTL), StoreLimits(ttl=_TTL))
+    _round(tools, RetentionRule(untagged=_TTL), StoreLimits(ttl=_TTL))
     assert not any(pulled.is_here(store))
 
 
-def test_what_refers_to_an_image_goes_with_it_and_not_before(
-    store: DataDirectory, hands: RoundTools, clock: Clock
+def test_a_referrer_expires_with_its_subject(
+    store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A signature that nobody asks for lives as long as what it signs; so does its tag."""
+    """A signature that no client pulls lives as long as its subject; so does its tag."""
     made = _made(1)
     signature = images.artifact(made, b"signature", "application/example")
     signed = push_image(store, signature, "signed", clock.now - 100)
     pushed = push_image(store, made, "v1", clock.now - 5)
-    _round(hands, RetentionRule(ttl=_TTL))
-    assert _is_whole(store, signed)
+    _round(tools, RetentionRule(ttl=_TTL))
+    assert _is_complete(store, signed)
     clock.now += _TTL
 
-    _round(hands, RetentionRule(ttl=_TTL))
+    _round(tools, RetentionRule(ttl=_TTL))
 
-    assert _nothing_is_left(store, signed)
-    assert _nothing_is_left(store, pushed)
+    assert _is_removed(store, signed)
+    assert _is_removed(store, pushed)
     assert list(store.storage.walk(layout.REFERRERS)) == []
 
 
 # ---- tags
 
 
-def test_the_newest_tags_stay_by_their_last_push(
-    store: DataDirectory, hands: RoundTools, clock: Clock
+def test_the_newest_tags_are_those_pushed_last(
+    store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """Pulls do not make a tag newer; an old image that is tagged anew is new."""
+    """A pull does not make a tag newer; a new tag makes an old image new."""
     pushed = [push_image(store, _made(n), f"v{n}", clock.now - 100 + n) for n in range(5)]
     store.index.touch({pushed[1].digests[0]: clock.now})
     store.repositories.set_tag(HOSTED, Tag("stable"), pushed[0].digests[0])
 
-    _round(hands, RetentionRule(keep=3))
+    _round(tools, RetentionRule(keep=3))
 
-    kept = [_is_whole(store, each) for each in pushed]
+    kept = [_is_complete(store, each) for each in pushed]
     assert kept == [True, False, False, True, True]
     assert store.repositories.tags(HOSTED) == ["stable", "v0", "v3", "v4"]
 
 
-def test_what_lost_its_tag_goes_after_its_grace(
-    store: DataDirectory, hands: RoundTools, clock: Clock
+def test_an_untagged_image_expires_after_its_grace(
+    store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """The tag has moved on; what it means now stays."""
+    """The tag has moved to another image, which stays."""
     old = push_image(store, _made(1), "latest", clock.now - 50)
     new = push_image(store, _made(2), "latest", clock.now - 20)
-    _round(hands, RetentionRule(untagged=60))
-    assert _is_whole(store, old)
+    _round(tools, RetentionRule(untagged=60))
+    assert _is_complete(store, old)
 
-    _round(hands, RetentionRule(untagged=40))
+    _round(tools, RetentionRule(untagged=40))
 
-    assert _nothing_is_left(store, old)
-    assert _is_whole(store, new)
+    assert _is_removed(store, old)
+    assert _is_complete(store, new)
 
 
 def test_the_child_of_an_index_is_not_untagged(
-    store: DataDirectory, hands: RoundTools, clock: Clock
+    store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """It is named by what has a tag; without the index it is on its own."""
+    """A tagged index references it; without the index it counts as untagged."""
     made = _made(1)
     child = push_image(store, made, "", clock.now - 100)
     push_index(store, [made], "all", clock.now - 100)
-    _round(hands, RetentionRule(untagged=_TTL))
-    assert _is_whole(store, child)
+    _round(tools, RetentionRule(untagged=_TTL))
+    assert _is_complete(store, child)
     store.repositories.remove_tag(HOSTED, Tag("all"))
 
-    _round(hands, RetentionRule(untagged=_TTL))
+    _round(tools, RetentionRule(untagged=_TTL))
 
-    assert _nothing_is_left(store, child)
+    assert _is_removed(store, child)
     assert not store.repositories.exists(HOSTED)
 
 
-# ---- room
+# ---- eviction for size
 
 
 def _room_for(count: int) -> StoreLimits:
@@ -310,8 +314,10 @@ def _room_for(count: int) -> StoreLimits:
     return StoreLimits(0, target, target + cost() // 2, target + cost())
 
 
-def test_pushed_and_pulled_images_go_in_one_order(store: DataDirectory, hands: RoundTools) -> None:
-    """The least recently used first, each whole, until there is room."""
+def test_hosted_and_proxied_images_are_evicted_in_one_order(
+    store: DataDirectory, tools: RoundTools
+) -> None:
+    """The least recently used image is evicted first, as a whole, until space suffices."""
     found = []
     for number in range(6):
         if number % 2:
@@ -319,81 +325,83 @@ def test_pushed_and_pulled_images_go_in_one_order(store: DataDirectory, hands: R
         else:
             found.append(pull(store, number, used=number))
 
-    _round(hands, _EVICTABLE, _room_for(3))
+    _round(tools, _EVICTABLE, _room_for(3))
 
     assert [all(each.is_here(store)) for each in found] == [False] * 3 + [True] * 3
     assert store.repositories.tags(HOSTED) == ["v3", "v5"]
 
 
-def test_room_is_made_of_pushed_images_only_where_that_is_allowed(
-    store: DataDirectory, hands: RoundTools
+def test_hosted_images_are_evicted_for_size_only_if_their_rule_permits(
+    store: DataDirectory, tools: RoundTools
 ) -> None:
-    """And never of the newest that stay."""
+    """The newest tags, which the rule keeps, are never evicted."""
     pushed = [push_image(store, _made(n), f"v{n}", float(n)) for n in range(4)]
 
-    _round(hands, RetentionRule(1e12), _room_for(1))
-    assert all(_is_whole(store, each) for each in pushed)
-    _round(hands, RetentionRule(1e12, keep=2, is_evictable=True), _room_for(1))
+    _round(tools, RetentionRule(1e12), _room_for(1))
+    assert all(_is_complete(store, each) for each in pushed)
+    _round(tools, RetentionRule(1e12, keep=2, is_evictable=True), _room_for(1))
 
-    assert [_is_whole(store, each) for each in pushed] == [False, False, True, True]
+    assert [_is_complete(store, each) for each in pushed] == [False, False, True, True]
 
 
-def test_the_plan_counts_only_what_an_image_frees(store: DataDirectory, hands: RoundTools) -> None:
-    """A layer that another image needs makes no room."""
+def test_the_plan_counts_only_the_bytes_that_an_image_frees(
+    store: DataDirectory, tools: RoundTools
+) -> None:
+    """Removing a layer's reference frees nothing if another image needs the layer."""
     shared = images.filler(20_000, 9)
     for number in range(3):
         push_image(store, _made(number, shared), f"v{number}", float(number))
     lone = push_image(store, _made(3), "v3", 3.0)
     bounds = StoreLimits(0, cost(), cost(), cost())
 
-    _round(hands, _EVICTABLE, bounds)
+    _round(tools, _EVICTABLE, bounds)
 
-    assert _is_whole(store, lone)
+    assert _is_complete(store, lone)
     assert store.repositories.tags(HOSTED) == ["v3"]
 
 
-# ---- what happens meanwhile
+# ---- concurrent pulls and pushes
 
 
-def test_a_pull_between_the_plan_and_its_turn_renews(
-    store: DataDirectory, hands: RoundTools, clock: Clock, events: list[Event]
+def test_a_pull_between_plan_and_removal_renews(
+    store: DataDirectory, tools: RoundTools, clock: Clock, events: list[Event]
 ) -> None:
-    """The first goes; while it does, the second is pulled."""
+    """The second image is pulled while the first is removed."""
     first, second = (push_image(store, _made(n), f"v{n}", clock.now - 100 + n) for n in (1, 2))
 
     def report(event: Event) -> None:
         store.index.touch({second.digests[0]: clock.now})
         events.append(event)
 
-    busy = replace(hands, sweep=Sweep(store, report, clock))
+    busy = replace(tools, sweep=Sweep(store, report, clock))
 
     _round(busy, RetentionRule(ttl=_TTL))
 
-    assert _nothing_is_left(store, first)
-    assert _is_whole(store, second)
+    assert _is_removed(store, first)
+    assert _is_complete(store, second)
     assert store.repositories.tags(HOSTED) == ["v2"]
 
 
-def test_a_push_that_has_pinned_a_layer_wins(
-    store: DataDirectory, hands: RoundTools, clock: Clock
+def test_a_layer_pinned_by_a_push_keeps_its_image(
+    store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """It may have looked at the link already; the next round tries again."""
+    """The push may have checked the link already; the next round tries again."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     store.index.pin([pushed.digests[-1]], clock.now + 60)
 
-    _round(hands, RetentionRule(ttl=_TTL))
+    _round(tools, RetentionRule(ttl=_TTL))
 
-    assert _is_whole(store, pushed)
+    assert _is_complete(store, pushed)
     assert store.repositories.tags(HOSTED) == ["v1"]
     store.index.unpin([pushed.digests[-1]], clock.now + 60)
-    _round(hands, RetentionRule(ttl=_TTL))
-    assert _nothing_is_left(store, pushed)
+    _round(tools, RetentionRule(ttl=_TTL))
+    assert _is_removed(store, pushed)
 
 
-def test_a_push_that_pins_while_links_go_finds_them_again(
-    store: DataDirectory, hands: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
+def test_links_are_restored_if_a_push_pins_during_their_removal(
+    store: DataDirectory, tools: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has looked before they went, and waits for its turn to link."""
+    """The push has checked the links before, and waits for the write lock."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     unlink = type(store.repositories).unlink_manifest
 
@@ -403,79 +411,79 @@ def test_a_push_that_pins_while_links_go_finds_them_again(
 
     monkeypatch.setattr(type(store.repositories), "unlink_manifest", pinning)
 
-    _round(hands, RetentionRule(ttl=_TTL))
+    _round(tools, RetentionRule(ttl=_TTL))
 
-    assert _is_whole(store, pushed)
+    assert _is_complete(store, pushed)
     state = store.repositories.tag(HOSTED, Tag("v1"))
     assert state
     assert state.digest == pushed.digests[0]
 
 
-def test_a_layer_that_was_linked_anew_waits_for_its_manifest(
-    store: DataDirectory, hands: RoundTools, clock: Clock
+def test_a_layer_linked_again_waits_for_its_manifest(
+    store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A client that pushes another image has mounted it, or uploaded it again."""
+    """A client that pushes another image has mounted the layer or uploaded it again."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     store.storage.stamp(layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
 
-    _round(hands, RetentionRule(ttl=_TTL))
+    _round(tools, RetentionRule(ttl=_TTL))
 
     assert store.repositories.tags(HOSTED) == []
     assert pushed.is_here(store) == [False, False, True]
     assert store.repositories.links_blob(HOSTED, pushed.digests[-1])
 
 
-def test_a_layer_that_another_push_linked_anew_goes_with_the_last_that_used_it(
-    store: DataDirectory, hands: RoundTools, clock: Clock
+def test_a_layer_linked_again_is_removed_with_a_later_used_image(
+    store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """The other image is gone; this one was pulled since."""
+    """The other push never completed, and this image was pulled after it linked the layer."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     store.storage.stamp(layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
     store.index.touch({pushed.digests[0]: clock.now - 50})
 
-    _round(hands, RetentionRule(ttl=_TTL))
+    _round(tools, RetentionRule(ttl=_TTL))
 
-    assert _nothing_is_left(store, pushed)
+    assert _is_removed(store, pushed)
 
 
-def test_a_layer_that_lands_elsewhere_while_links_go_stays(
-    store: DataDirectory, hands: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
+def test_a_layer_pushed_elsewhere_during_the_removal_of_links_stays(
+    store: DataDirectory, tools: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever pushes it has pinned it, stamped it, linked it and let go, all in between."""
+    """The push pinned, touched and linked it, and released its pin, all during the removal."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     layer = pushed.digests[-1]
     unlink = type(store.repositories).unlink_blob
 
-    def landing(links: object, name: Repository, digest: Digest) -> bool:
+    def linking_elsewhere(links: object, name: Repository, digest: Digest) -> bool:
         clock.now += 1
         store.index.touch({layer: clock.now})
         store.repositories.link_blob(_OTHER, layer)
         return unlink(links, name, digest)  # type: ignore[arg-type]  # it is what it was
 
-    monkeypatch.setattr(type(store.repositories), "unlink_blob", landing)
+    monkeypatch.setattr(type(store.repositories), "unlink_blob", linking_elsewhere)
 
-    _round(hands, RetentionRule(ttl=_TTL))
+    _round(tools, RetentionRule(ttl=_TTL))
 
     assert store.blobs.stat(layer)
     assert store.repositories.links_blob(_OTHER, layer)
-    assert _is_whole(store, pushed)
+    assert _is_complete(store, pushed)
 
 
-def test_a_layer_that_landed_elsewhere_before_the_content_goes_stays(
-    store: DataDirectory, hands: RoundTools, clock: Clock, events: list[Event]
+def test_a_layer_pushed_elsewhere_before_the_removal_of_content_stays(
+    store: DataDirectory, tools: RoundTools, clock: Clock, events: list[Event]
 ) -> None:
-    """After the links have gone, too; what is left of the image is garbage later."""
+    """The links are removed by then; garbage collection removes the rest of the image later."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     layer = pushed.digests[-1]
 
     def report(event: Event) -> None:
-        if not events:  # the manifest has gone
+        if not events:  # the manifest is removed
             clock.now += 1
             store.index.touch({layer: clock.now})
             store.repositories.link_blob(_OTHER, layer)
         events.append(event)
 
-    _round(replace(hands, sweep=Sweep(store, report, clock)), RetentionRule(ttl=_TTL))
+    _round(replace(tools, sweep=Sweep(store, report, clock)), RetentionRule(ttl=_TTL))
 
     assert pushed.is_here(store) == [False, False, True]
     assert store.repositories.links_blob(_OTHER, layer)
@@ -483,32 +491,32 @@ def test_a_layer_that_landed_elsewhere_before_the_content_goes_stays(
 
 @contextmanager
 def _writing(store: DataDirectory) -> Iterator[None]:
-    with repository_lock(store.state, HOSTED, 0) as mine:
-        assert mine
+    with repository_lock(store.state, HOSTED, 0) as is_locked:
+        assert is_locked
         yield
 
 
-def test_a_repository_that_is_being_written_to_is_left_alone(
-    store: DataDirectory, hands: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
+def test_a_repository_with_a_running_write_is_skipped(
+    store: DataDirectory, tools: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever writes may be about to tag what would go; others go meanwhile."""
+    """The writer may be about to tag an expired image. Other repositories are cleaned."""
     monkeypatch.setattr("entrepot.cleaner.hosted.unlink._LOCK_TIMEOUT_S", 0)
     here = push_image(store, _made(1), "v1", clock.now - 100)
     there = push_image(store, _made(2), "v1", clock.now - 100, _OTHER)
 
     with _writing(store):
-        _round(hands, RetentionRule(ttl=_TTL))
+        _round(tools, RetentionRule(ttl=_TTL))
 
-    assert _is_whole(store, here)
-    assert _nothing_is_left(store, there)
+    assert _is_complete(store, here)
+    assert _is_removed(store, there)
 
 
 def test_the_dry_run_names_tags_and_content(
-    store: DataDirectory, hands: RoundTools, clock: Clock
+    store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """And changes nothing."""
+    """It changes nothing."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
-    rounds = Rounds(hands, StoreLimits(), RetentionRules(otherwise=RetentionRule(ttl=_TTL)))
+    rounds = Rounds(tools, StoreLimits(), RetentionRules(otherwise=RetentionRule(ttl=_TTL)))
 
     (step,) = rounds.explain()
 
@@ -519,13 +527,13 @@ def test_the_dry_run_names_tags_and_content(
     assert {each.words for each in step.evictions} == {
         "team/app:v1: not used for 1m40s, TTL is 10s"
     }
-    assert _is_whole(store, pushed)
+    assert _is_complete(store, pushed)
 
 
-def test_an_image_whose_rows_were_lost_is_unlinked_all_the_same(
-    store: DataDirectory, hands: RoundTools, clock: Clock
+def test_an_image_without_index_rows_is_unlinked(
+    store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """Its content waits for its rows: the index is brought in line once a day."""
+    """Its content is evicted once the daily rebuild has restored the rows."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     for digest in pushed.digests:
         row = store.index.entry(digest)
@@ -533,7 +541,7 @@ def test_an_image_whose_rows_were_lost_is_unlinked_all_the_same(
         store.index.mark_for_deletion(row)
         store.index.forget(digest)
 
-    _round(hands, RetentionRule(ttl=_TTL))
+    _round(tools, RetentionRule(ttl=_TTL))
 
     assert store.repositories.tags(HOSTED) == []
     assert all(pushed.is_here(store))

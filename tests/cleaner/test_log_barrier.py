@@ -1,4 +1,4 @@
-"""Every use until now is known once a request of our own has come through log and logger."""
+"""The log barrier: a probe through HAProxy proves that the logger has committed all lines."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tests.clock import Clock
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where the front listens."""
+    """Return the path of HAProxy's local socket."""
     return tmp_path / "front.sock"
 
 
 @pytest.fixture
 def dropped() -> list[int]:
-    """Count the lines that HAProxy dropped, in the last place."""
+    """Return a list whose last number is HAProxy's count of dropped lines."""
     return [0]
 
 
 @pytest.fixture
 def front(path: Path, store: DataDirectory, dropped: list[int]) -> Iterator[Front]:
-    """Answer, and commit the line as the logger does."""
+    """Answer the probe and commit its line, as HAProxy and the logger do."""
 
     def commit(probe: str) -> None:
         store.index.touch({}, {"news": probe, "dropped": str(dropped[-1])})
@@ -39,23 +39,23 @@ def front(path: Path, store: DataDirectory, dropped: list[int]) -> Iterator[Fron
 
 @pytest.fixture
 def barrier(path: Path, store: DataDirectory, clock: Clock) -> LogBarrier:
-    """Return what asks there, patiently."""
-    return LogBarrier(path, store.index, pause=_patient(), clock=clock)
+    """Return a log barrier that really waits."""
+    return LogBarrier(path, store.index, pause=_pause(), clock=clock)
 
 
-def _patient() -> Callable[[float], bool]:
-    """Wait for real, as `threading.Event.wait` does that nobody sets."""
+def _pause() -> Callable[[float], bool]:
+    """Wait like `threading.Event.wait` of an event that is never set."""
     return threading.Event().wait
 
 
 @pytest.mark.usefixtures("front")
-def test_the_news_is_good_once_the_line_is_committed(barrier: LogBarrier) -> None:
-    """And all lines before it are."""
+def test_the_barrier_opens_when_the_probe_is_committed(barrier: LogBarrier) -> None:
+    """All earlier lines are committed by then."""
     assert barrier.fetch() == ""
 
 
-def test_each_asking_is_a_request_of_its_own(barrier: LogBarrier, front: Front) -> None:
-    """The line that is waited for can't be an old one."""
+def test_each_barrier_sends_a_new_probe(barrier: LogBarrier, front: Front) -> None:
+    """The line of an earlier probe must not open it."""
     barrier.fetch()
     barrier.fetch()
 
@@ -64,25 +64,25 @@ def test_each_asking_is_a_request_of_its_own(barrier: LogBarrier, front: Front) 
     assert first != second
 
 
-def test_an_answer_of_503_is_an_answer(path: Path, store: DataDirectory, clock: Clock) -> None:
-    """Without a worker nothing is healthy, but the line is logged all the same."""
+def test_a_503_response_opens_the_barrier(path: Path, store: DataDirectory, clock: Clock) -> None:
+    """Without a worker HAProxy answers 503, but it logs the line all the same."""
 
     def commit(probe: str) -> None:
         store.index.touch({}, {"news": probe})
 
     with Front(path, commit, status=503):
-        assert LogBarrier(path, store.index, pause=_patient(), clock=clock).fetch() == ""
+        assert LogBarrier(path, store.index, pause=_pause(), clock=clock).fetch() == ""
 
 
-def test_a_front_that_is_not_there_is_no_news(barrier: LogBarrier) -> None:
-    """HAProxy is down, or has not come up yet."""
+def test_the_barrier_stays_closed_without_haproxy(barrier: LogBarrier) -> None:
+    """HAProxy is down, or has not started yet."""
     assert barrier.fetch() == "HAProxy does not answer"
 
 
-def test_a_line_that_nobody_commits_is_no_news(
+def test_the_barrier_stays_closed_without_the_logger(
     path: Path, store: DataDirectory, clock: Clock
 ) -> None:
-    """The logger is dead: what was used since is not known."""
+    """Accesses since the logger died are not in the index."""
     store.index.touch({}, {"news": "an old one", "dropped": "0"})
     polls: list[float] = []
 
@@ -97,10 +97,8 @@ def test_a_line_that_nobody_commits_is_no_news(
     assert len(polls) == 5
 
 
-def test_the_logger_is_not_waited_for_for_ever(
-    path: Path, store: DataDirectory, clock: Clock
-) -> None:
-    """After a few seconds the round goes on without."""
+def test_the_wait_for_the_logger_is_limited(path: Path, store: DataDirectory, clock: Clock) -> None:
+    """After a few seconds the round continues without eviction."""
     timer = Clock(0)
 
     def pause(seconds: float) -> bool:
@@ -114,8 +112,10 @@ def test_the_logger_is_not_waited_for_for_ever(
     assert 4 < timer.now < 6
 
 
-def test_the_logger_is_given_its_time(path: Path, store: DataDirectory, clock: Clock) -> None:
-    """It commits in batches: the line is looked for until it is there."""
+def test_the_barrier_polls_until_the_logger_commits(
+    path: Path, store: DataDirectory, clock: Clock
+) -> None:
+    """The logger commits in batches."""
     probes: list[str] = []
     arrived = threading.Event()
 
@@ -138,10 +138,10 @@ def test_the_logger_is_given_its_time(path: Path, store: DataDirectory, clock: C
 
 
 @pytest.mark.usefixtures("front")
-def test_lines_that_were_dropped_are_bad_news_once(
+def test_dropped_lines_close_the_barrier_once(
     barrier: LogBarrier, dropped: list[int], clock: Clock
 ) -> None:
-    """They never come; from then on ages count from that moment."""
+    """They never arrive; from then on ages count from that moment."""
     assert barrier.fetch() == ""
     assert barrier.blind == 0
     dropped.append(3)
@@ -152,10 +152,10 @@ def test_lines_that_were_dropped_are_bad_news_once(
 
 
 @pytest.mark.usefixtures("front")
-def test_lines_dropped_before_the_first_asking_are_bad_news(
+def test_lines_dropped_before_the_first_barrier_close_it(
     barrier: LogBarrier, dropped: list[int]
 ) -> None:
-    """Nobody knows how long ago that was."""
+    """It is unknown when they were dropped."""
     dropped.append(1)
 
     assert barrier.fetch() == "log lines were dropped"
@@ -165,10 +165,10 @@ def test_lines_dropped_before_the_first_asking_are_bad_news(
 @pytest.mark.parametrize(
     ("after", "why"), [(0, ""), (2, "log lines were dropped")], ids=["none", "two"]
 )
-def test_a_restarted_haproxy_counts_anew(
+def test_the_count_of_dropped_lines_restarts_with_haproxy(
     barrier: LogBarrier, dropped: list[int], after: int, why: str
 ) -> None:
-    """What it has dropped since then is new."""
+    """All lines that a restarted HAProxy has dropped are new."""
     dropped.append(7)
     barrier.fetch()
     dropped.append(after)

@@ -1,4 +1,4 @@
-"""When the cleaner does what."""
+"""The cleaner's main loop: when rounds run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.clock import Clock
 
 @dataclass
 class Work:
-    """Rounds whose outcomes a test writes, and a bell that rings with what it writes."""
+    """Rounds with given outcomes, and a wait that returns given wake-ups."""
 
     outcomes: list[Callable[[], bool]]
     rings: list[int] = field(default_factory=lambda: [0] * 10)
@@ -23,17 +23,17 @@ class Work:
     slept: list[float] = field(default_factory=list)
 
     def run(self, needs: int) -> bool:
-        """Take the next outcome."""
+        """Return the next outcome."""
         self.asked.append(needs)
         return self.outcomes.pop(0)()
 
     def wait(self, seconds: float) -> int:
-        """Take the next ring."""
+        """Return the next wake-up."""
         self.slept.append(seconds)
         return self.rings.pop(0)
 
     def go(self, every: float) -> None:
-        """Go round until no outcome is left."""
+        """Run the loop until no outcome is left."""
         jobs = Jobs([], Clock(0))
         RoundLoop(self.run, jobs, self.wait, lambda: not self.outcomes, every).run()
 
@@ -42,7 +42,7 @@ def _done() -> bool:
     return True
 
 
-def _put_off() -> bool:
+def _postponed() -> bool:
     return False
 
 
@@ -50,8 +50,8 @@ def _refused() -> bool:
     raise IndexUnavailable("busy")
 
 
-def test_each_round_makes_room_for_what_was_asked_for_before_it() -> None:
-    """And the first one for nobody."""
+def test_each_round_frees_the_bytes_requested_before_it() -> None:
+    """The first round frees no space for downloads."""
     work = Work([_done] * 3, rings=[500, 0, 0])
 
     work.go(every=1800)
@@ -60,9 +60,9 @@ def test_each_round_makes_room_for_what_was_asked_for_before_it() -> None:
     assert work.slept == [1800] * 3
 
 
-@pytest.mark.parametrize("outcome", [_put_off, _refused], ids=["put off", "index refused"])
-def test_what_could_not_be_done_is_tried_again_soon(outcome: Callable[[], bool]) -> None:
-    """And the loop goes on."""
+@pytest.mark.parametrize("outcome", [_postponed, _refused], ids=["postponed", "index refused"])
+def test_a_failed_round_is_repeated_soon(outcome: Callable[[], bool]) -> None:
+    """The loop continues."""
     work = Work([outcome, _done])
 
     work.go(every=1800)
@@ -70,9 +70,9 @@ def test_what_could_not_be_done_is_tried_again_soon(outcome: Callable[[], bool])
     assert work.slept == [5, 1800]
 
 
-def test_who_looks_often_does_not_wait_longer_after_a_failure() -> None:
-    """Soon is never later than usual."""
-    work = Work([_put_off])
+def test_a_short_interval_is_not_lengthened_by_a_failure() -> None:
+    """The delay after a failure is at most the usual interval."""
+    work = Work([_postponed])
 
     work.go(every=2)
 
@@ -83,6 +83,6 @@ def test_who_looks_often_does_not_wait_longer_after_a_failure() -> None:
     ("every", "ttl", "sleep"),
     [(1800, 0, 1800), (1800, 30 * 86400, 1800), (1800, 3, 1.5), (1800, 1, 1), (0.5, 3, 0.5)],
 )
-def test_a_short_ttl_is_kept_by_looking_more_often(every: float, ttl: float, sleep: float) -> None:
-    """Twice in its time, and not more than once a second."""
+def test_a_short_ttl_shortens_the_interval(every: float, ttl: float, sleep: float) -> None:
+    """Rounds run twice per TTL, but once a second at most."""
     assert period(every, ttl) == sleep

@@ -1,4 +1,4 @@
-"""The cleaner as it is started: by supervisord, and by an operator who wants to know."""
+"""The cleaner process, as supervisord and an operator start it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PATIENCE_S = 20.0
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Return settings of an appliance with a TTL of a minute, handed over in its run directory."""
+    """Return settings with a TTL of a minute, written to the run directory."""
     environ = {"REGISTRYDIR": str(tmp_path / "data"), "CLEANER_TTL": "1m"}
     places = config.DefaultPaths(tmp_path / "no.yml", tmp_path / "no.json", tmp_path / "none")
     run = tmp_path / "run"
@@ -44,7 +44,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def store(settings: Settings) -> Iterator[DataDirectory]:
-    """Open what the cleaner works on, as a worker does."""
+    """Open the data directory as a worker does."""
     state = settings.storage.statedir
     index = SqliteIndex(state / layout.INDEX)
     (state / layout.EVENTS).parent.mkdir(parents=True)
@@ -54,7 +54,7 @@ def store(settings: Settings) -> Iterator[DataDirectory]:
 
 @pytest.fixture(autouse=True)
 def _logging() -> Iterator[None]:
-    """Leave the test runner's own logging as it was."""
+    """Restore the test runner's logging after the test."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -65,7 +65,7 @@ def _logging() -> Iterator[None]:
 
 @pytest.fixture
 def front(settings: Settings, store: DataDirectory) -> Iterator[Front]:
-    """Answer, and commit the line as the logger does."""
+    """Answer the probe and commit its line, as HAProxy and the logger do."""
 
     def commit(probe: str) -> None:
         store.index.touch({}, {"news": probe, "dropped": "0"})
@@ -74,10 +74,10 @@ def front(settings: Settings, store: DataDirectory) -> Iterator[Front]:
         yield answering
 
 
-def test_the_dry_run_prints_what_would_go_and_why(
+def test_the_dry_run_prints_removals_and_reasons(
     settings: Settings, store: DataDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A line for each, a line for all, and nothing has changed."""
+    """One line for each removal and a summary; nothing is changed."""
     old = pull(store, 1, used=time.time() - 90)
     pull(store, 2, used=time.time())
 
@@ -92,8 +92,8 @@ def test_the_dry_run_prints_what_would_go_and_why(
 
 
 @pytest.mark.usefixtures("front")
-def test_one_round_does_all_that_is_to_be_done(settings: Settings, store: DataDirectory) -> None:
-    """With the news that it needs; what was pushed stays, and the logger is told."""
+def test_one_round_runs_maintenance_and_eviction(settings: Settings, store: DataDirectory) -> None:
+    """It passes the log barrier; hosted images stay, and the logger receives the events."""
     old, new = pull(store, 1, used=time.time() - 90), pull(store, 2, used=time.time())
     pushed = push(store, 3, used=time.time() - 90)
 
@@ -104,20 +104,18 @@ def test_one_round_does_all_that_is_to_be_done(settings: Settings, store: DataDi
     assert {parse_event(line).fields["digest"] for line in events} == set(map(str, old.digests))
 
 
-def test_one_round_while_no_appliance_runs_needs_no_news(
+def test_one_round_of_a_stopped_appliance_needs_no_barrier(
     settings: Settings, store: DataDirectory
 ) -> None:
-    """Nothing is used then: what `--dry-run` lists goes."""
+    """No client uses content then, so it removes exactly what `--dry-run` lists."""
     old = pull(store, 1, used=time.time() - 90)
 
     assert main(["--once", "--stopped"], settings) == 0
     assert not any(store.blobs.stat(digest) for digest in old.digests)
 
 
-def test_what_goes_next_is_what_may_go_in_its_order(
-    settings: Settings, store: DataDirectory
-) -> None:
-    """Not what was pushed, however long ago, and nothing that something newer needs."""
+def test_the_next_evictions_are_listed_in_order(settings: Settings, store: DataDirectory) -> None:
+    """Hosted images and parts of newer manifests are not among them, however old they are."""
     now = time.time()
     push(store, 5, used=now - 500)
     newer, older = pull(store, 1, used=now - 10), pull(store, 2, used=now - 30)
@@ -130,10 +128,10 @@ def test_what_goes_next_is_what_may_go_in_its_order(
     assert store.index.used_bytes() > 0
 
 
-def test_one_round_without_news_fails_and_leaves_all(
+def test_one_round_evicts_nothing_if_the_barrier_stays_closed(
     settings: Settings, store: DataDirectory
 ) -> None:
-    """The appliance is down: nobody knows what was used last."""
+    """The appliance is down, so accesses may be missing from the index."""
     old = pull(store, 1, used=time.time() - 90)
 
     assert main(["--once"], settings) == 1
@@ -141,10 +139,10 @@ def test_one_round_without_news_fails_and_leaves_all(
     assert all(old.is_here(store))
 
 
-def test_a_full_log_does_not_keep_anything_from_going(
+def test_a_full_disk_does_not_prevent_eviction(
     settings: Settings, store: DataDirectory, front: Front, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Room is what it needs; that events are lost is told once."""
+    """Eviction frees the space; the loss of events is logged once."""
     old = pull(store, 1, used=time.time() - 90)
     (settings.storage.statedir / layout.EVENTS).mkdir()
 
@@ -155,10 +153,8 @@ def test_a_full_log_does_not_keep_anything_from_going(
     assert capsys.readouterr().out.count("event not written") == 1
 
 
-def test_a_lost_index_comes_back_before_anything_goes(
-    settings: Settings, store: DataDirectory
-) -> None:
-    """Deleted while it was stopped: rows and order are those of the files."""
+def test_a_lost_index_is_rebuilt_before_eviction(settings: Settings, store: DataDirectory) -> None:
+    """The index was deleted while the appliance was stopped; the files give its rows and order."""
     pulled = pull(store, 1, used=time.time() - 90)
     assert isinstance(store.index, SqliteIndex)
     store.index.close()
@@ -174,17 +170,17 @@ def test_a_lost_index_comes_back_before_anything_goes(
 
 @pytest.fixture
 def expiring(settings: Settings) -> Settings:
-    """Return the same settings, with CLEANER_HOSTED=true and a rule of two seconds."""
+    """Return the same settings with CLEANER_HOSTED=true and a rule of two seconds."""
     cleaner = settings.cleaner.model_copy(update={"hosted": True})
     rule = HostedRule("team/**", ttl=2)
     return settings.model_copy(update={"cleaner": cleaner, "hosted": (rule,)})
 
 
 @pytest.mark.usefixtures("front")
-def test_what_was_pushed_goes_by_its_rule(expiring: Settings, store: DataDirectory) -> None:
-    """Or by the TTL of all, where there is none; what was used stays, and what is new."""
+def test_a_hosted_image_expires_by_its_rule(expiring: Settings, store: DataDirectory) -> None:
+    """Without a rule the global TTL decides. Used and new images stay."""
     main(["--once"], expiring)
-    store.index.touch({}, {BORN: "0"})  # it has seen all uses for ever
+    store.index.touch({}, {BORN: "0"})  # created long ago: all accesses are recorded
     old, young = time.time() - 90, time.time() - 30
     ruled = [push_image(store, _made(n), f"v{n}", at) for n, at in enumerate((old, time.time()))]
     others = [
@@ -198,10 +194,10 @@ def test_what_was_pushed_goes_by_its_rule(expiring: Settings, store: DataDirecto
     assert store.repositories.tags(Repository("lone")) == ["v3"]
 
 
-def test_garbage_is_told_and_taken_by_hand(
+def test_gc_removes_garbage_and_its_dry_run_lists_it(
     settings: Settings, store: DataDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also while nobody serves; a dry run tells the same and takes nothing."""
+    """It also works on a stopped appliance; the dry run prints the same and changes nothing."""
     rebuild(store.storage, store.index, 0)
     at = time.time() - 2 * settings.cleaner.garbage
     blob, moved = put_blob(store, b"lone", at), push_image(store, _made(1), "latest", at)
@@ -209,25 +205,25 @@ def test_garbage_is_told_and_taken_by_hand(
 
     assert main(["--gc", "--dry-run", "--delete-untagged"], settings) == 0
     assert store.blobs.stat(blob)
-    told = capsys.readouterr().out.splitlines()
+    listed = capsys.readouterr().out.splitlines()
     assert main(["--gc", "--delete-untagged"], settings) == 0
 
     done = capsys.readouterr().out.splitlines()
-    assert done[:-1] == told[:-1]
-    assert (told[-1].split(",")[0], done[-1].split(",")[0]) == ("2 to remove", "2 removed")
+    assert done[:-1] == listed[:-1]
+    assert (listed[-1].split(",")[0], done[-1].split(",")[0]) == ("2 to remove", "2 removed")
     assert store.blobs.stat(blob) is None
     assert not any(moved.is_here(store))
     assert all(kept.is_here(store))
 
 
-def test_what_lost_its_tags_goes_only_on_good_news(
+def test_gc_of_untagged_images_needs_the_log_barrier(
     settings: Settings, store: DataDirectory
 ) -> None:
-    """Somebody may have pulled it by its digest a moment ago."""
+    """A client may just have pulled one by its digest."""
     rebuild(store.storage, store.index, 0)
     moved = push_image(store, _made(1), "", time.time() - 2 * settings.cleaner.garbage)
 
-    with Front(settings.run / "front.sock", lambda _: None) as front:  # the logger is dead
+    with Front(settings.run / "front.sock", lambda _: None) as front:  # the logger does not run
         news_patience = "entrepot.cleaner.log_barrier._PATIENCE_S"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(news_patience, 0.1)
@@ -237,8 +233,8 @@ def test_what_lost_its_tags_goes_only_on_good_news(
     assert all(moved.is_here(store))
 
 
-def test_a_ttl_of_seconds_is_looked_after_in_seconds(expiring: Settings) -> None:
-    """However rarely rounds are asked for."""
+def test_a_ttl_of_seconds_shortens_the_interval(expiring: Settings) -> None:
+    """That holds for any interval in the settings."""
     assert CleanerProcess(expiring)._period() == 1
 
 
@@ -246,10 +242,10 @@ def _made(number: int) -> Image:
     return image([filler(100, number)], command=(str(number),))
 
 
-def test_without_settings_it_says_so_and_ends(
+def test_missing_settings_end_the_process_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line with a remedy, and the code for bad input."""
+    """It prints one line and exits with 2."""
     monkeypatch.delenv("ENTREPOT_SETTINGS", raising=False)
 
     assert main(["--once"]) == 2
@@ -258,8 +254,10 @@ def test_without_settings_it_says_so_and_ends(
     assert "entrepot serve" in line
 
 
-def test_it_cleans_until_sigterm(settings: Settings, store: DataDirectory, front: Front) -> None:
-    """What is old goes, what was pushed stays; then it ends with 0 and leaves no socket."""
+def test_the_process_cleans_until_sigterm(
+    settings: Settings, store: DataDirectory, front: Front
+) -> None:
+    """Old content is evicted and hosted images stay; then it exits with 0 and leaves no socket."""
     settings_path, wake = settings.run / "settings.json", settings.run / "cleaner.sock"
     config.dump(settings, settings_path)
     old, pushed = pull(store, 1, used=time.time() - 90), push(store, 2, used=time.time() - 90)
@@ -268,7 +266,7 @@ def test_it_cleans_until_sigterm(settings: Settings, store: DataDirectory, front
 
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as cleaner:
         try:
-            eventually(lambda: not any(old.is_here(store)), what="the old image goes")
+            eventually(lambda: not any(old.is_here(store)), what="the old image is evicted")
             assert wake.is_socket()
             cleaner.send_signal(signal.SIGTERM)
             output, _ = cleaner.communicate(timeout=_PATIENCE_S)

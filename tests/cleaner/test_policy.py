@@ -1,4 +1,4 @@
-"""What goes, in which order, and why."""
+"""The eviction policy: which content is removed, in which order, and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from entrepot.datastore.budget import OVERHEAD
 from entrepot.datastore.index import ContentKind, Cursor, IndexEntry
 from entrepot.datastore.refs import Digest
 
-# a busy machine is no failure
+# no deadline: the machine may be busy
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 _DAY = 86400.0
@@ -25,7 +25,7 @@ def _digest(number: int) -> Digest:
 
 
 def _cost(entries: Iterable[IndexEntry]) -> int:
-    """Add up what entries take: their content, and what they cost beside it."""
+    """Return the bytes that entries use: their content and its overhead."""
     return sum(entry.size + OVERHEAD for entry in entries)
 
 
@@ -34,30 +34,30 @@ def _evictions(steps: Iterable[Step]) -> list[Eviction]:
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """Rows in the order of eviction, what each names, and what may not go."""
+class Store:
+    """An index in the order of eviction, with the parts of each manifest and the spared digests."""
 
     entries: tuple[IndexEntry, ...]
     names: Mapping[Digest, tuple[Digest, ...]]
     spared: frozenset[Digest] = frozenset()
 
     def named(self, digest: Digest) -> tuple[Digest, ...]:
-        """Return what a manifest names."""
+        """Return the parts of a manifest."""
         return self.names.get(digest, ())
 
     def held(self) -> int:
-        """Return the bytes of all rows."""
+        """Return the bytes that all rows use."""
         return _cost(self.entries)
 
     def plan(self, bounds: StoreLimits, moment: Demand) -> list[Eviction]:
-        """Plan with what is spared here."""
+        """Plan with the spared digests."""
         spares = self.spared.__contains__
         return _evictions(plan(self.entries, bounds, moment, spares=spares, named=self.named))
 
 
 @st.composite
-def shelves(draw: st.DrawFn) -> Shelf:
-    """Draw what an index may hold: who is used later is what a manifest names, never it."""
+def stores(draw: st.DrawFn) -> Store:
+    """Draw a valid index: a part is never used earlier than a manifest that names it."""
     sizes = draw(st.lists(st.integers(0, OVERHEAD), max_size=12))
     kinds = sorted(draw(st.sampled_from(ContentKind)) for _ in sizes)
     used = [float(draw(st.integers(0, 8))) for _ in sizes]
@@ -73,7 +73,7 @@ def shelves(draw: st.DrawFn) -> Shelf:
         for number, size in enumerate(sizes)
     ]
     spared = draw(st.frozensets(st.sampled_from([e.digest for e in entries]))) if entries else ()
-    return Shelf(tuple(sorted(entries, key=Cursor.after)), names, frozenset(spared))
+    return Store(tuple(sorted(entries, key=Cursor.after)), names, frozenset(spared))
 
 
 _sizes = st.integers(0, 10 * OVERHEAD)
@@ -89,92 +89,94 @@ _bounds = st.builds(
 
 
 @unhurried
-@given(shelves(), _bounds, _sizes)
-def test_what_is_left_never_names_what_is_gone(
-    shelf: Shelf, bounds: StoreLimits, needs: int
+@given(stores(), _bounds, _sizes)
+def test_no_kept_manifest_names_evicted_content(
+    drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """Whatever is spared, and for whatever reason the rest goes."""
-    evictions = shelf.plan(bounds, Demand(10, shelf.held(), needs))
+    """That holds for any spared entries and any reason of eviction."""
+    evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
-    gone = {eviction.entry.digest for eviction in evictions}
-    left = {entry.digest for entry in shelf.entries} - gone
-    assert not closure(left, shelf.named) & gone
+    evicted = {eviction.entry.digest for eviction in evictions}
+    left = {entry.digest for entry in drawn.entries} - evicted
+    assert not closure(left, drawn.named) & evicted
 
 
 @unhurried
-@given(shelves(), _bounds, _sizes)
-def test_what_is_spared_stays_with_all_that_it_names(
-    shelf: Shelf, bounds: StoreLimits, needs: int
-) -> None:
-    """A pinned manifest without its layers would be of no use."""
-    evictions = shelf.plan(bounds, Demand(10, shelf.held(), needs))
+@given(stores(), _bounds, _sizes)
+def test_a_spared_manifest_keeps_its_parts(drawn: Store, bounds: StoreLimits, needs: int) -> None:
+    """A pinned manifest without its layers is useless."""
+    evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
-    gone = {eviction.entry.digest for eviction in evictions}
-    assert not closure(shelf.spared, shelf.named) & gone
+    evicted = {eviction.entry.digest for eviction in evictions}
+    assert not closure(drawn.spared, drawn.named) & evicted
 
 
 @unhurried
-@given(shelves(), _bounds, _sizes)
-def test_the_target_is_reached_unless_only_what_is_spared_is_left(
-    shelf: Shelf, bounds: StoreLimits, needs: int
+@given(stores(), _bounds, _sizes)
+def test_eviction_for_size_reaches_the_target_or_evicts_all_but_spared(
+    drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """Eviction for size that has begun ends at the target, with what is asked for."""
-    evictions = shelf.plan(bounds, Demand(10, shelf.held(), needs))
+    """The bytes that downloads wait for fit below the target too."""
+    evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     if any(eviction.reason is Reason.SIZE for eviction in evictions):
-        gone = {eviction.entry.digest for eviction in evictions}
-        left = [entry for entry in shelf.entries if entry.digest not in gone]
-        kept = closure(shelf.spared, shelf.named)
+        evicted = {eviction.entry.digest for eviction in evictions}
+        left = [entry for entry in drawn.entries if entry.digest not in evicted]
+        kept = closure(drawn.spared, drawn.named)
         fits = _cost(left) + needs <= (bounds.target or 0)
         assert fits or all(entry.digest in kept for entry in left)
 
 
 @unhurried
-@given(shelves(), _bounds, _sizes)
-def test_nothing_goes_for_size_that_the_target_did_not_ask_for(
-    shelf: Shelf, bounds: StoreLimits, needs: int
+@given(stores(), _bounds, _sizes)
+def test_eviction_for_size_stops_at_the_target(
+    drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """Without the last eviction, the target is not reached."""
-    evictions = shelf.plan(bounds, Demand(10, shelf.held(), needs))
+    """Without its last eviction the target is not reached."""
+    evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     if evictions and evictions[-1].reason is Reason.SIZE:
         before = _cost(eviction.entry for eviction in evictions[:-1])
-        assert shelf.held() - before + needs > (bounds.target or 0)
+        assert drawn.held() - before + needs > (bounds.target or 0)
 
 
 @unhurried
-@given(shelves(), _bounds, _sizes)
-def test_what_was_used_last_outlives_what_was_not(
-    shelf: Shelf, bounds: StoreLimits, needs: int
+@given(stores(), _bounds, _sizes)
+def test_the_least_recently_used_entries_are_evicted_first(
+    drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """What goes is the front of the order, but for what is spared."""
-    evictions = shelf.plan(bounds, Demand(10, shelf.held(), needs))
+    """The evictions are the beginning of the order, without spared entries."""
+    evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
-    kept = closure(shelf.spared, shelf.named)
-    free = [entry for entry in shelf.entries if entry.digest not in kept]
-    gone = [eviction.entry for eviction in evictions]
-    assert gone == free[: len(gone)]
+    kept = closure(drawn.spared, drawn.named)
+    free = [entry for entry in drawn.entries if entry.digest not in kept]
+    evicted = [eviction.entry for eviction in evictions]
+    assert evicted == free[: len(evicted)]
 
 
 @unhurried
-@given(shelves(), _bounds)
-def test_nothing_goes_for_size_below_the_start(shelf: Shelf, bounds: StoreLimits) -> None:
-    """The room above the target is there to be used."""
-    roomy = replace(bounds, start=shelf.held(), room=shelf.held())
+@given(stores(), _bounds)
+def test_eviction_for_size_does_not_begin_below_the_start(
+    drawn: Store, bounds: StoreLimits
+) -> None:
+    """The space between target and start is for use."""
+    roomy = replace(bounds, start=drawn.held(), room=drawn.held())
 
-    evictions = shelf.plan(roomy, Demand(10, shelf.held()))
+    evictions = drawn.plan(roomy, Demand(10, drawn.held()))
 
     assert all(eviction.reason is Reason.TTL for eviction in evictions)
 
 
 @unhurried
-@given(shelves(), st.integers(1, 10))
-def test_everything_older_than_the_ttl_goes_and_nothing_else(shelf: Shelf, ttl: int) -> None:
-    """Without a limit of size, age alone decides."""
-    evictions = shelf.plan(StoreLimits(ttl=ttl), Demand(10, shelf.held()))
+@given(stores(), st.integers(1, 10))
+def test_without_a_size_limit_exactly_the_expired_entries_are_evicted(
+    drawn: Store, ttl: int
+) -> None:
+    """Age alone decides."""
+    evictions = drawn.plan(StoreLimits(ttl=ttl), Demand(10, drawn.held()))
 
-    kept = closure(shelf.spared, shelf.named)
-    old = [entry for entry in shelf.entries if 10 - entry.used > ttl]
+    kept = closure(drawn.spared, drawn.named)
+    old = [entry for entry in drawn.entries if 10 - entry.used > ttl]
     assert [e.entry for e in evictions] == [entry for entry in old if entry.digest not in kept]
 
 
@@ -192,8 +194,8 @@ def _keeps(_: Digest) -> bool:
     return False
 
 
-def test_the_plan_reads_one_entry_further_than_it_must() -> None:
-    """Evicting a hundred of a million costs no walk over a million."""
+def test_the_plan_reads_one_entry_after_the_last_eviction() -> None:
+    """Evicting a hundred of a million entries must not read a million rows."""
     read = 0
 
     def rows() -> Iterator[IndexEntry]:
@@ -208,8 +210,8 @@ def test_the_plan_reads_one_entry_further_than_it_must() -> None:
     assert (len(evictions), read) == (100, 101)
 
 
-def test_at_equal_times_an_index_goes_before_its_manifests_and_they_before_their_parts() -> None:
-    """The order of the rows is the order of going."""
+def test_at_equal_times_indexes_precede_manifests_and_manifests_their_parts() -> None:
+    """The order of the rows is the order of eviction."""
     rows = [_row(3, kind=ContentKind.INDEX), _row(2, kind=ContentKind.MANIFEST), _row(1)]
     bounds, moment = StoreLimits(target=0, start=0), Demand(10, held=3000)
 
@@ -222,8 +224,8 @@ def test_at_equal_times_an_index_goes_before_its_manifests_and_they_before_their
     ]
 
 
-def test_age_that_frees_enough_leaves_size_nothing_to_do() -> None:
-    """Held is looked at again after the TTL: above the target, but not above the start."""
+def test_eviction_for_size_counts_expired_entries_as_gone() -> None:
+    """After the TTL the used bytes are above the target, but not above the start."""
     rows = [_row(1, takes=1000, used=0), _row(2, takes=2200, used=9)]
     bounds, moment = StoreLimits(ttl=5, target=2000, start=2200), Demand(10, held=3200)
 
@@ -232,8 +234,8 @@ def test_age_that_frees_enough_leaves_size_nothing_to_do() -> None:
     assert [each.reason for each in evictions] == [Reason.TTL]
 
 
-def test_a_download_that_does_not_fit_begins_eviction_below_the_start() -> None:
-    """It waits: room is made until it, too, is within the target."""
+def test_a_waiting_download_begins_eviction_below_the_start() -> None:
+    """It waits until it fits below the target too."""
     rows = [_row(number) for number in range(4)]
     bounds = StoreLimits(target=4000, start=4400, room=4800)
 
@@ -243,8 +245,8 @@ def test_a_download_that_does_not_fit_begins_eviction_below_the_start() -> None:
     assert (len(list(waiting)), len(list(fitting))) == (2, 0)
 
 
-def test_age_is_counted_from_the_last_moment_at_which_a_use_may_have_gone_unseen() -> None:
-    """The line of its last use may be among those that were lost."""
+def test_ages_count_from_the_last_loss_of_log_lines() -> None:
+    """The lost lines may include the last access."""
     rows, bounds = [_row(1, used=0)], StoreLimits(ttl=5)
 
     early = plan(rows, bounds, Demand(10, 100, blind=6), spares=_keeps, named=_nothing)
@@ -253,8 +255,8 @@ def test_age_is_counted_from_the_last_moment_at_which_a_use_may_have_gone_unseen
     assert (len(list(early)), len(list(late))) == (0, 1)
 
 
-def test_an_eviction_for_age_says_how_long_and_how_long_is_allowed() -> None:
-    """In the words of who reads the dry run."""
+def test_an_eviction_for_age_gives_idle_time_and_ttl() -> None:
+    """The dry run prints these words."""
     moment, bounds = Demand(31 * _DAY, 100), StoreLimits(ttl=30 * _DAY)
 
     (eviction,) = _evictions(plan([_row(1)], bounds, moment, spares=_keeps, named=_nothing))
@@ -262,8 +264,8 @@ def test_an_eviction_for_age_says_how_long_and_how_long_is_allowed() -> None:
     assert eviction.words == "not used for 31d, TTL is 30d"
 
 
-def test_an_eviction_for_size_says_what_is_held_and_how_much_may_be() -> None:
-    """As it is at that moment, not as it was when the plan began."""
+def test_an_eviction_for_size_gives_used_bytes_and_target() -> None:
+    """The used bytes count the evictions that precede it in the plan."""
     rows = [_row(1, takes=20 * _MIB), _row(2, takes=20 * _MIB)]
     bounds = StoreLimits(target=200 * _MIB, start=220 * _MIB, room=240 * _MIB)
     moment = Demand(10, 231 * _MIB, needs=9 * _MIB)
@@ -274,8 +276,8 @@ def test_an_eviction_for_size_says_what_is_held_and_how_much_may_be() -> None:
     assert second.words.startswith("211 MiB used")
 
 
-def test_what_was_fetched_ahead_for_nobody_goes_before_what_was_used() -> None:
-    """After what is too old, and no more of it than must."""
+def test_unused_prefetched_layers_are_evicted_first() -> None:
+    """They follow expired entries, and no more of them are evicted than needed."""
     old, used, ahead, also = _row(1, used=0), _row(2, used=6), _row(3, used=9), _row(4, used=9)
     bounds, moment = StoreLimits(ttl=5, target=1500, start=2500), Demand(10, held=4000)
     evictions = _evictions(
@@ -294,8 +296,8 @@ def test_what_was_fetched_ahead_for_nobody_goes_before_what_was_used() -> None:
     assert evictions[1].words.endswith("prefetched, never requested")
 
 
-def test_what_was_fetched_ahead_stays_where_there_is_room_or_it_is_spared() -> None:
-    """Nobody looks for it then; the least recently used goes in its place."""
+def test_prefetched_layers_stay_if_space_suffices_or_they_are_spared() -> None:
+    """They are not even listed while space suffices; the next entry replaces a spared one."""
     used, ahead = _row(2, used=6), _row(3, used=9)
     short, roomy = StoreLimits(target=1000, start=1500), StoreLimits(target=9000, start=9500)
     looks: list[None] = []

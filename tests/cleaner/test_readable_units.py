@@ -1,4 +1,4 @@
-"""Sizes and spans as a person reads them."""
+"""Sizes and durations in the format for operators."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from entrepot.cleaner import readable_units
 
 
 @pytest.mark.parametrize(
-    ("count", "said"),
+    ("count", "expected"),
     [
         (0, "0 B"),
         (1023, "1023 B"),
@@ -19,13 +19,13 @@ from entrepot.cleaner import readable_units
         (5000 * 1024**5, "5000 PiB"),
     ],
 )
-def test_a_size_is_said_in_its_largest_binary_unit(count: int, said: str) -> None:
-    """With a decimal only where it tells something."""
-    assert said == readable_units.size(count)
+def test_a_size_is_given_in_its_largest_binary_unit(count: int, expected: str) -> None:
+    """It has a decimal only below ten."""
+    assert expected == readable_units.size(count)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [
         (-1, "0s"),
         (0.9, "0s"),
@@ -37,6 +37,6 @@ def test_a_size_is_said_in_its_largest_binary_unit(count: int, said: str) -> Non
         (86400 + 7200 + 60, "1d2h"),
     ],
 )
-def test_a_span_is_said_in_its_two_largest_units(seconds: float, said: str) -> None:
-    """What is below the second does not matter to who reads it."""
-    assert said == readable_units.span(seconds)
+def test_a_duration_is_given_in_its_two_largest_units(seconds: float, expected: str) -> None:
+    """Fractions of a second are dropped."""
+    assert expected == readable_units.span(seconds)

@@ -1,4 +1,4 @@
-"""A new index learns what running downloads and uploads were promised before it grants more."""
+"""A new index restores the reservations of running transfers before it grants others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UPLOAD = layout.upload(HOSTED, "0" * 8)
 
 @pytest.fixture(params=["download", "upload"])
 def growing(request: pytest.FixtureRequest, store: DataDirectory) -> tuple[Digest, Path]:
-    """Return a file that grows, of 100 bytes now, and what its reservation goes by."""
+    """Return a growing file of 100 bytes and the digest of its reservation."""
     if request.param == "download":
         digest, path = _DIGEST, store.spool / layout.spool(_DIGEST)
     else:
@@ -41,7 +41,7 @@ def _announce(path: Path, text: str) -> None:
     path.with_name(f"{path.name}.size").write_text(text)
 
 
-def _promised(store: DataDirectory) -> dict[Digest, int]:
+def _reserved(store: DataDirectory) -> dict[Digest, int]:
     return {each.digest: each.size for each in store.index.reservations()}
 
 
@@ -59,10 +59,10 @@ def _promised(store: DataDirectory) -> dict[Digest, int]:
     ],
     ids=str,
 )
-def test_a_writer_has_all_that_it_was_promised(
+def test_the_announced_size_of_a_running_transfer_is_reserved(
     store: DataDirectory, growing: tuple[Digest, Path], text: str | None, size: int
 ) -> None:
-    """As its file says; where that cannot be, a step more than it has: what it was granted."""
+    """If it is unreadable or larger than the cap, the length and one step are reserved."""
     digest, path = growing
     if text is not None:
         _announce(path, text)
@@ -73,20 +73,20 @@ def test_a_writer_has_all_that_it_was_promised(
     assert store.index.reservations() == [Reservation(digest, size, 7.0)]
 
 
-def test_what_a_dead_writer_left_counts_as_it_is(
+def test_a_file_without_a_writer_reserves_its_length(
     store: DataDirectory, growing: tuple[Digest, Path]
 ) -> None:
-    """Nobody goes on with it unless it is promised anew."""
+    """A new writer makes a reservation of its own."""
     digest, path = growing
     _announce(path, "5000")
 
     promise_again(store, _ROOM, 7.0)
 
-    assert _promised(store) == {digest: 100}
+    assert _reserved(store) == {digest: 100}
 
 
 def test_a_larger_reservation_stays(store: DataDirectory, growing: tuple[Digest, Path]) -> None:
-    """The index was not lost, or the writer was quicker."""
+    """The index was not lost, or the writer has reserved already."""
     digest, path = growing
     store.index.reserve(digest, 6000, None, 1.0)
     _announce(path, "5000")
@@ -94,13 +94,13 @@ def test_a_larger_reservation_stays(store: DataDirectory, growing: tuple[Digest,
     with try_lock(path) or pytest.fail("locked"):
         promise_again(store, _ROOM, 7.0)
 
-    assert _promised(store) == {digest: 6000}
+    assert _reserved(store) == {digest: 6000}
 
 
-def test_a_lost_index_grants_nothing_that_is_promised_already(
+def test_a_new_index_never_grants_reserved_space_again(
     store: DataDirectory, clock: Clock, growing: tuple[Digest, Path]
 ) -> None:
-    """What is stored, what is promised and what is granted never exceed the room together."""
+    """Stored, reserved and granted bytes together never exceed the cap."""
     digest, path = growing
     pull(store, 1, used=clock() - 5000)
     room = store.index.used_bytes() + 6000
@@ -116,5 +116,5 @@ def test_a_lost_index_grants_nothing_that_is_promised_already(
         Maintenance(tools, 1.0, 60.0).settle()
         spool.settle()
 
-        assert _promised(store) == {digest: 5000}
+        assert _reserved(store) == {digest: 5000}
         assert not store.index.reserve(Digest.of(b"another"), 1000, room, clock())

@@ -1,4 +1,4 @@
-"""What dead downloads left: kept for the next try, counted for what it is, gone after a day."""
+"""Leftover spool files: kept a day for the next download, and counted at their size."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _HOUR = 3600.0
 
 @pytest.fixture
 def spool(store: DataDirectory, clock: Clock) -> Spool:
-    """Return the settler of an empty spool folder."""
+    """Return the `Spool` of an empty spool folder."""
     store.spool.mkdir()
     return Spool(store, clock)
 
 
-def _grow(store: DataDirectory, content: bytes, digest: Digest = _DIGEST) -> Path:
-    """Leave a spool file, as a download does that dies."""
+def _leave(store: DataDirectory, content: bytes, digest: Digest = _DIGEST) -> Path:
+    """Leave a spool file as a dead download does."""
     path = store.spool / layout.spool(digest)
     path.write_bytes(content)
     (store.spool / layout.spool_size(digest)).write_text("3000")
     return path
 
 
-def test_a_promise_shrinks_to_what_a_dead_download_left(
+def test_the_reservation_of_a_dead_download_shrinks_to_its_file(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """What it will not fetch is free again; what it fetched is still there for the next try."""
-    path = _grow(store, b"x" * 1000)
+    """The rest is free again; the file stays for the next download."""
+    path = _leave(store, b"x" * 1000)
     store.index.reserve(_DIGEST, 3000, None, clock.now)
 
     spool.settle()
@@ -51,11 +51,11 @@ def test_a_promise_shrinks_to_what_a_dead_download_left(
     assert path.exists()
 
 
-def test_a_running_download_keeps_its_promise(
+def test_a_running_download_keeps_its_reservation(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """Whoever holds the file locked is alive, however old the file is."""
-    path = _grow(store, b"x" * 1000)
+    """Its writer holds the lock, however old the file is."""
+    path = _leave(store, b"x" * 1000)
     store.index.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 48 * _HOUR
     running = try_lock(path)
@@ -68,20 +68,20 @@ def test_a_running_download_keeps_its_promise(
     assert path.exists()
 
 
-def test_a_spool_file_without_a_promise_is_counted(store: DataDirectory, spool: Spool) -> None:
-    """The index was lost, and the bytes are on the disk all the same."""
-    _grow(store, b"x" * 1000)
+def test_a_spool_file_without_a_reservation_is_counted(store: DataDirectory, spool: Spool) -> None:
+    """The index was lost, but the file still uses the disk."""
+    _leave(store, b"x" * 1000)
 
     spool.settle()
 
     assert [promise.size for promise in store.index.reservations()] == [1000]
 
 
-def test_what_nobody_went_on_with_for_a_day_goes(
+def test_an_unresumed_spool_file_is_removed_after_a_day(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """With its length and its promise; an hour earlier all of it stays."""
-    path = _grow(store, b"x" * 1000)
+    """Its size file and its reservation are removed too; an hour earlier all of them stay."""
+    path = _leave(store, b"x" * 1000)
     store.index.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 23 * _HOUR
     spool.settle()
@@ -94,19 +94,19 @@ def test_what_nobody_went_on_with_for_a_day_goes(
     assert store.index.reservations() == []
 
 
-def test_an_empty_spool_file_goes_at_once(store: DataDirectory, spool: Spool) -> None:
-    """There is nothing in it to go on from."""
-    path = _grow(store, b"")
+def test_an_empty_spool_file_is_removed_at_once(store: DataDirectory, spool: Spool) -> None:
+    """A download cannot resume from it."""
+    path = _leave(store, b"")
 
     spool.settle()
 
     assert not path.exists()
 
 
-def test_a_promise_without_a_file_is_free_again_after_a_minute(
+def test_a_reservation_without_a_file_is_released_after_a_minute(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """Not sooner: a manifest is written without a spool file."""
+    """Not sooner, because a manifest is written without a spool file."""
     store.index.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 59
     spool.settle()
@@ -119,10 +119,10 @@ def test_a_promise_without_a_file_is_free_again_after_a_minute(
     assert list(store.spool.iterdir()) == []
 
 
-def test_a_blob_whose_writer_died_before_its_row_gets_one(
+def test_a_blob_without_a_row_is_recorded_from_its_reservation(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """Its promise is what remembers it: nothing on the disk goes uncounted."""
+    """Its writer died between commit and record; no file on the disk goes uncounted."""
     store.blobs.write(_DIGEST, _CONTENT)
     store.index.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 61
@@ -135,10 +135,10 @@ def test_a_blob_whose_writer_died_before_its_row_gets_one(
     assert store.index.reservations() == []
 
 
-def test_a_manifest_whose_writer_died_before_its_row_gets_one_with_its_names(
+def test_a_manifest_without_a_row_is_recorded_with_its_parts(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """Its bytes show that it is one."""
+    """Its content shows that it is a manifest."""
     made = image([b"a layer"])
     store.blobs.write(made.digest, made.manifest)
     store.index.reserve(made.digest, len(made.manifest), None, clock.now)
@@ -152,10 +152,10 @@ def test_a_manifest_whose_writer_died_before_its_row_gets_one_with_its_names(
     assert store.index.children(made.digest) == [Digest.of(blob) for blob in made.blobs]
 
 
-def test_a_promise_for_what_has_its_row_is_free_again(
+def test_a_reservation_of_recorded_content_is_released(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """It is counted once, and its last use stays."""
+    """The content is counted once, and its access time stays."""
     put_blob(store, _CONTENT, used=5)
     store.index.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 61
@@ -168,11 +168,11 @@ def test_a_promise_for_what_has_its_row_is_free_again(
     assert store.index.reservations() == []
 
 
-def test_a_download_that_lands_while_it_is_looked_at_keeps_its_promise(
+def test_a_download_committed_during_the_check_keeps_its_reservation(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """Its file is the blob now, and whoever wrote it is about to record it."""
-    path = _grow(store, _CONTENT)
+    """The file is the blob by then, and its writer is about to record it."""
+    path = _leave(store, _CONTENT)
     store.index.reserve(_DIGEST, 3000, None, clock.now)
     (seen,) = spool._files()
     store.blobs.adopt(path, _DIGEST)
@@ -184,12 +184,10 @@ def test_a_download_that_lands_while_it_is_looked_at_keeps_its_promise(
     assert store.blobs.read(_DIGEST) == _CONTENT
 
 
-def test_when_room_is_short_the_oldest_leftovers_go_first(
-    store: DataDirectory, spool: Spool
-) -> None:
-    """And only as many of them as must."""
+def test_the_oldest_leftovers_are_removed_first(store: DataDirectory, spool: Spool) -> None:
+    """No more of them are removed than needed."""
     digests = [Digest.of(filler(10, seed)) for seed in range(3)]
-    paths = [_grow(store, b"x" * 1000, digest) for digest in digests]
+    paths = [_leave(store, b"x" * 1000, digest) for digest in digests]
     for path, at in zip(paths, (30, 10, 20), strict=True):
         os.utime(path, (at, at))
     running = try_lock(paths[1])
@@ -201,11 +199,11 @@ def test_when_room_is_short_the_oldest_leftovers_go_first(
     assert [path.exists() for path in paths] == [True, True, False]
 
 
-def test_lengths_and_turns_that_belong_to_nobody_go_after_a_day(
+def test_orphaned_size_and_lock_files_are_removed_after_a_day(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """A turn that somebody has taken stays, and the length of a download that is still there."""
-    _grow(store, b"x")
+    """A locked lock file stays, and the size file of an existing download."""
+    _leave(store, b"x")
     orphan = store.spool / layout.spool_size(Digest.of(b"gone"))
     orphan.write_text("10")
     turns = store.spool.parent / layout.TURNS
@@ -225,7 +223,7 @@ def test_lengths_and_turns_that_belong_to_nobody_go_after_a_day(
 
 
 class _Releasing(SqliteIndex):
-    """Tells whether others could have begun the download when its room was given back."""
+    """An index that records whether another download could start when space was released."""
 
     was_free: bool | None = None
     spooled: Path
@@ -238,11 +236,13 @@ class _Releasing(SqliteIndex):
         super().release(digest)
 
 
-def test_room_is_given_back_before_anybody_else_begins(store: DataDirectory, clock: Clock) -> None:
-    """A worker's new promise for the same blob was taken back, and the cap exceeded by it."""
+def test_space_is_released_before_another_writer_can_start(
+    store: DataDirectory, clock: Clock
+) -> None:
+    """Else the release took back the reservation of a new writer of the same blob."""
     store.spool.mkdir()
     index = _Releasing(store.state / layout.INDEX, clock=clock)
-    index.spooled = _grow(store, b"")
+    index.spooled = _leave(store, b"")
     index.reserve(_DIGEST, 3000, None, clock.now)
 
     Spool(DataDirectory(store.storage, index, store.spool), clock).settle()
@@ -252,8 +252,8 @@ def test_room_is_given_back_before_anybody_else_begins(store: DataDirectory, clo
     assert store.index.reservations() == []
 
 
-def test_young_lengths_and_turns_stay(store: DataDirectory, spool: Spool) -> None:
-    """Whoever made them may be about to use them."""
+def test_young_size_and_lock_files_stay(store: DataDirectory, spool: Spool) -> None:
+    """The process that made them may be about to use them."""
     turns = store.spool.parent / layout.TURNS
     turns.mkdir()
     (turns / "young").touch()
@@ -265,8 +265,8 @@ def test_young_lengths_and_turns_stay(store: DataDirectory, spool: Spool) -> Non
     assert (store.spool / layout.spool_size(_DIGEST)).exists()
 
 
-def test_without_a_spool_folder_there_is_nothing_to_do(store: DataDirectory, clock: Clock) -> None:
-    """It is made with the first download."""
+def test_a_missing_spool_folder_is_no_error(store: DataDirectory, clock: Clock) -> None:
+    """The first download creates it."""
     spool = Spool(store, clock)
 
     spool.settle()

@@ -1,4 +1,4 @@
-"""A spool file or an upload that the disk refuses is in nobody else's way."""
+"""A disk error of one spool file or upload does not stop the round."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.clock import Clock
 
 
 def _left(store: DataDirectory, clock: Clock) -> list[Path]:
-    """Leave what dead downloads and a dead upload do, the oldest first."""
+    """Leave files of two dead downloads and of a dead upload, the oldest first."""
     paths = [store.spool / layout.spool(Digest.of(bytes([n]))) for n in range(2)]
     paths.append(store.state / layout.UPLOADS / layout.upload(HOSTED, "0" * 8))
     for number, path in enumerate(paths):
@@ -29,10 +29,10 @@ def _left(store: DataDirectory, clock: Clock) -> list[Path]:
 
 
 @pytest.mark.parametrize("refused", range(3))
-def test_the_others_make_room(
+def test_a_faulty_file_is_skipped_and_others_are_removed(
     store: DataDirectory, clock: Clock, monkeypatch: pytest.MonkeyPatch, refused: int
 ) -> None:
-    """A bad sector stays until the disk is changed; a round that ended there would never evict."""
+    """A bad sector stays until the disk is replaced; a round that ended there would never evict."""
     paths = _left(store, clock)
     unlink = Path.unlink
 

@@ -1,4 +1,4 @@
-"""What dead uploads hold of the room: no more than they are, and nothing when it is wanted."""
+"""The reservations of dead uploads: no larger than their files, and removed for space."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _MINUTE = 60.0
 
 @pytest.fixture
 def spool(store: DataDirectory, clock: Clock) -> Spool:
-    """Return the settler of a spool folder that has a folder of uploads."""
+    """Return the `Spool` of a spool folder beside a folder of uploads."""
     (store.state / layout.UPLOADS).mkdir(parents=True)
     return Spool(store, clock)
 
 
 def _upload(store: DataDirectory, clock: Clock, size: int, number: str = "1") -> Path:
-    """Leave an upload, as a worker does that dies, to which 3,000 bytes had been announced."""
+    """Leave an upload of a dead worker, with an announced size of 3,000 bytes."""
     path = store.state / layout.UPLOADS / layout.upload(_NAME, number)
     path.write_bytes(b"x" * size)
     path.with_name(layout.upload_digest(path.name)).write_text("boot 1 sha256:0")
@@ -37,10 +37,10 @@ def _upload(store: DataDirectory, clock: Clock, size: int, number: str = "1") ->
 
 
 @pytest.mark.parametrize("size", [0, 1000, 3000])
-def test_a_promise_shrinks_to_what_a_dead_upload_left(
+def test_the_reservation_of_a_dead_upload_shrinks_to_its_file(
     store: DataDirectory, spool: Spool, clock: Clock, size: int
 ) -> None:
-    """What was announced and never came is free again; what came waits for its client."""
+    """The rest is free again; the file waits for its client."""
     path = _upload(store, clock, size)
     promise = Reservation(layout.upload_promise(path.name), size, clock.now)
     clock.now += 2 * _MINUTE
@@ -51,10 +51,10 @@ def test_a_promise_shrinks_to_what_a_dead_upload_left(
     assert path.exists()
 
 
-def test_a_running_upload_keeps_its_promise(
+def test_a_running_upload_keeps_its_reservation(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """Whoever holds the file locked is about to fill it."""
+    """Its writer holds the lock and is about to fill it."""
     path = _upload(store, clock, 1000)
     clock.now += 2 * _MINUTE
 
@@ -66,10 +66,10 @@ def test_a_running_upload_keeps_its_promise(
     assert path.exists()
 
 
-def test_an_upload_that_a_lost_index_forgot_is_counted(
+def test_an_upload_without_a_reservation_is_counted(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """Its bytes lie on the disk."""
+    """The index was lost, but the file still uses the disk."""
     path = _upload(store, clock, 1000)
     store.index.release(layout.upload_promise(path.name))
 
@@ -78,10 +78,10 @@ def test_an_upload_that_a_lost_index_forgot_is_counted(
     assert [each.size for each in store.index.reservations()] == [1000]
 
 
-def test_when_room_is_short_idle_uploads_go(
+def test_idle_uploads_are_removed_for_space(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """The oldest first; one whose client may be about to go on stays."""
+    """The oldest is removed first; a recent one stays, because its client may continue."""
     paths = [_upload(store, clock, 1000, "1")]
     clock.now += 3 * _MINUTE
     paths.append(_upload(store, clock, 1000, "2"))
@@ -95,9 +95,9 @@ def test_when_room_is_short_idle_uploads_go(
 
     assert [path.exists() for path in paths] == [False, False, True]
     assert len(store.index.reservations()) == 1
-    assert not path_of_word(paths[0]).exists()
+    assert not path_of_digest_note(paths[0]).exists()
 
 
-def path_of_word(path: Path) -> Path:
-    """Return the file that says what an upload hashes to."""
+def path_of_digest_note(path: Path) -> Path:
+    """Return the file that has the digest state of an upload."""
     return path.with_name(layout.upload_digest(path.name))

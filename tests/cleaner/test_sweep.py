@@ -1,4 +1,4 @@
-"""What was decided is done, so that it may break off anywhere and be repeated."""
+"""A sweep carries out evictions; it can be interrupted at any step and repeated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.images import image
 
 @pytest.fixture
 def events() -> list[Event]:
-    """Collect what is reported."""
+    """Return a list that collects the reported events."""
     return []
 
 
@@ -44,7 +44,7 @@ def _eviction(store: DataDirectory, digest: Digest) -> Eviction:
 
 
 def test_an_eviction_removes_data_media_type_and_row(store: DataDirectory, sweep: Sweep) -> None:
-    """And what is held is less by all that it took."""
+    """The used bytes shrink by the size and the overhead."""
     made = image([])
     manifest = put_manifest(store, made.manifest, made.media_type, used=0)
     store.storage.write(layout.shared_media_type(manifest), b"application/x-type")
@@ -57,10 +57,10 @@ def test_an_eviction_removes_data_media_type_and_row(store: DataDirectory, sweep
     assert store.index.used_bytes() == 0
 
 
-def test_an_eviction_is_told_to_the_logger(
+def test_an_eviction_is_reported_to_the_logger(
     store: DataDirectory, sweep: Sweep, clock: Clock, events: list[Event]
 ) -> None:
-    """What went, how large it was, how long unused, and why, in one word."""
+    """The event has digest, kind, size, idle time and reason."""
     digest = put_blob(store, b"content", used=clock.now - 90)
 
     sweep.evict(_eviction(store, digest))
@@ -70,10 +70,10 @@ def test_an_eviction_is_told_to_the_logger(
     assert (event.name, event.at, event.fields) == ("eviction", clock.now, fields)
 
 
-def test_what_was_used_meanwhile_stays(
+def test_an_entry_used_after_the_plan_stays(
     store: DataDirectory, sweep: Sweep, events: list[Event]
 ) -> None:
-    """The plan was made before."""
+    """The plan was made before the access."""
     digest = put_blob(store, b"content", used=0)
     eviction = _eviction(store, digest)
     store.index.touch({digest: 1})
@@ -84,8 +84,8 @@ def test_what_was_used_meanwhile_stays(
     assert events == []
 
 
-def test_what_is_pinned_stays(store: DataDirectory, sweep: Sweep, clock: Clock) -> None:
-    """Whoever pushes an image has looked that its layers are here."""
+def test_a_pinned_entry_stays(store: DataDirectory, sweep: Sweep, clock: Clock) -> None:
+    """A push has checked that its layers are stored, and relies on it."""
     digest = put_blob(store, b"content", used=0)
     store.index.pin([digest], clock.now + 60)
 
@@ -94,8 +94,8 @@ def test_what_is_pinned_stays(store: DataDirectory, sweep: Sweep, clock: Clock) 
     assert store.blobs.read(digest) == b"content"
 
 
-def test_a_reader_of_what_goes_finishes_undisturbed(store: DataDirectory, sweep: Sweep) -> None:
-    """It holds the file open."""
+def test_a_reader_of_an_evicted_blob_finishes(store: DataDirectory, sweep: Sweep) -> None:
+    """It has the file open."""
     digest = put_blob(store, b"content", used=0)
 
     with store.blobs.open(digest) as reader:
@@ -104,14 +104,14 @@ def test_a_reader_of_what_goes_finishes_undisturbed(store: DataDirectory, sweep:
         assert reader.read() == b"content"
 
 
-@pytest.mark.parametrize("data", ["data here", "data gone"])
-def test_what_a_dead_cleaner_had_marked_is_removed(
+@pytest.mark.parametrize("data", ["data here", "data deleted"])
+def test_entries_marked_by_a_dead_cleaner_are_removed(
     store: DataDirectory, sweep: Sweep, events: list[Event], data: str
 ) -> None:
-    """Wherever it died: before it removed the data, or after."""
+    """It may have died before or after it deleted the data."""
     digest = put_blob(store, b"content", used=0)
     assert store.index.mark_for_deletion(_entry(store, digest))
-    if data == "data gone":
+    if data == "data deleted":
         store.blobs.delete(digest)
 
     sweep.finish()
@@ -121,10 +121,8 @@ def test_what_a_dead_cleaner_had_marked_is_removed(
     assert events == []
 
 
-def test_a_row_that_came_back_while_its_data_went_goes_too(
-    store: DataDirectory, sweep: Sweep
-) -> None:
-    """A download that landed in between had it recorded just before its data was removed."""
+def test_a_row_recorded_during_the_eviction_is_removed(store: DataDirectory, sweep: Sweep) -> None:
+    """A download was committed and recorded just before the sweep deleted its data."""
     digest = put_blob(store, b"content", used=0)
     marked = _entry(store, digest)
     assert store.index.mark_for_deletion(marked)
@@ -135,10 +133,10 @@ def test_a_row_that_came_back_while_its_data_went_goes_too(
     assert store.index.entry(digest) is None
 
 
-def test_a_disk_that_does_not_delete_leaves_the_rest_to_the_next_round(
+def test_an_undeletable_entry_stays_marked_for_the_next_round(
     store: DataDirectory, clock: Clock, events: list[Event], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The row stays marked and counted; no eviction is told; another one is not held up."""
+    """It stays counted and no event is reported. Other entries are evicted."""
     stuck, free = put_blob(store, b"stuck", used=0), put_blob(store, b"free", used=0)
     broken = replace(store, storage=_Stuck(store, stuck))
     sweep = Sweep(broken, events.append, clock)
@@ -156,7 +154,7 @@ def test_a_disk_that_does_not_delete_leaves_the_rest_to_the_next_round(
 
 
 class _Stuck(Filesystem):
-    """A disk on which one blob can not be deleted."""
+    """A storage that cannot delete one blob."""
 
     def __init__(self, store: DataDirectory, digest: Digest) -> None:
         assert isinstance(store.storage, Filesystem)

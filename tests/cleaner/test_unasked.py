@@ -1,4 +1,4 @@
-"""What was fetched ahead of a client that never came for it."""
+"""Prefetched layers that no client requested."""
 
 from __future__ import annotations
 
@@ -18,82 +18,87 @@ from tests.cleaner.stock import cost, pull
 from tests.clock import Clock
 
 _LAYER = b"a layer that its client had" * 100
-_AHEAD = Digest.of(_LAYER)
+_PREFETCHED = Digest.of(_LAYER)
 _IMAGE = cost()
 _LONG = 3600.0
 
 
 @dataclass
-class Good:
-    """News that is good."""
+class OpenBarrier:
+    """A log barrier that always opens."""
 
     blind: float = 0.0
 
     def fetch(self) -> str:
-        """Return nothing that is wrong."""
+        """Return an empty string: the index has every access."""
         return ""
 
 
 @pytest.fixture
-def hands(store: DataDirectory, clock: Clock) -> RoundTools:
-    """Return what a round works with."""
+def tools(store: DataDirectory, clock: Clock) -> RoundTools:
+    """Return the tools of a round."""
     return RoundTools(
         store=store,
         spool=Spool(store, clock),
         sweep=Sweep(store, lambda _: None, clock),
-        barrier=Good(),
+        barrier=OpenBarrier(),
         clock=clock,
         stopped=lambda: False,
     )
 
 
-def _fetch_ahead(store: DataDirectory, at: float) -> None:
-    store.blobs.write(_AHEAD, _LAYER)
-    store.index.record(_AHEAD, len(_LAYER), ContentKind.BLOB, at, prefetched_at=at)
+def _prefetch(store: DataDirectory, at: float) -> None:
+    store.blobs.write(_PREFETCHED, _LAYER)
+    store.index.record(_PREFETCHED, len(_LAYER), ContentKind.BLOB, at, prefetched_at=at)
 
 
 def _room() -> StoreLimits:
-    """Leave room for one image, and for nothing beside it."""
+    """Return limits for exactly one image."""
     return StoreLimits(0, _IMAGE, _IMAGE, _IMAGE + len(_LAYER) + OVERHEAD)
 
 
-@pytest.mark.parametrize(("later", "stays"), [(_LONG, [False, True]), (1.0, [True, False])])
-def test_it_goes_first_once_nobody_may_be_on_his_way(
-    hands: RoundTools, store: DataDirectory, clock: Clock, later: float, stays: list[bool]
+@pytest.mark.parametrize(("later", "is_stored"), [(_LONG, [False, True]), (1.0, [True, False])])
+def test_an_unused_prefetched_layer_is_evicted_first_after_10_minutes(
+    tools: RoundTools, store: DataDirectory, clock: Clock, later: float, is_stored: list[bool]
 ) -> None:
-    """Though it came last: until then its client may come to it, and it would come twice."""
+    """It is the newest entry.
+
+    Before, its client may still request it, and it would be fetched twice.
+    """
     image = pull(store, 1, used=clock.now - _LONG)
-    _fetch_ahead(store, clock.now)
+    _prefetch(store, clock.now)
     clock.now += later
 
-    assert Rounds(hands, _room()).run(0)
+    assert Rounds(tools, _room()).run(0)
 
-    assert [store.blobs.stat(_AHEAD) is not None, image.is_here(store)[0]] == stays
+    assert [store.blobs.stat(_PREFETCHED) is not None, image.is_here(store)[0]] == is_stored
 
 
-def test_who_came_for_it_made_it_like_any_other(
-    hands: RoundTools, store: DataDirectory, clock: Clock
+def test_a_requested_prefetched_layer_is_evicted_like_any_other(
+    tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """The least recently used goes."""
+    """The least recently used entry is evicted."""
     image = pull(store, 1, used=clock.now - _LONG)
-    _fetch_ahead(store, clock.now)
-    store.index.touch({_AHEAD: clock.now + 1})
+    _prefetch(store, clock.now)
+    store.index.touch({_PREFETCHED: clock.now + 1})
     clock.now += _LONG
 
-    assert Rounds(hands, _room()).run(0)
+    assert Rounds(tools, _room()).run(0)
 
-    assert [store.blobs.stat(_AHEAD) is not None, image.is_here(store)[0]] == [True, False]
+    assert [store.blobs.stat(_PREFETCHED) is not None, image.is_here(store)[0]] == [True, False]
 
 
-def test_what_stays_keeps_its_parts(hands: RoundTools, store: DataDirectory, clock: Clock) -> None:
-    """A manifest that is held in place is held whole."""
+def test_a_kept_manifest_keeps_its_prefetched_layers(
+    tools: RoundTools, store: DataDirectory, clock: Clock
+) -> None:
+    """A hosted manifest is_stored complete."""
     holder = Digest.of(b"manifest")
     store.blobs.write(holder, b"manifest")
-    store.index.record(holder, 8, ContentKind.MANIFEST, clock.now - 1, names=[_AHEAD])
-    _fetch_ahead(store, clock.now)
+    store.index.record(holder, 8, ContentKind.MANIFEST, clock.now - 1, names=[_PREFETCHED])
+    _prefetch(store, clock.now)
     clock.now += _LONG
     store.index.pin([holder], clock.now + _LONG)
 
-    Rounds(hands, StoreLimits(0, 0, 0, 1)).run(0)
+    Rounds(tools, StoreLimits(0, 0, 0, 1)).run(0)
 
-    assert store.blobs.stat(_AHEAD) is not None
+    assert store.blobs.stat(_PREFETCHED) is not None

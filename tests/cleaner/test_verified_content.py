@@ -1,4 +1,4 @@
-"""Stored content is read again; what is wrong goes into quarantine, and is looked after there."""
+"""Verification of stored content, and the quarantine of damaged files."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ HOSTED, PROXIED = Repository("team/app"), Repository("quay.io/app")
 
 
 @dataclass
-class Desk:
-    """A store with five blobs, and everything that reads it."""
+class VerifiedStore:
+    """A store with five blobs, and everything that verifies it."""
 
     store: DataDirectory
     clock: Clock
-    told: list[tuple[Digest, int, str]] = field(default_factory=list)
+    reported: list[tuple[Digest, int, str]] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
     read: list[int] = field(default_factory=list)
 
@@ -54,31 +54,31 @@ class Desk:
 
     @property
     def reading(self) -> ContentReader:
-        """Return what reads."""
+        """Return the content reader."""
         store = self.store
         quarantine = Quarantine(
-            store.storage, store.index, self.clock, lambda *told: self.told.append(told)
+            store.storage, store.index, self.clock, lambda *reported: self.reported.append(reported)
         )
         return ContentReader(store, quarantine, self.clock)
 
     @property
     def keeper(self) -> QuarantineKeeper:
-        """Return what looks after the quarantine."""
+        """Return the keeper of the quarantine."""
         return QuarantineKeeper(self.store, self.clock)
 
     @property
-    def unproven(self) -> UnverifiedMarks:
-        """Return the marks."""
+    def unverified(self) -> UnverifiedMarks:
+        """Return the marks of unverified content."""
         return UnverifiedMarks(self.store.state / layout.UNVERIFIED)
 
-    def proofs(self) -> NewContentScrubber:
-        """Return what reads new content."""
+    def new_content(self) -> NewContentScrubber:
+        """Return the scrubber of new content."""
         return NewContentScrubber(
-            self.reading, self.unproven, self.stop, lambda size, _: self.read.append(size)
+            self.reading, self.unverified, self.stop, lambda size, _: self.read.append(size)
         )
 
     def scrubber(self, *, until: int | None = None) -> Scrubber:
-        """Return what reads all of it; it ends by itself after *until* files."""
+        """Return the scrubber of all content; it stops after *until* files."""
 
         def tell(size: int, _: int) -> None:
             self.read.append(size)
@@ -93,7 +93,7 @@ class Desk:
             return Path(f"/proc/self/fd/{file.fileno()}").readlink()
 
     def damage(self, digest: Digest) -> bytes:
-        """Flip a bit of a stored file, and return what it has then."""
+        """Flip a bit of a stored file; return its new content."""
         path = self.path(digest)
         content = bytearray(path.read_bytes())
         content[2500] ^= 1
@@ -101,245 +101,245 @@ class Desk:
         return bytes(content)
 
     def in_quarantine(self) -> list[Digest]:
-        """Return what lies there."""
+        """Return the digests in quarantine."""
         return [case.damaged.digest for case in self.keeper.cases()]
 
 
 @pytest.fixture
-def desk(store: DataDirectory, clock: Clock) -> Desk:
-    """Return five blobs."""
-    return Desk(store, clock)
+def verified(store: DataDirectory, clock: Clock) -> VerifiedStore:
+    """Return a store of five blobs."""
+    return VerifiedStore(store, clock)
 
 
 # ---- new content
 
 
-def test_new_content_is_read_once_more(desk: Desk) -> None:
-    """What was damaged between its writing and its reading is not served any more."""
+def test_new_content_is_verified_after_its_commit(verified: VerifiedStore) -> None:
+    """A file that was damaged between its write and this check is not served any more."""
     right, wrong = DIGESTS[:2]
     for digest in (right, wrong):
-        desk.unproven.add(digest)
-    damaged = desk.damage(wrong)
+        verified.unverified.add(digest)
+    damaged = verified.damage(wrong)
 
-    desk.proofs().prove()
+    verified.new_content().prove()
 
-    assert desk.in_quarantine() == [wrong]
-    assert desk.store.storage.read(layout.quarantined(wrong)) == damaged
-    assert desk.told == [(wrong, 5000, "commit")]
-    assert list(desk.unproven.all()) == []
-    assert desk.store.blobs.stat(right)
-    assert desk.store.index.entry(wrong) is None
+    assert verified.in_quarantine() == [wrong]
+    assert verified.store.storage.read(layout.quarantined(wrong)) == damaged
+    assert verified.reported == [(wrong, 5000, "commit")]
+    assert list(verified.unverified.all()) == []
+    assert verified.store.blobs.stat(right)
+    assert verified.store.index.entry(wrong) is None
 
 
-def test_a_mark_waits_for_its_content(desk: Desk) -> None:
-    """It is made before the content is stored, which a kill may prevent for ever."""
+def test_a_mark_waits_for_its_content(verified: VerifiedStore) -> None:
+    """It is made before the content is stored; a kill may leave it without content."""
     absent = Digest.of(b"not yet")
-    desk.unproven.add(absent)
+    verified.unverified.add(absent)
 
-    desk.proofs().prove()
-    assert [digest for digest, _ in desk.unproven.all()] == [absent]
-    path = desk.store.state / layout.UNVERIFIED / layout.spool(absent)
+    verified.new_content().prove()
+    assert [digest for digest, _ in verified.unverified.all()] == [absent]
+    path = verified.store.state / layout.UNVERIFIED / layout.spool(absent)
     os.utime(path, (0, 0))
-    desk.proofs().prove()
+    verified.new_content().prove()
 
-    assert list(desk.unproven.all()) == []
+    assert list(verified.unverified.all()) == []
 
 
-def test_a_mark_stays_until_its_content_was_read_to_the_end(desk: Desk) -> None:
-    """A stop in between, or a kill, leaves it to the next process."""
-    desk.unproven.add(DIGESTS[0])
-    desk.stop.set()
+def test_a_mark_stays_until_its_content_is_verified(verified: VerifiedStore) -> None:
+    """After a stop or a kill the next process verifies it."""
+    verified.unverified.add(DIGESTS[0])
+    verified.stop.set()
 
     with pytest.raises(Stopped):
-        desk.proofs().prove()
+        verified.new_content().prove()
 
-    assert [digest for digest, _ in desk.unproven.all()] == [DIGESTS[0]]
+    assert [digest for digest, _ in verified.unverified.all()] == [DIGESTS[0]]
 
 
 # ---- all content
 
 
-def test_a_pass_reads_everything_and_finds_a_flipped_bit(desk: Desk) -> None:
-    """In the order of the digests."""
-    desk.damage(DIGESTS[2])
+def test_a_pass_reads_everything_and_finds_a_flipped_bit(verified: VerifiedStore) -> None:
+    """It reads in the order of digests."""
+    verified.damage(DIGESTS[2])
 
-    desk.scrubber(until=5).run()
+    verified.scrubber(until=5).run()
 
-    assert desk.read == [5000] * 5
-    assert [digest for digest, _, _ in desk.told] == [DIGESTS[2]]
-
-
-def test_a_pass_goes_on_where_it_was(desk: Desk) -> None:
-    """A restart reads nothing twice."""
-    scrub = desk.store.state / layout.SCRUB
-    desk.store.state.mkdir(exist_ok=True)
-    scrub.write_text(json.dumps({"after": str(DIGESTS[2]), "began": desk.clock()}))
-
-    desk.scrubber(until=2).run()
-
-    assert len(desk.read) == 2
+    assert verified.read == [5000] * 5
+    assert [digest for digest, _, _ in verified.reported] == [DIGESTS[2]]
 
 
-def test_a_pass_begins_a_day_after_the_last(desk: Desk) -> None:
-    """A small store is not read all the time; a position that makes no sense is none."""
-    scrub = desk.store.state / layout.SCRUB
-    desk.store.state.mkdir(exist_ok=True)
-    scrub.write_text(json.dumps({"after": "", "began": desk.clock() - 3600}))
-    early = desk.scrubber()
+def test_a_pass_resumes_after_a_restart(verified: VerifiedStore) -> None:
+    """A restart reads no file twice."""
+    scrub = verified.store.state / layout.SCRUB
+    verified.store.state.mkdir(exist_ok=True)
+    scrub.write_text(json.dumps({"after": str(DIGESTS[2]), "began": verified.clock()}))
+
+    verified.scrubber(until=2).run()
+
+    assert len(verified.read) == 2
+
+
+def test_a_pass_begins_a_day_after_the_last(verified: VerifiedStore) -> None:
+    """A small store is not read continuously; an invalid position starts a new pass."""
+    scrub = verified.store.state / layout.SCRUB
+    verified.store.state.mkdir(exist_ok=True)
+    scrub.write_text(json.dumps({"after": "", "began": verified.clock() - 3600}))
+    early = verified.scrubber()
     early._pass()
-    assert desk.read == []
+    assert verified.read == []
     scrub.write_text("nonsense")
 
     early._pass()
 
-    assert len(desk.read) == 5
-    assert ScrubPosition(**json.loads(scrub.read_text())) == ScrubPosition("", desk.clock())
+    assert len(verified.read) == 5
+    assert ScrubPosition(**json.loads(scrub.read_text())) == ScrubPosition("", verified.clock())
 
 
-def test_reading_corrects_the_size_of_a_row(desk: Desk) -> None:
-    """A rebuilt index has the length of the file as it then was."""
-    desk.store.index.record(DIGESTS[0], 17, ContentKind.BLOB, desk.clock())
+def test_verification_corrects_the_size_of_a_row(verified: VerifiedStore) -> None:
+    """A rebuilt index records the length of the file, which may have been damaged then."""
+    verified.store.index.record(DIGESTS[0], 17, ContentKind.BLOB, verified.clock())
 
-    found = desk.reading.check(DIGESTS[0], found="scrub", pace=lambda _: None)
+    found = verified.reading.check(DIGESTS[0], found="scrub", pace=lambda _: None)
 
-    row = desk.store.index.entry(DIGESTS[0])
+    row = verified.store.index.entry(DIGESTS[0])
     assert found.verdict is Condition.RIGHT
     assert row is not None
     assert row.size == 5000
 
 
-def test_content_that_is_evicted_while_it_is_read_is_not_damaged(desk: Desk) -> None:
-    """Nor is what is replaced."""
-    desk.damage(DIGESTS[0])
-    replaced = desk.damage(DIGESTS[1])
+def test_content_evicted_during_its_verification_is_not_damaged(verified: VerifiedStore) -> None:
+    """The same holds for content that is replaced meanwhile."""
+    verified.damage(DIGESTS[0])
+    replaced = verified.damage(DIGESTS[1])
 
     def evict(_: int) -> None:
-        desk.store.blobs.delete(DIGESTS[0])
-        desk.store.storage.write(layout.blob(DIGESTS[1]), replaced)
+        verified.store.blobs.delete(DIGESTS[0])
+        verified.store.storage.write(layout.blob(DIGESTS[1]), replaced)
 
     verdicts = [
-        desk.reading.check(digest, found="scrub", pace=evict).verdict for digest in DIGESTS[:2]
+        verified.reading.check(digest, found="scrub", pace=evict).verdict for digest in DIGESTS[:2]
     ]
 
     assert verdicts == [Condition.ABSENT, Condition.ABSENT]
-    assert desk.in_quarantine() == []
+    assert verified.in_quarantine() == []
 
 
-def test_what_is_read_is_told_in_sums() -> None:
-    """An event for each file would be too many."""
-    told: list[tuple[int, int]] = []
-    gathered = ScrubTotals(lambda *each: told.append(each))
+def test_reads_are_reported_in_sums() -> None:
+    """One event for each file would be too many."""
+    reported: list[tuple[int, int]] = []
+    gathered = ScrubTotals(lambda *each: reported.append(each))
     for _ in range(100):
         gathered.add(10, 1)
 
-    assert sum(files for files, _ in told) <= 100
-    assert len(told) < 50
+    assert sum(files for files, _ in reported) <= 100
+    assert len(reported) < 50
 
 
-def test_the_digests_behind_one_are_found(desk: Desk) -> None:
-    """In order, and nothing that is none."""
-    desk.store.storage.write(f"{layout.BLOBS}/sha256/zz/nonsense/data", b"")
+def test_digests_are_listed_in_order_after_a_position(verified: VerifiedStore) -> None:
+    """Files without a valid digest are skipped."""
+    verified.store.storage.write(f"{layout.BLOBS}/sha256/zz/nonsense/data", b"")
 
-    assert list(digests(desk.store.storage)) == DIGESTS
-    assert list(digests(desk.store.storage, str(DIGESTS[1]))) == DIGESTS[2:]
-
-
-# ---- the quarantine
+    assert list(digests(verified.store.storage)) == DIGESTS
+    assert list(digests(verified.store.storage, str(DIGESTS[1]))) == DIGESTS[2:]
 
 
-def _put(desk: Desk, digest: Digest) -> None:
-    desk.damage(digest)
-    desk.reading.check(digest, found="scrub", pace=lambda _: None)
+# ---- quarantine
 
 
-def test_files_in_quarantine_count_until_they_go(desk: Desk) -> None:
-    """A round does not take their room back as that of a dead download."""
-    before = desk.store.index.used_bytes()
-    _put(desk, DIGESTS[0])
-    desk.clock.now += 3600
-
-    Spool(desk.store, desk.clock).settle()
-    assert desk.store.index.used_bytes() == before
-
-    desk.clock.now += KEPT_S
-    Spool(desk.store, desk.clock).purge()
-
-    assert desk.in_quarantine() == []
-    assert desk.store.index.used_bytes() < before
+def _put(verified: VerifiedStore, digest: Digest) -> None:
+    verified.damage(digest)
+    verified.reading.check(digest, found="scrub", pace=lambda _: None)
 
 
-def test_a_lost_index_counts_them_again(desk: Desk) -> None:
-    """They lie on the disk."""
-    _put(desk, DIGESTS[0])
-    held = desk.store.index.used_bytes()
-    desk.store.index.release(layout.quarantine_promise(DIGESTS[0]))
+def test_files_in_quarantine_count_as_used_bytes(verified: VerifiedStore) -> None:
+    """A round does not release their reservation as that of a dead download."""
+    before = verified.store.index.used_bytes()
+    _put(verified, DIGESTS[0])
+    verified.clock.now += 3600
 
-    Spool(desk.store, desk.clock).settle()
+    Spool(verified.store, verified.clock).settle()
+    assert verified.store.index.used_bytes() == before
 
-    assert desk.store.index.used_bytes() == held
+    verified.clock.now += KEPT_S
+    Spool(verified.store, verified.clock).purge()
+
+    assert verified.in_quarantine() == []
+    assert verified.store.index.used_bytes() < before
 
 
-def test_a_damaged_pushed_file_stays(desk: Desk) -> None:
-    """Neither time nor want of room removes the only copy that there is."""
+def test_a_lost_index_counts_files_in_quarantine_again(verified: VerifiedStore) -> None:
+    """They still use the disk."""
+    _put(verified, DIGESTS[0])
+    held = verified.store.index.used_bytes()
+    verified.store.index.release(layout.quarantine_promise(DIGESTS[0]))
+
+    Spool(verified.store, verified.clock).settle()
+
+    assert verified.store.index.used_bytes() == held
+
+
+def test_a_damaged_hosted_file_stays(verified: VerifiedStore) -> None:
+    """Neither age nor a shortage of space removes the only copy."""
     pulled, pushed, repaired = DIGESTS[:3]
-    desk.store.repositories.keep_origin(PROXIED, "quay.io")
-    desk.store.repositories.link_blob(PROXIED, pulled)
-    desk.store.repositories.link_blob(HOSTED, pushed)
-    desk.store.repositories.link_blob(HOSTED, repaired)
+    verified.store.repositories.keep_origin(PROXIED, "quay.io")
+    verified.store.repositories.link_blob(PROXIED, pulled)
+    verified.store.repositories.link_blob(HOSTED, pushed)
+    verified.store.repositories.link_blob(HOSTED, repaired)
     for digest in (pulled, pushed, repaired):
-        _put(desk, digest)
+        _put(verified, digest)
     content = next(each for each in CONTENTS if Digest.of(each) == repaired)
-    desk.store.blobs.write(repaired, content)
+    verified.store.blobs.write(repaired, content)
 
-    desk.clock.now += 2 * KEPT_S
-    Spool(desk.store, desk.clock).purge()
-    Spool(desk.store, desk.clock).make_room(lambda: False)
+    verified.clock.now += 2 * KEPT_S
+    Spool(verified.store, verified.clock).purge()
+    Spool(verified.store, verified.clock).make_room(lambda: False)
 
-    assert desk.in_quarantine() == [pushed]
-    assert desk.store.storage.read(layout.quarantined(pushed))
+    assert verified.in_quarantine() == [pushed]
+    assert verified.store.storage.read(layout.quarantined(pushed))
 
 
-def test_a_change_of_the_quarantine_is_told_once(desk: Desk) -> None:
-    """What it holds is a metric."""
-    told: list[tuple[int, int]] = []
-    census = QuarantineMetrics(desk.keeper, lambda *each: told.append(each))
+def test_a_change_of_the_quarantine_is_reported_once(verified: VerifiedStore) -> None:
+    """Its files and bytes are metrics."""
+    reported: list[tuple[int, int]] = []
+    census = QuarantineMetrics(verified.keeper, lambda *each: reported.append(each))
     census.look()
-    _put(desk, DIGESTS[0])
+    _put(verified, DIGESTS[0])
     census.look()
     census.look()
 
-    assert told == [(0, 0), (1, 5000)]
+    assert reported == [(0, 0), (1, 5000)]
 
 
 # ---- verify
 
 
-def _verify(desk: Desk, *, as_json: bool = False) -> tuple[bool, str]:
+def _verify(verified: VerifiedStore, *, as_json: bool = False) -> tuple[bool, str]:
     written: list[str] = []
-    verification = Verification(desk.reading, desk.keeper, io.StringIO())
+    verification = Verification(verified.reading, verified.keeper, io.StringIO())
     is_right = verification.run(written.append, as_json=as_json)
     return is_right, "\n".join(written)
 
 
-def test_verify_finds_nothing_where_all_is_right(desk: Desk) -> None:
-    """And says how much it has read."""
-    assert _verify(desk) == (True, "5 files, 24 KiB read, 0 damaged, 0 in quarantine")
+def test_verify_succeeds_on_an_undamaged_store(verified: VerifiedStore) -> None:
+    """It reports how many bytes it has read."""
+    assert _verify(verified) == (True, "5 files, 24 KiB read, 0 damaged, 0 in quarantine")
 
 
-def test_verify_reports_what_is_damaged(desk: Desk) -> None:
-    """By digest, with what was pushed and is lost."""
-    desk.store.repositories.link_blob(HOSTED, DIGESTS[0])
-    desk.damage(DIGESTS[0])
+def test_verify_reports_damaged_files(verified: VerifiedStore) -> None:
+    """By digest, with the repositories whose hosted content is lost."""
+    verified.store.repositories.link_blob(HOSTED, DIGESTS[0])
+    verified.damage(DIGESTS[0])
 
-    is_right, text = _verify(desk, as_json=True)
+    is_right, text = _verify(verified, as_json=True)
     (found,) = json.loads(text)["damaged"]
 
     assert not is_right
     assert found["digest"] == str(DIGESTS[0])
     assert (found["new"], found["repaired"]) == (True, False)
     assert (found["pushed"], found["repositories"]) == (["team/app"], ["team/app"])
-    assert "lost: pushed to team/app" in _verify(desk)[1]
-    assert not _verify(desk)[0]  # until it was pushed again
+    assert "lost: pushed to team/app" in _verify(verified)[1]
+    assert not _verify(verified)[0]  # until the content is pushed again
     content = next(each for each in CONTENTS if Digest.of(each) == DIGESTS[0])
-    desk.store.blobs.write(DIGESTS[0], content)
-    assert _verify(desk)[0]
+    verified.store.blobs.write(DIGESTS[0], content)
+    assert _verify(verified)[0]

@@ -1,4 +1,4 @@
-"""The socket at which the other processes wake the cleaner."""
+"""The wake socket: the datagram socket through which workers wake the cleaner."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _AT_ONCE = 30.0
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where the bell hangs."""
+    """Return the path of the socket."""
     return tmp_path / "cleaner.sock"
 
 
 @pytest.fixture
 def wake(path: Path) -> Iterator[WakeSocket]:
-    """Hang the bell."""
+    """Open the socket."""
     with WakeSocket(path) as hung:
         yield hung
 
@@ -34,15 +34,15 @@ def _send(path: Path, *messages: bytes) -> None:
             sender.sendto(message, str(path))
 
 
-def test_who_rings_is_heard_at_once_with_what_it_needs(wake: WakeSocket, path: Path) -> None:
-    """And what its row will cost beside it."""
+def test_a_message_wakes_the_cleaner_with_the_bytes_needed(wake: WakeSocket, path: Path) -> None:
+    """The size of the index row is added to the bytes."""
     _send(path, b'{"needs": 1000}')
 
     assert wake.wait(_AT_ONCE) == 1000 + OVERHEAD
 
 
-def test_all_who_rang_are_heard_together(wake: WakeSocket, path: Path) -> None:
-    """One round makes room for all of them, and then none is left."""
+def test_waiting_messages_are_summed(wake: WakeSocket, path: Path) -> None:
+    """One round frees space for all of them, and no message is left."""
     _send(path, b'{"needs": 1000}', b'{"needs": 0}', b'{"needs": 500}')
 
     assert wake.wait(_AT_ONCE) == 1500 + 2 * OVERHEAD
@@ -63,20 +63,22 @@ def test_all_who_rang_are_heard_together(wake: WakeSocket, path: Path) -> None:
         b"[" * 1000,
     ],
 )
-def test_what_can_not_be_read_is_a_hint(wake: WakeSocket, path: Path, message: bytes) -> None:
-    """Somebody rang, and that is all that is known."""
+def test_an_unreadable_message_counts_as_zero_bytes(
+    wake: WakeSocket, path: Path, message: bytes
+) -> None:
+    """It wakes the cleaner all the same."""
     _send(path, message)
 
     assert wake.wait(_AT_ONCE) == 0
 
 
-def test_nobody_rang(wake: WakeSocket) -> None:
-    """The time is over, and nothing is needed."""
+def test_the_wait_ends_without_a_message(wake: WakeSocket) -> None:
+    """It returns 0 bytes after its time."""
     assert wake.wait(0.001) == 0
 
 
-def test_a_signal_wakes_who_waits(wake: WakeSocket) -> None:
-    """However often it comes."""
+def test_a_signal_handler_wakes_the_wait(wake: WakeSocket) -> None:
+    """The signal may come repeatedly."""
     for _ in range(10_000):
         wake.ring()
 
@@ -84,7 +86,7 @@ def test_a_signal_wakes_who_waits(wake: WakeSocket) -> None:
 
 
 def test_the_socket_of_a_dead_cleaner_is_replaced(path: Path) -> None:
-    """It could not take it away."""
+    """A killed cleaner cannot remove its socket."""
     dead = WakeSocket(path)
 
     with WakeSocket(path) as wake:
@@ -94,8 +96,8 @@ def test_the_socket_of_a_dead_cleaner_is_replaced(path: Path) -> None:
     dead._socket.close()
 
 
-def test_the_socket_goes_with_its_owner(path: Path) -> None:
-    """Nothing stays in the run directory."""
+def test_closing_removes_the_socket(path: Path) -> None:
+    """No file stays in the run directory."""
     with WakeSocket(path):
         assert path.exists()
 

@@ -1,4 +1,4 @@
-"""What is left is whole, whatever was pushed and pulled, and wherever the cleaner dies."""
+"""The remaining content is complete after any pushes, pulls and deaths of the cleaner."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _SIGNED = [images.artifact(each, b"signature", "application/example") for each i
 _INDEXES = [images.index(_MADE[:2]), images.index(_MADE[1:3])]
 _TAGS = [Tag("v1"), Tag("v2"), Tag("v3")]
 
-# a busy machine is no failure
+# no deadline: the machine may be busy
 unhurried = settings(
     deadline=None,
     max_examples=scaled(25, 100),
@@ -52,12 +52,12 @@ unhurried = settings(
 
 
 class _Died(Exception):  # noqa: N818 - a death, not an error of ours
-    """The cleaner was killed here."""
+    """The cleaner was killed."""
 
 
 @dataclass
-class Mortal(MemoryStorage):
-    """A storage that dies at the next delete after so many."""
+class MortalStorage(MemoryStorage):
+    """A storage that dies at a delete after a given number of deletes."""
 
     clock: Clock
     left: int | None = None
@@ -66,7 +66,7 @@ class Mortal(MemoryStorage):
         super().__init__(self.clock)
 
     def delete(self, key: str) -> bool:
-        """Remove a value, or die."""
+        """Delete a value, or die."""
         if self.left is not None:
             if not self.left:
                 raise _Died
@@ -76,7 +76,7 @@ class Mortal(MemoryStorage):
 
 @dataclass(frozen=True)
 class Push:
-    """A push of an image, of what refers to it, or of an index of two; or a DELETE of an image."""
+    """A push of an image, a referrer or an index of two images; or a DELETE of an image."""
 
     what: int
     kind: str
@@ -87,20 +87,20 @@ class Push:
 
 @dataclass
 class World:
-    """A registry, and what somebody does with it."""
+    """A data directory, and the clients that push, pull and delete."""
 
     folder: Path
     clock: Clock = field(default_factory=lambda: Clock(1000.0))
 
     def __post_init__(self) -> None:
-        self.storage = Mortal(self.clock)
+        self.storage = MortalStorage(self.clock)
         index = MemoryIndex(clock=self.clock)
         self.store = DataDirectory(self.storage, index, self.folder / "spool")
 
     def do(self, push: Push) -> None:
-        """Push, or pull through, as it is done: parts first, then what names them."""
+        """Push, pull or delete as the registry does: parts before the manifests that name them."""
         self.clock.now = push.at
-        if push.kind == "delete":  # of what was pulled through it is refused
+        if push.kind == "delete":  # DELETE of a proxied image is refused
             if push.name != _CACHED:
                 self._delete(push.name, _MADE[push.what].digest)
         elif push.kind == "index":
@@ -145,12 +145,12 @@ class World:
     # ---- cleaning
 
     def clean(self, rules: RetentionRules, bounds: StoreLimits) -> None:
-        """Go one round, on good news, then take garbage away."""
+        """Run one round with an open log barrier, then collect garbage."""
         sweep = Sweep(self.store, lambda _: None, self.clock)
-        hands = RoundTools(
+        tools = RoundTools(
             self.store, Spool(self.store, self.clock), sweep, self, self.clock, lambda: False
         )
-        assert Rounds(hands, bounds, rules).run(0)
+        assert Rounds(tools, bounds, rules).run(0)
         hosted = HostedRepositories(self.store)
         collector = Collector(self.store, sweep, Unlinker(self.store, hosted), lambda: False)
         collector.run(
@@ -161,33 +161,33 @@ class World:
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return that nothing is wrong with the news."""
+        """Return an empty string: the index has every access."""
         return ""
 
-    # ---- looking
+    # ---- checks
 
     def tags(self) -> Iterator[tuple[Repository, Tag, Digest]]:
-        """Yield every tag of what was pushed, and what it means."""
+        """Yield every tag of hosted repositories with its digest."""
         for name in _NAMES:
             for tag in map(Tag, self.store.repositories.tags(name)):
                 state = self.store.repositories.tag(name, tag)
                 if state:
                     yield name, tag, state.digest
 
-    def is_whole(self, name: Repository, digest: Digest) -> bool:
-        """Whether a client that pulls a manifest by this name gets it, and all below it."""
+    def is_complete(self, name: Repository, digest: Digest) -> bool:
+        """Return whether a client that pulls a manifest from a repository gets it and its parts."""
         links = self.store.repositories
         if links.linked_manifest(name, digest) is None or not self.store.blobs.stat(digest):
             return False
         read = links.read_manifest(name, digest, self.store.blobs.read(digest))
         if read.kind is ContentKind.INDEX:
-            return all(self.is_whole(name, part) for part in read.parts())
+            return all(self.is_complete(name, part) for part in read.parts())
         return all(
             self.store.blobs.stat(part) and links.links_blob(name, part) for part in read.parts()
         )
 
-    def here(self) -> set[Digest]:
-        """Return what has its content here."""
+    def stored(self) -> set[Digest]:
+        """Return the digests whose content is stored."""
         rows = self.store.index.oldest(None, 1000)
         return {row.digest for row in rows if self.store.blobs.stat(row.digest)}
 
@@ -218,7 +218,7 @@ _deaths = st.one_of(st.none(), st.integers(0, 25))
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return where turns are taken."""
+    """Return the folder of the lock files."""
     return tmp_path
 
 
@@ -232,45 +232,45 @@ def _lived(folder: Path, history: Sequence[Push]) -> World:
 
 @unhurried
 @given(_histories, st.lists(_rules, min_size=2, max_size=2), _bounds, _deaths)
-def test_what_is_left_is_whole(
+def test_the_remaining_content_is_complete(
     folder: Path,
     history: list[Push],
-    said: list[RetentionRule],
+    chosen: list[RetentionRule],
     bounds: StoreLimits,
     death: int | None,
 ) -> None:
-    """No tag dangles, no link of what was pushed leads to nothing, nothing names what is gone."""
+    """No tag or hosted link dangles, and no kept manifest names removed content."""
     world = _lived(folder, history)
-    rules = RetentionRules([(name.name, rule) for name, rule in zip(_NAMES, said, strict=True)])
+    rules = RetentionRules([(name.name, rule) for name, rule in zip(_NAMES, chosen, strict=True)])
     world.storage.left = death
 
     with suppress(_Died):
         world.clean(rules, bounds)
 
     for name, _, digest in world.tags():
-        assert world.is_whole(name, digest)
+        assert world.is_complete(name, digest)
     _nothing_dangles(world)
     world.storage.left = None
     world.clean(rules, bounds)
     _nothing_dangles(world)
     for name in _NAMES:
         for digest in world.store.repositories.manifests(name):
-            assert world.is_whole(name, digest)
+            assert world.is_complete(name, digest)
 
 
 @unhurried
 @given(_histories, _rules, _deaths)
-def test_what_goes_is_gone_and_what_stays_stays(
+def test_exactly_the_expired_images_are_removed(
     folder: Path, history: list[Push], rule: RetentionRule, death: int | None
 ) -> None:
-    """By last use, and the newest always; after a death as without one."""
+    """By last use, except the newest tags; a death of the cleaner changes nothing."""
     world = _lived(folder, history)
     rules = RetentionRules(otherwise=rule)
     expected = {
         (image.name, image.root)
         for name in _NAMES
         for image in HostedRepositories(world.store).holding(name).images
-        if _stays(image.place, 1000.0 - image.used, rule)
+        if _is_kept(image.place, 1000.0 - image.used, rule)
     }
     world.storage.left = death
     with suppress(_Died):
@@ -288,11 +288,11 @@ def test_what_goes_is_gone_and_what_stays_stays(
     if death is None:
         assert expected == roots
     for name, root in expected:
-        assert world.is_whole(name, root)
+        assert world.is_complete(name, root)
 
 
-def _stays(place: int | None, idle: float, rule: RetentionRule) -> bool:
-    """Tell whether an image stays, said once more in other words."""
+def _is_kept(place: int | None, idle: float, rule: RetentionRule) -> bool:
+    """Return whether an image is kept, computed independently of the cleaner."""
     if place is not None and place < rule.keep:
         return True
     if place is None and rule.untagged and idle > rule.untagged:
@@ -304,8 +304,10 @@ def _stays(place: int | None, idle: float, rule: RetentionRule) -> bool:
 
 @unhurried
 @given(_histories)
-def test_in_the_end_nothing_is_left_that_nobody_needs(folder: Path, history: list[Push]) -> None:
-    """When all has expired, not a link, a blob or a row stays of what was pushed alone."""
+def test_after_all_images_expire_no_hosted_content_is_left(
+    folder: Path, history: list[Push]
+) -> None:
+    """Not a link, blob or row remains of content that was only pushed."""
     world = _lived(folder, history)
     world.clock.now += 1000
 
@@ -313,7 +315,7 @@ def test_in_the_end_nothing_is_left_that_nobody_needs(folder: Path, history: lis
 
     assert [name for name in _NAMES if world.store.repositories.exists(name)] == []
     cached = _below(world, world.store.repositories.manifests(_CACHED))
-    assert world.here() == cached
+    assert world.stored() == cached
     assert world.store.index.count() == len(cached)
 
 
@@ -328,6 +330,6 @@ def _below(world: World, digests: Iterator[Digest]) -> set[Digest]:
 
 
 def _nothing_dangles(world: World) -> None:
-    here = world.here()
-    for digest in here:
-        assert set(world.store.index.children(digest)) <= here
+    stored = world.stored()
+    for digest in stored:
+        assert set(world.store.index.children(digest)) <= stored

@@ -1,4 +1,4 @@
-"""What the cleaner has HAProxy forget."""
+"""The debounced purge of HAProxy's cache after removals."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from entrepot.edge.purge import Purge
 from tests.system.waiting import eventually
 
 
-def test_a_sweep_is_forgotten_in_one_go(tmp_path: Path) -> None:
-    """A thousand files that go cost one emptying of HAProxy's memory, soon after."""
+def test_a_sweep_purges_the_cache_once(tmp_path: Path) -> None:
+    """A thousand removals raise the cache epoch once, soon after the first."""
     cache_epoch.begin(tmp_path)
     purge = Purge(tmp_path)
     for _ in range(1000):
@@ -24,7 +24,7 @@ def test_a_sweep_is_forgotten_in_one_go(tmp_path: Path) -> None:
     eventually(lambda: CacheEpoch(tmp_path).now() == "0000000003", what="it rises again")
 
 
-def test_where_nobody_serves_there_is_nothing_to_forget(
+def test_a_stopped_appliance_has_no_cache_to_purge(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """`entrepot clean` works on a data directory alone."""

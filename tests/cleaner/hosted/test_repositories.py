@@ -1,4 +1,4 @@
-"""What was pushed is read as it is; everything else may go."""
+"""Hosted repositories are read completely; everything else may be evicted."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def _open(store: DataDirectory, hosted: HostedRepositories | None = None) -> Sna
     return HostedSnapshot(hosted or HostedRepositories(store), RetentionRules(), lambda: 0.0).open()
 
 
-def _held(store: DataDirectory, *among: Digest) -> set[Digest]:
-    """Return those that stay for what was pushed."""
+def _referenced(store: DataDirectory, *among: Digest) -> set[Digest]:
+    """Return those digests that hosted content references."""
     account = _open(store)
     return {digest for digest in among if account.spares(digest)}
 
@@ -31,63 +31,63 @@ def _images(store: DataDirectory) -> dict[str, HostedImage]:
     return {str(image): image for image in HostedRepositories(store).holding(HOSTED).images}
 
 
-def test_a_hosted_image_is_kept_whole(store: DataDirectory) -> None:
-    """Its manifest, its config and its layers."""
+def test_a_hosted_image_is_kept_completely(store: DataDirectory) -> None:
+    """Its manifest, its config and its layers are kept."""
     pushed = push(store, 1, used=0)
 
-    assert _held(store, *pushed.digests) == set(pushed.digests)
+    assert _referenced(store, *pushed.digests) == set(pushed.digests)
 
 
 def test_a_proxied_image_is_not_kept(store: DataDirectory) -> None:
-    """Its upstream has it."""
+    """It can be fetched from its upstream again."""
     pulled = pull(store, 1, used=0)
 
-    assert _held(store, *pulled.digests) == set()
+    assert _referenced(store, *pulled.digests) == set()
 
 
-def test_what_a_hosted_and_a_proxied_repository_share_is_kept(store: DataDirectory) -> None:
-    """Content has no owner: one hosted link is enough."""
+def test_content_of_a_hosted_and_a_proxied_repository_is_kept(store: DataDirectory) -> None:
+    """One hosted link suffices."""
     pulled = pull(store, 1, used=0)
     store.repositories.link_blob(HOSTED, pulled.digests[-1])
 
-    assert _held(store, *pulled.digests) == {pulled.digests[-1]}
+    assert _referenced(store, *pulled.digests) == {pulled.digests[-1]}
 
 
 def test_a_hosted_repository_below_a_proxied_one_is_kept(store: DataDirectory) -> None:
-    """A name says nothing of where it came from; its origin does."""
+    """The origin of a repository, not its name, decides whether it is proxied."""
     pulled = pull(store, 1, used=0, name=Repository("quay.io/podman"))
     pushed = push(store, 2, used=0, name=Repository("quay.io/podman/own"))
 
-    assert _held(store, *pulled.digests, *pushed.digests) == set(pushed.digests)
+    assert _referenced(store, *pulled.digests, *pushed.digests) == set(pushed.digests)
 
 
-def test_an_index_keeps_its_children_and_what_they_name(store: DataDirectory) -> None:
-    """Be they linked or not, and be one of them not here."""
+def test_an_index_keeps_its_children_and_their_parts(store: DataDirectory) -> None:
+    """The children may be unlinked, and one may be missing."""
     here, away = images.image([b"here"]), images.image([b"away"], architecture="arm64")
     parts = put_image(store, here, used=0)
     body, media_type = images.index([here, away])
     index = put_manifest(store, body, media_type, used=0)
     store.repositories.link_manifest(HOSTED, index)
 
-    assert _held(store, index, *parts, away.digest) == {index, *parts, away.digest}
+    assert _referenced(store, index, *parts, away.digest) == {index, *parts, away.digest}
 
 
-def test_a_manifest_of_an_unknown_type_is_kept_with_the_blobs_that_are_linked(
+def test_a_manifest_of_an_unknown_type_keeps_all_linked_blobs(
     store: DataDirectory,
 ) -> None:
-    """An old data directory holds manifests that nobody reads any more; none is loose."""
+    """An old data directory can have manifests of types that the appliance does not parse."""
     body = b'{"schemaVersion": 1}'
     old, layer = Digest.of(body), Digest.of(b"layer")
     store.blobs.write(old, body)
     store.repositories.link_manifest(HOSTED, old)
     store.repositories.link_blob(HOSTED, layer)
 
-    assert _held(store, old, layer) == {old, layer}
+    assert _referenced(store, old, layer) == {old, layer}
     assert HostedRepositories(store).holding(HOSTED).loose() == set()
 
 
 def test_a_manifest_that_comes_back_is_read(store: DataDirectory) -> None:
-    """What was not here the last time may be here now."""
+    """A manifest that was missing at the last read may be stored by now."""
     made, hosted = images.image([b"layer"]), HostedRepositories(store)
     store.repositories.link_manifest(HOSTED, made.digest)
     (before,) = hosted.holding(HOSTED).images
@@ -100,7 +100,7 @@ def test_a_manifest_that_comes_back_is_read(store: DataDirectory) -> None:
 
 
 def test_an_index_and_its_children_are_one_image(store: DataDirectory) -> None:
-    """But for a child that has a tag of its own."""
+    """A child with a tag of its own is an image of its own."""
     first, second = push(store, 1, used=0), push(store, 2, used=0)
     store.repositories.remove_tag(HOSTED, Tag("v1"))
     made = images.image([b"away"])
@@ -120,7 +120,7 @@ def test_an_index_and_its_children_are_one_image(store: DataDirectory) -> None:
 
 
 def test_an_index_may_list_blobs(store: DataDirectory) -> None:
-    """Build caches do; a blob is no manifest that can't be read."""
+    """Build caches do so; such a blob is not an unreadable manifest."""
     layer = b"a layer of a build cache"
     made = replace(images.image([]), manifest=layer)
     body, media_type = images.index([made])
@@ -135,8 +135,8 @@ def test_an_index_may_list_blobs(store: DataDirectory) -> None:
 
 
 @pytest.mark.parametrize("tag", ["", "signed"])
-def test_what_refers_to_an_image_lives_with_it(store: DataDirectory, tag: str) -> None:
-    """A signature is part of what it signs, tagged or not; so is what refers to that."""
+def test_a_referrer_belongs_to_the_image_of_its_subject(store: DataDirectory, tag: str) -> None:
+    """A signature does, tagged or not, and a referrer of the signature does too."""
     pushed = push(store, 1, used=0)
     subject = replace(images.image([]), manifest=store.blobs.read(pushed.digests[0]))
     signature = images.artifact(subject, b"signature", "application/example")
@@ -154,8 +154,8 @@ def test_what_refers_to_an_image_lives_with_it(store: DataDirectory, tag: str) -
     assert image.place == 0
 
 
-def test_a_tag_that_is_named_for_a_digest_is_about_it(store: DataDirectory) -> None:
-    """As cosign tags its signatures, and as the fallback of the referrers API does."""
+def test_a_tag_of_the_referrers_schema_makes_a_referrer(store: DataDirectory) -> None:
+    """Cosign's signatures have such tags, and the fallback of the referrers API."""
     pushed = push(store, 1, used=0)
     signature = images.image([b"signature"])
     put_image(store, signature, used=0)
@@ -167,8 +167,8 @@ def test_a_tag_that_is_named_for_a_digest_is_about_it(store: DataDirectory) -> N
     assert image.manifests == (pushed.digests[0], signature.digest)
 
 
-def test_what_refers_to_what_is_not_here_is_an_image_of_its_own(store: DataDirectory) -> None:
-    """A signature may come before its image."""
+def test_a_referrer_without_its_subject_is_an_image(store: DataDirectory) -> None:
+    """A signature may be pushed before its subject."""
     signature = images.artifact(images.image([b"away"]), b"signature", "application/example")
     put_image(store, signature, used=0)
     store.repositories.link_manifest(HOSTED, signature.digest)
@@ -178,8 +178,8 @@ def test_what_refers_to_what_is_not_here_is_an_image_of_its_own(store: DataDirec
     assert (image.root, image.place) == (signature.digest, None)
 
 
-def test_tags_that_tie_a_ring_hide_nothing(store: DataDirectory) -> None:
-    """Two images, each tagged as if it were about the other: both are still found."""
+def test_referrer_tags_in_a_ring_hide_no_image(store: DataDirectory) -> None:
+    """Two images, each tagged as a referrer of the other, are both found."""
     first, second = push(store, 1, used=0).digests[0], push(store, 2, used=0).digests[0]
     for tag in ("v1", "v2"):
         store.repositories.remove_tag(HOSTED, Tag(tag))
@@ -191,8 +191,8 @@ def test_tags_that_tie_a_ring_hide_nothing(store: DataDirectory) -> None:
     assert set(image.manifests) == {first, second}
 
 
-def test_nothing_is_looked_for_before_something_is_to_go(store: DataDirectory) -> None:
-    """The walk is for those rounds that evict."""
+def test_repositories_are_read_only_if_a_removal_needs_it(store: DataDirectory) -> None:
+    """The walk costs only the rounds that evict."""
     hosted = _Counting(store)
     account = _open(store, hosted)
     assert (account.images, hosted.walks) == ([], 0)
@@ -203,8 +203,8 @@ def test_nothing_is_looked_for_before_something_is_to_go(store: DataDirectory) -
     assert hosted.walks == 1
 
 
-def test_what_can_not_be_read_is_not_taken_for_nothing(store: DataDirectory) -> None:
-    """A disk that fails must not make a pushed image look unwanted."""
+def test_a_read_error_is_raised(store: DataDirectory) -> None:
+    """A disk error must not make a hosted image look unreferenced."""
     account = _open(store, _Failing(store))
 
     with pytest.raises(StorageBroken):

@@ -1,4 +1,4 @@
-"""How long what was pushed stays, by its repository's rule."""
+"""Retention rules: which hosted images expire."""
 
 from __future__ import annotations
 
@@ -33,36 +33,36 @@ def _reason(place: int | None, by: RetentionRule, idle: float) -> Reason | None:
     return why.reason if why else None
 
 
-def test_without_a_rule_nothing_goes() -> None:
-    """What was pushed is kept for ever by default."""
+def test_without_a_rule_no_image_expires() -> None:
+    """Hosted images are kept for ever by default."""
     assert [_reason(place, RetentionRule(), 1e9) for place in (0, 7, None)] == [None] * 3
     assert RetentionRule().is_idle
 
 
 def test_a_ttl_counts_from_the_last_use() -> None:
-    """On the second it is not over yet."""
+    """An image that was not used for exactly the TTL has not expired yet."""
     by = RetentionRule(ttl=10)
 
     assert [_reason(0, by, idle) for idle in (9, 10, 11)] == [None, None, Reason.TTL]
 
 
-def test_the_newest_tags_stay_and_the_others_go_at_once() -> None:
-    """Age has no say where no TTL is set."""
+def test_without_a_ttl_all_but_the_newest_tags_expire_at_once() -> None:
+    """Age does not matter without a TTL."""
     by = RetentionRule(keep=2)
 
     assert [_reason(place, by, 0) for place in range(4)] == [None, None, Reason.KEEP, Reason.KEEP]
 
 
-def test_with_a_ttl_the_newest_tags_stay_and_the_others_go_by_age() -> None:
-    """A repository that is rarely used keeps something to pull."""
+def test_with_a_ttl_all_but_the_newest_tags_expire_by_age() -> None:
+    """A rarely used repository keeps some images to pull."""
     by = RetentionRule(keep=1, ttl=10)
 
     assert [_reason(place, by, 11) for place in (0, 1)] == [None, Reason.TTL]
     assert [_reason(place, by, 9) for place in (0, 1)] == [None, None]
 
 
-def test_what_lost_its_tag_goes_after_its_own_grace() -> None:
-    """Or by the TTL, if that is shorter."""
+def test_an_untagged_image_expires_after_its_grace() -> None:
+    """It expires after the TTL if that is shorter."""
     assert [_reason(None, RetentionRule(untagged=5), idle) for idle in (5, 6)] == [
         None,
         Reason.UNTAGGED,
@@ -72,7 +72,7 @@ def test_what_lost_its_tag_goes_after_its_own_grace() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("settings", "expected"),
     [
         ((0, 0, None), 0),
         ((10 * _DAY, 0, None), _DAY),
@@ -83,22 +83,22 @@ def test_what_lost_its_tag_goes_after_its_own_grace() -> None:
     ],
     ids=["for ever", "a TTL", "a short TTL", "newest only", "never", "nothing else"],
 )
-def test_the_grace_of_what_lost_its_tag_follows_from_the_rest(
-    said: tuple[float, int, float | None], expected: float
+def test_the_default_grace_of_untagged_images(
+    settings: tuple[float, int, float | None], expected: float
 ) -> None:
-    """A day, where tags go at all and nothing else was said."""
-    assert rule(*said, is_evictable=True).untagged == expected
+    """It is a day if tagged images can expire, and never otherwise."""
+    assert rule(*settings, is_evictable=True).untagged == expected
 
 
-def test_a_name_that_is_kept_for_ever_is_not_evicted_for_size() -> None:
-    """Where a rule lets nothing go, CLEANER_HOSTED does not either."""
+def test_a_repository_that_never_expires_is_not_evicted_for_size() -> None:
+    """If its rule expires no image, CLEANER_HOSTED does not evict any."""
     assert rule(0, 0, None, is_evictable=True).is_idle
     assert rule(60, 0, None, is_evictable=True).is_evictable
     assert not rule(60, 0, None, is_evictable=False).is_evictable
 
 
-def test_with_cleaner_hosted_everything_may_go_for_room() -> None:
-    """Also where age is no reason."""
+def test_with_cleaner_hosted_every_image_is_evictable() -> None:
+    """That holds without a TTL too."""
     assert everything(0) == RetentionRule(0, 0, _DAY, is_evictable=True)
     assert everything(60) == RetentionRule(60, 0, 60, is_evictable=True)
 
@@ -111,18 +111,18 @@ _RULES = {"team/*": 1.0, "team/**": 2.0, "team/app": 3.0, "**/app": 4.0}
     [("team/app", 3), ("team/web", 2), ("team/a/b", 2), ("other/app", 4), ("other/web", 9)],
     ids=["the name itself", "two fit", "deeper", "another", "none fits"],
 )
-def test_the_longest_pattern_counts(name: str, ttl: float) -> None:
-    """In whatever order they were written."""
-    for said in _orders(_RULES.items()):
+def test_the_longest_matching_pattern_decides(name: str, ttl: float) -> None:
+    """The order of the patterns does not matter."""
+    for patterns in _orders(_RULES.items()):
         rules = RetentionRules(
-            [(pattern, RetentionRule(ttl=at)) for pattern, at in said], RetentionRule(ttl=9)
+            [(pattern, RetentionRule(ttl=at)) for pattern, at in patterns], RetentionRule(ttl=9)
         )
 
         assert rules.of(Repository(name)).ttl == ttl
 
 
-def test_the_shortest_time_says_how_often_to_look() -> None:
-    """Of all rules, be it a TTL or a grace; never is no time."""
+def test_the_shortest_time_of_all_rules_is_found() -> None:
+    """A TTL or a grace counts; 0 means never and does not count."""
     assert (
         RetentionRules(
             [("a", RetentionRule(ttl=9)), ("b", RetentionRule(untagged=4, ttl=8))], RetentionRule()
@@ -132,8 +132,8 @@ def test_the_shortest_time_says_how_often_to_look() -> None:
     assert RetentionRules().shortest() == 0
 
 
-def test_a_plan_says_why_in_words() -> None:
-    """For whoever reads the dry run."""
+def test_expiry_gives_its_reason_in_words() -> None:
+    """The dry run prints these words."""
     cases = [
         (_image(0), RetentionRule(ttl=30 * _DAY), 31 * _DAY),
         (_image(4), RetentionRule(keep=3), 0),
@@ -141,9 +141,9 @@ def test_a_plan_says_why_in_words() -> None:
         (_image(None), RetentionRule(untagged=_DAY), 25 * 3600),
     ]
 
-    said = [why.words for each in cases if (why := expiry(*each))]
+    reasons = [why.words for each in cases if (why := expiry(*each))]
 
-    assert said == [
+    assert reasons == [
         "not used for 31d, TTL is 30d",
         "not among the 3 newest tags",
         "not among the newest tag",
@@ -152,17 +152,17 @@ def test_a_plan_says_why_in_words() -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", ".sig", ".att"])
-def test_a_tag_of_the_referrers_schema_is_about_a_digest(suffix: str) -> None:
-    """As clients make it where there is no referrers API."""
+def test_a_tag_of_the_referrers_schema_names_its_subject(suffix: str) -> None:
+    """Clients make such tags if the registry has no referrers API."""
     assert subject_of(Tag(f"sha256-{_ROOT.hex}{suffix}")) == _ROOT
 
 
 @pytest.mark.parametrize("tag", ["latest", "sha256-12", "v1-amd64", "sha256", "-"])
-def test_other_tags_are_about_nothing(tag: str) -> None:
-    """A dash makes no digest."""
+def test_other_tags_name_no_subject(tag: str) -> None:
+    """A dash alone does not make a digest."""
     assert subject_of(Tag(tag)) is None
 
 
 def _orders(items: Iterable[tuple[str, float]]) -> list[list[tuple[str, float]]]:
-    said = list(items)
-    return [said, said[::-1]]
+    ordered = list(items)
+    return [ordered, ordered[::-1]]

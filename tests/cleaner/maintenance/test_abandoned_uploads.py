@@ -1,4 +1,4 @@
-"""Uploads that nobody goes on with: ours and docker distribution's."""
+"""Abandoned uploads of the appliance and of docker distribution."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _OURS = layout.upload(HOSTED, "0" * 32)
 
 @pytest.fixture
 def uploads(store: DataDirectory) -> AbandonedUploads:
-    """Return what looks for them in *store*."""
+    """Return the finder of abandoned uploads of *store*."""
     return AbandonedUploads(store)
 
 
-def _begin_theirs(store: DataDirectory) -> None:
+def _begin_distribution_upload(store: DataDirectory) -> None:
     store.storage.write(f"{_THEIRS}/startedat", b"2020-01-01T00:00:00Z")
     store.storage.write(f"{_THEIRS}/data", b"the first chunk")
     store.storage.write(f"{_THEIRS}/hashstates/sha256/0", b"state")
 
 
 def _begin(store: DataDirectory, modified: float) -> Path:
-    """Begin an upload of ours, with word of its hash and room promised, last written to then."""
+    """Begin an upload with a digest note and a reservation, last written at the given time."""
     path = store.state / layout.UPLOADS / _OURS
     path.parent.mkdir(parents=True)
     for each in (path, path.with_name(layout.upload_digest(path.name))):
@@ -46,10 +46,10 @@ def _purge(uploads: AbandonedUploads, before: float) -> list[bool]:
     return [uploads.remove(each) for each in uploads.abandoned(before)]
 
 
-def test_an_upload_goes_with_the_room_that_was_promised(
+def test_removing_an_upload_releases_its_reservation(
     store: DataDirectory, uploads: AbandonedUploads
 ) -> None:
-    """And with the word of what it hashes to."""
+    """Its digest note is removed too."""
     path = _begin(store, modified=100)
     assert _purge(uploads, before=100) == []
 
@@ -59,10 +59,10 @@ def test_an_upload_goes_with_the_room_that_was_promised(
     assert store.index.reservations() == []
 
 
-def test_word_of_an_upload_that_is_gone_goes(
+def test_a_note_without_its_upload_is_removed(
     store: DataDirectory, uploads: AbandonedUploads
 ) -> None:
-    """Whoever ended it died before he took it away."""
+    """The worker that ended the upload died before it removed the note."""
     path = _begin(store, modified=100)
     path.unlink()
 
@@ -71,8 +71,8 @@ def test_word_of_an_upload_that_is_gone_goes(
     assert list(path.parent.iterdir()) == []
 
 
-def test_one_that_somebody_writes_to_stays(store: DataDirectory, uploads: AbandonedUploads) -> None:
-    """However long it has stood still: he holds it locked."""
+def test_an_upload_with_a_writer_stays(store: DataDirectory, uploads: AbandonedUploads) -> None:
+    """However long it has not grown: its writer holds the lock."""
     path = _begin(store, modified=100)
     held = try_lock(path)
     assert held
@@ -85,10 +85,10 @@ def test_one_that_somebody_writes_to_stays(store: DataDirectory, uploads: Abando
     assert len(store.index.reservations()) == 1
 
 
-def test_one_that_somebody_has_gone_on_with_stays(
+def test_an_upload_continued_after_the_listing_stays(
     store: DataDirectory, uploads: AbandonedUploads
 ) -> None:
-    """It is not the one that was seen; one that has ended is no failure."""
+    """Its modification time has changed. An upload that has ended is no error."""
     path = _begin(store, modified=100)
     (found,) = uploads.abandoned(101)
     os.utime(path, (200, 200))
@@ -98,12 +98,12 @@ def test_one_that_somebody_has_gone_on_with_stays(
     assert not uploads.remove(found)
 
 
-def test_one_of_docker_distribution_goes_after_its_last_chunk(
+def test_an_upload_of_docker_distribution_is_removed_by_its_last_chunk(
     store: DataDirectory, uploads: AbandonedUploads, clock: Clock
 ) -> None:
-    """All of it; what was pushed stays."""
+    """All its files are removed; hosted content stays."""
     pushed = push(store, 1, used=0)
-    _begin_theirs(store)
+    _begin_distribution_upload(store)
     for name in ("startedat", "hashstates/sha256/0"):
         store.storage.stamp(f"{_THEIRS}/{name}", clock.now - 100)
     store.storage.stamp(f"{_THEIRS}/data", clock.now)
@@ -115,8 +115,8 @@ def test_one_of_docker_distribution_goes_after_its_last_chunk(
     assert pushed.is_here(store) == [True, True, True]
 
 
-def test_an_upload_keeps_the_room_that_it_takes(store: DataDirectory, clock: Clock) -> None:
-    """It is no dead download: between two chunks nobody holds anything locked."""
+def test_an_idle_upload_keeps_its_reservation(store: DataDirectory, clock: Clock) -> None:
+    """It is not a dead download: between two chunks an upload has no lock."""
     path = _begin(store, modified=clock.now)
     clock.now += 3600
 

@@ -1,4 +1,4 @@
-"""Links to what is gone go after an hour; what may still come, or was pushed, stays."""
+"""Dangling links are removed after an hour, except those of downloads and hosted repositories."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _HOUR = 3600.0
 
 @pytest.fixture
 def links(store: DataDirectory, clock: Clock) -> DanglingLinks:
-    """Return the sweeper of the links of *store*."""
+    """Return the sweeper of dangling links of *store*."""
     return DanglingLinks(store, clock, stopped=lambda: False)
 
 
 def _lose(store: DataDirectory, image: Pulled) -> None:
-    """Remove an image's data and rows, as a sweep does."""
+    """Delete an image's data and rows, as a sweep does."""
     for digest in image.digests:
         store.blobs.delete(digest)
         row = store.index.entry(digest)
@@ -30,8 +30,10 @@ def _lose(store: DataDirectory, image: Pulled) -> None:
         store.index.forget(digest)
 
 
-def test_links_to_what_is_gone_go(store: DataDirectory, links: DanglingLinks, clock: Clock) -> None:
-    """With the tag and its past: of the name nothing is left but its origin."""
+def test_dangling_links_are_removed(
+    store: DataDirectory, links: DanglingLinks, clock: Clock
+) -> None:
+    """The tag and its history are removed too; only the origin of the repository remains."""
     gone = pull(store, 1, used=0)
     _lose(store, gone)
     clock.now += 2 * _HOUR
@@ -42,7 +44,7 @@ def test_links_to_what_is_gone_go(store: DataDirectory, links: DanglingLinks, cl
     assert store.repositories.origin(PROXIED) == "quay.io"
 
 
-def test_links_to_what_is_here_stay(
+def test_links_to_stored_content_stay(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
     """However old they are."""
@@ -57,7 +59,7 @@ def test_links_to_what_is_here_stay(
 
 
 def test_a_young_link_stays(store: DataDirectory, links: DanglingLinks) -> None:
-    """Its data may be about to land."""
+    """Its data may be about to be committed."""
     store.repositories.keep_origin(PROXIED, "quay.io")
     store.repositories.link_blob(PROXIED, Digest.of(b"coming"))
 
@@ -66,10 +68,10 @@ def test_a_young_link_stays(store: DataDirectory, links: DanglingLinks) -> None:
     assert store.repositories.links_blob(PROXIED, Digest.of(b"coming"))
 
 
-def test_a_link_to_what_is_being_downloaded_stays(
+def test_a_link_to_a_running_download_stays(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """Whoever asked for it holds a permission."""
+    """It permits the client that started the download to read it."""
     coming = Digest.of(b"coming")
     store.repositories.keep_origin(PROXIED, "quay.io")
     store.repositories.link_blob(PROXIED, coming)
@@ -82,10 +84,10 @@ def test_a_link_to_what_is_being_downloaded_stays(
     assert store.repositories.links_blob(PROXIED, coming)
 
 
-def test_a_hosted_link_stays_though_its_data_is_gone(
+def test_a_hosted_link_stays_without_its_data(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """What was pushed can be pushed again; that it was must not be forgotten."""
+    """The content can be pushed again, and the record of the push must not be lost."""
     pushed = push(store, 1, used=0)
     _lose(store, pushed)
     before = list(store.storage.walk(layout.REPOSITORIES))
@@ -96,10 +98,10 @@ def test_a_hosted_link_stays_though_its_data_is_gone(
     assert list(store.storage.walk(layout.repository(HOSTED))) == before
 
 
-def test_a_tag_that_moved_on_forgets_what_is_gone(
+def test_the_history_of_a_tag_loses_removed_manifests(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """Its past is links too."""
+    """The history consists of links too."""
     old, new = pull(store, 1, used=0), pull(store, 2, used=0)
     store.repositories.set_tag(PROXIED, Tag("latest"), old.digests[0])
     store.repositories.set_tag(PROXIED, Tag("latest"), new.digests[0])
@@ -113,10 +115,10 @@ def test_a_tag_that_moved_on_forgets_what_is_gone(
     assert store.storage.stat(past) is None
 
 
-def test_answers_about_referrers_of_what_is_gone_go(
+def test_referrers_of_removed_manifests_are_removed(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """And those of what is here stay."""
+    """Referrers of stored manifests stay."""
     here = pull(store, 1, used=0).digests[0]
     gone = Digest.of(b"gone")
     for digest in (here, gone):
@@ -129,10 +131,10 @@ def test_answers_about_referrers_of_what_is_gone_go(
     assert store.storage.stat(layout.referrers(PROXIED, here)) is not None
 
 
-def test_an_origin_without_a_repository_goes_after_a_day(
+def test_an_origin_without_a_repository_is_removed_after_a_day(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """That of a repository that still has something stays."""
+    """The origin of a repository with any link stays."""
     empty = Repository("quay.io/empty")
     store.repositories.keep_origin(empty, "quay.io")
     pull(store, 1, used=0)
@@ -147,18 +149,18 @@ def test_an_origin_without_a_repository_goes_after_a_day(
     assert store.repositories.origin(PROXIED) == "quay.io"
 
 
-def test_an_origin_is_put_back_when_a_pull_links_something_meanwhile(
+def test_an_origin_is_restored_if_a_pull_adds_a_link_meanwhile(
     store: DataDirectory, links: DanglingLinks
 ) -> None:
-    """Without it what was pulled would pass for pushed, and stay for ever."""
+    """Without it proxied content would count as hosted and never be evicted."""
     pull(store, 1, used=0)
 
     assert not links._forget(PROXIED)
     assert store.repositories.origin(PROXIED) == "quay.io"
 
 
-def test_a_sweep_ends_when_it_is_told_to(store: DataDirectory, clock: Clock) -> None:
-    """Between two links."""
+def test_a_sweep_of_links_ends_when_stopped(store: DataDirectory, clock: Clock) -> None:
+    """It ends between two links."""
     gone = pull(store, 1, used=0)
     _lose(store, gone)
     before = list(store.storage.walk(layout.REPOSITORIES))
@@ -169,10 +171,10 @@ def test_a_sweep_ends_when_it_is_told_to(store: DataDirectory, clock: Clock) -> 
     assert list(store.storage.walk(layout.REPOSITORIES)) == before
 
 
-def test_what_a_pushed_tag_has_meant_goes_once_it_is_unlinked(
+def test_the_history_of_a_hosted_tag_loses_unlinked_manifests(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """Its history holds nothing that anybody could still pull; the tag itself stays."""
+    """No client can pull them any more. The tag itself stays."""
     old, new = push(store, 1, used=0).digests[0], push(store, 2, used=0).digests[0]
     for digest in (old, new):
         store.repositories.set_tag(HOSTED, Tag("latest"), digest)

@@ -1,4 +1,4 @@
-"""Garbage: what nobody can pull and nobody is about to push, and nothing else."""
+"""Garbage is content that no client can pull and no push needs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Collect = Callable[..., list[str]]
 
 @pytest.fixture
 def collect(store: DataDirectory, clock: Clock) -> Collect:
-    """Return what takes garbage away, by a rule, and tells the lines of what has gone."""
+    """Return a function that collects garbage by a rule and returns its lines."""
     events: list[Event] = []
     hosted = HostedRepositories(store)
 
@@ -45,9 +45,11 @@ def collect(store: DataDirectory, clock: Clock) -> Collect:
         unlinker = Unlinker(store, hosted)
         collector = Collector(store, Sweep(store, events.append, clock), unlinker, lambda: False)
         stock = HostedSnapshot(hosted, RetentionRules(otherwise=rule or RetentionRule()), clock)
-        said: list[str] = []
-        collector.run(Garbage(store, _GRACE, clock), stock, lambda each: said.extend(lines(each)))
-        return said
+        printed: list[str] = []
+        collector.run(
+            Garbage(store, _GRACE, clock), stock, lambda each: printed.extend(lines(each))
+        )
+        return printed
 
     return run
 
@@ -61,10 +63,10 @@ def _link(store: DataDirectory, digest: Digest, at: float, name: Repository = HO
     store.storage.stamp(layout.layer_link(name, digest), at)
 
 
-def test_a_blob_that_no_manifest_names_goes_after_the_grace(
+def test_an_unreferenced_blob_is_removed_after_the_grace(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """It was uploaded, and its manifest never came: link, content and row."""
+    """It was uploaded without a manifest; its link, content and row are removed."""
     blob = put_blob(store, b"lone", clock.now)
     _link(store, blob, clock.now)
     clock.now += _GRACE
@@ -86,10 +88,10 @@ def test_a_blob_that_no_manifest_names_goes_after_the_grace(
 
 
 @pytest.mark.parametrize("young", ["link", "row"])
-def test_a_blob_that_was_mounted_or_pushed_again_is_young(
+def test_a_mount_or_push_renews_an_unreferenced_blob(
     store: DataDirectory, collect: Collect, clock: Clock, young: str
 ) -> None:
-    """Its manifest is still to come."""
+    """Its manifest may still be pushed."""
     blob = put_blob(store, b"lone", clock.now - (0 if young == "row" else _OLD))
     _link(store, blob, clock.now - (0 if young == "link" else _OLD))
 
@@ -99,7 +101,7 @@ def test_a_blob_that_was_mounted_or_pushed_again_is_young(
 def test_a_blob_that_a_running_push_has_pinned_stays(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """However old it is; its link too."""
+    """Its link stays too, however old it is."""
     blob = put_blob(store, b"lone", clock.now - _OLD)
     _link(store, blob, clock.now - _OLD)
     store.index.pin([blob], clock.now + 60)
@@ -109,7 +111,7 @@ def test_a_blob_that_a_running_push_has_pinned_stays(
     assert store.blobs.stat(blob)
 
 
-def test_what_a_manifest_names_is_no_garbage(
+def test_referenced_content_is_no_garbage(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
     """Tagged or not, in an index or not: without a rule it stays for ever."""
@@ -122,10 +124,10 @@ def test_what_a_manifest_names_is_no_garbage(
     assert all(all(each.is_here(store)) for each in (*children, lone))
 
 
-def test_what_was_pulled_through_is_cache_and_no_garbage(
+def test_proxied_content_is_no_garbage(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """Also a layer whose manifest went before it: age and size decide."""
+    """Even a layer whose manifest was evicted; it is evicted for age and size."""
     pulled = pull(store, 1, used=clock.now - _OLD)
     row = store.index.entry(pulled.digests[0])
     assert row
@@ -137,10 +139,10 @@ def test_what_was_pulled_through_is_cache_and_no_garbage(
     assert pulled.is_here(store) == [False, True, True]
 
 
-def test_a_link_goes_from_the_repository_that_names_it_no_more(
+def test_only_the_unreferencing_repository_loses_its_link(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """The content stays for the one that does."""
+    """The content stays for the repository that references it."""
     pushed = push_image(store, _made(1), "v1", clock.now - _OLD)
     other = Repository("team/other")
     _link(store, pushed.digests[-1], clock.now - _OLD, other)
@@ -152,10 +154,10 @@ def test_a_link_goes_from_the_repository_that_names_it_no_more(
     assert all(pushed.is_here(store))
 
 
-def test_what_was_deleted_goes_manifest_first(
+def test_deleted_images_are_collected_manifest_first(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """DELETE takes links; content goes after the grace, and what still names it goes before it."""
+    """DELETE removes the links. After the grace, manifests are removed before their parts."""
     pushed = push_image(store, _made(1), "v1", clock.now - _OLD)
     store.repositories.remove_tag(HOSTED, Tag("v1"))
     store.repositories.unlink_manifest(HOSTED, pushed.digests[0])
@@ -168,10 +170,10 @@ def test_what_was_deleted_goes_manifest_first(
     assert store.index.count() == 0
 
 
-def test_an_index_that_nothing_links_goes_with_what_only_it_names(
+def test_an_unlinked_index_is_removed_with_its_unshared_parts(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """Level by level; a child that is linked stays."""
+    """Level by level; a linked child stays."""
     made = [_made(1), _made(2)]
     first, second = (push_image(store, each, "", clock.now - _OLD) for each in made)
     body, media_type = images.index(made)
@@ -185,10 +187,10 @@ def test_an_index_that_nothing_links_goes_with_what_only_it_names(
     assert all(second.is_here(store))
 
 
-def test_a_manifest_that_can_not_be_read_keeps_every_blob_of_its_repository(
+def test_an_unreadable_manifest_keeps_all_blobs_of_its_repository(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """Of docker distribution's first schema we know no layers, only links."""
+    """The layers of a manifest of Docker schema 1 are not known, only links."""
     body = b'{"schemaVersion": 1}'
     old = put_blob(store, body, clock.now - _OLD)
     layer = put_blob(store, b"layer", clock.now - _OLD)
@@ -199,20 +201,20 @@ def test_a_manifest_that_can_not_be_read_keeps_every_blob_of_its_repository(
     assert store.blobs.stat(layer)
 
 
-def test_what_nothing_links_and_somebody_used_is_young(
+def test_an_access_renews_unlinked_content(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """An upload that landed a moment ago has no link yet."""
+    """An upload that was just committed has no link yet."""
     blob = put_blob(store, b"landing", clock.now - 1)
 
     assert collect() == []
     assert store.blobs.stat(blob)
 
 
-def test_untagged_manifests_are_garbage_for_those_who_ask(
+def test_untagged_manifests_are_garbage_on_request(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """As with docker distribution's `garbage-collect --delete-untagged`, but after the grace."""
+    """Like docker distribution's `garbage-collect --delete-untagged`, but after the grace."""
     old = push_image(store, _made(1), "latest", clock.now - _OLD)
     new = push_image(store, _made(2), "latest", clock.now - _OLD)
     young = push_image(store, _made(3), "", clock.now)
@@ -226,10 +228,8 @@ def test_untagged_manifests_are_garbage_for_those_who_ask(
     assert all(young.is_here(store))
 
 
-def test_an_upload_that_stands_still_goes(
-    store: DataDirectory, collect: Collect, clock: Clock
-) -> None:
-    """And is told with what came in of it."""
+def test_an_idle_upload_is_removed(store: DataDirectory, collect: Collect, clock: Clock) -> None:
+    """Its line gives the bytes that it had received."""
     path = store.state / layout.UPLOADS / layout.upload(HOSTED, "0" * 32)
     path.parent.mkdir(parents=True)
     path.write_bytes(bytes(2048))
@@ -246,7 +246,7 @@ def test_an_upload_that_stands_still_goes(
 
 
 def test_a_plan_changes_nothing(store: DataDirectory, collect: Collect, clock: Clock) -> None:
-    """And tells what the round then does."""
+    """It lists the removals of the collection that follows."""
     pushed = push_image(store, _made(1), "", clock.now - _OLD)
     blob = put_blob(store, b"lone", clock.now - _OLD)
     _link(store, blob, clock.now - _OLD)

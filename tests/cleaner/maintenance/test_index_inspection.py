@@ -1,4 +1,4 @@
-"""False counters are found before they cost anything, and in any case soon."""
+"""Wrong counters of the index are repaired before they cause an eviction."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.cleaner.stock import pull, push
 from tests.clock import Clock
 
 
-class _Good:
+class _OpenBarrier:
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return what is wrong with the news."""
+        """Return an empty string: the index has every access."""
         return ""
 
 
@@ -34,31 +34,33 @@ def _falsify(store: DataDirectory, total: int) -> None:
         foreign.execute("UPDATE total SET bytes = ?", (total,))
 
 
-def test_a_false_total_evicts_nothing(
+def test_a_wrong_total_evicts_nothing(
     store: DataDirectory, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ten terabytes that are nowhere would take all that was pulled through."""
+    """A false total of 10 TB would evict all proxied content."""
     pulled = pull(store, 1, used=clock())
     limit = 2 * store.index.used_bytes()
     _falsify(store, 10**13)
-    hands = RoundTools(
+    tools = RoundTools(
         store=store,
         spool=Spool(store, clock),
         sweep=Sweep(store, lambda _: None, clock),
-        barrier=_Good(),
+        barrier=_OpenBarrier(),
         clock=clock,
         stopped=lambda: False,
     )
 
-    Rounds(hands, StoreLimits(0, limit, limit, limit)).run(0)
+    Rounds(tools, StoreLimits(0, limit, limit, limit)).run(0)
 
     assert all(pulled.is_here(store))
     assert store.index.used_bytes() == limit // 2
     assert "access index was wrong" in caplog.text
 
 
-def test_it_looks_now_and_then(store: DataDirectory, caplog: pytest.LogCaptureFixture) -> None:
-    """And has a round made after it found something."""
+def test_the_index_is_inspected_periodically(
+    store: DataDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a repair it starts a round."""
     woken = []
     inspection = Inspection(store.index, lambda: woken.append(True))
     caplog.set_level(logging.WARNING)
@@ -73,27 +75,27 @@ def test_it_looks_now_and_then(store: DataDirectory, caplog: pytest.LogCaptureFi
     assert "access index was wrong" in caplog.text
 
 
-class _Asked(MemoryIndex):
-    """Notes how it was inspected; it takes 2 s of `now`."""
+class _CountingIndex(MemoryIndex):
+    """An index that records its inspections; each takes 2 s of `now`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[bool] = []
+        self.inspections: list[bool] = []
         self.now = 0.0
         self.is_out = False
 
     def inspect(self, *, thoroughly: bool = False) -> str:
-        """Note it."""
+        """Record the inspection."""
         if self.is_out:
             raise IndexUnavailable("out on demand")
-        self.asked.append(thoroughly)
+        self.inspections.append(thoroughly)
         self.now += 2.0
         return ""
 
 
 def test_all_pages_are_read_at_the_start_and_daily() -> None:
-    """And a look that takes long is followed by a long time without one."""
-    index = _Asked()
+    """A long inspection is followed by a long pause."""
+    index = _CountingIndex()
     inspection = Inspection(index, timer=lambda: index.now)
     index.is_out = True
     assert inspection.look() == 30
@@ -103,23 +105,23 @@ def test_all_pages_are_read_at_the_start_and_daily() -> None:
     index.now += 24 * 3600
     inspection.look()
 
-    assert index.asked == [True, False, True]
+    assert index.inspections == [True, False, True]
     assert pauses == [400, 400]
 
 
-def test_a_round_that_found_too_little_room_says_so(store: DataDirectory, clock: Clock) -> None:
-    """Pushes that wait for room then learn that waiting cannot help."""
+def test_a_round_without_enough_space_is_noted(store: DataDirectory, clock: Clock) -> None:
+    """Pushes that wait for space then fail at once."""
     push(store, 1, used=clock() - 5000)
     limit = store.index.used_bytes() + 100
-    hands = RoundTools(
+    tools = RoundTools(
         store=store,
         spool=Spool(store, clock),
         sweep=Sweep(store, lambda _: None, clock),
-        barrier=_Good(),
+        barrier=_OpenBarrier(),
         clock=clock,
         stopped=lambda: False,
     )
-    rounds = Rounds(hands, StoreLimits(0, limit, limit, limit))
+    rounds = Rounds(tools, StoreLimits(0, limit, limit, limit))
     rounds.run(0)
     assert shortage.looked(store.index) == 0
 

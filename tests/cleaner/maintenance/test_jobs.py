@@ -1,4 +1,4 @@
-"""Long work beside the rounds."""
+"""Maintenance jobs, which run beside the rounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.clock import Clock
 
 @pytest.fixture
 def timer() -> Clock:
-    """Return a clock that does not go back."""
+    """Return a monotonic clock."""
     return Clock(0)
 
 
@@ -23,8 +23,8 @@ def _refuse() -> None:
     raise IndexUnavailable("busy")
 
 
-def test_a_chore_is_done_at_once_and_again_when_its_time_has_come(timer: Clock) -> None:
-    """Not before, however often it is looked at."""
+def test_a_job_runs_at_once_and_again_after_its_interval(timer: Clock) -> None:
+    """Not before, however often it is checked."""
     done: list[float] = []
     jobs = Jobs([Job("sweep", 60, lambda: done.append(timer.now))], timer)
 
@@ -36,8 +36,8 @@ def test_a_chore_is_done_at_once_and_again_when_its_time_has_come(timer: Clock) 
     assert done == [0, 60, 121]
 
 
-def test_nothing_is_begun_while_something_is_done(timer: Clock) -> None:
-    """And what did not begin is still due."""
+def test_no_job_starts_while_another_runs(timer: Clock) -> None:
+    """A job that did not start is still due."""
     free, begun, done = threading.Event(), threading.Event(), list[str]()
 
     def long() -> None:
@@ -59,10 +59,10 @@ def test_nothing_is_begun_while_something_is_done(timer: Clock) -> None:
     assert done == ["long", "short", "short"]
 
 
-def test_a_chore_that_fails_is_told_and_the_next_is_done(
+def test_a_failed_job_is_logged_and_the_next_runs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A disk that refuses one thing may do another."""
+    """A disk that fails for one job may work for another."""
     done: list[str] = []
 
     with caplog.at_level(logging.WARNING):
@@ -77,12 +77,14 @@ def test_a_chore_that_fails_is_told_and_the_next_is_done(
 @pytest.mark.parametrize(
     ("job", "outcome"), [(_refuse, None), (lambda: 5, 5)], ids=["refused", "done"]
 )
-def test_an_attempt_returns_what_came_of_it(job: Callable[[], object], outcome: object) -> None:
-    """None when disk or index said no."""
+def test_an_attempt_returns_the_result_of_its_job(
+    job: Callable[[], object], outcome: object
+) -> None:
+    """It returns None after a disk or index error."""
     assert attempt("job", job) == outcome
 
 
-def test_a_mistake_of_ours_is_not_swallowed() -> None:
-    """It ends the process, and supervisord tells."""
+def test_a_programming_error_is_raised() -> None:
+    """It ends the process, and supervisord restarts it."""
     with pytest.raises(ZeroDivisionError):
         attempt("job", lambda: 1 / 0)

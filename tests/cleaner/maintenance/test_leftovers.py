@@ -1,4 +1,4 @@
-"""Files that never became values."""
+"""Temporary files that dead writers left in the data directory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def leftovers(store: DataDirectory, clock: Clock) -> Leftovers:
     return Leftovers(store, clock, stopped=lambda: False)
 
 
-def test_what_never_became_a_value_goes_after_a_day(
+def test_unfinished_files_are_removed_after_a_day(
     store: DataDirectory, leftovers: Leftovers, clock: Clock, tmp_path: Path
 ) -> None:
     """Beside content, links, tags, uploads, media types and origins."""
@@ -41,8 +41,8 @@ def test_what_never_became_a_value_goes_after_a_day(
     assert [stat.key for stat in store.storage.walk("")] == values
 
 
-def test_it_ends_when_it_is_told_to(store: DataDirectory, clock: Clock, tmp_path: Path) -> None:
-    """Between two folders."""
+def test_the_purge_ends_when_stopped(store: DataDirectory, clock: Clock, tmp_path: Path) -> None:
+    """It ends between two folders."""
     pull(store, 1, used=0, name=PROXIED)
     (tmp_path / "data" / f"{layout.origin(PROXIED)}~unfinished").touch()
     clock.now += 1000 * _HOUR

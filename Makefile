@@ -48,7 +48,7 @@ soak: $(VENV)/dev ## every test at full size; PART=NAME runs the files test_NAME
 	@[ -z "$(PART)" ] || [ -n "$(PARTS)" ] || { echo "no test file starts with test_$(PART)" >&2; exit 2; }
 	ENTREPOT_TEST_SIZE=full $(BIN)/pytest -q $(PARTS)
 
-# The suite is another project's: docs/conformance.md has where to get it.
+# The suite belongs to another project; docs/pushing.md describes where to get it.
 conformance: $(VENV)/dev ## the OCI conformance suite: SUITE= its executable or a checkout
 	@sh appliance/packages.sh run
 	@$(BIN)/python -m tests.conformance $(if $(SUITE),"$(SUITE)")

@@ -132,7 +132,7 @@ def test_the_program_of_the_page_runs(python: Path, tmp_path: Path) -> None:
     assert upstream.digest == _IMAGE.digest
     layer, size = Digest.of(_IMAGE.layers[0]), len(_IMAGE.layers[0])
     assert f"INFO images used: {layer} of {size} bytes in ann/app" in program.output()
-    assert "INFO cleaner.rounds evicted entries=" in program.output()
+    assert "INFO entrepot.cleaner.rounds evicted entries=" in program.output()
     assert "Traceback" not in program.output()
 
 
@@ -154,7 +154,7 @@ def test_what_is_imported_is_the_program_s_own(python: Path, tmp_path: Path) -> 
     Program(tmp_path)
     check = (
         "import program, sys\n"
-        "for name in ('config', 'logger', 'registry', 'cleaner'):\n"
+        "for name in ('config', 'logger', 'entrepot.registry', 'entrepot.cleaner'):\n"
         "    print(sys.modules[name].__file__)\n"
     )
     done = subprocess.run(

@@ -1,7 +1,8 @@
-"""The two lines that processes leave for the logger: HAProxy's, an answer each, and events.
+"""Formats of the access log and of the events file: one JSON object a line, read by the logger.
 
-The writer of the first is the `log-format` of haproxy.cfg; a test holds it against AccessLine.
-There are many of those, and most say what one before them said: AccessLog reads them together.
+HAProxy writes the access log, one line for each response; its format is `log-format` in
+haproxy.cfg, and a test compares it with AccessLine. Most lines repeat the values of an earlier
+line, so AccessLog parses equal lines once. The processes of the appliance write the events.
 """
 
 from __future__ import annotations
@@ -35,16 +36,16 @@ _USES = frozenset(
 )
 
 ACCESS_DELAY_S = 0.25
-"""How long, in s, a process of its own may keep a use to itself until the index knows of it."""
+"""Longest time, in s, for which an embedding process keeps an access before the index has it."""
 
 
-@dataclass(slots=True)  # PERF: to make a frozen one takes three times as long
+@dataclass(slots=True)  # PERF: creating a frozen instance takes three times as long
 class AccessLine:
-    """One answer: `start` in ms, UTC epoch, `duration` in ms, `bytes` sent with the headers.
+    """One response: `start` in ms, UTC epoch, `duration` in ms, `bytes` sent, headers included.
 
-    What the worker knows of an answer (digest, repository, kind, user) reaches HAProxy in
-    headers; a text that nobody set is empty. `termination` is HAProxy's two letters, `--` for an
-    answer that ended well.
+    The worker sends its part (digest, repository, kind, user) to HAProxy in headers; a missing
+    header gives an empty text. `termination` is HAProxy's two-letter state at disconnection, `--`
+    for a response that was sent completely.
     """
 
     start: int
@@ -63,7 +64,7 @@ class AccessLine:
 
     @property
     def end(self) -> float:
-        """When the answer ended, in s, UTC epoch."""
+        """Time at which the response ended, in s, UTC epoch."""
         return (self.start + self.duration) / 1000
 
 
@@ -72,37 +73,40 @@ _Values = tuple[Any, ...]  # of JSON
 _NAMES = tuple(each.name for each in fields(AccessLine))
 _INTEGERS = ("start", "duration", "status", "bytes")
 _TYPES = tuple(int if name in _INTEGERS else str for name in _NAMES)
-_LARGEST = 2**53  # beyond it a float no longer tells one from the next
+_LARGEST = 2**53  # above it, consecutive integers are the same float
 _in_order = itemgetter(*_NAMES)
 _integers = itemgetter(*(_NAMES.index(name) for name in _INTEGERS))
-_decode = json.JSONDecoder().decode  # PERF: json.loads looks for other encodings first
+_decode = json.JSONDecoder().decode  # PERF: json.loads detects the encoding first
 
-# What a line says before its "method" is all that tells it from others of the same request.
+# Lines of equal requests differ only in the fields before "method".
 _START = len('{"start":1790000000000')
 _STARTS = re.compile(rb'(?:\{"start":[1-9][0-9]{12})*')
 _TIMES = re.compile(rb'\{"start":([1-9][0-9]{12}),"duration":(-?[1-9][0-9]{0,14}|0),(?="method")')
 _QUOTES = 2 * (len(_NAMES) - 2) + 2 * _TYPES.count(str)
 KEPT_BYTES = 4 * 1024 * 1024
-"""Bytes of the lines that AccessLog remembers, about; what they say takes twice as much beside."""
+"""Approximate bytes of the lines that AccessLog remembers; their values take twice as much."""
 
 Repeated = tuple[AccessLine, int]
-"""The latest of some lines that are equal but for their start, and how many there are."""
+"""The latest of some lines that differ in their start only, and the number of these lines."""
 
 
 def is_access(method: str, kind: str, status: int) -> bool:
-    """Say whether an answer is a use, whether or not the client stays for it."""
+    """Return whether a response is an access: it updates the last use of its content.
+
+    It does not matter whether the client read the response to its end.
+    """
     return (method, kind, status) in _USES
 
 
 def parse(line: bytes) -> AccessLine:
-    """Read one line of the access log. Raises: InvalidLine."""
+    """Parse one line of the access log. Raises: InvalidLine."""
     return AccessLine(*_checked(_document(line), line))
 
 
 class AccessLog:
-    """Reads lines as `parse` does, by the thousand; for one thread.
+    """Parses lines as `parse` does, in large batches; for one thread.
 
-    PERF: a line that others are equal to, but for its start, costs half a microsecond.
+    PERF: a line that repeats another one, except for its start, costs half a microsecond.
     """
 
     def __init__(self) -> None:
@@ -110,7 +114,7 @@ class AccessLog:
         self._kept = 0
 
     def read(self, lines: Sequence[bytes]) -> tuple[list[Repeated], list[InvalidLine]]:
-        """Return what *lines* say, in the order in which it was first said, and what is no line."""
+        """Return the parsed *lines*, in the order of their first occurrence, and all errors."""
         found, errors = list[Repeated](), list[InvalidLine]()
         for line, count in _gathered(lines):
             try:
@@ -120,7 +124,7 @@ class AccessLog:
         return found, errors
 
     def _read(self, line: bytes) -> AccessLine:
-        """Read the values after the times only if no line before had the same."""
+        """Parse a line; an earlier line with equal values lends all of them but the times."""
         times = _TIMES.match(line)
         if times is None:
             return parse(line)
@@ -133,8 +137,8 @@ class AccessLog:
         return AccessLine(*values)
 
     def _keep(self, rest: bytes, values: _Values) -> None:
-        """Remember what the *rest* of a line says, if it says each thing once and no time again."""
-        # HAProxy escapes every slash, but a name could hide only behind a \u
+        """Remember the values of *rest* if it has each field once, and no second time."""
+        # a second key can't be hidden: HAProxy escapes each slash, and \u is excluded here
         if rest.count(b'"') != _QUOTES or b"\\u" in rest:
             return
         if self._kept > KEPT_BYTES:
@@ -147,17 +151,17 @@ class AccessLog:
 def _detached(error: InvalidLine) -> InvalidLine:
     """Return *error* without traceback and cause.
 
-    Their frames refer to all that was read, and to the error: a cycle that keeps megabytes until a
-    late garbage collection.
+    Their frames refer to all lines that were read, and to the error itself. That cycle would keep
+    megabytes until a late garbage collection.
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
 
 
 def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
-    """Return lines with how many are equal to each but for their start, the latest of those.
+    """Group lines that differ in their start only; return the latest of each group, and its size.
 
-    Where one does not begin as HAProxy writes it, each stands for itself.
+    If any line does not begin as HAProxy writes it, every line is a group of its own.
     """
     starts = b"".join([line[:_START] for line in lines])
     if len(starts) != _START * len(lines) or not _STARTS.fullmatch(starts):
@@ -170,18 +174,20 @@ def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What no client's line shows, at `at` (s, UTC epoch).
+    """An event that no line of the access log shows, at `at` (s, UTC epoch).
+
+    The fields of each event:
 
     download   upstream, repository, digest, bytes (fetched), start (resumed from), seconds,
                outcome (stored, unstored, failed, mismatch)
     eviction   digest, kind, size, idle (s since the last use), reason
     damaged    digest, size (of the damaged file), found (open, read, commit, scrub, verify)
-    quarantine files, bytes (that lie there now)
-    scrub      files, bytes (read again)
+    quarantine files, bytes (in the quarantine now)
+    scrub      files, bytes (re-read)
     upstream   upstream, operation (head, manifest, blob, tags, referrers, token), outcome (ok,
-               absent, denied, limited, unavailable), seconds, bytes (announced, of an ok one)
+               absent, denied, limited, unavailable), seconds, bytes (announced, if ok)
     breaker    upstream, state (open, closed), reason
-    budget     upstream, remaining, limit (of the rate, as the upstream says)
+    budget     upstream, remaining, limit (of the rate limit, as the upstream reports them)
     limit      limit (readers, bodies, logins, uploads, log, lines), count (of times it was reached)
     """
 
@@ -191,7 +197,7 @@ class Event:
 
 
 def write_event(path: Path, event: Event) -> None:
-    """Append one line, whole, whoever else appends meanwhile. Raises: OSError."""
+    """Append one line in a single write, so that concurrent writers do not mix. Raises: OSError."""
     line = json.dumps({"event": event.name, "at": event.at, **event.fields}).encode() + b"\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
@@ -201,7 +207,7 @@ def write_event(path: Path, event: Event) -> None:
 
 
 def parse_event(line: bytes) -> Event:
-    """Read one line of the events file. Raises: InvalidLine."""
+    """Parse one line of the events file. Raises: InvalidLine."""
     document = _document(line)
     try:
         name, at = str(document.pop("event")), float(document.pop("at"))
@@ -213,7 +219,7 @@ def parse_event(line: bytes) -> Event:
 
 
 def _checked(document: _Document, line: bytes) -> _Values:
-    """Return the values of AccessLine's fields, in their order and of their types."""
+    """Return the values of AccessLine's fields, in its order and with its types."""
     try:
         values: _Values = _in_order(document)
         if tuple(map(type, values)) != _TYPES:

@@ -1,6 +1,12 @@
-"""Content by digest: what is stored here was verified here, whatever the driver.
+"""Content by digest: every stored file was verified before it was stored, whatever the driver.
 
-With an `Integrity`, what became damaged since is never read: it counts as absent.
+`Integrity` detects files that changed since then: by their length at every open, otherwise by their
+bytes. A damaged file is moved to the quarantine and counts as absent.
+
+The right length of a digest never changes. Each process therefore remembers it once it is known
+(from a verification, from the index, or from the manifests that list the digest), and a hit
+compares two numbers. If no length is known, or the file has another one, the file is hashed; only
+the hash decides.
 """
 
 from __future__ import annotations
@@ -32,27 +38,27 @@ from entrepot.datastore.storage import Stat, Storage
 from entrepot.datastore.unverified import UnverifiedMarks
 
 LARGEST_READ = 4 * 1024 * 1024
-"""Bytes that are read into memory at once: what the largest manifest may have."""
-_MOST_PROVEN = 64
-_LONGEST_PROVEN = 16 * 1024
-"""How many short blobs are kept as they were hashed, and the bytes of the longest: 1 MB at most."""
+"""Bytes that are read into memory at once: the size of the largest manifest."""
+_MAX_HASHED = 64
+_LONGEST_HASHED = 16 * 1024
+"""Number of short blobs kept in memory after hashing, and bytes of the longest: 1 MB at most."""
 _CHUNK = 1024 * 1024
 _MOST_SIZES = 32 * 1024
 _NAMING = 4
 REREAD = 4 * 1024 * 1024
-"""Bytes up to which a file is read once more before it is stored, and not only after."""
+"""Bytes up to which a file is re-read before it is stored; larger files are re-read afterwards."""
 
 
 class BlobStore:
-    """Every blob and manifest; without *integrity*, as they lie on the disk."""
+    """All blobs and manifests; without *integrity*, files are served unchecked."""
 
     def __init__(self, storage: Storage, integrity: Integrity | None = None) -> None:
         self._storage = storage
         self._integrity = integrity
-        self._proven: dict[Digest, bytes] = {}
+        self._hashed: dict[Digest, bytes] = {}
 
     def stat(self, digest: Digest) -> Stat | None:
-        """Return size and time of a blob; None when it is absent."""
+        """Return size and time of a blob; None if it is absent or damaged."""
         found = self._storage.stat(layout.blob(digest))
         if found is None or self._integrity is None or self._integrity.is_known(digest, found.size):
             return found
@@ -83,28 +89,28 @@ class BlobStore:
         raise NotFound(layout.blob(digest))
 
     def read(self, digest: Digest, most: int = LARGEST_READ) -> bytes:
-        """Return a small blob, such as a manifest: one of at most *most* bytes.
+        """Return a small blob, such as a manifest, of at most *most* bytes.
 
-        A client may ask for any layer as a manifest, so a longer one is not read at all. Raises:
-        NotFound, also when the blob is longer, or damaged.
+        A client may request any layer as a manifest, so a longer blob is not read at all. Raises:
+        NotFound, also if the blob is longer or damaged.
         """
         content = self._storage.read(layout.blob(digest), most)
-        if self._integrity is None or self._proven.get(digest) == content:
+        if self._integrity is None or self._hashed.get(digest) == content:
             return content
         if Digest.of(content, digest.algorithm) == digest:
             self._remember(digest, content)
             return content
         with self._storage.open(layout.blob(digest)) as file:
             if self._integrity.verify(digest, file, _size(file), found="read"):
-                return file.read(most)  # it was replaced between the two looks
+                return file.read(most)  # the file was replaced between the two reads
         raise NotFound(layout.blob(digest))
 
     def _remember(self, digest: Digest, content: bytes) -> None:
-        """Keep a short blob that was hashed. PERF: to compare it costs a tenth of hashing it."""
-        if len(content) <= _LONGEST_PROVEN:
-            if len(self._proven) >= _MOST_PROVEN:
-                self._proven.clear()
-            self._proven[digest] = content
+        """Keep a short blob that was hashed. PERF: comparing costs a tenth of hashing."""
+        if len(content) <= _LONGEST_HASHED:
+            if len(self._hashed) >= _MAX_HASHED:
+                self._hashed.clear()
+            self._hashed[digest] = content
 
     def write(self, digest: Digest, content: bytes) -> None:
         """Store a small blob. Raises: DigestMismatch."""
@@ -118,12 +124,14 @@ class BlobStore:
     def adopt(
         self, path: Path, digest: Digest, *, verified: Digest | None = None, size: int | None = None
     ) -> None:
-        """Make a finished local file the blob, in place of any other; *path* is gone after.
+        """Move a finished local file into the store, in place of any older blob.
 
-        *verified* is the digest that the caller computed while it wrote *size* bytes; without it
-        the file is read. What was computed says nothing of the file: its length is compared, a
-        short one is read once more, and a long one is marked to be read soon.
-        Raises: DigestMismatch, ContentDamaged, and *path* stays.
+        *verified* is the digest that the caller computed while it wrote *size* bytes; without it,
+        the file is read and hashed. That digest does not prove that the file has those bytes. So
+        the length is compared, a short file is read once more, and a long one is marked to be read
+        soon.
+
+        Raises: DigestMismatch, ContentDamaged; the file then stays at *path*.
         """
         found = _file_size(path)
         if verified is None:
@@ -133,7 +141,9 @@ class BlobStore:
         elif verified != digest:
             raise DigestMismatch(digest, verified)
         elif not _is_as_written(path, digest, found, size):
-            raise ContentDamaged(f"the file of {digest} is not what was written to it")
+            raise ContentDamaged(
+                f"the file of {digest} does not contain the bytes that were written to it"
+            )
         if self._integrity:
             if verified is not None and found > REREAD:
                 self._mark(path, digest)
@@ -141,21 +151,23 @@ class BlobStore:
         self._storage.adopt(path, layout.blob(digest))
 
     def _mark(self, path: Path, digest: Digest) -> None:
-        """Have a file read once more soon; where no mark can be made, read it now."""
-        assert self._integrity is not None  # noqa: S101 - only then there are marks
+        """Mark a file to be re-read soon; if the mark cannot be written, read the file now."""
+        assert self._integrity is not None  # noqa: S101 - only adopt calls it, which checks that
         try:
             self._integrity.unverified.add(digest)
         except (StorageFull, StorageBroken) as error:
             if digest_of_file(path, digest.algorithm) != digest:
-                raise ContentDamaged(f"the file of {digest} is not what was written") from error
+                raise ContentDamaged(
+                    f"the file of {digest} does not contain the bytes that were written"
+                ) from error
 
     def delete(self, digest: Digest) -> bool:
-        """Remove a blob; False when there was none. Readers that hold it open go on."""
+        """Remove a blob; return False if there was none. Open readers keep their file."""
         return self._storage.delete(layout.blob(digest))
 
 
 def digest_of_file(path: Path, algorithm: str) -> Digest:
-    """Read a whole local file and address it. Raises: NotFound, StorageFull, StorageBroken."""
+    """Hash a local file. Raises: NotFound, StorageFull, StorageBroken."""
     try:
         with path.open("rb", buffering=0) as file:
             return digest_of(file, algorithm)[0]
@@ -166,7 +178,7 @@ def digest_of_file(path: Path, algorithm: str) -> Digest:
 
 
 def _is_as_written(path: Path, digest: Digest, found: int, size: int | None) -> bool:
-    """Whether a file has the length that was written, and, a short one, the bytes."""
+    """Return whether a file has the written length and, if it is short, the written bytes."""
     if size is not None and found != size:
         return False
     return found > REREAD or digest_of_file(path, digest.algorithm) == digest
@@ -176,7 +188,7 @@ def _size(file: BinaryIO) -> int:
     """Return the length of an open file, in bytes. Raises: OSError."""
     try:
         return os.fstat(file.fileno()).st_size
-    except UnsupportedOperation:  # a driver without files
+    except UnsupportedOperation:  # the driver has no files, e.g. the memory driver
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         return size
@@ -193,46 +205,46 @@ def _file_size(path: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Integrity:
-    """What one process knows of its stored content; shared by its threads."""
+    """The known lengths of one process's content; shared by its threads."""
 
     storage: Storage
     index: AccessIndex
     quarantine: Quarantine
     unverified: UnverifiedMarks
-    # PERF: by the digest's hex; the digest itself is hashed by code in Python. The algorithms
-    # differ in its length, so it names one digest.
+    # PERF: the key is the digest's hex, because Digest.__hash__ runs in Python. The algorithms have
+    # different hex lengths, so the hex identifies one digest.
     _sizes: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def is_known(self, digest: Digest, size: int) -> bool:
-        """Whether content of this digest is known to have *size* bytes."""
+        """Return whether content of this digest is known to have *size* bytes."""
         return self._sizes.get(digest.hex) == size
 
     def remember_size(self, digest: Digest, size: int) -> None:
-        """Remember how long verified content is, in bytes."""
+        """Remember the length of verified content, in bytes."""
         sizes = self._sizes
         sizes[digest.hex] = size
         while len(sizes) > _MOST_SIZES:
             try:
                 sizes.pop(next(iter(sizes)), None)
-            except (RuntimeError, StopIteration):  # another thread was quicker
+            except (RuntimeError, StopIteration):  # another thread removed it first
                 return
 
     def may_send(self, digest: Digest, file: BinaryIO, size: int) -> bool:
-        """Whether an open file of *size* bytes may be sent; one that may not is put aside.
+        """Return whether an open file of *size* bytes is intact; quarantine it if not.
 
         Raises: StorageFull, StorageBroken.
         """
         if self.is_known(digest, size):
             return True
-        if self._is_announced(digest, size):
+        if self._is_expected_size(digest, size):
             self.remember_size(digest, size)
             return True
-        with self._lock:  # one at a time: several clients ask for the same
+        with self._lock:  # hash once: several clients may request one digest
             return self.is_known(digest, size) or self.verify(digest, file, size, found="open")
 
     def verify(self, digest: Digest, file: BinaryIO, size: int, *, found: str) -> bool:
-        """Hash an open file of *size* bytes; one that is wrong is put aside.
+        """Hash an open file of *size* bytes; return False and quarantine it if the digest differs.
 
         Raises: StorageFull, StorageBroken.
         """
@@ -247,15 +259,15 @@ class Integrity:
         return False
 
     def quarantine_file(self, digest: Digest, file: BinaryIO, *, size: int, found: str) -> None:
-        """Put a file aside that is not what its digest names.
+        """Move a file to the quarantine because its content does not match its digest.
 
         Raises: StorageFull, StorageBroken.
         """
         self._sizes.pop(digest.hex, None)
         self.quarantine.put(digest, file, size=size, found=found)
 
-    def _is_announced(self, digest: Digest, size: int) -> bool:
-        """Whether index and manifests know this length, and none of them another one."""
+    def _is_expected_size(self, digest: Digest, size: int) -> bool:
+        """Return whether index and manifests give this length, and no other one."""
         try:
             row = self.index.entry(digest)
             known = {row.size} if row else set[int]()
@@ -266,7 +278,7 @@ class Integrity:
         return known == {size}
 
     def _sizes_in(self, parent: Digest, digest: Digest) -> set[int]:
-        """Return how long a manifest says that a part of it is."""
+        """Return the lengths that a manifest gives for one of its parts."""
         try:
             names = parse(self.storage.read(layout.blob(parent), LARGEST)).names
         except (NotFound, InvalidManifest):
@@ -275,7 +287,7 @@ class Integrity:
 
 
 def digest_of(file: BinaryIO, algorithm: str) -> tuple[Digest, int]:
-    """Read an open file from its start, and leave it there; return its digest and its length.
+    """Hash an open file from its start and rewind it; return its digest and its length.
 
     Raises: OSError.
     """

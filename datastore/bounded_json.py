@@ -1,6 +1,6 @@
-"""Reads JSON that a stranger wrote, with bounds on what it may become in memory.
+"""Read JSON of unknown origin with bounds on the memory that it may take.
 
-4 MB of `{},{},` are 100 MB of dictionaries: the number of values is counted before they are made.
+4 MB of `{},{},` become 100 MB of dictionaries, so values are counted before they are parsed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ MOST_VALUES = 200_000
 
 
 def loads(data: bytes, most: int = MOST_VALUES, *, unique: bool = False) -> object:
-    """Read a document of at most *most* values, in UTF-8; *unique*: no object has a key twice.
+    """Parse a UTF-8 document of at most *most* values; with *unique*, refuse repeated keys.
 
-    Raises: ValueError for whatever is wrong with it: syntax, depth, numbers of thousands of digits,
-    infinities and NaN, which JSON does not have, and numbers that would become one.
+    Raises: ValueError for any defect: syntax, depth, numbers with thousands of digits, infinities
+    and NaN (which JSON does not have), and numbers that overflow to infinity.
     """
     if sum(data.count(each) for each in (b",", b"{", b"[")) > most:
         raise ValueError(f"more than {most} values")
@@ -35,17 +35,17 @@ def loads(data: bytes, most: int = MOST_VALUES, *, unique: bool = False) -> obje
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text[:32]} is too large a number")
+        raise ValueError(f"{text[:32]} is out of range for a number")
     return number
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a key that stands twice: each reader would take another of its values."""
+    """Refuse a repeated key: parsers differ in which of its values they take."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands twice in an object")
+        raise ValueError("an object has the same key twice")
     return found
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not valid JSON")

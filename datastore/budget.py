@@ -1,8 +1,8 @@
-"""How many bytes each part of the data directory may take, pure arithmetic.
+"""Split the size limit of the data directory between content, logs and index; pure arithmetic.
 
-The cap bounds the sum of the sizes of every file below the data directory. What the index counts
-(`used_bytes`: rows and reservations) is only a part of it, so the bounds for that part lie lower by
-what logs and index take beside it.
+The cap bounds the sum of the sizes of all files below the data directory. The index counts only a
+part of them (`used_bytes`: rows and reservations). The bounds for that part are therefore lower, by
+the bytes that logs and index files take.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 OVERHEAD = 512
-"""Bytes that a row or a reservation costs beside its content: links, media type, index pages."""
+"""Bytes counted for a row or a reservation beside its content: links, media type, index pages."""
 
 WAL_BYTES = 1024 * 1024
-"""Bytes that the index's log is cut back to; it is written on past that by a transaction."""
+"""Bytes to which SQLite's write-ahead log is truncated; a transaction may grow it beyond that."""
 
 BALLAST_BYTES = 256 * 1024
-"""Bytes of the file that is removed when the appliance starts on a full disk."""
+"""Bytes of the file that the appliance deletes when it starts on a full disk."""
 
 INDEX_BYTES = 2 * WAL_BYTES + 256 * 1024 + BALLAST_BYTES
-"""Bytes of an index without rows: log with a transaction in it, shared memory, first pages."""
+"""Bytes of an index without rows: log with one transaction, shared memory, first pages."""
 
 STEP = 16 * 1024 * 1024
-"""Bytes reserved at a time for a transfer of which nobody tells how long it will be."""
+"""Bytes reserved at a time for a transfer whose length is unknown."""
 
 _LEAST_LOG_BYTES = 64 * 1024
 _UNLIMITED_LOG_BYTES = 100 * 1024 * 1024
@@ -30,7 +30,7 @@ _UNLIMITED_LOG_BYTES = 100 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """`maxsize` in bytes, 0 for no limit; `threshold` is the room above it in percent."""
+    """The configured limits: `maxsize` in bytes, 0 for none; `threshold` above it in percent."""
 
     maxsize: int
     threshold: int
@@ -49,21 +49,21 @@ class Budget:
 
     @property
     def room(self) -> int | None:
-        """Bytes that the index may hold: what `reserve` takes as its cap; None for no limit."""
+        """Largest `used_bytes`, passed to `AccessIndex.reserve`; None for no limit."""
         return self._beside(self.cap)
 
     @property
     def target(self) -> int | None:
-        """Bytes held at which a sweep ends: the data directory is at `maxsize` then."""
+        """`used_bytes` at which a sweep ends: the data directory then has `maxsize` bytes."""
         return self._beside(self.maxsize or None)
 
     @property
     def start(self) -> int | None:
-        """Bytes held above which a sweep starts: half of the way from `target` to `room`."""
+        """`used_bytes` above which a sweep starts: halfway between `target` and `room`."""
         if self.room is None or self.target is None:
             return None
         return (self.target + self.room) // 2
 
     def _beside(self, total: int | None) -> int | None:
-        """Return what is left of *total* beside logs and index; never less than nothing."""
+        """Return the bytes of *total* that remain beside logs and index; at least 0."""
         return None if total is None else max(total - self.log_bytes - INDEX_BYTES, 0)

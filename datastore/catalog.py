@@ -1,6 +1,6 @@
-"""The names of all repositories in the order of their text, no folder read before it is due.
+"""List repositories in the lexical order of their names, and read folders only when needed.
 
-A page costs the folders on its way, not those before it or behind it.
+The cost of a page depends on the folders that lead to its names, not on those before or after it.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ _LINKS = {"_layers", "_manifests"}
 def names(
     storage: Storage, after: str = "", *, without: Container[str] = ()
 ) -> Iterator[Repository]:
-    """Yield the repositories that link something and whose names come after *after*.
+    """Yield the repositories that have links, and whose names sort after *after*.
 
-    What starts with one of *without*, components with their slash, is left out.
+    Names below a component in *without* (each with its trailing slash) are left out.
     """
-    for name in _ahead(_children(storage, ""), after):
+    for name in _entries_from(_children(storage, ""), after):
         if name not in without:
-            yield from _at(storage, "", name, after)
+            yield from _repositories_at(storage, "", name, after)
 
 
 def names_below(storage: Storage, first: str, after: str = "") -> Iterator[Repository]:
-    """Yield those whose names have *first* as their first component, and more."""
-    if _is_ahead(f"{first}/", after):
-        yield from _at(storage, "", f"{first}/", after)
+    """Yield the repositories below the component *first* whose names sort after *after*."""
+    if _may_follow(f"{first}/", after):
+        yield from _repositories_at(storage, "", f"{first}/", after)
 
 
-def _at(storage: Storage, prefix: str, name: str, after: str) -> Iterator[Repository]:
-    """Yield what *name* below *prefix* leads to: a repository or, with a slash, those below it."""
+def _repositories_at(storage: Storage, prefix: str, name: str, after: str) -> Iterator[Repository]:
+    """Yield the repository *prefix* + *name*; if *name* ends with a slash, those below it."""
     if name.endswith("/"):
         rest = after.removeprefix(name) if after.startswith(name) else ""
-        for below in _ahead(_children(storage, prefix + name), rest):
-            yield from _at(storage, prefix + name, below, rest)
+        for below in _entries_from(_children(storage, prefix + name), rest):
+            yield from _repositories_at(storage, prefix + name, below, rest)
     elif after < name and not _LINKS.isdisjoint(_folders(storage, prefix + name)):
         yield Repository(prefix + name)
 
 
-def _is_ahead(name: str, after: str) -> bool:
-    """Whether what *name* leads to comes after *after*, or some of it."""
+def _may_follow(name: str, after: str) -> bool:
+    """Return whether the entry *name*, or a repository below it, sorts after *after*."""
     return name > after or after.startswith(name)
 
 
@@ -57,12 +57,15 @@ def _folders(storage: Storage, name: str) -> Iterator[str]:
     return storage.list(f"{layout.REPOSITORIES}/{name}".rstrip("/"))
 
 
-def _ahead(children: list[str], after: str) -> Iterator[str]:
-    """Yield each child, and each with its slash for what is below it, by text, from *after* on.
+def _entries_from(children: list[str], after: str) -> Iterator[str]:
+    """Yield each child, and each child with a slash for its subfolders, from *after* on.
 
-    `a`, `a-b`, `a-b/`, `a/`: what is below a name may come after another name.
+    The order is that of the full names: `a`, `a-b`, `a-b/`, `a/`. A repository below `a` therefore
+    sorts after `a-b`.
     """
-    return (name for name in _in_order(children, after.partition("/")[0]) if _is_ahead(name, after))
+    return (
+        name for name in _in_order(children, after.partition("/")[0]) if _may_follow(name, after)
+    )
 
 
 def _in_order(children: list[str], first: str) -> Iterator[str]:
@@ -77,7 +80,7 @@ def _in_order(children: list[str], first: str) -> Iterator[str]:
 
 
 def _prefixes(children: list[str], name: str) -> list[str]:
-    """Return the children that *name* starts with, itself left out, in the order of a heap."""
+    """Return the children that are proper prefixes of *name*, sorted, which makes them a heap."""
     shorter = (name[:length] for length in range(1, len(name)))
     return sorted(
         each for each in shorter if bisect_left(children, each) < bisect_right(children, each)

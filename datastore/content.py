@@ -1,4 +1,4 @@
-"""What is here: the blobs, the links and the index, as pulls and pushes see them."""
+"""Blobs, links and index of one appliance as a single store, as pulls and pushes use it."""
 
 from __future__ import annotations
 
@@ -31,42 +31,43 @@ log = logging.getLogger(__name__)
 _EVERY_S = 10.0
 _MOST_READ = 64
 _LONGEST_READ = 16 * 1024
-"""How many manifests are kept as they were read, and the bytes of the longest: 5 MB at worst."""
+"""Number of parsed manifests kept in memory, and bytes of the longest: 5 MB at most."""
 
 
-def _remembering() -> Parse:
-    """Return `parse`, which reads the same bytes once: what they mean never changes."""
+def _caching_parse() -> Parse:
+    """Return `parse` with a cache: equal bytes always have the same meaning."""
     return lru_cache(_MOST_READ)(parse)
 
 
 class DiskErrorLog:
-    """Logs such errors, one line in ten seconds: a broken disk fails every request.
+    """Log disk errors on content that an upstream has, so that requests are passed through.
 
-    `timer` gives s of a clock that never goes back.
+    At most one line in ten seconds: a broken disk fails every request. `timer` is a monotonic clock
+    (s).
     """
 
     def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
         self._timer = timer
         self._lock = threading.Lock()
-        self._silent_until = float("-inf")
-        self._unsaid = 0
+        self._quiet_until = float("-inf")
+        self._suppressed = 0
 
     def log(self, error: Exception) -> None:
-        """Log that a request was passed through because of *error*, unless that was just done."""
+        """Log that a request was passed through because of *error*, unless one was just logged."""
         with self._lock:
             now = self._timer()
-            if now < self._silent_until:
-                self._unsaid += 1
+            if now < self._quiet_until:
+                self._suppressed += 1
                 return
-            self._silent_until = now + _EVERY_S
-            unsaid, self._unsaid = self._unsaid, 0
-        names = {"error": error, "before": unsaid}
-        log.warning("disk not readable: passed through from the upstream", extra=names)
+            self._quiet_until = now + _EVERY_S
+            suppressed, self._suppressed = self._suppressed, 0
+        fields = {"error": error, "before": suppressed}
+        log.warning("disk not readable: passed through from the upstream", extra=fields)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
-    """A manifest that may be shown: byte for byte as it was received."""
+    """A manifest that the repository may show: byte for byte as it was received."""
 
     digest: Digest
     body: bytes
@@ -74,18 +75,18 @@ class StoredManifest:
 
     @property
     def media_type(self) -> str:
-        """The media type that it states or, without that, that came with it."""
+        """The media type that the bytes state, else the one received with them."""
         return self.manifest.media_type
 
     @property
     def type_by_header(self) -> str | None:
-        """The media type that came with it, where it states none."""
+        """The media type received with the manifest if its bytes state none, else None."""
         return None if self.manifest.states_type else self.manifest.media_type
 
 
 @dataclass(frozen=True, slots=True)
 class ContentStore:
-    """The datastore of one appliance; `clock` gives s, UTC epoch."""
+    """The content of one appliance; `clock` returns s, UTC epoch."""
 
     blobs: BlobStore
     repositories: Repositories
@@ -93,39 +94,40 @@ class ContentStore:
     reservations: Reservations
     proofs: Proofs
     clock: Callable[[], float] = time.time
-    read: Parse = field(default_factory=_remembering)
+    read: Parse = field(default_factory=_caching_parse)
     disk_errors: DiskErrorLog = field(default_factory=DiskErrorLog)
 
     # ---- blobs
 
     def has_blob(self, digest: Digest) -> bool:
-        """Whether the content is here, whoever may see it."""
+        """Return whether the content is stored, regardless of permissions."""
         return self.blobs.stat(digest) is not None
 
     def open_blob(self, digest: Digest) -> tuple[BinaryIO, int] | None:
-        """Open content, and return its length in bytes; None when it is not here."""
+        """Open content, and return its length in bytes; None if it is not stored."""
         try:
             return self.blobs.open_sized(digest)
         except NotFound:
             return None
 
     def link_blob(self, name: Repository, digest: Digest, origin: str) -> None:
-        """Permit a blob under a proxied name; a full disk forgoes that, not the pull.
+        """Permit a blob under a proxied name; if the disk is full, skip the link, not the pull.
 
-        Only after proof (docs/permissions.md): a link outlives whatever was said of it.
+        Call it only after the upstream has proven that it has the blob (docs/permissions.md): a
+        link is permanent.
         """
-        self._kept(name, origin, lambda: self.repositories.link_blob(name, digest))
+        self._write_proxied(name, origin, lambda: self.repositories.link_blob(name, digest))
 
     # ---- manifests
 
     def manifest(self, name: Repository, digest: Digest) -> StoredManifest | None:
-        """Return a manifest that may be shown under this name, if it is here."""
+        """Return a stored manifest that this repository links; None if there is none."""
         if self.repositories.linked_manifest(name, digest) is None:
             return None
         return self.content(digest, name)
 
     def content(self, digest: Digest, name: Repository | None = None) -> StoredManifest | None:
-        """Return a manifest as *name* has it, whoever may see it; a layer is read no further."""
+        """Return a stored manifest as *name* shows it, linked or not; None for other content."""
         try:
             body = self.blobs.read(digest)
             read = self.read if len(body) <= _LONGEST_READ else parse
@@ -135,79 +137,82 @@ class ContentStore:
         except (NotFound, InvalidManifest):
             return None
 
-    def has_identical(self, held: StoredManifest) -> bool:
-        """Whether a manifest is stored, byte for byte."""
+    def has_identical(self, stored: StoredManifest) -> bool:
+        """Return whether this manifest is stored, byte for byte."""
         try:
-            return self.blobs.read(held.digest) == held.body
+            return self.blobs.read(stored.digest) == stored.body
         except NotFound:
             return False
 
     def manifest_listing(self, name: Repository, digest: Digest) -> StoredManifest | None:
-        """Return the image, of those that this repository shows, that names a blob."""
+        """Return an image manifest of this repository that lists a blob; None if there is none."""
         with contextlib.suppress(IndexUnavailable):
             for parent in self.index.parents(digest):
-                held = self.manifest(name, parent)
-                if held and held.manifest.kind is ContentKind.MANIFEST:
-                    return held
+                stored = self.manifest(name, parent)
+                if stored and stored.manifest.kind is ContentKind.MANIFEST:
+                    return stored
         return None
 
     def announced_size(self, name: Repository, digest: Digest) -> int | None:
-        """Return how long a manifest says that a blob is, in bytes."""
-        held = self.manifest_listing(name, digest)
-        named = held.manifest.names if held else ()
+        """Return the size of a blob in bytes as a manifest of the repository states it, or None."""
+        stored = self.manifest_listing(name, digest)
+        named = stored.manifest.names if stored else ()
         return next((each.size for each in named if each.digest == digest), None)
 
-    def store_manifest(self, held: StoredManifest) -> bool:
-        """Store a manifest's content, if there is room for it."""
-        if not self.reservations.reserve(held.digest, len(held.body)):
+    def store_manifest(self, stored: StoredManifest) -> bool:
+        """Store the content of a manifest; return False if there is no space for it."""
+        if not self.reservations.reserve(stored.digest, len(stored.body)):
             return False
         try:
-            self.blobs.write(held.digest, held.body)
+            self.blobs.write(stored.digest, stored.body)
             self.index.record(
-                held.digest,
-                len(held.body),
-                held.manifest.kind,
+                stored.digest,
+                len(stored.body),
+                stored.manifest.kind,
                 self.clock(),
-                names=held.manifest.parts(),
+                names=stored.manifest.parts(),
             )
-        except IndexUnavailable as error:  # the next start finds it without its row
-            log.warning("manifest not recorded", extra={"digest": held.digest, "error": error})
+        except IndexUnavailable as error:  # the next start makes the missing row
+            log.warning("manifest not recorded", extra={"digest": stored.digest, "error": error})
         except DatastoreError as error:
-            self.reservations.release(held.digest)
-            log.warning("manifest not stored", extra={"digest": held.digest, "error": error})
+            self.reservations.release(stored.digest)
+            log.warning("manifest not stored", extra={"digest": stored.digest, "error": error})
             return False
         return True
 
     def record_proof(self, digest: Digest, upstream: str) -> None:
-        """Note that an upstream has sent this content; without it, it is asked once more."""
+        """Record that an upstream has sent this content.
+
+        If that fails, the upstream is asked for the content once more.
+        """
         try:
             self.proofs.keep(digest, upstream)
         except DatastoreError as error:
             log.warning("proof not written", extra={"digest": digest, "error": error})
 
-    def link_manifest(self, name: Repository, held: StoredManifest, origin: str) -> None:
-        """Permit a manifest under a proxied name, or confirm that it still may be shown."""
+    def link_manifest(self, name: Repository, stored: StoredManifest, origin: str) -> None:
+        """Permit a manifest under a proxied name, or confirm that it is still permitted."""
         link = self.repositories.link_manifest
-        self._kept(name, origin, lambda: link(name, held.digest, held.type_by_header))
+        self._write_proxied(name, origin, lambda: link(name, stored.digest, stored.type_by_header))
 
     def set_tag(self, name: Repository, tag: Tag, digest: Digest, origin: str) -> None:
-        """Move a proxied tag, or confirm where it stands."""
-        self._kept(name, origin, lambda: self.repositories.set_tag(name, tag, digest))
+        """Set a proxied tag, or confirm that it still refers to this manifest."""
+        self._write_proxied(name, origin, lambda: self.repositories.set_tag(name, tag, digest))
 
-    def is_complete(self, name: Repository, held: StoredManifest) -> bool:
+    def is_complete(self, name: Repository, stored: StoredManifest) -> bool:
         """Return True if every part is stored locally (for an index: at least one child).
 
-        A part that the disk does not return is not stored: the caller may have it elsewhere.
+        A part that the disk cannot read counts as absent: the caller may fetch it from an upstream.
         """
         try:
-            return self._has_parts(name, held)
+            return self._has_parts(name, stored)
         except StorageBroken as error:
             self.disk_errors.log(error)
             return False
 
-    def _has_parts(self, name: Repository, held: StoredManifest) -> bool:
-        parts = held.manifest.parts()
-        if held.manifest.kind is ContentKind.INDEX:
+    def _has_parts(self, name: Repository, stored: StoredManifest) -> bool:
+        parts = stored.manifest.parts()
+        if stored.manifest.kind is ContentKind.INDEX:
             return not parts or any(self._has_child(name, digest) for digest in parts)
         return all(
             self.repositories.links_blob(name, digest) and self.has_blob(digest) for digest in parts
@@ -217,10 +222,10 @@ class ContentStore:
         child = self.manifest(name, digest)
         return child is not None and self._has_parts(name, child)
 
-    def _kept(self, name: Repository, origin: str, write: Callable[[], None]) -> None:
-        """Write below a proxied name, once its origin is kept."""
+    def _write_proxied(self, name: Repository, origin: str, write: Callable[[], None]) -> None:
+        """Store the origin of a proxied repository if it has none, then call *write*."""
         try:
-            if not self.repositories.origin(name):  # none, or one that is not known
+            if not self.repositories.origin(name):  # None, or UNKNOWN_ORIGIN
                 self.repositories.keep_origin(name, origin)
             write()
         except DatastoreError as error:

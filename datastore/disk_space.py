@@ -1,4 +1,4 @@
-"""What a file system has left, and whether it can be written to at all: statvfs(3)."""
+"""Free space, free inodes and write permission of a file system: statvfs(3)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-_LEAST_BYTES = 64 * 1024  # less is no room for a row and its log
+_LEAST_BYTES = 64 * 1024  # a row and its log need more
 
 
 @dataclass(frozen=True, slots=True)
 class DiskSpace:
-    """`free` bytes for us; `files` that can still be made, None where there is no such limit."""
+    """`free` bytes for this user; `files` that can still be created, None if unlimited."""
 
     free: int
     files: int | None
@@ -19,7 +19,7 @@ class DiskSpace:
 
     @property
     def problem(self) -> str:
-        """Why nothing can be stored: `read-only`, `full`, `out of inodes`; "" while it can."""
+        """Why nothing can be stored: `read-only`, `full`, `out of inodes`; empty if it can."""
         if self.is_read_only:
             return "read-only"
         if self.free < _LEAST_BYTES:
@@ -28,7 +28,7 @@ class DiskSpace:
 
 
 def disk_space(folder: Path) -> DiskSpace:
-    """Look at the file system of *folder*, or of the nearest one above it. Raises: OSError."""
+    """Return the space on the file system of *folder* or of its nearest parent. Raises: OSError."""
     there = next(each for each in (folder, *folder.parents) if each.is_dir())
     found = os.statvfs(there)
     files = found.f_favail if found.f_files else None

@@ -1,20 +1,20 @@
-"""Every way in which the datastore says no.
+"""Exceptions of the datastore.
 
 DatastoreError
-├── Malformed               what was given cannot be such a thing
+├── Malformed               the text is not a valid value of its kind
 │   ├── InvalidDigest
 │   ├── InvalidTag
 │   ├── InvalidRepository
 │   ├── InvalidManifest
 │   └── InvalidLine         of the access log or the events file
-├── NotFound                no value under that key
-├── DigestMismatch          the bytes are not those that the digest names
-├── StorageFull             no room, no quota, or read-only
-├── StorageBroken           any other refusal of the disk
-│   └── ContentDamaged      a file is not what was written to it
+├── NotFound                no value is stored under that key
+├── DigestMismatch          the bytes do not match the digest
+├── StorageFull             no disk space, no quota, or read-only
+├── StorageBroken           any other disk error
+│   └── ContentDamaged      a file does not contain the bytes that were written to it
 ├── OutOfSpace              a push does not fit; carries `size` and `room` [bytes]
 ├── SpaceAwaited            a push does not fit now; the cleaner may free space
-└── IndexUnavailable        the access index did not answer; never fatal to a pull
+└── IndexUnavailable        the access index cannot be used; never fatal to a pull
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 class DatastoreError(Exception):
-    """The root of the tree above."""
+    """Root of the tree above."""
 
 
-class Malformed(DatastoreError):  # noqa: N818 - the class says the fact, as all here do
-    """What was given cannot be such a thing; `given` is shown to the client, shortened."""
+class Malformed(DatastoreError):  # noqa: N818 - the names state facts
+    """The text is not a valid value; `given` is its start, shown to the client."""
 
     def __init__(self, given: str, reason: str) -> None:
         super().__init__(f"{reason}: {given[:128]!r}")
@@ -38,19 +38,19 @@ class Malformed(DatastoreError):  # noqa: N818 - the class says the fact, as all
 
 
 class InvalidDigest(Malformed):
-    """Not `algorithm:hex` of an algorithm that is known here."""
+    """Not `algorithm:hex` with a supported algorithm."""
 
 
 class InvalidTag(Malformed):
-    """Not a tag as the distribution spec has it."""
+    """Not a tag as the OCI distribution spec defines it."""
 
 
 class InvalidRepository(Malformed):
-    """Not a repository name as the distribution spec has it."""
+    """Not a repository name as the OCI distribution spec defines it."""
 
 
 class InvalidManifest(Malformed):
-    """Not JSON, or not a manifest of a type that is known here."""
+    """Not JSON, or not a manifest of a supported type."""
 
 
 class InvalidLine(Malformed):
@@ -58,15 +58,15 @@ class InvalidLine(Malformed):
 
 
 class NotFound(DatastoreError):  # noqa: N818
-    """There is no value under `key`."""
+    """No value is stored under `key`."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"nothing under {key}")
+        super().__init__(f"no value under {key}")
         self.key = key
 
 
 class DigestMismatch(DatastoreError):  # noqa: N818
-    """The bytes are not those that the digest names."""
+    """The bytes do not match the digest."""
 
     def __init__(self, expected: object, actual: object) -> None:
         super().__init__(f"expected {expected}, got {actual}")
@@ -75,19 +75,19 @@ class DigestMismatch(DatastoreError):  # noqa: N818
 
 
 class StorageFull(DatastoreError):  # noqa: N818
-    """The disk has no room or no quota left, or is read-only."""
+    """The disk has no space or quota left, or is read-only."""
 
 
 class StorageBroken(DatastoreError):  # noqa: N818
-    """The disk refused for any other reason."""
+    """The disk reported any other error."""
 
 
 class ContentDamaged(StorageBroken):
-    """A file is not what was written to it: something else cut, extended or changed it."""
+    """A file lacks the bytes written to it: another program cut, extended or changed it."""
 
 
 class OutOfSpace(DatastoreError):  # noqa: N818
-    """A push does not fit: it needs `size` bytes or more, and `room` bytes are left."""
+    """A push does not fit: it needs at least `size` bytes, and `room` bytes are left."""
 
     def __init__(self, size: int, room: int) -> None:
         super().__init__(f"{size} bytes do not fit into the {room} that are left")
@@ -96,7 +96,7 @@ class OutOfSpace(DatastoreError):  # noqa: N818
 
 
 class SpaceAwaited(DatastoreError):  # noqa: N818
-    """A push does not fit now; the cleaner may free space, so the client may try again."""
+    """A push does not fit now; the client may retry, because the cleaner may free space."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"no room for {size} bytes yet: try again in a moment")
@@ -104,9 +104,9 @@ class SpaceAwaited(DatastoreError):  # noqa: N818
 
 
 class IndexUnavailable(DatastoreError):  # noqa: N818
-    """The access index did not answer."""
+    """The access index cannot be used."""
 
 
 def refusal(error: OSError) -> StorageFull | StorageBroken:
-    """Tell what the disk's refusal means here; the caller raises it from *error*."""
+    """Return the exception for a failed disk operation; the caller raises it from *error*."""
     return (StorageFull if error.errno in _FULL else StorageBroken)(str(error))

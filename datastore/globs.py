@@ -1,7 +1,7 @@
-"""Patterns of repository names: `team/*` is one name below `team`, `team/**` all of them.
+"""Patterns of repository names: `team/*` matches one name below `team`, `team/**` all of them.
 
-`*` stands for any part of one component, `**`, alone between slashes, for any number of
-components: none of them before a slash, one at least behind the last.
+`*` matches any part of one component. `**`, which must be a whole component, matches any number of
+components: zero or more before a slash, one or more at the end of the pattern.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _NEVER = r"(?!)"
 
 
 class Globs:
-    """The repositories that at least one of *patterns* means. Raises: InvalidRepository."""
+    """The set of repositories that match at least one of *patterns*. Raises: InvalidRepository."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        # PERF: one expression, one match, however many patterns there are
+        # PERF: one expression and one match for all patterns
         self._names = re.compile("|".join(map(_expression, patterns)) or _NEVER)
 
     def __contains__(self, repository: Repository) -> bool:
@@ -29,16 +29,16 @@ class Globs:
 
 
 def _expression(pattern: str) -> str:
-    """Translate a pattern. Raises: InvalidRepository."""
+    """Translate a pattern to a regular expression. Raises: InvalidRepository."""
     parts = pattern.split("/")
     if len(pattern) > _LONGEST or not all(map(_COMPONENT.fullmatch, parts)):
-        raise InvalidRepository(pattern, "not a pattern of repository names")
+        raise InvalidRepository(pattern, "not a pattern for repository names")
     *sections, last = _sections(_without_repeats(parts))
     return "".join(map(_section, sections)) + _ending(last)
 
 
 def _without_repeats(parts: list[str]) -> list[str]:
-    """Take out each `**` before a `**`: they mean one, and a match would try every split."""
+    """Merge repeated `**`: they mean the same as one, but a match would try every split."""
     following = [*parts[1:], ""]
     return [
         each for each, after in zip(parts, following, strict=True) if each != after or each != "**"
@@ -46,7 +46,7 @@ def _without_repeats(parts: list[str]) -> list[str]:
 
 
 def _sections(parts: list[str]) -> list[list[str]]:
-    """Divide a pattern before each `**`."""
+    """Split a pattern before each `**`."""
     sections: list[list[str]] = [[]]
     for part in parts:
         if part == "**":
@@ -56,17 +56,17 @@ def _sections(parts: list[str]) -> list[list[str]]:
 
 
 def _section(parts: list[str]) -> str:
-    """Match components of which a `**` follows: the first place where they stand is as good as any.
+    """Match the components before a `**`; only the first place where they match is tried.
 
-    The group is atomic, so that no other place is tried: a name costs its square at most, instead
-    of a power for each star.
+    Any other place would give the same result. The group is atomic, so the time is at most
+    quadratic in the length of the name instead of a power for each star.
     """
     components = "".join(f"{_component(part)}/" for part in parts if part != "**")
     return f"(?>(?:[^/]+/)*?{components})" if parts[:1] == ["**"] else components
 
 
 def _ending(parts: list[str]) -> str:
-    """Match the components behind the last `**`, which end the name."""
+    """Match the components after the last `**`, at the end of the name."""
     if parts == ["**"]:
         return ".+"
     components = "/".join(_component(part) for part in parts if part != "**")
@@ -74,7 +74,7 @@ def _ending(parts: list[str]) -> str:
 
 
 def _component(part: str) -> str:
-    """Match one component: each fixed piece where it first stands, the last one at the end."""
+    """Match one component: each fixed piece at its first occurrence, the last piece at the end."""
     first, *others = part.split("*")
     if not others:
         return re.escape(first)

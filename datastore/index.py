@@ -1,4 +1,4 @@
-"""The AccessIndex protocol: what is here, how large, when last wanted."""
+"""The AccessIndex protocol: size, kind and last use of each stored object, and its edges."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Protocol
 from entrepot.datastore.refs import Digest
 
 REBUILT = "rebuilt"
-"""The note that says: what the storage holds has its rows. A lost index lacks it."""
+"""Key of the note that exists if all stored files have their rows. A lost index lacks it."""
 
 
 class ContentKind(IntEnum):
-    """What a row is; at equal times the smaller goes first: an index before its manifests."""
+    """Kind of a row; among equal times the smaller is evicted first: indexes before manifests."""
 
     INDEX = 0
     MANIFEST = 1
@@ -23,7 +23,7 @@ class ContentKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """One row: `size` in bytes, `used` in s, UTC epoch."""
+    """One row: `size` in bytes; `used`, the time of the last use, in s, UTC epoch."""
 
     digest: Digest
     size: int
@@ -33,7 +33,7 @@ class IndexEntry:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cursor:
-    """Where a page ended: the order of eviction is (used, kind, digest)."""
+    """Position after a page; rows are evicted in the order (used, kind, digest)."""
 
     used: float
     kind: ContentKind
@@ -41,13 +41,13 @@ class Cursor:
 
     @classmethod
     def after(cls, entry: IndexEntry) -> Cursor:
-        """Point just behind *entry*."""
+        """Return the position directly after *entry*."""
         return cls(entry.used, entry.kind, str(entry.digest))
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Room promised to a download that runs or ran: `size` in bytes, `at` in s, UTC epoch."""
+    """Disk space reserved for a transfer: `size` in bytes, `at` in s, UTC epoch."""
 
     digest: Digest
     size: int
@@ -55,32 +55,34 @@ class Reservation:
 
 
 class AccessIndex(Protocol):
-    """Shared by every process; each verb is one transaction and may be repeated.
+    """The database shared by all processes; each method is one transaction and may be repeated.
 
-    Raises, each verb: IndexUnavailable.
+    Raises, each method: IndexUnavailable.
     """
 
     def inspect(self, *, thoroughly: bool = False) -> str:
-        """Compare what is counted with the rows, *thoroughly* all that is kept, and put it right.
+        """Compare the counters with the rows, *thoroughly* also every page, and repair them.
 
-        Returns what was wrong; nothing when all was well. No use lies in the future afterwards.
+        Returns a description of the defect, or an empty text. Afterwards no last use lies in the
+        future.
         """
         ...
 
     def reserve(self, digest: Digest, size: int, cap: int | None, at: float) -> bool:
         """Reserve *size* bytes; False if `used_bytes` would exceed *cap* then (None: no limit).
 
-        A digest has at most one reservation: a second one replaces the first (a download takes
-        over from a dead one, or grows in steps); refused, the first stays as it was.
+        A digest has at most one reservation. A second call replaces the first (a download that
+        takes over from a dead one, or grows in steps); if it is refused, the first reservation
+        stays.
         """
         ...
 
     def release(self, digest: Digest) -> None:
-        """Take a reservation back: nothing came of it and nothing is left of it."""
+        """Remove a reservation whose bytes were not stored, or were deleted."""
         ...
 
     def reservations(self) -> list[Reservation]:
-        """Return all of them, the oldest first."""
+        """Return all reservations, the oldest first."""
         ...
 
     def record(
@@ -93,44 +95,48 @@ class AccessIndex(Protocol):
         names: Sequence[Digest] = (),
         prefetched_at: float | None = None,
     ) -> None:
-        """Turn the reservation, if any, into a row, used at *at* or later; revive a marked one.
+        """Make a row, last used at *at* or later, in place of the reservation, if any.
 
-        *names* is what a manifest refers to: kept with it, and what of that is here, or comes
-        later, is touched with it: in the order of eviction a manifest goes before what it names.
-        *prefetched_at* is the time when a prefetch of it began: a new row counts as unused until
-        a request uses it after that time.
+        A row that is marked for deletion is unmarked.
+
+        *names* are the digests that a manifest lists. They are stored as edges, and children that
+        exist or are recorded later are touched with the manifest: a manifest is evicted before its
+        children.
+
+        *prefetched_at* is the time when a prefetch of the content began. A new row then counts as
+        unused until a request uses it after that time.
         """
         ...
 
     def restore(self, entries: Iterable[IndexEntry]) -> None:
-        """Make the rows that are missing; those that are here, marked ones too, stay as they are.
+        """Make the missing rows; existing ones, also those marked for deletion, stay unchanged.
 
-        Without reservations: these bytes lie on the disk already.
+        Reservations are not needed: the bytes are on the disk already.
         """
         ...
 
     def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
-        """Move last uses on, and keep *notes*, in one transaction.
+        """Set the last uses of rows, and store *notes*, in one transaction.
 
-        The later time wins; a stamp never makes a row. What a stamped row names is stamped with
-        it, and what that names.
+        The later time wins, and no row is made. The children of a touched row, and theirs, are
+        touched too.
         """
         ...
 
     def note(self, key: str) -> str | None:
-        """Return what `touch` kept under *key*."""
+        """Return the value that `touch` stored under *key*, or None."""
         ...
 
     def children(self, digest: Digest) -> list[Digest]:
-        """Return what a manifest names, as it was recorded."""
+        """Return the digests that a manifest lists, in the recorded order."""
         ...
 
     def parents(self, digest: Digest) -> list[Digest]:
-        """Return the manifests that name this, those used last first."""
+        """Return the manifests that list this digest, the last used first."""
         ...
 
     def entry(self, digest: Digest) -> IndexEntry | None:
-        """Return one row, marked ones too; None when it is absent."""
+        """Return one row, also if it is marked for deletion; None if it is absent."""
         ...
 
     def oldest(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
@@ -138,18 +144,18 @@ class AccessIndex(Protocol):
         ...
 
     def unreferenced(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
-        """Return a page as `oldest` does, of those rows that no manifest's row names."""
+        """Return a page like `oldest`, of rows that no manifest's row lists."""
         ...
 
     def prefetched_unused(self, before: float, limit: int) -> list[IndexEntry]:
-        """Return unmarked rows that were fetched ahead before then, and not asked for since.
+        """Return unmarked rows that were prefetched before *before* and not requested since.
 
-        The oldest first. Such a row may go before a manifest that names it.
+        The oldest come first. Such a row may be evicted before a manifest that lists it.
         """
         ...
 
     def used_bytes(self) -> int:
-        """Return the bytes of all rows, marked ones too, and of all reservations.
+        """Return the bytes of all rows, also those marked for deletion, and of all reservations.
 
         Each counts `budget.OVERHEAD` bytes beside its content.
         """
@@ -160,15 +166,15 @@ class AccessIndex(Protocol):
         ...
 
     def mark_for_deletion(self, entry: IndexEntry) -> bool:
-        """Mark a row for deletion: False when it was used, pinned or removed since it was read."""
+        """Mark a row; False if it was used, pinned or removed since it was read."""
         ...
 
     def marked_for_deletion(self) -> list[IndexEntry]:
-        """Return the marked rows: those that a cleaner died over."""
+        """Return the marked rows; a cleaner that was killed leaves some."""
         ...
 
     def forget(self, digest: Digest) -> None:
-        """Remove a marked row after its data is gone; one that was revived meanwhile stays."""
+        """Remove a marked row after its data was deleted; a row that was unmarked since stays."""
         ...
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
@@ -176,7 +182,7 @@ class AccessIndex(Protocol):
         ...
 
     def unpin(self, digests: Iterable[Digest], until: float) -> None:
-        """Take back what `pin` did with the same *until*; the pins of others stay."""
+        """Remove the pins that `pin` made with the same *until*; other pins stay."""
         ...
 
     def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
@@ -184,5 +190,5 @@ class AccessIndex(Protocol):
         ...
 
     def pins(self) -> set[Digest]:
-        """Return all that is pinned now."""
+        """Return all digests that are pinned now."""
         ...

@@ -1,39 +1,39 @@
-"""Names to keys, pure: where everything lies below the data directory.
+"""Map names to storage keys, without I/O: the place of every file below the data directory.
 
 docker/registry/v2/                         docker distribution's own tree, byte for byte
     blobs/<alg>/<aa>/<hex>/data             content
     repositories/<name>/
-        _layers/<alg>/<hex>/link            this repository may read that blob
+        _layers/<alg>/<hex>/link            permits the repository to serve that blob
         _manifests/revisions/<alg>/<hex>/link       ... that manifest
-        _manifests/tags/<tag>/current/link          what the tag means now; its time: last confirmed
-        _manifests/tags/<tag>/index/<alg>/<hex>/link    what it has meant
-        _uploads/<id>/                      uploads that have not ended
+        _manifests/tags/<tag>/current/link          the tag's digest; file time: last confirmed
+        _manifests/tags/<tag>/index/<alg>/<hex>/link    earlier digests of the tag
+        _uploads/<id>/                      uploads in progress
 scheduler-state.json                        what docker distribution's proxy fetched
 entrepot/
-    takeover                                how content of other programs was last taken over
-    mediatypes/<name>/_types/<alg>/<hex>    what came with a manifest that states no media type
-    types/<alg>/<aa>/<hex>                  the same for all repositories, of 0.1.0: only read
+    takeover                                mode of the last takeover of another program's content
+    mediatypes/<name>/_types/<alg>/<hex>    received media type of a manifest that states none
+    types/<alg>/<aa>/<hex>                  the same for all repositories, from 0.1.0: only read
     proofs/<alg>/<aa>/<hex>/<host>          an upstream that has sent this content
     origin/<name>/_origin                   the upstream that a repository came from
-    referrers/<name>/<alg>/<hex>            an upstream's last answer on a manifest's referrers
-    referrers/<name>/_subjects/<alg>/<hex>/<alg>/<hex>  a pushed manifest's subject, then itself
-    quarantine/<alg>/<hex>                  a stored file that is not what its digest names
+    referrers/<name>/<alg>/<hex>            an upstream's last list of a manifest's referrers
+    referrers/<name>/_subjects/<alg>/<hex>/<alg>/<hex>  pushed: the subject, then its referrer
+    quarantine/<alg>/<hex>                  a stored file that does not match its digest
 
-In the state directory, which is entrepot/ too unless ENTREPOT_STATEDIR says otherwise:
+In the state directory, which is entrepot/ too unless ENTREPOT_STATEDIR is set:
     index.sqlite                            the access index
-    spool/<alg>-<hex>                       a download that grows; renamed into blobs/ once verified
-    spool/<alg>-<hex>.size                  how long it will be, in bytes, once that is known
+    spool/<alg>-<hex>                       a download in progress; commit renames it into blobs/
+    spool/<alg>-<hex>.size                  its length in bytes, once that is known
     spool/boot                              the boot of the machine that wrote these downloads
-    spool/locks/                            one file a manifest or tag that is being asked for
-    spool/uploads/<id>.<name>               an upload that has not ended; its length: how far it is
-    spool/uploads/<id>.<name>.digest        what is there of it, hashed
-    spool/uploads/<id>.<name>.size          how long it will be, while a long body comes in
+    spool/locks/                            one file a manifest or tag that is being fetched
+    spool/uploads/<id>.<name>               an upload in progress; its length: bytes received
+    spool/uploads/<id>.<name>.digest        the digest of the bytes received so far
+    spool/uploads/<id>.<name>.size          its final length, while a long body is received
     spool/writing/<name>                    locked while links and tags of a repository are written
     spool/sweeping                          locked while content is removed
-    spool/unproven/<alg>-<hex>              stored content that is still to be read once more
-    scrub.json                              where the scrubber is
+    spool/unproven/<alg>-<hex>              marks stored content that must be re-read once
+    scrub.json                              position of the scrubber
     log/                                    access.log, events.log
-    clock                                   the time of the appliance, as its processes share it
+    clock                                   the time of the appliance, shared by its processes
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ EVENTS = "log/events.log"
 
 
 def blob(digest: Digest) -> str:
-    """Return the key of the content that *digest* names."""
+    """Return the key of the content of *digest*."""
     return f"{BLOBS}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
 
 
 def blob_of(key: str) -> Digest | None:
-    """Return the digest whose content lies under *key*: the inverse of `blob`."""
+    """Return the digest of the content stored under *key*: the inverse of `blob`."""
     try:
         digest = Digest.parse(":".join(key.split("/")[-4:-1:2]))
     except Malformed:
@@ -85,12 +85,12 @@ def blob_of(key: str) -> Digest | None:
 
 
 def repository(name: Repository) -> str:
-    """Return the key below which all of a repository lies."""
+    """Return the key below which all files of a repository lie."""
     return f"{REPOSITORIES}/{name}"
 
 
 def layer_link(name: Repository, digest: Digest) -> str:
-    """Return the key of the permission to read a blob under a name."""
+    """Return the key of the link that permits a repository to serve a blob."""
     return f"{layers(name)}/{digest.algorithm}/{digest.hex}/link"
 
 
@@ -100,7 +100,7 @@ def layers(name: Repository) -> str:
 
 
 def uploads(name: Repository) -> str:
-    """Return the key below which a repository's uploads lie until they end."""
+    """Return the key below which a repository's uploads in progress lie."""
     return f"{REPOSITORIES}/{name}/_uploads"
 
 
@@ -115,42 +115,42 @@ def revisions(name: Repository) -> str:
 
 
 def revision_link(name: Repository, digest: Digest) -> str:
-    """Return the key of the permission to read a manifest under a name."""
+    """Return the key of the link that permits a repository to serve a manifest."""
     return f"{revisions(name)}/{digest.algorithm}/{digest.hex}/link"
 
 
 def tags(name: Repository) -> str:
-    """Return the key below which a repository's tags are named."""
+    """Return the key below which a repository's tags lie."""
     return f"{manifests(name)}/tags"
 
 
 def tag_current(name: Repository, tag: Tag) -> str:
-    """Return the key of what a tag means now."""
+    """Return the key of a tag's current digest."""
     return f"{tags(name)}/{tag}/current/link"
 
 
 def tag_past(name: Repository, tag: Tag, digest: Digest) -> str:
-    """Return the key of one thing that a tag has meant."""
+    """Return the key of one digest that a tag has or had."""
     return f"{tags(name)}/{tag}/index/{digest.algorithm}/{digest.hex}/link"
 
 
 def media_type(name: Repository, digest: Digest) -> str:
-    """Return the key of the media type that came with a manifest of a repository."""
+    """Return the key of the media type that was received with a manifest of a repository."""
     return f"{MEDIA_TYPES}/{name}/_types/{digest.algorithm}/{digest.hex}"
 
 
 def shared_media_type(digest: Digest) -> str:
-    """Return the key of a manifest's media type as version 0.1.0 kept it, for all repositories."""
+    """Return the key of a manifest's media type as 0.1.0 stored it, for all repositories."""
     return f"{TYPES}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
 
 
 def proofs(digest: Digest) -> str:
-    """Return the key below which lie the upstreams that have sent some content."""
+    """Return the key below which the upstreams that have sent this content are recorded."""
     return f"{PROOFS}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
 
 
 def proof(digest: Digest, upstream: str) -> str:
-    """Return the key that says that *upstream*, as a file's name, has sent some content."""
+    """Return the key that records that *upstream*, as a file name, has sent this content."""
     return f"{proofs(digest)}/{upstream}"
 
 
@@ -160,7 +160,7 @@ def origin(name: Repository) -> str:
 
 
 def origin_of(key: str) -> Repository | None:
-    """Return the repository whose origin lies under *key*: the inverse of `origin`."""
+    """Return the repository whose origin is stored under *key*: the inverse of `origin`."""
     name = key.removeprefix(f"{ORIGINS}/").removesuffix("/_origin")
     try:
         return Repository.parse(name)
@@ -169,22 +169,22 @@ def origin_of(key: str) -> Repository | None:
 
 
 def referrers(name: Repository, digest: Digest) -> str:
-    """Return the key of an upstream's last answer on a manifest's referrers."""
+    """Return the key of an upstream's last list of a manifest's referrers."""
     return f"{REFERRERS}/{name}/{digest.algorithm}/{digest.hex}"
 
 
 def subject(name: Repository, digest: Digest) -> str:
-    """Return the key below which lies what was pushed about a manifest."""
+    """Return the key below which the pushed referrers of a manifest lie."""
     return f"{REFERRERS}/{name}/_subjects/{digest.algorithm}/{digest.hex}"
 
 
 def referrer(name: Repository, about: Digest, digest: Digest) -> str:
-    """Return the key of the descriptor of one manifest that was pushed about another."""
+    """Return the key of the descriptor of one pushed manifest that refers to *about*."""
     return f"{subject(name, about)}/{digest.algorithm}/{digest.hex}"
 
 
 def linked(key: str) -> Digest | None:
-    """Return the digest that the link or the referrers under *key* are about, if it names one.
+    """Return the digest at the end of the *key* of a link or of referrers, or None.
 
     The inverse of `layer_link`, `revision_link`, `tag_past`, `referrers`, `referrer` and
     `media_type`.
@@ -202,7 +202,7 @@ def quarantined(digest: Digest) -> str:
 
 
 def quarantined_of(key: str) -> Digest | None:
-    """Return the digest whose damaged file lies under *key*: the inverse of `quarantined`."""
+    """Return the digest whose damaged file is stored under *key*: the inverse of `quarantined`."""
     try:
         return Digest.parse(":".join(key.split("/")[-2:]))
     except Malformed:
@@ -210,25 +210,25 @@ def quarantined_of(key: str) -> Digest | None:
 
 
 def quarantine_promise(digest: Digest) -> Digest:
-    """Return the digest under which room is promised to a file in quarantine."""
+    """Return the digest that identifies the reservation of a file in quarantine."""
     return Digest.of(quarantined(digest).encode())
 
 
 def spool(digest: Digest) -> str:
-    """Return the name, in the spool folder, of a download that grows."""
+    """Return the file name, in the spool folder, of a download."""
     return f"{digest.algorithm}-{digest.hex}"
 
 
 def spool_key(digest: Digest, upstream: str) -> Digest:
-    """Return what stands for a download that only this upstream's repositories may join.
+    """Return the key of a download that only this upstream's repositories may join.
 
-    Its spool file and the room that is promised to it are known by it.
+    It identifies the spool file and the reservation of the download.
     """
     return Digest.of(f"{upstream}\0{digest}".encode())
 
 
 def spool_of(name: str) -> Digest | None:
-    """Return the digest that the spool file *name* grows towards: the inverse of `spool`."""
+    """Return the digest of the download in the spool file *name*: the inverse of `spool`."""
     try:
         return Digest.parse(name.replace("-", ":", 1))
     except Malformed:
@@ -236,30 +236,30 @@ def spool_of(name: str) -> Digest | None:
 
 
 def spool_size(digest: Digest) -> str:
-    """Return the name, in the spool folder, of how long a download will be."""
+    """Return the file name, in the spool folder, of the length of a download."""
     return f"{spool(digest)}.size"
 
 
 def upload(name: Repository, number: str) -> str:
-    """Return the file name, in the folder of uploads, of one upload to a repository."""
+    """Return the file name, in the upload folder, of one upload to a repository."""
     return f"{number}.{short(name)}"
 
 
 def upload_digest(file: str) -> str:
-    """Return the name of the file beside an upload's that says what it hashes to."""
+    """Return the name of the file that has the digest of an upload's received bytes."""
     return f"{file}.digest"
 
 
 def upload_size(file: str) -> str:
-    """Return the name of the file beside an upload's that tells how long it will be."""
+    """Return the name of the file that has the final length of an upload."""
     return f"{file}.size"
 
 
 def upload_promise(file: str) -> Digest:
-    """Return the digest under which room is promised to the upload of that file name."""
+    """Return the digest that identifies the reservation of the upload with that file name."""
     return Digest.of(file.encode())
 
 
 def short(name: Repository) -> str:
-    """Return what stands for a repository where a path has no room for its name."""
+    """Return a short, unique stand-in for a repository's name, for file names."""
     return hashlib.sha256(name.name.encode()).hexdigest()[:32]

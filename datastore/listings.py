@@ -1,10 +1,9 @@
-"""The names in large folders, remembered for as long as a folder is as it was.
+"""Cache the sorted names in large folders until the folder changes.
 
-A page of the ten thousand tags of a repository should not cost a look at all of them: what does
-not change need not be read and sorted again.
+A page of a repository's ten thousand tags must not read and sort all of them each time.
 """
 # ruff: noqa: PTH116, PTH208
-# PERF: plain os calls, as in `filesystem`.
+# PERF: plain os calls, as in drivers/filesystem.py
 
 from __future__ import annotations
 
@@ -14,14 +13,14 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-_LARGE = 500  # names from which on a folder is worth remembering
+_LARGE = 500  # names: smaller folders are not cached
 _MOST = 32
-_SETTLED_S = 2.0  # a second change within one tick of the file system's clock would not show
+_SETTLED_S = 2.0  # two changes within one tick of the file system's clock look like one
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """The sorted names of a folder that had this inode and was last changed then (ns)."""
+class _Listing:
+    """The sorted names of a folder, with its inode and its time of change (ns) when it was read."""
 
     names: tuple[str, ...]
     inode: int
@@ -29,27 +28,27 @@ class _Seen:
 
 
 class FolderListings:
-    """The folders that one process has seen; what was seen longest ago is forgotten first."""
+    """The cached folders of one process; the least recently read is dropped first."""
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._cached: OrderedDict[str, _Listing] = OrderedDict()
         self._lock = threading.Lock()
 
     def names(self, path: str) -> tuple[str, ...]:
         """Return the names in a folder, sorted. Raises: OSError."""
         stat = os.stat(path)
-        known = self._seen.get(path)
+        known = self._cached.get(path)
         if known and (known.inode, known.changed) == (stat.st_ino, stat.st_ctime_ns):
             return known.names
         names = tuple(sorted(os.listdir(path)))
-        self._remember(path, _Seen(names, stat.st_ino, stat.st_ctime_ns))
+        self._remember(path, _Listing(names, stat.st_ino, stat.st_ctime_ns))
         return names
 
-    def _remember(self, path: str, seen: _Seen) -> None:
-        is_settled = time.time() - seen.changed / 1e9 > _SETTLED_S
+    def _remember(self, path: str, listing: _Listing) -> None:
+        is_settled = time.time() - listing.changed / 1e9 > _SETTLED_S
         with self._lock:
-            self._seen.pop(path, None)
-            if is_settled and len(seen.names) >= _LARGE:
-                self._seen[path] = seen
-            if len(self._seen) > _MOST:
-                self._seen.popitem(last=False)
+            self._cached.pop(path, None)
+            if is_settled and len(listing.names) >= _LARGE:
+                self._cached[path] = listing
+            if len(self._cached) > _MOST:
+                self._cached.popitem(last=False)

@@ -1,8 +1,8 @@
 """Locks between processes and threads: flock on a file that its holder may rename or remove.
 
-A lock belongs to one open of the file, so two opens in one process exclude each other as two
-processes do, and it ends with its holder, however that ends. Since the path may have moved on
-between open and lock, a lock counts only if the path still leads to the locked file.
+A lock belongs to one open of the file: two opens in one process exclude each other as two processes
+do. The kernel releases it when its process ends, for whatever reason. The path may be replaced
+between open and lock, so a lock counts only if the path still leads to the locked file.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from entrepot.datastore import layout
 from entrepot.datastore.errors import DatastoreError, NotFound, refusal
 from entrepot.datastore.refs import Repository
 
-_POLL = 0.01  # s between two tries, for flock itself knows no deadline
+_POLL = 0.01  # s between two tries: flock has no timeout
 
 
 class LockedFile:
-    """A file that nobody else has locked; `fd` is open for reading and writing.
+    """A file that is locked exclusively; `fd` is open for reading and writing.
 
-    Used in a `with` statement, or handed to one: only that releases it whatever fails before.
+    Use it in a `with` statement, which releases the lock whatever fails.
     """
 
     def __init__(self, path: Path, fd: int) -> None:
@@ -44,7 +44,7 @@ class LockedFile:
                 os.close(fd)
 
     def unlink(self) -> None:
-        """Remove the file, lock held; what others have put under its path since stays.
+        """Remove the file while it is locked; a newer file under its path stays.
 
         Raises: StorageFull, StorageBroken.
         """
@@ -58,7 +58,7 @@ class LockedFile:
     def discard(self) -> None:
         """Remove the file if the disk permits that, and release the lock in any case.
 
-        A file that stays is locked by no process: the next one to need it takes it.
+        A file that stays is unlocked, so the next process can lock it.
         """
         try:
             with suppress(DatastoreError):
@@ -79,7 +79,7 @@ class LockedFile:
 
 
 def try_lock(path: Path) -> LockedFile | None:
-    """Lock *path*, made when absent; None when somebody holds it.
+    """Lock *path*, which is created if absent; return None if it is locked already.
 
     Raises: StorageFull, StorageBroken.
     """
@@ -87,15 +87,15 @@ def try_lock(path: Path) -> LockedFile | None:
 
 
 def try_lock_present(path: Path) -> LockedFile | None:
-    """Lock *path* where it is; None when somebody holds it.
+    """Lock *path* if it exists; return None if it is locked already.
 
-    Raises: NotFound when it is absent; StorageFull, StorageBroken.
+    Raises: NotFound if it is absent; StorageFull, StorageBroken.
     """
     return _try_lock(path, _open_present)
 
 
 def lock(path: Path, patience: float) -> LockedFile | None:
-    """Wait for the lock at most *patience* (s; math.inf: for as long as it takes), else None.
+    """Wait for the lock at most *patience* (s; math.inf: without a limit), else return None.
 
     Raises: StorageFull, StorageBroken.
     """
@@ -109,7 +109,7 @@ def lock(path: Path, patience: float) -> LockedFile | None:
 
 @contextmanager
 def holding(path: Path, patience: float) -> Iterator[LockedFile | None]:
-    """Hold the lock of *path* for a block, waiting for it at most *patience* (s); else yield None.
+    """Hold the lock of *path* for a block; yield None if it is not free within *patience* (s).
 
     Afterwards the file is removed and the lock released, the latter even if the removal fails.
     Raises: StorageFull, StorageBroken, before the block only.
@@ -124,23 +124,24 @@ def holding(path: Path, patience: float) -> Iterator[LockedFile | None]:
 
 @contextmanager
 def repository_lock(state: Path, name: Repository, patience: float) -> Iterator[bool]:
-    """Wait for the write lock of a repository at most *patience* (s); yield whether it was taken.
+    """Hold the write lock of a repository for a block; yield False if it is not free in time.
 
-    The tags of a repository and the links that they lead to change under this lock, in every
-    process: a tag is set while its manifest is linked, and a manifest is unlinked after its tags.
-    Without the lock another writer could change either one between check and write.
+    All processes change a repository's tags and links under this lock. A tag is set only while its
+    manifest is linked, and a manifest is unlinked after its tags. Without the lock, another writer
+    could change either between the check and the write.
 
-    *state* is the state directory. Raises: StorageFull, StorageBroken.
+    *state* is the state directory; *patience* (s) limits the wait. Raises: StorageFull,
+    StorageBroken.
     """
     with holding(state / layout.WRITING / layout.short(name), patience) as held:
         yield held is not None
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether somebody holds it; False when it is absent.
+    """Return whether a process holds the lock; False if the file is absent.
 
-    The question takes a shared lock for an instant, in which a `try_lock` gets None: whoever
-    counts on that lock tries again. Raises: StorageFull, StorageBroken.
+    The test takes a shared lock for an instant, in which a `try_lock` returns None: its caller must
+    try again. Raises: StorageFull, StorageBroken.
     """
     try:
         fd = os.open(path, os.O_RDONLY)
@@ -195,7 +196,7 @@ def _flock(fd: int, operation: int) -> bool:
 
 
 def _leads_to(path: Path, fd: int) -> bool:
-    """Whether *path* names the file that is open as *fd*."""
+    """Return whether *path* names the file that is open as *fd*."""
     try:
         return os.path.samestat(path.stat(), os.fstat(fd))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a manifest refers to, read from its bytes, which are never changed."""
+"""Parse manifests and indexes: media type, kind and descriptors. The bytes are never changed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _KINDS = {
     DOCKER_LIST: ContentKind.INDEX,
 }
 ACCEPT = tuple(_KINDS)
-"""Every type that is known here, as the `Accept` of a request for a manifest lists them."""
+"""All supported media types, in the order of the `Accept` header of manifest requests."""
 
-# OCI distribution-spec 1.1, "Pushing manifests": a registry should take at least 4 MiB
+# OCI distribution-spec 1.1, "Pushing manifests": a registry should accept at least 4 MiB
 LARGEST = 4 * 1024 * 1024
-"""Bytes in the largest manifest that is taken."""
+"""Bytes in the largest manifest that is accepted."""
 
 MOST_DESCRIPTORS = 10_000
-"""Layers of an image, or children of an index: each costs a look at the disk when it is pulled."""
+"""Layers of an image, or children of an index: each costs a stat when it is pulled."""
 
 _LARGEST_SIZE = 2**63 - 1
 """OCI image-spec 1.1, descriptor.md: `size` is an int64."""
@@ -43,7 +43,7 @@ _FOREIGN = (
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A manifest's pointer to content: OCI image-spec 1.1, descriptor.md; `size` in bytes."""
+    """A manifest's reference to content: OCI image-spec 1.1, descriptor.md; `size` in bytes."""
 
     media_type: str
     digest: Digest
@@ -53,15 +53,15 @@ class Descriptor:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether no registry need hold it: a non-distributable layer, or one with `urls`."""
+        """Whether a registry need not store it: a non-distributable layer, or one with `urls`."""
         return bool(self.urls) or self.media_type.lower().startswith(_FOREIGN)
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest or an index: `names` is its config and layers, or its children, in order.
+    """A manifest or an index: `names` has its config and layers, or its children, in order.
 
-    `states_type`: the bytes themselves state the media type, so it is the same for everybody.
+    `states_type`: the bytes state the media type, so it is the same in every repository.
     """
 
     media_type: str
@@ -71,23 +71,23 @@ class Manifest:
     artifact_type: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     states_type: bool = False
-    # PERF: a manifest that is kept as it was read is asked for its parts with every hit
+    # PERF: every hit on a cached manifest calls parts()
     _parts: tuple[Digest, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        held = (named.digest for named in self.names if not named.is_elsewhere)
-        object.__setattr__(self, "_parts", tuple(dict.fromkeys(held)))
+        parts = (each.digest for each in self.names if not each.is_elsewhere)
+        object.__setattr__(self, "_parts", tuple(dict.fromkeys(parts)))
 
     def parts(self) -> tuple[Digest, ...]:
-        """Return the digests that a registry must hold for this to be whole, each once."""
+        """Return the digests that must be stored for the manifest to be complete, each once."""
         return self._parts
 
 
 def parse(data: bytes, media_type: str | None = None) -> Manifest:
-    """Read a manifest; the type that its bytes state wins over *media_type*, which came with it.
+    """Parse a manifest; the media type in its bytes wins over *media_type*, the received one.
 
-    Whatever came with it, its kind and what it names follow from its bytes alone. Raises:
-    InvalidManifest when it is not JSON, of no type in ACCEPT, or an image and an index at once.
+    Its kind and its descriptors follow from its bytes alone. Raises: InvalidManifest if it is not
+    JSON, of no type in ACCEPT, or an image and an index at once.
     """
     document = _document(data)
     stated = _essence_of(document.get("mediaType"))
@@ -95,7 +95,7 @@ def parse(data: bytes, media_type: str | None = None) -> Manifest:
     chosen = stated if is_stated else essence(media_type or "") or _own_type(document)
     if chosen not in _KINDS:
         raise InvalidManifest(chosen, "not a manifest's media type")
-    # CVE-2021-41190: one digest would mean two things
+    # CVE-2021-41190: clients would read one digest as two different documents
     if "manifests" in document and ("config" in document or "layers" in document):
         raise InvalidManifest(chosen, "an image and an index at once")
     return _read(document, chosen, states_type=is_stated)
@@ -111,12 +111,12 @@ def _essence_of(stated: object) -> str:
 
 
 def media_type_of(data: bytes) -> str:
-    """Return the media type that the bytes themselves tell. Raises: InvalidManifest."""
+    """Return the media type of a manifest by its bytes alone. Raises: InvalidManifest."""
     return parse(data).media_type
 
 
-# Go's encoding/json, which clients read manifests with, ignores the case of keys (and folds U+017F
-# and U+212A): a document with `Manifests` or `Layers` would mean something else to them.
+# Clients parse manifests with Go's encoding/json, which ignores the case of keys (and folds U+017F
+# and U+212A): they would take `Manifests` or `Layers` for the keys of the specification.
 _KEYS = frozenset({"schemaVersion", "mediaType", "config", "layers", "manifests", "subject"})
 _FOLDED = frozenset(key.casefold() for key in _KEYS)
 _PARTS = frozenset(
@@ -131,25 +131,25 @@ def _document(data: bytes) -> dict[str, Any]:
     try:
         document = bounded_json.loads(data, unique=True)
     except ValueError as error:
-        raise InvalidManifest(data[:64].decode("latin-1"), "not JSON that can be read") from error
+        raise InvalidManifest(data[:64].decode("latin-1"), "not valid JSON") from error
     if not isinstance(document, dict):
         raise InvalidManifest(data[:64].decode("latin-1"), "not a JSON object")
     if _has_other_case(document, _KEYS, _FOLDED):
-        raise InvalidManifest("", "a key in another case than the specification's")
+        raise InvalidManifest("", "a key's case differs from the specification")
     return document
 
 
 def _has_other_case(found: dict[str, Any], keys: frozenset[str], folded: frozenset[str]) -> bool:
-    if keys.issuperset(found):  # PERF: each descriptor of each manifest that is read
+    if keys.issuperset(found):  # PERF: called for each descriptor of each manifest
         return False
     return any(key not in keys and key.casefold() in folded for key in found)
 
 
 def _own_type(document: dict[str, Any]) -> str:
-    """Tell the type of a manifest that came without one: OCI made `mediaType` optional."""
-    said = document.get("mediaType")
-    if isinstance(said, str) and said:
-        return essence(said)
+    """Return the media type of a manifest received without one: OCI made `mediaType` optional."""
+    stated = document.get("mediaType")
+    if isinstance(stated, str) and stated:
+        return essence(stated)
     if "manifests" in document:
         return OCI_INDEX
     return OCI_MANIFEST if "config" in document else ""
@@ -177,7 +177,7 @@ def _read(document: dict[str, Any], media_type: str, *, states_type: bool) -> Ma
 
 
 def _below(document: dict[str, Any], kind: ContentKind) -> list[Any]:
-    """Return what lies below: an index must list it, an artifact may have no layers."""
+    """Return the raw descriptors: an index must list children, an artifact may have no layers."""
     listed = list(
         document["manifests"] if kind is ContentKind.INDEX else document.get("layers") or ()
     )
@@ -188,7 +188,7 @@ def _below(document: dict[str, Any], kind: ContentKind) -> list[Any]:
 
 def _texts(given: object) -> tuple[str, ...]:
     if not isinstance(given, list):
-        raise TypeError("no list of texts")
+        raise TypeError("not a list of strings")
     return tuple(_text(each) for each in given)
 
 
@@ -196,16 +196,16 @@ def _text(given: object) -> str:
     if given is None:
         return ""
     if not isinstance(given, str):
-        raise TypeError("no text")
+        raise TypeError("not a string")
     return given
 
 
 def _descriptor(item: dict[str, Any]) -> Descriptor:
     if _has_other_case(item, _PARTS, _FOLDED_PARTS):
-        raise ValueError("a key in another case than the specification's")
+        raise ValueError("a key's case differs from the specification")
     size = item["size"]
     if type(size) is not int or not 0 <= size <= _LARGEST_SIZE:
-        raise ValueError("a size that is none")
+        raise ValueError("a size that is not a valid integer")
     return Descriptor(
         media_type=str(item["mediaType"]),
         digest=Digest.parse(item["digest"]),

@@ -1,7 +1,7 @@
-"""Tries at the start what the index and the downloads will ask of a file system.
+"""Check at the start that a file system supports what the index and the downloads need.
 
-Network and union file systems promise more than they do; what fails here would otherwise fail
-later, as a damaged index or as two downloads that write one file.
+Network and union file systems promise more than they implement. Without these checks, a missing
+feature would show later, as a damaged index or as two downloads that write one file.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _READS_ROW = """
 import sqlite3, sys
 db = sqlite3.connect(sys.argv[1])
 if db.execute("SELECT count(*) FROM probe").fetchone() != (1,):
-    sys.exit("another process did not see what was written")
+    sys.exit("another process did not see the written row")
 """
 
 
 def probe(folder: Path) -> list[str]:
-    """Return what *folder* cannot do, each with its remedy; leave nothing behind."""
+    """Return the features that *folder* lacks, each with its remedy; remove all test files."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="probe-", dir=folder) as scratch:
@@ -47,8 +47,8 @@ def probe(folder: Path) -> list[str]:
     return [f"{folder}: {problem}; {REMEDY}" for problem in tried if problem]
 
 
-class _Failed(Exception):  # noqa: N818 - never leaves this module
-    """A trial's outcome in words."""
+class _Failed(Exception):  # noqa: N818 - private to this module
+    """The failure of a trial, as a text for the operator."""
 
 
 def _try(name: str, trial: Callable[[Path], None], scratch: Path) -> str | None:
@@ -60,7 +60,7 @@ def _try(name: str, trial: Callable[[Path], None], scratch: Path) -> str | None:
 
 
 def _rename(scratch: Path) -> None:
-    """Replace a file, and a file that is open, by another."""
+    """Replace a closed file by another, and a file that a reader has open."""
     old, new = scratch / "old", scratch / "new"
     old.write_bytes(b"old")
     new.write_bytes(b"new")
@@ -76,19 +76,19 @@ def _rename(scratch: Path) -> None:
 
 
 def _flock(scratch: Path) -> None:
-    """Hold a lock against another open here and against another process."""
+    """Hold a lock against a second open in this process and against another process."""
     path = scratch / "lock"
     held = try_lock(path)
     if held is None:
-        raise _Failed("a lock that nobody holds is refused")
+        raise _Failed("a free lock is refused")
     with held:
         if try_lock(path) is not None:
             raise _Failed("it gave one lock twice")
-        _ask_another_process(_IS_REFUSED, path)
+        _run_in_other_process(_IS_REFUSED, path)
 
 
 def _wal(scratch: Path) -> None:
-    """Write a database whose log is shared with another process."""
+    """Write a database whose write-ahead log is shared with another process."""
     path = scratch / "probe.sqlite"
     connection = sqlite3.connect(path, isolation_level=None)
     try:
@@ -96,19 +96,19 @@ def _wal(scratch: Path) -> None:
             raise _Failed("the file system cannot share memory")
         connection.execute("CREATE TABLE probe (value)")
         connection.execute("INSERT INTO probe VALUES (1)")
-        _ask_another_process(_READS_ROW, path)
+        _run_in_other_process(_READS_ROW, path)
     finally:
         connection.close()
 
 
-def _ask_another_process(program: str, path: Path) -> None:
+def _run_in_other_process(program: str, path: Path) -> None:
     command = [sys.executable, "-I", "-S", "-c", program, os.fspath(path)]
     try:
-        done = subprocess.run(  # noqa: S603 - this interpreter, our own program
+        done = subprocess.run(  # noqa: S603 - this interpreter, a constant program
             command, capture_output=True, timeout=_OTHER_PROCESS_S, check=False, text=True
         )
     except subprocess.TimeoutExpired as error:
-        raise _Failed("another process hung over it") from error
+        raise _Failed("another process hung during the test") from error
     if done.returncode:
         raise _Failed(done.stderr.strip().rpartition("\n")[2])
 

@@ -1,8 +1,9 @@
-"""Which upstreams have proven that they have some content, by having sent it.
+"""Records which upstreams have sent which content.
 
-Content is shared, so it matters who sent its bytes: an upstream that only says that it has a digest
-may know nothing but that digest (docs/permissions.md). A proof lies beside the content, so that it
-outlives the index, and goes with it.
+Stored content is shared by all repositories, so it matters which upstream has sent its bytes: an
+upstream that only claims to have a digest may know nothing but that digest (docs/permissions.md). A
+proof lies beside the content, so that it survives the loss of the index and is removed with the
+content.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ from entrepot.datastore.storage import Storage
 
 
 class Proofs:
-    """The proofs in one data directory; an upstream is known by its host."""
+    """The proofs in one data directory; an upstream is identified by its host."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
     def has(self, digest: Digest, upstream: str) -> bool:
-        """Return whether bytes that *upstream* sent have proven the digest."""
+        """Return whether *upstream* has sent bytes that match the digest."""
         return self._storage.stat(layout.proof(digest, _name(upstream))) is not None
 
     def keep(self, digest: Digest, upstream: str) -> None:
-        """Note that bytes of which *upstream* sent every one have proven the digest."""
+        """Record that *upstream* has sent all bytes of the digest, and that they matched it."""
         if not self.has(digest, upstream):
             self._storage.write(layout.proof(digest, _name(upstream)), upstream.encode())
 
     def forget(self, digest: Digest) -> None:
-        """Remove the proofs about content that is gone."""
+        """Remove the proofs of deleted content."""
         for name in list(self._storage.list(layout.proofs(digest))):
             self._storage.delete(f"{layout.proofs(digest)}/{name}")
 

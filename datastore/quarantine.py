@@ -1,6 +1,6 @@
-"""Stored files that are not what their digest names: moved aside, and kept for the operator.
+"""The quarantine: damaged files, which do not match their digest, kept for the operator.
 
-A file in quarantine counts against the cap like a download that runs: by a reservation.
+Each file in quarantine counts against the cap: it has a reservation, like a download in progress.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from entrepot.datastore.storage import Storage
 log = logging.getLogger(__name__)
 
 Report = Callable[[Digest, int, str], None]
-"""Takes the digest, the size of the damaged file in bytes, and how it was found."""
+"""Takes the digest, the size of the damaged file in bytes, and the operation that found it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Damaged:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """The damaged files of one data directory; `report` is told of each that is put here."""
+    """The quarantine of one data directory; `report` is called for each file that is added."""
 
     storage: Storage
     index: AccessIndex
@@ -43,15 +43,15 @@ class Quarantine:
     report: Report = lambda *_: None
 
     def put(self, digest: Digest, file: BinaryIO, *, size: int, found: str) -> bool:
-        """Move the content that is open as *file* here; False when it was replaced meanwhile.
+        """Move the content that is open as *file* here; return False if it was replaced since.
 
-        *found* tells by what it was noticed. Raises: StorageFull, StorageBroken.
+        *found* names the operation that detected the damage. Raises: StorageFull, StorageBroken.
         """
         key = layout.quarantined(digest)
         if not self.storage.set_aside(layout.blob(digest), key, file):
             return False
         self.storage.stamp(key, self.clock())
-        with suppress(IndexUnavailable):  # the cleaner settles it later
+        with suppress(IndexUnavailable):  # the cleaner corrects it later
             self.settle(digest, size)
             self._forget_row(digest)
         log.error(
@@ -62,14 +62,14 @@ class Quarantine:
         return True
 
     def all(self) -> Iterator[Damaged]:
-        """Yield what is here, by digest."""
+        """Yield the files in quarantine, ordered by digest."""
         for stat in self.storage.walk(layout.QUARANTINE):
             digest = layout.quarantined_of(stat.key)
             if digest is not None:
                 yield Damaged(digest, stat.size, stat.modified)
 
     def settle(self, digest: Digest, size: int) -> None:
-        """Count a file that is here. Raises: IndexUnavailable."""
+        """Reserve the bytes of a file in quarantine. Raises: IndexUnavailable."""
         promise = layout.quarantine_promise(digest)
         self.index.reserve(promise, size, None, self.clock())
 
@@ -79,7 +79,7 @@ class Quarantine:
         self.index.release(layout.quarantine_promise(digest))
 
     def _forget_row(self, digest: Digest) -> None:
-        """Remove the row of content that is no more there; one that is used now stays a while."""
+        """Remove the row of the moved content; a row in use stays until the cleaner removes it."""
         row = self.index.entry(digest)
         if row is not None and self.index.mark_for_deletion(row):
             self.index.forget(digest)

@@ -1,9 +1,9 @@
-"""Brings the index in line with the storage, while others serve from both.
+"""Makes the index consistent with the storage, while other processes use both.
 
-A lost index comes back from what lies on the disk: file times are last uses (the logger keeps them
-so), and the manifests that repositories link tell kinds and names. It heals the small differences
-too that a crash leaves between a blob and its row. Every step may be repeated, and a row that a
-worker made meanwhile is left as it is.
+A lost index is rebuilt from the stored files. File times are last uses (the logger sets them), and
+the linked manifests give kinds and edges. A crash between the commit of a blob and the write of its
+row is repaired as well. Every step may be repeated, and rows that a worker makes meanwhile are not
+changed.
 """
 
 from __future__ import annotations
@@ -21,31 +21,35 @@ from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.storage import Stat, Storage
 
 BORN = "born"
-"""The note that says when the index was made: it knows of no use before."""
+"""Key of the note with the time when the index was created: it knows no use before that."""
 
-_BATCH = 500  # rows a transaction: other writers wait for milliseconds
-_YOUNG_S = 3600.0  # between a worker's last sign of a blob and its row lies much less
+_BATCH = 500  # rows a transaction, so that other writers wait for milliseconds only
+_YOUNG_S = 3600.0  # a worker writes a row much sooner after its blob
 
 
 def needs_rebuild(index: AccessIndex) -> bool:
-    """Whether the index is new or was lost. Raises: IndexUnavailable."""
+    """Return whether the index is new or was lost. Raises: IndexUnavailable."""
     return index.note(REBUILT) is None
 
 
 def born(index: AccessIndex) -> float:
-    """Return since when the index sees what is used (s, UTC epoch). Raises: IndexUnavailable."""
+    """Return since when the index records uses (s, UTC epoch). Raises: IndexUnavailable."""
     return float(index.note(BORN) or 0)
 
 
 def rebuild(
     storage: Storage, index: AccessIndex, now: float, between: Callable[[], None] = lambda: None
 ) -> None:
-    """Give every blob its row and take the row from what is gone; then note it.
+    """Make a row for every blob, remove the rows of deleted blobs, and note the completion.
 
-    *between* is called after each batch; what it raises ends the work, to be begun again.
-    Raises: IndexUnavailable, StorageFull, StorageBroken.
+    *between* is called after each batch; an exception from it ends the rebuild, which then starts
+    again later. Raises: IndexUnavailable, StorageFull, StorageBroken.
     """
-    for steps in (_restore(storage, index, now), _name(storage, index), _drop(storage, index, now)):
+    for steps in (
+        _restore(storage, index, now),
+        _record_manifests(storage, index),
+        _remove_stale(storage, index, now),
+    ):
         for _ in steps:
             between()
     notes = {REBUILT: str(now)}
@@ -53,7 +57,7 @@ def rebuild(
 
 
 def _restore(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
-    """Make the missing rows, each a blob until a manifest's link says more."""
+    """Make the missing rows, of kind blob until `_record_manifests` corrects it."""
     entries = (_entry(stat, now) for stat in storage.walk(layout.BLOBS))
     known = (entry for entry in entries if entry is not None)
     while batch := list(islice(known, _BATCH)):
@@ -62,14 +66,14 @@ def _restore(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
 
 
 def _entry(stat: Stat, now: float) -> IndexEntry | None:
-    """Return the row of a blob, used at the time of its file, but never later than *now*."""
+    """Return the row of a blob, last used at the time of its file, but never later than *now*."""
     digest = layout.blob_of(stat.key)
     used = min(stat.modified, now)
     return IndexEntry(digest, stat.size, ContentKind.BLOB, used) if digest else None
 
 
-def _name(storage: Storage, index: AccessIndex) -> Iterator[int]:
-    """Tell the manifests from the blobs, and record what they name."""
+def _record_manifests(storage: Storage, index: AccessIndex) -> Iterator[int]:
+    """Set the kind of rows that are manifests, and record their edges."""
     repositories = Repositories(storage)
     for repository in repositories.below(""):
         for digest in repositories.manifests(repository):
@@ -83,7 +87,7 @@ def _name(storage: Storage, index: AccessIndex) -> Iterator[int]:
 
 
 def _read(storage: Storage, name: Repository, digest: Digest) -> Manifest | None:
-    """Read a linked manifest; None when it is gone, or is none that is known here."""
+    """Parse a linked manifest; return None if it is gone or of an unsupported type."""
     try:
         data = BlobStore(storage).read(digest)
         return Repositories(storage).read_manifest(name, digest, data)
@@ -91,15 +95,15 @@ def _read(storage: Storage, name: Repository, digest: Digest) -> Manifest | None
         return None
 
 
-def _drop(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
-    """Remove rows whose data is gone; a young one may be a worker's that is coming in."""
+def _remove_stale(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
+    """Remove rows without a file; a recent row may belong to a blob that is about to be stored."""
     blobs = BlobStore(storage)
     after: Cursor | None = None
     while page := index.oldest(after, _BATCH):
         after = Cursor.after(page[-1])
         for entry in page:
             is_gone = entry.used < now - _YOUNG_S and blobs.stat(entry.digest) is None
-            # a worker that stores it now records it after, and so revives or makes the row
+            # a worker that stores the blob now records it afterwards: that makes or unmarks the row
             if is_gone and index.mark_for_deletion(entry):
                 index.forget(entry.digest)
         yield len(page)

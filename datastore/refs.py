@@ -1,4 +1,4 @@
-"""Digest, Tag and Repository: made by parsing, once, at the door; inside they are trusted."""
+"""Digest, Tag and Repository: created by parsing at the edge of the program, trusted inside."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # OCI image-spec 1.1, descriptor.md, "Registered algorithms"
 _HEX_LENGTH = {"sha256": 64, "sha512": 128}
 ALGORITHMS = tuple(_HEX_LENGTH)
-"""What a digest may be made by, the usual one first."""
+"""Supported digest algorithms, the most common first."""
 _DIGEST = re.compile(r"(sha256|sha512):([0-9a-f]{64,128})", re.ASCII)
 # OCI distribution-spec 1.1, "Pulling manifests"
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
@@ -26,14 +26,14 @@ _LONGEST_NAME = 255
 
 @dataclass(frozen=True, slots=True, order=True)
 class Digest:
-    """A content address; `str()` gives `algorithm:hex` back."""
+    """A content address; `str()` returns `algorithm:hex`."""
 
     algorithm: str
     hex: str
 
     @classmethod
     def parse(cls, text: str) -> Digest:
-        """Raises: InvalidDigest."""
+        """Parse `algorithm:hex`. Raises: InvalidDigest."""
         match = _DIGEST.fullmatch(text)
         if match is None or len(match[2]) != _HEX_LENGTH[match[1]]:
             raise InvalidDigest(text, "not a sha256 or sha512 digest")
@@ -41,11 +41,11 @@ class Digest:
 
     @classmethod
     def of(cls, content: bytes, algorithm: str = "sha256") -> Digest:
-        """Address *content*."""
+        """Return the digest of *content*."""
         return cls(algorithm, hashlib.new(algorithm, content).hexdigest())
 
     def hasher(self) -> _Hash:
-        """Return an empty hash of this digest's algorithm."""
+        """Return an empty hash object of this digest's algorithm."""
         return hashlib.new(self.algorithm)
 
     def __str__(self) -> str:
@@ -54,13 +54,13 @@ class Digest:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Tag:
-    """A name in a repository that may move."""
+    """A name for a manifest within a repository; it may be moved to another manifest."""
 
     name: str
 
     @classmethod
     def parse(cls, text: str) -> Tag:
-        """Raises: InvalidTag."""
+        """Parse a tag. Raises: InvalidTag."""
         if _TAG.fullmatch(text) is None:
             raise InvalidTag(text, "not a tag")
         return cls(text)
@@ -71,13 +71,13 @@ class Tag:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Repository:
-    """A repository's whole name here: a proxied one starts with its upstream's folded host."""
+    """A repository's full name; that of a proxied one starts with the upstream's folded host."""
 
     name: str
 
     @classmethod
     def parse(cls, text: str) -> Repository:
-        """Raises: InvalidRepository."""
+        """Parse a repository name. Raises: InvalidRepository."""
         if len(text) > _LONGEST_NAME or _REPOSITORY.fullmatch(text) is None:
             raise InvalidRepository(text, "not a repository name")
         return cls(text)
@@ -90,7 +90,7 @@ Reference = Tag | Digest
 
 
 def parse_reference(text: str) -> Reference:
-    """Read a manifest's reference: what holds a colon is a digest.
+    """Parse a manifest's reference: with a colon it is a digest, otherwise a tag.
 
     Raises: InvalidDigest, InvalidTag.
     """

@@ -1,4 +1,4 @@
-"""Links, tags and origins: what each repository may show. A link is permission, data is content."""
+"""Links, tags and origins of repositories. A link is permission, data is content."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.storage import Storage
 
 Parse = Callable[[bytes, str | None], Manifest]
-"""Reads a manifest, as `datastore.manifest.parse` does."""
+"""Parses a manifest, as `datastore.manifest.parse` does."""
 
 UNKNOWN_ORIGIN = ""
-"""The origin of what another program fetched from an upstream without keeping which one."""
+"""The origin of a repository that another program fetched from an upstream it did not record."""
 
 _MARKERS = ("_layers", "_manifests", "_uploads")
 
 _LONGEST_LINE = 4096
-"""Bytes of a link, a media type or a host's name: a file of more is none of ours."""
+"""Bytes of a link, a media type or a host name; longer files are foreign and are ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class TagState:
-    """What a tag means, and when that was last `confirmed` (s, UTC epoch)."""
+    """The digest of a tag, and when it was last `confirmed` (s, UTC epoch)."""
 
     digest: Digest
     confirmed: float
@@ -42,45 +42,46 @@ class Repositories:
     # ---- blobs
 
     def links_blob(self, name: Repository, digest: Digest) -> bool:
-        """Whether a blob may be read under this name."""
+        """Return whether the repository may serve a blob."""
         return self._storage.stat(layout.layer_link(name, digest)) is not None
 
     def link_blob(self, name: Repository, digest: Digest) -> None:
-        """Permit a blob to be read under this name."""
+        """Permit the repository to serve a blob."""
         self._storage.write(layout.layer_link(name, digest), str(digest).encode())
 
     def unlink_blob(self, name: Repository, digest: Digest) -> bool:
-        """Take the permission back; False when there was none."""
+        """Remove the permission; return False if there was none."""
         return self._storage.delete(layout.layer_link(name, digest))
 
     def blobs(self, name: Repository) -> Iterator[Digest]:
-        """Yield the digests of the blobs that may be read under this name."""
+        """Yield the digests of the blobs that the repository may serve."""
         return self._below(layout.layers(name))
 
     # ---- manifests
 
     def linked_manifest(self, name: Repository, digest: Digest) -> float | None:
-        """Return when a manifest was last confirmed under this name (s, UTC epoch), or None."""
+        """Return when the link of a manifest was last confirmed (s, UTC epoch), or None."""
         stat = self._storage.stat(layout.revision_link(name, digest))
         return stat.modified if stat else None
 
     def link_manifest(
         self, name: Repository, digest: Digest, media_type: str | None = None
     ) -> None:
-        """Permit a manifest to be read under this name; repeated, confirm that it still may be.
+        """Permit the repository to serve a manifest; if repeated, confirm the link.
 
-        *media_type* is what came with one that states none; it holds under this name only.
+        *media_type* is the received type of a manifest that states none; it is valid in this
+        repository only.
         """
         if media_type is not None and self.media_type(name, digest) != media_type:
             self._storage.write(layout.media_type(name, digest), media_type.encode())
         self._storage.write(layout.revision_link(name, digest), str(digest).encode())
 
     def unlink_manifest(self, name: Repository, digest: Digest) -> bool:
-        """Take the permission back; False when there was none."""
+        """Remove the permission; return False if there was none."""
         return self._storage.delete(layout.revision_link(name, digest))
 
     def manifests(self, name: Repository) -> Iterator[Digest]:
-        """Yield the digests of the manifests that may be read under this name."""
+        """Yield the digests of the manifests that the repository may serve."""
         return self._below(layout.revisions(name))
 
     # ---- referrers
@@ -88,19 +89,19 @@ class Repositories:
     def keep_referrer(
         self, name: Repository, about: Digest, digest: Digest, descriptor: bytes
     ) -> None:
-        """Keep how to describe a pushed manifest to whoever asks what refers to its subject."""
+        """Store the descriptor of a pushed referrer, for the referrers list of *about*."""
         self._storage.write(layout.referrer(name, about, digest), descriptor)
 
     def referrers(self, name: Repository, about: Digest) -> Iterator[Digest]:
-        """Yield the digests of the manifests that were pushed about one, in order."""
+        """Yield the digests of the pushed manifests whose subject is *about*, in order."""
         return self._below(layout.subject(name, about))
 
     def referrer(self, name: Repository, about: Digest, digest: Digest) -> bytes:
-        """Return the descriptor that was kept of a manifest. Raises: NotFound."""
+        """Return the stored descriptor of a referrer. Raises: NotFound."""
         return self._storage.read(layout.referrer(name, about, digest))
 
     def forget_referrer(self, name: Repository, about: Digest, digest: Digest) -> bool:
-        """Remove it; False when none was kept."""
+        """Remove the descriptor; return False if there was none."""
         return self._storage.delete(layout.referrer(name, about, digest))
 
     # ---- media types
@@ -108,14 +109,14 @@ class Repositories:
     def read_manifest(
         self, name: Repository | None, digest: Digest, data: bytes, read: Parse = parse
     ) -> Manifest:
-        """Read a manifest as *name* shows it; None: by its bytes. Raises: InvalidManifest.
+        """Parse a manifest as *name* shows it (None: by its bytes). Raises: InvalidManifest.
 
-        One that does not state its type has the one that came with it under that name: what other
-        repositories say of the same bytes means nothing here.
+        A manifest that does not state its media type has the type that was received with it in this
+        repository. Types received in other repositories do not count.
         """
         try:
             found = read(data, None)
-        except InvalidManifest:  # of a type that is unknown here, but came with one that is not
+        except InvalidManifest:  # the stated type is unsupported, the received one may be supported
             return read(data, self.media_type(name, digest))
         kept = None if found.states_type else self.media_type(name, digest)
         if kept is None:
@@ -126,15 +127,15 @@ class Repositories:
             return found
 
     def media_type(self, name: Repository | None, digest: Digest) -> str | None:
-        """Return the media type that came with a manifest under this name, if one was kept.
+        """Return the stored media type of a manifest in this repository, or None.
 
-        Without one, what 0.1.0 kept for all repositories: it is never written any more.
+        If there is none, return the type that 0.1.0 stored for all repositories. It is only read.
         """
         own = self._line(layout.media_type(name, digest)) if name else None
         return own or self._line(layout.shared_media_type(digest))
 
     def forget_shared_media_type(self, digest: Digest) -> bool:
-        """Remove what 0.1.0 kept of a manifest that is gone; False when there was nothing."""
+        """Remove the media type that 0.1.0 stored for a deleted manifest; False if none."""
         return self._storage.delete(layout.shared_media_type(digest))
 
     def _line(self, key: str) -> str | None:
@@ -146,7 +147,7 @@ class Repositories:
     # ---- tags
 
     def tag(self, name: Repository, tag: Tag) -> TagState | None:
-        """Return what a tag means now; None when it means nothing or its link is unreadable."""
+        """Return a tag's state; None if it does not exist or its link is unreadable."""
         key = layout.tag_current(name, tag)
         stat = self._storage.stat(key)
         if stat is None:
@@ -158,12 +159,12 @@ class Repositories:
         return TagState(digest, stat.modified)
 
     def set_tag(self, name: Repository, tag: Tag, digest: Digest) -> None:
-        """Move a tag, or confirm where it stands; the manifest must be linked before."""
+        """Set a tag, or confirm it; the manifest must be linked before."""
         self._storage.write(layout.tag_past(name, tag, digest), str(digest).encode())
         self._storage.write(layout.tag_current(name, tag), str(digest).encode())
 
     def remove_tag(self, name: Repository, tag: Tag) -> bool:
-        """Remove a tag and its past; False when there was none."""
+        """Remove a tag and its history; return False if there was none."""
         was_there = self._storage.delete(layout.tag_current(name, tag))
         for stat in list(self._storage.walk(f"{layout.tags(name)}/{tag}")):
             self._storage.delete(stat.key)
@@ -174,9 +175,9 @@ class Repositories:
         return list(self._storage.list(layout.tags(name)))
 
     def tags_after(self, name: Repository, after: str = "") -> Iterator[str]:
-        """Yield the names of tags behind *after*, in order, each looked at as it is read.
+        """Yield the names of the tags after *after*, in order; check each when it is reached.
 
-        What is left of one whose removal was cut short is no tag.
+        The folder of a tag whose removal was interrupted is skipped.
         """
         names = list(self._storage.list(layout.tags(name)))
         for tag in names[bisect_right(names, after) :]:
@@ -186,7 +187,7 @@ class Repositories:
     # ---- the repository itself
 
     def exists(self, name: Repository) -> bool:
-        """Whether anything was ever kept under this name."""
+        """Return whether this repository ever had links, tags or uploads."""
         root = layout.repository(name)
         return any(child in _MARKERS for child in self._storage.list(root))
 
@@ -200,10 +201,11 @@ class Repositories:
                 yield from self.below(f"{prefix}/{child}".lstrip("/"))
 
     def origin(self, name: Repository) -> str | None:
-        """Return the upstream that a repository came from; None when it is hosted.
+        """Return the upstream that a repository came from; None if it is hosted.
 
-        UNKNOWN_ORIGIN, which is empty: another program fetched it (datastore/takeover.py). It is
-        served by its name, unless that leads to an upstream, and evicted as what was fetched.
+        UNKNOWN_ORIGIN, which is empty, marks a repository that another program fetched
+        (datastore/takeover.py). It is served under its own name, unless that name leads to an
+        upstream, and evicted like proxied content.
         """
         try:
             return self._storage.read(layout.origin(name), _LONGEST_LINE).decode()
@@ -211,15 +213,15 @@ class Repositories:
             return None
 
     def keep_origin(self, name: Repository, upstream: str) -> None:
-        """Keep where a repository comes from, before its first link is written."""
+        """Store the origin of a repository, before its first link is written."""
         self._storage.write(layout.origin(name), upstream.encode())
 
     def forget_origin(self, name: Repository) -> bool:
-        """Make a repository hosted; False when it was."""
+        """Make a repository hosted; return False if it was."""
         return self._storage.delete(layout.origin(name))
 
     def _below(self, root: str) -> Iterator[Digest]:
-        """Yield the digests that links below *root* are about; others' files there are nothing."""
+        """Yield the digests of the links below *root*; ignore files of other programs."""
         for algorithm in self._storage.list(root):
             for encoded in self._storage.list(f"{root}/{algorithm}"):
                 with suppress(InvalidDigest):

@@ -1,8 +1,8 @@
-"""What eviction could not free, as the cleaner found it last: kept in the index for all processes.
+"""The cleaner's findings on space that eviction cannot free, kept in the index for all processes.
 
 A store whose content may not be evicted never shrinks below its maximum size, and then nothing more
-is cached. The cleaner notes it after a round that was short of room, workers then do not wait for
-room, and `status`, `check` and the metrics report it.
+is cached. The cleaner records that after a round that freed too little. Workers then do not wait
+for space, and `status`, `check` and the metrics report it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def unevictable(index: AccessIndex) -> int:
 
 
 def note(index: AccessIndex, size: int) -> None:
-    """Note that *size* bytes can't be evicted; 0 takes it back. Raises: IndexUnavailable."""
+    """Record that *size* bytes can't be evicted; 0 withdraws it. Raises: IndexUnavailable."""
     if size != unevictable(index):
         index.touch({}, {_NOTE: str(size)})
 
 
 def looked(index: AccessIndex) -> float:
-    """Return when the cleaner last began to look for room and found too little (s, UTC epoch).
+    """Return the start of the cleaner's last round that freed too little (s, UTC epoch), or 0.
 
     Raises: IndexUnavailable.
     """
@@ -39,5 +39,5 @@ def looked(index: AccessIndex) -> float:
 
 
 def note_look(index: AccessIndex, began: float) -> None:
-    """Note that a round which began then ended without enough room. Raises: IndexUnavailable."""
+    """Record that the round that began at *began* freed too little. Raises: IndexUnavailable."""
     index.touch({}, {_LOOKED: repr(began)})

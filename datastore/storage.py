@@ -1,4 +1,4 @@
-"""The Storage protocol: bytes under keys; a driver verifies nothing and decides nothing."""
+"""The Storage protocol: bytes under keys; a driver neither verifies nor decides anything."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class Stat:
 
 
 class Storage(Protocol):
-    """Bytes under slash-separated keys, which callers made with `datastore.layout`.
+    """Bytes under slash-separated keys, which callers create with `datastore.layout`.
 
-    Every verb may be repeated. Several processes use one storage at once.
-    Raises, each verb: StorageFull, StorageBroken; and NotFound where it is said.
+    Every method may be repeated. Several processes use one storage at once. Raises, each method:
+    StorageFull, StorageBroken; and NotFound where its docstring states it.
     """
 
     def stat(self, key: str) -> Stat | None:
-        """Return what is known of a value; None when it is absent."""
+        """Return size and time of a value; None if it is absent."""
         ...
 
     def open(self, key: str) -> BinaryIO:
-        """Open a value for reading: seekable, with `fileno()` where it is a file.
+        """Open a value for reading: seekable, with `fileno()` if the driver has files.
 
         Raises: NotFound.
         """
@@ -38,39 +38,39 @@ class Storage(Protocol):
     def read(self, key: str, most: int | None = None) -> bytes:
         """Return a small value.
 
-        Raises: NotFound, also when the value is longer than *most* bytes: then no more than that is
-        read (None: there is no bound).
+        Raises: NotFound, also if the value is longer than *most* bytes (None: no limit); no more
+        than that is read.
         """
         ...
 
     def write(self, key: str, data: bytes) -> None:
-        """Set a small value, atomically: readers see the old one or the new one."""
+        """Set a small value atomically: readers see the old one or the new one."""
         ...
 
     def adopt(self, path: Path, key: str) -> None:
-        """Make a finished local file the value, atomically and durably; *path* is gone after.
+        """Move a finished local file into the storage, atomically and durably.
 
-        Readers that hold *path* open go on reading. Raises: NotFound when *path* is absent.
+        Readers that have *path* open continue to read. Raises: NotFound if *path* is absent.
         """
         ...
 
     def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
-        """Move a value under another key, if it still is the one that *file* was opened from.
+        """Move a value to another key, replacing what that has, if *file* was opened from it.
 
-        Otherwise nothing changes, and the answer is False. What lies under *target* is replaced.
+        Return False, and change nothing, if the value was replaced since.
         """
         ...
 
     def stamp(self, key: str, at: float) -> None:
-        """Set when a value was last `modified` (s, UTC epoch); nothing when it is absent."""
+        """Set when a value was last `modified` (s, UTC epoch); do nothing if it is absent."""
         ...
 
     def delete(self, key: str) -> bool:
-        """Remove a value, and folders that are empty then; False when there was nothing."""
+        """Remove a value and the folders that become empty; return False if it was absent."""
         ...
 
     def list(self, key: str) -> Iterator[str]:
-        """Yield the names directly below *key*, sorted; none when it is absent."""
+        """Yield the names directly below *key*, sorted; none if it is absent."""
         ...
 
     def walk(self, key: str) -> Iterator[Stat]:
@@ -78,8 +78,8 @@ class Storage(Protocol):
         ...
 
     def tidy(self, key: str, before: float) -> int:
-        """Remove what died before it became a value below *key*, if older (s, UTC epoch).
+        """Remove unfinished values below *key* that are older than *before* (s, UTC epoch).
 
-        Returns how many there were. `list` and `walk` never show them.
+        A crash during a write leaves them; `list` and `walk` never show them. Returns their number.
         """
         ...

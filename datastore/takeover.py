@@ -1,12 +1,13 @@
-"""Finds what another program's pull-through cache fetched, in a data directory that it wrote.
+"""Finds proxied content in a data directory that another program's pull-through cache wrote.
 
-Such a cache keeps names without their upstream, so what it fetched looks like what was pushed, and
-what was pushed is kept for ever. docker distribution's proxy lists what it fetched, by
-REPOSITORY@DIGEST, in `scheduler-state.json` in the storage root (registry/proxy/scheduler). A
-repository of which every link is listed there, and none is younger than the list, was fetched and
-not pushed to; its origin is then kept as unknown, which makes it proxied. Anything else stays
-hosted: a proxy forgets what has expired, so a link that is not listed proves nothing, and pushed
-images must not be evicted by a guess.
+Such a cache stores repositories without their upstream, so that proxied content looks like pushed
+content, which is never evicted. docker distribution's proxy lists all that it fetched, by
+REPOSITORY@DIGEST, in `scheduler-state.json` in the storage root (registry/proxy/scheduler).
+
+A repository counts as proxied if all of its links are listed there and none is younger than the
+list. Its origin is then stored as unknown. All other repositories stay hosted: the proxy drops
+expired entries, so a missing entry proves nothing, and pushed images must not be evicted by a
+guess.
 """
 
 from __future__ import annotations
@@ -26,29 +27,29 @@ from entrepot.datastore.storage import Stat, Storage
 How = Literal["auto", "evict", "keep"]
 
 LARGEST_LIST: Final = 256 * 1024 * 1024
-"""Bytes of a list that is read; a larger one names a million links, and is left alone."""
+"""Bytes of a list that is read; a larger one has a million entries and is ignored."""
 
 Spared = Callable[[Repository], bool]
-"""Tells which repositories are hosted, whatever the list says."""
+"""Returns whether a repository is hosted, regardless of the list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """How many repositories were marked as fetched, and how many may have been, without proof."""
+    """Number of repositories marked as proxied, and of those that may be proxied, without proof."""
 
     marked: int = 0
     unproven: int = 0
 
 
 def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> Takeover:
-    """Mark the repositories that another program fetched; done once, then nothing is counted.
+    """Mark the repositories that another program fetched; a second call does and counts nothing.
 
-    *how* is `auto`, by the list; `evict`, all that have no origin now; `keep`, none: marks of
-    before are taken back. Raises: StorageFull, StorageBroken.
+    *how* is `auto`: by the list; `evict`: all without an origin; `keep`: none, and earlier marks
+    are removed. Raises: StorageFull, StorageBroken.
     """
     listed = storage.stat(layout.FETCHED_LIST)
-    wanted = _name(how, listed)
-    if _done(storage) == wanted or (how == "auto" and listed is None):
+    mode = _mode(how, listed)
+    if _last_mode(storage) == mode or (how == "auto" and listed is None):
         return Takeover()
     names = list(_found(storage, how, listed, spared))
     repositories = Repositories(storage)
@@ -57,16 +58,16 @@ def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> T
             repositories.forget_origin(name)
         else:
             repositories.keep_origin(name, UNKNOWN_ORIGIN)
-    storage.write(layout.TAKEOVER, wanted.encode())
+    storage.write(layout.TAKEOVER, mode.encode())
     if how == "keep":
         return Takeover()
-    return Takeover(len(names), sum(1 for _ in _free(repositories, spared)))
+    return Takeover(len(names), sum(1 for _ in _without_origin(repositories, spared)))
 
 
 def taken_at(storage: Storage) -> float:
-    """Return when the last takeover ended (s, UTC epoch); 0 when there was none.
+    """Return when the last takeover ended (s, UTC epoch); 0 if there was none.
 
-    Before it no use of what was taken over was seen, so its age counts from there.
+    Uses before it are unknown, so the age of such content counts from then on.
     """
     done = storage.stat(layout.TAKEOVER)
     return done.modified if done else 0.0
@@ -77,7 +78,7 @@ def _found(storage: Storage, how: How, listed: Stat | None, spared: Spared) -> I
     if how == "keep":
         yield from _marked(storage, repositories)
     elif how == "evict":
-        yield from _free(repositories, spared)
+        yield from _without_origin(repositories, spared)
     elif listed is not None:
         for name, digests in _fetched(storage, listed).items():
             if repositories.origin(name) is None and not spared(name):
@@ -86,8 +87,8 @@ def _found(storage: Storage, how: How, listed: Stat | None, spared: Spared) -> I
                     yield name
 
 
-def _free(repositories: Repositories, spared: Spared) -> Iterator[Repository]:
-    """Yield the repositories that have no origin, and that the configuration does not name."""
+def _without_origin(repositories: Repositories, spared: Spared) -> Iterator[Repository]:
+    """Yield the repositories that have no origin and are not spared."""
     free = (each for each in repositories.below("") if repositories.origin(each) is None)
     return (each for each in free if not spared(each))
 
@@ -100,7 +101,7 @@ def _marked(storage: Storage, repositories: Repositories) -> Iterator[Repository
 
 
 def _links(storage: Storage, name: Repository) -> Iterator[Stat]:
-    """Yield every link of a repository to content."""
+    """Yield the links of a repository to blobs and manifests."""
     yield from storage.walk(layout.layers(name))
     yield from storage.walk(layout.revisions(name))
 
@@ -110,7 +111,7 @@ def _is_listed(link: Stat, digests: set[Digest], listed: Stat) -> bool:
 
 
 def _fetched(storage: Storage, listed: Stat) -> Mapping[Repository, set[Digest]]:
-    """Read the list; what of it can't be read is left out."""
+    """Parse the list; skip malformed entries."""
     found: defaultdict[Repository, set[Digest]] = defaultdict(set)
     if listed.size > LARGEST_LIST:
         return found
@@ -127,12 +128,12 @@ def _fetched(storage: Storage, listed: Stat) -> Mapping[Repository, set[Digest]]
     return found
 
 
-def _name(how: How, listed: Stat | None) -> str:
-    """Name what is to be done: a proxy that ran again has written another list."""
+def _mode(how: How, listed: Stat | None) -> str:
+    """Return the text to store: `auto` has the list's time and size, which a new run changes."""
     return f"{how} {listed.modified} {listed.size}" if how == "auto" and listed else how
 
 
-def _done(storage: Storage) -> str:
+def _last_mode(storage: Storage) -> str:
     try:
         return storage.read(layout.TAKEOVER).decode(errors="replace")
     except NotFound:

@@ -1,6 +1,6 @@
-"""What was stored and is still to be read once more: a mark in a folder for each, until it was.
+"""Marks for stored content that must be re-read once, because its file was not verified itself.
 
-The marks outlive the process that made them: whichever process reads next finds them.
+Each mark is an empty file. It outlives the process that made it, so any process can continue.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class UnverifiedMarks:
             raise refusal(error) from error
 
     def all(self) -> Iterator[tuple[Digest, float]]:
-        """Yield each digest that is marked, and since when (s, UTC epoch, the kernel's time)."""
+        """Yield each marked digest, with the time of its mark (s, UTC epoch, the kernel's time)."""
         try:
             paths = sorted(self.folder.iterdir())
         except OSError:
@@ -46,7 +46,7 @@ class UnverifiedMarks:
                     yield digest, path.stat().st_mtime
 
     def remove(self, digest: Digest) -> None:
-        """Take the mark away: the content was read, or is gone."""
+        """Remove the mark: the content was re-read or deleted."""
         with suppress(OSError):
             self._path(digest).unlink(missing_ok=True)
 

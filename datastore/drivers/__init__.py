@@ -1,1 +1,5 @@
-"""Implementations of `datastore.storage.Storage` and of `datastore.index.AccessIndex`."""
+"""Implementations of `datastore.storage.Storage` and of `datastore.index.AccessIndex`.
+
+`filesystem` and `sqlite` (with `sqlite_file` and `sqlite_health`) are used in production, `memory`
+in tests.
+"""

@@ -1,11 +1,11 @@
-"""Storage on a local disk: a key is a path below the root, a value a file.
+"""Storage on a local disk: a key is a path below the root, a value is a file.
 
-A value is written under a name that `list` and `walk` never show and then renamed, so that
-readers and crashes see the old one or the new one. Folders come and go with their values: `delete`
-removes those that are empty, and a writer whose folder went meanwhile makes it again.
+A value is written under a temporary name, which `list` and `walk` never show, and then renamed.
+Readers and crashes see the old value or the new one. Folders exist only while they have values:
+`delete` removes empty ones, and a writer whose folder was removed creates it again.
 """
 # ruff: noqa: PTH100, PTH102, PTH104, PTH106, PTH108, PTH112, PTH116, PTH120, PTH123
-# PERF: plain os calls; through pathlib the stat of a hit costs twice as much.
+# PERF: plain os calls: with pathlib, the stat of a hit costs twice as much.
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from entrepot.datastore.errors import NotFound, refusal
 from entrepot.datastore.listings import FolderListings
 from entrepot.datastore.storage import Stat
 
-_UNFINISHED = "~unfinished"  # no tag, digest or repository name can hold a tilde
-_PIECE = 64 * 1024  # bytes
-_TRIES = 64  # how often another process may remove a folder between our mkdir and our file
+_UNFINISHED = "~unfinished"  # no tag, digest or repository name has a tilde
+_PIECE_BYTES = 64 * 1024  # bytes
+_MAX_TRIES = 64  # another process may remove the folder between mkdir and open, this many times
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
 class Filesystem:
-    """Values as files below *root*, which is made with the first of them.
+    """Values as files below *root*, which is created with the first of them.
 
-    With a *clock* (s, UTC epoch) that gives the time of what is written, instead of the kernel's.
+    *clock* (s, UTC epoch) gives the times of written files; without it, the kernel does.
     """
 
     def __init__(self, root: Path, clock: Callable[[], float] | None = None) -> None:
@@ -41,7 +41,7 @@ class Filesystem:
         self._listings = FolderListings()
 
     def stat(self, key: str) -> Stat | None:
-        """Return what is known of a value, at the price of one system call."""
+        """Return size and time of a value with a single system call; None if it is absent."""
         try:
             found = os.stat(self._path(key))
         except _ABSENT:
@@ -55,7 +55,7 @@ class Filesystem:
     def open(self, key: str) -> BinaryIO:
         """Open a value for reading. Raises: NotFound."""
         try:
-            # PERF: a buffer for each of a thousand slow readers, whose bodies the kernel sends
+            # PERF: no buffer for each of a thousand slow readers: sendfile sends their bodies
             return open(self._path(key), "rb", buffering=0)
         except (*_ABSENT, IsADirectoryError) as error:
             raise NotFound(key) from error
@@ -63,7 +63,7 @@ class Filesystem:
             raise refusal(error) from error
 
     def read(self, key: str, most: int | None = None) -> bytes:
-        """Return a small value, of at most *most* bytes. Raises: NotFound."""
+        """Return a small value of at most *most* bytes. Raises: NotFound."""
         try:
             content = _content(self._path(key), most)
         except (*_ABSENT, IsADirectoryError) as error:
@@ -77,13 +77,13 @@ class Filesystem:
     def write(self, key: str, data: bytes) -> None:
         """Set a small value, atomically and durably."""
         path = self._path(key)
-        with _refusals():
+        with _disk_errors():
             _in_folder(path, lambda: _replace(path, lambda beside: self._fill(beside, data)))
 
     def adopt(self, path: Path, key: str) -> None:
-        """Rename a finished file into place, durably. Raises: NotFound when *path* is absent."""
+        """Rename a finished file into place, durably. Raises: NotFound if *path* is absent."""
         source, target = os.fspath(path), self._path(key)
-        with _refusals():
+        with _disk_errors():
             try:
                 self._stamp(source)
                 _sync(source)
@@ -93,13 +93,13 @@ class Filesystem:
             _sync_folder(target)
 
     def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
-        """Rename a value, durably, if it still is the one that *file* was opened from.
+        """Rename a value, durably, if *file* was opened from it.
 
-        Another process may replace the value between the look and the rename: the new one is put
-        back, unless a still newer one has come.
+        Another process may replace the value between the check and the rename. The new value is
+        then moved back, unless a still newer one exists.
         """
         path, aside = self._path(key), self._path(target)
-        with _refusals():
+        with _disk_errors():
             if not _is_open_as(path, file):
                 return False
             _make_folder(os.path.dirname(aside))
@@ -116,11 +116,11 @@ class Filesystem:
 
     def stamp(self, key: str, at: float) -> None:
         """Set a value's file time."""
-        with _refusals(), suppress(*_ABSENT):
+        with _disk_errors(), suppress(*_ABSENT):
             os.utime(self._path(key), (at, at))
 
     def delete(self, key: str) -> bool:
-        """Remove a value and the folders that are empty then."""
+        """Remove a value and the folders that become empty."""
         path = self._path(key)
         try:
             os.unlink(path)
@@ -134,18 +134,18 @@ class Filesystem:
     def list(self, key: str) -> Iterator[str]:
         """Yield the names directly below *key*, sorted."""
         found: tuple[str, ...] = ()
-        with _refusals(), suppress(*_ABSENT):
+        with _disk_errors(), suppress(*_ABSENT):
             found = self._listings.names(self._path(key))
         yield from (name for name in found if not name.endswith(_UNFINISHED))
 
     def walk(self, key: str) -> Iterator[Stat]:
-        """Yield every value below *key*; what vanishes meanwhile is left out."""
+        """Yield every value below *key*; skip values that are deleted meanwhile."""
         for below in self._files(key):
             if not below.endswith(_UNFINISHED) and (found := self.stat(below)) is not None:
                 yield found
 
     def tidy(self, key: str, before: float) -> int:
-        """Remove unfinished files that nobody has written to since *before*."""
+        """Remove unfinished files that were last written before *before*."""
         unfinished = (below for below in self._files(key) if below.endswith(_UNFINISHED))
         stats = (self.stat(below) for below in unfinished)
         old = [found.key for found in stats if found is not None and found.modified < before]
@@ -165,11 +165,11 @@ class Filesystem:
             os.utime(file, (now, now))
 
     def _path(self, key: str) -> str:
-        assert "/../" not in f"/{key}/", key  # noqa: S101 - keys are made by layout, never read in
+        assert "/../" not in f"/{key}/", key  # noqa: S101 - layout makes the keys
         return f"{self._root}/{key}"
 
     def _files(self, key: str) -> Iterator[str]:
-        """Yield the keys of all files below *key*, by their components; follow no link."""
+        """Yield the keys of all files below *key*, ordered by components; follow no link."""
         pending = [(key, True)]
         while pending:
             below, is_folder = pending.pop()
@@ -185,14 +185,14 @@ class Filesystem:
             try:
                 os.rmdir(folder)
             except FileNotFoundError:
-                pass  # another process was quicker; what is above may still be empty
+                pass  # another process removed it; its parents may be empty
             except OSError:
                 return
             folder = os.path.dirname(folder)
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def _disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -200,17 +200,17 @@ def _refusals() -> Iterator[None]:
 
 
 def _content(path: str, most: int | None) -> bytes | None:
-    """Return what is in a file; None when that is more than *most* bytes.
+    """Return the bytes of a file; None if they are more than *most*.
 
-    PERF: a file that fits into one piece costs no further system call.
+    PERF: half the cost of open(), which stats the file; a file of one piece needs no further system
+    call.
     """
-    """Read a file. PERF: half of what open() costs, which asks the file what it is."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        first = os.read(descriptor, _PIECE)
-        if most is not None and len(first) == _PIECE and os.fstat(descriptor).st_size > most:
+        first = os.read(descriptor, _PIECE_BYTES)
+        if most is not None and len(first) == _PIECE_BYTES and os.fstat(descriptor).st_size > most:
             return None
-        pieces = [first, *iter(lambda: os.read(descriptor, _PIECE), b"")]
+        pieces = [first, *iter(lambda: os.read(descriptor, _PIECE_BYTES), b"")]
         content = b"".join(pieces) if len(pieces) > 1 else first
         return content if most is None or len(content) <= most else None
     finally:
@@ -218,15 +218,15 @@ def _content(path: str, most: int | None) -> bytes | None:
 
 
 def _entries(path: str) -> list[tuple[str, bool]]:
-    """Return name and whether it is a folder, sorted; nothing where there is no such folder."""
-    with _refusals(), suppress(*_ABSENT), os.scandir(path) as found:
+    """Return names, and whether each is a folder, sorted; empty if the folder is absent."""
+    with _disk_errors(), suppress(*_ABSENT), os.scandir(path) as found:
         return sorted((each.name, each.is_dir(follow_symlinks=False)) for each in found)
     return []
 
 
 def _in_folder(path: str, act: Callable[[], None]) -> None:
-    """Do what needs the folder of *path*; make that only when it turns out to be missing."""
-    for _ in range(_TRIES):
+    """Call *act*, which needs the folder of *path*; create the folder only if it is missing."""
+    for _ in range(_MAX_TRIES):
         try:
             return act()
         except FileNotFoundError:
@@ -235,7 +235,7 @@ def _in_folder(path: str, act: Callable[[], None]) -> None:
 
 
 def _make_folder(folder: str) -> None:
-    """Make a folder and those above it, durably; others may make or remove them meanwhile."""
+    """Create a folder and its parents, durably; other processes may do so or remove them too."""
     parent = os.path.dirname(folder)
     if not os.path.isdir(parent):
         _make_folder(parent)
@@ -245,7 +245,7 @@ def _make_folder(folder: str) -> None:
 
 
 def _replace(path: str, fill: Callable[[str], None]) -> None:
-    """Let *fill* make a file beside *path*, then rename it there; nothing stays of a failure."""
+    """Create a file beside *path* with *fill*, then rename it; leave no file after a failure."""
     temporary = f"{os.path.dirname(path)}/{secrets.token_hex(8)}{_UNFINISHED}"
     try:
         fill(temporary)
@@ -258,7 +258,7 @@ def _replace(path: str, fill: Callable[[str], None]) -> None:
 
 
 def _move(source: str, target: str) -> None:
-    """Rename; from another file system, copy beside the target and rename there."""
+    """Rename; from another file system, copy to a temporary name beside the target first."""
     try:
         _in_folder(target, lambda: os.rename(source, target))
     except OSError as error:
@@ -282,13 +282,13 @@ def _sync(path: str) -> None:
 
 
 def _sync_folder(path: str) -> None:
-    """Make the name *path* durable; where its folder went meanwhile, so did the name."""
+    """Make the name *path* durable; if its folder was removed, there is nothing to do."""
     with suppress(FileNotFoundError):
         _sync(os.path.dirname(path))
 
 
 def _is_open_as(path: str, file: BinaryIO) -> bool:
-    """Whether *path* leads to the file that is open as *file*. Raises: OSError."""
+    """Return whether *path* leads to the file that is open as *file*. Raises: OSError."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
     except _ABSENT:
@@ -296,7 +296,7 @@ def _is_open_as(path: str, file: BinaryIO) -> bool:
 
 
 def _put_back(aside: str, path: str) -> None:
-    """Give a file its name back, unless the name was taken meanwhile. Raises: OSError."""
+    """Rename a file back, unless the name is in use again. Raises: OSError."""
     with suppress(FileExistsError, *_ABSENT):
         os.link(aside, path)
     with suppress(*_ABSENT):

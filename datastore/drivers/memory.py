@@ -1,4 +1,4 @@
-"""Storage and access index in memory, for tests: one process, nothing survives it."""
+"""Storage and access index in memory, for tests: one process, and nothing is persistent."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from entrepot.datastore.storage import Stat
 
 
 class MemoryStorage:
-    """Values in a dictionary; `clock` gives s, UTC epoch."""
+    """Values in a dictionary; `clock` returns s, UTC epoch."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._values: dict[str, tuple[bytes, float]] = {}
 
     def stat(self, key: str) -> Stat | None:
-        """Return what is known of a value."""
+        """Return size and time of a value; None if it is absent."""
         found = self._values.get(key)
         return Stat(key, len(found[0]), found[1]) if found else None
 
     def open(self, key: str) -> BinaryIO:
-        """Open a value for reading; it has no `fileno()`. Raises: NotFound."""
+        """Open a value for reading; the file has no `fileno()`. Raises: NotFound."""
         return io.BytesIO(self.read(key))
 
     def read(self, key: str, most: int | None = None) -> bytes:
@@ -48,7 +48,7 @@ class MemoryStorage:
         self._values[key] = (bytes(data), self._clock())
 
     def adopt(self, path: Path, key: str) -> None:
-        """Take a file in. Raises: NotFound when *path* is absent."""
+        """Read a file into the storage and delete it. Raises: NotFound if *path* is absent."""
         try:
             self.write(key, path.read_bytes())
             path.unlink()
@@ -58,7 +58,7 @@ class MemoryStorage:
             raise refusal(error) from error
 
     def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
-        """Move a value, if it still has the bytes of *file*."""
+        """Move a value if it still has the bytes of *file*."""
         at = file.tell()
         file.seek(0)
         found = self._values.get(key)
@@ -88,37 +88,37 @@ class MemoryStorage:
         below = [each for each in tuple(self._values) if each.startswith(prefix)]
         yield from filter(None, map(self.stat, sorted(below, key=_components)))
 
-    def tidy(self, key: str, before: float) -> int:  # noqa: ARG002 - nothing is ever unfinished
-        """Find nothing."""
+    def tidy(self, key: str, before: float) -> int:  # noqa: ARG002 - of the protocol
+        """Return 0: no value is ever unfinished."""
         return 0
 
 
 class MemoryIndex:
-    """Rows in dictionaries; what is in memory is known, so it is born `rebuilt`."""
+    """Rows in dictionaries; a new index counts as `rebuilt`, because the storage is empty too."""
 
     def __init__(self, *, clock: Callable[[], float] = time.time, rebuilt: bool = True) -> None:
         self._clock = clock
         self._lock = threading.RLock()
         self._rows: dict[Digest, IndexEntry] = {}
         self._names: dict[Digest, tuple[Digest, ...]] = {}
-        self._leaving: set[Digest] = set()
+        self._marked: set[Digest] = set()
         self._reservations: dict[Digest, Reservation] = {}
-        self._ahead: dict[Digest, float] = {}
+        self._prefetched: dict[Digest, float] = {}
         self._pins: dict[Digest, set[float]] = {}
         self._notes: dict[str, str] = {REBUILT: "0"} if rebuilt else {}
 
-    def inspect(self, *, thoroughly: bool = False) -> str:  # noqa: ARG002 - dictionaries do not break
-        """Move last uses that lie in the future to now."""
+    def inspect(self, *, thoroughly: bool = False) -> str:  # noqa: ARG002 - of the protocol
+        """Set last uses that lie in the future to now."""
         with self._lock:
             now = self._clock()
-            ahead = [row for row in self._rows.values() if row.used > now]
-            self._rows.update({row.digest: replace(row, used=now) for row in ahead})
-        return "last uses in the future" if ahead else ""
+            future = [row for row in self._rows.values() if row.used > now]
+            self._rows.update({row.digest: replace(row, used=now) for row in future})
+        return "last uses in the future" if future else ""
 
-    # ---- room
+    # ---- space
 
     def reserve(self, digest: Digest, size: int, cap: int | None, at: float) -> bool:
-        """Promise room within *cap*; nothing while a rebuild is due."""
+        """Reserve space within *cap*; nothing before the index is rebuilt."""
         with self._lock:
             own = self._reservations.get(digest)
             more = size - own.size if own else size + OVERHEAD
@@ -128,12 +128,12 @@ class MemoryIndex:
         return True
 
     def release(self, digest: Digest) -> None:
-        """Take a reservation back."""
+        """Remove a reservation."""
         with self._lock:
             self._reservations.pop(digest, None)
 
     def reservations(self) -> list[Reservation]:
-        """Return all of them, the oldest first."""
+        """Return all reservations, the oldest first."""
         with self._lock:
             return sorted(self._reservations.values(), key=lambda each: (each.at, each.digest))
 
@@ -159,28 +159,28 @@ class MemoryIndex:
         names: Sequence[Digest] = (),
         prefetched_at: float | None = None,
     ) -> None:
-        """Turn the reservation into a row, no older than what names it."""
+        """Make a row in place of the reservation, last used no earlier than its parents."""
         with self._lock:
             self._reservations.pop(digest, None)
             known = self._rows.get(digest)
-            used = max(at, known.used if known else at, self._named_by(digest, at))
+            used = max(at, known.used if known else at, self._last_use_of_parents(digest, at))
             self._rows[digest] = IndexEntry(digest, size, kind, used)
             self._names[digest] = tuple(names)
-            self._leaving.discard(digest)
+            self._marked.discard(digest)
             self._spread(digest, used)
             if known is None and prefetched_at is not None:
-                self._ahead[digest] = prefetched_at
+                self._prefetched[digest] = prefetched_at
 
     def restore(self, entries: Iterable[IndexEntry]) -> None:
-        """Make the rows that are missing."""
+        """Make the missing rows."""
         with self._lock:
             for entry in entries:
                 if entry.digest not in self._rows:
-                    used = max(entry.used, self._named_by(entry.digest, entry.used))
+                    used = max(entry.used, self._last_use_of_parents(entry.digest, entry.used))
                     self._rows[entry.digest] = replace(entry, used=used)
 
     def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
-        """Move last uses on, and keep *notes*."""
+        """Set the last uses of rows, and store *notes*."""
         with self._lock:
             for digest, at in stamps.items():
                 if digest in self._rows:
@@ -188,111 +188,111 @@ class MemoryIndex:
             self._notes.update(notes or {})
 
     def note(self, key: str) -> str | None:
-        """Return what `touch` kept under *key*."""
+        """Return the value that `touch` stored under *key*."""
         return self._notes.get(key)
 
     def children(self, digest: Digest) -> list[Digest]:
-        """Return what a manifest names, as it was recorded."""
+        """Return the digests that a manifest lists, in the recorded order."""
         return list(self._names.get(digest, ()))
 
     def parents(self, digest: Digest) -> list[Digest]:
-        """Return the manifests that name this, those used last first."""
+        """Return the manifests that list this digest, the last used first."""
         found = [self._rows[each] for each, names in self._names.items() if digest in names]
         return [row.digest for row in sorted(found, key=lambda row: (-row.used, str(row.digest)))]
 
     def entry(self, digest: Digest) -> IndexEntry | None:
-        """Return one row, marked ones too."""
+        """Return one row, also if it is marked for deletion."""
         return self._rows.get(digest)
 
     # ---- eviction
 
     def oldest(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
         """Return a page of unmarked rows in the order of eviction."""
-        return self._behind(after)[:limit]
+        return self._rows_after(after)[:limit]
 
     def unreferenced(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
-        """Return a page of unmarked rows that no manifest's row names."""
+        """Return a page of unmarked rows that no manifest's row lists."""
         with self._lock:
             named = {each for names in self._names.values() for each in names}
-            return [row for row in self._behind(after) if row.digest not in named][:limit]
+            return [row for row in self._rows_after(after) if row.digest not in named][:limit]
 
     def prefetched_unused(self, before: float, limit: int) -> list[IndexEntry]:
-        """Return unmarked rows that were fetched ahead, and not asked for since."""
+        """Return unmarked rows that were prefetched and not requested since."""
         with self._lock:
-            ahead = sorted((at, each) for each, at in self._ahead.items() if at < before)
-            found = [self._rows[each] for _, each in ahead if each not in self._leaving]
+            ahead = sorted((at, each) for each, at in self._prefetched.items() if at < before)
+            found = [self._rows[each] for _, each in ahead if each not in self._marked]
         return found[:limit]
 
     def mark_for_deletion(self, entry: IndexEntry) -> bool:
-        """Mark a row that is still as it was read, and not pinned."""
+        """Mark a row that is unchanged since it was read, and not pinned."""
         with self._lock:
             is_pinned = bool(self.pinned([entry.digest]))
-            is_marked = entry.digest in self._leaving
+            is_marked = entry.digest in self._marked
             if is_pinned or is_marked or self._rows.get(entry.digest) != entry:
                 return False
-            self._leaving.add(entry.digest)
+            self._marked.add(entry.digest)
         return True
 
     def marked_for_deletion(self) -> list[IndexEntry]:
         """Return the marked rows."""
         with self._lock:
-            return [self._rows[digest] for digest in sorted(self._leaving)]
+            return [self._rows[digest] for digest in sorted(self._marked)]
 
     def forget(self, digest: Digest) -> None:
-        """Remove a marked row, and what it names."""
+        """Remove a marked row and its edges."""
         with self._lock:
-            if digest in self._leaving:
-                self._leaving.remove(digest)
+            if digest in self._marked:
+                self._marked.remove(digest)
                 del self._rows[digest]
                 self._names.pop(digest, None)
-                self._ahead.pop(digest, None)
+                self._prefetched.pop(digest, None)
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Keep `mark_for_deletion` from these until then."""
+        """Exclude these from `mark_for_deletion` until then."""
         with self._lock:
             for digest in digests:
                 self._pins.setdefault(digest, set()).add(until)
 
     def unpin(self, digests: Iterable[Digest], until: float) -> None:
-        """Take one pin of each back."""
+        """Remove the pins with this *until*."""
         with self._lock:
             for digest in digests:
                 self._pins.get(digest, set()).discard(until)
 
     def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return those that are pinned now."""
+        """Return those of *digests* that are pinned now."""
         with self._lock:
             ends = {each: max(self._pins.get(each, ()), default=0.0) for each in digests}
             return {each for each, until in ends.items() if until > self._clock()}
 
     def pins(self) -> set[Digest]:
-        """Return all that is pinned now."""
+        """Return all digests that are pinned now."""
         with self._lock:
             return self.pinned(self._pins)
 
     # ---- the order of eviction
 
-    def _behind(self, after: Cursor | None) -> list[IndexEntry]:
+    def _rows_after(self, after: Cursor | None) -> list[IndexEntry]:
         with self._lock:
-            staying = [row for row in self._rows.values() if row.digest not in self._leaving]
-        behind = [row for row in staying if after is None or Cursor.after(row) > after]
-        return sorted(behind, key=Cursor.after)
+            unmarked = [row for row in self._rows.values() if row.digest not in self._marked]
+        later = [row for row in unmarked if after is None or Cursor.after(row) > after]
+        return sorted(later, key=Cursor.after)
 
-    def _named_by(self, digest: Digest, at: float) -> float:
-        """Return the last use of what names a row; *at* when nothing does."""
+    def _last_use_of_parents(self, digest: Digest, at: float) -> float:
+        """Return the latest use of a row's parents; *at* if it has none."""
         parents = [self._rows[each] for each, names in self._names.items() if digest in names]
         return max((row.used for row in parents), default=at)
 
     def _spread(self, digest: Digest, at: float) -> None:
-        """Move the last use of a row on, and of what it names, and of what that names."""
+        """Set the last use of a row, of its children, and of theirs."""
         pending, seen = [digest], set[Digest]()
         while pending:
             each = pending.pop()
             row = self._rows.get(each)
             if row and each not in seen:
                 self._rows[each] = replace(row, used=max(row.used, at))
-                if self._ahead.get(each, at) < at:
-                    del self._ahead[each]
+                if self._prefetched.get(each, at) < at:
+                    del self._prefetched[each]
                 pending.extend(self._names.get(each, ()))
             seen.add(each)
 

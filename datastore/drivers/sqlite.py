@@ -1,7 +1,7 @@
-"""The access index in SQLite, the embedded default: good for a million rows.
+"""The access index in SQLite, the built-in driver; it suffices for a million rows.
 
-A digest is stored as bytes that sort as its text does, so a page is one run along the index of
-eviction. Times are SQLite REALs, the same doubles as Python's: equal stays equal.
+A digest is stored as bytes that sort as its text does, so a page is one contiguous range of the
+`eviction` index. Times are SQLite REALs, the same doubles as Python's, so equal times stay equal.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ _RESERVE = """
 INSERT INTO reservation VALUES (?, ?, ?)
 ON CONFLICT (digest) DO UPDATE SET size = excluded.size, at = excluded.at
 """
-_HELD = f"SELECT bytes + {OVERHEAD} * (rows + reservations) FROM total"  # noqa: S608 - a number
-# no row is older than one that names it
-_MAKE = """
+_USED_BYTES = f"SELECT bytes + {OVERHEAD} * (rows + reservations) FROM total"  # noqa: S608 - a number
+# no row was last used earlier than one of its parents
+_INSERT = """
 INSERT INTO blob (digest, size, kind, used)
 VALUES (:digest, :size, :kind, max(:at, coalesce((
     SELECT max(used) FROM edge JOIN blob ON blob.digest = parent WHERE child = :digest
 ), :at)))
 ON CONFLICT (digest) DO """
-_RESTORE = _MAKE + "NOTHING"
+_RESTORE = _INSERT + "NOTHING"
 _RECORD = (
-    _MAKE
+    _INSERT
     + """UPDATE SET
     size = excluded.size, kind = excluded.kind, used = max(used, excluded.used), leaving = 0
 """
 )
-_STAMP = """
+_TOUCH = """
 INSERT INTO stamp VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET at = max(at, excluded.at)
 """
-# what stamped rows name, and what that names; UNION ends even a circle
+# adds the children of touched rows, and theirs; UNION stops at a cycle
 _SPREAD = """
 INSERT INTO stamp
 WITH RECURSIVE spread (digest, at) AS (
@@ -52,7 +52,7 @@ WITH RECURSIVE spread (digest, at) AS (
 SELECT digest, max(at) FROM spread GROUP BY digest
 ON CONFLICT (digest) DO UPDATE SET at = max(at, excluded.at)
 """
-_MOVE = """
+_SET_USED = """
 UPDATE blob SET used = (SELECT at FROM stamp WHERE stamp.digest = blob.digest)
 WHERE digest IN (SELECT digest FROM stamp)
 AND used < (SELECT at FROM stamp WHERE stamp.digest = blob.digest)
@@ -63,32 +63,32 @@ WHERE leaving = 0 AND (used, kind, digest) > (?, ?, ?) %s
 ORDER BY used, kind, digest LIMIT ?
 """
 _OLDEST = _PAGE % ""
-_UNNAMED = _PAGE % "AND NOT EXISTS (SELECT 1 FROM edge WHERE child = blob.digest)"
-_UNASKED = """
+_UNREFERENCED = _PAGE % "AND NOT EXISTS (SELECT 1 FROM edge WHERE child = blob.digest)"
+_PREFETCHED_UNUSED = """
 SELECT digest, size, kind, used FROM ahead JOIN blob USING (digest)
 WHERE leaving = 0 AND at < ? ORDER BY at, digest LIMIT ?
 """
-_ASKED = """
+_USED_NOW = """
 DELETE FROM ahead WHERE digest IN (SELECT digest FROM stamp)
 AND at < (SELECT at FROM stamp WHERE stamp.digest = ahead.digest)
 """
-_LEAVE = """
+_MARK = """
 UPDATE blob SET leaving = 1
 WHERE digest = ? AND size = ? AND kind = ? AND used = ? AND leaving = 0
 AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.digest = blob.digest AND until > ?)
 """
 _PIN = "INSERT OR IGNORE INTO pin VALUES (?, ?)"
 
-_NAMING = """
+_PARENTS = """
     SELECT parent FROM edge JOIN blob ON blob.digest = parent WHERE child = ?
     GROUP BY parent ORDER BY used DESC, parent
 """
-_AHEAD_S = 60.0  # by which the clocks of two processes never differ
+_CLOCK_TOLERANCE_S = 60.0  # the clocks of two processes never differ by this much
 _PINNED = "SELECT 1 FROM pin WHERE digest = ? AND until > ?"
 
 
 class SqliteIndex:
-    """The index in the file *path*; `busy_timeout` in s, `clock` gives s, UTC epoch."""
+    """The index in the file *path*; `busy_timeout` in s, `clock` returns s, UTC epoch."""
 
     def __init__(
         self, path: Path, *, busy_timeout: float = 2.0, clock: Callable[[], float] = time.time
@@ -97,48 +97,50 @@ class SqliteIndex:
         self._clock = clock
 
     def close(self) -> None:
-        """Close the file; the next verb opens it again."""
+        """Close the file; the next method opens it again."""
         self._file.close()
 
     def inspect(self, *, thoroughly: bool = False) -> str:
-        """Compare what is counted with the rows, and put it right; return what was wrong."""
+        """Compare the counters with the rows and repair them; return the defect."""
         wrong = self._file.inspect(thoroughly=thoroughly)
         now = self._clock()
-        if self._all("SELECT 1 FROM blob WHERE leaving = 0 AND used > ? LIMIT 1", now + _AHEAD_S):
+        if self._all(
+            "SELECT 1 FROM blob WHERE leaving = 0 AND used > ? LIMIT 1", now + _CLOCK_TOLERANCE_S
+        ):
             with self._file.writing() as db:
                 db.execute("UPDATE blob SET used = ? WHERE used > ?", (now, now))
             wrong = wrong or "last uses in the future"
         return wrong
 
-    # ---- room
+    # ---- space
 
     def reserve(self, digest: Digest, size: int, cap: int | None, at: float) -> bool:
-        """Promise room within *cap*; nothing while a rebuild is due."""
+        """Reserve space within *cap*; nothing before the index is rebuilt."""
         key = _to_key(digest)
         with self._file.writing() as db:
             if cap is not None:
                 own = db.execute("SELECT size FROM reservation WHERE digest = ?", (key,)).fetchone()
                 more = size - own[0] if own else size + OVERHEAD
                 is_rebuilt = db.execute("SELECT 1 FROM note WHERE key = ?", (REBUILT,)).fetchone()
-                held = db.execute(_HELD).fetchone()[0]
+                held = db.execute(_USED_BYTES).fetchone()[0]
                 if not is_rebuilt or held < 0 or held + more > cap:
                     return False
             db.execute(_RESERVE, (key, size, at))
         return True
 
     def release(self, digest: Digest) -> None:
-        """Take a reservation back."""
+        """Remove a reservation."""
         with self._file.writing() as db:
             db.execute("DELETE FROM reservation WHERE digest = ?", (_to_key(digest),))
 
     def reservations(self) -> list[Reservation]:
-        """Return all of them, the oldest first."""
+        """Return all reservations, the oldest first."""
         rows = self._all("SELECT digest, size, at FROM reservation ORDER BY at, digest")
         return [Reservation(_to_digest(key), size, at) for key, size, at in rows]
 
     def used_bytes(self) -> int:
         """Return the bytes of rows and reservations, overhead included."""
-        return int(self._all(_HELD)[0][0])
+        return int(self._all(_USED_BYTES)[0][0])
 
     def count(self) -> int:
         """Return the number of rows."""
@@ -156,7 +158,7 @@ class SqliteIndex:
         names: Sequence[Digest] = (),
         prefetched_at: float | None = None,
     ) -> None:
-        """Turn the reservation into a row, no older than what names it."""
+        """Make a row in place of the reservation, last used no earlier than its parents."""
         key = _to_key(digest)
         row = _to_row(IndexEntry(digest, size, kind, at))
         edges = [(key, place, _to_key(name)) for place, name in enumerate(names)]
@@ -172,35 +174,35 @@ class SqliteIndex:
                 db.execute("INSERT OR REPLACE INTO ahead VALUES (?, ?)", (key, prefetched_at))
 
     def restore(self, entries: Iterable[IndexEntry]) -> None:
-        """Make the rows that are missing."""
+        """Make the missing rows."""
         with self._file.writing() as db:
             db.executemany(_RESTORE, [_to_row(entry) for entry in entries])
 
     def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
-        """Move last uses on, and keep *notes*, in one transaction."""
+        """Set the last uses of rows, and store *notes*, in one transaction."""
         rows = [(_to_key(digest), at) for digest, at in stamps.items()]
         with self._file.writing() as db:
-            db.executemany(_STAMP, rows)
+            db.executemany(_TOUCH, rows)
             _spread(db)
             db.executemany("INSERT OR REPLACE INTO note VALUES (?, ?)", (notes or {}).items())
 
     def note(self, key: str) -> str | None:
-        """Return what `touch` kept under *key*."""
+        """Return the value that `touch` stored under *key*."""
         rows = self._all("SELECT value FROM note WHERE key = ?", key)
         return str(rows[0][0]) if rows else None
 
     def children(self, digest: Digest) -> list[Digest]:
-        """Return what a manifest names, as it was recorded."""
+        """Return the digests that a manifest lists, in the recorded order."""
         rows = self._all("SELECT child FROM edge WHERE parent = ? ORDER BY place", _to_key(digest))
         return [_to_digest(child) for (child,) in rows]
 
     def parents(self, digest: Digest) -> list[Digest]:
-        """Return the manifests that name this, those used last first."""
-        rows = self._all(_NAMING, _to_key(digest))
+        """Return the manifests that list this digest, the last used first."""
+        rows = self._all(_PARENTS, _to_key(digest))
         return [_to_digest(parent) for (parent,) in rows]
 
     def entry(self, digest: Digest) -> IndexEntry | None:
-        """Return one row, marked ones too."""
+        """Return one row, also if it is marked for deletion."""
         found = self._entries("WHERE digest = ?", _to_key(digest))
         return found[0] if found else None
 
@@ -211,25 +213,25 @@ class SqliteIndex:
         return self._page(_OLDEST, after, limit)
 
     def unreferenced(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
-        """Return a page of unmarked rows that no manifest's row names."""
-        return self._page(_UNNAMED, after, limit)
+        """Return a page of unmarked rows that no manifest's row lists."""
+        return self._page(_UNREFERENCED, after, limit)
 
     def prefetched_unused(self, before: float, limit: int) -> list[IndexEntry]:
-        """Return unmarked rows that were fetched ahead, and not asked for since."""
-        return [_to_entry(row) for row in self._all(_UNASKED, before, limit)]
+        """Return unmarked rows that were prefetched and not requested since."""
+        return [_to_entry(row) for row in self._all(_PREFETCHED_UNUSED, before, limit)]
 
     def mark_for_deletion(self, entry: IndexEntry) -> bool:
-        """Mark a row that is still as it was read, and not pinned."""
+        """Mark a row that is unchanged since it was read, and not pinned."""
         row = (_to_key(entry.digest), entry.size, int(entry.kind), entry.used, self._clock())
         with self._file.writing() as db:
-            return db.execute(_LEAVE, row).rowcount == 1
+            return db.execute(_MARK, row).rowcount == 1
 
     def marked_for_deletion(self) -> list[IndexEntry]:
         """Return the marked rows."""
         return self._entries("WHERE leaving = 1 ORDER BY digest")
 
     def forget(self, digest: Digest) -> None:
-        """Remove a marked row, and what it names."""
+        """Remove a marked row and its edges."""
         key = (_to_key(digest),)
         with self._file.writing() as db:
             if db.execute("DELETE FROM blob WHERE digest = ? AND leaving = 1", key).rowcount:
@@ -237,20 +239,20 @@ class SqliteIndex:
                 db.execute("DELETE FROM ahead WHERE digest = ?", key)
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Keep `mark_for_deletion` from these until then; drop the pins that are over."""
+        """Exclude these from `mark_for_deletion` until then; remove expired pins."""
         rows = [(_to_key(digest), until) for digest in digests]
         with self._file.writing() as db:
             db.execute("DELETE FROM pin WHERE until <= ?", (self._clock(),))
             db.executemany(_PIN, rows)
 
     def unpin(self, digests: Iterable[Digest], until: float) -> None:
-        """Take one pin of each back."""
+        """Remove the pins with this *until*."""
         rows = [(_to_key(digest), until) for digest in digests]
         with self._file.writing() as db:
             db.executemany("DELETE FROM pin WHERE digest = ? AND until = ?", rows)
 
     def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return those that are pinned now."""
+        """Return those of *digests* that are pinned now."""
         now, found = self._clock(), set[Digest]()
         with self._file.reading() as db:
             for digest in digests:
@@ -259,7 +261,7 @@ class SqliteIndex:
         return found
 
     def pins(self) -> set[Digest]:
-        """Return all that is pinned now."""
+        """Return all digests that are pinned now."""
         rows = self._all("SELECT digest FROM pin WHERE until > ?", self._clock())
         return {_to_digest(key) for (key,) in rows}
 
@@ -281,23 +283,23 @@ class SqliteIndex:
 
 
 def _spread(db: Connection) -> None:
-    """Move on what is stamped and what it names."""
-    for sql in (_SPREAD, _MOVE, _ASKED, "DELETE FROM stamp"):
+    """Touch the rows in the table `stamp`, and their children."""
+    for sql in (_SPREAD, _SET_USED, _USED_NOW, "DELETE FROM stamp"):
         db.execute(sql)
 
 
 def _to_key(digest: Digest) -> bytes:
-    """Return a digest as it is kept."""
+    """Return the stored form of a digest."""
     return _ALGORITHMS[digest.algorithm] + bytes.fromhex(digest.hex)
 
 
 def _to_digest(key: bytes) -> Digest:
-    """Return a digest that is kept so."""
+    """Return the digest of a stored form."""
     return Digest(_ALGORITHM_NAMES[key[:1]], key[1:].hex())
 
 
 def _to_row(entry: IndexEntry) -> dict[str, bytes | int | float]:
-    """Return an entry by the names of its columns."""
+    """Return the columns of an entry."""
     key = _to_key(entry.digest)
     return {"digest": key, "size": entry.size, "kind": int(entry.kind), "at": entry.used}
 

@@ -1,11 +1,11 @@
-"""The file of the access index: opened once a process, healed when it is broken.
+"""The SQLite file of the access index: one connection a process, and replacement of a broken file.
 
-SQLite in WAL mode, where readers and the one writer do not wait for each other. A connection
-never crosses a fork, and never outlives its file: when another process has put a new one under
-the path, this one goes over to it.
+SQLite runs in WAL mode, in which readers and the one writer do not wait for each other. A
+connection is never used after a fork. If another process has replaced the file, the connection is
+opened anew.
 
-A file is replaced by an empty one, to be rebuilt, when SQLite calls it corrupt, when it lacks a
-part of the schema, and when it cannot be opened or read although the disk below it takes writes.
+A file is replaced by an empty one, to be rebuilt, in three cases: SQLite reports corruption, a part
+of the schema is missing, or the file cannot be opened or read although its disk accepts writes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from entrepot.datastore.errors import DatastoreError, IndexUnavailable
 from entrepot.datastore.locks import lock
 
 _PAGE_BYTES = 4096
-_VERSION = 3  # of the schema; a file of another one is set aside and rebuilt
+_VERSION = 3  # of the schema; a file with another version is moved aside and rebuilt
 _SCHEMA = """
 CREATE TABLE blob (
     digest BLOB PRIMARY KEY, size INTEGER NOT NULL, kind INTEGER NOT NULL, used REAL NOT NULL,
@@ -46,7 +46,7 @@ CREATE TABLE ahead (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX unasked ON ahead (at, digest);
 CREATE TABLE note (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
--- what a SUM over a million rows would tell, kept with every change
+-- the sums over all rows, kept current by triggers: computing them takes too long
 CREATE TABLE total (bytes INTEGER NOT NULL, rows INTEGER NOT NULL, reservations INTEGER NOT NULL);
 INSERT INTO total VALUES (0, 0, 0);
 CREATE TRIGGER blob_made AFTER INSERT ON blob BEGIN
@@ -68,17 +68,17 @@ CREATE TRIGGER reservation_gone AFTER DELETE ON reservation BEGIN
     UPDATE total SET bytes = bytes - old.size, reservations = reservations - 1;
 END;
 """
-_OF_CONNECTION = """
+_CONNECTION_TABLES = """
 CREATE TEMP TABLE stamp (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
-_IMPATIENT_S = 0.02
-_BUSY_S = 5.0  # for which an index that was busy is taken to be busy still
+_SHORT_WAIT_S = 0.02
+_BUSY_S = 5.0  # an index that was busy counts as busy for this long
 
 
 class SqliteFile:
-    """One database, made when absent; `busy_timeout` in s is how long a verb waits for others.
+    """One database, created if absent; a method waits at most `busy_timeout` s for a lock.
 
-    Once it has waited for nothing, the verbs of the next seconds wait next to nothing.
+    After one wait that ended without the lock, methods wait only briefly for the next seconds.
     """
 
     def __init__(self, path: Path, busy_timeout: float) -> None:
@@ -90,34 +90,34 @@ class SqliteFile:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Lend this process's connection to one thread. Raises: IndexUnavailable."""
         process = self._process()
-        if not process.turn.acquire(timeout=self._patience(process)):
+        if not process.lock.acquire(timeout=self._wait_s(process)):
             raise IndexUnavailable(f"{self._path}: busy")
         try:
             yield self._current(process)
         except (sqlite3.Error, OSError, DatastoreError) as error:
-            self._settle(process, error)
+            self._after_error(process, error)
             raise IndexUnavailable(f"{self._path}: {error}") from error
         finally:
-            process.turn.release()
+            process.lock.release()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Lend it within one transaction, undone when the caller raises."""
+        """Lend the connection within one transaction; roll back if the caller raises."""
         with self.reading() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                with suppress(sqlite3.Error):  # the engine may have undone it already
+                with suppress(sqlite3.Error):  # SQLite may have rolled back already
                     connection.execute("ROLLBACK")
                 raise
             self._bound_log(connection)
 
     def inspect(self, *, thoroughly: bool) -> str:
-        """Compare the counters with the rows, *thoroughly* all pages; return what was wrong.
+        """Compare the counters with the rows, *thoroughly* also all pages; return the defect.
 
-        What was wrong is right afterwards: counted anew, or an empty file in place of a broken one.
+        A defect is repaired: counters are recomputed, a broken file is replaced by an empty one.
         Raises: IndexUnavailable.
         """
         with self.reading():
@@ -137,59 +137,60 @@ class SqliteFile:
         return wrong
 
     def close(self) -> None:
-        """Close this process's connection; the next verb opens it again."""
+        """Close this process's connection; the next method opens it again."""
         process = self._process()
-        with process.turn:
+        with process.lock:
             process.close()
 
     def _process(self) -> _Process:
-        """Return what belongs to this process; a parent's is left alone, its lock may be held."""
+        """Return this process's state; a fork must not use its parent's, whose lock may be held."""
         number = os.getpid()
         return self._processes.get(number) or self._processes.setdefault(number, _Process())
 
-    def _patience(self, process: _Process) -> float:
+    def _wait_s(self, process: _Process) -> float:
         is_busy = time.monotonic() < process.busy_until
-        return min(_IMPATIENT_S, self._busy_timeout) if is_busy else self._busy_timeout
+        return min(_SHORT_WAIT_S, self._busy_timeout) if is_busy else self._busy_timeout
 
     def _current(self, process: _Process) -> sqlite3.Connection:
-        patience = self._patience(process)
+        wait_s = self._wait_s(process)
         if process.connection is None or process.inode != _inode(self._path):
             process.close()
-            process.connection = self._opened(is_doubtful=process.is_doubtful)
-            process.inode, process.patience = _inode(self._path), self._busy_timeout
+            process.connection = self._open(is_doubtful=process.is_doubtful)
+            process.inode, process.wait_s = _inode(self._path), self._busy_timeout
             process.is_doubtful = False
-        if patience != process.patience:
-            process.connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}").fetchall()
-            process.patience = patience
+        if wait_s != process.wait_s:
+            process.connection.execute(f"PRAGMA busy_timeout = {int(wait_s * 1000)}").fetchall()
+            process.wait_s = wait_s
         return process.connection
 
-    def _opened(self, *, is_doubtful: bool) -> sqlite3.Connection:
-        """Open the file, or make it, in place of a broken one too.
+    def _open(self, *, is_doubtful: bool) -> sqlite3.Connection:
+        """Open the file or create it, also in place of a broken one.
 
-        After an error of the disk, *is_doubtful*, all of it must be readable, and take writes.
+        *is_doubtful*, after an error of the disk: the whole file must be readable, and accept
+        writes.
         """
-        with self._alone():
+        with self._exclusive():
             try:
-                return self._tried(is_doubtful=is_doubtful)
+                return self._try_open(is_doubtful=is_doubtful)
             except sqlite3.Error as error:
                 if not health.is_broken(error):
-                    return self._tried_again(error, is_doubtful=is_doubtful)
+                    return self._retry_open(error, is_doubtful=is_doubtful)
             health.set_aside(self._path)
             return _connect(self._path, self._busy_timeout)
 
-    def _tried_again(self, error: sqlite3.Error, *, is_doubtful: bool) -> sqlite3.Connection:
-        """Open a file that could not be opened, or replace it if only the file can be the cause."""
+    def _retry_open(self, error: sqlite3.Error, *, is_doubtful: bool) -> sqlite3.Connection:
+        """Open a file after a failure; replace it if only the file can be the cause."""
         if health.code(error) in health.BUSY or not health.takes_writes(self._path.parent):
             raise error
         try:
-            return self._tried(is_doubtful=is_doubtful)
+            return self._try_open(is_doubtful=is_doubtful)
         except sqlite3.Error as again:
             if health.code(again) in health.BUSY:
                 raise
         health.set_aside(self._path)
         return _connect(self._path, self._busy_timeout)
 
-    def _tried(self, *, is_doubtful: bool) -> sqlite3.Connection:
+    def _try_open(self, *, is_doubtful: bool) -> sqlite3.Connection:
         connection = _connect(self._path, self._busy_timeout)
         if is_doubtful:
             try:
@@ -201,17 +202,17 @@ class SqliteFile:
         return connection
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other processes from opening or replacing the file: neither is a transaction."""
+    def _exclusive(self) -> Iterator[None]:
+        """Keep other processes from opening or replacing the file; no transaction covers that."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         held = lock(self._path.with_name(f"{self._path.name}.lock"), self._busy_timeout)
         if held is None:
-            raise IndexUnavailable("another process does not end opening it")
+            raise IndexUnavailable("another process has not finished opening it")
         with held:
             yield
 
-    def _settle(self, process: _Process, error: Exception) -> None:
-        """Drop a connection that an error has made doubtful, and its file if that is broken."""
+    def _after_error(self, process: _Process, error: Exception) -> None:
+        """Close a connection that an error has made doubtful; replace its file if it is broken."""
         if health.code(error) in health.BUSY:
             process.busy_until = time.monotonic() + _BUSY_S
             return
@@ -222,26 +223,26 @@ class SqliteFile:
             self.replace(inode)
 
     def replace(self, inode: tuple[int, int]) -> None:
-        """Set a broken file aside, if it is still the one of that *inode*."""
-        with suppress(OSError, DatastoreError), self._alone():
-            if inode == _inode(self._path):  # else another process has done it
+        """Move a broken file aside, if it still has that *inode*."""
+        with suppress(OSError, DatastoreError), self._exclusive():
+            if inode == _inode(self._path):  # otherwise another process has replaced it
                 health.set_aside(self._path)
 
     def _bound_log(self, connection: sqlite3.Connection) -> None:
-        """Empty the log after a transaction that made it long, or readers that held it back."""
+        """Truncate the log if a large transaction or a slow reader has made it long."""
         with suppress(OSError, sqlite3.Error):
             if os.stat(f"{self._path}-wal").st_size > 2 * WAL_BYTES:  # noqa: PTH116 - PERF: each write
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 class _Process:
-    """A process's connection, and the turn of its threads."""
+    """The connection of one process, and the lock of its threads."""
 
     def __init__(self) -> None:
-        self.turn = threading.Lock()
+        self.lock = threading.Lock()
         self.connection: sqlite3.Connection | None = None
         self.inode: tuple[int, int] | None = None
-        self.patience = 0.0
+        self.wait_s = 0.0
         self.busy_until = 0.0
         self.is_doubtful = False
 
@@ -284,7 +285,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         health.count_anew(connection)
         connection.execute("COMMIT")
-    connection.executescript(_OF_CONNECTION)
+    connection.executescript(_CONNECTION_TABLES)
 
 
 def _inode(path: Path) -> tuple[int, int] | None:

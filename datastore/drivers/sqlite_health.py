@@ -1,4 +1,4 @@
-"""Judges whether the file of the access index can be used, and repairs what its rows tell."""
+"""Checks of the access index's file, and repair of its counters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 _PROBE_BYTES = 64 * 1024
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-# what the counters must be, from the rows: bytes, rows, reservations
+# the right counters, from the rows: bytes, rows, reservations
 _SUMS = """
 SELECT (SELECT coalesce(sum(size), 0) FROM blob)
      + (SELECT coalesce(sum(size), 0) FROM reservation),
@@ -28,17 +28,17 @@ class UnusableIndex(sqlite3.DatabaseError):
 
 
 def is_broken(error: Exception) -> bool:
-    """Whether an error means that the file itself is broken, whatever the disk does."""
+    """Return whether an error means that the file is broken, regardless of the disk."""
     return isinstance(error, UnusableIndex) or code(error) in _CORRUPT
 
 
 def code(error: Exception) -> int:
-    """Return SQLite's primary result code; 0 where it is none of its errors."""
+    """Return SQLite's primary result code; 0 for other errors."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def takes_writes(folder: Path) -> bool:
-    """Whether the disk below *folder* works: then an index that fails is broken itself."""
+    """Return whether the disk of *folder* accepts writes: then a failing index is broken itself."""
     path = folder / f"probe-{secrets.token_hex(8)}"
     try:
         with path.open("xb", buffering=0) as file:
@@ -53,9 +53,9 @@ def takes_writes(folder: Path) -> bool:
 
 
 def set_aside(path: Path) -> None:
-    """Keep a broken file, one at a time, for whoever wants to look; make way for a new one.
+    """Rename a broken file to `.broken`, for the operator; only the last one is kept.
 
-    Whatever lies there: a folder and a link that leads nowhere are in the way too. Raises: OSError.
+    A folder or a dangling link under either name is removed too. Raises: OSError.
     """
     kept = path.with_name(f"{path.name}.broken")
     for old in (path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"), kept):
@@ -65,21 +65,21 @@ def set_aside(path: Path) -> None:
 
 
 def check_schema(connection: sqlite3.Connection, schema: str) -> None:
-    """Raises: Unusable, where a table, an index or a trigger of *schema* is missing or other."""
+    """Raise UnusableIndex if a table, index or trigger of *schema* is missing or differs."""
     if not _objects(schema) <= set(connection.execute(_OBJECTS).fetchall()):
         raise UnusableIndex("a part of the schema is missing")
 
 
 def check_pages(path: Path) -> None:
     """Read the whole file and compare its indexes with its tables. Raises: sqlite3.Error."""
-    with closing(_second(path)) as connection:
+    with closing(_read_only_connection(path)) as connection:
         found = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if found != ("ok",):
         raise UnusableIndex(f"integrity check: {found and found[0]}")
 
 
 def check_writes(connection: sqlite3.Connection) -> None:
-    """Begin to write, unless another process writes. Raises: sqlite3.Error."""
+    """Start a write, unless another process writes. Raises: sqlite3.Error."""
     try:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("UPDATE total SET rows = rows")
@@ -90,11 +90,12 @@ def check_writes(connection: sqlite3.Connection) -> None:
 
 
 def wrong_counters(path: Path) -> str:
-    """Return by how much the counters differ from the rows; nothing when they are right.
+    """Return by how much the counters differ from the rows; an empty text if they agree.
 
-    On a connection of its own, in one snapshot: nobody waits for it. Raises: sqlite3.Error.
+    Uses a connection of its own, in one snapshot, so that no other process waits. Raises:
+    sqlite3.Error.
     """
-    with closing(_second(path)) as connection:
+    with closing(_read_only_connection(path)) as connection:
         connection.execute("BEGIN")
         counted = connection.execute(_COUNTERS).fetchall()
         (right,) = connection.execute(_SUMS).fetchall()
@@ -102,14 +103,14 @@ def wrong_counters(path: Path) -> str:
 
 
 def count_anew(connection: sqlite3.Connection) -> None:
-    """Set the counters to what the rows tell, within the caller's transaction."""
+    """Recompute the counters from the rows, within the caller's transaction."""
     (right,) = connection.execute(_SUMS).fetchall()
     connection.execute("DELETE FROM total")
     connection.execute("INSERT INTO total VALUES (?, ?, ?)", right)
 
 
 def are_plausible(connection: sqlite3.Connection) -> bool:
-    """Whether the counters can be right, without a look at the rows."""
+    """Return whether the counters can be right, without reading the rows."""
     counted = connection.execute(_COUNTERS).fetchall()
     return len(counted) == 1 and all(isinstance(each, int) and each >= 0 for each in counted[0])
 
@@ -121,7 +122,7 @@ def _objects(schema: str) -> frozenset[tuple[str, str, str]]:
         return frozenset(connection.execute(_OBJECTS).fetchall())
 
 
-def _second(path: Path) -> sqlite3.Connection:
+def _read_only_connection(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
 
 

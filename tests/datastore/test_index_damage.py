@@ -236,7 +236,7 @@ def test_a_busy_index_costs_one_wait(path: Path, index: SqliteIndex) -> None:
             with pytest.raises(IndexUnavailable), file.writing():
                 pass
             waits.append(time.monotonic() - began)
-        patience = file._patience(file._process())
+        patience = file._wait_s(file._process())
 
     with file.writing() as db:
         db.execute("DELETE FROM blob")

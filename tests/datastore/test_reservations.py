@@ -67,7 +67,7 @@ def test_room_that_cannot_be_made_is_not_waited_for(
     shortage.note(index, 10_000)
     waits, woken = Waits(), list[int]()
     monkeypatch.setattr(time, "sleep", waits)
-    monkeypatch.setattr(reservations, "_PATIENCE_S", 0.01)
+    monkeypatch.setattr(reservations, "_WAIT_S", 0.01)
 
     assert not Reservations(index, SpaceLimits(room=_CAP), woken.append).reserve(_WANTED, size)
     assert bool(waits.count) == waits_for_it
@@ -88,7 +88,7 @@ def test_a_push_may_come_again_while_the_cleaner_has_not_looked(
 ) -> None:
     """It stands still, or is slow: room may come. Once it looked in vain, waiting cannot help."""
     monkeypatch.setattr(time, "sleep", Waits())
-    monkeypatch.setattr(reservations, "_PATIENCE_S", 0.02)
+    monkeypatch.setattr(reservations, "_WAIT_S", 0.02)
     index, now = _full(11_000), 1000.0
     made = Reservations(index, SpaceLimits(room=_CAP), lambda _: None, lambda: now)
     assert not made.reserve(_WANTED, 5000)

@@ -308,7 +308,8 @@ def test_the_log_stays_short_over_many_small_transactions(
 
 
 @pytest.mark.parametrize(
-    "name", ["_SPREAD", "_MOVE", "_RECORD", "_RESTORE", "_OLDEST", "_LEAVE", "_HELD", "_RESERVE"]
+    "name",
+    ["_SPREAD", "_SET_USED", "_RECORD", "_RESTORE", "_OLDEST", "_MARK", "_USED_BYTES", "_RESERVE"],
 )
 def test_no_verb_scans_the_rows(index: SqliteIndex, path: Path, name: str) -> None:
     """With a million rows each costs what it costs with ten."""

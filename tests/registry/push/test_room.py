@@ -29,7 +29,7 @@ _ROOM = 100 * _KB
 @pytest.fixture
 def p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pushing:
     """A worker whose cap is 100 kB, half of it taken; no cleaner makes room."""
-    monkeypatch.setattr(datastore_reservations, "_PATIENCE_S", 0.02)
+    monkeypatch.setattr(datastore_reservations, "_WAIT_S", 0.02)
     p = pushing(tmp_path, limits=SpaceLimits(room=_ROOM, largest=_ROOM))
     p.index.record(Digest.of(b"taken"), 50 * _KB, ContentKind.BLOB, 1.0)
     return p

@@ -1,4 +1,8 @@
-"""`python -m bench`: everything; `growth`: a million blobs; `hits OTHER`: a hit, in two trees."""
+"""Runs the benchmarks: `python -m bench [STAGE...]`, `growth` or `hits OTHER`.
+
+Without arguments all stages run. `growth` measures indexes of up to a million blobs, `hits`
+compares the cost of a warm hit with another checkout.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,7 @@ _STAGES: Mapping[str, Callable[[Site, Book, int], None]] = {
 
 
 def main(words: list[str]) -> int:
-    """Run what the command line names: nothing for all, stages by their names, growth, or hits."""
+    """Run the benchmarks that the command line names; return the exit code."""
     plain_user.become(OUT, [kinds.ROOT, Path(sys.base_prefix)])
     signal.signal(signal.SIGTERM, _interrupt)
     _allow_many_files()
@@ -40,20 +44,20 @@ def main(words: list[str]) -> int:
         return _run(lambda: _hits(Path(words[1]).resolve()))
     unknown = set(words) - {*_STAGES, "growth"}
     if unknown:
-        print(f"bench: {', '.join(sorted(unknown))}: not known; try {' '.join(_STAGES)} growth")
+        print(f"bench: unknown stage {', '.join(sorted(unknown))}; use {' '.join(_STAGES)} growth")
         return 2
     return _run(lambda: _grow() if "growth" in words else _compare(words or list(_STAGES)))
 
 
 def _run(act: Callable[[], int]) -> int:
-    """Run a benchmark and return the exit code; a failure is printed."""
+    """Run a benchmark and return the exit code; print an error."""
     try:
         return act()
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("bench: ended before its time", file=sys.stderr)
+        print("bench: interrupted", file=sys.stderr)
         return 130
 
 
@@ -72,7 +76,7 @@ def _grow() -> int:
 
 
 def _hits(other: Path) -> int:
-    """Compare what a warm hit costs a worker here and in another checkout."""
+    """Compare the cost of a warm hit in this checkout and in another one."""
     with _folder() as folder, opened(folder, kinds.known()) as site:
         print(hit_cost.table(hit_cost.compare(site, other)))
     return 0
@@ -80,7 +84,7 @@ def _hits(other: Path) -> int:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """Make a folder for all that is measured with, and remove it."""
+    """Make a temporary folder for all files of the run, and remove it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
         yield folder
@@ -93,7 +97,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _allow_many_files() -> None:
-    """Let clients and servers open as many files as the system allows."""
+    """Raise the limit of open files of clients and servers to the hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))

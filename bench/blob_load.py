@@ -1,6 +1,7 @@
-"""Gets a blob with several clients at once, and drops it: no digest, no file.
+"""Load generator: gets a blob with several clients at once and discards it.
 
-A program: `python -m bench.blob_load TASK`, with the task in JSON; prints an outcome in JSON.
+It computes no digest and writes no file. It is a program: `python -m bench.blob_load TASK` takes a
+task in JSON and prints the outcome in JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from bench.wire import Broken, ask, connect, read_head, skip_body
 
 
 def main(task: dict[str, Any]) -> dict[str, float]:
-    """Do the task, and return the outcome."""
+    """Run the task and return the outcome."""
     context = trusting() if task["tls"] else None
     began = time.monotonic()
     with ThreadPoolExecutor(task["clients"]) as pool:
@@ -33,7 +34,7 @@ def main(task: dict[str, Any]) -> dict[str, float]:
 
 
 def _client(task: dict[str, Any], context: ssl.SSLContext | None) -> tuple[int, int]:
-    """Return how many answers were whole, and the bytes of all."""
+    """Return the number of complete responses and the bytes of all responses."""
     fine = received = 0
     try:
         with connect(task["port"], context) as connection:

@@ -1,6 +1,7 @@
-"""The chart that README shows, as SVG written by hand: what each costs beside docker-registry.
+"""The chart of README in SVG: the cost of each server as a multiple of docker-registry's.
 
-A dot a server on a logarithmic line a row; transparent, with text that suits light and dark.
+Each row is a logarithmic line with a dot for each server. The background is transparent, and the
+text is legible in light and dark themes.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _COLOURS: Mapping[str, str] = {
     NGINX: "#7a7f87",
     DIRECT: "#2f9fc4",
 }
-_TOLD: Mapping[str, int] = {OURS: -7, REGISTRY: 20}  # above its dot, and below
+_LABELLED: Mapping[str, int] = {OURS: -7, REGISTRY: 20}  # pixels below its dot
 _PEERS = ("#3d6fd1", "#9a4fc4", "#b08900")
 _STYLE = """\
 text { font: 13px system-ui, sans-serif; fill: #24292f }
@@ -45,13 +46,13 @@ text { font: 13px system-ui, sans-serif; fill: #24292f }
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Maps a ratio to a place across: powers of ten from `low` to `high`."""
+    """Maps a ratio to a horizontal position, between the powers of ten `low` and `high`."""
 
     low: int
     high: int
 
     def x(self, ratio: float) -> float:
-        """Return the place of a ratio, in pixels."""
+        """Return the position of a ratio (pixels)."""
         share = (math.log10(ratio) - self.low) / (self.high - self.low)
         return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
 
@@ -70,7 +71,7 @@ def chart(results: Results, subtitle: str) -> str:
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img">\n'
-        f"<title>What each server costs, as a multiple of docker-registry's cost</title>\n"
+        f"<title>The cost of each server, as a multiple of docker-registry's cost</title>\n"
         f"<style>\n{_STYLE}\n</style>\n" + "\n".join(parts) + "\n</svg>\n"
     )
 
@@ -110,20 +111,20 @@ def _row(results: Results, key: str, at: int, scale: Scale) -> Iterator[str]:
     for name, cost, ratio in _ratios(results, key):
         x = scale.x(ratio)
         yield _dot(x, y + 2, name, servers)
-        if name in _TOLD:
-            place = f'x="{x:.1f}" y="{y + _TOLD[name]}" text-anchor="middle"'
+        if name in _LABELLED:
+            place = f'x="{x:.1f}" y="{y + _LABELLED[name]}" text-anchor="middle"'
             yield f'<text class="small" {place}>{number(cost)}</text>'
 
 
 def _dot(x: float, y: float, name: str, servers: Sequence[str]) -> str:
-    """Return a server's mark: what is no cache is hollow."""
+    """Return a server's dot; it is hollow if the server is not a cache."""
     colour = _colour(name, servers)
     fill = "none" if name in {NGINX, DIRECT} else colour
     return f'<circle cx="{x:.1f}" cy="{y}" r="5" fill="{fill}" stroke="{colour}" stroke-width="2"/>'
 
 
 def _ratios(results: Results, key: str) -> Iterator[tuple[str, float, float]]:
-    """Yield each server's name and cost, and what that is of docker-registry's."""
+    """Yield each server's name, its cost, and the ratio to docker-registry's cost."""
     base = _base(results, key)
     for name, figure in results[key].items():
         if figure.cost > 0 and not figure.failures:

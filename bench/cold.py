@@ -1,4 +1,4 @@
-"""The cold rows: each round begins with fresh servers that hold nothing."""
+"""The cold rows: fresh servers with an empty cache in each round."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from bench.upstream import summed
 
 
 def clients(site: Site, book: Book, rounds: int) -> None:
-    """Measure many clients that want the same cold blob at once."""
+    """Measure many clients that request the same cold blob at once."""
     for number in range(rounds):
-        book.say(f"round {number + 1} of {rounds}: cold-clients")
-        for kind in _turn(site, number):
+        book.report_progress(f"round {number + 1} of {rounds}: cold-clients")
+        for kind in _in_turn(site, number):
             attempt("cold-clients", kind.name, book, lambda: _clients(site, kind))  # noqa: B023 - at once
 
 
 def line(site: Site, book: Book, rounds: int) -> None:
-    """Measure a pull over the simulated line: straight from the upstream, then by each cache."""
+    """Measure a pull over the simulated line, first directly and then through each cache."""
     with simulated(site.upstream.door.port) as port:
         for number in range(rounds):
-            book.say(f"round {number + 1} of {rounds}: cold-line")
+            book.report_progress(f"round {number + 1} of {rounds}: cold-line")
             attempt("cold-line", DIRECT, book, lambda: _direct(site, port))
-            for kind in _turn(site, number):
+            for kind in _in_turn(site, number):
                 attempt("cold-line", kind.name, book, lambda: _pulled(site, kind, port))  # noqa: B023 - at once
 
 
 @contextmanager
 def simulated(to: int) -> Iterator[int]:
-    """Run a line to a port of loopback, and tell its own."""
+    """Start a simulated line to a port of loopback; yield the line's own port."""
     task = {"to": to, "rate": rows.LINE_RATE, "round_trip": rows.ROUND_TRIP}
     words = [*TETHER, *module_words("bench.line", task)]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             if process.stdout is None or not (port := process.stdout.readline()):
-                raise LoadFailed("the simulated line could not be laid")
+                raise LoadFailed("the simulated line did not start")
             yield int(json.loads(port))
         finally:
             process.terminate()
@@ -88,6 +88,6 @@ def _fresh(kind: Kind, plan: Plan) -> Iterator[Server]:
         yield server
 
 
-def _turn(site: Site, number: int) -> list[Kind]:
+def _in_turn(site: Site, number: int) -> list[Kind]:
     known = {kind.name: kind for kind in caches(site)}
     return [known[name] for name in turn(list(known), number)]

@@ -1,4 +1,4 @@
-"""What is pulled: two images of made-up bytes that do not compress, the same ones each time."""
+"""The images that are pulled: random bytes that do not compress, equal in each run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
-# what containerd 1.6 sends for a manifest
+# containerd 1.6's header for a manifest
 ACCEPT = (
     "application/vnd.docker.distribution.manifest.v2+json, "
     "application/vnd.docker.distribution.manifest.list.v2+json, "
@@ -23,13 +23,13 @@ MB = 10**6
 SMALL = 4_000
 LARGE = 100 * MB
 _TINY = (120, 340, 560, 780, 900, 1_100)
-# of three at a time, a line of 20 MB/s a connection has the last byte through after four seconds
+# three at a time at 20 MB/s a connection take four seconds
 LINE_LAYERS = tuple(size * MB for size in (40, 20, 52, 60, 5, 16, 1, 2))
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image under *repository*:latest; `blobs` are its config and its layers, in order."""
+    """The image *repository*:latest; `blobs` are its config and its layers, in order."""
 
     repository: str
     manifest: bytes
@@ -46,22 +46,22 @@ class Image:
 
 
 def warm_image() -> Image:
-    """Return the image of the warm rows: 100 MB, 4 kB and a few layers that are smaller still."""
+    """Return the image of the warm rows, with blobs of 100 MB, 4 kB and less."""
     return image("library/app", (LARGE, SMALL, *_TINY))
 
 
 def line_image() -> Image:
-    """Return the image that comes over the simulated line."""
+    """Return the image that is pulled over the simulated line."""
     return image("library/large", LINE_LAYERS)
 
 
 def digest_of(content: bytes) -> str:
-    """Return the digest in OCI's words."""
+    """Return the SHA-256 digest in the syntax of OCI."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def image(repository: str, sizes: Sequence[int]) -> Image:
-    """Return an image of layers of so many bytes each."""
+    """Return an image with layers of the given sizes (bytes)."""
     chance = random.Random(repository)
     layers = [chance.randbytes(size) for size in sizes]
     config = _json(

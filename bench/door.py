@@ -1,4 +1,4 @@
-"""Where a server listens and how it is spoken to: plain HTTP/1.1 of the standard library."""
+"""The address of a server, and requests to it with HTTP/1.1 of the standard library."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from bench.errors import LoadFailed
 
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """One server on loopback, and who asks: `login` is user:password or empty.
+    """A server on loopback; `login` is user:password, or empty for an anonymous client.
 
-    `prefix` stands before the names of repositories; `tls` is spoken without looking at names.
+    `prefix` precedes the names of repositories. With `tls` the certificate is not verified.
     """
 
     port: int
@@ -39,23 +39,23 @@ class Door:
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}{path}"
 
     def headers(self) -> dict[str, str]:
-        """Return what every request of ours carries."""
+        """Return the headers that every request carries."""
         agent = {"User-Agent": "containerd/1.6.20"}
         if not self.login:
             return agent
         return agent | {"Authorization": f"Basic {base64.b64encode(self.login.encode()).decode()}"}
 
     def connect(self) -> http.client.HTTPConnection:
-        """Return a connection that is made with its first request."""
+        """Return a connection, which its first request opens."""
         if not self.tls:
-            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PATIENCE_S)
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=_TIMEOUT_S)
         context = trusting()
         return http.client.HTTPSConnection(
-            "127.0.0.1", self.port, timeout=_PATIENCE_S, context=context
+            "127.0.0.1", self.port, timeout=_TIMEOUT_S, context=context
         )
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> bytes:
-        """Return the body of a 200. Raises: LoadFailed."""
+        """Return the body of a 200 response. Raises: LoadFailed."""
         status, body = self.ask("GET", path, headers=headers)
         if status != http.HTTPStatus.OK:
             raise LoadFailed(f"GET {self.url(path)} was answered {status}: {body[:200]!r}")
@@ -64,7 +64,7 @@ class Door:
     def ask(
         self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> tuple[int, bytes]:
-        """Return status and body of one answer. Raises: LoadFailed."""
+        """Return the status and the body of a response. Raises: LoadFailed."""
         connection = self.connect()
         try:
             connection.request(method, path, body or None, self.headers() | dict(headers or {}))
@@ -77,7 +77,7 @@ class Door:
 
 
 def trusting() -> ssl.SSLContext:
-    """Return a context that takes any certificate: what is measured is the server."""
+    """Return a context that accepts any certificate: only the server is measured."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -85,7 +85,7 @@ def trusting() -> ssl.SSLContext:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on just now."""
+    """Return a port of loopback that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,25 +1,25 @@
-"""What can go wrong in a benchmark.
+"""Errors of the benchmark.
 
 BenchError
-├── Unusable       something that must be here is not: a program, a peer's path, room
-├── ServerFailed   a server did not come up, or went away
-└── LoadFailed     the work was not done: wrong answers, broken connections, no end in time
+├── Unusable       a program, a path of a peer, or disk space is missing
+├── ServerFailed   a server did not start, or ended
+└── LoadFailed     the work was not done: wrong responses, broken connections, a timeout
 """
 
 from __future__ import annotations
 
 
 class BenchError(Exception):
-    """A sentence for whoever ran the benchmark."""
+    """An error with a message for the person that runs the benchmark."""
 
 
 class Unusable(BenchError):  # noqa: N818 - a fact, as everywhere in this project
-    """Something that must be here is not."""
+    """A program, a path of a peer, or disk space is missing."""
 
 
 class ServerFailed(BenchError):  # noqa: N818
-    """A server did not come up, or went away."""
+    """A server did not start, or ended."""
 
 
 class LoadFailed(BenchError):  # noqa: N818
-    """The work was not done as it was asked for."""
+    """The work was not done: wrong responses, broken connections, or a timeout."""

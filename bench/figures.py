@@ -1,4 +1,4 @@
-"""What was measured, and what is made of several rounds of it: medians."""
+"""Samples of single rounds, and the figures (medians) of several rounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PSS = "MB PSS"
 
 
 class Unit(StrEnum):
-    """What a row is about."""
+    """The unit of a row's cost."""
 
     REQUEST = "CPU us/request"
     GIGABYTE = "CPU s/GB"
@@ -26,9 +26,9 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One round: `cpu` in s by what the processes do, `seconds` of the work, `p99` in s.
+    """One round: `cpu` (s) by the role of the processes, `seconds` of the work, `p99` (s).
 
-    `more` are figures of this row alone, by their names.
+    `more` has the figures of single rows, by name.
     """
 
     requests: int
@@ -45,8 +45,8 @@ class Sample:
 class Figure:
     """Medians of all rounds: `cost` in the row's unit, between `least` and `most`.
 
-    `rate` in requests/s, of large blobs in GB/s; `p99` in s; `fetched` is what the upstream was
-    asked for in a round; `shares` divide `cost` by what the processes do.
+    `rate` is in requests/s, or in GB/s for large blobs; `p99` is in s; `fetched` counts the
+    requests to the upstream in a round; `shares` divide `cost` by the role of the processes.
     """
 
     cost: float
@@ -60,12 +60,12 @@ class Figure:
     more: Mapping[str, float] = field(default_factory=dict)
 
     def value(self, name: str) -> float | None:
-        """Return a figure by its name; None when it was not measured."""
+        """Return a figure by its name; None if it was not measured."""
         return self.cost if name == "cost" else self.more.get(name)
 
 
 def figure(unit: Unit, samples: Sequence[Sample]) -> Figure:
-    """Make one figure of all rounds."""
+    """Return the figure of all rounds."""
     costs = [cost(unit, each) for each in samples]
     return Figure(
         cost=median(costs),
@@ -83,12 +83,12 @@ def figure(unit: Unit, samples: Sequence[Sample]) -> Figure:
 
 
 def plain_figure(value: float, more: Mapping[str, float] | None = None) -> Figure:
-    """Make a figure of what was looked at once."""
+    """Return the figure of a single measurement."""
     return Figure(value, value, value, more=more or {})
 
 
 def cost(unit: Unit, sample: Sample) -> float:
-    """Return what one round cost, in the row's unit."""
+    """Return the cost of a round, in the row's unit."""
     if unit in _OTHERS:
         return _OTHERS[unit](sample)
     return sum(sample.cpu.values()) / _per(unit, sample)
@@ -102,13 +102,13 @@ _OTHERS: Mapping[Unit, Callable[[Sample], float]] = {
 
 
 def rate(unit: Unit, sample: Sample) -> float:
-    """Return how fast one round was: GB/s where bytes count, else requests/s."""
+    """Return the rate of a round: GB/s for rows that count bytes, else requests/s."""
     amount = sample.requests if unit in {Unit.REQUEST, Unit.LATENCY} else sample.bytes / 1e9
     return amount / sample.seconds if sample.seconds else 0.0
 
 
 def _per(unit: Unit, sample: Sample) -> float:
-    """Return what CPU seconds are divided by."""
+    """Return the amount by which CPU seconds are divided."""
     if unit is Unit.REQUEST:
         return max(sample.requests, 1) / 1e6
     return max(sample.bytes, 1) / 1e9 if unit is Unit.GIGABYTE else 1.0

@@ -1,7 +1,8 @@
-"""What it costs to hold ten thousand, a hundred thousand, a million blobs.
+"""The cost of an index of ten thousand, a hundred thousand and a million blobs.
 
-Rows for all; files for those that are evicted; for the rebuild, files for all up to 100,000.
-Costs are CPU time of the process that does it, but for what somebody waits for: that is time.
+All blobs have rows in the index. Only the evicted ones have files; for the rebuild all have, up to
+100,000. Costs are CPU time of the working process; the start and the rebuild, for which clients
+wait, are elapsed time.
 """
 
 from __future__ import annotations
@@ -44,29 +45,29 @@ LINES = 200_000
 _STAMP_BATCHES = 20
 _REBUILT = "rebuild"
 TITLES: Mapping[str, str] = {
-    "stamp": "a stamp, of 1,000 in one transaction; CPU us",
-    "plan": f"the choice of {EVICTED:,} to evict; CPU s",
-    "evict": f"evicting {EVICTED:,}, choice and files included; CPU s",
-    "logger": "a line of the access log, stamps and metrics included; CPU us",
-    "start": "start after a kill, until the first answer; s",
+    "stamp": "an access time, of 1,000 in one transaction; CPU us",
+    "plan": f"planning {EVICTED:,} evictions; CPU s",
+    "evict": f"evicting {EVICTED:,}, with plan and files; CPU s",
+    "logger": "a line of the access log, with access times and metrics; CPU us",
+    "start": "start after a kill, until the first response; s",
     _REBUILT: "rebuild of a lost index from its files; s",
 }
 NOTES = (
-    f"rows say {SIZE:,} bytes each; {IMAGES} manifests name {PARTS} of them each",
-    f"files of {FILE:,} bytes for the {EVICTED:,} that are evicted, without links",
-    f"the rebuild is measured up to {MOST_FILES:,} blobs, with a file each; nothing beyond that",
+    f"each row has a size of {SIZE:,} bytes; {IMAGES} manifests reference {PARTS} rows each",
+    f"the {EVICTED:,} evicted blobs have files of {FILE:,} bytes, without links",
+    f"the rebuild is measured up to {MOST_FILES:,} blobs, with a file each",
     "the start is that of `entrepot serve` with CLEANER_MAXSIZE=0, its upstream unreachable",
-    f"the log has {LINES:,} lines: a third for manifests, the rest for 10,000 blobs by chance",
+    f"the log has {LINES:,} lines: a third for manifests, the rest for 10,000 random blobs",
 )
 
 
 def grow(folder: Path) -> dict[str, dict[str, Figure]]:
-    """Measure every size, the small ones first; figures by row, then by size."""
+    """Measure every size, the smallest first; return the figures by row, then by size."""
     book, results = Book(), dict[str, dict[str, Figure]]()
     for rows in SIZES:
         stock = Stock(folder / str(rows) / "data", rows, time.time())
         for row, act in _acts(stock).items():
-            book.say(f"{rows:,} blobs: {row}")
+            book.report_progress(f"{rows:,} blobs: {row}")
             if (found := act()) is not None:
                 results.setdefault(row, {})[f"{rows:,}"] = found
         shutil.rmtree(stock.root.parent)
@@ -74,7 +75,7 @@ def grow(folder: Path) -> dict[str, dict[str, Figure]]:
 
 
 def _acts(stock: Stock) -> dict[str, Callable[[], Figure | None]]:
-    """Return what is measured of a stock, in an order that leaves each what it needs."""
+    """Return the measurements of a stock, in an order in which each leaves the next its data."""
     return {
         "the stock itself": lambda: _make(stock),
         "stamp": lambda: _stamp(stock),
@@ -120,7 +121,7 @@ def _evict(stock: Stock) -> Figure:
 
 
 def _rounds(stock: Stock) -> tuple[Rounds, DataDirectory]:
-    """Return a cleaner's round to which exactly so many rows are too many."""
+    """Return a cleaner's rounds with limits that evict exactly `EVICTED` rows."""
     store = DataDirectory(stock.storage(), stock.index(), stock.state / layout.SPOOL)
     held = store.index.used_bytes()
     target = held - EVICTED * (SIZE + OVERHEAD)
@@ -130,25 +131,25 @@ def _rounds(stock: Stock) -> tuple[Rounds, DataDirectory]:
         store=store,
         spool=Spool(store, clock),
         sweep=Sweep(store, lambda _: None, clock),
-        barrier=_GoodNews(),
+        barrier=_OpenBarrier(),
         clock=clock,
         stopped=lambda: False,
     )
     return Rounds(hands, bounds), store
 
 
-class _GoodNews:
-    """All that was used is known: nobody uses anything."""
+class _OpenBarrier:
+    """A log barrier that always opens: no client uses content."""
 
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return what is wrong: nothing."""
+        """Return an empty string: the index has every access."""
         return ""
 
 
 def _read_log(stock: Stock) -> Figure:
-    """Have the logger's loop read a long log, as it does after a long stop."""
+    """Measure the logger as it reads a long log, as after a long stop."""
     stock.write_log(LINES)
     index = stock.index()
     loop = LoggerLoop(_work(stock))
@@ -179,8 +180,8 @@ def _catch_up(loop: LoggerLoop) -> None:
 
 
 def _start(stock: Stock) -> Figure:
-    """Start the whole, kill it, and start it again."""
-    plan = Plan(stock.root.parent, "http://127.0.0.1:9")  # nobody listens there, and nobody has to
+    """Start the whole appliance, kill it, and measure the next start."""
+    plan = Plan(stock.root.parent, "http://127.0.0.1:9")  # no server listens there
     launch = kinds.entrepot_launch(plan)
     boundless = dict(launch.environment) | {"CLEANER_MAXSIZE": "0"}
     server = Server(replace(launch, environment=boundless))
@@ -207,12 +208,12 @@ def _rebuild(stock: Stock) -> Figure | None:
 
 
 def _timed(act: Callable[[], object]) -> tuple[float, float]:
-    """Return CPU seconds of this process, and seconds."""
+    """Return the CPU seconds of this process and the elapsed seconds."""
     cpu, began = time.process_time(), time.monotonic()
     act()
     return time.process_time() - cpu, time.monotonic() - began
 
 
-def _expect(got: int, wanted: int) -> None:
-    if got != wanted:
-        raise LoadFailed(f"{got:,} were done instead of {wanted:,}")
+def _expect(got: int, expected: int) -> None:
+    if got != expected:
+        raise LoadFailed(f"{got:,} were done instead of {expected:,}")

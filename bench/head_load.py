@@ -1,6 +1,7 @@
-"""Sends HEAD again and again over kept connections, each as soon as the last is answered.
+"""Load generator: sends HEAD over kept connections, each as soon as the last is answered.
 
-A program: `python -m bench.head_load TASK`, with the task in JSON; prints an outcome in JSON.
+It is a program: `python -m bench.head_load TASK` takes a task in JSON and prints the outcome in
+JSON.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ _STUCK_S = 20.0
 
 
 @dataclass(slots=True)
-class _Asker:
-    """One connection: `asked` is when the request went out, in s."""
+class _Requester:
+    """One connection; `asked` is the time at which its request was sent (s)."""
 
     connection: socket.socket
     asked: float = 0.0
@@ -28,32 +29,32 @@ class _Asker:
 
 @dataclass(slots=True)
 class _Tally:
-    """What came back: `spans` in s, one an answer."""
+    """The responses; `spans` are the times of the responses (s)."""
 
     spans: list[float] = field(default_factory=list)
     failures: int = 0
 
 
 def p99(spans: list[float]) -> float:
-    """Return what 99 of 100 stay within."""
+    """Return the 99th percentile."""
     return sorted(spans)[int(len(spans) * 0.99)] if spans else 0.0
 
 
 def request(path: str, headers: dict[str, str]) -> bytes:
-    """Return a HEAD request as it goes over the wire."""
+    """Return the bytes of a HEAD request."""
     lines = [f"HEAD {path} HTTP/1.1", "Host: 127.0.0.1"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
 def main(task: dict[str, Any]) -> dict[str, float]:
-    """Do the task, and return the outcome."""
+    """Run the task and return the outcome."""
     words = request(task["path"], task["headers"])
     tally, began = _Tally(), time.monotonic()
     with selectors.EpollSelector() as selector:
         for _ in range(task["connections"]):
             _open(selector, task["port"], words)
-        _go_on(selector, words, tally, until=began + task["seconds"])
+        _send_until_end(selector, words, tally, until=began + task["seconds"])
         for key in list(selector.get_map().values()):
             key.data.connection.close()
     return {
@@ -65,19 +66,21 @@ def main(task: dict[str, Any]) -> dict[str, float]:
 
 
 def _open(selector: selectors.BaseSelector, port: int, words: bytes) -> None:
-    asker = _Asker(socket.create_connection(("127.0.0.1", port)))
+    asker = _Requester(socket.create_connection(("127.0.0.1", port)))
     asker.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     selector.register(asker.connection, selectors.EVENT_READ, asker)
     _ask(asker, words)
 
 
-def _ask(asker: _Asker, words: bytes) -> None:
+def _ask(asker: _Requester, words: bytes) -> None:
     asker.answer, asker.asked = b"", time.perf_counter()
     asker.connection.sendall(words)
 
 
-def _go_on(selector: selectors.BaseSelector, words: bytes, tally: _Tally, *, until: float) -> None:
-    """Ask until the time is over; a server that has gone silent or away ends it too."""
+def _send_until_end(
+    selector: selectors.BaseSelector, words: bytes, tally: _Tally, *, until: float
+) -> None:
+    """Send requests until the time is over, or the server stalls or disconnects."""
     while time.monotonic() < until and selector.get_map():
         ready = selector.select(_STUCK_S)
         if not ready:
@@ -92,8 +95,8 @@ def _go_on(selector: selectors.BaseSelector, words: bytes, tally: _Tally, *, unt
             key.data.connection.close()
 
 
-def _is_open(asker: _Asker, tally: _Tally) -> bool:
-    """Take in what has come; False when the connection is of no use any more."""
+def _is_open(asker: _Requester, tally: _Tally) -> bool:
+    """Read the received bytes; return False if the connection is closed or broken."""
     piece = asker.connection.recv(_LARGEST)
     asker.answer += piece
     if not piece:

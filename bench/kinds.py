@@ -1,6 +1,7 @@
-"""The servers that are compared: how each is started, what it is told, and what it makes sure of.
+"""The servers that are compared: how each is started and configured, and its durability.
 
-A cache gets its stock configuration with the least that makes it a cache of our upstream.
+A cache gets its stock configuration with the fewest changes that make it a cache of the benchmark's
+upstream.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from bench.server import Launch
 
 ROOT = Path(__file__).resolve().parents[1]
 REGISTRY, NGINX, OURS = "docker-registry", "nginx", "entrepot"
-_NAME = "upstream.bench"  # what the appliance calls the upstream
+_NAME = "upstream.bench"  # the name of the upstream in the appliance
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One start: `folder` for all files, `upstream` a URL; `htpasswd` and `pem` may be None.
 
-    `login` is what clients send; `static` holds the files that nginx shows.
+    `login` is the login of the clients; `static` has the files that nginx serves.
     """
 
     folder: Path
@@ -39,13 +40,16 @@ class Plan:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is spoken to without a password and without TLS."""
+        """Return whether clients need neither a password nor TLS."""
         return self.htpasswd is None and self.pem is None
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A sort of server: `told` and `durability` in words, `launch` writes its configuration."""
+    """A kind of server: `told` (its configuration) and `durability` in words.
+
+    `launch` writes the configuration.
+    """
 
     name: str
     told: str
@@ -56,25 +60,25 @@ class Kind:
 
 
 def known(peers: str = "") -> list[Kind]:
-    """Return all kinds, those of *peers* (`NAME=PATH,...`) in between. Raises: Unusable."""
+    """Return all kinds, with the *peers* (`NAME=PATH,...`) in between. Raises: Unusable."""
     named = [_peer(*each.partition("=")) for each in peers.split(",") if each]
     return [_registry(REGISTRY, "docker-registry", {}), *named, _nginx(), _ours()]
 
 
 def upstream(folder: Path, port: int) -> Launch:
-    """Return the upstream: docker-registry as it comes."""
+    """Return the upstream: docker-registry in its stock configuration."""
     return _registry_launch(("docker-registry", "serve"), {}, Plan(folder), port=port)
 
 
 def _peer(name: str, _: str, path: str) -> Kind:
     if name not in _PEERS:
-        raise Unusable(f"BENCH_PEERS: {name} is not known; {' or '.join(_PEERS)} is")
+        raise Unusable(f"BENCH_PEERS: unknown peer {name}; use {' or '.join(_PEERS)}")
     if not os.access(path, os.X_OK):
-        raise Unusable(f"BENCH_PEERS: {name}: {path or 'an empty path'} is no program")
+        raise Unusable(f"BENCH_PEERS: {name}: {path or 'an empty path'} is not an executable file")
     return _PEERS[name](path)
 
 
-# ---- docker distribution, as 2.8 and as 3
+# ---- docker distribution 2.8 and 3
 
 
 def _registry(name: str, program: str, environment: Mapping[str, str]) -> Kind:
@@ -82,7 +86,7 @@ def _registry(name: str, program: str, environment: Mapping[str, str]) -> Kind:
     return Kind(
         name,
         "stock file: filesystem, descriptors in memory, access log on; and proxy.remoteurl",
-        "fsync of a file before it is renamed, none of its folder",
+        "fsync of a file before its rename, none of its folder",
         lambda plan: _registry_launch(words, environment, plan, port=free_port()),
     )
 
@@ -128,7 +132,7 @@ def _distribution3(path: str) -> Kind:
 def _drayage(path: str) -> Kind:
     return Kind(
         "drayage",
-        "what `drayage init` writes, and our upstream in place of Docker Hub",
+        "the output of `drayage init`, with the benchmark's upstream in place of Docker Hub",
         "no fsync",
         lambda plan: _drayage_launch(path, plan),
         can=lambda plan: plan.is_plain,
@@ -138,7 +142,7 @@ def _drayage(path: str) -> Kind:
 def _drayage_launch(path: str, plan: Plan) -> Launch:
     port = free_port()
     file = plan.folder / "config.toml"
-    (plan.folder / "data").mkdir()  # it makes none itself
+    (plan.folder / "data").mkdir()  # drayage does not create it
     lines = [
         f'listen = "127.0.0.1:{port}"',
         f'cache_dir = "{plan.folder}/data"',
@@ -156,7 +160,7 @@ _PEERS: Mapping[str, Callable[[str], Kind]] = {
 }
 
 
-# ---- nginx, the limit
+# ---- nginx, the lower limit
 
 
 def _nginx() -> Kind:
@@ -169,20 +173,20 @@ def _nginx_launch(plan: Plan) -> Launch:
     return Launch(words, plan.folder, Door(port, tls=plan.pem is not None), ready=ready)
 
 
-# ---- ours
+# ---- entrepot
 
 
 def _ours() -> Kind:
     return Kind(
         OURS,
         "`entrepot serve`, every setting at its default; and one upstream",
-        "fsync of a file before it is renamed, and of its folder after it",
+        "fsync of a file before its rename, and of its folder after it",
         entrepot_launch,
     )
 
 
 def entrepot_launch(plan: Plan) -> Launch:
-    """Return how the appliance is started."""
+    """Return the launch of the appliance."""
     port = free_port()
     document: dict[str, Any] = {"upstreams": {_NAME: {"url": plan.upstream}}}
     if plan.htpasswd:
@@ -203,6 +207,6 @@ def entrepot_launch(plan: Plan) -> Launch:
 
 
 def _write(path: Path, document: object) -> Path:
-    """Write JSON, which is YAML too."""
+    """Write JSON, which is also YAML."""
     path.write_text(json.dumps(document, indent=2))
     return path

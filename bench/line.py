@@ -1,8 +1,8 @@
-"""A simulated line: passes TCP on with a delay, and so many bytes a second a connection.
+"""A simulated line: forwards TCP with a delay and a limited rate for each connection.
 
-A program: `python -m bench.line TASK`, with the task in JSON (`to` a port, `rate` in bytes/s,
-`round_trip` in s); prints its port and runs until it is ended. Each direction takes half of the
-round trip, a new connection costs one more. Slow start and loss are not simulated.
+It is a program: `python -m bench.line TASK` takes a task in JSON (`to` a port, `rate` in bytes/s,
+`round_trip` in s), prints its port and runs until it is killed. Each direction takes half of the
+round trip, and a new connection one more round trip. Slow start and loss are not simulated.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from dataclasses import dataclass
 from typing import Any
 
 _PIECE = 64 * 1024
-_UNDER_WAY = 16  # pieces: the line itself holds no more
+_UNDER_WAY = 16  # chunk size; the line buffers no more
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`rate` in bytes/s, `delay` of one direction in s."""
+    """A line of `rate` bytes/s with a `delay` in each direction (s)."""
 
     rate: float
     delay: float
 
     def leaves(self, now: float, size: int, busy_until: float) -> tuple[float, float]:
-        """Return when *size* bytes that come now are through, and until when they keep it busy.
+        """Return when *size* bytes that arrive now have left, and until when they occupy the line.
 
-        All in s. The bytes of a connection follow each other, none before its time.
+        All times are in s. The bytes of a connection follow each other, and none leaves
+        early.
         """
         end = max(now, busy_until) + size / self.rate
         return end + self.delay, end
@@ -41,7 +42,7 @@ async def serve(to: int, line: Line) -> None:
         try:
             await _pass_on(to, line, reader, writer)
         except OSError:
-            pass  # nobody listens there
+            pass  # no server listens there
         finally:
             writer.close()
 
@@ -53,14 +54,14 @@ async def serve(to: int, line: Line) -> None:
 async def _pass_on(
     to: int, line: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    await asyncio.sleep(2 * line.delay)  # the connection itself
+    await asyncio.sleep(2 * line.delay)  # the round trip of the TCP handshake
     there, back = await asyncio.open_connection("127.0.0.1", to, limit=_PIECE)
     try:
         async with asyncio.TaskGroup() as both:
             both.create_task(_direction(line, reader, back))
             both.create_task(_direction(line, there, writer))
     except* OSError:
-        pass  # one side has gone, so the other goes
+        pass  # one side is closed, so close the other
     finally:
         back.close()
 
@@ -103,7 +104,7 @@ async def _leave(
 
 
 def main(task: dict[str, Any]) -> None:
-    """Do the task until we are ended."""
+    """Run the task until the process is killed."""
     asyncio.run(serve(task["to"], Line(task["rate"], task["round_trip"] / 2)))
 
 

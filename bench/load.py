@@ -1,4 +1,4 @@
-"""Starts the load generators, each a process of its own, and reads what they found out."""
+"""Starts the load generators, each as a process, and reads their results."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bench.errors import LoadFailed
 from bench.kinds import ROOT
 from bench.server import TETHER
 
-_PATIENCE_S = 90.0
-_PACED_PATIENCE_S = 5.0
+_TIMEOUT_S = 90.0
+_PACED_TIMEOUT_S = 5.0
 _COUNT = re.compile(r"^\s*(\d+) requests in", re.MULTILINE)
 _P99 = re.compile(r"^\s*99%\s+([\d.]+)(us|ms|s|m)\s*$", re.MULTILINE)
 _ERRORS = re.compile(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)")
@@ -26,9 +26,9 @@ _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a load generator did: `seconds` that it took, `p99` of its answers in s, 0 if unasked.
+    """The result of a load generator: `seconds` of the run, `p99` of the responses (s, or 0).
 
-    `failures` counts what was not answered as it should be.
+    `failures` counts wrong and missing responses.
     """
 
     requests: int
@@ -39,14 +39,14 @@ class Outcome:
 
 
 def get(door: Door, path: str, *, connections: int, seconds: int) -> Outcome:
-    """GET a small thing again and again with one thread of wrk. Raises: LoadFailed."""
+    """Run wrk with one thread: it repeats a GET of a small response. Raises: LoadFailed."""
     headers = [f"-H{name}: {value}" for name, value in manifest_headers(door).items()]
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     return parse_wrk(_run([*words, "--timeout", "20s", *headers, door.url(path)]), seconds)
 
 
 def head(door: Door, path: str, *, connections: int, seconds: float) -> Outcome:
-    """HEAD, likewise; wrk can't: it waits for the body. Raises: LoadFailed."""
+    """Repeat a HEAD with `head_load`, because wrk waits for a body. Raises: LoadFailed."""
     task = {
         "port": door.port,
         "path": path,
@@ -58,20 +58,23 @@ def head(door: Door, path: str, *, connections: int, seconds: float) -> Outcome:
 
 
 def paced(door: Door, path: str, *, rate: int, seconds: int) -> Outcome:
-    """GET a small thing so many times a second over one connection. Raises: LoadFailed."""
+    """Send a GET at a steady rate over one connection. Raises: LoadFailed."""
     task = {
         "port": door.port,
         "path": path,
         "headers": manifest_headers(door),
         "rate": rate,
         "seconds": seconds,
-        "patience": _PACED_PATIENCE_S,
+        "patience": _PACED_TIMEOUT_S,
     }
     return run_module("bench.paced_load", task)
 
 
 def blobs(door: Door, path: str, *, clients: int, times: int, size: int) -> Outcome:
-    """GET a blob of *size* bytes, *times* a client, a connection each. Raises: LoadFailed."""
+    """Get a blob of *size* bytes *times* with each client, over its own connection.
+
+    Raises: LoadFailed.
+    """
     task = {
         "port": door.port,
         "tls": door.tls,
@@ -101,24 +104,24 @@ def manifest_headers(door: Door) -> dict[str, str]:
 
 
 def run_module(module: str, task: Mapping[str, object]) -> Outcome:
-    """Run `python -m module` on a task in JSON, and return its outcome. Raises: LoadFailed."""
+    """Run `python -m module` on a task in JSON; return its outcome. Raises: LoadFailed."""
     text = _run(module_words(module, task))
     try:
         return Outcome(**json.loads(text))
     except (ValueError, TypeError) as error:
-        raise LoadFailed(f"{module} says {text[:200]!r}") from error
+        raise LoadFailed(f"{module} printed {text[:200]!r}") from error
 
 
 def module_words(module: str, task: Mapping[str, object]) -> list[str]:
-    """Return the command that runs a load generator of ours."""
+    """Return the command line of one of the benchmark's load generators."""
     return [sys.executable, "-m", module, json.dumps(task)]
 
 
 def parse_wrk(text: str, seconds: int) -> Outcome:
-    """Read what wrk prints of a run of so many *seconds*. Raises: LoadFailed."""
+    """Parse the output of a wrk run of *seconds*. Raises: LoadFailed."""
     count, p99 = _COUNT.search(text), _P99.search(text)
     if count is None:
-        raise LoadFailed(f"wrk says {text[:300]!r}")
+        raise LoadFailed(f"wrk printed {text[:300]!r}")
     errors, refused = _ERRORS.search(text), _REFUSED.search(text)
     failures = sum(int(each) for each in errors.groups()) if errors else 0
     failures += int(refused[1]) if refused else 0
@@ -137,11 +140,11 @@ def _run(words: Sequence[str]) -> str:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=_PATIENCE_S,
+            timeout=_TIMEOUT_S,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise LoadFailed(f"{words[0]} found no end in {_PATIENCE_S:.0f} s") from error
+        raise LoadFailed(f"{words[0]} did not end within {_TIMEOUT_S:.0f} s") from error
     if done.returncode != 0:
         raise LoadFailed(f"{words[0]} failed: {(done.stderr or done.stdout).strip()[-300:]}")
     return done.stdout

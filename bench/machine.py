@@ -1,4 +1,4 @@
-"""What the figures were measured on: the machine, and the versions of all that took part."""
+"""The machine of the benchmark, and the versions of all programs and libraries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LIBRARIES = ("gunicorn", "falcon", "urllib3", "supervisor")
 
 
 def described() -> dict[str, str]:
-    """Return the machine in words."""
+    """Return a description of the machine."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "processor": f"{os.cpu_count()} x {_processor()}",
@@ -37,13 +37,13 @@ def described() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Return what each program and library says of itself."""
+    """Return the version that each program and library prints."""
     programs = {name: _version(words) for name, words in _PROGRAMS.items()}
     return programs | {name: version(name) for name in _LIBRARIES}
 
 
 def version_in(text: str) -> str:
-    """Return the first thing in *text* that looks like a version."""
+    """Return the first version number in *text*."""
     found = re.search(r"\d+\.\d+(\.\d+)?[\w.+~-]*", text)
     return found[0] if found else "unknown"
 
@@ -52,7 +52,7 @@ def _version(words: Sequence[str]) -> str:
     with suppress(OSError, subprocess.TimeoutExpired):
         done = subprocess.run(words, capture_output=True, text=True, timeout=5, check=False)
         return version_in(done.stdout + done.stderr)
-    return "not here"
+    return "not installed"
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""One measurement: look, work, wait until all of it is done, look again."""
+"""One measurement: read the counters, do the work, wait until it is finished, read again."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from bench.upstream import Log, summed
 
 @dataclass(slots=True)
 class Book:
-    """All samples, by row and server; a row that could not be done has its reason in `failed`."""
+    """All samples by row and server; `failed` has the reason of each row that a server failed."""
 
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
     failed: dict[str, dict[str, str]] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
     def add(self, row: str, server: str, sample: Sample) -> None:
-        """Keep a sample."""
+        """Add a sample."""
         self.samples.setdefault(row, {}).setdefault(server, []).append(sample)
 
     def fail(self, row: str, server: str, error: BenchError) -> None:
-        """Keep the reason why a server could not do a row."""
+        """Record the reason why a server failed a row."""
         self.failed.setdefault(row, {})[server] = str(error)
-        self.say(f"{row}: {server}: {error}")
+        self.report_progress(f"{row}: {server}: {error}")
 
     @property
     def rows(self) -> set[str]:
-        """Return the rows that were tried."""
+        """Return the rows that were measured or failed."""
         return {*self.samples, *self.failed}
 
     def has_failed(self, row: str, server: str) -> bool:
-        """Whether it is of no use to try again."""
+        """Return whether a server has failed a row already."""
         return server in self.failed.get(row, {})
 
-    def say(self, text: str) -> None:
-        """Tell whoever waits what is going on."""
+    def report_progress(self, text: str) -> None:
+        """Print a line of progress with the elapsed time."""
         print(f"{time.monotonic() - self.began:6.1f} s  {text}", file=sys.stderr, flush=True)
 
 
 def measure(server: Server, work: Work, log: Log, *, about: str = "") -> Sample:
-    """Do the work once; fetches count where their target names *about*. Raises: BenchError."""
+    """Do the work once; count the fetches whose target contains *about*. Raises: BenchError."""
     tree = server.tree
     tree.settle()
     log.fresh()
@@ -69,16 +69,16 @@ def measure(server: Server, work: Work, log: Log, *, about: str = "") -> Sample:
 def in_rounds(
     servers: Mapping[str, Server], works: Mapping[str, Work], book: Book, log: Log, *, rounds: int
 ) -> None:
-    """Do all works on all servers in turn, and all of that several times."""
+    """Do each work on all servers in turn, in several rounds."""
     for number in range(rounds):
         for row, work in works.items():
-            book.say(f"round {number + 1} of {rounds}: {row}")
+            book.report_progress(f"round {number + 1} of {rounds}: {row}")
             for name in turn(list(servers), number):
                 attempt(row, name, book, partial(measure, servers[name], work, log))
 
 
 def attempt(row: str, server: str, book: Book, act: Callable[[], Sample]) -> None:
-    """Keep what an act measures, or why it could not; what has failed once is not tried again."""
+    """Add the sample of an act, or its error; skip a server that has failed the row already."""
     if book.has_failed(row, server):
         return
     try:
@@ -88,6 +88,6 @@ def attempt(row: str, server: str, book: Book, act: Callable[[], Sample]) -> Non
 
 
 def turn(names: Sequence[str], number: int) -> list[str]:
-    """Return the names with another one first each time."""
+    """Return the names rotated by the number of the round."""
     start = number % len(names)
     return [*names[start:], *names[:start]]

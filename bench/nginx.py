@@ -1,4 +1,4 @@
-"""nginx as the limit of what files can cost: the same bytes, laid out as static files."""
+"""nginx as the lower limit of the cost of files: it serves the same bytes as static files."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ http {{
 def nginx_words(
     folder: Path, static: Path, *, port: int, pem: Path | None
 ) -> tuple[tuple[str, ...], str]:
-    """Write the configuration; return the command and the path to ask for when it is up."""
+    """Write the configuration; return the command line and the path to poll at the start."""
     file = folder / "nginx.conf"
     file.write_text(configuration(folder, static, port=port, pem=pem))
     return ("nginx", "-p", str(folder), "-e", "stderr", "-c", str(file)), "/ready"
 
 
 def configuration(folder: Path, static: Path, *, port: int, pem: Path | None) -> str:
-    """Return nginx.conf for a plain user, who may write to *folder* alone."""
+    """Return nginx.conf for a plain user that may write to *folder* only."""
     temporary = [f"    {name}_temp_path {folder}/{name};" for name in _TEMPORARY]
     tls = f" ssl;\n        ssl_certificate {pem};\n        ssl_certificate_key {pem}" if pem else ""
     return _FILE.format(
@@ -59,7 +59,7 @@ def configuration(folder: Path, static: Path, *, port: int, pem: Path | None) ->
 
 
 def lay_out(root: Path, images: Iterable[Image]) -> None:
-    """Write images as files under the paths at which a registry shows them."""
+    """Write images as files under the paths that a registry has."""
     names = Door(0)
     for image in images:
         for reference in ("latest", image.digest):

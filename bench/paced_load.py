@@ -1,7 +1,8 @@
-"""Asks for a small thing at a steady pace, as somebody who waits for each answer.
+"""Load generator: sends requests at a steady rate, each after the previous response.
 
-A program: `python -m bench.paced_load TASK`, with the task in JSON; prints an outcome in JSON. An
-answer's time counts from when it should have been asked for: a stall delays all that come after it.
+It is a program: `python -m bench.paced_load TASK` takes a task in JSON and prints the outcome in
+JSON. The time of a response counts from when its request was due, so a stall delays all requests
+that follow it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from bench.wire import Broken, ask, connect, read_head, skip_body
 
 
 def main(task: dict[str, Any]) -> dict[str, float]:
-    """Do the task, and return the outcome."""
+    """Run the task and return the outcome."""
     asked = round(task["rate"] * task["seconds"])
     began, spans = time.perf_counter(), list[float]()
     try:

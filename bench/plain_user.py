@@ -1,7 +1,7 @@
-"""Makes a plain user of root, for the kernel gives root more: pipes for splice above all.
+"""Runs the benchmark as a plain user, because the kernel gives root more pipe buffers.
 
-A plain user has 64 MiB of pipes in all (`pipe-user-pages-soft`). Whoever starts the benchmark as
-root becomes `nobody`, and with him every server, load generator and file.
+A plain user has 64 MiB of pipes in total (`pipe-user-pages-soft`), which limits `splice`. If root
+starts the benchmark, it continues as `nobody`, with all servers, load generators and files.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _MARK = "ENTREPOT_BENCH_READS_ALL"
 
 
 def become(out: Path, needed: Sequence[Path]) -> None:
-    """Go on as `nobody` if we are root; *out* is his from then on, *needed* is what he must read.
+    """Restart the program as `nobody` if it runs as root; otherwise return.
 
-    Does not return then: the program starts anew.
+    *out* becomes the property of `nobody`; the paths *needed* must be readable.
     """
     out.mkdir(parents=True, exist_ok=True)
     if os.geteuid() != 0:
@@ -35,27 +35,27 @@ def become(out: Path, needed: Sequence[Path]) -> None:
 
 
 def command(uid: int, gid: int, *, reads_all: bool) -> list[str]:
-    """Return the words that run what follows as a plain user.
+    """Return a command line prefix that runs a program as a plain user.
 
-    With *reads_all* he may read every file, and nothing else that others may not: where Python
-    lies in a folder of root's there would be no benchmark without it.
+    With *reads_all* the user may also read every file. That is needed if Python is installed in
+    a folder that only root may read.
     """
     words = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
     if reads_all:
-        # access(2) too goes by what he may: without no_setuid_fixup it does not
+        # so that access(2) too honours the capability
         words += [f"--inh-caps=-all,{_READ_ALL}", f"--ambient-caps=-all,{_READ_ALL}"]
         words += [f"--bounding-set=-all,{_READ_ALL}", "--securebits=+no_setuid_fixup"]
     return words
 
 
 def may_reach(path: Path) -> bool:
-    """Whether everybody may go through all the folders that lead to *path*, links followed."""
+    """Return whether every user may traverse the folders that lead to *path*."""
     whole = path.resolve()
     return all(folder.stat().st_mode & 0o001 for folder in (whole, *whole.parents))
 
 
 def described() -> str:
-    """Return who runs this, in words."""
+    """Return a description of the user."""
     name = pwd.getpwuid(os.geteuid()).pw_name
-    beyond = ", who may read all files (Python lies in a folder of root's)"
+    beyond = ", with the right to read all files (Python is in a folder of root)"
     return f"the plain user {name}{beyond if os.environ.get(_MARK) else ''}"

@@ -1,7 +1,8 @@
-"""Pulls one image as dockerd does: the manifest by HEAD and GET, then three blobs at a time.
+"""Load generator: pulls one image as dockerd does.
 
-A program: `python -m bench.pull_load TASK`, with the task in JSON; prints an outcome in JSON. Each
-of the three goes on with the next layer over the connection that it has, and checks its digest.
+It requests the manifest by HEAD and GET, then three blobs at a time. Each of the three threads
+keeps its connection and verifies the digests. It is a program: `python -m bench.pull_load TASK`
+takes a task in JSON and prints the outcome in JSON.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from bench.content import digest_of
 
 _AT_A_TIME = 3
 _PIECE = 1024 * 1024
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 
 
 class _Client:
-    """Asks one server; a connection a thread."""
+    """Sends requests to one server, with a connection for each thread."""
 
     def __init__(self, port: int, repository: str) -> None:
         self._port = port
@@ -32,27 +33,27 @@ class _Client:
         self._own = threading.local()
 
     def manifest(self, accept: str) -> tuple[int, list[str]]:
-        """Return the bytes of the manifest, and the digests of config and layers, in order."""
+        """Return the size of the manifest and the digests of config and layers, in order."""
         headers = {"Accept": accept}
         answer = self._ask("HEAD", "manifests/latest", headers)
         answer.read()
         digest = answer.headers["Docker-Content-Digest"]
         body = self._ask("GET", f"manifests/{digest}", headers).read()
         if digest_of(body) != digest:
-            raise ValueError("the manifest is another one")
+            raise ValueError("the manifest has a wrong digest")
         document = json.loads(body)
         parts = [document["config"], *document["layers"]]
         return len(body), [str(part["digest"]) for part in parts]
 
     def blob(self, digest: str) -> int:
-        """Return the bytes of a blob that came whole."""
+        """Return the size of a blob after its digest is verified."""
         answer = self._ask("GET", f"blobs/{digest}", {})
         running, size = hashlib.sha256(), 0
         while piece := answer.read(_PIECE):
             running.update(piece)
             size += len(piece)
         if f"sha256:{running.hexdigest()}" != digest:
-            raise ValueError(f"{digest} came as something else")
+            raise ValueError(f"{digest} arrived with another digest")
         return size
 
     def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
@@ -60,20 +61,20 @@ class _Client:
         connection.request(method, f"/v2/{self._repository}/{path}", headers=dict(headers))
         answer = connection.getresponse()
         if answer.status != http.HTTPStatus.OK:
-            raise ValueError(f"{method} {path} was answered {answer.status}")
+            raise ValueError(f"{method} {path} returned {answer.status}")
         return answer
 
     def _connection(self) -> http.client.HTTPConnection:
         if not hasattr(self._own, "connection"):
             self._own.connection = http.client.HTTPConnection(
-                "127.0.0.1", self._port, timeout=_PATIENCE_S
+                "127.0.0.1", self._port, timeout=_TIMEOUT_S
             )
         connection: http.client.HTTPConnection = self._own.connection
         return connection
 
 
 def main(task: dict[str, Any]) -> dict[str, float]:
-    """Do the task, and return the outcome."""
+    """Run the task and return the outcome."""
     client = _Client(task["port"], task["prefix"] + task["repository"])
     began = time.monotonic()
     size, digests = client.manifest(task["accept"])

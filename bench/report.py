@@ -1,4 +1,4 @@
-"""What is left of a run: tables on the terminal, JSON, a chart, and the table for README."""
+"""The results of a run: tables on the terminal, JSON, a chart, and the table for README."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bench.targets import DIRECT, GROWTH_TARGETS, TARGETS, Results, Verdict, bea
 
 
 def write(out: Path, book: Book, chosen: Sequence[Kind]) -> int:
-    """Print and write all that was measured; 1 when some of it could not be, else 0."""
+    """Print and write all results; return 1 if a server has failed a row, else 0."""
     results = medians(book)
     judged = [judge(target, results) for target in TARGETS if target.row in book.rows]
     facts = machine.described() | {"took": f"{time.monotonic() - book.began:.0f} s"}
@@ -43,7 +43,7 @@ def write(out: Path, book: Book, chosen: Sequence[Kind]) -> int:
 
 
 def write_growth(out: Path, results: Results) -> int:
-    """Print and write what growth costs; the targets are for the largest size."""
+    """Print and write the results of `growth`; the targets apply to the largest size."""
     largest = {row: {OURS: list(sizes.values())[-1]} for row, sizes in results.items()}
     judged = [judge(target, largest) for target in GROWTH_TARGETS]
     facts = machine.described()
@@ -72,7 +72,7 @@ def medians(book: Book) -> dict[str, dict[str, Figure]]:
 
 
 def peers(chosen: Sequence[Kind]) -> list[str]:
-    """Return the names of those that BENCH_PEERS brought."""
+    """Return the names of the servers that BENCH_PEERS gives."""
     return [each.name for each in chosen if each.name not in {REGISTRY, NGINX, OURS}]
 
 
@@ -84,9 +84,9 @@ def _print_head(facts: Mapping[str, str], chosen: Sequence[Kind]) -> None:
 
 
 def _beaten(results: Results, names: list[str]) -> str:
-    """Return the rows in which a peer does better."""
+    """Return a line for each row in which a peer costs less."""
     lines = [
-        f"{ROWS[key].title}: {peer} costs less, ours is {number(times)} times that"
+        f"{ROWS[key].title}: {peer} costs less, entrepot {number(times)} times as much"
         for key in results
         for peer, times in beaten_by(key, results, names).items()
     ]
@@ -108,10 +108,9 @@ def _verdict(verdict: Verdict) -> dict[str, object]:
 
 
 def _subtitle(facts: Mapping[str, str]) -> str:
-    what = f"docker-registry {machine.versions()[REGISTRY]}; {facts['processor']}"
-    return (
-        f"{what}; CPU of all of a server's processes, cold pull: time; {time.strftime('%Y-%m-%d')}"
-    )
+    versions = f"docker-registry {machine.versions()[REGISTRY]}; {facts['processor']}"
+    today = time.strftime("%Y-%m-%d")
+    return f"{versions}; CPU of all of a server's processes, cold pull: time; {today}"
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The rows of the table: what each is called, its unit, and the work of the warm ones."""
+"""The rows of the table: title and unit of each, and the work of the warm rows."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ BLOB_CLIENTS, BLOB_TIMES, TLS_TIMES = 2, 16, 8
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row; `note` says how it was done."""
+    """One row; `note` describes the work."""
 
     title: str
     unit: Unit
     note: str = ""
 
 
-_EIGHT = f"{CONNECTIONS} connections, each asks as soon as it is answered"
+_EIGHT = f"{CONNECTIONS} connections, each sends a request after each response"
 ROWS: Mapping[str, Row] = {
     "manifest-digest": Row("manifest by digest, GET, warm", Unit.REQUEST, _EIGHT),
     "manifest-tag": Row("manifest by tag, GET, warm", Unit.REQUEST, _EIGHT),
@@ -39,7 +39,7 @@ ROWS: Mapping[str, Row] = {
     "manifest-login": Row(
         "manifest by digest, htpasswd at cost 10, warm",
         Unit.REQUEST,
-        f"{_EIGHT}; nginx asks for no password",
+        f"{_EIGHT}; nginx requires no password",
     ),
     "blob-small": Row("blob of 4 kB, warm", Unit.REQUEST, _EIGHT),
     "blob-large": Row(
@@ -53,7 +53,7 @@ ROWS: Mapping[str, Row] = {
         f"{BLOB_CLIENTS} clients, {TLS_TIMES} times each, TLS 1.3, HTTP/1.1",
     ),
     "cold-clients": Row(
-        f"{COLD_CLIENTS} clients, one cold blob of 100 MB", Unit.WHOLE, "all ask at once"
+        f"{COLD_CLIENTS} clients, one cold blob of 100 MB", Unit.WHOLE, "all at once"
     ),
     "cold-line": Row(
         "cold pull of 196 MB over the simulated line",
@@ -63,7 +63,7 @@ ROWS: Mapping[str, Row] = {
     "slow-readers": Row(
         f"{SLOW_CLIENTS:,} clients reading slowly, a manifest meanwhile",
         Unit.LATENCY,
-        f"each reads the blob of 100 MB at {SLOW_RATE // 1024} KiB/s; one asks {PACE} times a s",
+        f"each reads the blob of 100 MB at {SLOW_RATE // 1024} KiB/s; another gets {PACE}/s",
     ),
     "memory": Row("memory of all processes, idle after the start", Unit.MEMORY, "PSS"),
     "memory-after": Row("memory of all processes, after the warm rows", Unit.MEMORY, "PSS"),
@@ -74,7 +74,7 @@ Work = Callable[[Door], Outcome]
 
 
 def warm(image: Image) -> dict[str, Work]:
-    """Return the work of the rows that need neither password nor TLS."""
+    """Return the work of the rows without password and TLS."""
     digest, tag = _manifest(image, image.digest), _manifest(image, "latest")
     return {
         "manifest-digest": lambda door: _get(door, digest(door)),
@@ -94,7 +94,7 @@ def login(image: Image) -> dict[str, Work]:
 
 
 def tls(image: Image) -> dict[str, Work]:
-    """Return the work of the row in TLS."""
+    """Return the work of the row with TLS."""
     return {"blob-tls": lambda door: large(door, image, BLOB_CLIENTS, TLS_TIMES)}
 
 
@@ -109,6 +109,6 @@ def _manifest(image: Image, reference: str) -> Callable[[Door], str]:
 
 
 def _get(door: Door, path: str) -> Outcome:
-    """GET with wrk; what was under way when the time was over is counted: it was paid for."""
+    """Send GET with wrk. Requests in progress at the end count, because they cost CPU time too."""
     outcome = load.get(door, path, connections=CONNECTIONS, seconds=SECONDS)
     return replace(outcome, requests=outcome.requests + CONNECTIONS)

@@ -1,4 +1,4 @@
-"""A server that runs: started, waited for, looked at, and ended with all of its processes."""
+"""A server process: started, awaited, observed, and ended with all of its children."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from bench.tree import Tree, is_alive
 _STARTS_WITHIN_S = 30.0
 _STOPS_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.02
-# no start is left behind by a benchmark that was killed
+# a killed benchmark leaves no server behind
 TETHER = ("setpriv", "--pdeathsig", "TERM")
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How to start a server in *folder*, and the path that it answers once it is up."""
+    """The command line and folder of a server, and the path that it answers once it is up."""
 
     words: tuple[str, ...]
     folder: Path
@@ -37,7 +37,7 @@ class Launch:
 
 
 class Server:
-    """One server, between `with` and its end; what it prints lies in `log`."""
+    """A running server, to be used with `with`; `log` is the file of its output."""
 
     def __init__(self, launch: Launch) -> None:
         self.door = launch.door
@@ -58,11 +58,11 @@ class Server:
 
     @property
     def tree(self) -> Tree:
-        """Its processes."""
+        """The processes of the server."""
         return Tree(self._running().pid)
 
     def start(self) -> float:
-        """Start it, and return the s until its first answer. Raises: ServerFailed."""
+        """Start the server; return the time until its first response (s). Raises: ServerFailed."""
         began = time.monotonic()
         self._process = self._started()
         while not self._answers():
@@ -74,7 +74,7 @@ class Server:
         return time.monotonic() - began
 
     def stop(self) -> None:
-        """Ask it to end, and end what is left of it after a while; ended twice is fine."""
+        """Terminate the server, and kill the rest after a while; a second call does nothing."""
         if self._process is None:
             return
         pids = [each.pid for each in self.tree.processes()]
@@ -85,11 +85,11 @@ class Server:
         self._end(pids)
 
     def kill(self) -> None:
-        """End all of its processes at once, as a power cut does."""
+        """Kill all processes at once, as a power cut does."""
         self._end([each.pid for each in self.tree.processes()])
 
     def _end(self, pids: list[int]) -> None:
-        """End processes, parents first, so that none is started again, and wait until all have."""
+        """Signal the processes, parents first so that none is restarted, and wait until all end."""
         process = self._running()
         deadline = time.monotonic() + _STOPS_WITHIN_S
         while pids and time.monotonic() < deadline:
@@ -127,9 +127,9 @@ class Server:
         return status in {http.HTTPStatus.OK, http.HTTPStatus.UNAUTHORIZED}
 
     def _last_words(self) -> str:
-        return self.log.read_text(errors="replace")[-500:].strip() or "it says nothing"
+        return self.log.read_text(errors="replace")[-500:].strip() or "it printed nothing"
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            raise ServerFailed(f"{self._launch.words[0]} does not run")
+            raise ServerFailed(f"{self._launch.words[0]} is not running")
         return self._process

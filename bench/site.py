@@ -1,4 +1,4 @@
-"""All that one run of the benchmark works with: its folder, its images, its upstream."""
+"""The environment of a run: its folder, its images and its upstream."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from bench.server import Server
 from bench.upstream import Log, push
 
 _LOGIN = "bench:a long enough password"
-_ROUNDS = 10  # bcrypt's cost
+_ROUNDS = 10  # the cost of bcrypt
 _YEAR = dt.timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """`app` is the image of the warm rows, `large` that of the line; `log` is the upstream's."""
+    """`app` is the image of the warm rows, `large` that of the line, `log` the upstream's log."""
 
     folder: Path
     kinds: Sequence[Kind]
@@ -46,13 +46,13 @@ class Site:
         return self.upstream.door.url("")
 
     def plain(self, source: str = "") -> Plan:
-        """Return a start with nothing special, on fresh ground; *source* is another upstream."""
+        """Return a plan without password and TLS, in a new folder; *source* is another upstream."""
         folder = self.folder / f"start{next(self._numbers)}"
         folder.mkdir()
         return Plan(folder, source or self.url, static=self.folder / "static")
 
     def login(self) -> Plan:
-        """Return a start that asks for a password."""
+        """Return a plan that requires a password."""
         plan = self.plain()
         hashed = bcrypt.hashpw(_LOGIN.partition(":")[2].encode(), bcrypt.gensalt(_ROUNDS))
         file = plan.folder / "htpasswd"
@@ -60,7 +60,7 @@ class Site:
         return Plan(plan.folder, plan.upstream, _LOGIN, file, static=plan.static)
 
     def tls(self) -> Plan:
-        """Return a start that speaks TLS."""
+        """Return a plan with TLS."""
         plan = self.plain()
         pem = plan.folder / "bench.pem"
         pem.write_bytes(certificate())
@@ -69,7 +69,7 @@ class Site:
 
 @contextmanager
 def opened(folder: Path, chosen: Sequence[Kind]) -> Iterator[Site]:
-    """Make the images, start the upstream, and push them there."""
+    """Make the images, start the upstream, and push the images to it."""
     app, large = content.warm_image(), content.line_image()
     lay_out(folder / "static", [app])
     (folder / "upstream").mkdir()
@@ -83,7 +83,7 @@ def opened(folder: Path, chosen: Sequence[Kind]) -> Iterator[Site]:
 
 
 def certificate() -> bytes:
-    """Return a certificate for loopback that signs itself, with its key (P-256), as PEM."""
+    """Return a self-signed certificate for loopback with its key (P-256), in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = dt.datetime.now(dt.UTC)

@@ -1,4 +1,4 @@
-"""A thousand clients that read slowly, and one that wants manifests meanwhile."""
+"""The row with a thousand slow readers, and another client that requests manifests meanwhile."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _MB = 10**6
 _BEGIN_WITHIN_S = 60.0
 _LONGEST_S = 60
 _ASK_S = 2
-_WORKERS = "registry"  # what the appliance's workers are, among its processes
+_WORKERS = "registry"  # the role of the appliance's workers
 
 
 def slow_rows(servers: Mapping[str, Server], image: Image, book: Book, rounds: int) -> None:
-    """Measure every server with its readers, one server after another."""
+    """Measure every server with its own readers, one server after another."""
     for name, server in servers.items():
-        book.say(f"{ROW}: {name}")
+        book.report_progress(f"{ROW}: {name}")
         attempt(ROW, name, book, lambda: _sample(server, image, rounds))  # noqa: B023 - at once
 
 
 def _sample(server: Server, image: Image, rounds: int) -> Sample:
-    """Measure idle, then with readers. Raises: LoadFailed."""
+    """Measure without readers, then with readers. Raises: LoadFailed."""
     path = server.door.manifest(image.repository, image.digest)
     server.tree.settle()
-    idle = _asked(server.door, path, rounds)
+    idle = _requested(server.door, path, rounds)
     with _readers(server.door, image) as reading:
         memory, before = server.tree.memory(), server.tree.cpu()
-        loaded = _asked(server.door, path, rounds)
+        loaded = _requested(server.door, path, rounds)
         cpu = spent(before, server.tree.cpu())
     return Sample(
         requests=loaded.requests,
@@ -62,12 +62,12 @@ def _sample(server: Server, image: Image, rounds: int) -> Sample:
 
 
 def _workers(memory: Mapping[str, list[Memory]]) -> list[Memory]:
-    """Return the processes that do the work: of another server than ours, all."""
+    """Return the memory of the workers; of another server, that of all processes."""
     return memory.get(_WORKERS) or [each for many in memory.values() for each in many]
 
 
-def _asked(door: Door, path: str, rounds: int) -> Outcome:
-    """Ask for a manifest at a steady pace, several times; p99 is the median of theirs."""
+def _requested(door: Door, path: str, rounds: int) -> Outcome:
+    """Request a manifest at a steady rate, in several runs; p99 is the median of the runs."""
     each = [load.paced(door, path, rate=rows.PACE, seconds=_ASK_S) for _ in range(rounds)]
     middle = sorted(each, key=lambda one: one.p99)[len(each) // 2]
     return replace(
@@ -80,7 +80,7 @@ def _asked(door: Door, path: str, rounds: int) -> Outcome:
 
 @contextmanager
 def _readers(door: Door, image: Image) -> Iterator[int]:
-    """Have them read, and tell how many do. Raises: LoadFailed."""
+    """Start the readers and yield how many get a response. Raises: LoadFailed."""
     task = {
         "port": door.port,
         "path": door.blob(image.repository, image.blob(LARGE)),
@@ -101,10 +101,10 @@ def _readers(door: Door, image: Image) -> Iterator[int]:
 
 def _begun(readers: subprocess.Popen[str]) -> int:
     if readers.stdout is None or not select.select([readers.stdout], [], [], _BEGIN_WITHIN_S)[0]:
-        raise LoadFailed("the slow readers don't begin")
+        raise LoadFailed("the slow readers did not start in time")
     line = readers.stdout.readline()
     if not line:
-        raise LoadFailed("the slow readers could not begin")
+        raise LoadFailed("the slow readers could not connect")
     return int(json.loads(line)["reading"])
 
 

@@ -1,7 +1,8 @@
-"""Reads a blob with very many clients, each of them slowly, until told to stop.
+"""Load generator: reads a blob slowly with many clients until its standard input ends.
 
-A program: `python -m bench.slow_load TASK`, with the task in JSON. Prints a line in JSON once
-every client reads (or can't), and another when its standard input ends, or after `longest` s.
+It is a program: `python -m bench.slow_load TASK` takes a task in JSON. It prints a line in JSON
+when every client reads or has failed, and another at the end, which comes after `longest` s at the
+latest.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ from bench.wire import Broken, ask, length_in
 _BEGINS_WITHIN_S = 15.0
 _HEAD = 16 * 1024
 _ROUND_S = 1.0
-_STEPS = 20  # parts of a second, so that the readers don't read all at once
+_STEPS = 20  # parts of a second, so that the readers read in turn
 _BUFFER = 64 * 1024
 
 
 def main(task: dict[str, Any]) -> None:
-    """Do the task; print what became of it."""
+    """Run the task and print the outcome."""
     readers = [_begin(task) for _ in range(task["clients"])]
     reading = _reading(readers)
     print(json.dumps({"reading": len(reading)}), flush=True)
-    received, cut = _read_on(reading, task["rate"], time.monotonic() + task["longest"])
+    received, cut = _read_slowly(reading, task["rate"], time.monotonic() + task["longest"])
     for reader in readers:
         reader.close()
     print(json.dumps({"bytes": received, "cut": cut}), flush=True)
 
 
 def _begin(task: dict[str, Any]) -> socket.socket:
-    """Ask for the blob over a connection that can hold little."""
+    """Request the blob over a connection with a small receive buffer."""
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
     reader.settimeout(_BEGINS_WITHIN_S)
@@ -45,7 +46,7 @@ def _begin(task: dict[str, Any]) -> socket.socket:
 
 
 def _reading(readers: list[socket.socket]) -> list[socket.socket]:
-    """Return those that are answered with 200, as soon as all are, or after a while."""
+    """Return the clients with a 200 response, as soon as all have one or after a while."""
     waiting, found = {each.fileno(): each for each in readers}, []
     poll = select.poll()
     for number in waiting:
@@ -67,8 +68,8 @@ def _is_fine(reader: socket.socket) -> bool:
         return False
 
 
-def _read_on(readers: list[socket.socket], rate: int, deadline: float) -> tuple[int, int]:
-    """Read *rate* bytes a second with each; return the bytes in all and how many were cut off."""
+def _read_slowly(readers: list[socket.socket], rate: int, deadline: float) -> tuple[int, int]:
+    """Read *rate* bytes/s with each client; return the bytes and the number of cut off clients."""
     received, ended = 0, set[socket.socket]()
     while time.monotonic() < deadline:
         for step in range(_STEPS):
@@ -76,14 +77,14 @@ def _read_on(readers: list[socket.socket], rate: int, deadline: float) -> tuple[
                 return received, len(ended)
             for reader in readers[step::_STEPS]:
                 if reader not in ended:
-                    count = _take(reader, rate)
+                    count = _read_available(reader, rate)
                     received += count
                     ended |= {reader} if count < 0 else set()
     return received, len(ended)
 
 
-def _take(reader: socket.socket, most: int) -> int:
-    """Return how many bytes could be read at once; -1 when there will be no more."""
+def _read_available(reader: socket.socket, most: int) -> int:
+    """Return the number of bytes that could be read at once; -1 after the end."""
     try:
         return len(reader.recv(most)) or -1
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""The run, stage by stage: each starts its servers, has them do their rows, and ends them."""
+"""The stages of a run: each starts its servers, measures its rows, and ends the servers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _IDLE_S = 3.0
 
 
 def warm(site: Site, book: Book, rounds: int) -> None:
-    """Measure what is asked for again and again, idle memory before and after it."""
+    """Measure repeated requests, with the idle memory before and after them."""
     works = rows.warm(site.app)
     with running(site, site.plain, book, ("memory", *works)) as servers:
         _memory("memory", servers, book)
@@ -36,7 +36,7 @@ def warm(site: Site, book: Book, rounds: int) -> None:
 
 
 def login(site: Site, book: Book, rounds: int) -> None:
-    """Measure what a password costs."""
+    """Measure requests with a password."""
     works = rows.login(site.app)
     with running(site, site.login, book, tuple(works)) as servers:
         warmed = _warmed(servers, site.app, book, tuple(works))
@@ -44,7 +44,7 @@ def login(site: Site, book: Book, rounds: int) -> None:
 
 
 def tls(site: Site, book: Book, rounds: int) -> None:
-    """Measure what TLS costs."""
+    """Measure requests with TLS."""
     works = rows.tls(site.app)
     with running(site, site.tls, book, tuple(works)) as servers:
         warmed = _warmed(servers, site.app, book, tuple(works))
@@ -55,14 +55,14 @@ def tls(site: Site, book: Book, rounds: int) -> None:
 def running(
     site: Site, plan: Callable[[], Plan], book: Book, needed_by: tuple[str, ...]
 ) -> Iterator[dict[str, Server]]:
-    """Start every kind that can do it; the rows know who could not."""
+    """Start every kind that supports the plan; record the others as failed in *rows*."""
     with ExitStack() as stack:
         servers: dict[str, Server] = {}
         for kind in site.kinds:
             given = plan()
             if not kind.can(given):
                 continue
-            book.say(f"starting {kind.name}")
+            book.report_progress(f"starting {kind.name}")
             try:
                 servers[kind.name] = stack.enter_context(Server(kind.launch(given)))
             except BenchError as error:
@@ -79,7 +79,7 @@ def caches(site: Site) -> list[Kind]:
 def _warmed(
     servers: Mapping[str, Server], image: Image, book: Book, needed_by: tuple[str, ...]
 ) -> dict[str, Server]:
-    """Have each server hold the image, byte for byte; return those that do."""
+    """Fill each server with the image and verify it; return the servers that succeed."""
     warmed = {}
     for name, server in servers.items():
         try:
@@ -93,7 +93,7 @@ def _warmed(
 
 
 def fill(door: Door, image: Image) -> None:
-    """Get all of an image, twice, and compare it. Raises: LoadFailed."""
+    """Get all of an image twice, and compare it. Raises: LoadFailed."""
     for _ in range(2):
         for reference in ("latest", image.digest):
             path = door.manifest(image.repository, reference)
@@ -103,15 +103,13 @@ def fill(door: Door, image: Image) -> None:
             _expect(door.get(path), blob, door.url(path))
 
 
-def _expect(got: bytes, wanted: bytes, url: str) -> None:
-    if got != wanted:
-        raise LoadFailed(
-            f"{url} is {len(got)} bytes, other than the {len(wanted)} that were asked for"
-        )
+def _expect(got: bytes, expected: bytes, url: str) -> None:
+    if got != expected:
+        raise LoadFailed(f"{url} has {len(got)} other bytes than the {len(expected)} expected ones")
 
 
 def _memory(row: str, servers: Mapping[str, Server], book: Book) -> None:
-    """Look at what all processes of each server take."""
+    """Measure the memory of all processes of each server."""
     for name, server in servers.items():
         server.tree.settle()
         memory = server.tree.memory()
@@ -122,7 +120,7 @@ def _memory(row: str, servers: Mapping[str, Server], book: Book) -> None:
 
 
 def _idle(servers: Mapping[str, Server], book: Book) -> None:
-    """Look at what each server computes while nobody asks."""
+    """Measure the CPU time of each server without requests."""
     before = {name: server.tree.cpu() for name, server in servers.items()}
     time.sleep(_IDLE_S)
     for name, server in servers.items():

@@ -1,4 +1,4 @@
-"""A data directory as it may look after years: an index of many rows, a few files, a long log."""
+"""A data directory as after years of use: an index of many rows, a few files, a long log."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.index import REBUILT, ContentKind, IndexEntry
 from entrepot.datastore.refs import Digest
 
-SIZE = 1_000_000  # bytes that a row says; a file that we write has FILE bytes
+SIZE = 1_000_000  # size in a row (bytes); a written file has FILE bytes
 FILE = 4096
 PARTS = 9
-IMAGES = 100  # of the rows, so many are manifests that name PARTS others each
+IMAGES = 100  # number of manifests; each references PARTS rows
 _DAY_S = 24 * 3600
 _OLDEST_S = 20 * _DAY_S
 _BATCH = 5_000
@@ -29,7 +29,7 @@ _BATCH = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """A data directory with `rows` rows, the first of which was used the longest ago."""
+    """A data directory with `rows` rows; the first row is the least recently used."""
 
     root: Path
     rows: int
@@ -49,12 +49,12 @@ class Stock:
         return Filesystem(self.root)
 
     def digests(self, start: int = 0) -> Iterator[Digest]:
-        """Yield the digests of the rows, the one used the longest ago first."""
+        """Yield the digests of the rows, the least recently used first."""
         for number in range(start, self.rows):
             yield digest(number)
 
     def write_rows(self) -> None:
-        """Write the index: blobs, of the newest some the parts of manifests."""
+        """Write the index: blobs, and manifests that reference some of the newest."""
         self.state.mkdir(parents=True)
         index = self.index()
         step = _OLDEST_S / self.rows
@@ -71,7 +71,7 @@ class Stock:
         index.close()
 
     def write_files(self, stop: int) -> None:
-        """Write files for the rows before *stop*, without waiting for the disk."""
+        """Write files for the rows before *stop*, without fsync."""
         content = b"\0" * FILE
         for at, each in enumerate(islice(self.digests(), stop)):
             path = self.root / layout.blob(each)
@@ -81,7 +81,7 @@ class Stock:
             os.utime(path, (old, old))
 
     def write_log(self, lines: int) -> int:
-        """Write an access log of so many lines, and return its bytes."""
+        """Write an access log of the given number of lines; return its bytes."""
         path = self.state / layout.ACCESS_LOG
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
@@ -90,7 +90,7 @@ class Stock:
 
 
 def access_lines(stock: Stock, lines: int) -> Iterator[bytes]:
-    """Yield lines as HAProxy writes them: a third for manifests, the rest for 10,000 blobs."""
+    """Yield lines in HAProxy's format: a third for manifests, the rest for 10,000 blobs."""
     chance = random.Random(lines)
     known = [digest(stock.rows - 1 - at) for at in range(min(10_000, stock.rows))]
     manifests = [manifest(at) for at in range(IMAGES)]
@@ -113,13 +113,13 @@ def manifest(number: int) -> Digest:
 
 
 def chosen(stock: Stock, many: int) -> list[list[Digest]]:
-    """Return batches of 1,000 digests from all over the stock."""
+    """Return batches of 1,000 digests spread over all rows."""
     chance = random.Random(many)
     return [[digest(chance.randrange(stock.rows)) for _ in range(1_000)] for _ in range(many)]
 
 
 def _written(line: AccessLine) -> bytes:
-    """Return a line as HAProxy writes it, with every slash escaped."""
+    """Return a line in HAProxy's format, with every slash escaped."""
     text = json.dumps(asdict(line), separators=(",", ":")).replace("/", "\\/")
     return text.encode() + b"\n"
 

@@ -1,4 +1,4 @@
-"""The figures as text: a table of all that was measured, and what of the promises is kept."""
+"""The figures as text: a table of all results, and a table of the targets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HEADINGS = ("", "server", "cost", "least-most", "rate", "p99", "upstream a roun
 
 
 def table(results: Results, failed: Mapping[str, Mapping[str, str]]) -> str:
-    """Return all figures, a line a row and server."""
+    """Return all figures, one line for each row and server."""
     lines: list[Sequence[str]] = [_HEADINGS]
     for key, row in ROWS.items():
         found = results.get(key, {})
@@ -26,7 +26,7 @@ def table(results: Results, failed: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def verdicts(judged: Sequence[Verdict], titles: Mapping[str, str]) -> str:
-    """Return a line for each promise."""
+    """Return a line for each target."""
     lines: list[Sequence[str]] = [("target", "", "ours", "at most", "")]
     for each in judged:
         target = each.target
@@ -38,7 +38,7 @@ def verdicts(judged: Sequence[Verdict], titles: Mapping[str, str]) -> str:
 
 
 def word(verdict: Verdict) -> str:
-    """Return in a word whether a promise is kept."""
+    """Return the verdict on a target in one word."""
     if verdict.ours is None:
         return _UNMEASURED
     if verdict.failures:
@@ -47,7 +47,7 @@ def word(verdict: Verdict) -> str:
 
 
 def markdown(results: Results, servers: Sequence[str]) -> str:
-    """Return the costs as README shows them."""
+    """Return the table of README."""
     lines = [f"| | | {' | '.join(servers)} |", "|---|---|" + "---|" * len(servers)]
     for key, row in ROWS.items():
         if found := results.get(key):
@@ -57,7 +57,7 @@ def markdown(results: Results, servers: Sequence[str]) -> str:
 
 
 def growth_table(results: Results, titles: Mapping[str, str]) -> str:
-    """Return the figures of every size, a line a row."""
+    """Return the figures of every size, one line for each row."""
     sizes = list(dict.fromkeys(size for row in results.values() for size in row))
     lines: list[Sequence[str]] = [("", *sizes, "at the largest, beside it")]
     for key, row in results.items():
@@ -69,7 +69,7 @@ def growth_table(results: Results, titles: Mapping[str, str]) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number with three digits that count, none of them made up."""
+    """Return a number with three significant digits."""
     if value == 0:
         return "0"
     if abs(value) >= 100:
@@ -78,12 +78,12 @@ def number(value: float) -> str:
 
 
 def unit(text: str) -> str:
-    """Return a unit as one writes it."""
+    """Return a unit as README writes it."""
     return text.replace("us", "µs")
 
 
 def aligned(lines: Iterable[Sequence[str]]) -> str:
-    """Return lines in columns; a line's last cell may be as wide as it likes."""
+    """Return lines in aligned columns; the last cell of a line has no limit."""
     rows = list(lines)
     widths: dict[int, int] = {}
     for row in rows:
@@ -96,7 +96,7 @@ def aligned(lines: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(figure: Figure) -> str:
-    """Return a cost, never without what went wrong."""
+    """Return a cost with its number of failures."""
     failed = f" ({figure.failures:,} failures)" if figure.failures else ""
     return number(figure.cost) + failed
 

@@ -1,4 +1,4 @@
-"""What the product promises, held against what was measured in the same run."""
+"""The targets of the product, compared with the results of the same run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Results = Mapping[str, Mapping[str, Figure]]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Ours is at most `most` times the `figure` of `against`, or just `most`, against nobody."""
+    """Entrepot's `figure` is at most `most`, or at most `most` times that of `against`."""
 
     row: str
     most: float
@@ -25,9 +25,9 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`ours` is a ratio where the target is one; None when it could not be measured.
+    """The result of a target; `ours` is a ratio or a value, None if it was not measured.
 
-    Where there were `failures` the work was not done, whatever it cost.
+    With `failures` the work was not done, and its cost does not count.
     """
 
     target: Target
@@ -36,7 +36,7 @@ class Verdict:
 
     @property
     def is_met(self) -> bool:
-        """Whether the promise is kept; what was not measured is not kept."""
+        """Return whether the target is met; a target that was not measured is not met."""
         return self.ours is not None and not self.failures and self.ours <= self.target.most
 
 
@@ -70,7 +70,7 @@ GROWTH_TARGETS = (
 
 
 def judge(target: Target, results: Results) -> Verdict:
-    """Hold a target against what was measured."""
+    """Compare a target with the results."""
     figure = results.get(target.row, {}).get(OURS)
     if figure is None:
         return Verdict(target, None)
@@ -82,7 +82,7 @@ def judge(target: Target, results: Results) -> Verdict:
 
 
 def beaten_by(row: str, results: Results, peers: list[str]) -> dict[str, float]:
-    """Return the peers that do a row at less cost, and what multiple of theirs ours is."""
+    """Return the peers that cost less in a row, with the ratio of entrepot's cost to theirs."""
     ours = _value(results, row, OURS, "cost")
     found = {}
     for peer in peers:

@@ -1,4 +1,4 @@
-"""What a server costs: the CPU time and the memory of all its processes, read off /proc."""
+"""The CPU time and the memory of all processes of a server, read from /proc."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAST_TICKS = 2
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process: `cpu` in s, its own and that of the children that it has reaped."""
+    """One process: `cpu` (s) is its own and that of its reaped children."""
 
     pid: int
     parent: int
@@ -28,31 +28,31 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes: `pss` counts a shared page by halves, thirds ... among those who share it."""
+    """Memory in bytes: `pss` divides a shared page between the processes that share it."""
 
     rss: int = 0
     pss: int = 0
 
 
 class Tree:
-    """The process *root*, its children, and theirs."""
+    """The process *root* and all its descendants."""
 
     def __init__(self, root: int) -> None:
         self._root = root
 
     def processes(self) -> list[Process]:
-        """Return all of them that run now."""
+        """Return the processes that run now."""
         return below(self._root, _all())
 
     def cpu(self) -> dict[str, float]:
-        """Return the CPU seconds since each began, by what the processes do."""
+        """Return the CPU seconds since the start of each process, by role."""
         spent: defaultdict[str, float] = defaultdict(float)
         for process in self.processes():
             spent[_role(process)] += process.cpu
         return dict(spent)
 
     def memory(self) -> dict[str, list[Memory]]:
-        """Return each process's memory, by what it does."""
+        """Return the memory of each process, by role."""
         found: dict[str, list[Memory]] = {}
         for process in self.processes():
             text = _read(process.pid, "smaps_rollup")
@@ -60,9 +60,10 @@ class Tree:
         return found
 
     def settle(self, within: float = 15.0) -> None:
-        """Wait until it does next to nothing any more, at most *within* s.
+        """Wait until the processes are nearly idle, for up to *within* s.
 
-        What is done after the answer, such as reading a log, belongs to the cost of the answer.
+        Work after the response, such as reading the log, belongs to the cost of the
+        response.
         """
         deadline = time.monotonic() + within
         before = sum(self.cpu().values())
@@ -75,18 +76,18 @@ class Tree:
 
 
 def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """Return the CPU seconds between two looks, by what the processes do."""
+    """Return the CPU seconds between two measurements, by role."""
     return {name: after.get(name, 0) - before.get(name, 0) for name in {*before, *after}}
 
 
 def total(memory: Mapping[str, Iterable[Memory]]) -> Memory:
-    """Add up a whole tree."""
+    """Return the sum over a whole tree."""
     each = [one for many in memory.values() for one in many]
     return Memory(sum(one.rss for one in each), sum(one.pss for one in each))
 
 
 def below(root: int, processes: Iterable[Process]) -> list[Process]:
-    """Return those of *processes* that are *root* or descend from it."""
+    """Return those of *processes* that are *root* or its descendants."""
     known = {process.pid: process for process in processes}
     children: dict[int, list[int]] = {}
     for process in known.values():
@@ -101,7 +102,7 @@ def below(root: int, processes: Iterable[Process]) -> list[Process]:
 
 
 def parse_stat(text: str) -> Process:
-    """Read one /proc/PID/stat; the name may hold blanks and parentheses."""
+    """Parse /proc/PID/stat; the name may contain blanks and parentheses."""
     head, _, rest = text.rpartition(")")
     pid, _, name = head.partition(" (")
     fields = rest.split()
@@ -110,7 +111,7 @@ def parse_stat(text: str) -> Process:
 
 
 def parse_memory(text: str) -> Memory:
-    """Read one /proc/PID/smaps_rollup; nothing, of a process that has ended."""
+    """Parse /proc/PID/smaps_rollup; a process that has ended has no memory."""
     found = {}
     for line in text.splitlines()[1:]:
         name, _, rest = line.partition(":")
@@ -119,7 +120,7 @@ def parse_memory(text: str) -> Memory:
 
 
 def role_of(name: str, words: list[str]) -> str:
-    """Return what a process does: the module of `python -m`, else its program."""
+    """Return the role of a process: the module of `python -m`, else its program."""
     if "-m" in words[:-1]:
         module = words[len(words) - 1 - words[::-1].index("-m") + 1]
         return module.removeprefix("entrepot.").partition(".")[0]
@@ -127,7 +128,7 @@ def role_of(name: str, words: list[str]) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process is there, and no zombie."""
+    """Return whether a process exists and is not a zombie."""
     state = _read(pid, "stat").rpartition(")")[2].split()[:1]
     return state not in ([], ["Z"], ["X"])
 

@@ -1,4 +1,4 @@
-"""The upstream: Debian's docker-registry as it comes, whose access log says what was fetched."""
+"""The upstream: Debian's docker-registry, whose access log shows every fetch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LINE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """One answer of the upstream; `sent` counts bytes of its body."""
+    """One response of the upstream; `sent` is the bytes of its body."""
 
     method: str
     target: str
@@ -30,7 +30,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Fetches:
-    """What a cache asked of its upstream: requests in all, GETs among them, bytes of bodies."""
+    """The requests of a cache to its upstream: all requests, GETs, and bytes of bodies."""
 
     requests: int = 0
     gets: int = 0
@@ -38,14 +38,14 @@ class Fetches:
 
 
 class Log:
-    """An access log that grows; each look goes on where the last one ended."""
+    """A growing access log; each read continues where the last one ended."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read = 0
 
     def fresh(self) -> list[Fetch]:
-        """Return what was answered since the last look."""
+        """Return the responses since the last call."""
         with self._path.open("rb") as file:
             file.seek(self._read)
             text = file.read()
@@ -55,7 +55,7 @@ class Log:
 
 
 def parse(lines: Iterable[str]) -> list[Fetch]:
-    """Read the access lines among all that docker-registry prints."""
+    """Return the access lines among the output of docker-registry."""
     found = [_LINE.search(line) for line in lines]
     return [
         Fetch(each["method"], each["target"], int(each["status"]), int(each["sent"]))
@@ -65,14 +65,14 @@ def parse(lines: Iterable[str]) -> list[Fetch]:
 
 
 def summed(fetches: Iterable[Fetch], *, about: str = "") -> Fetches:
-    """Add up those whose target names *about*; the question whether it speaks v2 is no fetch."""
+    """Return the sum of those whose target contains *about*; `GET /v2/` does not count."""
     chosen = [each for each in fetches if about in each.target and each.target != "/v2/"]
     gets = [each for each in chosen if each.method == "GET"]
     return Fetches(len(chosen), len(gets), sum(each.sent for each in gets))
 
 
 def push(door: Door, image: Image) -> None:
-    """Push an image as any client does. Raises: ServerFailed, LoadFailed."""
+    """Push an image as a client does. Raises: ServerFailed, LoadFailed."""
     for content in image.blobs:
         _push_blob(door, image.repository, content)
     for reference in ("latest", image.digest):
@@ -98,4 +98,4 @@ def _push_blob(door: Door, repository: str, content: bytes) -> None:
 
 def _expect(status: int, body: bytes) -> None:
     if status not in {http.HTTPStatus.CREATED, http.HTTPStatus.ACCEPTED}:
-        raise ServerFailed(f"the upstream takes no push: {status} {body[:200]!r}")
+        raise ServerFailed(f"the upstream refused a push: {status} {body[:200]!r}")

@@ -1,4 +1,4 @@
-"""GET at its barest, for the load generators: what a client computes, the server can't use."""
+"""A minimal GET for the load generators: CPU time of a client is lost for the server."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import ssl
 from collections.abc import Mapping
 
 _HEAD_LARGEST = 64 * 1024
-_PIECE = 32 * 1024  # as Go's io.Copy reads, and so dockerd, containerd and podman
-_PATIENCE_S = 60.0
+_PIECE = 32 * 1024  # the size of Go's io.Copy, as in dockerd, containerd and podman
+_TIMEOUT_S = 60.0
 
 
 class Broken(Exception):  # noqa: N818 - a fact, as everywhere in this project
-    """The answer is not the one that was asked for."""
+    """The response is not the expected one."""
 
 
 def connect(port: int, context: ssl.SSLContext | None = None) -> socket.socket:
-    """Return a connection to loopback, in TLS if there is a *context*. Raises: OSError."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE_S)
+    """Return a connection to loopback, with TLS if *context* is given. Raises: OSError."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT_S)
     return context.wrap_socket(connection) if context else connection
 
 
@@ -29,9 +29,9 @@ def ask(connection: socket.socket, path: str, headers: Mapping[str, str]) -> Non
 
 
 def read_head(connection: socket.socket) -> tuple[int, bytes]:
-    """Return the length of the body, and what of it came with the head.
+    """Return the length of the body, and the part of it that was read with the head.
 
-    Raises: Broken when it is no 200 with a length; OSError.
+    Raises: Broken if it is not a 200 with a length; OSError.
     """
     text = b""
     while b"\r\n\r\n" not in text:
@@ -56,7 +56,7 @@ def length_in(head: bytes) -> int:
 
 
 def skip_body(connection: socket.socket, length: int) -> int:
-    """Read *length* bytes and drop them; return how many came. Raises: OSError."""
+    """Read and discard *length* bytes; return the number of received bytes. Raises: OSError."""
     buffer = memoryview(bytearray(_PIECE))
     left = length
     while left and (count := connection.recv_into(buffer[: min(left, _PIECE)])):

@@ -24,52 +24,52 @@ def _sample(requests: int = 1000, **cpu: float) -> Sample:
     ],
     ids=str,
 )
-def test_a_cost_is_told_in_its_unit(unit: Unit, expected: float) -> None:
-    """CPU of all processes, by what the row is about."""
+def test_a_cost_has_the_unit_of_its_row(unit: Unit, expected: float) -> None:
+    """The CPU time of all processes is divided by requests, bytes or nothing."""
     assert cost(unit, _sample(haproxy=0.1, registry=0.3)) == pytest.approx(expected)
 
 
 def test_a_figure_is_the_median_of_its_rounds() -> None:
-    """One round that somebody disturbed does not count."""
+    """One disturbed round does not change it."""
     found = figure(Unit.WHOLE, [_sample(a=1.0), _sample(a=9.0), _sample(a=2.0)])
 
     assert (found.cost, found.least, found.most) == (2.0, 1.0, 9.0)
 
 
-def test_shares_divide_the_cost_by_what_processes_do() -> None:
-    """They say where to look."""
+def test_shares_divide_the_cost_by_role() -> None:
+    """They show which process costs most."""
     found = figure(Unit.REQUEST, [_sample(haproxy=0.002, logger=0.001)])
 
     assert found.shares == pytest.approx({"haproxy": 2.0, "logger": 1.0})
 
 
-def test_a_process_that_was_not_there_each_time_cost_nothing_then() -> None:
-    """Rounds with other processes are still rounds."""
+def test_a_role_missing_in_a_round_costs_nothing_in_it() -> None:
+    """Rounds with other processes still count."""
     found = figure(Unit.WHOLE, [_sample(a=1.0), _sample(a=1.0, b=5.0), _sample(a=1.0)])
 
     assert found.shares["b"] == 0
 
 
 def test_failures_of_all_rounds_count() -> None:
-    """A median would hide the round that failed."""
+    """A median would hide the failure of one round."""
     rounds = [Sample(1, 1), Sample(1, 1, failures=3), Sample(1, 1)]
 
     assert figure(Unit.WHOLE, rounds).failures == 3
 
 
-def test_fetches_are_those_of_the_middle_round() -> None:
-    """Each part by itself."""
+def test_fetches_are_medians() -> None:
+    """Each field by itself."""
     rounds = [Sample(1, 1, fetches=Fetches(each, each, 10 * each)) for each in (1, 5, 2)]
 
     assert figure(Unit.WHOLE, rounds).fetched == Fetches(2, 2, 20)
 
 
-def test_large_blobs_are_fast_by_bytes_and_small_answers_by_number() -> None:
-    """GB/s, and requests/s."""
+def test_the_rate_of_large_blobs_is_in_bytes_and_of_small_ones_in_requests() -> None:
+    """GB/s and requests/s."""
     assert rate(Unit.GIGABYTE, _sample()) == pytest.approx(1.0)
     assert rate(Unit.REQUEST, _sample()) == pytest.approx(500)
 
 
-def test_a_round_without_requests_costs_something_finite() -> None:
-    """A server that answers nothing must not end the benchmark."""
+def test_a_round_without_requests_has_a_finite_cost() -> None:
+    """A server that answers nothing must not crash the benchmark."""
     assert cost(Unit.REQUEST, _sample(0, a=1.0)) == pytest.approx(1e6)

@@ -1,4 +1,4 @@
-"""The comparison of two trees: what is printed of the rounds."""
+"""The table of `python -m bench hits`, which compares two checkouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every server is told what it must be told, and no more."""
+"""The configuration of each server has the necessary settings only."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def _kind(name: str, peers: str = "") -> Kind:
     return next(kind for kind in known(peers) if kind.name == name)
 
 
-def _told(kind: Kind, plan: Plan) -> dict[str, dict[str, object]]:
+def _configuration(kind: Kind, plan: Plan) -> dict[str, dict[str, object]]:
     kind.launch(plan)
     document: dict[str, dict[str, object]] = json.loads((plan.folder / "config.yml").read_text())
     return document
 
 
-def test_three_servers_are_compared_without_being_asked() -> None:
-    """What Debian has, the limit, and ours."""
+def test_three_servers_are_compared_by_default() -> None:
+    """Debian's docker-registry, nginx as the limit, and entrepot."""
     assert [kind.name for kind in known()] == [REGISTRY, NGINX, OURS]
 
 
-def test_peers_stand_between_them() -> None:
-    """A peer is measured as docker-registry is."""
+def test_peers_are_listed_between_them() -> None:
+    """A peer is measured like docker-registry."""
     names = [
         kind.name for kind in known(f"distribution3={sys.executable},drayage={sys.executable}")
     ]
@@ -39,25 +39,23 @@ def test_peers_stand_between_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("peers", "said"),
+    ("peers", "message"),
     [
-        ("harbor=/bin/true", "harbor is not known"),
-        ("drayage=/nowhere", "is no program"),
+        ("harbor=/bin/true", "unknown peer harbor"),
+        ("drayage=/nowhere", "is not an executable file"),
         ("drayage", "an empty path"),
     ],
     ids=["unknown", "absent", "without a path"],
 )
-def test_a_peer_that_cannot_be_started_is_said_before_anything_starts(
-    peers: str, said: str
-) -> None:
+def test_an_unusable_peer_is_reported_before_the_run(peers: str, message: str) -> None:
     """Five minutes later is too late."""
-    with pytest.raises(Unusable, match=said):
+    with pytest.raises(Unusable, match=message):
         known(peers)
 
 
-def test_a_plain_cache_knows_nothing_but_its_upstream(tmp_path: Path) -> None:
-    """Stock settings, and what makes it a cache."""
-    told = _told(_kind(REGISTRY), Plan(tmp_path, "http://127.0.0.1:1"))
+def test_a_plain_cache_has_stock_settings_and_the_upstream(tmp_path: Path) -> None:
+    """Nothing else is configured."""
+    told = _configuration(_kind(REGISTRY), Plan(tmp_path, "http://127.0.0.1:1"))
 
     assert told["proxy"] == {"remoteurl": "http://127.0.0.1:1"}
     assert told["storage"]["cache"] == {"blobdescriptor": "inmemory"}
@@ -65,25 +63,27 @@ def test_a_plain_cache_knows_nothing_but_its_upstream(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [REGISTRY, OURS])
-def test_a_cache_with_passwords_is_told_where_they_are(tmp_path: Path, name: str) -> None:
-    """The same key for both: ours reads distribution's."""
+def test_a_cache_with_passwords_has_the_path_of_the_htpasswd_file(
+    tmp_path: Path, name: str
+) -> None:
+    """Both use the same key: entrepot reads distribution's configuration."""
     plan = Plan(tmp_path, "http://127.0.0.1:1", "a:b", tmp_path / "htpasswd")
-    told = _told(_kind(name), plan)
+    told = _configuration(_kind(name), plan)
 
     assert told["auth"]["htpasswd"] == {"realm": "bench", "path": str(tmp_path / "htpasswd")}
 
 
 @pytest.mark.parametrize("name", [REGISTRY, OURS])
-def test_a_cache_in_tls_is_asked_in_tls(tmp_path: Path, name: str) -> None:
-    """Else it would be measured in clear."""
+def test_clients_use_tls_for_a_cache_with_tls(tmp_path: Path, name: str) -> None:
+    """Otherwise plain HTTP would be measured."""
     launch = _kind(name).launch(Plan(tmp_path, pem=tmp_path / "bench.pem"))
 
     assert launch.door.url("/v2/").startswith("https://")
     assert str(tmp_path / "bench.pem") in (tmp_path / "config.yml").read_text()
 
 
-def test_ours_is_told_of_no_setting_but_address_folder_and_upstream(tmp_path: Path) -> None:
-    """Default settings are what is measured."""
+def test_entrepot_gets_only_address_folder_and_upstream(tmp_path: Path) -> None:
+    """Its default settings are measured."""
     launch = _kind(OURS).launch(Plan(tmp_path, "http://127.0.0.1:1"))
     told = json.loads((tmp_path / "config.yml").read_text())
 
@@ -91,7 +91,7 @@ def test_ours_is_told_of_no_setting_but_address_folder_and_upstream(tmp_path: Pa
     assert set(launch.environment) == {"PYTHONPATH", "REGISTRYDIR", "REGISTRY_HTTP_ADDR"}
 
 
-def test_drayage_is_left_out_where_it_has_nothing_to_offer(tmp_path: Path) -> None:
+def test_drayage_is_left_out_of_password_and_tls_rows(tmp_path: Path) -> None:
     """It has no passwords, and speaks TLS only in another role."""
     drayage = _kind("drayage", f"drayage={sys.executable}")
 
@@ -100,8 +100,8 @@ def test_drayage_is_left_out_where_it_has_nothing_to_offer(tmp_path: Path) -> No
     assert not drayage.can(Plan(tmp_path, pem=tmp_path / "x"))
 
 
-def test_nginx_shows_the_same_bytes_under_the_same_paths(tmp_path: Path) -> None:
-    """The limit is of the same work."""
+def test_nginx_serves_the_same_bytes_under_the_same_paths(tmp_path: Path) -> None:
+    """The limit must do the same work."""
     made = image("library/app", (10, 20))
     lay_out(tmp_path, [made])
     shown = tmp_path / "v2" / "library" / "app"
@@ -112,7 +112,7 @@ def test_nginx_shows_the_same_bytes_under_the_same_paths(tmp_path: Path) -> None
 
 
 def test_nginx_needs_no_folder_of_the_system(tmp_path: Path) -> None:
-    """A plain user may write to none of them."""
+    """A plain user may not write to any of them."""
     text = configuration(tmp_path, tmp_path, port=1, pem=None)
     written = [line.split()[1] for line in text.splitlines() if "_temp_path" in line]
 
@@ -121,6 +121,6 @@ def test_nginx_needs_no_folder_of_the_system(tmp_path: Path) -> None:
 
 
 def test_an_image_is_the_same_each_time() -> None:
-    """Figures of two days can be compared."""
+    """So results of different days can be compared."""
     assert image("library/app", (10, 20)) == image("library/app", (10, 20))
     assert image("library/app", (10,)) != image("library/other", (10,))

@@ -1,4 +1,4 @@
-"""The simulated line is as slow as it says, and loses nothing."""
+"""The simulated line has the given rate and delay, and loses nothing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bench.cold import simulated
 from bench.line import Line
 
 
-def test_a_piece_is_through_after_its_bytes_and_the_delay() -> None:
-    """1,000 bytes at 1,000 a second, and half a second of way."""
+def test_a_chunk_arrives_after_its_transfer_time_and_the_delay() -> None:
+    """1,000 bytes at 1,000 bytes/s take 1 s, and the delay is 0.5 s."""
     assert Line(1000, 0.5).leaves(10.0, 1000, 0.0) == (11.5, 11.0)
 
 
-def test_pieces_of_a_connection_follow_each_other() -> None:
-    """What comes at once leaves one after the other; the way itself holds up nobody."""
+def test_chunks_of_a_connection_follow_each_other() -> None:
+    """Chunks that arrive together leave one after the other; the delay does not add up."""
     line = Line(1000, 0.5)
     first, busy = line.leaves(10.0, 500, 0.0)
     second, _ = line.leaves(10.0, 500, busy)
@@ -24,13 +24,13 @@ def test_pieces_of_a_connection_follow_each_other() -> None:
     assert (first, second) == (11.0, 11.5)
 
 
-def test_a_line_that_was_idle_gives_no_credit() -> None:
-    """The rate is no average: nobody saves bytes up."""
+def test_an_idle_line_saves_up_no_bytes() -> None:
+    """The rate is a maximum, not an average."""
     assert Line(1000, 0.0).leaves(100.0, 1000, 1.0) == (101.0, 101.0)
 
 
-def test_bytes_come_through_as_they_were_and_the_end_too() -> None:
-    """Both ways, one of them closed before the other."""
+def test_bytes_and_the_end_of_a_stream_are_forwarded() -> None:
+    """In both directions, one of which is closed before the other."""
     question, answer = b"q" * 200_000, b"a" * 300_000
     with socket.create_server(("127.0.0.1", 0)) as listener:
         seen: list[bytes] = []
@@ -43,10 +43,10 @@ def test_bytes_come_through_as_they_were_and_the_end_too() -> None:
     assert (seen, got) == ([question], answer)
 
 
-def test_a_line_to_nobody_ends_its_connections() -> None:
-    """A client hears of it at once instead of waiting for a time-out."""
+def test_a_line_without_a_server_closes_its_connections() -> None:
+    """The client gets an error at once instead of a timeout."""
     got = b""
-    with simulated(1) as port, suppress(ConnectionError):  # closed, or even reset
+    with simulated(1) as port, suppress(ConnectionError):  # closed or reset
         got = _ask(port, b"x")
 
     assert got == b""

@@ -1,4 +1,4 @@
-"""What load generators print is read as it is meant."""
+"""The output of the load generators is parsed correctly."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ Requests/sec:  98065.10
 """
 
 
-def test_wrk_tells_requests_and_p99() -> None:
-    """Units are wrk's: us, ms, s."""
+def test_wrk_output_gives_requests_and_p99() -> None:
+    """The units are us, ms and s."""
     assert parse_wrk(_WRK, 2) == Outcome(196_187, 2, p99=0.00163)
 
 
-def test_wrk_counts_failures_of_both_sorts() -> None:
-    """An answer that is no 200 and one that did not come: neither is work that was done."""
+def test_wrk_errors_and_refusals_are_failures() -> None:
+    """A status other than 2xx and a missing response both count as work not done."""
     text = _WRK + "  Socket errors: connect 0, read 3, write 0, timeout 4\n"
     text += "  Non-2xx or 3xx responses: 10\n"
 
     assert parse_wrk(text, 2).failures == 17
 
 
-def test_wrk_that_did_nothing_is_a_failure() -> None:
+def test_wrk_without_a_result_is_an_error() -> None:
     """It prints its usage then."""
     with pytest.raises(LoadFailed):
         parse_wrk("Usage: wrk <options> <url>", 2)
 
 
-def test_p99_is_what_99_of_100_stay_within() -> None:
+def test_p99_is_the_99th_percentile() -> None:
     """The slowest of a hundred does not count, the next one does."""
     assert p99([0.9, *[0.1] * 98, 0.5]) == 0.9
     assert p99([*[0.1] * 199, 0.9]) == 0.1
 
 
 def test_a_head_request_ends_with_an_empty_line() -> None:
-    """Else the server waits for more."""
+    """Otherwise the server waits for more."""
     words = request("/v2/x", {"Accept": "a, b"})
 
     assert words == b"HEAD /v2/x HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: a, b\r\n\r\n"
 
 
-def test_a_length_is_read_whatever_its_case() -> None:
-    """HTTP/1.1 servers differ in it."""
+def test_a_length_is_read_in_any_case() -> None:
+    """HTTP/1.1 servers spell the header differently."""
     assert length_in(b"HTTP/1.1 200 OK\r\ncontent-length: 12") == 12
 
 
@@ -66,14 +66,14 @@ def test_a_length_is_read_whatever_its_case() -> None:
     [b"HTTP/1.1 206 OK\r\nContent-Length: 5", b"HTTP/1.1 200 OK\r\nServer: x", b""],
     ids=["no 200", "no length", "nothing"],
 )
-def test_an_answer_that_is_not_whole_is_broken(head: bytes) -> None:
-    """What can't be counted must not be counted."""
+def test_an_incomplete_response_is_broken(head: bytes) -> None:
+    """A response that cannot be counted must not be counted."""
     with pytest.raises(Broken):
         length_in(head)
 
 
 def test_clients_without_a_server_have_failed(capsys: pytest.CaptureFixture[str]) -> None:
-    """A server that is away is a failure of each client, not an end of the benchmark."""
+    """A missing server is a failure of each client, and does not end the benchmark."""
     task = {
         "port": 1,
         "tls": False,

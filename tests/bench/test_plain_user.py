@@ -1,4 +1,4 @@
-"""The benchmark runs as a plain user, whoever starts it."""
+"""The benchmark runs as a plain user, even if root starts it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from bench.plain_user import become, command, may_reach
 
 
-def test_a_plain_user_has_no_rights_of_roots() -> None:
-    """No groups, no capabilities."""
+def test_a_plain_user_has_no_rights_of_root() -> None:
+    """It has no groups and no capabilities."""
     assert command(7, 8, reads_all=False) == [
         "setpriv",
         "--reuid=7",
@@ -20,8 +20,8 @@ def test_a_plain_user_has_no_rights_of_roots() -> None:
     ]
 
 
-def test_who_may_read_all_may_do_nothing_else() -> None:
-    """One capability, and no other can come back."""
+def test_the_right_to_read_all_files_gives_no_other_right() -> None:
+    """One capability remains, and no other can come back."""
     words = command(7, 8, reads_all=True)
 
     assert "--bounding-set=-all,+dac_read_search" in words
@@ -29,7 +29,7 @@ def test_who_may_read_all_may_do_nothing_else() -> None:
 
 
 def test_a_path_below_a_closed_folder_cannot_be_reached(tmp_path: Path) -> None:
-    """Every folder on the way counts, not the last one alone."""
+    """Every folder of the path counts, not only the last."""
     inner = tmp_path / "closed" / "open"
     inner.mkdir(parents=True)
     (tmp_path / "closed").chmod(0o700)
@@ -37,14 +37,14 @@ def test_a_path_below_a_closed_folder_cannot_be_reached(tmp_path: Path) -> None:
     assert not may_reach(inner)
 
 
-def test_a_path_that_everybody_may_go_to_can_be_reached() -> None:
-    """The system's folders are open."""
+def test_a_path_with_open_folders_can_be_reached() -> None:
+    """The folders of the system are open."""
     assert may_reach(Path("/usr/bin"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root would become somebody else")
-def test_a_plain_user_stays_who_he_is(tmp_path: Path) -> None:
-    """Nothing is started anew."""
+@pytest.mark.skipif(os.geteuid() == 0, reason="root would become another user")
+def test_a_plain_user_is_not_changed(tmp_path: Path) -> None:
+    """The program is not restarted."""
     become(tmp_path / "out", [])
 
     assert (tmp_path / "out").is_dir()

@@ -1,4 +1,4 @@
-"""Tables and the chart say what was measured."""
+"""Tables and the chart show the results."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _RESULTS = {
     [(0, "0"), (0.001234, "0.00123"), (8.126, "8.13"), (99.96, "100"), (12345.6, "12,346")],
     ids=str,
 )
-def test_a_number_has_the_digits_that_count(value: float, text: str) -> None:
-    """Three of them; more would pretend."""
+def test_a_number_has_three_significant_digits(value: float, text: str) -> None:
+    """More would pretend to a precision that the measurement does not have."""
     assert number(value) == text
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
-    """The last one may be as wide as it likes."""
+    """The last column has no limit."""
     assert aligned([("a", "b", "c"), ("long", "", "also long")]) == "a     b  c\nlong     also long"
 
 
-def test_the_table_names_what_failed() -> None:
+def test_the_table_gives_the_reason_of_a_failure() -> None:
     """A row without a figure has a reason."""
     text = table(_RESULTS, {"manifest-digest": {"drayage": "it ended"}})
 
@@ -59,13 +59,13 @@ def test_the_table_names_what_failed() -> None:
     ids=["met", "missed", "unmeasured", "failed"],
 )
 def test_a_verdict_is_a_word(verdict: Verdict, expected: str) -> None:
-    """Only one of them is good."""
+    """Only one of the words is good."""
     assert word(verdict) == expected
     assert expected in verdicts([verdict], {"memory": "memory"})
 
 
-def test_markdown_leaves_empty_what_a_server_has_not_done() -> None:
-    """Nginx is no cache, drayage speaks no TLS."""
+def test_markdown_has_empty_cells_for_rows_without_a_figure() -> None:
+    """Nginx is not a cache, and drayage speaks no TLS."""
     lines = markdown(_RESULTS, [REGISTRY, NGINX, OURS]).splitlines()
 
     assert lines[0] == "| | | docker-registry | nginx | entrepot |"
@@ -73,26 +73,26 @@ def test_markdown_leaves_empty_what_a_server_has_not_done() -> None:
 
 
 def test_markdown_does_not_hide_a_failure() -> None:
-    """A cost of work that was not done is no cost."""
+    """The cost of work that was not done means nothing."""
     failed = {"memory": {OURS: replace(plain_figure(180), failures=3)}}
 
     assert markdown(failed, [OURS]).splitlines()[-1].endswith("| 180 (3 failures) |")
 
 
 def test_the_chart_is_xml_with_a_dot_for_every_figure() -> None:
-    """Rows without docker-registry have no multiple of it; the legend has a dot a server."""
+    """Rows without docker-registry have no ratio. The legend has a dot for each server."""
     dots = ET.fromstring(chart(_RESULTS, "a < b")).findall(f"{_SVG}circle")
 
     assert len(dots) == 5 + 3
 
 
-def test_the_chart_of_nothing_is_a_chart() -> None:
-    """A run in which all failed ends with its reasons, not with a traceback."""
+def test_the_chart_of_no_results_is_valid() -> None:
+    """A run in which everything fails ends with reasons, not with a traceback."""
     assert ET.fromstring(chart({}, "")).tag == f"{_SVG}svg"
 
 
-def test_ten_times_as_much_is_always_as_far() -> None:
-    """A logarithmic scale from its low end to its high one."""
+def test_a_factor_of_ten_is_always_the_same_distance() -> None:
+    """The scale is logarithmic from its low to its high end."""
     scale = Scale(-2, 1)
     steps = [scale.x(10.0 ** (power + 1)) - scale.x(10.0**power) for power in (-2, -1, 0)]
 

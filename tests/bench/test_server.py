@@ -1,4 +1,4 @@
-"""A server is started, waited for, and ended with all that it started."""
+"""A server is started, awaited, and ended with all its children."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def _launch(folder: Path, *words: str) -> Launch:
     return Launch((sys.executable, *words, str(port)), folder, Door(port), ready="/")
 
 
-def test_a_server_answers_once_it_is_started(tmp_path: Path) -> None:
-    """Nobody measures a server that is still starting."""
+def test_a_started_server_answers(tmp_path: Path) -> None:
+    """A server that is still starting must not be measured."""
     with Server(_launch(tmp_path, "-c", _PARENT)) as server:
         assert server.door.ask("GET", "/")[0] == 200
 
 
-def test_nothing_is_left_of_a_server(tmp_path: Path) -> None:
-    """Its children go with it, also those that it does not end itself."""
+def test_stopping_a_server_ends_its_children(tmp_path: Path) -> None:
+    """Also children that the server itself does not end."""
     with Server(_launch(tmp_path, "-c", _PARENT)) as server:
         child = next(each for each in server.tree.processes() if _is_child(each.pid))
 
@@ -48,8 +48,8 @@ def test_a_killed_server_can_be_started_again(tmp_path: Path) -> None:
         assert server.door.ask("GET", "/")[0] == 200
 
 
-def test_a_server_that_ends_at_once_says_why(tmp_path: Path) -> None:
-    """What it printed last is the reason."""
+def test_the_error_of_a_server_that_ends_has_its_last_output(tmp_path: Path) -> None:
+    """Its last output is the reason."""
     server = Server(_launch(tmp_path, "-c", "raise SystemExit('no such thing')"))
 
     with pytest.raises(ServerFailed, match="no such thing"):

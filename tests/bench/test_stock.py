@@ -1,4 +1,4 @@
-"""The made-up stock is what the product itself would hold and read."""
+"""The generated data directory is one that the product itself could have written."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from entrepot.logger.accesses import note_uses, stamps
 
 @pytest.fixture
 def stock(tmp_path: Path) -> Stock:
-    """A small stock with its index."""
+    """Return a small stock with its index."""
     made = Stock(tmp_path / "data", 2000, 1_800_000_000.0)
     made.write_rows()
     return made
 
 
-def test_the_index_has_a_row_a_blob_and_the_manifests(stock: Stock) -> None:
-    """What is measured is of the size that it says."""
+def test_the_index_has_a_row_for_each_blob_and_manifest(stock: Stock) -> None:
+    """The measured index must have the stated size."""
     assert stock.index().count() == 2000 + IMAGES
 
 
-def test_the_first_rows_are_the_first_to_go(stock: Stock) -> None:
+def test_the_first_rows_are_evicted_first(stock: Stock) -> None:
     """Only they have files."""
     stock.write_files(10)
     oldest = [entry.digest for entry in stock.index().oldest(None, 10)]
@@ -34,16 +34,16 @@ def test_the_first_rows_are_the_first_to_go(stock: Stock) -> None:
     assert all(stock.storage().stat(layout.blob(each)) for each in oldest)
 
 
-def test_manifests_name_rows(stock: Stock) -> None:
-    """A stamp of one is a stamp of what it names."""
+def test_manifests_reference_rows(stock: Stock) -> None:
+    """Touching a manifest touches its parts."""
     index = stock.index()
 
     assert all(index.entry(each) for each in index.children(manifest(0)))
     assert len(index.children(manifest(0))) == 9
 
 
-def test_every_line_of_the_log_is_a_use_of_a_row(stock: Stock) -> None:
-    """Lines that the logger would pass over cost less."""
+def test_every_line_of_the_log_is_an_access_to_a_row(stock: Stock) -> None:
+    """Lines that the logger ignores would cost less."""
     lines = [parse(line) for line in access_lines(stock, 300)]
     index, used = stock.index(), dict[str, float]()
     note_uses([(line, 1) for line in lines], used)

@@ -1,4 +1,4 @@
-"""Promises are held against what was measured."""
+"""Targets are compared with the results."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _ROW = "manifest-digest"
 
 
 def test_a_target_against_another_server_is_a_ratio() -> None:
-    """10 of 2,000 is one in 200."""
+    """10 of 2,000 is 1/200."""
     results = {_ROW: {OURS: plain_figure(10), REGISTRY: plain_figure(2000)}}
     verdict = judge(Target(_ROW, 1 / 100, REGISTRY), results)
 
     assert (verdict.ours, verdict.is_met) == (0.005, True)
 
 
-def test_a_target_against_nobody_is_a_value() -> None:
-    """A figure beside the cost has a name."""
+def test_a_target_without_another_server_is_a_value() -> None:
+    """A figure other than the cost has a name."""
     results = {_ROW: {OURS: plain_figure(10, {"fetched times": 2})}}
     verdict = judge(Target(_ROW, 1, figure="fetched times"), results)
 
@@ -32,23 +32,23 @@ def test_a_target_against_nobody_is_a_value() -> None:
 
 
 @pytest.mark.parametrize("lacking", [OURS, REGISTRY])
-def test_what_was_not_measured_is_not_kept(lacking: str) -> None:
-    """Silence is no success."""
+def test_a_target_that_was_not_measured_is_not_met(lacking: str) -> None:
+    """A missing result is not a success."""
     results = {_ROW: {name: plain_figure(1) for name in (OURS, REGISTRY) if name != lacking}}
     verdict = judge(Target(_ROW, 2, REGISTRY), results)
 
     assert (verdict.ours, verdict.is_met) == (None, False)
 
 
-def test_work_that_failed_keeps_no_promise() -> None:
+def test_failed_work_meets_no_target() -> None:
     """Errors are cheap to answer."""
     results = {_ROW: {OURS: replace(plain_figure(1), failures=1), NGINX: plain_figure(5)}}
 
     assert not judge(Target(_ROW, 2, NGINX), results).is_met
 
 
-def test_a_peer_that_costs_less_is_named_with_its_lead() -> None:
-    """Beaten on every line means beaten on this one too."""
+def test_a_cheaper_peer_is_named_with_its_ratio() -> None:
+    """Every row in which a peer is better is reported."""
     results = {
         _ROW: {OURS: plain_figure(10), "drayage": plain_figure(5), "other": plain_figure(20)}
     }
@@ -56,7 +56,7 @@ def test_a_peer_that_costs_less_is_named_with_its_lead() -> None:
     assert beaten_by(_ROW, results, ["drayage", "other", "absent"]) == {"drayage": 2.0}
 
 
-def test_every_target_is_about_a_row_that_there_is() -> None:
-    """A typing error would make a promise that nobody looks at."""
+def test_every_target_names_an_existing_row() -> None:
+    """A misspelled row would make a target that is never checked."""
     assert {each.row for each in TARGETS} <= set(ROWS)
     assert {each.row for each in GROWTH_TARGETS} <= set(TITLES)

@@ -1,4 +1,4 @@
-"""What a process tree costs, read off /proc."""
+"""The cost of a process tree is read from /proc."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from bench.tree import (
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
-def test_a_process_costs_what_it_and_its_reaped_children_computed() -> None:
-    """A child that has ended must not take its CPU time out of the account."""
+def test_the_cpu_time_of_a_process_includes_its_reaped_children() -> None:
+    """The CPU time of a child that has ended must not be lost."""
     text = "71 (a (b) c) S 12 71 71 0 -1 4194304 1 2 3 4 10 20 30 40 20 0 1 0 99 1 1\n"
 
     assert parse_stat(text) == Process(71, 12, "a (b) c", 100 * _TICK)
 
 
-def test_a_tree_is_a_process_and_all_that_descend_from_it() -> None:
-    """Others on the machine cost nothing here."""
+def test_a_tree_is_a_process_and_its_descendants() -> None:
+    """Other processes of the machine do not count."""
     processes = [
         Process(1, 0, "init", 9),
         Process(2, 1, "ours", 1),
@@ -43,7 +43,7 @@ def test_a_tree_is_a_process_and_all_that_descend_from_it() -> None:
     assert {each.pid for each in below(2, processes)} == {2, 3, 4}
 
 
-def test_a_tree_whose_root_is_gone_is_empty() -> None:
+def test_a_tree_without_its_root_is_empty() -> None:
     """A server that died costs nothing more, and is no error."""
     assert below(7, [Process(1, 0, "init", 9)]) == []
 
@@ -69,37 +69,37 @@ def test_a_tree_whose_root_is_gone_is_empty() -> None:
     ],
     ids=["module", "submodule", "wrapped", "program", "no words"],
 )
-def test_a_process_is_named_by_what_it_does(words: list[str], role: str) -> None:
-    """`python` says nothing; the module that it runs does."""
+def test_the_role_of_a_process_is_its_module_or_program(words: list[str], role: str) -> None:
+    """The name `python` would not distinguish them."""
     assert role_of("haproxy", words) == role
 
 
 def test_memory_is_counted_in_bytes() -> None:
-    """The kernel says kB and means 1,024 bytes."""
+    """The kernel writes kB for units of 1,024 bytes."""
     text = "55d0-7fff ---p 0 00:00 0 [rollup]\nRss:    120 kB\nPss:     40 kB\nPss_Anon: 1 kB\n"
 
     assert parse_memory(text) == Memory(rss=120 * 1024, pss=40 * 1024)
 
 
-def test_a_process_that_has_ended_takes_no_memory() -> None:
-    """Between the list and the look it may go."""
+def test_a_process_that_has_ended_has_no_memory() -> None:
+    """It may end between the listing and the read."""
     assert parse_memory("") == Memory()
 
 
-def test_memory_adds_up_over_roles() -> None:
-    """A tree's memory is that of all its processes."""
+def test_memory_is_summed_over_roles() -> None:
+    """The memory of a tree is that of all its processes."""
     memory = {"haproxy": [Memory(3, 1)], "registry": [Memory(5, 2), Memory(7, 4)]}
 
     assert total(memory) == Memory(15, 7)
 
 
-def test_what_began_later_is_spent_from_nought() -> None:
-    """A worker that is started in between counts with all that it has done."""
+def test_the_cpu_time_of_a_new_process_counts_from_zero() -> None:
+    """A worker that started in between counts with all its CPU time."""
     assert spent({"a": 1.0}, {"a": 1.5, "b": 0.25}) == {"a": 0.5, "b": 0.25}
 
 
-def test_a_child_that_computes_and_ends_is_in_the_account() -> None:
-    """The real /proc, a real child."""
+def test_the_cpu_time_of_a_child_that_ended_counts() -> None:
+    """With the real /proc and a real child."""
     tree = Tree(os.getpid())
     before = sum(tree.cpu().values())
     subprocess.run([sys.executable, "-c", "sum(range(6_000_000))"], check=True)

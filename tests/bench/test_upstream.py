@@ -1,4 +1,4 @@
-"""The upstream's access log says what was fetched."""
+"""The access log of the upstream shows every fetch."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _OTHER = 'time="2026-11-22T08:18:25Z" level=info msg="response completed" http.r
 
 
 def test_only_access_lines_are_read() -> None:
-    """docker-registry prints a second line about each answer."""
+    """docker-registry prints a second line for each response."""
     assert parse([_OTHER, _GET]) == [Fetch("GET", "/v2/library/app/blobs/sha256:ab", 200, 4000)]
 
 
 def test_bytes_are_those_of_gets() -> None:
-    """A HEAD is a request and fetches nothing."""
+    """A HEAD is a request without a body."""
     assert summed(parse([_GET, _HEAD])) == Fetches(requests=2, gets=1, sent=4000)
 
 
-def test_asking_for_the_api_version_is_no_fetch() -> None:
-    """`GET /v2/` is how a token is found, whatever is wanted."""
+def test_a_request_for_the_api_version_is_no_fetch() -> None:
+    """`GET /v2/` only finds the token server."""
     assert summed(parse([_ASKS])) == Fetches()
 
 
-def test_fetches_of_something_else_are_left_out() -> None:
-    """What a cache fetches ahead is not the blob that was asked for."""
+def test_fetches_of_other_content_are_left_out() -> None:
+    """A prefetched blob is not the measured blob."""
     assert summed(parse([_GET]), about="sha256:cd") == Fetches()
 
 
-def test_a_look_at_the_log_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
-    """Nothing is counted twice, and a line that is half written is left for the next look."""
+def test_reading_the_log_continues_where_it_ended(tmp_path: Path) -> None:
+    """No line is counted twice, and an incomplete line is left for the next read."""
     path = tmp_path / "log"
     path.write_text(f"{_GET}\n{_HEAD[:40]}")
     log = Log(path)

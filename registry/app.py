@@ -151,7 +151,7 @@ def _route_content(app: App, authorization: Authorization, parts: Parts, content
     store = content.store
     lists = Lists(store, parts.storage)
     sessions = Sessions(parts.state / layout.UPLOADS, parts.reservations, Hashes(), parts.uploads)
-    uploads = BlobUploads(store, sessions, parts.storage)
+    uploads = BlobUploads(store, sessions, parts.storage, parts.state)
     pushes = ManifestPushes(store, parts.state)
     deletes = Deletions(store, parts.state) if parts.delete_enabled else None
     catalog = Catalog(parts.storage, store.repositories, parts.upstreams)

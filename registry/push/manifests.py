@@ -52,7 +52,7 @@ class ManifestPushes:
         """
         parts = [named for named in held.manifest.names if not named.is_elsewhere]
         below = _closure(self.store.index, [named.digest for named in parts])
-        with hold(self.store, [held.digest, *below]):
+        with hold(self.store, self.state, [held.digest, *below]):
             missing = [named.digest for named in parts if not self._is_here(name, held, named)]
             if missing:
                 raise PartsUnknown(tuple(dict.fromkeys(missing))[:_MOST_TOLD])

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 from entrepot.datastore import catalog
 from entrepot.datastore.content import ContentStore
@@ -28,11 +29,15 @@ _MOST_LOOKED_AT = 1000
 
 @dataclass(frozen=True, slots=True)
 class BlobUploads:
-    """All uploads. Raises, each verb: UploadUnknown, IndexUnavailable, NoRoom, StorageBroken."""
+    """All uploads; *state* is the state directory.
+
+    Raises, each verb: UploadUnknown, IndexUnavailable, NoRoom, Overloaded, StorageBroken.
+    """
 
     store: ContentStore
     sessions: Sessions
     storage: Storage
+    state: Path
 
     def begin(self, name: Repository, algorithm: str, owner: str) -> str:
         """Begin an upload of an owner and return its identity. Raises: TooManyUploads."""
@@ -61,7 +66,7 @@ class BlobUploads:
         """
         with self.sessions.open(name, number) as session:
             _check(session, start)
-            with hold(self.store, [digest]):  # before a byte is taken: a failure may be repeated
+            with hold(self.store, self.state, [digest]):  # before a byte is taken: a failure may be repeated
                 session.fill(body)
                 self._land(name, session, digest)
 
@@ -87,7 +92,7 @@ class BlobUploads:
         """Link a blob that *source* may show; False when it is not there."""
         if not self.store.repositories.links_blob(source, digest):
             return False
-        with hold(self.store, [digest]):
+        with hold(self.store, self.state, [digest]):
             stat = self.store.blobs.stat(digest)
             if stat is None:
                 return False
@@ -117,7 +122,7 @@ class BlobUploads:
         if actual != digest:
             session.discard()
             raise DigestMismatch(digest, actual)
-        with hold(self.store, [digest]):  # anew, for it may have taken long
+        with hold(self.store, self.state, [digest]):  # anew, for it may have taken long
             self._store(session, digest)
             self.store.repositories.link_blob(name, digest)
         session.discard()

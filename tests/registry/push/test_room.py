@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from falcon.testing import Result
 
+from entrepot.datastore import layout
 from entrepot.datastore import reservations as datastore_reservations
 from entrepot.datastore.budget import OVERHEAD
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.index import ContentKind
+from entrepot.datastore.locks import holding
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.reservations import SpaceLimits
 from entrepot.registry.server.delivery import CONNECTION, Lent
@@ -242,4 +244,31 @@ def test_what_a_dead_cleaner_had_begun_to_remove_is_taken_back(
     p.blob(content)
 
     assert p.index.marked_for_deletion() == []
+    assert p.content(digest) == content
+
+
+def test_what_a_slow_cleaner_is_still_removing_is_not_confirmed(
+    p: Pushing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands still between its mark and the removal: the removal would take what is pushed."""
+    monkeypatch.setattr("entrepot.registry.push.pins._PATIENCE_S", 0.02)
+    content = filler(_KB, 1)
+    digest = p.blob(content)
+    entry = p.index.entry(digest)
+    assert entry is not None
+    where = p.begin()
+    with holding(p.root / "entrepot" / layout.SWEEPING, 0) as held:
+        assert held
+        assert p.index.mark_for_deletion(entry)
+
+        refused = p.send("PUT", f"{where}?digest={digest}", content)
+
+        assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
+        assert p.index.marked_for_deletion() == [entry]
+        p.storage.delete(layout.blob(digest))
+        p.index.forget(digest)
+
+    again = p.send("PUT", f"{where}?digest={digest}", content)
+
+    assert again.status_code == 201
     assert p.content(digest) == content

@@ -43,5 +43,6 @@ class Deletions:
 
     def blob(self, name: Repository, digest: Digest) -> None:
         """Unlink a blob; other repositories keep theirs. Raises: BlobUnknown."""
-        if not self.store.repositories.unlink_blob(name, digest):
-            raise BlobUnknown(f"{name} has no {digest}")
+        with turn(self.state, name):
+            if not self.store.repositories.unlink_blob(name, digest):
+                raise BlobUnknown(f"{name} has no {digest}")

@@ -53,12 +53,17 @@ class ManifestPushes:
         parts = [named for named in held.manifest.names if not named.is_elsewhere]
         below = _closure(self.store.index, [named.digest for named in parts])
         with hold(self.store, self.state, [held.digest, *below]):
-            missing = [named.digest for named in parts if not self._is_here(name, held, named)]
-            if missing:
-                raise PartsUnknown(tuple(dict.fromkeys(missing))[:_MOST_TOLD])
+            self._check(name, held, parts)
             self._store(held)
             with turn(self.state, name):
+                self._check(name, held, parts)  # again: until now a link could go
                 self._link(name, held, tags)
+
+    def _check(self, name: Repository, held: StoredManifest, parts: list[Descriptor]) -> None:
+        """See that all parts can be read under this name. Raises: PartsUnknown."""
+        missing = [named.digest for named in parts if not self._is_here(name, held, named)]
+        if missing:
+            raise PartsUnknown(tuple(dict.fromkeys(missing))[:_MOST_TOLD])
 
     def _is_here(self, name: Repository, held: StoredManifest, named: Descriptor) -> bool:
         """Whether a part can be read under this name: an index's manifest, or else a blob.

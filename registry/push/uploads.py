@@ -66,7 +66,9 @@ class BlobUploads:
         """
         with self.sessions.open(name, number) as session:
             _check(session, start)
-            with hold(self.store, self.state, [digest]):  # before a byte is taken: a failure may be repeated
+            with hold(
+                self.store, self.state, [digest]
+            ):  # before a byte is taken: a failure may be repeated
                 session.fill(body)
                 self._land(name, session, digest)
 

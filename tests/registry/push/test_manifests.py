@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from entrepot.datastore.content import StoredManifest
 from entrepot.datastore.manifest import OCI_INDEX, OCI_MANIFEST
-from entrepot.datastore.refs import Digest
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.registry.push.manifests import ManifestPushes
 from tests import images
 from tests.images import Family, Image, filler, image
 from tests.registry.push.pushing import NAME, Pushing, code, document, pushing
@@ -273,3 +275,32 @@ def test_a_media_type_may_have_parameters_and_the_manifest_none(p: Pushing) -> N
 
     assert done.status_code == 201
     assert p.ask("GET", "manifests/v1").headers["content-type"] == OCI_MANIFEST
+
+
+# ---- beside others who write
+
+
+@pytest.mark.parametrize("what", ["blob", "child"])
+def test_a_part_that_is_unlinked_meanwhile_is_missed(
+    p: Pushing, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A cleaner that is killed over a removal has unlinked it, or a DELETE."""
+    child = _image()
+    p.image(child, child.digest)
+    body, media_type = images.index([child])
+    if what == "blob":
+        body, media_type = document(child.manifest, annotations={"a": "b"}), child.media_type
+    store = ManifestPushes._store
+
+    def unlinked(self: ManifestPushes, held: StoredManifest) -> None:
+        store(self, held)
+        if what == "blob":
+            self.store.repositories.unlink_blob(Repository(NAME), Digest.of(child.layers[0]))
+        else:
+            self.store.repositories.unlink_manifest(Repository(NAME), child.digest)
+
+    monkeypatch.setattr(ManifestPushes, "_store", unlinked)
+    done = p.manifest(body, media_type, "v1")
+
+    assert (done.status_code, code(done)) == (404, "MANIFEST_BLOB_UNKNOWN")
+    assert p.ask("GET", "manifests/v1").status_code == 404

@@ -1,4 +1,4 @@
-"""Writes a file for others to read: all of it or nothing, with the mode that it shall have."""
+"""Writes a file atomically, with a given mode."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ SECRET = 0o600
 
 
 def write(path: Path, text: bytes, mode: int = PUBLIC) -> None:
-    """Write *path*, its folders too; who reads it meanwhile has the old one or the new one.
+    """Write *path* and create its parent folders.
+
+    A process that reads *path* meanwhile gets the old content or the new content, never a part.
 
     Raises: ConfigError.
     """

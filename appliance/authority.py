@@ -1,4 +1,4 @@
-"""A private authority and the certificates that it signs: what TLS needs where nobody buys one."""
+"""Creates a private certificate authority (CA), and signs server certificates with it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from entrepot.config.certificates import names_of
 
 _LIFE: Final = dt.timedelta(days=3650)
-_EARLIER: Final = dt.timedelta(hours=1)  # for clients whose clock is behind
+_BACKDATED: Final = dt.timedelta(hours=1)  # valid also for clients whose clock is behind
 _NAME: Final = "Entrepot private authority"
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A certificate and its key."""
+    """A certificate and its private key."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -44,17 +44,17 @@ class Pair:
 
     @property
     def ends(self) -> dt.datetime:
-        """When it is no longer valid."""
+        """The end of the certificate's validity, in UTC."""
         return self.certificate.not_valid_after_utc
 
 
-def found(now: dt.datetime) -> Pair:
-    """Make a new authority, which signs for servers and for no other authority."""
+def create(now: dt.datetime) -> Pair:
+    """Create a new CA. It may sign server certificates, and no intermediate CA."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _NAME)])
     builder = (
         _builder(name, name, key.public_key())
-        .not_valid_before(now - _EARLIER)
+        .not_valid_before(now - _BACKDATED)
         .not_valid_after(now + _LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
@@ -63,9 +63,9 @@ def found(now: dt.datetime) -> Pair:
 
 
 def sign(authority: Pair, hosts: Sequence[str], *, now: dt.datetime, life: dt.timedelta) -> Pair:
-    """Make a server's certificate for *hosts*, names or addresses.
+    """Create a server certificate for *hosts* (DNS names or IP addresses), signed by *authority*.
 
-    It ends after *life*, or with *authority* if that is sooner.
+    It is valid for *life*, but never longer than *authority*.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0][:64])])
@@ -73,7 +73,7 @@ def sign(authority: Pair, hosts: Sequence[str], *, now: dt.datetime, life: dt.ti
     names = x509.SubjectAlternativeName([_general(each) for each in hosts])
     builder = (
         _builder(subject, authority.certificate.subject, key.public_key())
-        .not_valid_before(now - _EARLIER)
+        .not_valid_before(now - _BACKDATED)
         .not_valid_after(min(now + life, authority.ends))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage("digital_signature"), critical=True)
@@ -85,21 +85,28 @@ def sign(authority: Pair, hosts: Sequence[str], *, now: dt.datetime, life: dt.ti
 
 
 def read(certificate: bytes, key: bytes) -> Pair:
-    """Read back what was written as PEM. Raises: ValueError when they do not belong together."""
+    """Parse a certificate and its key from PEM.
+
+    Raises: ValueError if the key does not belong to the certificate, has a passphrase, or is not an
+    elliptic-curve key.
+    """
     try:
         known = serialization.load_pem_private_key(key, None)
-    except TypeError as error:  # it has a passphrase
+    except TypeError as error:  # the key has a passphrase
         raise ValueError(str(error)) from error
     pair = x509.load_pem_x509_certificate(certificate)
     if not isinstance(known, ec.EllipticCurvePrivateKey):
-        raise ValueError("the key is not one of ours")  # noqa: TRY004 - what the file holds
+        raise ValueError("the key is not one of ours")  # noqa: TRY004 - the file has a wrong value
     if pair.public_key() != known.public_key():
         raise ValueError("the key is not the certificate's")
     return Pair(pair, known)
 
 
 def hosts_of(chain: bytes) -> list[str]:
-    """Return what the first certificate of a PEM file is for. Raises: ValueError."""
+    """Return the names and addresses (subjectAltName) of the first certificate of a PEM file.
+
+    Raises: ValueError if the file has no certificate, or the certificate has no subjectAltName.
+    """
     first = x509.load_pem_x509_certificates(chain)[0]
     if not (names := names_of(first)):
         raise ValueError("no subjectAltName")
@@ -107,18 +114,18 @@ def hosts_of(chain: bytes) -> list[str]:
 
 
 def private_root(chain: bytes) -> str | None:
-    """Return, as PEM, the certificate of *chain* that signed itself; None for a public chain.
+    """Return the self-signed certificate of *chain* as PEM; None if it has none.
 
-    A public authority's root is known to every client and stays out of a server's chain. Keys
-    that lie in the same file are passed over. Raises: ValueError.
+    A chain from a public CA has none: clients know the root, so servers do not send it. Private
+    keys in the same file are ignored. Raises: ValueError.
     """
     for each in x509.load_pem_x509_certificates(chain):
-        if _signed_itself(each):
+        if _is_self_signed(each):
             return each.public_bytes(serialization.Encoding.PEM).decode()
     return None
 
 
-def _signed_itself(certificate: x509.Certificate) -> bool:
+def _is_self_signed(certificate: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(certificate)
     except (ValueError, TypeError, InvalidSignature):

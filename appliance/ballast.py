@@ -1,6 +1,6 @@
-"""A file that keeps a little room on the disk, for a start on a full one.
+"""A file that reserves a little disk space, so that the appliance can start on a full disk.
 
-Without a free block the index cannot even be opened, and so nothing could be evicted to make room.
+Without a free block the index cannot be opened, and without the index nothing can be evicted.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from entrepot.datastore.budget import BALLAST_BYTES
 _NAME = "ballast"
 
 
-def keep(state: Path) -> None:
-    """Make the file in the state directory, if it is not there; a disk without room forgoes it."""
+def create(state: Path) -> None:
+    """Create the file in the state directory unless it exists. Do nothing if the disk is full."""
     path = state / _NAME
     with suppress(OSError):
         if path.exists() and path.stat().st_size == BALLAST_BYTES:
@@ -28,7 +28,7 @@ def keep(state: Path) -> None:
 
 
 def release(state: Path) -> bool:
-    """Remove the file, and return whether it was there: its room is for the index and the log."""
+    """Remove the file, to free its space for the index and the log. Return True if it existed."""
     try:
         (state / _NAME).unlink()
     except OSError:

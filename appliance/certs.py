@@ -1,7 +1,8 @@
-"""`entrepot certs`: an authority once, a server's certificate as often as it is needed.
+"""`entrepot certs`: creates a private CA once, and a server certificate each time that it runs.
 
-Below the folder: `ca.pem`, which clients trust; `ca.key`, which nobody needs but us, the next time;
-and `certs/`, with `certs.pem` alone, which is what the appliance gets as its `/certs`.
+The output folder contains `ca.pem`, which clients must trust; `ca.key`, which only this command
+reads, to sign the next certificate; and `certs/` with the single file `certs.pem`, for the
+appliance: mount that folder as `/certs`.
 """
 
 from __future__ import annotations
@@ -21,31 +22,32 @@ from entrepot.config.errors import ConfigError, Problem, Unreadable
 _VALUED = ("--host", "--out", "--days")
 _FOLDER = "entrepot-tls"
 _DAYS = 365
-_MOST_DAYS = 825  # Apple's systems take no more
-_KEY = "delete ca.pem and ca.key for a new authority, which every client must then be told of"
+_MOST_DAYS = 825  # Apple's systems reject certificates that are valid for longer
+_REMEDY = "delete ca.pem and ca.key to create a new CA, which every client must then trust"
 
 
 def certs(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Make or renew the certificate, and say how clients come to trust it. Raises: ConfigError."""
+    """Create or renew the certificate, and print how clients trust it. Raises: ConfigError."""
     del environ
-    told = options.part(argv, _VALUED)
-    if told.rest:
-        raise ConfigError([Problem(told.rest[0], "not known here", "say --host NAME")])
-    folder, now = Path(told.one("--out") or _FOLDER), dt.datetime.now(dt.UTC)
-    life = dt.timedelta(days=_days(told.one("--days")))
-    hosts = [_host(each) for each in told.all("--host")] or _hosts_before(folder)
+    given = options.parse(argv, _VALUED)
+    if given.rest:
+        raise ConfigError([Problem(given.rest[0], "unknown option", "give --host NAME")])
+    folder, now = Path(given.one("--out") or _FOLDER), dt.datetime.now(dt.UTC)
+    life = dt.timedelta(days=_days(given.one("--days")))
+    hosts = [_host(each) for each in given.all("--host")] or _hosts_before(folder)
     signer, is_new = _authority(folder, now)
     leaf = authority.sign(signer, hosts, now=now, life=life)
     write(folder / "certs" / NAME, leaf.key_pem + leaf.pem + signer.pem, SECRET)
-    sys.stdout.write("".join(f"{line}\n" for line in _told(folder, hosts, leaf, is_new=is_new)))
+    lines = _instructions(folder, hosts, leaf, is_new=is_new)
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
     return 0
 
 
 def _authority(folder: Path, now: dt.datetime) -> tuple[Pair, bool]:
-    """Read the authority, or make one where there is none."""
+    """Return the CA of *folder*, and whether it is new. Create it if the folder has none."""
     certificate, key = folder / "ca.pem", folder / "ca.key"
     if not certificate.exists() and not key.exists():
-        made = authority.found(now)
+        made = authority.create(now)
         write(key, made.key_pem, SECRET)
         write(certificate, made.pem)
         return made, True
@@ -53,21 +55,22 @@ def _authority(folder: Path, now: dt.datetime) -> tuple[Pair, bool]:
         kept = authority.read(certificate.read_bytes(), key.read_bytes())
     except OSError as error:
         why = f"{Path(error.filename).name}: {(error.strerror or str(error)).lower()}"
-        raise ConfigError([Problem(str(folder), why, _KEY)]) from error
+        raise ConfigError([Problem(str(folder), why, _REMEDY)]) from error
     except ValueError as error:
-        raise ConfigError([Problem(str(folder), str(error).lower(), _KEY)]) from error
+        raise ConfigError([Problem(str(folder), str(error).lower(), _REMEDY)]) from error
     if kept.ends <= now:
-        raise ConfigError([Problem(str(certificate), f"ended on {kept.ends:%Y-%m-%d}", _KEY)])
+        raise ConfigError([Problem(str(certificate), f"expired on {kept.ends:%Y-%m-%d}", _REMEDY)])
     return kept, False
 
 
 def _hosts_before(folder: Path) -> list[str]:
-    """Return what the certificate that is there is for: a renewal need not say it again."""
+    """Return the hosts of the present certificate, so that a renewal needs no --host."""
     try:
         return authority.hosts_of((folder / "certs" / NAME).read_bytes())
     except (OSError, ValueError):
-        message = "missing: what do clients call the appliance?"
-        raise ConfigError([Problem("--host", message, "say --host NAME, or an address")]) from None
+        message = "missing: the name by which clients reach the appliance"
+        remedy = "give --host NAME or --host ADDRESS"
+        raise ConfigError([Problem("--host", message, remedy)]) from None
 
 
 def _host(given: str) -> str:
@@ -84,23 +87,24 @@ def _days(given: str | None) -> int:
         return _DAYS
     if not given.isascii() or not given.isdigit() or not 1 <= int(given) <= _MOST_DAYS:
         remedy = f"a whole number from 1 to {_MOST_DAYS}"
-        raise ConfigError([Problem(f"--days={given}", "not that many", remedy)])
+        raise ConfigError([Problem(f"--days={given}", "not a valid number of days", remedy)])
     return int(given)
 
 
-def _told(folder: Path, hosts: Sequence[str], leaf: Pair, *, is_new: bool) -> Iterator[str]:
+def _instructions(folder: Path, hosts: Sequence[str], leaf: Pair, *, is_new: bool) -> Iterator[str]:
+    """Yield the lines that explain what each file is for, and how each client trusts the CA."""
     host = f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
     ca = folder / "ca.pem"
-    yield f"{folder / 'certs' / NAME}: for {', '.join(hosts)}, until {leaf.ends:%Y-%m-%d}"
-    yield f"  the appliance: mount {folder / 'certs'} as /certs, or set http.tls.certificate"
-    yield "  renew it with the same command; an appliance that runs takes it up by itself"
-    yield f"{ca}: {'new' if is_new else 'as before'}, for clients to trust"
-    yield f"  all of them, with their configuration: entrepot clients --host {host} --ca {ca}"
+    yield f"{folder / 'certs' / NAME}: for {', '.join(hosts)}, valid until {leaf.ends:%Y-%m-%d}"
+    yield f"  appliance: mount {folder / 'certs'} as /certs, or set http.tls.certificate"
+    yield "  to renew it, run the same command; a running appliance reloads it by itself"
+    yield f"{ca}: {'new' if is_new else 'unchanged'}; clients must trust it"
+    yield f"  every client, with its configuration: entrepot clients --host {host} --ca {ca}"
     yield f"  podman, buildah, skopeo, CRI-O: /etc/containers/certs.d/{host}:8443/ca.crt"
     yield f"  docker: /etc/docker/certs.d/{host}:8443/ca.crt"
     yield '  containerd: ca = "PATH" in hosts.toml; k3s, RKE2: ca_file in registries.yaml'
     yield "  OpenShift: additionalTrustedCA of image.config.openshift.io/cluster"
-    yield "  everything on Debian, Ubuntu: /usr/local/share/ca-certificates/entrepot.crt, then"
+    yield "  system-wide on Debian, Ubuntu: /usr/local/share/ca-certificates/entrepot.crt, then"
     yield "    update-ca-certificates"
-    yield "  everything on Fedora, RHEL: /etc/pki/ca-trust/source/anchors/, then update-ca-trust"
-    yield f"{folder / 'ca.key'}: can sign for any name; keep it away from clients and appliance"
+    yield "  system-wide on Fedora, RHEL: /etc/pki/ca-trust/source/anchors/, then update-ca-trust"
+    yield f"{folder / 'ca.key'}: can sign for any name; do not copy it to clients or the appliance"

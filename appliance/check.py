@@ -1,4 +1,4 @@
-"""`entrepot check`: what would be done with the configuration, and what is wrong with it."""
+"""`entrepot check`: shows the configuration in force, where it comes from, and its problems."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from entrepot.config import Loaded, ParsedPullSecret, Problem, UpstreamValues
 from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
 
 _BAD_INPUT = 2
-# Of an upstream, though `proxy:` has settings of the same name.
-_OWN = frozenset({"default", "username", "password"})
+# Keys of an upstream that do not inherit from `proxy:`, although `proxy:` has the same names.
+_NOT_INHERITED = frozenset({"default", "username", "password"})
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Print the report of what *argv* (behind `check`) and *environ* say: 2 for bad input, else 0.
+    """Print a report of the configuration from *argv* (the words after `check`) and *environ*.
 
-    The files that the settings name are looked at once the settings themselves can be read.
+    Return 2 for bad input, else 0. The files that the settings name are checked only if the
+    settings themselves are valid.
     """
     loaded = config.examine(argv, environ)
     found = [] if loaded.problems else config.check(loaded.settings)
     noticed: list[Problem] = []
     if not loaded.problems and not found:
-        users.step_down(environ)  # what lies in the data directory could lead root astray
+        users.step_down(environ)  # as root, paths in the data directory could lead to any file
         noticed = list(takeover.remarks(loaded.settings))
         found = hidden(loaded.settings)
     sys.stdout.write(report(loaded, found, noticed))
@@ -34,19 +35,19 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def report(loaded: Loaded, found: Sequence[Problem] = (), noticed: Sequence[Problem] = ()) -> str:
-    """Write every setting, every key of distribution, every warning and every problem.
+    """Format every setting, every key of docker distribution, every warning and every problem.
 
-    *found* are the problems of the files that the settings name, or what an upstream would hide.
-    *noticed* is what the data directory itself gives to warn of.
+    *found* are problems of the files that the settings name, and repositories that an upstream
+    would hide. *noticed* are warnings from the state of the data directory.
     """
     problems = [*loaded.problems, *found]
     warnings = [*loaded.warnings, *([] if problems else config.remarks(loaded.settings)), *noticed]
     sections = [
-        ("Settings, and where each came from", _settings(loaded)),
+        ("Settings, and the source of each", _settings(loaded)),
         ("Upstreams", _upstreams(loaded)),
         ("Keys of docker distribution", _distribution(loaded)),
-        ("Warnings", _told(warnings)),
-        ("Problems", _told(problems)),
+        ("Warnings", _lines(warnings)),
+        ("Problems", _lines(problems)),
     ]
     return "\n".join("\n".join((title, *lines, "")) for title, lines in sections)
 
@@ -64,15 +65,15 @@ def _upstreams(loaded: Loaded) -> list[str]:
     secret, _ = config.read_secret(settings)
     known = config.upstreams_in_force(settings, secret)
     values = (known.values(host) for host in known.hosts)
-    rows = [(each.host, each.url, _who(each, secret)) for each in values]
-    rows += [(glob, "", "of the pull secret") for glob in known.globs]
+    rows = [(each.host, each.url, _login(each, secret)) for each in values]
+    rows += [(glob, "", "from the pull secret") for glob in known.globs]
     return list(_table(rows)) or ["  none"]
 
 
-def _who(upstream: UpstreamValues, secret: ParsedPullSecret) -> str:
+def _login(upstream: UpstreamValues, secret: ParsedPullSecret) -> str:
     login = f"as {upstream.username}" if upstream.username else "anonymous"
     if not upstream.username and upstream.host in secret.hosts:
-        login = "by the pull secret"
+        login = "login from the pull secret"
     return f"{login}, the default" if upstream.default else login
 
 
@@ -83,20 +84,20 @@ def _distribution(loaded: Loaded) -> list[str]:
 
 def _why(row: DistributionKey, loaded: Loaded) -> str:
     origins = [given.origin for key, given in loaded.given.items() if row.matches(key)]
-    taken = [each for each in row.harmless if each] if row.verdict is KeySupport.REFUSED else []
-    said = f"set by {', '.join(dict.fromkeys(origins))}" if origins else ""
-    but = f"but for {', '.join(taken)}" if taken else ""
-    return "; ".join(filter(None, (row.why, but, said)))
+    accepted = [each for each in row.harmless if each] if row.verdict is KeySupport.REFUSED else []
+    source = f"set by {', '.join(dict.fromkeys(origins))}" if origins else ""
+    but = f"except {', '.join(accepted)}" if accepted else ""
+    return "; ".join(filter(None, (row.why, but, source)))
 
 
 def _origin(key: tuple[str, ...], loaded: Loaded) -> str:
     inherited = ("proxy", key[-1])
-    if key not in loaded.given and key[0] == "upstreams" and key[-1] not in _OWN:
+    if key not in loaded.given and key[0] == "upstreams" and key[-1] not in _NOT_INHERITED:
         return loaded.origin(inherited)
     return loaded.origin(key)
 
 
-def _told(problems: Iterable[Problem]) -> list[str]:
+def _lines(problems: Iterable[Problem]) -> list[str]:
     return [f"  {each}" for each in problems] or ["  none"]
 
 

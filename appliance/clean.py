@@ -1,4 +1,4 @@
-"""`entrepot clean` and `entrepot gc`: the cleaner by hand, or what it would do."""
+"""`entrepot clean`, `entrepot gc` and `entrepot verify`: run the cleaner once."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from entrepot.runtime.clock import Clock
 _SETTINGS = "settings.json"
 _LONGEST_READ_S = 600.0
 _OWN = ("--once", "--dry-run")
-# docker distribution's `garbage-collect` has the short ones
-_OF_GC = {
+# The short forms are those of docker distribution's `garbage-collect`.
+_GC_OPTIONS = {
     "--dry-run": "--dry-run",
     "-d": "--dry-run",
     "--delete-untagged": "--delete-untagged",
@@ -35,43 +35,50 @@ _OF_GC = {
 
 
 def clean(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run the cleaner, with the running appliance's settings if there is one; its exit code.
+    """Run the cleaner, and return its exit code.
+
+    If an appliance runs on the data directory, its settings are used.
 
     Raises: ConfigError.
     """
     own = [word for word in argv if word in _OWN]
     if not own:
-        raise ConfigError([Problem("entrepot clean", "nothing to do", "say --once or --dry-run")])
+        remedy = "give --once or --dry-run"
+        raise ConfigError([Problem("entrepot clean", "nothing to do", remedy)])
     return _run(own, [word for word in argv if word not in _OWN], environ)
 
 
 def collect(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Take garbage away, or only say what is; the cleaner's exit code. Raises: ConfigError."""
-    own = [_OF_GC[word] for word in argv if word in _OF_GC]
-    return _run(["--gc", *own], [word for word in argv if word not in _OF_GC], environ)
+    """Delete garbage or list it; return the cleaner's exit code. Raises: ConfigError."""
+    own = [_GC_OPTIONS[word] for word in argv if word in _GC_OPTIONS]
+    return _run(["--gc", *own], [word for word in argv if word not in _GC_OPTIONS], environ)
 
 
 def verify(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Read all that is stored; the cleaner's exit code. Raises: ConfigError."""
+    """Re-read all stored content; return the cleaner's exit code. Raises: ConfigError."""
     own = [word for word in argv if word == "--json"]
     return _run(["--verify", *own], [word for word in argv if word != "--json"], environ)
 
 
 def _run(own: Sequence[str], argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run the cleaner with the settings of *argv*, over those of the appliance that runs there."""
+    """Run the cleaner with *own* options; its settings come from *argv* and a running appliance.
+
+    The cleaner process gets the settings of the running appliance, if there is one, with the flags
+    of *argv* in place of its values. Raises: ConfigError.
+    """
     loaded = config.load(argv, environ)
     settings = loaded.settings
-    users.step_down(environ)  # root's files among the user's would stop who serves
-    run = rundir.found(settings.storage.statedir)
+    users.step_down(environ)  # files that root creates here could not be read by the serving user
+    run = rundir.find(settings.storage.statedir)
     if run is None:
-        with rundir.claimed("entrepot-") as folder:
+        with rundir.temporary_folder("entrepot-") as folder:
             config.dump(settings, folder / _SETTINGS)
             if not _is_dry(own):
                 _read_logs(folder / _SETTINGS)
             stopped = ["--stopped"] if "--once" in own else []
             return _cleaner([*own, *stopped], environ, folder / _SETTINGS)
     running = config.resolved({"ENTREPOT_SETTINGS": str(run / _SETTINGS)})
-    file = run / f"clean-{os.getpid()}.json"  # beside the sockets that the cleaner asks
+    file = run / f"clean-{os.getpid()}.json"  # in the folder of the sockets that the cleaner uses
     try:
         config.dump(_with_flags(running, loaded), file)
         return _cleaner(own, environ, file)
@@ -80,7 +87,7 @@ def _run(own: Sequence[str], argv: Sequence[str], environ: Mapping[str, str]) ->
 
 
 def _with_flags(running: Settings, loaded: config.Loaded) -> Settings:
-    """Return the settings of the running appliance, with what the command line says otherwise."""
+    """Return the settings of the running appliance, overridden by the command line's flags."""
     flags = [key for key, given in loaded.given.items() if given.origin.startswith("--")]
     sections: dict[str, object] = {}
     for key in flags:
@@ -90,9 +97,9 @@ def _with_flags(running: Settings, loaded: config.Loaded) -> Settings:
             sections["cleaner"] = cast("Section", section).model_copy(update=values)
         elif key[0] in {"hosted", "log"}:
             sections[key[0]] = getattr(loaded.settings, key[0])
-        elif key[0] != "storage":  # that has led us here
-            remedy = "change it there and restart, or stop it first"
-            problem = "without effect while an appliance runs"
+        elif key[0] != "storage":  # storage flags only chose the data directory
+            remedy = "change it in the appliance's configuration and restart, or stop it first"
+            problem = "has no effect while an appliance runs"
             raise ConfigError([Problem(f"--{'.'.join(key)}", problem, remedy)])
     return running.model_copy(update=sections)
 
@@ -102,7 +109,7 @@ def _is_dry(own: Sequence[str]) -> bool:
 
 
 def _read_logs(file: Path) -> None:
-    """Bring what the access log still holds into the index: no logger runs that would do it."""
+    """Write the rest of the access log into the index, because no logger process runs to do it."""
     settings = config.resolved({"ENTREPOT_SETTINGS": str(file)})
     loop = LoggerLoop(work(settings, Clock(settings.storage.statedir / layout.CLOCK)))
     deadline = time.monotonic() + _LONGEST_READ_S

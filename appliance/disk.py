@@ -1,7 +1,7 @@
-"""Whether the disks of an appliance can be written to at its start; it starts where they cannot.
+"""Checks at the start whether the disks can be written to. The appliance starts in any case.
 
-A cache on a full or read-only disk still serves what it has and passes everything else through. A
-start that is refused would, with `restart: always`, be repeated for ever instead.
+On a full or read-only disk the cache still serves stored content and passes everything else
+through. If it refused to start, `restart: always` would restart the container for ever.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import tempfile
 from pathlib import Path
 
-_BYTES = 256 * 1024  # what an index and its log need for a few transactions
+_BYTES = 256 * 1024  # enough for a few transactions of the index and its write-ahead log
 _CONDITIONS = {
     errno.ENOSPC: "full",
     errno.EDQUOT: "over its quota",
@@ -21,9 +21,9 @@ _CONDITIONS = {
 
 
 def condition(folder: Path) -> str:
-    """Return why nothing can be written to an existing *folder*: full, read-only, ...; else "".
+    """Return why *folder* cannot be written to: "full", "read-only", ...; "" if it can.
 
-    Raises: OSError for any other reason, such as missing rights or a missing folder.
+    Raises: OSError for other causes, such as missing permissions or a missing folder.
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -1,7 +1,7 @@
-"""`entrepot healthy`: whether the appliance of this container serves, for its engine to ask.
+"""`entrepot healthy`: the health check of the container image.
 
-It is asked every few seconds, so it reads no configuration: it looks for the run directory where
-`entrepot serve` makes it, in the temporary folder that both have.
+The container engine runs it every few seconds, so it reads no configuration: it searches the
+temporary folder for the run directory that `entrepot serve` creates there.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from pathlib import Path
 
 from entrepot.runtime.unix_http import status_of
 
-_PATIENCE = 4.0  # s
+_TIMEOUT_S = 4.0
 _OK = 200
 
 
 def healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Return 0 when an appliance answers through its HAProxy and a worker, else 1."""
+    """Return 0 if an appliance answers through HAProxy and a worker, else 1."""
     del argv, environ
-    doors = sorted(Path(tempfile.gettempdir()).glob("entrepot-*/front.sock"))
-    _step_down(doors)
-    if any(status_of(door, "/healthz", timeout=_PATIENCE) == _OK for door in doors):
+    sockets = sorted(Path(tempfile.gettempdir()).glob("entrepot-*/front.sock"))
+    _step_down(sockets)
+    if any(status_of(socket, "/healthz", timeout=_TIMEOUT_S) == _OK for socket in sockets):
         return 0
-    said = "it does not answer" if doors else "none runs here"
-    print(f"entrepot healthy: {said}", file=sys.stderr)  # noqa: T201 - stderr is where this belongs
+    problem = "the appliance does not answer" if sockets else "no appliance runs here"
+    print(f"entrepot healthy: {problem}", file=sys.stderr)  # noqa: T201 - an error message
     return 1
 
 
-def _step_down(doors: Sequence[Path]) -> None:
-    """Knock as the user whose doors they are: root follows no path that the user has laid."""
-    if os.geteuid() == 0 and doors:
-        owner = doors[0].parent.lstat()
+def _step_down(sockets: Sequence[Path]) -> None:
+    """Become the user who owns the sockets, so that root follows no path that the user controls."""
+    if os.geteuid() == 0 and sockets:
+        owner = sockets[0].parent.lstat()
         with suppress(PermissionError):  # root without its capabilities
             os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
             os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)

@@ -1,12 +1,12 @@
 #!/bin/sh
 # Builds the image: sh appliance/image.sh IMAGE BASE [ENGINE...]
 #
-# ENGINE is podman or docker, whichever is there, with options of its own if need be. Where pip needs
-# a private authority here (PIP_CERT), it needs it there too: it comes in as a secret.
+# ENGINE is podman or docker, with its own options if needed; the default is the one that is
+# installed. If pip needs a private CA on this machine (PIP_CERT), the build gets it as a secret.
 set -eu
 
 if [ $# -lt 2 ]; then
-    echo "image.sh: say IMAGE BASE [ENGINE...]" >&2
+    echo "image.sh: usage: image.sh IMAGE BASE [ENGINE...]" >&2
     exit 2
 fi
 image=$1 base=$2
@@ -22,13 +22,13 @@ if [ $# -eq 0 ]; then
     done
 fi
 if [ $# -eq 0 ]; then
-    echo "image.sh: neither podman nor docker is here; install one" >&2
+    echo "image.sh: neither podman nor docker is installed; install one" >&2
     exit 1
 fi
 
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
 case ${1##*/} in
-    # only this format has a health check
+    # only the docker format supports a health check
     podman*) set -- "$@" build --format docker ;;
     *) export DOCKER_BUILDKIT=1; set -- "$@" build ;;
 esac

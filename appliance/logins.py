@@ -1,4 +1,4 @@
-"""Who a client is to the appliance: said outright, or in an auth.json as podman writes it."""
+"""The login of a client at the appliance: from USER:PASSWORD, or from an auth.json of podman."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from entrepot.config.errors import ConfigError, Problem
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A user and his password."""
+    """A user name and its password."""
 
     username: str
     password: str = field(repr=False)
@@ -27,7 +27,7 @@ class Login:
 def login_in(path: str, netloc: str) -> Login:
     """Find the login for *netloc* (host and port) in an auth.json.
 
-    Raises: ConfigError, also when there is none.
+    Raises: ConfigError if the file cannot be read or has no such login.
     """
     return login_from(secret_in(path), path, netloc)
 
@@ -44,18 +44,19 @@ def secret_in(path: str) -> bytes:
 def login_from(text: bytes, path: str, netloc: str) -> Login:
     """Find the login for *netloc* in *text*, the auth.json that was read from *path*.
 
-    Raises: ConfigError, also when there is none.
+    Raises: ConfigError if there is none.
     """
     remedy = f"podman login --authfile {path} {netloc}"
     found = config.parse_pull_secret(text, source=path).lookup(netloc, "")
     if found is None:
-        raise ConfigError([Problem(path, f"no login for {netloc} in it", remedy)])
+        raise ConfigError([Problem(path, f"has no login for {netloc}", remedy)])
     return Login(found.username, found.password)
 
 
 def login_of(pair: str) -> Login:
-    """Read USER:PASSWORD. Raises: ConfigError."""
+    """Parse USER:PASSWORD. Raises: ConfigError if there is no colon."""
     username, colon, password = pair.partition(":")
     if not colon:
-        raise ConfigError([Problem("--user", "no password in it", "USER:PASSWORD, or --authfile")])
+        remedy = "give USER:PASSWORD, or --authfile"
+        raise ConfigError([Problem("--user", "has no password", remedy)])
     return Login(username, password)

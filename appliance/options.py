@@ -1,4 +1,4 @@
-"""The options of one command, told apart from the settings behind it."""
+"""Parses the options of one command, and leaves the settings' flags to `config`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from entrepot.config.errors import ConfigError, Problem
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a command was told: `values` by option, in order, and `rest`, which is not its own."""
+    """The options of one command: `values` by name, in order; `rest` is every other argument."""
 
     values: dict[str, list[str]] = field(default_factory=dict)
     rest: list[str] = field(default_factory=list)
@@ -19,19 +19,26 @@ class Options:
         return name in self.values
 
     def all(self, name: str) -> list[str]:
-        """Return every value of an option that may be repeated."""
+        """Return every value of the option *name*, which may be repeated."""
         return self.values.get(name, [])
 
     def one(self, name: str) -> str | None:
-        """Return the value of an option, None when it was left out. Raises: ConfigError."""
+        """Return the value of the option *name*, or None if it is absent.
+
+        Raises: ConfigError if the option is repeated.
+        """
         values = self.all(name)
         if len(values) > 1:
             raise ConfigError([Problem(name, "given twice", "give it once")])
         return values[0] if values else None
 
 
-def part(argv: Sequence[str], valued: Collection[str], switches: Collection[str] = ()) -> Options:
-    """Take `--name VALUE`, `--name=VALUE` and *switches* out of *argv*. Raises: ConfigError."""
+def parse(argv: Sequence[str], valued: Collection[str], switches: Collection[str] = ()) -> Options:
+    """Split *argv* into options and the rest.
+
+    An option is `--name VALUE` or `--name=VALUE` with a name of *valued*, or one of *switches*.
+    Raises: ConfigError if a value is missing.
+    """
     options, left = Options(), iter(argv)
     for word in left:
         name, equals, value = word.partition("=")

@@ -1,15 +1,15 @@
 #!/bin/sh
-# Sees to it that the system's programs are there: sh appliance/packages.sh run|test|bench
+# Installs the system programs that Entrepot needs: sh appliance/packages.sh run|test|bench
 #
-# Does nothing when they are. As root, where there is apt-get, it installs what is missing, and
-# starts none of it as a service: docker-registry's would take port 5000.
+# Does nothing if all are installed. As root, on a system with apt-get, it installs the missing
+# packages. It starts no service: docker-registry's service would occupy port 5000.
 set -eu
 
-# not everything is on everybody's path
+# A user's PATH may lack these folders.
 PATH="$PATH:/usr/sbin:/sbin:/usr/lib/podman:/usr/libexec/podman"
 policy=/usr/sbin/policy-rc.d
 
-# Each line: a command, and Debian's package that has it.
+# Print one line for each program: a command, and the Debian package that contains it.
 needed() {
     echo "haproxy haproxy"
     [ "$1" = run ] && return
@@ -45,7 +45,7 @@ say() {
     echo "packages.sh: $*" >&2
 }
 
-# Until `allow_services`, no package may start a service (invoke-rc.d asks this script).
+# From here until `allow_services`, no package can start a service: invoke-rc.d runs this script.
 forbid_services() {
     if [ -e "$policy" ]; then
         kept=$(mktemp -d)/policy-rc.d
@@ -73,7 +73,7 @@ update() {
     apt-get update --quiet=2 -o DPkg::Lock::Timeout=120 >"$log" 2>&1
 }
 
-# Nor may one start at the next boot, if it was us who brought it.
+# Keep the services of packages that we installed from starting at the next boot.
 disable_services() {
     [ -d /run/systemd/system ] || return 0
     for each in "$@"; do
@@ -82,27 +82,27 @@ disable_services() {
     done
 }
 
-# HAProxy 2.6 is the oldest that haproxy.cfg is written for.
+# haproxy.cfg needs HAProxy 2.6 or newer.
 check_haproxy() {
     version=$(haproxy -v | sed -n 's/^HAProxy version \([0-9]*\)\.\([0-9]*\).*/\1 \2/p')
     # shellcheck disable=SC2086 # two words
     set -- ${version:-0 0}
     [ "$1" -gt 2 ] || [ "$1" -eq 2 -a "$2" -ge 6 ] && return
-    say "this HAProxy is $1.$2, and 2.6 is the oldest that will do"
+    say "HAProxy $1.$2 is too old; install 2.6 or newer"
     exit 1
 }
 
 level=${1:-}
 case $level in
     run | test | bench) ;;
-    *) say "say run, test or bench"; exit 2 ;;
+    *) say "usage: packages.sh run|test|bench"; exit 2 ;;
 esac
 
-# shellcheck disable=SC2046 # words are what is wanted
+# shellcheck disable=SC2046 # the packages are separate words
 set -- $(missing "$level")
 if [ $# -gt 0 ]; then
     if ! command -v apt-get >/dev/null 2>&1; then
-        say "missing here (Debian's names): $*"
+        say "missing (Debian package names): $*; install them"
         exit 1
     fi
     if [ "$(id -u)" -ne 0 ]; then
@@ -115,10 +115,10 @@ if [ $# -gt 0 ]; then
     trap 'allow_services; rm -f "$log"' EXIT
     trap 'exit 130' INT TERM HUP
     forbid_services
-    # lists that are absent or old name nothing, or files that are gone: then once more with new ones
+    # Package lists that are absent or old lack packages or name deleted files: update them, retry.
     install "$@" || { update && install "$@"; } || {
         cat "$log" >&2
-        say "could not be installed: $*"
+        say "installation failed: $*"
         exit 1
     }
     disable_services "$@"

@@ -1,4 +1,4 @@
-"""How clients reach the appliance: what was said on the command line, else what it is set to."""
+"""The address by which clients reach the appliance: from the command line, or from the settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class PublicAddress(NamedTuple):
-    """A host (IPv6 in brackets), a port, and whether TLS is spoken there."""
+    """A host (IPv6 in brackets), a port, and whether clients use TLS there."""
 
     host: str
     port: int
@@ -22,7 +22,7 @@ class PublicAddress(NamedTuple):
 
 
 def address(given: str, settings: Settings) -> PublicAddress:
-    """Read HOST, HOST:PORT or a URL; what it leaves out is the appliance's own.
+    """Parse HOST, HOST:PORT or a URL. Scheme and port default to those of the settings.
 
     Raises: ConfigError.
     """
@@ -42,15 +42,15 @@ def address(given: str, settings: Settings) -> PublicAddress:
 
 
 def private_authority(path: str | None, settings: Settings) -> str | None:
-    """Return, as PEM, the authority in *path*, or the private one of the appliance's certificate.
+    """Return, as PEM, the private CA that clients must trust; None if its CA is public.
 
-    None: clients trust it anyway. Raises: ConfigError.
+    It is the CA in the file *path*, or that of the appliance's certificate. Raises: ConfigError.
     """
     return authority_in(path) if path else own_authority(settings)
 
 
 def own_authority(settings: Settings) -> str | None:
-    """Return, as PEM, the private authority of the appliance's certificate; None: a public one.
+    """Return, as PEM, the private CA of the appliance's certificate; None for a public CA.
 
     Raises: ConfigError.
     """
@@ -59,11 +59,11 @@ def own_authority(settings: Settings) -> str | None:
 
 
 def authority_in(path: str) -> str:
-    """Return, as PEM, the authority in *path*. Raises: ConfigError."""
+    """Return, as PEM, the CA in the file *path*. Raises: ConfigError."""
     root = _root_in(Path(path))
     if root is None:
-        message = "no authority: none in it has signed itself"
-        raise ConfigError([Problem(path, message, "name the root's certificate")])
+        message = "no CA: it has no self-signed certificate"
+        raise ConfigError([Problem(path, message, "give the file of the root certificate")])
     return root
 
 
@@ -72,5 +72,5 @@ def _root_in(source: Path) -> str | None:
         return private_root(source.read_bytes())
     except (OSError, ValueError) as error:
         why = (getattr(error, "strerror", None) or "").lower() or "no certificate in PEM"
-        remedy = "name the authority's certificate: --ca FILE"
+        remedy = "give the CA's certificate: --ca FILE"
         raise ConfigError([Problem(str(source), why, remedy)]) from error

@@ -1,4 +1,4 @@
-"""What `serve` notes of its own start in the run directory, for `entrepot status` to read."""
+"""Facts about one start that `serve` writes into the run directory, for `entrepot status`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _NAME = "record.json"
 
 @dataclass(frozen=True, slots=True)
 class HitCounts:
-    """Answers with and without a fetch, since the index was made."""
+    """Numbers of responses with and without a fetch from an upstream."""
 
     hits: int = 0
     misses: int = 0
 
     def since(self, before: HitCounts) -> HitCounts:
-        """Return what came after *before*; all of it when the index is a new one since."""
+        """Return the difference to *before*; all of it if the index was rebuilt in between."""
         if self.hits < before.hits or self.misses < before.misses:
             return self
         return HitCounts(self.hits - before.hits, self.misses - before.misses)
@@ -31,27 +31,27 @@ class HitCounts:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """`started` in s, UTC epoch; `ends`: how often each program has ended unasked."""
+    """`started` in s, UTC epoch; `ends` counts by program how often it ended unexpectedly."""
 
     started: float
     counted: HitCounts
     ends: Mapping[str, int] = field(default_factory=dict)
 
     def write(self, run: Path) -> None:
-        """Write it, atomically."""
+        """Write the state to the run directory, atomically."""
         new = run / f"{_NAME}.new"
         new.write_text(json.dumps(asdict(self)))
         new.rename(run / _NAME)
 
     @classmethod
     def read(cls, run: Path) -> RunState:
-        """Read it. Raises: OSError, ValueError."""
-        told = json.loads((run / _NAME).read_bytes())
-        return cls(told["started"], HitCounts(**told["counted"]), told["ends"])
+        """Read the state from the run directory. Raises: OSError, ValueError."""
+        fields = json.loads((run / _NAME).read_bytes())
+        return cls(fields["started"], HitCounts(**fields["counted"]), fields["ends"])
 
 
 def counted(index: AccessIndex) -> HitCounts:
-    """Ask the index what the logger has counted; nothing while it does not answer."""
+    """Return the logger's counts since the index was made; zeros if the index is unavailable."""
     try:
         sums = [_sum(index.note(metrics.note(each))) for each in (PROXY_HITS, PROXY_MISSES)]
     except IndexUnavailable:

@@ -1,7 +1,8 @@
-"""The run directory: sockets, pipes and the settings of one start; nothing in it outlives a stop.
+"""The run directory: sockets, pipes and settings of one start. It is removed at the stop.
 
-The state directory's file `run` names it and is locked while the appliance lives: that is how
-`entrepot status` finds it, and why one data directory has one appliance.
+The file `run` in the state directory contains its path, and is locked while the appliance runs.
+`entrepot status` finds the run directory there, and a second appliance on the same data directory
+is refused.
 """
 
 from __future__ import annotations
@@ -21,49 +22,49 @@ from entrepot.datastore.errors import DatastoreError, StorageBroken, StorageFull
 from entrepot.datastore.locks import LockedFile, is_locked, try_lock
 
 COPIES = "entrepot-files-"
-"""How the folders of copied secrets begin; root's, in the image."""
+"""Prefix of the folders of secret copies; in the image they belong to root."""
 
 _PREFIX = "entrepot-"
-_NAMED = re.compile(r"entrepot-[a-z0-9_]{8}")  # as tempfile.mkdtemp makes it
-_ALWAYS = ("settings.json", "access.pipe", "supervisor.sock")  # one of them is in a run directory
-_LONGEST_SOCKET = 107  # bytes of a path, unix(7)
-_LONGEST_NAME = 28  # /supervisor.sock, and the process id that is behind it for a moment
+_NAMED = re.compile(r"entrepot-[a-z0-9_]{8}")  # a name that tempfile.mkdtemp generates
+_ALWAYS = ("settings.json", "access.pipe", "supervisor.sock")  # a run directory has one of them
+_LONGEST_SOCKET = 107  # bytes in the path of a unix socket, unix(7)
+_LONGEST_NAME = 28  # "/supervisor.sock", to which supervisord appends a process id for a moment
 
 
 @contextmanager
-def made(state: Path) -> Iterator[Path]:
-    """Make a fresh run directory for the appliance of *state*; gone afterwards.
+def create(state: Path) -> Iterator[Path]:
+    """Create a run directory for the appliance of *state*, and remove it afterwards.
 
-    Raises: ConfigError when another appliance lives there, or a socket's path would be too long.
+    Raises: ConfigError if another appliance uses *state*, or a socket's path would be too long.
     """
-    with ExitStack() as held:
-        held.callback(os.close, _lock_folder(state))
+    with ExitStack() as locks:
+        locks.callback(os.close, _lock_folder(state))
         note = _locked(state / "run")
         if note is not None:
-            held.enter_context(note)
+            locks.enter_context(note)
             _remove_noted(_text(note))
         remove_abandoned(_PREFIX)
-        with claimed(_PREFIX) as run:
+        with temporary_folder(_PREFIX) as run:
             _check_length(run)
             _write(note, run)
             try:
                 yield run
             finally:
-                with suppress(OSError, DatastoreError):  # the next start overwrites it
+                with suppress(OSError, DatastoreError):  # the next start overwrites the note
                     if note is not None:
                         note.unlink()
 
 
 def _lock_folder(state: Path) -> int:
-    """Lock the state directory itself, which works on a read-only disk too. Raises: ConfigError.
+    """Lock the state directory itself; this works on a read-only disk too. Raises: ConfigError.
 
-    Where the disk had no room for it, the folder that it is to be in is locked.
+    If a full disk prevented its creation, lock its parent folder.
     """
     try:
         folder = os.open(state if state.is_dir() else state.parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        raise ConfigError([Problem(str(state), why, "see that it can be read")]) from error
+        raise ConfigError([Problem(str(state), why, "make it readable")]) from error
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -73,7 +74,7 @@ def _lock_folder(state: Path) -> int:
 
 
 def _write(note: LockedFile | None, run: Path) -> None:
-    """Write where the run directory is; a full or read-only disk goes without (see `found`)."""
+    """Write the path of the run directory. On a full or read-only disk write none (see `find`)."""
     with suppress(OSError):
         if note is not None:
             os.ftruncate(note.fd, 0)
@@ -81,13 +82,13 @@ def _write(note: LockedFile | None, run: Path) -> None:
 
 
 def refuse_second(state: Path) -> None:
-    """Raise ConfigError when an appliance lives in *state*, before anything there is touched."""
+    """Raise ConfigError if an appliance uses *state*. To be called before files are changed."""
     if _is_locked(state):
         raise _taken(state / "run")
 
 
 def _is_locked(state: Path) -> bool:
-    """Whether an appliance holds the state directory, or the folder that it is to be in."""
+    """Return whether an appliance has locked the state directory or its parent folder."""
     return any(_is_folder_locked(each) for each in (state, state.parent))
 
 
@@ -108,51 +109,52 @@ def _is_folder_locked(path: Path) -> bool:
 
 
 @contextmanager
-def claimed(prefix: str) -> Iterator[Path]:
-    """Make a folder for us alone in the temporary one; it is locked while we live, gone afterwards.
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """Create a private folder in the system's temporary folder, and remove it afterwards.
 
-    A process that is forked meanwhile holds the lock too. Raises: ConfigError.
+    It stays locked until this process and every process forked meanwhile has closed the lock's
+    descriptor. Raises: ConfigError.
     """
-    folder, claim = _claim(prefix)
+    folder, lock = _create_locked(prefix)
     try:
         yield folder
     finally:
-        os.close(claim)
+        os.close(lock)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _claim(prefix: str) -> tuple[Path, int]:
-    """Make a folder and lock it; again when another start took it for abandoned in between.
+def _create_locked(prefix: str) -> tuple[Path, int]:
+    """Create a folder and lock it. Repeat if another start removed it as abandoned in between.
 
-    systemd-tmpfiles passes by what is locked, too (tmpfiles.d(5), "age").
+    The lock also keeps systemd-tmpfiles from deleting the folder (tmpfiles.d(5), "age").
     """
     while True:
         folder = fresh(prefix)
-        claim = os.open(folder, os.O_RDONLY)
-        fcntl.flock(claim, fcntl.LOCK_SH)
+        lock = os.open(folder, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_SH)
         with suppress(FileNotFoundError):
-            if os.path.samestat(folder.stat(), os.fstat(claim)):
-                return folder, claim
-        os.close(claim)
+            if os.path.samestat(folder.stat(), os.fstat(lock)):
+                return folder, lock
+        os.close(lock)
 
 
 def remove_abandoned(prefix: str) -> None:
-    """Remove the folders that killed appliances of this user left in the temporary one.
+    """Remove the folders that killed appliances of this user left in the temporary folder.
 
-    The lock decides, not a process id: a folder that any process holds stays.
+    A folder that any process has locked stays. A process id would not prove that it is unused.
     """
     for folder in _all(prefix):
-        if _is_recognised(folder) and not is_claimed(folder):
+        if _is_recognised(folder) and not is_locked_folder(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def living(prefix: str) -> list[Path]:
-    """Return the folders of this user that a running process has claimed."""
-    return [folder for folder in _all(prefix) if is_claimed(folder)]
+    """Return the folders of this user that a running process has locked."""
+    return [folder for folder in _all(prefix) if is_locked_folder(folder)]
 
 
-def is_claimed(folder: Path) -> bool:
-    """Whether a running process holds a folder; one that is not this user's counts as held."""
+def is_locked_folder(folder: Path) -> bool:
+    """Return whether a running process has locked a folder. True for another user's folder."""
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
@@ -173,7 +175,7 @@ def _all(prefix: str) -> list[Path]:
 
 
 def _is_recognised(folder: Path) -> bool:
-    """Whether a folder is one of ours, and not merely called alike by the operator."""
+    """Return whether the appliance made a folder; its prefix alone may be the operator's choice."""
     if folder.name.startswith(COPIES):
         return True
     is_named = _NAMED.fullmatch(folder.name) is not None
@@ -181,17 +183,17 @@ def _is_recognised(folder: Path) -> bool:
 
 
 def fresh(prefix: str) -> Path:
-    """Make a folder for us alone in the system's temporary one. Raises: ConfigError."""
+    """Create a private folder in the system's temporary folder. Raises: ConfigError."""
     try:
         return Path(tempfile.mkdtemp(prefix=prefix))
     except OSError as error:
-        problem = f"no folder can be made there: {(error.strerror or str(error)).lower()}"
-        remedy = "mount one to write to: --tmpfs /tmp, or set TMPDIR"
+        problem = f"no folder can be created: {(error.strerror or str(error)).lower()}"
+        remedy = "mount a writable one (--tmpfs /tmp), or set TMPDIR"
         raise ConfigError([Problem("temporary folder", problem, remedy)]) from error
 
 
-def found(state: Path) -> Path | None:
-    """Return the run directory of the appliance that lives in *state*; None when none does."""
+def find(state: Path) -> Path | None:
+    """Return the run directory of the appliance that uses *state*; None if none runs."""
     note = state / "run"
     try:
         if is_locked(note) and (text := note.read_bytes()):
@@ -202,7 +204,7 @@ def found(state: Path) -> Path | None:
 
 
 def _searched(state: Path) -> Path | None:
-    """Find a run directory by what is in it: its appliance could not write where it is."""
+    """Find a run directory by its settings, when the disk refused the file with its path."""
     for run in living(_PREFIX):
         with suppress(OSError, ValueError, KeyError, TypeError):
             settings = json.loads((run / "settings.json").read_bytes())
@@ -212,19 +214,19 @@ def _searched(state: Path) -> Path | None:
 
 
 def _locked(note: Path) -> LockedFile | None:
-    """Lock the note; None on a disk that cannot be written to. Raises: ConfigError."""
+    """Lock the file `run`; None on a full or read-only disk. Raises: ConfigError."""
     try:
-        held = try_lock(note)
+        lock = try_lock(note)
     except (StorageFull, StorageBroken):
         return None
-    if held is None:
+    if lock is None:
         raise _taken(note)
-    return held
+    return lock
 
 
 def _taken(note: Path) -> ConfigError:
     message = "another appliance uses this data directory"
-    return ConfigError([Problem(str(note.parent), message, "stop it, or give REGISTRYDIR")])
+    return ConfigError([Problem(str(note.parent), message, "stop it, or set another REGISTRYDIR")])
 
 
 def _text(note: LockedFile) -> str:
@@ -232,13 +234,14 @@ def _text(note: LockedFile) -> str:
 
 
 def _remove_noted(path: str) -> None:
-    """Remove what the appliance that lived here before has left."""
+    """Remove the run directory that an earlier appliance noted, unless a process has locked it."""
     folder = Path(path)
-    if path and folder.name.startswith(_PREFIX) and not is_claimed(folder):
+    if path and folder.name.startswith(_PREFIX) and not is_locked_folder(folder):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_length(run: Path) -> None:
     if len(os.fsencode(run)) + _LONGEST_NAME > _LONGEST_SOCKET:
         folder = run.parent
-        raise ConfigError([Problem(f"TMPDIR={folder}", "too long for sockets", "try TMPDIR=/tmp")])
+        message = "too long for the paths of unix sockets"
+        raise ConfigError([Problem(f"TMPDIR={folder}", message, "try TMPDIR=/tmp")])

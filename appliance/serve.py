@@ -1,4 +1,4 @@
-"""`entrepot serve`: checks what it was told, starts the whole, watches it, and ends it."""
+"""`entrepot serve`: checks the settings, starts all programs, watches them, and stops them."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ from entrepot.runtime.unix_http import status_of
 
 _log = logging.getLogger(__name__)
 
-_LOOK_EVERY = 1.0  # s
-_LOOK_FIRST = 0.05  # s, until it serves
+_LOOK_EVERY = 1.0  # s, once the appliance serves
+_LOOK_FIRST = 0.05  # s, before that
 _OK = 200
 _STATE = "storage.statedir"
 
 
 def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run the appliance until it is told to stop (0) or a program can't stay up (1).
+    """Run the appliance. Return 0 after a signal to stop, 1 if a program cannot stay up.
 
-    Raises: ConfigError for bad input; nothing has been started then.
+    Raises: ConfigError for bad input, before any program is started.
     """
     loaded = config.load(argv, environ)
     settings = loaded.settings
@@ -66,38 +66,38 @@ def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     remarks = config.remarks(settings) if read else []
     warnings = [str(each) for each in (*loaded.warnings, *remarks)]
     if choice.lacking:
-        warnings.append(f"everything runs as root, for it lacks {' '.join(choice.lacking)}")
+        warnings.append(f"all programs run as root, which lacks {' '.join(choice.lacking)}")
     if choice.user is None:
         return _serve(settings, warnings, environ)
     return separation.serve_as(
-        choice.user, settings, lambda theirs: _serve(theirs, warnings, environ)
+        choice.user, settings, lambda usable: _serve(usable, warnings, environ)
     )
 
 
 def _may_read(loaded: config.Loaded, user: User) -> bool:
-    """Whether root may read what the settings name; if not, it is left to *user*'s own rights.
+    """Return whether root may read the files that the settings name. If not, *user* checks them.
 
-    Raises: ConfigError when *user* can change the configuration file: root would obey it.
+    Raises: ConfigError if *user* can change the configuration file, because root would obey it.
     """
     if loaded.file is not None and not trusted_path.is_trusted(loaded.file, user):
-        message = f"user {user.name} can change it, and root would do what it says"
-        remedy = "keep it outside the data directory, in a folder of root's"
+        message = f"user {user.name} can change it, but root obeys it"
+        remedy = "move it out of the data directory, into a folder that only root can change"
         raise ConfigError([Problem(str(loaded.file), message, remedy)])
     return all(trusted_path.is_trusted(each, user) for each in config.named_files(loaded.settings))
 
 
 def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Serve as who we are now. Raises: ConfigError."""
+    """Serve as the current user. Raises: ConfigError."""
     rundir.refuse_second(settings.storage.statedir)
     _try_folders(settings)
     for warning in warnings:
         _log.warning(warning)
     signals = block_signals()
     _allow_many_files()
-    with rundir.made(settings.storage.statedir) as run:
+    with rundir.create(settings.storage.statedir) as run:
         record, supervisor = _begin(settings, run, signals, environ)
         try:
-            return _Keeper(settings, record, supervisor).keep()
+            return _MainLoop(settings, record, supervisor).run()
         finally:
             supervisor.clear()
 
@@ -105,7 +105,7 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
 def _begin(
     settings: Settings, run: Path, signals: Signals, environ: Mapping[str, str]
 ) -> tuple[RunState, SupervisorProcess]:
-    """Write what the programs will read, and start them. Raises: ConfigError."""
+    """Write the files that the programs read, and start supervisord. Raises: ConfigError."""
     try:
         start = _prepare(settings, run)
         outbound.hand_over(environ, run)
@@ -119,40 +119,40 @@ def _begin(
             grace=settings.http.draintimeout,
         )
     except OSError as error:
-        problem = f"nothing can be written there: {(error.strerror or str(error)).lower()}"
-        remedy = "make room there, or set TMPDIR to another"
+        problem = f"cannot be written to: {(error.strerror or str(error)).lower()}"
+        remedy = "free space there, or set TMPDIR to another folder"
         raise ConfigError([Problem(str(run.parent), problem, remedy)]) from error
     return record, supervisor
 
 
 def _try_folders(settings: Settings) -> None:
-    """See that we can work in the data directory, made if need be. Raises: ConfigError."""
+    """Create the data directory if needed, and check that it is usable. Raises: ConfigError."""
     _refuse(config.check(settings))
     storage = settings.storage
-    troubled = _troubled(dict.fromkeys((storage.rootdirectory, storage.statedir)))
-    with suppress(ConfigError) if troubled else nullcontext():
+    unwritable = _unwritable(dict.fromkeys((storage.rootdirectory, storage.statedir)))
+    with suppress(ConfigError) if unwritable else nullcontext():
         ownership.make_folders(settings)
-    if not troubled:
+    if not unwritable:
         ownership.close_to_others(settings)
-        ballast.keep(storage.statedir)
+        ballast.create(storage.statedir)
     elif ballast.release(storage.statedir):
         _log.info("ballast removed", extra={"path": storage.statedir})
-    if storage.statedir not in troubled:
+    if storage.statedir not in unwritable:
         _refuse([Problem(_STATE, each) for each in probe(storage.statedir)])
     takeover.take_over(settings)
     _refuse(hidden(settings))
 
 
-def _troubled(folders: Iterable[Path]) -> list[Path]:
-    """Return the folders that cannot be written to, each with a warning what that means."""
-    troubled = []
+def _unwritable(folders: Iterable[Path]) -> list[Path]:
+    """Return the folders that cannot be written to, and log a warning for each."""
+    unwritable = []
     for folder in folders:
-        with suppress(OSError):  # what is forbidden is told when it is tried
+        with suppress(OSError):  # missing permissions are reported when the folder is used
             there = next(each for each in (folder, *folder.parents) if each.is_dir())
             if found := disk.condition(there):
                 _log.warning("disk not writable", extra={"path": folder, "disk": found})
-                troubled.append(folder)
-    return troubled
+                unwritable.append(folder)
+    return unwritable
 
 
 def _refuse(problems: list[Problem]) -> None:
@@ -161,19 +161,19 @@ def _refuse(problems: list[Problem]) -> None:
 
 
 def _allow_many_files() -> None:
-    """Let each program open as many files as the system allows us, within reason."""
+    """Raise the limit of open files for this process and its children, to at most MANY_FILES."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, MANY_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
 
 
 def _prepare(settings: Settings, run: Path) -> Start:
-    """Lay ready what the programs will read. Raises: ConfigError."""
+    """Write the files that the programs read into the run directory. Raises: ConfigError."""
     start = Start(
         run=run,
         settings_file=run / "settings.json",
         address=listen_address.bindable(settings.http.addr),
-        certificate=certificate.gather(settings.http.tls, run / certificate.NAME),
+        certificate=certificate.write_pem(settings.http.tls, run / certificate.NAME),
         files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     )
     config.dump(settings, start.settings_file)
@@ -197,7 +197,7 @@ def _access_log(settings: Settings) -> RotatedLog:
 
 
 def _line_limit(settings: Settings) -> LineLimit:
-    """Return the bound on lines that show no use, and have the logger count what it leaves out."""
+    """Return the limit on log lines without a use; the logger counts the lines left out."""
     share = log_share(Budget(settings.cleaner.maxsize, settings.cleaner.threshold))
     events = settings.storage.statedir / layout.EVENTS
 
@@ -208,8 +208,8 @@ def _line_limit(settings: Settings) -> LineLimit:
     return LineLimit(settings.limits.lines, share.bytes_a_second, report)
 
 
-class _Keeper:
-    """Looks at the programs, says what happens to them, and decides when it is enough."""
+class _MainLoop:
+    """Watches the programs, logs what happens to them, and ends all if one cannot stay up."""
 
     def __init__(self, settings: Settings, record: RunState, supervisor: SupervisorProcess) -> None:
         self._settings = settings
@@ -219,20 +219,20 @@ class _Keeper:
         self._watch = programs.ProgramWatch(time.monotonic())
         self._renewal = renewal(settings, supervisor.run)
         self._serving = False
-        self._no_room = LogOnce(_log, "programs wait for room", "programs have room again")
+        self._no_space = LogOnce(_log, "programs wait for disk space", "disk space available again")
         self._complaint = LogOnce(
             _log, "run directory not writable", "run directory writable again"
         )
 
-    def keep(self) -> int:
-        """Return the exit code, when everything has ended."""
+    def run(self) -> int:
+        """Wait for a signal or a failure, stop all programs, and return the exit code."""
         while True:
-            asked = self._supervisor.wait(_LOOK_EVERY if self._serving else _LOOK_FIRST)
-            if asked is not None:
+            signal = self._supervisor.wait(_LOOK_EVERY if self._serving else _LOOK_FIRST)
+            if signal is not None:
                 grace = self._settings.http.draintimeout
-                _log.info("stopping", extra={"reason": asked.name, "grace": grace})
+                _log.info("stopping", extra={"reason": signal.name, "grace": grace})
                 self._supervisor.stop()
-                _log.info("stopped", extra={"reason": asked.name})
+                _log.info("stopped", extra={"reason": signal.name})
                 return 0
             if self._supervisor.ended:
                 _log.error("supervisord ended", extra={"how": self._supervisor.ended})
@@ -244,45 +244,45 @@ class _Keeper:
     def _look(self) -> programs.ProgramFailure | None:
         if self._serving and programs.is_gone(self._run):
             return programs.ProgramFailure(
-                "supervisord", f"somebody deleted the sockets in {self._run}"
+                "supervisord", f"the sockets in {self._run} were deleted"
             )
         try:
-            seen = programs.ask(self._run)
+            seen = programs.read_all(self._run)
         except programs.SupervisorUnreachable:
             return self._watch.silence(time.monotonic(), is_frozen=self._supervisor.is_frozen)
         for name in self._watch.restarted(seen, time.monotonic()):
-            self._note_end(name)
-            how = programs.how_it_ended(name, self._supervisor.keeper_log())
+            self._count_end(name)
+            how = programs.how_it_ended(name, self._supervisor.supervisor_log())
             _log.warning("program ended, started again", extra={"program": name, "how": how})
         if not self._serving and status_of(self._run / "front.sock", "/healthz", timeout=1) == _OK:
             self._serving = True
-            _log.info("serving", extra=_told(self._settings))
+            _log.info("serving", extra=_startup_fields(self._settings))
         self._renewal.look()
         self._make_folders()
         failure = self._watch.failure(seen, time.monotonic())
-        return None if failure is not None and self._waits_for_room(seen) else failure
+        return None if failure is not None and self._lacks_space(seen) else failure
 
-    def _waits_for_room(self, seen: Sequence[programs.Program]) -> bool:
-        """Start again what failed while the temporary directory is full; False where it is not."""
+    def _lacks_space(self, seen: Sequence[programs.Program]) -> bool:
+        """Restart failed programs while the temporary folder is full; return False if it is not."""
         with suppress(OSError):
             if problem := disk_space(self._run).problem:
-                self._no_room.failed(OSError(f"{self._run.parent} is {problem}"))
+                self._no_space.failed(OSError(f"{self._run.parent} is {problem}"))
                 self._watch.forgive()
                 for each in seen:
                     with suppress(programs.SupervisorUnreachable):
                         if each.has_given_up:
                             programs.start(self._run, each)
                 return True
-        self._no_room.worked()
+        self._no_space.worked()
         return False
 
     def _make_folders(self) -> None:
-        """Make what the disk had no room for at the start."""
+        """Create the folders that a full disk refused at the start."""
         if not (self._settings.storage.statedir / "log").is_dir():
             with suppress(ConfigError):
                 ownership.make_folders(self._settings)
 
-    def _note_end(self, name: str) -> None:
+    def _count_end(self, name: str) -> None:
         ends = {**self._record.ends, name: self._record.ends.get(name, 0) + 1}
         self._record = replace(self._record, ends=ends)
         try:
@@ -294,17 +294,17 @@ class _Keeper:
 
     def _give_up(self, failure: programs.ProgramFailure) -> None:
         self._supervisor.stop()
-        said = {
+        fields = {
             "program": failure.name,
             "reason": failure.reason,
-            "how": programs.how_it_ended(failure.name, self._supervisor.keeper_log()),
-            "said": self._supervisor.last_words(failure.name),
+            "how": programs.how_it_ended(failure.name, self._supervisor.supervisor_log()),
+            "said": self._supervisor.last_lines(failure.name),
         }
-        _log.error("a program could not stay up, so all was ended", extra=said)
+        _log.error("a program could not stay up, so all programs were ended", extra=fields)
 
 
-def _told(settings: Settings) -> dict[str, str]:
-    """Return what an operator wants to see at the start."""
+def _startup_fields(settings: Settings) -> dict[str, str]:
+    """Return the fields of the log message `serving`."""
     return {
         "url": listen_address.url_of(
             settings.http.addr, tls=settings.http.tls.certificate is not None

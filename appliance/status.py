@@ -1,4 +1,4 @@
-"""`entrepot status`: one screen about the running appliance."""
+"""`entrepot status`: prints the state of the running appliance on one screen."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _NOT_RUNNING = 1
 
 @dataclass(frozen=True, slots=True)
 class ProgramStatus:
-    """One program: `up` in s, `ends` how often it has ended unasked."""
+    """One program: `up` in s, `ends` counts how often it ended unexpectedly."""
 
     name: str
     state: str
@@ -53,7 +53,7 @@ class ProgramStatus:
 
 @dataclass(frozen=True, slots=True)
 class NextEviction:
-    """What the cleaner would take next: `size` in bytes, `idle` in s."""
+    """An object that the cleaner evicts next: `size` in bytes, `idle` in s since its last use."""
 
     digest: str
     kind: str
@@ -63,7 +63,7 @@ class NextEviction:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """What the index says: bytes held, how many blobs, and what goes next."""
+    """The content store by the index: used bytes, number of blobs, and the next evictions."""
 
     held: int
     count: int
@@ -72,7 +72,7 @@ class StoreStatus:
 
 @dataclass(frozen=True, slots=True)
 class DamagedFile:
-    """A damaged file in quarantine: `size` in bytes, `pushed` where there is no other copy."""
+    """A damaged file in quarantine: `size` in bytes; `pushed`: repositories with no other copy."""
 
     digest: str
     size: int
@@ -81,7 +81,7 @@ class DamagedFile:
 
 @dataclass(frozen=True, slots=True)
 class ClockStatus:
-    """By how much the wall clock is off (s; 0: it is believed), and how often it has jumped."""
+    """`offset`: error of the wall clock in s, 0 if it is trusted; `jumps`: how often it jumped."""
 
     offset: float
     jumps: int
@@ -89,10 +89,10 @@ class ClockStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """All that the screen shows; sizes in bytes, spans in s, None for what is not known.
+    """Everything that the screen shows; sizes in bytes, durations in s, None if unknown.
 
-    `shortage` says why the store can't shrink below its maximum size; empty while it can.
-    `index` is what is wrong with the access index; nothing when it is sound.
+    `shortage` states why the store can't shrink below its maximum size; empty while it can.
+    `index` states the problem of the access index; empty if it has none.
     """
 
     url: str
@@ -113,10 +113,13 @@ class Status:
 
 
 def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Print it: 0, or 1 when no appliance runs with this data directory. Raises: ConfigError."""
+    """Print the state. Return 0, or 1 if no appliance runs on the data directory.
+
+    Raises: ConfigError.
+    """
     settings = config.load([word for word in argv if word != _JSON], environ).settings
-    users.step_down(environ)  # all that follows is the user's, and could lead root astray
-    run = rundir.found(settings.storage.statedir)
+    users.step_down(environ)  # as root, paths in the data directory could lead to any file
+    run = rundir.find(settings.storage.statedir)
     if run is None:
         sys.stderr.write(f"no appliance runs on {settings.storage.rootdirectory}\n")
         return _NOT_RUNNING
@@ -127,7 +130,7 @@ def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def look(settings: Settings, now: float) -> Status:
-    """Ask supervisord, the index, the metrics and the breakers; each may be silent."""
+    """Read supervisord, the index, the metrics and the breakers; any of them may be unavailable."""
     record = _record(settings.run, now)
     clock = Clock(settings.storage.statedir / layout.CLOCK)
     at = now + round(clock.shift(), 1)
@@ -155,7 +158,7 @@ def look(settings: Settings, now: float) -> Status:
 
 
 def screen(found: Status) -> Iterator[str]:
-    """Write it for a terminal."""
+    """Yield the lines of the screen."""
     yield f"{found.url}, up {span(found.up)}, data in {found.data}"
     yield ""
     yield f"{'process':<10} {'state':<9} {'pid':>7} {'up':>8}  ended unasked"
@@ -172,7 +175,7 @@ def screen(found: Status) -> Iterator[str]:
     yield f"traffic    {_traffic(found.counted)} since the start"
     yield f"log        {'not read yet' if found.lag is None else f'read, {span(found.lag)} behind'}"
     if found.index:
-        yield f"index      {found.index}: nothing new is stored, and nothing is evicted"
+        yield f"index      {found.index}: new content is not stored, and nothing is evicted"
     if found.clock.offset:
         yield f"clock      {_clock(found.clock)}"
     for number, broken in enumerate(found.damaged):
@@ -190,7 +193,7 @@ def _size(found: Status) -> str:
     held = f"{size(found.store.held)} in {found.store.count} blobs" if found.store else "unknown"
     if found.cap is None:
         return f"{held}, no limit"
-    return f"{held}; {size(found.maxsize)} are kept, never more than {size(found.cap)}"
+    return f"{held}; kept below {size(found.maxsize)}, never more than {size(found.cap)}"
 
 
 def _clock(found: ClockStatus) -> str:
@@ -200,7 +203,7 @@ def _clock(found: ClockStatus) -> str:
 
 
 def _disk(settings: Settings) -> str:
-    """Return what the disks have left, or what is wrong with them and what that means."""
+    """Return the free space of the data directory, or the problem of a disk and its effect."""
     storage = settings.storage
     folders = dict.fromkeys((storage.rootdirectory, storage.statedir))
     try:
@@ -209,7 +212,7 @@ def _disk(settings: Settings) -> str:
         return (error.strerror or str(error)).lower()
     for folder, found in spaces.items():
         if found.problem:
-            return f"{folder} is {found.problem}: what is here is served, nothing new is stored"
+            return f"{folder} is {found.problem}: stored content is served, nothing new is stored"
     return f"{size(spaces[storage.rootdirectory].free)} free"
 
 
@@ -222,13 +225,13 @@ def _traffic(seen: HitCounts) -> str:
 def _record(run: Path, now: float) -> RunState:
     try:
         return RunState.read(run)
-    except (OSError, ValueError):  # it is just starting
+    except (OSError, ValueError):  # `serve` has not written it yet
         return RunState(now, HitCounts())
 
 
 def _processes(run: Path, record: RunState, now: float) -> Iterator[ProgramStatus]:
     with suppress(programs.SupervisorUnreachable):
-        for each in programs.ask(run):
+        for each in programs.read_all(run):
             up = max(now - each.started, 0.0) if each.pid else 0.0
             ends = record.ends.get(each.name, 0)
             yield ProgramStatus(each.name, each.state.lower(), each.pid, up, ends)
@@ -276,13 +279,13 @@ def _lag(metrics: Path) -> float | None:
 
 
 def _health(settings: Settings, now: float) -> dict[str, str]:
-    said = dict.fromkeys(upstream_names(settings), "no problem")
+    health = dict.fromkeys(upstream_names(settings), "no problem")
     for each in breaker.read_all(settings.run / "breakers", lambda: now):
         left = each.until - now
         until = f" for {span(left)}" if each.until and left >= 1 else ""
         why = f" ({each.reason})" if each.reason else ""
         if each.state != "closed":
-            said[each.host] = f"{each.state}{until}{why}"
+            health[each.host] = f"{each.state}{until}{why}"
         elif each.reason:
-            said[each.host] = f"failed when it was last asked{why}"
-    return said
+            health[each.host] = f"failed at the last request{why}"
+    return health

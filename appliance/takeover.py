@@ -1,6 +1,6 @@
-"""A data directory that another program filled: taken over at the start, reported if it is full.
+"""Takes over a data directory that another program filled, and reports if it is full.
 
-`datastore/takeover.py` tells what was fetched from what was pushed.
+`datastore/takeover.py` decides which of the content was fetched and which was pushed.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _log = logging.getLogger(__name__)
 
 
 def take_over(settings: Settings) -> None:
-    """Make what another program fetched evictable; what `hosted:` names is left as it is.
+    """Make content that another program fetched evictable, except repositories of `hosted:`.
 
-    A disk that refuses it stops no start: the next one tries again.
+    A disk error does not stop the start: the next start tries again.
     """
     own = Globs(each.repository for each in settings.hosted if each.repository != "**")
     storage = Filesystem(settings.storage.rootdirectory)
@@ -36,12 +36,12 @@ def take_over(settings: Settings) -> None:
         _log.warning("not taken over", extra={"error": error})
         return
     if taken.marked:
-        told = {"repositories": taken.marked, "takeover": settings.cleaner.takeover}
-        _log.info("what another program fetched may be evicted", extra=told)
+        fields = {"repositories": taken.marked, "takeover": settings.cleaner.takeover}
+        _log.info("content that another program fetched may be evicted", extra=fields)
     if taken.unproven:
-        remedy = "set CLEANER_TAKEOVER=evict if nobody pushed here"
+        remedy = "set CLEANER_TAKEOVER=evict if no client pushed to it"
         _log.warning(
-            "what a proxy may have fetched is kept, for it may have been pushed",
+            "content of unknown origin is kept, because it may have been pushed",
             extra={"repositories": taken.unproven, "remedy": remedy},
         )
 
@@ -57,7 +57,7 @@ def shortage_of(settings: Settings, index: AccessIndex) -> str:
 
 
 def remarks(settings: Settings) -> Iterator[Problem]:
-    """Warn of a store that can't shrink, where an appliance has found that."""
+    """Yield a warning if the index shows that the store can't shrink below its maximum size."""
     path = settings.storage.statedir / layout.INDEX
     if not path.is_file():
         return

@@ -1,4 +1,4 @@
-"""The upstreams by name: what an operator reads at the start, and what they would hide."""
+"""The names of the upstreams in force, and the pushed repositories that they would hide."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from entrepot.registry.routing.name_conflicts import leaves_out, shadowed
 
 
 def upstreams_now(settings: Settings) -> UpstreamSet:
-    """Return the upstreams in force, with the pull secret as it is on disk now."""
+    """Return the upstreams in force, with the current content of the pull secret."""
     return config.upstreams_in_force(settings, _secret(settings))
 
 
@@ -23,7 +23,7 @@ def upstream_names(settings: Settings) -> list[str]:
 
 
 def hidden(settings: Settings) -> list[Problem]:
-    """Return a problem for each repository that was pushed and that an upstream would hide."""
+    """Return a problem for each pushed repository that an upstream of that name would hide."""
     storage, known = Filesystem(settings.storage.rootdirectory), upstreams_now(settings)
     return [
         Problem(
@@ -41,5 +41,5 @@ def _secret(settings: Settings) -> ParsedPullSecret | None:
         return None
     try:
         return config.parse_pull_secret(path.read_bytes(), settings.pullsecret.ignore)
-    except (OSError, ConfigError):  # it has changed since it was read; the registry has warned
+    except (OSError, ConfigError):  # it changed since the start; the registry logs a warning
         return None

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Makes the environment that we run in: sh appliance/venv.sh PYTHON VENV LOCK
+# Creates the virtual environment that Entrepot runs in: sh appliance/venv.sh PYTHON VENV LOCK
 #
-# Every package is one of LOCK, with its hash; so is what builds our own, which is installed as a
-# link to this folder. May be repeated: what is there already is left alone.
+# Installs only packages of LOCK, verified by hash, and build tools of requirements/build.txt.
+# Entrepot itself is installed in editable mode: the environment refers to this folder. The script
+# may be run again: it leaves alone what is installed already.
 set -eu
 
 say() {
@@ -13,7 +14,7 @@ is_new_enough() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
 
-# The Python asked for, or the first that is new enough.
+# Print the requested Python, or the first one that is new enough.
 choose() {
     for each in "$1" python3 python3.14 python3.13 python3.12 python3.11; do
         if is_new_enough "$each"; then
@@ -25,7 +26,7 @@ choose() {
     return 1
 }
 
-# Debian has the module venv, and the pip that it brings, in a package of their own.
+# Debian puts the module venv, and pip for it, into a separate package. Install it.
 check_venv() {
     "$1" -c 'import venv, ensurepip' 2>/dev/null && return
     package=$("$1" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
@@ -41,7 +42,7 @@ check_venv() {
 }
 
 if [ $# -ne 3 ]; then
-    say "say PYTHON VENV LOCK"
+    say "usage: venv.sh PYTHON VENV LOCK"
     exit 2
 fi
 venv=$2 lock=$3

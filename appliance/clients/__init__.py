@@ -1,6 +1,7 @@
-"""What each client is told of an appliance: pure functions from a `Endpoint` to texts of files.
+"""Generates the configuration of each client: pure functions from an `Endpoint` to file contents.
 
-One module a kind of client; `NAMES` has them all, and `appliance.clients.command` writes them.
+Each module is for one kind of client; `NAMES` lists them, and `appliance.clients.command` prints or
+writes the files.
 """
 
 from __future__ import annotations

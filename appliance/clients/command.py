@@ -1,4 +1,4 @@
-"""`entrepot clients`: the configuration of every client, printed, or written below a folder."""
+"""`entrepot clients`: prints the configuration of every client, or writes it below a folder."""
 
 from __future__ import annotations
 
@@ -24,64 +24,65 @@ _GLOB = frozenset("*?[")
 
 
 def clients(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Print or write what the clients of the appliance of these settings need.
+    """Print or write the configuration that the clients of the appliance need.
 
     Raises: ConfigError.
     """
-    told = options.part(argv, _VALUED)
-    names = _names(told)
-    front = front_of(told, config.load(told.rest, environ).settings)
-    made = {name: NAMES[name](front) for name in names}
-    out = told.one("--out")
+    given = options.parse(argv, _VALUED)
+    names = _names(given)
+    endpoint = endpoint_of(given, config.load(given.rest, environ).settings)
+    configured = {name: NAMES[name](endpoint) for name in names}
+    out = given.one("--out")
     if out is None:
-        sys.stdout.write("\n".join(_printed(made)))
+        sys.stdout.write("\n".join(_printed(configured)))
     else:
-        _write(made, Path(out))
+        _write(configured, Path(out))
     return 0
 
 
-def front_of(told: Options, settings: Settings) -> Endpoint:
-    """Put together what is known of the appliance. Raises: ConfigError."""
-    given = told.one("--host")
-    if given is None:
-        raise ConfigError([Problem("--host", "missing", "name us as clients do: --host HOST")])
-    host, port, tls = public_url.address(given, settings)
+def endpoint_of(given: Options, settings: Settings) -> Endpoint:
+    """Return the endpoint, from the options and the settings. Raises: ConfigError."""
+    host_option = given.one("--host")
+    if host_option is None:
+        remedy = "give the name that clients use: --host HOST"
+        raise ConfigError([Problem("--host", "missing", remedy)])
+    host, port, tls = public_url.address(host_option, settings)
     names = upstream_names(settings)
     globs = tuple(each for each in names if not _GLOB.isdisjoint(each))
     htpasswd, anonymous = settings.auth.htpasswd, settings.auth.anonymous
-    front = Endpoint(
+    endpoint = Endpoint(
         host,
         port,
         tls,
-        ca=public_url.private_authority(told.one("--ca"), settings) if tls else None,
+        ca=public_url.private_authority(given.one("--ca"), settings) if tls else None,
         upstreams=tuple(each for each in names if each not in globs),
         globs=globs,
         default=upstreams_now(settings).default,
-        asks=htpasswd is not None and anonymous == "none",
+        needs_login=htpasswd is not None and anonymous == "none",
     )
-    authfile = told.one("--authfile")
-    return replace(front, login=login_in(authfile, front.netloc)) if authfile else front
+    authfile = given.one("--authfile")
+    return replace(endpoint, login=login_in(authfile, endpoint.netloc)) if authfile else endpoint
 
 
-def _names(told: Options) -> list[str]:
-    asked = [_OTHER_NAMES.get(each, each) for each in told.all("--client")]
-    for each in asked:
+def _names(given: Options) -> list[str]:
+    names = [_OTHER_NAMES.get(each, each) for each in given.all("--client")]
+    for each in names:
         if each not in NAMES:
             remedy = f"try {', '.join(NAMES)}"
             raise ConfigError([Problem(f"--client={each}", "no such client", remedy)])
-    return asked or list(NAMES)
+    return names or list(NAMES)
 
 
-def _printed(made: Mapping[str, Client]) -> Iterator[str]:
-    for name, client in made.items():
+def _printed(configured: Mapping[str, Client]) -> Iterator[str]:
+    for name, client in configured.items():
         yield f"######## {name} ({client.title})\n"
         for file in client.files:
             yield f"==== {file.path}{' (mode 600)' if file.secret else ''}\n{file.text}"
-        yield "==== how\n" + _lines(client.steps)
+        yield "==== instructions\n" + _lines(client.steps)
 
 
-def _write(made: Mapping[str, Client], folder: Path) -> None:
-    for name, client in made.items():
+def _write(configured: Mapping[str, Client], folder: Path) -> None:
+    for name, client in configured.items():
         for file in client.files:
             path = folder / name / file.path.lstrip("/")
             write(path, file.text.encode(), SECRET if file.secret else PUBLIC)

@@ -1,7 +1,8 @@
-"""containerd, and whoever reads its hosts.toml: nerdctl, Kubernetes, Talos, dockerd's newer store.
+"""containerd and other readers of hosts.toml: nerdctl, Kubernetes, Talos, dockerd's newer store.
 
-containerd tells us by `?ns=` which registry it means, so every upstream has the same endpoint. One
-file an upstream names its origin, which comes next when we fail; `_default` is for all others.
+containerd sends the registry's host as `?ns=`, so the endpoint is the same for every upstream. Each
+upstream has its own hosts.toml, which names its origin; containerd goes there if the appliance
+fails. The file of `_default` is for all other registries.
 """
 
 from __future__ import annotations
@@ -12,62 +13,63 @@ from entrepot.appliance.clients.endpoint import Client, Endpoint, File, origin
 
 ROOT = "/etc/containerd/certs.d"
 CA = "entrepot-ca.crt"
-# A mirror that is dead costs this much a request, and not the 30 s of containerd's own.
+# An unreachable mirror delays each request by this, instead of containerd's default of 30 s.
 DIAL_TIMEOUT = "2s"
 
 _STEPS = (
-    "Copy the files to the same places on each node.",
-    "Let containerd read them, by config_path in /etc/containerd/config.toml, and restart it once:",
+    "Copy the files to the same paths on each node.",
+    "Set config_path in /etc/containerd/config.toml, and restart containerd once:",
     '  2.x, version = 3: [plugins."io.containerd.cri.v1.images".registry]',
     '  1.x, version = 2: [plugins."io.containerd.grpc.v1.cri".registry]',
     f'    config_path = "{ROOT}"',
     "Later changes of hosts.toml need no restart. ctr reads them with --hosts-dir only:",
     f"  ctr images pull --hosts-dir {ROOT} quay.io/podman/hello:latest",
-    "dial_timeout works from containerd 2.0 on; earlier ones pass it over and wait 30 s for a host",
-    "that is gone without a word.",
+    "dial_timeout works from containerd 2.0 on; earlier versions ignore it, and wait 30 s for a",
+    "host that does not respond.",
 )
 _LOGIN = (
-    "The appliance asks for a password. Say this again with --authfile FILE, a file that",
-    "`podman login --authfile FILE` wrote, and each hosts.toml has it, readable by root alone.",
+    "The appliance requires a password. Run this command again with --authfile FILE, a file that",
+    "`podman login --authfile FILE` wrote: each hosts.toml then has it, readable by root alone.",
 )
 
 
-def configure(front: Endpoint) -> Client:
-    """Write a hosts.toml for each upstream, for all other registries, and for our own name."""
-    ca = f"../{CA}" if front.ca else None
-    files = hosts_files(front, ROOT, ca)
-    if front.ca:
-        files = (*files, File(f"{ROOT}/{CA}", front.ca))
-    steps = (*_STEPS, *_LOGIN) if front.asks and not front.login else _STEPS
+def configure(endpoint: Endpoint) -> Client:
+    """Return a hosts.toml for each upstream, for all other registries, and for the appliance."""
+    ca = f"../{CA}" if endpoint.ca else None
+    files = hosts_files(endpoint, ROOT, ca)
+    if endpoint.ca:
+        files = (*files, File(f"{ROOT}/{CA}", endpoint.ca))
+    steps = (*_STEPS, *_LOGIN) if endpoint.needs_login and not endpoint.login else _STEPS
     return Client("containerd: Kubernetes, nerdctl, ctr", files, steps)
 
 
-def hosts_files(front: Endpoint, root: str, ca: str | None) -> tuple[File, ...]:
-    """Write all hosts.toml below *root*; *ca* is the authority's path as seen from one of them."""
-    texts = {each: _mirrored(front, each, ca) for each in front.upstreams}
-    texts["_default"] = _mirrored(front, None, ca)
-    texts[front.netloc] = _direct(front, ca)
-    is_secret = front.login is not None
+def hosts_files(endpoint: Endpoint, root: str, ca: str | None) -> tuple[File, ...]:
+    """Return all hosts.toml below *root*; *ca* is the CA file's path, relative to one of them."""
+    texts = {each: _mirrored(endpoint, each, ca) for each in endpoint.upstreams}
+    texts["_default"] = _mirrored(endpoint, None, ca)
+    texts[endpoint.netloc] = _direct(endpoint, ca)
+    is_secret = endpoint.login is not None
     return tuple(
         File(f"{root}/{name}/hosts.toml", text, secret=is_secret) for name, text in texts.items()
     )
 
 
-def _mirrored(front: Endpoint, upstream: str | None, ca: str | None) -> str:
-    lines = [f"# {upstream or 'Whatever has no folder of its own'}: from Entrepot, else directly."]
+def _mirrored(endpoint: Endpoint, upstream: str | None, ca: str | None) -> str:
+    title = upstream or "All registries without a folder of their own"
+    lines = [f"# {title}: from Entrepot first, else from the registry itself."]
     if upstream:
         lines += [f"server = {_quoted(origin(upstream))}", ""]
-    return _text([*lines, *_host(front, ["pull", "resolve"], ca)])
+    return _text([*lines, *_host(endpoint, ["pull", "resolve"], ca)])
 
 
-def _direct(front: Endpoint, ca: str | None) -> str:
-    """For names that begin with ours: there is nobody else to go to."""
-    lines = ["# Entrepot under its own name.", f"server = {_quoted(front.url)}", ""]
-    return _text([*lines, *_host(front, ["pull", "resolve", "push"], ca)])
+def _direct(endpoint: Endpoint, ca: str | None) -> str:
+    """Return the hosts.toml for images under the appliance's own name. It has no fallback."""
+    lines = ["# Entrepot under its own name.", f"server = {_quoted(endpoint.url)}", ""]
+    return _text([*lines, *_host(endpoint, ["pull", "resolve", "push"], ca)])
 
 
-def _host(front: Endpoint, capabilities: list[str], ca: str | None) -> list[str]:
-    table = f"host.{_quoted(front.url)}"
+def _host(endpoint: Endpoint, capabilities: list[str], ca: str | None) -> list[str]:
+    table = f"host.{_quoted(endpoint.url)}"
     lines = [
         f"[{table}]",
         f"  capabilities = {json.dumps(capabilities)}",
@@ -75,13 +77,13 @@ def _host(front: Endpoint, capabilities: list[str], ca: str | None) -> list[str]
     ]
     if ca:
         lines.append(f"  ca = {_quoted(ca)}")
-    if front.login:
-        lines += [f"  [{table}.header]", f"    Authorization = {_quoted(front.login.basic)}"]
+    if endpoint.login:
+        lines += [f"  [{table}.header]", f"    Authorization = {_quoted(endpoint.login.basic)}"]
     return lines
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text)  # a basic string of TOML, for what is ASCII
+    return json.dumps(text)  # for ASCII text, JSON's form is a basic string of TOML
 
 
 def _text(lines: list[str]) -> str:

@@ -1,7 +1,8 @@
-"""podman, buildah, skopeo and CRI-O: a drop-in for registries.conf.
+"""podman, buildah, skopeo and CRI-O: a drop-in file for registries.conf.
 
-They rewrite an image's name for a mirror and say nothing else: the upstream's host becomes the
-first part of the name. Mirrors that fail are passed over, and the registry itself comes last.
+For a mirror, these clients rewrite the image's name: the upstream's host becomes the first
+component of the name, and is sent nowhere else. They skip mirrors that fail, and try the registry
+itself last.
 """
 
 from __future__ import annotations
@@ -14,40 +15,41 @@ from entrepot.appliance.clients.endpoint import Client, Endpoint, File, origin
 _FILE = "/etc/containers/registries.conf.d/50-entrepot.conf"
 
 
-def configure(front: Endpoint) -> Client:
-    """Write the drop-in, and the authority where these programs look for it."""
-    files = [File(_FILE, "\n".join(_lines(front)))]
-    if front.ca:
-        files.append(File(f"/etc/containers/certs.d/{front.netloc}/ca.crt", front.ca))
+def configure(endpoint: Endpoint) -> Client:
+    """Return the drop-in file, and the CA at the path where these clients expect it."""
+    files = [File(_FILE, "\n".join(_lines(endpoint)))]
+    if endpoint.ca:
+        files.append(File(f"/etc/containers/certs.d/{endpoint.netloc}/ca.crt", endpoint.ca))
     title = "podman, buildah, skopeo, CRI-O"
-    return Client(title, tuple(files), tuple(_steps(front)))
+    return Client(title, tuple(files), tuple(_steps(endpoint)))
 
 
-def _lines(front: Endpoint) -> Iterator[str]:
-    yield "# Each registry from Entrepot first, then from itself."
-    if not front.tls:
-        yield from ("", "[[registry]]", f"location = {_quoted(front.netloc)}", "insecure = true")
-    for each in front.upstreams:
+def _lines(endpoint: Endpoint) -> Iterator[str]:
+    yield "# Each registry: from Entrepot first, then from the registry itself."
+    if not endpoint.tls:
+        yield from ("", "[[registry]]", f"location = {_quoted(endpoint.netloc)}", "insecure = true")
+    for each in endpoint.upstreams:
         yield from ("", "[[registry]]", f"location = {_quoted(each)}")
         if not origin(each).startswith("https:"):
             yield "insecure = true"
-        yield from ("", "[[registry.mirror]]", f"location = {_quoted(front.prefix(each))}")
-        if not front.tls:
+        yield from ("", "[[registry.mirror]]", f"location = {_quoted(endpoint.prefix(each))}")
+        if not endpoint.tls:
             yield "insecure = true"
     yield ""
 
 
-def _steps(front: Endpoint) -> Iterator[str]:
-    yield "Copy the files to the same places. podman, buildah and skopeo read them at each start;"
-    yield "a user's own ~/.config/containers/registries.conf hides the system's: rootless without"
-    yield "root, append the drop-in to it, and the authority goes to ~/.config/containers/certs.d."
+def _steps(endpoint: Endpoint) -> Iterator[str]:
+    yield "Copy the files to the same paths. podman, buildah and skopeo read them at each start."
+    yield "A user's ~/.config/containers/registries.conf replaces the system's: for a user without"
+    yield "root, append the drop-in to it, and copy the CA to ~/.config/containers/certs.d."
     yield "CRI-O: systemctl reload crio"
-    if front.asks:
-        yield f"Once for each user: podman login {front.netloc}"
-        yield "CRI-O: the same entry in the file that global_auth_file of crio.conf names."
-    if front.globs:
-        yield f"{', '.join(front.globs)}: a mirror can't keep what a * stood for; add each host."
+    if endpoint.needs_login:
+        yield f"Once for each user: podman login {endpoint.netloc}"
+        yield "CRI-O: add the same entry to the file of global_auth_file in crio.conf."
+    if endpoint.globs:
+        globs = ", ".join(endpoint.globs)
+        yield f"{globs}: a mirror cannot be configured for a pattern; add each host."
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text)  # a basic string of TOML, for what is ASCII
+    return json.dumps(text)  # for ASCII text, JSON's form is a basic string of TOML

@@ -1,8 +1,8 @@
 """dockerd: a mirror of Docker Hub for its older store, containerd's hosts.toml for its newer one.
 
-The older store knows mirrors of Docker Hub only and sends no word of which registry it means: such
-requests lead to the appliance's default upstream. The newer one, containerd's, is what a new
-installation has from Engine 29 on.
+The older store supports mirrors of Docker Hub only, and does not send the registry's host: the
+appliance serves such requests from its default upstream. The newer store is containerd's, and the
+default of new installations from Engine 29 on.
 """
 
 from __future__ import annotations
@@ -18,44 +18,45 @@ ROOT = "/etc/docker/certs.d"
 _DAEMON = "/etc/docker/daemon.json"
 
 
-def configure(front: Endpoint) -> Client:
-    """Write daemon.json, the authority, and a hosts.toml for each upstream."""
-    folder = f"{ROOT}/{front.netloc}"
-    ca = f"../{front.netloc}/ca.crt" if front.ca else None
-    files = [File(_DAEMON, json.dumps(_daemon(front), indent=2) + "\n")]
-    if front.ca:
-        files.append(File(f"{folder}/ca.crt", front.ca))
-    files += containerd.hosts_files(front, ROOT, ca)
-    return Client("dockerd", tuple(files), tuple(_steps(front)))
+def configure(endpoint: Endpoint) -> Client:
+    """Return daemon.json, the CA, and a hosts.toml for each upstream."""
+    folder = f"{ROOT}/{endpoint.netloc}"
+    ca = f"../{endpoint.netloc}/ca.crt" if endpoint.ca else None
+    files = [File(_DAEMON, json.dumps(_daemon(endpoint), indent=2) + "\n")]
+    if endpoint.ca:
+        files.append(File(f"{folder}/ca.crt", endpoint.ca))
+    files += containerd.hosts_files(endpoint, ROOT, ca)
+    return Client("dockerd", tuple(files), tuple(_steps(endpoint)))
 
 
-def _daemon(front: Endpoint) -> dict[str, Any]:
+def _daemon(endpoint: Endpoint) -> dict[str, Any]:
     document: dict[str, Any] = {}
-    if front.default == DOCKER_HUB:
-        document["registry-mirrors"] = [front.url]
-    if not front.tls:
-        document["insecure-registries"] = [front.netloc]
+    if endpoint.default == DOCKER_HUB:
+        document["registry-mirrors"] = [endpoint.url]
+    if not endpoint.tls:
+        document["insecure-registries"] = [endpoint.netloc]
     return document
 
 
-def _steps(front: Endpoint) -> list[str]:
+def _steps(endpoint: Endpoint) -> list[str]:
     steps = [
-        f"Merge {_DAEMON} into the one that is there, then: systemctl reload docker",
-        "`docker info` tells the store: Storage Driver overlay2 is the older, and overlayfs with",
-        "driver-type io.containerd.snapshotter.v1 the newer one.",
-        f"Older store: {_DAEMON} alone counts, for Docker Hub only. Other registries'",
-        f"images have our name before theirs: docker pull {front.netloc}/quay.io/podman/hello",
-        f"Newer store: the hosts.toml below {ROOT} count, for every registry and at once.",
+        f"Merge {_DAEMON} into the existing file, then: systemctl reload docker",
+        "`docker info` shows the store: Storage Driver overlay2 is the older one, and overlayfs",
+        "with driver-type io.containerd.snapshotter.v1 the newer one.",
+        f"Older store: only {_DAEMON} applies, and only to Docker Hub. For images of other",
+        "registries, write the appliance's name before theirs:",
+        f"  docker pull {endpoint.netloc}/quay.io/podman/hello",
+        f"Newer store: the hosts.toml below {ROOT} apply to every registry, without a reload.",
     ]
-    if front.default != DOCKER_HUB:
+    if endpoint.default != DOCKER_HUB:
         steps += [
-            "No registry-mirrors here: the appliance was started without docker.io as its default",
-            "upstream (ENTREPOT_DEFAULT_UPSTREAM=docker.io), which is what the older store needs.",
+            "No registry-mirrors here: the older store needs an appliance with docker.io as its",
+            "default upstream (ENTREPOT_DEFAULT_UPSTREAM=docker.io).",
         ]
-    if front.asks:
+    if endpoint.needs_login:
         steps += [
-            "The older store has no password for a mirror but the one for Docker Hub:",
+            "The older store sends a mirror no password except the one for Docker Hub:",
             "it needs REGISTRY_AUTH_ANONYMOUS=pull.",
-            f"By our name: docker login {front.netloc}",
+            f"For images under the appliance's name: docker login {endpoint.netloc}",
         ]
     return steps

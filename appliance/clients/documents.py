@@ -1,4 +1,4 @@
-"""YAML as a person would write it: texts of several lines as blocks, nothing referred to."""
+"""Writes YAML in the style of a person: texts of several lines as blocks, and no aliases."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import yaml
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what a client's operator will read."""
+    """A dumper for documents that an operator reads."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401 - any node of a document
-        """Write everything out where it belongs."""
+        """Repeat equal nodes instead of referring to the first one."""
         del data
         return True
 
@@ -25,5 +25,5 @@ _Dumper.add_representer(str, _text)
 
 
 def yaml_text(document: object) -> str:
-    """Write *document*, its keys in their order."""
+    """Return *document* as YAML, with its keys in their order."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False)

@@ -1,4 +1,4 @@
-"""What is known of an appliance by who configures its clients, and what comes of it."""
+"""The values that the configuration of a client depends on, and the result: files and steps."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from entrepot.appliance.logins import Login
 from entrepot.config.address import is_loopback, url_of
 
-_USUAL_PORT = 443  # of https: a name without a port means it
+_USUAL_PORT = 443  # the default of https, which a name without a port means
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """How clients reach an appliance, and what it has for them.
+    """How clients reach an appliance, and which upstreams it mirrors.
 
-    `host` is a name or an address, IPv6 in brackets. `ca` is the PEM of a private authority; None
-    when the clients trust the certificate anyway. `upstreams` are hosts, `globs` stand for hosts,
-    `default` is where names without an upstream lead. `asks`: a pull needs a password, which
-    `login` may be.
+    `host` is a name or an address, IPv6 in brackets. `ca` is the PEM of a private CA; None if the
+    clients trust the certificate without it. `upstreams` are hosts, `globs` are patterns of hosts,
+    `default` is the upstream of names without a host. `needs_login`: a pull needs a password;
+    `login` is such a login, if known.
     """
 
     host: str
@@ -27,35 +27,35 @@ class Endpoint:
     upstreams: tuple[str, ...] = ()
     globs: tuple[str, ...] = ()
     default: str | None = None
-    asks: bool = False
+    needs_login: bool = False
     login: Login | None = None
 
     @property
     def netloc(self) -> str:
-        """Host and port as an image's name begins with them."""
+        """Host and port as they appear at the start of an image's name."""
         return self.host if self.tls and self.port == _USUAL_PORT else f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the appliance."""
         return f"{'https' if self.tls else 'http'}://{self.netloc}"
 
     @property
     def elsewhere(self) -> tuple[str, ...]:
-        """The upstreams that other machines can reach under the same name."""
+        """The upstreams that other machines reach under the same name: those not on loopback."""
         return tuple(each for each in self.upstreams if not is_loopback(each))
 
     def prefix(self, upstream: str) -> str:
-        """Return what stands before a repository's name for the upstream's sake.
+        """Return the part of an image's name before the repository of *upstream*.
 
-        A reference has no place for a second colon: `host:port` is `host_port` in it.
+        A reference cannot contain a second colon: `host:port` becomes `host_port`.
         """
         return f"{self.netloc}/{upstream.replace(':', '_')}"
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file: where the client looks for it, and its text; `secret`: for its owner alone."""
+    """One file: its path on the client, and its text; `secret`: only its owner may read it."""
 
     path: str
     text: str
@@ -64,7 +64,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client's configuration: its files, and what to do with them, a step a line."""
+    """A client's configuration: its files, and the steps to install them, one per line."""
 
     title: str
     files: tuple[File, ...]
@@ -72,5 +72,5 @@ class Client:
 
 
 def origin(upstream: str) -> str:
-    """Return where a client finds an upstream itself, as it would without us."""
+    """Return the URL by which a client reaches an upstream without the appliance."""
     return url_of(upstream)

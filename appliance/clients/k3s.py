@@ -1,4 +1,4 @@
-"""k3s and RKE2: one registries.yaml, of which they make containerd's hosts.toml themselves."""
+"""k3s and RKE2: one registries.yaml, from which they generate containerd's hosts.toml."""
 
 from __future__ import annotations
 
@@ -10,42 +10,45 @@ from entrepot.appliance.clients.endpoint import Client, Endpoint, File
 _CA = "entrepot-ca.crt"
 
 
-def configure_k3s(front: Endpoint) -> Client:
-    """Write registries.yaml for k3s."""
-    return _configure(front, "k3s", "systemctl restart k3s (on agents: k3s-agent)")
+def configure_k3s(endpoint: Endpoint) -> Client:
+    """Return registries.yaml for k3s."""
+    return _configure(endpoint, "k3s", "systemctl restart k3s (on agents: k3s-agent)")
 
 
-def configure_rke2(front: Endpoint) -> Client:
-    """Write registries.yaml for RKE2."""
-    return _configure(front, "rke2", "systemctl restart rke2-server (on agents: rke2-agent)")
+def configure_rke2(endpoint: Endpoint) -> Client:
+    """Return registries.yaml for RKE2."""
+    return _configure(endpoint, "rke2", "systemctl restart rke2-server (on agents: rke2-agent)")
 
 
-def _configure(front: Endpoint, name: str, restart: str) -> Client:
+def _configure(endpoint: Endpoint, name: str, restart: str) -> Client:
     folder = f"/etc/rancher/{name}"
-    text = yaml_text(_document(front, f"{folder}/{_CA}"))
-    head = f"# {name} makes containerd's hosts.toml of this; the registry itself comes last.\n"
-    file = File(f"{folder}/registries.yaml", head + text, secret=front.login is not None)
-    authority = [File(f"{folder}/{_CA}", front.ca)] if front.ca else []
+    text = yaml_text(_document(endpoint, f"{folder}/{_CA}"))
+    head = f"# {name} generates containerd's hosts.toml from this; the registry itself is last.\n"
+    file = File(f"{folder}/registries.yaml", head + text, secret=endpoint.login is not None)
+    authority = [File(f"{folder}/{_CA}", endpoint.ca)] if endpoint.ca else []
     steps = [
-        "Copy the files to the same places on each node, servers too; a registries.yaml that is",
-        "there already wants to be merged by hand.",
+        "Copy the files to the same paths on each node, servers too. If there is a registries.yaml",
+        "already, merge them by hand.",
         f"It is read at the start: {restart}",
-        '"*" needs a release of March 2024 or later (v1.29.3+k3s1). There is no dial_timeout to be',
-        "set here: a host that is gone without a word costs 30 s a request.",
+        '"*" needs a release of March 2024 or later (v1.29.3+k3s1). dial_timeout cannot be set',
+        "here: a host that does not respond delays each request by 30 s.",
     ]
-    if front.asks and not front.login:
-        steps.append(f"The appliance asks for a password: add auth to configs, {front.netloc!r}.")
+    if endpoint.needs_login and not endpoint.login:
+        entry = repr(endpoint.netloc)
+        steps.append(
+            f"The appliance requires a password: add auth to the entry {entry} of configs."
+        )
     return Client(name, (file, *authority), tuple(steps))
 
 
-def _document(front: Endpoint, ca: str) -> dict[str, Any]:
-    mirrors = {each: {"endpoint": [front.url]} for each in (*front.upstreams, "*")}
+def _document(endpoint: Endpoint, ca: str) -> dict[str, Any]:
+    mirrors = {each: {"endpoint": [endpoint.url]} for each in (*endpoint.upstreams, "*")}
     document: dict[str, Any] = {"mirrors": mirrors}
     config: dict[str, Any] = {}
-    if front.login:
-        config["auth"] = {"username": front.login.username, "password": front.login.password}
-    if front.ca:
+    if endpoint.login:
+        config["auth"] = {"username": endpoint.login.username, "password": endpoint.login.password}
+    if endpoint.ca:
         config["tls"] = {"ca_file": ca}
     if config:
-        document["configs"] = {front.netloc: config}
+        document["configs"] = {endpoint.netloc: config}
     return document

@@ -1,8 +1,8 @@
-"""OpenShift: mirror sets, of which its operator makes every node's registries.conf.
+"""OpenShift: mirror sets, from which its operator generates registries.conf on every node.
 
-An ImageDigestMirrorSet is for pulls by digest, which is what its own images are; an
-ImageTagMirrorSet for pulls by tag. An ImageContentSourcePolicy is what releases before 4.13 have
-instead, for digests only.
+An ImageDigestMirrorSet applies to pulls by digest, as of OpenShift's own images; an
+ImageTagMirrorSet to pulls by tag. Releases before 4.13 have an ImageContentSourcePolicy instead,
+for digests only.
 """
 
 from __future__ import annotations
@@ -19,66 +19,69 @@ _AUTHORITY = "entrepot-ca"
 _IMAGE = "oc patch image.config.openshift.io/cluster --type merge -p"
 
 
-def configure(front: Endpoint) -> Client:
-    """Write the mirror sets of newer and of older releases, and the map with the authority."""
+def configure(endpoint: Endpoint) -> Client:
+    """Return the mirror sets of newer and of older releases, and the ConfigMap with the CA."""
     named = [
-        ("imagedigestmirrorset", _mirror_set(front, "Digest")),
-        ("imagetagmirrorset", _mirror_set(front, "Tag")),
-        ("imagecontentsourcepolicy", _source_policy(front)),
+        ("imagedigestmirrorset", _mirror_set(endpoint, "Digest")),
+        ("imagetagmirrorset", _mirror_set(endpoint, "Tag")),
+        ("imagecontentsourcepolicy", _source_policy(endpoint)),
     ]
-    if front.ca:
-        named.append(("additionaltrustedca", _authority(front, front.ca)))
+    if endpoint.ca:
+        named.append(("additionaltrustedca", _authority(endpoint, endpoint.ca)))
     files = (File(f"{name}.yaml", yaml_text(each)) for name, each in named)
-    return Client("OpenShift", tuple(files), tuple(_steps(front)))
+    return Client("OpenShift", tuple(files), tuple(_steps(endpoint)))
 
 
-def _mirror_set(front: Endpoint, by: str) -> dict[str, Any]:
+def _mirror_set(endpoint: Endpoint, by: str) -> dict[str, Any]:
     mirrors = [
-        {**_pair(front, each), "mirrorSourcePolicy": "AllowContactingSource"}
-        for each in front.elsewhere
+        {**_pair(endpoint, each), "mirrorSourcePolicy": "AllowContactingSource"}
+        for each in endpoint.elsewhere
     ]
     return _object(_CONFIG, f"Image{by}MirrorSet", {f"image{by}Mirrors": mirrors})
 
 
-def _source_policy(front: Endpoint) -> dict[str, Any]:
-    mirrors = [_pair(front, each) for each in front.elsewhere]
+def _source_policy(endpoint: Endpoint) -> dict[str, Any]:
+    mirrors = [_pair(endpoint, each) for each in endpoint.elsewhere]
     kind = "ImageContentSourcePolicy"
     return _object("operator.openshift.io/v1alpha1", kind, {"repositoryDigestMirrors": mirrors})
 
 
-def _pair(front: Endpoint, upstream: str) -> dict[str, Any]:
-    return {"source": upstream, "mirrors": [front.prefix(upstream)]}
+def _pair(endpoint: Endpoint, upstream: str) -> dict[str, Any]:
+    return {"source": upstream, "mirrors": [endpoint.prefix(upstream)]}
 
 
 def _object(version: str, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": version, "kind": kind, "metadata": {"name": _NAME}, "spec": spec}
 
 
-def _authority(front: Endpoint, ca: str) -> dict[str, Any]:
-    # a key has no colon: host..port
+def _authority(endpoint: Endpoint, ca: str) -> dict[str, Any]:
+    # a key of a ConfigMap cannot contain a colon: host..port
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": _AUTHORITY, "namespace": "openshift-config"},
-        "data": {front.netloc.replace(":", ".."): ca},
+        "data": {endpoint.netloc.replace(":", ".."): ca},
     }
 
 
-def _steps(front: Endpoint) -> Iterator[str]:
-    if front.ca:
-        yield "The authority first, for nodes that do not trust us only pass us over:"
+def _steps(endpoint: Endpoint) -> Iterator[str]:
+    if endpoint.ca:
+        yield "Add the CA first, because nodes skip a mirror that they do not trust:"
         yield "  oc apply -f additionaltrustedca.yaml"
         yield f"""  {_IMAGE} '{{"spec":{{"additionalTrustedCA":{{"name":"{_AUTHORITY}"}}}}}}'"""
-        yield "  (a map that is named there already gets our key instead)"
-    if not front.tls:
-        yield "Without TLS every node must be told; the list replaces the one that is there:"
-        insecure = f'{{"spec":{{"registrySources":{{"insecureRegistries":["{front.netloc}"]}}}}}}'
+        yield "  (if additionalTrustedCA names a map already, add our key to that map instead)"
+    if not endpoint.tls:
+        yield "Without TLS, every node needs this setting; the list replaces the present one:"
+        insecure = (
+            f'{{"spec":{{"registrySources":{{"insecureRegistries":["{endpoint.netloc}"]}}}}}}'
+        )
         yield f"  {_IMAGE} '{insecure}'"
     yield "4.13 and later: oc apply -f imagedigestmirrorset.yaml -f imagetagmirrorset.yaml"
-    yield "Before 4.13: oc apply -f imagecontentsourcepolicy.yaml, and not both kinds together."
-    yield "The Machine Config Operator rolls it out node by node: oc get machineconfigpool -w"
-    if front.asks:
-        yield f"Nodes log in with the cluster's pull secret: add an entry for {front.netloc} to"
+    yield "Before 4.13: oc apply -f imagecontentsourcepolicy.yaml; do not apply both kinds."
+    yield "The Machine Config Operator updates one node at a time: oc get machineconfigpool -w"
+    if endpoint.needs_login:
+        yield f"Nodes log in with the cluster's pull secret: add an entry for {endpoint.netloc} to"
         yield "secret/pull-secret of the namespace openshift-config."
-    if front.globs:
-        yield f"{', '.join(front.globs)}: a mirror can't keep what a * stood for; add each host."
+    if endpoint.globs:
+        globs = ", ".join(endpoint.globs)
+        yield f"{globs}: a mirror cannot be configured for a pattern; add each host."

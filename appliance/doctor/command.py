@@ -1,4 +1,4 @@
-"""`entrepot doctor`: what works, what fell back, and why."""
+"""`entrepot doctor`: prints which checks of the appliance pass, fell back or failed, and why."""
 
 from __future__ import annotations
 
@@ -22,64 +22,64 @@ from entrepot.config.errors import ConfigError, Problem, Unreadable
 from entrepot.config.schema import Settings
 
 _VALUED = ("--host", "--image", "--authfile", "--user", "--ca")
-_ILL = 1
-_EVERYWHERE = ("", "::", "0.0.0.0")  # noqa: S104 - it is compared, not bound
+_UNHEALTHY = 1
+_EVERYWHERE = ("", "::", "0.0.0.0")  # noqa: S104 - compared, not bound
 
 
 def doctor(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Look at an appliance and print what is found: 0, or 1 when something fails.
+    """Check an appliance and print the findings. Return 0, or 1 if a check fails.
 
     Raises: ConfigError.
     """
-    told = options.part(argv, _VALUED, ("--json",))
-    settings, given = config.load(told.rest, environ).settings, _given(told)
-    users.step_down(environ)  # the run directory is the user's, and could lead root astray
-    report = examine(_patient(told, given, _running(settings)), time.time())
-    if "--json" in told:
+    given = options.parse(argv, _VALUED, ("--json",))
+    settings, files = config.load(given.rest, environ).settings, _read_files(given)
+    users.step_down(environ)  # the service user owns the run directory, and could mislead root
+    report = examine(_target(given, files, _running(settings)), time.time())
+    if "--json" in given:
         text = json.dumps({"well": report.is_well, **asdict(report)}, indent=1)
     else:
         text = "\n".join(_screen(report))
     sys.stdout.write(f"{text}\n")
-    return 0 if report.is_well else _ILL
+    return 0 if report.is_well else _UNHEALTHY
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
-    """The content of the files that the command line names: root's, maybe."""
+class _Files:
+    """The content of the files that the command line names, which only root may be able to read."""
 
     authority: str | None
     secret: bytes | None
 
 
-def _given(told: Options) -> _Given:
-    """Read them. Raises: ConfigError."""
-    authority_path, secret_path = told.one("--ca"), told.one("--authfile")
-    return _Given(
+def _read_files(given: Options) -> _Files:
+    """Read the files. Raises: ConfigError."""
+    authority_path, secret_path = given.one("--ca"), given.one("--authfile")
+    return _Files(
         public_url.authority_in(authority_path) if authority_path else None,
-        secret_in(secret_path) if secret_path and told.one("--user") is None else None,
+        secret_in(secret_path) if secret_path and given.one("--user") is None else None,
     )
 
 
 def _running(settings: Settings) -> Settings:
-    """Return the settings of the appliance that runs on the data directory, if one does."""
-    run = rundir.found(settings.storage.statedir)
+    """Return the settings of the appliance that runs on the data directory, else *settings*."""
+    run = rundir.find(settings.storage.statedir)
     if run is None:
         return settings
     return config.resolved({"ENTREPOT_SETTINGS": str(run / "settings.json")})
 
 
-def _patient(told: Options, given: _Given, settings: Settings) -> Target:
-    named = told.one("--host")
+def _target(given: Options, files: _Files, settings: Settings) -> Target:
+    named = given.one("--host")
     host, port, tls = public_url.address(named or _own_host(settings), settings)
-    front = Endpoint(host, port, tls)
+    endpoint = Endpoint(host, port, tls)
     return Target(
         host=host.strip("[]"),
         port=port,
         name=host.strip("[]") if named else _certified(settings) or host.strip("[]"),
         tls=tls,
-        authority=(given.authority or public_url.own_authority(settings)) if tls else None,
-        login=_login(told, given, front.netloc),
-        image=_image(told, settings),
+        authority=(files.authority or public_url.own_authority(settings)) if tls else None,
+        login=_login(given, files, endpoint.netloc),
+        image=_image(given, settings),
         default=upstreams_now(settings).default,
     )
 
@@ -92,7 +92,7 @@ def _own_host(settings: Settings) -> str:
 
 
 def _certified(settings: Settings) -> str | None:
-    """Return the name in our own certificate: who asks us from here knows no other."""
+    """Return the name in the appliance's certificate, for a check that connects to localhost."""
     path = settings.http.tls.certificate
     try:
         return authority.hosts_of(path.read_bytes())[0] if path else None
@@ -100,20 +100,20 @@ def _certified(settings: Settings) -> str | None:
         return None
 
 
-def _login(told: Options, given: _Given, netloc: str) -> Login | None:
-    pair, path = told.one("--user"), told.one("--authfile")
+def _login(given: Options, files: _Files, netloc: str) -> Login | None:
+    pair, path = given.one("--user"), given.one("--authfile")
     if pair is not None:
         return login_of(pair)
-    if given.secret is None or path is None:
+    if files.secret is None or path is None:
         return None
-    return login_from(given.secret, path, netloc)
+    return login_from(files.secret, path, netloc)
 
 
-def _image(told: Options, settings: Settings) -> ImageName | None:
-    text = told.one("--image")
+def _image(given: Options, settings: Settings) -> ImageName | None:
+    text = given.one("--image")
     if text is None:
-        held = images.smallest(settings.storage.rootdirectory)
-        return held or images.well_known(upstream_names(settings))
+        stored = images.smallest(settings.storage.rootdirectory)
+        return stored or images.well_known(upstream_names(settings))
     try:
         return images.parse(text)
     except Unreadable as error:
@@ -121,7 +121,7 @@ def _image(told: Options, settings: Settings) -> ImageName | None:
 
 
 def _screen(report: Diagnosis) -> Iterator[str]:
-    yield f"{report.url}, by pulling {report.image or 'nothing'}"
+    yield f"{report.url}, by pulling {report.image or 'no image'}"
     width = max(len(each.what) for each in report.findings)
     for each in report.findings:
         yield f"  {each.verdict:<9}  {each.what:<{width}}  {each.why}"

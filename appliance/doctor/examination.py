@@ -1,4 +1,4 @@
-"""The order in which things are looked at: what is in the way of the rest comes first."""
+"""Runs the checks in their order: a check on which others depend comes before them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VERSION = "docker-distribution-api-version"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The appliance to look at: `name` is what its certificate must be for, `authority` a PEM."""
+    """The appliance to check: its certificate must be for `name`; `authority` is the CA's PEM."""
 
     host: str
     port: int
@@ -34,7 +34,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All that was found out about one appliance."""
+    """The findings about one appliance."""
 
     url: str
     image: str
@@ -42,66 +42,67 @@ class Diagnosis:
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing fails."""
+        """True if no check failed."""
         return all(each.verdict is not Health.FAILS for each in self.findings)
 
 
-def examine(patient: Target, now: float) -> Diagnosis:
-    """Look at everything, as far as one can come."""
-    trusting = trust.context(patient.authority) if patient.tls else None
-    place = ServerAddress(patient.host, patient.port, patient.name, trusting, patient.login)
-    found = list(_findings(patient, place, dt.datetime.fromtimestamp(now, dt.UTC)))
-    return Diagnosis(place.url, str(patient.image or ""), tuple(found))
+def examine(target: Target, now: float) -> Diagnosis:
+    """Run all checks; stop after a failure on which the others depend. *now* in s, UTC epoch."""
+    trusting = trust.context(target.authority) if target.tls else None
+    server = ServerAddress(target.host, target.port, target.name, trusting, target.login)
+    found = list(_findings(target, server, dt.datetime.fromtimestamp(now, dt.UTC)))
+    return Diagnosis(server.url, str(target.image or ""), tuple(found))
 
 
-def _findings(patient: Target, place: ServerAddress, now: dt.datetime) -> Iterator[Finding]:
-    """Take one step after the other, up to the first that is in the way of the next."""
-    knocker = ApplianceClient(place)
+def _findings(target: Target, server: ServerAddress, now: dt.datetime) -> Iterator[Finding]:
+    """Run one check after the other, up to the first failure on which the others depend."""
+    client = ApplianceClient(server)
     steps: dict[str, Callable[[], Finding]] = {
-        "registry": lambda: _registry(knocker.anonymous()),
-        "login": lambda: _login(knocker),
+        "registry": lambda: _registry(client.anonymous()),
+        "login": lambda: _login(client),
     }
-    if place.tls:
-        trusting, address = place.tls, (place.host, place.port)
-        look = {"certificate": lambda: trust.look(address, place.name, trusting, now)}
-        steps = {**look, **steps}
+    if server.tls:
+        trusting, address = server.tls, (server.host, server.port)
+        first = {"certificate": lambda: trust.check(address, server.name, trusting, now)}
+        steps = {**first, **steps}
     for what, step in steps.items():
         try:
             yield step()
-        except CannotContinue as ill:
-            yield fails(what, ill.why, ill.remedy)
+        except CannotContinue as error:
+            yield fails(what, error.why, error.remedy)
             return
-    yield from _pulls(patient, knocker)
+    yield from _pulls(target, client)
 
 
-def _pulls(patient: Target, knocker: ApplianceClient) -> Iterator[Finding]:
-    image = patient.image
+def _pulls(target: Target, client: ApplianceClient) -> Iterator[Finding]:
+    image = target.image
     if image is None:
-        why = "none is here, and none of its upstreams has one that is known"
-        yield fails("image", why, "name one: --image quay.io/podman/hello:latest")
+        why = "no image is stored, and no well-known image is on one of the upstreams"
+        yield fails("image", why, "give one: --image quay.io/podman/hello:latest")
         return
-    for route in routes(image, patient.default):
-        yield pull(knocker, route, image)
+    for route in routes(image, target.default):
+        yield pull(client, route, image)
 
 
-def _registry(nobody: ApplianceClient) -> Finding:
-    """Ask `/v2/` (OCI distribution-spec 1.1, end-1). Raises: Ill."""
-    answer = nobody.ask("GET", "/v2/")
-    if _VERSION not in answer.headers:
+def _registry(anonymous: ApplianceClient) -> Finding:
+    """Send `GET /v2/` (OCI distribution-spec 1.1, end-1). Raises: CannotContinue."""
+    response = anonymous.request("GET", "/v2/")
+    if _VERSION not in response.headers:
         raise CannotContinue(
-            f"what answers there ({answer.status}) is no registry", "say --host as it is"
+            f"the response ({response.status}) is not from a registry",
+            "give the appliance's address: --host HOST",
         )
-    return works("registry", f"answers with {answer.status}")
+    return works("registry", f"answers with {response.status}")
 
 
-def _login(knocker: ApplianceClient) -> Finding:
-    """Ask who we are taken for. Raises: Ill when we may not come in."""
-    login, answer = knocker.place.login, knocker.ask("GET", "/v2/")
-    if answer.status != _OK and login is None:
-        # `/v2/` asks for a password also where strangers may pull
-        if knocker.ask("GET", "/v2/_catalog?n=1").status != _OK:
+def _login(client: ApplianceClient) -> Finding:
+    """Check that the login is accepted. Raises: CannotContinue if a pull is not allowed."""
+    login, response = client.server.login, client.request("GET", "/v2/")
+    if response.status != _OK and login is None:
+        # `/v2/` requires a password even if anonymous clients may pull
+        if client.request("GET", "/v2/_catalog?n=1").status != _OK:
             raise CannotContinue("a password is needed", "--authfile FILE, or --user USER:PASSWORD")
         return works("login", "none is needed to pull")
-    if answer.status != _OK and login is not None:
-        raise CannotContinue(f"{login.username} is refused: {answer.told}", "try podman login")
-    return works("login", f"{login.username} is let in" if login else "none is needed")
+    if response.status != _OK and login is not None:
+        raise CannotContinue(f"{login.username} is refused: {response.problem}", "try podman login")
+    return works("login", f"{login.username} is accepted" if login else "none is needed")

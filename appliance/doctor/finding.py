@@ -1,4 +1,4 @@
-"""What the doctor says: one line a thing looked at."""
+"""The result of one check of `entrepot doctor`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from enum import StrEnum
 
 
 class Health(StrEnum):
-    """How it stands; only `FAILS` is ill."""
+    """The result of a check; only `FAILS` makes the appliance unhealthy."""
 
     WORKS = "works"
-    FELL_BACK = "fell back"  # it works, but not in the way that it should
+    FELL_BACK = "fell back"  # it works, but by a fallback
     FAILS = "fails"
     NOT_TRIED = "not tried"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: `why` it stands as it does, and what to do about it."""
+    """One check: its name, its result, the reason, and the remedy."""
 
     what: str
     verdict: Health
@@ -26,17 +26,17 @@ class Finding:
 
 
 def works(what: str, why: str) -> Finding:
-    """Say that all is well."""
+    """Return the finding of a check that passed."""
     return Finding(what, Health.WORKS, why)
 
 
 def fails(what: str, why: str, remedy: str = "") -> Finding:
-    """Say that it is ill."""
+    """Return the finding of a check that failed."""
     return Finding(what, Health.FAILS, why, remedy)
 
 
-class CannotContinue(Exception):  # noqa: N818 - the class says the fact, as all here do
-    """Something is in the way of all that would be looked at next."""
+class CannotContinue(Exception):  # noqa: N818 - the name states the fact, as of all exceptions here
+    """A check failed on which all later checks depend."""
 
     def __init__(self, why: str, remedy: str = "") -> None:
         super().__init__(why)

@@ -1,4 +1,4 @@
-"""The doctor's own HTTP client: one appliance, no retries, no redirects, every header in sight."""
+"""The HTTP client of `entrepot doctor`. It does not retry, follow redirects or hide headers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PIECE = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where the appliance is; `name` is what its certificate must be for."""
+    """The address of the appliance; its certificate must be for `name`."""
 
     host: str
     port: int
@@ -30,58 +30,58 @@ class ServerAddress:
 
     @property
     def url(self) -> str:
-        """Where it is, as one writes it."""
+        """The URL of the appliance."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class ClientResponse:
-    """One answer; header names are lower case."""
+    """One response; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False, default=b"")
 
     @property
-    def told(self) -> str:
-        """What went wrong: the status, and the words of an OCI error envelope."""
+    def problem(self) -> str:
+        """The status, and the code and message of an OCI error envelope if the body has one."""
         try:
             first = json.loads(self.body)["errors"][0]
-            said = f"{self.status} {first['code']}: {first['message']}"
+            text = f"{self.status} {first['code']}: {first['message']}"
         except (ValueError, KeyError, IndexError, TypeError):
-            said = str(self.status)
+            text = str(self.status)
         wait = self.headers.get("retry-after")
-        return f"{said} (try again in {wait} s)" if wait else said
+        return f"{text} (try again in {wait} s)" if wait else text
 
 
 class BodySink(Protocol):
-    """Takes an answer's body, piece by piece."""
+    """Receives the body of a response, piece by piece."""
 
     def extend(self, piece: bytes, /) -> None:
-        """Take the next one."""
+        """Receive the next piece."""
         ...
 
 
 class ApplianceClient:
-    """Asks one appliance. Raises: Ill when there is no answer."""
+    """Sends requests to one appliance. Raises: CannotContinue if it does not respond."""
 
-    def __init__(self, place: ServerAddress) -> None:
-        self.place = place
-        self._pool = _pool(place)
+    def __init__(self, server: ServerAddress) -> None:
+        self.server = server
+        self._pool = _pool(server)
 
-    def ask(
+    def request(
         self, method: str, path: str, headers: Mapping[str, str] | None = None
     ) -> ClientResponse:
-        """Ask, and keep the answer's body."""
+        """Send a request, and return the response with its body."""
         body = bytearray()
-        answer = self.read(method, path, headers or {}, body)
-        return replace(answer, body=bytes(body))
+        response = self.stream(method, path, headers or {}, body)
+        return replace(response, body=bytes(body))
 
-    def read(
+    def stream(
         self, method: str, path: str, headers: Mapping[str, str], sink: BodySink
     ) -> ClientResponse:
-        """Ask, and pass the answer's body on as it comes."""
+        """Send a request, and pass the body of the response to *sink* as it arrives."""
         try:
             response = self._pool.urlopen(
                 method,
@@ -95,42 +95,42 @@ class ApplianceClient:
                 sink.extend(piece)
             response.release_conn()
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise CannotContinue(f"{method} {path}: {_said(error)}") from error
+            raise CannotContinue(f"{method} {path}: {_reason(error)}") from error
         return ClientResponse(
             response.status, {key.lower(): each for key, each in response.headers.items()}
         )
 
     def anonymous(self) -> ApplianceClient:
-        """Return one who knows no password."""
-        return ApplianceClient(replace(self.place, login=None))
+        """Return a client of the same server without a login."""
+        return ApplianceClient(replace(self.server, login=None))
 
     def _usual(self) -> dict[str, str]:
-        # as containerd asks: an appliance that compressed would break lengths and ranges
+        # as containerd sends it: if the appliance compressed, lengths and ranges would be wrong
         usual = {"Accept-Encoding": "zstd, gzip, deflate", "User-Agent": "entrepot-doctor"}
-        if self.place.login:
-            usual["Authorization"] = self.place.login.basic
+        if self.server.login:
+            usual["Authorization"] = self.server.login.basic
         return usual
 
 
-def _pool(place: ServerAddress) -> urllib3.HTTPConnectionPool:
+def _pool(server: ServerAddress) -> urllib3.HTTPConnectionPool:
     timeout = urllib3.Timeout(connect=_CONNECT, read=_READ)
-    if place.tls is None:
-        return urllib3.HTTPConnectionPool(place.host, place.port, timeout=timeout)
+    if server.tls is None:
+        return urllib3.HTTPConnectionPool(server.host, server.port, timeout=timeout)
     return urllib3.HTTPSConnectionPool(
-        place.host,
-        place.port,
+        server.host,
+        server.port,
         timeout=timeout,
-        ssl_context=place.tls,
-        server_hostname=place.name,
-        assert_hostname=place.name,
+        ssl_context=server.tls,
+        server_hostname=server.name,
+        assert_hostname=server.name,
     )
 
 
-def _said(error: BaseException) -> str:
-    """Return what the system said, without the wrappings of those who passed it on."""
+def _reason(error: BaseException) -> str:
+    """Return the system's message, without the text that urllib3's exceptions add."""
     inner = error.__cause__ or error.__context__
     if isinstance(error, urllib3.exceptions.HTTPError) and inner is not None:
-        return _said(inner)
+        return _reason(inner)
     if isinstance(error, socket.gaierror):
         return "no such host"
     if isinstance(error, TimeoutError):

@@ -1,4 +1,4 @@
-"""Which image the doctor pulls: the one he is told, the smallest here, or a well-known one."""
+"""Chooses the image that `entrepot doctor` pulls: the given, the smallest stored or a known one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories
 from entrepot.runtime.hostnames import unfold
 
-_ENOUGH = 500  # tags that are looked at
+_ENOUGH = 500  # tags that are examined
 _KNOWN = {
     "quay.io": "quay.io/podman/hello:latest",
     "registry.k8s.io": "registry.k8s.io/pause:3.10",
@@ -30,7 +30,7 @@ _KNOWN = {
 
 @dataclass(frozen=True, slots=True)
 class ImageName:
-    """An image as its upstream knows it; `host` is empty for what was pushed here."""
+    """An image's name at its upstream; `host` is empty for a pushed image."""
 
     host: str
     repository: str
@@ -43,7 +43,7 @@ class ImageName:
 
 
 def parse(text: str) -> ImageName:
-    """Read an image's name as podman and docker do; without a host it is Docker Hub's.
+    """Parse an image's name as podman and docker do; without a host it means Docker Hub.
 
     Raises: Unreadable.
     """
@@ -63,15 +63,15 @@ def parse(text: str) -> ImageName:
 
 
 def well_known(upstreams: Collection[str]) -> ImageName | None:
-    """Return a small image of one of *upstreams* that everybody may pull."""
+    """Return a small public image of one of *upstreams*."""
     return next((parse(text) for host, text in _KNOWN.items() if host in upstreams), None)
 
 
 def smallest(root: Path) -> ImageName | None:
-    """Find the smallest image with a tag that came from an upstream and is whole here."""
+    """Return the smallest image with a tag that came from an upstream and is completely stored."""
     storage = Filesystem(root)
-    held = _Held(storage, Repositories(storage))
-    sizes = ((held.size(name, tag), name, tag) for name, tag in islice(held.tags(), _ENOUGH))
+    stored = _StoredImages(storage, Repositories(storage))
+    sizes = ((stored.size(name, tag), name, tag) for name, tag in islice(stored.tags(), _ENOUGH))
     found = [(size, str(name), tag) for size, name, tag in sizes if size]
     if not found:
         return None
@@ -81,21 +81,21 @@ def smallest(root: Path) -> ImageName | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """What one data directory has."""
+class _StoredImages:
+    """The images of one data directory."""
 
     storage: Filesystem
     repositories: Repositories
 
     def tags(self) -> Iterator[tuple[Repository, str]]:
-        """Yield every tag of what came from an upstream."""
+        """Yield every tag of the repositories that came from an upstream."""
         for name in self.repositories.below(""):
             if self.repositories.origin(name):
                 for tag in self.repositories.tags(name):
                     yield name, tag
 
     def size(self, name: Repository, tag: str) -> int:
-        """Return the bytes of what a tag names, one platform's of an index; 0: not whole here."""
+        """Return the bytes of a tag's image (of an index: one platform's); 0 if incomplete."""
         state = self.repositories.tag(name, Tag(tag))
         return self._size_of(state.digest) if state else 0
 

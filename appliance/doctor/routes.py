@@ -1,4 +1,4 @@
-"""The ways in which clients name an image to us: the same image, written differently."""
+"""The forms in which clients write the name of the same image in a request."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _OLDER = "dockerd's older store"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One way: the repository's name in the path, and the namespace beside it.
+    """One form: the repository's name in the path, and the registry's host in the query (`ns`).
 
-    `is_optional`: it is no fault when it leads nowhere.
+    `is_optional`: the appliance need not support it.
     """
 
     name: str
@@ -39,11 +39,11 @@ class Route:
 
 
 def routes(image: ImageName, default: str | None) -> list[Route]:
-    """List the ways to *image*; *default* is the upstream of names without one, if it is known."""
+    """Return the routes to *image*; *default* is the upstream of names without one, if known."""
     prefixed = f"{fold(image.host)}/{image.repository}"
     plain = image.repository
     found = [
-        Route("prefix", "podman, CRI-O, OpenShift, our own name", prefixed),
+        Route("prefix", "podman, CRI-O, OpenShift, the appliance's own name", prefixed),
         Route("ns", "containerd, k3s, dockerd's newer store", plain, image.host),
     ]
     if default == image.host:

@@ -1,4 +1,4 @@
-"""Whether a client trusts the appliance's certificate, and until when."""
+"""Checks whether clients trust the appliance's certificate, and until when."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from typing import Any
 from entrepot.appliance.doctor.finding import CannotContinue, Finding, works
 from entrepot.config.certificates import NO_NAMES
 
-_PATIENCE = 5.0  # s
+_TIMEOUT_S = 5.0
 _SOON = dt.timedelta(days=14)
 _RENEW = "renew it: entrepot certs"
 
 
 def context(authority: str | None) -> ssl.SSLContext:
-    """Return what trusts the system's authorities, and *authority* (PEM) beside them."""
-    made = ssl.create_default_context()
+    """Return a TLS context that trusts the system's CAs, and the CA *authority* (PEM) too."""
+    trusting = ssl.create_default_context()
     if authority:
-        made.load_verify_locations(cadata=authority)
-    return made
+        trusting.load_verify_locations(cadata=authority)
+    return trusting
 
 
-def look(
+def check(
     address: tuple[str, int], name: str, trusting: ssl.SSLContext, now: dt.datetime
 ) -> Finding:
-    """Shake hands with who listens at *address* and must be *name*. Raises: Ill."""
+    """Do a TLS handshake with the server at *address*, which must be *name*.
+
+    Raises: CannotContinue.
+    """
     try:
         with (
-            socket.create_connection(address, timeout=_PATIENCE) as plain,
+            socket.create_connection(address, timeout=_TIMEOUT_S) as plain,
             trusting.wrap_socket(plain, server_hostname=name) as wire,
         ):
             certificate = wire.getpeercert() or {}
@@ -39,20 +42,21 @@ def look(
         ) from error
     except ssl.SSLError as error:
         raise CannotContinue(
-            f"no TLS: {error.reason or error}", "is it plain HTTP? say http://"
+            f"no TLS: {error.reason or error}", "if it is plain HTTP, give --host http://HOST"
         ) from error
     except OSError as error:
         raise CannotContinue(
-            f"no answer: {(error.strerror or str(error)).lower()}", "does it run?"
+            f"no connection: {(error.strerror or str(error)).lower()}",
+            "check that the appliance runs",
         ) from error
-    # Python takes a common name for a host's name where there is no other; no client in Go does
+    # without a subjectAltName, Python accepts the common name; clients written in Go do not
     if not certificate.get("subjectAltName"):
-        raise CannotContinue(NO_NAMES, f"make another: entrepot certs --host {name}")
-    return judged(certificate, name, now)
+        raise CannotContinue(NO_NAMES, f"create another: entrepot certs --host {name}")
+    return expiry(certificate, name, now)
 
 
-def judged(certificate: dict[str, Any], name: str, now: dt.datetime) -> Finding:
-    """Say until when a certificate, as `getpeercert` shows it, is good."""
+def expiry(certificate: dict[str, Any], name: str, now: dt.datetime) -> Finding:
+    """Return the finding about a certificate's end; it has the form of `SSLSocket.getpeercert`."""
     end = dt.datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), dt.UTC)
     remedy = _RENEW if end - now < _SOON else ""
     found = works("certificate", f"trusted, for {name}, until {end:%Y-%m-%d}")
@@ -60,9 +64,9 @@ def judged(certificate: dict[str, Any], name: str, now: dt.datetime) -> Finding:
 
 
 def _remedy(error: ssl.SSLCertVerificationError, name: str) -> str:
-    said = error.verify_message.lower()
-    if "hostname" in said or "ip address" in said:
-        return f"make one for it: entrepot certs --host {name}; or say --host as it is called"
-    if "expired" in said:
+    message = error.verify_message.lower()
+    if "hostname" in message or "ip address" in message:
+        return f"create one for it: entrepot certs --host {name}; or give the name that it is for"
+    if "expired" in message:
         return _RENEW
-    return "clients must be told of its authority: entrepot clients; here: --ca FILE"
+    return "clients need its CA: entrepot clients; for this check: --ca FILE"

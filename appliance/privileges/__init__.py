@@ -1,6 +1,8 @@
-"""Everything that `serve` does as root: separation from the service user, and safe paths.
+"""Everything that `serve` does as root, where the image starts it so.
 
-`separation` keeps root's part in a process of its own, `users` chooses the service user,
-`trusted_path` opens paths that the service user cannot redirect, `ownership` gives the data
-directory to the service user, and `secret_copies` copies files that only root can read.
+- `separation`: root's process, and the process of the service user, which runs the appliance
+- `users`: chooses the service user, and becomes it
+- `trusted_path`: opens paths without following anything that the service user can replace
+- `ownership`: creates the data directory, and gives it to the service user
+- `secret_copies`: copies files that only root can read, for the service user
 """

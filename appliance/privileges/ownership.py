@@ -1,8 +1,8 @@
-"""The data directory: made if need be, and given to who serves where root has made or filled it.
+"""Creates the data directory, and gives it to the service user if root created or filled it.
 
-A million files must not be looked at at every start: all of them are only where something near
-the top is not the user's yet. The top itself comes last, so a walk that was cut short is begun
-again.
+To check a million files at every start would take too long. So all files are checked only if one
+near the top does not belong to the service user. The top itself changes its owner last, so that an
+interrupted walk is repeated at the next start.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ _TOPS = tuple(
     tuple(filter(None, each.split("/"))) for each in ("", layout.OWN, layout.V2, layout.BLOBS)
 )
 _PRIVATE = 0o750
-_OF_OLD = 0o755
-_NEAR = 2  # levels below each of them: entrepot/log/*, repositories/*, blobs/sha256/*
-_DEEPEST = 300  # levels; a name of 255 characters has 128, and a descriptor is open for each
+_MODE_OF_0_1_0 = 0o755
+_NEAR = 2  # levels below each folder of _TOPS: entrepot/log/*, repositories/*, blobs/sha256/*
+_DEEPEST = 300  # levels (a name of 255 characters has 128); each takes a descriptor
 
 
 def make_folders(settings: Settings) -> None:
-    """Make data and state directory, if need be. Raises: ConfigError.
+    """Create data and state directory if needed. Raises: ConfigError.
 
-    One that is made is for its user and group alone: what is pulled with a password, and pushed, is
-    not for all who have an account on this machine. One that is there keeps its mode here.
+    Only the owner and the group can enter a new folder: other accounts of the machine must not read
+    content that was pulled with a password or pushed. An existing folder keeps its mode here.
     """
     for folder in (settings.storage.rootdirectory, settings.storage.statedir / "log"):
         try:
             folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
         except OSError as error:
-            message = f"cannot be made: {(error.strerror or str(error)).lower()}"
-            remedy = "make it writable, or give another REGISTRYDIR"
+            message = f"cannot be created: {(error.strerror or str(error)).lower()}"
+            remedy = "make its parent folder writable, or set another REGISTRYDIR"
             raise ConfigError([Problem(str(folder), message, remedy)]) from error
 
 
 def close_to_others(settings: Settings) -> None:
-    """Take the rights of all other accounts from data and state directory, as 0.1.0 made them.
+    """Remove the rights of other accounts from data and state directory, which 0.1.0 granted.
 
-    Only of mode 0755, which a umask of 022 gives: any other mode is the operator's choice. Only
-    folders that are this user's own, and through no link. A disk that refuses it is logged.
+    Only mode 0755 is changed, which a umask of 022 gives: any other mode is the operator's choice.
+    Only folders of this user are changed, and no symlink is followed. Disk errors are logged.
     """
     for folder in dict.fromkeys((settings.storage.rootdirectory, settings.storage.statedir)):
         try:
@@ -70,7 +70,7 @@ def _close_to_others(folder: Path) -> bool:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         status = os.fstat(fd)
-        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) != _OF_OLD:
+        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) != _MODE_OF_0_1_0:
             return False
         os.fchmod(fd, _PRIVATE)
     finally:
@@ -80,44 +80,44 @@ def _close_to_others(folder: Path) -> bool:
 
 @dataclass(slots=True)
 class OwnershipChange:
-    """What became of a folder: how much of it was given to the user, and how much could not be."""
+    """Counts of files given to the user, and of files whose owner could not be changed."""
 
     given: int = 0
     refused: int = 0
 
 
 def take_over(folder: Path, user: User) -> OwnershipChange:
-    """Give what is in *folder*, and it, to *user*; groups and modes stay as they are.
+    """Make *user* the owner of *folder* and its content; groups and modes stay as they are.
 
-    It is made if need be. What is in it may be the work of a user who has turned against us: no
-    link in it is followed, and a file of several names (a hard link to anything) stays whose it is.
-    What cannot be given (a read-only or foreign file system) is left: whether the user can work
-    there all the same is for the user to try. Raises: OSError, Untrusted.
+    The folder is created if needed. Its content may come from a compromised service user: no link
+    in it is followed, and a file with several names (which may be a hard link to any file) keeps
+    its owner. Files whose owner cannot be changed (on a read-only or foreign file system) are
+    skipped; the service user may still be able to work there. Raises: OSError, UntrustedPath.
     """
     taken = OwnershipChange()
-    with trusted_path.folder(folder, user, make=True) as top:
-        if not _is_whole(top, user):
+    with trusted_path.open_folder(folder, user, make=True) as top:
+        if not _is_owned(top, user):
             _give_all(top, user, taken, _DEEPEST)
             _give(top, user, taken)
     return taken
 
 
-def is_whole(folder: Path, user: User) -> bool:
-    """Say whether all that lies near the top is the user's. Raises: OSError, Untrusted."""
-    with trusted_path.folder(folder, user) as top:
-        return _is_whole(top, user)
+def is_owned(folder: Path, user: User) -> bool:
+    """Return whether *user* owns everything near the top. Raises: OSError, UntrustedPath."""
+    with trusted_path.open_folder(folder, user) as top:
+        return _is_owned(top, user)
 
 
-def _is_whole(top: int, user: User) -> bool:
+def _is_owned(top: int, user: User) -> bool:
     return os.fstat(top).st_uid == user.uid and all(
         status.st_uid == user.uid for names in _TOPS for status in _near(top, names, _NEAR)
     )
 
 
 def _near(parent: int, names: tuple[str, ...], levels: int) -> Iterator[os.stat_result]:
-    """Yield the status of what lies so many levels below a folder, through no link."""
+    """Yield the status of all entries down to *levels* below a folder, without following links."""
     with suppress(OSError), ExitStack() as opened:
-        fd = trusted_path.below(parent, *names)
+        fd = trusted_path.open_below(parent, *names)
         opened.callback(os.close, fd)
         for each in os.listdir(fd):  # noqa: PTH208 - of a descriptor
             status = os.stat(each, dir_fd=fd, follow_symlinks=False)
@@ -127,10 +127,10 @@ def _near(parent: int, names: tuple[str, ...], levels: int) -> Iterator[os.stat_
 
 
 def _give_all(folder: int, user: User, taken: OwnershipChange, levels: int) -> None:
-    """Give what is in a folder, what lies deepest first."""
+    """Give the content of a folder to the user, the deepest entries first."""
     for name in os.listdir(folder):
         try:
-            found = trusted_path.look(name, folder)
+            found = trusted_path.open_entry(name, folder)
         except FileNotFoundError:
             continue
         with ExitStack() as opened:
@@ -145,7 +145,7 @@ def _give_below(name: str, parent: int, user: User, taken: OwnershipChange, leve
         taken.refused += 1
         return
     try:
-        inside = trusted_path.below(parent, name)
+        inside = trusted_path.open_below(parent, name)
     except OSError:
         taken.refused += 1
         return
@@ -159,7 +159,7 @@ def _give(fd: int, user: User, taken: OwnershipChange) -> None:
     status = os.fstat(fd)
     if status.st_uid == user.uid:
         return
-    if _is_many_names(status) or stat.S_ISBLK(status.st_mode) or stat.S_ISCHR(status.st_mode):
+    if _has_other_names(status) or stat.S_ISBLK(status.st_mode) or stat.S_ISCHR(status.st_mode):
         taken.refused += 1
         return
     try:
@@ -170,6 +170,6 @@ def _give(fd: int, user: User, taken: OwnershipChange) -> None:
         taken.given += 1
 
 
-def _is_many_names(status: os.stat_result) -> bool:
-    """Whether it may be a file from elsewhere: what the user was never given has another name."""
+def _has_other_names(status: os.stat_result) -> bool:
+    """Return whether a file has a second name, so that it may be a hard link to a foreign file."""
     return not stat.S_ISDIR(status.st_mode) and status.st_nlink > 1

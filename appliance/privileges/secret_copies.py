@@ -1,7 +1,7 @@
-"""Copies of the files that settings name, for a user who may not read the originals.
+"""Copies files that settings name but that the service user may not read.
 
-A secret is often root's, with mode 0600. Root reads it, here, and again whenever it changed: in
-place, by a rename in its folder, or by the swap of a symlink above it.
+A secret often belongs to root, with mode 0600. Root reads it here at the start, and again after
+each change: in place, by a rename in its folder, or by the swap of a symlink above it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class SecretCopies:
-    """Copies of *originals* below *folder*, which *user* can read and nobody but us can change.
+    """Copies of *originals* below *folder*, which *user* can read and only root can change.
 
-    A copy has its original's whole path in its own: what is said of the one names the other. A file
-    that the user could replace by a link to another is not copied: the user reads the original with
-    its own rights. Raises, at the start only: OSError.
+    The path of a copy contains the whole path of its original, so that a message about the copy
+    names the original. A file that the user could replace by a link to another file is not copied:
+    the user reads the original with its own rights. Raises, at the start only: OSError.
     """
 
     def __init__(self, originals: Iterable[Path], folder: Path, user: User) -> None:
@@ -46,22 +46,22 @@ class SecretCopies:
             self._write(path)
 
     @property
-    def places(self) -> Mapping[Path, Path]:
-        """Where the copy of each original is."""
+    def paths(self) -> Mapping[Path, Path]:
+        """The path of the copy of each original."""
         return {path: self._path.joinpath(*_names(path)) for path in self._originals}
 
     def refresh(self) -> None:
-        """Copy again what has changed; where that can't be done the last copy stays as it is."""
+        """Copy the changed files again. If that fails, the last copy stays as it is."""
         for path, original in self._originals.items():
             if original.generation == self._written[path]:
                 continue
             try:
                 self._write(path)
-            except OSError as error:  # it is tried again at the next look
+            except OSError as error:  # the next call tries again
                 _log.warning("changed file not copied", extra={"path": path, "problem": error})
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Close the folder."""
         os.close(self._folder)
 
     def _watched(self, originals: Iterable[Path]) -> Iterator[tuple[Path, ReloadingFile[bytes]]]:
@@ -74,18 +74,18 @@ class SecretCopies:
     @contextmanager
     def _opened(self, path: Path) -> Iterator[BinaryIO]:
         with (
-            trusted_path.regular(path, self._user) as fd,
+            trusted_path.open_file(path, self._user) as fd,
             os.fdopen(fd, "rb", closefd=False) as file,
         ):
             yield file
 
     def _write(self, path: Path) -> None:
-        """Write a copy by way of a new file, both named from the folder that is open."""
+        """Write a copy and rename it, with both names relative to the open folder."""
         seen, (*above, name) = self._originals[path].snapshot, _names(path)
-        parent = self._made(above)
+        parent = self._parent(above)
         new = f".{name}.new"
         try:
-            with suppress(FileNotFoundError):  # of a try that failed
+            with suppress(FileNotFoundError):  # it exists if an earlier write failed
                 os.unlink(new, dir_fd=parent)
             descriptor = os.open(new, _NEW, 0o600, dir_fd=parent)
             with os.fdopen(descriptor, "wb") as file:
@@ -97,26 +97,26 @@ class SecretCopies:
             os.close(parent)
         self._written[path] = seen.generation
 
-    def _made(self, names: Sequence[str]) -> int:
-        """Open the folder of a copy, made if need be."""
+    def _parent(self, names: Sequence[str]) -> int:
+        """Open the folder of a copy; create it if needed."""
         for depth, name in enumerate(names):
-            above = trusted_path.below(self._folder, *names[:depth])
+            above = trusted_path.open_below(self._folder, *names[:depth])
             try:
                 with suppress(FileExistsError):
                     os.mkdir(name, 0o755, dir_fd=above)
             finally:
                 os.close(above)
-        return trusted_path.below(self._folder, *names)
+        return trusted_path.open_below(self._folder, *names)
 
 
 @contextmanager
-def made(originals: Iterable[Path], user: User) -> Iterator[SecretCopies]:
-    """Copy *originals* into a fresh folder, which is gone afterwards.
+def create(originals: Iterable[Path], user: User) -> Iterator[SecretCopies]:
+    """Copy *originals* into a temporary folder, and remove it afterwards.
 
-    Raises: ConfigError when one can't be read any more, or there is no place for it.
+    Raises: ConfigError if a file cannot be read, or the folder cannot be created.
     """
-    rundir.remove_abandoned(rundir.COPIES)  # of one that was killed, secrets and all
-    with rundir.claimed(rundir.COPIES) as folder:
+    rundir.remove_abandoned(rundir.COPIES)  # the secrets that a killed process left
+    with rundir.temporary_folder(rundir.COPIES) as folder:
         copied = _copied(originals, folder, user)
         try:
             yield copied
@@ -129,9 +129,9 @@ def _copied(originals: Iterable[Path], folder: Path, user: User) -> SecretCopies
         return SecretCopies(originals, folder, user)
     except OSError as error:
         where, why = error.filename or folder, error.strerror or str(error)
-        raise ConfigError([Problem(str(where), why.lower(), "it must be readable")]) from error
+        raise ConfigError([Problem(str(where), why.lower(), "make it readable")]) from error
 
 
 def _names(path: Path) -> tuple[str, ...]:
-    """Return the parts of a copy's path below the folder of all copies."""
+    """Return the components of a copy's path below the folder of all copies."""
     return tuple("..." if each == ".." else each for each in path.absolute().parts[1:])

@@ -1,7 +1,8 @@
-"""Root's part, where root is not to serve: start who serves, bring him what only root can read.
+"""Root's process in the image: starts the appliance as the service user, and copies secrets for it.
 
-The first process stays root's. It forks one that becomes the user and is `entrepot serve` as if he
-had started it; HAProxy, workers, logger and cleaner are that one's children.
+The first process keeps root's rights. It forks a child that becomes the service user and runs
+`entrepot serve` as if that user had started it. HAProxy, workers, logger and cleaner are children
+of that child.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from entrepot import config
 from entrepot.appliance import rundir
 from entrepot.appliance.privileges import ownership, secret_copies, users
 from entrepot.appliance.privileges.users import User
-from entrepot.appliance.supervise.parent_death_signal import tether
+from entrepot.appliance.supervise.parent_death_signal import end_with_parent
 from entrepot.appliance.supervise.supervisor_process import STOPS, block_signals
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.schema import Settings
@@ -34,29 +35,29 @@ _FAILED, _BAD_INPUT = 1, 2
 
 
 def serve_as(user: User, settings: Settings, serve: Callable[[Settings], int]) -> int:
-    """Have *user* run *serve* with settings that he can use, and return its exit code.
+    """Run *serve* as *user*, with settings that name readable copies; return its exit code.
 
-    Raises: ConfigError, before he has begun; his own he tells himself.
+    Raises: ConfigError before *serve* begins. The child prints its own ConfigError.
     """
     refuse_second()
-    with secret_copies.made(config.named_files(settings), user) as copied:
+    with secret_copies.create(config.named_files(settings), user) as copied:
         root, state = settings.storage.rootdirectory, settings.storage.statedir
         _take_over(root, user)
-        if not state.is_relative_to(root):  # below it, the user makes what is missing
+        if not state.is_relative_to(root):  # a state directory below it is created by the user
             _take_over(state, user)
-        theirs = config.moved(settings, copied.places)
-        return run(user, partial(serve, theirs), copied.refresh)
+        usable = config.moved(settings, copied.paths)
+        return run(user, partial(serve, usable), copied.refresh)
 
 
 def run(user: User, serve: Callable[[], int], look: Callable[[], None]) -> int:
-    """Run *serve* as *user* and return its exit code; meanwhile *look* twice a second."""
+    """Run *serve* as *user* and return its exit code. Meanwhile call *look* twice a second."""
     signals = block_signals()
     sys.stdout.flush()
     us, child = os.getpid(), os.fork()
     if child == 0:
         signals.close()
         _begin(user, serve, us)
-    while (code := _buried(child)) is None:
+    while (code := _reap(child)) is None:
         for caught in signals.wait(_LOOK_EVERY):
             if caught in STOPS:
                 with suppress(ProcessLookupError):
@@ -66,39 +67,39 @@ def run(user: User, serve: Callable[[], int], look: Callable[[], None]) -> int:
 
 
 def refuse_second() -> None:
-    """Raise ConfigError while root of another `serve` lives in this container."""
+    """Raise ConfigError if root's process of another `serve` runs in this container."""
     if rundir.living(rundir.COPIES):
         message = "another appliance runs in this container"
-        remedy = "stop it, or set TMPDIR where /tmp is shared between containers"
+        remedy = "stop it, or set TMPDIR if containers share /tmp"
         raise ConfigError([Problem(tempfile.gettempdir(), message, remedy)])
 
 
 def _take_over(folder: Path, user: User) -> None:
-    """Give a folder to the user, made if need be; where that fails the user has to do without."""
-    said = {"path": folder, "user": user.name}
+    """Give a folder to the user, and create it if needed. Log an error, and continue."""
+    fields = {"path": folder, "user": user.name}
     try:
         taken = ownership.take_over(folder, user)
     except OSError as error:
         problem = error.strerror or str(error)
-        _log.warning("data directory not taken over", extra=said | {"problem": problem})
+        _log.warning("data directory not taken over", extra=fields | {"problem": problem})
         return
     if taken.given or taken.refused:
-        more = {"files": taken.given, "refused": taken.refused}
-        _log.info("data directory taken over", extra=said | more)
+        counts = {"files": taken.given, "refused": taken.refused}
+        _log.info("data directory taken over", extra=fields | counts)
 
 
 def _begin(user: User, serve: Callable[[], int], parent: int) -> NoReturn:
-    """Be the child, to the end."""
+    """Run *serve* as *user* in the forked child, and exit."""
     code = _FAILED
     try:
-        os.setsid()  # a terminal's Ctrl-C comes from root, once
+        os.setsid()  # a terminal's Ctrl-C reaches only root's process, which forwards it
         users.become(user)
-        tether()
+        end_with_parent()
         code = serve() if os.getppid() == parent else _FAILED
     except ConfigError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - as the command itself says it
+        print(error, file=sys.stderr)  # noqa: T201 - as the command itself prints it
         code = _BAD_INPUT
-    except BaseException:  # noqa: BLE001 - nothing may go on as root's copy of this program
+    except BaseException:  # noqa: BLE001 - the child must not return into root's code
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -106,8 +107,8 @@ def _begin(user: User, serve: Callable[[], int], parent: int) -> NoReturn:
         os._exit(code)
 
 
-def _buried(child: int) -> int | None:
-    """Bury all who have died, as a first process must; return the child's exit code, if he has."""
+def _reap(child: int) -> int | None:
+    """Reap all ended children, as process 1 must; return the exit code of *child* if it ended."""
     code = None
     with suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG))[0]:

@@ -1,7 +1,7 @@
-"""Paths that root may use: opened one component at a time, never through what a user can change.
+"""Opens paths that root may use: one component at a time, through nothing that a user can replace.
 
-A user who controls a directory can replace anything in it, also between a check and its use. So
-every decision is made about a descriptor, and what is done is done to that descriptor.
+A user who controls a folder can replace anything in it, also between a check and its use. So each
+check examines an open descriptor, and each operation uses the same descriptor.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from pathlib import Path
 
 from entrepot.appliance.privileges.users import User
 
-_MOST_LINKS = 40  # as the kernel's own limit, path_resolution(7)
-_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_MOST_LINKS = 40  # the kernel's own limit, path_resolution(7)
+_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class UntrustedPath(OSError):  # noqa: N818 - the class says the fact
-    """A path leads through a folder in which the user can replace what root would use."""
+class UntrustedPath(OSError):  # noqa: N818 - the name states the fact
+    """A path leads through a folder in which the user can replace the file that root would use."""
 
     def __init__(self, path: Path, user: User) -> None:
         super().__init__(errno.EPERM, f"user {user.name} can replace parts of its path", str(path))
 
 
 @contextmanager
-def folder(path: Path, user: User, *, make: bool = False) -> Iterator[int]:
-    """Open a folder, which may be the user's own while those above it must not be.
+def open_folder(path: Path, user: User, *, make: bool = False) -> Iterator[int]:
+    """Open a folder. The user may own it, but must not control a folder above it.
 
-    *make*: missing folders are made, with mode 0755. Raises: Untrusted, other OSError.
+    *make*: create missing folders, with mode 0755. Raises: UntrustedPath, other OSError.
     """
     with ExitStack() as opened:
         found = _Walk(path, user, opened, make=make).run()
@@ -42,10 +42,10 @@ def folder(path: Path, user: User, *, make: bool = False) -> Iterator[int]:
 
 
 @contextmanager
-def regular(path: Path, user: User) -> Iterator[int]:
-    """Open a regular file for reading that the user cannot have put there in place of another.
+def open_file(path: Path, user: User) -> Iterator[int]:
+    """Open a regular file for reading, if the user cannot have put it in place of another file.
 
-    Raises: Untrusted, other OSError.
+    Raises: UntrustedPath, other OSError.
     """
     with ExitStack() as opened:
         walk = _Walk(path, user, opened)
@@ -53,7 +53,7 @@ def regular(path: Path, user: User) -> Iterator[int]:
         status = os.fstat(found)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if walk.is_shared and status.st_nlink > 1:  # a hard link may be anybody's to make
+        if walk.is_shared and status.st_nlink > 1:  # any user may have made the hard link
             raise UntrustedPath(path, user)
         fd = os.open(_magic(found), os.O_RDONLY | os.O_CLOEXEC)
         opened.callback(os.close, fd)
@@ -61,12 +61,12 @@ def regular(path: Path, user: User) -> Iterator[int]:
 
 
 def is_trusted(path: Path, user: User) -> bool:
-    """Whether no part of a path, nor what it leads to, can be replaced by the user.
+    """Return whether the user can replace no component of a path, nor the file at its end.
 
-    A path that leads nowhere is trusted: there is nothing yet that root could use.
+    A path that leads nowhere is trusted: there is no file that root could use.
     """
     try:
-        with regular(path, user):
+        with open_file(path, user):
             return True
     except UntrustedPath:
         return False
@@ -74,16 +74,16 @@ def is_trusted(path: Path, user: User) -> bool:
         return True
 
 
-def look(name: str, parent: int) -> int:
-    """Open *name* in the folder *parent* to look at it and to give it away, whatever it is.
+def open_entry(name: str, parent: int) -> int:
+    """Open the entry *name* of the folder *parent*, of any type, for `fstat` and `give` only.
 
     Raises: OSError.
     """
-    return os.open(name, _LOOK, dir_fd=parent)
+    return os.open(name, _PATH, dir_fd=parent)
 
 
-def below(parent: int, *names: str) -> int:
-    """Open the folder that *names* lead to from *parent*, through no link. Raises: OSError."""
+def open_below(parent: int, *names: str) -> int:
+    """Open the folder that *names* lead to from *parent*; follow no link. Raises: OSError."""
     fd = os.open(".", _FOLDER, dir_fd=parent)
     for name in names:
         try:
@@ -95,14 +95,14 @@ def below(parent: int, *names: str) -> int:
 
 
 def give(fd: int, user: User) -> None:
-    """Make what *fd* was opened for the user's; its group stays. Raises: OSError."""
+    """Make *user* the owner of the file or folder behind *fd*; its group stays. Raises: OSError."""
     os.chown(_magic(fd), user.uid, -1)
 
 
 class _Walk:
-    """The way from the root directory to *path*; `is_shared`: others may add names to its folder.
+    """Walks from the root directory to *path*; `is_shared`: others may add names to its folder.
 
-    Descriptors are closed with *opened*.
+    *opened* closes the descriptors.
     """
 
     def __init__(self, path: Path, user: User, opened: ExitStack, *, make: bool = False) -> None:
@@ -112,13 +112,13 @@ class _Walk:
         self._opened = opened
         self._links = 0
         self._left = deque(path.absolute().parts[1:])
-        self._at = self._kept(os.open("/", _LOOK))
+        self._at = self._kept(os.open("/", _PATH))
         self.is_shared = False
 
     def run(self) -> int:
-        """Return a descriptor (O_PATH) of what the path leads to. Raises: OSError."""
+        """Return a descriptor (O_PATH) of the file or folder at the path. Raises: OSError."""
         while self._left:
-            self._refuse_what_the_user_can_change()
+            self._refuse_replaceable()
             name = self._left.popleft()
             found = self._kept(self._open(name))
             status = os.fstat(found)
@@ -130,12 +130,12 @@ class _Walk:
 
     def _open(self, name: str) -> int:
         try:
-            return os.open(name, _LOOK, dir_fd=self._at)
+            return os.open(name, _PATH, dir_fd=self._at)
         except FileNotFoundError:
             if not self._make:
                 raise
         os.mkdir(name, 0o755, dir_fd=self._at)
-        return os.open(name, _LOOK, dir_fd=self._at)
+        return os.open(name, _PATH, dir_fd=self._at)
 
     def _follow(self, link: int, status: os.stat_result) -> None:
         self._links += 1
@@ -145,10 +145,11 @@ class _Walk:
             raise UntrustedPath(self._path, self._user)
         target = Path(os.readlink("", dir_fd=link))
         if target.is_absolute():
-            self._at = self._kept(os.open("/", _LOOK))
+            self._at = self._kept(os.open("/", _PATH))
         self._left.extendleft(reversed([each for each in target.parts if each != "/"]))
 
-    def _refuse_what_the_user_can_change(self) -> None:
+    def _refuse_replaceable(self) -> None:
+        """Raise UntrustedPath if the user can replace entries of the folder that the walk is in."""
         status = os.fstat(self._at)
         by_group = status.st_gid == self._user.gid and status.st_mode & stat.S_IWGRP
         is_shared = bool(by_group or status.st_mode & stat.S_IWOTH)
@@ -163,5 +164,5 @@ class _Walk:
 
 
 def _magic(fd: int) -> str:
-    """Name what a descriptor was opened for: the kernel goes there, through no path."""
+    """Return the path under which the kernel opens the file of a descriptor, without a walk."""
     return f"/proc/self/fd/{fd}"

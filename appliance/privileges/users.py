@@ -1,8 +1,8 @@
-"""Who serves: in the image, root gives all but the first process to the user `entrepot`.
+"""Chooses the user that runs the appliance: in the image, root hands over to the user `entrepot`.
 
-Only there, and only for root: outside the image nobody has made that user for us, and who starts
-us as somebody else (`--user`, `runAsUser`) has chosen already. What root then still does is in
-appliance/privileges/separation.py.
+This happens only in the image and only as root. Outside the image that user does not exist; and an
+operator who starts the container as another user (`--user`, `runAsUser`) has chosen already.
+appliance/privileges/separation.py does the rest of root's work.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from entrepot import config
 
 NAME = "entrepot"
 
-# capabilities(7): to give files away, read all of them, end another's processes, become another
+# capabilities(7): change owners, read all files, signal and become other users
 NEEDED = {"CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7}
 _EFFECTIVE = re.compile(r"^CapEff:\s*([0-9a-fA-F]+)$", re.MULTILINE)
-_PR_SET_NO_NEW_PRIVS = 38  # prctl(2); survives execve, and cannot be taken back
+_PR_SET_NO_NEW_PRIVS = 38  # prctl(2); survives execve, and cannot be reset
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who is not root."""
+    """An account other than root."""
 
     name: str
     uid: int
@@ -37,14 +37,14 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Who is to serve, None for whoever we are; `lacking`: why root cannot give itself up."""
+    """The service user, None to stay as we are; `lacking`: what root lacks to become that user."""
 
     user: User | None
     lacking: tuple[str, ...] = ()
 
 
 def choose(environ: Mapping[str, str]) -> Choice:
-    """Decide who serves, for the process that we are."""
+    """Choose the service user for the current process."""
     if not config.is_image(environ) or os.geteuid() != 0:
         return Choice(None)
     lacking = missing(Path("/proc/self/status").read_text())
@@ -55,21 +55,21 @@ def choose(environ: Mapping[str, str]) -> Choice:
 
 
 def step_down(environ: Mapping[str, str]) -> None:
-    """Become who serves, for a command that writes among his files. Raises: OSError."""
+    """Become the service user, for a command that writes among its files. Raises: OSError."""
     user = choose(environ).user
     if user is not None:
         become(user)
 
 
 def missing(status: str) -> tuple[str, ...]:
-    """Name the capabilities that root needs and, by its proc(5) *status*, does not have."""
+    """Return the capabilities that root needs but lacks, by its /proc/PID/status (*status*)."""
     found = _EFFECTIVE.search(status)
-    held = int(found[1], 16) if found else 0
-    return tuple(f"CAP_{name}" for name, bit in NEEDED.items() if not held >> bit & 1)
+    effective = int(found[1], 16) if found else 0
+    return tuple(f"CAP_{name}" for name, bit in NEEDED.items() if not effective >> bit & 1)
 
 
 def account(name: str) -> User | None:
-    """Look a user up; None when this system has none of that name."""
+    """Return the user of that name; None if this system has none."""
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
@@ -78,7 +78,7 @@ def account(name: str) -> User | None:
 
 
 def become(user: User) -> None:
-    """Turn this process into one of *user*'s, for good: nothing it starts can rise again.
+    """Switch this process to *user* for good: it and its children cannot regain privileges.
 
     Raises: OSError.
     """

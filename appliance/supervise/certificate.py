@@ -1,4 +1,4 @@
-"""The certificate as HAProxy wants it: one PEM file with certificate, chain and key."""
+"""Writes the PEM file that HAProxy reads: certificate, chain and key in one file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from entrepot.config.schema import TlsSettings
 NAME: Final = "certs.pem"
 
 
-def gather(tls: TlsSettings, target: Path) -> Path | None:
-    """Write certificate and key into *target*, for us alone to read; None without a certificate.
+def write_pem(tls: TlsSettings, target: Path) -> Path | None:
+    """Write certificate and key into *target*, with mode 0600. Return None without a certificate.
 
-    That they are there and belong together, `config.check` has seen. Raises: OSError.
+    `config.check` has verified that both exist and belong together. Raises: OSError.
     """
     if tls.certificate is None:
         return None

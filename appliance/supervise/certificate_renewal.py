@@ -1,7 +1,7 @@
-"""A renewed certificate, taken up while HAProxy serves: no restart, no connection lost.
+"""Loads a renewed certificate into the running HAProxy, without a restart or a lost connection.
 
-HAProxy is told over its admin socket, for a reload would end pulls that take longer than its
-grace. The file that it reads at a start is renewed too.
+The certificate is sent over HAProxy's admin socket: a reload would end pulls that take longer than
+HAProxy's grace. The PEM file that HAProxy reads at its start is replaced too.
 """
 
 from __future__ import annotations
@@ -19,26 +19,29 @@ from entrepot.runtime.unix_http import answer_to
 _log = logging.getLogger(__name__)
 
 _DONE = "Success"
-_Ask = Callable[[str], str]
+_Send = Callable[[str], str]
 
 
 class CertificateRenewal:
-    """Watches certificate and key; *target* is where HAProxy has both, *ask* its admin socket.
+    """Watches certificate and key, and loads both into HAProxy after a change.
 
-    What can't be used (a certificate whose key has not come yet) leaves the last one in force.
+    *target* is HAProxy's PEM file; *send* sends a command to its admin socket.
+
+    While the new files are unusable (for example a certificate whose key has not been written yet),
+    the last certificate stays in force.
     """
 
-    def __init__(self, settings: Settings, target: Path, ask: _Ask) -> None:
+    def __init__(self, settings: Settings, target: Path, send: _Send) -> None:
         self._settings = settings
         self._target = target
-        self._ask = ask
+        self._send = send
         tls = settings.http.tls
         paths = dict.fromkeys(each for each in (tls.certificate, tls.key) if each is not None)
         self._files = [ReloadingFile(path, bytes) for path in paths]
         self._seen = self._generations()
 
     def look(self) -> None:
-        """Renew what has changed since the last look."""
+        """Load the certificate if a file has changed since the last call."""
         now = self._generations()
         if now != self._seen and self._renew():
             self._seen = now
@@ -47,34 +50,35 @@ class CertificateRenewal:
         return [each.generation for each in self._files]
 
     def _renew(self) -> bool:
-        """Say whether that is settled; if not, it is to be tried again."""
+        """Load the certificate. Return False if HAProxy was unavailable and it must be retried."""
         if problems := config.certificate_problems(self._settings):
             why = "; ".join(map(str, problems))
-            _log.warning("changed certificate stays unused", extra={"problem": why})
+            _log.warning("changed certificate not used", extra={"problem": why})
             return True
-        certificate.gather(self._settings.http.tls, self._target)
+        certificate.write_pem(self._settings.http.tls, self._target)
         try:
-            said = self._told_haproxy()
-        except OSError:  # it is just being started again, or too busy to listen
+            response = self._load_into_haproxy()
+        except OSError:  # HAProxy is starting, or too busy to accept
             return False
-        if _DONE in said:
+        if _DONE in response:
             _log.info("certificate renewed", extra={"path": self._settings.http.tls.certificate})
         else:
-            _log.warning("certificate not renewed, restart to use it", extra={"said": said})
+            _log.warning("certificate not renewed, restart to use it", extra={"said": response})
         return True
 
-    def _told_haproxy(self) -> str:
+    def _load_into_haproxy(self) -> str:
+        """Send the PEM file to HAProxy, and return both of its responses. Raises: OSError."""
         name = self._target
-        # HAProxy's own framing: a payload ends at its first empty line
+        # HAProxy ends the payload of a command at its first empty line
         lines = (line for line in name.read_text().splitlines() if line.strip())
-        said = self._ask("set ssl cert {} <<\n{}\n".format(name, "\n".join(lines)))
-        done = self._ask(f"commit ssl cert {name}")
-        if _DONE not in done:
-            self._ask(f"abort ssl cert {name}")
-        return " ".join(f"{said} {done}".split())
+        set_response = self._send("set ssl cert {} <<\n{}\n".format(name, "\n".join(lines)))
+        committed = self._send(f"commit ssl cert {name}")
+        if _DONE not in committed:
+            self._send(f"abort ssl cert {name}")
+        return " ".join(f"{set_response} {committed}".split())
 
 
 def renewal(settings: Settings, run: Path) -> CertificateRenewal:
-    """Watch the certificate of the appliance whose run directory is *run*."""
+    """Return a watcher of the certificate for the appliance whose run directory is *run*."""
     admin = run / "admin.sock"
     return CertificateRenewal(settings, run / certificate.NAME, lambda line: answer_to(admin, line))

@@ -1,4 +1,4 @@
-"""What haproxy.cfg and supervisord.conf are told: environment variables, a pure function."""
+"""Computes the environment variables that haproxy.cfg and supervisord.conf read."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from entrepot.config.schema import MOST_WORKERS, Settings
 from entrepot.datastore.budget import Budget
 
 WORKER_THREADS = 768
-"""Threads of a registry worker: requests that it can answer at a time."""
+"""Threads of a registry worker: the requests that it can handle at a time."""
 
 MANY_FILES = 65536
-"""Files that a program of ours may have open, where the system would allow a billion."""
+"""Upper bound of the files that one of our programs may open; some systems allow a billion."""
 
 _OTHER_FILES = 128  # HAProxy's listeners, checks, its log and its poller
-_REQUEST_FILES = 6  # that one request may hold
-_SPARE_THREADS = 16  # for the health check, and for who comes in over the worker's socket itself
-_SPARE_PLACES = 64  # for addresses with few requests, where those with many take all others
-_CROWDED = 7, 8  # of the connections: the rest is for addresses that have few
-_MANY_CONNECTIONS = 4096  # with fewer, one address with many waits for them, and is not refused
-_LOG_FILES = (5, 10)  # fewest and most: a dead logger's lines survive some rotations
+_REQUEST_FILES = 6  # descriptors that one request may need
+_SPARE_THREADS = 16  # for the health check, and for requests over the worker's socket itself
+_SPARE_SLOTS = 64  # for addresses with few requests, when addresses with many use all others
+_CROWDED = 7, 8  # fraction of the connections; the rest is for addresses that have few
+_MANY_CONNECTIONS = 4096  # with fewer, an address with many connections waits, and is not refused
+_LOG_FILES = (5, 10)  # minimum and maximum: lines survive some rotations while no logger runs
 _LOG_SECONDS = 4
 _LEAST_LOG_FILE = 16 * 1024
 _GOOD_LOG_FILE = 512 * 1024
-_OVERSHOOT = log_mover.PIECE  # a file's size is looked at between two writes
-# what configures us is in the settings now, and some of it is secret
+_OVERSHOOT = log_mover.PIECE  # a file's size is checked only between two writes
+# The settings file replaces these variables, and some of them are secret.
 _OURS = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "SUPERVISOR_", "DCS_")
-_OURS_WHOLE = ("PULLSECRETPATH", "IGNOREREGISTRYLIST", "REGISTRYDIR")
+_OUR_NAMES = ("PULLSECRETPATH", "IGNOREREGISTRYLIST", "REGISTRYDIR")
 
 
 @dataclass(frozen=True, slots=True)
 class LogShare:
-    """How the access log rotates: `file_bytes` each, `backups` beside the one that grows."""
+    """Rotation of the access log: `file_bytes` of each file; `backups` beside the current file."""
 
     file_bytes: int
     backups: int
 
     @property
     def bytes_a_second(self) -> int:
-        """Bytes that lines without a use may take: then the log lasts for seconds."""
+        """Bytes per second of lines without a use that fill the log only after some seconds."""
         return self.file_bytes * (self.backups + 1) // _LOG_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class FileShare:
-    """What HAProxy may have open at a time: `connections` of clients, `pipes` for bodies."""
+    """What HAProxy may open at a time: client `connections`, and `pipes` for request bodies."""
 
     connections: int
     pipes: int
@@ -58,9 +58,9 @@ class FileShare:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What is known only at the start: the run directory, HAProxy's address, the certificate.
+    """Facts known only at the start: run directory, HAProxy's address, PEM file of the certificate.
 
-    `files` is how many each program may have open (`ulimit -n`).
+    `files` is the limit of open files for each program (`ulimit -n`).
     """
 
     run: Path
@@ -71,7 +71,7 @@ class Start:
 
 
 def log_share(budget: Budget) -> LogShare:
-    """Give three quarters of what logs may take to the access log; the rest is the events'."""
+    """Return the rotation for three quarters of the logs' budget; events have the last quarter."""
     total = budget.log_bytes * 3 // 4
     fewest, most = _LOG_FILES
     files = min(most, max(fewest, total // _GOOD_LOG_FILE))
@@ -79,11 +79,11 @@ def log_share(budget: Budget) -> LogShare:
 
 
 def file_share(files: int, slots: int) -> FileShare:
-    """Share out what HAProxy may open; *slots* are the requests that all workers are given.
+    """Divide HAProxy's open files; *slots* is the number of requests that all workers accept.
 
-    A connection needs two files, for there is a worker's end to it, and a pipe two. A body that
-    should have a pipe and gets none keeps HAProxy computing without rest: so there is one for each
-    that moves at a time, and one more, for HAProxy 2.6 never uses the last.
+    A connection needs two files, because HAProxy connects to a worker for it; a pipe needs two.
+    Without a pipe for a body that should have one, HAProxy loops at full CPU. So there is one pipe
+    for each body in transfer, and one more, because HAProxy 2.6 never uses the last.
     """
     pairs = (min(files, MANY_FILES) - _OTHER_FILES) // 2
     pipes = min(slots + 1, pairs // 2 + 1)
@@ -91,11 +91,11 @@ def file_share(files: int, slots: int) -> FileShare:
 
 
 def worker_slots(files: int) -> int:
-    """Return how many requests a worker is given at a time, of its threads and of *files*.
+    """Return how many requests a worker accepts at a time, by its threads and by *files*.
 
-    A request may hold a connection, a file in the store, one in the spool, and connections to an
-    upstream. A worker without descriptors could neither read what is stored nor accept anyone. Half
-    of them are for blobs, which have threads of their own.
+    A request may need a client connection, a file in the store, one in the spool, and connections
+    to an upstream. A worker without descriptors could neither read stored content nor accept a
+    connection. Half of the descriptors are for blobs, which have threads of their own.
     """
     return max(min(WORKER_THREADS - _SPARE_THREADS, _blob_slots(files)), 3)
 
@@ -105,9 +105,9 @@ def _blob_slots(files: int) -> int:
 
 
 def variables(settings: Settings, start: Start) -> dict[str, str]:
-    """Return every ENTREPOT_* variable that the two files and our programs read."""
-    places = _places(settings, start.files)
-    front = file_share(start.files, sum(places.values()) * settings.http.workers)
+    """Return the ENTREPOT_* variables of haproxy.cfg, supervisord.conf and our programs."""
+    slots = _request_slots(settings, start.files)
+    haproxy = file_share(start.files, sum(slots.values()) * settings.http.workers)
     workers = {
         f"ENTREPOT_WORKER{number}": "enabled" if number <= settings.http.workers else "disabled"
         for number in range(1, MOST_WORKERS + 1)
@@ -119,32 +119,32 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         "ENTREPOT_HAPROXY": str(shipped("haproxy.cfg")),
         "ENTREPOT_ADDRESS": start.address,
         "ENTREPOT_CERTIFICATE": str(start.certificate or "none"),
-        "ENTREPOT_WORKER_MAXCONN": str(places["worker"]),
-        "ENTREPOT_BLOB_MAXCONN": str(places["blob"]),
-        "ENTREPOT_UPLOAD_MAXCONN": str(places["upload"]),
-        "ENTREPOT_SPARE_MAXCONN": str(places["spare"]),
+        "ENTREPOT_WORKER_MAXCONN": str(slots["worker"]),
+        "ENTREPOT_BLOB_MAXCONN": str(slots["blob"]),
+        "ENTREPOT_UPLOAD_MAXCONN": str(slots["upload"]),
+        "ENTREPOT_SPARE_MAXCONN": str(slots["spare"]),
         "ENTREPOT_FEW": str(settings.limits.few),
-        "ENTREPOT_CROWDED": str(_crowded(front.connections)),
+        "ENTREPOT_CROWDED": str(_crowded(haproxy.connections)),
         "ENTREPOT_GUESSES": str(settings.limits.logins),
-        "ENTREPOT_OPEN": _openness(settings),
-        "ENTREPOT_MAXCONN": str(front.connections),
-        "ENTREPOT_MAXPIPES": str(front.pipes),
-        # 0 would be no limit to HAProxy
+        "ENTREPOT_OPEN": _write_access(settings),
+        "ENTREPOT_MAXCONN": str(haproxy.connections),
+        "ENTREPOT_MAXPIPES": str(haproxy.pipes),
+        # HAProxy takes 0 for no limit
         "ENTREPOT_DRAIN_MS": str(max(1, round(settings.http.draintimeout * 1000))),
         "ENTREPOT_STOP_S": str(math.ceil(settings.http.draintimeout) + 1),
-        # a folder named registry or config where we were started is none of ours
+        # keeps Python from importing a folder "registry" or "config" of the working directory
         "PYTHONSAFEPATH": "1",
     }
 
 
-def _places(settings: Settings, files: int) -> dict[str, int]:
-    """Return how many requests of each kind a worker is given at a time.
+def _request_slots(settings: Settings, files: int) -> dict[str, int]:
+    """Return how many requests of each kind a worker accepts at a time.
 
-    All but those for blobs share its threads.
+    All kinds except "blob" share the worker's threads.
     """
     slots = worker_slots(files)
     upload = min(settings.limits.bodies, max(slots // 4, 1))
-    spare = min(_SPARE_PLACES, max(slots // 8, 1))
+    spare = min(_SPARE_SLOTS, max(slots // 8, 1))
     return {
         "worker": slots - upload - spare,
         "blob": min(settings.limits.blobs, _blob_slots(files)),
@@ -154,32 +154,33 @@ def _places(settings: Settings, files: int) -> dict[str, int]:
 
 
 def _crowded(connections: int) -> int:
-    """Return from how many connections on an address that has many gets no further one."""
+    """Return the number of connections from which an address with many gets no further one."""
     if connections < _MANY_CONNECTIONS:
         return connections + 1
     return connections * _CROWDED[0] // _CROWDED[1]
 
 
-def _openness(settings: Settings) -> str:
-    """Say who may write without a password: nobody, this machine, or whoever reaches us."""
+def _write_access(settings: Settings) -> str:
+    """Return which clients may write without a password: none, local ones ("loopback"), or all."""
     if settings.auth.htpasswd is not None:
         return "closed"
     return "loopback" if settings.http.addr.is_loopback else "open"
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what programs keep of our own environment: locale, time zone, PATH, ...
+    """Return the variables that our programs inherit: locale, time zone, PATH, ...
 
-    Proxies lose their passwords: the registry alone needs them, and has them from a file.
+    Passwords are removed from proxy variables: only the registry needs them, and it reads them from
+    a file.
     """
     return {
         name: value
         for name, value in without_passwords(environ).items()
-        if not name.startswith(_OURS) and name not in _OURS_WHOLE
+        if not name.startswith(_OURS) and name not in _OUR_NAMES
     }
 
 
 def shipped(name: str) -> Path:
-    """Find haproxy.cfg or supervisord.conf: in the clone, or where an installation puts it."""
+    """Return the path of haproxy.cfg or supervisord.conf, in the clone or in the installation."""
     in_clone = Path(__file__).resolve().parents[2] / name
     return in_clone if in_clone.is_file() else Path(sys.prefix) / "share" / "entrepot" / name

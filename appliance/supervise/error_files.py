@@ -1,6 +1,6 @@
-"""Writes the answers of HAProxy's own parser, which takes them from files only.
+"""Writes the error responses that HAProxy's own HTTP parser sends. It reads them from files only.
 
-They have the envelope of the OCI distribution-spec 1.1, "Error Codes". haproxy.cfg has all others.
+The bodies follow the OCI distribution-spec 1.1, "Error Codes". haproxy.cfg has all other errors.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from pathlib import Path
 _ERRORS = {
     HTTPStatus.BAD_REQUEST: ("UNSUPPORTED", "the request cannot be read"),
     HTTPStatus.REQUEST_TIMEOUT: ("UNSUPPORTED", "the request did not arrive in time"),
-    HTTPStatus.INTERNAL_SERVER_ERROR: ("UNKNOWN", "an error of this registry"),
-    HTTPStatus.NOT_IMPLEMENTED: ("UNSUPPORTED", "not done here"),
+    HTTPStatus.INTERNAL_SERVER_ERROR: ("UNKNOWN", "internal error of this registry"),
+    HTTPStatus.NOT_IMPLEMENTED: ("UNSUPPORTED", "not supported"),
 }
 
 
 def write_error_files(run: Path) -> None:
-    """Write them to the run directory, before HAProxy starts. Raises: OSError."""
+    """Write the files to the run directory, before HAProxy starts. Raises: OSError."""
     for status, (code, message) in _ERRORS.items():
-        (run / f"{status.value}.http").write_bytes(_answer(status, code, message))
+        (run / f"{status.value}.http").write_bytes(_response(status, code, message))
 
 
-def _answer(status: HTTPStatus, code: str, message: str) -> bytes:
+def _response(status: HTTPStatus, code: str, message: str) -> bytes:
     body = json.dumps({"errors": [{"code": code, "message": message}]}, separators=(",", ":"))
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}",

@@ -1,7 +1,8 @@
-"""Leaves lines out of the access log that show no use, where there are too many of them.
+"""Drops access-log lines that show no use of content, when there are too many of them.
 
-Clients without a password can cause such lines as fast as HAProxy answers. In a small log they
-would push out the lines of uses before the logger reads them, and a lost line puts eviction off.
+A line shows a use if its request counts as an access for eviction (`datastore.access.is_use`).
+Clients without a password can cause other lines as fast as HAProxy responds. In a small log those
+would push out the lines of uses before the logger reads them, and a lost line delays eviction.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ _LINE = re.compile(
     rb'"kind":' + _TEXT + rb',"cache":' + _TEXT + rb',"user":' + _TEXT + rb',"source":"([^"]*)"'
 )
 _METHOD, _STATUS, _DIGEST, _KIND, _SOURCE = 1, 2, 3, 5, 8
-_OWN = b"unix"  # HAProxy's own socket: the cleaner waits for its line
-_SHORTEST = 192  # bytes of a line, at least: what is left of HAProxy's fields when all are empty
+_OWN = b"unix"  # a request over HAProxy's own socket: the cleaner waits for its line (log barrier)
+_SHORTEST = 192  # lower bound of a line's length in bytes: HAProxy's format with empty fields
 _PERIOD_S = 1.0
 
 
 class LineLimit:
-    """Passes in a second at most *by_address* lines of an address, and *in_all* bytes of them.
+    """Passes, per second, at most *by_address* lines of one address and *in_all* bytes in total.
 
-    Both count only lines that show no use; lines of uses and of our own requests always pass.
-    *left_out* is called with a number of lines, once a second at most. *clock* gives s and never
-    goes back. For one thread.
+    Both limits count only lines that show no use; lines of uses and of internal requests always
+    pass. *left_out* is called with the number of dropped lines, at most once a second. *clock*
+    returns s and never goes back. Not thread-safe.
     """
 
     def __init__(
@@ -42,18 +43,18 @@ class LineLimit:
     ) -> None:
         self._by_address = by_address
         self._in_all = in_all
-        self._few = min(in_all, by_address * _SHORTEST)  # bytes that no limit could refuse
-        self._tell = left_out
+        self._few = min(in_all, by_address * _SHORTEST)  # fewer bytes cannot exceed any limit
+        self._on_left_out = left_out
         self._clock = clock
         self._began = clock()
         self._bytes = 0
         self._lines: Counter[bytes] = Counter()
         self._left_out = 0
 
-    def picked(self, lines: memoryview) -> memoryview:
-        """Return those of the whole *lines* that go into the log.
+    def filter(self, lines: memoryview) -> memoryview:
+        """Return those of *lines* that go into the log. *lines* must end with a newline.
 
-        PERF: nothing is looked at while few bytes come.
+        PERF: lines are not parsed while few bytes arrive.
         """
         self._begin_period()
         if self._bytes + len(lines) <= self._few:
@@ -62,16 +63,16 @@ class LineLimit:
         return memoryview(b"".join(self._chosen(bytes(lines[:-1]).split(b"\n"))))
 
     def report(self) -> bool:
-        """Report what was left out, unless it was done less than a second ago; False then."""
+        """Report the dropped lines if a second has passed. Return False if some are unreported."""
         if self._left_out and self._clock() - self._began >= _PERIOD_S:
             self._begin_period()
         return not self._left_out
 
     def end(self) -> None:
-        """Report what was left out since it was last reported."""
+        """Report the lines dropped since the last report."""
         left_out, self._left_out = self._left_out, 0
         if left_out:
-            self._tell(left_out)
+            self._on_left_out(left_out)
 
     def _begin_period(self) -> None:
         now = self._clock()
@@ -98,7 +99,7 @@ class LineLimit:
 
 
 def _source_of_no_use(line: bytes) -> bytes | None:
-    """Return the address of a line that shows no use; None for one that must be kept."""
+    """Return the client's address of a line without a use; None for a line that must be kept."""
     match = _LINE.match(line)
     if match is None:
         return b""

@@ -1,4 +1,4 @@
-"""Where clients come in, in HAProxy's words, once it is sure that we may listen there."""
+"""The address that HAProxy listens on, in HAProxy's notation; checked before HAProxy starts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from entrepot.config.errors import ConfigError, Problem
 _SETTING = "http.addr (REGISTRY_HTTP_ADDR)"
 _ALL = ("", "::")
 _REMEDIES = {
-    errno.EADDRINUSE: "end what listens there, or choose another port",
-    errno.EACCES: "choose a port from 1024 up; before a container, -p 443:8443 leads to it",
-    errno.EADDRNOTAVAIL: "choose an address of this machine, or :PORT for all of them",
+    errno.EADDRINUSE: "stop the program that listens there, or choose another port",
+    errno.EACCES: "choose a port from 1024 up; for a container, publish it with -p 443:8443",
+    errno.EADDRNOTAVAIL: "choose an address of this machine, or :PORT for all addresses",
 }
 
 
@@ -33,9 +33,9 @@ class _Endpoint:
 
 
 def bindable(address: Address) -> str:
-    """Return HAProxy's form of *address*; all addresses means IPv6 too, where there is any.
+    """Return HAProxy's form of *address*. An empty host means all addresses, IPv6 if available.
 
-    Raises: ConfigError when its host is unknown here or somebody listens there.
+    Raises: ConfigError if its host is unknown, or the process cannot listen there.
     """
     endpoints = _endpoints(address)
     for endpoint in endpoints:
@@ -44,14 +44,14 @@ def bindable(address: Address) -> str:
 
 
 def url_of(address: Address, *, tls: bool) -> str:
-    """Return the URL under which this machine reaches it."""
+    """Return the URL by which clients on this machine reach the appliance."""
     host = Address("localhost" if address.host in (*_ALL, "0.0.0.0") else address.host, 0)  # noqa: S104 - it is compared, not bound
     return f"{'https' if tls else 'http'}://{str(host).rpartition(':')[0]}:{address.port}"
 
 
 def _endpoints(address: Address) -> Sequence[_Endpoint]:
     if address.host in _ALL:
-        four = _Endpoint(socket.AF_INET, "0.0.0.0", address.port)  # noqa: S104 - the operator said so
+        four = _Endpoint(socket.AF_INET, "0.0.0.0", address.port)  # noqa: S104 - as configured
         six = _Endpoint(socket.AF_INET6, "::", address.port)
         return [four, six] if _has_ipv6() else [four]
     return [_resolved(address)]
@@ -62,7 +62,7 @@ def _resolved(address: Address) -> _Endpoint:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise _refusal(address, "no such host", "give an address of this machine") from error
-    # as Go's net.Listen, which docker distribution uses: a name is its IPv4 address first
+    # IPv4 first, as Go's net.Listen in docker distribution does
     family, _, _, _, where = min(found, key=lambda each: each[0] != socket.AF_INET)
     return _Endpoint(family, str(where[0]), address.port)
 
@@ -86,12 +86,12 @@ def _try(endpoint: _Endpoint, address: Address) -> None:
             probe.listen()
         except OSError as error:
             remedy = _REMEDIES.get(error.errno or 0, "choose another address")
-            raise _refusal(address, _said(error), remedy) from error
+            raise _refusal(address, _reason(error), remedy) from error
 
 
-def _said(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "something listens there already"
+        return "another program listens there"
     return (error.strerror or str(error)).lower()
 
 

@@ -1,6 +1,6 @@
-"""The pipe between HAProxy, which writes a line an answer, and `serve`, which keeps them.
+"""The pipe through which HAProxy sends one log line per response to `serve`, which stores them.
 
-HAProxy waits for nobody: a line that finds the pipe full is dropped, so the pipe is large.
+HAProxy does not block: it drops a line when the pipe is full. So the pipe is large.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from contextlib import suppress
 from pathlib import Path
 
 BYTES = 1024 * 1024
-"""What it holds if there is room: as much as a plain user may ask for."""
+"""Capacity of the pipe, where the system allows it: the maximum for an unprivileged user."""
 _NAME = "access.pipe"
 
 
-def make(run: Path) -> int:
-    """Make it, and return its reading end, which does not block."""
+def create(run: Path) -> int:
+    """Create the pipe, and return its reading end, in non-blocking mode."""
     path = run / _NAME
     os.mkfifo(path, 0o600)
-    # open for writing too: the pipe has no end while we read it
+    # O_RDWR: with a writer of its own, the reader never sees an end of file
     reader = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    with suppress(OSError):  # this user has no pages to spare for pipes: then it is small
+    with suppress(OSError):  # the user's pages for pipes are used up: the pipe stays small
         fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, BYTES)
     return reader
 
 
-def write_as(run: Path, descriptor: int) -> None:
-    """Make *descriptor* its writing end. Raises: OSError, without a reader."""
+def redirect(run: Path, descriptor: int) -> None:
+    """Make *descriptor* the pipe's writing end. Raises: OSError if it has no reader."""
     writer = os.open(run / _NAME, os.O_WRONLY | os.O_NONBLOCK)
     os.dup2(writer, descriptor)
     os.close(writer)

@@ -1,4 +1,4 @@
-"""A log of whole lines in files of bounded size: `access.log`, and older ones as `.1`, `.2` ..."""
+"""A log in files of bounded size: `access.log`, and older files as `access.log.1`, `.2` ..."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ _NEWLINE = ord("\n")
 
 
 class RotatedLog:
-    """The file *path*, renamed to `.1` once it has *file_bytes*; *backups* of those are kept.
+    """The log *path*; it is renamed to `.1` at *file_bytes*, and *backups* old files are kept.
 
-    For one thread. Errors of the disk leave it as OSError, and what failed may be repeated.
+    A file ends with a complete line. Not thread-safe. Disk errors are raised as OSError; the failed
+    operation may be repeated.
     """
 
     def __init__(self, path: Path, *, file_bytes: int, backups: int) -> None:
@@ -24,9 +25,9 @@ class RotatedLog:
         self._is_torn = self._was_torn = False
 
     def open(self) -> None:
-        """Go on with what is there, unless it ends with the half of a line of who was killed.
+        """Open the current file. If it ends with a partial line of a killed process, rotate later.
 
-        Raises: OSError. `append` does it by itself.
+        `append` calls this by itself. Raises: OSError.
         """
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._file = os.open(self._path, flags, 0o644)
@@ -35,9 +36,10 @@ class RotatedLog:
         self._was_torn, self._is_torn = last != b"\n", False
 
     def append(self, lines: memoryview) -> int:
-        """Write at the end, and return how many bytes of *lines* are there now. Raises: OSError.
+        """Write to the end, and return how many bytes of *lines* were written. Raises: OSError.
 
-        A new file is begun only between two lines: who has written a part of one goes on with it.
+        The file is rotated only between two lines: after a partial write, the caller must continue
+        with the rest of the line.
         """
         if self._file < 0:
             self.open()
@@ -49,17 +51,17 @@ class RotatedLog:
         return written
 
     def close(self) -> None:
-        """Let go of the file. May be repeated."""
+        """Close the file. May be repeated."""
         if self._file >= 0:
             os.close(self._file)
         self._file = -1
 
     def _rotate(self) -> None:
-        """Give each file the next number, and begin an empty one at once."""
+        """Rename each file to the next number, and create an empty one at once."""
         for age in range(self._backups, 1, -1):
             with suppress(FileNotFoundError):
                 self._aged(age - 1).replace(self._aged(age))
-        with suppress(FileNotFoundError):  # somebody deleted it
+        with suppress(FileNotFoundError):  # it was deleted
             self._path.replace(self._aged(1))
         self.close()
         self.open()

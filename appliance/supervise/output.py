@@ -1,8 +1,8 @@
-"""What the programs print: passed on to our stdout line by line, the last of it kept.
+"""Copies the output of the programs to stdout, line by line, and remembers the last lines.
 
-supervisord writes each program's output into a named pipe of the run directory. A terminal, a
-file, a pipe and a journal's socket are all the same to it then, and when a program gives up, its
-last words are known.
+supervisord writes each program's output into a named pipe of the run directory. So it need not
+know whether stdout is a terminal, a file, a pipe or a journal's socket; and when a program gives
+up, its last lines can be logged.
 """
 
 from __future__ import annotations
@@ -18,43 +18,44 @@ from typing import BinaryIO
 
 _CHUNK = 65536  # bytes
 _KEPT = 20  # lines
-_LONGEST = 1024 * 1024  # bytes; what is longer is passed on in pieces
+_LONGEST = 1024 * 1024  # bytes; a longer line is copied in pieces
 
 Reader = Callable[[str], None]
 
 
 class _Pipe:
-    """One program's pipe: whole lines leave it, the end of them is kept."""
+    """One program's pipe; it returns complete lines, and remembers the last ones."""
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path, 0o600)
-        # open for writing too: the pipe has no end while we read it
+        # O_RDWR: with a writer of its own, the reader never sees an end of file
         self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         self.last: deque[str] = deque(maxlen=_KEPT)
         self._rest = b""
 
     def read(self) -> bytes:
-        """Return the whole lines that have come, b"" when there are none."""
+        """Return the complete lines that have arrived, b"" if there are none."""
         try:
             self._rest += os.read(self.fd, _CHUNK)
         except BlockingIOError:
             return b""
-        whole, newline, rest = self._rest.rpartition(b"\n")
+        complete, newline, rest = self._rest.rpartition(b"\n")
         if not newline and len(rest) < _LONGEST:
             return b""
-        lines, self._rest = (whole + newline, rest) if newline else (rest + b"\n", b"")
+        lines, self._rest = (complete + newline, rest) if newline else (rest + b"\n", b"")
         self.last.extend(lines.decode(errors="replace").splitlines())
         return lines
 
     def close(self) -> None:
-        """Let go of the pipe."""
+        """Close the pipe."""
         os.close(self.fd)
 
 
 class Output:
-    """The pipes of several programs, read by a thread.
+    """The pipes of several programs, and the thread that reads them.
 
-    *readers* has for each program what takes its lines; None: they go to *target* as they are.
+    *readers* has a function for each program that receives its lines; None copies them unchanged to
+    *target*.
     """
 
     def __init__(self, run: Path, readers: Mapping[str, Reader | None], target: BinaryIO) -> None:
@@ -66,11 +67,11 @@ class Output:
         self._thread.start()
 
     def last(self, name: str) -> list[str]:
-        """Return the last lines of a program, the latest last."""
+        """Return the last lines of a program, oldest first."""
         return list(self._pipes[name].last)
 
     def close(self) -> None:
-        """Pass on what is still in the pipes, and end."""
+        """Copy the rest of the pipes, and end the thread."""
         os.write(self._waker, b".")
         self._thread.join()
         for name in self._pipes:
@@ -98,7 +99,7 @@ class Output:
             for line in lines.decode(errors="replace").splitlines():
                 reader(line)
         elif lines:
-            with suppress(OSError, ValueError):  # nobody reads us any more: serve all the same
+            with suppress(OSError, ValueError):  # stdout was closed: serve in any case
                 self._target.write(lines)
                 self._target.flush()
         return bool(lines)

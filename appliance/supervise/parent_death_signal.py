@@ -1,6 +1,7 @@
-"""Ends a program with its parent: `python -m MODULE PROGRAM ARGUMENT...`, with this module.
+"""Runs a program that ends with its parent: `python -m MODULE PROGRAM ARGUMENT...`.
 
-supervisord ends its programs when it is asked to; killed, it can't. Then the kernel does it.
+MODULE is this module. supervisord ends its programs when it stops in order; if it is killed, the
+kernel ends them.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from collections.abc import Sequence
 _PR_SET_PDEATHSIG = 1  # prctl(2); survives execve
 
 
-def tether(number: signal.Signals = signal.SIGTERM) -> None:
-    """Have the kernel send us *number* when our parent dies. Raises: OSError."""
+def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
+    """Have the kernel send *number* to this process when its parent dies. Raises: OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 
 
-def become(argv: Sequence[str]) -> None:
-    """Turn this process into the program *argv*, tied to our parent. Raises: OSError."""
-    tether()
+def execute(argv: Sequence[str]) -> None:
+    """Replace this process by the program *argv*, which ends with its parent. Raises: OSError."""
+    end_with_parent()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.execvp(argv[0], list(argv))  # noqa: S606 - no shell is what we want
+    os.execvp(argv[0], list(argv))  # noqa: S606 - without a shell, on purpose
 
 
 if __name__ == "__main__":
-    become(sys.argv[1:])
+    execute(sys.argv[1:])

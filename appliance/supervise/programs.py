@@ -1,4 +1,4 @@
-"""The programs as supervisord sees them, and when they have failed for good."""
+"""Reads the state of the programs from supervisord, and decides when one has failed for good."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ PROGRAMS = ("haproxy", "registry", "logger", "cleaner")
 _SOCKET = "supervisor.sock"
 _MOST_ENDS = 5
 _WITHIN = 60.0  # s
-_PATIENCE = 2.0  # s
-_LONGEST_SILENCE = 30.0  # s of looks
-_LONGEST_LOOK = _PATIENCE + 1.0  # s; what is longer between two looks was a pause of ours
-# supervisord's own log line
+_TIMEOUT_S = 2.0
+_LONGEST_SILENCE = 30.0  # s, summed over unanswered requests
+_LONGEST_LOOK = _TIMEOUT_S + 1.0  # s; a longer gap between two requests was a pause of `serve`
+# the format of supervisord's own log line
 _ENDED = re.compile(r"exited: (?P<name>\S+) \((?P<how>.*?)(?:; (?:not )?expected)?\)")
 
 
-class SupervisorUnreachable(Exception):  # noqa: N818 - the class says the fact
-    """supervisord does not answer: not yet, or not any more."""
+class SupervisorUnreachable(Exception):  # noqa: N818 - the name states the fact
+    """supervisord does not answer: it is starting, or has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program: `state` is supervisord's word, `started` in s, UTC epoch, `pid` 0 for none."""
+    """One program: `state` as in supervisord, `started` in s, UTC epoch, `pid` 0 for none."""
 
     name: str
     state: str
@@ -44,48 +44,51 @@ class Program:
 
     @property
     def has_given_up(self) -> bool:
-        """Whether supervisord will not start it again."""
+        """True if supervisord will not start it again."""
         return self.state == "FATAL"
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramFailure:
-    """A program that could not stay up, and what supervisord says of it."""
+    """A program that could not stay up, and the reason that supervisord gives."""
 
     name: str
     reason: str
 
 
-def ask(run: Path) -> list[Program]:
-    """Return all programs. Raises: Silent."""
-    told = _call(run, "supervisor.getAllProcessInfo")
-    return [_program(each) for each in cast("list[dict[str, str | int]]", told)]
+def read_all(run: Path) -> list[Program]:
+    """Return the state of all programs. Raises: SupervisorUnreachable."""
+    processes = _call(run, "supervisor.getAllProcessInfo")
+    return [_program(each) for each in cast("list[dict[str, str | int]]", processes)]
 
 
 def shut_down(run: Path) -> None:
-    """Have supervisord end all programs, and then itself. Raises: Silent."""
+    """Have supervisord end all programs, and then itself. Raises: SupervisorUnreachable."""
     _call(run, "supervisor.shutdown")
 
 
 def start(run: Path, program: Program) -> None:
-    """Have supervisord start a program that it has given up. Raises: Silent, also if it runs."""
+    """Have supervisord start a program that it gave up.
+
+    Raises: SupervisorUnreachable, also if the program runs.
+    """
     _call(run, "supervisor.startProcess", f"{program.group}:{program.name}", False)
 
 
 def is_gone(run: Path) -> bool:
-    """Whether the socket of a supervisord that runs was deleted: it cannot be asked any more."""
+    """Return whether supervisord's socket was deleted, so that no call can reach it any more."""
     return not (run / _SOCKET).exists()
 
 
-def nudge(run: Path) -> None:
-    """Have supervisord look who has died: left to itself it does so once a second."""
+def wake(run: Path) -> None:
+    """Have supervisord check at once which programs ended; by itself it checks every second."""
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.setblocking(False)
         connection.connect(str(run / _SOCKET))
 
 
 class _Transport(Transport):
-    """XML-RPC over a unix socket, with an end to patience: who waits here takes no signals."""
+    """XML-RPC over a unix socket, with a timeout: the caller handles no signals meanwhile."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -93,14 +96,14 @@ class _Transport(Transport):
         self._opened: UnixConnection | None = None
 
     def make_connection(self, host: object) -> UnixConnection:
-        """Connect to the path, whatever the host is."""
+        """Connect to the socket; *host* is ignored."""
         del host
         self.close()
-        self._opened = UnixConnection(self._path, _PATIENCE)
+        self._opened = UnixConnection(self._path, _TIMEOUT_S)
         return self._opened
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._opened is not None:
             self._opened.close()
 
@@ -117,7 +120,7 @@ def _call(run: Path, method: str, *arguments: str | bool) -> object:
 
 
 class ProgramWatch:
-    """Counts how often each program has ended; pure but for what it remembers.
+    """Counts how often each program has ended. It does no input or output.
 
     Times are in s, of any one clock.
     """
@@ -129,7 +132,7 @@ class ProgramWatch:
         self._ends: defaultdict[str, deque[float]] = defaultdict(deque)
 
     def restarted(self, programs: Iterable[Program], now: float) -> list[str]:
-        """Return those that run again under another process id than at the last look."""
+        """Return the names of programs whose process id changed since the last call."""
         self._looked, self._silent = now, 0.0
         names = []
         for program in programs:
@@ -141,7 +144,7 @@ class ProgramWatch:
         return names
 
     def failure(self, programs: Iterable[Program], now: float) -> ProgramFailure | None:
-        """Return the program that has given up, or that ends again and again."""
+        """Return a program that supervisord gave up, or that ended too often; else None."""
         for program in programs:
             if program.has_given_up:
                 return ProgramFailure(program.name, program.why or "it cannot be started")
@@ -155,14 +158,15 @@ class ProgramWatch:
         return None
 
     def forgive(self) -> None:
-        """Forget how often programs have ended: it was not their fault."""
+        """Reset the counts, when the programs ended because the disk was full."""
         self._ends.clear()
 
     def silence(self, now: float, *, is_frozen: bool = False) -> ProgramFailure | None:
-        """Judge a look that supervisord has not answered; at the start it cannot yet.
+        """Count a request that supervisord did not answer; return a failure after 30 s of them.
 
-        Looks are counted, not the time that passes: after a pause (SIGSTOP, a frozen container, a
-        suspended machine) one failed look proves nothing. *is_frozen*: supervisord is stopped.
+        Requests are counted, not the time that passes: after a pause (SIGSTOP, a frozen container,
+        a suspended machine) one unanswered request proves nothing. The same holds if *is_frozen*:
+        a signal has stopped supervisord.
         """
         self._silent += 0.0 if is_frozen else min(now - self._looked, _LONGEST_LOOK)
         self._looked = now
@@ -172,17 +176,17 @@ class ProgramWatch:
 
 
 def how_it_ended(name: str, lines: Sequence[str]) -> str:
-    """Find in supervisord's log how *name* ended last, "" when it does not say."""
+    """Return how *name* ended last, from supervisord's log *lines*; "" if they do not show it."""
     found = (_ENDED.search(line) for line in reversed(lines))
     return next((match["how"] for match in found if match and match["name"] == name), "")
 
 
-def _program(told: dict[str, str | int]) -> Program:
+def _program(fields: dict[str, str | int]) -> Program:
     return Program(
-        name=str(told["name"]),
-        state=str(told["statename"]),
-        pid=int(told["pid"]),
-        started=float(told["start"]),
-        why=str(told["spawnerr"]).removesuffix(" (process log may have details)").lower(),
-        group=str(told["group"]),
+        name=str(fields["name"]),
+        state=str(fields["statename"]),
+        pid=int(fields["pid"]),
+        started=float(fields["start"]),
+        why=str(fields["spawnerr"]).removesuffix(" (process log may have details)").lower(),
+        group=str(fields["group"]),
     )

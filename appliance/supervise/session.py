@@ -1,4 +1,4 @@
-"""All processes of a session: what supervisord started, and what that started."""
+"""Finds and signals all processes of a session: supervisord, its programs and their children."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-_SESSION = 3  # proc(5), stat: state, parent, group, session, counted behind the name
+_SESSION = 3  # index in /proc/PID/stat after the name: state, parent, group, session; proc(5)
 _DEAD = ("Z", "X")
 _STOPPED = ("T", "t")
 
 
 def members(session: int) -> list[int]:
-    """Return the process ids of a session; those that only wait to be reaped are not counted."""
+    """Return the process ids of a session, without zombies."""
     return [int(each.name) for each in Path("/proc").glob("[0-9]*") if _is_in(each, session)]
 
 
 def send(session: int, number: signal.Signals) -> None:
-    """Send a signal to each of them."""
+    """Send a signal to each process of a session."""
     for pid in members(session):
         with suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a signal (SIGSTOP, SIGTSTP) or a debugger has stopped a process."""
+    """Return whether a signal (SIGSTOP, SIGTSTP) or a debugger has stopped a process."""
     fields = _stat(Path(f"/proc/{pid}"))
     return bool(fields) and fields[0] in _STOPPED
 
@@ -36,7 +36,7 @@ def _is_in(process: Path, session: int) -> bool:
 
 
 def _stat(process: Path) -> list[str]:
-    """Return the fields of proc(5), stat, behind the name; none when the process has ended."""
+    """Return the fields of /proc/PID/stat after the name (proc(5)); [] if the process has ended."""
     try:
         return (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:

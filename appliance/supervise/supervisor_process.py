@@ -1,4 +1,4 @@
-"""supervisord and all that it runs, in a session of its own: started, watched, ended."""
+"""Starts, watches and ends supervisord and all its programs, in a session of their own."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from entrepot.runtime.log_limit import LogLimit
 from entrepot.runtime.signals import Signals
 
 _log = logging.getLogger(__name__)
-_log.addFilter(LogLimit())  # clients can bring HAProxy to say something
+_log.addFilter(LogLimit())  # clients can cause messages of HAProxy
 
-_STOP_WITHIN = 3.0  # s beyond HAProxy's grace: for the others
-_HURRY_WITHIN = 1.0  # s
+_STOP_WITHIN = 3.0  # s for the other programs, after HAProxy's grace
+_HURRY_WITHIN = 1.0  # s, after a second signal
 _PAUSE = 0.02  # s
-_NUDGE_EVERY = 0.05  # s
-_LAST_WORDS = 3  # lines
-_KEEPER = "supervisord"
-_HAPROXY_SAYS = re.compile(r"\[(?P<level>[A-Z]+)\]\s*\(\d+\) : (?P<text>.*)")
+_WAKE_EVERY = 0.05  # s
+_LAST_LINES = 3
+_SUPERVISORD = "supervisord"
+_HAPROXY_MESSAGE = re.compile(r"\[(?P<level>[A-Z]+)\]\s*\(\d+\) : (?P<text>.*)")
 _LEVELS = {"NOTICE": logging.DEBUG, "WARNING": logging.WARNING, "ALERT": logging.ERROR}
 STOPS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-_LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
+_WAIT_OPTIONS = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 def block_signals() -> Signals:
-    """Have signals wait until `House.wait` takes them; threads and later calls inherit that."""
+    """Block signals until `SupervisorProcess.wait` takes them. Threads and children inherit it."""
     return Signals(STOPS | {signal.SIGCHLD})
 
 
 class SupervisorProcess:
-    """One supervisord; its own session keeps a terminal's Ctrl-C from it, so that we decide.
+    """supervisord in a session of its own, so that a terminal's Ctrl-C reaches only `serve`.
 
-    HAProxy's lines go into *access_log* as *line_limit* allows; at a stop it has *grace* s for
-    what is in flight.
+    HAProxy's log lines go into *access_log*, as *line_limit* allows. At a stop, HAProxy has *grace*
+    s for requests in flight.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class SupervisorProcess:
         self._stop_within = grace + _STOP_WITHIN
         self._stopping = self._cleared = False
         readers: dict[str, Reader | None] = dict.fromkeys(programs.PROGRAMS)
-        readers |= {"haproxy": self._haproxy_said, _KEEPER: lambda _: None}
+        readers |= {"haproxy": self._log_haproxy, _SUPERVISORD: lambda _: None}
         self._output = Output(run, readers, sys.stdout.buffer)
-        self._access_log = LogMover(log_pipe.make(run), access_log, line_limit)
+        self._access_log = LogMover(log_pipe.create(run), access_log, line_limit)
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and files
             [
                 *(sys.executable, "-m", "entrepot.appliance.supervise.parent_death_signal"),
@@ -79,50 +79,50 @@ class SupervisorProcess:
             start_new_session=True,
         )
 
-    def wait(self, patience: float) -> signal.Signals | None:
-        """Wait at most *patience* s for a signal, bury who has died, and return a wish to stop."""
-        caught = self._signals.wait(patience)
+    def wait(self, timeout: float) -> signal.Signals | None:
+        """Wait at most *timeout* s for a signal, reap ended children, and return a stop signal."""
+        caught = self._signals.wait(timeout)
         self._reap()
         return next((each for each in caught if each in STOPS), None)
 
     @property
     def is_frozen(self) -> bool:
-        """Whether a signal has stopped supervisord: then its silence says nothing."""
+        """True if a signal has stopped supervisord: then it cannot answer."""
         return session.is_stopped(self._process.pid)
 
     @property
     def ended(self) -> str:
-        """How supervisord ended, "" while it runs."""
+        """The reason why supervisord ended, "" while it runs."""
         code = self._process.returncode
         if code is None:
             return ""
         return f"exit status {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
 
-    def keeper_log(self) -> list[str]:
-        """Return the last lines that supervisord itself has written."""
-        return self._output.last(_KEEPER)
+    def supervisor_log(self) -> list[str]:
+        """Return the last lines of supervisord's own log."""
+        return self._output.last(_SUPERVISORD)
 
-    def last_words(self, name: str) -> str:
-        """Return the last lines that a program has printed, in one."""
-        return " | ".join(self._output.last(name)[-_LAST_WORDS:])
+    def last_lines(self, name: str) -> str:
+        """Return the last lines that a program has printed, joined into one."""
+        return " | ".join(self._output.last(name)[-_LAST_LINES:])
 
     def stop(self) -> None:
-        """End everything in order, HAProxy first; a second signal to us shortens the grace."""
+        """End all programs in order, HAProxy first. A second signal to us shortens the grace."""
         self._stopping = True
         deadline = time.monotonic() + self._stop_within
         try:
-            programs.shut_down(self.run)  # a signal would wait until supervisord looks up
+            programs.shut_down(self.run)  # supervisord handles a signal only once a second
         except programs.SupervisorUnreachable:
             self._process.send_signal(signal.SIGTERM)
         while not self.ended and time.monotonic() < deadline:
-            programs.nudge(self.run)
-            if self.wait(min(_NUDGE_EVERY, deadline - time.monotonic())) is not None:
+            programs.wake(self.run)
+            if self.wait(min(_WAKE_EVERY, deadline - time.monotonic())) is not None:
                 session.send(self._process.pid, signal.SIGTERM)
                 deadline = min(deadline, time.monotonic() + _HURRY_WITHIN)
         self.clear()
 
     def clear(self) -> None:
-        """End what is left of the session, by force after a moment. May be repeated."""
+        """End the rest of the session: SIGTERM, and after a second SIGKILL. May be repeated."""
         if self._cleared:
             return
         self._stopping = self._cleared = True
@@ -135,18 +135,18 @@ class SupervisorProcess:
         self._access_log.close()
         self._output.close()
 
-    def _haproxy_said(self, line: str) -> None:
-        """Say it in our form; that it ends when it is to end is no news."""
-        match = _HAPROXY_SAYS.fullmatch(line)
+    def _log_haproxy(self, line: str) -> None:
+        """Log a message of HAProxy in our format; at a stop with level DEBUG only."""
+        match = _HAPROXY_MESSAGE.fullmatch(line)
         level = _LEVELS.get(match["level"], logging.WARNING) if match else logging.WARNING
         text = match["text"] if match else line
         number = logging.DEBUG if self._stopping else level
-        _log.log(number, "haproxy says", extra={"said": text})
+        _log.log(number, "message from haproxy", extra={"said": text})
 
     def _reap(self) -> None:
-        """Bury every child that has died: ours, and, as process 1, everybody's orphans."""
+        """Reap every child that has ended: supervisord, and orphans if we are process 1."""
         with suppress(ChildProcessError):
-            while (dead := os.waitid(os.P_ALL, 0, _LOOK)) is not None:
+            while (dead := os.waitid(os.P_ALL, 0, _WAIT_OPTIONS)) is not None:
                 if dead.si_pid == self._process.pid:
                     self._process.poll()
                 else:

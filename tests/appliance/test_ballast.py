@@ -10,8 +10,8 @@ from entrepot.datastore.budget import BALLAST_BYTES
 
 def test_the_ballast_takes_its_room_once(tmp_path: Path) -> None:
     """In blocks of the disk, not only in its length."""
-    ballast.keep(tmp_path)
-    ballast.keep(tmp_path)
+    ballast.create(tmp_path)
+    ballast.create(tmp_path)
     (found,) = tmp_path.iterdir()
 
     assert found.stat().st_size == BALLAST_BYTES
@@ -20,7 +20,7 @@ def test_the_ballast_takes_its_room_once(tmp_path: Path) -> None:
 
 def test_it_is_released_once(tmp_path: Path) -> None:
     """And a start without it goes on."""
-    ballast.keep(tmp_path)
+    ballast.create(tmp_path)
 
     assert ballast.release(tmp_path)
     assert not ballast.release(tmp_path)
@@ -28,6 +28,6 @@ def test_it_is_released_once(tmp_path: Path) -> None:
 
 def test_a_folder_that_takes_nothing_has_none(tmp_path: Path) -> None:
     """The start does not fail for it."""
-    ballast.keep(tmp_path / "missing")
+    ballast.create(tmp_path / "missing")
 
     assert not ballast.release(tmp_path / "missing")

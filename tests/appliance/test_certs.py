@@ -97,7 +97,7 @@ def test_a_renewal_may_be_for_others() -> None:
 def test_no_certificate_outlives_its_authority() -> None:
     """Else clients refuse it before its own end, and nobody sees why."""
     now = dt.datetime.now(dt.UTC)
-    old = authority.found(now - dt.timedelta(days=3600))
+    old = authority.create(now - dt.timedelta(days=3600))
 
     signed = authority.sign(old, ["a"], now=now, life=dt.timedelta(days=365))
 
@@ -116,13 +116,13 @@ def test_it_says_how_each_client_comes_to_trust_it(capsys: pytest.CaptureFixture
 
 def test_an_authority_that_has_ended_signs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """The remedy is dear, so it is the operator's to choose."""
-    old = authority.found(dt.datetime.now(dt.UTC) - dt.timedelta(days=4000))
+    old = authority.create(dt.datetime.now(dt.UTC) - dt.timedelta(days=4000))
     Path("tls").mkdir()
     Path("tls/ca.pem").write_bytes(old.pem)
     Path("tls/ca.key").write_bytes(old.key_pem)
 
     assert main(["certs", "--out", "tls", *HOSTS]) == 2
-    assert "ended on" in capsys.readouterr().err
+    assert "expired on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_half_an_authority_is_not_replaced_in_silence(
 ) -> None:
     """Clients trust the one that is there."""
     made(*HOSTS)
-    other = authority.found(dt.datetime.now(dt.UTC)).key_pem
+    other = authority.create(dt.datetime.now(dt.UTC)).key_pem
     if text is None:
         Path("tls", broken).unlink()
     else:
@@ -161,7 +161,7 @@ def test_half_an_authority_is_not_replaced_in_silence(
         (["--host", "*.test"], "not a host"),
         (["--host", "a", "--days", "0"], "from 1 to 825"),
         (["--host", "a", "--days", "x"], "from 1 to 825"),
-        (["--host", "a", "config.yml"], "config.yml: not known here"),
+        (["--host", "a", "config.yml"], "config.yml: unknown option"),
     ],
 )
 def test_bad_input_is_one_line_and_makes_nothing(

@@ -89,7 +89,7 @@ def test_every_key_of_distribution_has_its_verdict(desk: Desk) -> None:
     (redis,) = [line for line in lines if line.startswith("  redis.**")]
     assert redis.endswith(f"the appliance does not use redis; set by {desk.file}:1")
     (net,) = [line for line in lines if line.startswith("  http.net")]
-    assert f"but for tcp; set by {desk.file}:2" in net
+    assert f"except tcp; set by {desk.file}:2" in net
 
 
 def test_problems_and_warnings_come_last_with_their_remedies(desk: Desk) -> None:
@@ -113,8 +113,8 @@ def test_upstreams_are_shown_as_they_will_be(desk: Desk) -> None:
 
     assert _words(section) == [
         ["a.io", "https://a.io", "as", "me,", "the", "default"],
-        ["quay.io", "https://quay.io", "by", "the", "pull", "secret"],
-        ["*.azurecr.io", "of", "the", "pull", "secret"],
+        ["quay.io", "https://quay.io", "login", "from", "the", "pull", "secret"],
+        ["*.azurecr.io", "from", "the", "pull", "secret"],
     ]
 
 

@@ -103,7 +103,7 @@ def running(tmp_path: Path, pulled: tuple[Digest, Digest]) -> Iterator[Path]:
     assert pulled
     words = [f"--storage.filesystem.rootdirectory={tmp_path}", "--cleaner.ttl=20000d"]
     settings = config.load(words, {}).settings
-    with rundir.made(tmp_path / layout.OWN) as run:
+    with rundir.create(tmp_path / layout.OWN) as run:
         config.dump(settings, run / "settings.json")
         yield run
 
@@ -136,4 +136,4 @@ def test_a_flag_that_cannot_count_while_it_runs_is_refused(
     root = f"--storage.filesystem.rootdirectory={tmp_path}"
     assert main(["clean", "--dry-run", root, "--http.workers=3"]) == 2
 
-    assert "--http.workers: without effect while an appliance runs" in capsys.readouterr().err
+    assert "--http.workers: has no effect while an appliance runs" in capsys.readouterr().err

@@ -19,7 +19,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["sevre"], "did you mean serve?"),
         (["xyzzy"], "try one of serve, check"),
-        (["clean"], "say --once or --dry-run"),
+        (["clean"], "give --once or --dry-run"),
         (["serve", "--cleaner.maxsize=10X"], "10X"),
         (["status", "--cleaner.maxzise=1G"], "cleaner.maxsize"),
     ],

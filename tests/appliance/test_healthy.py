@@ -54,7 +54,9 @@ def test_it_is_healthy_while_it_answers(
         thread.join()
 
     assert found == code
-    assert capsys.readouterr().err == ("" if status == 200 else _line("it does not answer"))
+    assert capsys.readouterr().err == (
+        "" if status == 200 else _line("the appliance does not answer")
+    )
 
 
 def test_what_a_killed_one_has_left_is_not_healthy(
@@ -65,7 +67,7 @@ def test_what_a_killed_one_has_left_is_not_healthy(
     server.server_close()
 
     assert main(["healthy"]) == 1
-    assert capsys.readouterr().err == _line("it does not answer")
+    assert capsys.readouterr().err == _line("the appliance does not answer")
 
 
 def test_a_probe_does_not_load_the_configuration() -> None:
@@ -86,7 +88,7 @@ def test_where_none_runs_nothing_is_healthy(run: Path, capsys: pytest.CaptureFix
     assert not list(run.iterdir())
 
     assert main(["healthy"]) == 1
-    assert capsys.readouterr().err == _line("none runs here")
+    assert capsys.readouterr().err == _line("no appliance runs here")
 
 
 def _line(said: str) -> str:

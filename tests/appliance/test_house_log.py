@@ -16,8 +16,8 @@ def test_what_haproxy_says_has_a_limit(caplog: pytest.LogCaptureFixture) -> None
     house._stopping = False
     with caplog.at_level(logging.DEBUG, "entrepot.appliance.supervise.supervisor_process"):
         for _ in range(1000):
-            house._haproxy_said("[WARNING]  (12) : Server registry/worker1 is DOWN")
-        house._haproxy_said("[ALERT]  (12) : it ends")
+            house._log_haproxy("[WARNING]  (12) : Server registry/worker1 is DOWN")
+        house._log_haproxy("[ALERT]  (12) : it ends")
 
     assert 0 < len(caplog.records) - 1 <= FEW
     assert caplog.records[-1].levelno == logging.ERROR

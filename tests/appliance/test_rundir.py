@@ -29,23 +29,23 @@ def temporary(
 
 def test_it_is_private_found_by_others_and_gone_afterwards(tmp_path: Path) -> None:
     """The state directory names it while the appliance lives."""
-    with rundir.made(tmp_path) as run:
+    with rundir.create(tmp_path) as run:
         (run / "socket").touch()
 
         assert run.stat().st_mode & 0o777 == 0o700
-        assert rundir.found(tmp_path) == run
-    assert rundir.found(tmp_path) is None
+        assert rundir.find(tmp_path) == run
+    assert rundir.find(tmp_path) is None
     assert not run.exists()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_data_directory_has_one_appliance(tmp_path: Path) -> None:
     """The second one is told so; the first is not disturbed."""
-    with rundir.made(tmp_path) as run:
-        with pytest.raises(ConfigError, match="another appliance"), rundir.made(tmp_path):
+    with rundir.create(tmp_path) as run:
+        with pytest.raises(ConfigError, match="another appliance"), rundir.create(tmp_path):
             pass
 
-        assert rundir.found(tmp_path) == run
+        assert rundir.find(tmp_path) == run
 
 
 def test_what_a_killed_appliance_left_is_removed(tmp_path: Path, temporary: Path) -> None:
@@ -54,8 +54,8 @@ def test_what_a_killed_appliance_left_is_removed(tmp_path: Path, temporary: Path
     left.mkdir()
     (tmp_path / "run").write_text(str(left))
 
-    assert rundir.found(tmp_path) is None
-    with rundir.made(tmp_path):
+    assert rundir.find(tmp_path) is None
+    with rundir.create(tmp_path):
         assert not left.exists()
 
 
@@ -64,13 +64,13 @@ def test_nothing_else_is_ever_removed(tmp_path: Path, temporary: Path) -> None:
     precious = temporary / "precious"
     precious.mkdir()
     (tmp_path / "run").write_text(str(precious))
-    with rundir.made(tmp_path):
+    with rundir.create(tmp_path):
         assert precious.exists()
 
 
 def test_whoever_tidies_up_passes_it_by(tmp_path: Path) -> None:
     """systemd-tmpfiles tries to lock a folder before it removes what is old in it."""
-    with rundir.made(tmp_path) as run:
+    with rundir.create(tmp_path) as run:
         folder = os.open(run, os.O_RDONLY)
         with pytest.raises(BlockingIOError):
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,7 +88,7 @@ def test_run_directories_of_killed_appliances_are_removed(tmp_path: Path, tempor
     """Of any data directory: after power cuts they piled up, settings with passwords in them."""
     left = [_left(temporary / f"entrepot-{number:08}") for number in range(3)]
 
-    with rundir.made(tmp_path):
+    with rundir.create(tmp_path):
         assert not any(each.exists() for each in left)
 
 
@@ -97,7 +97,7 @@ def test_run_directories_that_a_process_holds_stay(tmp_path: Path, temporary: Pa
     held = _left(temporary / "entrepot-abcdefgh")
     claim = os.open(held, os.O_RDONLY)
     fcntl.flock(claim, fcntl.LOCK_SH)
-    with rundir.made(tmp_path):
+    with rundir.create(tmp_path):
         assert held.exists()
     os.close(claim)
 
@@ -113,7 +113,7 @@ def test_folders_of_the_operator_stay(tmp_path: Path, temporary: Path) -> None:
     (tmp_path / "state").mkdir()
     before = sorted(temporary.rglob("*"))
 
-    with rundir.made(tmp_path / "state"):
+    with rundir.create(tmp_path / "state"):
         pass
 
     assert sorted(temporary.rglob("*")) == before
@@ -135,7 +135,7 @@ def test_a_folder_that_was_taken_for_abandoned_is_made_again(
         flock(fd, operation)
 
     monkeypatch.setattr(fcntl, "flock", remove_first)
-    with rundir.made(tmp_path) as run:
+    with rundir.create(tmp_path) as run:
         assert run.is_dir()
         assert run not in removed
     assert removed
@@ -144,7 +144,7 @@ def test_a_folder_that_was_taken_for_abandoned_is_made_again(
 def test_a_second_appliance_is_refused_before_anything_is_touched(tmp_path: Path) -> None:
     """The first one's files are as they were, to the nanosecond."""
     rundir.refuse_second(tmp_path)
-    with rundir.made(tmp_path):
+    with rundir.create(tmp_path):
         before = {each: each.stat().st_mtime_ns for each in (tmp_path, *tmp_path.rglob("*"))}
         with pytest.raises(ConfigError, match="another appliance uses this data directory"):
             rundir.refuse_second(tmp_path)
@@ -159,7 +159,7 @@ def test_without_a_usable_temporary_folder_it_says_so(
     """Where all are full or read-only, tempfile finds none."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
 
-    with pytest.raises(ConfigError, match="temporary folder: no folder can be made there"):
+    with pytest.raises(ConfigError, match="temporary folder: no folder can be created"):
         rundir.fresh("entrepot-")
 
 
@@ -172,13 +172,13 @@ def test_a_state_directory_that_takes_no_file_has_one_appliance_that_is_found(
         raise StorageFull(str(path))
 
     monkeypatch.setattr(rundir, "try_lock", refuse)
-    with rundir.made(tmp_path) as run:
+    with rundir.create(tmp_path) as run:
         settings = {"storage": {"statedir": str(tmp_path)}}
         (run / "settings.json").write_text(json.dumps(settings))
 
-        assert rundir.found(tmp_path) == run
-        with pytest.raises(ConfigError, match="another appliance"), rundir.made(tmp_path):
+        assert rundir.find(tmp_path) == run
+        with pytest.raises(ConfigError, match="another appliance"), rundir.create(tmp_path):
             pass
         with pytest.raises(ConfigError, match="another appliance"):
             rundir.refuse_second(tmp_path)
-    assert rundir.found(tmp_path) is None
+    assert rundir.find(tmp_path) is None

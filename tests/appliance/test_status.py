@@ -52,7 +52,7 @@ def test_one_screen_has_it_all() -> None:
         "http://localhost:5000, up 1h1m, data in /data",
         "haproxy    running        77",
         "logger     fatal           -",
-        "2.0 GiB in 30 blobs; 10 GiB are kept, never more than 12 GiB",
+        "2.0 GiB in 30 blobs; kept below 10 GiB, never more than 12 GiB",
         "9 hits, 1 misses, 90 % hits since the start",
         "docker.io: open for 3s (refused)",
         "sha256:abc  blob      1.0 GiB, unused for 1d",
@@ -127,7 +127,7 @@ def test_a_wall_clock_that_jumped_is_shown() -> None:
 def test_an_index_that_does_not_answer_is_shown(tmp_path: Path) -> None:
     """As is one that is being rebuilt: until then nothing new is stored."""
     told = "\n".join(screen(replace(SEEN, index="being rebuilt")))
-    assert "index      being rebuilt: nothing new is stored" in told
+    assert "index      being rebuilt: new content is not stored" in told
     assert "\nindex " not in "\n".join(screen(SEEN))
     settings = Settings(
         storage=StorageSettings(filesystem=FilesystemSettings(rootdirectory=tmp_path)), run=tmp_path

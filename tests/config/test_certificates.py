@@ -73,7 +73,7 @@ def test_a_fault_is_named_with_its_remedy(how: dict[str, Any], fault: str) -> No
 def test_a_valid_certificate_has_no_fault() -> None:
     """A certificate that `entrepot certs` creates has no fault either."""
     assert faults(_certificate(), NOW) == []
-    signer = authority.found(NOW)
+    signer = authority.create(NOW)
     leaf = authority.sign(signer, ["cache.test"], now=NOW, life=DAY)
     assert faults(leaf.pem, NOW) == []
 

@@ -131,7 +131,7 @@ def test_programs_that_must_restart_in_a_full_temporary_folder_wait_for_room(
             for number in range(80):
                 (disk / f"f{number}").touch()
         appliance.kill_program("haproxy")
-        said = "programs wait for room"
+        said = "programs wait for disk space"
         eventually(lambda: said in appliance.output(), what=said, within=30)
         for each in disk.glob("f*"):
             each.unlink()
@@ -157,4 +157,4 @@ def test_a_deleted_run_directory_ends_it_at_once_with_a_message(start: Start) ->
     code = appliance.ended(within=15)
 
     assert code == 1
-    assert f"somebody deleted the sockets in {run}" in appliance.output()
+    assert f"the sockets in {run} were deleted" in appliance.output()

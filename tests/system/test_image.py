@@ -169,7 +169,7 @@ def test_root_without_rights_serves_as_root_and_says_so(podman: Engine, image: s
     """It can't become anybody else, and better that than no appliance."""
     with running(podman, image, *HARDENED) as container:
         assert {uid for uid, _ in container.processes()} == {0}
-        assert "everything runs as root, for it lacks CAP_CHOWN" in container.logs()
+        assert "all programs run as root, which lacks CAP_CHOWN" in container.logs()
 
 
 # ---- starting and ending

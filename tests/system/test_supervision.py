@@ -176,8 +176,10 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, temporary: Path) 
         long.mkdir()
         cases = {
             "another appliance uses this data directory": house.start(),
-            "something listens there already": house.start(REGISTRYDIR=str(tmp_path / "other")),
-            "too long for sockets": house.start(TMPDIR=str(long), REGISTRYDIR=str(tmp_path / "3")),
+            "another program listens there": house.start(REGISTRYDIR=str(tmp_path / "other")),
+            "too long for the paths of unix sockets": house.start(
+                TMPDIR=str(long), REGISTRYDIR=str(tmp_path / "3")
+            ),
         }
         codes = [each.wait(timeout=15) for each in cases.values()]
         long.rmdir()

@@ -39,7 +39,7 @@ def test_without_a_client_all_are_told(capsys: pytest.CaptureFixture[str]) -> No
 
     assert [name for name in NAMES if f"######## {name} (" not in text] == []
     assert "==== /etc/containers/registries.conf.d/50-entrepot.conf" in text
-    assert text.count("==== how") == len(NAMES)
+    assert text.count("==== instructions") == len(NAMES)
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ def test_a_client_may_be_called_by_a_program_that_reads_the_same(
         (["--host", "a", "--client", "emacs"], "--client=emacs: no such client; try containerd"),
         (["--host", "https://a", "--ca", "no.pem"], "no.pem: no such file or directory"),
         (["--host", "https://a", "--ca", "text"], "text: no certificate in PEM"),
-        (["--host", "https://a", "--ca", "leaf.test.pem"], "leaf.test.pem: no authority"),
+        (["--host", "https://a", "--ca", "leaf.test.pem"], "leaf.test.pem: no CA"),
         (["--host", "a", "--authfile", "no.json"], "--authfile=no.json: no such file"),
-        (["--host", "a", "--authfile", "auth.json"], "auth.json: no login for a:5000"),
+        (["--host", "a", "--authfile", "auth.json"], "auth.json: has no login for a:5000"),
         (["--host", "a", "--out", "text/below"], "not a directory"),
         (["--host", "a", "--cleaner.maxsize=10X"], "10X"),
     ],

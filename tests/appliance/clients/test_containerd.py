@@ -71,7 +71,7 @@ def test_a_login_is_a_header_in_files_for_root_alone() -> None:
 
 def test_a_password_that_is_asked_for_and_not_known_is_told() -> None:
     """Otherwise every pull goes past us, and nobody sees why."""
-    asking = replace(PLAIN, asks=True)
+    asking = replace(PLAIN, needs_login=True)
 
     assert "--authfile" in " ".join(containerd.configure(asking).steps)
     assert "--authfile" not in " ".join(containerd.configure(PLAIN).steps)

@@ -54,7 +54,7 @@ def test_the_authority_lies_in_the_folder_of_our_name() -> None:
 
 def test_what_can_not_be_mirrored_is_told() -> None:
     """A glob loses what its star stood for; a password is the user's own."""
-    steps = " ".join(containers.configure(replace(TLS, asks=True)).steps)
+    steps = " ".join(containers.configure(replace(TLS, needs_login=True)).steps)
 
     assert "*.x" in steps
     assert "podman login cache.test:8443" in steps

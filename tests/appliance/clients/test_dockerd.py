@@ -50,4 +50,4 @@ def test_both_stores_find_the_authority_in_one_place() -> None:
 
 def test_a_password_needs_more_than_files() -> None:
     """The older store sends a mirror none."""
-    assert "ANONYMOUS=pull" in " ".join(dockerd.configure(replace(TLS, asks=True)).steps)
+    assert "ANONYMOUS=pull" in " ".join(dockerd.configure(replace(TLS, needs_login=True)).steps)

@@ -46,5 +46,5 @@ def test_a_login_stands_beside_the_endpoint() -> None:
 
 def test_a_password_that_is_asked_for_and_not_known_is_told() -> None:
     """Otherwise every pull goes past us."""
-    assert "password" in " ".join(k3s.configure_k3s(replace(PLAIN, asks=True)).steps)
+    assert "password" in " ".join(k3s.configure_k3s(replace(PLAIN, needs_login=True)).steps)
     assert "password" not in " ".join(k3s.configure_k3s(PLAIN).steps)

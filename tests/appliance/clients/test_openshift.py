@@ -89,7 +89,7 @@ def test_without_tls_the_nodes_are_told() -> None:
 
 def test_the_clusters_pull_secret_is_where_nodes_log_in() -> None:
     """And a glob can't be a mirror's source here."""
-    steps = " ".join(openshift.configure(replace(TLS, asks=True)).steps)
+    steps = " ".join(openshift.configure(replace(TLS, needs_login=True)).steps)
 
     assert "secret/pull-secret" in steps
     assert "*.x" in steps

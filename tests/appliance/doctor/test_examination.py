@@ -72,7 +72,7 @@ def test_a_web_server_is_no_registry(front: FakeUpstream) -> None:
     """It answers, and knows nothing of images."""
     front.behave()
 
-    assert "is no registry" in last(examine(at(front.host), time.time()))[2]
+    assert "is not from a registry" in last(examine(at(front.host), time.time()))[2]
 
 
 def test_no_image_at_all_is_said(front: FakeUpstream) -> None:
@@ -172,12 +172,12 @@ def test_plain_http_where_tls_was_meant_is_said(front: FakeUpstream) -> None:
     """The remedy is the other scheme."""
     report = examine(replace(at(front.host), tls=True), time.time())
 
-    assert "say http://" in last(report)[2]
+    assert "--host http://" in last(report)[2]
 
 
 def test_a_certificate_with_time_left_needs_nothing() -> None:
     """Two weeks before its end it is worth a word."""
     now = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 
-    assert trust.judged({"notAfter": "Jan 30 00:00:00 2030 GMT"}, "a", now).remedy == ""
-    assert trust.judged({"notAfter": "Jan  9 00:00:00 2030 GMT"}, "a", now).remedy
+    assert trust.expiry({"notAfter": "Jan 30 00:00:00 2030 GMT"}, "a", now).remedy == ""
+    assert trust.expiry({"notAfter": "Jan  9 00:00:00 2030 GMT"}, "a", now).remedy

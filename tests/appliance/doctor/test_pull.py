@@ -53,7 +53,7 @@ def test_every_part_is_pulled_and_told(front: FakeUpstream, route: Route) -> Non
 
     assert (found.verdict, found.what) == (Health.WORKS, route.name)
     assert "3 parts" in found.why
-    assert "all of it from here" in found.why
+    assert "all of them from the cache" in found.why
     assert [each.method for each in front.requests][:2] == ["HEAD", "GET"]
     assert (
         front.requests[-1].headers["range"]
@@ -90,7 +90,7 @@ def test_of_an_index_one_platform_is_pulled(front: FakeUpstream) -> None:
     [
         ("/manifests/", {"status": 503, "headers": {"Retry-After": "7"}}, "503 UNKNOWN: .*7 s"),
         ("/manifests/", {"status": 401}, "401"),
-        ("/manifests/v1", {"headers": {"Docker-Content-Digest": None}}, "nothing; containerd"),
+        ("/manifests/v1", {"headers": {"Docker-Content-Digest": None}}, "none; containerd"),
         ("/manifests/v1", {"headers": {"Docker-Content-Digest": "md5:1"}}, "md5:1; containerd"),
         ("/manifests/v1", {"chunked": True}, "HEAD has no Content-Length"),
         ("/manifests/sha", {"corrupt": True}, "manifest sha256:.* another digest"),
@@ -122,7 +122,7 @@ def test_what_would_end_a_clients_pull_fails(
     [
         ({"Warning": '299 - "served stale: one.test is away"'}, "served stale: one.test is away"),
         ({"OCI-Namespace": None}, "OCI-Namespace"),
-        ({"Cache-Status": "entrepot; fwd=bypass"}, "passed on and not kept"),
+        ({"Cache-Status": "entrepot; fwd=bypass"}, "passed through and not stored"),
     ],
 )
 def test_what_a_client_puts_up_with_fell_back(

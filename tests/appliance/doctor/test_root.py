@@ -24,9 +24,9 @@ from entrepot.appliance.doctor import command
 from entrepot.config.errors import ConfigError
 users.NAME = "daemon"
 users.missing = lambda _: ()
-command.rundir.found = lambda _: Path(sys.argv[1])
-def examine(patient, now):
-    print(patient.login.username)
+command.rundir.find = lambda _: Path(sys.argv[1])
+def examine(target, now):
+    print(target.login.username)
     sys.exit(3)
 command.examine = examine
 command.doctor(sys.argv[2:], {"ENTREPOT_IMAGE": "1", "REGISTRYDIR": sys.argv[1]})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.appliance.privileges import ownership
-from entrepot.appliance.privileges.ownership import OwnershipChange, is_whole, take_over
+from entrepot.appliance.privileges.ownership import OwnershipChange, is_owned, take_over
 from entrepot.appliance.privileges.users import User
 from entrepot.config.errors import ConfigError
 from tests.config.desk import Desk
@@ -97,7 +97,7 @@ def test_something_of_root_s_near_the_top_has_all_looked_at(data: Path, name: st
     take_over(data, USER)
     _write(data / "new")
     os.chown(data / "new", 12345, 0)
-    assert is_whole(data, USER)
+    assert is_owned(data, USER)
 
     os.chown(data / name, 0, 0)
     os.chown(data / BLOB, 0, 0)
@@ -125,7 +125,7 @@ def test_a_walk_that_was_cut_short_is_done_again(
         with pytest.raises(KeyboardInterrupt):
             take_over(data, USER)
 
-    assert not is_whole(data, USER)
+    assert not is_owned(data, USER)
     take_over(data, USER)
     assert _owners(data) == {12345}
 
@@ -234,5 +234,7 @@ def test_a_folder_that_cannot_be_made_is_told(desk: Desk, tmp_path: Path) -> Non
     """With its name, and what to do."""
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(ConfigError, match=r"file/data: cannot be made: not a directory; make it"):
+    with pytest.raises(
+        ConfigError, match=r"file/data: cannot be created: not a directory; make its"
+    ):
         ownership.make_folders(desk.settings(REGISTRYDIR=str(tmp_path / "file/data")))

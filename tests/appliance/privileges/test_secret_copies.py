@@ -42,7 +42,7 @@ def secret(tmp_path: Path) -> Path:
 @pytest.fixture
 def copied(secret: Path) -> Iterator[SecretCopies]:
     """Copy it."""
-    with secret_copies.made([secret], USER) as made:
+    with secret_copies.create([secret], USER) as made:
         yield made
 
 
@@ -50,7 +50,7 @@ def test_a_copy_can_be_read_by_the_user_s_group_and_changed_by_nobody(
     secret: Path, copied: SecretCopies
 ) -> None:
     """Everybody else does not even see that it is there."""
-    place = copied.places[secret]
+    place = copied.paths[secret]
     top = next(each for each in place.parents if each.name.startswith("entrepot-files-"))
 
     assert place.read_text() == "old"
@@ -60,7 +60,7 @@ def test_a_copy_can_be_read_by_the_user_s_group_and_changed_by_nobody(
 
 def test_a_copy_has_its_original_s_path_in_its_own(secret: Path, copied: SecretCopies) -> None:
     """What workers say of it names the file that the operator has mounted."""
-    assert str(copied.places[secret]).endswith(str(secret))
+    assert str(copied.paths[secret]).endswith(str(secret))
 
 
 def test_a_file_that_is_written_in_place_is_copied_again(
@@ -89,8 +89,8 @@ def test_a_link_above_that_is_swapped_is_followed(tmp_path: Path) -> None:
         (mounted / name / "key").write_text(name)
     (mounted / "..data").symlink_to("first")
     (mounted / "key").symlink_to("..data/key")
-    with secret_copies.made([mounted / "key"], USER) as copied:
-        assert copied.places[mounted / "key"].read_text() == "first"
+    with secret_copies.create([mounted / "key"], USER) as copied:
+        assert copied.paths[mounted / "key"].read_text() == "first"
         (mounted / "..new").symlink_to("second")
 
         (mounted / "..new").rename(mounted / "..data")
@@ -135,7 +135,7 @@ def test_copies_are_gone_afterwards_those_of_one_that_was_killed_too(
     left = temporary / "entrepot-files-killed"
     left.mkdir()
     (left / "secret").write_text("old")
-    with secret_copies.made([secret], USER):
+    with secret_copies.create([secret], USER):
         assert not left.exists()
 
     assert not list(temporary.iterdir())
@@ -147,10 +147,10 @@ def test_copies_of_one_that_lives_stay_and_a_second_start_is_refused(
     """A second `serve` in the same container deleted the secrets of the first."""
     with pytest.raises(ConfigError, match="another appliance runs in this container"):
         separation.refuse_second()
-    with secret_copies.made([secret], USER):
+    with secret_copies.create([secret], USER):
         pass
 
-    assert copied.places[secret].read_text() == "old"
+    assert copied.paths[secret].read_text() == "old"
 
 
 def test_no_copy_can_ever_be_read_by_all(
@@ -169,14 +169,14 @@ def test_no_copy_can_ever_be_read_by_all(
     eventually(lambda: _now(copied, secret) == "new")
 
     assert [mode & 0o077 for mode in modes] == [0]
-    assert copied.places[secret].stat().st_mode & 0o007 == 0
+    assert copied.paths[secret].stat().st_mode & 0o007 == 0
 
 
 def test_an_original_that_cannot_be_read_is_an_error(tmp_path: Path, temporary: Path) -> None:
     """It was there a moment ago, when it was checked."""
     with (
         pytest.raises(ConfigError, match="gone: no such file"),
-        secret_copies.made([tmp_path / "gone"], USER),
+        secret_copies.create([tmp_path / "gone"], USER),
     ):
         pass
     assert not list(temporary.iterdir())
@@ -184,4 +184,4 @@ def test_an_original_that_cannot_be_read_is_an_error(tmp_path: Path, temporary: 
 
 def _now(copied: SecretCopies, path: Path) -> str:
     copied.refresh()
-    return copied.places[path].read_text()
+    return copied.paths[path].read_text()

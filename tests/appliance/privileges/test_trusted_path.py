@@ -201,8 +201,8 @@ def planted(data: Path, outside: Path, tmp_path: Path) -> dict[str, Path]:
 
 def test_no_file_that_the_user_can_replace_is_copied(planted: dict[str, Path]) -> None:
     """Root would read for the user what the user may not read."""
-    with secret_copies.made(planted.values(), USER) as copied:
-        assert {name for name, path in planted.items() if path in copied.places} == set()
+    with secret_copies.create(planted.values(), USER) as copied:
+        assert {name for name, path in planted.items() if path in copied.paths} == set()
 
 
 def test_a_file_that_becomes_replaceable_leaves_the_last_copy(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_file_that_becomes_replaceable_leaves_the_last_copy(tmp_path: Path) ->
     file, other = folder / "key", tmp_path / "other"
     file.write_text("old")
     other.write_text(SECRET)
-    with secret_copies.made([file], USER) as copied:
+    with secret_copies.create([file], USER) as copied:
         os.chown(folder, USER.uid, USER.gid)
         file.unlink()
         file.symlink_to(other)
@@ -220,7 +220,7 @@ def test_a_file_that_becomes_replaceable_leaves_the_last_copy(tmp_path: Path) ->
             copied._originals[file].refresh()
             copied.refresh()
 
-        assert copied.places[file].read_text() == "old"
+        assert copied.paths[file].read_text() == "old"
 
 
 @pytest.mark.parametrize("name", ["key", "etc/key"])
@@ -231,8 +231,8 @@ def test_copies_are_written_into_the_folder_that_was_made_wherever_its_name_lead
     file = tmp_path / name
     file.parent.mkdir(exist_ok=True)
     file.write_text("old")
-    with secret_copies.made([file], USER) as copied:
-        top = next(p for p in copied.places[file].parents if p.name.startswith("entrepot-files-"))
+    with secret_copies.create([file], USER) as copied:
+        top = next(p for p in copied.paths[file].parents if p.name.startswith("entrepot-files-"))
         aside = top.with_name("aside")
         top.rename(aside)
         top.symlink_to(outside)
@@ -243,7 +243,7 @@ def test_copies_are_written_into_the_folder_that_was_made_wherever_its_name_lead
         top.unlink()
         aside.rename(top)
 
-        assert copied.places[file].read_text() == "new"
+        assert copied.paths[file].read_text() == "new"
     assert sorted(each.name for each in outside.rglob("*")) == ["below", "key", "shadow"]
 
 
@@ -253,6 +253,6 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
 
     with (
         pytest.raises(OSError, match="not a regular file"),
-        trusted_path.regular(tmp_path / "pipe", USER),
+        trusted_path.open_file(tmp_path / "pipe", USER),
     ):
         pass

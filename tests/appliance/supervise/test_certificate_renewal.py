@@ -36,7 +36,7 @@ def run(tmp_path: Path, settings: Settings) -> Path:
     """Return a run directory with what HAProxy reads at its start."""
     folder = tmp_path / "run"
     folder.mkdir()
-    certificate.gather(settings.http.tls, folder / certificate.NAME)
+    certificate.write_pem(settings.http.tls, folder / certificate.NAME)
     return folder
 
 
@@ -86,7 +86,7 @@ def test_the_old_one_stays_until_its_key_has_come_too(
         path.write_bytes(half)
     flags = [f"--http.tls.certificate={paths[0]}", f"--http.tls.key={paths[1]}"]
     settings = Desk(tmp_path).settings(*flags)
-    certificate.gather(settings.http.tls, run / certificate.NAME)
+    certificate.write_pem(settings.http.tls, run / certificate.NAME)
     with Front(run, certificate=run / certificate.NAME) as front:
         watch = renewal(settings, run)
         paths[0].write_bytes(second[0])
@@ -96,7 +96,7 @@ def test_the_old_one_stays_until_its_key_has_come_too(
         paths[1].write_bytes(second[1])
 
         _looking(watch, lambda: _name(front) == "second.test")
-    assert caplog.text.count("changed certificate stays unused") == 1
+    assert caplog.text.count("changed certificate not used") == 1
 
 
 def test_haproxy_that_does_not_listen_is_told_later(

@@ -40,7 +40,7 @@ def limit(by_address: int = 10, in_all: int = MUCH) -> tuple[LineLimit, list[int
 def picked(bound: LineLimit, *lines: AccessLine, times: int = 1) -> list[bytes]:
     """Return what is picked of *lines*, each so many times."""
     text = b"".join(written(each) + b"\n" for each in lines * times)
-    return bytes(bound.picked(memoryview(text))).splitlines()
+    return bytes(bound.filter(memoryview(text))).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ def test_the_mover_leaves_them_out_and_reports_them_when_nothing_follows(tmp_pat
     """The lines of uses lie in the file, in their order."""
     told = list[int]()
     bound = LineLimit(10, MUCH, told.append)
-    pipe = log_pipe.make(tmp_path)
+    pipe = log_pipe.create(tmp_path)
     writer = os.open(os.devnull, os.O_WRONLY)
-    log_pipe.write_as(tmp_path, writer)
+    log_pipe.redirect(tmp_path, writer)
     os.set_blocking(writer, True)
     uses = [written(answer(start=1_000_000_000_000 + each)) for each in range(200)]
     for use in uses:

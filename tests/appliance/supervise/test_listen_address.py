@@ -33,7 +33,7 @@ def test_a_port_that_is_taken_is_refused() -> None:
     """Before anything is started; one line with what to do."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(ConfigError, match=rf":{port}: something listens there already; "):
+        with pytest.raises(ConfigError, match=rf":{port}: another program listens there; "):
             bindable(Address("127.0.0.1", port))
 
 

@@ -25,7 +25,7 @@ WRITER = """
 import os, sys
 from pathlib import Path
 from entrepot.appliance.supervise import log_pipe
-log_pipe.write_as(Path(sys.argv[1]), 1)
+log_pipe.redirect(Path(sys.argv[1]), 1)
 os.set_blocking(1, False)
 for number in range(int(sys.argv[2])):
     os.write(1, b'{"n":%d}\\n' % number)
@@ -55,7 +55,7 @@ def disk(tmp_path: Path) -> Disk:
 @pytest.fixture
 def pipe(tmp_path: Path) -> int:
     """Return the reading end."""
-    return log_pipe.make(tmp_path)
+    return log_pipe.create(tmp_path)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def writer(tmp_path: Path, pipe: int) -> Iterator[int]:
     """Return the writing end."""
     assert pipe
     descriptor = os.open(os.devnull, os.O_WRONLY)
-    log_pipe.write_as(tmp_path, descriptor)
+    log_pipe.redirect(tmp_path, descriptor)
     os.set_blocking(descriptor, True)  # all but HAProxy wait
     yield descriptor
     os.close(descriptor)
@@ -201,7 +201,7 @@ def test_a_disk_that_stays_full_does_not_keep_us(
     mover.close()
 
     last = caplog.records[-1]
-    assert (last.message, last.levelname) == ("access log lost its end", "ERROR")
+    assert (last.message, last.levelname) == ("last lines of the access log lost", "ERROR")
     assert last.__dict__["bytes"] == len(expected)
 
 
@@ -219,10 +219,10 @@ def test_a_writer_that_is_killed_leaves_its_lines_and_another_follows(
 
 def test_without_a_reader_nobody_writes(tmp_path: Path) -> None:
     """HAProxy without an access log would be a cache that forgets what is used."""
-    os.close(log_pipe.make(tmp_path))
+    os.close(log_pipe.create(tmp_path))
 
     with pytest.raises(OSError, match="No such device"):
-        log_pipe.write_as(tmp_path, 1)
+        log_pipe.redirect(tmp_path, 1)
 
 
 def test_the_pipe_is_large(pipe: int) -> None:

@@ -12,9 +12,9 @@ from entrepot.appliance.supervise.programs import (
     ProgramFailure,
     ProgramWatch,
     SupervisorUnreachable,
-    ask,
     how_it_ended,
-    nudge,
+    read_all,
+    wake,
 )
 
 
@@ -89,7 +89,7 @@ def test_how_a_program_ended_is_in_supervisords_log(name: str, lines: list[str],
 def test_without_supervisord_there_is_silence(tmp_path: Path) -> None:
     """Whoever asks too early, or too late, is told so."""
     with pytest.raises(SupervisorUnreachable):
-        ask(tmp_path)
+        read_all(tmp_path)
 
 
 def test_an_answer_that_never_comes_is_silence(tmp_path: Path) -> None:
@@ -99,18 +99,18 @@ def test_an_answer_that_never_comes_is_silence(tmp_path: Path) -> None:
         stopped.listen()
 
         with pytest.raises(SupervisorUnreachable):
-            ask(tmp_path)
+            read_all(tmp_path)
 
 
 def test_a_nudge_is_a_connection_that_says_nothing(tmp_path: Path) -> None:
     """That wakes supervisord; where it has gone already there is nobody to wake."""
-    nudge(tmp_path)
+    wake(tmp_path)
     with socket.socket(socket.AF_UNIX) as awake:
         awake.bind(str(tmp_path / "supervisor.sock"))
         awake.listen()
         awake.settimeout(5)
 
-        nudge(tmp_path)
+        wake(tmp_path)
 
         connection, _ = awake.accept()
         with connection:

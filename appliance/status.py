@@ -33,7 +33,7 @@ from entrepot.datastore.errors import DatastoreError, IndexUnavailable
 from entrepot.datastore.index import REBUILT, IndexEntry
 from entrepot.logger.display import LAG
 from entrepot.registry.upstream import breaker
-from entrepot.runtime.clock import BELIEVED_S, Clock
+from entrepot.runtime.clock import TRUSTED_AFTER_S, Clock
 
 _JSON = "--json"
 _NEXT = 5
@@ -199,7 +199,7 @@ def _size(found: Status) -> str:
 def _clock(found: ClockStatus) -> str:
     way = "ahead" if found.offset > 0 else "back"
     jumped = f"the wall clock jumped {span(abs(found.offset))} {way}"
-    return f"{jumped}: nothing is evicted by age until it is back, or for {span(BELIEVED_S)}"
+    return f"{jumped}: nothing is evicted by age until it is back, or for {span(TRUSTED_AFTER_S)}"
 
 
 def _disk(settings: Settings) -> str:

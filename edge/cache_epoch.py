@@ -1,12 +1,15 @@
-"""The generation of what HAProxy remembers: it rises with every change of what may be shown.
+"""The cache epoch: a number that rises with every change of what HAProxy may serve from its cache.
 
-HAProxy's memory can't be emptied, so the number is part of its every key, and what has an older one
-is never found again. Whoever makes a change (of passwords, rules or upstreams, or by removing
-content) raises it afterwards. An answer carries the number as it was before anything was looked at,
-and HAProxy remembers it only under that same number: what was true before the change only, however
-late it arrives, is forgotten with the number that it carries.
+HAProxy's cache cannot be emptied. Instead, the epoch is part of every key of the cache, and entries
+of an older epoch are never looked up again. A process that changes passwords, rules or upstreams,
+or that removes content, raises the epoch afterwards.
 
-The number lies in the run directory, in a file that is also the map that HAProxy starts with.
+A response carries the epoch that was current before the worker looked anything up, and HAProxy
+caches it only if its own epoch is the same. A late response that reflects the state before a change
+is therefore cached, if at all, under an epoch that is never looked up again.
+
+The number is stored in the run directory, in a file that is also the map that HAProxy loads at its
+start.
 """
 
 from __future__ import annotations
@@ -30,59 +33,59 @@ _TIMEOUT_S = 1.0
 
 
 def begin(run: Path) -> None:
-    """Write the first generation of a run directory, before HAProxy starts."""
+    """Write the first epoch of a run directory, before HAProxy starts."""
     (run / _NAME).write_bytes(_FIRST)
 
 
 class CacheEpoch:
-    """The number of one appliance, the same in all of its processes. Raises, at first: OSError."""
+    """The epoch of one appliance, shared by its processes. Raises, when created: OSError."""
 
     def __init__(self, run: Path) -> None:
         self._path = run / _NAME
         self._admin = run / "admin.sock"
-        self._owes = True  # of a process that was killed before it told
+        self._is_pending = True  # a killed process may not have sent the last epoch
         with self._path.open("rb") as file:
             self._memory = mmap.mmap(file.fileno(), len(_FIRST), prot=mmap.PROT_READ)
 
     def now(self) -> str:
-        """Return the number, in as many digits as it always has."""
-        # PERF: the pages of the file itself; no system call
+        """Return the epoch, as text with a fixed number of digits."""
+        # PERF: memory-mapped, so that no system call is needed
         return self._memory[_NUMBER].decode()
 
-    def rise(self) -> None:
-        """Have all forgotten that was remembered: within this call, or as soon as `settle` can."""
-        with self._turn() as file:
+    def increment(self) -> None:
+        """Raise the epoch and send it to HAProxy; if that fails, `retry` sends it later."""
+        with self._locked() as file:
             number = int(self.now()) + 1
             os.pwrite(file.fileno(), f"{number:010}".encode(), _NUMBER.start)
-            self._owes = not self._is_told()
+            self._is_pending = not self._send_to_haproxy()
 
-    def settle(self) -> None:
-        """Tell HAProxy what it could not be told before, for it was not there."""
-        if self._owes:
-            with self._turn():
-                self._owes = not self._is_told()
+    def retry(self) -> None:
+        """Send the epoch to HAProxy if the last attempt failed, e.g. because it was starting."""
+        if self._is_pending:
+            with self._locked():
+                self._is_pending = not self._send_to_haproxy()
 
     @contextmanager
-    def _turn(self) -> Iterator[BinaryIO]:
-        """Let one at a time write and tell, or HAProxy might go back to an older number."""
-        # an open of its own: forked processes share the lock of an open that is older than they
+    def _locked(self) -> Iterator[BinaryIO]:
+        """Lock the epoch: updates in another order could set HAProxy back to an older number."""
+        # opened anew: forked processes share a lock on a file opened before the fork
         with self._path.open("r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
 
-    def _is_told(self) -> bool:
-        """Set HAProxy's number; False while it is not there: it reads the file when it starts."""
+    def _send_to_haproxy(self) -> bool:
+        """Set HAProxy's epoch; False if HAProxy is unreachable: it reads the file at its start."""
         try:
-            refusal = _ask(self._admin, f"set map {self._path} generation {self.now()}")
+            response = _run_command(self._admin, f"set map {self._path} generation {self.now()}")
         except OSError:
             return False
-        if refusal:
-            log.warning("HAProxy refuses the generation", extra={"says": refusal})
-        return not refusal
+        if response:
+            log.warning("HAProxy rejected the cache epoch", extra={"says": response})
+        return not response
 
 
-def _ask(admin: Path, command: str) -> str:
-    """Return what HAProxy has to say to a command, nothing when all is well. Raises: OSError."""
+def _run_command(admin: Path, command: str) -> str:
+    """Return HAProxy's response to a command; it is empty on success. Raises: OSError."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_TIMEOUT_S)
         connection.connect(str(admin))

@@ -1,9 +1,9 @@
-"""Fills HAProxy's memory with what clients only ask about.
+"""Fill HAProxy's cache after repeated HEAD requests.
 
-containerd and dockerd ask for a tag with HEAD, and no HEAD ever fills HAProxy's memory, although it
-answers one from what a GET has left there. So the second HEAD for the same within a minute is
-followed by a GET of our own, through HAProxy, by the same URI and with the same credential: whoever
-asks next is answered from memory. It is no client's use, and HAProxy writes no line about it.
+containerd and dockerd resolve a tag with HEAD. HAProxy never caches the response to a HEAD,
+although it answers a HEAD from a cached GET. So the second HEAD for the same target within a minute
+is followed by a GET of the worker, through HAProxy, with the same URI and credential. The next HEAD
+is then answered from the cache. This GET does not count as an access, and HAProxy does not log it.
 """
 
 from __future__ import annotations
@@ -18,58 +18,58 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_SOON_S = 60.0
-_MOST_ASKED = 4096
-_MOST_WAITING = 64
+_REPEAT_WITHIN_S = 60.0
+_MAX_RECENT = 4096
+_MAX_QUEUED = 64
 _TIMEOUT_S = 10.0
 
-Asked = tuple[str, str | None]
-"""What one HEAD was for: target of the request, and credential."""
+HeadRequest = tuple[str, str | None]
+"""The request target and the credential of a HEAD."""
 
 
 class CacheFill:
-    """Asks through the socket *front*; `clock` gives s of a clock that does not go back."""
+    """Sends GETs through the socket *front*; `clock` is monotonic (s)."""
 
     def __init__(self, front: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._front = front
         self._clock = clock
-        self._asked: dict[Asked, float] = {}
-        self._waiting: queue.Queue[Asked] = queue.Queue(_MOST_WAITING)
+        self._recent: dict[HeadRequest, float] = {}
+        self._queue: queue.Queue[HeadRequest] = queue.Queue(_MAX_QUEUED)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def is_asked_again(self, asked: Asked) -> bool:
-        """Note a HEAD; tell whether it is the second, and so worth a GET."""
+    def is_repeated(self, request: HeadRequest) -> bool:
+        """Record a HEAD; return True if it is the second one, which needs a GET."""
         now = self._clock()
         with self._lock:
-            before = self._asked.pop(asked, None)
-            if before is not None and now - before < _SOON_S:
+            before = self._recent.pop(request, None)
+            if before is not None and now - before < _REPEAT_WITHIN_S:
                 return True
-            if len(self._asked) >= _MOST_ASKED:
-                del self._asked[next(iter(self._asked))]
-            self._asked[asked] = now
+            if len(self._recent) >= _MAX_RECENT:
+                del self._recent[next(iter(self._recent))]
+            self._recent[request] = now
             return False
 
-    def fill(self, asked: Asked) -> None:
-        """Have it asked for soon; where too much is waiting already, not at all."""
+    def fill(self, request: HeadRequest) -> None:
+        """Queue a GET; drop it if the queue is full."""
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._fill_on, name="filler", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="cache-fill", daemon=True)
                 self._thread.start()
         try:
-            self._waiting.put_nowait(asked)
+            self._queue.put_nowait(request)
         except queue.Full:
-            log.debug("memory not filled", extra={"why": "too much at once"})
+            log.debug("cache not filled", extra={"why": "the queue is full"})
 
-    def _fill_on(self) -> None:
+    def _run(self) -> None:
         while True:
             try:
-                self._get(*self._waiting.get())
+                self._get(*self._queue.get())
             except OSError as error:
-                log.debug("memory not filled", extra={"why": error})
+                log.debug("cache not filled", extra={"why": error})
 
     def _get(self, target: str, authorization: str | None) -> None:
-        """Ask, and read the answer to its end, for that is when HAProxy has it. Raises: OSError."""
+        """Send a GET and read all of the response: HAProxy has then cached it. Raises: OSError."""
         lines = [f"GET {target} HTTP/1.1", "Host: localhost", "Connection: close"]
         lines.append("X-Entrepot-Fill: 1")
         if authorization is not None:

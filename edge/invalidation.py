@@ -1,9 +1,12 @@
-"""Looks at what is watched even while no request comes, and has HAProxy forget when it has changed.
+"""Check watched files even while no request arrives, and raise the cache epoch after a change.
 
-HAProxy answers from memory without us, so a changed password file would wait for the next request
-that needs a worker. Every worker looks for itself, and tells after its own view has changed: what
-it still allowed by the old view is older than that. The other workers hear of it by the number that
-has risen, and look before they answer anything else: no old view gives an answer with a new number.
+HAProxy answers from its cache without a worker, so without these checks a changed password file
+would take effect only with the next request that reaches one.
+
+Every worker checks for itself and raises the epoch after its own view has changed. Responses that
+it allowed under the old view therefore carry an older epoch. The other workers notice the new epoch
+and refresh their views before their next response: no response with a new epoch reflects an old
+view.
 """
 
 from __future__ import annotations
@@ -15,77 +18,77 @@ from typing import Protocol
 
 log = logging.getLogger(__name__)
 
-_EVERY_S = 0.25
+_INTERVAL_S = 0.25
 
 
 class Watchable(Protocol):
-    """Something watched, as this process sees it."""
+    """A watched file, as this process sees it."""
 
     @property
     def generation(self) -> int:
-        """Return a number that changes with what is seen."""
+        """Return a number that changes with the content."""
         ...
 
     def refresh(self) -> None:
-        """Look at it now."""
+        """Check the file now."""
         ...
 
 
 class Epoch(Protocol):
-    """The generation of what HAProxy remembers (edge/cache_epoch.py)."""
+    """The cache epoch (edge/cache_epoch.py)."""
 
     def now(self) -> str:
-        """Return it."""
+        """Return the epoch."""
         ...
 
-    def rise(self) -> None:
-        """Have all forgotten that was remembered."""
+    def increment(self) -> None:
+        """Raise the epoch, which invalidates all cached responses."""
         ...
 
-    def settle(self) -> None:
-        """Do what could not be done before."""
+    def retry(self) -> None:
+        """Send the epoch to HAProxy if that failed before."""
         ...
 
 
 class Invalidation:
-    """Raises *number* when something watched has changed."""
+    """Raises *epoch* when a watched file has changed."""
 
-    def __init__(self, number: Epoch) -> None:
-        self._number = number
+    def __init__(self, epoch: Epoch) -> None:
+        self._epoch = epoch
         self._watched: list[Watchable] = []
         self._seen: list[int] = []
-        self._dated = ""
+        self._last_epoch = ""
         self._lock = threading.RLock()
 
     def watch(self, watchable: Watchable) -> None:
-        """Look at this one too."""
+        """Add a file to be watched."""
         self._watched.append(watchable)
         self._seen.append(watchable.generation)
 
-    def date(self) -> str:
-        """Return the number for an answer that is begun now, after a look where it is a new one."""
-        number = self._number.now()
-        if number != self._dated:
+    def epoch(self) -> str:
+        """Return the epoch for a response that starts now; after a new one, refresh first."""
+        epoch = self._epoch.now()
+        if epoch != self._last_epoch:
             with self._lock:
-                if number != self._dated:
+                if epoch != self._last_epoch:
                     self._refresh()
-                    self._dated = number
-        elif self._views() != self._seen:  # before this answer shows it to anybody
-            self.look()
-        return number
+                    self._last_epoch = epoch
+        elif self._views() != self._seen:  # raise the epoch before a response reflects the change
+            self.poll()
+        return epoch
 
-    def look(self) -> None:
-        """Look once, as if a request came."""
+    def poll(self) -> None:
+        """Check all files once, as a request would."""
         with self._lock:
             seen = self._views()
             if seen != self._seen:
                 self._seen = seen
-                self._number.rise()
-            self._number.settle()
+                self._epoch.increment()
+            self._epoch.retry()
 
     def start(self) -> None:
-        """Look for as long as this process lives."""
-        threading.Thread(target=self._look_on, name="lookout", daemon=True).start()
+        """Check in a background thread, until the process ends."""
+        threading.Thread(target=self._run, name="invalidation", daemon=True).start()
 
     def _views(self) -> list[int]:
         return [each.generation for each in self._watched]
@@ -93,12 +96,12 @@ class Invalidation:
     def _refresh(self) -> None:
         for each in self._watched:
             each.refresh()
-        self.look()
+        self.poll()
 
-    def _look_on(self) -> None:
+    def _run(self) -> None:
         while True:
             try:
-                self.look()
-            except Exception:  # it must outlive whatever a view may raise
-                log.exception("look failed")
-            time.sleep(_EVERY_S)
+                self.poll()
+            except Exception:  # the thread must survive any error
+                log.exception("check of the watched files failed")
+            time.sleep(_INTERVAL_S)

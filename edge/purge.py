@@ -41,6 +41,6 @@ class Purge:
         with self._lock:  # first: content removed during this purge needs another one
             self._due = None
         try:
-            CacheEpoch(self._run).rise()
+            CacheEpoch(self._run).increment()
         except OSError as error:
             log.debug("cache not purged", extra={"error": error})

@@ -89,7 +89,7 @@ def parts(settings: Settings, generation: CacheEpoch, lookout: Invalidation) -> 
         storage=Filesystem(settings.storage.rootdirectory, clock),
         index=index,
         state=settings.storage.statedir,
-        upstreams=_upstreams(settings, Breakers(report, generation.rise), lookout, clock),
+        upstreams=_upstreams(settings, Breakers(report, generation.increment), lookout, clock),
         authenticator=_authenticator(settings, lookout, limited),
         reservations=Reservations(
             index, _limits(settings), CleanerWakeup(settings.run / "cleaner.sock"), clock
@@ -99,11 +99,11 @@ def parts(settings: Settings, generation: CacheEpoch, lookout: Invalidation) -> 
         prefetch=settings.proxy.prefetch,
         lanes=settings.proxy.lanes,
         delete_enabled=settings.storage.delete.enabled,
-        epoch=lookout.date,
+        epoch=lookout.epoch,
         cache_fill=CacheFill(settings.run / "front.sock"),
         may_host=_may_host(settings),
         clock=clock,
-        damaged=partial(damaged, report, generation.rise),
+        damaged=partial(damaged, report, generation.increment),
     )
 
 
@@ -160,8 +160,8 @@ def _rights(settings: Settings, lookout: Invalidation) -> Callable[[], Snapshot[
         followed.file,
         partial(_read_rights, followed=followed, otherwise=at_start),
         errors=(config.ConfigError,),
-        kept=settings.run / "rights.yml",
-        judge=partial(_refuse_half, followed.file),
+        last_good=settings.run / "rights.yml",
+        validate=partial(_refuse_half, followed.file),
     )
     lookout.watch(watched)
     return lambda: watched.snapshot

@@ -1,20 +1,20 @@
-"""The appliance's time: wall time as long as that runs evenly, and independent of its jumps.
+"""The appliance's time: the wall clock as long as it runs evenly, and independent of its jumps.
 
-The wall clock of a machine may be set forward or back at any moment: by hand, by NTP after a start
-with a wrong clock, by a hypervisor that resumes a guest. Last uses, ages and deadlines that are
-compared with each other must not move with it. So the time is counted on CLOCK_BOOTTIME, which
-only ever advances and includes suspension, from a point that the processes of an appliance share
-in a small file. The wall clock corrects it:
+The wall clock of a machine may be set forward or back at any moment: by the operator, by NTP after
+a start with a wrong clock, by a hypervisor that resumes a guest. Last uses, ages and deadlines that
+are compared with each other must not move with it. So the time is counted on CLOCK_BOOTTIME, which
+only advances and includes suspension, from a point that the processes of an appliance share in a
+small file. The wall clock corrects it:
 
 - A difference of a few seconds is followed at once.
-- A larger one is a jump. The time goes on as before, and ages count as zero, until the wall clock
-  is back or an hour has passed; then the wall clock is believed. An age from before a jump that was
-  believed counts from then on.
-- The time never goes back. When it is ahead of a wall clock that is believed it runs at half its
-  speed until the wall clock has caught up. So whatever is used later has the later time.
+- A larger one is a jump. The time runs on unchanged, and ages count as zero, until the wall clock
+  is back or an hour has passed; then the wall clock is trusted. Ages that began before such a jump
+  count from then on.
+- The time never goes back. If it is ahead of a trusted wall clock, it runs at half speed until the
+  wall clock has caught up. So a later use always has a later time.
 
-The file survives a restart. Within one boot of the machine a jump during the restart is noticed
-exactly; after a reboot the wall clock must not be behind the last time, nor more than a day ahead.
+The file survives a restart. Within one boot of the machine, a jump during the restart is noticed
+exactly. After a reboot, the wall clock must not be behind the last time, nor more than a day ahead.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from typing import Protocol
 log = logging.getLogger(__name__)
 
 JUMP_S = 5.0
-"""A difference up to which the wall clock is followed at once (s)."""
-BELIEVED_S = 3600.0
-"""How long a wall clock that has jumped must stay where it is to be believed (s)."""
+"""Largest difference at which the wall clock is followed at once (s)."""
+TRUSTED_AFTER_S = 3600.0
+"""Time for which a wall clock that has jumped must run evenly to be trusted (s)."""
 
-_AWAY_S = 24 * 3600.0
+_MAX_DOWNTIME_S = 24 * 3600.0
 _EQUAL_S = 0.001
-_LOOK_S = 1.0  # between two looks at what another process has written
-_MOVED_S = 0.02  # a correction that other processes learn of
-_KEPT_S = 60.0  # between two writes without a change: what a reboot can tell
-_LONGEST = 4096  # bytes
+_READ_EVERY_S = 1.0  # between two reads of the file that another process writes
+_SHARED_CORRECTION_S = 0.02  # a correction that is shared with other processes
+_WRITE_EVERY_S = 60.0  # between two writes without a change, for the check after a reboot
+_MAX_BYTES = 4096  # bytes
 
 
 def elapsed() -> float:
-    """Return s since the boot of the machine, suspension included: never goes back."""
+    """Return the time since the boot of the machine, suspension included (s); never goes back."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def boot() -> str:
-    """Return what names this boot of the machine; nothing where the kernel does not tell."""
+    """Return the ID of this boot of the machine; an empty text if the kernel has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -60,14 +60,14 @@ def boot() -> str:
 
 
 class Ages(Protocol):
-    """A clock (s, UTC epoch) that also judges how old something is."""
+    """A clock (s, UTC epoch) that also determines ages."""
 
     def __call__(self) -> float:
         """Return the time; it never goes back."""
         ...
 
     def age(self, at: float) -> float:
-        """Return how old a time is, in s, as far as that is certain; never below zero."""
+        """Return the certain age of a time, in s; never below zero."""
         ...
 
     def before(self, span: float) -> float:
@@ -75,17 +75,18 @@ class Ages(Protocol):
         ...
 
     def since(self) -> float:
-        """Return from when on ages count; infinity while none is certain."""
+        """Return the time from which ages count; infinity while no age is certain."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the processes share. Times are s: `base`, `offset`, `anchored`, `pending` on `elapsed`.
+    """The state shared by all processes; times in s.
 
-    `base` is the wall time, as it is believed, at the boot. At `anchored` the time was `anchor`.
-    A jump by `offset` was noticed at `pending`, None when there is none. Ages count from `since`
-    on; the wall clock moved last at `moved`, and `seen` is the time when this was written.
+    `base`, `offset`, `anchored` and `pending` are on the clock `elapsed`. `base` is the trusted
+    wall time at the boot. At `anchored` the time was `anchor`. A jump by `offset` was noticed at
+    `pending`, which is None if there is none. Ages count from `since`; the wall clock was last
+    moved at `moved`; `seen` is the time at which this state was written.
     """
 
     boot: str
@@ -100,29 +101,29 @@ class State:
     seen: float = 0.0
 
     def at(self, now: float) -> float:
-        """Return the time at *now* on `elapsed`: never goes back from one state to the next."""
+        """Return the time at *now* on `elapsed`; it never goes back from one state to the next."""
         return max(self.base + now, self.anchor + (now - self.anchored) / 2)
 
 
 def begin(last: State | None, boot: str, wall: float, now: float) -> State:
-    """Return the state at the start of a process, from the last one that was written."""
+    """Return the state at the start of a process, from the last written one."""
     if last is None:
         return State(boot, wall - now, wall, now)
     if last.boot == boot and now >= last.anchored:
         return last
     ahead = wall - last.seen
-    if -JUMP_S <= ahead <= _AWAY_S:
+    if -JUMP_S <= ahead <= _MAX_DOWNTIME_S:
         return replace(
             last, boot=boot, base=wall - now, anchor=last.seen, anchored=now, pending=None
         )
-    latest = last.seen + _KEPT_S  # no use was later
+    latest = last.seen + _WRITE_EVERY_S  # no use has a later time
     return replace(
         last, boot=boot, base=latest - now, anchor=latest, anchored=now, moved=latest, pending=None
     )
 
 
 def follow(state: State, wall: float, now: float) -> State:
-    """Return the state after a look at the wall clock."""
+    """Return the state after a comparison with the wall clock."""
     offset, at = wall - now - state.base, state.at(now)
     if abs(offset) <= JUMP_S:
         moved = state.moved if state.pending is None else at
@@ -131,17 +132,18 @@ def follow(state: State, wall: float, now: float) -> State:
         )
     if state.pending is None or abs(offset - state.offset) > JUMP_S:
         return replace(state, pending=now, offset=offset, moved=at, jumps=state.jumps + 1)
-    if now - state.pending < BELIEVED_S:
+    if now - state.pending < TRUSTED_AFTER_S:
         return state
-    believed = replace(state, base=wall - now, anchor=at, anchored=now, pending=None, offset=0.0)
-    return replace(believed, since=believed.at(now), moved=believed.at(now))
+    trusted = replace(state, base=wall - now, anchor=at, anchored=now, pending=None, offset=0.0)
+    return replace(trusted, since=trusted.at(now), moved=trusted.at(now))
 
 
 class Clock:
-    """The time of one appliance, shared through the file *path*; without one, of this process.
+    """The time of one appliance, shared through the file *path*; without it, of this process.
 
-    `wall` gives s, UTC epoch; `elapsed` s since the boot that *boot* names. Any thread may ask.
-    One process or more call `keep` about once a second: that corrects the time for all of them.
+    `wall` returns s, UTC epoch; `elapsed` returns s since the boot that *boot* identifies. It is
+    thread-safe. At least one process calls `keep` about once a second, which corrects the time of
+    all.
     """
 
     def __init__(
@@ -158,8 +160,8 @@ class Clock:
         self._boot = boot()
         self._written: State | None = None
         self._is_failing = False
-        self._looked = elapsed()
-        self._state = begin(self._load(), self._boot, wall(), self._looked)
+        self._last_read = elapsed()
+        self._state = begin(self._load(), self._boot, wall(), self._last_read)
 
     def __call__(self) -> float:
         """Return the time (s, UTC epoch)."""
@@ -167,7 +169,7 @@ class Clock:
         return self._current(now).at(now)
 
     def age(self, at: float) -> float:
-        """Return how old a time is; zero while the wall clock is off."""
+        """Return the age of a time; zero while the wall clock is off."""
         return max(self() - max(at, self.since()), 0.0)
 
     def before(self, span: float) -> float:
@@ -182,18 +184,18 @@ class Clock:
         return self._wall() - span
 
     def since(self) -> float:
-        """Return from when on ages count; infinity while the wall clock is off."""
+        """Return the time from which ages count; infinity while the wall clock is off."""
         now = self._elapsed()
         state = self._current(now)
         return math.inf if self._offset(state, now) else state.since
 
     def shift(self) -> float:
-        """Return what makes a time of the wall clock, read just now, one of this clock (s)."""
+        """Return the correction from a wall-clock time, read just now, to this clock (s)."""
         shift = self() - self._wall()
         return shift if abs(shift) > _EQUAL_S else 0.0
 
     def offset(self) -> float:
-        """Return by how much the wall clock is off (s); zero when it is believed."""
+        """Return by how much the wall clock is off (s); zero if it is trusted."""
         now = self._elapsed()
         return self._offset(self._current(now), now)
 
@@ -202,13 +204,13 @@ class Clock:
         return self._current(self._elapsed()).jumps
 
     def keep(self) -> None:
-        """Look at the wall clock, correct the time, and let the other processes know."""
+        """Compare with the wall clock, correct the time, and share it with other processes."""
         before, now = self._load() or self._state, self._elapsed()
         after = follow(begin(before, self._boot, self._wall(), now), self._wall(), now)
         after = replace(after, seen=after.at(now))
-        self._state, self._looked = after, now
+        self._state, self._last_read = after, now
         _report(before, after)
-        if self._is_news(after):
+        if self._differs(after):
             self._write(after)
 
     def _offset(self, state: State, now: float) -> float:
@@ -216,16 +218,16 @@ class Clock:
         return offset if abs(offset) > JUMP_S else 0.0
 
     def _current(self, now: float) -> State:
-        """Return what is known, after a look at the file once a second."""
-        if self._written is None and now - self._looked >= _LOOK_S:
-            self._looked = now
+        """Return the current state; re-read the file once a second."""
+        if self._written is None and now - self._last_read >= _READ_EVERY_S:
+            self._last_read = now
             self._state = self._load() or self._state
         return self._state
 
     def _load(self) -> State | None:
         return None if self._path is None else load(self._path)
 
-    def _is_news(self, state: State) -> bool:
+    def _differs(self, state: State) -> bool:
         old = self._written
         if old is None or (state.pending, state.jumps, state.since, state.moved) != (
             old.pending,
@@ -234,7 +236,10 @@ class Clock:
             old.moved,
         ):
             return True
-        return abs(state.base - old.base) > _MOVED_S or state.seen - old.seen > _KEPT_S
+        return (
+            abs(state.base - old.base) > _SHARED_CORRECTION_S
+            or state.seen - old.seen > _WRITE_EVERY_S
+        )
 
     def _write(self, state: State) -> None:
         self._written = state
@@ -247,11 +252,11 @@ class Clock:
             if not self._is_failing:
                 log.warning("time not kept", extra={"path": self._path, "error": error})
             self._is_failing = True
-            self._written = replace(state, seen=-math.inf)  # tried again at the next look
+            self._written = replace(state, seen=-math.inf)  # tried again at the next call
 
 
 def save(path: Path, state: State) -> None:
-    """Put a state under *path*, whole. Raises: OSError."""
+    """Write a state to *path*, atomically. Raises: OSError."""
     text = json.dumps(asdict(state)).encode()
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -264,10 +269,10 @@ def save(path: Path, state: State) -> None:
 
 
 def load(path: Path) -> State | None:
-    """Read a state; None for a file that is absent, cannot be read, or was not written whole."""
+    """Read a state; None if the file is absent, unreadable or incomplete."""
     try:
         with path.open("rb") as file:
-            checksum, _, text = file.read(_LONGEST).rstrip(b"\n").partition(b" ")
+            checksum, _, text = file.read(_MAX_BYTES).rstrip(b"\n").partition(b" ")
         if int(checksum, 16) != zlib.crc32(text):
             return None
         found = json.loads(text)
@@ -279,8 +284,8 @@ def load(path: Path) -> State | None:
 
 def _report(before: State, after: State) -> None:
     if after.jumps > before.jumps:
-        extra = {"by": round(after.offset, 1), "patience": BELIEVED_S}
+        extra = {"by": round(after.offset, 1), "patience": TRUSTED_AFTER_S}
         log.warning("wall clock jumped: nothing is evicted by age until it is back", extra=extra)
     elif before.pending is not None and after.pending is None:
         is_back = after.since == before.since
-        log.info("wall clock is back" if is_back else "wall clock is believed from now on")
+        log.info("wall clock is back" if is_back else "wall clock is trusted from now on")

@@ -1,4 +1,4 @@
-"""An upstream's name in its two spellings: `host:port`, and `host_port` where a colon can't be."""
+"""Two spellings of an upstream's name: `host:port`, and `host_port` where no colon is allowed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)  # resolvers take it for an address
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)  # resolvers parse it as an address
 _PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 _LONGEST_NAME = 253
 _HIGHEST_PORT = 65535
@@ -17,13 +17,13 @@ _FOLDED_ADDRESS = re.compile(r"ip6__([0-9a-f]{1,4}(?:_[0-9a-f]{1,4}){7})(?:__([0
 _FOLDED = re.compile(r"(.+)_([0-9]{1,5})")
 
 
-# PERF: each is asked for the same few names with every request
+# PERF: every request has one of the same few names
 @lru_cache(1024)
 def fold(host: str) -> str:
-    """Write a host as on disk, in catalogs and in image references: lower case, no colon.
+    """Return a host as it is written on disk, in catalogs and in image references.
 
-    `[2001:db8::1]:5000` is `ip6__2001_db8_0_0_0_0_0_1__5000`: a repository's name has no brackets,
-    and no host has an underscore.
+    It is in lower case and has no colon: `[2001:db8::1]:5000` is `ip6__2001_db8_0_0_0_0_0_1__5000`.
+    A repository's name has no brackets, and no host has an underscore.
     """
     host = host.lower()
     address = _BRACKETED.fullmatch(host)
@@ -36,7 +36,7 @@ def fold(host: str) -> str:
 
 @lru_cache(1024)
 def unfold(name: str) -> str:
-    """Write a folded host with its port; a name without one stays as it is."""
+    """Return a folded host in the form `host:port`; a name without a port is unchanged."""
     name = name.lower()
     address = _FOLDED_ADDRESS.fullmatch(name)
     if address:
@@ -48,10 +48,10 @@ def unfold(name: str) -> str:
 
 @lru_cache(1024)
 def is_host(text: str) -> bool:
-    """Whether *text*, in lower case, can be a host or `host:port`.
+    """Return whether *text*, in lower case, is a valid host or `host:port`.
 
-    A name as RFC 1123, 2.1 has it, an IPv4 address, or an IPv6 address in brackets (RFC 3986,
-    3.2.2). A client may make up any host that a glob of the pull secret matches.
+    A name as in RFC 1123, 2.1, an IPv4 address, or an IPv6 address in brackets (RFC 3986, 3.2.2). A
+    client may invent any host that a glob of the pull secret matches.
     """
     if text.startswith("["):
         address, bracket, port = text[1:].partition("]")

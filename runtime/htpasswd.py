@@ -1,6 +1,6 @@
-"""The lines of a password file, read in one place: who checks it and who serves by it agree.
+"""Parser of the password file, shared by the configuration check and the server so that they agree.
 
-bcrypt only, as in docker distribution: the other kinds that the file can hold are broken ones.
+Only bcrypt is accepted, as in docker distribution: the other hashes of htpasswd are insecure.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-# $2y$ is Apache's name for what OpenBSD calls $2b$ and PHP once called $2a$. $2x$ marks hashes of a
-# faulty implementation.
+# Apache writes $2y$, OpenBSD $2b$, old versions of PHP $2a$: the algorithm is the same. $2x$ marks
+# hashes of a faulty implementation.
 _BCRYPT = re.compile(r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BOM = b"\xef\xbb\xbf"
 
 
 class Fault(Enum):
-    """What is wrong with a line."""
+    """A defect of a line."""
 
     NOT_UTF8 = "not UTF-8"
     NOT_USER_HASH = "not `user:hash`"
     CONTROL = "a control character in the user's name"
-    NOT_BCRYPT = "no bcrypt hash"
+    NOT_BCRYPT = "not a bcrypt hash"
 
 
 @dataclass(frozen=True, slots=True)
 class PasswordLine:
-    """A line that is not empty and no comment, counted from 1; `fault` None: it is a good one."""
+    """A line that is neither empty nor a comment, counted from 1; a valid one has no `fault`."""
 
     number: int
     user: str
@@ -37,12 +37,12 @@ class PasswordLine:
 
 
 def is_bcrypt(hashed: str) -> bool:
-    """Return whether that is a bcrypt hash."""
+    """Return whether *hashed* is a bcrypt hash."""
     return _BCRYPT.fullmatch(hashed) is not None
 
 
 def lines(content: bytes) -> Iterator[PasswordLine]:
-    """Yield the lines of a password file that should have a user."""
+    """Yield the lines of a password file, except empty ones and comments."""
     for number, raw in enumerate(content.removeprefix(_BOM).splitlines(), 1):
         if raw.strip() and not raw.lstrip().startswith(b"#"):
             yield _line(number, raw)
@@ -50,7 +50,7 @@ def lines(content: bytes) -> Iterator[PasswordLine]:
 
 def _line(number: int, raw: bytes) -> PasswordLine:
     try:
-        # only what ASCII calls white space: a name may end with another
+        # bytes.strip removes ASCII white space only: a name may end with other white space
         user, colon, hashed = raw.strip().decode().partition(":")
     except UnicodeDecodeError:
         return PasswordLine(number, "", "", Fault.NOT_UTF8)

@@ -1,4 +1,4 @@
-"""A bound on the lines of a process's own log: clients without a password can cause some."""
+"""A limit on the lines of a process's log: clients without a password can cause some of them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from collections.abc import Callable
 
 PERIOD_S = 60.0
 FEW = 60
-"""Lines of one message that a period has, from warnings on."""
+"""Lines of one message in a period, for warnings and errors."""
 MANY = 1000
-"""And of one that only informs. Who asks for debug lines gets them all."""
-_MESSAGES = 256  # that are told apart; all others are counted as one
+"""Lines of one message in a period at level info. Debug lines are not limited."""
+_MAX_MESSAGES = 256  # with a count of their own; all others share one
 
 
 class LogLimit(logging.Filter):
-    """Passes so many lines of each message in a minute; the next one counts what was left out.
+    """Passes a limited number of lines of each message in a minute, and counts the others.
 
-    Messages are fixed texts, and differ by level. `reached` is called for each line left out;
-    *clock* gives s and never goes back.
+    The next line that passes has the number of dropped lines. Messages are fixed texts; equal
+    messages of different levels count separately. `reached` is called for each dropped line;
+    *clock* is monotonic (s).
     """
 
     def __init__(
@@ -33,10 +34,10 @@ class LogLimit(logging.Filter):
         self._lock = threading.Lock()
         self._began = clock()
         self._written: dict[tuple[int, str], int] = {}
-        self._left_out: dict[tuple[int, str], int] = {}
+        self._dropped: dict[tuple[int, str], int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a line is written."""
+        """Return whether a line is written."""
         if record.levelno < logging.INFO:
             return True
         more = self._count(record)
@@ -48,7 +49,7 @@ class LogLimit(logging.Filter):
         return True
 
     def _count(self, record: logging.LogRecord) -> int | None:
-        """Return how many were left out before this line, None if it is one more of them."""
+        """Return the number of lines dropped before this one; None if this one is dropped."""
         most = FEW if record.levelno > logging.INFO else MANY
         with self._lock:
             if self._clock() - self._began >= PERIOD_S:
@@ -56,13 +57,13 @@ class LogLimit(logging.Filter):
                 self._written.clear()
             key = self._key(record)
             if self._written.get(key, 0) >= most:
-                self._left_out[key] = self._left_out.get(key, 0) + 1
+                self._dropped[key] = self._dropped.get(key, 0) + 1
                 return None
             self._written[key] = self._written.get(key, 0) + 1
-            return self._left_out.pop(key, 0)
+            return self._dropped.pop(key, 0)
 
     def _key(self, record: logging.LogRecord) -> tuple[int, str]:
         key = (record.levelno, str(record.msg))
-        is_known = key in self._written or key in self._left_out
-        room = len(self._written.keys() | self._left_out.keys()) < _MESSAGES
+        is_known = key in self._written or key in self._dropped
+        room = len(self._written.keys() | self._dropped.keys()) < _MAX_MESSAGES
         return key if is_known or room else (record.levelno, "")

@@ -1,7 +1,7 @@
-"""What a process says: one line on stdout, a fixed message and its fields, as text or JSON.
+"""Logging to stdout: one line for each record, a fixed message and its fields, as text or JSON.
 
-A caller writes `log.info("blob fetched", extra={"digest": digest, "bytes": size})`. A field may
-not have the name of one of logging's own attributes (`name`, `process`, `message`, `args`, ...).
+A caller writes `log.info("blob fetched", extra={"digest": digest, "bytes": size})`. A field must
+not have the name of an attribute of LogRecord (`name`, `process`, `message`, `args`, ...).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ LEVELS = {
     "info": logging.INFO,
     "debug": logging.DEBUG,
 }
-"""docker distribution's names."""
+"""Level names as in docker distribution."""
 
 _NAMES = {number: name for name, number in LEVELS.items()} | {logging.CRITICAL: "error"}
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SECRET = re.compile(r"password|passwd|secret|token|authorization|cookie", re.IGNORECASE)
 _PLAIN = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f-\x9f]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-# a URL's user, password and query may hold credentials
+# a URL's user, password and query may contain credentials
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
-# PERF: the query is optional, so a match never fails behind `://`, and the cost stays linear
+# PERF: the query is optional, so a match never fails after `://`, and the time is linear
 _QUERY = re.compile(r"(://[^\s?]*)(?:\?\S*)?")
 
-# at debug these write whole URLs, or a line for each line that is written to a watched file
-_TALKATIVE = ("urllib3", "watchdog")
+# at debug these log whole URLs, or a line for each write to a watched file
+_VERBOSE = ("urllib3", "watchdog")
 
 _Line = Callable[[logging.LogRecord, str], str]
 
@@ -46,9 +46,9 @@ def configure(
     stream: TextIO | None = None,
     limit: logging.Filter | None = None,
 ) -> None:
-    """Send all of this process's logging to *stream*, or stdout; again: the last one counts.
+    """Send all log records of this process to *stream*, or stdout; the last call counts.
 
-    *limit* says which lines are written (runtime/log_limit.py).
+    *limit* decides which lines are written (runtime/log_limit.py).
     """
     handler = logging.StreamHandler(sys.stdout if stream is None else stream)
     handler.setFormatter(_Formatter(json_line if formatter == "json" else text_line, process))
@@ -59,36 +59,36 @@ def configure(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(LEVELS[level])
-    for name in _TALKATIVE:
+    for name in _VERBOSE:
         logging.getLogger(name).setLevel(max(LEVELS[level], logging.INFO))
     logging.captureWarnings(capture=True)
 
 
 def text_line(record: logging.LogRecord, process: str) -> str:
-    """Render `time level process: message key=value ...`, whatever is in it on one line."""
+    """Render `time level process: message key=value ...`, always as one line."""
     level = _NAMES.get(record.levelno, "info")
     return f"{_time(record)} {level} {process}: {message_line(record)}"
 
 
 def message_line(record: logging.LogRecord) -> str:
-    """Render `message key=value ...`, whatever is in it on one line."""
+    """Render `message key=value ...`, always as one line."""
     fields = "".join(f" {key}={_quoted(value)}" for key, value in fields_of(record).items())
     return f"{_CONTROL.sub(' ', _clean(record.getMessage()))}{fields}"
 
 
 def json_line(record: logging.LogRecord, process: str) -> str:
-    """Render one JSON object; a field that is neither number nor truth value becomes a text."""
-    said = {
+    """Render one JSON object; a field that is neither a number nor a Boolean becomes a string."""
+    standard = {
         "time": _time(record),
         "level": _NAMES.get(record.levelno, "info"),
         "process": process,
         "message": _clean(record.getMessage()),
     }
-    return json.dumps(fields_of(record) | said)
+    return json.dumps(fields_of(record) | standard)
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, str | int | float | bool | None]:
-    """Return what the caller gave beside the message, without what may be a credential."""
+    """Return the fields that the caller passed, with possible credentials removed."""
     fields = {key: _value(key, value) for key, value in vars(record).items() if key not in _OWN}
     if record.exc_info and record.exc_info[1] is not None:
         fields.setdefault("error", _clean(repr(record.exc_info[1])))
@@ -97,7 +97,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, str | int | float | bool |
 
 
 class _Formatter(logging.Formatter):
-    """Logging's door to the two functions above."""
+    """Adapter from `logging.Formatter` to the functions above."""
 
     def __init__(self, line: _Line, process: str) -> None:
         super().__init__()
@@ -109,8 +109,8 @@ class _Formatter(logging.Formatter):
 
 
 def _time(record: logging.LogRecord) -> str:
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-    return f"{whole}.{int(record.msecs):03d}Z"
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{seconds}.{int(record.msecs):03d}Z"
 
 
 def _value(key: str, value: object) -> str | int | float | bool | None:

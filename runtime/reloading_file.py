@@ -1,7 +1,7 @@
-"""A small file that is read again when it changed, while everybody goes on using what was read.
+"""A small file that is re-read when it changes; a bad version leaves the last good one in force.
 
-Asked, not told: a `stat` twice a second costs nothing, needs no thread, and sees what inotify
-misses (network file systems, a symlinked directory that Kubernetes swaps).
+The file is polled: a `stat` twice a second costs nothing, needs no thread, and detects changes that
+inotify misses (network file systems, a symlinked directory that Kubernetes swaps).
 """
 
 from __future__ import annotations
@@ -23,37 +23,38 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# A file written this short a time [s] before it was read may be written again without a change
-# of its time or size: file times are coarse (2 s on the coarsest file systems).
+# A file that was written less than this [s] before it was read may be written again with the same
+# time and size: file times are coarse (2 s on the coarsest file systems).
 _RACY = 2.0
-# A file written this short a time [s] ago may be half written: it waits for the next look.
-_SETTLING = 0.1
+# A file that was written less than this [s] ago may be incomplete: it is read at the next check.
+_INCOMPLETE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot(Generic[T]):
-    """What the file said last; `generation` rises with every change that could be read."""
+    """The last good value of the file; `generation` rises with every new one."""
 
     value: T
     generation: int
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
 class ReloadingFile(Generic[T]):
-    """What `parse` makes of the file at *path*, looked at again after *every* s.
+    """The value that `parse` makes of the file at *path*, checked again after *interval* s.
 
-    A file that is gone, or that `parse` refuses (one of *errors*), leaves the last good value in
-    force. Any thread may ask; one of them looks, the others are not kept waiting. Processes that
-    were forked from this one complain once between them. *judge*, given the value in force and
-    the next, may refuse that one too.
+    If the file is gone, or `parse` rejects it with one of *errors*, the last good value stays in
+    force. *validate*, which gets the value in force and the next one, may also reject the next one.
+    Any thread may read the value; one thread checks the file, and the others do not wait. Processes
+    forked from this one log a bad version only once together.
 
-    The last good content lies at *kept*, for a process that begins while the file is bad: it
-    must not go back to what this one had when it was forked, or what was taken away since would
-    be there again. *opened* opens the file to be read. Raises, at the start only: OSError and what
-    *parse* raises.
+    The last good content is saved at *last_good*, for a process that starts while the file is bad.
+    Such a process must not use the value from the time of its fork: rights that were revoked since
+    then would return. *open_file* opens the file for reading.
+
+    Raises, when created only: OSError, and the errors of *parse*.
     """
 
     def __init__(
@@ -61,25 +62,25 @@ class ReloadingFile(Generic[T]):
         path: Path,
         parse: Callable[[bytes], T],
         *,
-        every: float = 0.5,
+        interval: float = 0.5,
         clock: Callable[[], float] = time.time,
         errors: tuple[type[Exception], ...] = (Exception,),
-        kept: Path | None = None,
-        judge: Callable[[T, T], None] = lambda _before, _after: None,
-        opened: Callable[[Path], contextlib.AbstractContextManager[BinaryIO]] = _opened,
+        last_good: Path | None = None,
+        validate: Callable[[T, T], None] = lambda _before, _after: None,
+        open_file: Callable[[Path], contextlib.AbstractContextManager[BinaryIO]] = _open,
     ) -> None:
         self._path = path
-        self._opened = opened
-        self._kept = _Kept(kept)
-        self._judge = judge
+        self._open_file = open_file
+        self._last_good = _LastGood(last_good)
+        self._validate = validate
         self._parse = parse
-        self._every = every
+        self._interval = interval
         self._clock = clock
         self._errors = errors
         self._lock = threading.Lock()
-        self._trouble: str | None = None
-        self._said = _Said()
-        self._looked = clock()
+        self._read_error: str | None = None
+        self._last_warning = _LastWarning()
+        self._checked_at = clock()
         self._process = os.getpid()
         self._good = b""
         self._generation = 0
@@ -87,22 +88,22 @@ class ReloadingFile(Generic[T]):
 
     @property
     def snapshot(self) -> Snapshot[T]:
-        """Return value and generation that belong together."""
+        """Return a value with its generation."""
         now = self._clock()
-        # a clock that was set back must not stop the looking
-        if not 0 <= now - self._looked < self._every and self._lock.acquire(blocking=False):
+        # a clock that was set back must not stop the checks
+        if not 0 <= now - self._checked_at < self._interval and self._lock.acquire(blocking=False):
             try:
-                self._looked = now
-                self._look(now)
+                self._checked_at = now
+                self._check(now)
             finally:
                 self._lock.release()
         return self._snapshot
 
     def refresh(self) -> None:
-        """Look now, however short a time ago somebody looked."""
+        """Check the file now, even if it was just checked."""
         with self._lock:
-            self._looked = self._clock()
-            self._look(self._looked)
+            self._checked_at = self._clock()
+            self._check(self._checked_at)
 
     @property
     def value(self) -> T:
@@ -111,78 +112,78 @@ class ReloadingFile(Generic[T]):
 
     @property
     def generation(self) -> int:
-        """Return how many good values there have been."""
+        """Return the number of good values so far."""
         return self.snapshot.generation
 
-    def _begin(self) -> tuple[_Seen, Snapshot[T]]:
-        """Read the file, or, where that fails, what was kept of it."""
+    def _begin(self) -> tuple[_ReadFile, Snapshot[T]]:
+        """Read the file or, if that fails, the saved last good content."""
         failures: tuple[type[Exception], ...] = (OSError, *self._errors)
         try:
-            seen, content = self._read(self._looked)
+            seen, content = self._read(self._checked_at)
             value = self._parse(content)
         except failures:
-            kept = self._kept.read()
-            if kept is None:
+            saved = self._last_good.read()
+            if saved is None:
                 raise
-            return _NEVER, self._in_force(kept, self._parse(kept))
-        self._kept.write(content)
+            return _NEVER, self._in_force(saved, self._parse(saved))
+        self._last_good.write(content)
         return seen, self._in_force(content, value)
 
-    def _look(self, now: float) -> None:
-        if self._process != os.getpid():  # forked: others may have gone on since
+    def _check(self, now: float) -> None:
+        if self._process != os.getpid():  # forked: another process may have read a newer version
             self._process = os.getpid()
             self._catch_up()
         try:
             content = self._changed(now)
         except OSError as error:
-            self._complain(error.strerror or repr(error))
+            self._warn_unreadable(error.strerror or repr(error))
             self._catch_up()
             return
-        if self._trouble is not None:
+        if self._read_error is not None:
             log.info("watched file is back", extra={"path": self._path})
-            self._trouble = None
+            self._read_error = None
         if content is not None:
-            self._take(content)
+            self._accept(content)
 
     def _changed(self, now: float) -> bytes | None:
-        """Return the content where it is another one than last time. Raises: OSError."""
+        """Return the content if it differs from the last one read. Raises: OSError."""
         status = self._path.stat()
         if _signature(status) == self._seen.signature and not self._seen.racy:
             return None
-        if 0 <= now - status.st_mtime < _SETTLING:
+        if 0 <= now - status.st_mtime < _INCOMPLETE:
             return None
         before = self._seen
         self._seen, content = self._read(now)
         return None if self._seen.fingerprint == before.fingerprint else content
 
-    def _read(self, now: float) -> tuple[_Seen, bytes]:
-        with self._opened(self._path) as file:
-            # before the bytes: what is written meanwhile then shows as a change
+    def _read(self, now: float) -> tuple[_ReadFile, bytes]:
+        with self._open_file(self._path) as file:
+            # stat before the read: a write in between is then detected as a change
             status = os.fstat(file.fileno())
             content = file.read()
         racy = now - status.st_mtime < _RACY
-        return _Seen(_signature(status), _fingerprint(content), racy), content
+        return _ReadFile(_signature(status), _fingerprint(content), racy), content
 
-    def _take(self, content: bytes) -> None:
+    def _accept(self, content: bytes) -> None:
         self._catch_up()
         try:
             value = self._parse(content)
-            self._judge(self._snapshot.value, value)
+            self._validate(self._snapshot.value, value)
         except self._errors as error:
-            if self._said.is_news(self._seen.fingerprint):
+            if self._last_warning.is_new(self._seen.fingerprint):
                 log.warning(
                     "watched file is unusable, the last good one stays in force",
                     extra={"path": self._path, "problem": error},
                 )
             return
-        self._said.forget()
-        self._kept.write(content)
+        self._last_warning.clear()
+        self._last_good.write(content)
         self._snapshot = self._in_force(content, value)
         log.info("watched file changed", extra={"path": self._path})
 
     def _catch_up(self) -> None:
-        """Take what another process took before this one began to look."""
-        content = self._kept.read()
+        """Take over a version that another process accepted before this one checked."""
+        content = self._last_good.read()
         if content is not None and _fingerprint(content) != self._good:
             with contextlib.suppress(*self._errors):
                 self._snapshot = self._in_force(content, self._parse(content))
@@ -192,30 +193,30 @@ class ReloadingFile(Generic[T]):
         self._generation += 1
         return Snapshot(value, self._generation)
 
-    def _complain(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            self._trouble = trouble
+    def _warn_unreadable(self, error: str) -> None:
+        if error != self._read_error:
+            self._read_error = error
             log.warning(
                 "watched file cannot be read, the last good one stays in force",
-                extra={"path": self._path, "problem": trouble},
+                extra={"path": self._path, "problem": error},
             )
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """The last good content of a file, as whichever process saw it last has left it."""
+class _LastGood:
+    """The last good content of a file, as the process that read it last has saved it."""
 
     path: Path | None
 
     def read(self) -> bytes | None:
-        """Return it; None when there is none."""
+        """Return the content; None if there is none."""
         try:
             return self.path.read_bytes() if self.path else None
         except OSError:
             return None
 
     def write(self, content: bytes) -> None:
-        """Leave it, readable to us alone; a full disk takes away what was there, for it is old."""
+        """Save the content, readable by this user only; on failure remove the outdated copy."""
         if self.path is None:
             return
         try:
@@ -224,41 +225,44 @@ class _Kept:
                 file.write(content)
             Path(name).rename(self.path)
         except OSError as error:
-            log.warning("watched file not kept", extra={"path": self.path, "problem": error})
+            log.warning(
+                "last good content of the watched file not saved",
+                extra={"path": self.path, "problem": error},
+            )
             self.path.unlink(missing_ok=True)
 
 
-class _Said:
-    """The last complaint, in memory that forked processes share: one of them makes it.
+class _LastWarning:
+    """The last warning, in memory shared by forked processes, so that only one of them logs it.
 
-    Two that look in the same instant may both make it; nothing worse comes of that.
+    Two processes that check at the same instant may both log it, which does no harm.
     """
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, hashlib.sha256().digest_size)
 
-    def is_news(self, fingerprint: bytes) -> bool:
-        """Whether nobody has complained of this content yet; from now on somebody has."""
+    def is_new(self, fingerprint: bytes) -> bool:
+        """Return True if no process has logged a warning for this content, and record one."""
         if self._shared[:] == fingerprint:
             return False
         self._shared[:] = fingerprint
         return True
 
-    def forget(self) -> None:
-        """Let the next complaint be made, whatever it is."""
+    def clear(self) -> None:
+        """Permit the next warning, for any content."""
         self._shared[:] = bytes(len(self._shared))
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """A file as it was read: `racy` where the next change might not show in `signature`."""
+class _ReadFile:
+    """A file as it was read; `racy` if the next change might leave `signature` the same."""
 
     signature: tuple[int, ...]
     fingerprint: bytes
     racy: bool
 
 
-_NEVER = _Seen((), b"", racy=True)
+_NEVER = _ReadFile((), b"", racy=True)
 
 
 def _fingerprint(content: bytes) -> bytes:

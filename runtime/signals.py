@@ -1,7 +1,7 @@
-"""Signals read from a descriptor, so that waiting for them is a poll like any other.
+"""Signals read from a file descriptor, so that a process can wait for them with poll(2).
 
-signal.sigtimedwait is not used: when a stop or a frozen control group interrupts it at its
-deadline, CPython returns a siginfo that the kernel never filled, and its number means nothing.
+signal.sigtimedwait is not used: if a stop or a frozen control group interrupts it at its deadline,
+CPython returns a siginfo that the kernel never filled in, with a meaningless signal number.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from contextlib import suppress
 _SET_BYTES = 128  # a sigset_t of glibc and of musl
 _INFO_BYTES = 128  # struct signalfd_siginfo, signalfd(2)
 _NUMBER_BYTES = 4  # its first field, ssi_signo
-_MOST = 64  # signals that one read may return
+_MAX_SIGNALS = 64  # signals that one read may return
 _OTHER_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Signals:
-    """Takes the signals *numbers* for this process; until `wait` returns them they stay pending.
+    """Receives the signals *numbers* for this process; they stay pending until `wait` returns them.
 
-    Blocks them in the calling thread, for good; threads and forked processes inherit that, and
-    an executed program must unblock them. A forked process needs its own instance. Raises: OSError.
+    The signals are blocked in the calling thread permanently. Threads and forked processes inherit
+    that, and an executed program must unblock them. A forked process needs its own instance.
+    Raises: OSError.
     """
 
     def __init__(self, numbers: Iterable[signal.Signals]) -> None:
@@ -35,13 +36,13 @@ class Signals:
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
 
-    def wait(self, patience: float) -> list[signal.Signals]:
-        """Wait at most *patience* s, and return the signals that have come; none at the deadline.
+    def wait(self, timeout: float) -> list[signal.Signals]:
+        """Wait at most *timeout* s, and return the received signals; none after the timeout.
 
-        A signal that comes several times before it is taken is returned once (signal(7)).
+        A signal that arrives several times before it is read is returned once (signal(7)).
         """
-        self._poll.poll(max(patience, 0.0) * 1000)  # continued after an interruption (PEP 475)
-        return list(self._taken())
+        self._poll.poll(max(timeout, 0.0) * 1000)  # continued after an interruption (PEP 475)
+        return list(self._pending())
 
     def close(self) -> None:
         """Close the descriptor; the signals stay blocked. May be repeated."""
@@ -49,9 +50,9 @@ class Signals:
             fd, self._fd = self._fd, -1
             os.close(fd)
 
-    def _taken(self) -> Iterator[signal.Signals]:
+    def _pending(self) -> Iterator[signal.Signals]:
         with suppress(BlockingIOError):
-            found = os.read(self._fd, _MOST * _INFO_BYTES)
+            found = os.read(self._fd, _MAX_SIGNALS * _INFO_BYTES)
             for start in range(0, len(found), _INFO_BYTES):
                 number = int.from_bytes(found[start : start + _NUMBER_BYTES], sys.byteorder)
                 yield signal.Signals(number)

@@ -1,4 +1,4 @@
-"""Unix sockets: how the appliance asks its own parts whether they are well, and tells HAProxy."""
+"""Clients for unix sockets: HTTP to the appliance's own processes, and HAProxy's admin socket."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import socket
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-_PATIENCE = 5.0  # s
-_CHUNK = 65536  # bytes
+_TIMEOUT_S = 5.0  # s
+_CHUNK_BYTES = 65536  # bytes
 
 
 class UnixConnection(HTTPConnection):
-    """A connection whose other end is a path; `timeout` in s, for each step."""
+    """An HTTP connection to a unix socket; `timeout` in s, for each step."""
 
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
-        """Connect to the path. Raises: OSError."""
+        """Connect to the socket. Raises: OSError."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
 
 
 def status_of(path: Path, target: str, *, timeout: float) -> int | None:
-    """GET *target* over the socket *path*; None when nobody answers within *timeout* s."""
+    """Return the status of a GET for *target*; None without a response within *timeout* s."""
     connection = UnixConnection(path, timeout)
     try:
         connection.request("GET", target)
@@ -36,10 +36,14 @@ def status_of(path: Path, target: str, *, timeout: float) -> int | None:
         connection.close()
 
 
-def answer_to(path: Path, line: str) -> str:
-    """Say *line* to HAProxy's admin socket and return what it answers. Raises: OSError."""
+def send_command(path: Path, line: str) -> str:
+    """Send a command to HAProxy's admin socket and return its response. Raises: OSError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_PATIENCE)
+        connection.settimeout(_TIMEOUT_S)
         connection.connect(str(path))
         connection.sendall(f"{line}\n".encode())
-        return b"".join(iter(lambda: connection.recv(_CHUNK), b"")).decode(errors="replace").strip()
+        return (
+            b"".join(iter(lambda: connection.recv(_CHUNK_BYTES), b""))
+            .decode(errors="replace")
+            .strip()
+        )

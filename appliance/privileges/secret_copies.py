@@ -67,7 +67,7 @@ class SecretCopies:
     def _watched(self, originals: Iterable[Path]) -> Iterator[tuple[Path, ReloadingFile[bytes]]]:
         for path in originals:
             try:
-                yield path, ReloadingFile(path, bytes, opened=self._opened)
+                yield path, ReloadingFile(path, bytes, open_file=self._opened)
             except UntrustedPath as error:
                 _log.warning("file not copied", extra={"path": path, "problem": error.strerror})
 

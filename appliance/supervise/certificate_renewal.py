@@ -14,7 +14,7 @@ from entrepot import config
 from entrepot.appliance.supervise import certificate
 from entrepot.config.schema import Settings
 from entrepot.runtime.reloading_file import ReloadingFile
-from entrepot.runtime.unix_http import answer_to
+from entrepot.runtime.unix_http import send_command
 
 _log = logging.getLogger(__name__)
 
@@ -81,4 +81,6 @@ class CertificateRenewal:
 def renewal(settings: Settings, run: Path) -> CertificateRenewal:
     """Return a watcher of the certificate for the appliance whose run directory is *run*."""
     admin = run / "admin.sock"
-    return CertificateRenewal(settings, run / certificate.NAME, lambda line: answer_to(admin, line))
+    return CertificateRenewal(
+        settings, run / certificate.NAME, lambda line: send_command(admin, line)
+    )

@@ -82,7 +82,7 @@ class EdgeHeaders:
         if self.cache_fill is None or (authorization and not req.get_header(VERIFIED)):
             return  # nothing is kept for who is not known yet
         asked = (req.env["RAW_URI"], authorization)
-        if self.cache_fill.is_asked_again(asked) and holds() >= _LEAST_FILLED:
+        if self.cache_fill.is_repeated(asked) and holds() >= _LEAST_FILLED:
             self.cache_fill.fill(asked)
 
 

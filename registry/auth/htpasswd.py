@@ -107,7 +107,7 @@ class Htpasswd:
         refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._file = path and ReloadingFile(
-            path, parse, clock=clock, errors=(InvalidHtpasswd,), kept=kept
+            path, parse, clock=clock, errors=(InvalidHtpasswd,), last_good=kept
         )
         self._users = users
         self._merged = self._merge(self._sources())

@@ -165,7 +165,7 @@ def test_a_new_generation_has_forgotten_everything(front: Front, behind: Worker,
     login(front, behind, ALICE)
     generation = CacheEpoch(front.run)
 
-    generation.rise()
+    generation.increment()
     assert not remembers(front.ask(path))
     assert "x-entrepot-verified" not in _told(front, path, ALICE)
     behind.headers["X-Entrepot-Generation"] = generation.now()
@@ -238,7 +238,7 @@ def test_memory_is_shared_by_who_has_the_same_rights(
     front: Front, behind: Worker, path: str, other: tuple[str, str] | None, *, shares: bool
 ) -> None:
     """And by nobody else."""
-    CacheEpoch(front.run).rise()
+    CacheEpoch(front.run).increment()
     behind.headers["X-Entrepot-Generation"] = CacheEpoch(front.run).now()
     login(front, behind, ALICE, SOME)
     if other:
@@ -363,7 +363,7 @@ def test_haproxy_starts_with_the_number_that_is_in_force() -> None:
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, worker(Path(folder), 1) as behind:
         with Front(Path(folder), 1):
             generation = CacheEpoch(Path(folder))
-        generation.rise()
+        generation.increment()
         behind.headers = {"X-Entrepot-Generation": generation.now(), "X-Entrepot-Keep": "60"}
         behind.headers |= {"ETag": '"x"', "Cache-Status": "entrepot; hit"}
 

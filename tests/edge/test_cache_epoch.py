@@ -60,7 +60,7 @@ def admin(run: Path) -> Iterator[Admin]:
 def test_it_rises_for_everybody_and_is_told(run: Path, admin: Admin) -> None:
     """Whoever else has opened it sees the new number, and so does HAProxy."""
     here, there = CacheEpoch(run), CacheEpoch(run)
-    here.rise()
+    here.increment()
 
     assert there.now() == here.now() == "0000000002"
     assert admin.told == [f"set map {run}/generation generation 0000000002"]
@@ -88,12 +88,12 @@ def test_nobody_is_told_an_older_number_after_a_newer_one(run: Path, admin: Admi
 def test_what_could_not_be_told_is_told_later(run: Path) -> None:
     """HAProxy may be starting: it may have read the file already, and does not listen yet."""
     here = CacheEpoch(run)
-    here.rise()
-    here.rise()
+    here.increment()
+    here.increment()
     admin = Admin(run / "admin.sock")
 
-    here.settle()
-    here.settle()
+    here.retry()
+    here.retry()
     admin.close()
     assert admin.told == [f"set map {run}/generation generation 0000000003"]
 
@@ -104,12 +104,12 @@ def test_what_haproxy_refuses_is_not_told_yet(
     """It says why in words; somebody should look."""
     admin.says = b"Unknown map identifier.\n"
     here = CacheEpoch(run)
-    here.rise()
+    here.increment()
     admin.says = b"\n"
-    here.settle()
+    here.retry()
 
     assert len(admin.told) == 2
-    assert [each.getMessage() for each in caplog.records] == ["HAProxy refuses the generation"]
+    assert [each.getMessage() for each in caplog.records] == ["HAProxy rejected the cache epoch"]
 
 
 def test_what_is_no_run_directory_is_an_error(tmp_path: Path) -> None:
@@ -120,4 +120,4 @@ def test_what_is_no_run_directory_is_an_error(tmp_path: Path) -> None:
 
 def _rise(here: CacheEpoch, times: int) -> None:
     for _ in range(times):
-        here.rise()
+        here.increment()

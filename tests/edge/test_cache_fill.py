@@ -17,9 +17,9 @@ def test_the_second_head_within_a_minute_is_worth_a_get(tmp_path: Path) -> None:
     filler = CacheFill(tmp_path / "front.sock", clock=clock)
     nobody, alice = (PATH, None), (PATH, "Basic YTpi")
 
-    said = [filler.is_asked_again(each) for each in (nobody, alice, nobody, nobody)]
+    said = [filler.is_repeated(each) for each in (nobody, alice, nobody, nobody)]
     clock.now += 61
-    said += [filler.is_asked_again(nobody), filler.is_asked_again(nobody)]
+    said += [filler.is_repeated(nobody), filler.is_repeated(nobody)]
     assert said == [False, False, True, False, False, True]
 
 
@@ -27,10 +27,10 @@ def test_what_is_asked_about_is_not_remembered_for_ever(tmp_path: Path) -> None:
     """Who asks for a thousand other things makes the first ones be forgotten."""
     filler = CacheFill(tmp_path / "front.sock")
     for number in range(5000):
-        filler.is_asked_again((f"/{number}", None))
+        filler.is_repeated((f"/{number}", None))
 
-    assert not filler.is_asked_again(("/0", None))
-    assert filler.is_asked_again(("/4999", None))
+    assert not filler.is_repeated(("/0", None))
+    assert filler.is_repeated(("/4999", None))
 
 
 def test_it_asks_as_the_client_did(tmp_path: Path) -> None:

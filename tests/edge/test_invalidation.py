@@ -33,11 +33,11 @@ class Number:
         """Return it."""
         return str(self.value)
 
-    def rise(self) -> None:
+    def increment(self) -> None:
         """Raise it."""
         self.value += 1
 
-    def settle(self) -> None:
+    def retry(self) -> None:
         """Count."""
         self.settled += 1
 
@@ -47,7 +47,7 @@ def _lookout(*files: File) -> tuple[Invalidation, Number]:
     lookout = Invalidation(number)
     for file in files:
         lookout.watch(file)
-    lookout.date()
+    lookout.epoch()
     return lookout, number
 
 
@@ -58,8 +58,8 @@ def test_a_change_raises_the_number_once() -> None:
     before = number.settled
 
     changed.generation += 1
-    lookout.look()
-    lookout.look()
+    lookout.poll()
+    lookout.poll()
     assert (number.value, number.settled - before) == (2, 2)
 
 
@@ -68,10 +68,10 @@ def test_what_others_have_seen_is_seen_before_the_next_answer() -> None:
     file = File()
     lookout, number = _lookout(file)
     file.unseen = 1
-    assert (lookout.date(), file.generation) == ("1", 1)
+    assert (lookout.epoch(), file.generation) == ("1", 1)
 
-    number.rise()
-    assert (lookout.date(), file.generation) == ("2", 2)
+    number.increment()
+    assert (lookout.epoch(), file.generation) == ("2", 2)
 
 
 def test_an_answer_has_the_number_that_it_began_with() -> None:
@@ -79,9 +79,9 @@ def test_an_answer_has_the_number_that_it_began_with() -> None:
     file = File()
     lookout, number = _lookout(file)
     file.unseen = 1
-    number.rise()
+    number.increment()
 
-    dates = [lookout.date(), lookout.date()]
+    dates = [lookout.epoch(), lookout.epoch()]
     assert dates == ["2", "3"]
 
 
@@ -91,7 +91,7 @@ def test_a_change_is_told_before_the_first_answer_that_knows_it() -> None:
     lookout, number = _lookout(file)
     file.generation += 1
 
-    assert (lookout.date(), number.value) == ("1", 2)
+    assert (lookout.epoch(), number.value) == ("1", 2)
 
 
 def test_while_nothing_rises_nobody_looks() -> None:
@@ -101,7 +101,7 @@ def test_while_nothing_rises_nobody_looks() -> None:
     before = file.looks
 
     for _ in range(100):
-        lookout.date()
+        lookout.epoch()
     assert file.looks == before
 
 
@@ -111,10 +111,10 @@ def test_no_answer_of_a_new_number_overtakes_the_look() -> None:
     lookout, number = _lookout(file)
     seen: list[tuple[str, int]] = []
     file.unseen = 1
-    number.rise()
+    number.increment()
 
     def ask() -> None:
-        date = lookout.date()
+        date = lookout.epoch()
         seen.append((date, file.generation))
 
     threads = [threading.Thread(target=ask) for _ in range(16)]

@@ -17,7 +17,7 @@ DEAD = UpstreamFailure("timeout", at_once=True)
 def _breaker(folder: Path) -> tuple[Breaker, CacheEpoch]:
     cache_epoch.begin(folder)
     number = CacheEpoch(folder)
-    report = Breakers(Events(folder / "events.log", Clock()), number.rise)
+    report = Breakers(Events(folder / "events.log", Clock()), number.increment)
     return Breaker("one.test", folder / "breakers", report=report), number
 
 

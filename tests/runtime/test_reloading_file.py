@@ -269,13 +269,13 @@ def test_a_process_that_begins_while_the_file_is_bad_has_the_last_good_content(
 ) -> None:
     """What was taken away since the first start is not there again; a repair is seen."""
     kept = path.with_name("kept")
-    before = ReloadingFile(path, int, clock=clock, kept=kept)
+    before = ReloadingFile(path, int, clock=clock, last_good=kept)
     for moment, content in enumerate((b"2", b"two"), 1):
         _write(path, content, at=_WRITTEN + moment)
         clock.now += 1
         assert before.value == 2
 
-    after = ReloadingFile(path, int, clock=clock, kept=kept)
+    after = ReloadingFile(path, int, clock=clock, last_good=kept)
 
     assert after.value == 2
     _write(path, b"3", at=_WRITTEN + 3)
@@ -288,7 +288,7 @@ def test_a_forked_process_does_not_go_back_to_what_its_parent_had(
     path: Path, clock: Clock, broken: bytes | None
 ) -> None:
     """The parent has not looked since the start; its children have."""
-    parent = ReloadingFile(path, int, clock=clock, kept=path.with_name("kept"))
+    parent = ReloadingFile(path, int, clock=clock, last_good=path.with_name("kept"))
     child = copy.copy(parent)
     _write(path, b"2", at=_WRITTEN + 1)
     clock.now += 1
@@ -312,7 +312,7 @@ def test_a_forked_process_has_what_others_took_although_the_file_is_as_its_paren
         if after < before:
             raise ValueError("less than before")
 
-    parent = ReloadingFile(path, int, clock=clock, kept=path.with_name("kept"), judge=judge)
+    parent = ReloadingFile(path, int, clock=clock, last_good=path.with_name("kept"), validate=judge)
     child = copy.copy(parent)
     for moment, content in enumerate((b"2", b"1"), 1):
         _write(path, content, at=_WRITTEN + moment)
@@ -328,7 +328,7 @@ def test_a_forked_process_has_what_others_took_although_the_file_is_as_its_paren
 def test_what_is_kept_is_for_our_eyes_only(path: Path, clock: Clock) -> None:
     """There may be passwords in it."""
     kept = path.with_name("kept")
-    ReloadingFile(path, int, clock=clock, kept=kept)
+    ReloadingFile(path, int, clock=clock, last_good=kept)
 
     assert (kept.read_bytes(), kept.stat().st_mode & 0o777) == (b"1", 0o600)
 
@@ -338,7 +338,7 @@ def test_what_cannot_be_kept_is_not_left_to_grow_old(
 ) -> None:
     """A full disk: better no copy than one that gives a right back."""
     kept = path.with_name("kept")
-    watched = ReloadingFile(path, int, clock=clock, kept=kept)
+    watched = ReloadingFile(path, int, clock=clock, last_good=kept)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -360,7 +360,7 @@ def test_a_change_may_be_refused_for_what_stood_before(
         if after < before:
             raise ValueError("less than before")
 
-    watched = ReloadingFile(path, int, clock=clock, judge=judge)
+    watched = ReloadingFile(path, int, clock=clock, validate=judge)
     for moment, content in enumerate((b"3", b"2", b"4"), 1):
         _write(path, content, at=_WRITTEN + moment)
         clock.now += 1

@@ -1,1 +1,5 @@
-"""From a repository name in a request to the upstream and the folder on disk."""
+"""Resolves the repository name of a request to an upstream and a repository on disk.
+
+- `resolve`: the rules, with and without containerd's `ns` parameter.
+- `name_conflicts`: hosted repositories that the name of an upstream would hide.
+"""

@@ -1,4 +1,4 @@
-"""What was pushed and would be hidden by an upstream of the same name."""
+"""Finds hosted repositories that an upstream of the same name would hide."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from entrepot.runtime.hostnames import unfold
 
 
 def shadowed(storage: Storage, is_upstream: Callable[[str], bool]) -> Iterator[Repository]:
-    """Yield every hosted repository whose first component, in either spelling, `is_upstream`.
+    """Yield every hosted repository whose first path component is the name of an upstream.
 
-    Such a name leads to the upstream: what was pushed under it could no longer be pulled, and
-    what comes from there would lie in the same folder.
+    *is_upstream* is called with both spellings of a host with a port, `host_port` and `host:port`.
+    Such a name resolves to the upstream: the pushed images could no longer be pulled, and images of
+    the upstream would be stored in the same folder.
     """
     repositories = Repositories(storage)
     for first in storage.list(layout.REPOSITORIES):
@@ -25,5 +26,5 @@ def shadowed(storage: Storage, is_upstream: Callable[[str], bool]) -> Iterator[R
 
 
 def leaves_out(name: Repository) -> str:
-    """Return the setting that leaves out the upstream which would hide a repository."""
+    """Return the setting that disables the upstream which would hide repository *name*."""
     return f"upstreams.{unfold(name.name.partition('/')[0])}.enabled: false"

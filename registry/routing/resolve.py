@@ -1,6 +1,7 @@
-"""Where a name leads: an upstream's repository, or one that is hosted here (docs/architecture.md).
+"""Resolves a repository name to a repository of an upstream, or to a hosted one.
 
-Pure but for the two questions that it asks: which upstreams exist, and what is kept here.
+docs/architecture.md has the rules. `resolve` is pure, except that it looks up upstreams and whether
+a repository is hosted.
 """
 
 from __future__ import annotations
@@ -14,29 +15,30 @@ from entrepot.registry.errors import NameUnknown
 from entrepot.registry.upstream.upstreams import Registered
 from entrepot.runtime.hostnames import fold
 
-# Docker Hub's official images live in `library`, which their names leave out.
+# Docker Hub's official images are in `library/`, which clients leave out of the name.
 _DOCKER_HUB = "docker.io"
 
 
 class Upstreams(Protocol):
-    """Which upstreams exist; it may change between two calls."""
+    """The configured upstreams; they may change between two calls."""
 
     @property
     def default(self) -> str | None:
-        """The host that names without an upstream lead to."""
+        """The host of the upstream for names without a host; None if there is none."""
         ...
 
     def find(self, host: str) -> Registered | None:
-        """Return an upstream by its host, with `:` or `_` before the port."""
+        """Return the upstream of a host, with `:` or `_` before its port; None if unknown."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRepository:
-    """A repository: `repository` is its name on disk, `remote` its name at the upstream.
+    """The repository of a request.
 
-    `upstream` None: hosted here. `mirror_form`: the client has an origin to go to when we fail.
-    `is_open`: whoever may read any repository of this appliance may read them all.
+    `repository` is its name on disk, `remote` its name at the upstream. `upstream` None: it is
+    hosted. `mirror_form`: the client uses this appliance as a mirror and can fall back to the
+    upstream. `is_open`: every client that may read a repository here may read all of them.
     """
 
     repository: Repository
@@ -47,7 +49,7 @@ class ResolvedRepository:
 
     @property
     def host(self) -> str:
-        """The upstream's name, empty for a hosted repository."""
+        """The host of the upstream; empty for a hosted repository."""
         return self.upstream.source.host if self.upstream else ""
 
 
@@ -59,10 +61,10 @@ def resolve(
     *,
     is_open: bool = False,
 ) -> ResolvedRepository:
-    """Find the place that a request's *name* and `ns` parameter lead to.
+    """Resolve the *name* and the `ns` parameter of a request.
 
-    Raises: NameUnknown when `ns` is no upstream, or another one than the name's; and, like
-    every Malformed, InvalidRepository.
+    Raises: NameUnknown if `ns` is not an upstream, or differs from the upstream in *name*;
+    InvalidRepository, which is a Malformed, if *name* is not a repository name.
     """
     head, slash, rest = name.lower().partition("/")
     name = f"{fold(head)}{slash}{rest}"
@@ -82,15 +84,20 @@ def resolve(
 def _mirrored(
     name: str, upstreams: Upstreams, prefixed: Registered | None, *, ns: str, is_open: bool
 ) -> ResolvedRepository:
-    """Follow containerd's `?ns=`; with `override_path` it sends the prefix as well."""
-    meant = upstreams.find(ns)
-    if meant is None:
-        raise NameUnknown(f"{ns} is not an upstream here")
+    """Resolve a request with containerd's `?ns=`.
+
+    With `override_path` containerd sends the host in the path as well.
+    """
+    named = upstreams.find(ns)
+    if named is None:
+        raise NameUnknown(f"{ns} is not a configured upstream")
     if prefixed is None:
-        return _proxied(meant, name, mirror_form=True, is_open=is_open)
-    if prefixed.source.host != meant.source.host:
-        raise NameUnknown(f"the path says {prefixed.source.host}, ns says {meant.source.host}")
-    return _proxied(meant, name.partition("/")[2], mirror_form=True, is_open=is_open)
+        return _proxied(named, name, mirror_form=True, is_open=is_open)
+    if prefixed.source.host != named.source.host:
+        raise NameUnknown(
+            f"the path names {prefixed.source.host}, but ns names {named.source.host}"
+        )
+    return _proxied(named, name.partition("/")[2], mirror_form=True, is_open=is_open)
 
 
 def _proxied(

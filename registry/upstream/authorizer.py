@@ -1,4 +1,4 @@
-"""Answers an upstream's challenges: with a password, with a token, or with nobody's token."""
+"""Answers the challenges of one upstream with a password, a token or an anonymous token."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from entrepot.runtime.clock import elapsed
 log = logging.getLogger(__name__)
 
 _MOST_SCOPES = 1024
-"""Repositories whose scope is another than the usual one, and is remembered."""
+"""Repositories of one upstream whose unusual token scope is remembered."""
 _LONGEST_SCOPE = 2048
 
 
 class Authorizer:
-    """Knows how one upstream wants to be asked, once it has said so."""
+    """Creates the Authorization header for requests to one upstream.
+
+    It remembers the last challenge, so that later requests carry credentials from the start.
+    """
 
     def __init__(
         self,
@@ -46,9 +49,9 @@ class Authorizer:
         self._scopes: dict[str, str] = {}
 
     def known(self, name: str) -> str | None:
-        """Return what the last challenge asks for, before it is asked again.
+        """Return the Authorization for repository *name* after the last challenge, or None.
 
-        Raises: as `answer`.
+        Raises: the errors of `answer`.
         """
         challenge = self._last
         if challenge is None:
@@ -56,25 +59,29 @@ class Authorizer:
         return self._authorization(challenge, name, refused=None)
 
     def has_credential(self, name: str) -> bool:
-        """Return whether there is a credential for a repository. Raises: Unavailable."""
+        """Return whether a credential is configured for repository *name*.
+
+        Raises: Unavailable if the credential cannot be read.
+        """
         return self._credentials.find(name) is not None
 
     def answer(self, header: str, name: str, refused: str | None) -> str:
-        """Answer a WWW-Authenticate; *refused* is the Authorization that brought it about.
+        """Return the Authorization that answers the WWW-Authenticate *header*.
 
-        An empty *header* after a refusal, which some registries send for an expired token, is taken
-        for the last challenge. Raises: Denied when there is no better answer, Unavailable for a
-        realm that is not the upstream's own, Broken and TokenRefused from its token endpoint.
+        *refused* is the Authorization of the rejected request. Some registries send no challenge
+        with the 401 for an expired token: then an empty *header* stands for the last challenge.
+        Raises: Denied if there is no Authorization other than *refused*; Unavailable for an
+        untrusted realm; ConnectionBroken and TokenRefused from the token endpoint.
         """
         offered = {each.scheme: each for each in parse_challenges(header)}
         challenge = offered.get("bearer") or offered.get("basic")
         if challenge is None and refused is not None:
             challenge = self._last
         if challenge is None:
-            raise Denied(self._source.host, "it asks for credentials in no way known here")
+            raise Denied(self._source.host, "it asks for an unsupported authentication scheme")
         authorization = self._authorization(challenge, name, refused)
         if authorization is None or authorization == refused:
-            raise Denied(self._source.host, self._nobody(name))
+            raise Denied(self._source.host, self._denial(name))
         self._last = replace(challenge, scope="")
         return authorization
 
@@ -90,9 +97,10 @@ class Authorizer:
         return f"Bearer {self._tokens.get(key, stale)}"
 
     def _scope(self, challenge: Challenge, name: str) -> str:
-        """Return the scope to ask for: the challenge's own (distribution token specification).
+        """Return the scope to request: that of the challenge (distribution token specification).
 
-        It differs from the usual one where a front rewrites names, and it holds for that name.
+        It differs from the usual scope if a reverse proxy rewrites repository names. It is
+        remembered for this *name* only.
         """
         usual = f"repository:{name}:pull"
         named = challenge.scope
@@ -111,9 +119,9 @@ class Authorizer:
         return named
 
     def _check(self, realm: str, credential: Credential | None) -> None:
-        """Refuse a token endpoint that may not be trusted with the credential.
+        """Reject a token endpoint that is not trusted with the credential. Raises: Unavailable.
 
-        Without a credential nothing secret is sent, so the endpoint may lie on any host.
+        Without a credential no secret is sent, so the endpoint may be on any host.
         """
         if may_trust(realm, self._source.url, self._source.realm):
             return
@@ -121,15 +129,17 @@ class Authorizer:
             return
         host = self._source.host
         log.warning("token realm of another host", extra={"upstream": host, "realm": realm[:200]})
-        message = f"its token realm is not its own; trust it with upstreams.{host}.realm"
+        message = f"its token realm is on another host; trust it with upstreams.{host}.realm"
         raise Unavailable(host, message, Why.NONSENSE)
 
     def _fetch(self, key: TokenKey) -> tuple[str, float]:
-        """Fetch a token, and report it; its failures are reported with what it was for."""
+        """Fetch a token and write an event. A failure is reported by the request that needs it."""
         began = time.monotonic()
         try:
             fetched = fetch_token(self._wire, key, self._headers, insecure=self._source.insecure)
-        except ConnectionBroken as error:  # a challenge of one repository may name any host
+        except (
+            ConnectionBroken
+        ) as error:  # the challenge may name a host that the upstream does not own
             if not may_trust(key.realm, self._source.url, self._source.realm):
                 error.foreign = True
             raise
@@ -138,7 +148,7 @@ class Authorizer:
         self._report("upstream", upstream=host, operation="token", outcome="ok", seconds=seconds)
         return fetched
 
-    def _nobody(self, name: str) -> str:
+    def _denial(self, name: str) -> str:
         if self._credentials.find(name) is None:
-            return "it asks for credentials, and there are none for it"
-        return "it refuses the credentials"
+            return "it asks for credentials, and none are configured for it"
+        return "it rejects the configured credentials"

@@ -1,4 +1,4 @@
-"""A blob as it comes in: where it begins, how long it is, and whether all of it came."""
+"""The body of a blob response: its offset, its length, and the check that it is complete."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _PARTIAL = 206
 
 
 class HttpBlob:
-    """The open body of a blob, over an answer that whoever opened it closes.
+    """The open body of a blob. The caller closes *answer*.
 
-    A body with a coding is decoded, unless *as_sent*; *seen* is called with what is decoded;
-    *named* is the blob's size in bytes, as a manifest names it.
+    A body with a content coding is decoded unless *as_sent*; *seen* receives the bytes before they
+    are decoded. *named* is the blob's size in bytes according to a manifest.
 
-    Raises: Unavailable (NONSENSE) when the answer is no answer to that range.
+    Raises: Unavailable (NONSENSE) if the response does not match the requested range.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class HttpBlob:
         self._as_sent = as_sent or not answer.codings
         self._seen = seen
         self._named = named
-        # the length of a coded body is not the blob's
+        # The length of an encoded body is not that of the blob
         self._length = content_length(answer.headers) if self._as_sent else None
         self._start, self._size = 0, self._length
         if answer.status == _PARTIAL:
@@ -46,23 +46,24 @@ class HttpBlob:
 
     @property
     def start(self) -> int:
-        """Where the body begins in the blob."""
+        """The offset in the blob at which the body starts, in bytes."""
         return self._start
 
     @property
     def size(self) -> int | None:
-        """How long the whole blob is."""
+        """The size of the whole blob in bytes; None if the upstream did not send it."""
         return self._size
 
     @property
     def stop(self) -> int | None:
-        """Where the body ends in the blob (exclusive)."""
+        """The offset in the blob at which the body ends (exclusive); None if unknown."""
         return None if self._length is None else self._start + self._length
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield what the socket has, as soon as it has it.
+        """Yield the body in pieces, each as soon as it is received.
 
-        Raises: Unavailable when it breaks off, or stands still while another request may go on.
+        Raises: Unavailable if the body is cut off, or if no byte arrives for `Exchange.stall` s.
+        That time is short, because another request can continue the download.
         """
         came = 0
         self._answer.expect_bytes_within(self._exchange.stall)
@@ -72,7 +73,7 @@ class HttpBlob:
             yield piece
         if self._length is not None and came != self._length:
             host = self._exchange.host
-            message = f"it broke off after {came} of {self._length} bytes"
+            message = f"the response was cut off after {came} of {self._length} bytes"
             raise Unavailable(host, message, Why.REFUSED)
 
     def _next(self, pieces: Iterator[bytes]) -> bytes:
@@ -82,13 +83,18 @@ class HttpBlob:
             raise self._exchange.broken(error) from error
 
     def _read_range(self, start: int, stop: int | None) -> int | None:
-        """Hold Content-Range against what was asked for; return the size of the whole."""
+        """Compare Content-Range with the requested range; return the size of the blob.
+
+        Raises: Unavailable (NONSENSE).
+        """
         sent = content_range(self._answer.headers)
         if sent is None:
-            raise self._exchange.nonsense("a part of a blob without its range")
+            raise self._exchange.nonsense(
+                "it sent a part of the blob without a valid Content-Range"
+            )
         within = sent.stop <= (sent.stop if stop is None else stop)
         length = sent.stop - sent.start
         if sent.start != start or not within or self._length not in (None, length):
-            raise self._exchange.nonsense("another part of the blob than was asked for")
+            raise self._exchange.nonsense("it sent a different part of the blob than requested")
         self._length = length
         return sent.size

@@ -1,8 +1,11 @@
-"""Leaves an upstream that fails alone for a moment; all workers share what one of them learns.
+"""The circuit breaker of an upstream; all workers share its state.
 
-What is remembered is one small file a host in a directory that lives no longer than the
-appliance, so nothing here is made durable. A directory that can't be written costs only the
-sharing: each process then remembers for itself.
+The first half of this module is pure: `Circuit` is the state, and `admit`, `failed`, `answered`,
+`refused` and `limited` compute the next state. `Breaker` applies them to the shared state.
+
+The state is one small file for each host, in the run directory, which exists only while the
+appliance runs; so it is written without fsync. If the directory is not writable, each process keeps
+its own state.
 """
 
 from __future__ import annotations
@@ -24,26 +27,28 @@ from entrepot.registry.upstream.protocol import EventLog, silent
 from entrepot.runtime.hostnames import fold, unfold
 
 IN_A_ROW = 3
-"""Failures in a row that open the breaker, where one alone does not."""
+"""Consecutive failures that open the breaker, unless a single one does (`at_once`)."""
 FIRST_REST = 1.0
+"""The first rest lasts this many s. Each further one is twice as long, up to `LONGEST_REST`."""
 LONGEST_REST = 30.0
 LIMIT_DEFAULT = 5.0
 LIMIT_LONGEST = 60.0
 REFUSED_AGAIN = 300.0
-"""A refusal of credentials is noted again after so many s."""
+"""A rejection of credentials is logged again after this many s."""
 PROBE_RETRY = 1.0
-"""What the others are told to wait while one request probes, in s."""
+"""Retry-After, in s, of other requests while one request probes the upstream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """What all workers remember of one upstream; times in s, UTC epoch.
+    """The breaker state of one upstream; times in s, UTC epoch.
 
-    `failures` counts those in a row while it is closed, `trips` the rests in a row. It rests until
-    `until`; then one request probes, and the others wait until it is back or `probing` is past.
-    A rate limit, until `limited`, holds for the `operation` that met it: Docker Hub counts GETs of
-    manifests, and goes on with the layers of who has one. `detail` is the last failure in an
-    operator's words; `refused` is when credentials were last refused.
+    `failures` counts consecutive failures while the breaker is closed, `trips` the consecutive
+    rests. No request is sent until `until`. Then one request probes; others are rejected until the
+    probe ends or `probing` is past. A rate limit lasts until `limited`, for requests of the same
+    `operation` only: Docker Hub counts GETs of manifests and still serves the layers of an image
+    whose manifest the client has. `detail` describes the last failure for an operator. `refused` is
+    the time at which the upstream last rejected credentials.
     """
 
     failures: int = 0
@@ -58,12 +63,12 @@ class Circuit:
 
     @property
     def is_closed(self) -> bool:
-        """Whether requests go through without a probe."""
+        """True if requests are sent without a probe."""
         return self.trips == 0
 
     @property
     def is_well(self) -> bool:
-        """Whether what was asked last was answered."""
+        """True if the upstream responded to the last request."""
         return self.is_closed and self.failures == 0
 
 
@@ -72,14 +77,14 @@ CLOSED = Circuit()
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """The request may go; a probe decides for all."""
+    """The permission to send a request; the outcome of a probe closes or reopens the breaker."""
 
     probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The request may not go, for `retry_after` s: the upstream rests, or limits the rate."""
+    """The rejection of a request for `retry_after` s: the breaker is open, or the rate limited."""
 
     because: Literal["resting", "limited"]
     retry_after: float
@@ -88,9 +93,10 @@ class Refusal:
 def admit(
     circuit: Circuit, now: float, lease: float, operation: str = ""
 ) -> tuple[Circuit, Pass | Refusal]:
-    """Decide over one request; a probe's place is free again after *lease* s.
+    """Return the next state and whether one request may be sent at *now* (s, UTC epoch).
 
-    A wall clock that was set back can't make a rest longer than the longest.
+    If a probe does not report within *lease* s, the next request becomes the probe. A wall clock
+    that was set back cannot extend a rest beyond `LONGEST_REST`.
     """
     limit = limit_left(circuit, now, operation)
     if limit > 0:
@@ -106,7 +112,7 @@ def admit(
 
 
 def limit_left(circuit: Circuit, now: float, operation: str) -> float:
-    """Return for how long, in s, a rate limit still refuses *operation*; 0 or less: it does not."""
+    """Return the s for which *operation* is still rate limited; 0 or less if it is not."""
     if circuit.operation != operation:
         return 0.0
     return min(circuit.limited - now, LIMIT_LONGEST)
@@ -114,7 +120,7 @@ def limit_left(circuit: Circuit, now: float, operation: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamFailure:
-    """What went wrong; `at_once` opens the breaker without waiting for a second one."""
+    """A failed request; if `at_once`, this one failure opens the breaker."""
 
     reason: str
     at_once: bool = False
@@ -122,14 +128,17 @@ class UpstreamFailure:
 
 
 def opens(circuit: Circuit, failure: UpstreamFailure, *, probe: bool) -> bool:
-    """Whether a failure would open the breaker, or keep it open."""
+    """Return whether *failure* would open the breaker, or keep it open."""
     if not circuit.is_closed:
         return probe
     return failure.at_once or circuit.failures + 1 >= IN_A_ROW
 
 
 def failed(circuit: Circuit, now: float, failure: UpstreamFailure, *, probe: bool) -> Circuit:
-    """Note a failure; one that was under way when the rest began changes nothing."""
+    """Return the state after a failure.
+
+    A request that was sent before the breaker opened does not change an open breaker.
+    """
     if not circuit.is_closed and not probe:
         return circuit
     if not opens(circuit, failure, probe=probe):
@@ -148,12 +157,15 @@ def failed(circuit: Circuit, now: float, failure: UpstreamFailure, *, probe: boo
 
 
 def answered(circuit: Circuit) -> Circuit:
-    """Note an answer, whatever it says: the upstream lives."""
+    """Return the state after any response: the upstream is up."""
     return Circuit(limited=circuit.limited, operation=circuit.operation, refused=circuit.refused)
 
 
 def refused(circuit: Circuit, now: float) -> Circuit:
-    """Note that it refused credentials, which is an answer; *refused* says when that was noted."""
+    """Return the state after a response that rejects credentials.
+
+    `Circuit.refused` changes at most every `REFUSED_AGAIN` s.
+    """
     if now - circuit.refused < REFUSED_AGAIN:
         return answered(circuit)
     return replace(answered(circuit), refused=now)
@@ -162,7 +174,7 @@ def refused(circuit: Circuit, now: float) -> Circuit:
 def limited(
     circuit: Circuit, now: float, retry_after: float | None, operation: str = ""
 ) -> Circuit:
-    """Note a 429, which is also an answer; the later of two limits wins."""
+    """Return the state after a 429, which is also a response; the later of two limits counts."""
     span = LIMIT_DEFAULT if retry_after is None else min(max(retry_after, 0.0), LIMIT_LONGEST)
     until = now + span
     if until < circuit.limited:
@@ -173,7 +185,10 @@ def limited(
 _SUFFIX = ".json"
 _LOCK = ".lock"
 _MOST_FILES = 512
-"""Beyond so many, a host that only a glob names is remembered by each process for itself."""
+"""If there are this many files, each process keeps its own state of a host that only a glob names.
+
+Clients can make up any number of such hosts.
+"""
 
 T = TypeVar("T")
 State = Literal["closed", "open", "probing", "limited", "refusing"]
@@ -183,7 +198,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BreakerState:
-    """One upstream's health for a person to read; `until` in s, UTC epoch, 0 where nothing ends."""
+    """The state of one upstream's breaker for an operator to read.
+
+    `until` is in s, UTC epoch; 0 if the state has no fixed end.
+    """
 
     host: str
     state: State
@@ -192,9 +210,9 @@ class BreakerState:
 
 
 class Breaker:
-    """Guards one upstream, `host`; `lease` [s] is the longest that a probe may take.
+    """The circuit breaker of the upstream `host`, shared through *directory*.
 
-    Unless it *is_kept* from the start, nothing is written to *directory* before the first answer.
+    A probe may take `lease` s. If not *is_kept*, no file is written before the first response.
     """
 
     def __init__(
@@ -215,11 +233,11 @@ class Breaker:
 
     @property
     def is_well(self) -> bool:
-        """Whether what any worker asked last was answered."""
+        """True if the upstream responded to the last request of any worker."""
         return self._memory.read().is_well
 
     def admit(self, operation: str = "") -> Pass:
-        """Let one request through. Raises: Unavailable, RESTING or LIMITED."""
+        """Return the permission for one request. Raises: Unavailable (RESTING or LIMITED)."""
         now = self._clock()
         verdict: Pass | Refusal
         verdict = admit(self._memory.read(), now, self._lease, operation)[1]
@@ -230,44 +248,49 @@ class Breaker:
         raise self._refused(verdict)
 
     def check_limit(self, operation: str) -> None:
-        """Refuse what a rate limit is about. Raises: Unavailable, LIMITED."""
+        """Check the rate limit of *operation*. Raises: Unavailable (LIMITED)."""
         left = limit_left(self._memory.read(), self._clock(), operation)
         if left > 0:
             raise self._refused(Refusal("limited", left))
 
     def answered(self) -> None:
-        """Note that the upstream answered: it lives."""
+        """Record that the upstream responded."""
         self._memory.keep()
         if replace(self._memory.read(), refused=0.0) != CLOSED:
             self._change(answered)
 
     def opens(self, failure: UpstreamFailure, passed: Pass) -> bool:
-        """Whether a failure would open the breaker, or keep it open."""
+        """Return whether *failure* would open the breaker, or keep it open."""
         return opens(self._memory.read(), failure, probe=passed.probe)
 
     def refused(self) -> None:
-        """Note that the upstream refused the configured credentials."""
+        """Record that the upstream rejected the configured credentials."""
         now = self._clock()
         before, after = self._change(lambda seen: refused(seen, now))
         if before.refused != after.refused:
-            log.warning("upstream refuses our credentials", extra={"upstream": self.host})
+            log.warning(
+                "upstream rejects the configured credentials", extra={"upstream": self.host}
+            )
 
     def failed(self, failure: UpstreamFailure, passed: Pass) -> None:
-        """Note that a request which *passed* found no upstream that works."""
+        """Record that a request, which was sent with the permission *passed*, failed."""
         now = self._clock()
         self._change(lambda seen: failed(seen, now, failure, probe=passed.probe))
 
     def limited(self, retry_after: float | None, operation: str = "") -> None:
-        """Note a 429."""
+        """Record a 429; *retry_after* is in s, None if the upstream did not send it."""
         now = self._clock()
         before, after = self._change(lambda seen: limited(seen, now, retry_after, operation))
         if before.limited <= now < after.limited:
             seconds = round(after.limited - now, 1)
-            told = {"upstream": self.host, "operation": operation, "seconds": seconds}
-            log.warning("upstream limits our rate", extra=told)
+            fields = {"upstream": self.host, "operation": operation, "seconds": seconds}
+            log.warning("upstream limits the rate", extra=fields)
 
     def _change(self, change: Callable[[Circuit], Circuit]) -> tuple[Circuit, Circuit]:
-        """Remember a change, report whether the breaker opened or closed by it, and return both."""
+        """Apply *change* and return the states before and after it.
+
+        Write an event and a log line if the breaker opened or closed.
+        """
 
         def step(seen: Circuit) -> tuple[Circuit, tuple[Circuit, Circuit]]:
             after = change(seen)
@@ -278,27 +301,30 @@ class Breaker:
             state = "closed" if after.is_closed else "open"
             reason = after.reason or "answered"
             self._report("breaker", upstream=self.host, state=state, reason=reason)
-            self._tell(after)
+            self._log_transition(after)
         return before, after
 
-    def _tell(self, after: Circuit) -> None:
-        """Log that it went away, with the cause, or came back."""
+    def _log_transition(self, after: Circuit) -> None:
+        """Log that the breaker opened, with the cause, or closed."""
         if after.is_closed:
-            log.info("upstream is back", extra={"upstream": self.host})
+            log.info("upstream is available again", extra={"upstream": self.host})
             return
         cause = after.detail or after.reason
-        log.warning("upstream is away", extra={"upstream": self.host, "cause": cause})
+        log.warning("upstream is unavailable", extra={"upstream": self.host, "cause": cause})
 
     def _refused(self, refusal: Refusal) -> Unavailable:
         if refusal.because == "limited":
             message, why = "it limits the rate", Why.LIMITED
         else:
-            message, why = "it failed a moment ago and is left alone", Why.RESTING
+            message, why = "it failed recently; requests to it are paused", Why.RESTING
         return Unavailable(self.host, message, why, retry_after=refusal.retry_after)
 
 
 def read_all(directory: Path, clock: Callable[[], float] = time.time) -> list[BreakerState]:
-    """Tell the health of every upstream that ever had a problem, by host."""
+    """Return the breaker state of every upstream that has a file in *directory*, by host.
+
+    An upstream has a file after its first problem.
+    """
     try:
         names = sorted(path.name for path in directory.iterdir() if path.suffix == _SUFFIX)
     except OSError:
@@ -316,12 +342,12 @@ def _health(host: str, circuit: Circuit, now: float) -> BreakerState:
     if circuit.limited > now:
         return BreakerState(host, "limited", circuit.limited, "429")
     if now - circuit.refused < REFUSED_AGAIN:
-        return BreakerState(host, "refusing", 0.0, "it refuses our credentials")
+        return BreakerState(host, "refusing", 0.0, "it rejects the configured credentials")
     return BreakerState(host, "closed", 0.0, circuit.reason)
 
 
 class _Memory:
-    """One circuit, in a file where there is a directory, and else in this process."""
+    """The stored `Circuit` of one upstream: in a file if there is a directory, else in memory."""
 
     def __init__(self, host: str, directory: Path | None, *, is_kept: bool) -> None:
         self._directory = directory
@@ -332,17 +358,17 @@ class _Memory:
         self._lock = threading.Lock()
 
     def keep(self) -> None:
-        """Share what is known from now on, unless very many hosts do."""
+        """Store the state in a file from now on, unless there are `_MOST_FILES` files."""
         if not self._is_kept:
             self._is_kept = True
             self._path = self._file if _count(self._directory) < _MOST_FILES else None
 
     def read(self) -> Circuit:
-        """Return what is known; a reader needs no lock, for files are replaced whole."""
+        """Return the current state. No lock is needed, because the file is replaced atomically."""
         return self._own if self._path is None else _load(self._path)
 
     def update(self, step: Callable[[Circuit], tuple[Circuit, T]]) -> T:
-        """Let *step* replace what is known, while nobody else does."""
+        """Replace the state with the result of *step*, under a lock; return its second result."""
         with self._lock, _locked(self._directory):
             before = self.read()
             after, outcome = step(before)
@@ -363,7 +389,7 @@ class _Memory:
 
 
 def _count(directory: Path | None) -> int:
-    """Return how many files there are; none where that cannot be known."""
+    """Return the number of files in *directory*; 0 if it cannot be read."""
     try:
         return len(os.listdir(directory)) if directory else 0  # noqa: PTH208 - it is only counted
     except OSError:
@@ -372,7 +398,7 @@ def _count(directory: Path | None) -> int:
 
 @contextmanager
 def _locked(directory: Path | None) -> Iterator[None]:
-    """Keep the other processes out; where that can't be, go on without."""
+    """Hold the lock of all processes; if the directory is not writable, continue without it."""
     descriptor = None
     if directory is not None:
         with suppress(OSError):
@@ -387,7 +413,7 @@ def _locked(directory: Path | None) -> Iterator[None]:
 
 
 def _load(path: Path) -> Circuit:
-    """Read a circuit; what is absent or can't be read is closed."""
+    """Read a circuit; return a closed one if the file is absent or cannot be read."""
     try:
         return Circuit(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""Reads WWW-Authenticate, and decides which token endpoint may be told a password."""
+"""Parses WWW-Authenticate, and decides to which token endpoints a password may be sent."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from urllib.parse import urlsplit
 
 from entrepot.registry.upstream.urls import origin_of
 
-# PERF: each is matched at one position and never looks back, so a header costs what it is long.
-# A header comes from a stranger: an expression that tried every split held the process for minutes.
+# PERF: each expression is matched at one position and never backtracks, so the cost is linear in
+# the length of the header. The header is untrusted: an expression that tried every split blocked
+# the process for minutes.
 _SEPARATOR = re.compile(r"[\s,]*")
 _TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _EQUALS = re.compile(r"\s*=\s*")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_BARE = re.compile(r'[^",\s]*')  # gcr.io leaves quotes out
+_BARE = re.compile(r'[^",\s]*')  # gcr.io omits the quotes
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
-# By the host of the upstream's URL. Only pairs that their owners document or are known to send.
+# Token endpoints by the host of the upstream's URL. Only pairs that the registries document or are
+# known to send.
 _KNOWN_REALMS = {
     "registry-1.docker.io": "auth.docker.io",
     "index.docker.io": "auth.docker.io",
@@ -34,9 +36,9 @@ _KNOWN_REALMS = {
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One way to identify oneself; `scheme` is in lower case.
+    """One challenge of a WWW-Authenticate header; `scheme` is in lower case.
 
-    `scope` is what a token must permit, several separated by blanks; empty when it is not stated.
+    `scope` lists the permissions that a token must have, separated by blanks; empty if not sent.
     """
 
     scheme: str
@@ -46,7 +48,7 @@ class Challenge:
 
 
 def parse_challenges(header: str) -> list[Challenge]:
-    """Return every challenge of a WWW-Authenticate; what cannot be read ends the list.
+    """Return the challenges of a WWW-Authenticate header, up to the first syntax error.
 
     RFC 9110, 11.6.1. The cost is linear in the length of the header.
     """
@@ -65,7 +67,7 @@ def parse_challenges(header: str) -> list[Challenge]:
 
 
 def _elements(header: str) -> Iterator[tuple[str, str | None]]:
-    """Yield the names of schemes, with None, and the parameters, each with its text, in order."""
+    """Yield (scheme, None) and (parameter, value) pairs in the order of the header."""
     position = 0
     while token := _TOKEN.match(header, _skip(_SEPARATOR, header, position)):
         equals = _EQUALS.match(header, token.end())
@@ -87,16 +89,15 @@ def _elements(header: str) -> Iterator[tuple[str, str | None]]:
 
 
 def _skip(expression: re.Pattern[str], header: str, position: int) -> int:
-    """Return where a match of *expression* ends that begins at *position*."""
+    """Return the end of a match of *expression* at *position*; *position* without a match."""
     match = expression.match(header, position)
     return match.end() if match else position
 
 
 def may_ask(realm: str, upstream_url: str) -> bool:
-    """Return whether an anonymous token may be asked for at *realm*, on whatever host it is.
+    """Return whether an anonymous token may be requested at *realm*; its host does not matter.
 
-    The token that comes back is sent to the upstream, so it never travels in clear text where the
-    upstream itself does not.
+    The received token is sent to the upstream. So if the upstream uses https, *realm* must, too.
     """
     try:
         there, here = urlsplit(realm), urlsplit(upstream_url)
@@ -109,14 +110,15 @@ def may_ask(realm: str, upstream_url: str) -> bool:
 
 
 def may_trust(realm: str, upstream_url: str, trusted: str | None) -> bool:
-    """Tell whether *realm* belongs to the upstream, so that it may be told its password.
+    """Return whether *realm* belongs to the upstream, so that its password may be sent there.
 
-    The operator's *trusted* realm, the upstream's own host on any port, or a known pair; and
-    nothing in clear text where the upstream itself is not, but on loopback.
+    It belongs if it is the operator's *trusted* realm, on the upstream's own host with any port, or
+    a known token endpoint of that host. If the upstream uses https, *realm* must use https, too,
+    except on loopback.
     """
     if trusted is not None and realm == trusted:
         return True
-    if origin_of(realm) is None:  # another parser could read another host in it
+    if origin_of(realm) is None:  # URL parsers could disagree about its host
         return False
     try:
         there, here = urlsplit(realm), urlsplit(upstream_url)
@@ -132,7 +134,7 @@ def may_trust(realm: str, upstream_url: str, trusted: str | None) -> bool:
 
 
 def is_loopback(hostname: str) -> bool:
-    """Tell whether a name or an address is this machine's own."""
+    """Return whether a host name or an address is loopback."""
     if hostname == "localhost" or hostname.endswith(".localhost"):
         return True
     try:

@@ -1,4 +1,4 @@
-"""Another registry over HTTP: the verbs of Upstream, each one request."""
+"""A client of the distribution API of one upstream: `Upstream` over HTTP."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ T = TypeVar("T")
 _OK, _PARTIAL = 200, 206
 _UNSATISFIABLE = 416
 _RANGED = frozenset({_OK, _PARTIAL, _UNSATISFIABLE})
-# What servers answer that never heard of the referrers API: OCI distribution-spec 1.1, end-12a
+# Statuses of registries without the referrers API: OCI distribution-spec 1.1, end-12a
 _NO_REFERRERS = frozenset({400, 404, 405, 406, 501})
-# Of a list, over all of its pages: bytes, entries, pages, and s
-# ECR takes at most 1000 for `n`, and refuses more with 400; others know no `n` or `last`
+# ECR rejects `n` above 1000 with 400; other registries do not support `n` or `last`
 _TAG_PAGE = 1000
 _TAG_ANSWERS = frozenset({_OK, 400, 416, 422})
 _MOST_READINGS = 256
+# Limits of a list over all of its pages: bytes, entries, pages and s
 _LARGEST_LIST = 16 * 1024 * 1024
 _MOST_TAGS = 200_000
 _MOST_PAGES = 1000
@@ -59,7 +59,7 @@ _LIST_WITHIN_S = 120.0
 
 
 class HttpUpstream:
-    """One registry, asked over HTTP; safe in any thread, and to be forked before its first use."""
+    """One upstream registry over HTTP; safe in any thread. Fork only before its first use."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -68,11 +68,11 @@ class HttpUpstream:
 
     @property
     def is_well(self) -> bool:
-        """Whether what any worker asked last was answered."""
+        """True if the upstream responded to the last request of any worker."""
         return self._exchange.is_well
 
     def head(self, name: str, reference: Reference) -> HeadResult:
-        """Ask for a manifest's descriptor; where HEAD decides nothing, the manifest is read."""
+        """Return a manifest's descriptor; if HEAD gives no usable response, read the manifest."""
         path = f"manifests/{reference}"
         head, get = (
             UpstreamRequest("head", "HEAD", name, path),
@@ -83,14 +83,14 @@ class HttpUpstream:
                 read = self._manifest(answer, reference)
                 return HeadResult(read.digest, len(read.body), read.media_type, read)
             headers = answer.headers
-            said = media_type(headers)
-            known = said if said in ACCEPT else ""
+            named = media_type(headers)
+            known = named if named in ACCEPT else ""
             return HeadResult(content_digest(headers), content_length(headers), known)
 
     def manifest(self, name: str, reference: Reference) -> RemoteManifest:
-        """Fetch a manifest. One asked for by digest is held against it; a tag is what came.
+        """Fetch a manifest. If *reference* is a digest, the body is verified against it.
 
-        Docker-Content-Digest decides nothing: some registries send another manifest's.
+        Docker-Content-Digest is not used: some registries send that of another manifest.
         """
         with self._open(
             UpstreamRequest("manifest", "GET", name, f"manifests/{reference}")
@@ -98,20 +98,20 @@ class HttpUpstream:
             return self._manifest(answer, reference)
 
     def _manifest(self, answer: Answer, reference: Reference) -> RemoteManifest:
-        said, announced = media_type(answer.headers), content_digest(answer.headers)
+        named, announced = media_type(answer.headers), content_digest(answer.headers)
         body = self._body(answer, LARGEST)
         expected = reference if isinstance(reference, Digest) else None
         try:
-            found = read_manifest(body, said, expected)
+            found = read_manifest(body, named, expected)
         except UnsupportedType as error:
-            raise self._exchange.unsupported(str(error), said) from error
+            raise self._exchange.unsupported(str(error), named) from error
         except (Malformed, ValueError) as error:
             raise self._exchange.nonsense("its manifest cannot be used", error) from error
         self._compare(announced, body)
         return found
 
     def _compare(self, announced: Digest | None, body: bytes) -> None:
-        """Log, once, that the header names another digest than the body has."""
+        """Log once if the Docker-Content-Digest header differs from the digest of the body."""
         if announced is None or self._has_warned:
             return
         actual = Digest.of(body, announced.algorithm)
@@ -121,9 +121,9 @@ class HttpUpstream:
             log.warning("Docker-Content-Digest is not the digest of the manifest", extra=names)
 
     def blob_size(self, name: str, digest: Digest) -> int | None:
-        """Ask whether this name may see a blob, and how large it is.
+        """Return the size of a blob in bytes, None if the upstream does not send it.
 
-        Where HEAD decides nothing, the first byte is asked for. An empty blob has none.
+        If HEAD gives no usable response, the first byte is requested with GET.
         """
         path = f"blobs/{digest}"
         head, whole = (
@@ -134,7 +134,7 @@ class HttpUpstream:
         with closing(self._exchange.describe(head, first, _is_ok)) as answer:
             if answer.status != _UNSATISFIABLE:
                 return _blob_size(answer)
-        with self._open(whole) as answer:  # an empty blob, or an upstream that refuses ranges
+        with self._open(whole) as answer:  # the blob is empty, or the upstream rejects ranges
             return _blob_size(answer)
 
     @contextmanager
@@ -147,7 +147,7 @@ class HttpUpstream:
         *,
         size: int | None = None,
     ) -> Iterator[RemoteBlob]:
-        """Open a blob, from *start* to *stop* where either is given."""
+        """Open a blob from *start* to *stop* (exclusive, bytes); *size* is that of a manifest."""
         headers, accepts = _range(start, stop)
         ask = UpstreamRequest(
             "blob",
@@ -167,8 +167,9 @@ class HttpUpstream:
                     yield body
                 return
             if answer.status == _UNSATISFIABLE and _ends_before(answer, start):
-                raise self._exchange.nonsense("the blob ends before the part that was asked for")
-        # the offsets of a part of a coded body are those of the coding, and some refuse any range
+                raise self._exchange.nonsense("the blob ends before the requested range")
+        # Request the whole blob: a range of an encoded body has offsets in the encoded bytes, and
+        # some upstreams reject every range
         with (
             self._open(replace(ask, headers={}, accepts=frozenset({_OK}))) as answer,
             self._whole(answer, digest, size) as body,
@@ -180,7 +181,7 @@ class HttpUpstream:
 
     @contextmanager
     def _whole(self, answer: Answer, digest: Digest, size: int | None) -> Iterator[HttpBlob]:
-        """Yield a body from the blob's start, decoded unless its bytes are right as sent."""
+        """Yield the body of a whole blob, decoded unless its bytes as sent have the digest."""
         if self._is_as_sent(answer, digest):
             yield HttpBlob(self._exchange, answer, as_sent=True)
             return
@@ -188,14 +189,14 @@ class HttpUpstream:
             yield HttpBlob(self._exchange, answer, seen=seen, named=size)
 
     def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
-        """Return how to open a blob here."""
+        """Return the one function that opens the blob at this upstream."""
         return (partial(self.blob, name, digest, size=size),)
 
     def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:
-        """List tags in order, as many pages of them as it takes.
+        """List tags in order, from as many pages as needed.
 
-        Registries page in many ways, or not at all. Where a page is not the one that was asked
-        for, the whole list is read, sorted and cut here.
+        Registries page in different ways, or not at all. If a page is not the requested one, the
+        whole list is read, sorted and cut here.
         """
         if after is None and limit is None:
             return self._all_tags(name)
@@ -205,7 +206,7 @@ class HttpUpstream:
         return found[:limit]
 
     def _all_tags(self, name: str) -> list[str]:
-        """Read the whole list; it ends with a page that adds nothing."""
+        """Read the whole list, up to the last page or a page that adds no tag."""
         found: set[str] = set()
         for page in self._pages(UpstreamRequest("tags", "GET", name, "tags/list")):
             listed = self._understood(read_tags, page.body)
@@ -216,7 +217,10 @@ class HttpUpstream:
         return sorted(found)
 
     def _tags_in_order(self, name: str, after: str | None, limit: int | None) -> list[str] | None:
-        """Read pages behind *after* until there are *limit* tags; None: they cannot be trusted."""
+        """Read pages after *after* until there are *limit* tags.
+
+        Return None if a page is not the requested one.
+        """
         found: list[str] = []
         page_size = None if limit is None else min(max(limit, 1), _TAG_PAGE)
         while True:
@@ -244,9 +248,10 @@ class HttpUpstream:
     def referrers(
         self, name: str, digest: Digest, artifact_type: str | None = None
     ) -> RemoteManifest:
-        """Fetch what refers to a manifest, all pages as one index, filtered by us if need be.
+        """Fetch the referrers of a manifest, all pages as one index.
 
-        Raises: Absent where the answer is anything but an index: there is no referrers API.
+        The list is filtered here if the upstream did not filter it. Raises: Absent if the response
+        is not an index, which means that the upstream has no referrers API.
         """
         query = {"artifactType": artifact_type} if artifact_type else {}
         path = f"referrers/{digest}"
@@ -268,7 +273,7 @@ class HttpUpstream:
     def _referrers_of(self, page: _Page, *, is_first: bool) -> list[dict[str, Any]]:
         """Read a page of referrers.
 
-        Raises: Absent when the first is no index, Unavailable when a later one is none.
+        Raises: Absent if the first page is not an index, Unavailable if a later one is not.
         """
         try:
             if media_type(page.headers) != OCI_INDEX:
@@ -277,7 +282,7 @@ class HttpUpstream:
         except ValueError as error:
             if is_first:
                 raise Absent(self._exchange.host, "it has no referrers API") from error
-            raise self._exchange.nonsense("its referrers are no index", error) from error
+            raise self._exchange.nonsense("its list of referrers is not an index", error) from error
 
     @contextmanager
     def _open(self, ask: UpstreamRequest) -> Iterator[Answer]:
@@ -288,10 +293,10 @@ class HttpUpstream:
             answer.close()
 
     def _pages(self, ask: UpstreamRequest) -> Iterator[_Page]:
-        """Ask for a list and its next pages, always on the upstream's own host.
+        """Request the pages of a list, always on the upstream's own host.
 
-        The Link may name another host: a registry behind a proxy may not know its own name. A link
-        to a page that was read already ends the list.
+        The Link header may name a different host, as a registry behind a proxy may not know its own
+        name. A link to a page that was read already ends the list.
         """
         left, until = _LARGEST_LIST, time.monotonic() + _LIST_WITHIN_S
         read: set[str] = set()
@@ -312,7 +317,7 @@ class HttpUpstream:
         return ListTooLong(self._exchange.host, f"its list is too long: {what}")
 
     def _part(self, answer: Answer, left: int, until: float) -> bytes:
-        """Read a page of at most *left* bytes, until *until* on the monotonic clock."""
+        """Read a page of at most *left* bytes, until *until* (monotonic clock, s)."""
         try:
             return answer.read(left, max(until - time.monotonic(), 0.0))
         except TooLong as error:
@@ -327,7 +332,7 @@ class HttpUpstream:
             raise self._exchange.broken(error) from error
 
     def _understood(self, read: Callable[[S], T], given: S) -> T:
-        """Read what came. Raises: Unavailable (NONSENSE) when that can't be done."""
+        """Return the result of *read*. Raises: Unavailable (NONSENSE) instead of ValueError."""
         try:
             return read(given)
         except ValueError as error:
@@ -335,10 +340,11 @@ class HttpUpstream:
 
 
 class _Readings:
-    """The blobs whose bytes are right as they are sent, although a coding is named.
+    """The blobs whose bytes must not be decoded, although Content-Encoding names a coding.
 
-    Some registries label a layer that is itself compressed with a coding. Only the digest shows
-    which reading is right: the other one is learned from a body that was decoded in vain.
+    Some registries send Content-Encoding with a layer that is itself a compressed file. Only the
+    digest shows which bytes are meant. A body is decoded at first; if the digest of the bytes as
+    sent matches instead, the blob is remembered and read without decoding the next time.
     """
 
     def __init__(self) -> None:
@@ -351,7 +357,7 @@ class _Readings:
 
     @contextmanager
     def learning(self, digest: Digest) -> Iterator[Callable[[bytes], None]]:
-        """Provide what takes a body as it is sent; at its end it is held against the digest."""
+        """Yield a function that receives the bytes as sent; then compare them with the digest."""
         hasher = digest.hasher()
         try:
             yield hasher.update
@@ -374,7 +380,7 @@ class _Page:
 
 
 def _range(start: int, stop: int | None) -> tuple[dict[str, str], frozenset[int]]:
-    """Return the Range to send and what may answer it: none for a whole blob."""
+    """Return the Range header and the accepted statuses; no header for a whole blob."""
     if start == 0 and stop is None:
         return {}, frozenset({_OK})
     last = "" if stop is None else stop - 1
@@ -382,7 +388,7 @@ def _range(start: int, stop: int | None) -> tuple[dict[str, str], frozenset[int]
 
 
 def _describes_manifest(answer: Answer) -> bool:
-    """Return whether the answer to a HEAD can be that of a manifest."""
+    """Return whether the response to a HEAD can describe a manifest."""
     is_possible = may_be_manifest(media_type(answer.headers))
     return content_digest(answer.headers) is not None or is_possible
 
@@ -397,7 +403,7 @@ def _ends_before(answer: Answer, start: int) -> bool:
 
 
 def _blob_size(answer: Answer) -> int | None:
-    """Return how many bytes the blob has, as an answer to HEAD or GET states it."""
+    """Return the size of the blob in bytes according to a response to HEAD or GET."""
     if answer.codings:
         return None
     if answer.status == _PARTIAL:
@@ -407,6 +413,6 @@ def _blob_size(answer: Answer) -> int | None:
 
 
 def _is_filtered(headers: Mapping[str, str]) -> bool:
-    """Tell whether the upstream did filter: OCI distribution-spec 1.1, end-12b."""
+    """Return whether the upstream filtered the list: OCI distribution-spec 1.1, end-12b."""
     applied = headers.get("OCI-Filters-Applied", "")
     return "artifactType" in (each.strip() for each in applied.split(","))

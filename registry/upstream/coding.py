@@ -1,7 +1,7 @@
-"""Undoes the content codings of an upstream's answer, within bounds: RFC 9110, 8.4.
+"""Decodes the content codings of a response within bounds: RFC 9110, 8.4.
 
-Every request asks for `identity`, and some registries and the proxies before them compress all the
-same. A digest is of the decoded content.
+Every request asks for `identity`, but some registries and reverse proxies compress the body anyway.
+A digest is computed over the decoded content.
 """
 
 from __future__ import annotations
@@ -11,25 +11,26 @@ from collections.abc import Callable, Iterator, Mapping
 
 _PIECE = 256 * 1024
 _MOST = 3
-# zlib's own limit is 1032: more is a bomb in several layers
+# zlib's own limit is 1032; a larger ratio is a decompression bomb in several layers
 _LARGEST_RATIO = 1100
-_FREE = 1024 * 1024  # bytes that are decoded before the ratio counts
-# where nothing names the length of what is decoded: an image's layer is below this ratio
+_FREE = 1024 * 1024  # decoded bytes before the ratio is checked
+# The limit if the decoded length is unknown: layers of images stay below this ratio
 _USUAL_RATIO = 20
-_UNUSUAL = 64 * 1024 * 1024  # bytes that may be above it
+_UNUSUAL = 64 * 1024 * 1024  # decoded bytes before this ratio is checked
 
 _Decode = Callable[[Iterator[bytes]], Iterator[bytes]]
 
 
-class Undecodable(ValueError):  # noqa: N818 - the class says the fact
-    """A body that is not in the coding that its header names, or that decodes to far more."""
+class Undecodable(ValueError):  # noqa: N818 - the name states the fact
+    """A body that is not in the coding of its header, or that decodes to far too many bytes."""
 
 
 def codings(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the codings to undo, the last one applied first.
+    """Return the codings to decode, in the order of decoding (the last applied is first).
 
-    Others are left as they are, and so the digest or the format refuses the body: S3 keeps
-    `aws-chunked`, which an upload had, beside content that is not in it. Too many are not undone.
+    Unknown codings are ignored; if the body is really encoded, its digest or format check fails. S3
+    returns the `aws-chunked` of an upload although the content is not in it. If there are more than
+    `_MOST` codings, none is decoded.
     """
     named = [each.strip().lower() for each in headers.get("Content-Encoding", "").split(",")]
     known = tuple(each for each in reversed(named) if each in _DECODERS)
@@ -39,43 +40,43 @@ def codings(headers: Mapping[str, str]) -> tuple[str, ...]:
 def decoded(
     pieces: Iterator[bytes], applied: tuple[str, ...], size: int | None = None
 ) -> Iterator[bytes]:
-    """Yield a body without its codings, in pieces of at most 256 KiB.
+    """Yield the decoded body in pieces of at most 256 KiB.
 
-    *size* is what it decodes to, in bytes, None where that is not known. Raises: Undecodable when
-    it is more, or without a size far more than it can be.
+    *size* is the expected decoded length in bytes, None if unknown. Raises: Undecodable if the body
+    is longer than *size*, or if the ratio of decoded to received bytes is too large.
     """
-    came = 0
+    received = 0
 
     def counted() -> Iterator[bytes]:
-        nonlocal came
+        nonlocal received
         for piece in pieces:
-            came += len(piece)
+            received += len(piece)
             yield piece
 
     body: Iterator[bytes] = counted()
     for each in applied:
         body = _DECODERS[each](body)
-    gone = 0
+    yielded = 0
     for piece in body:
-        gone += len(piece)
-        if gone > _largest(came, size):
-            raise Undecodable("it decodes to far more than it is")
+        yielded += len(piece)
+        if yielded > _largest(received, size):
+            raise Undecodable("its compressed body decodes to too many bytes")
         yield piece
 
 
-def _largest(came: int, size: int | None) -> int:
-    """Return how many bytes may be decoded of *came* bytes."""
-    possible = max(came * _LARGEST_RATIO, _FREE)
-    return min(possible, max(came * _USUAL_RATIO, _UNUSUAL) if size is None else size)
+def _largest(received: int, size: int | None) -> int:
+    """Return the number of bytes to which *received* bytes may decode."""
+    possible = max(received * _LARGEST_RATIO, _FREE)
+    return min(possible, max(received * _USUAL_RATIO, _UNUSUAL) if size is None else size)
 
 
 def _gunzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Undo gzip, of several members too: RFC 1952, 2.2."""
+    """Decode gzip, also with several members: RFC 1952, 2.2."""
     return _inflated(pieces, 16 + zlib.MAX_WBITS)
 
 
 def _undeflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Undo deflate: in zlib's format (RFC 9110, 8.4.1.2), or without it, as some servers send."""
+    """Decode deflate in zlib's format (RFC 9110, 8.4.1.2), or raw, as some servers send it."""
     head = b""
     while len(head) < 2 and (piece := next(pieces, b"")):  # noqa: PLR2004 - zlib's header
         head += piece
@@ -109,7 +110,7 @@ def _step(engine: zlib._Decompress, piece: bytes) -> bytes:
     try:
         return engine.decompress(piece, _PIECE)
     except zlib.error as error:
-        raise Undecodable("its body is not in the coding that it names") from error
+        raise Undecodable("its body is not in the coding that its header names") from error
 
 
 _DECODERS: Mapping[str, _Decode] = {

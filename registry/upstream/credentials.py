@@ -1,4 +1,4 @@
-"""Whose password an upstream is told: the operator's own, or the pull secret's for that path."""
+"""The credentials for an upstream: those of its settings, or those of the pull secret."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from entrepot.registry.upstream.upstream_config import UpstreamConfig
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A user and a password, or a token; none of it is ever printed.
+    """A user name with a password, or a token; `repr` shows none of them.
 
-    An identity token is exchanged at the token endpoint; a registry token is sent as it is.
+    An identity token is exchanged for a bearer token at the token endpoint. A registry token is
+    sent to the registry as it is.
     """
 
     username: str = field(repr=False)
@@ -26,11 +27,11 @@ class Credential:
 
 
 class SecretEntry(Protocol):
-    """What a pull secret offers for one path."""
+    """The entry of a pull secret for one path."""
 
     @property
     def username(self) -> str | None:
-        """The user's name."""
+        """The user name."""
         ...
 
     @property
@@ -40,53 +41,56 @@ class SecretEntry(Protocol):
 
     @property
     def identity_token(self) -> str | None:
-        """The token that stands for both."""
+        """The token that replaces user name and password at the token endpoint."""
         ...
 
     @property
     def registry_token(self) -> str | None:
-        """The token that the registry itself takes."""
+        """The bearer token that is sent to the registry itself."""
         ...
 
 
 class PullSecret(Protocol):
-    """The pull secret in force."""
+    """A loaded pull secret."""
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The hosts that it names, globs left out."""
+        """The hosts that it names in full, without globs."""
         ...
 
     def names(self, host: str) -> bool:
-        """Tell whether a key, or a glob label by label, names this host."""
+        """Return whether a key names this host; a glob is matched label by label."""
         ...
 
     def lookup(self, host: str, repository: str) -> SecretEntry | None:
-        """Return the entry of the longest path that matches; None: nobody in particular."""
+        """Return the entry of the longest matching path; None if no path matches."""
         ...
 
 
 Secret = Callable[[], PullSecret | None]
-"""Returns the pull secret in force now, which may be another a moment later."""
+"""Returns the current pull secret, which can change at any time; None if there is none."""
 
 
 class Credentials(Protocol):
-    """Tells the credential for a repository of one upstream."""
+    """The credentials for the repositories of one upstream."""
 
     def find(self, repository: str) -> Credential | None:
-        """Return None for nobody in particular. Raises: Unavailable."""
+        """Return the credential for *repository*; None if requests are anonymous.
+
+        Raises: Unavailable if the credential cannot be read.
+        """
         ...
 
 
 class SecretCredentials:
-    """What the pull secret says for `host`."""
+    """The credentials of the pull secret for `host`."""
 
     def __init__(self, host: str, secret: Secret) -> None:
         self._host = host
         self._secret = secret
 
     def find(self, repository: str) -> Credential | None:
-        """Return what the secret says now."""
+        """Return the credential of the current pull secret; None if it has none."""
         secret = self._secret()
         entry = secret.lookup(self._host, repository) if secret is not None else None
         if entry is None or not (entry.username or entry.identity_token or entry.registry_token):
@@ -96,7 +100,7 @@ class SecretCredentials:
 
 
 class SourceCredentials:
-    """What the operator said of this upstream; a password file is read again when it changes."""
+    """The credential in the settings of an upstream; a password file is reread after a change."""
 
     def __init__(self, source: UpstreamConfig) -> None:
         self._source = source
@@ -104,8 +108,8 @@ class SourceCredentials:
         self._stamp: tuple[int, int, int] | None = None
         self._password = source.password or ""
 
-    def find(self, repository: str) -> Credential | None:  # noqa: ARG002 - one for all of them
-        """Return the operator's. Raises: Unavailable while its file can't be read."""
+    def find(self, repository: str) -> Credential | None:  # noqa: ARG002 - the same for all
+        """Return the credential. Raises: Unavailable if the password file cannot be read."""
         if self._source.password_file is None:
             return Credential(self._source.username or "", self._password)
         with self._lock:
@@ -126,7 +130,7 @@ class SourceCredentials:
 
 
 def credentials_for(source: UpstreamConfig, secret: Secret) -> Credentials:
-    """Choose: what the operator said of this upstream wins over the pull secret."""
+    """Return the credentials of the upstream's settings, or else those of the pull secret."""
     if source.username is not None:
         return SourceCredentials(source)
     return SecretCredentials(source.host, secret)

@@ -1,8 +1,8 @@
-"""Which addresses an upstream's answers may send a request to.
+"""The addresses to which the responses of an upstream may direct a request.
 
-A redirect or a token realm names a host, and the owner of that name decides what it resolves to. So
-what is judged is the address that is about to be dialled, never the name: there is no second
-look-up, which could give another answer.
+A redirect or a token realm names a host, and the owner of that name decides to which address it
+resolves. So the check applies to the address that is dialled, never to the name. There is no second
+DNS lookup, which could return a different address.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Origin = tuple[str, str, int]
 """Scheme, host name in lower case and port: RFC 6454."""
 
-# Services of clouds that give out credentials, where their address alone does not show it: Alibaba,
-# Azure, Oracle, AWS over IPv6. 169.254.169.254 and its neighbours are link-local.
+# Metadata services of clouds, which return credentials: Alibaba, Azure, Oracle, AWS over IPv6.
+# 169.254.169.254 and its neighbours are covered as link-local addresses.
 _METADATA = frozenset(
     map(ipaddress.ip_address, ["100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"])
 )
-# IPv6 forms that lead to an IPv4 address: network, and how many bits lie behind the address
+# IPv6 networks that embed an IPv4 address: the network, and the number of bits after the address
 _EMBEDDING = tuple(
     (ipaddress.IPv6Network(network), behind)
     for network, behind in (
@@ -36,24 +36,23 @@ _EMBEDDING = tuple(
         ("::/96", 0),  # IPv4-compatible, RFC 4291
     )
 )
-# All of IPv6 that was ever given out for the internet (IANA). Python takes what it knows nothing of
-# for global, site-local addresses too (fec0::/10, RFC 3879).
-_GIVEN_OUT = ipaddress.IPv6Network("2000::/3")
+# The IPv6 unicast space that IANA has assigned to the internet. Python treats unknown addresses as
+# global, even site-local ones (fec0::/10, RFC 3879).
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _TEREDO = ipaddress.IPv6Network("2001::/32")
 
 
 class Reach(Enum):
-    """From where an address can be reached."""
+    """The network from which an address can be reached."""
 
     PUBLIC = "public"
-    PRIVATE = (
-        "private"  # RFC 1918, unique local, carrier-grade NAT, and what is not for the internet
-    )
+    # RFC 1918, unique local, carrier-grade NAT, and any other address that is not global
+    PRIVATE = "private"
     LOOPBACK = "loopback"
     SPECIAL = "special"  # link-local, multicast, unspecified, reserved, and clouds' metadata
 
 
-# What an upstream of one reach may lead to besides public addresses
+# The addresses to which an upstream may redirect besides public ones, by the upstream's own reach
 _LEADS_TO = {
     Reach.PUBLIC: frozenset[Reach](),
     Reach.PRIVATE: frozenset({Reach.PRIVATE}),
@@ -63,7 +62,7 @@ _LEADS_TO = {
 
 
 def reach_of(address: str) -> Reach:
-    """Return from where an address can be reached; what is no address is SPECIAL."""
+    """Return the reach of an address; SPECIAL for a text that is not an address."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -78,21 +77,21 @@ def _reach(found: _Address) -> Reach:
         return Reach.LOOPBACK
     if found in _METADATA or found.is_link_local or found.is_multicast or found.is_unspecified:
         return Reach.SPECIAL
-    if found.is_global and (found.version == 4 or found in _GIVEN_OUT):  # noqa: PLR2004 - IPv4
+    if found.is_global and (found.version == 4 or found in _GLOBAL_UNICAST):  # noqa: PLR2004 - IPv4
         return Reach.PUBLIC
     return Reach.SPECIAL if found.is_reserved or _is_this_network(found) else Reach.PRIVATE
 
 
 def _is_this_network(found: _Address) -> bool:
-    """Tell whether it lies in 0.0.0.0/8, which systems take for themselves (RFC 1122, 3.2.1.3)."""
+    """Return whether an address is in 0.0.0.0/8: it reaches this host (RFC 1122, 3.2.1.3)."""
     return found.version == 4 and int(found) >> 24 == 0  # noqa: PLR2004 - IPv4
 
 
 def _embedded(found: _Address) -> tuple[_Address, ...]:
-    """Return the IPv4 addresses that an IPv6 address leads to; none where it is plain."""
+    """Return the IPv4 addresses that an IPv6 address embeds; empty if it embeds none."""
     if not isinstance(found, ipaddress.IPv6Address) or found.is_loopback or found.is_unspecified:
         return ()
-    if found in _TEREDO:  # RFC 4380: a server, and a client with all bits turned
+    if found in _TEREDO:  # RFC 4380: a server, and a client with inverted bits
         return tuple(ipaddress.IPv4Address(each) for each in found.teredo or ())
     for network, behind in _EMBEDDING:
         if found in network:
@@ -100,22 +99,23 @@ def _embedded(found: _Address) -> tuple[_Address, ...]:
     return ()
 
 
-class AddressRefused(Exception):  # noqa: N818 - the class says the fact
-    """An answer led to a host whose address may not be dialled for this upstream."""
+class AddressRefused(Exception):  # noqa: N818 - the name states the fact
+    """A response directed a request to an address that is not permitted for this upstream."""
 
     def __init__(self, host: str, address: str) -> None:
-        super().__init__("it leads to an address that is not public")
+        super().__init__("it redirects to an address that is not public")
         self.host = host
         self.address = address
 
 
 class Destinations:
-    """Judges the addresses of one upstream's requests; safe in any thread.
+    """Checks the addresses of one upstream's requests; safe in any thread.
 
-    The upstream's own origin, and the token service that the operator named, may lie anywhere. All
-    other hosts were named by an answer: they may be public, may lie where the upstream lies, or in
-    a network that the operator allows (`upstreams.NAME.redirects`). An upstream that was dialled at
-    a public address once counts as public from then on.
+    The upstream's own origin and the configured token realm may have any address. Every other host
+    comes from a response. Its address must be public, or as near as the upstream's own (a private
+    upstream may redirect to private addresses), or in a network that the operator permits
+    (`upstreams.NAME.redirects`). Once an upstream was dialled at a public address, it counts as
+    public.
     """
 
     def __init__(self, source: UpstreamConfig) -> None:
@@ -129,9 +129,9 @@ class Destinations:
         self._reach: Reach | None = None
 
     def filtered(self, origin: Origin, addresses: Sequence[str]) -> list[str]:
-        """Return those of *addresses* that may be dialled for *origin*.
+        """Return the *addresses* that may be dialled for *origin*.
 
-        Raises: AddressRefused when there is none left.
+        Raises: AddressRefused if there are addresses and none is permitted.
         """
         if origin in self._homes:
             return list(addresses)
@@ -141,7 +141,10 @@ class Destinations:
         return kept
 
     def dialled(self, origin: Origin, address: str) -> None:
-        """Note where a connection went, and judge it once more. Raises: AddressRefused."""
+        """Check the address of an open connection again. Raises: AddressRefused.
+
+        The address of the upstream itself is always permitted and sets the upstream's reach.
+        """
         if origin == self._own:
             if self._reach is not Reach.PUBLIC:
                 self._reach = reach_of(address)
@@ -149,10 +152,10 @@ class Destinations:
         self.filtered(origin, [address])
 
     def check_by_name(self, url: str) -> None:
-        """Judge a URL that a proxy will resolve, by the address in it if there is one.
+        """Check the address in a URL whose host a proxy resolves; a host name is permitted.
 
-        A URL of which another parser reads another host is refused: `127%2e0.0.1` would be an
-        address where it is sent. Raises: AddressRefused, ValueError.
+        A URL whose host parsers disagree about is rejected: `127%2e0.0.1` is a name here and could
+        be an address for the proxy. Raises: AddressRefused, ValueError.
         """
         origin = origin_of(url)
         if origin not in self._homes and urls.origin_of(url) is None:
@@ -184,7 +187,7 @@ def _unwrapped(address: str) -> _Address:
 
 
 def _literal(host: str) -> str | None:
-    """Return the address that a host name is, also in the older spellings; None for a name."""
+    """Return the address that *host* spells, also in older notations; None for a name."""
     try:
         return str(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:

@@ -1,7 +1,7 @@
-"""Connects within one span, however many addresses a name has and however long DNS thinks.
+"""Connects to a host within one time-out, for DNS and all addresses together.
 
-Addresses are tried a quarter of a second apart, families in turn (RFC 8305 in small): a host
-whose IPv6 leads nowhere costs that quarter, and one that is a black hole costs the span once.
+Attempts start a quarter of a second apart and alternate between IPv6 and IPv4, a simple form of RFC
+8305. So broken IPv6 costs a quarter of a second, and a host that drops packets costs one time-out.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def dial(
     timeout: float,
     allow: Callable[[list[str]], list[str]] = lambda addresses: addresses,
 ) -> socket.socket:
-    """Return a connected socket that blocks for what is left of *timeout* [s].
+    """Return a connected socket; its own time-out is the rest of *timeout* [s].
 
-    *allow* returns those of the addresses that may be dialled; it may raise. Raises:
-    socket.gaierror, TimeoutError, OSError as the system says.
+    *allow* returns the addresses that may be dialled; it may raise. Raises: socket.gaierror,
+    TimeoutError, OSError with the errno of the last failed attempt.
     """
     deadline = time.monotonic() + timeout
     found = _resolve(host, port, timeout)
@@ -39,27 +39,29 @@ def dial(
     winner = _race([each for each in found if each[1][0] in allowed], deadline)
     winner.settimeout(max(deadline - time.monotonic(), 0.001))
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # A kept connection that a router has forgotten must be found dead before it is used again
+    # Detect an idle connection that a router has dropped, before it is used again
     winner.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-    # and one that it forgets just now, too: what is sent on it is never acknowledged
+    # Detect a connection that is dropped while in use: sent data is never acknowledged
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
     return winner
 
 
 def _resolve(host: str, port: int, timeout: float) -> list[_Address]:
-    """Ask the resolver in a thread that may be left behind: its call can't be broken off.
+    """Return the addresses of a host, within *timeout* s.
 
-    A name below `localhost` is this machine's without a question to anyone (RFC 6761, 6.3).
+    The resolver runs in a thread of its own, because its call cannot be cancelled; after the
+    time-out the thread is abandoned. Names below `localhost` are loopback without DNS (RFC 6761,
+    6.3).
     """
     if host.lower().rstrip(".").endswith(".localhost"):
         loopback: list[_Address] = [(socket.AF_INET, ("127.0.0.1", port))]
         return [*loopback, (socket.AF_INET6, ("::1", port, 0, 0))]
     answers: queue.SimpleQueue[list[_Address] | OSError] = queue.SimpleQueue()
 
-    def ask(flags: int = 0) -> None:
+    def look_up(flags: int = 0) -> None:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
             answers.put([(each[0], each[4]) for each in found])  # type: ignore[misc]  # IP only
@@ -68,21 +70,21 @@ def _resolve(host: str, port: int, timeout: float) -> list[_Address]:
         except UnicodeError as error:
             answers.put(socket.gaierror(socket.EAI_NONAME, str(error)))
 
-    ask(socket.AI_NUMERICHOST)
+    look_up(socket.AI_NUMERICHOST)
     outcome = answers.get()
     if isinstance(outcome, OSError):
-        threading.Thread(target=ask, name="resolve", daemon=True).start()
+        threading.Thread(target=look_up, name="resolve", daemon=True).start()
         try:
             outcome = answers.get(timeout=timeout)
         except queue.Empty:
-            raise TimeoutError("the resolver does not answer") from None
+            raise TimeoutError("the resolver did not respond in time") from None
     if isinstance(outcome, OSError):
         raise outcome
-    return _in_turn(outcome)
+    return _interleaved(outcome)
 
 
-def _in_turn(addresses: list[_Address]) -> list[_Address]:
-    """Take the families in turn, the resolver's first one first."""
+def _interleaved(addresses: list[_Address]) -> list[_Address]:
+    """Alternate the address families, starting with that of the resolver's first address."""
     first = [each for each in addresses if each[0] == addresses[0][0]]
     other = [each for each in addresses if each[0] != addresses[0][0]]
     pairs = chain.from_iterable(zip_longest(first, other))
@@ -90,7 +92,7 @@ def _in_turn(addresses: list[_Address]) -> list[_Address]:
 
 
 def _race(addresses: list[_Address], deadline: float) -> socket.socket:
-    """Return the first socket that connects; all others are closed."""
+    """Return the first socket that connects before *deadline* (monotonic, s); close the others."""
     waiting = deque(addresses)
     refusal = OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
     with selectors.DefaultSelector() as trying:
@@ -117,7 +119,7 @@ def _race(addresses: list[_Address], deadline: float) -> socket.socket:
 
 
 def _start(address: _Address, trying: selectors.BaseSelector) -> OSError | None:
-    """Begin to connect; return what stands in the way at once."""
+    """Start to connect to an address; return the error if the attempt fails at once."""
     family, target = address
     try:
         connection = socket.socket(family, socket.SOCK_STREAM)

@@ -1,4 +1,4 @@
-"""What the bodies of tag lists, manifests and referrers mean."""
+"""Reads the bodies of manifests, tag lists and lists of referrers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from entrepot.datastore.manifest import ACCEPT, OCI_INDEX, essence, parse
 from entrepot.datastore.refs import Digest, Tag
 from entrepot.registry.upstream.protocol import RemoteManifest
 
-# What a server sends that does not know what it serves; then the manifest tells by itself
-_VAGUE = frozenset(
+# Content types of servers that do not know the type; then `mediaType` in the manifest decides
+_GENERIC = frozenset(
     {
         "",
         "application/json",
@@ -32,70 +32,73 @@ _OUTDATED = {
 }
 
 
-class UnsupportedType(ValueError):  # noqa: N818 - the class says the fact
-    """A manifest of a type that is not in ACCEPT; the message names it only where it is known."""
+class UnsupportedType(ValueError):  # noqa: N818 - the name states the fact
+    """A manifest of a type that is not in ACCEPT. The message contains no text of the upstream."""
 
 
-def read_manifest(body: bytes, said: str, expected: Digest | None) -> RemoteManifest:
-    """Make a manifest of a body that came as type *said*; *expected* is its digest, if known.
+def read_manifest(body: bytes, content_type: str, expected: Digest | None) -> RemoteManifest:
+    """Return the manifest in *body*; *expected* is its digest, if known.
 
-    A type *said* that is in ACCEPT, or the manifest's own, is taken; others are hints at best.
-    Raises: UnsupportedType, InvalidManifest, ValueError when the digest is another.
+    *content_type* is its type if it is in ACCEPT; otherwise `mediaType` in the manifest is.
+    Raises: UnsupportedType, InvalidManifest; ValueError if the digest differs.
     """
     digest = Digest.of(body, expected.algorithm if expected else "sha256")
     if expected is not None and digest != expected:
         raise ValueError(f"a manifest of digest {digest} instead of {expected}")
-    if said not in ACCEPT:
-        _refuse_unsupported(body, said)
-    found = parse(body, said if said in ACCEPT else None)
+    if content_type not in ACCEPT:
+        _reject_unsupported(body, content_type)
+    found = parse(body, content_type if content_type in ACCEPT else None)
     return RemoteManifest(digest, found.media_type, body)
 
 
-def _refuse_unsupported(body: bytes, said: str) -> None:
-    """Raises: UnsupportedType for JSON of a type that is not supported, ValueError for no JSON."""
+def _reject_unsupported(body: bytes, content_type: str) -> None:
+    """Raises: UnsupportedType for JSON of an unsupported type, ValueError for invalid JSON."""
     document = _document(body)
     own = document.get("mediaType")
     known = essence(own) if isinstance(own, str) and own else ""
     if not known and document.get("schemaVersion") == 1:
         known = next(iter(_OUTDATED))
-    if known in ACCEPT or (not known and said in _VAGUE):
+    if known in ACCEPT or (not known and content_type in _GENERIC):
         return
-    kind = _OUTDATED.get(known or said, "an unknown type")
+    kind = _OUTDATED.get(known or content_type, "an unknown type")
     raise UnsupportedType(f"its manifest is of a type that is not supported here: {kind}")
 
 
-def may_be_manifest(said: str) -> bool:
-    """Tell whether a Content-Type can be a manifest's."""
-    return said in _VAGUE or said in ACCEPT
+def may_be_manifest(content_type: str) -> bool:
+    """Return whether a response with this Content-Type can be a manifest."""
+    return content_type in _GENERIC or content_type in ACCEPT
 
 
 def read_tags(body: bytes) -> list[str]:
-    """Read one page of a tag list; what is no tag is left out. Raises: ValueError."""
+    """Read one page of a tag list, without the entries that are not tags. Raises: ValueError."""
     listed = _document(body).get("tags")
     if listed is None:
         return []
     if not isinstance(listed, list):
-        raise ValueError("no list of tags")  # noqa: TRY004 - it is what came, not what we passed
+        raise ValueError("tags is not a list")  # noqa: TRY004 - the upstream's error, not the caller's
     return [tag for tag in listed if isinstance(tag, str) and _is_tag(tag)]
 
 
 def is_page(listed: Sequence[str], last: str, limit: int | None) -> bool:
-    """Tell whether tags are what was asked for: at most *limit*, in order, each behind *last*."""
+    """Return whether *listed* is the requested page: at most *limit* tags, in order, after *last*.
+
+    Some registries ignore `n` or `last`, or sort differently.
+    """
     if limit is not None and len(listed) > limit:
         return False
     return all(before < after for before, after in pairwise((last, *listed)))
 
 
 def read_referrers(body: bytes) -> list[dict[str, Any]]:
-    """Read the descriptors on one page of referrers; null is none. Raises: ValueError."""
+    """Read the descriptors of one page of referrers; null is an empty list. Raises: ValueError."""
     listed = _document(body).get("manifests") or []
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-        raise ValueError("no index of referrers")
+        raise ValueError("not an index of referrers")
     return listed
 
 
 def join_referrers(first: bytes, all_of_them: Sequence[dict[str, Any]]) -> RemoteManifest:
-    """Make one index of all pages; *first* tells everything but the list."""
+    """Return one index of all pages; every field but the list is that of the page *first*."""
     body = json.dumps({**_document(first), "manifests": list(all_of_them)}).encode()
     return RemoteManifest(Digest.of(body), OCI_INDEX, body)
 
@@ -103,7 +106,7 @@ def join_referrers(first: bytes, all_of_them: Sequence[dict[str, Any]]) -> Remot
 def _document(body: bytes) -> dict[str, Any]:
     document = bounded_json.loads(body)
     if not isinstance(document, dict):
-        raise ValueError("no JSON object")  # noqa: TRY004 - it is what came
+        raise ValueError("not a JSON object")  # noqa: TRY004 - the upstream's error
     return document
 
 

@@ -1,6 +1,7 @@
-"""One request to one upstream: its breaker, its credentials, its redirects, and what it meant.
+"""Sends one request to one upstream; every request takes this path.
 
-The one path of every request: admit, authorize, follow, judge, settle, report.
+The steps: ask the circuit breaker for admission, authorize, follow redirects, classify the status,
+update the breaker, write an event.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from entrepot.registry.upstream.urls import origin_of, sealed
 from entrepot.registry.upstream.wire import Answer, ConnectionBroken, Request, Wire
 
 _FOR_S = 600.0
-"""How long HEAD is left out, in s, before it is tried again."""
+"""HEAD is skipped for this many s, then tried again."""
 
 
 class Heads:
-    """The kinds of content (`Ask.operation`) for which HEAD was useless of late; for any thread.
+    """The operations (`UpstreamRequest.operation`) for which HEAD is skipped; safe in any thread.
 
-    There are as many entries as operations. *clock* gives s of a clock that never goes back.
+    Some registries reject every HEAD. *clock* returns s and never goes back.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -41,17 +42,17 @@ class Heads:
         self._useless_until: dict[str, float] = {}
 
     def are_useful(self, operation: str) -> bool:
-        """Return whether a HEAD may decide something."""
+        """Return whether a HEAD for *operation* should be sent."""
         return self._clock() >= self._useless_until.get(operation, float("-inf"))
 
     def note_useless(self, operation: str) -> None:
-        """Note that a HEAD was refused where a GET with the same authorization was answered."""
+        """Record that a HEAD was rejected and a GET with the same authorization succeeded."""
         self._useless_until[operation] = self._clock() + _FOR_S
 
 
 log = logging.getLogger(__name__)
 
-# The last range asks a registry for whatever it has, if it has none of the others
+# The last media range accepts any other type, if the registry has none of the first ones
 _MANIFESTS = ", ".join((*ACCEPT, "*/*;q=0.1"))
 _ACCEPT = {
     "head": _MANIFESTS,
@@ -63,19 +64,20 @@ _LONGEST = 200  # characters of a detail in the log
 _OK, _CHALLENGE, _GONE, _LIMITED, _BROKEN = 200, 401, 404, 429, 500
 _DENIED = (401, 403)
 _PASSING = (408, 425)
-_STALLS_WITHIN = 3  # a body that stands still for this part of the read time-out is asked for anew
+_STALLS_WITHIN = 3  # a body is requested anew after read time-out / 3 without a byte
 _HIDES = (403, 404)
 _BASE_AGAIN_S = 60.0
-_OF_THE_MOMENT = frozenset({408, 425, 502, 503, 504})
-"""Statuses of a HEAD that do not show that HEAD is useless."""
+_TRANSIENT = frozenset({408, 425, 502, 503, 504})
+"""Statuses of a HEAD after which HEAD is not skipped: the next one may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """What is asked of an upstream; `accepts` are the statuses that answer it.
+    """A request to an upstream; `accepts` are the statuses of a usable response.
 
-    `absent` are those that say that there is no such thing. `url` wins over `path`. `is_begun`: it
-    goes on with a download that has begun, which no open breaker stops.
+    `absent` are the statuses which mean that the object does not exist. `url` replaces the URL that
+    is built from `path`. `is_begun`: the request continues a download, and is sent even if the
+    breaker is open.
     """
 
     operation: str
@@ -91,42 +93,42 @@ class UpstreamRequest:
 
     @property
     def accept(self) -> str:
-        """Return the Accept to send: some registries answer 406 where it excludes what they have.
+        """The Accept header. Some registries respond 406 if it excludes the object's type.
 
-        No list of manifest types fits a blob or a list.
+        So a request for a blob or a list does not send the manifest types.
         """
         return _ACCEPT.get(self.operation, "*/*")
 
     @property
     def limit(self) -> str:
-        """Name what a rate limit that this meets is about: reads of manifests, and the rest."""
+        """The kind of requests that a 429 for this one limits: GETs of manifests, or the others."""
         return self.operation if self.operation == "manifest" else ""
 
 
 class _Asked(NamedTuple):
-    """An answer, and the Authorization that was sent for it to the upstream's own origin."""
+    """A response, and the Authorization that its request carried to the upstream's own origin."""
 
     answer: Answer
     authorization: str | None
 
 
-class _Undecided(NamedTuple):
-    """A HEAD that decided nothing: its status (0: none came), and the Authorization sent."""
+class _Inconclusive(NamedTuple):
+    """A HEAD without a usable response: its status (0: no response), and its Authorization."""
 
     status: int
     authorization: str | None
 
     @property
     def is_lasting(self) -> bool:
-        """Whether the next HEAD is likely to decide nothing either."""
-        return self.status not in _OF_THE_MOMENT | {0}
+        """True if the next HEAD is likely to be useless as well."""
+        return self.status not in _TRANSIENT | {0}
 
 
 class Exchange:
-    """Sends what is asked of the upstream at `source.url`, under its host's name.
+    """Sends requests to the upstream at `source.url`.
 
-    A path in that URL stands before every repository's name there. *namespace* goes along as
-    `ns`, which tells a mirror whose images are meant.
+    A path in that URL precedes every repository name. A mirror is sent *namespace* as the query
+    parameter `ns`: the host of the upstream whose images are requested.
     """
 
     def __init__(
@@ -158,7 +160,7 @@ class Exchange:
         self.stall = source.read_timeout / _STALLS_WITHIN
 
     def send(self, ask: UpstreamRequest) -> Answer:
-        """Return an answer that says what was asked for; the caller closes it.
+        """Send a request and return a response whose status it accepts; the caller closes it.
 
         Raises: Absent, Denied, Unavailable.
         """
@@ -168,102 +170,106 @@ class Exchange:
     def describe(
         self, head: UpstreamRequest, get: UpstreamRequest, suffices: Callable[[Answer], bool]
     ) -> Answer:
-        """Return the answer to *head* if it *suffices*, else to *get*; the caller closes it.
+        """Return the response to *head* if it *suffices*, else that to *get*; the caller closes it.
 
-        A refused HEAD decides nothing: some registries refuse every HEAD, and some caches answer
-        404 until they are asked with GET. Both requests have one admission of the breaker, and
-        only a GET can open it. HEAD is left out for a while where a GET succeeded with the
-        authorization with which it was refused.
+        A rejected HEAD proves nothing: some registries reject every HEAD, and some caches respond
+        404 to HEAD until a GET has fetched the object. Both requests share one admission of the
+        breaker, and a response to HEAD never opens it. If the GET succeeds with the Authorization
+        with which HEAD was rejected, HEAD is skipped for a while.
 
         Raises: Absent, Denied, Unavailable.
         """
         passed = self._breaker.admit(head.limit)
-        undecided: _Undecided | None = None
+        inconclusive: _Inconclusive | None = None
         if self._heads.are_useful(head.operation):
             found = self._headed(head, passed, suffices)
             if isinstance(found, Answer):
                 return found
-            undecided = found
+            inconclusive = found
         if get.limit != head.limit:
             self._breaker.check_limit(get.limit)
         asked = self._sent(get, passed)
-        if undecided and undecided.is_lasting and undecided.authorization == asked.authorization:
+        if (
+            inconclusive
+            and inconclusive.is_lasting
+            and inconclusive.authorization == asked.authorization
+        ):
             self._heads.note_useless(head.operation)
         return asked.answer
 
     def _headed(
         self, head: UpstreamRequest, passed: Pass, suffices: Callable[[Answer], bool]
-    ) -> Answer | _Undecided:
-        """Send a HEAD. Raises: Unavailable where a GET would meet the same."""
+    ) -> Answer | _Inconclusive:
+        """Send a HEAD. Raises: Unavailable if a GET would fail in the same way."""
         with self._reporting(head, passed) as began:
             try:
                 answer, authorization = self._asked(head)
-            except (Denied, Unavailable):  # no challenge that can be answered: GET may need none
-                outcome, undecided = "denied", _Undecided(_CHALLENGE, None)
+            except (Denied, Unavailable):  # HEAD cannot be authorized; GET may need no credentials
+                outcome, inconclusive = "denied", _Inconclusive(_CHALLENGE, None)
             except ConnectionBroken as error:
                 if error.unconnected or error.why is Why.TIMEOUT:
                     raise self._unanswered(error, passed) from error
-                outcome, undecided = "unavailable", _Undecided(0, None)
+                outcome, inconclusive = "unavailable", _Inconclusive(0, None)
             except TokenRefused as error:
                 raise self._unanswered(error, passed) from error
             else:
                 self._note_budget(answer)
                 if answer.status == _OK and suffices(answer):
                     self._breaker.answered()
-                    self._tell(head, "ok", began, bytes=content_length(answer.headers) or 0)
+                    self._write_event(head, "ok", began, bytes=content_length(answer.headers) or 0)
                     return answer
                 answer.close()
                 if answer.status == _LIMITED:
                     raise self._refusal(head, answer, passed)
                 outcome = "absent" if answer.status in head.absent else "denied"
-                undecided = _Undecided(answer.status, authorization)
-            self._tell(head, outcome, began)
-            return undecided
+                inconclusive = _Inconclusive(answer.status, authorization)
+            self._write_event(head, outcome, began)
+            return inconclusive
 
     def _sent(self, ask: UpstreamRequest, passed: Pass) -> _Asked:
         with self._reporting(ask, passed) as began:
             asked = self._answer(ask, passed)
-            self._tell(ask, "ok", began, bytes=content_length(asked.answer.headers) or 0)
+            self._write_event(ask, "ok", began, bytes=content_length(asked.answer.headers) or 0)
             return asked
 
     @contextmanager
     def _reporting(self, ask: UpstreamRequest, passed: Pass) -> Iterator[float]:
-        """Report a request that raises; yield when it began, on the clock."""
+        """Yield the start time of a request (monotonic clock); write an event if it raises."""
         began = self._clock()
         try:
             yield began
         except UpstreamError as error:
-            self._tell(ask, _outcome(error), began)
+            self._write_event(ask, _outcome(error), began)
             raise
-        except Exception as error:  # an unforeseen one: a probe must not be waited for
+        except Exception as error:  # unexpected; the breaker must not wait for this probe
             self._note(UpstreamFailure(type(error).__name__), passed)
-            self._tell(ask, "unavailable", began)
+            self._write_event(ask, "unavailable", began)
             raise
 
     @property
     def is_well(self) -> bool:
-        """Whether what any worker asked last was answered."""
+        """True if the upstream responded to the last request of any worker."""
         return self._breaker.is_well
 
     def broken(self, error: ConnectionBroken) -> Unavailable:
-        """Return what a body that broke is for our caller; the breaker does not mind a cut."""
+        """Return the error for a body that was cut off; the breaker does not count it."""
         return Unavailable(self.host, str(error), error.why)
 
     def nonsense(self, message: str, detail: object = "") -> Unavailable:
-        """Return the refusal of an answer that cannot be right.
+        """Return the error for an invalid response.
 
-        *message* is for clients and holds nothing that the upstream sent: a redirect could make it
-        a way to read from the internal network. *detail* is for the operator: it goes to the log.
+        *message* is sent to clients and must not contain bytes from the upstream: with a redirect,
+        a client could use them to read from the internal network. *detail* is only logged.
         """
         if detail:
             names = {"upstream": self.host, "problem": message, "detail": str(detail)[:_LONGEST]}
-            log.info("unusable answer of an upstream", extra=names)
+            log.info("invalid response of an upstream", extra=names)
         return Unavailable(self.host, message, Why.NONSENSE, is_temporary=False)
 
     def unsupported(self, message: str, detail: object = "") -> Unavailable:
-        """Return the refusal of an answer that is right, but not supported here."""
+        """Return the error for a valid response of an unsupported type; *detail* is only logged."""
         names = {"upstream": self.host, "problem": message, "detail": str(detail)[:_LONGEST]}
-        log.info("unsupported answer of an upstream", extra=names)
+        log.info("unsupported response of an upstream", extra=names)
         return Unavailable(self.host, message, Why.UNSUPPORTED)
 
     def _answer(self, ask: UpstreamRequest, passed: Pass) -> _Asked:
@@ -274,7 +280,7 @@ class Exchange:
         except Denied:
             self._breaker.answered()
             raise
-        except Unavailable as error:  # a token service that is not trusted
+        except Unavailable as error:  # the token endpoint is not trusted
             self._note(UpstreamFailure(error.why.value), passed)
             raise
         answer = asked.answer
@@ -286,20 +292,21 @@ class Exchange:
         raise self._refusal(ask, answer, passed)
 
     def _unanswered(self, error: ConnectionBroken | TokenRefused, passed: Pass) -> UpstreamError:
-        """Return what a request without an answer is for our caller; the breaker is notified."""
+        """Return the error for a request without a response, and update the breaker."""
         if isinstance(error, TokenRefused):
             return self._refusal(_TOKEN, error.answer, passed)
         self._note_broken(error, passed)
         return self.broken(error)
 
     def _asked(self, ask: UpstreamRequest) -> _Asked:
-        """Ask with what is known, and answer a challenge once.
+        """Send the request with the known Authorization, and answer one challenge.
 
-        A registry may hide its repositories from clients without credentials behind 403 or 404, and
-        challenge at /v2/ only: neither is believed before the configured credential was offered.
+        A registry may respond 403 or 404 to clients without credentials and send a challenge at
+        /v2/ only. Such a status is accepted only after the configured credential was sent.
 
-        Only the upstream's own challenge is answered: one from where an answer has led says nothing
-        of our credentials. No other token is fetched for a HEAD: it may be refused with any.
+        Only a challenge of the upstream itself is answered, never that of a redirect's target. For
+        a HEAD that carried an Authorization no second token is fetched: the registry may reject
+        every HEAD.
         """
         scope = f"{self._prefix}{ask.name}"
         authorization = self._authorizer.known(scope) if self._is_own(self.locate(ask)) else None
@@ -317,16 +324,16 @@ class Exchange:
         return _Asked(self._followed(ask, offered), offered)
 
     def _is_challenge(self, answer: Answer, scope: str, authorization: str | None) -> bool:
-        """Return whether an answer asks for credentials that it was not offered yet."""
+        """Return whether the response asks for credentials that the request did not carry."""
         if answer.status == _CHALLENGE:
             return True
         hides = answer.status in _HIDES and authorization is None
         return hides and self._authorizer.has_credential(scope)
 
     def _challenge_of_base(self) -> str:
-        """Return the WWW-Authenticate of /v2/; empty when there is none.
+        """Return the WWW-Authenticate of /v2/; empty if there is none.
 
-        One that had none is not asked again for a minute.
+        If there is none, /v2/ is not requested again for `_BASE_AGAIN_S`.
         """
         if self._clock() < self._base_asked_again:
             return ""
@@ -354,15 +361,15 @@ class Exchange:
         return self._origin is not None and origin_of(url) == self._origin
 
     def locate(self, ask: UpstreamRequest) -> str:
-        """Return the URL at which something is asked for, before any redirect."""
+        """Return the URL of a request, before any redirect."""
         url = ask.url or f"{self._root}/v2/{self._prefix}{ask.name}/{ask.path}"
-        told = ask.url is not None and "ns=" in ask.url
-        query = urlencode({**ask.query, **({} if told else self._namespace)})
+        has_namespace = ask.url is not None and "ns=" in ask.url
+        query = urlencode({**ask.query, **({} if has_namespace else self._namespace)})
         joint = "&" if "?" in url else "?"
         return f"{url}{joint}{query}" if query else url
 
     def _refusal(self, ask: UpstreamRequest, answer: Answer, passed: Pass) -> UpstreamError:
-        """Judge a status that is no answer, and let the breaker know."""
+        """Return the error for a status that the request does not accept; update the breaker."""
         span = retry_after(answer.headers, time.time())
         if answer.status == _LIMITED:
             self._breaker.limited(span, ask.limit)
@@ -377,14 +384,17 @@ class Exchange:
         if answer.status in _DENIED and not answer.foreign:
             if self._authorizer.has_credential(f"{self._prefix}{ask.name}"):
                 self._breaker.refused()
-            return Denied(self.host, f"it answers {answer.status}")
-        where = " from where it redirects" if answer.foreign else ""
+            return Denied(self.host, f"it responds {answer.status}")
+        where = " from the target of its redirect" if answer.foreign else ""
         message = f"{ask.operation}: status {answer.status}{where}"
         passes = answer.status >= _BROKEN or answer.status in _PASSING or answer.foreign
         return Unavailable(self.host, message, Why.NONSENSE, retry_after=span, is_temporary=passes)
 
     def _note_broken(self, error: ConnectionBroken, passed: Pass) -> None:
-        """Let the breaker know of a request that broke; whom no connection leads to is away."""
+        """Record a broken request. A failed connection to the upstream itself always counts.
+
+        Any other failure may be due to the request, and `_note` checks that.
+        """
         detail = f"{error.why.value}: {error}"[:_LONGEST]
         if error.unconnected and not error.foreign:
             failure = UpstreamFailure(error.why.value, at_once=error.unreached, detail=detail)
@@ -393,17 +403,16 @@ class Exchange:
             self._note(UpstreamFailure(error.why.value, detail=detail), passed)
 
     def _note(self, failure: UpstreamFailure, passed: Pass) -> None:
-        """Let the breaker know of a failure that a client may have chosen.
+        """Record a failure that may concern only the repository or reference of the client.
 
-        The repository or the reference that it asks for may be all that fails: the breaker opens
-        only where the upstream as a whole does not answer either.
+        The breaker opens only if `/v2/` of the upstream does not respond either.
         """
         if self._breaker.opens(failure, passed) and self._liveness.confirmed():
             self._breaker.answered()
         else:
             self._breaker.failed(failure, passed)
 
-    def _tell(self, ask: UpstreamRequest, outcome: str, began: float, **more: int) -> None:
+    def _write_event(self, ask: UpstreamRequest, outcome: str, began: float, **more: int) -> None:
         self._report(
             "upstream",
             upstream=self.host,
@@ -430,7 +439,7 @@ def _outcome(error: UpstreamError) -> str:
 
 
 def _split(url: str) -> tuple[str, str]:
-    """Divide an upstream's URL into its root and what stands before each repository's name."""
+    """Split an upstream's URL into its root and the prefix of its repository names."""
     target = urlsplit(url)
     path = target.path.strip("/").removeprefix("v2").strip("/")
     return f"{target.scheme}://{target.netloc}", f"{path}/" if path else ""

@@ -1,4 +1,4 @@
-"""The one place where an error that nobody foresaw in an upstream's answer becomes a 502."""
+"""The only place where an unexpected error in the handling of an upstream becomes a 502."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ T = TypeVar("T")
 
 
 class Guarded:
-    """An upstream whose every verb raises Absent, Denied or Unavailable, and nothing else.
+    """An upstream whose methods raise only Absent, Denied and Unavailable.
 
-    Any other error is logged with its traceback, once, and raised as Unavailable (NONSENSE).
+    Any other error is logged once, with its traceback, and raised as Unavailable (NONSENSE).
     """
 
     def __init__(self, upstream: Upstream, host: str) -> None:
@@ -35,11 +35,11 @@ class Guarded:
 
     @property
     def is_well(self) -> bool:
-        """Whether what any worker asked last was answered."""
+        """True if the upstream responded to the last request of any worker."""
         return self._upstream.is_well
 
     def head(self, name: str, reference: Reference) -> HeadResult:
-        """Ask for a manifest's descriptor."""
+        """Return the descriptor of a manifest."""
         return self._call(lambda: self._upstream.head(name, reference))
 
     def manifest(self, name: str, reference: Reference) -> RemoteManifest:
@@ -47,7 +47,7 @@ class Guarded:
         return self._call(lambda: self._upstream.manifest(name, reference))
 
     def blob_size(self, name: str, digest: Digest) -> int | None:
-        """Ask whether this name may see a blob, and for its size."""
+        """Return the size of a blob in bytes."""
         return self._call(lambda: self._upstream.blob_size(name, digest))
 
     @contextmanager
@@ -59,7 +59,7 @@ class Guarded:
             yield body
 
     def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
-        """Return how to open a blob at each source."""
+        """Return one function for each source that opens a blob."""
         fetches = self._upstream.blob_sources(name, digest, size)
         return tuple(partial(self._opened, fetch) for fetch in fetches)
 
@@ -85,13 +85,13 @@ class Guarded:
         except RegistryError:
             raise
         except Exception as error:
-            log.exception("unforeseen error with an upstream", extra={"upstream": self._host})
-            message = "it could not be asked; the registry's log has the reason"
+            log.exception("unexpected error with an upstream", extra={"upstream": self._host})
+            message = "the request to it failed; the log of the registry states the reason"
             raise Unavailable(self._host, message, Why.NONSENSE) from error
 
 
 class _GuardedBlob:
-    """The open body of a blob, read by *call*."""
+    """The open body of a blob; *call* runs each read and converts unexpected errors."""
 
     def __init__(self, body: RemoteBlob, call: Callable[[Callable[[], bytes]], bytes]) -> None:
         self._body = body
@@ -99,21 +99,21 @@ class _GuardedBlob:
 
     @property
     def start(self) -> int:
-        """Where the body begins in the blob."""
+        """The offset in the blob at which the body starts, in bytes."""
         return self._body.start
 
     @property
     def size(self) -> int | None:
-        """How long the whole blob is."""
+        """The size of the whole blob in bytes; None if unknown."""
         return self._body.size
 
     @property
     def stop(self) -> int | None:
-        """Where the body ends in the blob (exclusive)."""
+        """The offset in the blob at which the body ends (exclusive); None if unknown."""
         return self._body.stop
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body as it comes in."""
+        """Yield the body as it is received."""
         chunks = self._body.chunks()
         while chunk := self._call(lambda: next(chunks, b"")):
             yield chunk

@@ -1,7 +1,7 @@
-"""Reads what upstreams write into headers; what cannot be read, or cannot be true, is None.
+"""Parses the response headers of upstreams; an invalid or impossible value is None.
 
-Each header comes from a stranger: a number has a bound before it is converted, and the cost of each
-function is linear in the length of its header.
+Headers are untrusted: the length of a number is checked before it is converted, and the cost of
+each function is linear in the length of its header.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from entrepot.datastore.errors import InvalidDigest
 from entrepot.datastore.refs import Digest
 
 LARGEST_SIZE = 2**53
-"""Bytes: a length above this (8 PiB) is no length. Sums of such lengths still fit into SQLite."""
+"""Lengths above this (8 PiB, in bytes) are ignored. Sums of smaller ones fit into SQLite."""
 
 _DIGITS = 16
 _MOST_PULLS = 10**12
 _LONGEST_DATE = 64
 _LONGEST_WAIT_S = 366 * 86400.0
 _RANGE = re.compile(r"bytes[ \t]+([0-9]{1,16})-([0-9]{1,16})/(?:([0-9]{1,16})|\*)")
-# PERF: each is matched at one position and never looks back
+# PERF: each expression is matched at one position and never backtracks
 _BLANKS = re.compile(r"\s*")
 _NAME = re.compile(r"[A-Za-z*]+")
 _EQUALS = re.compile(r"\s*=\s*")
@@ -32,7 +32,7 @@ _TEXT = re.compile(r'"([^"]*)"|([^",;\s]*)')
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
-    """From `start` to `stop` (exclusive) of `size` bytes; None where it says `*`."""
+    """A byte range from `start` to `stop` (exclusive) of `size` bytes; `size` is None for `*`."""
 
     start: int
     stop: int
@@ -40,7 +40,7 @@ class ContentRange:
 
 
 def content_range(headers: Mapping[str, str]) -> ContentRange | None:
-    """Read Content-Range: RFC 9110, 14.4."""
+    """Return the Content-Range: RFC 9110, 14.4."""
     match = _RANGE.fullmatch(headers.get("Content-Range", "").strip())
     if match is None:
         return None
@@ -52,18 +52,18 @@ def content_range(headers: Mapping[str, str]) -> ContentRange | None:
 
 
 def unsatisfied(headers: Mapping[str, str]) -> int | None:
-    """Read from a 416 how many bytes the whole has: RFC 9110, 15.5.17."""
+    """Return the size of the whole object in bytes from a 416: RFC 9110, 15.5.17."""
     unit, _, size = headers.get("Content-Range", "").strip().partition("*/")
     return whole_number(size, LARGEST_SIZE) if unit.strip() == "bytes" else None
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:
-    """Read Content-Length."""
+    """Return the Content-Length in bytes."""
     return whole_number(headers.get("Content-Length", ""), LARGEST_SIZE)
 
 
 def whole_number(text: str, most: int) -> int | None:
-    """Read a decimal number from 0 to *most*; None for anything else, however long it is."""
+    """Return a decimal number from 0 to *most* (inclusive); None for any other text."""
     text = text.strip()
     if len(text) > _DIGITS or not (text.isascii() and text.isdecimal()):
         return None
@@ -72,12 +72,12 @@ def whole_number(text: str, most: int) -> int | None:
 
 
 def media_type(headers: Mapping[str, str]) -> str:
-    """Read Content-Type without its parameters; empty where there is none."""
+    """Return the Content-Type without its parameters, in lower case; empty if it is missing."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 def content_digest(headers: Mapping[str, str]) -> Digest | None:
-    """Read Docker-Content-Digest."""
+    """Return the Docker-Content-Digest."""
     try:
         return Digest.parse(headers.get("Docker-Content-Digest", "").strip())
     except InvalidDigest:
@@ -85,7 +85,10 @@ def content_digest(headers: Mapping[str, str]) -> Digest | None:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Read Retry-After, seconds or a date (RFC 9110, 10.2.3), in s from *now* (UTC epoch)."""
+    """Return Retry-After in s from *now* (UTC epoch); it is a number or a date (RFC 9110, 10.2.3).
+
+    At most 366 days.
+    """
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdecimal():
         seconds = whole_number(text, int(_LONGEST_WAIT_S))
@@ -99,17 +102,18 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def next_page(headers: Mapping[str, str], url: str) -> str | None:
-    """Return the URL of the next page: path and query of the link, on *url*'s own host; RFC 8288.
+    """Return the URL of the next page from a Link header (RFC 8288); None if there is none.
 
-    Raises: ValueError when the link is no URL.
+    Only its path and query are used, with the host of *url*. Raises: ValueError if the link is not
+    an HTTP URL.
     """
     for target, parameters in _links(headers.get("Link", "")):
         if "next" in parameters.get("rel", "").lower().split():
             here, there = urlsplit(url), urlsplit(urljoin(url, target.strip()))
             if there.scheme not in {"http", "https"} or not target.isprintable():
-                raise ValueError("its next page is no HTTP URL")
-            if not there.path.startswith("/"):  # `http:1/x` has no host: it would end ours
-                raise ValueError("its next page is a URL without a host")
+                raise ValueError("the link to its next page is not an HTTP URL")
+            if not there.path.startswith("/"):  # `http:1/x` has no host; `1/x` would extend ours
+                raise ValueError("the URL of its next page has no host")
             return f"{here.scheme}://{here.netloc}{there.path}?{there.query}"
     return None
 
@@ -117,7 +121,7 @@ def next_page(headers: Mapping[str, str], url: str) -> str | None:
 def _links(header: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the target and the parameters of each link, in order; RFC 8288, 3.
 
-    Old Quay leaves the angle brackets out: then there is one link.
+    Old versions of Quay omit the angle brackets; such a header is a single link.
     """
     if "<" not in header and ";" in header:
         position = header.index(";")
@@ -132,7 +136,7 @@ def _links(header: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _parameters(header: str, position: int) -> tuple[dict[str, str], int]:
-    """Read `; name=text` as often as it stands there; return them and where they end."""
+    """Parse `; name=text` parameters from *position*; return them and their end."""
     found: dict[str, str] = {}
     while True:
         position = _end(_BLANKS, header, position)
@@ -146,13 +150,13 @@ def _parameters(header: str, position: int) -> tuple[dict[str, str], int]:
 
 
 def _end(expression: re.Pattern[str], header: str, position: int) -> int:
-    """Return where a match of *expression* ends that begins at *position*."""
+    """Return the end of a match of *expression* at *position*; *position* without a match."""
     match = expression.match(header, position)
     return match.end() if match else position
 
 
 def budget(headers: Mapping[str, str]) -> tuple[int, int] | None:
-    """Read what Docker Hub leaves of its rate: pulls that remain, and of how many."""
+    """Return Docker Hub's rate limit: the remaining pulls and the limit; None if not sent."""
     remaining, limit = (
         whole_number(headers.get(name, "").partition(";")[0], _MOST_PULLS)
         for name in ("RateLimit-Remaining", "RateLimit-Limit")

@@ -1,8 +1,9 @@
-"""Asks whether an upstream as a whole answers, when what was asked of it failed.
+"""Checks whether an upstream as a whole responds, after a request to it failed.
 
-A client chooses what is asked: some registries answer 500 to a layer's digest as a manifest, and a
-repository may redirect to a host that is gone. Three such requests must not keep all clients from
-that upstream. So before its breaker opens, `/v2/` is asked, which no client has a part in.
+Clients choose the repository and the reference of a request. Some registries respond 500 to a GET
+of a manifest by the digest of a layer, and a repository may redirect to a dead host. Three such
+requests must not block the upstream for all clients. So before the breaker opens, `/v2/` is
+requested, which does not depend on any client.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ _SERVER_ERROR = 500
 
 
 class Liveness:
-    """One upstream's, at *url*; an answer holds for a second, and one thread at a time asks."""
+    """The check of one upstream, with a GET of *url*.
+
+    A positive result is valid for a second. Only one thread sends the request at a time.
+    """
 
     def __init__(
         self,
@@ -35,7 +39,7 @@ class Liveness:
         self._until = 0.0
 
     def confirmed(self) -> bool:
-        """Return whether it answers at all: 401 and 404 are answers, 5xx is none."""
+        """Return whether the upstream responds with a status below 500; 401 and 404 count."""
         with self._lock:
             if self._clock() < self._until:
                 return True

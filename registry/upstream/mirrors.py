@@ -1,4 +1,4 @@
-"""Asks an upstream's mirrors first, in their order, and the upstream itself last."""
+"""An upstream with mirrors: requests go to the mirrors in their order, then to the upstream."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from entrepot.registry.upstream.protocol import (
 from entrepot.registry.upstream.wire import deadline
 
 T = TypeVar("T")
-# What mirrors may take of a client's patience, in s: the first of them, all others after its
-# failure; with less than the last number left none is asked.
 _FIRST_S = 10.0
+"""All mirrors together may take this many s. Clients wait for the upstream after that."""
 _REST_S = 3.0
+"""After the first failure of a mirror, the others together may take this many s."""
 _LEAST_S = 0.5
+"""No further mirror is tried with less than this many s left."""
 
 
 class Mirrored:
-    """An upstream with mirrors: whatever one of them refuses, the next is asked.
+    """An upstream with mirrors; a request that a mirror fails or rejects goes to the next one.
 
-    The last word is the origin's: its error is the answer. For all but blobs the mirrors together
-    have a bounded time, and the origin its own after that. A download takes `blob_sources`, and
-    changes to the next of them when a body breaks.
+    The upstream itself (*origin*) is last, and its error is the result. Except for blobs, all
+    mirrors share a time limit; the time of the origin is not part of it. A download uses
+    `blob_sources` and changes to the next source when a body is cut off.
     """
 
     def __init__(self, mirrors: Sequence[Upstream], origin: Upstream) -> None:
@@ -40,20 +41,20 @@ class Mirrored:
 
     @property
     def is_well(self) -> bool:
-        """Whether one of them answered what it was asked last."""
+        """True if a mirror or the origin responded to its last request."""
         return any(each.is_well for each in (*self._mirrors, self._origin))
 
     def head(self, name: str, reference: Reference) -> HeadResult:
-        """Ask for a manifest's descriptor."""
-        return self._soon(lambda each: each.head(name, reference))
+        """Return the descriptor of a manifest."""
+        return self._first_in_time(lambda each: each.head(name, reference))
 
     def manifest(self, name: str, reference: Reference) -> RemoteManifest:
         """Fetch a manifest."""
-        return self._soon(lambda each: each.manifest(name, reference))
+        return self._first_in_time(lambda each: each.manifest(name, reference))
 
     def blob_size(self, name: str, digest: Digest) -> int | None:
-        """Ask whether this name may see a blob, and for its size."""
-        return self._soon(lambda each: each.blob_size(name, digest))
+        """Return the size of a blob in bytes."""
+        return self._first_in_time(lambda each: each.blob_size(name, digest))
 
     @contextmanager
     def blob(
@@ -66,33 +67,34 @@ class Mirrored:
             )
 
     def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
-        """Return how to open a blob at each mirror, and last at the origin."""
-        each = (*self._mirrors, self._origin)
-        return tuple(fetch for one in each for fetch in one.blob_sources(name, digest, size))
+        """Return one function for each source that opens a blob: the mirrors, then the origin."""
+        sources = (*self._mirrors, self._origin)
+        return tuple(fetch for each in sources for fetch in each.blob_sources(name, digest, size))
 
     def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:
         """List tags."""
-        return self._soon(lambda each: each.tags(name, after, limit))
+        return self._first_in_time(lambda each: each.tags(name, after, limit))
 
     def referrers(
         self, name: str, digest: Digest, artifact_type: str | None = None
     ) -> RemoteManifest:
         """Fetch the index of a manifest's referrers."""
-        return self._soon(lambda each: each.referrers(name, digest, artifact_type))
+        return self._first_in_time(lambda each: each.referrers(name, digest, artifact_type))
 
-    def _first(self, ask: Callable[[Upstream], T]) -> T:
+    def _first(self, send: Callable[[Upstream], T]) -> T:
+        """Return the result of the first source that responds, without a common time limit."""
         for mirror in self._mirrors:
             with suppress(UpstreamError):
-                return ask(mirror)
-        return ask(self._origin)
+                return send(mirror)
+        return send(self._origin)
 
-    def _soon(self, ask: Callable[[Upstream], T]) -> T:
-        """Ask the mirrors for little more than `_REST_S` after the first failure of one of them."""
+    def _first_in_time(self, send: Callable[[Upstream], T]) -> T:
+        """Return the result of the first source that responds within the limits of the mirrors."""
         until = time.monotonic() + _FIRST_S
         for mirror in self._mirrors:
             if time.monotonic() > until - _LEAST_S:
                 break
             with suppress(UpstreamError), deadline(until):
-                return ask(mirror)
+                return send(mirror)
             until = min(until, time.monotonic() + _REST_S)
-        return ask(self._origin)
+        return send(self._origin)

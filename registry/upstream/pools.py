@@ -1,4 +1,4 @@
-"""urllib3's pools as this house wants them: dialled in one span, TLS and proxies as told."""
+"""urllib3's connection pools with our own dialling, TLS settings and proxies."""
 
 from __future__ import annotations
 
@@ -40,9 +40,10 @@ def open_pools(
     destinations: Destinations,
     contexts: TlsContexts,
 ) -> urllib3.PoolManager:
-    """Prepare connections for URLs of one scheme; none is opened yet. Raises: OSError.
+    """Return a pool manager for URLs of one scheme; it opens no connection yet.
 
-    Where there is no proxy, *destinations* judges each address before and after it is dialled.
+    Without a proxy, *destinations* checks each address before and after it is dialled. Raises:
+    OSError if the certificate authorities cannot be read.
     """
     secure = scheme == "https" or (proxy or "").startswith("https:")
     options: dict[str, Any] = {
@@ -62,9 +63,9 @@ def open_pools(
 
 
 class TlsContexts:
-    """TLS contexts, one for all upstreams that trust the same; safe in any thread.
+    """TLS contexts, shared by upstreams with the same trust settings; safe in any thread.
 
-    PERF: to read the system's authorities takes 20 ms and a third of a MiB.
+    PERF: loading the system's certificate authorities takes 20 ms and a third of a MiB.
     """
 
     def __init__(self) -> None:
@@ -72,7 +73,7 @@ class TlsContexts:
         self._known: OrderedDict[_Trust, ssl.SSLContext] = OrderedDict()
 
     def find(self, source: UpstreamConfig) -> ssl.SSLContext:
-        """Return the context for an upstream; a file of authorities that changed is read anew.
+        """Return the context for an upstream; a changed file of authorities is read again.
 
         Raises: OSError.
         """
@@ -87,7 +88,7 @@ class TlsContexts:
 
 
 def _trust(source: UpstreamConfig) -> _Trust:
-    """Return all that a context depends on. Raises: OSError."""
+    """Return every setting that a context depends on. Raises: OSError."""
     if source.ca is None:
         return source.insecure, None, 0, 0
     found = source.ca.stat()
@@ -104,10 +105,13 @@ def _proxied(proxy: str, options: Mapping[str, Any]) -> urllib3.ProxyManager:
 
 
 def _tls(source: UpstreamConfig) -> ssl.SSLContext:
-    """Trust the system's authorities and the operator's; or, if told so, anyone."""
+    """Return a context that trusts the system's and the operator's authorities.
+
+    With `insecure` it accepts any certificate.
+    """
     context = ssl.create_default_context()
-    # Python 3.13 refuses authorities without keyUsage, which other clients accept, and trusts an
-    # intermediate one alone: the same configuration means the same with every Python
+    # Python 3.13 rejects authorities without keyUsage, which other clients accept, and trusts an
+    # intermediate authority alone. Set both explicitly, so that all versions of Python agree.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if source.ca is not None:
@@ -118,10 +122,10 @@ def _tls(source: UpstreamConfig) -> ssl.SSLContext:
     return context
 
 
-class StaleConnection(ConnectionResetError):  # noqa: N818 - the class says the fact
-    """A kept connection turned out to be dead before it gave a byte for this request.
+class StaleConnection(ConnectionResetError):  # noqa: N818 - the name states the fact
+    """A reused connection failed before it returned a byte for this request.
 
-    `is_lost`: packets are dropped on its way, in one direction or in both.
+    `is_lost`: the network drops its packets, so the upstream may have received the request.
     """
 
     def __init__(self, message: str, *, is_lost: bool = False) -> None:
@@ -130,7 +134,7 @@ class StaleConnection(ConnectionResetError):  # noqa: N818 - the class says the 
 
 
 class _Plain(HTTPConnection):
-    """Connects within one span, and knows whether it has answered before."""
+    """A connection that is dialled within one time-out, and knows whether it was used before."""
 
     response_class = BoundedResponse
     answered = False
@@ -149,7 +153,7 @@ class _Plain(HTTPConnection):
         return _dialled(self, self._dns_host, self.destinations, "http")
 
     def putrequest(self, method: str, url: str, *args: Any, **more: Any) -> None:  # noqa: ANN401
-        """Send the target as it was written."""
+        """Send the request target byte for byte as in the URL."""
         super().putrequest(method, as_written(url), *args, **more)
 
     def _encode_request(self, request: str) -> bytes:
@@ -158,15 +162,15 @@ class _Plain(HTTPConnection):
     def getresponse(  # type: ignore[override]  # urllib3 overrides it so itself
         self,
     ) -> urllib3.HTTPResponse:
-        """Wait for the head of the answer."""
-        with _telling_stale(kept=self.answered):
+        """Wait for the status line and the headers."""
+        with _detecting_stale(kept=self.answered):
             response = super().getresponse()
         self.answered = True
         return response
 
 
 class _Secure(HTTPSConnection):
-    """The same with TLS, whose handshake counts as connecting."""
+    """The same with TLS; a time-out of the handshake is a time-out of the connection."""
 
     response_class = BoundedResponse
     answered = False
@@ -181,18 +185,18 @@ class _Secure(HTTPSConnection):
         self.destinations = destinations
 
     def connect(self) -> None:
-        """Connect and shake hands."""
+        """Connect, with the TLS handshake."""
         try:
             super().connect()
         except TimeoutError as error:
-            raise exceptions.ConnectTimeoutError(self, "no TLS in time") from error
+            raise exceptions.ConnectTimeoutError(self, "no TLS handshake in time") from error
 
     def _new_conn(self) -> socket.socket:
         self.answered = False
         return _dialled(self, self._dns_host, self.destinations, "https")
 
     def putrequest(self, method: str, url: str, *args: Any, **more: Any) -> None:  # noqa: ANN401
-        """Send the target as it was written."""
+        """Send the request target byte for byte as in the URL."""
         super().putrequest(method, as_written(url), *args, **more)
 
     def _encode_request(self, request: str) -> bytes:
@@ -201,8 +205,8 @@ class _Secure(HTTPSConnection):
     def getresponse(  # type: ignore[override]  # urllib3 overrides it so itself
         self,
     ) -> urllib3.HTTPResponse:
-        """Wait for the head of the answer."""
-        with _telling_stale(kept=self.answered):
+        """Wait for the status line and the headers."""
+        with _detecting_stale(kept=self.answered):
             response = super().getresponse()
         self.answered = True
         return response
@@ -213,7 +217,7 @@ class _PlainPool(HTTPConnectionPool):
 
 
 class _SecurePool(HTTPSConnectionPool):
-    """Does not warn on each request of what an operator has chosen: `insecure`."""
+    """A pool without urllib3's warning on each request of an `insecure` upstream."""
 
     ConnectionCls = _Secure
 
@@ -225,9 +229,9 @@ class _SecurePool(HTTPSConnectionPool):
 def _dialled(
     connection: HTTPConnection, host: str, destinations: Destinations | None, scheme: str
 ) -> socket.socket:
-    """Connect, and raise what went wrong as urllib3's own errors, which it sorts by.
+    """Return a connected socket; errors are raised as urllib3's own, which urllib3 expects.
 
-    Raises: AddressRefused too.
+    Raises: exceptions.HTTPError, AddressRefused.
     """
     timeout = connection.timeout if isinstance(connection.timeout, int | float) else 30.0
     try:
@@ -256,12 +260,13 @@ def _judged(
 
 
 @contextmanager
-def _telling_stale(*, kept: bool) -> Iterator[None]:
+def _detecting_stale(*, kept: bool) -> Iterator[None]:
     try:
         yield
     except (ConnectionError, ssl.SSLEOFError, TimeoutError) as error:
         is_lost = isinstance(error, TimeoutError)
-        # the system's ETIMEDOUT: the request was never acknowledged; without a number it is ours
+        # ETIMEDOUT comes from the system: the request was never acknowledged. A TimeoutError
+        # without an errno is our own read time-out
         if not kept or (is_lost and error.errno != errno.ETIMEDOUT):
             raise
         raise StaleConnection(str(error), is_lost=is_lost) from error

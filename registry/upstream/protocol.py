@@ -1,4 +1,4 @@
-"""The Upstream protocol: another registry, seen through the distribution API."""
+"""The interfaces of this package: an upstream registry, its blobs and the log of its events."""
 
 from __future__ import annotations
 
@@ -11,59 +11,59 @@ from entrepot.datastore.refs import Digest, Reference
 
 
 class EventLog(Protocol):
-    """Takes an event and its fields; it is called by any thread and must not raise."""
+    """A writer of the events that `datastore.accesslog.Event` lists.
+
+    Any thread may call it. It must not raise.
+    """
 
     def __call__(self, event: str, /, **fields: str | float) -> None:
-        """Note one event."""
+        """Write one event with its fields."""
         ...
 
 
 def silent(_event: str, /, **_fields: str | float) -> None:
-    """Note nothing."""
+    """Discard the event."""
 
 
 class RemoteBlob(Protocol):
-    """The open body of a blob, from `start` on (bytes; 0 where a range was ignored).
-
-    `size` is of the whole blob, None where the upstream does not say.
-    """
+    """The open body of a blob, or of a part of it; offsets and sizes are in bytes."""
 
     @property
     def start(self) -> int:
-        """Where the body begins in the blob."""
+        """The offset in the blob at which the body starts; 0 if the upstream ignored the range."""
         ...
 
     @property
     def size(self) -> int | None:
-        """How long the whole blob is."""
+        """The size of the whole blob; None if the upstream did not send it."""
         ...
 
     @property
     def stop(self) -> int | None:
-        """Where the body ends in the blob (exclusive); None where nobody says."""
+        """The offset in the blob at which the body ends (exclusive); None if unknown."""
         ...
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body as it comes in, in pieces of at most 256 KiB.
+        """Yield the body as it is received, in pieces of at most 256 KiB.
 
-        Raises: Unavailable when the upstream breaks off before the length that it announced.
+        Raises: Unavailable if the body ends before the length that the upstream announced.
         """
         ...
 
 
 class Fetch(Protocol):
-    """Opens a blob at a source, from `start` to `stop` (bytes, exclusive; None: its end)."""
+    """Opens a blob at one source, from `start` to `stop` (bytes, exclusive; None: to its end)."""
 
     def __call__(
         self, start: int, stop: int | None = None, /
     ) -> AbstractContextManager[RemoteBlob]:
-        """Ask for it. Raises: UpstreamError."""
+        """Send the request. Raises: UpstreamError."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteManifest:
-    """A manifest byte for byte as received; `digest` was computed from `body`."""
+    """A manifest, byte for byte as received; `digest` is computed from `body`."""
 
     digest: Digest
     media_type: str
@@ -72,9 +72,9 @@ class RemoteManifest:
 
 @dataclass(frozen=True, slots=True)
 class HeadResult:
-    """A manifest's descriptor: `digest` is None where the upstream omits it, so is `size` [bytes].
+    """The descriptor of a manifest; `size` is in bytes. None: the upstream omitted the field.
 
-    `manifest` is there where HEAD decided nothing, and the manifest itself was read.
+    `manifest` is set if HEAD gave no usable response and the manifest was read with GET.
     """
 
     digest: Digest | None
@@ -84,50 +84,61 @@ class HeadResult:
 
 
 class Upstream(Protocol):
-    """One registry, under the name that its operator gave it; its methods may run in any thread.
+    """One upstream registry; its methods may run in any thread.
 
-    *name* is the repository's name there. Raises, each verb: Absent, Denied, Unavailable.
+    *name* is the repository's name at the upstream. Every method raises Absent, Denied or
+    Unavailable, and no other error.
     """
 
     @property
     def is_well(self) -> bool:
-        """Whether what it was asked last, by any worker, was answered."""
+        """True if the upstream responded to the last request of any worker."""
         ...
 
     def head(self, name: str, reference: Reference) -> HeadResult:
-        """Ask for a manifest's descriptor, with HEAD first: it costs no pull at Docker Hub."""
+        """Return the descriptor of a manifest.
+
+        HEAD is tried first: Docker Hub does not count it as a pull.
+        """
         ...
 
     def manifest(self, name: str, reference: Reference) -> RemoteManifest:
-        """Fetch a manifest; one asked for by digest is verified (else Unavailable, NONSENSE)."""
+        """Fetch a manifest. If *reference* is a digest, the body is verified against it.
+
+        Raises: Unavailable (NONSENSE) if the digest differs.
+        """
         ...
 
     def blob_size(self, name: str, digest: Digest) -> int | None:
-        """Ask whether this name may see a blob, and for its size in bytes."""
+        """Return the size of a blob in bytes; None if the upstream does not send it.
+
+        Raises: Absent if the repository *name* has no such blob.
+        """
         ...
 
     def blob(
         self, name: str, digest: Digest, start: int = 0, stop: int | None = None
     ) -> AbstractContextManager[RemoteBlob]:
-        """Open a blob from *start* to *stop* (exclusive); the caller verifies what it reads.
+        """Open a blob from *start* to *stop* (exclusive); the caller verifies the digest.
 
-        Only a *start* or a *stop* sends a Range. An upstream that ignores it answers from 0.
+        A Range header is sent only if *start* or *stop* is given. If the upstream ignores it, the
+        body starts at 0.
         """
         ...
 
     def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
-        """Return how to open a blob at each mirror, in their order, and last at the registry.
+        """Return one function for each source that opens a blob: the mirrors, then the upstream.
 
-        *size*, in bytes, is what a manifest names: it bounds what is decoded.
+        *size* in bytes is taken from a manifest. It limits the length of a decoded body.
         """
         ...
 
     def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:
-        """List tags behind *after*, at most *limit*; without a limit, every page of them."""
+        """List the tags after *after*, at most *limit*; without a limit, read every page."""
         ...
 
     def referrers(
         self, name: str, digest: Digest, artifact_type: str | None = None
     ) -> RemoteManifest:
-        """Fetch the index of a manifest's referrers; Absent where it has no such API."""
+        """Fetch the index of a manifest's referrers. Raises: Absent if there is no such API."""
         ...

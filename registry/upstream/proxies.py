@@ -1,4 +1,4 @@
-"""Which proxy a URL goes through: the meaning of HTTPS_PROXY, HTTP_PROXY and NO_PROXY."""
+"""Chooses the proxy for a URL by the rules of HTTPS_PROXY, HTTP_PROXY and NO_PROXY."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from entrepot.registry.upstream.challenge import is_loopback
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """Proxies by the scheme of the URL (`http`, `https`), and what is asked without one."""
+    """The proxy for each scheme of a URL (`http`, `https`), and the hosts that need none."""
 
     by_scheme: Mapping[str, str] = field(default_factory=dict)
     exempt: Sequence[str] = ()
 
     def choose(self, url: str) -> str | None:
-        """Return the proxy's URL, or None; loopback is never proxied."""
+        """Return the URL of the proxy for *url*, or None; loopback is never proxied."""
         target = urlsplit(url)
         proxy = self.by_scheme.get(target.scheme)
         hostname = (target.hostname or "").lower().rstrip(".")  # `localhost.` is the same host
@@ -31,13 +31,13 @@ class Proxies:
 
 
 def _exempts(rule: str, hostname: str, port: int) -> bool:
-    """Tell whether a rule (`*`, a domain, `host:port`, an address, a network) names a host."""
+    """Return whether a rule (`*`, a domain, `host:port`, an address, a network) matches a host."""
     if rule == "*":
         return True
     if _is_in(rule, hostname):
         return True
-    name, _, wanted = rule.partition(":")
-    if wanted and wanted != str(port):
+    name, _, rule_port = rule.partition(":")
+    if rule_port and rule_port != str(port):
         return False
     name = name.removeprefix("*").lstrip(".")
     return bool(name) and (hostname == name or hostname.endswith(f".{name}"))

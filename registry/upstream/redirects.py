@@ -1,4 +1,7 @@
-"""Follows redirects by hand; a credential that has left its origin once is dropped."""
+"""Follows redirects, and removes the credential from a request that leaves its origin.
+
+A later redirect back to that origin does not restore the credential.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ _MOST = 5
 
 
 def follow(wire: Wire, request: Request, *, home: Origin | None, insecure: bool) -> Answer:
-    """Send a GET or a HEAD, and go where it leads, at most five times.
+    """Send a GET or HEAD and follow at most five redirects; return the last response.
 
-    The answer is foreign unless it came from *home*, wherever the request began. Only *insecure*
-    goes from https to http. Raises: Broken.
+    The response is `foreign` unless it came from *home*. A redirect from https to http is followed
+    only if *insecure*. Raises: ConnectionBroken.
     """
     start = origin_of(request.url)
     for hop in range(_MOST + 1):
@@ -41,16 +44,16 @@ def _sent(wire: Wire, request: Request, *, is_foreign: bool) -> Answer:
 
 
 def _next(request: Request, location: str, *, insecure: bool) -> Request:
-    """Return the request for the next hop, without a credential when the origin is another."""
+    """Return the request for the next hop; it has no credential if the origin changes."""
     if not location:
-        raise ConnectionBroken("it redirects to nowhere", Why.NONSENSE)
+        raise ConnectionBroken("it sent a redirect without a Location", Why.NONSENSE)
     try:
         url = resolve_location(request.url, location)
         scheme = urlsplit(url).scheme
     except ValueError as error:
-        raise ConnectionBroken("it redirects to what is no URL", Why.NONSENSE) from error
+        raise ConnectionBroken("it redirects to an invalid URL", Why.NONSENSE) from error
     if scheme not in {"http", "https"}:
-        raise ConnectionBroken("it redirects to what is not HTTP", Why.NONSENSE)
+        raise ConnectionBroken("it redirects to a URL that is not HTTP", Why.NONSENSE)
     if scheme == "http" and request.url.startswith("https:") and not insecure:
         raise ConnectionBroken("it redirects from https to http", Why.NONSENSE)
     origin = origin_of(url)

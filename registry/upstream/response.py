@@ -1,8 +1,8 @@
-"""The head of an HTTP/1.1 answer, with a bound on its size and on its time.
+"""Reads the status line and headers of an HTTP/1.1 response within bounds of size and time.
 
-`http.client` bounds a line and the number of headers; all of them together could be 6.5 MB, and
-each byte could take as long as the read time-out. It also takes every interim answer but 100 for
-the answer itself.
+`http.client` limits each line and the number of headers only: together they could be 6.5 MB, and
+each byte could take as long as the read time-out. It also treats every interim response but 100 as
+the final one.
 """
 
 from __future__ import annotations
@@ -17,40 +17,40 @@ from socket import socket
 from typing import Any
 
 LARGEST_HEAD = 64 * 1024
-"""Bytes of a status line and all headers, interim answers included."""
+"""Bytes of the status line and all headers, including interim responses."""
 
 _MOST_INTERIM = 16
 
 
 class BoundedResponse(HTTPResponse):
-    """Reads its head within `LARGEST_HEAD` bytes and the socket's time-out [s].
+    """A response whose status line and headers have limits: `LARGEST_HEAD` and the socket time-out.
 
-    Raises, besides what `http.client` does: HTTPException, TimeoutError.
+    Raises: the errors of `http.client`; HTTPException and TimeoutError beyond a limit.
     """
 
-    def __init__(self, sock: socket, *args: Any, **more: Any) -> None:  # noqa: ANN401 - its own
+    def __init__(self, sock: socket, *args: Any, **more: Any) -> None:  # noqa: ANN401 - as http.client's
         super().__init__(sock, *args, **more)
         self._within = sock.gettimeout()
 
     def begin(self) -> None:
-        """Read the head."""
+        """Read the status line and the headers."""
         with self._bounded():
             super().begin()
 
     def _read_status(self) -> tuple[str, int, str]:
-        """Read a status line; pass over interim answers (RFC 9110, 15.2), 103 Early Hints too."""
+        """Read the status line of the final response; skip interim ones (RFC 9110, 15.2)."""
         for _ in range(_MOST_INTERIM):
             line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]  # private
             status = line[1]
             if status == HTTPStatus.SWITCHING_PROTOCOLS:
-                raise HTTPException("another protocol")  # its body would be no HTTP
+                raise HTTPException("switches protocols")  # the body would not be HTTP
             if status >= HTTPStatus.OK or status < HTTPStatus.CONTINUE:
                 return line
             parse_headers(self.fp)
-        raise HTTPException("too many interim answers")
+        raise HTTPException("too many interim responses")
 
     def _read_and_discard_trailer(self) -> None:
-        """Read what follows the last chunk, within the bounds of a head."""
+        """Read the trailer after the last chunk, within the same limits."""
         with self._bounded():
             while self.fp.readline(LARGEST_HEAD) not in {b"\r\n", b"\n", b""}:
                 pass
@@ -62,12 +62,12 @@ class BoundedResponse(HTTPResponse):
         try:
             yield
         finally:
-            if self.fp is not None:  # it was not closed
+            if self.fp is not None:  # None after close()
                 self.fp = real
 
 
 class _BoundedLines:
-    """Reads lines of *real*, `LARGEST_HEAD` bytes at most in all and *within* so many s."""
+    """Reads lines from *real*: at most `LARGEST_HEAD` bytes in all, for at most *within* s."""
 
     def __init__(self, real: BufferedReader, within: float | None) -> None:
         self._real = real
@@ -88,18 +88,21 @@ class _BoundedLines:
                 break
         self._left -= len(line)
         if not self._left:
-            raise HTTPException("a head of too many bytes")
+            raise HTTPException("more than 64 KiB of headers")
         return bytes(line)
 
     def close(self) -> None:
-        """Close what is read from."""
+        """Close the underlying file."""
         self._real.close()
 
     def flush(self) -> None:
-        """Flush nothing: it is only read from."""
+        """Do nothing; the file is only read."""
 
     def _ready(self) -> bytes:
-        """Return what has come in, without taking it; wait for it once. Raises: TimeoutError."""
+        """Return the received bytes without consuming them; wait once if there are none.
+
+        Raises: TimeoutError.
+        """
         if self._until is not None and time.monotonic() > self._until:
-            raise TimeoutError("the head did not come in time")
+            raise TimeoutError("the headers were not received in time")
         return self._real.peek()

@@ -1,4 +1,4 @@
-"""Fetches bearer tokens and keeps them until shortly before they expire."""
+"""Fetches bearer tokens, and caches them until shortly before they expire."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from entrepot.registry.upstream.urls import origin_of, sealed
 from entrepot.registry.upstream.wire import Answer, ConnectionBroken, Request, Wire
 from entrepot.runtime.clock import elapsed
 
-# distribution's token spec: a token without `expires_in` lives this long, and none lives less
+# distribution's token specification: the default of `expires_in`, and its minimum [s]
 _SHORTEST = 60.0
 _LONGEST = 86400.0
 _LARGEST = 256 * 1024
 _MOST_VALUES = 10_000
-_SLOT_BYTES = 1024  # of a key, its texts and a lock
+_SLOT_BYTES = 1024  # memory of a cache entry without its token
 _LONGEST_TOKEN = 16 * 1024
 _LONGEST_DATE = 64
 _MOST_KEPT = 4096
 _MOST_BYTES = 2 * 1024 * 1024
-"""Of the tokens of one upstream: 500 to 1,000 usual ones."""
+"""Memory for the tokens of one upstream: 500 to 1,000 tokens of usual size."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenKey:
-    """What one token is good for, and whose it is."""
+    """The credential, realm, service and scope for which a token is issued."""
 
     credential: Credential | None
     realm: str
@@ -43,7 +43,10 @@ class TokenKey:
 
 @dataclass(slots=True)
 class _Slot:
-    """One token, fetched by one thread at a time; `until` on the clock that counts suspension."""
+    """One cached token; the lock lets one thread at a time fetch it.
+
+    `until` is the time of expiry [s] on `runtime.clock.elapsed`, which includes system suspension.
+    """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     token: str = ""
@@ -51,11 +54,11 @@ class _Slot:
 
 
 Fetch = Callable[[TokenKey], tuple[str, float]]
-"""Returns a token and its life in s."""
+"""Returns a token and its lifetime in s."""
 
 
 class Tokens:
-    """Keeps tokens by all that they depend on; safe in any thread."""
+    """A cache of tokens by `TokenKey`; safe in any thread."""
 
     def __init__(self, fetch: Fetch, clock: Callable[[], float] = elapsed) -> None:
         self._fetch = fetch
@@ -64,7 +67,7 @@ class Tokens:
         self._slots: dict[TokenKey, _Slot] = {}
 
     def get(self, key: TokenKey, refused: str | None = None) -> str:
-        """Return a token that is not the *refused* one; who comes meanwhile waits for it."""
+        """Return a token other than *refused*; concurrent callers wait for the same fetch."""
         slot = self._slot(key)
         with slot.lock:
             if self._clock() >= slot.until or slot.token == refused:
@@ -80,11 +83,11 @@ class Tokens:
             return self._slots.setdefault(key, _Slot())
 
     def _is_full(self) -> bool:
-        held = sum(_SLOT_BYTES + len(slot.token) for slot in self._slots.values())
-        return len(self._slots) >= _MOST_KEPT or held >= _MOST_BYTES
+        used = sum(_SLOT_BYTES + len(slot.token) for slot in self._slots.values())
+        return len(self._slots) >= _MOST_KEPT or used >= _MOST_BYTES
 
     def _sweep(self) -> None:
-        """Drop what has expired; with nothing expired, drop all: a token can be had again."""
+        """Drop expired tokens. If the cache is still full, drop all: they can be fetched again."""
         now = self._clock()
         live = {key: slot for key, slot in self._slots.items() if slot.until > now}
         self._slots = live
@@ -92,29 +95,29 @@ class Tokens:
             self._slots = {}
 
 
-class TokenRefused(Exception):  # noqa: N818 - the class says the fact
-    """The token endpoint answered with an error; `answer` is closed and tells its status."""
+class TokenRefused(Exception):  # noqa: N818 - the name states the fact
+    """The token endpoint responded with an error; `answer` is closed and has the status."""
 
     def __init__(self, answer: Answer) -> None:
-        super().__init__(f"its token endpoint answers {answer.status}")
+        super().__init__(f"its token endpoint responds {answer.status}")
         self.answer = answer
 
 
 def fetch_token(
     wire: Wire, key: TokenKey, headers: Mapping[str, str], *, insecure: bool
 ) -> tuple[str, float]:
-    """Ask the realm for a token; return it with its life in s.
+    """Request a token from the realm; return it with its lifetime in s.
 
-    Raises: Broken, TokenRefused.
+    Raises: ConnectionBroken, TokenRefused.
     """
     identity = key.credential.identity_token if key.credential else None
     if identity:
-        answer = wire.send(_refresh(key, identity, headers))
+        answer = wire.send(_exchange_request(key, identity, headers))
     else:
         home = origin_of(key.realm)
-        answer = follow(wire, _ask(key, headers), home=home, insecure=insecure)
+        answer = follow(wire, _get_request(key, headers), home=home, insecure=insecure)
     try:
-        if answer.status != 200:  # noqa: PLR2004 - the one that is a token
+        if answer.status != 200:  # noqa: PLR2004 - the only success
             raise TokenRefused(answer)
         return read_token(answer.read(_LARGEST), answer.headers)
     finally:
@@ -122,42 +125,48 @@ def fetch_token(
 
 
 def read_token(body: bytes, headers: Mapping[str, str]) -> tuple[str, float]:
-    """Read a token and what is left of its life [s]. Raises: Broken."""
+    """Return the token in a response and the rest of its lifetime in s.
+
+    Raises: ConnectionBroken (NONSENSE).
+    """
     try:
         document = bounded_json.loads(body, _MOST_VALUES)
     except ValueError as error:
         raise ConnectionBroken(
-            "its token endpoint answers what is no token", Why.NONSENSE
+            "its token endpoint sent an invalid response", Why.NONSENSE
         ) from error
     if not isinstance(document, dict):
-        raise ConnectionBroken("its token endpoint answers what is no token", Why.NONSENSE)
+        raise ConnectionBroken("its token endpoint sent an invalid response", Why.NONSENSE)
     token = document.get("token") or document.get("access_token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise ConnectionBroken("its token endpoint answers without a token", Why.NONSENSE)
+        raise ConnectionBroken("its token endpoint sent no token", Why.NONSENSE)
     if len(token) > _LONGEST_TOKEN:
         raise ConnectionBroken(f"its token is longer than {_LONGEST_TOKEN} bytes", Why.NONSENSE)
     life = _life(document.get("expires_in")) - _age(document.get("issued_at"), headers)
     return token, max(life, _SHORTEST)
 
 
-def _life(said: object) -> float:
-    """Read `expires_in` [s]: from a minute, which is the default, to a day. Raises: Broken."""
+def _life(expires_in: object) -> float:
+    """Return a lifetime [s] from a minute, which is the default, to a day.
+
+    Raises: ConnectionBroken if `expires_in` is not a number.
+    """
     try:
-        life = float(said or _SHORTEST)  # type: ignore[arg-type]  # anything may stand there
+        life = float(expires_in or _SHORTEST)  # type: ignore[arg-type]  # any JSON value
     except OverflowError:  # a number of hundreds of digits
         return _LONGEST
     except (ValueError, TypeError) as error:
-        raise ConnectionBroken("its token has a life that is no number", Why.NONSENSE) from error
-    return min(life, _LONGEST) if life >= _SHORTEST else _SHORTEST  # NaN is no life either
+        raise ConnectionBroken("the lifetime of its token is not a number", Why.NONSENSE) from error
+    return min(life, _LONGEST) if life >= _SHORTEST else _SHORTEST  # also for NaN
 
 
 def basic(credential: Credential) -> str:
-    """Return the Authorization of a user and a password: RFC 7617."""
+    """Return the Authorization for a user name and a password: RFC 7617."""
     pair = f"{credential.username}:{credential.password}".encode()
     return f"Basic {base64.b64encode(pair).decode()}"
 
 
-def _ask(key: TokenKey, headers: Mapping[str, str]) -> Request:
+def _get_request(key: TokenKey, headers: Mapping[str, str]) -> Request:
     service = [("service", key.service)] if key.service else []
     query = urlencode([*service, *(("scope", each) for each in key.scope.split())])
     joint = "&" if "?" in key.realm else "?"
@@ -165,8 +174,8 @@ def _ask(key: TokenKey, headers: Mapping[str, str]) -> Request:
     return Request("GET", f"{key.realm}{joint}{query}", headers, credential=credential)
 
 
-def _refresh(key: TokenKey, identity: str, headers: Mapping[str, str]) -> Request:
-    """Trade an identity token, as distribution's OAuth2 spec has it."""
+def _exchange_request(key: TokenKey, identity: str, headers: Mapping[str, str]) -> Request:
+    """Return the request that exchanges an identity token: distribution's OAuth2 specification."""
     form = {
         "grant_type": "refresh_token",
         "service": key.service,
@@ -179,7 +188,7 @@ def _refresh(key: TokenKey, identity: str, headers: Mapping[str, str]) -> Reques
 
 
 def _age(issued_at: object, headers: Mapping[str, str]) -> float:
-    """Return how old a token is by the clock of who issued it, in s; 0 where nobody says."""
+    """Return the age of a token in s by the token endpoint's own clock; 0 if it sent no dates."""
     try:
         issued = dt.datetime.fromisoformat(str(issued_at)[:_LONGEST_DATE])
         now = parsedate_to_datetime(headers.get("Date", "")[:_LONGEST_DATE])

@@ -1,4 +1,4 @@
-"""What an operator said about one upstream, as plain values."""
+"""The settings of one upstream, as plain values."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ Ranges = Literal["auto", "verified", "early"]
 
 @dataclass(frozen=True, slots=True)
 class UpstreamConfig:
-    """One upstream: `host` is the name that clients use, with its port if it has one.
+    """The settings of one upstream; times are in s, `min_rate` is in bytes/s.
 
-    Spans are in s, `min_rate` in bytes/s. `max_stale` None: for ever. `realm` is the one token
-    realm that is trusted beside the upstream's own host. `username` and `password` win over the
-    pull secret. `redirects` are the networks that its answers may lead to beside public addresses;
-    `any` means all. `ranges` tells when a range of an unverified blob completes
+    `host` is the name that clients use, with its port if it has one. `max_stale` None: stale
+    manifests are served for any time. `realm` is the only token realm that is trusted besides the
+    upstream's own host. `username` and `password` take precedence over the pull secret. `redirects`
+    are networks to which responses may redirect, besides public addresses; `any` permits all.
+    `ranges` sets whether a range of an unverified blob is sent to its end
     (`registry.download.verify.is_early`).
     """
 

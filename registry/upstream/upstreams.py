@@ -1,4 +1,4 @@
-"""Which upstreams there are, and a client for each: from the configuration and the pull secret."""
+"""The table of upstreams, from the configuration and the pull secret, with a client for each."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.wire import Wire
 from entrepot.runtime.hostnames import fold, is_host, unfold
 
-_MOST_INVENTED = 64
-"""Clients of hosts that only a glob names, and of which clients can make up any number; the one
-used longest ago is opened anew when it is asked for. Those that are named in full all stay."""
+_MOST_FROM_GLOBS = 64
+"""Upstream clients kept for hosts that match a glob. Requests can name any number of such hosts, so
+the least recently used client is dropped. Clients of hosts that are named in full always stay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """An upstream that exists: what its operator said, and the client to ask it with."""
+    """An upstream of the table: its settings and the client for its requests."""
 
     source: UpstreamConfig
     upstream: Upstream
@@ -41,7 +41,10 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all upstreams of one process share; `breakers` None: nothing is shared beyond it."""
+    """The objects that all upstreams of one process share.
+
+    `breakers` is the directory of breaker states. None: they are not shared between processes.
+    """
 
     secret: Secret = lambda: None
     proxies: Proxies = field(default_factory=Proxies)
@@ -52,29 +55,29 @@ class Shared:
 
 
 class InForce(Protocol):
-    """The settings of every upstream in force; the pull secret may change them at any time."""
+    """The current settings of all upstreams; a new pull secret may change them at any time."""
 
     def hosts(self) -> Sequence[str]:
         """Return the hosts that are named in full."""
         ...
 
     def source(self, host: str) -> UpstreamConfig | None:
-        """Return the settings of an upstream, `host` or `host:port`; None when it is none."""
+        """Return the settings of the upstream `host` or `host:port`; None if there is none."""
         ...
 
 
 class Fixed:
-    """Upstreams that never change, by host."""
+    """Settings of upstreams that never change, by host."""
 
     def __init__(self, sources: Mapping[str, UpstreamConfig]) -> None:
         self._sources = {host.lower(): source for host, source in sources.items()}
 
     def hosts(self) -> Sequence[str]:
-        """Return the hosts."""
+        """Return all hosts."""
         return list(self._sources)
 
     def source(self, host: str) -> UpstreamConfig | None:
-        """Return the settings of an upstream."""
+        """Return the settings of an upstream; None if there is none."""
         return self._sources.get(host)
 
 
@@ -89,12 +92,12 @@ class UpstreamTable:
         self._shared = shared or Shared()
         self._lock = threading.Lock()
         self._named: dict[str, Registered] = {}
-        self._invented: OrderedDict[str, Registered] = OrderedDict()
+        self._from_globs: OrderedDict[str, Registered] = OrderedDict()
 
     def find(self, host: str) -> Registered | None:
-        """Return the upstream of that name, as `host:port` or `host_port`; None: there is none."""
+        """Return the upstream named `host:port` or `host_port`; None if there is none."""
         names: tuple[str, ...] = (host.lower(), unfold(host))
-        if host.startswith("["):  # an address has many spellings
+        if host.startswith("["):  # an IPv6 address has many spellings
             names = (*names, unfold(fold(host)))
         for name in dict.fromkeys(names):
             source = self._in_force.source(name) if self._can_be(name) else None
@@ -103,44 +106,46 @@ class UpstreamTable:
         return None
 
     def _can_be(self, host: str) -> bool:
-        """Whether this can be a host at all: a client can make up any that a glob matches.
+        """Return whether *host* is a valid host name: a request can name any text that a glob fits.
 
-        PERF: one that has a client can; an operator may name what RFC 1123 does not allow.
+        A host that the operator names in full is accepted even if RFC 1123 does not allow it.
+        PERF: a host that has a client is not checked again.
         """
-        if host in self._named or host in self._invented:
+        if host in self._named or host in self._from_globs:
             return True
         return is_host(host) or host in self._in_force.hosts()
 
     def hosts(self) -> list[str]:
-        """Return every host that is named in full, sorted; a glob's hosts are not known."""
+        """Return every host that is named in full, sorted; hosts of globs are not included."""
         return sorted(self._in_force.hosts())
 
     def _client(self, host: str, source: UpstreamConfig) -> Registered:
         with self._lock:
-            known = self._named.get(host) or self._invented.get(host)
+            known = self._named.get(host) or self._from_globs.get(host)
             if known is None or known.source != source:
                 is_named = host in self._in_force.hosts()
                 known = Registered(source, open_upstream(source, self._shared, is_named=is_named))
                 self._keep(host, known, is_named=is_named)
-            if host in self._invented:
-                self._invented.move_to_end(host)
+            if host in self._from_globs:
+                self._from_globs.move_to_end(host)
             return known
 
     def _keep(self, host: str, known: Registered, *, is_named: bool) -> None:
         self._named.pop(host, None)
-        self._invented.pop(host, None)
+        self._from_globs.pop(host, None)
         if is_named:
             self._named[host] = known
             return
-        self._invented[host] = known
-        while len(self._invented) > _MOST_INVENTED:
-            self._invented.popitem(last=False)
+        self._from_globs[host] = known
+        while len(self._from_globs) > _MOST_FROM_GLOBS:
+            self._from_globs.popitem(last=False)
 
 
 def open_upstream(source: UpstreamConfig, shared: Shared, *, is_named: bool = True) -> Upstream:
-    """Make the client of an upstream, with its mirrors; nothing is connected yet.
+    """Create the client of an upstream and its mirrors; no connection is opened.
 
-    Of a host that only a glob names nothing is written to the disk before it has answered.
+    If only a glob names the host (not *is_named*), no breaker file is written before the host has
+    responded once.
     """
     origin = _client(source, shared, is_named=is_named)
     if not source.mirrors:
@@ -151,23 +156,26 @@ def open_upstream(source: UpstreamConfig, shared: Shared, *, is_named: bool = Tr
 def _client(
     source: UpstreamConfig, shared: Shared, mirror: str | None = None, *, is_named: bool = True
 ) -> Upstream:
-    """Wire one client; a mirror goes by its own host and gets none of the origin's passwords."""
-    itself = source if mirror is None else _as_mirror(source, mirror)
-    wire = Wire(itself, shared.proxies, shared.contexts)
+    """Create one client, of the upstream or of its *mirror* (a URL).
+
+    A mirror has a breaker and credentials of its own host, and never those of the upstream.
+    """
+    own = source if mirror is None else _as_mirror(source, mirror)
+    wire = Wire(own, shared.proxies, shared.contexts)
     credentials = (
         credentials_for(source, shared.secret)
         if mirror is None
-        else SecretCredentials(itself.host, shared.secret)
+        else SecretCredentials(own.host, shared.secret)
     )
     headers = _headers()
     exchange = Exchange(
-        itself,
+        own,
         wire=wire,
-        authorizer=Authorizer(itself, credentials, wire, headers=headers, report=shared.report),
+        authorizer=Authorizer(own, credentials, wire, headers=headers, report=shared.report),
         breaker=Breaker(
-            itself.host,
+            own.host,
             shared.breakers,
-            lease=itself.connect_timeout + itself.read_timeout,
+            lease=own.connect_timeout + own.read_timeout,
             report=shared.report,
             is_kept=is_named,
             clock=shared.clock,
@@ -176,11 +184,11 @@ def _client(
         report=shared.report,
         namespace=source.host if mirror is not None else None,
     )
-    return Guarded(HttpUpstream(exchange), itself.host)
+    return Guarded(HttpUpstream(exchange), own.host)
 
 
 def _as_mirror(source: UpstreamConfig, url: str) -> UpstreamConfig:
-    """Return what holds for a mirror: the spans and the trust of its upstream, nothing secret."""
+    """Return the settings of a mirror: times and TLS trust of its upstream, without credentials."""
     host = urlsplit(url).netloc.rpartition("@")[2].lower()
     return replace(
         source,
@@ -195,7 +203,7 @@ def _as_mirror(source: UpstreamConfig, url: str) -> UpstreamConfig:
 
 
 def _headers() -> dict[str, str]:
-    """Return what every request carries: who we are, and that nothing is to be compressed."""
+    """Return the headers of every request; `identity` asks for bodies without compression."""
     try:
         version = metadata.version("entrepot")
     except metadata.PackageNotFoundError:

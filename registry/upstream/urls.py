@@ -1,8 +1,13 @@
-"""Credentials belong to an origin: scheme, host and port (RFC 6454).
+"""The request target and the origin of a URL; credentials are bound to an origin.
 
-A credential is sealed for the origin that it was configured for. `Sealed.headers_for` is the only
-place where an Authorization is attached to a request, and it compares the URL that is about to be
-sent, whoever supplied that URL: the configuration, a redirect, a Link or a realm.
+The target is sent byte for byte as it was received (RFC 9110, 10.2.2; RFC 9112, 3.2): a URL from a
+redirect may be signed over its bytes. URL parsers change them: `%3a` becomes `%3A`, `|`, `{` and
+`"` are encoded, and an empty query is dropped.
+
+An origin is a scheme, a host and a port (RFC 6454). A credential is bound to the origin that it was
+configured for. `Sealed.headers_for` is the only place that adds Authorization to a request. It
+checks the URL of the request itself, no matter where that URL came from: the configuration, a
+redirect, a Link header or a token realm.
 """
 
 from __future__ import annotations
@@ -17,15 +22,16 @@ from urllib.parse import urljoin
 
 _ABSOLUTE = re.compile(r"https?://[^/?#\\\s]+(?=[/?#]|$)", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
-# What could end the request line, or begin another header
+# Characters that could end the request line or start another header
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _target: ContextVar[str | None] = ContextVar("target", default=None)
 
 
 def split_target(url: str) -> tuple[str, str]:
-    """Return the origin of a URL and its target, in the bytes (as Latin-1) in which it was written.
+    """Return the origin and the target of a URL; the target keeps its bytes (as Latin-1).
 
-    A blank, which cannot be sent, is `%20`; the fragment is left out. Raises: ValueError.
+    A blank cannot be sent and becomes `%20`; the fragment is removed. Raises: ValueError if *url*
+    is not an HTTP URL.
     """
     match = _ABSOLUTE.match(url)
     if match is None or _CONTROL.search(url):
@@ -35,9 +41,9 @@ def split_target(url: str) -> tuple[str, str]:
 
 
 def resolve_location(base: str, location: str) -> str:
-    """Return where a Location leads from *base*; only a relative path is rewritten.
+    """Return the absolute URL of a Location header; only a relative path is rewritten.
 
-    Raises: ValueError for control characters, which some parsers leave out silently.
+    Raises: ValueError, also for control characters, which some URL parsers remove silently.
     """
     if _CONTROL.search(location):
         raise ValueError("a control character in a URL")
@@ -54,7 +60,7 @@ def resolve_location(base: str, location: str) -> str:
 
 @contextmanager
 def sending(target: str) -> Iterator[None]:
-    """Let this thread's connection send *target*, instead of what urllib3 makes of a URL."""
+    """Let the requests of this thread use *target* instead of the target that urllib3 computes."""
     token = _target.set(target)
     try:
         yield
@@ -63,9 +69,9 @@ def sending(target: str) -> Iterator[None]:
 
 
 def as_written(url: str) -> str:
-    """Return the target of the request that is sent now; *url* is urllib3's, with an empty path.
+    """Return the target for the current request; *url* is urllib3's target, with an empty path.
 
-    A proxy is sent the absolute form.
+    For a proxy *url* is absolute, and so is the result.
     """
     target = _target.get()
     return url if target is None else f"{url.removesuffix('/')}{target}"
@@ -73,9 +79,10 @@ def as_written(url: str) -> str:
 
 _HIGHEST_PORT = 65535
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# PERF: matched at one position, each part ends at a character that it does not contain.
-# Narrow on purpose: two parsers of URLs differ about backslashes, blanks, userinfo and non-ASCII
-# hosts, and then the host that is compared is not the one that is dialled.
+# PERF: linear time: it is matched at one position, and each part ends at a character that the part
+# cannot contain.
+# It is strict on purpose. URL parsers disagree about backslashes, blanks, userinfo and non-ASCII
+# hosts; then the compared host would not be the dialled host.
 _AUTHORITY = re.compile(
     r"(https?)://(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9_][a-z0-9._-]{0,252}))(?::([0-9]{0,5}))?(?=[/?#]|$)",
     re.IGNORECASE | re.ASCII,
@@ -85,7 +92,7 @@ _BLANK = re.compile(r"[\x00-\x20\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A scheme, a host in its one spelling, and a port."""
+    """A scheme, a host in canonical spelling, and a port."""
 
     scheme: str
     host: str
@@ -93,9 +100,10 @@ class Origin:
 
 
 def origin_of(url: str) -> Origin | None:
-    """Return the origin of a URL; None where two parsers could differ about it.
+    """Return the origin of a URL; None if two URL parsers could disagree about it.
 
-    None is no origin's equal. A dot at the end of a host stays: `quay.io.` is another host.
+    Callers must treat None as different from every origin. A dot at the end of a host is kept:
+    `quay.io.` and `quay.io` are different hosts.
     """
     match = _AUTHORITY.match(url)
     if match is None or _BLANK.search(url):
@@ -109,7 +117,7 @@ def origin_of(url: str) -> Origin | None:
 
 
 def _address(text: str) -> str:
-    """Write an IPv6 address in its one spelling (RFC 5952); empty where it is none."""
+    """Return an IPv6 address in its canonical spelling (RFC 5952); empty if it is invalid."""
     try:
         return f"[{ipaddress.IPv6Address(text)}]"
     except ValueError:
@@ -118,17 +126,17 @@ def _address(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """An Authorization that is sent to `origin` and to no other."""
+    """An Authorization that is sent to `origin` only."""
 
     origin: Origin
     authorization: str = field(repr=False)
 
     def headers_for(self, url: str) -> dict[str, str]:
-        """Return what a request for *url* carries of it: nothing where *url* leads elsewhere."""
+        """Return the Authorization header for a request to *url*; empty for any other origin."""
         return {"Authorization": self.authorization} if origin_of(url) == self.origin else {}
 
 
 def sealed(url: str, authorization: str | None) -> Sealed | None:
-    """Seal an Authorization for the origin of *url*; None where there is neither."""
+    """Bind an Authorization to the origin of *url*; None if either of them is missing."""
     origin = origin_of(url)
     return Sealed(origin, authorization) if origin and authorization else None

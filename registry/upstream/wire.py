@@ -1,7 +1,7 @@
-"""HTTP on the wire: one request and its answer. With `pools`, all that knows urllib3.
+"""Sends one HTTP request and returns its response; only this module and `pools` use urllib3.
 
-Nothing is retried but a request that a kept connection lost, and nothing is followed. Every
-foreign exception ends here, as `ConnectionBroken`.
+A request is repeated only if a reused connection turns out to be dead. Redirects are not followed.
+Every exception of urllib3, http.client and the system becomes `ConnectionBroken`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,15 @@ from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.urls import Sealed, sending, split_target
 
 _until: ContextVar[float] = ContextVar("until", default=math.inf)
-_LEAST_S = 0.001  # a socket's time-out of 0 would not block
+_LEAST_S = 0.001  # a socket time-out of 0 means non-blocking
 
 
 @contextmanager
 def deadline(until: float) -> Iterator[None]:
-    """Have this thread's requests end at *until*, in s of `time.monotonic`, or before."""
+    """Limit all requests of this thread in the block to *until* (s of `time.monotonic`).
+
+    An earlier limit of an outer block stays in force.
+    """
     token = _until.set(min(until, _until.get()))
     try:
         yield
@@ -49,12 +52,12 @@ def deadline(until: float) -> Iterator[None]:
 
 
 def left() -> float:
-    """Return how many s are left; none, or less, where the deadline is past."""
+    """Return the s until the deadline of this thread; 0 or less if it has passed."""
     return _until.get() - time.monotonic()
 
 
 def bounded(span: float) -> float:
-    """Return for how long [s] a socket may wait that waits for *span* without a deadline."""
+    """Return a socket time-out of at most *span* s that ends at this thread's deadline."""
     return max(min(span, left()), _LEAST_S)
 
 
@@ -66,14 +69,14 @@ _TUNNEL = re.compile(r"Tunnel connection failed: ([0-9]{3})")
 _PIECE = 256 * 1024
 _SMALL = 64 * 1024
 _SAFE = frozenset({"GET", "HEAD"})
-_DRAIN_S = 1.0  # for the rest of a body that is not wanted
+_DRAIN_S = 1.0  # time to read the rest of an unused body
 
 
-class ConnectionBroken(Exception):  # noqa: N818 - the class says the fact
-    """No answer, or no end of one.
+class ConnectionBroken(Exception):  # noqa: N818 - the name states the fact
+    """There is no response, or it is incomplete or too long.
 
-    `unconnected`: there was not even a connection; `unreached`: none came up in time. `foreign`: of
-    a host to which an answer had led.
+    `unconnected`: no connection was established; `unreached`: not even within the time-out.
+    `foreign`: the host was named by a redirect or a challenge, not by the configuration.
     """
 
     def __init__(
@@ -87,14 +90,14 @@ class ConnectionBroken(Exception):  # noqa: N818 - the class says the fact
 
 
 class TooLong(ConnectionBroken):
-    """An answer that is longer than is taken."""
+    """A response body that is longer than the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; `credential` goes along only where `url` leads to its origin.
+    """One request; `credential` is sent only if `url` has its origin.
 
-    `within` [s] takes the place of a longer read time-out.
+    `within` [s] replaces a longer read time-out.
     """
 
     method: str
@@ -106,7 +109,7 @@ class Request:
 
 
 class Answer:
-    """An open answer, which whoever got it closes; `foreign` when another host gave it."""
+    """An open response; the caller closes it. `foreign`: it came from a different origin."""
 
     def __init__(self, response: urllib3.BaseHTTPResponse, request: Request, wire: Wire) -> None:
         self.method = request.method
@@ -126,10 +129,11 @@ class Answer:
         seen: Callable[[bytes], None] = lambda _: None,
         size: int | None = None,
     ) -> Iterator[bytes]:
-        """Yield the body in what the socket has, at most 256 KiB; decoded, unless *as_sent*.
+        """Yield the body as it is received, at most 256 KiB at once; decoded unless *as_sent*.
 
-        *seen* is called with the body as it is sent, to its end if it is no longer than *size*,
-        which is what it decodes to in bytes, where that is known. Raises: Broken.
+        *seen* receives the bytes before they are decoded. *size* is the expected decoded length in
+        bytes, None if unknown. If decoding fails, *seen* still receives the rest of the body, up to
+        that length. Raises: ConnectionBroken.
         """
         if as_sent or not self.codings:
             yield from self._sent_pieces()
@@ -149,8 +153,9 @@ class Answer:
     def read(self, limit: int, within: float | None = None) -> bytes:
         """Return the whole body, decoded.
 
-        Raises: Broken, also when it is longer than *limit* bytes, or takes longer than *within* s
-        (None: the read time-out): else one byte in each such span would hold a thread for ever.
+        Raises: TooLong if it has more than *limit* bytes; ConnectionBroken also if it takes longer
+        than *within* s (None: the read time-out). Without this limit, an upstream that sends one
+        byte per read time-out would block a thread for ever.
         """
         body = bytearray()
         span = min(self._wire.read_timeout if within is None else within, left())
@@ -158,22 +163,23 @@ class Answer:
         for piece in self.pieces():
             body += piece
             if len(body) > limit:
-                raise TooLong(f"the answer is longer than {limit} bytes", Why.NONSENSE)
+                raise TooLong(f"its response is longer than {limit} bytes", Why.NONSENSE)
             if time.monotonic() > until:
-                raise ConnectionBroken(f"its answer did not end within {span:g} s", Why.TIMEOUT)
+                raise ConnectionBroken(f"its response did not end within {span:g} s", Why.TIMEOUT)
         return bytes(body)
 
     def expect_bytes_within(self, seconds: float) -> None:
-        """Have each read of the body wait so long at most: then `pieces` raises Broken (TIMEOUT).
+        """Limit each read of the body to *seconds*; beyond it `pieces` raises ConnectionBroken.
 
-        The next request of the connection waits as the upstream's read time-out says again.
+        Its `why` is TIMEOUT. The next request on this connection has the upstream's read time-out
+        again.
         """
         connection = getattr(self._response.connection, "sock", None)
-        if isinstance(connection, socket.socket):  # a TLS socket is one, too
+        if isinstance(connection, socket.socket):  # includes TLS sockets
             connection.settimeout(seconds)
 
     def close(self) -> None:
-        """Give the connection back where the body has ended or is small, else end it."""
+        """Return the connection to its pool if the body is read or small; else close it."""
         if not self._ended and self._is_small():
             with suppress(ConnectionBroken):
                 self.read(_SMALL, _DRAIN_S)
@@ -192,7 +198,10 @@ class Answer:
 
 
 def _read_on(sent: Iterator[bytes], seen: Callable[[bytes], None], size: int | None) -> None:
-    """Show the rest of a body that cannot be decoded: its coding may be a wrong label."""
+    """Pass the rest of a body that cannot be decoded to *seen*: its coding may be wrong.
+
+    Then the digest of the bytes as sent shows whether they are the blob.
+    """
     left = _SMALL if size is None else size
     for piece in sent:
         seen(piece)
@@ -208,9 +217,9 @@ def _tapped(pieces: Iterator[bytes], seen: Callable[[bytes], None]) -> Iterator[
 
 
 class Wire:
-    """The connections to one upstream, and to wherever it redirects.
+    """The connections to one upstream and to the targets of its redirects.
 
-    They are opened lazily, and anew in a forked child.
+    They are opened on demand. A forked child opens its own.
     """
 
     def __init__(
@@ -229,12 +238,12 @@ class Wire:
         self._managers: dict[tuple[str, str | None], urllib3.PoolManager] = {}
 
     def send(self, request: Request) -> Answer:
-        """Send a request and wait for the head of its answer. Raises: Broken."""
+        """Send a request and wait for the headers of its response. Raises: ConnectionBroken."""
         response = self.guarded(lambda: self._sent(request))
         return Answer(response, request, self)
 
     def guarded(self, call: Callable[[], T]) -> T:
-        """Call into urllib3. Raises: Broken for whatever goes wrong there."""
+        """Return the result of *call*. Raises: ConnectionBroken for every error of urllib3."""
         try:
             return call()
         except AddressRefused as error:
@@ -243,13 +252,11 @@ class Wire:
             raise _broken(error, self._source) from error
 
     def _refused(self, error: AddressRefused) -> ConnectionBroken:
-        """Log where an answer led; the client is only sent the fact."""
+        """Log the rejected address, and return an error without it for the client."""
         host = self._source.host
         names = {"upstream": host, "host": error.host[:_LONGEST_NAME], "address": error.address}
-        log.warning("redirect to an address that is not public refused", extra=names)
-        return ConnectionBroken(
-            f"{error}; it can be allowed with upstreams.{host}.redirects", Why.NONSENSE
-        )
+        log.warning("redirect to an address that is not public rejected", extra=names)
+        return ConnectionBroken(f"{error}; permit it with upstreams.{host}.redirects", Why.NONSENSE)
 
     def _sent(self, request: Request) -> urllib3.BaseHTTPResponse:
         manager = self._manager(request.url)
@@ -261,7 +268,7 @@ class Wire:
                 stale.is_lost and request.method not in _SAFE
             ):
                 raise
-        manager.clear()  # others that are kept may be dead, too
+        manager.clear()  # other idle connections may be dead as well
         return _urlopen(manager, request, self._source)
 
     def _manager(self, url: str) -> urllib3.PoolManager:
@@ -280,7 +287,7 @@ class Wire:
 def _urlopen(
     manager: urllib3.PoolManager, request: Request, source: UpstreamConfig
 ) -> urllib3.BaseHTTPResponse:
-    """Send a request with its target as it was written, which urllib3's parser would change."""
+    """Send a request with the exact bytes of its target, which urllib3's parser would change."""
     origin, target = split_target(request.url)
     credential = request.credential.headers_for(request.url) if request.credential else {}
     read = min(request.within or math.inf, source.read_timeout)
@@ -300,16 +307,19 @@ def _urlopen(
 
 
 def _broken(error: Exception, source: UpstreamConfig) -> ConnectionBroken:
-    """Sort a foreign exception, and say where it was a proxy's."""
+    """Return the ConnectionBroken for an exception; name the proxy if it is a proxy's."""
     if not isinstance(error, exceptions.ProxyError):
-        return _sorted(error, source)
-    inner = _sorted(error.original_error, source)
+        return _connection_error(error, source)
+    inner = _connection_error(error.original_error, source)
     reached = {"unreached": inner.unreached, "unconnected": inner.unconnected}
     return ConnectionBroken(f"proxy: {inner}", inner.why, **reached)
 
 
-def _sorted(error: Exception, source: UpstreamConfig) -> ConnectionBroken:
-    """Sort a foreign exception; the words never hold a URL, whose query may be a secret."""
+def _connection_error(error: Exception, source: UpstreamConfig) -> ConnectionBroken:
+    """Return the ConnectionBroken for an exception.
+
+    Its message contains no URL, because the query of a URL may be a secret.
+    """
     if isinstance(error, exceptions.NameResolutionError):
         return ConnectionBroken("its name does not resolve", Why.REFUSED, unconnected=True)
     if isinstance(error, exceptions.NewConnectionError):
@@ -319,30 +329,30 @@ def _sorted(error: Exception, source: UpstreamConfig) -> ConnectionBroken:
         span = source.connect_timeout
         return ConnectionBroken(f"no connection within {span:g} s", Why.TIMEOUT, unreached=True)
     if isinstance(error, exceptions.ReadTimeoutError | TimeoutError):
-        return ConnectionBroken("nothing came in time", Why.TIMEOUT)
-    return _broken_off(error)
+        return ConnectionBroken("it did not respond in time", Why.TIMEOUT)
+    return _protocol_error(error)
 
 
-def _broken_off(error: Exception) -> ConnectionBroken:
-    """Tell a connection that broke from an answer that is no HTTP."""
+def _protocol_error(error: Exception) -> ConnectionBroken:
+    """Return the error for a failed connection, or for a response that is not valid HTTP."""
     if isinstance(error, exceptions.SSLError | ssl.SSLError):
         return ConnectionBroken(f"TLS: {_tls_problem(error)}", Why.REFUSED, unconnected=True)
     cause = error.args[-1] if isinstance(error, exceptions.ProtocolError) else error
     if isinstance(cause, exceptions.IncompleteRead | IncompleteRead | ConnectionError):
-        return ConnectionBroken("it broke off", Why.REFUSED)
+        return ConnectionBroken("the connection was closed too early", Why.REFUSED)
     if isinstance(cause, OSError):
         return ConnectionBroken(cause.strerror or _tunnel_problem(cause), Why.REFUSED)
-    return ConnectionBroken(f"it does not speak HTTP: {type(cause).__name__}", Why.NONSENSE)
+    return ConnectionBroken(f"its response is not valid HTTP: {type(cause).__name__}", Why.NONSENSE)
 
 
 def _tls_problem(error: Exception) -> str:
-    """Return OpenSSL's own words: those for a certificate name our host, and nothing of theirs."""
+    """Return OpenSSL's reason. It may contain the requested host, and no text of the peer."""
     inner = error.args[0] if error.args and isinstance(error.args[0], ssl.SSLError) else error
-    said = getattr(inner, "verify_message", None) or getattr(inner, "reason", None)
-    return str(said or "no agreement")
+    reason = getattr(inner, "verify_message", None) or getattr(inner, "reason", None)
+    return str(reason or "handshake failed")
 
 
 def _tunnel_problem(error: OSError) -> str:
-    """Return the status with which a proxy refused a tunnel, without its words."""
+    """Return the status with which a proxy rejected a tunnel, without the proxy's text."""
     found = _TUNNEL.search(str(error)[:_LONGEST_NAME])
-    return f"no tunnel: status {found[1]}" if found else "it failed"
+    return f"no tunnel: status {found[1]}" if found else "the connection failed"

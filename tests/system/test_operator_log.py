@@ -58,16 +58,16 @@ def test_the_log_of_one_day_explains_what_happened(start: Start, fake: FakeUpstr
 
     for _ in range(3):  # one refused connection is none yet
         appliance.door.get(manifest_path("gone.test/app", "v1"), **right)
-    _said(appliance, "upstream is away", "upstream=gone.test", "cause=.*refused")
+    _said(appliance, "upstream is unavailable", "upstream=gone.test", "cause=.*refused")
     assert "gone.test: " in appliance.entrepot("status").stdout
 
     fake.misbehave("/manifests/limited", status=429, headers={"Retry-After": "7"})
     appliance.door.get(manifest_path("one.test/app", "limited"), **right)
-    _said(appliance, "upstream limits our rate", "upstream=one.test", "seconds=7")
+    _said(appliance, "upstream limits the rate", "upstream=one.test", "seconds=7")
 
     fake.misbehave("/private/", status=403)
     appliance.door.get(blob_path("one.test/private", digests[0]), **right)
-    _said(appliance, "upstream refuses our credentials", "upstream=one.test")
+    _said(appliance, "upstream rejects the configured credentials", "upstream=one.test")
 
     for digest in digests:
         assert appliance.door.get(blob_path("one.test/app", digest), **right).status == 200

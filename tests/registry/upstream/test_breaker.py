@@ -391,11 +391,11 @@ def test_the_log_names_what_happens_to_an_upstream_once_each(
 
     told = [(each.message, each.__dict__.get("cause", "")) for each in caplog.records]
     assert told == [
-        ("upstream is away", "refused: no connection"),
-        ("upstream is back", ""),
-        ("upstream limits our rate", ""),
-        ("upstream refuses our credentials", ""),
-        ("upstream refuses our credentials", ""),
+        ("upstream is unavailable", "refused: no connection"),
+        ("upstream is available again", ""),
+        ("upstream limits the rate", ""),
+        ("upstream rejects the configured credentials", ""),
+        ("upstream rejects the configured credentials", ""),
     ]
 
 

@@ -66,7 +66,7 @@ def test_a_bomb_is_refused() -> None:
     """In one layer zlib has its own limit, in two it is a million to one."""
     bomb = gzip.compress(gzip.compress(bytes(1 << 26)))
 
-    with pytest.raises(Undecodable, match="far more"):
+    with pytest.raises(Undecodable, match="too many bytes"):
         for _ in decoded(iter([bomb]), ("gzip", "gzip")):
             pass
 

@@ -152,10 +152,10 @@ def test_a_glob_makes_no_end_of_clients() -> None:
     for number in range(300):
         assert table.find(f"t{number}.azurecr.io") is not None
 
-    assert len(table._invented) == 64
+    assert len(table._from_globs) == 64
 
 
-def test_invented_hosts_push_out_no_client_of_a_named_one() -> None:
+def test_from_globs_hosts_push_out_no_client_of_a_named_one() -> None:
     """Its tokens and its connections would be gone, each time."""
     secret = PlainSecret({"quay.io": Credential("", ""), "*.azurecr.io": Credential("a", "b")})
     table = _table("reg.lan", secret=secret)
@@ -167,7 +167,7 @@ def test_invented_hosts_push_out_no_client_of_a_named_one() -> None:
 
 
 @pytest.mark.parametrize("secure", [True, False])
-def test_invented_hosts_share_what_is_equal(*, secure: bool) -> None:
+def test_from_globs_hosts_share_what_is_equal(*, secure: bool) -> None:
     """A TLS context is a third of a MiB: 1,500 names took half a GiB."""
     shared = Shared()
     scheme = "https" if secure else "http"

@@ -26,9 +26,9 @@ from entrepot.registry.api.authorize import MayHost
 from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth import identity
 from entrepot.registry.auth.rules import AccessGrant, AccessRules
-from entrepot.registry.download.earlier_boot import discard_partial_downloads
+from entrepot.registry.download.spoolfile import discard_partial_downloads
 from entrepot.registry.events import Breakers, Events, damaged
-from entrepot.registry.push.bounds import UploadLimits
+from entrepot.registry.push.upload_sessions import UploadLimits
 from entrepot.registry.routing.name_conflicts import leaves_out, shadowed
 from entrepot.registry.server.aftercare import ConnectionLimits
 from entrepot.registry.server.gunicorn_app import GunicornApplication, Serving

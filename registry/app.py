@@ -40,21 +40,18 @@ from entrepot.registry.api.uploads import BeginningResource, UploadResource
 from entrepot.registry.auth.identity import Authenticator
 from entrepot.registry.download.parallel import ParallelLimits
 from entrepot.registry.download.singleflight import SingleFlight
-from entrepot.registry.download.task import Landing
+from entrepot.registry.download.writer import Landing
 from entrepot.registry.pullthrough.blobs import Blobs
-from entrepot.registry.pullthrough.keyed_lock import KeyedLock
 from entrepot.registry.pullthrough.lists import Lists
-from entrepot.registry.pullthrough.manifests import Manifests
-from entrepot.registry.pullthrough.negative_cache import NegativeCache
+from entrepot.registry.pullthrough.manifests import KeyedLock, Manifests
 from entrepot.registry.pullthrough.prefetch import Prefetch
-from entrepot.registry.pullthrough.recent_answers import RecentAnswers
-from entrepot.registry.push.bounds import UploadLimits
+from entrepot.registry.pullthrough.recent_answers import NegativeCache, RecentAnswers
 from entrepot.registry.push.catalog import Catalog
 from entrepot.registry.push.deletes import Deletions
 from entrepot.registry.push.hashes import Hashes
 from entrepot.registry.push.manifests import ManifestPushes
 from entrepot.registry.push.referrers import Referrers
-from entrepot.registry.push.upload_sessions import Sessions
+from entrepot.registry.push.upload_sessions import Sessions, UploadLimits
 from entrepot.registry.push.uploads import BlobUploads
 from entrepot.registry.routing.resolve import Upstreams
 

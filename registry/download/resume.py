@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
-from entrepot.registry.download.patience import Pace
-from entrepot.registry.download.sources import Sources
+from entrepot.registry.download.sources import Pace, Sources
 from entrepot.registry.errors import Unavailable, UpstreamError, Why
 from entrepot.registry.upstream.protocol import RemoteBlob
 

@@ -33,9 +33,8 @@ from entrepot.datastore.locks import LockedFile, try_lock
 from entrepot.datastore.refs import Digest
 from entrepot.registry.download.resume import resumed, until
 from entrepot.registry.download.spoolfile import read_size
-from entrepot.registry.download.task import Landing, Task
 from entrepot.registry.download.verify import window
-from entrepot.registry.download.writer import Download
+from entrepot.registry.download.writer import Download, Landing, Task
 from entrepot.registry.errors import Absent, Denied, UpstreamError
 from entrepot.registry.server.fileslice import FileSlice, Piece, descriptor_of, pieces
 

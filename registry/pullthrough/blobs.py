@@ -12,15 +12,14 @@ from entrepot.datastore import layout
 from entrepot.datastore.content import ContentStore
 from entrepot.datastore.errors import StorageBroken, StorageFull
 from entrepot.datastore.refs import Digest
-from entrepot.registry.download.patience import Limits
 from entrepot.registry.download.resume import passed_on
 from entrepot.registry.download.singleflight import Reader, SingleFlight
-from entrepot.registry.download.task import Task
+from entrepot.registry.download.sources import Limits
 from entrepot.registry.download.verify import alone, confirmed, is_early
+from entrepot.registry.download.writer import Task
 from entrepot.registry.errors import Absent, BlobUnknown
-from entrepot.registry.pullthrough.negative_cache import NegativeCache
 from entrepot.registry.pullthrough.prefetch import Prefetch, PrefetchRequest
-from entrepot.registry.pullthrough.recent_answers import RecentAnswers
+from entrepot.registry.pullthrough.recent_answers import NegativeCache, RecentAnswers
 from entrepot.registry.pullthrough.responses import (
     ArrivingBlob,
     BlobAnswer,

@@ -2,30 +2,99 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 
 from entrepot.datastore.content import ContentStore, StoredManifest
-from entrepot.datastore.errors import InvalidManifest, StorageBroken, StorageFull
+from entrepot.datastore.errors import DatastoreError, InvalidManifest, StorageBroken, StorageFull
+from entrepot.datastore.locks import holding
 from entrepot.datastore.manifest import parse
 from entrepot.datastore.refs import Digest, Reference, Tag
 from entrepot.datastore.repositories import TagState
 from entrepot.registry.errors import (
     Absent,
+    Denied,
     ManifestUnknown,
     PartsMissing,
     Unavailable,
     UpstreamError,
     Why,
 )
-from entrepot.registry.pullthrough import freshness
-from entrepot.registry.pullthrough.keyed_lock import KeyedLock
-from entrepot.registry.pullthrough.negative_cache import NegativeCache
+from entrepot.registry.pullthrough.recent_answers import NegativeCache
 from entrepot.registry.pullthrough.responses import ManifestAnswer, ResponseSource
 from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.registry.upstream.protocol import HeadResult, RemoteManifest
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Registered
+
+
+class KeyedLock:
+    """A lock file a question, in *folder*; whoever had the turn before may have the answer."""
+
+    def __init__(self, folder: Path, patience: float = 35.0) -> None:
+        self._folder = folder
+        self._patience = patience
+
+    @contextmanager
+    def take(self, *question: object) -> Iterator[None]:
+        """Wait for the turn, at most the patience (s): then, or without a disk, go on without."""
+        name = hashlib.sha256("\0".join(map(str, question)).encode()).hexdigest()
+        with ExitStack() as turn:
+            with suppress(DatastoreError):
+                turn.enter_context(holding(self._folder / name, self._patience))
+            yield
+
+
+def is_fresh(state: TagState, source: UpstreamConfig, now: float) -> bool:
+    """Whether a tag was confirmed recently enough not to ask again; *now* in s, UTC epoch."""
+    return 0 <= now - state.confirmed <= source.freshness
+
+
+def may_be_stale(state: TagState, source: UpstreamConfig, error: UpstreamError, now: float) -> bool:
+    """Whether what we have may be shown although the upstream did not confirm it."""
+    if source.max_stale is not None and now - state.confirmed > source.max_stale:
+        return False
+    return not _is_gone(error) or source.on_gone == "serve"
+
+
+_REASONS = {
+    Why.REFUSED: "refused",
+    Why.NONSENSE: "error",
+    Why.TIMEOUT: "timeout",
+    Why.RESTING: "resting",
+    Why.LIMITED: "limited",
+    Why.UNSUPPORTED: "unsupported",
+}
+
+
+def reason(error: UpstreamError) -> str:
+    """Return the one word for it that Cache-Status shows and the metrics count by."""
+    if isinstance(error, Unavailable):
+        return _REASONS[error.why]
+    return "gone" if isinstance(error, Absent) else "denied"
+
+
+def warning(error: UpstreamError) -> str:
+    """Return the text of the `Warning` that goes with a stale answer (OCI spec, "Warnings")."""
+    if isinstance(error, Absent):
+        reason = "no longer has it"
+    elif _is_gone(error):
+        reason = "refuses it"
+    elif isinstance(error, Unavailable) and error.why is Why.UNSUPPORTED:
+        reason = "now has a manifest of an unsupported type"
+    else:
+        reason = "is unavailable"
+    return f"served stale: {error.upstream} {reason}"
+
+
+def _is_gone(error: UpstreamError) -> bool:
+    return isinstance(error, Absent | Denied)
+
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +238,7 @@ class Manifests:
         """Return what needs no question within its freshness."""
         now = self.store.clock()
         state = self.store.repositories.tag(resolved.repository, tag)
-        if state is None or not freshness.is_fresh(state, registered.source, now):
+        if state is None or not is_fresh(state, registered.source, now):
             return None
         held = self.store.manifest(resolved.repository, state.digest)
         if held is None or not self._can_be_finished(resolved, registered, held):
@@ -236,12 +305,12 @@ class Manifests:
     ) -> ManifestAnswer:
         """Show what we have although nobody confirmed it, or say why not."""
         now = self.store.clock()
-        if not freshness.may_be_stale(state, registered.source, error, now):
+        if not may_be_stale(state, registered.source, error, now):
             raise error
         if not self.store.is_complete(resolved.repository, held):
             raise PartsMissing(error) if isinstance(error, Unavailable) else error
         age = max(now - state.confirmed, 0.0)
-        said = freshness.warning(error), freshness.reason(error)
+        said = warning(error), reason(error)
         return ManifestAnswer(held, ResponseSource.STALE, age, *said)
 
     def _fetched(self, remote: RemoteManifest, resolved: ResolvedRepository) -> StoredManifest:

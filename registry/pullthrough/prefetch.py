@@ -20,7 +20,7 @@ from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.locks import LockedFile, holding, try_lock
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.registry.download.singleflight import SingleFlight
-from entrepot.registry.download.task import Task
+from entrepot.registry.download.writer import Task
 from entrepot.registry.errors import RegistryError
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,7 @@ from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.storage import Storage
 from entrepot.registry.errors import BodyBroken, ChunkMisplaced
 from entrepot.registry.push.pins import hold, use
-from entrepot.registry.push.request_body import Body
-from entrepot.registry.push.upload_sessions import Session, Sessions
+from entrepot.registry.push.upload_sessions import Body, Session, Sessions
 
 log = logging.getLogger(__name__)
 

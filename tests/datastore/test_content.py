@@ -21,9 +21,8 @@ from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.datastore.storage import Stat
-from entrepot.registry.pullthrough.keyed_lock import KeyedLock
-from entrepot.registry.pullthrough.manifests import Manifests
-from entrepot.registry.pullthrough.negative_cache import NegativeCache
+from entrepot.registry.pullthrough.manifests import KeyedLock, Manifests
+from entrepot.registry.pullthrough.recent_answers import NegativeCache
 from entrepot.registry.pullthrough.responses import ManifestAnswer, ResponseSource
 from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.registry.upstream.upstream_config import UpstreamConfig as Upstream

@@ -15,7 +15,7 @@ from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.download.singleflight import Reader, SingleFlight
-from entrepot.registry.download.task import Landing, Task
+from entrepot.registry.download.writer import Landing, Task
 from entrepot.registry.server.fileslice import in_bytes
 from tests.registry.remotes import QUICK, FakeRemote
 

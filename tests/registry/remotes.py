@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from entrepot.registry.download.patience import Limits
+from entrepot.registry.download.sources import Limits
 from entrepot.registry.errors import Unavailable, Why
 
 QUICK = Limits(silence=0.5, first_pause=0.01, longest_pause=0.05)

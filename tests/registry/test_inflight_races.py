@@ -20,7 +20,7 @@ from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Stat
 from entrepot.registry.download.singleflight import SingleFlight
 from entrepot.registry.download.spoolfile import read_size, size_path
-from entrepot.registry.download.task import Task
+from entrepot.registry.download.writer import Task
 from entrepot.registry.errors import Absent, Denied, Unavailable
 from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task, whole
 from tests.registry.remotes import QUICK, FakeRemote

@@ -37,7 +37,7 @@ import builtins, fcntl, io, os, sys
 _CONTROL = os.environ["FAULTY_DISK"]
 _MODULES = (
     "entrepot.datastore.", "entrepot.edge.", "entrepot.registry.download.",
-    "entrepot.registry.push.upload_sessions", "entrepot.registry.pullthrough.keyed_lock",
+    "entrepot.registry.push.upload_sessions", "entrepot.registry.pullthrough.manifests",
     "entrepot.registry.pullthrough.prefetch", "entrepot.cleaner.spool",
     "entrepot.cleaner.maintenance.abandoned_uploads", "entrepot.cleaner.running_transfers",
     "entrepot.cleaner.sweep",

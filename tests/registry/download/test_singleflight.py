@@ -20,7 +20,7 @@ from entrepot.datastore.errors import DigestMismatch
 from entrepot.datastore.locks import try_lock
 from entrepot.datastore.refs import Digest
 from entrepot.registry.download.spoolfile import size_path
-from entrepot.registry.download.task import Task
+from entrepot.registry.download.writer import Task
 from entrepot.registry.errors import Absent, Denied, Unavailable, Why
 from entrepot.registry.server.fileslice import FileSlice
 from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task, whole

@@ -12,9 +12,8 @@ from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.refs import Repository
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.errors import TooManyUploads
-from entrepot.registry.push.bounds import UploadLimits
 from entrepot.registry.push.hashes import Hashes
-from entrepot.registry.push.upload_sessions import Sessions
+from entrepot.registry.push.upload_sessions import Sessions, UploadLimits
 
 NAME = Repository.parse("team/app")
 

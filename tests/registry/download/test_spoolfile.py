@@ -10,7 +10,7 @@ import pytest
 from entrepot.datastore import layout
 from entrepot.datastore.locks import try_lock
 from entrepot.datastore.refs import Digest
-from entrepot.registry.download.earlier_boot import discard_partial_downloads
+from entrepot.registry.download.spoolfile import discard_partial_downloads
 
 LAYER = Digest.of(b"layer")
 

@@ -9,9 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entrepot.registry.download.patience import AskSource, End, Limits, Pace, Patience, Pause
 from entrepot.registry.download.resume import resumed
-from entrepot.registry.download.sources import Sources
+from entrepot.registry.download.sources import (
+    AskSource,
+    End,
+    Limits,
+    Pace,
+    Patience,
+    Pause,
+    Sources,
+)
 from entrepot.registry.errors import Absent, Denied, Unavailable, UpstreamError, Why
 from tests.images import filler
 from tests.registry.remotes import FakeRemote

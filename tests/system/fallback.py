@@ -77,7 +77,7 @@ def _status(status: int) -> dict[str, dict[str, Any]]:
 
 TABLE = [
     _row("nothing", _mirror(3), _mirror(4), _mirror(4), rules={}),
-    _row("nobody listens", _origin(0), _origin(0), _origin(0), rules=None),
+    _row("port closed", _origin(0), _origin(0), _origin(0), rules=None),
     _row("connection closed", _origin(0), _origin(4), _origin(0), rules={_ALL: {"drop": True}}),
     _row(
         "401, asks for a password",
@@ -128,7 +128,7 @@ TABLE = [
         rules={LAYER: {"status": 503}},
     ),
     _row(
-        "redirect to nobody, manifest",
+        "redirect to a closed port, manifest",
         *(_origin(1), _both(4), _origin(2)),
         rules={_MANIFESTS: {"redirect": "http://127.0.0.1:1/"}},
     ),

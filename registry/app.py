@@ -21,14 +21,13 @@ from entrepot.datastore.storage import Storage
 from entrepot.datastore.unverified import UnverifiedMarks
 from entrepot.edge.cache_fill import CacheFill
 from entrepot.registry.api import errors, router
-from entrepot.registry.api.authorize import Authorization, MayHost
+from entrepot.registry.api.authorize import Authorization, EdgeHeaders, MayHost
 from entrepot.registry.api.blobs import BlobResource
 from entrepot.registry.api.catalog import CatalogResource
 from entrepot.registry.api.docker_login import DockerLoginResource
-from entrepot.registry.api.edge_headers import EdgeHeaders
 from entrepot.registry.api.manifests import ManifestResource
 from entrepot.registry.api.referrers import ReferrersResource
-from entrepot.registry.api.response_headers import ResponseHeaders
+from entrepot.registry.api.response_body import ResponseHeaders
 from entrepot.registry.api.status import (
     FrontResource,
     HealthResource,

@@ -8,11 +8,16 @@ import falcon
 
 from entrepot.datastore.refs import Digest
 from entrepot.registry.api import response_body
-from entrepot.registry.api.authorize import KIND, Authorization
+from entrepot.registry.api.authorize import KIND, LARGEST_KEPT, Authorization
 from entrepot.registry.api.cache_status import HIT, Forward, forwarded
-from entrepot.registry.api.edge_headers import LARGEST_KEPT
-from entrepot.registry.api.etags import etag, may_range, none_match, not_modified
-from entrepot.registry.api.ranges import ByteRange, parse
+from entrepot.registry.api.etags_and_ranges import (
+    ByteRange,
+    etag,
+    may_range,
+    none_match,
+    not_modified,
+    parse_range,
+)
 from entrepot.registry.errors import Unsupported
 from entrepot.registry.pullthrough.blobs import Blobs
 from entrepot.registry.pullthrough.responses import (
@@ -134,7 +139,7 @@ def _parts(req: falcon.Request, digest: Digest, size: int | None) -> list[ByteRa
     header = req.get_header("Range")
     if header is None or size is None or not may_range(req.get_header("If-Range"), digest):
         return None
-    return parse(header, size)
+    return parse_range(header, size)
 
 
 def _send_whole(req: falcon.Request, resp: falcon.Response, answer: BlobAnswer) -> None:

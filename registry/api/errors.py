@@ -18,7 +18,7 @@ import falcon
 
 from entrepot.datastore import errors as datastore
 from entrepot.registry import errors as registry
-from entrepot.registry.api import cache_status, ranges, request_body, upload_ranges
+from entrepot.registry.api import cache_status, etags_and_ranges, request_body
 from entrepot.registry.api.cache_status import Forward
 from entrepot.registry.errors import Unavailable, Why
 
@@ -255,9 +255,9 @@ def _headers(error: Exception) -> dict[str, str]:
         case registry.Unsupported():
             return {"Allow": ", ".join(error.allowed)}
         case registry.RangeUnsatisfiable():
-            return {"Content-Range": ranges.unsatisfied(error.size)}
+            return {"Content-Range": etags_and_ranges.unsatisfied_range(error.size)}
         case registry.ChunkMisplaced(offset=offset):
-            return {"Range": upload_ranges.received(offset)}
+            return {"Range": etags_and_ranges.received_range(offset)}
         case registry.PartsMissing() | registry.UpstreamError():
             return {"Cache-Status": _cache_status(_cause(error))}
     return {}

@@ -12,7 +12,7 @@ from entrepot.datastore.refs import Digest, Reference, Repository, Tag, parse_re
 from entrepot.registry.api import request_body
 from entrepot.registry.api.authorize import KIND, Authorization
 from entrepot.registry.api.cache_status import HIT, Forward, forwarded, hit
-from entrepot.registry.api.etags import etag, none_match, not_modified
+from entrepot.registry.api.etags_and_ranges import etag, none_match, not_modified
 from entrepot.registry.errors import MalformedRequest, ManifestTooLarge, Unsupported
 from entrepot.registry.pullthrough.manifests import Manifests
 from entrepot.registry.pullthrough.responses import ManifestAnswer, ResponseSource

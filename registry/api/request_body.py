@@ -9,7 +9,7 @@ from typing import Protocol
 
 import falcon
 
-from entrepot.registry.api.ranges import ByteRange
+from entrepot.registry.api.etags_and_ranges import ByteRange
 from entrepot.registry.errors import BodyBroken, BodyTooSlow
 from entrepot.registry.server.delivery import CONNECTION, BodyProgress, Lent
 

@@ -8,7 +8,8 @@ from typing import BinaryIO
 import falcon
 
 from entrepot.datastore.errors import DatastoreError
-from entrepot.registry.api.ranges import ByteRange
+from entrepot.registry.api import cache_status
+from entrepot.registry.api.etags_and_ranges import ByteRange
 from entrepot.registry.errors import RegistryError
 from entrepot.registry.server.delivery import CONNECTION, Lent, broken
 from entrepot.registry.server.fileslice import Piece, in_bytes, pieces
@@ -207,3 +208,32 @@ def _multipart(read: Read, parts: list[tuple[bytes, ByteRange]], tail: bytes) ->
         yield head
         yield from read(part.start, part.stop)
     yield tail
+
+
+_MADE_HERE = cache_status.neither()
+
+
+class ResponseHeaders:
+    """Falcon middleware: two headers on every answer, and no open file behind a HEAD's.
+
+    A large body from memory is sent as a file is: no client keeps the thread that sends it.
+    """
+
+    def process_response(self, req: falcon.Request, resp: falcon.Response, *_: object) -> None:
+        """Add what the resource did not say."""
+        # clients take a registry without it for one of the first version
+        resp.set_header("Docker-Distribution-Api-Version", "registry/2.0")
+        if resp.get_header("Cache-Status") is None:
+            resp.set_header("Cache-Status", _MADE_HERE)
+        if req.method == "HEAD" and resp.stream is not None:
+            _close(resp)
+        elif resp.data is not None:
+            send_large(req, resp)
+
+
+def _close(resp: falcon.Response) -> None:
+    """Close the body that Falcon will not send; its length stays announced."""
+    close = getattr(resp.stream, "close", None)
+    resp.stream = ()  # not None: that would announce a length of 0
+    if close is not None:
+        close()

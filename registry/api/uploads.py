@@ -9,7 +9,7 @@ import falcon
 
 from entrepot.datastore.errors import InvalidDigest
 from entrepot.datastore.refs import ALGORITHMS, Digest, Repository
-from entrepot.registry.api import request_body, upload_ranges
+from entrepot.registry.api import etags_and_ranges, request_body
 from entrepot.registry.api.authorize import KIND, Authorization
 from entrepot.registry.errors import ChunkMisplaced
 from entrepot.registry.push.uploads import BlobUploads
@@ -86,7 +86,7 @@ class UploadResource:
     def on_patch(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
         """Take a chunk in, or a stream without an announced length."""
         repository = _entered(self._authorization, req, resp, name)
-        part = upload_ranges.parse(req.get_header("Content-Range"))
+        part = etags_and_ranges.parse_upload_range(req.get_header("Content-Range"))
         body = request_body.body(req, part)
         with _told_where(resp, repository, upload):
             start = part.start if part else None
@@ -97,7 +97,7 @@ class UploadResource:
         """Take the last chunk in, if there is one, and make it all a blob."""
         repository = _entered(self._authorization, req, resp, name)
         digest = Digest.parse(req.get_param("digest") or "")
-        part = upload_ranges.parse(req.get_header("Content-Range"))
+        part = etags_and_ranges.parse_upload_range(req.get_header("Content-Range"))
         body = request_body.body(req, part)
         with _told_where(resp, repository, upload):
             start = part.start if part and body.length else None
@@ -149,7 +149,7 @@ def _created(resp: falcon.Response, repository: Repository, digest: Digest) -> N
 def _accepted(resp: falcon.Response, repository: Repository, number: str, offset: int) -> None:
     resp.status = falcon.HTTP_202
     _tell_where(resp, repository, number)
-    resp.set_header("Range", upload_ranges.received(offset))
+    resp.set_header("Range", etags_and_ranges.received_range(offset))
 
 
 def _tell_where(resp: falcon.Response, repository: Repository, number: str) -> None:

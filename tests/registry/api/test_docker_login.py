@@ -15,7 +15,7 @@ from entrepot.registry.api.authorize import Authorization
 from entrepot.registry.api.docker_login import SCHEME, DockerLoginResource
 from entrepot.registry.api.status import VersionResource
 from entrepot.registry.auth.identity import Authenticator, Basic, Open
-from tests.registry.api.test_edge_headers import Nowhere
+from tests.registry.api.test_authorize import Nowhere
 
 DAEMON = "docker/20.10.24 go/go1.19.8 os/linux arch/amd64 UpstreamClient(Docker-Client/28.2.2)"
 RIGHT, WRONG = "ann:right", "ann:guess"

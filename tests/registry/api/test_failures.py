@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from entrepot.registry import errors as registry
 from entrepot.registry.api import errors
-from entrepot.registry.api.response_headers import ResponseHeaders
+from entrepot.registry.api.response_body import ResponseHeaders
 from entrepot.registry.api.router import Router
 from entrepot.registry.errors import Unavailable, Why
 

@@ -10,9 +10,8 @@ from falcon import App, testing
 from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.repositories import Repositories
 from entrepot.registry.api import errors
-from entrepot.registry.api.authorize import Authorization
+from entrepot.registry.api.authorize import Authorization, EdgeHeaders
 from entrepot.registry.api.docker_login import DockerLoginResource
-from entrepot.registry.api.edge_headers import EdgeHeaders
 from entrepot.registry.api.status import VersionResource
 from entrepot.registry.auth.identity import Authenticator, Basic, Identity, Open
 from entrepot.registry.upstream.upstreams import Registered

@@ -10,7 +10,10 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from entrepot.registry.errors import RangeUnsatisfiable
+import falcon
+
+from entrepot.datastore.refs import Digest
+from entrepot.registry.errors import MalformedRequest, RangeUnsatisfiable
 
 # RFC 9110, 14.1: the unit's name is case-insensitive; no blank is allowed around "=".
 _UNIT = "bytes="
@@ -39,7 +42,7 @@ class ByteRange:
         return f"bytes {self.start}-{self.stop - 1}/{size}"
 
 
-def parse(header: str | None, size: int) -> list[ByteRange] | None:
+def parse_range(header: str | None, size: int) -> list[ByteRange] | None:
     """Read a Range header against *size* bytes: the ranges in the order asked for.
 
     None: there is no header or it is one to ignore, and the answer is the whole. Raises:
@@ -62,7 +65,7 @@ def parse(header: str | None, size: int) -> list[ByteRange] | None:
     return None if _overlap(satisfiable) else satisfiable
 
 
-def unsatisfied(size: int) -> str:
+def unsatisfied_range(size: int) -> str:
     """Write the Content-Range of a 416: how much there is."""
     return f"bytes */{size}"
 
@@ -117,3 +120,59 @@ def _resolved(first: int | None, last: int | None, size: int) -> ByteRange | Non
 
 def _overlap(ranges: list[ByteRange]) -> bool:
     return any(before.stop > after.start for before, after in pairwise(sorted(ranges)))
+
+
+# A bare digest is no entity tag, but some clients send one and docker distribution takes it.
+_ENTITY_TAG = re.compile(r'(?:W/)?"([^"]*)"|([^\s",]+)')
+
+
+def etag(digest: Digest) -> str:
+    """Write the entity tag of a blob or manifest."""
+    return f'"{digest}"'
+
+
+def none_match(header: str | None, digest: Digest) -> bool:
+    """Tell whether If-None-Match lets the whole be sent; False means 304.
+
+    The comparison is the weak one (RFC 9110, 13.1.2), and `*` names whatever there is.
+    """
+    if header is None:
+        return True
+    if header.strip() == "*":
+        return False
+    return str(digest) not in {quoted or bare for quoted, bare in _ENTITY_TAG.findall(header)}
+
+
+def may_range(if_range: str | None, digest: Digest) -> bool:
+    """Tell whether If-Range lets a part be sent; False means the whole.
+
+    The comparison is the strong one (RFC 9110, 13.1.5); a date never matches, for none is sent.
+    """
+    return if_range is None or if_range.strip() in {etag(digest), str(digest)}
+
+
+def not_modified(resp: falcon.Response) -> None:
+    """Answer 304: the client has it, and nothing describes a body (RFC 9110, 15.4.5)."""
+    resp.status = falcon.HTTP_304
+    resp.delete_header("Content-Type")
+
+
+# Some clients write RFC 9110's form; more digits than any length has are no number.
+_UPLOAD_RANGE = re.compile(
+    r"(?:bytes[ =])?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]{1,19}|\*))?", re.ASCII
+)
+
+
+def parse_upload_range(header: str | None) -> ByteRange | None:
+    """Read where a chunk belongs. Raises: MalformedRequest."""
+    if not header:
+        return None
+    match = _UPLOAD_RANGE.fullmatch(header.strip())
+    if match is None or int(match[2]) < int(match[1]):
+        raise MalformedRequest(f"not a range of a chunk: {header[:64]!r}")
+    return ByteRange(int(match[1]), int(match[2]) + 1)
+
+
+def received_range(offset: int) -> str:
+    """Write the Range of what has come in; of nothing it is 0-0, which Docker can read."""
+    return f"0-{max(offset - 1, 0)}"

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrepot.registry.api import ranges
-from entrepot.registry.api.ranges import ByteRange
-from entrepot.registry.errors import RangeUnsatisfiable
+from entrepot.datastore.refs import Digest
+from entrepot.registry.api import etags_and_ranges
+from entrepot.registry.api.etags_and_ranges import ByteRange
+from entrepot.registry.errors import MalformedRequest, RangeUnsatisfiable
 
 _SIZES = st.integers(min_value=1, max_value=1 << 40)
 
@@ -37,7 +38,7 @@ def test_what_is_there_is_given_in_the_order_asked_for(
     header: str, expected: list[ByteRange]
 ) -> None:
     """A last position past the end means the end; what lies past it is left out."""
-    assert expected == ranges.parse(header, 1000)
+    assert expected == etags_and_ranges.parse_range(header, 1000)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_what_is_there_is_given_in_the_order_asked_for(
 )
 def test_a_header_that_cannot_be_read_is_ignored(header: str | None) -> None:
     """RFC 9110, 14.2: an invalid one, or of another unit, is as if it was not there."""
-    assert ranges.parse(header, 1000) is None
+    assert etags_and_ranges.parse_range(header, 1000) is None
 
 
 @pytest.mark.parametrize(
@@ -71,15 +72,15 @@ def test_a_header_that_cannot_be_read_is_ignored(header: str | None) -> None:
 )
 def test_overlapping_ranges_get_the_whole(header: str) -> None:
     """RFC 9110, 17.15: a client that asks for the same bytes twice is broken or an attacker."""
-    assert ranges.parse(header, 1000) is None
+    assert etags_and_ranges.parse_range(header, 1000) is None
 
 
 def test_too_many_ranges_get_the_whole() -> None:
     """Sixteen are answered, seventeen are not."""
     specs = [f"{start}-{start}" for start in range(0, 34, 2)]
 
-    assert len(ranges.parse("bytes=" + ",".join(specs[:16]), 1000) or []) == 16
-    assert ranges.parse("bytes=" + ",".join(specs), 1000) is None
+    assert len(etags_and_ranges.parse_range("bytes=" + ",".join(specs[:16]), 1000) or []) == 16
+    assert etags_and_ranges.parse_range("bytes=" + ",".join(specs), 1000) is None
 
 
 @pytest.mark.parametrize(
@@ -97,9 +98,9 @@ def test_too_many_ranges_get_the_whole() -> None:
 def test_a_range_past_the_end_is_unsatisfiable(header: str) -> None:
     """When every one is, and it carries the size for Content-Range."""
     with pytest.raises(RangeUnsatisfiable) as caught:
-        ranges.parse(header, 1000)
+        etags_and_ranges.parse_range(header, 1000)
 
-    assert ranges.unsatisfied(caught.value.size) == "bytes */1000"
+    assert etags_and_ranges.unsatisfied_range(caught.value.size) == "bytes */1000"
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000])
@@ -109,16 +110,16 @@ def test_a_range_past_the_end_is_unsatisfiable(header: str) -> None:
 def test_a_range_that_ends_before_it_starts_is_unsatisfiable(header: str, size: int) -> None:
     """Also beside others: the whole header is invalid then (RFC 9110, 14.1.1)."""
     with pytest.raises(RangeUnsatisfiable) as caught:
-        ranges.parse(header, size)
+        etags_and_ranges.parse_range(header, size)
 
     assert caught.value.size == size
 
 
 def test_of_an_empty_blob_a_suffix_is_the_whole_and_a_position_is_past_the_end() -> None:
     """RFC 9110, 14.1.2: a suffix is satisfiable whatever the length; there is no empty range."""
-    assert ranges.parse("bytes=-5", 0) is None
+    assert etags_and_ranges.parse_range("bytes=-5", 0) is None
     with pytest.raises(RangeUnsatisfiable):
-        ranges.parse("bytes=0-", 0)
+        etags_and_ranges.parse_range("bytes=0-", 0)
 
 
 @given(_SIZES, st.data())
@@ -127,7 +128,7 @@ def test_what_is_written_reads_back(size: int, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, size - 1))
     stop = data.draw(st.integers(start + 1, size))
 
-    (read,) = ranges.parse(f"bytes={start}-{stop - 1}", size) or []
+    (read,) = etags_and_ranges.parse_range(f"bytes={start}-{stop - 1}", size) or []
 
     assert read == ByteRange(start, stop)
     assert read.length == stop - start
@@ -139,10 +140,104 @@ def test_whatever_is_sent_is_ignored_refused_or_within_the_size(header: str, siz
     """No header raises anything else, and no range leaves the blob or repeats a byte."""
     for text in (header, "bytes=" + header):
         try:
-            found = ranges.parse(text, size)
+            found = etags_and_ranges.parse_range(text, size)
         except RangeUnsatisfiable:
             continue
         covered = [byte for each in found or [] for byte in range(each.start, each.stop)]
         assert found != []
         assert len(covered) == len(set(covered))
         assert set(covered) <= set(range(size))
+
+
+_DIGEST = Digest.of(b"a blob")
+_OTHER = Digest.of(b"another")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f'"{_DIGEST}"',
+        f'W/"{_DIGEST}"',
+        f'"{_OTHER}", "{_DIGEST}"',
+        f'W/"{_OTHER}",W/"{_DIGEST}"',
+        "*",
+        " * ",
+        str(_DIGEST),
+    ],
+    ids=["one", "weak", "list", "tight list of weak ones", "any", "any, padded", "bare digest"],
+)
+def test_a_tag_that_matches_means_not_modified(header: str) -> None:
+    """RFC 9110, 13.1.2, weak comparison; a bare digest as docker distribution takes it."""
+    assert not etags_and_ranges.none_match(header, _DIGEST)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [None, "", f'"{_OTHER}"', f'"{_DIGEST}x"', '"*"', '"', str(_DIGEST)[:-1]],
+    ids=["none", "empty", "other", "longer", "quoted star", "unclosed", "shorter"],
+)
+def test_a_tag_that_does_not_match_lets_the_whole_be_sent(header: str | None) -> None:
+    """Only the whole digest counts."""
+    assert etags_and_ranges.none_match(header, _DIGEST)
+
+
+def test_what_etag_writes_both_headers_match() -> None:
+    """The tag sent with an answer is the one that comes back."""
+    assert not etags_and_ranges.none_match(etags_and_ranges.etag(_DIGEST), _DIGEST)
+    assert etags_and_ranges.may_range(etags_and_ranges.etag(_DIGEST), _DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, True),
+        (f'"{_DIGEST}"', True),
+        (str(_DIGEST), True),
+        (f'W/"{_DIGEST}"', False),
+        (f'"{_OTHER}"', False),
+        ("Sat, 22 Nov 2025 06:39:00 GMT", False),
+        ("*", False),
+    ],
+    ids=["none", "same", "bare", "weak", "other", "date", "star"],
+)
+def test_a_part_is_sent_only_of_the_very_same_content(
+    header: str | None,
+    expected: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    """RFC 9110, 13.1.5: strong comparison; a resumed download never mixes two contents."""
+    assert expected == etags_and_ranges.may_range(header, _DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("header", "start", "stop"),
+    [
+        ("0-0", 0, 1),
+        ("1024-2047", 1024, 2048),
+        (" 5-9 ", 5, 10),
+        ("bytes 5-9/100", 5, 10),
+        ("bytes 5-9/*", 5, 10),
+        ("bytes=5-9", 5, 10),
+    ],
+)
+def test_a_range_is_inclusive_at_both_ends(header: str, start: int, stop: int) -> None:
+    """With or without what RFC 9110 would have around it."""
+    assert etags_and_ranges.parse_upload_range(header) == ByteRange(start, stop)
+
+
+@pytest.mark.parametrize("header", [None, ""])
+def test_a_chunk_may_say_nothing(header: str | None) -> None:
+    """A streamed one."""
+    assert etags_and_ranges.parse_upload_range(header) is None
+
+
+@pytest.mark.parametrize("header", ["5", "5-", "-5", "9-5", "a-b", "1-2-3", "0-" + "9" * 20, "٣-٤"])
+def test_what_is_no_range_is_refused(header: str) -> None:
+    """Also one that ends before it begins, and a number of which nobody has so many bytes."""
+    with pytest.raises(MalformedRequest):
+        etags_and_ranges.parse_upload_range(header)
+
+
+@pytest.mark.parametrize(("offset", "expected"), [(0, "0-0"), (1, "0-0"), (1024, "0-1023")])
+def test_how_far_it_is_names_the_last_byte(offset: int, expected: str) -> None:
+    """Docker's client can't read a range of nothing."""
+    assert etags_and_ranges.received_range(offset) == expected

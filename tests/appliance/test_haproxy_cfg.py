@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import ssl
+import struct
 import tempfile
 import time
 import urllib.request
@@ -528,6 +529,18 @@ def test_with_a_certificate_it_speaks_tls(tmp_path: Path) -> None:
             f"https://localhost:{front.port}/echo", context=context
         ) as answer:
             assert ["x-forwarded-proto", "https"] in json.loads(answer.read())
+
+
+def test_a_connection_of_http2_has_few_streams(front: Front) -> None:
+    """Each holds buffers while its body is awaited, before anybody has looked at a password."""
+    with socket.create_connection(("127.0.0.1", front.port), timeout=10) as client:
+        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+        with client.makefile("rb") as frames:
+            length, kind = struct.unpack(">IB", b"\0" + frames.read(9)[:4])
+            said = dict(struct.iter_unpack(">HI", frames.read(length)))
+
+    assert kind == 4  # SETTINGS
+    assert said[3] == 16  # SETTINGS_MAX_CONCURRENT_STREAMS: RFC 9113, 6.5.2
 
 
 def test_workers_beyond_the_number_set_are_off(front: Front) -> None:

@@ -39,7 +39,7 @@ from entrepot.registry.api.uploads import BeginningResource, UploadResource
 from entrepot.registry.auth.identity import Authenticator
 from entrepot.registry.download.parallel import ParallelLimits
 from entrepot.registry.download.singleflight import SingleFlight
-from entrepot.registry.download.writer import Landing
+from entrepot.registry.download.writer import Destination
 from entrepot.registry.pullthrough.blobs import Blobs
 from entrepot.registry.pullthrough.lists import Lists
 from entrepot.registry.pullthrough.manifests import KeyedLock, Manifests
@@ -97,10 +97,10 @@ def assemble(parts: Parts) -> App:
     )
     negative = NegativeCache()
     spool = parts.state / layout.SPOOL
-    landing = Landing(
+    destination = Destination(
         store.blobs, parts.index, parts.reservations, parts.report, ParallelLimits(parts.lanes)
     )
-    downloads = SingleFlight(spool, landing)
+    downloads = SingleFlight(spool, destination)
     prefetch = Prefetch(store, downloads, spool / "locks", parts.prefetch)
     blobs = Blobs(store, downloads, negative, prefetch, RecentAnswers(spool / "locks"))
     manifests = Manifests(store, KeyedLock(spool / "locks"), negative)

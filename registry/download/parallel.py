@@ -1,7 +1,7 @@
-"""A large blob in several ranges at once, put back in order while it comes in.
+"""Fetch a large blob as several ranges at once, and yield its bytes in order as they arrive.
 
-One connection to a far registry is slow, several are not. What runs ahead waits in memory, at most
-a segment for each lane, so that the spool file stays a growing front of the blob.
+One connection to a distant registry is slow; several are faster. Parts that arrive early wait in
+memory, at most one part per connection, so that the spool file always holds a prefix of the blob.
 """
 
 from __future__ import annotations
@@ -13,30 +13,34 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
-from entrepot.registry.download.resume import once, resumed, until
+from entrepot.registry.download.resume import fetch_part, limited, resumed
 from entrepot.registry.download.sources import Sources
 from entrepot.registry.errors import Denied, UpstreamError
 from entrepot.registry.upstream.protocol import RemoteBlob
 
-SEGMENT = 8 * 1024 * 1024
-"""Bytes that one request asks for, at most."""
+PART_SIZE = 8 * 1024 * 1024
+"""Largest size of a part, in bytes: one request fetches one part."""
 
-_BLOBS = 3  # with all of their lanes at a time: a client asks for so many
+_BLOBS = 3  # blobs that use all their connections at a time: clients fetch 3 layers at once
 _WAIT_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionBudget:
-    """`lanes` of one blob; all but the first need a permit for each segment that runs ahead."""
+    """Connections that one blob may use.
 
-    lanes: int
+    `connections` is the largest number. Each one but the first needs a permit for every part.
+    """
+
+    connections: int
     permits: threading.Semaphore
 
 
 class ParallelLimits:
-    """How many connections a large blob comes in over, and an upstream's in all, in this worker.
+    """Limits on the connections of this worker: per blob, and per upstream in all.
 
-    One for each blob, and so many more as are permits, each with a segment in memory.
+    Each blob has one connection without a permit. The permits of an upstream limit all others, and
+    each of those keeps at most one part in memory.
     """
 
     def __init__(self, most: int) -> None:
@@ -44,8 +48,8 @@ class ParallelLimits:
         self._permits: dict[str, threading.Semaphore] = {}
         self._lock = threading.Lock()
 
-    def share(self, upstream: str) -> ConnectionBudget:
-        """Return what a blob of this upstream may use."""
+    def budget(self, upstream: str) -> ConnectionBudget:
+        """Return the connection budget of a blob from this upstream."""
         with self._lock:
             if upstream not in self._permits:
                 self._permits[upstream] = threading.Semaphore(_BLOBS * (self.most - 1))
@@ -54,24 +58,24 @@ class ParallelLimits:
 
 @dataclass(frozen=True, slots=True)
 class MissingRange:
-    """What is missing of a blob: from `start` to its end at `size`, both in bytes."""
+    """The missing bytes of a blob: from `start` to its end at `size`, both in bytes."""
 
     start: int
     size: int
 
-    def division(self, lanes: int) -> PartList:
-        """Divide it so that all lanes end at about the same time.
+    def parts(self, connections: int) -> PartList:
+        """Divide the range so that all connections end at about the same time.
 
         `size` may be any number that a manifest claims: the cost does not depend on it.
         """
         missing = self.size - self.start
-        rounds = -(-missing // (SEGMENT * lanes))
-        return PartList(self.start, self.size, -(-missing // (rounds * lanes)))
+        rounds = -(-missing // (PART_SIZE * connections))
+        return PartList(self.start, self.size, -(-missing // (rounds * connections)))
 
 
 @dataclass(frozen=True, slots=True)
 class PartList:
-    """The parts of a span, computed when they are asked for; all but the last of `each` bytes."""
+    """The parts of a missing range, computed on demand. All but the last have `each` bytes."""
 
     start: int
     size: int
@@ -79,172 +83,182 @@ class PartList:
 
     @property
     def count(self) -> int:
-        """How many parts there are."""
+        """The number of parts."""
         return -(-(self.size - self.start) // self.each)
 
     def part(self, number: int) -> tuple[int, int]:
-        """Return start and stop (exclusive) of a part, of which the first is number 0."""
+        """Return start and stop (exclusive) of a part; the first part has number 0."""
         start = self.start + number * self.each
         return start, min(start + self.each, self.size)
 
 
-def in_lanes(
+def in_parallel(
     sources: Sources,
-    span: MissingRange,
-    share: ConnectionBudget,
+    missing: MissingRange,
+    budget: ConnectionBudget,
     opened: Callable[[RemoteBlob], None],
 ) -> Iterator[bytes]:
-    """Yield what is missing, in order, over as many connections as there are lanes and permits.
+    """Yield a missing range in order, over as many connections as the budget and the permits allow.
 
-    No byte is asked for twice. An upstream that does not do such ranges, or knows another size,
-    goes on in one stream. *opened* is told of the first answer. Raises: UpstreamError.
+    No byte is requested twice. If an upstream does not support these ranges, or reports another
+    size, the blob continues in one stream. *opened* is called with the first response. Raises:
+    UpstreamError.
     """
-    division = span.division(share.lanes)
-    start, stop = division.part(0)
+    parts = missing.parts(budget.connections)
+    start, stop = parts.part(0)
     end: int | None = stop
-    begun = b""
+    first_chunk = b""
 
     def first(remote: RemoteBlob) -> None:
         nonlocal end
-        if not begun and (remote.stop != stop or remote.size not in (None, span.size)):
-            end = None  # from now on all the rest, also where the next connection does ranges
+        if not first_chunk and (remote.stop != stop or remote.size not in (None, missing.size)):
+            end = None  # fetch all the rest in one stream, even if a later connection does ranges
         opened(remote)
 
     head = resumed(sources, start, first, lambda: end)
-    begun = next(head, b"")
+    first_chunk = next(head, b"")
     if end is None:
-        yield begun
+        yield first_chunk
         yield from head
         return
-    with _Ahead(sources, division, share) as ahead:
-        yield begun
-        yield from until(head, stop - start - len(begun))
-        yield from ahead.chunks()
+    with _Helpers(sources, parts, budget) as helpers:
+        yield first_chunk
+        yield from limited(head, stop - start - len(first_chunk))
+        yield from helpers.chunks()
 
 
 @dataclass(slots=True, eq=False)
-class _Segment:
-    """A part that a lane fetches: its chunks as they come in, then None, or what went wrong."""
+class _Part:
+    """A part that a helper thread fetches.
+
+    `chunks` has its chunks as they arrive, then None or the exception that ended it.
+    """
 
     start: int
     stop: int
-    came: queue.SimpleQueue[bytes | Exception | None] = field(default_factory=queue.SimpleQueue)
+    chunks: queue.SimpleQueue[bytes | Exception | None] = field(default_factory=queue.SimpleQueue)
 
 
-class _Ahead:
-    """Fetches the parts behind the first, as many at a time as there are lanes, until it is left.
+class _Helpers:
+    """Threads that fetch the parts after the first one, until the context is left.
 
-    The reader is one of the lanes: it fetches the first part of each round, and every part that no
-    other lane has taken. Without a permit, or without a thread, only speed is lost. What is held in
-    memory is one segment for each lane, however many parts there are.
+    The caller of `chunks` fetches too: the first part of each round, and every part that no thread
+    has taken. Without a permit, or without a thread, the download is only slower. Memory is limited
+    to one part per connection, however many parts there are.
     """
 
-    def __init__(self, sources: Sources, division: PartList, share: ConnectionBudget) -> None:
+    def __init__(self, sources: Sources, parts: PartList, budget: ConnectionBudget) -> None:
         self._sources = sources
-        self._division = division
-        self._count = division.count
-        self._round = share.lanes
-        self._next = 1  # the first part that neither the reader nor a lane has taken
-        self._taken: dict[int, _Segment] = {}
+        self._parts = parts
+        self._count = parts.count
+        self._round = budget.connections
+        self._next = 1  # the first part that neither the caller nor a thread has taken
+        self._taken: dict[int, _Part] = {}
         self._lock = threading.Lock()
-        self._lanes = min(share.lanes, self._count) - 1
-        self._window = threading.Semaphore(self._lanes)
-        self._permits = share.permits
+        self._thread_count = min(budget.connections, self._count) - 1
+        self._window = threading.Semaphore(self._thread_count)
+        self._permits = budget.permits
         self._permitted = 0
-        self._left = threading.Event()
+        self._is_over = threading.Event()
 
     def __enter__(self) -> Self:
-        with suppress(RuntimeError):  # no thread is left
-            for _ in range(self._lanes):
-                threading.Thread(target=self._lane, name="lane", daemon=True).start()
+        with suppress(RuntimeError):  # the process has no thread left
+            for _ in range(self._thread_count):
+                threading.Thread(target=self._run_thread, name="lane", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._left.set()
+            self._is_over.set()
             while self._permitted:
-                self._give_back()
+                self._return_permit()
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield all parts but the first, one after the other. Raises: UpstreamError."""
+        """Yield all parts but the first, in order. Raises: UpstreamError."""
         number = 1
         while number < self._count:
-            segment = self._taken_by_a_lane(number)
-            if segment is None:
-                start, stop = self._division.part(number)
+            part = self._claim(number)
+            if part is None:
+                start, stop = self._parts.part(number)
                 yield from self._body(start, stop)
             else:
-                yield from self._from_lane(segment)
+                yield from self._from_thread(part)
             number += 1
 
-    def _taken_by_a_lane(self, number: int) -> _Segment | None:
-        """Return the segment of a part; None, and the reader has it, unless a lane has it."""
+    def _claim(self, number: int) -> _Part | None:
+        """Return a part if a thread has taken it; None if the caller must fetch it."""
         with self._lock:
-            segment = self._taken.pop(number, None)
-            if segment is None:
+            part = self._taken.pop(number, None)
+            if part is None:
                 self._next = max(self._next, number + 1)
-            return segment
+            return part
 
     def _body(self, start: int, stop: int) -> Iterator[bytes]:
-        return until(resumed(self._sources, start, bound=lambda: stop), stop - start)
+        return limited(resumed(self._sources, start, bound=lambda: stop), stop - start)
 
-    def _from_lane(self, segment: _Segment) -> Iterator[bytes]:
-        """Yield what a lane brings; where the upstream lets it down, fetch the rest ourselves."""
-        at = segment.start
-        while isinstance(item := segment.came.get(), bytes):
+    def _from_thread(self, part: _Part) -> Iterator[bytes]:
+        """Yield the part that a thread fetches.
+
+        If its upstream fails, fetch the rest of the part here.
+        """
+        at = part.start
+        while isinstance(item := part.chunks.get(), bytes):
             at += len(item)
             yield item
         with self._lock:
-            self._give_back()
+            self._return_permit()
         self._window.release()
         if item is not None and not isinstance(item, UpstreamError):
             raise item
-        if at < segment.stop:
-            yield from self._body(at, segment.stop)
+        if at < part.stop:
+            yield from self._body(at, part.stop)
 
-    def _give_back(self) -> None:
+    def _return_permit(self) -> None:
         self._permitted -= 1
         self._permits.release()
 
-    # ---- in a lane
+    # ---- in a helper thread
 
-    def _lane(self) -> None:
-        while self._lanes_next() < self._count and not self._left.is_set():
+    def _run_thread(self) -> None:
+        while self._next_for_thread() < self._count and not self._is_over.is_set():
             if not self._window.acquire(timeout=_WAIT_S):
                 continue
-            segment = self._take()
-            if segment:
-                self._fill(segment)
+            part = self._take()
+            if part:
+                self._fetch(part)
             else:
                 self._window.release()
 
-    def _lanes_next(self) -> int:
-        """Return the next part that a lane may take: each round's first is the reader's own."""
+    def _next_for_thread(self) -> int:
+        """Return the next part that a thread may take.
+
+        The caller fetches the first part of each round.
+        """
         return self._next + 1 if self._next % self._round == 0 else self._next
 
-    def _take(self) -> _Segment | None:
-        """Take the next part, with a permit; None when there is either none for a while."""
+    def _take(self) -> _Part | None:
+        """Take the next part, with a permit; None if no permit or no part is left."""
         if not self._permits.acquire(timeout=_WAIT_S):
             return None
         with self._lock:
             self._permitted += 1
-            number = self._lanes_next()
-            if number >= self._count or self._left.is_set():
-                self._give_back()
+            number = self._next_for_thread()
+            if number >= self._count or self._is_over.is_set():
+                self._return_permit()
                 return None
-            segment = self._taken[number] = _Segment(*self._division.part(number))
+            part = self._taken[number] = _Part(*self._parts.part(number))
             self._next = number + 1
-            return segment
+            return part
 
-    def _fill(self, segment: _Segment) -> None:
+    def _fetch(self, part: _Part) -> None:
         try:
-            for chunk in once(self._sources, segment.start, segment.stop):
-                if self._left.is_set():
+            for chunk in fetch_part(self._sources, part.start, part.stop):
+                if self._is_over.is_set():
                     return
-                segment.came.put(chunk)
-            segment.came.put(None)
-        except Exception as error:  # noqa: BLE001 - raised where the segment is waited for
-            if isinstance(error, Denied):  # the upstream takes no further connection
+                part.chunks.put(chunk)
+            part.chunks.put(None)
+        except Exception as error:  # noqa: BLE001 - raised in the thread that calls `chunks`
+            if isinstance(error, Denied):  # the upstream accepts no further connection
                 with self._lock:
                     self._next = self._count
-            segment.came.put(error)
+            part.chunks.put(error)

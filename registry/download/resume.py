@@ -1,4 +1,4 @@
-"""The bytes of a blob in order, over as many connections and sources as that takes."""
+"""Read the bytes of a blob in order, over as many connections and sources as that takes."""
 
 from __future__ import annotations
 
@@ -18,55 +18,58 @@ def resumed(
 ) -> Iterator[bytes]:
     """Yield a blob from *start* to its end.
 
-    *bound* returns where to stop (exclusive; None: at its end). A source that breaks off, or sends
-    less than it was asked for (RFC 9110, 15.3.7), is asked again, or the next one is, by range, for
-    what is missing. *opened* is called with each connection's answer. Raises: UpstreamError when
-    the patience of *sources* is over.
+    *bound* returns the exclusive end to stop at, or None for the end of the blob. If a source
+    breaks off or sends less than was requested (RFC 9110, 15.3.7), the missing range is requested
+    from it again, or from the next source. *opened* is called with the response of each connection.
+    Raises: UpstreamError when *sources* gives the download up.
     """
     pace = Pace(sources.limits)
     while True:
         source, fetch = sources.choose()
-        came = False
+        has_bytes = False
         pace.begin(sources.now())
         try:
             with fetch(start, bound()) as remote:
                 opened(remote)
-                for chunk in _brisk(remote, wanted(remote, start), pace, sources.now):
+                for chunk in _check_pace(remote, skip_to(remote, start), pace, sources.now):
                     start += len(chunk)
-                    came = True
+                    has_bytes = True
                     sources.progressed(source, len(chunk))
                     yield chunk
-            if not came or start >= _end(remote, bound()):
+            if not has_bytes or start >= _end(remote, bound()):
                 return
         except UpstreamError as error:
             sources.failed(source, error, start=start)
 
 
-def once(sources: Sources, start: int, stop: int) -> Iterator[bytes]:
-    """Yield *start* to *stop* from one connection, as far as it comes. Raises: UpstreamError.
+def fetch_part(sources: Sources, start: int, stop: int) -> Iterator[bytes]:
+    """Yield the bytes *start* to *stop* (exclusive) from one connection, as far as they arrive.
 
-    For a part that is fetched beside another connection: what it lacks is fetched by the latter, so
-    a refusal here says nothing of the source.
+    For a part that is fetched beside another connection. That connection fetches the bytes that are
+    missing here, so a refusal here is not counted against the source. Raises: UpstreamError.
     """
-    source, fetch = sources.first()
+    source, fetch = sources.choose_now()
     with fetch(start, stop) as remote:
-        for chunk in until(wanted(remote, start), stop - start):
+        for chunk in limited(skip_to(remote, start), stop - start):
             sources.progressed(source, len(chunk))
             yield chunk
 
 
-def wanted(remote: RemoteBlob, start: int) -> Iterator[bytes]:
-    """Yield a body from *start* on; an upstream that ignores ranges sends what is not wanted."""
-    unwanted = start - remote.start
+def skip_to(remote: RemoteBlob, start: int) -> Iterator[bytes]:
+    """Yield a body from *start* on.
+
+    An upstream that ignores ranges sends earlier bytes, which are skipped.
+    """
+    to_skip = start - remote.start
     for chunk in remote.chunks():
-        if unwanted >= len(chunk):
-            unwanted -= len(chunk)
+        if to_skip >= len(chunk):
+            to_skip -= len(chunk)
             continue
-        yield chunk[unwanted:] if unwanted else chunk
-        unwanted = 0
+        yield chunk[to_skip:] if to_skip else chunk
+        to_skip = 0
 
 
-def until(chunks: Iterator[bytes], length: int | None) -> Iterator[bytes]:
+def limited(chunks: Iterator[bytes], length: int | None) -> Iterator[bytes]:
     """Yield at most *length* bytes; None: all."""
     for chunk in chunks:
         if length is None:
@@ -75,20 +78,23 @@ def until(chunks: Iterator[bytes], length: int | None) -> Iterator[bytes]:
         if length:
             yield chunk[:length]
         length -= len(chunk)
-        if length < 0:  # what ends by itself is read to its end: its connection is used again
+        # A body of the right length is read to its end, so that its connection can be reused.
+        if length < 0:
             return
 
 
-def passed_on(body: AbstractContextManager[RemoteBlob], start: int, stop: int) -> Iterator[bytes]:
-    """Yield a range of a blob, as its upstream gives it."""
+def passed_through(
+    body: AbstractContextManager[RemoteBlob], start: int, stop: int
+) -> Iterator[bytes]:
+    """Yield a range of a blob as the upstream sends it, unverified."""
     with body as remote:
-        yield from until(wanted(remote, start), stop - start)
+        yield from limited(skip_to(remote, start), stop - start)
 
 
-def _brisk(
+def _check_pace(
     remote: RemoteBlob, chunks: Iterator[bytes], pace: Pace, now: Callable[[], float]
 ) -> Iterator[bytes]:
-    """Pass *chunks* on until they come too slowly, and not all have come.
+    """Yield *chunks* until they arrive too slowly, unless all bytes have arrived.
 
     Raises: Unavailable (TIMEOUT).
     """
@@ -101,5 +107,8 @@ def _brisk(
 
 
 def _end(remote: RemoteBlob, bound: int | None) -> int:
-    """Return where a blob ends; 0 where nobody says: it ended where its body did."""
+    """Return the end of a blob, in bytes.
+
+    Return 0 if it is unknown: then the blob ended with its body.
+    """
     return min((each for each in (remote.size, bound) if each is not None), default=0)

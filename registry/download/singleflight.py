@@ -1,12 +1,12 @@
-"""One download a blob, for all clients of all workers.
+"""Single flight: one download of a blob for all clients of all workers.
 
-Every client is a reader; the writer is nobody's request: a thread that appends to a spool file,
-which it holds locked. Readers, in whatever process, follow the file as it grows. The lock says
-whether somebody writes, the file's length how far he is, its place in the blob store that all
-of it was verified. So a writer may die at any byte: the lock falls open, a reader takes it, and
-goes on where the file ends.
+Every client is a reader. The writer belongs to no request: it is a thread that appends to a spool
+file and holds the lock of that file. Readers in any process follow the file as it grows. A held
+lock means that a writer is active; the length of the file is its progress; a file in the blob store
+is verified. A writer may therefore die at any byte: its lock is released, a reader takes the lock,
+and the download continues where the file ends.
 
-The last byte of a blob is read only after its digest was proven.
+The last byte of a blob is sent only after its digest is verified.
 """
 
 from __future__ import annotations
@@ -31,31 +31,34 @@ from entrepot.datastore.errors import (
 )
 from entrepot.datastore.locks import LockedFile, try_lock
 from entrepot.datastore.refs import Digest
-from entrepot.registry.download.resume import resumed, until
+from entrepot.registry.download.resume import limited, resumed
 from entrepot.registry.download.spoolfile import read_size
-from entrepot.registry.download.verify import window
-from entrepot.registry.download.writer import Download, Landing, Task
+from entrepot.registry.download.verify import verified_range
+from entrepot.registry.download.writer import Destination, Download, Task
 from entrepot.registry.errors import Absent, Denied, UpstreamError
 from entrepot.registry.server.fileslice import FileSlice, Piece, descriptor_of, pieces
 
-_WORTH_IT = 1024 * 1024  # bytes: with less, a reader waits once whether more comes
+_MIN_SEND = 1024 * 1024  # bytes: with fewer, a reader waits once for more
 _MORE_WITHIN_S = 0.01
 _SHORTEST_WAIT_S = 0.002
 _LONGEST_WAIT_S = 0.05
-_STUCK_S = 3.0  # without a byte from another upstream
+_STUCK_S = 3.0  # without a byte, after which a download from another upstream is left
 _DISTRUSTED_S = 600.0
 _MOST_DISTRUSTED = 1024
-_TOO_QUIET_S = 0.016  # after such a wait for nothing, whether the writer lives is looked at
+_TOO_QUIET_S = 0.016  # after a wait this long without bytes, check that the writer lives
 
 
 class DownloadStuck(StorageBroken):
-    """A download from another upstream stands still: its reader had better fetch for itself."""
+    """A download from another upstream makes no progress.
+
+    Its reader should fetch the blob itself.
+    """
 
 
 class _Distrusted:
-    """The sources that sent wrong bytes, by digest and upstream, for some minutes.
+    """Sources that sent wrong bytes, by digest and upstream, for 10 minutes.
 
-    They are not asked for that digest as long as there is another source.
+    They are not used for that digest while there is another source.
     """
 
     def __init__(self) -> None:
@@ -63,52 +66,55 @@ class _Distrusted:
         self._known: dict[tuple[Digest, str], tuple[frozenset[int], float]] = {}
 
     def add(self, task: Task, sources: frozenset[int]) -> None:
-        """Note the sources of a download whose digest was wrong."""
+        """Record the sources of a download whose digest did not match."""
         until = time.monotonic() + _DISTRUSTED_S
         with self._lock:
             if len(self._known) >= _MOST_DISTRUSTED:
                 self._known.clear()
             together = task.without | sources
-            if len(together) >= len(task.fetches):  # then any of them may be right by now
+            if len(together) >= len(task.fetches):  # no source is left, so try them all again
                 together = frozenset()
             self._known[task.digest, task.upstream] = together, until
 
     def of(self, task: Task) -> frozenset[int]:
-        """Return the numbers of the sources that are not asked."""
+        """Return the numbers of the sources not to use for a task."""
         found, until = self._known.get((task.digest, task.upstream), (frozenset[int](), 0.0))
         return found if time.monotonic() < until else frozenset()
 
 
 class SingleFlight:
-    """The downloads of all workers, as one worker sees them."""
+    """The downloads of all workers, as seen by one worker."""
 
-    def __init__(self, spool: Path, landing: Landing) -> None:
+    def __init__(self, spool: Path, destination: Destination) -> None:
         self._spool = spool
-        self._landing = landing
+        self._destination = destination
         self._running: dict[Digest, Download] = {}
         self._distrusted = _Distrusted()
         self._lock = threading.Lock()
 
     def path(self, key: Digest) -> Path:
-        """Return the spool file of the download that *key* stands for."""
+        """Return the path of the spool file of the download with this key."""
         return self._spool / layout.spool(key)
 
     def stored_size(self, task: Task) -> int | None:
-        """Return how long a blob is (bytes) whose download ended well; None while it has not."""
-        stat = self._landing.blobs.stat(task.digest)
+        """Return the size, in bytes, of a blob whose download is committed; None before that."""
+        stat = self._destination.blobs.stat(task.digest)
         return stat.size if stat and task.is_proven() else None
 
     def open_stored(self, task: Task) -> tuple[BinaryIO, int] | None:
-        """Open a blob whose download ended well, and return its length; None while it has not."""
+        """Open a blob whose download is committed, and return it with its size.
+
+        None before that.
+        """
         if not task.is_proven():
             return None
         try:
-            return self._landing.blobs.open_sized(task.digest)
+            return self._destination.blobs.open_sized(task.digest)
         except NotFound:
             return None
 
     def open_spooled(self, task: Task) -> int | None:
-        """Open the spool file of a download; None when there is none. Raises: StorageBroken."""
+        """Open the spool file of a download; None if there is none. Raises: StorageBroken."""
         try:
             return os.open(self.path(task.key), os.O_RDONLY)
         except FileNotFoundError:
@@ -117,18 +123,18 @@ class SingleFlight:
             raise refusal(error) from error
 
     def is_running(self, task: Task) -> bool:
-        """Whether a worker has begun this download and not ended it, or died over it."""
+        """Return True if a worker has begun this download and not ended it, or died during it."""
         return self.path(task.key).exists()
 
     def trusted(self, task: Task) -> Task:
-        """Return a task without the sources that sent wrong bytes a while ago."""
+        """Return a task without the sources that sent wrong bytes recently."""
         return replace(task, without=self._distrusted.of(task))
 
     def join(self, task: Task) -> Reader:
-        """Follow the download of a blob; begin it, or take it over, when nobody writes.
+        """Follow the download of a blob. Begin it, or continue it, if it has no writer.
 
-        Raises: UpstreamError when it was begun here and the upstream said no; StorageFull,
-        StorageBroken when nothing can be written.
+        Raises: UpstreamError if it was begun here and the upstream refused it; StorageFull or
+        StorageBroken if nothing can be written.
         """
         download, is_ours = self.begin(task)
         is_common = download is not None and download.task.upstream == task.upstream
@@ -138,13 +144,15 @@ class SingleFlight:
         except (Absent, Denied):
             if is_ours:
                 raise
-            return self.join(task)  # what another name may not see says nothing of this one
+            return self.join(task)  # the refusal was for another repository
         return Reader(self, task, download, is_ours=is_ours)
 
     def begin(self, task: Task) -> tuple[Download | None, bool]:
-        """Write a blob's spool file from here on, and tell whether that is news.
+        """Write the spool file of a blob in this process.
 
-        None when another process writes it, or nobody need: it is stored.
+        Return the download, and True if it is new.
+
+        The download is None if another process writes the file, or if the blob is stored already.
         """
         with self._lock, ExitStack() as undo:
             known = self._running.get(task.key)
@@ -161,7 +169,7 @@ class SingleFlight:
                 self.trusted(task),
                 self.path(task.key),
                 locked.fd,
-                self._landing,
+                self._destination,
                 self._distrusted.add,
             )
             self._start(download, locked)
@@ -169,7 +177,10 @@ class SingleFlight:
         return download, True
 
     def _start(self, download: Download, locked: LockedFile) -> None:
-        """Run it in a thread of its own. Raises: StorageBroken when there is none to be had."""
+        """Run a download in a new thread.
+
+        Raises: StorageBroken if the process can start no thread.
+        """
         key = download.task.key
 
         def run() -> None:
@@ -177,7 +188,7 @@ class SingleFlight:
                 try:
                     download.run()
                 finally:
-                    with self._lock:  # its file may be gone, and another's
+                    with self._lock:  # another download may have replaced it by now
                         if self._running.get(key) is download:
                             del self._running[key]
 
@@ -192,7 +203,7 @@ class SingleFlight:
 class Reader:
     """One client's view of a blob that is being downloaded.
 
-    `collapsed`: another client's request had begun it.
+    `collapsed` is True if another client's request began the download.
     """
 
     def __init__(
@@ -211,10 +222,12 @@ class Reader:
         self._grown = -1, time.monotonic()
 
     def size(self) -> int | None:
-        """Wait until the upstream has said how long the blob is (bytes); None: it does not say.
+        """Wait for the upstream's response and return the size of the blob, in bytes.
 
-        Raises: UpstreamError when the download that was joined failed, and so did our own try;
-        StorageFull, StorageBroken when it cannot be followed here, DownloadStuck among them.
+        None if not announced.
+
+        Raises: UpstreamError if the joined download failed and a retry failed too; StorageFull or
+        StorageBroken (with its subclass DownloadStuck) if the download cannot be followed here.
         """
         while True:
             if self._download is not None and self._download.is_opened:
@@ -230,19 +243,19 @@ class Reader:
                 return self._size
             if self._is_stuck():
                 raise DownloadStuck(f"another upstream sends nothing of {self._task.digest}")
-            self._see_to_it()
+            self._wait_or_take_over()
 
-    def ahead(self) -> int:
-        """Return how many bytes have come in."""
-        self._has_landed()
+    def received(self) -> int:
+        """Return how many bytes of the blob have arrived."""
+        self._is_stored()
         return self._length()
 
     def read(self, start: int, stop: int | None, *, early: bool = False) -> Iterator[Piece]:
-        """Yield the bytes from *start* to *stop* (exclusive; None: the end) as they come in.
+        """Yield the bytes from *start* to *stop* (exclusive; None: the end) as they arrive.
 
-        The last of them waits until the blob is verified; of a range that may be *early*, only the
-        last byte of the blob does.
-        Raises: UpstreamError, DatastoreError in the middle: the connection must be dropped.
+        The last byte waits until the blob is verified. In a range that may be *early*, only the
+        last byte of the blob itself waits. Raises: UpstreamError or DatastoreError in the middle of
+        the body, after which the connection must be closed.
         """
         try:
             yield from self._read(start, stop, early=early)
@@ -250,7 +263,7 @@ class Reader:
             self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file that is read."""
         if self._descriptor is not None:
             os.close(self._descriptor)
         if self._stored is not None:
@@ -262,39 +275,39 @@ class Reader:
     def _read(self, start: int, stop: int | None, *, early: bool) -> Iterator[Piece]:
         first, has_waited = start, False
         while stop is None or start < stop:
-            ready = self._ready(stop, early=early)
-            if start < ready:
-                if has_waited or ready == stop or self._is_worth_it(ready - start):
-                    yield from self._pieces(start, ready)
-                    start, self._pause, has_waited = ready, _SHORTEST_WAIT_S, False
+            available = self._ready(stop, early=early)
+            if start < available:
+                if has_waited or available == stop or self._is_worth_it(available - start):
+                    yield from self._pieces(start, available)
+                    start, self._pause, has_waited = available, _SHORTEST_WAIT_S, False
                     continue
                 self._wait(_MORE_WITHIN_S)
             elif self._stored is not None:
                 if start < (self._stored_size if stop is None else stop):
                     raise ContentDamaged(f"{self._task.digest} ends at {start}, not at {stop}")
                 return
-            elif self._has_landed():
-                continue  # now all of it may be read
+            elif self._is_stored():
+                continue  # the whole blob may be sent now
             elif self._is_abandoned() or self._is_stuck():
-                yield from self._alone(first, start, stop, early=early)
+                yield from self._fetch_privately(first, start, stop, early=early)
                 return
             else:
-                self._see_to_it()
+                self._wait_or_take_over()
             has_waited = True
 
     def _is_worth_it(self, length: int) -> bool:
-        """Whether so many bytes are sent without a wait for more: each wake-up costs."""
-        return length >= _WORTH_IT or self._stored is not None
+        """Return True if *length* bytes are enough to send: each wake-up costs CPU."""
+        return length >= _MIN_SEND or self._stored is not None
 
     def _pieces(self, start: int, stop: int) -> Iterator[Piece]:
-        """Yield bytes that are there: of the stored blob, or of the spool file."""
+        """Yield bytes that have arrived, from the stored blob or from the spool file."""
         if self._stored is not None:
             yield from pieces(self._stored, start, stop)
         elif self._descriptor is not None:
             yield FileSlice(self._descriptor, start, stop)
 
     def _ready(self, stop: int | None, *, early: bool) -> int:
-        """Return up to where may be read: the last byte waits for the proof."""
+        """Return the offset up to which bytes may be sent. The last byte waits for verification."""
         length = self._length()
         end = length if stop is None else min(length, stop)
         if self._stored is not None:
@@ -310,10 +323,10 @@ class Reader:
             self._descriptor = self._downloads.open_spooled(self._task)
         return os.fstat(self._descriptor).st_size if self._descriptor is not None else 0
 
-    def _has_landed(self) -> bool:
-        """Whether the blob is in the store: from then on it is what is read.
+    def _is_stored(self) -> bool:
+        """Return True if the blob is in the store. From then on, the stored file is read.
 
-        Not what lies in the spool: whoever takes a lock there makes a file for an instant.
+        The spool file proves nothing: to take its lock, another process creates it for an instant.
         """
         if self._stored is None:
             stored = self._downloads.open_stored(self._task)
@@ -323,44 +336,44 @@ class Reader:
         return self._stored is not None
 
     def _length_of_stored(self, file: BinaryIO) -> int:
-        """Return how many bytes the stored blob has now: its file may have been cut."""
+        """Return the current length of the stored blob, in bytes: its file may be truncated."""
         descriptor = descriptor_of(file)
         return self._stored_size if descriptor is None else os.fstat(descriptor).st_size
 
     def _is_abandoned(self) -> bool:
-        """Whether the writer gave the file up: it is wrong, or there is no room for it."""
+        """Return True if the writer gave up: the content is wrong, or there is no disk space."""
         if self._download is not None and self._download.is_done and self._download.error:
             return isinstance(self._download.error, DatastoreError)
         if self._descriptor is None or os.fstat(self._descriptor).st_nlink:
             return False
-        return not self._has_landed()
+        return not self._is_stored()
 
-    # ---- when nothing comes
+    # ---- when no bytes arrive
 
-    def _see_to_it(self) -> None:
-        """Wait for more; where the writer is dead, become it.
+    def _wait_or_take_over(self) -> None:
+        """Wait for more bytes. If the writer is dead, begin the download in this process.
 
-        Raises: UpstreamError when the upstream failed, and not only under another's name.
+        Raises: UpstreamError if the upstream failed, unless it failed for another repository only.
         """
         if self._download is None or not self._download.is_done:
             self._wait(self._pause)
             if self._download is None and self._pause >= _TOO_QUIET_S:
                 self._download, self._is_ours = self._downloads.begin(self._task)
-        elif self._download.error is None or self._is_anothers(self._download.error):
+        elif self._download.error is None or self._is_for_another(self._download.error):
             self._download = None
         else:
             raise self._download.error
         self._pause = min(self._pause * 2, _LONGEST_WAIT_S)
 
     def _wait(self, seconds: float) -> None:
-        """Wait for more; what another process writes tells nobody."""
+        """Wait for more bytes. A writer in another process cannot wake this reader, so sleep."""
         if self._download is None:
             time.sleep(seconds)
         else:
             self._download.wait(seconds)
 
-    def _is_anothers(self, error: Exception) -> bool:
-        """Whether a download failed for a reason that may not hold for this reader's own source."""
+    def _is_for_another(self, error: Exception) -> bool:
+        """Return True if a download failed for a reason that may not apply to this task."""
         if self._is_ours or not isinstance(error, UpstreamError):
             return False
         return isinstance(error, Absent | Denied) or self._is_of_another_upstream
@@ -371,7 +384,7 @@ class Reader:
         return download is not None and download.task.upstream != self._task.upstream
 
     def _is_stuck(self) -> bool:
-        """Whether another upstream has sent nothing for a while: the own source may be well."""
+        """Return True if another upstream has sent nothing for 3 s: this reader's own may work."""
         if not self._is_of_another_upstream:
             return False
         length, now = self._length(), time.monotonic()
@@ -379,21 +392,23 @@ class Reader:
             self._grown = length, now
         return now - self._grown[1] > _STUCK_S
 
-    def _alone(self, first: int, start: int, stop: int | None, *, early: bool) -> Iterator[Piece]:
-        """Fetch the rest for this client only, and prove all that it gets.
+    def _fetch_privately(
+        self, first: int, start: int, stop: int | None, *, early: bool
+    ) -> Iterator[Piece]:
+        """Fetch the rest for this client only, and verify all that it receives.
 
-        What of the front is not here is fetched for the proof too: the client that resumes a pull
-        has it already. A range that may be *early* is not proven.
-        Raises: ContentDamaged when what was sent can't be proven any more.
+        The bytes before *start* are needed for the digest. Those that are not on disk are fetched
+        too, although a client that resumes a pull has them already. A range that may be *early* is
+        not verified. Raises: ContentDamaged if bytes that were sent can no longer be verified.
         """
         sources, digest = self._downloads.trusted(self._task).sources(), self._task.digest
         if early and (first or stop not in (None, self._size)):
-            yield from until(resumed(sources, start), stop and stop - start)
+            yield from limited(resumed(sources, start), stop and stop - start)
             return
-        here = 0 if self._descriptor is None else os.fstat(self._descriptor).st_size
-        if here < start and start > first:
-            raise ContentDamaged(f"the spool file of {digest} ends at {here}, not at {start}")
-        edge = FileSlice(self._descriptor or 0, 0, min(here, start))
-        handed = self._download.take_rest() if self._download and not start else None
-        rest = handed or resumed(sources, edge.stop)
-        yield from window(chain(edge.chunks(), rest), digest, start, stop)
+        on_disk = 0 if self._descriptor is None else os.fstat(self._descriptor).st_size
+        if on_disk < start and start > first:
+            raise ContentDamaged(f"the spool file of {digest} ends at {on_disk}, not at {start}")
+        prefix = FileSlice(self._descriptor or 0, 0, min(on_disk, start))
+        taken_rest = self._download.take_rest() if self._download and not start else None
+        rest = taken_rest or resumed(sources, prefix.stop)
+        yield from verified_range(chain(prefix.chunks(), rest), digest, start, stop)

@@ -1,4 +1,4 @@
-"""The spool file of a download, and the file beside it that tells how long it will be."""
+"""Spool files: the files of running downloads, each beside a file that has its final size."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from entrepot.datastore.locks import try_lock
 
 
 def size_path(path: Path) -> Path:
-    """Return the file that tells how long a spool file will be."""
+    """Return the path of the file that has the final size of a spool file."""
     return path.with_name(f"{path.name}.size")
 
 
 def read_size(path: Path) -> int | None:
-    """Return how long a spool file will be, in bytes; None when that is not known.
+    """Return the final size of a spool file, in bytes; None if the upstream did not announce it.
 
-    Raises: FileNotFoundError as long as the upstream has not answered; StorageBroken.
+    Raises: FileNotFoundError if the upstream has not responded yet; StorageBroken.
     """
     try:
         text = size_path(path).read_text()
@@ -30,20 +30,21 @@ def read_size(path: Path) -> int | None:
         raise
     except OSError as error:
         raise refusal(error) from error
-    if not text:  # it is made before it is written
+    if not text:  # the file exists for a moment before its text is written
         raise FileNotFoundError(path)
     return int(text) if text.isdecimal() else None
 
 
 def append(descriptor: int, chunk: bytes, offset: int) -> None:
-    """Append to a file, opened with O_APPEND, that ends at *offset*.
+    """Append to a file that was opened with O_APPEND and ends at *offset* (bytes).
 
-    With O_APPEND the kernel ignores the offset of pwrite (pwrite(2), BUGS): a file that is cut at
-    this moment stays too short, instead of having a hole. Raises: ContentDamaged, OSError.
+    Linux ignores the offset of pwrite on such a file (pwrite(2), BUGS). If the file is truncated at
+    this moment, it stays too short and gets no hole. Raises: ContentDamaged if the file does not
+    end at *offset*; OSError.
     """
     length = os.fstat(descriptor).st_size
     if length != offset:
-        raise ContentDamaged(f"a file that is written has {length} bytes, not {offset}")
+        raise ContentDamaged(f"the spool file has {length} bytes, not {offset}")
     view = memoryview(chunk)
     while view:
         written = os.pwrite(descriptor, view, offset)
@@ -55,7 +56,11 @@ _STEP = 32 * 1024 * 1024  # bytes
 
 
 class BackgroundFsync:
-    """Flushes an open file in steps, one at a time, beside whoever writes it."""
+    """Flush an open file to the disk while it grows, in another thread than its writer.
+
+    Each step flushes 32 MiB or more, and only one step runs at a time. The last byte of a blob is
+    sent after the file is on the disk: with these steps, little is left to flush at the end.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -63,7 +68,7 @@ class BackgroundFsync:
         self._thread: threading.Thread | None = None
 
     def reached(self, offset: int) -> None:
-        """Flush what lies before *offset* (bytes), if that is enough to be worth it."""
+        """Start to flush the bytes before *offset*, if they are a full step and no step runs."""
         if offset - self._flushed < _STEP or (self._thread and self._thread.is_alive()):
             return
         self._flushed = offset
@@ -71,12 +76,13 @@ class BackgroundFsync:
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait for the step that runs: the file may be closed after."""
+        """Wait for the running step. The file may be closed after this."""
         if self._thread:
             self._thread.join()
 
     def _flush(self) -> None:
-        with contextlib.suppress(OSError):  # whoever lands the file flushes it, and hears of it
+        # the commit flushes the file again and reports the error
+        with contextlib.suppress(OSError):
             os.fdatasync(self._descriptor)
 
 
@@ -84,10 +90,14 @@ log = logging.getLogger(__name__)
 
 
 def discard_partial_downloads(state: Path, boot: str) -> None:
-    """Remove the spool files in the state directory, unless *boot* has written them.
+    """Remove the spool files in the state directory that an earlier boot of the machine wrote.
 
-    Where nothing tells one boot from another, *boot* is empty and all are kept. A restart of the
-    appliance alone keeps them. A disk that refuses it is logged.
+    Spool files are not flushed byte by byte. After a power failure, the length of a file may
+    include bytes that never reached the disk. Readers would be sent those bytes before the digest
+    of the whole blob fails.
+
+    *boot* identifies this boot. If it is empty, boots cannot be distinguished and all files are
+    kept. A restart of the appliance alone keeps them too. A disk error is logged.
     """
     marker = state / layout.BOOT
     try:

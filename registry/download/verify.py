@@ -1,4 +1,4 @@
-"""Bytes that are verified before the last of them leaves."""
+"""Verify bytes before the last of them is sent to the client."""
 
 from __future__ import annotations
 
@@ -8,71 +8,75 @@ from collections.abc import Iterable, Iterator
 
 from entrepot.datastore.errors import DigestMismatch
 from entrepot.datastore.refs import Digest
-from entrepot.registry.download.resume import resumed, until
+from entrepot.registry.download.resume import limited, resumed
 from entrepot.registry.download.sources import Sources
 from entrepot.registry.errors import Unavailable, Why
 
-PROVEN_RANGES = 64 * 1024 * 1024
-"""Bytes of a blob up to which the last byte of each of its ranges waits for the whole blob."""
+VERIFIED_RANGES_MAX = 64 * 1024 * 1024
+"""Largest blob, in bytes, of which every range waits with its last byte for the whole blob.
+
+Used with `proxy.ranges` set to `auto`.
+"""
 
 
-def window(
+def verified_range(
     chunks: Iterable[bytes], digest: Digest, start: int = 0, stop: int | None = None
 ) -> Iterator[bytes]:
-    """Yield the bytes *start* to *stop* of a blob, of which *chunks* are all.
+    """Yield the bytes *start* to *stop* (exclusive) of a blob; *chunks* is the whole blob.
 
-    One byte late, so that the last is held until *digest* is proven. Raises: DigestMismatch, in
-    place of the last byte.
+    The last byte so far is always held back, so that the very last one is yielded only after
+    *digest* is verified. Raises: DigestMismatch in place of the last byte.
     """
-    hasher, at, held = digest.hasher(), 0, b""
+    hasher, offset, last = digest.hasher(), 0, b""
     end = math.inf if stop is None else stop
     for chunk in chunks:
         hasher.update(chunk)
-        wanted = chunk[max(start - at, 0) : int(min(max(end - at, 0), len(chunk)))]
-        at += len(chunk)
-        if wanted:
-            yield held + wanted[:-1]
-            held = wanted[-1:]
+        selected = chunk[max(start - offset, 0) : int(min(max(end - offset, 0), len(chunk)))]
+        offset += len(chunk)
+        if selected:
+            yield last + selected[:-1]
+            last = selected[-1:]
     actual = Digest(digest.algorithm, hasher.hexdigest())
     if actual != digest:
         raise DigestMismatch(digest, actual)
-    yield held
+    yield last
 
 
-def confirmed(chunks: Iterable[bytes], proven: Iterable[bytes], upstream: str) -> Iterator[bytes]:
-    """Yield *chunks* of one answer, the last byte only if *proven* are the same bytes.
+def compared(chunks: Iterable[bytes], proven: Iterable[bytes], upstream: str) -> Iterator[bytes]:
+    """Yield the *chunks* of a response, the last byte only if *proven* are the same bytes.
 
-    Raises: Unavailable, in place of the last byte.
+    Raises: Unavailable in place of the last byte.
     """
-    sent, right, held = hashlib.sha256(), hashlib.sha256(), b""
+    sent, right, last = hashlib.sha256(), hashlib.sha256(), b""
     for chunk in chunks:
         sent.update(chunk)
-        yield held + chunk[:-1]
-        held = chunk[-1:]
+        yield last + chunk[:-1]
+        last = chunk[-1:]
     for chunk in proven:
         right.update(chunk)
     if sent.digest() != right.digest():
-        raise Unavailable(upstream, "two answers for the same bytes differ", Why.NONSENSE)
-    yield held
+        raise Unavailable(upstream, "two responses for the same range differ", Why.NONSENSE)
+    yield last
 
 
-def alone(
+def unstored_blob(
     sources: Sources, digest: Digest, start: int, stop: int | None, *, early: bool
 ) -> Iterator[bytes]:
-    """Yield a blob that nothing is stored of, or a range of it.
+    """Yield a blob, or a range of it, that is not stored while it is sent.
 
-    To prove a range, all of the blob is fetched; a range that may be *early* is not proven.
+    To verify a range, the whole blob is fetched. A range that may be *early* is sent unverified.
     """
     if early:
-        return until(resumed(sources, start), stop and stop - start)
-    return window(resumed(sources, 0), digest, start, stop)
+        return limited(resumed(sources, start), stop and stop - start)
+    return verified_range(resumed(sources, 0), digest, start, stop)
 
 
 def is_early(ranges: str, size: int | None) -> bool:
-    """Whether ranges of an unverified blob complete before it is verified.
+    """Return True if ranges of a blob may complete before the blob is verified.
 
-    *ranges* is `verified`, `early`, or `auto`: it depends on the blob's *size* in bytes.
+    *ranges* is the setting `proxy.ranges`: `verified`, `early`, or `auto`, which depends on *size*,
+    the size of the blob in bytes.
     """
     if ranges == "auto":
-        return size is not None and size > PROVEN_RANGES
+        return size is not None and size > VERIFIED_RANGES_MAX
     return ranges == "early"

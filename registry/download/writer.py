@@ -1,4 +1,4 @@
-"""The writer of a download: a thread that fills a spool file and lands it in the blob store."""
+"""The writer of a download: a thread that fills a spool file and commits it to the blob store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from entrepot.datastore.errors import (
 from entrepot.datastore.index import AccessIndex, ContentKind
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.reservations import Reservations
-from entrepot.registry.download.parallel import MissingRange, ParallelLimits, in_lanes
+from entrepot.registry.download.parallel import MissingRange, ParallelLimits, in_parallel
 from entrepot.registry.download.resume import resumed
 from entrepot.registry.download.sources import DEFAULT, Limits, Sources
 from entrepot.registry.download.spoolfile import BackgroundFsync, append, read_size, size_path
@@ -39,17 +39,20 @@ _BY_DIGEST = Digest("", "")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to download, and how to ask for it under the name of whoever wants it.
+    """A blob to download, and the requests to download it with for one repository.
 
-    `fetches` open it at its sources, in order of preference; `limits` bound the patience with them;
-    `without` are the numbers of those that sent wrong bytes a while ago.
-    `size` is what its manifest says, in bytes, None where that is not known. `shown` is called once
-    the upstream has answered for the blob under that name, before anybody else learns of it; then
-    `verified`, once its bytes have proven the digest, before they become the blob; then `landed`.
-    `is_ahead`: nobody has asked for it yet.
+    `fetches` open the blob at its sources, in order of preference. `limits` are the time limits of
+    the download. `without` has the numbers of sources that sent wrong bytes recently. `size` is the
+    size in the manifest, in bytes, or None if it is unknown. `is_ahead` is True if the download is
+    a prefetch.
 
-    `key` stands for the download in the spool: tasks of one key join. Where it is not the digest,
-    all bytes come from one upstream, and the blob counts as stored only where `is_proven`.
+    Three functions are called in this order: `shown` after the upstream responded to a request for
+    the blob in this repository, before any reader sees the response; `verified` after the digest
+    matched, before the blob is committed; `landed` after the commit.
+
+    `key` names the download in the spool: tasks with the same key share one download. If it is not
+    the digest, all bytes come from one upstream, and the blob counts as stored only if `is_proven`
+    returns True.
     """
 
     digest: Digest
@@ -71,38 +74,41 @@ class Task:
             object.__setattr__(self, "key", self.digest)
 
     def sources(self) -> Sources:
-        """Return the sources, with patience from now on."""
+        """Return the sources; the time limits begin now."""
         return Sources(self.fetches, self.limits, without=self.without)
 
 
 @dataclass(frozen=True, slots=True)
-class Landing:
-    """Where downloads end; `report` takes the fields of a `download` event."""
+class Destination:
+    """Where downloads are committed, with the limits and the event log that they share.
+
+    `report` takes the fields of a `download` event.
+    """
 
     blobs: BlobStore
     index: AccessIndex
     reservations: Reservations
     report: Callable[..., None] = lambda **_: None
-    lanes: ParallelLimits = field(default_factory=lambda: ParallelLimits(1))
+    parallel: ParallelLimits = field(default_factory=lambda: ParallelLimits(1))
 
 
 log = logging.getLogger(__name__)
 
-_LARGE = 16 * 1024 * 1024  # bytes from which several connections are worth their requests
-_TELL_STEP = 1024 * 1024  # bytes
-_TELL_S = 0.01
-_UNSAID = "?"
+_LARGE = 16 * 1024 * 1024  # bytes; smaller blobs are not worth several requests
+_NOTIFY_STEP = 1024 * 1024  # bytes
+_NOTIFY_S = 0.01
+_UNKNOWN_SIZE = "?"
 
 
 class Download:
-    """A spool file that grows. Whoever runs it holds the file locked."""
+    """A spool file that grows. The thread that runs the download holds the lock of the file."""
 
     def __init__(
         self,
         task: Task,
         path: Path,
         descriptor: int,
-        landing: Landing,
+        destination: Destination,
         distrust: Callable[[Task, frozenset[int]], None] = lambda *_: None,
     ) -> None:
         self.task = task
@@ -113,64 +119,67 @@ class Download:
         self.is_done = False
         self._path = path
         self._descriptor = descriptor
-        self._landing = landing
-        self._news = threading.Condition()
+        self._destination = destination
+        self._changed = threading.Condition()
         self._rest: Iterator[bytes] | None = None
         self._sources = task.sources()
         self._start = self._offset = os.fstat(descriptor).st_size
-        self._told, self._told_at = self._start, 0.0
+        self._notified_offset, self._notified_at = self._start, 0.0
         self._reserved = 0
         fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
-        self._flushing = BackgroundFsync(descriptor)
+        self._fsync = BackgroundFsync(descriptor)
         self._began = time.monotonic()
 
     def wait_opened(self) -> None:
-        """Wait until the upstream has answered. Raises: UpstreamError when it said no."""
-        with self._news:
-            self._news.wait_for(lambda: self.is_opened or self.is_done)
+        """Wait until the upstream has responded.
+
+        Raises: UpstreamError if the request failed.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self.is_opened or self.is_done)
         if isinstance(self.error, UpstreamError):
             raise self.error
 
     def wait(self, seconds: float) -> None:
-        """Wait for a byte more, or the end."""
-        with self._news:
+        """Wait up to *seconds* for more bytes or the end."""
+        with self._changed:
             if not self.is_done:
-                self._news.wait(seconds)
+                self._changed.wait(seconds)
 
     def wait_done(self) -> None:
-        """Wait for the end, good or bad."""
-        with self._news:
-            self._news.wait_for(lambda: self.is_done)
+        """Wait until the download has ended, with or without success."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.is_done)
 
     def take_rest(self) -> Iterator[bytes] | None:
-        """Return the body that found no room, from its first byte, to whoever comes first."""
-        with self._news:
+        """Return the whole body of a download without disk space; None after the first call."""
+        with self._changed:
             rest, self._rest = self._rest, None
         return rest
 
     def run(self) -> None:
-        """Fill the file and land it; what went wrong is kept in `error`."""
+        """Fill the file and commit it. On failure, keep the exception in `error`."""
         outcome = "failed"
         try:
-            outcome = self._fill_and_land()
+            outcome = self._fill_and_commit()
         except (UpstreamError, DatastoreError) as error:
-            # without its frames: they hold us, and the connections of a body that nobody takes over
+            # without its frames, which keep this object and the connections of the body alive
             self.error = error.with_traceback(None)
-            outcome = self._give_up(error)
-        except Exception as error:  # its readers wait for a word, whatever it is
+            outcome = self._abandon(error)
+        except Exception as error:  # any error must end the download: its readers wait
             log.exception("download failed", extra=self._names())
             self.error = StorageBroken(repr(error))
-            outcome = self._give_up(self.error)
+            outcome = self._abandon(self.error)
         finally:
-            self._flushing.wait()
-            with self._news:
+            self._fsync.wait()
+            with self._changed:
                 self.is_done = True
-                self._news.notify_all()
+                self._changed.notify_all()
             self._report(outcome)
 
     # ---- filling
 
-    def _fill_and_land(self) -> str:
+    def _fill_and_commit(self) -> str:
         hasher = self.task.digest.hasher()
         for chunk in FileSlice(self._descriptor, 0, self._start).chunks():
             hasher.update(chunk)
@@ -180,68 +189,69 @@ class Download:
         actual = Digest(self.task.digest.algorithm, hasher.hexdigest())
         if actual != self.task.digest:
             raise DigestMismatch(self.task.digest, actual)
-        self._land(actual)
+        self._commit(actual)
         return "stored"
 
-    def _missing(self, edge: str) -> Iterator[bytes]:
-        """Yield what the file lacks, once there is room for it; a whole file lacks nothing.
+    def _missing(self, hashed_so_far: str) -> Iterator[bytes]:
+        """Yield the missing bytes of the file, after space is reserved for them.
 
-        *front* is what the file hashes to so far.
+        A complete file has no missing bytes. *hashed_so_far* is the hex digest of the file.
         """
-        if self._is_complete(edge):
-            self._opened(self._start)
+        if self._is_complete(hashed_so_far):
+            self._announce(self._start)
             return
         body = self._body()
         for chunk in body:
-            if not self._has_room(self._offset + len(chunk)):
+            if not self._reserve(self._offset + len(chunk)):
                 if not (self._offset or self.task.is_ahead):
                     self._rest = itertools.chain((chunk,), body)
-                raise StorageFull(f"no room for {self.task.digest}")
+                raise StorageFull(f"no disk space for {self.task.digest}")
             yield chunk
 
     def _body(self) -> Iterator[bytes]:
-        """Return what comes in from the upstream: of a large blob, over several connections."""
-        size, lanes = self.task.size or 0, self._landing.lanes
+        """Return the body from the upstream; a large blob comes over several connections."""
+        size, parallel = self.task.size or 0, self._destination.parallel
         sources = self._sources
-        if lanes.most > 1 and size - self._start >= _LARGE:
-            share = lanes.share(self.task.upstream)
-            return in_lanes(sources, MissingRange(self._start, size), share, self._answered)
-        return resumed(sources, self._start, self._answered)
+        if parallel.most > 1 and size - self._start >= _LARGE:
+            budget = parallel.budget(self.task.upstream)
+            return in_parallel(sources, MissingRange(self._start, size), budget, self._on_response)
+        return resumed(sources, self._start, self._on_response)
 
-    def _answered(self, remote: RemoteBlob) -> None:
+    def _on_response(self, remote: RemoteBlob) -> None:
         if remote.size == 0 and self.task.digest != Digest.of(b"", self.task.digest.algorithm):
-            raise Unavailable(self.task.upstream, "a blob without its bytes", Why.NONSENSE)
+            raise Unavailable(self.task.upstream, "it sent an empty blob", Why.NONSENSE)
         if not self.is_opened:
             self.task.shown()
-        self._opened(remote.size)
+        self._announce(remote.size)
 
-    def _is_complete(self, edge: str) -> bool:
-        """Whether a writer died between the last byte and the landing."""
+    def _is_complete(self, hashed_so_far: str) -> bool:
+        """Return True if an earlier writer died between the last byte and the commit."""
         if not self._start:
             return False
         try:
-            return edge == self.task.digest.hex or read_size(self._path) == self._start
+            return hashed_so_far == self.task.digest.hex or read_size(self._path) == self._start
         except FileNotFoundError:
             return False
 
-    def _opened(self, size: int | None) -> None:
-        """Tell the readers, here and elsewhere, how long the blob will be."""
+    def _announce(self, size: int | None) -> None:
+        """Announce the size of the blob to the readers here and, by a file, elsewhere."""
         if self.is_opened:
             return
-        with contextlib.suppress(OSError):  # readers elsewhere then go on without it
-            size_path(self._path).write_text(_UNSAID if size is None else str(size))
-        with self._news:
+        # without the file, readers in other processes take the download over or end it
+        with contextlib.suppress(OSError):
+            size_path(self._path).write_text(_UNKNOWN_SIZE if size is None else str(size))
+        with self._changed:
             self.size = size
             self.is_opened = True
-            self._news.notify_all()
+            self._changed.notify_all()
 
-    def _has_room(self, length: int) -> bool:
+    def _reserve(self, length: int) -> bool:
         if length <= self._reserved:
             return True
-        wanted = self.size if self.size and self.size >= length else length + STEP
-        if not self._landing.reservations.reserve(self.task.key, wanted):
+        size = self.size if self.size and self.size >= length else length + STEP
+        if not self._destination.reservations.reserve(self.task.key, size):
             return False
-        self._reserved = wanted
+        self._reserved = size
         return True
 
     def _append(self, chunk: bytes) -> None:
@@ -249,49 +259,61 @@ class Download:
             append(self._descriptor, chunk, self._offset)
         except OSError as error:
             refused = refusal(error)
-            if isinstance(refused, StorageFull):  # this one goes on unstored, the next may fit
-                self._landing.reservations.refused(self.size or self._offset + len(chunk))
+            # this download continues unstored, but the cleaner can make space for the next
+            if isinstance(refused, StorageFull):
+                self._destination.reservations.refused(self.size or self._offset + len(chunk))
             raise refused from error
         self._offset += len(chunk)
-        self._tell()
-        self._flushing.reached(self._offset)
+        self._notify()
+        self._fsync.reached(self._offset)
 
-    def _tell(self) -> None:
-        """Wake those who wait; not for each piece: to wake many costs more than to write it."""
+    def _notify(self) -> None:
+        """Wake the waiting readers.
+
+        Not for each chunk: to wake many readers costs more than to write the chunk.
+        """
         now = time.monotonic()
-        if self._offset - self._told >= _TELL_STEP or now - self._told_at >= _TELL_S:
-            self._told, self._told_at = self._offset, now
-            with self._news:
-                self._news.notify_all()
+        if (
+            self._offset - self._notified_offset >= _NOTIFY_STEP
+            or now - self._notified_at >= _NOTIFY_S
+        ):
+            self._notified_offset, self._notified_at = self._offset, now
+            with self._changed:
+                self._changed.notify_all()
 
     # ---- ending
 
-    def _land(self, verified: Digest) -> None:
-        self._flushing.wait()
+    def _commit(self, verified: Digest) -> None:
+        self._fsync.wait()
         self.task.verified()
-        if self.task.key != verified:  # the promise becomes the blob's before anything can die
-            self._landing.reservations.settle(verified, self._offset)
-            self._landing.reservations.release(self.task.key)
-        self._landing.blobs.adopt(self._path, verified, verified=verified, size=self._offset)
+        # move the reservation to the blob first, so that a crash cannot leave it without one
+        if self.task.key != verified:
+            self._destination.reservations.settle(verified, self._offset)
+            self._destination.reservations.release(self.task.key)
+        self._destination.blobs.adopt(self._path, verified, verified=verified, size=self._offset)
         size_path(self._path).unlink(missing_ok=True)
-        now = self._landing.reservations.clock()
+        now = self._destination.reservations.clock()
         prefetched_at = now - time.monotonic() + self._began if self.task.is_ahead else None
         try:
-            self._landing.index.record(
+            self._destination.index.record(
                 verified, self._offset, ContentKind.BLOB, now, prefetched_at=prefetched_at
             )
-        except IndexUnavailable as error:  # the next start finds the blob without its row
+        except IndexUnavailable as error:  # the next start finds the blob and adds its row
             log.warning("blob not recorded", extra={"digest": verified, "error": error})
         self.task.landed()
 
-    def _give_up(self, error: UpstreamError | DatastoreError) -> str:
-        """Keep what a later try can go on from; remove what is wrong or has no room."""
+    def _abandon(self, error: UpstreamError | DatastoreError) -> str:
+        """Keep a file that a later download can continue.
+
+        Remove a wrong one, or one without disk space.
+        """
         wrong = isinstance(error, DigestMismatch)
         if wrong:
             self._distrust(self.task, self._sources.delivered)
         if isinstance(error, DatastoreError) or self._offset == 0:
-            # first: with the file goes the lock, and the next writer's promise would be taken back
-            self._landing.reservations.release(self.task.key)
+            # Release the reservation before the file and its lock are gone. Otherwise the
+            # reservation of the next writer would be released.
+            self._destination.reservations.release(self.task.key)
             with contextlib.suppress(OSError):
                 size_path(self._path).unlink(missing_ok=True)
                 self._path.unlink(missing_ok=True)
@@ -307,7 +329,7 @@ class Download:
         }
 
     def _report(self, outcome: str) -> None:
-        self._landing.report(
+        self._destination.report(
             **self._names(),
             bytes=self._offset - self._start,
             start=self._start,

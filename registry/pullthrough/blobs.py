@@ -12,10 +12,10 @@ from entrepot.datastore import layout
 from entrepot.datastore.content import ContentStore
 from entrepot.datastore.errors import StorageBroken, StorageFull
 from entrepot.datastore.refs import Digest
-from entrepot.registry.download.resume import passed_on
+from entrepot.registry.download.resume import passed_through
 from entrepot.registry.download.singleflight import Reader, SingleFlight
 from entrepot.registry.download.sources import Limits
-from entrepot.registry.download.verify import alone, confirmed, is_early
+from entrepot.registry.download.verify import compared, is_early, unstored_blob
 from entrepot.registry.download.writer import Task
 from entrepot.registry.errors import Absent, BlobUnknown
 from entrepot.registry.pullthrough.prefetch import Prefetch, PrefetchRequest
@@ -160,13 +160,13 @@ class Blobs:
         early = is_early(registered.source.ranges, size)
 
         def read(start: int, stop: int | None) -> Iterator[Piece]:
-            if stop is not None and start > reader.ahead() + _NEAR:
+            if stop is not None and start > reader.received() + _NEAR:
                 reader.close()
                 body = registered.upstream.blob(resolved.remote, task.digest, start, stop)
-                passed = passed_on(body, start, stop)
+                passed = passed_through(body, start, stop)
                 if early:
                     return passed
-                return confirmed(passed, in_bytes(reader.read(start, stop)), resolved.host)
+                return compared(passed, in_bytes(reader.read(start, stop)), resolved.host)
             pieces = reader.read(start, stop, early=early)
             return self._linked(resolved, task.digest, pieces)
 
@@ -183,7 +183,7 @@ class Blobs:
         def read(start: int, stop: int | None) -> Iterator[Piece]:
             is_range = start > 0 or stop not in (None, size)
             sources = task.sources()
-            return alone(sources, task.digest, start, stop, early=early and is_range)
+            return unstored_blob(sources, task.digest, start, stop, early=early and is_range)
 
         return ArrivingBlob(task.digest, size, read, ResponseSource.PASSED, early=early)
 

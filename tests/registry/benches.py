@@ -15,7 +15,7 @@ from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.download.singleflight import Reader, SingleFlight
-from entrepot.registry.download.writer import Landing, Task
+from entrepot.registry.download.writer import Destination, Task
 from entrepot.registry.server.fileslice import in_bytes
 from tests.registry.remotes import QUICK, FakeRemote
 
@@ -41,8 +41,8 @@ class Bench:
             SpaceLimits(room=self.reservations, largest=self.reservations),
             self.woken.append,
         )
-        landing = Landing(self.blobs, self.index, reservations, report or self._note)
-        return SingleFlight(self.root / "spool", landing)
+        destination = Destination(self.blobs, self.index, reservations, report or self._note)
+        return SingleFlight(self.root / "spool", destination)
 
     def _note(self, **event: Any) -> None:
         self.events.append(event)

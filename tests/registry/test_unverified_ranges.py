@@ -95,10 +95,10 @@ def test_a_range_ahead_of_the_download_is_compared_with_what_is_proven() -> None
     """It is another answer: that the blob is right does not make it right."""
     right = [CONTENT[:500], CONTENT[500:1000]]
 
-    assert b"".join(verify.confirmed(right, [CONTENT[:1000]], "fake")) == CONTENT[:1000]
+    assert b"".join(verify.compared(right, [CONTENT[:1000]], "fake")) == CONTENT[:1000]
     got: list[bytes] = []
     with pytest.raises(Unavailable):
-        got.extend(verify.confirmed([CONTENT[:500], b"x" * 500], right, "fake"))
+        got.extend(verify.compared([CONTENT[:500], b"x" * 500], right, "fake"))
     assert len(b"".join(got)) < 1000
 
 
@@ -106,8 +106,8 @@ def test_a_range_ahead_of_the_download_is_compared_with_what_is_proven() -> None
     ("ranges", "size", "early"),
     [
         ("auto", None, False),
-        ("auto", verify.PROVEN_RANGES, False),
-        ("auto", verify.PROVEN_RANGES + 1, True),
+        ("auto", verify.VERIFIED_RANGES_MAX, False),
+        ("auto", verify.VERIFIED_RANGES_MAX + 1, True),
         ("verified", 2**40, False),
         ("early", 1, True),
     ],

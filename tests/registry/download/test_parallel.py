@@ -17,7 +17,7 @@ from entrepot.registry.download.parallel import (
     ConnectionBudget,
     MissingRange,
     ParallelLimits,
-    in_lanes,
+    in_parallel,
 )
 from entrepot.registry.download.sources import Sources
 from entrepot.registry.errors import Absent, Denied, Unavailable, Why
@@ -31,7 +31,7 @@ CONTENT = bytes(range(250)) * 40
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a segment be small."""
-    monkeypatch.setattr(parallel, "SEGMENT", 1500)
+    monkeypatch.setattr(parallel, "PART_SIZE", 1500)
 
 
 def read(
@@ -44,8 +44,10 @@ def read(
 ) -> Iterator[bytes]:
     """Read what is missing from *start* on, of what is *said* to be so long."""
     seen: list[RemoteBlob] = []
-    share = ConnectionBudget(count, permits or threading.Semaphore(count - 1))
-    return in_lanes(Sources([remote.fetch], QUICK), MissingRange(start, said), share, seen.append)
+    budget = ConnectionBudget(count, permits or threading.Semaphore(count - 1))
+    return in_parallel(
+        Sources([remote.fetch], QUICK), MissingRange(start, said), budget, seen.append
+    )
 
 
 def parts(start: int = 0, count: int = 3) -> list[int]:
@@ -55,8 +57,8 @@ def parts(start: int = 0, count: int = 3) -> list[int]:
 
 def divided(span: MissingRange, count: int) -> list[tuple[int, int]]:
     """Return all parts of a span."""
-    division = span.division(count)
-    return [division.part(number) for number in range(division.count)]
+    parts = span.parts(count)
+    return [parts.part(number) for number in range(parts.count)]
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -74,14 +76,14 @@ def test_a_blob_is_divided_so_that_all_lanes_end_together(
     start: int, size: int, count: int
 ) -> None:
     """All parts but the last are of one length, and there are as many for each lane."""
-    segments = divided(MissingRange(start, size), count)
-    lengths = {stop - at for at, stop in segments[:-1]}
+    parts = divided(MissingRange(start, size), count)
+    lengths = {stop - at for at, stop in parts[:-1]}
 
-    assert [at for at, _ in segments[1:]] == [stop for _, stop in segments[:-1]]
-    assert (segments[0][0], segments[-1][1]) == (start, size)
+    assert [at for at, _ in parts[1:]] == [stop for _, stop in parts[:-1]]
+    assert (parts[0][0], parts[-1][1]) == (start, size)
     assert len(lengths) <= 1
-    assert max(stop - at for at, stop in segments) <= parallel.SEGMENT
-    assert len(segments) <= -(-(size - start) // (parallel.SEGMENT * count)) * count
+    assert max(stop - at for at, stop in parts) <= parallel.PART_SIZE
+    assert len(parts) <= -(-(size - start) // (parallel.PART_SIZE * count)) * count
 
 
 @pytest.mark.parametrize("start", [0, 1, 1499, 1500, 9999])
@@ -158,13 +160,13 @@ def test_all_permits_are_given_back(end: str) -> None:
 def test_an_upstream_has_permits_of_its_own() -> None:
     """Each as many as three blobs with all of their lanes need."""
     lanes = ParallelLimits(4)
-    one, other = lanes.share("one.test"), lanes.share("other.test")
+    one, other = lanes.budget("one.test"), lanes.budget("other.test")
     taken = 0
     while one.permits.acquire(blocking=False):
         taken += 1
 
     assert taken == 9
-    assert lanes.share("one.test") == one
+    assert lanes.budget("one.test") == one
     assert other.permits.acquire(blocking=False)
 
 

@@ -15,8 +15,8 @@ from entrepot.registry.download.sources import (
     End,
     Limits,
     Pace,
-    Patience,
     Pause,
+    RetryPolicy,
     Sources,
 )
 from entrepot.registry.errors import Absent, Denied, Unavailable, UpstreamError, Why
@@ -27,13 +27,13 @@ from tests.sizes import scaled
 _MUCH = 100_000  # bytes: progress
 
 
-def _patience(count: int = 1, jitter: float = 1.0, **limits: float) -> Patience:
-    return Patience(count, Limits(**limits), 0.0, lambda: jitter)
+def _policy(count: int = 1, jitter: float = 1.0, **limits: float) -> RetryPolicy:
+    return RetryPolicy(count, Limits(**limits), 0.0, lambda: jitter)
 
 
 def test_a_source_that_fails_makes_room_for_the_next_at_once() -> None:
     """And is asked again after the others."""
-    patience = _patience(3)
+    patience = _policy(3)
     asked = []
     for _ in range(3):
         decision = patience.decide(0.0)
@@ -48,7 +48,7 @@ def test_a_source_that_fails_makes_room_for_the_next_at_once() -> None:
 
 def test_pauses_double_up_to_the_longest() -> None:
     """With full jitter: a pause is a part of these."""
-    patience = _patience()
+    patience = _policy()
     now, pauses = 0.0, []
     while not isinstance(decision := patience.decide(now), End):
         if isinstance(decision, AskSource):
@@ -63,7 +63,7 @@ def test_pauses_double_up_to_the_longest() -> None:
 
 def test_the_last_try_is_made_when_the_silence_is_over() -> None:
     """An upstream that is back by then is not missed."""
-    patience = _patience(silence=1.0, first_pause=0.7)
+    patience = _policy(silence=1.0, first_pause=0.7)
     patience.failed(0, 0.0)
     first = patience.decide(0.0)
     assert first == Pause(0.7)
@@ -76,7 +76,7 @@ def test_the_last_try_is_made_when_the_silence_is_over() -> None:
 
 def test_progress_begins_the_patience_anew() -> None:
     """Pauses too, and every source may be asked at once again."""
-    patience = _patience(2)
+    patience = _policy(2)
     for source in (0, 1):
         patience.failed(source, 20.0)
     patience.decide(20.0)
@@ -91,7 +91,7 @@ def test_progress_begins_the_patience_anew() -> None:
 
 def test_a_byte_a_connection_is_no_reason_to_ask_at_once() -> None:
     """The patience goes on, for bytes came; the pauses grow all the same."""
-    patience = _patience()
+    patience = _policy()
     pauses = []
     now = 0.0
     for _ in range(5):
@@ -107,7 +107,7 @@ def test_a_byte_a_connection_is_no_reason_to_ask_at_once() -> None:
 
 def test_no_pause_is_shorter_than_retry_after() -> None:
     """The other sources are asked meanwhile."""
-    patience = _patience(2)
+    patience = _policy(2)
     patience.failed(0, 0.0, retry_after=7.0)
     assert patience.decide(0.0) == AskSource(1)
     patience.failed(1, 0.0, retry_after=9.0)
@@ -118,7 +118,7 @@ def test_no_pause_is_shorter_than_retry_after() -> None:
 
 def test_a_retry_after_beyond_the_patience_ends_it_at_once() -> None:
     """The client is better off with that answer than with a wait."""
-    patience = _patience()
+    patience = _policy()
     patience.failed(0, 0.0, retry_after=31.0)
 
     assert patience.decide(0.0) == End()
@@ -126,7 +126,7 @@ def test_a_retry_after_beyond_the_patience_ends_it_at_once() -> None:
 
 def test_a_source_without_the_blob_is_not_asked_again() -> None:
     """With none left it ends at once."""
-    patience = _patience(2)
+    patience = _policy(2)
     patience.remove(0)
     assert patience.decide(0.0) == AskSource(1)
     patience.remove(1)
@@ -136,7 +136,7 @@ def test_a_source_without_the_blob_is_not_asked_again() -> None:
 
 def test_the_second_answer_without_sense_removes_a_source() -> None:
     """The first may have been a redirect to somewhere that changed."""
-    patience = _patience()
+    patience = _policy()
     patience.refused(0, 0.0)
     assert isinstance(patience.decide(0.0), Pause)
     patience.refused(0, 1.0)
@@ -154,7 +154,7 @@ def test_whatever_happens_it_ends_and_never_spins(
     count: int, events: list[tuple[int, int, float]], jitter: float
 ) -> None:
     """Without progress the number of requests is bounded, and so is the time."""
-    patience = _patience(count, jitter)
+    patience = _policy(count, jitter)
     now, asked = 0.0, 0
     for kind, source, seconds in events:
         if kind == 0:

@@ -133,7 +133,7 @@ def test_a_large_layer_comes_over_several_connections_each_byte_once(
 ) -> None:
     """What the manifest says of its size decides; the client gets one body."""
     monkeypatch.setattr(writer, "_LARGE", 100_000)
-    monkeypatch.setattr(parallel, "SEGMENT", 64_000)
+    monkeypatch.setattr(parallel, "PART_SIZE", 64_000)
     large = images.filler(300_000, 99)
     u.add_image(NAME, "large", [large])
     p = pulling(u, tmp_path, lanes=3)

@@ -1,4 +1,4 @@
-"""A configuration must not hide what was pushed."""
+"""A configuration must not hide pushed repositories."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from entrepot.registry.routing.name_conflicts import shadowed
 DIGEST = Digest.of(b"")
 
 
-def test_only_what_was_pushed_under_an_upstreams_name_is_shadowed() -> None:
-    """What came from the upstream itself is at home there."""
+def test_only_pushed_repositories_under_an_upstreams_name_conflict() -> None:
+    """A repository that was pulled from the upstream belongs there."""
     storage = MemoryStorage()
     repositories = Repositories(storage)
     for name in ("quay.io/pushed/app", "quay.io/pulled/app", "team/app"):

@@ -1,4 +1,4 @@
-"""What the tests of upstreams share: a client for a fake one, and a listener for its events."""
+"""Helpers of the tests of upstreams: clients for a fake upstream, and a log of their events."""
 
 from __future__ import annotations
 
@@ -12,46 +12,48 @@ from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Shared, open_upstream
 from tests.upstream import FakeUpstream
 
+_TIMEOUTS = {"connect_timeout": 2.0, "read_timeout": 5.0}
+
 
 @dataclass
 class Events:
-    """Takes every event of a client."""
+    """An EventLog that keeps every event."""
 
     seen: list[tuple[str, dict[str, str | float]]] = field(default_factory=list)
 
     def __call__(self, event: str, /, **fields: str | float) -> None:
-        """Note one event."""
+        """Keep one event."""
         self.seen.append((event, fields))
 
     def outcomes(self) -> list[tuple[Any, Any]]:
-        """Return operation and outcome of each request."""
+        """Return the operation and the outcome of each request."""
         return [(f["operation"], f["outcome"]) for event, f in self.seen if event == "upstream"]
 
 
 @dataclass(frozen=True, slots=True)
 class PlainSecret:
-    """A pull secret of one credential a host."""
+    """A pull secret with one credential for each key: a host, a path or a glob."""
 
     entries: dict[str, Credential]
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The hosts that it names."""
+        """The hosts that it names in full."""
         return tuple(host for host in self.entries if "*" not in host)
 
     def names(self, host: str) -> bool:
-        """Tell whether a key, or a glob label by label, names this host."""
+        """Return whether a key names this host, in full or as `*.domain`."""
         return host in self.entries or f"*.{host.partition('.')[2]}" in self.entries
 
     def lookup(self, host: str, repository: str) -> Credential | None:
-        """Return the credential of the longest path that matches."""
+        """Return the credential of the longest matching path."""
         return self.entries.get(f"{host}/{repository}") or self.entries.get(host)
 
 
-def client_of(upstream: FakeUpstream, shared: Shared | None = None, **said: Any) -> Upstream:
-    """Open a client for a fake upstream, with quick time-outs unless *said* otherwise."""
-    spans = {"connect_timeout": 2.0, "read_timeout": 5.0}
-    source = UpstreamConfig(**{"host": upstream.host, "url": upstream.url, **spans, **said})
+def client_of(upstream: FakeUpstream, shared: Shared | None = None, **settings: Any) -> Upstream:
+    """Open a client for a fake upstream; *settings* replace the short default time-outs."""
+    defaults = {"host": upstream.host, "url": upstream.url, **_TIMEOUTS}
+    source = UpstreamConfig(**{**defaults, **settings})
     return open_upstream(source, shared or Shared())
 
 
@@ -63,6 +65,6 @@ def secret_of(host: str, username: str, password: str) -> PlainSecret:
 def listening(
     breakers: Path | None = None, secret: PlainSecret | None = None
 ) -> tuple[Events, Shared]:
-    """Return a listener and what makes clients talk to it."""
+    """Return an event log, and the `Shared` objects that make clients write to it."""
     events = Events()
     return events, Shared(secret=lambda: secret, breakers=breakers, report=events)

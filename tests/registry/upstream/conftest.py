@@ -11,6 +11,6 @@ from tests.upstream import FakeUpstream
 
 @pytest.fixture
 def upstream() -> Iterator[FakeUpstream]:
-    """Run an honest upstream."""
+    """Run an upstream without faults."""
     with FakeUpstream() as running:
         yield running

@@ -1,4 +1,4 @@
-"""Whatever an upstream writes where a number, a date, a URL or JSON should be is a refusal."""
+"""Absurd values in headers, URLs and bodies of an upstream end in a RegistryError."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def read(client: Upstream, start: int, stop: int | None) -> list[bytes]:
         return list(body.chunks())
 
 
-def ask_everything(client: Upstream) -> None:
-    """Ask for everything; only the registry's own errors are taken."""
-    for ask in (
+def call_everything(client: Upstream) -> None:
+    """Call every method of a client; only RegistryError is permitted."""
+    for call in (
         lambda: client.head("app", V1),
         lambda: client.manifest("app", V1),
         lambda: client.blob_size("app", DIGEST),
@@ -75,17 +75,17 @@ def ask_everything(client: Upstream) -> None:
         lambda: client.referrers("app", DIGEST),
     ):
         with suppress(RegistryError):
-            ask()
+            call()
 
 
 def client(upstream: FakeUpstream) -> Upstream:
-    """Return a client that does not wait long."""
+    """Return a client with short time-outs."""
     return client_of(upstream, connect_timeout=0.2, read_timeout=0.05)
 
 
 @pytest.fixture(autouse=True)
 def _no_traceback(caplog: pytest.LogCaptureFixture) -> Any:
-    """Fail a test in which an error was not foreseen."""
+    """Fail a test that logs an unexpected error."""
     yield
     assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
 
@@ -102,20 +102,20 @@ def _no_traceback(caplog: pytest.LogCaptureFixture) -> Any:
         ("Retry-After", 503),
     ],
 )
-def test_an_absurd_header_is_a_refusal(
+def test_an_absurd_header_is_a_registry_error(
     upstream: FakeUpstream, name: str, status: int | None
 ) -> None:
-    """Each where it is read."""
+    """Each header is tried with each absurd value."""
     upstream.add_image("app", "v1", [b"layer"])
     for text in ABSURD:
         upstream.behave()
         upstream.misbehave(status=status, headers={name: text})
-        ask_everything(client(upstream))
+        call_everything(client(upstream))
 
 
 @pytest.mark.parametrize("url", URLS, ids=lambda each: each[:30])
-def test_an_absurd_url_is_a_refusal(upstream: FakeUpstream, url: str) -> None:
-    """As a redirect, as a realm, and as the next page."""
+def test_an_absurd_url_is_a_registry_error(upstream: FakeUpstream, url: str) -> None:
+    """It comes as a redirect, as a token realm and as the next page."""
     upstream.add_image("app", "v1", [b"layer"])
     text = url.encode("utf-8", "surrogateescape").decode("latin-1")
     for fault in (
@@ -125,7 +125,7 @@ def test_an_absurd_url_is_a_refusal(upstream: FakeUpstream, url: str) -> None:
     ):
         upstream.behave()
         upstream.misbehave(**fault)
-        ask_everything(client(upstream))
+        call_everything(client(upstream))
 
 
 @pytest.mark.parametrize(
@@ -152,25 +152,25 @@ def test_an_absurd_url_is_a_refusal(upstream: FakeUpstream, url: str) -> None:
     ],
     ids=lambda each: repr(each[:30]),
 )
-def test_an_absurd_body_is_a_refusal(upstream: FakeUpstream, body: bytes) -> None:
-    """Of every kind of answer, a token's too."""
+def test_an_absurd_body_is_a_registry_error(upstream: FakeUpstream, body: bytes) -> None:
+    """This holds for every kind of response, including tokens."""
     upstream.add_image("app", "v1", [b"layer"])
     for media_type in (None, "application/vnd.oci.image.index.v1+json"):
         upstream.behave()
         upstream.misbehave(body=body, media_type=media_type)
-        ask_everything(client(upstream))
+        call_everything(client(upstream))
     with suppress(ConnectionBroken):
         read_token(body, {})
 
 
 @pytest.mark.parametrize(
-    "said",
+    "value",
     [DIGITS, int(DIGITS[:4000]), "-1", -1, 1e300, "NaN", "inf", True, [], {}, None, 0, ""],
     ids=lambda each: str(each)[:12],
 )
-def test_an_absurd_life_of_a_token_is_bounded(said: Any) -> None:
-    """From a minute to a day: one that never ends would be sent for ever."""
-    body = json.dumps({"token": "t", "expires_in": said, "issued_at": said}).encode()
+def test_an_absurd_lifetime_of_a_token_is_bounded(value: Any) -> None:
+    """From a minute to a day: a token without an end would be sent for ever."""
+    body = json.dumps({"token": "t", "expires_in": value, "issued_at": value}).encode()
     token, life = read_token(body, {"Date": "x" * 9000})
 
     assert (token, 60 <= life <= 86400) == ("t", True)
@@ -180,54 +180,54 @@ def test_an_absurd_life_of_a_token_is_bounded(said: Any) -> None:
 @pytest.mark.parametrize(
     "date", ["Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 01 Jan 0001 00:00:00 +2359"]
 )
-def test_an_absurd_date_of_a_token_is_no_age(issued: str, date: str) -> None:
-    """At both ends of the calendar."""
+def test_an_absurd_date_of_a_token_is_ignored(issued: str, date: str) -> None:
+    """The dates are at both ends of the calendar."""
     body = json.dumps({"token": "t", "expires_in": 300, "issued_at": issued}).encode()
 
     assert 60 <= read_token(body, {"Date": date})[1] <= 300
 
 
-def test_a_token_of_megabytes_is_none() -> None:
-    """Thousands of them are kept."""
+def test_a_token_that_is_too_long_is_rejected() -> None:
+    """Thousands of tokens are cached."""
     with pytest.raises(ConnectionBroken):
         read_token(json.dumps({"token": "t" * 20_000}).encode(), {})
 
 
-class TestUnforeseen:
-    """What nobody foresaw becomes a 502 in one place, and the breaker learns of it."""
+class TestUnexpectedErrors:
+    """An unexpected error becomes a 502 in one place, and the breaker counts it."""
 
     @pytest.fixture(autouse=True)
     def _no_traceback(self) -> None:
-        """Take the tracebacks of these tests."""
+        """Permit tracebacks in these tests."""
 
     @pytest.mark.parametrize("error", [TypeError, MemoryError, OverflowError, RecursionError])
-    def test_it_is_unavailable_and_logged_once(
+    def test_an_unexpected_error_is_unavailable_and_logged_once(
         self,
         upstream: FakeUpstream,
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
         error: type[Exception],
     ) -> None:
-        """With its traceback in the log, and none of it in the message."""
-        noted: list[str] = []
+        """The traceback is in the log, and no part of it in the message."""
+        failures: list[str] = []
 
         def broken(*_: object) -> None:
             raise error("s3cret")
 
         monkeypatch.setattr(Wire, "send", broken)
-        monkeypatch.setattr(Breaker, "failed", lambda *said: noted.append(said[1].reason))
+        monkeypatch.setattr(Breaker, "failed", lambda *args: failures.append(args[1].reason))
         with pytest.raises(Unavailable) as raised:
             client(upstream).manifest("app", V1)
 
         assert raised.value.why is Why.NONSENSE
         assert "s3cret" not in str(raised.value)
         assert [each.exc_info is not None for each in caplog.records] == [True]
-        assert noted == [error.__name__]
+        assert failures == [error.__name__]
 
-    def test_in_the_middle_of_a_body_too(
+    def test_an_unexpected_error_in_a_body_is_unavailable(
         self, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Where a download reads on."""
+        """The error occurs while a download reads the body."""
         upstream.add_image("app", "v1", [b"layer"])
 
         def broken(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""A blob as it comes in: ranges, cuts, and bytes passed on at once."""
+"""Reading a blob: ranges, cut bodies, and bytes that are passed on at once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.registry.upstream.clients import client_of
 from tests.upstream import FakeUpstream
 
 
-def test_a_whole_blob_asks_for_no_range(upstream: FakeUpstream) -> None:
-    """It comes from 0, with its size."""
+def test_a_whole_blob_is_requested_without_a_range(upstream: FakeUpstream) -> None:
+    """The body starts at 0 and has a size."""
     digest = upstream.add_blob("app", b"content")
 
     with client_of(upstream).blob("app", digest) as blob:
@@ -34,10 +34,10 @@ def test_a_whole_blob_asks_for_no_range(upstream: FakeUpstream) -> None:
         (5, 99, "bytes=5-98", b"nt"),
     ],
 )
-def test_a_part_of_a_blob(
+def test_a_part_of_a_blob_is_requested_with_an_exact_range(
     upstream: FakeUpstream, start: int, stop: int | None, sent: str, expected: bytes
 ) -> None:
-    """One exact Range; the answer says where it begins and how long the whole is."""
+    """The response has the start of the part and the size of the blob."""
     digest = upstream.add_blob("app", b"content")
 
     with client_of(upstream).blob("app", digest, start, stop) as blob:
@@ -47,8 +47,8 @@ def test_a_part_of_a_blob(
     assert upstream.requests[0].headers["range"] == sent
 
 
-def test_a_range_that_is_ignored_begins_at_0(upstream: FakeUpstream) -> None:
-    """The caller throws away what it has."""
+def test_a_body_starts_at_0_if_the_range_was_ignored(upstream: FakeUpstream) -> None:
+    """The caller discards the bytes that it already has."""
     digest = upstream.add_blob("app", b"content")
     upstream.misbehave(ignore_range=True)
 
@@ -69,10 +69,10 @@ def test_a_range_that_is_ignored_begins_at_0(upstream: FakeUpstream) -> None:
     ],
     ids=str,
 )
-def test_another_part_than_was_asked_for_is_nonsense(
+def test_a_part_other_than_the_requested_one_is_nonsense(
     upstream: FakeUpstream, knobs: dict[str, Any]
 ) -> None:
-    """Wrong bytes at the right place would only be found at the very end."""
+    """Bytes at a wrong offset would be detected only at the end of the blob."""
     digest = upstream.add_blob("app", b"content")
     upstream.misbehave(**knobs)
 
@@ -88,23 +88,23 @@ def _drain(blob: RemoteBlob, into: bytearray) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
-def test_a_blob_that_is_cut_gives_what_came_and_then_fails(
+def test_a_cut_blob_yields_the_received_bytes_and_then_fails(
     upstream: FakeUpstream, *, chunked: bool
 ) -> None:
-    """No byte that came is lost, and nobody takes it for the whole."""
+    """No received byte is lost, and the body does not look complete."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave("/blobs/", cut=300, chunked=chunked)
-    came = bytearray()
+    received = bytearray()
 
     with client_of(upstream).blob("app", digest) as blob, pytest.raises(Unavailable) as raised:
-        _drain(blob, came)
+        _drain(blob, received)
 
-    assert bytes(came) == b"x" * 300
+    assert bytes(received) == b"x" * 300
     assert raised.value.why is Why.REFUSED
 
 
 def test_a_blob_of_unknown_length_has_no_size(upstream: FakeUpstream) -> None:
-    """It comes in chunks, and its end is its end."""
+    """It is chunked; its last chunk ends it."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave("/blobs/", chunked=True)
 
@@ -114,8 +114,8 @@ def test_a_blob_of_unknown_length_has_no_size(upstream: FakeUpstream) -> None:
     assert found == (None, b"x" * 1000)
 
 
-def test_a_blob_that_stalls_is_a_time_out(upstream: FakeUpstream) -> None:
-    """Each read has the read time-out."""
+def test_a_blob_that_stalls_is_a_timeout(upstream: FakeUpstream) -> None:
+    """Each read of the body has a time-out."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave("/blobs/", hold=threading.Event(), hold_after=100)
     client = client_of(upstream, read_timeout=0.1)
@@ -128,7 +128,7 @@ def test_a_blob_that_stalls_is_a_time_out(upstream: FakeUpstream) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 def test_the_first_bytes_do_not_wait_for_more(upstream: FakeUpstream, *, chunked: bool) -> None:
-    """A slow upstream is passed on as it comes."""
+    """The body of a slow upstream is passed on as it is received."""
     gate = threading.Event()
     digest = upstream.add_blob("app", b"x" * 1_000_000)
     upstream.misbehave("/blobs/", hold=gate, hold_after=100, chunked=chunked)
@@ -144,7 +144,7 @@ def test_the_first_bytes_do_not_wait_for_more(upstream: FakeUpstream, *, chunked
 
 
 def test_no_piece_is_larger_than_256_kib(upstream: FakeUpstream) -> None:
-    """What a reader holds in memory is bounded."""
+    """So the memory of a reader is bounded."""
     digest = upstream.add_blob("app", b"x" * 3_000_000)
 
     with client_of(upstream).blob("app", digest) as blob:
@@ -154,7 +154,7 @@ def test_no_piece_is_larger_than_256_kib(upstream: FakeUpstream) -> None:
     assert sum(sizes) == 3_000_000
 
 
-def test_blob_size_asks_with_head(upstream: FakeUpstream) -> None:
+def test_blob_size_is_requested_with_head(upstream: FakeUpstream) -> None:
     """No byte of the blob is fetched."""
     digest = upstream.add_blob("app", b"content")
 

@@ -35,13 +35,13 @@ DEAD = UpstreamFailure("timeout", at_once=True)
 
 
 class Clock:
-    """A clock that stands still."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
 
     def __call__(self) -> float:
-        """Tell the time."""
+        """Return the current time in s."""
         return self.now
 
 
@@ -58,8 +58,10 @@ def _refusal(breaker: Breaker) -> Unavailable:
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["memory", "files"])
-def test_it_rests_probes_and_closes(tmp_path: Path, clock: Clock, *, shared: bool) -> None:
-    """The same with files and without."""
+def test_breaker_rests_then_probes_then_closes(
+    tmp_path: Path, clock: Clock, *, shared: bool
+) -> None:
+    """It behaves the same with and without shared files."""
     breaker = Breaker("host", tmp_path if shared else None, clock=clock)
     breaker.failed(DEAD, breaker.admit())
 
@@ -75,10 +77,10 @@ def test_it_rests_probes_and_closes(tmp_path: Path, clock: Clock, *, shared: boo
     assert breaker.admit() == Pass()
 
 
-def test_workers_share_what_one_of_them_learns(tmp_path: Path, clock: Clock) -> None:
-    """A second process meets the open breaker, and one probe serves both.
+def test_workers_share_the_state_of_the_breaker(tmp_path: Path, clock: Clock) -> None:
+    """A failure in one worker rejects requests in another, and one probe serves both.
 
-    The directory is made by the first that has something to say.
+    The first worker that changes the state creates the directory.
     """
     one, other = (Breaker("host:5000", tmp_path / "breakers", clock=clock) for _ in range(2))
     one.failed(DEAD, one.admit())
@@ -90,7 +92,7 @@ def test_workers_share_what_one_of_them_learns(tmp_path: Path, clock: Clock) -> 
 
 
 def test_failures_are_counted_over_all_workers(tmp_path: Path, clock: Clock) -> None:
-    """Three workers with one failure each have seen three in a row."""
+    """One failure in each of three workers makes three consecutive failures."""
     workers = [Breaker("host", tmp_path, clock=clock) for _ in range(3)]
     for worker in workers:
         worker.failed(UpstreamFailure("refused"), worker.admit())
@@ -98,22 +100,22 @@ def test_failures_are_counted_over_all_workers(tmp_path: Path, clock: Clock) -> 
     assert _refusal(workers[0]).why is Why.RESTING
 
 
-def test_one_of_many_threads_probes(tmp_path: Path, clock: Clock) -> None:
-    """However many ask in the same moment."""
+def test_only_one_of_many_threads_probes(tmp_path: Path, clock: Clock) -> None:
+    """All threads request admission at the same moment."""
     breaker = Breaker("host", tmp_path, clock=clock)
     breaker.failed(DEAD, breaker.admit())
     clock.now += 1
     passed: list[Pass] = []
     together = threading.Barrier(8)
 
-    def ask() -> None:
+    def admit_one() -> None:
         together.wait()
         try:
             passed.append(breaker.admit())
         except Unavailable:
             return
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads = [threading.Thread(target=admit_one) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -123,7 +125,7 @@ def test_one_of_many_threads_probes(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_opening_and_closing_are_reported_once(clock: Clock) -> None:
-    """Memory caches are emptied when it opens: a failed probe is no news."""
+    """Memory caches are purged when it opens, so a failed probe must not be reported again."""
     events = Events()
     breaker = Breaker("host", report=events, clock=clock)
     breaker.failed(DEAD, breaker.admit())
@@ -138,29 +140,31 @@ def test_opening_and_closing_are_reported_once(clock: Clock) -> None:
     ]
 
 
-def test_a_directory_that_is_gone_costs_only_the_sharing(tmp_path: Path, clock: Clock) -> None:
-    """The breaker then remembers for itself."""
+def test_breaker_works_in_memory_if_its_directory_cannot_be_created(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Each process then keeps its own state."""
     breaker = Breaker("host", tmp_path / "gone" / "breakers", clock=clock)
     breaker.failed(DEAD, breaker.admit())
 
     assert _refusal(breaker).why is Why.RESTING
 
 
-def test_a_torn_file_is_a_closed_breaker(tmp_path: Path, clock: Clock) -> None:
-    """Nothing that lies there can stop a pull."""
+def test_a_truncated_state_file_counts_as_a_closed_breaker(tmp_path: Path, clock: Clock) -> None:
+    """A damaged file must not stop pulls."""
     (tmp_path / "host.json").write_text('{"trips": ')
 
     assert Breaker("host", tmp_path, clock=clock).admit() == Pass()
 
 
-def test_the_health_of_all_can_be_read(tmp_path: Path, clock: Clock) -> None:
-    """By host, with its port; who never had a problem is not listed."""
-    dead, slow, well = (
+def test_read_all_returns_the_state_of_each_upstream(tmp_path: Path, clock: Clock) -> None:
+    """The host includes its port; an upstream that never had a problem is not listed."""
+    dead, slow, healthy = (
         Breaker(host, tmp_path, clock=clock) for host in ("a:5000", "b.example", "c")
     )
     dead.failed(DEAD, dead.admit())
     slow.limited(20)
-    well.answered()
+    healthy.answered()
 
     assert read_all(tmp_path, clock) == [
         BreakerState("a:5000", "open", 1001.0, "timeout"),
@@ -176,10 +180,10 @@ def test_the_health_of_all_can_be_read(tmp_path: Path, clock: Clock) -> None:
     [{"status": 500}, {"status": 503}, {"drop": True}, {"hold": threading.Event()}],
     ids=["500", "503", "dropped", "hung"],
 )
-def test_an_upstream_that_fails_three_times_is_left_alone(
+def test_three_failures_open_the_breaker_if_v2_fails_too(
     upstream: FakeUpstream, knobs: dict[str, Any]
 ) -> None:
-    """Once it does not answer `/v2/` either, a request is refused here and costs nothing."""
+    """Then a request is rejected here without a connection."""
     upstream.misbehave(**knobs)
     events, shared = listening()
     client = client_of(upstream, shared, read_timeout=0.05)
@@ -190,21 +194,19 @@ def test_an_upstream_that_fails_three_times_is_left_alone(
             client.head("app", Tag("v1"))
         why.append(raised.value.why)
 
-    asked = [each.method for each in upstream.requests if each.path != "/v2/"]
-    assert [each.path for each in upstream.requests][len(asked) :] == ["/v2/"]
+    sent = [each.method for each in upstream.requests if each.path != "/v2/"]
+    assert [each.path for each in upstream.requests][len(sent) :] == ["/v2/"]
     assert why[3:] == [Why.RESTING, Why.RESTING]
-    if "hold" in knobs:  # a GET would wait as long again
-        assert asked == ["HEAD"] * 3
+    if "hold" in knobs:  # a GET would wait for the same time again
+        assert sent == ["HEAD"] * 3
         assert events.outcomes() == [("head", "unavailable")] * 3
     else:
-        assert asked == ["HEAD", "GET"] * 3
+        assert sent == ["HEAD", "GET"] * 3
         assert events.outcomes()[1::2] == [("manifest", "unavailable")] * 3
 
 
-def test_a_rate_limit_is_kept_for_as_long_as_the_upstream_says(
-    upstream: FakeUpstream, tmp_path: Path
-) -> None:
-    """One request hears of it, in whichever worker; the others don't ask."""
+def test_a_rate_limit_lasts_as_long_as_retry_after(upstream: FakeUpstream, tmp_path: Path) -> None:
+    """One request in any worker gets the 429; no other request is sent."""
     upstream.misbehave(status=429, headers={"Retry-After": "30"})
     shared = listening(tmp_path)[1]
 
@@ -218,8 +220,8 @@ def test_a_rate_limit_is_kept_for_as_long_as_the_upstream_says(
     assert upstream.count() == 1
 
 
-def test_what_is_not_there_is_no_failure(upstream: FakeUpstream) -> None:
-    """404 and 403 are answers."""
+def test_404_does_not_count_as_a_failure(upstream: FakeUpstream) -> None:
+    """404 and 403 are responses of a working upstream."""
     client = client_of(upstream)
 
     for _ in range(5):
@@ -229,8 +231,8 @@ def test_what_is_not_there_is_no_failure(upstream: FakeUpstream) -> None:
     assert (upstream.count("HEAD"), upstream.count("GET")) == (5, 5)
 
 
-def test_a_refused_head_alone_opens_nothing(upstream: FakeUpstream) -> None:
-    """Only the GET behind it shows whether the upstream works."""
+def test_a_rejected_head_alone_does_not_open_the_breaker(upstream: FakeUpstream) -> None:
+    """Only the GET after it shows whether the upstream works."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(method="HEAD", status=500)
     upstream.misbehave("/v2/$", status=500)
@@ -241,8 +243,8 @@ def test_a_refused_head_alone_opens_nothing(upstream: FakeUpstream) -> None:
     assert client.is_well
 
 
-def test_a_limit_of_manifests_stops_the_get_behind_a_head(upstream: FakeUpstream) -> None:
-    """HEAD is not limited there; a GET that is known to be refused is not sent."""
+def test_a_rate_limit_of_manifests_stops_the_get_after_a_head(upstream: FakeUpstream) -> None:
+    """HEAD is not limited; a GET that would be rejected is not sent."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("manifests", method="GET", status=429)
     client = client_of(upstream)
@@ -258,8 +260,8 @@ def test_a_limit_of_manifests_stops_the_get_behind_a_head(upstream: FakeUpstream
     assert [each.method for each in upstream.requests] == ["HEAD"]
 
 
-def test_bodies_that_are_cut_do_not_open_it(upstream: FakeUpstream) -> None:
-    """The next request resumes them, and must be let through."""
+def test_cut_bodies_do_not_open_the_breaker(upstream: FakeUpstream) -> None:
+    """The next request resumes the body and must be admitted."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave(cut=10)
     client = client_of(upstream)
@@ -272,11 +274,11 @@ def test_bodies_that_are_cut_do_not_open_it(upstream: FakeUpstream) -> None:
 
 
 class TestOfOnePath:
-    """What a client provokes by what it asks for opens no breaker: others would go without."""
+    """Failures of one path must not open the breaker: a client chooses the path."""
 
     @staticmethod
     def _fails(client: Upstream, times: int = 20) -> set[Why]:
-        """Ask for the path that fails."""
+        """Request the failing path and return the reasons of the failures."""
         found = set()
         for _ in range(times):
             with pytest.raises(Unavailable) as raised:
@@ -302,10 +304,10 @@ class TestOfOnePath:
         ],
         ids=lambda value: str(value)[:30],
     )
-    def test_it_keeps_nobody_from_the_upstream(
+    def test_one_failing_path_does_not_block_other_requests(
         self, upstream: FakeUpstream, knobs: dict[str, Any], alive: int
     ) -> None:
-        """However often, and whatever `/v2/` answers."""
+        """It does not matter how often it fails, nor which status below 500 `/v2/` has."""
         upstream.add_image("app", "v1", [b"layer"])
         upstream.misbehave("/bad", **knobs)
         upstream.misbehave("/v2/$", status=alive)
@@ -317,10 +319,10 @@ class TestOfOnePath:
         assert client.is_well
         assert upstream.count("GET", "/v2/$") <= 12 // 3
 
-    def test_the_probe_of_an_open_breaker_may_ask_for_it(
+    def test_a_probe_of_the_failing_path_still_closes_the_breaker(
         self, upstream: FakeUpstream, tmp_path: Path
     ) -> None:
-        """An outage ends for all, although the first request after it fails by itself."""
+        """An outage ends for all clients even if the first request after it fails on its own."""
         upstream.add_image("app", "v1", [b"layer"])
         upstream.misbehave(status=503)
         now = Clock()
@@ -337,26 +339,26 @@ class TestOfOnePath:
     @pytest.mark.parametrize(
         "knobs", [{"status": 500}, {"drop": True}, {"hold": threading.Event()}]
     )
-    def test_an_upstream_that_does_not_answer_as_a_whole_is_left_alone(
+    def test_breaker_opens_if_v2_fails_as_well(
         self, upstream: FakeUpstream, knobs: dict[str, Any]
     ) -> None:
-        """And it is not asked more than that."""
+        """Few requests are sent until then."""
         upstream.misbehave("/bad", status=500)
         upstream.misbehave("/v2/$", **knobs)
 
         assert Why.RESTING in self._fails(client_of(upstream, read_timeout=0.05))
-        assert upstream.count() <= 5  # a kept connection that breaks is replaced once
+        assert upstream.count() <= 5  # an idle connection that is dead is replaced once
 
-    def test_an_upstream_that_cannot_be_reached_is_not_asked_once_more(self) -> None:
-        """No client has a part in that."""
+    def test_a_refused_connection_opens_the_breaker_without_a_check_of_v2(self) -> None:
+        """No client can cause a refused connection."""
         with FakeUpstream() as gone:
             client = client_of(gone)
         found = self._fails(client, 5)
 
         assert found == {Why.REFUSED, Why.RESTING}
 
-    def test_many_at_once_ask_few_times(self, upstream: FakeUpstream) -> None:
-        """A second is one answer for all threads."""
+    def test_concurrent_failures_share_one_check_of_v2(self, upstream: FakeUpstream) -> None:
+        """The result of a check is valid for a second in all threads."""
         upstream.misbehave("/bad", status=500)
         client = client_of(upstream)
         with ThreadPoolExecutor(16) as pool:
@@ -366,10 +368,10 @@ class TestOfOnePath:
         assert upstream.count("GET", "/v2/$") <= 10
 
 
-def test_the_log_names_what_happens_to_an_upstream_once_each(
+def test_each_change_of_an_upstream_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of several workers one writes the line; what is repeated is none."""
+    """Only one of several workers writes the line; a repeated event is not logged."""
     clock = Clock()
     caplog.set_level(logging.INFO)
     workers = [Breaker("x.test", tmp_path / "breakers", clock=clock) for _ in range(2)]
@@ -389,8 +391,8 @@ def test_the_log_names_what_happens_to_an_upstream_once_each(
     clock.now += 300
     workers[0].refused()
 
-    told = [(each.message, each.__dict__.get("cause", "")) for each in caplog.records]
-    assert told == [
+    logged = [(each.message, each.__dict__.get("cause", "")) for each in caplog.records]
+    assert logged == [
         ("upstream is unavailable", "refused: no connection"),
         ("upstream is available again", ""),
         ("upstream limits the rate", ""),
@@ -404,15 +406,15 @@ LEASE = 10.0
 
 
 def _tripped(times: int, now: float = 100.0) -> Circuit:
-    """Let the probe fail until the breaker has opened so many times."""
+    """Return a circuit after *times* rests, the last one at *now*."""
     circuit = failed(CLOSED, now, DEAD, probe=False)
     for _ in range(times - 1):
         circuit = failed(circuit, now, SLOW, probe=True)
     return circuit
 
 
-def test_three_failures_in_a_row_open_it() -> None:
-    """Two are an accident; an answer between them starts the count anew."""
+def test_three_consecutive_failures_open_the_breaker() -> None:
+    """Two may be accidental; a response between them restarts the count."""
     two = failed(failed(CLOSED, 100, SLOW, probe=False), 100, SLOW, probe=False)
     three = failed(two, 100, SLOW, probe=False)
     after_answer = failed(answered(two), 100, SLOW, probe=False)
@@ -423,20 +425,20 @@ def test_three_failures_in_a_row_open_it() -> None:
     assert admit(three, 100, LEASE)[1] == Refusal("resting", 1.0)
 
 
-def test_a_connection_that_does_not_come_up_opens_it_at_once() -> None:
-    """Each further try would cost its client the whole connect time-out."""
+def test_one_connection_timeout_opens_the_breaker() -> None:
+    """Each further attempt would take the whole connect time-out."""
     assert not failed(CLOSED, 100, DEAD, probe=False).is_closed
 
 
-def test_the_rest_doubles_up_to_half_a_minute() -> None:
-    """1, 2, 4, 8, 16, 30, 30 s."""
+def test_the_rest_doubles_up_to_30_s() -> None:
+    """The rests are 1, 2, 4, 8, 16, 30, 30 s."""
     rests = [_tripped(times).until - 100 for times in range(1, 8)]
 
     assert rests == [1, 2, 4, 8, 16, 30, 30]
 
 
-def test_one_request_probes_and_the_others_wait() -> None:
-    """After the rest one goes through; the others are refused until it is back."""
+def test_one_request_probes_and_others_are_rejected() -> None:
+    """After the rest one request is sent; the others are rejected until it ends."""
     circuit = _tripped(1)
 
     probing, first = admit(circuit, 101, LEASE)
@@ -447,34 +449,34 @@ def test_one_request_probes_and_the_others_wait() -> None:
     assert second.because == "resting"
 
 
-def test_a_probe_that_never_came_back_is_replaced() -> None:
+def test_a_probe_without_a_result_is_replaced() -> None:
     """Its worker may have been killed."""
     probing, _ = admit(_tripped(1), 101, LEASE)
 
     assert admit(probing, 101 + LEASE, LEASE)[1] == Pass(probe=True)
 
 
-def test_an_answer_closes_it() -> None:
-    """Whatever it says: the upstream lives."""
+def test_any_response_closes_the_breaker() -> None:
+    """Any status shows that the upstream is up."""
     assert admit(answered(_tripped(5)), 100, LEASE)[1] == Pass()
     assert answered(_tripped(5)) == CLOSED
 
 
-def test_failures_that_were_under_way_do_not_lengthen_the_rest() -> None:
-    """Twenty requests that fail together are one failure."""
+def test_failures_of_earlier_requests_do_not_extend_the_rest() -> None:
+    """Twenty requests that fail together count as one failure."""
     circuit = _tripped(1)
 
     assert failed(circuit, 100.5, SLOW, probe=False) == circuit
 
 
 @pytest.mark.parametrize(
-    ("said", "span"), [(None, 5), (0, 0), (7, 7), (3600, 60)], ids=["unsaid", "0", "7", "an hour"]
+    ("retry_after", "span"), [(None, 5), (0, 0), (7, 7), (3600, 60)], ids=["none", "0", "7", "1 h"]
 )
-def test_a_limit_lasts_as_long_as_said_but_a_minute_at_most(
-    said: float | None, span: float
+def test_a_rate_limit_lasts_for_retry_after_but_at_most_60_s(
+    retry_after: float | None, span: float
 ) -> None:
-    """Docker Hub may say hours; asking once a minute harms nobody."""
-    circuit = limited(CLOSED, 100, said)
+    """Docker Hub may send hours; one request a minute does no harm."""
+    circuit = limited(CLOSED, 100, retry_after)
 
     verdict = admit(circuit, 100, LEASE)[1]
 
@@ -482,15 +484,15 @@ def test_a_limit_lasts_as_long_as_said_but_a_minute_at_most(
     assert admit(circuit, 100 + span, LEASE)[1] == Pass()
 
 
-def test_a_limit_is_also_an_answer() -> None:
-    """It closes an open breaker, and an answer does not lift the limit."""
+def test_a_rate_limit_closes_an_open_breaker() -> None:
+    """A 429 is a response; and a later response does not remove the limit."""
     circuit = answered(limited(_tripped(3), 100, 7))
 
     assert circuit == Circuit(limited=107)
 
 
-def test_a_clock_set_back_makes_no_rest_longer_than_the_longest() -> None:
-    """Else an hour's correction would take the upstream away for an hour."""
+def test_a_clock_set_back_does_not_extend_a_rest() -> None:
+    """Otherwise a correction by an hour would disable the upstream for an hour."""
     circuit = limited(_tripped(1, now=5000), 5000, 60)
 
     assert admit(_tripped(1, now=5000), 1000, LEASE)[1] == Refusal("resting", 30)

@@ -1,4 +1,4 @@
-"""Manifests of an upstream, and what each of its failures becomes."""
+"""Manifests of an upstream, and the error for each kind of failure."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.upstream import FakeUpstream
 V1 = Tag("v1")
 
 
-def test_head_tells_digest_size_and_type(upstream: FakeUpstream) -> None:
-    """One HEAD, with an Accept of every type, uncompressed, and with our name."""
+def test_head_returns_digest_size_and_type(upstream: FakeUpstream) -> None:
+    """One HEAD is sent, with all types in Accept, without compression, and with our User-Agent."""
     image = upstream.add_image("app", "v1", [b"layer"])
 
     found = client_of(upstream).head("app", V1)
@@ -34,8 +34,8 @@ def test_head_tells_digest_size_and_type(upstream: FakeUpstream) -> None:
     assert request.headers["user-agent"].startswith("entrepot/")
 
 
-def test_head_without_a_digest_is_found_without_one(upstream: FakeUpstream) -> None:
-    """The caller then asks with GET; a malformed digest is as good as none."""
+def test_head_without_a_valid_digest_returns_none(upstream: FakeUpstream) -> None:
+    """The caller then sends a GET; a malformed digest counts as missing."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/v1", headers={"Docker-Content-Digest": None})
     omitted = client_of(upstream).head("app", V1)
@@ -46,10 +46,10 @@ def test_head_without_a_digest_is_found_without_one(upstream: FakeUpstream) -> N
 
 
 @pytest.mark.parametrize("status", [405, 501])
-def test_an_upstream_that_knows_no_head_is_asked_for_a_blob_with_get(
+def test_get_replaces_head_if_the_upstream_does_not_support_it(
     upstream: FakeUpstream, status: int
 ) -> None:
-    """It is no failure: GET decides."""
+    """A rejected HEAD is not a failure: the response to GET counts."""
     image = upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(method="HEAD", status=status)
     client = client_of(upstream)
@@ -60,8 +60,8 @@ def test_an_upstream_that_knows_no_head_is_asked_for_a_blob_with_get(
     assert client.manifest("app", V1).digest == image.digest
 
 
-def test_a_manifest_comes_byte_for_byte(upstream: FakeUpstream) -> None:
-    """Its digest is computed from what came, its type is what came with it."""
+def test_a_manifest_is_returned_byte_for_byte(upstream: FakeUpstream) -> None:
+    """Its digest is computed from its bytes, and its type is that of the response."""
     image = upstream.add_image("app", "v1", [b"layer"], "docker")
 
     by_tag = client_of(upstream).manifest("app", V1)
@@ -72,8 +72,8 @@ def test_a_manifest_comes_byte_for_byte(upstream: FakeUpstream) -> None:
     assert by_tag.media_type == DOCKER_MANIFEST
 
 
-def test_a_vague_type_is_replaced_by_what_the_manifest_says(upstream: FakeUpstream) -> None:
-    """A server that serves files does not know what a manifest is."""
+def test_a_generic_content_type_is_replaced_by_the_manifests_own(upstream: FakeUpstream) -> None:
+    """A plain file server does not know the types of manifests."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/v1", media_type="application/json")
 
@@ -104,10 +104,10 @@ def test_a_vague_type_is_replaced_by_what_the_manifest_says(upstream: FakeUpstre
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_goes_wrong_with_a_manifest(
+def test_each_failure_of_a_manifest_has_its_error(
     upstream: FakeUpstream, knobs: dict[str, Any], kind: type[UpstreamError], why: Why | None
 ) -> None:
-    """Each failure is one of three; why it is unavailable decides what the client is told."""
+    """Each failure is one of three errors; `why` decides the client's message."""
     image = upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/manifests/", **knobs)
 
@@ -122,7 +122,7 @@ def test_what_goes_wrong_with_a_manifest(
 def test_a_wrong_digest_header_of_a_tag_is_a_warning(
     upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The digest of a tag is its body's; the log has the header, once."""
+    """The digest of a tag is that of the body; the header is logged once."""
     image = upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/v1", headers={"Docker-Content-Digest": str(Digest.of(b"other"))})
     client = client_of(upstream)
@@ -136,8 +136,8 @@ def test_a_wrong_digest_header_of_a_tag_is_a_warning(
     ]
 
 
-def test_an_upstream_that_hangs_is_a_time_out(upstream: FakeUpstream) -> None:
-    """No byte within the read time-out."""
+def test_an_upstream_that_hangs_is_a_timeout(upstream: FakeUpstream) -> None:
+    """It sends no byte within the read time-out."""
     upstream.misbehave(hold=threading.Event())
 
     with pytest.raises(Unavailable) as raised:
@@ -146,8 +146,8 @@ def test_an_upstream_that_hangs_is_a_time_out(upstream: FakeUpstream) -> None:
     assert raised.value.why is Why.TIMEOUT
 
 
-def test_an_upstream_that_is_down_refuses(upstream: FakeUpstream) -> None:
-    """Nobody listens."""
+def test_a_stopped_upstream_is_refused(upstream: FakeUpstream) -> None:
+    """No process listens on its port."""
     upstream.stop()
 
     with pytest.raises(Unavailable) as raised:
@@ -156,8 +156,8 @@ def test_an_upstream_that_is_down_refuses(upstream: FakeUpstream) -> None:
     assert raised.value.why is Why.REFUSED
 
 
-def test_a_name_that_does_not_resolve_refuses() -> None:
-    """RFC 2606 keeps `.invalid` for that."""
+def test_a_host_that_does_not_resolve_is_refused() -> None:
+    """RFC 2606 reserves `.invalid` for this."""
     with FakeUpstream() as upstream:
         client = client_of(upstream, url="http://nowhere.invalid:1", connect_timeout=5.0)
 
@@ -168,8 +168,8 @@ def test_a_name_that_does_not_resolve_refuses() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_is_handed_on(upstream: FakeUpstream, status: int) -> None:
-    """The client of our client is told the same."""
+def test_retry_after_is_passed_on(upstream: FakeUpstream, status: int) -> None:
+    """Our own client receives the same value."""
     upstream.misbehave(status=status, headers={"Retry-After": "17"})
 
     with pytest.raises(Unavailable) as raised:
@@ -178,8 +178,8 @@ def test_retry_after_is_handed_on(upstream: FakeUpstream, status: int) -> None:
     assert raised.value.retry_after == 17
 
 
-def test_a_connection_is_kept_for_the_next_request(upstream: FakeUpstream) -> None:
-    """Answers of every kind give their connection back."""
+def test_connections_are_reused(upstream: FakeUpstream) -> None:
+    """Responses of every kind return their connection to the pool."""
     image = upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
 
@@ -195,8 +195,8 @@ def test_a_connection_is_kept_for_the_next_request(upstream: FakeUpstream) -> No
     assert upstream.connections == 1
 
 
-def test_a_kept_connection_that_died_is_no_failure(upstream: FakeUpstream) -> None:
-    """A restarted upstream is asked again, silently, on a new connection."""
+def test_a_dead_idle_connection_is_not_a_failure(upstream: FakeUpstream) -> None:
+    """After a restart of the upstream the request is repeated on a new connection."""
     upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
     client.head("app", V1)
@@ -207,18 +207,18 @@ def test_a_kept_connection_that_died_is_no_failure(upstream: FakeUpstream) -> No
     assert upstream.count("HEAD") == 3
 
 
-def test_a_path_in_the_url_stands_before_every_name(upstream: FakeUpstream) -> None:
-    """Harbor keeps what it caches under a project's name."""
+def test_a_path_in_the_url_precedes_repository_names(upstream: FakeUpstream) -> None:
+    """Harbor stores cached images under the name of a project."""
     upstream.add_image("cache/app", "v1", [b"layer"])
 
     for url in (f"{upstream.url}/cache", f"{upstream.url}/v2/cache/"):
         assert client_of(upstream, url=url).head("app", V1).size
 
 
-def test_events_tell_each_request_and_what_is_left_of_the_rate(
+def test_events_have_each_request_and_the_rate_limit(
     upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """Docker Hub's headers become the budget."""
+    """Docker Hub's headers become the `budget` event."""
     upstream.add_image("app", "v1", [b"layer"])
     rate = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600"}
     upstream.misbehave("/v1", headers=rate)
@@ -235,7 +235,7 @@ def test_events_tell_each_request_and_what_is_left_of_the_rate(
 
 
 @pytest.mark.parametrize(
-    ("said", "body", "named"),
+    ("content_type", "body", "named"),
     [
         ("application/vnd.docker.distribution.manifest.v1+prettyjws", {"schemaVersion": 1}, True),
         ("application/json", {"schemaVersion": 1, "fsLayers": []}, True),
@@ -246,11 +246,11 @@ def test_events_tell_each_request_and_what_is_left_of_the_rate(
     ],
     ids=["schema 1", "schema 1 by its version", "OCI artifact", "ORAS", "unknown", "its own"],
 )
-def test_a_manifest_of_an_unsupported_type_is_not_the_upstreams_fault(
-    upstream: FakeUpstream, said: str, body: dict[str, Any], *, named: bool
+def test_a_manifest_of_an_unsupported_type_is_unsupported(
+    upstream: FakeUpstream, content_type: str, body: dict[str, Any], *, named: bool
 ) -> None:
-    """The message names a type that is known, and never repeats one that is not."""
-    upstream.add_manifest("app", "v1", json.dumps(body).encode(), said)
+    """The message names a known type, and never repeats an unknown one."""
+    upstream.add_manifest("app", "v1", json.dumps(body).encode(), content_type)
 
     with pytest.raises(Unavailable) as raised:
         client_of(upstream).manifest("app", V1)
@@ -261,12 +261,12 @@ def test_a_manifest_of_an_unsupported_type_is_not_the_upstreams_fault(
     assert "hostile" not in str(raised.value)
 
 
-@pytest.mark.parametrize("said", ["application/x-other", "text/html", "image/png"])
-def test_a_manifest_that_has_its_own_type_needs_no_header(
-    upstream: FakeUpstream, said: str
+@pytest.mark.parametrize("content_type", ["application/x-other", "text/html", "image/png"])
+def test_mediatype_in_a_manifest_replaces_a_wrong_content_type(
+    upstream: FakeUpstream, content_type: str
 ) -> None:
-    """Some registries send the type of a file instead."""
+    """Some registries send a Content-Type for files."""
     image = upstream.add_image("app", "v1", [b"layer"], "docker")
-    upstream.misbehave("/v1", media_type=said)
+    upstream.misbehave("/v1", media_type=content_type)
 
     assert image.media_type == client_of(upstream).manifest("app", V1).media_type

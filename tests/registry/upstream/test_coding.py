@@ -1,4 +1,4 @@
-"""Content codings of an upstream's bodies, within bounds."""
+"""Content codings of response bodies, and their bounds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.upstream import FakeUpstream
 CONTENT = filler(900_000)
 
 
-def _undone(body: bytes, named: str, step: int) -> bytes:
+def _decode_all(body: bytes, named: str, step: int) -> bytes:
     pieces = (body[at : at + step] for at in range(0, len(body), step))
     return b"".join(decoded(pieces, codings({"Content-Encoding": named})))
 
@@ -37,33 +37,33 @@ def _undone(body: bytes, named: str, step: int) -> bytes:
     ],
     ids=["gzip", "case", "members", "zlib", "raw", "two", "unknown", "too many"],
 )
-def test_a_coding_is_undone(named: str, body: bytes, step: int) -> None:
-    """Whatever the pieces are; what is not known is left to the digest."""
-    assert _undone(body, named, step) == CONTENT
+def test_a_coding_is_decoded(named: str, body: bytes, step: int) -> None:
+    """The size of the pieces does not matter; an unknown coding is left to the digest check."""
+    assert _decode_all(body, named, step) == CONTENT
 
 
 @pytest.mark.parametrize("length", [1 << 18, 1 << 19, (1 << 18) + 1])
-def test_a_body_that_fills_its_last_piece_has_ended(length: int) -> None:
-    """Pieces have 256 KiB: nothing is waited for behind the end of the coding."""
-    assert _taken(gzip.compress(bytes(length))) == (length, False)
+def test_a_body_that_fills_its_last_piece_is_complete(length: int) -> None:
+    """Pieces have 256 KiB: no further input is awaited after the end of the coding."""
+    assert _decode(gzip.compress(bytes(length))) == (length, False)
 
 
 @pytest.mark.parametrize("cut", [1, 8, 1000])
-def test_a_coded_body_that_ends_early_is_refused(cut: int) -> None:
-    """The length of a coded body does not show it."""
+def test_a_truncated_encoded_body_is_rejected(cut: int) -> None:
+    """The length of the encoded body does not show that it is truncated."""
     with pytest.raises(Undecodable):
-        _undone(gzip.compress(CONTENT)[:-cut], "gzip", 1000)
+        _decode_all(gzip.compress(CONTENT)[:-cut], "gzip", 1000)
 
 
-def test_a_body_that_is_not_in_its_coding_is_refused() -> None:
-    """So is what follows one that is."""
+def test_a_body_that_is_not_in_its_coding_is_rejected() -> None:
+    """So are other bytes after an encoded body."""
     for body in (b"<html>", gzip.compress(b"x") + b"<html>"):
         with pytest.raises(Undecodable):
-            _undone(body, "gzip", 1000)
+            _decode_all(body, "gzip", 1000)
 
 
-def test_a_bomb_is_refused() -> None:
-    """In one layer zlib has its own limit, in two it is a million to one."""
+def test_a_decompression_bomb_is_rejected() -> None:
+    """One layer has the limit of zlib; two layers reach a million to one."""
     bomb = gzip.compress(gzip.compress(bytes(1 << 26)))
 
     with pytest.raises(Undecodable, match="too many bytes"):
@@ -71,8 +71,8 @@ def test_a_bomb_is_refused() -> None:
             pass
 
 
-def test_a_range_of_a_coded_body_is_the_whole_instead(upstream: FakeUpstream) -> None:
-    """Its offsets would be those of the coding."""
+def test_the_whole_blob_replaces_a_range_of_an_encoded_body(upstream: FakeUpstream) -> None:
+    """The offsets of a range would be those of the encoded bytes."""
     digest = upstream.add_blob("app", CONTENT)
     upstream.quirks.coding = "gzip"
     client = client_of(upstream)
@@ -83,8 +83,8 @@ def test_a_range_of_a_coded_body_is_the_whole_instead(upstream: FakeUpstream) ->
         assert b"".join(blob.chunks()) == CONTENT
 
 
-def test_a_wrong_label_is_ignored_the_next_time(upstream: FakeUpstream) -> None:
-    """A layer that is a gzip file: its digest is of what was sent."""
+def test_a_wrong_content_encoding_is_ignored_the_next_time(upstream: FakeUpstream) -> None:
+    """The layer is a gzip file, and its digest is that of the bytes as sent."""
     layer = gzip.compress(CONTENT)
     digest = upstream.add_blob("app", layer)
     upstream.misbehave(headers={"Content-Encoding": "gzip"})
@@ -97,48 +97,48 @@ def test_a_wrong_label_is_ignored_the_next_time(upstream: FakeUpstream) -> None:
     assert [Digest.of(CONTENT), digest] == found
 
 
-def _taken(body: bytes, size: int | None = None) -> tuple[int, bool]:
-    """Return how many bytes are decoded of a gzip body, and whether it was refused then."""
-    came = 0
+def _decode(body: bytes, size: int | None = None) -> tuple[int, bool]:
+    """Decode a gzip body; return the number of bytes, and whether it was rejected."""
+    received = 0
     try:
         for piece in decoded(iter([body]), ("gzip",), size):
-            came += len(piece)
+            received += len(piece)
     except Undecodable:
-        return came, True
-    return came, False
+        return received, True
+    return received, False
 
 
 @pytest.mark.parametrize("size", [1000, 70 << 20], ids=["small", "larger than without a size"])
-def test_no_more_is_decoded_than_the_size_that_is_named(size: int) -> None:
-    """Memory and disk are used by what is right only."""
-    assert _taken(gzip.compress(bytes(size)), size) == (size, False)
+def test_no_more_than_the_named_size_is_decoded(size: int) -> None:
+    """Only valid content may use memory and disk."""
+    assert _decode(gzip.compress(bytes(size)), size) == (size, False)
 
-    came, refused = _taken(gzip.compress(bytes(size + 1)), size)
+    received, refused = _decode(gzip.compress(bytes(size + 1)), size)
     assert refused
-    assert came <= size
+    assert received <= size
 
 
-def test_without_a_size_little_is_decoded_of_what_expands_unusually() -> None:
-    """A bomb of one coding has a thousandfold."""
-    came, refused = _taken(gzip.compress(bytes(100 << 20), 1))
+def test_without_a_size_an_unusual_ratio_is_rejected() -> None:
+    """A bomb with one coding expands a thousandfold."""
+    received, refused = _decode(gzip.compress(bytes(100 << 20), 1))
 
     assert refused
-    assert came <= 64 << 20
+    assert received <= 64 << 20
 
 
-def test_without_a_size_a_large_layer_that_expands_as_usual_is_decoded() -> None:
-    """A tar that is no gzip file has several times its coding's length."""
+def test_without_a_size_a_usual_ratio_is_accepted() -> None:
+    """An uncompressed tar has several times the length of its encoded body."""
     layer = (filler(64 << 10) + bytes(512 << 10)) * 120
 
-    assert _taken(gzip.compress(layer, 1)) == (len(layer), False)
+    assert _decode(gzip.compress(layer, 1)) == (len(layer), False)
 
 
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("layer", [gzip.compress(b"text" * 50_000), CONTENT], ids=["gzip", "plain"])
-def test_a_wrong_label_is_ignored_at_the_next_request_of_a_blob_whose_size_is_named(
+def test_a_wrong_content_encoding_is_ignored_the_next_time_with_a_size(
     upstream: FakeUpstream, layer: bytes, *, chunked: bool
 ) -> None:
-    """It decodes to more than its size, or not at all; what was sent is its digest's."""
+    """The body decodes to more than its size, or not at all; the sent bytes match the digest."""
     digest = upstream.add_blob("app", layer)
     upstream.misbehave(headers={"Content-Encoding": "gzip"}, chunked=chunked, times=2)
     (fetch,) = client_of(upstream).blob_sources("app", digest, len(layer))

@@ -1,4 +1,4 @@
-"""Where an upstream's answers may lead: judged by the address that is dialled."""
+"""The addresses to which responses may direct a request; the dialled address is checked."""
 
 from __future__ import annotations
 
@@ -71,23 +71,23 @@ PUBLIC = ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2
 
 
 @pytest.mark.parametrize("address", INTERNAL)
-def test_an_upstream_on_the_internet_leads_to_no_internal_address(address: str) -> None:
-    """In whatever form it is written."""
-    judge = Destinations(UpstreamConfig("a.io", "https://a.io"))
-    judge.dialled(("https", "a.io", 443), "8.8.8.8")
+def test_a_public_upstream_may_not_redirect_to_an_internal_address(address: str) -> None:
+    """The notation of the address does not matter."""
+    checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
+    checked.dialled(("https", "a.io", 443), "8.8.8.8")
 
     assert reach_of(address) is not Reach.PUBLIC
     with pytest.raises(AddressRefused):
-        judge.filtered(CDN, [address])
+        checked.filtered(CDN, [address])
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_an_upstream_leads_to_public_addresses(address: str) -> None:
-    """Where its layers lie."""
-    judge = Destinations(UpstreamConfig("a.io", "https://a.io"))
-    judge.dialled(CDN, address)
+def test_an_upstream_may_redirect_to_public_addresses(address: str) -> None:
+    """Registries store their layers there."""
+    checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
+    checked.dialled(CDN, address)
 
-    assert judge.filtered(CDN, [address]) == [address]
+    assert checked.filtered(CDN, [address]) == [address]
 
 
 @pytest.mark.parametrize(
@@ -98,36 +98,36 @@ def test_an_upstream_leads_to_public_addresses(address: str) -> None:
         ("fe80::1%eth0", ["fe80::2%eth0"], ["10.0.0.1", "127.0.0.1"]),
     ],
 )
-def test_an_upstream_leads_to_where_it_lies(
+def test_an_upstream_may_redirect_to_its_own_kind_of_address(
     home: str, leads_to: list[str], not_to: list[str]
 ) -> None:
-    """A registry in a network keeps its layers there; the metadata of a cloud are none of them."""
-    judge = Destinations(UpstreamConfig("reg.lan", "http://reg.lan:5000"))
-    judge.dialled(("http", "reg.lan", 5000), home)
+    """A private registry has private storage; cloud metadata addresses are never permitted."""
+    checked = Destinations(UpstreamConfig("reg.lan", "http://reg.lan:5000"))
+    checked.dialled(("http", "reg.lan", 5000), home)
 
-    assert judge.filtered(CDN, [*leads_to, *not_to]) == leads_to
+    assert checked.filtered(CDN, [*leads_to, *not_to]) == leads_to
 
 
-def test_an_upstream_that_was_public_once_stays_so() -> None:
-    """Or its owner would let its name resolve to an internal address for one connection."""
-    judge = Destinations(UpstreamConfig("a.io", "https://a.io"))
+def test_an_upstream_stays_public_after_its_first_public_address() -> None:
+    """Otherwise its owner could resolve the name to an internal address for one connection."""
+    checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
     for address in ("8.8.8.8", "10.0.0.1"):
-        judge.dialled(("https", "a.io", 443), address)
+        checked.dialled(("https", "a.io", 443), address)
 
     with pytest.raises(AddressRefused):
-        judge.filtered(CDN, ["10.0.0.2"])
+        checked.filtered(CDN, ["10.0.0.2"])
 
 
-def test_its_own_name_at_another_port_is_another_host() -> None:
-    """What listens there was not named by the operator."""
-    judge = Destinations(UpstreamConfig("a.io", "https://a.io", realm="https://sso.lan/t"))
-    judge.dialled(("https", "a.io", 443), "8.8.8.8")
+def test_another_port_of_the_upstream_is_another_origin() -> None:
+    """The operator did not configure the service on that port."""
+    checked = Destinations(UpstreamConfig("a.io", "https://a.io", realm="https://sso.lan/t"))
+    checked.dialled(("https", "a.io", 443), "8.8.8.8")
 
-    assert judge.filtered(("https", "a.io", 443), ["10.0.0.1"]) == ["10.0.0.1"]
-    assert judge.filtered(("https", "sso.lan", 443), ["10.0.0.1"]) == ["10.0.0.1"]
+    assert checked.filtered(("https", "a.io", 443), ["10.0.0.1"]) == ["10.0.0.1"]
+    assert checked.filtered(("https", "sso.lan", 443), ["10.0.0.1"]) == ["10.0.0.1"]
     for origin in (("https", "a.io", 8443), ("http", "a.io", 80), ("https", "sso.lan", 8443)):
         with pytest.raises(AddressRefused):
-            judge.filtered(origin, ["10.0.0.1"])
+            checked.filtered(origin, ["10.0.0.1"])
 
 
 @pytest.mark.parametrize(
@@ -141,22 +141,22 @@ def test_its_own_name_at_another_port_is_another_host() -> None:
         (("public", "fd12::/16"), "10.1.0.1", False),
     ],
 )
-def test_the_operator_allows_more(
+def test_the_operator_can_permit_more_addresses(
     allowed: tuple[str, ...], address: str, *, expected: bool
 ) -> None:
-    """All, or networks."""
-    judge = Destinations(UpstreamConfig("a.io", "https://a.io", redirects=allowed))
-    judge.dialled(("https", "a.io", 443), "8.8.8.8")
+    """The setting is `any`, or a list of networks."""
+    checked = Destinations(UpstreamConfig("a.io", "https://a.io", redirects=allowed))
+    checked.dialled(("https", "a.io", 443), "8.8.8.8")
     if expected:
-        assert judge.filtered(CDN, [address]) == [address]
+        assert checked.filtered(CDN, [address]) == [address]
     else:
         with pytest.raises(AddressRefused):
-            judge.filtered(CDN, [address])
+            checked.filtered(CDN, [address])
 
 
 @given(st.ip_addresses(v=4))
-def test_an_ipv4_address_is_judged_alike_in_each_form(address: Any) -> None:
-    """An attacker chooses the form."""
+def test_an_embedded_ipv4_address_has_the_same_reach(address: Any) -> None:
+    """An attacker chooses the notation."""
     plain, number = reach_of(str(address)), int(address)
     forms = [f"::ffff:{address}", f"64:ff9b::{address}", f"::ffff:0:{address}"]
     forms.append(f"2002:{number >> 16:x}:{number & 0xFFFF:x}::1")
@@ -183,22 +183,22 @@ def test_an_ipv4_address_is_judged_alike_in_each_form(address: Any) -> None:
         "http://127。0。0。1/",
     ],
 )
-def test_through_a_proxy_an_address_in_the_url_is_judged(url: str) -> None:
-    """In the older spellings too; a name is the proxy's business."""
-    judge = Destinations(UpstreamConfig("a.io", "https://a.io"))
+def test_an_address_in_a_url_is_checked_before_the_proxy(url: str) -> None:
+    """Older notations are included; the proxy resolves host names."""
+    checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
     with pytest.raises(AddressRefused):
-        judge.check_by_name(url)
-    judge.check_by_name("http://metadata.example/")
-    judge.check_by_name("http://metadata.example.:8080/?q=%2e")
-    judge.check_by_name("http://8.8.8.8/")
+        checked.check_by_name(url)
+    checked.check_by_name("http://metadata.example/")
+    checked.check_by_name("http://metadata.example.:8080/?q=%2e")
+    checked.check_by_name("http://8.8.8.8/")
 
 
-# ---- over the wire
+# ---- through a client
 
 
 @pytest.fixture
 def public_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the first address that is judged, the upstream's own on loopback, for a public one."""
+    """Treat the first checked address, the upstream's own loopback address, as public."""
     reaches = iter([Reach.PUBLIC])
     monkeypatch.setattr(
         destinations, "reach_of", lambda each: next(reaches, None) or reach_of(each)
@@ -214,7 +214,7 @@ def internal() -> Iterator[FakeUpstream]:
 
 
 DIGEST = Digest.of(b"layer")
-ASKS: dict[str, Callable[[Upstream], object]] = {
+OPERATIONS: dict[str, Callable[[Upstream], object]] = {
     "head": lambda each: each.head("app", Tag("v1")),
     "manifest": lambda each: each.manifest("app", Tag("v1")),
     "blob_size": lambda each: each.blob_size("app", DIGEST),
@@ -226,15 +226,15 @@ ASKS: dict[str, Callable[[Upstream], object]] = {
 
 
 @pytest.mark.usefixtures("public_home")
-@pytest.mark.parametrize("ask", ASKS)
-def test_a_redirect_inwards_sends_no_request(
-    upstream: FakeUpstream, internal: FakeUpstream, ask: str
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_redirect_to_an_internal_address_is_not_followed(
+    upstream: FakeUpstream, internal: FakeUpstream, operation: str
 ) -> None:
-    """Whatever was asked for, the service is not even connected to."""
+    """For every operation: not even a connection is opened."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(redirect=f"{internal.url}{{path}}")
     with pytest.raises(Unavailable) as raised:
-        ASKS[ask](client_of(upstream))
+        OPERATIONS[operation](client_of(upstream))
 
     assert raised.value.why is Why.NONSENSE
     assert "redirects" in str(raised.value)
@@ -243,8 +243,8 @@ def test_a_redirect_inwards_sends_no_request(
 
 
 @pytest.mark.usefixtures("public_home")
-def test_every_hop_is_judged(upstream: FakeUpstream, internal: FakeUpstream) -> None:
-    """The first may be to itself."""
+def test_every_redirect_is_checked(upstream: FakeUpstream, internal: FakeUpstream) -> None:
+    """The first redirect may lead to the upstream itself."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("hop", redirect=f"{internal.url}/v2/app/manifests/v1")
     upstream.misbehave("/manifests/v1", redirect=f"{upstream.url}/hop")
@@ -255,17 +255,17 @@ def test_every_hop_is_judged(upstream: FakeUpstream, internal: FakeUpstream) -> 
 
 
 @pytest.mark.usefixtures("public_home")
-def test_a_name_is_judged_by_what_it_resolves_to(
+def test_a_host_name_is_checked_by_its_address(
     upstream: FakeUpstream, internal: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And it is resolved once: a second look-up could say something else."""
-    asked: list[str] = []
+    """It is resolved once: a second lookup could return another address."""
+    lookups: list[str] = []
     real = socket.getaddrinfo
 
     def resolve(host: str, port: int, **more: Any) -> Any:
         if host != "rebinding.test":
             return real(host, port, **more)
-        asked.append(host)
+        lookups.append(host)
         return real("127.0.0.1", port, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
@@ -275,14 +275,14 @@ def test_a_name_is_judged_by_what_it_resolves_to(
         client_of(upstream).manifest("app", Tag("v1"))
 
     assert internal.connections == 0
-    assert len(asked) == 1
+    assert len(lookups) == 1
 
 
 @pytest.mark.usefixtures("public_home")
-def test_a_token_service_inwards_is_not_asked(
+def test_a_token_realm_at_an_internal_address_is_not_requested(
     upstream: FakeUpstream, internal: FakeUpstream
 ) -> None:
-    """A realm at the upstream's own name but another port is another service."""
+    """A realm with the upstream's host but another port is another service."""
     challenge = f'Bearer realm="{internal.url}/token",service="s"'
     upstream.misbehave(status=401, headers={"WWW-Authenticate": challenge})
     with pytest.raises(Unavailable):
@@ -292,8 +292,8 @@ def test_a_token_service_inwards_is_not_asked(
 
 
 @pytest.mark.usefixtures("public_home")
-def test_a_mirror_leads_nowhere_else_either(upstream: FakeUpstream, internal: FakeUpstream) -> None:
-    """It is judged by where it lies itself."""
+def test_redirects_of_a_mirror_are_checked(upstream: FakeUpstream, internal: FakeUpstream) -> None:
+    """They are checked against the mirror's own address."""
     upstream.add_image("app", "v1", [b"layer"])
     with FakeUpstream() as mirror:
         mirror.misbehave(redirect=f"{internal.url}{{path}}")
@@ -305,20 +305,20 @@ def test_a_mirror_leads_nowhere_else_either(upstream: FakeUpstream, internal: Fa
 
 @pytest.mark.usefixtures("public_home")
 @pytest.mark.parametrize("allowed", [("any",), ("127.0.0.0/8",)])
-def test_what_the_operator_allows_is_followed(
+def test_a_permitted_redirect_is_followed(
     upstream: FakeUpstream, internal: FakeUpstream, allowed: tuple[str, ...]
 ) -> None:
-    """For who runs a registry on the internet with its storage inside."""
+    """Some operators run a public registry with internal storage."""
     upstream.misbehave(redirect=f"{internal.url}{{path}}")
 
     assert client_of(upstream, redirects=allowed).manifest("app", Tag("v1")).body
 
 
 @pytest.mark.parametrize("inner", ["10.0.0.1", "169.254.169%2e254", "127.0.0.1.", "localhost."])
-def test_a_proxy_is_not_sent_to_an_internal_address(
+def test_a_proxy_gets_no_request_for_an_internal_address(
     upstream: FakeUpstream, internal: FakeUpstream, inner: str
 ) -> None:
-    """The proxy, which may reach more than we do, is not asked for it."""
+    """The proxy may reach more hosts than the appliance."""
     with FakeUpstream() as proxy:
         proxy.misbehave(redirect=f"http://{inner}/x")
         shared = Shared(proxies=Proxies({"http": proxy.url}))

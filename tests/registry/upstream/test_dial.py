@@ -1,4 +1,4 @@
-"""Connecting within one span: a black hole, several addresses, a resolver that hangs."""
+"""Connecting within one time-out: dropped packets, several addresses, a hanging resolver."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def black_hole() -> Iterator[int]:
 
 
 def _resolving_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
-    """Let every name that is no address have these."""
+    """Let every host name resolve to these addresses."""
     real = socket.getaddrinfo
 
     def answer(host: str, *args: Any, **kwargs: Any) -> Any:
@@ -45,8 +45,8 @@ def _resolving_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) 
     monkeypatch.setattr(socket, "getaddrinfo", answer)
 
 
-def test_a_black_hole_costs_the_connect_time_out(black_hole: int) -> None:
-    """It is a time-out, and the breaker is open after the first."""
+def test_dropped_packets_cost_one_connect_timeout(black_hole: int) -> None:
+    """The breaker opens after the first time-out."""
     url = f"http://127.0.0.1:{black_hole}"
     with FakeUpstream() as unused:
         client = client_of(unused, url=url, connect_timeout=0.1)
@@ -60,10 +60,10 @@ def test_a_black_hole_costs_the_connect_time_out(black_hole: int) -> None:
     assert why == [Why.TIMEOUT, Why.RESTING]
 
 
-def test_an_address_that_works_wins_over_one_that_does_not(
+def test_the_first_address_that_connects_is_used(
     black_hole: int, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second is tried a moment after the first, and a refusal is passed over at once."""
+    """The next one is tried after a moment, or at once after a refusal."""
     port = int(upstream.host.rpartition(":")[2])
     _resolving_to(monkeypatch, ("127.0.0.1", black_hole), ("127.0.0.1", 1), ("127.0.0.1", port))
 
@@ -73,8 +73,8 @@ def test_an_address_that_works_wins_over_one_that_does_not(
     assert peer == ("127.0.0.1", port)
 
 
-def test_a_resolver_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its call can't be broken off, but it can be left behind."""
+def test_a_hanging_resolver_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call cannot be cancelled, but its thread can be abandoned."""
     release = threading.Event()
     real = socket.getaddrinfo
 
@@ -90,15 +90,15 @@ def test_a_resolver_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
     release.set()
 
 
-def test_nobody_there_is_a_refusal() -> None:
-    """Port 1 of loopback."""
+def test_a_closed_port_is_a_refused_connection() -> None:
+    """Port 1 of loopback is closed."""
     with pytest.raises(ConnectionRefusedError):
         dial("127.0.0.1", 1, 5)
 
 
 @pytest.mark.parametrize("name", ["a.localhost", "A.B.LocalHost", "a.localhost."])
-def test_a_name_below_localhost_is_this_machine(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """RFC 6761, 6.3: no resolver is asked, and none can lead it elsewhere."""
+def test_a_name_below_localhost_is_loopback(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """No resolver is used, so none can redirect it: RFC 6761, 6.3."""
     _resolving_to(monkeypatch, ("192.0.2.1", 1))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connection = dial(name, listener.getsockname()[1], 5.0)

@@ -1,4 +1,4 @@
-"""What an upstream sends reaches no error message: a redirect would make it a way to read."""
+"""No bytes of an upstream reach an error message; with a redirect they could be internal data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DIGEST = Digest.of(b"layer")
 
 
 def _client(upstream: FakeUpstream) -> Upstream:
-    """Return a client that does not wait long."""
+    """Return a client with short time-outs."""
     return client_of(upstream, connect_timeout=0.2, read_timeout=0.3)
 
 
@@ -29,9 +29,9 @@ def read(client: Upstream, start: int, stop: int | None) -> list[bytes]:
 
 
 def _everything(client: Upstream) -> list[str]:
-    """Return every message that asking for everything brings about."""
+    """Return the messages of all errors that the methods of a client raise."""
     messages = []
-    for ask in (
+    for call in (
         lambda: client.head("app", Tag("v1")),
         lambda: client.manifest("app", Tag("v1")),
         lambda: client.manifest("app", DIGEST),
@@ -42,7 +42,7 @@ def _everything(client: Upstream) -> list[str]:
         lambda: client.referrers("app", DIGEST),
     ):
         try:
-            ask()
+            call()
         except RegistryError as error:
             messages.append(str(error))
     return messages
@@ -78,17 +78,15 @@ def _everything(client: Upstream) -> list[str]:
     ids=lambda value: str(value)[:60],
 )
 def test_no_byte_of_an_upstream_is_in_a_message(upstream: FakeUpstream, fault: Any) -> None:
-    """Fixed texts and numbers only; what an operator needs is in the log."""
+    """Messages have fixed texts and numbers; details for the operator are logged."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(**fault)
 
     assert [each for each in _everything(_client(upstream)) if MARK.lower() in each.lower()] == []
 
 
-def test_the_log_has_what_the_message_has_not(
-    upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Bounded in length; the formatters escape it."""
+def test_the_log_has_the_details(upstream: FakeUpstream, caplog: pytest.LogCaptureFixture) -> None:
+    """They are cut to 200 characters; the log formatters escape them."""
     caplog.set_level(logging.INFO)
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/manifests/", body=b"{}", media_type=f"text/{MARK}{'x' * 9000}")

@@ -1,4 +1,4 @@
-"""What upstreams write into headers, readable or not."""
+"""Parsing response headers, valid and invalid."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ URL = "https://reg.example:5000/v2/app/tags/list?n=2"
         ("", None),
     ],
 )
-def test_content_range(text: str, expected: ContentRange | None) -> None:
-    """Stop is exclusive with us, inclusive on the wire."""
+def test_content_range_is_parsed(text: str, expected: ContentRange | None) -> None:
+    """`stop` is exclusive in code, and inclusive in the header."""
     assert content_range({"Content-Range": text}) == expected
 
 
@@ -48,13 +48,13 @@ def test_content_range(text: str, expected: ContentRange | None) -> None:
     [("7", 7.0), (" 0 ", 0.0), ("-1", None), ("soon", None), ("", None), ("²", None)],
 )
 def test_retry_after_in_seconds(text: str, expected: float | None) -> None:
-    """What can't be read was not said."""
+    """An invalid value counts as missing."""
     assert retry_after({"Retry-After": text}, 0) == expected
 
 
 @pytest.mark.parametrize(("ahead", "expected"), [(30, 30.0), (-30, 0.0)])
 def test_retry_after_as_a_date(ahead: int, expected: float) -> None:
-    """A date that is past means now."""
+    """A date in the past means 0."""
     date = datetime.fromtimestamp(1_000_000 + ahead, UTC)
 
     assert retry_after({"Retry-After": format_datetime(date, usegmt=True)}, 1_000_000) == expected
@@ -82,7 +82,7 @@ def test_retry_after_as_a_date(ahead: int, expected: float) -> None:
     ],
 )
 def test_the_next_page_is_on_the_same_host(link: str, expected: str | None) -> None:
-    """An upstream behind a proxy may name the wrong scheme or port: ours are kept."""
+    """An upstream behind a proxy may name a wrong scheme or port: ours are kept."""
     assert next_page({"Link": link}, URL) == expected
 
 
@@ -99,14 +99,14 @@ def test_the_next_page_is_on_the_same_host(link: str, expected: str | None) -> N
         "<http://other.example>; rel=next",
     ],
 )
-def test_a_next_page_that_is_no_url_is_an_error(link: str) -> None:
-    """A list that ends early would be a wrong list."""
+def test_a_next_page_that_is_not_a_url_is_an_error(link: str) -> None:
+    """Otherwise the list would end early and be incomplete."""
     with pytest.raises(ValueError, match="URL"):
         next_page({"Link": link}, URL)
 
 
-def test_small_ones() -> None:
-    """Length, type, digest and budget."""
+def test_length_type_digest_and_rate_limit_are_parsed() -> None:
+    """Each parser has one line."""
     assert content_length({"Content-Length": "12"}) == 12
     assert content_length({"Content-Length": "x"}) is None
     assert media_type({"Content-Type": "Text/HTML; charset=x"}) == "text/html"
@@ -136,13 +136,13 @@ ABSURD = [
     " ",
     "x" * 65536,
 ]
-"""Where a number or a date should be."""
+"""Values in place of a number or a date."""
 DATES = ["Thu, 01 Jan 9999999 00:00:00 GMT", "Thu, 99 Foo 2026 99:99:99 GMT", "0", "1 1 1 1", ","]
 
 
 @pytest.mark.parametrize("text", ABSURD)
-def test_a_number_that_cannot_be_true_was_not_said(text: str) -> None:
-    """No length is above 8 PiB, and none has thousands of digits, which Python will not read."""
+def test_an_impossible_number_counts_as_missing(text: str) -> None:
+    """A length is at most 8 PiB; Python does not convert thousands of digits."""
     assert content_length({"Content-Length": text}) is None
     assert content_range({"Content-Range": f"bytes 0-{text}/{text}"}) is None
     assert content_range({"Content-Range": f"bytes {text}-9/10"}) is None
@@ -150,22 +150,22 @@ def test_a_number_that_cannot_be_true_was_not_said(text: str) -> None:
     assert budget({"RateLimit-Remaining": "1", "RateLimit-Limit": f"{text};w=1"}) is None
 
 
-def test_the_largest_length_that_is_believed() -> None:
-    """Sums of a few hundred of them fit into the index."""
+def test_the_largest_accepted_length_is_8_pib() -> None:
+    """Sums of a few hundred such lengths fit into the index."""
     assert content_length({"Content-Length": str(LARGEST_SIZE)}) == LARGEST_SIZE
     assert content_length({"Content-Length": str(LARGEST_SIZE + 1)}) is None
     assert content_range({"Content-Range": f"bytes 0-0/{LARGEST_SIZE + 1}"}) is None
 
 
 @pytest.mark.parametrize("text", ["bytes 5-5/5", "bytes 0-0/0", "bytes 0-9/9"])
-def test_a_range_past_the_size_is_none(text: str) -> None:
-    """The last byte lies before the size."""
+def test_a_range_past_the_size_is_ignored(text: str) -> None:
+    """The last byte must be before the size."""
     assert content_range({"Content-Range": text}) is None
 
 
 @pytest.mark.parametrize("text", [*ABSURD, *DATES])
-def test_an_absurd_wait_is_bounded_or_was_not_said(text: str) -> None:
-    """A year is the longest wait that is believed; it becomes a sleep, a date and a header."""
+def test_an_absurd_retry_after_is_bounded_or_ignored(text: str) -> None:
+    """The longest accepted wait is a year; it becomes a sleep, a date and a header."""
     wait = retry_after({"Retry-After": text}, 0)
 
     assert wait is None or 0 <= wait <= 366 * 86400
@@ -173,8 +173,8 @@ def test_an_absurd_wait_is_bounded_or_was_not_said(text: str) -> None:
 
 @given(st.text(max_size=80), st.sampled_from(["Retry-After", "Content-Range", "RateLimit-Limit"]))
 @settings(max_examples=scaled(30, 150))
-def test_no_text_escapes_as_an_error(text: str, name: str) -> None:
-    """Whatever stands there, it is read or ignored."""
+def test_no_header_value_raises(text: str, name: str) -> None:
+    """Any text is parsed or ignored."""
     headers = {name: text, "RateLimit-Remaining": text, "Content-Length": text}
     content_length(headers), content_range(headers), retry_after(headers, 0), budget(headers)
     content_digest({"Docker-Content-Digest": text}), media_type({"Content-Type": text})
@@ -182,8 +182,8 @@ def test_no_text_escapes_as_an_error(text: str, name: str) -> None:
 
 @given(st.text(alphabet='<>;=", \trelnxt/?*:[]@', max_size=60))
 @settings(max_examples=scaled(50, 300))
-def test_no_link_escapes_as_another_error(text: str) -> None:
-    """A page is read on, or the list is refused."""
+def test_a_link_raises_only_valueerror(text: str) -> None:
+    """The next page is read, or the list is rejected."""
     with suppress(ValueError):
         page = next_page({"Link": text}, URL)
 
@@ -191,6 +191,6 @@ def test_no_link_escapes_as_another_error(text: str) -> None:
 
 
 @pytest.mark.parametrize("piece", ["<", "<>", "<>;", "<>; a=", '<>;a="', "<>;a", ";", " ", "<>; "])
-def test_a_link_costs_what_it_is_long(piece: str) -> None:
-    """A header of 64 KiB from a stranger."""
+def test_parsing_a_link_takes_linear_time(piece: str) -> None:
+    """An untrusted header may have 64 KiB."""
     assert growth(lambda text: next_page({"Link": text}, URL), piece) < 4

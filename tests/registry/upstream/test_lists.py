@@ -1,4 +1,4 @@
-"""Tags and referrers, page by page."""
+"""Lists of tags and referrers, page by page."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.registry.upstream.clients import client_of
 from tests.upstream import FakeUpstream
 
 
-def test_tags_come_from_every_page(upstream: FakeUpstream) -> None:
-    """Links are followed to the end."""
+def test_tags_are_read_from_every_page(upstream: FakeUpstream) -> None:
+    """Links are followed to the last page."""
     for tag in "abcde":
         upstream.add_image("app", tag, [b"layer"])
     upstream.page = 2
@@ -28,7 +28,7 @@ def test_tags_come_from_every_page(upstream: FakeUpstream) -> None:
 
 
 def test_tags_stop_at_the_limit(upstream: FakeUpstream) -> None:
-    """No page is asked for that nobody wants."""
+    """No page is requested beyond the limit."""
     for tag in "abcde":
         upstream.add_image("app", tag, [b"layer"])
 
@@ -36,8 +36,8 @@ def test_tags_stop_at_the_limit(upstream: FakeUpstream) -> None:
     assert [each.query for each in upstream.requests] == [{"n": "2", "last": "a"}]
 
 
-def test_a_next_page_on_another_host_is_asked_of_our_own(upstream: FakeUpstream) -> None:
-    """A registry behind a proxy may not know its name; a link is never a reason to leave."""
+def test_a_next_page_on_another_host_is_requested_from_the_upstream(upstream: FakeUpstream) -> None:
+    """A registry behind a proxy may not know its own name; a link never changes the host."""
     for tag in "abc":
         upstream.add_image("app", tag, [b"layer"])
     upstream.page = 2
@@ -47,8 +47,8 @@ def test_a_next_page_on_another_host_is_asked_of_our_own(upstream: FakeUpstream)
     assert upstream.count("GET", "/v2/app/tags/list") == 2
 
 
-def test_a_next_page_that_is_no_url_is_nonsense(upstream: FakeUpstream) -> None:
-    """A list that ends early would be a wrong list."""
+def test_a_next_page_that_is_not_a_url_is_nonsense(upstream: FakeUpstream) -> None:
+    """Otherwise the list would end early and be incomplete."""
     upstream.add_image("app", "a", [b"layer"])
     upstream.misbehave("/tags", headers={"Link": '<ftp://x/v2/>; rel="next"'})
 
@@ -59,8 +59,8 @@ def test_a_next_page_that_is_no_url_is_nonsense(upstream: FakeUpstream) -> None:
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"tags": {}}', b"[" * 100_000])
-def test_a_list_that_is_none_is_nonsense(upstream: FakeUpstream, body: bytes) -> None:
-    """What can't be read is not an empty list."""
+def test_a_body_that_is_not_a_list_is_nonsense(upstream: FakeUpstream, body: bytes) -> None:
+    """An unreadable body is not an empty list."""
     upstream.misbehave("/tags", status=200, body=body)
 
     with pytest.raises(Unavailable) as raised:
@@ -82,8 +82,8 @@ def _kinds(client: Upstream, subject: Digest, artifact_type: str | None = None) 
     return {each.decode() for each in (b"x.sig", b"x.sbom") if each in body}
 
 
-def test_referrers_come_as_one_index(upstream: FakeUpstream) -> None:
-    """One page is handed on byte for byte, several become one index."""
+def test_referrers_are_returned_as_one_index(upstream: FakeUpstream) -> None:
+    """A single page is passed on byte for byte; several pages become one index."""
     subject = _with_referrers(upstream)
 
     single = client_of(upstream).referrers("app", subject)
@@ -96,23 +96,25 @@ def test_referrers_come_as_one_index(upstream: FakeUpstream) -> None:
     assert upstream.count("GET", "/referrers/") == 3
 
 
-def test_referrers_are_filtered_by_the_upstream_or_by_us(upstream: FakeUpstream) -> None:
-    """An upstream that does not say that it filtered is filtered here."""
+def test_referrers_are_filtered_by_the_upstream_or_here(upstream: FakeUpstream) -> None:
+    """They are filtered here unless the upstream states that it filtered them."""
     subject = _with_referrers(upstream)
 
-    there = _kinds(client_of(upstream), subject, "application/x.sig")
-    asked = upstream.requests[-1].query
+    by_upstream = _kinds(client_of(upstream), subject, "application/x.sig")
+    query = upstream.requests[-1].query
     everything = client_of(upstream).referrers("app", subject).body
     upstream.misbehave("/referrers", status=200, body=everything, media_type=OCI_INDEX)
     here = _kinds(client_of(upstream), subject, "application/x.sig")
 
-    assert asked == {"artifactType": "application/x.sig"}
-    assert there == here == {"x.sig"}
+    assert query == {"artifactType": "application/x.sig"}
+    assert by_upstream == here == {"x.sig"}
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 406, 501])
-def test_an_upstream_without_referrers_has_none(upstream: FakeUpstream, status: int) -> None:
-    """Absent, so that clients turn to the tag scheme: an empty list would hide a signature."""
+def test_an_upstream_without_the_referrers_api_is_absent(
+    upstream: FakeUpstream, status: int
+) -> None:
+    """Then clients use the tag schema; an empty list would hide a signature."""
     upstream.misbehave("/referrers", status=status)
 
     with pytest.raises(Absent):
@@ -120,11 +122,11 @@ def test_an_upstream_without_referrers_has_none(upstream: FakeUpstream, status: 
 
 
 class TestBounds:
-    """A list without an end is refused; over all of its pages, and not only page by page."""
+    """A list without an end is rejected; the bounds apply to all of its pages together."""
 
     @pytest.fixture(autouse=True)
     def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Let the bounds be small."""
+        """Lower the bounds for these tests."""
         monkeypatch.setattr(client, "_MOST_TAGS", 50)
         monkeypatch.setattr(client, "MOST_DESCRIPTORS", 50)
         monkeypatch.setattr(client, "_LARGEST_LIST", 20_000)
@@ -132,7 +134,7 @@ class TestBounds:
 
     @staticmethod
     def _endless(upstream: FakeUpstream, body: dict[str, Any], times: int | None = None) -> None:
-        """Answer every page with *body* and a link to one more."""
+        """Respond to every page with *body* and a link to one more page."""
         upstream.quirks.endless = True
         upstream.misbehave(
             body=json.dumps(body).encode(),
@@ -153,16 +155,18 @@ class TestBounds:
         ],
         ids=["entries", "long", "empty", "one page", "bytes", "bytes of pages"],
     )
-    def test_tags_without_an_end(self, upstream: FakeUpstream, tags: list[str], pages: int) -> None:
-        """Too many of them, too many bytes, or nothing for ever."""
+    def test_an_endless_list_of_tags_is_rejected(
+        self, upstream: FakeUpstream, tags: list[str], pages: int
+    ) -> None:
+        """It has too many tags, too many bytes, or endless empty pages."""
         self._endless(upstream, {"tags": tags})
         with pytest.raises(ListTooLong):
             client_of(upstream).tags("app")
 
         assert len(upstream.requests) == pages
 
-    def test_what_a_client_asks_for_is_read_and_no_more(self, upstream: FakeUpstream) -> None:
-        """With a limit the list may be without an end."""
+    def test_only_the_requested_number_of_tags_is_read(self, upstream: FakeUpstream) -> None:
+        """With a limit the list of the upstream may be endless."""
         self._endless(upstream, {"tags": ["a", "b", "c"]})
 
         found = client_of(upstream).tags("app", limit=7)
@@ -170,18 +174,20 @@ class TestBounds:
         assert len(upstream.requests) == 3
 
     @pytest.mark.parametrize("size", [10, 2000])
-    def test_referrers_without_an_end(self, upstream: FakeUpstream, size: int) -> None:
-        """Too many of them, or too many bytes."""
+    def test_an_endless_list_of_referrers_is_rejected(
+        self, upstream: FakeUpstream, size: int
+    ) -> None:
+        """It has too many referrers or too many bytes."""
         self._endless(upstream, {"manifests": [{"artifactType": "x" * size}] * 5})
         with pytest.raises(ListTooLong):
             client_of(upstream).referrers("app", Digest.of(b"x"))
 
         assert len(upstream.requests) <= 11
 
-    def test_pages_that_come_slowly_have_one_span(
+    def test_slow_pages_share_one_timeout(
         self, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The span is over all pages."""
+        """The time limit applies to all pages together."""
         monkeypatch.setattr(client, "_LIST_WITHIN_S", 0.2)
         self._endless(upstream, {"tags": []})
         upstream.misbehave(delay=0.05, status=200, body=b"{}")
@@ -192,9 +198,7 @@ class TestBounds:
         assert len(upstream.requests) < 10
 
     @pytest.mark.parametrize("limit", [None, 5])
-    def test_the_same_page_for_ever_is_an_end(
-        self, upstream: FakeUpstream, limit: int | None
-    ) -> None:
+    def test_a_repeated_page_ends_the_list(self, upstream: FakeUpstream, limit: int | None) -> None:
         """A registry that ignores `last` links to the page that it has just sent."""
         upstream.misbehave(
             status=200, body=b'{"tags": ["b", "a"]}', headers={"Link": '</v2/app/x>; rel="next"'}

@@ -1,4 +1,4 @@
-"""A kept connection whose packets are dropped: a router forgot it, or the other end is gone."""
+"""Idle connections whose packets are dropped by the network."""
 
 from __future__ import annotations
 
@@ -20,11 +20,16 @@ from tests.upstream import FakeUpstream
 V1 = Tag("v1")
 LAYER = Digest.of(b"layer")
 _ATTACH_FILTER = 26  # SO_ATTACH_FILTER, socket(7)
-_RETURN_0 = struct.pack("HBBI", 0x06, 0, 0, 0)  # of linux/filter.h: keep no byte of any packet
+_RETURN_0 = struct.pack(
+    "HBBI", 0x06, 0, 0, 0
+)  # BPF_RET of linux/filter.h: keep no byte of any packet
 
 
 def lose_packets(connection: socket.socket) -> None:
-    """Drop whatever arrives from now on, acknowledgements too; no error and no end is seen."""
+    """Drop all packets that arrive on a connection from now on, including acknowledgements.
+
+    The connection has no error and no end.
+    """
     program = ctypes.create_string_buffer(_RETURN_0)
     attached = struct.pack("HP", 1, ctypes.addressof(program))
     connection.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, attached)
@@ -32,7 +37,7 @@ def lose_packets(connection: socket.socket) -> None:
 
 @pytest.fixture
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
-    """Return the connections that are made, found dead after half a second."""
+    """Return the list of opened connections; a lost one is detected after half a second."""
     monkeypatch.setattr(dial, "_UNACKNOWLEDGED_MS", 500)
     made = list[socket.socket]()
     real = dial.dial
@@ -45,10 +50,10 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
     return made
 
 
-def test_a_request_that_is_never_acknowledged_is_sent_again_on_a_new_connection(
+def test_an_unacknowledged_request_is_repeated_on_a_new_connection(
     upstream: FakeUpstream, dialled: list[socket.socket]
 ) -> None:
-    """Long before the read time-out of 30 s, and no failure for the breaker."""
+    """It is repeated long before the read time-out of 30 s, and the breaker counts no failure."""
     upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
     client.head("app", V1)
@@ -60,10 +65,10 @@ def test_a_request_that_is_never_acknowledged_is_sent_again_on_a_new_connection(
     assert client.is_well
 
 
-def test_no_other_kept_connection_is_tried_after_it(
+def test_other_idle_connections_are_not_tried_after_a_lost_one(
     upstream: FakeUpstream, dialled: list[socket.socket]
 ) -> None:
-    """They went the same way: each would cost as much."""
+    """They used the same path, and each would take the same time."""
     upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
     with client.blob("app", LAYER) as first, client.blob("app", LAYER) as second:
@@ -78,10 +83,10 @@ def test_no_other_kept_connection_is_tried_after_it(
     assert upstream.count() == 2
 
 
-def test_what_is_not_safe_is_not_sent_again(
+def test_an_unsafe_request_is_not_repeated(
     upstream: FakeUpstream, dialled: list[socket.socket]
 ) -> None:
-    """The upstream may have read it: only its answer was lost."""
+    """The upstream may have received it; only its response was lost."""
     upstream.add_image("app", "v1", [b"layer"])
     wire = Wire(UpstreamConfig("upstream.test", upstream.url))
     answer = wire.send(Request("GET", f"{upstream.url}/v2/"))
@@ -95,10 +100,10 @@ def test_what_is_not_safe_is_not_sent_again(
     assert len(dialled) == 1
 
 
-def test_a_new_connection_that_is_lost_is_a_failure(
+def test_a_lost_new_connection_is_a_failure(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A path that drops everything is not dialled without end."""
+    """A path that drops every packet is not dialled again."""
     dialled = list[socket.socket]()
     monkeypatch.setattr(dial, "_UNACKNOWLEDGED_MS", 500)
     real = dial.dial

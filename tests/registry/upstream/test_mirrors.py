@@ -1,4 +1,4 @@
-"""Mirrors: asked first, and never the last word."""
+"""Mirrors are tried first, and the error of the upstream is the result."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def mirror() -> Iterator[FakeUpstream]:
         yield running
 
 
-def test_a_mirror_that_has_it_spares_the_origin(
+def test_a_mirror_with_the_image_replaces_the_upstream(
     upstream: FakeUpstream, mirror: FakeUpstream
 ) -> None:
-    """It is told whose image is meant."""
+    """The mirror is sent the host of the upstream as `ns`."""
     image = mirror.add_image("app", "v1", [b"layer"])
     client = client_of(upstream, mirrors=(mirror.url,))
 
@@ -49,10 +49,10 @@ def test_a_mirror_that_has_it_spares_the_origin(
 @pytest.mark.parametrize(
     "knobs", [{"status": 404}, {"status": 403}, {"status": 500}, {"drop": True}], ids=str
 )
-def test_a_mirror_that_fails_is_passed_over(
+def test_a_failed_mirror_is_skipped(
     upstream: FakeUpstream, mirror: FakeUpstream, knobs: dict[str, Any]
 ) -> None:
-    """Whatever it says, the next is asked."""
+    """After any error the next source is tried."""
     upstream.add_image("app", "v1", [b"layer"])
     mirror.misbehave(**knobs)
     client = client_of(upstream, mirrors=(mirror.url,))
@@ -63,10 +63,13 @@ def test_a_mirror_that_fails_is_passed_over(
     assert "ns" not in upstream.requests[0].query
 
 
-def test_a_dead_mirror_costs_no_more_once_its_breaker_is_open(
+def test_a_mirror_with_an_open_breaker_gets_no_request(
     upstream: FakeUpstream, mirror: FakeUpstream
 ) -> None:
-    """Each mirror has its own; the origin's stays closed. Each HEAD has a GET behind it."""
+    """Each mirror has a breaker of its own; the upstream's stays closed.
+
+    Each HEAD is followed by a GET.
+    """
     upstream.add_image("app", "v1", [b"layer"])
     mirror.misbehave(status=503)
     client = client_of(upstream, mirrors=(mirror.url,))
@@ -77,16 +80,18 @@ def test_a_dead_mirror_costs_no_more_once_its_breaker_is_open(
     assert (mirror.count(), mirror.count("GET", "/v2/$"), upstream.count()) == (7, 1, 5)
 
 
-def test_the_origins_error_is_the_answer(upstream: FakeUpstream, mirror: FakeUpstream) -> None:
-    """A mirror that denies says nothing about an image that is not there."""
+def test_the_error_of_the_upstream_is_the_result(
+    upstream: FakeUpstream, mirror: FakeUpstream
+) -> None:
+    """A mirror that denies access proves nothing about a missing image."""
     mirror.misbehave(status=403)
 
     with pytest.raises(Absent):
         client_of(upstream, mirrors=(mirror.url,)).head("app", V1)
 
 
-def test_a_mirror_is_never_told_the_origins_password(mirror: FakeUpstream) -> None:
-    """It has its own entry in the pull secret, or none."""
+def test_a_mirror_is_never_sent_the_upstreams_password(mirror: FakeUpstream) -> None:
+    """It uses its own entry of the pull secret, or none."""
     mirror_gate = BasicGate({"robot": "m"})
     with (
         FakeUpstream(gate=BasicGate({"me": "x"})) as upstream,
@@ -95,8 +100,8 @@ def test_a_mirror_is_never_told_the_origins_password(mirror: FakeUpstream) -> No
         for each in (upstream, guarded):
             each.add_image("app", "v1", [b"layer"])
         secret = secret_of(guarded.host, "robot", "m")
-        said = {"username": "me", "password": "x", "mirrors": (mirror.url, guarded.url)}
-        client = client_of(upstream, Shared(secret=lambda: secret), **said)
+        settings = {"username": "me", "password": "x", "mirrors": (mirror.url, guarded.url)}
+        client = client_of(upstream, Shared(secret=lambda: secret), **settings)
         mirror.misbehave(status=401, headers={"WWW-Authenticate": "Basic"})
 
         client.head("app", V1)
@@ -112,11 +117,11 @@ def test_a_mirror_is_never_told_the_origins_password(mirror: FakeUpstream) -> No
             client_of(upstream, mirrors=(guarded.url,)).head("app", V1)
 
 
-@pytest.mark.parametrize("verb", ["head", "manifest", "tags", "referrers", "blob_size"])
-def test_silent_mirrors_have_a_bounded_time_together(
-    upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch, verb: str
+@pytest.mark.parametrize("operation", ["head", "manifest", "tags", "referrers", "blob_size"])
+def test_all_hanging_mirrors_share_a_time_limit(
+    upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
-    """However many there are: the first its span, the others one after its failure."""
+    """The first mirror has a limit, and all others together have one after its failure."""
     monkeypatch.setattr(mirrors, "_FIRST_S", 0.6)
     monkeypatch.setattr(mirrors, "_REST_S", 0.6)
     image = upstream.add_image("app", "v1", [b"layer"])
@@ -126,18 +131,18 @@ def test_silent_mirrors_have_a_bounded_time_together(
     client = client_of(upstream, mirrors=urls)
     of = {"head": V1, "manifest": V1, "blob_size": Digest.of(b"layer"), "referrers": image.digest}
 
-    getattr(client, verb)("app", *([of[verb]] if verb in of else []))
-    asked = mirror.count() + mirror.count("HEAD")
+    getattr(client, operation)("app", *([of[operation]] if operation in of else []))
+    tried = mirror.count() + mirror.count("HEAD")
 
     released.set()
     assert upstream.count() + upstream.count("HEAD") > 0
-    assert 1 <= asked < 8
+    assert 1 <= tried < 8
 
 
-def test_the_origin_has_its_own_time_after_its_mirrors(
+def test_the_time_of_mirrors_does_not_reduce_that_of_the_upstream(
     upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be slow: nobody else is asked after it."""
+    """The upstream may be slow: no other source follows it."""
     monkeypatch.setattr(mirrors, "_FIRST_S", 0.6)
     upstream.add_image("app", "v1", [b"layer"])
     mirror.misbehave(status=503)
@@ -146,10 +151,10 @@ def test_the_origin_has_its_own_time_after_its_mirrors(
     assert client_of(upstream, mirrors=(mirror.url,)).head("app", V1).size
 
 
-def test_no_mirror_is_dialled_without_time_for_an_answer(
+def test_no_mirror_is_dialled_with_too_little_time_left(
     upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its breaker would open for what is no fault of its own."""
+    """Its breaker would open although the mirror did not fail."""
     monkeypatch.setattr(mirrors, "_FIRST_S", 0.4)
     upstream.add_image("app", "v1", [b"layer"])
 

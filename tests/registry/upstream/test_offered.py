@@ -1,4 +1,4 @@
-"""Configured credentials are offered before an upstream's refusal is believed."""
+"""The configured credential is sent before an upstream's rejection is accepted."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _TAG = Tag("v1")
 
 @dataclass
 class Strict:
-    """A registry that answers a manifest to those whom `refuses` lets in; it notes requests."""
+    """A registry with one manifest; `refuses` returns its rejections. It records requests."""
 
     refuses: Callable[[Seen], Reply | None]
     seen: list[Seen] = field(default_factory=list)
 
     def answer(self, seen: Seen) -> tuple[Reply, Fault]:
-        """Answer one request."""
+        """Respond to one request."""
         self.seen.append(seen)
         refused = self.refuses(seen)
         if refused is not None:
@@ -45,13 +45,15 @@ class Strict:
         return Reply(200, headers, _IMAGE.manifest), HONEST
 
     def count(self, path: str) -> int:
-        """Count the requests of one path."""
+        """Return the number of requests for one path."""
         return sum(each.path == path for each in self.seen)
 
 
 @contextmanager
-def asked(strict: Strict, secret: PlainSecret | Credential | None = None) -> Iterator[Upstream]:
-    """Run a registry and yield a client for it that has a pull secret."""
+def client_for(
+    strict: Strict, secret: PlainSecret | Credential | None = None
+) -> Iterator[Upstream]:
+    """Run a registry and yield a client for it, with a pull secret."""
     server = HttpServer(strict.answer)
     server.start()
     try:
@@ -64,7 +66,10 @@ def asked(strict: Strict, secret: PlainSecret | Credential | None = None) -> Ite
 
 
 def hides(status: int, challenge: str = 'Basic realm="r"') -> Callable[[Seen], Reply | None]:
-    """Return a registry's rule: no login, no repository, and a challenge at /v2/ only."""
+    """Return the rule of a registry that hides repositories without a login.
+
+    It sends a challenge at /v2/ only.
+    """
 
     def refuse(seen: Seen) -> Reply | None:
         if seen.headers.get("authorization") == _LOGIN:
@@ -77,10 +82,10 @@ def hides(status: int, challenge: str = 'Basic realm="r"') -> Callable[[Seen], R
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_registry_that_hides_its_repositories_is_offered_the_password(status: int) -> None:
-    """Artifactory can; the challenge of /v2/ is asked for once."""
+def test_a_registry_that_hides_repositories_is_sent_the_password(status: int) -> None:
+    """Artifactory can be configured so; the challenge of /v2/ is requested once."""
     strict = Strict(hides(status))
-    with asked(strict, Credential("me", "secret")) as upstream:
+    with client_for(strict, Credential("me", "secret")) as upstream:
         for _ in range(2):
             assert upstream.manifest("app", _TAG).digest == _IMAGE.digest
 
@@ -88,21 +93,21 @@ def test_a_registry_that_hides_its_repositories_is_offered_the_password(status: 
 
 
 @pytest.mark.parametrize(("status", "fact"), [(403, Denied), (404, Absent)])
-def test_without_a_password_the_refusal_is_believed_at_once(
+def test_without_a_password_a_rejection_is_accepted_at_once(
     status: int, fact: type[Exception]
 ) -> None:
-    """There is nothing to offer."""
+    """There is no credential to send."""
     strict = Strict(hides(status))
-    with asked(strict) as upstream, pytest.raises(fact):
+    with client_for(strict) as upstream, pytest.raises(fact):
         upstream.manifest("app", _TAG)
 
     assert strict.count("/v2/") == 0
 
 
-def test_a_registry_without_any_challenge_is_asked_for_one_once_a_minute() -> None:
-    """A true 404 must not cost two requests each time."""
+def test_v2_without_a_challenge_is_requested_once_a_minute() -> None:
+    """A real 404 must not cost two requests each time."""
     strict = Strict(lambda seen: Reply(200) if seen.path == "/v2/" else error(404, "NAME_UNKNOWN"))
-    with asked(strict, Credential("me", "secret")) as upstream:
+    with client_for(strict, Credential("me", "secret")) as upstream:
         for _ in range(3):
             with pytest.raises(Absent):
                 upstream.manifest("app", _TAG)
@@ -110,8 +115,8 @@ def test_a_registry_without_any_challenge_is_asked_for_one_once_a_minute() -> No
     assert strict.count("/v2/") == 1
 
 
-def test_a_password_that_is_refused_is_not_offered_twice() -> None:
-    """The answer to the right credential is believed."""
+def test_a_rejected_password_is_not_sent_twice() -> None:
+    """The response to the credential is accepted."""
 
     def refuse(seen: Seen) -> Reply | None:
         if seen.path == "/v2/":
@@ -119,14 +124,14 @@ def test_a_password_that_is_refused_is_not_offered_twice() -> None:
         return error(404, "NAME_UNKNOWN")
 
     strict = Strict(refuse)
-    with asked(strict, Credential("me", "secret")) as upstream, pytest.raises(Absent):
+    with client_for(strict, Credential("me", "secret")) as upstream, pytest.raises(Absent):
         upstream.manifest("app", _TAG)
 
     assert len(strict.seen) == 3
 
 
 class TokenRegistry:
-    """A registry with its token endpoint; `valid` is the token that it takes now."""
+    """A registry with a token endpoint; `valid` is the token that it accepts."""
 
     def __init__(self, scope: str = "", realm: str = "") -> None:
         self.valid = "t1"
@@ -136,7 +141,7 @@ class TokenRegistry:
         self.strict = Strict(self.refuse)
 
     def refuse(self, seen: Seen) -> Reply | None:
-        """Give tokens out, and let in who has the valid one."""
+        """Issue tokens, and accept requests with the valid one."""
         if seen.path == "/token":
             good = self.valid if self.scope in ("", seen.query.get("scope")) else "bad"
             return Reply(
@@ -153,10 +158,10 @@ class TokenRegistry:
 
 
 def test_a_401_without_a_challenge_fetches_another_token() -> None:
-    """Docker Hub answers so for an expired token."""
+    """Docker Hub responds so to an expired token."""
     registry = TokenRegistry()
     registry.challenges_again = False
-    with asked(registry.strict) as upstream:
+    with client_for(registry.strict) as upstream:
         upstream.manifest("app", _TAG)
         registry.valid = "t2"
 
@@ -165,10 +170,13 @@ def test_a_401_without_a_challenge_fetches_another_token() -> None:
     assert registry.strict.count("/token") == 2
 
 
-def test_the_scope_of_the_challenge_is_asked_for() -> None:
-    """A front may rewrite names; the scope holds for that name, and is asked for at once later."""
+def test_the_scope_of_the_challenge_is_requested() -> None:
+    """A reverse proxy may rewrite names.
+
+    The scope is remembered for that name and used at once the next time.
+    """
     registry = TokenRegistry(scope="repository:group/mirror/app:pull")
-    with asked(registry.strict) as upstream:
+    with client_for(registry.strict) as upstream:
         upstream.manifest("app", _TAG)
         before = len(registry.strict.seen)
         upstream.manifest("app", _TAG)
@@ -177,25 +185,25 @@ def test_the_scope_of_the_challenge_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("scope", ["x" * 5000, "repository:\u00e4:pull"])
-def test_a_scope_that_cannot_be_sent_is_not_used(scope: str) -> None:
-    """A header is a stranger's; its text goes into a URL and is remembered."""
+def test_an_invalid_scope_is_not_used(scope: str) -> None:
+    """The header is untrusted, and its scope is put into a URL and remembered."""
     registry = TokenRegistry(scope=scope)
-    with asked(registry.strict) as upstream, pytest.raises((Denied, Unavailable)):
+    with client_for(registry.strict) as upstream, pytest.raises((Denied, Unavailable)):
         upstream.manifest("app", _TAG)
 
-    asked_for = [each.query["scope"] for each in registry.strict.seen if each.path == "/token"]
-    assert set(asked_for) <= {"repository:app:pull"}
+    scopes = [each.query["scope"] for each in registry.strict.seen if each.path == "/token"]
+    assert set(scopes) <= {"repository:app:pull"}
 
 
 def test_an_anonymous_token_may_come_from_another_host() -> None:
-    """GitLab, Gitea and Harbor have it on a sister host; nothing secret is sent there."""
+    """GitLab, Gitea and Harbor have their endpoint on another host; no secret is sent there."""
     endpoint = TokenRegistry()
     server = HttpServer(endpoint.strict.answer)
     server.start()
     try:
         port = server.host.partition(":")[2]
         registry = TokenRegistry(realm=f"http://sister.localhost:{port}/token")
-        with asked(registry.strict) as upstream:
+        with client_for(registry.strict) as upstream:
             assert upstream.manifest("app", _TAG).digest == _IMAGE.digest
     finally:
         server.stop()
@@ -203,8 +211,8 @@ def test_an_anonymous_token_may_come_from_another_host() -> None:
     assert all("authorization" not in each.headers for each in endpoint.strict.seen)
 
 
-def test_a_password_never_goes_to_a_token_endpoint_on_another_host() -> None:
-    """The operator trusts such an endpoint by name."""
+def test_a_password_is_not_sent_to_a_token_endpoint_on_another_host() -> None:
+    """The operator can trust such an endpoint with the setting `realm`."""
     endpoint = TokenRegistry()
     server = HttpServer(endpoint.strict.answer)
     server.start()
@@ -212,7 +220,7 @@ def test_a_password_never_goes_to_a_token_endpoint_on_another_host() -> None:
         port = server.host.partition(":")[2]
         registry = TokenRegistry(realm=f"http://sister.localhost:{port}/token")
         with (
-            asked(registry.strict, Credential("me", "secret")) as upstream,
+            client_for(registry.strict, Credential("me", "secret")) as upstream,
             pytest.raises(Unavailable, match="realm"),
         ):
             upstream.manifest("app", _TAG)
@@ -222,11 +230,11 @@ def test_a_password_never_goes_to_a_token_endpoint_on_another_host() -> None:
     assert endpoint.strict.seen == []
 
 
-def test_a_registry_token_is_sent_as_it_is() -> None:
-    """What stands in a pull secret as `registrytoken`; the token endpoint is not asked."""
+def test_a_registry_token_is_sent_unchanged() -> None:
+    """It is the `registrytoken` of a pull secret; the token endpoint is not used."""
     registry = TokenRegistry()
     secret = Credential("", "", registry_token="t1")
-    with asked(registry.strict, secret) as upstream:
+    with client_for(registry.strict, secret) as upstream:
         assert upstream.manifest("app", _TAG).digest == _IMAGE.digest
 
     assert registry.strict.count("/token") == 0

@@ -1,4 +1,4 @@
-"""Which proxy a URL goes through."""
+"""The choice of the proxy for a URL."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ PROXIES = {"https": "http://proxy:3128", "http": "other:8080"}
         ("http://[::1]:5000/", None),
     ],
 )
-def test_the_scheme_chooses_and_loopback_is_never_proxied(url: str, expected: str | None) -> None:
-    """A proxy without a scheme is an HTTP one."""
+def test_the_scheme_selects_the_proxy_and_loopback_has_none(url: str, expected: str | None) -> None:
+    """A proxy without a scheme is an HTTP proxy."""
     assert Proxies(PROXIES).choose(url) == expected
 
 
@@ -47,11 +47,11 @@ def test_the_scheme_chooses_and_loopback_is_never_proxied(url: str, expected: st
         (".", "https://quay.io/", False),
     ],
 )
-def test_what_is_exempt_goes_straight(rule: str, url: str, *, exempt: bool) -> None:
-    """Domains with what lies below them, ports, addresses and networks."""
+def test_exempt_hosts_have_no_proxy(rule: str, url: str, *, exempt: bool) -> None:
+    """Rules are domains with their subdomains, ports, addresses and networks."""
     assert (Proxies(PROXIES, [rule]).choose(url) is None) is exempt
 
 
-def test_without_proxies_everything_goes_straight() -> None:
-    """The usual case."""
+def test_without_proxies_no_url_has_one() -> None:
+    """This is the default."""
     assert Proxies().choose("https://quay.io/") is None

@@ -1,4 +1,4 @@
-"""Redirects: followed by hand, and never with a credential to another host."""
+"""Redirects: where they are followed, and that no credential leaves its host."""
 
 from __future__ import annotations
 
@@ -32,10 +32,13 @@ def _to(storage: FakeUpstream) -> dict[str, Any]:
     return {"redirect": storage.url + "/raw/{digest}?signature=secret"}
 
 
-def test_a_blob_is_fetched_where_the_upstream_says_without_the_credentials(
+def test_a_redirected_blob_is_fetched_without_the_credentials(
     storage: FakeUpstream,
 ) -> None:
-    """The range goes along, the password does not; nor does the next request know it there."""
+    """The Range header is kept, the password is not.
+
+    A later request starts at the upstream again.
+    """
     with FakeUpstream(gate=BasicGate({"me": "x"})) as upstream:
         upstream.add_blob("app", CONTENT)
         upstream.misbehave("/blobs/", **_to(storage))
@@ -53,7 +56,7 @@ def test_a_blob_is_fetched_where_the_upstream_says_without_the_credentials(
 
 
 def test_a_redirect_on_the_same_host_keeps_the_credentials() -> None:
-    """It is still the upstream."""
+    """The target is the upstream itself."""
     with FakeUpstream(gate=BasicGate({"me": "x"})) as upstream:
         upstream.add_blob("app", CONTENT)
         upstream.misbehave("/blobs/", times=1, redirect="{path}")
@@ -66,7 +69,7 @@ def test_a_redirect_on_the_same_host_keeps_the_credentials() -> None:
 def test_every_kind_of_redirect_is_followed(
     upstream: FakeUpstream, storage: FakeUpstream, status: int
 ) -> None:
-    """For GET and HEAD they all mean the same."""
+    """They are equivalent for GET and HEAD."""
     upstream.misbehave("/blobs/", status=status, **_to(storage))
 
     assert client_of(upstream).blob_size("app", DIGEST) == 10
@@ -77,8 +80,8 @@ def test_every_kind_of_redirect_is_followed(
     ["{path}", "ftp://127.0.0.1/x", "http://[bad/", ""],
     ids=["loop", "ftp", "bad", "none"],
 )
-def test_a_redirect_that_leads_nowhere_is_nonsense(upstream: FakeUpstream, target: str) -> None:
-    """Five hops at most, to http and https only."""
+def test_an_invalid_redirect_is_nonsense(upstream: FakeUpstream, target: str) -> None:
+    """At most five redirects are followed, and only to http and https."""
     upstream.misbehave("/blobs/", redirect=target)
 
     with pytest.raises(Unavailable) as raised:
@@ -89,10 +92,10 @@ def test_a_redirect_that_leads_nowhere_is_nonsense(upstream: FakeUpstream, targe
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_storage_host_that_refuses_is_no_denial(
+def test_a_rejection_by_the_storage_host_is_not_a_denial(
     upstream: FakeUpstream, storage: FakeUpstream, status: int
 ) -> None:
-    """The registry let us in; a signature that ran out says nothing of our rights."""
+    """The registry permitted the request; an expired signature proves nothing about permissions."""
     upstream.misbehave("/blobs/", **_to(storage))
     storage.misbehave(status=status)
 
@@ -100,10 +103,10 @@ def test_a_storage_host_that_refuses_is_no_denial(
         pass
 
 
-def test_a_storage_host_that_refuses_head_is_asked_for_the_first_byte(
+def test_the_first_byte_is_requested_if_the_storage_rejects_head(
     upstream: FakeUpstream, storage: FakeUpstream
 ) -> None:
-    """The link was signed for GET; the range shows the size."""
+    """The URL was signed for GET; the range shows the size."""
     upstream.misbehave("/blobs/", **_to(storage))
     storage.misbehave(method="HEAD", status=403)
 
@@ -111,20 +114,18 @@ def test_a_storage_host_that_refuses_head_is_asked_for_the_first_byte(
     assert [each.method for each in storage.requests] == ["HEAD", "GET"]
 
 
-def test_a_storage_host_without_the_blob_is_absence(
-    upstream: FakeUpstream, storage: FakeUpstream
-) -> None:
-    """404 is 404 wherever it comes from."""
+def test_a_404_of_the_storage_host_is_absent(upstream: FakeUpstream, storage: FakeUpstream) -> None:
+    """A 404 means the same from every host."""
     upstream.misbehave("/blobs/", **_to(storage))
 
     with pytest.raises(Absent):
         client_of(upstream).blob_size("app", Digest.of(b"other"))
 
 
-def test_https_does_not_lead_to_http_unless_the_upstream_is_insecure(
+def test_a_redirect_from_https_to_http_needs_insecure(
     tmp_path: Path, storage: FakeUpstream
 ) -> None:
-    """Nobody downgrades us."""
+    """Otherwise an attacker could downgrade the connection."""
     authority = Authority(tmp_path)
     with FakeUpstream(tls=authority.context()) as upstream:
         upstream.misbehave("/blobs/", **_to(storage))
@@ -137,8 +138,10 @@ def test_https_does_not_lead_to_http_unless_the_upstream_is_insecure(
         assert client_of(upstream, insecure=True).blob_size("app", DIGEST) == 10
 
 
-def test_no_message_tells_the_query_of_a_url(upstream: FakeUpstream, storage: FakeUpstream) -> None:
-    """A signed link is a credential."""
+def test_no_message_contains_the_query_of_a_url(
+    upstream: FakeUpstream, storage: FakeUpstream
+) -> None:
+    """A signed URL is a credential."""
     upstream.misbehave("/blobs/", **_to(storage))
     storage.stop()
 

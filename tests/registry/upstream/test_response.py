@@ -1,4 +1,4 @@
-"""The head of an answer: bounded in size and time, and no interim answer is taken for it."""
+"""Status line and headers are bounded in size and time, and interim responses are skipped."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n"
 def sending(
     pieces: Callable[[], Iterator[bytes]], pause: float = 0
 ) -> Iterator[tuple[Upstream, list[int]]]:
-    """Answer each request on each connection with *pieces*; count the bytes of each answer."""
+    """Respond to each request with *pieces*; yield a client and the sent bytes of each response."""
     sent: list[int] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -59,7 +59,7 @@ def sending(
 
 
 @pytest.mark.parametrize(
-    "before",
+    "interim",
     [
         HINTS,
         b"HTTP/1.1 100 Continue\r\n\r\n",
@@ -67,9 +67,9 @@ def sending(
         b"HTTP/1.1 199 Whatever\r\nX: y\r\n\r\n",
     ],
 )
-def test_an_interim_answer_is_not_the_answer(before: bytes) -> None:
-    """RFC 9110, 15.2: a client passes over those that it does not know."""
-    with sending(lambda: iter([before, ANSWER])) as (client, sent):
+def test_interim_responses_are_skipped(interim: bytes) -> None:
+    """RFC 9110, 15.2: a client ignores those that it does not know."""
+    with sending(lambda: iter([interim, ANSWER])) as (client, sent):
         for _ in range(2):
             assert client.manifest("app", V1).body == IMAGE.manifest
 
@@ -90,10 +90,8 @@ def test_an_interim_answer_is_not_the_answer(before: bytes) -> None:
     ],
     ids=["hints", "101", "larger", "large", "many", "line", "status", "digits"],
 )
-def test_a_head_without_an_end_is_not_read_to_its_end(
-    pieces: Callable[[], Iterator[bytes]], why: Why
-) -> None:
-    """It is refused after 64 KiB; what the kernel's buffers take besides was sent, not read."""
+def test_endless_headers_are_rejected(pieces: Callable[[], Iterator[bytes]], why: Why) -> None:
+    """They are rejected after 64 KiB; the kernel's buffers may have accepted more."""
     with sending(pieces) as (client, _), pytest.raises(Unavailable) as raised:
         client.manifest("app", V1)
 
@@ -112,8 +110,8 @@ def test_a_head_without_an_end_is_not_read_to_its_end(
     ],
     ids=["headers", "line", "body", "chunks", "trailers"],
 )
-def test_a_byte_now_and_then_does_not_hold_a_thread(pieces: Callable[[], Iterator[bytes]]) -> None:
-    """All of a head, and all of a small body, has the time that one byte had."""
+def test_slow_bytes_do_not_block_a_thread(pieces: Callable[[], Iterator[bytes]]) -> None:
+    """All headers, and all of a small body, share the time-out of one read."""
     with sending(pieces, pause=0.02) as (client, _):
         began = time.monotonic()
         with pytest.raises(Unavailable) as raised:
@@ -123,8 +121,8 @@ def test_a_byte_now_and_then_does_not_hold_a_thread(pieces: Callable[[], Iterato
     assert time.monotonic() - began < 15
 
 
-def test_trailers_without_an_end_are_not_read_to_their_end() -> None:
-    """Behind the last chunk of a blob."""
+def test_endless_trailers_are_rejected() -> None:
+    """They follow the last chunk of a blob."""
     content = b"5\r\nlayer\r\n0\r\n"
     head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + content
     with (

@@ -1,4 +1,4 @@
-"""Tokens and passwords, against an upstream that asks for them."""
+"""Tokens and passwords, with an upstream that requires them."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def _shared(upstream: FakeUpstream, username: str, password: str) -> Shared:
     return Shared(secret=lambda: secret)
 
 
-def test_basic_is_sent_unasked_after_the_first_challenge() -> None:
-    """One 401 in all; passwords may hold colons and any letter."""
+def test_basic_credentials_are_sent_from_the_start_after_the_first_challenge() -> None:
+    """There is one 401 in all; passwords may contain colons and any letter."""
     with _upstream(BasicGate({"me": "pä:ss"})) as upstream:
         client = client_of(upstream, _shared(upstream, "me", "pä:ss"))
 
@@ -47,26 +47,26 @@ def test_basic_is_sent_unasked_after_the_first_challenge() -> None:
 
 
 def test_a_wrong_password_is_denied_and_not_repeated() -> None:
-    """What was refused once is not sent again in the same request."""
+    """A rejected credential is not sent again for the same request."""
     with _upstream(BasicGate({"me": "right"})) as upstream:
         client = client_of(upstream, _shared(upstream, "me", "wrong"))
 
         with pytest.raises(Denied):
             client.head("app", V1)
-        assert upstream.count() == 3  # without a password, with it, and the GET behind it
+        assert upstream.count() == 3  # HEAD without and with the password, and GET with it
         with pytest.raises(Denied):
             client.head("app", V1)
         assert upstream.count() <= 5
 
 
 def test_without_credentials_basic_is_denied() -> None:
-    """There is nothing to answer with."""
+    """There is no credential to send."""
     with _upstream(BasicGate({"me": "right"})) as upstream, pytest.raises(Denied):
         client_of(upstream).head("app", V1)
 
 
 def test_a_password_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
-    """The operator's own credentials win over the pull secret."""
+    """The credentials in the settings take precedence over the pull secret."""
     path = tmp_path / "password"
     path.write_text("old\n")
     users = {"me": "old"}
@@ -80,8 +80,8 @@ def test_a_password_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
         assert client.head("app", V1).size
 
 
-def test_a_password_file_that_is_gone_makes_it_unavailable(tmp_path: Path) -> None:
-    """Not denied: what we hold may be served meanwhile."""
+def test_a_missing_password_file_makes_the_upstream_unavailable(tmp_path: Path) -> None:
+    """It is not a denial: stored content may be served in the meantime."""
     with _upstream(BasicGate({"me": "x"})) as upstream:
         client = client_of(upstream, username="me", password_file=tmp_path / "gone")
 
@@ -92,8 +92,8 @@ def test_a_password_file_that_is_gone_makes_it_unavailable(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("key", ["token", "access_token"])
-def test_anybody_gets_a_token_for_what_is_public(key: str) -> None:
-    """Asked for once a repository, with scope and service, and without credentials."""
+def test_an_anonymous_token_is_used_for_public_repositories(key: str) -> None:
+    """It is requested once for each repository, with scope and service, without credentials."""
     with TokenService(key=key) as tokens, _upstream(tokens) as upstream:
         client = client_of(upstream)
 
@@ -107,7 +107,7 @@ def test_anybody_gets_a_token_for_what_is_public(key: str) -> None:
         assert [each.status for each in upstream.requests] == [401, 200, 200, 200, 200]
 
 
-def test_a_token_is_had_with_the_credential_of_the_longest_path() -> None:
+def test_tokens_are_requested_with_the_credential_of_the_longest_path() -> None:
     """Each credential has its own tokens."""
     with TokenService({"a": "1", "b": "2"}) as tokens, _upstream(tokens) as upstream:
         secret = PlainSecret(
@@ -122,8 +122,8 @@ def test_a_token_is_had_with_the_credential_of_the_longest_path() -> None:
         assert len(set(sent)) == 2
 
 
-def test_an_identity_token_is_traded_for_one() -> None:
-    """With a POST, as distribution's OAuth2 spec has it."""
+def test_an_identity_token_is_exchanged_for_a_bearer_token() -> None:
+    """The request is a POST: distribution's OAuth2 specification."""
     service = TokenService({}, key="access_token", identity_tokens={"refresh": "me"})
     with service as tokens, _upstream(tokens) as upstream:
         secret = PlainSecret({upstream.host: Credential("", "", "refresh")})
@@ -133,8 +133,8 @@ def test_an_identity_token_is_traded_for_one() -> None:
         assert "authorization" not in tokens.requests[0].headers
 
 
-def test_a_head_that_is_refused_with_any_token_costs_one_token() -> None:
-    """It is not sent again for a while, and a GET with the same token decides."""
+def test_a_head_that_is_rejected_with_any_token_costs_one_token() -> None:
+    """HEAD is then skipped for a while, and a GET with the same token is sent."""
     with TokenService() as tokens, _upstream(tokens) as upstream:
         upstream.misbehave(
             method="HEAD",
@@ -151,8 +151,8 @@ def test_a_head_that_is_refused_with_any_token_costs_one_token() -> None:
 
 
 @pytest.mark.parametrize("status", [408, 502, 503, 504])
-def test_a_head_that_fails_for_the_moment_is_sent_again(status: int) -> None:
-    """It shows nothing of the next one."""
+def test_head_is_not_skipped_after_a_transient_failure(status: int) -> None:
+    """Such a failure proves nothing about the next HEAD."""
     with FakeUpstream() as upstream:
         upstream.add_image("app", "v1", [b"layer"])
         upstream.misbehave(method="HEAD", status=status)
@@ -164,8 +164,8 @@ def test_a_head_that_fails_for_the_moment_is_sent_again(status: int) -> None:
         assert [each.method for each in upstream.requests] == ["HEAD", "GET"] * 3
 
 
-def test_a_token_that_ends_early_is_replaced_once() -> None:
-    """A 401 in the middle costs one token and one repeat."""
+def test_a_token_that_expires_early_is_replaced_once() -> None:
+    """A 401 costs one new token and one repeated request."""
     with TokenService() as tokens, _upstream(tokens) as upstream:
         client = client_of(upstream)
         client.head("app", V1)
@@ -179,8 +179,8 @@ def test_a_token_that_ends_early_is_replaced_once() -> None:
         assert [each.status for each in upstream.requests] == [401, 200, 401, 200]
 
 
-def test_credentials_that_the_endpoint_refuses_are_denied() -> None:
-    """401 and 403 there mean what they mean at the registry."""
+def test_credentials_that_the_token_endpoint_rejects_are_denied() -> None:
+    """401 and 403 of the endpoint mean the same as those of the registry."""
     with TokenService({"me": "right"}) as tokens, _upstream(tokens) as upstream:
         events, _ = listening()
         secret = secret_of(upstream.host, "me", "wrong")
@@ -196,8 +196,8 @@ def test_credentials_that_the_endpoint_refuses_are_denied() -> None:
     ("status", "why"),
     [(429, Why.LIMITED), (500, Why.NONSENSE), (404, Why.NONSENSE), (400, Why.NONSENSE)],
 )
-def test_an_endpoint_that_fails_makes_it_unavailable(status: int, why: Why) -> None:
-    """Nothing is known of the image: never absent, never denied."""
+def test_a_failed_token_endpoint_makes_the_upstream_unavailable(status: int, why: Why) -> None:
+    """Nothing is known about the image: it is neither absent nor denied."""
     with TokenService() as tokens, _upstream(tokens) as upstream:
         tokens.fault = Fault(status=status)
 
@@ -207,8 +207,8 @@ def test_an_endpoint_that_fails_makes_it_unavailable(status: int, why: Why) -> N
     assert raised.value.why is why
 
 
-def test_a_foreign_realm_is_told_nothing(tmp_path: Path) -> None:
-    """The realm is pinned; the message says how an operator can trust it."""
+def test_an_untrusted_realm_gets_no_request(tmp_path: Path) -> None:
+    """The error message names the setting that trusts the realm."""
     with TokenService() as tokens, _upstream(tokens) as upstream:
         tokens.realm = tokens.url.replace("127.0.0.1", "localhost")
         shared = Shared(secret=lambda: secret_of(upstream.host, "me", "x"), breakers=tmp_path)
@@ -228,7 +228,7 @@ def _key(scope: str = "a") -> TokenKey:
 
 
 def test_a_token_is_kept_until_shortly_before_it_expires() -> None:
-    """Ten seconds before, or a tenth of a short life."""
+    """That is ten seconds before, or a tenth of a short lifetime."""
     now = 0.0
     fetched: list[str] = []
 
@@ -247,8 +247,8 @@ def test_a_token_is_kept_until_shortly_before_it_expires() -> None:
     assert (first, kept, renewed) == ("token1", "token1", "token2")
 
 
-def test_many_threads_fetch_one_token() -> None:
-    """Who comes while it is fetched waits for it."""
+def test_concurrent_threads_fetch_one_token() -> None:
+    """The others wait for the thread that fetches it."""
     fetched = []
     together = threading.Barrier(8)
 
@@ -258,11 +258,11 @@ def test_many_threads_fetch_one_token() -> None:
 
     tokens = Tokens(fetch)
 
-    def ask() -> None:
+    def get_one() -> None:
         together.wait()
         tokens.get(_key())
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads = [threading.Thread(target=get_one) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -271,8 +271,8 @@ def test_many_threads_fetch_one_token() -> None:
     assert fetched == [_key()]
 
 
-def test_a_fetch_that_fails_leaves_no_token() -> None:
-    """The next one tries again."""
+def test_a_failed_fetch_caches_no_token() -> None:
+    """The next call fetches again."""
     failures = [ConnectionBroken("no", Why.REFUSED)]
 
     def fetch(_key: TokenKey) -> tuple[str, float]:
@@ -297,10 +297,10 @@ def test_a_fetch_that_fails_leaves_no_token() -> None:
         ({"token": "t", "expires_in": 300, "issued_at": "2026-01-01T00:02:00Z"}, 300),
         ({"token": "t", "expires_in": 300, "issued_at": "yesterday"}, 300),
     ],
-    ids=["unsaid", "said", "too short", "issued before", "issued later", "unreadable"],
+    ids=["not sent", "sent", "too short", "issued before", "issued later", "unreadable"],
 )
-def test_a_tokens_life_is_what_is_left_of_it(document: dict[str, object], life: float) -> None:
-    """By the clock of who issued it, and never under a minute."""
+def test_the_lifetime_of_a_token_excludes_its_age(document: dict[str, object], life: float) -> None:
+    """The age is computed with the endpoint's clock; the result is at least a minute."""
     assert read_token(json.dumps(document).encode(), DATE) == ("t", life)
 
 
@@ -315,7 +315,7 @@ def test_a_tokens_life_is_what_is_left_of_it(document: dict[str, object], life: 
         b'{"token":"t","expires_in":"x"}',
     ],
 )
-def test_what_is_no_token_is_nonsense(body: bytes) -> None:
-    """A line break in it would forge a header."""
+def test_an_invalid_token_response_is_rejected(body: bytes) -> None:
+    """A line break in a token could forge a header."""
     with pytest.raises(ConnectionBroken):
         read_token(body, {})

@@ -1,4 +1,4 @@
-"""Which upstreams there are, by which names, and how they change."""
+"""The table of upstreams: names, globs, and changes of the settings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _source(host: str) -> UpstreamConfig:
 
 
 class InForce:
-    """Upstreams of a configuration and of a secret, which tests change at any time."""
+    """Upstreams of a configuration and of a pull secret, which a test can change at any time."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class InForce:
         return list({*self._hosts, *(secret.hosts if secret else ())})
 
     def source(self, host: str) -> UpstreamConfig | None:
-        """Return the settings of an upstream."""
+        """Return the settings of an upstream; None if there is none."""
         secret = self._secret()
         is_named = host in self._hosts or (secret is not None and secret.names(host))
         return self._source(host) if is_named else None
@@ -68,14 +68,14 @@ def _table(*hosts: str, secret: PlainSecret | None = None) -> UpstreamTable:
     ("host", "folded"),
     [("127.0.0.1:5001", "127.0.0.1_5001"), ("quay.io", "quay.io"), ("Reg.LAN:80", "reg.lan_80")],
 )
-def test_a_port_is_folded_and_unfolded(host: str, folded: str) -> None:
-    """The two spellings of one name."""
+def test_both_spellings_of_a_port_are_converted(host: str, folded: str) -> None:
+    """`host:port` is the name, and `host_port` its spelling in repository names."""
     assert fold(host) == folded
     assert unfold(folded) == host.lower()
 
 
-def test_an_upstream_is_found_in_both_spellings() -> None:
-    """In any case of its letters, and it is one client."""
+def test_both_spellings_find_the_same_upstream() -> None:
+    """Case does not matter, and there is one client."""
     table = _table("reg.lan:5000")
 
     found = table.find("reg.lan:5000")
@@ -85,21 +85,21 @@ def test_an_upstream_is_found_in_both_spellings() -> None:
     assert found.source.host == "reg.lan:5000"
 
 
-def test_a_host_with_an_underscore_of_its_own_is_found_first() -> None:
-    """A compose service may be called so."""
+def test_a_host_name_with_an_underscore_is_found() -> None:
+    """A service of a compose file may have such a name."""
     found = _table("cache_1").find("cache_1")
 
     assert found is not None
     assert found.source.host == "cache_1"
 
 
-def test_what_nobody_named_is_not_there() -> None:
-    """Nobody makes us talk to another host."""
+def test_an_unknown_host_is_not_an_upstream() -> None:
+    """A client must not make the appliance connect to any other host."""
     assert _table("quay.io").find("evil.example") is None
 
 
-def test_the_pull_secret_names_upstreams_too() -> None:
-    """Its hosts, and those that its globs match; only the former can be listed."""
+def test_hosts_of_the_pull_secret_are_upstreams() -> None:
+    """Globs add the hosts that they match, but these cannot be listed."""
     secret = PlainSecret({"quay.io": Credential("", ""), "*.azurecr.io": Credential("a", "b")})
     table = _table("reg.lan:5000", secret=secret)
 
@@ -108,8 +108,8 @@ def test_the_pull_secret_names_upstreams_too() -> None:
     assert table.find("a.team.azurecr.io") is None
 
 
-def test_a_changed_secret_is_in_force_at_once() -> None:
-    """Without a restart: hosts come and go, and passwords change."""
+def test_a_changed_pull_secret_applies_at_once() -> None:
+    """Without a restart, hosts are added and removed, and passwords change."""
     with FakeUpstream(gate=BasicGate({"me": "new"})) as upstream:
         upstream.add_image("app", "v1", [b"layer"])
         now = [secret_of("other.example", "me", "x")]
@@ -124,8 +124,8 @@ def test_a_changed_secret_is_in_force_at_once() -> None:
         assert table.find("other.example") is None
 
 
-def test_a_client_is_kept_until_its_source_changes() -> None:
-    """Its connections and tokens live as long."""
+def test_a_client_is_kept_until_its_settings_change() -> None:
+    """So its connections and tokens are reused."""
     freshness = [60.0]
     table = UpstreamTable(
         InForce(
@@ -145,8 +145,8 @@ def test_a_client_is_kept_until_its_source_changes() -> None:
     assert changed.source.freshness == 5.0
 
 
-def test_a_glob_makes_no_end_of_clients() -> None:
-    """Clients choose the name, so the number that is kept is bounded."""
+def test_the_number_of_clients_from_globs_is_bounded() -> None:
+    """Requests choose the names."""
     table = _table(secret=PlainSecret({"*.azurecr.io": Credential("a", "b")}))
 
     for number in range(300):
@@ -155,8 +155,8 @@ def test_a_glob_makes_no_end_of_clients() -> None:
     assert len(table._from_globs) == 64
 
 
-def test_from_globs_hosts_push_out_no_client_of_a_named_one() -> None:
-    """Its tokens and its connections would be gone, each time."""
+def test_hosts_from_globs_do_not_evict_clients_of_named_hosts() -> None:
+    """Otherwise their tokens and connections would be lost each time."""
     secret = PlainSecret({"quay.io": Credential("", ""), "*.azurecr.io": Credential("a", "b")})
     table = _table("reg.lan", secret=secret)
     first = table.find("quay.io"), table.find("reg.lan")
@@ -167,8 +167,8 @@ def test_from_globs_hosts_push_out_no_client_of_a_named_one() -> None:
 
 
 @pytest.mark.parametrize("secure", [True, False])
-def test_from_globs_hosts_share_what_is_equal(*, secure: bool) -> None:
-    """A TLS context is a third of a MiB: 1,500 names took half a GiB."""
+def test_hosts_from_globs_share_tls_contexts(*, secure: bool) -> None:
+    """A TLS context has a third of a MiB: 1,500 names took half a GiB."""
     shared = Shared()
     scheme = "https" if secure else "http"
     wires = [
@@ -181,10 +181,10 @@ def test_from_globs_hosts_share_what_is_equal(*, secure: bool) -> None:
     assert len(contexts) == 1
 
 
-def test_contexts_differ_where_the_trust_does(
+def test_tls_contexts_differ_if_the_trust_settings_differ(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And a file of authorities that changed is read anew; their number is bounded."""
+    """A changed file of authorities is read again, and the number of contexts is bounded."""
     monkeypatch.setattr(pools, "_MOST_CONTEXTS", 4)
     ca = Authority(tmp_path).path
     contexts = TlsContexts()
@@ -204,10 +204,13 @@ def test_contexts_differ_where_the_trust_does(
 
 
 @pytest.mark.parametrize("answers", [True, False])
-def test_a_name_that_never_answered_leaves_nothing_behind(
+def test_a_host_that_never_responded_has_no_breaker_file(
     upstream: FakeUpstream, tmp_path: Path, *, answers: bool
 ) -> None:
-    """1,500 invented names left as many files; one that has answered is shared by all workers."""
+    """1,500 invented names left as many files.
+
+    A host that has responded is shared by all workers.
+    """
     secret = PlainSecret({"*.lan": Credential("", "")})
     table = UpstreamTable(
         InForce(
@@ -250,30 +253,30 @@ NO_HOSTS += ["%61", "a?b", "a#b", "*", "*.a", "a" * 64, ".".join(["a" * 50] * 5)
 
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda each: each[:20])
-def test_what_can_be_a_host(host: str) -> None:
+def test_valid_host_names_are_accepted(host: str) -> None:
     """RFC 1123, 2.1 and RFC 3986, 3.2.2."""
     assert is_host(host)
 
 
 @pytest.mark.parametrize("host", NO_HOSTS, ids=lambda each: each[:20])
-def test_what_cannot_be_a_host_is_no_upstream(host: str) -> None:
-    """Although a glob matches it: 62 of 114 odd names were a 500 with a traceback."""
+def test_an_invalid_host_name_is_not_an_upstream(host: str) -> None:
+    """A glob may match it: 62 of 114 odd names caused a 500 with a traceback."""
     secret = PlainSecret({"*." + host.partition(".")[2]: Credential("", "")})
-    asked: list[str] = []
+    lookups: list[str] = []
 
     def source(name: str) -> UpstreamConfig:
-        asked.append(name)
+        lookups.append(name)
         return _source(name)
 
     assert not is_host(host)
     assert UpstreamTable(InForce((), lambda: secret, source)).find(host) is None
-    assert asked == []
+    assert lookups == []
 
 
 @given(st.text(alphabet="ab01.-:[]_%é/@", max_size=20))
 @settings(max_examples=scaled(50, 300))
-def test_every_host_can_be_named_in_a_url(text: str) -> None:
-    """What is taken for a host is one for whoever dials it."""
+def test_every_valid_host_name_can_be_part_of_a_url(text: str) -> None:
+    """URL parsers must agree with `is_host`."""
     if is_host(text):
         target = urlsplit(f"https://{text}")
 
@@ -282,7 +285,7 @@ def test_every_host_can_be_named_in_a_url(text: str) -> None:
         assert target.port is None or 0 < target.port < 65536
 
 
-def test_the_default_is_what_was_said() -> None:
-    """For names without an upstream."""
+def test_the_default_upstream_is_the_configured_one() -> None:
+    """It serves names without a host."""
     assert UpstreamTable(Fixed({}), default="docker.io").default == "docker.io"
     assert _table().default is None

@@ -1,4 +1,4 @@
-"""Credentials stay at their origin; a redirect's URL is sent byte for byte."""
+"""Credentials stay at their origin; the URL of a redirect is sent byte for byte."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HOME = "https://reg.example"
     ],
 )
 def test_the_spellings_of_one_origin_are_equal(url: str) -> None:
-    """Case, and a default port, mean nothing: RFC 6454, 4."""
+    """Case and a default port do not matter: RFC 6454, 4."""
     assert origin_of(url) == origin_of(HOME) is not None
 
 
@@ -49,8 +49,8 @@ def test_the_spellings_of_one_origin_are_equal(url: str) -> None:
         ("http://[2001:DB8::1]", "http://[2001:db8:0::1]:80"),
     ],
 )
-def test_the_spellings_of_one_address_are_equal(url: str, other: str) -> None:
-    """RFC 5952."""
+def test_spellings_of_one_ipv6_address_are_equal(url: str, other: str) -> None:
+    """RFC 5952 defines the canonical form."""
     assert origin_of(url) == origin_of(other) is not None
 
 
@@ -82,8 +82,8 @@ def test_the_spellings_of_one_address_are_equal(url: str, other: str) -> None:
         "",
     ],
 )
-def test_no_other_url_gets_the_credential(url: str) -> None:
-    """Another origin, or one about which two parsers could differ."""
+def test_a_url_of_another_origin_gets_no_credential(url: str) -> None:
+    """Neither does a URL that parsers could read differently."""
     known = sealed(HOME, "Basic secret")
     assert known is not None
 
@@ -91,8 +91,8 @@ def test_no_other_url_gets_the_credential(url: str) -> None:
     assert known.headers_for(url) == {}
 
 
-def test_a_sealed_credential_is_not_printed() -> None:
-    """Neither by a message nor by a traceback."""
+def test_repr_of_a_sealed_credential_hides_it() -> None:
+    """So neither a message nor a traceback shows it."""
     origin = origin_of(HOME)
     assert origin is not None
 
@@ -104,7 +104,7 @@ def test_a_sealed_credential_is_not_printed() -> None:
 
 @pytest.fixture(params=["basic", "bearer"])
 def gate(request: pytest.FixtureRequest) -> Iterator[Gate]:
-    """Give each kind of gate."""
+    """Yield each kind of authentication."""
     if request.param == "basic":
         yield BasicGate({"me": "pw"})
         return
@@ -114,7 +114,7 @@ def gate(request: pytest.FixtureRequest) -> Iterator[Gate]:
 
 @pytest.fixture
 def registry(gate: Gate) -> Iterator[FakeUpstream]:
-    """Run a registry that asks for credentials."""
+    """Run a registry that requires credentials."""
     with FakeUpstream(gate=gate) as running:
         running.add_image("app", "a", [b"layer"])
         yield running
@@ -122,7 +122,7 @@ def registry(gate: Gate) -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def other() -> Iterator[FakeUpstream]:
-    """Run a host that is not the registry, and lists tags page by page."""
+    """Run another host, which lists one tag per page."""
     with FakeUpstream() as running:
         for tag in "abc":
             running.add_image("app", tag, [b"layer"])
@@ -135,8 +135,8 @@ def _client(registry: FakeUpstream) -> Upstream:
     return client_of(registry, Shared(secret=lambda: secret))
 
 
-def _elsewhere(host: FakeUpstream) -> str:
-    """Return the URL of a host under another name."""
+def _renamed(host: FakeUpstream) -> str:
+    """Return the URL of *host* under another host name."""
     return host.url.replace("127.0.0.1", "localhost")
 
 
@@ -145,13 +145,13 @@ def _saw_credentials(host: FakeUpstream) -> list[str]:
 
 
 @pytest.mark.parametrize("by_name", [False, True], ids=["other port", "other name"])
-def test_the_pages_of_a_list_that_was_redirected_get_no_credential(
+def test_later_pages_of_a_redirected_list_get_no_credential(
     registry: FakeUpstream,
     other: FakeUpstream,
     by_name: bool,  # noqa: FBT001 - a case
 ) -> None:
-    """The second page is asked of the other host: by its own word, not by the upstream's."""
-    target = _elsewhere(other) if by_name else other.url
+    """The link to the second page comes from the other host, not from the upstream."""
+    target = _renamed(other) if by_name else other.url
     registry.misbehave("/tags/list", redirect=target + "{path}?{query}")
 
     assert _client(registry).tags("app") == ["a", "b", "c"]
@@ -161,13 +161,13 @@ def test_the_pages_of_a_list_that_was_redirected_get_no_credential(
 def test_a_challenge_of_another_host_is_not_answered(
     registry: FakeUpstream, other: FakeUpstream, gate: Gate
 ) -> None:
-    """Neither on the first page nor on a later one: it could name our realm as well as its own."""
-    registry.misbehave("/tags/list", redirect=_elsewhere(other) + "{path}")
+    """On no page: the other host could name our token realm or its own."""
+    registry.misbehave("/tags/list", redirect=_renamed(other) + "{path}")
     client = _client(registry)
-    client.tags("app")  # what the registry wants is known by now
-    asked = len(gate.requests) if isinstance(gate, TokenService) else 0
+    client.tags("app")  # the client now knows the registry's challenge
+    requests = len(gate.requests) if isinstance(gate, TokenService) else 0
     other.forget()
-    challenge = f'Basic realm="x", Bearer realm="{_elsewhere(other)}/token",service="s"'
+    challenge = f'Basic realm="x", Bearer realm="{_renamed(other)}/token",service="s"'
     headers = {"WWW-Authenticate": challenge}
     other.misbehave("/tags/list", status=401, headers=headers)
     other.misbehave("/tags/list", times=1, status=200, body=b'{"tags": ["a"]}', headers=_NEXT)
@@ -177,7 +177,7 @@ def test_a_challenge_of_another_host_is_not_answered(
 
     assert _saw_credentials(other) == []
     assert other.count(pattern="token") == 0
-    assert isinstance(gate, BasicGate) or asked == len(gate.requests)  # type: ignore[attr-defined]
+    assert isinstance(gate, BasicGate) or requests == len(gate.requests)  # type: ignore[attr-defined]
 
 
 _NEXT = {
@@ -201,24 +201,24 @@ _NEXT = {
         "http://{other} {own}/v2/app/tags/list",
     ],
 )
-def test_no_spelling_of_a_redirect_takes_the_credential_along(
+def test_no_spelling_of_a_redirect_forwards_the_credential(
     registry: FakeUpstream, other: FakeUpstream, location: str
 ) -> None:
-    """What one parser calls our host, another may dial elsewhere."""
-    there = _elsewhere(other).removeprefix("http://")
+    """A URL parser may see the registry's host where another one dials a different host."""
+    there = _renamed(other).removeprefix("http://")
     target = location.format(own=registry.host, other=there)
     registry.misbehave("/tags/list", redirect=target.replace("{", "{{").replace("}", "}}"))
 
-    with suppress(RegistryError):  # some of them lead to the other host's list
+    with suppress(RegistryError):  # some of these URLs are valid and return the other host's list
         _client(registry).tags("app")
 
     assert _saw_credentials(other) == []
 
 
-def test_a_credential_that_left_its_origin_does_not_come_back(
+def test_a_redirect_back_to_the_origin_gets_no_credential(
     registry: FakeUpstream, other: FakeUpstream
 ) -> None:
-    """A host that we were sent to chooses nothing that is read with our rights."""
+    """The target of a redirect must not choose what is read with our permissions."""
     registry.misbehave("/tags/list", redirect=other.url + "{path}")
     other.misbehave("/tags/list", redirect=registry.url + "/v2/app/manifests/a")
 
@@ -226,10 +226,12 @@ def test_a_credential_that_left_its_origin_does_not_come_back(
         _client(registry).tags("app")
 
     assert _saw_credentials(other) == []
-    assert [each for each in registry.find(pattern="manifests") if _is_sent(each.headers)] == []
+    assert [
+        each for each in registry.find(pattern="manifests") if _has_credential(each.headers)
+    ] == []
 
 
-def _is_sent(headers: dict[str, str]) -> bool:
+def _has_credential(headers: dict[str, str]) -> bool:
     return "authorization" in headers
 
 
@@ -251,8 +253,10 @@ DIGEST = Digest.of(CONTENT)
         "/caf\xe9?n=\xc3\xbc",
     ],
 )
-def test_a_redirect_is_sent_as_it_was_written(upstream: FakeUpstream, target: str) -> None:
-    """A signature is over what was written."""
+def test_the_target_of_a_redirect_is_sent_byte_for_byte(
+    upstream: FakeUpstream, target: str
+) -> None:
+    """A signature covers the exact bytes."""
     with socket.create_server(("127.0.0.1", 0)) as storage:
         lines: list[bytes] = []
         thread = threading.Thread(target=_answer, args=(storage, lines))
@@ -287,24 +291,24 @@ def _answer(storage: socket.socket, lines: list[bytes]) -> None:
         ("https://[::1]:5000/a", ("https://[::1]:5000", "/a")),
     ],
 )
-def test_a_location_is_resolved_without_a_change_of_its_bytes(
-    location: str, expected: tuple[str, str]
-) -> None:
-    """A blank cannot be sent and is encoded; a fragment stays here (RFC 9110, 10.2.2)."""
+def test_resolving_a_location_keeps_its_bytes(location: str, expected: tuple[str, str]) -> None:
+    """A blank cannot be sent and is encoded; a fragment is not sent (RFC 9110, 10.2.2)."""
     assert expected == split_target(resolve_location("https://reg.example:5000/v2/x", location))
 
 
 @pytest.mark.parametrize("sign", ["\r", "\n", "\r\nX: y", "\0", "\t", "\x7f", "\x0b"])
 @pytest.mark.parametrize("where", ["http://cdn.example/a{}b", "/a?{}b", "http://cdn{}.example/"])
-def test_a_control_character_is_refused(sign: str, where: str) -> None:
-    """It could end the request line, or begin a header."""
+def test_a_control_character_in_a_location_is_rejected(sign: str, where: str) -> None:
+    """It could end the request line or start a header."""
     with pytest.raises(ValueError, match="control character"):
         resolve_location("https://reg.example/", where.format(sign))
 
 
 @pytest.mark.parametrize("location", ["http://a\\\\b/", "http:///x", "ftp://x/", "http://a b/"])
-def test_no_url_is_nonsense(upstream: FakeUpstream, location: str) -> None:
-    """Two parsers could take the host of such a URL for two."""
+def test_a_location_that_is_not_a_valid_url_is_nonsense(
+    upstream: FakeUpstream, location: str
+) -> None:
+    """URL parsers could find different hosts in it."""
     upstream.misbehave("/blobs/", status=307, headers={"Location": location})
 
     with pytest.raises(Unavailable) as raised, client_of(upstream).blob("app", DIGEST):

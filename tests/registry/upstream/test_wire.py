@@ -1,4 +1,4 @@
-"""TLS, proxies and forks: how connections come about."""
+"""TLS, proxies and forks: how connections are opened."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.wire import HONEST, Fault, HttpServer, Reply, Seen
 V1 = Tag("v1")
 
 
-def _why(upstream: FakeUpstream, **said: Any) -> Why:
+def _why(upstream: FakeUpstream, **settings: Any) -> Why:
     with pytest.raises(Unavailable) as raised:
-        client_of(upstream, **said).head("app", V1)
+        client_of(upstream, **settings).head("app", V1)
     return raised.value.why
 
 
-def test_a_private_authority_is_trusted_where_the_operator_says_so(tmp_path: Path) -> None:
-    """Without it the certificate is refused; `insecure` takes any."""
+def test_a_private_authority_is_trusted_if_configured(tmp_path: Path) -> None:
+    """Otherwise the certificate is rejected; `insecure` accepts any certificate."""
     authority = Authority(tmp_path)
     with FakeUpstream(tls=authority.context()) as upstream:
         upstream.add_image("app", "v1", [b"layer"])
@@ -40,33 +40,33 @@ def test_a_private_authority_is_trusted_where_the_operator_says_so(tmp_path: Pat
         assert _why(upstream) is Why.REFUSED
 
 
-def test_a_certificate_for_another_host_is_refused(tmp_path: Path) -> None:
-    """Trust in the authority is not trust in everybody whom it signed."""
+def test_a_certificate_for_another_host_is_rejected(tmp_path: Path) -> None:
+    """The authority is trusted, but the certificate must be for this host."""
     authority = Authority(tmp_path)
     with FakeUpstream(tls=authority.context("other.example")) as upstream:
         assert _why(upstream, ca=authority.path) is Why.REFUSED
 
 
-def test_an_authority_file_that_is_gone_stops_no_start(
+def test_a_missing_authority_file_makes_only_that_upstream_unavailable(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
-    """It is found missing when it is needed, and the upstream is unavailable."""
+    """The file is read when a connection is opened, so the program still starts."""
     assert _why(upstream, ca=tmp_path / "gone.pem", url="https://127.0.0.1:1") is Why.REFUSED
 
 
 def test_plain_http_on_a_tls_port_and_the_reverse_fail(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
-    """A wrong scheme is told from an upstream that is away by its message only."""
+    """Only the message distinguishes a wrong scheme from a stopped upstream."""
     with FakeUpstream(tls=Authority(tmp_path).context()) as secure:
         assert _why(secure, url=f"http://{secure.host}") in {Why.REFUSED, Why.NONSENSE}
     assert _why(upstream, url=f"https://{upstream.host}") is Why.REFUSED
 
 
-def test_tls_that_is_never_spoken_is_a_connection_that_never_came() -> None:
-    """Accepted and then silent: it costs the connect time-out, and opens the breaker at once."""
-    with socket.create_server(("127.0.0.1", 0)) as silent, FakeUpstream() as upstream:
-        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+def test_a_hanging_tls_handshake_is_a_connection_timeout() -> None:
+    """It takes the connect time-out, and opens the breaker at once."""
+    with socket.create_server(("127.0.0.1", 0)) as hanging, FakeUpstream() as upstream:
+        url = f"https://127.0.0.1:{hanging.getsockname()[1]}"
         client = client_of(upstream, url=url, connect_timeout=0.1, read_timeout=60.0)
         why = []
         for _ in range(2):
@@ -77,8 +77,8 @@ def test_tls_that_is_never_spoken_is_a_connection_that_never_came() -> None:
     assert why == [Why.TIMEOUT, Why.RESTING]
 
 
-def test_what_is_no_http_is_nonsense() -> None:
-    """Something else listens on that port."""
+def test_a_response_that_is_not_http_is_nonsense() -> None:
+    """A different service listens on that port."""
     with socket.create_server(("127.0.0.1", 0)) as listener, FakeUpstream() as upstream:
 
         def greet() -> None:
@@ -96,13 +96,13 @@ def test_what_is_no_http_is_nonsense() -> None:
         thread.join()
 
 
-def test_a_proxy_is_used_for_others_and_never_for_loopback(upstream: FakeUpstream) -> None:
-    """It is asked for the whole URL, with its own credentials."""
+def test_a_proxy_is_used_except_for_loopback(upstream: FakeUpstream) -> None:
+    """It is sent the absolute URL, with its own credentials."""
     upstream.add_image("app", "v1", [b"layer"])
-    asked: list[Seen] = []
+    proxied: list[Seen] = []
 
     def answer(seen: Seen) -> tuple[Reply, Fault]:
-        asked.append(seen)
+        proxied.append(seen)
         return Reply(200, {"Content-Type": "", "X-Via": "proxy"}), HONEST
 
     proxy = HttpServer(answer)
@@ -115,14 +115,14 @@ def test_a_proxy_is_used_for_others_and_never_for_loopback(upstream: FakeUpstrea
     finally:
         proxy.stop()
 
-    assert [each.path for each in asked] == ["/v2/app/manifests/v1"]
-    assert asked[0].headers["host"] == "reg.example:5000"
-    assert asked[0].headers["proxy-authorization"] == "Basic dXNAZXI6cGFzcw=="
+    assert [each.path for each in proxied] == ["/v2/app/manifests/v1"]
+    assert proxied[0].headers["host"] == "reg.example:5000"
+    assert proxied[0].headers["proxy-authorization"] == "Basic dXNAZXI6cGFzcw=="
     assert upstream.count() == 1
 
 
-def test_a_proxy_that_is_down_refuses(upstream: FakeUpstream) -> None:
-    """The message says that it was the proxy."""
+def test_a_stopped_proxy_is_named_in_the_message(upstream: FakeUpstream) -> None:
+    """The reason is `refused`."""
     shared = Shared(proxies=Proxies({"https": "http://127.0.0.1:1"}))
 
     with pytest.raises(Unavailable) as raised:
@@ -132,10 +132,10 @@ def test_a_proxy_that_is_down_refuses(upstream: FakeUpstream) -> None:
     assert "proxy" in str(raised.value)
 
 
-def test_another_process_opens_its_own_connections(
+def test_a_forked_process_opens_its_own_connections(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a fork two processes on one connection would read each other's answers."""
+    """Two processes on one connection would read each other's responses."""
     upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
     client.head("app", V1)
@@ -150,7 +150,7 @@ def test_another_process_opens_its_own_connections(
 def test_an_authority_without_key_usage_is_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a Python whose default is strict (3.13) as with one whose default is not."""
+    """With Python 3.13, which is strict by default, and with older versions."""
     default = ssl.create_default_context
 
     def strict() -> ssl.SSLContext:

@@ -3,7 +3,7 @@
 #
 # Installs only packages of LOCK, verified by hash, and build tools of requirements/build.txt.
 # Entrepot itself is installed in editable mode: the environment refers to this folder. The script
-# may be run again: it leaves alone what is installed already.
+# may be run again: it keeps installed packages.
 set -eu
 
 say() {
@@ -56,7 +56,7 @@ if ! is_new_enough "$venv/bin/python"; then
 fi
 pip="$venv/bin/python -m pip --quiet --disable-pip-version-check"
 export PIP_ROOT_USER_ACTION=ignore
-# shellcheck disable=SC2086 # words are what is wanted
+# shellcheck disable=SC2086 # separate words are intended
 {
     $pip install --require-hashes -r "$root/requirements/build.txt" -r "$lock"
     $pip install --no-deps --no-build-isolation --no-index --editable "$root"

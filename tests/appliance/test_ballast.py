@@ -1,4 +1,4 @@
-"""The file that keeps room for a start on a full disk."""
+"""The file that reserves disk space for a start on a full disk."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from entrepot.appliance import ballast
 from entrepot.datastore.budget import BALLAST_BYTES
 
 
-def test_the_ballast_takes_its_room_once(tmp_path: Path) -> None:
-    """In blocks of the disk, not only in its length."""
+def test_the_ballast_allocates_disk_blocks_once(tmp_path: Path) -> None:
+    """A sparse file of the same length would reserve nothing."""
     ballast.create(tmp_path)
     ballast.create(tmp_path)
     (found,) = tmp_path.iterdir()
@@ -18,16 +18,16 @@ def test_the_ballast_takes_its_room_once(tmp_path: Path) -> None:
     assert found.stat().st_blocks * 512 >= BALLAST_BYTES
 
 
-def test_it_is_released_once(tmp_path: Path) -> None:
-    """And a start without it goes on."""
+def test_the_ballast_is_released_once(tmp_path: Path) -> None:
+    """Every later start on the full disk goes on without it."""
     ballast.create(tmp_path)
 
     assert ballast.release(tmp_path)
     assert not ballast.release(tmp_path)
 
 
-def test_a_folder_that_takes_nothing_has_none(tmp_path: Path) -> None:
-    """The start does not fail for it."""
+def test_a_folder_without_space_gets_no_ballast(tmp_path: Path) -> None:
+    """The start does not fail because of it."""
     ballast.create(tmp_path / "missing")
 
     assert not ballast.release(tmp_path / "missing")

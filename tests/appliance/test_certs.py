@@ -1,4 +1,4 @@
-"""`entrepot certs`: an authority that stays, a certificate that is renewed."""
+"""`entrepot certs`: the CA stays, and the server certificate is renewed."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def made(*words: str) -> tuple[bytes, bytes]:
-    """Make or renew it in `tls` and return authority and chain."""
+def run(*words: str) -> tuple[bytes, bytes]:
+    """Run `entrepot certs`, and return the CA and the certificate chain."""
     assert main(["certs", "--out", "tls", *words]) == 0
     return Path("tls/ca.pem").read_bytes(), Path("tls/certs/certs.pem").read_bytes()
 
 
 def leaf(chain: bytes) -> x509.Certificate:
-    """Return the server's own certificate."""
+    """Return the server's certificate, the first of the chain."""
     return x509.load_pem_x509_certificates(chain)[0]
 
 
 @pytest.mark.parametrize("name", ["cache.test", "127.0.0.1"])
-def test_a_client_that_trusts_the_authority_trusts_the_server(name: str) -> None:
-    """By name and by address, with all that OpenSSL can be strict about."""
-    made(*HOSTS)
+def test_a_client_that_trusts_the_ca_trusts_the_server(name: str) -> None:
+    """By name and by address, with OpenSSL's strict checks."""
+    run(*HOSTS)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain("tls/certs/certs.pem")
     client = ssl.create_default_context(cafile="tls/ca.pem")
@@ -55,47 +55,47 @@ def test_a_client_that_trusts_the_authority_trusts_the_server(name: str) -> None
     assert ("DNS", "cache.test") in subject["subjectAltName"]
 
 
-def test_the_appliance_takes_the_file_as_it_is() -> None:
-    """Certificate, chain and key in one, as HAProxy wants it."""
-    made(*HOSTS)
+def test_the_appliance_accepts_the_file_unchanged() -> None:
+    """It contains certificate, chain and key, as HAProxy needs them."""
+    run(*HOSTS)
     settings = config.load(["--http.tls.certificate=tls/certs/certs.pem"], {}).settings
 
     assert config.certificate_problems(settings) == []
 
 
-def test_keys_are_for_their_owner_and_the_authoritys_is_not_in_the_mounted_folder() -> None:
-    """The appliance gets `certs/` alone: with the authority's key it could sign for any name."""
-    made(*HOSTS)
+def test_keys_are_private_and_the_ca_key_is_not_in_the_mounted_folder() -> None:
+    """The appliance gets only `certs/`: with the CA's key it could sign for any name."""
+    run(*HOSTS)
     modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in Path("tls").rglob("*.*")}
 
     assert modes == {"ca.pem": 0o644, "ca.key": 0o600, "certs.pem": 0o600}
     assert [each.name for each in Path("tls/certs").iterdir()] == ["certs.pem"]
 
 
-def test_a_renewal_keeps_the_authority_and_what_it_is_for() -> None:
-    """Clients need not be told again, nor we."""
-    before, first = made(*HOSTS)
+def test_a_renewal_keeps_the_ca_and_the_names() -> None:
+    """Clients need no new CA, and the operator need not repeat the names."""
+    before, first = run(*HOSTS)
 
-    after, second = made()
+    after, second = run()
 
     assert before == after
     assert leaf(first).serial_number != leaf(second).serial_number
     assert authority.hosts_of(first) == authority.hosts_of(second) == ["cache.test", "127.0.0.1"]
 
 
-def test_a_renewal_may_be_for_others() -> None:
-    """A new name is said, and then it is the one."""
-    made(*HOSTS)
+def test_a_renewal_can_change_the_names() -> None:
+    """New --host options replace the names of the old certificate."""
+    run(*HOSTS)
 
-    _, chain = made("--host", "new.test", "--host", "::1", "--days", "30")
+    _, chain = run("--host", "new.test", "--host", "::1", "--days", "30")
 
     assert authority.hosts_of(chain) == ["new.test", "::1"]
     life = leaf(chain).not_valid_after_utc - dt.datetime.now(dt.UTC)
     assert dt.timedelta(days=29) < life < dt.timedelta(days=30, minutes=1)
 
 
-def test_no_certificate_outlives_its_authority() -> None:
-    """Else clients refuse it before its own end, and nobody sees why."""
+def test_no_certificate_outlives_its_ca() -> None:
+    """Otherwise clients would reject it before its own end, for no visible reason."""
     now = dt.datetime.now(dt.UTC)
     old = authority.create(now - dt.timedelta(days=3600))
 
@@ -104,18 +104,20 @@ def test_no_certificate_outlives_its_authority() -> None:
     assert old.ends == signed.ends
 
 
-def test_it_says_how_each_client_comes_to_trust_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """By path, and by the command that writes them all."""
-    made(*HOSTS)
-    told = capsys.readouterr().out
+def test_the_output_explains_how_each_client_trusts_the_ca(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By path, and by the command that writes all files."""
+    run(*HOSTS)
+    output = capsys.readouterr().out
 
-    assert "/etc/containers/certs.d/cache.test:8443/ca.crt" in told
-    assert "/etc/docker/certs.d/cache.test:8443/ca.crt" in told
-    assert "entrepot clients --host cache.test --ca tls/ca.pem" in told
+    assert "/etc/containers/certs.d/cache.test:8443/ca.crt" in output
+    assert "/etc/docker/certs.d/cache.test:8443/ca.crt" in output
+    assert "entrepot clients --host cache.test --ca tls/ca.pem" in output
 
 
-def test_an_authority_that_has_ended_signs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """The remedy is dear, so it is the operator's to choose."""
+def test_an_expired_ca_signs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """A new CA must be installed on every client, so the operator decides about it."""
     old = authority.create(dt.datetime.now(dt.UTC) - dt.timedelta(days=4000))
     Path("tls").mkdir()
     Path("tls/ca.pem").write_bytes(old.pem)
@@ -126,7 +128,7 @@ def test_an_authority_that_has_ended_signs_nothing(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    ("broken", "text", "told"),
+    ("broken", "text", "expected"),
     [
         ("ca.key", None, "ca.key: no such file"),
         ("ca.pem", None, "ca.pem: no such file"),
@@ -135,11 +137,11 @@ def test_an_authority_that_has_ended_signs_nothing(capsys: pytest.CaptureFixture
         ("ca.pem", "nonsense", "tls: "),
     ],
 )
-def test_half_an_authority_is_not_replaced_in_silence(
-    capsys: pytest.CaptureFixture[str], broken: str, text: str | None, told: str
+def test_an_incomplete_ca_is_not_replaced_silently(
+    capsys: pytest.CaptureFixture[str], broken: str, text: str | None, expected: str
 ) -> None:
-    """Clients trust the one that is there."""
-    made(*HOSTS)
+    """Clients trust the existing CA."""
+    run(*HOSTS)
     other = authority.create(dt.datetime.now(dt.UTC)).key_pem
     if text is None:
         Path("tls", broken).unlink()
@@ -149,12 +151,12 @@ def test_half_an_authority_is_not_replaced_in_silence(
 
     assert main(["certs", "--out", "tls", *HOSTS]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert told in line
+    assert expected in line
     assert "delete ca.pem and ca.key" in line
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         ([], "--host: missing"),
         (["--host", "a b"], "--host=a b: not a host"),
@@ -164,11 +166,11 @@ def test_half_an_authority_is_not_replaced_in_silence(
         (["--host", "a", "config.yml"], "config.yml: unknown option"),
     ],
 )
-def test_bad_input_is_one_line_and_makes_nothing(
-    capsys: pytest.CaptureFixture[str], words: list[str], told: str
+def test_bad_input_prints_one_line_and_creates_no_files(
+    capsys: pytest.CaptureFixture[str], words: list[str], expected: str
 ) -> None:
-    """With what to write instead."""
+    """The line names the correct input."""
     assert main(["certs", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert told in line
+    assert expected in line
     assert not Path("entrepot-tls").exists()

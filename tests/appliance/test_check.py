@@ -1,4 +1,4 @@
-"""`entrepot check`: what would be done with the configuration, and what is wrong with it."""
+"""`entrepot check`: the configuration in force, its sources and its problems."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.config.desk import Desk
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
-    """Return an empty desk."""
+    """Return an empty configuration folder."""
     return Desk(tmp_path)
 
 
@@ -25,8 +25,8 @@ def _words(text: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines()]
 
 
-def test_every_setting_has_its_value_and_its_origin(desk: Desk) -> None:
-    """As an operator would write the value."""
+def test_every_setting_is_shown_with_its_value_and_its_source(desk: Desk) -> None:
+    """The value has the form in which an operator writes it."""
     desk.write("cleaner: {maxsize: 2048M}")
     lines = _words(report(desk.examine("--cleaner.ttl=72h", ENTREPOT_ONGONE="serve")))
 
@@ -38,8 +38,8 @@ def test_every_setting_has_its_value_and_its_origin(desk: Desk) -> None:
     assert {each.key for each in keys.settings().values() if "*" not in each.key} <= named
 
 
-def test_an_upstream_is_shown_with_what_it_inherits(desk: Desk) -> None:
-    """And where it has it from."""
+def test_an_upstream_is_shown_with_inherited_settings(desk: Desk) -> None:
+    """The source is that of the inherited setting."""
     lines = _words(
         report(desk.examine("--upstreams.quay.io.freshness=5m", ENTREPOT_ONGONE="serve"))
     )
@@ -50,8 +50,8 @@ def test_an_upstream_is_shown_with_what_it_inherits(desk: Desk) -> None:
     assert ["upstreams.quay.io.url", "https://quay.io", "default"] in lines
 
 
-def test_no_upstream_at_all_is_shown_as_none(desk: Desk) -> None:
-    """And one that is left out is not listed, but its setting is."""
+def test_a_report_without_upstreams_shows_none(desk: Desk) -> None:
+    """A disabled upstream is not listed, but its setting is shown."""
     text = report(desk.examine("--upstreams.quay.io.enabled=false"))
 
     listed = text.partition("Upstreams\n")[2].partition("\n\n")[0]
@@ -63,7 +63,7 @@ def test_no_upstream_at_all_is_shown_as_none(desk: Desk) -> None:
 
 
 def test_no_secret_is_shown(desk: Desk) -> None:
-    """Neither a good one nor one that can't be read."""
+    """Neither a valid secret nor one that cannot be parsed."""
     desk.write("upstreams: {a.io: {username: me, password: hunter2}}\nredis: {password: hunter2}")
     text = report(
         desk.examine(
@@ -79,8 +79,8 @@ def test_no_secret_is_shown(desk: Desk) -> None:
     assert ["upstreams.a.io.password", "***", f"{desk.file}:1"] in _words(text)
 
 
-def test_every_key_of_distribution_has_its_verdict(desk: Desk) -> None:
-    """And where it was set, if it was."""
+def test_every_key_of_distribution_is_shown_with_its_verdict(desk: Desk) -> None:
+    """A key that is set is shown with its source."""
     desk.write("redis: {addr: a}\nhttp: {net: tcp}")
     lines = report(desk.examine()).splitlines()
 
@@ -92,8 +92,8 @@ def test_every_key_of_distribution_has_its_verdict(desk: Desk) -> None:
     assert f"except tcp; set by {desk.file}:2" in net
 
 
-def test_problems_and_warnings_come_last_with_their_remedies(desk: Desk) -> None:
-    """What there is to do stands where the eye is."""
+def test_warnings_and_problems_come_last_with_their_remedies(desk: Desk) -> None:
+    """At the end of a long report, the operator sees them without scrolling."""
     text = report(desk.examine(CLEANER_MAXSIZE="10X", CLEANER_MAXSZE="1G"))
 
     assert text.endswith(
@@ -102,8 +102,8 @@ def test_problems_and_warnings_come_last_with_their_remedies(desk: Desk) -> None
     )
 
 
-def test_upstreams_are_shown_as_they_will_be(desk: Desk) -> None:
-    """Those of the secret too, and who we are there."""
+def test_upstreams_are_shown_with_their_logins(desk: Desk) -> None:
+    """Those of the pull secret are included."""
     desk.places.secret.write_text(
         '{"auths": {"quay.io": {}, "*.azurecr.io": {}, "a.io": {}}}', encoding="utf-8"
     )
@@ -118,10 +118,10 @@ def test_upstreams_are_shown_as_they_will_be(desk: Desk) -> None:
     ]
 
 
-def test_check_ends_with_2_for_bad_input(
+def test_check_exits_with_2_for_bad_input(
     desk: Desk, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Of the settings, or of the files that they name; 0 when all is well."""
+    """For problems of the settings, and of the files that they name; with 0 otherwise."""
     data = f"--storage.filesystem.rootdirectory={tmp_path}"
     desk.write("log: {level: debug}")
 
@@ -132,10 +132,10 @@ def test_check_ends_with_2_for_bad_input(
     assert "auth.htpasswd.path=/none: no such file" in capsys.readouterr().out
 
 
-def test_what_was_pushed_and_an_upstream_would_hide_is_a_problem(
+def test_a_pushed_repository_that_an_upstream_would_hide_is_a_problem(
     desk: Desk, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """`serve` would not start; here with a pull secret that names no registry."""
+    """`serve` would not start; the pull secret here names no registry."""
     Repositories(Filesystem(tmp_path)).link_blob(Repository("quay.io/team/app"), Digest.of(b""))
     desk.places.secret.write_text('{"auths": {}, "credsStore": "desktop"}', encoding="utf-8")
     data = f"--storage.filesystem.rootdirectory={tmp_path}"

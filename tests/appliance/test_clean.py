@@ -1,4 +1,4 @@
-"""`entrepot gc`: the cleaner by hand, as docker distribution's operators call it."""
+"""`entrepot gc` and `entrepot clean`: the cleaner, run once from the command line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OLD = 1_000_000_000.0
 
 @pytest.fixture
 def untagged(tmp_path: Path) -> Digest:
-    """Return a manifest that was pushed long ago and lost its tag, in a data directory here."""
+    """Return an untagged manifest that was pushed long ago, in the data directory *tmp_path*."""
     storage = Filesystem(tmp_path)
     body, _ = images.index([])
     digest = Digest.of(body)
@@ -41,7 +41,7 @@ def untagged(tmp_path: Path) -> Digest:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["gc", "--dry-run"], "0 to remove"),
         (["gc", "--dry-run", "--delete-untagged"], "1 to remove"),
@@ -50,20 +50,24 @@ def untagged(tmp_path: Path) -> Digest:
     ],
     ids=" ".join,
 )
-def test_it_tells_what_goes_and_takes_only_what_was_asked_for(
-    tmp_path: Path, untagged: Digest, capfd: pytest.CaptureFixture[str], words: list[str], told: str
+def test_gc_lists_garbage_and_removes_only_what_its_options_allow(
+    tmp_path: Path,
+    untagged: Digest,
+    capfd: pytest.CaptureFixture[str],
+    words: list[str],
+    expected: str,
 ) -> None:
-    """On stdout, a line for all at the end; nobody serves."""
+    """The last line of stdout has the total; no appliance runs."""
     assert main([*words, f"--storage.filesystem.rootdirectory={tmp_path}"]) == 0
 
-    assert capfd.readouterr().out.splitlines()[-1].startswith(told)
+    assert capfd.readouterr().out.splitlines()[-1].startswith(expected)
     assert (tmp_path / layout.blob(untagged)).exists()
 
 
-def test_what_the_index_never_saw_used_is_old_from_its_first_day(
+def test_content_without_a_recorded_use_counts_as_old(
     tmp_path: Path, untagged: Digest, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Who asks for it by hand means what he has."""
+    """An operator who runs `gc -m` expects it to remove content that the index has just found."""
     assert main(["gc", "-m", f"--storage.filesystem.rootdirectory={tmp_path}"]) == 0
 
     assert str(untagged) in capfd.readouterr().out
@@ -72,7 +76,7 @@ def test_what_the_index_never_saw_used_is_old_from_its_first_day(
 
 @pytest.fixture
 def pulled(tmp_path: Path) -> tuple[Digest, Digest]:
-    """Return two blobs, used long ago; the second again, by a log line that is not read yet."""
+    """Return two blobs, last used long ago; an unread log line shows a new use of the second."""
     state = tmp_path / layout.OWN
     index = SqliteIndex(state / layout.INDEX)
     store = DataDirectory(Filesystem(tmp_path), index, state / layout.SPOOL)
@@ -86,10 +90,10 @@ def pulled(tmp_path: Path) -> tuple[Digest, Digest]:
     return digests
 
 
-def test_it_evicts_while_nothing_runs_and_reads_the_log_before(
+def test_clean_evicts_while_no_appliance_runs_after_reading_the_access_log(
     tmp_path: Path, pulled: tuple[Digest, Digest]
 ) -> None:
-    """What a killed appliance had logged counts as used."""
+    """Uses that a killed appliance logged must count."""
     unused, used = pulled
     assert main(["clean", "--once", f"--storage.filesystem.rootdirectory={tmp_path}"]) == 0
 
@@ -99,7 +103,7 @@ def test_it_evicts_while_nothing_runs_and_reads_the_log_before(
 
 @pytest.fixture
 def running(tmp_path: Path, pulled: tuple[Digest, Digest]) -> Iterator[Path]:
-    """Have an appliance live in the data directory, with a TTL of 20,000 days."""
+    """Simulate a running appliance on the data directory, with a TTL of 20,000 days."""
     assert pulled
     words = [f"--storage.filesystem.rootdirectory={tmp_path}", "--cleaner.ttl=20000d"]
     settings = config.load(words, {}).settings
@@ -113,26 +117,26 @@ def running(tmp_path: Path, pulled: tuple[Digest, Digest]) -> Iterator[Path]:
     [((), 0), (("--cleaner.ttl=1d",), 2), (("--cleaner.ttl", "1d", "--log.level=debug"), 2)],
     ids=["as it runs", "with a flag", "with two"],
 )
-def test_flags_count_while_an_appliance_runs(
+def test_flags_override_the_settings_of_a_running_appliance(
     running: Path, capfd: pytest.CaptureFixture[str], flags: Sequence[str], count: int
 ) -> None:
-    """Over what it runs with; nothing stays in its run directory."""
-    told = json.loads((running / "settings.json").read_bytes())
-    root = told["storage"]["filesystem"]["rootdirectory"]
+    """The command leaves no file in the run directory."""
+    expected = json.loads((running / "settings.json").read_bytes())
+    root = expected["storage"]["filesystem"]["rootdirectory"]
     before = sorted(running.iterdir())
 
     assert main(["clean", "--dry-run", f"--storage.filesystem.rootdirectory={root}", *flags]) == 0
 
-    said = capfd.readouterr().out
-    assert f"{count} to remove" in said
+    output = capfd.readouterr().out
+    assert f"{count} to remove" in output
     assert sorted(running.iterdir()) == before
 
 
 @pytest.mark.usefixtures("running")
-def test_a_flag_that_cannot_count_while_it_runs_is_refused(
+def test_a_flag_without_effect_on_a_running_appliance_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It was ignored without a word."""
+    """It used to be ignored silently."""
     root = f"--storage.filesystem.rootdirectory={tmp_path}"
     assert main(["clean", "--dry-run", root, "--http.workers=3"]) == 2
 

@@ -1,4 +1,4 @@
-"""The `entrepot` command."""
+"""The `entrepot` command: help, version, and bad input."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import pytest
 from entrepot.appliance.__main__ import COMMANDS, main
 
 
-def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is asked for, so it goes to stdout and all is well."""
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Requested help goes to stdout, and the exit code is 0."""
     assert main(["--help"]) == 0
-    told = capsys.readouterr().out
-    assert [name for name in COMMANDS if f"entrepot {name}" not in told] == []
+    expected = capsys.readouterr().out
+    assert [name for name in COMMANDS if f"entrepot {name}" not in expected] == []
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["sevre"], "did you mean serve?"),
         (["xyzzy"], "try one of serve, check"),
@@ -24,18 +24,18 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["status", "--cleaner.maxzise=1G"], "cleaner.maxsize"),
     ],
 )
-def test_bad_input_is_one_line_on_stderr_and_2(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_bad_input_prints_one_line_on_stderr_and_exits_with_2(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With what to do about it, and without a traceback."""
+    """The line has a remedy, and there is no traceback."""
     assert main(words) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1
-    assert told in said[0]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert expected in lines[0]
 
 
-def test_nothing_at_all_is_answered_with_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """On stderr, for nothing was done."""
+def test_a_call_without_arguments_prints_help_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit code is 2, because nothing was done."""
     assert main([]) == 2
     assert "entrepot serve" in capsys.readouterr().err
 

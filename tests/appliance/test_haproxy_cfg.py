@@ -1,4 +1,4 @@
-"""haproxy.cfg, before stand-in workers: what a client, a worker and the log get to see."""
+"""haproxy.cfg, with stub workers: the data that reaches the client, the worker and the log."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ import pytest
 
 from entrepot.datastore.accesslog import AccessLine, AccessLog
 from entrepot.runtime.unix_http import status_of
-from tests.appliance.front import UPLOADS, Answer, Front, eventually, worker
-from tests.appliance.standin import Worker
+from tests.appliance.haproxy import UPLOADS, Haproxy, Response, eventually, stub_worker
+from tests.appliance.stub_worker import StubWorker
 from tests.certificates import Authority
 
 _marks = itertools.count(1000)
 
-TOLD = {
+WORKER_HEADERS = {
     "Docker-Content-Digest": "sha256:abc",
     "Cache-Status": "entrepot; hit; detail=x, other; fwd=miss",
     "X-Entrepot-Repository": "quay.io/podman/hello",
@@ -44,59 +44,61 @@ def run() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def standin(run: Path) -> Iterator[Worker]:
-    """Return the first of two workers."""
-    with worker(run, 1, TOLD) as first:
+def first(run: Path) -> Iterator[StubWorker]:
+    """Return the first of two stub workers."""
+    with stub_worker(run, 1, WORKER_HEADERS) as first:
         yield first
 
 
 @pytest.fixture(scope="module")
-def second(run: Path) -> Iterator[Worker]:
-    """Return the second of two workers."""
-    with worker(run, 2, TOLD) as other:
+def second(run: Path) -> Iterator[StubWorker]:
+    """Return the second of two stub workers."""
+    with stub_worker(run, 2, WORKER_HEADERS) as other:
         yield other
 
 
 @pytest.fixture(scope="module")
-def front(run: Path, standin: Worker, second: Worker) -> Iterator[Front]:
-    """Return HAProxy before both."""
-    assert standin is not second
-    with Front(run) as started:
+def haproxy(run: Path, first: StubWorker, second: StubWorker) -> Iterator[Haproxy]:
+    """Return HAProxy in front of both workers."""
+    assert first is not second
+    with Haproxy(run) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def fronts(front: Front) -> Iterator[Callable[[str], Front]]:
-    """Return HAProxy as it is started where there are passwords, and where there are none."""
-    assert front.port
+def haproxies(haproxy: Haproxy) -> Iterator[Callable[[str], Haproxy]]:
+    """Return a function that starts HAProxy with a value of ENTREPOT_OPEN."""
+    assert haproxy.port
     with ExitStack() as stack:
-        started: dict[str, Front] = {"closed": front}
+        started: dict[str, Haproxy] = {"closed": haproxy}
 
-        def begin(openness: str) -> Front:
-            if openness not in started:
+        def begin(write_access: str) -> Haproxy:
+            if write_access not in started:
                 run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ent-")))
-                stack.enter_context(worker(run, 1, TOLD))
-                started[openness] = stack.enter_context(Front(run, 1, openness=openness))
-            return started[openness]
+                stack.enter_context(stub_worker(run, 1, WORKER_HEADERS))
+                started[write_access] = stack.enter_context(
+                    Haproxy(run, 1, write_access=write_access)
+                )
+            return started[write_access]
 
         yield begin
 
 
-def code_of(answer: Answer) -> str:
-    """Return the OCI error code, which every error must have."""
-    return str(json.loads(answer.body)["errors"][0]["code"])
+def code_of(response: Response) -> str:
+    """Return the OCI error code; every error must have one."""
+    return str(json.loads(response.body)["errors"][0]["code"])
 
 
-def echoed(answer: Answer, name: str) -> list[str]:
-    """Return the values of a request header as the worker has got them."""
-    return [value for found, value in json.loads(answer.body) if found == name.lower()]
+def echoed(response: Response, name: str) -> list[str]:
+    """Return the values of a request header as the worker received them."""
+    return [value for found, value in json.loads(response.body) if found == name.lower()]
 
 
-def test_an_answer_is_one_line_with_the_fields_of_access_line(front: Front) -> None:
-    """The log-format has the keys of AccessLine, in its order, and what the worker told."""
+def test_each_response_has_one_log_line_with_the_fields_of_access_line(haproxy: Haproxy) -> None:
+    """The log-format has the keys of AccessLine, in its order, and the worker's headers."""
     before = time.time() * 1000
-    front.ask("/echo?one=line")
-    line = front.line("one=line")
+    haproxy.request("/echo?one=line")
+    line = haproxy.line("one=line")
 
     assert before - 1000 < line.start < time.time() * 1000 + 1000
     assert line == AccessLine(
@@ -110,20 +112,20 @@ def test_an_answer_is_one_line_with_the_fields_of_access_line(front: Front) -> N
         repository="quay.io/podman/hello",
         kind="manifest",
         cache="entrepot; hit; detail=x, other; fwd=miss",
-        user=TOLD["X-Entrepot-User"],
+        user=WORKER_HEADERS["X-Entrepot-User"],
         source="127.0.0.1",
         uri="/echo?one=line",
     )
-    raw = (front.run / "access.log").read_bytes().splitlines()[0]
+    raw = (haproxy.run / "access.log").read_bytes().splitlines()[0]
     assert list(json.loads(raw)) == list(AccessLine.__dataclass_fields__)
 
 
-def test_lines_of_equal_requests_are_equal_but_for_their_start(front: Front) -> None:
-    """The logger counts them as one, and remembers what it read of them: it need not look again."""
+def test_log_lines_of_equal_requests_differ_only_in_their_start(haproxy: Haproxy) -> None:
+    """The logger counts them as one, and caches the parsed line."""
     for _ in range(3):
-        front.ask("/v2/equal%2fequests")
-    eventually(lambda: len(front.lines("equal%2f")) == 3)
-    log = (front.run / "access.log").read_bytes()
+        haproxy.request("/v2/equal%2fequests")
+    eventually(lambda: len(haproxy.lines("equal%2f")) == 3)
+    log = (haproxy.run / "access.log").read_bytes()
     at_once = re.sub(rb'"duration":[0-9]+', b'"duration":0', log)
     reader = AccessLog()
     found, _ = reader.read([line for line in at_once.splitlines() if b"equal%2f" in line])
@@ -137,23 +139,23 @@ def test_lines_of_equal_requests_are_equal_but_for_their_start(front: Front) -> 
     ['/echo?"quote"\\back', "/echo?'single'{}%22%5c%00", "/echo?" + "/" * 1000, "/echo?\\u0000"],
     ids=["quotes", "encoded", "long and all escaped", "an escape of JSON"],
 )
-def test_a_hostile_uri_is_logged_as_it_came(front: Front, target: str) -> None:
-    """Client bytes are escaped: whatever the URI is, its line parses and says it."""
-    assert front.ask(target).status == 200
+def test_a_hostile_uri_is_logged_unchanged(haproxy: Haproxy, target: str) -> None:
+    """Client bytes are escaped: whatever the URI is, its line can be parsed and contains it."""
+    assert haproxy.request(target).status == 200
 
-    assert front.line(target).uri == target
+    assert haproxy.line(target).uri == target
 
 
 @pytest.mark.parametrize(("path", "longest"), [("/echo?", 1024), ("/v2/%2f?", 256)])
-def test_a_long_uri_is_cut(front: Front, path: str, longest: int) -> None:
-    """A flood of them pushes the lines out of a small log that say what was used.
+def test_a_long_uri_is_cut(haproxy: Haproxy, path: str, longest: int) -> None:
+    """A flood of long URIs must not push lines that show uses out of a small log.
 
-    Where nothing was used nobody needs it; and who has no content to show gets a short line.
+    The logger needs no URI of a request that used no content: such a URI is cut to 256 characters.
     """
     target = f"{path}{next(_marks)}" + "/" * 3900
-    front.ask(target)
+    haproxy.request(target)
 
-    assert front.line(target[:20]).uri == target[:longest]
+    assert haproxy.line(target[:20]).uri == target[:longest]
 
 
 @pytest.mark.parametrize(
@@ -166,29 +168,29 @@ def test_a_long_uri_is_cut(front: Front, path: str, longest: int) -> None:
     ],
     ids=["control and high bytes", "no HTTP", "a broken header", "longer than the buffer"],
 )
-def test_what_is_no_http_is_refused_and_logged_too(front: Front, raw: bytes) -> None:
-    """HAProxy answers by itself; the line has no URI, for there is none, and it parses."""
-    count = len([line for line in front.lines("") if line.uri == ""])
+def test_a_malformed_request_is_refused_and_logged(haproxy: Haproxy, raw: bytes) -> None:
+    """HAProxy responds by itself; the line has an empty URI, and it can be parsed."""
+    count = len([line for line in haproxy.lines("") if line.uri == ""])
 
-    status = front.say(raw).status
+    status = haproxy.send_raw(raw).status
 
-    assert status in (400, 414)  # HAProxy 3.2 tells a target that is too long
-    unread = eventually(lambda: [line for line in front.lines("") if line.uri == ""][count:])
+    assert status in (400, 414)  # HAProxy 3.2 recognizes a target that is too long
+    unread = eventually(lambda: [line for line in haproxy.lines("") if line.uri == ""][count:])
     assert [line.status for line in unread] == [status]
 
 
-def test_what_the_worker_tells_the_log_stays_here(front: Front) -> None:
-    """X-Entrepot-* headers of an answer, and its Server, do not reach the client."""
-    answer = front.ask("/echo")
+def test_internal_headers_of_a_worker_do_not_reach_the_client(haproxy: Haproxy) -> None:
+    """X-Entrepot-* headers of a response, and its Server header, are removed."""
+    response = haproxy.request("/echo")
 
-    assert not [name for name in answer.headers if name.startswith("x-entrepot-")]
-    assert "server" not in answer.headers
-    assert answer.headers["docker-distribution-api-version"] == "registry/2.0"
+    assert not [name for name in response.headers if name.startswith("x-entrepot-")]
+    assert "server" not in response.headers
+    assert response.headers["docker-distribution-api-version"] == "registry/2.0"
 
 
-def test_forged_headers_do_not_reach_a_worker(front: Front) -> None:
-    """A client can't speak for HAProxy, nor say which scheme or host it came by."""
-    answer = front.ask(
+def test_forged_headers_do_not_reach_a_worker(haproxy: Haproxy) -> None:
+    """A client must not impersonate HAProxy, nor choose the scheme or host of its request."""
+    response = haproxy.request(
         "/echo",
         "X-Entrepot-User: root",
         "X-Entrepot-Source: 192.0.2.1",
@@ -201,16 +203,16 @@ def test_forged_headers_do_not_reach_a_worker(front: Front) -> None:
         "Authorization: Basic YTpi",
     )
 
-    names = {name for name, _ in json.loads(answer.body)}
+    names = {name for name, _ in json.loads(response.body)}
     assert [name for name in names if "entrepot" in name] == ["x-entrepot-source"]
-    assert echoed(answer, "X-Entrepot-Source") == ["127.0.0.1"]
+    assert echoed(response, "X-Entrepot-Source") == ["127.0.0.1"]
     assert {"x-forwarded-for", "forwarded"}.isdisjoint(names)
-    assert echoed(answer, "X-Forwarded-Proto") == ["http"]
-    assert echoed(answer, "Authorization") == ["Basic YTpi"]
+    assert echoed(response, "X-Forwarded-Proto") == ["http"]
+    assert echoed(response, "Authorization") == ["Basic YTpi"]
 
 
 @pytest.mark.parametrize(
-    ("header", "told"),
+    ("header", "expected"),
     [
         ("X-Forwarded-Proto: https", ["https"]),
         ("X-Forwarded-Proto: HTTPS", ["https"]),
@@ -220,11 +222,11 @@ def test_forged_headers_do_not_reach_a_worker(front: Front) -> None:
         ("X-Odd: 1", []),
     ],
 )
-def test_a_worker_is_told_that_a_proxy_before_us_ended_tls(
-    front: Front, header: str, told: list[str]
+def test_a_worker_gets_the_scheme_of_a_proxy_that_ended_tls(
+    haproxy: Haproxy, header: str, expected: list[str]
 ) -> None:
-    """Only that, for a URL in an answer to this client; by no other header."""
-    assert echoed(front.ask("/echo", header), "X-Client-Scheme") == told
+    """Only that scheme, for URLs in the response to this client, and from no other header."""
+    assert echoed(haproxy.request("/echo", header), "X-Client-Scheme") == expected
 
 
 @pytest.mark.parametrize(
@@ -239,13 +241,13 @@ def test_a_worker_is_told_that_a_proxy_before_us_ended_tls(
     ],
     ids=["two logins", "two in one", "script name", "path info", "a long header", "many headers"],
 )
-def test_a_header_that_two_readers_would_read_differently_is_refused(
-    front: Front, headers: list[str], status: int, code: str
+def test_an_ambiguous_header_is_refused(
+    haproxy: Haproxy, headers: list[str], status: int, code: str
 ) -> None:
-    """Refused with the envelope, before a worker sees it."""
-    answer = front.ask("/echo", *headers)
+    """Two parsers could read it differently; HAProxy refuses it before a worker sees it."""
+    response = haproxy.request("/echo", *headers)
 
-    assert (status, code) == (answer.status, code_of(answer))
+    assert (status, code) == (response.status, code_of(response))
 
 
 @pytest.mark.parametrize(
@@ -262,63 +264,71 @@ def test_a_header_that_two_readers_would_read_differently_is_refused(
     ],
     ids=["slash", "Slash", "zero", "long", "very long", "a failing worker", "a strict one", "dies"],
 )
-def test_an_error_has_the_envelope_and_a_line(
-    front: Front, target: str, status: int, code: str
+def test_an_error_has_the_oci_envelope_and_a_log_line(
+    haproxy: Haproxy, target: str, status: int, code: str
 ) -> None:
-    """HAProxy's own errors, and a worker's in HTML, are OCI errors to the client."""
-    answer = front.ask(target)
+    """HAProxy's own errors, and HTML errors of a worker, become OCI errors."""
+    response = haproxy.request(target)
 
-    assert (status, code) == (answer.status, code_of(answer))
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["docker-distribution-api-version"] == "registry/2.0"
-    assert front.line(target[:256]).status == status
+    assert (status, code) == (response.status, code_of(response))
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["docker-distribution-api-version"] == "registry/2.0"
+    assert haproxy.line(target[:256]).status == status
 
 
-def test_an_encoded_slash_in_the_query_is_the_workers_business(front: Front) -> None:
-    """`last=library%2Fapp` is how a list goes on."""
-    assert front.ask("/echo?last=a%2Fb").status == 200
+def test_an_encoded_slash_in_the_query_is_accepted(haproxy: Haproxy) -> None:
+    """Paged lists use it: `last=library%2Fapp`."""
+    assert haproxy.request("/echo?last=a%2Fb").status == 200
 
 
 @pytest.mark.parametrize("host", [":", "a:b", "a b", "[::1", "a/b", "x:123456"])
-def test_an_authority_that_is_none_is_refused(front: Front, host: str) -> None:
-    """It could not be set, and was an error of ours."""
-    answer = front.say(f"GET /echo HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+def test_an_invalid_host_is_refused(haproxy: Haproxy, host: str) -> None:
+    """HAProxy could not set it as the URI's authority, and responded with 500."""
+    response = haproxy.send_raw(
+        f"GET /echo HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    )
 
-    assert answer.status == 400
+    assert response.status == 400
 
 
 @pytest.mark.parametrize(
     "host", ["localhost", "a_b.test:5000", "[::1]:5000", "127.0.0.1", "", "x:", "*.test", "a%20b"]
 )
-def test_an_authority_that_clients_write_is_taken(front: Front, host: str) -> None:
-    """Names, addresses, with and without a port; what else RFC 3986 allows is no name of ours."""
-    answer = front.say(f"GET /echo HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+def test_a_host_that_clients_send_is_accepted(haproxy: Haproxy, host: str) -> None:
+    """Names and addresses, with and without a port; no other form that RFC 3986 allows."""
+    response = haproxy.send_raw(
+        f"GET /echo HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    )
 
-    assert answer.status == (400 if host in ("*.test", "a%20b") else 200)
+    assert response.status == (400 if host in ("*.test", "a%20b") else 200)
 
 
 @pytest.mark.parametrize("target", ["http:///echo", "https:///echo", "http:///"])
-def test_an_absolute_uri_without_a_host_is_refused(front: Front, target: str) -> None:
-    """RFC 9110, 4.2.1; in HTTP/2, `:authority` is empty then. It was an error of ours."""
-    answer = front.say(f"GET {target} HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n".encode())
+def test_an_absolute_uri_without_a_host_is_refused(haproxy: Haproxy, target: str) -> None:
+    """RFC 9110, 4.2.1; in HTTP/2, `:authority` is empty then. The response used to be 500."""
+    response = haproxy.send_raw(
+        f"GET {target} HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n".encode()
+    )
 
-    assert answer.status == 400
+    assert response.status == 400
 
 
 @pytest.mark.parametrize("coding", ["chunked,", "chunked, chunked", "gzip, chunked", "identity"])
-def test_a_list_of_transfer_codings_is_refused(front: Front, coding: str) -> None:
-    """With the envelope, before a worker sees it."""
-    answer = front.say(
+def test_a_list_of_transfer_codings_is_refused(haproxy: Haproxy, coding: str) -> None:
+    """With the OCI envelope, before a worker sees it."""
+    response = haproxy.send_raw(
         f"PUT /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: {coding}\r\n"
         "Connection: close\r\n\r\n0\r\n\r\n".encode()
     )
 
-    assert answer.status in (400, 422, 501)
+    assert response.status in (400, 422, 501)
 
 
-def test_a_body_is_waited_for_without_a_worker(front: Front, standin: Worker) -> None:
-    """Of a small one all, of a large one the beginning; other requests go on meanwhile."""
-    address = ("127.0.0.1", front.port)
+def test_haproxy_waits_for_a_body_without_occupying_a_worker(
+    haproxy: Haproxy, first: StubWorker
+) -> None:
+    """For all of a small body, and for the start of a large one; other requests go on meanwhile."""
+    address = ("127.0.0.1", haproxy.port)
     with ExitStack() as stack:
         slow = [
             stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(300)
@@ -328,38 +338,38 @@ def test_a_body_is_waited_for_without_a_worker(front: Front, standin: Worker) ->
             each.sendall(
                 b"PUT /echo?slow HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n12345" % length
             )
-        answer = front.ask("/echo")
-        assert answer.status == 200
-        assert not [each for each in standin.seen if "slow" in each]
+        response = haproxy.request("/echo")
+        assert response.status == 200
+        assert not [each for each in first.seen if "slow" in each]
 
         slow[1].sendall(b"67890")
         assert slow[1].recv(12) == b"HTTP/1.1 200"
 
 
-def test_each_kind_of_request_has_its_places(front: Front) -> None:
-    """Large bodies take none from others, and an address with few requests gets spare ones."""
-    address = ("127.0.0.1", front.port)
+def test_each_kind_of_request_has_its_own_slots(haproxy: Haproxy) -> None:
+    """Large bodies use no slots of others, and an address with few requests gets spare slots."""
+    address = ("127.0.0.1", haproxy.port)
     head = "PUT /wait{} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + "x" * 40_000
-    gate = front.run / "places"
+    gate = haproxy.run / "places"
     with ExitStack() as stack:
         large = [
             stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(20)
         ]
         for each in large:
             each.sendall(head.format(gate).encode())
-        eventually(lambda: front.current("uploads") == 2 * UPLOADS)
+        eventually(lambda: haproxy.active_requests("uploads") == 2 * UPLOADS)
 
-        assert front.ask("/echo").status == 200
-        assert front.current("registry") == 0
+        assert haproxy.request("/echo").status == 200
+        assert haproxy.active_requests("registry") == 0
         other = stack.enter_context(
             socket.create_connection(address, timeout=20, source_address=("127.0.0.2", 0))
         )
         other.sendall(head.format(gate).encode())
-        eventually(lambda: front.current("spare") == 1)
+        eventually(lambda: haproxy.active_requests("spare") == 1)
         gate.touch()
 
 
-# A status as HPACK's static table has it (RFC 7541, appendix A): 200, and 400.
+# The encoding of a status in HPACK's static table (RFC 7541, appendix A): 200, and 400.
 _HTTP2_OK = b"\x88"
 _HTTP2_BAD = b"\x8c"
 _HTTP2_RESET = b"reset"
@@ -368,12 +378,12 @@ _RESET_FRAME = 3
 
 
 @pytest.mark.parametrize(
-    ("announced", "answers"), [("5", {_HTTP2_OK}), ("100", {_HTTP2_BAD, _HTTP2_RESET})]
+    ("announced", "responses"), [("5", {_HTTP2_OK}), ("100", {_HTTP2_BAD, _HTTP2_RESET})]
 )
-def test_a_body_that_ends_before_its_length_is_refused(
-    tmp_path: Path, announced: str, answers: set[bytes]
+def test_a_body_shorter_than_its_content_length_is_refused(
+    tmp_path: Path, announced: str, responses: set[bytes]
 ) -> None:
-    """HTTP/2 with trailers may end so, and a worker would wait for the rest for five minutes.
+    """HTTP/2 with trailers can end so, and a worker would wait five minutes for the rest.
 
     HAProxy 2.6 leaves the refusal to haproxy.cfg; 3.0 and later reset the stream by themselves
     (RFC 9113, 8.1.1).
@@ -381,23 +391,27 @@ def test_a_body_that_ends_before_its_length_is_refused(
     authority = Authority(tmp_path)
     with (
         tempfile.TemporaryDirectory(prefix="ent-") as folder,
-        worker(Path(folder), 1),
-        Front(Path(folder), 1, authority.certificate("localhost")) as front,
+        stub_worker(Path(folder), 1),
+        Haproxy(Path(folder), 1, authority.certificate("localhost")) as haproxy,
     ):
         context = ssl.create_default_context(cafile=str(authority.path))
         context.set_alpn_protocols(["h2"])
-        address = ("127.0.0.1", front.port)
+        address = ("127.0.0.1", haproxy.port)
         with (
             socket.create_connection(address, timeout=20) as plain,
             context.wrap_socket(plain, server_hostname="localhost") as wire,
         ):
             wire.sendall(_put_in_http2(announced, b"short"))
-            assert _answer_in_http2(wire) in answers
-            eventually(lambda: front.current("uploads") == front.current("registry") == 0)
+            assert _response_in_http2(wire) in responses
+            eventually(
+                lambda: (
+                    haproxy.active_requests("uploads") == haproxy.active_requests("registry") == 0
+                )
+            )
 
 
 def _put_in_http2(announced: str, body: bytes) -> bytes:
-    """Return a connection's beginning with one PUT that has trailers."""
+    """Return the bytes that open an HTTP/2 connection and send one PUT with trailers."""
     head = {":method": "PUT", ":path": "/echo", ":scheme": "https", ":authority": "localhost"}
     fields = b"".join(starmap(_field, {**head, "content-length": announced}.items()))
     return (
@@ -418,8 +432,8 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return head + payload
 
 
-def _answer_in_http2(wire: socket.socket) -> bytes:
-    """Return the first byte of the answer's headers, or that the stream was reset."""
+def _response_in_http2(wire: socket.socket) -> bytes:
+    """Return the first byte of the response's headers, or _HTTP2_RESET."""
     with wire.makefile("rb") as frames:
         while len(head := frames.read(9)) == 9:
             payload = frames.read(int.from_bytes(head[:3], "big"))
@@ -439,7 +453,7 @@ _BROWSERS = [
 
 @pytest.mark.parametrize("header", _BROWSERS, ids=["origin", "fetch", "agent"])
 @pytest.mark.parametrize(
-    ("openness", "method", "host", "status"),
+    ("write_access", "method", "host", "status"),
     [
         ("loopback", "POST", "localhost:5000", 403),
         ("loopback", "DELETE", "127.0.0.1", 403),
@@ -451,111 +465,111 @@ _BROWSERS = [
         ("closed", "POST", "registry.test", 200),
     ],
 )
-def test_no_browser_writes_where_there_are_no_passwords(
-    fronts: Callable[[str], Front],
+def test_a_browser_cannot_write_where_no_password_is_needed(
+    haproxies: Callable[[str], Haproxy],
     header: list[str],
     *,
-    openness: str,
+    write_access: str,
     method: str,
     host: str,
     status: int,
 ) -> None:
-    """A page could do it for whoever reads it, also by a name of its own for our address."""
+    """A web page could send such a request, also with a host name that resolves to our address."""
     lines = [f"{method} /echo HTTP/1.1", f"Host: {host}", "Connection: close", *header]
-    asked = "\r\n".join([*lines, "Content-Length: 0", "", ""]).encode()
-    clean = "\r\n".join([*lines[:3], "Content-Length: 0", "", ""]).encode()
-    front = fronts(openness)
+    from_browser = "\r\n".join([*lines, "Content-Length: 0", "", ""]).encode()
+    from_client = "\r\n".join([*lines[:3], "Content-Length: 0", "", ""]).encode()
+    haproxy = haproxies(write_access)
 
-    assert front.say(asked).status == status
-    assert front.say(clean).status == 200
+    assert haproxy.send_raw(from_browser).status == status
+    assert haproxy.send_raw(from_client).status == 200
 
 
 @pytest.mark.parametrize(("method", "tries"), [("GET", 2), ("HEAD", 2), ("PUT", 1), ("POST", 1)])
-def test_a_read_that_died_before_its_first_byte_is_repeated_once(
-    front: Front, standin: Worker, second: Worker, method: str, tries: int
+def test_a_read_without_any_response_byte_is_retried_once(
+    haproxy: Haproxy, first: StubWorker, second: StubWorker, method: str, tries: int
 ) -> None:
-    """A GET or HEAD goes to the other worker; a write may have been done, so it does not."""
+    """A GET or HEAD goes to the other worker. A write may have taken effect, and is not retried."""
     target = f"/hang-up/{method}"
-    answer = front.ask(target, "Content-Length: 0", method=method)
+    response = haproxy.request(target, "Content-Length: 0", method=method)
 
-    assert answer.status == 502
-    assert (standin.seen + second.seen).count(f"{method} {target}") == tries
-
-
-def test_healthz_is_not_logged_but_for_the_cleaners_probe(front: Front) -> None:
-    """Health checks would drown the log; `?news=` is there to be found in it."""
-    assert front.ask("/healthz").status == 200
-    assert front.ask("/healthz?news=17").status == 200
-    front.ask("/echo?after=healthz")
-    front.line("after=healthz")
-
-    assert [line.uri for line in front.lines("healthz")][:1] == ["/healthz?news=17"]
-    assert "/healthz" not in {line.uri for line in front.lines("healthz")}
+    assert response.status == 502
+    assert (first.seen + second.seen).count(f"{method} {target}") == tries
 
 
-def test_our_own_way_in_is_the_same(front: Front) -> None:
-    """The socket front.sock leads through the same rules."""
-    assert status_of(front.run / "front.sock", "/v2/own%2fway", timeout=5) == 400
-    assert front.line("/v2/own%2fway").source.startswith("unix")
+def test_health_checks_are_not_logged_except_the_cleaners_log_barrier(haproxy: Haproxy) -> None:
+    """They would fill the log; the cleaner searches the log for its `?news=` request."""
+    assert haproxy.request("/healthz").status == 200
+    assert haproxy.request("/healthz?news=17").status == 200
+    haproxy.request("/echo?after=healthz")
+    haproxy.line("after=healthz")
+
+    assert [line.uri for line in haproxy.lines("healthz")][:1] == ["/healthz?news=17"]
+    assert "/healthz" not in {line.uri for line in haproxy.lines("healthz")}
 
 
-def test_healthz_follows_the_workers() -> None:
-    """200 while one worker answers, 503 without any, and 200 again when one is back."""
+def test_the_internal_socket_follows_the_same_rules(haproxy: Haproxy) -> None:
+    """Requests over front.sock pass through the same frontend."""
+    assert status_of(haproxy.run / "front.sock", "/v2/own%2fway", timeout=5) == 400
+    assert haproxy.line("/v2/own%2fway").source.startswith("unix")
+
+
+def test_healthz_reflects_the_state_of_the_workers() -> None:
+    """200 while one worker responds, 503 without any, and 200 again when one is back."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as alive:
         run = Path(folder)
-        alive.enter_context(worker(run, 1))
-        with Front(run) as front:
-            eventually(lambda: not front.is_up(2))
-            assert front.ask("/healthz").status == 200
+        alive.enter_context(stub_worker(run, 1))
+        with Haproxy(run) as haproxy:
+            eventually(lambda: not haproxy.is_up(2))
+            assert haproxy.request("/healthz").status == 200
             alive.close()
-            eventually(lambda: front.ask("/healthz").status == 503)
-            assert code_of(front.ask("/healthz")) == "UNAVAILABLE"
-            assert code_of(front.ask("/v2/")) == "UNAVAILABLE"
-            with worker(run, 1):
-                eventually(lambda: front.ask("/healthz").status == 200)
+            eventually(lambda: haproxy.request("/healthz").status == 503)
+            assert code_of(haproxy.request("/healthz")) == "UNAVAILABLE"
+            assert code_of(haproxy.request("/v2/")) == "UNAVAILABLE"
+            with stub_worker(run, 1):
+                eventually(lambda: haproxy.request("/healthz").status == 200)
 
 
-def test_with_a_certificate_it_speaks_tls(tmp_path: Path) -> None:
-    """One PEM file with certificate and key; workers hear that it was https."""
+def test_with_a_certificate_haproxy_serves_tls(tmp_path: Path) -> None:
+    """From one PEM file with certificate and key; workers receive the scheme https."""
     authority = Authority(tmp_path)
     with (
         tempfile.TemporaryDirectory(prefix="ent-") as folder,
-        worker(Path(folder), 1),
-        Front(Path(folder), 1, authority.certificate("localhost")) as front,
+        stub_worker(Path(folder), 1),
+        Haproxy(Path(folder), 1, authority.certificate("localhost")) as haproxy,
     ):
         context = ssl.create_default_context(cafile=str(authority.path))
         context.set_alpn_protocols(["http/1.1"])
         with urllib.request.urlopen(
-            f"https://localhost:{front.port}/echo", context=context
-        ) as answer:
-            assert ["x-forwarded-proto", "https"] in json.loads(answer.read())
+            f"https://localhost:{haproxy.port}/echo", context=context
+        ) as response:
+            assert ["x-forwarded-proto", "https"] in json.loads(response.read())
 
 
-def test_a_connection_of_http2_has_few_streams(front: Front) -> None:
-    """Each holds buffers while its body is awaited, before anybody has looked at a password."""
-    with socket.create_connection(("127.0.0.1", front.port), timeout=10) as client:
+def test_an_http2_connection_has_few_streams(haproxy: Haproxy) -> None:
+    """Each stream holds buffers while HAProxy waits for its body, before any login is verified."""
+    with socket.create_connection(("127.0.0.1", haproxy.port), timeout=10) as client:
         client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
         with client.makefile("rb") as frames:
             length, kind = struct.unpack(">IB", b"\0" + frames.read(9)[:4])
-            said = dict(struct.iter_unpack(">HI", frames.read(length)))
+            settings = dict(struct.iter_unpack(">HI", frames.read(length)))
 
     assert kind == 4  # SETTINGS
-    assert said[3] == 16  # SETTINGS_MAX_CONCURRENT_STREAMS: RFC 9113, 6.5.2
+    assert settings[3] == 16  # SETTINGS_MAX_CONCURRENT_STREAMS: RFC 9113, 6.5.2
 
 
-def test_workers_beyond_the_number_set_are_off(front: Front) -> None:
-    """Sixteen are written down; HAProxy neither checks nor counts the others."""
-    rows = [row for row in front.admin("show stat").splitlines() if ",worker" in row]
+def test_workers_beyond_the_configured_number_are_disabled(haproxy: Haproxy) -> None:
+    """haproxy.cfg lists sixteen; HAProxy neither checks nor counts the others."""
+    rows = [row for row in haproxy.admin("show stat").splitlines() if ",worker" in row]
 
     assert len(rows) == 4 * 16
     assert sum(",MAINT" in row for row in rows) == 4 * 14
 
 
-def test_nothing_but_answers_is_in_the_log() -> None:
-    """HAProxy tells its log when a frontend starts and stops: no line of that."""
-    with tempfile.TemporaryDirectory(prefix="ent-") as folder, worker(Path(folder), 1):
-        with Front(Path(folder), 1) as front:
-            front.ask("/echo")
-            front.stop_softly()
+def test_the_access_log_contains_only_requests() -> None:
+    """HAProxy would also log when a frontend starts and stops."""
+    with tempfile.TemporaryDirectory(prefix="ent-") as folder, stub_worker(Path(folder), 1):
+        with Haproxy(Path(folder), 1) as haproxy:
+            haproxy.request("/echo")
+            haproxy.stop_gracefully()
 
-        assert [line.uri for line in front.lines("")] == ["/echo"]
+        assert [line.uri for line in haproxy.lines("")] == ["/echo"]

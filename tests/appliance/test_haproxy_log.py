@@ -1,4 +1,4 @@
-"""haproxy.cfg: the log has a line that can be read of what the HTTP rules never see, too."""
+"""haproxy.cfg: a request that the HTTP rules never see has a log line that can be parsed."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.appliance.front import Front, eventually, worker
+from tests.appliance.haproxy import Haproxy, eventually, stub_worker
 
 _SETTINGS, _HEADERS = 4, 1
 _ENDS = 0b101  # END_STREAM, END_HEADERS
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """Write one frame: RFC 9113, 4.1."""
+    """Return one HTTP/2 frame: RFC 9113, 4.1."""
     head = len(payload).to_bytes(3, "big") + bytes([kind, flags])
     return head + stream.to_bytes(4, "big") + payload
 
 
 def _fields(fields: Mapping[str, str]) -> bytes:
-    """Write fields as literals: RFC 7541, 6.2.2."""
+    """Return fields as literals: RFC 7541, 6.2.2."""
     texts = (text.encode() for field in fields.items() for text in field)
     pieces = [bytes([len(text)]) + text for text in texts]
     return b"".join(b"\0" + b"".join(pieces[at : at + 2]) for at in range(0, len(pieces), 2))
 
 
 def _http2(method: str) -> bytes:
-    """Write a connection's beginning with one request."""
+    """Return the bytes that open an HTTP/2 connection and send one request."""
     fields = {":method": method, ":scheme": "http", ":path": "/v2/", ":authority": "localhost"}
     request = _frame(_HEADERS, _ENDS, 1, _fields(fields))
     return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, b"") + request
 
 
-def test_an_http2_request_that_is_refused_at_once_has_a_line_of_json() -> None:
-    """A method that is no token was logged with bare dashes, which nobody could read."""
+def test_an_http2_request_that_is_refused_at_once_has_a_json_log_line() -> None:
+    """A method that is no token was logged with bare dashes, which are not JSON."""
     with (
         tempfile.TemporaryDirectory(prefix="ent-") as folder,
-        worker(Path(folder), 1),
-        Front(Path(folder), 1) as front,
-        socket.create_connection(("127.0.0.1", front.port), timeout=10) as connection,
+        stub_worker(Path(folder), 1),
+        Haproxy(Path(folder), 1) as haproxy,
+        socket.create_connection(("127.0.0.1", haproxy.port), timeout=10) as connection,
     ):
         connection.sendall(_http2('G"T'))
-        line = eventually(lambda: front.lines(""))[0]
+        line = eventually(lambda: haproxy.lines(""))[0]
 
     assert (line.status, line.termination, line.method) == (400, "PR", "")
     assert (line.digest, line.repository, line.kind, line.cache) == ("", "", "", "")

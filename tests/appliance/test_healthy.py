@@ -1,4 +1,4 @@
-"""`entrepot healthy`: what a container engine asks."""
+"""`entrepot healthy`: the health check of a container engine."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from entrepot.appliance.__main__ import main
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class _Answer(BaseHTTPRequestHandler):
-    """Answers /healthz with the server's `status`."""
+class _Handler(BaseHTTPRequestHandler):
+    """Responds to /healthz with the server's `status`."""
 
     def do_GET(self) -> None:
         known = self.path == "/healthz"
@@ -32,20 +32,20 @@ class _Answer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return a run directory in a temporary folder of this test's own."""
+    """Return a run directory in a temporary folder of this test."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
-        made = Path(folder) / "entrepot-abc"
-        made.mkdir()
-        yield made
+        created = Path(folder) / "entrepot-abc"
+        created.mkdir()
+        yield created
 
 
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)], ids=["serving", "no worker"])
-def test_it_is_healthy_while_it_answers(
+def test_the_appliance_is_healthy_if_it_responds_with_200(
     run: Path, capsys: pytest.CaptureFixture[str], status: int, code: int
 ) -> None:
-    """Through HAProxy and a worker, whatever the port, and whether with TLS or without."""
-    with socketserver.UnixStreamServer(str(run / "front.sock"), _Answer) as server:
+    """Through HAProxy and a worker, whatever the port, with TLS and without."""
+    with socketserver.UnixStreamServer(str(run / "front.sock"), _Handler) as server:
         server.status = status  # type: ignore[attr-defined]  # ours
         server.get_request = lambda: (server.socket.accept()[0], ("", 0))  # type: ignore[method-assign]  # a peer has no name
         thread = Thread(target=server.handle_request)
@@ -59,18 +59,18 @@ def test_it_is_healthy_while_it_answers(
     )
 
 
-def test_what_a_killed_one_has_left_is_not_healthy(
+def test_the_socket_of_a_killed_appliance_is_not_healthy(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its socket is there, and nobody behind it."""
-    server = socketserver.UnixStreamServer(str(run / "front.sock"), _Answer)
+    """The socket file exists, but no process listens."""
+    server = socketserver.UnixStreamServer(str(run / "front.sock"), _Handler)
     server.server_close()
 
     assert main(["healthy"]) == 1
     assert capsys.readouterr().err == _line("the appliance does not answer")
 
 
-def test_a_probe_does_not_load_the_configuration() -> None:
+def test_the_health_check_does_not_import_the_configuration() -> None:
     """It runs every few seconds, for the life of a container."""
     program = (
         "import sys; from entrepot.appliance.__main__ import main; main(['healthy']);"
@@ -83,13 +83,15 @@ def test_a_probe_does_not_load_the_configuration() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_where_none_runs_nothing_is_healthy(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not yet, or not any more."""
+def test_without_a_running_appliance_the_check_fails(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The appliance has not started yet, or has stopped."""
     assert not list(run.iterdir())
 
     assert main(["healthy"]) == 1
     assert capsys.readouterr().err == _line("no appliance runs here")
 
 
-def _line(said: str) -> str:
-    return f"entrepot healthy: {said}\n"
+def _line(problem: str) -> str:
+    return f"entrepot healthy: {problem}\n"

@@ -1,4 +1,4 @@
-"""The run directory, and the file that leads to it."""
+"""The run directory, and the file `run` that contains its path."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from entrepot.datastore.errors import StorageFull
 def temporary(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """Have run directories made in a folder of this test's own."""
+    """Use a temporary folder of this test for run directories."""
     tmp_path_factory.getbasetemp()  # not in there
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         yield Path(folder)
 
 
-def test_it_is_private_found_by_others_and_gone_afterwards(tmp_path: Path) -> None:
-    """The state directory names it while the appliance lives."""
+def test_the_run_directory_is_private_and_removed_afterwards(tmp_path: Path) -> None:
+    """The state directory contains its path while the appliance runs."""
     with rundir.create(tmp_path) as run:
         (run / "socket").touch()
 
@@ -40,7 +40,7 @@ def test_it_is_private_found_by_others_and_gone_afterwards(tmp_path: Path) -> No
 
 
 def test_a_data_directory_has_one_appliance(tmp_path: Path) -> None:
-    """The second one is told so; the first is not disturbed."""
+    """A second one is refused, without an effect on the first."""
     with rundir.create(tmp_path) as run:
         with pytest.raises(ConfigError, match="another appliance"), rundir.create(tmp_path):
             pass
@@ -48,8 +48,10 @@ def test_a_data_directory_has_one_appliance(tmp_path: Path) -> None:
         assert rundir.find(tmp_path) == run
 
 
-def test_what_a_killed_appliance_left_is_removed(tmp_path: Path, temporary: Path) -> None:
-    """Its name is in the state directory still, but nobody holds the lock."""
+def test_the_run_directory_of_a_killed_appliance_is_removed(
+    tmp_path: Path, temporary: Path
+) -> None:
+    """The state directory still contains its path, but no process has locked it."""
     left = temporary / "entrepot-old"
     left.mkdir()
     (tmp_path / "run").write_text(str(left))
@@ -59,8 +61,8 @@ def test_what_a_killed_appliance_left_is_removed(tmp_path: Path, temporary: Path
         assert not left.exists()
 
 
-def test_nothing_else_is_ever_removed(tmp_path: Path, temporary: Path) -> None:
-    """A file that says something else is not believed."""
+def test_a_noted_folder_without_the_prefix_is_not_removed(tmp_path: Path, temporary: Path) -> None:
+    """The file `run` may contain any path."""
     precious = temporary / "precious"
     precious.mkdir()
     (tmp_path / "run").write_text(str(precious))
@@ -68,8 +70,8 @@ def test_nothing_else_is_ever_removed(tmp_path: Path, temporary: Path) -> None:
         assert precious.exists()
 
 
-def test_whoever_tidies_up_passes_it_by(tmp_path: Path) -> None:
-    """systemd-tmpfiles tries to lock a folder before it removes what is old in it."""
+def test_temporary_file_cleaners_skip_the_run_directory(tmp_path: Path) -> None:
+    """systemd-tmpfiles tries to lock a folder before it removes old files in it."""
     with rundir.create(tmp_path) as run:
         folder = os.open(run, os.O_RDONLY)
         with pytest.raises(BlockingIOError):
@@ -78,22 +80,22 @@ def test_whoever_tidies_up_passes_it_by(tmp_path: Path) -> None:
 
 
 def _left(folder: Path) -> Path:
-    """Make what an appliance that was killed leaves."""
+    """Create the folder that a killed appliance leaves behind."""
     folder.mkdir()
     (folder / "settings.json").touch()
     return folder
 
 
 def test_run_directories_of_killed_appliances_are_removed(tmp_path: Path, temporary: Path) -> None:
-    """Of any data directory: after power cuts they piled up, settings with passwords in them."""
+    """Of any data directory: after power cuts they piled up, with passwords in their settings."""
     left = [_left(temporary / f"entrepot-{number:08}") for number in range(3)]
 
     with rundir.create(tmp_path):
         assert not any(each.exists() for each in left)
 
 
-def test_run_directories_that_a_process_holds_stay(tmp_path: Path, temporary: Path) -> None:
-    """By the lock: a process id may be another's by now."""
+def test_run_directories_locked_by_a_process_stay(tmp_path: Path, temporary: Path) -> None:
+    """The lock decides; a process id may have been reused."""
     held = _left(temporary / "entrepot-abcdefgh")
     claim = os.open(held, os.O_RDONLY)
     fcntl.flock(claim, fcntl.LOCK_SH)
@@ -103,7 +105,7 @@ def test_run_directories_that_a_process_holds_stay(tmp_path: Path, temporary: Pa
 
 
 def test_folders_of_the_operator_stay(tmp_path: Path, temporary: Path) -> None:
-    """However they are called, and wherever links lead."""
+    """Whatever their names are, and wherever links lead."""
     for name in ("entrepot-registry", "entrepot-backup-1", "entrepot-files"):
         (temporary / name).mkdir()
         (temporary / name / "precious").touch()
@@ -120,10 +122,10 @@ def test_folders_of_the_operator_stay(tmp_path: Path, temporary: Path) -> None:
     assert (precious / "settings.json").exists()
 
 
-def test_a_folder_that_was_taken_for_abandoned_is_made_again(
+def test_a_folder_removed_as_abandoned_is_created_again(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another start looks between the folder and its lock."""
+    """Another start may check it after its creation and before its lock."""
     flock = fcntl.flock
     removed: list[Path] = []
 
@@ -141,8 +143,8 @@ def test_a_folder_that_was_taken_for_abandoned_is_made_again(
     assert removed
 
 
-def test_a_second_appliance_is_refused_before_anything_is_touched(tmp_path: Path) -> None:
-    """The first one's files are as they were, to the nanosecond."""
+def test_a_second_appliance_is_refused_before_any_file_changes(tmp_path: Path) -> None:
+    """The first one's files keep their times, to the nanosecond."""
     rundir.refuse_second(tmp_path)
     with rundir.create(tmp_path):
         before = {each: each.stat().st_mtime_ns for each in (tmp_path, *tmp_path.rglob("*"))}
@@ -153,17 +155,17 @@ def test_a_second_appliance_is_refused_before_anything_is_touched(tmp_path: Path
     assert after == before
 
 
-def test_without_a_usable_temporary_folder_it_says_so(
+def test_a_missing_temporary_folder_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where all are full or read-only, tempfile finds none."""
+    """Tempfile finds none if all candidates are full or read-only."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
 
     with pytest.raises(ConfigError, match="temporary folder: no folder can be created"):
         rundir.fresh("entrepot-")
 
 
-def test_a_state_directory_that_takes_no_file_has_one_appliance_that_is_found(
+def test_an_unwritable_state_directory_still_has_one_appliance_that_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a full or read-only disk its folder is locked, and the run directory is searched for."""

@@ -1,4 +1,4 @@
-"""`entrepot status`."""
+"""`entrepot status`: its screen, and the data on it."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ SEEN = Status(
 )
 
 
-def test_one_screen_has_it_all() -> None:
-    """What an operator looks for when something is slow, full or gone."""
-    told = "\n".join(screen(SEEN))
+def test_the_screen_shows_everything() -> None:
+    """The operator looks here when the appliance is slow, full or unavailable."""
+    text = "\n".join(screen(SEEN))
 
     for expected in (
         "http://localhost:5000, up 1h1m, data in /data",
@@ -57,11 +57,11 @@ def test_one_screen_has_it_all() -> None:
         "docker.io: open for 3s (refused)",
         "sha256:abc  blob      1.0 GiB, unused for 1d",
     ):
-        assert expected in told
+        assert expected in text
 
 
 def test_damaged_files_are_listed() -> None:
-    """With the repositories of which something is lost."""
+    """With the repositories whose content is lost."""
     broken = (DamagedFile("sha256:abc", GIB, ("team/app",)), DamagedFile("sha256:def", GIB, ()))
 
     lines = [line for line in screen(replace(SEEN, damaged=broken)) if "in quarantine" in line]
@@ -72,17 +72,17 @@ def test_damaged_files_are_listed() -> None:
     ]
 
 
-def test_what_is_not_known_is_said_so() -> None:
-    """An index that does not answer, a log that nobody has read, no limit."""
-    told = "\n".join(screen(replace(SEEN, store=None, lag=None, cap=None, counted=HitCounts())))
+def test_unknown_values_are_shown_as_unknown() -> None:
+    """The index is unavailable, the log has not been read, and there is no size limit."""
+    text = "\n".join(screen(replace(SEEN, store=None, lag=None, cap=None, counted=HitCounts())))
 
-    assert "size       unknown, no limit" in told
-    assert "traffic    0 hits, 0 misses since the start" in told
-    assert "log        not read yet" in told
+    assert "size       unknown, no limit" in text
+    assert "traffic    0 hits, 0 misses since the start" in text
+    assert "log        not read yet" in text
 
 
-def test_it_looks_at_index_record_and_breakers(tmp_path: Path) -> None:
-    """Without supervisord, too: then there are no processes."""
+def test_look_reads_index_run_state_and_breakers(tmp_path: Path) -> None:
+    """Without supervisord the list of processes is empty."""
     settings = Settings(
         storage=StorageSettings(filesystem=FilesystemSettings(rootdirectory=tmp_path)),
         cleaner=CleanerSettings(maxsize=GIB),
@@ -101,33 +101,33 @@ def test_it_looks_at_index_record_and_breakers(tmp_path: Path) -> None:
 
 
 def test_hits_count_from_the_start() -> None:
-    """The logger's counters outlive a start, unless the index is a new one."""
+    """The logger's counters survive a restart, unless the index is a new one."""
     assert HitCounts(10, 4).since(HitCounts(7, 4)) == HitCounts(3, 0)
     assert HitCounts(1, 1).since(HitCounts(7, 4)) == HitCounts(1, 1)
 
 
-def test_without_an_appliance_it_says_so(
+def test_without_an_appliance_the_exit_code_is_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 1: scripts may ask."""
+    """Scripts rely on it."""
     flag = f"--storage.filesystem.rootdirectory={tmp_path}"
 
     assert status([flag], {}) == 1
     assert str(tmp_path) in capsys.readouterr().err
 
 
-def test_a_wall_clock_that_jumped_is_shown() -> None:
-    """With what it means for eviction; a right one takes no line."""
-    told = "\n".join(screen(replace(SEEN, clock=ClockStatus(-3600.0, 1))))
+def test_a_jump_of_the_wall_clock_is_shown() -> None:
+    """With its effect on eviction; a correct clock has no line."""
+    text = "\n".join(screen(replace(SEEN, clock=ClockStatus(-3600.0, 1))))
 
-    assert "the wall clock jumped 1h back: nothing is evicted by age" in told
+    assert "the wall clock jumped 1h back: nothing is evicted by age" in text
     assert "clock" not in "\n".join(screen(SEEN))
 
 
-def test_an_index_that_does_not_answer_is_shown(tmp_path: Path) -> None:
-    """As is one that is being rebuilt: until then nothing new is stored."""
-    told = "\n".join(screen(replace(SEEN, index="being rebuilt")))
-    assert "index      being rebuilt: new content is not stored" in told
+def test_an_unavailable_index_is_shown(tmp_path: Path) -> None:
+    """An index that is being rebuilt too: until it is complete, nothing new is stored."""
+    text = "\n".join(screen(replace(SEEN, index="being rebuilt")))
+    assert "index      being rebuilt: new content is not stored" in text
     assert "\nindex " not in "\n".join(screen(SEEN))
     settings = Settings(
         storage=StorageSettings(filesystem=FilesystemSettings(rootdirectory=tmp_path)), run=tmp_path

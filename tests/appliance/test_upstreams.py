@@ -1,4 +1,4 @@
-"""What upstreams are named, and what they would hide."""
+"""The names of the upstreams in force, and the pushed repositories that they would hide."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ from entrepot.datastore.repositories import Repositories
 
 
 def settings(root: Path, **environ: str) -> Settings:
-    """Load settings with a data directory of their own."""
+    """Load settings for the data directory *root*."""
     return config.load([], {"REGISTRYDIR": str(root), **environ}).settings
 
 
-def test_without_any_named_the_public_ones_are_told(tmp_path: Path) -> None:
-    """A newcomer sees what he may pull from."""
+def test_without_configured_upstreams_the_public_ones_are_listed(tmp_path: Path) -> None:
+    """A new user sees the registries to pull from."""
     assert "docker.io" in upstream_names(settings(tmp_path))
 
 
 @pytest.mark.parametrize("glob", [False, True], ids=["host", "glob"])
-def test_an_upstream_that_would_hide_what_was_pushed_is_a_problem(
+def test_an_upstream_that_would_hide_a_pushed_repository_is_a_problem(
     tmp_path: Path,
     glob: bool,  # noqa: FBT001 - a case
 ) -> None:
-    """It stops the start: a pull secret or a default must never take a pushed name away."""
+    """It stops the start: a pull secret or a default must not hide pushed content."""
     Repositories(Filesystem(tmp_path)).link_blob(Repository("a.example/team/app"), Digest.of(b""))
     secret = tmp_path / "secret.json"
     secret.write_text('{"auths": {"%s": {}}}' % ("*.example" if glob else "a.example"))
-    told = settings(tmp_path, PULLSECRETPATH=str(secret))
+    loaded = settings(tmp_path, PULLSECRETPATH=str(secret))
 
-    assert [each.source for each in hidden(told)] == ["a.example/team/app"]
+    assert [each.source for each in hidden(loaded)] == ["a.example/team/app"]
     assert hidden(settings(tmp_path)) == []
 
 
-def test_the_public_upstreams_of_a_secret_without_registries_hide_too(tmp_path: Path) -> None:
-    """A repository that was pushed under quay.io's name is never answered from quay.io."""
+def test_public_upstreams_of_a_secret_without_registries_hide_repositories_too(
+    tmp_path: Path,
+) -> None:
+    """A repository that was pushed under quay.io's name is never served from quay.io."""
     Repositories(Filesystem(tmp_path)).link_blob(Repository("quay.io/team/app"), Digest.of(b""))
     secret = tmp_path / "secret.json"
     secret.write_text('{"auths": {}, "credsStore": "desktop"}')
@@ -53,8 +55,8 @@ def test_the_public_upstreams_of_a_secret_without_registries_hide_too(tmp_path: 
 
 @pytest.mark.parametrize("host", ["quay.io", "a.example", "localhost:5000", "docker.io"])
 @pytest.mark.parametrize("kind", ["default", "secret", "file", "glob"])
-def test_the_remedy_that_the_message_names_works(tmp_path: Path, host: str, kind: str) -> None:
-    """The setting that it names leaves the upstream out, wherever that came from."""
+def test_the_remedy_in_the_message_works(tmp_path: Path, host: str, kind: str) -> None:
+    """The named setting removes the upstream, whatever its source."""
     folder = host.replace(":", "_")
     Repositories(Filesystem(tmp_path)).link_blob(Repository(f"{folder}/app"), Digest.of(b""))
     argv, environ = _named(tmp_path, host, kind)
@@ -73,7 +75,7 @@ def test_the_remedy_that_the_message_names_works(tmp_path: Path, host: str, kind
 
 
 def _named(folder: Path, host: str, kind: str) -> tuple[list[str], dict[str, str]]:
-    """Return arguments and environment by which *host* is an upstream."""
+    """Return arguments and environment by which *host* becomes an upstream."""
     environ = {"REGISTRYDIR": str(folder)}
     if kind == "file":
         (folder / "config.yml").write_text(f"upstreams: {{{host}: {{}}}}")

@@ -1,4 +1,4 @@
-"""`entrepot clients`: what it reads, prints and writes."""
+"""`entrepot clients`: its options, its output and its files."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """Run it with good input and return what it prints."""
+def output_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run the command with good input, and return its output."""
     assert main(["clients", *words]) == 0
     return capsys.readouterr().out
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """Run it with bad input and return its one line."""
+    """Run the command with bad input, and return its one line of output."""
     assert main(["clients", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line
 
 
-def test_without_a_client_all_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each with its files and what to do with them."""
-    text = said(capsys, "--host", "cache.test", QUAY)
+def test_without_a_client_option_all_clients_are_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each with its files, and the steps to install them."""
+    text = output_of(capsys, "--host", "cache.test", QUAY)
 
     assert [name for name in NAMES if f"######## {name} (" not in text] == []
     assert "==== /etc/containers/registries.conf.d/50-entrepot.conf" in text
@@ -53,43 +55,43 @@ def test_without_a_client_all_are_told(capsys: pytest.CaptureFixture[str]) -> No
         ("[::1]", "http://[::1]:5123"),
     ],
 )
-def test_what_the_host_leaves_out_is_the_appliances_own(
+def test_missing_parts_of_the_host_come_from_the_settings(
     capsys: pytest.CaptureFixture[str], host: str, url: str
 ) -> None:
-    """A proxy or a port mapping before it may be said with a URL."""
+    """A URL states the scheme and port of a proxy or a port mapping."""
     own = "--http.addr=:5123"
 
-    text = said(capsys, "--host", host, "--client", "containerd", QUAY, own)
+    text = output_of(capsys, "--host", host, "--client", "containerd", QUAY, own)
 
     assert f'[host."{url}"]' in text
 
 
-def test_a_private_authority_is_read_from_our_own_certificate(
+def test_a_private_ca_is_read_from_the_appliances_certificate(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """`entrepot certs` puts it into the chain; a public one's root is never there."""
+    """`entrepot certs` adds its CA to the chain; the root of a public CA is never there."""
     signer = Authority(tmp_path)
     chain = signer.certificate("cache.test")
     flags = ["--host", "cache.test", "--client", "podman", f"--http.tls.certificate={chain}"]
-    without = said(capsys, *flags)
+    without = output_of(capsys, *flags)
     chain.write_bytes(chain.read_bytes() + signer.path.read_bytes())
 
-    text = said(capsys, *flags)
+    text = output_of(capsys, *flags)
 
     assert "/etc/containers/certs.d" not in without
     assert "/etc/containers/certs.d/cache.test:8443/ca.crt" in text
     assert signer.path.read_text() in text
 
 
-def test_a_login_is_taken_from_where_podman_login_puts_it(
+def test_a_login_is_read_from_the_file_of_podman_login(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """So no password stands on a command line; what has it is for its owner alone."""
+    """So no password is on a command line; files that contain it are private."""
     auth = {"auths": {"cache.test:5000": {"username": "u", "password": "p"}}}
     (tmp_path / "auth.json").write_text(json.dumps(auth))
     words = ["--host", "cache.test:5000", "--authfile", "auth.json", "--out", "out", QUAY]
 
-    said(capsys, *words)
+    output_of(capsys, *words)
 
     secret = tmp_path / "out/containerd/etc/containerd/certs.d/quay.io/hosts.toml"
     public = tmp_path / "out/podman/etc/containers/registries.conf.d/50-entrepot.conf"
@@ -98,10 +100,12 @@ def test_a_login_is_taken_from_where_podman_login_puts_it(
     assert stat.S_IMODE(public.stat().st_mode) == 0o644
 
 
-def test_what_is_written_lies_as_it_is_copied(capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder a client, a root's tree in it; once more is as once."""
+def test_written_files_have_the_layout_of_the_clients_file_system(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One folder for each client, with paths as on its root; a second run changes nothing."""
     for _ in range(2):
-        text = said(capsys, "--host=cache.test", "--out=out", "--client=k3s", QUAY)
+        text = output_of(capsys, "--host=cache.test", "--out=out", "--client=k3s", QUAY)
 
     assert "out/k3s" in text
     assert sorted(str(each.relative_to("out")) for each in Path("out").rglob("*.*")) == [
@@ -110,15 +114,15 @@ def test_what_is_written_lies_as_it_is_copied(capsys: pytest.CaptureFixture[str]
     ]
 
 
-def test_a_client_may_be_called_by_a_program_that_reads_the_same(
+def test_a_client_may_be_named_by_another_program_with_the_same_files(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """CRI-O reads what podman reads."""
-    assert "######## podman" in said(capsys, "--host", "c", "--client", "cri-o", QUAY)
+    """CRI-O reads the files of podman."""
+    assert "######## podman" in output_of(capsys, "--host", "c", "--client", "cri-o", QUAY)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         ([], "--host: missing"),
         (["--host"], "--host: a value is missing"),
@@ -136,11 +140,11 @@ def test_a_client_may_be_called_by_a_program_that_reads_the_same(
     ],
 )
 def test_bad_input_is_one_line(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], told: str
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], expected: str
 ) -> None:
     """With what to write instead."""
     (tmp_path / "text").write_text("hello")
     (tmp_path / "auth.json").write_text('{"auths": {"b:5000": {}}}')
     Authority(tmp_path).certificate("leaf.test")
 
-    assert told in refused(capsys, *words)
+    assert expected in refused(capsys, *words)

@@ -8,19 +8,19 @@ from typing import Any
 
 from entrepot.appliance.clients import containers
 from entrepot.appliance.clients.endpoint import Endpoint
-from tests.appliance.clients.fronts import CA, PLAIN, TLS, texts
+from tests.appliance.clients.endpoints import CA, PLAIN, TLS, texts
 
 FILE = "/etc/containers/registries.conf.d/50-entrepot.conf"
 
 
-def registries(front: Endpoint) -> dict[str, Any]:
-    """Read the drop-in's registries by location."""
-    read = tomllib.loads(texts(containers.configure(front))[FILE])
+def registries(endpoint: Endpoint) -> dict[str, Any]:
+    """Return the registries of the drop-in by location."""
+    read = tomllib.loads(texts(containers.configure(endpoint))[FILE])
     return {each["location"]: each for each in read["registry"]}
 
 
-def test_an_upstreams_host_becomes_the_first_part_of_the_name() -> None:
-    """These clients rewrite the name and send nothing that says which registry they mean."""
+def test_an_upstreams_host_becomes_the_first_component_of_the_name() -> None:
+    """These clients rewrite the name, and send the registry's host nowhere else."""
     assert registries(TLS) == {
         "docker.io": {
             "location": "docker.io",
@@ -33,8 +33,8 @@ def test_an_upstreams_host_becomes_the_first_part_of_the_name() -> None:
     }
 
 
-def test_plain_http_is_said_of_the_mirror_and_of_our_own_name() -> None:
-    """So that `podman pull cache.test:5000/quay.io/...` needs no flag either."""
+def test_plain_http_is_allowed_for_the_mirror_and_for_the_appliances_name() -> None:
+    """So `podman pull cache.test:5000/quay.io/...` needs no flag either."""
     read = registries(PLAIN)
 
     assert read["quay.io"]["mirror"] == [{"location": "cache.test:5000/quay.io", "insecure": True}]
@@ -42,18 +42,18 @@ def test_plain_http_is_said_of_the_mirror_and_of_our_own_name() -> None:
     assert read["cache.test:5000"] == {"location": "cache.test:5000", "insecure": True}
 
 
-def test_an_upstream_on_this_machine_is_plain_http_as_docker_has_it() -> None:
-    """To podman itself, loopback is no exception."""
+def test_an_upstream_on_loopback_is_plain_http_as_for_docker() -> None:
+    """Podman itself does not treat loopback as insecure."""
     assert registries(replace(PLAIN, upstreams=("localhost:5001",)))["localhost:5001"]["insecure"]
 
 
-def test_the_authority_lies_in_the_folder_of_our_name() -> None:
+def test_the_ca_is_in_the_folder_of_the_appliances_name() -> None:
     """containers-certs.d(5)."""
     assert texts(containers.configure(TLS))["/etc/containers/certs.d/cache.test:8443/ca.crt"] == CA
 
 
-def test_what_can_not_be_mirrored_is_told() -> None:
-    """A glob loses what its star stood for; a password is the user's own."""
+def test_upstreams_that_cannot_be_mirrored_are_mentioned_in_the_steps() -> None:
+    """A mirror cannot be configured for a glob; and each user must log in."""
     steps = " ".join(containers.configure(replace(TLS, needs_login=True)).steps)
 
     assert "*.x" in steps

@@ -9,25 +9,25 @@ from typing import Any
 
 from entrepot.appliance.clients import dockerd
 from entrepot.appliance.clients.endpoint import Endpoint
-from tests.appliance.clients.fronts import CA, PLAIN, TLS, texts
+from tests.appliance.clients.endpoints import CA, PLAIN, TLS, texts
 
 ROOT = "/etc/docker/certs.d"
 
 
-def daemon(front: Endpoint) -> Any:
-    """Read daemon.json."""
-    return json.loads(texts(dockerd.configure(front))["/etc/docker/daemon.json"])
+def daemon(endpoint: Endpoint) -> Any:
+    """Parse daemon.json."""
+    return json.loads(texts(dockerd.configure(endpoint))["/etc/docker/daemon.json"])
 
 
-def test_docker_hub_is_mirrored_where_it_is_the_default_upstream() -> None:
-    """The older store names no registry: what it asks for leads to the default one."""
+def test_docker_hub_is_mirrored_if_it_is_the_default_upstream() -> None:
+    """The older store sends no registry's host: its requests go to the default upstream."""
     assert daemon(replace(TLS, default="docker.io")) == {
         "registry-mirrors": ["https://cache.test:8443"]
     }
 
 
-def test_without_that_no_mirror_is_written_and_the_remedy_is_told() -> None:
-    """A mirror that answers 404 to everything helps nobody."""
+def test_otherwise_no_mirror_is_written_and_the_remedy_is_in_the_steps() -> None:
+    """A mirror that responds to everything with 404 is useless."""
     other = replace(TLS, default="quay.io")
 
     assert daemon(other) == {}
@@ -35,11 +35,11 @@ def test_without_that_no_mirror_is_written_and_the_remedy_is_told() -> None:
 
 
 def test_plain_http_is_an_insecure_registry() -> None:
-    """Else dockerd tries TLS and no more."""
+    """Otherwise dockerd tries only TLS."""
     assert daemon(PLAIN) == {"insecure-registries": ["cache.test:5000"]}
 
 
-def test_both_stores_find_the_authority_in_one_place() -> None:
+def test_both_stores_find_the_ca_in_one_file() -> None:
     """The older store by the folder's name, the newer one by hosts.toml."""
     files = texts(dockerd.configure(TLS))
     hosts = tomllib.loads(files[f"{ROOT}/reg.test:8443/hosts.toml"])
@@ -49,5 +49,5 @@ def test_both_stores_find_the_authority_in_one_place() -> None:
 
 
 def test_a_password_needs_more_than_files() -> None:
-    """The older store sends a mirror none."""
+    """The older store sends a mirror no password."""
     assert "ANONYMOUS=pull" in " ".join(dockerd.configure(replace(TLS, needs_login=True)).steps)

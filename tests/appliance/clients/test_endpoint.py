@@ -1,4 +1,4 @@
-"""How an appliance is named to its clients."""
+"""The name and the URL by which clients reach the appliance."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from entrepot.appliance.clients.endpoint import Endpoint
-from tests.appliance.clients.fronts import PLAIN, TLS
+from tests.appliance.clients.endpoints import PLAIN, TLS
 
 
 @pytest.mark.parametrize(
-    ("front", "url"),
+    ("endpoint", "url"),
     [
         (PLAIN, "http://cache.test:5000"),
         (TLS, "https://cache.test:8443"),
@@ -22,18 +22,18 @@ from tests.appliance.clients.fronts import PLAIN, TLS
     ],
     ids=["plain", "tls", "https' own port", "http's own port", "odd", "IPv6"],
 )
-def test_only_the_port_of_https_goes_without_saying(front: Endpoint, url: str) -> None:
-    """A reference without a port is tried with TLS first, so port 80 has to be said."""
-    assert url == front.url
+def test_only_the_port_of_https_is_omitted(endpoint: Endpoint, url: str) -> None:
+    """Clients try TLS first for a reference without a port, so port 80 must be in it."""
+    assert url == endpoint.url
 
 
-def test_a_port_of_an_upstream_is_written_with_an_underscore() -> None:
-    """A reference has no place for a second colon; the appliance folds it the same way."""
+def test_the_port_of_an_upstream_is_written_with_an_underscore() -> None:
+    """A reference cannot contain a second colon; the appliance folds it the same way."""
     assert TLS.prefix("reg.test:8443") == "cache.test:8443/reg.test_8443"
 
 
-def test_what_only_this_machine_can_reach_is_left_out_of_a_clusters_mirrors() -> None:
+def test_upstreams_on_loopback_are_not_in_a_clusters_mirrors() -> None:
     """127.0.0.1 is another machine on every node."""
-    front = replace(PLAIN, upstreams=("quay.io", "localhost:5001", "127.0.0.1:5002"))
+    endpoint = replace(PLAIN, upstreams=("quay.io", "localhost:5001", "127.0.0.1:5002"))
 
-    assert front.elsewhere == ("quay.io",)
+    assert endpoint.elsewhere == ("quay.io",)

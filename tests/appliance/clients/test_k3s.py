@@ -7,22 +7,22 @@ from dataclasses import replace
 import yaml
 
 from entrepot.appliance.clients import k3s
-from tests.appliance.clients.fronts import CA, LOGIN, PLAIN, TLS, secrets, texts
+from tests.appliance.clients.endpoints import CA, LOGIN, PLAIN, TLS, secrets, texts
 
 
-def test_every_registry_is_mirrored_by_us() -> None:
-    """Named ones, and by a star all others; k3s adds the registry itself as the last."""
+def test_every_registry_is_mirrored() -> None:
+    """The named ones, and all others by "*"; k3s adds the registry itself as the last."""
     text = texts(k3s.configure_k3s(PLAIN))["/etc/rancher/k3s/registries.yaml"]
 
     endpoint = {"endpoint": ["http://cache.test:5000"]}
     assert yaml.safe_load(text) == {
         "mirrors": {"docker.io": endpoint, "quay.io": endpoint, "*": endpoint}
     }
-    assert "&" not in text  # anchors are for machines
+    assert "&" not in text  # no anchors: operators read the file
 
 
 def test_rke2_has_its_own_folder() -> None:
-    """The authority too."""
+    """For the CA too."""
     client = k3s.configure_rke2(TLS)
     document = yaml.safe_load(texts(client)["/etc/rancher/rke2/registries.yaml"])
 
@@ -31,8 +31,8 @@ def test_rke2_has_its_own_folder() -> None:
     assert texts(client)[path] == CA
 
 
-def test_a_login_stands_beside_the_endpoint() -> None:
-    """Under the name that the endpoint's URL has, port included."""
+def test_a_login_is_in_the_configuration_of_the_endpoint() -> None:
+    """Under the host and port of the endpoint's URL."""
     client = k3s.configure_k3s(replace(PLAIN, login=LOGIN))
     path = "/etc/rancher/k3s/registries.yaml"
 
@@ -44,7 +44,7 @@ def test_a_login_stands_beside_the_endpoint() -> None:
     assert secrets(client) == {path}
 
 
-def test_a_password_that_is_asked_for_and_not_known_is_told() -> None:
-    """Otherwise every pull goes past us."""
+def test_a_needed_but_unknown_password_is_mentioned_in_the_steps() -> None:
+    """Otherwise every pull bypasses the appliance."""
     assert "password" in " ".join(k3s.configure_k3s(replace(PLAIN, needs_login=True)).steps)
     assert "password" not in " ".join(k3s.configure_k3s(PLAIN).steps)

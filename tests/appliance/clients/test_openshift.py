@@ -11,18 +11,18 @@ import yaml
 
 from entrepot.appliance.clients import openshift
 from entrepot.appliance.clients.endpoint import Endpoint
-from tests.appliance.clients.fronts import CA, PLAIN, TLS, texts
+from tests.appliance.clients.endpoints import CA, PLAIN, TLS, texts
 
-# config.openshift.io/v1: what the API takes as a mirror, and as a source without a wildcard
+# config.openshift.io/v1: the pattern of a mirror, and of a source without a wildcard
 _PART = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _PLACE = re.compile(
     rf"{_PART}(?:\.{_PART})*(?::[0-9]+)?(?:/[a-z0-9]+(?:(?:[._]|__|-*)[a-z0-9]+)*)*"
 )
 
 
-def document(front: Endpoint, name: str) -> Any:
-    """Read one of the files."""
-    return yaml.safe_load(texts(openshift.configure(front))[f"{name}.yaml"])
+def document(endpoint: Endpoint, name: str) -> Any:
+    """Parse one of the files."""
+    return yaml.safe_load(texts(openshift.configure(endpoint))[f"{name}.yaml"])
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def document(front: Endpoint, name: str) -> Any:
         ("imagetagmirrorset", "ImageTagMirrorSet", "imageTagMirrors"),
     ],
 )
-def test_digests_and_tags_have_a_set_each(name: str, kind: str, key: str) -> None:
-    """Since 4.13; a node goes to the registry itself when we fail."""
+def test_digests_and_tags_have_separate_sets(name: str, kind: str, key: str) -> None:
+    """Since 4.13; a node falls back to the registry itself."""
     read = document(TLS, name)
 
     assert (read["apiVersion"], read["kind"]) == ("config.openshift.io/v1", kind)
@@ -52,7 +52,7 @@ def test_digests_and_tags_have_a_set_each(name: str, kind: str, key: str) -> Non
 
 
 def test_older_releases_have_a_policy() -> None:
-    """For digests only; it has no say about the source."""
+    """For digests only; it has no mirrorSourcePolicy."""
     read = document(PLAIN, "imagecontentsourcepolicy")
 
     assert read["apiVersion"] == "operator.openshift.io/v1alpha1"
@@ -62,8 +62,8 @@ def test_older_releases_have_a_policy() -> None:
     }
 
 
-def test_what_is_written_is_what_the_api_takes() -> None:
-    """An upstream's name with a port is folded into a path that its pattern knows."""
+def test_sources_and_mirrors_match_the_pattern_of_the_api() -> None:
+    """The port of an upstream is folded into a path that matches."""
     sets = document(TLS, "imagedigestmirrorset")["spec"]["imageDigestMirrors"]
 
     for each in sets:
@@ -71,24 +71,24 @@ def test_what_is_written_is_what_the_api_takes() -> None:
         assert all(_PLACE.fullmatch(mirror) for mirror in each["mirrors"])
 
 
-def test_the_authority_is_a_map_with_two_dots_for_the_colon() -> None:
-    """A key of a ConfigMap has no colon."""
+def test_the_ca_is_in_a_config_map_under_a_key_with_two_dots_for_the_colon() -> None:
+    """A key of a ConfigMap cannot contain a colon."""
     read = document(TLS, "additionaltrustedca")
 
     assert read["metadata"] == {"name": "entrepot-ca", "namespace": "openshift-config"}
     assert read["data"] == {"cache.test..8443": CA}
 
 
-def test_without_tls_the_nodes_are_told() -> None:
-    """There is no map then."""
+def test_without_tls_the_steps_add_an_insecure_registry() -> None:
+    """There is no ConfigMap with a CA then."""
     steps = " ".join(openshift.configure(PLAIN).steps)
 
     assert '"insecureRegistries":["cache.test:5000"]' in steps
     assert "additionaltrustedca.yaml" not in texts(openshift.configure(PLAIN))
 
 
-def test_the_clusters_pull_secret_is_where_nodes_log_in() -> None:
-    """And a glob can't be a mirror's source here."""
+def test_the_steps_name_the_clusters_pull_secret_for_the_login() -> None:
+    """They also mention a glob, which cannot be a mirror's source here."""
     steps = " ".join(openshift.configure(replace(TLS, needs_login=True)).steps)
 
     assert "secret/pull-secret" in steps

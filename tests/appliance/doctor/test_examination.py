@@ -1,4 +1,4 @@
-"""What is in the way is told first, and what lies behind it is left alone."""
+"""`entrepot doctor` stops at the first failure on which all later checks depend."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ HEADERS = {
     "Cache-Status": "entrepot; hit",
     "Docker-Distribution-Api-Version": "registry/2.0",
 }
-NOBODY = Target(
+UNREACHABLE = Target(
     "127.0.0.1", 1, "127.0.0.1", tls=False, authority=None, login=None, image=IMAGE, default=None
 )
 
 
 @pytest.fixture
-def front() -> Iterator[FakeUpstream]:
-    """A registry that answers as an appliance does."""
+def registry() -> Iterator[FakeUpstream]:
+    """Return a registry that responds as an appliance does."""
     with FakeUpstream() as server:
         server.misbehave("", headers=HEADERS)
         server.add_image("one.test/app", "v1", [b"layer"])
@@ -40,143 +40,143 @@ def front() -> Iterator[FakeUpstream]:
 
 
 def at(host: str) -> Target:
-    """Return the patient that listens there."""
-    return replace(NOBODY, port=int(host.rpartition(":")[2]))
+    """Return the target for a server on that port."""
+    return replace(UNREACHABLE, port=int(host.rpartition(":")[2]))
 
 
 def last(report: Diagnosis) -> tuple[str, Health, str]:
-    """Return what was found last."""
+    """Return the last finding."""
     found = report.findings[-1]
     return found.what, found.verdict, f"{found.why}; {found.remedy}"
 
 
-def test_all_is_looked_at_where_nothing_is_in_the_way(front: FakeUpstream) -> None:
+def test_without_a_failure_all_checks_run(registry: FakeUpstream) -> None:
     """The registry, the login, and each route."""
-    report = examine(at(front.host), time.time())
+    report = examine(at(registry.host), time.time())
 
     assert [each.what for each in report.findings] == ["registry", "login", "prefix", "ns"]
     assert report.is_well
-    assert report.url == front.url
+    assert report.url == registry.url
 
 
-def test_nobody_there_is_the_end_of_it() -> None:
-    """With what the system said."""
-    report = examine(NOBODY, time.time())
+def test_a_refused_connection_ends_the_checks() -> None:
+    """The finding has the system's error message."""
+    report = examine(UNREACHABLE, time.time())
 
     assert last(report)[:2] == ("registry", Health.FAILS)
     assert "connection refused" in last(report)[2]
     assert not report.is_well
 
 
-def test_a_web_server_is_no_registry(front: FakeUpstream) -> None:
-    """It answers, and knows nothing of images."""
-    front.behave()
+def test_a_web_server_is_not_a_registry(registry: FakeUpstream) -> None:
+    """It responds, but without the registry's headers."""
+    registry.behave()
 
-    assert "is not from a registry" in last(examine(at(front.host), time.time()))[2]
+    assert "is not from a registry" in last(examine(at(registry.host), time.time()))[2]
 
 
-def test_no_image_at_all_is_said(front: FakeUpstream) -> None:
-    """With how to name one."""
-    report = examine(replace(at(front.host), image=None), time.time())
+def test_a_missing_image_is_reported(registry: FakeUpstream) -> None:
+    """With the option that names one."""
+    report = examine(replace(at(registry.host), image=None), time.time())
 
     assert last(report)[:2] == ("image", Health.FAILS)
     assert "--image" in last(report)[2]
 
 
-def test_a_password_that_is_needed_and_not_given_is_said(front: FakeUpstream) -> None:
-    """And nothing is pulled: it would say the same four times."""
-    front.misbehave("/v2/$", status=401, headers=HEADERS)
+def test_a_missing_password_ends_the_checks(registry: FakeUpstream) -> None:
+    """No image is pulled: each pull would fail for the same reason."""
+    registry.misbehave("/v2/$", status=401, headers=HEADERS)
 
-    report = examine(at(front.host), time.time())
+    report = examine(at(registry.host), time.time())
 
     assert last(report)[:2] == ("login", Health.FAILS)
     assert "a password is needed" in last(report)[2]
 
 
-def test_no_password_is_needed_where_strangers_may_pull(front: FakeUpstream) -> None:
-    """`/v2/` asks for one there too, or clients would never log in."""
-    front.misbehave("/v2/$", status=401, headers=HEADERS)
-    front.misbehave("/v2/_catalog", status=200, headers=HEADERS)
+def test_no_password_is_needed_where_anonymous_pulls_are_allowed(registry: FakeUpstream) -> None:
+    """`/v2/` responds with 401 there too, or clients would never log in."""
+    registry.misbehave("/v2/$", status=401, headers=HEADERS)
+    registry.misbehave("/v2/_catalog", status=200, headers=HEADERS)
 
-    report = examine(at(front.host), time.time())
+    report = examine(at(registry.host), time.time())
 
     assert [each.what for each in report.findings] == ["registry", "login", "prefix", "ns"]
     assert report.is_well
 
 
-def test_a_wrong_password_is_said_without_being_shown(front: FakeUpstream) -> None:
-    """Who, and not with what."""
-    front.misbehave("/v2/$", status=401, headers=HEADERS)
-    patient = replace(at(front.host), login=Login("robot", "sesame"))
+def test_a_rejected_login_is_reported_without_its_password(registry: FakeUpstream) -> None:
+    """The finding names the user only."""
+    registry.misbehave("/v2/$", status=401, headers=HEADERS)
+    target = replace(at(registry.host), login=Login("robot", "sesame"))
 
-    report = examine(patient, time.time())
+    report = examine(target, time.time())
 
     assert "robot is refused: 401" in last(report)[2]
-    assert "sesame" not in repr(report) + repr(patient)
+    assert "sesame" not in repr(report) + repr(target)
 
 
-def test_a_password_that_is_right_is_used_for_every_pull(front: FakeUpstream) -> None:
-    """Once in, by Basic."""
-    patient = replace(at(front.host), login=Login("robot", "sesame"))
+def test_a_valid_login_is_used_for_every_pull(registry: FakeUpstream) -> None:
+    """By HTTP Basic authentication."""
+    target = replace(at(registry.host), login=Login("robot", "sesame"))
 
-    report = examine(patient, time.time())
+    report = examine(target, time.time())
 
     assert report.is_well
-    users = {each.headers.get("authorization") for each in front.requests[1:]}
+    users = {each.headers.get("authorization") for each in registry.requests[1:]}
     assert users == {"Basic cm9ib3Q6c2VzYW1l"}
 
 
-def test_a_certificate_is_looked_at_first(tmp_path: Path) -> None:
-    """Trusted, for its name, until its end."""
+def test_the_certificate_is_checked_first(tmp_path: Path) -> None:
+    """It is trusted, is for the server's name, and has an end."""
     signer = Authority(tmp_path)
-    with FakeUpstream(tls=signer.context("127.0.0.1")) as front:
-        front.misbehave("", headers=HEADERS)
-        patient = replace(at(front.host), tls=True, authority=signer.path.read_text())
+    with FakeUpstream(tls=signer.context("127.0.0.1")) as registry:
+        registry.misbehave("", headers=HEADERS)
+        target = replace(at(registry.host), tls=True, authority=signer.path.read_text())
 
-        report = examine(patient, time.time())
+        report = examine(target, time.time())
 
     assert report.findings[0].what == "certificate"
     assert "trusted, for 127.0.0.1" in report.findings[0].why
-    assert "entrepot certs" in report.findings[0].remedy  # it ends tomorrow
+    assert "entrepot certs" in report.findings[0].remedy  # it expires tomorrow
 
 
 @pytest.mark.parametrize(
-    ("name", "is_known", "told"),
+    ("name", "is_known", "expected"),
     [
         ("127.0.0.1", False, "entrepot clients"),
         ("other.test", True, "entrepot certs --host other.test"),
     ],
 )
-def test_a_certificate_that_a_client_would_refuse_is_the_end(
-    tmp_path: Path, name: str, told: str, *, is_known: bool
+def test_a_certificate_that_clients_reject_ends_the_checks(
+    tmp_path: Path, name: str, expected: str, *, is_known: bool
 ) -> None:
-    """An unknown authority, or another's name; no password is sent there."""
+    """For an unknown CA, or another name; no password is sent to that server."""
     signer = Authority(tmp_path)
-    with FakeUpstream(tls=signer.context("127.0.0.1")) as front:
-        patient = replace(
-            at(front.host),
+    with FakeUpstream(tls=signer.context("127.0.0.1")) as registry:
+        target = replace(
+            at(registry.host),
             name=name,
             tls=True,
             authority=signer.path.read_text() if is_known else None,
             login=Login("robot", "sesame"),
         )
 
-        report = examine(patient, time.time())
+        report = examine(target, time.time())
 
     assert last(report)[:2] == ("certificate", Health.FAILS)
-    assert told in last(report)[2]
-    assert not front.requests
+    assert expected in last(report)[2]
+    assert not registry.requests
 
 
-def test_plain_http_where_tls_was_meant_is_said(front: FakeUpstream) -> None:
+def test_plain_http_instead_of_tls_is_reported(registry: FakeUpstream) -> None:
     """The remedy is the other scheme."""
-    report = examine(replace(at(front.host), tls=True), time.time())
+    report = examine(replace(at(registry.host), tls=True), time.time())
 
     assert "--host http://" in last(report)[2]
 
 
-def test_a_certificate_with_time_left_needs_nothing() -> None:
-    """Two weeks before its end it is worth a word."""
+def test_only_a_certificate_near_its_end_has_a_remedy() -> None:
+    """From two weeks before its end."""
     now = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 
     assert trust.expiry({"notAfter": "Jan 30 00:00:00 2030 GMT"}, "a", now).remedy == ""

@@ -1,4 +1,4 @@
-"""Which image the doctor pulls."""
+"""The image that `entrepot doctor` pulls."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ DIGEST = f"sha256:{'0' * 64}"
         (f"quay.io/a/b:v1@{DIGEST}", ImageName("quay.io", "a/b", DIGEST)),
     ],
 )
-def test_a_name_is_read_as_podman_and_docker_do(text: str, name: ImageName) -> None:
-    """Without a host it is Docker Hub's; a digest goes before a tag."""
+def test_a_name_is_parsed_as_podman_and_docker_do(text: str, name: ImageName) -> None:
+    """Without a host it means Docker Hub; a digest takes precedence over a tag."""
     assert images.parse(text) == name
 
 
 @pytest.mark.parametrize("text", ["", "UPPER", "quay.io/a b", "quay.io/a:-", "quay.io/", "a@sha"])
-def test_what_is_no_name_is_refused(text: str) -> None:
-    """With one that is."""
+def test_an_invalid_name_is_refused(text: str) -> None:
+    """The error has an example of a valid name."""
     with pytest.raises(Unreadable) as caught:
         images.parse(text)
 
     assert caught.value.remedy
 
 
-def test_a_name_is_written_as_it_is_pulled() -> None:
+def test_a_name_is_formatted_as_clients_write_it() -> None:
     """For the report."""
     assert str(ImageName("quay.io", "a", "v1")) == "quay.io/a:v1"
     assert str(ImageName("quay.io", "a", DIGEST)) == f"quay.io/a@{DIGEST}"
 
 
-def test_where_nothing_is_here_a_well_known_one_is_taken() -> None:
-    """Of an upstream that the appliance has."""
+def test_without_stored_images_a_well_known_one_is_chosen() -> None:
+    """Of an upstream that is in force."""
     assert str(images.well_known(["quay.io"])).startswith("quay.io/")
     assert images.well_known(["corp.test"]) is None
 
 
-def test_the_smallest_that_is_whole_here_is_taken(tmp_path: Path) -> None:
-    """Small, so that a look costs little; whole, so that it tells of us and not of an upstream."""
+def test_the_smallest_complete_image_is_chosen(tmp_path: Path) -> None:
+    """A small one costs little; a complete one tests the appliance, and not an upstream."""
     keep(tmp_path, "quay.io/large", image([b"x" * 1000]))
     keep(tmp_path, "reg.test_5000/small", image([b"x" * 10]))
     torn = image([b"y"])
@@ -68,7 +68,7 @@ def test_the_smallest_that_is_whole_here_is_taken(tmp_path: Path) -> None:
     assert images.smallest(tmp_path) == ImageName("reg.test:5000", "small", "v1")
 
 
-def test_of_an_index_one_child_that_is_here_is_enough(tmp_path: Path) -> None:
+def test_an_index_with_one_complete_child_is_enough(tmp_path: Path) -> None:
     """A client pulls one platform."""
     here, elsewhere = image([b"here"]), image([b"elsewhere"], architecture="arm64")
     keep(tmp_path, "quay.io/many", here)
@@ -80,8 +80,8 @@ def test_of_an_index_one_child_that_is_here_is_enough(tmp_path: Path) -> None:
     assert images.smallest(tmp_path) == ImageName("quay.io", "many", "v1")
 
 
-def test_what_was_pushed_is_left_alone(tmp_path: Path) -> None:
-    """It has but one route, and no upstream to fall back from."""
+def test_pushed_images_are_not_chosen(tmp_path: Path) -> None:
+    """They have only one route, and no upstream."""
     keep(tmp_path, "own/app", image([b"x"]), origin=None)
 
     assert images.smallest(tmp_path) is None
@@ -89,7 +89,7 @@ def test_what_was_pushed_is_left_alone(tmp_path: Path) -> None:
 
 
 def keep(root: Path, name: str, made: Image, origin: str | None = "somewhere") -> None:
-    """Keep an image as the appliance does, tagged v1."""
+    """Store an image as the appliance does, tagged v1."""
     repositories, repository = Repositories(Filesystem(root)), Repository.parse(name)
     for content in (made.manifest, *made.blobs):
         _write(root, content)

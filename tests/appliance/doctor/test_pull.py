@@ -1,4 +1,4 @@
-"""What the doctor says of an appliance that a client could not pull through."""
+"""The findings of `entrepot doctor` when a pull through an appliance fails or falls back."""
 
 from __future__ import annotations
 
@@ -24,69 +24,71 @@ MISS = {"OCI-Namespace": "one.test", "Cache-Status": "entrepot; fwd=uri-miss; st
 
 
 @pytest.fixture
-def front() -> Iterator[FakeUpstream]:
-    """What answers as an appliance does, and can be told to do otherwise."""
+def registry() -> Iterator[FakeUpstream]:
+    """Return a registry that responds as an appliance does; a test can make it misbehave."""
     with FakeUpstream() as server:
         server.misbehave("", headers=GOOD)
         yield server
 
 
-def put(front: FakeUpstream) -> Image:
-    """Put one image where both routes lead."""
-    made = front.add_image("one.test/app", "v1", [b"layer" * 100])
-    front.put_image("app", "v1", made)
+def add_image(registry: FakeUpstream) -> Image:
+    """Add one image under the names of both routes."""
+    made = registry.add_image("one.test/app", "v1", [b"layer" * 100])
+    registry.put_image("app", "v1", made)
     return made
 
 
-def pulled(front: FakeUpstream, route: Route = PREFIX) -> Finding:
+def pulled(registry: FakeUpstream, route: Route = PREFIX) -> Finding:
     """Pull by one route."""
-    host, _, port = front.host.partition(":")
+    host, _, port = registry.host.partition(":")
     return pull(ApplianceClient(ServerAddress(host, int(port), host)), route, NAME)
 
 
 @pytest.mark.parametrize("route", [PREFIX, NS], ids=["prefix", "ns"])
-def test_every_part_is_pulled_and_told(front: FakeUpstream, route: Route) -> None:
-    """Manifest, config and layer, by HEAD, GET and a range, as clients ask."""
-    made = put(front)
+def test_every_part_of_the_image_is_pulled(registry: FakeUpstream, route: Route) -> None:
+    """Manifest, config and layer, by HEAD, GET and a range, as clients do."""
+    made = add_image(registry)
 
-    found = pulled(front, route)
+    found = pulled(registry, route)
 
     assert (found.verdict, found.what) == (Health.WORKS, route.name)
     assert "3 parts" in found.why
     assert "all of them from the cache" in found.why
-    assert [each.method for each in front.requests][:2] == ["HEAD", "GET"]
+    assert [each.method for each in registry.requests][:2] == ["HEAD", "GET"]
     assert (
-        front.requests[-1].headers["range"]
+        registry.requests[-1].headers["range"]
         == f"bytes={len(made.layers[0]) - 1}-{len(made.layers[0]) - 1}"
     )
-    assert {each.query.get("ns") for each in front.requests} == {route.ns or None}
-    assert {each.headers["accept-encoding"] for each in front.requests} == {"zstd, gzip, deflate"}
+    assert {each.query.get("ns") for each in registry.requests} == {route.ns or None}
+    assert {each.headers["accept-encoding"] for each in registry.requests} == {
+        "zstd, gzip, deflate"
+    }
 
 
-def test_what_had_to_be_fetched_is_told(front: FakeUpstream) -> None:
-    """A second look says whether it was kept."""
-    put(front)
-    front.misbehave("/blobs/", method="GET", times=2, headers=MISS)
+def test_parts_fetched_from_the_upstream_are_counted(registry: FakeUpstream) -> None:
+    """A second pull shows whether they were stored."""
+    add_image(registry)
+    registry.misbehave("/blobs/", method="GET", times=2, headers=MISS)
 
-    found = pulled(front)
+    found = pulled(registry)
 
     assert "2 of them fetched just now" in found.why
 
 
-def test_of_an_index_one_platform_is_pulled(front: FakeUpstream) -> None:
-    """As a client would, that of this machine, else the first."""
+def test_one_platform_of_an_index_is_pulled(registry: FakeUpstream) -> None:
+    """As a client would: that of this machine, else the first."""
     children = [image([b"a"], architecture="wasm"), image([b"b"], architecture="riscv64")]
-    front.add_index("one.test/app", "v1", children)
+    registry.add_index("one.test/app", "v1", children)
 
-    found = pulled(front)
+    found = pulled(registry)
 
     assert "4 parts" in found.why
-    assert front.count("GET", f"/blobs/{Digest.of(b'a')}") == 1
-    assert not front.count("GET", f"/blobs/{Digest.of(b'b')}")
+    assert registry.count("GET", f"/blobs/{Digest.of(b'a')}") == 1
+    assert not registry.count("GET", f"/blobs/{Digest.of(b'b')}")
 
 
 @pytest.mark.parametrize(
-    ("pattern", "knobs", "told"),
+    ("pattern", "knobs", "expected"),
     [
         ("/manifests/", {"status": 503, "headers": {"Retry-After": "7"}}, "503 UNKNOWN: .*7 s"),
         ("/manifests/", {"status": 401}, "401"),
@@ -104,46 +106,46 @@ def test_of_an_index_one_platform_is_pulled(front: FakeUpstream) -> None:
         ("/blobs/", {"headers": {"Content-Encoding": "gzip"}}, "compressed"),
     ],
 )
-def test_what_would_end_a_clients_pull_fails(
-    front: FakeUpstream, pattern: str, knobs: dict[str, Any], told: str
+def test_an_error_that_would_end_a_clients_pull_is_a_failure(
+    registry: FakeUpstream, pattern: str, knobs: dict[str, Any], expected: str
 ) -> None:
-    """In a line that names the thing and the answer."""
-    put(front)
-    front.misbehave(pattern, **{**knobs, "headers": {**GOOD, **knobs.get("headers", {})}})
+    """The finding names the part and the response."""
+    add_image(registry)
+    registry.misbehave(pattern, **{**knobs, "headers": {**GOOD, **knobs.get("headers", {})}})
 
-    found = pulled(front)
+    found = pulled(registry)
 
     assert found.verdict is Health.FAILS
-    assert _matches(told, found.why), found.why
+    assert _matches(expected, found.why), found.why
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "expected"),
     [
         ({"Warning": '299 - "served stale: one.test is away"'}, "served stale: one.test is away"),
         ({"OCI-Namespace": None}, "OCI-Namespace"),
         ({"Cache-Status": "entrepot; fwd=bypass"}, "passed through and not stored"),
     ],
 )
-def test_what_a_client_puts_up_with_fell_back(
-    front: FakeUpstream, headers: dict[str, str | None], told: str
+def test_a_fault_that_clients_tolerate_is_a_fallback(
+    registry: FakeUpstream, headers: dict[str, str | None], expected: str
 ) -> None:
-    """It works, and somebody should look; each is told once."""
-    put(front)
-    front.misbehave("", headers={**GOOD, **headers})
+    """The pull works, but the operator should check; each fault is reported once."""
+    add_image(registry)
+    registry.misbehave("", headers={**GOOD, **headers})
 
-    found = pulled(front)
+    found = pulled(registry)
 
     assert found.verdict is Health.FELL_BACK
-    assert found.why.count(told) == 1
+    assert found.why.count(expected) == 1
 
 
-def test_a_way_that_nobody_set_up_is_not_tried(front: FakeUpstream) -> None:
-    """Dockerd's older store needs a default upstream; without one that is no fault."""
+def test_an_optional_route_that_is_not_configured_is_not_tried(registry: FakeUpstream) -> None:
+    """Dockerd's older store needs a default upstream; to have none is no fault."""
     optional = Route("default", "dockerd", "app", is_optional=True)
 
-    assert pulled(front, optional).verdict is Health.NOT_TRIED
-    assert pulled(front, Route("default", "dockerd", "app")).verdict is Health.FAILS
+    assert pulled(registry, optional).verdict is Health.NOT_TRIED
+    assert pulled(registry, Route("default", "dockerd", "app")).verdict is Health.FAILS
 
 
 def _matches(pattern: str, text: str) -> bool:

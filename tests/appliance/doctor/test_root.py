@@ -1,4 +1,4 @@
-"""`entrepot doctor` as root in the image: it looks at the user's files as that user."""
+"""`entrepot doctor` as root in the image: it reads the service user's files as that user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from entrepot import config
 from entrepot.config.schema import Settings
-from tests.appliance.front import ROOT
+from tests.appliance.haproxy import ROOT
 
 LOOKS = """
 import os, sys
@@ -45,7 +45,7 @@ def _look(run: Path, *argv: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def run() -> Iterator[Path]:
-    """Return a run directory that everybody can enter, as pytest's folders are not."""
+    """Return a run directory that any user can enter, unlike pytest's folders."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -60,12 +60,12 @@ def secret(run: Path) -> Path:
     return path
 
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
 
 
 @as_root
 def test_root_follows_no_link_in_the_run_directory(run: Path, secret: Path) -> None:
-    """A worker that was taken over could name root's own files."""
+    """A compromised worker could link to a file that only root can read."""
     (run / "settings.json").symlink_to(secret)
 
     seen = _look(run, "--image=app:v1")
@@ -74,8 +74,8 @@ def test_root_follows_no_link_in_the_run_directory(run: Path, secret: Path) -> N
 
 
 @as_root
-def test_files_of_the_command_line_are_roots(run: Path, secret: Path) -> None:
-    """They are read before."""
+def test_files_named_on_the_command_line_are_read_as_root(run: Path, secret: Path) -> None:
+    """They are read before the command changes its user."""
     config.dump(Settings(), run / "settings.json")
     (run / "settings.json").chmod(0o644)
 

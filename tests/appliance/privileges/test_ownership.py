@@ -1,4 +1,4 @@
-"""A data directory that root has made or filled is given to who serves."""
+"""A data directory that root created or filled is given to the service user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BLOB = "docker/registry/v2/blobs/sha256/aa/aabb/data"
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Make a data directory as registry:2 leaves it, with a state directory of ours."""
+    """Create a data directory as registry:2 leaves it, with a state directory of ours."""
     folder = tmp_path / "data"
     for name in (BLOB, "docker/registry/v2/repositories/a/_layers/sha256/aabb/link"):
         _write(folder / name)
@@ -32,7 +32,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
-    """Return an operator's desk."""
+    """Return a folder for settings."""
     return Desk(tmp_path)
 
 
@@ -47,8 +47,8 @@ def _owners(folder: Path) -> set[int]:
 
 
 @as_root
-def test_all_of_it_is_given_and_told(data: Path) -> None:
-    """Folders, files and links; group and mode stay, for an operator may have set them."""
+def test_everything_is_given_and_counted(data: Path) -> None:
+    """Folders, files and links; group and mode stay, because an operator may have set them."""
     (data / "file").write_text("")
     (data / "file").chmod(0o640)
     os.chown(data / "file", 0, 777)
@@ -61,10 +61,8 @@ def test_all_of_it_is_given_and_told(data: Path) -> None:
 
 
 @as_root
-def test_a_link_that_leads_out_is_given_and_not_what_it_leads_to(
-    data: Path, tmp_path: Path
-) -> None:
-    """Root gives away what is in the folder, and nothing else of the system."""
+def test_a_link_is_given_but_not_its_target(data: Path, tmp_path: Path) -> None:
+    """Root gives away only the content of the folder, and no other file of the system."""
     file, folder = _write(tmp_path / "file"), tmp_path / "folder"
     _write(folder / "inside")
     (data / "docker/link").symlink_to(file)
@@ -78,8 +76,8 @@ def test_a_link_that_leads_out_is_given_and_not_what_it_leads_to(
 
 
 @as_root
-def test_what_is_given_already_costs_a_look_near_the_top(data: Path) -> None:
-    """A million blobs are not walked at every start: far below, nobody looks."""
+def test_later_starts_check_only_entries_near_the_top(data: Path) -> None:
+    """A million blobs are not walked at every start; deep entries are not checked."""
     take_over(data, USER)
     os.chown(data / BLOB, 0, 0)
 
@@ -92,8 +90,8 @@ def test_what_is_given_already_costs_a_look_near_the_top(data: Path) -> None:
     "name",
     ["", "entrepot/log/access.log", "docker/registry/v2/blobs/sha256/aa", "entrepot", "new"],
 )
-def test_something_of_root_s_near_the_top_has_all_looked_at(data: Path, name: str) -> None:
-    """An index, a log or a folder of blobs that root has written, by hand or without rights."""
+def test_an_entry_of_root_near_the_top_starts_a_full_walk(data: Path, name: str) -> None:
+    """An index, a log or a folder of blobs that root has written."""
     take_over(data, USER)
     _write(data / "new")
     os.chown(data / "new", 12345, 0)
@@ -107,10 +105,8 @@ def test_something_of_root_s_near_the_top_has_all_looked_at(data: Path, name: st
 
 
 @as_root
-def test_a_walk_that_was_cut_short_is_done_again(
-    data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The top comes last: until then it shows that not all is given."""
+def test_an_interrupted_walk_is_repeated(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The top is given last: until then its owner shows that the walk is incomplete."""
     given: list[object] = []
     chown = os.chown
 
@@ -118,7 +114,7 @@ def test_a_walk_that_was_cut_short_is_done_again(
         if len(given) == 2:
             raise KeyboardInterrupt
         given.append(path)
-        chown(path, *ids, **where)  # type: ignore[arg-type]  # as it came
+        chown(path, *ids, **where)  # type: ignore[arg-type]  # passed on unchanged
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "chown", chown_two)
@@ -131,10 +127,10 @@ def test_a_walk_that_was_cut_short_is_done_again(
 
 
 @as_root
-def test_what_cannot_be_given_is_counted_and_left(
+def test_files_whose_owner_cannot_change_are_counted_and_skipped(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A read-only or a foreign file system: the user will see what he can do there."""
+    """On a read-only or foreign file system the service user may still be able to work."""
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError
@@ -155,8 +151,8 @@ def test_a_folder_behind_a_link_is_given(data: Path, tmp_path: Path) -> None:
     assert _owners(data) == {12345}
 
 
-def test_folders_are_made(desk: Desk, tmp_path: Path) -> None:
-    """Those that are there stay as they are."""
+def test_missing_folders_are_created(desk: Desk, tmp_path: Path) -> None:
+    """Existing ones stay as they are."""
     settings = desk.settings(REGISTRYDIR=str(tmp_path / "a/b"))
 
     ownership.make_folders(settings)
@@ -166,7 +162,7 @@ def test_folders_are_made(desk: Desk, tmp_path: Path) -> None:
     assert (tmp_path / "a/b").stat().st_mode & 0o007 == 0
 
 
-def test_a_folder_that_is_there_keeps_its_mode(desk: Desk, tmp_path: Path) -> None:
+def test_an_existing_folder_keeps_its_mode(desk: Desk, tmp_path: Path) -> None:
     """Another program may read it."""
     tmp_path.chmod(0o755)
     ownership.make_folders(desk.settings(REGISTRYDIR=str(tmp_path)))
@@ -177,10 +173,10 @@ def test_a_folder_that_is_there_keeps_its_mode(desk: Desk, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("before", "after"), [(0o755, 0o750), (0o775, 0o775), (0o751, 0o751), (0o700, 0o700)]
 )
-def test_a_folder_of_the_old_mode_is_closed_to_other_accounts(
+def test_a_folder_with_the_old_mode_is_closed_to_other_accounts(
     desk: Desk, tmp_path: Path, before: int, after: int
 ) -> None:
-    """0.1.0 made it so; any other mode is the operator's choice."""
+    """0.1.0 set that mode; any other mode is the operator's choice."""
     settings = desk.settings(REGISTRYDIR=str(tmp_path / "data"))
     ownership.make_folders(settings)
     folders = (settings.storage.rootdirectory, settings.storage.statedir)
@@ -193,7 +189,7 @@ def test_a_folder_of_the_old_mode_is_closed_to_other_accounts(
 
 
 def test_a_folder_behind_a_link_keeps_its_mode(desk: Desk, tmp_path: Path) -> None:
-    """It may be anybody's."""
+    """It may belong to any user."""
     (tmp_path / "other").mkdir()
     (tmp_path / "other").chmod(0o755)
     (tmp_path / "data").symlink_to(tmp_path / "other")
@@ -206,7 +202,7 @@ def test_a_folder_behind_a_link_keeps_its_mode(desk: Desk, tmp_path: Path) -> No
 def test_a_folder_of_another_user_keeps_its_mode(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not ours to change."""
+    """It does not belong to the appliance."""
     tmp_path.chmod(0o755)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
 
@@ -215,10 +211,10 @@ def test_a_folder_of_another_user_keeps_its_mode(
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
-def test_a_mode_that_cannot_be_changed_is_told(
+def test_a_mode_that_cannot_be_changed_is_logged(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It stops no start."""
+    """It does not stop the start."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -230,8 +226,8 @@ def test_a_mode_that_cannot_be_changed_is_told(
     assert "folder stays readable for all" in [each.message for each in caplog.records]
 
 
-def test_a_folder_that_cannot_be_made_is_told(desk: Desk, tmp_path: Path) -> None:
-    """With its name, and what to do."""
+def test_a_folder_that_cannot_be_created_is_reported(desk: Desk, tmp_path: Path) -> None:
+    """With its path and a remedy."""
     (tmp_path / "file").write_text("")
 
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Root's files as the user who serves gets them, however they are changed."""
+"""Copies of root's files for the service user, and how they follow each kind of change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from entrepot.appliance.privileges import secret_copies, separation
 from entrepot.appliance.privileges.secret_copies import SecretCopies
 from entrepot.appliance.privileges.users import User
 from entrepot.config.errors import ConfigError
-from tests.appliance.front import eventually
+from tests.appliance.haproxy import eventually
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a group away")
 
@@ -22,7 +22,7 @@ USER = User("somebody", 12345, 23456, "/")
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Have copies made in a folder of this test's own."""
+    """Use a folder of this test for the copies."""
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -31,7 +31,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    """Return a file that root alone can read."""
+    """Return a file that only root can read."""
     path = tmp_path / "mounted" / "secret.json"
     path.parent.mkdir()
     path.write_text("old")
@@ -41,15 +41,15 @@ def secret(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def copied(secret: Path) -> Iterator[SecretCopies]:
-    """Copy it."""
+    """Copy the secret."""
     with secret_copies.create([secret], USER) as made:
         yield made
 
 
-def test_a_copy_can_be_read_by_the_user_s_group_and_changed_by_nobody(
+def test_a_copy_is_readable_by_the_users_group_and_writable_by_root_only(
     secret: Path, copied: SecretCopies
 ) -> None:
-    """Everybody else does not even see that it is there."""
+    """Other users cannot even list the folder."""
     place = copied.paths[secret]
     top = next(each for each in place.parents if each.name.startswith("entrepot-files-"))
 
@@ -58,22 +58,22 @@ def test_a_copy_can_be_read_by_the_user_s_group_and_changed_by_nobody(
     assert (place.stat().st_uid, place.stat().st_mode & 0o777) == (0, 0o640)
 
 
-def test_a_copy_has_its_original_s_path_in_its_own(secret: Path, copied: SecretCopies) -> None:
-    """What workers say of it names the file that the operator has mounted."""
+def test_the_path_of_a_copy_contains_that_of_its_original(
+    secret: Path, copied: SecretCopies
+) -> None:
+    """Messages of workers about the copy then name the file that the operator mounted."""
     assert str(copied.paths[secret]).endswith(str(secret))
 
 
-def test_a_file_that_is_written_in_place_is_copied_again(
-    secret: Path, copied: SecretCopies
-) -> None:
-    """As it is changed where it is mounted by itself."""
+def test_a_file_changed_in_place_is_copied_again(secret: Path, copied: SecretCopies) -> None:
+    """A bind mount of a single file changes so."""
     secret.write_text("new")
 
     eventually(lambda: _now(copied, secret) == "new")
 
 
-def test_a_file_that_is_replaced_is_copied_again(secret: Path, copied: SecretCopies) -> None:
-    """As an editor does it."""
+def test_a_replaced_file_is_copied_again(secret: Path, copied: SecretCopies) -> None:
+    """An editor renames a new file over the old one."""
     other = secret.with_name("other")
     other.write_text("new")
     other.rename(secret)
@@ -81,8 +81,8 @@ def test_a_file_that_is_replaced_is_copied_again(secret: Path, copied: SecretCop
     eventually(lambda: _now(copied, secret) == "new")
 
 
-def test_a_link_above_that_is_swapped_is_followed(tmp_path: Path) -> None:
-    """As Kubernetes changes what it has mounted."""
+def test_a_swapped_link_above_the_file_is_followed(tmp_path: Path) -> None:
+    """Kubernetes updates mounted secrets so."""
     mounted = tmp_path / "volume"
     for name in ("first", "second"):
         (mounted / name).mkdir(parents=True)
@@ -98,8 +98,8 @@ def test_a_link_above_that_is_swapped_is_followed(tmp_path: Path) -> None:
         eventually(lambda: _now(copied, mounted / "key") == "second")
 
 
-def test_a_file_that_is_gone_leaves_the_last_copy(secret: Path, copied: SecretCopies) -> None:
-    """And comes back when it does."""
+def test_the_last_copy_stays_while_the_file_is_missing(secret: Path, copied: SecretCopies) -> None:
+    """The file is copied again when it is back."""
     secret.unlink()
     for _ in range(3):
         assert _now(copied, secret) == "old"
@@ -108,13 +108,13 @@ def test_a_file_that_is_gone_leaves_the_last_copy(secret: Path, copied: SecretCo
     eventually(lambda: _now(copied, secret) == "new")
 
 
-def test_a_copy_that_fails_is_tried_again(
+def test_a_failed_copy_is_retried(
     secret: Path,
     copied: SecretCopies,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A full temporary folder, for a moment."""
+    """The temporary folder may be full for a moment."""
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -128,10 +128,10 @@ def test_a_copy_that_fails_is_tried_again(
     eventually(lambda: _now(copied, secret) == "new")
 
 
-def test_copies_are_gone_afterwards_those_of_one_that_was_killed_too(
+def test_copies_are_removed_at_the_end_and_those_of_a_killed_process_at_the_start(
     secret: Path, temporary: Path
 ) -> None:
-    """Secrets stay nowhere."""
+    """No secret stays on the disk."""
     left = temporary / "entrepot-files-killed"
     left.mkdir()
     (left / "secret").write_text("old")
@@ -141,10 +141,10 @@ def test_copies_are_gone_afterwards_those_of_one_that_was_killed_too(
     assert not list(temporary.iterdir())
 
 
-def test_copies_of_one_that_lives_stay_and_a_second_start_is_refused(
+def test_copies_of_a_running_appliance_stay_and_a_second_start_is_refused(
     secret: Path, copied: SecretCopies
 ) -> None:
-    """A second `serve` in the same container deleted the secrets of the first."""
+    """A second `serve` in the same container used to delete the secrets of the first."""
     with pytest.raises(ConfigError, match="another appliance runs in this container"):
         separation.refuse_second()
     with secret_copies.create([secret], USER):
@@ -153,10 +153,10 @@ def test_copies_of_one_that_lives_stay_and_a_second_start_is_refused(
     assert copied.paths[secret].read_text() == "old"
 
 
-def test_no_copy_can_ever_be_read_by_all(
+def test_a_copy_is_never_readable_by_other_users(
     secret: Path, copied: SecretCopies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even for the moment in which it is written, or by way of a folder that was opened."""
+    """Not even while it is written, and not through a folder that was opened before."""
     modes: list[int] = []
     fchmod = os.fchmod
 
@@ -172,8 +172,8 @@ def test_no_copy_can_ever_be_read_by_all(
     assert copied.paths[secret].stat().st_mode & 0o007 == 0
 
 
-def test_an_original_that_cannot_be_read_is_an_error(tmp_path: Path, temporary: Path) -> None:
-    """It was there a moment ago, when it was checked."""
+def test_an_unreadable_original_is_an_error(tmp_path: Path, temporary: Path) -> None:
+    """It existed a moment ago, when it was checked."""
     with (
         pytest.raises(ConfigError, match="gone: no such file"),
         secret_copies.create([tmp_path / "gone"], USER),

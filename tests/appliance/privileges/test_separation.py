@@ -1,4 +1,4 @@
-"""Root's process and the one that serves: signals, exit codes, what becomes of the one without."""
+"""Root's process and the service user's process: signals, exit codes, and the end of either."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.appliance.front import eventually
+from tests.appliance.haproxy import eventually
 from tests.processes import next_line, running
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
 
 PROGRAM = """
 import os, signal, sys
@@ -20,16 +20,16 @@ from entrepot.appliance.privileges import separation
 from entrepot.appliance.privileges.users import User
 from entrepot.config.errors import ConfigError, Problem
 
-def say(*words):
-    os.write(1, (" ".join(map(str, words)) + chr(10)).encode())  # whole, beside another process
+def write(*words):
+    os.write(1, (" ".join(map(str, words)) + chr(10)).encode())  # one write: lines do not mix
 
-def told():
-    say("serves", os.getpid(), os.getuid(), os.getsid(0) == os.getpid())
+def report_start():
+    write("serves", os.getpid(), os.getuid(), os.getsid(0) == os.getpid())
 
-def until_told():
-    told()
+def waits():
+    report_start()
     caught = signal.sigwait({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-    say("caught", caught.name)
+    write("caught", caught.name)
     return 0
 
 def fails():
@@ -47,22 +47,22 @@ def dies():
 looks = iter(range(10**9))
 sys.stderr = sys.stdout
 user = User("somebody", 12345, 23456, "/")
-sys.exit(separation.run(user, globals()[sys.argv[1]], lambda: say("looks", next(looks))))
+sys.exit(separation.run(user, globals()[sys.argv[1]], lambda: write("looks", next(looks))))
 """
 
 
-def _said(process: subprocess.Popen[str], word: str) -> str:
-    """Return the next line that begins with a word."""
+def _next_line(process: subprocess.Popen[str], word: str) -> str:
+    """Return the next line of output that begins with *word*."""
     while line := next_line(process):
         if line.startswith(word):
             return line
-    raise AssertionError(f"it ended and never said {word}")
+    raise AssertionError(f"the process ended without the line {word}")
 
 
-def test_he_who_serves_is_another_and_leads_a_session() -> None:
-    """So a terminal's Ctrl-C reaches him once, from root."""
-    with running(PROGRAM, "until_told") as process:
-        _, pid, uid, leads = _said(process, "serves").split()
+def test_the_serving_process_has_the_users_id_and_its_own_session() -> None:
+    """So a terminal's Ctrl-C reaches it only once, through root's process."""
+    with running(PROGRAM, "waits") as process:
+        _, pid, uid, leads = _next_line(process, "serves").split()
 
         assert (int(uid), leads) == (12345, "True")
         assert int(pid) != process.pid
@@ -70,21 +70,21 @@ def test_he_who_serves_is_another_and_leads_a_session() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_wish_to_stop_is_passed_on(number: signal.Signals) -> None:
-    """And root ends when he has, with his code."""
-    with running(PROGRAM, "until_told") as process:
-        _said(process, "serves")
+def test_a_signal_to_stop_is_forwarded(number: signal.Signals) -> None:
+    """Root's process ends after the child, with its exit code."""
+    with running(PROGRAM, "waits") as process:
+        _next_line(process, "serves")
         process.send_signal(number)
 
-        assert _said(process, "caught") == f"caught {number.name}"
+        assert _next_line(process, "caught") == f"caught {number.name}"
         assert process.wait(timeout=10) == 0
 
 
-def test_files_are_looked_at_while_he_serves() -> None:
-    """Again and again, whatever he does."""
-    with running(PROGRAM, "until_told") as process:
-        assert _said(process, "looks") == "looks 0"
-        assert _said(process, "looks") == "looks 1"
+def test_files_are_checked_while_the_child_serves() -> None:
+    """At every interval, whatever the child does."""
+    with running(PROGRAM, "waits") as process:
+        assert _next_line(process, "looks") == "looks 0"
+        assert _next_line(process, "looks") == "looks 1"
 
 
 @pytest.mark.parametrize(
@@ -96,20 +96,20 @@ def test_files_are_looked_at_while_he_serves() -> None:
         ("dies", 1, ""),
     ],
 )
-def test_his_end_is_root_s_end(what: str, code: int, line: str) -> None:
-    """Bad input is one line; what nobody foresaw is told and does not go on as root."""
+def test_root_exits_with_the_childs_exit_code(what: str, code: int, line: str) -> None:
+    """Bad input is one line; an unexpected exception is printed, and does not continue as root."""
     with running(PROGRAM, what) as process:
-        said, _ = process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=10)
 
         assert process.returncode == code
-        assert line in said
-        assert (line == "") or said.count(line) == 1
+        assert line in output
+        assert (line == "") or output.count(line) == 1
 
 
-def test_killed_root_takes_him_along() -> None:
-    """Outside a container too: nothing serves that nobody can stop."""
-    with running(PROGRAM, "until_told") as process:
-        child = Path("/proc") / _said(process, "serves").split()[1]
+def test_the_child_ends_when_root_is_killed() -> None:
+    """Outside a container too: no process may serve that root's process cannot stop."""
+    with running(PROGRAM, "waits") as process:
+        child = Path("/proc") / _next_line(process, "serves").split()[1]
         assert child.exists()
         process.kill()
         process.wait()

@@ -1,4 +1,4 @@
-"""What a user who has turned against us plants where root works: root touches nothing of it."""
+"""Links that a compromised service user could plant where root works: root follows none of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECRET = "root's alone"
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """Make a folder of root's that the user is not to get."""
+    """Create a folder of root that the user must not get."""
     folder = tmp_path / "outside"
     (folder / "below").mkdir(parents=True)
     for name in ("shadow", "below/key"):
@@ -34,7 +34,7 @@ def outside(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Make a data directory that is the user's, with something of root's at its top."""
+    """Create a data directory of the user, with a file of root at its top."""
     folder = tmp_path / "data"
     for name in ("entrepot/log", "docker/registry/v2/blobs/sha256/aa", "docker/registry/v2/r"):
         (folder / name).mkdir(parents=True)
@@ -82,10 +82,10 @@ PLANTS = {
 
 
 @pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
-def test_no_link_in_the_data_directory_gives_the_user_anything_else(
+def test_a_link_in_the_data_directory_gives_the_user_no_other_file(
     data: Path, outside: Path, plant: Plant
 ) -> None:
-    """Links of either kind, at the top and below, where a program of ours has its files too."""
+    """Symbolic and hard links, at the top and below, also in place of the appliance's own files."""
     plant(data, outside)
 
     take_over(data, USER)
@@ -93,8 +93,8 @@ def test_no_link_in_the_data_directory_gives_the_user_anything_else(
     assert _is_root_s(outside)
 
 
-def test_a_pipe_and_a_deep_tree_hold_nobody_up(data: Path) -> None:
-    """Nothing is opened for reading, and no more folders are open than a name can have."""
+def test_a_pipe_and_a_deep_tree_do_not_block_the_walk(data: Path) -> None:
+    """No file is opened for reading, and the number of open folders is limited."""
     os.mkfifo(data / "pipe")
     deep = os.open(data, os.O_RDONLY)
     for _ in range(400):
@@ -110,10 +110,8 @@ def test_a_pipe_and_a_deep_tree_hold_nobody_up(data: Path) -> None:
     assert taken.refused == 1
 
 
-def test_a_folder_that_is_swapped_while_root_walks_gives_nothing_else(
-    data: Path, outside: Path
-) -> None:
-    """Between a look and its use, again and again."""
+def test_a_folder_swapped_during_the_walk_gives_no_other_file(data: Path, outside: Path) -> None:
+    """Between a check and its use, again and again."""
     victim, link = data / "docker", data / "link"
     link.symlink_to(outside)
     stop = threading.Event()
@@ -144,7 +142,7 @@ def test_a_folder_that_is_swapped_while_root_walks_gives_nothing_else(
 def test_a_state_directory_behind_a_link_of_the_user_is_not_taken_over(
     data: Path, outside: Path
 ) -> None:
-    """It lies below what is the user's: who may link there is not to be believed."""
+    """Its parent folder belongs to the user, who could link to any folder."""
     (data / "state").symlink_to(outside)
 
     with pytest.raises(UntrustedPath):
@@ -156,16 +154,16 @@ def test_a_state_directory_behind_a_link_of_the_user_is_not_taken_over(
     assert not (outside / "new").exists()
 
 
-def test_links_of_root_s_are_followed(data: Path, tmp_path: Path) -> None:
-    """The operator may have put the data elsewhere; Kubernetes mounts everything by links."""
+def test_links_of_root_are_followed(data: Path, tmp_path: Path) -> None:
+    """The operator may have put the data elsewhere; Kubernetes mounts everything through links."""
     (tmp_path / "first").symlink_to("second")
     (tmp_path / "second").symlink_to(data)
 
     assert take_over(tmp_path / "first", USER) == OwnershipChange(1)
 
 
-def test_links_in_a_circle_are_an_error(tmp_path: Path) -> None:
-    """As for the kernel itself."""
+def test_a_loop_of_links_is_an_error(tmp_path: Path) -> None:
+    """As in the kernel."""
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
 
@@ -175,7 +173,7 @@ def test_links_in_a_circle_are_an_error(tmp_path: Path) -> None:
 
 @pytest.fixture
 def planted(data: Path, outside: Path, tmp_path: Path) -> dict[str, Path]:
-    """Return paths that an operator could have named, and that the user can lead elsewhere."""
+    """Return paths that an operator could configure, and that the user can redirect."""
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o1777)
@@ -199,14 +197,14 @@ def planted(data: Path, outside: Path, tmp_path: Path) -> dict[str, Path]:
     }
 
 
-def test_no_file_that_the_user_can_replace_is_copied(planted: dict[str, Path]) -> None:
-    """Root would read for the user what the user may not read."""
+def test_a_file_that_the_user_can_replace_is_not_copied(planted: dict[str, Path]) -> None:
+    """Root would read for the user a file that the user may not read."""
     with secret_copies.create(planted.values(), USER) as copied:
         assert {name for name, path in planted.items() if path in copied.paths} == set()
 
 
-def test_a_file_that_becomes_replaceable_leaves_the_last_copy(tmp_path: Path) -> None:
-    """While it runs, too."""
+def test_the_last_copy_stays_when_a_file_becomes_replaceable(tmp_path: Path) -> None:
+    """This may happen while the appliance runs."""
     folder = tmp_path / "mounted"
     folder.mkdir()
     file, other = folder / "key", tmp_path / "other"
@@ -224,10 +222,10 @@ def test_a_file_that_becomes_replaceable_leaves_the_last_copy(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["key", "etc/key"])
-def test_copies_are_written_into_the_folder_that_was_made_wherever_its_name_leads_now(
+def test_copies_are_written_into_the_opened_folder_even_if_its_path_changed(
     tmp_path: Path, outside: Path, name: str
 ) -> None:
-    """In a temporary folder that is not sticky the user may rename root's."""
+    """In a temporary folder without the sticky bit, the user may rename root's folder."""
     file = tmp_path / name
     file.parent.mkdir(exist_ok=True)
     file.write_text("old")
@@ -247,8 +245,8 @@ def test_copies_are_written_into_the_folder_that_was_made_wherever_its_name_lead
     assert sorted(each.name for each in outside.rglob("*")) == ["below", "key", "shadow"]
 
 
-def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
-    """A pipe would hold root for ever."""
+def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+    """To open it would block root's process for ever."""
     os.mkfifo(tmp_path / "pipe")
 
     with (

@@ -1,4 +1,4 @@
-"""Who serves, and that he who gives root up has given it up."""
+"""The choice of the service user, and that a process loses root's rights for good."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 from entrepot.appliance.privileges import users
 from entrepot.appliance.privileges.users import Choice
-from tests.appliance.front import ROOT
+from tests.appliance.haproxy import ROOT
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
 
 IMAGE = {"ENTREPOT_IMAGE": "1"}
 BECOMES = """
@@ -25,20 +25,20 @@ print(status["CapEff"].strip(), status["CapPrm"].strip(), status["NoNewPrivs"].s
 """
 
 
-def test_outside_the_image_everybody_stays_who_he_is() -> None:
-    """There a user of that name is none of ours, and `make run` must not give ./data away."""
+def test_outside_the_image_the_user_does_not_change() -> None:
+    """A user of that name is not ours there, and `make run` must not give ./data away."""
     assert users.choose({}) == Choice(None)
 
 
-def test_who_is_not_root_stays_who_he_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_other_than_root_does_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--user`, `runAsUser` and OpenShift have chosen; that user need not have a name."""
     monkeypatch.setattr(os, "geteuid", lambda: 1234567)
 
     assert users.choose(IMAGE) == Choice(None)
 
 
-def test_root_without_such_a_user_serves_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And is told why, for it is to be a warning."""
+def test_without_the_service_user_root_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason is returned for a warning."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(users, "missing", lambda _: ())
     monkeypatch.setattr(users, "NAME", "nobody-of-this-name")
@@ -46,8 +46,8 @@ def test_root_without_such_a_user_serves_itself(monkeypatch: pytest.MonkeyPatch)
     assert users.choose(IMAGE) == Choice(None, ("user nobody-of-this-name",))
 
 
-def test_root_that_may_not_become_another_serves_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--cap-drop=ALL` without `--user`: better root without rights than no appliance."""
+def test_without_the_needed_capabilities_root_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `--cap-drop=ALL` and no `--user`, root without rights is better than no appliance."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(users, "missing", lambda _: ("CAP_SETUID",))
     monkeypatch.setattr(users, "NAME", "root")
@@ -55,7 +55,7 @@ def test_root_that_may_not_become_another_serves_itself(monkeypatch: pytest.Monk
     assert users.choose(IMAGE) == Choice(None, ("CAP_SETUID",))
 
 
-def test_root_becomes_the_user_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_chooses_the_service_user_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     """That is the image's default."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(users, "missing", lambda _: ())
@@ -70,7 +70,7 @@ def test_root_becomes_the_user_of_the_image(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("status", "lacking"),
     [
-        # what podman gives a container's root
+        # the capabilities that podman gives to a container's root
         ("Name:\tx\nCapEff:\t00000000800405fb\nCapBnd:\t00000000800405fb\n", ()),
         ("CapEff:\t000001ffffffffff\n", ()),
         ("CapEff:\t00000000800405fa\n", ("CAP_CHOWN",)),
@@ -82,14 +82,14 @@ def test_root_becomes_the_user_of_the_image(monkeypatch: pytest.MonkeyPatch) -> 
     ],
     ids=["podman's", "all", "no chown", "some", "unknown"],
 )
-def test_what_root_lacks_is_named(status: str, lacking: tuple[str, ...]) -> None:
-    """An operator who drops capabilities wants to know which one was too many."""
+def test_missing_capabilities_are_named(status: str, lacking: tuple[str, ...]) -> None:
+    """An operator who drops capabilities can see which one is needed."""
     assert users.missing(status) == lacking
 
 
 @as_root
-def test_who_becomes_another_has_nothing_left_of_root() -> None:
-    """Neither ids nor groups nor capabilities, and nothing that it starts can get them back."""
+def test_a_process_that_changed_its_user_has_no_rights_of_root() -> None:
+    """Neither ids nor groups nor capabilities, and its children cannot get them back."""
     done = subprocess.run(
         [sys.executable, "-c", BECOMES], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -99,8 +99,8 @@ def test_who_becomes_another_has_nothing_left_of_root() -> None:
     assert rights == "0000000000000000 0000000000000000 1"
 
 
-def test_an_unknown_name_is_nobody() -> None:
-    """And no error: it is another system's."""
+def test_an_unknown_user_is_none() -> None:
+    """No exception is raised: other systems lack that user."""
     assert users.account("nobody-of-this-name") is None
     root = users.account("root")
     assert root is not None

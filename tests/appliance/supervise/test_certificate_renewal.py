@@ -1,4 +1,4 @@
-"""A renewed certificate, taken up by a real HAProxy that goes on serving."""
+"""A renewed certificate is loaded into a real HAProxy that goes on serving."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from entrepot.appliance.supervise import certificate
 from entrepot.appliance.supervise.certificate_renewal import CertificateRenewal, renewal
 from entrepot.config.schema import Settings
-from tests.appliance.front import Front, eventually
+from tests.appliance.haproxy import Haproxy, eventually
 from tests.certificates import Authority
 from tests.config.desk import Desk
 
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    """Return whoever signs."""
+    """Return a CA."""
     return Authority(tmp_path)
 
 
@@ -33,7 +33,7 @@ def settings(tmp_path: Path, authority: Authority) -> Settings:
 
 @pytest.fixture
 def run(tmp_path: Path, settings: Settings) -> Path:
-    """Return a run directory with what HAProxy reads at its start."""
+    """Return a run directory with the PEM file that HAProxy reads at its start."""
     folder = tmp_path / "run"
     folder.mkdir()
     certificate.write_pem(settings.http.tls, folder / certificate.NAME)
@@ -45,41 +45,41 @@ def _path(settings: Settings) -> Path:
     return settings.http.tls.certificate
 
 
-def _name(front: Front) -> str:
-    """Return whom HAProxy says that it is."""
+def _certificate_name(haproxy: Haproxy) -> str:
+    """Return the name in the certificate that HAProxy shows."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     with (
-        socket.create_connection(("127.0.0.1", front.port), timeout=10) as plain,
+        socket.create_connection(("127.0.0.1", haproxy.port), timeout=10) as plain,
         context.wrap_socket(plain) as wire,
     ):
         raw = wire.getpeercert(binary_form=True)
     return next(name for name in ("first.test", "second.test") if name.encode() in (raw or b""))
 
 
-def test_a_renewed_certificate_is_shown_to_the_next_client(
+def test_the_next_client_gets_a_renewed_certificate(
     run: Path, settings: Settings, authority: Authority
 ) -> None:
-    """A connection that is open stays open, for HAProxy is the same process."""
-    with Front(run, certificate=run / certificate.NAME) as front:
+    """An open connection stays open, because HAProxy is the same process."""
+    with Haproxy(run, certificate=run / certificate.NAME) as haproxy:
         watch = renewal(settings, run)
-        assert _name(front) == "first.test"
-        before = front.admin("show info")
-        with socket.create_connection(("127.0.0.1", front.port), timeout=10):
+        assert _certificate_name(haproxy) == "first.test"
+        before = haproxy.admin("show info")
+        with socket.create_connection(("127.0.0.1", haproxy.port), timeout=10):
             _path(settings).write_bytes(authority.certificate("second.test").read_bytes())
 
-            _looking(watch, lambda: _name(front) == "second.test")
+            _look_until(watch, lambda: _certificate_name(haproxy) == "second.test")
 
-        assert _pid(before) == _pid(front.admin("show info"))
-        # and HAProxy would start again with it
+        assert _pid(before) == _pid(haproxy.admin("show info"))
+        # HAProxy would also start with the new certificate
         assert (run / certificate.NAME).read_bytes() == _path(settings).read_bytes()
 
 
-def test_the_old_one_stays_until_its_key_has_come_too(
+def test_the_old_certificate_stays_until_the_new_key_is_written(
     tmp_path: Path, run: Path, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Two files are never written at once."""
+    """Two files never change at the same moment."""
     first, second = (_halves(authority.certificate(f"{name}.test")) for name in _NAMES)
     paths = tmp_path / "tls.crt", tmp_path / "tls.key"
     for path, half in zip(paths, first, strict=True):
@@ -87,38 +87,38 @@ def test_the_old_one_stays_until_its_key_has_come_too(
     flags = [f"--http.tls.certificate={paths[0]}", f"--http.tls.key={paths[1]}"]
     settings = Desk(tmp_path).settings(*flags)
     certificate.write_pem(settings.http.tls, run / certificate.NAME)
-    with Front(run, certificate=run / certificate.NAME) as front:
+    with Haproxy(run, certificate=run / certificate.NAME) as haproxy:
         watch = renewal(settings, run)
         paths[0].write_bytes(second[0])
-        _looking(watch, lambda: "changed certificate" in caplog.text)
-        assert _name(front) == "first.test"
+        _look_until(watch, lambda: "changed certificate" in caplog.text)
+        assert _certificate_name(haproxy) == "first.test"
 
         paths[1].write_bytes(second[1])
 
-        _looking(watch, lambda: _name(front) == "second.test")
+        _look_until(watch, lambda: _certificate_name(haproxy) == "second.test")
     assert caplog.text.count("changed certificate not used") == 1
 
 
-def test_haproxy_that_does_not_listen_is_told_later(
+def test_the_renewal_is_retried_while_haproxy_does_not_listen(
     run: Path, settings: Settings, authority: Authority
 ) -> None:
-    """It is just being started again, and may have read the old file."""
+    """HAProxy may be starting, and may have read the old file."""
     watch = renewal(settings, run)
     _path(settings).write_bytes(authority.certificate("second.test").read_bytes())
     renewed = _path(settings).read_bytes()
-    _looking(watch, lambda: (run / certificate.NAME).read_bytes() == renewed)
+    _look_until(watch, lambda: (run / certificate.NAME).read_bytes() == renewed)
     (run / certificate.NAME).write_bytes(authority.certificate("first.test").read_bytes())
 
-    with Front(run, certificate=run / certificate.NAME) as front:
+    with Haproxy(run, certificate=run / certificate.NAME) as haproxy:
         watch.look()
 
-        assert _name(front) == "second.test"
+        assert _certificate_name(haproxy) == "second.test"
 
 
-def test_what_haproxy_refuses_is_told_once(
+def test_a_certificate_that_haproxy_rejects_is_logged_once(
     run: Path, settings: Settings, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The next start reads the file; until then the old one is shown."""
+    """The next start reads the new file; until then HAProxy shows the old certificate."""
     asked: list[str] = []
 
     def refuse(line: str) -> str:
@@ -129,14 +129,14 @@ def test_what_haproxy_refuses_is_told_once(
     watch = CertificateRenewal(settings, target, refuse)
     _path(settings).write_bytes(authority.certificate("second.test").read_bytes())
 
-    _looking(watch, lambda: asked)
+    _look_until(watch, lambda: asked)
     watch.look()
 
     assert asked == [f"{verb} ssl cert {target}" for verb in ("set", "commit", "abort")]
     assert caplog.text.count("restart to use it") == 1
 
 
-def test_without_a_certificate_nothing_is_watched(tmp_path: Path) -> None:
+def test_without_a_certificate_no_file_is_watched(tmp_path: Path) -> None:
     """Plain HTTP needs none."""
     settings = Desk(tmp_path).settings(REGISTRY_HTTP_TLS_CERTIFICATE="")
 
@@ -145,8 +145,8 @@ def test_without_a_certificate_nothing_is_watched(tmp_path: Path) -> None:
     assert not (tmp_path / "absent").exists()
 
 
-def _looking(watch: CertificateRenewal, seen: Callable[[], object]) -> None:
-    """Look, as `serve` does, until something is seen."""
+def _look_until(watch: CertificateRenewal, seen: Callable[[], object]) -> None:
+    """Call `look`, as `serve` does, until *seen* is true."""
 
     def look() -> object:
         watch.look()
@@ -164,5 +164,5 @@ def _halves(path: Path) -> tuple[bytes, bytes]:
     return chain, mark + key
 
 
-def _pid(said: str) -> str:
-    return next(line for line in said.splitlines() if line.startswith("Pid:"))
+def _pid(info: str) -> str:
+    return next(line for line in info.splitlines() if line.startswith("Pid:"))

@@ -1,4 +1,4 @@
-"""What haproxy.cfg and supervisord.conf are told."""
+"""The environment variables of haproxy.cfg and supervisord.conf."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ START = Start(Path("/r"), Path("/r/settings.json"), "127.0.0.1:5000", None, file
 
 
 @pytest.mark.parametrize("name", ["haproxy.cfg", "supervisord.conf"])
-def test_every_name_in_the_files_has_a_value(name: str) -> None:
-    """A name that nobody sets would be empty in HAProxy, and stop supervisord."""
+def test_every_variable_in_the_files_has_a_value(name: str) -> None:
+    """A missing one would be empty in HAProxy, and stop supervisord."""
     text = shipped(name).read_text()
     names = re.findall(r"\$\{(ENTREPOT_\w+)\}|%\(ENV_(\w+)\)s", text)
 
     assert {first or second for first, second in names} <= variables(Settings(), START).keys()
 
 
-def test_haproxy_is_told_nothing_empty() -> None:
-    """HAProxy 3.2 warns of an argument that is empty, and 3.3.0 ends, even where it is left out."""
+def test_no_variable_is_empty() -> None:
+    """HAProxy 3.2 warns of an empty argument, and 3.3.0 ends, even if the argument is optional."""
     assert all(variables(Settings(), START).values())
 
 
-def test_as_many_workers_as_set_are_enabled() -> None:
-    """The other servers of haproxy.cfg are off."""
-    told = variables(Settings(http=HttpSettings(workers=3)), START)
-    states = [told[f"ENTREPOT_WORKER{number}"] for number in range(1, 17)]
+def test_the_configured_number_of_workers_is_enabled() -> None:
+    """The other servers of haproxy.cfg are disabled."""
+    environment = variables(Settings(http=HttpSettings(workers=3)), START)
+    states = [environment[f"ENTREPOT_WORKER{number}"] for number in range(1, 17)]
 
     assert states == ["enabled"] * 3 + ["disabled"] * 13
 
@@ -55,28 +55,28 @@ def test_as_many_workers_as_set_are_enabled() -> None:
     ("span", "milliseconds", "seconds"),
     [(0, "1", "1"), (0.25, "250", "2"), (4, "4000", "5"), (90, "90000", "91")],
 )
-def test_haproxy_has_the_grace_of_the_settings_and_supervisord_waits_longer(
+def test_haproxy_has_the_configured_grace_and_supervisord_waits_longer(
     span: float, milliseconds: str, seconds: str
 ) -> None:
-    """Of 0 HAProxy would make no limit at all."""
-    told = variables(Settings(http=HttpSettings(draintimeout=span)), START)
+    """HAProxy takes 0 for no limit."""
+    environment = variables(Settings(http=HttpSettings(draintimeout=span)), START)
 
-    assert told["ENTREPOT_DRAIN_MS"] == milliseconds
-    assert told["ENTREPOT_STOP_S"] == seconds
+    assert environment["ENTREPOT_DRAIN_MS"] == milliseconds
+    assert environment["ENTREPOT_STOP_S"] == seconds
 
 
-def test_a_worker_has_threads_to_spare() -> None:
-    """HAProxy queues before a worker is full: its health check must get through."""
+def test_a_worker_has_spare_threads() -> None:
+    """HAProxy queues requests before a worker is full, so that its health check gets through."""
     assert WORKER_THREADS == gunicorn_app.THREADS
     assert int(variables(Settings(), START)["ENTREPOT_WORKER_MAXCONN"]) < gunicorn_app.THREADS
 
 
 @pytest.mark.parametrize("files", [1024, 1025, 4096, 20000, 65536, 10**9])
 @pytest.mark.parametrize("slots", [752, 16 * 752])
-def test_haproxy_gets_a_pipe_for_each_body_and_no_more_files_than_it_may_open(
+def test_haproxy_gets_a_pipe_for_each_body_within_its_limit_of_open_files(
     files: int, slots: int
 ) -> None:
-    """Without a pipe for a body it computes all the time, with too many files it does not start."""
+    """Without a pipe for a body it loops at full CPU; with too many files it does not start."""
     share = file_share(files, slots)
 
     assert min(share.connections, slots) < share.pipes
@@ -86,7 +86,7 @@ def test_haproxy_gets_a_pipe_for_each_body_and_no_more_files_than_it_may_open(
 
 @pytest.mark.parametrize("maxsize", [0, 200 * 1024**2, 10 * 1024**3, 1024**4])
 def test_the_access_log_stays_within_its_share(maxsize: int) -> None:
-    """All files together, with what is written between two looks at the size."""
+    """All files together, including the bytes written between two checks of the size."""
     budget = Budget(maxsize, 20)
     share = log_share(budget)
 
@@ -94,8 +94,8 @@ def test_the_access_log_stays_within_its_share(maxsize: int) -> None:
     assert share.backups >= 4
 
 
-def test_what_configures_us_is_not_inherited() -> None:
-    """Programs read settings.json; a password in their environment would be shown by ps."""
+def test_variables_that_configure_the_appliance_are_not_inherited() -> None:
+    """Programs read settings.json; `ps` would show a password in their environment."""
     given = {
         "PATH": "/bin",
         "HTTPS_PROXY": "http://proxy",
@@ -120,17 +120,17 @@ def test_what_configures_us_is_not_inherited() -> None:
         ("http://proxy", "http://proxy"),
     ],
 )
-def test_a_proxy_s_password_is_not_inherited(name: str, given: str, kept: str) -> None:
-    """HAProxy, logger and cleaner reach no upstream; /proc shows the environment of each."""
+def test_the_password_of_a_proxy_is_not_inherited(name: str, given: str, kept: str) -> None:
+    """HAProxy, logger and cleaner contact no upstream; /proc shows the environment of each."""
     assert inherited({name: given}) == {name: kept}
 
 
 def test_users_of_docker_cache_server_are_not_inherited() -> None:
-    """There are hashes of passwords in DCS_AUTH_USERS."""
+    """DCS_AUTH_USERS contains password hashes."""
     assert inherited({"DCS_AUTH_USERS": "me:$2y$10$x"}) == {}
 
 
-def test_the_registry_has_the_proxies_with_their_passwords(tmp_path: Path) -> None:
+def test_the_registry_gets_the_proxies_with_their_passwords(tmp_path: Path) -> None:
     """From a file of the run directory that only its user can read."""
     outbound.hand_over(
         {"HTTPS_PROXY": "http://me:s3cret@proxy", "no_proxy": "a.test, b.test"}, tmp_path
@@ -145,8 +145,8 @@ def test_the_registry_has_the_proxies_with_their_passwords(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("files", [256, 1024, 4096, 20_000, 65_536])
-def test_a_worker_has_descriptors_for_all_requests_that_it_is_given(files: int) -> None:
-    """Six each, and some for itself; all of its threads where there are enough."""
+def test_a_worker_has_descriptors_for_all_requests_that_it_accepts(files: int) -> None:
+    """Six for each, and some for itself; the threads are the limit if there are enough."""
     slots = worker_slots(files)
 
     assert 1 <= slots < gunicorn_app.THREADS
@@ -154,12 +154,12 @@ def test_a_worker_has_descriptors_for_all_requests_that_it_is_given(files: int) 
     assert slots == worker_slots(65_536) or files < 6 * gunicorn_app.THREADS + 200
 
 
-def test_limits_that_are_set_reach_haproxy_and_the_workers() -> None:
-    """Whatever the section says, and not the defaults."""
+def test_configured_limits_reach_haproxy_and_the_workers() -> None:
+    """All values of the section `limits`, instead of the defaults."""
     limits = LimitsSettings(blobs=40, bodies=20, few=7, logins=9, minrate=5000)
     settings = Settings(limits=limits)
-    told = variables(settings, START)
+    environment = variables(settings, START)
     names = ("BLOB_MAXCONN", "UPLOAD_MAXCONN", "FEW", "GUESSES")
 
-    assert [told[f"ENTREPOT_{name}"] for name in names] == ["40", "20", "7", "9"]
+    assert [environment[f"ENTREPOT_{name}"] for name in names] == ["40", "20", "7", "9"]
     assert _bounds(settings) == ConnectionLimits(30, 15, 5000)

@@ -1,4 +1,4 @@
-"""What HAProxy answers to what is no HTTP."""
+"""HAProxy's response to a request that is not valid HTTP."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from pathlib import Path
 import pytest
 
 from entrepot.appliance.supervise.error_files import write_error_files
-from tests.appliance.front import Answer, Front
+from tests.appliance.haproxy import Haproxy, Response
 
-_TAKES_FILES = (3, 3)  # HAProxy's parser, from this version on
+_TAKES_FILES = (3, 3)  # from this version on HAProxy's parser sends the files' responses
 
 
 @pytest.fixture(scope="module")
-def front() -> Iterator[Front]:
-    """Return a HAProxy; nothing reaches a worker."""
-    with tempfile.TemporaryDirectory(prefix="ent-") as folder, Front(Path(folder), 1) as running:
+def haproxy() -> Iterator[Haproxy]:
+    """Return HAProxy; no request reaches a worker."""
+    with tempfile.TemporaryDirectory(prefix="ent-") as folder, Haproxy(Path(folder), 1) as running:
         yield running
 
 
 def _version() -> tuple[int, int]:
-    said = subprocess.run(["haproxy", "-v"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"version (\d+)\.(\d+)", said)
+    output = subprocess.run(["haproxy", "-v"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"version (\d+)\.(\d+)", output)
     assert found is not None
     return int(found[1]), int(found[2])
 
 
 @pytest.mark.parametrize("status", [400, 408, 500, 501])
-def test_each_status_of_the_parser_has_an_answer_with_the_envelope(
+def test_each_status_of_the_parser_has_a_response_with_the_oci_envelope(
     tmp_path: Path, status: int
 ) -> None:
-    """Its length is what it says."""
+    """Its Content-Length is correct."""
     write_error_files(tmp_path)
-    answer = Answer.parse((tmp_path / f"{status}.http").read_bytes())
+    response = Response.parse((tmp_path / f"{status}.http").read_bytes())
 
-    assert answer.status == status
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["content-length"] == str(len(answer.body))
-    assert set(json.loads(answer.body)["errors"][0]) == {"code", "message"}
+    assert response.status == status
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["content-length"] == str(len(response.body))
+    assert set(json.loads(response.body)["errors"][0]) == {"code", "message"}
 
 
 @pytest.mark.parametrize(
@@ -50,18 +50,18 @@ def test_each_status_of_the_parser_has_an_answer_with_the_envelope(
     [b"no HTTP\r\n\r\n", b"GET / HTTP/1.1\r\nBad Name: x\r\n\r\n", b"GET / HTTP/9.x\r\n\r\n"],
     ids=["no HTTP", "header", "version"],
 )
-def test_what_is_no_http_is_refused(front: Front, request_: bytes) -> None:
-    """With the envelope, where HAProxy can."""
-    answer = front.say(request_)
+def test_a_malformed_request_is_refused(haproxy: Haproxy, request_: bytes) -> None:
+    """With the OCI envelope, from the HAProxy version on that supports it."""
+    response = haproxy.send_raw(request_)
 
-    assert answer.status == 400
+    assert response.status == 400
     kind = "application/json" if _version() >= _TAKES_FILES else "text/html"
-    assert answer.headers["content-type"] == kind
+    assert response.headers["content-type"] == kind
 
 
-def test_what_haproxys_rules_refuse_has_the_envelope(front: Front) -> None:
-    """Of the same file."""
-    answer = front.say(b"GET / HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n")
+def test_a_request_that_haproxys_rules_refuse_gets_the_oci_envelope(haproxy: Haproxy) -> None:
+    """From the same file."""
+    response = haproxy.send_raw(b"GET / HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n")
 
-    assert answer.status == 400
-    assert json.loads(answer.body)["errors"][0]["code"] == "UNSUPPORTED"
+    assert response.status == 400
+    assert json.loads(response.body)["errors"][0]["code"] == "UNSUPPORTED"

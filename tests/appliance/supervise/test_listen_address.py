@@ -1,4 +1,4 @@
-"""Where clients come in."""
+"""The address that HAProxy listens on."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from entrepot.config.errors import ConfigError
 from tests.ports import free_port
 
 
-def test_an_address_is_given_in_numbers() -> None:
-    """HAProxy would take another of a name's addresses than we have tried."""
+def test_a_host_name_is_resolved_to_an_ip_address() -> None:
+    """HAProxy might choose another address of the name than the one that was checked."""
     port = free_port()
 
     assert bindable(Address("localhost", port)) == f"127.0.0.1:{port}"
     assert bindable(Address("127.0.0.1", port)) == f"127.0.0.1:{port}"
 
 
-def test_all_addresses_are_ipv4_and_ipv6() -> None:
-    """`:5000` means to docker distribution: whatever reaches this machine."""
+def test_an_empty_host_means_all_ipv4_and_ipv6_addresses() -> None:
+    """As `:5000` does in docker distribution."""
     port = free_port()
     first, *second = bindable(Address("", port)).split(",")
 
@@ -29,8 +29,8 @@ def test_all_addresses_are_ipv4_and_ipv6() -> None:
     assert second in ([], [f"[::]:{port}"])
 
 
-def test_a_port_that_is_taken_is_refused() -> None:
-    """Before anything is started; one line with what to do."""
+def test_a_port_that_is_in_use_is_refused() -> None:
+    """Before any program starts, in one line with a remedy."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(ConfigError, match=rf":{port}: another program listens there; "):
@@ -39,7 +39,7 @@ def test_a_port_that_is_taken_is_refused() -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
 def test_an_address_of_another_machine_is_refused(host: str) -> None:
-    """192.0.2.0/24 is nobody's (RFC 5737)."""
+    """192.0.2.0/24 is reserved for documentation (RFC 5737)."""
     with pytest.raises(ConfigError, match="address of this machine"):
         bindable(Address(host, 5000))
 
@@ -53,6 +53,6 @@ def test_an_address_of_another_machine_is_refused(host: str) -> None:
         ("10.0.0.1", False, "http://10.0.0.1:5000"),
     ],
 )
-def test_the_url_is_one_that_can_be_used_here(host: str, *, tls: bool, url: str) -> None:
-    """It is printed at the start, to be copied."""
+def test_the_url_works_on_this_machine(host: str, *, tls: bool, url: str) -> None:
+    """It is printed at the start, so that the operator can copy it."""
     assert url_of(Address(host, 5000), tls=tls) == url

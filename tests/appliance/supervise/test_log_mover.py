@@ -1,4 +1,4 @@
-"""The access log on its way from a pipe into its files: every line, once, in order."""
+"""The access log on its way from the pipe into its files: every line, once, in order."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import pytest
 from entrepot.appliance.supervise import log_mover, log_pipe
 from entrepot.appliance.supervise.log_mover import LogMover
 from entrepot.appliance.supervise.log_rotation import RotatedLog
-from tests.appliance.front import eventually
+from tests.appliance.haproxy import eventually
 
 LINE = b'{"start":%08d,"uri":"' + b"a" * 360 + b'"}\n'
 LARGE = 1024 * 1024 * 1024
-# waits for nobody, as HAProxy: tells how many lines found no room
+# Does not block, as HAProxy; os.write raises if the pipe is full.
 WRITER = """
 import os, sys
 from pathlib import Path
@@ -33,13 +33,13 @@ for number in range(int(sys.argv[2])):
 
 
 class Disk(RotatedLog):
-    """A log whose disk takes at most `takes` bytes at a time, and none at all where that is 0."""
+    """A log whose disk accepts at most `takes` bytes per write; if that is 0, it raises OSError."""
 
     takes = LARGE
     refused = 0
 
     def append(self, lines: memoryview) -> int:
-        """Take some of it. Raises: OSError."""
+        """Write a part of the lines. Raises: OSError."""
         if not self.takes:
             self.refused += 1
             raise OSError(28, "No space left on device")
@@ -48,7 +48,7 @@ class Disk(RotatedLog):
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Disk:
-    """Return a log that is never full."""
+    """Return a log whose disk is never full."""
     return Disk(tmp_path / "access.log", file_bytes=LARGE, backups=1)
 
 
@@ -64,13 +64,13 @@ def writer(tmp_path: Path, pipe: int) -> Iterator[int]:
     assert pipe
     descriptor = os.open(os.devnull, os.O_WRONLY)
     log_pipe.redirect(tmp_path, descriptor)
-    os.set_blocking(descriptor, True)  # all but HAProxy wait
+    os.set_blocking(descriptor, True)  # unlike HAProxy, which never blocks
     yield descriptor
     os.close(descriptor)
 
 
 def put(writer: int, numbers: range) -> bytes:
-    """Write a line for each, and return all of them."""
+    """Write a line for each number, and return all lines."""
     lines = [LINE % number for number in numbers]
     for line in lines:
         os.write(writer, line)
@@ -78,14 +78,14 @@ def put(writer: int, numbers: range) -> bytes:
 
 
 def text(folder: Path) -> bytes:
-    """Return what lies in the log's files, oldest first."""
+    """Return the content of the log's files, oldest first."""
     ages = range(len(list(folder.glob("access.log*"))) - 1, 0, -1)
     names = [f"access.log.{age}" for age in ages] + ["access.log"]
     return b"".join((folder / name).read_bytes() for name in names if (folder / name).exists())
 
 
-def test_what_comes_is_there_at_once(pipe: int, writer: int, disk: Disk, tmp_path: Path) -> None:
-    """The cleaner waits for its line; nothing has to follow it."""
+def test_a_line_is_moved_at_once(pipe: int, writer: int, disk: Disk, tmp_path: Path) -> None:
+    """The cleaner waits for its line; no other line need follow it."""
     mover = LogMover(pipe, disk)
     expected = put(writer, range(1))
 
@@ -93,10 +93,10 @@ def test_what_comes_is_there_at_once(pipe: int, writer: int, disk: Disk, tmp_pat
     mover.close()
 
 
-def test_all_that_was_written_is_there_at_the_end(
+def test_all_lines_are_in_the_log_after_close(
     pipe: int, writer: int, disk: Disk, tmp_path: Path
 ) -> None:
-    """More than the pipe holds, written while it is read; the rest once nobody writes."""
+    """More than the pipe holds, written while it is read."""
     mover = LogMover(pipe, disk)
     expected = put(writer, range(10_000))
     mover.close()
@@ -104,10 +104,10 @@ def test_all_that_was_written_is_there_at_the_end(
     assert text(tmp_path) == expected
 
 
-def test_a_small_pipe_is_never_left_alone(
+def test_a_small_pipe_is_read_without_a_pause(
     pipe: int, writer: int, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A user who has pipes enough gets one of 8 KiB: between two looks it overflowed."""
+    """A user with many pipes gets one of 8 KiB, which overflowed between two reads."""
     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 8192)
     monkeypatch.setattr(log_mover, "_PAUSE_MS", 60_000)
     mover = LogMover(pipe, disk)
@@ -119,8 +119,8 @@ def test_a_small_pipe_is_never_left_alone(
     mover.close()
 
 
-def test_a_file_ends_with_the_end_of_a_line(pipe: int, writer: int, tmp_path: Path) -> None:
-    """Whatever the pieces are in which it comes."""
+def test_a_file_ends_with_a_complete_line(pipe: int, writer: int, tmp_path: Path) -> None:
+    """Whatever the pieces are in which the lines arrive."""
     log = RotatedLog(tmp_path / "access.log", file_bytes=50_000, backups=100)
     mover = LogMover(pipe, log)
     expected = put(writer, range(5_000))
@@ -133,8 +133,10 @@ def test_a_file_ends_with_the_end_of_a_line(pipe: int, writer: int, tmp_path: Pa
     assert all(path.read_bytes()[-1:] == b"\n" for path in tmp_path.glob("access.log.*"))
 
 
-def test_a_line_waits_for_its_end(pipe: int, writer: int, disk: Disk, tmp_path: Path) -> None:
-    """A rotation would part it; at the end of all it is written as it is."""
+def test_an_incomplete_line_is_not_written_until_it_is_complete(
+    pipe: int, writer: int, disk: Disk, tmp_path: Path
+) -> None:
+    """A rotation could split it; at `close` it is written as it is."""
     mover = LogMover(pipe, disk)
     os.write(writer, b"one\ntw")
     eventually(lambda: text(tmp_path) == b"one\n")
@@ -145,10 +147,10 @@ def test_a_line_waits_for_its_end(pipe: int, writer: int, disk: Disk, tmp_path: 
     assert text(tmp_path) == b"one\ntwo\nthr"
 
 
-def test_a_line_that_is_longer_than_any_is_passed_on(
+def test_a_line_longer_than_a_piece_is_written_in_pieces(
     pipe: int, writer: int, disk: Disk, tmp_path: Path
 ) -> None:
-    """Memory is bounded, whatever comes."""
+    """The memory is bounded."""
     mover = LogMover(pipe, disk)
     for _ in range(20):
         os.write(writer, b"a" * 10_000)
@@ -157,10 +159,10 @@ def test_a_line_that_is_longer_than_any_is_passed_on(
     assert text(tmp_path) == b"a" * 200_000
 
 
-def test_a_full_disk_loses_nothing_that_the_pipe_can_hold(
+def test_a_full_disk_loses_no_line_that_the_pipe_can_hold(
     pipe: int, writer: int, disk: Disk, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was taken out of the pipe is kept and tried again, the rest stays in it."""
+    """Bytes read from the pipe are kept and written again; the rest stays in the pipe."""
     disk.takes = 0
     mover = LogMover(pipe, disk)
     expected = put(writer, range(2_000))
@@ -174,10 +176,11 @@ def test_a_full_disk_loses_nothing_that_the_pipe_can_hold(
     ]
 
 
-def test_what_finds_no_room_is_the_writers_to_count(
-    pipe: int, writer: int, disk: Disk, tmp_path: Path
-) -> None:
-    """While the disk is full the pipe fills up, and HAProxy hears of it: no line is half there."""
+def test_the_writer_notices_a_full_pipe(pipe: int, writer: int, disk: Disk, tmp_path: Path) -> None:
+    """While the disk is full the pipe fills up, and HAProxy counts the lines that it drops.
+
+    No line is written in part.
+    """
     os.set_blocking(writer, False)
     disk.takes = 0
     mover = LogMover(pipe, disk)
@@ -191,10 +194,10 @@ def test_what_finds_no_room_is_the_writers_to_count(
     assert written > log_pipe.BYTES // 2
 
 
-def test_a_disk_that_stays_full_does_not_keep_us(
+def test_a_disk_that_stays_full_does_not_delay_the_end(
     pipe: int, writer: int, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At the end it is tried for a moment; what is lost is told."""
+    """`close` retries for a moment, and logs the number of lost bytes."""
     disk.takes = 0
     mover = LogMover(pipe, disk)
     expected = put(writer, range(1_000))
@@ -205,10 +208,10 @@ def test_a_disk_that_stays_full_does_not_keep_us(
     assert last.__dict__["bytes"] == len(expected)
 
 
-def test_a_writer_that_is_killed_leaves_its_lines_and_another_follows(
+def test_the_lines_of_a_killed_writer_are_kept_and_its_successor_uses_the_same_pipe(
     pipe: int, disk: Disk, tmp_path: Path
 ) -> None:
-    """HAProxy that is started again finds the same pipe."""
+    """HAProxy that is started again opens the same pipe."""
     mover = LogMover(pipe, disk)
     for _ in range(2):
         subprocess.run([sys.executable, "-c", WRITER, str(tmp_path), "100"], check=True)
@@ -217,8 +220,8 @@ def test_a_writer_that_is_killed_leaves_its_lines_and_another_follows(
     assert text(tmp_path) == b"".join(b'{"n":%d}\n' % number for number in range(100)) * 2
 
 
-def test_without_a_reader_nobody_writes(tmp_path: Path) -> None:
-    """HAProxy without an access log would be a cache that forgets what is used."""
+def test_haproxy_cannot_open_the_pipe_without_a_reader(tmp_path: Path) -> None:
+    """Without an access log, the uses of content would be unknown."""
     os.close(log_pipe.create(tmp_path))
 
     with pytest.raises(OSError, match="No such device"):

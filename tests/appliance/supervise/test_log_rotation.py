@@ -1,4 +1,4 @@
-"""The access log's files: of bounded size, and whole lines in each."""
+"""The access log's files: of bounded size, with complete lines in each."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from entrepot.appliance.supervise.log_rotation import RotatedLog
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where the log is."""
+    """Return the path of the log."""
     return tmp_path / "access.log"
 
 
 def append(log: RotatedLog, *lines: bytes) -> None:
-    """Append one after another."""
+    """Append the lines one after another."""
     for line in lines:
         assert log.append(memoryview(line)) == len(line)
 
 
 def files(path: Path) -> dict[str, bytes]:
-    """Return every file of the log."""
+    """Return the content of every file of the log."""
     return {each.name: each.read_bytes() for each in path.parent.iterdir()}
 
 
-def test_a_full_file_gets_a_number_and_the_oldest_goes(path: Path) -> None:
-    """The log is never more than its files; the newest has no number."""
+def test_a_full_file_gets_a_number_and_the_oldest_is_deleted(path: Path) -> None:
+    """The number of files is bounded; the current one has no number."""
     log = RotatedLog(path, file_bytes=4, backups=2)
     append(log, b"one\n", b"two\n", b"three\n", b"4\n", b"5\n")
 
@@ -38,8 +38,8 @@ def test_a_full_file_gets_a_number_and_the_oldest_goes(path: Path) -> None:
     }
 
 
-def test_it_goes_on_where_another_start_has_left_it(path: Path) -> None:
-    """What lies there counts."""
+def test_a_later_start_continues_the_existing_file(path: Path) -> None:
+    """Its size counts."""
     for line in (b"one\n", b"two\n", b"three\n"):
         log = RotatedLog(path, file_bytes=8, backups=1)
         append(log, line)
@@ -48,8 +48,8 @@ def test_it_goes_on_where_another_start_has_left_it(path: Path) -> None:
     assert files(path) == {"access.log": b"three\n", "access.log.1": b"one\ntwo\n"}
 
 
-def test_no_line_is_begun_behind_the_half_of_one(path: Path) -> None:
-    """Who was killed in a line left a part of it; joined to the next one both would be lost."""
+def test_no_line_is_appended_to_an_incomplete_line(path: Path) -> None:
+    """A killed process left a part of a line; joined to the next line, both would be lost."""
     path.write_bytes(b'one\n{"start":')
     log = RotatedLog(path, file_bytes=100, backups=1)
     append(log, b"two\n")
@@ -57,16 +57,16 @@ def test_no_line_is_begun_behind_the_half_of_one(path: Path) -> None:
     assert files(path) == {"access.log": b"two\n", "access.log.1": b'one\n{"start":'}
 
 
-def test_a_line_that_came_in_two_parts_stays_in_one_file(path: Path) -> None:
-    """A disk that fills up takes a part of what it is given; the rest comes when it may."""
+def test_a_line_written_in_two_parts_stays_in_one_file(path: Path) -> None:
+    """A disk that fills up accepts a part; the rest is written when there is space again."""
     log = RotatedLog(path, file_bytes=4, backups=1)
     append(log, b"one and", b" a half\n", b"two\n")
 
     assert files(path) == {"access.log": b"two\n", "access.log.1": b"one and a half\n"}
 
 
-def test_a_log_that_somebody_deleted_is_begun_anew_when_it_is_full(path: Path) -> None:
-    """It is no reason to end."""
+def test_a_deleted_log_is_created_again_at_the_next_rotation(path: Path) -> None:
+    """The deletion is no reason to end."""
     log = RotatedLog(path, file_bytes=4, backups=1)
     append(log, b"one\n")
     path.unlink()
@@ -75,8 +75,8 @@ def test_a_log_that_somebody_deleted_is_begun_anew_when_it_is_full(path: Path) -
     assert files(path) == {"access.log": b"two\n"}
 
 
-def test_a_rotation_that_failed_is_repeated(path: Path) -> None:
-    """Nothing is written meanwhile: the files would outgrow their share."""
+def test_a_failed_rotation_is_repeated(path: Path) -> None:
+    """Nothing is written meanwhile: the files would exceed their share."""
     log = RotatedLog(path, file_bytes=4, backups=1)
     append(log, b"one\n")
     obstacle = path.with_name("access.log.1")
@@ -90,8 +90,8 @@ def test_a_rotation_that_failed_is_repeated(path: Path) -> None:
     assert files(path) == {"access.log": b"two\n", "access.log.1": b"one\n"}
 
 
-def test_a_folder_that_is_away_may_come_back(path: Path) -> None:
-    """What could not be opened is opened at the next try."""
+def test_a_missing_folder_may_come_back(path: Path) -> None:
+    """A file that could not be opened is opened at the next try."""
     log = RotatedLog(path.with_name("log") / path.name, file_bytes=4, backups=1)
     with pytest.raises(FileNotFoundError):
         append(log, b"one\n")

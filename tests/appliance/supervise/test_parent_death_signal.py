@@ -1,4 +1,4 @@
-"""A program that is tied to its parent."""
+"""A program that ends with its parent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.appliance.front import ROOT, eventually
+from tests.appliance.haproxy import ROOT, eventually
 
 PARENT = """
 import subprocess, sys, time
@@ -19,8 +19,8 @@ child.wait()
 """
 
 
-def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    """The parent can't ask for anything any more; the kernel does."""
+def test_a_program_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    """A killed parent cannot stop it, so the kernel does."""
     note = tmp_path / "pid"
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(note)], cwd=ROOT)
     eventually(lambda: note.exists() and note.read_text())

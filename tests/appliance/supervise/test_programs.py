@@ -1,4 +1,4 @@
-"""When a program has failed for good, and how that is told."""
+"""The decision that a program has failed for good, and its reason."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from entrepot.appliance.supervise.programs import (
 
 
 def running(pid: int, state: str = "RUNNING", why: str = "") -> Program:
-    """Return what supervisord says of a logger."""
+    """Return supervisord's state of a logger."""
     return Program("logger", state, pid, started=0.0, why=why)
 
 
 def test_another_process_id_is_a_restart() -> None:
-    """A program that ended and has not come back yet is counted when it is back."""
+    """A program that ended is counted when it runs again."""
     watch = ProgramWatch(0.0)
 
     assert [watch.restarted([running(pid)], now=0.0) for pid in (7, 7, 0, 8, 8)] == [
@@ -37,7 +37,7 @@ def test_another_process_id_is_a_restart() -> None:
 
 
 def test_five_ends_within_a_minute_are_a_failure() -> None:
-    """One that dies every ten seconds is never down for long, and of no use."""
+    """A program that ends every ten seconds is never down for long, but useless."""
     watch = ProgramWatch(0.0)
     for number in range(6):
         watch.restarted([running(100 + number)], now=10.0 * number)
@@ -47,8 +47,8 @@ def test_five_ends_within_a_minute_are_a_failure() -> None:
     )
 
 
-def test_five_ends_in_an_hour_are_none() -> None:
-    """What comes back and stays for minutes serves."""
+def test_five_ends_in_an_hour_are_no_failure() -> None:
+    """A program that runs for minutes between its ends is useful."""
     watch = ProgramWatch(0.0)
     for number in range(6):
         watch.restarted([running(100 + number)], now=700.0 * number)
@@ -56,8 +56,8 @@ def test_five_ends_in_an_hour_are_none() -> None:
     assert watch.failure([running(105)], now=3500.0) is None
 
 
-def test_what_supervisord_has_given_up_is_a_failure() -> None:
-    """Its own reason goes with it."""
+def test_a_program_that_supervisord_gave_up_is_a_failure() -> None:
+    """With supervisord's own reason."""
     fatal = running(0, "FATAL", "exited too quickly")
 
     assert ProgramWatch(0.0).failure([fatal], now=0.0) == ProgramFailure(
@@ -81,19 +81,21 @@ LOG = [
         ("registry", LOG, ""),
     ],
 )
-def test_how_a_program_ended_is_in_supervisords_log(name: str, lines: list[str], how: str) -> None:
-    """The last line about it counts."""
+def test_the_reason_of_an_end_is_read_from_supervisords_log(
+    name: str, lines: list[str], how: str
+) -> None:
+    """The last line about the program counts."""
     assert how_it_ended(name, lines) == how
 
 
-def test_without_supervisord_there_is_silence(tmp_path: Path) -> None:
-    """Whoever asks too early, or too late, is told so."""
+def test_without_supervisord_a_request_raises(tmp_path: Path) -> None:
+    """It has not started yet, or has ended."""
     with pytest.raises(SupervisorUnreachable):
         read_all(tmp_path)
 
 
-def test_an_answer_that_never_comes_is_silence(tmp_path: Path) -> None:
-    """A supervisord that was stopped takes the connection, and says nothing."""
+def test_a_response_that_never_comes_raises(tmp_path: Path) -> None:
+    """A stopped supervisord accepts the connection, and does not respond."""
     with socket.socket(socket.AF_UNIX) as stopped:
         stopped.bind(str(tmp_path / "supervisor.sock"))
         stopped.listen()
@@ -102,8 +104,8 @@ def test_an_answer_that_never_comes_is_silence(tmp_path: Path) -> None:
             read_all(tmp_path)
 
 
-def test_a_nudge_is_a_connection_that_says_nothing(tmp_path: Path) -> None:
-    """That wakes supervisord; where it has gone already there is nobody to wake."""
+def test_wake_opens_a_connection_without_a_request(tmp_path: Path) -> None:
+    """That wakes supervisord; without supervisord it does nothing."""
     wake(tmp_path)
     with socket.socket(socket.AF_UNIX) as awake:
         awake.bind(str(tmp_path / "supervisor.sock"))
@@ -117,8 +119,8 @@ def test_a_nudge_is_a_connection_that_says_nothing(tmp_path: Path) -> None:
             assert connection.recv(1) == b""
 
 
-def test_supervisord_may_be_silent_for_a_while_only() -> None:
-    """It may be starting, or busy; after half a minute of looks no program would be restarted."""
+def test_supervisord_may_be_unreachable_for_a_limited_time() -> None:
+    """It may be starting, or busy; after 30 s without it no program would be restarted."""
     watch = ProgramWatch(now=0.0)
     assert [watch.silence(now=float(now)) for now in range(3, 30, 3)] == [None] * 9
     watch.restarted([running(7)], now=29.0)
@@ -127,8 +129,8 @@ def test_supervisord_may_be_silent_for_a_while_only() -> None:
     assert watch.silence(now=59.0) == ProgramFailure("supervisord", "it has not answered for 30 s")
 
 
-def test_one_failed_look_after_a_pause_is_no_silence() -> None:
-    """A suspended machine, SIGSTOP or a frozen container: nothing looked meanwhile."""
+def test_one_failed_request_after_a_pause_is_no_failure() -> None:
+    """On a suspended machine, after SIGSTOP or in a frozen container, `serve` did not run."""
     watch = ProgramWatch(now=0.0)
     watch.restarted([running(7)], now=1.0)
 
@@ -138,8 +140,8 @@ def test_one_failed_look_after_a_pause_is_no_silence() -> None:
     assert watch.silence(now=9999.0) is None
 
 
-def test_a_supervisord_that_was_stopped_is_not_silent() -> None:
-    """SIGCONT brings it back; until then its programs serve."""
+def test_a_stopped_supervisord_is_not_a_failure() -> None:
+    """SIGCONT continues it; until then its programs serve."""
     watch = ProgramWatch(now=0.0)
     for now in range(0, 300, 3):
         assert watch.silence(now=float(now), is_frozen=True) is None

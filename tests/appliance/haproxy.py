@@ -1,4 +1,4 @@
-"""A real HAProxy with our haproxy.cfg, and a client that can say anything to it."""
+"""A real HAProxy with our haproxy.cfg, and a client that can send it any bytes."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from entrepot.appliance.supervise.environment import file_share
 from entrepot.appliance.supervise.error_files import write_error_files
 from entrepot.datastore.accesslog import AccessLine, parse
 from entrepot.edge import cache_epoch
-from tests.appliance.standin import Worker
+from tests.appliance.stub_worker import StubWorker
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-SLOTS = 100  # requests that a worker is given at a time
-UPLOADS = 4  # and with large bodies
-SPARE = 2  # and of addresses that have few
+SLOTS = 100  # requests that a worker accepts at a time
+UPLOADS = 4  # of them with large bodies
+SPARE = 2  # of them from addresses that have few requests
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], within: float = 10.0) -> T:
-    """Return the first true answer of *look*."""
+def eventually(condition: Callable[[], T], within: float = 10.0) -> T:
+    """Return the first true result of *look*; fail after *within* s."""
     deadline = time.monotonic() + within
-    while not (seen := look()):
+    while not (seen := condition()):
         assert time.monotonic() < deadline, f"not within {within} s"
         time.sleep(0.01)
     return seen
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back: `headers` by lower-case name."""
+class Response:
+    """A response of HAProxy: `headers` by lower-case name."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     @classmethod
-    def parse(cls, raw: bytes) -> Answer:
-        """Read a whole answer."""
+    def parse(cls, raw: bytes) -> Response:
+        """Parse a complete response."""
         head, _, body = raw.partition(b"\r\n\r\n")
         first, *rest = head.decode("latin-1").split("\r\n")
         pairs = (line.partition(":") for line in rest)
@@ -54,8 +54,8 @@ class Answer:
         return cls(int(first.split()[1]), headers, body)
 
 
-class Front:
-    """HAProxy before two workers, of which the first stands in and the second may be missing."""
+class Haproxy:
+    """HAProxy in front of two stub workers; the second one may be missing."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Front:
         certificate: Path | None = None,
         files: int = 4096,
         *,
-        openness: str = "closed",
+        write_access: str = "closed",
     ) -> None:
         self.run = run
         self.port = free_port()
@@ -89,7 +89,7 @@ class Front:
             "ENTREPOT_FEW": "4",
             "ENTREPOT_CROWDED": str(share.connections * 7 // 8),
             "ENTREPOT_GUESSES": "60",
-            "ENTREPOT_OPEN": openness,
+            "ENTREPOT_OPEN": write_access,
             "ENTREPOT_MAXCONN": str(share.connections),
             "ENTREPOT_MAXPIPES": str(share.pipes),
         }
@@ -113,58 +113,58 @@ class Front:
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(timeout=10)
 
-    def stop_softly(self) -> None:
-        """Stop as supervisord stops it, and wait for the end."""
+    def stop_gracefully(self) -> None:
+        """Stop HAProxy with supervisord's signal, and wait until it has ended."""
         self._process.send_signal(signal.SIGUSR1)
         self._process.wait(timeout=10)
 
-    def say(self, raw: bytes) -> Answer:
-        """Send bytes as they are, and read until the other end closes."""
+    def send_raw(self, raw: bytes) -> Response:
+        """Send raw bytes, and read the response until HAProxy closes the connection."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
-            said = bytearray()
-            with suppress(ConnectionError):  # who refuses early closes before he has read all
+            received = bytearray()
+            with suppress(ConnectionError):  # a server that refuses early does not read the rest
                 connection.sendall(raw)
             with suppress(ConnectionError):
                 while piece := connection.recv(65536):
-                    said += piece
-            return Answer.parse(bytes(said))
+                    received += piece
+            return Response.parse(bytes(received))
 
-    def ask(self, target: str, *headers: str, method: str = "GET") -> Answer:
-        """Send one request with these header lines."""
+    def request(self, target: str, *headers: str, method: str = "GET") -> Response:
+        """Send one request with the header lines *headers*."""
         lines = [f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close", *headers]
-        return self.say("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        return self.send_raw("\r\n".join([*lines, "", ""]).encode("latin-1"))
 
     def lines(self, mark: str) -> list[AccessLine]:
-        """Return the lines of the access log whose URI has *mark* in it."""
+        """Return the lines of the access log whose URI contains *mark*."""
         raw = self._log.read_bytes().splitlines(keepends=True)
         parsed = [parse(line) for line in raw if line.endswith(b"\n")]
         return [line for line in parsed if mark in line.uri]
 
     def line(self, mark: str) -> AccessLine:
-        """Wait for the first such line."""
+        """Wait for the first line whose URI contains *mark*."""
         return eventually(lambda: self.lines(mark))[0]
 
     def admin(self, command: str) -> str:
-        """Ask the stats socket."""
+        """Send a command to HAProxy's admin socket, and return the response."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(self.run / "admin.sock"))
             connection.sendall(command.encode() + b"\n")
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
-    def current(self, backend: str) -> int:
-        """Return how many requests the workers have of a backend now, those that wait left out."""
+    def active_requests(self, backend: str) -> int:
+        """Return how many requests of a backend the workers handle now, without queued ones."""
         rows = self.admin("show stat").splitlines()
         names = rows[0].removeprefix("# ").split(",")
         stats = [dict(zip(names, row.split(","), strict=False)) for row in rows[1:] if row]
         own = [each for each in stats if each["pxname"] == backend]
         return sum(int(each["scur"]) for each in own if each["svname"].startswith("worker"))
 
-    def is_up(self, worker: int) -> bool:
-        """Whether HAProxy takes a worker for alive."""
+    def is_up(self, stub_worker: int) -> bool:
+        """Return whether HAProxy's health check considers a worker alive."""
         rows = self.admin("show stat").splitlines()
         names = rows[0].removeprefix("# ").split(",")
         stats = (dict(zip(names, row.split(","), strict=False)) for row in rows[1:] if row)
-        found = next(each for each in stats if each["svname"] == f"worker{worker}")
+        found = next(each for each in stats if each["svname"] == f"worker{stub_worker}")
         return found["status"].startswith("UP")
 
     def _listens(self) -> bool:
@@ -172,9 +172,9 @@ class Front:
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
         except OSError:
             return False
-        return (self.run / "admin.sock").exists()  # it may come a moment later
+        return (self.run / "admin.sock").exists()  # HAProxy creates it after the listener
 
 
-def worker(run: Path, number: int, headers: Mapping[str, str] | None = None) -> Worker:
-    """Return the stand-in for a worker of this front."""
-    return Worker(run / f"worker{number}.sock", headers)
+def stub_worker(run: Path, number: int, headers: Mapping[str, str] | None = None) -> StubWorker:
+    """Return the stub for a worker of the HAProxy in *run*."""
+    return StubWorker(run / f"worker{number}.sock", headers)

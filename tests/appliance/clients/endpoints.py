@@ -1,4 +1,4 @@
-"""Appliances as clients see them, for the tests of what clients are told."""
+"""Appliances as clients reach them, for the tests of generated client configurations."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LOGIN = Login("robot", "pass:word")
 
 
 def texts(client: Client) -> dict[str, str]:
-    """Return a client's files by path."""
+    """Return the contents of a client's files, by path."""
     return {file.path: file.text for file in client.files}
 
 
 def secrets(client: Client) -> set[str]:
-    """Return the paths of the files that are for their owner alone."""
+    """Return the paths of the files that only their owner may read."""
     return {file.path for file in client.files if file.secret}

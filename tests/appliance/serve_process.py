@@ -1,6 +1,6 @@
-"""`entrepot serve` with stand-in programs: what is told of them is what the appliance may rely on.
+"""Runs `entrepot serve` with stub programs, to test what it does when a program ends or fails.
 
-The stand-ins are packages of the same names, first on the path of the programs that are started.
+The stubs are packages named like the real ones, first on the import path of the started programs.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from tests.appliance.front import ROOT, eventually
+from tests.appliance.haproxy import ROOT, eventually
 from tests.ports import free_port
 
 WAIT = "import signal\nsignal.sigwait({signal.SIGTERM})\n"
-"""A program that does nothing until it is told to end."""
+"""A program that waits until it is stopped."""
 
 FAIL = "import sys\nprint('almost')\nsys.exit('out of luck')\n"
-"""A program that can't stay up."""
+"""A program that fails at its start."""
 
 SERVE = f"""
 import signal, sys, threading
 sys.path.append({str(ROOT)!r})
 from entrepot import config
-from tests.appliance.standin import Worker
-with Worker(config.resolved().run / "worker1.sock"):
+from tests.appliance.stub_worker import StubWorker
+with StubWorker(config.resolved().run / "worker1.sock"):
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     signal.sigwait([signal.SIGTERM])
 """
-"""A registry of one worker."""
+"""A registry with one stub worker."""
 
-BESIDE = f"__path__.append({str(ROOT / 'entrepot')!r})\n"
-"""The import package: what has no stand-in is found behind it."""
+IMPORT_PACKAGE = f"__path__.append({str(ROOT / 'entrepot')!r})\n"
+"""The import package of the stubs: all other modules are imported from the real package."""
 
 PROGRAMS = {"registry": SERVE, "logger": WAIT, "cleaner": WAIT}
 
 
-class House:
-    """One `entrepot serve` with *programs*; what it prints is in `log`."""
+class ServeProcess:
+    """One `entrepot serve` with *programs*; its output is in `log`."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class House:
         self.mark = uuid.uuid4().hex
         self._path = folder / "stand-ins"
         (self._path / "entrepot").mkdir(parents=True)
-        (self._path / "entrepot/__init__.py").write_text(BESIDE)
+        (self._path / "entrepot/__init__.py").write_text(IMPORT_PACKAGE)
         for name, source in (PROGRAMS | programs).items():
             package = self._path / "entrepot" / name
             package.mkdir(parents=True)
@@ -68,7 +68,7 @@ class House:
         self.process = self.start()
 
     def start(self, *flags: str, **more: str) -> subprocess.Popen[bytes]:
-        """Start one more `serve`, in the same directory."""
+        """Start another `serve` on the same data directory."""
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(self._path),
@@ -98,19 +98,19 @@ class House:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         self.process.wait(timeout=15)
-        eventually(lambda: not self.living())
+        eventually(lambda: not self.processes())
 
     def output(self) -> str:
-        """Return all that was printed."""
+        """Return the whole output."""
         return self.log.read_text(errors="replace")
 
-    def serving(self) -> None:
-        """Wait until it says that it serves."""
+    def wait_until_serving(self) -> None:
+        """Wait until `serve` logs that it serves."""
         eventually(lambda: " serving " in self.output() or self.process.poll() is not None)
         assert " serving " in self.output(), self.output()
 
-    def living(self) -> dict[int, str]:
-        """Return every process that this start has brought about."""
+    def processes(self) -> dict[int, str]:
+        """Return the command line of every living process of this start, by process id."""
         return {
             int(each.name): _text(each / "cmdline").replace("\0", " ")
             for each in Path("/proc").glob("[0-9]*")
@@ -118,10 +118,10 @@ class House:
         }
 
     def pid_of(self, program: str) -> int:
-        """Return the process id of the first process whose command line has *program* in it."""
-        return next(pid for pid, line in self.living().items() if program in line)
+        """Return the process id of the first process whose command line contains *program*."""
+        return next(pid for pid, line in self.processes().items() if program in line)
 
-    def run(self) -> Path:
+    def run_directory(self) -> Path:
         """Return the run directory."""
         return next(self.temporary.glob("entrepot-*"))
 

@@ -1,9 +1,9 @@
-"""A registry worker that stands in behind a real HAProxy: an HTTP server on a unix socket.
+"""A stub of a registry worker, for tests of HAProxy: an HTTP server on a unix socket.
 
-The path says what it does: `/hang-up` closes before the first byte, `/html/500` fails as a worker
-does before our code is reached, `/status/401` answers so, `/wait/a/file` answers once that file is
-there (and makes `/a/file.waiting` meanwhile), `/large` answers with 8 MiB, `/echo` with the headers
-that it got.
+The path of a request selects the response: `/hang-up` closes before the first byte, `/html/500`
+fails with HTML as gunicorn does, `/status/401` has that status, `/wait/a/file` responds when that
+file exists (and creates `/a/file.waiting` meanwhile), `/large` has 8 MiB, and any other path, such
+as `/echo`, returns the request's headers as JSON.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from typing import Self
 
 
 class _Server(ThreadingMixIn, UnixStreamServer):
-    """Knows its worker, for the handler."""
+    """A server with a reference to its worker, for the request handler."""
 
-    worker: Worker
+    worker: StubWorker
     daemon_threads = True
     request_queue_size = 64
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: HAProxy hangs up on an answer that it has replaced."""
+        """Ignore errors: HAProxy closes the connection when it replaces the response."""
 
 
-class Worker:
-    """Answers on *path*; `seen` holds the method and target of each request but the checks."""
+class StubWorker:
+    """A worker on the socket *path*; `seen` lists method and target of each request but checks."""
 
     def __init__(self, path: Path, headers: Mapping[str, str] | None = None) -> None:
         self.seen: list[str] = []
@@ -57,7 +57,7 @@ class Worker:
 
 
 def wait_for(gate: Path) -> bytes:
-    """Wait until *gate* is there."""
+    """Wait until the file *gate* exists."""
     gate.with_name(f"{gate.name}.waiting").touch()
     while not gate.exists():
         time.sleep(0.01)
@@ -65,37 +65,37 @@ def wait_for(gate: Path) -> bytes:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Says what the path asks for."""
+    """Sends the response that the path selects."""
 
     server: _Server
     protocol_version = "HTTP/1.1"
 
-    def answer(self) -> None:
+    def respond(self) -> None:
         if self.path == "/healthz":
-            return self.say(200, b"ok")
+            return self.send(200, b"ok")
         self.server.worker.seen.append(f"{self.command} {self.path}")
         if self.path.startswith("/hang-up"):
             self.close_connection = True
             return None
-        return self.told()
+        return self.respond_by_path()
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 - http.server's names
+    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = respond  # noqa: N815 - http.server's names
 
-    def told(self) -> None:
+    def respond_by_path(self) -> None:
         if self.path.startswith("/html/"):
             status = int(self.path.rpartition("/")[2])
-            return self.say(status, b"<html>gunicorn</html>", {"Content-Type": "text/html"})
+            return self.send(status, b"<html>gunicorn</html>", {"Content-Type": "text/html"})
         if self.path.startswith("/status/"):
             status = int(self.path.rpartition("/")[2])
-            return self.say(status, b"{}", self.server.worker.headers)
+            return self.send(status, b"{}", self.server.worker.headers)
         if self.path == "/large":
-            return self.say(200, bytes(8 * 1024**2))
+            return self.send(200, bytes(8 * 1024**2))
         if self.path.startswith("/wait/"):
-            return self.say(200, wait_for(Path(self.path.removeprefix("/wait"))))
+            return self.send(200, wait_for(Path(self.path.removeprefix("/wait"))))
         headers = [[name.lower(), value] for name, value in self.headers.items()]
-        return self.say(200, json.dumps(headers).encode(), self.server.worker.headers)
+        return self.send(200, json.dumps(headers).encode(), self.server.worker.headers)
 
-    def say(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+    def send(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -108,4 +108,4 @@ class _Handler(BaseHTTPRequestHandler):
         return "haproxy"  # a unix socket has no address
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""

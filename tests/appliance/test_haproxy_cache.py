@@ -1,0 +1,391 @@
+"""HAProxy's content cache, with a stub worker: its content, its users, and its invalidation."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from entrepot.edge.cache_epoch import CacheEpoch
+from tests.appliance.haproxy import Haproxy, Response, eventually, stub_worker
+from tests.appliance.stub_worker import StubWorker
+
+FROM_CACHE = "entrepot; hit; detail=memory"
+ALICE = "Authorization: Basic YWxpY2U6c2VzYW1l"
+CAROL = "Authorization: Basic Y2Fyb2w6c2VzYW1l"
+BOB = "Authorization: Basic Ym9iOmJ1aWxkZXI="
+SOME, OTHER = "1.2.3.1", "1.2.4.1"
+
+_numbers = count()
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Path]:
+    """Return a folder with a short path, for sockets."""
+    with tempfile.TemporaryDirectory(prefix="ent-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def worker(run: Path) -> Iterator[StubWorker]:
+    """Return the worker; a test sets its response headers."""
+    with stub_worker(run, 1) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def before(run: Path, worker: StubWorker) -> Iterator[Haproxy]:
+    """Return HAProxy in front of the worker."""
+    assert worker.seen == []
+    with Haproxy(run, 1) as started:
+        yield started
+
+
+@pytest.fixture
+def haproxy(before: Haproxy, worker: StubWorker) -> Haproxy:
+    """Return HAProxy in front of a worker whose responses are all cacheable."""
+    worker.seen.clear()
+    worker.headers = {
+        "X-Entrepot-Generation": CacheEpoch(before.run).now(),
+        "X-Entrepot-Keep": "60",
+        "X-Entrepot-Repository": "one.test/app",
+        "X-Entrepot-Kind": "manifest",
+        "Docker-Content-Digest": "sha256:abc",
+        "ETag": '"sha256:abc"',
+        "Cache-Status": "entrepot; hit",
+    }
+    return before
+
+
+@pytest.fixture
+def path() -> str:
+    """Return a path that no request has used before."""
+    return f"/v2/one.test/app/manifests/{next(_numbers)}"
+
+
+def is_cached(response: Response) -> bool:
+    """Return whether a response came from the cache."""
+    assert response.status in (200, 304)
+    return response.headers["cache-status"] == FROM_CACHE
+
+
+def login(haproxy: Haproxy, worker: StubWorker, credential: str, rights: str = SOME) -> None:
+    """Have HAProxy remember a credential with these rights."""
+    worker.headers["X-Entrepot-Rights"] = rights
+    haproxy.request("/v2/", credential)
+    del worker.headers["X-Entrepot-Rights"]
+
+
+def test_a_cacheable_response_is_fetched_once(
+    haproxy: Haproxy, worker: StubWorker, path: str
+) -> None:
+    """The second response has the first one's headers and body, and another Cache-Status."""
+    first, second = haproxy.request(path), haproxy.request(path)
+
+    assert [f"GET {path}"] == worker.seen
+    assert (first.headers["cache-status"], is_cached(second)) == ("entrepot; hit", True)
+    assert second.body == first.body
+    without = {"cache-status", "age", "connection"}
+    assert {k: v for k, v in first.headers.items() if k not in without} == {
+        k: v for k, v in second.headers.items() if k not in without
+    }
+    assert not [name for name in second.headers if name.startswith("x-entrepot-")]
+    assert "cache-control" not in second.headers
+
+
+def test_a_cached_response_is_logged_like_any_other(haproxy: Haproxy, path: str) -> None:
+    """The line has digest, repository and kind, which the URI does not contain."""
+    haproxy.request(path)
+    haproxy.request(path)
+
+    lines = eventually(lambda: haproxy.lines(path)[1:] and haproxy.lines(path))
+    assert [line.cache for line in lines] == ["entrepot; hit", FROM_CACHE]
+    assert {(line.digest, line.repository, line.kind) for line in lines} == {
+        ("sha256:abc", "one.test/app", "manifest")
+    }
+
+
+def test_head_is_served_from_a_cached_get(haproxy: Haproxy, path: str) -> None:
+    """With the length, without a body; a HEAD itself is not cached."""
+    assert not is_cached(haproxy.request(path, method="HEAD"))
+    got = haproxy.request(path)
+    response = haproxy.request(path, method="HEAD")
+
+    assert is_cached(response)
+    assert (response.headers["content-length"], response.body) == (str(len(got.body)), b"")
+
+
+def test_a_matching_etag_is_answered_304_from_the_cache(haproxy: Haproxy, path: str) -> None:
+    """HAProxy evaluates If-None-Match."""
+    haproxy.request(path)
+
+    response = haproxy.request(path, 'If-None-Match: "sha256:abc"')
+    assert (is_cached(response), response.status, response.body) == (True, 304, b"")
+
+
+def test_a_range_request_goes_to_the_worker(
+    haproxy: Haproxy, worker: StubWorker, path: str
+) -> None:
+    """The cache would send the whole content."""
+    haproxy.request(path)
+
+    assert not is_cached(haproxy.request(path, "Range: bytes=1-2"))
+    assert len(worker.seen) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"X-Entrepot-Keep": ""}, {"X-Entrepot-Generation": "0000000000"}],
+    ids=["not allowed", "of another epoch"],
+)
+def test_a_response_without_permission_is_not_cached(
+    haproxy: Haproxy, worker: StubWorker, path: str, change: dict[str, str]
+) -> None:
+    """The worker must allow it, under the cache epoch in which the request was looked up."""
+    worker.headers = {k: v for k, v in (worker.headers | change).items() if v}
+    haproxy.request(path)
+
+    assert not is_cached(haproxy.request(path))
+
+
+def test_a_response_without_a_cache_epoch_is_not_cached(
+    haproxy: Haproxy, worker: StubWorker, path: str
+) -> None:
+    """The state that it reflects is unknown."""
+    del worker.headers["X-Entrepot-Generation"]
+    haproxy.request(path)
+
+    assert not is_cached(haproxy.request(path))
+
+
+def test_a_new_cache_epoch_invalidates_everything(
+    haproxy: Haproxy, worker: StubWorker, path: str
+) -> None:
+    """After `increment`, no older entry is found, neither responses nor credentials."""
+    haproxy.request(path)
+    login(haproxy, worker, ALICE)
+    epoch = CacheEpoch(haproxy.run)
+
+    epoch.increment()
+    assert not is_cached(haproxy.request(path))
+    assert "x-entrepot-verified" not in _received_headers(haproxy, path, ALICE)
+    worker.headers["X-Entrepot-Generation"] = epoch.now()
+    haproxy.request(path)
+    assert is_cached(haproxy.request(path))
+
+
+def test_the_age_of_a_cached_response_continues_from_the_workers_age(
+    haproxy: Haproxy, worker: StubWorker, path: str
+) -> None:
+    """A tag that was revalidated 40 s before does not become fresh because HAProxy cached it."""
+    worker.headers |= {"Age": "40", "X-Entrepot-Keep": "20"}
+
+    assert haproxy.request(path).headers["age"] == "40"
+    again = haproxy.request(path)
+    assert is_cached(again)
+    assert int(again.headers["age"]) in (40, 41, 42)
+
+
+def test_a_cached_blob_keeps_its_cache_control_header(
+    haproxy: Haproxy, worker: StubWorker, path: str
+) -> None:
+    """The worker lets clients cache a blob longer than HAProxy does."""
+    worker.headers["Cache-Control"] = "max-age=31536000"
+    haproxy.request(path)
+
+    response = haproxy.request(path)
+    assert is_cached(response)
+    assert response.headers["cache-control"] == "max-age=31536000"
+
+
+def _received_headers(haproxy: Haproxy, path: str, *headers: str) -> dict[str, str]:
+    """Return the headers that the worker received, by a request that bypasses the cache."""
+    response = haproxy.request(path, *headers, "Range: bytes=0-")
+    return dict(json.loads(response.body))
+
+
+def test_a_credential_is_verified_once(haproxy: Haproxy, worker: StubWorker, path: str) -> None:
+    """After that the worker gets the epoch of the verification; Authorization stays."""
+    assert "x-entrepot-verified" not in _received_headers(haproxy, path, ALICE)
+    login(haproxy, worker, ALICE)
+
+    received = _received_headers(haproxy, path, ALICE)
+    assert received["x-entrepot-verified"] == CacheEpoch(haproxy.run).now()
+    assert f"Authorization: {received['authorization']}" == ALICE
+    assert received["host"] == "localhost"
+
+
+def test_another_password_is_another_credential(
+    haproxy: Haproxy, worker: StubWorker, path: str
+) -> None:
+    """The whole header is remembered: the user's name alone grants nothing."""
+    login(haproxy, worker, ALICE)
+
+    assert "x-entrepot-verified" not in _received_headers(
+        haproxy, path, "Authorization: Basic YWxpY2U6Z3Vlc3M="
+    )
+
+
+def test_a_verification_under_an_old_epoch_is_not_remembered(
+    haproxy: Haproxy, worker: StubWorker, path: str
+) -> None:
+    """A worker that has not read the new password file yet must not let the old password in."""
+    worker.headers["X-Entrepot-Generation"] = "0000000000"
+    login(haproxy, worker, BOB)
+
+    assert "x-entrepot-verified" not in _received_headers(haproxy, path, BOB)
+
+
+@pytest.mark.parametrize(
+    ("other", "shares"),
+    [((CAROL, SOME), True), ((BOB, OTHER), False), (None, False)],
+    ids=["with the same rights", "with other rights", "anonymous"],
+)
+def test_cached_responses_are_shared_by_users_with_equal_rights_only(
+    haproxy: Haproxy, worker: StubWorker, path: str, other: tuple[str, str] | None, *, shares: bool
+) -> None:
+    """Users of another rights class, and anonymous clients, get none of them."""
+    CacheEpoch(haproxy.run).increment()
+    worker.headers["X-Entrepot-Generation"] = CacheEpoch(haproxy.run).now()
+    login(haproxy, worker, ALICE, SOME)
+    if other:
+        login(haproxy, worker, *other)
+    haproxy.request(path, ALICE)
+
+    assert is_cached(haproxy.request(path, ALICE))
+    assert is_cached(haproxy.request(path, *(other or ())[:1])) is shares
+
+
+def test_an_unverified_credential_gets_nothing_from_the_cache(haproxy: Haproxy, path: str) -> None:
+    """Not even public content: the worker decides, and may respond with 401."""
+    haproxy.request(path)
+
+    assert not is_cached(haproxy.request(path, "Authorization: Basic eDp5"))
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        "GET {path} HTTP/1.1\r\nHost: 1-2-3-1.{epoch}\r\n",
+        "GET http://1-2-3-1.{epoch}{path} HTTP/1.1\r\nHost: 1-2-3-1.{epoch}\r\n",
+        "GET https://1-2-3-1.{epoch}{path} HTTP/1.1\r\nHost: 1-2-3-1.{epoch}\r\n",
+        "GET http://x@1-2-3-1.{epoch}{path} HTTP/1.1\r\nHost: x@1-2-3-1.{epoch}\r\n",
+        "GET {path} HTTP/1.1\r\nHost: 1-2-3-1.{epoch}@\r\n",
+        "GET http://1-2-3-1.{epoch}@{path} HTTP/1.1\r\nHost: 1-2-3-1.{epoch}@\r\n",
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Entrepot-Verified: {epoch}\r\n",
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Entrepot-Rights: 1.2.3.1\r\n",
+    ],
+    ids=[
+        *("as host", "as authority", "with TLS", "with a user", "as a user", "as an authority's"),
+        *("verified", "with rights"),
+    ],
+)
+def test_a_client_cannot_forge_a_cache_key(
+    haproxy: Haproxy, worker: StubWorker, path: str, request_head: str
+) -> None:
+    """The client chooses Host and the URI's authority, but not the key."""
+    login(haproxy, worker, ALICE)
+    epoch = CacheEpoch(haproxy.run).now()
+    for form in (path, f"http://localhost{path}"):
+        haproxy.request(form, ALICE)
+        assert is_cached(haproxy.request(form, ALICE))
+
+    request = request_head.format(path=path, epoch=epoch) + "Connection: close\r\n\r\n"
+    response = haproxy.send_raw(request.encode())
+    assert response.status == 400 or not is_cached(response)
+
+
+def test_all_host_names_share_the_cache(haproxy: Haproxy, path: str) -> None:
+    """The host by which clients reach the appliance is no part of the key."""
+    haproxy.request(path)
+
+    request = f"GET {path} HTTP/1.1\r\nHost: other.test:5000\r\nConnection: close\r\n\r\n"
+    assert is_cached(haproxy.send_raw(request.encode()))
+
+
+def test_the_log_names_the_user_of_the_request(
+    haproxy: Haproxy, worker: StubWorker, path: str
+) -> None:
+    """Not the user whose response was cached."""
+    login(haproxy, worker, ALICE, SOME)
+    login(haproxy, worker, CAROL, SOME)
+    worker.headers["X-Entrepot-User"] = "alice"
+    haproxy.request(path, ALICE)
+    haproxy.request(path, CAROL)
+
+    lines = eventually(lambda: haproxy.lines(path)[1:] and haproxy.lines(path))
+    assert [(line.user, line.cache) for line in lines] == [
+        ("alice", "entrepot; hit"),
+        ("carol", FROM_CACHE),
+    ]
+
+
+def test_only_addresses_with_many_failed_logins_are_marked(
+    haproxy: Haproxy, worker: StubWorker, path: str
+) -> None:
+    """By address and user. A worker verifies marked logins last; a right password still works."""
+    login(haproxy, worker, "Authorization: Basic bWFyeTpyaWdodA==")  # mary:right
+    guess = "Authorization: Basic bWFyeTp3cm9uZw=="  # mary:wrong
+    guesses = [
+        threading.Thread(target=haproxy.request, args=("/status/401", guess)) for _ in range(62)
+    ]
+    for each in guesses:
+        each.start()
+    for each in guesses:
+        each.join()
+
+    def marked(authorization: str) -> list[str]:
+        got = json.loads(haproxy.request("/echo", authorization).body)
+        return [value for name, value in got if name == "x-entrepot-guesses"]
+
+    assert marked(guess) == ["many"]
+    assert marked("Authorization: Basic bWFyeTphZ2Fpbg==") == ["many"]
+    assert marked("Authorization: Basic bWFyeTpyaWdodA==") == []
+    assert marked("Authorization: Basic bm9yYTp3cm9uZw==") == []
+    assert haproxy.request(path, "Authorization: Basic bWFyeTpyaWdodA==").status == 200
+
+
+def test_wrong_passwords_on_public_content_count_as_failed_logins(
+    haproxy: Haproxy, worker: StubWorker
+) -> None:
+    """Otherwise a client could test passwords with anonymous pulls, without a limit."""
+    wrong = "Authorization: Basic a2F0ZTp3cm9uZw=="  # kate:wrong
+    worker.headers["X-Entrepot-Mistaken"] = "1"
+    for _ in range(61):
+        response = haproxy.request("/status/200", wrong)
+        assert response.status == 200
+        assert not [name for name in response.headers if name.startswith("x-entrepot")]
+    del worker.headers["X-Entrepot-Mistaken"]
+
+    got = json.loads(haproxy.request("/echo", "Authorization: Basic a2F0ZTpvdGhlcg==").body)
+    assert ["x-entrepot-guesses", "many"] in got
+
+
+def test_the_first_wrong_passwords_reach_the_worker(haproxy: Haproxy, worker: StubWorker) -> None:
+    """A user who mistypes a password gets a 401 each time."""
+    typo = "Authorization: Basic YW5uYTpvb3Bz"
+
+    assert [haproxy.request("/status/401", typo).status for _ in range(5)] == [401] * 5
+    assert worker.seen == ["GET /status/401"] * 5
+
+
+def test_haproxy_starts_with_the_current_cache_epoch() -> None:
+    """It may have risen while HAProxy did not run."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ent-") as folder,
+        stub_worker(Path(folder), 1) as worker,
+    ):
+        with Haproxy(Path(folder), 1):
+            epoch = CacheEpoch(Path(folder))
+        epoch.increment()
+        worker.headers = {"X-Entrepot-Generation": epoch.now(), "X-Entrepot-Keep": "60"}
+        worker.headers |= {"ETag": '"x"', "Cache-Status": "entrepot; hit"}
+
+        with Haproxy(Path(folder), 1) as again:
+            again.request("/v2/")
+            assert is_cached(again.request("/v2/"))

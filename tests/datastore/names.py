@@ -1,4 +1,4 @@
-"""Names as clients may choose them, for property tests."""
+"""Hypothesis strategies for valid digests, tags and repository names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two lines that processes leave for the logger."""
+"""Formats of the access log and of the events file."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ _LINES = st.builds(
 
 
 @given(_LINES)
-def test_a_line_survives_json(line: AccessLine) -> None:
-    """Whatever a client put into it: JSON escapes it, and the parser gives it back."""
+def test_a_line_can_be_parsed_with_any_field_values(line: AccessLine) -> None:
+    """JSON escapes any text of a client, and the parser restores it."""
     assert parse(json.dumps(asdict(line)).encode()) == line
 
 
-def test_an_answer_ends_its_duration_after_its_start() -> None:
-    """In seconds, from two numbers in milliseconds."""
+def test_end_is_start_plus_duration_in_seconds() -> None:
+    """Both fields are in milliseconds."""
     assert LINE.end == 1_790_000_000.012
 
 
@@ -77,8 +77,8 @@ def test_an_answer_ends_its_duration_after_its_start() -> None:
     ],
     ids=lambda line: repr(line[:12]),
 )
-def test_what_is_no_line_is_refused_in_one_way(line: bytes) -> None:
-    """A reader catches InvalidLine and nothing else."""
+def test_a_malformed_line_raises_invalid_line(line: bytes) -> None:
+    """A caller handles InvalidLine and no other exception."""
     with pytest.raises(InvalidLine):
         parse(line)
 
@@ -92,7 +92,7 @@ def _written(line: AccessLine) -> bytes:
 
 
 def _parsed(lines: list[bytes]) -> list[Repeated]:
-    """Return what each of *lines* says by itself."""
+    """Return the result of parsing each of *lines* alone."""
     found = list[Repeated]()
     for line in lines:
         with suppress(InvalidLine):
@@ -100,24 +100,24 @@ def _parsed(lines: list[bytes]) -> list[Repeated]:
     return found
 
 
-def _said(found: list[Repeated]) -> dict[object, tuple[int, int]]:
-    """Return how often it was said, and the latest start, by what was said."""
-    said = dict[object, tuple[int, int]]()
+def _summary(found: list[Repeated]) -> dict[object, tuple[int, int]]:
+    """Return, for each set of equal values, its number and its latest start."""
+    summary = dict[object, tuple[int, int]]()
     for line, count in found:
-        words = astuple(line)[1:]
-        start, before = said.get(words, (line.start, 0))
-        said[words] = max(start, line.start), before + count
-    return said
+        values = astuple(line)[1:]
+        start, before = summary.get(values, (line.start, 0))
+        summary[values] = max(start, line.start), before + count
+    return summary
 
 
 _TIME = st.integers(1_790_000_000_000, 1_790_000_000_005)
-_LIKE = st.builds(
+_SIMILAR_LINES = st.builds(
     replace,
     st.sampled_from([LINE, replace(LINE, method="HEAD"), replace(LINE, user='"start":1')]),
     start=_TIME,
     duration=st.integers(-1, 2),
 )
-_ODD = [
+_UNUSUAL_LINES = [
     _written(replace(LINE, start=7)),
     json.dumps(asdict(LINE)).encode(),
     _written(LINE).replace(b'"duration":12', b'"duration":012'),
@@ -135,19 +135,24 @@ _ODD = [
 ]
 
 
-@given(st.lists(st.lists(_LIKE.map(_written) | st.sampled_from(_ODD), max_size=20), max_size=4))
-def test_lines_read_together_say_what_each_says_by_itself(batches: list[list[bytes]]) -> None:
-    """Whatever is between them, and whatever was read before."""
+@given(
+    st.lists(
+        st.lists(_SIMILAR_LINES.map(_written) | st.sampled_from(_UNUSUAL_LINES), max_size=20),
+        max_size=4,
+    )
+)
+def test_lines_read_in_batches_have_the_values_of_single_lines(batches: list[list[bytes]]) -> None:
+    """Neither the lines in between nor earlier batches change the result."""
     log = AccessLog()
     for lines in batches:
         found, errors = log.read(lines)
 
-        assert _said(found) == _said(_parsed(lines))
+        assert _summary(found) == _summary(_parsed(lines))
         assert len(errors) == len(lines) - len(_parsed(lines))
 
 
-def test_lines_that_are_equal_but_for_their_start_are_one() -> None:
-    """The latest of them, in whatever order they come, again and again."""
+def test_lines_that_differ_in_start_only_are_grouped() -> None:
+    """The latest one represents the group, in any order and in repeated batches."""
     log, later = AccessLog(), replace(LINE, start=LINE.start + 5)
     other = replace(LINE, duration=13)
     lines = [_written(each) for each in (LINE, later, other, LINE)]
@@ -157,8 +162,8 @@ def test_lines_that_are_equal_but_for_their_start_are_one() -> None:
     assert len(log._known) == 1
 
 
-def test_what_lines_said_is_remembered_within_bounds() -> None:
-    """Every line about another digest: memory stays as it is."""
+def test_the_memory_for_known_lines_is_bounded() -> None:
+    """Lines that each have another digest must not grow the process."""
     log, rest = AccessLog(), 64 * 1024
     line = replace(LINE, uri="/" * rest)
     most = accesslog.KEPT_BYTES + 2 * rest
@@ -168,8 +173,8 @@ def test_what_lines_said_is_remembered_within_bounds() -> None:
         assert sum(len(each) for each in log._known) <= most
 
 
-def test_an_event_survives_its_file(tmp_path: Path) -> None:
-    """What one process appended another reads."""
+def test_a_written_event_can_be_parsed(tmp_path: Path) -> None:
+    """Another process reads the appended events."""
     path = tmp_path / "events.log"
     events = [Event("breaker", 1.5, {"upstream": "a"}), Event("download", 2, {"bytes": 7})]
     for event in events:
@@ -182,13 +187,13 @@ def test_an_event_survives_its_file(tmp_path: Path) -> None:
     "line",
     [b"", b"7", b'{"event": "x"}', b'{"event": "x", "at": "y"}', b'{"event": "x", "at": 1e999999}'],
 )
-def test_what_is_no_event_is_refused_in_one_way(line: bytes) -> None:
-    """Infinity is no time."""
+def test_a_malformed_event_raises_invalid_line(line: bytes) -> None:
+    """Infinity is not a valid time."""
     with pytest.raises(InvalidLine):
         parse_event(line)
 
 
-def test_an_event_at_a_time_that_no_float_holds_is_refused() -> None:
-    """Python's integers are longer than its floats."""
+def test_an_event_time_beyond_the_range_of_float_is_rejected() -> None:
+    """Python's integers have no upper bound; floats have one."""
     with pytest.raises(InvalidLine):
         parse_event(b'{"event": "x", "at": 1' + b"0" * 400 + b"}")

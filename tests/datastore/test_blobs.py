@@ -1,4 +1,4 @@
-"""Content by digest: nothing wrong is ever stored."""
+"""Content by digest: wrong bytes are never stored."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def blobs() -> BlobStore:
 
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
-    """Return a local file of CONTENT."""
+    """Return a local file with CONTENT."""
     path = tmp_path / "finished"
     path.write_bytes(CONTENT)
     return path
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_what_was_written_can_be_read(blobs: BlobStore, algorithm: str) -> None:
-    """Whole, as a file, and by its size."""
+def test_a_written_blob_can_be_read(blobs: BlobStore, algorithm: str) -> None:
+    """As bytes, as a file, and its size."""
     digest = Digest.of(b"content", algorithm)
 
     blobs.write(digest, b"content")
@@ -44,8 +44,8 @@ def test_what_was_written_can_be_read(blobs: BlobStore, algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_what_was_adopted_can_be_read(blobs: BlobStore, finished: Path, algorithm: str) -> None:
-    """The file is read once more when its writer did not hash it."""
+def test_an_adopted_file_can_be_read(blobs: BlobStore, finished: Path, algorithm: str) -> None:
+    """The file is hashed if its writer did not hash it."""
     digest = Digest.of(CONTENT, algorithm)
 
     blobs.adopt(finished, digest)
@@ -55,7 +55,7 @@ def test_what_was_adopted_can_be_read(blobs: BlobStore, finished: Path, algorith
 
 
 def test_wrong_bytes_are_not_written(blobs: BlobStore) -> None:
-    """The error says what came and what should have."""
+    """The error has the expected and the actual digest."""
     expected, actual = Digest.of(b"right"), Digest.of(b"wrong")
 
     with pytest.raises(DigestMismatch) as mismatch:
@@ -66,7 +66,7 @@ def test_wrong_bytes_are_not_written(blobs: BlobStore) -> None:
 
 
 def test_a_wrong_file_is_not_adopted_and_stays(blobs: BlobStore, finished: Path) -> None:
-    """Whose it is decides what becomes of it."""
+    """The owner of the file decides whether to delete it."""
     wrong = Digest.of(b"something else")
 
     with pytest.raises(DigestMismatch):
@@ -76,10 +76,8 @@ def test_a_wrong_file_is_not_adopted_and_stays(blobs: BlobStore, finished: Path)
     assert finished.read_bytes() == CONTENT
 
 
-def test_the_digest_that_a_writer_computed_is_compared_too(
-    blobs: BlobStore, finished: Path
-) -> None:
-    """It spares the second reading, not the verification."""
+def test_a_digest_computed_by_the_writer_is_compared(blobs: BlobStore, finished: Path) -> None:
+    """It saves the second read, not the verification."""
     right, wrong = Digest.of(CONTENT), Digest.of(b"what came")
 
     with pytest.raises(DigestMismatch):
@@ -90,7 +88,7 @@ def test_the_digest_that_a_writer_computed_is_compared_too(
 
 
 def test_a_deleted_blob_is_not_found(blobs: BlobStore) -> None:
-    """Deleting what is absent is fine."""
+    """A second deletion returns False."""
     digest = Digest.of(b"content")
     blobs.write(digest, b"content")
 
@@ -101,7 +99,7 @@ def test_a_deleted_blob_is_not_found(blobs: BlobStore) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"x", CONTENT], ids=["empty", "short", "long"])
 def test_a_files_digest_is_that_of_its_content(tmp_path: Path, content: bytes) -> None:
-    """However many pieces it is read in."""
+    """The number of reads does not matter."""
     (tmp_path / "file").write_bytes(content)
 
     assert digest_of_file(tmp_path / "file", "sha256") == Digest.of(content)

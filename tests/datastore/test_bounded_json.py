@@ -1,4 +1,4 @@
-"""JSON from strangers: what it may become in memory."""
+"""JSON of unknown origin is parsed within bounds on memory."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 @given(VALUES)
 @settings(max_examples=scaled(25, 80))
-def test_it_reads_what_json_has(value: Any) -> None:
-    """As the standard library does."""
+def test_any_json_value_is_parsed(value: Any) -> None:
+    """The result equals that of the standard library."""
     text = json.dumps(value)
     if "Infinity" not in text:
         assert loads(text.encode()) == value
@@ -49,15 +49,15 @@ def test_it_reads_what_json_has(value: Any) -> None:
     ],
     ids=lambda each: repr(each[:20]),
 )
-def test_whatever_is_wrong_is_a_value_error(data: bytes) -> None:
-    """A caller has one thing to expect."""
-    with pytest.raises(ValueError):  # noqa: PT011 - each has a text of its own
+def test_any_defect_is_a_value_error(data: bytes) -> None:
+    """A caller handles one exception."""
+    with pytest.raises(ValueError):  # noqa: PT011 - the messages differ
         loads(data)
 
 
 @pytest.mark.parametrize("piece", [b"{},", b"[],", b'"ab",', b"0,", b"[[],", b'{"a":['])
-def test_four_megabytes_do_not_become_a_hundred(piece: bytes) -> None:
-    """Sixteen threads of a worker may read one each."""
+def test_four_megabytes_with_too_many_values_are_not_parsed(piece: bytes) -> None:
+    """Sixteen threads of a worker may parse one document each."""
     data = b"[" + piece * (4 * 1024 * 1024 // len(piece))
     tracemalloc.start()
     try:
@@ -70,7 +70,7 @@ def test_four_megabytes_do_not_become_a_hundred(piece: bytes) -> None:
     assert peak < 1024 * 1024
 
 
-def test_the_bound_itself_is_read() -> None:
+def test_a_document_at_the_bound_is_parsed() -> None:
     """Brackets and commas count."""
     inner = b",".join([b"1"] * (MOST_VALUES - 1))
 

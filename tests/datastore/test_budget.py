@@ -21,13 +21,13 @@ def _known(value: int | None) -> int:
     return value
 
 
-def test_the_cap_is_the_maximum_and_the_threshold_above_it() -> None:
+def test_the_cap_is_the_maximum_plus_the_threshold() -> None:
     """CLEANER_MAXSIZE=200M and 20 % are 240 MiB, to the byte."""
     assert Budget(200 * MIB, 20).cap == 251_658_240
 
 
-def test_no_maximum_is_no_limit_at_all() -> None:
-    """0 stands for none; only the logs stay bounded."""
+def test_without_a_maximum_only_the_logs_are_limited() -> None:
+    """0 means no maximum."""
     budget = Budget(0, 20)
 
     assert (budget.cap, budget.room, budget.start, budget.target) == (None,) * 4
@@ -35,8 +35,8 @@ def test_no_maximum_is_no_limit_at_all() -> None:
 
 
 @pytest.mark.parametrize("maxsize", [20 * MIB, 200 * MIB, 10 * 1024 * MIB])
-def test_all_parts_together_are_the_cap(maxsize: int) -> None:
-    """What the index may hold, the logs and the index itself fill the data directory exactly."""
+def test_content_logs_and_index_add_up_to_the_cap(maxsize: int) -> None:
+    """Content at its limit, the logs and the index fill the data directory exactly."""
     budget = Budget(maxsize, 20)
 
     assert _known(budget.room) + budget.log_bytes + INDEX_BYTES == budget.cap
@@ -44,29 +44,29 @@ def test_all_parts_together_are_the_cap(maxsize: int) -> None:
 
 @pytest.mark.parametrize("maxsize", [20 * MIB, 200 * MIB, 10 * 1024 * MIB])
 def test_a_sweep_ends_with_the_data_directory_at_the_maximum(maxsize: int) -> None:
-    """The overheads count as data does."""
+    """Logs and index count as content does."""
     budget = Budget(maxsize, 20)
 
     assert _known(budget.target) + budget.log_bytes + INDEX_BYTES == maxsize
 
 
-def test_a_sweep_starts_with_half_of_the_threshold_taken() -> None:
-    """So that the room above is there when a download asks."""
+def test_a_sweep_starts_at_half_of_the_threshold() -> None:
+    """The other half is then free for downloads during the sweep."""
     budget = Budget(200 * MIB, 20)
 
     assert _known(budget.start) - _known(budget.target) == 20 * MIB
     assert _known(budget.room) - _known(budget.start) == 20 * MIB
 
 
-def test_logs_take_one_percent_and_never_next_to_nothing() -> None:
+def test_logs_have_one_percent_of_the_cap_but_at_least_64_kib() -> None:
     """A log of a few lines could not be rotated in time."""
     assert Budget(200 * MIB, 20).log_bytes == 2_516_582
     assert Budget(1 * MIB, 0).log_bytes == 64 * 1024
 
 
 @given(st.integers(1, 2**50), st.integers(0, 1000))
-def test_the_bounds_are_in_order_whatever_is_asked_for(maxsize: int, threshold: int) -> None:
-    """A cap that is too small for anything leaves no room, never a negative one."""
+def test_the_bounds_are_in_order_for_any_setting(maxsize: int, threshold: int) -> None:
+    """A cap that is too small leaves no space, never a negative one."""
     budget = Budget(maxsize, threshold)
 
     bounds = (0, budget.target, budget.start, budget.room, budget.cap)
@@ -89,10 +89,10 @@ def test_a_row_costs_no_more_than_its_overhead(tmp_path: Path) -> None:
         index.record(_digest(image * 10), 0, ContentKind.MANIFEST, 1.0 + image, names=layers)
     index.touch({_digest(image * 10): 2000.0 + image % 7 for image in range(300)})
 
-    rows, manifests, held = index.count(), 300, index.used_bytes()
+    rows, manifests, used = index.count(), 300, index.used_bytes()
     index.close()
     pages = (tmp_path / "index.sqlite").stat().st_size
     links = rows * link + manifests * (3 * link)
 
-    assert (rows, held) == (3000, 3000 * OVERHEAD)
-    assert pages + links <= held
+    assert (rows, used) == (3000, 3000 * OVERHEAD)
+    assert pages + links <= used

@@ -18,14 +18,14 @@ _NAMES = st.lists(_COMPONENTS, min_size=1, max_size=3).map("/".join)
 
 
 class Counting(MemoryStorage):
-    """Counts how many folders are listed."""
+    """Storage that counts listed folders."""
 
     def __init__(self) -> None:
         super().__init__()
         self.listed = 0
 
     def list(self, key: str) -> Iterator[str]:
-        """List, and count."""
+        """List and count."""
         self.listed += 1
         return super().list(key)
 
@@ -43,13 +43,13 @@ def _after(storage: MemoryStorage, last: str, limit: int | None = None) -> list[
 
 
 @given(names=st.sets(_NAMES, max_size=12), last=_NAMES | st.just(""))
-def test_names_come_by_their_text_from_any_point_on(names: set[str], last: str) -> None:
-    """Whether or not the last name that was seen still exists."""
+def test_names_are_in_lexical_order_from_any_point(names: set[str], last: str) -> None:
+    """The last name of the previous page may no longer exist."""
     assert [name for name in sorted(names) if name > last] == _after(_filled(names), last)
 
 
-def test_a_page_reads_the_folders_on_its_way_only() -> None:
-    """Of a thousand repositories in a hundred folders, a page of three reads about as many."""
+def test_a_page_reads_only_the_folders_of_its_names() -> None:
+    """With a thousand repositories in a hundred folders, a page of three reads about three."""
     names = {f"team{team:02}/app{app}" for team in range(100) for app in range(10)}
     storage = _filled(names)
     storage.listed = 0
@@ -60,8 +60,8 @@ def test_a_page_reads_the_folders_on_its_way_only() -> None:
     assert storage.listed < 12
 
 
-def test_a_folder_that_is_not_entered_is_not_read() -> None:
-    """So what came from an upstream is told from what was pushed without a look at each."""
+def test_an_excluded_component_is_not_read() -> None:
+    """Hosted repositories are listed without a read of each proxied one."""
     names = {f"quay.io/team/app{number}" for number in range(100)} | {"mine", "quay.io"}
     storage = _filled(names)
     storage.listed = 0
@@ -73,8 +73,8 @@ def test_a_folder_that_is_not_entered_is_not_read() -> None:
 
 
 @given(names=st.sets(_NAMES, max_size=12), last=_NAMES | st.just(""))
-def test_the_names_below_a_component_come_likewise(names: set[str], last: str) -> None:
-    """But not the one that it is itself."""
+def test_names_below_a_component_are_in_lexical_order(names: set[str], last: str) -> None:
+    """The component itself is not among them."""
     found = catalog.names_below(_filled(names), "a-b", last)
 
     expected = [name for name in sorted(names) if name > last and name.startswith("a-b/")]
@@ -82,7 +82,7 @@ def test_the_names_below_a_component_come_likewise(names: set[str], last: str) -
 
 
 def test_an_upload_makes_no_repository() -> None:
-    """Nothing was pushed as long as it has not ended."""
+    """A repository exists once an upload has been committed."""
     storage = _filled({"a"})
     storage.write("docker/registry/v2/repositories/b/_uploads/x/data", b"")
 

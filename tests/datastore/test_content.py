@@ -1,4 +1,4 @@
-"""What is here, as pulls see it: read once, looked for each time."""
+"""The content store as pulls use it: manifests are parsed once, links are checked each time."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ IMAGE = images.image([images.layer({"a": b"one"}), images.layer({"b": b"another"
 
 
 class Counting(Filesystem):
-    """Files that remember what was looked for."""
+    """Storage that records each key of `stat`."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.looked_for: list[str] = []
+        self.checked: list[str] = []
 
     def stat(self, key: str) -> Stat | None:
-        """Note the key."""
-        self.looked_for.append(key)
+        """Record the key."""
+        self.checked.append(key)
         return super().stat(key)
 
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Counting:
-    """Return a data directory that holds one whole image."""
+    """Return a data directory for one complete image."""
     return Counting(tmp_path)
 
 
 @pytest.fixture
 def store(storage: Counting) -> ContentStore:
-    """Return it as a pull sees it."""
+    """Return a content store with that image."""
     index = MemoryIndex()
     store = ContentStore(
         BlobStore(storage),
@@ -67,49 +67,49 @@ def store(storage: Counting) -> ContentStore:
         store.blobs.write(Digest.of(content), content)
         store.link_blob(NAME, Digest.of(content), "one.test")
     store.blobs.write(IMAGE.digest, IMAGE.manifest)
-    store.link_manifest(NAME, _read(IMAGE.manifest), "one.test")
+    store.link_manifest(NAME, _parsed(IMAGE.manifest), "one.test")
     return store
 
 
-def _read(body: bytes, media_type: str = OCI_MANIFEST) -> StoredManifest:
+def _parsed(body: bytes, media_type: str = OCI_MANIFEST) -> StoredManifest:
     return StoredManifest(Digest.of(body), body, parse(body, media_type))
 
 
-def _held(store: ContentStore) -> StoredManifest:
-    held = store.manifest(NAME, IMAGE.digest)
-    assert held is not None
-    return held
+def _stored(store: ContentStore) -> StoredManifest:
+    found = store.manifest(NAME, IMAGE.digest)
+    assert found is not None
+    return found
 
 
-def test_the_same_bytes_are_read_as_json_once(store: ContentStore) -> None:
-    """What they mean never changes, and reading them is the dearest part of a hit."""
-    assert _held(store).manifest is _held(store).manifest
+def test_a_manifest_is_parsed_once(store: ContentStore) -> None:
+    """Equal bytes have equal meaning, and parsing is the most expensive part of a hit."""
+    assert _stored(store).manifest is _stored(store).manifest
 
 
-def test_what_was_read_before_is_shown_only_while_it_is_here(store: ContentStore) -> None:
-    """The link is looked for each time, and so is the content."""
-    _held(store)
+def test_a_cached_manifest_is_returned_only_while_it_is_stored(store: ContentStore) -> None:
+    """Link and content are checked each time."""
+    _stored(store)
     store.blobs.delete(IMAGE.digest)
 
     assert store.manifest(NAME, IMAGE.digest) is None
 
 
-def test_another_media_type_is_another_reading(store: ContentStore) -> None:
-    """Of bytes that do not state it; it may be set anew by whoever pushes them there."""
+def test_a_manifest_is_parsed_again_for_another_media_type(store: ContentStore) -> None:
+    """A push may give another type to bytes that do not state one."""
     fields = json.loads(IMAGE.manifest)
     del fields["mediaType"]
     bare = json.dumps(fields).encode()
     store.blobs.write(Digest.of(bare), bare)
     for media_type in (OCI_MANIFEST, DOCKER_MANIFEST):
-        store.link_manifest(NAME, _read(bare, media_type), "one.test")
+        store.link_manifest(NAME, _parsed(bare, media_type), "one.test")
 
         found = store.manifest(NAME, Digest.of(bare))
         assert found is not None
         assert found.media_type == media_type
 
 
-def test_a_long_manifest_is_not_remembered(store: ContentStore) -> None:
-    """Or a few of 4 MiB would be a worker's memory."""
+def test_a_long_manifest_is_not_cached(store: ContentStore) -> None:
+    """A few manifests of 4 MiB would fill a worker's memory."""
     padded = IMAGE.manifest + b" " * 16 * 1024
     store.blobs.write(Digest.of(padded), padded)
     readings = [store.content(Digest.of(padded)) for _ in range(2)]
@@ -120,36 +120,36 @@ def test_a_long_manifest_is_not_remembered(store: ContentStore) -> None:
     assert readings[0].manifest is not readings[1].manifest
 
 
-def test_by_digest_each_part_is_looked_for_once(store: ContentStore, storage: Counting) -> None:
-    """Whether it may be shown and whether memory may keep it is one look at the parts."""
+def test_a_pull_by_digest_checks_each_part_once(store: ContentStore, storage: Counting) -> None:
+    """One check gives both the permission and the time for which HAProxy may cache the response."""
     manifests = Manifests(store, KeyedLock(Path("locks")), NegativeCache())
-    place = _place()
-    storage.looked_for.clear()
-    answer = manifests.get(place, IMAGE.digest)
+    resolved = _resolved()
+    storage.checked.clear()
+    answer = manifests.get(resolved, IMAGE.digest)
 
-    assert manifests.holds(place, answer) == inf
+    assert manifests.holds(resolved, answer) == inf
     for content in IMAGE.blobs:
         digest = Digest.of(content)
-        assert storage.looked_for.count(layout.blob(digest)) == 1
-        assert storage.looked_for.count(layout.layer_link(NAME, digest)) == 1
+        assert storage.checked.count(layout.blob(digest)) == 1
+        assert storage.checked.count(layout.layer_link(NAME, digest)) == 1
 
 
-def test_an_answer_whose_parts_nobody_looked_for_is_looked_at(store: ContentStore) -> None:
-    """Memory keeps nothing that is not whole."""
+def test_an_unchecked_manifest_is_checked_before_it_is_cached(store: ContentStore) -> None:
+    """HAProxy must not cache an incomplete manifest."""
     manifests = Manifests(store, KeyedLock(Path("locks")), NegativeCache())
     store.blobs.delete(Digest.of(IMAGE.layers[0]))
 
-    assert manifests.holds(_place(), ManifestAnswer(_held(store), ResponseSource.HIT)) == 0
+    assert manifests.holds(_resolved(), ManifestAnswer(_stored(store), ResponseSource.HIT)) == 0
 
 
-def _place() -> ResolvedRepository:
+def _resolved() -> ResolvedRepository:
     table = UpstreamTable(Fixed({"one.test": Upstream("one.test", "http://127.0.0.1:1")}))
     return ResolvedRepository(NAME, table.find("one.test"), "library/app")
 
 
 @pytest.mark.parametrize("size", [LARGEST + 1, 600 * 1024 * 1024])
-def test_a_layer_that_is_asked_for_as_a_manifest_is_not_read(tmp_path: Path, size: int) -> None:
-    """A request for 600 MB took twice as much memory, and eight of them the worker's life."""
+def test_a_layer_requested_as_a_manifest_is_not_read(tmp_path: Path, size: int) -> None:
+    """A request for 600 MB took twice as much memory; eight of them ended the worker."""
     storage = Filesystem(tmp_path)
     storage.write(layout.blob(IMAGE.digest), b"")
     with (tmp_path / layout.blob(IMAGE.digest)).open("wb") as file:

@@ -1,4 +1,4 @@
-"""A disk that cannot be read is a miss for what an upstream has, and 503 for what was pushed."""
+"""A disk error is a miss for proxied content, and 503 for hosted content."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ERRORS = (
 
 @pytest.fixture
 def u() -> Iterator[FakeUpstream]:
-    """Return a registry that holds one image."""
+    """Return a registry that has one image."""
     with FakeUpstream() as upstream:
         upstream.put_image(NAME, "v1", images.image([images.filler(100_000)]))
         yield upstream
@@ -48,7 +48,7 @@ def u() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
-    """Return an application that has pulled it."""
+    """Return an application that has pulled the image."""
     p = pulling(u, tmp_path)
     p.pull()
     return p
@@ -62,8 +62,8 @@ def _break(monkeypatch: pytest.MonkeyPatch, *verbs: str, number: int = errno.EIO
         monkeypatch.setattr(Filesystem, verb, refuse)
 
 
-def _answers(p: Pulling) -> list[tuple[int, bytes]]:
-    """Ask for the manifest by tag and by digest, and for its layer; by GET and by HEAD."""
+def _responses(p: Pulling) -> list[tuple[int, bytes]]:
+    """Return the responses for the manifest by tag and by digest, and for its layer; GET and HEAD."""
     manifest = p.get("manifests/v1")
     layer = manifest.json["layers"][0]["digest"]
     paths = (f"manifests/{manifest.headers['docker-content-digest']}", f"blobs/{layer}")
@@ -73,18 +73,18 @@ def _answers(p: Pulling) -> list[tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("verbs", [*((verb,) for verb in _VERBS), _VERBS], ids="-".join)
-def test_a_hit_that_the_disk_refuses_is_fetched(
+def test_a_hit_with_a_disk_error_is_fetched_from_the_upstream(
     p: Pulling, monkeypatch: pytest.MonkeyPatch, verbs: tuple[str, ...]
 ) -> None:
-    """Whichever look at the disk fails; the bytes are the same."""
-    expected = _answers(p)
+    """It does not matter which call fails; the bytes are the same."""
+    expected = _responses(p)
     _break(monkeypatch, *verbs)
 
-    assert _answers(p) == expected
+    assert _responses(p) == expected
 
 
 def _break_once(monkeypatch: pytest.MonkeyPatch, verb: str, number: int) -> None:
-    """Let only the call with this *number* (from 0) of one verb of the disk fail."""
+    """Let only the call with this *number* (from 0) of one storage method fail."""
     real, calls = getattr(Filesystem, verb), itertools.count()
 
     def call(*arguments: object, **named: object) -> object:
@@ -99,20 +99,18 @@ def _break_once(monkeypatch: pytest.MonkeyPatch, verb: str, number: int) -> None
 def test_any_single_call_that_fails_is_a_miss(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    """Also one late in a request, when the response itself is already known."""
+    """A late call may fail when the response itself is already known."""
     p = pulling(u, tmp_path, epoch=lambda: "1")
     p.pull()
-    expected = _answers(p)
+    expected = _responses(p)
     for number in range(12):
         with monkeypatch.context() as patched:
             _break_once(patched, verb, number)
-            assert _answers(p) == expected
+            assert _responses(p) == expected
 
 
-def test_a_part_that_cannot_be_read_is_not_stored(
-    p: Pulling, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A manifest whose parts cannot be read is incomplete; that is no error of the request."""
+def test_an_unreadable_part_counts_as_absent(p: Pulling, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manifest is then incomplete, and the request does not fail."""
     name = Repository(f"{p.prefix}/{NAME}")
     storage, index = Filesystem(p.root), MemoryIndex()
     store = ContentStore(
@@ -134,27 +132,27 @@ def test_a_part_that_cannot_be_read_is_not_stored(
 def test_any_error_of_the_disk_is_a_miss(
     p: Pulling, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """No file is left to be opened, too."""
-    expected = _answers(p)
+    """This includes EMFILE and ENFILE: no file can be opened."""
+    expected = _responses(p)
     _break(monkeypatch, *_VERBS, number=number)
 
-    assert _answers(p) == expected
+    assert _responses(p) == expected
 
 
-def test_an_upstream_that_is_away_as_well_is_named(
+def test_a_disk_error_without_an_upstream_is_a_gateway_error(
     u: FakeUpstream, p: Pulling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client goes to its next mirror."""
+    """The client then tries its next mirror."""
     u.stop()
     _break(monkeypatch, *_VERBS)
 
     assert p.get("manifests/v1").status_code in (502, 503, 504)
 
 
-def test_what_was_pushed_is_503_and_may_be_asked_for_again(
+def test_hosted_content_with_a_disk_error_is_503_with_retry_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has no other source, and the disk may work again."""
+    """It has no other source, and the disk may recover."""
     p = pushing(tmp_path)
     made = images.image([images.filler(1000)])
     p.image(made)
@@ -167,8 +165,8 @@ def test_what_was_pushed_is_503_and_may_be_asked_for_again(
         assert "retry-after" in answer.headers
 
 
-def test_the_log_has_a_line_in_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
-    """With how many requests it stands for."""
+def test_one_disk_error_in_ten_seconds_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The line has the number of suppressed ones."""
     now = 0.0
     errors = DiskErrorLog(lambda: now)
     caplog.set_level(logging.WARNING)

@@ -1,4 +1,4 @@
-"""What a file system says of itself."""
+"""Free space of a file system."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from entrepot.datastore.disk_space import DiskSpace, disk_space
     ids=lambda each: str(each)[:40],
 )
 def test_a_problem_is_named(space: DiskSpace, problem: str) -> None:
-    """A file system without a number of inodes is never out of them."""
+    """A file system without a limit on inodes never runs out of them."""
     assert space.problem == problem
 
 
-def test_a_folder_that_is_missing_is_on_the_disk_of_the_one_above(tmp_path: Path) -> None:
-    """It is about to be made there."""
+def test_a_missing_folder_has_the_space_of_its_parent(tmp_path: Path) -> None:
+    """It will be created there."""
     found = disk_space(tmp_path / "a" / "b")
 
     assert found.free > 0

@@ -13,12 +13,12 @@ from entrepot.datastore.globs import Globs
 from entrepot.datastore.refs import Repository
 
 
-def _means(pattern: str, name: str) -> bool:
+def _matches(pattern: str, name: str) -> bool:
     return Repository(name) in Globs([pattern])
 
 
 @pytest.mark.parametrize(
-    ("pattern", "means", "means_not"),
+    ("pattern", "matching", "not_matching"),
     [
         ("team/app", ["team/app"], ["team/apps", "team", "a/team/app", "team/app/x"]),
         ("team/*", ["team/app", "team/a.b"], ["team", "team/app/x", "teams/app"]),
@@ -37,12 +37,12 @@ def _means(pattern: str, name: str) -> bool:
         ("a/**/**/z", ["a/z", "a/b/c/z"], ["a/b"]),
     ],
 )
-def test_a_pattern_means_what_the_page_says(
-    pattern: str, means: list[str], means_not: list[str]
+def test_patterns_match_as_documented(
+    pattern: str, matching: list[str], not_matching: list[str]
 ) -> None:
-    """`*` stays in its component, `**` does not; nothing matches by a part of a name."""
-    assert [name for name in means if not _means(pattern, name)] == []
-    assert [name for name in means_not if _means(pattern, name)] == []
+    """`*` stays in its component, `**` does not; a part of a name never matches."""
+    assert [name for name in matching if not _matches(pattern, name)] == []
+    assert [name for name in not_matching if _matches(pattern, name)] == []
 
 
 @pytest.mark.parametrize(
@@ -66,14 +66,14 @@ def test_a_pattern_means_what_the_page_says(
         "a" * 256,
     ],
 )
-def test_what_is_no_pattern_is_refused(pattern: str) -> None:
-    """A rule that can mean nothing is a mistake that its author must hear of."""
+def test_an_invalid_pattern_is_rejected(pattern: str) -> None:
+    """A pattern that can never match is a mistake that the operator must see."""
     with pytest.raises(InvalidRepository):
         Globs([pattern])
 
 
-def test_no_pattern_means_nothing() -> None:
-    """An empty list allows nothing."""
+def test_an_empty_list_matches_nothing() -> None:
+    """An empty list permits nothing."""
     assert Repository("a") not in Globs([])
 
 
@@ -83,15 +83,15 @@ _PATTERNS = st.lists(st.sampled_from(["a", "b", "*", "a*", "*b", "**"]), min_siz
 
 @given(_PATTERNS, _NAMES)
 def test_a_pattern_is_matched_component_by_component(parts: list[str], name: list[str]) -> None:
-    """The same answer as a search that tries every way to share the name out."""
-    assert _means("/".join(parts), "/".join(name)) == _shared_out(parts, name)
+    """The result equals that of a search that tries every split of the name."""
+    assert _matches("/".join(parts), "/".join(name)) == _matches_any_split(parts, name)
 
 
 @given(st.lists(_PATTERNS, max_size=4), _NAMES)
-def test_several_patterns_mean_what_one_of_them_means(
+def test_several_patterns_match_if_one_of_them_matches(
     patterns: list[list[str]], name: list[str]
 ) -> None:
-    """Their order does not matter, and none changes another."""
+    """Their order does not matter, and they do not affect each other."""
     texts, repository = ["/".join(each) for each in patterns], Repository("/".join(name))
 
     assert (repository in Globs(texts)) == any(repository in Globs([each]) for each in texts)
@@ -99,27 +99,27 @@ def test_several_patterns_mean_what_one_of_them_means(
 
 
 @given(_NAMES)
-def test_a_name_is_the_pattern_of_itself_alone(name: list[str]) -> None:
-    """Its dots are dots."""
+def test_a_name_without_stars_matches_only_itself(name: list[str]) -> None:
+    """A dot matches only a dot."""
     text = "/".join(name)
 
-    assert _means(text, text)
-    assert not _means(text, text.replace(".", "x") if "." in text else f"{text}x")
+    assert _matches(text, text)
+    assert not _matches(text, text.replace(".", "x") if "." in text else f"{text}x")
 
 
-def _shared_out(parts: list[str], name: list[str]) -> bool:
+def _matches_any_split(parts: list[str], name: list[str]) -> bool:
     if not parts:
         return not name
     first, rest = parts[0], parts[1:]
     if first == "**":
         least = 0 if rest else 1
-        return any(_shared_out(rest, name[count:]) for count in range(least, len(name) + 1))
+        return any(_matches_any_split(rest, name[count:]) for count in range(least, len(name) + 1))
     expression = re.escape(first).replace(r"\*", ".*")
-    return bool(name and re.fullmatch(expression, name[0])) and _shared_out(rest, name[1:])
+    return bool(name and re.fullmatch(expression, name[0])) and _matches_any_split(rest, name[1:])
 
 
 def _reference(pattern: list[str], name: list[str]) -> bool:
-    """Match component by component, trying every split: what the page says, slowly."""
+    """Match component by component and try every split: the documented rule, slowly."""
     if not pattern:
         return not name
     first, *others = pattern
@@ -146,8 +146,6 @@ def _component(pattern: str, name: str) -> bool:
     ),
     name=st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=5),
 )
-def test_a_pattern_means_what_a_search_of_every_split_finds(
-    pattern: list[str], name: list[str]
-) -> None:
-    """Although an expression takes the first place where its pieces stand."""
-    assert _means("/".join(pattern), "/".join(name)) == _reference(pattern, name)
+def test_a_pattern_matches_as_a_search_of_every_split(pattern: list[str], name: list[str]) -> None:
+    """The expression tries only the first place for each piece, and must still be correct."""
+    assert _matches("/".join(pattern), "/".join(name)) == _reference(pattern, name)

@@ -1,4 +1,4 @@
-"""An index that is broken in any way is repaired or replaced by itself, without a restart."""
+"""A broken index is repaired or replaced automatically, without a restart."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _HEADER_BYTES = 100
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where the index lies."""
+    """Return the path of the index."""
     return tmp_path / "state" / "index.sqlite"
 
 
 @pytest.fixture
 def index(path: Path) -> Iterator[SqliteIndex]:
-    """Return an index with two rows and a reservation, rebuilt."""
+    """Return a rebuilt index with two rows and a reservation."""
     made = SqliteIndex(path, busy_timeout=0.2, clock=lambda: 100.0)
     made.record(A, 10, ContentKind.BLOB, 5.0)
     made.record(B, 20, ContentKind.BLOB, 6.0)
@@ -41,7 +41,7 @@ def index(path: Path) -> Iterator[SqliteIndex]:
 
 
 def _works(index: SqliteIndex, within: int = 3) -> bool:
-    """Whether the index takes a row and grants room, at the latest after a few tries."""
+    """Return whether the index accepts a row and a reservation within a few tries."""
     for _ in range(within):
         try:
             index.record(B, 2, ContentKind.BLOB, 2.0)
@@ -62,7 +62,7 @@ def _change(path: Path, *statements: str) -> None:
     "bits", [0xFF, *(pytest.param(1 << n, marks=pytest.mark.soak) for n in range(8))]
 )
 def test_any_byte_of_the_header_may_be_damaged(path: Path, index: SqliteIndex, bits: int) -> None:
-    """The file is used, or replaced: it never stays unusable."""
+    """The file is used or replaced; it never stays unusable."""
     index.close()
     whole = path.read_bytes()
     for offset in range(_HEADER_BYTES):
@@ -90,10 +90,10 @@ _IN_PLACE: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("put", _IN_PLACE.values(), ids=_IN_PLACE)
-def test_what_lies_in_its_place_is_set_aside(
+def test_anything_in_place_of_the_index_is_moved_aside(
     path: Path, index: SqliteIndex, put: Callable[[Path], None]
 ) -> None:
-    """Also twice: what was set aside last is in nobody's way."""
+    """This works twice: the file that was moved aside first is replaced."""
     for _ in range(2):
         index.close()
         path.unlink()
@@ -105,10 +105,10 @@ def test_what_lies_in_its_place_is_set_aside(
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm"])
-def test_a_folder_in_place_of_its_log_is_no_hindrance(
+def test_a_folder_in_place_of_its_log_or_shared_memory_is_removed(
     path: Path, index: SqliteIndex, suffix: str
 ) -> None:
-    """Nor in place of its shared memory."""
+    """SQLite cannot open a database if one of these names is a folder."""
     index.close()
     path.with_name(f"{path.name}{suffix}").mkdir()
 
@@ -131,10 +131,10 @@ _CHANGES = {
 
 
 @pytest.mark.parametrize("statements", _CHANGES.values(), ids=_CHANGES)
-def test_a_changed_schema_or_impossible_counters_are_noticed_at_the_open(
+def test_a_changed_schema_or_impossible_counters_are_detected_when_opened(
     path: Path, index: SqliteIndex, statements: tuple[str, ...]
 ) -> None:
-    """The one is replaced, the others are counted anew."""
+    """A changed schema replaces the file; impossible counters are recomputed."""
     index.close()
     _change(path, *statements)
 
@@ -142,10 +142,8 @@ def test_a_changed_schema_or_impossible_counters_are_noticed_at_the_open(
     assert index.inspect() == ""
 
 
-def test_a_log_that_was_deleted_under_running_processes_ends_well(
-    path: Path, index: SqliteIndex
-) -> None:
-    """One that starts then finds shared memory that tells of pages which are nowhere."""
+def test_running_processes_recover_from_a_deleted_log(path: Path, index: SqliteIndex) -> None:
+    """A process that starts then finds shared memory that refers to missing pages."""
     for suffix in ("-wal", "-shm"):
         path.with_name(f"{path.name}{suffix}").unlink()
         late = SqliteIndex(path, busy_timeout=0.2)
@@ -156,10 +154,10 @@ def test_a_log_that_was_deleted_under_running_processes_ends_well(
 
 
 @pytest.mark.parametrize("total", [10**13, -(10**13), 3], ids=["10 TB", "negative", "too small"])
-def test_false_counters_are_put_right_while_it_runs(
+def test_wrong_counters_are_corrected_while_processes_run(
     path: Path, index: SqliteIndex, total: int
 ) -> None:
-    """A cap that is compared with them is none, or one that everything exceeds."""
+    """Wrong counters would disable the cap, or refuse every download."""
     before = index.used_bytes()
     _change(path, f"UPDATE total SET bytes = {total}")
 
@@ -168,17 +166,15 @@ def test_false_counters_are_put_right_while_it_runs(
     assert (index.used_bytes(), index.inspect()) == (before, "")
 
 
-def test_negative_counters_grant_nothing(path: Path, index: SqliteIndex) -> None:
-    """Until they are right again."""
+def test_no_reservation_is_made_while_counters_are_negative(path: Path, index: SqliteIndex) -> None:
+    """They must be recomputed first."""
     _change(path, "UPDATE total SET bytes = -10000000000")
 
     assert not index.reserve(Digest.of(b"d"), 10, 10_000, 1.0)
 
 
-def test_a_page_that_contradicts_another_is_found_by_a_thorough_look(
-    path: Path, index: SqliteIndex
-) -> None:
-    """SQLite itself notices it only when it happens to read both."""
+def test_a_thorough_inspection_finds_contradicting_pages(path: Path, index: SqliteIndex) -> None:
+    """SQLite itself detects this only if it happens to read both pages."""
     index.close()
     content = bytearray(path.read_bytes())
     content[content.rindex(bytes.fromhex(A.hex))] ^= 1
@@ -192,8 +188,8 @@ def test_a_page_that_contradicts_another_is_found_by_a_thorough_look(
     assert _works(index)
 
 
-def test_uses_in_the_future_become_uses_of_now(path: Path, index: SqliteIndex) -> None:
-    """They would be the last to go, whatever was used since."""
+def test_last_uses_in_the_future_are_set_to_now(path: Path, index: SqliteIndex) -> None:
+    """Otherwise these rows would be evicted last, regardless of later uses."""
     _change(path, "UPDATE blob SET used = 9999999999 WHERE size = 10")
 
     assert index.inspect() == "last uses in the future"
@@ -203,10 +199,10 @@ def test_uses_in_the_future_become_uses_of_now(path: Path, index: SqliteIndex) -
     ]
 
 
-def test_an_index_is_not_replaced_while_the_disk_is_the_cause(
+def test_the_index_is_not_replaced_if_the_disk_is_the_cause(
     index: SqliteIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that fails for two seconds must not cost the uses of a year."""
+    """A disk that fails for two seconds must not lose a year of access times."""
     index.close()
     with monkeypatch.context() as broken:
         broken.setattr(health, "takes_writes", lambda _: False)
@@ -225,7 +221,7 @@ def _refuse(*_: object, **__: object) -> None:
 
 
 def test_a_busy_index_costs_one_wait(path: Path, index: SqliteIndex) -> None:
-    """The verbs of the next seconds do not wait for it again, and it works at once when it can."""
+    """Later calls do not wait again for some seconds, and succeed once the lock is free."""
     index.close()
     file = SqliteFile(path, busy_timeout=0.3)
     waits = []
@@ -236,10 +232,10 @@ def test_a_busy_index_costs_one_wait(path: Path, index: SqliteIndex) -> None:
             with pytest.raises(IndexUnavailable), file.writing():
                 pass
             waits.append(time.monotonic() - began)
-        patience = file._wait_s(file._process())
+        wait_s = file._wait_s(file._process())
 
     with file.writing() as db:
         db.execute("DELETE FROM blob")
     assert waits[0] >= 0.3 > max(waits[1:])
-    assert patience == pytest.approx(0.02)
+    assert wait_s == pytest.approx(0.02)
     file.close()

@@ -1,4 +1,4 @@
-"""Names to keys and back."""
+"""Names to storage keys and back."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ OF_NAME = "docker/registry/v2/repositories/quay.io/podman/hello"
         ),
     ],
 )
-def test_the_shared_tree_is_docker_distributions(key: str, expected: str) -> None:
-    """Written out here, for `registry:2` must find every one of these files."""
+def test_the_keys_are_those_of_docker_distribution(key: str, expected: str) -> None:
+    """The paths are literal here, because `registry:2` must find every one of these files."""
     assert key == expected
 
 
 @given(names.digests)
-def test_a_blobs_key_leads_back_to_its_digest(digest: Digest) -> None:
-    """`blob_of` is the inverse of `blob`."""
+def test_blob_of_is_the_inverse_of_blob(digest: Digest) -> None:
+    """The rebuild of the index depends on it."""
     assert layout.blob_of(layout.blob(digest)) == digest
 
 
@@ -59,13 +59,13 @@ def test_a_blobs_key_leads_back_to_its_digest(digest: Digest) -> None:
         "",
     ],
 )
-def test_what_is_no_blobs_key_leads_nowhere(key: str) -> None:
-    """A file that no digest leads to must get no row: nobody could evict it."""
+def test_blob_of_returns_none_for_any_other_key(key: str) -> None:
+    """A file without a digest must get no row: it could not be evicted."""
     assert layout.blob_of(key) is None
 
 
 @given(st.text(max_size=40))
-def test_whatever_leads_to_a_digest_is_that_blobs_key(text: str) -> None:
+def test_a_key_with_a_digest_is_the_key_of_that_blob(text: str) -> None:
     """The other direction of the inverse, for any text in any place of the key."""
     for key in (text, layout.blob(DIGEST) + text, layout.blob(DIGEST).replace(HEX, text)):
         digest = layout.blob_of(key)
@@ -74,14 +74,16 @@ def test_whatever_leads_to_a_digest_is_that_blobs_key(text: str) -> None:
 
 
 @given(names.digests)
-def test_a_spool_files_name_leads_back_to_its_digest(digest: Digest) -> None:
-    """`spool_of` is the inverse of `spool`."""
+def test_spool_of_is_the_inverse_of_spool(digest: Digest) -> None:
+    """The cleaner finds the digest of a spool file by its name."""
     assert layout.spool_of(layout.spool(digest)) == digest
 
 
 @given(names.repositories, names.digests, names.tags)
-def test_no_two_things_have_one_key(name: Repository, digest: Digest, tag: Tag) -> None:
-    """Nor does one lie below another, where a file would have to be a folder."""
+def test_keys_are_distinct_and_none_lies_below_another(
+    name: Repository, digest: Digest, tag: Tag
+) -> None:
+    """A file cannot be a folder as well."""
     keys = sorted(
         [
             layout.blob(digest),
@@ -101,10 +103,10 @@ def test_no_two_things_have_one_key(name: Repository, digest: Digest, tag: Tag) 
 
 
 @given(names.repositories, names.repositories, names.digests, names.tags)
-def test_one_repository_never_lies_in_another_ones_files(
+def test_files_of_one_repository_never_belong_to_another(
     one: Repository, other: Repository, digest: Digest, tag: Tag
 ) -> None:
-    """A repository `a` and a repository `a/b` share a folder and no file."""
+    """Repositories `a` and `a/b` share a folder, but no file."""
     for key in (
         layout.layer_link(one, digest),
         layout.tag_current(one, tag),

@@ -1,4 +1,4 @@
-"""Keys back to what they are about: what the cleaner reads off links, answers and origins."""
+"""Keys back to digests and names, as the cleaner needs them for links, referrers and origins."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ _DIGEST = Digest.of(b"a blob")
         layout.referrer(_NAME, Digest.of(b"its subject"), _DIGEST),
     ],
 )
-def test_a_link_tells_what_it_is_about(key: str) -> None:
-    """The inverse of what made the key."""
+def test_linked_returns_the_digest_of_a_key(key: str) -> None:
+    """The inverse of the functions that made the key."""
     assert layout.linked(key) == _DIGEST
 
 
 @pytest.mark.parametrize("tag", ["sha256", "link", "v1"])
-def test_what_a_tag_means_now_is_not_told_by_its_key(tag: str) -> None:
-    """Its digest stands in the value."""
+def test_the_key_of_a_current_tag_has_no_digest(tag: str) -> None:
+    """The digest is in the value."""
     assert layout.linked(layout.tag_current(_NAME, Tag(tag))) is None
 
 
-def test_an_origin_tells_its_repository() -> None:
-    """However many slashes the name has."""
+def test_origin_of_returns_the_repository() -> None:
+    """The name may have any number of slashes."""
     assert layout.origin_of(layout.origin(_NAME)) == _NAME
 
 
-def test_a_key_that_is_no_origin_tells_no_repository() -> None:
-    """A file that somebody put there names nothing."""
+def test_origin_of_returns_none_for_any_other_key() -> None:
+    """A foreign file there is ignored."""
     assert layout.origin_of(f"{layout.ORIGINS}/What is this") is None
 
 
-def test_a_download_and_its_length_lie_side_by_side() -> None:
-    """The length is no spool file itself."""
+def test_the_length_of_a_download_is_a_file_beside_it() -> None:
+    """That file is not taken for a spool file."""
     assert layout.spool_size(_DIGEST) == f"{layout.spool(_DIGEST)}.size"
     assert layout.spool_of(layout.spool_size(_DIGEST)) is None
 
 
 def test_a_repository_lists_the_blobs_that_it_links() -> None:
-    """And not its manifests."""
+    """Its manifests are not in the list."""
     repositories = Repositories(MemoryStorage())
     repositories.link_blob(_NAME, _DIGEST)
     repositories.link_manifest(_NAME, Digest.of(b"a manifest"))
@@ -59,8 +59,8 @@ def test_a_repository_lists_the_blobs_that_it_links() -> None:
     assert list(repositories.blobs(_NAME)) == [_DIGEST]
 
 
-def test_a_repository_lists_what_was_pushed_about_a_manifest() -> None:
-    """Each with the descriptor that was kept of it, until it is forgotten."""
+def test_a_repository_lists_the_pushed_referrers_of_a_manifest() -> None:
+    """Each has its stored descriptor, until it is removed."""
     repositories = Repositories(MemoryStorage())
     subject, other = Digest.of(b"subject"), Digest.of(b"another")
     repositories.keep_referrer(_NAME, subject, _DIGEST, b"{}")
@@ -72,8 +72,8 @@ def test_a_repository_lists_what_was_pushed_about_a_manifest() -> None:
     assert list(repositories.referrers(_NAME, subject)) == []
 
 
-def test_an_upload_is_told_from_one_of_the_same_number_elsewhere() -> None:
-    """Who knows its number must name its repository too."""
+def test_uploads_with_one_id_in_two_repositories_are_distinct() -> None:
+    """A client that knows the ID must use the right repository too."""
     here, there = (layout.upload(Repository(name), "1") for name in ("a", "b"))
 
     assert here != there

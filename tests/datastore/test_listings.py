@@ -1,4 +1,4 @@
-"""Large folders are read once, as long as nothing in them changes."""
+"""Listings of large folders are cached until the folder changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from entrepot.datastore.listings import FolderListings
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder that is large, and that was last changed some time ago."""
+    """Return a large folder whose last change was some time ago."""
     monkeypatch.setattr(listings, "_LARGE", 3)
     monkeypatch.setattr(time, "time", lambda: 1e10)
     for name in ("b", "a", "c"):
@@ -36,19 +36,19 @@ def _counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_large_folder_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its names come sorted."""
+    """Its names are sorted."""
     read = _counting(monkeypatch)
-    known = FolderListings()
+    cache = FolderListings()
 
-    assert [known.names(str(folder)) for _ in range(3)] == [("a", "b", "c")] * 3
+    assert [cache.names(str(folder)) for _ in range(3)] == [("a", "b", "c")] * 3
     assert len(read) == 1
 
 
 @pytest.mark.parametrize("change", ["made", "removed", "renamed", "another folder"])
 def test_a_change_is_seen_at_once(folder: Path, change: str) -> None:
-    """Whoever makes it."""
-    known = FolderListings()
-    known.names(str(folder))
+    """Another process may make the change."""
+    cache = FolderListings()
+    cache.names(str(folder))
 
     match change:
         case "made":
@@ -61,56 +61,58 @@ def test_a_change_is_seen_at_once(folder: Path, change: str) -> None:
             folder.rename(f"{folder}-gone")
             folder.mkdir()
 
-    assert known.names(str(folder)) == tuple(sorted(each.name for each in folder.iterdir()))
+    assert cache.names(str(folder)) == tuple(sorted(each.name for each in folder.iterdir()))
 
 
-def test_a_folder_that_changed_just_now_is_read_again(
+def test_a_folder_that_has_just_changed_is_read_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second change within one tick of the file system's clock would not be seen."""
+    """A second change within one tick of the file system's clock would not be detected."""
     monkeypatch.undo()
     monkeypatch.setattr(listings, "_LARGE", 3)
     read = _counting(monkeypatch)
-    known = FolderListings()
+    cache = FolderListings()
 
     for _ in range(2):
-        known.names(str(folder))
+        cache.names(str(folder))
 
     assert len(read) == 2
 
 
-def test_a_small_folder_is_not_worth_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_folder_is_not_cached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There are many of these."""
     read = _counting(monkeypatch)
     monkeypatch.setattr(listings, "_LARGE", 4)
-    known = FolderListings()
+    cache = FolderListings()
 
     for _ in range(2):
-        known.names(str(folder))
+        cache.names(str(folder))
 
     assert len(read) == 2
 
 
-def test_a_few_folders_are_remembered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is bounded: what was seen longest ago is read again."""
+def test_the_number_of_cached_folders_is_bounded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The least recently read folder is dropped."""
     monkeypatch.setattr(listings, "_MOST", 2)
     monkeypatch.setattr(listings, "_LARGE", 0)
     folders = [str(folder / str(number)) for number in range(3)]
     for each in folders:
         Path(each).mkdir()
-    known = FolderListings()
+    cache = FolderListings()
     for each in folders:
-        known.names(each)
+        cache.names(each)
     read = _counting(monkeypatch)
 
     for each in reversed(folders):
-        known.names(each)
+        cache.names(each)
 
     assert read == [folders[0]]
 
 
-def test_what_storage_lists_is_what_is_there(folder: Path) -> None:
-    """And a folder that went meanwhile lists nothing."""
+def test_storage_lists_the_current_names(folder: Path) -> None:
+    """A folder that was removed meanwhile has no names."""
     storage = Filesystem(folder.parent)
     assert list(storage.list(folder.name)) == ["a", "b", "c"]
 

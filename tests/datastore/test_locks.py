@@ -30,26 +30,26 @@ import sys
 from pathlib import Path
 from entrepot.datastore.locks import try_lock
 held = try_lock(Path(sys.argv[1]))
-print("gained" if held else "refused")
+print("locked" if held else "refused")
 sys.stdin.read()
 """
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return a path whose folder is not there yet."""
+    """Return a path in a folder that does not exist yet."""
     return tmp_path / "spool" / "file"
 
 
-def test_a_lock_makes_its_file_and_its_folder(path: Path) -> None:
-    """The first download of a new data directory needs no preparation."""
+def test_a_lock_creates_its_file_and_folder(path: Path) -> None:
+    """The first download in a new data directory needs no preparation."""
     with try_lock(path) or pytest.fail("refused") as held:
         assert path.exists()
         assert os.path.samestat(os.fstat(held.fd), path.stat())
 
 
 def test_two_opens_in_one_process_exclude_each_other(path: Path) -> None:
-    """Threads of a worker are as good as strangers."""
+    """Threads of one worker exclude each other like separate processes."""
     first = try_lock(path)
 
     assert first is not None
@@ -60,10 +60,10 @@ def test_two_opens_in_one_process_exclude_each_other(path: Path) -> None:
     second.close()
 
 
-def test_a_lock_of_another_process_excludes_and_ends_with_it(path: Path) -> None:
-    """To ask whether the writer lives is to try to take its place; kill -9 frees it."""
+def test_a_lock_of_another_process_excludes_until_it_ends(path: Path) -> None:
+    """A writer that ended is detected by locking its file; kill -9 releases the lock."""
     with running(_HOLD, path) as process:
-        assert next_line(process) == "gained"
+        assert next_line(process) == "locked"
 
         assert (try_lock(path), is_locked(path)) == (None, True)
         process.kill()
@@ -75,13 +75,13 @@ def test_a_lock_of_another_process_excludes_and_ends_with_it(path: Path) -> None
 
 
 def test_our_lock_excludes_another_process(path: Path) -> None:
-    """Seen from the other side."""
+    """The lock of this process excludes another one as well."""
     with try_lock(path) or pytest.fail("refused"), running(_HOLD, path) as process:
         assert next_line(process) == "refused"
 
 
 def test_a_locked_file_keeps_its_content(path: Path) -> None:
-    """A download that is taken over goes on where it ended."""
+    """A download that another writer takes over continues where it ended."""
     path.parent.mkdir()
     path.write_bytes(b"so far")
 
@@ -91,10 +91,10 @@ def test_a_locked_file_keeps_its_content(path: Path) -> None:
     assert path.read_bytes() == b"so far!"
 
 
-def test_a_lock_that_was_gained_on_a_file_that_has_moved_on_does_not_count(
+def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_retried(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between our open and our lock its holder may have renamed the file into the blobs."""
+    """Between open and lock, the holder may have renamed the file into the blobs."""
     flock = fcntl.flock
     moves = iter([path.with_name("adopted")])
 
@@ -110,7 +110,7 @@ def test_a_lock_that_was_gained_on_a_file_that_has_moved_on_does_not_count(
         assert not os.path.samestat(os.fstat(held.fd), path.with_name("adopted").stat())
 
 
-def test_a_file_that_is_unlinked_by_its_holder_is_gone(path: Path) -> None:
+def test_unlink_removes_the_locked_file(path: Path) -> None:
     """The next lock is on a new file."""
     with try_lock(path) or pytest.fail("refused") as held:
         held.unlink()
@@ -120,26 +120,26 @@ def test_a_file_that_is_unlinked_by_its_holder_is_gone(path: Path) -> None:
             pass
 
 
-def test_unlinking_leaves_what_others_have_put_there_since(path: Path) -> None:
-    """The holder's own file was adopted; the path is the next download's."""
+def test_unlink_keeps_a_newer_file_under_the_same_path(path: Path) -> None:
+    """The locked file was renamed into the blobs; the path belongs to the next download."""
     with try_lock(path) or pytest.fail("refused") as held:
         path.rename(path.with_name("adopted"))
-        path.write_bytes(b"the next one's")
+        path.write_bytes(b"a newer file")
 
         held.unlink()
 
-    assert path.read_bytes() == b"the next one's"
+    assert path.read_bytes() == b"a newer file"
 
 
-def test_unlinking_what_is_gone_is_fine(path: Path) -> None:
-    """The verb may be repeated."""
+def test_unlink_may_be_repeated(path: Path) -> None:
+    """The second call finds no file and does nothing."""
     with try_lock(path) or pytest.fail("refused") as held:
         held.unlink()
         held.unlink()
 
 
-def test_closing_twice_closes_nobody_elses_file(path: Path, tmp_path: Path) -> None:
-    """A descriptor's number is given to the next one that opens."""
+def test_a_second_close_does_not_close_another_file(path: Path, tmp_path: Path) -> None:
+    """The next open reuses the number of a closed descriptor."""
     held = try_lock(path)
     assert held is not None
     held.close()
@@ -150,33 +150,33 @@ def test_closing_twice_closes_nobody_elses_file(path: Path, tmp_path: Path) -> N
         assert os.fstat(other.fileno())
 
 
-def test_waiting_ends_when_the_lock_is_free(path: Path) -> None:
-    """Whoever waits gets it from whoever had it."""
+def test_a_waiter_gets_the_lock_when_it_is_released(path: Path) -> None:
+    """A waiting thread gets the lock from its holder."""
     first = try_lock(path)
     assert first is not None
-    gained = threading.Event()
+    locked = threading.Event()
 
     def wait() -> None:
-        with lock(path, math.inf) or pytest.fail("no patience"):
-            gained.set()
+        with lock(path, math.inf) or pytest.fail("timed out"):
+            locked.set()
 
     waiter = threading.Thread(target=wait)
     waiter.start()
-    assert not gained.is_set()
+    assert not locked.is_set()
     first.close()
     waiter.join(timeout=10)
 
-    assert gained.is_set()
+    assert locked.is_set()
 
 
-def test_waiting_ends_with_the_patience(path: Path) -> None:
-    """A dead lock costs its waiter no more than it gave."""
+def test_waiting_for_a_lock_ends_at_the_timeout(path: Path) -> None:
+    """A lock that is never released delays a waiter by its timeout only."""
     with try_lock(path) or pytest.fail("refused"):
         assert lock(path, 0.02) is None
 
 
-def test_asking_leaves_no_file_and_no_lock(path: Path) -> None:
-    """A question changes nothing."""
+def test_is_locked_leaves_no_file_and_no_lock(path: Path) -> None:
+    """A query changes nothing."""
     assert is_locked(path) is False
     assert not path.exists()
 
@@ -186,8 +186,8 @@ def test_asking_leaves_no_file_and_no_lock(path: Path) -> None:
         assert is_locked(path) is False
 
 
-def test_what_must_be_there_is_not_made_by_its_lock(path: Path) -> None:
-    """An upload that has ended is not begun anew by who comes late."""
+def test_try_lock_present_does_not_create_the_file(path: Path) -> None:
+    """A late request does not restart an upload that has ended."""
     with pytest.raises(NotFound):
         try_lock_present(path)
     assert not path.exists()
@@ -198,8 +198,10 @@ def test_what_must_be_there_is_not_made_by_its_lock(path: Path) -> None:
         assert try_lock(path) is None
 
 
-def test_a_file_system_without_locks_is_broken(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ENOLCK is neither held nor free."""
+def test_a_file_system_without_locks_raises_storage_broken(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENOLCK does not mean that a lock is held, nor that it is free."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks")
@@ -214,10 +216,10 @@ def _refuse(*_: object, **__: object) -> None:
     raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-def test_a_lock_is_released_although_its_file_cannot_be_removed(
+def test_a_lock_is_released_if_its_file_cannot_be_removed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that fails for a moment must not leave a lock that its process holds for ever."""
+    """After a short disk failure, the process must not hold the lock for ever."""
     with monkeypatch.context() as broken, holding(path, 0) as held:
         assert held
         broken.setattr(Path, "unlink", _refuse)
@@ -228,10 +230,10 @@ def test_a_lock_is_released_although_its_file_cannot_be_removed(
     assert not path.exists()
 
 
-def test_a_lock_is_released_although_it_cannot_be_looked_at(
+def test_a_lock_is_released_if_its_file_cannot_be_examined(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The look before the removal is a system call too."""
+    """The fstat before the removal may fail too."""
     with monkeypatch.context() as broken, holding(path, 0) as held:
         assert held
         broken.setattr(os, "fstat", _refuse)
@@ -239,10 +241,10 @@ def test_a_lock_is_released_although_it_cannot_be_looked_at(
     assert not is_locked(path)
 
 
-def test_what_the_block_raises_is_what_comes_out(
+def test_a_failed_removal_does_not_replace_the_error_of_the_block(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failed removal does not replace the error that ended the block."""
+    """The caller sees the error that ended the block."""
     monkeypatch.setattr(Path, "unlink", _refuse)
 
     with pytest.raises(KeyError), holding(path, 0):
@@ -251,7 +253,9 @@ def test_what_the_block_raises_is_what_comes_out(
     assert not is_locked(path)
 
 
-def test_an_error_of_close_releases_the_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_is_released_if_close_reports_an_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Linux has closed the file when close(2) reports an error."""
     close = os.close
 
@@ -266,25 +270,25 @@ def test_an_error_of_close_releases_the_lock(path: Path, monkeypatch: pytest.Mon
     assert not is_locked(path)
 
 
-def test_a_removal_that_the_disk_refuses_is_a_storage_error(
+def test_a_failed_removal_raises_a_storage_error(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Callers know the datastore's errors, not the disk's."""
+    """Callers handle the datastore's exceptions only."""
     with try_lock(path) or pytest.fail("refused") as held, monkeypatch.context() as broken:
         broken.setattr(Path, "unlink", _refuse)
         with pytest.raises(StorageBroken):
             held.unlink()
 
 
-def test_a_lock_that_is_held_elsewhere_is_not_yielded(path: Path) -> None:
-    """The block learns that it does not hold the lock, and leaves the holder's file alone."""
+def test_holding_yields_none_if_the_lock_is_held(path: Path) -> None:
+    """The block can see that it has no lock, and the holder's file stays."""
     with holding(path, 0) as first, holding(path, 0) as second:
         assert (first is None, second) == (False, None)
         assert path.exists()
 
 
-def test_one_writes_at_a_time(tmp_path: Path) -> None:
-    """Another repository's writers are not in the way; nothing stays behind."""
+def test_a_repository_has_one_writer_at_a_time(tmp_path: Path) -> None:
+    """Writers of other repositories are not blocked, and no lock file is left."""
     with (
         repository_lock(tmp_path, _NAME, 0) as first,
         repository_lock(tmp_path, _NAME, 0) as second,

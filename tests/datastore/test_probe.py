@@ -1,4 +1,4 @@
-"""The start-up probe: what it tries, what it says, what it leaves."""
+"""The check of a file system at the start: its trials, its messages, and that it leaves no files."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import pytest
 from entrepot.datastore.probe import REMEDY, probe
 
 
-def test_a_local_disk_has_no_problem_and_nothing_stays(tmp_path: Path) -> None:
-    """A probe leaves no file, whatever it tried."""
+def test_a_local_disk_has_no_problem_and_no_file_is_left(tmp_path: Path) -> None:
+    """All test files are removed."""
     assert probe(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there_is_made(tmp_path: Path) -> None:
+def test_a_missing_folder_is_created(tmp_path: Path) -> None:
     """A first start has none yet."""
     assert probe(tmp_path / "a" / "b") == []
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_problem(tmp_path: Path) -> None:
-    """Said once, and not for each trial."""
+    """It is reported once, and not for each trial."""
     (tmp_path / "file").write_bytes(b"")
 
     (problem,) = probe(tmp_path / "file" / "below")
@@ -35,10 +35,10 @@ def test_a_folder_that_cannot_be_written_to_is_one_problem(tmp_path: Path) -> No
     assert REMEDY in problem
 
 
-def test_a_file_system_without_flock_is_named_with_its_remedy(
+def test_a_file_system_without_flock_is_reported_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As some network file systems are mounted."""
+    """Some network file systems are mounted so."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks available")
@@ -52,7 +52,7 @@ def test_a_file_system_without_flock_is_named_with_its_remedy(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_locks_that_only_look_like_locks_are_found_out(
+def test_locks_that_do_not_exclude_are_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some file systems grant every flock."""
@@ -63,10 +63,10 @@ def test_locks_that_only_look_like_locks_are_found_out(
     assert "it gave one lock twice" in problem
 
 
-def test_locks_that_another_process_does_not_see_are_found_out(
+def test_locks_that_do_not_exclude_other_processes_are_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some keep locks to the process, or to the machine, that asked."""
+    """Some file systems keep locks within one process or one machine."""
     calls: list[int] = []
 
     def lock_within_this_process(_: int, operation: int) -> None:
@@ -81,10 +81,10 @@ def test_locks_that_another_process_does_not_see_are_found_out(
     assert "it gave one lock to two processes" in problem
 
 
-def test_a_file_system_without_shared_memory_is_named_with_its_remedy(
+def test_a_file_system_without_shared_memory_is_reported_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite then stays in the mode that it was in, without an error."""
+    """SQLite then keeps its journal mode, without an error."""
     connect = sqlite3.connect
 
     class Stubborn(sqlite3.Connection):
@@ -103,10 +103,10 @@ def test_a_file_system_without_shared_memory_is_named_with_its_remedy(
     assert "write-ahead log does not work here (the file system cannot share memory)" in problem
 
 
-def test_a_rename_that_does_not_replace_is_named_with_its_remedy(
+def test_a_rename_that_does_not_replace_is_reported_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on file systems that keep an open file's name taken."""
+    """Some file systems do not replace a file that is open."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))

@@ -1,4 +1,4 @@
-"""A lost index comes back from the blobs; a crash's small differences are healed."""
+"""A lost index is rebuilt from the blobs; small differences after a crash are repaired."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _descriptor(digest: Digest, media_type: str = "application/octet-stream") ->
 
 
 def _image(storage: Storage, layers: list[Digest], used: float, **more: str) -> Digest:
-    """Store and link a manifest of *layers*, the first as its config."""
+    """Store and link a manifest of *layers*; the first is its config."""
     config, *rest = map(_descriptor, layers)
     content = json.dumps({"schemaVersion": 2, "config": config, "layers": rest, **more}).encode()
     digest = _store(storage, content, used)
@@ -70,15 +70,17 @@ def _image(storage: Storage, layers: list[Digest], used: float, **more: str) -> 
 
 
 def _list(storage: Storage, manifests: list[Digest], used: float) -> Digest:
-    """Store and link an index of *manifests* that does not say its own type."""
+    """Store and link an index of *manifests* that does not state its own type."""
     children = [_descriptor(each, OCI_MANIFEST) for each in manifests]
     digest = _store(storage, json.dumps({"manifests": children}).encode(), used)
     Repositories(storage).link_manifest(NAME, digest, OCI_INDEX)
     return digest
 
 
-def test_an_index_needs_it_until_it_was_done(storage: Storage, index: AccessIndex) -> None:
-    """The note is the last thing that a rebuild writes."""
+def test_an_index_needs_a_rebuild_until_one_is_complete(
+    storage: Storage, index: AccessIndex
+) -> None:
+    """The note is the last write of a rebuild."""
     assert needs_rebuild(index) is True
 
     rebuild(storage, index, NOW)
@@ -86,8 +88,8 @@ def test_an_index_needs_it_until_it_was_done(storage: Storage, index: AccessInde
     assert needs_rebuild(index) is False
 
 
-def test_the_order_of_eviction_survives_the_index(storage: Storage, index: AccessIndex) -> None:
-    """File times are last uses; kinds and names come from linked manifests."""
+def test_a_rebuild_restores_the_order_of_eviction(storage: Storage, index: AccessIndex) -> None:
+    """File times are last uses; kinds and edges come from linked manifests."""
     old, config, shared = (
         _store(storage, content, NOW - age * DAY)
         for content, age in ((b"old", 9), (b"config", 8), (b"shared", 1))
@@ -107,8 +109,8 @@ def test_the_order_of_eviction_survives_the_index(storage: Storage, index: Acces
     assert (index.children(manifest), index.children(both)) == ([config, shared], [manifest])
 
 
-def test_all_bytes_are_held_again(storage: Storage, index: AccessIndex) -> None:
-    """The cap is kept from the first download after it."""
+def test_a_rebuild_restores_the_used_bytes(storage: Storage, index: AccessIndex) -> None:
+    """The cap is enforced from the first download after the rebuild."""
     sizes = [len(content) for content in (b"1", b"22", b"333")]
     for content in (b"1", b"22", b"333"):
         _store(storage, content, NOW)
@@ -119,8 +121,8 @@ def test_all_bytes_are_held_again(storage: Storage, index: AccessIndex) -> None:
     assert index.reserve(Digest.of(b"next"), 1, index.used_bytes(), NOW) is False
 
 
-def test_done_twice_it_changes_nothing(storage: Storage, index: AccessIndex) -> None:
-    """It may be interrupted, and two may do it."""
+def test_a_second_rebuild_changes_nothing(storage: Storage, index: AccessIndex) -> None:
+    """A rebuild may be interrupted, and two processes may do it at once."""
     layer = _store(storage, b"layer", NOW - DAY)
     _image(storage, [layer], NOW - DAY)
     rebuild(storage, index, NOW)
@@ -131,8 +133,10 @@ def test_done_twice_it_changes_nothing(storage: Storage, index: AccessIndex) -> 
     assert index.oldest(None, 10) == first
 
 
-def test_what_a_worker_recorded_meanwhile_wins(storage: Storage, index: AccessIndex) -> None:
-    """Its stamp is younger than any file time, and it knows what it stored."""
+def test_a_row_that_a_worker_recorded_meanwhile_is_kept(
+    storage: Storage, index: AccessIndex
+) -> None:
+    """Its last use is later than any file time, and its size and kind are certain."""
     layer = _store(storage, b"layer", NOW - DAY)
     manifest = _image(storage, [layer], NOW - DAY)
     index.record(manifest, 999, ContentKind.MANIFEST, NOW, names=[layer])
@@ -143,10 +147,10 @@ def test_what_a_worker_recorded_meanwhile_wins(storage: Storage, index: AccessIn
     assert index.entry(layer) == IndexEntry(layer, 5, ContentKind.BLOB, NOW)
 
 
-def test_others_have_their_turn_between_the_batches(
+def test_a_rebuild_lets_other_writers_in_between_batches(
     storage: Storage, index: AccessIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A million blobs must not hold up a pull; what it was interrupted at, it does again."""
+    """A million blobs must not delay a pull; an interrupted rebuild starts again."""
     monkeypatch.setattr("entrepot.datastore.rebuild._BATCH", 2)
     for number in range(5):
         _store(storage, bytes([number]), NOW)
@@ -166,7 +170,7 @@ def test_others_have_their_turn_between_the_batches(
 
 
 def test_a_blob_whose_row_was_never_written_gets_one(storage: Storage, index: AccessIndex) -> None:
-    """A worker may die between adopt and record."""
+    """A worker may be killed between the commit of a blob and its row."""
     index.touch({}, {REBUILT: "0"})
     digest = _store(storage, b"orphan", NOW - 60)
 
@@ -178,10 +182,10 @@ def test_a_blob_whose_row_was_never_written_gets_one(storage: Storage, index: Ac
 @pytest.mark.parametrize(
     ("age", "is_kept"), [(2 * 3600.0, False), (60.0, True)], ids=["old", "young"]
 )
-def test_a_row_without_data_goes_unless_it_is_young(
+def test_a_row_without_a_file_is_removed_unless_it_is_recent(
     storage: Storage, index: AccessIndex, age: float, *, is_kept: bool
 ) -> None:
-    """The blob of a young one may be coming in this moment."""
+    """The blob of a recent row may be about to be stored."""
     gone = Digest.of(b"gone")
     index.record(gone, 10, ContentKind.BLOB, NOW - age)
 
@@ -191,8 +195,8 @@ def test_a_row_without_data_goes_unless_it_is_young(
     assert index.marked_for_deletion() == []
 
 
-def test_a_pinned_row_without_data_stays(storage: Storage, index: AccessIndex) -> None:
-    """A push holds it, and is about to answer for it."""
+def test_a_pinned_row_without_a_file_is_kept(storage: Storage, index: AccessIndex) -> None:
+    """A push uses the row, and is about to store the content."""
     gone = Digest.of(b"gone")
     index.record(gone, 10, ContentKind.BLOB, 5.0)
     index.pin([gone], until=float("inf"))
@@ -213,10 +217,10 @@ def _unknown_type(storage: Storage) -> Digest:
 
 
 @pytest.mark.parametrize("make", [_not_json, _unknown_type])
-def test_a_linked_blob_that_is_no_manifest_stays_a_blob(
+def test_a_linked_blob_that_is_not_a_manifest_keeps_its_kind(
     storage: Storage, index: AccessIndex, make: Callable[[Storage], Digest]
 ) -> None:
-    """Foreign data directories hold older types too; none ends the rebuild."""
+    """Other programs' data directories have older types; none of them ends the rebuild."""
     digest = make(storage)
     Repositories(storage).link_manifest(NAME, digest)
 
@@ -227,8 +231,8 @@ def test_a_linked_blob_that_is_no_manifest_stays_a_blob(
     assert entry.kind is ContentKind.BLOB
 
 
-def test_a_link_without_its_manifest_is_passed_over(storage: Storage, index: AccessIndex) -> None:
-    """Links outlive what they lead to; they heal with the next pull."""
+def test_a_link_without_its_manifest_is_skipped(storage: Storage, index: AccessIndex) -> None:
+    """Links stay after their manifest is evicted; the next pull restores it."""
     Repositories(storage).link_manifest(NAME, Digest.of(b"evicted"))
 
     rebuild(storage, index, NOW)
@@ -236,8 +240,8 @@ def test_a_link_without_its_manifest_is_passed_over(storage: Storage, index: Acc
     assert index.count() == 0
 
 
-def test_files_that_are_no_blobs_are_passed_over(storage: Storage, index: AccessIndex) -> None:
-    """What others have put among the blobs is not ours to count or to evict."""
+def test_foreign_files_among_the_blobs_are_skipped(storage: Storage, index: AccessIndex) -> None:
+    """They are neither counted nor evicted."""
     storage.write(f"{layout.BLOBS}/sha256/ab/README", b"hello")
 
     rebuild(storage, index, NOW)

@@ -1,4 +1,4 @@
-"""Digest, Tag and Repository: what parses, what does not, and that it comes back as it was."""
+"""Digest, Tag and Repository: valid and invalid texts, and conversion back to text."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SHA512_ABC = (
 
 
 @pytest.mark.parametrize("text", [SHA256_ABC, SHA512_ABC], ids=["sha256", "sha512"])
-def test_a_digest_is_that_of_its_content(text: str) -> None:
-    """Known answers of both algorithms."""
+def test_a_digest_matches_known_hashes(text: str) -> None:
+    """Known values for both algorithms."""
     digest = Digest.parse(text)
 
     assert Digest.of(b"abc", digest.algorithm) == digest
@@ -30,20 +30,20 @@ def test_a_digest_is_that_of_its_content(text: str) -> None:
 
 
 @given(names.digests)
-def test_a_digest_survives_its_text(digest: Digest) -> None:
-    """`str` and `parse` are inverses."""
+def test_str_and_parse_of_a_digest_are_inverse(digest: Digest) -> None:
+    """A digest is stored and sent as text."""
     assert Digest.parse(str(digest)) == digest
 
 
 @given(names.tags)
-def test_a_tag_survives_its_text(tag: Tag) -> None:
-    """`str` and `parse` are inverses."""
+def test_str_and_parse_of_a_tag_are_inverse(tag: Tag) -> None:
+    """A tag is stored and sent as text."""
     assert Tag.parse(str(tag)) == tag
 
 
 @given(names.repositories)
-def test_a_repository_survives_its_text(name: Repository) -> None:
-    """`str` and `parse` are inverses."""
+def test_str_and_parse_of_a_repository_are_inverse(name: Repository) -> None:
+    """A name is stored and sent as text."""
     assert Repository.parse(str(name)) == name
 
 
@@ -66,8 +66,8 @@ def test_a_repository_survives_its_text(name: Repository) -> None:
         "sha256:../" + "a" * 61,
     ],
 )
-def test_what_is_no_digest_is_refused(text: str) -> None:
-    """A digest becomes a path, so nothing else may pass for one."""
+def test_an_invalid_digest_is_rejected(text: str) -> None:
+    """A digest becomes part of a path, so no other text may be accepted."""
     with pytest.raises(InvalidDigest) as refusal:
         Digest.parse(text)
 
@@ -77,14 +77,14 @@ def test_what_is_no_digest_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", ".", "..", "-x", ".x", "a/b", "a:b", "a b", "a\n", "\u00e4", "x" * 129, "a~b"]
 )
-def test_what_is_no_tag_is_refused(text: str) -> None:
-    """A tag becomes a folder's name."""
+def test_an_invalid_tag_is_rejected(text: str) -> None:
+    """A tag becomes the name of a folder."""
     with pytest.raises(InvalidTag):
         Tag.parse(text)
 
 
 @pytest.mark.parametrize("text", ["latest", "v1..2", "_", "0", "x" * 128, "sha256-" + "a" * 64])
-def test_odd_but_good_tags_parse(text: str) -> None:
+def test_unusual_valid_tags_are_accepted(text: str) -> None:
     """OCI distribution-spec 1.1, "Pulling manifests"."""
     assert Tag.parse(text) == Tag(text)
 
@@ -116,8 +116,8 @@ def test_odd_but_good_tags_parse(text: str) -> None:
         "x" * 256,
     ],
 )
-def test_what_is_no_repository_is_refused(text: str) -> None:
-    """A name becomes a path, and can hold neither our marks nor a way up."""
+def test_an_invalid_repository_name_is_rejected(text: str) -> None:
+    """A name becomes a path: it must not contain the layout's own folder names, nor `..`."""
     with pytest.raises(InvalidRepository):
         Repository.parse(text)
 
@@ -125,13 +125,13 @@ def test_what_is_no_repository_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["a", "library/alpine", "localhost_5000/x", "a.b/c__d/e---f", "x" * 255]
 )
-def test_odd_but_good_names_parse(text: str) -> None:
+def test_unusual_valid_names_are_accepted(text: str) -> None:
     """OCI distribution-spec 1.1, "Pulling manifests"."""
     assert Repository.parse(text) == Repository(text)
 
 
-def test_what_is_refused_is_shown_shortened() -> None:
-    """A client may send a megabyte; its answer and the log hold 128 characters of it."""
+def test_a_rejected_text_is_shortened_in_the_error() -> None:
+    """A client may send a megabyte; response and log contain 128 characters of it."""
     with pytest.raises(InvalidRepository) as refusal:
         Repository.parse("X" * 1_000_000)
 
@@ -145,11 +145,11 @@ def test_what_is_refused_is_shown_shortened() -> None:
     ids=["tag", "digest"],
 )
 def test_a_reference_is_a_tag_or_a_digest(text: str, expected: Reference) -> None:
-    """A tag cannot hold a colon, a digest always does."""
+    """A tag has no colon, a digest always has one."""
     assert parse_reference(text) == expected
 
 
-def test_a_reference_with_a_colon_is_judged_as_a_digest() -> None:
-    """The client learns which of the two it got wrong."""
+def test_an_invalid_reference_with_a_colon_is_an_invalid_digest() -> None:
+    """The error names the kind of reference that the client meant."""
     with pytest.raises(InvalidDigest):
         parse_reference("v1:2")

@@ -1,4 +1,4 @@
-"""Links, tags and origins, on a disk, where folders tell what there is."""
+"""Links, tags and origins on a disk, where folders determine which of them exist."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def repositories(storage: Storage) -> Repositories:
 # ---- a link is permission
 
 
-def test_a_blob_is_linked_under_one_name_only(repositories: Repositories) -> None:
-    """Nobody reads a private layer by knowing its digest."""
+def test_a_blob_link_is_valid_in_one_repository(repositories: Repositories) -> None:
+    """Knowing the digest of a private layer does not permit reading it."""
     repositories.link_blob(NAME, A)
 
     assert repositories.links_blob(NAME, A) is True
@@ -44,8 +44,8 @@ def test_a_blob_is_linked_under_one_name_only(repositories: Repositories) -> Non
     assert repositories.links_blob(NAME, B) is False
 
 
-def test_a_manifest_is_linked_under_one_name_only(repositories: Repositories) -> None:
-    """A blob's link is none for a manifest."""
+def test_a_manifest_link_is_valid_in_one_repository(repositories: Repositories) -> None:
+    """A link to a blob is not a link to a manifest."""
     repositories.link_manifest(NAME, A)
     repositories.link_blob(NAME, B)
 
@@ -54,8 +54,8 @@ def test_a_manifest_is_linked_under_one_name_only(repositories: Repositories) ->
     assert repositories.linked_manifest(NAME, B) is None
 
 
-def test_a_link_holds_the_digest(repositories: Repositories, storage: Storage) -> None:
-    """Docker distribution reads the file, and not its path."""
+def test_a_link_file_has_the_digest(repositories: Repositories, storage: Storage) -> None:
+    """Docker distribution reads the content of the file, not its path."""
     repositories.link_blob(NAME, A)
     repositories.link_manifest(NAME, A)
 
@@ -63,8 +63,8 @@ def test_a_link_holds_the_digest(repositories: Repositories, storage: Storage) -
         assert storage.read(key) == str(A).encode()
 
 
-def test_a_link_that_was_taken_back_is_gone(repositories: Repositories) -> None:
-    """Taking back what was never given is fine."""
+def test_a_removed_link_is_gone(repositories: Repositories) -> None:
+    """Removing an absent link returns False."""
     repositories.link_blob(NAME, A)
     repositories.link_manifest(NAME, A)
 
@@ -75,10 +75,10 @@ def test_a_link_that_was_taken_back_is_gone(repositories: Repositories) -> None:
     assert repositories.exists(NAME) is False
 
 
-def test_a_link_tells_when_it_was_last_confirmed(
+def test_linking_again_updates_the_time_of_confirmation(
     repositories: Repositories, storage: Storage
 ) -> None:
-    """Linked again, its time is now."""
+    """The time is that of the link file."""
     repositories.link_manifest(NAME, A)
     storage.stamp(layout.revision_link(NAME, A), 1000.0)
     assert repositories.linked_manifest(NAME, A) == 1000.0
@@ -90,8 +90,10 @@ def test_a_link_tells_when_it_was_last_confirmed(
     assert confirmed > 1000.0
 
 
-def test_manifests_and_blobs_are_listed_apart(repositories: Repositories, storage: Storage) -> None:
-    """Files that others have put there are passed over."""
+def test_manifests_and_blobs_are_listed_separately(
+    repositories: Repositories, storage: Storage
+) -> None:
+    """Files of other programs are skipped."""
     sha512 = Digest.of(b"a", "sha512")
     for digest in (A, sha512):
         repositories.link_manifest(NAME, digest)
@@ -106,8 +108,10 @@ def test_manifests_and_blobs_are_listed_apart(repositories: Repositories, storag
 # ---- tags
 
 
-def test_a_tag_means_what_it_was_set_to_last(repositories: Repositories, storage: Storage) -> None:
-    """What it has meant is kept beside, as docker distribution does."""
+def test_a_tag_has_the_digest_that_was_set_last(
+    repositories: Repositories, storage: Storage
+) -> None:
+    """Earlier digests are stored beside it, as docker distribution does."""
     repositories.set_tag(NAME, V1, A)
     repositories.set_tag(NAME, V1, B)
     storage.stamp(layout.tag_current(NAME, V1), 1000.0)
@@ -118,17 +122,17 @@ def test_a_tag_means_what_it_was_set_to_last(repositories: Repositories, storage
 
 
 @pytest.mark.parametrize("content", [b"", b"sha256:short", b"\xff\xfe"])
-def test_a_tag_whose_link_is_unreadable_means_nothing(
+def test_a_tag_with_an_unreadable_link_is_absent(
     repositories: Repositories, storage: Storage, content: bytes
 ) -> None:
-    """It is asked for again, and so heals."""
+    """It is then fetched again, which repairs it."""
     storage.write(layout.tag_current(NAME, V1), content)
 
     assert repositories.tag(NAME, V1) is None
 
 
-def test_a_removed_tag_leaves_nothing_and_no_other(repositories: Repositories) -> None:
-    """Its past goes with it; removing what is absent is fine."""
+def test_removing_a_tag_removes_its_history_and_no_other_tag(repositories: Repositories) -> None:
+    """Removing an absent tag returns False."""
     repositories.set_tag(NAME, V1, A)
     repositories.set_tag(NAME, V1, B)
     repositories.set_tag(NAME, V2, B)
@@ -149,8 +153,8 @@ def test_tags_are_listed_in_order(repositories: Repositories) -> None:
 # ---- repositories
 
 
-def test_a_repository_exists_once_anything_is_kept_in_it(repositories: Repositories) -> None:
-    """A folder on the way to another repository is none."""
+def test_a_repository_exists_once_it_has_links(repositories: Repositories) -> None:
+    """A folder that only leads to another repository is not one."""
     repositories.link_blob(Repository("a/b/c"), A)
 
     assert repositories.exists(Repository("a/b/c")) is True
@@ -159,7 +163,7 @@ def test_a_repository_exists_once_anything_is_kept_in_it(repositories: Repositor
 
 
 def test_repositories_are_found_below_a_name(repositories: Repositories) -> None:
-    """One may lie below another; a name that only starts alike is another's."""
+    """One may lie below another; a name with the same beginning does not."""
     for name in ("a", "a/b", "a/b/c", "ab/c", "b"):
         repositories.link_blob(Repository(name), A)
 
@@ -172,8 +176,8 @@ def test_repositories_are_found_below_a_name(repositories: Repositories) -> None
     assert below("absent") == []
 
 
-def test_an_origin_is_kept_by_name(repositories: Repositories) -> None:
-    """A repository without one is hosted."""
+def test_an_origin_is_stored_for_each_repository(repositories: Repositories) -> None:
+    """A repository without an origin is hosted."""
     repositories.keep_origin(NAME, "quay.io")
 
     assert repositories.origin(NAME) == "quay.io"
@@ -181,7 +185,7 @@ def test_an_origin_is_kept_by_name(repositories: Repositories) -> None:
     assert repositories.origin(OTHER) is None
 
 
-def test_a_media_type_is_kept_for_each_repository(repositories: Repositories) -> None:
+def test_a_media_type_is_stored_for_each_repository(repositories: Repositories) -> None:
     """The layout of docker distribution has no place for it."""
     repositories.link_manifest(NAME, A, "application/x-type")
     repositories.link_manifest(OTHER, A, "application/x-other")
@@ -192,7 +196,7 @@ def test_a_media_type_is_kept_for_each_repository(repositories: Repositories) ->
     assert repositories.media_type(Repository("none"), A) is None
 
 
-def test_what_0_1_0_kept_for_all_holds_where_nothing_else_is_kept(tmp_path: Path) -> None:
+def test_a_media_type_from_0_1_0_is_used_if_there_is_no_other(tmp_path: Path) -> None:
     """It is read, and never written."""
     storage = Filesystem(tmp_path)
     storage.write(layout.shared_media_type(A), b"application/x-old")
@@ -207,8 +211,8 @@ def test_what_0_1_0_kept_for_all_holds_where_nothing_else_is_kept(tmp_path: Path
     )
 
 
-def test_the_type_that_the_bytes_state_wins(repositories: Repositories) -> None:
-    """Over what came with them, under whatever name."""
+def test_the_media_type_in_the_bytes_wins(repositories: Repositories) -> None:
+    """It takes precedence over the received one, in every repository."""
     stated, bare = image([b"x"], "oci").manifest, _without_type(image([b"x"], "oci").manifest)
     for body in (stated, bare):
         repositories.link_manifest(NAME, Digest.of(body), DOCKER_MANIFEST)
@@ -221,8 +225,8 @@ def test_the_type_that_the_bytes_state_wins(repositories: Repositories) -> None:
     assert read(OTHER, bare) == read(None, bare) == OCI_MANIFEST
 
 
-def test_a_type_that_cannot_be_right_is_not_believed(repositories: Repositories) -> None:
-    """Of the same bytes nobody makes an index, nor something unknown."""
+def test_an_impossible_stored_media_type_is_ignored(repositories: Repositories) -> None:
+    """An image manifest is neither an index nor of an unknown type."""
     bare = _without_type(image([b"x"], "oci").manifest)
     for wrong in (OCI_INDEX, "application/x-unknown"):
         repositories.link_manifest(NAME, Digest.of(bare), wrong)

@@ -1,4 +1,4 @@
-"""Room for a download: waited for where the cleaner may make it, and nowhere else."""
+"""Reservations wait for the cleaner only if it may free space."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from entrepot.datastore.refs import Digest
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 
 _CAP = 12_000
-_WANTED = Digest.of(b"wanted")
+_NEW = Digest.of(b"new")
 
 
 class Waits:
-    """Counts the pauses of whoever waits, and lets *then* happen in the first."""
+    """Counts the pauses of a waiting reservation, and calls *then* in the first."""
 
     def __init__(self, then: Callable[[], None] = lambda: None) -> None:
         self.count = 0
         self._then = then
 
     def __call__(self, _: float) -> None:
-        """Pause for no time."""
+        """Return at once."""
         self.count += 1
         if self.count == 1:
             self._then()
@@ -39,72 +39,72 @@ def _full(size: int) -> MemoryIndex:
     return index
 
 
-def test_room_that_the_cleaner_makes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is woken, and the download is stored."""
+def test_a_reservation_waits_for_the_cleaner_to_free_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cleaner is woken, and the download is stored."""
     index, woken = _full(11_000), list[int]()
 
-    def make_room() -> None:
+    def free_space() -> None:
         row = index.entry(Digest.of(b"taken"))
         assert row
         assert index.mark_for_deletion(row)
         index.forget(row.digest)
 
-    waits = Waits(make_room)
+    waits = Waits(free_space)
     monkeypatch.setattr(time, "sleep", waits)
 
-    assert Reservations(index, SpaceLimits(room=_CAP), woken.append).reserve(_WANTED, 5000)
+    assert Reservations(index, SpaceLimits(room=_CAP), woken.append).reserve(_NEW, 5000)
     assert (waits.count, woken) == (1, [5000])
 
 
-@pytest.mark.parametrize(("size", "waits_for_it"), [(500, True), (5000, False)])
-def test_room_that_cannot_be_made_is_not_waited_for(
+@pytest.mark.parametrize(("size", "waits_for_space"), [(500, True), (5000, False)])
+def test_a_reservation_does_not_wait_for_unevictable_space(
     monkeypatch: pytest.MonkeyPatch,
     size: int,
-    waits_for_it: bool,  # noqa: FBT001 - a table's column
+    waits_for_space: bool,  # noqa: FBT001 - a parameter of the table
 ) -> None:
-    """What is beside the content that may not be evicted can still be made."""
+    """Space beside the unevictable content can still be freed."""
     index = _full(11_900)
     shortage.note(index, 10_000)
     waits, woken = Waits(), list[int]()
     monkeypatch.setattr(time, "sleep", waits)
     monkeypatch.setattr(reservations, "_WAIT_S", 0.01)
 
-    assert not Reservations(index, SpaceLimits(room=_CAP), woken.append).reserve(_WANTED, size)
-    assert bool(waits.count) == waits_for_it
-    assert woken == [size]  # the cleaner looks again: the operator may have removed something
+    assert not Reservations(index, SpaceLimits(room=_CAP), woken.append).reserve(_NEW, size)
+    assert bool(waits.count) == waits_for_space
+    assert woken == [size]  # the cleaner tries again: the operator may have deleted content
 
 
 @pytest.mark.parametrize("noted", ["", "0", "nonsense", "-5", "1e9", "\u0665"])
-def test_a_note_that_says_nothing_changes_nothing(noted: str) -> None:
-    """The index is no more trusted than any other file."""
+def test_a_malformed_note_is_ignored(noted: str) -> None:
+    """The index is trusted no more than any other file."""
     index = _full(1)
     index.touch({}, {"unevictable": noted})
 
     assert shortage.unevictable(index) == 0
 
 
-def test_a_push_may_come_again_while_the_cleaner_has_not_looked(
+def test_a_push_may_be_retried_until_the_cleaner_has_failed_to_free_space(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It stands still, or is slow: room may come. Once it looked in vain, waiting cannot help."""
+    """Until then the cleaner may be slow or stopped; afterwards a retry cannot help."""
     monkeypatch.setattr(time, "sleep", Waits())
     monkeypatch.setattr(reservations, "_WAIT_S", 0.02)
     index, now = _full(11_000), 1000.0
-    made = Reservations(index, SpaceLimits(room=_CAP), lambda _: None, lambda: now)
-    assert not made.reserve(_WANTED, 5000)
-    assert isinstance(made.refusal(5000), SpaceAwaited)
+    space = Reservations(index, SpaceLimits(room=_CAP), lambda _: None, lambda: now)
+    assert not space.reserve(_NEW, 5000)
+    assert isinstance(space.refusal(5000), SpaceAwaited)
     shortage.note_look(index, now - 60)
-    assert isinstance(made.refusal(5000), SpaceAwaited)
+    assert isinstance(space.refusal(5000), SpaceAwaited)
     shortage.note_look(index, now - 0.01)
 
-    refused = made.refusal(5000)
+    refused = space.refusal(5000)
 
     assert isinstance(refused, OutOfSpace)
     assert (refused.size, refused.room) == (5000, _CAP - index.used_bytes())
 
 
-def test_what_is_larger_than_all_room_never_fits() -> None:
-    """Nor does anything where no cleaner makes room."""
+def test_a_push_larger_than_the_limit_is_out_of_space() -> None:
+    """The same holds for any push without a cleaner."""
     index = _full(5000)
 
     assert isinstance(

@@ -1,4 +1,4 @@
-"""What another program's proxy fetched is told from what was pushed; never by a guess."""
+"""Content that another program's proxy fetched becomes proxied content, by proof only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from entrepot.datastore.takeover import Takeover, take_over, taken_at
 
 FETCHED, OTHER, OURS = Repository("library/app"), Repository("team/app"), Repository("q.io/x/app")
 LAYER, MANIFEST, PUSHED = Digest.of(b"layer"), Digest.of(b"manifest"), Digest.of(b"pushed")
-_THEN = 1_700_000_000.0
+_LINKED_AT = 1_700_000_000.0
 
 
 class Volume:
@@ -26,19 +26,19 @@ class Volume:
         self.repositories = Repositories(self.storage)
 
     def link(self, name: Repository, *, at: float, manifest: Digest = MANIFEST) -> None:
-        """Link a layer and a tagged manifest, as both a proxy and a push do, then."""
+        """Link a layer and a tagged manifest, as a proxy and a push both do, at the time *at*."""
         self.repositories.link_blob(name, LAYER)
         self.repositories.link_manifest(name, manifest)
         self.repositories.set_tag(name, Tag("v1"), manifest)
         self.storage.stamp(layout.layer_link(name, LAYER), at)
         self.storage.stamp(layout.revision_link(name, manifest), at)
 
-    def list_as_fetched(self, *entries: object, at: float = _THEN + 5) -> None:
-        """Write the list of a proxy, then."""
+    def list_as_fetched(self, *entries: object, at: float = _LINKED_AT + 5) -> None:
+        """Write the list of a proxy, at the time *at*."""
         self.write_list(json.dumps({str(each): {"Key": str(each)} for each in entries}), at)
 
-    def write_list(self, text: str, at: float = _THEN + 5) -> None:
-        """Write anything in its place."""
+    def write_list(self, text: str, at: float = _LINKED_AT + 5) -> None:
+        """Write any text in place of the list."""
         self.storage.write(layout.FETCHED_LIST, text.encode())
         self.storage.stamp(layout.FETCHED_LIST, at)
 
@@ -49,19 +49,19 @@ class Volume:
 
 @pytest.fixture
 def volume(tmp_path: Path) -> Volume:
-    """Return an empty one."""
+    """Return an empty data directory."""
     return Volume(tmp_path)
 
 
-def _whole(name: Repository) -> list[str]:
+def _entries(name: Repository) -> list[str]:
     return [f"{name}@{LAYER}", f"{name}@{MANIFEST}"]
 
 
-def test_a_repository_whose_every_link_is_listed_was_fetched(volume: Volume) -> None:
-    """And one that is not listed stays hosted."""
-    volume.link(FETCHED, at=_THEN)
-    volume.link(OTHER, at=_THEN)
-    volume.list_as_fetched(*_whole(FETCHED))
+def test_a_repository_with_all_links_listed_becomes_proxied(volume: Volume) -> None:
+    """A repository that is not listed stays hosted."""
+    volume.link(FETCHED, at=_LINKED_AT)
+    volume.link(OTHER, at=_LINKED_AT)
+    volume.list_as_fetched(*_entries(FETCHED))
 
     assert take_over(volume.storage, "auto").marked == 1
 
@@ -69,24 +69,24 @@ def test_a_repository_whose_every_link_is_listed_was_fetched(volume: Volume) -> 
     assert volume.origin(OTHER) is None
 
 
-def test_what_may_have_been_fetched_is_counted(volume: Volume) -> None:
-    """Registries that share a data directory overwrite each other's list: the operator decides."""
-    volume.link(FETCHED, at=_THEN)
-    volume.link(OTHER, at=_THEN)
-    volume.link(OURS, at=_THEN)
+def test_unlisted_repositories_without_origin_are_counted(volume: Volume) -> None:
+    """Registries with one data directory overwrite each other's list: the operator decides."""
+    volume.link(FETCHED, at=_LINKED_AT)
+    volume.link(OTHER, at=_LINKED_AT)
+    volume.link(OURS, at=_LINKED_AT)
     volume.repositories.keep_origin(OURS, "q.io")
-    volume.list_as_fetched(*_whole(FETCHED))
+    volume.list_as_fetched(*_entries(FETCHED))
 
     assert take_over(volume.storage, "auto") == Takeover(marked=1, unproven=1)
     assert take_over(volume.storage, "auto") == Takeover()
     assert take_over(volume.storage, "evict") == Takeover(marked=1, unproven=0)
 
 
-def test_a_repository_that_somebody_pushed_to_as_well_stays_hosted(volume: Volume) -> None:
-    """Before the volume was a proxy's: a manifest that it does not list."""
-    volume.link(FETCHED, at=_THEN)
-    volume.link(FETCHED, at=_THEN - 1000, manifest=PUSHED)
-    volume.list_as_fetched(*_whole(FETCHED))
+def test_a_repository_with_an_unlisted_manifest_stays_hosted(volume: Volume) -> None:
+    """It was pushed before the volume belonged to a proxy."""
+    volume.link(FETCHED, at=_LINKED_AT)
+    volume.link(FETCHED, at=_LINKED_AT - 1000, manifest=PUSHED)
+    volume.list_as_fetched(*_entries(FETCHED))
 
     assert take_over(volume.storage, "auto").marked == 0
 
@@ -94,13 +94,15 @@ def test_a_repository_that_somebody_pushed_to_as_well_stays_hosted(volume: Volum
 
 
 @pytest.mark.parametrize("pushed", ["layer", "manifest"])
-def test_a_link_that_is_younger_than_the_list_was_pushed(volume: Volume, pushed: str) -> None:
-    """Although the same content was fetched before: a push writes its links anew."""
-    volume.link(FETCHED, at=_THEN)
+def test_a_repository_with_a_link_newer_than_the_list_stays_hosted(
+    volume: Volume, pushed: str
+) -> None:
+    """A push of content that was fetched before writes its links again."""
+    volume.link(FETCHED, at=_LINKED_AT)
     link = layout.layer_link(FETCHED, LAYER)
     key = link if pushed == "layer" else layout.revision_link(FETCHED, MANIFEST)
-    volume.storage.stamp(key, _THEN + 6)
-    volume.list_as_fetched(*_whole(FETCHED))
+    volume.storage.stamp(key, _LINKED_AT + 6)
+    volume.list_as_fetched(*_entries(FETCHED))
 
     assert take_over(volume.storage, "auto").marked == 0
 
@@ -108,28 +110,28 @@ def test_a_link_that_is_younger_than_the_list_was_pushed(volume: Volume, pushed:
 
 
 @pytest.mark.parametrize("missing", [0, 1])
-def test_what_the_proxy_has_forgotten_proves_nothing(volume: Volume, missing: int) -> None:
-    """It forgets what has expired, whether or not it could be removed."""
-    volume.link(FETCHED, at=_THEN)
-    volume.list_as_fetched(*_whole(FETCHED)[missing : missing + 1])
+def test_a_link_that_the_list_lacks_proves_nothing(volume: Volume, missing: int) -> None:
+    """The proxy drops expired entries, whether or not it could remove the content."""
+    volume.link(FETCHED, at=_LINKED_AT)
+    volume.list_as_fetched(*_entries(FETCHED)[missing : missing + 1])
 
     assert take_over(volume.storage, "auto").marked == 0
 
 
-def test_what_the_configuration_calls_hosted_stays_hosted(volume: Volume) -> None:
-    """Whatever the list says, and whatever else is evicted."""
-    volume.link(FETCHED, at=_THEN)
-    volume.list_as_fetched(*_whole(FETCHED))
+def test_a_repository_that_the_configuration_names_stays_hosted(volume: Volume) -> None:
+    """The configuration takes precedence over the list and over `evict`."""
+    volume.link(FETCHED, at=_LINKED_AT)
+    volume.list_as_fetched(*_entries(FETCHED))
 
     assert take_over(volume.storage, "auto", lambda name: name == FETCHED) == Takeover()
     assert take_over(volume.storage, "evict", lambda name: name == FETCHED) == Takeover()
 
 
-def test_what_has_an_origin_keeps_it(volume: Volume) -> None:
-    """We fetched it."""
-    volume.link(OURS, at=_THEN)
+def test_an_existing_origin_is_kept(volume: Volume) -> None:
+    """The appliance itself fetched this repository."""
+    volume.link(OURS, at=_LINKED_AT)
     volume.repositories.keep_origin(OURS, "q.io")
-    volume.list_as_fetched(*_whole(OURS))
+    volume.list_as_fetched(*_entries(OURS))
 
     for how in ("auto", "evict", "keep"):
         assert take_over(volume.storage, how) == Takeover()
@@ -151,18 +153,18 @@ def test_what_has_an_origin_keeps_it(volume: Volume) -> None:
         "\x00\xff",
     ],
 )
-def test_a_list_that_cannot_be_read_takes_nothing_over(volume: Volume, text: str) -> None:
-    """Nor does it stop a start."""
-    volume.link(FETCHED, at=_THEN)
+def test_an_unreadable_list_marks_no_repository(volume: Volume, text: str) -> None:
+    """It does not prevent a start either."""
+    volume.link(FETCHED, at=_LINKED_AT)
     volume.write_list(text)
 
     assert take_over(volume.storage, "auto").marked == 0
     assert volume.origin(FETCHED) is None
 
 
-def test_without_a_list_nothing_is_looked_at_or_written(volume: Volume) -> None:
+def test_without_a_list_nothing_is_written(volume: Volume) -> None:
     """The usual data directory."""
-    volume.link(FETCHED, at=_THEN)
+    volume.link(FETCHED, at=_LINKED_AT)
 
     assert take_over(volume.storage, "auto").marked == 0
 
@@ -170,39 +172,39 @@ def test_without_a_list_nothing_is_looked_at_or_written(volume: Volume) -> None:
     assert volume.origin(FETCHED) is None
 
 
-def test_it_is_done_once_and_again_when_the_proxy_ran_again(volume: Volume) -> None:
+def test_a_takeover_is_repeated_only_if_the_proxy_wrote_a_new_list(volume: Volume) -> None:
     """A repository that was made hosted meanwhile stays so."""
-    volume.link(FETCHED, at=_THEN)
-    volume.list_as_fetched(*_whole(FETCHED))
+    volume.link(FETCHED, at=_LINKED_AT)
+    volume.list_as_fetched(*_entries(FETCHED))
     assert take_over(volume.storage, "auto").marked == 1
-    assert taken_at(volume.storage) > _THEN
+    assert taken_at(volume.storage) > _LINKED_AT
     volume.repositories.forget_origin(FETCHED)
 
     assert take_over(volume.storage, "auto").marked == 0
 
     assert volume.origin(FETCHED) is None
-    volume.link(OTHER, at=_THEN + 50)
-    volume.list_as_fetched(*_whole(OTHER), at=_THEN + 60)
+    volume.link(OTHER, at=_LINKED_AT + 50)
+    volume.list_as_fetched(*_entries(OTHER), at=_LINKED_AT + 60)
     assert take_over(volume.storage, "auto").marked == 1
     assert volume.origin(OTHER) == UNKNOWN_ORIGIN
 
 
-def test_the_operator_may_say_that_all_of_it_was_fetched(volume: Volume) -> None:
-    """Once: what is pushed afterwards stays hosted."""
-    volume.link(FETCHED, at=_THEN)
+def test_evict_marks_all_repositories_once(volume: Volume) -> None:
+    """Repositories that are pushed afterwards stay hosted."""
+    volume.link(FETCHED, at=_LINKED_AT)
     assert take_over(volume.storage, "evict").marked == 1
     assert volume.origin(FETCHED) == UNKNOWN_ORIGIN
-    volume.link(OTHER, at=_THEN)
+    volume.link(OTHER, at=_LINKED_AT)
 
     assert take_over(volume.storage, "evict").marked == 0
 
     assert volume.origin(OTHER) is None
 
 
-def test_the_operator_may_say_that_none_of_it_was_fetched(volume: Volume) -> None:
-    """Also afterwards."""
-    volume.link(FETCHED, at=_THEN)
-    volume.list_as_fetched(*_whole(FETCHED))
+def test_keep_removes_earlier_marks(volume: Volume) -> None:
+    """The operator may decide so later."""
+    volume.link(FETCHED, at=_LINKED_AT)
+    volume.list_as_fetched(*_entries(FETCHED))
     take_over(volume.storage, "auto")
 
     assert take_over(volume.storage, "keep") == Takeover()

@@ -1,4 +1,4 @@
-"""A private certificate authority for tests, and what it signs."""
+"""A private certificate authority for tests, and the certificates that it signs."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ _SIGNING = x509.KeyUsage(
 
 
 class Authority:
-    """Signs certificates; `path` is its own, PEM, for whoever shall trust it.
+    """Signs certificates; `path` is its own certificate (PEM), for clients that trust it.
 
-    *says_what_for* False: its own certificate lacks keyUsage, as many private ones do.
+    *with_key_usage* False: its own certificate lacks keyUsage, as those of many private authorities
+    do.
     """
 
     def __init__(
-        self, directory: Path, name: str = "test authority", *, says_what_for: bool = True
+        self, directory: Path, name: str = "test authority", *, with_key_usage: bool = True
     ) -> None:
         self._directory = directory
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -43,7 +44,7 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(self._key_identifier(), critical=False)
         )
-        if says_what_for:
+        if with_key_usage:
             builder = builder.add_extension(_SIGNING, critical=True)
         certificate = builder.sign(self._key, hashes.SHA256())
         self.path = directory / "ca.pem"
@@ -53,7 +54,7 @@ class Authority:
         return x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
 
     def certificate(self, *hosts: str) -> Path:
-        """Sign for *hosts* (names or addresses); return a PEM file with the key in it."""
+        """Sign a certificate for *hosts* (names or addresses); return a PEM file with its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
         signed = (
@@ -77,7 +78,7 @@ class Authority:
         return path
 
     def context(self, *hosts: str) -> ssl.SSLContext:
-        """Return what a server for *hosts* needs; without hosts, one on loopback."""
+        """Return the TLS context of a server for *hosts*, by default on loopback."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate(*(hosts or ("127.0.0.1", "localhost"))))
         return context

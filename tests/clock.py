@@ -4,24 +4,24 @@ from __future__ import annotations
 
 
 class Clock:
-    """Tells the time (s, UTC epoch) that was last set; ages count from `certain` on."""
+    """Returns the time (s, UTC epoch) that was last set; ages count from `certain`."""
 
     def __init__(self, now: float) -> None:
         self.now = now
         self.certain = 0.0
 
     def __call__(self) -> float:
-        """Tell the time."""
+        """Return the time."""
         return self.now
 
     def age(self, at: float) -> float:
-        """Return how old a time is."""
+        """Return the age of a time, in s."""
         return max(self.now - max(at, self.certain), 0.0)
 
     def before(self, span: float) -> float:
-        """Return the time before which a file is older than *span*."""
+        """Return the time before which a file is older than *span* s."""
         return self.now - span
 
     def since(self) -> float:
-        """Return from when on ages count."""
+        """Return the time from which ages count."""
         return self.certain

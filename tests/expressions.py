@@ -1,7 +1,8 @@
-"""The worst texts for a regular expression, made from the expression itself, and what they cost.
+"""Texts that are as slow as possible for a regular expression, and the measure of their cost.
 
-A text is a front that leads into the expression, one short piece repeated, and an end that does not
-match. The pieces are the expression's own characters, pairs of them, and examples of its parts.
+The texts are built from the expression itself. Each has a start that leads into the expression, one
+short piece repeated, and an end that does not match. The pieces are the expression's own
+characters, pairs of them, and examples of its parts.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
 SIZES = (20, 256, 2048, 16 * 1024, 64 * 1024)
-"""Characters of a text. An exponential expression shows at the first, a quadratic one later."""
+"""Lengths of the texts. An exponential expression is found at the first, a quadratic one later."""
 MOST_WORK = 5000
-"""Work for each character, in units of `unit`: the dearest linear expression here takes 2200, and a
-quadratic one 30,000 at 16 Ki characters."""
+"""Largest work for each character, in units of `unit`.
 
-_KEPT = (100, 20, 4, 2, 0)
+The most expensive linear expression here takes 2200, and a quadratic one 30,000 at 16 Ki
+characters.
+"""
+
+_NUMBER_KEPT = (100, 20, 4, 2, 0)
 _CLASSES = {"SPACE": " ", "DIGIT": "0", "WORD": "a"}
 _OUTSIDE = "\x00!~"
 _Run = Callable[[Any], object]
@@ -29,14 +33,14 @@ _Run = Callable[[Any], object]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a text is made: what leads into the expression, what is repeated, and an end."""
+    """The parts of a text: the start that leads into the expression, the piece, and the end."""
 
     front: str
     piece: str
     end: str
 
     def text(self, size: int) -> str:
-        """Make a text of about *size* characters."""
+        """Return a text of about *size* characters."""
         return self.front + (self.piece * (size // len(self.piece) + 1))[:size] + self.end
 
 
@@ -44,7 +48,7 @@ _MOST_RECIPES = 600
 
 
 def recipes(pattern: re.Pattern[Any]) -> list[Recipe]:
-    """Return texts at which *pattern* may have to look back."""
+    """Return texts for which *pattern* may have to backtrack."""
     parsed = _parser.parse(pattern.pattern, pattern.flags)
     letters = list(dict.fromkeys([*_letters(parsed), *_OUTSIDE[:1]]))[:12]
     examples = [_example(parsed), *_parts(parsed)]
@@ -55,12 +59,12 @@ def recipes(pattern: re.Pattern[Any]) -> list[Recipe]:
 
 
 def work(run: _Run, text: str | bytes) -> float:
-    """Return how many units of work a character of *text* costs."""
+    """Return the units of work for each character of *text*."""
     return _seconds(run, text) / max(len(text), 1) / unit()
 
 
 def growth(run: _Run, piece: str, front: str = "") -> float:
-    """Return how much dearer a character is in a text of 16 Ki characters than in one of 2 Ki."""
+    """Return the cost of a character in a text of 16 Ki characters, relative to one of 2 Ki."""
     costs = []
     for size in (SIZES[-2], SIZES[-2] // 8):
         text = (front + piece * size)[:size]
@@ -82,25 +86,25 @@ def _seconds(run: Callable[[Any], object], text: str | bytes) -> float:
 
 
 def costly(pattern: re.Pattern[Any], run: _Run) -> tuple[int, str | bytes] | None:
-    """Return a size and a text that cost more than a linear expression would; None: there is none.
+    """Return a size and a text that cost more than a linear expression would, or None.
 
-    The dearest texts of each size are tried with the next one. Each is measured anew before it
-    counts, so that a busy machine does not matter.
+    The most expensive texts of each size are tried with the next one. A text is measured again
+    before it counts, so that a busy machine gives no false result.
     """
-    left = recipes(pattern)
+    remaining = recipes(pattern)
     encode = isinstance(pattern.pattern, bytes)
-    for size, kept in zip(SIZES, _KEPT, strict=True):
+    for size, kept in zip(SIZES, _NUMBER_KEPT, strict=True):
         costs: list[tuple[float, int]] = []
-        for at, recipe in enumerate(left):
+        for at, recipe in enumerate(remaining):
             text: str | bytes = recipe.text(size)
             if encode:
                 text = recipe.text(size).encode("latin-1", "replace")
             cost = work(run, text)
-            most = MOST_WORK + 1_000_000 / size  # a call costs something by itself
+            most = MOST_WORK + 1_000_000 / size  # the call itself has a cost
             if cost > most and min(work(run, text) for _ in range(3)) > most:
                 return size, text
             costs.append((cost, at))
-        left = [left[at] for _, at in sorted(costs, reverse=True)[:kept]]
+        remaining = [remaining[at] for _, at in sorted(costs, reverse=True)[:kept]]
     return None
 
 
@@ -138,7 +142,7 @@ def _of_class(name: str) -> str:
 
 
 def _below(argument: Any) -> Iterator[Any]:
-    """Yield the sub-expressions in an argument, however deep they are in it."""
+    """Yield the sub-expressions in an argument, at any depth."""
     if isinstance(argument, _parser.SubPattern):
         yield argument
     elif isinstance(argument, tuple | list):
@@ -173,7 +177,7 @@ def _member(items: Any) -> str:
 
 
 def _parts(parsed: Any) -> Iterator[str]:
-    """Yield an example of each part that may be repeated, of each branch, and each fixed word."""
+    """Yield an example of each repeated part and of each branch, and each fixed word."""
     yield "".join(chr(argument) for kind, argument in parsed if str(kind) == "LITERAL")
     for kind, argument in parsed:
         if str(kind).endswith("REPEAT"):
@@ -185,7 +189,7 @@ def _parts(parsed: Any) -> Iterator[str]:
 
 
 def _fronts(parsed: Any) -> Iterator[str]:
-    """Yield what leads to each repetition."""
+    """Yield the text that leads to each repetition."""
     front = ""
     for node in parsed:
         kind, argument = node

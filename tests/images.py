@@ -1,4 +1,4 @@
-"""Builds OCI and Docker images as the bytes that a registry holds."""
+"""Builds OCI and Docker images as the bytes that a registry stores."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LAYER = {
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One platform's image: its manifest, and the blobs that it names."""
+    """The image of one platform: its manifest and the blobs that this lists."""
 
     manifest: bytes
     media_type: str
@@ -49,12 +49,12 @@ class Image:
 
 
 def filler(size: int, seed: int = 0) -> bytes:
-    """Return *size* bytes that do not compress, the same for the same seed."""
+    """Return *size* incompressible bytes, the same for the same seed."""
     return random.Random(seed).randbytes(size)
 
 
 def layer(files: Mapping[str, bytes]) -> bytes:
-    """Pack *files* as a layer that a client can unpack, the same bytes each time."""
+    """Return *files* as a layer that a client can unpack; equal files give equal bytes."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for name, content in files.items():
@@ -71,7 +71,7 @@ def image(
     architecture: str = "amd64",
     command: Sequence[str] = ("/bin/true",),
 ) -> Image:
-    """Build an image over *layers*, which should come from `layer` if a client unpacks it."""
+    """Build an image from *layers*, which must come from `layer` if a client unpacks it."""
     config = _json(
         {
             "architecture": architecture,
@@ -94,7 +94,7 @@ def image(
 
 
 def index(images: Sequence[Image], family: Family = "oci") -> tuple[bytes, str]:
-    """Build the index of *images*, one a platform; return its bytes and its media type."""
+    """Build an index of *images*, one for each platform; return its bytes and its media type."""
     media_type = OCI_INDEX if family == "oci" else DOCKER_LIST
     children = [
         descriptor(each.manifest, each.media_type)
@@ -121,7 +121,7 @@ def artifact(subject: Image, content: bytes, artifact_type: str) -> Image:
 
 
 def descriptor(content: bytes, media_type: str) -> dict[str, Any]:
-    """Point to *content*."""
+    """Return the descriptor of *content*."""
     return {
         "mediaType": media_type,
         "digest": str(Digest.of(content)),
@@ -130,7 +130,7 @@ def descriptor(content: bytes, media_type: str) -> dict[str, Any]:
 
 
 def _diff_id(packed: bytes) -> str:
-    """Address a layer's tar; what is no gzip stands for itself."""
+    """Return the digest of a layer's tar, or of *packed* itself if it is not gzip."""
     plain = gzip.decompress(packed) if packed.startswith(b"\x1f\x8b") else packed
     return f"sha256:{hashlib.sha256(plain).hexdigest()}"
 

@@ -1,4 +1,4 @@
-"""Python programs in processes of their own, for what must survive one."""
+"""Runs Python programs in separate processes, for tests that kill one or need several."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _ROOT = Path(__file__).parent.parent
 
 @contextmanager
 def running(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Start *program*, which finds our packages and *arguments* in sys.argv; kill it at the end.
+    """Start *program* with *arguments* in sys.argv and the project's packages; kill it at the end.
 
-    A line that it prints is a step that the test may wait for with `readline`.
+    The program prints a line at each step, so that the test can wait for it with `next_line`.
     """
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", program, *map(str, arguments)],
@@ -33,13 +33,13 @@ def running(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]
 
 
 def next_line(process: subprocess.Popen[str]) -> str:
-    """Wait for the next line that a process prints; empty when it has ended."""
+    """Wait for the next line that a process prints; empty if it has ended."""
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
 
 def run(program: str, *arguments: object, within: float = 30) -> str:
-    """Run *program* to its good end, *within* so many s, and return what it printed."""
+    """Run *program* until it exits with 0, for at most *within* s, and return its output."""
     with running(program, *arguments) as process:
         printed, _ = process.communicate(timeout=within)
         assert process.returncode == 0

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from tests.shelves import error
+from tests.fake_repository import error
 from tests.wire import Reply, Seen
 
 _OFFERED = {"manifests": "*/*", "blobs": "application/octet-stream", "tags": "application/json"}

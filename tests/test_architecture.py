@@ -1,4 +1,4 @@
-"""The measure of docs/STYLE, counted over the code: what is long is hard to read."""
+"""Limits on the length of functions and files, and rules on names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FILES = sorted(path for package in _PACKAGES for path in (_ROOT / package).rglo
 
 @cache
 def _functions() -> tuple[tuple[str, int], ...]:
-    """Return each function's place and its length in lines, docstrings not counted."""
+    """Return each function's place and its length in lines, docstrings excluded."""
     return tuple(
         (f"{path.relative_to(_ROOT)}:{node.lineno} {node.name}", _length(node))
         for path in _FILES
@@ -38,21 +38,21 @@ def _length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def test_half_of_the_functions_have_eight_lines_or_fewer() -> None:
-    """A function is read at a glance."""
+    """A short function can be read at a glance."""
     lengths = [length for _, length in _functions()]
 
     assert statistics.median(lengths) <= 8
 
 
 def test_nine_in_ten_functions_have_thirty_lines_or_fewer() -> None:
-    """A long function is an exception."""
+    """Long functions are exceptions."""
     lengths = [length for _, length in _functions()]
 
     assert statistics.quantiles(lengths, n=10)[-1] <= 30
 
 
 def test_no_function_has_more_than_fifty_lines() -> None:
-    """What is over fifty has two jobs."""
+    """A function with more than fifty lines has two jobs."""
     assert [place for place, length in _functions() if length > 50] == []
 
 
@@ -62,17 +62,17 @@ def test_a_file_has_five_hundred_lines_or_fewer(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 500
 
 
-def test_no_module_is_named_for_nothing() -> None:
-    """A name says what is inside; these say that nobody knew."""
+def test_no_module_has_a_vague_name() -> None:
+    """A name states the content of a module; these names do not."""
     assert [str(path) for path in _FILES if _VAGUE & {path.stem, path.parent.name}] == []
 
 
 def test_no_class_name_has_two_meanings() -> None:
-    """A public class name that is found twice must be the same class in the reader's mind."""
+    """One name for two public classes confuses readers."""
     places: dict[str, list[str]] = {}
     for path in _FILES:
         if path.relative_to(_ROOT).parts[0] == "bench":
-            continue  # programs of their own, with no name in common with the product's imports
+            continue  # separate programs, which the product does not import
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(str(path.relative_to(_ROOT)))
@@ -80,15 +80,15 @@ def test_no_class_name_has_two_meanings() -> None:
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
-def test_no_wait_for_a_signal_returns_what_the_kernel_never_filled() -> None:
-    """An interrupted sigtimedwait returns memory as it was; use runtime/signals.py."""
+def test_no_program_waits_for_signals_with_sigtimedwait() -> None:
+    """An interrupted sigtimedwait returns uninitialised memory; use runtime/signals.py."""
     waits = ("sigtimedwait(", "sigwaitinfo(")
 
     assert [path.name for path in _FILES if any(each in path.read_text() for each in waits)] == []
 
 
-def test_the_measure_leaves_docstrings_out() -> None:
-    """Explaining must not make a function long."""
+def test_the_length_of_a_function_excludes_its_docstring() -> None:
+    """Documentation must not make a function long."""
     (function,) = ast.parse('def f():\n    """One.\n\n    Two.\n    """\n    return 1\n').body
     assert isinstance(function, ast.FunctionDef)
 

@@ -1,4 +1,4 @@
-"""Every regular expression of the programs costs no more than its text is long."""
+"""The cost of every regular expression of the programs is linear in the length of its text."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("appliance", "cleaner", "config", "datastore", "edge", "logger", "registry", "runtime")
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "sub", "split")
 MADE_AT_RUN_TIME = {("datastore/globs.py", "Globs")}
-"""Where an expression is made of what an operator wrote; each has a test of its own below."""
+"""Expressions built from an operator's setting; each has a test of its own below."""
 
 
 @dataclass(frozen=True)
 class Use:
-    """One expression, by its place, with the methods that are called of it."""
+    """One expression, its place, and the methods that are called on it."""
 
     place: str
     pattern: re.Pattern[Any]
@@ -65,7 +65,7 @@ def _calls_of_re(tree: ast.AST) -> tuple[ast.Call, ...]:
 
 
 def named(tree: ast.Module) -> dict[ast.AST, str]:
-    """Return the calls of `re.compile` that a module keeps under a name of its own."""
+    """Return the calls of `re.compile` whose result a module assigns to a name."""
     found: dict[ast.AST, str] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -74,7 +74,7 @@ def named(tree: ast.Module) -> dict[ast.AST, str]:
 
 
 def within(tree: ast.Module, call: ast.AST) -> str:
-    """Return the class or function in which a call stands."""
+    """Return the class or function that contains a call."""
     return next(
         (str(getattr(each, "name", "")) for each in tree.body if call in ast.walk(each)), ""
     )
@@ -82,7 +82,7 @@ def within(tree: ast.Module, call: ast.AST) -> str:
 
 @cache
 def used() -> dict[str, set[str]]:
-    """Return the methods that are used of each name, in whatever module."""
+    """Return the methods that are called on each name, in any module."""
     found: dict[str, set[str]] = {}
     for _, tree in sources():
         for node in ast.walk(tree):
@@ -92,7 +92,7 @@ def used() -> dict[str, set[str]]:
 
 
 def methods(name: str) -> tuple[str, ...]:
-    """Return how the expression of that name is used; where that is not known, all methods."""
+    """Return the methods called on the expression of that name; if none is known, all methods."""
     return tuple(sorted(used()[name].intersection(METHODS))) if name in used() else METHODS
 
 
@@ -109,7 +109,7 @@ def uses() -> Iterator[Use]:
 
 
 def run_of(use: Use, method: str) -> Any:
-    """Return what runs an expression over all of a text."""
+    """Return a function that applies the expression to all of a text."""
     call = getattr(use.pattern, method)
     if method == "sub":
         empty = "" if isinstance(use.pattern.pattern, str) else b""
@@ -120,8 +120,8 @@ def run_of(use: Use, method: str) -> Any:
 ALL = list(uses())
 
 
-def test_no_expression_is_hidden_from_this_test() -> None:
-    """Each stands in a module under a name, in a call as it is, or in the list above."""
+def test_every_expression_is_covered() -> None:
+    """Each is assigned to a name of a module, is literal in a call, or is in the list above."""
     for place, tree in sources():
         known = named(tree)
         hidden = {within(tree, call) for call in calls(tree, "compile") if call not in known}
@@ -131,8 +131,8 @@ def test_no_expression_is_hidden_from_this_test() -> None:
 
 
 @pytest.mark.parametrize("use", ALL, ids=lambda use: use.place)
-def test_an_expression_costs_what_its_text_is_long(use: Use) -> None:
-    """On 64 KiB of its own worst characters: many of these texts come from strangers."""
+def test_the_cost_of_an_expression_is_linear(use: Use) -> None:
+    """Measured on 64 KiB of its worst characters: many of these texts come from clients."""
     for method in use.methods:
         found = costly(use.pattern, run_of(use, method))
 
@@ -149,7 +149,7 @@ def test_an_expression_costs_what_its_text_is_long(use: Use) -> None:
     ],
 )
 def test_a_costly_expression_is_found(text: str, method: str) -> None:
-    """Exponential ones, and quadratic ones."""
+    """Both exponential and quadratic ones."""
     use = Use("", re.compile(text), (method,))
 
     assert costly(use.pattern, run_of(use, method)) is not None
@@ -159,8 +159,8 @@ def test_a_costly_expression_is_found(text: str, method: str) -> None:
     "pattern",
     ["**", "a/**/b/**/c/*", "*a*a*a*a*", "**/*-*-*-*/**", "**/a/**/a/**/a/**/a", "*0*-*a*0*-*a/**"],
 )
-def test_a_pattern_of_names_costs_little_for_the_longest_name(pattern: str) -> None:
-    """An operator's pattern meets every name that a client can make up, of 255 characters."""
+def test_an_operators_pattern_is_cheap_for_the_longest_name(pattern: str) -> None:
+    """Clients can invent any name, of up to 255 characters, and each is matched."""
     names = Globs([pattern])._names
     for recipe in recipes(names):
         text = recipe.text(250)

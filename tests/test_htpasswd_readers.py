@@ -1,4 +1,4 @@
-"""`entrepot check` and the workers read a password file alike."""
+"""`entrepot check` and the workers accept the same password files."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ LINES = [
 
 
 @pytest.mark.parametrize("line", LINES, ids=range(len(LINES)))
-def test_what_one_refuses_the_other_refuses(line: bytes) -> None:
-    """What `check` finds in order must not stop the start, nor the other way round."""
+def test_check_and_workers_reject_the_same_lines(line: bytes) -> None:
+    """A file that `check` accepts must not stop the start, and the other way round."""
     found = htpasswd_problems(line + b"\n", "file")
     try:
         parse(line + b"\n")

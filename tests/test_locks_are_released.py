@@ -49,12 +49,12 @@ def _released(function: _Function) -> set[str]:
             found |= {name for item in node.items for name in _names(item.context_expr)}
         elif isinstance(node, ast.Return) and node.value:
             found |= _names(node.value)
-        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in _HANDS_ON:
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in _PASSES_ON:
             found |= {name for each in node.args for name in _names(each)}
     return found
 
 
-_HANDS_ON = {"callback", "enter_context"}
+_PASSES_ON = {"callback", "enter_context"}
 
 
 def _names(node: ast.AST) -> set[str]:
@@ -87,7 +87,7 @@ def _suppresses(item: ast.withitem) -> bool:
 
 
 def _finals(tree: ast.AST) -> Iterator[list[ast.stmt]]:
-    """Yield every block of cleanup, and the blocks in it."""
+    """Yield every `finally` block, and the `if` blocks in it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Try) and node.finalbody:
             yield node.finalbody
@@ -100,11 +100,11 @@ def _finals(tree: ast.AST) -> Iterator[list[ast.stmt]]:
 
 
 def test_a_lock_is_taken_in_a_with_statement() -> None:
-    """A lock that is assigned is entered, handed to an exit stack, or returned to the caller."""
+    """A lock that is assigned is entered, passed to an exit stack, or returned to the caller."""
     lost = [
         f"{path}:{line} {name}"
         for path, tree in _TREES.items()
-        if path.name != "locks.py"  # it defines what the others use
+        if path.name != "locks.py"  # it defines the functions that the others use
         for function in _functions(tree)
         for name, line in _taken(function)
         if name not in _released(function)
@@ -114,7 +114,7 @@ def test_a_lock_is_taken_in_a_with_statement() -> None:
 
 
 def test_a_release_does_not_wait_for_other_cleanup() -> None:
-    """In a `finally`, a close that stands behind a call that can fail may never be reached."""
+    """In a `finally`, a close after a call that can fail may never be reached."""
     skipped = [
         f"{path}:{line}"
         for path, tree in _TREES.items()
@@ -125,7 +125,7 @@ def test_a_release_does_not_wait_for_other_cleanup() -> None:
     assert skipped == []
 
 
-def test_the_rules_find_what_they_forbid() -> None:
+def test_the_rules_detect_violations() -> None:
     """A removal that fails would skip the release after it."""
     tree = ast.parse(
         "def f():\n"

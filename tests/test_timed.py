@@ -1,4 +1,4 @@
-"""What `make test` prints at its end counts every process."""
+"""The summary at the end of `make test` counts the CPU time of every process."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def timed(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("script", "expected"), [("exit 3", 3), ("kill -TERM $$", 143)], ids=["code", "signal"]
 )
-def test_the_exit_code_is_the_command_s(script: str, expected: int) -> None:
-    """Else a failed test would be no failure of CI."""
+def test_the_exit_code_is_that_of_the_command(script: str, expected: int) -> None:
+    """Otherwise a failed test would not fail CI."""
     assert timed("sh", "-c", script).returncode == expected
 
 
-def test_the_work_of_an_orphan_is_counted(tmp_path: Path) -> None:
-    """A daemon's parent ends first; the shell here waits for its work in a pipe."""
+def test_the_cpu_time_of_an_orphan_is_counted(tmp_path: Path) -> None:
+    """A daemon's parent ends first; the shell here waits for the daemon through a pipe."""
     pipe = tmp_path / "pipe"
     daemon = f"(({sys.executable} -c '{_WORK}'; : >{pipe}) &)"
 

@@ -1,4 +1,4 @@
-"""The fake upstream itself: what other tests build on must be what it says."""
+"""Tests of the fake upstream, on which other tests depend."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.upstream import FakeUpstream
 
 @pytest.fixture
 def upstream() -> Iterator[FakeUpstream]:
-    """Run an honest upstream."""
+    """Run an upstream that responds correctly."""
     with FakeUpstream() as running:
         yield running
 
 
 @pytest.fixture
 def http() -> Iterator[urllib3.PoolManager]:
-    """Ask without retries or redirects."""
+    """Return a client without retries and redirects."""
     with urllib3.PoolManager(retries=False, timeout=5) as pool:
         yield pool
 
@@ -36,7 +36,7 @@ def http() -> Iterator[urllib3.PoolManager]:
 def test_an_image_is_served_by_tag_and_digest_with_its_blobs(
     upstream: FakeUpstream, http: urllib3.PoolManager
 ) -> None:
-    """A tag and its digest give the same bytes, and every blob that they name is there."""
+    """A tag and its digest give the same bytes, and every listed blob exists."""
     built = upstream.add_image("library/app", "v1", [layer({"bin/true": b"#!"})])
 
     by_tag = http.request("GET", f"{upstream.url}/v2/library/app/manifests/v1")
@@ -54,7 +54,7 @@ def test_an_image_is_served_by_tag_and_digest_with_its_blobs(
 
 
 def test_ranges_are_exact(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
-    """206 with Content-Range, 416 behind the end, 200 when told to ignore them."""
+    """206 with Content-Range, 416 past the end, 200 if set to ignore ranges."""
     url = f"{upstream.url}/v2/app/blobs/{upstream.add_blob('app', b'0123456789')}"
 
     part = http.request("GET", url, headers={"Range": "bytes=2-4"})
@@ -71,7 +71,7 @@ def test_ranges_are_exact(upstream: FakeUpstream, http: urllib3.PoolManager) -> 
 
 
 def test_a_rule_ends_after_its_times(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
-    """`times` bounds a rule, and other paths never see it."""
+    """`times` limits a rule, and other paths are not affected."""
     upstream.add_image("app", "v1", [b"layer"])
     url = f"{upstream.url}/v2/app/manifests/v1"
     upstream.misbehave("/manifests/", times=1, status=503, headers={"Retry-After": "7"})
@@ -86,7 +86,7 @@ def test_a_rule_ends_after_its_times(upstream: FakeUpstream, http: urllib3.PoolM
 def test_a_cut_body_ends_early_and_is_counted(
     upstream: FakeUpstream, http: urllib3.PoolManager
 ) -> None:
-    """Exactly `cut` bytes leave, under the Content-Length of all of them."""
+    """Exactly `cut` bytes are sent, with the Content-Length of the whole body."""
     url = f"{upstream.url}/v2/app/blobs/{upstream.add_blob('app', bytes(1000))}"
     upstream.misbehave("/blobs/", cut=300)
 
@@ -97,7 +97,7 @@ def test_a_cut_body_ends_early_and_is_counted(
 
 
 def test_a_held_body_waits_for_its_event(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
-    """Up to `hold_after` all comes through; the rest once the event is set."""
+    """The first `hold_after` bytes are sent at once; the rest once the event is set."""
     gate = threading.Event()
     url = f"{upstream.url}/v2/app/blobs/{upstream.add_blob('app', b'x' * 500)}"
     upstream.misbehave("/blobs/", hold=gate, hold_after=200, chunked=True)
@@ -111,8 +111,10 @@ def test_a_held_body_waits_for_its_event(upstream: FakeUpstream, http: urllib3.P
     assert len(answer.read()) == 300
 
 
-def test_it_comes_back_on_the_same_port(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
-    """Stopped, it refuses; started again, the same URL answers."""
+def test_a_restarted_upstream_uses_the_same_port(
+    upstream: FakeUpstream, http: urllib3.PoolManager
+) -> None:
+    """It refuses connections while stopped; after a start, the same URL responds."""
     url = f"{upstream.url}/v2/"
     upstream.stop()
 
@@ -126,7 +128,7 @@ def test_it_comes_back_on_the_same_port(upstream: FakeUpstream, http: urllib3.Po
 def test_a_redirect_leads_to_the_blob_on_another_server(
     upstream: FakeUpstream, http: urllib3.PoolManager
 ) -> None:
-    """Storage behind a registry serves by digest, whatever the name."""
+    """The storage behind a registry serves by digest, under any name."""
     with FakeUpstream() as storage:
         digest = upstream.add_blob("app", b"content")
         storage.add_blob("any", b"content")
@@ -138,10 +140,10 @@ def test_a_redirect_leads_to_the_blob_on_another_server(
     assert (answer.status, followed.data) == (307, b"content")
 
 
-def test_tags_and_referrers_come_in_pages(
+def test_tags_and_referrers_are_paginated(
     upstream: FakeUpstream, http: urllib3.PoolManager
 ) -> None:
-    """A page ends with a Link to the next, as the distribution spec has it."""
+    """A page has a Link to the next one, as in the OCI distribution spec."""
     subject = upstream.add_image("app", "a", [b"layer"])
     upstream.move_tag("app", "b", subject.digest)
     signature = artifact(subject, b"sig", "application/x.sig")
@@ -159,8 +161,10 @@ def test_tags_and_referrers_come_in_pages(
     ]
 
 
-def test_an_index_holds_its_children(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
-    """Every child of an index is served by its digest."""
+def test_the_children_of_an_index_are_served(
+    upstream: FakeUpstream, http: urllib3.PoolManager
+) -> None:
+    """Each child is served by its digest."""
     children = [image([b"one"], architecture="amd64"), image([b"two"], architecture="arm64")]
     upstream.add_index("app", "multi", children)
 
@@ -171,21 +175,21 @@ def test_an_index_holds_its_children(upstream: FakeUpstream, http: urllib3.PoolM
         assert child.status == 200
 
 
-def test_basic_lets_in_who_knows_the_password(http: urllib3.PoolManager) -> None:
-    """A wrong password meets the challenge again."""
+def test_basic_authentication_accepts_the_right_password_only(http: urllib3.PoolManager) -> None:
+    """A wrong password gets the challenge again."""
     with FakeUpstream(gate=BasicGate({"me": "pa:ss"})) as upstream:
         wrong = urllib3.make_headers(basic_auth="me:nope")
         right = urllib3.make_headers(basic_auth="me:pa:ss")
 
         refused = http.request("GET", f"{upstream.url}/v2/", headers=wrong)
-        let_in = http.request("GET", f"{upstream.url}/v2/", headers=right)
+        accepted = http.request("GET", f"{upstream.url}/v2/", headers=right)
 
-    assert (refused.status, let_in.status) == (401, 200)
+    assert (refused.status, accepted.status) == (401, 200)
     assert refused.headers["WWW-Authenticate"] == 'Basic realm="fake"'
 
 
-def test_a_token_is_good_for_its_scope_until_revoked(http: urllib3.PoolManager) -> None:
-    """The endpoint counts its requests; a revoked token is a 401 again."""
+def test_a_token_is_valid_for_its_scope_until_revoked(http: urllib3.PoolManager) -> None:
+    """The endpoint counts its requests; a revoked token gets 401 again."""
     with TokenService() as tokens, FakeUpstream(gate=tokens) as upstream:
         upstream.add_image("app", "v1", [b"layer"])
         url = f"{upstream.url}/v2/app/manifests/v1"
@@ -201,8 +205,8 @@ def test_a_token_is_good_for_its_scope_until_revoked(http: urllib3.PoolManager) 
     assert 'scope="repository:app:pull"' in after.headers["WWW-Authenticate"]
 
 
-def test_tls_is_good_for_who_trusts_the_authority(tmp_path: Path) -> None:
-    """The private authority's file opens the door, nothing else does."""
+def test_tls_requires_trust_in_the_private_authority(tmp_path: Path) -> None:
+    """A client with the authority's file connects; one without it fails."""
     authority = Authority(tmp_path)
     with FakeUpstream(tls=authority.context()) as upstream:
         trusting = urllib3.PoolManager(retries=False, ca_certs=str(authority.path))

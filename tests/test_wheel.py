@@ -1,4 +1,4 @@
-"""The wheel installs one import package, and everything that the image and the library need."""
+"""The wheel installs one import package with all that the image and the library need."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def _setuptools() -> dict[str, Any]:
 
 
 def _folders() -> set[str]:
-    """Return the top-level folders that the import package links to."""
+    """Return the top-level folders to which the import package links."""
     return {each.name for each in _PACKAGE.iterdir() if each.is_symlink()}
 
 
 def test_one_import_package_is_installed() -> None:
-    """A program that has a `config.py` or `logger.py` of its own can use the library."""
+    """A program that has its own `config.py` or `logger.py` can use the library."""
     assert _setuptools()["packages"]["find"]["include"] == ["entrepot", "entrepot.*"]
     assert {each.name for each in _PACKAGE.iterdir() if not each.is_symlink()} <= {
         "__init__.py",
@@ -41,18 +41,18 @@ def test_every_folder_of_code_is_linked_by_a_relative_link() -> None:
 
 
 def test_every_folder_of_code_is_a_package() -> None:
-    """In a clone a folder without __init__.py is found all the same, and in a wheel it is not."""
+    """A folder without __init__.py is importable in a clone, but not from a wheel."""
     folders = {path.parent for top in _folders() for path in (_ROOT / top).rglob("*.py")}
 
     assert [str(each) for each in sorted(folders) if not (each / "__init__.py").exists()] == []
 
 
-def test_the_image_is_built_from_all_that_is_installed() -> None:
-    """The build sees the files that .dockerignore names, and no others."""
+def test_the_build_of_the_image_sees_all_installed_files() -> None:
+    """The build has the files that .dockerignore excepts, and no others."""
     lines = (_ROOT / ".dockerignore").read_text().splitlines()
-    named = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    excepted = {line.removeprefix("!") for line in lines if line.startswith("!")}
 
     files = {name for names in _setuptools()["data-files"].values() for name in names}
-    wanted = _folders() | files | {"entrepot", "pyproject.toml", "README.md", "LICENSE"}
-    assert wanted | {"requirements"} <= named
+    installed = _folders() | files | {"entrepot", "pyproject.toml", "README.md", "LICENSE"}
+    assert installed | {"requirements"} <= excepted
     assert "*" in lines

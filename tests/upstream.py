@@ -18,10 +18,10 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from entrepot.datastore.refs import Digest
-from tests import images, shelves
+from tests import fake_repository, images
+from tests.fake_repository import FakeRepository, error
 from tests.gates import Gate
 from tests.quirks import Quirks
-from tests.shelves import Shelf, error
 from tests.wire import HONEST, Fault, HttpServer, Reply, Seen
 
 _ROUTE = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|tags|referrers)/(?P<rest>[^/]+)")
@@ -48,7 +48,7 @@ class FakeUpstream:
         self.referrers = True
         self.quirks = Quirks()
         self.requests: list[Seen] = []
-        self._shelves: dict[str, Shelf] = {}
+        self._repositories: dict[str, FakeRepository] = {}
         self._rules: list[_Rule] = []
         self._lock = threading.Lock()
         self._server = HttpServer(self._answer, tls)
@@ -87,16 +87,16 @@ class FakeUpstream:
     def add_blob(self, name: str, content: bytes) -> Digest:
         """Put a blob under *name*."""
         digest = Digest.of(content)
-        self._shelf(name).blobs[str(digest)] = content
+        self._repository(name).blobs[str(digest)] = content
         return digest
 
     def add_manifest(self, name: str, reference: str, body: bytes, media_type: str) -> Digest:
         """Put a manifest under its digest, and move the tag *reference* to it unless it is one."""
         digest = Digest.of(body)
-        shelf = self._shelf(name)
-        shelf.manifests[str(digest)] = (body, media_type)
+        repository = self._repository(name)
+        repository.manifests[str(digest)] = (body, media_type)
         if ":" not in reference:
-            shelf.tags[reference] = str(digest)
+            repository.tags[reference] = str(digest)
         return digest
 
     def add_image(
@@ -122,12 +122,12 @@ class FakeUpstream:
 
     def move_tag(self, name: str, tag: str, digest: Digest) -> None:
         """Let *tag* point to a manifest that is here."""
-        self._shelf(name).tags[tag] = str(digest)
+        self._repository(name).tags[tag] = str(digest)
 
     def remove(self, name: str, reference: str) -> None:
         """Take away a tag, a manifest or a blob; taking away what is absent is fine."""
-        shelf = self._shelf(name)
-        for held in (shelf.tags, shelf.manifests, shelf.blobs):
+        repository = self._repository(name)
+        for held in (repository.tags, repository.manifests, repository.blobs):
             held.pop(reference, None)
 
     # How it misbehaves
@@ -183,8 +183,8 @@ class FakeUpstream:
 
     # How it answers
 
-    def _shelf(self, name: str) -> Shelf:
-        return self._shelves.setdefault(name, Shelf())
+    def _repository(self, name: str) -> FakeRepository:
+        return self._repositories.setdefault(name, FakeRepository())
 
     def _answer(self, seen: Seen) -> tuple[Reply, Fault]:
         self.requests.append(seen)
@@ -234,30 +234,32 @@ class FakeUpstream:
         if seen.path.startswith("/raw/"):
             return self._raw(seen, fault)
         match = _ROUTE.fullmatch(seen.path)
-        if match is None or match["name"] not in self._shelves:
+        if match is None or match["name"] not in self._repositories:
             return error(404, "NAME_UNKNOWN")
-        shelf = self._shelves[match["name"]]
+        repository = self._repositories[match["name"]]
         verbs: dict[str, Callable[[], Reply]] = {
-            "manifests": lambda: shelves.manifest(shelf, match["rest"]),
-            "blobs": lambda: shelves.blob(
-                seen, shelf.blobs.get(match["rest"]), fault, match["rest"]
+            "manifests": lambda: fake_repository.manifest(repository, match["rest"]),
+            "blobs": lambda: fake_repository.blob(
+                seen, repository.blobs.get(match["rest"]), fault, match["rest"]
             ),
-            "tags": lambda: shelves.tags(self.quirks.as_heard(seen), shelf, self.page),
-            "referrers": lambda: self._referrers(seen, shelf),
+            "tags": lambda: fake_repository.tags(self.quirks.as_heard(seen), repository, self.page),
+            "referrers": lambda: self._referrers(seen, repository),
         }
         return verbs[match["kind"]]()
 
     def _raw(self, seen: Seen, fault: Fault) -> Reply:
         """Serve any blob by its digest alone, as the storage behind a registry does."""
         digest = seen.path.removeprefix("/raw/")
-        held = (shelf.blobs.get(digest) for shelf in self._shelves.values())
-        return shelves.blob(
+        held = (repository.blobs.get(digest) for repository in self._repositories.values())
+        return fake_repository.blob(
             seen, next((blob for blob in held if blob is not None), None), fault, digest
         )
 
-    def _referrers(self, seen: Seen, shelf: Shelf) -> Reply:
+    def _referrers(self, seen: Seen, repository: FakeRepository) -> Reply:
         return (
-            shelves.referrers(seen, shelf, self.page) if self.referrers else error(404, "NOT_FOUND")
+            fake_repository.referrers(seen, repository, self.page)
+            if self.referrers
+            else error(404, "NOT_FOUND")
         )
 
 

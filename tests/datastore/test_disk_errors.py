@@ -63,7 +63,7 @@ def _break(monkeypatch: pytest.MonkeyPatch, *verbs: str, number: int = errno.EIO
 
 
 def _responses(p: Pulling) -> list[tuple[int, bytes]]:
-    """Return the responses for the manifest by tag and by digest, and for its layer; GET and HEAD."""
+    """Return the responses for the manifest, by tag and digest, and for its layer; GET and HEAD."""
     manifest = p.get("manifests/v1")
     layer = manifest.json["layers"][0]["digest"]
     paths = (f"manifests/{manifest.headers['docker-content-digest']}", f"blobs/{layer}")

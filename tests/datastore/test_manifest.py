@@ -66,7 +66,7 @@ class TestMediaType:
         assert (manifest.media_type, manifest.kind) == (media_type, ContentKind.INDEX)
 
     def test_the_stated_type_wins_over_the_received_one(self) -> None:
-        """The received header, with or without parameters, counts for a manifest that states none."""
+        """The received header, with or without parameters, counts if the bytes state no type."""
         received = f"{DOCKER_MANIFEST}; charset=utf-8"
         stated, bare = (
             parse(_manifest(**more), received) for more in ({"mediaType": OCI_MANIFEST}, {})

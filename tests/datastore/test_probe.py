@@ -1,4 +1,4 @@
-"""The check of a file system at the start: its trials, its messages, and that it leaves no files."""
+"""The check of a file system at the start: trials, messages, and removal of its files."""
 
 from __future__ import annotations
 

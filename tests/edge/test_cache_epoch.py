@@ -1,4 +1,4 @@
-"""The generation: one number for all processes, and what HAProxy is told of it."""
+"""The cache epoch: one number for all processes, which is sent to HAProxy."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from entrepot.edge.cache_epoch import CacheEpoch
 
 
 class Admin:
-    """HAProxy's admin socket: `told` holds what it was sent, `says` is what it answers."""
+    """A fake of HAProxy's admin socket that records `commands` and sends `response`."""
 
     def __init__(self, path: Path) -> None:
-        self.told: list[str] = []
-        self.says = b"\n"
+        self.commands: list[str] = []
+        self.response = b"\n"
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -38,55 +38,55 @@ class Admin:
             except OSError:
                 return
             with connection:
-                self.told.append(connection.recv(1000).decode().strip())
-                connection.sendall(self.says)
+                self.commands.append(connection.recv(1000).decode().strip())
+                connection.sendall(self.response)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Return a run directory that has begun."""
+    """Return a run directory with the first epoch."""
     cache_epoch.begin(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def admin(run: Path) -> Iterator[Admin]:
-    """HAProxy, there to be told."""
+    """Return a listening admin socket."""
     listening = Admin(run / "admin.sock")
     yield listening
     listening.close()
 
 
-def test_it_rises_for_everybody_and_is_told(run: Path, admin: Admin) -> None:
-    """Whoever else has opened it sees the new number, and so does HAProxy."""
+def test_an_increment_is_seen_by_all_processes_and_sent_to_haproxy(run: Path, admin: Admin) -> None:
+    """Another process that has opened the epoch reads the new number."""
     here, there = CacheEpoch(run), CacheEpoch(run)
     here.increment()
 
     assert there.now() == here.now() == "0000000002"
-    assert admin.told == [f"set map {run}/generation generation 0000000002"]
+    assert admin.commands == [f"set map {run}/generation generation 0000000002"]
 
 
-def test_nobody_is_told_an_older_number_after_a_newer_one(run: Path, admin: Admin) -> None:
-    """Many raise it at once, in threads and in forked processes: each number is told, in order."""
+def test_concurrent_increments_reach_haproxy_in_order(run: Path, admin: Admin) -> None:
+    """Threads and forked processes raise the epoch at once: each number is sent, in order."""
     fork = multiprocessing.get_context("fork")
     here = CacheEpoch(run)
     here.now()
     workers: list[ForkProcess | threading.Thread] = [
-        fork.Process(target=_rise, args=(here, 10)),
-        fork.Process(target=_rise, args=(here, 10)),
-        threading.Thread(target=_rise, args=(here, 10)),
-        threading.Thread(target=_rise, args=(here, 10)),
+        fork.Process(target=_increment, args=(here, 10)),
+        fork.Process(target=_increment, args=(here, 10)),
+        threading.Thread(target=_increment, args=(here, 10)),
+        threading.Thread(target=_increment, args=(here, 10)),
     ]
     for each in workers:
         each.start()
     for each in workers:
         each.join()
 
-    assert [line.split()[-1] for line in admin.told] == [f"{n:010}" for n in range(2, 42)]
+    assert [line.split()[-1] for line in admin.commands] == [f"{n:010}" for n in range(2, 42)]
 
 
-def test_what_could_not_be_told_is_told_later(run: Path) -> None:
-    """HAProxy may be starting: it may have read the file already, and does not listen yet."""
+def test_an_epoch_that_could_not_be_sent_is_sent_later(run: Path) -> None:
+    """HAProxy may be starting: it has read the file already, and does not listen yet."""
     here = CacheEpoch(run)
     here.increment()
     here.increment()
@@ -95,29 +95,29 @@ def test_what_could_not_be_told_is_told_later(run: Path) -> None:
     here.retry()
     here.retry()
     admin.close()
-    assert admin.told == [f"set map {run}/generation generation 0000000003"]
+    assert admin.commands == [f"set map {run}/generation generation 0000000003"]
 
 
-def test_what_haproxy_refuses_is_not_told_yet(
+def test_a_rejected_epoch_is_logged_and_sent_again(
     run: Path, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It says why in words; somebody should look."""
-    admin.says = b"Unknown map identifier.\n"
+    """HAProxy's response states the reason, which the operator must see."""
+    admin.response = b"Unknown map identifier.\n"
     here = CacheEpoch(run)
     here.increment()
-    admin.says = b"\n"
+    admin.response = b"\n"
     here.retry()
 
-    assert len(admin.told) == 2
+    assert len(admin.commands) == 2
     assert [each.getMessage() for each in caplog.records] == ["HAProxy rejected the cache epoch"]
 
 
-def test_what_is_no_run_directory_is_an_error(tmp_path: Path) -> None:
-    """Where nobody serves nobody remembers."""
+def test_a_folder_without_an_epoch_is_an_error(tmp_path: Path) -> None:
+    """It is not the run directory of a running appliance."""
     with pytest.raises(FileNotFoundError):
         CacheEpoch(tmp_path)
 
 
-def _rise(here: CacheEpoch, times: int) -> None:
+def _increment(here: CacheEpoch, times: int) -> None:
     for _ in range(times):
         here.increment()

@@ -1,4 +1,4 @@
-"""The lookout: what is watched is looked at without a request, and before one of a new number."""
+"""Watched files are checked without a request, and before the first response with a new epoch."""
 
 from __future__ import annotations
 
@@ -8,116 +8,116 @@ from entrepot.edge.invalidation import Invalidation
 
 
 class File:
-    """Something watched: it changes unseen until somebody looks."""
+    """A watched file whose change is unseen until it is refreshed."""
 
     def __init__(self) -> None:
         self.generation = 1
         self.unseen = 0
-        self.looks = 0
+        self.refreshes = 0
 
     def refresh(self) -> None:
-        """Look."""
-        self.looks += 1
+        """Take over the unseen change."""
+        self.refreshes += 1
         self.generation += self.unseen
         self.unseen = 0
 
 
-class Number:
-    """The generation, and what became of it."""
+class FakeEpoch:
+    """A fake of the cache epoch that counts retries."""
 
     def __init__(self) -> None:
         self.value = 1
-        self.settled = 0
+        self.retries = 0
 
     def now(self) -> str:
-        """Return it."""
+        """Return the epoch."""
         return str(self.value)
 
     def increment(self) -> None:
-        """Raise it."""
+        """Raise the epoch."""
         self.value += 1
 
     def retry(self) -> None:
-        """Count."""
-        self.settled += 1
+        """Count the call."""
+        self.retries += 1
 
 
-def _lookout(*files: File) -> tuple[Invalidation, Number]:
-    number = Number()
-    lookout = Invalidation(number)
+def _watching(*files: File) -> tuple[Invalidation, FakeEpoch]:
+    epoch = FakeEpoch()
+    invalidation = Invalidation(epoch)
     for file in files:
-        lookout.watch(file)
-    lookout.epoch()
-    return lookout, number
+        invalidation.watch(file)
+    invalidation.epoch()
+    return invalidation, epoch
 
 
-def test_a_change_raises_the_number_once() -> None:
-    """And each look does what is left to do."""
+def test_a_change_raises_the_epoch_once() -> None:
+    """Each poll also retries a failed update of HAProxy."""
     quiet, changed = File(), File()
-    lookout, number = _lookout(quiet, changed)
-    before = number.settled
+    invalidation, epoch = _watching(quiet, changed)
+    before = epoch.retries
 
     changed.generation += 1
-    lookout.poll()
-    lookout.poll()
-    assert (number.value, number.settled - before) == (2, 2)
+    invalidation.poll()
+    invalidation.poll()
+    assert (epoch.value, epoch.retries - before) == (2, 2)
 
 
-def test_what_others_have_seen_is_seen_before_the_next_answer() -> None:
-    """A worker that had not looked yet would else allow by the old view under the new number."""
+def test_a_new_epoch_refreshes_the_files_before_the_next_response() -> None:
+    """Otherwise a worker would apply its old view under the new epoch."""
     file = File()
-    lookout, number = _lookout(file)
+    invalidation, epoch = _watching(file)
     file.unseen = 1
-    assert (lookout.epoch(), file.generation) == ("1", 1)
+    assert (invalidation.epoch(), file.generation) == ("1", 1)
 
-    number.increment()
-    assert (lookout.epoch(), file.generation) == ("2", 2)
+    epoch.increment()
+    assert (invalidation.epoch(), file.generation) == ("2", 2)
 
 
-def test_an_answer_has_the_number_that_it_began_with() -> None:
-    """What the look itself has found is newer: that answer is not remembered, the next one is."""
+def test_a_response_has_the_epoch_at_its_start() -> None:
+    """If the refresh finds a newer change, this response is not cached; the next one is."""
     file = File()
-    lookout, number = _lookout(file)
+    invalidation, epoch = _watching(file)
     file.unseen = 1
-    number.increment()
+    epoch.increment()
 
-    dates = [lookout.epoch(), lookout.epoch()]
-    assert dates == ["2", "3"]
+    epochs = [invalidation.epoch(), invalidation.epoch()]
+    assert epochs == ["2", "3"]
 
 
-def test_a_change_is_told_before_the_first_answer_that_knows_it() -> None:
-    """Else one worker would refuse what the others, and memory, still allow."""
+def test_the_epoch_is_raised_before_a_response_reflects_a_change() -> None:
+    """Otherwise one worker would deny access that the others, and the cache, still permit."""
     file = File()
-    lookout, number = _lookout(file)
+    invalidation, epoch = _watching(file)
     file.generation += 1
 
-    assert (lookout.epoch(), number.value) == ("1", 2)
+    assert (invalidation.epoch(), epoch.value) == ("1", 2)
 
 
-def test_while_nothing_rises_nobody_looks() -> None:
-    """A hit costs no look at a file."""
+def test_no_file_is_refreshed_while_the_epoch_is_unchanged() -> None:
+    """A hit costs no check of a file."""
     file = File()
-    lookout, _ = _lookout(file)
-    before = file.looks
+    invalidation, _ = _watching(file)
+    before = file.refreshes
 
     for _ in range(100):
-        lookout.epoch()
-    assert file.looks == before
+        invalidation.epoch()
+    assert file.refreshes == before
 
 
-def test_no_answer_of_a_new_number_overtakes_the_look() -> None:
-    """Many requests at once: each of them has seen what there is to see."""
+def test_concurrent_responses_with_a_new_epoch_wait_for_the_refresh() -> None:
+    """Each of many concurrent requests sees the refreshed file."""
     file = File()
-    lookout, number = _lookout(file)
+    invalidation, epoch = _watching(file)
     seen: list[tuple[str, int]] = []
     file.unseen = 1
-    number.increment()
+    epoch.increment()
 
-    def ask() -> None:
-        date = lookout.epoch()
-        seen.append((date, file.generation))
+    def respond() -> None:
+        epoch = invalidation.epoch()
+        seen.append((epoch, file.generation))
 
-    threads = [threading.Thread(target=ask) for _ in range(16)]
+    threads = [threading.Thread(target=respond) for _ in range(16)]
     for each in threads:
         each.start()
     for each in threads:

@@ -36,7 +36,7 @@ from entrepot.registry.auth.rules import ALL, PULL, AccessGrant, AccessRules
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
 from entrepot.runtime.hostnames import fold
-from tests.shelves import error
+from tests.fake_repository import error
 from tests.sizes import scaled
 from tests.wire import HONEST, Fault, HttpServer, Reply, Seen
 

@@ -34,7 +34,7 @@ def test_two_upstreams_never_mix(two: Two, tmp_path: Path) -> None:
     """The same name, each its own image, by prefix and by `ns`."""
     p = pulling(two[0], tmp_path, two[1])
     for each in two:
-        meant = each._shelf(NAME).tags["v1"]
+        meant = each._repository(NAME).tags["v1"]
         urls = [
             f"/v2/{fold(each.host)}/{NAME}/manifests/v1",
             f"/v2/{each.host}/{NAME}/manifests/v1",
@@ -72,7 +72,7 @@ def test_the_default_upstream_serves_names_without_one(two: Two, tmp_path: Path)
     p = pulling(two[0], tmp_path, two[1], default=two[1].host)
     got = p.ask("GET", f"/v2/{NAME}/manifests/v1")
 
-    assert got.headers["docker-content-digest"] == two[1]._shelf(NAME).tags["v1"]
+    assert got.headers["docker-content-digest"] == two[1]._repository(NAME).tags["v1"]
 
 
 def host(root: Path, name: str) -> str:

@@ -30,14 +30,14 @@ def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
 
 def digest_of(u: FakeUpstream, tag: str = "v1") -> str:
     """Return what a tag means at the upstream."""
-    return u._shelf(NAME).tags[tag]
+    return u._repository(NAME).tags[tag]
 
 
 def test_a_manifest_is_byte_for_byte_what_the_upstream_has(u: FakeUpstream, p: Pulling) -> None:
     """Never converted, never reformatted; its type and digest come along."""
     got = p.get("manifests/v1")
 
-    body, media_type = u._shelf(NAME).manifests[digest_of(u)]
+    body, media_type = u._repository(NAME).manifests[digest_of(u)]
     assert got.content == body
     assert got.headers["content-type"] == media_type
     assert got.headers["docker-content-digest"] == digest_of(u)

@@ -18,7 +18,7 @@ _START = 1_800_000_000.0
 
 @dataclass
 class Machine:
-    """A machine whose wall clock a test moves by `off` s; `up` is s since its boot."""
+    """A machine whose wall clock a test moves by `off` s; `up` is the time since its boot (s)."""
 
     up: float = 1000.0
     off: float = 0.0
@@ -26,7 +26,7 @@ class Machine:
     clocks: list[Clock] = field(default_factory=list)
 
     def wall(self) -> float:
-        """Return what the wall clock shows."""
+        """Return the wall clock's time."""
         return _START + self.up + self.off
 
     def clock(self, path: Path | None = None) -> Clock:
@@ -34,7 +34,7 @@ class Machine:
         return Clock(path, wall=self.wall, elapsed=lambda: self.up, boot=lambda: self.boot)
 
     def run(self, clock: Clock, seconds: float, step: float = 1.0) -> None:
-        """Let time pass while *clock* is kept."""
+        """Let time pass, and call `keep` of *clock* after each step."""
         end = self.up + seconds
         while self.up < end:
             self.up = min(self.up + step, end)
@@ -49,11 +49,11 @@ def machine() -> Machine:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where the state is shared."""
+    """Return the path of the shared state."""
     return tmp_path / "clock"
 
 
-def test_it_is_the_wall_clock_as_long_as_that_runs_evenly(machine: Machine) -> None:
+def test_the_time_is_that_of_an_even_wall_clock(machine: Machine) -> None:
     """A slow correction by NTP is followed."""
     clock = machine.clock()
     for _ in range(1000):
@@ -65,8 +65,8 @@ def test_it_is_the_wall_clock_as_long_as_that_runs_evenly(machine: Machine) -> N
 
 
 @pytest.mark.parametrize("jump", [40 * _DAY, _DAY, -3600.0, -400 * _DAY], ids=str)
-def test_a_jump_moves_neither_the_time_nor_an_age(machine: Machine, jump: float) -> None:
-    """While it lasts no age is certain; afterwards the ages are those that passed."""
+def test_a_jump_changes_neither_the_time_nor_an_age(machine: Machine, jump: float) -> None:
+    """During the jump no age is certain; afterwards ages are correct again."""
     clock = machine.clock()
     machine.run(clock, 100)
     at, expected = clock(), machine.wall()
@@ -85,8 +85,8 @@ def test_a_jump_moves_neither_the_time_nor_an_age(machine: Machine, jump: float)
     assert clock.jumps() == 1
 
 
-def test_a_jump_is_one_warning(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
-    """And one line once the wall clock is back."""
+def test_a_jump_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    """Another line follows once the wall clock is back."""
     clock = machine.clock()
     machine.run(clock, 10)
     caplog.set_level(logging.INFO)
@@ -99,8 +99,8 @@ def test_a_jump_is_one_warning(machine: Machine, caplog: pytest.LogCaptureFixtur
     assert "wall clock jumped" in caplog.messages[0]
 
 
-def test_a_wall_clock_that_stays_ahead_is_believed_after_an_hour(machine: Machine) -> None:
-    """Ages from before count from then on: nobody knows which of the two was right."""
+def test_a_wall_clock_that_stays_ahead_is_trusted_after_an_hour(machine: Machine) -> None:
+    """Earlier ages count from then on: it is unknown which of the two times was right."""
     clock = machine.clock()
     old = clock() - 30 * _DAY
     machine.off = _DAY
@@ -114,8 +114,8 @@ def test_a_wall_clock_that_stays_ahead_is_believed_after_an_hour(machine: Machin
     assert clock.offset() == 0.0
 
 
-def test_a_wall_clock_that_stays_back_is_caught_up_with(machine: Machine) -> None:
-    """The time runs at half its speed until then, so that what is used later is later."""
+def test_the_time_slows_until_a_wall_clock_that_stays_back_has_caught_up(machine: Machine) -> None:
+    """It runs at half speed, so that a later use has a later time."""
     clock = machine.clock()
     machine.run(clock, 10)
     machine.off = -3600.0
@@ -132,8 +132,8 @@ def test_a_wall_clock_that_stays_back_is_caught_up_with(machine: Machine) -> Non
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_it_never_goes_back(seed: int, path: Path) -> None:
-    """Whatever the wall clock does, and however many processes look."""
+def test_the_time_never_goes_back(seed: int, path: Path) -> None:
+    """This holds for any wall clock and any number of processes."""
     chance, machine = random.Random(seed), Machine()
     keeper, other = machine.clock(path), machine.clock(path)
     last = -math.inf
@@ -152,7 +152,7 @@ def test_it_never_goes_back(seed: int, path: Path) -> None:
 
 
 def test_all_processes_have_the_same_time(machine: Machine, path: Path) -> None:
-    """One that starts during a jump too."""
+    """This includes a process that starts during a jump."""
     keeper, worker = machine.clock(path), machine.clock(path)
     machine.run(keeper, 2)
     machine.off = 40 * _DAY
@@ -164,8 +164,8 @@ def test_all_processes_have_the_same_time(machine: Machine, path: Path) -> None:
     assert late.since() == math.inf
 
 
-def test_a_restart_with_a_wrong_clock_is_noticed(machine: Machine, path: Path) -> None:
-    """Within one boot exactly: the time that passed meanwhile is known."""
+def test_a_wrong_clock_at_a_restart_is_detected(machine: Machine, path: Path) -> None:
+    """Within one boot exactly: the time that has passed is known."""
     first = machine.clock(path)
     machine.run(first, 10)
     at = first()
@@ -181,10 +181,10 @@ def test_a_restart_with_a_wrong_clock_is_noticed(machine: Machine, path: Path) -
 
 
 @pytest.mark.parametrize("off", [-400 * _DAY, 40 * _DAY], ids=["behind", "ahead"])
-def test_a_reboot_with_a_wrong_clock_is_noticed(
+def test_a_wrong_clock_after_a_reboot_is_detected(
     machine: Machine, path: Path, off: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A machine without a clock of its own starts years back until NTP has answered."""
+    """A machine without a hardware clock starts years back until NTP has responded."""
     first = machine.clock(path)
     machine.run(first, 10)
     at = first()
@@ -198,7 +198,7 @@ def test_a_reboot_with_a_wrong_clock_is_noticed(
     assert "wall clock jumped" in caplog.text
 
 
-def test_a_reboot_with_a_right_clock_is_none(machine: Machine, path: Path) -> None:
+def test_a_reboot_with_a_right_clock_is_no_jump(machine: Machine, path: Path) -> None:
     """The time while the machine was off counts."""
     first = machine.clock(path)
     machine.run(first, 10)
@@ -214,7 +214,7 @@ def test_a_reboot_with_a_right_clock_is_none(machine: Machine, path: Path) -> No
 
 
 def test_suspended_time_counts() -> None:
-    """A machine that slept for a night has not jumped."""
+    """A machine that was suspended for a night has not jumped."""
     now = begin(None, "boot", _START, 100.0)
 
     after = follow(now, _START + 30_000, 30_100.0)
@@ -223,8 +223,8 @@ def test_suspended_time_counts() -> None:
     assert after.at(30_100.0) == _START + 30_000
 
 
-def test_files_are_old_only_where_the_kernels_clock_ran_evenly(machine: Machine) -> None:
-    """A file that was begun while the clock was back by a year is not a year old."""
+def test_files_count_as_old_only_if_the_kernels_clock_ran_evenly(machine: Machine) -> None:
+    """A file written while the clock was a year back is not a year old."""
     clock = machine.clock()
     machine.run(clock, 100, step=10)
     assert clock.before(50.0) == machine.wall() - 50.0
@@ -246,10 +246,10 @@ def test_files_are_old_only_where_the_kernels_clock_ran_evenly(machine: Machine)
         lambda _: b"",
         bytes.upper,
     ],
-    ids=["cut", "changed", "empty", "shouted"],
+    ids=["cut", "changed", "empty", "upper case"],
 )
-def test_a_damaged_file_is_none(path: Path, damage: object) -> None:
-    """What a disk made of it is never believed."""
+def test_a_damaged_file_is_ignored(path: Path, damage: object) -> None:
+    """A state with a wrong checksum is never used."""
     save(path, State("boot", 1.0, 2.0, 3.0))
     assert load(path) == State("boot", 1.0, 2.0, 3.0)
     assert callable(damage)
@@ -259,10 +259,10 @@ def test_a_damaged_file_is_none(path: Path, damage: object) -> None:
     assert load(path) is None
 
 
-def test_a_disk_that_refuses_costs_only_the_memory(
+def test_the_time_continues_if_its_file_cannot_be_written(
     machine: Machine, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The time goes on, with one warning, and is written once that works again."""
+    """One warning is logged, and the file is written once that works again."""
     path.mkdir()
     clock = machine.clock(path)
     machine.run(clock, 10)

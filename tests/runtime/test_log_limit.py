@@ -1,4 +1,4 @@
-"""A flood of one message in a process's own log."""
+"""A flood of one message in a process's own log is limited."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from entrepot.runtime.log_limit import FEW, MANY, PERIOD_S, LogLimit
 
 
 class Flooded:
-    """A log with a limit, whose time stands still until it is moved."""
+    """A limited log whose clock a test sets."""
 
     def __init__(self) -> None:
         self.now = 1.0
-        self.left_out = 0
+        self.dropped = 0
         self.stream = io.StringIO()
         limit = LogLimit(self._count, lambda: self.now)
         logs.configure("debug", "text", "p", stream=self.stream, limit=limit)
 
     def _count(self) -> None:
-        self.left_out += 1
+        self.dropped += 1
 
     def lines(self) -> list[str]:
-        """Return what was written, without the times."""
+        """Return the written lines without their times."""
         return [line.split(" ", 1)[1] for line in self.stream.getvalue().splitlines()]
 
 
 @pytest.fixture
 def flooded() -> Iterator[Flooded]:
-    """Logging is afterwards as it was."""
+    """Return a limited log; restore the configuration of logging afterwards."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     yield Flooded()
@@ -44,8 +44,10 @@ def flooded() -> Iterator[Flooded]:
 @pytest.mark.parametrize(
     ("level", "most"), [(logging.ERROR, FEW), (logging.WARNING, FEW), (logging.INFO, MANY)]
 )
-def test_a_flood_has_so_many_lines_and_a_count(flooded: Flooded, level: int, most: int) -> None:
-    """Whatever its fields say, which clients choose; the first of the next minute counts."""
+def test_a_flood_is_limited_and_the_next_line_has_the_number_dropped(
+    flooded: Flooded, level: int, most: int
+) -> None:
+    """Fields, which clients choose, do not matter; the first line of the next minute counts."""
     log = logging.getLogger("x.y")
     for number in range(most + 500):
         log.log(level, "request failed", extra={"path": f"/{number}"})
@@ -55,35 +57,35 @@ def test_a_flood_has_so_many_lines_and_a_count(flooded: Flooded, level: int, mos
 
     lines = flooded.lines()
     assert len(lines) == most + 2
-    assert flooded.left_out == 500
+    assert flooded.dropped == 500
     assert lines[-2].endswith("request failed more=500")
     assert lines[-1].endswith("request failed")
 
 
-def test_other_messages_are_written_beside_a_flood(flooded: Flooded) -> None:
+def test_other_messages_are_written_during_a_flood(flooded: Flooded) -> None:
     """The same text at another level is another message."""
     log = logging.getLogger("x.y")
     for _ in range(FEW + 1):
         log.warning("login failed")
-    log.warning("upstream is away")
+    log.warning("upstream unavailable")
     log.error("login failed")
 
-    assert flooded.lines()[-2:] == ["warn p: upstream is away", "error p: login failed"]
+    assert flooded.lines()[-2:] == ["warn p: upstream unavailable", "error p: login failed"]
 
 
-def test_texts_without_end_are_one_message(flooded: Flooded) -> None:
-    """No text that differs each time fills log or memory."""
+def test_ever_new_messages_share_one_limit(flooded: Flooded) -> None:
+    """Texts that differ each time must not fill the log or the memory."""
     log = logging.getLogger("x.y")
     for number in range(5000):
-        log.warning(f"text {number}")  # noqa: G004 - as a library might
+        log.warning(f"text {number}")  # noqa: G004 - a library may do so
 
     assert len(flooded.lines()) < 1000
-    assert len(flooded.lines()) + flooded.left_out == 5000
+    assert len(flooded.lines()) + flooded.dropped == 5000
 
 
-def test_who_asks_for_debug_lines_gets_them_all(flooded: Flooded) -> None:
-    """They are for one who looks."""
+def test_debug_lines_are_not_limited(flooded: Flooded) -> None:
+    """An operator sets this level to see every line."""
     for _ in range(MANY + 10):
-        logging.getLogger("x.y").debug("asked")
+        logging.getLogger("x.y").debug("request")
 
     assert len(flooded.lines()) == MANY + 10

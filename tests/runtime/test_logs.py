@@ -1,4 +1,4 @@
-"""Lines of the processes' own logs."""
+"""The format of log lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from entrepot.runtime import logs
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """Where the lines go; logging is afterwards as it was."""
+    """Return a stream for the lines; restore the configuration of logging afterwards."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     yield io.StringIO()
@@ -23,7 +23,7 @@ def stream() -> Iterator[io.StringIO]:
     logging.captureWarnings(capture=False)
 
 
-def _said(stream: io.StringIO) -> str:
+def _text(stream: io.StringIO) -> str:
     return stream.getvalue()
 
 
@@ -33,18 +33,18 @@ def test_a_text_line_is_time_level_process_message_and_fields(stream: io.StringI
 
     logging.getLogger("a.b").info("blob fetched", extra={"bytes": 12, "upstream": "quay.io"})
 
-    moment, rest = _said(stream).split(" ", 1)
+    moment, rest = _text(stream).split(" ", 1)
     assert rest == "info logger: blob fetched bytes=12 upstream=quay.io\n"
     assert moment.endswith("Z")
 
 
-def test_a_json_line_holds_the_same(stream: io.StringIO) -> None:
-    """Numbers stay numbers, others become texts; a field can't take a fixed one's place."""
+def test_a_json_line_has_the_same_values(stream: io.StringIO) -> None:
+    """Numbers stay numbers, others become strings; a field can't replace a standard one."""
     logs.configure("debug", "json", "cleaner", stream=stream)
 
     logging.getLogger("x").warning("low", extra={"bytes": 1, "path": io, "level": "mine"})
 
-    line = json.loads(_said(stream))
+    line = json.loads(_text(stream))
     assert line["process"] == "cleaner"
     assert line["level"] == "warn"
     assert line["message"] == "low"
@@ -53,13 +53,13 @@ def test_a_json_line_holds_the_same(stream: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("formatter", ["text", "json"])
-def test_nothing_forges_a_second_line(stream: io.StringIO, formatter: str) -> None:
-    """A client's bytes in a field or a message can't begin a line of their own."""
+def test_no_value_can_start_a_second_line(stream: io.StringIO, formatter: str) -> None:
+    """A client's bytes in a field or a message can't forge a line."""
     logs.configure("info", "json" if formatter == "json" else "text", "p", stream=stream)
 
     logging.getLogger("x").info("bad\ninfo p: forged", extra={"uri": "/\n2026 \x85 \u2028 error"})
 
-    assert len(_said(stream).splitlines()) == 1
+    assert len(_text(stream).splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -75,17 +75,17 @@ def test_nothing_forges_a_second_line(stream: io.StringIO, formatter: str) -> No
 def test_a_credential_is_never_written(
     stream: io.StringIO, fields: dict[str, str], leaked: str
 ) -> None:
-    """Fields that are named like secrets are masked; a URL loses its user and its query."""
+    """Fields named like secrets are masked; a URL loses its user, password and query."""
     logs.configure("info", "text", "p", stream=stream)
 
-    logging.getLogger("x").info("asked", extra=fields)
+    logging.getLogger("x").info("requested", extra=fields)
 
-    assert leaked not in _said(stream)
-    assert "asked" in _said(stream)
+    assert leaked not in _text(stream)
+    assert "requested" in _text(stream)
 
 
 def test_an_exception_is_one_line_with_its_error(stream: io.StringIO) -> None:
-    """A traceback is a field: a line is a record."""
+    """The traceback is a field, because a line is a record."""
     logs.configure("info", "text", "p", stream=stream)
 
     try:
@@ -93,27 +93,27 @@ def test_an_exception_is_one_line_with_its_error(stream: io.StringIO) -> None:
     except ValueError:
         logging.getLogger("x").exception("failed")
 
-    assert _said(stream).count("\n") == 1
-    assert 'error="ValueError(' in _said(stream)
+    assert _text(stream).count("\n") == 1
+    assert 'error="ValueError(' in _text(stream)
 
 
-def test_the_level_is_distributions_word(stream: io.StringIO) -> None:
-    """`warn` lets warnings through and nothing below."""
+def test_levels_have_the_names_of_docker_distribution(stream: io.StringIO) -> None:
+    """`warn` passes warnings and errors only."""
     logs.configure("warn", "text", "p", stream=stream)
 
     logging.getLogger("x").info("quiet")
     logging.getLogger("x").warning("loud")
 
-    assert "quiet" not in _said(stream)
-    assert "loud" in _said(stream)
+    assert "quiet" not in _text(stream)
+    assert "loud" in _text(stream)
 
 
 def test_configuring_twice_writes_once(stream: io.StringIO) -> None:
-    """The last configuration is the one in force."""
+    """The last configuration is in force."""
     logs.configure("info", "text", "first", stream=stream)
     logs.configure("info", "text", "second", stream=stream)
 
     logging.getLogger("x").info("once")
 
-    assert _said(stream).count("once") == 1
-    assert "second: once" in _said(stream)
+    assert _text(stream).count("once") == 1
+    assert "second: once" in _text(stream)

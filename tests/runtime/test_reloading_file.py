@@ -1,4 +1,4 @@
-"""A file that is read again when it changed."""
+"""A file that is re-read when it changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WRITTEN = 1_000_000.0
 
 
 class Clock:
-    """A clock that a test moves."""
+    """A clock that a test sets."""
 
     def __init__(self, now: float = _WRITTEN + 100) -> None:
         self.now = now
@@ -27,26 +27,26 @@ class Clock:
 
 
 class Parser:
-    """Reads a number, and counts how often it was asked."""
+    """Parses a number, and counts its calls."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.calls = 0
 
     def __call__(self, content: bytes) -> int:
-        """Read one."""
-        self.asked += 1
+        """Parse the content."""
+        self.calls += 1
         return int(content)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file that says 1, written long ago."""
+    """Return a file with the content 1, written long ago."""
     return _write(tmp_path / "file", b"1", at=_WRITTEN)
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """Long after the file was written."""
+    """Return a clock at a time long after the file was written."""
     return Clock()
 
 
@@ -60,8 +60,8 @@ def _warnings(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def test_a_change_is_seen_at_the_next_look(path: Path, clock: Clock) -> None:
-    """Within the interval the old value stands; after it, the new one, a generation on."""
+def test_a_change_is_seen_at_the_next_check(path: Path, clock: Clock) -> None:
+    """Within the interval the old value is in force; then the new one, with a higher generation."""
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN + 1)
 
@@ -70,8 +70,8 @@ def test_a_change_is_seen_at_the_next_look(path: Path, clock: Clock) -> None:
     assert (watched.value, watched.generation) == (2, 2)
 
 
-def test_a_file_that_did_not_change_is_not_parsed_again(path: Path, clock: Clock) -> None:
-    """However often it is looked at."""
+def test_an_unchanged_file_is_not_parsed_again(path: Path, clock: Clock) -> None:
+    """The number of checks does not matter."""
     parser = Parser()
     watched = ReloadingFile(path, parser, clock=clock)
 
@@ -79,11 +79,11 @@ def test_a_file_that_did_not_change_is_not_parsed_again(path: Path, clock: Clock
         clock.now += 1
         assert watched.value == 1
 
-    assert parser.asked == 1
+    assert parser.calls == 1
 
 
-def test_a_look_at_an_old_file_is_a_stat(path: Path, clock: Clock) -> None:
-    """It is not opened: a forged time, of the same size, hides a change."""
+def test_a_check_of_an_old_file_is_a_stat(path: Path, clock: Clock) -> None:
+    """The file is not opened: a change with the same time and size stays unseen."""
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN)
     clock.now += 1
@@ -91,7 +91,7 @@ def test_a_look_at_an_old_file_is_a_stat(path: Path, clock: Clock) -> None:
     assert watched.value == 1
 
 
-def test_the_first_reading_raises(tmp_path: Path, clock: Clock) -> None:
+def test_the_first_read_raises(tmp_path: Path, clock: Clock) -> None:
     """There is no last good value at the start."""
     with pytest.raises(FileNotFoundError):
         ReloadingFile(tmp_path / "absent", int, clock=clock)
@@ -99,10 +99,10 @@ def test_the_first_reading_raises(tmp_path: Path, clock: Clock) -> None:
         ReloadingFile(_write(tmp_path / "bad", b"x", at=_WRITTEN), int, clock=clock)
 
 
-def test_an_unreadable_change_is_one_warning_and_changes_nothing(
+def test_a_malformed_change_is_logged_once_and_changes_nothing(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The last good value stays; the warning names the path and the problem, once."""
+    """The last good value stays; the warning has the path and the problem."""
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"one", at=_WRITTEN + 1)
 
@@ -115,10 +115,10 @@ def test_an_unreadable_change_is_one_warning_and_changes_nothing(
     assert "'one'" in str(vars(warning)["problem"])
 
 
-def test_processes_that_share_a_watch_complain_once_between_them(
+def test_forked_processes_log_one_warning_together(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each worker had told of the same bad file; a copy stands for what a fork makes."""
+    """Otherwise each worker logs the same bad file; a copy stands for a forked process."""
     watched = ReloadingFile(path, int, clock=clock)
     forked = copy.copy(watched)
 
@@ -130,8 +130,8 @@ def test_processes_that_share_a_watch_complain_once_between_them(
     assert len(_warnings(caplog)) == 2
 
 
-def test_only_the_named_errors_are_the_files_fault(path: Path, clock: Clock) -> None:
-    """What is not among them is a bug of the parser and is not hidden."""
+def test_other_errors_of_the_parser_are_raised(path: Path, clock: Clock) -> None:
+    """An error that is not in `errors` is a bug of the parser and is not hidden."""
     watched = ReloadingFile(path, int, clock=clock, errors=(UnicodeError,))
     _write(path, b"one", at=_WRITTEN + 1)
     clock.now += 1
@@ -141,7 +141,7 @@ def test_only_the_named_errors_are_the_files_fault(path: Path, clock: Clock) -> 
 
 
 def test_a_repaired_file_is_in_force_again(path: Path, clock: Clock) -> None:
-    """Also when it says what it said before it broke."""
+    """This includes a file with the same content as before it broke."""
     watched = ReloadingFile(path, int, clock=clock)
     for moment, content in enumerate((b"one", b"1", b"3"), 1):
         _write(path, content, at=_WRITTEN + moment)
@@ -151,10 +151,10 @@ def test_a_repaired_file_is_in_force_again(path: Path, clock: Clock) -> None:
     assert watched.value == 3
 
 
-def test_a_file_that_is_gone_is_one_warning_and_its_return_one_note(
+def test_a_missing_file_and_its_return_are_each_logged_once(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Moved away and back, it is the same file: nothing is parsed, but both are said."""
+    """Moved away and back, it is the same file: it is not parsed, but both are logged."""
     caplog.set_level(logging.INFO)
     parser = Parser()
     watched = ReloadingFile(path, parser, clock=clock)
@@ -167,16 +167,16 @@ def test_a_file_that_is_gone_is_one_warning_and_its_return_one_note(
     clock.now += 1
 
     assert watched.value == 1
-    assert parser.asked == 1
-    said = [(record.levelname, record.getMessage()) for record in caplog.records]
-    assert said == [
+    assert parser.calls == 1
+    logged = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert logged == [
         ("WARNING", "watched file cannot be read, the last good one stays in force"),
         ("INFO", "watched file is back"),
     ]
 
 
 def test_a_swapped_symlink_is_a_change(tmp_path: Path, clock: Clock) -> None:
-    """Kubernetes updates a mounted secret by swapping the directory that a symlink names."""
+    """Kubernetes updates a mounted secret by replacing the symbolic link to its directory."""
     for name, content in (("old", b"1"), ("new", b"2")):
         (tmp_path / name).mkdir()
         _write(tmp_path / name / "file", content, at=_WRITTEN)
@@ -193,7 +193,7 @@ def test_a_swapped_symlink_is_a_change(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_a_change_in_the_same_tick_is_seen(path: Path, clock: Clock) -> None:
-    """Same time, same size, same inode: a file read when it was young is read again."""
+    """Time, size and inode are equal: a file that was recent when read is read again."""
     clock.now = _WRITTEN + 0.2
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN)
@@ -202,8 +202,8 @@ def test_a_change_in_the_same_tick_is_seen(path: Path, clock: Clock) -> None:
     assert watched.value == 2
 
 
-def test_a_young_file_that_stays_is_not_a_change(path: Path, clock: Clock) -> None:
-    """Reading it again and finding the same is no new generation, and ends with its youth."""
+def test_a_recent_file_with_the_same_content_is_not_a_change(path: Path, clock: Clock) -> None:
+    """Reading it again gives no new generation, and stops once the file is older."""
     clock.now = _WRITTEN + 0.2
     parser = Parser()
     watched = ReloadingFile(path, parser, clock=clock)
@@ -212,11 +212,11 @@ def test_a_young_file_that_stays_is_not_a_change(path: Path, clock: Clock) -> No
         clock.now += 0.5
         assert watched.generation == 1
 
-    assert parser.asked == 1
+    assert parser.calls == 1
 
 
-def test_a_file_that_is_being_written_waits_for_the_next_look(path: Path, clock: Clock) -> None:
-    """Half of a password file would lock the other half out."""
+def test_a_file_that_is_being_written_is_read_at_the_next_check(path: Path, clock: Clock) -> None:
+    """Half of a password file would lock out the users in the other half."""
     watched = ReloadingFile(path, int, clock=clock)
     clock.now += 1
     _write(path, b"", at=clock.now - 0.01)
@@ -227,8 +227,8 @@ def test_a_file_that_is_being_written_waits_for_the_next_look(path: Path, clock:
     assert watched.value == 22
 
 
-def test_a_clock_set_back_does_not_stop_the_looking(path: Path, clock: Clock) -> None:
-    """Time may jump; the next question looks."""
+def test_a_clock_set_back_does_not_stop_the_checks(path: Path, clock: Clock) -> None:
+    """The wall clock may jump; the next access checks the file."""
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN + 1)
     clock.now -= 50
@@ -236,8 +236,8 @@ def test_a_clock_set_back_does_not_stop_the_looking(path: Path, clock: Clock) ->
     assert watched.value == 2
 
 
-def test_while_one_thread_reads_the_others_go_on(path: Path, clock: Clock) -> None:
-    """A slow file system holds one thread; value and generation stay a pair."""
+def test_other_threads_do_not_wait_for_a_slow_read(path: Path, clock: Clock) -> None:
+    """A slow file system blocks one thread; value and generation stay consistent."""
     reading, release = threading.Event(), threading.Event()
 
     def parse(content: bytes) -> int:
@@ -261,21 +261,21 @@ def test_while_one_thread_reads_the_others_go_on(path: Path, clock: Clock) -> No
     assert (watched.snapshot.value, watched.snapshot.generation) == (2, 2)
 
 
-# ---- what is kept for a process that begins while the file is bad
+# ---- the saved last good content
 
 
-def test_a_process_that_begins_while_the_file_is_bad_has_the_last_good_content(
+def test_a_process_started_while_the_file_is_bad_has_the_last_good_content(
     path: Path, clock: Clock
 ) -> None:
-    """What was taken away since the first start is not there again; a repair is seen."""
-    kept = path.with_name("kept")
-    before = ReloadingFile(path, int, clock=clock, last_good=kept)
+    """Rights that were revoked since the first start do not return; a repair is seen."""
+    saved = path.with_name("saved")
+    before = ReloadingFile(path, int, clock=clock, last_good=saved)
     for moment, content in enumerate((b"2", b"two"), 1):
         _write(path, content, at=_WRITTEN + moment)
         clock.now += 1
         assert before.value == 2
 
-    after = ReloadingFile(path, int, clock=clock, last_good=kept)
+    after = ReloadingFile(path, int, clock=clock, last_good=saved)
 
     assert after.value == 2
     _write(path, b"3", at=_WRITTEN + 3)
@@ -284,11 +284,11 @@ def test_a_process_that_begins_while_the_file_is_bad_has_the_last_good_content(
 
 
 @pytest.mark.parametrize("broken", [b"two", None], ids=["bad", "gone"])
-def test_a_forked_process_does_not_go_back_to_what_its_parent_had(
+def test_a_forked_process_does_not_use_its_parents_older_value(
     path: Path, clock: Clock, broken: bytes | None
 ) -> None:
-    """The parent has not looked since the start; its children have."""
-    parent = ReloadingFile(path, int, clock=clock, last_good=path.with_name("kept"))
+    """The parent has not checked the file since the start; its children have."""
+    parent = ReloadingFile(path, int, clock=clock, last_good=path.with_name("saved"))
     child = copy.copy(parent)
     _write(path, b"2", at=_WRITTEN + 1)
     clock.now += 1
@@ -303,16 +303,18 @@ def test_a_forked_process_does_not_go_back_to_what_its_parent_had(
     assert copy.copy(parent).value == 2
 
 
-def test_a_forked_process_has_what_others_took_although_the_file_is_as_its_parent_saw_it(
+def test_a_forked_process_takes_the_value_that_other_processes_accepted(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Going back was refused by all who had gone on: rules taken out gave every right back."""
+    """The file is as the parent saw it, but the others rejected that: revoked rights returned."""
 
-    def judge(before: int, after: int) -> None:
+    def validate(before: int, after: int) -> None:
         if after < before:
             raise ValueError("less than before")
 
-    parent = ReloadingFile(path, int, clock=clock, last_good=path.with_name("kept"), validate=judge)
+    parent = ReloadingFile(
+        path, int, clock=clock, last_good=path.with_name("saved"), validate=validate
+    )
     child = copy.copy(parent)
     for moment, content in enumerate((b"2", b"1"), 1):
         _write(path, content, at=_WRITTEN + moment)
@@ -325,20 +327,20 @@ def test_a_forked_process_has_what_others_took_although_the_file_is_as_its_paren
     assert copy.copy(parent).value == 2
 
 
-def test_what_is_kept_is_for_our_eyes_only(path: Path, clock: Clock) -> None:
-    """There may be passwords in it."""
-    kept = path.with_name("kept")
-    ReloadingFile(path, int, clock=clock, last_good=kept)
+def test_the_saved_content_is_readable_by_its_owner_only(path: Path, clock: Clock) -> None:
+    """It may have password hashes."""
+    saved = path.with_name("saved")
+    ReloadingFile(path, int, clock=clock, last_good=saved)
 
-    assert (kept.read_bytes(), kept.stat().st_mode & 0o777) == (b"1", 0o600)
+    assert (saved.read_bytes(), saved.stat().st_mode & 0o777) == (b"1", 0o600)
 
 
-def test_what_cannot_be_kept_is_not_left_to_grow_old(
+def test_an_outdated_saved_content_is_removed_if_it_cannot_be_replaced(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk: better no copy than one that gives a right back."""
-    kept = path.with_name("kept")
-    watched = ReloadingFile(path, int, clock=clock, last_good=kept)
+    """On a full disk, no copy is better than one that restores a revoked right."""
+    saved = path.with_name("saved")
+    watched = ReloadingFile(path, int, clock=clock, last_good=saved)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -348,19 +350,19 @@ def test_what_cannot_be_kept_is_not_left_to_grow_old(
     clock.now += 1
 
     assert watched.value == 2
-    assert not kept.exists()
+    assert not saved.exists()
 
 
-def test_a_change_may_be_refused_for_what_stood_before(
+def test_a_change_may_be_rejected_by_validate(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is as bad as one that cannot be read."""
+    """It is treated like malformed content."""
 
-    def judge(before: int, after: int) -> None:
+    def validate(before: int, after: int) -> None:
         if after < before:
             raise ValueError("less than before")
 
-    watched = ReloadingFile(path, int, clock=clock, validate=judge)
+    watched = ReloadingFile(path, int, clock=clock, validate=validate)
     for moment, content in enumerate((b"3", b"2", b"4"), 1):
         _write(path, content, at=_WRITTEN + moment)
         clock.now += 1
@@ -370,10 +372,8 @@ def test_a_change_may_be_refused_for_what_stood_before(
     assert "less than before" in str(vars(warning)["problem"])
 
 
-def test_whoever_heard_of_a_change_need_not_wait_for_the_next_look(
-    path: Path, clock: Clock
-) -> None:
-    """Another process saw it: this one looks at once."""
+def test_refresh_checks_the_file_at_once(path: Path, clock: Clock) -> None:
+    """Another process has seen a change, and this one must see it now."""
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN + 1)
     assert watched.value == 1

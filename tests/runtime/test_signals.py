@@ -1,4 +1,4 @@
-"""Signals are returned once each, and only those that came, however a wait is interrupted."""
+"""Signals are returned once each, and only those received, however a wait is interrupted."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tests.processes import next_line, running
 _WAIT = """
 import os, signal, sys, time
 from entrepot.runtime.signals import Signals
-taken = Signals({signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD})
+signals = Signals({signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD})
 os.write(1, b"ready\\n")
 """
 
 _WAITS = f"""{_WAIT}
 while True:
     began = time.monotonic()
-    found = taken.wait(0.002)
+    found = signals.wait(0.002)
     if found:
         print(*(each.name for each in found), flush=True)
         if signal.SIGTERM in found:
@@ -28,18 +28,18 @@ while True:
 
 _FORKS = f"""{_WAIT}
 if os.fork() == 0:
-    taken.close()
+    signals.close()
     again = Signals({{signal.SIGTERM, signal.SIGHUP}})
     os.kill(os.getpid(), signal.SIGHUP)
     print("child", *(each.name for each in again.wait(10)), flush=True)
     os._exit(0)
 os.wait()
-print("parent", *(each.name for each in taken.wait(10)), flush=True)
+print("parent", *(each.name for each in signals.wait(10)), flush=True)
 """
 
 
 def test_a_stop_at_any_moment_of_a_wait_returns_no_signal() -> None:
-    """Sigtimedwait returned whatever lay in memory when SIGCONT came after its deadline."""
+    """Sigtimedwait returned uninitialised memory if SIGCONT came after its deadline."""
     with running(_WAITS) as process:
         assert next_line(process) == "ready"
         for _ in range(60):
@@ -52,25 +52,25 @@ def test_a_stop_at_any_moment_of_a_wait_returns_no_signal() -> None:
         process.send_signal(signal.SIGCONT)
         first = next_line(process)
         process.send_signal(signal.SIGTERM)
-        said = [first, *iter(lambda: next_line(process), "")]
+        printed = [first, *iter(lambda: next_line(process), "")]
 
-        assert said == ["SIGHUP", "SIGTERM"]
+        assert printed == ["SIGHUP", "SIGTERM"]
         assert process.wait(timeout=10) == 0
 
 
-def test_a_signal_that_came_before_the_wait_is_returned() -> None:
+def test_a_signal_received_before_the_wait_is_returned() -> None:
     """It stays pending until then."""
-    with running(_WAIT + "os.kill(os.getpid(), 1)\nprint(*taken.wait(0))\n") as process:
+    with running(_WAIT + "os.kill(os.getpid(), 1)\nprint(*signals.wait(0))\n") as process:
         assert next_line(process) == "ready"
         assert next_line(process) == str(int(signal.SIGHUP))
 
 
-def test_a_forked_process_takes_its_own_signals() -> None:
+def test_a_forked_process_receives_its_own_signals() -> None:
     """The child's SIGHUP is not returned to its parent, which gets the SIGCHLD."""
     with running(_FORKS) as process:
-        said = list(iter(lambda: next_line(process), ""))
+        printed = list(iter(lambda: next_line(process), ""))
 
-    assert said == ["ready", "child SIGHUP", "parent SIGCHLD"]
+    assert printed == ["ready", "child SIGHUP", "parent SIGCHLD"]
 
 
 def _until_stopped(pid: int) -> None:

@@ -1,4 +1,4 @@
-"""What only a disk can do wrong: crashes, full disks, other file systems, races for folders."""
+"""Failures of a disk: crashes, no space, other file systems, races for folders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.processes import next_line, running
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Return where the storage lies; it is not made yet."""
+    """Return the root of the storage, which does not exist yet."""
     return tmp_path / "root"
 
 
@@ -29,7 +29,7 @@ def storage(root: Path) -> Filesystem:
 
 
 def _files(root: Path) -> list[str]:
-    """Return every file, also those that the storage does not show."""
+    """Return all files, including those that the storage does not show."""
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
@@ -41,21 +41,21 @@ def test_a_key_is_a_path_below_the_root(storage: Filesystem, root: Path) -> None
 
 
 def test_a_key_cannot_lead_out_of_the_root(storage: Filesystem) -> None:
-    """Keys are made by the layout; one that climbs is a defect of ours."""
+    """Keys are made by the layout; a key with `..` is a bug."""
     for key in ("../x", "a/../../x", "a/.."):
         with pytest.raises(AssertionError):
             storage.write(key, b"")
 
 
-def test_a_key_may_hold_dots(storage: Filesystem, root: Path) -> None:
-    """`v1..2` is a good tag."""
+def test_a_key_may_contain_dots(storage: Filesystem, root: Path) -> None:
+    """`v1..2` is a valid tag."""
     storage.write("tags/v1..2/link", b"")
 
     assert _files(root) == ["tags/v1..2/link"]
 
 
 def test_an_open_value_is_a_file_that_the_kernel_can_send(storage: Filesystem) -> None:
-    """A hit costs one sendfile, also from a position on."""
+    """A hit costs one sendfile, also from an offset."""
     storage.write("key", b"0123456789")
     ours, theirs = socket.socketpair()
 
@@ -65,18 +65,16 @@ def test_an_open_value_is_a_file_that_the_kernel_can_send(storage: Filesystem) -
         assert theirs.recv(100) == b"456789"[:sent]
 
 
-def test_an_open_value_holds_no_buffer(storage: Filesystem) -> None:
-    """A thousand bodies that the kernel sends at a time had 64 KiB each, for nothing."""
+def test_an_open_value_has_no_buffer(storage: Filesystem) -> None:
+    """A thousand concurrent bodies sent by the kernel would need 64 KiB each, in vain."""
     storage.write("key", b"0123456789")
 
     with storage.open("key") as file:
         assert isinstance(file, io.RawIOBase)
 
 
-def test_the_last_deletion_leaves_the_root_and_nothing_in_it(
-    storage: Filesystem, root: Path
-) -> None:
-    """Folders that are empty go, up to the root; it may be a mount point."""
+def test_the_last_deletion_leaves_an_empty_root(storage: Filesystem, root: Path) -> None:
+    """Empty folders are removed up to the root, which may be a mount point."""
     storage.write("a/b/c", b"")
 
     storage.delete("a/b/c")
@@ -84,28 +82,26 @@ def test_the_last_deletion_leaves_the_root_and_nothing_in_it(
     assert (root.is_dir(), list(root.iterdir())) == (True, [])
 
 
-def test_folders_that_another_process_removes_first_end_nothing(
+def test_a_folder_removed_by_another_process_does_not_stop_the_cleanup(
     storage: Filesystem, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is above them may still be empty, and is nobody else's to remove."""
+    """Its parents may be empty too, and no other process may remove them."""
     storage.write("a/b/c", b"")
     rmdir = os.rmdir
 
-    def be_second(path: str) -> None:
+    def rmdir_reports_absence(path: str) -> None:
         rmdir(path)
         if path.endswith("/b"):
             raise FileNotFoundError(errno.ENOENT, "removed by another", path)
 
-    monkeypatch.setattr(os, "rmdir", be_second)
+    monkeypatch.setattr(os, "rmdir", rmdir_reports_absence)
 
     assert storage.delete("a/b/c") is True
     assert list(root.iterdir()) == []
 
 
-def test_a_link_out_of_the_tree_is_not_walked(
-    storage: Filesystem, root: Path, tmp_path: Path
-) -> None:
-    """A walk that feeds an eviction must not leave the data directory, nor run in a circle."""
+def test_a_symbolic_link_is_not_followed(storage: Filesystem, root: Path, tmp_path: Path) -> None:
+    """A walk for an eviction must not leave the data directory, nor loop."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/file").write_bytes(b"")
     storage.write("a/value", b"")
@@ -137,14 +133,14 @@ def _fail(monkeypatch: pytest.MonkeyPatch, call: str, code: int) -> None:
     ids=lambda value: errno.errorcode[value] if isinstance(value, int) else value.__name__,
 )
 @pytest.mark.parametrize("call", ["fsync", "rename"])
-def test_a_refused_write_says_why_and_leaves_the_old_value(
+def test_a_failed_write_keeps_the_old_value_and_raises_the_reason(
     storage: Filesystem,
     monkeypatch: pytest.MonkeyPatch,
     call: str,
     code: int,
     expected: type[DatastoreError],
 ) -> None:
-    """A disk without room is one thing, a broken one another; no half file stays of either."""
+    """A full disk and a broken one differ; neither leaves a partial file."""
     storage.write("key", b"old")
     _fail(monkeypatch, call, code)
 
@@ -165,10 +161,10 @@ def test_a_refused_write_says_why_and_leaves_the_old_value(
     ],
     ids=["stat", "delete", "list", "walk", "stamp"],
 )
-def test_every_verb_names_a_broken_disk(
+def test_every_method_raises_storage_broken_for_a_broken_disk(
     storage: Filesystem, monkeypatch: pytest.MonkeyPatch, call: str, verb: object
 ) -> None:
-    """An OSError never leaves the driver, and an input/output error is no absence."""
+    """The driver never raises an OSError, and an input/output error is not an absent value."""
     storage.write("key", b"")
     _fail(monkeypatch, call, errno.EIO)
 
@@ -177,8 +173,8 @@ def test_every_verb_names_a_broken_disk(
         verb(storage)
 
 
-def test_a_value_where_a_folder_must_be_is_a_broken_disk(storage: Filesystem) -> None:
-    """It ends, and does not try for ever."""
+def test_a_value_in_place_of_a_folder_raises_storage_broken(storage: Filesystem) -> None:
+    """The number of tries is limited."""
     storage.write("a", b"")
 
     with pytest.raises(StorageBroken):
@@ -188,10 +184,10 @@ def test_a_value_where_a_folder_must_be_is_a_broken_disk(storage: Filesystem) ->
 # ---- durability
 
 
-def test_content_is_on_disk_before_its_name_and_the_name_before_the_end(
+def test_content_is_synced_before_its_name_and_the_name_before_the_return(
     storage: Filesystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a power cut a name never leads to a hole."""
+    """After a power failure, a name never leads to missing bytes."""
     path = tmp_path / "finished"
     path.write_bytes(b"content")
     storage.write("a/other", b"")
@@ -224,22 +220,22 @@ def test_content_is_on_disk_before_its_name_and_the_name_before_the_end(
 
 @pytest.fixture
 def two_file_systems(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no rename cross folders, as none crosses file systems."""
+    """Refuse renames between folders, as between two file systems."""
     rename = os.rename
 
-    def refuse_to_cross(source: str, target: str) -> None:
+    def refuse_between_folders(source: str, target: str) -> None:
         if Path(source).parent != Path(target).parent:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         rename(source, target)
 
-    monkeypatch.setattr(os, "rename", refuse_to_cross)
+    monkeypatch.setattr(os, "rename", refuse_between_folders)
 
 
 @pytest.mark.usefixtures("two_file_systems")
-def test_a_file_of_another_file_system_is_copied_in(
+def test_a_file_of_another_file_system_is_copied(
     storage: Filesystem, root: Path, tmp_path: Path
 ) -> None:
-    """The state directory may lie on a disk of its own."""
+    """The state directory may be on a disk of its own."""
     path = tmp_path / "finished"
     path.write_bytes(b"content" * 100_000)
 
@@ -250,10 +246,10 @@ def test_a_file_of_another_file_system_is_copied_in(
 
 
 @pytest.mark.usefixtures("two_file_systems")
-def test_a_copy_that_finds_no_room_leaves_the_finished_file(
+def test_a_copy_to_a_full_disk_keeps_the_finished_file(
     storage: Filesystem, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was downloaded can be adopted when there is room again."""
+    """A downloaded file can be adopted once there is space again."""
     path = tmp_path / "finished"
     path.write_bytes(b"content")
     storage.write("a/b", b"")
@@ -268,7 +264,7 @@ def test_a_copy_that_finds_no_room_leaves_the_finished_file(
 
 # ---- crashes
 
-_WRITE_FOR_EVER = """
+_WRITE_UNTIL_KILLED = """
 import itertools, sys
 from pathlib import Path
 from entrepot.datastore.drivers.filesystem import Filesystem
@@ -286,9 +282,9 @@ for number in itertools.count():
 def test_a_writer_killed_at_any_moment_leaves_the_old_value_or_the_new(
     storage: Filesystem, root: Path, tmp_path: Path
 ) -> None:
-    """Kill -9 in the middle of write and adopt, again and again: no reader sees a part."""
+    """After kill -9 during write and adopt, no reader sees a partial value."""
     for rounds in range(6):
-        with running(_WRITE_FOR_EVER, root, tmp_path / "spool") as process:
+        with running(_WRITE_UNTIL_KILLED, root, tmp_path / "spool") as process:
             for _ in range(rounds + 1):
                 assert next_line(process)
             process.kill()
@@ -301,10 +297,8 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_value_or_the_new(
         assert list(storage.list("written")) == ["value"]
 
 
-def test_what_a_crash_left_unfinished_is_tidied_when_it_is_old(
-    storage: Filesystem, root: Path
-) -> None:
-    """It counts against the cap and has no name; a living writer's is left alone."""
+def test_old_unfinished_files_are_removed(storage: Filesystem, root: Path) -> None:
+    """They count against the cap and have no name; a recent one may have a live writer."""
     storage.write("a/value", b"content")
     storage.write("b/value", b"content")
     (root / "a/value").rename(root / "a/0123456789abcdef~unfinished")
@@ -316,10 +310,10 @@ def test_what_a_crash_left_unfinished_is_tidied_when_it_is_old(
     assert _files(root) == ["b/fedcba9876543210~unfinished"]
 
 
-def test_the_mark_of_the_unfinished_is_the_one_that_writes_use(
+def test_writes_use_the_suffix_of_unfinished_files(
     storage: Filesystem, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the test before this one would prove nothing."""
+    """Otherwise the test before this one would prove nothing."""
     seen: list[str] = []
     monkeypatch.setattr(os, "fsync", lambda _: seen.extend(_files(root)))
 

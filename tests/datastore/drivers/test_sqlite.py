@@ -1,4 +1,4 @@
-"""What only SQLite can do wrong: broken files, forks, busy writers, a log without bound, scans."""
+"""Failures of SQLite: broken files, forks, busy writers, an unbounded log, scans of all rows."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ A, B = Digest.of(b"a"), Digest.of(b"b")
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where the index lies; its folder is not made yet."""
+    """Return the path of the index; its folder does not exist yet."""
     return tmp_path / "state" / "index.sqlite"
 
 
 @pytest.fixture
 def opened(path: Path) -> Iterator[Opened]:
-    """Open the index, as one more process would each time."""
+    """Return a function that opens the index as one more process would."""
     indexes: list[SqliteIndex] = []
 
     def open_one(busy_timeout: float = 5.0) -> SqliteIndex:
@@ -52,7 +52,7 @@ def index(opened: Opened) -> SqliteIndex:
 @pytest.fixture
 def other(opened: Opened, index: SqliteIndex) -> SqliteIndex:
     """Return the same index as another process would open it."""
-    del index  # opened first
+    del index  # it is opened first
     return opened()
 
 
@@ -68,7 +68,7 @@ def _log_bytes(path: Path) -> int:
 # ---- as it should be
 
 
-def test_what_was_recorded_is_there_the_next_time(index: SqliteIndex, opened: Opened) -> None:
+def test_a_row_persists_after_a_close(index: SqliteIndex, opened: Opened) -> None:
     """The index outlives its processes."""
     index.close()
 
@@ -87,7 +87,7 @@ def test_two_processes_see_each_others_changes(index: SqliteIndex, other: Sqlite
 
 
 def test_readers_and_the_writer_do_not_wait_for_each_other(index: SqliteIndex, path: Path) -> None:
-    """That is what the write-ahead log is for."""
+    """The write-ahead log provides this."""
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     writer.execute("UPDATE blob SET used = 99")
@@ -99,10 +99,10 @@ def test_readers_and_the_writer_do_not_wait_for_each_other(index: SqliteIndex, p
 # ---- what does not answer
 
 
-def test_a_writer_that_does_not_end_makes_the_index_unavailable_for_a_while(
+def test_the_index_is_unavailable_while_another_writer_holds_its_lock(
     opened: Opened, path: Path
 ) -> None:
-    """A verb waits as long as it was told, and works again as soon as it can."""
+    """A call waits for its timeout, and later calls succeed once the lock is free."""
     index = opened(busy_timeout=0.01)
     index.record(A, 10, ContentKind.BLOB, 5.0)
     writer = sqlite3.connect(path, isolation_level=None)
@@ -116,21 +116,21 @@ def test_a_writer_that_does_not_end_makes_the_index_unavailable_for_a_while(
     assert index.entry(A) == IndexEntry(A, 10, ContentKind.BLOB, 9.0)
 
 
-def test_where_no_file_can_be_made_the_index_is_unavailable(tmp_path: Path) -> None:
-    """An OSError never leaves the driver."""
+def test_the_index_is_unavailable_if_its_file_cannot_be_created(tmp_path: Path) -> None:
+    """The driver never raises an OSError."""
     (tmp_path / "file").write_bytes(b"")
 
     with pytest.raises(IndexUnavailable):
         SqliteIndex(tmp_path / "file" / "index.sqlite").used_bytes()
 
 
-def test_a_transaction_that_fails_leaves_nothing(index: SqliteIndex) -> None:
-    """Stamps and notes go together or not at all."""
+def test_a_failed_transaction_is_rolled_back(index: SqliteIndex) -> None:
+    """Access times and notes are stored together or not at all."""
     with pytest.raises(IndexUnavailable):
-        index.touch({A: 9.0}, {"news": None})  # type: ignore[dict-item]  # refused by the schema
+        index.touch({A: 9.0}, {"key": None})  # type: ignore[dict-item]  # refused by the schema
 
-    assert (index.entry(A), index.note("news")) == (IndexEntry(A, 10, ContentKind.BLOB, 5.0), None)
-    index.touch({A: 8.0}, {"news": "1"})
+    assert (index.entry(A), index.note("key")) == (IndexEntry(A, 10, ContentKind.BLOB, 5.0), None)
+    index.touch({A: 8.0}, {"key": "1"})
     assert index.entry(A) == IndexEntry(A, 10, ContentKind.BLOB, 8.0)
 
 
@@ -138,12 +138,12 @@ def test_a_transaction_that_fails_leaves_nothing(index: SqliteIndex) -> None:
 
 
 def _damage(path: Path) -> None:
-    """Overwrite all of it, its header included."""
+    """Overwrite the whole file, including its header."""
     path.write_bytes(b"not a database, but long enough to be taken for one" * 1000)
 
 
-def test_a_broken_file_is_set_aside_and_made_anew(index: SqliteIndex, path: Path) -> None:
-    """The index is derived: a new one, without the note, is rebuilt from the blobs."""
+def test_a_broken_file_is_moved_aside_and_replaced(index: SqliteIndex, path: Path) -> None:
+    """The index is derived state: a new one, without the note, is rebuilt from the blobs."""
     index.touch({}, {REBUILT: "1"})
     index.close()
     _damage(path)
@@ -155,7 +155,7 @@ def test_a_broken_file_is_set_aside_and_made_anew(index: SqliteIndex, path: Path
 def test_a_file_that_breaks_while_it_is_open_is_replaced_for_every_process(
     index: SqliteIndex, other: SqliteIndex, opened: Opened, path: Path
 ) -> None:
-    """Who meets the damage makes a new file, and the others go over to that."""
+    """The process that detects the damage creates a new file, and the others open that one."""
     index.close()
     other.used_bytes()
     with path.open("r+b") as file:
@@ -169,10 +169,10 @@ def test_a_file_that_breaks_while_it_is_open_is_replaced_for_every_process(
     assert path.with_name("index.sqlite.broken").exists()
 
 
-def test_an_index_deleted_under_running_processes_is_one_new_one(
+def test_an_index_deleted_under_running_processes_is_replaced_once(
     index: SqliteIndex, other: SqliteIndex, opened: Opened, path: Path
 ) -> None:
-    """None goes on with the deleted file, none takes the new one's log with it when it closes."""
+    """No process continues with the deleted file, or removes the new log when it closes."""
     other.used_bytes()
     for file in path.parent.iterdir():
         file.unlink()
@@ -189,8 +189,8 @@ def test_an_index_deleted_under_running_processes_is_one_new_one(
     assert opened().count() == 2
 
 
-def test_an_index_of_another_version_is_set_aside(index: SqliteIndex, path: Path) -> None:
-    """An upgrade rebuilds; it never reads what it does not know."""
+def test_an_index_of_another_version_is_moved_aside(index: SqliteIndex, path: Path) -> None:
+    """An upgrade rebuilds the index; it never reads an unknown schema."""
     index.close()
     foreign = sqlite3.connect(path, isolation_level=None)
     foreign.execute("PRAGMA user_version = 999")
@@ -219,11 +219,11 @@ from entrepot.datastore.drivers.sqlite import SqliteIndex
 index = SqliteIndex(Path(sys.argv[1]))
 index.record(Digest.of(b"parent"), 1, ContentKind.BLOB, 1.0)
 begun, ended = threading.Event(), threading.Event()
-def be_in_the_middle_of_a_verb():
+def hold_the_connection():
     with index._file.reading():
         begun.set()
         ended.wait()
-thread = threading.Thread(target=be_in_the_middle_of_a_verb)
+thread = threading.Thread(target=hold_the_connection)
 thread.start()
 begun.wait()
 child = os.fork()
@@ -240,14 +240,14 @@ os._exit(0)
 
 
 def test_a_fork_opens_its_own_connection(path: Path) -> None:
-    """One that crosses a fork corrupts the file, and a lock that does is never let go of."""
+    """A connection used after a fork corrupts the file, and a lock held at the fork stays held."""
     assert run(_FORK, path).split() == ["0", "201"]
     check = sqlite3.connect(path)
     assert check.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     check.close()
 
 
-_RECORD_FOR_EVER = """
+_RECORD_UNTIL_KILLED = """
 import itertools, sys
 from pathlib import Path
 from entrepot.datastore.index import ContentKind
@@ -262,29 +262,27 @@ for number in itertools.count():
 """
 
 
-def test_a_writer_killed_at_any_moment_leaves_totals_that_are_true(
-    opened: Opened, path: Path
-) -> None:
-    """What `held` says is what the rows and reservations say, after kill -9 too."""
+def test_a_writer_killed_at_any_moment_leaves_correct_totals(opened: Opened, path: Path) -> None:
+    """`used_bytes` equals the sum of rows and reservations, after kill -9 too."""
     index = opened()
     for rounds in range(4):
-        with running(_RECORD_FOR_EVER, path, rounds) as process:
+        with running(_RECORD_UNTIL_KILLED, path, rounds) as process:
             last = [next_line(process) for _ in range(10 * rounds + 1)][-1]
             process.kill()
             process.wait()
 
-        rows, promised = index.oldest(None, 100_000), index.reservations()
+        rows, reserved = index.oldest(None, 100_000), index.reservations()
         assert len(rows) > int(last)
         assert index.count() == len(rows)
-        assert index.used_bytes() == (100 + OVERHEAD) * (len(rows) + len(promised))
-        for each in promised:
+        assert index.used_bytes() == (100 + OVERHEAD) * (len(rows) + len(reserved))
+        for each in reserved:
             index.release(each.digest)
 
 
 # ---- size and speed
 
 
-def test_the_log_is_short_again_after_a_long_transaction(index: SqliteIndex, path: Path) -> None:
+def test_the_log_is_truncated_after_a_long_transaction(index: SqliteIndex, path: Path) -> None:
     """The log counts against the cap."""
     index.restore([IndexEntry(digest, 1, ContentKind.BLOB, 1.0) for digest in _many(30_000)])
 
@@ -294,7 +292,7 @@ def test_the_log_is_short_again_after_a_long_transaction(index: SqliteIndex, pat
 def test_the_log_stays_short_over_many_small_transactions(
     index: SqliteIndex, other: SqliteIndex, path: Path
 ) -> None:
-    """Also while another process reads its pages."""
+    """This holds while another process reads its pages."""
     digests = _many(300)
     index.restore([IndexEntry(digest, 1, ContentKind.BLOB, 1.0) for digest in digests])
     longest = 0
@@ -311,9 +309,9 @@ def test_the_log_stays_short_over_many_small_transactions(
     "name",
     ["_SPREAD", "_SET_USED", "_RECORD", "_RESTORE", "_OLDEST", "_MARK", "_USED_BYTES", "_RESERVE"],
 )
-def test_no_verb_scans_the_rows(index: SqliteIndex, path: Path, name: str) -> None:
-    """With a million rows each costs what it costs with ten."""
-    del index  # has made the file
+def test_no_statement_scans_all_rows(index: SqliteIndex, path: Path, name: str) -> None:
+    """The cost must be the same for ten and for a million rows."""
+    del index  # it has created the file
     db = sqlite3.connect(path)
     db.execute("CREATE TEMP TABLE stamp (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID")
     sql = getattr(sqlite, name)

@@ -15,9 +15,9 @@ from entrepot.registry.upstream.credentials import Credential
 from entrepot.registry.upstream.protocol import Upstream
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Shared, open_upstream
+from tests.fake_repository import error
 from tests.images import image
 from tests.registry.upstream.clients import PlainSecret
-from tests.shelves import error
 from tests.wire import HONEST, Fault, HttpServer, Reply, Seen
 
 _IMAGE = image([b"layer"])

@@ -159,7 +159,7 @@ def test_an_authority_without_key_usage_is_trusted(
         return context
 
     monkeypatch.setattr(ssl, "create_default_context", strict)
-    authority = Authority(tmp_path, says_what_for=False)
+    authority = Authority(tmp_path, with_key_usage=False)
     with FakeUpstream(tls=authority.context()) as upstream:
         image = upstream.add_image("app", "v1", [b"layer"])
 

@@ -1,4 +1,4 @@
-"""What a fake upstream holds under one name, and its honest answers."""
+"""The content of one repository of a fake upstream, and its correct responses."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 @dataclass(slots=True)
-class Shelf:
-    """What one repository name holds."""
+class FakeRepository:
+    """The content of one repository."""
 
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, tuple[bytes, str]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
 
 
-def manifest(shelf: Shelf, reference: str) -> Reply:
-    """Answer with a manifest by tag or digest."""
-    digest = reference if ":" in reference else shelf.tags.get(reference, "")
-    if digest not in shelf.manifests:
+def manifest(repository: FakeRepository, reference: str) -> Reply:
+    """Return a manifest by tag or digest."""
+    digest = reference if ":" in reference else repository.tags.get(reference, "")
+    if digest not in repository.manifests:
         return error(404, "MANIFEST_UNKNOWN")
-    body, media_type = shelf.manifests[digest]
+    body, media_type = repository.manifests[digest]
     return Reply(200, {"Content-Type": media_type, "Docker-Content-Digest": digest}, body)
 
 
 def blob(seen: Seen, content: bytes | None, fault: Fault, digest: str) -> Reply:
-    """Answer with a blob, or the range of it that was asked for."""
+    """Return a blob, or the requested range of it."""
     if content is None:
         return error(404, "BLOB_UNKNOWN")
     headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": digest}
@@ -48,29 +48,29 @@ def blob(seen: Seen, content: bytes | None, fault: Fault, digest: str) -> Reply:
     return Reply(206, headers, content[start:stop])
 
 
-def tags(seen: Seen, shelf: Shelf, page: int | None) -> Reply:
-    """List a page of tags, with the Link to the next."""
+def tags(seen: Seen, repository: FakeRepository, page: int | None) -> Reply:
+    """Return a page of tags, with the Link to the next page."""
     last = seen.query.get("last", "")
-    behind = sorted(tag for tag in shelf.tags if tag > last)
+    later = sorted(tag for tag in repository.tags if tag > last)
     bounds = [int(seen.query["n"])] if "n" in seen.query else []
-    bound = min(bounds + ([page] if page else []), default=len(behind))
-    shown = behind[:bound]
+    bound = min(bounds + ([page] if page else []), default=len(later))
+    shown = later[:bound]
     link = {}
-    if len(behind) > bound and shown:
+    if len(later) > bound and shown:
         query = urlencode({"n": bound, "last": shown[-1]})
         link = {"Link": f'<{seen.path}?{query}>; rel="next"'}
     name = seen.path.removeprefix("/v2/").removesuffix("/tags/list")
     return _json({"name": name, "tags": shown}, "application/json", link)
 
 
-def referrers(seen: Seen, shelf: Shelf, page: int | None) -> Reply:
-    """List a page of the manifests that refer to one, with the Link to the next."""
-    found = _referring(shelf, seen.path.rpartition("/")[2])
-    wanted = seen.query.get("artifactType")
+def referrers(seen: Seen, repository: FakeRepository, page: int | None) -> Reply:
+    """Return a page of a manifest's referrers, with the Link to the next page."""
+    found = _referring(repository, seen.path.rpartition("/")[2])
+    artifact_type = seen.query.get("artifactType")
     first = int(seen.query.get("page", 0))
-    shown = [each for each in found if wanted in (None, each["artifactType"])]
+    shown = [each for each in found if artifact_type in (None, each["artifactType"])]
     stop = first + (page or len(shown))
-    headers = {"OCI-Filters-Applied": "artifactType"} if wanted else {}
+    headers = {"OCI-Filters-Applied": "artifactType"} if artifact_type else {}
     if stop < len(shown):
         query = urlencode(seen.query | {"page": stop})
         headers["Link"] = f'<{seen.path}?{query}>; rel="next"'
@@ -78,10 +78,10 @@ def referrers(seen: Seen, shelf: Shelf, page: int | None) -> Reply:
     return _json(document, OCI_INDEX, headers)
 
 
-def _referring(shelf: Shelf, digest: str) -> list[dict[str, Any]]:
-    """Describe every manifest of the shelf whose subject is *digest*."""
+def _referring(repository: FakeRepository, digest: str) -> list[dict[str, Any]]:
+    """Return the descriptors of all manifests whose subject is *digest*."""
     found = []
-    for body, media_type in shelf.manifests.values():
+    for body, media_type in repository.manifests.values():
         document = json.loads(body)
         if (document.get("subject") or {}).get("digest") == digest:
             kind = document.get("artifactType", "")
@@ -94,6 +94,6 @@ def _json(document: object, media_type: str, headers: dict[str, str]) -> Reply:
 
 
 def error(status: int, code: str, headers: dict[str, str] | None = None) -> Reply:
-    """Answer with the error envelope of the distribution spec."""
+    """Return the error body of the OCI distribution spec."""
     body = json.dumps({"errors": [{"code": code, "message": code.lower()}]}).encode()
     return Reply(status, {"Content-Type": "application/json", **(headers or {})}, body)

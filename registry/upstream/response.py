@@ -16,10 +16,17 @@ from io import BufferedReader
 from socket import socket
 from typing import Any
 
+from entrepot.registry.upstream.headers import LARGEST_SIZE, whole_number
+
 LARGEST_HEAD = 64 * 1024
 """Bytes of the status line and all headers, including interim responses."""
 
 _MOST_INTERIM = 16
+_WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+
+
+class InvalidContentLength(HTTPException):
+    """The body of a response has no known end: RFC 9112, 6.3."""
 
 
 class BoundedResponse(HTTPResponse):
@@ -36,6 +43,23 @@ class BoundedResponse(HTTPResponse):
         """Read the status line and the headers."""
         with self._bounded():
             super().begin()
+        self._check_length()
+
+    def _check_length(self) -> None:
+        """Set the length of the body. Raises: InvalidContentLength.
+
+        `http.client` would read such a body until the upstream closes the connection, which it may
+        never do. Several equal lengths are one length (RFC 9110, 8.6).
+        """
+        lengths = self.headers.get_all("Content-Length")
+        is_head = self._method == "HEAD"  # type: ignore[attr-defined]  # private
+        if not lengths or self.chunked or is_head or self.status in _WITHOUT_BODY:
+            return
+        values = {each.strip() for each in ",".join(lengths).split(",")}
+        length = whole_number(values.pop(), LARGEST_SIZE)
+        if values or length is None:
+            raise InvalidContentLength
+        self.length = length
 
     def _read_status(self) -> tuple[str, int, str]:
         """Read the status line of the final response; skip interim ones (RFC 9110, 15.2)."""

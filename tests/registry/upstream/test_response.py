@@ -100,6 +100,31 @@ def test_endless_headers_are_rejected(pieces: Callable[[], Iterator[bytes]], why
 
 
 @pytest.mark.parametrize(
+    "length",
+    [b"x", b"", b"-1", b"+7", b"7_0", b"7.0", b"0x7", b"7, 8", b"7,", b"9" * 17, b"9" * 5000],
+)
+def test_a_length_that_cannot_be_read_is_refused_at_once(length: bytes) -> None:
+    """RFC 9112, 6.3: nobody can tell where the body ends on a connection that stays open."""
+    head = HEAD + b"Content-Type: %s\r\n" % IMAGE.media_type.encode()
+    answer = head + b"Content-Length: " + length + b"\r\n\r\n" + IMAGE.manifest
+    with sending(lambda: iter([answer])) as (client, _):
+        for ask in (lambda: client.manifest("app", V1), lambda: client.tags("app")):
+            with pytest.raises(Unavailable) as raised:
+                ask()
+            assert raised.value.why is Why.NONSENSE
+
+
+@pytest.mark.parametrize("lengths", [b"%d, %d", b"%d\r\nContent-Length: %d"])
+def test_equal_lengths_are_one_length(lengths: bytes) -> None:
+    """RFC 9110, 8.6: as a list, or in two headers."""
+    said = lengths % (len(IMAGE.manifest), len(IMAGE.manifest))
+    head = HEAD + b"Content-Type: %s\r\n" % IMAGE.media_type.encode()
+    answer = head + b"Content-Length: " + said + b"\r\n\r\n" + IMAGE.manifest
+    with sending(lambda: iter([answer])) as (client, _):
+        assert client.manifest("app", V1).body == IMAGE.manifest
+
+
+@pytest.mark.parametrize(
     "pieces",
     [
         lambda: iter([HEAD, *(b"X%d: y\r\n" % n for n in range(90)), REST]),

@@ -1,4 +1,4 @@
-"""Who may come in: Basic credentials, or tokens with their own endpoint."""
+"""Authentication of a fake upstream: Basic, or tokens of an endpoint of its own."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ _NAME = re.compile(r"/v2/(.+)/(?:manifests|blobs|tags|referrers)/")
 
 
 class Gate(Protocol):
-    """Decides over each request of a fake upstream."""
+    """Authenticates each request to a fake upstream."""
 
     def challenge(self, seen: Seen) -> str | None:
-        """Return the WWW-Authenticate to refuse with, or None to let it in."""
+        """Return the WWW-Authenticate that rejects the request, or None to accept it."""
         ...
 
 
 class BasicGate:
-    """Lets in who knows a password."""
+    """Accepts requests with the password of a user."""
 
     def __init__(self, users: Mapping[str, str], realm: str = "fake") -> None:
         self._users = users
         self._realm = realm
 
     def challenge(self, seen: Seen) -> str | None:
-        """Return a Basic challenge unless the credentials are right."""
+        """Return a Basic challenge unless the credentials are correct."""
         if basic_user(seen, self._users) is not None:
             return None
         return f'Basic realm="{self._realm}"'
 
 
 class TokenService:
-    """Lets in who holds a token of its own endpoint, `realm`, which runs on a port of its own.
+    """Accepts requests with a token of its endpoint `realm`, which listens on its own port.
 
-    Without *users* everybody gets a token; with them, who knows a password or an identity token
-    (the value of `identity_tokens`: token -> user). `lifetime` is in s. `requests` holds every
-    request to the endpoint, `issued` every scope that was asked for.
+    Without *users* the endpoint issues a token for every request. With *users* a request needs a
+    password, or one of `identity_tokens` (token -> user). `lifetime` is in s. `requests` has every
+    request to the endpoint, and `issued` every requested scope.
     """
 
     def __init__(
@@ -83,16 +83,16 @@ class TokenService:
 
     @property
     def url(self) -> str:
-        """Return the endpoint's own URL, whatever `realm` is announced."""
+        """Return the URL of the endpoint itself; the announced `realm` may differ."""
         return f"{self._server.url}/token"
 
     def revoke(self) -> None:
-        """Refuse every token that was given out so far, before its time."""
+        """Invalidate every issued token before it expires."""
         with self._lock:
             self._valid.clear()
 
     def challenge(self, seen: Seen) -> str | None:
-        """Return a Bearer challenge unless the token is good for the repository's name."""
+        """Return a Bearer challenge unless the token is valid for the repository's name."""
         match = _NAME.match(seen.path)
         scope = f"repository:{match[1]}:pull" if match else ""
         scheme, _, token = seen.headers.get("authorization", "").partition(" ")
@@ -100,8 +100,8 @@ class TokenService:
             granted, until = self._valid.get(token, ("", 0.0))
         if scheme == "Bearer" and self._clock() < until and scope in ("", granted):
             return None
-        wanted = f',scope="{scope}"' if scope else ""
-        return f'Bearer realm="{self.realm}",service="{self.service}"{wanted}'
+        suffix = f',scope="{scope}"' if scope else ""
+        return f'Bearer realm="{self.realm}",service="{self.service}"{suffix}'
 
     def _answer(self, seen: Seen) -> tuple[Reply, Fault]:
         self.requests.append(seen)
@@ -110,11 +110,11 @@ class TokenService:
         self.issued.append(scope)
         if self.fault.status is not None:
             return Reply(self.fault.status, body=self.fault.body or b""), self.fault
-        if not self._may(seen, form):
+        if not self._is_authenticated(seen, form):
             return Reply(401, body=b'{"details": "no"}'), self.fault
         return Reply(200, {"Content-Type": "application/json"}, self._issue(scope)), self.fault
 
-    def _may(self, seen: Seen, form: Mapping[str, str]) -> bool:
+    def _is_authenticated(self, seen: Seen, form: Mapping[str, str]) -> bool:
         if seen.method == "POST":
             return form.get("refresh_token") in self.identity_tokens
         return self.users is None or basic_user(seen, self.users) is not None
@@ -127,7 +127,7 @@ class TokenService:
 
 
 def basic_user(seen: Seen, users: Mapping[str, str]) -> str | None:
-    """Return the user whose password the request carries."""
+    """Return the user whose password the request carries; None if it carries none."""
     scheme, _, encoded = seen.headers.get("authorization", "").partition(" ")
     try:
         user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")

@@ -1,4 +1,4 @@
-"""Ways of real registries for a fake upstream: one knob each, and all are off at first."""
+"""Deviations of real registries for a fake upstream; each has a switch, which is off at first."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _KIND = re.compile(r"/v2/.+/(manifests|blobs|tags|referrers)/([^/]+)$")
 
 @dataclass(slots=True)
 class Quirks:
-    """What differs from the specification, for every request.
+    """The deviations from the specification, for every request.
 
-    strict_accept   406 where Accept leaves out what it has
-    tag_digest      Docker-Content-Digest of a manifest that is asked for by tag
-    tag_order       the order of a list of tags: takes the tags, returns them
-    tag_page        how many tags there are on a page, whatever is asked for
-    ignores         query parameters that it does not know
-    most_n          400 where `n` is larger
-    link            the Link to the next page of tags; `{path}` and `{last}` are filled in
-    closed_ranges   416 to a range without an end
-    no_ranges       416 to every range
-    get_first       404 to a HEAD of what no GET has asked for yet
-    coding          Content-Encoding of every body, and of the parts of one: a key of `_CODERS`
-    label           Content-Encoding of every body, which is not in it
-    endless         each list links to one more page, whose tags stand behind all others
+    strict_accept   respond 406 if Accept excludes the type of the object
+    tag_digest      Docker-Content-Digest of a manifest that is requested by tag
+    tag_order       a function that returns the tags of a list in the order of this registry
+    tag_page        the number of tags on a page, regardless of `n`
+    ignores         query parameters that are ignored
+    most_n          respond 400 if `n` is larger
+    link            the Link to the next page of tags; `{path}` and `{last}` are replaced
+    closed_ranges   respond 416 to a range without an end
+    no_ranges       respond 416 to every range
+    get_first       respond 404 to HEAD until a GET has requested the same path
+    coding          encode every body, and every part of one, with this key of `_CODERS`
+    label           the Content-Encoding of every body; the body is not encoded
+    endless         each list links to one more page, whose tags sort after all others
     """
 
     strict_accept: bool = False
@@ -59,20 +59,20 @@ class Quirks:
     _pages: int = 0
     _got: set[str] = field(default_factory=set)
 
-    def as_heard(self, seen: Seen) -> Seen:
-        """Return a request without what this registry does not know."""
+    def without_ignored(self, seen: Seen) -> Seen:
+        """Return a request without the query parameters that this registry ignores."""
         known = {name: text for name, text in seen.query.items() if name not in self.ignores}
         return replace(seen, query=known)
 
     def refusal(self, seen: Seen) -> Reply | None:
-        """Return what is answered instead of the content, if anything."""
-        kind, _ = _asked(seen)
+        """Return the response that replaces the content, or None."""
+        kind, _ = _requested(seen)
         accept = seen.headers.get("accept", "*/*")
         offered = _OFFERED.get(kind)
         if self.strict_accept and offered and "*/*" not in accept and offered not in accept:
             return error(406, "NOT_ACCEPTABLE")
-        asked = seen.headers.get("range", "")
-        if (self.closed_ranges and asked.endswith("-")) or (self.no_ranges and asked):
+        sent = seen.headers.get("range", "")
+        if (self.closed_ranges and sent.endswith("-")) or (self.no_ranges and sent):
             return error(416, "RANGE_INVALID")
         if seen.method == "GET":
             self._got.add(seen.path)
@@ -83,8 +83,8 @@ class Quirks:
         return None
 
     def changed(self, seen: Seen, reply: Reply) -> Reply:
-        """Return an answer as this registry sends it."""
-        kind, reference = _asked(seen)
+        """Return a response with the deviations of this registry."""
+        kind, reference = _requested(seen)
         if self.tag_digest and kind == "manifests" and ":" not in reference:
             reply = _with(reply, "Docker-Content-Digest", self.tag_digest)
         if kind == "tags" and reply.status == 200 and self._is_odd_list():
@@ -125,8 +125,8 @@ class Quirks:
         return replace(reply, headers=headers, body=json.dumps(document).encode())
 
 
-def _asked(seen: Seen) -> tuple[str, str]:
-    """Return the kind of what is asked for, and which one; empty for anything else."""
+def _requested(seen: Seen) -> tuple[str, str]:
+    """Return the kind of the requested object and its reference; empty for any other path."""
     match = _KIND.fullmatch(seen.path)
     return (match[1], match[2]) if match else ("", "")
 

@@ -1,4 +1,4 @@
-"""A registry on loopback in a thread: honest until told otherwise, and it remembers every request.
+"""A registry on loopback, in threads. A test adds its faults and reads its requests.
 
 with FakeUpstream() as upstream:
     image = upstream.add_image("library/app", "v1", [b"layer"])
@@ -36,10 +36,10 @@ class _Rule:
 
 
 class FakeUpstream:
-    """A registry that misbehaves on demand; `requests` holds all it was asked, in order.
+    """A registry with faults on demand; `requests` has all its requests, in order.
 
-    `page` bounds a page of tags and of referrers; `referrers` False: no such API. `quirks` are the
-    ways of a real registry.
+    `page` is the largest number of tags or referrers on a page. `referrers` False: it has no
+    referrers API. `quirks` are the deviations of a real registry.
     """
 
     def __init__(self, *, gate: Gate | None = None, tls: ssl.SSLContext | None = None) -> None:
@@ -62,7 +62,7 @@ class FakeUpstream:
 
     @property
     def url(self) -> str:
-        """Return the URL without a slash at its end."""
+        """Return the URL without a trailing slash."""
         return self._server.url
 
     @property
@@ -71,27 +71,27 @@ class FakeUpstream:
         return self._server.host
 
     def start(self) -> None:
-        """Listen, after a stop on the same port again."""
+        """Listen; after a stop, listen on the same port again."""
         self._server.start()
 
     def stop(self) -> None:
-        """Refuse connections from now on and break the open ones off."""
+        """Refuse connections from now on, and shut the open ones down."""
         self._server.stop()
 
     def break_off(self) -> None:
-        """Break the open connections off, idle ones too, and go on listening."""
+        """Shut the open connections down, including idle ones, and continue to listen."""
         self._server.break_off()
 
-    # What it holds
+    # Content
 
     def add_blob(self, name: str, content: bytes) -> Digest:
-        """Put a blob under *name*."""
+        """Add a blob to the repository *name*."""
         digest = Digest.of(content)
         self._repository(name).blobs[str(digest)] = content
         return digest
 
     def add_manifest(self, name: str, reference: str, body: bytes, media_type: str) -> Digest:
-        """Put a manifest under its digest, and move the tag *reference* to it unless it is one."""
+        """Add a manifest by its digest; unless *reference* is a digest, move that tag to it."""
         digest = Digest.of(body)
         repository = self._repository(name)
         repository.manifests[str(digest)] = (body, media_type)
@@ -102,11 +102,11 @@ class FakeUpstream:
     def add_image(
         self, name: str, tag: str, layers: Sequence[bytes], family: images.Family = "oci"
     ) -> images.Image:
-        """Build an image of *layers* and put all of it under *name*."""
+        """Build an image of *layers* and add it to the repository *name*."""
         return self.put_image(name, tag, images.image(layers, family))
 
     def put_image(self, name: str, reference: str, image: images.Image) -> images.Image:
-        """Put an image that was built before under *name*."""
+        """Add an image that was built before to the repository *name*."""
         for blob in image.blobs:
             self.add_blob(name, blob)
         self.add_manifest(name, reference, image.manifest, image.media_type)
@@ -115,22 +115,22 @@ class FakeUpstream:
     def add_index(
         self, name: str, tag: str, children: Sequence[images.Image], family: images.Family = "oci"
     ) -> Digest:
-        """Put an index and its children, with all their blobs, under *name*."""
+        """Add an index and its children, with all their blobs, to the repository *name*."""
         for child in children:
             self.put_image(name, str(child.digest), child)
         return self.add_manifest(name, tag, *images.index(children, family))
 
     def move_tag(self, name: str, tag: str, digest: Digest) -> None:
-        """Let *tag* point to a manifest that is here."""
+        """Move *tag* to a manifest of the same repository."""
         self._repository(name).tags[tag] = str(digest)
 
     def remove(self, name: str, reference: str) -> None:
-        """Take away a tag, a manifest or a blob; taking away what is absent is fine."""
+        """Remove a tag, a manifest or a blob, if it exists."""
         repository = self._repository(name)
-        for held in (repository.tags, repository.manifests, repository.blobs):
-            held.pop(reference, None)
+        for stored in (repository.tags, repository.manifests, repository.blobs):
+            stored.pop(reference, None)
 
-    # How it misbehaves
+    # Faults
 
     def misbehave(
         self,
@@ -142,21 +142,21 @@ class FakeUpstream:
     ) -> None:
         """Apply the `Fault` of *knobs* to paths in which *pattern* (a regex) is found.
 
-        The newest rule that matches wins; with *times* it ends after so many requests, those
-        that the gate refuses not counted.
+        The newest matching rule applies. With *times* it ends after that many requests; requests
+        that the gate rejects do not count.
         """
         with self._lock:
             self._rules.insert(0, _Rule(re.compile(pattern), method, times, Fault(**knobs)))
 
     def behave(self) -> None:
-        """Be honest again, to every request from now on."""
+        """Remove all faults."""
         with self._lock:
             self._rules.clear()
 
-    # What it was asked
+    # Requests
 
     def find(self, method: str | None = None, pattern: str = "") -> list[Seen]:
-        """Return the requests so far with this method, whose path matches."""
+        """Return the requests with this method and a matching path."""
         return [
             each
             for each in list(self.requests)
@@ -164,37 +164,37 @@ class FakeUpstream:
         ]
 
     def count(self, method: str | None = None, pattern: str = "") -> int:
-        """Count the requests so far with this method, whose path matches."""
+        """Return the number of requests with this method and a matching path."""
         return len(self.find(method, pattern))
 
     @property
     def bytes_sent(self) -> int:
-        """Return the sum of all bodies, in bytes."""
+        """Return the number of bytes of all sent bodies."""
         return sum(each.sent for each in list(self.requests))
 
     @property
     def connections(self) -> int:
-        """Return how many connections were accepted."""
+        """Return the number of accepted connections."""
         return self._server.accepted
 
     def forget(self) -> None:
-        """Start the list of requests anew."""
+        """Clear the list of requests."""
         self.requests.clear()
 
-    # How it answers
+    # Responses
 
     def _repository(self, name: str) -> FakeRepository:
         return self._repositories.setdefault(name, FakeRepository())
 
     def _answer(self, seen: Seen) -> tuple[Reply, Fault]:
         self.requests.append(seen)
-        refused = self._refused(seen)
-        if refused is not None:
-            return refused, HONEST
+        rejection = self._rejection(seen)
+        if rejection is not None:
+            return rejection, HONEST
         fault = self._fault(seen)
         reply = self.quirks.refusal(seen)
-        reply = reply or self._told(seen, fault) or self._content(seen, fault)
-        return self.quirks.changed(seen, _spoilt(reply, fault)), fault
+        reply = reply or self._replacement(seen, fault) or self._content(seen, fault)
+        return self.quirks.changed(seen, _with_fault(reply, fault)), fault
 
     def _fault(self, seen: Seen) -> Fault:
         with self._lock:
@@ -207,15 +207,15 @@ class FakeUpstream:
                 return rule.fault
         return HONEST
 
-    def _refused(self, seen: Seen) -> Reply | None:
+    def _rejection(self, seen: Seen) -> Reply | None:
         gate = None if seen.path.startswith("/raw/") else self.gate
         challenge = gate.challenge(seen) if gate else None
         if challenge is None:
             return None
         return error(401, "UNAUTHORIZED", {"WWW-Authenticate": challenge})
 
-    def _told(self, seen: Seen, fault: Fault) -> Reply | None:
-        """Answer as the fault says, whatever is here."""
+    def _replacement(self, seen: Seen, fault: Fault) -> Reply | None:
+        """Return the redirect or the error of *fault*, which replaces the content; or None."""
         if fault.redirect is not None:
             digest = seen.path.rpartition("/")[2]
             target = fault.redirect.format(
@@ -237,22 +237,24 @@ class FakeUpstream:
         if match is None or match["name"] not in self._repositories:
             return error(404, "NAME_UNKNOWN")
         repository = self._repositories[match["name"]]
-        verbs: dict[str, Callable[[], Reply]] = {
+        handlers: dict[str, Callable[[], Reply]] = {
             "manifests": lambda: fake_repository.manifest(repository, match["rest"]),
             "blobs": lambda: fake_repository.blob(
                 seen, repository.blobs.get(match["rest"]), fault, match["rest"]
             ),
-            "tags": lambda: fake_repository.tags(self.quirks.as_heard(seen), repository, self.page),
+            "tags": lambda: fake_repository.tags(
+                self.quirks.without_ignored(seen), repository, self.page
+            ),
             "referrers": lambda: self._referrers(seen, repository),
         }
-        return verbs[match["kind"]]()
+        return handlers[match["kind"]]()
 
     def _raw(self, seen: Seen, fault: Fault) -> Reply:
-        """Serve any blob by its digest alone, as the storage behind a registry does."""
+        """Serve a blob of any repository by its digest, like the storage behind a registry."""
         digest = seen.path.removeprefix("/raw/")
-        held = (repository.blobs.get(digest) for repository in self._repositories.values())
+        stored = (repository.blobs.get(digest) for repository in self._repositories.values())
         return fake_repository.blob(
-            seen, next((blob for blob in held if blob is not None), None), fault, digest
+            seen, next((blob for blob in stored if blob is not None), None), fault, digest
         )
 
     def _referrers(self, seen: Seen, repository: FakeRepository) -> Reply:
@@ -263,8 +265,8 @@ class FakeUpstream:
         )
 
 
-def _spoilt(reply: Reply, fault: Fault) -> Reply:
-    """Do to an answer what the fault says about its content."""
+def _with_fault(reply: Reply, fault: Fault) -> Reply:
+    """Return a response with the changes of *fault* to its headers and body."""
     body = reply.body if fault.body is None else fault.body
     if fault.corrupt and body:
         body = body[:-1] + bytes([body[-1] ^ 1])

@@ -1,4 +1,4 @@
-"""A real HTTP/1.1 server on loopback, in threads, that can be told to misbehave on the wire."""
+"""A real HTTP/1.1 server on loopback with threads; a test can add faults to its responses."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _PIECE = 64 * 1024
 
 @dataclass(slots=True, eq=False)
 class Seen:
-    """A request as it came in, and what was sent for it: `sent` counts body bytes.
+    """A received request, and the state of its response: `sent` counts the bytes of the body.
 
-    `done` is set once nothing more will be sent, `started` when the first body byte has gone out.
+    `started` is set after the first piece of the body was sent, `done` when the response has ended.
     """
 
     method: str
@@ -39,7 +39,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer in full, before anything is done to it."""
+    """A complete response, before any fault is applied."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -48,18 +48,18 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What goes wrong with an answer; the defaults are an honest one.
+    """The faults of a response; the defaults are none.
 
     delay           s before the status line
-    hold            waited for before the status line, or after `hold_after` bytes of the body
+    hold            event to wait for before the status line, or after `hold_after` bytes of body
     rate            bytes/s of the body
     cut             bytes of the body after which the connection is closed
-    drop            the connection is closed without a word
-    corrupt         the body's last byte is another one
-    status, headers, body, media_type   replace (headers: None takes one away)
-    ignore_range    200 and all of it
-    redirect        a URL, `{path}`, `{digest}` and `{query}` filled in; answered with 307
-    chunked         no Content-Length
+    drop            close the connection without a response
+    corrupt         change the last byte of the body
+    status, headers, body, media_type   replacements (headers: None removes one)
+    ignore_range    respond 200 with the whole body
+    redirect        respond 307 to this URL; `{path}`, `{digest}` and `{query}` are replaced
+    chunked         send the body in chunks, without Content-Length
     """
 
     delay: float = 0
@@ -83,9 +83,9 @@ Answer = Callable[[Seen], tuple[Reply, Fault]]
 
 
 class HttpServer:
-    """Answers on 127.0.0.1 from `start` to `stop`, always on the same port.
+    """A server on 127.0.0.1 from `start` to `stop`, always on the same port.
 
-    `accepted` counts connections.
+    `accepted` counts its connections.
     """
 
     def __init__(self, answer: Answer, tls: ssl.SSLContext | None = None) -> None:
@@ -103,11 +103,11 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        """Return the URL without a slash at its end."""
+        """Return the URL without a trailing slash."""
         return f"{'https' if self._tls else 'http'}://{self.host}"
 
     def start(self) -> None:
-        """Listen; after a stop, on the same port again."""
+        """Listen; after a stop, listen on the same port again."""
         self._port = self._port or free_port()
         self._server = _Listener(self._port, self, self._tls)
         self._thread = threading.Thread(
@@ -116,7 +116,7 @@ class HttpServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop listening and break every connection off; stopping twice is fine."""
+        """Stop listening and shut every connection down; a second stop does nothing."""
         if self._server is None or self._thread is None:
             return
         self._server.stopping.set()
@@ -127,13 +127,13 @@ class HttpServer:
         self._server = None
 
     def break_off(self) -> None:
-        """Break the open connections off, idle ones too, and go on listening."""
+        """Shut the open connections down, including idle ones, and continue to listen."""
         if self._server is not None:
             self._server.break_off()
 
 
 class _Listener(ThreadingHTTPServer):
-    """Knows its connections, so that it can end them."""
+    """A listener that keeps its connections, so that it can shut them down."""
 
     request_queue_size = 128
     daemon_threads = True
@@ -149,55 +149,55 @@ class _Listener(ThreadingHTTPServer):
             )
 
     def server_bind(self) -> None:
-        """Bind without asking the resolver for our own name."""
+        """Bind without resolving the name of this host."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Note the connection before its thread starts."""
+        """Keep the connection before its thread starts."""
         self.connections.add(request)
         self.owner.accepted += 1
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """Forget the connection once its thread has ended."""
+        """Remove the connection when its thread has ended."""
         self.connections.discard(request)
         super().shutdown_request(request)
 
     def break_off(self) -> None:
-        """Shut every connection down under its thread."""
+        """Shut every connection down while its thread uses it."""
         for connection in list(self.connections):
             with suppress(OSError):
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep quiet about clients that left; anything else is our own mistake."""
+        """Ignore errors of disconnected clients; print others, which are errors of the tests."""
         if not isinstance(sys.exception(), OSError | ValueError):
             super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Reads one request, asks for its answer and plays it out with its faults."""
+    """Reads a request, calls the server's `answer`, and sends the response with its faults."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: _Listener
 
     def do_GET(self) -> None:
-        """Answer any method alike."""
+        """Respond to a request of any method."""
         seen = self._seen()
         reply, fault = self.server.owner.answer(seen)
         try:
-            self._play(seen, reply, fault)
+            self._respond(seen, reply, fault)
         finally:
             seen.done.set()
 
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - http.server's names
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Say nothing: `requests` is the log."""
+        """Log nothing: the fake upstream has `requests`."""
 
     def _seen(self) -> Seen:
         target = urlsplit(self.path)
@@ -206,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
         query = dict(parse_qsl(target.query, keep_blank_values=True))
         return Seen(self.command, target.path, query, headers, body)
 
-    def _play(self, seen: Seen, reply: Reply, fault: Fault) -> None:
+    def _respond(self, seen: Seen, reply: Reply, fault: Fault) -> None:
         self._wait(fault.delay)
         if fault.hold is not None and fault.hold_after is None:
             self._hold(fault.hold)
@@ -235,7 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._hold(fault.hold)
             if start == fault.cut:
                 break
-            seen.sent += stop - start  # before the client can have it
+            seen.sent += stop - start  # counted before the client can receive it
             self._send(body[start:stop], chunked=fault.chunked)
             seen.started.set()
             self._wait((stop - start) / fault.rate if fault.rate else 0)
@@ -258,7 +258,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _pieces(length: int, rate: float | None, stops: list[int]) -> list[tuple[int, int]]:
-    """Divide a body into what is sent at once: 50 times a second at a *rate*, and at *stops*."""
+    """Return the pieces (start, stop) of a body: 50 in a second at *rate*, cut at *stops*."""
     step = max(1, int(rate / 50)) if rate else _PIECE
     marks = {*range(0, length, step), *(at for at in stops if at < length), length}
     ordered = sorted(marks)

@@ -1,6 +1,6 @@
-"""Ways of real registries, each with its source: none of them costs a client its pull.
+"""Deviations of real registries from the specification; none of them may break a pull.
 
-The test is a table. A new quirk is a row here, with its knob in `tests.quirks` or `tests.wire`.
+The test is a table. A new quirk is a row here; `tests.quirks` or `tests.wire` has its switch.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _OTHER = "other/app"
 
 @dataclass(frozen=True, slots=True)
 class Quirk:
-    """One way of a registry: `source` is where it was reported or documented.
+    """One deviation of a registry; `source` is where it was reported or documented.
 
-    `given` makes the fake upstream so, once the image `v1` is there; `check` is what must hold.
-    `said` are fields of the upstream's settings.
+    `given` configures the fake upstream, which has the image `v1`. `check` is the expected
+    behaviour. `settings` are fields of `UpstreamConfig`.
     """
 
     what: str
     source: str
     given: Callable[[FakeUpstream, Image], None]
     check: Callable[[Pulling, Image], None]
-    said: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
-# ---- what must hold
+# ---- checks
 
 
 def _pulls(p: Pulling, image: Image) -> None:
@@ -56,15 +56,15 @@ def _pulls(p: Pulling, image: Image) -> None:
 
 
 def _heads(p: Pulling, image: Image) -> None:
-    """Ask for the length of a layer that is not here, once its manifest is."""
+    """Request the length of a layer that is not stored, after its manifest was pulled."""
     p.get("manifests/v1")
     got = p.head(f"blobs/{Digest.of(_LAYER)}")
     assert (200, str(len(_LAYER))) == (got.status_code, got.headers["content-length"])
     _pulls(p, image)
 
 
-def _pulls_what_moved(p: Pulling, image: Image) -> None:
-    """Pull, move the tag, pull again."""
+def _pulls_after_the_tag_moved(p: Pulling, image: Image) -> None:
+    """Pull the image, move the tag, and pull again."""
     _pulls(p, image)
     moved = p.u.add_image(NAME, "v1", [filler(100, 2)])
 
@@ -73,7 +73,7 @@ def _pulls_what_moved(p: Pulling, image: Image) -> None:
 
 
 def _pulls_a_compressed_layer(p: Pulling, _image: Image) -> None:
-    """Pull a layer that is a gzip file: only the second try can know it."""
+    """Pull a layer that is a gzip file; only the second attempt must succeed."""
     layer = gzip.compress(filler(50_000, 7))
     made = p.u.add_image(NAME, "gz", [layer])
     assert made.manifest == p.get("manifests/gz").content
@@ -96,7 +96,7 @@ def _lists(*tags: str) -> Callable[[Pulling, Image], None]:
 
 
 def _lists_by_pages(*tags: str, n: int = 2) -> Callable[[Pulling, Image], None]:
-    """List whole, and by pages of *n* to an end, where no page is empty."""
+    """List all tags at once, and in pages of *n*; no page may be empty."""
 
     def check(p: Pulling, image: Image) -> None:
         _lists(*tags)(p, image)
@@ -116,7 +116,7 @@ def _lists_by_pages(*tags: str, n: int = 2) -> Callable[[Pulling, Image], None]:
 
 
 def _pulls_under_two_names(p: Pulling, image: Image) -> None:
-    """Pull a layer that is stored already under another name, by HEAD and by GET."""
+    """Pull a layer that is already stored for another repository, with HEAD and GET."""
     _heads(p, image)
     _pulls(p, image)
     other = f"/v2/{p.prefix}/{_OTHER}"
@@ -128,26 +128,26 @@ def _pulls_under_two_names(p: Pulling, image: Image) -> None:
 
 
 def _resumes(p: Pulling, image: Image) -> None:
-    """Pull a layer whose body breaks off in the middle."""
+    """Pull a layer whose body is cut off in the middle."""
     p.u.misbehave("/blobs/", method="GET", times=1, cut=30_000)
     assert p.get(f"blobs/{Digest.of(_LAYER)}").content == _LAYER
     _pulls(p, image)
 
 
-def _refers(p: Pulling, image: Image) -> None:
-    """List the one artifact about the image."""
+def _lists_the_referrer(p: Pulling, image: Image) -> None:
+    """List the one artifact that refers to the image."""
     got = p.get(f"referrers/{image.digest}")
     assert (got.status_code, got.headers["content-type"]) == (200, OCI_INDEX)
     assert [each["artifactType"] for each in got.json["manifests"]] == [_SIGNATURE_TYPE]
 
 
-def _refers_to_nothing(p: Pulling, image: Image) -> None:
-    """Answer 404 with a code that clients do not take for a missing repository."""
+def _has_no_referrers(p: Pulling, image: Image) -> None:
+    """Expect a 404 whose code does not mean a missing repository to clients."""
     got = p.get(f"referrers/{image.digest}")
     assert (got.status_code, got.json["errors"][0]["code"]) == (404, "MANIFEST_UNKNOWN")
 
 
-def _answers(status: int, path: str, **headers: str) -> Callable[[Pulling, Image], None]:
+def _responds(status: int, path: str, **headers: str) -> Callable[[Pulling, Image], None]:
     def check(p: Pulling, _image: Image) -> None:
         got = p.get(path)
         assert status == got.status_code
@@ -156,7 +156,7 @@ def _answers(status: int, path: str, **headers: str) -> Callable[[Pulling, Image
     return check
 
 
-# ---- the ways
+# ---- configurations of the fake upstream
 
 
 def _quirks(**knobs: Any) -> Callable[[FakeUpstream, Image], None]:
@@ -176,7 +176,7 @@ def _all(*givens: Callable[[FakeUpstream, Image], None]) -> Callable[[FakeUpstre
 
 
 def _tags(*tags: str, page: int | None = None, **knobs: Any) -> Callable[..., None]:
-    """Put *tags* beside `v1`, which are listed *page* by page."""
+    """Add *tags* beside `v1`, listed in pages of *page* tags."""
 
     def given(u: FakeUpstream, image: Image) -> None:
         for tag in tags:
@@ -188,7 +188,7 @@ def _tags(*tags: str, page: int | None = None, **knobs: Any) -> Callable[..., No
 
 
 def _signed(u: FakeUpstream, image: Image) -> None:
-    """Put an artifact about the image, listed by the tag that stands for it."""
+    """Add an artifact that refers to the image, listed by the referrers tag."""
     signature = artifact(image, b"signature", _SIGNATURE_TYPE)
     u.put_image(NAME, str(signature.digest), signature)
     described = descriptor(signature.manifest, signature.media_type)
@@ -208,7 +208,7 @@ def _subject_under_its_tag(u: FakeUpstream, image: Image) -> None:
 def _under_two_names(
     *givens: Callable[[FakeUpstream, Image], None],
 ) -> Callable[[FakeUpstream, Image], None]:
-    """Put the image under another name, too."""
+    """Add the image to a second repository as well."""
 
     def given(u: FakeUpstream, image: Image) -> None:
         u.put_image(_OTHER, "v1", image)
@@ -234,7 +234,7 @@ def _heads_refused_with_any_token(u: FakeUpstream, _image: Image) -> None:
 
 
 def _storage_without_head(status: int) -> Callable[[FakeUpstream, Image], None]:
-    """Redirect blobs to a storage host, which answers HEAD with *status*."""
+    """Redirect blobs to a storage host that responds to HEAD with *status*."""
 
     def given(u: FakeUpstream, _image: Image) -> None:
         port = u.host.rpartition(":")[2]
@@ -251,7 +251,7 @@ QUIRKS = (
         "Docker-Content-Digest of a tag is another manifest's",
         "GoogleContainerTools/kaniko#298",
         _quirks(tag_digest=_OTHER_DIGEST),
-        _pulls_what_moved,
+        _pulls_after_the_tag_moved,
         {"freshness": 0.0},
     ),
     Quirk(
@@ -267,29 +267,31 @@ QUIRKS = (
         _lists("v1"),
     ),
     *(
-        Quirk(f"every body comes in {coding}", "quay/quay#1310", _quirks(coding=coding), _pulls)
+        Quirk(
+            f"every body is encoded with {coding}", "quay/quay#1310", _quirks(coding=coding), _pulls
+        )
         for coding in ("gzip", "x-gzip", "deflate", "raw deflate", "identity", "deflate, gzip")
     ),
     Quirk(
-        "tags and referrers come in gzip",
+        "tags and referrers are encoded with gzip",
         "nginx before a registry: gzip on for application/json",
         _all(_misbehaves("/referrers/", status=404), _signed, _quirks(coding="gzip")),
-        _refers,
+        _lists_the_referrer,
     ),
     Quirk(
-        "bodies are labelled with a coding of an upload",
-        "S3 keeps the Content-Encoding of an upload that was chunked and signed",
+        "Content-Encoding of bodies is that of their upload",
+        "S3 returns the Content-Encoding of an upload that was chunked and signed",
         _quirks(label="aws-chunked"),
         _pulls,
     ),
     Quirk(
-        "a compressed layer is labelled with its own coding",
-        "quay/quay#1310, the other reading",
+        "Content-Encoding of a compressed layer is its own compression",
+        "quay/quay#1310, the other interpretation",
         _misbehaves("/blobs/", headers={"Content-Encoding": "gzip"}),
         _pulls_a_compressed_layer,
     ),
     Quirk(
-        "blobs come without a length",
+        "blobs have no Content-Length",
         "distribution/distribution#2475; goharbor/harbor#23373",
         _misbehaves("/blobs/", chunked=True),
         _heads,
@@ -320,7 +322,7 @@ QUIRKS = (
             f"{status} to referrers",
             source,
             _all(_misbehaves("/referrers/", status=status), _signed),
-            _refers,
+            _lists_the_referrer,
         )
         for status, source in (
             (401, "goharbor/harbor#18305: without a challenge"),
@@ -328,7 +330,7 @@ QUIRKS = (
         )
     ),
     Quirk(
-        "a manifest comes as a type of schema 1",
+        "the Content-Type of a manifest is schema 1",
         "containerd/containerd#5632",
         _misbehaves(
             "/manifests/", media_type="application/vnd.docker.distribution.manifest.v1+prettyjws"
@@ -336,19 +338,19 @@ QUIRKS = (
         _pulls,
     ),
     Quirk(
-        "a manifest comes as application/json",
+        "the Content-Type of a manifest is application/json",
         "moby/moby#19400",
         _misbehaves("/manifests/", media_type="application/json"),
         _pulls,
     ),
     Quirk(
-        "a manifest comes without a type",
+        "a manifest has no Content-Type",
         "rpardini/docker-registry-proxy#84",
         _misbehaves("/manifests/", headers={"Content-Type": None}),
         _pulls,
     ),
     Quirk(
-        "406 to a manifest whose Accept does not end in any type",
+        "406 to a manifest whose Accept has no */*",
         "concourse/docker-image-resource#40",
         _quirks(strict_accept=True),
         _pulls,
@@ -360,20 +362,20 @@ QUIRKS = (
         _lists_by_pages("a", "b", "c", "d", "v1"),
     ),
     Quirk(
-        "a tag list pages by a token of its own",
+        "a tag list has its own token for the next page",
         "deitch/docker_registry2#56, regclient/regclient#272: next_page of quay.io",
         _tags("a", "b", "c", "d", ignores=frozenset({"n", "last"}), tag_page=2),
         _lists_by_pages("a", "b", "c", "d", "v1", n=3),
     ),
     Quirk(
         "a tag list is in another order",
-        "hub.docker.com lists 10 after 9 in places; opencontainers/distribution-spec#461",
+        "hub.docker.com lists 10 after 9 in some lists; opencontainers/distribution-spec#461",
         _tags("a", "b", "c", tag_order=lambda tags: tags[::-1]),
         _lists_by_pages("a", "b", "c", "v1"),
     ),
     Quirk(
-        "a tag list names tags twice, and null",
-        "goharbor/harbor: a tag of two artifacts while it is moved",
+        "a tag list has duplicate tags, and null",
+        "goharbor/harbor: a tag has two artifacts while it is moved",
         _tags("a", "b", tag_order=lambda tags: [*tags, None, *tags]),
         _lists_by_pages("a", "b", "v1"),
     ),
@@ -396,8 +398,8 @@ QUIRKS = (
         _lists_by_pages("a", "b", "v1", n=1),
     ),
     Quirk(
-        "the next page of tags is on a host of the inside",
-        "containers/image takes path and query of the link alone",
+        "the next page of tags is on an internal host",
+        "containers/image uses only the path and query of the link",
         _tags(
             "a",
             "b",
@@ -413,28 +415,28 @@ QUIRKS = (
         _lists_by_pages("a", "b", "v1"),
     ),
     Quirk(
-        "no referrers API, and a list by tag",
+        "no referrers API, but a referrers tag",
         "OCI distribution-spec 1.1, Referrers Tag Schema; quay.io, ghcr.io",
         _all(_misbehaves("/referrers/", status=404), _signed),
-        _refers,
+        _lists_the_referrer,
     ),
     Quirk(
-        "no referrers API, and no list by tag",
+        "no referrers API, and no referrers tag",
         "oras-project/rust-oci-client#259",
         _misbehaves("/referrers/", status=404),
-        _refers_to_nothing,
+        _has_no_referrers,
     ),
     Quirk(
-        "referrers lead to a page of HTML",
+        "referrers are an HTML page",
         "registry.k8s.io; oras-project/oras-go#633, google/go-containerregistry#1968",
         _all(
             _misbehaves("/referrers/", status=200, body=b"<!doctype html>", media_type="text/html"),
             _signed,
         ),
-        _refers,
+        _lists_the_referrer,
     ),
     Quirk(
-        "referrers are JSON of another kind",
+        "referrers are JSON of another type",
         "sigstore/sigstore-js#1187",
         _all(
             _misbehaves(
@@ -442,23 +444,23 @@ QUIRKS = (
             ),
             _signed,
         ),
-        _refers,
+        _lists_the_referrer,
     ),
     Quirk(
         "403 to referrers",
         "Google Artifact Registry and JFrog Artifactory for unknown paths",
         _all(_misbehaves("/referrers/", status=403), _signed),
-        _refers,
+        _lists_the_referrer,
     ),
     Quirk(
-        "the tag that stands for referrers is the image itself",
+        "the referrers tag is the image itself",
         "oras-project/oras-go#1396",
         _all(_misbehaves("/referrers/", status=404), _subject_under_its_tag),
-        _refers_to_nothing,
+        _has_no_referrers,
     ),
     *(
         Quirk(
-            f"{status} to every HEAD of {kind}, whatever is sent with it",
+            f"{status} to every HEAD of {kind}, with any credentials",
             source,
             _under_two_names(
                 _misbehaves(f"/{kind}/", method="HEAD", status=status, headers=headers)
@@ -468,13 +470,13 @@ QUIRKS = (
         for kind in ("blobs", "manifests")
         for status, headers, source in (
             (400, {}, "goharbor/harbor#22609"),
-            (401, {}, "a front that checks signatures of GET only"),
+            (401, {}, "a reverse proxy that checks signatures of GET only"),
             (401, {"WWW-Authenticate": 'Basic realm="r"'}, "aws/containers-roadmap#2671"),
             (403, {}, "distribution/distribution#4383"),
             (404, {}, "artifact-keeper#3605"),
             (405, {}, "static registries on object storage"),
             (500, {}, "goharbor/harbor#22609"),
-            (503, {}, "caches that pass on what an overloaded origin answers"),
+            (503, {}, "caches that pass on the response of an overloaded origin"),
         )
     ),
     Quirk(
@@ -487,25 +489,25 @@ QUIRKS = (
         _pulls_under_two_names,
     ),
     Quirk(
-        "404 to HEAD until a GET has come: a cache in front of a registry",
+        "404 to HEAD before the first GET: a cache in front of a registry",
         "distribution/distribution#4747 (Harbor)",
         _under_two_names(_quirks(get_first=True)),
         _pulls_under_two_names,
     ),
     Quirk(
-        "416 to every range, also to go on with a blob",
+        "416 to every range, even to resume a blob",
         "anchore/stereoscope#695",
         _quirks(no_ranges=True),
         _resumes,
     ),
     Quirk(
-        "503 with Retry-After while it is maintained",
+        "503 with Retry-After during maintenance",
         "quay.io in read-only mode; RFC 9110, 15.6.4",
         _misbehaves("/manifests/", status=503, headers={"Retry-After": "3600"}),
-        _answers(503, "manifests/v1", Retry_After="3600"),
+        _responds(503, "manifests/v1", Retry_After="3600"),
     ),
     Quirk(
-        "a manifest comes as a file of no type",
+        "the Content-Type of a manifest is that of any file",
         "static registries on object storage: binary/octet-stream is S3's default",
         _misbehaves("/manifests/", media_type="binary/octet-stream"),
         _pulls,
@@ -515,16 +517,16 @@ QUIRKS = (
 
 @pytest.fixture
 def upstream() -> FakeUpstream:
-    """Make an upstream that is started by the test."""
+    """Return an upstream that the test starts itself."""
     return FakeUpstream()
 
 
 @pytest.mark.parametrize("quirk", QUIRKS, ids=lambda each: each.what)
-def test_a_quirk_of_a_registry_costs_no_pull(
+def test_a_quirk_of_a_registry_does_not_break_pulls(
     quirk: Quirk, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """Each row is one that was reported or documented."""
+    """Each row was reported or documented; `source` names where."""
     with upstream:
         image = upstream.add_image(NAME, "v1", [_LAYER])
         quirk.given(upstream, image)
-        quirk.check(pulling(upstream, tmp_path, **quirk.said), image)
+        quirk.check(pulling(upstream, tmp_path, **quirk.settings), image)

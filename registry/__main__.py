@@ -232,8 +232,8 @@ class _InForce:
         """Return the hosts that are named in full."""
         return self._now().known.hosts
 
-    def source(self, host: str) -> UpstreamConfig | None:
-        """Return the settings of an upstream; None when it is none."""
+    def config(self, host: str) -> UpstreamConfig | None:
+        """Return the settings of an upstream; None if there is none."""
         view = self._now()
         found = view.sources.get(host)
         if found is None and view.known.globs and view.known.names(host):

@@ -157,7 +157,7 @@ class Blobs:
         if not reader.collapsed:
             self.prefetch.follow(self._wish(resolved, registered, task.digest))
 
-        early = is_early(registered.source.ranges, size)
+        early = is_early(registered.config.ranges, size)
 
         def read(start: int, stop: int | None) -> Iterator[Piece]:
             if stop is not None and start > reader.received() + _NEAR:
@@ -178,7 +178,7 @@ class Blobs:
     ) -> BlobAnswer:
         """Pass a blob on that nothing can be written of."""
         size = registered.upstream.blob_size(resolved.remote, task.digest)
-        early = is_early(registered.source.ranges, size)
+        early = is_early(registered.config.ranges, size)
 
         def read(start: int, stop: int | None) -> Iterator[Piece]:
             is_range = start > 0 or stop not in (None, size)
@@ -253,7 +253,7 @@ class Blobs:
             key=key,
             is_proven=lambda: self._may_share(resolved, digest),
             limits=Limits(
-                silence=registered.source.read_timeout, min_rate=registered.source.min_rate
+                silence=registered.config.read_timeout, min_rate=registered.config.min_rate
             ),
         )
         return task

@@ -146,7 +146,7 @@ class Manifests:
             return 0.0
         if not (answer.is_complete or self.store.is_complete(resolved.repository, answer.held)):
             return 0.0
-        return inf if answer.age is None else resolved.upstream.source.freshness - answer.age
+        return inf if answer.age is None else resolved.upstream.config.freshness - answer.age
 
     def _hosted(self, resolved: ResolvedRepository, reference: Reference) -> ManifestAnswer:
         digest: Digest | None
@@ -207,7 +207,7 @@ class Manifests:
         if not is_complete:
             confirmed = self.store.repositories.linked_manifest(resolved.repository, held.digest)
             age = self.store.clock() - (confirmed or 0)
-            if not 0 <= age <= _JUST_NOW_S or not registered.upstream.is_well:
+            if not 0 <= age <= _JUST_NOW_S or not registered.upstream.is_healthy:
                 self._confirm(resolved, registered, held)
         return ManifestAnswer(held, ResponseSource.HIT, is_complete=is_complete)
 
@@ -238,7 +238,7 @@ class Manifests:
         """Return what needs no question within its freshness."""
         now = self.store.clock()
         state = self.store.repositories.tag(resolved.repository, tag)
-        if state is None or not is_fresh(state, registered.source, now):
+        if state is None or not is_fresh(state, registered.config, now):
             return None
         held = self.store.manifest(resolved.repository, state.digest)
         if held is None or not self._can_be_finished(resolved, registered, held):
@@ -249,7 +249,7 @@ class Manifests:
         self, resolved: ResolvedRepository, registered: Registered, held: StoredManifest
     ) -> bool:
         """Whether a client will find what the manifest names, here or there."""
-        return registered.upstream.is_well or self.store.is_complete(resolved.repository, held)
+        return registered.upstream.is_healthy or self.store.is_complete(resolved.repository, held)
 
     def _revalidated(
         self, resolved: ResolvedRepository, registered: Registered, tag: Tag
@@ -305,7 +305,7 @@ class Manifests:
     ) -> ManifestAnswer:
         """Show what we have although nobody confirmed it, or say why not."""
         now = self.store.clock()
-        if not may_be_stale(state, registered.source, error, now):
+        if not may_be_stale(state, registered.config, error, now):
             raise error
         if not self.store.is_complete(resolved.repository, held):
             raise PartsMissing(error) if isinstance(error, Unavailable) else error

@@ -39,7 +39,7 @@ class NegativeCache:
 
     def remember(self, resolved: ResolvedRepository, reference: object) -> None:
         """Keep a 404 for as long as the upstream's operator said, from the first one on."""
-        ttl = resolved.upstream.source.negative_ttl if resolved.upstream else 0
+        ttl = resolved.upstream.config.negative_ttl if resolved.upstream else 0
         key = (resolved.repository.name, str(reference))
         with self._lock:
             if len(self._until) >= _MOST:

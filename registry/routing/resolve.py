@@ -50,7 +50,7 @@ class ResolvedRepository:
     @property
     def host(self) -> str:
         """The host of the upstream; empty for a hosted repository."""
-        return self.upstream.source.host if self.upstream else ""
+        return self.upstream.config.host if self.upstream else ""
 
 
 def resolve(
@@ -93,9 +93,9 @@ def _mirrored(
         raise NameUnknown(f"{ns} is not a configured upstream")
     if prefixed is None:
         return _proxied(named, name, mirror_form=True, is_open=is_open)
-    if prefixed.source.host != named.source.host:
+    if prefixed.config.host != named.config.host:
         raise NameUnknown(
-            f"the path names {prefixed.source.host}, but ns names {named.source.host}"
+            f"the path names {prefixed.config.host}, but ns names {named.config.host}"
         )
     return _proxied(named, name.partition("/")[2], mirror_form=True, is_open=is_open)
 
@@ -103,7 +103,7 @@ def _mirrored(
 def _proxied(
     registered: Registered, remote: str, *, mirror_form: bool = False, is_open: bool
 ) -> ResolvedRepository:
-    host = registered.source.host
+    host = registered.config.host
     if host == _DOCKER_HUB and "/" not in remote:
         remote = f"library/{remote}"
     Repository.parse(remote)

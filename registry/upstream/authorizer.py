@@ -10,7 +10,7 @@ from dataclasses import replace
 from entrepot.registry.errors import Denied, Unavailable, Why
 from entrepot.registry.upstream.challenge import Challenge, may_ask, may_trust, parse_challenges
 from entrepot.registry.upstream.credentials import Credential, Credentials
-from entrepot.registry.upstream.protocol import EventLog, silent
+from entrepot.registry.upstream.protocol import EventLog, discard_event
 from entrepot.registry.upstream.tokens import TokenKey, Tokens, basic, fetch_token
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.wire import ConnectionBroken, Wire
@@ -31,15 +31,15 @@ class Authorizer:
 
     def __init__(
         self,
-        source: UpstreamConfig,
+        config: UpstreamConfig,
         credentials: Credentials,
         wire: Wire,
         *,
         headers: Mapping[str, str] | None = None,
-        report: EventLog = silent,
+        report: EventLog = discard_event,
         clock: Callable[[], float] = elapsed,
     ) -> None:
-        self._source = source
+        self._config = config
         self._credentials = credentials
         self._wire = wire
         self._headers = headers or {}
@@ -78,10 +78,10 @@ class Authorizer:
         if challenge is None and refused is not None:
             challenge = self._last
         if challenge is None:
-            raise Denied(self._source.host, "it asks for an unsupported authentication scheme")
+            raise Denied(self._config.host, "it asks for an unsupported authentication scheme")
         authorization = self._authorization(challenge, name, refused)
         if authorization is None or authorization == refused:
-            raise Denied(self._source.host, self._denial(name))
+            raise Denied(self._config.host, self._denial(name))
         self._last = replace(challenge, scope="")
         return authorization
 
@@ -123,11 +123,11 @@ class Authorizer:
 
         Without a credential no secret is sent, so the endpoint may be on any host.
         """
-        if may_trust(realm, self._source.url, self._source.realm):
+        if may_trust(realm, self._config.url, self._config.realm):
             return
-        if credential is None and may_ask(realm, self._source.url):
+        if credential is None and may_ask(realm, self._config.url):
             return
-        host = self._source.host
+        host = self._config.host
         log.warning("token realm of another host", extra={"upstream": host, "realm": realm[:200]})
         message = f"its token realm is on another host; trust it with upstreams.{host}.realm"
         raise Unavailable(host, message, Why.NONSENSE)
@@ -136,15 +136,15 @@ class Authorizer:
         """Fetch a token and write an event. A failure is reported by the request that needs it."""
         began = time.monotonic()
         try:
-            fetched = fetch_token(self._wire, key, self._headers, insecure=self._source.insecure)
+            fetched = fetch_token(self._wire, key, self._headers, insecure=self._config.insecure)
         except (
             ConnectionBroken
         ) as error:  # the challenge may name a host that the upstream does not own
-            if not may_trust(key.realm, self._source.url, self._source.realm):
+            if not may_trust(key.realm, self._config.url, self._config.realm):
                 error.foreign = True
             raise
         seconds = time.monotonic() - began
-        host = self._source.host
+        host = self._config.host
         self._report("upstream", upstream=host, operation="token", outcome="ok", seconds=seconds)
         return fetched
 

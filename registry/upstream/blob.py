@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from entrepot.registry.errors import Unavailable, Why
 from entrepot.registry.upstream.exchange import Exchange
 from entrepot.registry.upstream.headers import content_length, content_range
-from entrepot.registry.upstream.wire import Answer, ConnectionBroken
+from entrepot.registry.upstream.wire import ConnectionBroken, Response
 
 _PARTIAL = 206
 
 
 class HttpBlob:
-    """The open body of a blob. The caller closes *answer*.
+    """The open body of a blob. The caller closes *response*.
 
     A body with a content coding is decoded unless *as_sent*; *seen* receives the bytes before they
     are decoded. *named* is the blob's size in bytes according to a manifest.
@@ -24,7 +24,7 @@ class HttpBlob:
     def __init__(
         self,
         exchange: Exchange,
-        answer: Answer,
+        response: Response,
         start: int = 0,
         stop: int | None = None,
         *,
@@ -33,14 +33,14 @@ class HttpBlob:
         named: int | None = None,
     ) -> None:
         self._exchange = exchange
-        self._answer = answer
-        self._as_sent = as_sent or not answer.codings
+        self._response = response
+        self._as_sent = as_sent or not response.codings
         self._seen = seen
         self._named = named
         # The length of an encoded body is not that of the blob
-        self._length = content_length(answer.headers) if self._as_sent else None
+        self._length = content_length(response.headers) if self._as_sent else None
         self._start, self._size = 0, self._length
-        if answer.status == _PARTIAL:
+        if response.status == _PARTIAL:
             self._start = start
             self._size = self._read_range(start, stop)
 
@@ -66,8 +66,8 @@ class HttpBlob:
         That time is short, because another request can continue the download.
         """
         came = 0
-        self._answer.expect_bytes_within(self._exchange.stall)
-        pieces = self._answer.pieces(as_sent=self._as_sent, seen=self._seen, size=self._named)
+        self._response.limit_read_time(self._exchange.stall)
+        pieces = self._response.pieces(as_sent=self._as_sent, seen=self._seen, size=self._named)
         while piece := self._next(pieces):
             came += len(piece)
             yield piece
@@ -87,7 +87,7 @@ class HttpBlob:
 
         Raises: Unavailable (NONSENSE).
         """
-        sent = content_range(self._answer.headers)
+        sent = content_range(self._response.headers)
         if sent is None:
             raise self._exchange.nonsense(
                 "it sent a part of the blob without a valid Content-Range"

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from entrepot.registry.errors import Unavailable, Why
-from entrepot.registry.upstream.protocol import EventLog, silent
+from entrepot.registry.upstream.protocol import EventLog, discard_event
 from entrepot.runtime.hostnames import fold, unfold
 
 IN_A_ROW = 3
@@ -67,7 +67,7 @@ class Circuit:
         return self.trips == 0
 
     @property
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """True if the upstream responded to the last request."""
         return self.is_closed and self.failures == 0
 
@@ -221,52 +221,54 @@ class Breaker:
         directory: Path | None = None,
         *,
         lease: float = 40.0,
-        report: EventLog = silent,
+        report: EventLog = discard_event,
         is_kept: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.host = host
-        self._memory = _Memory(host, directory, is_kept=is_kept)
+        self._store = _StateStore(host, directory, is_kept=is_kept)
         self._lease = lease
         self._report = report
         self._clock = clock
 
     @property
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """True if the upstream responded to the last request of any worker."""
-        return self._memory.read().is_well
+        return self._store.read().is_healthy
 
     def admit(self, operation: str = "") -> Pass:
         """Return the permission for one request. Raises: Unavailable (RESTING or LIMITED)."""
         now = self._clock()
         verdict: Pass | Refusal
-        verdict = admit(self._memory.read(), now, self._lease, operation)[1]
+        verdict = admit(self._store.read(), now, self._lease, operation)[1]
         if isinstance(verdict, Pass) and verdict.probe:
-            verdict = self._memory.update(lambda seen: admit(seen, now, self._lease, operation))
+            verdict = self._store.update(
+                lambda circuit: admit(circuit, now, self._lease, operation)
+            )
         if isinstance(verdict, Pass):
             return verdict
         raise self._refused(verdict)
 
     def check_limit(self, operation: str) -> None:
         """Check the rate limit of *operation*. Raises: Unavailable (LIMITED)."""
-        left = limit_left(self._memory.read(), self._clock(), operation)
+        left = limit_left(self._store.read(), self._clock(), operation)
         if left > 0:
             raise self._refused(Refusal("limited", left))
 
     def answered(self) -> None:
         """Record that the upstream responded."""
-        self._memory.keep()
-        if replace(self._memory.read(), refused=0.0) != CLOSED:
+        self._store.keep()
+        if replace(self._store.read(), refused=0.0) != CLOSED:
             self._change(answered)
 
     def opens(self, failure: UpstreamFailure, passed: Pass) -> bool:
         """Return whether *failure* would open the breaker, or keep it open."""
-        return opens(self._memory.read(), failure, probe=passed.probe)
+        return opens(self._store.read(), failure, probe=passed.probe)
 
     def refused(self) -> None:
         """Record that the upstream rejected the configured credentials."""
         now = self._clock()
-        before, after = self._change(lambda seen: refused(seen, now))
+        before, after = self._change(lambda circuit: refused(circuit, now))
         if before.refused != after.refused:
             log.warning(
                 "upstream rejects the configured credentials", extra={"upstream": self.host}
@@ -275,12 +277,12 @@ class Breaker:
     def failed(self, failure: UpstreamFailure, passed: Pass) -> None:
         """Record that a request, which was sent with the permission *passed*, failed."""
         now = self._clock()
-        self._change(lambda seen: failed(seen, now, failure, probe=passed.probe))
+        self._change(lambda circuit: failed(circuit, now, failure, probe=passed.probe))
 
     def limited(self, retry_after: float | None, operation: str = "") -> None:
         """Record a 429; *retry_after* is in s, None if the upstream did not send it."""
         now = self._clock()
-        before, after = self._change(lambda seen: limited(seen, now, retry_after, operation))
+        before, after = self._change(lambda circuit: limited(circuit, now, retry_after, operation))
         if before.limited <= now < after.limited:
             seconds = round(after.limited - now, 1)
             fields = {"upstream": self.host, "operation": operation, "seconds": seconds}
@@ -292,11 +294,11 @@ class Breaker:
         Write an event and a log line if the breaker opened or closed.
         """
 
-        def step(seen: Circuit) -> tuple[Circuit, tuple[Circuit, Circuit]]:
-            after = change(seen)
-            return after, (seen, after)
+        def step(circuit: Circuit) -> tuple[Circuit, tuple[Circuit, Circuit]]:
+            after = change(circuit)
+            return after, (circuit, after)
 
-        before, after = self._memory.update(step)
+        before, after = self._store.update(step)
         if before.is_closed != after.is_closed:
             state = "closed" if after.is_closed else "open"
             reason = after.reason or "answered"
@@ -346,7 +348,7 @@ def _health(host: str, circuit: Circuit, now: float) -> BreakerState:
     return BreakerState(host, "closed", 0.0, circuit.reason)
 
 
-class _Memory:
+class _StateStore:
     """The stored `Circuit` of one upstream: in a file if there is a directory, else in memory."""
 
     def __init__(self, host: str, directory: Path | None, *, is_kept: bool) -> None:

@@ -36,7 +36,7 @@ from entrepot.registry.upstream.headers import (
     unsatisfied,
 )
 from entrepot.registry.upstream.protocol import Fetch, HeadResult, RemoteBlob, RemoteManifest
-from entrepot.registry.upstream.wire import Answer, ConnectionBroken, TooLong
+from entrepot.registry.upstream.wire import ConnectionBroken, Response, TooLong
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ _NO_REFERRERS = frozenset({400, 404, 405, 406, 501})
 # ECR rejects `n` above 1000 with 400; other registries do not support `n` or `last`
 _TAG_PAGE = 1000
 _TAG_ANSWERS = frozenset({_OK, 400, 416, 422})
-_MOST_READINGS = 256
+_MOST_VERBATIM = 256
 # Limits of a list over all of its pages: bytes, entries, pages and s
 _LARGEST_LIST = 16 * 1024 * 1024
 _MOST_TAGS = 200_000
@@ -64,12 +64,12 @@ class HttpUpstream:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._has_warned = False
-        self._readings = _Readings()
+        self._verbatim = _VerbatimBlobs()
 
     @property
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """True if the upstream responded to the last request of any worker."""
-        return self._exchange.is_well
+        return self._exchange.is_healthy
 
     def head(self, name: str, reference: Reference) -> HeadResult:
         """Return a manifest's descriptor; if HEAD gives no usable response, read the manifest."""
@@ -78,11 +78,11 @@ class HttpUpstream:
             UpstreamRequest("head", "HEAD", name, path),
             UpstreamRequest("manifest", "GET", name, path),
         )
-        with closing(self._exchange.describe(head, get, _describes_manifest)) as answer:
-            if answer.method != "HEAD":
-                read = self._manifest(answer, reference)
+        with closing(self._exchange.describe(head, get, _describes_manifest)) as response:
+            if response.method != "HEAD":
+                read = self._manifest(response, reference)
                 return HeadResult(read.digest, len(read.body), read.media_type, read)
-            headers = answer.headers
+            headers = response.headers
             named = media_type(headers)
             known = named if named in ACCEPT else ""
             return HeadResult(content_digest(headers), content_length(headers), known)
@@ -94,12 +94,12 @@ class HttpUpstream:
         """
         with self._open(
             UpstreamRequest("manifest", "GET", name, f"manifests/{reference}")
-        ) as answer:
-            return self._manifest(answer, reference)
+        ) as response:
+            return self._manifest(response, reference)
 
-    def _manifest(self, answer: Answer, reference: Reference) -> RemoteManifest:
-        named, announced = media_type(answer.headers), content_digest(answer.headers)
-        body = self._body(answer, LARGEST)
+    def _manifest(self, response: Response, reference: Reference) -> RemoteManifest:
+        named, announced = media_type(response.headers), content_digest(response.headers)
+        body = self._read_body(response, LARGEST)
         expected = reference if isinstance(reference, Digest) else None
         try:
             found = read_manifest(body, named, expected)
@@ -131,11 +131,11 @@ class HttpUpstream:
             UpstreamRequest("blob", "GET", name, path),
         )
         first = replace(whole, headers={"Range": "bytes=0-0"}, accepts=_RANGED)
-        with closing(self._exchange.describe(head, first, _is_ok)) as answer:
-            if answer.status != _UNSATISFIABLE:
-                return _blob_size(answer)
-        with self._open(whole) as answer:  # the blob is empty, or the upstream rejects ranges
-            return _blob_size(answer)
+        with closing(self._exchange.describe(head, first, _is_ok)) as response:
+            if response.status != _UNSATISFIABLE:
+                return _blob_size(response)
+        with self._open(whole) as response:  # the blob is empty, or the upstream rejects ranges
+            return _blob_size(response)
 
     @contextmanager
     def blob(
@@ -149,7 +149,7 @@ class HttpUpstream:
     ) -> Iterator[RemoteBlob]:
         """Open a blob from *start* to *stop* (exclusive, bytes); *size* is that of a manifest."""
         headers, accepts = _range(start, stop)
-        ask = UpstreamRequest(
+        request = UpstreamRequest(
             "blob",
             "GET",
             name,
@@ -158,35 +158,35 @@ class HttpUpstream:
             accepts=accepts,
             is_begun=start > 0,
         )
-        with self._open(ask) as answer:
-            if answer.status == _PARTIAL and self._is_as_sent(answer, digest):
-                yield HttpBlob(self._exchange, answer, start, stop, as_sent=True)
+        with self._open(request) as response:
+            if response.status == _PARTIAL and self._is_verbatim(response, digest):
+                yield HttpBlob(self._exchange, response, start, stop, as_sent=True)
                 return
-            if answer.status == _OK:
-                with self._whole(answer, digest, size) as body:
+            if response.status == _OK:
+                with self._whole(response, digest, size) as body:
                     yield body
                 return
-            if answer.status == _UNSATISFIABLE and _ends_before(answer, start):
+            if response.status == _UNSATISFIABLE and _ends_before(response, start):
                 raise self._exchange.nonsense("the blob ends before the requested range")
         # Request the whole blob: a range of an encoded body has offsets in the encoded bytes, and
         # some upstreams reject every range
         with (
-            self._open(replace(ask, headers={}, accepts=frozenset({_OK}))) as answer,
-            self._whole(answer, digest, size) as body,
+            self._open(replace(request, headers={}, accepts=frozenset({_OK}))) as response,
+            self._whole(response, digest, size) as body,
         ):
             yield body
 
-    def _is_as_sent(self, answer: Answer, digest: Digest) -> bool:
-        return not answer.codings or digest in self._readings
+    def _is_verbatim(self, response: Response, digest: Digest) -> bool:
+        return not response.codings or digest in self._verbatim
 
     @contextmanager
-    def _whole(self, answer: Answer, digest: Digest, size: int | None) -> Iterator[HttpBlob]:
+    def _whole(self, response: Response, digest: Digest, size: int | None) -> Iterator[HttpBlob]:
         """Yield the body of a whole blob, decoded unless its bytes as sent have the digest."""
-        if self._is_as_sent(answer, digest):
-            yield HttpBlob(self._exchange, answer, as_sent=True)
+        if self._is_verbatim(response, digest):
+            yield HttpBlob(self._exchange, response, as_sent=True)
             return
-        with self._readings.learning(digest) as seen:
-            yield HttpBlob(self._exchange, answer, seen=seen, named=size)
+        with self._verbatim.learning(digest) as seen:
+            yield HttpBlob(self._exchange, response, seen=seen, named=size)
 
     def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
         """Return the one function that opens the blob at this upstream."""
@@ -209,7 +209,7 @@ class HttpUpstream:
         """Read the whole list, up to the last page or a page that adds no tag."""
         found: set[str] = set()
         for page in self._pages(UpstreamRequest("tags", "GET", name, "tags/list")):
-            listed = self._understood(read_tags, page.body)
+            listed = self._parsed(read_tags, page.body)
             if listed and found.issuperset(listed):
                 break
             found.update(listed)
@@ -227,10 +227,10 @@ class HttpUpstream:
             last = found[-1] if found else after or ""
             query = {} if page_size is None else {"n": str(page_size)}
             query |= {"last": last} if last else {}
-            ask = UpstreamRequest("tags", "GET", name, "tags/list", query, accepts=_TAG_ANSWERS)
+            request = UpstreamRequest("tags", "GET", name, "tags/list", query, accepts=_TAG_ANSWERS)
             listed: list[str] = []
-            for page in self._pages(ask):
-                listed = self._understood(read_tags, page.body) if page.status == _OK else []
+            for page in self._pages(request):
+                listed = self._parsed(read_tags, page.body) if page.status == _OK else []
                 if page.status != _OK or not is_page(listed, last, page_size):
                     return None
                 found += listed
@@ -255,9 +255,9 @@ class HttpUpstream:
         """
         query = {"artifactType": artifact_type} if artifact_type else {}
         path = f"referrers/{digest}"
-        ask = UpstreamRequest("referrers", "GET", name, path, query, absent=_NO_REFERRERS)
+        request = UpstreamRequest("referrers", "GET", name, path, query, absent=_NO_REFERRERS)
         first, found, filtered, pages = b"", [], True, 0
-        for page in self._pages(ask):
+        for page in self._pages(request):
             listed = self._referrers_of(page, is_first=not pages)
             first, pages = first or page.body, pages + 1
             found += listed
@@ -285,14 +285,14 @@ class HttpUpstream:
             raise self._exchange.nonsense("its list of referrers is not an index", error) from error
 
     @contextmanager
-    def _open(self, ask: UpstreamRequest) -> Iterator[Answer]:
-        answer = self._exchange.send(ask)
+    def _open(self, request: UpstreamRequest) -> Iterator[Response]:
+        response = self._exchange.send(request)
         try:
-            yield answer
+            yield response
         finally:
-            answer.close()
+            response.close()
 
-    def _pages(self, ask: UpstreamRequest) -> Iterator[_Page]:
+    def _pages(self, request: UpstreamRequest) -> Iterator[_Page]:
         """Request the pages of a list, always on the upstream's own host.
 
         The Link header may name a different host, as a registry behind a proxy may not know its own
@@ -301,37 +301,39 @@ class HttpUpstream:
         left, until = _LARGEST_LIST, time.monotonic() + _LIST_WITHIN_S
         read: set[str] = set()
         for _ in range(_MOST_PAGES):
-            base = self._exchange.locate(ask)
+            base = self._exchange.locate(request)
             read.add(base)
-            with self._open(ask) as answer:
-                page = _Page(answer.status, answer.headers, self._part(answer, left, until))
+            with self._open(request) as response:
+                page = _Page(
+                    response.status, response.headers, self._read_page(response, left, until)
+                )
             left -= len(page.body)
             yield page
-            url = self._understood(partial(next_page, url=base), page.headers)
+            url = self._parsed(partial(next_page, url=base), page.headers)
             if url is None or url in read:
                 return
-            ask = replace(ask, url=url, query={})
+            request = replace(request, url=url, query={})
         raise self._too_long(f"more than {_MOST_PAGES} pages")
 
     def _too_long(self, what: str) -> ListTooLong:
         return ListTooLong(self._exchange.host, f"its list is too long: {what}")
 
-    def _part(self, answer: Answer, left: int, until: float) -> bytes:
+    def _read_page(self, response: Response, left: int, until: float) -> bytes:
         """Read a page of at most *left* bytes, until *until* (monotonic clock, s)."""
         try:
-            return answer.read(left, max(until - time.monotonic(), 0.0))
+            return response.read(left, max(until - time.monotonic(), 0.0))
         except TooLong as error:
             raise self._too_long(f"more than {_LARGEST_LIST} bytes") from error
         except ConnectionBroken as error:
             raise self._exchange.broken(error) from error
 
-    def _body(self, answer: Answer, limit: int) -> bytes:
+    def _read_body(self, response: Response, limit: int) -> bytes:
         try:
-            return answer.read(limit)
+            return response.read(limit)
         except ConnectionBroken as error:
             raise self._exchange.broken(error) from error
 
-    def _understood(self, read: Callable[[S], T], given: S) -> T:
+    def _parsed(self, read: Callable[[S], T], given: S) -> T:
         """Return the result of *read*. Raises: Unavailable (NONSENSE) instead of ValueError."""
         try:
             return read(given)
@@ -339,7 +341,7 @@ class HttpUpstream:
             raise self._exchange.nonsense("its list cannot be read", error) from error
 
 
-class _Readings:
+class _VerbatimBlobs:
     """The blobs whose bytes must not be decoded, although Content-Encoding names a coding.
 
     Some registries send Content-Encoding with a layer that is itself a compressed file. Only the
@@ -368,7 +370,7 @@ class _Readings:
     def _learn(self, digest: Digest) -> None:
         with self._lock:
             self._as_sent[digest] = None
-            while len(self._as_sent) > _MOST_READINGS:
+            while len(self._as_sent) > _MOST_VERBATIM:
                 self._as_sent.popitem(last=False)
 
 
@@ -387,29 +389,29 @@ def _range(start: int, stop: int | None) -> tuple[dict[str, str], frozenset[int]
     return {"Range": f"bytes={start}-{last}"}, _RANGED
 
 
-def _describes_manifest(answer: Answer) -> bool:
+def _describes_manifest(response: Response) -> bool:
     """Return whether the response to a HEAD can describe a manifest."""
-    is_possible = may_be_manifest(media_type(answer.headers))
-    return content_digest(answer.headers) is not None or is_possible
+    is_possible = may_be_manifest(media_type(response.headers))
+    return content_digest(response.headers) is not None or is_possible
 
 
-def _is_ok(_: Answer) -> bool:
+def _is_ok(_: Response) -> bool:
     return True
 
 
-def _ends_before(answer: Answer, start: int) -> bool:
-    size = unsatisfied(answer.headers)
+def _ends_before(response: Response, start: int) -> bool:
+    size = unsatisfied(response.headers)
     return size is not None and size <= start
 
 
-def _blob_size(answer: Answer) -> int | None:
+def _blob_size(response: Response) -> int | None:
     """Return the size of the blob in bytes according to a response to HEAD or GET."""
-    if answer.codings:
+    if response.codings:
         return None
-    if answer.status == _PARTIAL:
-        sent = content_range(answer.headers)
+    if response.status == _PARTIAL:
+        sent = content_range(response.headers)
         return sent.size if sent else None
-    return content_length(answer.headers)
+    return content_length(response.headers)
 
 
 def _is_filtered(headers: Mapping[str, str]) -> bool:

@@ -102,19 +102,19 @@ class SecretCredentials:
 class SourceCredentials:
     """The credential in the settings of an upstream; a password file is reread after a change."""
 
-    def __init__(self, source: UpstreamConfig) -> None:
-        self._source = source
+    def __init__(self, config: UpstreamConfig) -> None:
+        self._config = config
         self._lock = threading.Lock()
         self._stamp: tuple[int, int, int] | None = None
-        self._password = source.password or ""
+        self._password = config.password or ""
 
     def find(self, repository: str) -> Credential | None:  # noqa: ARG002 - the same for all
         """Return the credential. Raises: Unavailable if the password file cannot be read."""
-        if self._source.password_file is None:
-            return Credential(self._source.username or "", self._password)
+        if self._config.password_file is None:
+            return Credential(self._config.username or "", self._password)
         with self._lock:
-            self._refresh(self._source.password_file)
-            return Credential(self._source.username or "", self._password)
+            self._refresh(self._config.password_file)
+            return Credential(self._config.username or "", self._password)
 
     def _refresh(self, path: Path) -> None:
         try:
@@ -125,12 +125,12 @@ class SourceCredentials:
             self._password = path.read_text().rstrip("\r\n")
         except (OSError, ValueError) as error:
             message = f"its password file cannot be read: {error}"
-            raise Unavailable(self._source.host, message, Why.NONSENSE) from error
+            raise Unavailable(self._config.host, message, Why.NONSENSE) from error
         self._stamp = stamp
 
 
-def credentials_for(source: UpstreamConfig, secret: Secret) -> Credentials:
+def credentials_for(config: UpstreamConfig, secret: Secret) -> Credentials:
     """Return the credentials of the upstream's settings, or else those of the pull secret."""
-    if source.username is not None:
-        return SourceCredentials(source)
-    return SecretCredentials(source.host, secret)
+    if config.username is not None:
+        return SourceCredentials(config)
+    return SecretCredentials(config.host, secret)

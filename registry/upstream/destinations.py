@@ -118,17 +118,17 @@ class Destinations:
     public.
     """
 
-    def __init__(self, source: UpstreamConfig) -> None:
-        named = (source.url, source.realm)
+    def __init__(self, config: UpstreamConfig) -> None:
+        named = (config.url, config.realm)
         self._homes = frozenset(origin_of(url) for url in named if url)
-        self._own = origin_of(source.url)
-        self._allows_any = "any" in source.redirects
+        self._own = origin_of(config.url)
+        self._allows_any = "any" in config.redirects
         self._networks = tuple(
-            ipaddress.ip_network(each) for each in source.redirects if each not in {"any", "public"}
+            ipaddress.ip_network(each) for each in config.redirects if each not in {"any", "public"}
         )
         self._reach: Reach | None = None
 
-    def filtered(self, origin: Origin, addresses: Sequence[str]) -> list[str]:
+    def permitted(self, origin: Origin, addresses: Sequence[str]) -> list[str]:
         """Return the *addresses* that may be dialled for *origin*.
 
         Raises: AddressRefused if there are addresses and none is permitted.
@@ -140,7 +140,7 @@ class Destinations:
             raise AddressRefused(origin[1], addresses[0])
         return kept
 
-    def dialled(self, origin: Origin, address: str) -> None:
+    def check_dialled(self, origin: Origin, address: str) -> None:
         """Check the address of an open connection again. Raises: AddressRefused.
 
         The address of the upstream itself is always permitted and sets the upstream's reach.
@@ -149,7 +149,7 @@ class Destinations:
             if self._reach is not Reach.PUBLIC:
                 self._reach = reach_of(address)
             return
-        self.filtered(origin, [address])
+        self.permitted(origin, [address])
 
     def check_by_name(self, url: str) -> None:
         """Check the address in a URL whose host a proxy resolves; a host name is permitted.
@@ -162,7 +162,7 @@ class Destinations:
             raise AddressRefused(origin[1], origin[1])
         address = _literal(origin[1].rstrip("."))
         if address is not None:
-            self.filtered(origin, [address])
+            self.permitted(origin, [address])
 
     def _is_allowed(self, address: str) -> bool:
         if self._allows_any:

@@ -20,35 +20,12 @@ from entrepot.registry.upstream.authorizer import Authorizer
 from entrepot.registry.upstream.breaker import Breaker, Pass, UpstreamFailure
 from entrepot.registry.upstream.headers import budget, content_length, retry_after
 from entrepot.registry.upstream.liveness import Liveness
-from entrepot.registry.upstream.protocol import EventLog, silent
+from entrepot.registry.upstream.protocol import EventLog, discard_event
 from entrepot.registry.upstream.redirects import follow
 from entrepot.registry.upstream.tokens import TokenRefused
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.urls import origin_of, sealed
-from entrepot.registry.upstream.wire import Answer, ConnectionBroken, Request, Wire
-
-_FOR_S = 600.0
-"""HEAD is skipped for this many s, then tried again."""
-
-
-class Heads:
-    """The operations (`UpstreamRequest.operation`) for which HEAD is skipped; safe in any thread.
-
-    Some registries reject every HEAD. *clock* returns s and never goes back.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._useless_until: dict[str, float] = {}
-
-    def are_useful(self, operation: str) -> bool:
-        """Return whether a HEAD for *operation* should be sent."""
-        return self._clock() >= self._useless_until.get(operation, float("-inf"))
-
-    def note_useless(self, operation: str) -> None:
-        """Record that a HEAD was rejected and a GET with the same authorization succeeded."""
-        self._useless_until[operation] = self._clock() + _FOR_S
-
+from entrepot.registry.upstream.wire import ConnectionBroken, Request, Response, Wire
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +44,8 @@ _PASSING = (408, 425)
 _STALLS_WITHIN = 3  # a body is requested anew after read time-out / 3 without a byte
 _HIDES = (403, 404)
 _BASE_AGAIN_S = 60.0
+_SKIP_HEAD_S = 600.0
+"""HEAD is skipped for this many s, then tried again."""
 _TRANSIENT = frozenset({408, 425, 502, 503, 504})
 """Statuses of a HEAD after which HEAD is not skipped: the next one may succeed."""
 
@@ -105,10 +84,10 @@ class UpstreamRequest:
         return self.operation if self.operation == "manifest" else ""
 
 
-class _Asked(NamedTuple):
+class _Answered(NamedTuple):
     """A response, and the Authorization that its request carried to the upstream's own origin."""
 
-    answer: Answer
+    response: Response
     authorization: str | None
 
 
@@ -124,8 +103,27 @@ class _Inconclusive(NamedTuple):
         return self.status not in _TRANSIENT | {0}
 
 
+class HeadSupport:
+    """The operations (`UpstreamRequest.operation`) for which HEAD is skipped; safe in any thread.
+
+    Some registries reject every HEAD. *clock* returns s and never goes back.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._useless_until: dict[str, float] = {}
+
+    def is_useful(self, operation: str) -> bool:
+        """Return whether a HEAD for *operation* should be sent."""
+        return self._clock() >= self._useless_until.get(operation, float("-inf"))
+
+    def record_useless(self, operation: str) -> None:
+        """Record that a HEAD was rejected and a GET with the same authorization succeeded."""
+        self._useless_until[operation] = self._clock() + _SKIP_HEAD_S
+
+
 class Exchange:
-    """Sends requests to the upstream at `source.url`.
+    """Sends requests to the upstream at `config.url`.
 
     A path in that URL precedes every repository name. A mirror is sent *namespace* as the query
     parameter `ns`: the host of the upstream whose images are requested.
@@ -133,43 +131,43 @@ class Exchange:
 
     def __init__(
         self,
-        source: UpstreamConfig,
+        config: UpstreamConfig,
         *,
         wire: Wire,
         authorizer: Authorizer,
         breaker: Breaker,
         headers: Mapping[str, str],
-        report: EventLog = silent,
+        report: EventLog = discard_event,
         namespace: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.host = source.host
-        self._insecure = source.insecure
-        self._root, self._prefix = _split(source.url)
-        self._origin = origin_of(source.url)
+        self.host = config.host
+        self._insecure = config.insecure
+        self._root, self._prefix = _split(config.url)
+        self._origin = origin_of(config.url)
         self._wire = wire
         self._authorizer = authorizer
         self._breaker = breaker
         self._headers = headers
         self._report = report
         self._clock = clock
-        self._heads = Heads(clock)
+        self._head_support = HeadSupport(clock)
         self._liveness = Liveness(wire, f"{self._root}/v2/", headers, clock)
         self._namespace = {"ns": namespace} if namespace else {}
         self._base_asked_again = 0.0
-        self.stall = source.read_timeout / _STALLS_WITHIN
+        self.stall = config.read_timeout / _STALLS_WITHIN
 
-    def send(self, ask: UpstreamRequest) -> Answer:
+    def send(self, request: UpstreamRequest) -> Response:
         """Send a request and return a response whose status it accepts; the caller closes it.
 
         Raises: Absent, Denied, Unavailable.
         """
-        passed = Pass() if ask.is_begun else self._breaker.admit(ask.limit)
-        return self._sent(ask, passed).answer
+        passed = Pass() if request.is_begun else self._breaker.admit(request.limit)
+        return self._send_reported(request, passed).response
 
     def describe(
-        self, head: UpstreamRequest, get: UpstreamRequest, suffices: Callable[[Answer], bool]
-    ) -> Answer:
+        self, head: UpstreamRequest, get: UpstreamRequest, suffices: Callable[[Response], bool]
+    ) -> Response:
         """Return the response to *head* if it *suffices*, else that to *get*; the caller closes it.
 
         A rejected HEAD proves nothing: some registries reject every HEAD, and some caches respond
@@ -181,75 +179,79 @@ class Exchange:
         """
         passed = self._breaker.admit(head.limit)
         inconclusive: _Inconclusive | None = None
-        if self._heads.are_useful(head.operation):
-            found = self._headed(head, passed, suffices)
-            if isinstance(found, Answer):
+        if self._head_support.is_useful(head.operation):
+            found = self._send_head(head, passed, suffices)
+            if isinstance(found, Response):
                 return found
             inconclusive = found
         if get.limit != head.limit:
             self._breaker.check_limit(get.limit)
-        asked = self._sent(get, passed)
+        answered = self._send_reported(get, passed)
         if (
             inconclusive
             and inconclusive.is_lasting
-            and inconclusive.authorization == asked.authorization
+            and inconclusive.authorization == answered.authorization
         ):
-            self._heads.note_useless(head.operation)
-        return asked.answer
+            self._head_support.record_useless(head.operation)
+        return answered.response
 
-    def _headed(
-        self, head: UpstreamRequest, passed: Pass, suffices: Callable[[Answer], bool]
-    ) -> Answer | _Inconclusive:
+    def _send_head(
+        self, head: UpstreamRequest, passed: Pass, suffices: Callable[[Response], bool]
+    ) -> Response | _Inconclusive:
         """Send a HEAD. Raises: Unavailable if a GET would fail in the same way."""
         with self._reporting(head, passed) as began:
             try:
-                answer, authorization = self._asked(head)
+                response, authorization = self._send_authorized(head)
             except (Denied, Unavailable):  # HEAD cannot be authorized; GET may need no credentials
                 outcome, inconclusive = "denied", _Inconclusive(_CHALLENGE, None)
             except ConnectionBroken as error:
                 if error.unconnected or error.why is Why.TIMEOUT:
-                    raise self._unanswered(error, passed) from error
+                    raise self._no_response(error, passed) from error
                 outcome, inconclusive = "unavailable", _Inconclusive(0, None)
             except TokenRefused as error:
-                raise self._unanswered(error, passed) from error
+                raise self._no_response(error, passed) from error
             else:
-                self._note_budget(answer)
-                if answer.status == _OK and suffices(answer):
+                self._report_budget(response)
+                if response.status == _OK and suffices(response):
                     self._breaker.answered()
-                    self._write_event(head, "ok", began, bytes=content_length(answer.headers) or 0)
-                    return answer
-                answer.close()
-                if answer.status == _LIMITED:
-                    raise self._refusal(head, answer, passed)
-                outcome = "absent" if answer.status in head.absent else "denied"
-                inconclusive = _Inconclusive(answer.status, authorization)
+                    self._write_event(
+                        head, "ok", began, bytes=content_length(response.headers) or 0
+                    )
+                    return response
+                response.close()
+                if response.status == _LIMITED:
+                    raise self._rejection(head, response, passed)
+                outcome = "absent" if response.status in head.absent else "denied"
+                inconclusive = _Inconclusive(response.status, authorization)
             self._write_event(head, outcome, began)
             return inconclusive
 
-    def _sent(self, ask: UpstreamRequest, passed: Pass) -> _Asked:
-        with self._reporting(ask, passed) as began:
-            asked = self._answer(ask, passed)
-            self._write_event(ask, "ok", began, bytes=content_length(asked.answer.headers) or 0)
-            return asked
+    def _send_reported(self, request: UpstreamRequest, passed: Pass) -> _Answered:
+        with self._reporting(request, passed) as began:
+            answered = self._send_checked(request, passed)
+            self._write_event(
+                request, "ok", began, bytes=content_length(answered.response.headers) or 0
+            )
+            return answered
 
     @contextmanager
-    def _reporting(self, ask: UpstreamRequest, passed: Pass) -> Iterator[float]:
+    def _reporting(self, request: UpstreamRequest, passed: Pass) -> Iterator[float]:
         """Yield the start time of a request (monotonic clock); write an event if it raises."""
         began = self._clock()
         try:
             yield began
         except UpstreamError as error:
-            self._write_event(ask, _outcome(error), began)
+            self._write_event(request, _outcome(error), began)
             raise
         except Exception as error:  # unexpected; the breaker must not wait for this probe
-            self._note(UpstreamFailure(type(error).__name__), passed)
-            self._write_event(ask, "unavailable", began)
+            self._record_failure(UpstreamFailure(type(error).__name__), passed)
+            self._write_event(request, "unavailable", began)
             raise
 
     @property
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """True if the upstream responded to the last request of any worker."""
-        return self._breaker.is_well
+        return self._breaker.is_healthy
 
     def broken(self, error: ConnectionBroken) -> Unavailable:
         """Return the error for a body that was cut off; the breaker does not count it."""
@@ -272,33 +274,33 @@ class Exchange:
         log.info("unsupported response of an upstream", extra=names)
         return Unavailable(self.host, message, Why.UNSUPPORTED)
 
-    def _answer(self, ask: UpstreamRequest, passed: Pass) -> _Asked:
+    def _send_checked(self, request: UpstreamRequest, passed: Pass) -> _Answered:
         try:
-            asked = self._asked(ask)
+            answered = self._send_authorized(request)
         except (ConnectionBroken, TokenRefused) as error:
-            raise self._unanswered(error, passed) from error
+            raise self._no_response(error, passed) from error
         except Denied:
             self._breaker.answered()
             raise
         except Unavailable as error:  # the token endpoint is not trusted
-            self._note(UpstreamFailure(error.why.value), passed)
+            self._record_failure(UpstreamFailure(error.why.value), passed)
             raise
-        answer = asked.answer
-        self._note_budget(answer)
-        if answer.status in ask.accepts:
+        response = answered.response
+        self._report_budget(response)
+        if response.status in request.accepts:
             self._breaker.answered()
-            return asked
-        answer.close()
-        raise self._refusal(ask, answer, passed)
+            return answered
+        response.close()
+        raise self._rejection(request, response, passed)
 
-    def _unanswered(self, error: ConnectionBroken | TokenRefused, passed: Pass) -> UpstreamError:
+    def _no_response(self, error: ConnectionBroken | TokenRefused, passed: Pass) -> UpstreamError:
         """Return the error for a request without a response, and update the breaker."""
         if isinstance(error, TokenRefused):
-            return self._refusal(_TOKEN, error.answer, passed)
-        self._note_broken(error, passed)
+            return self._rejection(_TOKEN, error.response, passed)
+        self._record_broken(error, passed)
         return self.broken(error)
 
-    def _asked(self, ask: UpstreamRequest) -> _Asked:
+    def _send_authorized(self, request: UpstreamRequest) -> _Answered:
         """Send the request with the known Authorization, and answer one challenge.
 
         A registry may respond 403 or 404 to clients without credentials and send a challenge at
@@ -308,26 +310,28 @@ class Exchange:
         a HEAD that carried an Authorization no second token is fetched: the registry may reject
         every HEAD.
         """
-        scope = f"{self._prefix}{ask.name}"
-        authorization = self._authorizer.known(scope) if self._is_own(self.locate(ask)) else None
-        answer = self._followed(ask, authorization)
-        is_settled = ask.method == "HEAD" and authorization is not None
-        if answer.foreign or is_settled or not self._is_challenge(answer, scope, authorization):
-            return _Asked(answer, authorization)
-        header = answer.headers.get("WWW-Authenticate", "")
+        scope = f"{self._prefix}{request.name}"
+        authorization = (
+            self._authorizer.known(scope) if self._is_own(self.locate(request)) else None
+        )
+        response = self._follow(request, authorization)
+        is_settled = request.method == "HEAD" and authorization is not None
+        if response.foreign or is_settled or not self._is_challenge(response, scope, authorization):
+            return _Answered(response, authorization)
+        header = response.headers.get("WWW-Authenticate", "")
         if not header and authorization is None:
             header = self._challenge_of_base()
-            if not header and answer.status != _CHALLENGE:
-                return _Asked(answer, authorization)
-        answer.close()
+            if not header and response.status != _CHALLENGE:
+                return _Answered(response, authorization)
+        response.close()
         offered = self._authorizer.answer(header, scope, authorization)
-        return _Asked(self._followed(ask, offered), offered)
+        return _Answered(self._follow(request, offered), offered)
 
-    def _is_challenge(self, answer: Answer, scope: str, authorization: str | None) -> bool:
+    def _is_challenge(self, response: Response, scope: str, authorization: str | None) -> bool:
         """Return whether the response asks for credentials that the request did not carry."""
-        if answer.status == _CHALLENGE:
+        if response.status == _CHALLENGE:
             return True
-        hides = answer.status in _HIDES and authorization is None
+        hides = response.status in _HIDES and authorization is None
         return hides and self._authorizer.has_credential(scope)
 
     def _challenge_of_base(self) -> str:
@@ -338,71 +342,73 @@ class Exchange:
         if self._clock() < self._base_asked_again:
             return ""
         try:
-            answer = self._wire.send(Request("GET", f"{self._root}/v2/", self._headers))
+            response = self._wire.send(Request("GET", f"{self._root}/v2/", self._headers))
         except ConnectionBroken:
             return ""
-        answer.close()
-        header = answer.headers.get("WWW-Authenticate", "")
-        if answer.status != _CHALLENGE or not header:
+        response.close()
+        header = response.headers.get("WWW-Authenticate", "")
+        if response.status != _CHALLENGE or not header:
             self._base_asked_again = self._clock() + _BASE_AGAIN_S
             return ""
         return header
 
-    def _followed(self, ask: UpstreamRequest, authorization: str | None) -> Answer:
-        request = Request(
-            ask.method,
-            self.locate(ask),
-            {**self._headers, "Accept": ask.accept, **ask.headers},
+    def _follow(self, request: UpstreamRequest, authorization: str | None) -> Response:
+        first_hop = Request(
+            request.method,
+            self.locate(request),
+            {**self._headers, "Accept": request.accept, **request.headers},
             credential=sealed(self._root, authorization),
         )
-        return follow(self._wire, request, home=self._origin, insecure=self._insecure)
+        return follow(self._wire, first_hop, home=self._origin, insecure=self._insecure)
 
     def _is_own(self, url: str) -> bool:
         return self._origin is not None and origin_of(url) == self._origin
 
-    def locate(self, ask: UpstreamRequest) -> str:
+    def locate(self, request: UpstreamRequest) -> str:
         """Return the URL of a request, before any redirect."""
-        url = ask.url or f"{self._root}/v2/{self._prefix}{ask.name}/{ask.path}"
-        has_namespace = ask.url is not None and "ns=" in ask.url
-        query = urlencode({**ask.query, **({} if has_namespace else self._namespace)})
+        url = request.url or f"{self._root}/v2/{self._prefix}{request.name}/{request.path}"
+        has_namespace = request.url is not None and "ns=" in request.url
+        query = urlencode({**request.query, **({} if has_namespace else self._namespace)})
         joint = "&" if "?" in url else "?"
         return f"{url}{joint}{query}" if query else url
 
-    def _refusal(self, ask: UpstreamRequest, answer: Answer, passed: Pass) -> UpstreamError:
+    def _rejection(
+        self, request: UpstreamRequest, response: Response, passed: Pass
+    ) -> UpstreamError:
         """Return the error for a status that the request does not accept; update the breaker."""
-        span = retry_after(answer.headers, time.time())
-        if answer.status == _LIMITED:
-            self._breaker.limited(span, ask.limit)
+        span = retry_after(response.headers, time.time())
+        if response.status == _LIMITED:
+            self._breaker.limited(span, request.limit)
             message = "it limits the rate"
             return Unavailable(self.host, message, Why.LIMITED, retry_after=span)
-        if answer.status >= _BROKEN:
-            self._note(UpstreamFailure(f"status {answer.status}"), passed)
+        if response.status >= _BROKEN:
+            self._record_failure(UpstreamFailure(f"status {response.status}"), passed)
         else:
             self._breaker.answered()
-        if answer.status in ask.absent:
-            return Absent(self.host, f"it has no such {ask.operation}")
-        if answer.status in _DENIED and not answer.foreign:
-            if self._authorizer.has_credential(f"{self._prefix}{ask.name}"):
+        if response.status in request.absent:
+            return Absent(self.host, f"it has no such {request.operation}")
+        if response.status in _DENIED and not response.foreign:
+            if self._authorizer.has_credential(f"{self._prefix}{request.name}"):
                 self._breaker.refused()
-            return Denied(self.host, f"it responds {answer.status}")
-        where = " from the target of its redirect" if answer.foreign else ""
-        message = f"{ask.operation}: status {answer.status}{where}"
-        passes = answer.status >= _BROKEN or answer.status in _PASSING or answer.foreign
+            return Denied(self.host, f"it responds {response.status}")
+        where = " from the target of its redirect" if response.foreign else ""
+        message = f"{request.operation}: status {response.status}{where}"
+        passes = response.status >= _BROKEN or response.status in _PASSING or response.foreign
         return Unavailable(self.host, message, Why.NONSENSE, retry_after=span, is_temporary=passes)
 
-    def _note_broken(self, error: ConnectionBroken, passed: Pass) -> None:
+    def _record_broken(self, error: ConnectionBroken, passed: Pass) -> None:
         """Record a broken request. A failed connection to the upstream itself always counts.
 
-        Any other failure may be due to the request, and `_note` checks that.
+        Any other failure may be due to the request, and `_record_failure` checks that.
         """
         detail = f"{error.why.value}: {error}"[:_LONGEST]
         if error.unconnected and not error.foreign:
             failure = UpstreamFailure(error.why.value, at_once=error.unreached, detail=detail)
             self._breaker.failed(failure, passed)
         else:
-            self._note(UpstreamFailure(error.why.value, detail=detail), passed)
+            self._record_failure(UpstreamFailure(error.why.value, detail=detail), passed)
 
-    def _note(self, failure: UpstreamFailure, passed: Pass) -> None:
+    def _record_failure(self, failure: UpstreamFailure, passed: Pass) -> None:
         """Record a failure that may concern only the repository or reference of the client.
 
         The breaker opens only if `/v2/` of the upstream does not respond either.
@@ -412,18 +418,20 @@ class Exchange:
         else:
             self._breaker.failed(failure, passed)
 
-    def _write_event(self, ask: UpstreamRequest, outcome: str, began: float, **more: int) -> None:
+    def _write_event(
+        self, request: UpstreamRequest, outcome: str, began: float, **more: int
+    ) -> None:
         self._report(
             "upstream",
             upstream=self.host,
-            operation=ask.operation,
+            operation=request.operation,
             outcome=outcome,
             seconds=self._clock() - began,
             **more,
         )
 
-    def _note_budget(self, answer: Answer) -> None:
-        found = budget(answer.headers)
+    def _report_budget(self, response: Response) -> None:
+        found = budget(response.headers)
         if found is not None:
             remaining, limit = found
             self._report("budget", upstream=self.host, remaining=remaining, limit=limit)

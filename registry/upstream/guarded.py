@@ -34,9 +34,9 @@ class Guarded:
         self._host = host
 
     @property
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """True if the upstream responded to the last request of any worker."""
-        return self._upstream.is_well
+        return self._upstream.is_healthy
 
     def head(self, name: str, reference: Reference) -> HeadResult:
         """Return the descriptor of a manifest."""
@@ -79,9 +79,9 @@ class Guarded:
         """Fetch the index of a manifest's referrers."""
         return self._call(lambda: self._upstream.referrers(name, digest, artifact_type))
 
-    def _call(self, ask: Callable[[], T]) -> T:
+    def _call(self, call: Callable[[], T]) -> T:
         try:
-            return ask()
+            return call()
         except RegistryError:
             raise
         except Exception as error:

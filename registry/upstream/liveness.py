@@ -50,8 +50,8 @@ class Liveness:
 
     def _answers(self) -> bool:
         try:
-            answer = self._wire.send(self._request)
+            response = self._wire.send(self._request)
         except ConnectionBroken:
             return False
-        answer.close()
-        return answer.status < _SERVER_ERROR
+        response.close()
+        return response.status < _SERVER_ERROR

@@ -40,9 +40,9 @@ class Mirrored:
         self._origin = origin
 
     @property
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """True if a mirror or the origin responded to its last request."""
-        return any(each.is_well for each in (*self._mirrors, self._origin))
+        return any(each.is_healthy for each in (*self._mirrors, self._origin))
 
     def head(self, name: str, reference: Reference) -> HeadResult:
         """Return the descriptor of a manifest."""

@@ -34,7 +34,7 @@ _Trust = tuple[bool, Path | None, int, int]
 
 
 def open_pools(
-    source: UpstreamConfig,
+    config: UpstreamConfig,
     scheme: str,
     proxy: str | None,
     destinations: Destinations,
@@ -50,14 +50,14 @@ def open_pools(
         "num_pools": 32,
         "maxsize": _KEPT,
         "block": False,
-        "ssl_context": contexts.find(source) if secure else None,
-        "timeout": urllib3.Timeout(connect=source.connect_timeout, read=source.read_timeout),
+        "ssl_context": contexts.find(config) if secure else None,
+        "timeout": urllib3.Timeout(connect=config.connect_timeout, read=config.read_timeout),
     }
     manager = urllib3.PoolManager(**options) if proxy is None else _proxied(proxy, options)
-    judge = None if proxy else destinations
+    checked = None if proxy else destinations
     manager.pool_classes_by_scheme = {
-        "http": partial(_PlainPool, destinations=judge),  # type: ignore[dict-item]
-        "https": partial(_SecurePool, destinations=judge),  # type: ignore[dict-item]
+        "http": partial(_PlainPool, destinations=checked),  # type: ignore[dict-item]
+        "https": partial(_SecurePool, destinations=checked),  # type: ignore[dict-item]
     }
     return manager
 
@@ -72,27 +72,27 @@ class TlsContexts:
         self._lock = threading.Lock()
         self._known: OrderedDict[_Trust, ssl.SSLContext] = OrderedDict()
 
-    def find(self, source: UpstreamConfig) -> ssl.SSLContext:
+    def find(self, config: UpstreamConfig) -> ssl.SSLContext:
         """Return the context for an upstream; a changed file of authorities is read again.
 
         Raises: OSError.
         """
-        trust = _trust(source)
+        trust = _trust(config)
         with self._lock:
             if trust not in self._known:
-                self._known[trust] = _tls(source)
+                self._known[trust] = _tls(config)
             self._known.move_to_end(trust)
             while len(self._known) > _MOST_CONTEXTS:
                 self._known.popitem(last=False)
             return self._known[trust]
 
 
-def _trust(source: UpstreamConfig) -> _Trust:
+def _trust(config: UpstreamConfig) -> _Trust:
     """Return every setting that a context depends on. Raises: OSError."""
-    if source.ca is None:
-        return source.insecure, None, 0, 0
-    found = source.ca.stat()
-    return source.insecure, source.ca, found.st_mtime_ns, found.st_ino
+    if config.ca is None:
+        return config.insecure, None, 0, 0
+    found = config.ca.stat()
+    return config.insecure, config.ca, found.st_mtime_ns, found.st_ino
 
 
 def _proxied(proxy: str, options: Mapping[str, Any]) -> urllib3.ProxyManager:
@@ -104,7 +104,7 @@ def _proxied(proxy: str, options: Mapping[str, Any]) -> urllib3.ProxyManager:
     return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
 
 
-def _tls(source: UpstreamConfig) -> ssl.SSLContext:
+def _tls(config: UpstreamConfig) -> ssl.SSLContext:
     """Return a context that trusts the system's and the operator's authorities.
 
     With `insecure` it accepts any certificate.
@@ -114,9 +114,9 @@ def _tls(source: UpstreamConfig) -> ssl.SSLContext:
     # intermediate authority alone. Set both explicitly, so that all versions of Python agree.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    if source.ca is not None:
-        context.load_verify_locations(source.ca)
-    if source.insecure:
+    if config.ca is not None:
+        context.load_verify_locations(config.ca)
+    if config.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
@@ -150,7 +150,7 @@ class _Plain(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         self.answered = False
-        return _dialled(self, self._dns_host, self.destinations, "http")
+        return _connect(self, self._dns_host, self.destinations, "http")
 
     def putrequest(self, method: str, url: str, *args: Any, **more: Any) -> None:  # noqa: ANN401
         """Send the request target byte for byte as in the URL."""
@@ -193,7 +193,7 @@ class _Secure(HTTPSConnection):
 
     def _new_conn(self) -> socket.socket:
         self.answered = False
-        return _dialled(self, self._dns_host, self.destinations, "https")
+        return _connect(self, self._dns_host, self.destinations, "https")
 
     def putrequest(self, method: str, url: str, *args: Any, **more: Any) -> None:  # noqa: ANN401
         """Send the request target byte for byte as in the URL."""
@@ -226,7 +226,7 @@ class _SecurePool(HTTPSConnectionPool):
             conn.connect()
 
 
-def _dialled(
+def _connect(
     connection: HTTPConnection, host: str, destinations: Destinations | None, scheme: str
 ) -> socket.socket:
     """Return a connected socket; errors are raised as urllib3's own, which urllib3 expects.
@@ -237,7 +237,7 @@ def _dialled(
     try:
         if destinations is None:
             return dial(host, connection.port, timeout)
-        return _judged(host, connection.port, timeout, destinations, scheme)
+        return _dial_checked(host, connection.port, timeout, destinations, scheme)
     except socket.gaierror as error:
         raise exceptions.NameResolutionError(host, connection, error) from error
     except TimeoutError as error:
@@ -246,13 +246,13 @@ def _dialled(
         raise exceptions.NewConnectionError(connection, str(error)) from error
 
 
-def _judged(
+def _dial_checked(
     host: str, port: int, timeout: float, destinations: Destinations, scheme: str
 ) -> socket.socket:
     origin = (scheme, host.strip("[]").lower(), port)
-    dialled = dial(host, port, timeout, lambda found: destinations.filtered(origin, found))
+    dialled = dial(host, port, timeout, lambda found: destinations.permitted(origin, found))
     try:
-        destinations.dialled(origin, dialled.getpeername()[0])
+        destinations.check_dialled(origin, dialled.getpeername()[0])
     except BaseException:
         dialled.close()
         raise

@@ -21,7 +21,7 @@ class EventLog(Protocol):
         ...
 
 
-def silent(_event: str, /, **_fields: str | float) -> None:
+def discard_event(_event: str, /, **_fields: str | float) -> None:
     """Discard the event."""
 
 
@@ -91,7 +91,7 @@ class Upstream(Protocol):
     """
 
     @property
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """True if the upstream responded to the last request of any worker."""
         ...
 

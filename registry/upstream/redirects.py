@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 
 from entrepot.registry.errors import Why
 from entrepot.registry.upstream.urls import Origin, origin_of, resolve_location
-from entrepot.registry.upstream.wire import Answer, ConnectionBroken, Request, Wire
+from entrepot.registry.upstream.wire import ConnectionBroken, Request, Response, Wire
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST = 5
 
 
-def follow(wire: Wire, request: Request, *, home: Origin | None, insecure: bool) -> Answer:
+def follow(wire: Wire, request: Request, *, home: Origin | None, insecure: bool) -> Response:
     """Send a GET or HEAD and follow at most five redirects; return the last response.
 
     The response is `foreign` unless it came from *home*. A redirect from https to http is followed
@@ -25,17 +25,17 @@ def follow(wire: Wire, request: Request, *, home: Origin | None, insecure: bool)
     start = origin_of(request.url)
     for hop in range(_MOST + 1):
         is_elsewhere = hop > 0 and (start is None or origin_of(request.url) != start)
-        answer = _sent(wire, request, is_foreign=is_elsewhere)
-        if answer.status not in _REDIRECTS:
-            answer.foreign = home is None or origin_of(request.url) != home
-            return answer
-        location = answer.headers.get("Location", "")
-        answer.close()
+        response = _sent(wire, request, is_foreign=is_elsewhere)
+        if response.status not in _REDIRECTS:
+            response.foreign = home is None or origin_of(request.url) != home
+            return response
+        location = response.headers.get("Location", "")
+        response.close()
         request = _next(request, location, insecure=insecure)
     raise ConnectionBroken(f"it redirects more than {_MOST} times", Why.NONSENSE)
 
 
-def _sent(wire: Wire, request: Request, *, is_foreign: bool) -> Answer:
+def _sent(wire: Wire, request: Request, *, is_foreign: bool) -> Response:
     try:
         return wire.send(request)
     except ConnectionBroken as error:

@@ -15,7 +15,7 @@ from entrepot.registry.errors import Why
 from entrepot.registry.upstream.credentials import Credential
 from entrepot.registry.upstream.redirects import follow
 from entrepot.registry.upstream.urls import origin_of, sealed
-from entrepot.registry.upstream.wire import Answer, ConnectionBroken, Request, Wire
+from entrepot.registry.upstream.wire import ConnectionBroken, Request, Response, Wire
 from entrepot.runtime.clock import elapsed
 
 # distribution's token specification: the default of `expires_in`, and its minimum [s]
@@ -96,11 +96,11 @@ class Tokens:
 
 
 class TokenRefused(Exception):  # noqa: N818 - the name states the fact
-    """The token endpoint responded with an error; `answer` is closed and has the status."""
+    """The token endpoint responded with an error; `response` is closed and has the status."""
 
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(f"its token endpoint responds {answer.status}")
-        self.answer = answer
+    def __init__(self, response: Response) -> None:
+        super().__init__(f"its token endpoint responds {response.status}")
+        self.response = response
 
 
 def fetch_token(
@@ -112,16 +112,16 @@ def fetch_token(
     """
     identity = key.credential.identity_token if key.credential else None
     if identity:
-        answer = wire.send(_exchange_request(key, identity, headers))
+        response = wire.send(_exchange_request(key, identity, headers))
     else:
         home = origin_of(key.realm)
-        answer = follow(wire, _get_request(key, headers), home=home, insecure=insecure)
+        response = follow(wire, _get_request(key, headers), home=home, insecure=insecure)
     try:
-        if answer.status != 200:  # noqa: PLR2004 - the only success
-            raise TokenRefused(answer)
-        return read_token(answer.read(_LARGEST), answer.headers)
+        if response.status != 200:  # noqa: PLR2004 - the only success
+            raise TokenRefused(response)
+        return read_token(response.read(_LARGEST), response.headers)
     finally:
-        answer.close()
+        response.close()
 
 
 def read_token(body: bytes, headers: Mapping[str, str]) -> tuple[str, float]:

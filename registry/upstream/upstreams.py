@@ -20,7 +20,7 @@ from entrepot.registry.upstream.exchange import Exchange
 from entrepot.registry.upstream.guarded import Guarded
 from entrepot.registry.upstream.mirrors import Mirrored
 from entrepot.registry.upstream.pools import TlsContexts
-from entrepot.registry.upstream.protocol import EventLog, Upstream, silent
+from entrepot.registry.upstream.protocol import EventLog, Upstream, discard_event
 from entrepot.registry.upstream.proxies import Proxies
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.wire import Wire
@@ -35,7 +35,7 @@ the least recently used client is dropped. Clients of hosts that are named in fu
 class Registered:
     """An upstream of the table: its settings and the client for its requests."""
 
-    source: UpstreamConfig
+    config: UpstreamConfig
     upstream: Upstream
 
 
@@ -49,7 +49,7 @@ class Shared:
     secret: Secret = lambda: None
     proxies: Proxies = field(default_factory=Proxies)
     breakers: Path | None = None
-    report: EventLog = silent
+    report: EventLog = discard_event
     contexts: TlsContexts = field(default_factory=TlsContexts)
     clock: Callable[[], float] = time.time
 
@@ -61,7 +61,7 @@ class InForce(Protocol):
         """Return the hosts that are named in full."""
         ...
 
-    def source(self, host: str) -> UpstreamConfig | None:
+    def config(self, host: str) -> UpstreamConfig | None:
         """Return the settings of the upstream `host` or `host:port`; None if there is none."""
         ...
 
@@ -70,13 +70,13 @@ class Fixed:
     """Settings of upstreams that never change, by host."""
 
     def __init__(self, sources: Mapping[str, UpstreamConfig]) -> None:
-        self._sources = {host.lower(): source for host, source in sources.items()}
+        self._sources = {host.lower(): config for host, config in sources.items()}
 
     def hosts(self) -> Sequence[str]:
         """Return all hosts."""
         return list(self._sources)
 
-    def source(self, host: str) -> UpstreamConfig | None:
+    def config(self, host: str) -> UpstreamConfig | None:
         """Return the settings of an upstream; None if there is none."""
         return self._sources.get(host)
 
@@ -100,9 +100,9 @@ class UpstreamTable:
         if host.startswith("["):  # an IPv6 address has many spellings
             names = (*names, unfold(fold(host)))
         for name in dict.fromkeys(names):
-            source = self._in_force.source(name) if self._can_be(name) else None
-            if source is not None:
-                return self._client(name, source)
+            config = self._in_force.config(name) if self._can_be(name) else None
+            if config is not None:
+                return self._client(name, config)
         return None
 
     def _can_be(self, host: str) -> bool:
@@ -119,12 +119,12 @@ class UpstreamTable:
         """Return every host that is named in full, sorted; hosts of globs are not included."""
         return sorted(self._in_force.hosts())
 
-    def _client(self, host: str, source: UpstreamConfig) -> Registered:
+    def _client(self, host: str, config: UpstreamConfig) -> Registered:
         with self._lock:
             known = self._named.get(host) or self._from_globs.get(host)
-            if known is None or known.source != source:
+            if known is None or known.config != config:
                 is_named = host in self._in_force.hosts()
-                known = Registered(source, open_upstream(source, self._shared, is_named=is_named))
+                known = Registered(config, open_upstream(config, self._shared, is_named=is_named))
                 self._keep(host, known, is_named=is_named)
             if host in self._from_globs:
                 self._from_globs.move_to_end(host)
@@ -141,29 +141,29 @@ class UpstreamTable:
             self._from_globs.popitem(last=False)
 
 
-def open_upstream(source: UpstreamConfig, shared: Shared, *, is_named: bool = True) -> Upstream:
+def open_upstream(config: UpstreamConfig, shared: Shared, *, is_named: bool = True) -> Upstream:
     """Create the client of an upstream and its mirrors; no connection is opened.
 
     If only a glob names the host (not *is_named*), no breaker file is written before the host has
     responded once.
     """
-    origin = _client(source, shared, is_named=is_named)
-    if not source.mirrors:
+    origin = _client(config, shared, is_named=is_named)
+    if not config.mirrors:
         return origin
-    return Mirrored([_client(source, shared, mirror) for mirror in source.mirrors], origin)
+    return Mirrored([_client(config, shared, mirror) for mirror in config.mirrors], origin)
 
 
 def _client(
-    source: UpstreamConfig, shared: Shared, mirror: str | None = None, *, is_named: bool = True
+    config: UpstreamConfig, shared: Shared, mirror: str | None = None, *, is_named: bool = True
 ) -> Upstream:
     """Create one client, of the upstream or of its *mirror* (a URL).
 
     A mirror has a breaker and credentials of its own host, and never those of the upstream.
     """
-    own = source if mirror is None else _as_mirror(source, mirror)
+    own = config if mirror is None else _as_mirror(config, mirror)
     wire = Wire(own, shared.proxies, shared.contexts)
     credentials = (
-        credentials_for(source, shared.secret)
+        credentials_for(config, shared.secret)
         if mirror is None
         else SecretCredentials(own.host, shared.secret)
     )
@@ -182,16 +182,16 @@ def _client(
         ),
         headers=headers,
         report=shared.report,
-        namespace=source.host if mirror is not None else None,
+        namespace=config.host if mirror is not None else None,
     )
     return Guarded(HttpUpstream(exchange), own.host)
 
 
-def _as_mirror(source: UpstreamConfig, url: str) -> UpstreamConfig:
+def _as_mirror(config: UpstreamConfig, url: str) -> UpstreamConfig:
     """Return the settings of a mirror: times and TLS trust of its upstream, without credentials."""
     host = urlsplit(url).netloc.rpartition("@")[2].lower()
     return replace(
-        source,
+        config,
         host=host,
         url=url,
         mirrors=(),

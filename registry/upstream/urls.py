@@ -26,6 +26,18 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _target: ContextVar[str | None] = ContextVar("target", default=None)
 
+_HIGHEST_PORT = 65535
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+# PERF: linear time: it is matched at one position, and each part ends at a character that the part
+# cannot contain.
+# It is strict on purpose. URL parsers disagree about backslashes, blanks, userinfo and non-ASCII
+# hosts; then the compared host would not be the dialled host.
+_AUTHORITY = re.compile(
+    r"(https?)://(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9_][a-z0-9._-]{0,252}))(?::([0-9]{0,5}))?(?=[/?#]|$)",
+    re.IGNORECASE | re.ASCII,
+)
+_BLANK = re.compile(r"[\x00-\x20\x7f]")
+
 
 def split_target(url: str) -> tuple[str, str]:
     """Return the origin and the target of a URL; the target keeps its bytes (as Latin-1).
@@ -75,19 +87,6 @@ def as_written(url: str) -> str:
     """
     target = _target.get()
     return url if target is None else f"{url.removesuffix('/')}{target}"
-
-
-_HIGHEST_PORT = 65535
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-# PERF: linear time: it is matched at one position, and each part ends at a character that the part
-# cannot contain.
-# It is strict on purpose. URL parsers disagree about backslashes, blanks, userinfo and non-ASCII
-# hosts; then the compared host would not be the dialled host.
-_AUTHORITY = re.compile(
-    r"(https?)://(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9_][a-z0-9._-]{0,252}))(?::([0-9]{0,5}))?(?=[/?#]|$)",
-    re.IGNORECASE | re.ASCII,
-)
-_BLANK = re.compile(r"[\x00-\x20\x7f]")
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,15 @@ from entrepot.registry.upstream.proxies import Proxies
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.urls import Sealed, sending, split_target
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_LONGEST_NAME = 253
+_TUNNEL = re.compile(r"Tunnel connection failed: ([0-9]{3})")
+_PIECE = 256 * 1024
+_SMALL = 64 * 1024
+_SAFE = frozenset({"GET", "HEAD"})
+_DRAIN_S = 1.0  # time to read the rest of an unused body
 _until: ContextVar[float] = ContextVar("until", default=math.inf)
 _LEAST_S = 0.001  # a socket time-out of 0 means non-blocking
 
@@ -61,21 +70,10 @@ def bounded(span: float) -> float:
     return max(min(span, left()), _LEAST_S)
 
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-_LONGEST_NAME = 253
-_TUNNEL = re.compile(r"Tunnel connection failed: ([0-9]{3})")
-_PIECE = 256 * 1024
-_SMALL = 64 * 1024
-_SAFE = frozenset({"GET", "HEAD"})
-_DRAIN_S = 1.0  # time to read the rest of an unused body
-
-
 class ConnectionBroken(Exception):  # noqa: N818 - the name states the fact
     """There is no response, or it is incomplete or too long.
 
-    `unconnected`: no connection was established; `unreached`: not even within the time-out.
+    `unconnected`: no connection was established; `unreached`: because the connect time-out passed.
     `foreign`: the host was named by a redirect or a challenge, not by the configuration.
     """
 
@@ -108,7 +106,7 @@ class Request:
     within: float | None = None
 
 
-class Answer:
+class Response:
     """An open response; the caller closes it. `foreign`: it came from a different origin."""
 
     def __init__(self, response: urllib3.BaseHTTPResponse, request: Request, wire: Wire) -> None:
@@ -168,7 +166,7 @@ class Answer:
                 raise ConnectionBroken(f"its response did not end within {span:g} s", Why.TIMEOUT)
         return bytes(body)
 
-    def expect_bytes_within(self, seconds: float) -> None:
+    def limit_read_time(self, seconds: float) -> None:
         """Limit each read of the body to *seconds*; beyond it `pieces` raises ConnectionBroken.
 
         Its `why` is TIMEOUT. The next request on this connection has the upstream's read time-out
@@ -224,23 +222,23 @@ class Wire:
 
     def __init__(
         self,
-        source: UpstreamConfig,
+        config: UpstreamConfig,
         proxies: Proxies | None = None,
         contexts: TlsContexts | None = None,
     ) -> None:
-        self._source = source
-        self.read_timeout = source.read_timeout
+        self._config = config
+        self.read_timeout = config.read_timeout
         self._proxies = proxies or Proxies()
         self._contexts = contexts or TlsContexts()
-        self._destinations = Destinations(source)
+        self._destinations = Destinations(config)
         self._lock = threading.Lock()
         self._pid = 0
         self._managers: dict[tuple[str, str | None], urllib3.PoolManager] = {}
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: Request) -> Response:
         """Send a request and wait for the headers of its response. Raises: ConnectionBroken."""
         response = self.guarded(lambda: self._sent(request))
-        return Answer(response, request, self)
+        return Response(response, request, self)
 
     def guarded(self, call: Callable[[], T]) -> T:
         """Return the result of *call*. Raises: ConnectionBroken for every error of urllib3."""
@@ -249,11 +247,11 @@ class Wire:
         except AddressRefused as error:
             raise self._refused(error) from error
         except (exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
-            raise _broken(error, self._source) from error
+            raise _as_broken(error, self._config) from error
 
     def _refused(self, error: AddressRefused) -> ConnectionBroken:
         """Log the rejected address, and return an error without it for the client."""
-        host = self._source.host
+        host = self._config.host
         names = {"upstream": host, "host": error.host[:_LONGEST_NAME], "address": error.address}
         log.warning("redirect to an address that is not public rejected", extra=names)
         return ConnectionBroken(f"{error}; permit it with upstreams.{host}.redirects", Why.NONSENSE)
@@ -261,7 +259,7 @@ class Wire:
     def _sent(self, request: Request) -> urllib3.BaseHTTPResponse:
         manager = self._manager(request.url)
         try:
-            return _urlopen(manager, request, self._source)
+            return _urlopen(manager, request, self._config)
         except exceptions.ProtocolError as error:
             stale = error.__cause__ or error.args[-1]
             if not isinstance(stale, StaleConnection) or (
@@ -269,7 +267,7 @@ class Wire:
             ):
                 raise
         manager.clear()  # other idle connections may be dead as well
-        return _urlopen(manager, request, self._source)
+        return _urlopen(manager, request, self._config)
 
     def _manager(self, url: str) -> urllib3.PoolManager:
         scheme, proxy = urlsplit(url).scheme, self._proxies.choose(url)
@@ -279,19 +277,19 @@ class Wire:
             if self._pid != os.getpid():
                 self._pid, self._managers = os.getpid(), {}
             if (scheme, proxy) not in self._managers:
-                pools = open_pools(self._source, scheme, proxy, self._destinations, self._contexts)
+                pools = open_pools(self._config, scheme, proxy, self._destinations, self._contexts)
                 self._managers[scheme, proxy] = pools
             return self._managers[scheme, proxy]
 
 
 def _urlopen(
-    manager: urllib3.PoolManager, request: Request, source: UpstreamConfig
+    manager: urllib3.PoolManager, request: Request, config: UpstreamConfig
 ) -> urllib3.BaseHTTPResponse:
     """Send a request with the exact bytes of its target, which urllib3's parser would change."""
     origin, target = split_target(request.url)
     credential = request.credential.headers_for(request.url) if request.credential else {}
-    read = min(request.within or math.inf, source.read_timeout)
-    timeout = urllib3.Timeout(connect=bounded(source.connect_timeout), read=bounded(read))
+    read = min(request.within or math.inf, config.read_timeout)
+    timeout = urllib3.Timeout(connect=bounded(config.connect_timeout), read=bounded(read))
     with sending(target):
         return manager.urlopen(
             request.method,
@@ -306,16 +304,16 @@ def _urlopen(
         )
 
 
-def _broken(error: Exception, source: UpstreamConfig) -> ConnectionBroken:
+def _as_broken(error: Exception, config: UpstreamConfig) -> ConnectionBroken:
     """Return the ConnectionBroken for an exception; name the proxy if it is a proxy's."""
     if not isinstance(error, exceptions.ProxyError):
-        return _connection_error(error, source)
-    inner = _connection_error(error.original_error, source)
+        return _connection_error(error, config)
+    inner = _connection_error(error.original_error, config)
     reached = {"unreached": inner.unreached, "unconnected": inner.unconnected}
     return ConnectionBroken(f"proxy: {inner}", inner.why, **reached)
 
 
-def _connection_error(error: Exception, source: UpstreamConfig) -> ConnectionBroken:
+def _connection_error(error: Exception, config: UpstreamConfig) -> ConnectionBroken:
     """Return the ConnectionBroken for an exception.
 
     Its message contains no URL, because the query of a URL may be a secret.
@@ -326,7 +324,7 @@ def _connection_error(error: Exception, source: UpstreamConfig) -> ConnectionBro
         cause = error.__cause__ or "refused"
         return ConnectionBroken(f"no connection: {cause}", Why.REFUSED, unconnected=True)
     if isinstance(error, exceptions.ConnectTimeoutError):
-        span = source.connect_timeout
+        span = config.connect_timeout
         return ConnectionBroken(f"no connection within {span:g} s", Why.TIMEOUT, unreached=True)
     if isinstance(error, exceptions.ReadTimeoutError | TimeoutError):
         return ConnectionBroken("it did not respond in time", Why.TIMEOUT)

@@ -14,12 +14,12 @@ def test_served_upstreams_follow_the_pull_secret(tmp_path: Path) -> None:
     settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
     now: list[ParsedPullSecret] = [parse(b'{"auths": {}, "credsStore": "desktop"}')]
     in_force = _InForce(settings, lambda: now[0])
-    before = in_force.source("quay.io")
+    before = in_force.config("quay.io")
     now[0] = parse(b'{"auths": {"*.example": {}}}')
 
     assert before is not None
-    assert in_force.source("quay.io") is None
-    assert in_force.source("a.example") is not None
+    assert in_force.config("quay.io") is None
+    assert in_force.config("a.example") is not None
     assert in_force.hosts() == ()
 
 
@@ -29,8 +29,8 @@ def test_the_settings_of_an_upstream_are_built_once(tmp_path: Path) -> None:
     secret = parse(b'{"auths": {"a.example": {}, "*.example": {}}}')
     in_force = _InForce(settings, lambda: secret)
 
-    assert in_force.source("a.example") is in_force.source("a.example")
-    assert in_force.source("b.example") is in_force.source("b.example")
+    assert in_force.config("a.example") is in_force.config("a.example")
+    assert in_force.config("b.example") is in_force.config("b.example")
 
 
 def test_a_pattern_does_not_make_any_number_of_settings(tmp_path: Path) -> None:
@@ -40,6 +40,6 @@ def test_a_pattern_does_not_make_any_number_of_settings(tmp_path: Path) -> None:
     in_force = _InForce(settings, lambda: secret)
 
     for number in range(3000):
-        assert in_force.source(f"h{number}.example") is not None
+        assert in_force.config(f"h{number}.example") is not None
 
     assert len(in_force._view.sources) <= 1024

@@ -240,7 +240,7 @@ def test_a_rejected_head_alone_does_not_open_the_breaker(upstream: FakeUpstream)
 
     for _ in range(5):
         assert client.head("app", Tag("v1")).manifest is not None
-    assert client.is_well
+    assert client.is_healthy
 
 
 def test_a_rate_limit_of_manifests_stops_the_get_after_a_head(upstream: FakeUpstream) -> None:
@@ -316,7 +316,7 @@ class TestOfOnePath:
         for _ in range(3):
             assert Why.RESTING not in self._fails(client, 4)
             assert client.manifest("app", Tag("v1")).body
-        assert client.is_well
+        assert client.is_healthy
         assert upstream.count("GET", "/v2/$") <= 12 // 3
 
     def test_a_probe_of_the_failing_path_still_closes_the_breaker(

@@ -74,20 +74,20 @@ PUBLIC = ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2
 def test_a_public_upstream_may_not_redirect_to_an_internal_address(address: str) -> None:
     """The notation of the address does not matter."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
-    checked.dialled(("https", "a.io", 443), "8.8.8.8")
+    checked.check_dialled(("https", "a.io", 443), "8.8.8.8")
 
     assert reach_of(address) is not Reach.PUBLIC
     with pytest.raises(AddressRefused):
-        checked.filtered(CDN, [address])
+        checked.permitted(CDN, [address])
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_an_upstream_may_redirect_to_public_addresses(address: str) -> None:
     """Registries store their layers there."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
-    checked.dialled(CDN, address)
+    checked.check_dialled(CDN, address)
 
-    assert checked.filtered(CDN, [address]) == [address]
+    assert checked.permitted(CDN, [address]) == [address]
 
 
 @pytest.mark.parametrize(
@@ -103,31 +103,31 @@ def test_an_upstream_may_redirect_to_its_own_kind_of_address(
 ) -> None:
     """A private registry has private storage; cloud metadata addresses are never permitted."""
     checked = Destinations(UpstreamConfig("reg.lan", "http://reg.lan:5000"))
-    checked.dialled(("http", "reg.lan", 5000), home)
+    checked.check_dialled(("http", "reg.lan", 5000), home)
 
-    assert checked.filtered(CDN, [*leads_to, *not_to]) == leads_to
+    assert checked.permitted(CDN, [*leads_to, *not_to]) == leads_to
 
 
 def test_an_upstream_stays_public_after_its_first_public_address() -> None:
     """Otherwise its owner could resolve the name to an internal address for one connection."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
     for address in ("8.8.8.8", "10.0.0.1"):
-        checked.dialled(("https", "a.io", 443), address)
+        checked.check_dialled(("https", "a.io", 443), address)
 
     with pytest.raises(AddressRefused):
-        checked.filtered(CDN, ["10.0.0.2"])
+        checked.permitted(CDN, ["10.0.0.2"])
 
 
 def test_another_port_of_the_upstream_is_another_origin() -> None:
     """The operator did not configure the service on that port."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io", realm="https://sso.lan/t"))
-    checked.dialled(("https", "a.io", 443), "8.8.8.8")
+    checked.check_dialled(("https", "a.io", 443), "8.8.8.8")
 
-    assert checked.filtered(("https", "a.io", 443), ["10.0.0.1"]) == ["10.0.0.1"]
-    assert checked.filtered(("https", "sso.lan", 443), ["10.0.0.1"]) == ["10.0.0.1"]
+    assert checked.permitted(("https", "a.io", 443), ["10.0.0.1"]) == ["10.0.0.1"]
+    assert checked.permitted(("https", "sso.lan", 443), ["10.0.0.1"]) == ["10.0.0.1"]
     for origin in (("https", "a.io", 8443), ("http", "a.io", 80), ("https", "sso.lan", 8443)):
         with pytest.raises(AddressRefused):
-            checked.filtered(origin, ["10.0.0.1"])
+            checked.permitted(origin, ["10.0.0.1"])
 
 
 @pytest.mark.parametrize(
@@ -146,12 +146,12 @@ def test_the_operator_can_permit_more_addresses(
 ) -> None:
     """The setting is `any`, or a list of networks."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io", redirects=allowed))
-    checked.dialled(("https", "a.io", 443), "8.8.8.8")
+    checked.check_dialled(("https", "a.io", 443), "8.8.8.8")
     if expected:
-        assert checked.filtered(CDN, [address]) == [address]
+        assert checked.permitted(CDN, [address]) == [address]
     else:
         with pytest.raises(AddressRefused):
-            checked.filtered(CDN, [address])
+            checked.permitted(CDN, [address])
 
 
 @given(st.ip_addresses(v=4))

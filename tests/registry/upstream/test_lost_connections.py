@@ -62,7 +62,7 @@ def test_an_unacknowledged_request_is_repeated_on_a_new_connection(
     client.head("app", V1)
 
     assert len(dialled) == 2
-    assert client.is_well
+    assert client.is_healthy
 
 
 def test_other_idle_connections_are_not_tried_after_a_lost_one(

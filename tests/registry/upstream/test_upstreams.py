@@ -31,7 +31,7 @@ from tests.sizes import scaled
 from tests.upstream import FakeUpstream
 
 
-def _source(host: str) -> UpstreamConfig:
+def _config(host: str) -> UpstreamConfig:
     return UpstreamConfig(host, f"https://{host}")
 
 
@@ -42,22 +42,22 @@ class InForce:
         self,
         hosts: Sequence[str],
         secret: Callable[[], PlainSecret | None],
-        source: Callable[[str], UpstreamConfig] = _source,
+        config: Callable[[str], UpstreamConfig] = _config,
     ) -> None:
         self._hosts = hosts
         self._secret = secret
-        self._source = source
+        self._config = config
 
     def hosts(self) -> list[str]:
         """Return the hosts that are named in full."""
         secret = self._secret()
         return list({*self._hosts, *(secret.hosts if secret else ())})
 
-    def source(self, host: str) -> UpstreamConfig | None:
+    def config(self, host: str) -> UpstreamConfig | None:
         """Return the settings of an upstream; None if there is none."""
         secret = self._secret()
         is_named = host in self._hosts or (secret is not None and secret.names(host))
-        return self._source(host) if is_named else None
+        return self._config(host) if is_named else None
 
 
 def _table(*hosts: str, secret: PlainSecret | None = None) -> UpstreamTable:
@@ -82,7 +82,7 @@ def test_both_spellings_find_the_same_upstream() -> None:
 
     assert found is not None
     assert table.find("reg.lan_5000") is table.find("REG.lan:5000") is found
-    assert found.source.host == "reg.lan:5000"
+    assert found.config.host == "reg.lan:5000"
 
 
 def test_a_host_name_with_an_underscore_is_found() -> None:
@@ -90,7 +90,7 @@ def test_a_host_name_with_an_underscore_is_found() -> None:
     found = _table("cache_1").find("cache_1")
 
     assert found is not None
-    assert found.source.host == "cache_1"
+    assert found.config.host == "cache_1"
 
 
 def test_an_unknown_host_is_not_an_upstream() -> None:
@@ -142,7 +142,7 @@ def test_a_client_is_kept_until_its_settings_change() -> None:
     assert first is again
     assert changed is not None
     assert changed is not first
-    assert changed.source.freshness == 5.0
+    assert changed.config.freshness == 5.0
 
 
 def test_the_number_of_clients_from_globs_is_bounded() -> None:
@@ -188,14 +188,14 @@ def test_tls_contexts_differ_if_the_trust_settings_differ(
     monkeypatch.setattr(pools, "_MOST_CONTEXTS", 4)
     ca = Authority(tmp_path).path
     contexts = TlsContexts()
-    plain = contexts.find(_source("a.io"))
-    with_ca = contexts.find(replace(_source("a.io"), ca=ca))
-    insecure = contexts.find(replace(_source("a.io"), insecure=True))
+    plain = contexts.find(_config("a.io"))
+    with_ca = contexts.find(replace(_config("a.io"), ca=ca))
+    insecure = contexts.find(replace(_config("a.io"), insecure=True))
     os.utime(ca, (1, 1))
-    changed = contexts.find(replace(_source("b.io"), ca=ca))
+    changed = contexts.find(replace(_config("b.io"), ca=ca))
     for number in range(3):
         os.utime(ca, (number, number))
-        contexts.find(replace(_source("c.io"), ca=ca))
+        contexts.find(replace(_config("c.io"), ca=ca))
 
     assert len({id(each) for each in (plain, with_ca, insecure, changed)}) == 4
     assert insecure.verify_mode is ssl.CERT_NONE
@@ -264,12 +264,12 @@ def test_an_invalid_host_name_is_not_an_upstream(host: str) -> None:
     secret = PlainSecret({"*." + host.partition(".")[2]: Credential("", "")})
     lookups: list[str] = []
 
-    def source(name: str) -> UpstreamConfig:
+    def config(name: str) -> UpstreamConfig:
         lookups.append(name)
-        return _source(name)
+        return _config(name)
 
     assert not is_host(host)
-    assert UpstreamTable(InForce((), lambda: secret, source)).find(host) is None
+    assert UpstreamTable(InForce((), lambda: secret, config)).find(host) is None
     assert lookups == []
 
 

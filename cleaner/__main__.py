@@ -269,7 +269,7 @@ def bounds(settings: Settings) -> StoreLimits:
     """Return the limits of the data directory that the settings give."""
     cleaner = settings.cleaner
     budget = Budget(cleaner.maxsize, cleaner.threshold)
-    return StoreLimits(cleaner.ttl, budget.target, budget.start, budget.room)
+    return StoreLimits(cleaner.ttl, budget.target, budget.start, budget.max_used_bytes)
 
 
 def rules(settings: Settings) -> RetentionRules:

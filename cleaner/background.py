@@ -109,7 +109,7 @@ class Cleaner:
 
     def _bounds(self) -> StoreLimits:
         budget = self.budget
-        return StoreLimits(self._ttl, budget.target, budget.start, budget.room)
+        return StoreLimits(self._ttl, budget.target, budget.start, budget.max_used_bytes)
 
     def _clean_when_locked(self, work: _Work, state: Path) -> None:
         """Clean while this process holds the lock, until stopped."""

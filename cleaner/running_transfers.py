@@ -39,7 +39,7 @@ def _files(store: DataDirectory) -> Iterator[tuple[Digest, Path]]:
             yield digest, path
     for path in _below(store.state / layout.UPLOADS):
         if not path.name.endswith((layout.upload_digest(""), layout.upload_size(""))):
-            yield layout.upload_promise(path.name), path
+            yield layout.upload_reservation(path.name), path
 
 
 def _largest_reservation(path: Path, room: int | None) -> int:

@@ -83,13 +83,13 @@ class Spool:
                         locked.unlink()
 
     def _lock_files(self) -> list[Path]:
-        folders = (layout.TURNS, layout.WRITING)
+        folders = (layout.PULL_LOCKS, layout.WRITE_LOCKS)
         return [path for each in folders for path in _paths(self._store.state / each)]
 
     def _uploads(self) -> set[Digest]:
         """Return the digests of the reservations of uploads, which have no spool file."""
         names = [path.name for path in _paths(self._store.state / layout.UPLOADS)]
-        return set(map(layout.upload_promise, names))
+        return set(map(layout.upload_reservation, names))
 
     def make_room(self, is_enough: Callable[[], bool]) -> None:
         """Remove files without a writer, the oldest first, until *is_enough* returns true.

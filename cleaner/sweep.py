@@ -76,13 +76,13 @@ class Sweep:
     @contextmanager
     def _sweep_lock(self) -> Iterator[bool]:
         """Wait up to 5 s for the lock of sweeps; yield whether it was acquired."""
-        with holding(self._store.state / layout.SWEEPING, _LOCK_TIMEOUT_S) as lock:
+        with holding(self._store.state / layout.SWEEP_LOCK, _LOCK_TIMEOUT_S) as lock:
             yield lock is not None
 
     def _remove(self, entry: IndexEntry) -> None:
         self._store.blobs.delete(entry.digest)
         self._removed()
-        self._store.repositories.forget_shared_media_type(entry.digest)
+        self._store.repositories.remove_shared_media_type(entry.digest)
         Proofs(self._store.storage).forget(entry.digest)
         self._store.index.forget(entry.digest)
         self._heal(entry)

@@ -28,7 +28,7 @@ from entrepot.datastore.errors import (
     NotFound,
     StorageBroken,
     StorageFull,
-    refusal,
+    storage_error,
 )
 from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.manifest import LARGEST, parse
@@ -81,7 +81,7 @@ class BlobStore:
                 return file, size
         except OSError as error:
             file.close()
-            raise refusal(error) from error
+            raise storage_error(error) from error
         except BaseException:
             file.close()
             raise
@@ -121,7 +121,7 @@ class BlobStore:
         if self._integrity:
             self._integrity.remember_size(digest, len(content))
 
-    def adopt(
+    def commit_file(
         self, path: Path, digest: Digest, *, verified: Digest | None = None, size: int | None = None
     ) -> None:
         """Move a finished local file into the store, in place of any older blob.
@@ -148,11 +148,11 @@ class BlobStore:
             if verified is not None and found > REREAD:
                 self._mark(path, digest)
             self._integrity.remember_size(digest, found)
-        self._storage.adopt(path, layout.blob(digest))
+        self._storage.commit_file(path, layout.blob(digest))
 
     def _mark(self, path: Path, digest: Digest) -> None:
         """Mark a file to be re-read soon; if the mark cannot be written, read the file now."""
-        assert self._integrity is not None  # noqa: S101 - only adopt calls it, which checks that
+        assert self._integrity is not None  # noqa: S101 - only commit_file calls it, which checks that
         try:
             self._integrity.unverified.add(digest)
         except (StorageFull, StorageBroken) as error:
@@ -174,7 +174,7 @@ def digest_of_file(path: Path, algorithm: str) -> Digest:
     except FileNotFoundError as error:
         raise NotFound(str(path)) from error
     except OSError as error:
-        raise refusal(error) from error
+        raise storage_error(error) from error
 
 
 def _is_as_written(path: Path, digest: Digest, found: int, size: int | None) -> bool:
@@ -200,7 +200,7 @@ def _file_size(path: Path) -> int:
     except FileNotFoundError as error:
         raise NotFound(str(path)) from error
     except OSError as error:
-        raise refusal(error) from error
+        raise storage_error(error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +251,7 @@ class Integrity:
         try:
             actual, length = digest_of(file, digest.algorithm)
         except OSError as error:
-            raise refusal(error) from error
+            raise storage_error(error) from error
         if actual == digest:
             self.remember_size(digest, length)
             return True

@@ -48,7 +48,7 @@ class Budget:
         return max(self.cap // 100, _LEAST_LOG_BYTES)
 
     @property
-    def room(self) -> int | None:
+    def max_used_bytes(self) -> int | None:
         """Largest `used_bytes`, passed to `AccessIndex.reserve`; None for no limit."""
         return self._beside(self.cap)
 
@@ -59,10 +59,10 @@ class Budget:
 
     @property
     def start(self) -> int | None:
-        """`used_bytes` above which a sweep starts: halfway between `target` and `room`."""
-        if self.room is None or self.target is None:
+        """`used_bytes` above which a sweep starts: halfway from `target` to `max_used_bytes`."""
+        if self.max_used_bytes is None or self.target is None:
             return None
-        return (self.target + self.room) // 2
+        return (self.target + self.max_used_bytes) // 2
 
     def _beside(self, total: int | None) -> int | None:
         """Return the bytes of *total* that remain beside logs and index; at least 0."""

@@ -226,7 +226,7 @@ class ContentStore:
         """Store the origin of a proxied repository if it has none, then call *write*."""
         try:
             if not self.repositories.origin(name):  # None, or UNKNOWN_ORIGIN
-                self.repositories.keep_origin(name, origin)
+                self.repositories.set_origin(name, origin)
             write()
         except DatastoreError as error:
             log.warning("link not written", extra={"repository": name, "error": error})

@@ -12,7 +12,7 @@ DatastoreError
 ├── StorageFull             no disk space, no quota, or read-only
 ├── StorageBroken           any other disk error
 │   └── ContentDamaged      a file does not contain the bytes that were written to it
-├── OutOfSpace              a push does not fit; carries `size` and `room` [bytes]
+├── OutOfSpace              a push does not fit; carries `size` and `available` [bytes]
 ├── SpaceAwaited            a push does not fit now; the cleaner may free space
 └── IndexUnavailable        the access index cannot be used; never fatal to a pull
 """
@@ -87,19 +87,19 @@ class ContentDamaged(StorageBroken):
 
 
 class OutOfSpace(DatastoreError):  # noqa: N818
-    """A push does not fit: it needs at least `size` bytes, and `room` bytes are left."""
+    """A push does not fit: it needs at least `size` bytes, and `available` bytes are left."""
 
-    def __init__(self, size: int, room: int) -> None:
-        super().__init__(f"{size} bytes do not fit into the {room} that are left")
+    def __init__(self, size: int, available: int) -> None:
+        super().__init__(f"{size} bytes do not fit: {available} bytes are available")
         self.size = size
-        self.room = room
+        self.available = available
 
 
 class SpaceAwaited(DatastoreError):  # noqa: N818
     """A push does not fit now; the client may retry, because the cleaner may free space."""
 
     def __init__(self, size: int) -> None:
-        super().__init__(f"no room for {size} bytes yet: try again in a moment")
+        super().__init__(f"no space for {size} bytes yet: retry in a moment")
         self.size = size
 
 
@@ -107,6 +107,6 @@ class IndexUnavailable(DatastoreError):  # noqa: N818
     """The access index cannot be used."""
 
 
-def refusal(error: OSError) -> StorageFull | StorageBroken:
+def storage_error(error: OSError) -> StorageFull | StorageBroken:
     """Return the exception for a failed disk operation; the caller raises it from *error*."""
     return (StorageFull if error.errno in _FULL else StorageBroken)(str(error))

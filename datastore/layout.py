@@ -60,10 +60,10 @@ INDEX = "index.sqlite"
 CLOCK = "clock"
 SPOOL = "spool"
 BOOT = "spool/boot"
-TURNS = "spool/locks"
+PULL_LOCKS = "spool/locks"
 UPLOADS = "spool/uploads"
-WRITING = "spool/writing"
-SWEEPING = "spool/sweeping"
+WRITE_LOCKS = "spool/writing"
+SWEEP_LOCK = "spool/sweeping"
 UNVERIFIED = "spool/unproven"
 SCRUB = "scrub.json"
 ACCESS_LOG = "log/access.log"
@@ -183,7 +183,7 @@ def referrer(name: Repository, about: Digest, digest: Digest) -> str:
     return f"{subject(name, about)}/{digest.algorithm}/{digest.hex}"
 
 
-def linked(key: str) -> Digest | None:
+def linked_digest(key: str) -> Digest | None:
     """Return the digest at the end of the *key* of a link or of referrers, or None.
 
     The inverse of `layer_link`, `revision_link`, `tag_past`, `referrers`, `referrer` and
@@ -209,7 +209,7 @@ def quarantined_of(key: str) -> Digest | None:
         return None
 
 
-def quarantine_promise(digest: Digest) -> Digest:
+def quarantine_reservation(digest: Digest) -> Digest:
     """Return the digest that identifies the reservation of a file in quarantine."""
     return Digest.of(quarantined(digest).encode())
 
@@ -242,7 +242,7 @@ def spool_size(digest: Digest) -> str:
 
 def upload(name: Repository, number: str) -> str:
     """Return the file name, in the upload folder, of one upload to a repository."""
-    return f"{number}.{short(name)}"
+    return f"{number}.{short_name(name)}"
 
 
 def upload_digest(file: str) -> str:
@@ -255,11 +255,11 @@ def upload_size(file: str) -> str:
     return f"{file}.size"
 
 
-def upload_promise(file: str) -> Digest:
+def upload_reservation(file: str) -> Digest:
     """Return the digest that identifies the reservation of the upload with that file name."""
     return Digest.of(file.encode())
 
 
-def short(name: Repository) -> str:
+def short_name(name: Repository) -> str:
     """Return a short, unique stand-in for a repository's name, for file names."""
     return hashlib.sha256(name.name.encode()).hexdigest()[:32]

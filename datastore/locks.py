@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from entrepot.datastore import layout
-from entrepot.datastore.errors import DatastoreError, NotFound, refusal
+from entrepot.datastore.errors import DatastoreError, NotFound, storage_error
 from entrepot.datastore.refs import Repository
 
 _POLL = 0.01  # s between two tries: flock has no timeout
@@ -53,7 +53,7 @@ class LockedFile:
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:
-            raise refusal(error) from error
+            raise storage_error(error) from error
 
     def discard(self) -> None:
         """Remove the file if the disk permits that, and release the lock in any case.
@@ -133,7 +133,7 @@ def repository_lock(state: Path, name: Repository, patience: float) -> Iterator[
     *state* is the state directory; *patience* (s) limits the wait. Raises: StorageFull,
     StorageBroken.
     """
-    with holding(state / layout.WRITING / layout.short(name), patience) as held:
+    with holding(state / layout.WRITE_LOCKS / layout.short_name(name), patience) as held:
         yield held is not None
 
 
@@ -148,7 +148,7 @@ def is_locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise refusal(error) from error
+        raise storage_error(error) from error
     try:
         return not _flock(fd, fcntl.LOCK_SH)
     finally:
@@ -172,7 +172,7 @@ def _open_present(path: Path) -> int:
     except FileNotFoundError as error:
         raise NotFound(str(path)) from error
     except OSError as error:
-        raise refusal(error) from error
+        raise storage_error(error) from error
 
 
 def _open(path: Path) -> int:
@@ -182,7 +182,7 @@ def _open(path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise refusal(error) from error
+        raise storage_error(error) from error
 
 
 def _flock(fd: int, operation: int) -> bool:
@@ -191,7 +191,7 @@ def _flock(fd: int, operation: int) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        raise refusal(error) from error
+        raise storage_error(error) from error
     return True
 
 
@@ -202,4 +202,4 @@ def _leads_to(path: Path, fd: int) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise refusal(error) from error
+        raise storage_error(error) from error

@@ -50,7 +50,7 @@ class Quarantine:
         key = layout.quarantined(digest)
         if not self.storage.set_aside(layout.blob(digest), key, file):
             return False
-        self.storage.stamp(key, self.clock())
+        self.storage.touch(key, self.clock())
         with suppress(IndexUnavailable):  # the cleaner corrects it later
             self.settle(digest, size)
             self._forget_row(digest)
@@ -70,13 +70,13 @@ class Quarantine:
 
     def settle(self, digest: Digest, size: int) -> None:
         """Reserve the bytes of a file in quarantine. Raises: IndexUnavailable."""
-        promise = layout.quarantine_promise(digest)
+        promise = layout.quarantine_reservation(digest)
         self.index.reserve(promise, size, None, self.clock())
 
     def remove(self, digest: Digest) -> None:
         """Delete a file. Raises: StorageFull, StorageBroken, IndexUnavailable."""
         self.storage.delete(layout.quarantined(digest))
-        self.index.release(layout.quarantine_promise(digest))
+        self.index.release(layout.quarantine_reservation(digest))
 
     def _forget_row(self, digest: Digest) -> None:
         """Remove the row of the moved content; a row in use stays until the cleaner removes it."""

@@ -86,7 +86,7 @@ class Repositories:
 
     # ---- referrers
 
-    def keep_referrer(
+    def add_referrer(
         self, name: Repository, about: Digest, digest: Digest, descriptor: bytes
     ) -> None:
         """Store the descriptor of a pushed referrer, for the referrers list of *about*."""
@@ -100,7 +100,7 @@ class Repositories:
         """Return the stored descriptor of a referrer. Raises: NotFound."""
         return self._storage.read(layout.referrer(name, about, digest))
 
-    def forget_referrer(self, name: Repository, about: Digest, digest: Digest) -> bool:
+    def remove_referrer(self, name: Repository, about: Digest, digest: Digest) -> bool:
         """Remove the descriptor; return False if there was none."""
         return self._storage.delete(layout.referrer(name, about, digest))
 
@@ -134,7 +134,7 @@ class Repositories:
         own = self._line(layout.media_type(name, digest)) if name else None
         return own or self._line(layout.shared_media_type(digest))
 
-    def forget_shared_media_type(self, digest: Digest) -> bool:
+    def remove_shared_media_type(self, digest: Digest) -> bool:
         """Remove the media type that 0.1.0 stored for a deleted manifest; False if none."""
         return self._storage.delete(layout.shared_media_type(digest))
 
@@ -212,11 +212,11 @@ class Repositories:
         except NotFound:
             return None
 
-    def keep_origin(self, name: Repository, upstream: str) -> None:
+    def set_origin(self, name: Repository, upstream: str) -> None:
         """Store the origin of a repository, before its first link is written."""
         self._storage.write(layout.origin(name), upstream.encode())
 
-    def forget_origin(self, name: Repository) -> bool:
+    def remove_origin(self, name: Repository) -> bool:
         """Make a repository hosted; return False if it was."""
         return self._storage.delete(layout.origin(name))
 

@@ -25,12 +25,12 @@ _RECENT_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class SpaceLimits:
-    """Bytes: `room` for `used_bytes`, `largest` for one blob, `start` to wake the cleaner.
+    """Bytes: `max_used_bytes` for all content, `largest` for one blob, `start` to wake the cleaner.
 
     None: no limit.
     """
 
-    room: int | None = None
+    max_used_bytes: int | None = None
     largest: int | None = None
     start: int | None = None
 
@@ -86,7 +86,7 @@ class Reservations:
         with contextlib.suppress(IndexUnavailable):  # the cleaner corrects it later
             self._index.reserve(digest, size, None, self.clock())
 
-    def refusal(self, size: int, own: int = 0) -> OutOfSpace | SpaceAwaited:
+    def error_for(self, size: int, own: int = 0) -> OutOfSpace | SpaceAwaited:
         """Return the error for a refused push of *size* bytes that has reserved *own* bytes.
 
         OutOfSpace if waiting cannot help: the push is larger than the limit, or the cleaner has
@@ -97,7 +97,9 @@ class Reservations:
         return OutOfSpace(size, left) if self._cannot_help(size) else SpaceAwaited(size)
 
     def _cannot_help(self, size: int) -> bool:
-        bounds = [each for each in (self._limits.room, self._limits.largest) if each is not None]
+        bounds = [
+            each for each in (self._limits.max_used_bytes, self._limits.largest) if each is not None
+        ]
         if not self._has_cleaner or size > min(bounds, default=size) or self._is_hopeless(size):
             return True
         return self.clock() - shortage.looked(self._index) <= _WAIT_S + _RECENT_S
@@ -109,11 +111,11 @@ class Reservations:
         """
         if self._index.note(REBUILT) is None:
             raise IndexUnavailable("the index is being rebuilt")
-        room = max((self._limits.room or 0) - self._index.used_bytes() + own, 0)
-        return room if self._limits.largest is None else min(room, self._limits.largest)
+        left = max((self._limits.max_used_bytes or 0) - self._index.used_bytes() + own, 0)
+        return left if self._limits.largest is None else min(left, self._limits.largest)
 
     def _try(self, digest: Digest, size: int) -> bool:
-        return self._index.reserve(digest, size, self._limits.room, self.clock())
+        return self._index.reserve(digest, size, self._limits.max_used_bytes, self.clock())
 
     def _retry(self, digest: Digest, size: int) -> bool:
         self._wake(size)
@@ -129,7 +131,7 @@ class Reservations:
     def _is_hopeless(self, size: int) -> bool:
         """Return whether the cleaner has found that it can't free so many bytes."""
         fixed = shortage.unevictable(self._index)
-        return bool(fixed) and fixed + size > (self._limits.room or 0)
+        return bool(fixed) and fixed + size > (self._limits.max_used_bytes or 0)
 
     def _wake_if_low(self) -> None:
         start = self._limits.start

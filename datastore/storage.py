@@ -47,7 +47,7 @@ class Storage(Protocol):
         """Set a small value atomically: readers see the old one or the new one."""
         ...
 
-    def adopt(self, path: Path, key: str) -> None:
+    def commit_file(self, path: Path, key: str) -> None:
         """Move a finished local file into the storage, atomically and durably.
 
         Readers that have *path* open continue to read. Raises: NotFound if *path* is absent.
@@ -61,7 +61,7 @@ class Storage(Protocol):
         """
         ...
 
-    def stamp(self, key: str, at: float) -> None:
+    def touch(self, key: str, at: float) -> None:
         """Set when a value was last `modified` (s, UTC epoch); do nothing if it is absent."""
         ...
 
@@ -77,7 +77,7 @@ class Storage(Protocol):
         """Yield every value below *key*, in the order of its keys' components."""
         ...
 
-    def tidy(self, key: str, before: float) -> int:
+    def remove_unfinished(self, key: str, before: float) -> int:
         """Remove unfinished values below *key* that are older than *before* (s, UTC epoch).
 
         A crash during a write leaves them; `list` and `walk` never show them. Returns their number.

@@ -55,9 +55,9 @@ def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> T
     repositories = Repositories(storage)
     for name in names:
         if how == "keep":
-            repositories.forget_origin(name)
+            repositories.remove_origin(name)
         else:
-            repositories.keep_origin(name, UNKNOWN_ORIGIN)
+            repositories.set_origin(name, UNKNOWN_ORIGIN)
     storage.write(layout.TAKEOVER, mode.encode())
     if how == "keep":
         return Takeover()
@@ -107,7 +107,7 @@ def _links(storage: Storage, name: Repository) -> Iterator[Stat]:
 
 
 def _is_listed(link: Stat, digests: set[Digest], listed: Stat) -> bool:
-    return layout.linked(link.key) in digests and link.modified <= listed.modified
+    return layout.linked_digest(link.key) in digests and link.modified <= listed.modified
 
 
 def _fetched(storage: Storage, listed: Stat) -> Mapping[Repository, set[Digest]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entrepot.datastore import layout
-from entrepot.datastore.errors import refusal
+from entrepot.datastore.errors import storage_error
 from entrepot.datastore.refs import Digest
 
 
@@ -31,7 +31,7 @@ class UnverifiedMarks:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
         except OSError as error:
-            raise refusal(error) from error
+            raise storage_error(error) from error
 
     def all(self) -> Iterator[tuple[Digest, float]]:
         """Yield each marked digest, with the time of its mark (s, UTC epoch, the kernel's time)."""

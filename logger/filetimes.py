@@ -76,7 +76,7 @@ class FileTimes:
         A part must not be evicted before the manifest that references it.
         """
         at = max(at, self._waiting.pop(digest, at))
-        self._attempt(lambda: self._storage.stamp(layout.blob(digest), at))
+        self._attempt(lambda: self._storage.touch(layout.blob(digest), at))
         self._remember(digest, at)
         for part in self._parts(digest):
             known = self._known(part)

@@ -119,7 +119,9 @@ def _may_host(settings: Settings) -> MayHost:
 
 def _limits(settings: Settings) -> SpaceLimits:
     budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
-    return SpaceLimits(room=budget.room, largest=budget.target, start=budget.start)
+    return SpaceLimits(
+        max_used_bytes=budget.max_used_bytes, largest=budget.target, start=budget.start
+    )
 
 
 def _authenticator(

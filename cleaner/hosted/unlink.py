@@ -111,4 +111,4 @@ class Unlinker:
         for digest, _ in removal_plan.links:
             about = self._hosted.subject(removal_plan.image.name, digest)
             if about:
-                self._repositories.forget_referrer(removal_plan.image.name, about, digest)
+                self._repositories.remove_referrer(removal_plan.image.name, about, digest)

@@ -64,7 +64,7 @@ class AbandonedUploads:
         A worker that died had reserved the announced size. Raises: IndexUnavailable.
         """
         for upload in self._appliance_uploads():
-            reservation = promised.get(layout.upload_promise(upload.name))
+            reservation = promised.get(layout.upload_reservation(upload.name))
             if upload.name.endswith(_NOTES) or upload.size == (
                 reservation.size if reservation else 0
             ):
@@ -75,7 +75,7 @@ class AbandonedUploads:
                     self._set_reservation(upload, os.fstat(held.fd).st_size)
 
     def _set_reservation(self, upload: AbandonedUpload, size: int) -> None:
-        digest = layout.upload_promise(upload.name)
+        digest = layout.upload_reservation(upload.name)
         if size:
             self._store.index.reserve(digest, size, None, upload.modified)
         else:
@@ -133,7 +133,7 @@ class AbandonedUploads:
                 for note in _NOTES:
                     with suppress(OSError):  # a note without its upload counts as an upload
                         upload.path.with_name(f"{upload.name}{note}").unlink(missing_ok=True)
-                self._store.index.release(layout.upload_promise(upload.name))
+                self._store.index.release(layout.upload_reservation(upload.name))
         return True
 
 

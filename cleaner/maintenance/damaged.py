@@ -80,7 +80,7 @@ class QuarantineKeeper:
         counted = {each.digest: each.size for each in self._store.index.reservations()}
         reservations = set()
         for damaged in self._quarantine.all():
-            reservation = layout.quarantine_promise(damaged.digest)
+            reservation = layout.quarantine_reservation(damaged.digest)
             if counted.get(reservation) != damaged.size:
                 self._quarantine.settle(damaged.digest, damaged.size)
             reservations.add(reservation)

@@ -48,7 +48,7 @@ class DanglingLinks:
             for stat in self._store.storage.walk(root):
                 if self._stopped():
                     return
-                digest = layout.linked(stat.key)
+                digest = layout.linked_digest(stat.key)
                 if digest and self._is_gone(digest, stat.modified):
                     yield stat.key
 
@@ -64,7 +64,7 @@ class DanglingLinks:
         """Yield the keys in the history of hosted tags that name unlinked manifests."""
         for name in self._repositories(is_proxied=False):
             for stat in self._store.storage.walk(layout.tags(name)):
-                digest = layout.linked(stat.key)
+                digest = layout.linked_digest(stat.key)
                 if not digest or self._clock.age(stat.modified) < _YOUNG_S:
                     continue
                 if self._store.repositories.linked_manifest(name, digest) is None:
@@ -97,7 +97,7 @@ class DanglingLinks:
         upstream = self._store.repositories.origin(name)
         removed = self._store.storage.delete(layout.origin(name))
         if upstream is not None and self._store.repositories.exists(name):
-            self._store.repositories.keep_origin(name, upstream)
+            self._store.repositories.set_origin(name, upstream)
             return False
         return removed
 

@@ -32,7 +32,7 @@ class Leftovers:
         for folder in self._folders():
             if self._stopped():
                 break
-            removed += self._store.storage.tidy(folder, before)
+            removed += self._store.storage.remove_unfinished(folder, before)
         if removed:
             log.info("unfinished files removed", extra={"files": removed})
 

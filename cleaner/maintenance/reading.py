@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore import layout
-from entrepot.datastore.errors import IndexUnavailable, NotFound, refusal
+from entrepot.datastore.errors import IndexUnavailable, NotFound, storage_error
 from entrepot.datastore.quarantine import Quarantine
 from entrepot.datastore.refs import Digest
 
@@ -79,7 +79,7 @@ class ContentReader:
                     return ReadResult(Condition.RIGHT, size)
                 return self._condemn(digest, file, -size - 1, found)
         except OSError as error:
-            raise refusal(error) from error
+            raise storage_error(error) from error
 
     def _check(self, digest: Digest, file: BinaryIO, pace: Pace, *, drops: bool) -> int:
         """Return the size of a correct file (bytes), or `-size - 1` of a damaged one."""

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from entrepot.datastore.errors import NotFound, refusal
+from entrepot.datastore.errors import NotFound, storage_error
 from entrepot.datastore.listings import FolderListings
 from entrepot.datastore.storage import Stat
 
@@ -47,7 +47,7 @@ class Filesystem:
         except _ABSENT:
             return None
         except OSError as error:
-            raise refusal(error) from error
+            raise storage_error(error) from error
         if modes.S_ISDIR(found.st_mode):
             return None
         return Stat(key, found.st_size, found.st_mtime)
@@ -60,7 +60,7 @@ class Filesystem:
         except (*_ABSENT, IsADirectoryError) as error:
             raise NotFound(key) from error
         except OSError as error:
-            raise refusal(error) from error
+            raise storage_error(error) from error
 
     def read(self, key: str, most: int | None = None) -> bytes:
         """Return a small value of at most *most* bytes. Raises: NotFound."""
@@ -69,7 +69,7 @@ class Filesystem:
         except (*_ABSENT, IsADirectoryError) as error:
             raise NotFound(key) from error
         except OSError as error:
-            raise refusal(error) from error
+            raise storage_error(error) from error
         if content is None:
             raise NotFound(key)
         return content
@@ -80,7 +80,7 @@ class Filesystem:
         with _disk_errors():
             _in_folder(path, lambda: _replace(path, lambda beside: self._fill(beside, data)))
 
-    def adopt(self, path: Path, key: str) -> None:
+    def commit_file(self, path: Path, key: str) -> None:
         """Rename a finished file into place, durably. Raises: NotFound if *path* is absent."""
         source, target = os.fspath(path), self._path(key)
         with _disk_errors():
@@ -114,7 +114,7 @@ class Filesystem:
         self._remove_empty(os.path.dirname(path))
         return True
 
-    def stamp(self, key: str, at: float) -> None:
+    def touch(self, key: str, at: float) -> None:
         """Set a value's file time."""
         with _disk_errors(), suppress(*_ABSENT):
             os.utime(self._path(key), (at, at))
@@ -127,7 +127,7 @@ class Filesystem:
         except (*_ABSENT, IsADirectoryError):
             return False
         except OSError as error:
-            raise refusal(error) from error
+            raise storage_error(error) from error
         self._remove_empty(os.path.dirname(path))
         return True
 
@@ -144,7 +144,7 @@ class Filesystem:
             if not below.endswith(_UNFINISHED) and (found := self.stat(below)) is not None:
                 yield found
 
-    def tidy(self, key: str, before: float) -> int:
+    def remove_unfinished(self, key: str, before: float) -> int:
         """Remove unfinished files that were last written before *before*."""
         unfinished = (below for below in self._files(key) if below.endswith(_UNFINISHED))
         stats = (self.stat(below) for below in unfinished)
@@ -196,7 +196,7 @@ def _disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise refusal(error) from error
+        raise storage_error(error) from error
 
 
 def _content(path: str, most: int | None) -> bytes | None:

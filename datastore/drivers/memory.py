@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from entrepot.datastore.budget import OVERHEAD
-from entrepot.datastore.errors import NotFound, refusal
+from entrepot.datastore.errors import NotFound, storage_error
 from entrepot.datastore.index import REBUILT, ContentKind, Cursor, IndexEntry, Reservation
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Stat
@@ -47,7 +47,7 @@ class MemoryStorage:
         """Set a value."""
         self._values[key] = (bytes(data), self._clock())
 
-    def adopt(self, path: Path, key: str) -> None:
+    def commit_file(self, path: Path, key: str) -> None:
         """Read a file into the storage and delete it. Raises: NotFound if *path* is absent."""
         try:
             self.write(key, path.read_bytes())
@@ -55,7 +55,7 @@ class MemoryStorage:
         except FileNotFoundError as error:
             raise NotFound(str(path)) from error
         except OSError as error:
-            raise refusal(error) from error
+            raise storage_error(error) from error
 
     def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
         """Move a value if it still has the bytes of *file*."""
@@ -68,7 +68,7 @@ class MemoryStorage:
             self._values[target] = self._values.pop(key)
         return is_same
 
-    def stamp(self, key: str, at: float) -> None:
+    def touch(self, key: str, at: float) -> None:
         """Set when a value was modified."""
         if found := self._values.get(key):
             self._values[key] = (found[0], at)
@@ -88,7 +88,7 @@ class MemoryStorage:
         below = [each for each in tuple(self._values) if each.startswith(prefix)]
         yield from filter(None, map(self.stat, sorted(below, key=_components)))
 
-    def tidy(self, key: str, before: float) -> int:  # noqa: ARG002 - of the protocol
+    def remove_unfinished(self, key: str, before: float) -> int:  # noqa: ARG002 - of the protocol
         """Return 0: no value is ever unfinished."""
         return 0
 

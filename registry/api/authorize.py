@@ -240,7 +240,7 @@ class Authorization:
     def _make_hosted(self, name: Repository) -> None:
         """Keep all of a repository from now on that another program fetched: it is pushed to."""
         if self._repositories.origin(name) == UNKNOWN_ORIGIN:
-            self._repositories.forget_origin(name)
+            self._repositories.remove_origin(name)
 
     def _is_hosted(self, name: Repository) -> bool:
         if self._may_host(name):

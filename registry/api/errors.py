@@ -291,8 +291,8 @@ def _details(error: Exception) -> tuple[Detail, ...]:
     match _cause(error):
         case registry.PartsUnknown(digests=digests):
             return tuple({"digest": str(digest)} for digest in digests)
-        case datastore.OutOfSpace(size=size, room=room):
-            return ({"size": size, "room": room},)
+        case datastore.OutOfSpace(size=size, available=available):
+            return ({"size": size, "room": available},)
         case Unavailable(upstream=upstream, why=why):
             return ({"upstream": upstream, "why": why.value},)
         case registry.UpstreamError(upstream=upstream):

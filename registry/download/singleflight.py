@@ -27,7 +27,7 @@ from entrepot.datastore.errors import (
     DatastoreError,
     NotFound,
     StorageBroken,
-    refusal,
+    storage_error,
 )
 from entrepot.datastore.locks import LockedFile, try_lock
 from entrepot.datastore.refs import Digest
@@ -120,7 +120,7 @@ class SingleFlight:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise refusal(error) from error
+            raise storage_error(error) from error
 
     def is_running(self, task: Task) -> bool:
         """Return True if a worker has begun this download and not ended it, or died during it."""

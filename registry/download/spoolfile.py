@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from entrepot.datastore import layout
-from entrepot.datastore.errors import ContentDamaged, DatastoreError, refusal
+from entrepot.datastore.errors import ContentDamaged, DatastoreError, storage_error
 from entrepot.datastore.locks import try_lock
 
 
@@ -29,7 +29,7 @@ def read_size(path: Path) -> int | None:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise refusal(error) from error
+        raise storage_error(error) from error
     if not text:  # the file exists for a moment before its text is written
         raise FileNotFoundError(path)
     return int(text) if text.isdecimal() else None

@@ -21,7 +21,7 @@ from entrepot.datastore.errors import (
     IndexUnavailable,
     StorageBroken,
     StorageFull,
-    refusal,
+    storage_error,
 )
 from entrepot.datastore.index import AccessIndex, ContentKind
 from entrepot.datastore.refs import Digest
@@ -258,7 +258,7 @@ class Download:
         try:
             append(self._descriptor, chunk, self._offset)
         except OSError as error:
-            refused = refusal(error)
+            refused = storage_error(error)
             # this download continues unstored, but the cleaner can make space for the next
             if isinstance(refused, StorageFull):
                 self._destination.reservations.refused(self.size or self._offset + len(chunk))
@@ -290,7 +290,9 @@ class Download:
         if self.task.key != verified:
             self._destination.reservations.settle(verified, self._offset)
             self._destination.reservations.release(self.task.key)
-        self._destination.blobs.adopt(self._path, verified, verified=verified, size=self._offset)
+        self._destination.blobs.commit_file(
+            self._path, verified, verified=verified, size=self._offset
+        )
         size_path(self._path).unlink(missing_ok=True)
         now = self._destination.reservations.clock()
         prefetched_at = now - time.monotonic() + self._began if self.task.is_ahead else None

@@ -239,7 +239,9 @@ def _limits(cleaner: BackgroundCleaner | None) -> SpaceLimits:
     if cleaner is None:
         return SpaceLimits()
     budget = cleaner.budget
-    return SpaceLimits(room=budget.room, largest=budget.target, start=budget.start)
+    return SpaceLimits(
+        max_used_bytes=budget.max_used_bytes, largest=budget.target, start=budget.start
+    )
 
 
 def _a_generation() -> Callable[[], str]:

@@ -79,4 +79,6 @@ class RecentAnswers:
             self._path(task).unlink(missing_ok=True)
 
     def _path(self, task: Task) -> Path:
-        return self.folder / f"shown-{task.key.hex}-{layout.short(Repository(task.repository))}"
+        return (
+            self.folder / f"shown-{task.key.hex}-{layout.short_name(Repository(task.repository))}"
+        )

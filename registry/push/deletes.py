@@ -39,7 +39,7 @@ class Deletions:
             links.unlink_manifest(name, digest)
             about = referrers.subject(held) if held else None
             if about:
-                links.forget_referrer(name, about, digest)
+                links.remove_referrer(name, about, digest)
 
     def blob(self, name: Repository, digest: Digest) -> None:
         """Unlink a blob; other repositories keep theirs. Raises: BlobUnknown."""

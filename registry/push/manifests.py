@@ -93,7 +93,7 @@ class ManifestPushes:
 
     def _write(self, held: StoredManifest) -> None:
         if not self.store.reservations.reserve(held.digest, len(held.body)):
-            raise self.store.reservations.refusal(len(held.body))
+            raise self.store.reservations.error_for(len(held.body))
         try:
             self.store.blobs.write(held.digest, held.body)
         except DatastoreError:
@@ -105,7 +105,7 @@ class ManifestPushes:
         about = referrers.subject(held)
         if about:
             described = json.dumps(referrers.describe(held)).encode()
-            links.keep_referrer(name, about, held.digest, described)
+            links.add_referrer(name, about, held.digest, described)
         links.link_manifest(name, held.digest, held.type_by_header)
         for tag in tags:
             links.set_tag(name, tag, held.digest)

@@ -56,7 +56,7 @@ def _take_back(store: ContentStore, state: Path, wanted: set[Digest]) -> None:
     One that lives and stands still would remove what is pushed now. It holds a lock while it
     removes, whatever the time that takes. Raises: Overloaded.
     """
-    with holding(state / layout.SWEEPING, _PATIENCE_S) as held:
+    with holding(state / layout.SWEEP_LOCK, _PATIENCE_S) as held:
         if held is None:
             raise Overloaded("an older copy of this content is still being removed")
         _revive(store, _going(store.index, wanted))

@@ -27,7 +27,7 @@ from entrepot.datastore.errors import (
     NotFound,
     OutOfSpace,
     StorageFull,
-    refusal,
+    storage_error,
 )
 from entrepot.datastore.locks import LockedFile, try_lock_present
 from entrepot.datastore.refs import Digest, Repository
@@ -122,7 +122,7 @@ class UploadBounds:
                 return False
             path.with_name(layout.upload_digest(path.name)).unlink(missing_ok=True)
             held.unlink()
-            self.reservations.release(layout.upload_promise(path.name))
+            self.reservations.release(layout.upload_reservation(path.name))
         return True
 
 
@@ -157,7 +157,7 @@ class Sessions:
             self.folder.mkdir(parents=True, exist_ok=True)
             os.close(os.open(self._path(name, number), os.O_CREAT | os.O_EXCL, 0o644))
         except OSError as error:
-            raise refusal(error) from error
+            raise storage_error(error) from error
         return number
 
     def offset(self, name: Repository, number: str) -> int:
@@ -200,7 +200,7 @@ class Session:
         self._algorithm = algorithm
         self._reservations = reservations
         self._hashes = running
-        self.promise = layout.upload_promise(held.path.name)
+        self.promise = layout.upload_reservation(held.path.name)
         self._reserved = 0
         self._is_over = False
 
@@ -281,7 +281,7 @@ class Session:
 
     def _reserve(self, size: int) -> None:
         if not self._reservations.reserve(self.promise, size):
-            raise self._reservations.refusal(size, max(self._reserved, self.offset))
+            raise self._reservations.error_for(size, max(self._reserved, self.offset))
         self._reserved = size
         if size > self.offset + STEP:
             self._announce(size)
@@ -303,7 +303,7 @@ class Session:
                 view = view[written:]
                 self.offset += written
         except OSError as error:
-            refused = refusal(error)
+            refused = storage_error(error)
             if isinstance(refused, StorageFull):  # the cleaner may make room for the next try
                 self._reservations.refused(self.offset + len(view))
             raise refused from error

@@ -136,7 +136,7 @@ class BlobUploads:
         self.store.reservations.settle(digest, session.offset)
         self.store.reservations.release(session.promise)
         try:
-            self.store.blobs.adopt(session.path, digest, verified=digest, size=session.offset)
+            self.store.blobs.commit_file(session.path, digest, verified=digest, size=session.offset)
         except ContentDamaged:
             self.store.reservations.release(digest)
             session.discard()

@@ -36,7 +36,7 @@ def untagged(tmp_path: Path) -> Digest:
     storage.write(layout.blob(digest), body)
     Repositories(storage).link_manifest(Repository("team/app"), digest)
     for key in (layout.blob(digest), layout.revision_link(Repository("team/app"), digest)):
-        storage.stamp(key, _OLD)
+        storage.touch(key, _OLD)
     return digest
 
 

@@ -65,7 +65,7 @@ class Pulled:
 
 def pull(store: DataDirectory, seed: int, used: float, name: Repository = PROXIED) -> Pulled:
     """Store and link an image with a layer of 20 kB in a proxied repository, tagged `v<seed>`."""
-    store.repositories.keep_origin(name, UPSTREAM)
+    store.repositories.set_origin(name, UPSTREAM)
     return push(store, seed, used, name)
 
 
@@ -87,7 +87,7 @@ def push_image(
     digests = put_image(store, made, at)
     for blob in digests[1:]:
         store.repositories.link_blob(name, blob)
-        store.storage.stamp(layout.layer_link(name, blob), at)
+        store.storage.touch(layout.layer_link(name, blob), at)
     return Pulled(name, [_link(store, digests[0], tag, at, name), *digests[1:]])
 
 
@@ -100,10 +100,10 @@ def push_index(store: DataDirectory, children: Sequence[Image], tag: str, at: fl
 def _link(store: DataDirectory, manifest: Digest, tag: str, at: float, name: Repository) -> Digest:
     about = HostedRepositories(store).subject(name, manifest)
     if about:
-        store.repositories.keep_referrer(name, about, manifest, b"{}")
+        store.repositories.add_referrer(name, about, manifest, b"{}")
     store.repositories.link_manifest(name, manifest)
-    store.storage.stamp(layout.revision_link(name, manifest), at)
+    store.storage.touch(layout.revision_link(name, manifest), at)
     if tag:
         store.repositories.set_tag(name, Tag(tag), manifest)
-        store.storage.stamp(layout.tag_current(name, Tag(tag)), at)
+        store.storage.touch(layout.tag_current(name, Tag(tag)), at)
     return manifest

@@ -128,7 +128,7 @@ def test_maintenance_removes_nothing_during_a_clock_jump(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
         os.utime(path, (time_of() - 10, time_of() - 10))
-    store.repositories.keep_origin(PROXIED, "quay.io")
+    store.repositories.set_origin(PROXIED, "quay.io")
     store.repositories.link_blob(PROXIED, digest)
     wall.off = 400 * _DAY
     time_of.keep()

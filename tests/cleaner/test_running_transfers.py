@@ -31,7 +31,7 @@ def growing(request: pytest.FixtureRequest, store: DataDirectory) -> tuple[Diges
     if request.param == "download":
         digest, path = _DIGEST, store.spool / layout.spool(_DIGEST)
     else:
-        digest, path = layout.upload_promise(_UPLOAD), store.state / layout.UPLOADS / _UPLOAD
+        digest, path = layout.upload_reservation(_UPLOAD), store.state / layout.UPLOADS / _UPLOAD
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(bytes(100))
     return digest, path

@@ -54,7 +54,7 @@ def test_content_of_another_program_is_evicted(tools: RoundTools, store: DataDir
     other_program = Repository("library/app")
     images = [push(store, seed, used=seed, name=other_program) for seed in range(3)]
     pushed = push(store, 5, used=0)
-    store.repositories.keep_origin(other_program, UNKNOWN_ORIGIN)
+    store.repositories.set_origin(other_program, UNKNOWN_ORIGIN)
 
     assert Rounds(tools, _room_for(2)).run(0)
 

@@ -175,7 +175,7 @@ def test_a_download_committed_during_the_check_keeps_its_reservation(
     path = _leave(store, _CONTENT)
     store.index.reserve(_DIGEST, 3000, None, clock.now)
     (seen,) = spool._files()
-    store.blobs.adopt(path, _DIGEST)
+    store.blobs.commit_file(path, _DIGEST)
 
     spool._settle_file(seen, store.index.reservations()[0])
 
@@ -206,7 +206,7 @@ def test_orphaned_size_and_lock_files_are_removed_after_a_day(
     _leave(store, b"x")
     orphan = store.spool / layout.spool_size(Digest.of(b"gone"))
     orphan.write_text("10")
-    turns = store.spool.parent / layout.TURNS
+    turns = store.spool.parent / layout.PULL_LOCKS
     turns.mkdir()
     free, taken = turns / "free", turns / "taken"
     free.touch()
@@ -254,7 +254,7 @@ def test_space_is_released_before_another_writer_can_start(
 
 def test_young_size_and_lock_files_stay(store: DataDirectory, spool: Spool) -> None:
     """The process that made them may be about to use them."""
-    turns = store.spool.parent / layout.TURNS
+    turns = store.spool.parent / layout.PULL_LOCKS
     turns.mkdir()
     (turns / "young").touch()
     (store.spool / layout.spool_size(_DIGEST)).write_text("10")

@@ -32,7 +32,7 @@ def _upload(store: DataDirectory, clock: Clock, size: int, number: str = "1") ->
     path.write_bytes(b"x" * size)
     path.with_name(layout.upload_digest(path.name)).write_text("boot 1 sha256:0")
     os.utime(path, (clock.now, clock.now))
-    store.index.reserve(layout.upload_promise(path.name), 3000, None, clock.now)
+    store.index.reserve(layout.upload_reservation(path.name), 3000, None, clock.now)
     return path
 
 
@@ -42,7 +42,7 @@ def test_the_reservation_of_a_dead_upload_shrinks_to_its_file(
 ) -> None:
     """The rest is free again; the file waits for its client."""
     path = _upload(store, clock, size)
-    promise = Reservation(layout.upload_promise(path.name), size, clock.now)
+    promise = Reservation(layout.upload_reservation(path.name), size, clock.now)
     clock.now += 2 * _MINUTE
 
     spool.settle()
@@ -71,7 +71,7 @@ def test_an_upload_without_a_reservation_is_counted(
 ) -> None:
     """The index was lost, but the file still uses the disk."""
     path = _upload(store, clock, 1000)
-    store.index.release(layout.upload_promise(path.name))
+    store.index.release(layout.upload_reservation(path.name))
 
     spool.settle()
 

@@ -272,7 +272,7 @@ def test_a_lost_index_counts_files_in_quarantine_again(verified: VerifiedStore) 
     """They still use the disk."""
     _put(verified, DIGESTS[0])
     held = verified.store.index.used_bytes()
-    verified.store.index.release(layout.quarantine_promise(DIGESTS[0]))
+    verified.store.index.release(layout.quarantine_reservation(DIGESTS[0]))
 
     Spool(verified.store, verified.clock).settle()
 
@@ -282,7 +282,7 @@ def test_a_lost_index_counts_files_in_quarantine_again(verified: VerifiedStore) 
 def test_a_damaged_hosted_file_stays(verified: VerifiedStore) -> None:
     """Neither age nor a shortage of space removes the only copy."""
     pulled, pushed, repaired = DIGESTS[:3]
-    verified.store.repositories.keep_origin(PROXIED, "quay.io")
+    verified.store.repositories.set_origin(PROXIED, "quay.io")
     verified.store.repositories.link_blob(PROXIED, pulled)
     verified.store.repositories.link_blob(HOSTED, pushed)
     verified.store.repositories.link_blob(HOSTED, repaired)

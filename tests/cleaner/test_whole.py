@@ -134,7 +134,7 @@ class World:
         digest, read = Digest.of(body), manifest.parse(body, media_type)
         links = self.store.repositories
         if name == _CACHED:
-            links.keep_origin(name, UPSTREAM)
+            links.set_origin(name, UPSTREAM)
         self.store.blobs.write(digest, body)
         parts = read.parts()
         self.store.index.record(digest, len(body), read.kind, self.clock.now, names=parts)

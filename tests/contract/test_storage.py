@@ -32,7 +32,7 @@ class TestStat:
     def test_size_and_time_are_those_of_the_value(self, storage: Storage) -> None:
         """`size` is in bytes, `modified` in s, UTC epoch."""
         storage.write("a/b", b"12345")
-        storage.stamp("a/b", 1_000_000_000.5)
+        storage.touch("a/b", 1_000_000_000.5)
 
         stat = storage.stat("a/b")
 
@@ -151,13 +151,13 @@ class TestWrite:
 
 
 class TestAdopt:
-    """`adopt` commits a finished local file."""
+    """`commit_file` commits a finished local file."""
 
     def test_a_local_file_becomes_the_value(self, storage: Storage, tmp_path: Path) -> None:
         """The bytes are under the key, and the path no longer exists."""
         path = _local_file(tmp_path, b"content")
 
-        storage.adopt(path, "a/b/data")
+        storage.commit_file(path, "a/b/data")
 
         assert storage.read("a/b/data") == b"content"
         assert not path.exists()
@@ -166,7 +166,7 @@ class TestAdopt:
         """Two commits of the same content do not disturb each other."""
         storage.write("key", b"old")
 
-        storage.adopt(_local_file(tmp_path, b"new"), "key")
+        storage.commit_file(_local_file(tmp_path, b"new"), "key")
 
         assert storage.read("key") == b"new"
 
@@ -175,14 +175,14 @@ class TestAdopt:
         path = _local_file(tmp_path, b"content")
 
         with path.open("rb") as reader:
-            storage.adopt(path, "key")
+            storage.commit_file(path, "key")
 
             assert reader.read() == b"content"
 
     def test_an_absent_local_file_raises_not_found(self, storage: Storage, tmp_path: Path) -> None:
         """No value is created."""
         with pytest.raises(NotFound):
-            storage.adopt(tmp_path / "absent", "key")
+            storage.commit_file(tmp_path / "absent", "key")
 
         assert storage.stat("key") is None
 
@@ -270,7 +270,7 @@ class TestStamp:
 
     def test_the_time_of_an_absent_value_is_not_set(self, storage: Storage) -> None:
         """It creates no value and is no error."""
-        storage.stamp("absent", 5.0)
+        storage.touch("absent", 5.0)
 
         assert storage.stat("absent") is None
 
@@ -278,7 +278,7 @@ class TestStamp:
         """Only the time changes."""
         storage.write("key", b"content")
 
-        storage.stamp("key", 5.0)
+        storage.touch("key", 5.0)
 
         assert storage.read("key") == b"content"
 
@@ -331,7 +331,7 @@ class TestListAndWalk:
         """`tidy` finds only temporary files of dead processes."""
         storage.write("a/b", b"content")
 
-        assert storage.tidy("", before=float("inf")) == 0
+        assert storage.remove_unfinished("", before=float("inf")) == 0
         assert storage.read("a/b") == b"content"
 
 

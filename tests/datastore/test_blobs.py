@@ -48,7 +48,7 @@ def test_an_adopted_file_can_be_read(blobs: BlobStore, finished: Path, algorithm
     """The file is hashed if its writer did not hash it."""
     digest = Digest.of(CONTENT, algorithm)
 
-    blobs.adopt(finished, digest)
+    blobs.commit_file(finished, digest)
 
     assert blobs.read(digest) == CONTENT
     assert not finished.exists()
@@ -70,7 +70,7 @@ def test_a_wrong_file_is_not_adopted_and_stays(blobs: BlobStore, finished: Path)
     wrong = Digest.of(b"something else")
 
     with pytest.raises(DigestMismatch):
-        blobs.adopt(finished, wrong)
+        blobs.commit_file(finished, wrong)
 
     assert blobs.stat(wrong) is None
     assert finished.read_bytes() == CONTENT
@@ -81,8 +81,8 @@ def test_a_digest_computed_by_the_writer_is_compared(blobs: BlobStore, finished:
     right, wrong = Digest.of(CONTENT), Digest.of(b"what came")
 
     with pytest.raises(DigestMismatch):
-        blobs.adopt(finished, right, verified=wrong)
-    blobs.adopt(finished, right, verified=right)
+        blobs.commit_file(finished, right, verified=wrong)
+    blobs.commit_file(finished, right, verified=right)
 
     assert blobs.read(right) == CONTENT
 

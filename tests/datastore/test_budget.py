@@ -30,7 +30,7 @@ def test_without_a_maximum_only_the_logs_are_limited() -> None:
     """0 means no maximum."""
     budget = Budget(0, 20)
 
-    assert (budget.cap, budget.room, budget.start, budget.target) == (None,) * 4
+    assert (budget.cap, budget.max_used_bytes, budget.start, budget.target) == (None,) * 4
     assert budget.log_bytes == 100 * MIB
 
 
@@ -39,7 +39,7 @@ def test_content_logs_and_index_add_up_to_the_cap(maxsize: int) -> None:
     """Content at its limit, the logs and the index fill the data directory exactly."""
     budget = Budget(maxsize, 20)
 
-    assert _known(budget.room) + budget.log_bytes + INDEX_BYTES == budget.cap
+    assert _known(budget.max_used_bytes) + budget.log_bytes + INDEX_BYTES == budget.cap
 
 
 @pytest.mark.parametrize("maxsize", [20 * MIB, 200 * MIB, 10 * 1024 * MIB])
@@ -55,7 +55,7 @@ def test_a_sweep_starts_at_half_of_the_threshold() -> None:
     budget = Budget(200 * MIB, 20)
 
     assert _known(budget.start) - _known(budget.target) == 20 * MIB
-    assert _known(budget.room) - _known(budget.start) == 20 * MIB
+    assert _known(budget.max_used_bytes) - _known(budget.start) == 20 * MIB
 
 
 def test_logs_have_one_percent_of_the_cap_but_at_least_64_kib() -> None:
@@ -69,7 +69,7 @@ def test_the_bounds_are_in_order_for_any_setting(maxsize: int, threshold: int) -
     """A cap that is too small leaves no space, never a negative one."""
     budget = Budget(maxsize, threshold)
 
-    bounds = (0, budget.target, budget.start, budget.room, budget.cap)
+    bounds = (0, budget.target, budget.start, budget.max_used_bytes, budget.cap)
     assert list(bounds) == sorted(map(_known, bounds))
 
 

@@ -16,7 +16,7 @@ from entrepot.datastore.blobs import BlobStore
 from entrepot.datastore.content import ContentStore, DiskErrorLog
 from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.memory import MemoryIndex
-from entrepot.datastore.errors import refusal
+from entrepot.datastore.errors import storage_error
 from entrepot.datastore.proofs import Proofs
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
@@ -26,7 +26,7 @@ from tests.registry.pulling import NAME, Pulling, pulling
 from tests.registry.push.pushing import pushing
 from tests.upstream import FakeUpstream
 
-_VERBS = ("stat", "open", "read", "write", "list", "adopt")
+_VERBS = ("stat", "open", "read", "write", "list", "commit_file")
 _ERRORS = (
     errno.EIO,
     errno.EMFILE,
@@ -56,7 +56,7 @@ def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
 
 def _break(monkeypatch: pytest.MonkeyPatch, *verbs: str, number: int = errno.EIO) -> None:
     def refuse(*_: object, **__: object) -> NoReturn:
-        raise refusal(OSError(number, os.strerror(number)))
+        raise storage_error(OSError(number, os.strerror(number)))
 
     for verb in verbs:
         monkeypatch.setattr(Filesystem, verb, refuse)
@@ -89,7 +89,7 @@ def _break_once(monkeypatch: pytest.MonkeyPatch, verb: str, number: int) -> None
 
     def call(*arguments: object, **named: object) -> object:
         if next(calls) == number:
-            raise refusal(OSError(errno.EIO, os.strerror(errno.EIO)))
+            raise storage_error(OSError(errno.EIO, os.strerror(errno.EIO)))
         return real(*arguments, **named)
 
     monkeypatch.setattr(Filesystem, verb, call)

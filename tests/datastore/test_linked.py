@@ -25,13 +25,13 @@ _DIGEST = Digest.of(b"a blob")
 )
 def test_linked_returns_the_digest_of_a_key(key: str) -> None:
     """The inverse of the functions that made the key."""
-    assert layout.linked(key) == _DIGEST
+    assert layout.linked_digest(key) == _DIGEST
 
 
 @pytest.mark.parametrize("tag", ["sha256", "link", "v1"])
 def test_the_key_of_a_current_tag_has_no_digest(tag: str) -> None:
     """The digest is in the value."""
-    assert layout.linked(layout.tag_current(_NAME, Tag(tag))) is None
+    assert layout.linked_digest(layout.tag_current(_NAME, Tag(tag))) is None
 
 
 def test_origin_of_returns_the_repository() -> None:
@@ -63,12 +63,12 @@ def test_a_repository_lists_the_pushed_referrers_of_a_manifest() -> None:
     """Each has its stored descriptor, until it is removed."""
     repositories = Repositories(MemoryStorage())
     subject, other = Digest.of(b"subject"), Digest.of(b"another")
-    repositories.keep_referrer(_NAME, subject, _DIGEST, b"{}")
-    repositories.keep_referrer(_NAME, other, Digest.of(b"unrelated"), b"{}")
+    repositories.add_referrer(_NAME, subject, _DIGEST, b"{}")
+    repositories.add_referrer(_NAME, other, Digest.of(b"unrelated"), b"{}")
 
     assert list(repositories.referrers(_NAME, subject)) == [_DIGEST]
     assert repositories.referrer(_NAME, subject, _DIGEST) == b"{}"
-    assert repositories.forget_referrer(_NAME, subject, _DIGEST)
+    assert repositories.remove_referrer(_NAME, subject, _DIGEST)
     assert list(repositories.referrers(_NAME, subject)) == []
 
 
@@ -77,4 +77,4 @@ def test_uploads_with_one_id_in_two_repositories_are_distinct() -> None:
     here, there = (layout.upload(Repository(name), "1") for name in ("a", "b"))
 
     assert here != there
-    assert layout.upload_promise(here) != layout.upload_promise(there)
+    assert layout.upload_reservation(here) != layout.upload_reservation(there)

@@ -96,7 +96,7 @@ def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_retried(
 ) -> None:
     """Between open and lock, the holder may have renamed the file into the blobs."""
     flock = fcntl.flock
-    moves = iter([path.with_name("adopted")])
+    moves = iter([path.with_name("committed")])
 
     def move_on_first(descriptor: int, operation: int) -> None:
         for target in moves:
@@ -107,7 +107,7 @@ def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_retried(
 
     with try_lock(path) or pytest.fail("refused") as held:
         assert os.path.samestat(os.fstat(held.fd), path.stat())
-        assert not os.path.samestat(os.fstat(held.fd), path.with_name("adopted").stat())
+        assert not os.path.samestat(os.fstat(held.fd), path.with_name("committed").stat())
 
 
 def test_unlink_removes_the_locked_file(path: Path) -> None:
@@ -123,7 +123,7 @@ def test_unlink_removes_the_locked_file(path: Path) -> None:
 def test_unlink_keeps_a_newer_file_under_the_same_path(path: Path) -> None:
     """The locked file was renamed into the blobs; the path belongs to the next download."""
     with try_lock(path) or pytest.fail("refused") as held:
-        path.rename(path.with_name("adopted"))
+        path.rename(path.with_name("committed"))
         path.write_bytes(b"a newer file")
 
         held.unlink()
@@ -298,4 +298,4 @@ def test_a_repository_has_one_writer_at_a_time(tmp_path: Path) -> None:
 
     with repository_lock(tmp_path, _NAME, 0) as again:
         assert again
-    assert list((tmp_path / layout.WRITING).iterdir()) == []
+    assert list((tmp_path / layout.WRITE_LOCKS).iterdir()) == []

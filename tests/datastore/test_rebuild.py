@@ -52,7 +52,7 @@ def index(parts: tuple[Storage, AccessIndex]) -> AccessIndex:
 def _store(storage: Storage, content: bytes, used: float) -> Digest:
     digest = Digest.of(content)
     BlobStore(storage).write(digest, content)
-    storage.stamp(layout.blob(digest), used)
+    storage.touch(layout.blob(digest), used)
     return digest
 
 

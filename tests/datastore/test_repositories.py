@@ -80,7 +80,7 @@ def test_linking_again_updates_the_time_of_confirmation(
 ) -> None:
     """The time is that of the link file."""
     repositories.link_manifest(NAME, A)
-    storage.stamp(layout.revision_link(NAME, A), 1000.0)
+    storage.touch(layout.revision_link(NAME, A), 1000.0)
     assert repositories.linked_manifest(NAME, A) == 1000.0
 
     repositories.link_manifest(NAME, A)
@@ -114,7 +114,7 @@ def test_a_tag_has_the_digest_that_was_set_last(
     """Earlier digests are stored beside it, as docker distribution does."""
     repositories.set_tag(NAME, V1, A)
     repositories.set_tag(NAME, V1, B)
-    storage.stamp(layout.tag_current(NAME, V1), 1000.0)
+    storage.touch(layout.tag_current(NAME, V1), 1000.0)
 
     assert repositories.tag(NAME, V1) == TagState(B, 1000.0)
     assert storage.stat(layout.tag_past(NAME, V1, A)) is not None
@@ -178,7 +178,7 @@ def test_repositories_are_found_below_a_name(repositories: Repositories) -> None
 
 def test_an_origin_is_stored_for_each_repository(repositories: Repositories) -> None:
     """A repository without an origin is hosted."""
-    repositories.keep_origin(NAME, "quay.io")
+    repositories.set_origin(NAME, "quay.io")
 
     assert repositories.origin(NAME) == "quay.io"
     assert repositories.origin(Repository("quay.io")) is None
@@ -205,7 +205,7 @@ def test_a_media_type_from_0_1_0_is_used_if_there_is_no_other(tmp_path: Path) ->
 
     assert repositories.media_type(NAME, A) == "application/x-old"
     assert repositories.media_type(OTHER, A) == "application/x-new"
-    assert (repositories.forget_shared_media_type(A), repositories.media_type(NAME, A)) == (
+    assert (repositories.remove_shared_media_type(A), repositories.media_type(NAME, A)) == (
         True,
         None,
     )

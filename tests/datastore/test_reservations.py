@@ -52,7 +52,7 @@ def test_a_reservation_waits_for_the_cleaner_to_free_space(monkeypatch: pytest.M
     waits = Waits(free_space)
     monkeypatch.setattr(time, "sleep", waits)
 
-    assert Reservations(index, SpaceLimits(room=_CAP), woken.append).reserve(_NEW, 5000)
+    assert Reservations(index, SpaceLimits(max_used_bytes=_CAP), woken.append).reserve(_NEW, 5000)
     assert (waits.count, woken) == (1, [5000])
 
 
@@ -69,7 +69,9 @@ def test_a_reservation_does_not_wait_for_unevictable_space(
     monkeypatch.setattr(time, "sleep", waits)
     monkeypatch.setattr(reservations, "_WAIT_S", 0.01)
 
-    assert not Reservations(index, SpaceLimits(room=_CAP), woken.append).reserve(_NEW, size)
+    assert not Reservations(index, SpaceLimits(max_used_bytes=_CAP), woken.append).reserve(
+        _NEW, size
+    )
     assert bool(waits.count) == waits_for_space
     assert woken == [size]  # the cleaner tries again: the operator may have deleted content
 
@@ -90,17 +92,17 @@ def test_a_push_may_be_retried_until_the_cleaner_has_failed_to_free_space(
     monkeypatch.setattr(time, "sleep", Waits())
     monkeypatch.setattr(reservations, "_WAIT_S", 0.02)
     index, now = _full(11_000), 1000.0
-    space = Reservations(index, SpaceLimits(room=_CAP), lambda _: None, lambda: now)
+    space = Reservations(index, SpaceLimits(max_used_bytes=_CAP), lambda _: None, lambda: now)
     assert not space.reserve(_NEW, 5000)
-    assert isinstance(space.refusal(5000), SpaceAwaited)
+    assert isinstance(space.error_for(5000), SpaceAwaited)
     shortage.note_look(index, now - 60)
-    assert isinstance(space.refusal(5000), SpaceAwaited)
+    assert isinstance(space.error_for(5000), SpaceAwaited)
     shortage.note_look(index, now - 0.01)
 
-    refused = space.refusal(5000)
+    refused = space.error_for(5000)
 
     assert isinstance(refused, OutOfSpace)
-    assert (refused.size, refused.room) == (5000, _CAP - index.used_bytes())
+    assert (refused.size, refused.available) == (5000, _CAP - index.used_bytes())
 
 
 def test_a_push_larger_than_the_limit_is_out_of_space() -> None:
@@ -108,6 +110,9 @@ def test_a_push_larger_than_the_limit_is_out_of_space() -> None:
     index = _full(5000)
 
     assert isinstance(
-        Reservations(index, SpaceLimits(room=_CAP), lambda _: None).refusal(_CAP + 1), OutOfSpace
+        Reservations(index, SpaceLimits(max_used_bytes=_CAP), lambda _: None).error_for(_CAP + 1),
+        OutOfSpace,
     )
-    assert isinstance(Reservations(index, SpaceLimits(room=_CAP)).refusal(_CAP - 100), OutOfSpace)
+    assert isinstance(
+        Reservations(index, SpaceLimits(max_used_bytes=_CAP)).error_for(_CAP - 100), OutOfSpace
+    )

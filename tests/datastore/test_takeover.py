@@ -30,8 +30,8 @@ class Volume:
         self.repositories.link_blob(name, LAYER)
         self.repositories.link_manifest(name, manifest)
         self.repositories.set_tag(name, Tag("v1"), manifest)
-        self.storage.stamp(layout.layer_link(name, LAYER), at)
-        self.storage.stamp(layout.revision_link(name, manifest), at)
+        self.storage.touch(layout.layer_link(name, LAYER), at)
+        self.storage.touch(layout.revision_link(name, manifest), at)
 
     def list_as_fetched(self, *entries: object, at: float = _LINKED_AT + 5) -> None:
         """Write the list of a proxy, at the time *at*."""
@@ -40,7 +40,7 @@ class Volume:
     def write_list(self, text: str, at: float = _LINKED_AT + 5) -> None:
         """Write any text in place of the list."""
         self.storage.write(layout.FETCHED_LIST, text.encode())
-        self.storage.stamp(layout.FETCHED_LIST, at)
+        self.storage.touch(layout.FETCHED_LIST, at)
 
     def origin(self, name: Repository) -> str | None:
         """Return a repository's origin."""
@@ -74,7 +74,7 @@ def test_unlisted_repositories_without_origin_are_counted(volume: Volume) -> Non
     volume.link(FETCHED, at=_LINKED_AT)
     volume.link(OTHER, at=_LINKED_AT)
     volume.link(OURS, at=_LINKED_AT)
-    volume.repositories.keep_origin(OURS, "q.io")
+    volume.repositories.set_origin(OURS, "q.io")
     volume.list_as_fetched(*_entries(FETCHED))
 
     assert take_over(volume.storage, "auto") == Takeover(marked=1, unproven=1)
@@ -101,7 +101,7 @@ def test_a_repository_with_a_link_newer_than_the_list_stays_hosted(
     volume.link(FETCHED, at=_LINKED_AT)
     link = layout.layer_link(FETCHED, LAYER)
     key = link if pushed == "layer" else layout.revision_link(FETCHED, MANIFEST)
-    volume.storage.stamp(key, _LINKED_AT + 6)
+    volume.storage.touch(key, _LINKED_AT + 6)
     volume.list_as_fetched(*_entries(FETCHED))
 
     assert take_over(volume.storage, "auto").marked == 0
@@ -130,7 +130,7 @@ def test_a_repository_that_the_configuration_names_stays_hosted(volume: Volume) 
 def test_an_existing_origin_is_kept(volume: Volume) -> None:
     """The appliance itself fetched this repository."""
     volume.link(OURS, at=_LINKED_AT)
-    volume.repositories.keep_origin(OURS, "q.io")
+    volume.repositories.set_origin(OURS, "q.io")
     volume.list_as_fetched(*_entries(OURS))
 
     for how in ("auto", "evict", "keep"):
@@ -178,7 +178,7 @@ def test_a_takeover_is_repeated_only_if_the_proxy_wrote_a_new_list(volume: Volum
     volume.list_as_fetched(*_entries(FETCHED))
     assert take_over(volume.storage, "auto").marked == 1
     assert taken_at(volume.storage) > _LINKED_AT
-    volume.repositories.forget_origin(FETCHED)
+    volume.repositories.remove_origin(FETCHED)
 
     assert take_over(volume.storage, "auto").marked == 0
 

@@ -29,7 +29,7 @@ class _Storage:
         """Return the attributes of a new file."""
         return Stat(key, 1, 0.0)
 
-    def stamp(self, key: str, at: float) -> None:
+    def touch(self, key: str, at: float) -> None:
         """Ignore the time."""
 
 

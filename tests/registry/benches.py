@@ -38,7 +38,7 @@ class Bench:
         """Return what one worker sees; *report* is told of downloads in place of `events`."""
         reservations = Reservations(
             self.index,
-            SpaceLimits(room=self.reservations, largest=self.reservations),
+            SpaceLimits(max_used_bytes=self.reservations, largest=self.reservations),
             self.woken.append,
         )
         destination = Destination(self.blobs, self.index, reservations, report or self._note)

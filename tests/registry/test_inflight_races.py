@@ -98,9 +98,9 @@ class _Watched(Filesystem):
             self._tell()
             raise
 
-    def adopt(self, path: Path, key: str) -> None:
+    def commit_file(self, path: Path, key: str) -> None:
         self.lands.wait(20)
-        super().adopt(path, key)
+        super().commit_file(path, key)
 
     def _tell(self) -> None:
         if threading.current_thread() is self.whom:

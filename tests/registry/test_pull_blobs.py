@@ -242,7 +242,7 @@ def test_wrong_bytes_never_complete(u: FakeUpstream, p: Pulling) -> None:
 
 def test_what_is_larger_than_the_cap_passes_through(u: FakeUpstream, tmp_path: Path) -> None:
     """No pull fails for want of space."""
-    p = pulling(u, tmp_path, limits=SpaceLimits(room=1000, largest=1000))
+    p = pulling(u, tmp_path, limits=SpaceLimits(max_used_bytes=1000, largest=1000))
 
     assert p.get(BLOB).content == CONTENT
     assert p.get(BLOB).content == CONTENT

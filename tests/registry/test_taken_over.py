@@ -19,7 +19,7 @@ def _taken_over(root: Path, name: str = NAME) -> Pushing:
     """Return a worker on a data directory in which a proxy has fetched an image."""
     p = pushing(root)
     p.image(_MADE)
-    p.repositories.keep_origin(Repository(name), UNKNOWN_ORIGIN)
+    p.repositories.set_origin(Repository(name), UNKNOWN_ORIGIN)
     return p
 
 
@@ -35,7 +35,7 @@ def test_a_default_upstream_has_its_name_and_not_what_was_fetched(tmp_path: Path
     """The proxy's own command line goes on: a moved tag is followed, nothing is served for ever."""
     _taken_over(tmp_path)
     p = pushing(tmp_path)
-    p.repositories.keep_origin(Repository(PULLED), UNKNOWN_ORIGIN)
+    p.repositories.set_origin(Repository(PULLED), UNKNOWN_ORIGIN)
     p.repositories.link_manifest(Repository(PULLED), _MADE.digest)
     with FakeUpstream() as u:
         newer = u.add_image(PULLED, "v1", [b"newer"])

@@ -136,7 +136,10 @@ def _range(
     u: FakeUpstream, root: Path, header: str, ranges: Ranges, reservations: int | None
 ) -> Result:
     return pulling(
-        u, root, limits=SpaceLimits(room=reservations, largest=reservations), ranges=ranges
+        u,
+        root,
+        limits=SpaceLimits(max_used_bytes=reservations, largest=reservations),
+        ranges=ranges,
     ).get(f"blobs/{BLOB_DIGEST}", Range=header)
 
 

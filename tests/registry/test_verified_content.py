@@ -336,7 +336,7 @@ def test_a_short_file_is_read_before_it_is_stored(
     damage(path)
 
     with pytest.raises(ContentDamaged):
-        blobs.adopt(path, LAYER_DIGEST, verified=LAYER_DIGEST, size=len(LAYER))
+        blobs.commit_file(path, LAYER_DIGEST, verified=LAYER_DIGEST, size=len(LAYER))
 
     assert blobs.stat(LAYER_DIGEST) is None
 
@@ -349,7 +349,7 @@ def test_a_long_file_is_marked_to_be_read(
     path = tmp_path / "finished"
     path.write_bytes(LAYER)
 
-    blobs.adopt(path, LAYER_DIGEST, verified=LAYER_DIGEST, size=len(LAYER))
+    blobs.commit_file(path, LAYER_DIGEST, verified=LAYER_DIGEST, size=len(LAYER))
 
     assert [digest for digest, _ in UnverifiedMarks(tmp_path / "unproven").all()] == [LAYER_DIGEST]
 
@@ -365,7 +365,7 @@ def test_a_long_file_that_cannot_be_marked_is_read_at_once(
     _flipped(path)
 
     with pytest.raises(ContentDamaged):
-        blobs.adopt(path, LAYER_DIGEST, verified=LAYER_DIGEST, size=len(LAYER))
+        blobs.commit_file(path, LAYER_DIGEST, verified=LAYER_DIGEST, size=len(LAYER))
 
 
 def test_content_that_was_replaced_meanwhile_is_not_put_aside(tmp_path: Path) -> None:

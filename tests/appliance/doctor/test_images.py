@@ -94,7 +94,7 @@ def keep(root: Path, name: str, made: Image, origin: str | None = "somewhere") -
     for content in (made.manifest, *made.blobs):
         _write(root, content)
     if origin:
-        repositories.keep_origin(repository, origin)
+        repositories.set_origin(repository, origin)
     repositories.link_manifest(repository, made.digest)
     repositories.set_tag(repository, Tag("v1"), made.digest)
 

@@ -38,7 +38,7 @@ def _begin(store: DataDirectory, modified: float) -> Path:
     for each in (path, path.with_name(layout.upload_digest(path.name))):
         each.write_bytes(b"the first chunk")
         os.utime(each, (modified, modified))
-    store.index.reserve(layout.upload_promise(path.name), 100, None, modified)
+    store.index.reserve(layout.upload_reservation(path.name), 100, None, modified)
     return path
 
 
@@ -105,8 +105,8 @@ def test_an_upload_of_docker_distribution_is_removed_by_its_last_chunk(
     pushed = push(store, 1, used=0)
     _begin_distribution_upload(store)
     for name in ("startedat", "hashstates/sha256/0"):
-        store.storage.stamp(f"{_THEIRS}/{name}", clock.now - 100)
-    store.storage.stamp(f"{_THEIRS}/data", clock.now)
+        store.storage.touch(f"{_THEIRS}/{name}", clock.now - 100)
+    store.storage.touch(f"{_THEIRS}/data", clock.now)
     assert _purge(uploads, before=clock.now) == []
 
     assert _purge(uploads, before=clock.now + 1) == [True]

@@ -60,7 +60,7 @@ def test_links_to_stored_content_stay(
 
 def test_a_young_link_stays(store: DataDirectory, links: DanglingLinks) -> None:
     """Its data may be about to be committed."""
-    store.repositories.keep_origin(PROXIED, "quay.io")
+    store.repositories.set_origin(PROXIED, "quay.io")
     store.repositories.link_blob(PROXIED, Digest.of(b"coming"))
 
     links.sweep()
@@ -73,7 +73,7 @@ def test_a_link_to_a_running_download_stays(
 ) -> None:
     """It permits the client that started the download to read it."""
     coming = Digest.of(b"coming")
-    store.repositories.keep_origin(PROXIED, "quay.io")
+    store.repositories.set_origin(PROXIED, "quay.io")
     store.repositories.link_blob(PROXIED, coming)
     store.spool.mkdir()
     (store.spool / layout.spool(coming)).touch()
@@ -136,7 +136,7 @@ def test_an_origin_without_a_repository_is_removed_after_a_day(
 ) -> None:
     """The origin of a repository with any link stays."""
     empty = Repository("quay.io/empty")
-    store.repositories.keep_origin(empty, "quay.io")
+    store.repositories.set_origin(empty, "quay.io")
     pull(store, 1, used=0)
     clock.now += 23 * _HOUR
     links.sweep()

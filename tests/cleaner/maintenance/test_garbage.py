@@ -60,7 +60,7 @@ def _made(number: int) -> images.Image:
 
 def _link(store: DataDirectory, digest: Digest, at: float, name: Repository = HOSTED) -> None:
     store.repositories.link_blob(name, digest)
-    store.storage.stamp(layout.layer_link(name, digest), at)
+    store.storage.touch(layout.layer_link(name, digest), at)
 
 
 def test_an_unreferenced_blob_is_removed_after_the_grace(

@@ -147,7 +147,7 @@ def test_a_failed_write_keeps_the_old_value_and_raises_the_reason(
     with pytest.raises(expected, match=os.strerror(code)):
         storage.write("key", b"new")
     assert storage.read("key") == b"old"
-    assert storage.tidy("", before=math.inf) == 0
+    assert storage.remove_unfinished("", before=math.inf) == 0
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,9 @@ def test_a_failed_write_keeps_the_old_value_and_raises_the_reason(
         ("unlink", lambda storage: storage.delete("key")),
         ("listdir", lambda storage: list(storage.list(""))),
         ("scandir", lambda storage: list(storage.walk(""))),
-        ("utime", lambda storage: storage.stamp("key", 1.0)),
+        ("utime", lambda storage: storage.touch("key", 1.0)),
     ],
-    ids=["stat", "delete", "list", "walk", "stamp"],
+    ids=["stat", "delete", "list", "walk", "touch"],
 )
 def test_every_method_raises_storage_broken_for_a_broken_disk(
     storage: Filesystem, monkeypatch: pytest.MonkeyPatch, call: str, verb: object
@@ -205,12 +205,12 @@ def test_content_is_synced_before_its_name_and_the_name_before_the_return(
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(os, "rename", note_rename)
 
-    storage.adopt(path, "a/adopted")
+    storage.commit_file(path, "a/committed")
     storage.write("a/written", b"content")
 
     temporary = calls[3].removeprefix("fsync ")
     assert calls == [
-        *("fsync finished", "rename to adopted", "fsync a"),
+        *("fsync finished", "rename to committed", "fsync a"),
         *(f"fsync {temporary}", "rename to written", "fsync a"),
     ]
 
@@ -239,7 +239,7 @@ def test_a_file_of_another_file_system_is_copied(
     path = tmp_path / "finished"
     path.write_bytes(b"content" * 100_000)
 
-    storage.adopt(path, "a/b/data")
+    storage.commit_file(path, "a/b/data")
 
     assert storage.read("a/b/data") == b"content" * 100_000
     assert (_files(root), path.exists()) == (["a/b/data"], False)
@@ -249,7 +249,7 @@ def test_a_file_of_another_file_system_is_copied(
 def test_a_copy_to_a_full_disk_keeps_the_finished_file(
     storage: Filesystem, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A downloaded file can be adopted once there is space again."""
+    """A downloaded file can be committed once there is space again."""
     path = tmp_path / "finished"
     path.write_bytes(b"content")
     storage.write("a/b", b"")
@@ -258,7 +258,7 @@ def test_a_copy_to_a_full_disk_keeps_the_finished_file(
     )
 
     with pytest.raises(StorageFull):
-        storage.adopt(path, "a/data")
+        storage.commit_file(path, "a/data")
     assert (_files(root), path.read_bytes()) == (["a/b"], b"content")
 
 
@@ -274,7 +274,7 @@ for number in itertools.count():
     content = bytes([number % 251]) * 200_000
     storage.write("written/value", content)
     spool.write_bytes(content)
-    storage.adopt(spool, "adopted/value")
+    storage.commit_file(spool, "committed/value")
     print(number)
 """
 
@@ -282,7 +282,7 @@ for number in itertools.count():
 def test_a_writer_killed_at_any_moment_leaves_the_old_value_or_the_new(
     storage: Filesystem, root: Path, tmp_path: Path
 ) -> None:
-    """After kill -9 during write and adopt, no reader sees a partial value."""
+    """After kill -9 during write and commit_file, no reader sees a partial value."""
     for rounds in range(6):
         with running(_WRITE_UNTIL_KILLED, root, tmp_path / "spool") as process:
             for _ in range(rounds + 1):
@@ -290,10 +290,10 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_value_or_the_new(
             process.kill()
             process.wait()
 
-        for key in ("written/value", "adopted/value"):
+        for key in ("written/value", "committed/value"):
             content = storage.read(key)
             assert (len(content), len(set(content))) == (200_000, 1)
-        assert [stat.key for stat in storage.walk("")] == ["adopted/value", "written/value"]
+        assert [stat.key for stat in storage.walk("")] == ["committed/value", "written/value"]
         assert list(storage.list("written")) == ["value"]
 
 
@@ -306,7 +306,7 @@ def test_old_unfinished_files_are_removed(storage: Filesystem, root: Path) -> No
     os.utime(root / "a/0123456789abcdef~unfinished", (50.0, 50.0))
 
     assert (list(storage.list("a")), list(storage.walk(""))) == ([], [])
-    assert storage.tidy("", before=51.0) == 1
+    assert storage.remove_unfinished("", before=51.0) == 1
     assert _files(root) == ["b/fedcba9876543210~unfinished"]
 
 

@@ -102,7 +102,7 @@ def test_a_lane_is_for_all_workers(u: FakeUpstream, tmp_path: Path) -> None:
 
 def test_without_room_nothing_more_is_fetched_ahead(u: FakeUpstream, tmp_path: Path) -> None:
     """Room is for what is asked for; one try finds that out."""
-    p = pulling(u, tmp_path, prefetch=1, limits=SpaceLimits(room=12_000))
+    p = pulling(u, tmp_path, prefetch=1, limits=SpaceLimits(max_used_bytes=12_000))
     p.get("manifests/v1")
     first_blob(p)
     eventually(lambda: u.count("GET", "/blobs/") == 3)

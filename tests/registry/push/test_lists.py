@@ -24,7 +24,7 @@ def _tag(p: Pushing, *tags: str) -> None:
 def _link(p: Pushing, *names: str, origin: str | None = None) -> None:
     for name in map(Repository, names):
         if origin:
-            p.repositories.keep_origin(name, origin)
+            p.repositories.set_origin(name, origin)
         p.repositories.link_manifest(name, Digest.of(b"x"))
 
 

@@ -100,7 +100,7 @@ def test_a_proxied_blob_is_mounted_too(tmp_path: Path) -> None:
     p = pushing(tmp_path, upstreams=["quay.io"])
     p.blob(_CONTENT, "team/helper")
     proxied = Repository("quay.io/podman/hello")
-    p.repositories.keep_origin(proxied, "quay.io")
+    p.repositories.set_origin(proxied, "quay.io")
     p.repositories.link_blob(proxied, _DIGEST)
     p.send("DELETE", f"/v2/team/helper/blobs/{_DIGEST}")
 
@@ -113,7 +113,7 @@ def test_what_its_upstream_no_longer_permits_is_not_mounted(p: Pushing) -> None:
     """An upstream that is none any more: its content is served to nobody."""
     left = Repository("gone.test/app")
     p.blob(_CONTENT, "gone.test/app")
-    p.repositories.keep_origin(left, "gone.test")
+    p.repositories.set_origin(left, "gone.test")
 
     for query in (f"mount={_DIGEST}&from={left}", f"mount={_DIGEST}"):
         assert _is_mounted(p, _mount(p, query)) is False

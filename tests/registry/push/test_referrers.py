@@ -208,7 +208,7 @@ def test_what_an_older_client_listed_by_tag_is_shown(p: Pushing) -> None:
     made, other = _artifact(1), image([filler(500, 7)])
     for each in (_SUBJECT, made, other):
         p.image(each, each.digest)
-    p.repositories.forget_referrer(Repository(NAME), _SUBJECT.digest, made.digest)
+    p.repositories.remove_referrer(Repository(NAME), _SUBJECT.digest, made.digest)
     body, media_type = images.index([made, other])
     tag = str(_SUBJECT.digest).replace(":", "-")
     p.manifest(body, media_type, tag)

@@ -32,7 +32,7 @@ _ROOM = 100 * _KB
 def p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pushing:
     """A worker whose cap is 100 kB, half of it taken; no cleaner makes room."""
     monkeypatch.setattr(datastore_reservations, "_WAIT_S", 0.02)
-    p = pushing(tmp_path, limits=SpaceLimits(room=_ROOM, largest=_ROOM))
+    p = pushing(tmp_path, limits=SpaceLimits(max_used_bytes=_ROOM, largest=_ROOM))
     p.index.record(Digest.of(b"taken"), 50 * _KB, ContentKind.BLOB, 1.0)
     return p
 
@@ -116,7 +116,7 @@ def test_the_chunk_that_is_too_much_ends_the_upload(p: Pushing) -> None:
 
 def test_a_blob_larger_than_the_whole_cap_is_refused(tmp_path: Path) -> None:
     """However empty it is."""
-    p = pushing(tmp_path, limits=SpaceLimits(room=200 * _KB, largest=_ROOM))
+    p = pushing(tmp_path, limits=SpaceLimits(max_used_bytes=200 * _KB, largest=_ROOM))
 
     answer = p.send("PUT", f"{p.begin()}?digest={Digest.of(b'')}", filler(101 * _KB, 1))
 
@@ -257,7 +257,7 @@ def test_what_a_slow_cleaner_is_still_removing_is_not_confirmed(
     entry = p.index.entry(digest)
     assert entry is not None
     where = p.begin()
-    with holding(p.root / "entrepot" / layout.SWEEPING, 0) as held:
+    with holding(p.root / "entrepot" / layout.SWEEP_LOCK, 0) as held:
         assert held
         assert p.index.mark_for_deletion(entry)
 

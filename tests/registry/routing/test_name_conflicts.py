@@ -16,6 +16,6 @@ def test_only_pushed_repositories_under_an_upstreams_name_conflict() -> None:
     repositories = Repositories(storage)
     for name in ("quay.io/pushed/app", "quay.io/pulled/app", "team/app"):
         repositories.link_blob(Repository(name), DIGEST)
-    repositories.keep_origin(Repository("quay.io/pulled/app"), "quay.io")
+    repositories.set_origin(Repository("quay.io/pulled/app"), "quay.io")
 
     assert list(shadowed(storage, "quay.io".__eq__)) == [Repository("quay.io/pushed/app")]

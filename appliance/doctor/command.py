@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from entrepot import config
 from entrepot.appliance import authority, options, public_url, rundir
@@ -81,7 +82,13 @@ def _target(given: Options, files: _Files, settings: Settings) -> Target:
         login=_login(given, files, endpoint.netloc),
         image=_image(given, settings),
         default=upstreams_now(settings).default,
+        breakers=None if named else _breakers(settings),
     )
+
+
+def _breakers(settings: Settings) -> Path | None:
+    """Return the directory of breaker states; None if no appliance runs."""
+    return settings.run / "breakers" if settings.run != Path() else None
 
 
 def _own_host(settings: Settings) -> str:

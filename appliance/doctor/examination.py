@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from entrepot.appliance.doctor import trust
 from entrepot.appliance.doctor.finding import CannotContinue, Finding, Health, fails, works
@@ -20,7 +21,11 @@ _VERSION = "docker-distribution-api-version"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The appliance to check: its certificate must be for `name`; `authority` is the CA's PEM."""
+    """The appliance to check: its certificate must be for `name`; `authority` is the CA's PEM.
+
+    `breakers` is the directory of its breaker states; None if the appliance may be another one than
+    that of the configuration.
+    """
 
     host: str
     port: int
@@ -30,6 +35,7 @@ class Target:
     login: Login | None
     image: ImageName | None
     default: str | None
+    breakers: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ def _pulls(target: Target, client: ApplianceClient) -> Iterator[Finding]:
         yield fails("image", why, "give one: --image quay.io/podman/hello:latest")
         return
     for route in routes(image, target.default):
-        yield pull(client, route, image)
+        yield pull(client, route, image, target.breakers)
 
 
 def _registry(anonymous: ApplianceClient) -> Finding:

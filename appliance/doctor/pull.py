@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from pathlib import Path
 from typing import Any
 
 from entrepot.appliance.doctor.finding import CannotContinue, Finding, Health, fails, works
@@ -16,24 +17,30 @@ from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.manifest import Descriptor, Manifest
 from entrepot.datastore.refs import Digest
+from entrepot.registry.upstream import breaker
 
 _ACCEPT = {"Accept": ", ".join(manifest.ACCEPT)}
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # the names in images
 _OK, _PARTIAL, _NOT_FOUND = 200, 206, 404
+_UPSTREAM_FAILED = (502, 503, 504)
 _UPSTREAM = "check that the upstream responds: entrepot status"
+_LONGEST_CAUSE = 200  # characters; the file of a breaker belongs to the user of the workers
 _REMEDIES = {
     401: "log in: --authfile FILE or --user USER:PASSWORD",
     403: "check the rights of this user, and the login at the upstream: entrepot check",
     404: "check that its registry is an upstream and has the image: entrepot check",
     429: "the upstream limits the rate: add a login for it to the pull secret",
-    502: _UPSTREAM,
-    503: _UPSTREAM,
-    504: _UPSTREAM,
+    **dict.fromkeys(_UPSTREAM_FAILED, _UPSTREAM),
 }
 
 
-def pull(client: ApplianceClient, route: Route, image: ImageName) -> Finding:
-    """Pull *image* by one route, and return the finding."""
+def pull(
+    client: ApplianceClient, route: Route, image: ImageName, breakers: Path | None = None
+) -> Finding:
+    """Pull *image* by one route, and return the finding.
+
+    *breakers* is the directory of breaker states of the checked appliance; None if it is unknown.
+    """
     pulled = _Pull(client, route)
     try:
         pulled.run(image)
@@ -42,7 +49,10 @@ def pull(client: ApplianceClient, route: Route, image: ImageName) -> Finding:
             why = "names without an upstream are not found"
             remedy = "if a client needs them: ENTREPOT_DEFAULT_UPSTREAM=docker.io"
             return Finding(route.name, Health.NOT_TRIED, f"{route.users}: {why}", remedy)
-        return fails(route.name, f"{route.users}: {error.why}", error.remedy)
+        remedy = error.remedy
+        if remedy == _UPSTREAM and breakers is not None:
+            remedy = _cause(image.host, breakers) or remedy
+        return fails(route.name, f"{route.users}: {error.why}", remedy)
     if pulled.notes:
         notes = "; ".join(dict.fromkeys(pulled.notes))
         return Finding(route.name, Health.FELL_BACK, f"{route.users}: {notes}")
@@ -157,6 +167,16 @@ class _Hashing:
     def matches(self) -> bool:
         """Return whether the body has the expected digest."""
         return self._hash.hexdigest() == self._digest.hex
+
+
+def _cause(host: str, breakers: Path) -> str:
+    """Return why requests to an upstream fail, according to its breaker; empty if unknown."""
+    for each in breaker.read_all(breakers):
+        if each.host == host and each.reason:
+            cause = "".join(sign if sign.isprintable() else "?" for sign in str(each.reason))
+            state = "failed" if each.state == "closed" else each.state
+            return f"{host}: {state} ({cause[:_LONGEST_CAUSE]}); details: entrepot status"
+    return ""
 
 
 def _child(index: bytes) -> Digest:

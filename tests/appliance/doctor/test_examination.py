@@ -15,6 +15,7 @@ from entrepot.appliance.doctor.examination import Diagnosis, Target, examine
 from entrepot.appliance.doctor.finding import Health
 from entrepot.appliance.doctor.images import ImageName
 from entrepot.appliance.logins import Login
+from entrepot.registry.upstream.breaker import Breaker, Pass, UpstreamFailure
 from tests.certificates import Authority
 from tests.upstream import FakeUpstream
 
@@ -181,3 +182,16 @@ def test_only_a_certificate_near_its_end_has_a_remedy() -> None:
 
     assert trust.expiry({"notAfter": "Jan 30 00:00:00 2030 GMT"}, "a", now).remedy == ""
     assert trust.expiry({"notAfter": "Jan  9 00:00:00 2030 GMT"}, "a", now).remedy
+
+
+def test_a_failed_pull_names_the_cause_of_the_breaker(
+    registry: FakeUpstream, tmp_path: Path
+) -> None:
+    """The directory of breaker states is that of the target."""
+    registry.misbehave("/manifests/", status=502)
+    failure = UpstreamFailure("timeout", at_once=True, detail="timeout: no connection within 2 s")
+    Breaker("one.test", tmp_path).failed(failure, Pass())
+
+    report = examine(replace(at(registry.host), breakers=tmp_path), time.time())
+
+    assert "one.test: open (timeout: no connection within 2 s)" in last(report)[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from entrepot.appliance.doctor.images import ImageName
 from entrepot.appliance.doctor.pull import pull
 from entrepot.appliance.doctor.routes import Route, routes
 from entrepot.datastore.refs import Digest
+from entrepot.registry.upstream.breaker import Breaker, Pass, UpstreamFailure
 from tests.images import Image, image
 from tests.upstream import FakeUpstream
 
@@ -38,10 +40,10 @@ def add_image(registry: FakeUpstream) -> Image:
     return made
 
 
-def pulled(registry: FakeUpstream, route: Route = PREFIX) -> Finding:
+def pulled(registry: FakeUpstream, route: Route = PREFIX, breakers: Path | None = None) -> Finding:
     """Pull by one route."""
     host, _, port = registry.host.partition(":")
-    return pull(ApplianceClient(ServerAddress(host, int(port), host)), route, NAME)
+    return pull(ApplianceClient(ServerAddress(host, int(port), host)), route, NAME, breakers)
 
 
 @pytest.mark.parametrize("route", [PREFIX, NS], ids=["prefix", "ns"])
@@ -146,6 +148,39 @@ def test_an_optional_route_that_is_not_configured_is_not_tried(registry: FakeUps
 
     assert pulled(registry, optional).verdict is Health.NOT_TRIED
     assert pulled(registry, Route("default", "dockerd", "app")).verdict is Health.FAILS
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "closed"])
+def test_a_failure_of_the_upstream_names_the_cause_of_its_breaker(
+    registry: FakeUpstream, tmp_path: Path, status: int, *, is_open: bool
+) -> None:
+    """The remedy is bounded and printable, as a compromised worker could write the file."""
+    registry.misbehave("/manifests/", status=status)
+    long = "refused: no connection\x1b[2J" + "x" * 5000
+    failure = UpstreamFailure("refused", at_once=is_open, detail=long)
+    for host in ("one.test", "other.test"):
+        Breaker(host, tmp_path).failed(failure, Pass())
+
+    found = pulled(registry, breakers=tmp_path)
+
+    assert found.verdict is Health.FAILS
+    assert found.remedy.startswith(
+        "one.test: open (refused: no connection?[2Jx" if is_open else "one.test: failed (refused)"
+    )
+    assert found.remedy.endswith("; details: entrepot status")
+    assert len(found.remedy) < 300
+
+
+@pytest.mark.parametrize(("status", "host"), [(502, "other.test"), (404, "one.test")])
+def test_other_failures_do_not_name_the_breaker(
+    registry: FakeUpstream, tmp_path: Path, status: int, host: str
+) -> None:
+    """The breaker of another upstream, or one that is irrelevant for the status, is ignored."""
+    registry.misbehave("/manifests/", status=status)
+    Breaker(host, tmp_path).failed(UpstreamFailure("refused", at_once=True), Pass())
+
+    assert pulled(registry, breakers=tmp_path).remedy == pulled(registry).remedy
 
 
 def _matches(pattern: str, text: str) -> bool:

@@ -44,7 +44,7 @@ from entrepot.registry.pullthrough.blobs import Blobs
 from entrepot.registry.pullthrough.lists import Lists
 from entrepot.registry.pullthrough.manifests import KeyedLock, Manifests
 from entrepot.registry.pullthrough.prefetch import Prefetch
-from entrepot.registry.pullthrough.recent_answers import NegativeCache, RecentAnswers
+from entrepot.registry.pullthrough.recent_answers import NegativeCache, RecentConfirmations
 from entrepot.registry.push.catalog import Catalog
 from entrepot.registry.push.deletes import Deletions
 from entrepot.registry.push.hashes import Hashes
@@ -102,7 +102,7 @@ def assemble(parts: Parts) -> App:
     )
     downloads = SingleFlight(spool, destination)
     prefetch = Prefetch(store, downloads, spool / "locks", parts.prefetch)
-    blobs = Blobs(store, downloads, negative, prefetch, RecentAnswers(spool / "locks"))
+    blobs = Blobs(store, downloads, negative, prefetch, RecentConfirmations(spool / "locks"))
     manifests = Manifests(store, KeyedLock(spool / "locks"), negative)
     authorization = Authorization(
         parts.authenticator,

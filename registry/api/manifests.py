@@ -51,13 +51,13 @@ class ManifestResource:
         """Describe a manifest."""
         answer = self._answer(req, resp, name, reference)
         if answer:
-            resp.content_length = len(answer.held.body)
+            resp.content_length = len(answer.stored.body)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, reference: str) -> None:
         """Send a manifest, byte for byte."""
         answer = self._answer(req, resp, name, reference)
         if answer:
-            resp.data = answer.held.body
+            resp.data = answer.stored.body
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, name: str, reference: str) -> None:
         """Take a manifest in, byte for byte."""
@@ -106,9 +106,9 @@ class ManifestResource:
         resp.set_header(KIND, "manifest")
         answer = self._manifests.get(resolved, parse_reference(reference))
         _describe(resp, answer)
-        if none_match(req.get_header("If-None-Match"), answer.held.digest):
+        if none_match(req.get_header("If-None-Match"), answer.stored.digest):
             self._authorization.edge.keep(
-                req, resp, lambda: self._manifests.holds(resolved, answer)
+                req, resp, lambda: self._manifests.cacheable_for(resolved, answer)
             )
             return answer
         not_modified(resp)
@@ -116,12 +116,12 @@ class ManifestResource:
 
 
 def _describe(resp: falcon.Response, answer: ManifestAnswer) -> None:
-    resp.content_type = answer.held.media_type
+    resp.content_type = answer.stored.media_type
     resp.set_headers(
         (
-            (KIND, "index" if answer.held.manifest.kind is ContentKind.INDEX else "manifest"),
-            ("Docker-Content-Digest", str(answer.held.digest)),
-            ("ETag", etag(answer.held.digest)),
+            (KIND, "index" if answer.stored.manifest.kind is ContentKind.INDEX else "manifest"),
+            ("Docker-Content-Digest", str(answer.stored.digest)),
+            ("ETag", etag(answer.stored.digest)),
             ("Cache-Status", _cache_status(answer)),
         )
     )

@@ -34,7 +34,9 @@ class BeginningResource:
             _created(resp, repository, mounted)
         elif digest:
             wanted = Digest.parse(digest)
-            self._uploads.whole(repository, request_body.body(req), wanted, self._owner(req))
+            self._uploads.upload_monolithic(
+                repository, request_body.body(req), wanted, self._owner(req)
+            )
             _created(resp, repository, wanted)
         else:
             number = self._uploads.begin(repository, _algorithm(req), self._owner(req))
@@ -90,7 +92,7 @@ class UploadResource:
         body = request_body.body(req, part)
         with _told_where(resp, repository, upload):
             start = part.start if part else None
-            offset = self._uploads.go_on(repository, upload, body, start)
+            offset = self._uploads.append(repository, upload, body, start)
         _accepted(resp, repository, upload, offset)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
@@ -101,13 +103,13 @@ class UploadResource:
         body = request_body.body(req, part)
         with _told_where(resp, repository, upload):
             start = part.start if part and body.length else None
-            self._uploads.end(repository, upload, body, start=start, digest=digest)
+            self._uploads.finish(repository, upload, body, start=start, digest=digest)
         _created(resp, repository, digest)
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
         """Give an upload up."""
         repository = _entered(self._authorization, req, resp, name)
-        self._uploads.give_up(repository, upload)
+        self._uploads.cancel(repository, upload)
         resp.status = falcon.HTTP_204
 
     def on_post(

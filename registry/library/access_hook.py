@@ -1,4 +1,4 @@
-"""What was used, read off the answer itself where no access log tells it."""
+"""Report each access to content, read from the response itself because there is no access log."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from entrepot.datastore.accesslog import is_access
 from entrepot.datastore.refs import Digest
 from entrepot.registry.api.authorize import KIND, REPOSITORY
 
-_OURS = "x-entrepot-"
+_EDGE_HEADERS = "x-entrepot-"
 _BLOBS = ("blob", "upload")
-_WHOLE = 200
+_OK = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Something was used under the name `repository`; `size` in bytes, where the answer says it."""
+    """One access to content in `repository`.
+
+    `size` is in bytes, or None if the response has none.
+    """
 
     digest: Digest
     repository: str
@@ -27,9 +30,9 @@ class Use:
 
 
 class AccessHook:
-    """Falcon middleware: tells *used* of each use.
+    """Falcon middleware that calls *used* for each access.
 
-    What a worker says to HAProxy in headers is not for clients: *hides* takes it out of answers.
+    With *hides*, it removes the headers that a worker sends to HAProxy: they are not for clients.
     """
 
     def __init__(self, used: Callable[[Use], None] | None, *, hides: bool) -> None:
@@ -37,7 +40,7 @@ class AccessHook:
         self._hides = hides
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, *_: object) -> None:
-        """Look at an answer that is ready to be sent."""
+        """Inspect a response that is ready to be sent."""
         kind = resp.get_header(KIND)
         digest = resp.get_header("Docker-Content-Digest")
         if self._used and kind and digest and is_access(req.method, kind, resp.status_code):
@@ -50,10 +53,10 @@ class AccessHook:
                 )
             )
         if self._hides:
-            for name in [each for each in resp.headers if each.startswith(_OURS)]:
+            for name in [each for each in resp.headers if each.startswith(_EDGE_HEADERS)]:
                 resp.delete_header(name)
 
 
 def _announced(resp: falcon.Response) -> int | None:
     length = resp.get_header("Content-Length")
-    return int(length) if length and resp.status_code == _WHOLE else None
+    return int(length) if length and resp.status_code == _OK else None

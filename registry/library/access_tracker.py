@@ -1,7 +1,7 @@
-"""Notes what is used, and brings it into the index in batches, in a thread of this process.
+"""Record access times and write them to the index in batches, in a thread of this process.
 
-For an application that nothing stands before. In the appliance the logger does this, off the
-access log, for what HAProxy answers from memory too.
+Used where there is no HAProxy. In the appliance the logger does this from the access log, which
+also has the requests that HAProxy serves from its cache.
 """
 
 from __future__ import annotations
@@ -20,59 +20,59 @@ log = logging.getLogger(__name__)
 
 
 class AccessTracker:
-    """What was used and the index does not know yet; any thread may note. *clock*: s, UTC epoch."""
+    """Access times that are not in the index yet. Any thread may add one. *clock*: s, UTC epoch."""
 
     def __init__(self, index: AccessIndex, *, clock: Callable[[], float] = time.time) -> None:
         self._index = index
         self._clock = clock
         self._lock = threading.Lock()
-        self._stamps: dict[Digest, float] = {}
-        self._some = threading.Event()
+        self._times: dict[Digest, float] = {}
+        self._has_times = threading.Event()
         self._stopped = threading.Event()
         self._is_failing = False
 
     def note(self, digest: Digest) -> None:
-        """Note that something was used now."""
+        """Record that content was used now."""
         with self._lock:
-            self._stamps[digest] = self._clock()
-        self._some.set()
+            self._times[digest] = self._clock()
+        self._has_times.set()
 
     def flush(self) -> bool:
-        """Bring all of it into the index; False when it did not answer: nothing is forgotten."""
+        """Write all access times to the index. If it fails, keep them all and return False."""
         with self._lock:
-            self._some.clear()
-            stamps, self._stamps = self._stamps, {}
-        if not stamps:
+            self._has_times.clear()
+            times, self._times = self._times, {}
+        if not times:
             return True
         try:
-            self._index.touch(stamps)
+            self._index.touch(times)
         except IndexUnavailable as error:
-            self._put_back(stamps)
+            self._restore(times)
             if not self._is_failing:
-                log.warning("uses not noted in the index yet", extra={"error": error})
+                log.warning("access times not written to the index", extra={"error": error})
             self._is_failing = True
             return False
         self._is_failing = False
         return True
 
     def start(self) -> None:
-        """Flush from time to time, for as long as this process lives."""
+        """Start a thread that flushes periodically until `stop`."""
         self._stopped.clear()
-        threading.Thread(target=self._go_on, name="tracker", daemon=True).start()
+        threading.Thread(target=self._run, name="tracker", daemon=True).start()
 
     def stop(self) -> None:
         """Flush for the last time."""
         self._stopped.set()
-        self._some.set()
+        self._has_times.set()
         self.flush()
 
-    def _go_on(self) -> None:
+    def _run(self) -> None:
         while not self._stopped.is_set():
-            self._some.wait()
+            self._has_times.wait()
             self._stopped.wait(ACCESS_DELAY_S)
             self.flush()
 
-    def _put_back(self, stamps: Mapping[Digest, float]) -> None:
+    def _restore(self, times: Mapping[Digest, float]) -> None:
         with self._lock:
-            self._stamps = {**stamps, **self._stamps}
-        self._some.set()
+            self._times = {**times, **self._times}
+        self._has_times.set()

@@ -1,7 +1,7 @@
-"""The registry in somebody's own Python process, made of plain values (docs/library.md).
+"""Embed the registry in another Python program, from plain values (docs/library.md).
 
-No configuration is read here and nothing stands before us: what the appliance's other programs do,
-a thread or two of this process do, if they are asked to.
+No configuration file is read, and there is no HAProxy in front. The work of the appliance's other
+programs is done by threads of this process, if the caller requests it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from entrepot.registry.auth.identity import Anonymous, Authenticator, Check
 from entrepot.registry.auth.rules import AccessGrant, AccessRules
 from entrepot.registry.library.access_hook import AccessHook, Use
 from entrepot.registry.library.access_tracker import AccessTracker
-from entrepot.registry.library.log_bridge import hand_to
+from entrepot.registry.library.log_bridge import forward_to
 from entrepot.registry.server.gunicorn_app import GunicornApplication, Listening
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
@@ -41,43 +41,44 @@ from entrepot.runtime.clock import Clock
 log = logging.getLogger(__name__)
 
 OnBlobAccess = Callable[[str, int, str], None]
-"""Takes a blob's digest, its size in bytes (0 where nobody knows it yet), and its repository."""
+"""Called with a blob's digest, its size in bytes (0 if it is unknown), and its repository."""
 
-# layers fetched ahead of a client at a time, as in the appliance
+# layers that are prefetched at a time, as in the appliance
 _PREFETCH = 3
 _KEEP_S = 1.0
 _DOCKER_HUB = {"docker.io": "https://registry-1.docker.io"}
 
 
 class BackgroundCleaner(Protocol):
-    """Keeps a data directory within bounds, in a thread of this process; `cleaner.Cleaner` is one.
+    """Keeps a data directory below its limits, in a thread; `cleaner.Cleaner` implements this.
 
-    `start` is called in each process that serves, after any fork, with what brings all uses that
-    this process knows of into the index and tells whether it could. `wake` asks for room, in bytes.
+    `start` is called in each process that serves, after any fork. Its *settle* writes all access
+    times that this process has recorded to the index, and returns False if that failed. `wake`
+    requests an eviction, with the number of bytes that are needed.
     """
 
     @property
     def budget(self) -> Budget:
-        """The bounds."""
+        """The size limits."""
         ...
 
     def start(self, root: Path, index: AccessIndex, settle: Callable[[], bool]) -> None:
-        """Begin, in a thread."""
+        """Start the thread."""
         ...
 
     def wake(self, needs: int) -> None:
-        """Look now."""
+        """Check the size now."""
         ...
 
     def stop(self) -> None:
-        """End; what was begun is finished."""
+        """Stop the thread, after the eviction in progress."""
         ...
 
 
 class Application:
-    """A WSGI application: the registry below one data directory.
+    """A WSGI application that serves one data directory.
 
-    Its threads are started in each process that serves, with the first request or by `begin`.
+    Its threads start in each process that serves: at the first request, or when `begin` is called.
     """
 
     def __init__(self, app: App, begin: Callable[[], None], end: Callable[[], None]) -> None:
@@ -88,13 +89,13 @@ class Application:
         self._process = 0
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request."""
+        """Handle a request."""
         if self._process != os.getpid():
             self.begin()
         return self._app(environ, start_response)
 
     def begin(self) -> None:
-        """Start the threads of this process; may be repeated."""
+        """Start the threads of this process, unless they run."""
         with self._lock:
             if self._process != os.getpid():
                 self._process = os.getpid()
@@ -102,7 +103,7 @@ class Application:
                 atexit.register(self.close)
 
     def close(self) -> None:
-        """End the threads of this process, and leave nothing unwritten; may be repeated."""
+        """Stop the threads of this process and flush all data. May be repeated."""
         with self._lock:
             if self._process == os.getpid():
                 self._process = 0
@@ -110,7 +111,7 @@ class Application:
                 atexit.unregister(self.close)
 
 
-def create_app(  # noqa: PLR0913 - what a program may say, each by its name and with a default
+def create_app(  # noqa: PLR0913 - keyword arguments, all with a default
     root: str | Path,
     *,
     upstreams: Mapping[str, str | UpstreamConfig] | Iterable[str | UpstreamConfig] = (),
@@ -126,17 +127,17 @@ def create_app(  # noqa: PLR0913 - what a program may say, each by its name and 
     cleaner: BackgroundCleaner | None = None,
     trust_proxy: bool = False,
 ) -> Application:
-    """Make the registry below the folder *root*; nothing is started, no upstream is talked to.
+    """Create the registry below the folder *root*. No thread is started and no request is sent.
 
-    docs/library.md says what each argument means. Raises: ValueError, InvalidRepository, for one
-    that means nothing; OSError, when the folder cannot be made.
+    docs/library.md describes the arguments. Raises: ValueError or InvalidRepository for an invalid
+    argument; OSError if the folder cannot be created.
     """
     root = Path(root).absolute()
     state = root / "entrepot"
     state.mkdir(parents=True, exist_ok=True)
     if logger is not None:
-        hand_to(logger)
-    own = Globs(hosted)
+        forward_to(logger)
+    hosted_globs = Globs(hosted)
     clock = Clock(state / layout.CLOCK)
     storage, index = Filesystem(root, clock), SqliteIndex(state / layout.INDEX, clock=clock)
     parts = Parts(
@@ -152,27 +153,27 @@ def create_app(  # noqa: PLR0913 - what a program may say, each by its name and 
         ),
         prefetch=_PREFETCH,
         delete_enabled=delete,
-        may_host=lambda name: name in own,
-        epoch=_a_generation() if trust_proxy else None,
+        may_host=lambda name: name in hosted_globs,
+        epoch=_process_epoch() if trust_proxy else None,
         clock=clock,
     )
     tracker = AccessTracker(index, clock=clock) if track or cleaner else None
     app = assemble(parts)
-    used = _used(BlobStore(storage), tracker, on_blob_access)
+    used = _access_callback(BlobStore(storage), tracker, on_blob_access)
     app.add_middleware(AccessHook(used, hides=not trust_proxy))
     threads = _Threads(root, index, tracker, cleaner, clock)
     return Application(app, threads.start, threads.stop)
 
 
 def serve(app: Application, address: str = "127.0.0.1:5000", *, workers: int = 1) -> None:
-    """Serve *app* at `host:port` with gunicorn, until SIGTERM or SIGINT; then SystemExit."""
+    """Serve *app* at `host:port` with gunicorn until SIGTERM or SIGINT, then raise SystemExit."""
     GunicornApplication(
         app, Listening(address, workers, started=app.begin, stopped=app.close)
     ).run()
 
 
 class _Threads:
-    """What runs beside the requests of one process."""
+    """The background threads of one process."""
 
     def __init__(
         self,
@@ -211,7 +212,7 @@ class _Threads:
         self._index.close()
 
 
-def _used(
+def _access_callback(
     blobs: BlobStore, tracker: AccessTracker | None, on_blob_access: OnBlobAccess | None
 ) -> Callable[[Use], None] | None:
     if tracker is None and on_blob_access is None:
@@ -221,17 +222,17 @@ def _used(
         if tracker:
             tracker.note(use.digest)
         if on_blob_access and use.is_blob:
-            _tell(on_blob_access, use, blobs)
+            _call(on_blob_access, use, blobs)
 
     return used
 
 
-def _tell(on_blob_access: OnBlobAccess, use: Use, blobs: BlobStore) -> None:
+def _call(on_blob_access: OnBlobAccess, use: Use, blobs: BlobStore) -> None:
     stat = blobs.stat(use.digest)
     size = stat.size if stat else use.size
     try:
         on_blob_access(str(use.digest), size or 0, use.repository)
-    except Exception:  # the program's own mistake costs no client its pull
+    except Exception:  # an error in the callback must not fail a client's pull
         log.exception("on_blob_access failed", extra={"digest": use.digest})
 
 
@@ -244,34 +245,35 @@ def _limits(cleaner: BackgroundCleaner | None) -> SpaceLimits:
     )
 
 
-def _a_generation() -> Callable[[], str]:
-    """Return a name for this application's life: what a proxy remembers is worth no more."""
+def _process_epoch() -> Callable[[], str]:
+    """Return a cache epoch that changes with each start, so that a proxy drops old entries."""
     name = secrets.token_hex(8)
     return lambda: name
 
 
 def _upstreams(
-    named: Mapping[str, str | UpstreamConfig] | Iterable[str | UpstreamConfig], default: str | None
+    upstreams: Mapping[str, str | UpstreamConfig] | Iterable[str | UpstreamConfig],
+    default: str | None,
 ) -> UpstreamTable:
-    if isinstance(named, Mapping):
-        found = [_source(host, each) for host, each in named.items()]
+    if isinstance(upstreams, Mapping):
+        found = [_source(host, each) for host, each in upstreams.items()]
     else:
-        found = [_source(each, each) if isinstance(each, str) else each for each in named]
+        found = [_source(each, each) if isinstance(each, str) else each for each in upstreams]
     sources = {source.host: source for source in found}
     if default is not None and default not in sources:
-        raise ValueError(f"the default upstream {default!r} is none of the upstreams")
+        raise ValueError(f"the default upstream {default!r} is not one of the upstreams")
     return UpstreamTable(Fixed(sources), default=default)
 
 
-def _source(host: str, said: str | UpstreamConfig) -> UpstreamConfig:
-    if isinstance(said, UpstreamConfig):
-        return said
+def _source(host: str, given: str | UpstreamConfig) -> UpstreamConfig:
+    if isinstance(given, UpstreamConfig):
+        return given
     host = host.lower()
-    return UpstreamConfig(host, _url(host) if host == said.lower() else said.rstrip("/"))
+    return UpstreamConfig(host, _url(host) if host == given.lower() else given.rstrip("/"))
 
 
 def _url(host: str) -> str:
-    """Return where a registry is of which only the name is known."""
+    """Return the default URL of a registry, given its host."""
     return _DOCKER_HUB.get(host) or f"{'http' if _is_loopback(host) else 'https'}://{host}"
 
 

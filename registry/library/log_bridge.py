@@ -1,4 +1,4 @@
-"""Hands what the registry says to the logger of the program that it runs in."""
+"""Pass the log records of the registry on to the logger of the program that embeds it."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import logging
 
 from entrepot.runtime.logs import message_line
 
-OURS = ("entrepot",)
-"""The names of our own loggers; those below them are meant too."""
+LOGGERS = ("entrepot",)
+"""The names of the registry's loggers, each with all loggers below it."""
 
 
-def hand_to(logger: logging.Logger) -> None:
-    """Let *logger* have all that we say, from its level on, in this whole process.
+def forward_to(logger: logging.Logger) -> None:
+    """Pass all log records of the registry in this process to *logger*, from its level on.
 
-    It gets the fields of a message behind it, as `key=value`. It may be given several.
+    The fields of a record are appended to its message as `key=value`. May be called for several
+    loggers.
     """
-    for name in OURS:
-        ours = logging.getLogger(name)
-        ours.setLevel(logging.DEBUG)
-        ours.propagate = False
-        if not any(isinstance(each, _Hand) and each.logger is logger for each in ours.handlers):
-            ours.addHandler(_Hand(logger))
+    for name in LOGGERS:
+        own = logging.getLogger(name)
+        own.setLevel(logging.DEBUG)
+        own.propagate = False
+        if not any(isinstance(each, _Forwarder) and each.logger is logger for each in own.handlers):
+            own.addHandler(_Forwarder(logger))
 
 
-class _Hand(logging.Handler):
-    """Gives records on as if they were the other logger's own."""
+class _Forwarder(logging.Handler):
+    """Passes records on as if the other logger had created them."""
 
     def __init__(self, logger: logging.Logger) -> None:
         super().__init__()
@@ -33,7 +34,7 @@ class _Hand(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if not self.logger.isEnabledFor(record.levelno):
             return
-        told = logging.makeLogRecord(vars(record) | {"exc_info": None})
-        told.msg, told.args = message_line(told), None
-        told.exc_info = record.exc_info
-        self.logger.handle(told)
+        copy = logging.makeLogRecord(vars(record) | {"exc_info": None})
+        copy.msg, copy.args = message_line(copy), None
+        copy.exc_info = record.exc_info
+        self.logger.handle(copy)

@@ -1,4 +1,4 @@
-"""Blobs: from disk, from a download that runs, or from their upstream."""
+"""Blobs: read them from disk, follow a running download, or fetch them from the upstream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from entrepot.registry.download.verify import compared, is_early, unstored_blob
 from entrepot.registry.download.writer import Task
 from entrepot.registry.errors import Absent, BlobUnknown
 from entrepot.registry.pullthrough.prefetch import Prefetch, PrefetchRequest
-from entrepot.registry.pullthrough.recent_answers import NegativeCache, RecentAnswers
+from entrepot.registry.pullthrough.recent_answers import NegativeCache, RecentConfirmations
 from entrepot.registry.pullthrough.responses import (
     ArrivingBlob,
     BlobAnswer,
@@ -34,23 +34,26 @@ from entrepot.registry.upstream.upstreams import Registered
 log = logging.getLogger(__name__)
 
 _NEAR = 4 * 1024 * 1024
-"""How far ahead of what has come in a range may start, in bytes, and still wait for it."""
+"""Distance, in bytes, that a range may start behind the downloaded bytes and still wait for them.
+
+A range that starts further behind is fetched from the upstream on its own.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Blobs:
-    """Every blob that a client may ask for. Raises, each verb: BlobUnknown, UpstreamError."""
+    """Blobs by repository and digest. Every method raises BlobUnknown or an UpstreamError."""
 
     store: ContentStore
     downloads: SingleFlight
     negative: NegativeCache
     prefetch: Prefetch
-    shown: RecentAnswers
+    shown: RecentConfirmations
 
     def get(self, resolved: ResolvedRepository, digest: Digest) -> BlobAnswer:
         """Find a blob that will be read.
 
-        Raises: StorageFull, StorageBroken, for hosted content only.
+        Raises: StorageFull or StorageBroken, for hosted repositories only.
         """
         try:
             return self._found(resolved, digest)
@@ -58,22 +61,22 @@ class Blobs:
             if resolved.upstream is None:
                 raise
             self.store.disk_errors.log(error)
-        with self._remembered(resolved, digest):
+        with self._negative_cached(resolved, digest):
             task = self._task(resolved, resolved.upstream, digest, size=None)
-            return self._passing(resolved, resolved.upstream, task)
+            return self._passed_through(resolved, resolved.upstream, task)
 
     def _found(self, resolved: ResolvedRepository, digest: Digest) -> BlobAnswer:
         stored = self._stored(resolved, digest)
         if stored:
             return stored
         registered = _registered(resolved, digest)
-        with self._remembered(resolved, digest):
-            return self._arriving(resolved, registered, digest)
+        with self._negative_cached(resolved, digest):
+            return self._downloading(resolved, registered, digest)
 
     def head(self, resolved: ResolvedRepository, digest: Digest) -> BlobAnswer:
-        """Find how long a blob is, without fetching it: by what is here, or the upstream's word.
+        """Find the size of a blob without fetching it: from the store, or from the upstream.
 
-        Raises: StorageFull, StorageBroken, for hosted content only.
+        Raises: StorageFull or StorageBroken, for hosted repositories only.
         """
         try:
             stored = self._stored(resolved, digest)
@@ -86,26 +89,27 @@ class Blobs:
             stored.file.close()
             return KnownBlob(digest, stored.size, stored.source)
         registered = _registered(resolved, digest)
-        with self._remembered(resolved, digest):
+        with self._negative_cached(resolved, digest):
             size = registered.upstream.blob_size(resolved.remote, digest)
             if size is None:
                 size = self.store.announced_size(resolved.repository, digest)
             return KnownBlob(digest, size, ResponseSource.MISS)
 
-    # ---- here
+    # ---- stored blobs
 
     def _stored(self, resolved: ResolvedRepository, digest: Digest) -> StoredBlob | None:
-        """Open a blob that is here and may be read under this name.
+        """Open a stored blob that this repository may serve.
 
-        One that is not linked yet is, if it came from the same upstream, and that confirms it.
+        If the blob is not linked yet, but came from the same upstream, the upstream is asked to
+        confirm it. Then it is linked.
         """
         if self.store.repositories.links_blob(resolved.repository, digest):
             return self._opened(digest, ResponseSource.HIT)
         if resolved.upstream is None or not self.store.has_blob(digest):
             return None
         if not self._may_share(resolved, digest):
-            return None  # the upstream must send it: its word alone opens nothing
-        with self._remembered(resolved, digest):
+            return None  # the upstream must send the bytes: a confirmation is not enough
+        with self._negative_cached(resolved, digest):
             resolved.upstream.upstream.blob_size(resolved.remote, digest)
         self.store.link_blob(resolved.repository, digest, resolved.host)
         return self._opened(digest, ResponseSource.CONFIRMED)
@@ -115,12 +119,12 @@ class Blobs:
         return StoredBlob(digest, opened[1], opened[0], source) if opened else None
 
     def _may_share(self, resolved: ResolvedRepository, digest: Digest) -> bool:
-        """Return whether the upstream's word suffices to show content that is here."""
+        """Return True if a confirmation of the upstream suffices to serve stored content."""
         return resolved.is_open or self.store.proofs.has(digest, resolved.host)
 
-    # ---- on its way
+    # ---- downloads
 
-    def _arriving(
+    def _downloading(
         self, resolved: ResolvedRepository, registered: Registered, digest: Digest
     ) -> BlobAnswer:
         size = self.store.announced_size(resolved.repository, digest)
@@ -130,22 +134,22 @@ class Blobs:
             size = reader.size()
         except (StorageFull, StorageBroken) as error:
             log.warning("blob not stored", extra={"digest": digest, "error": error})
-            return self._passing(resolved, registered, task)
+            return self._passed_through(resolved, registered, task)
         expected = task.size
-        if not self._was_shown(resolved, task):  # it was begun under another name
-            said = registered.upstream.blob_size(resolved.remote, digest)
-            expected = said if expected is None else expected
+        if not self._was_shown(resolved, task):  # the download was begun for another repository
+            announced = registered.upstream.blob_size(resolved.remote, digest)
+            expected = announced if expected is None else expected
         if reader.collapsed and None not in (size, expected) and size != expected:
-            reader.close()  # what another upstream sends has another length: that is not ours
-            return self._passing(resolved, registered, task)
-        return self._joined(resolved, registered, reader, task, size=size)
+            reader.close()  # the other download has another length, so it may be wrong
+            return self._passed_through(resolved, registered, task)
+        return self._following(resolved, registered, reader, task, size=size)
 
     def _was_shown(self, resolved: ResolvedRepository, task: Task) -> bool:
-        if self.shown.was_just_now(task):
+        if self.shown.is_recent(task):
             return True
         return self.store.repositories.links_blob(resolved.repository, task.digest)
 
-    def _joined(
+    def _following(
         self,
         resolved: ResolvedRepository,
         registered: Registered,
@@ -155,7 +159,7 @@ class Blobs:
         size: int | None,
     ) -> BlobAnswer:
         if not reader.collapsed:
-            self.prefetch.follow(self._wish(resolved, registered, task.digest))
+            self.prefetch.follow(self._prefetch_request(resolved, registered, task.digest))
 
         early = is_early(registered.config.ranges, size)
 
@@ -173,10 +177,10 @@ class Blobs:
         source = ResponseSource.COLLAPSED if reader.collapsed else ResponseSource.MISS
         return ArrivingBlob(task.digest, size, read, source, early=early)
 
-    def _passing(
+    def _passed_through(
         self, resolved: ResolvedRepository, registered: Registered, task: Task
     ) -> BlobAnswer:
-        """Pass a blob on that nothing can be written of."""
+        """Return a blob that cannot be stored: its bytes go to the client only."""
         size = registered.upstream.blob_size(resolved.remote, task.digest)
         early = is_early(registered.config.ranges, size)
 
@@ -187,7 +191,7 @@ class Blobs:
 
         return ArrivingBlob(task.digest, size, read, ResponseSource.PASSED, early=early)
 
-    def _wish(
+    def _prefetch_request(
         self, resolved: ResolvedRepository, registered: Registered, digest: Digest
     ) -> PrefetchRequest:
         return PrefetchRequest(
@@ -205,9 +209,10 @@ class Blobs:
     def _linked(
         self, resolved: ResolvedRepository, digest: Digest, pieces: Iterator[Piece]
     ) -> Iterator[Piece]:
-        """Pass a body on, and link the blob if that was its end: its digest is proven then."""
+        """Yield a body. At its end the digest is verified: link the blob in the repository."""
         yield from pieces
-        with suppress(StorageFull, StorageBroken):  # the body is whole; the next request links it
+        # the body is complete; on a disk error, the next request links the blob
+        with suppress(StorageFull, StorageBroken):
             is_new = not self.store.repositories.links_blob(resolved.repository, digest)
             if is_new and self.store.has_blob(digest) and self._may_share(resolved, digest):
                 self.store.link_blob(resolved.repository, digest, resolved.host)
@@ -259,8 +264,8 @@ class Blobs:
         return task
 
     @contextmanager
-    def _remembered(self, resolved: ResolvedRepository, digest: Digest) -> Iterator[None]:
-        """Answer a 404 that the upstream gave a moment ago; remember the one that it gives now."""
+    def _negative_cached(self, resolved: ResolvedRepository, digest: Digest) -> Iterator[None]:
+        """Raise a remembered 404 of the upstream; remember a new one."""
         try:
             self.negative.check(resolved, digest)
             yield

@@ -1,4 +1,4 @@
-"""Tags and referrers: the upstream's own list, ours when it is away."""
+"""Tags and referrers: the upstream's list, or the stored copy if the upstream is unavailable."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from entrepot.registry.errors import (
 from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.registry.upstream.protocol import Upstream
 
-_LARGEST_KEPT = 64 * 1024
-"""Bytes of a list of referrers that is kept: no room is promised to it."""
+_LARGEST_STORED = 64 * 1024
+"""Largest list of referrers that is stored, in bytes: no disk space is reserved for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """What a repository lists. Raises, each verb: NameUnknown, Denied, Unavailable."""
+    """The lists of a repository. Every method raises NameUnknown, Denied or Unavailable."""
 
     store: ContentStore
     storage: Storage
 
     def tags(self, resolved: ResolvedRepository, after: str | None, limit: int | None) -> list[str]:
-        """List tags behind *after*, at most *limit*, in their order."""
+        """Return the tags after *after* in order, at most *limit*."""
         if resolved.upstream is None:
             if not self.store.repositories.exists(resolved.repository):
-                raise NameUnknown(f"no repository {resolved.repository} here")
-            return self._own_tags(resolved, after, limit)
+                raise NameUnknown(f"there is no repository {resolved.repository}")
+            return self._stored_tags(resolved, after, limit)
         try:
             return resolved.upstream.upstream.tags(resolved.remote, after, limit)
         except Absent as error:
@@ -48,20 +48,20 @@ class Lists:
         except ListTooLong:
             raise
         except Unavailable:
-            own = self._own_tags(resolved, after, limit)
+            own = self._stored_tags(resolved, after, limit)
             if not own and after is None:
                 raise
             return own
 
     def referrers(self, resolved: ResolvedRepository, digest: Digest) -> bytes:
-        """Return the index of what refers to a manifest: its bytes.
+        """Return the index of the manifests that refer to a manifest, as bytes.
 
-        An upstream without the referrers API is asked for the tag that stands for it. Raises also:
-        ManifestUnknown when that is absent too; an empty index would hide signatures by tag, and
-        clients read NameUnknown as a repository that does not exist.
+        If the upstream has no referrers API, its referrers tag is used. Raises also:
+        ManifestUnknown if that is absent too. An empty index would hide signatures that are found
+        by tag, and clients read NameUnknown as a missing repository.
         """
         if resolved.upstream is None:
-            raise NameUnknown(f"no repository {resolved.repository} here")
+            raise NameUnknown(f"there is no repository {resolved.repository}")
         try:
             body = self._listed(resolved, resolved.upstream.upstream, digest)
         except ListTooLong:
@@ -70,12 +70,12 @@ class Lists:
             with contextlib.suppress(DatastoreError):
                 return self.storage.read(layout.referrers(resolved.repository, digest))
             raise error from None
-        if len(body) <= _LARGEST_KEPT:
-            self._keep(resolved, digest, body)
+        if len(body) <= _LARGEST_STORED:
+            self._store(resolved, digest, body)
         return body
 
     def _listed(self, resolved: ResolvedRepository, upstream: Upstream, digest: Digest) -> bytes:
-        """Return the upstream's index, by its API or else by tag.
+        """Return the upstream's index, from its API or else by tag.
 
         Raises: ManifestUnknown, Denied, Unavailable.
         """
@@ -90,13 +90,16 @@ class Lists:
             raise refusal
         raise ManifestUnknown(f"{resolved.host} lists no referrers, by its API or by tag")
 
-    def _keep(self, resolved: ResolvedRepository, digest: Digest, body: bytes) -> None:
-        """Keep an answer on a manifest that is here: with it, the cleaner removes it."""
-        with contextlib.suppress(DatastoreError):  # a full disk forgoes the copy
+    def _store(self, resolved: ResolvedRepository, digest: Digest, body: bytes) -> None:
+        """Store the list of a linked manifest.
+
+        The cleaner removes the list together with that manifest.
+        """
+        with contextlib.suppress(DatastoreError):  # on a full disk there is no copy
             if self.store.repositories.linked_manifest(resolved.repository, digest) is not None:
                 self.storage.write(layout.referrers(resolved.repository, digest), body)
 
-    def _own_tags(
+    def _stored_tags(
         self, resolved: ResolvedRepository, after: str | None, limit: int | None
     ) -> list[str]:
         names = self.store.repositories.tags_after(resolved.repository, after or "")
@@ -104,10 +107,10 @@ class Lists:
 
 
 def _tagged(resolved: ResolvedRepository, upstream: Upstream, digest: Digest) -> bytes | None:
-    """Return the index under the tag `<algorithm>-<hex>`, None where there is none.
+    """Return the index under the tag `<algorithm>-<hex>`; None if there is none.
 
-    OCI distribution-spec 1.1, "Referrers Tag Schema". Some registries answer with the manifest of
-    that digest itself, which is no list of referrers.
+    OCI distribution-spec 1.1, "Referrers Tag Schema". Some registries respond with the manifest
+    that has that digest, which is not a list of referrers.
     """
     try:
         found = upstream.manifest(resolved.remote, Tag(f"{digest.algorithm}-{digest.hex[:64]}"))

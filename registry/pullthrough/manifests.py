@@ -1,9 +1,12 @@
-"""Manifests: by digest the cache first, always; by tag as fresh as the operator wants it."""
+"""Manifests of proxied and hosted repositories.
+
+A manifest by digest is read from the store first. A manifest by tag is revalidated at its upstream
+as often as the operator configured.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -32,9 +35,15 @@ from entrepot.registry.upstream.protocol import HeadResult, RemoteManifest
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Registered
 
+_JUST_NOW_S = 0.5
+"""Age of a confirmation, in s, up to which the upstream is assumed to deliver the parts."""
+
 
 class KeyedLock:
-    """A lock file a question, in *folder*; whoever had the turn before may have the answer."""
+    """A lock for each key over all workers, as lock files in *folder*.
+
+    A caller that waited looks in the store again: the former holder may have stored the result.
+    """
 
     def __init__(self, folder: Path, patience: float = 35.0) -> None:
         self._folder = folder
@@ -42,21 +51,24 @@ class KeyedLock:
 
     @contextmanager
     def take(self, *question: object) -> Iterator[None]:
-        """Wait for the turn, at most the patience (s): then, or without a disk, go on without."""
+        """Wait for the lock of *question*, at most *patience* s.
+
+        After that, or on a disk error, go on without it.
+        """
         name = hashlib.sha256("\0".join(map(str, question)).encode()).hexdigest()
-        with ExitStack() as turn:
+        with ExitStack() as lock:
             with suppress(DatastoreError):
-                turn.enter_context(holding(self._folder / name, self._patience))
+                lock.enter_context(holding(self._folder / name, self._patience))
             yield
 
 
 def is_fresh(state: TagState, source: UpstreamConfig, now: float) -> bool:
-    """Whether a tag was confirmed recently enough not to ask again; *now* in s, UTC epoch."""
+    """Return True if a tag was confirmed within `freshness`; *now* is in s, UTC epoch."""
     return 0 <= now - state.confirmed <= source.freshness
 
 
 def may_be_stale(state: TagState, source: UpstreamConfig, error: UpstreamError, now: float) -> bool:
-    """Whether what we have may be shown although the upstream did not confirm it."""
+    """Return True if the stored manifest may be served although the upstream did not confirm it."""
     if source.max_stale is not None and now - state.confirmed > source.max_stale:
         return False
     return not _is_gone(error) or source.on_gone == "serve"
@@ -73,14 +85,14 @@ _REASONS = {
 
 
 def reason(error: UpstreamError) -> str:
-    """Return the one word for it that Cache-Status shows and the metrics count by."""
+    """Return the one-word reason for Cache-Status and the metrics."""
     if isinstance(error, Unavailable):
         return _REASONS[error.why]
     return "gone" if isinstance(error, Absent) else "denied"
 
 
 def warning(error: UpstreamError) -> str:
-    """Return the text of the `Warning` that goes with a stale answer (OCI spec, "Warnings")."""
+    """Return the text of the `Warning` header of a stale response (OCI spec, "Warnings")."""
     if isinstance(error, Absent):
         reason = "no longer has it"
     elif _is_gone(error):
@@ -96,24 +108,21 @@ def _is_gone(error: UpstreamError) -> bool:
     return isinstance(error, Absent | Denied)
 
 
-log = logging.getLogger(__name__)
-
-_JUST_NOW_S = 0.5
-"""How long an upstream that showed a manifest is taken to be there for its parts."""
-
-
 @dataclass(frozen=True, slots=True)
 class Manifests:
-    """Every manifest. Raises, each verb: ManifestUnknown, Denied, Unavailable, PartsMissing."""
+    """Manifests by repository and reference.
+
+    Every method raises ManifestUnknown, Denied, Unavailable or PartsMissing.
+    """
 
     store: ContentStore
     locks: KeyedLock
     negative: NegativeCache
 
     def get(self, resolved: ResolvedRepository, reference: Reference) -> ManifestAnswer:
-        """Find a manifest; HEAD and GET share this.
+        """Find a manifest for GET or HEAD.
 
-        Raises: StorageFull, StorageBroken, for hosted content only.
+        Raises: StorageFull or StorageBroken, for hosted repositories only.
         """
         if resolved.upstream is None:
             return self._hosted(resolved, reference)
@@ -126,7 +135,10 @@ class Manifests:
     def _proxied(
         self, resolved: ResolvedRepository, registered: Registered, reference: Reference
     ) -> ManifestAnswer:
-        """Find a manifest here or there; what the disk refuses is fetched and passed through."""
+        """Find a manifest in the store or upstream.
+
+        On a disk error, fetch it and do not store it.
+        """
         try:
             if isinstance(reference, Digest):
                 return self._by_digest(resolved, registered, reference)
@@ -134,17 +146,17 @@ class Manifests:
         except (StorageFull, StorageBroken) as error:
             self.store.disk_errors.log(error)
         self.negative.check(resolved, reference)
-        held = _read(registered.upstream.manifest(resolved.remote, reference), resolved)
-        return ManifestAnswer(held, ResponseSource.PASSED, age=0.0)
+        stored = _read(registered.upstream.manifest(resolved.remote, reference), resolved)
+        return ManifestAnswer(stored, ResponseSource.PASSED, age=0.0)
 
-    def holds(self, resolved: ResolvedRepository, answer: ManifestAnswer) -> float:
-        """Return how long [s] an answer holds without a question to anybody: memory may keep it."""
+    def cacheable_for(self, resolved: ResolvedRepository, answer: ManifestAnswer) -> float:
+        """Return how long, in s, HAProxy may serve a manifest without a request to a worker."""
         if resolved.upstream is None or answer.source in (
             ResponseSource.STALE,
             ResponseSource.PASSED,
         ):
             return 0.0
-        if not (answer.is_complete or self.store.is_complete(resolved.repository, answer.held)):
+        if not (answer.is_complete or self.store.is_complete(resolved.repository, answer.stored)):
             return 0.0
         return inf if answer.age is None else resolved.upstream.config.freshness - answer.age
 
@@ -155,41 +167,44 @@ class Manifests:
         else:
             state = self.store.repositories.tag(resolved.repository, reference)
             digest = state.digest if state else None
-        held = self.store.manifest(resolved.repository, digest) if digest else None
-        if held is None:
+        stored = self.store.manifest(resolved.repository, digest) if digest else None
+        if stored is None:
             raise ManifestUnknown(f"{resolved.repository} has no {reference}")
-        return ManifestAnswer(held, ResponseSource.HIT)
+        return ManifestAnswer(stored, ResponseSource.HIT)
 
     # ---- by digest
 
     def _by_digest(
         self, resolved: ResolvedRepository, registered: Registered, digest: Digest
     ) -> ManifestAnswer:
-        held = self.store.manifest(resolved.repository, digest)
-        if held:
-            return self._usable(resolved, registered, held)
+        stored = self.store.manifest(resolved.repository, digest)
+        if stored:
+            return self._usable(resolved, registered, stored)
         with self.locks.take(resolved.repository, digest):
-            held = self.store.manifest(resolved.repository, digest)
-            if held:
-                return ManifestAnswer(held, ResponseSource.COLLAPSED)
-            return self._asked_for(resolved, registered, digest)
+            stored = self.store.manifest(resolved.repository, digest)
+            if stored:
+                return ManifestAnswer(stored, ResponseSource.COLLAPSED)
+            return self._fetched_or_shared(resolved, registered, digest)
 
-    def _asked_for(
+    def _fetched_or_shared(
         self, resolved: ResolvedRepository, registered: Registered, digest: Digest
     ) -> ManifestAnswer:
-        """Fetch a manifest, or only ask whether this name may see what is here already."""
+        """Fetch a manifest.
+
+        If its content is stored, only ask the upstream whether this repository has it.
+        """
         self.negative.check(resolved, digest)
-        held = self._shared(resolved, digest)
-        found = registered.upstream.head(resolved.remote, digest) if held else None
-        if held and found and found.digest == digest:
-            held = _retyped(held, found.media_type)
+        stored = self._shared(resolved, digest)
+        found = registered.upstream.head(resolved.remote, digest) if stored else None
+        if stored and found and found.digest == digest:
+            stored = _retyped(stored, found.media_type)
         else:
-            held = self._fetched(_got(registered, resolved, digest, found), resolved)
-        self.store.link_manifest(resolved.repository, held, resolved.host)
-        return ManifestAnswer(held, ResponseSource.MISS)
+            stored = self._fetched(_got(registered, resolved, digest, found), resolved)
+        self.store.link_manifest(resolved.repository, stored, resolved.host)
+        return ManifestAnswer(stored, ResponseSource.MISS)
 
     def _shared(self, resolved: ResolvedRepository, digest: Digest) -> StoredManifest | None:
-        """Return content that is here if the upstream's word suffices to show it."""
+        """Return stored content that needs only the upstream's confirmation to be served."""
         if self.store.repositories.linked_manifest(resolved.repository, digest) is not None:
             return self.store.content(digest, resolved.repository)
         if resolved.is_open or self.store.proofs.has(digest, resolved.host):
@@ -197,28 +212,29 @@ class Manifests:
         return None
 
     def _usable(
-        self, resolved: ResolvedRepository, registered: Registered, held: StoredManifest
+        self, resolved: ResolvedRepository, registered: Registered, stored: StoredManifest
     ) -> ManifestAnswer:
-        """Refuse what a client could not finish: podman asks nobody else once it has a manifest.
+        """Return a stored manifest. Refuse one whose parts a client could not get.
 
-        What is not whole here is shown while the upstream is there for the rest.
+        podman uses no other mirror once it has a manifest. A manifest that is not complete here is
+        served only while the upstream can deliver the other parts.
         """
-        is_complete = self.store.is_complete(resolved.repository, held)
+        is_complete = self.store.is_complete(resolved.repository, stored)
         if not is_complete:
-            confirmed = self.store.repositories.linked_manifest(resolved.repository, held.digest)
+            confirmed = self.store.repositories.linked_manifest(resolved.repository, stored.digest)
             age = self.store.clock() - (confirmed or 0)
             if not 0 <= age <= _JUST_NOW_S or not registered.upstream.is_healthy:
-                self._confirm(resolved, registered, held)
-        return ManifestAnswer(held, ResponseSource.HIT, is_complete=is_complete)
+                self._confirm(resolved, registered, stored)
+        return ManifestAnswer(stored, ResponseSource.HIT, is_complete=is_complete)
 
     def _confirm(
-        self, resolved: ResolvedRepository, registered: Registered, held: StoredManifest
+        self, resolved: ResolvedRepository, registered: Registered, stored: StoredManifest
     ) -> None:
         try:
-            registered.upstream.head(resolved.remote, held.digest)
+            registered.upstream.head(resolved.remote, stored.digest)
         except Unavailable as error:
             raise PartsMissing(error) from error
-        self.store.link_manifest(resolved.repository, held, resolved.host)
+        self.store.link_manifest(resolved.repository, stored, resolved.host)
 
     # ---- by tag
 
@@ -235,90 +251,93 @@ class Manifests:
     def _fresh(
         self, resolved: ResolvedRepository, registered: Registered, tag: Tag
     ) -> ManifestAnswer | None:
-        """Return what needs no question within its freshness."""
+        """Return the stored manifest of a tag if its last confirmation is recent enough."""
         now = self.store.clock()
         state = self.store.repositories.tag(resolved.repository, tag)
         if state is None or not is_fresh(state, registered.config, now):
             return None
-        held = self.store.manifest(resolved.repository, state.digest)
-        if held is None or not self._can_be_finished(resolved, registered, held):
+        stored = self.store.manifest(resolved.repository, state.digest)
+        if stored is None or not self._can_be_finished(resolved, registered, stored):
             return None
-        return ManifestAnswer(held, ResponseSource.HIT, age=now - state.confirmed)
+        return ManifestAnswer(stored, ResponseSource.HIT, age=now - state.confirmed)
 
     def _can_be_finished(
-        self, resolved: ResolvedRepository, registered: Registered, held: StoredManifest
+        self, resolved: ResolvedRepository, registered: Registered, stored: StoredManifest
     ) -> bool:
-        """Whether a client will find what the manifest names, here or there."""
-        return registered.upstream.is_healthy or self.store.is_complete(resolved.repository, held)
+        """Return True if a client can get every part, from the store or the upstream."""
+        return registered.upstream.is_healthy or self.store.is_complete(resolved.repository, stored)
 
     def _revalidated(
         self, resolved: ResolvedRepository, registered: Registered, tag: Tag
     ) -> ManifestAnswer:
         state = self.store.repositories.tag(resolved.repository, tag)
-        held = self.store.manifest(resolved.repository, state.digest) if state else None
+        stored = self.store.manifest(resolved.repository, state.digest) if state else None
         try:
             self.negative.check(resolved, tag)
-            return self._current(resolved, registered, tag, held)
+            return self._current(resolved, registered, tag, stored)
         except UpstreamError as error:
-            if state is None or held is None:
+            if state is None or stored is None:
                 raise
             if isinstance(error, Absent):
                 self.negative.remember(resolved, tag)
-            return self._stale(resolved, registered, state, held, error)
+            return self._stale(resolved, registered, state, stored, error)
 
     def _current(
         self,
         resolved: ResolvedRepository,
         registered: Registered,
         tag: Tag,
-        held: StoredManifest | None,
+        stored: StoredManifest | None,
     ) -> ManifestAnswer:
-        """Ask what a tag means now: HEAD when we have something (Docker Hub counts GETs).
+        """Request the current manifest of a tag, by HEAD if one is stored.
 
-        HEAD's digest may be wrong: one that is not here is no reason to ask for it.
+        Docker Hub counts GET requests against its limit, but not HEAD. The digest in a response to
+        HEAD may be wrong. If its content is not stored, do not request that digest: request the
+        tag.
         """
         known: StoredManifest | None = None
         found: HeadResult | None = None
-        if held:
+        if stored:
             found = registered.upstream.head(resolved.remote, tag)
-            if found.digest == held.digest:
-                held = _retyped(held, found.media_type)
-                self._keep(resolved, tag, held)
-                return ManifestAnswer(held, ResponseSource.CONFIRMED, age=0.0)
+            if found.digest == stored.digest:
+                stored = _retyped(stored, found.media_type)
+                self._keep(resolved, tag, stored)
+                return ManifestAnswer(stored, ResponseSource.CONFIRMED, age=0.0)
             known = self._shared(resolved, found.digest) if found.digest else None
             known = _retyped(known, found.media_type) if known else None
         current = known or self._fetched(_got(registered, resolved, tag, found), resolved)
         self._keep(resolved, tag, current)
         return ManifestAnswer(current, ResponseSource.MISS, age=0.0)
 
-    def _keep(self, resolved: ResolvedRepository, tag: Tag, held: StoredManifest) -> None:
-        self.store.link_manifest(resolved.repository, held, resolved.host)
-        self.store.set_tag(resolved.repository, tag, held.digest, resolved.host)
+    def _keep(self, resolved: ResolvedRepository, tag: Tag, stored: StoredManifest) -> None:
+        self.store.link_manifest(resolved.repository, stored, resolved.host)
+        self.store.set_tag(resolved.repository, tag, stored.digest, resolved.host)
 
     def _stale(
         self,
         resolved: ResolvedRepository,
         registered: Registered,
         state: TagState,
-        held: StoredManifest,
+        stored: StoredManifest,
         error: UpstreamError,
     ) -> ManifestAnswer:
-        """Show what we have although nobody confirmed it, or say why not."""
+        """Return the stored manifest although the upstream did not confirm it, or raise."""
         now = self.store.clock()
         if not may_be_stale(state, registered.config, error, now):
             raise error
-        if not self.store.is_complete(resolved.repository, held):
+        if not self.store.is_complete(resolved.repository, stored):
             raise PartsMissing(error) if isinstance(error, Unavailable) else error
         age = max(now - state.confirmed, 0.0)
-        said = warning(error), reason(error)
-        return ManifestAnswer(held, ResponseSource.STALE, age, *said)
+        return ManifestAnswer(
+            stored, ResponseSource.STALE, age, warning=warning(error), reason=reason(error)
+        )
 
     def _fetched(self, remote: RemoteManifest, resolved: ResolvedRepository) -> StoredManifest:
-        """Store what came, byte for byte; without room it is shown all the same."""
-        held = _read(remote, resolved)
-        if self.store.store_manifest(held) and not resolved.is_open:
-            self.store.record_proof(held.digest, resolved.host)
-        return held
+        """Store a manifest byte for byte. Without disk space, return it all the same."""
+        stored = _read(remote, resolved)
+        if self.store.store_manifest(stored) and not resolved.is_open:
+            self.store.record_proof(stored.digest, resolved.host)
+        return stored
 
 
 def _got(
@@ -327,24 +346,24 @@ def _got(
     reference: Reference,
     found: HeadResult | None,
 ) -> RemoteManifest:
-    """Fetch a manifest, unless it was read to describe it."""
+    """Fetch a manifest, unless the upstream sent it already in place of a response to HEAD."""
     if found and found.manifest:
         return found.manifest
     return registered.upstream.manifest(resolved.remote, reference)
 
 
-def _retyped(held: StoredManifest, media_type: str) -> StoredManifest:
-    """Return a manifest as the upstream describes it, where it does not state its own type."""
-    if held.type_by_header in (None, media_type) or not media_type:
-        return held
+def _retyped(stored: StoredManifest, media_type: str) -> StoredManifest:
+    """Return a manifest with the upstream's media type if its document does not state one."""
+    if stored.type_by_header in (None, media_type) or not media_type:
+        return stored
     try:
-        return StoredManifest(held.digest, held.body, parse(held.body, media_type))
+        return StoredManifest(stored.digest, stored.body, parse(stored.body, media_type))
     except InvalidManifest:
-        return held
+        return stored
 
 
 def _read(remote: RemoteManifest, resolved: ResolvedRepository) -> StoredManifest:
-    """Read what came. Raises: Unavailable, when it is none that can be used."""
+    """Parse a manifest. Raises: Unavailable if it cannot be used."""
     try:
         return StoredManifest(remote.digest, remote.body, parse(remote.body, remote.media_type))
     except InvalidManifest as error:

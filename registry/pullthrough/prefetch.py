@@ -1,7 +1,8 @@
-"""A manifest's layers, ahead of the client: who asks for the first will ask for the others.
+"""Prefetch the other layers of an image when a client requests the first one.
 
-A client fetches a few layers at a time and waits for each; what it has not come to yet is fetched
-meanwhile. Not on a manifest alone: update bots read manifests and want no layers.
+A client fetches a few layers at a time and waits for each. The layers that it has not requested yet
+are fetched meanwhile. A request for a manifest alone starts no prefetch: update bots read manifests
+and need no layers.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ from entrepot.registry.errors import RegistryError
 log = logging.getLogger(__name__)
 
 _HEAD_START_S = 0.1
-"""A client asks for several layers at once: those are its own."""
+"""Time for the client to request several layers at once, in s. Those need no prefetch."""
 _POLL_S = 0.05
-_PATIENCE_S = 60.0
+_PERMIT_WAIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class PrefetchRequest:
-    """A blob was asked for under `repository`; `task` tells how to ask for any other there."""
+    """A client requested the blob `digest` in `repository`.
+
+    `task` makes the task of another blob there.
+    """
 
     repository: Repository
     digest: Digest
@@ -42,70 +46,71 @@ class PrefetchRequest:
 
 
 class Prefetch:
-    """Fetches ahead, `lanes` blobs at a time from each upstream, over all workers.
+    """Prefetches *concurrency* blobs at a time from each upstream, counted over all workers.
 
-    `folder` holds the lock files of lanes and of manifests that somebody is at.
+    *folder* has the lock files of these downloads, and of the manifests whose prefetch is running.
     """
 
     def __init__(
-        self, store: ContentStore, downloads: SingleFlight, folder: Path, lanes: int
+        self, store: ContentStore, downloads: SingleFlight, folder: Path, concurrency: int
     ) -> None:
         self._store = store
         self._downloads = downloads
         self._folder = folder
-        self._lanes = lanes
+        self._concurrency = concurrency
 
-    def follow(self, asked: PrefetchRequest) -> None:
-        """Fetch what the manifest of a wanted blob names besides; nobody waits for that."""
-        if self._lanes:
-            thread = threading.Thread(
-                target=self._quietly, args=(asked,), name="ahead", daemon=True
-            )
-            with contextlib.suppress(RuntimeError):  # no thread is left
+    def follow(self, request: PrefetchRequest) -> None:
+        """Start to fetch the other parts of the manifest that names a requested blob.
+
+        Return at once.
+        """
+        if self._concurrency:
+            thread = threading.Thread(target=self._run, args=(request,), name="ahead", daemon=True)
+            with contextlib.suppress(RuntimeError):  # the process has no thread left
                 thread.start()
 
-    def _quietly(self, asked: PrefetchRequest) -> None:
+    def _run(self, request: PrefetchRequest) -> None:
         try:
             time.sleep(_HEAD_START_S)
-            self._fetch_others(asked)
+            self._fetch_others(request)
         except (RegistryError, DatastoreError) as error:
-            log.info("nothing fetched ahead", extra={"digest": asked.digest, "error": error})
+            log.info("prefetch failed", extra={"digest": request.digest, "error": error})
 
-    def _fetch_others(self, asked: PrefetchRequest) -> None:
-        held = self._store.manifest_listing(asked.repository, asked.digest)
-        if held is None:
+    def _fetch_others(self, request: PrefetchRequest) -> None:
+        stored = self._store.manifest_listing(request.repository, request.digest)
+        if stored is None:
             return
-        path = self._folder / f"ahead-{asked.host.replace(':', '_')}-{held.digest.hex}"
-        with holding(path, 0) as turn:
-            if turn:
-                self._fetch_in_lanes(asked, deque(held.manifest.parts()))
+        path = self._folder / f"ahead-{request.host.replace(':', '_')}-{stored.digest.hex}"
+        with holding(path, 0) as lock:
+            if lock:
+                self._fetch_in_threads(request, deque(stored.manifest.parts()))
 
-    def _fetch_in_lanes(self, asked: PrefetchRequest, wanted: deque[Digest]) -> None:
-        lanes = [
-            threading.Thread(target=self._lane, args=(asked, wanted), daemon=True)
-            for _ in range(min(self._lanes, len(wanted)))
+    def _fetch_in_threads(self, request: PrefetchRequest, digests: deque[Digest]) -> None:
+        threads = [
+            threading.Thread(target=self._run_thread, args=(request, digests), daemon=True)
+            for _ in range(min(self._concurrency, len(digests)))
         ]
-        for lane in lanes:
-            lane.start()
-        for lane in lanes:
-            lane.join()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
-    def _lane(self, asked: PrefetchRequest, wanted: deque[Digest]) -> None:
-        """Fetch one after the other; the first that fails, or finds no room, ends it for all."""
+    def _run_thread(self, request: PrefetchRequest, digests: deque[Digest]) -> None:
+        """Fetch one blob after the other. The first failure, or lack of space, ends all threads."""
         try:
-            resolved = self._place(asked.host)
-            if resolved is None:
+            permit = self._permit(request.host)
+            if permit is None:
                 return
-            with resolved:
-                while wanted:
-                    if not self._fetch(asked, wanted.popleft()):
-                        wanted.clear()
+            with permit:
+                while digests:
+                    if not self._fetch(request, digests.popleft()):
+                        digests.clear()
         except (IndexError, RegistryError, DatastoreError):
-            wanted.clear()
+            digests.clear()
 
-    def _fetch(self, asked: PrefetchRequest, digest: Digest) -> bool:
-        """Download one blob that nobody is at; False when it did not come to be stored."""
-        task = replace(asked.task(digest), is_ahead=True)
+    def _fetch(self, request: PrefetchRequest, digest: Digest) -> bool:
+        """Download a blob that is neither stored nor downloading; False if it was not stored."""
+        task = replace(request.task(digest), is_ahead=True)
         if self._downloads.stored_size(task) is not None or self._downloads.is_running(task):
             return True
         download, is_ours = self._downloads.begin(task)
@@ -115,13 +120,13 @@ class Prefetch:
         download.wait_done()
         return download.error is None
 
-    def _place(self, host: str) -> LockedFile | None:
-        """Wait for one of the upstream's lanes, which all workers share."""
-        deadline = time.monotonic() + _PATIENCE_S
+    def _permit(self, host: str) -> LockedFile | None:
+        """Wait for a free lock of the upstream; all workers share them. None after a minute."""
+        deadline = time.monotonic() + _PERMIT_WAIT_S
         while time.monotonic() < deadline:
-            for lane in range(self._lanes):
-                held = try_lock(self._folder / f"lane-{host.replace(':', '_')}-{lane}")
-                if held:
-                    return held
+            for number in range(self._concurrency):
+                lock = try_lock(self._folder / f"lane-{host.replace(':', '_')}-{number}")
+                if lock:
+                    return lock
             time.sleep(_POLL_S)
         return None

@@ -1,7 +1,6 @@
-"""Notes for all workers that an upstream has just answered for a blob under a name.
+"""Recent answers of upstreams: what they do not have, and which repositories may read which blob.
 
-Whoever follows a download under the name that it was begun under need not ask again. The notes lie
-beside the locks of the spool folder; the cleaner removes those that were left.
+Both save a request to the upstream when several clients request the same content.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from entrepot.registry.errors import Absent
 from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.runtime.clock import elapsed
 
-_MOST = 10_000
+_MAX_ENTRIES = 10_000
 
 
 class NegativeCache:
-    """The 404s of one worker, by repository and reference."""
+    """Recent 404 responses of upstreams to this worker, by repository and reference."""
 
     def __init__(self, clock: Callable[[], float] = elapsed) -> None:
         self._clock = clock
@@ -32,49 +31,55 @@ class NegativeCache:
         self._lock = threading.Lock()
 
     def check(self, resolved: ResolvedRepository, reference: object) -> None:
-        """Raises: Absent while the last 404 is still remembered."""
+        """Raise Absent if the upstream responded with 404 recently."""
         until = self._until.get((resolved.repository.name, str(reference)))
         if until is not None and self._clock() < until:
-            raise Absent(resolved.host, f"has no {resolved.remote} {reference}, it said just now")
+            message = f"has no {resolved.remote} {reference}, as it answered just now"
+            raise Absent(resolved.host, message)
 
     def remember(self, resolved: ResolvedRepository, reference: object) -> None:
-        """Keep a 404 for as long as the upstream's operator said, from the first one on."""
+        """Remember a 404 for the `negative_ttl` of the upstream, counted from the first 404."""
         ttl = resolved.upstream.config.negative_ttl if resolved.upstream else 0
         key = (resolved.repository.name, str(reference))
         with self._lock:
-            if len(self._until) >= _MOST:
+            if len(self._until) >= _MAX_ENTRIES:
                 self._until.clear()
             if self._until.get(key, 0.0) <= self._clock():
                 self._until[key] = self._clock() + ttl
 
 
-_STANDS_S = 300.0
-"""How long one answer stands for all who follow, in s."""
+_VALID_S = 300.0
+"""How long a confirmation is valid for all readers of the download, in s."""
 
 
 @dataclass(frozen=True, slots=True)
-class RecentAnswers:
-    """The notes in *folder*."""
+class RecentConfirmations:
+    """Confirmations that an upstream has a blob in a repository, as empty files in *folder*.
+
+    All workers see them. A reader that follows a download for a repository with a confirmation need
+    not send a request of its own. The files lie beside the locks of the spool folder. The cleaner
+    removes those that were left behind.
+    """
 
     folder: Path
 
     def note(self, task: Task) -> None:
-        """Note that the upstream has just answered for a blob under the task's name."""
+        """Record that the upstream has just confirmed a blob in the task's repository."""
         path = self._path(task)
-        with suppress(OSError):  # whoever follows then asks
+        with suppress(OSError):  # then each reader sends its own request
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"")
 
-    def was_just_now(self, task: Task) -> bool:
-        """Return whether that was a moment ago, in any worker."""
+    def is_recent(self, task: Task) -> bool:
+        """Return True if any worker recorded a confirmation recently."""
         try:
             age = time.time() - self._path(task).stat().st_mtime
         except OSError:
             return False
-        return -1.0 <= age < _STANDS_S  # file times are coarse
+        return -1.0 <= age < _VALID_S  # file times are coarse: age may be slightly negative
 
     def forget(self, task: Task) -> None:
-        """Forget it: the blob is linked now."""
+        """Remove the confirmation, because the blob is linked in the repository now."""
         with suppress(OSError):
             self._path(task).unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""What the algorithm found, before HTTP puts it into words."""
+"""Results of a pull, before the API turns them into HTTP responses."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from entrepot.registry.server.fileslice import Piece
 
 
 class ResponseSource(Enum):
-    """Where an answer came from: RFC 9211 has the words for it."""
+    """Where a response came from, in the terms of RFC 9211."""
 
-    HIT = "hit"  # from disk, nobody asked
-    MISS = "miss"  # not here: fetched
-    COLLAPSED = "collapsed"  # not here: another client's fetch serves this one as well
-    CONFIRMED = "confirmed"  # here, and the upstream said that it still stands
-    STALE = "stale"  # here, and the upstream could not or would not say
-    PASSED = "passed"  # fetched, not stored
+    HIT = "hit"  # from disk, without a request to the upstream
+    MISS = "miss"  # not stored: fetched
+    COLLAPSED = "collapsed"  # not stored: served from another client's fetch
+    CONFIRMED = "confirmed"  # stored, and the upstream confirmed it
+    STALE = "stale"  # stored, but the upstream could not or would not confirm it
+    PASSED = "passed"  # fetched and not stored
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestAnswer:
-    """A manifest: `age` in s since it was last confirmed, None where that means nothing.
+    """A manifest, with its `age` in s since the last confirmation; None if an age has no meaning.
 
-    A stale one carries the text of its `warning`, and the `reason` in a word. `whole`: all that
-    it names was looked for just now, and is here.
+    A stale manifest has the text of its `warning` and a one-word `reason`. `is_complete` is True if
+    every part was just found to be stored; False means that this was not checked or not the case.
     """
 
-    held: StoredManifest
+    stored: StoredManifest
     source: ResponseSource
     age: float | None = None
     warning: str | None = None
@@ -41,7 +41,7 @@ class ManifestAnswer:
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """A blob on disk: an open file, which whoever sends it closes."""
+    """A stored blob with its open file. The sender of the response closes the file."""
 
     digest: Digest
     size: int
@@ -51,9 +51,10 @@ class StoredBlob:
 
 @dataclass(frozen=True, slots=True)
 class ArrivingBlob:
-    """A blob that comes in: `read(start, stop)` yields it; `size` in bytes, None when unsaid.
+    """A blob that is being downloaded. `read(start, stop)` yields its bytes.
 
-    `early`: a range of it completes before the blob is verified.
+    `size` is in bytes, or None if the upstream did not announce it. `early` is True if a range may
+    complete before the blob is verified.
     """
 
     digest: Digest
@@ -65,7 +66,7 @@ class ArrivingBlob:
 
 @dataclass(frozen=True, slots=True)
 class KnownBlob:
-    """A blob that was asked for by HEAD only."""
+    """The size of a blob, in bytes, in response to HEAD."""
 
     digest: Digest
     size: int | None

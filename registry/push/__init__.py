@@ -1,1 +1,11 @@
-"""What clients write: uploads, manifests, deletes; and the lists of what was pushed."""
+"""Requests that write: uploads, manifests and deletes, and the lists of pushed content.
+
+- `uploads`: begin, continue, finish and cancel an upload; mount a blob
+- `upload_sessions`: the files of unfinished uploads, their locks, reservations and limits
+- `hashes`: the digest of an upload so far, kept for its next request
+- `manifests`: store and link a pushed manifest
+- `referrers`: the list of manifests that refer to a manifest
+- `deletes`: remove tags, manifests and blobs from a repository
+- `pins`: keep the content that a push relies on from eviction
+- `catalog`: the list of repositories
+"""

@@ -1,4 +1,4 @@
-"""The repositories that are here: those that were pushed, then those that were pulled through."""
+"""The catalog: hosted repositories first, then proxied ones."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from entrepot.registry.routing.resolve import Upstreams
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Every repository that a name leads to."""
+    """All repositories that can be pulled by name."""
 
     storage: Storage
     repositories: Repositories
     upstreams: Upstreams
 
     def names(self, after: str) -> Iterator[Repository]:
-        """Yield them from *after* on; each kind in the order of its names.
+        """Yield the names after *after*, those of each kind in order.
 
-        What came from an upstream that is none any more is left out: it is served to nobody.
+        Repositories that were mirrored from an upstream that is no longer configured are left out,
+        because no request can reach them.
         """
         proxied = sorted(f"{first}/" for first in self._origins() if self.upstreams.find(first))
         if not after.startswith(tuple(proxied)):
@@ -33,7 +34,7 @@ class Catalog:
             yield from self._cached(first.removesuffix("/"), after)
 
     def _origins(self) -> Iterator[str]:
-        """Yield the first components of the names of all that was ever pulled through."""
+        """Yield the first components of the names of all repositories that were ever proxied."""
         return self.storage.list(layout.ORIGINS)
 
     def _hosted(self, after: str, proxied: list[str]) -> Iterator[Repository]:

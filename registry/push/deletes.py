@@ -1,4 +1,4 @@
-"""What clients take back: links and tags. Content goes with the sweep, once nobody names it."""
+"""Delete tags and links. The cleaner removes content later, when nothing references it."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from entrepot.datastore.content import ContentStore
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.registry.errors import BlobUnknown, ManifestUnknown
 from entrepot.registry.push import referrers
-from entrepot.registry.push.manifests import turn
+from entrepot.registry.push.manifests import write_lock
 
 
 @dataclass(frozen=True, slots=True)
 class Deletions:
-    """Takes things back; *state* is the state directory."""
+    """Deletes in hosted repositories; *state* is the state directory."""
 
     store: ContentStore
     state: Path
 
     def tag(self, name: Repository, tag: Tag) -> None:
-        """Remove a tag; what it meant stays. Raises: ManifestUnknown."""
-        with turn(self.state, name):
+        """Remove a tag; its manifest stays. Raises: ManifestUnknown."""
+        with write_lock(self.state, name):
             if not self.store.repositories.remove_tag(name, tag):
                 raise ManifestUnknown(f"{name} has no tag {tag}")
 
     def manifest(self, name: Repository, digest: Digest) -> None:
-        """Unlink a manifest, after every tag that means it. Raises: ManifestUnknown."""
+        """Unlink a manifest, after every tag that points to it. Raises: ManifestUnknown."""
         links = self.store.repositories
-        with turn(self.state, name):
+        with write_lock(self.state, name):
             if links.linked_manifest(name, digest) is None:
                 raise ManifestUnknown(f"{name} has no {digest}")
-            held = self.store.content(digest, name)
+            stored = self.store.content(digest, name)
             for tag in map(Tag, links.tags(name)):
                 state = links.tag(name, tag)
                 if state and state.digest == digest:
                     links.remove_tag(name, tag)
             links.unlink_manifest(name, digest)
-            about = referrers.subject(held) if held else None
+            about = referrers.subject(stored) if stored else None
             if about:
                 links.remove_referrer(name, about, digest)
 
     def blob(self, name: Repository, digest: Digest) -> None:
-        """Unlink a blob; other repositories keep theirs. Raises: BlobUnknown."""
-        with turn(self.state, name):
+        """Unlink a blob; other repositories keep their links. Raises: BlobUnknown."""
+        with write_lock(self.state, name):
             if not self.store.repositories.unlink_blob(name, digest):
                 raise BlobUnknown(f"{name} has no {digest}")

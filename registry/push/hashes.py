@@ -1,9 +1,9 @@
-"""What an upload hashes to so far: computed while it comes in, and left for the next request.
+"""The hash of an unfinished upload: updated as bytes arrive, and saved for the next request.
 
-A hash that runs cannot be written down, but what it says of the bytes so far can: it lies beside
-the upload, so that the request that ends it, in whatever process, need not read all of it again.
-It counts for as many bytes as it was made of, and until the machine stops: after that the file
-may lack bytes that it had.
+The state of a running hash cannot be saved, but the digest of the bytes so far can. It is saved in
+a file beside the upload, so that the final request, in any process, need not read all bytes again.
+It is valid for the number of bytes that it was computed from, and until the machine reboots: after
+a reboot, the file may lack bytes that it had.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from entrepot.datastore.refs import Digest
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-_MOST = 1024
+_MAX_RUNNING = 1024
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A hash of the first `offset` bytes of an upload."""
+    """The state of a hash after the first `offset` bytes of an upload."""
 
     hasher: _Hash
     offset: int
 
 
 class Hashes:
-    """The hashes of one process that run; the upload that was silent longest is forgotten first."""
+    """The running hashes of one process. The one that was idle longest is dropped first."""
 
     def __init__(self) -> None:
         self._running: OrderedDict[Path, Running] = OrderedDict()
         self._lock = threading.Lock()
 
     def take(self, path: Path, algorithm: str, offset: int) -> _Hash | None:
-        """Return the hash of an upload's first *offset* bytes, if that is known here.
+        """Return the hash of an upload's first *offset* bytes, if this process has it.
 
-        Of no bytes it always is.
+        For an offset of 0, return a new hash.
         """
         with self._lock:
             known = self._running.pop(path, None)
@@ -54,26 +54,26 @@ class Hashes:
         return None if offset else hashlib.new(algorithm)
 
     def keep(self, path: Path, hasher: _Hash, offset: int) -> None:
-        """Remember the hash of an upload's first *offset* bytes."""
+        """Keep the hash of an upload's first *offset* bytes."""
         with self._lock:
             self._running[path] = Running(hasher, offset)
-            if len(self._running) > _MOST:
+            if len(self._running) > _MAX_RUNNING:
                 self._running.popitem(last=False)
 
     def forget(self, path: Path) -> None:
-        """Forget an upload that has ended."""
+        """Drop the hash of an upload that has ended."""
         with self._lock:
             self._running.pop(path, None)
 
 
 def write(path: Path, digest: Digest, size: int) -> None:
-    """Leave word in the file *path* of what *size* bytes hash to; a full disk forgoes that."""
+    """Write the digest of the first *size* bytes to the file *path*; ignore a full disk."""
     with contextlib.suppress(OSError):
         path.write_text(f"{_boot()} {size} {digest}")
 
 
 def read(path: Path, size: int) -> Digest | None:
-    """Return what the first *size* bytes hash to, if word of that was left since the last boot."""
+    """Return the digest of the first *size* bytes, if it was written since the last boot."""
     try:
         boot, counted, digest = path.read_text().split(" ")
         known = Digest.parse(digest)
@@ -83,7 +83,10 @@ def read(path: Path, size: int) -> Digest | None:
 
 
 def _boot() -> str:
-    """Return what tells one run of this machine from another; never twice the same if unknown."""
+    """Return the ID of this boot of the machine.
+
+    If it is unknown, a new random value at each call.
+    """
     try:
         return _BOOT.read_text().strip()
     except OSError:

@@ -1,7 +1,7 @@
-"""A manifest that is pushed: all that it names is here, then it, then its links, then its tags.
+"""Push a manifest: check that its parts are stored, then store it, then its links, then its tags.
 
-Each step is durable before the next, so a tag never points at what is not there, whenever
-we die.
+Each step is durable before the next one. Therefore a tag never points to missing content, whenever
+the worker dies.
 """
 
 from __future__ import annotations
@@ -21,98 +21,98 @@ from entrepot.datastore.manifest import ACCEPT, Descriptor, Manifest, essence, p
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.registry.errors import Overloaded, PartsUnknown
 from entrepot.registry.push import referrers
-from entrepot.registry.push.pins import hold
+from entrepot.registry.push.pins import pinned
 
-_PATIENCE_S = 30.0
-_MOST_TOLD = 100
-"""How many missing parts a client is told of."""
+_LOCK_WAIT_S = 30.0
+_MAX_REPORTED = 100
+"""How many missing parts are reported to the client."""
 
 
 @contextmanager
-def turn(state: Path, name: Repository) -> Iterator[None]:
-    """Wait for the turn to write links and tags of a repository. Raises: Overloaded."""
-    with repository_lock(state, name, _PATIENCE_S) as mine:
-        if not mine:
-            raise Overloaded(f"{name} is being written to")
+def write_lock(state: Path, name: Repository) -> Iterator[None]:
+    """Wait for the lock on the links and tags of a repository. Raises: Overloaded after 30 s."""
+    with repository_lock(state, name, _LOCK_WAIT_S) as is_locked:
+        if not is_locked:
+            raise Overloaded(f"other requests are writing to {name}: try again later")
         yield
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestPushes:
-    """Takes manifests in; *state* is the state directory."""
+    """Stores pushed manifests; *state* is the state directory."""
 
     store: ContentStore
     state: Path
 
-    def put(self, name: Repository, held: StoredManifest, *, tags: tuple[Tag, ...] = ()) -> None:
-        """Keep a manifest under a name, by its digest and by *tags*, durably.
+    def put(self, name: Repository, pushed: StoredManifest, *, tags: tuple[Tag, ...] = ()) -> None:
+        """Store a manifest in a repository durably, with a link by digest and with *tags*.
 
-        Raises: PartsUnknown, NoRoom, RoomAwaited, Overloaded, IndexUnavailable, StorageFull,
+        Raises: PartsUnknown, OutOfSpace, SpaceAwaited, Overloaded, IndexUnavailable, StorageFull,
         StorageBroken.
         """
-        parts = [named for named in held.manifest.names if not named.is_elsewhere]
+        parts = [named for named in pushed.manifest.names if not named.is_elsewhere]
         below = _closure(self.store.index, [named.digest for named in parts])
-        with hold(self.store, self.state, [held.digest, *below]):
-            self._check(name, held, parts)
-            self._store(held)
-            with turn(self.state, name):
-                self._check(name, held, parts)  # again: until now a link could go
-                self._link(name, held, tags)
+        with pinned(self.store, self.state, [pushed.digest, *below]):
+            self._check(name, pushed, parts)
+            self._store(pushed)
+            with write_lock(self.state, name):
+                self._check(name, pushed, parts)  # again: until the lock, a link could be deleted
+                self._link(name, pushed, tags)
 
-    def _check(self, name: Repository, held: StoredManifest, parts: list[Descriptor]) -> None:
-        """See that all parts can be read under this name. Raises: PartsUnknown."""
-        missing = [named.digest for named in parts if not self._is_here(name, held, named)]
+    def _check(self, name: Repository, pushed: StoredManifest, parts: list[Descriptor]) -> None:
+        """Check that the repository can serve all parts. Raises: PartsUnknown."""
+        missing = [named.digest for named in parts if not self._is_linked(name, pushed, named)]
         if missing:
-            raise PartsUnknown(tuple(dict.fromkeys(missing))[:_MOST_TOLD])
+            raise PartsUnknown(tuple(dict.fromkeys(missing))[:_MAX_REPORTED])
 
-    def _is_here(self, name: Repository, held: StoredManifest, named: Descriptor) -> bool:
-        """Whether a part can be read under this name: an index's manifest, or else a blob.
+    def _is_linked(self, name: Repository, pushed: StoredManifest, named: Descriptor) -> bool:
+        """Return True if the repository can serve a part: a manifest of an index, or else a blob.
 
-        Some indexes list blobs: BuildKit's caches do.
+        Some indexes list blobs, such as BuildKit's caches.
         """
         links = self.store.repositories
         if not self.store.has_blob(named.digest):
             return False
-        if held.manifest.kind is ContentKind.INDEX:
+        if pushed.manifest.kind is ContentKind.INDEX:
             if links.linked_manifest(name, named.digest) is not None:
                 return True
             if essence(named.media_type) in ACCEPT:
                 return False
         return links.links_blob(name, named.digest)
 
-    def _store(self, held: StoredManifest) -> None:
-        if not self.store.has_identical(held):
-            self._write(held)
+    def _store(self, pushed: StoredManifest) -> None:
+        if not self.store.has_identical(pushed):
+            self._write(pushed)
         self.store.index.record(
-            held.digest,
-            len(held.body),
-            held.manifest.kind,
+            pushed.digest,
+            len(pushed.body),
+            pushed.manifest.kind,
             self.store.clock(),
-            names=held.manifest.parts(),
+            names=pushed.manifest.parts(),
         )
 
-    def _write(self, held: StoredManifest) -> None:
-        if not self.store.reservations.reserve(held.digest, len(held.body)):
-            raise self.store.reservations.error_for(len(held.body))
+    def _write(self, pushed: StoredManifest) -> None:
+        if not self.store.reservations.reserve(pushed.digest, len(pushed.body)):
+            raise self.store.reservations.error_for(len(pushed.body))
         try:
-            self.store.blobs.write(held.digest, held.body)
+            self.store.blobs.write(pushed.digest, pushed.body)
         except DatastoreError:
-            self.store.reservations.release(held.digest)
+            self.store.reservations.release(pushed.digest)
             raise
 
-    def _link(self, name: Repository, held: StoredManifest, tags: tuple[Tag, ...]) -> None:
+    def _link(self, name: Repository, pushed: StoredManifest, tags: tuple[Tag, ...]) -> None:
         links = self.store.repositories
-        about = referrers.subject(held)
+        about = referrers.subject(pushed)
         if about:
-            described = json.dumps(referrers.describe(held)).encode()
-            links.add_referrer(name, about, held.digest, described)
-        links.link_manifest(name, held.digest, held.type_by_header)
+            described = json.dumps(referrers.describe(pushed)).encode()
+            links.add_referrer(name, about, pushed.digest, described)
+        links.link_manifest(name, pushed.digest, pushed.type_by_header)
         for tag in tags:
-            links.set_tag(name, tag, held.digest)
+            links.set_tag(name, tag, pushed.digest)
 
 
 def read(body: bytes, media_type: str | None, expected: Digest | None) -> StoredManifest:
-    """Read a manifest as it came. Raises: DigestMismatch, InvalidManifest."""
+    """Parse a pushed manifest. Raises: DigestMismatch, InvalidManifest."""
     digest = Digest.of(body, expected.algorithm) if expected else Digest.of(body)
     if expected and digest != expected:
         raise DigestMismatch(expected, digest)
@@ -122,7 +122,7 @@ def read(body: bytes, media_type: str | None, expected: Digest | None) -> Stored
 
 
 def _refuse_two_types(document: dict[str, Any], given: str | None, manifest: Manifest) -> None:
-    """Refuse what another client could read as something else than it was pushed as.
+    """Refuse a manifest that another client could parse as a different type than the pushed one.
 
     Raises: InvalidManifest.
     """
@@ -133,7 +133,7 @@ def _refuse_two_types(document: dict[str, Any], given: str | None, manifest: Man
 
 
 def _closure(index: AccessIndex, digests: list[Digest]) -> set[Digest]:
-    """Return *digests*, what they name, and what those name."""
+    """Return *digests*, their parts, and the parts of those."""
     found: set[Digest] = set()
     waiting = list(digests)
     while waiting:

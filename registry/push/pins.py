@@ -1,4 +1,4 @@
-"""What a push counts on stays: held against eviction before anybody looks whether it is here."""
+"""Pins: protect the content that a push relies on from eviction, before the push checks for it."""
 
 from __future__ import annotations
 
@@ -16,69 +16,72 @@ from entrepot.datastore.refs import Digest
 from entrepot.registry.errors import Overloaded
 
 _GRACE_S = 3600.0
-"""How long a push may take, in s, if we die over it and nobody lets go."""
+"""Lifetime of a pin, in s, if the worker dies during a push and does not remove the pin."""
 
-_PATIENCE_S = 5.0  # for the cleaner to end what it had begun; then it may have died over it
+_CLEANER_WAIT_S = 5.0  # for the cleaner to end a removal; after this it may have died
 _POLL_S = 0.01
 
 
 @contextmanager
-def hold(store: ContentStore, state: Path, digests: Iterable[Digest]) -> Iterator[None]:
-    """Keep all of these, at once, until what leads to them is written.
+def pinned(store: ContentStore, state: Path, digests: Iterable[Digest]) -> Iterator[None]:
+    """Protect all *digests* from eviction until the manifest or link that needs them is written.
 
-    What the cleaner had marked before may still go: it has gone when this begins, or stays.
-    After it, what was stamped or linked meanwhile holds by itself. *state* is the state directory.
-    Raises: IndexUnavailable; Overloaded, while the cleaner is slow to remove one of these.
+    The cleaner may have marked some of them for removal before. Each of those is either removed
+    when this context begins, or stays. After the context, content that was used or linked within it
+    is safe without a pin. *state* is the state directory.
+
+    Raises: IndexUnavailable; Overloaded if the cleaner is slow to remove one of them.
     """
-    wanted, until = set(digests), store.clock() + _GRACE_S
-    store.index.pin(wanted, until)
+    protected, until = set(digests), store.clock() + _GRACE_S
+    store.index.pin(protected, until)
     try:
-        _wait(store, state, wanted)
+        _wait_for_cleaner(store, state, protected)
         yield
     finally:
-        with suppress(IndexUnavailable):  # they end by themselves
-            store.index.unpin(wanted, until)
+        with suppress(IndexUnavailable):  # pins expire
+            store.index.unpin(protected, until)
 
 
-def _wait(store: ContentStore, state: Path, wanted: set[Digest]) -> None:
-    """Wait until the cleaner has ended what it had begun with any of these."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while _going(store.index, wanted):
+def _wait_for_cleaner(store: ContentStore, state: Path, protected: set[Digest]) -> None:
+    """Wait until the cleaner has ended the removal of all these digests."""
+    deadline = time.monotonic() + _CLEANER_WAIT_S
+    while _marked(store.index, protected):
         if time.monotonic() > deadline:
-            _take_back(store, state, wanted)
+            _unmark_if_dead(store, state, protected)
             return
         time.sleep(_POLL_S)
 
 
-def _take_back(store: ContentStore, state: Path, wanted: set[Digest]) -> None:
-    """Take back the marks of a cleaner that died, which the next one would act upon.
+def _unmark_if_dead(store: ContentStore, state: Path, protected: set[Digest]) -> None:
+    """Remove the marks of a cleaner that died; the next cleaner would act on them.
 
-    One that lives and stands still would remove what is pushed now. It holds a lock while it
-    removes, whatever the time that takes. Raises: Overloaded.
+    A cleaner that lives but is slow would still remove the content that is pushed now. It holds a
+    lock during a removal, however long that takes. Raises: Overloaded if the lock is held.
     """
-    with holding(state / layout.SWEEP_LOCK, _PATIENCE_S) as held:
-        if held is None:
+    with holding(state / layout.SWEEP_LOCK, _CLEANER_WAIT_S) as lock:
+        if lock is None:
             raise Overloaded("an older copy of this content is still being removed")
-        _revive(store, _going(store.index, wanted))
+        _unmark(store, _marked(store.index, protected))
 
 
-def use(store: ContentStore, digest: Digest, size: int) -> None:
-    """Note that content is here and was used now; a manifest stays one, with what it names.
+def record_use(store: ContentStore, digest: Digest, size: int) -> None:
+    """Record in the index that content is stored and was used now.
 
-    What was promised to it is its own from now on. Raises: IndexUnavailable.
+    A manifest keeps its kind and its parts. The reservation for this digest ends. Raises:
+    IndexUnavailable.
     """
     entry = store.index.entry(digest)
     kind = entry.kind if entry else ContentKind.BLOB
     store.index.record(digest, size, kind, store.clock(), names=store.index.children(digest))
 
 
-def _going(index: AccessIndex, wanted: set[Digest]) -> set[Digest]:
-    return wanted.intersection(entry.digest for entry in index.marked_for_deletion())
+def _marked(index: AccessIndex, protected: set[Digest]) -> set[Digest]:
+    return protected.intersection(entry.digest for entry in index.marked_for_deletion())
 
 
-def _revive(store: ContentStore, digests: set[Digest]) -> None:
-    """Note a use of each, which takes its mark back."""
+def _unmark(store: ContentStore, digests: set[Digest]) -> None:
+    """Record a use of each digest, which removes its mark."""
     for digest in digests:
         entry = store.index.entry(digest)
         if entry:
-            use(store, digest, entry.size)
+            record_use(store, digest, entry.size)

@@ -1,4 +1,7 @@
-"""What was pushed about a manifest: signatures, SBOMs, described as they were when they came."""
+"""Referrers of manifests in hosted repositories: signatures, SBOMs and the like.
+
+Each referrer has a descriptor, which was written when it was pushed.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,15 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 log = logging.getLogger(__name__)
 
 Entry = dict[str, Any]
-"""A descriptor as the image-spec's JSON has it."""
+"""A descriptor in the JSON form of the OCI image-spec."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of the list, as an OCI index; `last` is what the next page comes after, if any."""
+    """A page of the list, as an OCI index.
+
+    `last` is set if there is a next page, which begins after it.
+    """
 
     body: bytes
     last: Digest | None = None
@@ -29,93 +35,100 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Referrers:
-    """The referrers of hosted repositories."""
+    """The referrers in hosted repositories."""
 
     store: ContentStore
 
     def page(
         self,
         name: Repository,
-        about: Digest,
+        subject_digest: Digest,
         *,
         artifact_type: str | None = None,
         after: Digest | None = None,
         limit: int | None = None,
     ) -> Page:
-        """Return what refers to a manifest, here or not: at most *limit* entries, and 4 MiB."""
-        shown: list[Entry] = []
+        """Return the referrers of a manifest, stored or not: at most *limit* entries and 4 MiB."""
+        listed_entries: list[Entry] = []
         size = 0
         last: Digest | None = None
-        for digest, entry in self._entries(name, about, after):
+        for digest, entry in self._entries(name, subject_digest, after):
             if artifact_type is not None and entry.get("artifactType") != artifact_type:
                 continue
             size += len(json.dumps(entry))
-            if len(shown) == limit or (shown and size > LARGEST):
-                return Page(_index(shown), last)
-            shown.append(entry)
+            if len(listed_entries) == limit or (listed_entries and size > LARGEST):
+                return Page(_index(listed_entries), last)
+            listed_entries.append(entry)
             last = digest
-        return Page(_index(shown))
+        return Page(_index(listed_entries))
 
     def _entries(
-        self, name: Repository, about: Digest, after: Digest | None
+        self, name: Repository, subject_digest: Digest, after: Digest | None
     ) -> Iterator[tuple[Digest, Entry]]:
-        """Yield what is kept and what the tag names, in order, if it is still here."""
-        tagged = self._tagged(name, about)
-        kept = set(self.store.repositories.referrers(name, about))
-        for digest in sorted(kept | tagged):
+        """Yield the linked referrers in order: recorded ones, and those under the referrers tag."""
+        tagged = self._tagged(name, subject_digest)
+        recorded = set(self.store.repositories.referrers(name, subject_digest))
+        for digest in sorted(recorded | tagged):
             if after is not None and digest <= after:
                 continue
             if self.store.repositories.linked_manifest(name, digest) is None:
                 continue
-            entry = self._kept(name, about, digest) if digest in kept else self._read(name, digest)
+            entry = (
+                self._recorded(name, subject_digest, digest)
+                if digest in recorded
+                else self._read(name, digest)
+            )
             if entry:
                 yield digest, entry
 
     def _read(self, name: Repository, digest: Digest) -> Entry | None:
-        held = self.store.manifest(name, digest)
-        return describe(held) if held else None
+        stored = self.store.manifest(name, digest)
+        return describe(stored) if stored else None
 
-    def _kept(self, name: Repository, about: Digest, digest: Digest) -> Entry | None:
+    def _recorded(self, name: Repository, subject_digest: Digest, digest: Digest) -> Entry | None:
         try:
-            return dict(json.loads(self.store.repositories.referrer(name, about, digest)))
+            return dict(json.loads(self.store.repositories.referrer(name, subject_digest, digest)))
         except (NotFound, ValueError):
             return None
 
-    def _tagged(self, name: Repository, about: Digest) -> set[Digest]:
-        """Return what a client listed by tag, before there was this list.
+    def _tagged(self, name: Repository, subject_digest: Digest) -> set[Digest]:
+        """Return the referrers that a client listed by tag because the API was not there yet.
 
-        OCI distribution-spec 1.1, "Enabling the Referrers API": they must be shown. Only digests:
-        thousands of manifests with megabytes of annotations each may be listed.
+        OCI distribution-spec 1.1, "Enabling the Referrers API": they must be listed. Only digests
+        are returned, because the tag may list thousands of manifests with megabytes of annotations
+        each.
         """
-        state = self.store.repositories.tag(name, Tag(f"{about.algorithm}-{about.hex[:64]}"))
+        state = self.store.repositories.tag(
+            name, Tag(f"{subject_digest.algorithm}-{subject_digest.hex[:64]}")
+        )
         index = self.store.manifest(name, state.digest) if state else None
         listed = index.manifest.parts() if index else ()
         found = ((digest, self.store.manifest(name, digest)) for digest in listed)
-        return {digest for digest, held in found if held and subject(held) == about}
+        return {digest for digest, stored in found if stored and subject(stored) == subject_digest}
 
 
-def subject(held: StoredManifest) -> Digest | None:
-    """Return what a manifest is about, if anything."""
-    return held.manifest.subject.digest if held.manifest.subject else None
+def subject(stored: StoredManifest) -> Digest | None:
+    """Return the subject of a manifest, if it has one."""
+    return stored.manifest.subject.digest if stored.manifest.subject else None
 
 
-def describe(held: StoredManifest) -> Entry:
-    """Describe a manifest to whoever asks what refers to its subject."""
+def describe(stored: StoredManifest) -> Entry:
+    """Return the descriptor of a manifest for the list of referrers."""
     entry: Entry = {
-        "mediaType": held.media_type,
-        "digest": str(held.digest),
-        "size": len(held.body),
+        "mediaType": stored.media_type,
+        "digest": str(stored.digest),
+        "size": len(stored.body),
     }
-    if held.manifest.artifact_type:
-        entry["artifactType"] = held.manifest.artifact_type
-    annotations = _texts(held.manifest.annotations)
+    if stored.manifest.artifact_type:
+        entry["artifactType"] = stored.manifest.artifact_type
+    annotations = _texts(stored.manifest.annotations)
     if annotations:
         entry["annotations"] = annotations
     return entry
 
 
 def _texts(annotations: Mapping[str, Any]) -> dict[str, str]:
-    """Leave out what is no text: many clients then read nothing of the list that it stands in."""
+    """Omit annotations that are not strings: many clients cannot parse a list that has others."""
     return {name: text for name, text in annotations.items() if isinstance(text, str)}
 
 
@@ -124,7 +137,7 @@ def _index(entries: list[Entry]) -> bytes:
 
 
 def parse_after(text: str | None) -> Digest | None:
-    """Read where a page begins; what is no digest begins at the first."""
+    """Parse the start of a page; a value that is not a digest starts at the first entry."""
     try:
         return Digest.parse(text) if text else None
     except Malformed:

@@ -1,8 +1,8 @@
-"""Uploads that have not ended: a file each on local disk, so that any worker goes on with any.
+"""Unfinished uploads: one local file each, so that any worker can continue any upload.
 
-The file's name says which upload of which repository it is, its length how far that has come, and
-its lock that a request writes to it now. A worker that dies, or a client that leaves, loses
-nothing that has come in.
+The name of the file identifies the upload and its repository. Its length is the number of bytes
+that have arrived. A held lock means that a request is writing to it. If a worker dies or a client
+disconnects, no byte that has arrived is lost.
 """
 
 from __future__ import annotations
@@ -42,68 +42,73 @@ if TYPE_CHECKING:
 
 
 class Body(Protocol):
-    """Bytes that come in: `length` of them, None where the client has not said."""
+    """The body of a request: `length` bytes, or None if the client did not state it."""
 
     @property
     def length(self) -> int | None:
-        """Return how many bytes there will be."""
+        """The number of bytes of the body."""
         ...
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield them, once. Raises: BodyBroken when they end too early."""
+        """Yield the body once. Raises: BodyBroken if it ends too early."""
         ...
 
 
-_TAG = 8  # hexadecimal digits at the end of an identity
+_TAG = 8  # hexadecimal digits of the owner's hash at the end of an ID
 _UUID = 36
-_WORD = layout.upload_digest("")
-# Where there are too many, those that stand still so long make way, in s.
+_DIGEST_SUFFIX = layout.upload_digest("")
+# Age, in s, from which an idle upload is removed when there are too many uploads.
 _EMPTY_S = 60.0
 _IDLE_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Unfinished uploads: `most` in all, `each` of one owner; `reached` gets told of a refusal."""
+    """Largest number of unfinished uploads: `most` in total, `each` per owner.
+
+    `reached` is called when an upload is refused.
+    """
 
     most: int = 1000
     each: int = 500
     reached: Callable[[], None] = lambda: None
 
 
-def identity(owner: str) -> str:
-    """Return a new upload's identity: a random UUID whose last digits stand for its owner."""
+def new_id(owner: str) -> str:
+    """Return the ID of a new upload: a random UUID whose last digits are a hash of its owner."""
     random = str(uuid.uuid4())
     return f"{random[:-_TAG]}{_tag(owner)}"
 
 
 @dataclass(frozen=True, slots=True)
-class UploadBounds:
-    """Sees that there is a place for one more upload in *folder*."""
+class UploadAdmission:
+    """Enforces the limits on the unfinished uploads in *folder*."""
 
     folder: Path
     reservations: Reservations
     limits: UploadLimits
 
     def admit(self, owner: str) -> None:
-        """Let one more upload of an owner begin. Raises: TooManyUploads.
+        """Permit one more upload of an owner. Raises: TooManyUploads.
 
-        Uploads that stand still make way: empty ones after a minute, others after an hour; of the
-        owner, where those are too many. Workers look at the same time: a few more may begin.
+        At the limit, idle uploads are removed: empty ones after a minute, others after an hour. At
+        the limit of an owner, only uploads of that owner are. Workers count at the same time, so a
+        few more uploads than the limit may begin.
         """
         names, tag = list(self._names()), _tag(owner)
         own = [each for each in names if each[_UUID - _TAG : _UUID] == tag]
         for found, most in ((own, self.limits.each), (names, self.limits.most)):
-            if len(found) >= most and not self._make_way(found):
+            if len(found) >= most and not self._remove_idle(found):
                 self.limits.reached()
-                raise TooManyUploads(f"{len(found)} uploads are not ended; end or cancel some")
+                message = f"{len(found)} uploads are unfinished: finish or cancel some"
+                raise TooManyUploads(message)
 
     def _names(self) -> Iterator[str]:
         with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
-            yield from (each.name for each in entries if not each.name.endswith(_WORD))
+            yield from (each.name for each in entries if not each.name.endswith(_DIGEST_SUFFIX))
 
-    def _make_way(self, names: list[str]) -> bool:
-        """Remove uploads that stand still; False when there are none."""
+    def _remove_idle(self, names: list[str]) -> bool:
+        """Remove idle uploads; return False if there are none."""
         now, is_one_removed = time.time(), False
         for name in names:
             path = self.folder / name
@@ -114,14 +119,14 @@ class UploadBounds:
         return is_one_removed
 
     def _remove(self, path: Path, modified: float) -> bool:
-        held = try_lock_present(path)
-        if held is None:
-            return False  # a request writes to it
-        with held:
-            if os.fstat(held.fd).st_mtime != modified:
+        lock = try_lock_present(path)
+        if lock is None:
+            return False  # a request is writing to it
+        with lock:
+            if os.fstat(lock.fd).st_mtime != modified:
                 return False
             path.with_name(layout.upload_digest(path.name)).unlink(missing_ok=True)
-            held.unlink()
+            lock.unlink()
             self.reservations.release(layout.upload_reservation(path.name))
         return True
 
@@ -131,28 +136,30 @@ def _tag(owner: str) -> str:
 
 
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.(sha512))?", re.ASCII)
-_USUAL = "sha256"
-_PATIENCE_S = 2.0  # for the last request's end: its client came back before it was missed
+_DEFAULT_ALGORITHM = "sha256"
+_LOCK_WAIT_S = 2.0  # a client may reconnect before the worker notices that it disconnected
 _POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """The uploads of one appliance, in *folder*."""
+    """The unfinished uploads of the appliance, in *folder*."""
 
     folder: Path
     reservations: Reservations
     hashes: Hashes
     limits: UploadLimits = field(default_factory=UploadLimits)
 
-    def begin(self, name: Repository, algorithm: str = _USUAL, *, owner: str = "") -> str:
-        """Begin an upload of an owner and return its identity, which a URL may hold.
+    def begin(
+        self, name: Repository, algorithm: str = _DEFAULT_ALGORITHM, *, owner: str = ""
+    ) -> str:
+        """Begin an upload for an owner and return its ID, which can be part of a URL.
 
         Raises: TooManyUploads, StorageFull, StorageBroken.
         """
-        UploadBounds(self.folder, self.reservations, self.limits).admit(owner)
-        suffix = "" if algorithm == _USUAL else f".{algorithm}"
-        number = f"{identity(owner)}{suffix}"
+        UploadAdmission(self.folder, self.reservations, self.limits).admit(owner)
+        suffix = "" if algorithm == _DEFAULT_ALGORITHM else f".{algorithm}"
+        number = f"{new_id(owner)}{suffix}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             os.close(os.open(self._path(name, number), os.O_CREAT | os.O_EXCL, 0o644))
@@ -161,7 +168,7 @@ class Sessions:
         return number
 
     def offset(self, name: Repository, number: str) -> int:
-        """Return how many bytes of an upload have come in. Raises: UploadUnknown."""
+        """Return how many bytes of an upload have arrived. Raises: UploadUnknown."""
         try:
             return self._path(name, number).stat().st_size
         except FileNotFoundError:
@@ -169,57 +176,63 @@ class Sessions:
 
     @contextmanager
     def open(self, name: Repository, number: str) -> Iterator[Session]:
-        """Go on with an upload, alone. Raises: UploadUnknown; ChunkMisplaced while another does."""
+        """Lock an upload to continue it.
+
+        Raises: UploadUnknown; ChunkMisplaced if it stays locked.
+        """
         path = self._path(name, number)
-        deadline = time.monotonic() + _PATIENCE_S
-        while (held := _locked(path, name, number)) is None:
+        deadline = time.monotonic() + _LOCK_WAIT_S
+        while (lock := _locked(path, name, number)) is None:
             if time.monotonic() > deadline:
-                message = "another request writes to this upload"
+                message = "another request is writing to this upload"
                 raise ChunkMisplaced(message, self.offset(name, number))
             time.sleep(_POLL_S)
-        with held:
-            yield Session(held, _algorithm(number), self.reservations, self.hashes)
+        with lock:
+            yield Session(lock, _algorithm(number), self.reservations, self.hashes)
 
     def _path(self, name: Repository, number: str) -> Path:
-        """Return an upload's file. Raises: UploadUnknown for what cannot be an identity."""
+        """Return the path of an upload's file.
+
+        Raises: UploadUnknown if *number* is not a valid ID.
+        """
         if _ID.fullmatch(number) is None:
             raise _unknown(name, number)
         return self.folder / layout.upload(name, number)
 
 
 class Session:
-    """An upload that one request goes on with: `offset` bytes of it are here."""
+    """A locked upload, of which `offset` bytes have arrived."""
 
     def __init__(
-        self, held: LockedFile, algorithm: str, reservations: Reservations, running: Hashes
+        self, lock: LockedFile, algorithm: str, reservations: Reservations, running: Hashes
     ) -> None:
-        self.path = held.path
-        self.offset = os.fstat(held.fd).st_size
-        fcntl.fcntl(held.fd, fcntl.F_SETFL, os.O_APPEND)
-        self._held = held
+        self.path = lock.path
+        self.offset = os.fstat(lock.fd).st_size
+        fcntl.fcntl(lock.fd, fcntl.F_SETFL, os.O_APPEND)
+        self._lock = lock
         self._algorithm = algorithm
         self._reservations = reservations
         self._hashes = running
-        self.promise = layout.upload_reservation(held.path.name)
+        self.promise = layout.upload_reservation(lock.path.name)
         self._reserved = 0
-        self._is_over = False
+        self._is_ended = False
 
     def fill(self, body: Body) -> None:
-        """Append a body; of one that breaks, what has come in stays.
+        """Append a body. If the body breaks off, the bytes that have arrived stay.
 
-        Raises: NoRoom, StorageFull, ContentDamaged, and nothing stays; RoomAwaited, BodyBroken,
-        StorageBroken.
+        Raises: OutOfSpace, StorageFull or ContentDamaged, after which the upload is gone;
+        SpaceAwaited, BodyBroken or StorageBroken, after which it stays.
         """
         hasher = self._hashes.take(self.path, self._algorithm, self.offset)
         try:
-            self._take_in(body, hasher)
+            self._append_body(body, hasher)
         except (OutOfSpace, StorageFull, ContentDamaged):
             self.discard()
             raise
         finally:
-            self._leave_word(hasher)
+            self._save_progress(hasher)
 
-    def _take_in(self, body: Body, hasher: _Hash | None) -> None:
+    def _append_body(self, body: Body, hasher: _Hash | None) -> None:
         if body.length:
             self._reserve(self.offset + body.length)
         for chunk in body.chunks():
@@ -228,9 +241,9 @@ class Session:
             if hasher:
                 hasher.update(chunk)
 
-    def _leave_word(self, hasher: _Hash | None) -> None:
-        """Keep for the next request what this one knows, if there may be one."""
-        if self._is_over:
+    def _save_progress(self, hasher: _Hash | None) -> None:
+        """Save the hash for the next request and settle the reservation, unless it ended."""
+        if self._is_ended:
             return
         self._reservations.settle(self.promise, self.offset)
         self._forget(layout.upload_size)
@@ -240,26 +253,27 @@ class Session:
             hashes.write(self._beside(layout.upload_digest), digest, self.offset)
 
     def digest(self, algorithm: str) -> Digest:
-        """Return what has come in, hashed."""
+        """Return the digest of the bytes that have arrived."""
         known = hashes.read(self._beside(layout.upload_digest), self.offset)
         if known and known.algorithm == algorithm:
             return known
         hasher = Digest(algorithm, "").hasher()
-        for chunk in FileSlice(self._held.fd, 0, self.offset).chunks():
+        for chunk in FileSlice(self._lock.fd, 0, self.offset).chunks():
             hasher.update(chunk)
         return Digest(algorithm, hasher.hexdigest())
 
     def discard(self) -> None:
-        """Remove all of it that is not a blob by now, and give its room back.
+        """Remove the upload, except for a file that is a blob by now, and release its reservation.
 
-        Where the disk refuses, the file stays with its reservation, for the cleaner.
+        If the disk refuses, the file stays with its reservation, and the cleaner removes both
+        later.
         """
-        self._is_over = True
+        self._is_ended = True
         self._hashes.forget(self.path)
         self._forget(layout.upload_digest)
         self._forget(layout.upload_size)
         with suppress(DatastoreError):
-            self._held.unlink()
+            self._lock.unlink()
             self._reservations.release(self.promise)
 
     def _beside(self, named: Callable[[str], str]) -> Path:
@@ -270,7 +284,10 @@ class Session:
             self._beside(named).unlink(missing_ok=True)
 
     def _grow(self, length: int) -> None:
-        """Reserve room for *length* bytes more, in steps; near the limit, only for those."""
+        """Reserve space for *length* more bytes, in large steps.
+
+        Near the limit, for those bytes only.
+        """
         needed = self.offset + length
         if needed <= self._reserved:
             return
@@ -287,24 +304,24 @@ class Session:
             self._announce(size)
 
     def _announce(self, size: int) -> None:
-        """Leave on disk what was promised: the index may be lost while a long body comes in."""
-        with suppress(OSError):  # then a lost index knows of a part of it only
+        """Write the reservation to disk: the index may be lost during a long upload."""
+        with suppress(OSError):  # a rebuilt index would then know only part of the reservation
             self._beside(layout.upload_size).write_text(str(size))
 
     def _append(self, chunk: bytes) -> None:
         view = memoryview(chunk)
         try:
-            length = os.fstat(self._held.fd).st_size
+            length = os.fstat(self._lock.fd).st_size
             if length != self.offset:
                 message = f"the upload's file has {length} bytes, not {self.offset}"
                 raise ContentDamaged(message)
             while view:
-                written = os.pwrite(self._held.fd, view, self.offset)  # appends: O_APPEND
+                written = os.pwrite(self._lock.fd, view, self.offset)  # appends: O_APPEND
                 view = view[written:]
                 self.offset += written
         except OSError as error:
             refused = storage_error(error)
-            if isinstance(refused, StorageFull):  # the cleaner may make room for the next try
+            if isinstance(refused, StorageFull):  # the cleaner can make space for a retry
                 self._reservations.refused(self.offset + len(view))
             raise refused from error
 
@@ -318,7 +335,7 @@ def _locked(path: Path, name: Repository, number: str) -> LockedFile | None:
 
 def _algorithm(number: str) -> str:
     match = _ID.fullmatch(number)
-    return (match and match[1]) or _USUAL
+    return (match and match[1]) or _DEFAULT_ALGORITHM
 
 
 def _unknown(name: Repository, number: str) -> UploadUnknown:

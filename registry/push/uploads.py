@@ -1,4 +1,4 @@
-"""Uploads: begun, gone on with, ended as a blob, given up; and blobs mounted without one."""
+"""Blob uploads: begin, append, finish and cancel; and cross-repository mounts."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from entrepot.datastore.errors import ContentDamaged, DigestMismatch, IndexUnava
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.storage import Storage
 from entrepot.registry.errors import BodyBroken, ChunkMisplaced
-from entrepot.registry.push.pins import hold, use
+from entrepot.registry.push.pins import pinned, record_use
 from entrepot.registry.push.upload_sessions import Body, Session, Sessions
 
 log = logging.getLogger(__name__)
 
 MayRead = Callable[[Repository], bool]
 
-_MOST_LOOKED_AT = 1000
-"""How many repositories an anonymous mount looks through for one that links the blob."""
+_MAX_MOUNT_SOURCES = 1000
+"""How many repositories a mount without `from` searches for one that links the blob."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlobUploads:
     """All uploads; *state* is the state directory.
 
-    Raises, each verb: UploadUnknown, IndexUnavailable, NoRoom, Overloaded, StorageBroken.
+    Every method raises UploadUnknown, IndexUnavailable, OutOfSpace, Overloaded or StorageBroken.
     """
 
     store: ContentStore
@@ -39,15 +39,17 @@ class BlobUploads:
     state: Path
 
     def begin(self, name: Repository, algorithm: str, owner: str) -> str:
-        """Begin an upload of an owner and return its identity. Raises: TooManyUploads."""
+        """Begin an upload for an owner and return its ID. Raises: TooManyUploads."""
         return self.sessions.begin(name, algorithm, owner=owner)
 
     def offset(self, name: Repository, number: str) -> int:
-        """Return how many bytes of an upload have come in."""
+        """Return how many bytes of an upload have arrived."""
         return self.sessions.offset(name, number)
 
-    def go_on(self, name: Repository, number: str, body: Body, start: int | None) -> int:
-        """Append a chunk, which begins at *start* if the client says so; return the new length.
+    def append(self, name: Repository, number: str, body: Body, start: int | None) -> int:
+        """Append a chunk and return the new length.
+
+        *start* is the offset that the client stated, if any.
 
         Raises: ChunkMisplaced, BodyBroken.
         """
@@ -56,23 +58,27 @@ class BlobUploads:
             session.fill(body)
             return session.offset
 
-    def end(
+    def finish(
         self, name: Repository, number: str, body: Body, *, start: int | None, digest: Digest
     ) -> None:
-        """Append the last chunk and make it all the blob *digest*, durably.
+        """Append the last chunk and commit the upload as the blob *digest*, durably.
 
-        Raises: ChunkMisplaced, BodyBroken; DigestMismatch, and nothing of it stays.
+        Raises: ChunkMisplaced, BodyBroken; DigestMismatch, after which the upload is gone.
         """
         with self.sessions.open(name, number) as session:
             _check(session, start)
-            with hold(
-                self.store, self.state, [digest]
-            ):  # before a byte is taken: a failure may be repeated
+            # pin before a byte is read, so that the client may repeat a failed request
+            with pinned(self.store, self.state, [digest]):
                 session.fill(body)
-                self._land(name, session, digest)
+                self._commit(name, session, digest)
 
-    def whole(self, name: Repository, body: Body, digest: Digest, owner: str = "") -> None:
-        """Make a body the blob *digest*, durably. Raises: BodyBroken, DigestMismatch."""
+    def upload_monolithic(
+        self, name: Repository, body: Body, digest: Digest, owner: str = ""
+    ) -> None:
+        """Store a request body as the blob *digest*, durably. Raises: BodyBroken, DigestMismatch.
+
+        OCI distribution-spec 1.1, end-4b.
+        """
         number = self.sessions.begin(name, digest.algorithm, owner=owner)
         with self.sessions.open(name, number) as session:
             try:
@@ -80,29 +86,32 @@ class BlobUploads:
             except BodyBroken:
                 session.discard()
                 raise
-            self._land(name, session, digest)
+            self._commit(name, session, digest)
 
-    def give_up(self, name: Repository, number: str) -> None:
+    def cancel(self, name: Repository, number: str) -> None:
         """Remove an upload."""
         with self.sessions.open(name, number) as session:
             session.discard()
 
-    # ---- without an upload
+    # ---- mounts
 
     def mount(self, name: Repository, source: Repository, digest: Digest) -> bool:
-        """Link a blob that *source* may show; False when it is not there."""
+        """Link a blob that *source* links; return False if it is not there."""
         if not self.store.repositories.links_blob(source, digest):
             return False
-        with hold(self.store, self.state, [digest]):
+        with pinned(self.store, self.state, [digest]):
             stat = self.store.blobs.stat(digest)
             if stat is None:
                 return False
-            use(self.store, digest, stat.size)
+            record_use(self.store, digest, stat.size)
             self.store.repositories.link_blob(name, digest)
         return True
 
     def mount_any(self, name: Repository, digest: Digest, may_read: MayRead) -> bool:
-        """Link a blob that any repository may show to whoever pushes; False when none is found."""
+        """Link a blob from any repository that the client may read.
+
+        Return False if there is none.
+        """
         if not self.store.has_blob(digest):
             return False
         return any(
@@ -112,26 +121,27 @@ class BlobUploads:
         )
 
     def _sources(self, name: Repository) -> Iterator[Repository]:
-        """Yield where a blob may be found: in the repository itself, or in one of the others."""
+        """Yield the repositories to search: the target itself, then the others."""
         yield name
-        yield from islice(catalog.names(self.storage), _MOST_LOOKED_AT)
+        yield from islice(catalog.names(self.storage), _MAX_MOUNT_SOURCES)
 
-    # ---- the end
+    # ---- commit
 
-    def _land(self, name: Repository, session: Session, digest: Digest) -> None:
+    def _commit(self, name: Repository, session: Session, digest: Digest) -> None:
         actual = session.digest(digest.algorithm)
         if actual != digest:
             session.discard()
             raise DigestMismatch(digest, actual)
-        with hold(self.store, self.state, [digest]):  # anew, for it may have taken long
+        # pin again: the first pin may have expired during a long upload
+        with pinned(self.store, self.state, [digest]):
             self._store(session, digest)
             self.store.repositories.link_blob(name, digest)
         session.discard()
 
     def _store(self, session: Session, digest: Digest) -> None:
-        """Make the file the blob, whatever is stored: only this was just verified.
+        """Commit the file as the blob, even if the blob is stored: this file was just verified.
 
-        Its room becomes the blob's.
+        The reservation of the upload becomes that of the blob.
         """
         self.store.reservations.settle(digest, session.offset)
         self.store.reservations.release(session.promise)
@@ -141,11 +151,11 @@ class BlobUploads:
             self.store.reservations.release(digest)
             session.discard()
             raise
-        with contextlib.suppress(IndexUnavailable):  # the next start finds it without its row
-            use(self.store, digest, session.offset)
+        with contextlib.suppress(IndexUnavailable):  # the next start adds the missing row
+            record_use(self.store, digest, session.offset)
 
 
 def _check(session: Session, start: int | None) -> None:
     if start is not None and start != session.offset:
-        message = f"this upload stands at {session.offset}, the chunk begins at {start}"
+        message = f"the upload has {session.offset} bytes, the chunk starts at {start}"
         raise ChunkMisplaced(message, session.offset)

@@ -127,7 +127,7 @@ def test_a_pull_by_digest_checks_each_part_once(store: ContentStore, storage: Co
     storage.checked.clear()
     answer = manifests.get(resolved, IMAGE.digest)
 
-    assert manifests.holds(resolved, answer) == inf
+    assert manifests.cacheable_for(resolved, answer) == inf
     for content in IMAGE.blobs:
         digest = Digest.of(content)
         assert storage.checked.count(layout.blob(digest)) == 1
@@ -139,7 +139,10 @@ def test_an_unchecked_manifest_is_checked_before_it_is_cached(store: ContentStor
     manifests = Manifests(store, KeyedLock(Path("locks")), NegativeCache())
     store.blobs.delete(Digest.of(IMAGE.layers[0]))
 
-    assert manifests.holds(_resolved(), ManifestAnswer(_stored(store), ResponseSource.HIT)) == 0
+    assert (
+        manifests.cacheable_for(_resolved(), ManifestAnswer(_stored(store), ResponseSource.HIT))
+        == 0
+    )
 
 
 def _resolved() -> ResolvedRepository:

@@ -190,7 +190,7 @@ def test_referrers_too_many_to_be_kept_are_passed_on(
     two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No room is promised to a list, so it must be small."""
-    monkeypatch.setattr(lists, "_LARGEST_KEPT", 100)
+    monkeypatch.setattr(lists, "_LARGEST_STORED", 100)
     u = two[0]
     subject = u.add_image(NAME, "v2", [b"subject"])
     u.put_image(NAME, "sig", images.artifact(subject, b"signature", "application/x-sig"))

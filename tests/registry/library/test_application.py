@@ -19,7 +19,7 @@ from entrepot.datastore.errors import InvalidRepository
 from entrepot.datastore.refs import Digest
 from entrepot.registry import AccessGrant, Application, UpstreamConfig, create_app
 from entrepot.registry.library.application import OnBlobAccess
-from entrepot.registry.library.log_bridge import OURS
+from entrepot.registry.library.log_bridge import LOGGERS
 from tests.images import filler
 from tests.registry.auth.test_identity import _header
 from tests.upstream import FakeUpstream
@@ -277,7 +277,7 @@ def test_uses_reach_the_index_where_that_is_asked_for(
 @pytest.fixture
 def quiet() -> Iterator[None]:
     """Leave our loggers as they were."""
-    ours = [logging.getLogger(name) for name in OURS]
+    ours = [logging.getLogger(name) for name in LOGGERS]
     before = [(each.handlers[:], each.level, each.propagate) for each in ours]
     yield
     for each, (handlers, level, propagate) in zip(ours, before, strict=True):

@@ -226,7 +226,7 @@ def test_uploads_are_not_listed(p: Pushing, method: str) -> None:
 
 def test_two_requests_on_one_upload_do_not_mix(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second gets 416 with how far it is, as any chunk out of order; nothing is lost."""
-    monkeypatch.setattr("entrepot.registry.push.upload_sessions._PATIENCE_S", 0.05)
+    monkeypatch.setattr("entrepot.registry.push.upload_sessions._LOCK_WAIT_S", 0.05)
     where = p.begin()
     is_writing, may_end = threading.Event(), threading.Event()
 

@@ -234,7 +234,7 @@ def test_what_a_dead_cleaner_had_begun_to_remove_is_taken_back(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next one would finish it."""
-    monkeypatch.setattr("entrepot.registry.push.pins._PATIENCE_S", 0.02)
+    monkeypatch.setattr("entrepot.registry.push.pins._CLEANER_WAIT_S", 0.02)
     content = filler(_KB, 1)
     digest = p.blob(content)
     entry = p.index.entry(digest)
@@ -251,7 +251,7 @@ def test_what_a_slow_cleaner_is_still_removing_is_not_confirmed(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stands still between its mark and the removal: the removal would take what is pushed."""
-    monkeypatch.setattr("entrepot.registry.push.pins._PATIENCE_S", 0.02)
+    monkeypatch.setattr("entrepot.registry.push.pins._CLEANER_WAIT_S", 0.02)
     content = filler(_KB, 1)
     digest = p.blob(content)
     entry = p.index.entry(digest)

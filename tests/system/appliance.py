@@ -1,4 +1,4 @@
-"""The whole appliance as a user starts it: `entrepot serve` with a data directory of its own."""
+"""A complete appliance as a user starts it: `entrepot serve` with a data directory of its own."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _STOPS_WITHIN = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How an appliance is started: `upstreams` and `settings` are YAML, over them `environment`.
+    """The configuration of an appliance: `upstreams` and `settings` in YAML, and `environment`.
 
-    `data` is its data directory (a fresh one when it is None); with `tls` it is spoken to in TLS;
-    `files` is what it has for `ulimit -n`, soft and hard, if that is not ours.
+    `data` is its data directory (None: a new one). With `tls`, clients use TLS. `files` is its
+    limit of open files (`ulimit -n`, soft and hard), if it differs from that of the tests.
     """
 
     upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Setup:
 
 
 class Appliance:
-    """One appliance on a free loopback port; what it prints lies in `log`."""
+    """One appliance on a free loopback port; its output is in the file `log`."""
 
     def __init__(self, folder: Path, setup: Setup) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,10 +72,10 @@ class Appliance:
         if self._process is not None:
             self.stop()
 
-    # ---- its life
+    # Start and stop
 
     def start(self) -> None:
-        """Start it and wait until it answers `/healthz`."""
+        """Start it, and wait until `/healthz` returns 200."""
         self.launch()
         try:
             eventually(self._is_ready, what=f"/healthz is 200, see {self.log}", within=30)
@@ -84,8 +84,8 @@ class Appliance:
             raise
 
     def launch(self) -> subprocess.Popen[bytes]:
-        """Start it and wait for nothing."""
-        self._sockets = Path(tempfile.mkdtemp(prefix="ent-"))  # short: a socket's path ends at 107
+        """Start it without waiting."""
+        self._sockets = Path(tempfile.mkdtemp(prefix="ent-"))  # short, for sockets' paths
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -106,23 +106,23 @@ class Appliance:
         return self._process
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Stop it, check that nothing of it is left, and return its exit code."""
+        """Stop it, check that it left nothing behind, and return its exit code."""
         assert self._process is not None
         self._process.send_signal(number)
         return self.ended()
 
     def ended(self, *, within: float = _STOPS_WITHIN) -> int:
-        """Wait (s) for its end, check that nothing of it is left, and return its exit code."""
+        """Wait *within* s for its end, check that it left nothing, and return its exit code."""
         assert self._process is not None
         try:
             code = self._process.wait(timeout=within)
-            self._nothing_is_left()
+            self._check_nothing_is_left()
         finally:
             self.kill()
         return code
 
     def kill(self) -> None:
-        """End all of its processes at once, as a power cut does."""
+        """Kill all of its processes at once, as a power cut would."""
         assert self._process is not None
         while left := self.processes():
             for each in left:
@@ -136,7 +136,7 @@ class Appliance:
             self._sockets = None
 
     def environment(self) -> dict[str, str]:
-        """Return all the environment it gets; nothing is inherited that could configure it."""
+        """Return its environment. It inherits no variable that could configure it."""
         name, _, value = self._mark.partition("=")
         own = {
             name: value,
@@ -147,20 +147,20 @@ class Appliance:
         }
         return processes.clean_environment(own | self._environment)
 
-    # ---- its processes
+    # Processes
 
     def processes(self) -> list[Process]:
-        """Return every process that this start has brought about."""
+        """Return all processes of this appliance."""
         return processes.marked(self._mark)
 
     def program(self, name: str) -> Process | None:
-        """Return the first process of `python -m NAME`, or of the program NAME."""
-        found = (each for each in self.processes() if _is_of(each, name))
+        """Return the first process of the program *name*."""
+        found = (each for each in self.processes() if _is_program(each, name))
         return next(found, None)
 
     def workers(self) -> list[Process]:
-        """Return the registry's worker processes: those that have no child of their own kind."""
-        registry = [each for each in self.processes() if _is_of(each, "registry")]
+        """Return the registry's worker processes: registry processes without a child."""
+        registry = [each for each in self.processes() if _is_program(each, "registry")]
         parents = {each.parent for each in registry}
         return [each for each in registry if each.pid not in parents]
 
@@ -170,14 +170,14 @@ class Appliance:
         assert found is not None, f"{name} does not run"
         os.kill(found.pid, number)
 
-    # ---- what it says
+    # Output
 
     def output(self) -> str:
-        """Return all that it has printed so far."""
+        """Return its whole output."""
         return self.log.read_text(errors="replace")
 
     def metrics(self) -> dict[str, list[tuple[dict[str, str], float]]]:
-        """Return the samples of /metrics by name: labels and value."""
+        """Return the samples of /metrics by name, as labels and value."""
         answer = self.door.get("/metrics")
         assert answer.status == 200, answer
         found: dict[str, list[tuple[dict[str, str], float]]] = {}
@@ -187,7 +187,7 @@ class Appliance:
         return found
 
     def metric(self, name: str, **labels: str) -> float:
-        """Return the sum of the samples of *name* that carry these labels."""
+        """Return the sum of the samples of *name* that have these labels."""
         samples = self.metrics().get(name, [])
         return sum(value for found, value in samples if labels.items() <= found.items())
 
@@ -204,7 +204,7 @@ class Appliance:
         )
 
     def _write(self, setup: Setup) -> None:
-        upstreams = {host: dict(said) for host, said in setup.upstreams.items()}
+        upstreams = {host: dict(settings) for host, settings in setup.upstreams.items()}
         document = {"version": 0.1, **setup.settings, "upstreams": upstreams}
         self.file.write_text(yaml.safe_dump(document))
 
@@ -216,15 +216,15 @@ class Appliance:
         except (OSError, HTTPException):
             return False
 
-    def _nothing_is_left(self) -> None:
+    def _check_nothing_is_left(self) -> None:
         assert self._sockets is not None
         assert not self.processes()
         assert not list(self._sockets.iterdir())
         assert not listens(self.door.port)
 
 
-def _is_of(process: Process, name: str) -> bool:
+def _is_program(process: Process, name: str) -> bool:
     words = process.argv.split()
-    if not words or "appliance." in process.argv:  # what only starts or watches it
+    if not words or "appliance." in process.argv:  # a process that only starts or watches it
         return False
-    return words[0].rpartition("/")[2] == name or f"-m {name}" in process.argv
+    return words[0].rpartition("/")[2] == name or f"-m entrepot.{name}" in process.argv

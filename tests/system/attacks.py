@@ -1,4 +1,4 @@
-"""What attackers do to an appliance, a program for each resource, and the honest client beside."""
+"""Attacks on an appliance, one for each resource, and an honest client that measures the effect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.system.door import Door, basic
 
 @dataclass(slots=True)
 class Honest:
-    """A client that asks for the same *paths* again and again, and notes how it fares."""
+    """A client that requests the same *paths* repeatedly, and records failures and durations."""
 
     door: Door
     paths: tuple[str, ...]
@@ -26,7 +26,7 @@ class Honest:
     seconds: list[float] = field(default_factory=list)
 
     def ask(self, times: int) -> None:
-        """Ask for each path so many times."""
+        """Request each path *times* times."""
         for path in self.paths * times:
             begun = time.monotonic()
             try:
@@ -39,12 +39,12 @@ class Honest:
             self.seconds.append(time.monotonic() - begun)
 
     def p99(self) -> float:
-        """Return the time, in s, within which 99 of 100 requests were answered."""
+        """Return the 99th percentile of the response times, in s."""
         return sorted(self.seconds)[int(len(self.seconds) * 0.99)]
 
 
 def connections(appliance: Appliance, many: int, stack: ExitStack) -> list[socket.socket]:
-    """Open connections that are closed with *stack*; each takes little of what is sent to it."""
+    """Open *many* connections with a small receive buffer; *stack* closes them."""
     opened = []
     for _ in range(many):
         each = stack.enter_context(socket.socket())
@@ -57,7 +57,7 @@ def connections(appliance: Appliance, many: int, stack: ExitStack) -> list[socke
 
 @contextmanager
 def slow_readers(appliance: Appliance, path: str, many: int, login: str = "") -> Iterator[None]:
-    """Ask for a blob and read none of it."""
+    """Request a blob on many connections, and read nothing."""
     with ExitStack() as stack:
         for each in connections(appliance, many, stack):
             each.sendall(_head("GET", path, login).encode())
@@ -68,7 +68,7 @@ def slow_readers(appliance: Appliance, path: str, many: int, login: str = "") ->
 def slow_bodies(
     appliance: Appliance, method: str, paths: list[str], many: int, login: str = ""
 ) -> Iterator[None]:
-    """Begin large bodies, of which a byte comes now and then."""
+    """Begin large request bodies, and send one byte at intervals."""
     with ExitStack() as stack:
         ended = threading.Event()
         opened = connections(appliance, many, stack)
@@ -86,7 +86,7 @@ def slow_bodies(
 
 
 def _trickle(opened: list[socket.socket], ended: threading.Event) -> None:
-    """Send a byte on each connection now and then."""
+    """Send a byte on each connection every 0.2 s."""
     while not ended.wait(0.2):
         for each in opened:
             with suppress(OSError):
@@ -97,7 +97,7 @@ def _trickle(opened: list[socket.socket], ended: threading.Event) -> None:
 def flood(
     appliance: Appliance, requests: Callable[[int], bytes], threads: int
 ) -> Iterator[list[int]]:
-    """Send one request after the other in so many threads; yield what was answered."""
+    """Send requests one after the other in *threads* threads; yield the list of statuses."""
     ended, answers = threading.Event(), list[int]()
     numbers = itertools.count()
 
@@ -105,7 +105,7 @@ def flood(
         while not ended.is_set():
             with suppress(OSError, IndexError, ValueError):
                 raw = appliance.door.raw(requests(next(numbers)))
-                answers.append(int(raw.split(b" ", 2)[1]))  # of what was cut there is none
+                answers.append(int(raw.split(b" ", 2)[1]))  # IndexError if the response was cut off
 
     senders = [threading.Thread(target=send, daemon=True) for _ in range(threads)]
     for each in senders:
@@ -120,7 +120,7 @@ def flood(
 
 @contextmanager
 def pipelined(appliance: Appliance, request: bytes, threads: int) -> Iterator[list[int]]:
-    """Send the same request without waiting for answers; yield how many bytes of those came."""
+    """Send the same request without waiting for responses; yield the list of byte counts."""
     ended, answers = threading.Event(), list[int]()
 
     def send() -> None:
@@ -144,7 +144,7 @@ def pipelined(appliance: Appliance, request: bytes, threads: int) -> Iterator[li
 
 
 def guess(user: Callable[[int], str]) -> Callable[[int], bytes]:
-    """Return requests with wrong passwords for the users that *user* names."""
+    """Return requests with wrong passwords for the users that *user* returns."""
     return lambda number: (
         f"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         f"Authorization: {basic(f'{user(number)}:wrong{number}')}\r\n\r\n"
@@ -152,7 +152,7 @@ def guess(user: Callable[[int], str]) -> Callable[[int], bytes]:
 
 
 def ask(method: str, path: Callable[[int], str]) -> Callable[[int], bytes]:
-    """Return requests without a body for the paths that *path* names."""
+    """Return requests without a body for the paths that *path* returns."""
     return lambda number: (
         f"{method} {path(number)} HTTP/1.1\r\nHost: localhost\r\n"
         "Connection: close\r\nContent-Length: 0\r\n\r\n"

@@ -1,4 +1,4 @@
-"""A port on loopback that lets packets vanish: a listener whose queue is full."""
+"""A port on loopback that neither accepts nor refuses: a listener whose queue is full."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import socket
 from contextlib import suppress
 from typing import Self
 
-_ENOUGH = 8  # Linux takes one or two connections more than the backlog says
+_ENOUGH = 8  # Linux accepts one or two connections more than the backlog
 
 
 class BlackHole:
-    """Nobody gets a connection to `url`, and nobody is refused one."""
+    """A connection to `url` is neither accepted nor refused."""
 
     def __init__(self) -> None:
         self._listener = socket.socket()
@@ -33,5 +33,5 @@ class BlackHole:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the port."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""An upstream of its own for each failure: another's would open its breaker."""
+"""A separate upstream for each failure, because a failure opens the upstream's breaker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = 512 * KB
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One upstream that no other case uses: another's failures would open its breaker."""
+    """One upstream that no other case uses."""
 
     appliance: Appliance
     fake: FakeUpstream
@@ -24,18 +24,18 @@ class Case:
 
     @property
     def name(self) -> str:
-        """The one repository that it has."""
+        """The name of its only repository."""
         return f"{self.host}/app"
 
     @property
     def seed(self) -> int:
-        """Content of its own: what another upstream showed would be here already."""
+        """A seed for content that no other upstream has, so that it is not in the store yet."""
         return zlib.crc32(self.host.encode())
 
     def put(self) -> Image:
-        """Put an image into it as app:v1."""
+        """Add an image as app:v1."""
         return self.fake.put_image("app", "v1", of_size(KB, self.seed))
 
     def put_blob(self) -> Digest:
-        """Put a blob of SIZE bytes into it."""
+        """Add a blob of SIZE bytes."""
         return self.fake.add_blob("app", filler(SIZE, self.seed))

@@ -1,4 +1,4 @@
-"""A private CA, and certificates that it signed: what TLS and token upstreams are started with."""
+"""A private CA and certificates that it signed, for upstreams with TLS or token authentication."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Pair:
     key: ec.EllipticCurvePrivateKey
 
     def pem(self) -> bytes:
-        """Return the certificate."""
+        """Return the certificate in PEM."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     def key_pem(self) -> bytes:
-        """Return the key, without a passphrase."""
+        """Return the key in PEM, without a passphrase."""
         return self.key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.TraditionalOpenSSL,
@@ -45,7 +45,7 @@ class Pair:
 
 
 class Authority:
-    """A CA that nobody knows but those who are told."""
+    """A CA that clients trust only if they are configured to."""
 
     def __init__(self, name: str = "system test CA") -> None:
         self.pair = _signed(name, None)
@@ -55,7 +55,7 @@ class Authority:
         return _signed(name, self.pair)
 
     def write(self, path: Path) -> Path:
-        """Write the CA's certificate."""
+        """Write the CA's certificate to *path*."""
         path.write_bytes(self.pair.pem())
         return path
 

@@ -1,4 +1,4 @@
-"""podman and skopeo, started as their users start them, each with its own store and login."""
+"""podman, buildah and skopeo as users run them, with a store and logins of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.system import processes
 
-# CONTAINERS_CONF: two defaults of Debian's podman fail where raising limits is forbidden
+# for CONTAINERS_CONF: two defaults of Debian's podman fail where limits cannot be raised
 ENGINE = """\
 [containers]
 default_ulimits = ["nofile=16384:16384", "nproc=16384:16384"]
@@ -20,11 +20,11 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
 _POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
-_PATIENCE = 240  # s; a mirror that is gone without a word costs podman two minutes
+_TIMEOUT_S = 240  # a mirror that does not respond costs podman two minutes
 
 
 class Clients:
-    """What one user has in *folder*: images, logins, configuration."""
+    """The clients of one user, with images, logins and configuration in *folder*."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -37,7 +37,7 @@ class Clients:
         (folder / "auth.json").chmod(0o600)
 
     def podman(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run podman, whatever becomes of it."""
+        """Run podman; it may fail."""
         stores = [f"--root={self._folder}/root", f"--runroot={self._folder}/run"]
         return self._run(["podman", *stores, f"--tmpdir={self._folder}/tmp", *words])
 
@@ -49,13 +49,13 @@ class Clients:
         return done
 
     def skopeo(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run skopeo, whatever becomes of it."""
+        """Run skopeo; it may fail."""
         policy = f"--policy={self._folder}/policy.json"
         registries = f"--registries-conf={self._folder}/registries.conf"
         return self._run(["skopeo", policy, registries, *words])
 
     def configure(self, tree: Path) -> None:
-        """Take up what lies below *tree*/etc/containers as this user's own."""
+        """Use the files below *tree*/etc/containers as this user's configuration."""
         source = tree / "etc" / "containers"
         (drop_in,) = (source / "registries.conf.d").iterdir()
         shutil.copy(drop_in, self._folder / "registries.conf")
@@ -64,19 +64,19 @@ class Clients:
             shutil.copytree(source / "certs.d", own, dirs_exist_ok=True)
 
     def pull(self, image: str) -> str:
-        """Pull with podman over plain HTTP and return the image's ID, its config's hex."""
+        """Pull with podman over plain HTTP; return the image's ID, the hex digest of its config."""
         done = self.podman("pull", "--quiet", "--tls-verify=false", image)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     def pull_fails(self, image: str) -> str:
-        """Try to pull with podman and return what it says of the failure."""
+        """Try to pull with podman, which must fail; return its error message."""
         done = self.podman("pull", "--quiet", "--tls-verify=false", image)
         assert done.returncode != 0, done.stdout
         return done.stderr
 
     def copy(self, image: str, target: Path, *options: str) -> subprocess.CompletedProcess[str]:
-        """Copy an image with skopeo into a folder, byte for byte."""
+        """Copy an image with skopeo into a folder, with unchanged bytes."""
         plain = ["--src-tls-verify=false", "--preserve-digests", *options]
         return self.skopeo("copy", *plain, f"docker://{image}", f"dir:{target}")
 
@@ -86,12 +86,12 @@ class Clients:
         return self.podman("login", "--tls-verify=false", f"-u={user}", f"-p={password}", registry)
 
     def forget(self) -> None:
-        """Remove every image, so that the next pull asks for all of it."""
+        """Remove every image, so that the next pull requests everything."""
         done = self.podman("rmi", "--all", "--force")
         assert done.returncode == 0, done.stderr
 
     def close(self) -> None:
-        """Leave no mount behind."""
+        """Remove all images, and unmount the store."""
         self.podman("rmi", "--all", "--force")
         overlay = self._folder / "root" / "overlay"
         if os.path.ismount(overlay):
@@ -112,6 +112,6 @@ class Clients:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT_S,
             check=False,
         )

@@ -1,4 +1,4 @@
-"""What the system tests share: clients with stores of their own, upstreams, one usual appliance."""
+"""Fixtures of the system tests: clients, upstreams, and appliances."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.system.registries import Registry
 from tests.upstream import FakeUpstream
 
 _PODMAN = ("test_image", "test_play_kube")
-"""How the files begin whose tests use the engine `podman`, which one session has at a time."""
+"""Prefixes of the files whose tests use the engine `podman`; one session has it at a time."""
 _MUCH = 4000  # characters of a log
 Start = Callable[[Setup], Appliance]
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no types for it
-    """Keeps the tests of a file in one process, and all that use podman's one store."""
+    """Runs the tests of a file in one process, and those that use podman's store in one too."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -37,22 +37,22 @@ class _ByFile(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Share the tests out among processes; an appliance that a file shares is started once."""
+    """Distribute the tests by file, so that an appliance of a file is started once."""
     return _ByFile(config, log)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark a test of this folder: `make check` leaves it out."""
+    """Mark the tests of this folder; `make check` deselects them."""
     item.add_marker(pytest.mark.system)
     uses_podman = "podman" in getattr(item, "fixturenames", ())
-    assert not uses_podman or item.path.name.startswith(_PODMAN), "name it as _PODMAN has it"
+    assert not uses_podman or item.path.name.startswith(_PODMAN), "its file needs a name of _PODMAN"
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show with a test that failed what its appliances said."""
+    """Add the logs of a failed test's appliances to its report."""
     report = yield
     if report.failed and report.when == "call":
         found = getattr(item, "funcargs", {}).get("tmp_path")
@@ -63,8 +63,8 @@ def pytest_runtest_makereport(
 
 @pytest.fixture
 def clients() -> Iterator[Clients]:
-    """A user with podman and skopeo, no image and no login."""
-    folder = Path(tempfile.mkdtemp(prefix="cl-"))  # short: podman wants a runroot of 50 characters
+    """The clients of one user, without images and logins."""
+    folder = Path(tempfile.mkdtemp(prefix="cl-"))  # short: podman allows 50 characters
     user = Clients(folder)
     yield user
     user.close()
@@ -83,33 +83,33 @@ def podman() -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def image(podman: Engine) -> str:
-    """The image, as `make image` builds it, with no registry in reach."""
+    """The container image, built by `make image` without a registry."""
     return podman.build("trixie")
 
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Mounts:
-    """What an operator mounts, each with the owner and the mode that it has by itself."""
+    """The files that an operator mounts, each with its usual owner and mode."""
     return Mounts(tmp_path)
 
 
 @pytest.fixture
 def fake() -> Iterator[FakeUpstream]:
-    """An upstream of our own, honest until told otherwise."""
+    """A fake upstream that behaves correctly until a test changes that."""
     with FakeUpstream() as upstream:
         yield upstream
 
 
 @pytest.fixture(scope="session")
 def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A docker-registry for everybody, which no test stops."""
+    """A docker-registry without authentication, which no test stops."""
     with Registry(tmp_path_factory.mktemp("public")) as registry:
         yield registry
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start appliances that end with the test, each with nothing left behind."""
+    """Return a function that starts appliances; they are stopped after the test."""
     with ExitStack() as running:
         numbers = iter(range(1000))
 
@@ -122,7 +122,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """One appliance for a module's tests that neither fill it nor change how it is set up."""
+    """One appliance for the tests of a module that neither fill it nor change its settings."""
     setup = Setup({"one.test": {"url": public.url}})
     with Appliance(tmp_path_factory.mktemp("shared"), setup) as appliance:
         yield appliance
@@ -130,7 +130,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterat
 
 @pytest.fixture(scope="module")
 def hosting(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """One appliance for a module's pushes, with two workers; clients may delete."""
+    """One appliance for the pushes of a module, with two workers; clients may delete."""
     setup = Setup({"one.test": {"url": public.url}}, ALLOWED, {"ENTREPOT_WORKERS": "2"})
     with Appliance(tmp_path_factory.mktemp("hosting"), setup) as appliance:
         yield appliance

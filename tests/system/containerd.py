@@ -1,4 +1,4 @@
-"""containerd with root, state and socket of its own, and ctr to drive it."""
+"""containerd with its own root, state and socket, controlled with ctr."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ address = "{folder}/socket"
 [ttrpc]
 address = "{folder}/ttrpc"
 """
-_PATIENCE = 240  # s; a host that is gone without a word costs 30 s a request
+_TIMEOUT_S = 240  # a host that does not respond delays each request by 30 s
 
 
 class Containerd:
-    """A containerd that knows no registry but by the hosts.toml of `configure`."""
+    """A containerd whose only registry configuration is the hosts.toml files of `configure`."""
 
     reads = "containerd"
 
@@ -55,15 +55,15 @@ class Containerd:
         self._process.wait(timeout=30)
 
     def version(self) -> str:
-        """Return what it calls its version."""
+        """Return its version."""
         return self._ctr("--version").stdout.split()[-1]
 
     def configure(self, tree: Path) -> None:
-        """Read hosts.toml from below *tree*, as config_path would have it."""
+        """Use the hosts.toml files below *tree*, as config_path would."""
         self._hosts = tree / "etc" / "containerd" / "certs.d"
 
     def pull(self, image: str) -> set[str]:
-        """Pull for this machine's platform, unpack, and return every digest that it has."""
+        """Pull for this machine's platform, unpack, and return the digests of stored content."""
         hosts = ["--hosts-dir", str(self._hosts), "--snapshotter", "native"]
         done = self._ctr("images", "pull", *hosts, image)
         if done.returncode != 0:
@@ -71,18 +71,18 @@ class Containerd:
         return set(self._ctr("content", "ls", "--quiet").stdout.split())
 
     def push(self, image: str, target: str, login: str = "") -> bool:
-        """Push an image that it has under another name; return whether that was allowed."""
+        """Push an image under another name; return whether that was allowed."""
         user = ["--user", login] if login else []
         return self._ctr("images", "push", "--plain-http", *user, target, image).returncode == 0
 
     def forget(self) -> None:
-        """Remove every image and wait until its content is gone."""
+        """Remove every image, and wait until its content is gone."""
         names = self._ctr("images", "ls", "--quiet").stdout.split()
         if names:
             done = self._ctr("images", "rm", "--sync", *names)
             assert done.returncode == 0, done.stderr
         left = self._ctr("content", "ls", "--quiet").stdout.split()
-        if left:  # of pulls that failed
+        if left:  # content of failed pulls
             self._ctr("content", "rm", *left)
 
     def _answers(self) -> bool:
@@ -97,6 +97,6 @@ class Containerd:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT_S,
             check=False,
         )

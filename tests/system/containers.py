@@ -1,7 +1,7 @@
-"""podman as an operator uses it, over a store of its own that outlives a test session.
+"""podman as an operator uses it, with a store of the tests that is kept between test sessions.
 
 No registry is needed: the base image is made of Debian's packages. Base and layers are kept in the
-system's temporary folder, so only the first session on a machine pays for them.
+system's temporary folder, so that only the first session on a machine builds them.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ ROOT = Path(__file__).resolve().parents[2]
 NEEDED = ("podman", "mmdebstrap", "runc", "netavark", "make")
 
 _IMAGE = "localhost/entrepot-test"
-_PATIENCE = 300.0
-# what the build asks packages with; nothing else of ours is to matter to it
-_PASSED_ON = ("PIP_CERT", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
+_TIMEOUT_S = 300.0
+# The variables that the build needs to fetch packages; it inherits no others.
+_INHERITED = ("PIP_CERT", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
 
 Done = subprocess.CompletedProcess[str]
 
 
 def missing() -> list[str]:
-    """Return what of the needed programs is not here."""
+    """Return the needed programs that are not installed."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/lib/podman"
     return [each for each in NEEDED if shutil.which(each, path=path) is None]
 
 
 class Engine:
-    """podman with a store in *folder*, whose path is short: podman wants 50 characters."""
+    """podman with a store in *folder*, whose path is short: podman allows 50 characters."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -52,18 +52,18 @@ class Engine:
 
     @property
     def words(self) -> list[str]:
-        """The command line of this podman, for who starts it himself."""
+        """The command line of this podman, for callers that start it themselves."""
         stores = (f"--root={self._folder}/root", f"--runroot={self._folder}/run")
         return ["podman", *stores, f"--tmpdir={self._folder}/tmp"]
 
     def environment(self) -> dict[str, str]:
-        """Return what it is started with."""
-        passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        """Return the environment of this podman."""
+        passed = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         own = {"HOME": str(self._folder), "CONTAINERS_CONF": f"{self._folder}/containers.conf"}
         return processes.clean_environment(passed | own)
 
     def run(self, words: Sequence[str], cwd: Path | None = None) -> Done:
-        """Run a program with this podman's environment, whatever becomes of it."""
+        """Run a program with this podman's environment; it may fail."""
         return subprocess.run(
             list(words),
             cwd=cwd,
@@ -71,16 +71,16 @@ class Engine:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT_S,
             check=False,
         )
 
     def try_podman(self, *words: str, cwd: Path | None = None) -> Done:
-        """Run podman, whatever becomes of it."""
+        """Run podman; it may fail."""
         return self.run([*self.words, *words], cwd)
 
     def podman(self, *words: str, cwd: Path | None = None) -> str:
-        """Run podman, which must succeed, and return what it prints."""
+        """Run podman, which must succeed, and return its output."""
         done = self.try_podman(*words, cwd=cwd)
         assert done.returncode == 0, (words, done.stderr)
         return done.stdout.strip()
@@ -100,13 +100,13 @@ class Engine:
         return int(self.podman("image", "inspect", "--format={{.Size}}", image))
 
     def close(self) -> None:
-        """Leave no mount behind."""
+        """Unmount the store."""
         overlay = self._folder / "root" / "overlay"
         if os.path.ismount(overlay):
             subprocess.run(["umount", str(overlay)], check=False)
 
     def _base(self, suite: str) -> str:
-        """Return the base image, made if need be; its content has the name of how it was made."""
+        """Return the base image; build it if needed. Its file name has a hash of the command."""
         command = ["mmdebstrap", "--variant=minbase", "--mode=root", suite]
         made = hashlib.sha256(" ".join(command).encode()).hexdigest()[:12]
         tar = self._folder / f"{suite}-{made}.tar"
@@ -124,7 +124,7 @@ class Engine:
 
 @contextmanager
 def engine() -> Iterator[Engine]:
-    """Return the machine's engine for tests; sessions at the same time wait for each other."""
+    """Return the machine's engine for tests; concurrent sessions wait for each other."""
     folder = Path(tempfile.gettempdir()) / f"entrepot-tests-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -137,87 +137,87 @@ def engine() -> Iterator[Engine]:
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """How a container ended: its exit code, and all that it had said."""
+class Ended:
+    """The end of a container: its exit code, and all its output."""
 
     code: int
-    said: str
+    output: str
 
 
 class Container:
-    """One container that has been started."""
+    """One started container."""
 
     def __init__(self, podman: Engine, name: str) -> None:
         self._podman = podman
         self.name = name
 
-    def serving(self) -> None:
-        """Wait until it says that it serves."""
+    def wait_until_serving(self) -> None:
+        """Wait until the appliance in it logs that it serves."""
         eventually(self._serves, what=f"{self.name} serves", within=60)
 
     def logs(self) -> str:
-        """Return all that it has said, on both channels."""
+        """Return its output on stdout and stderr."""
         done = self._podman.try_podman("logs", self.name)
         return done.stdout + done.stderr
 
     def inspect(self) -> dict[str, Any]:
-        """Return what podman knows of it."""
+        """Return podman's description of it."""
         found: list[dict[str, Any]] = yaml.safe_load(self._podman.podman("inspect", self.name))
         return found[0]
 
     def processes(self) -> list[tuple[int, str]]:
-        """Return the user and the command line of each process, the first one first."""
+        """Return the user id and the command line of each process, the first process first."""
         pids = self._podman.podman("top", self.name, "hpid").split()[1:]
         found = [Path("/proc") / pid for pid in sorted(pids, key=int)]
         return [(each.stat().st_uid, _command(each)) for each in found if _command(each)]
 
     def execute(self, *words: str) -> Done:
-        """Run a command in it, whatever becomes of it."""
+        """Run a command in it; it may fail."""
         return self._podman.try_podman("exec", self.name, *words)
 
     def is_healthy(self) -> bool:
-        """Run its health check, as systemd would, and say what it finds."""
+        """Run its health check, as systemd would, and return the result."""
         return self._podman.try_podman("healthcheck", "run", self.name).returncode == 0
 
-    def stop(self, patience: int = 10) -> Ran:
-        """Stop it as `podman stop` does, which kills after *patience* s."""
-        self._podman.podman("stop", f"--time={patience}", self.name)
-        return Ran(int(self.inspect()["State"]["ExitCode"]), self.logs())
+    def stop(self, timeout: int = 10) -> Ended:
+        """Stop it with `podman stop`, which kills it after *timeout* s."""
+        self._podman.podman("stop", f"--time={timeout}", self.name)
+        return Ended(int(self.inspect()["State"]["ExitCode"]), self.logs())
 
     def start(self) -> None:
         """Start it again."""
         self._podman.podman("start", self.name)
 
     def remove(self) -> None:
-        """Remove it, whatever it does, and its nameless volumes."""
+        """Remove it, running or not, and its anonymous volumes."""
         self._podman.try_podman("rm", "--force", "--volumes", "--time=0", self.name)
 
     def _serves(self) -> bool:
-        said = self.logs()
-        assert self.inspect()["State"]["Running"], said
-        return " serving " in said
+        output = self.logs()
+        assert self.inspect()["State"]["Running"], output
+        return " serving " in output
 
 
 @contextmanager
 def running(
     podman: Engine, image: str, *options: str, cwd: Path | None = None
 ) -> Iterator[Container]:
-    """Run the image in the background until it serves; gone afterwards."""
+    """Run the image in the background until it serves; remove the container afterwards."""
     container = Container(podman, f"test-{uuid.uuid4().hex[:12]}")
     try:
         podman.podman("run", "--detach", f"--name={container.name}", *options, image, cwd=cwd)
-        container.serving()
+        container.wait_until_serving()
         yield container
     finally:
         container.remove()
 
 
-def ran(podman: Engine, image: str, *options: str, cwd: Path | None = None) -> Ran:
-    """Run the image in the foreground until it ends by itself."""
+def run_to_end(podman: Engine, image: str, *options: str, cwd: Path | None = None) -> Ended:
+    """Run the image in the foreground until it ends."""
     done = podman.try_podman("run", "--rm", *options, image, cwd=cwd)
-    noise = ("healthcheck", "systemd")  # podman's own, where there is no systemd
-    said = [each for each in done.stderr.splitlines() if not any(word in each for word in noise)]
-    return Ran(done.returncode, done.stdout + "\n".join(said))
+    noise = ("healthcheck", "systemd")  # podman's own messages on a machine without systemd
+    lines = [each for each in done.stderr.splitlines() if not any(word in each for word in noise)]
+    return Ended(done.returncode, done.stdout + "\n".join(lines))
 
 
 def _command(process: Path) -> str:

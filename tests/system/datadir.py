@@ -1,4 +1,4 @@
-"""Looks at a data directory from outside: its size over time, its files, its index, its logs."""
+"""Reads a data directory from outside: its size over time, its files, its index, its logs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EVERY = 0.05
 def size(root: Path) -> int:
     """Return the sum of `st_size` of every file below *root*, in bytes.
 
-    A file that is renamed while it is looked at may be met twice; it counts once.
+    A file that is renamed during the walk may be found twice; it counts once.
     """
     return sum({status.st_ino: status.st_size for _, status in _walk(str(root))}.values())
 
@@ -55,13 +55,13 @@ class SizeSampler:
 
 
 def access_lines(state: Path) -> list[AccessLine]:
-    """Return every line of the access log, rotated files included, in the order of their ends."""
+    """Return every line of the access log and its rotated files, in the order of their ends."""
     lines = (line for file in _logs(state) for line in file.read_bytes().splitlines())
     return sorted((accesslog.parse(line) for line in lines), key=lambda line: line.end)
 
 
 def spool_files(state: Path) -> list[Path]:
-    """Return the downloads that have not ended, their `.size` notes left out."""
+    """Return the spool files of unfinished downloads, without their `.size` files."""
     spool = state / "spool"
     return [path for path in spool.glob("sha*-*") if path.suffix != ".size"]
 

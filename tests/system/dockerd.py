@@ -1,4 +1,4 @@
-"""dockerd in a network of its own, driven by its API: no docker0, no rules, no client program."""
+"""dockerd in a network namespace, controlled by its API, without docker0 and firewall rules."""
 
 from __future__ import annotations
 
@@ -19,17 +19,23 @@ from tests.system.netns import Ways
 from tests.system.pullers import PullFailed
 from tests.system.waiting import eventually
 
-_PATIENCE = 120
+_TIMEOUT_S = 120
 _API = "/v1.41"
-_NOBODY = base64.urlsafe_b64encode(b"{}").decode()
-_QUIET = ("--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs")
+_NO_LOGIN = base64.urlsafe_b64encode(b"{}").decode()
+_OPTIONS = (
+    "--bridge=none",
+    "--iptables=false",
+    "--ip6tables=false",
+    "--storage-driver=vfs",
+)
 
 
 class Dockerd:
-    """A dockerd that is started by `configure`; it reaches no more than *ways* (port to port).
+    """A dockerd that `configure` starts; it can connect only to the ports in *ways*.
 
-    *names* are hosts that are this machine to it; of all authorities it trusts *ca* alone, and
-    those that it is told of. *folder* must have a short path, for there are sockets below it.
+    *ways* maps its loopback ports to ours. It resolves the hosts *names* to loopback. It trusts
+    only the CA *ca* and those of its configuration. *folder* must have a short path, because there
+    are sockets below it.
     """
 
     reads = "docker"
@@ -59,7 +65,7 @@ class Dockerd:
         self._stop()
 
     def configure(self, tree: Path) -> None:
-        """Start it anew, with what *tree* has for /etc/docker."""
+        """Restart it with the files of *tree*/etc/docker as /etc/docker."""
         self._stop()
         places = {self._folder / "hosts": "/etc/hosts", tree / "etc" / "docker": "/etc/docker"}
         with self._log.open("ab") as log:
@@ -80,26 +86,27 @@ class Dockerd:
     def pull(self, image: str, login: str = "") -> set[str]:
         """Pull, and return the image's ID, which is the config's digest.
 
-        *login* is user:password, as `docker login` would have kept it for the image's host.
+        *login* is user:password, as `docker login` would have stored it for the image's host.
         """
         path = f"/images/create?{urlencode({'fromImage': image})}"
-        _hear(self._ask("POST", path, _registry_auth(image, login) if login else {}))
+        _check_progress(self._ask("POST", path, _registry_auth(image, login) if login else {}))
         return {str(json.loads(self._ask("GET", f"/images/{quote(image)}/json"))["Id"])}
 
     def push(self, image: str, repository: str, tag: str, login: str = "") -> None:
-        """Tag an image that it has, and push it under that name; *login* is user:password."""
+        """Tag a stored image, and push it under that name; *login* is user:password."""
         target = urlencode({"repo": repository, "tag": tag})
         self._ask("POST", f"/images/{quote(image)}/tag?{target}")
         path = f"/images/{quote(repository)}/push?{urlencode({'tag': tag})}"
-        nobody = {"X-Registry-Auth": _NOBODY}
-        _hear(self._ask("POST", path, _registry_auth(repository, login) if login else nobody))
+        no_login = {"X-Registry-Auth": _NO_LOGIN}
+        headers = _registry_auth(repository, login) if login else no_login
+        _check_progress(self._ask("POST", path, headers))
 
     def login(self, registry: str, login: str) -> bool:
-        """Return whether `docker login` takes user:password."""
+        """Return whether `docker login` accepts user:password."""
         username, _, password = login.partition(":")
-        said = {"username": username, "password": password, "serveraddress": registry}
+        body = {"username": username, "password": password, "serveraddress": registry}
         try:
-            self._ask("POST", "/auth", {"Content-Type": "application/json"}, json.dumps(said))
+            self._ask("POST", "/auth", {"Content-Type": "application/json"}, json.dumps(body))
         except PullFailed:
             return False
         return True
@@ -107,13 +114,14 @@ class Dockerd:
     def forget(self) -> None:
         """Remove every image."""
         for each in json.loads(self._ask("GET", "/images/json?all=1")):
-            with suppress(PullFailed):  # another one's parent, gone with it
+            with suppress(PullFailed):  # a parent that was removed with its child
                 self._ask("DELETE", f"/images/{each['Id']}?force=1")
 
     def _argv(self) -> list[str]:
         at = self._folder
         places = [f"--data-root={at}/data", f"--exec-root={at}/exec", f"--pidfile={at}/pid"]
-        return ["dockerd", f"--host=unix://{self._socket}", *places, *_QUIET]
+        socket = f"--host=unix://{self._socket}"
+        return ["dockerd", socket, *places, *_OPTIONS]
 
     def _stop(self) -> None:
         self._stack.close()
@@ -134,7 +142,7 @@ class Dockerd:
     def _ask(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: str = ""
     ) -> str:
-        connection = UnixConnection(self._socket, _PATIENCE)
+        connection = UnixConnection(self._socket, _TIMEOUT_S)
         try:
             connection.request(method, f"{_API}{path}", body or None, headers or {})
             response = connection.getresponse()
@@ -146,11 +154,11 @@ class Dockerd:
             connection.close()
 
 
-def _hear(told: str) -> None:
-    """Look through the lines of a pull or a push. Raises: PullFailed."""
-    for line in told.splitlines():
-        if "error" in (said := json.loads(line)):
-            raise PullFailed(said["error"])
+def _check_progress(text: str) -> None:
+    """Search the progress lines of a pull or a push for an error. Raises: PullFailed."""
+    for line in text.splitlines():
+        if "error" in (progress := json.loads(line)):
+            raise PullFailed(progress["error"])
 
 
 def _registry_auth(image: str, login: str) -> dict[str, str]:

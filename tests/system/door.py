@@ -1,4 +1,4 @@
-"""Plain HTTP as a test speaks it: one connection a request, every header in its own hands."""
+"""An HTTP client for tests: one connection per request, no redirects, all headers visible."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 
 from entrepot.datastore.manifest import ACCEPT
 
-_PATIENCE = 60.0
+_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One whole answer; header names are lower case."""
+    """One complete response; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -26,7 +26,7 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """The code of the first error in an OCI error envelope; empty when it is none."""
+        """The code of the first error in an OCI error envelope; "" without an envelope."""
         try:
             return str(json.loads(self.body)["errors"][0]["code"])
         except (ValueError, KeyError, IndexError, TypeError):
@@ -35,7 +35,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Where a server listens, and who asks: `login` is user:password, `bearer` a token."""
+    """The address of a server and the client's login: user:password, or a `bearer` token."""
 
     port: int
     host: str = "127.0.0.1"
@@ -45,15 +45,15 @@ class Door:
 
     @property
     def netloc(self) -> str:
-        """Host and port, as an image reference writes them."""
+        """Host and port, as in an image reference."""
         return f"{self.host}:{self.port}"
 
     def get(self, path: str, **headers: str) -> Answer:
-        """GET; a header's name is written with underscores for dashes."""
+        """Send a GET; header names have underscores for dashes."""
         return self.ask("GET", path, headers=_dashed(headers))
 
     def head(self, path: str, **headers: str) -> Answer:
-        """HEAD, likewise."""
+        """Send a HEAD; header names have underscores for dashes."""
         return self.ask("HEAD", path, headers=_dashed(headers))
 
     def ask(
@@ -64,7 +64,7 @@ class Door:
         headers: Mapping[str, str] | None = None,
         body: bytes | Iterable[bytes] | None = None,
     ) -> Answer:
-        """Send one request and read its whole answer. Raises: OSError, HTTPException."""
+        """Send one request and read its whole response. Raises: OSError, HTTPException."""
         with self.open(method, path, headers=headers, body=body) as response:
             found = {name.lower(): value for name, value in response.getheaders()}
             return Answer(response.status, found, response.read())
@@ -78,7 +78,7 @@ class Door:
         headers: Mapping[str, str] | None = None,
         body: bytes | Iterable[bytes] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
-        """Send one request and hand out the answer as soon as its headers are here."""
+        """Send one request, and yield the response when its headers have arrived."""
         connection = self._connection()
         try:
             connection.request(method, path, body, {**self._usual(), **(headers or {})})
@@ -87,9 +87,9 @@ class Door:
             connection.close()
 
     def raw(self, request: bytes) -> bytes:
-        """Send bytes as they are and return all that comes back."""
-        with socket.create_connection((self.host, self.port), timeout=_PATIENCE) as wire:
-            with suppress(OSError):  # refused before its end
+        """Send raw bytes, and return all bytes of the response."""
+        with socket.create_connection((self.host, self.port), timeout=_TIMEOUT_S) as wire:
+            with suppress(OSError):  # the server refused it before its end
                 wire.sendall(request)
                 wire.shutdown(socket.SHUT_WR)
             return _all_of(wire)
@@ -97,9 +97,9 @@ class Door:
     def _connection(self) -> http.client.HTTPConnection:
         if self.tls is not None:
             return http.client.HTTPSConnection(
-                self.host, self.port, timeout=_PATIENCE, context=self.tls
+                self.host, self.port, timeout=_TIMEOUT_S, context=self.tls
             )
-        return http.client.HTTPConnection(self.host, self.port, timeout=_PATIENCE)
+        return http.client.HTTPConnection(self.host, self.port, timeout=_TIMEOUT_S)
 
     def _usual(self) -> dict[str, str]:
         usual = {"Accept": ", ".join(ACCEPT)}
@@ -111,12 +111,12 @@ class Door:
 
 
 def basic(login: str) -> str:
-    """Return the Authorization header of user:password."""
+    """Return the value of an Authorization header for user:password."""
     return f"Basic {base64.b64encode(login.encode()).decode()}"
 
 
 def listens(port: int) -> bool:
-    """Whether somebody accepts connections on a loopback port."""
+    """Return whether a process accepts connections on a loopback port."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -125,7 +125,7 @@ def listens(port: int) -> bool:
 
 
 def _all_of(wire: socket.socket) -> bytes:
-    """Read until the other side closes, or resets because we had sent more than it read."""
+    """Read until the server closes, or resets the connection because it did not read everything."""
     received = b""
     with suppress(ConnectionResetError):
         while piece := wire.recv(65536):

@@ -1,4 +1,4 @@
-"""What can go wrong with a mirror, and what each client did about it, in what version."""
+"""The table of mirror failures, and how each version of each client reacts to them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Literal
 Outcome = Literal["mirror", "origin", "both", "fails"]
 
 VERSIONS = {"podman": "4.3.1", "containerd": "1.6.20", "dockerd": "20.10.24"}
-"""Debian 12's, with which the table was made; dockerd with its older store."""
+"""The versions of Debian 12, with which the table was measured; dockerd with its older store."""
 
 LAYER = "LAYER"
-"""Stands in a rule for the digest of the image's layer."""
+"""A placeholder in a rule for the digest of the image's layer."""
 
 _ALL, _MANIFESTS, _BLOBS = "", "/manifests/", "/blobs/"
 _BASIC = {"WWW-Authenticate": 'Basic realm="mirror"'}
@@ -22,10 +22,9 @@ _TOKEN = {"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:1/token",service="
 
 @dataclass(frozen=True, slots=True)
 class Did:
-    """Where a client got the image, and for how many manifests and blobs it asked the mirror.
+    """The source of the image, and the number of manifest and blob requests to the mirror.
 
-    `waits` is how long it took where that is worth a word; what waits for more than a moment is
-    left to `make soak`.
+    `waits` is the client's delay, if it is noticeable; slow cases run only in `make soak`.
     """
 
     outcome: Outcome
@@ -39,20 +38,20 @@ class Did:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing that goes wrong: `rules` are paths and a fake upstream's knobs, None: it is off."""
+    """One failure: `rules` map paths to a fake upstream's options; None means it is stopped."""
 
-    says: str
+    failure: str
     rules: tuple[tuple[str, Mapping[str, Any]], ...] | None
     did: Mapping[str, Did]
 
     def markdown(self) -> str:
-        """Return the row as the documentation has it."""
-        return f"| {self.says} | {' | '.join(str(self.did[name]) for name in VERSIONS)} |"
+        """Return the row as in the documentation."""
+        return f"| {self.failure} | {' | '.join(str(self.did[name]) for name in VERSIONS)} |"
 
 
-def _row(says: str, *did: Did, rules: dict[str, dict[str, Any]] | None) -> Row:
+def _row(failure: str, *did: Did, rules: dict[str, dict[str, Any]] | None) -> Row:
     found = MappingProxyType(dict(zip(VERSIONS, did, strict=True)))
-    return Row(says, None if rules is None else tuple(rules.items()), found)
+    return Row(failure, None if rules is None else tuple(rules.items()), found)
 
 
 def _origin(asked: int, waits: str = "", *, is_slow: bool = False) -> Did:

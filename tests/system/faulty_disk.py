@@ -1,7 +1,8 @@
-"""A disk that fails on demand, for the storage and lock modules of one appliance.
+"""A disk that fails on demand, as seen by the storage and lock modules of one appliance.
 
-Each Python process of it loads a `sitecustomize` that wraps the system calls. While the control
-file names a call, or `*`, that call fails with the error in it, if one of the modules asked.
+Each of its Python processes loads a `sitecustomize` module that wraps system calls. While the
+control file names a call, or `*`, that call fails with the given error if one of the modules made
+it.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ builtins.open = io.open
 
 
 class FaultyDisk:
-    """The disk that the processes with its `environment` see."""
+    """The disk as seen by processes with its `environment`."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,15 +105,15 @@ class FaultyDisk:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return what makes a Python process see this disk."""
+        """Return the environment variables with which a Python process uses this disk."""
         return {"PYTHONPATH": str(self._folder), "FAULTY_DISK": str(self._control)}
 
     def fail(self, number: int, call: str = "*") -> None:
-        """Let *call* fail with the error *number*, from now on."""
+        """Make *call* fail with the error *number* from now on."""
         self._set(f"{number} {call}")
 
     def behave(self) -> None:
-        """Let all calls succeed again."""
+        """Make all calls succeed again."""
         self._set("")
 
     def _set(self, text: str) -> None:

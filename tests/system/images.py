@@ -1,4 +1,4 @@
-"""Images that a real client unpacks, small by default and of the issue's size in `make soak`."""
+"""Images that a real client unpacks; small by default, and large in `make soak`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MB = 1024 * KB
 
 
 def of_size(size: int, seed: int, *, shared: bytes | None = None, family: Family = "oci") -> Image:
-    """Build an image whose own layer is a little over *size* bytes, over a *shared* layer."""
+    """Build an image whose own layer has a little more than *size* bytes, on a *shared* layer."""
     own = layer({f"own-{seed}": filler(size, seed)})
     return image([own] if shared is None else [shared, own], family)
 

@@ -1,4 +1,4 @@
-"""What an operator mounts into a container: data, pull secret, certificate and password file."""
+"""The files that an operator mounts into a container: data, pull secret, certificate, passwords."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HARDENED = (
 
 
 class Mounts:
-    """A folder as the README has it: all of it is root's, the secrets are for root alone."""
+    """A folder as in the README: root owns all of it, and only root can read the secrets."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -44,15 +44,15 @@ class Mounts:
             secret.chmod(0o600)
 
     def open_to_all(self) -> None:
-        """Let any user write the data and read the rest."""
+        """Let any user write the data and read the other files."""
         self.data.chmod(0o777)
         for each in (self.secret, self.certificate, self.users):
             each.chmod(0o644)
 
     def on_the_host(self, upstreams: Mapping[str, Mapping[str, str]]) -> tuple[list[str], str]:
-        """Return options for podman, and where it will serve: beside us, so upstreams are near."""
+        """Return podman's options for the host's network, and the address that clients use."""
         port = free_port()
-        told = {
+        environment = {
             "REGISTRY_HTTP_ADDR": f"127.0.0.1:{port}",
             "REGISTRY_UPSTREAMS": json.dumps(upstreams),
             "REGISTRY_AUTH": "htpasswd",
@@ -63,15 +63,15 @@ class Mounts:
         options = [
             "--network=host",
             *(f"--volume={here}:{there}" for here, there in mounts.items()),
-            *(f"--env={name}={value}" for name, value in told.items()),
+            *(f"--env={name}={value}" for name, value in environment.items()),
         ]
         return options, f"localhost:{port}"
 
 
 def as_printed() -> tuple[list[str], int]:
-    """Return the README's options for TLS and passwords, and the port that stands for its 8443.
+    """Return the README's options for TLS and passwords, and the port that replaces its 8443.
 
-    Name, image and port on the host are a test's own; all else is as it is printed.
+    Name, image and host port are the test's; everything else is as printed.
     """
     text = README.read_text().replace("\\\n", " ")
     lines = (line.strip() for line in text.splitlines())

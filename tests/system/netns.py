@@ -1,4 +1,4 @@
-"""A network of its own for a daemon that leaves bridges and rules behind, and the ways into it."""
+"""A network namespace for a daemon that leaves bridges and rules behind, with forwarded ports."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _PIECE = 65536
 
 
 def inside(places: Mapping[Path, str], argv: list[str]) -> list[str]:
-    """Return *argv* as it is run without any network, each of *places* mounted where it says."""
+    """Return *argv* to run without a network, with *places* bind-mounted at the given paths."""
     mounts = [shlex.join(["mount", "--bind", str(here), there]) for here, there in places.items()]
     script = " && ".join([*mounts, f"exec {shlex.join(argv)}"])
     return ["unshare", "--net", "--mount", "--propagation=private", "sh", "-c", script]
 
 
 class Ways:
-    """Ports on the loopback of the process *pid* that lead to ports on ours."""
+    """Ports on the loopback of the process *pid* that are forwarded to ports on ours."""
 
     def __init__(self, pid: int, ports: Mapping[int, int]) -> None:
         self._namespace = Path(f"/proc/{pid}/ns/net")
@@ -53,7 +53,7 @@ class Ways:
             each.close()
 
     def open(self, there: int, here: int) -> None:
-        """Let the daemon reach our port *here* as its own port *there*."""
+        """Forward the daemon's port *there* to our port *here*."""
         listener = _within(self._namespace, lambda: socket.create_server(("127.0.0.1", there)))
         self._listeners.append(listener)
         threading.Thread(target=_pass_on, args=(listener, here), daemon=True).start()
@@ -63,7 +63,7 @@ class Ways:
 
 
 def _within(namespace: Path, act: Callable[[], T]) -> T:
-    """Do something in a network; a socket that is made there stays there."""
+    """Call *act* in a network namespace; sockets that it creates stay there."""
     done: list[T] = []
 
     def enter_and_act() -> None:
@@ -89,7 +89,7 @@ def _bring_loopback_up() -> None:
 
 
 def _pass_on(listener: socket.socket, port: int) -> None:
-    with suppress(OSError):  # it was closed
+    with suppress(OSError):  # the listener was closed
         while True:
             client, _ = listener.accept()
             threading.Thread(target=_serve, args=(client, port), daemon=True).start()

@@ -1,4 +1,4 @@
-"""Finds, by a mark in their environment, all processes that one start has brought about."""
+"""Finds all processes of an appliance by a mark in their environment."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ")
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One running process: `argv` as it was started (or renamed itself)."""
+    """One running process; `argv` is its command line, or the title that it set."""
 
     pid: int
     parent: int
@@ -22,18 +22,18 @@ class Process:
 
 
 def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment that inherits nothing which could configure a server or a client."""
-    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    """Return an environment without variables that could configure a server or a client."""
+    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return {**kept, **extra}
 
 
 def marked(mark: str) -> list[Process]:
-    """Return the processes whose environment holds *mark*, zombies left out."""
+    """Return the processes whose environment contains *mark*, without zombies."""
     return [each for each in _all() if mark.encode() in _read(each.pid, "environ")]
 
 
 def flock_holder(path: Path) -> int | None:
-    """Return the pid that holds an exclusive flock on a file: the writer of a download."""
+    """Return the id of the process with an exclusive flock on a file: a download's writer."""
     try:
         inode = path.stat().st_ino
     except FileNotFoundError:
@@ -48,7 +48,7 @@ def flock_holder(path: Path) -> int | None:
 
 
 def open_files(pid: int) -> list[str]:
-    """Return the paths of the files that a process has open."""
+    """Return the paths of a process's open files."""
     found = []
     for link in (_PROC / str(pid) / "fd").iterdir():
         with suppress(FileNotFoundError):

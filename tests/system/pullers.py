@@ -1,4 +1,4 @@
-"""One way to drive all clients that pull: configure, pull, forget."""
+"""A common interface to all clients: configure, pull, forget."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Protocol
 from tests.system.clients import Clients
 
 
-class PullFailed(Exception):  # noqa: N818 - the class says the fact
-    """The client gave up; `str()` is what it said."""
+class PullFailed(Exception):  # noqa: N818 - the name states the fact
+    """The client's pull failed; `str()` is its message."""
 
 
 class Puller(Protocol):
@@ -20,19 +20,19 @@ class Puller(Protocol):
 
     @property
     def reads(self) -> str:
-        """The name of its configuration with `entrepot clients`."""
+        """The name of its configuration in `entrepot clients`."""
         ...
 
     def version(self) -> str:
-        """Return what it calls its version."""
+        """Return its version."""
         ...
 
     def configure(self, tree: Path) -> None:
-        """Take up the configuration below *tree*, which stands for `/`."""
+        """Use the configuration below *tree*, which stands for `/`."""
         ...
 
     def pull(self, image: str) -> set[str]:
-        """Pull, and return the digests of what it then has: the config's at least.
+        """Pull, and return digests of the stored content, at least the config's.
 
         Raises: PullFailed.
         """
@@ -56,7 +56,7 @@ class Podman:
         return self._clients.podman("--version").stdout.split()[-1]
 
     def configure(self, tree: Path) -> None:
-        """Take it up as the user's own."""
+        """Use the configuration as the user's own."""
         self._clients.configure(tree)
 
     def pull(self, image: str) -> set[str]:
@@ -84,7 +84,7 @@ class Skopeo(Podman):
         self._folder = folder
 
     def pull(self, image: str) -> set[str]:
-        """Copy, and return what the manifest that came names."""
+        """Copy the image, and return the digests in its manifest."""
         target = self._folder / "copy"
         _good(self._clients.skopeo("copy", f"docker://{image}", f"dir:{target}"))
         manifest = json.loads((target / "manifest.json").read_bytes())

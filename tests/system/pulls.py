@@ -1,4 +1,4 @@
-"""Pulls over plain HTTP the way a client does: manifest, config, layers, every digest compared."""
+"""Pulls over plain HTTP as a client does: manifest, config, layers; all digests are verified."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def blob_path(name: str, digest: object) -> str:
 
 
 def pull_manifest(door: Door, name: str, reference: object) -> Answer:
-    """Get a manifest, which must be there and be what its digest says."""
+    """Fetch a manifest. It must exist and match its digest."""
     answer = door.get(manifest_path(name, reference))
     assert answer.status == 200, (name, reference, answer.status, answer.body)
     assert answer.headers["docker-content-digest"] == str(Digest.of(answer.body))
@@ -32,7 +32,7 @@ def pull_manifest(door: Door, name: str, reference: object) -> Answer:
 
 
 def pull_blob(door: Door, name: str, digest: Digest) -> bytes:
-    """Get a blob, which must be there and be what its digest says."""
+    """Fetch a blob. It must exist and match its digest."""
     answer = door.get(blob_path(name, digest))
     assert answer.status == 200, (name, digest, answer.status, answer.body)
     assert Digest.of(answer.body) == digest
@@ -40,9 +40,9 @@ def pull_blob(door: Door, name: str, digest: Digest) -> bytes:
 
 
 def pull(door: Door, name: str, reference: object) -> list[Digest]:
-    """Get an image with all its parts and return its digests, its manifest's first.
+    """Fetch an image with all its parts, and return their digests, the manifest's first.
 
-    Of an index, every platform's image is got.
+    For an index, fetch the images of all platforms.
     """
     answer = pull_manifest(door, name, reference)
     read = manifest.parse(answer.body, answer.headers["content-type"])
@@ -55,7 +55,7 @@ def pull(door: Door, name: str, reference: object) -> list[Digest]:
 
 
 class Reader(threading.Thread):
-    """Downloads one path in a thread: `received` grows, `outcome` says how it ended."""
+    """Downloads one path in a thread; `is_whole` is true after a complete body."""
 
     def __init__(self, door: Door, path: str) -> None:
         super().__init__(daemon=True)
@@ -66,7 +66,7 @@ class Reader(threading.Thread):
         self.is_whole = False
 
     def run(self) -> None:
-        """Read until the end, or until the connection breaks."""
+        """Read until the end of the body, or until the connection breaks."""
         try:
             with self._door.open("GET", self._path) as response:
                 self.status = response.status
@@ -83,17 +83,17 @@ class Reader(threading.Thread):
         return self
 
     def end(self) -> Self:
-        """Wait for its end, and return the reader."""
+        """Wait for the end of the download, and return the reader."""
         self.join(timeout=60)
         assert not self.is_alive(), f"a download hangs: {self._path}"
         return self
 
     def has(self, digest: Digest) -> bool:
-        """Whether it got all of what *digest* names."""
+        """Return whether it received all content of *digest*."""
         return self.status == 200 and self.is_whole and Digest.of(bytes(self.received)) == digest
 
 
 def end_all(readers: Sequence[Reader]) -> None:
-    """Wait for the end of all."""
+    """Wait for the end of all downloads."""
     for reader in readers:
         reader.end()

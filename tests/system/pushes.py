@@ -1,4 +1,4 @@
-"""Pushes over plain HTTP the way a client does: blobs, then manifest, every answer looked at."""
+"""Pushes over plain HTTP as a client does: blobs, then the manifest."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tests.system.door import Answer, Door
 from tests.system.pulls import manifest_path
 
 ALLOWED = {"storage": {"delete": {"enabled": True}}}
-"""Settings with which a client may delete."""
+"""Settings that allow clients to delete."""
 
 
 def uploads_path(name: str) -> str:
-    """Return the path at which an upload begins."""
+    """Return the path for new uploads."""
     return f"/v2/{name}/blobs/uploads/"
 
 
 def begin(door: Door, name: str) -> str:
-    """Begin an upload and return where it goes on."""
+    """Begin an upload, and return its location."""
     begun = door.ask("POST", uploads_path(name))
     assert begun.status == 202, begun
     return begun.headers["location"]
@@ -36,13 +36,13 @@ def push_blob(door: Door, name: str, content: bytes) -> Answer:
 
 
 def put_manifest(door: Door, name: str, reference: object, body: bytes, media_type: str) -> Answer:
-    """Push a manifest whose parts are there."""
+    """Push a manifest whose parts are stored."""
     headers = {"Content-Type": media_type}
     return door.ask("PUT", manifest_path(name, reference), body=body, headers=headers)
 
 
 def push(door: Door, name: str, reference: object, image: Image) -> bool:
-    """Push an image with all its parts; True when its manifest was answered 201."""
+    """Push an image with all its parts; return True if all of them were accepted."""
     for blob in image.blobs:
         if push_blob(door, name, blob).status != 201:
             return False
@@ -61,13 +61,13 @@ def push_index(
 
 
 def tags(door: Door, name: str) -> list[str]:
-    """Return the tags of a repository; none where there is none."""
+    """Return the tags of a repository; [] if it does not exist."""
     answer = door.get(f"/v2/{name}/tags/list")
     return list(json.loads(answer.body)["tags"]) if answer.status == 200 else []
 
 
 def as_folder(image: Image, folder: Path) -> str:
-    """Lay an image out as skopeo's `dir:` has it, and return how skopeo names that."""
+    """Write an image in the layout of skopeo's `dir:`, and return its name for skopeo."""
     folder.mkdir(parents=True)
     (folder / "version").write_text("Directory Transport Version: 1.1\n")
     (folder / "manifest.json").write_bytes(image.manifest)
@@ -77,12 +77,12 @@ def as_folder(image: Image, folder: Path) -> str:
 
 
 def stream(door: Door, method: str, path: str, pieces: Iterable[bytes]) -> Answer:
-    """Send a body in chunks of HTTP, without its length."""
+    """Send a body with chunked transfer coding, without a Content-Length."""
     return door.ask(method, path, body=iter(pieces))
 
 
 def repeated(piece: bytes, times: int) -> Digest:
-    """Address a content that is one piece, over and over."""
+    """Return the digest of *piece* repeated *times* times."""
     hasher = hashlib.sha256()
     for _ in range(times):
         hasher.update(piece)

@@ -27,10 +27,10 @@ _REQUEST = re.compile(r'"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.1" (?P<statu
 
 
 class Registry:
-    """One docker-registry; it can be stopped and started again at the same port.
+    """One docker-registry; it can be stopped, and started again on the same port.
 
-    *storage* is its data directory, *settings* is merged into its configuration's top level; with
-    *tokens*, whoever pushes gets his right there.
+    *storage* is its data directory; *settings* is merged into the top level of its configuration.
+    With *tokens*, clients that push get their token there.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class Registry:
 
     @property
     def url(self) -> str:
-        """Where it is, for an appliance's `url:`."""
+        """Its URL, for the setting `url:` of an upstream."""
         return f"{'https' if self.door.tls else 'http'}://{self.door.netloc}"
 
     def start(self) -> None:
-        """Start it and wait until it accepts connections."""
+        """Start it, and wait until it accepts connections."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 ["docker-registry", "serve", str(self._file)],
@@ -77,14 +77,14 @@ class Registry:
         eventually(lambda: listens(self.door.port), what=f"docker-registry up, see {self._log}")
 
     def stop(self) -> None:
-        """Kill it, as an outage does: its connections break, nobody listens at its port."""
+        """Kill it, as in an outage: connections break, and new ones are refused."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def requests(self) -> list[tuple[str, str, int]]:
-        """Return method, target and status of every request that it has answered so far."""
+        """Return method, target and status of all requests so far."""
         found = _REQUEST.finditer(self._log.read_text(errors="replace"))
         return [(each["method"], each["target"], int(each["status"])) for each in found]
 
@@ -132,14 +132,14 @@ class Registry:
         return answer
 
     def _may(self, repository: str) -> Door:
-        """Return the door with the right to write to *repository*."""
+        """Return a client with the right to push to *repository*."""
         if self._tokens is None:
             return self.door
         return replace(self.door, bearer=self._tokens.token([f"repository:{repository}:pull,push"]))
 
 
 def token_registry(folder: Path, tokens: TokenServer) -> Registry:
-    """Return a registry that lets in who holds a token of *tokens*."""
+    """Return a registry that accepts the tokens of *tokens*."""
     folder.mkdir(parents=True, exist_ok=True)
     bundle = folder / "tokens.pem"
     bundle.write_bytes(tokens.pair.pem())
@@ -153,7 +153,7 @@ def token_registry(folder: Path, tokens: TokenServer) -> Registry:
 
 
 def basic_registry(folder: Path, login: str) -> Registry:
-    """Return a registry that lets in *login* (user:password)."""
+    """Return a registry that accepts *login* (user:password)."""
     folder.mkdir(parents=True, exist_ok=True)
     path = htpasswd(folder / "htpasswd", login)
     auth = {"htpasswd": {"realm": "upstream", "path": str(path)}}
@@ -161,7 +161,7 @@ def basic_registry(folder: Path, login: str) -> Registry:
 
 
 def tls_registry(folder: Path, authority: Authority) -> Registry:
-    """Return a registry whose certificate *authority* signed; its CA lies in `folder`/ca.pem."""
+    """Return a registry with a certificate of *authority*; the CA is in `folder`/ca.pem."""
     certificate, key = authority.issue().write(folder)
     context = ssl.create_default_context(cafile=str(authority.write(folder / "ca.pem")))
     tls = {"tls": {"certificate": str(certificate), "key": str(key)}}
@@ -169,7 +169,7 @@ def tls_registry(folder: Path, authority: Authority) -> Registry:
 
 
 def htpasswd(path: Path, *logins: str, cost: int = 5) -> Path:
-    """Write, in place, an htpasswd file that knows every user:password of *logins*."""
+    """Write an htpasswd file in place, with every user:password of *logins*."""
     lines = []
     for login in logins:
         user, _, password = login.partition(":")

@@ -1,4 +1,4 @@
-"""Lets containers behind a bridge reach what listens on loopback."""
+"""Lets containers on a bridge network reach a server on loopback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Self
 
 
 class Relay:
-    """Passes every connection to its own port, at any address, on to *target* on loopback."""
+    """Forwards connections to its own port, on any address, to the port *target* on loopback."""
 
     def __init__(self, target: int) -> None:
         class Handler(BaseRequestHandler):
@@ -37,7 +37,7 @@ class Relay:
 
 
 def _copy(here: socket.socket, there: socket.socket) -> None:
-    """Copy until *here* ends, and tell *there*."""
+    """Copy until *here* ends, and then shut down *there* for writing."""
     try:
         with here.makefile("rb", buffering=0) as source, there.makefile("wb", buffering=0) as sink:
             shutil.copyfileobj(source, sink)

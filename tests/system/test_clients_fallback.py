@@ -30,7 +30,10 @@ from tests.wire import Seen
 HUB = "registry-1.docker.io"
 CASES = [
     pytest.param(
-        row, name, marks=pytest.mark.soak if row.did[name].is_slow else (), id=f"{row.says}-{name}"
+        row,
+        name,
+        marks=pytest.mark.soak if row.did[name].is_slow else (),
+        id=f"{row.failure}-{name}",
     )
     for row in TABLE
     for name in VERSIONS
@@ -114,7 +117,7 @@ def test_the_documentation_says_what_happens() -> None:
     """Its table is this one."""
     text = (ROOT / "docs" / "clients.md").read_text()
 
-    assert [row.says for row in TABLE if row.markdown() not in text.splitlines()] == []
+    assert [row.failure for row in TABLE if row.markdown() not in text.splitlines()] == []
 
 
 def _tell(pullers: dict[str, Puller], mirror: FakeUpstream, host: str, folder: Path) -> None:

@@ -91,7 +91,7 @@ def test_the_command_of_the_readme_works_as_it_is_printed(
         assert {each.stat().st_uid for each in (mounted.data, *mounted.data.rglob("*"))} == {5000}
         assert mounted.secret.stat().st_mode & 0o777 == 0o600
         ended = container.stop()
-        assert ended.code == 0, ended.said  # 137: it had to be killed
+        assert ended.code == 0, ended.output  # 137: it had to be killed
 
 
 def test_who_leaves_the_secret_out_gets_the_public_registries(podman: Engine, image: str) -> None:

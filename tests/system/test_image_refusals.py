@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.system.containers import Engine, ran
+from tests.system.containers import Engine, run_to_end
 from tests.system.mounts import Mounts
 
 pytestmark = pytest.mark.timeout(600)  # whoever is first builds the image
@@ -84,8 +84,8 @@ def test_a_wrong_mount_is_told_in_one_line(
     podman: Engine, image: str, mounted: Mounts, wrong: Wrong
 ) -> None:
     """What is wrong where, and what to do; nothing has been started."""
-    ended = ran(podman, image, *wrong.options(mounted))
+    ended = run_to_end(podman, image, *wrong.options(mounted))
 
-    assert ended.code == 2, ended.said
-    (line,) = ended.said.splitlines()
+    assert ended.code == 2, ended.output
+    (line,) = ended.output.splitlines()
     assert all(each in line for each in wrong.says), line

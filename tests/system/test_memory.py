@@ -1,4 +1,4 @@
-"""What HAProxy answers from memory, before the real workers: as true as what a worker would say."""
+"""HAProxy's content cache with real workers: its responses are as correct as those of a worker."""
 
 from __future__ import annotations
 
@@ -26,48 +26,48 @@ from tests.system.registries import Registry
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
-FROM_MEMORY = "entrepot; hit; detail=memory"
+FROM_CACHE = "entrepot; hit; detail=memory"
 NAME = "one.test/app"
 AT_ONCE = 10.0
-"""Within so many s a change is in force on a busy machine; memory keeps things for 60 or 300."""
+"""Time in s until a change is in force on a busy machine; entries are cached for 60 or 300 s."""
 
 
-def remembers(answer: Answer) -> bool:
-    """Whether an answer came from memory."""
+def is_cached(answer: Answer) -> bool:
+    """Return whether a response came from the cache."""
     assert answer.status in (200, 304), answer
-    return answer.headers["cache-status"] == FROM_MEMORY
+    return answer.headers["cache-status"] == FROM_CACHE
 
 
 def warm(door: Door, *paths: str) -> None:
-    """Ask until memory answers."""
+    """Send requests until the cache responds."""
     for path in paths:
-        eventually(lambda path=path: remembers(door.get(path)), what=f"memory has {path}")  # type: ignore[misc] # bound at once
+        eventually(lambda path=path: is_cached(door.get(path)), what=f"{path} is cached")  # type: ignore[misc] # bound at once
 
 
-def begun(start: Start, setup: Setup) -> Appliance:
-    """Start an appliance, and wait until its cleaner has had all forgotten, as it begins with."""
+def start_appliance(start: Start, setup: Setup) -> Appliance:
+    """Start an appliance, and wait for the purge with which its cleaner begins."""
     appliance = start(setup)
-    generation = CacheEpoch(Path((appliance.state / "run").read_text()))
-    eventually(lambda: int(generation.now()) > 1, what="the cleaner has begun")
+    epoch = CacheEpoch(Path((appliance.state / "run").read_text()))
+    eventually(lambda: int(epoch.now()) > 1, what="the cleaner has started")
     return appliance
 
 
 @pytest.fixture(scope="module")
 def image(public: Registry) -> Image:
-    """An image of which one layer is too large for memory."""
+    """An image with a layer that is too large for the cache."""
     return public.push("memory/app", "v1", of_size(200 * KB, 600))
 
 
 @pytest.fixture(scope="module")
 def warmed(shared: Appliance, image: Image) -> Appliance:
-    """An appliance that was asked for the image before, by tag and by digest."""
+    """An appliance with the image in HAProxy's cache, by tag and by digest."""
     pull(shared.door, "one.test/memory/app", "v1")
     warm(shared.door, *_paths(image))
     return shared
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class OneUpstream:
     """An appliance, and an upstream of it for one test, which may stop it."""
 
     appliance: Appliance
@@ -76,26 +76,28 @@ class Own:
 
 
 @pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Appliance, Iterator[Own]]]:
+def several(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Appliance, Iterator[OneUpstream]]]:
     """One appliance, with an upstream for each test."""
     with ExitStack() as stack:
         fakes = {f"u{n}.test": stack.enter_context(FakeUpstream()) for n in range(5)}
         folder = tmp_path_factory.mktemp("several")
-        appliance = begun(
+        appliance = start_appliance(
             lambda setup: stack.enter_context(Appliance(folder, setup)),
             Setup({host: {"url": fake.url} for host, fake in fakes.items()}),
         )
-        yield appliance, (Own(appliance, fake, host) for host, fake in fakes.items())
+        yield appliance, (OneUpstream(appliance, fake, host) for host, fake in fakes.items())
 
 
 @pytest.fixture
-def own(several: tuple[Appliance, Iterator[Own]]) -> Own:
+def upstream(several: tuple[Appliance, Iterator[OneUpstream]]) -> OneUpstream:
     """Return the next upstream."""
     return next(several[1])
 
 
 def _paths(image: Image) -> list[str]:
-    """Return all that memory may have of it."""
+    """Return the paths of the image that may be cached."""
     name = "one.test/memory/app"
     return [
         manifest_path(name, "v1"),
@@ -104,43 +106,43 @@ def _paths(image: Image) -> list[str]:
     ]
 
 
-def test_memory_answers_what_a_worker_would(warmed: Appliance, image: Image) -> None:
-    """Body and headers are those of the content; the age is told."""
+def test_a_cached_response_equals_that_of_a_worker(warmed: Appliance, image: Image) -> None:
+    """Body and headers are those of the content, with an Age."""
     for path in _paths(image):
-        warm(warmed.door, path)  # a generation that rose since has had it forgotten
+        warm(warmed.door, path)  # a new cache epoch may have purged it
         answer = warmed.door.get(path)
         body = image.config if "/blobs/" in path else image.manifest
         assert (answer.body, answer.headers["oci-namespace"]) == (body, "one.test")
         assert answer.headers["docker-content-digest"] == str(Digest.of(body))
         assert 0 <= int(answer.headers["age"]) <= 60
         head = warmed.door.head(path)
-        assert remembers(head)
+        assert is_cached(head)
         same = ("content-length", "content-type", "docker-content-digest", "etag", "oci-namespace")
         assert [head.headers[name] for name in same] == [answer.headers[name] for name in same]
 
 
-def test_a_tag_that_is_only_asked_about_is_remembered(own: Own) -> None:
-    """It is all that containerd and dockerd send for a tag; no line is written but theirs."""
-    appliance, fake = own.appliance, own.fake
+def test_a_tag_is_cached_after_head_requests_only(upstream: OneUpstream) -> None:
+    """Containerd and dockerd send only HEAD for a tag; the log has no other lines."""
+    appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 612))
-    pull(appliance.door, f"{own.host}/app", str(image.digest))
-    path = manifest_path(f"{own.host}/app", "v1")
+    pull(appliance.door, f"{upstream.host}/app", str(image.digest))
+    path = manifest_path(f"{upstream.host}/app", "v1")
 
     answers = [appliance.door.head(path)]
 
-    def remembered() -> bool:
+    def cached() -> bool:
         answers.append(appliance.door.head(path))
-        return remembers(answers[-1])
+        return is_cached(answers[-1])
 
-    eventually(remembered, what="memory answers a HEAD")
+    eventually(cached, what="the cache answers a HEAD")
     assert answers[-1].headers["content-length"] == str(len(image.manifest))
     eventually(lambda: len(_lines(appliance, path)) >= len(answers), what="all are logged")
     assert {line.method for line in _lines(appliance, path)} == {"HEAD"}
     assert len(_lines(appliance, path)) == len(answers)
 
 
-def test_a_large_layer_is_none_for_memory(warmed: Appliance, image: Image) -> None:
-    """It comes from disk, without a copy."""
+def test_a_large_layer_is_not_cached_by_haproxy(warmed: Appliance, image: Image) -> None:
+    """It is served from disk, without a copy."""
     path = blob_path("one.test/memory/app", Digest.of(image.layers[0]))
 
     assert [warmed.door.get(path).headers["cache-status"] for _ in range(3)] == [
@@ -148,8 +150,8 @@ def test_a_large_layer_is_none_for_memory(warmed: Appliance, image: Image) -> No
     ] * 3
 
 
-def test_ranges_of_what_memory_has_are_ranges(warmed: Appliance, image: Image) -> None:
-    """One, or several, are never answered with the whole."""
+def test_ranges_of_cached_content_are_ranges(warmed: Appliance, image: Image) -> None:
+    """One range or several; the response is never the whole content."""
     path = blob_path("one.test/memory/app", Digest.of(image.config))
 
     answer = warmed.door.get(path, Range="bytes=1-4")
@@ -158,8 +160,8 @@ def test_ranges_of_what_memory_has_are_ranges(warmed: Appliance, image: Image) -
     assert warmed.door.get(path, Range=f"bytes={len(image.config)}-").status == 416
 
 
-def test_both_forms_of_a_name_lead_to_the_same(warmed: Appliance, image: Image) -> None:
-    """The mirror form is another URI, asked for and remembered by itself."""
+def test_both_forms_of_a_name_lead_to_the_same_content(warmed: Appliance, image: Image) -> None:
+    """The mirror form is another URI, which is cached separately."""
     path = manifest_path("memory/app", "v1") + "?ns=one.test"
     warm(warmed.door, path)
 
@@ -168,79 +170,84 @@ def test_both_forms_of_a_name_lead_to_the_same(warmed: Appliance, image: Image) 
     assert warmed.door.get(f"{manifest_path('memory/app', 'v1')}?ns=two.test").status == 404
 
 
-def test_an_answer_from_memory_is_logged_and_stamped(warmed: Appliance, image: Image) -> None:
-    """Its use counts: what is served from memory is not what nobody wants."""
+def test_a_response_from_the_cache_is_logged_and_updates_the_access_time(
+    warmed: Appliance, image: Image
+) -> None:
+    """Otherwise content served from the cache would be evicted as unused."""
     path = manifest_path("one.test/memory/app", image.digest)
     layer = Digest.of(image.layers[0])
     before = _last_use(warmed, layer)
 
     eventually(
-        lambda: remembers(warmed.door.get(path)) and _last_use(warmed, layer) > before,
-        what="what a remembered manifest names is stamped",
+        lambda: is_cached(warmed.door.get(path)) and _last_use(warmed, layer) > before,
+        what="the parts of a cached manifest are touched",
     )
-    lines = [line for line in _lines(warmed, path) if line.cache == FROM_MEMORY]
-    told = {(line.kind, line.digest, line.repository) for line in lines}
-    assert told == {("manifest", str(image.digest), "one.test/memory/app")}
+    lines = [line for line in _lines(warmed, path) if line.cache == FROM_CACHE]
+    logged = {(line.kind, line.digest, line.repository) for line in lines}
+    assert logged == {("manifest", str(image.digest), "one.test/memory/app")}
 
 
-def test_a_manifest_that_is_not_whole_is_never_kept(own: Own) -> None:
-    """With the upstream away its parts can't be had: then it is refused, whoever has seen it."""
-    appliance, fake = own.appliance, own.fake
+def test_an_incomplete_manifest_is_never_cached(upstream: OneUpstream) -> None:
+    """During an outage its parts are unavailable, so the manifest must be refused."""
+    appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 601))
-    paths = manifest_path(f"{own.host}/app", "v1"), manifest_path(f"{own.host}/app", image.digest)
+    paths = (
+        manifest_path(f"{upstream.host}/app", "v1"),
+        manifest_path(f"{upstream.host}/app", image.digest),
+    )
     for path in paths * 3:
-        assert not remembers(appliance.door.get(path))
+        assert not is_cached(appliance.door.get(path))
 
     fake.stop()
     eventually(
         lambda: [appliance.door.get(path).status for path in paths] == [503, 503],
-        what="no client is led on",
+        what="the manifest is refused",
         within=AT_ONCE,
     )
 
 
-def test_with_its_upstream_away_a_whole_image_stays(own: Own) -> None:
-    """From memory, and from disk when memory has forgotten it because a breaker opened."""
-    appliance, fake = own.appliance, own.fake
+def test_a_complete_image_is_served_during_an_outage(upstream: OneUpstream) -> None:
+    """From the cache, and from disk after the breaker's opening has purged the cache."""
+    appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 602))
     other = fake.put_image("other", "v1", of_size(KB, 603))
-    pull(appliance.door, f"{own.host}/app", "v1")
-    path = manifest_path(f"{own.host}/app", image.digest)
+    pull(appliance.door, f"{upstream.host}/app", "v1")
+    path = manifest_path(f"{upstream.host}/app", image.digest)
     warm(appliance.door, path)
 
     fake.stop()
-    assert remembers(appliance.door.get(path))
+    assert is_cached(appliance.door.get(path))
     eventually(
-        lambda: appliance.door.get(manifest_path(f"{own.host}/other", "v1")).status == 503,
+        lambda: appliance.door.get(manifest_path(f"{upstream.host}/other", "v1")).status == 503,
         what="the breaker opens",
     )
     assert appliance.door.get(path).body == image.manifest
-    assert appliance.door.get(manifest_path(f"{own.host}/other", other.digest)).status == 503
+    assert appliance.door.get(manifest_path(f"{upstream.host}/other", other.digest)).status == 503
 
 
-def test_a_breaker_that_opens_has_all_forgotten(own: Own) -> None:
-    """What memory had may want a part that was lost since, and that only the upstream has."""
-    appliance, fake = own.appliance, own.fake
+def test_an_opening_breaker_purges_the_cache(upstream: OneUpstream) -> None:
+    """A cached manifest may need a part that was lost since, and that only the upstream has."""
+    appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 613))
-    pull(appliance.door, f"{own.host}/app", "v1")
-    path = manifest_path(f"{own.host}/app", image.digest)
+    pull(appliance.door, f"{upstream.host}/app", "v1")
+    path = manifest_path(f"{upstream.host}/app", image.digest)
     warm(appliance.door, path)
 
     (appliance.data / layout.blob(Digest.of(image.layers[0]))).unlink()
     fake.stop()
-    assert remembers(appliance.door.get(path))
+    assert is_cached(appliance.door.get(path))
     eventually(
-        lambda: appliance.door.get(manifest_path(f"{own.host}/other", "v1")).status == 503,
+        lambda: appliance.door.get(manifest_path(f"{upstream.host}/other", "v1")).status == 503,
         what="the breaker opens",
     )
-    eventually(lambda: appliance.door.get(path).status == 503, what="no client is led on")
+    eventually(lambda: appliance.door.get(path).status == 503, what="the manifest is refused")
 
 
-def test_a_tag_is_remembered_no_longer_than_it_is_fresh(start: Start, fake: FakeUpstream) -> None:
-    """Once it has moved, and its freshness is over, nobody gets the old image."""
+def test_a_tag_is_cached_no_longer_than_it_is_fresh(start: Start, fake: FakeUpstream) -> None:
+    """After its freshness, no client gets the image to which a moved tag pointed before."""
     fake.put_image("app", "v1", of_size(KB, 604))
     setup = Setup({"one.test": {"url": fake.url}}, environment={"ENTREPOT_FRESHNESS": "3s"})
-    appliance = begun(start, setup)
+    appliance = start_appliance(start, setup)
     pull(appliance.door, NAME, "v1")
     path = manifest_path(NAME, "v1")
     warm(appliance.door, path)
@@ -257,22 +264,24 @@ def test_a_tag_is_remembered_no_longer_than_it_is_fresh(start: Start, fake: Fake
     assert max(ages) <= 3
 
 
-def test_a_tag_that_is_never_fresh_is_never_remembered(start: Start, fake: FakeUpstream) -> None:
-    """With a freshness of 0 every pull asks."""
+def test_a_tag_without_freshness_is_never_cached(start: Start, fake: FakeUpstream) -> None:
+    """With a freshness of 0 every pull is revalidated."""
     fake.put_image("app", "v1", of_size(KB, 606))
     setup = Setup({"one.test": {"url": fake.url}}, environment={"ENTREPOT_FRESHNESS": "0s"})
-    appliance = begun(start, setup)
+    appliance = start_appliance(start, setup)
     pull(appliance.door, NAME, "v1")
 
     path = manifest_path(NAME, "v1")
-    assert not any(remembers(appliance.door.get(path)) for _ in range(4))
+    assert not any(is_cached(appliance.door.get(path)) for _ in range(4))
 
 
-def test_an_evicted_image_is_forgotten(start: Start, fake: FakeUpstream) -> None:
-    """Memory keeps a manifest for a minute, but not one whose parts have gone."""
+def test_an_evicted_image_is_removed_from_the_cache(start: Start, fake: FakeUpstream) -> None:
+    """A manifest is cached for a minute, but not after the eviction of its parts."""
     image = fake.put_image("app", "v1", of_size(KB, 607))
     environment = {"CLEANER_TTL": "3s", "CLEANER_RUNEVERY_TIME": "1s"}
-    appliance = begun(start, Setup({"one.test": {"url": fake.url}}, environment=environment))
+    appliance = start_appliance(
+        start, Setup({"one.test": {"url": fake.url}}, environment=environment)
+    )
     pull(appliance.door, NAME, "v1")
     paths = manifest_path(NAME, "v1"), manifest_path(NAME, image.digest)
     warm(appliance.door, *paths)
@@ -282,13 +291,13 @@ def test_an_evicted_image_is_forgotten(start: Start, fake: FakeUpstream) -> None
 
     eventually(
         lambda: {appliance.door.get(path).status for path in paths}.isdisjoint({200}),
-        what="its manifest is not served on",
+        what="its manifest is no longer served",
         within=AT_ONCE,
     )
 
 
-def test_what_was_pushed_is_never_remembered(several: tuple[Appliance, object]) -> None:
-    """A push is seen by the next pull, whoever had pulled before."""
+def test_pushed_content_is_never_cached_by_haproxy(several: tuple[Appliance, object]) -> None:
+    """The next pull sees a push, whatever was pulled before."""
     appliance = several[0]
     path = manifest_path("team/app", "v1")
     for seed in (608, 609, 610):
@@ -296,17 +305,17 @@ def test_what_was_pushed_is_never_remembered(several: tuple[Appliance, object]) 
         assert push(appliance.door, "team/app", "v1", image)
         answers = [appliance.door.get(path) for _ in range(3)]
         assert [answer.body for answer in answers] == [image.manifest] * 3
-        assert not any(map(remembers, answers))
+        assert not any(map(is_cached, answers))
         blob = blob_path("team/app", Digest.of(image.config))
-        assert not any(remembers(appliance.door.get(blob)) for _ in range(3))
+        assert not any(is_cached(appliance.door.get(blob)) for _ in range(3))
 
 
-def test_memory_is_back_after_haproxy_was_killed(own: Own) -> None:
-    """The new one knows nothing, and learns again."""
-    appliance, fake = own.appliance, own.fake
+def test_the_cache_fills_again_after_haproxy_was_killed(upstream: OneUpstream) -> None:
+    """The new process starts with an empty cache."""
+    appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 611))
-    pull(appliance.door, f"{own.host}/app", "v1")
-    path = manifest_path(f"{own.host}/app", image.digest)
+    pull(appliance.door, f"{upstream.host}/app", "v1")
+    path = manifest_path(f"{upstream.host}/app", image.digest)
     warm(appliance.door, path)
 
     appliance.kill_program("haproxy")

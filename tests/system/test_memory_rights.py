@@ -1,4 +1,4 @@
-"""Who gets what from HAProxy's memory: rights, passwords, and what became of them."""
+"""Rights and passwords in HAProxy's content cache, and their changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.system.door import Door, basic
 from tests.system.images import KB, of_size
 from tests.system.pulls import manifest_path, pull
 from tests.system.registries import htpasswd
-from tests.system.test_memory import AT_ONCE, begun, remembers, warm
+from tests.system.test_memory import AT_ONCE, is_cached, start_appliance, warm
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
@@ -34,19 +34,19 @@ RULES: list[dict[str, Any]] = [
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """An appliance with three users, memory warm of what each of them may have."""
+    """An appliance with three users, and cached responses for each of them."""
 
     appliance: Appliance
     images: dict[str, Image]
 
     def door(self, login: str | None) -> Door:
-        """Return the door as one of them sees it."""
+        """Return a client of the appliance with this login."""
         return replace(self.appliance.door, login=login)
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """Two private repositories and a free one, pulled by who may."""
+    """Two private repositories and a public one, pulled by users with rights."""
     folder = tmp_path_factory.mktemp("guarded")
     with FakeUpstream() as fake:
         names = {"a/app": ALICE, "b/app": BOB, "free": None}
@@ -78,9 +78,9 @@ def _references(guarded: Guarded, name: str) -> list[str]:
     return ["v1", str(guarded.images[name].digest)]
 
 
-@pytest.mark.parametrize("thief", [BOB, None], ids=["another user", "nobody"])
+@pytest.mark.parametrize("thief", [BOB, None], ids=["another user", "anonymous"])
 @pytest.mark.parametrize(
-    "spelled",
+    "target_template",
     [
         "{path}",
         "/v2/One.Test/a/app/manifests/{reference}",
@@ -95,41 +95,41 @@ def _references(guarded: Guarded, name: str) -> list[str]:
         "https://localhost{path}",
     ],
 )
-def test_nobody_gets_what_another_may_have(
-    guarded: Guarded, spelled: str, thief: str | None
+def test_a_user_gets_no_cached_response_of_another_user(
+    guarded: Guarded, target_template: str, thief: str | None
 ) -> None:
-    """By no spelling of host or path, by tag or by digest, GET or HEAD."""
+    """By no spelling of host or path, by tag or by digest, with GET or HEAD."""
     for reference in _references(guarded, "a/app"):
         path = manifest_path("one.test/a/app", reference)
-        target = spelled.format(path=path, reference=reference)
+        target = target_template.format(path=path, reference=reference)
         host = "localhost" if target.startswith("http") else None
         for name in [host] if host else ["localhost", "alice", "one.test", "127.0.0.1:5000"]:
             for method in ("GET", "HEAD"):
-                raw = _say(guarded.appliance.door, f"{method} {target}", name, thief)
+                raw = _send_raw(guarded.appliance.door, f"{method} {target}", name, thief)
                 assert raw.split()[1] in (b"400", b"401", b"403", b"404")
                 assert guarded.images["a/app"].manifest not in raw
 
 
-def _say(door: Door, what: str, host: str, login: str | None) -> bytes:
+def _send_raw(door: Door, what: str, host: str, login: str | None) -> bytes:
     lines = [f"{what} HTTP/1.1", f"Host: {host}", "Connection: close"]
     if login:
         lines.append(f"Authorization: {basic(login)}")
     return door.raw("\r\n".join([*lines, "", ""]).encode())
 
 
-def test_who_has_the_same_rights_shares_what_is_remembered(guarded: Guarded) -> None:
-    """The first answer is a worker's, for it has to look at the password; the next is not."""
+def test_users_with_equal_rights_share_cached_responses(guarded: Guarded) -> None:
+    """A worker handles the first request, to verify the password; the cache answers the next."""
     path = manifest_path("one.test/a/app", "v1")
     warm(guarded.door(ALICE), path)
     carol = guarded.door(CAROL)
 
     assert carol.get("/v2/").status == 200
     warm(guarded.door(ALICE), path)
-    assert remembers(carol.get(path))
+    assert is_cached(carol.get(path))
 
 
-def test_a_wrong_password_gets_what_a_stranger_gets(guarded: Guarded) -> None:
-    """Where nobody needs a password a wrong one is none; elsewhere it opens nothing."""
+def test_a_wrong_password_has_the_rights_of_an_anonymous_client(guarded: Guarded) -> None:
+    """On public content it is ignored; elsewhere it is rejected."""
     mistaken = guarded.door("alice:guess")
 
     assert mistaken.get(manifest_path("one.test/free", "v1")).status == 200
@@ -137,11 +137,11 @@ def test_a_wrong_password_gets_what_a_stranger_gets(guarded: Guarded) -> None:
     assert mistaken.get("/v2/").status == 401
 
 
-def test_a_right_that_is_taken_away_is_gone_at_once(start: Start, tmp_path: Path) -> None:
-    """From memory, too: within two seconds of the edit."""
+def test_a_revoked_right_is_revoked_in_the_cache_too(start: Start, tmp_path: Path) -> None:
+    """Within two seconds of the edit."""
     with FakeUpstream() as fake:
         fake.put_image("a/app", "v1", of_size(KB, 630))
-        appliance = begun(start, _setup(fake, tmp_path))
+        appliance = start_appliance(start, _setup(fake, tmp_path))
         alice, carol = (replace(appliance.door, login=login) for login in (ALICE, CAROL))
         path = manifest_path("one.test/a/app", "v1")
         pull(alice, "one.test/a/app", "v1")
@@ -151,7 +151,7 @@ def test_a_right_that_is_taken_away_is_gone_at_once(start: Start, tmp_path: Path
 
         _edit(appliance, [{**RULES[0], "user": "carol"}, *RULES[1:]])
 
-        eventually(lambda: alice.get(path).status == 403, what="it is gone", within=AT_ONCE)
+        eventually(lambda: alice.get(path).status == 403, what="it is revoked", within=AT_ONCE)
         assert carol.get(path).status == 200
 
 
@@ -161,10 +161,10 @@ def _edit(appliance: Appliance, rules: list[dict[str, Any]]) -> None:
 
 
 def test_a_changed_password_is_in_force_at_once(start: Start, tmp_path: Path) -> None:
-    """The old one opens nothing any more, the new one does; nobody else is asked again."""
+    """The old one is rejected, and the new one works."""
     with FakeUpstream() as fake:
         fake.put_image("a/app", "v1", of_size(KB, 631))
-        appliance = begun(start, _setup(fake, tmp_path))
+        appliance = start_appliance(start, _setup(fake, tmp_path))
         old, new = (replace(appliance.door, login=login) for login in (ALICE, "alice:open"))
         path = manifest_path("one.test/a/app", "v1")
         pull(old, "one.test/a/app", "v1")
@@ -177,12 +177,14 @@ def test_a_changed_password_is_in_force_at_once(start: Start, tmp_path: Path) ->
         warm(new, path)
 
 
-def test_an_upstream_that_leaves_the_pull_secret_is_forgotten(start: Start, tmp_path: Path) -> None:
-    """What was remembered of it is shown to nobody any more."""
+def test_an_upstream_removed_from_the_pull_secret_is_removed_from_the_cache(
+    start: Start, tmp_path: Path
+) -> None:
+    """No client gets its cached responses any more."""
     with FakeUpstream(gate=BasicGate({"robot": "key"})) as fake:
         fake.put_image("app", "v1", of_size(KB, 632))
         secret = _secret(tmp_path / "secret.json", fake.host, "other.test")
-        appliance = begun(start, Setup(environment={"PULLSECRETPATH": str(secret)}))
+        appliance = start_appliance(start, Setup(environment={"PULLSECRETPATH": str(secret)}))
         pull(appliance.door, f"{fake.host}/app", "v1")
         path = manifest_path(f"{fake.host}/app", "v1")
         warm(appliance.door, path)

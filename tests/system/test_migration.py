@@ -1,4 +1,4 @@
-"""Operators who come from docker-cache-server or docker distribution start what they have."""
+"""Operators of docker-cache-server or docker distribution can use their configuration and data."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ _ITS_NAMES = 7
 
 @pytest.fixture
 def moved(tmp_path: Path) -> Iterator[Appliance]:
-    """The configuration of its README; on loopback, elsewhere and for seconds by its variables."""
+    """Start with the configuration of its README; variables set port, folder and a short TTL."""
     port, data = free_port(), tmp_path / "cache"
-    said = {
+    theirs = {
         "DCS_SERVER_ADDRESS": "127.0.0.1",
         "DCS_SERVER_PORT": str(port),
         "DCS_STORAGE_DIRECTORY": str(data),
         "DCS_CACHE_TTL": "4s",
     }
     ours = {"REGISTRY_HTTP_ADDR": "", "REGISTRYDIR": ""}
-    appliance = Appliance(tmp_path / "it", Setup(environment={**said, **ours}, data=data))
+    appliance = Appliance(tmp_path / "it", Setup(environment={**theirs, **ours}, data=data))
     appliance.door = Door(port, "localhost", login=_LOGIN)
     appliance.file.write_text(README)
     with appliance:
         yield appliance
 
 
-def test_its_readme_s_configuration_logs_in_pushes_and_expires(
+def test_the_configuration_of_docker_cache_servers_readme_works(
     moved: Appliance, clients: Clients, tmp_path: Path
 ) -> None:
-    """By last use: a pull in between renews. Each of its names is one warning."""
+    """Logins, pushes, and expiry by last use. Each of its names is one warning."""
     netloc = moved.door.netloc
     assert clients.login(netloc, "admin:guess").returncode != 0
     assert clients.login(netloc, _LOGIN).returncode == 0
@@ -60,18 +60,18 @@ def test_its_readme_s_configuration_logs_in_pushes_and_expires(
         assert moved.door.get("/v2/myimage/manifests/wanted").status == 200
         return tags(moved.door, "myimage") == ["wanted"]
 
-    eventually(only_wanted, what="the one that nobody pulled is gone", within=30)
+    eventually(only_wanted, what="the image without a pull is gone", within=30)
     layer = Digest.of(_MADE.layers[0])
     assert moved.door.get(f"/v2/myimage/blobs/{layer}").status == 200
-    eventually(lambda: not tags(moved.door, "myimage"), what="and then the other", within=30)
-    told = [line for line in moved.output().splitlines() if "docker-cache-server's name" in line]
-    assert len(told) == _ITS_NAMES
+    eventually(lambda: not tags(moved.door, "myimage"), what="then the other one too", within=30)
+    lines = [line for line in moved.output().splitlines() if "docker-cache-server's name" in line]
+    assert len(lines) == _ITS_NAMES
 
 
-def test_what_was_pushed_under_an_upstream_s_name_is_served_once_that_is_left_out(
+def test_a_repository_under_an_upstreams_name_is_served_once_that_upstream_is_disabled(
     tmp_path: Path,
 ) -> None:
-    """An air gap's registry: the start names the setting, and the setting works."""
+    """For a registry of an isolated network: the start names the setting, and the setting works."""
     name = "quay.io/team/app"
     with Registry(tmp_path / "before") as before:
         before.push(name, "v1", _MADE)

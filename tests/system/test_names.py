@@ -1,4 +1,4 @@
-"""Which upstream a name leads to, and how it is spoken to: item 2 of what must be shown."""
+"""The upstream that each form of a name leads to, and the protocol used with it."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ TOKEN = "bot:t0ken"
 
 
 @dataclass(frozen=True, slots=True)
-class House:
-    """One appliance in front of six upstreams, and what each holds as library/app:v1."""
+class Site:
+    """One appliance in front of six upstreams, and the image of each as library/app:v1."""
 
     appliance: Appliance
     images: dict[str, Image]
 
     @property
     def netloc(self) -> str:
-        """Where clients find it."""
+        """Host and port for clients."""
         return self.appliance.door.netloc
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Two public upstreams, the second the default; Basic, token, TLS; one named by its port."""
     folder = tmp_path_factory.mktemp("names")
     with ExitStack() as stack:
@@ -59,35 +59,33 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         images = _fill(registries)
         setup = _setup(folder, registries, tokens)
         appliance = stack.enter_context(Appliance(folder / "appliance", setup))
-        yield House(appliance, images)
+        yield Site(appliance, images)
 
 
 @pytest.mark.parametrize("host", ["one.test", "two.test", "basic.test", "token.test", "tls.test"])
-def test_podman_gets_each_upstreams_own_image(house: House, clients: Clients, host: str) -> None:
-    """Two upstreams that hold different images under one name never mix."""
-    pulled = clients.pull(f"{house.netloc}/{host}/{APP}:v1")
+def test_podman_gets_each_upstreams_own_image(site: Site, clients: Clients, host: str) -> None:
+    """Upstreams with different images under one name never mix."""
+    pulled = clients.pull(f"{site.netloc}/{host}/{APP}:v1")
 
-    assert str(Digest.of(house.images[host].config)) == f"sha256:{pulled}"
-
-
-def test_an_upstream_with_a_port_is_named_with_an_underscore(
-    house: House, clients: Clients
-) -> None:
-    """An image reference can't carry a second colon."""
-    host = next(host for host in house.images if ":" in host)
-
-    pulled = clients.pull(f"{house.netloc}/{host.replace(':', '_')}/{APP}:v1")
-
-    assert str(Digest.of(house.images[host].config)) == f"sha256:{pulled}"
+    assert str(Digest.of(site.images[host].config)) == f"sha256:{pulled}"
 
 
-def test_a_colon_in_a_url_is_folded_at_the_door(house: House) -> None:
-    """`host:port` in a URL leads to the same place as `host_port`."""
-    host = next(host for host in house.images if ":" in host)
+def test_an_upstream_with_a_port_is_named_with_an_underscore(site: Site, clients: Clients) -> None:
+    """An image reference cannot contain a second colon."""
+    host = next(host for host in site.images if ":" in host)
 
-    answer = house.appliance.door.get(manifest_path(f"{host}/{APP}", "v1"))
+    pulled = clients.pull(f"{site.netloc}/{host.replace(':', '_')}/{APP}:v1")
 
-    assert house.images[host].manifest == answer.body
+    assert str(Digest.of(site.images[host].config)) == f"sha256:{pulled}"
+
+
+def test_a_colon_in_a_url_means_the_same_as_an_underscore(site: Site) -> None:
+    """`host:port` in a URL leads to the same repository as `host_port`."""
+    host = next(host for host in site.images if ":" in host)
+
+    answer = site.appliance.door.get(manifest_path(f"{host}/{APP}", "v1"))
+
+    assert site.images[host].manifest == answer.body
 
 
 @pytest.mark.parametrize(
@@ -102,10 +100,10 @@ def test_a_colon_in_a_url_is_folded_at_the_door(house: House) -> None:
     ids=["mirror", "mirror with override_path", "path", "default", "mirror of the default"],
 )
 def test_every_form_of_a_name_gives_the_same_bytes(
-    house: House, path: str, query: str, host: str
+    site: Site, path: str, query: str, host: str
 ) -> None:
-    """Containerd's form, dockerd's and the path lead to the upstream's own bytes."""
-    image, door = house.images[host], house.appliance.door
+    """Containerd's form, dockerd's form and the path lead to the upstream's own bytes."""
+    image, door = site.images[host], site.appliance.door
 
     by_tag = door.get(manifest_path(path, "v1") + query)
     by_digest = door.get(manifest_path(path, image.digest) + query)
@@ -122,17 +120,17 @@ def test_every_form_of_a_name_gives_the_same_bytes(
     [f"/v2/{APP}/manifests/v1?ns=nobody.test", f"/v2/one.test/{APP}/manifests/v1?ns=two.test"],
     ids=["a registry that is not configured", "prefix and ns name different ones"],
 )
-def test_a_name_that_leads_nowhere_is_404(house: House, path: str) -> None:
-    """The client then goes on to its next mirror."""
-    answer = house.appliance.door.get(path)
+def test_a_name_without_an_upstream_is_404(site: Site, path: str) -> None:
+    """The client then tries its next mirror."""
+    answer = site.appliance.door.get(path)
 
     assert (answer.status, answer.code) == (404, "NAME_UNKNOWN")
 
 
 @pytest.mark.parametrize("what", ["manifest", "blob"])
-def test_head_says_what_get_says(house: House, what: str) -> None:
-    """HEAD and GET share one decision: status, digest, length and type are the same."""
-    image, door = house.images["one.test"], house.appliance.door
+def test_head_and_get_have_the_same_headers(site: Site, what: str) -> None:
+    """Status, digest, length and type are the same."""
+    image, door = site.images["one.test"], site.appliance.door
     name = f"one.test/{APP}"
     path = manifest_path(name, "v1")
     if what == "blob":
@@ -140,37 +138,37 @@ def test_head_says_what_get_says(house: House, what: str) -> None:
 
     head, got = door.head(path), door.get(path)
 
-    told = ("docker-content-digest", "content-length", "content-type")
+    names = ("docker-content-digest", "content-length", "content-type")
     assert (head.status, head.body) == (200, b"")
-    assert [got.headers[name] for name in told] == [head.headers[name] for name in told]
+    assert [got.headers[name] for name in names] == [head.headers[name] for name in names]
 
 
 @pytest.mark.parametrize("tag", ["oci-index", "docker-list"])
-def test_podman_finds_its_platform_in_an_index(house: House, clients: Clients, tag: str) -> None:
-    """An index is passed on byte for byte, OCI's and Docker's."""
+def test_podman_finds_its_platform_in_an_index(site: Site, clients: Clients, tag: str) -> None:
+    """An index of OCI or of Docker is passed on unchanged."""
     expected = two_platforms(90, "oci" if tag == "oci-index" else "docker")[0]
 
-    pulled = clients.pull(f"{house.netloc}/one.test/library/many:{tag}")
+    pulled = clients.pull(f"{site.netloc}/one.test/library/many:{tag}")
 
     assert str(Digest.of(expected.config)) == f"sha256:{pulled}"
 
 
 def test_skopeo_copies_a_whole_index_with_its_digests(
-    house: House, clients: Clients, tmp_path: Path
+    site: Site, clients: Clients, tmp_path: Path
 ) -> None:
-    """All platforms come through, none is converted."""
-    copied = clients.copy(f"{house.netloc}/one.test/library/many:oci-index", tmp_path, "--all")
+    """All platforms are copied, and none is converted."""
+    copied = clients.copy(f"{site.netloc}/one.test/library/many:oci-index", tmp_path, "--all")
 
     assert copied.returncode == 0, copied.stderr
     written = {str(Digest.of(path.read_bytes())) for path in tmp_path.iterdir()}
     assert {str(child.digest) for child in two_platforms(90)} <= written
 
 
-def test_a_docker_image_stays_a_docker_image(house: House) -> None:
+def test_a_docker_image_stays_a_docker_image(site: Site) -> None:
     """A manifest is never converted."""
-    digests = pull(house.appliance.door, "two.test/library/docker", "v1")
+    digests = pull(site.appliance.door, "two.test/library/docker", "v1")
 
-    assert str(house.images["docker"].digest) == str(digests[0])
+    assert str(site.images["docker"].digest) == str(digests[0])
 
 
 def _fill(registries: dict[str, Registry]) -> dict[str, Image]:

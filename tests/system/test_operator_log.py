@@ -1,4 +1,4 @@
-"""A reader of the log alone can explain what happened and why."""
+"""The log alone shows what happened and why."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def _basic(password: str) -> dict[str, str]:
     return {"Authorization": f"Basic {pair}"}
 
 
-def _said(appliance: Appliance, *patterns: str) -> None:
-    """Wait for a line that has each of the patterns."""
+def _wait_for_line(appliance: Appliance, *patterns: str) -> None:
+    """Wait for a log line that matches all patterns."""
 
     def is_there() -> bool:
         lines = appliance.output().splitlines()
@@ -38,8 +38,8 @@ def _said(appliance: Appliance, *patterns: str) -> None:
     eventually(is_there, what=f"a line with {patterns}")
 
 
-def test_the_log_of_one_day_explains_what_happened(start: Start, fake: FakeUpstream) -> None:
-    """A start, an upstream that goes, limits and comes back, a wrong login, an eviction, a stop."""
+def test_the_log_of_one_day_explains_all_events(start: Start, fake: FakeUpstream) -> None:
+    """Start, outage, rate limit and return of an upstream, wrong login, eviction, stop."""
     digests = [fake.add_blob("app", filler(6_000_000, number)) for number in range(6)]
     setup = Setup(
         {
@@ -51,30 +51,30 @@ def test_the_log_of_one_day_explains_what_happened(start: Start, fake: FakeUpstr
     )
     appliance = start(setup)
     right = _basic("right")
-    _said(appliance, "serving", "url=http", "upstreams=", "one.test")
+    _wait_for_line(appliance, "serving", "url=http", "upstreams=", "one.test")
 
     assert appliance.door.get("/v2/", **_basic("wrong")).status == 401
-    _said(appliance, "login failed", "user=ann", "address=127.0.0.1")
+    _wait_for_line(appliance, "login failed", "user=ann", "address=127.0.0.1")
 
-    for _ in range(3):  # one refused connection is none yet
+    for _ in range(3):  # one refused connection is no outage yet
         appliance.door.get(manifest_path("gone.test/app", "v1"), **right)
-    _said(appliance, "upstream is unavailable", "upstream=gone.test", "cause=.*refused")
+    _wait_for_line(appliance, "upstream is unavailable", "upstream=gone.test", "cause=.*refused")
     assert "gone.test: " in appliance.entrepot("status").stdout
 
     fake.misbehave("/manifests/limited", status=429, headers={"Retry-After": "7"})
     appliance.door.get(manifest_path("one.test/app", "limited"), **right)
-    _said(appliance, "upstream limits the rate", "upstream=one.test", "seconds=7")
+    _wait_for_line(appliance, "upstream limits the rate", "upstream=one.test", "seconds=7")
 
     fake.misbehave("/private/", status=403)
     appliance.door.get(blob_path("one.test/private", digests[0]), **right)
-    _said(appliance, "upstream rejects the configured credentials", "upstream=one.test")
+    _wait_for_line(appliance, "upstream rejects the configured credentials", "upstream=one.test")
 
     for digest in digests:
         assert appliance.door.get(blob_path("one.test/app", digest), **right).status == 200
-    _said(appliance, "downloaded", "upstream=one.test", "bytes=6000000", "outcome=stored")
-    _said(appliance, "evicted", "bytes=[1-9]", "reasons=.*size")
+    _wait_for_line(appliance, "downloaded", "upstream=one.test", "bytes=6000000", "outcome=stored")
+    _wait_for_line(appliance, "evicted", "bytes=[1-9]", "reasons=.*size")
 
     assert appliance.stop() == 0
-    _said(appliance, "stopping", "reason=SIGTERM")
-    _said(appliance, "stopped", "reason=SIGTERM")
+    _wait_for_line(appliance, "stopping", "reason=SIGTERM")
+    _wait_for_line(appliance, "stopped", "reason=SIGTERM")
     assert "wrong" not in appliance.output()

@@ -1,4 +1,4 @@
-"""The upstream is away: what is here is served and marked, all else refused in time. Item 5."""
+"""During an outage of the upstream, stored content is served and marked, all else is refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AWAY = (502, 503, 504)
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """An appliance that pulled `image` and `children` before its upstream went away."""
+    """An appliance that pulled `image` and `children` before the outage of its upstream."""
 
     appliance: Appliance
     image: Image
@@ -43,7 +43,7 @@ class Outage:
 def outage(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Outage]:
-    """The upstream ended while the appliance ran, or before it was started."""
+    """The upstream ended while the appliance ran, or before the appliance was restarted."""
     folder = tmp_path_factory.mktemp("outage")
     registry = Registry(folder / "registry")
     setup = Setup({"one.test": {"url": registry.url}}, environment=QUICK)
@@ -62,42 +62,40 @@ def outage(
         yield Outage(appliance, image, children)
 
 
-def test_podman_pulls_by_tag_what_was_pulled_before(outage: Outage, clients: Clients) -> None:
-    """A tag that can't be checked means what it meant."""
+def test_podman_pulls_a_stored_image_by_tag(outage: Outage, clients: Clients) -> None:
+    """A tag that cannot be revalidated keeps its meaning."""
     pulled = clients.pull(f"{outage.appliance.door.netloc}/{NAME}:v1")
 
     assert str(Digest.of(outage.image.config)) == f"sha256:{pulled}"
 
 
-def test_podman_pulls_by_digest_what_was_pulled_before(outage: Outage, clients: Clients) -> None:
-    """What a digest names needs no upstream."""
+def test_podman_pulls_a_stored_image_by_digest(outage: Outage, clients: Clients) -> None:
+    """A digest needs no revalidation."""
     image = f"{outage.appliance.door.netloc}/{NAME}@{outage.image.digest}"
 
     assert str(Digest.of(outage.image.config)) == f"sha256:{clients.pull(image)}"
 
 
-def test_podman_pulls_an_index_of_which_its_platform_is_here(
-    outage: Outage, clients: Clients
-) -> None:
-    """An index is served when one child is whole here."""
+def test_podman_pulls_an_index_if_its_platform_is_stored(outage: Outage, clients: Clients) -> None:
+    """An index is served if one of its children is complete."""
     pulled = clients.pull(f"{outage.appliance.door.netloc}/{MANY}:v1")
 
     assert str(Digest.of(outage.children[0].config)) == f"sha256:{pulled}"
 
 
-def test_a_stale_tag_says_that_it_is_stale(outage: Outage) -> None:
-    """`Warning: 299`, `Age` and `Cache-Status` tell whoever cares; nothing keeps the answer."""
+def test_a_stale_tag_is_marked(outage: Outage) -> None:
+    """With `Warning: 299`, `Age` and `Cache-Status`; the response must not be cached."""
     answer = outage.appliance.door.get(manifest_path(NAME, "v1"))
 
     assert outage.image.manifest == answer.body
     assert answer.headers["warning"].startswith("299 - ")
     assert int(answer.headers["age"]) >= 0
     assert answer.headers["cache-status"].startswith("entrepot; ")
-    assert "ttl=-" in answer.headers["cache-status"]  # RFC 9211, 2.3: it is past its freshness
+    assert "ttl=-" in answer.headers["cache-status"]  # RFC 9211, 2.3: its freshness has expired
 
 
-def test_what_a_digest_names_is_never_stale(outage: Outage) -> None:
-    """By digest: the cache first, always, and without a warning."""
+def test_a_manifest_by_digest_is_never_stale(outage: Outage) -> None:
+    """It is always served from the cache first, and without a warning."""
     answer = outage.appliance.door.get(manifest_path(NAME, outage.image.digest))
 
     assert (answer.status, outage.image.manifest) == (200, answer.body)
@@ -115,25 +113,27 @@ def test_what_a_digest_names_is_never_stale(outage: Outage) -> None:
     ids=["tag", "repository", "manifest", "blob"],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_what_was_not_pulled_is_away_and_not_unknown(
+def test_content_that_was_not_pulled_is_unavailable_and_not_unknown(
     outage: Outage, method: str, path: str
 ) -> None:
-    """Never 404 for an outage: a client would take it for the truth."""
+    """Never 404 during an outage: a client would believe it."""
     answer = outage.appliance.door.ask(method, path)
 
     assert answer.status in AWAY
     assert method == "HEAD" or answer.code
 
 
-def test_podman_is_told_at_once_of_what_was_not_pulled(outage: Outage, clients: Clients) -> None:
-    """It fails with the outage in its message."""
-    said = clients.pull_fails(f"{outage.appliance.door.netloc}/one.test/library/other:v1")
+def test_podman_reports_the_outage_for_an_image_that_was_not_pulled(
+    outage: Outage, clients: Clients
+) -> None:
+    """Its message must not be that the image is unknown."""
+    message = clients.pull_fails(f"{outage.appliance.door.netloc}/one.test/library/other:v1")
 
-    assert "unknown" not in said
+    assert "unknown" not in message
 
 
-def test_an_upstream_that_refuses_is_502_and_then_rests(start: Start) -> None:
-    """After the first failures its breaker answers for it, with a time to come back."""
+def test_a_refused_connection_is_502_and_opens_the_breaker(start: Start) -> None:
+    """After the first failures the circuit breaker responds, with Retry-After."""
     appliance = start(
         Setup({"gone.test": {"url": f"http://127.0.0.1:{free_port()}"}}, environment=QUICK)
     )
@@ -145,16 +145,16 @@ def test_an_upstream_that_refuses_is_502_and_then_rests(start: Start) -> None:
     assert int(resting) >= 0
 
 
-def test_a_host_that_nobody_knows_is_502(start: Start) -> None:
-    """A name that can't be resolved is an upstream that can't be reached."""
+def test_an_unknown_host_is_502(start: Start) -> None:
+    """A name that cannot be resolved is an upstream that cannot be reached."""
     unknown = {"url": "http://entrepot.invalid", "insecure": True}
     appliance = start(Setup({"gone.test": unknown}, environment=QUICK))
 
     assert appliance.door.get(manifest_path("gone.test/app", "v1")).status in AWAY
 
 
-def test_a_black_hole_is_504_and_then_rests(start: Start) -> None:
-    """Packets that vanish cost one connect time-out, not one a request."""
+def test_a_black_hole_is_504_and_opens_the_breaker(start: Start) -> None:
+    """Lost packets cost one connect time-out, not one per request."""
     with BlackHole() as hole:
         appliance = start(Setup({"hole.test": {"url": hole.url}}, environment=QUICK))
 
@@ -165,10 +165,10 @@ def test_a_black_hole_is_504_and_then_rests(start: Start) -> None:
     assert int(resting) >= 0
 
 
-def test_an_image_that_is_not_all_here_is_refused_as_a_whole(
+def test_an_incomplete_image_is_refused_before_its_manifest(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """Podman fixes its endpoint once it has the manifest: a missing layer is told before."""
+    """Podman stays with the mirror that sent the manifest; a missing layer is reported before."""
     image = fake.put_image("app", "v1", of_size(KB, 53))
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=QUICK))
     appliance.door.get(manifest_path("one.test/app", "v1"))
@@ -179,11 +179,11 @@ def test_an_image_that_is_not_all_here_is_refused_as_a_whole(
 
     assert by_tag.status == 503
     path = manifest_path("one.test/app", image.digest)
-    eventually(lambda: appliance.door.get(path).status == 503, what="by digest likewise")
+    eventually(lambda: appliance.door.get(path).status == 503, what="also by digest")
 
 
-def test_an_upstream_that_came_back_is_asked_again(start: Start, fake: FakeUpstream) -> None:
-    """The breaker closes by itself, and the marks go."""
+def test_an_upstream_that_is_back_is_used_again(start: Start, fake: FakeUpstream) -> None:
+    """The breaker closes by itself, and responses have no warning any more."""
     fake.put_image("app", "v1", of_size(KB, 54))
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=QUICK))
     pull(appliance.door, "one.test/app", "v1")
@@ -195,8 +195,8 @@ def test_an_upstream_that_came_back_is_asked_again(start: Start, fake: FakeUpstr
     eventually(lambda: "warning" not in _tag(appliance), what="the tag is fresh again")
 
 
-def test_the_list_of_tags_is_ours_while_the_upstream_is_away(outage: Outage) -> None:
-    """The upstream's list when it is there, else what is known here."""
+def test_the_list_of_tags_is_served_locally_during_an_outage(outage: Outage) -> None:
+    """It contains the tags that the appliance knows."""
     answer = outage.appliance.door.get(f"/v2/{NAME}/tags/list")
 
     assert answer.status == 200
@@ -210,7 +210,7 @@ def _tag(appliance: Appliance) -> dict[str, str]:
 
 
 def _resting(appliance: Appliance, host: str) -> str:
-    """Return the Retry-After of an answer that its breaker gave."""
+    """Return Retry-After of a response by the circuit breaker, else ""."""
     answer = appliance.door.get(manifest_path(f"{host}/app", "v1"))
     assert answer.status in AWAY
     return answer.headers.get("retry-after", "") if answer.status == 503 else ""

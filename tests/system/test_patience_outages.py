@@ -1,4 +1,4 @@
-"""An upstream that is away in the middle of a layer, for longer or shorter, in several ways."""
+"""Outages of an upstream in the middle of a layer: of several kinds and durations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_SENT = 1.4
 _LONG = (3.0, 10.0, 25.0)
 
 Outage = Callable[[FakeUpstream], Callable[[], None]]
-"""Begins an outage and returns what ends it."""
+"""A function that begins an outage, and returns a function that ends it."""
 
 
 def _reset(upstream: FakeUpstream) -> Callable[[], None]:
@@ -62,7 +62,7 @@ _OUTAGES: dict[str, Outage] = {
 
 @dataclass(frozen=True)
 class Case:
-    """An outage of a `kind` for so many `seconds`, over so many connections (`lanes`)."""
+    """An outage of a `kind` for `seconds`, with `lanes` connections for the blob."""
 
     kind: str
     seconds: float
@@ -70,12 +70,12 @@ class Case:
     mirrored: bool = False
 
     def __str__(self) -> str:
-        """Return its name in reports."""
+        """Return the name of the case in reports."""
         return f"{self.kind}-{self.seconds:g}s-{self.lanes}{'-mirror' if self.mirrored else ''}"
 
 
 def _cases() -> list[object]:
-    """Return the outages: short ones always, long ones in the soak."""
+    """Return the outages: short ones always, long ones only in the soak tests."""
     short = [Case("refusal", 1.0, 4), Case("503", 1.0, 1)]
     kinds = product(_OUTAGES, (0.5, 1.0, *_LONG), (1, 4), (False, True))
     others = [case for each in kinds if (case := Case(*each)) not in short]
@@ -85,10 +85,10 @@ def _cases() -> list[object]:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("case", _cases())
-def test_an_outage_in_the_middle_of_a_layer_is_not_noticed(
+def test_clients_do_not_notice_an_outage_in_the_middle_of_a_layer(
     start: Start, fake: FakeUpstream, case: Case
 ) -> None:
-    """Every waiting client gets the right bytes, and hardly a byte is sent twice."""
+    """Every client gets the right content, and few bytes are sent twice."""
     content = filler(_SIZE, 41)
     with ExitStack() as stack:
         mirrors = [_broken_mirror(stack, content)] if case.mirrored else []
@@ -96,7 +96,7 @@ def test_an_outage_in_the_middle_of_a_layer_is_not_noticed(
         fake.misbehave("/blobs/", rate=_RATE)
 
         readers = [Reader(appliance.door, path).begin() for _ in range(_CLIENTS)]
-        eventually(lambda: fake.bytes_sent > 2 * MB, what="the layer comes in")
+        eventually(lambda: fake.bytes_sent > 2 * MB, what="the layer arrives")
         end = _OUTAGES[case.kind](fake)
         threading.Timer(case.seconds, end).start()
         end_all(readers)
@@ -111,10 +111,10 @@ def test_an_outage_in_the_middle_of_a_layer_is_not_noticed(
     "seconds",
     [pytest.param(each, marks=pytest.mark.soak) for each in (0.5, 1.0, *_LONG)],
 )
-def test_a_silence_in_the_middle_of_a_layer_is_not_noticed(
+def test_clients_do_not_notice_a_stall_in_the_middle_of_a_layer(
     start: Start, fake: FakeUpstream, seconds: float, lanes: int
 ) -> None:
-    """Bodies stand still, and so does whatever is asked anew."""
+    """Neither running nor new responses of the upstream make progress."""
     content = filler(_SIZE, 42)
     over = threading.Event()
     appliance, path = _appliance(start, fake, content, lanes=lanes)
@@ -122,7 +122,7 @@ def test_a_silence_in_the_middle_of_a_layer_is_not_noticed(
     fake.misbehave("/blobs/", times=lanes, hold=over, hold_after=MB)
 
     readers = [Reader(appliance.door, path).begin() for _ in range(_CLIENTS)]
-    eventually(lambda: fake.bytes_sent >= MB, what="the layer comes in")
+    eventually(lambda: fake.bytes_sent >= MB, what="the layer arrives")
     threading.Timer(seconds, over.set).start()
     end_all(readers)
 
@@ -131,8 +131,8 @@ def test_a_silence_in_the_middle_of_a_layer_is_not_noticed(
 
 
 @pytest.mark.timeout(180)
-def test_pulls_that_begin_in_an_outage_succeed(start: Start, fake: FakeUpstream) -> None:
-    """Each of another blob, all at once."""
+def test_pulls_that_begin_during_an_outage_succeed(start: Start, fake: FakeUpstream) -> None:
+    """Each pulls another blob, all at once."""
     digests = [fake.add_blob("app", filler(50_000, 1000 + number)) for number in range(_AT_ONCE)]
     appliance, _ = _appliance(start, fake, b"layer")
     fake.stop()
@@ -146,8 +146,8 @@ def test_pulls_that_begin_in_an_outage_succeed(start: Start, fake: FakeUpstream)
 
 @pytest.mark.soak
 @pytest.mark.timeout(180)
-def test_an_outage_of_a_minute_ends_in_a_clear_failure(start: Start, fake: FakeUpstream) -> None:
-    """No earlier than the read time-out."""
+def test_an_outage_of_a_minute_ends_in_an_error(start: Start, fake: FakeUpstream) -> None:
+    """Not before the read time-out."""
     appliance, path = _appliance(start, fake, filler(50_000, 7))
     fake.misbehave("/blobs/", drop=True)
 
@@ -166,7 +166,7 @@ def _appliance(
     lanes: int = 4,
     mirrors: Sequence[str] = (),
 ) -> tuple[Appliance, str]:
-    """Start an appliance that knows an image of one layer; return it with the layer's path."""
+    """Start an appliance that has pulled an image's manifest; return it with the layer's path."""
     fake.add_image("app", "v1", [content])
     upstream = {"url": fake.url, "mirrors": list(mirrors)}
     appliance = start(Setup({"one.test": upstream}, environment={"ENTREPOT_LANES": str(lanes)}))
@@ -175,7 +175,7 @@ def _appliance(
 
 
 def _broken_mirror(stack: ExitStack, content: bytes) -> str:
-    """Return the URL of a mirror that breaks in every body."""
+    """Return the URL of a mirror that cuts every body off."""
     mirror = stack.enter_context(FakeUpstream())
     mirror.add_image("app", "v1", [content])
     mirror.misbehave("/blobs/", cut=MB)

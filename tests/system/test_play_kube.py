@@ -1,4 +1,4 @@
-"""`podman play kube deployment.yaml`: up, pull, down, up again, still there: item 2."""
+"""`podman play kube deployment.yaml`: start, pull, stop, and start again with the same data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.system.registries import Registry
 from tests.system.relay import Relay
 from tests.system.waiting import eventually
 
-pytestmark = pytest.mark.timeout(600)  # whoever is first builds the image
+pytestmark = pytest.mark.timeout(600)  # the first test that needs the image builds it
 
 DEPLOYMENT = Path(__file__).resolve().parents[2] / "deployment.yaml"
 NAME = "entrepot-pod-0-entrepot"
@@ -31,7 +31,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A bridge of the test's own, and the address that our machine has on it."""
+    """A bridge network of the test, and this machine's address on it."""
 
     name: str
     gateway: str
@@ -39,7 +39,7 @@ class Network:
 
 @pytest.fixture
 def network(podman: Engine) -> Iterator[Network]:
-    """Make a network that only this test's pod is on."""
+    """Create a network for this test's pod only."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     podman.podman("network", "create", name)
     try:
@@ -49,10 +49,10 @@ def network(podman: Engine) -> Iterator[Network]:
         podman.try_podman("network", "rm", "--force", "--time=0", name)
 
 
-def test_up_pull_down_and_up_again(
+def test_the_volume_survives_a_restart_of_the_pod(
     podman: Engine, image: str, network: Network, clients: Clients, tmp_path: Path
 ) -> None:
-    """The volume stays: the second time it serves with no upstream to ask."""
+    """The second time the pod serves the image without an upstream."""
     with Registry(tmp_path / "upstream") as upstream, Relay(upstream.door.port) as relay:
         upstream.push("team/app", "v1", of_size(64 * KB, 920))
         file = tmp_path / "deployment.yaml"
@@ -61,11 +61,11 @@ def test_up_pull_down_and_up_again(
         try:
             with _up(podman, file, network, port) as container:
                 before = clients.pull(name)
-                told = container.inspect()
+                state = container.inspect()
                 assert container.is_healthy()
                 assert {uid for uid, _ in container.processes()} == {5000}
-                assert told["HostConfig"]["ReadonlyRootfs"] is True
-                assert told["EffectiveCaps"] in (None, [])
+                assert state["HostConfig"]["ReadonlyRootfs"] is True
+                assert state["EffectiveCaps"] in (None, [])
             clients.forget()
             upstream.stop()
 
@@ -78,7 +78,7 @@ def test_up_pull_down_and_up_again(
 
 @contextmanager
 def _up(podman: Engine, file: Path, network: Network, port: int) -> Iterator[Container]:
-    """Have it up until it answers, and then down."""
+    """Start the pod, wait until it answers, and stop it after the block."""
     try:
         podman.podman("play", "kube", f"--network={network.name}", str(file))
         container = Container(podman, NAME)
@@ -91,7 +91,7 @@ def _up(podman: Engine, file: Path, network: Network, port: int) -> Iterator[Con
 
 
 def _write(file: Path, image: str, upstream: str) -> int:
-    """Write the deployment with an image, an upstream and a port of this test's own."""
+    """Write the deployment with an image, an upstream and a free port. Return the port."""
     documents: list[Document] = list(yaml.safe_load_all(DEPLOYMENT.read_text()))
     (container,) = documents[-1]["spec"]["template"]["spec"]["containers"]
     port = free_port()

@@ -1,4 +1,4 @@
-"""A registry in its own right: real clients push and pull; uploads through the front door."""
+"""Hosted repositories: real clients push and pull, and upload through HAProxy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SIGNATURE = "application/vnd.dev.cosign.artifact.sig.v1+json"
 def test_skopeo_pushes_and_podman_pulls(
     hosting: Appliance, clients: Clients, tmp_path: Path, family: Family
 ) -> None:
-    """Byte for byte, whether OCI or Docker."""
+    """The bytes are the same, in OCI and in Docker format."""
     image = of_size(200 * KB, 400, family=family)
     target = f"{hosting.door.netloc}/team/{family}:v1"
     source = as_folder(image, tmp_path / "image")
@@ -47,8 +47,8 @@ def test_skopeo_pushes_and_podman_pulls(
 
 
 @pytest.mark.parametrize("form", ["oci", "v2s2"])
-def test_podman_pushes_what_it_pulled(hosting: Appliance, clients: Clients, form: str) -> None:
-    """In either format; another podman, without it, pulls the same image."""
+def test_podman_pushes_a_pulled_image(hosting: Appliance, clients: Clients, form: str) -> None:
+    """In either format; after its removal, podman pulls the same image."""
     assert push(hosting.door, f"team/base-{form}", "v1", of_size(100 * KB, 410))
     own = clients.pull(f"{hosting.door.netloc}/team/base-{form}:v1")
     target = f"{hosting.door.netloc}/team/copy-{form}:v2"
@@ -60,8 +60,8 @@ def test_podman_pushes_what_it_pulled(hosting: Appliance, clients: Clients, form
     assert clients.pull(target) == own
 
 
-def test_buildah_pushes_what_it_built(hosting: Appliance, clients: Clients, tmp_path: Path) -> None:
-    """A layer that is made on the way, so nobody knows its length before."""
+def test_buildah_pushes_a_built_image(hosting: Appliance, clients: Clients, tmp_path: Path) -> None:
+    """The layer is compressed during the upload, so its length is unknown before."""
     (tmp_path / "program").write_bytes(filler(300 * KB, 420))
     target = f"{hosting.door.netloc}/team/built:v1"
     container = clients.buildah("from", "scratch").stdout.strip()
@@ -94,7 +94,7 @@ def test_skopeo_copies_an_index_with_its_images(
 
 
 def test_a_signature_is_attached_and_found(hosting: Appliance) -> None:
-    """As oras and cosign do it, by plain HTTP: artifact, empty config, subject, referrers."""
+    """As oras and cosign do it: artifact, empty config, subject, referrers."""
     door, name = hosting.door, "team/signed"
     image = of_size(KB, 440)
     assert push(door, name, "v1", image)
@@ -113,10 +113,10 @@ def test_a_signature_is_attached_and_found(hosting: Appliance) -> None:
     assert pull(door, name, entry["digest"])[0] == signature.digest
 
 
-def test_a_push_that_does_not_fit_is_refused_and_pulls_go_on(
+def test_a_push_that_does_not_fit_is_refused_and_pulls_continue(
     start: Start, clients: Clients, tmp_path: Path
 ) -> None:
-    """507 DENIED with both sizes at the first chunk; the client says so, and nothing stays."""
+    """With 507 DENIED and both sizes at the first chunk; the client shows it. No upload stays."""
     appliance = start(Setup(environment={"CLEANER_MAXSIZE": "20M"}))
     door, small = appliance.door, of_size(MB, 510)
     assert push(door, "team/small", "v1", small)
@@ -138,10 +138,10 @@ def test_a_push_that_does_not_fit_is_refused_and_pulls_go_on(
     assert pull(door, "team/small", "v1")[0] == small.digest
 
 
-def test_what_was_pushed_is_served_by_docker_registry(
+def test_docker_registry_serves_pushed_content(
     start: Start, clients: Clients, tmp_path: Path
 ) -> None:
-    """A data directory goes back as it came."""
+    """A data directory can go back to docker distribution."""
     appliance = start(Setup())
     image, children = of_size(64 * KB, 530), two_platforms(531)
     assert push(appliance.door, "team/app", "v1", image)

@@ -1,4 +1,4 @@
-"""Killed at random moments of a push load: item 3. What was answered 201 pulls, and no tag dangles.
+"""Processes are killed at random moments of pushes: no acknowledged content or tag is lost.
 
 Twelve kills by default, two hundred in `make soak`.
 """
@@ -33,16 +33,16 @@ MOVING = "latest"
 
 
 class Load:
-    """Clients that push one image after the other, each under a tag of its own and a moving one.
+    """Clients that push images one after the other, each with a tag of its own and a moving tag.
 
-    `answered` is what was answered 201: repository, tag, digest.
+    `acknowledged` lists the pushes with status 201: repository, tag, digest.
     """
 
     def __init__(self, door: Door) -> None:
         self._door = door
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(CLIENTS)]
-        self.answered: list[tuple[str, str, Digest]] = []
+        self.acknowledged: list[tuple[str, str, Digest]] = []
         self.failed = 0
 
     def __enter__(self) -> Self:
@@ -67,10 +67,10 @@ class Load:
     def _push(self, name: str, tag: str, image: Image) -> None:
         try:
             done = push(self._door, name, tag, image)
-        except (OSError, HTTPException, AssertionError):  # it was killed, or is not up again
+        except (OSError, HTTPException, AssertionError):  # killed, or not started again yet
             done = False
         if done:
-            self.answered.append((name, tag, image.digest))
+            self.acknowledged.append((name, tag, image.digest))
         else:
             self.failed += 1
             self._stop.wait(0.02)
@@ -78,33 +78,33 @@ class Load:
 
 @contextmanager
 def _loaded(appliance: Appliance) -> Iterator[Load]:
-    """Push until the end of the block, and wait until all is well again."""
+    """Push until the end of the block, and then wait until pushes work again."""
     with Load(appliance.door) as load:
         yield load
     eventually(lambda: _works(appliance), what="a push works again", within=30)
 
 
 @pytest.mark.timeout(900)  # two hundred kills take four minutes
-def test_nothing_that_was_answered_is_lost(start: Start) -> None:
-    """Workers, HAProxy or all of it are killed; after that each image is whole, by its digest."""
+def test_no_acknowledged_push_is_lost(start: Start) -> None:
+    """Workers, HAProxy or all processes are killed; afterwards each image is complete."""
     appliance = start(Setup(settings=ALLOWED, environment={"ENTREPOT_WORKERS": "2"}))
     chance = random.Random(7)
-    answered: list[tuple[str, str, Digest]] = []
+    acknowledged: list[tuple[str, str, Digest]] = []
     failed = 0
     for kill in range(KILLS):
         with _loaded(appliance) as load:
-            eventually(lambda: load.answered, what="pushes are answered", within=60)
+            eventually(lambda: load.acknowledged, what="pushes are acknowledged", within=60)
             _kill(appliance, kill, chance)
-        answered += load.answered
+        acknowledged += load.acknowledged
         failed += load.failed
 
     assert failed > 0
-    _nothing_is_lost(appliance.door, answered)
+    _nothing_is_lost(appliance.door, acknowledged)
     assert _is_tidy(appliance)
 
 
 def _kill(appliance: Appliance, number: int, chance: random.Random) -> None:
-    """Kill a worker, HAProxy, or all of it, some milliseconds from now."""
+    """Kill a worker, HAProxy, or all processes, after a random delay of up to 50 ms."""
     threading.Event().wait(chance.random() / 20)
     with suppress(ProcessLookupError, AssertionError):
         if number % 4 == 3:
@@ -124,19 +124,19 @@ def _works(appliance: Appliance) -> bool:
         return False
 
 
-def _nothing_is_lost(door: Door, answered: list[tuple[str, str, Digest]]) -> None:
-    """Check that what was answered is whole, and that whatever is listed leads somewhere."""
-    for name, tag, digest in answered:
+def _nothing_is_lost(door: Door, acknowledged: list[tuple[str, str, Digest]]) -> None:
+    """Check that acknowledged pushes are complete, and that all listed tags can be pulled."""
+    for name, tag, digest in acknowledged:
         assert pull(door, name, digest)[0] == digest
         if tag != MOVING:
             assert pull_manifest(door, name, tag).headers["docker-content-digest"] == str(digest)
-    for name in {name for name, _, _ in answered}:
+    for name in {name for name, _, _ in acknowledged}:
         for tag in tags(door, name):
             pull(door, name, tag)
 
 
 def _is_tidy(appliance: Appliance) -> bool:
-    """Whether no upload is locked: whatever a killed worker left blocks nobody."""
+    """Return whether the uploads of killed workers can be deleted: none is locked."""
     folder = appliance.state / layout.UPLOADS
     left = [path for path in folder.iterdir() if not path.name.endswith(".digest")]
     for path in left:

@@ -1,4 +1,4 @@
-"""Uploads, deletes and lists through the front door, over workers that come and go."""
+"""Uploads, deletes and lists through HAProxy, with workers that come and go."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ LARGE = scaled(128 * MB, 1024 * MB)
 _SIGNATURE = "application/vnd.dev.cosign.artifact.sig.v1+json"
 
 
-def test_an_upload_goes_over_both_workers(hosting: Appliance) -> None:
-    """In chunks, by new connections, each to whichever worker is free; a mistake ends nothing."""
+def test_an_upload_continues_in_either_worker(hosting: Appliance) -> None:
+    """In chunks over new connections; a rejected chunk does not end the upload."""
     door, content = hosting.door, filler(3 * MB, 450)
     where, start = begin(door, "team/chunks"), 0
     while start < len(content):
@@ -54,16 +54,16 @@ def test_an_upload_goes_over_both_workers(hosting: Appliance) -> None:
     )
 
 
-def test_a_broken_upload_goes_on_from_where_it_broke(hosting: Appliance) -> None:
-    """What HAProxy had passed on is kept; GET says how much that is."""
+def test_an_interrupted_upload_continues_at_its_end(hosting: Appliance) -> None:
+    """Bytes that HAProxy had passed on are kept; GET returns their number."""
     door, content = hosting.door, filler(4 * MB, 460)
     where = begin(door, "team/broken")
     file = _file(hosting, where)
     with socket.create_connection(("127.0.0.1", door.port)) as wire:
         head = f"PATCH {where} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
         wire.sendall(head.encode() + content[: 3 * MB])
-        eventually(lambda: file.stat().st_size > MB, what="some of it has come in")
-    eventually(lambda: processes.flock_holder(file) is None, what="the broken request is over")
+        eventually(lambda: file.stat().st_size > MB, what="some of it has arrived")
+    eventually(lambda: processes.flock_holder(file) is None, what="the interrupted request is over")
 
     start = _offset(door.get(where).headers["range"])
     rest = door.ask("PATCH", where, body=content[start:], headers=_span(start, content[start:]))
@@ -75,7 +75,7 @@ def test_a_broken_upload_goes_on_from_where_it_broke(hosting: Appliance) -> None
 
 
 def test_a_killed_worker_loses_no_byte_of_an_upload(hosting: Appliance) -> None:
-    """Another goes on where the file ends, and no lock is left."""
+    """The other worker continues at the end of the file, and no lock stays."""
     door, content = hosting.door, filler(2 * MB, 470)
     where = begin(door, "team/killed")
     with socket.create_connection(("127.0.0.1", door.port)) as wire:
@@ -83,7 +83,7 @@ def test_a_killed_worker_loses_no_byte_of_an_upload(hosting: Appliance) -> None:
         wire.sendall(head.encode() + content[:MB])
         file = _file(hosting, where)
         writer = eventually(lambda: processes.flock_holder(file), what="a worker writes")
-        eventually(lambda: file.stat().st_size == MB, what="all of it has come in")
+        eventually(lambda: file.stat().st_size == MB, what="all of it has arrived")
         os.kill(writer, 9)
         eventually(lambda: processes.flock_holder(file) != writer, what="it is dead")
 
@@ -96,8 +96,8 @@ def test_a_killed_worker_loses_no_byte_of_an_upload(hosting: Appliance) -> None:
     eventually(lambda: len(hosting.workers()) == 2, what="the killed worker is back")
 
 
-def test_a_large_layer_costs_its_worker_little_memory(hosting: Appliance) -> None:
-    """In one request and as a stream: under 60 MB, whatever its size."""
+def test_a_large_layer_uses_little_memory_of_its_worker(hosting: Appliance) -> None:
+    """Less than 60 MB in one request and as a stream, whatever its size."""
     door, piece = hosting.door, filler(MB, 480)
     digest = repeated(piece, LARGE // MB)
     pieces = (piece for _ in range(LARGE // MB))
@@ -114,8 +114,8 @@ def test_a_large_layer_costs_its_worker_little_memory(hosting: Appliance) -> Non
     assert max(_peak(each.pid) for each in hosting.workers()) < 60 * MB
 
 
-def test_deletes_go_through_the_front_door(hosting: Appliance) -> None:
-    """Tag, manifest, blob: each is gone at once, for both workers."""
+def test_deletes_are_visible_at_once(hosting: Appliance) -> None:
+    """Of a tag, a manifest and a blob, in both workers."""
     door, image = hosting.door, of_size(KB, 490)
     for tag in ("v1", "v2"):
         assert push(door, "team/gone", tag, image)
@@ -128,8 +128,8 @@ def test_deletes_go_through_the_front_door(hosting: Appliance) -> None:
     assert tags(door, "team/gone") == []
 
 
-def test_a_pull_that_runs_survives_the_delete(hosting: Appliance) -> None:
-    """Whoever has it open reads it to its end."""
+def test_a_running_pull_survives_the_delete(hosting: Appliance) -> None:
+    """A response that has the file open is completed."""
     door, content = hosting.door, filler(8 * MB, 520)
     digest = Digest.of(content)
     assert push_blob(door, "team/pulled", content).status == 201
@@ -143,8 +143,8 @@ def test_a_pull_that_runs_survives_the_delete(hosting: Appliance) -> None:
     assert door.get(blob_path("team/pulled", digest)).status == 404
 
 
-def test_a_moved_tag_is_seen_at_once(hosting: Appliance) -> None:
-    """By every worker, and from no memory."""
+def test_a_moved_tag_is_visible_at_once(hosting: Appliance) -> None:
+    """In every worker, and without a cached response."""
     door = hosting.door
     for number in range(6):
         image = of_size(KB, 500 + number)
@@ -154,8 +154,8 @@ def test_a_moved_tag_is_seen_at_once(hosting: Appliance) -> None:
             assert seen.headers["docker-content-digest"] == str(image.digest)
 
 
-def test_what_one_of_us_holds_another_pulls_through(hosting: Appliance, start: Start) -> None:
-    """Tags in pages, manifests, sha512, ranges, and what refers to them: the pull half."""
+def test_one_appliance_can_pull_through_another(hosting: Appliance, start: Start) -> None:
+    """Pages of tags, manifests, sha512, ranges and referrers: all end-points for pulls."""
     door, name = hosting.door, "team/through"
     image = of_size(64 * KB, 540)
     content = filler(10 * KB, 541)
@@ -197,7 +197,7 @@ def _offset(header: str) -> int:
 
 
 def _peak(pid: int) -> int:
-    """Return the most memory that a process ever had, in bytes."""
+    """Return the largest resident memory of a process, in bytes."""
     status = Path(f"/proc/{pid}/status").read_text()
     line = next(each for each in status.splitlines() if each.startswith("VmHWM:"))
     return int(line.split()[1]) * KB

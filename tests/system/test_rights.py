@@ -1,4 +1,4 @@
-"""Who may do what where, and users in the configuration itself; both followed in the file."""
+"""Access rules and users in the configuration file; both are reloaded when the file changes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
 ANN, BOB = "ann:sesame", "bob:builder"
-AT_ONCE = 10.0  # s: a change is in force after one, on a busy machine later
+AT_ONCE = 10.0  # s; a change is in force after 1 s, but later on a busy machine
 OURS, THEIRS = of_size(KB, 700), of_size(KB, 701)
 RULES: list[dict[str, Any]] = [
     {"user": "ann", "repository": ["ann/**", "one.test/ann/**"], "allow": ["pull", "push"]},
@@ -50,19 +50,19 @@ def _settings(rules: list[dict[str, Any]] | None, *logins: str) -> dict[str, Any
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """An appliance with two users who share nothing, and what each of them has."""
+    """An appliance with two users who share nothing, and the images of each."""
 
     appliance: Appliance
     images: dict[str, Image]
 
     def door(self, login: str | None) -> Door:
-        """Return the door as one of them sees it."""
+        """Return a client of the appliance with this login."""
         return replace(self.appliance.door, login=login)
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    """Each has pushed an image and pulled another one through, which is here now."""
+    """Each user has pushed an image and pulled another one through the appliance."""
     with FakeUpstream() as fake:
         images = {name: fake.put_image(f"{name}/app", "v1", image) for name, image in _owned()}
         setup = Setup(
@@ -84,8 +84,8 @@ def _owned() -> list[tuple[str, Image]]:
 
 
 @pytest.mark.parametrize("name", ["ann/own", "one.test/ann/app", "One.Test/ann/app"])
-def test_nothing_of_a_repository_is_shown_to_who_may_not(shared: Shared, name: str) -> None:
-    """Manifest, blob, tags, referrers; though the other has the very same digests elsewhere."""
+def test_a_repository_is_hidden_from_users_without_rights(shared: Shared, name: str) -> None:
+    """Manifest, blob, tags and referrers, even of digests that the user has elsewhere."""
     digest, layer = OURS.digest, Digest.of(OURS.layers[0])
     bob = shared.door(BOB)
 
@@ -102,8 +102,8 @@ def test_nothing_of_a_repository_is_shown_to_who_may_not(shared: Shared, name: s
         assert shared.door(None).get(path).status == 401
 
 
-def test_nobody_writes_where_he_may_only_read_or_not_even_that(shared: Shared) -> None:
-    """Push, mount, delete, and an upload that somebody else began."""
+def test_a_user_without_push_rights_cannot_write(shared: Shared) -> None:
+    """No push, mount or delete, and no access to another user's upload."""
     ann, bob = shared.door(ANN), shared.door(BOB)
     layer = Digest.of(OURS.layers[0])
     begun = ann.ask("POST", "/v2/ann/own/blobs/uploads/").headers["location"]
@@ -123,8 +123,8 @@ def test_nobody_writes_where_he_may_only_read_or_not_even_that(shared: Shared) -
     assert bob.get(blob_path("bob/own", layer)).status == 404
 
 
-def test_the_catalog_lists_what_one_may_pull(shared: Shared) -> None:
-    """Hosted names, then cached ones, of each user his own."""
+def test_the_catalog_lists_the_repositories_that_a_user_may_pull(shared: Shared) -> None:
+    """Hosted names, then cached ones."""
     listed = {
         login: json.loads(shared.door(login).get("/v2/_catalog").body)["repositories"]
         for login in (ANN, BOB)
@@ -133,8 +133,8 @@ def test_the_catalog_lists_what_one_may_pull(shared: Shared) -> None:
     assert listed == {ANN: ["ann/own", "one.test/ann/app"], BOB: ["bob/own", "one.test/bob/app"]}
 
 
-def test_clients_log_in_and_are_held_to_their_rights(shared: Shared, clients: Clients) -> None:
-    """Podman with a password of the configuration."""
+def test_clients_log_in_and_have_only_their_rights(shared: Shared, clients: Clients) -> None:
+    """podman, with a password from the configuration file."""
     netloc = shared.appliance.door.netloc
     assert clients.login(netloc, BOB).returncode == 0
 
@@ -143,11 +143,11 @@ def test_clients_log_in_and_are_held_to_their_rights(shared: Shared, clients: Cl
     assert "denied" in clients.pull_fails(f"{netloc}/ann/own:v1").lower()
 
 
-# ---- while it runs
+# Changes while the appliance runs.
 
 
 def _edit(appliance: Appliance, **sections: object) -> None:
-    """Change sections of the configuration, in place; None takes one out."""
+    """Change sections of the configuration file in place; None removes a section."""
     document = yaml.safe_load(appliance.file.read_text()) | sections
     kept = {name: each for name, each in document.items() if each is not None}
     appliance.file.write_text(yaml.safe_dump(kept))
@@ -158,8 +158,8 @@ def _warnings(appliance: Appliance) -> list[str]:
     return [each for each in lines if " warn " in each and "watched file" in each]
 
 
-def test_rights_and_users_are_those_of_the_file(start: Start) -> None:
-    """Taken away and given, within two seconds, and without a restart."""
+def test_changed_rights_and_users_are_in_force_without_a_restart(start: Start) -> None:
+    """Within two seconds, whether they are granted or revoked."""
     appliance = start(Setup(settings=_settings(None, ANN, BOB)))
     ann, bob = (replace(appliance.door, login=login) for login in (ANN, BOB))
     assert push(ann, "ann/own", "v1", OURS)
@@ -168,13 +168,13 @@ def test_rights_and_users_are_those_of_the_file(start: Start) -> None:
     before = {each.pid for each in appliance.workers()}
 
     _edit(appliance, access=RULES)
-    eventually(lambda: bob.get(path).status == 403, what="rules are there", within=AT_ONCE)
+    eventually(lambda: bob.get(path).status == 403, what="the rules apply", within=AT_ONCE)
     _edit(appliance, **_settings(RULES, BOB))
-    eventually(lambda: ann.get(path).status == 401, what="ann is out", within=AT_ONCE)
+    eventually(lambda: ann.get(path).status == 401, what="ann is removed", within=AT_ONCE)
     _edit(appliance, access=[{"user": "bob", "repository": "**", "allow": "pull"}])
-    eventually(lambda: bob.get(path).status == 200, what="bob may", within=AT_ONCE)
+    eventually(lambda: bob.get(path).status == 200, what="bob may pull", within=AT_ONCE)
     _edit(appliance, access=[])
-    eventually(lambda: bob.get(path).status == 403, what="nobody may", within=AT_ONCE)
+    eventually(lambda: bob.get(path).status == 403, what="no user may pull", within=AT_ONCE)
 
     assert bob.get("/v2/").status == 200
     assert before == {each.pid for each in appliance.workers()}
@@ -199,7 +199,7 @@ def _emptied(appliance: Appliance) -> None:
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
-    """An appliance with an image of ann's, whose file is edited."""
+    """An appliance with an image of ann, whose configuration file the tests edit."""
     setup = Setup(settings=_settings(None, ANN, BOB))
     with Appliance(tmp_path_factory.mktemp("followed"), setup) as appliance:
         assert push(replace(appliance.door, login=ANN), "ann/own", "v1", OURS)
@@ -207,19 +207,20 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
 
 
 @pytest.mark.parametrize("spoil", [_rubbish, _unreadable_rule, _without_rules, _emptied])
-def test_an_edit_that_cannot_be_read_opens_nothing(followed: Appliance, spoil: Any) -> None:
-    """One warning, and a worker that is killed meanwhile comes back with what was taken away."""
+def test_an_invalid_edit_grants_no_rights(followed: Appliance, spoil: Any) -> None:
+    """It causes one warning, and restarted workers still apply the last valid rules."""
     appliance, good = followed, followed.file.read_text()
     ann, bob = (replace(appliance.door, login=login) for login in (ANN, BOB))
     path = manifest_path("ann/own", "v1")
     assert bob.get(path).status == 200
     _edit(appliance, access=RULES)
-    eventually(lambda: bob.get(path).status == 403, what="rules are there", within=AT_ONCE)
-    told = len(_warnings(appliance))
+    eventually(lambda: bob.get(path).status == 403, what="the rules apply", within=AT_ONCE)
+    warnings = len(_warnings(appliance))
 
     spoil(appliance)
     eventually(
-        lambda: bob.get(path).status == 403 and len(_warnings(appliance)) > told, what="it is told"
+        lambda: bob.get(path).status == 403 and len(_warnings(appliance)) > warnings,
+        what="a warning is logged",
     )
     old = {each.pid for each in appliance.workers()}
     for each in old:
@@ -230,19 +231,19 @@ def test_an_edit_that_cannot_be_read_opens_nothing(followed: Appliance, spoil: A
             len({each.pid for each in appliance.workers()} - old) == len(old)
             and appliance.door.get("/healthz").status == 200
         ),
-        what="the workers are others",
+        what="all workers were replaced",
     )
     assert [bob.get(path).status for _ in range(12)] == [403] * 12
     assert [ann.get(path).status for _ in range(12)] == [200] * 12
-    assert len(_warnings(appliance)) == told + 1
+    assert len(_warnings(appliance)) == warnings + 1
 
-    everybody = {"user": "*", "repository": "**", "allow": "pull"}
-    appliance.file.write_text(yaml.safe_dump(yaml.safe_load(good) | {"access": [everybody]}))
-    eventually(lambda: bob.get(path).status == 200, what="a good file is back", within=AT_ONCE)
+    all_users = {"user": "*", "repository": "**", "allow": "pull"}
+    appliance.file.write_text(yaml.safe_dump(yaml.safe_load(good) | {"access": [all_users]}))
+    eventually(lambda: bob.get(path).status == 200, what="a valid file is back", within=AT_ONCE)
 
 
-def test_what_a_variable_says_is_not_followed_in_the_file(start: Start) -> None:
-    """It goes on to win."""
+def test_rules_of_a_variable_are_not_reloaded_from_the_file(start: Start) -> None:
+    """The variable still takes precedence."""
     rules = json.dumps([{"user": "bob", "repository": "**", "allow": ["pull", "push"]}])
     appliance = start(
         Setup(settings=_settings(None, ANN, BOB), environment={"REGISTRY_ACCESS": rules})
@@ -252,5 +253,5 @@ def test_what_a_variable_says_is_not_followed_in_the_file(start: Start) -> None:
 
     _edit(appliance, **_settings(RULES, BOB))
 
-    eventually(lambda: ann.get("/v2/").status == 401, what="the users are followed", within=AT_ONCE)
+    eventually(lambda: ann.get("/v2/").status == 401, what="users are reloaded", within=AT_ONCE)
     assert bob.get(manifest_path("ann/own", "v1")).status == 200

@@ -1,4 +1,4 @@
-"""A push to a full cache while the cleaner stands still may come again, and then fits."""
+"""A push to a full cache while the cleaner is stopped: the client may retry, and it then fits."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _MAXIMUM = 12 * MB
 _BOUNDED = {"CLEANER_MAXSIZE": str(_MAXIMUM), "CLEANER_RUNEVERY_TIME": "1s"}
 
 
-def test_a_push_while_the_cleaner_stands_still_is_503_and_then_fits(
+def test_a_push_while_the_cleaner_is_stopped_is_503_and_later_succeeds(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """507 is left for what can never fit."""
+    """507 means that the content can never fit."""
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
     cleaner = appliance.program("cleaner")
     assert cleaner
@@ -41,7 +41,7 @@ def test_a_push_while_the_cleaner_stands_still_is_503_and_then_fits(
 
     eventually(
         lambda: appliance.door.ask("PUT", where, body=content).status == 201,
-        what="the same request is taken",
+        what="the same request succeeds",
         pause=0.5,
     )
     never = push_blob(appliance.door, "team/app", filler(_MAXIMUM + 100 * KB, 98))

@@ -1,4 +1,4 @@
-"""The appliance starts, serves, mends itself and ends: item 1 of what it must show."""
+"""The appliance starts, serves, restarts killed programs, and stops."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ ANSWERS_WITHIN = 30.0
 PROGRAMS = ["haproxy", "registry", "logger", "cleaner"]
 
 
-def test_an_image_comes_from_the_upstream_once_and_from_disk_afterwards(
+def test_an_image_is_fetched_once_and_served_from_disk_afterwards(
     start: Start, public: Registry, clients: Clients
 ) -> None:
-    """The second pull of an image asks the upstream for nothing."""
+    """The second pull of an image sends no request to the upstream."""
     public.push("serve/once", "v1", of_size(64 * KB, 10))
     appliance = start(Setup({"one.test": {"url": public.url}}))
     image = f"{appliance.door.netloc}/one.test/serve/once:v1"
 
     first = clients.pull(image)
-    asked = public.requests()
+    sent = public.requests()
     clients.forget()
     second = clients.pull(image)
 
     assert first == second
-    assert asked == public.requests()
-    assert sum(method == "GET" and "once/blobs" in path for method, path, _ in asked) == 2
+    assert sent == public.requests()
+    assert sum(method == "GET" and "once/blobs" in path for method, path, _ in sent) == 2
 
 
-def test_it_starts_with_1024_files_and_more_clients_than_that_wait(start: Start) -> None:
-    """HAProxy reckoned with more files than it may open, and did not start."""
+def test_it_starts_with_1024_open_files_and_further_clients_wait(start: Start) -> None:
+    """HAProxy assumed more files than its limit, and did not start."""
     appliance = start(Setup(files=1024))
     with ExitStack() as stack:
-        waiting = [stack.enter_context(_asking(appliance)) for _ in range(400)]
-        for each in waiting:  # who has his answer leaves, and another is let in
+        waiting = [stack.enter_context(_request(appliance)) for _ in range(400)]
+        for each in waiting:  # each client that got its response makes place for another
             assert each.recv(12) == b"HTTP/1.1 200"
             each.close()
 
@@ -57,7 +57,7 @@ def test_it_starts_with_1024_files_and_more_clients_than_that_wait(start: Start)
 def test_a_stopped_appliance_leaves_no_process_and_no_socket(
     start: Start, number: signal.Signals
 ) -> None:
-    """A stop by signal or by Ctrl-C is a success, and all of it ends."""
+    """After a signal or Ctrl-C all processes end, and the exit code is 0."""
     appliance = start(Setup())
     answer = appliance.door.get("/v2/")
 
@@ -68,10 +68,10 @@ def test_a_stopped_appliance_leaves_no_process_and_no_socket(
     assert code == 0
 
 
-def test_a_pull_in_flight_ends_well_when_the_appliance_is_stopped(
+def test_a_pull_in_flight_is_finished_when_the_appliance_stops(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """Pulls in flight get their grace."""
+    """It has the configured grace."""
     release = threading.Event()
     digest = fake.add_blob("app", filler(512 * KB, 11))
     fake.misbehave("/blobs/", method="GET", hold=release, hold_after=256 * KB)
@@ -89,8 +89,8 @@ def test_a_pull_in_flight_ends_well_when_the_appliance_is_stopped(
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_that_was_killed_runs_again(shared: Appliance, name: str) -> None:
-    """Supervisord starts a dead program again, and the appliance serves as before."""
+def test_a_killed_program_is_started_again(shared: Appliance, name: str) -> None:
+    """Supervisord starts it, and the appliance serves as before."""
     before = shared.program(name)
     assert before is not None
 
@@ -103,8 +103,8 @@ def test_a_program_that_was_killed_runs_again(shared: Appliance, name: str) -> N
     eventually(lambda: _serves(shared), what="it serves again")
 
 
-def test_a_program_that_cannot_stay_up_ends_the_appliance_with_its_name(start: Start) -> None:
-    """A program that dies again and again is no appliance: code 1, and which one it was."""
+def test_a_program_that_cannot_stay_up_ends_the_appliance_and_is_named(start: Start) -> None:
+    """Exit code 1; the last line of the log names the program."""
     appliance = start(Setup())
     killer = threading.Thread(target=_kill_while_it_runs, args=(appliance, "logger"))
 
@@ -117,7 +117,7 @@ def test_a_program_that_cannot_stay_up_ends_the_appliance_with_its_name(start: S
 
 
 def test_status_shows_every_program_on_one_screen(shared: Appliance) -> None:
-    """What runs, how full it is, how each upstream does."""
+    """With the size of the store and the state of each upstream."""
     shown = shared.entrepot("status")
 
     assert shown.returncode == 0, shown.stderr
@@ -127,7 +127,7 @@ def test_status_shows_every_program_on_one_screen(shared: Appliance) -> None:
 
 
 def test_check_shows_no_password(start: Start) -> None:
-    """Every setting is shown, no secret is."""
+    """It shows every setting, but no secret."""
     appliance = start(
         Setup({"one.test": {"url": "http://127.0.0.1:9", "username": "u", "password": "s3cret-x"}})
     )
@@ -147,12 +147,12 @@ def _serves(appliance: Appliance) -> bool:
 
 
 def _kill_while_it_runs(appliance: Appliance, name: str) -> None:
-    """Kill a program each time that it is there again, until the appliance has ended."""
+    """Kill a program each time that it runs, until the appliance has ended."""
 
     def is_over() -> bool:
         found = appliance.processes()
         for each in found:
-            if f"-m {name}" in each.argv:
+            if f"-m entrepot.{name}" in each.argv:
                 with suppress(ProcessLookupError):
                     os.kill(each.pid, signal.SIGKILL)
         return not found
@@ -160,8 +160,8 @@ def _kill_while_it_runs(appliance: Appliance, name: str) -> None:
     eventually(is_over, what="the appliance ends", within=50)
 
 
-def _asking(appliance: Appliance) -> socket.socket:
-    """Return a connection with a request on it."""
+def _request(appliance: Appliance) -> socket.socket:
+    """Return a connection on which a request was sent."""
     address = ("127.0.0.1", appliance.door.port)
     connection = socket.create_connection(address, timeout=ANSWERS_WITHIN)
     connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n")

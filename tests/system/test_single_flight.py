@@ -1,4 +1,4 @@
-"""One upstream fetch, however many clients, workers or deaths: items 3 and 4."""
+"""One upstream request per blob, for all clients and workers, also when a worker is killed."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ TWO_WORKERS = {"ENTREPOT_WORKERS": "2"}
 NAME = "one.test/app"
 
 
-def test_twelve_clients_of_two_workers_cost_one_upstream_get(
+def test_twelve_clients_of_two_workers_cause_one_upstream_get(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """Whoever comes while a download runs reads along, in whichever worker he landed."""
-    release, digest = _held_at(fake, SIZE // 4)
+    """A client that arrives during a download reads the same spool file, in any worker."""
+    release, digest = _paused_at(fake, SIZE // 4)
     appliance = start(_two_workers(fake))
 
     readers = [Reader(appliance.door, blob_path(NAME, digest)).begin() for _ in range(CLIENTS)]
-    eventually(lambda: all(reader.received for reader in readers), what="all twelve read")
+    eventually(lambda: all(reader.received for reader in readers), what="all twelve clients read")
     in_use = _workers_that_read(appliance, digest)
     release.set()
     end_all(readers)
@@ -44,17 +44,17 @@ def test_twelve_clients_of_two_workers_cost_one_upstream_get(
     assert len(in_use) == 2
 
 
-def test_a_killed_worker_costs_its_own_clients_and_no_byte(
+def test_a_killed_worker_breaks_only_its_own_responses_and_loses_no_byte(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """The others' worker takes the download over, from where the spool file ends."""
-    second, digest = _held_before(fake)
-    _, _ = _held_at(fake, SIZE // 2, times=1)
+    """The other worker takes the download over, from the end of the spool file."""
+    second, digest = _paused_before(fake)
+    _, _ = _paused_at(fake, SIZE // 2, times=1)
     appliance = start(_two_workers(fake))
     spool = appliance.state / layout.SPOOL / layout.spool(digest)
     before = {each.pid for each in appliance.workers()}
     readers = [Reader(appliance.door, blob_path(NAME, digest)).begin() for _ in range(CLIENTS)]
-    eventually(lambda: all(reader.received for reader in readers), what="all twelve read")
+    eventually(lambda: all(reader.received for reader in readers), what="all twelve clients read")
     eventually(lambda: fake.find("GET")[0].sent == SIZE // 2, what="the upstream has sent half")
 
     killed = _kill_the_writer(spool)
@@ -67,17 +67,17 @@ def test_a_killed_worker_costs_its_own_clients_and_no_byte(
     assert 0 < on_disk <= SIZE // 2
     assert sum(reader.has(digest) for reader in readers) >= CLIENTS // 2
     assert not any(reader.is_whole and not reader.has(digest) for reader in readers)
-    now = eventually(lambda: _whole_again(appliance, killed), what="the killed worker is back")
+    now = eventually(lambda: _workers_after(appliance, killed), what="the killed worker is back")
     assert before - {killed} < now
     assert len(pull_blob(appliance.door, NAME, digest)) == SIZE
     assert fake.count("GET", str(digest)) == 2
 
 
-def test_the_first_byte_comes_while_the_upstream_has_hardly_begun(
+def test_clients_receive_bytes_before_the_upstream_has_sent_all(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """A download is streamed while it is written: nobody waits for its end."""
-    release, digest = _held_at(fake, SIZE // 20)
+    """A download is streamed while it is written: clients do not wait for its end."""
+    release, digest = _paused_at(fake, SIZE // 20)
     appliance = start(_two_workers(fake))
 
     with appliance.door.open("GET", blob_path(NAME, digest)) as answer:
@@ -91,11 +91,11 @@ def test_the_first_byte_comes_while_the_upstream_has_hardly_begun(
 
 
 @pytest.mark.parametrize("leaves_at", [1, SIZE // 4], ids=["at once", "after a quarter"])
-def test_a_client_that_goes_away_ends_nothing(
+def test_a_disconnecting_client_does_not_end_the_download(
     start: Start, fake: FakeUpstream, leaves_at: int
 ) -> None:
-    """The writer is nobody's request: the next client finds what the first one began."""
-    release, digest = _held_at(fake, SIZE // 2)
+    """The writer belongs to no request: the next client continues with the same download."""
+    release, digest = _paused_at(fake, SIZE // 2)
     appliance = start(_two_workers(fake))
     with appliance.door.open("GET", blob_path(NAME, digest)) as answer:
         answer.read(leaves_at)
@@ -108,12 +108,12 @@ def test_a_client_that_goes_away_ends_nothing(
 
 
 def test_a_restart_in_the_middle_resumes_the_download(start: Start, fake: FakeUpstream) -> None:
-    """What a power cut leaves on disk is not asked for again."""
-    _, digest = _held_at(fake, SIZE // 2, times=1)
+    """Bytes on the disk are not requested again."""
+    _, digest = _paused_at(fake, SIZE // 2, times=1)
     appliance = start(_two_workers(fake))
     spool = appliance.state / layout.SPOOL / layout.spool(digest)
     reader = Reader(appliance.door, blob_path(NAME, digest)).begin()
-    eventually(lambda: spool.exists() and spool.stat().st_size > 0, what="something is on disk")
+    eventually(lambda: spool.exists() and spool.stat().st_size > 0, what="bytes are on the disk")
     appliance.kill()
     reader.end()
     on_disk = spool.stat().st_size
@@ -129,18 +129,18 @@ def _two_workers(fake: FakeUpstream) -> Setup:
     return Setup({"one.test": {"url": fake.url}}, environment=TWO_WORKERS)
 
 
-def _held_at(
+def _paused_at(
     fake: FakeUpstream, after: int, times: int | None = None
 ) -> tuple[threading.Event, Digest]:
-    """Put a blob into the upstream, which sends so many bytes of it and then waits."""
+    """Add a blob to the upstream, which sends *after* bytes of it and then waits."""
     release = threading.Event()
     digest = fake.add_blob("app", filler(SIZE, 30))
     fake.misbehave(str(digest), method="GET", times=times, hold=release, hold_after=after)
     return release, digest
 
 
-def _held_before(fake: FakeUpstream) -> tuple[threading.Event, Digest]:
-    """Put a blob into the upstream, which waits before it says anything."""
+def _paused_before(fake: FakeUpstream) -> tuple[threading.Event, Digest]:
+    """Add a blob to the upstream, which waits before it responds."""
     release = threading.Event()
     digest = fake.add_blob("app", filler(SIZE, 30))
     fake.misbehave(str(digest), method="GET", hold=release)
@@ -148,18 +148,18 @@ def _held_before(fake: FakeUpstream) -> tuple[threading.Event, Digest]:
 
 
 def _kill_the_writer(spool: Path) -> int:
-    pid = eventually(lambda: processes.flock_holder(spool), what="somebody writes the download")
+    pid = eventually(lambda: processes.flock_holder(spool), what="a worker writes the download")
     os.kill(pid, signal.SIGKILL)
     return pid
 
 
-def _whole_again(appliance: Appliance, killed: int) -> set[int]:
+def _workers_after(appliance: Appliance, killed: int) -> set[int]:
     pids = {each.pid for each in appliance.workers()}
     return pids if killed not in pids and len(pids) == 2 else set()
 
 
 def _workers_that_read(appliance: Appliance, digest: Digest) -> set[int]:
-    """Return the workers that have the download's file open."""
+    """Return the workers that have the spool file open."""
     name = layout.spool(digest)
     return {
         worker.pid

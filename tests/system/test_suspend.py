@@ -1,6 +1,6 @@
-"""SIGSTOP and SIGCONT of any process, or of all of them: nothing ends, everything recovers.
+"""SIGSTOP and SIGCONT of any process, or of all: no process ends, and everything recovers.
 
-It is what `podman pause`, Ctrl-Z with `fg`, a debugger and a suspended machine come down to.
+`podman pause`, Ctrl-Z with `fg`, a debugger and a suspended machine have the same effect.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ ENDINGS = ("ended", "could not stay up", "no_answer", "Traceback", "WORKER TIMEO
 
 @pytest.fixture(scope="module")
 def fake() -> Iterator[FakeUpstream]:
-    """An upstream for all of these tests."""
+    """An upstream for all tests."""
     with FakeUpstream() as upstream:
         yield upstream
 
 
 @pytest.fixture(scope="module")
 def appliance(tmp_path_factory: pytest.TempPathFactory, fake: FakeUpstream) -> Iterator[Appliance]:
-    """One appliance that is stopped and continued again and again, and ends well."""
+    """One appliance that the tests suspend and continue repeatedly; it exits with 0 at the end."""
     setup = Setup({"one.test": {"url": fake.url}}, environment=ENVIRONMENT)
     with Appliance(tmp_path_factory.mktemp("suspended"), setup) as running:
         eventually(lambda: "serving" in running.output(), what="it serves")
@@ -46,34 +46,34 @@ def appliance(tmp_path_factory: pytest.TempPathFactory, fake: FakeUpstream) -> I
 
 
 @pytest.mark.parametrize("seconds", SPANS)
-def test_all_processes_stopped_at_once_go_on(
+def test_all_processes_continue_after_being_stopped_together(
     appliance: Appliance, fake: FakeUpstream, seconds: float
 ) -> None:
-    """As a frozen container does: no process is replaced, and the log has no complaint."""
-    said = len(appliance.output())
+    """As in a frozen container: no process is replaced, and the log has no error."""
+    start = len(appliance.output())
     before = _pids(appliance)
 
-    _hold([each.pid for each in appliance.processes()], seconds)
+    _suspend([each.pid for each in appliance.processes()], seconds)
 
     _serves(appliance, fake)
     assert before <= _pids(appliance)
-    assert not _complaints(appliance, said)
+    assert not _complaints(appliance, start)
 
 
-@pytest.mark.timeout(900)  # each of about ten processes stands still for the whole span
+@pytest.mark.timeout(900)  # each of about ten processes is stopped for *seconds*
 @pytest.mark.parametrize("seconds", SPANS)
-def test_each_process_stopped_by_itself_goes_on(
+def test_each_process_continues_after_being_stopped_alone(
     appliance: Appliance, fake: FakeUpstream, seconds: float
 ) -> None:
-    """One after the other; meanwhile the others may fail, afterwards nothing does."""
-    said = len(appliance.output())
+    """Requests may fail while one process is stopped, but not afterwards."""
+    start = len(appliance.output())
     chosen = sorted(_pids(appliance)) if seconds != 2 else _some(appliance)
     for pid in chosen:
         if _lives(pid):
-            _hold([pid], seconds)
+            _suspend([pid], seconds)
             _serves(appliance, fake)
 
-    assert not [line for line in _complaints(appliance, said) if "TIMEOUT" not in line]
+    assert not [line for line in _complaints(appliance, start) if "TIMEOUT" not in line]
 
 
 def _some(appliance: Appliance) -> list[int]:
@@ -88,8 +88,8 @@ def _pids(appliance: Appliance) -> set[int]:
     return {each.pid for each in appliance.processes()}
 
 
-def _hold(pids: Sequence[int], seconds: float) -> None:
-    """Stop processes for so long; the length of the pause is what is tested."""
+def _suspend(pids: Sequence[int], seconds: float) -> None:
+    """Stop processes for *seconds*, and continue them."""
     _send(pids, signal.SIGSTOP)
     time.sleep(seconds)
     _send(pids, signal.SIGCONT)
@@ -109,7 +109,7 @@ def _lives(pid: int) -> bool:
 
 
 def _serves(appliance: Appliance, fake: FakeUpstream) -> None:
-    """See that a miss, its line in the log, and `status` work again by themselves."""
+    """Check that a miss, its log line, and `status` work again."""
     digest = fake.add_blob("app", filler(4096, time.monotonic_ns() % 1_000_000))
     eventually(lambda: _pulls(appliance, digest), what="a pull works again", within=20)
     log = appliance.state / layout.ACCESS_LOG
@@ -124,6 +124,6 @@ def _pulls(appliance: Appliance, digest: Digest) -> bool:
         return False
 
 
-def _complaints(appliance: Appliance, said: int) -> list[str]:
-    lines = appliance.output()[said:].splitlines()
+def _complaints(appliance: Appliance, start: int) -> list[str]:
+    lines = appliance.output()[start:].splitlines()
     return [line for line in lines if any(each in line for each in ENDINGS)]

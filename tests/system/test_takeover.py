@@ -1,4 +1,4 @@
-"""The volume of docker distribution's proxy, mounted again: it shrinks and caches, or says why."""
+"""The volume of docker distribution's proxy: it is taken over, or the reason is reported."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory: pytest.TempPathFactory, upstream: Registry) -> Path:
-    """The volume of a proxy that has fetched all four, and has ended."""
+    """The volume of a stopped proxy that has fetched all four images."""
     folder = tmp_path_factory.mktemp("proxy")
     listed = folder / "storage" / layout.FETCHED_LIST
     settings = {"proxy": {"remoteurl": upstream.url}}
@@ -47,17 +47,17 @@ def proxied(tmp_path_factory: pytest.TempPathFactory, upstream: Registry) -> Pat
             for digest in pull(proxy.door, "lib/app", f"v{number}")
         }
 
-        def has_listed_all() -> bool:  # it writes the list every five seconds
+        def has_listed_all() -> bool:  # the proxy writes its list every five seconds
             text = listed.read_text() if listed.exists() else ""
             return all(digest in text for digest in fetched)
 
-        eventually(has_listed_all, what="the proxy has listed what it fetched", within=30)
+        eventually(has_listed_all, what="the proxy has listed all fetched content", within=30)
     return folder / "storage"
 
 
 @pytest.fixture
 def volume(proxied: Path, tmp_path: Path) -> Path:
-    """A copy of it, with its times."""
+    """A copy of the volume, with its file times."""
     return Path(shutil.copytree(proxied, tmp_path / "volume"))
 
 
@@ -72,10 +72,10 @@ def _is_cached(appliance: Appliance) -> bool:
     return (appliance.data / layout.blob(layer)).exists()
 
 
-def test_a_proxy_s_volume_shrinks_and_caches(
+def test_the_volume_of_a_proxy_shrinks_and_caches(
     start: Start, upstream: Registry, volume: Path
 ) -> None:
-    """With its own command line: what it fetched is evicted, what is pulled is stored."""
+    """With the proxy's own settings, its old content is evicted and new content is stored."""
     assert size(volume) > _MAXIMUM
     appliance = start(_setup(upstream, volume))
 
@@ -87,22 +87,22 @@ def test_a_proxy_s_volume_shrinks_and_caches(
     assert appliance.metric("entrepot_unevictable_bytes") == 0
 
 
-def test_a_volume_that_may_not_shrink_is_reported_with_the_setting(
+def test_a_volume_that_cannot_shrink_is_reported_with_the_setting(
     start: Start, upstream: Registry, volume: Path
 ) -> None:
-    """Nothing proves that it was fetched: log, status, check and metrics say why it is full."""
+    """No list proves that its content was fetched; log, status, check and metrics report it."""
     (volume / layout.FETCHED_LIST).unlink()
     appliance = start(_setup(upstream, volume))
 
     eventually(lambda: "the store can't shrink" in appliance.output(), what="a warning", within=20)
-    assert not _is_cached(appliance)  # and the pull is right all the same
-    for said in (appliance.output(), *(appliance.entrepot(n).stdout for n in ("status", "check"))):
-        assert "may not be evicted" in said
-        assert "CLEANER_TAKEOVER=evict" in said
+    assert not _is_cached(appliance)  # the pull itself succeeds
+    for text in (appliance.output(), *(appliance.entrepot(n).stdout for n in ("status", "check"))):
+        assert "may not be evicted" in text
+        assert "CLEANER_TAKEOVER=evict" in text
     eventually(lambda: appliance.metric("entrepot_unevictable_bytes") > _MAXIMUM, what="a metric")
     appliance.stop()
 
-    told = start(_setup(upstream, volume, CLEANER_TAKEOVER="evict"))
+    evicting = start(_setup(upstream, volume, CLEANER_TAKEOVER="evict"))
 
     eventually(lambda: size(volume) <= _MAXIMUM, what="it shrinks", within=20)
-    eventually(lambda: _is_cached(told), what="it caches", within=10)
+    eventually(lambda: _is_cached(evicting), what="it caches", within=10)

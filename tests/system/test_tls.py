@@ -1,4 +1,4 @@
-"""With a certificate the front door speaks TLS and HTTP/2."""
+"""With a certificate, the appliance serves TLS and HTTP/2."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.system.registries import Registry
 def test_skopeo_pulls_over_tls(
     start: Start, public: Registry, clients: Clients, tmp_path: Path, files: str
 ) -> None:
-    """The key may lie beside the certificate or in the same file."""
+    """The key may be in a file of its own or in that of the certificate."""
     public.push("tls/app", "v1", of_size(16 * KB, 600))
     authority = Authority()
     trusting = tmp_path / "trusting"
@@ -32,24 +32,24 @@ def test_skopeo_pulls_over_tls(
     appliance = start(setup)
 
     image = f"docker://{appliance.door.netloc}/one.test/tls/app:v1"
-    told = clients.skopeo("inspect", f"--cert-dir={trusting}", image)
+    inspected = clients.skopeo("inspect", f"--cert-dir={trusting}", image)
 
-    assert told.returncode == 0, told.stderr
+    assert inspected.returncode == 0, inspected.stderr
     assert _agreed(appliance.door.port, ca, "h2") == ("h2", "TLS_AES_128_GCM_SHA256")
     assert _agreed(appliance.door.port, ca, "h2", "http/1.1")[0] == "http/1.1"
 
 
 def _certificate(authority: Authority, folder: Path, files: str) -> dict[str, str]:
     certificate, key = authority.issue().write(folder)
-    said = {"REGISTRY_HTTP_TLS_CERTIFICATE": str(certificate)}
+    settings = {"REGISTRY_HTTP_TLS_CERTIFICATE": str(certificate)}
     if files == "two files":
-        return said | {"REGISTRY_HTTP_TLS_KEY": str(key)}
+        return settings | {"REGISTRY_HTTP_TLS_KEY": str(key)}
     certificate.write_bytes(certificate.read_bytes() + key.read_bytes())
-    return said
+    return settings
 
 
 def _agreed(port: int, ca: Path, *known: str) -> tuple[str | None, str]:
-    """Return the protocol and the cipher that a client gets who knows these protocols."""
+    """Return the protocol and the cipher negotiated with a client that offers *known* protocols."""
     context = ssl.create_default_context(cafile=str(ca))
     context.set_alpn_protocols(list(known))
     with (

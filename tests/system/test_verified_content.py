@@ -1,7 +1,7 @@
-"""Files that something else changes while they are written: nothing wrong stays, or is complete.
+"""Files that something else changes while they are written: no wrong content is stored or served.
 
-`make soak` takes 8 and 24 MB at two moments; by default it is one size, longer than what is read
-before it is stored.
+`make soak` tests 8 and 24 MB at two moments; the default is one size, longer than the part that is
+buffered in memory.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    """Return one upstream for all."""
+    """Return one upstream for all tests."""
     with FakeUpstream() as found:
         yield found
 
@@ -66,7 +66,7 @@ def upstream() -> Iterator[FakeUpstream]:
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream
 ) -> Iterator[Appliance]:
-    """Return one appliance in front of it, to which may be pushed as well."""
+    """Return one appliance in front of it, which also accepts pushes."""
     setup = Setup({"fake.test": {"url": upstream.url}}, environment={"ENTREPOT_PREFETCH": "0"})
     with Appliance(tmp_path_factory.mktemp("verified"), setup) as running:
         yield running
@@ -81,7 +81,7 @@ def _is_right_or_gone(appliance: Appliance, digest: Digest, content: bytes) -> b
 
 
 def _fetch(appliance: Appliance, digest: Digest) -> bytes | None:
-    """Return a complete body, or None where the answer was cut."""
+    """Return a complete body, or None if the response was cut off."""
     with suppress(HTTPException, OSError):
         answer = appliance.door.get(f"/v2/fake.test/{NAME}/blobs/{digest}")
         return answer.body if answer.status == 200 else None
@@ -89,14 +89,14 @@ def _fetch(appliance: Appliance, digest: Digest) -> bytes | None:
 
 
 @pytest.mark.parametrize(("size", "moment", "damage"), CASES)
-def test_a_spool_file_that_is_changed(
+def test_wrong_content_of_a_changed_spool_file_does_not_stay_stored(
     appliance: Appliance,
     upstream: FakeUpstream,
     size: int,
     moment: float,
     damage: Callable[[Path], None],
 ) -> None:
-    """A cut one completes no response and is not stored; a changed one does not stay stored."""
+    """A truncated file completes no response and is not stored."""
     seed = hash((size, moment, damage.__name__)) % 2**32
     content = filler(size, seed)
     digest = upstream.add_blob(NAME, content)
@@ -106,7 +106,7 @@ def test_a_spool_file_that_is_changed(
     client = threading.Thread(target=lambda: got.append(_fetch(appliance, digest)))
     client.start()
     spool = appliance.state / layout.SPOOL / layout.spool(digest)
-    eventually(lambda: spool.exists() and spool.stat().st_size >= at, what="half of it is here")
+    eventually(lambda: spool.exists() and spool.stat().st_size >= at, what="half of it arrived")
 
     damage(spool)
     rest.set()
@@ -117,7 +117,7 @@ def test_a_spool_file_that_is_changed(
     assert damage is not _cut or body in (None, content)
     eventually(
         lambda: _is_right_or_gone(appliance, digest, content),
-        what="nothing wrong is stored",
+        what="no wrong content is stored",
         within=WITHIN_S,
     )
     assert _fetch(appliance, digest) == content
@@ -125,10 +125,10 @@ def test_a_spool_file_that_is_changed(
 
 
 @pytest.mark.parametrize(("size", "moment", "damage"), CASES)
-def test_an_upload_file_that_is_changed(
+def test_wrong_content_of_a_changed_upload_file_does_not_stay_stored(
     appliance: Appliance, size: int, moment: float, damage: Callable[[Path], None]
 ) -> None:
-    """A cut one is not acknowledged; a changed one does not stay stored, and is reported."""
+    """A truncated upload is not acknowledged; other damage is detected later and reported."""
     content = filler(size, hash((moment, size, damage.__name__, "push")) % 2**32)
     digest = Digest.of(content)
     before = appliance.metric("entrepot_damaged_files_total", found="commit")
@@ -139,9 +139,9 @@ def test_an_upload_file_that_is_changed(
 
     def pieces() -> Iterator[bytes]:
         yield content[:at]
-        # beside it lie its length and its digest, by its name
+        # files with its length and its digest are beside it, under the same name
         (file,) = [each for each in folder.iterdir() if each.suffix not in (".digest", ".size")]
-        eventually(lambda: file.stat().st_size >= at, what="half of it is here")
+        eventually(lambda: file.stat().st_size >= at, what="half of it arrived")
         damage(file)
         yield content[at:]
 
@@ -154,7 +154,7 @@ def test_an_upload_file_that_is_changed(
     assert damage is not _cut or status != 201
     eventually(
         lambda: _is_right_or_gone(appliance, digest, content),
-        what="nothing wrong is stored",
+        what="no wrong content is stored",
         within=WITHIN_S,
     )
     if status == 201:
@@ -166,10 +166,10 @@ def test_an_upload_file_that_is_changed(
         )
 
 
-def test_verify_works_beside_and_without_the_appliance(
+def test_verify_works_with_and_without_a_running_appliance(
     appliance: Appliance, upstream: FakeUpstream
 ) -> None:
-    """It finds a flipped bit, its exit code says so, and the next pull is right."""
+    """It finds a flipped bit and exits with 1, and the next pull gets the right content."""
     content = filler(200_000, 77)
     digest = upstream.add_blob(NAME, content)
     assert _fetch(appliance, digest) == content

@@ -1,4 +1,4 @@
-"""A watched file that turns bad leaves the last good one in force: item 11."""
+"""A reloaded file that becomes invalid: the last valid content stays in force."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ from tests.upstream import FakeUpstream
 LOGIN = "robot:old"
 
 
-BAD_USERS = ("alice:plain text\n", "no colon\n")
-BAD_SECRETS = ('{"auths": {', '{"auths": {"one.test": {"auth": "%%%"}}}')
+INVALID_USERS = ("alice:plain text\n", "no colon\n")
+INVALID_SECRETS = ('{"auths": {', '{"auths": {"one.test": {"auth": "%%%"}}}')
 
 
-def test_a_bad_htpasswd_changes_nothing_but_one_warning(start: Start, tmp_path: Path) -> None:
-    """Who could log in still can; the warning names the file, and comes once a worker or less."""
+def test_an_invalid_htpasswd_changes_nothing_and_is_one_warning(
+    start: Start, tmp_path: Path
+) -> None:
+    """Valid logins still work; the warning names the file, and comes at most once per worker."""
     users = htpasswd(tmp_path / "users", "alice:sesame")
     setup = Setup(
         environment={
@@ -38,49 +40,51 @@ def test_a_bad_htpasswd_changes_nothing_but_one_warning(start: Start, tmp_path: 
         }
     )
     appliance = start(setup)
-    here, later = "alice:sesame", "bob:new"
+    valid, next_login = "alice:sesame", "bob:new"
 
     def status(login: str) -> int:
         return replace(appliance.door, login=login).get("/v2/").status
 
-    assert status(here) == 200
-    for told, bad in enumerate(BAD_USERS):
-        users.write_text(bad)
-        _is_told(appliance, users, told, ask=partial(status, here))
+    assert status(valid) == 200
+    for warnings, invalid in enumerate(INVALID_USERS):
+        users.write_text(invalid)
+        _wait_for_warning(appliance, users, warnings, request=partial(status, valid))
 
-        assert (status(here), status(later)) == (200, 401), bad
-        htpasswd(users, later)
-        _is(200, partial(status, later), what="the next good file is in force")
-        assert len(_warnings(appliance, users)) == told + 1, bad
-        here, later = later, here
+        assert (status(valid), status(next_login)) == (200, 401), invalid
+        htpasswd(users, next_login)
+        _wait_for_status(200, partial(status, next_login), what="the next valid file is in force")
+        assert len(_warnings(appliance, users)) == warnings + 1, invalid
+        valid, next_login = next_login, valid
 
 
-def test_a_bad_pull_secret_changes_nothing_but_one_warning(start: Start, tmp_path: Path) -> None:
-    """Upstreams keep their credentials; the next good file is in force without a restart."""
+def test_an_invalid_pull_secret_changes_nothing_and_is_one_warning(
+    start: Start, tmp_path: Path
+) -> None:
+    """Upstreams keep their credentials; the next valid file is in force without a restart."""
     with FakeUpstream(gate=BasicGate({"robot": "old"})) as fake:
-        for number in range(1 + len(BAD_SECRETS)):
+        for number in range(1 + len(INVALID_SECRETS)):
             fake.put_image("app", f"v{number}", of_size(KB, 410 + number))
         secret = _write(tmp_path / "secret.json", LOGIN)
         appliance = start(_setup(fake, secret))
         first = partial(_status, appliance, "v0")
         assert first() == 200
 
-        for told, bad in enumerate(BAD_SECRETS):
-            secret.write_text(bad)
-            _is_told(appliance, secret, told, ask=first)
+        for warnings, invalid in enumerate(INVALID_SECRETS):
+            secret.write_text(invalid)
+            _wait_for_warning(appliance, secret, warnings, request=first)
 
-            assert _status(appliance, f"v{told + 1}") == 200, bad
+            assert _status(appliance, f"v{warnings + 1}") == 200, invalid
             _write(secret, "robot:wrong")
-            _is(403, first, what="the next file is in force")
+            _wait_for_status(403, first, what="the next file is in force")
             _write(secret, LOGIN)
-            _is(200, first, what="the right login is back")
-            assert len(_warnings(appliance, secret)) == told + 1, bad
+            _wait_for_status(200, first, what="the right login is back")
+            assert len(_warnings(appliance, secret)) == warnings + 1, invalid
 
 
-def test_a_new_pull_secret_is_in_force_and_a_running_pull_goes_on(
+def test_a_new_pull_secret_is_in_force_and_a_running_pull_continues(
     start: Start, tmp_path: Path
 ) -> None:
-    """No restart, no dropped pull; an upstream that the file names is there at once."""
+    """No restart, no dropped pull; an upstream that the file names is served at once."""
     release = threading.Event()
     with FakeUpstream(gate=BasicGate({"robot": "old"})) as fake, FakeUpstream() as other:
         digest = fake.add_blob("app", filler(512 * KB, 402))
@@ -95,14 +99,14 @@ def test_a_new_pull_secret_is_in_force_and_a_running_pull_goes_on(
         _write(secret, LOGIN, other.host)
 
         path = manifest_path(f"{other.host}/app", "v1")
-        eventually(lambda: appliance.door.get(path).status == 200, what="the new upstream is there")
+        eventually(lambda: appliance.door.get(path).status == 200, what="the new upstream works")
         release.set()
         assert reader.end().has(digest)
         assert before <= {each.pid for each in appliance.workers()}
 
 
-def test_a_pull_secret_that_is_replaced_by_rename_is_seen(start: Start, tmp_path: Path) -> None:
-    """Kubernetes and editors put a new file in the old one's place."""
+def test_a_pull_secret_replaced_by_a_rename_is_reloaded(start: Start, tmp_path: Path) -> None:
+    """Kubernetes and editors rename a new file to the old one's name."""
     with FakeUpstream(gate=BasicGate({"robot": "new"})) as fake:
         fake.put_image("app", "v1", of_size(KB, 404))
         secret = _write(tmp_path / "secret.json", LOGIN)
@@ -120,7 +124,7 @@ def _setup(fake: FakeUpstream, secret: Path) -> Setup:
 
 
 def _write(path: Path, login: str, *hosts: str) -> Path:
-    """Write, in place, a pull secret with a login for one.test, and none for *hosts*."""
+    """Write a pull secret in place, with a login for one.test, and none for *hosts*."""
     entries: dict[str, dict[str, str]] = {host: {} for host in hosts}
     entries["one.test"] = {"auth": b64encode(login.encode()).decode()}
     path.write_text(json.dumps({"auths": entries}))
@@ -131,15 +135,18 @@ def _status(appliance: Appliance, tag: str) -> int:
     return appliance.door.get(manifest_path("one.test/app", tag)).status
 
 
-def _is(status: int, ask: Callable[[], int], *, what: str) -> None:
-    """Wait for a status."""
-    eventually(lambda: ask() == status, what=what)
+def _wait_for_status(status: int, request: Callable[[], int], *, what: str) -> None:
+    """Wait until a request has this status."""
+    eventually(lambda: request() == status, what=what)
 
 
-def _is_told(appliance: Appliance, path: Path, told: int, *, ask: Callable[[], int]) -> None:
-    """Wait for a warning more than *told*, while clients ask."""
+def _wait_for_warning(
+    appliance: Appliance, path: Path, warnings: int, *, request: Callable[[], int]
+) -> None:
+    """Wait for more than *warnings* warnings about *path*, while a client sends requests."""
     eventually(
-        lambda: ask() and len(_warnings(appliance, path)) > told, what="a warning names the file"
+        lambda: request() and len(_warnings(appliance, path)) > warnings,
+        what="a warning names the file",
     )
 
 

@@ -1,4 +1,4 @@
-"""A token server in a thread: Basic in, a signed JWT out, as docker-registry asks."""
+"""A token server in a thread: accepts Basic credentials, and returns a JWT for docker-registry."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ ISSUER = "system-test-issuer"
 
 
 class TokenServer:
-    """Gives whoever knows *login* (user:password) what he asks for, and nobody else anything."""
+    """Issues the requested token to clients with *login* (user:password), and to no others."""
 
     def __init__(self, login: str) -> None:
         self.pair: Pair = Authority(ISSUER).pair
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self._login = login
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
     def realm(self) -> str:
-        """The URL where tokens are asked for."""
+        """The URL for token requests."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/token"
 
     def __enter__(self) -> Self:
@@ -45,7 +45,7 @@ class TokenServer:
         self._thread.join()
 
     def token(self, scopes: list[str]) -> str:
-        """Sign what *scopes* ask for, with the certificate that proves the key."""
+        """Return a token for *scopes*, with the certificate of its key."""
         now = int(time.time())
         claims = {
             "iss": ISSUER,
@@ -54,7 +54,7 @@ class TokenServer:
             "exp": now + 300,
             "nbf": now - 10,
             "iat": now,
-            "jti": str(len(self.asked)),
+            "jti": str(len(self.requests)),
             "access": [_access(scope) for scope in scopes],
         }
         der = self.pair.certificate.public_bytes(serialization.Encoding.DER)
@@ -63,7 +63,7 @@ class TokenServer:
 
     def answer(self, target: str, authorization: str | None) -> tuple[int, bytes]:
         """Return status and body for one request."""
-        self.asked.append(target)
+        self.requests.append(target)
         if authorization != basic(self._login):
             return 401, b"{}"
         asked = parse_qs(urlsplit(target).query).get("scope", [])
@@ -83,7 +83,7 @@ class TokenServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing: what was asked is kept in `asked`."""
+                """Log nothing: `requests` has all targets."""
 
         return Handler
 

@@ -1,4 +1,4 @@
-"""Waits for a condition with a deadline: the one place in the system tests that sleeps."""
+"""Waits for a condition with a deadline. No other module of the system tests sleeps."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _PAUSE = 0.02
 
 
 def eventually(
-    look: Callable[[], T | None], *, what: str, within: float = 15.0, pause: float = _PAUSE
+    condition: Callable[[], T | None], *, what: str, within: float = 15.0, pause: float = _PAUSE
 ) -> T:
-    """Return the first true answer of *look*; fail, naming *what*, after *within* s.
+    """Return the first true result of *condition*; fail, naming *what*, after *within* s.
 
-    *pause*, in s, is what lies between two looks: looks that leave traces may be fewer.
+    *pause* is the interval between two calls, in s: longer for calls that leave traces.
     """
     deadline = time.monotonic() + within
     while True:
-        seen = look()
+        seen = condition()
         if seen:
             return seen
         if time.monotonic() > deadline:

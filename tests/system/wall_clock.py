@@ -1,7 +1,7 @@
 """A wall clock that a test moves, for all processes of one appliance.
 
-A small library is loaded into each of them before the C library. It adds an offset, read from a
-mapped file, to what the wall clock shows; every other clock stays as it is, so waits go on.
+Each process preloads a small library, which adds an offset from a mapped file to the wall clock.
+Other clocks are unchanged, so that waits end as usual.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ time_t time(time_t *out) {
 
 
 class WallClock:
-    """The clock that the processes with its `environment` read."""
+    """The clock of processes with its `environment`."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,11 +70,11 @@ class WallClock:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return what makes a process, and its children, read this clock."""
+        """Return the environment variables with which a process and its children use this clock."""
         return {"LD_PRELOAD": str(self._library), "WALL_CLOCK_OFFSET": str(self._offset)}
 
     def move(self, seconds: float) -> None:
-        """Set by how much it is ahead of the real one."""
+        """Set the offset from the real clock, in s."""
         mode = "r+b" if self._offset.exists() else "wb"
         with self._offset.open(mode) as file:
             file.write(struct.pack("d", seconds))

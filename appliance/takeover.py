@@ -38,11 +38,11 @@ def take_over(settings: Settings) -> None:
     if taken.marked:
         fields = {"repositories": taken.marked, "takeover": settings.cleaner.takeover}
         _log.info("content that another program fetched may be evicted", extra=fields)
-    if taken.unproven:
+    if taken.possible:
         remedy = "set CLEANER_TAKEOVER=evict if no client pushed to it"
         _log.warning(
             "content of unknown origin is kept, because it may have been pushed",
-            extra={"repositories": taken.unproven, "remedy": remedy},
+            extra={"repositories": taken.possible, "remedy": remedy},
         )
 
 

@@ -124,7 +124,7 @@ class AccessLog:
         return found, errors
 
     def _read(self, line: bytes) -> AccessLine:
-        """Parse a line; an earlier line with equal values lends all of them but the times."""
+        """Parse a line; take all values but the times from an earlier line that had the same."""
         times = _TIMES.match(line)
         if times is None:
             return parse(line)
@@ -137,7 +137,7 @@ class AccessLog:
         return AccessLine(*values)
 
     def _keep(self, rest: bytes, values: _Values) -> None:
-        """Remember the values of *rest* if it has each field once, and no second time."""
+        """Remember the parsed values of *rest*, unless it has a field twice."""
         # a second key can't be hidden: HAProxy escapes each slash, and \u is excluded here
         if rest.count(b'"') != _QUOTES or b"\\u" in rest:
             return

@@ -88,13 +88,13 @@ class BlobStore:
         file.close()
         raise NotFound(layout.blob(digest))
 
-    def read(self, digest: Digest, most: int = LARGEST_READ) -> bytes:
-        """Return a small blob, such as a manifest, of at most *most* bytes.
+    def read(self, digest: Digest, max_bytes: int = LARGEST_READ) -> bytes:
+        """Return a small blob, such as a manifest, of at most *max_bytes* bytes.
 
         A client may request any layer as a manifest, so a longer blob is not read at all. Raises:
         NotFound, also if the blob is longer or damaged.
         """
-        content = self._storage.read(layout.blob(digest), most)
+        content = self._storage.read(layout.blob(digest), max_bytes)
         if self._integrity is None or self._hashed.get(digest) == content:
             return content
         if Digest.of(content, digest.algorithm) == digest:
@@ -102,7 +102,7 @@ class BlobStore:
             return content
         with self._storage.open(layout.blob(digest)) as file:
             if self._integrity.verify(digest, file, _size(file), found="read"):
-                return file.read(most)  # the file was replaced between the two reads
+                return file.read(max_bytes)  # the file was replaced between the two reads
         raise NotFound(layout.blob(digest))
 
     def _remember(self, digest: Digest, content: bytes) -> None:

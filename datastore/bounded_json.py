@@ -13,14 +13,14 @@ MOST_VALUES = 200_000
 """Commas and opening brackets: 10,000 descriptors with annotations have half as many."""
 
 
-def loads(data: bytes, most: int = MOST_VALUES, *, unique: bool = False) -> object:
-    """Parse a UTF-8 document of at most *most* values; with *unique*, refuse repeated keys.
+def loads(data: bytes, max_values: int = MOST_VALUES, *, unique: bool = False) -> object:
+    """Parse a UTF-8 document of at most *max_values* values; with *unique*, refuse repeated keys.
 
     Raises: ValueError for any defect: syntax, depth, numbers with thousands of digits, infinities
     and NaN (which JSON does not have), and numbers that overflow to infinity.
     """
-    if sum(data.count(each) for each in (b",", b"{", b"[")) > most:
-        raise ValueError(f"more than {most} values")
+    if sum(data.count(each) for each in (b",", b"{", b"[")) > max_values:
+        raise ValueError(f"more than {max_values} values")
     try:
         return json.loads(
             data.decode("utf-8-sig"),

@@ -57,6 +57,7 @@ class Reservation:
 class AccessIndex(Protocol):
     """The database shared by all processes; each method is one transaction and may be repeated.
 
+    Beside the rows it stores notes: short texts by key, such as a position in the access log.
     Raises, each method: IndexUnavailable.
     """
 
@@ -68,12 +69,12 @@ class AccessIndex(Protocol):
         """
         ...
 
-    def reserve(self, digest: Digest, size: int, cap: int | None, at: float) -> bool:
-        """Reserve *size* bytes; False if `used_bytes` would exceed *cap* then (None: no limit).
+    def reserve(self, digest: Digest, size: int, max_bytes: int | None, at: float) -> bool:
+        """Reserve *size* bytes, unless `used_bytes` would then exceed *max_bytes* (None: no limit).
 
-        A digest has at most one reservation. A second call replaces the first (a download that
-        takes over from a dead one, or grows in steps); if it is refused, the first reservation
-        stays.
+        Returns whether the bytes are reserved. A digest has at most one reservation. A second call
+        replaces the first (a download that takes over from a dead one, or grows in steps); if it is
+        refused, the first reservation stays.
         """
         ...
 

@@ -20,13 +20,13 @@ from entrepot.datastore import layout
 from entrepot.datastore.errors import DatastoreError, NotFound, storage_error
 from entrepot.datastore.refs import Repository
 
-_POLL = 0.01  # s between two tries: flock has no timeout
+_POLL_S = 0.01  # between two tries: flock has no timeout
 
 
 class LockedFile:
     """A file that is locked exclusively; `fd` is open for reading and writing.
 
-    Use it in a `with` statement, which releases the lock whatever fails.
+    Use it in a `with` statement, which releases the lock also after an error.
     """
 
     def __init__(self, path: Path, fd: int) -> None:
@@ -94,47 +94,47 @@ def try_lock_present(path: Path) -> LockedFile | None:
     return _try_lock(path, _open_present)
 
 
-def lock(path: Path, patience: float) -> LockedFile | None:
-    """Wait for the lock at most *patience* (s; math.inf: without a limit), else return None.
+def lock(path: Path, timeout: float) -> LockedFile | None:
+    """Wait for the lock at most *timeout* (s; math.inf: without a limit), else return None.
 
     Raises: StorageFull, StorageBroken.
     """
-    deadline = time.monotonic() + patience
-    while (held := try_lock(path)) is None:
+    deadline = time.monotonic() + timeout
+    while (locked := try_lock(path)) is None:
         if time.monotonic() >= deadline:
             return None
-        time.sleep(_POLL)
-    return held
+        time.sleep(_POLL_S)
+    return locked
 
 
 @contextmanager
-def holding(path: Path, patience: float) -> Iterator[LockedFile | None]:
-    """Hold the lock of *path* for a block; yield None if it is not free within *patience* (s).
+def holding(path: Path, timeout: float) -> Iterator[LockedFile | None]:
+    """Hold the lock of *path* for a block; yield None if it is not free within *timeout* (s).
 
     Afterwards the file is removed and the lock released, the latter even if the removal fails.
     Raises: StorageFull, StorageBroken, before the block only.
     """
-    held = lock(path, patience)
+    locked = lock(path, timeout)
     try:
-        yield held
+        yield locked
     finally:
-        if held:
-            held.discard()
+        if locked:
+            locked.discard()
 
 
 @contextmanager
-def repository_lock(state: Path, name: Repository, patience: float) -> Iterator[bool]:
+def repository_lock(state: Path, name: Repository, timeout: float) -> Iterator[bool]:
     """Hold the write lock of a repository for a block; yield False if it is not free in time.
 
     All processes change a repository's tags and links under this lock. A tag is set only while its
     manifest is linked, and a manifest is unlinked after its tags. Without the lock, another writer
     could change either between the check and the write.
 
-    *state* is the state directory; *patience* (s) limits the wait. Raises: StorageFull,
+    *state* is the state directory; *timeout* (s) limits the wait. Raises: StorageFull,
     StorageBroken.
     """
-    with holding(state / layout.WRITE_LOCKS / layout.short_name(name), patience) as held:
-        yield held is not None
+    with holding(state / layout.WRITE_LOCKS / layout.short_name(name), timeout) as locked:
+        yield locked is not None
 
 
 def is_locked(path: Path) -> bool:
@@ -158,12 +158,12 @@ def is_locked(path: Path) -> bool:
 def _try_lock(path: Path, opened: Callable[[Path], int]) -> LockedFile | None:
     while True:
         with ExitStack() as undo:
-            held = undo.enter_context(LockedFile(path, opened(path)))
-            if not _flock(held.fd, fcntl.LOCK_EX):
+            locked = undo.enter_context(LockedFile(path, opened(path)))
+            if not _flock(locked.fd, fcntl.LOCK_EX):
                 return None
-            if _leads_to(path, held.fd):
+            if _leads_to(path, locked.fd):
                 undo.pop_all()
-                return held
+                return locked
 
 
 def _open_present(path: Path) -> int:

@@ -78,10 +78,10 @@ def _rename(scratch: Path) -> None:
 def _flock(scratch: Path) -> None:
     """Hold a lock against a second open in this process and against another process."""
     path = scratch / "lock"
-    held = try_lock(path)
-    if held is None:
+    locked = try_lock(path)
+    if locked is None:
         raise _Failed("a free lock is refused")
-    with held:
+    with locked:
         if try_lock(path) is not None:
             raise _Failed("it gave one lock twice")
         _run_in_other_process(_IS_REFUSED, path)

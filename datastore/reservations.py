@@ -1,4 +1,4 @@
-"""Reservations of disk space: made before the first byte of a transfer, or it is not stored."""
+"""Reservations of disk space: each is made before the first byte of a transfer is stored."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Reservations:
         try:
             granted = self._try(digest, size) or self._retry(digest, size)
             if granted:
-                self._wake_if_low()
+                self._wake_if_space_is_low()
         except IndexUnavailable as error:
             log.warning("disk space not reserved", extra={"digest": digest, "error": error})
             return False
@@ -93,33 +93,33 @@ class Reservations:
         just failed to free space. Otherwise SpaceAwaited: the client may retry. Raises:
         IndexUnavailable.
         """
-        left = self.left(own)
-        return OutOfSpace(size, left) if self._cannot_help(size) else SpaceAwaited(size)
+        available = self.available(own)
+        return OutOfSpace(size, available) if self._is_retry_useless(size) else SpaceAwaited(size)
 
-    def _cannot_help(self, size: int) -> bool:
+    def _is_retry_useless(self, size: int) -> bool:
         bounds = [
             each for each in (self._limits.max_used_bytes, self._limits.largest) if each is not None
         ]
-        if not self._has_cleaner or size > min(bounds, default=size) or self._is_hopeless(size):
+        if not self._has_cleaner or size > min(bounds, default=size) or self._can_never_fit(size):
             return True
         return self.clock() - shortage.looked(self._index) <= _WAIT_S + _RECENT_S
 
-    def left(self, own: int = 0) -> int:
+    def available(self, own: int = 0) -> int:
         """Return the total that a refused upload, which has *own* bytes, could still reserve.
 
         Raises: IndexUnavailable, also while the index is being rebuilt.
         """
         if self._index.note(REBUILT) is None:
             raise IndexUnavailable("the index is being rebuilt")
-        left = max((self._limits.max_used_bytes or 0) - self._index.used_bytes() + own, 0)
-        return left if self._limits.largest is None else min(left, self._limits.largest)
+        available = max((self._limits.max_used_bytes or 0) - self._index.used_bytes() + own, 0)
+        return available if self._limits.largest is None else min(available, self._limits.largest)
 
     def _try(self, digest: Digest, size: int) -> bool:
         return self._index.reserve(digest, size, self._limits.max_used_bytes, self.clock())
 
     def _retry(self, digest: Digest, size: int) -> bool:
         self._wake(size)
-        if self._is_hopeless(size):
+        if self._can_never_fit(size):
             return False
         deadline = time.monotonic() + _WAIT_S
         while time.monotonic() < deadline:
@@ -128,12 +128,12 @@ class Reservations:
                 return True
         return False
 
-    def _is_hopeless(self, size: int) -> bool:
+    def _can_never_fit(self, size: int) -> bool:
         """Return whether the cleaner has found that it can't free so many bytes."""
         fixed = shortage.unevictable(self._index)
         return bool(fixed) and fixed + size > (self._limits.max_used_bytes or 0)
 
-    def _wake_if_low(self) -> None:
+    def _wake_if_space_is_low(self) -> None:
         start = self._limits.start
         if start is not None and self._index.used_bytes() > start:
             self._wake(0)
@@ -150,7 +150,7 @@ class CleanerWakeup:
         self._path = str(path)
 
     def __call__(self, needs: int) -> None:
-        """Send that a transfer needs *needs* bytes; 0: that little space is left."""
+        """Wake the cleaner: a transfer waits for *needs* bytes, or (0) little space is left."""
         with (
             contextlib.suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as wake_socket,

@@ -35,11 +35,11 @@ class Storage(Protocol):
         """
         ...
 
-    def read(self, key: str, most: int | None = None) -> bytes:
+    def read(self, key: str, max_bytes: int | None = None) -> bytes:
         """Return a small value.
 
-        Raises: NotFound, also if the value is longer than *most* bytes (None: no limit); no more
-        than that is read.
+        Raises: NotFound, also if the value has more than *max_bytes* (None: no limit). No more than
+        that many bytes are read.
         """
         ...
 

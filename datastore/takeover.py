@@ -38,7 +38,7 @@ class Takeover:
     """Number of repositories marked as proxied, and of those that may be proxied, without proof."""
 
     marked: int = 0
-    unproven: int = 0
+    possible: int = 0
 
 
 def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> Takeover:

@@ -24,7 +24,7 @@ from entrepot.datastore.listings import FolderListings
 from entrepot.datastore.storage import Stat
 
 _UNFINISHED = "~unfinished"  # no tag, digest or repository name has a tilde
-_PIECE_BYTES = 64 * 1024  # bytes
+_PIECE_BYTES = 64 * 1024
 _MAX_TRIES = 64  # another process may remove the folder between mkdir and open, this many times
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
@@ -62,10 +62,10 @@ class Filesystem:
         except OSError as error:
             raise storage_error(error) from error
 
-    def read(self, key: str, most: int | None = None) -> bytes:
-        """Return a small value of at most *most* bytes. Raises: NotFound."""
+    def read(self, key: str, max_bytes: int | None = None) -> bytes:
+        """Return a small value of at max_bytes *max_bytes* bytes. Raises: NotFound."""
         try:
-            content = _content(self._path(key), most)
+            content = _content(self._path(key), max_bytes)
         except (*_ABSENT, IsADirectoryError) as error:
             raise NotFound(key) from error
         except OSError as error:
@@ -199,8 +199,8 @@ def _disk_errors() -> Iterator[None]:
         raise storage_error(error) from error
 
 
-def _content(path: str, most: int | None) -> bytes | None:
-    """Return the bytes of a file; None if they are more than *most*.
+def _content(path: str, max_bytes: int | None) -> bytes | None:
+    """Return the bytes of a file; None if they are more than *max_bytes*.
 
     PERF: half the cost of open(), which stats the file; a file of one piece needs no further system
     call.
@@ -208,11 +208,15 @@ def _content(path: str, most: int | None) -> bytes | None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         first = os.read(descriptor, _PIECE_BYTES)
-        if most is not None and len(first) == _PIECE_BYTES and os.fstat(descriptor).st_size > most:
+        if (
+            max_bytes is not None
+            and len(first) == _PIECE_BYTES
+            and os.fstat(descriptor).st_size > max_bytes
+        ):
             return None
         pieces = [first, *iter(lambda: os.read(descriptor, _PIECE_BYTES), b"")]
         content = b"".join(pieces) if len(pieces) > 1 else first
-        return content if most is None or len(content) <= most else None
+        return content if max_bytes is None or len(content) <= max_bytes else None
     finally:
         os.close(descriptor)
 

@@ -33,13 +33,13 @@ class MemoryStorage:
         """Open a value for reading; the file has no `fileno()`. Raises: NotFound."""
         return io.BytesIO(self.read(key))
 
-    def read(self, key: str, most: int | None = None) -> bytes:
-        """Return a value of at most *most* bytes. Raises: NotFound."""
+    def read(self, key: str, max_bytes: int | None = None) -> bytes:
+        """Return a value of at max_bytes *max_bytes* bytes. Raises: NotFound."""
         try:
             value = self._values[key][0]
         except KeyError as error:
             raise NotFound(key) from error
-        if most is not None and len(value) > most:
+        if max_bytes is not None and len(value) > max_bytes:
             raise NotFound(key)
         return value
 
@@ -117,12 +117,14 @@ class MemoryIndex:
 
     # ---- space
 
-    def reserve(self, digest: Digest, size: int, cap: int | None, at: float) -> bool:
-        """Reserve space within *cap*; nothing before the index is rebuilt."""
+    def reserve(self, digest: Digest, size: int, max_bytes: int | None, at: float) -> bool:
+        """Reserve space within *max_bytes*; nothing before the index is rebuilt."""
         with self._lock:
             own = self._reservations.get(digest)
             more = size - own.size if own else size + OVERHEAD
-            if cap is not None and (REBUILT not in self._notes or self.used_bytes() + more > cap):
+            if max_bytes is not None and (
+                REBUILT not in self._notes or self.used_bytes() + more > max_bytes
+            ):
                 return False
             self._reservations[digest] = Reservation(digest, size, at)
         return True

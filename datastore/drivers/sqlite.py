@@ -114,16 +114,16 @@ class SqliteIndex:
 
     # ---- space
 
-    def reserve(self, digest: Digest, size: int, cap: int | None, at: float) -> bool:
-        """Reserve space within *cap*; nothing before the index is rebuilt."""
+    def reserve(self, digest: Digest, size: int, max_bytes: int | None, at: float) -> bool:
+        """Reserve space within *max_bytes*; nothing before the index is rebuilt."""
         key = _to_key(digest)
         with self._file.writing() as db:
-            if cap is not None:
+            if max_bytes is not None:
                 own = db.execute("SELECT size FROM reservation WHERE digest = ?", (key,)).fetchone()
                 more = size - own[0] if own else size + OVERHEAD
                 is_rebuilt = db.execute("SELECT 1 FROM note WHERE key = ?", (REBUILT,)).fetchone()
-                held = db.execute(_USED_BYTES).fetchone()[0]
-                if not is_rebuilt or held < 0 or held + more > cap:
+                used = db.execute(_USED_BYTES).fetchone()[0]
+                if not is_rebuilt or used < 0 or used + more > max_bytes:
                     return False
             db.execute(_RESERVE, (key, size, at))
         return True

@@ -205,10 +205,10 @@ class SqliteFile:
     def _exclusive(self) -> Iterator[None]:
         """Keep other processes from opening or replacing the file; no transaction covers that."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        held = lock(self._path.with_name(f"{self._path.name}.lock"), self._busy_timeout)
-        if held is None:
+        locked = lock(self._path.with_name(f"{self._path.name}.lock"), self._busy_timeout)
+        if locked is None:
             raise IndexUnavailable("another process has not finished opening it")
-        with held:
+        with locked:
             yield
 
     def _after_error(self, process: _Process, error: Exception) -> None:
@@ -290,7 +290,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 def _inode(path: Path) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)  # noqa: PTH116 - PERF: before every verb
+        found = os.stat(path)  # noqa: PTH116 - PERF: called often
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino

@@ -77,9 +77,9 @@ def test_unlisted_repositories_without_origin_are_counted(volume: Volume) -> Non
     volume.repositories.set_origin(OURS, "q.io")
     volume.list_as_fetched(*_entries(FETCHED))
 
-    assert take_over(volume.storage, "auto") == Takeover(marked=1, unproven=1)
+    assert take_over(volume.storage, "auto") == Takeover(marked=1, possible=1)
     assert take_over(volume.storage, "auto") == Takeover()
-    assert take_over(volume.storage, "evict") == Takeover(marked=1, unproven=0)
+    assert take_over(volume.storage, "evict") == Takeover(marked=1, possible=0)
 
 
 def test_a_repository_with_an_unlisted_manifest_stays_hosted(volume: Volume) -> None:

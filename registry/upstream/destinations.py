@@ -17,8 +17,8 @@ from entrepot.registry.upstream import urls
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Origin = tuple[str, str, int]
-"""Scheme, host name in lower case and port: RFC 6454."""
+RawOrigin = tuple[str, str, int]
+"""Scheme, host name in lower case and port. Unlike `urls.Origin`, it exists for any URL."""
 
 # Metadata services of clouds, which return credentials: Alibaba, Azure, Oracle, AWS over IPv6.
 # 169.254.169.254 and its neighbours are covered as link-local addresses.
@@ -53,7 +53,7 @@ class Reach(Enum):
 
 
 # The addresses to which an upstream may redirect besides public ones, by the upstream's own reach
-_LEADS_TO = {
+_MAY_REACH = {
     Reach.PUBLIC: frozenset[Reach](),
     Reach.PRIVATE: frozenset({Reach.PRIVATE}),
     Reach.LOOPBACK: frozenset({Reach.PRIVATE, Reach.LOOPBACK}),
@@ -103,7 +103,7 @@ class AddressRefused(Exception):  # noqa: N818 - the name states the fact
     """A response directed a request to an address that is not permitted for this upstream."""
 
     def __init__(self, host: str, address: str) -> None:
-        super().__init__("it redirects to an address that is not public")
+        super().__init__("its response refers to an address that is not public")
         self.host = host
         self.address = address
 
@@ -120,15 +120,15 @@ class Destinations:
 
     def __init__(self, config: UpstreamConfig) -> None:
         named = (config.url, config.realm)
-        self._homes = frozenset(origin_of(url) for url in named if url)
-        self._own = origin_of(config.url)
+        self._homes = frozenset(raw_origin_of(url) for url in named if url)
+        self._own = raw_origin_of(config.url)
         self._allows_any = "any" in config.redirects
         self._networks = tuple(
             ipaddress.ip_network(each) for each in config.redirects if each not in {"any", "public"}
         )
         self._reach: Reach | None = None
 
-    def permitted(self, origin: Origin, addresses: Sequence[str]) -> list[str]:
+    def permitted(self, origin: RawOrigin, addresses: Sequence[str]) -> list[str]:
         """Return the *addresses* that may be dialled for *origin*.
 
         Raises: AddressRefused if there are addresses and none is permitted.
@@ -140,7 +140,7 @@ class Destinations:
             raise AddressRefused(origin[1], addresses[0])
         return kept
 
-    def check_dialled(self, origin: Origin, address: str) -> None:
+    def check_dialled(self, origin: RawOrigin, address: str) -> None:
         """Check the address of an open connection again. Raises: AddressRefused.
 
         The address of the upstream itself is always permitted and sets the upstream's reach.
@@ -157,7 +157,7 @@ class Destinations:
         A URL whose host parsers disagree about is rejected: `127%2e0.0.1` is a name here and could
         be an address for the proxy. Raises: AddressRefused, ValueError.
         """
-        origin = origin_of(url)
+        origin = raw_origin_of(url)
         if origin not in self._homes and urls.origin_of(url) is None:
             raise AddressRefused(origin[1], origin[1])
         address = _literal(origin[1].rstrip("."))
@@ -168,13 +168,13 @@ class Destinations:
         if self._allows_any:
             return True
         reach = reach_of(address)
-        if reach is Reach.PUBLIC or reach in _LEADS_TO[self._reach or Reach.PUBLIC]:
+        if reach is Reach.PUBLIC or reach in _MAY_REACH[self._reach or Reach.PUBLIC]:
             return True
         return bool(self._networks) and any(_unwrapped(address) in each for each in self._networks)
 
 
-def origin_of(url: str) -> Origin:
-    """Return a URL's origin. Raises: ValueError."""
+def raw_origin_of(url: str) -> RawOrigin:
+    """Return scheme, host and port of any URL that urllib parses. Raises: ValueError."""
     target = urlsplit(url)
     default = 80 if target.scheme == "http" else 443
     return target.scheme, (target.hostname or "").lower(), target.port or default

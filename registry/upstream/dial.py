@@ -59,23 +59,23 @@ def _resolve(host: str, port: int, timeout: float) -> list[_Address]:
     if host.lower().rstrip(".").endswith(".localhost"):
         loopback: list[_Address] = [(socket.AF_INET, ("127.0.0.1", port))]
         return [*loopback, (socket.AF_INET6, ("::1", port, 0, 0))]
-    answers: queue.SimpleQueue[list[_Address] | OSError] = queue.SimpleQueue()
+    results: queue.SimpleQueue[list[_Address] | OSError] = queue.SimpleQueue()
 
     def look_up(flags: int = 0) -> None:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-            answers.put([(each[0], each[4]) for each in found])  # type: ignore[misc]  # IP only
+            results.put([(each[0], each[4]) for each in found])  # type: ignore[misc]  # IP only
         except OSError as error:
-            answers.put(error)
+            results.put(error)
         except UnicodeError as error:
-            answers.put(socket.gaierror(socket.EAI_NONAME, str(error)))
+            results.put(socket.gaierror(socket.EAI_NONAME, str(error)))
 
     look_up(socket.AI_NUMERICHOST)
-    outcome = answers.get()
+    outcome = results.get()
     if isinstance(outcome, OSError):
         threading.Thread(target=look_up, name="resolve", daemon=True).start()
         try:
-            outcome = answers.get(timeout=timeout)
+            outcome = results.get(timeout=timeout)
         except queue.Empty:
             raise TimeoutError("the resolver did not respond in time") from None
     if isinstance(outcome, OSError):

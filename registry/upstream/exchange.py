@@ -38,11 +38,11 @@ _ACCEPT = {
     "referrers": OCI_INDEX,
 }
 _LONGEST = 200  # characters of a detail in the log
-_OK, _CHALLENGE, _GONE, _LIMITED, _BROKEN = 200, 401, 404, 429, 500
+_OK, _CHALLENGE, _NOT_FOUND, _LIMITED, _BROKEN = 200, 401, 404, 429, 500
 _DENIED = (401, 403)
-_PASSING = (408, 425)
+_TEMPORARY = (408, 425)
 _STALLS_WITHIN = 3  # a body is requested anew after read time-out / 3 without a byte
-_HIDES = (403, 404)
+_HIDDEN = (403, 404)
 _BASE_AGAIN_S = 60.0
 _SKIP_HEAD_S = 600.0
 """HEAD is skipped for this many s, then tried again."""
@@ -66,7 +66,7 @@ class UpstreamRequest:
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     accepts: frozenset[int] = frozenset({_OK})
-    absent: frozenset[int] = frozenset({_GONE})
+    absent: frozenset[int] = frozenset({_NOT_FOUND})
     url: str | None = None
     is_begun: bool = False
 
@@ -154,7 +154,7 @@ class Exchange:
         self._head_support = HeadSupport(clock)
         self._liveness = Liveness(wire, f"{self._root}/v2/", headers, clock)
         self._namespace = {"ns": namespace} if namespace else {}
-        self._base_asked_again = 0.0
+        self._no_challenge_until = 0.0
         self.stall = config.read_timeout / _STALLS_WITHIN
 
     def send(self, request: UpstreamRequest) -> Response:
@@ -199,7 +199,7 @@ class Exchange:
         self, head: UpstreamRequest, passed: Pass, suffices: Callable[[Response], bool]
     ) -> Response | _Inconclusive:
         """Send a HEAD. Raises: Unavailable if a GET would fail in the same way."""
-        with self._reporting(head, passed) as began:
+        with self._reporting(head, passed) as start:
             try:
                 response, authorization = self._send_authorized(head)
             except (Denied, Unavailable):  # HEAD cannot be authorized; GET may need no credentials
@@ -215,7 +215,7 @@ class Exchange:
                 if response.status == _OK and suffices(response):
                     self._breaker.answered()
                     self._write_event(
-                        head, "ok", began, bytes=content_length(response.headers) or 0
+                        head, "ok", start, bytes=content_length(response.headers) or 0
                     )
                     return response
                 response.close()
@@ -223,29 +223,29 @@ class Exchange:
                     raise self._rejection(head, response, passed)
                 outcome = "absent" if response.status in head.absent else "denied"
                 inconclusive = _Inconclusive(response.status, authorization)
-            self._write_event(head, outcome, began)
+            self._write_event(head, outcome, start)
             return inconclusive
 
     def _send_reported(self, request: UpstreamRequest, passed: Pass) -> _Answered:
-        with self._reporting(request, passed) as began:
+        with self._reporting(request, passed) as start:
             answered = self._send_checked(request, passed)
             self._write_event(
-                request, "ok", began, bytes=content_length(answered.response.headers) or 0
+                request, "ok", start, bytes=content_length(answered.response.headers) or 0
             )
             return answered
 
     @contextmanager
     def _reporting(self, request: UpstreamRequest, passed: Pass) -> Iterator[float]:
         """Yield the start time of a request (monotonic clock); write an event if it raises."""
-        began = self._clock()
+        start = self._clock()
         try:
-            yield began
+            yield start
         except UpstreamError as error:
-            self._write_event(request, _outcome(error), began)
+            self._write_event(request, _outcome(error), start)
             raise
         except Exception as error:  # unexpected; the breaker must not wait for this probe
             self._record_failure(UpstreamFailure(type(error).__name__), passed)
-            self._write_event(request, "unavailable", began)
+            self._write_event(request, "unavailable", start)
             raise
 
     @property
@@ -264,14 +264,14 @@ class Exchange:
         a client could use them to read from the internal network. *detail* is only logged.
         """
         if detail:
-            names = {"upstream": self.host, "problem": message, "detail": str(detail)[:_LONGEST]}
-            log.info("invalid response of an upstream", extra=names)
+            fields = {"upstream": self.host, "problem": message, "detail": str(detail)[:_LONGEST]}
+            log.info("invalid response of an upstream", extra=fields)
         return Unavailable(self.host, message, Why.NONSENSE, is_temporary=False)
 
     def unsupported(self, message: str, detail: object = "") -> Unavailable:
         """Return the error for a valid response of an unsupported type; *detail* is only logged."""
-        names = {"upstream": self.host, "problem": message, "detail": str(detail)[:_LONGEST]}
-        log.info("unsupported response of an upstream", extra=names)
+        fields = {"upstream": self.host, "problem": message, "detail": str(detail)[:_LONGEST]}
+        log.info("unsupported response of an upstream", extra=fields)
         return Unavailable(self.host, message, Why.UNSUPPORTED)
 
     def _send_checked(self, request: UpstreamRequest, passed: Pass) -> _Answered:
@@ -331,7 +331,7 @@ class Exchange:
         """Return whether the response asks for credentials that the request did not carry."""
         if response.status == _CHALLENGE:
             return True
-        hides = response.status in _HIDES and authorization is None
+        hides = response.status in _HIDDEN and authorization is None
         return hides and self._authorizer.has_credential(scope)
 
     def _challenge_of_base(self) -> str:
@@ -339,7 +339,7 @@ class Exchange:
 
         If there is none, /v2/ is not requested again for `_BASE_AGAIN_S`.
         """
-        if self._clock() < self._base_asked_again:
+        if self._clock() < self._no_challenge_until:
             return ""
         try:
             response = self._wire.send(Request("GET", f"{self._root}/v2/", self._headers))
@@ -348,7 +348,7 @@ class Exchange:
         response.close()
         header = response.headers.get("WWW-Authenticate", "")
         if response.status != _CHALLENGE or not header:
-            self._base_asked_again = self._clock() + _BASE_AGAIN_S
+            self._no_challenge_until = self._clock() + _BASE_AGAIN_S
             return ""
         return header
 
@@ -369,8 +369,8 @@ class Exchange:
         url = request.url or f"{self._root}/v2/{self._prefix}{request.name}/{request.path}"
         has_namespace = request.url is not None and "ns=" in request.url
         query = urlencode({**request.query, **({} if has_namespace else self._namespace)})
-        joint = "&" if "?" in url else "?"
-        return f"{url}{joint}{query}" if query else url
+        separator = "&" if "?" in url else "?"
+        return f"{url}{separator}{query}" if query else url
 
     def _rejection(
         self, request: UpstreamRequest, response: Response, passed: Pass
@@ -393,8 +393,12 @@ class Exchange:
             return Denied(self.host, f"it responds {response.status}")
         where = " from the target of its redirect" if response.foreign else ""
         message = f"{request.operation}: status {response.status}{where}"
-        passes = response.status >= _BROKEN or response.status in _PASSING or response.foreign
-        return Unavailable(self.host, message, Why.NONSENSE, retry_after=span, is_temporary=passes)
+        is_temporary = (
+            response.status >= _BROKEN or response.status in _TEMPORARY or response.foreign
+        )
+        return Unavailable(
+            self.host, message, Why.NONSENSE, retry_after=span, is_temporary=is_temporary
+        )
 
     def _record_broken(self, error: ConnectionBroken, passed: Pass) -> None:
         """Record a broken request. A failed connection to the upstream itself always counts.
@@ -419,14 +423,14 @@ class Exchange:
             self._breaker.failed(failure, passed)
 
     def _write_event(
-        self, request: UpstreamRequest, outcome: str, began: float, **more: int
+        self, request: UpstreamRequest, outcome: str, start: float, **more: int
     ) -> None:
         self._report(
             "upstream",
             upstream=self.host,
             operation=request.operation,
             outcome=outcome,
-            seconds=self._clock() - began,
+            seconds=self._clock() - start,
             **more,
         )
 

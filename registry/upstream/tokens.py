@@ -169,9 +169,9 @@ def basic(credential: Credential) -> str:
 def _get_request(key: TokenKey, headers: Mapping[str, str]) -> Request:
     service = [("service", key.service)] if key.service else []
     query = urlencode([*service, *(("scope", each) for each in key.scope.split())])
-    joint = "&" if "?" in key.realm else "?"
+    separator = "&" if "?" in key.realm else "?"
     credential = sealed(key.realm, basic(key.credential)) if key.credential else None
-    return Request("GET", f"{key.realm}{joint}{query}", headers, credential=credential)
+    return Request("GET", f"{key.realm}{separator}{query}", headers, credential=credential)
 
 
 def _exchange_request(key: TokenKey, identity: str, headers: Mapping[str, str]) -> Request:

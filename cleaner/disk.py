@@ -4,26 +4,55 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryFile
 
 _SPARE_BYTES = 64 * 1024 * 1024
+_SPARE_FILES = 4096
 _SPARE_PART = 100
 
 
 class Disk:
     """The file system of the data directory *root*.
 
-    64 MiB of it are kept free, but at most a hundredth of its size. Without free space the access
-    log and the index could not be written, accesses would be lost, and eviction would stop.
+    64 MiB and 4096 inodes of it are kept free, but at most a hundredth of each. Without free space
+    the access log and the index could not be written, accesses would be lost, and eviction would
+    stop; without free inodes nothing could be stored.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def lacking(self, needs: int) -> int:
-        """Return the bytes to free so that *needs* more fit; 0 if the free space is unknown."""
+        """Return the bytes to free so that *needs* more fit; 0 if the free space is unknown.
+
+        For lacking inodes: the bytes that as many files of this file system take on average.
+        """
         try:
             found = os.statvfs(self._root)
         except OSError:
             return 0
         free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-        return max(needs + min(total // _SPARE_PART, _SPARE_BYTES) - free, 0)
+        lacks = max(needs + min(total // _SPARE_PART, _SPARE_BYTES) - free, 0)
+        return max(lacks, self._lacking_files(found) * _bytes_per_file(found))
+
+    def _lacking_files(self, found: os.statvfs_result) -> int:
+        """Return the inodes to free; 0 for a file system without a limit.
+
+        Without one `f_files` is 0. Others report 0 free inodes at all times: so a file is tried.
+        """
+        spare = min(found.f_files // _SPARE_PART, _SPARE_FILES)
+        if found.f_favail == 0 and spare and self._has_room_for_a_file():
+            return 0
+        return max(spare - found.f_favail, 0)
+
+    def _has_room_for_a_file(self) -> bool:
+        try:
+            with TemporaryFile(dir=self._root):
+                return True
+        except OSError:
+            return False
+
+
+def _bytes_per_file(found: os.statvfs_result) -> int:
+    used = (found.f_blocks - found.f_bfree) * found.f_frsize
+    return used // max(found.f_files - found.f_ffree, 1) + 1

@@ -75,8 +75,12 @@ class Sweep:
 
     @contextmanager
     def _sweep_lock(self) -> Iterator[bool]:
-        """Wait up to 5 s for the lock of sweeps; yield whether it was acquired."""
-        with holding(self._store.state / layout.SWEEP_LOCK, _LOCK_TIMEOUT_S) as lock:
+        """Wait up to 5 s for the lock of sweeps; yield whether it was acquired.
+
+        Its file stays: on a disk without free inodes it could not be created.
+        """
+        path = self._store.state / layout.SWEEP_LOCK
+        with holding(path, _LOCK_TIMEOUT_S, is_kept=True) as lock:
             yield lock is not None
 
     def _remove(self, entry: IndexEntry) -> None:

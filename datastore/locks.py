@@ -108,17 +108,20 @@ def lock(path: Path, timeout: float) -> LockedFile | None:
 
 
 @contextmanager
-def holding(path: Path, timeout: float) -> Iterator[LockedFile | None]:
+def holding(path: Path, timeout: float, *, is_kept: bool = False) -> Iterator[LockedFile | None]:
     """Hold the lock of *path* for a block; yield None if it is not free within *timeout* (s).
 
-    Afterwards the file is removed and the lock released, the latter even if the removal fails.
+    Afterwards the file is removed, unless it *is_kept*, and the lock released, the latter even if
+    the removal fails. A file that is kept needs no inode the next time.
     Raises: StorageFull, StorageBroken, before the block only.
     """
     locked = lock(path, timeout)
     try:
         yield locked
     finally:
-        if locked:
+        if locked and is_kept:
+            locked.close()
+        elif locked:
             locked.discard()
 
 

@@ -7,9 +7,13 @@ are read again after the links are removed; if content is pinned by then, the li
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
 from entrepot.cleaner.hosted.refcounts import RemovalPlan
 from entrepot.cleaner.hosted.repositories import HostedRepositories
 from entrepot.cleaner.store import DataDirectory
+from entrepot.datastore.errors import StorageFull
 from entrepot.datastore.locks import repository_lock
 from entrepot.datastore.refs import Digest, Repository
 
@@ -30,7 +34,7 @@ class Unlinker:
         Raises: StorageFull, StorageBroken, IndexUnavailable; a later round removes the rest.
         """
         name = removal_plan.image.name
-        with repository_lock(self._store.state, name, _LOCK_TIMEOUT_S) as is_locked:
+        with self._lock(name) as is_locked:
             if (
                 not is_locked
                 or not self._is_unchanged(removal_plan)
@@ -49,7 +53,7 @@ class Unlinker:
 
         *began* is in s, UTC epoch.
         """
-        with repository_lock(self._store.state, name, _LOCK_TIMEOUT_S) as is_locked:
+        with self._lock(name) as is_locked:
             linked = self._store.linked_blob(name, digest)
             if (
                 not is_locked
@@ -63,6 +67,20 @@ class Unlinker:
                 self._repositories.link_blob(name, digest)
                 return False
         return True
+
+    @contextmanager
+    def _lock(self, name: Repository) -> Iterator[bool]:
+        """Lock a repository; yield whether it was locked.
+
+        On a disk without free inodes it cannot be locked; other content may go there all the same.
+        """
+        with ExitStack() as opened:
+            try:
+                lock = repository_lock(self._store.state, name, _LOCK_TIMEOUT_S)
+                is_locked = opened.enter_context(lock)
+            except StorageFull:
+                is_locked = False
+            yield is_locked
 
     def _is_unchanged(self, removal_plan: RemovalPlan) -> bool:
         image, links = removal_plan.image, self._repositories

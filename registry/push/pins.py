@@ -58,7 +58,7 @@ def _unmark_if_dead(store: ContentStore, state: Path, protected: set[Digest]) ->
     A cleaner that lives but is slow would still remove the content that is pushed now. It holds a
     lock during a removal, however long that takes. Raises: Overloaded if the lock is held.
     """
-    with holding(state / layout.SWEEP_LOCK, _CLEANER_WAIT_S) as lock:
+    with holding(state / layout.SWEEP_LOCK, _CLEANER_WAIT_S, is_kept=True) as lock:
         if lock is None:
             raise Overloaded("an older copy of this content is still being removed")
         _unmark(store, _marked(store.index, protected))

@@ -164,7 +164,10 @@ class Sessions:
             self.folder.mkdir(parents=True, exist_ok=True)
             os.close(os.open(self._path(name, number), os.O_CREAT | os.O_EXCL, 0o644))
         except OSError as error:
-            raise storage_error(error) from error
+            refused = storage_error(error)
+            if isinstance(refused, StorageFull):  # the disk may lack inodes
+                self.reservations.refused(0)
+            raise refused from error
         return number
 
     def offset(self, name: Repository, number: str) -> int:

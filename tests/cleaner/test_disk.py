@@ -14,7 +14,26 @@ _MIB = 1024 * 1024
 
 
 def _disk(patch: pytest.MonkeyPatch, total: int, free: int) -> Disk:
-    found = SimpleNamespace(f_frsize=4096, f_blocks=total // 4096, f_bavail=free // 4096)
+    return _disk_of_files(patch, 0, 0, total=total, free=free)
+
+
+def _disk_of_files(
+    patch: pytest.MonkeyPatch,
+    files: int,
+    free_files: int,
+    *,
+    total: int = 1000 * _MIB,
+    free: int = 500 * _MIB,
+) -> Disk:
+    found = SimpleNamespace(
+        f_frsize=4096,
+        f_blocks=total // 4096,
+        f_bfree=free // 4096,
+        f_bavail=free // 4096,
+        f_files=files,
+        f_ffree=free_files,
+        f_favail=free_files,
+    )
     patch.setattr(os, "statvfs", lambda _: found)
     return Disk(Path("/data"))
 
@@ -35,6 +54,29 @@ def test_a_small_part_of_the_disk_is_kept_free(
 ) -> None:
     """A hundredth, 64 MiB at most, so that the access log and the index can be written."""
     assert _disk(monkeypatch, total, free).lacking(needs) == lacking
+
+
+@pytest.mark.parametrize(
+    ("files", "free", "lacking"),
+    [(0, 0, 0), (10_000, 100, 0), (10_000, 0, 100), (10_000, 90, 10), (10_000_000, 0, 4096)],
+    ids=["without a limit", "enough", "none", "a few", "a large one"],
+)
+def test_a_small_part_of_the_inodes_is_kept_free(
+    monkeypatch: pytest.MonkeyPatch, files: int, free: int, lacking: int
+) -> None:
+    """As bytes: so much content has to go as that many files have on average."""
+    average = 500 * _MIB // max(files - free, 1) + 1
+
+    assert _disk_of_files(monkeypatch, files, free).lacking(0) == lacking * average
+
+
+def test_a_file_system_that_counts_no_inodes_lacks_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Some report none to be free at all times; a file can be made there."""
+    _disk_of_files(monkeypatch, 10_000, 0)
+
+    assert Disk(tmp_path).lacking(0) == 0
 
 
 def test_a_missing_data_directory_lacks_no_space(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -151,6 +154,25 @@ def test_an_undeletable_entry_stays_marked_for_the_next_round(
     assert store.blobs.stat(free) is None
     assert events == []
     assert caplog.messages == ["eviction not finished"]
+
+
+def test_a_disk_without_free_inodes_keeps_no_content(
+    store: DataDirectory, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file can be made there; the lock's is there from the first eviction on."""
+    first, second = put_blob(store, b"first", used=0), put_blob(store, b"second", used=0)
+    assert sweep.evict(_eviction(store, first))
+    real = os.open
+
+    def without_inodes(path: str, flags: int, *more: int, **named: int) -> int:
+        if flags & os.O_CREAT and not Path(path).exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", without_inodes)
+
+    assert sweep.evict(_eviction(store, second))
+    assert store.blobs.stat(second) is None
 
 
 class _Stuck(Filesystem):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
@@ -18,6 +19,7 @@ from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import Event
+from entrepot.datastore.errors import StorageFull
 from entrepot.datastore.refs import Digest, Repository, Tag
 from tests import images
 from tests.cleaner.stock import (
@@ -61,6 +63,26 @@ def _made(number: int) -> images.Image:
 def _link(store: DataDirectory, digest: Digest, at: float, name: Repository = HOSTED) -> None:
     store.repositories.link_blob(name, digest)
     store.storage.touch(layout.layer_link(name, digest), at)
+
+
+def test_a_repository_that_cannot_be_locked_keeps_no_other_content(
+    store: DataDirectory, collect: Collect, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk without free inodes no lock can be made; what needs none goes, and frees some."""
+    loose = put_blob(store, b"lone", clock.now)
+    _link(store, loose, clock.now)
+    unlinked = put_blob(store, b"nobody's", clock.now)
+    clock.now += _GRACE + 1
+
+    def without_inodes(*_: object) -> NoReturn:
+        raise StorageFull("no space left on device")
+
+    monkeypatch.setattr("entrepot.cleaner.hosted.unlink.repository_lock", without_inodes)
+    collect()
+
+    assert store.linked_blob(HOSTED, loose) is not None
+    assert store.blobs.stat(loose) is not None
+    assert store.blobs.stat(unlinked) is None
 
 
 def test_an_unreferenced_blob_is_removed_after_the_grace(

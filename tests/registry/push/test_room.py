@@ -19,10 +19,10 @@ from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.locks import holding
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.reservations import SpaceLimits
+from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.server.delivery import CONNECTION, Lent
 from tests.images import filler, image
-from tests.registry.push.pushing import Pushing, Stream, code, pieces, pushing
+from tests.registry.push.pushing import NAME, Pushing, Stream, code, pieces, pushing
 
 _KB = 1024
 _ROOM = 100 * _KB
@@ -272,3 +272,24 @@ def test_what_a_slow_cleaner_is_still_removing_is_not_confirmed(
 
     assert again.status_code == 201
     assert p.content(digest) == content
+
+
+def test_the_cleaner_is_woken_when_no_upload_can_begin(
+    p: Pushing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk has no inodes left, so no byte comes in that could not be written."""
+    woken: list[int] = []
+
+    real = os.open
+
+    def without_inodes(path: str, flags: int, *more: int, **named: int) -> int:
+        if flags & os.O_EXCL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, flags, *more, **named)
+
+    monkeypatch.setattr(Reservations, "refused", lambda _, size: woken.append(size))
+    with monkeypatch.context() as patch:
+        patch.setattr("entrepot.registry.push.upload_sessions.os.open", without_inodes)
+        refused = p.send("POST", f"/v2/{NAME}/blobs/uploads/")
+
+    assert (refused.status_code, woken) == (503, [0])

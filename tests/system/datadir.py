@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from entrepot.datastore import accesslog
+from entrepot.datastore import accesslog, layout
 from entrepot.datastore.accesslog import AccessLine
+from entrepot.datastore.refs import Digest
 
 _EVERY = 0.05
 
@@ -64,6 +65,11 @@ def spool_files(state: Path) -> list[Path]:
     """Return the spool files of unfinished downloads, without their `.size` files."""
     spool = state / "spool"
     return [path for path in spool.glob("sha*-*") if path.suffix != ".size"]
+
+
+def spool_file(state: Path, host: str, digest: Digest) -> Path:
+    """Return the path of the spool file for a download from the upstream *host*."""
+    return state / layout.SPOOL / layout.spool(layout.spool_key(digest, host))
 
 
 def _logs(state: Path) -> list[Path]:

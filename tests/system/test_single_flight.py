@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.datastore import layout
 from entrepot.datastore.refs import Digest
 from tests.images import filler
 from tests.system import processes
 from tests.system.appliance import Appliance, Setup
 from tests.system.conftest import Start
+from tests.system.datadir import spool_file
 from tests.system.images import MB, scaled
 from tests.system.pulls import Reader, blob_path, end_all, pull_blob
 from tests.system.waiting import eventually
@@ -51,7 +51,7 @@ def test_a_killed_worker_breaks_only_its_own_responses_and_loses_no_byte(
     second, digest = _paused_before(fake)
     _, _ = _paused_at(fake, SIZE // 2, times=1)
     appliance = start(_two_workers(fake))
-    spool = appliance.state / layout.SPOOL / layout.spool(digest)
+    spool = spool_file(appliance.state, "one.test", digest)
     before = {each.pid for each in appliance.workers()}
     readers = [Reader(appliance.door, blob_path(NAME, digest)).begin() for _ in range(CLIENTS)]
     eventually(lambda: all(reader.received for reader in readers), what="all twelve clients read")
@@ -111,7 +111,7 @@ def test_a_restart_in_the_middle_resumes_the_download(start: Start, fake: FakeUp
     """Bytes on the disk are not requested again."""
     _, digest = _paused_at(fake, SIZE // 2, times=1)
     appliance = start(_two_workers(fake))
-    spool = appliance.state / layout.SPOOL / layout.spool(digest)
+    spool = spool_file(appliance.state, "one.test", digest)
     reader = Reader(appliance.door, blob_path(NAME, digest)).begin()
     eventually(lambda: spool.exists() and spool.stat().st_size > 0, what="bytes are on the disk")
     appliance.kill()
@@ -160,7 +160,7 @@ def _workers_after(appliance: Appliance, killed: int) -> set[int]:
 
 def _workers_that_read(appliance: Appliance, digest: Digest) -> set[int]:
     """Return the workers that have the spool file open."""
-    name = layout.spool(digest)
+    name = spool_file(appliance.state, "one.test", digest).name
     return {
         worker.pid
         for worker in appliance.workers()

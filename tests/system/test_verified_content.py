@@ -19,6 +19,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.refs import Digest
 from tests.images import filler
 from tests.system.appliance import Appliance, Setup
+from tests.system.datadir import spool_file
 from tests.system.images import FULL
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
@@ -105,7 +106,7 @@ def test_wrong_content_of_a_changed_spool_file_does_not_stay_stored(
     got: list[bytes | None] = []
     client = threading.Thread(target=lambda: got.append(_fetch(appliance, digest)))
     client.start()
-    spool = appliance.state / layout.SPOOL / layout.spool(digest)
+    spool = spool_file(appliance.state, "fake.test", digest)
     eventually(lambda: spool.exists() and spool.stat().st_size >= at, what="half of it arrived")
 
     damage(spool)

@@ -1,4 +1,4 @@
-"""One download a blob, when two things happen at once or one goes wrong in between."""
+"""Races between the readers and writers of one download, and errors between its steps."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def locked(worker: SingleFlight) -> LockedFile:
-    """Hold the spool file as another worker's writer does."""
+    """Hold the lock of the spool file, as a writer in another worker does."""
     held = try_lock(worker.path(DIGEST))
     assert held
     return held
 
 
-def test_a_resumed_download_without_room_is_passed_on_from_the_first_byte(bench: Bench) -> None:
-    """What was left of the body began where the file ended, and was sent as if it were all."""
+def test_a_resumed_download_without_space_is_sent_from_its_first_byte(bench: Bench) -> None:
+    """The rest of the body, which starts at the end of the file, must not be sent as the blob."""
     bench.reservations = len(CONTENT) - 1
     worker = bench.worker()
     left = locked(worker)
@@ -54,8 +54,8 @@ def test_a_resumed_download_without_room_is_passed_on_from_the_first_byte(bench:
 
 
 @pytest.mark.parametrize("front", [b"", CONTENT[:4000]], ids=["from the start", "resumed"])
-def test_a_body_that_nobody_takes_over_keeps_no_connection(bench: Bench, front: bytes) -> None:
-    """What was fetched ahead and found no room held its lanes until all garbage was collected."""
+def test_an_unused_body_keeps_no_connection(bench: Bench, front: bytes) -> None:
+    """A prefetch without space once kept its connections until the next garbage collection."""
     bench.reservations = len(CONTENT) - 1
     worker, remote = bench.worker(), FakeRemote(CONTENT)
     left = locked(worker)
@@ -73,10 +73,7 @@ def test_a_body_that_nobody_takes_over_keeps_no_connection(bench: Bench, front: 
 
 
 class _Watched(Filesystem):
-    """A disk that calls `told` when one thread learns that something is absent.
-
-    Nothing is adopted before `lands`.
-    """
+    """A disk that calls `told` when a thread finds a file absent. Commits wait for `lands`."""
 
     told: Callable[[], object] = staticmethod(lambda: None)
     whom: threading.Thread | None = None
@@ -88,27 +85,27 @@ class _Watched(Filesystem):
     def stat(self, key: str) -> Stat | None:
         found = super().stat(key)
         if found is None:
-            self._tell()
+            self._notify()
         return found
 
     def open(self, key: str) -> BinaryIO:
         try:
             return super().open(key)
         except NotFound:
-            self._tell()
+            self._notify()
             raise
 
     def commit_file(self, path: Path, key: str) -> None:
         self.lands.wait(20)
         super().commit_file(path, key)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         if threading.current_thread() is self.whom:
             self.told()
 
 
-def test_what_lands_while_a_reader_looks_is_not_asked_for_again(bench: Bench) -> None:
-    """A reader that was told "not yet" and then saw the writer gone fetched the last byte anew."""
+def test_a_blob_committed_during_a_check_is_not_fetched_again(bench: Bench) -> None:
+    """A reader may find the blob absent, then the writer gone: it must look for the blob again."""
     bench.disk = disk = _Watched(bench.root)
     remote = FakeRemote(CONTENT)
     body = read(bench.worker().join(task(remote)), 0, len(CONTENT))
@@ -126,8 +123,8 @@ def test_what_lands_while_a_reader_looks_is_not_asked_for_again(bench: Bench) ->
     assert remote.starts == [0]
 
 
-def test_the_lock_of_a_late_worker_is_not_taken_for_the_blob(bench: Bench) -> None:
-    """Whoever locks a spool file after it landed makes an empty one, for an instant."""
+def test_an_empty_spool_file_of_a_late_worker_is_not_read(bench: Bench) -> None:
+    """To lock a spool file after the commit, a worker creates an empty file for an instant."""
     remote = FakeRemote(CONTENT, until=1)
     bench.worker().join(task(remote))
     worker = bench.worker()
@@ -140,8 +137,8 @@ def test_the_lock_of_a_late_worker_is_not_taken_for_the_blob(bench: Bench) -> No
     assert got == CONTENT
 
 
-def test_a_size_that_is_being_written_is_not_known_yet(tmp_path: Path) -> None:
-    """A reader between the making and the writing of the file took the blob for endless."""
+def test_an_unwritten_size_file_means_no_response_yet(tmp_path: Path) -> None:
+    """The file exists before its text; a reader must not take the size for unknown."""
     size_path(tmp_path / "spooled").touch()
 
     with pytest.raises(FileNotFoundError):
@@ -149,7 +146,7 @@ def test_a_size_that_is_being_written_is_not_known_yet(tmp_path: Path) -> None:
 
 
 class _Flaky(Filesystem):
-    """A disk that refuses to look once."""
+    """A disk that fails once."""
 
     refuses = True
 
@@ -160,8 +157,8 @@ class _Flaky(Filesystem):
         return super().stat(key)
 
 
-def test_a_download_that_could_not_begin_leaves_no_lock(bench: Bench) -> None:
-    """The next client of the blob waited for a writer that never was."""
+def test_a_download_that_fails_to_begin_releases_its_lock(bench: Bench) -> None:
+    """Otherwise the next client waits for a writer that does not exist."""
     bench.disk = _Flaky(bench.root)
     worker = bench.worker()
     with pytest.raises(StorageBroken):
@@ -170,10 +167,10 @@ def test_a_download_that_could_not_begin_leaves_no_lock(bench: Bench) -> None:
     assert whole(bench.worker().join(task(FakeRemote(CONTENT)))) == CONTENT
 
 
-def test_a_download_without_a_thread_leaves_no_lock(
+def test_a_download_without_a_thread_releases_its_lock(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So did it when the machine had no thread left to write."""
+    """The machine may have no thread left for the writer."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -187,8 +184,8 @@ def test_a_download_without_a_thread_leaves_no_lock(
     assert whole(worker.join(task(FakeRemote(CONTENT)))) == CONTENT
 
 
-def test_a_refusal_that_is_still_being_reported_stops_nobody_else(bench: Bench) -> None:
-    """A client of another name asked again and again, until Python had no stack left."""
+def test_a_refusal_that_is_being_reported_does_not_block_another_repository(bench: Bench) -> None:
+    """A client of another repository must not retry until Python's stack overflows."""
     go_on, remote = threading.Event(), FakeRemote(CONTENT, until=1)
     writers: list[threading.Thread] = []
 
@@ -211,7 +208,7 @@ def test_a_refusal_that_is_still_being_reported_stops_nobody_else(bench: Bench) 
 
 
 class _Releasing(MemoryIndex):
-    """Tells whether others could have begun the download when its room was given back."""
+    """Records whether another worker could begin the download when its reservation was released."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -227,8 +224,8 @@ class _Releasing(MemoryIndex):
         super().release(digest)
 
 
-def test_room_is_given_back_before_anybody_else_begins(bench: Bench) -> None:
-    """Another worker's promise for the same blob was taken back, and the cap exceeded by it."""
+def test_a_reservation_is_released_before_another_download_begins(bench: Bench) -> None:
+    """Otherwise the reservation of the next writer is released, and the cap is exceeded."""
     bench.index = index = _Releasing(bench.worker().path(DIGEST))
     with pytest.raises(DigestMismatch):
         whole(bench.worker().join(task(FakeRemote(CONTENT[:-1] + b"!"))))
@@ -236,8 +233,11 @@ def test_room_is_given_back_before_anybody_else_begins(bench: Bench) -> None:
     assert index.was_free == [False]
 
 
-def test_a_dead_writers_readers_do_not_share_a_refusal(bench: Bench) -> None:
-    """The download was taken over under a name that may not see the blob, and failed for all."""
+def test_readers_of_a_dead_writer_do_not_share_a_refusal(bench: Bench) -> None:
+    """A repository that may not read the blob may take the download over.
+
+    Others must still get it.
+    """
     bench.disk = disk = _Watched(bench.root)
     disk.lands.set()
     worker = bench.worker()
@@ -261,8 +261,8 @@ def test_a_dead_writers_readers_do_not_share_a_refusal(bench: Bench) -> None:
     assert first + b"".join(body) == CONTENT
 
 
-def test_a_disk_that_breaks_while_somebody_waits_is_told(bench: Bench) -> None:
-    """He goes on without it; nothing else would ever wake him."""
+def test_a_disk_error_during_a_wait_reaches_the_reader(bench: Bench) -> None:
+    """The reader continues without the download; nothing else would wake it."""
     worker = bench.worker()
     with locked(worker):
         reader = worker.join(task(FakeRemote(CONTENT)))
@@ -273,8 +273,11 @@ def test_a_disk_that_breaks_while_somebody_waits_is_told(bench: Bench) -> None:
             reader.size()
 
 
-def test_a_whole_file_of_unknown_length_is_asked_for_no_more(bench: Bench) -> None:
-    """Its writer died before it landed: a range behind the end is an error, again and again."""
+def test_a_complete_file_of_unknown_size_is_committed_without_a_request(bench: Bench) -> None:
+    """Its writer died before the commit.
+
+    A range request behind the end would fail again and again.
+    """
     worker = bench.worker()
     with locked(worker):
         worker.path(DIGEST).write_bytes(CONTENT)
@@ -284,8 +287,8 @@ def test_a_whole_file_of_unknown_length_is_asked_for_no_more(bench: Bench) -> No
     assert remote.starts == []
 
 
-def test_an_empty_answer_is_no_blob_but_the_empty_one(bench: Bench) -> None:
-    """A body of no bytes has no last byte to hold back: it was complete, and wrong."""
+def test_an_empty_response_is_only_valid_for_the_empty_blob(bench: Bench) -> None:
+    """An empty body has no last byte to hold back, so a wrong one would be sent as complete."""
     with pytest.raises(Unavailable):
         bench.worker().join(task(FakeRemote(b"")))
     eventually(lambda: bench.spooled == [])

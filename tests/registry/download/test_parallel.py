@@ -1,4 +1,4 @@
-"""A large blob over several connections."""
+"""Download of a large blob over several connections."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONTENT = bytes(range(250)) * 40
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a segment be small."""
+    """Make parts small."""
     monkeypatch.setattr(parallel, "PART_SIZE", 1500)
 
 
@@ -42,7 +42,7 @@ def read(
     permits: threading.Semaphore | None = None,
     said: int = len(CONTENT),
 ) -> Iterator[bytes]:
-    """Read what is missing from *start* on, of what is *said* to be so long."""
+    """Read the missing range from *start* on, of a blob whose manifest states *said* bytes."""
     seen: list[RemoteBlob] = []
     budget = ConnectionBudget(count, permits or threading.Semaphore(count - 1))
     return in_parallel(
@@ -51,18 +51,18 @@ def read(
 
 
 def parts(start: int = 0, count: int = 3) -> list[int]:
-    """Return where the requests for it start."""
+    """Return the offsets at which the requests for the parts start."""
     return [each for each, _ in divided(MissingRange(start, len(CONTENT)), count)]
 
 
 def divided(span: MissingRange, count: int) -> list[tuple[int, int]]:
-    """Return all parts of a span."""
+    """Return all parts of a missing range."""
     parts = span.parts(count)
     return [parts.part(number) for number in range(parts.count)]
 
 
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds, twenty seconds at most."""
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Wait until a condition holds, at most twenty seconds."""
     deadline = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < deadline
@@ -72,10 +72,8 @@ def until(holds: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("start", [0, 1, 9999])
 @pytest.mark.parametrize("size", [10_000, 10_001, 63_999, 64_000, 1_000_000])
 @pytest.mark.parametrize("count", [2, 3, 4, 16])
-def test_a_blob_is_divided_so_that_all_lanes_end_together(
-    start: int, size: int, count: int
-) -> None:
-    """All parts but the last are of one length, and there are as many for each lane."""
+def test_parts_let_all_connections_end_together(start: int, size: int, count: int) -> None:
+    """All parts but the last have one length, and their number is a multiple of the connections."""
     parts = divided(MissingRange(start, size), count)
     lengths = {stop - at for at, stop in parts[:-1]}
 
@@ -88,43 +86,43 @@ def test_a_blob_is_divided_so_that_all_lanes_end_together(
 
 @pytest.mark.parametrize("start", [0, 1, 1499, 1500, 9999])
 @pytest.mark.parametrize("count", [2, 3, 20])
-def test_the_parts_come_in_order_and_each_once(start: int, count: int) -> None:
-    """Wherever the file ends, and with more lanes than parts."""
+def test_parts_are_yielded_in_order_and_once(start: int, count: int) -> None:
+    """This holds wherever the file ends, and with more connections than parts."""
     remote = FakeRemote(CONTENT)
 
     assert b"".join(read(remote, start, count)) == CONTENT[start:]
     assert sorted(remote.starts) == parts(start, count)
 
 
-def test_an_upstream_without_ranges_goes_on_in_one_stream() -> None:
-    """It is asked once."""
+def test_an_upstream_without_ranges_is_read_in_one_stream() -> None:
+    """It receives one request."""
     remote = FakeRemote(CONTENT, takes_ranges=False)
 
     assert b"".join(read(remote)) == CONTENT
     assert remote.starts == [0]
 
 
-def test_no_more_runs_ahead_than_there_are_lanes() -> None:
-    """What waits in memory is bounded, whatever the size of the blob."""
+def test_parts_in_memory_are_limited_by_the_connections() -> None:
+    """Memory use does not depend on the size of the blob."""
     remote = FakeRemote(CONTENT)
     body = read(remote, count=3)
     next(body)
-    until(lambda: len(remote.starts) >= 3)
+    wait_until(lambda: len(remote.starts) >= 3)
 
     assert sorted(remote.starts) == parts()[:3]
     assert CONTENT.endswith(b"".join(body))
 
 
-def test_without_a_permit_it_comes_in_one_part_after_the_other() -> None:
-    """Other blobs of that upstream have them all: nobody waits for that."""
+def test_without_a_permit_parts_are_fetched_one_by_one() -> None:
+    """Other blobs of the upstream have all permits; the download does not wait for them."""
     remote = FakeRemote(CONTENT)
 
     assert b"".join(read(remote, permits=threading.Semaphore(0))) == CONTENT
     assert remote.starts == parts()
 
 
-def test_without_a_thread_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine may have none left."""
+def test_without_a_thread_parts_are_fetched_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine may have no thread left."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -137,13 +135,13 @@ def test_without_a_thread_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("end", ["read", "left", "broken"])
-def test_all_permits_are_given_back(end: str) -> None:
-    """However it ends: what is lost once is lost for every blob after."""
+def test_all_permits_are_released(end: str) -> None:
+    """A permit that is lost would be missing for every later blob."""
     permits = threading.Semaphore(2)
     remote = FakeRemote(CONTENT)
     body = read(remote, permits=permits)
     next(body)
-    until(lambda: len(remote.starts) >= 3)
+    wait_until(lambda: len(remote.starts) >= 3)
     if end == "read":
         list(body)
     elif end == "broken":
@@ -157,21 +155,21 @@ def test_all_permits_are_given_back(end: str) -> None:
     assert permits.acquire(timeout=20)
 
 
-def test_an_upstream_has_permits_of_its_own() -> None:
-    """Each as many as three blobs with all of their lanes need."""
-    lanes = ParallelLimits(4)
-    one, other = lanes.budget("one.test"), lanes.budget("other.test")
+def test_each_upstream_has_its_own_permits() -> None:
+    """The permits suffice for three blobs with all their connections."""
+    limits = ParallelLimits(4)
+    one, other = limits.budget("one.test"), limits.budget("other.test")
     taken = 0
     while one.permits.acquire(blocking=False):
         taken += 1
 
     assert taken == 9
-    assert lanes.budget("one.test") == one
+    assert limits.budget("one.test") == one
     assert other.permits.acquire(blocking=False)
 
 
-def test_a_part_that_breaks_off_is_asked_for_the_rest() -> None:
-    """Within its own bounds."""
+def test_a_part_that_breaks_off_is_continued() -> None:
+    """The request for the rest ends at the end of the part."""
     remote = FakeRemote(CONTENT, breaks=[10_000, 2500])
 
     assert b"".join(read(remote, count=2)) == CONTENT
@@ -186,87 +184,90 @@ def test_a_part_that_breaks_off_is_asked_for_the_rest() -> None:
     ],
     ids=["unavailable", "denied", "absent"],
 )
-def test_an_upstream_that_takes_one_connection_only_costs_speed_and_no_pull(
+def test_an_upstream_that_accepts_one_connection_fails_no_pull(
     error: Exception,
 ) -> None:
-    """It refuses the others; what they were to bring comes over the one that it takes."""
+    """It refuses the other connections; their parts are fetched over the one that it accepts."""
     remote = FakeRemote(CONTENT)
     permits = threading.Semaphore(0)
     body = read(remote, count=2, permits=permits)
-    got = [next(body)]
+    received = [next(body)]
     remote.refusals.append(error)
     permits.release()
-    until(lambda: not remote.refusals)
+    wait_until(lambda: not remote.refusals)
     permits.acquire(timeout=0.0)
 
-    assert b"".join([*got, *body]) == CONTENT
+    assert b"".join([*received, *body]) == CONTENT
     assert remote.starts[:3] == [parts(0, 2)[0], parts(0, 2)[1], parts(0, 2)[1]]
 
 
-def test_a_part_that_stays_away_ends_it() -> None:
-    """After all that came before it."""
+def test_a_part_that_never_arrives_ends_the_download() -> None:
+    """All bytes before it are yielded first."""
     remote = FakeRemote(CONTENT)
     body = read(remote, count=2)
-    got = [next(body)]
+    received = [next(body)]
     remote.refusals.extend([Unavailable("fake", "gone", Why.REFUSED)] * 500)
     with pytest.raises(Unavailable):
-        got.extend(body)
+        received.extend(body)
 
-    assert CONTENT.startswith(b"".join(got))
+    assert CONTENT.startswith(b"".join(received))
 
 
 @pytest.mark.parametrize("takes_ranges", [True, False])
-def test_an_upstream_may_change_its_mind_on_ranges(takes_ranges: bool) -> None:  # noqa: FBT001
-    """Behind a balancer each connection may meet another host; what it sent was no blob then."""
+def test_range_support_may_differ_between_connections(takes_ranges: bool) -> None:  # noqa: FBT001
+    """Behind a load balancer each connection may reach another host.
+
+    The bytes must still be right.
+    """
     remote = FakeRemote(CONTENT, piece=500, takes_ranges=takes_ranges, breaks=[1000])
     body = read(remote, count=2)
-    got = [next(body)]
+    received = [next(body)]
     remote.takes_ranges = not takes_ranges
 
-    assert b"".join([*got, *body]) == CONTENT
+    assert b"".join([*received, *body]) == CONTENT
 
 
 @pytest.mark.parametrize("most", [1, 700, 1499])
 @pytest.mark.parametrize("start", [0, 8000])
-def test_an_upstream_may_send_less_than_a_part(most: int, start: int) -> None:
-    """RFC 9110, 15.3.7; what was missing was not missed, and the blob was taken for a wrong one."""
+def test_a_response_may_be_shorter_than_the_part(most: int, start: int) -> None:
+    """RFC 9110, 15.3.7. The missing bytes must be requested, or the digest of the blob fails."""
     remote = FakeRemote(CONTENT, piece=500, most=most)
 
     assert b"".join(read(remote, start)) == CONTENT[start:]
     assert remote.starts == sorted(set(remote.starts))
 
 
-def test_a_lane_may_get_less_than_a_part() -> None:
-    """Behind a balancer each connection may meet another host."""
+def test_a_helper_thread_may_receive_less_than_a_part() -> None:
+    """Behind a load balancer each connection may reach another host."""
     remote = FakeRemote(CONTENT, piece=500)
     body = read(remote, count=2)
-    got = [next(body)]
+    received = [next(body)]
     remote.most = 700
 
-    assert b"".join([*got, *body]) == CONTENT
+    assert b"".join([*received, *body]) == CONTENT
 
 
 @pytest.mark.parametrize("wrong", [-4000, -1, 1, 4000])
-def test_what_a_manifest_says_of_a_size_is_not_believed(wrong: int) -> None:
-    """The upstream knows it better: what it holds can be pulled."""
+def test_a_wrong_size_in_the_manifest_fails_no_pull(wrong: int) -> None:
+    """The size that the upstream reports decides."""
     remote = FakeRemote(CONTENT, piece=500)
 
     assert b"".join(read(remote, said=len(CONTENT) + wrong)) == CONTENT
     assert len(remote.starts) == 2
 
 
-def test_what_nobody_foresaw_in_a_part_ends_it_too() -> None:
-    """The download waited for that part for ever, with its file locked."""
+def test_an_unexpected_exception_in_a_part_ends_the_download() -> None:
+    """Otherwise the download would wait for that part forever, with its file locked."""
     remote = FakeRemote(CONTENT)
     body = read(remote, count=2)
-    got = [next(body)]
+    received = [next(body)]
     remote.refusals.extend([RuntimeError("can't start new thread")] * 30)
     with pytest.raises(RuntimeError):
-        got.extend(body)
+        received.extend(body)
 
 
 @pytest.mark.parametrize("said", [10**9, 2**60, 2**63, 2**64, 10**4000])
-def test_a_false_size_costs_no_memory(said: int) -> None:
+def test_a_false_size_uses_no_memory(said: int) -> None:
     """Anyone who can push an image to a public registry can claim any size in its manifest."""
     remote = FakeRemote(CONTENT, piece=500)
     tracemalloc.start()
@@ -281,22 +282,22 @@ def test_a_false_size_costs_no_memory(said: int) -> None:
 
 
 @pytest.mark.parametrize("said", [10**9, 2**60, 2**64])
-def test_an_upstream_that_confirms_a_false_size_gets_no_more_than_the_lanes(said: int) -> None:
-    """Both may be the attacker's; what is asked for ahead is one part for each lane."""
+def test_a_confirmed_false_size_gets_no_extra_requests(said: int) -> None:
+    """An attacker may control manifest and upstream: one part per connection is requested."""
     content = CONTENT * 10
     remote = FakeRemote(content, tells_size=False)
     body = read(remote, count=3, said=said)
     tracemalloc.start()
     try:
-        got = [next(body)]
-        until(lambda: len(remote.starts) >= 3)
+        received = [next(body)]
+        wait_until(lambda: len(remote.starts) >= 3)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert isinstance(body, Generator)
     body.close()
 
-    assert content.startswith(b"".join(got))
+    assert content.startswith(b"".join(received))
     assert peak < 1024 * 1024
     assert len(remote.starts) == 3
 
@@ -309,15 +310,15 @@ def test_an_upstream_that_confirms_a_false_size_gets_no_more_than_the_lanes(said
     most=st.none() | st.integers(200, 3_000),
 )
 @settings(max_examples=scaled(20, 100), deadline=None)
-def test_every_byte_comes_once_and_in_order(
+def test_every_byte_is_yielded_once_and_in_order(
     start: int, size: int, count: int, permits: int, most: int | None
 ) -> None:
-    """Whatever the number of parts, lanes and permits."""
+    """This holds for any number of parts, connections and permits."""
     content = random.Random(size).randbytes(size)
     remote = FakeRemote(content, piece=700, most=most)
-    held = threading.Semaphore(permits)
+    semaphore = threading.Semaphore(permits)
 
-    assert b"".join(read(remote, start, count, permits=held, said=size)) == content[start:]
+    assert b"".join(read(remote, start, count, permits=semaphore, said=size)) == content[start:]
     assert all(each < size for each in remote.starts)
     for _ in range(permits):
-        assert held.acquire(timeout=20)
+        assert semaphore.acquire(timeout=20)

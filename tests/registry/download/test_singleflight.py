@@ -1,4 +1,4 @@
-"""One download a blob: whoever joins, whatever breaks, whoever dies."""
+"""Single flight: readers join one download, whatever breaks and whichever process dies."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def test_a_download_is_stored_recorded_and_leaves_no_spool(bench: Bench) -> None:
-    """What a client got, the next finds on disk."""
+def test_a_download_is_stored_and_recorded_and_leaves_no_spool_file(bench: Bench) -> None:
+    """The next client finds the blob on disk."""
     remote = FakeRemote(CONTENT)
-    got = whole(bench.worker().join(task(remote)))
+    received = whole(bench.worker().join(task(remote)))
     eventually(lambda: bench.spooled == [])
 
-    assert got == CONTENT
+    assert received == CONTENT
     assert bench.blobs.read(DIGEST) == CONTENT
     assert bench.index.used_bytes() >= len(CONTENT)
     assert bench.index.reservations() == []
 
 
-def test_what_a_client_has_is_stored(bench: Bench) -> None:
-    """With its last byte the blob is here: an outage the moment after is survived."""
+def test_a_blob_is_stored_before_its_last_byte_is_sent(bench: Bench) -> None:
+    """If the upstream fails right after the pull, the blob is still served."""
     worker = bench.worker()
     for number in range(50):
         content = CONTENT + bytes([number])
@@ -56,8 +56,8 @@ def test_what_a_client_has_is_stored(bench: Bench) -> None:
         assert bench.blobs.stat(digest)
 
 
-def test_clients_of_all_workers_share_one_fetch(bench: Bench) -> None:
-    """Twelve clients over two workers: the upstream is asked once."""
+def test_clients_of_all_workers_share_one_download(bench: Bench) -> None:
+    """Twelve clients of two workers cause one request to the upstream."""
     remote = FakeRemote(CONTENT, until=1)
     workers = [bench.worker(), bench.worker()]
     with ThreadPoolExecutor(12) as pool:
@@ -73,8 +73,8 @@ def test_clients_of_all_workers_share_one_fetch(bench: Bench) -> None:
     assert remote.starts == [0]
 
 
-def test_bytes_pass_on_before_the_download_ends(bench: Bench) -> None:
-    """A client reads what has come in while the rest is still on its way."""
+def test_bytes_are_sent_before_the_download_ends(bench: Bench) -> None:
+    """A client reads the bytes that have arrived while the rest is downloaded."""
     remote = FakeRemote(CONTENT, until=1)
     body = read(bench.worker().join(task(remote)), 0, len(CONTENT))
     first = next(body)
@@ -85,7 +85,7 @@ def test_bytes_pass_on_before_the_download_ends(bench: Bench) -> None:
 
 
 def test_a_reader_in_another_worker_reads_before_the_download_ends(bench: Bench) -> None:
-    """So does a client of another worker."""
+    """Clients of all workers follow the spool file."""
     remote = FakeRemote(CONTENT, until=1)
     bench.worker().join(task(remote))
     reader = bench.worker().join(task(remote))
@@ -99,18 +99,18 @@ def test_a_reader_in_another_worker_reads_before_the_download_ends(bench: Bench)
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["same worker", "another worker"])
-def test_the_last_byte_of_a_wrong_blob_never_leaves(bench: Bench, same: bool) -> None:  # noqa: FBT001
-    """Wrong bytes are cut short, nothing of them stays, and the next try succeeds."""
+def test_the_last_byte_of_a_wrong_blob_is_never_sent(bench: Bench, same: bool) -> None:  # noqa: FBT001
+    """The response breaks off, nothing is stored, and the next attempt succeeds."""
     wrong = FakeRemote(CONTENT[:-1] + b"!", until=5000)
     first = bench.worker()
     first.join(task(wrong))
     reader = (first if same else bench.worker()).join(task(wrong))
-    got: list[bytes] = []
+    received: list[bytes] = []
     with pytest.raises(DigestMismatch):
-        got.extend(_letting(wrong, read(reader, 0, reader.size())))
+        received.extend(_letting(wrong, read(reader, 0, reader.size())))
     eventually(lambda: bench.spooled == [])
 
-    assert len(b"".join(got)) < len(CONTENT)
+    assert len(b"".join(received)) < len(CONTENT)
     assert bench.blobs.stat(DIGEST) is None
     assert whole(bench.worker().join(task(FakeRemote(CONTENT)))) == CONTENT
 
@@ -121,23 +121,23 @@ def _letting(remote: FakeRemote, body: Iterator[bytes]) -> Iterator[bytes]:
     yield from body
 
 
-def test_an_upstream_that_breaks_off_is_asked_for_the_rest(bench: Bench) -> None:
-    """What is on disk is not asked for again."""
+def test_a_broken_download_is_resumed_by_range(bench: Bench) -> None:
+    """The bytes on disk are not requested again."""
     remote = FakeRemote(CONTENT, breaks=[3000, 7000])
 
     assert whole(bench.worker().join(task(remote))) == CONTENT
     assert remote.starts == [0, 3000, 7000]
 
 
-def test_an_upstream_without_ranges_sends_what_is_thrown_away(bench: Bench) -> None:
-    """A whole answer to a range is skipped up to where the file ends."""
+def test_a_full_response_to_a_range_is_skipped_to_the_right_offset(bench: Bench) -> None:
+    """An upstream that ignores ranges sends the bytes on disk again; they are dropped."""
     remote = FakeRemote(CONTENT, breaks=[3000], takes_ranges=False)
 
     assert whole(bench.worker().join(task(remote))) == CONTENT
 
 
-def test_an_upstream_that_stays_away_ends_the_pull_and_keeps_the_bytes(bench: Bench) -> None:
-    """The connection is dropped; a later pull goes on where this one stopped."""
+def test_a_failed_download_keeps_its_bytes_for_the_next_pull(bench: Bench) -> None:
+    """The connection is closed; a later pull continues where this one stopped."""
     away = [Unavailable("fake", "refused", Why.REFUSED) for _ in range(500)]
     remote = FakeRemote(CONTENT, breaks=[3000], until=1)
     body = read(bench.worker().join(task(remote)), 0, len(CONTENT))
@@ -152,8 +152,8 @@ def test_an_upstream_that_stays_away_ends_the_pull_and_keeps_the_bytes(bench: Be
     assert later.starts == [3000]
 
 
-def test_an_upstream_that_says_no_is_answered_at_once(bench: Bench) -> None:
-    """No spool stays, and the error is the upstream's."""
+def test_an_upstreams_404_is_raised_at_once(bench: Bench) -> None:
+    """No spool file stays, and the error is the upstream's."""
     remote = FakeRemote(CONTENT, refusals=[Absent("fake", "no such blob")])
     with pytest.raises(Absent):
         bench.worker().join(task(remote))
@@ -162,8 +162,8 @@ def test_an_upstream_that_says_no_is_answered_at_once(bench: Bench) -> None:
     assert remote.starts == [0]
 
 
-def test_what_one_name_may_not_see_another_may(bench: Bench) -> None:
-    """A refusal under one repository's name is not handed to another's client."""
+def test_a_refusal_for_one_repository_does_not_fail_another(bench: Bench) -> None:
+    """Clients of two repositories share a download; only one of them may read the blob."""
     worker = bench.worker()
     gate = threading.Event()
     denied = FakeRemote(CONTENT)
@@ -184,8 +184,8 @@ def test_what_one_name_may_not_see_another_may(bench: Bench) -> None:
         assert isinstance(first.exception(20), Denied)
 
 
-def test_without_room_a_blob_is_passed_on_unstored(bench: Bench) -> None:
-    """A pull never fails for want of space, and the upstream is asked once."""
+def test_without_space_a_blob_is_sent_and_not_stored(bench: Bench) -> None:
+    """A pull never fails for lack of space, and the upstream receives one request."""
     bench.reservations = len(CONTENT) - 1
     remote = FakeRemote(CONTENT)
 
@@ -196,10 +196,10 @@ def test_without_room_a_blob_is_passed_on_unstored(bench: Bench) -> None:
     assert bench.spooled == []
 
 
-def test_a_full_disk_wakes_the_cleaner_and_breaks_no_pull(
+def test_a_full_disk_wakes_the_cleaner_and_fails_no_pull(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others may fill it: what does not fit is passed on, and the next may find room."""
+    """Other programs may fill the disk. The blob is sent unstored, and the next one may fit."""
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "no space left on device")
@@ -215,15 +215,15 @@ def test_a_full_disk_wakes_the_cleaner_and_breaks_no_pull(
     assert bench.blobs.stat(DIGEST)
 
 
-def test_a_wrong_blob_is_cut_short_without_room_too(bench: Bench) -> None:
-    """What is not stored is verified all the same."""
+def test_a_wrong_blob_breaks_off_without_space_too(bench: Bench) -> None:
+    """A blob that is not stored is verified as well."""
     bench.reservations = 1
     with pytest.raises(DigestMismatch):
         whole(bench.worker().join(task(FakeRemote(CONTENT[:-1] + b"!"))))
 
 
-def test_a_length_that_nobody_says_is_read_to_the_end(bench: Bench) -> None:
-    """An upstream without Content-Length."""
+def test_a_blob_without_content_length_is_read_to_its_end(bench: Bench) -> None:
+    """The size is unknown until the upstream closes the body."""
     remote = FakeRemote(CONTENT, tells_size=False)
     reader = bench.worker().join(task(remote))
 
@@ -231,21 +231,21 @@ def test_a_length_that_nobody_says_is_read_to_the_end(bench: Bench) -> None:
     assert b"".join(read(reader, 0, None)) == CONTENT
 
 
-def test_what_is_here_is_sent_at_once(bench: Bench) -> None:
-    """Whoever comes late reads what the others waited for as one stretch of the file."""
+def test_a_late_reader_gets_one_slice_of_the_file(bench: Bench) -> None:
+    """A reader that comes after the download reads the stored file with one sendfile."""
     worker = bench.worker()
     remote = FakeRemote(CONTENT, until=1)
     reader = worker.join(task(remote))
     remote.let(None)
     eventually(lambda: bench.spooled == [])
 
-    (stretch,) = reader.read(0, len(CONTENT))
-    assert isinstance(stretch, FileSlice)
-    assert (stretch.start, stretch.stop) == (0, len(CONTENT))
+    (file_slice,) = reader.read(0, len(CONTENT))
+    assert isinstance(file_slice, FileSlice)
+    assert (file_slice.start, file_slice.stop) == (0, len(CONTENT))
 
 
-def test_the_upstream_has_shown_a_blob_before_anybody_learns_of_it(bench: Bench) -> None:
-    """Whoever reads along under the same name has the writer's proof, and asks for none."""
+def test_shown_is_called_before_the_size_is_announced(bench: Bench) -> None:
+    """Readers of the same repository rely on the writer's confirmation and send no request."""
     shown: list[bool] = []
     worker = bench.worker()
 
@@ -258,8 +258,8 @@ def test_the_upstream_has_shown_a_blob_before_anybody_learns_of_it(bench: Bench)
     assert shown == [False]
 
 
-def test_who_is_refused_was_shown_nothing(bench: Bench) -> None:
-    """No answer is no proof."""
+def test_shown_is_not_called_after_a_refusal(bench: Bench) -> None:
+    """A refusal confirms nothing."""
     shown: list[None] = []
     remote = FakeRemote(CONTENT, refusals=[Denied("fake", "not under this name")])
     with pytest.raises(Denied):
@@ -269,15 +269,15 @@ def test_who_is_refused_was_shown_nothing(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 1), (5, 4321), (9000, 10240), (10239, 10240)])
-def test_a_range_of_what_comes_in(bench: Bench, start: int, stop: int) -> None:
+def test_a_range_of_a_running_download(bench: Bench, start: int, stop: int) -> None:
     """A range is cut out of the growing file."""
     reader = bench.worker().join(task(FakeRemote(CONTENT)))
 
     assert b"".join(read(reader, start, stop)) == CONTENT[start:stop]
 
 
-def test_an_empty_blob(bench: Bench) -> None:
-    """Zero bytes are a blob as well."""
+def test_an_empty_blob_is_stored(bench: Bench) -> None:
+    """Zero bytes are a valid blob."""
     empty = Digest.of(b"")
     reader = bench.worker().join(task(FakeRemote(b""), empty))
 
@@ -298,8 +298,8 @@ time.sleep(60)
 """
 
 
-def test_a_reader_goes_on_where_a_killed_writer_stopped(bench: Bench) -> None:
-    """The lock falls open with its holder; the range asked for starts at the file's length."""
+def test_a_reader_continues_after_its_writer_is_killed(bench: Bench) -> None:
+    """The lock of the writer is released, and the request starts at the length of the file."""
     worker = bench.worker()
     path = worker.path(DIGEST)
     path.parent.mkdir(parents=True)
@@ -325,13 +325,13 @@ def test_a_reader_goes_on_where_a_killed_writer_stopped(bench: Bench) -> None:
     assert remote.starts == [4000]
 
 
-def test_a_spool_file_that_lay_there_wrong_is_not_believed(bench: Bench) -> None:
-    """A front that a crash left wrong ends the pull that was sent it, and is gone for the next."""
+def test_a_wrong_spool_file_is_discarded(bench: Bench) -> None:
+    """Bytes that a crash left wrong fail the pull that reads them. The next pull succeeds."""
     worker = bench.worker()
-    held = try_lock(worker.path(DIGEST))
-    assert held
-    os.pwrite(held.fd, b"\0" * 4000, 0)
-    held.close()
+    lock = try_lock(worker.path(DIGEST))
+    assert lock
+    os.pwrite(lock.fd, b"\0" * 4000, 0)
+    lock.close()
     remote = FakeRemote(CONTENT, until=4001)
     body = read(worker.join(task(remote)), 0, len(CONTENT))
     with pytest.raises(DigestMismatch):

@@ -1,4 +1,4 @@
-"""When a download asks which source, how long it pauses, and when it ends."""
+"""The choice of sources, the pauses, and the end of a download."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ from tests.images import filler
 from tests.registry.remotes import FakeRemote
 from tests.sizes import scaled
 
-_MUCH = 100_000  # bytes: progress
+_PROGRESS = 100_000  # bytes: progress
 
 
 def _policy(count: int = 1, jitter: float = 1.0, **limits: float) -> RetryPolicy:
     return RetryPolicy(count, Limits(**limits), 0.0, lambda: jitter)
 
 
-def test_a_source_that_fails_makes_room_for_the_next_at_once() -> None:
-    """And is asked again after the others."""
-    patience = _policy(3)
+def test_after_a_failure_the_next_source_is_used_at_once() -> None:
+    """The failed source is used again after the others."""
+    policy = _policy(3)
     asked = []
     for _ in range(3):
-        decision = patience.decide(0.0)
+        decision = policy.decide(0.0)
         assert isinstance(decision, AskSource)
         asked.append(decision.source)
-        patience.failed(decision.source, 0.0)
+        policy.failed(decision.source, 0.0)
 
     assert asked == [0, 1, 2]
-    assert isinstance(patience.decide(0.0), Pause)
-    assert patience.decide(0.2) == AskSource(0)
+    assert isinstance(policy.decide(0.0), Pause)
+    assert policy.decide(0.2) == AskSource(0)
 
 
 def test_pauses_double_up_to_the_longest() -> None:
-    """With full jitter: a pause is a part of these."""
-    patience = _policy()
+    """The values are upper bounds: full jitter takes a part of each."""
+    policy = _policy()
     now, pauses = 0.0, []
-    while not isinstance(decision := patience.decide(now), End):
+    while not isinstance(decision := policy.decide(now), End):
         if isinstance(decision, AskSource):
-            patience.failed(0, now)
+            policy.failed(0, now)
         else:
             pauses.append(decision.seconds)
             now += decision.seconds
@@ -61,43 +61,43 @@ def test_pauses_double_up_to_the_longest() -> None:
     assert now == pytest.approx(30.0)
 
 
-def test_the_last_try_is_made_when_the_silence_is_over() -> None:
-    """An upstream that is back by then is not missed."""
-    patience = _policy(silence=1.0, first_pause=0.7)
-    patience.failed(0, 0.0)
-    first = patience.decide(0.0)
+def test_the_last_request_is_sent_when_the_time_limit_ends() -> None:
+    """An upstream that is back by then is used."""
+    policy = _policy(silence=1.0, first_pause=0.7)
+    policy.failed(0, 0.0)
+    first = policy.decide(0.0)
     assert first == Pause(0.7)
-    assert patience.decide(0.7) == AskSource(0)
-    patience.failed(0, 0.7)
-    last = patience.decide(0.7)
+    assert policy.decide(0.7) == AskSource(0)
+    policy.failed(0, 0.7)
+    last = policy.decide(0.7)
     assert isinstance(last, Pause)
     assert last.seconds == pytest.approx(0.3)
 
 
-def test_progress_begins_the_patience_anew() -> None:
-    """Pauses too, and every source may be asked at once again."""
-    patience = _policy(2)
+def test_progress_resets_the_time_limit() -> None:
+    """It resets the pauses too, and every source may be used at once."""
+    policy = _policy(2)
     for source in (0, 1):
-        patience.failed(source, 20.0)
-    patience.decide(20.0)
-    patience.progressed(1, 25.0, _MUCH)
-    patience.failed(1, 26.0)
+        policy.failed(source, 20.0)
+    policy.decide(20.0)
+    policy.progressed(1, 25.0, _PROGRESS)
+    policy.failed(1, 26.0)
 
-    assert patience.decide(26.0) == AskSource(0)
-    patience.failed(0, 26.0)
-    assert patience.decide(26.0) == Pause(0.2)
-    assert patience.decide(54.9) != End()
+    assert policy.decide(26.0) == AskSource(0)
+    policy.failed(0, 26.0)
+    assert policy.decide(26.0) == Pause(0.2)
+    assert policy.decide(54.9) != End()
 
 
-def test_a_byte_a_connection_is_no_reason_to_ask_at_once() -> None:
-    """The patience goes on, for bytes came; the pauses grow all the same."""
-    patience = _policy()
+def test_one_byte_per_connection_does_not_reset_the_pauses() -> None:
+    """The time limit restarts because bytes arrived, but the pauses keep growing."""
+    policy = _policy()
     pauses = []
     now = 0.0
     for _ in range(5):
-        patience.progressed(0, now, 1)
-        patience.failed(0, now)
-        decision = patience.decide(now)
+        policy.progressed(0, now, 1)
+        policy.failed(0, now)
+        decision = policy.decide(now)
         assert isinstance(decision, Pause)
         pauses.append(decision.seconds)
         now += decision.seconds
@@ -106,42 +106,42 @@ def test_a_byte_a_connection_is_no_reason_to_ask_at_once() -> None:
 
 
 def test_no_pause_is_shorter_than_retry_after() -> None:
-    """The other sources are asked meanwhile."""
-    patience = _policy(2)
-    patience.failed(0, 0.0, retry_after=7.0)
-    assert patience.decide(0.0) == AskSource(1)
-    patience.failed(1, 0.0, retry_after=9.0)
+    """The other sources are used meanwhile."""
+    policy = _policy(2)
+    policy.failed(0, 0.0, retry_after=7.0)
+    assert policy.decide(0.0) == AskSource(1)
+    policy.failed(1, 0.0, retry_after=9.0)
 
-    assert patience.decide(0.0) == Pause(7.0)
-    assert patience.decide(7.0) == AskSource(0)
-
-
-def test_a_retry_after_beyond_the_patience_ends_it_at_once() -> None:
-    """The client is better off with that answer than with a wait."""
-    patience = _policy()
-    patience.failed(0, 0.0, retry_after=31.0)
-
-    assert patience.decide(0.0) == End()
+    assert policy.decide(0.0) == Pause(7.0)
+    assert policy.decide(7.0) == AskSource(0)
 
 
-def test_a_source_without_the_blob_is_not_asked_again() -> None:
-    """With none left it ends at once."""
-    patience = _policy(2)
-    patience.remove(0)
-    assert patience.decide(0.0) == AskSource(1)
-    patience.remove(1)
+def test_a_retry_after_beyond_the_time_limit_ends_the_download() -> None:
+    """An error at once is better for the client than a wait that ends in an error."""
+    policy = _policy()
+    policy.failed(0, 0.0, retry_after=31.0)
 
-    assert patience.decide(0.0) == End()
+    assert policy.decide(0.0) == End()
 
 
-def test_the_second_answer_without_sense_removes_a_source() -> None:
-    """The first may have been a redirect to somewhere that changed."""
-    patience = _policy()
-    patience.refused(0, 0.0)
-    assert isinstance(patience.decide(0.0), Pause)
-    patience.refused(0, 1.0)
+def test_a_source_without_the_blob_is_not_used_again() -> None:
+    """If no source is left, the download ends."""
+    policy = _policy(2)
+    policy.remove(0)
+    assert policy.decide(0.0) == AskSource(1)
+    policy.remove(1)
 
-    assert patience.decide(1.0) == End()
+    assert policy.decide(0.0) == End()
+
+
+def test_the_second_invalid_response_removes_a_source() -> None:
+    """The first one may come from a redirect whose target changed."""
+    policy = _policy()
+    policy.refused(0, 0.0)
+    assert isinstance(policy.decide(0.0), Pause)
+    policy.refused(0, 1.0)
+
+    assert policy.decide(1.0) == End()
 
 
 @given(
@@ -150,21 +150,21 @@ def test_the_second_answer_without_sense_removes_a_source() -> None:
     st.floats(0, 1),
 )
 @settings(max_examples=scaled(20, 100), deadline=None)
-def test_whatever_happens_it_ends_and_never_spins(
+def test_a_download_always_ends_and_never_spins(
     count: int, events: list[tuple[int, int, float]], jitter: float
 ) -> None:
-    """Without progress the number of requests is bounded, and so is the time."""
-    patience = _policy(count, jitter)
+    """Without progress, the number of requests and the time are limited."""
+    policy = _policy(count, jitter)
     now, asked = 0.0, 0
     for kind, source, seconds in events:
         if kind == 0:
-            patience.progressed(source % count, now, _MUCH)
+            policy.progressed(source % count, now, _PROGRESS)
         elif kind == 1:
-            patience.failed(source % count, now, seconds)
+            policy.failed(source % count, now, seconds)
         elif kind == 2:
-            patience.refused(source % count, now)
+            policy.refused(source % count, now)
     for _ in range(10_000):
-        decision = patience.decide(now)
+        decision = policy.decide(now)
         if isinstance(decision, End):
             break
         if isinstance(decision, Pause):
@@ -172,7 +172,7 @@ def test_whatever_happens_it_ends_and_never_spins(
             now += max(decision.seconds, 0.01)
         else:
             asked += 1
-            patience.failed(decision.source, now)
+            policy.failed(decision.source, now)
             now += 0.01
     else:
         pytest.fail("it never ended")
@@ -180,8 +180,8 @@ def test_whatever_happens_it_ends_and_never_spins(
     assert now <= 72
 
 
-def test_a_connection_below_the_least_rate_is_too_slow_once_a_span_has_passed() -> None:
-    """And the next one has twice the time, so that a source that is slow for everyone ends."""
+def test_a_connection_below_the_least_rate_is_too_slow_after_one_span() -> None:
+    """The next connection has twice the time, so that a slow source can finish the blob."""
     pace = Pace(Limits(min_rate=1000, slow_span=15.0))
     pace.begin(0.0)
     assert not pace.is_too_slow(14.9, 10)
@@ -191,8 +191,8 @@ def test_a_connection_below_the_least_rate_is_too_slow_once_a_span_has_passed() 
 
 
 @pytest.mark.parametrize(("rate", "came"), [(0, 1), (1000, 15_000)], ids=["off", "fast enough"])
-def test_a_connection_that_is_fast_enough_goes_on(rate: int, came: int) -> None:
-    """0 turns it off."""
+def test_a_connection_that_is_fast_enough_is_kept(rate: int, came: int) -> None:
+    """A least rate of 0 turns the check off."""
     pace = Pace(Limits(min_rate=rate, slow_span=15.0))
     pace.begin(0.0)
 
@@ -204,7 +204,7 @@ def test_a_connection_that_is_fast_enough_goes_on(rate: int, came: int) -> None:
 
 @dataclass
 class Time:
-    """A clock that a pause moves."""
+    """A clock that a pause moves forward."""
 
     now: float = 0.0
     pauses: list[float] = field(default_factory=list)
@@ -214,7 +214,7 @@ class Time:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the time."""
         self.pauses.append(seconds)
         self.now += seconds
 
@@ -229,8 +229,8 @@ def _over(*remotes: FakeRemote, time: Time | None = None) -> Iterator[bytes]:
     return resumed(sources, 0)
 
 
-def test_a_mirror_that_breaks_in_a_body_is_left_for_the_upstream() -> None:
-    """At once, and no byte is asked for twice."""
+def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream() -> None:
+    """The upstream is used at once, and no byte is requested twice."""
     mirror = FakeRemote(CONTENT, piece=10_000, breaks=[100_000] * 9)
     upstream = FakeRemote(CONTENT, piece=10_000)
     time = Time()
@@ -240,20 +240,20 @@ def test_a_mirror_that_breaks_in_a_body_is_left_for_the_upstream() -> None:
     assert time.pauses == []
 
 
-def test_a_source_that_refuses_a_further_connection_is_asked_again() -> None:
-    """It delivered before: it may take one connection at a time, and another one is still open."""
+def test_a_source_that_refuses_a_second_connection_is_retried() -> None:
+    """It delivered before: it may accept one connection at a time, and one is still open."""
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000])
     time = Time()
     body = _over(remote, time=time)
-    got = [next(body)]
+    received = [next(body)]
     remote.refusals.extend([Denied("fake", "one at a time")] * 4)
 
-    assert b"".join([*got, *body]) == CONTENT
+    assert b"".join([*received, *body]) == CONTENT
     assert time.pauses == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2])
 
 
-def test_a_source_that_goes_on_refusing_is_not_asked_for_ever() -> None:
-    """The right to read may have been taken away."""
+def test_a_source_that_keeps_refusing_is_removed() -> None:
+    """The permission may have been revoked."""
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000])
     body = _over(remote, time=Time())
     next(body)
@@ -264,32 +264,32 @@ def test_a_source_that_goes_on_refusing_is_not_asked_for_ever() -> None:
     assert len(remote.starts) == 7
 
 
-def test_a_connection_that_crawls_is_replaced() -> None:
-    """By range, from the byte that is missing; a mirror that crawls is left for the upstream."""
+def test_a_slow_connection_is_replaced() -> None:
+    """The next request is for the missing range. A slow mirror is replaced by the upstream."""
     crawling, upstream = FakeRemote(CONTENT, piece=1000), FakeRemote(CONTENT, piece=10_000)
     time = Time()
     limits = Limits(min_rate=10_000)
     sources = Sources([crawling.fetch, upstream.fetch], limits, clock=time, sleep=time.sleep)
-    got = b""
+    received = b""
     for chunk in resumed(sources, 0):
-        got += chunk
+        received += chunk
         time.now += 1.0 if len(chunk) == 1000 else 0.001
 
-    assert got == CONTENT
+    assert received == CONTENT
     assert crawling.starts == [0]
     assert 10_000 <= upstream.starts[0] <= 20_000
 
 
-def test_an_outage_in_the_middle_is_waited_for() -> None:
-    """As long as it is shorter than the patience."""
+def test_an_outage_during_a_body_is_waited_for() -> None:
+    """It must be shorter than the time limit."""
     away = [Unavailable("fake", "refused", Why.REFUSED) for _ in range(8)]
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000], refusals=[])
     time = Time()
     body = _over(remote, time=time)
-    got = [next(body)]
+    received = [next(body)]
     remote.refusals.extend(away)
 
-    assert b"".join([*got, *body]) == CONTENT
+    assert b"".join([*received, *body]) == CONTENT
     assert 10 < sum(time.pauses) < 30
     assert set(remote.starts) == {0, 100_000}
 
@@ -303,10 +303,10 @@ def test_an_outage_in_the_middle_is_waited_for() -> None:
     ],
     ids=["upstream away", "upstream lacks it", "both refuse"],
 )
-def test_the_last_word_is_the_upstreams(
+def test_the_upstreams_error_is_raised(
     errors: list[UpstreamError], expected: type[Exception]
 ) -> None:
-    """A mirror's answer decides nothing."""
+    """The error of a mirror is less important."""
     remotes = [FakeRemote(CONTENT, refusals=[each] * 100) for each in errors]
     with pytest.raises(expected) as raised:
         list(_over(*remotes))
@@ -314,8 +314,8 @@ def test_the_last_word_is_the_upstreams(
     assert raised.value.upstream == "u"  # type: ignore[attr-defined]  # one of ours
 
 
-def test_a_source_that_is_distrusted_is_not_asked() -> None:
-    """It sent wrong bytes before; the others may be right."""
+def test_a_distrusted_source_is_not_used() -> None:
+    """It sent wrong bytes before; the other sources may send right ones."""
     liar, honest = FakeRemote(CONTENT[::-1], piece=10_000), FakeRemote(CONTENT, piece=10_000)
     sources = Sources([liar.fetch, honest.fetch], without=[0])
 

@@ -1,4 +1,4 @@
-"""Partial downloads outlive a restart of the appliance, but not a boot of the machine."""
+"""Partial downloads survive a restart of the appliance, but not a reboot of the machine."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def spool(tmp_path: Path) -> Path:
 
 
 def files(spool: Path) -> set[str]:
-    """Return what lies in the spool folder."""
+    """Return the names in the spool folder."""
     return {path.name for path in spool.iterdir()} - {"boot", "uploads"}
 
 
-def test_an_earlier_boots_are_discarded(tmp_path: Path, spool: Path) -> None:
-    """Readers would be sent bytes that never reached the disk."""
+def test_partial_downloads_of_an_earlier_boot_are_discarded(tmp_path: Path, spool: Path) -> None:
+    """Otherwise readers could be sent bytes that never reached the disk."""
     discard_partial_downloads(tmp_path, "a")
 
     assert files(spool) == set()
     assert (spool / "uploads" / "upload").read_bytes() == b"pushed"
 
 
-def test_those_of_this_boot_are_kept(tmp_path: Path, spool: Path) -> None:
-    """The next writer goes on where they end."""
+def test_partial_downloads_of_this_boot_are_kept(tmp_path: Path, spool: Path) -> None:
+    """The next writer continues where they end."""
     discard_partial_downloads(tmp_path, "a")
     (spool / layout.spool(LAYER)).write_bytes(b"lay")
     discard_partial_downloads(tmp_path, "a")
@@ -50,8 +50,8 @@ def test_those_of_this_boot_are_kept(tmp_path: Path, spool: Path) -> None:
     assert files(spool) == set()
 
 
-def test_a_download_that_is_written_is_left_alone(tmp_path: Path, spool: Path) -> None:
-    """Another process holds it."""
+def test_a_locked_download_is_kept(tmp_path: Path, spool: Path) -> None:
+    """Another process is writing it."""
     held = try_lock(spool / layout.spool(LAYER))
     assert held is not None
 
@@ -61,18 +61,18 @@ def test_a_download_that_is_written_is_left_alone(tmp_path: Path, spool: Path) -
     assert layout.spool(LAYER) in files(spool)
 
 
-def test_a_disk_that_refuses_it_stops_no_start(
+def test_a_disk_error_does_not_stop_the_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged."""
+    """The error is logged."""
     (tmp_path / layout.SPOOL).write_text("no folder")
     discard_partial_downloads(tmp_path, "a")
 
     assert [each.levelno for each in caplog.records] == [logging.WARNING]
 
 
-def test_without_a_boot_nothing_is_discarded(tmp_path: Path, spool: Path) -> None:
-    """Nothing tells whether the machine was started again."""
+def test_without_a_boot_id_nothing_is_discarded(tmp_path: Path, spool: Path) -> None:
+    """A reboot cannot be detected then."""
     discard_partial_downloads(tmp_path, "")
 
     assert len(files(spool)) == 2

@@ -1,4 +1,4 @@
-"""A manifest's layers, ahead of the client."""
+"""Prefetch of the layers of an image."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def u() -> Iterator[FakeUpstream]:
 
 
 def has(p: Pulling, layer: bytes) -> bool:
-    """Tell whether a layer is stored and may be pulled."""
+    """Return True if a layer is stored and linked in the repository."""
     digest = Digest.of(layer)
     linked = p.repositories.links_blob(Repository(f"{p.prefix}/{NAME}"), digest)
     return linked and (p.root / layout.blob(digest)).exists()
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until something holds, twenty seconds at most."""
+    """Wait until a condition holds, at most twenty seconds."""
     deadline = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < deadline
@@ -45,12 +45,15 @@ def eventually(holds: Callable[[], bool]) -> None:
 
 
 def first_blob(p: Pulling) -> None:
-    """Ask for the first layer."""
+    """Request the first layer."""
     assert p.get(f"blobs/{Digest.of(LAYERS[0])}").content == LAYERS[0]
 
 
-def test_who_asks_for_one_layer_gets_the_others_ready(u: FakeUpstream, tmp_path: Path) -> None:
-    """Each is fetched once, and pulled under the same name without a word to the upstream."""
+def test_a_request_for_one_layer_prefetches_the_others(u: FakeUpstream, tmp_path: Path) -> None:
+    """Each is fetched once.
+
+    A later pull in the same repository sends no request to the upstream.
+    """
     p = pulling(u, tmp_path, prefetch=2)
     p.get("manifests/v1")
     first_blob(p)
@@ -61,8 +64,8 @@ def test_who_asks_for_one_layer_gets_the_others_ready(u: FakeUpstream, tmp_path:
     assert u.count("HEAD") == 0
 
 
-def test_what_was_fetched_ahead_is_known_by_it(u: FakeUpstream, tmp_path: Path) -> None:
-    """It goes first when room is short; what a client asked for does not."""
+def test_a_prefetched_blob_is_marked_as_unused(u: FakeUpstream, tmp_path: Path) -> None:
+    """Unused prefetched layers are evicted first; layers that a client requested are not."""
     index = MemoryIndex()
     p = pulling(u, tmp_path, prefetch=2, index=index)
     p.get("manifests/v1")
@@ -74,8 +77,8 @@ def test_what_was_fetched_ahead_is_known_by_it(u: FakeUpstream, tmp_path: Path) 
     assert {Digest.of(layer) for layer in LAYERS[1:]} < unused
 
 
-def test_a_manifest_alone_fetches_no_layers(u: FakeUpstream, tmp_path: Path) -> None:
-    """Update bots read manifests."""
+def test_a_manifest_request_prefetches_nothing(u: FakeUpstream, tmp_path: Path) -> None:
+    """Update bots read manifests only."""
     p = pulling(u, tmp_path, prefetch=2)
     p.get("manifests/v1")
     p.head(f"blobs/{Digest.of(LAYERS[0])}")
@@ -83,8 +86,8 @@ def test_a_manifest_alone_fetches_no_layers(u: FakeUpstream, tmp_path: Path) -> 
     assert u.count("GET", "/blobs/") == 0
 
 
-def test_a_lane_is_for_all_workers(u: FakeUpstream, tmp_path: Path) -> None:
-    """Never more than `prefetch` fetched ahead at a time from one upstream."""
+def test_the_concurrency_is_shared_by_all_workers(u: FakeUpstream, tmp_path: Path) -> None:
+    """At most `prefetch` blobs are prefetched at a time from one upstream."""
     hold = threading.Event()
     ahead = "|".join(str(Digest.of(layer)) for layer in LAYERS[1:])
     u.misbehave(ahead, hold=hold)
@@ -100,8 +103,8 @@ def test_a_lane_is_for_all_workers(u: FakeUpstream, tmp_path: Path) -> None:
     assert u.count("GET", "/blobs/") == len(LAYERS) + 1
 
 
-def test_without_room_nothing_more_is_fetched_ahead(u: FakeUpstream, tmp_path: Path) -> None:
-    """Room is for what is asked for; one try finds that out."""
+def test_without_space_the_prefetch_ends(u: FakeUpstream, tmp_path: Path) -> None:
+    """Space is for requested blobs; one attempt detects the lack of it."""
     p = pulling(u, tmp_path, prefetch=1, limits=SpaceLimits(max_used_bytes=12_000))
     p.get("manifests/v1")
     first_blob(p)
@@ -110,10 +113,10 @@ def test_without_room_nothing_more_is_fetched_ahead(u: FakeUpstream, tmp_path: P
     assert not any(has(p, layer) for layer in LAYERS[2:])
 
 
-def test_without_a_thread_nothing_is_fetched_ahead_and_no_pull_fails(
+def test_without_a_thread_nothing_is_prefetched_and_no_pull_fails(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A machine may have no thread left for what nobody waits for."""
+    """The machine may have no thread left."""
     p = pulling(u, tmp_path, prefetch=1)
     start = threading.Thread.start
 
@@ -128,10 +131,10 @@ def test_without_a_thread_nothing_is_fetched_ahead_and_no_pull_fails(
     first_blob(p)
 
 
-def test_a_large_layer_comes_over_several_connections_each_byte_once(
+def test_a_large_layer_is_fetched_once_over_several_connections(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the manifest says of its size decides; the client gets one body."""
+    """The size in the manifest decides; the client gets one body."""
     monkeypatch.setattr(writer, "_LARGE", 100_000)
     monkeypatch.setattr(parallel, "PART_SIZE", 64_000)
     large = images.filler(300_000, 99)
@@ -146,10 +149,10 @@ def test_a_large_layer_comes_over_several_connections_each_byte_once(
     assert sum(each.sent for each in parts) == len(large)
 
 
-def test_what_is_fetched_ahead_comes_over_several_connections_too(
+def test_a_large_prefetch_uses_several_connections(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client that comes to it late must not wait for one slow line."""
+    """A client that requests the layer later must not wait for one slow connection."""
     monkeypatch.setattr(writer, "_LARGE", 100_000)
     large = images.filler(300_000, 99)
     u.add_image(NAME, "large", [LAYERS[0], large])
@@ -163,10 +166,10 @@ def test_what_is_fetched_ahead_comes_over_several_connections_too(
     assert sum(each.sent for each in parts) == len(large)
 
 
-def test_a_large_blob_without_its_manifest_is_one_request(
+def test_a_large_blob_without_a_manifest_is_one_request(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody knows then how long it is."""
+    """Its size is unknown."""
     monkeypatch.setattr(writer, "_LARGE", 100_000)
     large = images.filler(300_000, 99)
     u.add_image(NAME, "large", [large])

@@ -12,13 +12,14 @@ from contextlib import suppress
 from entrepot.cleaner.shortage import REMEDY, explain
 from entrepot.config.errors import Problem
 from entrepot.config.schema import Settings
-from entrepot.datastore import layout, shortage, takeover
+from entrepot.datastore import layout, takeover
 from entrepot.datastore.budget import Budget
 from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.errors import DatastoreError, IndexUnavailable
 from entrepot.datastore.globs import Globs
 from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.reservations import unevictable_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def shortage_of(settings: Settings, index: AccessIndex) -> str:
     """Return why the store can't shrink below its maximum size; empty while it can."""
     target = Budget(settings.cleaner.maxsize, settings.cleaner.threshold).target
     with suppress(IndexUnavailable):
-        fixed = shortage.unevictable(index)
+        fixed = unevictable_bytes(index)
         if target is not None and fixed > target:
             return explain(fixed, target)
     return ""

@@ -28,10 +28,10 @@ from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.summary import summary
 from entrepot.cleaner.sweep import Sweep
-from entrepot.datastore import shortage
 from entrepot.datastore.index import IndexEntry
 from entrepot.datastore.rebuild import born
 from entrepot.datastore.refs import Digest
+from entrepot.datastore.reservations import record_eviction_failure
 from entrepot.runtime.clock import Ages
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class Rounds:
         if not self._hands.stopped():
             self._shortage.look(is_short=is_size_short)
             if lacks_room and self._is_short(needs):
-                shortage.note_look(self._store.index, began)
+                record_eviction_failure(self._store.index, began)
         return True
 
     def _is_short(self, needs: int) -> bool:

@@ -6,8 +6,8 @@ import logging
 
 from entrepot.cleaner import readable_units
 from entrepot.cleaner.policy import StoreLimits
-from entrepot.datastore import shortage
 from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.reservations import record_unevictable
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Shortage:
             self._note(stored, target)
 
     def _note(self, unevictable: int, target: int) -> None:
-        shortage.note(self._index, unevictable)
+        record_unevictable(self._index, unevictable)
         if unevictable and not self._is_known:
             why = explain(unevictable, target)
             log.warning("the store can't shrink", extra={"why": why, "remedy": REMEDY})

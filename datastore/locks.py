@@ -111,8 +111,8 @@ def lock(path: Path, timeout: float) -> LockedFile | None:
 def holding(path: Path, timeout: float, *, is_kept: bool = False) -> Iterator[LockedFile | None]:
     """Hold the lock of *path* for a block; yield None if it is not free within *timeout* (s).
 
-    Afterwards the file is removed, unless it *is_kept*, and the lock released, the latter even if
-    the removal fails. A file that is kept needs no inode the next time.
+    Afterwards the file is removed, unless *is_kept*, and the lock is released, also if the removal
+    fails. A file that stays needs no free inode the next time.
     Raises: StorageFull, StorageBroken, before the block only.
     """
     locked = lock(path, timeout)

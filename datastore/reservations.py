@@ -1,4 +1,9 @@
-"""Reservations of disk space: each is made before the first byte of a transfer is stored."""
+"""Reservations of disk space: each is made before the first byte of a transfer is stored.
+
+A store whose content may not be evicted never shrinks below its maximum size, and then nothing more
+is cached. The cleaner records in the index that a round freed too little. Workers then do not wait
+for space, and `status`, `check` and the metrics report it.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +15,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from entrepot.datastore import shortage
 from entrepot.datastore.errors import IndexUnavailable, OutOfSpace, SpaceAwaited
 from entrepot.datastore.index import REBUILT, AccessIndex
 from entrepot.datastore.refs import Digest
 
 log = logging.getLogger(__name__)
 
+_UNEVICTABLE: Final = "unevictable"
+_LAST_FAILURE: Final = "looked for room"
 _WAIT_S = 0.5
 _POLL_S = 0.02
 _RECENT_S = 0.3
@@ -102,7 +109,7 @@ class Reservations:
         ]
         if not self._has_cleaner or size > min(bounds, default=size) or self._can_never_fit(size):
             return True
-        return self.clock() - shortage.looked(self._index) <= _WAIT_S + _RECENT_S
+        return self.clock() - last_eviction_failure(self._index) <= _WAIT_S + _RECENT_S
 
     def available(self, own: int = 0) -> int:
         """Return the total that a refused upload, which has *own* bytes, could still reserve.
@@ -130,7 +137,7 @@ class Reservations:
 
     def _can_never_fit(self, size: int) -> bool:
         """Return whether the cleaner has found that it can't free so many bytes."""
-        fixed = shortage.unevictable(self._index)
+        fixed = unevictable_bytes(self._index)
         return bool(fixed) and fixed + size > (self._limits.max_used_bytes or 0)
 
     def _wake_if_space_is_low(self) -> None:
@@ -157,3 +164,31 @@ class CleanerWakeup:
         ):
             wake_socket.setblocking(False)
             wake_socket.sendto(json.dumps({"needs": needs}).encode(), self._path)
+
+
+def unevictable_bytes(index: AccessIndex) -> int:
+    """Return the bytes that eviction could not free; 0 while it frees enough.
+
+    Raises: IndexUnavailable.
+    """
+    noted = index.note(_UNEVICTABLE) or ""
+    return int(noted) if noted.isascii() and noted.isdigit() else 0
+
+
+def record_unevictable(index: AccessIndex, size: int) -> None:
+    """Record that *size* bytes can't be evicted; 0 withdraws it. Raises: IndexUnavailable."""
+    if size != unevictable_bytes(index):
+        index.touch({}, {_UNEVICTABLE: str(size)})
+
+
+def last_eviction_failure(index: AccessIndex) -> float:
+    """Return the start of the cleaner's last round that freed too little (s, UTC epoch), or 0.
+
+    Raises: IndexUnavailable.
+    """
+    return float(index.note(_LAST_FAILURE) or 0)
+
+
+def record_eviction_failure(index: AccessIndex, began: float) -> None:
+    """Record that the round that began at *began* freed too little. Raises: IndexUnavailable."""
+    index.touch({}, {_LAST_FAILURE: repr(began)})

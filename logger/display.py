@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from entrepot.datastore import shortage
 from entrepot.datastore.disk_space import disk_space
 from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.index import REBUILT, AccessIndex
+from entrepot.datastore.reservations import unevictable_bytes
 from entrepot.logger import exposition
 from entrepot.logger.batch import METRICS
 from entrepot.logger.metrics import Metric
@@ -109,7 +109,7 @@ class Display:
                 USED: self._index.used_bytes(),
                 RESERVED: reserved,
                 BLOBS: self._index.count(),
-                UNEVICTABLE: shortage.unevictable(self._index),
+                UNEVICTABLE: unevictable_bytes(self._index),
             }
         except IndexUnavailable as error:
             log.debug("sizes unknown", extra={"error": error})

@@ -83,7 +83,7 @@ def test_a_malformed_line_raises_invalid_line(line: bytes) -> None:
         parse(line)
 
 
-# ---- many lines at a time
+# ---- batches of lines
 
 
 def _written(line: AccessLine) -> bytes:

@@ -32,7 +32,7 @@ def repositories(storage: Storage) -> Repositories:
     return Repositories(storage)
 
 
-# ---- a link is permission
+# ---- links
 
 
 def test_a_blob_link_is_valid_in_one_repository(repositories: Repositories) -> None:

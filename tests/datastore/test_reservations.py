@@ -7,12 +7,18 @@ from collections.abc import Callable
 
 import pytest
 
-from entrepot.datastore import reservations, shortage
+from entrepot.datastore import reservations
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.errors import OutOfSpace, SpaceAwaited
 from entrepot.datastore.index import REBUILT, ContentKind
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.reservations import Reservations, SpaceLimits
+from entrepot.datastore.reservations import (
+    Reservations,
+    SpaceLimits,
+    record_eviction_failure,
+    record_unevictable,
+    unevictable_bytes,
+)
 
 _CAP = 12_000
 _NEW = Digest.of(b"new")
@@ -64,7 +70,7 @@ def test_a_reservation_does_not_wait_for_unevictable_space(
 ) -> None:
     """Space beside the unevictable content can still be freed."""
     index = _full(11_900)
-    shortage.note(index, 10_000)
+    record_unevictable(index, 10_000)
     waits, woken = Waits(), list[int]()
     monkeypatch.setattr(time, "sleep", waits)
     monkeypatch.setattr(reservations, "_WAIT_S", 0.01)
@@ -82,7 +88,7 @@ def test_a_malformed_note_is_ignored(noted: str) -> None:
     index = _full(1)
     index.touch({}, {"unevictable": noted})
 
-    assert shortage.unevictable(index) == 0
+    assert unevictable_bytes(index) == 0
 
 
 def test_a_push_may_be_retried_until_the_cleaner_has_failed_to_free_space(
@@ -95,9 +101,9 @@ def test_a_push_may_be_retried_until_the_cleaner_has_failed_to_free_space(
     space = Reservations(index, SpaceLimits(max_used_bytes=_CAP), lambda _: None, lambda: now)
     assert not space.reserve(_NEW, 5000)
     assert isinstance(space.error_for(5000), SpaceAwaited)
-    shortage.note_look(index, now - 60)
+    record_eviction_failure(index, now - 60)
     assert isinstance(space.error_for(5000), SpaceAwaited)
-    shortage.note_look(index, now - 0.01)
+    record_eviction_failure(index, now - 0.01)
 
     refused = space.error_for(5000)
 

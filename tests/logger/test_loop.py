@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from entrepot.datastore import layout, shortage
+from entrepot.datastore import layout
 from entrepot.datastore.accesslog import Event, write_event
 from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.refs import Digest
+from entrepot.datastore.reservations import record_unevictable
 from entrepot.logger.batch import LogBatch
 from entrepot.logger.display import Display
 from entrepot.logger.filetimes import FileTimes
@@ -113,7 +114,7 @@ def test_sizes_are_written_without_requests(harness: LoopHarness) -> None:
     assert harness.metric("entrepot_held_bytes") == harness.index.used_bytes()
     assert harness.metric("entrepot_cap_bytes") == 99
     assert harness.metric("entrepot_unevictable_bytes") == 0
-    shortage.note(harness.index, 5000)
+    record_unevictable(harness.index, 5000)
     harness.turn(60)
     assert harness.metric("entrepot_unevictable_bytes") == 5000
     assert harness.metric("entrepot_build_info", version="1") == 1

@@ -14,9 +14,10 @@ from entrepot.cleaner.rounds import Rounds, RoundTools
 from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
-from entrepot.datastore import layout, shortage
+from entrepot.datastore import layout
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.errors import IndexUnavailable
+from entrepot.datastore.reservations import last_eviction_failure
 from tests.cleaner.stock import pull, push
 from tests.clock import Clock
 
@@ -123,8 +124,8 @@ def test_a_round_without_enough_space_is_noted(store: DataDirectory, clock: Cloc
     )
     rounds = Rounds(tools, StoreLimits(0, limit, limit, limit))
     rounds.run(0)
-    assert shortage.looked(store.index) == 0
+    assert last_eviction_failure(store.index) == 0
 
     rounds.run(1000)
 
-    assert shortage.looked(store.index) == clock()
+    assert last_eviction_failure(store.index) == clock()

@@ -111,7 +111,7 @@ def test_a_symbolic_link_is_not_followed(storage: Filesystem, root: Path, tmp_pa
     assert [stat.key for stat in storage.walk("a")] == ["a/value"]
 
 
-# ---- refusals of the disk
+# ---- disk errors
 
 
 def _fail(monkeypatch: pytest.MonkeyPatch, call: str, code: int) -> None:

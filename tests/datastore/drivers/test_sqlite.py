@@ -65,7 +65,7 @@ def _log_bytes(path: Path) -> int:
     return log.stat().st_size if log.exists() else 0
 
 
-# ---- as it should be
+# ---- normal operation
 
 
 def test_a_row_persists_after_a_close(index: SqliteIndex, opened: Opened) -> None:
@@ -96,7 +96,7 @@ def test_readers_and_the_writer_do_not_wait_for_each_other(index: SqliteIndex, p
     writer.close()
 
 
-# ---- what does not answer
+# ---- busy writers and failures
 
 
 def test_the_index_is_unavailable_while_another_writer_holds_its_lock(

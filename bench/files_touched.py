@@ -27,7 +27,7 @@ from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth.identity import Open
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
-from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
+from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 
 _FOLDERS = ("cleaner", "config", "datastore", "edge", "logger", "registry", "runtime")
 _HOST = "upstream.test"
@@ -109,7 +109,7 @@ def measure() -> dict[str, Touched]:
     made = image("library/app", (70_000, 4_000))
     with _upstream(made) as url, tempfile.TemporaryDirectory(prefix="bench-files-") as folder:
         index = SqliteIndex(Path(folder) / "index.sqlite")
-        table = UpstreamTable(Fixed({_HOST: UpstreamConfig(_HOST, url)}))
+        table = UpstreamTable(FixedUpstreams({_HOST: UpstreamConfig(_HOST, url)}))
         parts = Parts(
             storage=Filesystem(Path(folder) / "data"),
             index=index,

@@ -35,7 +35,7 @@ from entrepot.registry.library.access_tracker import AccessTracker
 from entrepot.registry.library.log_bridge import forward_to
 from entrepot.registry.server.gunicorn_app import GunicornApplication, Listening
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
-from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
+from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 from entrepot.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -262,7 +262,7 @@ def _upstreams(
     sources = {source.host: source for source in found}
     if default is not None and default not in sources:
         raise ValueError(f"the default upstream {default!r} is not one of the upstreams")
-    return UpstreamTable(Fixed(sources), default=default)
+    return UpstreamTable(FixedUpstreams(sources), default=default)
 
 
 def _source(host: str, given: str | UpstreamConfig) -> UpstreamConfig:

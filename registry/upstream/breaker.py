@@ -32,7 +32,9 @@ FIRST_REST = 1.0
 """The first rest lasts this many s. Each further one is twice as long, up to `LONGEST_REST`."""
 LONGEST_REST = 30.0
 LIMIT_DEFAULT = 5.0
+"""A rate limit lasts this many s if the 429 has no Retry-After."""
 LIMIT_LONGEST = 60.0
+"""A rate limit lasts at most this many s, whatever Retry-After is."""
 REFUSED_AGAIN = 300.0
 """A rejection of credentials is logged again after this many s."""
 PROBE_RETRY = 1.0
@@ -83,7 +85,7 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     """The rejection of a request for `retry_after` s: the breaker is open, or the rate limited."""
 
     because: Literal["resting", "limited"]
@@ -92,7 +94,7 @@ class Refusal:
 
 def admit(
     circuit: Circuit, now: float, lease: float, operation: str = ""
-) -> tuple[Circuit, Pass | Refusal]:
+) -> tuple[Circuit, Pass | Rejection]:
     """Return the next state and whether one request may be sent at *now* (s, UTC epoch).
 
     If a probe does not report within *lease* s, the next request becomes the probe. A wall clock
@@ -100,14 +102,14 @@ def admit(
     """
     limit = limit_left(circuit, now, operation)
     if limit > 0:
-        return circuit, Refusal("limited", limit)
+        return circuit, Rejection("limited", limit)
     if circuit.is_closed:
         return circuit, Pass()
     rest = min(circuit.until - now, LONGEST_REST)
     if rest > 0:
-        return circuit, Refusal("resting", rest)
+        return circuit, Rejection("resting", rest)
     if now < circuit.probing <= now + lease:
-        return circuit, Refusal("resting", PROBE_RETRY)
+        return circuit, Rejection("resting", PROBE_RETRY)
     return replace(circuit, probing=now + lease), Pass(probe=True)
 
 
@@ -198,7 +200,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BreakerState:
-    """The state of one upstream's breaker for an operator to read.
+    """The state of one upstream's breaker, to be shown to an operator.
 
     `until` is in s, UTC epoch; 0 if the state has no fixed end.
     """
@@ -239,7 +241,7 @@ class Breaker:
     def admit(self, operation: str = "") -> Pass:
         """Return the permission for one request. Raises: Unavailable (RESTING or LIMITED)."""
         now = self._clock()
-        verdict: Pass | Refusal
+        verdict: Pass | Rejection
         verdict = admit(self._store.read(), now, self._lease, operation)[1]
         if isinstance(verdict, Pass) and verdict.probe:
             verdict = self._store.update(
@@ -247,13 +249,13 @@ class Breaker:
             )
         if isinstance(verdict, Pass):
             return verdict
-        raise self._refused(verdict)
+        raise self._unavailable(verdict)
 
     def check_limit(self, operation: str) -> None:
         """Check the rate limit of *operation*. Raises: Unavailable (LIMITED)."""
         left = limit_left(self._store.read(), self._clock(), operation)
         if left > 0:
-            raise self._refused(Refusal("limited", left))
+            raise self._unavailable(Rejection("limited", left))
 
     def answered(self) -> None:
         """Record that the upstream responded."""
@@ -314,12 +316,12 @@ class Breaker:
         cause = after.detail or after.reason
         log.warning("upstream is unavailable", extra={"upstream": self.host, "cause": cause})
 
-    def _refused(self, refusal: Refusal) -> Unavailable:
-        if refusal.because == "limited":
+    def _unavailable(self, rejection: Rejection) -> Unavailable:
+        if rejection.because == "limited":
             message, why = "it limits the rate", Why.LIMITED
         else:
             message, why = "it failed recently; requests to it are paused", Why.RESTING
-        return Unavailable(self.host, message, why, retry_after=refusal.retry_after)
+        return Unavailable(self.host, message, why, retry_after=rejection.retry_after)
 
 
 def read_all(directory: Path, clock: Callable[[], float] = time.time) -> list[BreakerState]:

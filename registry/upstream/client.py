@@ -47,9 +47,10 @@ _UNSATISFIABLE = 416
 _RANGED = frozenset({_OK, _PARTIAL, _UNSATISFIABLE})
 # Statuses of registries without the referrers API: OCI distribution-spec 1.1, end-12a
 _NO_REFERRERS = frozenset({400, 404, 405, 406, 501})
-# ECR rejects `n` above 1000 with 400; other registries do not support `n` or `last`
+# ECR rejects `n` above 1000 with 400
 _TAG_PAGE = 1000
-_TAG_ANSWERS = frozenset({_OK, 400, 416, 422})
+# Some registries reject every `n` or `last`; then the whole list is read
+_TAG_STATUSES = frozenset({_OK, 400, 416, 422})
 _MOST_VERBATIM = 256
 # Limits of a list over all of its pages: bytes, entries, pages and s
 _LARGEST_LIST = 16 * 1024 * 1024
@@ -117,8 +118,8 @@ class HttpUpstream:
         actual = Digest.of(body, announced.algorithm)
         if actual != announced:
             self._has_warned = True
-            names = {"upstream": self._exchange.host, "digest": actual, "header": announced}
-            log.warning("Docker-Content-Digest is not the digest of the manifest", extra=names)
+            fields = {"upstream": self._exchange.host, "digest": actual, "header": announced}
+            log.warning("Docker-Content-Digest is not the digest of the manifest", extra=fields)
 
     def blob_size(self, name: str, digest: Digest) -> int | None:
         """Return the size of a blob in bytes, None if the upstream does not send it.
@@ -227,7 +228,9 @@ class HttpUpstream:
             last = found[-1] if found else after or ""
             query = {} if page_size is None else {"n": str(page_size)}
             query |= {"last": last} if last else {}
-            request = UpstreamRequest("tags", "GET", name, "tags/list", query, accepts=_TAG_ANSWERS)
+            request = UpstreamRequest(
+                "tags", "GET", name, "tags/list", query, accepts=_TAG_STATUSES
+            )
             listed: list[str] = []
             for page in self._pages(request):
                 listed = self._parsed(read_tags, page.body) if page.status == _OK else []

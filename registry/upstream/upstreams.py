@@ -54,7 +54,7 @@ class Shared:
     clock: Callable[[], float] = time.time
 
 
-class InForce(Protocol):
+class CurrentUpstreams(Protocol):
     """The current settings of all upstreams; a new pull secret may change them at any time."""
 
     def hosts(self) -> Sequence[str]:
@@ -66,41 +66,44 @@ class InForce(Protocol):
         ...
 
 
-class Fixed:
+class FixedUpstreams:
     """Settings of upstreams that never change, by host."""
 
-    def __init__(self, sources: Mapping[str, UpstreamConfig]) -> None:
-        self._sources = {host.lower(): config for host, config in sources.items()}
+    def __init__(self, configs: Mapping[str, UpstreamConfig]) -> None:
+        self._configs = {host.lower(): config for host, config in configs.items()}
 
     def hosts(self) -> Sequence[str]:
         """Return all hosts."""
-        return list(self._sources)
+        return list(self._configs)
 
     def config(self, host: str) -> UpstreamConfig | None:
         """Return the settings of an upstream; None if there is none."""
-        return self._sources.get(host)
+        return self._configs.get(host)
 
 
 class UpstreamTable:
-    """The table of upstreams, with a client for each."""
+    """The table of upstreams, with a client for each; safe in any thread.
+
+    A client is created at the first use, and again after its settings have changed.
+    """
 
     def __init__(
-        self, in_force: InForce, shared: Shared | None = None, *, default: str | None = None
+        self, current: CurrentUpstreams, shared: Shared | None = None, *, default: str | None = None
     ) -> None:
         self.default = default
-        self._in_force = in_force
+        self._current = current
         self._shared = shared or Shared()
         self._lock = threading.Lock()
         self._named: dict[str, Registered] = {}
         self._from_globs: OrderedDict[str, Registered] = OrderedDict()
 
     def find(self, host: str) -> Registered | None:
-        """Return the upstream named `host:port` or `host_port`; None if there is none."""
+        """Return the upstream of a host, with `:` or `_` before its port; None if unknown."""
         names: tuple[str, ...] = (host.lower(), unfold(host))
         if host.startswith("["):  # an IPv6 address has many spellings
             names = (*names, unfold(fold(host)))
         for name in dict.fromkeys(names):
-            config = self._in_force.config(name) if self._can_be(name) else None
+            config = self._current.config(name) if self._can_be(name) else None
             if config is not None:
                 return self._client(name, config)
         return None
@@ -113,17 +116,17 @@ class UpstreamTable:
         """
         if host in self._named or host in self._from_globs:
             return True
-        return is_host(host) or host in self._in_force.hosts()
+        return is_host(host) or host in self._current.hosts()
 
     def hosts(self) -> list[str]:
         """Return every host that is named in full, sorted; hosts of globs are not included."""
-        return sorted(self._in_force.hosts())
+        return sorted(self._current.hosts())
 
     def _client(self, host: str, config: UpstreamConfig) -> Registered:
         with self._lock:
             known = self._named.get(host) or self._from_globs.get(host)
             if known is None or known.config != config:
-                is_named = host in self._in_force.hosts()
+                is_named = host in self._current.hosts()
                 known = Registered(config, open_upstream(config, self._shared, is_named=is_named))
                 self._keep(host, known, is_named=is_named)
             if host in self._from_globs:

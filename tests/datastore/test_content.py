@@ -26,7 +26,7 @@ from entrepot.registry.pullthrough.recent_answers import NegativeCache
 from entrepot.registry.pullthrough.responses import ManifestAnswer, ResponseSource
 from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.registry.upstream.upstream_config import UpstreamConfig as Upstream
-from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
+from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 from tests import images
 
 NAME = Repository("one.test/library/app")
@@ -146,7 +146,7 @@ def test_an_unchecked_manifest_is_checked_before_it_is_cached(store: ContentStor
 
 
 def _resolved() -> ResolvedRepository:
-    table = UpstreamTable(Fixed({"one.test": Upstream("one.test", "http://127.0.0.1:1")}))
+    table = UpstreamTable(FixedUpstreams({"one.test": Upstream("one.test", "http://127.0.0.1:1")}))
     return ResolvedRepository(NAME, table.find("one.test"), "library/app")
 
 

@@ -20,7 +20,7 @@ from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth.identity import Authenticator, Open
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
-from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
+from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 from entrepot.runtime.hostnames import fold
 from tests.upstream import FakeUpstream
 
@@ -106,7 +106,7 @@ def pulling(
     ]
     sources = {source.host: source for source in named}
     index = index or MemoryIndex()
-    table = UpstreamTable(Fixed(sources), default=default)
+    table = UpstreamTable(FixedUpstreams(sources), default=default)
     parts = Parts(
         storage=Filesystem(root),
         index=index,

@@ -23,7 +23,7 @@ from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth.identity import Open
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
-from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
+from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 from tests.clock import Clock
 from tests.images import filler, image
 from tests.upstream import FakeUpstream
@@ -89,7 +89,9 @@ def upstream() -> Iterator[FakeUpstream]:
 def memory(upstream: FakeUpstream, tmp_path: Path) -> InMemory:
     """Assemble a registry in front of it."""
     storage, index, state = MemoryStorage(), MemoryIndex(), tmp_path / "state"
-    table = UpstreamTable(Fixed({HOST: UpstreamConfig(HOST, upstream.url, read_timeout=2.0)}))
+    table = UpstreamTable(
+        FixedUpstreams({HOST: UpstreamConfig(HOST, upstream.url, read_timeout=2.0)})
+    )
     reservations = Reservations(index, SpaceLimits())
     parts = Parts(storage, index, state, table, Open(), reservations, delete_enabled=True)
     return InMemory(storage, index, state, TestClient(assemble(parts)))

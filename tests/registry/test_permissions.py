@@ -34,7 +34,7 @@ from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth.identity import Basic
 from entrepot.registry.auth.rules import ALL, PULL, AccessGrant, AccessRules
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
-from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
+from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 from entrepot.runtime.hostnames import fold
 from tests.fake_repository import error
 from tests.sizes import scaled
@@ -172,7 +172,7 @@ class World:
             storage=Filesystem(self.root),
             index=index,
             state=self.root / "entrepot",
-            upstreams=UpstreamTable(Fixed(sources)),
+            upstreams=UpstreamTable(FixedUpstreams(sources)),
             authenticator=Basic(lambda *_: True, realm="test", rules=lambda: rules),
             reservations=Reservations(index, SpaceLimits()),
         )

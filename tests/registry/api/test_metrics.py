@@ -14,7 +14,7 @@ from entrepot.registry.api.authorize import Authorization
 from entrepot.registry.api.status import MetricsResource
 from entrepot.registry.auth.identity import Basic
 from entrepot.registry.auth.rules import AccessGrant, AccessRules
-from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
+from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 
 _ALL = """# TYPE entrepot_cache_total counter
 entrepot_cache_total{upstream="secret.test"} 1.0
@@ -31,7 +31,9 @@ def test_who_may_not_pull_everything_sees_no_upstreams(
     rules = AccessRules([AccessGrant(("ann",), (pattern,), frozenset({"pull"}))])
     authenticator = Basic(lambda *_: True, realm="test", rules=lambda: rules)
     app = falcon.App()
-    door = Authorization(authenticator, UpstreamTable(Fixed({})), Repositories(MemoryStorage()))
+    door = Authorization(
+        authenticator, UpstreamTable(FixedUpstreams({})), Repositories(MemoryStorage())
+    )
     app.add_route("/metrics", MetricsResource(door, tmp_path / "metrics"))
 
     shown = falcon.testing.TestClient(app).simulate_get(

@@ -22,7 +22,7 @@ from entrepot.datastore.storage import Storage
 from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth.identity import Authenticator, Open
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
-from entrepot.registry.upstream.upstreams import Fixed, UpstreamTable
+from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 from tests.images import Image
 
 NAME = "team/app"
@@ -171,7 +171,7 @@ def pushing(
         storage=Filesystem(root),
         index=index,
         state=root / "entrepot",
-        upstreams=UpstreamTable(Fixed(sources), default=default),
+        upstreams=UpstreamTable(FixedUpstreams(sources), default=default),
         authenticator=authenticator or Open(),
         reservations=Reservations(index, limits or SpaceLimits()),
         delete_enabled=delete_enabled,

@@ -19,7 +19,7 @@ from entrepot.registry.upstream.breaker import (
     BreakerState,
     Circuit,
     Pass,
-    Refusal,
+    Rejection,
     UpstreamFailure,
     admit,
     answered,
@@ -51,7 +51,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def _refusal(breaker: Breaker) -> Unavailable:
+def _rejection(breaker: Breaker) -> Unavailable:
     with pytest.raises(Unavailable) as raised:
         breaker.admit()
     return raised.value
@@ -65,10 +65,10 @@ def test_breaker_rests_then_probes_then_closes(
     breaker = Breaker("host", tmp_path if shared else None, clock=clock)
     breaker.failed(DEAD, breaker.admit())
 
-    resting = _refusal(breaker)
+    resting = _rejection(breaker)
     clock.now += 1
     probe = breaker.admit()
-    waiting = _refusal(breaker)
+    waiting = _rejection(breaker)
     breaker.answered()
 
     assert (resting.why, resting.retry_after) == (Why.RESTING, 1.0)
@@ -85,10 +85,10 @@ def test_workers_share_the_state_of_the_breaker(tmp_path: Path, clock: Clock) ->
     one, other = (Breaker("host:5000", tmp_path / "breakers", clock=clock) for _ in range(2))
     one.failed(DEAD, one.admit())
 
-    assert _refusal(other).why is Why.RESTING
+    assert _rejection(other).why is Why.RESTING
     clock.now += 1
     assert one.admit() == Pass(probe=True)
-    assert _refusal(other).why is Why.RESTING
+    assert _rejection(other).why is Why.RESTING
 
 
 def test_failures_are_counted_over_all_workers(tmp_path: Path, clock: Clock) -> None:
@@ -97,7 +97,7 @@ def test_failures_are_counted_over_all_workers(tmp_path: Path, clock: Clock) -> 
     for worker in workers:
         worker.failed(UpstreamFailure("refused"), worker.admit())
 
-    assert _refusal(workers[0]).why is Why.RESTING
+    assert _rejection(workers[0]).why is Why.RESTING
 
 
 def test_only_one_of_many_threads_probes(tmp_path: Path, clock: Clock) -> None:
@@ -147,7 +147,7 @@ def test_breaker_works_in_memory_if_its_directory_cannot_be_created(
     breaker = Breaker("host", tmp_path / "gone" / "breakers", clock=clock)
     breaker.failed(DEAD, breaker.admit())
 
-    assert _refusal(breaker).why is Why.RESTING
+    assert _rejection(breaker).why is Why.RESTING
 
 
 def test_a_truncated_state_file_counts_as_a_closed_breaker(tmp_path: Path, clock: Clock) -> None:
@@ -422,7 +422,7 @@ def test_three_consecutive_failures_open_the_breaker() -> None:
     assert two.is_closed
     assert not three.is_closed
     assert after_answer.is_closed
-    assert admit(three, 100, LEASE)[1] == Refusal("resting", 1.0)
+    assert admit(three, 100, LEASE)[1] == Rejection("resting", 1.0)
 
 
 def test_one_connection_timeout_opens_the_breaker() -> None:
@@ -445,7 +445,7 @@ def test_one_request_probes_and_others_are_rejected() -> None:
     _, second = admit(probing, 102, LEASE)
 
     assert first == Pass(probe=True)
-    assert isinstance(second, Refusal)
+    assert isinstance(second, Rejection)
     assert second.because == "resting"
 
 
@@ -480,7 +480,7 @@ def test_a_rate_limit_lasts_for_retry_after_but_at_most_60_s(
 
     verdict = admit(circuit, 100, LEASE)[1]
 
-    assert verdict == (Refusal("limited", span) if span else Pass())
+    assert verdict == (Rejection("limited", span) if span else Pass())
     assert admit(circuit, 100 + span, LEASE)[1] == Pass()
 
 
@@ -495,5 +495,5 @@ def test_a_clock_set_back_does_not_extend_a_rest() -> None:
     """Otherwise a correction by an hour would disable the upstream for an hour."""
     circuit = limited(_tripped(1, now=5000), 5000, 60)
 
-    assert admit(_tripped(1, now=5000), 1000, LEASE)[1] == Refusal("resting", 30)
-    assert admit(circuit, 1000, LEASE)[1] == Refusal("limited", 60)
+    assert admit(_tripped(1, now=5000), 1000, LEASE)[1] == Rejection("resting", 30)
+    assert admit(circuit, 1000, LEASE)[1] == Rejection("limited", 60)

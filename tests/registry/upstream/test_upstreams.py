@@ -21,7 +21,7 @@ from entrepot.registry.upstream.breaker import read_all
 from entrepot.registry.upstream.credentials import Credential
 from entrepot.registry.upstream.pools import TlsContexts
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
-from entrepot.registry.upstream.upstreams import Fixed, Shared, UpstreamTable
+from entrepot.registry.upstream.upstreams import FixedUpstreams, Shared, UpstreamTable
 from entrepot.registry.upstream.wire import Wire
 from entrepot.runtime.hostnames import fold, is_host, unfold
 from tests.certificates import Authority
@@ -287,5 +287,5 @@ def test_every_valid_host_name_can_be_part_of_a_url(text: str) -> None:
 
 def test_the_default_upstream_is_the_configured_one() -> None:
     """It serves names without a host."""
-    assert UpstreamTable(Fixed({}), default="docker.io").default == "docker.io"
+    assert UpstreamTable(FixedUpstreams({}), default="docker.io").default == "docker.io"
     assert _table().default is None

@@ -1,4 +1,4 @@
-"""What is used, brought into the index in batches."""
+"""Access times are written to the index in batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _A, _B = Digest.of(b"a"), Digest.of(b"b")
 
 
 class Index(MemoryIndex):
-    """One that can be away, and counts its transactions."""
+    """An index that can be unavailable, and counts its transactions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,21 +27,21 @@ class Index(MemoryIndex):
             self.record(digest, 1, ContentKind.BLOB, 0.0)
 
     def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
-        """Take stamps, unless it is away."""
+        """Record access times, unless the index is unavailable."""
         if self.is_away:
             raise IndexUnavailable("away")
         self.touched += 1
         super().touch(stamps, notes)
 
     def used(self, digest: Digest) -> float:
-        """Return the last use that it knows of."""
+        """Return the last access time in the index."""
         entry = self.entry(digest)
         assert entry is not None
         return entry.used
 
 
-def test_uses_are_one_transaction_and_the_last_one_counts() -> None:
-    """However many there were; of none there is no transaction."""
+def test_a_batch_is_one_transaction_and_the_last_access_counts() -> None:
+    """This holds for any number of accesses; without any there is no transaction."""
     index, times = Index(), iter((1.0, 2.0, 3.0))
     tracker = AccessTracker(index, clock=lambda: next(times))
     for digest in (_A, _B, _A):
@@ -53,8 +53,10 @@ def test_uses_are_one_transaction_and_the_last_one_counts() -> None:
     assert (index.used(_A), index.used(_B), index.touched) == (3.0, 2.0, 1)
 
 
-def test_what_the_index_did_not_take_is_brought_again(caplog: pytest.LogCaptureFixture) -> None:
-    """With one warning; a later use is not undone by the earlier one that waited."""
+def test_access_times_are_kept_while_the_index_is_unavailable(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With one warning. A later access is not overwritten by an earlier one."""
     index, times = Index(), iter((1.0, 2.0, 3.0))
     tracker = AccessTracker(index, clock=lambda: next(times))
     index.is_away = True
@@ -71,8 +73,8 @@ def test_what_the_index_did_not_take_is_brought_again(caplog: pytest.LogCaptureF
     assert len(caplog.records) == 1
 
 
-def test_it_flushes_by_itself_until_it_is_stopped() -> None:
-    """And for the last time then."""
+def test_the_tracker_flushes_periodically_and_when_stopped() -> None:
+    """The last flush is at the stop."""
     index = Index()
     tracker = AccessTracker(index)
     tracker.start()

@@ -1,4 +1,4 @@
-"""The registry in somebody's own Python process, made of plain values."""
+"""The registry embedded in another Python program, from plain values."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _used(root: Path, digest: Digest) -> float:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
-    """Make applications below one folder that end with the test."""
+    """Make applications below one folder; they end with the test."""
     made: list[Application] = []
 
     def begin(**said: object) -> TestClient:
@@ -60,21 +60,21 @@ def make(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
         each.close()
 
 
-# ---- what it needs
+# ---- arguments
 
 
-def test_a_folder_is_enough(make: Callable[..., TestClient]) -> None:
-    """Everybody may push to it and pull from it."""
+def test_a_folder_is_the_only_required_argument(make: Callable[..., TestClient]) -> None:
+    """Every client may push to it and pull from it."""
     client = make()
     digest = _push(client, b"content")
 
     assert client.simulate_get(f"/v2/{NAME}/blobs/{digest}").content == b"content"
 
 
-def test_an_upstream_may_be_a_url_or_all_that_there_is_to_say(
+def test_an_upstream_may_be_a_url_a_host_or_a_configuration(
     make: Callable[..., TestClient],
 ) -> None:
-    """By its name alone: loopback hosts are spoken to over plain HTTP."""
+    """By host name alone, loopback hosts are requested over plain HTTP."""
     with FakeUpstream() as u:
         digest = u.add_blob("library/app", b"content")
         for said in ([u.host], {"one.test": u.url}, [UpstreamConfig("one.test", u.url)]):
@@ -84,7 +84,7 @@ def test_an_upstream_may_be_a_url_or_all_that_there_is_to_say(
             assert answer.content == b"content"
 
 
-def test_names_without_an_upstream_lead_to_the_default_but_for_the_hosted(
+def test_names_without_an_upstream_use_the_default_unless_hosted(
     make: Callable[..., TestClient],
 ) -> None:
     """As in the appliance."""
@@ -105,7 +105,7 @@ def test_names_without_an_upstream_lead_to_the_default_but_for_the_hosted(
         {"rules": [AccessGrant(("ann",), ("/",), frozenset({"pull"}))]},
     ],
 )
-def test_what_means_nothing_is_told_at_once(
+def test_an_invalid_argument_is_reported_by_create_app(
     make: Callable[..., TestClient], said: dict[str, object]
 ) -> None:
     """Not at the first request."""
@@ -113,15 +113,15 @@ def test_what_means_nothing_is_told_at_once(
         make(**said)
 
 
-# ---- who may
+# ---- authentication
 
 
 def _check(user: str, password: str) -> bool:
     return (user, password) in {("ann", "right"), ("bob", "right")}
 
 
-def test_a_function_decides_who_is_known(make: Callable[..., TestClient]) -> None:
-    """Of user and password; all others are asked for one."""
+def test_a_function_can_check_passwords(make: Callable[..., TestClient]) -> None:
+    """It gets user and password. Clients without a valid password are challenged."""
     client = make(authenticator=_check)
 
     assert client.simulate_get("/v2/", headers=_ANN).status_code == 200
@@ -130,8 +130,8 @@ def test_a_function_decides_who_is_known(make: Callable[..., TestClient]) -> Non
     assert client.simulate_get("/v2/").headers["WWW-Authenticate"].startswith("Basic realm=")
 
 
-def test_a_password_file_may_decide(make: Callable[..., TestClient], tmp_path: Path) -> None:
-    """Checked once, as the page has it."""
+def test_a_password_file_can_be_used(make: Callable[..., TestClient], tmp_path: Path) -> None:
+    """The example in docs/library.md works; each password is checked once."""
     path = tmp_path / "htpasswd"
     path.write_bytes(b"ann:" + bcrypt.hashpw(b"right", bcrypt.gensalt(4)))
     client = make(authenticator=registry.PasswordCache(registry.Htpasswd(path)))
@@ -140,8 +140,8 @@ def test_a_password_file_may_decide(make: Callable[..., TestClient], tmp_path: P
     assert client.simulate_get("/v2/").status_code == 401
 
 
-def test_everybody_may_pull_where_that_is_said(make: Callable[..., TestClient]) -> None:
-    """And push with a password."""
+def test_anonymous_pulls_can_be_permitted(make: Callable[..., TestClient]) -> None:
+    """A push still needs a password."""
     client = make(authenticator=_check, anonymous="pull")
     digest = _push(client, b"content", **_ANN)
 
@@ -149,8 +149,8 @@ def test_everybody_may_pull_where_that_is_said(make: Callable[..., TestClient]) 
     assert client.simulate_post(f"/v2/{NAME}/blobs/uploads/").status_code == 401
 
 
-def test_rules_say_who_may_do_what_where(make: Callable[..., TestClient]) -> None:
-    """As `access:` does."""
+def test_access_rules_are_applied(make: Callable[..., TestClient]) -> None:
+    """As the setting `access` does in the appliance."""
     rules = [AccessGrant(("ann",), ("team/*",), frozenset({"pull", "push"}))]
     client = make(authenticator=_check, rules=rules)
     digest = _push(client, b"content", **_ANN)
@@ -161,8 +161,10 @@ def test_rules_say_who_may_do_what_where(make: Callable[..., TestClient]) -> Non
 
 
 @pytest.mark.parametrize("value", ["ann", "1", "0000000001", ""])
-def test_no_header_makes_anybody_a_user(make: Callable[..., TestClient], value: str) -> None:
-    """Whatever HAProxy would say in the appliance, here a client said it."""
+def test_a_header_of_a_client_authenticates_no_user(
+    make: Callable[..., TestClient], value: str
+) -> None:
+    """In the appliance HAProxy sets these headers; here a client sent them."""
     client = make(authenticator=_check)
     wrong = {"Authorization": _header("ann", "wrong")}
     forged = {
@@ -175,8 +177,8 @@ def test_no_header_makes_anybody_a_user(make: Callable[..., TestClient], value: 
     assert client.simulate_get("/v2/", headers={"Remote-User": "ann"}).status_code == 401
 
 
-def test_what_is_for_a_proxy_is_shown_to_nobody_else(make: Callable[..., TestClient]) -> None:
-    """Names of users and repositories, in headers."""
+def test_headers_for_a_proxy_are_removed(make: Callable[..., TestClient]) -> None:
+    """They have names of users and repositories."""
     client = make(authenticator=_check)
     digest = _push(client, b"content", **_ANN)
     headers = client.simulate_get(f"/v2/{NAME}/blobs/{digest}", headers=_ANN).headers
@@ -184,8 +186,8 @@ def test_what_is_for_a_proxy_is_shown_to_nobody_else(make: Callable[..., TestCli
     assert [name for name in headers if name.lower().startswith("x-entrepot")] == []
 
 
-def test_a_proxy_that_is_trusted_is_told_and_believed(make: Callable[..., TestClient]) -> None:
-    """A credential that was right in this application's life; not in another's."""
+def test_a_trusted_proxy_gets_and_sends_its_headers(make: Callable[..., TestClient]) -> None:
+    """A credential is trusted during the life of the application that accepted it."""
     client = make(authenticator=_check, trust_proxy=True)
     told = client.simulate_get("/v2/", headers=_ANN).headers
     known = {**_ANN, "X-Entrepot-Verified": told["X-Entrepot-Generation"]}
@@ -197,22 +199,22 @@ def test_a_proxy_that_is_trusted_is_told_and_believed(make: Callable[..., TestCl
     assert other.simulate_get("/v2/", headers=unchecked).status_code == 401
 
 
-# ---- what it tells
+# ---- the callback
 
 
 class Accesses:
-    """What the callback was told."""
+    """The calls of the callback."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, int, str]] = []
 
     def __call__(self, digest: str, size: int, repository: str) -> None:
-        """Take it."""
+        """Record a call."""
         self.seen.append((digest, size, repository))
 
 
-def test_every_use_of_a_blob_is_told(make: Callable[..., TestClient]) -> None:
-    """A push, a pull of it all or of a part, and one of what the client has; a HEAD is no use."""
+def test_every_access_to_a_blob_is_reported(make: Callable[..., TestClient]) -> None:
+    """A push, a full or partial pull, and a 304; a HEAD is not an access."""
     accesses = Accesses()
     client = make(on_blob_access=accesses)
     digest = _push(client, b"content")
@@ -226,10 +228,10 @@ def test_every_use_of_a_blob_is_told(make: Callable[..., TestClient]) -> None:
     assert accesses.seen == [(str(digest), 7, NAME)] * 4
 
 
-def test_a_pull_through_an_upstream_is_told_under_its_name_here(
+def test_a_proxied_pull_is_reported_with_its_local_name(
     make: Callable[..., TestClient],
 ) -> None:
-    """With the size that the upstream says, before it is all here."""
+    """With the size that the upstream announced, before the download ends."""
     accesses = Accesses()
     with FakeUpstream() as u:
         digest = u.add_blob("library/app", filler(300_000, 77))
@@ -239,10 +241,10 @@ def test_a_pull_through_an_upstream_is_told_under_its_name_here(
     assert accesses.seen == [(str(digest), 300_000, "one.test/library/app")]
 
 
-def test_a_callback_that_fails_costs_no_client_its_pull(
+def test_a_failing_callback_fails_no_pull(
     make: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is the program's mistake, and is logged."""
+    """The exception is logged."""
 
     def fail(_digest: str, _size: int, _repository: str) -> None:
         raise RuntimeError("of the program")
@@ -255,10 +257,10 @@ def test_a_callback_that_fails_costs_no_client_its_pull(
     assert "on_blob_access failed" in caplog.text
 
 
-def test_uses_reach_the_index_where_that_is_asked_for(
+def test_access_times_reach_the_index_with_track(
     tmp_path: Path, make: Callable[..., TestClient]
 ) -> None:
-    """By the application's end at the latest; they are what a cleaner goes by."""
+    """At the latest when the application ends; a cleaner depends on them."""
     client = make()
     digest = _push(client, b"content")
     pushed = _used(tmp_path, digest)
@@ -271,12 +273,12 @@ def test_uses_reach_the_index_where_that_is_asked_for(
     assert _used(tmp_path, digest) > pushed
 
 
-# ---- what it says
+# ---- log records and modules
 
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
-    """Leave our loggers as they were."""
+    """Restore the loggers of the registry."""
     ours = [logging.getLogger(name) for name in LOGGERS]
     before = [(each.handlers[:], each.level, each.propagate) for each in ours]
     yield
@@ -286,10 +288,10 @@ def quiet() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("quiet")
-def test_a_program_s_own_logger_is_told(
+def test_a_programs_own_logger_gets_the_records(
     make: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """From its own level on, once, with the fields behind the message."""
+    """From its own level on, once, with the fields after the message."""
     own = logging.getLogger("my.program")
     own.setLevel(logging.WARNING)
     make(logger=own)
@@ -303,8 +305,8 @@ def test_a_program_s_own_logger_is_told(
     assert told == [("entrepot.registry.some.module", "blob fetched digest=d bytes=7")]
 
 
-def test_it_is_loaded_only_when_it_is_used() -> None:
-    """The package alone loads nothing, and neither loads our `config` or `logger`."""
+def test_modules_are_loaded_on_demand() -> None:
+    """The package alone loads nothing; its names load neither `config` nor `logger`."""
     program = """
 import sys
 from entrepot import registry
@@ -325,7 +327,7 @@ sys.exit(", ".join(sorted(names & set(sys.modules))) or 0)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_it_has_not_is_an_ordinary_error() -> None:
-    """As of any module."""
+def test_an_unknown_attribute_is_an_attribute_error() -> None:
+    """As in any module."""
     with pytest.raises(AttributeError, match=r"'entrepot\.registry' has no attribute 'nothing'"):
         getattr(registry, "nothing")  # noqa: B009 - mypy knows it as well

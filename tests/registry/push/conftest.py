@@ -1,4 +1,4 @@
-"""One worker on an empty data directory."""
+"""A worker on an empty data directory."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from tests.registry.push.pushing import Pushing, pushing
 
 @pytest.fixture
 def p(tmp_path: Path) -> Pushing:
-    """Return it."""
+    """Return the worker."""
     return pushing(tmp_path)

@@ -1,4 +1,4 @@
-"""The application on an empty data directory, and a client that pushes as the spec has it."""
+"""The application on an empty data directory, and a client that pushes as the OCI spec requires."""
 
 from __future__ import annotations
 
@@ -31,38 +31,38 @@ OCTETS = "application/octet-stream"
 
 @dataclass
 class Pushing:
-    """One worker's registry; `root` is its data directory."""
+    """The registry of one worker; `root` is its data directory."""
 
     root: Path
     client: TestClient
     index: AccessIndex
 
-    # ---- what is on the disk
+    # ---- files on the disk
 
     @property
     def storage(self) -> Storage:
-        """Return the data directory."""
+        """Return the storage of the data directory."""
         return Filesystem(self.root)
 
     @property
     def repositories(self) -> Repositories:
-        """Return the links below it."""
+        """Return the links in the data directory."""
         return Repositories(self.storage)
 
     def content(self, digest: Digest) -> bytes | None:
-        """Return what is stored under a digest."""
+        """Return the stored bytes of a digest."""
         path = self.root / layout.blob(digest)
         return path.read_bytes() if path.exists() else None
 
     def uploads(self) -> list[Path]:
-        """Return the files of uploads that have not ended."""
+        """Return the files of unfinished uploads."""
         folder = self.root / "entrepot" / layout.UPLOADS
         return sorted(folder.iterdir()) if folder.exists() else []
 
     # ---- requests
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Result:
-        """Send a request to a path below the name; `_` in a header's name is a dash."""
+        """Send a request to a path below the repository; `_` in a header's name is a dash."""
         return self.send(method, f"/v2/{NAME}/{path}", body, **headers)
 
     def send(self, method: str, url: str, body: bytes | None = None, **headers: str) -> Result:
@@ -81,10 +81,10 @@ class Pushing:
             method, path, query_string=query, body=b"-", extras=extras
         )
 
-    # ---- a push
+    # ---- pushes
 
     def begin(self, query: str = "", name: str = NAME) -> str:
-        """Begin an upload and return where to go on."""
+        """Begin an upload and return its location."""
         begun = self.send("POST", f"/v2/{name}/blobs/uploads/{query}")
         assert begun.status_code == 202, begun.text
         return begun.headers["location"]
@@ -110,37 +110,37 @@ class Pushing:
         return made.digest
 
     def tags(self, query: str = "") -> list[str]:
-        """Return the tags that are listed."""
+        """Return the listed tags."""
         return list(self.ask("GET", f"tags/list{query}").json["tags"])
 
 
-class Holding(MemoryIndex):
-    """Remembers what was ever held, and tells whether that is over."""
+class RecordingPins(MemoryIndex):
+    """An index that records all pins, and whether they were removed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.held_once: set[Digest] = set()
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Hold, and remember."""
+        """Pin the digests and record them."""
         wanted = set(digests)
         self.held_once |= wanted
         super().pin(wanted, until)
 
-    def let_go(self) -> bool:
-        """Whether nothing is held any more."""
+    def are_removed(self) -> bool:
+        """Return True if no pin is left."""
         return not self.pinned(self.held_once)
 
 
 class Stream(io.RawIOBase):
-    """A body that comes in pieces, and may break: a piece may be an exception."""
+    """A body that arrives in pieces. A piece may be an exception, at which the body breaks off."""
 
     def __init__(self, pieces: Iterable[bytes | Exception]) -> None:
         self._pieces = iter(pieces)
         self._rest = b""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return as many bytes as wanted, fewer at the end."""
+        """Return up to the requested number of bytes."""
         while len(self._rest) < size:
             piece = next(self._pieces, b"")
             if isinstance(piece, Exception):
@@ -163,7 +163,7 @@ def pushing(
     delete_enabled: bool = True,
     may_host: Callable[[Repository], bool] = lambda _: False,
 ) -> Pushing:
-    """Start a worker on *root*; several share one *index*."""
+    """Start a worker on *root*; several workers share one *index*."""
     index = index or MemoryIndex()
     index.touch({}, {REBUILT: "0"})
     sources = {host: UpstreamConfig(host, f"http://{host}") for host in upstreams}
@@ -186,17 +186,17 @@ def code(answer: Result) -> str:
 
 
 def document(body: bytes, **changes: Any) -> bytes:
-    """Return a JSON document with other fields; None takes one away."""
+    """Return a JSON document with other fields; None removes a field."""
     fields = json.loads(body) | changes
     return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
 
 
 def is_served(p: Pushing, content: bytes, algorithm: str = "sha256") -> bool:
-    """Whether a blob can be pulled, byte for byte."""
+    """Return True if a blob can be pulled byte for byte."""
     got = p.ask("GET", f"blobs/{Digest.of(content, algorithm)}")
     return got.status_code == 200 and got.content == content
 
 
 def pieces(content: bytes, size: int) -> Iterator[bytes]:
-    """Cut content up."""
+    """Cut content into pieces."""
     return (content[start : start + size] for start in range(0, len(content), size))

@@ -1,4 +1,4 @@
-"""What is taken back: tags, manifests, blobs (OCI distribution-spec 1.1, end-9 and end-10)."""
+"""Deletes of tags, manifests and blobs (OCI distribution-spec 1.1, end-9 and end-10)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _MADE = image([filler(1000, 1)])
 _LAYER = Digest.of(_MADE.layers[0])
 
 
-def test_a_tag_is_deleted_and_what_it_meant_stays(p: Pushing) -> None:
-    """202, then 404; other tags of the same manifest stay too."""
+def test_a_tag_is_deleted_and_its_manifest_stays(p: Pushing) -> None:
+    """202, then 404. Other tags of the same manifest stay too."""
     p.image(_MADE, "v1")
     p.image(_MADE, "v2")
 
@@ -29,7 +29,10 @@ def test_a_tag_is_deleted_and_what_it_meant_stays(p: Pushing) -> None:
 
 
 def test_a_manifest_is_deleted_with_its_tags(p: Pushing) -> None:
-    """A GET of any of them is 404; other manifests keep theirs; the content is the sweep's."""
+    """A GET of any of these tags is 404.
+
+    Other manifests keep theirs; the sweep removes the content.
+    """
     other = image([filler(1000, 2)])
     for tag in ("v1", "v2"):
         p.image(_MADE, tag)
@@ -44,7 +47,7 @@ def test_a_manifest_is_deleted_with_its_tags(p: Pushing) -> None:
 
 
 def test_a_blob_is_deleted_from_one_repository_only(p: Pushing) -> None:
-    """Deleting it never takes it from another."""
+    """Other repositories keep their links."""
     for name in (NAME, "team/other"):
         p.image(_MADE, name=name)
 
@@ -55,8 +58,8 @@ def test_a_blob_is_deleted_from_one_repository_only(p: Pushing) -> None:
     assert kept.content == _MADE.layers[0]
 
 
-def test_what_is_not_there_cannot_be_deleted(p: Pushing) -> None:
-    """404, in a repository or in none."""
+def test_deleting_missing_content_is_404(p: Pushing) -> None:
+    """In an existing repository and in a missing one."""
     p.image(_MADE)
     absent = Digest.of(b"absent")
 
@@ -70,8 +73,8 @@ def test_what_is_not_there_cannot_be_deleted(p: Pushing) -> None:
             assert (refused.status_code, code(refused)) == (404, expected)
 
 
-def test_what_was_deleted_may_be_pushed_again(p: Pushing) -> None:
-    """And is all there again."""
+def test_deleted_content_can_be_pushed_again(p: Pushing) -> None:
+    """All of it can be pulled afterwards."""
     p.image(_MADE)
     p.ask("DELETE", f"manifests/{_MADE.digest}")
     p.ask("DELETE", f"blobs/{_LAYER}")
@@ -82,8 +85,8 @@ def test_what_was_deleted_may_be_pushed_again(p: Pushing) -> None:
     assert p.ask("GET", f"blobs/{_LAYER}").content == _MADE.layers[0]
 
 
-def test_a_manifest_outlives_its_blobs_and_is_deleted_after_them(p: Pushing) -> None:
-    """Clients tidy up in either order."""
+def test_a_manifest_can_be_deleted_after_its_blobs(p: Pushing) -> None:
+    """Clients delete in either order."""
     p.image(_MADE)
     for blob in _MADE.blobs:
         assert p.ask("DELETE", f"blobs/{Digest.of(blob)}").status_code == 202
@@ -92,8 +95,8 @@ def test_a_manifest_outlives_its_blobs_and_is_deleted_after_them(p: Pushing) -> 
 
 
 @pytest.mark.parametrize("path", ["manifests/v1", f"manifests/{_MADE.digest}", f"blobs/{_LAYER}"])
-def test_nothing_is_deleted_unless_the_operator_said_so(tmp_path: Path, path: str) -> None:
-    """REGISTRY_STORAGE_DELETE_ENABLED is false by default: 405, whatever is asked for."""
+def test_deletes_are_405_unless_enabled(tmp_path: Path, path: str) -> None:
+    """REGISTRY_STORAGE_DELETE_ENABLED is false by default: every DELETE is 405."""
     p = pushing(tmp_path, delete_enabled=False)
     p.image(_MADE)
 
@@ -104,8 +107,8 @@ def test_nothing_is_deleted_unless_the_operator_said_so(tmp_path: Path, path: st
     assert p.ask("GET", path).status_code == 200
 
 
-def test_a_tag_whose_removal_was_cut_short_is_not_listed(p: Pushing) -> None:
-    """What it has meant may still lie there."""
+def test_a_partly_removed_tag_is_not_listed(p: Pushing) -> None:
+    """Its manifest may still be stored."""
     p.image(_MADE, "v1")
     p.image(_MADE, "v2")
     (p.root / layout.tags(Repository(NAME)) / "v1" / "current" / "link").unlink()
@@ -114,7 +117,7 @@ def test_a_tag_whose_removal_was_cut_short_is_not_listed(p: Pushing) -> None:
     assert p.ask("DELETE", "manifests/v1").status_code == 404
 
 
-def test_a_deleted_index_leaves_its_images(p: Pushing) -> None:
+def test_a_deleted_index_keeps_its_images(p: Pushing) -> None:
     """They were pushed on their own."""
     p.image(_MADE, _MADE.digest)
     body, media_type = images.index([_MADE])
@@ -126,8 +129,8 @@ def test_a_deleted_index_leaves_its_images(p: Pushing) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
-def test_a_blob_is_not_written_under_its_digest(p: Pushing, method: str) -> None:
-    """It comes by an upload; `Allow` says what is done here."""
+def test_a_put_to_a_blob_is_405(p: Pushing, method: str) -> None:
+    """Blobs are pushed by uploads; `Allow` lists the permitted methods."""
     refused = p.ask(method, f"blobs/{_LAYER}", b"x")
 
     assert (refused.status_code, code(refused)) == (405, "UNSUPPORTED")

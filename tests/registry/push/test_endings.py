@@ -1,4 +1,4 @@
-"""What becomes of an upload: broken off, wrong, given up, wanted by two."""
+"""The end of an upload: interrupted, wrong, cancelled, or shared by two requests."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _DIGEST = Digest.of(_CONTENT)
 _ALGORITHMS = pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 
 
-# ---- broken off
+# ---- interrupted
 
 
-def test_what_came_in_before_a_break_stays(p: Pushing) -> None:
-    """The client asks how far it is and goes on from there, at any worker."""
+def test_received_bytes_survive_an_interruption(p: Pushing) -> None:
+    """The client asks for the offset and continues there, at any worker."""
     where = p.begin()
     extras = {"wsgi.input": Stream([_CONTENT[:3000]]), "CONTENT_LENGTH": "10000"}
     broken = p.client.simulate_patch(where, body=b"-", extras=extras)
@@ -47,8 +47,8 @@ def test_what_came_in_before_a_break_stays(p: Pushing) -> None:
     assert is_served(other, _CONTENT)
 
 
-def test_a_server_that_loses_its_client_is_a_break_too(p: Pushing) -> None:
-    """Each has an exception of its own for that."""
+def test_an_exception_of_the_server_counts_as_an_interruption(p: Pushing) -> None:
+    """Each server raises its own exception when a client disconnects."""
     where = p.begin()
 
     broken = p.stream("PATCH", where, [_CONTENT[:300], ConnectionResetError("gone")])
@@ -58,8 +58,8 @@ def test_a_server_that_loses_its_client_is_a_break_too(p: Pushing) -> None:
     assert len(p.uploads()) > 0
 
 
-def test_nothing_stays_of_a_post_that_breaks(p: Pushing) -> None:
-    """Its client has no place to go on."""
+def test_an_interrupted_post_leaves_no_upload(p: Pushing) -> None:
+    """Its client has no location to continue at."""
     extras = {"wsgi.input": Stream([_CONTENT[:3000]]), "CONTENT_LENGTH": "10000"}
 
     broken = p.client.simulate_post(
@@ -71,8 +71,8 @@ def test_nothing_stays_of_a_post_that_breaks(p: Pushing) -> None:
     assert p.index.used_bytes() == 0
 
 
-def test_a_worker_that_did_not_see_the_bytes_hashes_them_itself(p: Pushing) -> None:
-    """A hash is not in a file: what was left beside the upload may be of another time."""
+def test_a_worker_without_the_hash_reads_the_upload(p: Pushing) -> None:
+    """The saved digest may be older than the file."""
     where = p.begin()
     p.send("PATCH", where, _CONTENT)
     (word,) = [path for path in p.uploads() if path.suffix == ".digest"]
@@ -84,12 +84,12 @@ def test_a_worker_that_did_not_see_the_bytes_hashes_them_itself(p: Pushing) -> N
     assert is_served(p, _CONTENT)
 
 
-def test_what_one_worker_hashed_another_need_not_read(
+def test_a_saved_hash_is_used_by_another_worker(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The PUT comes after podman's PATCH, to whichever worker is free: a layer costs no look.
+    """Podman's PUT follows its PATCH at any free worker, which need not read the layer again.
 
-    Shown by bytes that are other ones by then: they are marked to be read once more.
+    The test changes the bytes in between: the commit marks them to be read once more.
     """
     monkeypatch.setattr(blobs, "REREAD", 0)
     where = p.begin()
@@ -105,7 +105,7 @@ def test_what_one_worker_hashed_another_need_not_read(
     assert [digest for digest, _ in marked] == [_DIGEST]
 
 
-def test_a_short_upload_that_is_not_what_was_written_is_refused(p: Pushing) -> None:
+def test_a_truncated_upload_is_refused(p: Pushing) -> None:
     """It is read once more before it is acknowledged."""
     where = p.begin()
     p.send("PATCH", where, _CONTENT)
@@ -124,8 +124,8 @@ def test_a_short_upload_that_is_not_what_was_written_is_refused(p: Pushing) -> N
 
 @pytest.mark.parametrize("way", ["post", "put", "chunks", "stream"])
 @_ALGORITHMS
-def test_what_is_not_what_its_digest_says_is_refused(p: Pushing, way: str, algorithm: str) -> None:
-    """400 DIGEST_INVALID, and nothing of it stays."""
+def test_a_wrong_digest_is_400(p: Pushing, way: str, algorithm: str) -> None:
+    """400 DIGEST_INVALID, and nothing of the upload stays."""
     digest = Digest.of(b"something else", algorithm)
     if way == "post":
         refused = p.ask("POST", f"blobs/uploads/?digest={digest}", _CONTENT)
@@ -147,8 +147,8 @@ def test_what_is_not_what_its_digest_says_is_refused(p: Pushing, way: str, algor
 
 
 @pytest.mark.parametrize("digest", ["", "sha256:abc", "md5:" + "0" * 32, "nonsense", "sha256:"])
-def test_what_is_no_digest_is_400(p: Pushing, digest: str) -> None:
-    """The upload stays: its client may still end it well."""
+def test_a_malformed_digest_is_400(p: Pushing, digest: str) -> None:
+    """The upload stays: its client may still finish it."""
     where = p.begin()
 
     for refused in (
@@ -162,15 +162,15 @@ def test_what_is_no_digest_is_400(p: Pushing, digest: str) -> None:
     assert p.send("GET", where).status_code == 204
 
 
-# ---- no such upload
+# ---- unknown uploads
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PATCH", "PUT", "DELETE"])
 @pytest.mark.parametrize(
     "number", [str(uuid.UUID(int=1)), "x", "..", f"{uuid.UUID(int=1)}.digest", "0" * 300]
 )
-def test_an_upload_that_is_not_there_is_404(p: Pushing, method: str, number: str) -> None:
-    """Whatever it is called."""
+def test_an_unknown_upload_is_404(p: Pushing, method: str, number: str) -> None:
+    """This holds for every form of the ID."""
     where = f"blobs/uploads/{number}?digest={_DIGEST}"
 
     refused = p.ask(method, where, b"x" if method.startswith("P") else None)
@@ -180,8 +180,8 @@ def test_an_upload_that_is_not_there_is_404(p: Pushing, method: str, number: str
     assert p.uploads() == []
 
 
-def test_an_upload_belongs_to_its_repository(p: Pushing) -> None:
-    """Its number opens it nowhere else: rights are checked by the name."""
+def test_an_upload_id_is_valid_in_its_repository_only(p: Pushing) -> None:
+    """Permissions are checked by the name of the repository."""
     where = p.begin().replace(NAME, "team/other")
 
     refused = p.send("PUT", f"{where}?digest={_DIGEST}", _CONTENT)
@@ -190,8 +190,8 @@ def test_an_upload_belongs_to_its_repository(p: Pushing) -> None:
     assert len(p.uploads()) == 1
 
 
-def test_an_upload_that_has_ended_is_not_there(p: Pushing) -> None:
-    """Not by any verb, and no file comes back."""
+def test_a_finished_upload_is_404(p: Pushing) -> None:
+    """For every method, and no file is created again."""
     where = p.begin()
     p.send("PUT", f"{where}?digest={_DIGEST}", _CONTENT)
 
@@ -200,8 +200,8 @@ def test_an_upload_that_has_ended_is_not_there(p: Pushing) -> None:
     assert p.uploads() == []
 
 
-def test_an_upload_is_given_up(p: Pushing) -> None:
-    """end-14: 204, with its bytes and its room."""
+def test_an_upload_can_be_cancelled(p: Pushing) -> None:
+    """end-14: 204; its bytes and its reservation are removed."""
     where = p.begin()
     p.send("PATCH", where, _CONTENT)
 
@@ -213,8 +213,8 @@ def test_an_upload_is_given_up(p: Pushing) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_uploads_are_not_listed(p: Pushing, method: str) -> None:
-    """One is begun there, that is all."""
+def test_a_get_of_all_uploads_is_405(p: Pushing, method: str) -> None:
+    """Uploads can only be begun there."""
     refused = p.ask(method, "blobs/uploads/")
 
     assert refused.status_code == 405
@@ -225,7 +225,7 @@ def test_uploads_are_not_listed(p: Pushing, method: str) -> None:
 
 
 def test_two_requests_on_one_upload_do_not_mix(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second gets 416 with how far it is, as any chunk out of order; nothing is lost."""
+    """The second gets 416 with the offset, like a chunk out of order; nothing is lost."""
     monkeypatch.setattr("entrepot.registry.push.upload_sessions._LOCK_WAIT_S", 0.05)
     where = p.begin()
     is_writing, may_end = threading.Event(), threading.Event()
@@ -257,8 +257,8 @@ def test_two_requests_on_one_upload_do_not_mix(p: Pushing, monkeypatch: pytest.M
     assert p.send("PUT", f"{where}?digest={_DIGEST}", b"").status_code == 201
 
 
-def test_one_blob_is_uploaded_by_eight_at_once(tmp_path: Path) -> None:
-    """Each is answered 201, one copy is kept, and counted once."""
+def test_eight_simultaneous_uploads_of_one_blob_succeed(tmp_path: Path) -> None:
+    """Each is 201; one copy is stored and counted once."""
     index = MemoryIndex()
     workers = [pushing(tmp_path, index=index) for _ in range(2)]
     answers: list[int] = []

@@ -1,4 +1,4 @@
-"""What is kept of a blob that was pushed, and what the log is told."""
+"""The index row and the log fields of a pushed blob."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from entrepot.datastore.refs import Digest, Repository
 from tests.images import filler
 from tests.registry.push.pushing import (
     NAME,
-    Holding,
     Pushing,
+    RecordingPins,
     pushing,
 )
 
@@ -18,9 +18,9 @@ _CONTENT = filler(10_000, seed=1)
 _DIGEST = Digest.of(_CONTENT)
 
 
-def test_a_pushed_blob_is_recorded_and_held(tmp_path: Path) -> None:
-    """It counts against the cap, and no eviction takes it before it is linked."""
-    index = Holding()
+def test_a_pushed_blob_is_recorded_and_pinned(tmp_path: Path) -> None:
+    """It counts against the cap, and it is not evicted before it is linked."""
+    index = RecordingPins()
     p = pushing(tmp_path, index=index)
 
     digest = p.blob(_CONTENT)
@@ -29,20 +29,20 @@ def test_a_pushed_blob_is_recorded_and_held(tmp_path: Path) -> None:
     assert entry is not None
     assert (entry.size, entry.kind) == (len(_CONTENT), ContentKind.BLOB)
     assert index.held_once == {digest}
-    assert index.let_go()
+    assert index.are_removed()
     assert p.repositories.origin(Repository(NAME)) is None
 
 
-def test_an_upload_makes_no_repository(p: Pushing) -> None:
-    """Nothing was pushed as long as it has not ended."""
+def test_an_unfinished_upload_makes_no_repository(p: Pushing) -> None:
+    """A repository exists once something was pushed to it."""
     p.begin()
 
     assert p.ask("GET", "tags/list").status_code == 404
     assert p.send("GET", "/v2/_catalog").json == {"repositories": []}
 
 
-def test_a_blob_that_is_here_stays_what_it_was(p: Pushing) -> None:
-    """Pushed as a blob, a manifest's row keeps what it names: the order of eviction needs it."""
+def test_a_blob_push_of_a_manifest_keeps_its_row(p: Pushing) -> None:
+    """The row of a manifest keeps its parts: the order of eviction depends on them."""
     part = Digest.of(b"part")
     p.index.record(_DIGEST, len(_CONTENT), ContentKind.MANIFEST, 1.0, names=[part])
     (p.root / "docker").mkdir()
@@ -59,8 +59,8 @@ def test_a_blob_that_is_here_stays_what_it_was(p: Pushing) -> None:
     assert p.index.children(_DIGEST) == [part]
 
 
-def test_the_log_is_told_what_was_pushed(p: Pushing) -> None:
-    """A push is a use: HAProxy logs kind and digest, and the logger stamps them."""
+def test_a_push_is_logged_as_an_access(p: Pushing) -> None:
+    """HAProxy logs kind and digest of a push, and the logger updates the access time."""
     done = p.send("PUT", f"{p.begin()}?digest={_DIGEST}", _CONTENT)
 
     assert done.headers["x-entrepot-kind"] == "blob"

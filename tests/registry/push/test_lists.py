@@ -1,4 +1,4 @@
-"""Tags and repositories in pages (OCI distribution-spec 1.1, end-8; docker's `_catalog`)."""
+"""Pages of tags and repositories (OCI distribution-spec 1.1, end-8; docker's `_catalog`)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _link(p: Pushing, *names: str, origin: str | None = None) -> None:
 
 
 def _pages(p: Pushing, url: str, field: str) -> list[list[str]]:
-    """Follow the Links from one page to the last."""
+    """Follow the Link headers from one page to the last."""
     found = []
     while url:
         answer = p.send("GET", url)
@@ -42,8 +42,8 @@ def _pages(p: Pushing, url: str, field: str) -> list[list[str]]:
 # ---- tags
 
 
-def test_tags_are_listed_in_the_order_of_their_bytes(p: Pushing) -> None:
-    """Upper case first, as Go sorts strings."""
+def test_tags_are_listed_in_byte_order(p: Pushing) -> None:
+    """Upper case comes first, as in Go's sort of strings."""
     _tag(p, "b", "A", "a.1", "a", "_x", "B")
 
     assert p.ask("GET", "tags/list").json == {
@@ -52,16 +52,16 @@ def test_tags_are_listed_in_the_order_of_their_bytes(p: Pushing) -> None:
     }
 
 
-def test_a_repository_without_tags_has_none(p: Pushing) -> None:
-    """One that is not there is 404."""
+def test_a_repository_without_tags_has_an_empty_list(p: Pushing) -> None:
+    """An unknown repository is 404."""
     p.image(_MADE, _MADE.digest)
 
     assert p.tags() == []
     assert p.send("GET", "/v2/team/none/tags/list").status_code == 404
 
 
-def test_tags_come_in_pages(p: Pushing) -> None:
-    """Each links the next but the last, also when it is full."""
+def test_tags_are_listed_in_pages(p: Pushing) -> None:
+    """Each page but the last links the next one; a full last page links none."""
     _tag(p, *"abcdef")
 
     pages = _pages(p, f"/v2/{NAME}/tags/list?n=2", "tags")
@@ -79,16 +79,16 @@ def test_tags_come_in_pages(p: Pushing) -> None:
         ("?n=9", ["a", "b", "c", "d"]),
     ],
 )
-def test_tags_are_listed_from_any_one_on(p: Pushing, query: str, expected: list[str]) -> None:
-    """Whether or not it is still there."""
+def test_last_need_not_be_an_existing_tag(p: Pushing, query: str, expected: list[str]) -> None:
+    """The list begins after it in either case."""
     _tag(p, *"abcd")
 
     assert p.tags(query) == expected
 
 
 @pytest.mark.parametrize("path", [f"/v2/{NAME}/tags/list", "/v2/_catalog"])
-def test_none_is_none(p: Pushing, path: str) -> None:
-    """With n=0 the list is empty and links nothing."""
+def test_n_0_lists_nothing(p: Pushing, path: str) -> None:
+    """The list is empty and has no Link."""
     _tag(p, "a")
 
     answer = p.send("GET", f"{path}?n=0")
@@ -99,8 +99,8 @@ def test_none_is_none(p: Pushing, path: str) -> None:
 
 @pytest.mark.parametrize("path", [f"/v2/{NAME}/tags/list", "/v2/_catalog"])
 @pytest.mark.parametrize("count", ["-1", "x", "9" * 20])
-def test_what_is_no_count_is_400(p: Pushing, path: str, count: str) -> None:
-    """And no list of everything."""
+def test_an_invalid_n_is_400(p: Pushing, path: str, count: str) -> None:
+    """It must not list everything."""
     _tag(p, "a")
 
     assert p.send("GET", f"{path}?n={count}").status_code == 400
@@ -109,8 +109,8 @@ def test_what_is_no_count_is_400(p: Pushing, path: str, count: str) -> None:
 # ---- repositories
 
 
-def test_pushed_repositories_come_before_those_that_were_pulled(tmp_path: Path) -> None:
-    """Each kind by name, the upstream's in front; what nobody is served is not listed."""
+def test_hosted_repositories_are_listed_before_proxied_ones(tmp_path: Path) -> None:
+    """Each kind in order of names; repositories that no request can reach are left out."""
     p = pushing(tmp_path, upstreams=[_UPSTREAM, "ghcr.io", "127.0.0.1:5000"])
     _link(p, f"{_UPSTREAM}/b/app", f"{_UPSTREAM}/a", "ghcr.io/x", origin="any")
     _link(p, "127.0.0.1_5000/y", origin="127.0.0.1:5000")
@@ -125,8 +125,8 @@ def test_pushed_repositories_come_before_those_that_were_pulled(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("n", range(1, 9))
-def test_repositories_come_in_pages(tmp_path: Path, n: int) -> None:
-    """Of any size, over both kinds; the last one links nothing."""
+def test_repositories_are_listed_in_pages(tmp_path: Path, n: int) -> None:
+    """Pages of any size cover both kinds; the last one has no Link."""
     p = pushing(tmp_path, upstreams=[_UPSTREAM])
     _link(p, "a", "a/b", "a-b/c", "zoo")
     _link(p, "quay.io/a", "quay.io/b", "quay.io/b/c", origin=_UPSTREAM)
@@ -140,8 +140,8 @@ def test_repositories_come_in_pages(tmp_path: Path, n: int) -> None:
     ]
 
 
-def test_a_page_has_a_thousand_repositories_unless_it_is_said(p: Pushing) -> None:
-    """As docker distribution has it."""
+def test_a_page_has_1000_repositories_by_default(p: Pushing) -> None:
+    """As in docker distribution."""
     for number in range(1001):
         (p.root / f"docker/registry/v2/repositories/r{number:04}/_manifests").mkdir(parents=True)
 
@@ -150,8 +150,8 @@ def test_a_page_has_a_thousand_repositories_unless_it_is_said(p: Pushing) -> Non
     assert (len(first), rest) == (1000, ["r1000"])
 
 
-def test_a_repository_that_may_not_be_pulled_is_not_listed(tmp_path: Path) -> None:
-    """Nor does it make a page shorter."""
+def test_an_unreadable_repository_is_not_listed(tmp_path: Path) -> None:
+    """It does not make a page shorter either."""
 
     class Mine(Identity):
         def may(self, action: Action, repository: Repository | None) -> bool:
@@ -168,8 +168,8 @@ def test_a_repository_that_may_not_be_pulled_is_not_listed(tmp_path: Path) -> No
     assert _pages(p, "/v2/_catalog?n=2", "repositories") == [["mine/a", "mine/b"], ["quay.io/mine"]]
 
 
-def test_a_stranger_gets_no_list(tmp_path: Path) -> None:
-    """Names are somebody's business."""
+def test_an_anonymous_client_gets_no_catalog(tmp_path: Path) -> None:
+    """Names of repositories may be confidential."""
     p = pushing(tmp_path, authenticator=Basic(lambda *_: False, realm="r"))
 
     assert p.send("GET", "/v2/_catalog").status_code == 401

@@ -1,4 +1,4 @@
-"""Manifests come in: by tag, by digest, with tags beside it (OCI distribution-spec 1.1, end-7)."""
+"""Manifest pushes: by tag, by digest, with `tag` parameters (OCI distribution-spec, end-7)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _in_sha512(made: Image) -> Image:
 
 @_FAMILIES
 def test_an_image_is_pushed_by_tag(p: Pushing, family: Family) -> None:
-    """201, where it can be pulled, its digest; then HEAD and GET show it byte for byte."""
+    """201 with Location and digest; then HEAD and GET return it byte for byte."""
     made = _image(family=family)
     for blob in made.blobs:
         p.blob(blob)
@@ -59,7 +59,7 @@ def test_an_image_is_pushed_by_tag(p: Pushing, family: Family) -> None:
 
 
 @_FAMILIES
-def test_the_case_of_a_media_type_does_not_matter(p: Pushing, family: Family) -> None:
+def test_media_types_are_case_insensitive(p: Pushing, family: Family) -> None:
     """RFC 9110, 8.3.1: in the header, with parameters, and in the manifest itself."""
     made = _image(family=family)
     body = made.manifest.replace(made.media_type.encode(), made.media_type.upper().encode())
@@ -72,8 +72,8 @@ def test_the_case_of_a_media_type_does_not_matter(p: Pushing, family: Family) ->
         assert (made.media_type, body) == (got.headers["content-type"], got.content)
 
 
-def test_the_case_of_a_childs_media_type_does_not_matter(p: Pushing) -> None:
-    """A manifest that is not here is missed, whatever the case of its type."""
+def test_a_missing_child_is_reported_whatever_the_case_of_its_type(p: Pushing) -> None:
+    """A child manifest that is not stored is an error."""
     child = _image()
     for blob in (*child.blobs, child.manifest):
         p.blob(blob)
@@ -83,8 +83,8 @@ def test_the_case_of_a_childs_media_type_does_not_matter(p: Pushing) -> None:
     assert p.manifest(body, media_type, "many").status_code == 404
 
 
-def test_an_image_is_pushed_by_digest(p: Pushing) -> None:
-    """It then has no tag."""
+def test_an_image_pushed_by_digest_has_no_tag(p: Pushing) -> None:
+    """Only its digest refers to it."""
     made = _image()
 
     p.image(made, made.digest)
@@ -93,8 +93,8 @@ def test_an_image_is_pushed_by_digest(p: Pushing) -> None:
     assert p.tags() == []
 
 
-def test_an_image_is_pushed_by_sha512(p: Pushing) -> None:
-    """It is kept under the digest that its client uses, and a tag means that digest."""
+def test_an_image_can_be_pushed_by_sha512(p: Pushing) -> None:
+    """It is stored under the digest of its client, and a tag refers to that digest."""
     made = _in_sha512(_image())
     for blob in made.blobs:
         p.blob(blob, algorithm="sha512")
@@ -110,8 +110,8 @@ def test_an_image_is_pushed_by_sha512(p: Pushing) -> None:
         assert got.headers["docker-content-digest"] == str(digest)
 
 
-def test_a_manifest_by_digest_gets_the_tags_that_are_named_beside_it(p: Pushing) -> None:
-    """The spec's next version: `tag` as often as wanted, each confirmed in OCI-Tag."""
+def test_tag_parameters_set_tags_of_a_push_by_digest(p: Pushing) -> None:
+    """The next version of the spec permits several; OCI-Tag confirms each."""
     made = _image()
     p.image(made, made.digest)
     tags = [f"v{number}" for number in range(12)]
@@ -124,16 +124,16 @@ def test_a_manifest_by_digest_gets_the_tags_that_are_named_beside_it(p: Pushing)
     assert p.tags() == sorted(tags)
 
 
-def test_a_manifest_by_tag_gets_that_tag_only(p: Pushing) -> None:
-    """Other tags are for a push by digest."""
+def test_tag_parameters_are_ignored_in_a_push_by_tag(p: Pushing) -> None:
+    """They are for a push by digest."""
     made = _image()
     p.image(made, "v1?tag=v2")
 
     assert p.tags() == ["v1"]
 
 
-def test_a_tag_moves_and_is_seen_to_have_moved(p: Pushing) -> None:
-    """At once, by every worker; what it meant before stays, by its digest."""
+def test_a_moved_tag_is_seen_at_once(p: Pushing) -> None:
+    """By every worker. The former manifest stays, by its digest."""
     first, second = _image(1), _image(2)
     p.image(first)
     p.image(second)
@@ -144,8 +144,8 @@ def test_a_tag_moves_and_is_seen_to_have_moved(p: Pushing) -> None:
     assert p.ask("GET", f"manifests/{first.digest}").status_code == 200
 
 
-def test_a_manifest_may_be_pushed_again(p: Pushing) -> None:
-    """As often as wanted, under as many tags."""
+def test_a_manifest_can_be_pushed_repeatedly(p: Pushing) -> None:
+    """Under any number of tags."""
     made = _image()
     for tag in ("v1", "v1", "v2"):
         p.image(made, tag)
@@ -155,8 +155,8 @@ def test_a_manifest_may_be_pushed_again(p: Pushing) -> None:
 
 
 @pytest.mark.parametrize("tag", [".v1", "v 1", "v" * 129, "v%2B1"])
-def test_what_cannot_be_a_tag_is_refused(p: Pushing, tag: str) -> None:
-    """400: as a reference, and beside a digest."""
+def test_an_invalid_tag_is_400(p: Pushing, tag: str) -> None:
+    """As a reference, and as a `tag` parameter."""
     made = _image()
     p.image(made, made.digest)
 
@@ -171,7 +171,7 @@ def test_what_cannot_be_a_tag_is_refused(p: Pushing, tag: str) -> None:
 
 @_FAMILIES
 def test_an_index_is_pushed_after_its_images(p: Pushing, family: Family) -> None:
-    """It may be part of another one."""
+    """It may be part of another index."""
     children = [_image(1, family), _image(2, family)]
     for child in children:
         p.image(child, child.digest)
@@ -187,15 +187,15 @@ def test_an_index_is_pushed_after_its_images(p: Pushing, family: Family) -> None
     assert p.manifest(outer, media_type, "outer").status_code == 201
 
 
-def test_an_index_may_be_empty(p: Pushing) -> None:
-    """So a multi-platform image begins."""
+def test_an_empty_index_can_be_pushed(p: Pushing) -> None:
+    """Tools create a multi-platform image this way and add to it."""
     body, media_type = images.index([])
 
     assert p.manifest(body, media_type, "none").status_code == 201
 
 
-def test_an_index_lists_what_its_repository_has(p: Pushing) -> None:
-    """404 for a manifest that was pushed to another one only."""
+def test_an_index_may_list_manifests_of_its_repository_only(p: Pushing) -> None:
+    """404 for a manifest that was pushed to another repository only."""
     child = _image()
     p.image(child, child.digest, name="team/other")
     body, media_type = images.index([child])
@@ -206,7 +206,10 @@ def test_an_index_lists_what_its_repository_has(p: Pushing) -> None:
 
 
 def test_an_index_may_list_blobs(p: Pushing) -> None:
-    """BuildKit's caches do; a manifest that is here as a blob only is no manifest."""
+    """BuildKit's caches do.
+
+    A manifest that is linked only as a blob does not count as a manifest.
+    """
     layer, child = filler(500, 3), _image()
     p.blob(layer)
     p.blob(child.manifest)
@@ -218,11 +221,11 @@ def test_an_index_may_list_blobs(p: Pushing) -> None:
     assert p.manifest(listed, media_type, "many").status_code == 404
 
 
-# ---- what else there is
+# ---- other documents
 
 
-def test_an_artifact_is_pushed_with_the_empty_config(p: Pushing) -> None:
-    """As oras does; the layers may be missing."""
+def test_an_artifact_with_the_empty_config_can_be_pushed(p: Pushing) -> None:
+    """As oras does; it may have no layers."""
     made = _image()
     artifact = images.artifact(made, b"a signature", "application/vnd.example.signature")
     bare = document(artifact.manifest, layers=[])
@@ -239,10 +242,8 @@ def test_an_artifact_is_pushed_with_the_empty_config(p: Pushing) -> None:
     [{"mediaType": _FOREIGN}, {"urls": ["https://elsewhere.test/layer"]}],
     ids=["by its type", "by its urls"],
 )
-def test_layers_that_lie_elsewhere_need_not_be_here(
-    p: Pushing, elsewhere: dict[str, object]
-) -> None:
-    """Windows' base layers may not be passed on."""
+def test_foreign_layers_need_not_be_stored(p: Pushing, elsewhere: dict[str, object]) -> None:
+    """The licence of Windows' base layers forbids redistribution."""
     made = _image()
     layer = images.descriptor(b"not ours to give", "application/vnd.oci.image.layer.v1.tar")
     p.blob(made.config)
@@ -264,8 +265,8 @@ def test_unknown_fields_and_inline_data_are_kept(p: Pushing) -> None:
     assert p.ask("GET", "manifests/v1").content == body
 
 
-def test_a_media_type_may_have_parameters_and_the_manifest_none(p: Pushing) -> None:
-    """The header's parameters are ignored; the field has been optional since OCI 1.0."""
+def test_the_media_type_may_be_in_the_header_only(p: Pushing) -> None:
+    """Its parameters are ignored. The field in the manifest is optional since OCI 1.0."""
     made = _image()
     for blob in made.blobs:
         p.blob(blob)
@@ -277,14 +278,14 @@ def test_a_media_type_may_have_parameters_and_the_manifest_none(p: Pushing) -> N
     assert p.ask("GET", "manifests/v1").headers["content-type"] == OCI_MANIFEST
 
 
-# ---- beside others who write
+# ---- with concurrent writers
 
 
 @pytest.mark.parametrize("what", ["blob", "child"])
-def test_a_part_that_is_unlinked_meanwhile_is_missed(
+def test_a_part_that_is_unlinked_during_the_push_is_reported(
     p: Pushing, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """A cleaner that is killed over a removal has unlinked it, or a DELETE."""
+    """A DELETE may unlink it, or a cleaner that is killed during a removal."""
     child = _image()
     p.image(child, child.digest)
     body, media_type = images.index([child])

@@ -1,4 +1,4 @@
-"""A blob that another repository has need not be sent again (OCI distribution-spec 1.1, end-11)."""
+"""Cross-repository mounts (OCI distribution-spec 1.1, end-11)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from entrepot.datastore.budget import OVERHEAD
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.registry.auth.identity import Action, Identity
 from tests.images import filler
-from tests.registry.push.pushing import NAME, Holding, Pushing, pushing
+from tests.registry.push.pushing import NAME, Pushing, RecordingPins, pushing
 
 _CONTENT = filler(5000, 1)
 _DIGEST = Digest.of(_CONTENT)
@@ -23,7 +23,7 @@ def _mount(p: Pushing, query: str, name: str = NAME) -> Result:
 
 
 def _is_mounted(p: Pushing, answer: Result) -> bool:
-    """Tell whether it was, and check that an upload has begun if not."""
+    """Return True after a mount; otherwise check that an upload has begun."""
     if answer.status_code == 201:
         assert answer.headers["location"] == f"/v2/{NAME}/blobs/{_DIGEST}"
         assert answer.headers["docker-content-digest"] == str(_DIGEST)
@@ -38,7 +38,7 @@ def _is_mounted(p: Pushing, answer: Result) -> bool:
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 def test_a_blob_is_mounted_from_another_repository(p: Pushing, algorithm: str) -> None:
-    """201, and not a byte is sent; the other repository keeps its own."""
+    """201 without a byte sent; the other repository keeps its link."""
     digest = p.blob(_CONTENT, _OTHER, algorithm)
 
     done = _mount(p, f"mount={digest}&from={_OTHER}")
@@ -49,8 +49,8 @@ def test_a_blob_is_mounted_from_another_repository(p: Pushing, algorithm: str) -
     assert p.ask("GET", f"blobs/{digest}").content == _CONTENT
 
 
-def test_a_blob_that_is_not_there_is_to_be_uploaded(p: Pushing) -> None:
-    """202 and an upload: from a repository that lacks it, is none, or could be none."""
+def test_a_mount_of_a_missing_blob_begins_an_upload(p: Pushing) -> None:
+    """202 if `from` lacks the blob, does not exist, or is not a valid name."""
     p.blob(_CONTENT, "team/third")
 
     for source in (_OTHER, "team/none", "../../etc", "UPPER//x"):
@@ -59,15 +59,15 @@ def test_a_blob_that_is_not_there_is_to_be_uploaded(p: Pushing) -> None:
         p.ask("DELETE", f"blobs/{_DIGEST}")
 
 
-def test_a_link_without_its_data_is_not_mounted(p: Pushing) -> None:
-    """It would be a blob that nobody can pull."""
+def test_a_link_without_content_is_not_mounted(p: Pushing) -> None:
+    """Nobody could pull the mounted blob."""
     p.repositories.link_blob(Repository(_OTHER), _DIGEST)
 
     assert _is_mounted(p, _mount(p, f"mount={_DIGEST}&from={_OTHER}")) is False
 
 
-def test_a_blob_is_mounted_from_wherever_it_is(p: Pushing) -> None:
-    """Without `from`: from the first repository that has it, or from its own."""
+def test_a_mount_without_from_searches_all_repositories(p: Pushing) -> None:
+    """The target itself is searched first."""
     p.blob(_CONTENT, _OTHER)
 
     for _ in range(2):
@@ -75,8 +75,8 @@ def test_a_blob_is_mounted_from_wherever_it_is(p: Pushing) -> None:
         p.send("DELETE", f"/v2/{_OTHER}/blobs/{_DIGEST}")
 
 
-def test_a_blob_that_is_nowhere_is_to_be_uploaded(p: Pushing) -> None:
-    """Without `from` too; also one whose data is here but which no repository shows."""
+def test_an_unlinked_blob_is_not_mounted(p: Pushing) -> None:
+    """Without `from` too: stored content that no readable repository links begins an upload."""
     assert _is_mounted(p, _mount(p, f"mount={_DIGEST}")) is False
     p.ask("DELETE", f"blobs/{_DIGEST}")
     assert p.content(_DIGEST) == _CONTENT
@@ -84,8 +84,8 @@ def test_a_blob_that_is_nowhere_is_to_be_uploaded(p: Pushing) -> None:
     assert _is_mounted(p, _mount(p, f"mount={_DIGEST}")) is False
 
 
-def test_an_upload_that_a_mount_became_hashes_as_its_digest_says(p: Pushing) -> None:
-    """What is to be mounted names the algorithm."""
+def test_a_failed_mount_begins_an_upload_with_its_algorithm(p: Pushing) -> None:
+    """The digest in the mount request names the algorithm."""
     digest = Digest.of(_CONTENT, "sha512")
 
     begun = _mount(p, f"mount={digest}&from={_OTHER}")
@@ -95,8 +95,8 @@ def test_an_upload_that_a_mount_became_hashes_as_its_digest_says(p: Pushing) -> 
     assert p.send("PUT", f"{where}?digest={digest}", _CONTENT).status_code == 201
 
 
-def test_a_proxied_blob_is_mounted_too(tmp_path: Path) -> None:
-    """Its link permits it under the upstream's name; it is then hosted under the other."""
+def test_a_proxied_blob_can_be_mounted(tmp_path: Path) -> None:
+    """It is linked under the upstream's name, and then hosted under the other name."""
     p = pushing(tmp_path, upstreams=["quay.io"])
     p.blob(_CONTENT, "team/helper")
     proxied = Repository("quay.io/podman/hello")
@@ -109,8 +109,8 @@ def test_a_proxied_blob_is_mounted_too(tmp_path: Path) -> None:
     assert _is_mounted(p, _mount(p, f"mount={_DIGEST}"))
 
 
-def test_what_its_upstream_no_longer_permits_is_not_mounted(p: Pushing) -> None:
-    """An upstream that is none any more: its content is served to nobody."""
+def test_a_blob_of_a_removed_upstream_is_not_mounted(p: Pushing) -> None:
+    """Content of an upstream that is no longer configured is not served."""
     left = Repository("gone.test/app")
     p.blob(_CONTENT, "gone.test/app")
     p.repositories.set_origin(left, "gone.test")
@@ -121,7 +121,7 @@ def test_what_its_upstream_no_longer_permits_is_not_mounted(p: Pushing) -> None:
 
 
 class _NotSecret(Identity):
-    """Whoever may do everything but read what is secret."""
+    """An identity that may do everything except pull from `secret`."""
 
     def may(self, action: Action, repository: Repository | None) -> bool:
         return action != "pull" or repository is None or "secret" not in repository.name
@@ -133,8 +133,8 @@ class _Rules:
 
 
 @pytest.mark.parametrize("query", [f"mount={_DIGEST}&from=secret/app", f"mount={_DIGEST}"])
-def test_nobody_mounts_what_he_may_not_read(tmp_path: Path, query: str) -> None:
-    """To know a digest is no permission."""
+def test_an_unreadable_blob_is_not_mounted(tmp_path: Path, query: str) -> None:
+    """To know a digest gives no permission."""
     owner = pushing(tmp_path)
     owner.blob(_CONTENT, "secret/app")
     p = pushing(tmp_path, index=owner.index, authenticator=_Rules())
@@ -142,9 +142,9 @@ def test_nobody_mounts_what_he_may_not_read(tmp_path: Path, query: str) -> None:
     assert _is_mounted(p, _mount(p, query)) is False
 
 
-def test_a_mounted_blob_is_held_and_counted_once(tmp_path: Path) -> None:
-    """Until it is linked; its row is the one that it had, used now."""
-    index = Holding()
+def test_a_mounted_blob_is_pinned_and_counted_once(tmp_path: Path) -> None:
+    """Until it is linked; its row stays the same, with a new access time."""
+    index = RecordingPins()
     p = pushing(tmp_path, index=index)
     p.blob(_CONTENT, _OTHER)
     index.held_once.clear()
@@ -153,4 +153,4 @@ def test_a_mounted_blob_is_held_and_counted_once(tmp_path: Path) -> None:
 
     assert index.used_bytes() == len(_CONTENT) + OVERHEAD
     assert index.held_once == {_DIGEST}
-    assert index.let_go()
+    assert index.are_removed()

@@ -1,4 +1,4 @@
-"""Who may write, and where."""
+"""Permission to push, by user and by repository name."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _WRITES = [
 
 @pytest.mark.parametrize(("method", "path"), _WRITES)
 @pytest.mark.parametrize("name", ["quay.io/podman/hello", "QUAY.IO/podman/hello"])
-def test_nobody_writes_under_an_upstreams_name(
+def test_a_push_to_an_upstreams_name_is_405(
     tmp_path: Path, method: str, path: str, name: str
 ) -> None:
-    """405 UNSUPPORTED, by whatever spelling, DELETE included."""
+    """405 UNSUPPORTED for every spelling, DELETE included."""
     p = pushing(tmp_path, upstreams=["quay.io"])
 
     refused = p.send(method, f"/v2/{name}/{path}", b"{}" if method[0] == "P" else None)
@@ -49,8 +49,8 @@ def test_nobody_writes_under_an_upstreams_name(
 
 
 @pytest.mark.parametrize("name", ["library/alpine", "alpine", "some/thing"])
-def test_nobody_replaces_what_the_default_upstream_has(tmp_path: Path, name: str) -> None:
-    """Every dockerd would get it, by the mirror form."""
+def test_a_push_over_a_name_of_the_default_upstream_is_405(tmp_path: Path, name: str) -> None:
+    """Every dockerd would pull the pushed image in place of the upstream's."""
     p = pushing(tmp_path, upstreams=["docker.io"], default="docker.io")
 
     refused = p.send("POST", f"/v2/{name}/blobs/uploads/")
@@ -59,8 +59,8 @@ def test_nobody_replaces_what_the_default_upstream_has(tmp_path: Path, name: str
 
 
 @pytest.mark.parametrize("name", ["team/app", "team/app/web", "a.b/c", "app"])
-def test_the_rule_that_a_refusal_names_allows_the_push(tmp_path: Path, name: str) -> None:
-    """The message of 405 is a remedy that works."""
+def test_the_setting_named_in_a_405_permits_the_push(tmp_path: Path, name: str) -> None:
+    """The remedy in the message works."""
     default = "corp.example"
     refused = pushing(tmp_path, upstreams=[default], default=default).send(
         "POST", f"/v2/{name}/blobs/uploads/"
@@ -85,10 +85,8 @@ def test_the_rule_that_a_refusal_names_allows_the_push(tmp_path: Path, name: str
         ("library/alpine", "docker.io", "docker.io's: push to another name"),
     ],
 )
-def test_a_refusal_names_what_can_be_done(
-    tmp_path: Path, name: str, default: str | None, told: str
-) -> None:
-    """Official images are nobody's to replace."""
+def test_a_405_states_the_remedy(tmp_path: Path, name: str, default: str | None, told: str) -> None:
+    """For official images there is none."""
     p = pushing(tmp_path, upstreams=["quay.io", "docker.io", "localhost:5000"], default=default)
     refused = p.send("PUT", f"/v2/{name}/manifests/v1", b"{}")
 
@@ -96,8 +94,8 @@ def test_a_refusal_names_what_can_be_done(
     assert refused.json["errors"][0]["message"].endswith(told)
 
 
-def test_a_name_that_the_operator_hosts_is_pushed_to_beside_a_default(tmp_path: Path) -> None:
-    """It is then asked of no upstream either."""
+def test_a_hosted_name_can_be_pushed_beside_a_default_upstream(tmp_path: Path) -> None:
+    """No upstream receives a request for it."""
     p = pushing(
         tmp_path,
         upstreams=["docker.io"],
@@ -112,8 +110,8 @@ def test_a_name_that_the_operator_hosts_is_pushed_to_beside_a_default(tmp_path: 
     assert p.send("GET", "/v2/_catalog").json == {"repositories": [NAME]}
 
 
-def test_what_was_pushed_before_there_was_a_default_stays_hosted(tmp_path: Path) -> None:
-    """And may be pushed to."""
+def test_a_repository_stays_hosted_when_a_default_upstream_is_added(tmp_path: Path) -> None:
+    """It can still be pushed to."""
     before = pushing(tmp_path)
     before.image(_MADE)
     p = pushing(tmp_path, index=before.index, upstreams=["docker.io"], default="docker.io")
@@ -123,8 +121,8 @@ def test_what_was_pushed_before_there_was_a_default_stays_hosted(tmp_path: Path)
     assert p.tags() == ["v1", "v2"]
 
 
-def test_a_name_in_upper_case_is_the_one_in_lower_case(p: Pushing) -> None:
-    """Names are folded at the door, and every answer says the folded one."""
+def test_names_are_folded_to_lower_case(p: Pushing) -> None:
+    """Every response has the name in lower case."""
     begun = p.send("POST", "/v2/Team/App/blobs/uploads/")
 
     where = begun.headers["location"]
@@ -135,7 +133,7 @@ def test_a_name_in_upper_case_is_the_one_in_lower_case(p: Pushing) -> None:
 
 
 @pytest.mark.parametrize("name", ["team/..", "team/-app", "team/app.", "a" * 256])
-def test_what_can_be_no_name_is_not_pushed_to(p: Pushing, name: str) -> None:
+def test_an_invalid_name_is_400(p: Pushing, name: str) -> None:
     """400 NAME_INVALID."""
     refused = p.send("POST", f"/v2/{name}/blobs/uploads/")
 
@@ -143,8 +141,8 @@ def test_what_can_be_no_name_is_not_pushed_to(p: Pushing, name: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), _WRITES)
-def test_a_stranger_writes_nothing(tmp_path: Path, method: str, path: str) -> None:
-    """He is asked for a password, also where he may pull; a wrong one is asked for again."""
+def test_an_anonymous_client_cannot_push(tmp_path: Path, method: str, path: str) -> None:
+    """It is challenged, even where it may pull. A wrong password is challenged again."""
     owner = pushing(tmp_path)
     owner.image(_MADE)
     p = pushing(
@@ -161,8 +159,8 @@ def test_a_stranger_writes_nothing(tmp_path: Path, method: str, path: str) -> No
     assert p.ask("GET", "manifests/v1").status_code == 200
 
 
-def test_a_user_may_pull_push_and_delete(tmp_path: Path) -> None:
-    """Every user of the password file; the log is told who."""
+def test_a_user_can_pull_push_and_delete(tmp_path: Path) -> None:
+    """Every user in the password file; the log has the user's name."""
     p = pushing(tmp_path, authenticator=Basic(lambda *_: True, realm="r"))
     login = {"Authorization": "Basic dTpw"}
 

@@ -1,4 +1,4 @@
-"""What was pushed about a manifest (OCI distribution-spec 1.1, end-12)."""
+"""The referrers API (OCI distribution-spec 1.1, end-12)."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def _about(p: Pushing, subject: object = _SUBJECT.digest, query: str = "") -> Re
 
 
 @pytest.mark.parametrize("name", [NAME, "team/none"])
-def test_nothing_refers_to_what_is_unknown(p: Pushing, name: str) -> None:
-    """An empty index with 200: a 404 would send clients to the tags."""
+def test_an_unknown_subject_has_an_empty_list(p: Pushing, name: str) -> None:
+    """200 with an empty index: a 404 would make clients use the referrers tag."""
     answer = p.send("GET", f"/v2/{name}/referrers/{Digest.of(b'unknown')}")
 
     assert answer.status_code == 200
@@ -50,13 +50,13 @@ def test_nothing_refers_to_what_is_unknown(p: Pushing, name: str) -> None:
     assert answer.json == {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
 
 
-def test_what_is_no_digest_is_400(p: Pushing) -> None:
-    """A tag is none."""
+def test_an_invalid_digest_is_400(p: Pushing) -> None:
+    """A tag is not a digest."""
     assert p.ask("GET", "referrers/v1").status_code == 400
 
 
-def test_a_referrer_is_confirmed_and_described(p: Pushing) -> None:
-    """OCI-Subject on the push; then its type, its size and its annotations."""
+def test_a_push_with_a_subject_is_confirmed_and_listed(p: Pushing) -> None:
+    """OCI-Subject in the response; then type, size and annotations in the list."""
     p.image(_SUBJECT)
     made = _artifact(1, signer="somebody")
     for blob in made.blobs:
@@ -76,8 +76,8 @@ def test_a_referrer_is_confirmed_and_described(p: Pushing) -> None:
     ]
 
 
-def test_a_referrer_with_odd_annotations_leaves_the_list_readable(p: Pushing) -> None:
-    """Clients take annotations for texts: one that is none would hide all signatures."""
+def test_annotations_that_are_not_strings_are_left_out(p: Pushing) -> None:
+    """Clients expect strings: one other value would hide all signatures."""
     p.image(_SUBJECT)
     odd = _artifact(1, a=7, b={"c": [1]}, d=None, e="text")  # type: ignore[arg-type]
     for blob in odd.blobs:
@@ -87,8 +87,8 @@ def test_a_referrer_with_odd_annotations_leaves_the_list_readable(p: Pushing) ->
     assert [each["annotations"] for each in _about(p).json["manifests"]] == [{"e": "text"}]
 
 
-def test_a_push_without_a_subject_confirms_none(p: Pushing) -> None:
-    """A client would take it for one that knows referrers."""
+def test_a_push_without_a_subject_has_no_oci_subject(p: Pushing) -> None:
+    """The header would announce a referrer."""
     p.image(_SUBJECT, "v1")
 
     again = p.manifest(_SUBJECT.manifest, _SUBJECT.media_type, "v1")
@@ -96,8 +96,8 @@ def test_a_push_without_a_subject_confirms_none(p: Pushing) -> None:
     assert "oci-subject" not in again.headers
 
 
-def test_an_artifact_without_a_type_has_its_configs(p: Pushing) -> None:
-    """OCI distribution-spec 1.1: the config's media type stands for it."""
+def test_an_artifact_without_a_type_has_that_of_its_config(p: Pushing) -> None:
+    """OCI distribution-spec 1.1: the media type of the config is used."""
     made = _artifact(1)
     config = json.loads(made.manifest)["config"] | {"mediaType": _SBOM}
     body = document(made.manifest, artifactType=None, config=config)
@@ -111,8 +111,8 @@ def test_an_artifact_without_a_type_has_its_configs(p: Pushing) -> None:
 
 
 @pytest.mark.parametrize("kind", [_SBOM, None])
-def test_an_index_may_refer_too(p: Pushing, kind: str | None) -> None:
-    """One without a type is listed without."""
+def test_an_index_can_have_a_subject(p: Pushing, kind: str | None) -> None:
+    """Without an artifact type it is listed without one."""
     subject = images.descriptor(_SUBJECT.manifest, OCI_MANIFEST)
     changes: dict[str, Any] = {"subject": subject, "artifactType": kind}
     body = document(images.index([])[0], **changes)
@@ -124,8 +124,8 @@ def test_an_index_may_refer_too(p: Pushing, kind: str | None) -> None:
     assert entry["mediaType"] == OCI_INDEX
 
 
-def test_referrers_come_before_or_after_their_subject(p: Pushing) -> None:
-    """And stay when it goes."""
+def test_a_referrer_may_be_pushed_before_its_subject(p: Pushing) -> None:
+    """It stays when the subject is deleted."""
     before, after = _artifact(1), _artifact(2)
     p.image(before, before.digest)
     p.image(_SUBJECT)
@@ -139,7 +139,7 @@ def test_referrers_come_before_or_after_their_subject(p: Pushing) -> None:
 
 
 def test_a_deleted_referrer_is_not_listed(p: Pushing) -> None:
-    """Deleted by digest; without its tag it still is one."""
+    """It must be deleted by digest: without its tag it is still a referrer."""
     made = _artifact(1)
     p.image(made, "signature")
     p.ask("DELETE", "manifests/signature")
@@ -151,16 +151,16 @@ def test_a_deleted_referrer_is_not_listed(p: Pushing) -> None:
     assert list(p.repositories.referrers(Repository(NAME), _SUBJECT.digest)) == []
 
 
-def test_referrers_are_those_of_one_repository(p: Pushing) -> None:
-    """What was pushed elsewhere about the same digest is not shown here."""
+def test_referrers_are_listed_by_repository(p: Pushing) -> None:
+    """Referrers of the same digest in other repositories are not listed."""
     made = _artifact(1)
     p.image(made, "signature", name="team/other")
 
     assert _listed(_about(p)) == []
 
 
-def test_referrers_are_filtered_by_their_type(p: Pushing) -> None:
-    """And the answer says so, also when a client did not escape its plus."""
+def test_referrers_are_filtered_by_artifact_type(p: Pushing) -> None:
+    """The response names the filter. A client need not escape the plus sign."""
     signature, sbom = _artifact(1), _artifact(2, _SBOM)
     for made in (signature, sbom):
         p.image(made, made.digest)
@@ -173,8 +173,8 @@ def test_referrers_are_filtered_by_their_type(p: Pushing) -> None:
     assert _listed(_about(p, query="?artifactType=none")) == []
 
 
-def test_many_referrers_come_in_pages(p: Pushing) -> None:
-    """Each links the next, the filter included; together they are all."""
+def test_referrers_are_listed_in_pages(p: Pushing) -> None:
+    """Each page links the next one with the filter; together they are complete."""
     made = [_artifact(number) for number in range(5)]
     for each in [*made, _artifact(9, _SBOM)]:
         p.image(each, each.digest)
@@ -191,8 +191,8 @@ def test_many_referrers_come_in_pages(p: Pushing) -> None:
     assert pages == 3
 
 
-def test_a_page_is_no_larger_than_a_manifest_may_be(p: Pushing) -> None:
-    """Clients read an index of 4 MiB; annotations may make it larger."""
+def test_a_page_is_no_larger_than_a_manifest(p: Pushing) -> None:
+    """Clients read an index of up to 4 MiB; annotations can exceed that."""
     made = [_artifact(number, note="x" * (LARGEST // 2)) for number in range(3)]
     for each in made:
         p.image(each, each.digest)
@@ -203,8 +203,8 @@ def test_a_page_is_no_larger_than_a_manifest_may_be(p: Pushing) -> None:
     assert 'rel="next"' in first.headers["link"]
 
 
-def test_what_an_older_client_listed_by_tag_is_shown(p: Pushing) -> None:
-    """The fallback's tag is an ordinary one; what it lists is a referrer if it says so itself."""
+def test_manifests_under_the_referrers_tag_are_listed(p: Pushing) -> None:
+    """The fallback tag is an ordinary tag. A manifest in it counts if it states the subject."""
     made, other = _artifact(1), image([filler(500, 7)])
     for each in (_SUBJECT, made, other):
         p.image(each, each.digest)

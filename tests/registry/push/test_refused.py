@@ -1,4 +1,4 @@
-"""Manifests that are refused, and what is kept of those that are not."""
+"""Manifests that are refused, and the records of those that are stored."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from entrepot.datastore.manifest import DOCKER_LIST, LARGEST, OCI_INDEX, OCI_MAN
 from entrepot.datastore.refs import Digest, Repository
 from tests import images
 from tests.images import Image, filler, image
-from tests.registry.push.pushing import NAME, Holding, Pushing, code, document, pushing
+from tests.registry.push.pushing import NAME, Pushing, RecordingPins, code, document, pushing
 
 
 def _image() -> Image:
     return image([filler(1000, 1)])
 
 
-# ---- what is refused
+# ---- refused manifests
 
 
-def test_a_manifest_that_names_what_is_not_here_is_refused(p: Pushing) -> None:
-    """404 MANIFEST_BLOB_UNKNOWN, an error for each; a blob of another repository is not here."""
+def test_a_manifest_with_missing_parts_is_404(p: Pushing) -> None:
+    """MANIFEST_BLOB_UNKNOWN with an error for each; blobs of other repositories are missing."""
     made = image([filler(1000, 1), filler(1000, 2), filler(1000, 2)])
     p.blob(made.config)
     p.blob(made.layers[0], name="team/other")
@@ -41,8 +41,8 @@ def test_a_manifest_that_names_what_is_not_here_is_refused(p: Pushing) -> None:
     assert p.tags() == []
 
 
-def test_a_link_to_what_is_gone_is_not_enough(p: Pushing) -> None:
-    """A blob whose data was lost must be pushed again."""
+def test_a_link_without_content_is_a_missing_part(p: Pushing) -> None:
+    """A blob whose content was lost must be pushed again."""
     made = _image()
     p.image(made)
     digest = Digest.of(made.layers[0])
@@ -51,8 +51,8 @@ def test_a_link_to_what_is_gone_is_not_enough(p: Pushing) -> None:
     assert p.manifest(made.manifest, made.media_type, "v2").status_code == 404
 
 
-def test_a_manifest_that_is_not_what_its_digest_says_is_refused(p: Pushing) -> None:
-    """400 DIGEST_INVALID, though it would be a fine manifest."""
+def test_a_manifest_with_a_wrong_digest_is_400(p: Pushing) -> None:
+    """400 DIGEST_INVALID, although the manifest itself is valid."""
     made = _image()
     p.image(made)
 
@@ -63,8 +63,8 @@ def test_a_manifest_that_is_not_what_its_digest_says_is_refused(p: Pushing) -> N
 
 
 @pytest.mark.parametrize("reference", ["sha256:baddigest", "sha256:", "md5:0123", "a:b"])
-def test_what_is_no_digest_is_400(p: Pushing, reference: str) -> None:
-    """Pushed or pulled."""
+def test_a_malformed_digest_is_400(p: Pushing, reference: str) -> None:
+    """In a push and in a pull."""
     made = _image()
 
     pushed = p.manifest(made.manifest, made.media_type, reference)
@@ -89,8 +89,8 @@ _WRONG = {
 
 
 @pytest.mark.parametrize(("body", "media_type"), _WRONG.values(), ids=_WRONG)
-def test_what_is_no_manifest_is_refused(p: Pushing, body: bytes, media_type: str) -> None:
-    """400 MANIFEST_INVALID, also where two clients would read two things."""
+def test_an_invalid_manifest_is_400(p: Pushing, body: bytes, media_type: str) -> None:
+    """MANIFEST_INVALID, also for a document that two clients could read as two types."""
     for blob in _image().blobs:
         p.blob(blob)
 
@@ -100,14 +100,14 @@ def test_what_is_no_manifest_is_refused(p: Pushing, body: bytes, media_type: str
 
 
 def _of_length(made: Image, length: int) -> bytes:
-    """Return a manifest that an annotation makes exactly so long."""
+    """Return a manifest that an annotation extends to exactly this length."""
     fill = length - len(document(made.manifest, annotations={"fill": ""}))
     return document(made.manifest, annotations={"fill": "x" * fill})
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["announced", "streamed"])
-def test_a_manifest_has_four_mebibytes_at_most(p: Pushing, *, streamed: bool) -> None:
-    """413 from the next byte on, which is not even read."""
+def test_a_manifest_above_4_mib_is_413(p: Pushing, *, streamed: bool) -> None:
+    """The body is read up to the limit only."""
     made = _image()
     p.image(made)
     media = {"Content_Type": OCI_MANIFEST}
@@ -124,19 +124,19 @@ def test_a_manifest_has_four_mebibytes_at_most(p: Pushing, *, streamed: bool) ->
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-def test_a_manifest_is_put(p: Pushing, method: str) -> None:
-    """Nothing else; `Allow` says what is."""
+def test_other_methods_on_a_manifest_are_405(p: Pushing, method: str) -> None:
+    """`Allow` lists the permitted ones."""
     refused = p.ask(method, "manifests/v1", b"{}")
 
     assert (refused.status_code, code(refused)) == (405, "UNSUPPORTED")
     assert refused.headers["allow"] == "GET, HEAD, PUT, DELETE"
 
 
-# ---- what is kept of it
+# ---- stored manifests
 
 
-def test_a_pushed_image_is_recorded_with_what_it_names(p: Pushing) -> None:
-    """So that a pull of it renews its parts, and no part goes before it."""
+def test_a_pushed_image_is_recorded_with_its_parts(p: Pushing) -> None:
+    """A pull of it updates the access times of its parts, and no part is evicted before it."""
     made = _image()
     p.image(made)
 
@@ -148,9 +148,9 @@ def test_a_pushed_image_is_recorded_with_what_it_names(p: Pushing) -> None:
     assert p.repositories.origin(Repository(NAME)) is None
 
 
-def test_all_that_a_push_counts_on_is_held(tmp_path: Path) -> None:
-    """While it lasts: parts, and an index's children with theirs."""
-    index = Holding()
+def test_all_parts_are_pinned_during_a_push(tmp_path: Path) -> None:
+    """With the parts of an index's manifests."""
+    index = RecordingPins()
     p = pushing(tmp_path, index=index)
     child = _image()
     p.image(child, child.digest)
@@ -160,11 +160,11 @@ def test_all_that_a_push_counts_on_is_held(tmp_path: Path) -> None:
     p.manifest(body, media_type, "many")
 
     assert index.held_once == {Digest.of(body), child.digest, *map(Digest.of, child.blobs)}
-    assert index.let_go()
+    assert index.are_removed()
 
 
-def test_a_type_that_was_told_is_not_changed_by_another_repository(p: Pushing) -> None:
-    """The content is one and the same, and names no type itself."""
+def test_another_repository_cannot_change_a_media_type(p: Pushing) -> None:
+    """The content is the same and states no type itself."""
     made = _image()
     body = document(made.manifest, mediaType=None)
     for name in (NAME, "team/other"):
@@ -179,11 +179,11 @@ def test_a_type_that_was_told_is_not_changed_by_another_repository(p: Pushing) -
 
 
 class _Died(BaseException):
-    """The process was killed before a write."""
+    """Raised in place of a write: the process was killed."""
 
 
 def _dying(after: int) -> Callable[[Filesystem, str, bytes], None]:
-    """Return a write of values that works so many times."""
+    """Return a storage write that works for some calls and then raises _Died."""
     left = iter(range(after))
     write = Filesystem.write
 
@@ -196,10 +196,10 @@ def _dying(after: int) -> Callable[[Filesystem, str, bytes], None]:
 
 
 @pytest.mark.parametrize("writes", range(6))
-def test_a_push_that_dies_leaves_no_tag_that_dangles(
+def test_an_interrupted_push_leaves_no_dangling_tag(
     p: Pushing, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    """Whichever write was the last: a tag that is listed can be pulled, and goes on to be."""
+    """Whichever write was the last: every listed tag can be pulled, then and later."""
     subject = _image()
     p.image(subject, subject.digest)
     made = images.artifact(subject, b"a signature", "application/vnd.example.signature")

@@ -1,4 +1,4 @@
-"""A push that does not fit is refused at its first chunk, and nothing of it stays."""
+"""Pushes without disk space: refused at the first chunk, and nothing of them stays."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ROOM = 100 * _KB
 
 @pytest.fixture
 def p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pushing:
-    """A worker whose cap is 100 kB, half of it taken; no cleaner makes room."""
+    """Return a worker with a cap of 100 kB, half of it used, and no cleaner that frees space."""
     monkeypatch.setattr(datastore_reservations, "_WAIT_S", 0.02)
     p = pushing(tmp_path, limits=SpaceLimits(max_used_bytes=_ROOM, largest=_ROOM))
     p.index.record(Digest.of(b"taken"), 50 * _KB, ContentKind.BLOB, 1.0)
@@ -38,7 +38,7 @@ def p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pushing:
 
 
 def _is_refused(p: Pushing, answer: Result, size: int) -> bool:
-    """Tell whether it was, with both sizes, and whether nothing of it stayed."""
+    """Return True if a push was refused with both sizes and left nothing behind."""
     detail = answer.json["errors"][0]["detail"]
     assert (answer.status_code, code(answer)) == (507, "DENIED")
     assert detail["size"] >= size
@@ -50,7 +50,7 @@ def _is_refused(p: Pushing, answer: Result, size: int) -> bool:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 def test_a_body_that_cannot_fit_is_not_read(p: Pushing, method: str) -> None:
-    """Its announced length is enough."""
+    """Its Content-Length decides."""
     content = filler(60 * _KB, 1)
     query = f"?digest={Digest.of(content)}"
     url = f"/v2/team/app/blobs/uploads/{query}" if method == "POST" else p.begin() + query
@@ -66,8 +66,8 @@ def test_a_body_that_cannot_fit_is_not_read(p: Pushing, method: str) -> None:
     assert _is_refused(p, answer, len(content))
 
 
-def test_a_client_that_is_still_sending_is_told_before_it_is_cut_off(p: Pushing) -> None:
-    """Most read no answer once they are; so what they send is read on, after the answer."""
+def test_a_client_that_is_still_sending_gets_the_response(p: Pushing) -> None:
+    """Most clients read no response after a reset, so the worker reads the rest of the body."""
     content = filler(60 * _KB, 1)
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -82,8 +82,8 @@ def test_a_client_that_is_still_sending_is_told_before_it_is_cut_off(p: Pushing)
     assert lent.drain_s == 10
 
 
-def test_a_stream_is_refused_where_the_room_ends(p: Pushing) -> None:
-    """Without an announced length it may fill what there is."""
+def test_a_stream_is_refused_when_space_runs_out(p: Pushing) -> None:
+    """Without a Content-Length it may use all space."""
     where = p.begin()
 
     answer = p.stream("PATCH", where, pieces(filler(60 * _KB, 1), 10 * _KB))
@@ -92,8 +92,8 @@ def test_a_stream_is_refused_where_the_room_ends(p: Pushing) -> None:
     assert p.send("GET", where).status_code == 404
 
 
-def test_a_stream_that_fits_is_taken_though_a_step_would_not(p: Pushing) -> None:
-    """Room is reserved in large steps, and near the limit in small ones."""
+def test_a_stream_that_fits_is_accepted_near_the_limit(p: Pushing) -> None:
+    """Space is reserved in large steps, and near the limit in small ones."""
     where, content = p.begin(), filler(40 * _KB, 1)
 
     taken = p.stream("PATCH", where, pieces(content, _KB))
@@ -103,8 +103,8 @@ def test_a_stream_that_fits_is_taken_though_a_step_would_not(p: Pushing) -> None
     assert p.index.used_bytes() == 90 * _KB + 2 * OVERHEAD
 
 
-def test_the_chunk_that_is_too_much_ends_the_upload(p: Pushing) -> None:
-    """What came before it goes as well."""
+def test_a_chunk_that_does_not_fit_ends_the_upload(p: Pushing) -> None:
+    """The earlier chunks are removed too."""
     where, content = p.begin(), filler(60 * _KB, 1)
     first = p.send("PATCH", where, content[: 30 * _KB])
 
@@ -114,8 +114,8 @@ def test_the_chunk_that_is_too_much_ends_the_upload(p: Pushing) -> None:
     assert _is_refused(p, second, 60 * _KB)
 
 
-def test_a_blob_larger_than_the_whole_cap_is_refused(tmp_path: Path) -> None:
-    """However empty it is."""
+def test_a_blob_above_the_cap_is_refused(tmp_path: Path) -> None:
+    """Even if the store is empty."""
     p = pushing(tmp_path, limits=SpaceLimits(max_used_bytes=200 * _KB, largest=_ROOM))
 
     answer = p.send("PUT", f"{p.begin()}?digest={Digest.of(b'')}", filler(101 * _KB, 1))
@@ -124,8 +124,8 @@ def test_a_blob_larger_than_the_whole_cap_is_refused(tmp_path: Path) -> None:
     assert answer.json["errors"][0]["detail"] == {"size": 101 * _KB, "room": _ROOM}
 
 
-def test_a_push_is_not_accepted_while_nobody_knows_what_is_held(p: Pushing) -> None:
-    """A lost index is being rebuilt: 503, come again; a refusal would be believed."""
+def test_a_push_is_503_while_the_index_is_rebuilt(p: Pushing) -> None:
+    """The used bytes are unknown: a client must retry, but would take a refusal as final."""
     p.index._notes.clear()  # type: ignore[attr-defined]  # as it is when it was lost
     where = p.begin()
 
@@ -137,7 +137,7 @@ def test_a_push_is_not_accepted_while_nobody_knows_what_is_held(p: Pushing) -> N
 
 
 def test_a_manifest_that_does_not_fit_is_refused(p: Pushing) -> None:
-    """Its blobs came in; it does not, nor does a link to it."""
+    """Its blobs were stored; neither the manifest nor a link to it is."""
     made = image([filler(_KB, 1)])
     for blob in made.blobs:
         p.blob(blob)
@@ -151,8 +151,8 @@ def test_a_manifest_that_does_not_fit_is_refused(p: Pushing) -> None:
     assert p.content(made.digest) is None
 
 
-def test_what_is_here_already_needs_no_room(p: Pushing) -> None:
-    """A manifest gets another tag though nothing fits any more."""
+def test_stored_content_needs_no_space(p: Pushing) -> None:
+    """A manifest can get another tag on a full store."""
     made = image([filler(_KB, 1)])
     p.image(made)
     p.index.record(Digest.of(b"more"), _ROOM - p.index.used_bytes(), ContentKind.BLOB, 1.0)
@@ -161,8 +161,8 @@ def test_what_is_here_already_needs_no_room(p: Pushing) -> None:
     assert p.ask("GET", "manifests/v2").status_code == 200
 
 
-def test_an_upload_keeps_the_room_that_it_takes(p: Pushing) -> None:
-    """Between two chunks others cannot have it, nor more than it needs."""
+def test_an_upload_keeps_its_reservation_between_chunks(p: Pushing) -> None:
+    """Other uploads cannot use that space, and the upload reserves no more than it needs."""
     where = p.begin()
     p.stream("PATCH", where, pieces(filler(30 * _KB, 1), _KB))
 
@@ -172,7 +172,7 @@ def test_an_upload_keeps_the_room_that_it_takes(p: Pushing) -> None:
 
 
 def test_a_full_disk_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Room on the disk may come by itself; it gets back what was taken."""
+    """The disk may be freed; the reservation is released."""
 
     def refuse(*_: object) -> int:
         raise OSError(errno.ENOSPC, "no space")
@@ -187,8 +187,8 @@ def test_a_full_disk_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None
     assert p.uploads() == []
 
 
-def test_an_index_that_does_not_answer_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing can be held then; not a byte is taken, so that the request may be repeated."""
+def test_an_unavailable_index_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be pinned then. No byte is read, so that the client can repeat the request."""
 
     def busy(*_: object) -> None:
         raise IndexUnavailable("busy")
@@ -202,8 +202,8 @@ def test_an_index_that_does_not_answer_is_503(p: Pushing, monkeypatch: pytest.Mo
     assert (answer.status_code, again.status_code) == (503, 201)
 
 
-def test_what_the_cleaner_has_begun_to_remove_is_waited_for(p: Pushing) -> None:
-    """A push that found the old copy there would lose its bytes a moment later."""
+def test_a_push_waits_for_a_removal_by_the_cleaner(p: Pushing) -> None:
+    """Otherwise the push would rely on an old copy that is gone a moment later."""
     content = filler(_KB, 1)
     digest = p.blob(content)
     p.ask("DELETE", f"blobs/{digest}")
@@ -230,10 +230,10 @@ def test_what_the_cleaner_has_begun_to_remove_is_waited_for(p: Pushing) -> None:
     assert p.index.entry(digest) is not None
 
 
-def test_what_a_dead_cleaner_had_begun_to_remove_is_taken_back(
+def test_a_push_undoes_the_mark_of_a_dead_cleaner(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next one would finish it."""
+    """Otherwise the next cleaner would remove the content."""
     monkeypatch.setattr("entrepot.registry.push.pins._CLEANER_WAIT_S", 0.02)
     content = filler(_KB, 1)
     digest = p.blob(content)
@@ -247,10 +247,10 @@ def test_what_a_dead_cleaner_had_begun_to_remove_is_taken_back(
     assert p.content(digest) == content
 
 
-def test_what_a_slow_cleaner_is_still_removing_is_not_confirmed(
+def test_a_push_is_refused_during_a_slow_removal(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It stands still between its mark and the removal: the removal would take what is pushed."""
+    """The cleaner is between mark and removal, and would remove the pushed content."""
     monkeypatch.setattr("entrepot.registry.push.pins._CLEANER_WAIT_S", 0.02)
     content = filler(_KB, 1)
     digest = p.blob(content)

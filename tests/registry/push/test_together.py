@@ -1,4 +1,4 @@
-"""Pushes beside deletes, mounts and evictions: the spec's answers, and nothing lost."""
+"""Pushes during deletes, mounts and evictions: responses follow the spec, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def p(tmp_path: Path, index: AccessIndex) -> Pushing:
 
 
 @contextmanager
-def _beside(act: Callable[[], object]) -> Iterator[None]:
-    """Do something over and over in another thread, until the end of the block."""
+def _concurrently(act: Callable[[], object]) -> Iterator[None]:
+    """Repeat an action in another thread until the end of the block."""
     over = threading.Event()
     failures: list[BaseException] = []
 
@@ -62,15 +62,15 @@ def _beside(act: Callable[[], object]) -> Iterator[None]:
     assert failures == []
 
 
-def test_a_mount_beside_a_delete_is_done_or_not_done(p: Pushing) -> None:
-    """201 and the blob is there, or 202 and an upload is: never a link to nothing."""
+def test_a_mount_during_a_delete_links_content_or_nothing(p: Pushing) -> None:
+    """201 and the blob can be pulled, or 202 and an upload begins: never a link without content."""
 
     def come_and_go() -> None:
         p.blob(_CONTENT, _OTHER)
         p.send("DELETE", f"/v2/{_OTHER}/blobs/{_DIGEST}")
 
     seen = set()
-    with _beside(come_and_go):
+    with _concurrently(come_and_go):
         for _ in range(_ROUNDS):
             done = p.ask("POST", f"blobs/uploads/?mount={_DIGEST}&from={_OTHER}")
             there = p.ask("GET", f"blobs/{_DIGEST}")
@@ -85,10 +85,10 @@ def test_a_mount_beside_a_delete_is_done_or_not_done(p: Pushing) -> None:
     assert seen <= {201, 202}
 
 
-def test_an_eviction_beside_a_push_takes_nothing_that_was_answered(
+def test_an_eviction_during_a_push_removes_no_acknowledged_blob(
     p: Pushing, index: AccessIndex
 ) -> None:
-    """The blob that is pushed lies there from before, and the cleaner wants it at that moment."""
+    """An old copy of the pushed blob is stored, and the cleaner evicts it at that moment."""
     blobs = BlobStore(p.storage)
     landing = threading.Lock()  # nothing lands while it is here, and it is until it has gone
 
@@ -105,7 +105,7 @@ def test_an_eviction_beside_a_push_takes_nothing_that_was_answered(
                     blobs.delete(entry.digest)
                     index.forget(entry.digest)
 
-    with _beside(evict):
+    with _concurrently(evict):
         for _ in range(_ROUNDS):
             with landing:
                 blobs.write(_DIGEST, _CONTENT)
@@ -117,8 +117,8 @@ def test_an_eviction_beside_a_push_takes_nothing_that_was_answered(
     assert index.reservations() == []
 
 
-def test_a_tag_that_is_set_beside_a_delete_of_its_manifest_does_not_dangle(p: Pushing) -> None:
-    """It is set after, and the manifest is there again, or it goes with it."""
+def test_a_tag_set_during_a_delete_of_its_manifest_does_not_dangle(p: Pushing) -> None:
+    """The tag is set after the delete with the manifest, or is deleted with it."""
     made = image([filler(1000, 2)])
     p.image(made, made.digest)
     other = pushing(p.root, index=p.index)
@@ -126,7 +126,7 @@ def test_a_tag_that_is_set_beside_a_delete_of_its_manifest_does_not_dangle(p: Pu
     def delete() -> None:
         other.ask("DELETE", f"manifests/{made.digest}")
 
-    with _beside(delete):
+    with _concurrently(delete):
         for _ in range(_ROUNDS):
             assert p.manifest(made.manifest, made.media_type, "v1").status_code == 201
 
@@ -134,8 +134,8 @@ def test_a_tag_that_is_set_beside_a_delete_of_its_manifest_does_not_dangle(p: Pu
         assert p.ask("GET", f"manifests/{tag}").status_code == 200
 
 
-def test_referrers_that_come_at_once_are_all_listed(p: Pushing) -> None:
-    """A list kept by tag would lose some: each client writes it as it read it."""
+def test_simultaneous_referrers_are_all_listed(p: Pushing) -> None:
+    """A list under a referrers tag would lose some: each client overwrites it."""
     subject = image([filler(1000, 3)])
     p.image(subject)
     made = [images.artifact(subject, str(number).encode(), "test/kind") for number in range(8)]

@@ -1,4 +1,4 @@
-"""Uploads that are begun and not ended are bounded in number."""
+"""Limits on the number of unfinished uploads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAME = Repository.parse("team/app")
 
 
 class Uploads:
-    """Uploads that may be three in all, and two of one owner."""
+    """Upload sessions with a limit of three in total, and two per owner."""
 
     def __init__(self, folder: Path) -> None:
         self.reached = 0
@@ -33,11 +33,11 @@ class Uploads:
         self.reached += 1
 
     def begin(self, owner: str) -> str:
-        """Begin one."""
+        """Begin an upload."""
         return self.sessions.begin(NAME, owner=owner)
 
     def age(self, number: str, seconds: float, content: bytes = b"") -> None:
-        """Let one have stood still so long, with so much in it."""
+        """Set the age and the length of an upload."""
         (path,) = self.folder.glob(f"{number}*")
         path.write_bytes(content)
         then = time.time() - seconds
@@ -46,12 +46,12 @@ class Uploads:
 
 @pytest.fixture
 def uploads(tmp_path: Path) -> Uploads:
-    """Return none yet."""
+    """Return sessions without uploads."""
     return Uploads(tmp_path / "uploads")
 
 
-def test_one_owner_takes_no_more_than_a_share(uploads: Uploads) -> None:
-    """Others may begin theirs; the refusal is counted."""
+def test_an_owner_cannot_exceed_its_limit(uploads: Uploads) -> None:
+    """Other owners still can begin uploads; the refusal is counted."""
     uploads.begin("ann")
     uploads.begin("ann")
 
@@ -61,8 +61,8 @@ def test_one_owner_takes_no_more_than_a_share(uploads: Uploads) -> None:
     assert uploads.reached == 1
 
 
-def test_all_together_are_bounded(uploads: Uploads) -> None:
-    """By files on the disk, whichever worker began them."""
+def test_the_total_limit_covers_all_workers(uploads: Uploads) -> None:
+    """The files on disk are counted, whichever worker created them."""
     for owner in ("ann", "bob", "cid"):
         uploads.begin(owner)
 
@@ -75,10 +75,10 @@ def test_all_together_are_bounded(uploads: Uploads) -> None:
     ("age", "content", "makes_way"),
     [(61, b"", True), (59, b"", False), (3601, b"x", True), (3500, b"x", False)],
 )
-def test_what_stands_still_makes_way(
+def test_idle_uploads_are_removed_at_the_limit(
     uploads: Uploads, age: float, content: bytes, *, makes_way: bool
 ) -> None:
-    """Empty ones soon, others after an hour; nobody is locked out by what was left behind."""
+    """Empty ones after a minute, others after an hour: abandoned uploads block no client."""
     number = uploads.begin("ann")
     uploads.begin("ann")
     uploads.age(number, age, content)
@@ -91,7 +91,7 @@ def test_what_stands_still_makes_way(
     assert bool(list(uploads.folder.glob(f"{number}*"))) is not makes_way
 
 
-def test_one_that_is_written_to_does_not_make_way(uploads: Uploads) -> None:
+def test_a_locked_upload_is_not_removed(uploads: Uploads) -> None:
     """However long its request waits for the next byte."""
     number = uploads.begin("ann")
     uploads.begin("ann")

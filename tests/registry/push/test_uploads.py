@@ -1,4 +1,4 @@
-"""Blobs come in: at once, in chunks, as a stream, again after a break (end-4 to end-6, end-13)."""
+"""Blob uploads: monolithic, in chunks, as a stream, and resumed (end-4 to end-6, end-13)."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def _span(start: int, chunk: bytes) -> str:
     return f"{start}-{start + len(chunk) - 1}"
 
 
-# ---- at once
+# ---- monolithic
 
 
-def test_an_upload_begins_with_a_place_to_go_on(p: Pushing) -> None:
-    """end-4a: 202, a relative Location with a UUID in it, and nothing received."""
+def test_a_post_returns_the_location_of_the_upload(p: Pushing) -> None:
+    """end-4a: 202, a relative Location with a UUID, and a Range of no bytes."""
     begun = p.ask("POST", "blobs/uploads/")
 
     assert begun.status_code == 202
@@ -41,8 +41,8 @@ def test_an_upload_begins_with_a_place_to_go_on(p: Pushing) -> None:
 
 
 @_ALGORITHMS
-def test_post_and_put_make_a_blob(p: Pushing, algorithm: str) -> None:
-    """end-6: 201, where it can be pulled, and its digest, in whichever algorithm."""
+def test_post_and_put_store_a_blob(p: Pushing, algorithm: str) -> None:
+    """end-6: 201, a Location that can be pulled, and the digest, in either algorithm."""
     digest = Digest.of(_CONTENT, algorithm)
 
     done = p.send("PUT", f"{p.begin()}?digest={digest}", _CONTENT, Content_Type=OCTETS)
@@ -55,8 +55,8 @@ def test_post_and_put_make_a_blob(p: Pushing, algorithm: str) -> None:
 
 
 @_ALGORITHMS
-def test_one_post_makes_a_blob(p: Pushing, algorithm: str) -> None:
-    """end-4b: the digest stands in the first request already."""
+def test_a_single_post_stores_a_blob(p: Pushing, algorithm: str) -> None:
+    """end-4b: the digest is in the first request."""
     digest = Digest.of(_CONTENT, algorithm)
 
     done = p.ask("POST", f"blobs/uploads/?digest={digest}", _CONTENT)
@@ -68,16 +68,18 @@ def test_one_post_makes_a_blob(p: Pushing, algorithm: str) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{}"], ids=["nothing", "the empty config"])
 @_ALGORITHMS
-def test_a_blob_may_be_as_small_as_nothing(p: Pushing, content: bytes, algorithm: str) -> None:
-    """Both are well known, and pushed by every client of artifacts."""
+def test_an_empty_blob_and_an_empty_object_can_be_pushed(
+    p: Pushing, content: bytes, algorithm: str
+) -> None:
+    """Both are well known, and every client for artifacts pushes them."""
     digest = p.blob(content, algorithm=algorithm)
 
     assert is_served(p, content, algorithm)
     assert p.ask("HEAD", f"blobs/{digest}").headers["content-length"] == str(len(content))
 
 
-def test_a_blob_that_was_pushed_is_read_in_ranges(p: Pushing) -> None:
-    """end-2, as every blob."""
+def test_a_pushed_blob_can_be_read_in_ranges(p: Pushing) -> None:
+    """end-2, as for every blob."""
     p.blob(_CONTENT)
 
     got = p.ask("GET", f"blobs/{_DIGEST}", Range="bytes=500-1499")
@@ -92,8 +94,8 @@ def test_a_blob_that_was_pushed_is_read_in_ranges(p: Pushing) -> None:
 
 @_ALGORITHMS
 @pytest.mark.parametrize("with_put", [True, False], ids=["the last in PUT", "all in PATCH"])
-def test_chunks_make_a_blob(p: Pushing, algorithm: str, *, with_put: bool) -> None:
-    """end-5: each is answered 202 with how far it is and where the next one goes."""
+def test_chunks_store_a_blob(p: Pushing, algorithm: str, *, with_put: bool) -> None:
+    """end-5: each is 202 with the range so far and the location of the next."""
     digest = Digest.of(_CONTENT, algorithm)
     where, start = p.begin(f"?digest-algorithm={algorithm}"), 0
     chunks = list(pieces(_CONTENT, 4000))
@@ -114,7 +116,7 @@ def test_chunks_make_a_blob(p: Pushing, algorithm: str, *, with_put: bool) -> No
 
 @pytest.mark.parametrize("start", [0, 3999, 4001, 9000])
 def test_a_chunk_out_of_order_is_416(p: Pushing, start: int) -> None:
-    """Nothing of it is taken; the answer says where the upload stands, and so does GET."""
+    """None of it is stored; the response and GET have the offset of the upload."""
     where = p.begin()
     p.send("PATCH", where, _CONTENT[:4000], Content_Range="0-3999")
     chunk = _CONTENT[start : start + 1000]
@@ -130,8 +132,8 @@ def test_a_chunk_out_of_order_is_416(p: Pushing, start: int) -> None:
         assert answer.headers["location"] == where
 
 
-def test_the_last_chunk_out_of_order_is_416_and_ends_nothing(p: Pushing) -> None:
-    """The upload goes on from where it stands."""
+def test_a_last_chunk_out_of_order_is_416_and_keeps_the_upload(p: Pushing) -> None:
+    """The upload continues at its offset."""
     where = p.begin()
     p.send("PATCH", where, _CONTENT[:4000], Content_Range="0-3999")
 
@@ -141,8 +143,8 @@ def test_the_last_chunk_out_of_order_is_416_and_ends_nothing(p: Pushing) -> None
     assert (refused.status_code, done.status_code) == (416, 201)
 
 
-def test_a_first_chunk_that_is_not_the_first_is_416(p: Pushing) -> None:
-    """The first begins at 0, and GET then says 0-0."""
+def test_a_first_chunk_must_start_at_0(p: Pushing) -> None:
+    """Otherwise it is 416, and GET reports 0-0."""
     where = p.begin()
 
     refused = p.send("PATCH", where, _CONTENT[1000:2000], Content_Range="1000-1999")
@@ -151,8 +153,8 @@ def test_a_first_chunk_that_is_not_the_first_is_416(p: Pushing) -> None:
     assert p.send("GET", where).headers["range"] == "0-0"
 
 
-def test_a_chunk_may_be_repeated_only_in_its_place(p: Pushing) -> None:
-    """A client that did not see the answer sends it again, and is told how far it is."""
+def test_a_repeated_chunk_is_416_with_the_offset(p: Pushing) -> None:
+    """A client that missed the response repeats the chunk, and learns the offset."""
     where = p.begin()
     first = {"Content_Range": "0-3999"}
     p.send("PATCH", where, _CONTENT[:4000], **first)
@@ -160,8 +162,8 @@ def test_a_chunk_may_be_repeated_only_in_its_place(p: Pushing) -> None:
     assert p.send("PATCH", where, _CONTENT[:4000], **first).status_code == 416
 
 
-def test_a_chunk_that_is_not_as_long_as_it_says_is_refused(p: Pushing) -> None:
-    """400 SIZE_INVALID, and nothing of it is taken."""
+def test_a_chunk_of_a_wrong_length_is_400(p: Pushing) -> None:
+    """400 SIZE_INVALID, and none of it is stored."""
     where = p.begin()
 
     refused = p.send("PATCH", where, _CONTENT[:100], Content_Range="0-199")
@@ -171,8 +173,8 @@ def test_a_chunk_that_is_not_as_long_as_it_says_is_refused(p: Pushing) -> None:
     assert p.send("GET", where).headers["range"] == "0-0"
 
 
-def test_a_range_that_cannot_be_read_is_400(p: Pushing) -> None:
-    """And no place."""
+def test_an_invalid_content_range_is_400(p: Pushing) -> None:
+    """It states no offset."""
     assert p.send("PATCH", p.begin(), b"x", Content_Range="first").status_code == 400
 
 
@@ -180,8 +182,8 @@ def test_a_range_that_cannot_be_read_is_400(p: Pushing) -> None:
 
 
 @_ALGORITHMS
-def test_a_stream_makes_a_blob(p: Pushing, algorithm: str) -> None:
-    """Docker and podman send a layer in one PATCH whose length they do not know."""
+def test_a_stream_stores_a_blob(p: Pushing, algorithm: str) -> None:
+    """Docker and podman send a layer in one PATCH of unknown length."""
     digest = Digest.of(_CONTENT, algorithm)
     where = p.begin()
 
@@ -194,8 +196,8 @@ def test_a_stream_makes_a_blob(p: Pushing, algorithm: str) -> None:
     assert is_served(p, _CONTENT, algorithm)
 
 
-def test_streams_follow_one_another(p: Pushing) -> None:
-    """Without Content-Range a body goes where the upload stands."""
+def test_streams_are_appended(p: Pushing) -> None:
+    """Without Content-Range a body is appended at the offset of the upload."""
     where = p.begin()
     for part in pieces(_CONTENT, 3000):
         assert p.stream("PATCH", where, [part]).status_code == 202

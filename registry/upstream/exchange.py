@@ -255,7 +255,7 @@ class Exchange:
 
     def broken(self, error: ConnectionBroken) -> Unavailable:
         """Return the error for a body that was cut off; the breaker does not count it."""
-        return Unavailable(self.host, str(error), error.why)
+        return Unavailable(self.host, str(error), error.why, is_temporary=error.is_temporary)
 
     def nonsense(self, message: str, detail: object = "") -> Unavailable:
         """Return the error for an invalid response.

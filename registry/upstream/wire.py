@@ -75,6 +75,7 @@ class ConnectionBroken(Exception):  # noqa: N818 - the name states the fact
 
     `unconnected`: no connection was established; `unreached`: because the connect time-out passed.
     `foreign`: the host was named by a redirect or a challenge, not by the configuration.
+    `is_temporary`: the same request may succeed a moment later.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class ConnectionBroken(Exception):  # noqa: N818 - the name states the fact
         self.unreached = unreached
         self.unconnected = unconnected or unreached
         self.foreign = False
+        self.is_temporary = True
 
 
 class TooLong(ConnectionBroken):
@@ -141,7 +143,9 @@ class Response:
             yield from decoded(_tapped(sent, seen), self.codings, size)
         except Undecodable as error:
             _read_on(sent, seen, size)
-            raise ConnectionBroken(str(error), Why.NONSENSE) from error
+            broken = ConnectionBroken(str(error), Why.NONSENSE)
+            broken.is_temporary = False
+            raise broken from error
 
     def _sent_pieces(self) -> Iterator[bytes]:
         while piece := self._wire.guarded(self._piece):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 from contextlib import suppress
@@ -237,3 +238,19 @@ class TestUnexpectedErrors:
             monkeypatch.setattr(Wire, "guarded", broken)
             with pytest.raises(Unavailable):
                 list(body.chunks())
+
+
+@pytest.mark.parametrize(
+    "body", [b"no gzip", gzip.compress(bytes(1 << 27))], ids=["not coded", "too large"]
+)
+def test_a_body_that_cannot_be_decoded_is_not_asked_for_again_and_again(
+    upstream: FakeUpstream, body: bytes
+) -> None:
+    """Each time as many bytes would be decoded; a download gives such a source up soon."""
+    upstream.add_image("app", "v1", [b"layer"])
+    upstream.misbehave(headers={"Content-Encoding": "gzip"}, body=body)
+
+    with pytest.raises(Unavailable) as raised:
+        read(client_of(upstream), 0, None)
+
+    assert (raised.value.why, raised.value.is_temporary) == (Why.NONSENSE, False)

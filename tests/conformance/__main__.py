@@ -41,7 +41,7 @@ def _run(executable: Path, scratch: Path) -> tuple[outcome.Outcome, int]:
     auth = {"htpasswd": {"realm": "conformance", "path": str(users)}}
     setup = Setup(settings={**ALLOWED, "auth": auth}, data=scratch / "data")
     with Appliance(OUT, setup) as appliance:
-        address = f"127.0.0.1:{appliance.door.port}"
+        address = f"127.0.0.1:{appliance.http.port}"
         variables = suite.environment(executable, address, LOGIN, OUT, os.environ)
         status = suite.run(executable, variables, OUT)
     return outcome.read(OUT / "junit.xml"), status

@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.ports import free_port
 from tests.system import processes
-from tests.system.door import Door, listens
+from tests.system.http_client import HttpClient, listens
 from tests.system.processes import Process
 from tests.system.waiting import eventually
 
@@ -56,7 +56,7 @@ class Appliance:
         self.state = self.data / "entrepot"
         self.log = folder / "appliance.log"
         self.file = folder / "config.yml"
-        self.door = Door(free_port(), "localhost", tls=setup.tls)
+        self.http = HttpClient(free_port(), "localhost", tls=setup.tls)
         self._environment = dict(setup.environment)
         self._limited = ["prlimit", f"--nofile={setup.files}"] if setup.files else []
         self._mark = f"{_MARK}={uuid.uuid4().hex}"
@@ -142,7 +142,7 @@ class Appliance:
             name: value,
             "HOME": str(self.file.parent),
             "TMPDIR": str(self._sockets),
-            "REGISTRY_HTTP_ADDR": f"127.0.0.1:{self.door.port}",
+            "REGISTRY_HTTP_ADDR": f"127.0.0.1:{self.http.port}",
             "REGISTRYDIR": str(self.data),
         }
         return processes.clean_environment(own | self._environment)
@@ -178,10 +178,10 @@ class Appliance:
 
     def metrics(self) -> dict[str, list[tuple[dict[str, str], float]]]:
         """Return the samples of /metrics by name, as labels and value."""
-        answer = self.door.get("/metrics")
-        assert answer.status == 200, answer
+        response = self.http.get("/metrics")
+        assert response.status == 200, response
         found: dict[str, list[tuple[dict[str, str], float]]] = {}
-        for family in text_string_to_metric_families(answer.body.decode()):
+        for family in text_string_to_metric_families(response.body.decode()):
             for sample in family.samples:
                 found.setdefault(sample.name, []).append((dict(sample.labels), sample.value))
         return found
@@ -212,7 +212,7 @@ class Appliance:
         assert self._process is not None
         assert self._process.poll() is None, f"it ended: {self.output()[-600:]}"
         try:
-            return self.door.get("/healthz").status == 200
+            return self.http.get("/healthz").status == 200
         except (OSError, HTTPException):
             return False
 
@@ -220,7 +220,7 @@ class Appliance:
         assert self._sockets is not None
         assert not self.processes()
         assert not list(self._sockets.iterdir())
-        assert not listens(self.door.port)
+        assert not listens(self.http.port)
 
 
 def _is_program(process: Process, name: str) -> bool:

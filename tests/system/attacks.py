@@ -13,29 +13,29 @@ from http.client import HTTPException
 from pathlib import Path
 
 from tests.system.appliance import Appliance
-from tests.system.door import Door, basic
+from tests.system.http_client import HttpClient, basic
 
 
 @dataclass(slots=True)
 class Honest:
     """A client that requests the same *paths* repeatedly, and records failures and durations."""
 
-    door: Door
+    http: HttpClient
     paths: tuple[str, ...]
     failures: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
-    def ask(self, times: int) -> None:
+    def request(self, times: int) -> None:
         """Request each path *times* times."""
         for path in self.paths * times:
             begun = time.monotonic()
             try:
-                answer = self.door.get(path)
+                response = self.http.get(path)
             except (OSError, HTTPException) as error:
                 self.failures.append(f"{path}: {error!r}")
             else:
-                if answer.status != 200:
-                    self.failures.append(f"{path}: {answer.status} {answer.body[:100]!r}")
+                if response.status != 200:
+                    self.failures.append(f"{path}: {response.status} {response.body[:100]!r}")
             self.seconds.append(time.monotonic() - begun)
 
     def p99(self) -> float:
@@ -50,7 +50,7 @@ def connections(appliance: Appliance, many: int, stack: ExitStack) -> list[socke
         each = stack.enter_context(socket.socket())
         each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
         each.settimeout(20)
-        each.connect(("127.0.0.1", appliance.door.port))
+        each.connect(("127.0.0.1", appliance.http.port))
         opened.append(each)
     return opened
 
@@ -104,7 +104,7 @@ def flood(
     def send() -> None:
         while not ended.is_set():
             with suppress(OSError, IndexError, ValueError):
-                raw = appliance.door.raw(requests(next(numbers)))
+                raw = appliance.http.raw(requests(next(numbers)))
                 answers.append(int(raw.split(b" ", 2)[1]))  # IndexError if the response was cut off
 
     senders = [threading.Thread(target=send, daemon=True) for _ in range(threads)]
@@ -151,7 +151,7 @@ def guess(user: Callable[[int], str]) -> Callable[[int], bytes]:
     ).encode()
 
 
-def ask(method: str, path: Callable[[int], str]) -> Callable[[int], bytes]:
+def requests_for(method: str, path: Callable[[int], str]) -> Callable[[int], bytes]:
     """Return requests without a body for the paths that *path* returns."""
     return lambda number: (
         f"{method} {path(number)} HTTP/1.1\r\nHost: localhost\r\n"

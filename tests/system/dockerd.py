@@ -170,7 +170,7 @@ def _registry_auth(image: str, login: str) -> dict[str, str]:
 
 def _message(text: str) -> str:
     try:
-        answer: Any = json.loads(text)
+        response: Any = json.loads(text)
     except ValueError:
         return text
-    return str(answer.get("message", text))
+    return str(response.get("message", text))

@@ -83,8 +83,8 @@ def _within(namespace: Path, act: Callable[[], T]) -> T:
 def _bring_loopback_up() -> None:
     with socket.socket() as any_socket:
         request = struct.pack("16sh22x", b"lo", 0)
-        answer = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request)
-        flags = struct.unpack("16sh22x", answer)[1] | _IFF_UP
+        response = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request)
+        flags = struct.unpack("16sh22x", response)[1] | _IFF_UP
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", flags))
 
 

@@ -10,7 +10,7 @@ from typing import Self
 from entrepot.datastore import manifest
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.refs import Digest
-from tests.system.door import Answer, Door
+from tests.system.http_client import HttpClient, Response
 
 
 def manifest_path(name: str, reference: object) -> str:
@@ -23,43 +23,43 @@ def blob_path(name: str, digest: object) -> str:
     return f"/v2/{name}/blobs/{digest}"
 
 
-def pull_manifest(door: Door, name: str, reference: object) -> Answer:
+def pull_manifest(http: HttpClient, name: str, reference: object) -> Response:
     """Fetch a manifest. It must exist and match its digest."""
-    answer = door.get(manifest_path(name, reference))
-    assert answer.status == 200, (name, reference, answer.status, answer.body)
-    assert answer.headers["docker-content-digest"] == str(Digest.of(answer.body))
-    return answer
+    response = http.get(manifest_path(name, reference))
+    assert response.status == 200, (name, reference, response.status, response.body)
+    assert response.headers["docker-content-digest"] == str(Digest.of(response.body))
+    return response
 
 
-def pull_blob(door: Door, name: str, digest: Digest) -> bytes:
+def pull_blob(http: HttpClient, name: str, digest: Digest) -> bytes:
     """Fetch a blob. It must exist and match its digest."""
-    answer = door.get(blob_path(name, digest))
-    assert answer.status == 200, (name, digest, answer.status, answer.body)
-    assert Digest.of(answer.body) == digest
-    return answer.body
+    response = http.get(blob_path(name, digest))
+    assert response.status == 200, (name, digest, response.status, response.body)
+    assert Digest.of(response.body) == digest
+    return response.body
 
 
-def pull(door: Door, name: str, reference: object) -> list[Digest]:
+def pull(http: HttpClient, name: str, reference: object) -> list[Digest]:
     """Fetch an image with all its parts, and return their digests, the manifest's first.
 
     For an index, fetch the images of all platforms.
     """
-    answer = pull_manifest(door, name, reference)
-    read = manifest.parse(answer.body, answer.headers["content-type"])
+    response = pull_manifest(http, name, reference)
+    read = manifest.parse(response.body, response.headers["content-type"])
     for digest in read.parts():
         if read.kind is ContentKind.INDEX:
-            pull(door, name, digest)
+            pull(http, name, digest)
         else:
-            pull_blob(door, name, digest)
-    return [Digest.of(answer.body), *read.parts()]
+            pull_blob(http, name, digest)
+    return [Digest.of(response.body), *read.parts()]
 
 
 class Reader(threading.Thread):
     """Downloads one path in a thread; `is_whole` is true after a complete body."""
 
-    def __init__(self, door: Door, path: str) -> None:
+    def __init__(self, http: HttpClient, path: str) -> None:
         super().__init__(daemon=True)
-        self._door = door
+        self._http = http
         self._path = path
         self.status = 0
         self.received = bytearray()
@@ -68,7 +68,7 @@ class Reader(threading.Thread):
     def run(self) -> None:
         """Read until the end of the body, or until the connection breaks."""
         try:
-            with self._door.open("GET", self._path) as response:
+            with self._http.open("GET", self._path) as response:
                 self.status = response.status
                 while piece := response.read1(65536):
                     self.received += piece

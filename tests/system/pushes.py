@@ -10,7 +10,7 @@ from pathlib import Path
 from entrepot.datastore.refs import Digest
 from tests import images
 from tests.images import Family, Image
-from tests.system.door import Answer, Door
+from tests.system.http_client import HttpClient, Response
 from tests.system.pulls import manifest_path
 
 ALLOWED = {"storage": {"delete": {"enabled": True}}}
@@ -22,48 +22,50 @@ def uploads_path(name: str) -> str:
     return f"/v2/{name}/blobs/uploads/"
 
 
-def begin(door: Door, name: str) -> str:
+def begin(http: HttpClient, name: str) -> str:
     """Begin an upload, and return its location."""
-    begun = door.ask("POST", uploads_path(name))
+    begun = http.request("POST", uploads_path(name))
     assert begun.status == 202, begun
     return begun.headers["location"]
 
 
-def push_blob(door: Door, name: str, content: bytes) -> Answer:
+def push_blob(http: HttpClient, name: str, content: bytes) -> Response:
     """Push a blob by POST and PUT."""
-    where = begin(door, name)
-    return door.ask("PUT", f"{where}?digest={Digest.of(content)}", body=content)
+    where = begin(http, name)
+    return http.request("PUT", f"{where}?digest={Digest.of(content)}", body=content)
 
 
-def put_manifest(door: Door, name: str, reference: object, body: bytes, media_type: str) -> Answer:
+def put_manifest(
+    http: HttpClient, name: str, reference: object, body: bytes, media_type: str
+) -> Response:
     """Push a manifest whose parts are stored."""
     headers = {"Content-Type": media_type}
-    return door.ask("PUT", manifest_path(name, reference), body=body, headers=headers)
+    return http.request("PUT", manifest_path(name, reference), body=body, headers=headers)
 
 
-def push(door: Door, name: str, reference: object, image: Image) -> bool:
+def push(http: HttpClient, name: str, reference: object, image: Image) -> bool:
     """Push an image with all its parts; return True if all of them were accepted."""
     for blob in image.blobs:
-        if push_blob(door, name, blob).status != 201:
+        if push_blob(http, name, blob).status != 201:
             return False
-    done = put_manifest(door, name, reference, image.manifest, image.media_type)
+    done = put_manifest(http, name, reference, image.manifest, image.media_type)
     return done.status == 201
 
 
 def push_index(
-    door: Door, name: str, tag: str, children: Sequence[Image], family: Family = "oci"
+    http: HttpClient, name: str, tag: str, children: Sequence[Image], family: Family = "oci"
 ) -> Digest:
     """Push an index with its images."""
-    assert all(push(door, name, child.digest, child) for child in children)
+    assert all(push(http, name, child.digest, child) for child in children)
     body, media_type = images.index(children, family)
-    assert put_manifest(door, name, tag, body, media_type).status == 201
+    assert put_manifest(http, name, tag, body, media_type).status == 201
     return Digest.of(body)
 
 
-def tags(door: Door, name: str) -> list[str]:
+def tags(http: HttpClient, name: str) -> list[str]:
     """Return the tags of a repository; [] if it does not exist."""
-    answer = door.get(f"/v2/{name}/tags/list")
-    return list(json.loads(answer.body)["tags"]) if answer.status == 200 else []
+    response = http.get(f"/v2/{name}/tags/list")
+    return list(json.loads(response.body)["tags"]) if response.status == 200 else []
 
 
 def as_folder(image: Image, folder: Path) -> str:
@@ -76,9 +78,9 @@ def as_folder(image: Image, folder: Path) -> str:
     return f"dir:{folder}"
 
 
-def stream(door: Door, method: str, path: str, pieces: Iterable[bytes]) -> Answer:
+def stream(http: HttpClient, method: str, path: str, pieces: Iterable[bytes]) -> Response:
     """Send a body with chunked transfer coding, without a Content-Length."""
-    return door.ask(method, path, body=iter(pieces))
+    return http.request(method, path, body=iter(pieces))
 
 
 def repeated(piece: bytes, times: int) -> Digest:

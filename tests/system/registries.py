@@ -19,7 +19,7 @@ from tests.images import Family, Image
 from tests.ports import free_port
 from tests.system import processes
 from tests.system.certificates import Authority
-from tests.system.door import Answer, Door, listens
+from tests.system.http_client import HttpClient, Response, listens
 from tests.system.tokens import ISSUER, SERVICE, TokenServer
 from tests.system.waiting import eventually
 
@@ -44,11 +44,11 @@ class Registry:
         tokens: TokenServer | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.door = Door(free_port(), login=login, tls=tls)
+        self.http = HttpClient(free_port(), login=login, tls=tls)
         self._tokens = tokens
         self._log = folder / "registry.log"
         self._file = folder / "registry.yml"
-        written = _configuration(self.door, storage or folder / "storage", settings or {})
+        written = _configuration(self.http, storage or folder / "storage", settings or {})
         self._file.write_text(yaml.safe_dump(written))
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -62,7 +62,7 @@ class Registry:
     @property
     def url(self) -> str:
         """Its URL, for the setting `url:` of an upstream."""
-        return f"{'https' if self.door.tls else 'http'}://{self.door.netloc}"
+        return f"{'https' if self.http.tls else 'http'}://{self.http.netloc}"
 
     def start(self) -> None:
         """Start it, and wait until it accepts connections."""
@@ -74,7 +74,7 @@ class Registry:
                 stderr=log,
                 env=processes.clean_environment({}),
             )
-        eventually(lambda: listens(self.door.port), what=f"docker-registry up, see {self._log}")
+        eventually(lambda: listens(self.http.port), what=f"docker-registry up, see {self._log}")
 
     def stop(self) -> None:
         """Kill it, as in an outage: connections break, and new ones are refused."""
@@ -125,17 +125,17 @@ class Registry:
         *,
         body: bytes = b"",
         media_type: str = "application/octet-stream",
-    ) -> Answer:
-        door = self._may(repository)
-        answer = door.ask(method, path, body=body, headers={"Content-Type": media_type})
-        assert answer.status in (201, 202), (method, path, answer.status, answer.body)
-        return answer
+    ) -> Response:
+        http = self._may(repository)
+        response = http.request(method, path, body=body, headers={"Content-Type": media_type})
+        assert response.status in (201, 202), (method, path, response.status, response.body)
+        return response
 
-    def _may(self, repository: str) -> Door:
+    def _may(self, repository: str) -> HttpClient:
         """Return a client with the right to push to *repository*."""
         if self._tokens is None:
-            return self.door
-        return replace(self.door, bearer=self._tokens.token([f"repository:{repository}:pull,push"]))
+            return self.http
+        return replace(self.http, bearer=self._tokens.token([f"repository:{repository}:pull,push"]))
 
 
 def token_registry(folder: Path, tokens: TokenServer) -> Registry:
@@ -178,11 +178,11 @@ def htpasswd(path: Path, *logins: str, cost: int = 5) -> Path:
     return path
 
 
-def _configuration(door: Door, storage: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _configuration(http: HttpClient, storage: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "version": 0.1,
         "log": {"level": "warn"},
         "storage": {"filesystem": {"rootdirectory": str(storage)}, "delete": {"enabled": True}},
         **settings,
-        "http": {"addr": door.netloc, **settings.get("http", {})},
+        "http": {"addr": http.netloc, **settings.get("http", {})},
     }

@@ -20,10 +20,10 @@ from tests.images import filler
 from tests.system.appliance import Appliance, Setup
 from tests.system.attacks import (
     Honest,
-    ask,
     flood,
     guess,
     pipelined,
+    requests_for,
     resident,
     slow_bodies,
     slow_readers,
@@ -98,12 +98,12 @@ def closed(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> 
 
 def honest(appliance: Appliance, login: str | None = None) -> Honest:
     """Return a client that pulls what is stored, from HAProxy's memory and from a worker."""
-    door = replace(appliance.door, login=login)
-    manifest = door.get(manifest_path(NAME, "v1"))
+    http = replace(appliance.http, login=login)
+    manifest = http.get(manifest_path(NAME, "v1"))
     layer = manifest.body.partition(b'"layers"')[2].partition(b"sha256:")[2][:64].decode()
     blob = blob_path(NAME, f"sha256:{layer}")
-    client = Honest(door, ("/v2/", manifest_path(NAME, "v1"), blob))
-    client.ask(2)
+    client = Honest(http, ("/v2/", manifest_path(NAME, "v1"), blob))
+    client.request(2)
     assert client.failures == []
     client.seconds.clear()
     return client
@@ -112,7 +112,7 @@ def honest(appliance: Appliance, login: str | None = None) -> Honest:
 def endures(appliance: Appliance, client: Honest, attack: Attack, harmless: Attack) -> None:
     """Hold the rules against an attack, and at full size against as many harmless requests."""
     with attack(appliance):
-        client.ask(TIMES)
+        client.request(TIMES)
         seen = resident(appliance)
     assert client.failures == []
     assert {name: size for name, size in seen.items() if size > _bound(name)} == {}
@@ -132,18 +132,18 @@ def _bound(process: str) -> int:
 def _p99(appliance: Appliance, client: Honest, beside: Attack) -> float:
     with beside(appliance):
         client.seconds.clear()
-        client.ask(TIMES)
+        client.request(TIMES)
     return client.p99()
 
 
 def _busy(threads: int) -> Attack:
     """Return harmless requests, in so many threads."""
-    return lambda appliance: flood(appliance, ask("GET", lambda _: "/v2/"), threads)
+    return lambda appliance: flood(appliance, requests_for("GET", lambda _: "/v2/"), threads)
 
 
 def test_threads_slow_readers(opened: Appliance) -> None:
     """More readers than there are threads take none of them; also of what is just coming in."""
-    assert opened.door.get(READ_SLOWLY).status == 200
+    assert opened.http.get(READ_SLOWLY).status == 200
 
     endures(
         opened,
@@ -163,10 +163,10 @@ def test_threads_a_blob_of_unknown_length(start: Start, fake: FakeUpstream) -> N
     client = honest(appliance)
 
     for digest, content in zip(digests, contents, strict=True):
-        answer = appliance.door.get(blob_path(NAME, digest))
-        assert (answer.status, answer.body) == (200, content)
-        assert answer.headers.get("transfer-encoding") == "chunked"
-        client.ask(2)
+        response = appliance.http.get(blob_path(NAME, digest))
+        assert (response.status, response.body) == (200, content)
+        assert response.headers.get("transfer-encoding") == "chunked"
+        client.request(2)
     assert client.failures == []
 
 
@@ -186,7 +186,7 @@ def test_slots_slow_bodies_without_a_password(closed: Appliance) -> None:
 
 def test_slots_slow_uploads(opened: Appliance) -> None:
     """More uploads that stand still than there are places: pulls go on, and a push in the end."""
-    paths = [begin(opened.door, "team/slow") for _ in range(1_560)]
+    paths = [begin(opened.http, "team/slow") for _ in range(1_560)]
 
     endures(
         opened,
@@ -194,7 +194,7 @@ def test_slots_slow_uploads(opened: Appliance) -> None:
         lambda appliance: slow_bodies(appliance, "PATCH", paths, len(paths)),
         _busy(8),
     )
-    assert push_blob(opened.door, "team/app", b"honest").status == 201
+    assert push_blob(opened.http, "team/app", b"honest").status == 201
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_bcrypt_wrong_passwords(closed: Appliance, user: Callable[[int], str], l
     with flood(closed, guess(user), threads) as answers:
         eventually(lambda: len(answers) > 100, what="guesses were answered", within=60)
         eventually(
-            lambda: replace(closed.door, login=login).get("/v2/").status == 200,
+            lambda: replace(closed.http, login=login).get("/v2/").status == 200,
             what="a right password that is new is taken",
         )
     assert 200 not in answers
@@ -223,8 +223,8 @@ def test_inodes_unfinished_uploads(start: Start, upstream: FakeUpstream) -> None
     appliance = start(setup)
     client = honest(appliance)
 
-    with flood(appliance, ask("POST", lambda _: uploads_path("team/app")), 8) as answers:
-        client.ask(TIMES)
+    with flood(appliance, requests_for("POST", lambda _: uploads_path("team/app")), 8) as answers:
+        client.request(TIMES)
         eventually(lambda: 429 in answers, what="an upload was refused")
     files = list((appliance.state / "uploads").rglob("*")) or list(appliance.state.rglob("*-*-*"))
     assert 50 <= len([each for each in files if each.is_file()]) <= 60
@@ -243,9 +243,9 @@ def test_memory_a_false_size(opened: Appliance, upstream: FakeUpstream) -> None:
     upstream.add_manifest("app", "big", body, "application/vnd.oci.image.manifest.v1+json")
     client = honest(opened)
 
-    assert opened.door.get(manifest_path(NAME, "big")).status == 200
-    opened.door.get(blob_path(NAME, digest))
-    client.ask(TIMES)
+    assert opened.http.get(manifest_path(NAME, "big")).status == 200
+    opened.http.get(blob_path(NAME, digest))
+    client.request(TIMES)
     assert client.failures == []
     assert max(resident(opened).values()) < LARGEST
 
@@ -254,10 +254,10 @@ def test_memory_a_layer_as_a_manifest(opened: Appliance, upstream: FakeUpstream)
     """A large blob that is asked for as a manifest is not read into memory."""
     large = upstream.add_blob("app", filler(MB, 3) * scaled(64, 600))
     client = honest(opened)
-    assert opened.door.get(blob_path(NAME, large)).status == 200
+    assert opened.http.get(blob_path(NAME, large)).status == 200
 
-    with flood(opened, ask("GET", lambda _: manifest_path(NAME, large)), 8) as answers:
-        client.ask(TIMES)
+    with flood(opened, requests_for("GET", lambda _: manifest_path(NAME, large)), 8) as answers:
+        client.request(TIMES)
         seen = resident(opened)
     assert client.failures == []
     assert max(seen.values()) < LARGEST
@@ -275,8 +275,8 @@ def test_cpu_by_regular_expression(start: Start, fake: FakeUpstream, header: str
     status = 401 if header == "WWW-Authenticate" else 200
     fake.misbehave("none|tags", times=100, status=status, headers={header: worst})
 
-    with flood(appliance, ask("GET", lambda _: path[header]), 4):
-        client.ask(TIMES)
+    with flood(appliance, requests_for("GET", lambda _: path[header]), 4):
+        client.request(TIMES)
     assert client.failures == []
 
 
@@ -310,7 +310,7 @@ def test_log_long_uris_stop_no_eviction(start: Start, fake: FakeUpstream) -> Non
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=environment))
     uri = "/v2/" + "/" * 3_900
 
-    with flood(appliance, ask("GET", lambda number: f"{uri}{number}"), 4) as answers:
+    with flood(appliance, requests_for("GET", lambda number: f"{uri}{number}"), 4) as answers:
         eventually(lambda: len(answers) > 200, what="many long URIs were asked for")
         _needs_eviction(appliance, fake)
 
@@ -320,8 +320,8 @@ def _needs_eviction(appliance: Appliance, fake: FakeUpstream) -> None:
     for number in range(12):
         name = f"one.test/app{number}"
         fake.put_image(f"app{number}", "v1", of_size(2 * MB, number))
-        client = Honest(appliance.door, (manifest_path(name, "v1"), *_layers(appliance, name)))
-        client.ask(1)
+        client = Honest(appliance.http, (manifest_path(name, "v1"), *_layers(appliance, name)))
+        client.request(1)
         assert client.failures == []
     eventually(
         lambda: appliance.metric("entrepot_evictions_total", reason="size") > 0,
@@ -331,7 +331,7 @@ def _needs_eviction(appliance: Appliance, fake: FakeUpstream) -> None:
 
 
 def _layers(appliance: Appliance, name: str) -> list[str]:
-    body = appliance.door.get(manifest_path(name, "v1")).body
+    body = appliance.http.get(manifest_path(name, "v1")).body
     return [blob_path(name, f"sha256:{each[:64].decode()}") for each in body.split(b"sha256:")[1:]]
 
 

@@ -90,7 +90,7 @@ NO_HTTP = {
 def layer(shared: Appliance, public: Registry) -> bytes:
     """The layer of the one image that the appliance has pulled."""
     image = public.push("bad/app", "v1", of_size(KB, 90))
-    pull(shared.door, NAME, "v1")
+    pull(shared.http, NAME, "v1")
     return image.layers[0]
 
 
@@ -98,10 +98,10 @@ def layer(shared: Appliance, public: Registry) -> bytes:
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_malformed_target_is_an_oci_error(shared: Appliance, method: str, target: str) -> None:
     """4xx with the envelope, whoever answers: HAProxy, gunicorn or we."""
-    answer = shared.door.ask(method, target)
+    response = shared.http.request(method, target)
 
-    assert 400 <= answer.status < 500, answer
-    assert method == "HEAD" or answer.code, answer
+    assert 400 <= response.status < 500, response
+    assert method == "HEAD" or response.code, response
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "PATCH", "DELETE"])
@@ -112,18 +112,18 @@ def test_a_write_to_a_proxied_name_is_unsupported(
     shared: Appliance, method: str, path: str
 ) -> None:
     """405 with `Allow`: what others own is not written to."""
-    answer = shared.door.ask(method, path, body=b"{}")
+    response = shared.http.request(method, path, body=b"{}")
 
-    assert (answer.status, answer.code) == (405, "UNSUPPORTED")
-    assert "PUT" not in answer.headers["allow"]
+    assert (response.status, response.code) == (405, "UNSUPPORTED")
+    assert "PUT" not in response.headers["allow"]
 
 
 @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "NONSENSE", "PROPFIND"])
 def test_a_method_that_is_not_ours_is_refused(shared: Appliance, method: str) -> None:
     """Never a 500, and the appliance lives on."""
-    answer = shared.door.ask(method, manifest_path(NAME, "v1"))
+    response = shared.http.request(method, manifest_path(NAME, "v1"))
 
-    assert 400 <= answer.status < 500, answer
+    assert 400 <= response.status < 500, response
 
 
 @pytest.mark.parametrize(
@@ -146,11 +146,11 @@ def test_a_range_is_read_as_rfc_9110_has_it(
     shared: Appliance, layer: bytes, asked: str, status: int
 ) -> None:
     """A range that can't be read is no range; one past the end is 416."""
-    answer = shared.door.get(blob_path(NAME, Digest.of(layer)), Range=asked)
+    response = shared.http.get(blob_path(NAME, Digest.of(layer)), Range=asked)
 
-    assert answer.status == status
-    assert status != 200 or layer == answer.body
-    assert status != 416 or answer.headers["content-range"] == f"bytes */{len(layer)}"
+    assert response.status == status
+    assert status != 200 or layer == response.body
+    assert status != 416 or response.headers["content-range"] == f"bytes */{len(layer)}"
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_an_unusual_range_is_answered_whole_or_refused(
     shared: Appliance, layer: bytes, asked: str
 ) -> None:
     """No multipart answer is owed; lazy clients fall back to one range."""
-    assert shared.door.get(blob_path(NAME, Digest.of(layer)), Range=asked).status in RANGES
+    assert shared.http.get(blob_path(NAME, Digest.of(layer)), Range=asked).status in RANGES
 
 
 @pytest.mark.parametrize("headers", [pytest.param(each, id=name) for name, each in HEADERS.items()])
@@ -176,11 +176,11 @@ def test_an_odd_header_breaks_nothing(
     """It is ignored or refused, and nothing is compressed on the way."""
     assert layer
 
-    answer = shared.door.ask("GET", manifest_path(NAME, "v1"), headers=headers)
+    response = shared.http.request("GET", manifest_path(NAME, "v1"), headers=headers)
 
-    assert answer.status < 500, answer
-    assert "content-encoding" not in answer.headers
-    assert not [name for name in answer.headers if name.startswith("x-entrepot")]
+    assert response.status < 500, response
+    assert "content-encoding" not in response.headers
+    assert not [name for name in response.headers if name.startswith("x-entrepot")]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_what_is_too_long_or_ambiguous_is_refused_in_our_words(
     shared: Appliance, request_: bytes
 ) -> None:
     """A 4xx with the OCI envelope, said by HAProxy before a worker sees it."""
-    status, body = _parsed(shared.door.raw(request_))
+    status, body = _parsed(shared.http.raw(request_))
 
     assert 400 <= status < 500, (status, body)
     assert json.loads(body)["errors"][0]["code"]
@@ -201,7 +201,7 @@ def test_what_is_too_long_or_ambiguous_is_refused_in_our_words(
 )
 def test_what_is_hardly_http_is_refused(shared: Appliance, request_: bytes) -> None:
     """A 4xx, and nothing of it reaches a worker."""
-    status, body = _parsed(shared.door.raw(request_))
+    status, body = _parsed(shared.http.raw(request_))
 
     assert 400 <= status < 500, (status, body)
 
@@ -209,9 +209,9 @@ def test_what_is_hardly_http_is_refused(shared: Appliance, request_: bytes) -> N
 def test_after_all_of_this_the_same_workers_serve(shared: Appliance) -> None:
     """Nothing above has killed anybody."""
     assert "Traceback" not in shared.output()
-    assert eventually(lambda: shared.door.get("/healthz").status == 200, what="it is healthy")
+    assert eventually(lambda: shared.http.get("/healthz").status == 200, what="it is healthy")
 
 
-def _parsed(answer: bytes) -> tuple[int, bytes]:
-    head, _, body = answer.partition(b"\r\n\r\n")
+def _parsed(response: bytes) -> tuple[int, bytes]:
+    head, _, body = response.partition(b"\r\n\r\n")
     return int(head.split(b" ", 2)[1]), body

@@ -82,7 +82,7 @@ def test_an_evicted_image_pulls_again(filled: Filled) -> None:
     """An eviction costs an upstream fetch and nothing else."""
     assert not filled.holds(1)
 
-    digests = pull(filled.appliance.door, NAME, "v1")
+    digests = pull(filled.appliance.http, NAME, "v1")
 
     assert filled.images[1].digest == digests[0]
 
@@ -92,10 +92,10 @@ def test_a_layer_larger_than_the_cap_pulls(start: Start, fake: FakeUpstream) -> 
     digest = fake.add_blob("app", filler(CAP + MB, 70))
     kept = fake.put_image("app", "v1", of_size(IMAGE, 71))
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=BOUNDED))
-    pull(appliance.door, NAME, "v1")
+    pull(appliance.http, NAME, "v1")
 
     with SizeSampler(appliance.data) as sampler:
-        content = pull_blob(appliance.door, NAME, digest)
+        content = pull_blob(appliance.http, NAME, digest)
 
     assert len(content) == CAP + MB
     assert sampler.largest <= CAP
@@ -111,7 +111,7 @@ def test_three_clients_of_a_layer_larger_than_the_cap_all_get_it(
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=BOUNDED))
 
     with SizeSampler(appliance.data) as sampler:
-        readers = [Reader(appliance.door, blob_path(NAME, digest)).begin() for _ in range(3)]
+        readers = [Reader(appliance.http, blob_path(NAME, digest)).begin() for _ in range(3)]
         end_all(readers)
 
     assert all(reader.has(digest) for reader in readers)
@@ -126,17 +126,17 @@ def test_the_unused_goes_and_the_used_stays_while_pulls_go_on(
     unused = fake.put_image("app", "unused", of_size(MB, 74))
     ttl = {"CLEANER_TTL": "3s", "CLEANER_RUNEVERY_TIME": "1s"}
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=ttl))
-    pull(appliance.door, NAME, "unused")
+    pull(appliance.http, NAME, "unused")
 
     def is_gone() -> bool:
-        pull(appliance.door, NAME, "used")
+        pull(appliance.http, NAME, "used")
         return not any(_is_here(appliance, Digest.of(blob)) for blob in unused.blobs)
 
     eventually(is_gone, what="the unused image goes", within=30)
 
     assert all(_is_here(appliance, Digest.of(blob)) for blob in used.blobs)
     assert fake.count("GET", f"/blobs/{_own_layer(used)}") == 1
-    assert unused.digest == pull(appliance.door, NAME, "unused")[0]
+    assert unused.digest == pull(appliance.http, NAME, "unused")[0]
 
 
 def _pull_all(appliance: Appliance) -> list[int]:
@@ -144,7 +144,7 @@ def _pull_all(appliance: Appliance) -> list[int]:
     used: list[int] = []
     for number in range(IMAGES):
         for each in (number, FAVOURITE) if number % 2 else (number,):
-            pull(appliance.door, NAME, f"v{each}")
+            pull(appliance.http, NAME, f"v{each}")
             used = [before for before in used if before != each] + [each]
     return used
 

@@ -38,7 +38,7 @@ class World:
     def put(self, name: str, seed: int) -> tuple[str, Image]:
         """Push an image that the appliance has not; return its reference and itself."""
         image = self.registry.push(f"outage/{name}", "v1", of_size(16 * KB, seed))
-        return f"{self.registry.door.netloc}/outage/{name}:v1", image
+        return f"{self.registry.http.netloc}/outage/{name}:v1", image
 
     def statuses(self, name: str) -> set[int]:
         """Return what the appliance has answered about a repository."""
@@ -58,7 +58,7 @@ def folder() -> Iterator[Path]:
 def world(folder: Path) -> Iterator[World]:
     """The appliance looks for the registry where nobody listens."""
     registry = Registry(folder / "registry")
-    upstreams = {registry.door.netloc: {"url": f"http://127.0.0.1:{free_port()}"}}
+    upstreams = {registry.http.netloc: {"url": f"http://127.0.0.1:{free_port()}"}}
     setup = Setup(upstreams, environment=ENVIRONMENT)
     with registry, Appliance(folder / "appliance", setup) as appliance, ExitStack() as stack:
         clients = Clients(folder / "podman")
@@ -67,7 +67,7 @@ def world(folder: Path) -> Iterator[World]:
             "podman": Podman(clients),
             "containerd": stack.enter_context(Containerd(folder / "containerd")),
         }
-        _tell(pullers, appliance, appliance.door.port, folder / "tree")
+        _tell(pullers, appliance, appliance.http.port, folder / "tree")
         yield World(registry, appliance, pullers)
 
 
@@ -78,7 +78,7 @@ def test_a_client_goes_past_an_appliance_that_has_to_refuse(world: World, name: 
     puller = world.pullers[name]
     puller.forget()
     for path in ("manifests/v1", "manifests/v2", "manifests/v3"):  # opens its breaker
-        world.appliance.door.get(f"/v2/outage/{name}/{path}?ns={world.registry.door.netloc}")
+        world.appliance.http.get(f"/v2/outage/{name}/{path}?ns={world.registry.http.netloc}")
 
     pulled = puller.pull(reference)
 
@@ -121,7 +121,7 @@ def test_a_client_goes_past_a_host_that_is_gone_without_a_word(
         try:
             pulled = puller.pull(reference)
         finally:
-            _tell({name: puller}, world.appliance, world.appliance.door.port, folder / "tree")
+            _tell({name: puller}, world.appliance, world.appliance.http.port, folder / "tree")
 
     assert str(Digest.of(image.config)) in pulled
 

@@ -50,13 +50,13 @@ class World:
     def host(self, puller: Puller) -> str:
         """Return the registry as *puller* names it."""
         # dockerd's older store has mirrors of Docker Hub alone
-        return "docker.io" if puller.reads == "docker" else self.registry.door.netloc
+        return "docker.io" if puller.reads == "docker" else self.registry.http.netloc
 
     def is_well(self) -> bool:
         """Whether the upstream is asked again: a client would go past us while it is not."""
         asked = [
-            self.appliance.door.get(f"/v2/library/none/manifests/v1?ns={host}").status
-            for host in ("docker.io", self.registry.door.netloc)
+            self.appliance.http.get(f"/v2/library/none/manifests/v1?ns={host}").status
+            for host in ("docker.io", self.registry.http.netloc)
         ]
         return asked == [404, 404]
 
@@ -94,10 +94,10 @@ def folder() -> Iterator[Path]:
 def world(folder: Path) -> Iterator[World]:
     """All of it, nothing pulled yet."""
     registry = Registry(folder / "registry")
-    upstreams = {host: {"url": registry.url} for host in ("docker.io", registry.door.netloc)}
+    upstreams = {host: {"url": registry.url} for host in ("docker.io", registry.http.netloc)}
     setup = Setup(upstreams, environment=ENVIRONMENT)
     with registry, Appliance(folder / "appliance", setup) as appliance:
-        tree, host = folder / "tree", f"127.0.0.1:{appliance.door.port}"
+        tree, host = folder / "tree", f"127.0.0.1:{appliance.http.port}"
         done = appliance.entrepot("clients", "--host", host, "--out", str(tree))
         assert done.returncode == 0, done.stderr
         yield World(registry, appliance, tree)
@@ -195,7 +195,7 @@ def _containerd(world: World, folder: Path, stack: ExitStack) -> Puller:
 
 
 def _dockerd(world: World, folder: Path, stack: ExitStack) -> Puller:
-    home, port = folder / "dockerd", world.appliance.door.port
+    home, port = folder / "dockerd", world.appliance.http.port
     home.mkdir()
     return stack.enter_context(Dockerd(home, ways={port: port}))
 

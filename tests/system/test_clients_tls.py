@@ -46,7 +46,7 @@ class World:
     @property
     def address(self) -> str:
         """What clients call it: the certificate is for this name too."""
-        return f"127.0.0.1:{self.appliance.door.port}"
+        return f"127.0.0.1:{self.appliance.http.port}"
 
     def tree(self, client: str) -> Path:
         """Return what was written for a client."""
@@ -70,7 +70,7 @@ def world() -> Iterator[World]:
         "REGISTRY_AUTH_HTPASSWD_PATH": str(users),
     }
     registry = Registry(folder / "registry")
-    upstreams = {host: {"url": registry.url} for host in ("docker.io", registry.door.netloc)}
+    upstreams = {host: {"url": registry.url} for host in ("docker.io", registry.http.netloc)}
     context = ssl.create_default_context(cafile=str(folder / "tls" / "ca.pem"))
     setup = Setup(upstreams, environment=environment, tls=context)
     with registry, Appliance(folder / "appliance", setup) as appliance:
@@ -86,7 +86,7 @@ def test_podman_trusts_it_and_logs_in(world: World, clients: Clients) -> None:
     clients.configure(world.tree("podman"))
 
     login = clients.podman("login", "-u=robot", "-p=pass:word", world.address)
-    pulled = clients.podman("pull", "--quiet", f"{world.registry.door.netloc}/tls/podman:v1")
+    pulled = clients.podman("pull", "--quiet", f"{world.registry.http.netloc}/tls/podman:v1")
 
     assert login.returncode == 0, login.stderr
     assert str(Digest.of(image.config)) == f"sha256:{pulled.stdout.strip()}", pulled.stderr
@@ -99,7 +99,7 @@ def test_containerd_trusts_it_and_sends_its_login(world: World, tmp_path: Path) 
     with Containerd(tmp_path / "containerd") as containerd:
         containerd.configure(world.tree("containerd"))
 
-        pulled = containerd.pull(f"{world.registry.door.netloc}/tls/containerd:v1")
+        pulled = containerd.pull(f"{world.registry.http.netloc}/tls/containerd:v1")
         again = containerd.pull(f"{world.address}/docker.io/tls/containerd:v1")
 
     assert str(Digest.of(image.config)) in pulled
@@ -110,7 +110,7 @@ def test_containerd_trusts_it_and_sends_its_login(world: World, tmp_path: Path) 
 def test_dockerd_trusts_it_and_logs_in_by_our_name(world: World) -> None:
     """By ca.crt in certs.d; without a login its older store goes past us, to Docker Hub."""
     image = world.registry.push("tls/dockerd", "v1", of_size(KB, 702))
-    port, home = world.appliance.door.port, world.folder / "dockerd"
+    port, home = world.appliance.http.port, world.folder / "dockerd"
     home.mkdir()
     with Dockerd(home, ways={port: port}) as dockerd:
         dockerd.configure(world.tree("docker"))
@@ -126,7 +126,7 @@ def test_dockerd_trusts_it_and_logs_in_by_our_name(world: World) -> None:
 def test_dockerd_sends_a_mirror_what_it_has_for_docker_hub(world: World) -> None:
     """Its older store has no other login for it: why ours must never show one to anybody."""
     world.registry.push("tls/hub", "v1", of_size(KB, 705))
-    port, home = world.appliance.door.port, world.folder / "dockerd-hub"
+    port, home = world.appliance.http.port, world.folder / "dockerd-hub"
     home.mkdir()
     with Dockerd(home, ways={port: port}) as dockerd:
         dockerd.configure(world.tree("docker"))
@@ -227,10 +227,10 @@ def _entrepot(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def _serial(world: World) -> Any:
-    context = world.appliance.door.tls
+    context = world.appliance.http.tls
     assert context is not None
     with (
-        socket.create_connection(("127.0.0.1", world.appliance.door.port)) as plain,
+        socket.create_connection(("127.0.0.1", world.appliance.http.port)) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as wire,
     ):
         return (wire.getpeercert() or {})["serialNumber"]

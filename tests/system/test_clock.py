@@ -66,22 +66,22 @@ def test_a_jump_evicts_nothing_by_age_and_keeps_the_order_of_use(
     """Pulled and pushed images stay; a warning, a metric and `status` report each jump, once."""
     appliance = _begin(start, fake, wall)
     pushed = _made(1)
-    assert push(appliance.door, "team/app", "v1", pushed)
+    assert push(appliance.http, "team/app", "v1", pushed)
     images = [fake.put_image("app", f"v{n}", _made(10 + n)) for n in range(5)]
     for number in range(5):
-        assert pull(appliance.door, "one.test/app", f"v{number}")
+        assert pull(appliance.http, "one.test/app", f"v{number}")
 
     for number, jump in enumerate(_JUMPS):
         has_moved = _moved(appliance)
         wall.move(jump)
         eventually(has_moved, what="the jump is noticed")
-        assert pull(appliance.door, "one.test/app", f"v{number}")
+        assert pull(appliance.http, "one.test/app", f"v{number}")
         assert "the wall clock jumped" in appliance.entrepot("status").stdout
         assert appliance.metric("entrepot_clock_offset_seconds") == pytest.approx(jump, abs=2)
         _cleaner_looks(appliance)
         wall.move(0.0)
         eventually(lambda: not _offset(appliance), what="the wall clock is back")
-    assert pull(appliance.door, "one.test/app", "v3")
+    assert pull(appliance.http, "one.test/app", "v3")
     _cleaner_looks(appliance)
     assert all(_holds(appliance, each) for each in (pushed, *images))
     assert appliance.output().count(_WARNING) == len(_JUMPS)
@@ -110,7 +110,7 @@ def _fill(appliance: Appliance, fake: FakeUpstream) -> None:
     """Pull other images until room must be made."""
     for number in range(2 * _MAXIMUM // _SIZE):
         fake.put_image("app", f"more{number}", _made(100 + number))
-        assert pull(appliance.door, "one.test/app", f"more{number}")
+        assert pull(appliance.http, "one.test/app", f"more{number}")
         if appliance.metric("entrepot_evictions_total"):
             return
 
@@ -121,8 +121,8 @@ def test_an_appliance_that_starts_with_a_wrong_clock_evicts_nothing(
     """The time of the last run is kept on disk, so the start is a jump like any other."""
     appliance = _begin(start, fake, wall)
     pushed, pulled = _made(1), fake.put_image("app", "v1", _made(2))
-    assert push(appliance.door, "team/app", "v1", pushed)
-    assert pull(appliance.door, "one.test/app", "v1")
+    assert push(appliance.http, "team/app", "v1", pushed)
+    assert pull(appliance.http, "one.test/app", "v1")
     assert appliance.stop() == 0
     wall.move(40 * _DAY)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance import __main__ as conformance
-from tests.system.door import listens
+from tests.system.http_client import listens
 
 # The real suite is another project's. This one, too, names OCI_CONFIGURATION, and reports
 # in JUnit's format whether it could log in, push, pull and delete.

@@ -18,8 +18,8 @@ from entrepot.datastore.refs import Digest
 from tests.images import Image, filler, image
 from tests.system.appliance import Appliance, Setup
 from tests.system.conftest import Start
-from tests.system.door import Answer
 from tests.system.faulty_disk import CALLS, FaultyDisk
+from tests.system.http_client import Response
 from tests.system.images import FULL, KB, MB
 from tests.system.pulls import Reader, blob_path, manifest_path, pull
 from tests.system.pushes import push, put_manifest
@@ -73,18 +73,18 @@ def _recovers(appliance: Appliance, fake: FakeUpstream, number: int) -> None:
     cold = fake.put_image("app", f"cold{number}", _made(1000 + number * 10))
 
     def is_stored() -> bool:
-        assert pull(appliance.door, _NAME, f"cold{number}")[0] == cold.digest
+        assert pull(appliance.http, _NAME, f"cold{number}")[0] == cold.digest
         return _has(appliance, cold)
 
     eventually(is_stored, what="cold pulls are stored again", pause=0.3)
-    assert pull(appliance.door, _NAME, "warm")
+    assert pull(appliance.http, _NAME, "warm")
     pushed = _made(2000 + number * 10)
     eventually(
-        lambda: push(appliance.door, "team/app", "again", pushed),
+        lambda: push(appliance.http, "team/app", "again", pushed),
         what="pushes work",
         within=_SOON_S,
     )
-    assert pull(appliance.door, "team/app", "again")[0] == pushed.digest
+    assert pull(appliance.http, "team/app", "again")[0] == pushed.digest
 
 
 def _programs(appliance: Appliance) -> list[int]:
@@ -99,12 +99,12 @@ def test_a_disk_that_fails_for_two_seconds_costs_no_pull_and_no_restart(
     """Warm and cold, by tag, digest and blob; what was pushed is 503 with Retry-After."""
     appliance = _begin(start, fake, disk)
     warm, hosted = fake.put_image("app", "warm", _made(1)), _made(5)
-    assert pull(appliance.door, _NAME, "warm")
-    assert push(appliance.door, "team/app", "v1", hosted)
+    assert pull(appliance.http, _NAME, "warm")
+    assert push(appliance.http, "team/app", "v1", hosted)
     programs = _programs(appliance)
     large = fake.add_blob("app", filler(4 * MB, 90))
     fake.misbehave(f"/blobs/{large}", method="GET", rate=2 * MB)
-    beside = Reader(appliance.door, blob_path(_NAME, large)).begin()
+    beside = Reader(appliance.http, blob_path(_NAME, large)).begin()
 
     with _broken(disk, errno.EIO) as over:
         number = 0
@@ -112,19 +112,19 @@ def test_a_disk_that_fails_for_two_seconds_costs_no_pull_and_no_restart(
             number += 1
             cold = fake.put_image("app", f"c{number}", _made(100 + 10 * number))
             assert _uncached(appliance, warm) == [200, 200, 200]
-            assert pull(appliance.door, _NAME, f"c{number}")[0] == cold.digest
-            answer = appliance.door.get(blob_path("team/app", Digest.of(hosted.layers[0])))
-            assert (answer.status, "retry-after" in answer.headers) == (503, True)
+            assert pull(appliance.http, _NAME, f"c{number}")[0] == cold.digest
+            response = appliance.http.get(blob_path("team/app", Digest.of(hosted.layers[0])))
+            assert (response.status, "retry-after" in response.headers) == (503, True)
             refused = put_manifest(
-                appliance.door, "team/app", "v2", hosted.manifest, hosted.media_type
+                appliance.http, "team/app", "v2", hosted.manifest, hosted.media_type
             )
             assert (refused.status, "retry-after" in refused.headers) == (503, True)
     beside.end()
 
     _recovers(appliance, fake, 0)
-    assert appliance.door.get(blob_path(_NAME, large)).status == 200
+    assert appliance.http.get(blob_path(_NAME, large)).status == 200
     assert _programs(appliance) == programs
-    assert pull(appliance.door, "team/app", "v1")[0] == hosted.digest
+    assert pull(appliance.http, "team/app", "v1")[0] == hosted.digest
 
 
 def _uncached(appliance: Appliance, made: Image) -> list[int]:
@@ -134,7 +134,7 @@ def _uncached(appliance: Appliance, made: Image) -> list[int]:
         manifest_path(_NAME, made.digest),
         blob_path(_NAME, Digest.of(made.layers[0])),
     )
-    answers: list[Answer] = [appliance.door.get(path) for path in paths]
+    answers: list[Response] = [appliance.http.get(path) for path in paths]
     return [each.status for each in answers]
 
 
@@ -147,14 +147,14 @@ def test_each_call_may_fail_for_two_seconds(
     """With each error, one after the other, while pulls and pushes go on."""
     appliance = _begin(start, fake, disk)
     fake.put_image("app", "warm", _made(1))
-    assert pull(appliance.door, _NAME, "warm")
+    assert pull(appliance.http, _NAME, "warm")
     programs = _programs(appliance)
     for number, error in enumerate(_ERRORS):
         with _broken(disk, error, call) as over:
             with suppress(AssertionError):  # it may be refused at any step
-                push(appliance.door, "team/app", "v1", _made(5 + number))
+                push(appliance.http, "team/app", "v1", _made(5 + number))
             while not over.is_set():
-                assert pull(appliance.door, _NAME, "warm")
+                assert pull(appliance.http, _NAME, "warm")
         _recovers(appliance, fake, 1 + number)
 
     assert _programs(appliance) == programs

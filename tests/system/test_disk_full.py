@@ -60,9 +60,9 @@ def _fill(place: Path) -> Path:
 
 
 def _get(appliance: Appliance, digest: Digest) -> bytes:
-    answer = appliance.door.get(blob_path("one.test/app", digest))
-    assert answer.status == 200, answer
-    return answer.body
+    response = appliance.http.get(blob_path("one.test/app", digest))
+    assert response.status == 200, response
+    return response.body
 
 
 def _is_stored(appliance: Appliance, fake: FakeUpstream, digest: Digest) -> bool:
@@ -112,7 +112,7 @@ def test_it_starts_serves_and_recovers_on_a_disk_that_takes_nothing(
 
 
 def _writable(appliance: Appliance) -> float | None:
-    if appliance.door.get("/metrics").status != 200:
+    if appliance.http.get("/metrics").status != 200:
         return None
     return appliance.metric("entrepot_disk_writable")
 

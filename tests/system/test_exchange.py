@@ -26,7 +26,7 @@ def test_what_docker_registry_wrote_is_served(
         registry.push("library/app", "docker", docker)
         registry.push_index("many", "v1", children)
     appliance = start(Setup(data=data))
-    netloc = appliance.door.netloc
+    netloc = appliance.http.netloc
 
     pulled = [clients.pull(f"{netloc}/library/app:{tag}") for tag in ("oci", "docker")]
     by_digest = clients.pull(f"{netloc}/library/app@{oci.digest}")
@@ -34,7 +34,7 @@ def test_what_docker_registry_wrote_is_served(
 
     expected = [_id(oci.config), _id(docker.config), _id(oci.config), _id(children[0].config)]
     assert expected == [*pulled, by_digest, from_index]
-    assert pull(appliance.door, "library/app", "docker")[0] == docker.digest
+    assert pull(appliance.http, "library/app", "docker")[0] == docker.digest
 
 
 def test_what_we_wrote_is_served_by_docker_registry(
@@ -45,12 +45,12 @@ def test_what_we_wrote_is_served_by_docker_registry(
     children = two_platforms(304)
     fake.add_index("library/many", "v1", children)
     appliance = start(Setup({"one.test": {"url": fake.url}}))
-    pull(appliance.door, "one.test/library/app", "v1")
-    index = pull(appliance.door, "one.test/library/many", "v1")[0]
+    pull(appliance.http, "one.test/library/app", "v1")
+    index = pull(appliance.http, "one.test/library/many", "v1")[0]
     assert appliance.stop() == 0
 
     with Registry(tmp_path / "registry", storage=appliance.data) as registry:
-        netloc = registry.door.netloc
+        netloc = registry.http.netloc
         app = clients.pull(f"{netloc}/one.test/library/app:v1")
         many = clients.pull(f"{netloc}/one.test/library/many@{index}")
 

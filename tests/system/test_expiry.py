@@ -39,11 +39,11 @@ def _pulling(appliance: Appliance, tag: str) -> Iterator[None]:
     """Ask for a manifest again and again, as a cluster does."""
     stop = threading.Event()
 
-    def ask() -> None:
+    def request() -> None:
         while not stop.wait(0.3):
-            appliance.door.head(manifest_path(_NAME, tag))
+            appliance.http.head(manifest_path(_NAME, tag))
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=request)
     thread.start()
     try:
         yield
@@ -58,40 +58,40 @@ def test_images_expire_by_last_use_and_a_shared_layer_stays(start: Start) -> Non
     shared = filler(100 * KB, 9)
     used = image([shared, filler(50 * KB, 1)], command=("used",))
     idle = image([shared, filler(50 * KB, 2)], command=("idle",))
-    assert push(appliance.door, _NAME, "used", used)
-    assert push(appliance.door, _NAME, "idle", idle)
+    assert push(appliance.http, _NAME, "used", used)
+    assert push(appliance.http, _NAME, "idle", idle)
 
     with _pulling(appliance, "used"):
-        eventually(lambda: tags(appliance.door, _NAME) == ["used"], what="the idle tag goes")
+        eventually(lambda: tags(appliance.http, _NAME) == ["used"], what="the idle tag goes")
         eventually(lambda: _gone(appliance, idle, (shared,)), what="its content goes")
-        assert appliance.door.get(manifest_path(_NAME, idle.digest)).status == 404
-        assert pull(appliance.door, _NAME, "used")[0] == used.digest
+        assert appliance.http.get(manifest_path(_NAME, idle.digest)).status == 404
+        assert pull(appliance.http, _NAME, "used")[0] == used.digest
     eventually(lambda: _gone(appliance, used), what="the other goes, once nobody pulls it")
 
-    assert appliance.door.get(f"/v2/{_NAME}/tags/list").status == 404
-    assert push(appliance.door, _NAME, "idle", idle)
-    assert pull(appliance.door, _NAME, "idle")[0] == idle.digest
+    assert appliance.http.get(f"/v2/{_NAME}/tags/list").status == 404
+    assert push(appliance.http, _NAME, "idle", idle)
+    assert pull(appliance.http, _NAME, "idle")[0] == idle.digest
 
 
 def test_an_index_and_its_signature_go_as_one(start: Start) -> None:
     """A pull of one platform by its digest keeps all of it; after that all of it goes."""
     appliance = start(Setup(environment=_TTL))
     children = [image([filler(KB, n)], command=(str(n),)) for n in range(2)]
-    index = push_index(appliance.door, _NAME, "all", children)
+    index = push_index(appliance.http, _NAME, "all", children)
     signature = images.artifact(children[0], b"signature", "application/example")
-    assert push(appliance.door, _NAME, signature.digest, signature)
+    assert push(appliance.http, _NAME, signature.digest, signature)
 
     with _pulling(appliance, str(children[1].digest)):
         idle = image([filler(KB, 7)], command=("idle",))
-        assert push(appliance.door, _NAME, "idle", idle)
+        assert push(appliance.http, _NAME, "idle", idle)
         eventually(lambda: _gone(appliance, idle), what="an idle image goes")
-        assert pull_manifest(appliance.door, _NAME, "all").status == 200
-        referrers = appliance.door.get(f"/v2/{_NAME}/referrers/{children[0].digest}")
+        assert pull_manifest(appliance.http, _NAME, "all").status == 200
+        referrers = appliance.http.get(f"/v2/{_NAME}/referrers/{children[0].digest}")
         assert len(json.loads(referrers.body)["manifests"]) == 1
     everything = (*children, signature)
     eventually(lambda: all(_gone(appliance, each) for each in everything), what="all goes")
 
-    assert appliance.door.get(manifest_path(_NAME, index)).status == 404
+    assert appliance.http.get(manifest_path(_NAME, index)).status == 404
 
 
 def test_the_newest_tags_stay_by_rule_and_everything_else_for_ever(start: Start) -> None:
@@ -100,13 +100,13 @@ def test_the_newest_tags_stay_by_rule_and_everything_else_for_ever(start: Start)
     appliance = start(Setup(settings=hosted))
     made = [image([filler(KB, n)], command=(str(n),)) for n in range(4)]
     for number, each in enumerate(made):
-        assert push(appliance.door, "ci/app", f"b{number}", each)
-        assert push(appliance.door, "prod/app", f"b{number}", each)
+        assert push(appliance.http, "ci/app", f"b{number}", each)
+        assert push(appliance.http, "prod/app", f"b{number}", each)
 
-    eventually(lambda: tags(appliance.door, "ci/app") == ["b2", "b3"], what="the old tags go")
+    eventually(lambda: tags(appliance.http, "ci/app") == ["b2", "b3"], what="the old tags go")
 
-    assert tags(appliance.door, "prod/app") == ["b0", "b1", "b2", "b3"]
-    assert [pull(appliance.door, "prod/app", each.digest)[0] for each in made] == [
+    assert tags(appliance.http, "prod/app") == ["b0", "b1", "b2", "b3"]
+    assert [pull(appliance.http, "prod/app", each.digest)[0] for each in made] == [
         each.digest for each in made
     ]
 
@@ -116,21 +116,21 @@ def test_garbage_goes_beside_a_push_whose_manifest_is_still_to_come(start: Start
     quick = {"cleaner": {"runevery": "1s", "garbage": "6s"}}
     appliance = start(Setup(settings=ALLOWED | quick))
     deleted, coming = (image([filler(50 * KB, n)], command=(str(n),)) for n in range(2))
-    assert push(appliance.door, _NAME, "v1", deleted)
-    assert appliance.door.ask("DELETE", manifest_path(_NAME, deleted.digest)).status == 202
+    assert push(appliance.http, _NAME, "v1", deleted)
+    assert appliance.http.request("DELETE", manifest_path(_NAME, deleted.digest)).status == 202
     for blob in coming.blobs:
-        assert push_blob(appliance.door, _NAME, blob).status == 201
+        assert push_blob(appliance.http, _NAME, blob).status == 201
 
     def is_gone() -> bool:
         for blob in coming.blobs:  # a slow client: its layers come one by one
-            assert push_blob(appliance.door, _NAME, blob).status == 201
+            assert push_blob(appliance.http, _NAME, blob).status == 201
         return _gone(appliance, deleted)
 
     eventually(is_gone, what="what was deleted goes", within=30)
 
-    done = put_manifest(appliance.door, _NAME, "v2", coming.manifest, coming.media_type)
+    done = put_manifest(appliance.http, _NAME, "v2", coming.manifest, coming.media_type)
     assert done.status == 201
-    assert pull(appliance.door, _NAME, "v2")[0] == coming.digest
+    assert pull(appliance.http, _NAME, "v2")[0] == coming.digest
 
 
 @pytest.mark.parametrize("hosted", ["true", "false"])
@@ -142,9 +142,9 @@ def test_room_is_made_of_pushed_images_only_where_that_is_allowed(
     appliance = start(Setup(environment=cap | {"CLEANER_HOSTED": hosted}))
     made = [image([filler(1500 * KB, n)], command=(str(n),)) for n in range(8)]
 
-    taken = [push(appliance.door, _NAME, f"v{n}", each) for n, each in enumerate(made)]
+    taken = [push(appliance.http, _NAME, f"v{n}", each) for n, each in enumerate(made)]
 
-    left = tags(appliance.door, _NAME)
+    left = tags(appliance.http, _NAME)
     if hosted == "true":
         assert all(taken)
         assert "v7" in left
@@ -153,4 +153,4 @@ def test_room_is_made_of_pushed_images_only_where_that_is_allowed(
         assert left == [f"v{n}" for n in range(8) if taken[n]]
         assert "v7" not in left
     for tag in left:
-        assert pull(appliance.door, _NAME, tag)[0] == made[int(tag[1:])].digest
+        assert pull(appliance.http, _NAME, tag)[0] == made[int(tag[1:])].digest

@@ -103,18 +103,18 @@ def test_a_manifest_that_the_upstream_refuses(
     path = manifest_path(case.name, "v1" if by == "tag" else image.digest)
     case.fake.misbehave("/manifests/", **fault)
 
-    answer = case.appliance.door.get(path)
-    head = case.appliance.door.head(path)
+    response = case.appliance.http.get(path)
+    head = case.appliance.http.head(path)
     case.fake.behave()
 
-    assert answer.status == status
-    assert answer.code
-    assert answer.code in code.split() or not code
-    assert "www-authenticate" not in answer.headers
-    assert ("retry-after" in answer.headers) or status != 429
+    assert response.status == status
+    assert response.code
+    assert response.code in code.split() or not code
+    assert "www-authenticate" not in response.headers
+    assert ("retry-after" in response.headers) or status != 429
     assert head.status in (status, 503)  # its breaker may have opened meanwhile
-    eventually(lambda: case.appliance.door.get(path).status == 200, what="it pulls again")
-    pull(case.appliance.door, case.name, "v1")
+    eventually(lambda: case.appliance.http.get(path).status == 200, what="it pulls again")
+    pull(case.appliance.http, case.name, "v1")
 
 
 @pytest.mark.parametrize(("fault", "status", "code"), CASES)
@@ -126,16 +126,16 @@ def test_a_blob_that_the_upstream_refuses(
     path = blob_path(case.name, digest)
     case.fake.misbehave("/blobs/", **fault)
 
-    answer = case.appliance.door.get(path)
+    response = case.appliance.http.get(path)
     stored = (case.appliance.data / layout.blob(digest)).exists()
     case.fake.behave()
 
-    assert answer.status == status
-    assert answer.code in code.split() or not code
-    assert "www-authenticate" not in answer.headers
+    assert response.status == status
+    assert response.code in code.split() or not code
+    assert "www-authenticate" not in response.headers
     assert not stored
-    eventually(lambda: case.appliance.door.get(path).status == 200, what="it pulls again")
-    pull_blob(case.appliance.door, case.name, digest)
+    eventually(lambda: case.appliance.http.get(path).status == 200, what="it pulls again")
+    pull_blob(case.appliance.http, case.name, digest)
 
 
 def test_a_rate_limit_is_503_for_a_mirrors_client(case: Case) -> None:
@@ -143,23 +143,23 @@ def test_a_rate_limit_is_503_for_a_mirrors_client(case: Case) -> None:
     case.put()
     case.fake.misbehave("/manifests/", **FAULTS["429"][0])
 
-    answer = case.appliance.door.get(f"/v2/app/manifests/v1?ns={case.host}")
+    response = case.appliance.http.get(f"/v2/app/manifests/v1?ns={case.host}")
 
-    assert (answer.status, answer.code) == (503, "TOOMANYREQUESTS")
-    assert int(answer.headers["retry-after"]) <= 2
+    assert (response.status, response.code) == (503, "TOOMANYREQUESTS")
+    assert int(response.headers["retry-after"]) <= 2
 
 
 @pytest.mark.parametrize("name", ["429", "500", "503", "reset", "hang"])
 def test_a_tag_that_can_not_be_checked_means_what_it_meant(case: Case, name: str) -> None:
     """Serve stale, and say so."""
     image = case.put()
-    pull(case.appliance.door, case.name, "v1")
+    pull(case.appliance.http, case.name, "v1")
     case.fake.misbehave("/manifests/", **FAULTS[name][0])
 
-    answer = case.appliance.door.get(manifest_path(case.name, "v1"))
+    response = case.appliance.http.get(manifest_path(case.name, "v1"))
 
-    assert (answer.status, image.manifest) == (200, answer.body)
-    assert answer.headers["warning"].startswith("299 - ")
+    assert (response.status, image.manifest) == (200, response.body)
+    assert response.headers["warning"].startswith("299 - ")
 
 
 @pytest.mark.parametrize("name", ["401", "403", "404"])
@@ -167,23 +167,23 @@ def test_a_tag_that_has_gone_is_refused(case: Case, name: str) -> None:
     """`ongone: refuse` is the default."""
     fault, status, _ = FAULTS[name]
     case.put()
-    pull(case.appliance.door, case.name, "v1")
+    pull(case.appliance.http, case.name, "v1")
     case.fake.misbehave("/manifests/", **fault)
 
-    assert case.appliance.door.get(manifest_path(case.name, "v1")).status == status
+    assert case.appliance.http.get(manifest_path(case.name, "v1")).status == status
 
 
 @pytest.mark.parametrize("name", ["401", "403", "404"])
 def test_a_tag_that_has_gone_is_served_where_the_operator_says_so(serving: Case, name: str) -> None:
     """`ongone: serve`, with the same warning as for an outage."""
     image = serving.put()
-    pull(serving.appliance.door, serving.name, "v1")
+    pull(serving.appliance.http, serving.name, "v1")
     serving.fake.misbehave("/manifests/", **FAULTS[name][0])
 
-    answer = serving.appliance.door.get(manifest_path(serving.name, "v1"))
+    response = serving.appliance.http.get(manifest_path(serving.name, "v1"))
 
-    assert (answer.status, image.manifest) == (200, answer.body)
-    assert answer.headers["warning"].startswith("299 - ")
+    assert (response.status, image.manifest) == (200, response.body)
+    assert response.headers["warning"].startswith("299 - ")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_wrong_bytes_of_a_blob_are_completed_by_nobody(case: Case, fault: dict[s
     digest, release = case.put_blob(), threading.Event()
     case.fake.misbehave("/blobs/", method="GET", hold=release, hold_after=SIZE // 2, **fault)
 
-    reader = Reader(case.appliance.door, blob_path(case.name, digest)).begin()
+    reader = Reader(case.appliance.http, blob_path(case.name, digest)).begin()
     eventually(lambda: reader.received, what="the client has begun")
     release.set()
     reader.end()
@@ -204,7 +204,7 @@ def test_wrong_bytes_of_a_blob_are_completed_by_nobody(case: Case, fault: dict[s
 
     assert not reader.is_whole
     assert not (case.appliance.data / layout.blob(digest)).exists()
-    assert len(pull_blob(case.appliance.door, case.name, digest)) == SIZE
+    assert len(pull_blob(case.appliance.http, case.name, digest)) == SIZE
 
 
 def test_one_wrong_byte_at_the_end_is_asked_for_again(case: Case) -> None:
@@ -212,7 +212,7 @@ def test_one_wrong_byte_at_the_end_is_asked_for_again(case: Case) -> None:
     digest = case.put_blob()
     case.fake.misbehave("/blobs/", method="GET", times=1, corrupt=True)
 
-    reader = Reader(case.appliance.door, blob_path(case.name, digest)).begin().end()
+    reader = Reader(case.appliance.http, blob_path(case.name, digest)).begin().end()
 
     assert reader.has(digest) or not reader.is_whole
 
@@ -223,11 +223,11 @@ def test_wrong_bytes_of_a_manifest_are_served_to_nobody(case: Case) -> None:
     path = manifest_path(case.name, image.digest)
     case.fake.misbehave("/manifests/", method="GET", times=1, corrupt=True)
 
-    answer = case.appliance.door.get(path)
+    response = case.appliance.http.get(path)
 
-    assert answer.status == 502
+    assert response.status == 502
     assert not (case.appliance.data / layout.blob(image.digest)).exists()
-    eventually(lambda: case.appliance.door.get(path).status == 200, what="it pulls again")
+    eventually(lambda: case.appliance.http.get(path).status == 200, what="it pulls again")
 
 
 @pytest.mark.parametrize("ignore_range", [False, True], ids=["with ranges", "without ranges"])
@@ -239,7 +239,7 @@ def test_a_blob_that_is_cut_off_is_resumed_under_the_same_client(
     case.fake.misbehave("/blobs/", method="GET", ignore_range=ignore_range)
     case.fake.misbehave("/blobs/", method="GET", times=1, cut=SIZE // 2)
 
-    reader = Reader(case.appliance.door, blob_path(case.name, digest)).begin().end()
+    reader = Reader(case.appliance.http, blob_path(case.name, digest)).begin().end()
 
     first, second = case.fake.find("GET", "/blobs/")
     assert reader.has(digest)
@@ -253,14 +253,14 @@ def test_a_blob_that_is_always_cut_off_ends_cut_and_resumes_later(case: Case) ->
     case.fake.misbehave("/blobs/", method="GET", cut=0)
     case.fake.misbehave("/blobs/", method="GET", times=1, cut=SIZE // 2)
 
-    reader = Reader(case.appliance.door, blob_path(case.name, digest)).begin().end()
+    reader = Reader(case.appliance.http, blob_path(case.name, digest)).begin().end()
     case.fake.behave()
 
     assert not reader.is_whole
     assert not (case.appliance.data / layout.blob(digest)).exists()
     path = blob_path(case.name, digest)
-    eventually(lambda: case.appliance.door.get(path).status == 200, what="it pulls again")
-    pull_blob(case.appliance.door, case.name, digest)
+    eventually(lambda: case.appliance.http.get(path).status == 200, what="it pulls again")
+    pull_blob(case.appliance.http, case.name, digest)
     assert not [path for path in spool_files(case.appliance.state) if digest.hex in path.name]
 
 
@@ -273,7 +273,7 @@ def test_a_realm_on_another_host_gets_no_credentials(case: Case) -> None:
         }
         case.fake.misbehave("/manifests/", status=401, headers=realm)
 
-        answer = case.appliance.door.get(manifest_path(case.name, "v1"))
+        response = case.appliance.http.get(manifest_path(case.name, "v1"))
 
-    assert answer.status in (403, 502)
+    assert response.status in (403, 502)
     assert all("authorization" not in each.headers for each in thief.requests)

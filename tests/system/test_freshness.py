@@ -28,11 +28,11 @@ def test_within_its_freshness_a_tag_asks_for_nothing(start: Start, fake: FakeUps
     """Neither the second pull nor the tenth is seen upstream, not even after the tag moved."""
     first = fake.put_image("app", "v1", of_size(KB, 80))
     appliance = _start(start, fake, "1h")
-    pull(appliance.door, NAME, "v1")
+    pull(appliance.http, NAME, "v1")
     fake.put_image("app", "v1", of_size(KB, 81))
     asked = fake.count()
 
-    digests = [pull(appliance.door, NAME, "v1")[0] for _ in range(10)]
+    digests = [pull(appliance.http, NAME, "v1")[0] for _ in range(10)]
 
     assert [first.digest] * 10 == digests
     assert fake.count() == asked
@@ -42,7 +42,7 @@ def test_a_tag_that_did_not_move_costs_one_head(start: Start, fake: FakeUpstream
     """HEAD does not count against a rate limit; the manifest is not fetched again."""
     image = fake.put_image("app", "v1", of_size(KB, 82))
     appliance = _start(start, fake, "2s")
-    pull(appliance.door, NAME, "v1")
+    pull(appliance.http, NAME, "v1")
     fake.forget()
 
     eventually(lambda: _pulled(appliance) and fake.count(), what="the tag is asked for again")
@@ -50,20 +50,20 @@ def test_a_tag_that_did_not_move_costs_one_head(start: Start, fake: FakeUpstream
     assert [(each.method, each.path) for each in fake.requests] == [
         ("HEAD", "/v2/app/manifests/v1")
     ]
-    assert image.digest == pull(appliance.door, NAME, "v1")[0]
+    assert image.digest == pull(appliance.http, NAME, "v1")[0]
 
 
 def test_a_tag_that_moved_is_seen_after_its_freshness(start: Start, fake: FakeUpstream) -> None:
     """The new image replaces the old one under the tag; the old one stays under its digest."""
     old = fake.put_image("app", "v1", of_size(KB, 83))
     appliance = _start(start, fake, "1s")
-    pull(appliance.door, NAME, "v1")
+    pull(appliance.http, NAME, "v1")
     new = fake.put_image("app", "v1", of_size(KB, 84))
 
     eventually(lambda: _pulled(appliance) == str(new.digest), what="the tag has moved")
 
-    assert new.digest == pull(appliance.door, NAME, "v1")[0]
-    assert old.digest == pull(appliance.door, NAME, old.digest)[0]
+    assert new.digest == pull(appliance.http, NAME, "v1")[0]
+    assert old.digest == pull(appliance.http, NAME, old.digest)[0]
 
 
 @pytest.mark.parametrize("freshness", ["0s", "1h"])
@@ -74,9 +74,9 @@ def test_a_narrow_accept_changes_nothing_for_the_next_client(
     image = fake.put_image("app", "v1", of_size(KB, 85))
     appliance = _start(start, fake, freshness)
 
-    narrow = appliance.door.get(manifest_path(NAME, "v1"), Accept=DOCKER_MANIFEST)
-    other = appliance.door.get(manifest_path(NAME, "v1"), Accept=OCI_INDEX)
-    usual = appliance.door.get(manifest_path(NAME, "v1"))
+    narrow = appliance.http.get(manifest_path(NAME, "v1"), Accept=DOCKER_MANIFEST)
+    other = appliance.http.get(manifest_path(NAME, "v1"), Accept=OCI_INDEX)
+    usual = appliance.http.get(manifest_path(NAME, "v1"))
 
     assert image.manifest == narrow.body == other.body == usual.body
     assert {each.headers["content-type"] for each in (narrow, other, usual)} == {image.media_type}
@@ -87,14 +87,14 @@ def test_a_hit_writes_nothing_but_its_log_line(start: Start, fake: FakeUpstream)
     """No file of the data directory changes, not even for a moment, but the log and the index."""
     fake.put_image("app", "v1", of_size(64 * KB, 86))
     appliance = _start(start, fake, "1h")
-    pull(appliance.door, NAME, "v1")
+    pull(appliance.http, NAME, "v1")
     assert appliance.stop() == 0  # with it ends whatever a miss still does behind its answer
     appliance.start()
     before = _quiet_files(appliance)
 
     with Writes(appliance.data) as writes:
         for _ in range(HITS):
-            pull(appliance.door, NAME, "v1")
+            pull(appliance.http, NAME, "v1")
 
     assert before == _quiet_files(appliance)
     assert not writes.elsewhere_than(_log_and_index(appliance))
@@ -108,7 +108,7 @@ def test_the_same_tag_asked_for_by_many_at_once_costs_one_head(
     fake.put_image("app", "v1", of_size(KB, 87))
     appliance = _start(start, fake, "1h")
     threads = [
-        threading.Thread(target=pull_manifest, args=(appliance.door, NAME, "v1")) for _ in range(12)
+        threading.Thread(target=pull_manifest, args=(appliance.http, NAME, "v1")) for _ in range(12)
     ]
 
     for thread in threads:
@@ -163,8 +163,8 @@ def _start(start: Start, fake: FakeUpstream, freshness: str) -> Appliance:
 
 
 def _pulled(appliance: Appliance) -> str:
-    answer = appliance.door.get(manifest_path(NAME, "v1"))
-    return answer.headers["docker-content-digest"]
+    response = appliance.http.get(manifest_path(NAME, "v1"))
+    return response.headers["docker-content-digest"]
 
 
 def _log_and_index(appliance: Appliance) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ def test_podman_and_buildah_pull_as_strangers_and_push_as_users(
     half_open: Appliance, clients: Clients
 ) -> None:
     """Pull logged out; a wrong password is refused at the login; push once logged in."""
-    netloc = half_open.door.netloc
+    netloc = half_open.http.netloc
     own = clients.pull(f"{netloc}/{NAME}:v1")
     clients.buildah("pull", "--quiet", *_PLAIN, f"{netloc}/{NAME}:v1")
     assert clients.podman("push", *_PLAIN, own, f"{netloc}/team/podman:v1").returncode != 0
@@ -68,7 +68,7 @@ def test_podman_and_buildah_pull_as_strangers_and_push_as_users(
     assert pushed.returncode == 0, pushed.stderr
     clients.buildah("push", *_PLAIN, own, f"docker://{netloc}/team/buildah:v1")
 
-    assert tags(half_open.door, "team/podman") == tags(half_open.door, "team/buildah") == ["v1"]
+    assert tags(half_open.http, "team/podman") == tags(half_open.http, "team/buildah") == ["v1"]
     clients.podman("logout", netloc)
     clients.forget()
     assert clients.pull(f"{netloc}/team/podman:v1")
@@ -78,7 +78,7 @@ def test_skopeo_copies_as_a_stranger_and_pushes_as_a_user(
     half_open: Appliance, clients: Clients, tmp_path: Path
 ) -> None:
     """With and without credentials on its command line."""
-    netloc = half_open.door.netloc
+    netloc = half_open.http.netloc
     done = clients.copy(f"{netloc}/{NAME}:v1", tmp_path / "copy")
     assert done.returncode == 0, done.stderr
     source, target = as_folder(_DOCKERS, tmp_path / "own"), f"docker://{netloc}/team/skopeo:v1"
@@ -90,7 +90,7 @@ def test_skopeo_copies_as_a_stranger_and_pushes_as_a_user(
     assert push() != 0
     assert push(f"--dest-creds={WRONG}") != 0
     assert push(f"--dest-creds={ALICE}") == 0
-    assert tags(half_open.door, "team/skopeo") == ["v1"]
+    assert tags(half_open.http, "team/skopeo") == ["v1"]
 
 
 def test_dockerd_pulls_as_a_stranger_and_pushes_as_a_user(half_open: Appliance, home: Path) -> None:
@@ -98,7 +98,7 @@ def test_dockerd_pulls_as_a_stranger_and_pushes_as_a_user(half_open: Appliance, 
 
     A push that is refused is not tried here: the daemon repeats it for a minute.
     """
-    netloc, port = half_open.door.netloc, half_open.door.port
+    netloc, port = half_open.http.netloc, half_open.http.port
     (home / "tree" / "etc" / "docker").mkdir(parents=True)
     with Dockerd(home, ways={port: port}) as dockerd:
         dockerd.configure(home / "tree")
@@ -112,14 +112,14 @@ def test_dockerd_pulls_as_a_stranger_and_pushes_as_a_user(half_open: Appliance, 
         dockerd.forget()
         assert dockerd.pull(f"{netloc}/team/docker:v1", ALICE)
 
-    assert tags(half_open.door, "team/docker") == ["v1"]
+    assert tags(half_open.http, "team/docker") == ["v1"]
 
 
 def test_containerd_pulls_as_a_stranger_and_pushes_as_a_user(
     half_open: Appliance, home: Path
 ) -> None:
     """It asks no `/v2/`, and answers the challenge of the request itself."""
-    netloc = half_open.door.netloc
+    netloc = half_open.http.netloc
     with Containerd(home / "containerd") as containerd:
         image = f"{netloc}/{NAME}:v1"
         assert containerd.pull(image)
@@ -128,4 +128,4 @@ def test_containerd_pulls_as_a_stranger_and_pushes_as_a_user(
         assert not containerd.push(image, f"{netloc}/team/containerd:v1", WRONG)
         assert containerd.push(image, f"{netloc}/team/containerd:v1", ALICE)
 
-    assert tags(half_open.door, "team/containerd") == ["v1"]
+    assert tags(half_open.http, "team/containerd") == ["v1"]

@@ -23,7 +23,7 @@ def test_podman_pulls_what_we_pushed(clients: Clients, public: Registry, family:
     shared = layer({"shared": b"shared"})
     image = public.push("harness", family, of_size(64 * KB, 1, shared=shared, family=family))
 
-    pulled = clients.pull(f"{public.door.netloc}/harness:{family}")
+    pulled = clients.pull(f"{public.http.netloc}/harness:{family}")
 
     assert str(Digest.of(image.config)) == f"sha256:{pulled}"
 
@@ -33,7 +33,7 @@ def test_podman_chooses_its_platform_from_an_index(clients: Clients, public: Reg
     children = two_platforms(2)
     public.push_index("harness", "many", children)
 
-    pulled = clients.pull(f"{public.door.netloc}/harness:many")
+    pulled = clients.pull(f"{public.http.netloc}/harness:many")
 
     assert str(Digest.of(children[0].config)) == f"sha256:{pulled}"
 
@@ -44,10 +44,10 @@ def test_an_upstream_that_was_stopped_comes_back_at_its_port(tmp_path: Path) -> 
         registry.push("app", "v1", of_size(KB, 3))
         registry.stop()
         with pytest.raises(OSError, match="refused"):
-            registry.door.get("/v2/")
+            registry.http.get("/v2/")
         registry.start()
 
-        again = registry.door.get("/v2/app/manifests/v1")
+        again = registry.http.get("/v2/app/manifests/v1")
 
     assert again.status == 200
     assert ("GET", "/v2/app/manifests/v1", 200) in registry.requests()
@@ -57,10 +57,10 @@ def test_a_basic_upstream_asks_for_its_password(tmp_path: Path, clients: Clients
     """Without a login it refuses, with the right one it serves."""
     with basic_registry(tmp_path / "basic", LOGIN) as registry:
         registry.push("app", "v1", of_size(KB, 4))
-        image = f"{registry.door.netloc}/app:v1"
+        image = f"{registry.http.netloc}/app:v1"
 
         assert "authentication required" in clients.pull_fails(image)
-        assert clients.login(registry.door.netloc, LOGIN).returncode == 0
+        assert clients.login(registry.http.netloc, LOGIN).returncode == 0
         assert clients.pull(image)
 
 
@@ -71,10 +71,10 @@ def test_a_token_upstream_asks_for_a_token(tmp_path: Path, clients: Clients) -> 
         token_registry(tmp_path / "token", tokens) as registry,
     ):
         registry.push("app", "v1", of_size(KB, 5))
-        image = f"{registry.door.netloc}/app:v1"
+        image = f"{registry.http.netloc}/app:v1"
 
-        assert registry.door.get("/v2/app/manifests/v1").status == 401
-        assert clients.login(registry.door.netloc, LOGIN).returncode == 0
+        assert registry.http.get("/v2/app/manifests/v1").status == 401
+        assert clients.login(registry.http.netloc, LOGIN).returncode == 0
         assert clients.pull(image)
 
 
@@ -82,7 +82,7 @@ def test_a_tls_upstream_shows_a_certificate_of_its_own_ca(tmp_path: Path, client
     """Who was not told of the CA goes away; who was pulls."""
     with tls_registry(tmp_path / "tls", Authority()) as registry:
         registry.push("app", "v1", of_size(KB, 6))
-        image = f"docker://{registry.door.netloc}/app:v1"
+        image = f"docker://{registry.http.netloc}/app:v1"
         trusting = tmp_path / "trusting"
         trusting.mkdir()
         (trusting / "ca.crt").write_bytes((tmp_path / "tls" / "ca.pem").read_bytes())

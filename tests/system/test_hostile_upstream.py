@@ -24,7 +24,7 @@ from entrepot.datastore.manifest import OCI_INDEX, OCI_MANIFEST
 from entrepot.datastore.refs import Digest
 from tests.images import filler
 from tests.system.appliance import Appliance, Setup
-from tests.system.door import Door
+from tests.system.http_client import HttpClient
 from tests.system.images import FULL
 from tests.system.pulls import pull_blob, pull_manifest
 from tests.upstream import FakeUpstream
@@ -70,24 +70,24 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
 class Load:
     """Threads that ask until the honest of them have pulled often enough."""
 
-    door: Door
+    http: HttpClient
     waits: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     done: threading.Event = field(default_factory=threading.Event)
 
-    def ask(self, path: str) -> None:
+    def request(self, path: str) -> None:
         """Ask for what may fail."""
         while not self.done.is_set():
             with suppress(OSError, HTTPException):
-                self.door.get(path)
+                self.http.get(path)
 
     def pull(self, name: str) -> None:
         """Pull what must be there."""
         while not self.done.is_set():
             began = time.monotonic()
             try:
-                pull_manifest(self.door, name, "v1")
-                pull_blob(self.door, name, Digest.of(LAYER))
+                pull_manifest(self.http, name, "v1")
+                pull_blob(self.http, name, Digest.of(LAYER))
             except (AssertionError, OSError, HTTPException) as error:
                 self.failures.append(repr(error)[:300])
             self.waits.append(time.monotonic() - began)
@@ -147,15 +147,15 @@ def test_hostile_upstreams_take_neither_memory_nor_time_from_others(
         "ENTREPOT_READ_TIMEOUT": "3s",
     }
     with Appliance(tmp_path, Setup(upstreams=said, environment=environment)) as appliance:
-        load = Load(appliance.door)
+        load = Load(appliance.http)
         for each in ("sizes", "layer as a manifest"):  # what the layer's size is taken from
-            assert load.door.get(f"/v2/{names[each]}/manifests/lies").status == 200
-        assert load.door.get(f"/v2/{names['layer as a manifest']}/blobs/{DIGEST}").status == 200
+            assert load.http.get(f"/v2/{names[each]}/manifests/lies").status == 200
+        assert load.http.get(f"/v2/{names['layer as a manifest']}/blobs/{DIGEST}").status == 200
         pulls = [partial(load.pull, names["honest"])] * HONEST
         harmless = f"/v2/{names['honest']}/manifests/none"
         attacks = [f"/v2/{names[key]}/{path}" for key, (path, _) in FAULTS.items()]
-        before = load.run([*pulls, *(partial(load.ask, harmless) for _ in attacks)])
-        beside = load.run([*pulls, *(partial(load.ask, path) for path in attacks)])
+        before = load.run([*pulls, *(partial(load.request, harmless) for _ in attacks)])
+        beside = load.run([*pulls, *(partial(load.request, path) for path in attacks)])
         peaks = [_peak(each.pid) for each in appliance.workers()]
         figures = {"p99_s": [before, beside], "peaks_mib": peaks, "pulls": len(load.waits)}
         (tmp_path / "figures.json").write_text(json.dumps(figures))

@@ -12,7 +12,7 @@ from entrepot.appliance.privileges.users import NEEDED
 from tests.system import mounts
 from tests.system.clients import Clients
 from tests.system.containers import Engine, running
-from tests.system.door import Door
+from tests.system.http_client import HttpClient
 from tests.system.images import FULL, KB, of_size
 from tests.system.mounts import HARDENED, LOGIN, Mounts
 from tests.system.registries import Registry
@@ -77,8 +77,8 @@ def test_the_command_of_the_readme_works_as_it_is_printed(
     options, port = mounts.as_printed()
     with running(podman, image, *options, cwd=mounted.folder) as container:
         tls = ssl.create_default_context(cafile=str(mounted.ca))
-        door = Door(port, "localhost", tls=tls)
-        answers = [each.get("/v2/").status for each in (replace(door, login=LOGIN), door)]
+        http = HttpClient(port, "localhost", tls=tls)
+        answers = [each.get("/v2/").status for each in (replace(http, login=LOGIN), http)]
         first, *others = container.processes()
 
         assert answers == [200, 401]

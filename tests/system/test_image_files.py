@@ -16,7 +16,7 @@ import pytest
 from tests.gates import BasicGate
 from tests.system.certificates import Authority
 from tests.system.containers import Engine, running
-from tests.system.door import Door
+from tests.system.http_client import HttpClient
 from tests.system.images import KB, of_size
 from tests.system.mounts import LOGIN, Mounts
 from tests.system.pulls import manifest_path
@@ -110,17 +110,17 @@ def test_changed_files_take_effect(
         environment = [f"--env={name}={value}" for name, value in told.items()]
         with running(podman, image, *options, *more, *files.mounts, *environment) as container:
             tls = ssl.create_default_context(cafile=str(mounted.ca))
-            door = Door(int(netloc.rpartition(":")[2]), "localhost", tls=tls, login=LOGIN)
-            bob = replace(door, login=NEWCOMER)
+            http = HttpClient(int(netloc.rpartition(":")[2]), "localhost", tls=tls, login=LOGIN)
+            bob = replace(http, login=NEWCOMER)
             path = manifest_path("one.test/app", "v1")
-            before, shown = container.processes(), _shown(door)
-            assert (door.get(path).status, bob.get("/v2/").status) == (403, 401)
+            before, shown = container.processes(), _shown(http)
+            assert (http.get(path).status, bob.get("/v2/").status) == (403, 401)
 
             files.write(_files(authority, "robot:new", LOGIN, NEWCOMER))
 
             eventually(lambda: bob.get("/v2/").status == 200, what="the password file is taken up")
-            eventually(lambda: door.get(path).status == 200, what="the pull secret is taken up")
-            eventually(lambda: _shown(door) != shown, what="the certificate is taken up")
+            eventually(lambda: http.get(path).status == 200, what="the pull secret is taken up")
+            eventually(lambda: _shown(http) != shown, what="the certificate is taken up")
             assert container.processes() == before
 
 
@@ -140,11 +140,11 @@ def _user(login: str) -> bytes:
     return user + b":" + bcrypt.hashpw(password, bcrypt.gensalt(5)) + b"\n"
 
 
-def _shown(door: Door) -> bytes:
+def _shown(http: HttpClient) -> bytes:
     """Return the certificate that a client is shown."""
-    assert door.tls is not None
+    assert http.tls is not None
     with (
-        socket.create_connection((door.host, door.port), timeout=10) as plain,
-        door.tls.wrap_socket(plain, server_hostname=door.host) as wire,
+        socket.create_connection((http.host, http.port), timeout=10) as plain,
+        http.tls.wrap_socket(plain, server_hostname=http.host) as wire,
     ):
         return wire.getpeercert(binary_form=True) or b""

@@ -59,18 +59,18 @@ def test_the_cap_holds_when_the_index_is_lost_during_large_downloads(
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
     pulled = [fake.put_image("app", f"v{n}", _made(n, _MAXIMUM // 16)) for n in range(8)]
     for number in range(len(pulled)):
-        pull(appliance.door, _NAME, f"v{number}")
+        pull(appliance.http, _NAME, f"v{number}")
     large = [fake.add_blob("app", filler(_LARGE, 50 + n)) for n in range(3)]
     more = [fake.add_blob("app", filler(_LARGE, 60 + n)) for n in range(3)]
     for digest in large:
         fake.misbehave(f"/blobs/{digest}", method="GET", rate=_LARGE / 3)
 
     with SizeSampler(appliance.data) as sampler:
-        readers = [Reader(appliance.door, blob_path(_NAME, digest)).begin() for digest in large]
+        readers = [Reader(appliance.http, blob_path(_NAME, digest)).begin() for digest in large]
         eventually(lambda: len(spool_files(appliance.state)) == len(large), what="all have begun")
         lose(appliance)
         eventually(lambda: _is_sound(appliance), what="the index is rebuilt", within=30)
-        others = [Reader(appliance.door, blob_path(_NAME, digest)).begin() for digest in more]
+        others = [Reader(appliance.http, blob_path(_NAME, digest)).begin() for digest in more]
         end_all([*readers, *others])
 
     assert sampler.largest <= _CAP
@@ -132,7 +132,7 @@ def test_an_index_that_is_damaged_while_it_is_used_is_whole_again_by_itself(
     """Nothing is evicted for it, downloads are stored and pushes taken again, and no restart."""
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
     kept = fake.put_image("app", "kept", _made(1))
-    pull(appliance.door, _NAME, "kept")
+    pull(appliance.http, _NAME, "kept")
     programs = _programs(appliance)
     tried = list(_DAMAGES.items())[:: 1 if FULL else 3]
     for number, (name, damage) in enumerate(tried):
@@ -140,9 +140,9 @@ def test_an_index_that_is_damaged_while_it_is_used_is_whole_again_by_itself(
 
         made = fake.put_image("app", f"after{number}", _made(10 + number))
         _mends(appliance, f"after{number}", made, name)
-        assert pull(appliance.door, _NAME, "kept")[0] == kept.digest
+        assert pull(appliance.http, _NAME, "kept")[0] == kept.digest
         assert _has(appliance, kept)
-        assert appliance.door.get("/healthz").status == 200
+        assert appliance.http.get("/healthz").status == 200
 
     assert _programs(appliance) == programs
     assert appliance.metric("entrepot_evictions_total", reason="size") == 0
@@ -157,7 +157,7 @@ def _mends(appliance: Appliance, tag: str, made: Image, name: str) -> None:
         pause=0.5,
     )
     eventually(
-        lambda: push(appliance.door, "team/app", "v1", made),
+        lambda: push(appliance.http, "team/app", "v1", made),
         what=f"pushes are taken again after: {name}",
     )
 
@@ -173,7 +173,7 @@ def _has(appliance: Appliance, made: Image) -> bool:
 
 
 def _is_stored(appliance: Appliance, tag: str, made: Image) -> bool:
-    assert pull(appliance.door, _NAME, tag)[0] == made.digest
+    assert pull(appliance.http, _NAME, tag)[0] == made.digest
     return _has(appliance, made)
 
 
@@ -188,7 +188,7 @@ def test_a_locked_index_delays_one_pull_and_not_all(start: Start, fake: FakeUpst
         foreign.execute("BEGIN IMMEDIATE")
         for digest in digests:
             began = time.monotonic()
-            assert appliance.door.get(blob_path(_NAME, digest)).status == 200
+            assert appliance.http.get(blob_path(_NAME, digest)).status == 200
             took.append(time.monotonic() - began)
 
     assert sum(each >= 2 for each in took) <= 1  # s: the patience of a verb

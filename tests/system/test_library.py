@@ -21,7 +21,7 @@ from tests import images
 from tests.ports import free_port
 from tests.system import processes
 from tests.system.appliance import ROOT
-from tests.system.door import Door, listens
+from tests.system.http_client import HttpClient, listens
 from tests.system.pulls import blob_path, manifest_path, pull
 from tests.system.pushes import push
 from tests.system.waiting import eventually
@@ -69,9 +69,9 @@ class Program:
 
     def __init__(self, folder: Path, **said: object) -> None:
         self.port = free_port()
-        self.door = Door(self.port)
-        self.ann = replace(self.door, login="ann:sesame")
-        self.bob = replace(self.door, login="bob:builder")
+        self.http = HttpClient(self.port)
+        self.ann = replace(self.http, login="ann:sesame")
+        self.bob = replace(self.http, login="bob:builder")
         self.folder = folder
         self.log = folder / "output"
         page = (ROOT / "docs/library.md").read_text(encoding="utf-8")
@@ -112,11 +112,11 @@ def test_the_program_of_the_page_runs(python: Path, tmp_path: Path) -> None:
         upstream = u.put_image("library/app", "v1", _IMAGE)
         program = Program(tmp_path, UPSTREAMS={"one.test": u.url}, TTL=3.0)
         with program.running(python, "program.py"):
-            assert program.door.get("/v2/").status == 401
-            assert replace(program.door, login="ann:guess").get("/v2/").status == 401
+            assert program.http.get("/v2/").status == 401
+            assert replace(program.http, login="ann:guess").get("/v2/").status == 401
             assert push(program.ann, "ann/app", "v1", _IMAGE)
             assert push(program.bob, "bob/app", "v1", _FORGOTTEN)
-            assert program.bob.ask("POST", "/v2/ann/app/blobs/uploads/").status == 403
+            assert program.bob.request("POST", "/v2/ann/app/blobs/uploads/").status == 403
             assert pull(program.bob, "ann/app", "v1") == pull(
                 program.ann, "one.test/library/app", "v1"
             )

@@ -35,14 +35,14 @@ def test_a_logger_that_was_away_while_the_log_rotated_counts_every_request(
     image = fake.put_image("app", "v1", of_size(64 * KB, 500))
     blobs = [Digest.of(blob) for blob in image.blobs]
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=SMALL_LOG))
-    pull(appliance.door, NAME, "v1")
+    pull(appliance.http, NAME, "v1")
     eventually(lambda: _counted(appliance, "blob") == len(blobs), what="the pull is counted")
 
     _stop_logger(appliance)
     sent = _rotate(appliance, blobs)
     last, began = blobs[::-1], int(time.time() * 1000) / 1000  # HAProxy tells ms
     for digest in last:
-        pull_blob(appliance.door, NAME, digest)
+        pull_blob(appliance.http, NAME, digest)
     appliance.kill_program("logger", signal.SIGKILL)
 
     expected = len(blobs) + sent + len(last)
@@ -75,14 +75,14 @@ def test_nothing_is_evicted_on_stale_news(start: Start, fake: FakeUpstream) -> N
     unused = fake.put_image("app", "unused", of_size(64 * KB, 502))
     ttl = {"CLEANER_TTL": "2s", "CLEANER_RUNEVERY_TIME": "1s"}
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=ttl))
-    pull(appliance.door, NAME, "used")
+    pull(appliance.http, NAME, "used")
     eventually(lambda: _counted(appliance, "blob") == len(used.blobs), what="the logger runs")
     _stop_logger(appliance)
-    pull(appliance.door, NAME, "unused")
+    pull(appliance.http, NAME, "unused")
     probes = _probes(appliance)
 
     eventually(
-        lambda: pull(appliance.door, NAME, "used") and _probes(appliance) >= probes + 2,
+        lambda: pull(appliance.http, NAME, "used") and _probes(appliance) >= probes + 2,
         what="the cleaner asks for news, in vain",
         within=60,
     )
@@ -91,7 +91,7 @@ def test_nothing_is_evicted_on_stale_news(start: Start, fake: FakeUpstream) -> N
     assert _all_here(appliance, unused)
     appliance.kill_program("logger", signal.SIGKILL)
     eventually(
-        lambda: pull(appliance.door, NAME, "used") and not _any_here(appliance, unused),
+        lambda: pull(appliance.http, NAME, "used") and not _any_here(appliance, unused),
         what="the unused one goes once there is news",
         within=40,
     )
@@ -104,7 +104,7 @@ def test_the_order_of_eviction_outlives_the_index(start: Start, fake: FakeUpstre
     images = [fake.put_image("app", f"v{n}", of_size(64 * KB, 510 + n)) for n in range(5)]
     appliance = start(Setup({"one.test": {"url": fake.url}}))
     for number in range(len(images)):
-        pull(appliance.door, NAME, f"v{number}")
+        pull(appliance.http, NAME, f"v{number}")
     assert appliance.stop() == 0
     _age(appliance, images)
     _delete_index(appliance)
@@ -113,7 +113,7 @@ def test_the_order_of_eviction_outlives_the_index(start: Start, fake: FakeUpstre
     layers = [Digest.of(image.layers[0]) for image in images]
     eventually(lambda: _by_last_use(appliance, layers) == layers, what="the index is rebuilt")
     for number in (2, 0):
-        pull(appliance.door, NAME, f"v{number}")
+        pull(appliance.http, NAME, f"v{number}")
     expected = [layers[number] for number in (1, 3, 4, 2, 0)]
     eventually(lambda: _by_last_use(appliance, layers) == expected, what="the uses are stamped")
     assert appliance.stop() == 0
@@ -128,8 +128,8 @@ def test_metrics_have_distributions_names_and_ours(start: Start, fake: FakeUpstr
     """Dashboards of distribution's proxy go on working; ours tell upstream, kind and cache."""
     image = fake.put_image("app", "v1", of_size(64 * KB, 503))
     appliance = start(Setup({"one.test": {"url": fake.url}}))
-    pull(appliance.door, NAME, "v1")
-    pull(appliance.door, NAME, "v1")
+    pull(appliance.http, NAME, "v1")
+    pull(appliance.http, NAME, "v1")
     size = sum(len(blob) for blob in image.blobs)
     eventually(lambda: _counted(appliance, "blob") == 4, what="both pulls are counted")
 
@@ -165,7 +165,7 @@ def _rotate(appliance: Appliance, blobs: Sequence[Digest]) -> int:
     inodes = {log.stat().st_ino}
     sent = 0
     while len(inodes) <= ROTATIONS:
-        pull_blob(appliance.door, NAME, blobs[sent % len(blobs)])
+        pull_blob(appliance.http, NAME, blobs[sent % len(blobs)])
         sent += 1
         inodes.add(_inode(log))
         assert sent < 20_000, "the log never rotates"

@@ -41,24 +41,24 @@ def half_open(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Ite
 
 def test_podman_without_a_login_is_refused(closed: Appliance, clients: Clients) -> None:
     """401, and podman says so."""
-    said = clients.pull_fails(f"{closed.door.netloc}/{NAME}:v1")
+    said = clients.pull_fails(f"{closed.http.netloc}/{NAME}:v1")
 
     assert "authentication required" in said or "unauthorized" in said
 
 
 def test_a_wrong_password_is_no_login(closed: Appliance, clients: Clients) -> None:
     """`podman login` fails."""
-    assert clients.login(closed.door.netloc, WRONG).returncode != 0
+    assert clients.login(closed.http.netloc, WRONG).returncode != 0
 
 
 def test_podman_pulls_after_its_login(closed: Appliance, clients: Clients) -> None:
     """`podman login`, then a pull, then another as the same user."""
-    assert clients.login(closed.door.netloc, ALICE).returncode == 0
+    assert clients.login(closed.http.netloc, ALICE).returncode == 0
 
-    first = clients.pull(f"{closed.door.netloc}/{NAME}:v1")
+    first = clients.pull(f"{closed.http.netloc}/{NAME}:v1")
     clients.forget()
 
-    assert first == clients.pull(f"{closed.door.netloc}/{NAME}:v1")
+    assert first == clients.pull(f"{closed.http.netloc}/{NAME}:v1")
 
 
 @pytest.mark.parametrize(
@@ -75,28 +75,28 @@ def test_skopeo_needs_the_right_password(
     succeeds: bool,
 ) -> None:
     """The same rule for skopeo, which sends its credentials with the request."""
-    done = clients.copy(f"{closed.door.netloc}/{NAME}:v1", tmp_path / "copy", *credentials)
+    done = clients.copy(f"{closed.http.netloc}/{NAME}:v1", tmp_path / "copy", *credentials)
 
     assert succeeds == (done.returncode == 0), done.stderr
 
 
 def test_a_refusal_is_a_basic_challenge_in_an_oci_envelope(closed: Appliance) -> None:
     """`GET /v2/` asks for Basic credentials."""
-    answer = closed.door.get("/v2/")
+    response = closed.http.get("/v2/")
 
-    assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
-    assert answer.headers["www-authenticate"].startswith("Basic realm=")
+    assert (response.status, response.code) == (401, "UNAUTHORIZED")
+    assert response.headers["www-authenticate"].startswith("Basic realm=")
 
 
 @pytest.mark.parametrize("path", ["/metrics", f"/v2/{NAME}/manifests/v1"])
 def test_what_needs_a_pull_right_is_closed_too(closed: Appliance, path: str) -> None:
     """Metrics tell who pulls what."""
-    known = replace(closed.door, login=ALICE)
+    known = replace(closed.http, login=ALICE)
 
-    assert closed.door.get(path).status == 401
+    assert closed.http.get(path).status == 401
     assert known.get(path).status == 200
-    assert closed.door.get(path).status == 401
-    assert closed.door.get("/healthz").status == 200
+    assert closed.http.get(path).status == 401
+    assert closed.http.get("/healthz").status == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -105,18 +105,18 @@ def test_the_root_is_200_without_a_body_for_everybody(
     closed: Appliance, method: str, login: str | None
 ) -> None:
     """As docker distribution answers there: liveness probes ask for it without a password."""
-    answer = replace(closed.door, login=login).ask(method, "/")
+    response = replace(closed.http, login=login).request(method, "/")
 
-    assert (answer.status, answer.body) == (200, b"")
+    assert (response.status, response.body) == (200, b"")
 
 
 def test_everybody_pulls_where_anonymous_pull_is_on(half_open: Appliance, clients: Clients) -> None:
     """Podman without a login, then with one."""
-    image = f"{half_open.door.netloc}/{NAME}:v1"
+    image = f"{half_open.http.netloc}/{NAME}:v1"
     anonymous = clients.pull(image)
     clients.forget()
 
-    assert clients.login(half_open.door.netloc, ALICE).returncode == 0
+    assert clients.login(half_open.http.netloc, ALICE).returncode == 0
     assert anonymous == clients.pull(image)
 
 
@@ -125,9 +125,9 @@ def test_the_version_check_asks_for_a_password_where_anonymous_pull_is_on(
     half_open: Appliance, login: str | None, status: int
 ) -> None:
     """Clients log in only where `GET /v2/` asks; no user and no password is nobody."""
-    answer = replace(half_open.door, login=login).get("/v2/")
+    response = replace(half_open.http, login=login).get("/v2/")
 
-    assert answer.status == status
+    assert response.status == status
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_skopeo_pulls_where_anonymous_pull_is_on(
     half_open: Appliance, clients: Clients, tmp_path: Path, credentials: tuple[str, ...]
 ) -> None:
     """On pull paths an unknown credential is nobody: dockerd may send a mirror the Hub's."""
-    done = clients.copy(f"{half_open.door.netloc}/{NAME}:v1", tmp_path / "copy", *credentials)
+    done = clients.copy(f"{half_open.http.netloc}/{NAME}:v1", tmp_path / "copy", *credentials)
 
     assert done.returncode == 0, done.stderr
 
@@ -153,7 +153,7 @@ def test_a_changed_htpasswd_is_in_force_while_a_pull_of_the_deleted_user_runs(
     fake.misbehave("/blobs/", method="GET", hold=release, hold_after=256 * KB)
     users = htpasswd(tmp_path / "htpasswd", ALICE)
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_auth(users, "none")))
-    alice, bob = (replace(appliance.door, login=login) for login in (ALICE, BOB))
+    alice, bob = (replace(appliance.http, login=login) for login in (ALICE, BOB))
     reader = Reader(alice, blob_path("one.test/app", digest)).begin()
     eventually(lambda: reader.received, what="the pull has begun")
 
@@ -171,7 +171,7 @@ def _guarded(folder: Path, public: Registry, anonymous: str) -> Iterator[Applian
     users = htpasswd(folder / "htpasswd", ALICE)
     setup = Setup({"one.test": {"url": public.url}}, environment=_auth(users, anonymous))
     with Appliance(folder, setup) as appliance:
-        assert replace(appliance.door, login=ALICE).get(manifest_path(NAME, "v1")).status == 200
+        assert replace(appliance.http, login=ALICE).get(manifest_path(NAME, "v1")).status == 200
         yield appliance
 
 

@@ -18,7 +18,7 @@ from tests.images import Image
 from tests.system.appliance import Appliance, Setup
 from tests.system.conftest import Start
 from tests.system.datadir import access_lines
-from tests.system.door import Answer, Door
+from tests.system.http_client import HttpClient, Response
 from tests.system.images import KB, of_size
 from tests.system.pulls import blob_path, manifest_path, pull
 from tests.system.pushes import push
@@ -32,16 +32,16 @@ AT_ONCE = 10.0
 """Time in s until a change is in force on a busy machine; entries are cached for 60 or 300 s."""
 
 
-def is_cached(answer: Answer) -> bool:
+def is_cached(response: Response) -> bool:
     """Return whether a response came from the cache."""
-    assert answer.status in (200, 304), answer
-    return answer.headers["cache-status"] == FROM_CACHE
+    assert response.status in (200, 304), response
+    return response.headers["cache-status"] == FROM_CACHE
 
 
-def warm(door: Door, *paths: str) -> None:
+def warm(http: HttpClient, *paths: str) -> None:
     """Send requests until the cache responds."""
     for path in paths:
-        eventually(lambda path=path: is_cached(door.get(path)), what=f"{path} is cached")  # type: ignore[misc] # bound at once
+        eventually(lambda path=path: is_cached(http.get(path)), what=f"{path} is cached")  # type: ignore[misc] # bound at once
 
 
 def start_appliance(start: Start, setup: Setup) -> Appliance:
@@ -61,8 +61,8 @@ def image(public: Registry) -> Image:
 @pytest.fixture(scope="module")
 def warmed(shared: Appliance, image: Image) -> Appliance:
     """An appliance with the image in HAProxy's cache, by tag and by digest."""
-    pull(shared.door, "one.test/memory/app", "v1")
-    warm(shared.door, *_paths(image))
+    pull(shared.http, "one.test/memory/app", "v1")
+    warm(shared.http, *_paths(image))
     return shared
 
 
@@ -109,29 +109,29 @@ def _paths(image: Image) -> list[str]:
 def test_a_cached_response_equals_that_of_a_worker(warmed: Appliance, image: Image) -> None:
     """Body and headers are those of the content, with an Age."""
     for path in _paths(image):
-        warm(warmed.door, path)  # a new cache epoch may have purged it
-        answer = warmed.door.get(path)
+        warm(warmed.http, path)  # a new cache epoch may have purged it
+        response = warmed.http.get(path)
         body = image.config if "/blobs/" in path else image.manifest
-        assert (answer.body, answer.headers["oci-namespace"]) == (body, "one.test")
-        assert answer.headers["docker-content-digest"] == str(Digest.of(body))
-        assert 0 <= int(answer.headers["age"]) <= 60
-        head = warmed.door.head(path)
+        assert (response.body, response.headers["oci-namespace"]) == (body, "one.test")
+        assert response.headers["docker-content-digest"] == str(Digest.of(body))
+        assert 0 <= int(response.headers["age"]) <= 60
+        head = warmed.http.head(path)
         assert is_cached(head)
         same = ("content-length", "content-type", "docker-content-digest", "etag", "oci-namespace")
-        assert [head.headers[name] for name in same] == [answer.headers[name] for name in same]
+        assert [head.headers[name] for name in same] == [response.headers[name] for name in same]
 
 
 def test_a_tag_is_cached_after_head_requests_only(upstream: OneUpstream) -> None:
     """Containerd and dockerd send only HEAD for a tag; the log has no other lines."""
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 612))
-    pull(appliance.door, f"{upstream.host}/app", str(image.digest))
+    pull(appliance.http, f"{upstream.host}/app", str(image.digest))
     path = manifest_path(f"{upstream.host}/app", "v1")
 
-    answers = [appliance.door.head(path)]
+    answers = [appliance.http.head(path)]
 
     def cached() -> bool:
-        answers.append(appliance.door.head(path))
+        answers.append(appliance.http.head(path))
         return is_cached(answers[-1])
 
     eventually(cached, what="the cache answers a HEAD")
@@ -145,7 +145,7 @@ def test_a_large_layer_is_not_cached_by_haproxy(warmed: Appliance, image: Image)
     """It is served from disk, without a copy."""
     path = blob_path("one.test/memory/app", Digest.of(image.layers[0]))
 
-    assert [warmed.door.get(path).headers["cache-status"] for _ in range(3)] == [
+    assert [warmed.http.get(path).headers["cache-status"] for _ in range(3)] == [
         "entrepot; hit"
     ] * 3
 
@@ -154,20 +154,20 @@ def test_ranges_of_cached_content_are_ranges(warmed: Appliance, image: Image) ->
     """One range or several; the response is never the whole content."""
     path = blob_path("one.test/memory/app", Digest.of(image.config))
 
-    answer = warmed.door.get(path, Range="bytes=1-4")
-    assert (answer.status, answer.body) == (206, image.config[1:5])
-    assert warmed.door.get(path, Range="bytes=0-0,2-2").status == 206
-    assert warmed.door.get(path, Range=f"bytes={len(image.config)}-").status == 416
+    response = warmed.http.get(path, Range="bytes=1-4")
+    assert (response.status, response.body) == (206, image.config[1:5])
+    assert warmed.http.get(path, Range="bytes=0-0,2-2").status == 206
+    assert warmed.http.get(path, Range=f"bytes={len(image.config)}-").status == 416
 
 
 def test_both_forms_of_a_name_lead_to_the_same_content(warmed: Appliance, image: Image) -> None:
     """The mirror form is another URI, which is cached separately."""
     path = manifest_path("memory/app", "v1") + "?ns=one.test"
-    warm(warmed.door, path)
+    warm(warmed.http, path)
 
-    assert warmed.door.get(path).body == image.manifest
-    assert warmed.door.get(manifest_path("memory/app", "v1")).status == 404
-    assert warmed.door.get(f"{manifest_path('memory/app', 'v1')}?ns=two.test").status == 404
+    assert warmed.http.get(path).body == image.manifest
+    assert warmed.http.get(manifest_path("memory/app", "v1")).status == 404
+    assert warmed.http.get(f"{manifest_path('memory/app', 'v1')}?ns=two.test").status == 404
 
 
 def test_a_response_from_the_cache_is_logged_and_updates_the_access_time(
@@ -179,7 +179,7 @@ def test_a_response_from_the_cache_is_logged_and_updates_the_access_time(
     before = _last_use(warmed, layer)
 
     eventually(
-        lambda: is_cached(warmed.door.get(path)) and _last_use(warmed, layer) > before,
+        lambda: is_cached(warmed.http.get(path)) and _last_use(warmed, layer) > before,
         what="the parts of a cached manifest are touched",
     )
     lines = [line for line in _lines(warmed, path) if line.cache == FROM_CACHE]
@@ -196,11 +196,11 @@ def test_an_incomplete_manifest_is_never_cached(upstream: OneUpstream) -> None:
         manifest_path(f"{upstream.host}/app", image.digest),
     )
     for path in paths * 3:
-        assert not is_cached(appliance.door.get(path))
+        assert not is_cached(appliance.http.get(path))
 
     fake.stop()
     eventually(
-        lambda: [appliance.door.get(path).status for path in paths] == [503, 503],
+        lambda: [appliance.http.get(path).status for path in paths] == [503, 503],
         what="the manifest is refused",
         within=AT_ONCE,
     )
@@ -211,36 +211,36 @@ def test_a_complete_image_is_served_during_an_outage(upstream: OneUpstream) -> N
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 602))
     other = fake.put_image("other", "v1", of_size(KB, 603))
-    pull(appliance.door, f"{upstream.host}/app", "v1")
+    pull(appliance.http, f"{upstream.host}/app", "v1")
     path = manifest_path(f"{upstream.host}/app", image.digest)
-    warm(appliance.door, path)
+    warm(appliance.http, path)
 
     fake.stop()
-    assert is_cached(appliance.door.get(path))
+    assert is_cached(appliance.http.get(path))
     eventually(
-        lambda: appliance.door.get(manifest_path(f"{upstream.host}/other", "v1")).status == 503,
+        lambda: appliance.http.get(manifest_path(f"{upstream.host}/other", "v1")).status == 503,
         what="the breaker opens",
     )
-    assert appliance.door.get(path).body == image.manifest
-    assert appliance.door.get(manifest_path(f"{upstream.host}/other", other.digest)).status == 503
+    assert appliance.http.get(path).body == image.manifest
+    assert appliance.http.get(manifest_path(f"{upstream.host}/other", other.digest)).status == 503
 
 
 def test_an_opening_breaker_purges_the_cache(upstream: OneUpstream) -> None:
     """A cached manifest may need a part that was lost since, and that only the upstream has."""
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 613))
-    pull(appliance.door, f"{upstream.host}/app", "v1")
+    pull(appliance.http, f"{upstream.host}/app", "v1")
     path = manifest_path(f"{upstream.host}/app", image.digest)
-    warm(appliance.door, path)
+    warm(appliance.http, path)
 
     (appliance.data / layout.blob(Digest.of(image.layers[0]))).unlink()
     fake.stop()
-    assert is_cached(appliance.door.get(path))
+    assert is_cached(appliance.http.get(path))
     eventually(
-        lambda: appliance.door.get(manifest_path(f"{upstream.host}/other", "v1")).status == 503,
+        lambda: appliance.http.get(manifest_path(f"{upstream.host}/other", "v1")).status == 503,
         what="the breaker opens",
     )
-    eventually(lambda: appliance.door.get(path).status == 503, what="the manifest is refused")
+    eventually(lambda: appliance.http.get(path).status == 503, what="the manifest is refused")
 
 
 def test_a_tag_is_cached_no_longer_than_it_is_fresh(start: Start, fake: FakeUpstream) -> None:
@@ -248,17 +248,17 @@ def test_a_tag_is_cached_no_longer_than_it_is_fresh(start: Start, fake: FakeUpst
     fake.put_image("app", "v1", of_size(KB, 604))
     setup = Setup({"one.test": {"url": fake.url}}, environment={"ENTREPOT_FRESHNESS": "3s"})
     appliance = start_appliance(start, setup)
-    pull(appliance.door, NAME, "v1")
+    pull(appliance.http, NAME, "v1")
     path = manifest_path(NAME, "v1")
-    warm(appliance.door, path)
+    warm(appliance.http, path)
     moved = fake.put_image("app", "v1", of_size(KB, 605))
 
     ages = set()
 
     def has_moved() -> bool:
-        answer = appliance.door.get(path)
-        ages.add(int(answer.headers["age"]))
-        return answer.body == moved.manifest
+        response = appliance.http.get(path)
+        ages.add(int(response.headers["age"]))
+        return response.body == moved.manifest
 
     eventually(has_moved, what="the tag has moved", within=3 + AT_ONCE)
     assert max(ages) <= 3
@@ -269,10 +269,10 @@ def test_a_tag_without_freshness_is_never_cached(start: Start, fake: FakeUpstrea
     fake.put_image("app", "v1", of_size(KB, 606))
     setup = Setup({"one.test": {"url": fake.url}}, environment={"ENTREPOT_FRESHNESS": "0s"})
     appliance = start_appliance(start, setup)
-    pull(appliance.door, NAME, "v1")
+    pull(appliance.http, NAME, "v1")
 
     path = manifest_path(NAME, "v1")
-    assert not any(is_cached(appliance.door.get(path)) for _ in range(4))
+    assert not any(is_cached(appliance.http.get(path)) for _ in range(4))
 
 
 def test_an_evicted_image_is_removed_from_the_cache(start: Start, fake: FakeUpstream) -> None:
@@ -282,15 +282,15 @@ def test_an_evicted_image_is_removed_from_the_cache(start: Start, fake: FakeUpst
     appliance = start_appliance(
         start, Setup({"one.test": {"url": fake.url}}, environment=environment)
     )
-    pull(appliance.door, NAME, "v1")
+    pull(appliance.http, NAME, "v1")
     paths = manifest_path(NAME, "v1"), manifest_path(NAME, image.digest)
-    warm(appliance.door, *paths)
+    warm(appliance.http, *paths)
     fake.stop()
     layer = appliance.data / layout.blob(Digest.of(image.layers[0]))
     eventually(lambda: not layer.exists(), what="the layer is evicted", within=30)
 
     eventually(
-        lambda: {appliance.door.get(path).status for path in paths}.isdisjoint({200}),
+        lambda: {appliance.http.get(path).status for path in paths}.isdisjoint({200}),
         what="its manifest is no longer served",
         within=AT_ONCE,
     )
@@ -302,30 +302,30 @@ def test_pushed_content_is_never_cached_by_haproxy(several: tuple[Appliance, obj
     path = manifest_path("team/app", "v1")
     for seed in (608, 609, 610):
         image = of_size(KB, seed)
-        assert push(appliance.door, "team/app", "v1", image)
-        answers = [appliance.door.get(path) for _ in range(3)]
-        assert [answer.body for answer in answers] == [image.manifest] * 3
+        assert push(appliance.http, "team/app", "v1", image)
+        answers = [appliance.http.get(path) for _ in range(3)]
+        assert [response.body for response in answers] == [image.manifest] * 3
         assert not any(map(is_cached, answers))
         blob = blob_path("team/app", Digest.of(image.config))
-        assert not any(is_cached(appliance.door.get(blob)) for _ in range(3))
+        assert not any(is_cached(appliance.http.get(blob)) for _ in range(3))
 
 
 def test_the_cache_fills_again_after_haproxy_was_killed(upstream: OneUpstream) -> None:
     """The new process starts with an empty cache."""
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 611))
-    pull(appliance.door, f"{upstream.host}/app", "v1")
+    pull(appliance.http, f"{upstream.host}/app", "v1")
     path = manifest_path(f"{upstream.host}/app", image.digest)
-    warm(appliance.door, path)
+    warm(appliance.http, path)
 
     appliance.kill_program("haproxy")
     eventually(lambda: _is_back(appliance), what="it answers again")
-    warm(appliance.door, path)
+    warm(appliance.http, path)
 
 
 def _is_back(appliance: Appliance) -> bool:
     try:
-        return appliance.door.get("/healthz").status == 200
+        return appliance.http.get("/healthz").status == 200
     except OSError:
         return False
 

@@ -16,7 +16,7 @@ from tests.gates import BasicGate
 from tests.images import Image
 from tests.system.appliance import Appliance, Setup
 from tests.system.conftest import Start
-from tests.system.door import Door, basic
+from tests.system.http_client import HttpClient, basic
 from tests.system.images import KB, of_size
 from tests.system.pulls import manifest_path, pull
 from tests.system.registries import htpasswd
@@ -39,9 +39,9 @@ class Guarded:
     appliance: Appliance
     images: dict[str, Image]
 
-    def door(self, login: str | None) -> Door:
+    def http(self, login: str | None) -> HttpClient:
         """Return a client of the appliance with this login."""
-        return replace(self.appliance.door, login=login)
+        return replace(self.appliance.http, login=login)
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +57,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         with Appliance(folder / "it", _setup(fake, folder)) as appliance:
             here = Guarded(appliance, images)
             for name, login in names.items():
-                pull(here.door(login), f"one.test/{name}", "v1")
+                pull(here.http(login), f"one.test/{name}", "v1")
                 paths = (manifest_path(f"one.test/{name}", ref) for ref in _references(here, name))
-                warm(here.door(login), *paths)
+                warm(here.http(login), *paths)
             yield here
 
 
@@ -105,32 +105,32 @@ def test_a_user_gets_no_cached_response_of_another_user(
         host = "localhost" if target.startswith("http") else None
         for name in [host] if host else ["localhost", "alice", "one.test", "127.0.0.1:5000"]:
             for method in ("GET", "HEAD"):
-                raw = _send_raw(guarded.appliance.door, f"{method} {target}", name, thief)
+                raw = _send_raw(guarded.appliance.http, f"{method} {target}", name, thief)
                 assert raw.split()[1] in (b"400", b"401", b"403", b"404")
                 assert guarded.images["a/app"].manifest not in raw
 
 
-def _send_raw(door: Door, what: str, host: str, login: str | None) -> bytes:
+def _send_raw(http: HttpClient, what: str, host: str, login: str | None) -> bytes:
     lines = [f"{what} HTTP/1.1", f"Host: {host}", "Connection: close"]
     if login:
         lines.append(f"Authorization: {basic(login)}")
-    return door.raw("\r\n".join([*lines, "", ""]).encode())
+    return http.raw("\r\n".join([*lines, "", ""]).encode())
 
 
 def test_users_with_equal_rights_share_cached_responses(guarded: Guarded) -> None:
     """A worker handles the first request, to verify the password; the cache answers the next."""
     path = manifest_path("one.test/a/app", "v1")
-    warm(guarded.door(ALICE), path)
-    carol = guarded.door(CAROL)
+    warm(guarded.http(ALICE), path)
+    carol = guarded.http(CAROL)
 
     assert carol.get("/v2/").status == 200
-    warm(guarded.door(ALICE), path)
+    warm(guarded.http(ALICE), path)
     assert is_cached(carol.get(path))
 
 
 def test_a_wrong_password_has_the_rights_of_an_anonymous_client(guarded: Guarded) -> None:
     """On public content it is ignored; elsewhere it is rejected."""
-    mistaken = guarded.door("alice:guess")
+    mistaken = guarded.http("alice:guess")
 
     assert mistaken.get(manifest_path("one.test/free", "v1")).status == 200
     assert mistaken.get(manifest_path("one.test/a/app", "v1")).status == 401
@@ -142,12 +142,12 @@ def test_a_revoked_right_is_revoked_in_the_cache_too(start: Start, tmp_path: Pat
     with FakeUpstream() as fake:
         fake.put_image("a/app", "v1", of_size(KB, 630))
         appliance = start_appliance(start, _setup(fake, tmp_path))
-        alice, carol = (replace(appliance.door, login=login) for login in (ALICE, CAROL))
+        alice, carol = (replace(appliance.http, login=login) for login in (ALICE, CAROL))
         path = manifest_path("one.test/a/app", "v1")
         pull(alice, "one.test/a/app", "v1")
-        for door in (alice, carol):
-            assert door.get("/v2/").status == 200
-            warm(door, path)
+        for http in (alice, carol):
+            assert http.get("/v2/").status == 200
+            warm(http, path)
 
         _edit(appliance, [{**RULES[0], "user": "carol"}, *RULES[1:]])
 
@@ -165,7 +165,7 @@ def test_a_changed_password_is_in_force_at_once(start: Start, tmp_path: Path) ->
     with FakeUpstream() as fake:
         fake.put_image("a/app", "v1", of_size(KB, 631))
         appliance = start_appliance(start, _setup(fake, tmp_path))
-        old, new = (replace(appliance.door, login=login) for login in (ALICE, "alice:open"))
+        old, new = (replace(appliance.http, login=login) for login in (ALICE, "alice:open"))
         path = manifest_path("one.test/a/app", "v1")
         pull(old, "one.test/a/app", "v1")
         warm(old, path)
@@ -185,14 +185,14 @@ def test_an_upstream_removed_from_the_pull_secret_is_removed_from_the_cache(
         fake.put_image("app", "v1", of_size(KB, 632))
         secret = _secret(tmp_path / "secret.json", fake.host, "other.test")
         appliance = start_appliance(start, Setup(environment={"PULLSECRETPATH": str(secret)}))
-        pull(appliance.door, f"{fake.host}/app", "v1")
+        pull(appliance.http, f"{fake.host}/app", "v1")
         path = manifest_path(f"{fake.host}/app", "v1")
-        warm(appliance.door, path)
+        warm(appliance.http, path)
 
         _secret(secret, "other.test")
 
         eventually(
-            lambda: appliance.door.get(path).status == 404, what="it is gone", within=AT_ONCE
+            lambda: appliance.http.get(path).status == 404, what="it is gone", within=AT_ONCE
         )
 
 

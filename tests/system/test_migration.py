@@ -12,7 +12,7 @@ from tests.config.sources.test_aliases import README
 from tests.ports import free_port
 from tests.system.appliance import Appliance, Setup
 from tests.system.clients import Clients
-from tests.system.door import Door
+from tests.system.http_client import HttpClient
 from tests.system.images import KB, of_size
 from tests.system.pulls import pull
 from tests.system.pushes import as_folder, push, tags
@@ -36,7 +36,7 @@ def moved(tmp_path: Path) -> Iterator[Appliance]:
     }
     ours = {"REGISTRY_HTTP_ADDR": "", "REGISTRYDIR": ""}
     appliance = Appliance(tmp_path / "it", Setup(environment={**theirs, **ours}, data=data))
-    appliance.door = Door(port, "localhost", login=_LOGIN)
+    appliance.http = HttpClient(port, "localhost", login=_LOGIN)
     appliance.file.write_text(README)
     with appliance:
         yield appliance
@@ -46,7 +46,7 @@ def test_the_configuration_of_docker_cache_servers_readme_works(
     moved: Appliance, clients: Clients, tmp_path: Path
 ) -> None:
     """Logins, pushes, and expiry by last use. Each of its names is one warning."""
-    netloc = moved.door.netloc
+    netloc = moved.http.netloc
     assert clients.login(netloc, "admin:guess").returncode != 0
     assert clients.login(netloc, _LOGIN).returncode == 0
     for name, made in (("wanted", _MADE), ("forgotten", _OTHER)):
@@ -57,13 +57,13 @@ def test_the_configuration_of_docker_cache_servers_readme_works(
     assert clients.pull(f"{netloc}/myimage:wanted")
 
     def only_wanted() -> bool:
-        assert moved.door.get("/v2/myimage/manifests/wanted").status == 200
-        return tags(moved.door, "myimage") == ["wanted"]
+        assert moved.http.get("/v2/myimage/manifests/wanted").status == 200
+        return tags(moved.http, "myimage") == ["wanted"]
 
     eventually(only_wanted, what="the image without a pull is gone", within=30)
     layer = Digest.of(_MADE.layers[0])
-    assert moved.door.get(f"/v2/myimage/blobs/{layer}").status == 200
-    eventually(lambda: not tags(moved.door, "myimage"), what="then the other one too", within=30)
+    assert moved.http.get(f"/v2/myimage/blobs/{layer}").status == 200
+    eventually(lambda: not tags(moved.http, "myimage"), what="then the other one too", within=30)
     lines = [line for line in moved.output().splitlines() if "docker-cache-server's name" in line]
     assert len(lines) == _ITS_NAMES
 
@@ -83,6 +83,6 @@ def test_a_repository_under_an_upstreams_name_is_served_once_that_upstream_is_di
 
     appliance.file.write_text("version: 0.1\nupstreams:\n  quay.io:\n    enabled: false\n")
     with appliance:
-        assert pull(appliance.door, name, "v1")
-        assert push(appliance.door, name, "v2", _OTHER)
-        assert tags(appliance.door, name) == ["v1", "v2"]
+        assert pull(appliance.http, name, "v1")
+        assert push(appliance.http, name, "v2", _OTHER)
+        assert tags(appliance.http, name) == ["v1", "v2"]

@@ -36,7 +36,7 @@ class Site:
     @property
     def netloc(self) -> str:
         """Host and port for clients."""
-        return self.appliance.door.netloc
+        return self.appliance.http.netloc
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         for registry in registries.values():
             stack.enter_context(registry)
         by_port = Registry(folder / "port")
-        registries[by_port.door.netloc] = stack.enter_context(by_port)
+        registries[by_port.http.netloc] = stack.enter_context(by_port)
         images = _fill(registries)
         setup = _setup(folder, registries, tokens)
         appliance = stack.enter_context(Appliance(folder / "appliance", setup))
@@ -83,9 +83,9 @@ def test_a_colon_in_a_url_means_the_same_as_an_underscore(site: Site) -> None:
     """`host:port` in a URL leads to the same repository as `host_port`."""
     host = next(host for host in site.images if ":" in host)
 
-    answer = site.appliance.door.get(manifest_path(f"{host}/{APP}", "v1"))
+    response = site.appliance.http.get(manifest_path(f"{host}/{APP}", "v1"))
 
-    assert site.images[host].manifest == answer.body
+    assert site.images[host].manifest == response.body
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def test_every_form_of_a_name_gives_the_same_bytes(
     site: Site, path: str, query: str, host: str
 ) -> None:
     """Containerd's form, dockerd's form and the path lead to the upstream's own bytes."""
-    image, door = site.images[host], site.appliance.door
+    image, http = site.images[host], site.appliance.http
 
-    by_tag = door.get(manifest_path(path, "v1") + query)
-    by_digest = door.get(manifest_path(path, image.digest) + query)
-    blobs = [door.get(blob_path(path, Digest.of(blob)) + query).body for blob in image.blobs]
+    by_tag = http.get(manifest_path(path, "v1") + query)
+    by_digest = http.get(manifest_path(path, image.digest) + query)
+    blobs = [http.get(blob_path(path, Digest.of(blob)) + query).body for blob in image.blobs]
 
     assert image.manifest == by_tag.body == by_digest.body
     assert image.media_type == by_tag.headers["content-type"] == by_digest.headers["content-type"]
@@ -122,21 +122,21 @@ def test_every_form_of_a_name_gives_the_same_bytes(
 )
 def test_a_name_without_an_upstream_is_404(site: Site, path: str) -> None:
     """The client then tries its next mirror."""
-    answer = site.appliance.door.get(path)
+    response = site.appliance.http.get(path)
 
-    assert (answer.status, answer.code) == (404, "NAME_UNKNOWN")
+    assert (response.status, response.code) == (404, "NAME_UNKNOWN")
 
 
 @pytest.mark.parametrize("what", ["manifest", "blob"])
 def test_head_and_get_have_the_same_headers(site: Site, what: str) -> None:
     """Status, digest, length and type are the same."""
-    image, door = site.images["one.test"], site.appliance.door
+    image, http = site.images["one.test"], site.appliance.http
     name = f"one.test/{APP}"
     path = manifest_path(name, "v1")
     if what == "blob":
         path = blob_path(name, Digest.of(image.config))
 
-    head, got = door.head(path), door.get(path)
+    head, got = http.head(path), http.get(path)
 
     names = ("docker-content-digest", "content-length", "content-type")
     assert (head.status, head.body) == (200, b"")
@@ -166,7 +166,7 @@ def test_skopeo_copies_a_whole_index_with_its_digests(
 
 def test_a_docker_image_stays_a_docker_image(site: Site) -> None:
     """A manifest is never converted."""
-    digests = pull(site.appliance.door, "two.test/library/docker", "v1")
+    digests = pull(site.appliance.http, "two.test/library/docker", "v1")
 
     assert str(site.images["docker"].digest) == str(digests[0])
 

@@ -53,24 +53,24 @@ def test_the_log_of_one_day_explains_all_events(start: Start, fake: FakeUpstream
     right = _basic("right")
     _wait_for_line(appliance, "serving", "url=http", "upstreams=", "one.test")
 
-    assert appliance.door.get("/v2/", **_basic("wrong")).status == 401
+    assert appliance.http.get("/v2/", **_basic("wrong")).status == 401
     _wait_for_line(appliance, "login failed", "user=ann", "address=127.0.0.1")
 
     for _ in range(3):  # one refused connection is no outage yet
-        appliance.door.get(manifest_path("gone.test/app", "v1"), **right)
+        appliance.http.get(manifest_path("gone.test/app", "v1"), **right)
     _wait_for_line(appliance, "upstream is unavailable", "upstream=gone.test", "cause=.*refused")
     assert "gone.test: " in appliance.entrepot("status").stdout
 
     fake.misbehave("/manifests/limited", status=429, headers={"Retry-After": "7"})
-    appliance.door.get(manifest_path("one.test/app", "limited"), **right)
+    appliance.http.get(manifest_path("one.test/app", "limited"), **right)
     _wait_for_line(appliance, "upstream limits the rate", "upstream=one.test", "seconds=7")
 
     fake.misbehave("/private/", status=403)
-    appliance.door.get(blob_path("one.test/private", digests[0]), **right)
+    appliance.http.get(blob_path("one.test/private", digests[0]), **right)
     _wait_for_line(appliance, "upstream rejects the configured credentials", "upstream=one.test")
 
     for digest in digests:
-        assert appliance.door.get(blob_path("one.test/app", digest), **right).status == 200
+        assert appliance.http.get(blob_path("one.test/app", digest), **right).status == 200
     _wait_for_line(appliance, "downloaded", "upstream=one.test", "bytes=6000000", "outcome=stored")
     _wait_for_line(appliance, "evicted", "bytes=[1-9]", "reasons=.*size")
 

@@ -52,9 +52,9 @@ def outage(
         registry.push("library/other", "v1", of_size(KB, 51))
         children = two_platforms(52)
         registry.push_index("library/many", "v1", children)
-        pull(appliance.door, NAME, "v1")
-        pull_manifest(appliance.door, MANY, "v1")
-        pull(appliance.door, MANY, children[0].digest)
+        pull(appliance.http, NAME, "v1")
+        pull_manifest(appliance.http, MANY, "v1")
+        pull(appliance.http, MANY, children[0].digest)
         registry.stop()
         if request.param != "running":
             assert appliance.stop() == 0
@@ -64,42 +64,42 @@ def outage(
 
 def test_podman_pulls_a_stored_image_by_tag(outage: Outage, clients: Clients) -> None:
     """A tag that cannot be revalidated keeps its meaning."""
-    pulled = clients.pull(f"{outage.appliance.door.netloc}/{NAME}:v1")
+    pulled = clients.pull(f"{outage.appliance.http.netloc}/{NAME}:v1")
 
     assert str(Digest.of(outage.image.config)) == f"sha256:{pulled}"
 
 
 def test_podman_pulls_a_stored_image_by_digest(outage: Outage, clients: Clients) -> None:
     """A digest needs no revalidation."""
-    image = f"{outage.appliance.door.netloc}/{NAME}@{outage.image.digest}"
+    image = f"{outage.appliance.http.netloc}/{NAME}@{outage.image.digest}"
 
     assert str(Digest.of(outage.image.config)) == f"sha256:{clients.pull(image)}"
 
 
 def test_podman_pulls_an_index_if_its_platform_is_stored(outage: Outage, clients: Clients) -> None:
     """An index is served if one of its children is complete."""
-    pulled = clients.pull(f"{outage.appliance.door.netloc}/{MANY}:v1")
+    pulled = clients.pull(f"{outage.appliance.http.netloc}/{MANY}:v1")
 
     assert str(Digest.of(outage.children[0].config)) == f"sha256:{pulled}"
 
 
 def test_a_stale_tag_is_marked(outage: Outage) -> None:
     """With `Warning: 299`, `Age` and `Cache-Status`; the response must not be cached."""
-    answer = outage.appliance.door.get(manifest_path(NAME, "v1"))
+    response = outage.appliance.http.get(manifest_path(NAME, "v1"))
 
-    assert outage.image.manifest == answer.body
-    assert answer.headers["warning"].startswith("299 - ")
-    assert int(answer.headers["age"]) >= 0
-    assert answer.headers["cache-status"].startswith("entrepot; ")
-    assert "ttl=-" in answer.headers["cache-status"]  # RFC 9211, 2.3: its freshness has expired
+    assert outage.image.manifest == response.body
+    assert response.headers["warning"].startswith("299 - ")
+    assert int(response.headers["age"]) >= 0
+    assert response.headers["cache-status"].startswith("entrepot; ")
+    assert "ttl=-" in response.headers["cache-status"]  # RFC 9211, 2.3: its freshness has expired
 
 
 def test_a_manifest_by_digest_is_never_stale(outage: Outage) -> None:
     """It is always served from the cache first, and without a warning."""
-    answer = outage.appliance.door.get(manifest_path(NAME, outage.image.digest))
+    response = outage.appliance.http.get(manifest_path(NAME, outage.image.digest))
 
-    assert (answer.status, outage.image.manifest) == (200, answer.body)
-    assert "warning" not in answer.headers
+    assert (response.status, outage.image.manifest) == (200, response.body)
+    assert "warning" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -117,17 +117,17 @@ def test_content_that_was_not_pulled_is_unavailable_and_not_unknown(
     outage: Outage, method: str, path: str
 ) -> None:
     """Never 404 during an outage: a client would believe it."""
-    answer = outage.appliance.door.ask(method, path)
+    response = outage.appliance.http.request(method, path)
 
-    assert answer.status in AWAY
-    assert method == "HEAD" or answer.code
+    assert response.status in AWAY
+    assert method == "HEAD" or response.code
 
 
 def test_podman_reports_the_outage_for_an_image_that_was_not_pulled(
     outage: Outage, clients: Clients
 ) -> None:
     """Its message must not be that the image is unknown."""
-    message = clients.pull_fails(f"{outage.appliance.door.netloc}/one.test/library/other:v1")
+    message = clients.pull_fails(f"{outage.appliance.http.netloc}/one.test/library/other:v1")
 
     assert "unknown" not in message
 
@@ -138,7 +138,7 @@ def test_a_refused_connection_is_502_and_opens_the_breaker(start: Start) -> None
         Setup({"gone.test": {"url": f"http://127.0.0.1:{free_port()}"}}, environment=QUICK)
     )
 
-    first = appliance.door.get(manifest_path("gone.test/app", "v1"))
+    first = appliance.http.get(manifest_path("gone.test/app", "v1"))
     resting = eventually(lambda: _resting(appliance, "gone.test"), what="its breaker opens")
 
     assert first.status == 502
@@ -150,7 +150,7 @@ def test_an_unknown_host_is_502(start: Start) -> None:
     unknown = {"url": "http://entrepot.invalid", "insecure": True}
     appliance = start(Setup({"gone.test": unknown}, environment=QUICK))
 
-    assert appliance.door.get(manifest_path("gone.test/app", "v1")).status in AWAY
+    assert appliance.http.get(manifest_path("gone.test/app", "v1")).status in AWAY
 
 
 def test_a_black_hole_is_504_and_opens_the_breaker(start: Start) -> None:
@@ -158,7 +158,7 @@ def test_a_black_hole_is_504_and_opens_the_breaker(start: Start) -> None:
     with BlackHole() as hole:
         appliance = start(Setup({"hole.test": {"url": hole.url}}, environment=QUICK))
 
-        first = appliance.door.get(manifest_path("hole.test/app", "v1"))
+        first = appliance.http.get(manifest_path("hole.test/app", "v1"))
         resting = eventually(lambda: _resting(appliance, "hole.test"), what="its breaker opens")
 
     assert first.status == 504
@@ -171,22 +171,22 @@ def test_an_incomplete_image_is_refused_before_its_manifest(
     """Podman stays with the mirror that sent the manifest; a missing layer is reported before."""
     image = fake.put_image("app", "v1", of_size(KB, 53))
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=QUICK))
-    appliance.door.get(manifest_path("one.test/app", "v1"))
-    pull_blob(appliance.door, "one.test/app", Digest.of(image.config))
+    appliance.http.get(manifest_path("one.test/app", "v1"))
+    pull_blob(appliance.http, "one.test/app", Digest.of(image.config))
     fake.stop()
 
-    by_tag = appliance.door.get(manifest_path("one.test/app", "v1"))
+    by_tag = appliance.http.get(manifest_path("one.test/app", "v1"))
 
     assert by_tag.status == 503
     path = manifest_path("one.test/app", image.digest)
-    eventually(lambda: appliance.door.get(path).status == 503, what="also by digest")
+    eventually(lambda: appliance.http.get(path).status == 503, what="also by digest")
 
 
 def test_an_upstream_that_is_back_is_used_again(start: Start, fake: FakeUpstream) -> None:
     """The breaker closes by itself, and responses have no warning any more."""
     fake.put_image("app", "v1", of_size(KB, 54))
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=QUICK))
-    pull(appliance.door, "one.test/app", "v1")
+    pull(appliance.http, "one.test/app", "v1")
     fake.stop()
     eventually(lambda: "warning" in _tag(appliance), what="the tag is stale")
 
@@ -197,20 +197,20 @@ def test_an_upstream_that_is_back_is_used_again(start: Start, fake: FakeUpstream
 
 def test_the_list_of_tags_is_served_locally_during_an_outage(outage: Outage) -> None:
     """It contains the tags that the appliance knows."""
-    answer = outage.appliance.door.get(f"/v2/{NAME}/tags/list")
+    response = outage.appliance.http.get(f"/v2/{NAME}/tags/list")
 
-    assert answer.status == 200
-    assert b'"v1"' in answer.body
+    assert response.status == 200
+    assert b'"v1"' in response.body
 
 
 def _tag(appliance: Appliance) -> dict[str, str]:
-    answer = appliance.door.get(manifest_path("one.test/app", "v1"))
-    assert answer.status == 200
-    return dict(answer.headers)
+    response = appliance.http.get(manifest_path("one.test/app", "v1"))
+    assert response.status == 200
+    return dict(response.headers)
 
 
 def _resting(appliance: Appliance, host: str) -> str:
     """Return Retry-After of a response by the circuit breaker, else ""."""
-    answer = appliance.door.get(manifest_path(f"{host}/app", "v1"))
-    assert answer.status in AWAY
-    return answer.headers.get("retry-after", "") if answer.status == 503 else ""
+    response = appliance.http.get(manifest_path(f"{host}/app", "v1"))
+    assert response.status in AWAY
+    return response.headers.get("retry-after", "") if response.status == 503 else ""

@@ -95,7 +95,7 @@ def test_clients_do_not_notice_an_outage_in_the_middle_of_a_layer(
         appliance, path = _appliance(start, fake, content, lanes=case.lanes, mirrors=mirrors)
         fake.misbehave("/blobs/", rate=_RATE)
 
-        readers = [Reader(appliance.door, path).begin() for _ in range(_CLIENTS)]
+        readers = [Reader(appliance.http, path).begin() for _ in range(_CLIENTS)]
         eventually(lambda: fake.bytes_sent > 2 * MB, what="the layer arrives")
         end = _OUTAGES[case.kind](fake)
         threading.Timer(case.seconds, end).start()
@@ -121,7 +121,7 @@ def test_clients_do_not_notice_a_stall_in_the_middle_of_a_layer(
     fake.misbehave("/blobs/", hold=over)
     fake.misbehave("/blobs/", times=lanes, hold=over, hold_after=MB)
 
-    readers = [Reader(appliance.door, path).begin() for _ in range(_CLIENTS)]
+    readers = [Reader(appliance.http, path).begin() for _ in range(_CLIENTS)]
     eventually(lambda: fake.bytes_sent >= MB, what="the layer arrives")
     threading.Timer(seconds, over.set).start()
     end_all(readers)
@@ -137,7 +137,7 @@ def test_pulls_that_begin_during_an_outage_succeed(start: Start, fake: FakeUpstr
     appliance, _ = _appliance(start, fake, b"layer")
     fake.stop()
 
-    readers = [Reader(appliance.door, blob_path(_NAME, each)).begin() for each in digests]
+    readers = [Reader(appliance.http, blob_path(_NAME, each)).begin() for each in digests]
     threading.Timer(scaled(2, 10), fake.start).start()
     end_all(readers)
 
@@ -152,9 +152,9 @@ def test_an_outage_of_a_minute_ends_in_an_error(start: Start, fake: FakeUpstream
     fake.misbehave("/blobs/", drop=True)
 
     began = time.monotonic()
-    answer = appliance.door.get(path)
+    response = appliance.http.get(path)
 
-    assert answer.status in (502, 503)
+    assert response.status in (502, 503)
     assert time.monotonic() - began >= 29
 
 
@@ -170,7 +170,7 @@ def _appliance(
     fake.add_image("app", "v1", [content])
     upstream = {"url": fake.url, "mirrors": list(mirrors)}
     appliance = start(Setup({"one.test": upstream}, environment={"ENTREPOT_LANES": str(lanes)}))
-    pull_manifest(appliance.door, _NAME, "v1")
+    pull_manifest(appliance.http, _NAME, "v1")
     return appliance, blob_path(_NAME, Digest.of(content))
 
 

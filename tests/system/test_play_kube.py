@@ -16,7 +16,7 @@ import yaml
 from tests.ports import free_port
 from tests.system.clients import Clients
 from tests.system.containers import Container, Engine
-from tests.system.door import Door
+from tests.system.http_client import HttpClient
 from tests.system.images import KB, of_size
 from tests.system.registries import Registry
 from tests.system.relay import Relay
@@ -53,7 +53,7 @@ def test_the_volume_survives_a_restart_of_the_pod(
     podman: Engine, image: str, network: Network, clients: Clients, tmp_path: Path
 ) -> None:
     """The second time the pod serves the image without an upstream."""
-    with Registry(tmp_path / "upstream") as upstream, Relay(upstream.door.port) as relay:
+    with Registry(tmp_path / "upstream") as upstream, Relay(upstream.http.port) as relay:
         upstream.push("team/app", "v1", of_size(64 * KB, 920))
         file = tmp_path / "deployment.yaml"
         port = _write(file, image, f"http://{network.gateway}:{relay.port}")
@@ -109,6 +109,6 @@ def _volumes() -> list[str]:
 
 def _answers(port: int) -> bool:
     try:
-        return Door(port).get("/healthz").status == 200
+        return HttpClient(port).get("/healthz").status == 200
     except (OSError, HTTPException):
         return False

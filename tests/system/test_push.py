@@ -35,7 +35,7 @@ def test_skopeo_pushes_and_podman_pulls(
 ) -> None:
     """The bytes are the same, in OCI and in Docker format."""
     image = of_size(200 * KB, 400, family=family)
-    target = f"{hosting.door.netloc}/team/{family}:v1"
+    target = f"{hosting.http.netloc}/team/{family}:v1"
     source = as_folder(image, tmp_path / "image")
 
     plain = ["--dest-tls-verify=false", "--preserve-digests"]
@@ -43,15 +43,15 @@ def test_skopeo_pushes_and_podman_pulls(
 
     assert done.returncode == 0, done.stderr
     assert clients.pull(target) == Digest.of(image.config).hex
-    assert pull(hosting.door, f"team/{family}", "v1")[0] == image.digest
+    assert pull(hosting.http, f"team/{family}", "v1")[0] == image.digest
 
 
 @pytest.mark.parametrize("form", ["oci", "v2s2"])
 def test_podman_pushes_a_pulled_image(hosting: Appliance, clients: Clients, form: str) -> None:
     """In either format; after its removal, podman pulls the same image."""
-    assert push(hosting.door, f"team/base-{form}", "v1", of_size(100 * KB, 410))
-    own = clients.pull(f"{hosting.door.netloc}/team/base-{form}:v1")
-    target = f"{hosting.door.netloc}/team/copy-{form}:v2"
+    assert push(hosting.http, f"team/base-{form}", "v1", of_size(100 * KB, 410))
+    own = clients.pull(f"{hosting.http.netloc}/team/base-{form}:v1")
+    target = f"{hosting.http.netloc}/team/copy-{form}:v2"
 
     done = clients.podman("push", "--tls-verify=false", f"--format={form}", own, target)
 
@@ -63,7 +63,7 @@ def test_podman_pushes_a_pulled_image(hosting: Appliance, clients: Clients, form
 def test_buildah_pushes_a_built_image(hosting: Appliance, clients: Clients, tmp_path: Path) -> None:
     """The layer is compressed during the upload, so its length is unknown before."""
     (tmp_path / "program").write_bytes(filler(300 * KB, 420))
-    target = f"{hosting.door.netloc}/team/built:v1"
+    target = f"{hosting.http.netloc}/team/built:v1"
     container = clients.buildah("from", "scratch").stdout.strip()
     clients.buildah("copy", container, str(tmp_path / "program"), "/program")
     built = clients.buildah("commit", "--quiet", container).stdout.strip()
@@ -81,8 +81,8 @@ def test_skopeo_copies_an_index_with_its_images(
 ) -> None:
     """From one name to another: its blobs are mounted, not sent."""
     children = two_platforms(430, family)
-    index = push_index(hosting.door, f"team/many-{family}", "v1", children, family)
-    base = f"docker://{hosting.door.netloc}/team"
+    index = push_index(hosting.http, f"team/many-{family}", "v1", children, family)
+    base = f"docker://{hosting.http.netloc}/team"
     plain = ["--src-tls-verify=false", "--dest-tls-verify=false"]
 
     done = clients.skopeo(
@@ -90,27 +90,27 @@ def test_skopeo_copies_an_index_with_its_images(
     )
 
     assert done.returncode == 0, done.stderr
-    assert pull(hosting.door, f"team/more-{family}", "v2")[0] == index
+    assert pull(hosting.http, f"team/more-{family}", "v2")[0] == index
 
 
 def test_a_signature_is_attached_and_found(hosting: Appliance) -> None:
     """As oras and cosign do it: artifact, empty config, subject, referrers."""
-    door, name = hosting.door, "team/signed"
+    http, name = hosting.http, "team/signed"
     image = of_size(KB, 440)
-    assert push(door, name, "v1", image)
+    assert push(http, name, "v1", image)
     signature = images.artifact(image, b'{"critical":{}}', _SIGNATURE)
     for blob in signature.blobs:
-        push_blob(door, name, blob)
+        push_blob(http, name, blob)
 
-    put = put_manifest(door, name, signature.digest, signature.manifest, signature.media_type)
+    put = put_manifest(http, name, signature.digest, signature.manifest, signature.media_type)
 
     assert put.headers["oci-subject"] == str(image.digest)
     kind = _SIGNATURE.replace("+", "%2B")
-    found = door.get(f"/v2/{name}/referrers/{image.digest}?artifactType={kind}")
+    found = http.get(f"/v2/{name}/referrers/{image.digest}?artifactType={kind}")
     assert found.headers["oci-filters-applied"] == "artifactType"
     (entry,) = json.loads(found.body)["manifests"]
     assert entry["digest"] == str(signature.digest)
-    assert pull(door, name, entry["digest"])[0] == signature.digest
+    assert pull(http, name, entry["digest"])[0] == signature.digest
 
 
 def test_a_push_that_does_not_fit_is_refused_and_pulls_continue(
@@ -118,15 +118,15 @@ def test_a_push_that_does_not_fit_is_refused_and_pulls_continue(
 ) -> None:
     """With 507 DENIED and both sizes at the first chunk; the client shows it. No upload stays."""
     appliance = start(Setup(environment={"CLEANER_MAXSIZE": "20M"}))
-    door, small = appliance.door, of_size(MB, 510)
-    assert push(door, "team/small", "v1", small)
+    http, small = appliance.http, of_size(MB, 510)
+    assert push(http, "team/small", "v1", small)
     source = as_folder(of_size(40 * MB, 511), tmp_path / "large")
 
     pushed = clients.skopeo(
-        "copy", "--dest-tls-verify=false", source, f"docker://{door.netloc}/team/large:v1"
+        "copy", "--dest-tls-verify=false", source, f"docker://{http.netloc}/team/large:v1"
     )
-    where = begin(door, "team/large")
-    refused = door.ask("PATCH", where, body=bytes(40_000_000))
+    where = begin(http, "team/large")
+    refused = http.request("PATCH", where, body=bytes(40_000_000))
 
     assert pushed.returncode != 0
     assert "507" in pushed.stderr
@@ -135,7 +135,7 @@ def test_a_push_that_does_not_fit_is_refused_and_pulls_continue(
     assert detail["size"] == 40_000_000
     assert detail["room"] < 20 * MB
     assert list((appliance.state / layout.UPLOADS).iterdir()) == []
-    assert pull(door, "team/small", "v1")[0] == small.digest
+    assert pull(http, "team/small", "v1")[0] == small.digest
 
 
 def test_docker_registry_serves_pushed_content(
@@ -144,13 +144,13 @@ def test_docker_registry_serves_pushed_content(
     """A data directory can go back to docker distribution."""
     appliance = start(Setup())
     image, children = of_size(64 * KB, 530), two_platforms(531)
-    assert push(appliance.door, "team/app", "v1", image)
-    index = push_index(appliance.door, "team/many", "v1", children)
+    assert push(appliance.http, "team/app", "v1", image)
+    index = push_index(appliance.http, "team/many", "v1", children)
     assert appliance.stop() == 0
 
     with Registry(tmp_path / "registry", storage=appliance.data) as registry:
-        app = clients.pull(f"{registry.door.netloc}/team/app:v1")
-        many = clients.pull(f"{registry.door.netloc}/team/many@{index}")
+        app = clients.pull(f"{registry.http.netloc}/team/app:v1")
+        many = clients.pull(f"{registry.http.netloc}/team/many@{index}")
 
     assert app == Digest.of(image.config).hex
     assert many == Digest.of(children[0].config).hex

@@ -30,10 +30,10 @@ def test_dockerd_pushes_a_pulled_image_and_pulls_it_again(start: Start, home: Pa
     """Chunks streamed in PATCH, a manifest in Docker's format, and mounts of stored layers."""
     image = of_size(200 * KB, 430, family="docker")
     appliance = start(Setup({}))
-    assert push(appliance.door, "team/base", "v1", image)
-    address = appliance.door.netloc
+    assert push(appliance.http, "team/base", "v1", image)
+    address = appliance.http.netloc
     (home / "tree" / "etc" / "docker").mkdir(parents=True)
-    with Dockerd(home, ways={appliance.door.port: appliance.door.port}) as dockerd:
+    with Dockerd(home, ways={appliance.http.port: appliance.http.port}) as dockerd:
         dockerd.configure(home / "tree")
         own = dockerd.pull(f"{address}/team/base:v1")
 
@@ -42,4 +42,4 @@ def test_dockerd_pushes_a_pulled_image_and_pulls_it_again(start: Start, home: Pa
         again = dockerd.pull(f"{address}/team/copy:v2")
 
     assert own == again == {str(Digest.of(image.config))}
-    assert pull(appliance.door, "team/copy", "v2")
+    assert pull(appliance.http, "team/copy", "v2")

@@ -21,7 +21,7 @@ from entrepot.datastore.refs import Digest
 from tests.images import Image
 from tests.system.appliance import Appliance, Setup
 from tests.system.conftest import Start
-from tests.system.door import Door
+from tests.system.http_client import HttpClient
 from tests.system.images import KB, of_size, scaled
 from tests.system.pulls import pull, pull_manifest
 from tests.system.pushes import ALLOWED, push, push_blob, tags
@@ -38,8 +38,8 @@ class Load:
     `acknowledged` lists the pushes with status 201: repository, tag, digest.
     """
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(CLIENTS)]
         self.acknowledged: list[tuple[str, str, Digest]] = []
@@ -66,7 +66,7 @@ class Load:
 
     def _push(self, name: str, tag: str, image: Image) -> None:
         try:
-            done = push(self._door, name, tag, image)
+            done = push(self._http, name, tag, image)
         except (OSError, HTTPException, AssertionError):  # killed, or not started again yet
             done = False
         if done:
@@ -79,7 +79,7 @@ class Load:
 @contextmanager
 def _loaded(appliance: Appliance) -> Iterator[Load]:
     """Push until the end of the block, and then wait until pushes work again."""
-    with Load(appliance.door) as load:
+    with Load(appliance.http) as load:
         yield load
     eventually(lambda: _works(appliance), what="a push works again", within=30)
 
@@ -99,7 +99,7 @@ def test_no_acknowledged_push_is_lost(start: Start) -> None:
         failed += load.failed
 
     assert failed > 0
-    _nothing_is_lost(appliance.door, acknowledged)
+    _nothing_is_lost(appliance.http, acknowledged)
     assert _is_tidy(appliance)
 
 
@@ -119,20 +119,20 @@ def _kill(appliance: Appliance, number: int, chance: random.Random) -> None:
 
 def _works(appliance: Appliance) -> bool:
     try:
-        return push_blob(appliance.door, "load/probe", b"probe").status == 201
+        return push_blob(appliance.http, "load/probe", b"probe").status == 201
     except (OSError, HTTPException, AssertionError):
         return False
 
 
-def _nothing_is_lost(door: Door, acknowledged: list[tuple[str, str, Digest]]) -> None:
+def _nothing_is_lost(http: HttpClient, acknowledged: list[tuple[str, str, Digest]]) -> None:
     """Check that acknowledged pushes are complete, and that all listed tags can be pulled."""
     for name, tag, digest in acknowledged:
-        assert pull(door, name, digest)[0] == digest
+        assert pull(http, name, digest)[0] == digest
         if tag != MOVING:
-            assert pull_manifest(door, name, tag).headers["docker-content-digest"] == str(digest)
+            assert pull_manifest(http, name, tag).headers["docker-content-digest"] == str(digest)
     for name in {name for name, _, _ in acknowledged}:
-        for tag in tags(door, name):
-            pull(door, name, tag)
+        for tag in tags(http, name):
+            pull(http, name, tag)
 
 
 def _is_tidy(appliance: Appliance) -> bool:
@@ -143,6 +143,6 @@ def _is_tidy(appliance: Appliance) -> bool:
         number, _, _ = path.name.rpartition(".")
         for name in ("load/app0", "load/app1"):
             where = f"/v2/{name}/blobs/uploads/{number}"
-            if appliance.door.get(where).status == 204:
-                assert appliance.door.ask("DELETE", where).status == 204
+            if appliance.http.get(where).status == 204:
+                assert appliance.http.request("DELETE", where).status == 204
     return not [path for path in folder.iterdir() if not path.name.endswith(".digest")]

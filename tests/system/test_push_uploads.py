@@ -32,21 +32,21 @@ _SIGNATURE = "application/vnd.dev.cosign.artifact.sig.v1+json"
 
 def test_an_upload_continues_in_either_worker(hosting: Appliance) -> None:
     """In chunks over new connections; a rejected chunk does not end the upload."""
-    door, content = hosting.door, filler(3 * MB, 450)
-    where, start = begin(door, "team/chunks"), 0
+    http, content = hosting.http, filler(3 * MB, 450)
+    where, start = begin(http, "team/chunks"), 0
     while start < len(content):
         chunk = content[start : start + 300 * KB]
-        late = door.ask("PATCH", where, body=chunk, headers=_span(start + 1, chunk))
+        late = http.request("PATCH", where, body=chunk, headers=_span(start + 1, chunk))
         assert (late.status, late.code) == (416, "BLOB_UPLOAD_INVALID")
-        taken = door.ask("PATCH", where, body=chunk, headers=_span(start, chunk))
+        taken = http.request("PATCH", where, body=chunk, headers=_span(start, chunk))
         start += len(chunk)
         assert (taken.status, taken.headers["range"]) == (202, f"0-{start - 1}")
         where = taken.headers["location"]
 
-    done = door.ask("PUT", f"{where}?digest={Digest.of(content)}")
+    done = http.request("PUT", f"{where}?digest={Digest.of(content)}")
 
     assert done.status == 201
-    assert pull_blob(door, "team/chunks", Digest.of(content)) == content
+    assert pull_blob(http, "team/chunks", Digest.of(content)) == content
     counted = {"method": "patch", "handler": "blob_upload"}
     eventually(
         lambda: hosting.metric("registry_http_requests_total", code="202", **counted) >= 11,
@@ -56,29 +56,29 @@ def test_an_upload_continues_in_either_worker(hosting: Appliance) -> None:
 
 def test_an_interrupted_upload_continues_at_its_end(hosting: Appliance) -> None:
     """Bytes that HAProxy had passed on are kept; GET returns their number."""
-    door, content = hosting.door, filler(4 * MB, 460)
-    where = begin(door, "team/broken")
+    http, content = hosting.http, filler(4 * MB, 460)
+    where = begin(http, "team/broken")
     file = _file(hosting, where)
-    with socket.create_connection(("127.0.0.1", door.port)) as wire:
+    with socket.create_connection(("127.0.0.1", http.port)) as wire:
         head = f"PATCH {where} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
         wire.sendall(head.encode() + content[: 3 * MB])
         eventually(lambda: file.stat().st_size > MB, what="some of it has arrived")
     eventually(lambda: processes.flock_holder(file) is None, what="the interrupted request is over")
 
-    start = _offset(door.get(where).headers["range"])
-    rest = door.ask("PATCH", where, body=content[start:], headers=_span(start, content[start:]))
-    done = door.ask("PUT", f"{where}?digest={Digest.of(content)}")
+    start = _offset(http.get(where).headers["range"])
+    rest = http.request("PATCH", where, body=content[start:], headers=_span(start, content[start:]))
+    done = http.request("PUT", f"{where}?digest={Digest.of(content)}")
 
     assert MB < start <= 3 * MB
     assert (rest.status, done.status) == (202, 201)
-    assert pull_blob(door, "team/broken", Digest.of(content)) == content
+    assert pull_blob(http, "team/broken", Digest.of(content)) == content
 
 
 def test_a_killed_worker_loses_no_byte_of_an_upload(hosting: Appliance) -> None:
     """The other worker continues at the end of the file, and no lock stays."""
-    door, content = hosting.door, filler(2 * MB, 470)
-    where = begin(door, "team/killed")
-    with socket.create_connection(("127.0.0.1", door.port)) as wire:
+    http, content = hosting.http, filler(2 * MB, 470)
+    where = begin(http, "team/killed")
+    with socket.create_connection(("127.0.0.1", http.port)) as wire:
         head = f"PATCH {where} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
         wire.sendall(head.encode() + content[:MB])
         file = _file(hosting, where)
@@ -87,86 +87,86 @@ def test_a_killed_worker_loses_no_byte_of_an_upload(hosting: Appliance) -> None:
         os.kill(writer, 9)
         eventually(lambda: processes.flock_holder(file) != writer, what="it is dead")
 
-    start = _offset(door.get(where).headers["range"])
-    done = door.ask("PUT", f"{where}?digest={Digest.of(content)}", body=content[start:])
+    start = _offset(http.get(where).headers["range"])
+    done = http.request("PUT", f"{where}?digest={Digest.of(content)}", body=content[start:])
 
     assert start == MB
     assert done.status == 201
-    assert pull_blob(door, "team/killed", Digest.of(content)) == content
+    assert pull_blob(http, "team/killed", Digest.of(content)) == content
     eventually(lambda: len(hosting.workers()) == 2, what="the killed worker is back")
 
 
 def test_a_large_layer_uses_little_memory_of_its_worker(hosting: Appliance) -> None:
     """Less than 60 MB in one request and as a stream, whatever its size."""
-    door, piece = hosting.door, filler(MB, 480)
+    http, piece = hosting.http, filler(MB, 480)
     digest = repeated(piece, LARGE // MB)
     pieces = (piece for _ in range(LARGE // MB))
     headers = {"Content-Length": str(LARGE)}
 
-    where = begin(door, "team/large")
-    done = door.ask("PUT", f"{where}?digest={digest}", body=pieces, headers=headers)
-    where = begin(door, "team/larger")
-    taken = stream(door, "PATCH", where, (piece for _ in range(LARGE // MB)))
-    ended = door.ask("PUT", f"{where}?digest={digest}")
+    where = begin(http, "team/large")
+    done = http.request("PUT", f"{where}?digest={digest}", body=pieces, headers=headers)
+    where = begin(http, "team/larger")
+    taken = stream(http, "PATCH", where, (piece for _ in range(LARGE // MB)))
+    ended = http.request("PUT", f"{where}?digest={digest}")
 
     assert (done.status, taken.status, ended.status) == (201, 202, 201)
-    assert door.head(blob_path("team/large", digest)).headers["content-length"] == str(LARGE)
+    assert http.head(blob_path("team/large", digest)).headers["content-length"] == str(LARGE)
     assert max(_peak(each.pid) for each in hosting.workers()) < 60 * MB
 
 
 def test_deletes_are_visible_at_once(hosting: Appliance) -> None:
     """Of a tag, a manifest and a blob, in both workers."""
-    door, image = hosting.door, of_size(KB, 490)
+    http, image = hosting.http, of_size(KB, 490)
     for tag in ("v1", "v2"):
-        assert push(door, "team/gone", tag, image)
+        assert push(http, "team/gone", tag, image)
     layer = Digest.of(image.layers[0])
 
     for path in ("manifests/v1", f"manifests/{image.digest}", f"blobs/{layer}"):
-        assert door.ask("DELETE", f"/v2/team/gone/{path}").status == 202
+        assert http.request("DELETE", f"/v2/team/gone/{path}").status == 202
         for _ in range(4):
-            assert door.get(f"/v2/team/gone/{path}").status == 404
-    assert tags(door, "team/gone") == []
+            assert http.get(f"/v2/team/gone/{path}").status == 404
+    assert tags(http, "team/gone") == []
 
 
 def test_a_running_pull_survives_the_delete(hosting: Appliance) -> None:
     """A response that has the file open is completed."""
-    door, content = hosting.door, filler(8 * MB, 520)
+    http, content = hosting.http, filler(8 * MB, 520)
     digest = Digest.of(content)
-    assert push_blob(door, "team/pulled", content).status == 201
+    assert push_blob(http, "team/pulled", content).status == 201
 
-    with door.open("GET", blob_path("team/pulled", digest)) as answer:
-        received = answer.read(MB)
-        assert door.ask("DELETE", blob_path("team/pulled", digest)).status == 202
-        received += answer.read()
+    with http.open("GET", blob_path("team/pulled", digest)) as response:
+        received = response.read(MB)
+        assert http.request("DELETE", blob_path("team/pulled", digest)).status == 202
+        received += response.read()
 
     assert received == content
-    assert door.get(blob_path("team/pulled", digest)).status == 404
+    assert http.get(blob_path("team/pulled", digest)).status == 404
 
 
 def test_a_moved_tag_is_visible_at_once(hosting: Appliance) -> None:
     """In every worker, and without a cached response."""
-    door = hosting.door
+    http = hosting.http
     for number in range(6):
         image = of_size(KB, 500 + number)
-        assert push(door, "team/moving", "latest", image)
+        assert push(http, "team/moving", "latest", image)
         for _ in range(3):
-            seen = door.head(manifest_path("team/moving", "latest"))
+            seen = http.head(manifest_path("team/moving", "latest"))
             assert seen.headers["docker-content-digest"] == str(image.digest)
 
 
 def test_one_appliance_can_pull_through_another(hosting: Appliance, start: Start) -> None:
     """Pages of tags, manifests, sha512, ranges and referrers: all end-points for pulls."""
-    door, name = hosting.door, "team/through"
+    http, name = hosting.http, "team/through"
     image = of_size(64 * KB, 540)
     content = filler(10 * KB, 541)
     for tag in ("v1", "v2", "v3"):
-        assert push(door, name, tag, image)
+        assert push(http, name, tag, image)
     signature = images.artifact(image, b"signed", _SIGNATURE)
-    assert push(door, name, "signature", signature)
+    assert push(http, name, "signature", signature)
     digest = Digest.of(content, "sha512")
-    door.ask("PUT", f"{begin(door, name)}?digest={digest}", body=content)
-    url = f"http://{door.netloc}"
-    near = start(Setup({"far.test": {"url": url}})).door
+    http.request("PUT", f"{begin(http, name)}?digest={digest}", body=content)
+    url = f"http://{http.netloc}"
+    near = start(Setup({"far.test": {"url": url}})).http
     name = f"far.test/{name}"
 
     assert pull(near, name, "v1")[0] == image.digest

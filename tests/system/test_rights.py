@@ -18,7 +18,7 @@ from tests.images import Image
 from tests.system.appliance import Appliance, Setup
 from tests.system.clients import Clients
 from tests.system.conftest import Start
-from tests.system.door import Door
+from tests.system.http_client import HttpClient
 from tests.system.images import KB, of_size
 from tests.system.pulls import blob_path, manifest_path, pull
 from tests.system.pushes import push
@@ -55,9 +55,9 @@ class Shared:
     appliance: Appliance
     images: dict[str, Image]
 
-    def door(self, login: str | None) -> Door:
+    def http(self, login: str | None) -> HttpClient:
         """Return a client of the appliance with this login."""
-        return replace(self.appliance.door, login=login)
+        return replace(self.appliance.http, login=login)
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +74,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
             here = Shared(appliance, images)
             for login in (ANN, BOB):
                 name = login.partition(":")[0]
-                assert push(here.door(login), f"{name}/own", "v1", images[name])
-                pull(here.door(login), f"one.test/{name}/app", "v1")
+                assert push(here.http(login), f"{name}/own", "v1", images[name])
+                pull(here.http(login), f"one.test/{name}/app", "v1")
             yield here
 
 
@@ -87,7 +87,7 @@ def _owned() -> list[tuple[str, Image]]:
 def test_a_repository_is_hidden_from_users_without_rights(shared: Shared, name: str) -> None:
     """Manifest, blob, tags and referrers, even of digests that the user has elsewhere."""
     digest, layer = OURS.digest, Digest.of(OURS.layers[0])
-    bob = shared.door(BOB)
+    bob = shared.http(BOB)
 
     for path in (
         manifest_path(name, "v1"),
@@ -99,14 +99,14 @@ def test_a_repository_is_hidden_from_users_without_rights(shared: Shared, name: 
     ):
         assert (bob.get(path).status, bob.get(path).code) == (403, "DENIED"), path
         assert bob.head(path).status == 403
-        assert shared.door(None).get(path).status == 401
+        assert shared.http(None).get(path).status == 401
 
 
 def test_a_user_without_push_rights_cannot_write(shared: Shared) -> None:
     """No push, mount or delete, and no access to another user's upload."""
-    ann, bob = shared.door(ANN), shared.door(BOB)
+    ann, bob = shared.http(ANN), shared.http(BOB)
     layer = Digest.of(OURS.layers[0])
-    begun = ann.ask("POST", "/v2/ann/own/blobs/uploads/").headers["location"]
+    begun = ann.request("POST", "/v2/ann/own/blobs/uploads/").headers["location"]
 
     for method, path in (
         ("POST", "/v2/ann/own/blobs/uploads/"),
@@ -116,17 +116,17 @@ def test_a_user_without_push_rights_cannot_write(shared: Shared) -> None:
         ("DELETE", manifest_path("ann/own", OURS.digest)),
         ("DELETE", blob_path("ann/own", layer)),
     ):
-        assert bob.ask(method, path).status == 403, (method, path)
-    assert ann.ask("DELETE", manifest_path("ann/own", OURS.digest)).status == 403
+        assert bob.request(method, path).status == 403, (method, path)
+    assert ann.request("DELETE", manifest_path("ann/own", OURS.digest)).status == 403
     mount = f"/v2/bob/own/blobs/uploads/?mount={layer}&from=ann/own"
-    assert bob.ask("POST", mount).status == 202
+    assert bob.request("POST", mount).status == 202
     assert bob.get(blob_path("bob/own", layer)).status == 404
 
 
 def test_the_catalog_lists_the_repositories_that_a_user_may_pull(shared: Shared) -> None:
     """Hosted names, then cached ones."""
     listed = {
-        login: json.loads(shared.door(login).get("/v2/_catalog").body)["repositories"]
+        login: json.loads(shared.http(login).get("/v2/_catalog").body)["repositories"]
         for login in (ANN, BOB)
     }
 
@@ -135,7 +135,7 @@ def test_the_catalog_lists_the_repositories_that_a_user_may_pull(shared: Shared)
 
 def test_clients_log_in_and_have_only_their_rights(shared: Shared, clients: Clients) -> None:
     """podman, with a password from the configuration file."""
-    netloc = shared.appliance.door.netloc
+    netloc = shared.appliance.http.netloc
     assert clients.login(netloc, BOB).returncode == 0
 
     clients.pull(f"{netloc}/bob/own:v1")
@@ -161,7 +161,7 @@ def _warnings(appliance: Appliance) -> list[str]:
 def test_changed_rights_and_users_are_in_force_without_a_restart(start: Start) -> None:
     """Within two seconds, whether they are granted or revoked."""
     appliance = start(Setup(settings=_settings(None, ANN, BOB)))
-    ann, bob = (replace(appliance.door, login=login) for login in (ANN, BOB))
+    ann, bob = (replace(appliance.http, login=login) for login in (ANN, BOB))
     assert push(ann, "ann/own", "v1", OURS)
     path = manifest_path("ann/own", "v1")
     assert bob.get(path).status == 200
@@ -202,7 +202,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
     """An appliance with an image of ann, whose configuration file the tests edit."""
     setup = Setup(settings=_settings(None, ANN, BOB))
     with Appliance(tmp_path_factory.mktemp("followed"), setup) as appliance:
-        assert push(replace(appliance.door, login=ANN), "ann/own", "v1", OURS)
+        assert push(replace(appliance.http, login=ANN), "ann/own", "v1", OURS)
         yield appliance
 
 
@@ -210,7 +210,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
 def test_an_invalid_edit_grants_no_rights(followed: Appliance, spoil: Any) -> None:
     """It causes one warning, and restarted workers still apply the last valid rules."""
     appliance, good = followed, followed.file.read_text()
-    ann, bob = (replace(appliance.door, login=login) for login in (ANN, BOB))
+    ann, bob = (replace(appliance.http, login=login) for login in (ANN, BOB))
     path = manifest_path("ann/own", "v1")
     assert bob.get(path).status == 200
     _edit(appliance, access=RULES)
@@ -229,7 +229,7 @@ def test_an_invalid_edit_grants_no_rights(followed: Appliance, spoil: Any) -> No
     eventually(
         lambda: (
             len({each.pid for each in appliance.workers()} - old) == len(old)
-            and appliance.door.get("/healthz").status == 200
+            and appliance.http.get("/healthz").status == 200
         ),
         what="all workers were replaced",
     )
@@ -248,7 +248,7 @@ def test_rules_of_a_variable_are_not_reloaded_from_the_file(start: Start) -> Non
     appliance = start(
         Setup(settings=_settings(None, ANN, BOB), environment={"REGISTRY_ACCESS": rules})
     )
-    ann, bob = (replace(appliance.door, login=login) for login in (ANN, BOB))
+    ann, bob = (replace(appliance.http, login=login) for login in (ANN, BOB))
     assert push(bob, "ann/own", "v1", OURS)
 
     _edit(appliance, **_settings(RULES, BOB))

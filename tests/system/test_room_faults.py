@@ -31,18 +31,18 @@ def test_a_push_while_the_cleaner_is_stopped_is_503_and_later_succeeds(
         for number in range(_MAXIMUM * 120 // 100 // MB):
             made = image([filler(MB, number)], command=(str(number),))
             fake.put_image("app", f"v{number}", made)
-            assert pull(appliance.door, "one.test/app", f"v{number}")
+            assert pull(appliance.http, "one.test/app", f"v{number}")
         content = filler(3 * MB, 99)
-        where = f"{begin(appliance.door, 'team/app')}?digest={Digest.of(content)}"
-        refused = appliance.door.ask("PUT", where, body=content)
+        where = f"{begin(appliance.http, 'team/app')}?digest={Digest.of(content)}"
+        refused = appliance.http.request("PUT", where, body=content)
         assert (refused.status, "retry-after" in refused.headers) == (503, True)
     finally:
         os.kill(cleaner.pid, signal.SIGCONT)
 
     eventually(
-        lambda: appliance.door.ask("PUT", where, body=content).status == 201,
+        lambda: appliance.http.request("PUT", where, body=content).status == 201,
         what="the same request succeeds",
         pause=0.5,
     )
-    never = push_blob(appliance.door, "team/app", filler(_MAXIMUM + 100 * KB, 98))
+    never = push_blob(appliance.http, "team/app", filler(_MAXIMUM + 100 * KB, 98))
     assert never.status == 507

@@ -31,7 +31,7 @@ def test_an_image_is_fetched_once_and_served_from_disk_afterwards(
     """The second pull of an image sends no request to the upstream."""
     public.push("serve/once", "v1", of_size(64 * KB, 10))
     appliance = start(Setup({"one.test": {"url": public.url}}))
-    image = f"{appliance.door.netloc}/one.test/serve/once:v1"
+    image = f"{appliance.http.netloc}/one.test/serve/once:v1"
 
     first = clients.pull(image)
     sent = public.requests()
@@ -59,12 +59,12 @@ def test_a_stopped_appliance_leaves_no_process_and_no_socket(
 ) -> None:
     """After a signal or Ctrl-C all processes end, and the exit code is 0."""
     appliance = start(Setup())
-    answer = appliance.door.get("/v2/")
+    response = appliance.http.get("/v2/")
 
     code = appliance.stop(number)
 
-    assert answer.status == 200
-    assert answer.headers["docker-distribution-api-version"] == "registry/2.0"
+    assert response.status == 200
+    assert response.headers["docker-distribution-api-version"] == "registry/2.0"
     assert code == 0
 
 
@@ -76,7 +76,7 @@ def test_a_pull_in_flight_is_finished_when_the_appliance_stops(
     digest = fake.add_blob("app", filler(512 * KB, 11))
     fake.misbehave("/blobs/", method="GET", hold=release, hold_after=256 * KB)
     appliance = start(Setup({"one.test": {"url": fake.url}}))
-    reader = Reader(appliance.door, blob_path("one.test/app", digest)).begin()
+    reader = Reader(appliance.http, blob_path("one.test/app", digest)).begin()
     eventually(lambda: reader.received, what="the pull has begun")
 
     ending = threading.Thread(target=appliance.stop)
@@ -141,7 +141,7 @@ def test_check_shows_no_password(start: Start) -> None:
 
 def _serves(appliance: Appliance) -> bool:
     try:
-        return appliance.door.get("/v2/").status == 200
+        return appliance.http.get("/v2/").status == 200
     except (OSError, HTTPException):
         return False
 
@@ -162,7 +162,7 @@ def _kill_while_it_runs(appliance: Appliance, name: str) -> None:
 
 def _request(appliance: Appliance) -> socket.socket:
     """Return a connection on which a request was sent."""
-    address = ("127.0.0.1", appliance.door.port)
+    address = ("127.0.0.1", appliance.http.port)
     connection = socket.create_connection(address, timeout=ANSWERS_WITHIN)
     connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
     return connection

@@ -33,7 +33,7 @@ def test_twelve_clients_of_two_workers_cause_one_upstream_get(
     release, digest = _paused_at(fake, SIZE // 4)
     appliance = start(_two_workers(fake))
 
-    readers = [Reader(appliance.door, blob_path(NAME, digest)).begin() for _ in range(CLIENTS)]
+    readers = [Reader(appliance.http, blob_path(NAME, digest)).begin() for _ in range(CLIENTS)]
     eventually(lambda: all(reader.received for reader in readers), what="all twelve clients read")
     in_use = _workers_that_read(appliance, digest)
     release.set()
@@ -53,7 +53,7 @@ def test_a_killed_worker_breaks_only_its_own_responses_and_loses_no_byte(
     appliance = start(_two_workers(fake))
     spool = spool_file(appliance.state, "one.test", digest)
     before = {each.pid for each in appliance.workers()}
-    readers = [Reader(appliance.door, blob_path(NAME, digest)).begin() for _ in range(CLIENTS)]
+    readers = [Reader(appliance.http, blob_path(NAME, digest)).begin() for _ in range(CLIENTS)]
     eventually(lambda: all(reader.received for reader in readers), what="all twelve clients read")
     eventually(lambda: fake.find("GET")[0].sent == SIZE // 2, what="the upstream has sent half")
 
@@ -69,7 +69,7 @@ def test_a_killed_worker_breaks_only_its_own_responses_and_loses_no_byte(
     assert not any(reader.is_whole and not reader.has(digest) for reader in readers)
     now = eventually(lambda: _workers_after(appliance, killed), what="the killed worker is back")
     assert before - {killed} < now
-    assert len(pull_blob(appliance.door, NAME, digest)) == SIZE
+    assert len(pull_blob(appliance.http, NAME, digest)) == SIZE
     assert fake.count("GET", str(digest)) == 2
 
 
@@ -80,11 +80,11 @@ def test_clients_receive_bytes_before_the_upstream_has_sent_all(
     release, digest = _paused_at(fake, SIZE // 20)
     appliance = start(_two_workers(fake))
 
-    with appliance.door.open("GET", blob_path(NAME, digest)) as answer:
-        first = answer.read(1)
+    with appliance.http.open("GET", blob_path(NAME, digest)) as response:
+        first = response.read(1)
         sent = fake.find("GET", str(digest))[0].sent
         release.set()
-        rest = answer.read()
+        rest = response.read()
 
     assert sent < SIZE // 10
     assert digest == Digest.of(first + rest)
@@ -97,11 +97,11 @@ def test_a_disconnecting_client_does_not_end_the_download(
     """The writer belongs to no request: the next client continues with the same download."""
     release, digest = _paused_at(fake, SIZE // 2)
     appliance = start(_two_workers(fake))
-    with appliance.door.open("GET", blob_path(NAME, digest)) as answer:
-        answer.read(leaves_at)
+    with appliance.http.open("GET", blob_path(NAME, digest)) as response:
+        response.read(leaves_at)
 
     release.set()
-    whole = pull_blob(appliance.door, NAME, digest)
+    whole = pull_blob(appliance.http, NAME, digest)
 
     assert len(whole) == SIZE
     assert fake.count("GET", str(digest)) == 1
@@ -112,14 +112,14 @@ def test_a_restart_in_the_middle_resumes_the_download(start: Start, fake: FakeUp
     _, digest = _paused_at(fake, SIZE // 2, times=1)
     appliance = start(_two_workers(fake))
     spool = spool_file(appliance.state, "one.test", digest)
-    reader = Reader(appliance.door, blob_path(NAME, digest)).begin()
+    reader = Reader(appliance.http, blob_path(NAME, digest)).begin()
     eventually(lambda: spool.exists() and spool.stat().st_size > 0, what="bytes are on the disk")
     appliance.kill()
     reader.end()
     on_disk = spool.stat().st_size
 
     appliance.start()
-    whole = pull_blob(appliance.door, NAME, digest)
+    whole = pull_blob(appliance.http, NAME, digest)
 
     assert len(whole) == SIZE
     assert fake.find("GET", str(digest))[1].headers["range"] == f"bytes={on_disk}-"

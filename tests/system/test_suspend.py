@@ -119,7 +119,7 @@ def _serves(appliance: Appliance, fake: FakeUpstream) -> None:
 
 def _pulls(appliance: Appliance, digest: Digest) -> bool:
     try:
-        return appliance.door.get(blob_path("one.test/app", digest)).status == 200
+        return appliance.http.get(blob_path("one.test/app", digest)).status == 200
     except (OSError, HTTPException):
         return False
 

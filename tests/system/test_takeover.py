@@ -44,7 +44,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory, upstream: Registry) -> Pat
         fetched = {
             str(digest)
             for number in range(len(_IMAGES))
-            for digest in pull(proxy.door, "lib/app", f"v{number}")
+            for digest in pull(proxy.http, "lib/app", f"v{number}")
         }
 
         def has_listed_all() -> bool:  # the proxy writes its list every five seconds
@@ -68,7 +68,7 @@ def _setup(upstream: Registry, volume: Path, **environment: str) -> Setup:
 
 def _is_cached(appliance: Appliance) -> bool:
     layer = Digest.of(_NEW.layers[0])
-    pull(appliance.door, "lib/new", "v1")
+    pull(appliance.http, "lib/new", "v1")
     return (appliance.data / layout.blob(layer)).exists()
 
 
@@ -81,7 +81,7 @@ def test_the_volume_of_a_proxy_shrinks_and_caches(
 
     eventually(lambda: size(volume) <= _MAXIMUM, what="it shrinks", within=20)
     eventually(lambda: _is_cached(appliance), what="it caches", within=10)
-    assert appliance.door.get(manifest_path("lib/app", "v3")).status == 200
+    assert appliance.http.get(manifest_path("lib/app", "v3")).status == 200
     assert "may be evicted repositories=1" in appliance.output()
     assert "can't shrink" not in appliance.output()
     assert appliance.metric("entrepot_unevictable_bytes") == 0

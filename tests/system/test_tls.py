@@ -31,12 +31,12 @@ def test_skopeo_pulls_over_tls(
     setup = Setup({"one.test": {"url": public.url}}, environment=environment, tls=context)
     appliance = start(setup)
 
-    image = f"docker://{appliance.door.netloc}/one.test/tls/app:v1"
+    image = f"docker://{appliance.http.netloc}/one.test/tls/app:v1"
     inspected = clients.skopeo("inspect", f"--cert-dir={trusting}", image)
 
     assert inspected.returncode == 0, inspected.stderr
-    assert _agreed(appliance.door.port, ca, "h2") == ("h2", "TLS_AES_128_GCM_SHA256")
-    assert _agreed(appliance.door.port, ca, "h2", "http/1.1")[0] == "http/1.1"
+    assert _agreed(appliance.http.port, ca, "h2") == ("h2", "TLS_AES_128_GCM_SHA256")
+    assert _agreed(appliance.http.port, ca, "h2", "http/1.1")[0] == "http/1.1"
 
 
 def _certificate(authority: Authority, folder: Path, files: str) -> dict[str, str]:

@@ -84,8 +84,8 @@ def _is_right_or_gone(appliance: Appliance, digest: Digest, content: bytes) -> b
 def _fetch(appliance: Appliance, digest: Digest) -> bytes | None:
     """Return a complete body, or None if the response was cut off."""
     with suppress(HTTPException, OSError):
-        answer = appliance.door.get(f"/v2/fake.test/{NAME}/blobs/{digest}")
-        return answer.body if answer.status == 200 else None
+        response = appliance.http.get(f"/v2/fake.test/{NAME}/blobs/{digest}")
+        return response.body if response.status == 200 else None
     return None
 
 
@@ -133,7 +133,7 @@ def test_wrong_content_of_a_changed_upload_file_does_not_stay_stored(
     content = filler(size, hash((moment, size, damage.__name__, "push")) % 2**32)
     digest = Digest.of(content)
     before = appliance.metric("entrepot_damaged_files_total", found="commit")
-    where = appliance.door.ask("POST", "/v2/team/app/blobs/uploads/").headers["location"]
+    where = appliance.http.request("POST", "/v2/team/app/blobs/uploads/").headers["location"]
     path = where.partition("://")[2].partition("/")[2] if "://" in where else where.lstrip("/")
     folder = appliance.state / layout.UPLOADS
     at = int(size * moment)
@@ -150,7 +150,7 @@ def test_wrong_content_of_a_changed_upload_file_does_not_stay_stored(
     with suppress(HTTPException, OSError):
         headers = {"Content-Length": str(size)}
         url = f"/{path}?digest={digest}"
-        status = appliance.door.ask("PUT", url, headers=headers, body=pieces()).status
+        status = appliance.http.request("PUT", url, headers=headers, body=pieces()).status
 
     assert damage is not _cut or status != 201
     eventually(

@@ -43,7 +43,7 @@ def test_an_invalid_htpasswd_changes_nothing_and_is_one_warning(
     valid, next_login = "alice:sesame", "bob:new"
 
     def status(login: str) -> int:
-        return replace(appliance.door, login=login).get("/v2/").status
+        return replace(appliance.http, login=login).get("/v2/").status
 
     assert status(valid) == 200
     for warnings, invalid in enumerate(INVALID_USERS):
@@ -93,13 +93,13 @@ def test_a_new_pull_secret_is_in_force_and_a_running_pull_continues(
         secret = _write(tmp_path / "secret.json", LOGIN)
         appliance = start(_setup(fake, secret))
         before = {each.pid for each in appliance.workers()}
-        reader = Reader(appliance.door, blob_path("one.test/app", digest)).begin()
+        reader = Reader(appliance.http, blob_path("one.test/app", digest)).begin()
         eventually(lambda: reader.received, what="the pull has begun")
 
         _write(secret, LOGIN, other.host)
 
         path = manifest_path(f"{other.host}/app", "v1")
-        eventually(lambda: appliance.door.get(path).status == 200, what="the new upstream works")
+        eventually(lambda: appliance.http.get(path).status == 200, what="the new upstream works")
         release.set()
         assert reader.end().has(digest)
         assert before <= {each.pid for each in appliance.workers()}
@@ -132,7 +132,7 @@ def _write(path: Path, login: str, *hosts: str) -> Path:
 
 
 def _status(appliance: Appliance, tag: str) -> int:
-    return appliance.door.get(manifest_path("one.test/app", tag)).status
+    return appliance.http.get(manifest_path("one.test/app", tag)).status
 
 
 def _wait_for_status(status: int, request: Callable[[], int], *, what: str) -> None:

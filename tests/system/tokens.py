@@ -14,7 +14,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 
 from tests.system.certificates import Authority, Pair
-from tests.system.door import basic
+from tests.system.http_client import basic
 
 SERVICE = "system-tests"
 ISSUER = "system-test-issuer"
@@ -61,7 +61,7 @@ class TokenServer:
         chain = [base64.b64encode(der).decode()]
         return jwt.encode(claims, self.pair.key, algorithm="ES256", headers={"x5c": chain})
 
-    def answer(self, target: str, authorization: str | None) -> tuple[int, bytes]:
+    def respond(self, target: str, authorization: str | None) -> tuple[int, bytes]:
         """Return status and body for one request."""
         self.requests.append(target)
         if authorization != basic(self._login):
@@ -75,7 +75,7 @@ class TokenServer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                status, body = server.answer(self.path, self.headers.get("Authorization"))
+                status, body = server.respond(self.path, self.headers.get("Authorization"))
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))

@@ -17,7 +17,7 @@ _TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """One complete response; header names are in lower case."""
 
     status: int
@@ -34,7 +34,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class HttpClient:
     """The address of a server and the client's login: user:password, or a `bearer` token."""
 
     port: int
@@ -48,26 +48,26 @@ class Door:
         """Host and port, as in an image reference."""
         return f"{self.host}:{self.port}"
 
-    def get(self, path: str, **headers: str) -> Answer:
+    def get(self, path: str, **headers: str) -> Response:
         """Send a GET; header names have underscores for dashes."""
-        return self.ask("GET", path, headers=_dashed(headers))
+        return self.request("GET", path, headers=_dashed(headers))
 
-    def head(self, path: str, **headers: str) -> Answer:
+    def head(self, path: str, **headers: str) -> Response:
         """Send a HEAD; header names have underscores for dashes."""
-        return self.ask("HEAD", path, headers=_dashed(headers))
+        return self.request("HEAD", path, headers=_dashed(headers))
 
-    def ask(
+    def request(
         self,
         method: str,
         path: str,
         *,
         headers: Mapping[str, str] | None = None,
         body: bytes | Iterable[bytes] | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send one request and read its whole response. Raises: OSError, HTTPException."""
         with self.open(method, path, headers=headers, body=body) as response:
             found = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, found, response.read())
+            return Response(response.status, found, response.read())
 
     @contextmanager
     def open(

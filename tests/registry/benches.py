@@ -1,4 +1,4 @@
-"""One data directory with the downloads of as many workers as a test wants."""
+"""A data directory with the downloads of any number of workers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DIGEST = Digest.of(CONTENT)
 
 @dataclass
 class Bench:
-    """Two workers' views of one data directory."""
+    """A data directory, and the downloads of its workers."""
 
     root: Path
     reservations: int | None = None
@@ -35,7 +35,10 @@ class Bench:
     woken: list[int] = field(default_factory=list)
 
     def worker(self, report: Callable[..., None] | None = None) -> SingleFlight:
-        """Return what one worker sees; *report* is told of downloads in place of `events`."""
+        """Return the downloads of a new worker.
+
+        *report* is called in place of adding to `events`.
+        """
         reservations = Reservations(
             self.index,
             SpaceLimits(max_used_bytes=self.reservations, largest=self.reservations),
@@ -54,28 +57,28 @@ class Bench:
 
     @property
     def spooled(self) -> list[str]:
-        """Return what lies in the spool."""
+        """Return the names of the spool files."""
         folder = self.root / "spool"
         return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
 
 
 def task(remote: FakeRemote, digest: Digest = DIGEST) -> Task:
-    """Ask *remote* for a blob."""
+    """Return the task to download a blob from *remote*."""
     return Task(digest, (remote.fetch,), "fake", "fake/app", limits=QUICK)
 
 
 def read(reader: Reader, start: int, stop: int | None) -> Iterator[bytes]:
-    """Read a part of a blob as whoever can't take it from its file."""
+    """Read a range of a blob as bytes."""
     return in_bytes(reader.read(start, stop))
 
 
-def whole(reader: Reader) -> bytes:
+def read_all(reader: Reader) -> bytes:
     """Read a blob to its end."""
     return b"".join(read(reader, 0, reader.size()))
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until something holds, twenty seconds at most."""
+    """Wait until a condition holds, at most twenty seconds."""
     deadline = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < deadline

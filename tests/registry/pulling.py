@@ -1,4 +1,4 @@
-"""The application on an empty data directory, in front of a registry that misbehaves on demand."""
+"""The application on an empty data directory, with an upstream that misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAME = "library/app"
 
 @dataclass
 class Pulling:
-    """One appliance's registry and its upstream `u`."""
+    """The registry of one appliance and its upstream `u`."""
 
     u: FakeUpstream
     root: Path
@@ -42,15 +42,15 @@ class Pulling:
 
     @property
     def repositories(self) -> Repositories:
-        """Return the links below the data directory."""
+        """Return the links in the data directory."""
         return Repositories(Filesystem(self.root))
 
     def get(self, path: str, **headers: str) -> Result:
-        """GET what lies below the image's name; `_` in a header's name is a dash."""
+        """GET a path below the repository; `_` in a header's name is a dash."""
         return self.ask("GET", f"/v2/{self.prefix}/{NAME}/{path}", **headers)
 
     def head(self, path: str, **headers: str) -> Result:
-        """HEAD what lies below the image's name."""
+        """HEAD a path below the repository."""
         return self.ask("HEAD", f"/v2/{self.prefix}/{NAME}/{path}", **headers)
 
     def ask(self, method: str, url: str, **headers: str) -> Result:
@@ -63,7 +63,7 @@ class Pulling:
         return result
 
     def pull(self, reference: str = "v1") -> None:
-        """Pull a whole image of one platform."""
+        """Pull an image of one platform completely."""
         manifest = self.get(f"manifests/{reference}")
         assert manifest.status_code == 200
         named = [manifest.json["config"], *manifest.json["layers"]]
@@ -71,7 +71,7 @@ class Pulling:
             assert self.get(f"blobs/{descriptor['digest']}").status_code == 200
 
     def age(self, seconds: float, tag: str = "v1") -> None:
-        """Let what was confirmed under the image's name have been confirmed longer ago."""
+        """Make the last confirmations in the repository older by *seconds*."""
         name = Repository(f"{self.prefix}/{NAME}")
         storage = Filesystem(self.root)
         keys = [layout.tag_current(name, Tag(tag))]
@@ -82,7 +82,7 @@ class Pulling:
             os.utime(path, (at, at))
 
     def forget_blob(self, digest: Digest) -> None:
-        """Remove a blob as the cleaner does: the link stays."""
+        """Remove a blob as the cleaner does: its link stays."""
         (self.root / layout.blob(digest)).unlink()
 
 
@@ -97,11 +97,14 @@ def pulling(
     lanes: int = 1,
     index: AccessIndex | None = None,
     epoch: Callable[[], str] | None = None,
-    **said: Any,
+    **fields: Any,
 ) -> Pulling:
-    """Put the application in front of *u* and *others*; *said* are fields of their Source."""
+    """Put the application in front of *u* and *others*.
+
+    *fields* are fields of their UpstreamConfig.
+    """
     named = [
-        replace(UpstreamConfig(each.host, each.url, read_timeout=2.0), **said)
+        replace(UpstreamConfig(each.host, each.url, read_timeout=2.0), **fields)
         for each in (u, *others)
     ]
     sources = {source.host: source for source in named}

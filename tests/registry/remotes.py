@@ -1,4 +1,4 @@
-"""An upstream's blob without a network: its body comes in when the test lets it."""
+"""A blob at an upstream without a network; the test decides when the bytes of its body arrive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUICK = Limits(silence=0.5, first_pause=0.01, longest_pause=0.05)
 
 @dataclass
 class FakeBody:
-    """One open body, from `start` on; `breaks_at` is where the connection ends too early."""
+    """An open body from `start` on; the connection breaks off at `breaks_at`."""
 
     remote: FakeRemote
     start: int
@@ -25,18 +25,18 @@ class FakeBody:
 
     @property
     def stop(self) -> int | None:
-        """Where the body ends in the blob."""
+        """The end of the body in the blob."""
         if self.end is None:
             return self.size
         return min(self.end, len(self.remote.content))
 
     @property
     def size(self) -> int | None:
-        """How long the whole blob is."""
+        """The size of the whole blob."""
         return len(self.remote.content) if self.remote.tells_size else None
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body in pieces, each when it is let through."""
+        """Yield the body in pieces, each when it is permitted."""
         at, end = self.start, self.stop or len(self.remote.content)
         while at < end:
             self.remote.allow(at)
@@ -49,11 +49,11 @@ class FakeBody:
 
 @dataclass
 class FakeRemote:
-    """A blob at an upstream: `starts` is every range that was asked for, in order.
+    """A blob at an upstream; `starts` has the start of each request, in order.
 
-    `until` holds back what lies from that byte on. `breaks` are the bytes at which the first,
-    second, ... connection ends too early. `refusals` are raised, one a request, before any body.
-    `most` is the longest range that is answered in full. `held` counts connections.
+    `until` holds back the bytes from that offset on. `breaks` are the offsets at which the first,
+    second, ... connection breaks off. `refusals` are raised before any body, one per request.
+    `most` is the longest range that is sent in full. `held` is the number of open connections.
     """
 
     content: bytes
@@ -86,13 +86,13 @@ class FakeRemote:
             self.held -= 1
 
     def let(self, until: int | None) -> None:
-        """Let the body through up to *until*; None: all of it."""
+        """Permit the body up to *until*; None: all of it."""
         with self._news:
             self.until = until
             self._news.notify_all()
 
     def allow(self, at: int) -> None:
-        """Wait until the byte at *at* may leave."""
+        """Wait until the byte at *at* may be sent."""
         with self._news:
             if not self._news.wait_for(lambda: self.until is None or at < self.until, 20):
                 raise TimeoutError("the test never let the body through")

@@ -22,7 +22,7 @@ from entrepot.registry.download.singleflight import SingleFlight
 from entrepot.registry.download.spoolfile import read_size, size_path
 from entrepot.registry.download.writer import Task
 from entrepot.registry.errors import Absent, Denied, Unavailable
-from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task, whole
+from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, read_all, task
 from tests.registry.remotes import QUICK, FakeRemote
 
 
@@ -50,7 +50,7 @@ def test_a_resumed_download_without_space_is_sent_from_its_first_byte(bench: Ben
     reader = worker.join(task(FakeRemote(CONTENT)))
     eventually(lambda: bench.spooled == [])
 
-    assert whole(reader) == CONTENT
+    assert read_all(reader) == CONTENT
 
 
 @pytest.mark.parametrize("front", [b"", CONTENT[:4000]], ids=["from the start", "resumed"])
@@ -164,7 +164,7 @@ def test_a_download_that_fails_to_begin_releases_its_lock(bench: Bench) -> None:
     with pytest.raises(StorageBroken):
         worker.join(task(FakeRemote(CONTENT)))
 
-    assert whole(bench.worker().join(task(FakeRemote(CONTENT)))) == CONTENT
+    assert read_all(bench.worker().join(task(FakeRemote(CONTENT)))) == CONTENT
 
 
 def test_a_download_without_a_thread_releases_its_lock(
@@ -181,7 +181,7 @@ def test_a_download_without_a_thread_releases_its_lock(
         with pytest.raises(StorageBroken):
             worker.join(task(FakeRemote(CONTENT)))
 
-    assert whole(worker.join(task(FakeRemote(CONTENT)))) == CONTENT
+    assert read_all(worker.join(task(FakeRemote(CONTENT)))) == CONTENT
 
 
 def test_a_refusal_that_is_being_reported_does_not_block_another_repository(bench: Bench) -> None:
@@ -204,7 +204,7 @@ def test_a_refusal_that_is_being_reported_does_not_block_another_repository(benc
     remote.let(None)
 
     assert collapsed
-    assert whole(reader) == CONTENT
+    assert read_all(reader) == CONTENT
 
 
 class _Releasing(MemoryIndex):
@@ -228,7 +228,7 @@ def test_a_reservation_is_released_before_another_download_begins(bench: Bench) 
     """Otherwise the reservation of the next writer is released, and the cap is exceeded."""
     bench.index = index = _Releasing(bench.worker().path(DIGEST))
     with pytest.raises(DigestMismatch):
-        whole(bench.worker().join(task(FakeRemote(CONTENT[:-1] + b"!"))))
+        read_all(bench.worker().join(task(FakeRemote(CONTENT[:-1] + b"!"))))
 
     assert index.was_free == [False]
 

@@ -1,4 +1,4 @@
-"""A manifest's media type is its own or its repository's: nobody changes it for others."""
+"""A manifest's media type is its own or its repository's, and no other repository changes it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OTHERS = "others/app"
 
 
 def _bare(made: Image) -> bytes:
-    """Return the manifest of an image without its media type: OCI made that optional."""
+    """Return the manifest of an image without its media type, which OCI made optional."""
     fields = json.loads(made.manifest)
     del fields["mediaType"]
     return json.dumps(fields).encode()
@@ -44,8 +44,8 @@ def _type(p: Pushing, name: str) -> str:
     return str(got.headers["content-type"])
 
 
-def test_a_push_elsewhere_changes_no_media_type(tmp_path: Path) -> None:
-    """Bytes that state no type may be pushed as two; each repository shows its own."""
+def test_a_push_to_another_repository_changes_no_media_type(tmp_path: Path) -> None:
+    """A document without a type can be pushed as two types; each repository serves its own."""
     p = pushing(tmp_path)
     assert _push(p, MINE, BARE, OCI_MANIFEST).status_code == 201
     assert _push(p, OTHERS, BARE, DOCKER_MANIFEST).status_code == 201
@@ -54,8 +54,8 @@ def test_a_push_elsewhere_changes_no_media_type(tmp_path: Path) -> None:
     assert _type(p, OTHERS) == DOCKER_MANIFEST
 
 
-def test_pushing_again_repairs_the_media_type(tmp_path: Path) -> None:
-    """Also where 0.1.0 kept a wrong one for all repositories."""
+def test_a_repeated_push_repairs_the_media_type(tmp_path: Path) -> None:
+    """Also where version 0.1.0 stored a wrong one for all repositories."""
     p = pushing(tmp_path)
     _push(p, MINE, BARE, OCI_MANIFEST)
     for wrong in (DOCKER_MANIFEST, OCI_INDEX, "text/html"):
@@ -72,10 +72,10 @@ def test_pushing_again_repairs_the_media_type(tmp_path: Path) -> None:
     ("kept", "shown"),
     [(DOCKER_MANIFEST, DOCKER_MANIFEST), (OCI_INDEX, OCI_MANIFEST), ("text/html", OCI_MANIFEST)],
 )
-def test_a_media_type_of_0_1_0_is_read_where_it_can_be_right(
+def test_a_media_type_stored_by_0_1_0_is_used_if_plausible(
     tmp_path: Path, kept: str, shown: str
 ) -> None:
-    """One that is of another kind would make the image unusable for ever."""
+    """A type of another kind would make the image unusable."""
     p = pushing(tmp_path)
     _push(p, MINE, BARE, OCI_MANIFEST)
     storage = Filesystem(tmp_path)
@@ -88,10 +88,10 @@ def test_a_media_type_of_0_1_0_is_read_where_it_can_be_right(
 @pytest.mark.parametrize(
     ("body", "own"), [(STATED.manifest, OCI_MANIFEST), (BARE, None)], ids=["stated", "bare"]
 )
-def test_an_upstream_changes_no_media_type_of_others(
+def test_an_upstream_changes_no_media_type_of_other_repositories(
     tmp_path: Path, body: bytes, own: str | None
 ) -> None:
-    """What it says of the same bytes in a header holds for its own repository at most."""
+    """The type in its response header is valid for its own repository only."""
     with FakeUpstream() as honest, FakeUpstream() as hostile:
         for upstream, media_type in ((honest, OCI_MANIFEST), (hostile, DOCKER_MANIFEST)):
             upstream.put_image(NAME, "other", STATED)
@@ -107,8 +107,8 @@ def test_an_upstream_changes_no_media_type_of_others(
     assert types == [OCI_MANIFEST, own or DOCKER_MANIFEST] * 2
 
 
-def test_an_image_and_an_index_at_once_is_neither(tmp_path: Path) -> None:
-    """One digest would name different things to different clients (CVE-2021-41190)."""
+def test_a_document_that_is_both_image_and_index_is_refused(tmp_path: Path) -> None:
+    """One digest would mean two things to different clients (CVE-2021-41190)."""
     fields = json.loads(STATED.manifest) | {"manifests": []}
     with FakeUpstream() as upstream:
         upstream.put_image(NAME, "other", STATED)

@@ -1,4 +1,4 @@
-"""Where a name leads: by prefix, by `ns`, by the default upstream, or to what is hosted here."""
+"""Resolution of names: by prefix, by `ns`, by the default upstream, or to a hosted repository."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.upstream import FakeUpstream
 
 @pytest.fixture
 def two() -> Iterator[tuple[FakeUpstream, FakeUpstream]]:
-    """Return two registries with different images of the same name."""
+    """Return two registries with different images in one repository name."""
     with FakeUpstream() as one, FakeUpstream() as other:
         one.add_image(NAME, "v1", [b"one"])
         other.add_image(NAME, "v1", [b"other"])
@@ -30,8 +30,8 @@ def two() -> Iterator[tuple[FakeUpstream, FakeUpstream]]:
 Two = tuple[FakeUpstream, FakeUpstream]
 
 
-def test_two_upstreams_never_mix(two: Two, tmp_path: Path) -> None:
-    """The same name, each its own image, by prefix and by `ns`."""
+def test_equal_names_at_two_upstreams_do_not_mix(two: Two, tmp_path: Path) -> None:
+    """By prefix and by `ns`, each name leads to its own image."""
     p = pulling(two[0], tmp_path, two[1])
     for each in two:
         meant = each._repository(NAME).tags["v1"]
@@ -46,8 +46,8 @@ def test_two_upstreams_never_mix(two: Two, tmp_path: Path) -> None:
         assert got == [meant] * 4
 
 
-def test_a_prefix_and_an_ns_that_differ_are_404(two: Two, tmp_path: Path) -> None:
-    """So that the client goes on to its next host."""
+def test_a_prefix_that_differs_from_ns_is_404(two: Two, tmp_path: Path) -> None:
+    """The client then uses its next host."""
     p = pulling(two[0], tmp_path, two[1])
     got = p.ask("GET", f"/v2/{two[0].host}/{NAME}/manifests/v1?ns={two[1].host}")
 
@@ -55,8 +55,8 @@ def test_a_prefix_and_an_ns_that_differ_are_404(two: Two, tmp_path: Path) -> Non
     assert got.json["errors"][0]["code"] == "NAME_UNKNOWN"
 
 
-def test_nobody_makes_us_talk_to_a_host_that_was_not_named(two: Two, tmp_path: Path) -> None:
-    """A registry that is not configured is no upstream, whatever `ns` says."""
+def test_no_request_is_sent_to_an_unconfigured_host(two: Two, tmp_path: Path) -> None:
+    """Whatever `ns` the client sends."""
     p = pulling(two[0], tmp_path)
     got = [
         p.ask("GET", f"/v2/{NAME}/manifests/v1?ns={two[1].host}"),
@@ -67,8 +67,8 @@ def test_nobody_makes_us_talk_to_a_host_that_was_not_named(two: Two, tmp_path: P
     assert two[1].requests == []
 
 
-def test_the_default_upstream_serves_names_without_one(two: Two, tmp_path: Path) -> None:
-    """As dockerd's registry-mirrors asks."""
+def test_the_default_upstream_serves_names_without_a_host(two: Two, tmp_path: Path) -> None:
+    """Dockerd's registry-mirrors sends such requests."""
     p = pulling(two[0], tmp_path, two[1], default=two[1].host)
     got = p.ask("GET", f"/v2/{NAME}/manifests/v1")
 
@@ -76,7 +76,7 @@ def test_the_default_upstream_serves_names_without_one(two: Two, tmp_path: Path)
 
 
 def host(root: Path, name: str) -> str:
-    """Lay an image down as docker distribution does, and return its digest."""
+    """Store an image as docker distribution does, and return its digest."""
     p = pulling(FakeUpstream(), root)
     image = images.image([b"hosted"])
     repository = Repository(name)
@@ -96,7 +96,7 @@ def _store(root: Path, content: bytes) -> None:
     (folder / "data").write_bytes(content)
 
 
-def test_what_docker_distribution_wrote_is_served(two: Two, tmp_path: Path) -> None:
+def test_repositories_of_docker_distribution_are_served(two: Two, tmp_path: Path) -> None:
     """A repository without an origin is hosted."""
     digest = host(tmp_path, "team/app")
     p = pulling(two[0], tmp_path)
@@ -107,18 +107,18 @@ def test_what_docker_distribution_wrote_is_served(two: Two, tmp_path: Path) -> N
     assert p.ask("GET", "/v2/team/app/tags/list").json == {"name": "team/app", "tags": ["v1"]}
 
 
-def test_a_hosted_name_wins_over_the_default_upstream(two: Two, tmp_path: Path) -> None:
-    """The default is for names that nobody pushed."""
+def test_a_hosted_repository_takes_precedence_over_the_default_upstream(
+    two: Two, tmp_path: Path
+) -> None:
+    """The default upstream has all other names."""
     digest = host(tmp_path, NAME)
     p = pulling(two[0], tmp_path, default=two[0].host)
 
     assert p.ask("HEAD", f"/v2/{NAME}/manifests/v1").headers["docker-content-digest"] == digest
 
 
-def test_what_came_from_an_upstream_that_is_none_any_more_is_served_to_nobody(
-    two: Two, tmp_path: Path
-) -> None:
-    """Its pull secret may have gone for a reason."""
+def test_content_of_a_removed_upstream_is_not_served(two: Two, tmp_path: Path) -> None:
+    """Its pull secret may have been revoked."""
     before = pulling(two[0], tmp_path)
     before.pull()
     after = pulling(two[1], tmp_path)
@@ -127,7 +127,7 @@ def test_what_came_from_an_upstream_that_is_none_any_more_is_served_to_nobody(
     assert got.status_code == 404
 
 
-def test_docker_hubs_official_images_live_in_library(tmp_path: Path) -> None:
+def test_official_images_of_docker_hub_are_in_library(tmp_path: Path) -> None:
     """`docker.io/alpine` is `docker.io/library/alpine`."""
     with FakeUpstream() as hub:
         hub.add_image("library/alpine", "3", [b"alpine"])
@@ -138,8 +138,8 @@ def test_docker_hubs_official_images_live_in_library(tmp_path: Path) -> None:
     assert p.repositories.tag(Repository("docker.io/library/alpine"), Tag("3")) is not None
 
 
-def test_tags_are_the_upstreams_and_ours_when_it_is_away(two: Two, tmp_path: Path) -> None:
-    """With `n`, `last` and a Link."""
+def test_tags_are_the_upstreams_or_the_stored_ones_in_an_outage(two: Two, tmp_path: Path) -> None:
+    """With `n`, `last` and a Link header."""
     u = two[0]
     for tag in ("v2", "v3"):
         u.add_image(NAME, tag, [tag.encode()])
@@ -155,8 +155,8 @@ def test_tags_are_the_upstreams_and_ours_when_it_is_away(two: Two, tmp_path: Pat
     assert p.get("tags/list").json["tags"] == ["v2"]
 
 
-def test_referrers_are_asked_for_and_kept(two: Two, tmp_path: Path) -> None:
-    """Filtered here, kept for an outage, and 404 where the upstream has no such API."""
+def test_referrers_are_requested_and_stored(two: Two, tmp_path: Path) -> None:
+    """Filtered here, served in an outage, and 404 if the upstream has no referrers API."""
     u = two[0]
     subject = u.add_image(NAME, "v2", [b"subject"])
     u.put_image(NAME, "sig", images.artifact(subject, b"signature", "application/x-sig"))
@@ -177,8 +177,8 @@ def test_referrers_are_asked_for_and_kept(two: Two, tmp_path: Path) -> None:
     assert p.get(path).status_code == 404
 
 
-def test_referrers_of_what_is_not_here_are_not_kept(two: Two, tmp_path: Path) -> None:
-    """An upstream has an answer on any digest: the disk filled with them, beside the cap."""
+def test_referrers_of_unknown_subjects_are_not_stored(two: Two, tmp_path: Path) -> None:
+    """An upstream has an answer for any digest: such lists would fill the disk beyond the cap."""
     p = pulling(two[0], tmp_path)
     digest = Digest.of(b"never seen")
 
@@ -186,10 +186,10 @@ def test_referrers_of_what_is_not_here_are_not_kept(two: Two, tmp_path: Path) ->
     assert list(Filesystem(tmp_path).walk(layout.REFERRERS)) == []
 
 
-def test_referrers_too_many_to_be_kept_are_passed_on(
+def test_a_large_list_of_referrers_is_not_stored(
     two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No room is promised to a list, so it must be small."""
+    """No space is reserved for a list, so a stored one must be small."""
     monkeypatch.setattr(lists, "_LARGEST_STORED", 100)
     u = two[0]
     subject = u.add_image(NAME, "v2", [b"subject"])
@@ -209,8 +209,8 @@ def test_referrers_too_many_to_be_kept_are_passed_on(
         ("[2001:db8:0:1::]:443", "[2001:db8:0:1:0:0:0:0]:443"),
     ],
 )
-def test_an_upstream_by_its_ipv6_address(host: str, spelled: str, tmp_path: Path) -> None:
-    """By path and by `ns`, in brackets and as it is on disk; the link is under one name."""
+def test_an_upstream_can_be_an_ipv6_address(host: str, spelled: str, tmp_path: Path) -> None:
+    """By path and by `ns`, in brackets or folded; the link is in one repository."""
     with FakeUpstream() as upstream:
         image = upstream.add_image(NAME, "v1", [b"layer"])
         p = pulling(upstream, tmp_path, host=host)

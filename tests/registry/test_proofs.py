@@ -1,4 +1,4 @@
-"""An upstream's word opens nothing that it has not sent: a link is written only after proof."""
+"""A confirmation by an upstream permits nothing that this upstream has not sent itself."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LOGIN = {"Authorization": "Basic " + base64.b64encode(b"me:pw").decode()}
 
 @pytest.fixture
 def honest() -> Iterator[FakeUpstream]:
-    """Run an upstream with a private image, under two names."""
+    """Run an upstream with a private image in two repositories."""
     with FakeUpstream() as running:
         for name in (NAME, "other/app"):
             running.put_image(name, "v1", IMAGE)
@@ -42,7 +42,7 @@ def honest() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def hostile() -> Iterator[FakeUpstream]:
-    """Run an upstream that says yes to every HEAD, and has nothing."""
+    """Run an upstream that responds 200 to every HEAD and has no content."""
     with FakeUpstream() as running:
         running.add_blob(NAME, b"something")
         for path in ("/blobs/", "/manifests/"):
@@ -57,7 +57,7 @@ def hostile() -> Iterator[FakeUpstream]:
 
 
 class Ruled:
-    """An appliance with access rules, before two upstreams."""
+    """An appliance with access rules and two upstreams."""
 
     def __init__(self, root: Path, one: FakeUpstream, two: FakeUpstream) -> None:
         everything = AccessRules([AccessGrant(("*",), ("**",), PULL)])
@@ -72,11 +72,11 @@ class Ruled:
     def ask(
         self, upstream: FakeUpstream, path: str, method: str = "GET", name: str = NAME
     ) -> Result:
-        """Ask for something of an upstream."""
+        """Send a request for content of an upstream."""
         return self.p.ask(method, f"/v2/{fold(upstream.host)}/{name}/{path}", **_LOGIN)
 
     def links_it(self, upstream: FakeUpstream, name: str = NAME) -> bool:
-        """Return whether the layer may be read under an upstream's name."""
+        """Return True if a repository of an upstream links the layer."""
         repository = Repository(f"{fold(upstream.host)}/{name}")
         return self.links.links_blob(repository, Digest.of(LAYER))
 
@@ -91,8 +91,8 @@ def a(tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream) -> Ruled:
 
 
 @pytest.mark.parametrize("path", [BLOB, MANIFEST])
-def test_a_head_that_says_yes_opens_nothing(a: Ruled, hostile: FakeUpstream, path: str) -> None:
-    """The digest of a private layer is no secret: it stands in manifests and lock files."""
+def test_a_confirmation_by_head_permits_nothing(a: Ruled, hostile: FakeUpstream, path: str) -> None:
+    """The digest of a private layer is not secret: manifests and lock files contain it."""
     a.ask(hostile, path, "HEAD")
 
     for _ in range(2):
@@ -100,8 +100,8 @@ def test_a_head_that_says_yes_opens_nothing(a: Ruled, hostile: FakeUpstream, pat
     assert not a.links_it(hostile)
 
 
-def test_a_head_says_nothing_of_our_store(a: Ruled, hostile: FakeUpstream) -> None:
-    """It is the upstream's own word, its length too."""
+def test_a_head_reveals_nothing_of_the_store(a: Ruled, hostile: FakeUpstream) -> None:
+    """The response, with its length, is that of the upstream."""
     hostile.misbehave("/blobs/", method="HEAD", status=200, headers={"Content-Length": "7"})
     got = a.ask(hostile, BLOB, "HEAD")
 
@@ -109,8 +109,8 @@ def test_a_head_says_nothing_of_our_store(a: Ruled, hostile: FakeUpstream) -> No
     assert got.headers.get("content-length") != str(len(LAYER))
 
 
-def test_other_bytes_leave_no_link(a: Ruled, hostile: FakeUpstream, honest: FakeUpstream) -> None:
-    """What is fetched from others later would be served under that name without a question."""
+def test_wrong_bytes_leave_no_link(a: Ruled, hostile: FakeUpstream, honest: FakeUpstream) -> None:
+    """Otherwise content that another upstream sends later would be served without a check."""
     hostile.add_blob(NAME, LAYER)
     hostile.misbehave("/blobs/", method="GET", corrupt=True)
     a.p.forget_blob(Digest.of(LAYER))
@@ -123,10 +123,10 @@ def test_other_bytes_leave_no_link(a: Ruled, hostile: FakeUpstream, honest: Fake
         a.ask(hostile, BLOB)
 
 
-def test_other_bytes_leave_no_link_where_all_may_read_all(
+def test_wrong_bytes_leave_no_link_without_access_rules(
     tmp_path: Path, honest: FakeUpstream
 ) -> None:
-    """The same without rules."""
+    """The same holds where every client may read all content."""
     p = pulling(honest, tmp_path)
     honest.misbehave("/blobs/", method="GET", corrupt=True)
 
@@ -139,8 +139,8 @@ def test_other_bytes_leave_no_link_where_all_may_read_all(
     assert p.repositories.links_blob(name, Digest.of(LAYER))
 
 
-def test_what_an_upstream_sends_is_its_own(a: Ruled, hostile: FakeUpstream) -> None:
-    """Once: from then on it is a hit under that name, and the store holds it once."""
+def test_content_that_an_upstream_sent_is_linked(a: Ruled, hostile: FakeUpstream) -> None:
+    """After one download it is a hit in that repository, and it is stored once."""
     hostile.behave()
     hostile.put_image(NAME, "v1", IMAGE)
 
@@ -151,8 +151,8 @@ def test_what_an_upstream_sends_is_its_own(a: Ruled, hostile: FakeUpstream) -> N
     assert ["hit" in each for each in sources] == [False, True]
 
 
-def test_two_names_of_one_upstream_share_what_it_sent(a: Ruled, honest: FakeUpstream) -> None:
-    """It confirms the second name, and gives away what it has sent itself."""
+def test_repositories_of_one_upstream_share_its_content(a: Ruled, honest: FakeUpstream) -> None:
+    """The upstream confirms the second repository, and it sent the content itself."""
     sent = honest.count("GET", "/blobs/")
 
     assert a.ask(honest, BLOB, name="other/app").content == LAYER
@@ -160,10 +160,10 @@ def test_two_names_of_one_upstream_share_what_it_sent(a: Ruled, honest: FakeUpst
     assert honest.count("GET", "/blobs/") == sent
 
 
-def test_a_proof_outlives_the_index_and_goes_with_the_content(
+def test_a_proof_survives_the_index_and_is_deleted_with_the_content(
     tmp_path: Path, a: Ruled, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """It lies beside the content."""
+    """It is a file beside the content."""
     again = Ruled(tmp_path, honest, hostile)
     sent = honest.count("GET", "/blobs/")
     assert again.ask(honest, BLOB, name="other/app").content == LAYER
@@ -176,10 +176,10 @@ def test_a_proof_outlives_the_index_and_goes_with_the_content(
     assert a.p.client is not None
 
 
-def test_content_that_was_pushed_is_no_upstreams(
+def test_pushed_content_is_not_a_proof_for_an_upstream(
     tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """Nor does it stand for what an upstream has."""
+    """An upstream must send it before it is served in the upstream's repositories."""
     found = Ruled(tmp_path, honest, hostile)
     storage = Filesystem(tmp_path)
     storage.write(layout.blob(Digest.of(LAYER)), LAYER)
@@ -190,10 +190,10 @@ def test_content_that_was_pushed_is_no_upstreams(
     assert honest.count("GET", "/blobs/") == 1
 
 
-def test_a_download_that_runs_is_joined_by_the_names_of_its_upstream_only(
+def test_a_download_is_joined_within_its_upstream_only(
     tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """Neither its bytes nor its end are for anybody else."""
+    """Other upstreams see neither its bytes nor its end."""
     found = Ruled(tmp_path, honest, hostile)
     gate = threading.Event()
     honest.misbehave("/blobs/", method="GET", hold=gate, hold_after=100)
@@ -214,10 +214,8 @@ def test_a_download_that_runs_is_joined_by_the_names_of_its_upstream_only(
     assert honest.count("GET", "/blobs/") == 1
 
 
-def test_where_all_may_read_all_one_fetch_serves_every_upstream(
-    tmp_path: Path, honest: FakeUpstream
-) -> None:
-    """Layers are shared between registries; the second one confirms that it has it."""
+def test_without_access_rules_upstreams_share_content(tmp_path: Path, honest: FakeUpstream) -> None:
+    """Registries have layers in common; the second upstream confirms that it has the layer."""
     with FakeUpstream() as second:
         second.put_image(NAME, "v1", IMAGE)
         p = pulling(honest, tmp_path, second)
@@ -230,10 +228,10 @@ def test_where_all_may_read_all_one_fetch_serves_every_upstream(
         assert second.count("GET") == 0
 
 
-def test_a_whole_file_of_a_dead_writer_is_not_shown_unasked(
+def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(
     tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """It may have been begun under another name, which this one says nothing of."""
+    """It may have been begun for another repository, which proves nothing for this one."""
     found = Ruled(tmp_path, honest, hostile)
     key = layout.spool_key(Digest.of(LAYER), honest.host)
     spool = tmp_path / "entrepot" / layout.SPOOL

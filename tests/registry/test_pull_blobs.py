@@ -1,4 +1,4 @@
-"""Blobs through the application: hits, ranges, permission, failures."""
+"""Blobs through the application: hits, ranges, permissions, failures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BLOB = f"blobs/{DIGEST}"
 
 @pytest.fixture
 def u() -> Iterator[FakeUpstream]:
-    """Return a registry that holds one blob, under two names."""
+    """Return a registry with one blob in two repositories."""
     with FakeUpstream() as upstream:
         upstream.add_blob(NAME, CONTENT)
         upstream.add_blob("other/name", CONTENT)
@@ -42,8 +42,8 @@ def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
     return pulling(u, tmp_path)
 
 
-def test_a_miss_is_fetched_once_and_a_hit_asks_nobody(u: FakeUpstream, p: Pulling) -> None:
-    """The same bytes both times."""
+def test_a_blob_is_fetched_once_and_then_served_from_disk(u: FakeUpstream, p: Pulling) -> None:
+    """With the same bytes both times."""
     first, second = p.get(BLOB), p.get(BLOB)
 
     assert [first.content, second.content] == [CONTENT, CONTENT]
@@ -52,8 +52,8 @@ def test_a_miss_is_fetched_once_and_a_hit_asks_nobody(u: FakeUpstream, p: Pullin
     assert len(u.requests) == 1
 
 
-def test_a_head_fetches_nothing(u: FakeUpstream, p: Pulling) -> None:
-    """It tells the length of what is not here, and of what is."""
+def test_a_head_fetches_no_blob(u: FakeUpstream, p: Pulling) -> None:
+    """It returns the size, whether the blob is stored or not."""
     cold = p.head(BLOB)
     assert u.count("GET") == 0
     p.get(BLOB)
@@ -74,7 +74,7 @@ def test_a_head_fetches_nothing(u: FakeUpstream, p: Pulling) -> None:
     ],
 )
 def test_a_range_is_206(p: Pulling, warm: bool, header: str, start: int, stop: int) -> None:  # noqa: FBT001
-    """Cached or not: lazy snapshotters and resuming clients demand it."""
+    """Stored or not: lazy snapshotters and resumed pulls depend on it."""
     if warm:
         p.get(BLOB)
     got = p.get(BLOB, Range=header)
@@ -86,7 +86,7 @@ def test_a_range_is_206(p: Pulling, warm: bool, header: str, start: int, stop: i
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
 def test_several_ranges_are_a_multipart_body(p: Pulling, warm: bool) -> None:  # noqa: FBT001
-    """As stargz asks for them."""
+    """Stargz sends such requests."""
     if warm:
         p.get(BLOB)
     got = p.get(BLOB, Range="bytes=0-9,100-109")
@@ -99,17 +99,15 @@ def test_several_ranges_are_a_multipart_body(p: Pulling, warm: bool) -> None:  #
 
 
 def test_a_range_past_the_end_is_416(p: Pulling) -> None:
-    """With the length it should have kept to."""
+    """The response has the size of the blob."""
     got = p.get(BLOB, Range="bytes=300000-")
 
     assert got.status_code == 416
     assert got.headers["content-range"] == "bytes */300000"
 
 
-def test_a_blob_under_another_name_is_asked_for_but_not_fetched(
-    u: FakeUpstream, p: Pulling
-) -> None:
-    """A link is permission, data is content."""
+def test_a_stored_blob_is_confirmed_for_another_repository(u: FakeUpstream, p: Pulling) -> None:
+    """A link is a permission, data is content: the upstream is asked, and sends no bytes."""
     p.get(BLOB)
     u.forget()
     got = p.ask("GET", f"/v2/{p.prefix}/other/name/{BLOB}")
@@ -118,16 +116,18 @@ def test_a_blob_under_another_name_is_asked_for_but_not_fetched(
     assert [each.method for each in u.requests] == ["HEAD"]
 
 
-def test_a_blob_is_not_shown_to_a_name_that_may_not_see_it(u: FakeUpstream, p: Pulling) -> None:
-    """Nobody reads a private layer by knowing its digest."""
+def test_a_blob_is_not_served_to_a_repository_without_permission(
+    u: FakeUpstream, p: Pulling
+) -> None:
+    """To know the digest of a private layer does not suffice."""
     p.get(BLOB)
 
     assert p.ask("GET", f"/v2/{p.prefix}/third/name/{BLOB}").status_code == 404
     assert [each.method for each in u.requests] == ["GET", "HEAD", "GET"]
 
 
-def test_who_reads_along_under_the_same_name_asks_nothing(u: FakeUpstream, p: Pulling) -> None:
-    """The upstream has shown the blob there to whoever came first: one question for all."""
+def test_readers_of_the_same_repository_need_no_confirmation(u: FakeUpstream, p: Pulling) -> None:
+    """The request of the first reader confirmed the blob for all of them."""
     release = threading.Event()
     u.misbehave(str(DIGEST), method="GET", hold=release, hold_after=1000)
     with ThreadPoolExecutor(8) as pool:
@@ -140,10 +140,10 @@ def test_who_reads_along_under_the_same_name_asks_nothing(u: FakeUpstream, p: Pu
 
 
 @pytest.mark.parametrize(("name", "status"), [("other/name", 200), ("third/name", 404)])
-def test_who_reads_along_under_another_name_needs_its_permission(
+def test_readers_of_another_repository_need_a_confirmation(
     u: FakeUpstream, p: Pulling, name: str, status: int
 ) -> None:
-    """What one repository shows is no proof for the next."""
+    """Permission in one repository proves nothing for another."""
     release = threading.Event()
     u.misbehave(f"{NAME}/{BLOB}", method="GET", hold=release, hold_after=1000)
     with ThreadPoolExecutor(2) as pool:
@@ -156,13 +156,11 @@ def test_who_reads_along_under_another_name_needs_its_permission(
     assert first.result().content == CONTENT
     assert second.result().status_code == status
     assert (second.result().content == CONTENT) == (status == 200)
-    assert u.count("GET") == (1 if status == 200 else 2)  # a refused HEAD decides nothing
+    assert u.count("GET") == (1 if status == 200 else 2)  # a HEAD that is refused proves nothing
 
 
-def test_what_a_dead_writer_left_whole_is_shown_to_nobody_unasked(
-    u: FakeUpstream, p: Pulling
-) -> None:
-    """It needs no fetch, so no answer of the upstream says who may see it."""
+def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(u: FakeUpstream, p: Pulling) -> None:
+    """It needs no download, so no response of the upstream shows who may read it."""
     spool = p.root / "entrepot" / layout.SPOOL / layout.spool(layout.spool_key(DIGEST, u.host))
     spool.parent.mkdir(parents=True)
     spool.write_bytes(CONTENT)
@@ -173,8 +171,8 @@ def test_what_a_dead_writer_left_whole_is_shown_to_nobody_unasked(
     assert [each.method for each in u.requests] == ["HEAD", "GET", "HEAD"]
 
 
-def test_an_evicted_blob_comes_again(u: FakeUpstream, p: Pulling) -> None:
-    """A link without data is a miss, and heals itself."""
+def test_an_evicted_blob_is_fetched_again(u: FakeUpstream, p: Pulling) -> None:
+    """A link without content is a miss."""
     p.get(BLOB)
     p.forget_blob(DIGEST)
 
@@ -195,10 +193,10 @@ def test_an_evicted_blob_comes_again(u: FakeUpstream, p: Pulling) -> None:
     ],
     ids=["404", "403", "429", "400", "500", "503", "reset"],
 )
-def test_one_failure_that_may_pass_is_not_noticed_and_a_refusal_is_reported(
+def test_a_temporary_failure_is_retried_and_a_refusal_is_returned(
     u: FakeUpstream, tmp_path: Path, knobs: dict[str, Any], expected: int
 ) -> None:
-    """Nothing is kept of a failure but a 404, and that for a moment."""
+    """No failure is cached except a 404, and that only for a few seconds."""
     p = pulling(u, tmp_path, negative_ttl=0.0)
     u.misbehave("/blobs/", times=1, **knobs)
 
@@ -211,10 +209,10 @@ def test_one_failure_that_may_pass_is_not_noticed_and_a_refusal_is_reported(
     [{"status": 500}, {"status": 503}, {"status": 400}, {"drop": True}],
     ids=["500", "503", "400", "reset"],
 )
-def test_a_failure_that_lasts_ends_the_pull(
+def test_a_lasting_failure_ends_the_pull(
     u: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
-    """When no byte has come for the read time-out; at once when asking again makes no sense."""
+    """After the read timeout without a byte; at once if a retry makes no sense."""
     p = pulling(u, tmp_path, read_timeout=0.6)
     u.misbehave("/blobs/", **knobs)
 
@@ -223,15 +221,17 @@ def test_a_failure_that_lasts_ends_the_pull(
 
 
 @pytest.mark.parametrize("knobs", [{"cut": 100_000}, {"ignore_range": True, "cut": 100_000}])
-def test_a_cut_body_is_completed(u: FakeUpstream, p: Pulling, knobs: dict[str, Any]) -> None:
+def test_a_body_that_breaks_off_is_completed(
+    u: FakeUpstream, p: Pulling, knobs: dict[str, Any]
+) -> None:
     """The client does not notice."""
     u.misbehave("/blobs/", times=1, **knobs)
 
     assert p.get(BLOB).content == CONTENT
 
 
-def test_wrong_bytes_never_complete(u: FakeUpstream, p: Pulling) -> None:
-    """The connection is dropped before the last byte, and the next try succeeds."""
+def test_a_response_with_wrong_bytes_is_never_complete(u: FakeUpstream, p: Pulling) -> None:
+    """The connection is closed before the last byte, and the next attempt succeeds."""
     u.misbehave("/blobs/", corrupt=True)
     with pytest.raises(ConnectionResetError):
         p.get(BLOB)
@@ -240,8 +240,8 @@ def test_wrong_bytes_never_complete(u: FakeUpstream, p: Pulling) -> None:
     assert p.get(BLOB).content == CONTENT
 
 
-def test_what_is_larger_than_the_cap_passes_through(u: FakeUpstream, tmp_path: Path) -> None:
-    """No pull fails for want of space."""
+def test_a_blob_above_the_cap_is_passed_through(u: FakeUpstream, tmp_path: Path) -> None:
+    """No pull fails for lack of space."""
     p = pulling(u, tmp_path, limits=SpaceLimits(max_used_bytes=1000, largest=1000))
 
     assert p.get(BLOB).content == CONTENT
@@ -249,8 +249,8 @@ def test_what_is_larger_than_the_cap_passes_through(u: FakeUpstream, tmp_path: P
     assert u.count("GET") == 2
 
 
-def _somebody_waits_for_a_download() -> bool:
-    """Return whether a thread is inside the module that joins downloads."""
+def _is_a_download_joined() -> bool:
+    """Return True if a thread runs code of the module that joins downloads."""
     for frame in sys._current_frames().values():
         calls = [each.filename for each in traceback.extract_stack(frame)]
         if any(each.endswith("download/singleflight.py") for each in calls):
@@ -258,14 +258,14 @@ def _somebody_waits_for_a_download() -> bool:
     return False
 
 
-def test_a_disk_that_breaks_while_another_downloads_fails_no_pull(p: Pulling) -> None:
-    """What was waited for is fetched past the disk, from the first byte."""
+def test_a_disk_error_during_a_joined_download_fails_no_pull(p: Pulling) -> None:
+    """The blob is fetched again from its first byte and passed through."""
     spool = p.root / "entrepot" / layout.SPOOL
     held = try_lock(spool / layout.spool(layout.spool_key(DIGEST, p.u.host)))
     assert held
     with ThreadPoolExecutor(1) as pool, held:
         got = pool.submit(p.get, BLOB)
-        eventually(_somebody_waits_for_a_download)
+        eventually(_is_a_download_joined)
         spool.rename(p.root / "gone")
         spool.touch()
 
@@ -273,8 +273,8 @@ def test_a_disk_that_breaks_while_another_downloads_fails_no_pull(p: Pulling) ->
     assert got.result().headers["cache-status"] == "entrepot; fwd=uri-miss"
 
 
-def test_who_has_no_password_learns_nothing(u: FakeUpstream, tmp_path: Path) -> None:
-    """401 comes before any word on what exists."""
+def test_without_a_password_every_request_is_401(u: FakeUpstream, tmp_path: Path) -> None:
+    """The response does not depend on what exists."""
     gate = authenticator(lambda user, password: (user, password) == ("u", "p"))
     p = pulling(u, tmp_path, authenticator=gate)
     urls = [f"/v2/{p.prefix}/{NAME}/{BLOB}", "/v2/no/such/manifests/x", "/v2/"]
@@ -293,16 +293,18 @@ def test_who_has_no_password_learns_nothing(u: FakeUpstream, tmp_path: Path) -> 
         ("tags/list?n=-1", 400, "UNSUPPORTED"),
     ],
 )
-def test_what_is_malformed_is_told_so(p: Pulling, path: str, status: int, code: str) -> None:
-    """Never a 500."""
+def test_a_malformed_request_is_a_client_error(
+    p: Pulling, path: str, status: int, code: str
+) -> None:
+    """It is never a 500."""
     got = p.get(path)
 
     assert got.status_code == status
     assert got.json["errors"][0]["code"] == code
 
 
-def test_a_registry_without_head_does_not_permit_by_that(u: FakeUpstream, p: Pulling) -> None:
-    """405 to a HEAD says nothing: a GET must tell whether that name may see the blob."""
+def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
+    """The upstream must respond to a GET to show that the repository may read the blob."""
     p.get(BLOB)
     u.misbehave("/blobs/", method="HEAD", status=405)
 

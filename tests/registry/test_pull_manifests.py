@@ -29,12 +29,12 @@ def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
 
 
 def digest_of(u: FakeUpstream, tag: str = "v1") -> str:
-    """Return what a tag means at the upstream."""
+    """Return the digest of a tag at the upstream."""
     return u._repository(NAME).tags[tag]
 
 
-def test_a_manifest_is_byte_for_byte_what_the_upstream_has(u: FakeUpstream, p: Pulling) -> None:
-    """Never converted, never reformatted; its type and digest come along."""
+def test_a_manifest_is_byte_identical_to_the_upstreams(u: FakeUpstream, p: Pulling) -> None:
+    """It is never converted or reformatted; its media type and digest are kept."""
     got = p.get("manifests/v1")
 
     body, media_type = u._repository(NAME).manifests[digest_of(u)]
@@ -44,8 +44,8 @@ def test_a_manifest_is_byte_for_byte_what_the_upstream_has(u: FakeUpstream, p: P
     assert got.headers["oci-namespace"] == u.host
 
 
-def test_a_narrow_accept_changes_nothing_for_the_next(u: FakeUpstream, p: Pulling) -> None:
-    """The upstream is always asked with the same Accept, and a tag is one digest."""
+def test_the_accept_header_of_a_client_is_not_forwarded(u: FakeUpstream, p: Pulling) -> None:
+    """The upstream always gets the same Accept, so a tag has one digest."""
     first = p.get("manifests/v1", Accept=DOCKER_MANIFEST)
     second = p.get("manifests/v1")
 
@@ -54,8 +54,8 @@ def test_a_narrow_accept_changes_nothing_for_the_next(u: FakeUpstream, p: Pullin
     assert "oci.image.index" in u.find("GET", "/manifests/")[0].headers["accept"]
 
 
-def test_within_its_freshness_a_tag_is_not_asked_for(u: FakeUpstream, p: Pulling) -> None:
-    """No upstream request at all, by GET or by HEAD."""
+def test_a_fresh_tag_needs_no_request(u: FakeUpstream, p: Pulling) -> None:
+    """Neither GET nor HEAD is sent to the upstream."""
     p.pull()
     u.forget()
     p.pull()
@@ -65,8 +65,8 @@ def test_within_its_freshness_a_tag_is_not_asked_for(u: FakeUpstream, p: Pulling
     assert p.get("manifests/v1").headers["cache-status"] == "entrepot; hit"
 
 
-def test_an_old_tag_that_did_not_move_costs_one_head(u: FakeUpstream, p: Pulling) -> None:
-    """And is fresh again after it."""
+def test_an_unchanged_stale_tag_is_revalidated_by_one_head(u: FakeUpstream, p: Pulling) -> None:
+    """It is fresh again after that."""
     p.pull()
     u.forget()
     p.age(100)
@@ -78,8 +78,8 @@ def test_an_old_tag_that_did_not_move_costs_one_head(u: FakeUpstream, p: Pulling
     assert second.headers["cache-status"] == "entrepot; hit"
 
 
-def test_a_tag_that_moved_is_seen_after_its_freshness(u: FakeUpstream, p: Pulling) -> None:
-    """One HEAD, one GET, and both manifests stay."""
+def test_a_moved_tag_is_seen_after_its_freshness(u: FakeUpstream, p: Pulling) -> None:
+    """One HEAD, one GET; both manifests stay stored."""
     p.pull()
     old = digest_of(u)
     new = u.add_image(NAME, "v1", [b"new layer"])
@@ -89,8 +89,8 @@ def test_a_tag_that_moved_is_seen_after_its_freshness(u: FakeUpstream, p: Pullin
     assert p.get(f"manifests/{old}").status_code == 200
 
 
-def test_a_head_of_a_cold_tag_keeps_it_for_an_outage(u: FakeUpstream, p: Pulling) -> None:
-    """All that containerd sends for a tag is a HEAD: it must do for later."""
+def test_a_head_of_an_unknown_tag_stores_its_manifest(u: FakeUpstream, p: Pulling) -> None:
+    """Containerd sends only a HEAD for a tag: the tag must be served in a later outage."""
     digest = p.head("manifests/v1").headers["docker-content-digest"]
     p.pull(digest)
     u.stop()
@@ -99,8 +99,8 @@ def test_a_head_of_a_cold_tag_keeps_it_for_an_outage(u: FakeUpstream, p: Pulling
     assert p.head("manifests/v1").headers["docker-content-digest"] == digest
 
 
-def test_an_outage_is_served_stale_and_says_so(u: FakeUpstream, p: Pulling) -> None:
-    """Warning and Age as the specs have them."""
+def test_a_stale_manifest_has_warning_and_age(u: FakeUpstream, p: Pulling) -> None:
+    """In an outage; the headers follow the specs."""
     p.pull()
     u.stop()
     p.age(100)
@@ -112,8 +112,8 @@ def test_an_outage_is_served_stale_and_says_so(u: FakeUpstream, p: Pulling) -> N
     assert got.headers["cache-status"] == "entrepot; hit; ttl=-1; detail=refused"
 
 
-def test_beyond_maxstale_an_outage_is_an_outage(u: FakeUpstream, tmp_path: Path) -> None:
-    """What is too old to be shown is 502, never 404."""
+def test_beyond_maxstale_an_outage_is_502(u: FakeUpstream, tmp_path: Path) -> None:
+    """A manifest that is too old is not served, and it is never a 404."""
     p = pulling(u, tmp_path, max_stale=60.0)
     p.pull()
     u.stop()
@@ -122,8 +122,8 @@ def test_beyond_maxstale_an_outage_is_an_outage(u: FakeUpstream, tmp_path: Path)
     assert p.get("manifests/v1").status_code == 502
 
 
-def test_with_the_upstream_away_what_is_not_whole_is_refused(u: FakeUpstream, p: Pulling) -> None:
-    """Podman asks nobody else once it has a manifest: 503 comes before that."""
+def test_an_incomplete_manifest_is_503_in_an_outage(u: FakeUpstream, p: Pulling) -> None:
+    """Podman uses no other mirror once it has a manifest."""
     p.get("manifests/v1")
     u.stop()
     p.age(100)
@@ -134,8 +134,8 @@ def test_with_the_upstream_away_what_is_not_whole_is_refused(u: FakeUpstream, p:
     assert "retry-after" in by_digest.headers
 
 
-def test_a_clock_that_was_set_back_confirms_nothing(u: FakeUpstream, p: Pulling) -> None:
-    """What was confirmed in the future was taken for confirmed just now, for as long as that."""
+def test_a_confirmation_in_the_future_is_not_fresh(u: FakeUpstream, p: Pulling) -> None:
+    """Otherwise a tag stays fresh until that time after the clock is set back."""
     p.get("manifests/v1")
     p.age(-3600)
     u.stop()
@@ -143,8 +143,8 @@ def test_a_clock_that_was_set_back_confirms_nothing(u: FakeUpstream, p: Pulling)
     assert p.get(f"manifests/{digest_of(u)}").status_code == 503
 
 
-def test_what_is_whole_needs_no_upstream_by_digest(u: FakeUpstream, p: Pulling) -> None:
-    """By digest the cache first, always."""
+def test_a_complete_manifest_by_digest_needs_no_upstream(u: FakeUpstream, p: Pulling) -> None:
+    """By digest, the store is read first."""
     p.pull()
     u.stop()
     p.age(10_000)
@@ -152,8 +152,8 @@ def test_what_is_whole_needs_no_upstream_by_digest(u: FakeUpstream, p: Pulling) 
     assert p.get(f"manifests/{digest_of(u)}").status_code == 200
 
 
-def test_an_index_is_served_when_one_child_is_whole(u: FakeUpstream, p: Pulling) -> None:
-    """The platform that was pulled is there, the others need not be."""
+def test_an_index_with_one_complete_child_is_served(u: FakeUpstream, p: Pulling) -> None:
+    """The platform that was pulled is stored; the others need not be."""
     children = [images.image([bytes([n]) * 9], architecture=a) for n, a in enumerate("ab")]
     u.add_index(NAME, "multi", children)
     p.get("manifests/multi")
@@ -167,10 +167,10 @@ def test_an_index_is_served_when_one_child_is_whole(u: FakeUpstream, p: Pulling)
 
 @pytest.mark.parametrize("status", [404, 403], ids=["gone", "denied"])
 @pytest.mark.parametrize(("policy", "expected"), [("refuse", None), ("serve", 200)])
-def test_what_is_gone_goes_by_policy(
+def test_a_deleted_manifest_follows_the_ongone_policy(
     u: FakeUpstream, tmp_path: Path, status: int, policy: str, expected: int | None
 ) -> None:
-    """`ongone: refuse` passes the upstream's word on, `serve` shows what is here, marked."""
+    """`ongone: refuse` returns the upstream's error, `serve` a stale response."""
     p = pulling(u, tmp_path, on_gone=policy)
     p.pull()
     u.misbehave("/manifests/", status=status)
@@ -196,10 +196,10 @@ def test_what_is_gone_goes_by_policy(
     ],
     ids=["404", "401", "403", "429", "500", "503", "reset", "html"],
 )
-def test_a_cold_failure_tells_what_it_is(
+def test_a_failure_without_a_stored_copy_is_returned(
     u: FakeUpstream, p: Pulling, knobs: dict[str, Any], expected: int
 ) -> None:
-    """HEAD and GET alike; and the next try succeeds."""
+    """For HEAD and GET alike. The next attempt succeeds."""
     u.misbehave("/manifests/", **knobs)
     got = p.get("manifests/v1")
 
@@ -209,8 +209,8 @@ def test_a_cold_failure_tells_what_it_is(
     assert got.json["errors"][0]["message"]
 
 
-def test_a_rate_limit_is_503_for_who_has_an_origin(u: FakeUpstream, p: Pulling) -> None:
-    """Containerd tries a 429 five times at once, but goes on from a 503."""
+def test_a_rate_limit_is_503_for_mirror_requests(u: FakeUpstream, p: Pulling) -> None:
+    """Containerd repeats a 429 five times at once, but uses the next mirror after a 503."""
     u.misbehave("/manifests/", status=429, headers={"Retry-After": "7"})
     got = p.ask("GET", f"/v2/{NAME}/manifests/v1?ns={u.host}")
 
@@ -219,8 +219,8 @@ def test_a_rate_limit_is_503_for_who_has_an_origin(u: FakeUpstream, p: Pulling) 
     assert int(got.headers["retry-after"]) >= 1
 
 
-def test_a_404_is_remembered_for_a_moment(u: FakeUpstream, p: Pulling) -> None:
-    """Two clients that ask for what is not there cost one request."""
+def test_a_404_is_cached_for_a_few_seconds(u: FakeUpstream, p: Pulling) -> None:
+    """Two requests for a missing manifest cost one request to the upstream."""
     first = p.get("manifests/none")
     second = p.get("manifests/none")
 
@@ -229,10 +229,10 @@ def test_a_404_is_remembered_for_a_moment(u: FakeUpstream, p: Pulling) -> None:
     assert first.json["errors"][0]["code"] == "MANIFEST_UNKNOWN"
 
 
-def test_a_manifest_is_not_shown_under_a_name_that_may_not_see_it(
+def test_a_manifest_is_not_served_to_a_repository_without_permission(
     u: FakeUpstream, p: Pulling
 ) -> None:
-    """Content by digest is asked for once more under another name, without a transfer."""
+    """Stored content is confirmed by the upstream for each repository, without a transfer."""
     p.pull()
     digest = digest_of(u)
     u.forget()
@@ -242,8 +242,8 @@ def test_a_manifest_is_not_shown_under_a_name_that_may_not_see_it(
     assert [each.method for each in u.requests] == ["HEAD", "GET"]
 
 
-def test_an_etag_that_matches_is_304(p: Pulling) -> None:
-    """If-None-Match with the digest."""
+def test_a_matching_etag_is_304(p: Pulling) -> None:
+    """If-None-Match has the digest."""
     etag = p.get("manifests/v1").headers["etag"]
 
     assert p.get("manifests/v1", If_None_Match=etag).status_code == 304
@@ -251,7 +251,7 @@ def test_an_etag_that_matches_is_304(p: Pulling) -> None:
 
 
 def test_a_write_is_405(p: Pulling) -> None:
-    """Nobody writes under an upstream's name."""
+    """Repositories of an upstream cannot be pushed to."""
     for method, path in [("PUT", "manifests/v1"), ("DELETE", "manifests/v1")]:
         got = p.ask(method, f"/v2/{p.prefix}/{NAME}/{path}")
 
@@ -259,8 +259,8 @@ def test_a_write_is_405(p: Pulling) -> None:
         assert got.json["errors"][0]["code"] == "UNSUPPORTED"
 
 
-def test_a_registry_without_head_does_not_permit_by_that(u: FakeUpstream, p: Pulling) -> None:
-    """A manifest that is here is fetched again where HEAD cannot tell who may see it."""
+def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
+    """A stored manifest is fetched again where HEAD cannot show who may read it."""
     p.pull()
     digest = digest_of(u)
     u.misbehave("/manifests/", method="HEAD", status=405)
@@ -268,8 +268,8 @@ def test_a_registry_without_head_does_not_permit_by_that(u: FakeUpstream, p: Pul
     assert p.ask("GET", f"/v2/{p.prefix}/other/name/manifests/{digest}").status_code == 404
 
 
-def test_a_limit_on_manifests_leaves_layers_alone(u: FakeUpstream, p: Pulling) -> None:
-    """Docker Hub counts manifests: who has one must get its layers."""
+def test_a_rate_limit_on_manifests_does_not_affect_layers(u: FakeUpstream, p: Pulling) -> None:
+    """Docker Hub counts manifests: a client that has one must get its layers."""
     layers = p.get("manifests/v1").json["layers"]
     u.misbehave("/manifests/", status=429, headers={"Retry-After": "60"})
 

@@ -1,4 +1,4 @@
-"""A pull succeeds whenever one of its sources can deliver."""
+"""A pull succeeds as long as one of its sources can deliver."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def u() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def mirror() -> Iterator[FakeUpstream]:
-    """Return another one."""
+    """Return a mirror of it."""
     with _registry() as upstream:
         yield upstream
 
@@ -46,10 +46,10 @@ def mirror() -> Iterator[FakeUpstream]:
     [{"cut": 150_000}, {"status": 503}, {"status": 404}, {"drop": True}],
     ids=["cut", "503", "404", "reset"],
 )
-def test_a_mirror_that_breaks_is_left_for_the_upstream(
+def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
-    """In the middle of a body too; the mirror's bytes are not asked for again."""
+    """Also during a body: the bytes of the mirror are not requested again."""
     p = pulling(u, tmp_path, mirrors=(mirror.url,))
     mirror.misbehave("/blobs/", **knobs)
 
@@ -57,48 +57,50 @@ def test_a_mirror_that_breaks_is_left_for_the_upstream(
     assert u.bytes_sent <= len(CONTENT) - (150_000 if "cut" in knobs else 0) + 65536
 
 
-def test_a_mirror_that_stands_still_is_left_for_the_upstream(
+def test_a_stalled_mirror_is_replaced_by_the_upstream(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
 ) -> None:
-    """Long before the read time-out."""
+    """Long before the read timeout."""
     p = pulling(u, tmp_path, mirrors=(mirror.url,), read_timeout=1.5)
     mirror.misbehave("/blobs/", rate=1.0)
 
     assert p.get(BLOB).content == CONTENT
 
 
-def test_a_mirror_that_lies_costs_one_answer(
+def test_a_mirror_with_wrong_bytes_fails_one_pull_at_most(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
 ) -> None:
-    """At most: it is cut before its last byte, and from then on the upstream is asked."""
+    """That response breaks off before its last byte. After that the upstream is used."""
     p = pulling(u, tmp_path, mirrors=(mirror.url,))
     mirror.misbehave("/blobs/", body=CONTENT[::-1])
 
-    assert _got(p, BLOB) in (None, CONTENT)
+    assert _received(p, BLOB) in (None, CONTENT)
     assert p.get(BLOB).content == CONTENT
     assert mirror.count("GET", "/blobs/") == 1
 
 
-def test_an_upstream_that_lies_alone_is_asked_again(u: FakeUpstream, tmp_path: Path) -> None:
-    """There is no other source, and it may be right by now."""
+def test_a_distrusted_upstream_without_a_mirror_is_used_again(
+    u: FakeUpstream, tmp_path: Path
+) -> None:
+    """There is no other source, and the upstream may send right bytes by now."""
     p = pulling(u, tmp_path)
     u.misbehave("/blobs/", times=1, body=CONTENT[::-1])
 
-    assert _got(p, BLOB) in (None, CONTENT)
+    assert _received(p, BLOB) in (None, CONTENT)
     assert p.get(BLOB).content == CONTENT
 
 
 @pytest.mark.parametrize("knobs", [{"cut": 150_000}, {"status": 503}], ids=["cut", "503"])
-def test_a_client_of_a_healthy_upstream_gets_a_blob_that_another_upstream_breaks_at(
+def test_a_pull_is_independent_of_another_upstreams_failing_download(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
-    """Both share the layer; the download that runs is the other upstream's."""
+    """Both upstreams have the layer; the other one breaks off."""
     broken, healthy = u, mirror
     p = pulling(broken, tmp_path, healthy, read_timeout=4.0)
     broken.misbehave("/blobs/", method="GET", **knobs)
     path = f"/v2/{fold(healthy.host)}/{NAME}/{BLOB}"
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(_got, p, BLOB)
+        first = pool.submit(_received, p, BLOB)
         while not broken.count("GET", "/blobs/"):
             pass
 
@@ -112,13 +114,13 @@ def test_a_client_of_a_healthy_upstream_gets_a_blob_that_another_upstream_breaks
 def test_a_download_from_another_upstream_is_not_joined(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path, sent: bytes
 ) -> None:
-    """A hostile upstream that offers a digest of another upstream must not spoil its pulls."""
+    """A hostile upstream that offers a digest of another upstream must not fail its pulls."""
     lying, healthy, ended = u, mirror, threading.Event()
     p = pulling(lying, tmp_path, healthy, read_timeout=9.0)
     lying.misbehave("/blobs/", body=sent, hold=ended, hold_after=10)
     path = f"/v2/{fold(healthy.host)}/{NAME}/{BLOB}"
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(_got, p, BLOB)
+        first = pool.submit(_received, p, BLOB)
         try:
             while not lying.find("GET", "/blobs/") or not lying.requests[-1].started.is_set():
                 pass
@@ -129,8 +131,8 @@ def test_a_download_from_another_upstream_is_not_joined(
         first.result()
 
 
-def _got(p: Pulling, path: str) -> bytes | None:
-    """Return what came; None when the connection was cut."""
+def _received(p: Pulling, path: str) -> bytes | None:
+    """Return the bytes of a response; None if the connection broke off."""
     try:
         return bytes(p.get(path).content)
     except ConnectionResetError:

@@ -1,4 +1,4 @@
-"""Repositories that another program's proxy fetched: served, replaced by an upstream, pushed to."""
+"""Repositories that another proxy fetched: served, replaced by an upstream, or pushed to."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _MADE, _OTHER = image([filler(500, 1)]), image([filler(500, 2)])
 
 
 def _taken_over(root: Path, name: str = NAME) -> Pushing:
-    """Return a worker on a data directory in which a proxy has fetched an image."""
+    """Return a worker on a data directory in which another proxy has fetched an image."""
     p = pushing(root)
     p.image(_MADE)
     p.repositories.set_origin(Repository(name), UNKNOWN_ORIGIN)
     return p
 
 
-def test_it_is_served_and_listed_where_no_upstream_has_its_name(tmp_path: Path) -> None:
-    """As docker distribution serves it."""
+def test_it_is_served_and_listed_without_an_upstream_of_its_name(tmp_path: Path) -> None:
+    """Docker distribution serves it too."""
     p = _taken_over(tmp_path)
 
     assert p.ask("GET", "manifests/v1").content == _MADE.manifest
     assert p.send("GET", "/v2/_catalog").json["repositories"] == [NAME]
 
 
-def test_a_default_upstream_has_its_name_and_not_what_was_fetched(tmp_path: Path) -> None:
-    """The proxy's own command line goes on: a moved tag is followed, nothing is served for ever."""
+def test_a_default_upstream_replaces_the_fetched_content(tmp_path: Path) -> None:
+    """A tag that moved at the upstream is followed, as the other proxy would follow it."""
     _taken_over(tmp_path)
     p = pushing(tmp_path)
     p.repositories.set_origin(Repository(PULLED), UNKNOWN_ORIGIN)
@@ -45,8 +45,8 @@ def test_a_default_upstream_has_its_name_and_not_what_was_fetched(tmp_path: Path
     assert got.headers["docker-content-digest"] == str(newer.digest)
 
 
-def test_what_is_pushed_to_it_makes_all_of_it_hosted(tmp_path: Path) -> None:
-    """Before the first link: pushed images are never evicted by mistake."""
+def test_a_push_makes_all_of_it_hosted(tmp_path: Path) -> None:
+    """Before the first link is written: pushed images must never be evicted."""
     p = _taken_over(tmp_path)
     begun = p.send("POST", f"/v2/{NAME}/blobs/uploads/")
 
@@ -54,8 +54,8 @@ def test_what_is_pushed_to_it_makes_all_of_it_hosted(tmp_path: Path) -> None:
     assert p.repositories.origin(Repository(NAME)) is None
 
 
-def test_a_manifest_alone_makes_it_hosted_too(tmp_path: Path) -> None:
-    """A tag for what was fetched: its layers are here already."""
+def test_a_push_of_a_manifest_alone_makes_it_hosted(tmp_path: Path) -> None:
+    """It may be a tag of the fetched image, whose layers are stored already."""
     p = _taken_over(tmp_path)
 
     done = p.ask("PUT", "manifests/mine", _MADE.manifest, Content_Type=_MADE.media_type)
@@ -64,8 +64,8 @@ def test_a_manifest_alone_makes_it_hosted_too(tmp_path: Path) -> None:
     assert p.repositories.origin(Repository(NAME)) is None
 
 
-def test_pulls_and_deletes_leave_it_as_it_is(tmp_path: Path) -> None:
-    """Only what is pushed must stay."""
+def test_pulls_and_deletes_do_not_make_it_hosted(tmp_path: Path) -> None:
+    """Only pushed content must stay."""
     p = _taken_over(tmp_path)
     p.ask("GET", "manifests/v1")
     p.ask("DELETE", "manifests/v1")

@@ -1,4 +1,4 @@
-"""Ranges of a blob that is not verified yet: at once, but complete only if they may be."""
+"""Ranges of an unverified blob: sent at once, but complete only where that is permitted."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def bench(tmp_path: Path) -> Bench:
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["same worker", "another worker"])
-def test_a_range_is_answered_at_once_and_ends_with_the_proof(bench: Bench, same: bool) -> None:  # noqa: FBT001
-    """All but its last byte is there before the blob is."""
+def test_a_range_is_sent_at_once_up_to_its_last_byte(bench: Bench, same: bool) -> None:  # noqa: FBT001
+    """The last byte waits until the blob is verified."""
     remote = FakeRemote(CONTENT, until=5000)
     worker = bench.worker()
     worker.join(task(remote))
@@ -49,7 +49,7 @@ def test_a_range_is_answered_at_once_and_ends_with_the_proof(bench: Bench, same:
     assert first + b"".join(body) == CONTENT[:2000]
 
 
-def test_a_range_of_a_wrong_blob_is_cut_before_its_last_byte(bench: Bench) -> None:
+def test_a_range_of_a_wrong_blob_breaks_off_before_its_last_byte(bench: Bench) -> None:
     """Wherever the wrong byte is."""
     remote = FakeRemote(WRONG, until=5000)
     reader = bench.worker().join(task(remote))
@@ -63,8 +63,8 @@ def test_a_range_of_a_wrong_blob_is_cut_before_its_last_byte(bench: Bench) -> No
     assert len(got) < 2000
 
 
-def test_an_early_range_completes_before_the_proof(bench: Bench) -> None:
-    """That is what it is for: the upstream has not sent the rest."""
+def test_an_early_range_completes_before_verification(bench: Bench) -> None:
+    """The upstream has not sent the rest of the blob yet."""
     remote = FakeRemote(WRONG, until=5000)
     reader = bench.worker().join(task(remote))
 
@@ -81,8 +81,8 @@ def test_an_early_range_completes_before_the_proof(bench: Bench) -> None:
     ("start", "stop"),
     [(5000, len(CONTENT)), (5000, 7000), (0, 10), (len(CONTENT) - 1, len(CONTENT))],
 )
-def test_a_range_without_room_is_proven(tmp_path: Path, start: int, stop: int) -> None:
-    """A resumed pull is one: its front was never here."""
+def test_a_range_without_space_is_verified(tmp_path: Path, start: int, stop: int) -> None:
+    """A resumed pull sends such a request; the bytes before the range were never stored."""
     bench = Bench(tmp_path, reservations=1000)
     right, wrong = FakeRemote(CONTENT), FakeRemote(WRONG)
 
@@ -91,8 +91,8 @@ def test_a_range_without_room_is_proven(tmp_path: Path, start: int, stop: int) -
         list(read(bench.worker().join(task(wrong)), start, stop))
 
 
-def test_a_range_ahead_of_the_download_is_compared_with_what_is_proven() -> None:
-    """It is another answer: that the blob is right does not make it right."""
+def test_a_separate_range_response_is_compared_with_the_verified_blob() -> None:
+    """It comes from another response, which may be wrong although the blob is right."""
     right = [CONTENT[:500], CONTENT[500:1000]]
 
     assert b"".join(verify.compared(right, [CONTENT[:1000]], "fake")) == CONTENT[:1000]
@@ -112,7 +112,7 @@ def test_a_range_ahead_of_the_download_is_compared_with_what_is_proven() -> None
         ("early", 1, True),
     ],
 )
-def test_the_size_decides_unless_the_operator_does(
+def test_the_size_decides_unless_the_setting_does(
     ranges: str,
     size: int | None,
     early: bool,  # noqa: FBT001
@@ -126,7 +126,7 @@ def test_the_size_decides_unless_the_operator_does(
 
 @pytest.fixture
 def u() -> Iterator[FakeUpstream]:
-    """Return a registry whose blob ends with a wrong byte."""
+    """Return a registry with a blob whose last byte is wrong."""
     with FakeUpstream() as upstream:
         upstream.add_blob(NAME, BLOB)
         yield upstream
@@ -145,21 +145,21 @@ def _range(
 
 @pytest.mark.parametrize("reservations", [None, 1000], ids=["stored", "no room"])
 @pytest.mark.parametrize("header", ["bytes=0-99", "bytes=100-50000", "bytes=70000-"])
-def test_a_corrupt_upstream_shows_the_promise_and_the_exception(
+def test_a_waiting_range_breaks_off_and_an_early_one_warns(
     u: FakeUpstream, tmp_path: Path, header: str, reservations: int | None
 ) -> None:
-    """A range that waits is cut; an early one completes, and its header warns of it."""
+    """Both are ranges of a wrong blob. The early range has a Warning header."""
     u.misbehave("blobs", corrupt=True)
     with pytest.raises(ConnectionResetError):
         _range(u, tmp_path / "waits", header, "verified", reservations)
 
-    if header != "bytes=70000-":  # the last byte of the blob always waits where it is stored
+    if header != "bytes=70000-":  # the last byte of a blob that is stored always waits
         early = _range(u, tmp_path / "early", header, "early", reservations)
         assert early.status_code == 206
         assert early.headers["cache-status"].endswith("; detail=unverified")
 
 
-def test_a_range_of_a_stored_blob_carries_no_warning(u: FakeUpstream, tmp_path: Path) -> None:
+def test_a_range_of_a_stored_blob_has_no_warning(u: FakeUpstream, tmp_path: Path) -> None:
     """It was verified."""
     p = pulling(u, tmp_path, ranges="early")
     p.get(f"blobs/{BLOB_DIGEST}")
@@ -174,7 +174,7 @@ def test_a_range_of_a_stored_blob_carries_no_warning(u: FakeUpstream, tmp_path: 
 def test_a_resumed_pull_gets_the_rest(
     u: FakeUpstream, tmp_path: Path, reservations: int | None
 ) -> None:
-    """Whether or not there is room for the blob."""
+    """With or without space for the blob."""
     got = _range(u, tmp_path, "bytes=70000-", "auto", reservations)
 
     assert (got.status_code, got.content) == (206, BLOB[70_000:])

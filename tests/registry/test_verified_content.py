@@ -1,4 +1,4 @@
-"""What became damaged on the disk is never sent as if it were right, and comes back."""
+"""Content that was damaged on the disk is never served as valid, and is fetched again."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def u() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
-    """Return the application, which has pulled it once."""
+    """Return the application, which has pulled the image once."""
     p = pulling(u, tmp_path)
     p.pull()
     u.forget()
@@ -81,20 +81,20 @@ def _quarantined(root: Path) -> list[Digest]:
     return [each.digest for each in Quarantine(storage, MemoryIndex()).all()]
 
 
-# ---- lengths
+# ---- wrong lengths
 
 
 @pytest.mark.parametrize("damage", LENGTHS)
 @pytest.mark.parametrize("again", [False, True], ids=["same worker", "restarted"])
 @pytest.mark.parametrize("header", [None, "bytes=10-19", "bytes=5-9,80000-"])
-def test_a_stored_blob_of_a_wrong_length_comes_back_in_the_same_request(
+def test_a_blob_of_a_wrong_length_is_fetched_again_in_the_same_request(
     u: FakeUpstream,
     p: Pulling,
     damage: Damage,
     again: bool,  # noqa: FBT001
     header: str | None,
 ) -> None:
-    """Not a byte of it is sent, by a whole answer or a range."""
+    """None of its bytes is sent, neither in a full response nor in a range."""
     right = p.get(BLOB, **({"Range": header} if header else {})).content
     damage(_stored(p.root))
     asked = pulling(u, p.root, index=_rows()) if again else p
@@ -108,17 +108,17 @@ def test_a_stored_blob_of_a_wrong_length_comes_back_in_the_same_request(
 
 
 def _rows() -> MemoryIndex:
-    """Return an index that knows how long the layer is."""
+    """Return an index that has the length of the layer."""
     index = MemoryIndex()
     index.record(LAYER_DIGEST, len(LAYER), ContentKind.BLOB, 0)
     return index
 
 
 @pytest.mark.parametrize("damage", LENGTHS)
-def test_a_head_of_a_damaged_blob_asks_the_upstream(
+def test_a_head_of_a_damaged_blob_is_answered_by_the_upstream(
     u: FakeUpstream, p: Pulling, damage: Damage
 ) -> None:
-    """Its length is never that of the file."""
+    """The length of the damaged file is never returned."""
     damage(_stored(p.root))
 
     got = p.head(BLOB)
@@ -127,7 +127,7 @@ def test_a_head_of_a_damaged_blob_asks_the_upstream(
     assert len(u.requests) == 1
 
 
-def test_a_length_that_only_a_manifest_knows_is_compared(u: FakeUpstream, p: Pulling) -> None:
+def test_a_length_known_from_a_manifest_is_compared(u: FakeUpstream, p: Pulling) -> None:
     """A rebuilt index has the length of the damaged file."""
     _cut(_stored(p.root))
     index = MemoryIndex()
@@ -138,8 +138,8 @@ def test_a_length_that_only_a_manifest_knows_is_compared(u: FakeUpstream, p: Pul
     assert pulling(u, p.root, index=index).get(BLOB).content == LAYER
 
 
-def test_where_nobody_knows_a_length_the_bytes_decide(u: FakeUpstream, p: Pulling) -> None:
-    """An index that was lost, and no manifest."""
+def test_without_a_known_length_the_bytes_are_verified(u: FakeUpstream, p: Pulling) -> None:
+    """After the loss of the index, and without a manifest."""
     right = pulling(u, p.root, index=MemoryIndex()).get(BLOB)
     _cut(_stored(p.root))
     wrong = pulling(u, p.root, index=MemoryIndex()).get(BLOB)
@@ -149,8 +149,8 @@ def test_where_nobody_knows_a_length_the_bytes_decide(u: FakeUpstream, p: Pullin
     assert _quarantined(p.root) == [LAYER_DIGEST]
 
 
-def test_a_false_row_or_manifest_condemns_no_right_file(u: FakeUpstream, p: Pulling) -> None:
-    """Only the bytes can: a manifest may claim any size."""
+def test_a_wrong_row_or_manifest_does_not_remove_a_valid_file(u: FakeUpstream, p: Pulling) -> None:
+    """Only the bytes decide: a manifest may claim any size."""
     index = MemoryIndex()
     index.record(LAYER_DIGEST, 17, ContentKind.BLOB, 0)
 
@@ -165,7 +165,7 @@ def test_a_false_row_or_manifest_condemns_no_right_file(u: FakeUpstream, p: Pull
 
 @pytest.mark.parametrize("damage", [*LENGTHS, _flipped])
 @pytest.mark.parametrize("by", ["v1", "digest"])
-def test_a_manifest_is_hashed_when_it_is_read(
+def test_a_manifest_is_verified_when_it_is_read(
     u: FakeUpstream, p: Pulling, damage: Damage, by: str
 ) -> None:
     """A damaged one is fetched again."""
@@ -194,8 +194,8 @@ def pushed(tmp_path: Path) -> Pushing:
 
 
 @pytest.mark.parametrize("damage", [*LENGTHS, _flipped])
-def test_pushing_a_layer_again_replaces_a_damaged_file(pushed: Pushing, damage: Damage) -> None:
-    """The bytes that were just verified win, whatever is stored."""
+def test_a_push_replaces_a_damaged_layer(pushed: Pushing, damage: Damage) -> None:
+    """The bytes that were just verified replace the stored ones."""
     damage(_stored(pushed.root))
 
     pushed.blob(LAYER)
@@ -204,8 +204,8 @@ def test_pushing_a_layer_again_replaces_a_damaged_file(pushed: Pushing, damage: 
 
 
 @pytest.mark.parametrize("damage", [*LENGTHS, _flipped])
-def test_pushing_a_manifest_again_replaces_a_damaged_file(pushed: Pushing, damage: Damage) -> None:
-    """It is answered with 201, so it must be there."""
+def test_a_push_replaces_a_damaged_manifest(pushed: Pushing, damage: Damage) -> None:
+    """The response is 201, so the manifest must be stored."""
     made = images.image([LAYER])
     digest = pushed.image(made)
     damage(_stored(pushed.root, digest))
@@ -216,8 +216,8 @@ def test_pushing_a_manifest_again_replaces_a_damaged_file(pushed: Pushing, damag
 
 
 @pytest.mark.parametrize("damage", LENGTHS)
-def test_a_damaged_layer_is_absent_for_a_push(pushed: Pushing, damage: Damage) -> None:
-    """It is not mounted, is not there for HEAD, and no manifest may name it."""
+def test_a_damaged_layer_counts_as_missing_in_a_push(pushed: Pushing, damage: Damage) -> None:
+    """It is not mounted, HEAD returns 404, and a manifest that names it is refused."""
     made = images.image([LAYER])
     for blob in made.blobs:
         pushed.blob(blob)
@@ -233,8 +233,8 @@ def test_a_damaged_layer_is_absent_for_a_push(pushed: Pushing, damage: Damage) -
     assert pushed.ask("HEAD", BLOB).status_code == 404
 
 
-def test_a_damaged_pushed_layer_is_kept_and_counted(pushed: Pushing) -> None:
-    """It stays for the operator, who may still save something of it."""
+def test_a_damaged_pushed_layer_is_quarantined_and_counted(pushed: Pushing) -> None:
+    """It stays for the operator, who may be able to recover it."""
     _extended(_stored(pushed.root))
 
     pushed.ask("GET", BLOB)
@@ -244,7 +244,7 @@ def test_a_damaged_pushed_layer_is_kept_and_counted(pushed: Pushing) -> None:
     assert pushed.index.used_bytes() >= len(LAYER)
 
 
-# ---- while it comes in
+# ---- downloads and uploads
 
 
 def _spooled(bench: Bench) -> Path:
@@ -254,13 +254,13 @@ def _spooled(bench: Bench) -> Path:
 @pytest.mark.parametrize("at", [1, 5000], ids=["at the start", "in the middle"])
 @pytest.mark.parametrize("damage", [_cut, _emptied, _extended, _flipped])
 @pytest.mark.parametrize("same", [True, False], ids=["same worker", "another worker"])
-def test_a_spool_file_that_is_damaged_never_lands(
+def test_a_damaged_spool_file_is_never_committed(
     tmp_path: Path,
     damage: Damage,
     at: int,
     same: bool,  # noqa: FBT001
 ) -> None:
-    """Nor does it complete a response, if its length is wrong."""
+    """If its length is wrong, it does not complete a response either."""
     bench = _bench(tmp_path)
     remote = FakeRemote(CONTENT, until=at)
     worker = bench.worker()
@@ -287,8 +287,8 @@ def _bench(root: Path) -> Bench:
     return Bench(root)
 
 
-def test_nothing_is_appended_to_a_file_of_another_length(tmp_path: Path) -> None:
-    """It is noticed at the next write, and not at the end of a long download."""
+def test_an_append_to_a_file_of_another_length_fails(tmp_path: Path) -> None:
+    """The next write detects it, not the end of a long download."""
     path = tmp_path / "file"
     path.write_bytes(b"12345")
     with path.open("ab", buffering=0) as file:
@@ -302,7 +302,7 @@ def test_nothing_is_appended_to_a_file_of_another_length(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("damage", LENGTHS)
 def test_an_upload_file_of_another_length_ends_the_upload(pushed: Pushing, damage: Damage) -> None:
-    """Between two pieces of one body: nothing of it stays, and the client begins anew."""
+    """Between two pieces of a body: nothing of it stays, and the client starts again."""
     where = pushed.begin()
 
     def pieces() -> Iterator[bytes]:
@@ -315,22 +315,22 @@ def test_an_upload_file_of_another_length_ends_the_upload(pushed: Pushing, damag
     assert pushed.uploads() == []
 
 
-# ---- adoption
+# ---- commit
 
 
 @pytest.fixture
 def blobs(tmp_path: Path) -> BlobStore:
-    """Return a store that knows what it has verified."""
+    """Return a blob store that remembers which content it has verified."""
     storage, index = Filesystem(tmp_path), MemoryIndex()
     unproven = UnverifiedMarks(tmp_path / "unproven")
     return BlobStore(storage, Integrity(storage, index, Quarantine(storage, index), unproven))
 
 
 @pytest.mark.parametrize("damage", [*LENGTHS, _flipped])
-def test_a_short_file_is_read_before_it_is_stored(
+def test_a_short_file_is_read_before_the_commit(
     blobs: BlobStore, tmp_path: Path, damage: Damage
 ) -> None:
-    """What its writer has computed says nothing of the file."""
+    """The hash that its writer computed does not prove the content of the file."""
     path = tmp_path / "finished"
     path.write_bytes(LAYER)
     damage(path)
@@ -341,10 +341,10 @@ def test_a_short_file_is_read_before_it_is_stored(
     assert blobs.stat(LAYER_DIGEST) is None
 
 
-def test_a_long_file_is_marked_to_be_read(
+def test_a_large_file_is_marked_for_verification(
     blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before it is stored: a process that is killed in between leaves the mark."""
+    """Before the commit, so that the mark survives if the process is killed in between."""
     monkeypatch.setattr(blobs_module, "REREAD", 1000)
     path = tmp_path / "finished"
     path.write_bytes(LAYER)
@@ -354,10 +354,10 @@ def test_a_long_file_is_marked_to_be_read(
     assert [digest for digest, _ in UnverifiedMarks(tmp_path / "unproven").all()] == [LAYER_DIGEST]
 
 
-def test_a_long_file_that_cannot_be_marked_is_read_at_once(
+def test_a_large_file_that_cannot_be_marked_is_read_at_once(
     blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Never neither."""
+    """One of both must happen."""
     monkeypatch.setattr(blobs_module, "REREAD", 1000)
     (tmp_path / "unproven").write_text("no folder")
     path = tmp_path / "finished"
@@ -368,8 +368,8 @@ def test_a_long_file_that_cannot_be_marked_is_read_at_once(
         blobs.commit_file(path, LAYER_DIGEST, verified=LAYER_DIGEST, size=len(LAYER))
 
 
-def test_content_that_was_replaced_meanwhile_is_not_put_aside(tmp_path: Path) -> None:
-    """Two that find the same damage: the second must not remove what came back."""
+def test_replaced_content_is_not_quarantined(tmp_path: Path) -> None:
+    """Two processes find the same damage: the second must not remove the new file."""
     storage, index = Filesystem(tmp_path), MemoryIndex()
     quarantine = Quarantine(storage, index)
     key = layout.blob(LAYER_DIGEST)

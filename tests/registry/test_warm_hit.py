@@ -1,4 +1,4 @@
-"""What a warm hit does, at most: each further system call or look at the index costs every hit."""
+"""The most that a warm hit may do: each further system call or index access slows every hit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_CALL = {"fspath"}  # of module posix, but it asks the kernel for nothing
 
 @pytest.fixture
 def p(tmp_path: Path) -> Iterator[Pulling]:
-    """Return the application, with one image pulled and every path asked for once more."""
+    """Return the application, after one pull and one request to each path."""
     with FakeUpstream() as upstream:
         upstream.add_image(NAME, "v1", LAYERS)
         pulled = pulling(upstream, tmp_path)
@@ -31,7 +31,7 @@ def p(tmp_path: Path) -> Iterator[Pulling]:
 
 
 def digest_of(p: Pulling) -> str:
-    """Return what the tag means."""
+    """Return the digest of the tag."""
     return str(p.head("manifests/v1").headers["docker-content-digest"])
 
 
@@ -41,7 +41,7 @@ def layer_of(p: Pulling) -> str:
 
 
 def calls(act: Callable[[], object]) -> tuple[Counter[str], list[str]]:
-    """Return which system calls Python makes in this thread, and which verbs of the index."""
+    """Return the system calls of Python in this thread, and the methods called on the index."""
     made: Counter[str] = Counter()
     asked: list[str] = []
 
@@ -66,7 +66,7 @@ SMALL_FILE = Counter(open=1, read=2, close=1)
 def test_a_blob_costs_its_link_its_file_and_one_fstat(
     p: Pulling, ask: Callable[..., object]
 ) -> None:
-    """Its length is compared with one that is known, which costs no look at the index."""
+    """Its length is compared with a known one, without an index access."""
     path = f"blobs/{layer_of(p)}"
 
     assert calls(lambda: ask(p, path)) == (Counter(stat=1, open=1, fstat=1), [])
@@ -76,17 +76,17 @@ def test_a_blob_costs_its_link_its_file_and_one_fstat(
 def test_a_manifest_by_tag_costs_its_tag_its_link_and_its_bytes(
     p: Pulling, ask: Callable[..., object]
 ) -> None:
-    """Its bytes are compared with those that were hashed, and are not parsed again."""
+    """Its bytes are compared with the verified ones, and are not parsed again."""
     expected = Counter(stat=2) + SMALL_FILE + SMALL_FILE
 
     assert calls(lambda: ask(p, "manifests/v1")) == (expected, [])
 
 
 @pytest.mark.parametrize("ask", [Pulling.get, Pulling.head], ids=["GET", "HEAD"])
-def test_a_manifest_by_digest_costs_a_look_at_each_part(
+def test_a_manifest_by_digest_costs_a_check_of_each_part(
     p: Pulling, ask: Callable[..., object]
 ) -> None:
-    """The link and the file of each, once: a client must not find a part gone later."""
+    """The link and the file of each part, once: no part may be missing later in the pull."""
     path = f"manifests/{digest_of(p)}"
     parts = len(LAYERS) + 1
     expected = Counter(stat=1 + 2 * parts) + SMALL_FILE

@@ -23,7 +23,7 @@ from entrepot.registry.download.spoolfile import size_path
 from entrepot.registry.download.writer import Task
 from entrepot.registry.errors import Absent, Denied, Unavailable, Why
 from entrepot.registry.server.fileslice import FileSlice
-from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task, whole
+from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, read_all, task
 from tests.registry.remotes import QUICK, FakeRemote
 
 
@@ -36,7 +36,7 @@ def bench(tmp_path: Path) -> Bench:
 def test_a_download_is_stored_and_recorded_and_leaves_no_spool_file(bench: Bench) -> None:
     """The next client finds the blob on disk."""
     remote = FakeRemote(CONTENT)
-    received = whole(bench.worker().join(task(remote)))
+    received = read_all(bench.worker().join(task(remote)))
     eventually(lambda: bench.spooled == [])
 
     assert received == CONTENT
@@ -51,7 +51,7 @@ def test_a_blob_is_stored_before_its_last_byte_is_sent(bench: Bench) -> None:
     for number in range(50):
         content = CONTENT + bytes([number])
         digest = Digest.of(content)
-        whole(worker.join(task(FakeRemote(content), digest)))
+        read_all(worker.join(task(FakeRemote(content), digest)))
 
         assert bench.blobs.stat(digest)
 
@@ -62,7 +62,7 @@ def test_clients_of_all_workers_share_one_download(bench: Bench) -> None:
     workers = [bench.worker(), bench.worker()]
     with ThreadPoolExecutor(12) as pool:
         futures = [
-            pool.submit(lambda each: whole(each.join(task(remote))), workers[n % 2])
+            pool.submit(lambda each: read_all(each.join(task(remote))), workers[n % 2])
             for n in range(12)
         ]
         eventually(lambda: bool(remote.starts))
@@ -112,7 +112,7 @@ def test_the_last_byte_of_a_wrong_blob_is_never_sent(bench: Bench, same: bool) -
 
     assert len(b"".join(received)) < len(CONTENT)
     assert bench.blobs.stat(DIGEST) is None
-    assert whole(bench.worker().join(task(FakeRemote(CONTENT)))) == CONTENT
+    assert read_all(bench.worker().join(task(FakeRemote(CONTENT)))) == CONTENT
 
 
 def _letting(remote: FakeRemote, body: Iterator[bytes]) -> Iterator[bytes]:
@@ -125,7 +125,7 @@ def test_a_broken_download_is_resumed_by_range(bench: Bench) -> None:
     """The bytes on disk are not requested again."""
     remote = FakeRemote(CONTENT, breaks=[3000, 7000])
 
-    assert whole(bench.worker().join(task(remote))) == CONTENT
+    assert read_all(bench.worker().join(task(remote))) == CONTENT
     assert remote.starts == [0, 3000, 7000]
 
 
@@ -133,7 +133,7 @@ def test_a_full_response_to_a_range_is_skipped_to_the_right_offset(bench: Bench)
     """An upstream that ignores ranges sends the bytes on disk again; they are dropped."""
     remote = FakeRemote(CONTENT, breaks=[3000], takes_ranges=False)
 
-    assert whole(bench.worker().join(task(remote))) == CONTENT
+    assert read_all(bench.worker().join(task(remote))) == CONTENT
 
 
 def test_a_failed_download_keeps_its_bytes_for_the_next_pull(bench: Bench) -> None:
@@ -148,7 +148,7 @@ def test_a_failed_download_keeps_its_bytes_for_the_next_pull(bench: Bench) -> No
         list(body)
     later = FakeRemote(CONTENT)
 
-    assert whole(bench.worker().join(task(later))) == CONTENT
+    assert read_all(bench.worker().join(task(later))) == CONTENT
     assert later.starts == [3000]
 
 
@@ -177,7 +177,7 @@ def test_a_refusal_for_one_repository_does_not_fail_another(bench: Bench) -> Non
             worker.join, Task(DIGEST, (refuse,), "fake", "fake/private", limits=QUICK)
         )
         eventually(lambda: bool(bench.spooled))
-        second = pool.submit(lambda: whole(worker.join(task(denied))))
+        second = pool.submit(lambda: read_all(worker.join(task(denied))))
         gate.set()
 
         assert second.result(20) == CONTENT
@@ -189,7 +189,7 @@ def test_without_space_a_blob_is_sent_and_not_stored(bench: Bench) -> None:
     bench.reservations = len(CONTENT) - 1
     remote = FakeRemote(CONTENT)
 
-    assert whole(bench.worker().join(task(remote))) == CONTENT
+    assert read_all(bench.worker().join(task(remote))) == CONTENT
     assert remote.starts == [0]
     assert bench.blobs.stat(DIGEST) is None
     eventually(lambda: [event["outcome"] for event in bench.events] == ["unstored"])
@@ -206,12 +206,12 @@ def test_a_full_disk_wakes_the_cleaner_and_fails_no_pull(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", full)
-        assert whole(bench.worker().join(task(FakeRemote(CONTENT)))) == CONTENT
+        assert read_all(bench.worker().join(task(FakeRemote(CONTENT)))) == CONTENT
         eventually(lambda: [event["outcome"] for event in bench.events] == ["unstored"])
 
     assert bench.woken == [len(CONTENT)]
     assert (bench.spooled, bench.index.reservations()) == ([], [])
-    assert whole(bench.worker().join(task(FakeRemote(CONTENT)))) == CONTENT
+    assert read_all(bench.worker().join(task(FakeRemote(CONTENT)))) == CONTENT
     assert bench.blobs.stat(DIGEST)
 
 
@@ -219,7 +219,7 @@ def test_a_wrong_blob_breaks_off_without_space_too(bench: Bench) -> None:
     """A blob that is not stored is verified as well."""
     bench.reservations = 1
     with pytest.raises(DigestMismatch):
-        whole(bench.worker().join(task(FakeRemote(CONTENT[:-1] + b"!"))))
+        read_all(bench.worker().join(task(FakeRemote(CONTENT[:-1] + b"!"))))
 
 
 def test_a_blob_without_content_length_is_read_to_its_end(bench: Bench) -> None:
@@ -253,7 +253,7 @@ def test_shown_is_called_before_the_size_is_announced(bench: Bench) -> None:
         shown.append(size_path(worker.path(DIGEST)).exists())
 
     remote = FakeRemote(CONTENT, breaks=[3000])
-    whole(worker.join(replace(task(remote), shown=show)))
+    read_all(worker.join(replace(task(remote), shown=show)))
 
     assert shown == [False]
 
@@ -281,7 +281,7 @@ def test_an_empty_blob_is_stored(bench: Bench) -> None:
     empty = Digest.of(b"")
     reader = bench.worker().join(task(FakeRemote(b""), empty))
 
-    assert whole(reader) == b""
+    assert read_all(reader) == b""
     eventually(lambda: bench.blobs.stat(empty) is not None)
 
 
@@ -338,4 +338,4 @@ def test_a_wrong_spool_file_is_discarded(bench: Bench) -> None:
         list(_letting(remote, body))
     eventually(lambda: bench.spooled == [])
 
-    assert whole(worker.join(task(FakeRemote(CONTENT)))) == CONTENT
+    assert read_all(worker.join(task(FakeRemote(CONTENT)))) == CONTENT

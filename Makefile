@@ -1,4 +1,4 @@
-# Everything a developer or a newcomer does; `make help` lists it.
+# All tasks of development; `make help` lists them.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,26 +7,26 @@ IMAGE  ?= entrepot
 BASE   ?= docker.io/library/debian:trixie-slim
 PARTS   = $(if $(PART),$(shell find tests -name 'test_$(PART)*.py'))
 
-# Each process of the tests would compile every test module anew, for 10 s.
+# Without this each process of the tests would compile every test module again, for 10 s.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help run image test check types unit system soak conformance bench bench-growth lock clean
 
-help:            ## this list
+help:            ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-run: $(VENV)/run ## the appliance in the foreground; Ctrl-C ends all of it
+run: $(VENV)/run ## run the appliance in the foreground; Ctrl-C ends it
 	@sh appliance/packages.sh run
 	@exec $(BIN)/entrepot serve $(ARGS)
 
-image:           ## the container image: IMAGE=, BASE=, ENGINE= podman or docker
+image:           ## build the container image: IMAGE=, BASE=, ENGINE= podman or docker
 	@sh appliance/image.sh $(IMAGE) $(BASE) $(ENGINE)
 
-test: $(VENV)/dev ## everything, real clients included, each at its small size
+test: $(VENV)/dev ## all checks and tests, with real clients, at small size
 	@sh appliance/packages.sh test
 	@$(BIN)/python -m tests.timed $(MAKE) --no-print-directory check system
 
-check: $(VENV)/dev ## format, lint, types, imports, and the tests that need no real client
+check: $(VENV)/dev ## format, lint, types, imports, and tests without real clients
 	@sh appliance/packages.sh run
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -57,11 +57,11 @@ bench: $(VENV)/dev ## the benchmark: see bench/README.md
 	@sh appliance/packages.sh bench
 	$(BIN)/python -m bench
 
-bench-growth: $(VENV)/dev ## what ten thousand to a million blobs cost
+bench-growth: $(VENV)/dev ## the cost of ten thousand to a million blobs
 	@sh appliance/packages.sh bench
 	$(BIN)/python -m bench growth
 
-# The lock files are the truth: a changed one brings the environment up to it, in place.
+# The environment follows the lock files: after a change of one it is updated in place.
 $(VENV)/run: requirements/run.txt requirements/build.txt pyproject.toml
 	@sh appliance/venv.sh $(PYTHON) $(VENV) requirements/run.txt
 	@touch $@
@@ -70,9 +70,9 @@ $(VENV)/dev: requirements/dev.txt requirements/build.txt pyproject.toml
 	@sh appliance/venv.sh $(PYTHON) $(VENV) requirements/dev.txt
 	@touch $(VENV)/run $@
 
-lock:            ## pins every dependency, with hashes, from pyproject.toml
+lock:            ## pin every dependency of pyproject.toml, with hashes
 	sh requirements/lock.sh $(PYTHON)
 
-clean:           ## what make made, but never ./data
+clean:           ## remove the files that make created, except ./data
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Pins every dependency, with hashes, from pyproject.toml: sh requirements/lock.sh PYTHON
 #
-# Made with the oldest Python that we support, for it needs every package that a newer one does.
+# Use the oldest supported Python: it needs every package that a newer one needs.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -21,6 +21,6 @@ compile --extra=dev --constraint=requirements/run.txt --output-file=requirements
 sed -n 's/^requires = \["\(.*\)"\]/\1/p' pyproject.toml >"$tools/build.in"
 compile --no-annotate --output-file="$tools/build.txt" "$tools/build.in"
 {
-    echo "# What builds our own wheel, pinned as everything else."
+    echo "# The build requirements of Entrepot's wheel, pinned like all others."
     sed '/^#/d; /^$/d' "$tools/build.txt"
 } >requirements/build.txt

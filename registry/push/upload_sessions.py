@@ -56,7 +56,8 @@ class Body(Protocol):
 
 _TAG = 8  # hexadecimal digits of the owner's hash at the end of an ID
 _UUID = 36
-_DIGEST_SUFFIX = layout.upload_digest("")
+_NOTES = (layout.upload_digest, layout.upload_size)
+_SUFFIXES = tuple(named("") for named in _NOTES)
 # Age, in s, from which an idle upload is removed when there are too many uploads.
 _EMPTY_S = 60.0
 _IDLE_S = 3600.0
@@ -105,7 +106,7 @@ class UploadAdmission:
 
     def _names(self) -> Iterator[str]:
         with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
-            yield from (each.name for each in entries if not each.name.endswith(_DIGEST_SUFFIX))
+            yield from (each.name for each in entries if not each.name.endswith(_SUFFIXES))
 
     def _remove_idle(self, names: list[str]) -> bool:
         """Remove idle uploads; return False if there are none."""
@@ -125,7 +126,8 @@ class UploadAdmission:
         with lock:
             if os.fstat(lock.fd).st_mtime != modified:
                 return False
-            path.with_name(layout.upload_digest(path.name)).unlink(missing_ok=True)
+            for named in _NOTES:
+                path.with_name(named(path.name)).unlink(missing_ok=True)
             lock.unlink()
             self.reservations.release(layout.upload_reservation(path.name))
         return True

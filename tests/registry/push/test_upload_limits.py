@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from entrepot.datastore import layout
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.refs import Repository
 from entrepot.datastore.reservations import Reservations, SpaceLimits
@@ -99,3 +100,23 @@ def test_a_locked_upload_is_not_removed(uploads: Uploads) -> None:
 
     with uploads.sessions.open(NAME, number), pytest.raises(TooManyUploads):
         uploads.begin("ann")
+
+
+def test_a_note_about_an_upload_is_no_upload(uploads: Uploads) -> None:
+    """A long body has one that tells its length; it goes with its upload, and not before."""
+    uploads.begin("ann")
+    (upload,) = uploads.folder.iterdir()
+    named = (layout.upload_digest(upload.name), layout.upload_size(upload.name))
+    notes = [upload.with_name(each) for each in named]
+    for note in notes:
+        note.write_text("1")
+        os.utime(note, (0, 0))
+
+    uploads.begin("ann")
+    with pytest.raises(TooManyUploads):
+        uploads.begin("ann")
+    assert all(note.exists() for note in notes)
+
+    os.utime(upload, (0, 0))
+    uploads.begin("ann")
+    assert not any(note.exists() for note in notes)

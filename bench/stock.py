@@ -66,7 +66,7 @@ class Stock:
             index.restore(batch)
         for number in range(IMAGES):
             names = [digest(self.rows - 1 - number * PARTS - part) for part in range(PARTS)]
-            index.record(manifest(number), SIZE, ContentKind.MANIFEST, self.now, names=names)
+            index.record(manifest(number), SIZE, ContentKind.MANIFEST, self.now, children=names)
         index.touch({}, {REBUILT: str(self.now)})
         index.close()
 

@@ -153,7 +153,7 @@ class Spool:
         with suppress(InvalidManifest, NotFound):  # a layer is too long for a manifest, or not JSON
             read = manifest.parse(self._store.blobs.read(digest))
             kind, names = read.kind, read.parts()
-        self._store.index.record(digest, stat.size, kind, stat.modified, names=names)
+        self._store.index.record(digest, stat.size, kind, stat.modified, children=names)
 
     def _files(self) -> Iterator[Leftover]:
         for path in _paths(self._store.spool):

@@ -280,7 +280,7 @@ class Integrity:
     def _sizes_in(self, parent: Digest, digest: Digest) -> set[int]:
         """Return the lengths that a manifest gives for one of its parts."""
         try:
-            names = parse(self.storage.read(layout.blob(parent), LARGEST)).names
+            names = parse(self.storage.read(layout.blob(parent), LARGEST)).descriptors
         except (NotFound, InvalidManifest):
             return set()
         return {each.size for each in names if each.digest == digest}

@@ -156,7 +156,7 @@ class ContentStore:
     def announced_size(self, name: Repository, digest: Digest) -> int | None:
         """Return the size of a blob in bytes as a manifest of the repository states it, or None."""
         stored = self.manifest_listing(name, digest)
-        named = stored.manifest.names if stored else ()
+        named = stored.manifest.descriptors if stored else ()
         return next((each.size for each in named if each.digest == digest), None)
 
     def store_manifest(self, stored: StoredManifest) -> bool:
@@ -170,7 +170,7 @@ class ContentStore:
                 len(stored.body),
                 stored.manifest.kind,
                 self.clock(),
-                names=stored.manifest.parts(),
+                children=stored.manifest.parts(),
             )
         except IndexUnavailable as error:  # the next start makes the missing row
             log.warning("manifest not recorded", extra={"digest": stored.digest, "error": error})

@@ -93,16 +93,15 @@ class AccessIndex(Protocol):
         kind: ContentKind,
         at: float,
         *,
-        names: Sequence[Digest] = (),
+        children: Sequence[Digest] = (),
         prefetched_at: float | None = None,
     ) -> None:
         """Make a row, last used at *at* or later, in place of the reservation, if any.
 
         A row that is marked for deletion is unmarked.
 
-        *names* are the digests that a manifest lists. They are stored as edges, and children that
-        exist or are recorded later are touched with the manifest: a manifest is evicted before its
-        children.
+        *children* are the digests that a manifest lists. They are stored as edges. Children that
+        exist or are recorded later are touched with the manifest: it is evicted before them.
 
         *prefetched_at* is the time when a prefetch of the content began. A new row then counts as
         unused until a request uses it after that time.

@@ -59,14 +59,14 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest or an index: `names` has its config and layers, or its children, in order.
+    """A manifest or an index: `descriptors` has its config and layers, or its children, in order.
 
     `states_type`: the bytes state the media type, so it is the same in every repository.
     """
 
     media_type: str
     kind: ContentKind
-    names: tuple[Descriptor, ...]
+    descriptors: tuple[Descriptor, ...]
     subject: Descriptor | None = None
     artifact_type: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class Manifest:
     _parts: tuple[Digest, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        parts = (each.digest for each in self.names if not each.is_elsewhere)
+        parts = (each.digest for each in self.descriptors if not each.is_elsewhere)
         object.__setattr__(self, "_parts", tuple(dict.fromkeys(parts)))
 
     def parts(self) -> tuple[Digest, ...]:
@@ -168,7 +168,7 @@ def _read(document: dict[str, Any], media_type: str, *, states_type: bool) -> Ma
     return Manifest(
         media_type=media_type,
         kind=kind,
-        names=((config, *below) if config else tuple(below)),
+        descriptors=((config, *below) if config else tuple(below)),
         subject=subject,
         artifact_type=artifact_type or (config.media_type if config else None),
         annotations=annotations,

@@ -82,7 +82,7 @@ def _record_manifests(storage: Storage, index: AccessIndex) -> Iterator[int]:
                 continue
             manifest = _read(storage, repository, digest)
             if manifest is not None:
-                index.record(digest, row.size, manifest.kind, row.used, names=manifest.parts())
+                index.record(digest, row.size, manifest.kind, row.used, children=manifest.parts())
             yield 1
 
 

@@ -72,7 +72,7 @@ class _Pull:
     def run(self, image: ImageName) -> None:
         """Pull *image*. Raises: CannotContinue at the first error that ends a client's pull."""
         read = self._manifest(self._resolve(image))
-        parts = [each for each in read.names if not each.is_elsewhere]
+        parts = [each for each in read.descriptors if not each.is_elsewhere]
         for each in parts:
             self._blob(each)
         if parts:

@@ -112,7 +112,7 @@ class ContentReader:
         with suppress(IndexUnavailable):
             row = index.entry(digest)
             if row is not None and row.size != size:
-                index.record(digest, size, row.kind, row.used, names=index.children(digest))
+                index.record(digest, size, row.kind, row.used, children=index.children(digest))
 
 
 def _forget(file: BinaryIO, start: int, length: int) -> None:

@@ -158,7 +158,7 @@ class MemoryIndex:
         kind: ContentKind,
         at: float,
         *,
-        names: Sequence[Digest] = (),
+        children: Sequence[Digest] = (),
         prefetched_at: float | None = None,
     ) -> None:
         """Make a row in place of the reservation, last used no earlier than its parents."""
@@ -167,7 +167,7 @@ class MemoryIndex:
             known = self._rows.get(digest)
             used = max(at, known.used if known else at, self._last_use_of_parents(digest, at))
             self._rows[digest] = IndexEntry(digest, size, kind, used)
-            self._names[digest] = tuple(names)
+            self._names[digest] = tuple(children)
             self._marked.discard(digest)
             self._spread(digest, used)
             if known is None and prefetched_at is not None:

@@ -155,13 +155,13 @@ class SqliteIndex:
         kind: ContentKind,
         at: float,
         *,
-        names: Sequence[Digest] = (),
+        children: Sequence[Digest] = (),
         prefetched_at: float | None = None,
     ) -> None:
         """Make a row in place of the reservation, last used no earlier than its parents."""
         key = _to_key(digest)
         row = _to_row(IndexEntry(digest, size, kind, at))
-        edges = [(key, place, _to_key(name)) for place, name in enumerate(names)]
+        edges = [(key, place, _to_key(child)) for place, child in enumerate(children)]
         with self._file.writing() as db:
             db.execute("DELETE FROM reservation WHERE digest = ?", (key,))
             is_new = not db.execute("SELECT 1 FROM blob WHERE digest = ?", (key,)).fetchone()

@@ -50,7 +50,7 @@ class ManifestPushes:
         Raises: PartsUnknown, OutOfSpace, SpaceAwaited, Overloaded, IndexUnavailable, StorageFull,
         StorageBroken.
         """
-        parts = [named for named in pushed.manifest.names if not named.is_elsewhere]
+        parts = [named for named in pushed.manifest.descriptors if not named.is_elsewhere]
         below = _closure(self.store.index, [named.digest for named in parts])
         with pinned(self.store, self.state, [pushed.digest, *below]):
             self._check(name, pushed, parts)
@@ -88,7 +88,7 @@ class ManifestPushes:
             len(pushed.body),
             pushed.manifest.kind,
             self.store.clock(),
-            names=pushed.manifest.parts(),
+            children=pushed.manifest.parts(),
         )
 
     def _write(self, pushed: StoredManifest) -> None:

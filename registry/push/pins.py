@@ -72,7 +72,7 @@ def record_use(store: ContentStore, digest: Digest, size: int) -> None:
     """
     entry = store.index.entry(digest)
     kind = entry.kind if entry else ContentKind.BLOB
-    store.index.record(digest, size, kind, store.clock(), names=store.index.children(digest))
+    store.index.record(digest, size, kind, store.clock(), children=store.index.children(digest))
 
 
 def _marked(index: AccessIndex, protected: set[Digest]) -> set[Digest]:

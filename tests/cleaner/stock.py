@@ -41,7 +41,7 @@ def put_manifest(store: DataDirectory, content: bytes, media_type: str, used: fl
     """Store a manifest or an index with the given access time (s, UTC epoch)."""
     digest, read = Digest.of(content), parse(content, media_type)
     store.blobs.write(digest, content)
-    store.index.record(digest, len(content), read.kind, used, names=read.parts())
+    store.index.record(digest, len(content), read.kind, used, children=read.parts())
     return digest
 
 

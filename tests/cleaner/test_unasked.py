@@ -94,7 +94,7 @@ def test_a_kept_manifest_keeps_its_prefetched_layers(
     """A hosted manifest is_stored complete."""
     holder = Digest.of(b"manifest")
     store.blobs.write(holder, b"manifest")
-    store.index.record(holder, 8, ContentKind.MANIFEST, clock.now - 1, names=[_PREFETCHED])
+    store.index.record(holder, 8, ContentKind.MANIFEST, clock.now - 1, children=[_PREFETCHED])
     _prefetch(store, clock.now)
     clock.now += _LONG
     store.index.pin([holder], clock.now + _LONG)

@@ -137,7 +137,7 @@ class World:
             links.set_origin(name, UPSTREAM)
         self.store.blobs.write(digest, body)
         parts = read.parts()
-        self.store.index.record(digest, len(body), read.kind, self.clock.now, names=parts)
+        self.store.index.record(digest, len(body), read.kind, self.clock.now, children=parts)
         links.link_manifest(name, digest, media_type)
         if tag:
             links.set_tag(name, tag, digest)

@@ -51,8 +51,8 @@ class TestOldest:
     ) -> None:
         """A remaining manifest thereby never references an evicted one."""
         index.record(C, 1, ContentKind.BLOB, 1.0)
-        index.record(B, 1, ContentKind.MANIFEST, 1.0, names=[C])
-        index.record(A, 1, ContentKind.INDEX, 1.0, names=[B])
+        index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C])
+        index.record(A, 1, ContentKind.INDEX, 1.0, children=[B])
 
         index.touch({A: 7.0})
 
@@ -101,7 +101,7 @@ class TestUnnamed:
         """They are excluded as long as the referencing row exists, on every page."""
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(D, 1, ContentKind.BLOB, 2.0)
-        index.record(B, 1, ContentKind.MANIFEST, 3.0, names=[C, C])
+        index.record(B, 1, ContentKind.MANIFEST, 3.0, children=[C, C])
 
         assert [entry.digest for entry in index.unreferenced(None, 10)] == [D, B]
         first = index.unreferenced(None, 1)
@@ -112,7 +112,7 @@ class TestUnnamed:
     ) -> None:
         """Marked rows are excluded, as on every page."""
         index.record(C, 1, ContentKind.BLOB, 1.0)
-        index.record(B, 1, ContentKind.MANIFEST, 1.0, names=[C])
+        index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.mark_for_deletion(IndexEntry(B, 1, ContentKind.MANIFEST, 1.0))
         assert index.unreferenced(None, 10) == []
 
@@ -126,15 +126,15 @@ class TestNaming:
 
     def test_each_referencing_manifest_is_listed_once(self, index: AccessIndex) -> None:
         """This holds if a manifest references it twice, and if the digest has no row."""
-        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[C, C])
-        index.record(B, 1, ContentKind.MANIFEST, 1.0, names=[C, D])
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C, C])
+        index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C, D])
 
         assert sorted(index.parents(C)) == sorted([A, B])
         assert index.parents(A) == []
 
     def test_a_removed_manifest_is_not_listed(self, index: AccessIndex) -> None:
         """A marked manifest still is, because the cleaner that marked it may have died."""
-        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[C])
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.mark_for_deletion(IndexEntry(A, 1, ContentKind.MANIFEST, 1.0))
         assert index.parents(C) == [A]
 
@@ -319,7 +319,7 @@ def test_a_manifest_is_always_evicted_before_its_parts(
     for verb, digest, at in steps:
         kind = _KINDS.get(digest, ContentKind.BLOB)
         if verb == "record":
-            index.record(digest, at, kind, float(at), names=_NAMES.get(digest, ()))
+            index.record(digest, at, kind, float(at), children=_NAMES.get(digest, ()))
         elif verb == "touch":
             index.touch({digest: float(at)})
         elif verb == "restore" and kind is ContentKind.BLOB:

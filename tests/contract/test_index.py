@@ -52,22 +52,22 @@ class TestRecord:
 
     def test_the_parts_of_a_manifest_keep_their_order(self, index: AccessIndex) -> None:
         """Parts without a row are included; the last record replaces the list."""
-        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[D, B])
-        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[C, B, D])
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[D, B])
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C, B, D])
 
         assert index.children(A) == [C, B, D]
 
     def test_the_manifests_of_a_part_are_sorted_by_last_use(self, index: AccessIndex) -> None:
         """If images share a layer, the image with the latest use is most likely the one in use."""
-        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[C, C])
-        index.record(B, 1, ContentKind.MANIFEST, 2.0, names=[C])
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C, C])
+        index.record(B, 1, ContentKind.MANIFEST, 2.0, children=[C])
 
         assert index.parents(C) == [B, A]
         assert index.parents(A) == []
 
     def test_a_repeated_part_is_kept_twice(self, index: AccessIndex) -> None:
         """An image may contain the same layer twice."""
-        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[B, B])
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[B, B])
 
         assert index.children(A) == [B, B]
 
@@ -75,13 +75,13 @@ class TestRecord:
         """The parts of a manifest never have an older access time than the manifest."""
         index.record(B, 1, ContentKind.BLOB, 1.0)
         index.record(C, 1, ContentKind.BLOB, 9.0)
-        index.record(A, 1, ContentKind.MANIFEST, 5.0, names=[B, C])
+        index.record(A, 1, ContentKind.MANIFEST, 5.0, children=[B, C])
 
         assert (_used(index, B), _used(index, C)) == (5.0, 9.0)
 
     def test_a_part_recorded_later_gets_the_time_of_its_manifest(self, index: AccessIndex) -> None:
         """The time of a late download may be before the pull of its manifest."""
-        index.record(A, 1, ContentKind.MANIFEST, 5.0, names=[B])
+        index.record(A, 1, ContentKind.MANIFEST, 5.0, children=[B])
         index.record(B, 1, ContentKind.BLOB, 2.0)
 
         assert _used(index, B) == 5.0
@@ -91,8 +91,8 @@ class TestRecord:
     ) -> None:
         """The index and the layer have rows; the manifest that connects them is recorded last."""
         index.record(C, 1, ContentKind.BLOB, 1.0)
-        index.record(A, 1, ContentKind.INDEX, 9.0, names=[B])
-        index.record(B, 1, ContentKind.MANIFEST, 3.0, names=[C])
+        index.record(A, 1, ContentKind.INDEX, 9.0, children=[B])
+        index.record(B, 1, ContentKind.MANIFEST, 3.0, children=[C])
 
         assert (_used(index, B), _used(index, C)) == (9.0, 9.0)
 
@@ -117,7 +117,7 @@ class TestRestore:
 
         A row marked for removal stays marked.
         """
-        index.record(A, 10, ContentKind.MANIFEST, 5.0, names=[B])
+        index.record(A, 10, ContentKind.MANIFEST, 5.0, children=[B])
         index.mark_for_deletion(IndexEntry(A, 10, ContentKind.MANIFEST, 5.0))
 
         index.restore([IndexEntry(A, 11, ContentKind.BLOB, 7.0)])
@@ -127,7 +127,7 @@ class TestRestore:
 
     def test_a_restored_part_gets_the_time_of_its_manifest(self, index: AccessIndex) -> None:
         """File times may be one hour behind access times."""
-        index.record(A, 1, ContentKind.MANIFEST, 5.0, names=[B])
+        index.record(A, 1, ContentKind.MANIFEST, 5.0, children=[B])
         index.restore([IndexEntry(B, 1, ContentKind.BLOB, 2.0)])
 
         assert _used(index, B) == 5.0
@@ -153,8 +153,8 @@ class TestTouch:
 
     def test_a_touch_of_a_manifest_touches_its_parts(self, index: AccessIndex) -> None:
         """A client that already has the parts of an image does not request them."""
-        index.record(A, 1, ContentKind.INDEX, 1.0, names=[B, D])
-        index.record(B, 1, ContentKind.MANIFEST, 1.0, names=[C])
+        index.record(A, 1, ContentKind.INDEX, 1.0, children=[B, D])
+        index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.record(C, 1, ContentKind.BLOB, 1.0)
 
         index.touch({A: 9.0})
@@ -165,7 +165,7 @@ class TestTouch:
     def test_a_touch_of_a_part_does_not_touch_its_manifests(self, index: AccessIndex) -> None:
         """Two images may share a layer, so its use says nothing about each of them."""
         index.record(B, 1, ContentKind.BLOB, 1.0)
-        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[B])
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[B])
 
         index.touch({B: 9.0})
 
@@ -173,8 +173,8 @@ class TestTouch:
 
     def test_a_part_gets_the_latest_of_all_times(self, index: AccessIndex) -> None:
         """Two images of one batch share a layer that has an access time of its own."""
-        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[C])
-        index.record(B, 1, ContentKind.MANIFEST, 1.0, names=[C])
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C])
+        index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.record(C, 1, ContentKind.BLOB, 1.0)
 
         index.touch({A: 8.0, B: 9.0, C: 7.0})
@@ -184,7 +184,7 @@ class TestTouch:
     def test_a_touch_of_an_absent_manifest_has_no_effect(self, index: AccessIndex) -> None:
         """The list of its parts was removed from the index with it."""
         index.record(B, 1, ContentKind.BLOB, 1.0)
-        index.record(A, 1, ContentKind.MANIFEST, 1.0, names=[B])
+        index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[B])
         index.mark_for_deletion(IndexEntry(A, 1, ContentKind.MANIFEST, 1.0))
         index.forget(A)
 
@@ -194,8 +194,8 @@ class TestTouch:
 
     def test_a_cycle_of_references_ends(self, index: AccessIndex) -> None:
         """Digests make cycles impossible, but a faulty registry must not block the logger."""
-        index.record(A, 1, ContentKind.INDEX, 1.0, names=[B])
-        index.record(B, 1, ContentKind.INDEX, 1.0, names=[A])
+        index.record(A, 1, ContentKind.INDEX, 1.0, children=[B])
+        index.record(B, 1, ContentKind.INDEX, 1.0, children=[A])
 
         index.touch({A: 9.0})
 

@@ -45,7 +45,7 @@ def test_a_later_use_of_the_manifest_makes_a_row_used(
 
     The pull that started it is older.
     """
-    index.record(B, 1, ContentKind.MANIFEST, 4.0, names=[A])
+    index.record(B, 1, ContentKind.MANIFEST, 4.0, children=[A])
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     index.touch({B: at})
 

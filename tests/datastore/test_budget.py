@@ -86,7 +86,7 @@ def test_a_row_costs_no_more_than_its_overhead(tmp_path: Path) -> None:
         index.restore(
             [IndexEntry(each, 0, ContentKind.BLOB, float(int(each.hex[:4], 16))) for each in layers]
         )
-        index.record(_digest(image * 10), 0, ContentKind.MANIFEST, 1.0 + image, names=layers)
+        index.record(_digest(image * 10), 0, ContentKind.MANIFEST, 1.0 + image, children=layers)
     index.touch({_digest(image * 10): 2000.0 + image % 7 for image in range(300)})
 
     rows, manifests, used = index.count(), 300, index.used_bytes()

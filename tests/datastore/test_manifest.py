@@ -116,7 +116,7 @@ class TestParts:
         manifest = parse(_manifest(layers=[_descriptor(LAYER), _descriptor(OTHER)]))
 
         assert manifest.parts() == (CONFIG, LAYER, OTHER)
-        assert manifest.names[0] == Descriptor("application/x-part", CONFIG, 7)
+        assert manifest.descriptors[0] == Descriptor("application/x-part", CONFIG, 7)
 
     def test_an_indexs_parts_are_its_children(self) -> None:
         """Each child is a manifest with parts of its own."""
@@ -139,7 +139,7 @@ class TestParts:
         manifest = parse(_manifest(layers=[_descriptor(LAYER), layer]))
 
         assert manifest.parts() == (CONFIG, LAYER)
-        assert manifest.names[-1].is_elsewhere
+        assert manifest.descriptors[-1].is_elsewhere
 
     def test_an_artifact_needs_no_layers(self) -> None:
         """The list may be empty, null or missing."""
@@ -247,7 +247,7 @@ def test_any_json_document_is_parsed_or_raises_invalid_manifest(
     except InvalidManifest:
         return
 
-    assert all(isinstance(named, Descriptor) for named in manifest.names)
+    assert all(isinstance(named, Descriptor) for named in manifest.descriptors)
 
 
 class TestBounds:
@@ -257,8 +257,8 @@ class TestBounds:
         """The config of an image counts in addition."""
         parts = [_descriptor(LAYER) for _ in range(MOST_DESCRIPTORS)]
 
-        assert len(parse(_manifest(layers=parts)).names) == MOST_DESCRIPTORS + 1
-        assert len(parse(_index(manifests=parts)).names) == MOST_DESCRIPTORS
+        assert len(parse(_manifest(layers=parts)).descriptors) == MOST_DESCRIPTORS + 1
+        assert len(parse(_index(manifests=parts)).descriptors) == MOST_DESCRIPTORS
 
     @pytest.mark.parametrize("family", ["layers", "manifests"])
     def test_more_descriptors_than_the_limit_are_rejected(self, family: str) -> None:
@@ -313,7 +313,7 @@ def test_a_descriptor_key_in_another_case_is_rejected(key: str) -> None:
     """Clients in Go would read another digest."""
     with pytest.raises(InvalidManifest):
         parse(_manifest(layers=[_descriptor(LAYER) | {key: _descriptor(LAYER)["digest"]}]))
-    assert parse(_manifest(layers=[_descriptor(LAYER) | {"x-own": 1, "Own": 2}])).names
+    assert parse(_manifest(layers=[_descriptor(LAYER) | {"x-own": 1, "Own": 2}])).descriptors
 
 
 @pytest.mark.parametrize(

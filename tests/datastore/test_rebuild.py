@@ -139,7 +139,7 @@ def test_a_row_that_a_worker_recorded_meanwhile_is_kept(
     """Its last use is later than any file time, and its size and kind are certain."""
     layer = _store(storage, b"layer", NOW - DAY)
     manifest = _image(storage, [layer], NOW - DAY)
-    index.record(manifest, 999, ContentKind.MANIFEST, NOW, names=[layer])
+    index.record(manifest, 999, ContentKind.MANIFEST, NOW, children=[layer])
 
     rebuild(storage, index, NOW)
 

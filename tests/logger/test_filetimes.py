@@ -20,7 +20,7 @@ class Store:
         self.index = MemoryIndex()
         for digest in (MANIFEST, LAYER, OTHER):
             self.storage.write(layout.blob(digest), b"x")
-        self.index.record(MANIFEST, 1, ContentKind.MANIFEST, START, names=[LAYER])
+        self.index.record(MANIFEST, 1, ContentKind.MANIFEST, START, children=[LAYER])
 
     def times(self, limit: int = 100) -> FileTimes:
         """Return the tested object."""

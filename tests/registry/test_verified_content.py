@@ -133,7 +133,7 @@ def test_a_length_known_from_a_manifest_is_compared(u: FakeUpstream, p: Pulling)
     index = MemoryIndex()
     index.record(LAYER_DIGEST, 1000, ContentKind.BLOB, 0)
     manifest = next(iter(p.repositories.manifests(next(p.repositories.below("")))))
-    index.record(manifest, 1, ContentKind.MANIFEST, 0, names=[LAYER_DIGEST])
+    index.record(manifest, 1, ContentKind.MANIFEST, 0, children=[LAYER_DIGEST])
 
     assert pulling(u, p.root, index=index).get(BLOB).content == LAYER
 

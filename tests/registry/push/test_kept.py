@@ -44,7 +44,7 @@ def test_an_unfinished_upload_makes_no_repository(p: Pushing) -> None:
 def test_a_blob_push_of_a_manifest_keeps_its_row(p: Pushing) -> None:
     """The row of a manifest keeps its parts: the order of eviction depends on them."""
     part = Digest.of(b"part")
-    p.index.record(_DIGEST, len(_CONTENT), ContentKind.MANIFEST, 1.0, names=[part])
+    p.index.record(_DIGEST, len(_CONTENT), ContentKind.MANIFEST, 1.0, children=[part])
     (p.root / "docker").mkdir()
     p.storage.write(
         f"docker/registry/v2/blobs/sha256/{_DIGEST.hex[:2]}/{_DIGEST.hex}/data", _CONTENT

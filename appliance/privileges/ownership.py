@@ -38,7 +38,8 @@ def make_folders(settings: Settings) -> None:
     Only the owner and the group can enter a new folder: other accounts of the machine must not read
     content that was pulled with a password or pushed. An existing folder keeps its mode here.
     """
-    for folder in (settings.storage.rootdirectory, settings.storage.statedir / "log"):
+    storage = settings.storage  # mkdir gives the mode to the last folder of a path only
+    for folder in (storage.rootdirectory, storage.statedir, storage.statedir / "log"):
         try:
             folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
         except OSError as error:

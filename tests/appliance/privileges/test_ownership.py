@@ -159,7 +159,8 @@ def test_missing_folders_are_created(desk: Desk, tmp_path: Path) -> None:
     ownership.make_folders(settings)
 
     assert (tmp_path / "a/b/entrepot/log").is_dir()
-    assert (tmp_path / "a/b").stat().st_mode & 0o007 == 0
+    for each in ("a/b", "a/b/entrepot", "a/b/entrepot/log"):
+        assert (tmp_path / each).stat().st_mode & 0o007 == 0
 
 
 def test_an_existing_folder_keeps_its_mode(desk: Desk, tmp_path: Path) -> None:

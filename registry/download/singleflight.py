@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
@@ -203,13 +203,15 @@ class SingleFlight:
 class Reader:
     """One client's view of a blob that is being downloaded.
 
-    `collapsed` is True if another client's request began the download.
+    `collapsed` is True if another client's request began the download. `on_stored` is called once
+    the blob is verified and stored, before its last byte is yielded.
     """
 
     def __init__(
         self, downloads: SingleFlight, task: Task, download: Download | None, *, is_ours: bool
     ) -> None:
         self.collapsed = not is_ours
+        self.on_stored: Callable[[], None] = lambda: None
         self._downloads = downloads
         self._task = task
         self._download = download
@@ -333,6 +335,7 @@ class Reader:
             if stored is not None:
                 self.close()
                 self._stored, self._stored_size = stored
+                self.on_stored()
         return self._stored is not None
 
     def _length_of_stored(self, file: BinaryIO) -> int:

@@ -162,6 +162,7 @@ class Blobs:
             self.prefetch.follow(self._prefetch_request(resolved, registered, task.digest))
 
         early = is_early(registered.config.ranges, size)
+        reader.on_stored = lambda: self._link_stored(resolved, task.digest)
 
         def read(start: int, stop: int | None) -> Iterator[Piece]:
             if stop is not None and start > reader.received() + _NEAR:
@@ -171,8 +172,7 @@ class Blobs:
                 if early:
                     return passed
                 return compared(passed, in_bytes(reader.read(start, stop)), resolved.host)
-            pieces = reader.read(start, stop, early=early)
-            return self._linked(resolved, task.digest, pieces)
+            return reader.read(start, stop, early=early)
 
         source = ResponseSource.COLLAPSED if reader.collapsed else ResponseSource.MISS
         return ArrivingBlob(task.digest, size, read, source, early=early)
@@ -206,15 +206,15 @@ class Blobs:
             ),
         )
 
-    def _linked(
-        self, resolved: ResolvedRepository, digest: Digest, pieces: Iterator[Piece]
-    ) -> Iterator[Piece]:
-        """Yield a body. At its end the digest is verified: link the blob in the repository."""
-        yield from pieces
-        # the body is complete; on a disk error, the next request links the blob
-        with suppress(StorageFull, StorageBroken):
+    def _link_stored(self, resolved: ResolvedRepository, digest: Digest) -> None:
+        """Link a blob that was just proven, before its last byte leaves.
+
+        A client that has all parts of an image may ask for its manifest at once: with the upstream
+        away, that is served only if each part is linked.
+        """
+        with suppress(StorageFull, StorageBroken):  # the next request links it
             is_new = not self.store.repositories.links_blob(resolved.repository, digest)
-            if is_new and self.store.has_blob(digest) and self._may_share(resolved, digest):
+            if is_new and self._may_share(resolved, digest):
                 self.store.link_blob(resolved.repository, digest, resolved.host)
 
     def _task(

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from falcon.testing import StartResponseMock, create_environ
 
 from entrepot.datastore import layout
 from entrepot.datastore.locks import try_lock
-from entrepot.datastore.refs import Digest
+from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.reservations import SpaceLimits
 from entrepot.registry.auth.identity import authenticator
 from tests import images
@@ -310,3 +311,17 @@ def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
 
     assert p.ask("GET", f"/v2/{p.prefix}/third/name/{BLOB}").status_code == 404
     assert p.ask("GET", f"/v2/{p.prefix}/other/name/{BLOB}").content == CONTENT
+
+
+def test_a_blob_is_linked_before_its_last_byte_leaves(p: Pulling) -> None:
+    """A client that has all parts of an image may ask for its manifest with the upstream away."""
+    name = Repository(f"{p.prefix}/{NAME}")
+    wsgi = create_environ(path=f"/v2/{name}/{BLOB}")
+    seen: list[bool] = []
+    came = 0
+    for piece in p.client.app(wsgi, StartResponseMock()):
+        came += len(piece)
+        if came == len(CONTENT):
+            seen.append(p.repositories.links_blob(name, DIGEST))
+
+    assert (came, seen) == (len(CONTENT), [True])

@@ -261,7 +261,8 @@ def test_a_blob_that_is_always_cut_off_ends_cut_and_resumes_later(case: Case) ->
     path = blob_path(case.name, digest)
     eventually(lambda: case.appliance.http.get(path).status == 200, what="it pulls again")
     pull_blob(case.appliance.http, case.name, digest)
-    assert not [path for path in spool_files(case.appliance.state) if digest.hex in path.name]
+    name = layout.spool(layout.spool_key(digest, case.host))
+    assert not [path for path in spool_files(case.appliance.state) if name in path.name]
 
 
 def test_a_realm_on_another_host_gets_no_credentials(case: Case) -> None:

@@ -237,7 +237,7 @@ class Download:
         """Announce the size of the blob to the readers here and, by a file, elsewhere."""
         if self.is_opened:
             return
-        # without the file, readers in other processes take the download over or end it
+        # without this file, readers in other processes wait for the commit
         with contextlib.suppress(OSError):
             size_path(self._path).write_text(_UNKNOWN_SIZE if size is None else str(size))
         with self._changed:

@@ -18,7 +18,7 @@ from entrepot.registry.errors import Overloaded
 _GRACE_S = 3600.0
 """Lifetime of a pin, in s, if the worker dies during a push and does not remove the pin."""
 
-_CLEANER_WAIT_S = 5.0  # for the cleaner to end a removal; after this it may have died
+_CLEANER_WAIT_S = 5.0  # for the cleaner to end a removal; after this time it may be dead
 _POLL_S = 0.01
 
 
@@ -60,7 +60,7 @@ def _unmark_if_dead(store: ContentStore, state: Path, protected: set[Digest]) ->
     """
     with holding(state / layout.SWEEP_LOCK, _CLEANER_WAIT_S, is_kept=True) as lock:
         if lock is None:
-            raise Overloaded("an older copy of this content is still being removed")
+            raise Overloaded("an older copy of this content is being removed: try again later")
         _unmark(store, _marked(store.index, protected))
 
 

@@ -132,7 +132,7 @@ class BlobUploads:
         if actual != digest:
             session.discard()
             raise DigestMismatch(digest, actual)
-        # pin again: the first pin may have expired during a long upload
+        # pin again: during a long upload, the pin of `finish` may have expired
         with pinned(self.store, self.state, [digest]):
             self._store(session, digest)
             self.store.repositories.link_blob(name, digest)

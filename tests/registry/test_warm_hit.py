@@ -16,7 +16,7 @@ from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream
 
 LAYERS = [b"one layer", b"another"]
-_NO_CALL = {"fspath"}  # of module posix, but it asks the kernel for nothing
+_NO_CALL = {"fspath"}  # a function of module posix without a system call
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tests.images import filler
 from tests.registry.remotes import FakeRemote
 from tests.sizes import scaled
 
-_PROGRESS = 100_000  # bytes: progress
+_PROGRESS = 100_000  # bytes that count as progress
 
 
 def _policy(count: int = 1, jitter: float = 1.0, **limits: float) -> RetryPolicy:
@@ -311,7 +311,7 @@ def test_the_upstreams_error_is_raised(
     with pytest.raises(expected) as raised:
         list(_over(*remotes))
 
-    assert raised.value.upstream == "u"  # type: ignore[attr-defined]  # one of ours
+    assert raised.value.upstream == "u"  # type: ignore[attr-defined]  # set by the test
 
 
 def test_a_distrusted_source_is_not_used() -> None:

@@ -52,7 +52,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
     made: list[Application] = []
 
     def begin(**said: object) -> TestClient:
-        made.append(create_app(tmp_path, **said))  # type: ignore[arg-type]  # as the test says
+        made.append(create_app(tmp_path, **said))  # type: ignore[arg-type]  # an invalid argument, on purpose
         return TestClient(made[-1])
 
     yield begin

@@ -126,7 +126,7 @@ def test_a_blob_above_the_cap_is_refused(tmp_path: Path) -> None:
 
 def test_a_push_is_503_while_the_index_is_rebuilt(p: Pushing) -> None:
     """The used bytes are unknown: a client must retry, but would take a refusal as final."""
-    p.index._notes.clear()  # type: ignore[attr-defined]  # as it is when it was lost
+    p.index._notes.clear()  # type: ignore[attr-defined]  # the total of a lost index
     where = p.begin()
 
     answer = p.send("PATCH", where, b"x")

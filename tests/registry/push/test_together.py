@@ -90,13 +90,13 @@ def test_an_eviction_during_a_push_removes_no_acknowledged_blob(
 ) -> None:
     """An old copy of the pushed blob is stored, and the cleaner evicts it at that moment."""
     blobs = BlobStore(p.storage)
-    landing = threading.Lock()  # nothing lands while it is here, and it is until it has gone
+    commit_lock = threading.Lock()  # no commit between the check and the removal
 
     def evict() -> None:
-        began, awaited = time.time(), index.pins()  # as the cleaner looks: in this order
+        began, awaited = time.time(), index.pins()  # in the cleaner's order
         staying = awaited | set(p.repositories.blobs(Repository(NAME)))
         for entry in index.oldest(None, 100):
-            with landing:
+            with commit_lock:
                 if (
                     entry.used < began
                     and entry.digest not in staying
@@ -107,7 +107,7 @@ def test_an_eviction_during_a_push_removes_no_acknowledged_blob(
 
     with _concurrently(evict):
         for _ in range(_ROUNDS):
-            with landing:
+            with commit_lock:
                 blobs.write(_DIGEST, _CONTENT)
                 index.record(_DIGEST, len(_CONTENT), ContentKind.BLOB, 1.0)
             p.blob(_CONTENT)

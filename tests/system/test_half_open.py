@@ -1,7 +1,7 @@
-"""Everybody pulls and users push: `auth.anonymous: pull` with the clients that people have.
+"""Anonymous pulls and authenticated pushes (`auth.anonymous: pull`) with common clients.
 
-oras is missing here: no package of Debian 12, PyPI or npm has it. It sends its password, as
-containerd does, after the challenge of the request itself, and asks `/v2/` to log in.
+oras is not tested: no package of Debian 12, PyPI or npm contains it. Like containerd, it sends its
+password after the challenge of the request itself, and requests `/v2/` for a login.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PLAIN = ("--tls-verify=false",)
 
 @pytest.fixture(scope="module")
 def half_open(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """An appliance with a password that lets everybody pull."""
+    """An appliance with a user that also allows anonymous pulls."""
     folder = tmp_path_factory.mktemp("halfopen")
     public.push("half/app", "v1", _DOCKERS)
     settings = {
@@ -47,16 +47,16 @@ def half_open(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Ite
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A folder with a short path, for there are sockets below it."""
+    """A folder with a short path, because there are sockets below it."""
     folder = Path(tempfile.mkdtemp(prefix="ho-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_podman_and_buildah_pull_as_strangers_and_push_as_users(
+def test_podman_and_buildah_pull_anonymously_and_push_after_a_login(
     half_open: Appliance, clients: Clients
 ) -> None:
-    """Pull logged out; a wrong password is refused at the login; push once logged in."""
+    """A push without a login and a login with a wrong password fail."""
     netloc = half_open.http.netloc
     own = clients.pull(f"{netloc}/{NAME}:v1")
     clients.buildah("pull", "--quiet", *_PLAIN, f"{netloc}/{NAME}:v1")
@@ -74,7 +74,7 @@ def test_podman_and_buildah_pull_as_strangers_and_push_as_users(
     assert clients.pull(f"{netloc}/team/podman:v1")
 
 
-def test_skopeo_copies_as_a_stranger_and_pushes_as_a_user(
+def test_skopeo_copies_anonymously_and_pushes_with_a_login(
     half_open: Appliance, clients: Clients, tmp_path: Path
 ) -> None:
     """With and without credentials on its command line."""
@@ -93,10 +93,12 @@ def test_skopeo_copies_as_a_stranger_and_pushes_as_a_user(
     assert tags(half_open.http, "team/skopeo") == ["v1"]
 
 
-def test_dockerd_pulls_as_a_stranger_and_pushes_as_a_user(half_open: Appliance, home: Path) -> None:
-    """By name, and as a mirror that it sends its password for Docker Hub.
+def test_dockerd_pulls_anonymously_and_pushes_with_a_login(
+    half_open: Appliance, home: Path
+) -> None:
+    """By the appliance's name, and as a mirror to which it sends its login of Docker Hub.
 
-    A push that is refused is not tried here: the daemon repeats it for a minute.
+    A refused push is not tested, because the daemon repeats it for a minute.
     """
     netloc, port = half_open.http.netloc, half_open.http.port
     (home / "tree" / "etc" / "docker").mkdir(parents=True)
@@ -115,10 +117,10 @@ def test_dockerd_pulls_as_a_stranger_and_pushes_as_a_user(half_open: Appliance, 
     assert tags(half_open.http, "team/docker") == ["v1"]
 
 
-def test_containerd_pulls_as_a_stranger_and_pushes_as_a_user(
+def test_containerd_pulls_anonymously_and_pushes_with_a_login(
     half_open: Appliance, home: Path
 ) -> None:
-    """It asks no `/v2/`, and answers the challenge of the request itself."""
+    """It does not request `/v2/`, and responds to the challenge of the request itself."""
     netloc = half_open.http.netloc
     with Containerd(home / "containerd") as containerd:
         image = f"{netloc}/{NAME}:v1"

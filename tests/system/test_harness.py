@@ -1,4 +1,4 @@
-"""The clients, upstreams and images of these tests agree with each other without us."""
+"""The clients, upstreams and images of these tests work together without an appliance."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ LOGIN = "robot:pass:word"
 
 
 @pytest.mark.parametrize("family", ["oci", "docker"])
-def test_podman_pulls_what_we_pushed(clients: Clients, public: Registry, family: Family) -> None:
-    """An image of ours is one that podman unpacks, and its ID is its config's digest."""
+def test_podman_pulls_an_image_of_the_tests(
+    clients: Clients, public: Registry, family: Family
+) -> None:
+    """Podman can unpack it, and its ID is the digest of its config."""
     shared = layer({"shared": b"shared"})
     image = public.push("harness", family, of_size(64 * KB, 1, shared=shared, family=family))
 
@@ -29,7 +31,7 @@ def test_podman_pulls_what_we_pushed(clients: Clients, public: Registry, family:
 
 
 def test_podman_chooses_its_platform_from_an_index(clients: Clients, public: Registry) -> None:
-    """An index of ours is one that podman resolves."""
+    """Podman can resolve an index of the tests."""
     children = two_platforms(2)
     public.push_index("harness", "many", children)
 
@@ -38,8 +40,8 @@ def test_podman_chooses_its_platform_from_an_index(clients: Clients, public: Reg
     assert str(Digest.of(children[0].config)) == f"sha256:{pulled}"
 
 
-def test_an_upstream_that_was_stopped_comes_back_at_its_port(tmp_path: Path) -> None:
-    """Stopped, nobody answers; started again it holds what it held."""
+def test_a_stopped_upstream_is_back_on_its_port_after_a_start(tmp_path: Path) -> None:
+    """While it is stopped, connections are refused; afterwards it has the same content."""
     with Registry(tmp_path / "registry") as registry:
         registry.push("app", "v1", of_size(KB, 3))
         registry.stop()
@@ -53,8 +55,8 @@ def test_an_upstream_that_was_stopped_comes_back_at_its_port(tmp_path: Path) -> 
     assert ("GET", "/v2/app/manifests/v1", 200) in registry.requests()
 
 
-def test_a_basic_upstream_asks_for_its_password(tmp_path: Path, clients: Clients) -> None:
-    """Without a login it refuses, with the right one it serves."""
+def test_a_basic_upstream_requires_its_password(tmp_path: Path, clients: Clients) -> None:
+    """It refuses a pull without a login."""
     with basic_registry(tmp_path / "basic", LOGIN) as registry:
         registry.push("app", "v1", of_size(KB, 4))
         image = f"{registry.http.netloc}/app:v1"
@@ -64,8 +66,8 @@ def test_a_basic_upstream_asks_for_its_password(tmp_path: Path, clients: Clients
         assert clients.pull(image)
 
 
-def test_a_token_upstream_asks_for_a_token(tmp_path: Path, clients: Clients) -> None:
-    """Its realm gives one to who knows the password."""
+def test_a_token_upstream_requires_a_token(tmp_path: Path, clients: Clients) -> None:
+    """Its realm issues one to a client with the right password."""
     with (
         TokenServer(LOGIN) as tokens,
         token_registry(tmp_path / "token", tokens) as registry,
@@ -79,7 +81,7 @@ def test_a_token_upstream_asks_for_a_token(tmp_path: Path, clients: Clients) -> 
 
 
 def test_a_tls_upstream_shows_a_certificate_of_its_own_ca(tmp_path: Path, clients: Clients) -> None:
-    """Who was not told of the CA goes away; who was pulls."""
+    """A client without the CA refuses it; a client with the CA can use it."""
     with tls_registry(tmp_path / "tls", Authority()) as registry:
         registry.push("app", "v1", of_size(KB, 6))
         image = f"docker://{registry.http.netloc}/app:v1"

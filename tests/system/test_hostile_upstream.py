@@ -1,8 +1,9 @@
-"""Hostile upstreams beside an honest one: what memory and CPU they take from an appliance.
+"""Hostile upstreams beside an honest one: the memory and CPU that they can take from an appliance.
 
-Two workers serve clients that pull from the honest upstream. Others meanwhile ask hostile ones for
-what each makes of its answers: sizes that cannot be, lists and heads without an end, headers at
-which a regular expression looks back, JSON that grows in memory, one byte now and then.
+Two workers serve clients that pull from the honest upstream. Other clients send requests for
+hostile ones, each with another kind of response: impossible sizes, endless lists and headers,
+headers that make a regular expression backtrack, JSON that grows in memory, or a few bytes per
+second.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from tests.upstream import FakeUpstream
 PULLS = 2000 if FULL else 80
 HONEST = 4
 MOST_MIB = 250
-"""Of each worker at its peak: idle it has about 60."""
+"""Limit of each worker's peak memory; an idle worker has about 60 MiB."""
 NAME = "library/app"
 LAYER = filler(100_000, 1)
 LARGE = filler(17 * 1024 * 1024, 2)
@@ -68,7 +69,7 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass
 class Load:
-    """Threads that ask until the honest of them have pulled often enough."""
+    """Threads that send requests until PULLS honest pulls are done."""
 
     http: HttpClient
     waits: list[float] = field(default_factory=list)
@@ -76,13 +77,13 @@ class Load:
     done: threading.Event = field(default_factory=threading.Event)
 
     def request(self, path: str) -> None:
-        """Ask for what may fail."""
+        """Send requests that may fail."""
         while not self.done.is_set():
             with suppress(OSError, HTTPException):
                 self.http.get(path)
 
     def pull(self, name: str) -> None:
-        """Pull what must be there."""
+        """Pull an image, which must succeed."""
         while not self.done.is_set():
             began = time.monotonic()
             try:
@@ -92,11 +93,11 @@ class Load:
                 self.failures.append(repr(error)[:300])
             self.waits.append(time.monotonic() - began)
 
-    def run(self, asks: list[Callable[[], None]]) -> float:
-        """Run all at once; return the 99th percentile of what an honest pull took [s]."""
+    def run(self, clients: list[Callable[[], None]]) -> float:
+        """Run all clients at once; return the 99th percentile of the honest pulls' times, in s."""
         self.waits.clear()
         self.done.clear()
-        threads = [threading.Thread(target=each) for each in asks]
+        threads = [threading.Thread(target=each) for each in clients]
         for each in threads:
             each.start()
         deadline = time.monotonic() + 100
@@ -109,7 +110,7 @@ class Load:
 
 
 def _peak(pid: int) -> float:
-    """Return the most memory that a process ever had, in MiB."""
+    """Return the largest resident memory of a process, in MiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(each for each in lines if each.startswith("VmHWM")).split()[1]) / 1024
 
@@ -132,23 +133,24 @@ def upstreams() -> Iterator[dict[str, FakeUpstream]]:
         yield found
 
 
-def test_hostile_upstreams_take_neither_memory_nor_time_from_others(
+def test_hostile_upstreams_take_neither_memory_nor_time_from_other_pulls(
     upstreams: dict[str, FakeUpstream], tmp_path: Path
 ) -> None:
-    """No honest pull fails, and no worker holds more than it may.
+    """No honest pull fails, and no worker exceeds its memory.
 
-    The times are compared where there are enough of them; all figures are in `figures.json`.
+    The times are compared only in the soak test, which has enough of them. All numbers are in
+    `figures.json`.
     """
-    said = {each.host: {"url": each.url} for each in upstreams.values()}
+    settings = {each.host: {"url": each.url} for each in upstreams.values()}
     names = {key: f"{each.host.replace(':', '_')}/{NAME}" for key, each in upstreams.items()}
     environment = {
         "ENTREPOT_WORKERS": "2",
         "CLEANER_MAXSIZE": "500M",
         "ENTREPOT_READ_TIMEOUT": "3s",
     }
-    with Appliance(tmp_path, Setup(upstreams=said, environment=environment)) as appliance:
+    with Appliance(tmp_path, Setup(upstreams=settings, environment=environment)) as appliance:
         load = Load(appliance.http)
-        for each in ("sizes", "layer as a manifest"):  # what the layer's size is taken from
+        for each in ("sizes", "layer as a manifest"):  # the manifest states the layer's size
             assert load.http.get(f"/v2/{names[each]}/manifests/lies").status == 200
         assert load.http.get(f"/v2/{names['layer as a manifest']}/blobs/{DIGEST}").status == 200
         pulls = [partial(load.pull, names["honest"])] * HONEST

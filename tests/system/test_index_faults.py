@@ -1,4 +1,4 @@
-"""The index is lost or broken under a real appliance: the cap holds, and it mends itself."""
+"""The index of a running appliance is lost or damaged: the cap holds, and the index is rebuilt."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _lose_with_workers(appliance: Appliance) -> None:
 def test_the_cap_holds_when_the_index_is_lost_during_large_downloads(
     start: Start, fake: FakeUpstream, lose: Callable[[Appliance], None]
 ) -> None:
-    """What runs was promised its room before; nothing else gets it."""
+    """Running downloads keep their reservations, and no other download gets their space."""
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
     pulled = [fake.put_image("app", f"v{n}", _made(n, _MAXIMUM // 16)) for n in range(8)]
     for number in range(len(pulled)):
@@ -67,7 +67,7 @@ def test_the_cap_holds_when_the_index_is_lost_during_large_downloads(
 
     with SizeSampler(appliance.data) as sampler:
         readers = [Reader(appliance.http, blob_path(_NAME, digest)).begin() for digest in large]
-        eventually(lambda: len(spool_files(appliance.state)) == len(large), what="all have begun")
+        eventually(lambda: len(spool_files(appliance.state)) == len(large), what="all have started")
         lose(appliance)
         eventually(lambda: _is_sound(appliance), what="the index is rebuilt", within=30)
         others = [Reader(appliance.http, blob_path(_NAME, digest)).begin() for digest in more]
@@ -82,7 +82,7 @@ def test_the_cap_holds_when_the_index_is_lost_during_large_downloads(
 def _is_sound(appliance: Appliance) -> bool:
     try:
         return appliance.metric("entrepot_index_available") == 1
-    except (AssertionError, OSError):  # workers start
+    except (AssertionError, OSError):  # workers are starting
         return False
 
 
@@ -126,10 +126,10 @@ _DAMAGES: dict[str, Callable[[Path], None]] = {
 }
 
 
-def test_an_index_that_is_damaged_while_it_is_used_is_whole_again_by_itself(
+def test_an_index_damaged_during_its_use_is_repaired_without_a_restart(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """Nothing is evicted for it, downloads are stored and pushes taken again, and no restart."""
+    """Nothing is evicted because of it, and downloads and pushes are stored again."""
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
     kept = fake.put_image("app", "kept", _made(1))
     pull(appliance.http, _NAME, "kept")
@@ -139,7 +139,7 @@ def test_an_index_that_is_damaged_while_it_is_used_is_whole_again_by_itself(
         damage(appliance.state / layout.INDEX)
 
         made = fake.put_image("app", f"after{number}", _made(10 + number))
-        _mends(appliance, f"after{number}", made, name)
+        _wait_until_repaired(appliance, f"after{number}", made, name)
         assert pull(appliance.http, _NAME, "kept")[0] == kept.digest
         assert _has(appliance, kept)
         assert appliance.http.get("/healthz").status == 200
@@ -148,8 +148,8 @@ def test_an_index_that_is_damaged_while_it_is_used_is_whole_again_by_itself(
     assert appliance.metric("entrepot_evictions_total", reason="size") == 0
 
 
-def _mends(appliance: Appliance, tag: str, made: Image, name: str) -> None:
-    """Wait until a download is stored again, and a push taken."""
+def _wait_until_repaired(appliance: Appliance, tag: str, made: Image, name: str) -> None:
+    """Wait until a download is stored again, and a push accepted."""
     eventually(
         lambda: _is_stored(appliance, tag, made),
         what=f"downloads are stored again after: {name}",
@@ -158,7 +158,7 @@ def _mends(appliance: Appliance, tag: str, made: Image, name: str) -> None:
     )
     eventually(
         lambda: push(appliance.http, "team/app", "v1", made),
-        what=f"pushes are taken again after: {name}",
+        what=f"pushes are accepted again after: {name}",
     )
 
 
@@ -177,8 +177,8 @@ def _is_stored(appliance: Appliance, tag: str, made: Image) -> bool:
     return _has(appliance, made)
 
 
-def test_a_locked_index_delays_one_pull_and_not_all(start: Start, fake: FakeUpstream) -> None:
-    """Another program keeps it locked: cold pulls pass through, and `status` says why."""
+def test_a_locked_index_delays_only_one_pull(start: Start, fake: FakeUpstream) -> None:
+    """Another program locks it: later cold pulls are passed through without a delay."""
     one_worker = {**_BOUNDED, "ENTREPOT_WORKERS": "1"}
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=one_worker))
     digests = [fake.add_blob("app", filler(300 * KB, 80 + n)) for n in range(6)]
@@ -191,4 +191,4 @@ def test_a_locked_index_delays_one_pull_and_not_all(start: Start, fake: FakeUpst
             assert appliance.http.get(blob_path(_NAME, digest)).status == 200
             took.append(time.monotonic() - began)
 
-    assert sum(each >= 2 for each in took) <= 1  # s: the patience of a verb
+    assert sum(each >= 2 for each in took) <= 1  # s: the time-out of one operation

@@ -1,4 +1,4 @@
-"""The program of docs/library.md, with the wheel installed, as its reader would run it."""
+"""The program of docs/library.md with the installed wheel, run as a reader would run it."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _FORGOTTEN = images.image([images.filler(50_000, 2)])
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter that has our wheel and its dependencies, and knows nothing of this folder."""
+    """An interpreter with our wheel and its dependencies, which does not import this folder."""
     folder = tmp_path_factory.mktemp("wheel")
     _run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"])
     _wheel(folder)
     site = next((folder / "venv/lib").glob("python*/site-packages"))
     (wheel,) = (folder / "dist").glob("*.whl")
     shutil.unpack_archive(wheel, site, "zip")
-    # the dependencies are those that the tests run with; a .pth file in there is not followed
+    # the dependencies are those of the tests; Python does not follow a .pth file in that folder
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return folder / "venv/bin/python"
 
@@ -65,9 +65,9 @@ def _run(words: Sequence[str | Path]) -> None:
 
 
 class Program:
-    """The program of the page in a folder of its own; what it prints lies in `log`."""
+    """The program of the page in a folder of its own; its output is in the file `log`."""
 
-    def __init__(self, folder: Path, **said: object) -> None:
+    def __init__(self, folder: Path, **settings: object) -> None:
         self.port = free_port()
         self.http = HttpClient(self.port)
         self.ann = replace(self.http, login="ann:sesame")
@@ -77,13 +77,13 @@ class Program:
         page = (ROOT / "docs/library.md").read_text(encoding="utf-8")
         for name, text in _FILES.findall(page):
             (folder / name).write_text(text)
-        said = {"ADDRESS": f"127.0.0.1:{self.port}", **said}
+        settings = {"ADDRESS": f"127.0.0.1:{self.port}", **settings}
         with (folder / "config.py").open("a") as own:
-            own.writelines(f"{name} = {value!r}\n" for name, value in said.items())
+            own.writelines(f"{name} = {value!r}\n" for name, value in settings.items())
 
     @contextmanager
     def running(self, *words: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-        """Start it, and stop it with SIGTERM, which it must obey."""
+        """Start it, and stop it with SIGTERM, after which it must exit with 0."""
         with self.log.open("wb") as log:
             process = subprocess.Popen(
                 words,
@@ -102,12 +102,12 @@ class Program:
             process.wait()
 
     def output(self) -> str:
-        """Return all that it has printed."""
+        """Return its whole output."""
         return self.log.read_text(errors="replace")
 
 
 def test_the_program_of_the_page_runs(python: Path, tmp_path: Path) -> None:
-    """It logs in, takes pushes by its rules, pulls through, tells of uses, and lets go."""
+    """It has logins, access rules, a pull-through cache, reports of uses, and eviction."""
     with FakeUpstream() as u:
         upstream = u.put_image("library/app", "v1", _IMAGE)
         program = Program(tmp_path, UPSTREAMS={"one.test": u.url}, TTL=3.0)
@@ -126,7 +126,7 @@ def test_the_program_of_the_page_runs(python: Path, tmp_path: Path) -> None:
                     program.ann.get(manifest_path("ann/app", "v1")).status == 200
                     and not _blob(tmp_path, Digest.of(_FORGOTTEN.layers[0])).exists()
                 ),
-                what="what nobody pulled is gone, and what was pulled is here",
+                what="the image without a pull is evicted, and the other one stays",
             )
 
     assert upstream.digest == _IMAGE.digest
@@ -136,8 +136,8 @@ def test_the_program_of_the_page_runs(python: Path, tmp_path: Path) -> None:
     assert "Traceback" not in program.output()
 
 
-def test_another_server_may_run_it(python: Path, tmp_path: Path) -> None:
-    """Gunicorn from its own command line, with two processes: uses of both are known."""
+def test_the_program_runs_in_another_server(python: Path, tmp_path: Path) -> None:
+    """In gunicorn from its own command line, with two processes; uses in both are recorded."""
     program = Program(tmp_path, UPSTREAMS=[], TTL=0)
     words = ["-m", "gunicorn", "--workers=2", "--worker-class=gthread", "--threads=4"]
     bind = f"--bind=127.0.0.1:{program.port}"
@@ -149,8 +149,8 @@ def test_another_server_may_run_it(python: Path, tmp_path: Path) -> None:
     assert "Traceback" not in program.output()
 
 
-def test_what_is_imported_is_the_program_s_own(python: Path, tmp_path: Path) -> None:
-    """Its `config` and its `logger`; the registry is the wheel's."""
+def test_the_program_imports_its_own_modules(python: Path, tmp_path: Path) -> None:
+    """Its own `config` and `logger`; the registry is that of the wheel."""
     Program(tmp_path)
     check = (
         "import program, sys\n"

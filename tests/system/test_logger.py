@@ -1,4 +1,4 @@
-"""The logger misses nothing although it was away, and order outlives the index: item 12."""
+"""A logger that did not run for a while misses no line, and access times survive the index."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.upstream import FakeUpstream
 NAME = "one.test/app"
 HOUR = 3600
 ROTATIONS = 3
-# 1 % of the cap is for logs: few bytes make a rotation
+# 1 % of the cap is for logs, so few bytes cause a rotation
 SMALL_LOG = {"CLEANER_MAXSIZE": "50M", "CLEANER_RUNEVERY_TIME": "1s"}
 
 
-def test_a_logger_that_was_away_while_the_log_rotated_counts_every_request(
+def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """Counters equal what was sent, stamps are last uses: nothing lost, nothing counted twice."""
+    """Counters and access times show that no line is lost or counted twice."""
     image = fake.put_image("app", "v1", of_size(64 * KB, 500))
     blobs = [Digest.of(blob) for blob in image.blobs]
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=SMALL_LOG))
@@ -40,7 +40,7 @@ def test_a_logger_that_was_away_while_the_log_rotated_counts_every_request(
 
     _stop_logger(appliance)
     sent = _rotate(appliance, blobs)
-    last, began = blobs[::-1], int(time.time() * 1000) / 1000  # HAProxy tells ms
+    last, began = blobs[::-1], int(time.time() * 1000) / 1000  # HAProxy logs ms
     for digest in last:
         pull_blob(appliance.http, NAME, digest)
     appliance.kill_program("logger", signal.SIGKILL)
@@ -48,9 +48,9 @@ def test_a_logger_that_was_away_while_the_log_rotated_counts_every_request(
     expected = len(blobs) + sent + len(last)
     eventually(
         lambda: _counted(appliance, "blob") >= expected,
-        what="all is counted",
+        what="all requests are counted",
         within=60,
-        pause=0.5,  # each look is a line, and too many push those out that are waited for
+        pause=0.5,  # each request for metrics adds a line, which may push others out of the log
     )
     assert _counted(appliance, "blob") == expected
     lost = ("entrepot_log_dropped", "entrepot_log_gaps", "entrepot_log_unreadable")
@@ -61,7 +61,7 @@ def test_a_logger_that_was_away_while_the_log_rotated_counts_every_request(
 
 
 def test_haproxy_writes_its_log_from_one_thread(start: Start) -> None:
-    """A second one would give its line up whenever it finds the first one writing."""
+    """A second thread would drop its line when the first one is writing."""
     appliance = start(Setup())
     found = appliance.program("haproxy")
 
@@ -69,8 +69,8 @@ def test_haproxy_writes_its_log_from_one_thread(start: Start) -> None:
     assert len(os.listdir(f"/proc/{found.pid}/task")) == 1  # noqa: PTH208 - names are enough
 
 
-def test_nothing_is_evicted_on_stale_news(start: Start, fake: FakeUpstream) -> None:
-    """While the logger is away nobody knows what is used, and age evicts nothing."""
+def test_nothing_is_evicted_without_a_recent_log_barrier(start: Start, fake: FakeUpstream) -> None:
+    """While the logger is stopped, uses are unknown, so nothing is evicted by age."""
     used = fake.put_image("app", "used", of_size(64 * KB, 501))
     unused = fake.put_image("app", "unused", of_size(64 * KB, 502))
     ttl = {"CLEANER_TTL": "2s", "CLEANER_RUNEVERY_TIME": "1s"}
@@ -83,7 +83,7 @@ def test_nothing_is_evicted_on_stale_news(start: Start, fake: FakeUpstream) -> N
 
     eventually(
         lambda: pull(appliance.http, NAME, "used") and _probes(appliance) >= probes + 2,
-        what="the cleaner asks for news, in vain",
+        what="the cleaner waits for the logger, in vain",
         within=60,
     )
 
@@ -92,15 +92,17 @@ def test_nothing_is_evicted_on_stale_news(start: Start, fake: FakeUpstream) -> N
     appliance.kill_program("logger", signal.SIGKILL)
     eventually(
         lambda: pull(appliance.http, NAME, "used") and not _any_here(appliance, unused),
-        what="the unused one goes once there is news",
+        what="the unused image is evicted once the logger runs",
         within=40,
     )
     assert _all_here(appliance, used)
     assert fake.count("GET", f"/blobs/{Digest.of(used.layers[0])}") == 1
 
 
-def test_the_order_of_eviction_outlives_the_index(start: Start, fake: FakeUpstream) -> None:
-    """File times follow the stamps by the hour, and a lost index is rebuilt from them."""
+def test_the_order_of_eviction_survives_the_loss_of_the_index(
+    start: Start, fake: FakeUpstream
+) -> None:
+    """File times follow the access times by the hour, and a lost index is rebuilt from them."""
     images = [fake.put_image("app", f"v{n}", of_size(64 * KB, 510 + n)) for n in range(5)]
     appliance = start(Setup({"one.test": {"url": fake.url}}))
     for number in range(len(images)):
@@ -115,7 +117,7 @@ def test_the_order_of_eviction_outlives_the_index(start: Start, fake: FakeUpstre
     for number in (2, 0):
         pull(appliance.http, NAME, f"v{number}")
     expected = [layers[number] for number in (1, 3, 4, 2, 0)]
-    eventually(lambda: _by_last_use(appliance, layers) == expected, what="the uses are stamped")
+    eventually(lambda: _by_last_use(appliance, layers) == expected, what="the uses are recorded")
     assert appliance.stop() == 0
     _delete_index(appliance)
     appliance.start()
@@ -124,8 +126,10 @@ def test_the_order_of_eviction_outlives_the_index(start: Start, fake: FakeUpstre
     assert _by_last_use(appliance, layers) == expected
 
 
-def test_metrics_have_distributions_names_and_ours(start: Start, fake: FakeUpstream) -> None:
-    """Dashboards of distribution's proxy go on working; ours tell upstream, kind and cache."""
+def test_metrics_have_the_names_of_distribution_and_our_own(
+    start: Start, fake: FakeUpstream
+) -> None:
+    """Dashboards of distribution's proxy still work; our metrics have upstream, kind and cache."""
     image = fake.put_image("app", "v1", of_size(64 * KB, 503))
     appliance = start(Setup({"one.test": {"url": fake.url}}))
     pull(appliance.http, NAME, "v1")
@@ -144,7 +148,7 @@ def test_metrics_have_distributions_names_and_ours(start: Start, fake: FakeUpstr
 
 
 def _stop_logger(appliance: Appliance) -> None:
-    """Stop it where it keeps nobody from writing to the index: a stopped one would for ever."""
+    """Stop the logger while it holds no lock of the index: it would block all writers for ever."""
     index = SqliteIndex(appliance.state / layout.INDEX)
 
     def is_stopped() -> bool:
@@ -160,7 +164,7 @@ def _stop_logger(appliance: Appliance) -> None:
 
 
 def _rotate(appliance: Appliance, blobs: Sequence[Digest]) -> int:
-    """Get blobs until the access log has been rotated often enough; return how many."""
+    """Fetch blobs until the log was rotated ROTATIONS times; return the number of requests."""
     log = appliance.state / layout.ACCESS_LOG
     inodes = {log.stat().st_ino}
     sent = 0
@@ -173,7 +177,7 @@ def _rotate(appliance: Appliance, blobs: Sequence[Digest]) -> int:
 
 
 def _inode(path: Path) -> int:
-    """Return a file's inode, also in the instant in which it is being rotated."""
+    """Return a file's inode; wait if the file is just being rotated."""
 
     def look() -> int:
         with suppress(FileNotFoundError):
@@ -188,7 +192,7 @@ def _counted(appliance: Appliance, kind: str) -> float:
 
 
 def _probes(appliance: Appliance) -> int:
-    """Return how often the cleaner has asked for news."""
+    """Return how often the cleaner has sent its log-barrier request."""
     log = appliance.state / layout.ACCESS_LOG
     return log.read_text().count("/healthz?news=")
 
@@ -199,13 +203,13 @@ def _last_uses(appliance: Appliance, digests: Sequence[Digest]) -> dict[Digest, 
 
 
 def _by_last_use(appliance: Appliance, digests: Sequence[Digest]) -> list[Digest]:
-    """Return those of *digests* that the index knows, the one that goes first first."""
+    """Return those of *digests* that are in the index, in the order of their eviction."""
     index = SqliteIndex(appliance.state / layout.INDEX)
     return [entry.digest for entry in index.oldest(None, 1000) if entry.digest in digests]
 
 
 def _age(appliance: Appliance, images: Sequence[Image]) -> None:
-    """Set every file's time to hours ago, the first image's the longest."""
+    """Set the time of every file to hours ago, that of the first image to the oldest."""
     newest = (appliance.data / layout.blob(images[0].digest)).stat().st_mtime
     for hours, image in zip(range(20, 0, -2), images, strict=False):
         for digest in (image.digest, *(Digest.of(blob) for blob in image.blobs)):

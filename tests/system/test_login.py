@@ -1,7 +1,4 @@
-"""Who may pull: logins of podman and skopeo, and the htpasswd file that changes underneath.
-
-Items 2 and 8 of what the appliance must show.
-"""
+"""Logins of podman and skopeo, and the reload of a changed htpasswd file."""
 
 from __future__ import annotations
 
@@ -29,30 +26,30 @@ NAME = "one.test/login/app"
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """An appliance that serves nobody without a password."""
+    """An appliance that requires a password for every request."""
     yield from _guarded(tmp_path_factory.mktemp("closed"), public, "none")
 
 
 @pytest.fixture(scope="module")
 def half_open(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """An appliance that lets everybody pull although it knows passwords."""
+    """An appliance with users that also allows anonymous pulls."""
     yield from _guarded(tmp_path_factory.mktemp("halfopen"), public, "pull")
 
 
 def test_podman_without_a_login_is_refused(closed: Appliance, clients: Clients) -> None:
-    """401, and podman says so."""
-    said = clients.pull_fails(f"{closed.http.netloc}/{NAME}:v1")
+    """With 401; podman's message shows it."""
+    message = clients.pull_fails(f"{closed.http.netloc}/{NAME}:v1")
 
-    assert "authentication required" in said or "unauthorized" in said
+    assert "authentication required" in message or "unauthorized" in message
 
 
-def test_a_wrong_password_is_no_login(closed: Appliance, clients: Clients) -> None:
+def test_a_login_with_a_wrong_password_fails(closed: Appliance, clients: Clients) -> None:
     """`podman login` fails."""
     assert clients.login(closed.http.netloc, WRONG).returncode != 0
 
 
 def test_podman_pulls_after_its_login(closed: Appliance, clients: Clients) -> None:
-    """`podman login`, then a pull, then another as the same user."""
+    """`podman login`, then a pull, then another pull as the same user."""
     assert clients.login(closed.http.netloc, ALICE).returncode == 0
 
     first = clients.pull(f"{closed.http.netloc}/{NAME}:v1")
@@ -64,7 +61,7 @@ def test_podman_pulls_after_its_login(closed: Appliance, clients: Clients) -> No
 @pytest.mark.parametrize(
     ("credentials", "succeeds"),
     [((), False), ((f"--src-creds={WRONG}",), False), ((f"--src-creds={ALICE}",), True)],
-    ids=["nobody", "wrong", "right"],
+    ids=["anonymous", "wrong", "right"],
 )
 def test_skopeo_needs_the_right_password(
     closed: Appliance,
@@ -74,14 +71,14 @@ def test_skopeo_needs_the_right_password(
     credentials: tuple[str, ...],
     succeeds: bool,
 ) -> None:
-    """The same rule for skopeo, which sends its credentials with the request."""
+    """Skopeo sends its credentials with the request."""
     done = clients.copy(f"{closed.http.netloc}/{NAME}:v1", tmp_path / "copy", *credentials)
 
     assert succeeds == (done.returncode == 0), done.stderr
 
 
 def test_a_refusal_is_a_basic_challenge_in_an_oci_envelope(closed: Appliance) -> None:
-    """`GET /v2/` asks for Basic credentials."""
+    """`GET /v2/` requires Basic credentials."""
     response = closed.http.get("/v2/")
 
     assert (response.status, response.code) == (401, "UNAUTHORIZED")
@@ -89,8 +86,8 @@ def test_a_refusal_is_a_basic_challenge_in_an_oci_envelope(closed: Appliance) ->
 
 
 @pytest.mark.parametrize("path", ["/metrics", f"/v2/{NAME}/manifests/v1"])
-def test_what_needs_a_pull_right_is_closed_too(closed: Appliance, path: str) -> None:
-    """Metrics tell who pulls what."""
+def test_metrics_and_manifests_need_a_pull_right(closed: Appliance, path: str) -> None:
+    """Metrics show which user pulls which image."""
     known = replace(closed.http, login=ALICE)
 
     assert closed.http.get(path).status == 401
@@ -101,16 +98,18 @@ def test_what_needs_a_pull_right_is_closed_too(closed: Appliance, path: str) -> 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("login", [None, ALICE, WRONG])
-def test_the_root_is_200_without_a_body_for_everybody(
+def test_the_root_is_200_without_a_body_for_every_client(
     closed: Appliance, method: str, login: str | None
 ) -> None:
-    """As docker distribution answers there: liveness probes ask for it without a password."""
+    """As in docker distribution: liveness probes request it without a password."""
     response = replace(closed.http, login=login).request(method, "/")
 
     assert (response.status, response.body) == (200, b"")
 
 
-def test_everybody_pulls_where_anonymous_pull_is_on(half_open: Appliance, clients: Clients) -> None:
+def test_any_client_pulls_where_anonymous_pulls_are_allowed(
+    half_open: Appliance, clients: Clients
+) -> None:
     """Podman without a login, then with one."""
     image = f"{half_open.http.netloc}/{NAME}:v1"
     anonymous = clients.pull(image)
@@ -121,10 +120,10 @@ def test_everybody_pulls_where_anonymous_pull_is_on(half_open: Appliance, client
 
 
 @pytest.mark.parametrize(("login", "status"), [(None, 401), (":", 401), (ALICE, 200), (WRONG, 401)])
-def test_the_version_check_asks_for_a_password_where_anonymous_pull_is_on(
+def test_the_version_check_requires_a_password_although_anonymous_pulls_are_allowed(
     half_open: Appliance, login: str | None, status: int
 ) -> None:
-    """Clients log in only where `GET /v2/` asks; no user and no password is nobody."""
+    """Clients log in only if `GET /v2/` requires it; an empty user and password is anonymous."""
     response = replace(half_open.http, login=login).get("/v2/")
 
     assert response.status == status
@@ -133,21 +132,21 @@ def test_the_version_check_asks_for_a_password_where_anonymous_pull_is_on(
 @pytest.mark.parametrize(
     "credentials",
     [(), ("--src-no-creds",), (f"--src-creds={WRONG}",), (f"--src-creds={ALICE}",)],
-    ids=["nobody", "no login", "unknown", "right"],
+    ids=["anonymous", "no login", "unknown", "right"],
 )
-def test_skopeo_pulls_where_anonymous_pull_is_on(
+def test_skopeo_pulls_where_anonymous_pulls_are_allowed(
     half_open: Appliance, clients: Clients, tmp_path: Path, credentials: tuple[str, ...]
 ) -> None:
-    """On pull paths an unknown credential is nobody: dockerd may send a mirror the Hub's."""
+    """On pull paths an unknown login is anonymous: dockerd may send a mirror Docker Hub's login."""
     done = clients.copy(f"{half_open.http.netloc}/{NAME}:v1", tmp_path / "copy", *credentials)
 
     assert done.returncode == 0, done.stderr
 
 
-def test_a_changed_htpasswd_is_in_force_while_a_pull_of_the_deleted_user_runs(
+def test_a_changed_htpasswd_is_in_force_while_a_removed_users_pull_runs(
     start: Start, fake: FakeUpstream, tmp_path: Path
 ) -> None:
-    """The deleted user is refused, the new one is let in, and the pull that runs ends well."""
+    """The removed user is refused, the new one is accepted, and the running pull is completed."""
     release = threading.Event()
     digest = fake.add_blob("app", filler(512 * KB, 21))
     fake.misbehave("/blobs/", method="GET", hold=release, hold_after=256 * KB)
@@ -159,8 +158,8 @@ def test_a_changed_htpasswd_is_in_force_while_a_pull_of_the_deleted_user_runs(
 
     htpasswd(users, BOB)
 
-    eventually(lambda: alice.get("/v2/").status == 401, what="the deleted user is refused")
-    eventually(lambda: bob.get("/v2/").status == 200, what="the new user is let in")
+    eventually(lambda: alice.get("/v2/").status == 401, what="the removed user is refused")
+    eventually(lambda: bob.get("/v2/").status == 200, what="the new user is accepted")
     release.set()
     assert reader.end().has(digest)
     assert alice.get("/v2/").status == 401

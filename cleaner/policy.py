@@ -265,7 +265,7 @@ class _Plan:
 
 
 def is_short(bounds: StoreLimits, moment: Demand) -> bool:
-    """Return whether eviction for size begins (see `Bounds`)."""
+    """Return whether eviction for size begins (see `StoreLimits`)."""
     if bounds.start is not None and moment.held > bounds.start:
         return True
     if bounds.room is None or not moment.needs:

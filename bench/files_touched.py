@@ -25,7 +25,7 @@ from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.app import Parts, assemble
-from entrepot.registry.auth.identity import Open
+from entrepot.registry.auth.identity import OpenAuthenticator
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 
@@ -115,7 +115,7 @@ def measure() -> dict[str, Touched]:
             index=index,
             state=Path(folder) / "data" / "entrepot",
             upstreams=table,
-            authenticator=Open(),
+            authenticator=OpenAuthenticator(),
             reservations=Reservations(index, SpaceLimits()),
         )
         try:

@@ -27,12 +27,12 @@ from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth import identity
 from entrepot.registry.auth.rules import AccessGrant, AccessRules
 from entrepot.registry.download.spoolfile import discard_partial_downloads
-from entrepot.registry.events import Breakers, Events, damaged
+from entrepot.registry.events import BreakerEvents, Events, damaged
 from entrepot.registry.push.upload_sessions import UploadLimits
 from entrepot.registry.routing.name_conflicts import leaves_out, shadowed
-from entrepot.registry.server.aftercare import ConnectionLimits
-from entrepot.registry.server.gunicorn_app import GunicornApplication, Serving
-from entrepot.registry.server.limited import Limited
+from entrepot.registry.server.connection_poller import ConnectionLimits
+from entrepot.registry.server.gunicorn_app import GunicornApplication, SocketServing
+from entrepot.registry.server.limit_reports import LimitReports
 from entrepot.registry.upstream.proxies import Proxies
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Shared, UpstreamTable
@@ -59,17 +59,17 @@ def main() -> None:
     lookout = Invalidation(generation)
     made = parts(settings, generation, lookout)
     limit.reached = partial(made.limited, "log")
-    serving = Serving(
+    serving = SocketServing(
         tuple(settings.run / f"worker{number}.sock" for number in numbers),
         started=lookout.start,
         blobs=tuple(settings.run / f"blobs{number}.sock" for number in numbers),
-        bounds=_bounds(settings),
-        limited=made.limited,
+        limits=_connection_limits(settings),
+        on_limit=made.limited,
     )
     GunicornApplication(assemble(made), serving).run()
 
 
-def _bounds(settings: Settings) -> ConnectionLimits:
+def _connection_limits(settings: Settings) -> ConnectionLimits:
     """Return what a worker bears of slow clients: three quarters of the places for each kind."""
     limits = settings.limits
     return ConnectionLimits(limits.blobs * 3 // 4, limits.bodies * 3 // 4, limits.minrate)
@@ -79,7 +79,7 @@ def parts(settings: Settings, generation: CacheEpoch, lookout: Invalidation) -> 
     """Make the parts of the application; none of them opens or starts anything yet."""
     clock = Clock(settings.storage.statedir / layout.CLOCK)
     report = Events(settings.storage.statedir / layout.EVENTS, clock)
-    limited = Limited(report)
+    limited = LimitReports(report)
     index = SqliteIndex(settings.storage.statedir / layout.INDEX, clock=clock)
     return Parts(
         limited=limited,
@@ -89,7 +89,7 @@ def parts(settings: Settings, generation: CacheEpoch, lookout: Invalidation) -> 
         storage=Filesystem(settings.storage.rootdirectory, clock),
         index=index,
         state=settings.storage.statedir,
-        upstreams=_upstreams(settings, Breakers(report, generation.increment), lookout, clock),
+        upstreams=_upstreams(settings, BreakerEvents(report, generation.increment), lookout, clock),
         authenticator=_authenticator(settings, lookout, limited),
         reservations=Reservations(
             index, _limits(settings), CleanerWakeup(settings.run / "cleaner.sock"), clock
@@ -125,11 +125,11 @@ def _limits(settings: Settings) -> SpaceLimits:
 
 
 def _authenticator(
-    settings: Settings, lookout: Invalidation, limited: Limited
+    settings: Settings, lookout: Invalidation, limited: LimitReports
 ) -> identity.Authenticator:
     htpasswd = settings.auth.htpasswd
     if htpasswd is None:
-        return identity.Open()
+        return identity.OpenAuthenticator()
     rights = _rights(settings, lookout)
     return identity.from_passwords(
         htpasswd.path,
@@ -208,7 +208,7 @@ def _users(rights: Snapshot[_Rights]) -> Snapshot[Mapping[str, bytes]]:
 
 
 def _upstreams(
-    settings: Settings, report: Breakers, lookout: Invalidation, clock: Clock
+    settings: Settings, report: BreakerEvents, lookout: Invalidation, clock: Clock
 ) -> UpstreamTable:
     secret = _secret(settings, lookout)
     shared = Shared(

@@ -29,13 +29,13 @@ from entrepot.registry.api.manifests import ManifestResource
 from entrepot.registry.api.referrers import ReferrersResource
 from entrepot.registry.api.response_body import ResponseHeaders
 from entrepot.registry.api.status import (
-    FrontResource,
     HealthResource,
     MetricsResource,
+    RootResource,
     VersionResource,
 )
 from entrepot.registry.api.tags import TagsResource
-from entrepot.registry.api.uploads import BeginningResource, UploadResource
+from entrepot.registry.api.uploads import StartUploadResource, UploadResource
 from entrepot.registry.auth.identity import Authenticator
 from entrepot.registry.download.parallel import ParallelLimits
 from entrepot.registry.download.singleflight import SingleFlight
@@ -135,7 +135,7 @@ class Content:
 
 
 def _route(app: App, authorization: Authorization, parts: Parts) -> None:
-    app.add_route(router.STATUS, FrontResource())
+    app.add_route(router.STATUS, RootResource())
     app.add_route(router.HEALTH, HealthResource())
     app.add_route(router.BASE, VersionResource(authorization))
     app.add_route(router.DOCKER_LOGIN, DockerLoginResource(authorization))
@@ -154,7 +154,7 @@ def _route_content(app: App, authorization: Authorization, parts: Parts, content
     manifests = ManifestResource(authorization, content.manifests, pushes, deletes)
     app.add_route(router.MANIFEST, manifests)
     app.add_route(router.BLOB, BlobResource(authorization, content.blobs, deletes))
-    app.add_route(router.UPLOADS, BeginningResource(authorization, uploads))
+    app.add_route(router.UPLOADS, StartUploadResource(authorization, uploads))
     app.add_route(router.UPLOAD, UploadResource(authorization, uploads))
     app.add_route(router.TAGS, TagsResource(authorization, lists))
     app.add_route(router.REFERRERS, ReferrersResource(authorization, lists, Referrers(store)))

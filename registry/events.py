@@ -32,7 +32,7 @@ class Events:
             write_event(self._path, Event(event, self._clock(), dict(fields)))
 
 
-class Breakers:
+class BreakerEvents:
     """Writes what happens to an upstream; one that is away is forgotten with all that it had.
 
     What HAProxy remembers of it may want parts that only it has.

@@ -1,4 +1,11 @@
-"""The door: every request passes here, and leaves with who it is and which place it means."""
+"""Identifies the client of a request, resolves the repository, and checks the client's rights.
+
+This module also has the headers that a worker and HAProxy exchange; HAProxy removes them from
+requests and responses of clients. HAProxy serves a cached response only to clients with the rights
+class for which a worker permitted it, and remembers verified credentials
+(docs/internals/edge-cache.md). A worker reads the cache epoch before any other state and sends it
+with every response, so that HAProxy never uses a response that reflects older state.
+"""
 
 from __future__ import annotations
 
@@ -14,100 +21,108 @@ from entrepot.edge.cache_fill import CacheFill
 from entrepot.registry.api.login_log import LoginLog
 from entrepot.registry.auth.identity import (
     Action,
-    Asker,
     Authenticator,
     CachedPasswords,
     Identity,
-    Queueing,
+    LoginSource,
+    QueueingAuthenticator,
     user_of,
 )
 from entrepot.registry.errors import NameUnknown, Unsupported
 from entrepot.registry.routing.resolve import ResolvedRepository, Upstreams, resolve
 
-GENERATION = "X-Entrepot-Generation"
-KEEP = "X-Entrepot-Keep"
+EPOCH = "X-Entrepot-Generation"
+CACHEABILITY = "X-Entrepot-Keep"
 RIGHTS = "X-Entrepot-Rights"
-MISTAKEN = "X-Entrepot-Mistaken"
+WRONG_CREDENTIALS = "X-Entrepot-Mistaken"
 VERIFIED = "X-Entrepot-Verified"
 SOURCE = "X-Entrepot-Source"
 GUESSES = "X-Entrepot-Guesses"
 
-LARGEST_KEPT = 64 * 1024
-"""Bytes of an answer that HAProxy takes into its memory (haproxy.cfg, max-object-size)."""
+LARGEST_CACHED = 64 * 1024
+"""Largest response in bytes that HAProxy caches (haproxy.cfg, max-object-size)."""
 
-_LONGEST_KEPT = 60.0  # s
-_LEAST_FILLED = 2.0  # s
-_A_USER, _NOBODY = 1, 2
+_LONGEST_CACHED = 60.0  # s
+_SHORTEST_FILLED = 2.0  # s
+_KIND_USER, _KIND_ANONYMOUS = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeHeaders:
-    """HAProxy before this worker; *generation* None: there is none, so nobody is believed.
+    """The headers between this worker and HAProxy.
 
-    *filler* None: what is only asked about with HEAD stays a worker's to answer.
+    *epoch* returns the cache epoch; None: there is no HAProxy in front, and its headers are
+    ignored. *cache_fill* None: HAProxy's cache is not filled for repeated HEAD requests.
     """
 
     epoch: Callable[[], str] | None = None
     cache_fill: CacheFill | None = None
 
-    def begin(self, req: falcon.Request, resp: falcon.Response) -> bool:
-        """Date an answer before anything is looked at; tell whether the credential is known."""
+    def set_epoch(self, req: falcon.Request, resp: falcon.Response) -> bool:
+        """Send the cache epoch with the response; return whether HAProxy verified the credential.
+
+        This must happen before any state is read.
+        """
         if self.epoch is None:
             return False
         now = self.epoch()
-        resp.set_header(GENERATION, now)
+        resp.set_header(EPOCH, now)
         return req.get_header(VERIFIED) == now
 
-    def asker(self, req: falcon.Request) -> Asker:
-        """Return who brings a credential, as HAProxy says; without it, nobody in particular."""
+    def login_source(self, req: falcon.Request) -> LoginSource:
+        """Return the client's address and failed-login mark, as HAProxy sent them."""
         if self.epoch is None:
-            return Asker()
-        return Asker(req.get_header(SOURCE) or "", req.get_header(GUESSES) is not None)
+            return LoginSource()
+        return LoginSource(req.get_header(SOURCE) or "", req.get_header(GUESSES) is not None)
 
-    def remember(self, resp: falcon.Response, identity: Identity) -> None:
-        """Have a credential remembered that was just found right."""
+    def report_verified(self, resp: falcon.Response, identity: Identity) -> None:
+        """Let HAProxy remember the credential, which was just verified, with its rights class."""
         if self.epoch is not None:
-            resp.set_header(RIGHTS, _numbers(identity))
+            resp.set_header(RIGHTS, _rights_numbers(identity))
 
-    def count(self, resp: falcon.Response) -> None:
-        """Have a wrong password counted, also where the answer needs none."""
+    def report_wrong_password(self, resp: falcon.Response) -> None:
+        """Let HAProxy count a wrong password, even if the response succeeds without a login."""
         if self.epoch is not None:
-            resp.set_header(MISTAKEN, "1")
+            resp.set_header(WRONG_CREDENTIALS, "1")
 
-    def keep(self, req: falcon.Request, resp: falcon.Response, holds: Callable[[], float]) -> None:
-        """Allow an answer to be kept that *holds* so many s: whole ones, and a minute at most.
+    def permit_caching(
+        self, req: falcon.Request, resp: falcon.Response, cacheable_s: Callable[[], float]
+    ) -> None:
+        """Let HAProxy cache the response for the seconds that *cacheable_s* returns, 60 s at most.
 
-        A HEAD can't be kept: the GET that could is made, if this was asked about before.
+        HAProxy cannot cache the response to a HEAD. If the same HEAD came before, `CacheFill`
+        requests the cacheable GET instead.
         """
         if self.epoch is None:
             return
         if req.method == "HEAD":
-            self._follow(req, holds)
-        elif (seconds := int(min(holds(), _LONGEST_KEPT))) > 0:
-            resp.set_header(KEEP, str(seconds))
+            self._fill_on_repeated_head(req, cacheable_s)
+        elif (seconds := int(min(cacheable_s(), _LONGEST_CACHED))) > 0:
+            resp.set_header(CACHEABILITY, str(seconds))
 
-    def _follow(self, req: falcon.Request, holds: Callable[[], float]) -> None:
+    def _fill_on_repeated_head(self, req: falcon.Request, cacheable_s: Callable[[], float]) -> None:
         authorization = req.get_header("Authorization")
         if self.cache_fill is None or (authorization and not req.get_header(VERIFIED)):
-            return  # nothing is kept for who is not known yet
-        asked = (req.env["RAW_URI"], authorization)
-        if self.cache_fill.is_repeated(asked) and holds() >= _LEAST_FILLED:
-            self.cache_fill.fill(asked)
+            return  # HAProxy caches responses for verified credentials only
+        key = (req.env["RAW_URI"], authorization)
+        if self.cache_fill.is_repeated(key) and cacheable_s() >= _SHORTEST_FILLED:
+            self.cache_fill.fill(key)
 
 
-def _numbers(identity: Identity) -> str:
-    """Write a rights class as HAProxy can store it: three numbers of 32 bits, and one for the kind.
+def _rights_numbers(identity: Identity) -> str:
+    """Encode a rights class as HAProxy can store it: three 32-bit numbers, and one for the kind.
 
-    The class is a letter and 24 digits, to the base of 16 (registry/auth/rules.py).
+    A rights class is a letter and 24 hexadecimal digits (registry/auth/rules.py). The kind is 1 for
+    a user and 2 for an anonymous client.
     """
     digits = identity.rights_class[1:]
     parts = [int(digits[at : at + 8], 16) for at in (0, 8, 16)]
-    kind = _A_USER if identity.user is not None else _NOBODY
+    kind = _KIND_USER if identity.user is not None else _KIND_ANONYMOUS
     return ".".join(map(str, (*parts, kind)))
 
 
 MayHost = Callable[[Repository], bool]
-"""Tells which names are hosted here although a default upstream could have them."""
+"""Returns whether a name is a hosted repository although a default upstream could have it."""
 
 _READING = ("GET", "HEAD")
 
@@ -115,25 +130,29 @@ REPOSITORY = "X-Entrepot-Repository"
 KIND = "X-Entrepot-Kind"
 USER = "X-Entrepot-User"
 ADDRESS = "X-Client-Address"
-"""The client's address, where credentials were sent: HAProxy writes it."""
+"""The client's address, set by HAProxy on requests with credentials."""
 
-_NO_EDGE = EdgeHeaders()
+_NO_HAPROXY = EdgeHeaders()
 
 
 def _remedy(resolved: ResolvedRepository) -> str:
-    """Tell what an operator can do about a name that leads to an upstream and is pushed to."""
+    """Return what an operator can do if a push goes to a name of an upstream."""
     first, slash, _ = resolved.remote.partition("/")
     if not resolved.mirror_form:
-        left_out = f"upstreams.{resolved.host}.enabled: false"
-        return f"push to another name, or leave that upstream out with {left_out}"
-    if first == "library" and slash:  # nobody hosts these beside a default upstream
+        disabled = f"upstreams.{resolved.host}.enabled: false"
+        return f"push to another name, or disable that upstream with {disabled}"
+    # `hosted:` ignores official images if there is a default upstream
+    if first == "library" and slash:
         return "push to another name"
     pattern = f"{first}/**" if slash else first
     return f"to push there, list it in the configuration, as in hosted: {{{pattern}: {{}}}}"
 
 
 class Authorization:
-    """Identifies, routes, and checks the right, in that order; *edge* stands before it."""
+    """Identifies the client, resolves the repository and checks the right, in this order.
+
+    *edge* reads and writes the headers between HAProxy and this worker.
+    """
 
     def __init__(
         self,
@@ -142,29 +161,31 @@ class Authorization:
         repositories: Repositories,
         may_host: MayHost = lambda _: False,
         *,
-        edge: EdgeHeaders = _NO_EDGE,
+        edge: EdgeHeaders = _NO_HAPROXY,
     ) -> None:
         self.edge = edge
         self._authenticator = authenticator
-        # PERF: asked once, for isinstance() of a protocol looks at every attribute
-        self._recall = authenticator.recall if isinstance(authenticator, CachedPasswords) else None
-        self._queueing = authenticator if isinstance(authenticator, Queueing) else None
+        # PERF: checked once, because isinstance() of a Protocol inspects every attribute
+        self._identify_verified = (
+            authenticator.identify_verified if isinstance(authenticator, CachedPasswords) else None
+        )
+        self._queueing = authenticator if isinstance(authenticator, QueueingAuthenticator) else None
         self._upstreams = upstreams
         self._repositories = repositories
         self._may_host = may_host
         self._logins = LoginLog()
 
     def identify(self, req: falcon.Request, resp: falcon.Response) -> Identity:
-        """Tell who it is, the access log too."""
-        is_known = self.edge.begin(req, resp)
+        """Return the identity of the client, and set the user header for the access log."""
+        is_known = self.edge.set_epoch(req, resp)
         authorization = req.get_header("Authorization")
         identity = self._identified(req, resp, authorization, is_known=is_known)
-        if identity.mistaken and authorization:
-            self.edge.count(resp)
+        if identity.has_wrong_credentials and authorization:
+            self.edge.report_wrong_password(resp)
             self._logins.failed(user_of(authorization), req.get_header(ADDRESS) or "")
         req.context.identity = identity
         if identity.user:
-            # UTF-8's bytes: as HAProxy reads it from a credential that it remembers
+            # UTF-8 bytes, as HAProxy decodes the name from a credential that it remembers
             resp.set_header(USER, identity.user.encode().decode("latin-1"))
         return identity
 
@@ -176,23 +197,26 @@ class Authorization:
         *,
         is_known: bool,
     ) -> Identity:
-        """Ask the authenticator, unless HAProxy remembers that the credential is right."""
-        if is_known and authorization and self._recall:
-            return self._recall(authorization)
+        """Call the authenticator, unless HAProxy has verified the credential in this epoch."""
+        if is_known and authorization and self._identify_verified:
+            return self._identify_verified(authorization)
         if authorization and self._queueing:
-            identity = self._queueing.identify_for(authorization, self.edge.asker(req))
+            identity = self._queueing.identify_from(authorization, self.edge.login_source(req))
         else:
             identity = self._authenticator.identify(authorization)
-        if authorization and not identity.mistaken:
-            self.edge.remember(resp, identity)
+        if authorization and not identity.has_wrong_credentials:
+            self.edge.report_verified(resp, identity)
         return identity
 
-    def enter(
+    def authorize(
         self, req: falcon.Request, resp: falcon.Response, name: str, action: Action = "pull"
     ) -> ResolvedRepository:
-        """Let a request in. Raises: Unauthenticated, Forbidden, NameUnknown, Malformed."""
+        """Return the resolved repository if the client has the right for *action*.
+
+        Raises: Unauthenticated, Forbidden, NameUnknown, Malformed.
+        """
         identity = self.identify(req, resp)
-        if not identity.rights:  # before a stranger learns which names lead anywhere
+        if not identity.rights:  # before an anonymous client can learn which names are known
             identity.require(action)
         ns = req.get_param("ns") if "ns=" in req.query_string else None
         resolved = resolve(name, ns, self._upstreams, self._is_hosted, is_open=identity.is_open)
@@ -202,32 +226,37 @@ class Authorization:
         if resolved.upstream:
             resp.set_header("OCI-Namespace", resolved.host)
         elif self._repositories.origin(resolved.repository):
-            raise NameUnknown(f"{resolved.repository} came from an upstream that is none any more")
+            raise NameUnknown(
+                f"{resolved.repository} was mirrored from an upstream that is no longer configured"
+            )
         return resolved
 
-    def enter_to_write(
+    def authorize_write(
         self, req: falcon.Request, resp: falcon.Response, name: str, action: Action = "push"
     ) -> Repository:
-        """Let a write in, if it is to a hosted repository: nobody writes for an upstream.
+        """Return the hosted repository if the client has the right for *action* on it.
 
-        Raises: Unsupported; Unauthenticated, Forbidden, NameUnknown, Malformed.
+        Raises: Unsupported if the name belongs to an upstream; Unauthenticated, Forbidden,
+        NameUnknown, Malformed.
         """
-        resolved = self.enter(req, resp, name, action)
+        resolved = self.authorize(req, resp, name, action)
         if resolved.upstream:
-            raise Unsupported(f"{name} is {resolved.host}'s: {_remedy(resolved)}", _READING)
+            raise Unsupported(
+                f"{name} belongs to the upstream {resolved.host}: {_remedy(resolved)}", _READING
+            )
         if action == "push":
             self._make_hosted(resolved.repository)
         return resolved.repository
 
-    def refuse(
+    def reject_method(
         self, req: falcon.Request, resp: falcon.Response, name: str, allowed: tuple[str, ...]
     ) -> None:
-        """Answer a method that is none here, but to strangers. Raises: Unsupported, always."""
-        self.enter_to_write(req, resp, name)
-        raise Unsupported(f"{req.method} is not done here", allowed)
+        """Check the client's rights, then reject the method. Raises: Unsupported, always."""
+        self.authorize_write(req, resp, name)
+        raise Unsupported(f"{req.method} is not supported for this path", allowed)
 
-    def readable(self, req: falcon.Request, name: str) -> ResolvedRepository | None:
-        """Return the place that *name* leads to, if whoever entered may pull from it."""
+    def readable_repository(self, req: falcon.Request, name: str) -> ResolvedRepository | None:
+        """Return the repository *name* if the identified client may pull from it, else None."""
         identity: Identity = req.context.identity
         try:
             resolved = resolve(name, None, self._upstreams, self._is_hosted)
@@ -238,7 +267,7 @@ class Authorization:
         return resolved if identity.may("pull", resolved.repository) else None
 
     def _make_hosted(self, name: Repository) -> None:
-        """Keep all of a repository from now on that another program fetched: it is pushed to."""
+        """Mark a repository of unknown origin as hosted, because a client pushes to it."""
         if self._repositories.origin(name) == UNKNOWN_ORIGIN:
             self._repositories.remove_origin(name)
 

@@ -1,4 +1,4 @@
-"""Blobs: read whole or in ranges, deleted (OCI distribution-spec 1.1, end-2 and end-10)."""
+"""Blobs: read whole or in ranges, and deleted (OCI distribution-spec 1.1, end-2 and end-10)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import falcon
 
 from entrepot.datastore.refs import Digest
 from entrepot.registry.api import response_body
-from entrepot.registry.api.authorize import KIND, LARGEST_KEPT, Authorization
+from entrepot.registry.api.authorize import KIND, LARGEST_CACHED, Authorization
 from entrepot.registry.api.cache_status import HIT, Forward, forwarded
 from entrepot.registry.api.etags_and_ranges import (
     ByteRange,
@@ -28,11 +28,11 @@ from entrepot.registry.pullthrough.responses import (
 )
 from entrepot.registry.push.deletes import Deletions
 from entrepot.registry.routing.resolve import ResolvedRepository
-from entrepot.registry.server.delivery import CONNECTION, Lent
+from entrepot.registry.server.delivery import CONNECTION, LentConnection
 from entrepot.registry.server.fileslice import in_bytes
 
-# RFC 9111: what a digest names never changes
-_FOR_EVER = "max-age=31536000"
+# RFC 9111, 5.2.2.1: the content of a digest never changes, so it stays fresh for a year
+_IMMUTABLE = "max-age=31536000"
 _CACHE_STATUS = {
     ResponseSource.HIT: HIT,
     ResponseSource.CONFIRMED: forwarded(Forward.URI_MISS, status=200, detail="linked"),
@@ -47,12 +47,12 @@ _UNVERIFIED = {
     ),
     ResponseSource.PASSED: forwarded(Forward.URI_MISS, detail="unverified"),
 }
-"""Of a range that completes before its blob is verified."""
+"""Cache-Status of a range that is sent before its blob is completely verified."""
 _ALLOWED = ("GET", "HEAD", "DELETE")
 
 
 class BlobResource:
-    """`/v2/<name>/blobs/<digest>`; *deletes* None: nobody may delete."""
+    """`/v2/<name>/blobs/<digest>`; *deletes* None: deletion is disabled."""
 
     def __init__(
         self, authorization: Authorization, blobs: Blobs, deletes: Deletions | None
@@ -62,8 +62,8 @@ class BlobResource:
         self._deletes = deletes
 
     def on_head(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
-        """Tell a blob's length."""
-        resolved = self._authorization.enter(req, resp, name)
+        """Send a blob's size and digest."""
+        resolved = self._authorization.authorize(req, resp, name)
         wanted = Digest.parse(digest)
         answer = self._blobs.head(resolved, wanted)
         _describe(resp, answer)
@@ -72,11 +72,11 @@ class BlobResource:
         elif answer.size is not None:
             resp.content_length = answer.size
         else:
-            resp.stream = ()  # without a stream the length would be 0
+            resp.stream = ()  # without a stream Falcon would send Content-Length: 0
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
-        """Send a blob, or ranges of it."""
-        resolved = self._authorization.enter(req, resp, name)
+        """Send a blob or ranges of it."""
+        resolved = self._authorization.authorize(req, resp, name)
         wanted = Digest.parse(digest)
         if not none_match(req.get_header("If-None-Match"), wanted):
             answer = self._blobs.head(resolved, wanted)
@@ -85,7 +85,7 @@ class BlobResource:
             return
         answer = self._blobs.get(resolved, wanted)
         _describe(resp, answer)
-        self._authorization.edge.keep(req, resp, lambda: _holds(resolved, answer))
+        self._authorization.edge.permit_caching(req, resp, lambda: _cacheable_s(resolved, answer))
         parts = _parts(req, wanted, answer.size)
         if parts is None:
             _send_whole(req, resp, answer)
@@ -93,10 +93,10 @@ class BlobResource:
             _send_ranges(req, resp, answer, parts)
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
-        """Take back the permission to read a blob under this name."""
-        repository = self._authorization.enter_to_write(req, resp, name, "delete")
+        """Remove the link that permits reading a blob under this name."""
+        repository = self._authorization.authorize_write(req, resp, name, "delete")
         if self._deletes is None:
-            raise Unsupported("deleting is not enabled here", _ALLOWED[:-1])
+            raise Unsupported("deletion is disabled; set storage.delete.enabled", _ALLOWED[:-1])
         resp.set_header(KIND, "blob")
         self._deletes.blob(repository, Digest.parse(digest))
         resp.status = falcon.HTTP_202
@@ -106,18 +106,21 @@ class BlobResource:
         req: falcon.Request,
         resp: falcon.Response,
         name: str,
-        digest: str,  # noqa: ARG002 - the route's
+        digest: str,  # noqa: ARG002 - Falcon passes it by name
     ) -> None:
-        """Refuse."""
-        self._authorization.refuse(req, resp, name, _ALLOWED)
+        """Reject the method."""
+        self._authorization.reject_method(req, resp, name, _ALLOWED)
 
     on_post = on_patch = on_put
 
 
-def _holds(resolved: ResolvedRepository, answer: BlobAnswer) -> float:
-    """Return how long [s] memory may keep an answer: what is small and here, and was not pushed."""
+def _cacheable_s(resolved: ResolvedRepository, answer: BlobAnswer) -> float:
+    """Return how long HAProxy may cache the response, in s.
+
+    Only small, stored blobs of an upstream are cached: a hosted blob may be deleted.
+    """
     is_here = isinstance(answer, StoredBlob) and answer.source is ResponseSource.HIT
-    is_small = answer.size is not None and answer.size <= LARGEST_KEPT
+    is_small = answer.size is not None and answer.size <= LARGEST_CACHED
     return inf if resolved.upstream and is_here and is_small else 0.0
 
 
@@ -129,7 +132,7 @@ def _describe(resp: falcon.Response, answer: BlobAnswer) -> None:
             ("Docker-Content-Digest", str(answer.digest)),
             ("ETag", etag(answer.digest)),
             ("Accept-Ranges", "bytes"),
-            ("Cache-Control", _FOR_EVER),
+            ("Cache-Control", _IMMUTABLE),
             ("Cache-Status", _CACHE_STATUS[answer.source]),
         )
     )
@@ -147,7 +150,7 @@ def _send_whole(req: falcon.Request, resp: falcon.Response, answer: BlobAnswer) 
         response_body.send_file(resp, answer.file, ByteRange(0, answer.size), _connection(req))
     elif isinstance(answer, ArrivingBlob):
         body = answer.read(0, answer.size)
-        response_body.send_arriving(resp, body, answer.size, _connection(req))
+        response_body.send_stream(resp, body, answer.size, _connection(req))
 
 
 def _send_ranges(
@@ -169,11 +172,11 @@ def _send_ranges(
         response_body.send_file(resp, answer.file, part, _connection(req))
     elif isinstance(answer, ArrivingBlob):
         body = answer.read(part.start, part.stop)
-        response_body.send_arriving(resp, body, part.length, _connection(req))
+        response_body.send_stream(resp, body, part.length, _connection(req))
 
 
-def _connection(req: falcon.Request) -> Lent | None:
-    lent: Lent | None = req.env.get(CONNECTION)
+def _connection(req: falcon.Request) -> LentConnection | None:
+    lent: LentConnection | None = req.env.get(CONNECTION)
     return lent
 
 
@@ -182,4 +185,4 @@ def _reader(answer: BlobAnswer) -> response_body.Read:
         return response_body.read_file(answer.file)
     if isinstance(answer, ArrivingBlob):
         return lambda start, stop: in_bytes(answer.read(start, stop))
-    raise TypeError(f"{answer.digest} was asked for by HEAD")
+    raise TypeError(f"no body for {answer.digest}: the request was a HEAD")

@@ -1,6 +1,6 @@
-"""The Cache-Status header of RFC 9211: whether an answer came from here, and if not, why.
+"""The Cache-Status header (RFC 9211): whether a response came from the cache, and if not, why.
 
-The access log takes its `cache` field from it, and the metrics their labels.
+The access log takes its `cache` field from this header, and the metrics their labels.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ from enum import StrEnum
 
 NAME = "entrepot"
 HIT = f"{NAME}; hit"
-"""What nearly every answer says."""
+"""The value of nearly every response."""
 
-# RFC 9651, 3.3.4: what may stand without quotes
+# RFC 9651, 3.3.4: a token needs no quotes
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9:/!#$%&'*+.^_`|~-]*", re.ASCII)
 # RFC 9651, 3.3.3: a string is printable ASCII
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
 class Forward(StrEnum):
-    """Why a request went on to the upstream (RFC 9211, 2.2)."""
+    """Why a request was forwarded to the upstream (RFC 9211, 2.2)."""
 
-    BYPASS = "bypass"  # never kept here
-    URI_MISS = "uri-miss"  # nothing is kept under that name
-    STALE = "stale"  # what is kept had to be looked at again
-    PARTIAL = "partial"  # a part of it is kept
-    REQUEST = "request"  # the client asked for a fresh one
+    BYPASS = "bypass"  # the cache is not used for this request
+    URI_MISS = "uri-miss"  # nothing is stored under that name
+    STALE = "stale"  # the stored response had to be revalidated
+    PARTIAL = "partial"  # a part of it is stored
+    REQUEST = "request"  # the client requested a fresh response
 
 
 def hit(*, ttl: float | None = None, detail: str | None = None) -> str:
-    """Say that it came from here, fresh for another *ttl* s; negative: stale."""
+    """Return the value for a stored response that is fresh for *ttl* s; negative: stale."""
     return HIT + _ttl(ttl) + _detail(detail)
 
 
@@ -42,17 +42,18 @@ def forwarded(
     collapsed: bool = False,
     detail: str | None = None,
 ) -> str:
-    """Say that the upstream was asked; *status* is its answer, where it differs from ours.
+    """Return the value for a forwarded request.
 
-    *collapsed*: it was asked once for several clients. *stored*: the answer is kept.
+    *status* is the upstream's, if it differs from ours. *collapsed*: one request was forwarded for
+    several clients. *stored*: the response is stored.
     """
-    said = "" if status is None else f"; fwd-status={status}"
-    kept = "; stored" * stored + "; collapsed" * collapsed
-    return f"{NAME}; fwd={why}{said}{_ttl(ttl)}{kept}{_detail(detail)}"
+    upstream_status = "" if status is None else f"; fwd-status={status}"
+    storage = "; stored" * stored + "; collapsed" * collapsed
+    return f"{NAME}; fwd={why}{upstream_status}{_ttl(ttl)}{storage}{_detail(detail)}"
 
 
 def neither(detail: str | None = None) -> str:
-    """Say that the answer was made here, of nothing that is kept."""
+    """Return the value for a response that was generated here, without stored content."""
     return NAME + _detail(detail)
 
 

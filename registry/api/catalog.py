@@ -1,4 +1,4 @@
-"""The repositories that are here (docker distribution's `_catalog`; the OCI spec has none)."""
+"""The list of repositories: docker distribution's `_catalog`, which the OCI spec does not have."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from entrepot.registry.api.pagination import next_page, page_size
 from entrepot.registry.auth.identity import Identity
 from entrepot.registry.push.catalog import Catalog
 
-_USUAL = 1000
-_MOST = 10_000
+_DEFAULT_LIMIT = 1000
+_LARGEST_LIMIT = 10_000
 
 
 class CatalogResource:
@@ -25,12 +25,12 @@ class CatalogResource:
         self._catalog = catalog
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """List the repositories that the sender may pull: pushed ones, then proxied ones."""
+        """List the repositories that the client may pull: hosted ones first, then proxied ones."""
         identity = self._authorization.identify(req, resp)
-        identity.enter()
+        identity.require_access()
         resp.set_header(KIND, "catalog")
-        asked = page_size(req)
-        limit = _USUAL if asked is None else min(asked, _MOST)
+        requested = page_size(req)
+        limit = _DEFAULT_LIMIT if requested is None else min(requested, _LARGEST_LIMIT)
         found = self._page(identity, req.get_param("last") or "", limit + 1) if limit else []
         resp.media = {"repositories": found[:limit]}
         if len(found) > limit:

@@ -1,11 +1,11 @@
-"""How the docker daemon logs in where strangers may pull.
+"""Lets the docker daemon log in where anonymous clients may pull.
 
 After a Basic challenge at `/v2/` the daemon sends no request without a password ("no basic auth
-credentials"), so strangers could not pull; without a challenge it sends no password, so users
-could not push. A Bearer challenge works for both: the daemon asks its realm for a token, with the
-password that it has or with none (docker distribution, "Token Authentication Specification"). The
-token is the credential that was sent, in the same letters: it is checked like a password with each
-request, nothing is kept of it, and a password that is changed ends it.
+credentials"), so anonymous clients could not pull. Without a challenge it sends no password, so
+users could not push. A Bearer challenge works for both: the daemon requests a token from the realm,
+with its password if it has one (docker distribution, "Token Authentication Specification"). The
+token is the base64 credential that the daemon sent. It is checked like a password with each
+request, the registry stores nothing, and changing the password invalidates it.
 """
 
 from __future__ import annotations
@@ -21,55 +21,63 @@ from entrepot.registry.auth.identity import Identity, credential
 from entrepot.registry.errors import Unauthenticated
 
 SCHEME: Final = "X-Client-Scheme"
-"""What HAProxy says of a client that came by TLS, to us or to a proxy before us."""
+"""The scheme of the client's connection to HAProxy or to a proxy before it; HAProxy sets it."""
 
 _CLIENTS: Final = ("docker/", "Docker-Client/")
-"""The daemon, and the command `docker manifest`, which shares its client."""
-_NOBODY: Final = "Og=="
-"""The base64 of no user and no password."""
+"""User-Agent prefixes of the daemon and of the command `docker manifest`, which uses its client."""
+_ANONYMOUS_CREDENTIAL: Final = "Og=="
+"""The base64 of an empty user and an empty password."""
 _SERVICE: Final = "entrepot"
-# RFC 9110, 4.2.3: what a host may hold; anything else could end the quotes of the challenge
+# RFC 9110, 4.2.3: the characters of a host; any other could end the quoted string of the challenge
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}", re.ASCII)
 
 
 def is_needed(req: falcon.Request, identity: Identity) -> bool:
-    """Return whether the daemon asks as a stranger who may pull."""
+    """Return whether a docker client without credentials requests `/v2/` where it may pull."""
     is_docker = (req.user_agent or "").startswith(_CLIENTS)
     is_open = identity.user is None and identity.challenge is not None and bool(identity.rights)
-    return is_docker and is_open and not identity.mistaken and bool(_HOST.fullmatch(req.netloc))
+    return (
+        is_docker
+        and is_open
+        and not identity.has_wrong_credentials
+        and bool(_HOST.fullmatch(req.netloc))
+    )
 
 
 def challenge(req: falcon.Request) -> str:
-    """Return the WWW-Authenticate header that names the token's realm."""
+    """Return the WWW-Authenticate header with the token's realm."""
     scheme = req.get_header(SCHEME) or req.forwarded_scheme
     realm = f"{scheme}://{req.netloc}{router.DOCKER_LOGIN}"
     return f'Bearer realm="{realm}",service="{_SERVICE}"'
 
 
 class DockerLoginResource:
-    """`/v2/token`: a token for a password, or for none."""
+    """`/v2/token`: issues the token for a password, or for an anonymous client."""
 
     def __init__(self, authorization: Authorization) -> None:
         self._authorization = authorization
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Send the token. Raises: Unauthenticated, for a login with a wrong password.
+        """Send the token. Raises: Unauthenticated if a login has a wrong password.
 
-        A login asks for no scope. With one, a wrong password is refused by the request that needs a
-        right, for the daemon repeats a token that it did not get, for a minute. A daemon that pulls
-        through a mirror sends the password that it has for Docker Hub: it pulls as a stranger.
+        `docker login` requests no scope. With a scope, this does not reject a wrong password: the
+        daemon would retry a rejected token request for a minute. The later request with that token
+        is rejected instead if it needs a right. A daemon that pulls through a mirror sends its
+        Docker Hub password; it gets an anonymous token.
         """
         identity = self._authorization.identify(req, resp)
         scopes = req.get_param_as_list("scope") or []
-        is_stranger = identity.user is None
-        if is_stranger and (not identity.rights or (identity.mistaken and not scopes)):
+        is_anonymous = identity.user is None
+        if is_anonymous and (
+            not identity.rights or (identity.has_wrong_credentials and not scopes)
+        ):
             raise Unauthenticated(identity.challenge or "")
-        sent = credential(req.get_header("Authorization") or "") or _NOBODY
-        token = _NOBODY if is_stranger and all(map(_is_pull, scopes)) else sent
+        sent = credential(req.get_header("Authorization") or "") or _ANONYMOUS_CREDENTIAL
+        token = _ANONYMOUS_CREDENTIAL if is_anonymous and all(map(_is_pull, scopes)) else sent
         resp.set_header("Cache-Control", "no-store")
         resp.media = {"token": token}
 
 
 def _is_pull(scope: str) -> bool:
-    """Return whether a scope, `repository:NAME:pull`, asks for nothing but pulls."""
+    """Return whether a scope such as `repository:NAME:pull` requests nothing but pull."""
     return set(scope.rpartition(":")[2].split(",")) <= {"pull"}

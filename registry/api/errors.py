@@ -1,8 +1,8 @@
-"""The one table from what went wrong to what a client is told: OCI code and HTTP status.
+"""The table from exceptions to HTTP statuses and OCI error codes.
 
-What a client does next hangs on these: whether podman ends the pull, containerd goes on to its
-next host, and when either comes back (docs/clients.md). So: never 404 for an outage or a rate
-limit, never the upstream's own challenge.
+The next step of a client depends on status and code: whether podman ends the pull, whether
+containerd continues with its next host, and when either retries (docs/clients.md). Therefore an
+outage or a rate limit is never a 404, and the upstream's own challenge is never passed on.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ Detail = Mapping[str, str | int] | None
 
 @dataclass(frozen=True, slots=True)
 class ErrorRow:
-    """What a class of errors means to a client.
+    """How a class of errors is answered.
 
-    `code` None: the unknown thing is named by the route. `ours`: it is no client's business, is
-    logged, and the client is told no more than that it happened.
+    `code` None: the code depends on the route, which shows the kind of the unknown object.
+    `is_internal`: the error is logged, and the client gets only a general message.
     """
 
     status: int
     code: str | None
-    ours: bool = False
+    is_internal: bool = False
 
 
 _TOO_MANY = 429
-_BROKEN = ErrorRow(500, "UNKNOWN", ours=True)
+_INTERNAL = ErrorRow(500, "UNKNOWN", is_internal=True)
 
-# Codes: OCI distribution-spec 1.1, "Error Codes"; RANGE_INVALID, UNAVAILABLE and UNKNOWN are
-# docker distribution's, for the spec has none for these.
+# Codes: OCI distribution-spec 1.1, "Error Codes". RANGE_INVALID, UNAVAILABLE and UNKNOWN are from
+# docker distribution, because the spec has no code for these errors.
 TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
     {
-        registry.RegistryError: _BROKEN,
+        registry.RegistryError: _INTERNAL,
         registry.UpstreamError: ErrorRow(502, "UNAVAILABLE"),
         registry.Absent: ErrorRow(404, None),
         registry.Denied: ErrorRow(403, "DENIED"),
-        registry.Unavailable: ErrorRow(502, "UNAVAILABLE"),  # by its `why`: see below
+        registry.Unavailable: ErrorRow(502, "UNAVAILABLE"),  # the row depends on `why`, see BY_WHY
         registry.ListTooLong: ErrorRow(502, "UNAVAILABLE"),
         registry.NameUnknown: ErrorRow(404, "NAME_UNKNOWN"),
         registry.ManifestUnknown: ErrorRow(404, "MANIFEST_UNKNOWN"),
@@ -70,27 +70,27 @@ TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
         registry.TooManyUploads: ErrorRow(_TOO_MANY, "TOOMANYREQUESTS"),
         datastore.OutOfSpace: ErrorRow(507, "DENIED"),
         datastore.SpaceAwaited: ErrorRow(503, "UNAVAILABLE"),
-        # the spec has no code for a request that cannot be read; this is its nearest
+        # the spec has no code for a malformed request; this is the nearest one
         registry.MalformedRequest: ErrorRow(400, "UNSUPPORTED"),
         registry.Overloaded: ErrorRow(503, "TOOMANYREQUESTS"),
-        registry.InvalidHtpasswd: _BROKEN,
-        datastore.DatastoreError: _BROKEN,
+        registry.InvalidHtpasswd: _INTERNAL,
+        datastore.DatastoreError: _INTERNAL,
         datastore.Malformed: ErrorRow(400, "UNSUPPORTED"),
         datastore.InvalidDigest: ErrorRow(400, "DIGEST_INVALID"),
-        # What cannot be a tag names no manifest: docker distribution answers 404, and so must
-        # we, for the spec's conformance tests ask for `.INVALID_MANIFEST_NAME`.
+        # An invalid tag names no manifest. docker distribution answers 404, and the conformance
+        # tests of the spec expect it for `.INVALID_MANIFEST_NAME`.
         datastore.InvalidTag: ErrorRow(404, "MANIFEST_UNKNOWN"),
         datastore.InvalidRepository: ErrorRow(400, "NAME_INVALID"),
         datastore.InvalidManifest: ErrorRow(400, "MANIFEST_INVALID"),
-        datastore.InvalidLine: _BROKEN,
+        datastore.InvalidLine: _INTERNAL,
         datastore.NotFound: ErrorRow(404, None),
         datastore.DigestMismatch: ErrorRow(400, "DIGEST_INVALID"),
-        # a disk that is full or fails may be right again in a moment: clients repeat a 503
-        datastore.StorageFull: ErrorRow(503, "UNAVAILABLE", ours=True),
-        datastore.StorageBroken: ErrorRow(503, "UNAVAILABLE", ours=True),
-        # what was received is lost, and is right the next time
-        datastore.ContentDamaged: ErrorRow(503, "UNAVAILABLE", ours=True),
-        datastore.IndexUnavailable: ErrorRow(503, "UNAVAILABLE", ours=True),
+        # a full or failing disk may recover soon, and clients retry a 503
+        datastore.StorageFull: ErrorRow(503, "UNAVAILABLE", is_internal=True),
+        datastore.StorageBroken: ErrorRow(503, "UNAVAILABLE", is_internal=True),
+        # the received content is lost; a retry may succeed
+        datastore.ContentDamaged: ErrorRow(503, "UNAVAILABLE", is_internal=True),
+        datastore.IndexUnavailable: ErrorRow(503, "UNAVAILABLE", is_internal=True),
     }
 )
 
@@ -100,31 +100,32 @@ BY_WHY: Mapping[Why, ErrorRow] = MappingProxyType(
         Why.NONSENSE: ErrorRow(502, "UNAVAILABLE"),
         Why.TIMEOUT: ErrorRow(504, "UNAVAILABLE"),
         Why.RESTING: ErrorRow(503, "UNAVAILABLE"),
-        # podman sleeps on a 429, containerd repeats it at once: a client that has an origin to
-        # go to is better told to go there
+        # podman sleeps on a 429 and containerd repeats the request at once; with a 503 a client
+        # that uses the mirror form continues with the origin
         Why.LIMITED: ErrorRow(503, "TOOMANYREQUESTS"),
-        # the upstream is well: it is this registry that cannot pass such a manifest on
+        # the upstream works, but this registry cannot pass on a manifest of that type
         Why.UNSUPPORTED: ErrorRow(501, "UNSUPPORTED"),
     }
 )
 _LIMITED_WITHOUT_ORIGIN = ErrorRow(_TOO_MANY, "TOOMANYREQUESTS")
-# An upstream that announces when it is back: 502 has no place for that, 503 has Retry-After
-_COMES_BACK = ErrorRow(503, "UNAVAILABLE")
+# the upstream announced when to retry: a 502 cannot carry Retry-After, a 503 can
+_ANNOUNCED_RETURN = ErrorRow(503, "UNAVAILABLE")
 
-# RFC 9110, 10.2.3 and RFC 6585, 4: the statuses that may say when to come back
-_COME_BACK = frozenset({_TOO_MANY, 503})
+# RFC 9110, 10.2.3 and RFC 6585, 4: the statuses that may carry Retry-After
+_WITH_RETRY_AFTER = frozenset({_TOO_MANY, 503})
 
-# in s, where nobody said it
+# defaults in s, if the upstream sent no Retry-After
 _RETRY_SOON = 5.0
 _RETRY_LIMITED = 60.0
 _LONGEST_RETRY = 3600.0
 
-# Statuses that Falcon raises by itself; others are UNSUPPORTED below 500, UNKNOWN from there on.
+# Codes for statuses that Falcon itself raises. Others are UNSUPPORTED below 500, and UNKNOWN from
+# 500 on.
 _HTTP_CODES = MappingProxyType({404: "NAME_UNKNOWN", 416: "RANGE_INVALID"})
 _SERVER_ERROR = 500
 
-# What a resource may have said of the body that it then did not send.
-_OF_A_BODY = (
+# Headers that describe a body; the error response has another one.
+_BODY_HEADERS = (
     "Accept-Ranges",
     "Age",
     "Content-Length",
@@ -137,16 +138,19 @@ _OF_A_BODY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What of a request its failure's answer depends on; `template` None: no route was met."""
+class FailedRequest:
+    """The properties of a request that its error response depends on.
+
+    `template` is the path template of the route; None: no route matched.
+    """
 
     template: str | None = None
     mirror_form: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """An answer to a failure, before it is one of Falcon's."""
+class ErrorResponse:
+    """An error response before it is written to Falcon's response."""
 
     status: int
     code: str
@@ -155,92 +159,93 @@ class Said:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def decide(error: Exception, asked: Asked) -> Said:
-    """Look *error* up, by its nearest class that has a row."""
-    row = _row(error, asked)
-    message = "something failed here; the registry's log says what" if row.ours else str(error)
-    code = row.code or _unknown(asked.template)
+def error_response(error: Exception, request: FailedRequest) -> ErrorResponse:
+    """Return the response for *error*, by the row of its nearest class."""
+    row = _row(error, request)
+    message = "internal error; see the registry's log" if row.is_internal else str(error)
+    code = row.code or _unknown_code(request.template)
     headers = _headers(error) | _retry(error, row.status)
-    return Said(row.status, code, message, _details(error), headers)
+    return ErrorResponse(row.status, code, message, _details(error), headers)
 
 
-def envelope(said: Said) -> bytes:
-    """Write the body that the spec gives to every failure: one error a detail."""
+def envelope(response: ErrorResponse) -> bytes:
+    """Return the JSON body that the OCI spec defines for errors, with one entry for each detail."""
     entries = [
-        {"code": said.code, "message": said.message, "detail": detail} for detail in said.details
+        {"code": response.code, "message": response.message, "detail": detail}
+        for detail in response.details
     ]
     return json.dumps({"errors": entries}).encode()
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
-    """Make *app* answer every failure by the table."""
-    app.add_error_handler(Exception, _answer)
-    app.add_error_handler(falcon.HTTPError, _answer_falcon)
+    """Register the handlers in *app* that answer every exception by the table."""
+    app.add_error_handler(Exception, _handle)
+    app.add_error_handler(falcon.HTTPError, _handle_falcon)
 
 
-def _answer(
+def _handle(
     req: falcon.Request, resp: falcon.Response, error: Exception, _params: dict[str, object]
 ) -> None:
-    asked = Asked(req.uri_template, getattr(req.context, "mirror_form", False))
-    if _row(error, asked).ours:
+    request = FailedRequest(req.uri_template, getattr(req.context, "mirror_form", False))
+    if _row(error, request).is_internal:
         log.error(
             "request failed",
             extra={"method": req.method, "path": req.path},
             exc_info=error,
         )
-    _write(req, resp, decide(error, asked))
+    _write(req, resp, error_response(error, request))
 
 
-def _answer_falcon(
+def _handle_falcon(
     req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _params: dict[str, object]
 ) -> None:
     status = error.status_code
     otherwise = "UNSUPPORTED" if status < _SERVER_ERROR else "UNKNOWN"
     code = _HTTP_CODES.get(status, otherwise)
     message = error.description or error.title
-    _write(req, resp, Said(status, code, message, headers=dict(error.headers or {})))
+    _write(req, resp, ErrorResponse(status, code, message, headers=dict(error.headers or {})))
 
 
-def _write(req: falcon.Request, resp: falcon.Response, said: Said) -> None:
+def _write(req: falcon.Request, resp: falcon.Response, response: ErrorResponse) -> None:
     _drop_body(resp)
-    resp.status = said.status
+    resp.status = response.status
     resp.content_type = falcon.MEDIA_JSON
-    _send(req, resp, envelope(said))
-    # a 404 may be kept by any cache on the way unless it is told not to (RFC 9110, 15.1)
+    _send(req, resp, envelope(response))
+    # caches may store a 404 unless this forbids it (RFC 9110, 15.1)
     resp.set_header("Cache-Control", "no-store")
-    for name, text in said.headers.items():
+    for name, text in response.headers.items():
         if name != "Cache-Status" or resp.get_header(name) is None:
             resp.set_header(name, text)
 
 
 def _send(req: falcon.Request, resp: falcon.Response, body: bytes) -> None:
-    """Send the answer; a client that is still sending is let finish, or stop by itself."""
-    if request_body.awaits_more(req):
-        request_body.let_finish(req)
+    """Send the body; read the rest of a request body that the client may still be sending."""
+    if request_body.may_still_be_sending(req):
+        request_body.drain_after_response(req)
     resp.data = body
 
 
 def _drop_body(resp: falcon.Response) -> None:
-    """Forget what a resource had begun to answer with, and close its file."""
+    """Discard the response that a resource had started, and close its file."""
     close = getattr(resp.stream, "close", None)
     resp.stream = None
     if close is not None:
         close()
-    for name in _OF_A_BODY:
+    for name in _BODY_HEADERS:
         resp.delete_header(name)
 
 
-def _row(error: Exception, asked: Asked) -> ErrorRow:
+def _row(error: Exception, request: FailedRequest) -> ErrorRow:
     if isinstance(error, Unavailable):
-        if error.why is Why.LIMITED and not asked.mirror_form:
+        if error.why is Why.LIMITED and not request.mirror_form:
             return _LIMITED_WITHOUT_ORIGIN
         if error.why is Why.NONSENSE and error.retry_after is not None:
-            return _COMES_BACK
+            return _ANNOUNCED_RETURN
         return BY_WHY[error.why]
-    return next((TABLE[each] for each in type(error).__mro__ if each in TABLE), _BROKEN)
+    return next((TABLE[each] for each in type(error).__mro__ if each in TABLE), _INTERNAL)
 
 
-def _unknown(template: str | None) -> str:
+def _unknown_code(template: str | None) -> str:
     if template is not None and "/blobs/" in template:
         return "BLOB_UNKNOWN"
     if template is not None and "/manifests/" in template:
@@ -277,8 +282,8 @@ def _cache_status(error: Exception) -> str:
 
 
 def _retry(error: Exception, status: int) -> dict[str, str]:
-    """Say when to come back, in whole seconds from 1 on, where the status has a place for it."""
-    if status not in _COME_BACK:
+    """Return Retry-After in whole seconds, 1 at least, if the status may carry it."""
+    if status not in _WITH_RETRY_AFTER:
         return {}
     cause, seconds = _cause(error), _RETRY_SOON
     if isinstance(cause, Unavailable):

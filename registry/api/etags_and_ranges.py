@@ -1,7 +1,9 @@
-"""The Range header of RFC 9110, section 14: which bytes of a blob a client asks for.
+"""Conditional requests and range requests (RFC 9110, sections 13 and 14), and ranges of uploads.
 
-Lazy-pulling snapshotters ask for many small ranges, and podman resumes with one: what is read
-wrongly here ends a pull.
+An ETag is the quoted digest. The content of a digest never changes, so equal tags mean equal bytes.
+
+Lazy-pulling snapshotters request many small ranges, and podman resumes a pull with a range. A range
+that is parsed wrongly ends such a pull.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ import falcon
 from entrepot.datastore.refs import Digest
 from entrepot.registry.errors import MalformedRequest, RangeUnsatisfiable
 
-# RFC 9110, 14.1: the unit's name is case-insensitive; no blank is allowed around "=".
+# RFC 9110, 14.1: the name of the unit is case-insensitive; no blank is allowed around "=".
 _UNIT = "bytes="
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
-# Python refuses to read numbers of thousands of digits, and no blob is as long as this.
+# Python rejects numbers with thousands of digits, and no blob is this long.
 _MOST_DIGITS = 18
 _PAST_ANY_END = 10**_MOST_DIGITS
-# RFC 9110, 17.15: many or overlapping ranges are an attack; such a client gets the whole.
+# RFC 9110, 17.15: many or overlapping ranges may be an attack; the client gets the whole blob.
 _MOST = 16
 
 
@@ -34,20 +36,20 @@ class ByteRange:
 
     @property
     def length(self) -> int:
-        """How many bytes."""
+        """The number of bytes."""
         return self.stop - self.start
 
     def content_range(self, size: int) -> str:
-        """Write the Content-Range of this part of *size* bytes."""
+        """Return the Content-Range value of this range of *size* bytes."""
         return f"bytes {self.start}-{self.stop - 1}/{size}"
 
 
 def parse_range(header: str | None, size: int) -> list[ByteRange] | None:
-    """Read a Range header against *size* bytes: the ranges in the order asked for.
+    """Parse a Range header for a body of *size* bytes; return the ranges in the requested order.
 
-    None: there is no header or it is one to ignore, and the answer is the whole. Raises:
-    RangeUnsatisfiable when every range starts past the end, or one ends before it starts: RFC 9110,
-    14.2, leaves it to the server to ignore or reject such a header, and other registries reject it.
+    None: there is no Range header, or it must be ignored, so the whole body is sent. Raises:
+    RangeUnsatisfiable if every range starts past the end, or if a range ends before it starts. RFC
+    9110, 14.2, allows a server to ignore or reject such a header; other registries reject it.
     """
     if header is None:
         return None
@@ -60,13 +62,13 @@ def parse_range(header: str | None, size: int) -> list[ByteRange] | None:
     satisfiable = [each for each in ranges if each is not None]
     if not satisfiable:
         if size == 0 and any(first is None and last for first, last in specs):
-            return None  # "the last n bytes" of nothing is all of it
+            return None  # a suffix range of an empty body is the whole body
         raise RangeUnsatisfiable(size)
     return None if _overlap(satisfiable) else satisfiable
 
 
 def unsatisfied_range(size: int) -> str:
-    """Write the Content-Range of a 416: how much there is."""
+    """Return the Content-Range value of a 416 response for a body of *size* bytes."""
     return f"bytes */{size}"
 
 
@@ -74,10 +76,10 @@ _Spec = tuple[int | None, int | None]
 
 
 def _specs(header: str) -> list[_Spec] | None:
-    """Split a header into pairs of first and last position; None when it is malformed."""
+    """Split a header into pairs of first and last position; return None if it is malformed."""
     if header[: len(_UNIT)].lower() != _UNIT:
         return None
-    # empty elements of a list mean nothing (RFC 9110, 5.6.1)
+    # empty list elements are ignored (RFC 9110, 5.6.1)
     texts = [text for each in header[len(_UNIT) :].split(",") if (text := each.strip(" \t"))]
     if not 0 < len(texts) <= _MOST:
         return None
@@ -99,7 +101,7 @@ def _spec(text: str) -> _Spec | None:
 
 
 def _position(digits: str) -> int:
-    """Read a position of any number of digits; one past the end of any blob is as good as any."""
+    """Parse a position; any value past the end of every blob has the same effect."""
     digits = digits.lstrip("0") or "0"
     return int(digits) if len(digits) <= _MOST_DIGITS else _PAST_ANY_END
 
@@ -110,7 +112,7 @@ def _is_backwards(spec: _Spec) -> bool:
 
 
 def _resolved(first: int | None, last: int | None, size: int) -> ByteRange | None:
-    """Bring a pair within *size*; None when nothing of it is there."""
+    """Limit a pair to *size* bytes; return None if no byte is left."""
     if first is None:
         start, stop = max(size - (last or 0), 0), size
     else:
@@ -122,19 +124,20 @@ def _overlap(ranges: list[ByteRange]) -> bool:
     return any(before.stop > after.start for before, after in pairwise(sorted(ranges)))
 
 
-# A bare digest is no entity tag, but some clients send one and docker distribution takes it.
+# A bare digest is not a valid entity tag, but some clients send one and docker distribution accepts
+# it.
 _ENTITY_TAG = re.compile(r'(?:W/)?"([^"]*)"|([^\s",]+)')
 
 
 def etag(digest: Digest) -> str:
-    """Write the entity tag of a blob or manifest."""
+    """Return the entity tag of a blob or manifest."""
     return f'"{digest}"'
 
 
 def none_match(header: str | None, digest: Digest) -> bool:
-    """Tell whether If-None-Match lets the whole be sent; False means 304.
+    """Evaluate If-None-Match: True means that the content is sent, False means 304.
 
-    The comparison is the weak one (RFC 9110, 13.1.2), and `*` names whatever there is.
+    The comparison is weak (RFC 9110, 13.1.2). `*` matches any content.
     """
     if header is None:
         return True
@@ -144,35 +147,38 @@ def none_match(header: str | None, digest: Digest) -> bool:
 
 
 def may_range(if_range: str | None, digest: Digest) -> bool:
-    """Tell whether If-Range lets a part be sent; False means the whole.
+    """Evaluate If-Range: True means that a range may be sent, False means the whole content.
 
-    The comparison is the strong one (RFC 9110, 13.1.5); a date never matches, for none is sent.
+    The comparison is strong (RFC 9110, 13.1.5). A date never matches, because no Last-Modified is
+    sent.
     """
     return if_range is None or if_range.strip() in {etag(digest), str(digest)}
 
 
 def not_modified(resp: falcon.Response) -> None:
-    """Answer 304: the client has it, and nothing describes a body (RFC 9110, 15.4.5)."""
+    """Set status 304, and remove the header that describes a body (RFC 9110, 15.4.5)."""
     resp.status = falcon.HTTP_304
     resp.delete_header("Content-Type")
 
 
-# Some clients write RFC 9110's form; more digits than any length has are no number.
+# OCI distribution-spec 1.1, end-5 and end-13: unlike the ranges of RFC 9110 these have no unit and
+# no total length. Some clients send the form of RFC 9110 nevertheless. A number has 19 digits at
+# most.
 _UPLOAD_RANGE = re.compile(
     r"(?:bytes[ =])?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]{1,19}|\*))?", re.ASCII
 )
 
 
 def parse_upload_range(header: str | None) -> ByteRange | None:
-    """Read where a chunk belongs. Raises: MalformedRequest."""
+    """Parse the Content-Range of a chunk of an upload. Raises: MalformedRequest."""
     if not header:
         return None
     match = _UPLOAD_RANGE.fullmatch(header.strip())
     if match is None or int(match[2]) < int(match[1]):
-        raise MalformedRequest(f"not a range of a chunk: {header[:64]!r}")
+        raise MalformedRequest(f"malformed Content-Range of a chunk: {header[:64]!r}")
     return ByteRange(int(match[1]), int(match[2]) + 1)
 
 
 def received_range(offset: int) -> str:
-    """Write the Range of what has come in; of nothing it is 0-0, which Docker can read."""
+    """Return the Range value for the *offset* bytes received; 0-0 for none, as Docker expects."""
     return f"0-{max(offset - 1, 0)}"

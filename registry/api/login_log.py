@@ -1,4 +1,4 @@
-"""One log line for a failed login: who tried, from where; however many there are, few lines."""
+"""Logs failed logins with user and client address, at a limited rate."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-_AGAIN_S = 60.0
-_MOST = 20  # pairs of user and address that are told apart within that time
-_LONGEST = 64  # characters of a user's name
+_REPEAT_S = 60.0
+_LARGEST_COUNT = 20  # pairs of user and address that get a line of their own in that time
+_LONGEST_NAME = 64  # characters of a user's name
 
 
 class LoginLog:
-    """Notes failed logins of one process; *clock* gives s and never goes back.
+    """Logs the failed logins of one process; *clock* is a monotonic clock in s.
 
-    A user from an address has one line a minute, all together have 20; the next line counts what
-    was left out.
+    Each pair of user and address gets one line a minute, and all pairs together get 20. The next
+    line has the number of suppressed ones in the field `more`.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._seen: dict[tuple[str, str], float] = {}
-        self._left_out = 0
+        self._suppressed = 0
 
     def failed(self, user: str, address: str) -> None:
-        """Note one; *address* is the client's, empty where it is not known."""
+        """Log a failed login; *address* is the client's, empty if it is unknown."""
         with self._lock:
-            if not self._is_due((user[:_LONGEST], address)):
-                self._left_out += 1
+            if not self._is_due((user[:_LONGEST_NAME], address)):
+                self._suppressed += 1
                 return
-            left_out, self._left_out = self._left_out, 0
-        more = {"more": left_out} if left_out else {}
-        log.warning("login failed", extra={"user": user[:_LONGEST], "address": address, **more})
+            suppressed, self._suppressed = self._suppressed, 0
+        more = {"more": suppressed} if suppressed else {}
+        log.warning(
+            "login failed", extra={"user": user[:_LONGEST_NAME], "address": address, **more}
+        )
 
     def _is_due(self, pair: tuple[str, str]) -> bool:
         now = self._clock()
-        self._seen = {each: at for each, at in self._seen.items() if now - at < _AGAIN_S}
-        if pair in self._seen or len(self._seen) >= _MOST:
+        self._seen = {each: at for each, at in self._seen.items() if now - at < _REPEAT_S}
+        if pair in self._seen or len(self._seen) >= _LARGEST_COUNT:
             return False
         self._seen[pair] = now
         return True

@@ -1,4 +1,4 @@
-"""Manifests: read, pushed, deleted (OCI distribution-spec 1.1, end-3, end-7 and end-9)."""
+"""Manifests: read, pushed and deleted (OCI distribution-spec 1.1, end-3, end-7 and end-9)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ALLOWED = ("GET", "HEAD", "PUT", "DELETE")
 
 
 class ManifestResource:
-    """`/v2/<name>/manifests/<reference>`; *deletes* None: nobody may delete."""
+    """`/v2/<name>/manifests/<reference>`; *deletes* None: deletion is disabled."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class ManifestResource:
     def on_head(
         self, req: falcon.Request, resp: falcon.Response, name: str, reference: str
     ) -> None:
-        """Describe a manifest."""
+        """Send a manifest's size, digest and media type."""
         answer = self._answer(req, resp, name, reference)
         if answer:
             resp.content_length = len(answer.stored.body)
@@ -60,30 +60,30 @@ class ManifestResource:
             resp.data = answer.stored.body
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, name: str, reference: str) -> None:
-        """Take a manifest in, byte for byte."""
-        repository = self._authorization.enter_to_write(req, resp, name)
+        """Store a manifest, byte for byte."""
+        repository = self._authorization.authorize_write(req, resp, name)
         resp.set_header(KIND, "manifest")
-        wanted = _to_set(reference)
-        tags = (wanted,) if isinstance(wanted, Tag) else _tags(req)
-        held = _received(req, wanted)
-        self._pushes.put(repository, held, tags=tags)
-        _created(resp, repository, held)
-        if tags and isinstance(wanted, Digest):
+        parsed = _pushed_reference(reference)
+        tags = (parsed,) if isinstance(parsed, Tag) else _tags(req)
+        pushed = _received(req, parsed)
+        self._pushes.put(repository, pushed, tags=tags)
+        _created(resp, repository, pushed)
+        if tags and isinstance(parsed, Digest):
             resp.set_header("OCI-Tag", ", ".join(map(str, tags)))
 
     def on_delete(
         self, req: falcon.Request, resp: falcon.Response, name: str, reference: str
     ) -> None:
         """Remove a tag, or a manifest with all of its tags."""
-        repository = self._authorization.enter_to_write(req, resp, name, "delete")
+        repository = self._authorization.authorize_write(req, resp, name, "delete")
         if self._deletes is None:
-            raise Unsupported("deleting is not enabled here", _ALLOWED[:-1])
+            raise Unsupported("deletion is disabled; set storage.delete.enabled", _ALLOWED[:-1])
         resp.set_header(KIND, "manifest")
-        wanted = parse_reference(reference)
-        if isinstance(wanted, Tag):
-            self._deletes.tag(repository, wanted)
+        parsed = parse_reference(reference)
+        if isinstance(parsed, Tag):
+            self._deletes.tag(repository, parsed)
         else:
-            self._deletes.manifest(repository, wanted)
+            self._deletes.manifest(repository, parsed)
         resp.status = falcon.HTTP_202
 
     def on_post(
@@ -91,23 +91,23 @@ class ManifestResource:
         req: falcon.Request,
         resp: falcon.Response,
         name: str,
-        reference: str,  # noqa: ARG002 - the route's
+        reference: str,  # noqa: ARG002 - Falcon passes it by name
     ) -> None:
-        """Refuse."""
-        self._authorization.refuse(req, resp, name, _ALLOWED)
+        """Reject the method."""
+        self._authorization.reject_method(req, resp, name, _ALLOWED)
 
     on_patch = on_post
 
     def _answer(
         self, req: falcon.Request, resp: falcon.Response, name: str, reference: str
     ) -> ManifestAnswer | None:
-        """Find a manifest and describe it; None when the client has it already."""
-        resolved = self._authorization.enter(req, resp, name)
+        """Find a manifest and set its headers; return None if the client already has it."""
+        resolved = self._authorization.authorize(req, resp, name)
         resp.set_header(KIND, "manifest")
         answer = self._manifests.get(resolved, parse_reference(reference))
         _describe(resp, answer)
         if none_match(req.get_header("If-None-Match"), answer.stored.digest):
-            self._authorization.edge.keep(
+            self._authorization.edge.permit_caching(
                 req, resp, lambda: self._manifests.cacheable_for(resolved, answer)
             )
             return answer
@@ -137,40 +137,40 @@ def _cache_status(answer: ManifestAnswer) -> str:
     return _CACHE_STATUS[answer.source]
 
 
-def _to_set(reference: str) -> Reference:
-    """Read what a manifest is pushed as. Raises: InvalidDigest, MalformedRequest."""
+def _pushed_reference(reference: str) -> Reference:
+    """Parse the reference that a manifest is pushed to. Raises: InvalidDigest, MalformedRequest."""
     try:
         return parse_reference(reference)
-    except InvalidTag as error:  # read, it is unknown; written, it is a mistake
+    except InvalidTag as error:  # an invalid tag in a GET is a 404, but in a PUT it is a 400
         raise MalformedRequest(str(error)) from error
 
 
 def _tags(req: falcon.Request) -> tuple[Tag, ...]:
-    """Read the tags that a manifest gets beside its digest. Raises: MalformedRequest."""
+    """Parse the `tag` parameters of a push by digest. Raises: MalformedRequest."""
     try:
-        said = req.get_param_as_list("tag") or []
-        return tuple(dict.fromkeys(Tag.parse(each) for each in said))
+        values = req.get_param_as_list("tag") or []
+        return tuple(dict.fromkeys(Tag.parse(each) for each in values))
     except InvalidTag as error:
         raise MalformedRequest(str(error)) from error
 
 
-def _received(req: falcon.Request, wanted: Reference) -> StoredManifest:
+def _received(req: falcon.Request, parsed: Reference) -> StoredManifest:
     """Read the body. Raises: ManifestTooLarge, BodyBroken, DigestMismatch, InvalidManifest."""
-    body = request_body.small(req, LARGEST)
+    body = request_body.read_small(req, LARGEST)
     if body is None:
-        raise ManifestTooLarge(f"a manifest may have {LARGEST} bytes")
-    return read(body, req.content_type, wanted if isinstance(wanted, Digest) else None)
+        raise ManifestTooLarge(f"the manifest is larger than {LARGEST} bytes")
+    return read(body, req.content_type, parsed if isinstance(parsed, Digest) else None)
 
 
-def _created(resp: falcon.Response, repository: Repository, held: StoredManifest) -> None:
+def _created(resp: falcon.Response, repository: Repository, pushed: StoredManifest) -> None:
     resp.status = falcon.HTTP_201
     resp.set_headers(
         (
-            (KIND, "index" if held.manifest.kind is ContentKind.INDEX else "manifest"),
-            ("Location", f"/v2/{repository}/manifests/{held.digest}"),
-            ("Docker-Content-Digest", str(held.digest)),
+            (KIND, "index" if pushed.manifest.kind is ContentKind.INDEX else "manifest"),
+            ("Location", f"/v2/{repository}/manifests/{pushed.digest}"),
+            ("Docker-Content-Digest", str(pushed.digest)),
         )
     )
-    about = referrers.subject(held)
+    about = referrers.subject(pushed)
     if about:  # OCI distribution-spec 1.1, "Pushing Manifests with Subject"
         resp.set_header("OCI-Subject", str(about))

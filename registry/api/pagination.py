@@ -1,4 +1,4 @@
-"""Lists in pages: `n` of them at most, behind `last`, with a Link to the next."""
+"""Lists in pages: at most `n` entries after the entry `last`, with a Link to the next page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DIGITS = 9
 
 
 def page_size(req: falcon.Request) -> int | None:
-    """Read `n`. Raises: MalformedRequest when it is no count."""
+    """Parse `n`. Raises: MalformedRequest if it is not a count."""
     text = req.get_param("n")
     if text is None or text == "":
         return None
@@ -22,7 +22,10 @@ def page_size(req: falcon.Request) -> int | None:
 
 
 def next_page(req: falcon.Request, last: str, *kept: str) -> str:
-    """Return the Link (RFC 8288) to what follows *last*; the parameters *kept* stay."""
-    said = {name: req.get_param(name) for name in ("n", "ns", *kept)}
-    query = {name: text for name, text in said.items() if text} | {"last": last}
+    """Return the Link header (RFC 8288) to the entries after *last*.
+
+    The link repeats the request's parameters `n`, `ns` and *kept*.
+    """
+    parameters = {name: req.get_param(name) for name in ("n", "ns", *kept)}
+    query = {name: text for name, text in parameters.items() if text} | {"last": last}
     return f'<{req.path}?{urlencode(query)}>; rel="next"'

@@ -1,4 +1,4 @@
-"""What refers to a manifest (OCI distribution-spec 1.1, end-12)."""
+"""Referrers: manifests whose `subject` is a given manifest (OCI distribution-spec 1.1, end-12)."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class ReferrersResource:
         self._pushed = pushed
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
-        """Send the index of referrers, filtered by `artifactType`."""
-        resolved = self._authorization.enter(req, resp, name)
+        """Send the index of referrers, filtered by `artifactType` if the client requests it."""
+        resolved = self._authorization.authorize(req, resp, name)
         resp.set_header(KIND, "referrers")
-        # a blank is no part of a media type: it was a plus that nobody had escaped
-        wanted = (req.get_param("artifactType") or "").replace(" ", "+") or None
-        about = Digest.parse(digest)
+        # a media type contains no blank: the client sent a plus without escaping it
+        artifact_type = (req.get_param("artifactType") or "").replace(" ", "+") or None
+        subject = Digest.parse(digest)
         if resolved.upstream:
-            body = self._lists.referrers(resolved, about)
-            resp.data = _filtered(body, wanted) if wanted else body
+            body = self._lists.referrers(resolved, subject)
+            resp.data = _filtered(body, artifact_type) if artifact_type else body
         else:
-            resp.data = self._page(req, resp, resolved, about, wanted)
+            resp.data = self._page(req, resp, resolved, subject, artifact_type)
         resp.content_type = OCI_INDEX
-        if wanted:
+        if artifact_type:
             resp.set_header("OCI-Filters-Applied", "artifactType")
 
     def _page(
@@ -44,14 +44,14 @@ class ReferrersResource:
         req: falcon.Request,
         resp: falcon.Response,
         resolved: ResolvedRepository,
-        about: Digest,
-        wanted: str | None,
+        subject: Digest,
+        artifact_type: str | None,
     ) -> bytes:
-        """Return a page of what was pushed, and link the next."""
+        """Return a page of the referrers that were pushed here; set the Link to the next page."""
         page = self._pushed.page(
             resolved.repository,
-            about,
-            artifact_type=wanted,
+            subject,
+            artifact_type=artifact_type,
             after=parse_after(req.get_param("last")),
             limit=page_size(req) or None,
         )

@@ -1,4 +1,4 @@
-"""Bodies on their way in: read from the server as they come, never held whole."""
+"""Request bodies, read in chunks as they arrive and never held in memory completely."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ import falcon
 
 from entrepot.registry.api.etags_and_ranges import ByteRange
 from entrepot.registry.errors import BodyBroken, BodyTooSlow
-from entrepot.registry.server.delivery import CONNECTION, BodyProgress, Lent
+from entrepot.registry.server.delivery import CONNECTION, BodyProgress, LentConnection
 
 _CHUNK = 256 * 1024
-# A read waits until it has all it asked for: the first ones ask for less, so that how fast a body
-# comes is known soon.
+# A read blocks until it has all bytes. The first reads are smaller, so that the rate of a slow body
+# is known soon.
 _FIRST_CHUNK = 16 * 1024
-_FIRST = 256 * 1024  # bytes
+_FIRST_BYTES = 256 * 1024  # bytes
 _WITH_BODY = frozenset({"PATCH", "POST", "PUT"})
-# How long the rest of a body that is not wanted is read, in s: for clients that are known, others.
+# How long the rest of an unread body is read after the response, in s: for clients with the right
+# to push, and for all others.
 _DRAINED_S = 10.0
-_DRAINED_OF_STRANGERS_S = 2.0
+_DRAINED_ANONYMOUS_S = 2.0
 
 
 class Readable(Protocol):
-    """What a WSGI server gives to read a body from."""
+    """The body stream of a WSGI server."""
 
     def read(self, size: int, /) -> bytes:
         """Return *size* bytes, fewer only at the end."""
@@ -33,106 +34,108 @@ class Readable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
-    """A request's body: `length` bytes, None when the client has not said.
+class RequestBody:
+    """A request body of `length` bytes; None if the client did not announce the length.
 
-    Where it comes over a `connection` that is lent, it is watched over: while others wait, one that
-    is slow is ended.
+    If it comes over a lent `connection`, the connection poller may end it when it is slow and more
+    bodies than the limit are being received.
     """
 
     stream: Readable
     length: int | None
-    connection: Lent | None = None
+    connection: LentConnection | None = None
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body as it comes.
+        """Yield the body as it arrives.
 
-        Raises: BodyBroken when it ends too early, BodyTooSlow when it was ended.
+        Raises: BodyBroken if it ends too early, BodyTooSlow if the connection poller ended it.
         """
-        with self._watched() as watched:
-            yield from self._chunks(watched)
+        with self._progress() as progress:
+            yield from self._chunks(progress)
 
-    def _watched(self) -> AbstractContextManager[BodyProgress]:
-        if self.connection is None or self.connection.after is None:
-            return nullcontext(_Unwatched())
-        return self.connection.after.receiving(self.connection.socket)
+    def _progress(self) -> AbstractContextManager[BodyProgress]:
+        if self.connection is None or self.connection.poller is None:
+            return nullcontext(_UnwatchedBody())
+        return self.connection.poller.watch_body(self.connection.socket)
 
-    def _chunks(self, watched: BodyProgress) -> Iterator[bytes]:
+    def _chunks(self, progress: BodyProgress) -> Iterator[bytes]:
         left = self.length
         while left is None or left > 0:
-            most = _FIRST_CHUNK if watched.received < _FIRST else _CHUNK
-            chunk = self._read(most if left is None else min(most, left))
-            if watched.is_cut:
-                raise BodyTooSlow("the body came too slowly while others waited")
+            size = _FIRST_CHUNK if progress.received < _FIRST_BYTES else _CHUNK
+            chunk = self._read(size if left is None else min(size, left))
+            if progress.is_cut:
+                raise BodyTooSlow(
+                    "the body was sent too slowly while too many other bodies were being received"
+                )
             if not chunk and left is None:
                 return
             if not chunk:
                 raise BodyBroken(f"the body ended {left} bytes too early")
             left = None if left is None else left - len(chunk)
-            watched.received += len(chunk)
+            progress.received += len(chunk)
             yield chunk
 
     def _read(self, size: int) -> bytes:
         try:
             return self.stream.read(size)
-        except Exception as error:  # each server has its own for a body that breaks
-            raise BodyBroken(f"the body broke off: {error}") from error
+        except Exception as error:  # each WSGI server has its own exception types
+            raise BodyBroken(f"reading the body failed: {error}") from error
 
 
 @dataclass(slots=True)
-class _Unwatched:
-    """A body that nobody watches over."""
+class _UnwatchedBody:
+    """The progress of a body that the connection poller does not watch."""
 
     received: int = 0
     is_cut: bool = False
 
 
-def body(req: falcon.Request, part: ByteRange | None = None) -> Incoming:
-    """Return the body of a request, which is *part* of something if that was said.
+def body(req: falcon.Request, part: ByteRange | None = None) -> RequestBody:
+    """Return the body of a request; *part* is its Content-Range, if it has one.
 
-    Raises: BodyBroken when that is not as long as the body.
+    Raises: BodyBroken if the lengths of *part* and of the body differ.
     """
     length = _length(req)
     if part and length and part.length != length:
-        raise BodyBroken(f"Content-Range has {part.length} bytes, Content-Length {length}")
+        raise BodyBroken(f"Content-Range has {part.length} bytes, but Content-Length is {length}")
     if part and length is None:
         length = part.length
-    return Incoming(_stream(req), length, req.env.get(CONNECTION))
+    return RequestBody(_stream(req), length, req.env.get(CONNECTION))
 
 
-def small(req: falcon.Request, largest: int) -> bytes | None:
-    """Return a body of at most *largest* bytes; None when it is larger. Raises: BodyBroken."""
-    incoming = body(req)
-    if incoming.length is not None and incoming.length > largest:
+def read_small(req: falcon.Request, largest: int) -> bytes | None:
+    """Return a body of at most *largest* bytes; None if it is larger. Raises: BodyBroken."""
+    received = body(req)
+    if received.length is not None and received.length > largest:
         return None
     read = bytearray()
-    for chunk in incoming.chunks():
+    for chunk in received.chunks():
         read += chunk
         if len(read) > largest:
             return None
     return bytes(read)
 
 
-def awaits_more(req: falcon.Request) -> bool:
-    """Whether a client may still be sending."""
+def may_still_be_sending(req: falcon.Request) -> bool:
+    """Return whether the client may not have sent its whole body yet."""
     return req.method in _WITH_BODY and _length(req) != 0
 
 
-def let_finish(req: falcon.Request) -> None:
-    """Have what a client still sends read for a while, after the answer and by no thread.
+def drain_after_response(req: falcon.Request) -> None:
+    """Let the connection poller read the rest of the request body for a while after the response.
 
-    It would be cut off in the middle of its body otherwise, and most then read no answer: they
-    have to be told why before the connection ends.
+    If the connection were closed in the middle of its body, most clients would not read the
+    response that states the reason.
     """
-    connection: Lent | None = req.env.get(CONNECTION)
+    connection: LentConnection | None = req.env.get(CONNECTION)
     if connection is not None:
         identity = getattr(req.context, "identity", None)
         is_known = identity is not None and "push" in identity.rights
-        connection.drain_s = _DRAINED_S if is_known else _DRAINED_OF_STRANGERS_S
+        connection.drain_s = _DRAINED_S if is_known else _DRAINED_ANONYMOUS_S
 
 
 def _stream(req: falcon.Request) -> Readable:
-    """Return what to read a body from, and no further than its end."""
+    """Return the stream of the body, which ends with the body."""
     if req.content_length is not None:
         return req.bounded_stream
     stream: Readable = req.env["wsgi.input"]
@@ -140,7 +143,7 @@ def _stream(req: falcon.Request) -> Readable:
 
 
 def _length(req: falcon.Request) -> int | None:
-    """Return how many bytes there are, None for a body that tells its end by itself."""
+    """Return the length in bytes; None for a chunked body."""
     if req.content_length is not None:
         return req.content_length
     ends_itself = req.env.get("wsgi.input_terminated") or "HTTP_TRANSFER_ENCODING" in req.env

@@ -1,4 +1,7 @@
-"""Bodies on their way out: files that the kernel sends, and what comes in meanwhile."""
+"""Response bodies: files sent with sendfile, downloads in progress, and multipart ranges.
+
+The middleware `ResponseHeaders` completes each response.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,20 @@ from entrepot.datastore.errors import DatastoreError
 from entrepot.registry.api import cache_status
 from entrepot.registry.api.etags_and_ranges import ByteRange
 from entrepot.registry.errors import RegistryError
-from entrepot.registry.server.delivery import CONNECTION, Lent, broken
+from entrepot.registry.server.delivery import CONNECTION, LentConnection, broken
 from entrepot.registry.server.fileslice import Piece, in_bytes, pieces
 
 _CHUNK = 256 * 1024
 _BOUNDARY = "entrepot-part"
 OCTETS = "application/octet-stream"
 SMALL = 64 * 1024
-"""Bytes of a body that no client can keep waiting: HAProxy and the kernel take as many at once."""
+"""Largest body in bytes that no slow client can delay: HAProxy and the kernel buffer it."""
 
 Read = Callable[[int, int | None], Iterator[bytes]]
 
 
 class _Part:
-    """The next *length* bytes of an open file, for a server that finds `fileno()` or reads."""
+    """The next *length* bytes of an open file, for a WSGI server that uses `fileno()` or reads."""
 
     def __init__(self, file: BinaryIO, length: int) -> None:
         self._file = file
@@ -33,7 +36,7 @@ class _Part:
         self.close = file.close
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return at most *size* bytes; negative: all that is left."""
+        """Return at most *size* bytes; negative: all remaining bytes."""
         wanted = self._left if size is None or size < 0 else min(size, self._left)
         chunk = self._file.read(wanted)
         self._left -= len(chunk)
@@ -41,34 +44,34 @@ class _Part:
 
 
 def send_file(
-    resp: falcon.Response, file: BinaryIO, part: ByteRange, connection: Lent | None = None
+    resp: falcon.Response, file: BinaryIO, part: ByteRange, connection: LentConnection | None = None
 ) -> None:
-    """Send a part of an open file with sendfile, over the *connection* where there is one.
+    """Send a part of an open file with sendfile, over the *connection* if there is one.
 
-    Else, and where it is small, the server finds the file's `fileno()` and does it.
+    Without a connection, or for a small part, the WSGI server uses the file's `fileno()`.
     """
     if connection is None or part.length <= SMALL:
         file.seek(part.start)
         resp.set_stream(_Part(file, part.length), part.length)
         return
-    resp.stream = unbroken(_Stored(file, part), part.length, connection)
+    resp.stream = checked_stream(_FileBody(file, part), part.length, connection)
     resp.content_length = part.length
 
 
-def send_arriving(
+def send_stream(
     resp: falcon.Response,
     body: Iterator[Piece],
     length: int | None,
-    connection: Lent | None = None,
+    connection: LentConnection | None = None,
 ) -> None:
-    """Send what comes in; *length* in bytes, None when nobody knows it.
+    """Send a body that is still arriving; *length* is in bytes, None if it is unknown.
 
-    What lies in a file goes straight to the *connection*, where there is one.
+    Slices of files are sent directly over the *connection*, if there is one.
     """
     if length is None:
-        resp.stream = unbroken(body, None, connection)
+        resp.stream = checked_stream(body, None, connection)
     else:
-        resp.stream = unbroken(body, length, connection)
+        resp.stream = checked_stream(body, length, connection)
         resp.content_length = length
 
 
@@ -79,20 +82,20 @@ def send_parts(
     size: int,
     *,
     file: BinaryIO | None = None,
-    connection: Lent | None = None,
+    connection: LentConnection | None = None,
 ) -> None:
-    """Send several ranges as multipart/byteranges (RFC 9110, 14.6); *file* is closed after."""
+    """Send several ranges as multipart/byteranges (RFC 9110, 14.6), then close *file*."""
     heads = [_head(part, size) for part in parts]
     tail = f"\r\n--{_BOUNDARY}--\r\n".encode()
     resp.content_type = f"multipart/byteranges; boundary={_BOUNDARY}"
     length = sum(map(len, heads)) + sum(part.length for part in parts) + len(tail)
     resp.content_length = length
     body = _multipart(read, list(zip(heads, parts, strict=True)), tail)
-    resp.stream = unbroken(_closing(body, file) if file else body, length, connection)
+    resp.stream = checked_stream(_closing_file(body, file) if file else body, length, connection)
 
 
 def read_file(file: BinaryIO) -> Read:
-    """Return how to read parts of an open file."""
+    """Return a function that reads parts of an open file."""
 
     def read(start: int, stop: int | None) -> Iterator[bytes]:
         file.seek(start)
@@ -107,35 +110,42 @@ def read_file(file: BinaryIO) -> Read:
     return read
 
 
-def send_large(req: falcon.Request, resp: falcon.Response) -> None:
-    """Let no client keep the thread that sends a body from memory, if that is large."""
+def send_large_body(req: falcon.Request, resp: falcon.Response) -> None:
+    """Send a large body from memory over the connection, so that a slow client blocks no thread."""
     content = resp.data
     if content is None or len(content) <= SMALL:
         return
-    connection: Lent | None = req.env.get(CONNECTION)
+    connection: LentConnection | None = req.env.get(CONNECTION)
     if connection is not None and req.method != "HEAD":
         resp.data = None
-        resp.stream = unbroken(iter([content]), len(content), connection)
+        resp.stream = checked_stream(iter([content]), len(content), connection)
         resp.content_length = len(content)
 
 
-def unbroken(
-    body: Iterator[Piece], length: int | None, connection: Lent | None = None
+def checked_stream(
+    body: Iterator[Piece], length: int | None, connection: LentConnection | None = None
 ) -> Iterator[bytes]:
-    """Pass a body on; where it ends before its *length*, drop the connection, and say so once.
+    """Return the body as a stream that drops the connection if it ends before its *length*.
 
-    What is sent over the *connection* itself keeps no thread waiting for a slow client. Else the
-    server frames what has no length.
+    That case is logged once. A body that is sent over the *connection* directly does not block a
+    thread for a slow client. Otherwise the WSGI server sends it, and frames a body of unknown
+    length.
     """
     if connection is not None and (length is not None or connection.has_chunks):
-        return _Delivered(body, length, connection)
-    return _passed(body, length)
+        return _DeliveredBody(body, length, connection)
+    return _passed_on(body, length)
 
 
-class _Delivered(Iterator[bytes]):
-    """Has the server send its head, with the first that it is given, and sends the body itself."""
+class _DeliveredBody(Iterator[bytes]):
+    """A body that is sent over the connection directly.
 
-    def __init__(self, body: Iterator[Piece], length: int | None, connection: Lent) -> None:
+    Its first item is empty, which makes the WSGI server send the header section. The next step
+    sends the body.
+    """
+
+    def __init__(
+        self, body: Iterator[Piece], length: int | None, connection: LentConnection
+    ) -> None:
         self._body = body
         self._length = length
         self._connection = connection
@@ -154,13 +164,13 @@ class _Delivered(Iterator[bytes]):
         raise StopIteration
 
     def close(self) -> None:
-        """Close what the body comes from, unless somebody goes on with it."""
+        """Close the source of the body, unless the delivery closes it."""
         close = getattr(self._body, "close", None)
         if not self._is_over and close is not None:
             close()
 
 
-class _Stored(Iterator[Piece]):
+class _FileBody(Iterator[Piece]):
     """A part of an open file as one piece; the file is closed after it."""
 
     def __init__(self, file: BinaryIO, part: ByteRange) -> None:
@@ -175,23 +185,23 @@ class _Stored(Iterator[Piece]):
         return piece
 
 
-def _passed(body: Iterator[Piece], length: int | None) -> Generator[bytes, None, None]:
+def _passed_on(body: Iterator[Piece], length: int | None) -> Generator[bytes, None, None]:
     try:
-        yield from _whole(body, length)
+        yield from _length_checked(body, length)
     except (RegistryError, DatastoreError, OSError) as error:
         raise broken(error) from error
 
 
-def _whole(body: Iterator[Piece], length: int | None) -> Generator[bytes, None, None]:
-    came = 0
+def _length_checked(body: Iterator[Piece], length: int | None) -> Generator[bytes, None, None]:
+    sent = 0
     for piece in in_bytes(body):
-        came += len(piece)
+        sent += len(piece)
         yield piece
-    if length is not None and came < length:
-        raise OSError(f"it ended after {came} of {length} bytes")
+    if length is not None and sent < length:
+        raise OSError(f"the body ended after {sent} of {length} bytes")
 
 
-def _closing(body: Iterator[bytes], file: BinaryIO) -> Iterator[bytes]:
+def _closing_file(body: Iterator[bytes], file: BinaryIO) -> Iterator[bytes]:
     with file:
         yield from body
 
@@ -210,30 +220,30 @@ def _multipart(read: Read, parts: list[tuple[bytes, ByteRange]], tail: bytes) ->
     yield tail
 
 
-_MADE_HERE = cache_status.neither()
+_GENERATED = cache_status.neither()
 
 
 class ResponseHeaders:
-    """Falcon middleware: two headers on every answer, and no open file behind a HEAD's.
+    """Falcon middleware that adds two headers to each response, and closes the file of a HEAD.
 
-    A large body from memory is sent as a file is: no client keeps the thread that sends it.
+    A large body from memory is sent over the connection, so that a slow client blocks no thread.
     """
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, *_: object) -> None:
-        """Add what the resource did not say."""
-        # clients take a registry without it for one of the first version
+        """Add the headers that the resource did not set."""
+        # without this header, clients assume version 1 of the registry API
         resp.set_header("Docker-Distribution-Api-Version", "registry/2.0")
         if resp.get_header("Cache-Status") is None:
-            resp.set_header("Cache-Status", _MADE_HERE)
+            resp.set_header("Cache-Status", _GENERATED)
         if req.method == "HEAD" and resp.stream is not None:
-            _close(resp)
+            _close_stream(resp)
         elif resp.data is not None:
-            send_large(req, resp)
+            send_large_body(req, resp)
 
 
-def _close(resp: falcon.Response) -> None:
-    """Close the body that Falcon will not send; its length stays announced."""
+def _close_stream(resp: falcon.Response) -> None:
+    """Close a body that Falcon will not send; Content-Length keeps its value."""
     close = getattr(resp.stream, "close", None)
-    resp.stream = ()  # not None: that would announce a length of 0
+    resp.stream = ()  # None would set Content-Length to 0
     if close is not None:
         close()

@@ -1,9 +1,9 @@
-"""The routes: a repository's name has slashes, Falcon's templates have not.
+"""The routes. A repository name contains slashes, which Falcon's path templates do not match.
 
-The name is taken out of the path before the ordinary compiled lookup and put back into its
-parameters, so resources stay ordinary ones. The distribution spec's grammar leaves one reading
-only: what follows the name has a fixed number of segments, so the last marker is the one, and
-`a/manifests/b` is a fine name.
+The name is cut out of the path before Falcon's compiled lookup and put back into the parameters
+afterwards, so resources need no special code. The grammar of the distribution spec allows only one
+reading: the part after the name has a fixed number of segments, so the last marker counts, and
+`a/manifests/b` is a valid name.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ STATUS = "/"
 METRICS = "/metrics"
 HEALTH = "/healthz"
 
-# PERF: one match on every request; it scans backwards from the end, 1 us for any real name.
+# PERF: one match for every request. It scans from the end, which takes 1 us for a usual name.
 _NAMED = re.compile(
     r"/v2/([^/].*)(/(?:(?:manifests|blobs|referrers)/[^/]+|tags/list|blobs/uploads/[^/]*))",
     re.DOTALL,
 )
 _NAME = "name"
-# stands for the name in the lookup; `_catalog` is the only fixed segment in its place
+# replaces the name in the lookup; `_catalog` is the only fixed segment at this place
 _ANY = "/v2/-"
 
 
 class Router(CompiledRouter):
-    """Falcon's own router, but for names with slashes, HEAD, and paths with a slash too many.
+    """Falcon's compiled router, extended for names with slashes, HEAD, and superfluous slashes.
 
-    A resource that answers GET answers HEAD with the same method. `/v2` is `/v2/`.
+    HEAD uses the method for GET if the resource has none of its own. `/v2` is the same as `/v2/`.
     """
 
     def find(
@@ -48,7 +48,7 @@ class Router(CompiledRouter):
         uri: str,
         req: Request | None = None,
     ) -> tuple[object, Any, dict[str, Any], str | None] | None:
-        """Return resource, methods, parameters and template; None when nothing is there."""
+        """Return resource, methods, parameters and template; None if no route matches."""
         named = _NAMED.fullmatch(uri)
         if named is None:
             return self._unnamed(uri, req)
@@ -60,8 +60,8 @@ class Router(CompiledRouter):
             found[2][_NAME] = name
         return found
 
-    def map_http_methods(self, resource: object, **kwargs: Any) -> Any:  # noqa: ANN401 - Falcon's
-        """Let HEAD be answered by GET's method, so that one decision serves both."""
+    def map_http_methods(self, resource: object, **kwargs: Any) -> Any:  # noqa: ANN401 - Falcon has no type
+        """Use the method for GET for HEAD too, so that both share one decision."""
         methods: Any = super().map_http_methods(resource, **kwargs)
         if "GET" in methods:
             methods.setdefault("HEAD", methods["GET"])
@@ -70,8 +70,8 @@ class Router(CompiledRouter):
     def _unnamed(
         self, uri: str, req: Request | None
     ) -> tuple[object, Any, dict[str, Any], str | None] | None:
-        if uri.startswith("//"):  # Falcon would strip them all
+        if uri.startswith("//"):  # Falcon would strip all leading slashes
             return None
         found = super().find(BASE if uri == "/v2" else uri, req)
-        # a name that did not match above is empty, or what follows it is
+        # if the name did not match above, the name or the part after it is empty
         return None if found is None or _NAME in found[2] else found

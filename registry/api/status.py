@@ -1,4 +1,4 @@
-"""The answers that are no content: the version check, health, `/`, metrics."""
+"""Responses without content from a repository: version check, health, `/` and metrics."""
 
 from __future__ import annotations
 
@@ -12,59 +12,64 @@ from entrepot.registry.errors import Unauthenticated
 
 
 class VersionResource:
-    """`/v2/`: whether this is a registry, and whether you are welcome (end-1)."""
+    """`/v2/`: whether this is a registry, and whether the client must log in (end-1)."""
 
     def __init__(self, authorization: Authorization) -> None:
         self._authorization = authorization
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Greet, or challenge. Raises: Unauthenticated."""
+        """Send 200, or the challenge. Raises: Unauthenticated."""
         identity = self._authorization.identify(req, resp)
         if docker_login.is_needed(req, identity):
             raise Unauthenticated(docker_login.challenge(req))
-        identity.greet()
+        identity.require_login()
         resp.media = {}
 
 
 class HealthResource:
-    """`/healthz`: this worker answers."""
+    """`/healthz`: this worker responds."""
 
     def on_get(self, _: falcon.Request, resp: falcon.Response) -> None:
-        """Say so, to whoever asks."""
+        """Send `ok`; no login is needed."""
         resp.content_type = falcon.MEDIA_TEXT
         resp.data = b"ok\n"
 
 
-class FrontResource:
-    """`/`: the server answers, as docker distribution does; liveness probes ask for it."""
+class RootResource:
+    """`/`: 200 as from docker distribution, because liveness probes request it."""
 
     def on_get(self, _: falcon.Request, resp: falcon.Response) -> None:
-        """Send 200 without a body, to everybody: it shows nothing."""
+        """Send 200 without a body. No login is needed, because the response shows nothing."""
         resp.content_type = None
         resp.set_header("Cache-Control", "no-cache")
         resp.data = b""
 
 
 class MetricsResource:
-    """`/metrics`: what the logger counted, as it wrote it last."""
+    """`/metrics`: the file of metrics that the logger wrote last."""
 
     def __init__(self, authorization: Authorization, path: Path) -> None:
         self._authorization = authorization
         self._path = path
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Send them in Prometheus' text format; by upstream to whoever may pull everything."""
+        """Send the metrics in Prometheus' text format.
+
+        Samples that name an upstream are only sent to a client that may pull from every repository.
+        """
         identity = self._authorization.identify(req, resp)
         identity.require("pull")
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
-            raise falcon.HTTPServiceUnavailable(description="nothing counted yet") from None
+            raise falcon.HTTPServiceUnavailable(
+                description="the logger has not written any metrics yet; retry later"
+            ) from None
         resp.data = content if identity.may_everywhere("pull") else _without_upstreams(content)
         resp.content_type = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def _without_upstreams(content: bytes) -> bytes:
-    """Leave out the samples that name an upstream: they tell what others pull from."""
+    """Remove the samples that name an upstream: they show where other users pull from."""
     lines = content.splitlines(keepends=True)
     return b"".join(line for line in lines if b'upstream="' not in line)

@@ -17,13 +17,15 @@ class TagsResource:
         self._lists = lists
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
-        """List tags: `n` of them at most, behind `last`, with a Link to the next page."""
-        resolved = self._authorization.enter(req, resp, name)
+        """List at most `n` tags after `last`, with a Link to the next page."""
+        resolved = self._authorization.authorize(req, resp, name)
         resp.set_header(KIND, "tags")
         limit = page_size(req)
         after = req.get_param("last")
-        asked = None if limit is None else limit + 1  # is there another page?
-        found = [] if limit == 0 else self._lists.tags(resolved, after, asked)
+        requested = (
+            None if limit is None else limit + 1
+        )  # one more shows whether there is another page
+        found = [] if limit == 0 else self._lists.tags(resolved, after, requested)
         resp.media = {"name": name, "tags": found[:limit]}
         if limit and len(found) > limit:
             resp.set_header("Link", next_page(req, found[limit - 1]))

@@ -14,11 +14,11 @@ from entrepot.registry.api.authorize import KIND, Authorization
 from entrepot.registry.errors import ChunkMisplaced
 from entrepot.registry.push.uploads import BlobUploads
 
-_BEGINNING = ("POST",)
-_GOING_ON = ("GET", "HEAD", "PATCH", "PUT", "DELETE")
+_START_METHODS = ("POST",)
+_UPLOAD_METHODS = ("GET", "HEAD", "PATCH", "PUT", "DELETE")
 
 
-class BeginningResource:
+class StartUploadResource:
     """`/v2/<name>/blobs/uploads/`."""
 
     def __init__(self, authorization: Authorization, uploads: BlobUploads) -> None:
@@ -26,35 +26,35 @@ class BeginningResource:
         self._uploads = uploads
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
-        """Begin an upload, or make a blob at once: by mounting it, or of the body."""
-        repository = _entered(self._authorization, req, resp, name)
+        """Start an upload, or create a blob at once: by mounting it, or from the body."""
+        repository = _authorized(self._authorization, req, resp, name)
         mounted = self._mounted(req, repository)
         digest = req.get_param("digest")
         if mounted:
             _created(resp, repository, mounted)
         elif digest:
-            wanted = Digest.parse(digest)
+            expected = Digest.parse(digest)
             self._uploads.upload_monolithic(
-                repository, request_body.body(req), wanted, self._owner(req)
+                repository, request_body.body(req), expected, self._owner(req)
             )
-            _created(resp, repository, wanted)
+            _created(resp, repository, expected)
         else:
-            number = self._uploads.begin(repository, _algorithm(req), self._owner(req))
-            _accepted(resp, repository, number, 0)
+            upload_id = self._uploads.begin(repository, _algorithm(req), self._owner(req))
+            _accepted(resp, repository, upload_id, 0)
 
     def _owner(self, req: falcon.Request) -> str:
-        """Return whose upload it is: a user's, or an address's where there are no users."""
+        """Return the owner of an upload: the user, or the address of an anonymous client."""
         user: str | None = req.context.identity.user
-        return f"@{self._authorization.edge.asker(req).address}" if user is None else user
+        return f"@{self._authorization.edge.login_source(req).address}" if user is None else user
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
-        """Refuse: nobody lists uploads."""
-        self._authorization.refuse(req, resp, name, _BEGINNING)
+        """Reject the method: uploads cannot be listed."""
+        self._authorization.reject_method(req, resp, name, _START_METHODS)
 
     on_put = on_patch = on_delete = on_get
 
     def _mounted(self, req: falcon.Request, target: Repository) -> Digest | None:
-        """Link the blob that was asked for, if it is where the sender may read it."""
+        """Link the blob of the parameter `mount`, if the client may read it in its repository."""
         mount, source = req.get_param("mount"), req.get_param("from")
         if not mount:
             return None
@@ -62,13 +62,13 @@ class BeginningResource:
         if not source:
             is_done = self._uploads.mount_any(target, digest, self._may_read(req))
             return digest if is_done else None
-        resolved = self._authorization.readable(req, source)
+        resolved = self._authorization.readable_repository(req, source)
         if resolved is None or not self._uploads.mount(target, resolved.repository, digest):
             return None
         return digest
 
     def _may_read(self, req: falcon.Request) -> Callable[[Repository], bool]:
-        return lambda name: self._authorization.readable(req, name.name) is not None
+        return lambda name: self._authorization.readable_repository(req, name.name) is not None
 
 
 class UploadResource:
@@ -79,36 +79,36 @@ class UploadResource:
         self._uploads = uploads
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
-        """Tell how far an upload has come."""
-        repository = _entered(self._authorization, req, resp, name)
+        """Send the upload_id of bytes received."""
+        repository = _authorized(self._authorization, req, resp, name)
         offset = self._uploads.offset(repository, upload)
         _accepted(resp, repository, upload, offset)
         resp.status = falcon.HTTP_204
 
     def on_patch(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
-        """Take a chunk in, or a stream without an announced length."""
-        repository = _entered(self._authorization, req, resp, name)
+        """Receive a chunk, or a stream of unknown length."""
+        repository = _authorized(self._authorization, req, resp, name)
         part = etags_and_ranges.parse_upload_range(req.get_header("Content-Range"))
         body = request_body.body(req, part)
-        with _told_where(resp, repository, upload):
+        with _location_on_error(resp, repository, upload):
             start = part.start if part else None
             offset = self._uploads.append(repository, upload, body, start)
         _accepted(resp, repository, upload, offset)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
-        """Take the last chunk in, if there is one, and make it all a blob."""
-        repository = _entered(self._authorization, req, resp, name)
+        """Receive the last chunk, if there is one, and commit the upload as a blob."""
+        repository = _authorized(self._authorization, req, resp, name)
         digest = Digest.parse(req.get_param("digest") or "")
         part = etags_and_ranges.parse_upload_range(req.get_header("Content-Range"))
         body = request_body.body(req, part)
-        with _told_where(resp, repository, upload):
+        with _location_on_error(resp, repository, upload):
             start = part.start if part and body.length else None
             self._uploads.finish(repository, upload, body, start=start, digest=digest)
         _created(resp, repository, digest)
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
-        """Give an upload up."""
-        repository = _entered(self._authorization, req, resp, name)
+        """Cancel an upload."""
+        repository = _authorized(self._authorization, req, resp, name)
         self._uploads.cancel(repository, upload)
         resp.status = falcon.HTTP_204
 
@@ -117,28 +117,28 @@ class UploadResource:
         req: falcon.Request,
         resp: falcon.Response,
         name: str,
-        upload: str,  # noqa: ARG002 - the route's
+        upload: str,  # noqa: ARG002 - Falcon passes it by name
     ) -> None:
-        """Refuse: an upload is not begun under a number of the client's."""
-        self._authorization.refuse(req, resp, name, _GOING_ON)
+        """Reject the method: a client cannot choose the ID of an upload."""
+        self._authorization.reject_method(req, resp, name, _UPLOAD_METHODS)
 
 
-def _entered(
+def _authorized(
     authorization: Authorization, req: falcon.Request, resp: falcon.Response, name: str
 ) -> Repository:
-    """Let in who may push there, and tell the log what he does."""
+    """Return the repository if the client may push to it, and set the kind for the access log."""
     resp.set_header(KIND, "upload")
-    return authorization.enter_to_write(req, resp, name)
+    return authorization.authorize_write(req, resp, name)
 
 
 def _algorithm(req: falcon.Request) -> str:
-    """Return what to hash an upload by. Raises: InvalidDigest."""
+    """Return the hash algorithm of an upload. Raises: InvalidDigest if it is not supported."""
     mount = req.get_param("mount")
-    usual = Digest.parse(mount).algorithm if mount else ALGORITHMS[0]
-    said = req.get_param("digest-algorithm") or usual
-    if said not in ALGORITHMS:
-        raise InvalidDigest(said, "not an algorithm that is known here")
-    return said
+    default = Digest.parse(mount).algorithm if mount else ALGORITHMS[0]
+    algorithm = req.get_param("digest-algorithm") or default
+    if algorithm not in ALGORITHMS:
+        raise InvalidDigest(algorithm, "unsupported digest algorithm")
+    return algorithm
 
 
 def _created(resp: falcon.Response, repository: Repository, digest: Digest) -> None:
@@ -148,23 +148,28 @@ def _created(resp: falcon.Response, repository: Repository, digest: Digest) -> N
     resp.set_header(KIND, "blob")
 
 
-def _accepted(resp: falcon.Response, repository: Repository, number: str, offset: int) -> None:
+def _accepted(resp: falcon.Response, repository: Repository, upload_id: str, offset: int) -> None:
     resp.status = falcon.HTTP_202
-    _tell_where(resp, repository, number)
+    _set_location(resp, repository, upload_id)
     resp.set_header("Range", etags_and_ranges.received_range(offset))
 
 
-def _tell_where(resp: falcon.Response, repository: Repository, number: str) -> None:
-    """Say where to go on: relative, for nobody here knows by which name he is called."""
-    resp.set_header("Location", f"/v2/{repository}/blobs/uploads/{number}")
-    resp.set_header("Docker-Upload-UUID", number)
+def _set_location(resp: falcon.Response, repository: Repository, upload_id: str) -> None:
+    """Set the Location to continue at.
+
+    It is relative: the worker does not know the host name that the client uses.
+    """
+    resp.set_header("Location", f"/v2/{repository}/blobs/uploads/{upload_id}")
+    resp.set_header("Docker-Upload-UUID", upload_id)
 
 
 @contextmanager
-def _told_where(resp: falcon.Response, repository: Repository, number: str) -> Iterator[None]:
-    """Let a chunk's failure say where its client goes on."""
+def _location_on_error(
+    resp: falcon.Response, repository: Repository, upload_id: str
+) -> Iterator[None]:
+    """Add the Location of the upload to the response for a misplaced chunk."""
     try:
         yield
     except ChunkMisplaced:
-        _tell_where(resp, repository, number)
+        _set_location(resp, repository, upload_id)
         raise

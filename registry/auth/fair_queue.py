@@ -1,4 +1,4 @@
-"""A queue for something scarce in which whoever comes often waits behind whoever comes seldom."""
+"""A queue for a scarce resource that serves its keys in turn, however often each key comes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from entrepot.registry.errors import Overloaded
 
 
 class FairQueue:
-    """Lets *at_once* through at a time; at most *waiting* wait, and *each* of one key.
+    """Admits *at_once* callers at a time; at most *waiting* callers wait, *each* for one key.
 
-    The keys take turns, however many wait of each.
+    The keys are served in turn, regardless of the number of callers that wait for each.
     """
 
     def __init__(self, at_once: int, *, waiting: int, each: int) -> None:
@@ -25,14 +25,14 @@ class FairQueue:
 
     @property
     def is_busy(self) -> bool:
-        """Whether somebody would have to wait now."""
+        """True if a caller would have to wait now."""
         return self._free <= 0
 
     @contextmanager
     def turn(self, key: str, patience: float) -> Iterator[None]:
-        """Wait for a turn, *patience* s at most. Raises: Overloaded, at once if too many wait."""
-        mine = self._enter(key)
-        if mine is not None and not mine.wait(patience) and self._leave(key, mine):
+        """Wait up to *patience* s. Raises: Overloaded after that, or at once if too many wait."""
+        event = self._enter(key)
+        if event is not None and not event.wait(patience) and self._leave(key, event):
             raise _overloaded()
         try:
             yield
@@ -47,24 +47,24 @@ class FairQueue:
             queue = self._queues.get(key, deque[threading.Event]())
             if len(queue) >= self._each or sum(map(len, self._queues.values())) >= self._waiting:
                 raise _overloaded()
-            mine = threading.Event()
-            queue.append(mine)
+            event = threading.Event()
+            queue.append(event)
             self._queues[key] = queue
-            return mine
+            return event
 
-    def _leave(self, key: str, mine: threading.Event) -> bool:
-        """Wait no longer; False where the turn has come meanwhile."""
+    def _leave(self, key: str, event: threading.Event) -> bool:
+        """Stop waiting; return False if the caller was admitted in the meantime."""
         with self._lock:
-            if mine.is_set():
+            if event.is_set():
                 return False
             queue = self._queues[key]
-            queue.remove(mine)
+            queue.remove(event)
             if not queue:
                 del self._queues[key]
             return True
 
     def _pass_on(self) -> None:
-        """Give the turn to the key that has waited longest for one."""
+        """Admit a caller of the key that has waited longest."""
         with self._lock:
             if not self._queues:
                 self._free += 1
@@ -73,8 +73,8 @@ class FairQueue:
             queue = self._queues.pop(key)
             queue.popleft().set()
             if queue:
-                self._queues[key] = queue  # behind all others
+                self._queues[key] = queue  # the key goes to the end of the queue
 
 
 def _overloaded() -> Overloaded:
-    return Overloaded("too many passwords are being checked; try again")
+    return Overloaded("too many passwords are being checked; retry later")

@@ -1,6 +1,6 @@
-"""The password file: `user:bcrypt-hash` lines, as `htpasswd -B` writes them.
+"""The password file: lines `user:bcrypt-hash`, as `htpasswd -B` writes them.
 
-bcrypt only, as in docker distribution: the other kinds that the file can hold are broken ones.
+Only bcrypt is accepted, as in docker distribution: the other hashes of htpasswd are broken.
 """
 
 from __future__ import annotations
@@ -22,32 +22,36 @@ from entrepot.registry.errors import InvalidHtpasswd, Overloaded
 from entrepot.runtime.htpasswd import Fault, PasswordLine, lines
 from entrepot.runtime.reloading_file import ReloadingFile, Snapshot
 
-# As many bytes as bcrypt looks at; htpasswd(1) cuts there in silence, the library raises.
+# bcrypt uses only this many bytes; htpasswd(1) truncates silently, the library raises an error.
 _LONGEST_PASSWORD = 72
-_USUAL_COST = b"10"
-_PATIENCE_OF_GUESSES = 3
-_KINDS = {"$apr1$": "MD5", "$1$": "MD5", "{SHA}": "SHA-1", "$5$": "SHA-256", "$6$": "SHA-512"}
+_DEFAULT_COST = b"10"
+_GUESS_PATIENCE_FACTOR = 3
+_HASH_KINDS = {"$apr1$": "MD5", "$1$": "MD5", "{SHA}": "SHA-1", "$5$": "SHA-256", "$6$": "SHA-512"}
 
 
 @dataclass(frozen=True, slots=True)
 class Passwords:
-    """A file's `hashes` by user; `nobody` is as costly to check, and no password fits it."""
+    """The `hashes` of a file by user.
+
+    `dummy_hash` costs as much to check as a user's hash, and no password matches it.
+    """
 
     hashes: Mapping[str, bytes]
-    nobody: bytes
+    dummy_hash: bytes
 
     def of(self, user: str) -> bytes:
-        """Return what to check a password of *user* against, whether there is such a user or not.
+        """Return the hash to check a password of *user* against, whether the user exists or not.
 
-        A stranger's check costs what a user's costs: time does not tell who exists.
+        An unknown user's check takes as long as a known user's, so the time does not reveal the
+        users.
         """
-        return self.hashes.get(user, self.nobody)
+        return self.hashes.get(user, self.dummy_hash)
 
 
 def parse(content: bytes) -> Passwords:
-    """Read a password file; of two lines for one user the last counts.
+    """Parse a password file; if a user has two lines, the last one counts.
 
-    Raises: InvalidHtpasswd, with every problem and no hash.
+    Raises: InvalidHtpasswd, with all problems and without any hash.
     """
     hashes: dict[str, bytes] = {}
     problems: list[str] = []
@@ -55,42 +59,47 @@ def parse(content: bytes) -> Passwords:
         if line.fault is None:
             hashes[line.user] = line.hashed.encode()
         else:
-            problems.append(f"line {line.number}: {_told(line)}")
+            problems.append(f"line {line.number}: {_problem(line)}")
     if problems:
         raise InvalidHtpasswd(tuple(problems))
-    return Passwords(hashes, _nobody(hashes.values()))
+    return Passwords(hashes, _dummy_hash(hashes.values()))
 
 
 Users = Callable[[], Snapshot[Mapping[str, bytes]]]
-"""Returns users and their hashes that somebody else looks after, as they are now."""
+"""Returns the current users of another source, with their hashes."""
 
 
 def no_users() -> Snapshot[Mapping[str, bytes]]:
-    """Return nobody, always."""
+    """Return an empty set of users."""
     return Snapshot({}, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """Who brings a password: the `address`, and whether many wrong ones came from there for it."""
+class LoginSource:
+    """The client `address` of a login, and whether HAProxy counted many wrong passwords from it."""
 
     address: str = ""
     is_guessing: bool = False
 
 
-_ANYBODY = Asker()
+_UNKNOWN_SOURCE = LoginSource()
 
 
 class Htpasswd:
-    """Tells whether a password is the one that the file at *path* has; the file is watched.
+    """Checks passwords against the file at *path*, which is reloaded when it changes.
 
-    Beside it there may be *users*: who is in both has the password that is there. *kept* is for
-    Watched. At most *at_once* are checked at a time (bcrypt takes a core each, but not the
-    interpreter's lock) and *waiting* wait for it, addresses in turn: who finds no place, or waits
-    longer than *patience* s, gets Overloaded. Names that no user has, and passwords of whom many
-    wrong ones were tried, wait in a line of their own, checked one at a time in a thread of the
-    least priority, and wait three times as long: whoever guesses keeps no user waiting. *refused*
-    gets told of each that found no place. Raises, at the start only: OSError, InvalidHtpasswd.
+    *users* returns additional users; if a user is in both, its password in *users* counts. *kept*
+    is the path where `ReloadingFile` stores the last valid content.
+
+    At most *at_once* passwords are checked at a time: bcrypt occupies a core, but releases the
+    interpreter lock. Up to *waiting* checks wait, served in turn by client address. A check that
+    finds no place, or that waits longer than *patience* s, raises Overloaded, and *refused* is
+    called.
+
+    Unknown user names, and users for whom many wrong passwords came from an address, wait in a
+    separate queue. It is served one at a time by a thread of lowest priority, and its patience is
+    three times as long. So password guessing does not delay users. Raises, in the constructor only:
+    OSError, InvalidHtpasswd.
     """
 
     def __init__(  # noqa: PLR0913 - by name, each with a default
@@ -120,39 +129,39 @@ class Htpasswd:
 
     @property
     def generation(self) -> int:
-        """Return a number that rises with each change of the file or the other users."""
+        """Return a number that rises with each change of the file or of the other users."""
         return sum(each.generation for each in self._sources())
 
     def refresh(self) -> None:
-        """Look at the file now; whoever gives us users looks after them himself."""
+        """Reload the file if it changed; the source of *users* reloads itself."""
         if self._file:
             self._file.refresh()
 
-    def __call__(self, user: str, password: str, asker: Asker = _ANYBODY) -> bool:
+    def __call__(self, user: str, password: str, source: LoginSource = _UNKNOWN_SOURCE) -> bool:
         """Check one password. Raises: Overloaded."""
         passwords = self._passwords()
         offered = password.encode()[:_LONGEST_PASSWORD]
         try:
-            if user not in passwords.hashes or asker.is_guessing:
-                return self._guessed(user, offered, passwords.of(user), asker)
-            return self._checked(offered, passwords.of(user), asker)
+            if user not in passwords.hashes or source.is_guessing:
+                return self._guessed(user, offered, passwords.of(user), source)
+            return self._checked(offered, passwords.of(user), source)
         except Overloaded:
             self._refused()
             raise
 
-    def _checked(self, offered: bytes, hashed: bytes, asker: Asker) -> bool:
-        with self._known.turn(asker.address, self._patience):
+    def _checked(self, offered: bytes, hashed: bytes, source: LoginSource) -> bool:
+        with self._known.turn(source.address, self._patience):
             is_right = self._compare(offered, hashed)
         if not is_right and self._guesses.is_busy:
-            # as long as the same password takes under a name that no user has: time tells nobody
-            # which names there are
-            with self._guesses.turn(asker.address, _PATIENCE_OF_GUESSES * self._patience):
+            # take as long as for an unknown user, whose check waits in this queue: the time must
+            # not reveal which users exist
+            with self._guesses.turn(source.address, _GUESS_PATIENCE_FACTOR * self._patience):
                 return False
         return is_right
 
-    def _guessed(self, user: str, offered: bytes, hashed: bytes, asker: Asker) -> bool:
-        key = f"{asker.address} {user}" if asker.is_guessing else asker.address
-        with self._guesses.turn(key, _PATIENCE_OF_GUESSES * self._patience):
+    def _guessed(self, user: str, offered: bytes, hashed: bytes, source: LoginSource) -> bool:
+        key = f"{source.address} {user}" if source.is_guessing else source.address
+        with self._guesses.turn(key, _GUESS_PATIENCE_FACTOR * self._patience):
             return self._background.submit(self._compare, offered, hashed).result()
 
     def _passwords(self) -> Passwords:
@@ -168,12 +177,12 @@ class Htpasswd:
     def _merge(self, sources: _Sources) -> _Merged:
         file, users = sources
         hashes = {**file.value.hashes, **users.value}
-        passwords = Passwords(hashes, _nobody(hashes.values()))
+        passwords = Passwords(hashes, _dummy_hash(hashes.values()))
         return _Merged((file.generation, users.generation), passwords)
 
 
 def _yield_to_others() -> None:
-    """Give this thread the least priority, where the system has one for each thread."""
+    """Give this thread the lowest priority, if the system has priorities of threads."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
@@ -183,23 +192,26 @@ _Sources = tuple[Snapshot[Passwords], Snapshot[Mapping[str, bytes]]]
 
 @dataclass(frozen=True, slots=True)
 class _Merged:
-    """What was made of the sources when they had these generations."""
+    """The merged passwords of the sources at these generations."""
 
     generations: tuple[int, int]
     passwords: Passwords
 
 
-def _told(line: PasswordLine) -> str:
-    """Say what is wrong with a line, without a hash."""
+def _problem(line: PasswordLine) -> str:
+    """Describe the problem of a line, without its hash."""
     if line.fault is Fault.NOT_BCRYPT:
-        marks = (each for mark, each in _KINDS.items() if line.hashed.startswith(mark))
+        marks = (each for mark, each in _HASH_KINDS.items() if line.hashed.startswith(mark))
         kind = next(marks, "unknown")
         return f"{line.user!r} has no bcrypt hash (kind: {kind}); set it with `htpasswd -B`"
     return line.fault.value if line.fault else ""
 
 
-def _nobody(hashes: Iterable[bytes]) -> bytes:
-    """Make a hash of the cost that most of *hashes* have; no password has one of zeros."""
+def _dummy_hash(hashes: Iterable[bytes]) -> bytes:
+    """Return a hash that no password matches, with the most frequent cost of *hashes*.
+
+    Its salt and digest are 53 dots, the zeros of bcrypt's base64.
+    """
     costs = Counter(hashed.split(b"$")[2] for hashed in hashes)
-    cost = costs.most_common(1)[0][0] if costs else _USUAL_COST
+    cost = costs.most_common(1)[0][0] if costs else _DEFAULT_COST
     return b"$2b$" + cost + b"$" + b"." * 53

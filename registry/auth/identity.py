@@ -1,8 +1,9 @@
-"""Who asks, and what they may do.
+"""Authenticators, and the identity and rights that they give to a client.
 
-docs/internals/edge-cache.md ("Logins") has the flows: with a password file everybody is asked for a
-password, or, with anonymous pull, only who wants more than to pull; what cannot be recognised is
-then nobody in particular, for dockerd sends a mirror the credentials that it has for Docker Hub.
+docs/internals/edge-cache.md ("Logins") describes the flows. With a password file, every client is
+challenged for a password; with anonymous pull, only clients that do more than pull. Invalid
+credentials then make a client anonymous, because dockerd sends its Docker Hub credentials to a
+mirror.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from entrepot.datastore.refs import Repository
-from entrepot.registry.auth.htpasswd import Asker as Asker
 from entrepot.registry.auth.htpasswd import Htpasswd, Users, no_users
+from entrepot.registry.auth.htpasswd import LoginSource as LoginSource
 from entrepot.registry.auth.password_cache import PasswordCache
 from entrepot.registry.auth.rules import ALL, PULL, AccessRights, AccessRules, everywhere
 from entrepot.registry.auth.rules import Action as Action
@@ -26,20 +27,21 @@ from entrepot.registry.errors import Forbidden, Unauthenticated
 
 Anonymous = Literal["none", "pull"]
 Check = Callable[[str, str], bool]
-"""Tells whether a user's password is right."""
+"""Returns whether a user's password is right."""
 
-# A right password stays right as long as its file does not change, and is not checked again: no
-# flood of wrong ones keeps it waiting.
-_KNOWN_FOR_S = 12 * 3600.0
-_NOTHING: frozenset[Action] = frozenset()
+# A right password stays right until the file changes, so it is not checked again for a long time:
+# otherwise a flood of wrong passwords could delay it.
+_REMEMBERED_S = 12 * 3600.0
+_NO_RIGHTS: frozenset[Action] = frozenset()
 
-# RFC 7617, 2; a second Authorization header arrives joined by a comma, which is none of these.
-# As strict as HAProxy, which counts wrong passwords by user: what it can't read has none to count.
-# As a bearer token the same letters come back from docker (registry/api/docker_login.py).
-_SIX_BITS = "[A-Za-z0-9+/]"
+# RFC 7617, 2. A second Authorization header arrives joined by a comma, which this rejects. It is as
+# strict as HAProxy, which counts wrong passwords by user: HAProxy could not count a credential that
+# only this accepts. docker sends the same base64 back as a bearer token
+# (registry/api/docker_login.py).
+_BASE64 = "[A-Za-z0-9+/]"
 _BASIC = re.compile(
     rf"(?:basic|bearer) +"
-    rf"((?:{_SIX_BITS}{{4}})*(?:{_SIX_BITS}{{2}}==|{_SIX_BITS}{{3}}=|{_SIX_BITS}{{4}}))",
+    rf"((?:{_BASE64}{{4}})*(?:{_BASE64}{{2}}==|{_BASE64}{{3}}=|{_BASE64}{{4}}))",
     re.IGNORECASE | re.ASCII,
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -48,60 +50,65 @@ _UNQUOTABLE = re.compile(r"[^\x20-\x7e]")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whoever sent a request: `user` None is nobody in particular.
+    """The client of a request; `user` None: an anonymous client.
 
-    `rights` is what he may do anywhere at all; `granted` says where, None: everywhere.
-    `is_open`: whoever may read any repository may read them all, this one or another.
-    `mistaken`: credentials were sent and are wrong, or none that are understood. `challenge` is
-    the WWW-Authenticate for what needs a right that is missing; None where no password helps.
+    `rights` are the actions that the client may do in at least one repository. `granted` has the
+    rights by repository; None: `rights` hold in every repository. `is_open`: a client that may read
+    one repository may read all. `has_wrong_credentials`: the request had credentials that are wrong
+    or malformed. `challenge` is the WWW-Authenticate value for a missing right; None: there are no
+    passwords.
     """
 
     user: str | None
-    rights: frozenset[Action] = _NOTHING
+    rights: frozenset[Action] = _NO_RIGHTS
     challenge: str | None = None
-    mistaken: bool = False
+    has_wrong_credentials: bool = False
     granted: AccessRights | None = None
     is_open: bool = False
 
     @property
     def rights_class(self) -> str:
-        """Return a short name for what this one may do: equal for all who may do the same.
+        """Return the name of the rights class; clients with equal rights have the same class.
 
-        A stranger's is no user's. It holds in every process, as long as the rules do.
+        Anonymous clients never share a class with users. The name is the same in all processes,
+        until the access rules change.
         """
         granted = self.granted or everywhere(self.rights, is_user=self.user is not None)
         return granted.name
 
     def may(self, action: Action, repository: Repository | None) -> bool:
-        """Tell whether this one may do that there; None: to the registry as a whole."""
+        """Return whether the client may do *action* there; None: in any repository."""
         if self.granted is None:
             return action in self.rights
         return self.granted.allow(action, repository)
 
     def may_everywhere(self, action: Action) -> bool:
-        """Tell whether this one may do that in every repository."""
+        """Return whether the client may do *action* in every repository."""
         return self.granted.everywhere(action) if self.granted else action in self.rights
 
     def require(self, action: Action, repository: Repository | None = None) -> None:
-        """Let pass who may. Raises: Unauthenticated, Forbidden."""
+        """Do nothing if the client has the right. Raises: Unauthenticated, Forbidden."""
         if self.may(action, repository):
             return
         if self.user is None and self.challenge is not None:
             raise Unauthenticated(self.challenge)
-        raise Forbidden(f"{action} is not allowed here")
+        raise Forbidden(f"{action} is not allowed for this client")
 
-    def enter(self) -> None:
-        """Let pass users, and strangers who may do anything at all. Raises: Unauthenticated."""
-        is_stranger = self.user is None and not self.rights
-        if self.challenge is not None and (self.mistaken or is_stranger):
+    def require_access(self) -> None:
+        """Reject wrong credentials and anonymous clients without any right.
+
+        Raises: Unauthenticated.
+        """
+        is_anonymous = self.user is None and not self.rights
+        if self.challenge is not None and (self.has_wrong_credentials or is_anonymous):
             raise Unauthenticated(self.challenge)
 
-    def greet(self) -> None:
-        """Let users pass, as `GET /v2/` asks; everybody where there are no passwords.
+    def require_login(self) -> None:
+        """Reject anonymous clients, as `GET /v2/` does, unless there are no passwords at all.
 
-        podman, buildah, skopeo and docker send a password only after a challenge there, also where
-        strangers may pull: without one they never log in, and a push fails.
-        Raises: Unauthenticated.
+        podman, buildah, skopeo and docker send a password only after a challenge at `/v2/`, even if
+        anonymous clients may pull. Without a challenge they never log in, and a push fails. Raises:
+        Unauthenticated.
         """
         if self.challenge is not None and self.user is None:
             raise Unauthenticated(self.challenge)
@@ -109,51 +116,52 @@ class Identity:
 
 @runtime_checkable
 class Authenticator(Protocol):
-    """Knows who sends a request by its Authorization header, None where it has none.
+    """Identifies the client of a request by its Authorization header; None: it has none.
 
-    It does not refuse: what a stranger may do is the Identity's to say. Any thread may ask.
-    Raises: Overloaded.
+    It rejects no request: `Identity` decides what an anonymous client may do. Its methods are
+    called by any thread. Raises: Overloaded.
     """
 
     def identify(self, authorization: str | None) -> Identity:
-        """Say who it is."""
+        """Return the client's identity."""
         ...
 
 
 @runtime_checkable
 class CachedPasswords(Protocol):
-    """An Authenticator that need not check again what somebody trusted remembers as right."""
+    """An Authenticator that accepts a credential without a check if HAProxy has verified it."""
 
-    def recall(self, authorization: str) -> Identity:
-        """Say who it is whose credential was found right a moment ago, by the rights of now."""
+    def identify_verified(self, authorization: str) -> Identity:
+        """Return the identity for a credential that HAProxy has verified, with current rights."""
         ...
 
 
 @runtime_checkable
-class Queueing(Protocol):
-    """An Authenticator that has those wait who ask much."""
+class QueueingAuthenticator(Protocol):
+    """An Authenticator that queues its checks by the source of the login."""
 
-    def identify_for(self, authorization: str | None, asker: Asker) -> Identity:
-        """Say who it is whose credential *asker* brings."""
+    def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:
+        """Return the identity for a credential that comes from *source*."""
         ...
 
 
-class Open:
-    """Everybody may do everything, as in docker distribution without `auth`."""
+class OpenAuthenticator:
+    """Gives every client all rights, as docker distribution does without `auth`."""
 
     def __init__(self) -> None:
-        self._everybody = Identity(None, ALL, is_open=True)
+        self._identity = Identity(None, ALL, is_open=True)
 
-    def identify(self, authorization: str | None) -> Identity:  # noqa: ARG002 - the protocol's
-        """Say that it is nobody in particular, whatever was sent."""
-        return self._everybody
+    def identify(self, authorization: str | None) -> Identity:  # noqa: ARG002 - of the protocol
+        """Return the anonymous identity with all rights, whatever the header is."""
+        return self._identity
 
 
-class Basic:
-    """Basic authentication (RFC 7617) by *check*; *anonymous* is what needs no password.
+class BasicAuthenticator:
+    """Basic authentication (RFC 7617) with *check*; *anonymous* is what needs no password.
 
-    *rules* returns those that are in force, None where every user may do everything: then too
-    *anonymous* bounds what a stranger may do. *queued* is a check that is told who asks.
+    *rules* returns the current access rules; None: every user has all rights. *anonymous* limits
+    the rights of anonymous clients in both cases. *queued* is a check that also gets the source of
+    the login.
     """
 
     def __init__(
@@ -163,51 +171,51 @@ class Basic:
         realm: str,
         anonymous: Anonymous = "none",
         rules: Callable[[], AccessRules | None] = lambda: None,
-        queued: Callable[[str, str, Asker], bool] | None = None,
+        queued: Callable[[str, str, LoginSource], bool] | None = None,
     ) -> None:
         self._check = check
         self._queued = queued
         self._challenge = _challenge(realm)
-        self._strangers = PULL if anonymous == "pull" else _NOTHING
+        self._anonymous_rights = PULL if anonymous == "pull" else _NO_RIGHTS
         self._rules = rules
 
     def identify(self, authorization: str | None) -> Identity:
-        """Say who it is; a right password gives a user's rights."""
+        """Return the user's identity if the password is right, else an anonymous one."""
         return self._identify(authorization, self._check)
 
-    def identify_for(self, authorization: str | None, asker: Asker) -> Identity:
-        """Say who it is; the check is told who brings the password, if it wants to know."""
+    def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:
+        """Return the identity; pass *source* to the check if it accepts one."""
         queued = self._queued
         if queued is None:
             return self.identify(authorization)
-        return self._identify(authorization, lambda user, word: queued(user, word, asker))
+        return self._identify(authorization, lambda user, password: queued(user, password, source))
 
-    def recall(self, authorization: str) -> Identity:
-        """Say who it is, by a password that needs no check."""
-        return self._identify(authorization, _is_known)
+    def identify_verified(self, authorization: str) -> Identity:
+        """Return the identity for a credential that needs no check."""
+        return self._identify(authorization, _accept)
 
     def _identify(self, authorization: str | None, check: Check) -> Identity:
         if not authorization:
-            return self._stranger()
+            return self._anonymous()
         credentials = _credentials(authorization)
         if credentials is None:
-            return self._stranger(mistaken=True)
+            return self._anonymous(has_wrong_credentials=True)
         user, password = credentials
-        if not user and not password:  # skopeo's way to say that it has none
-            return self._stranger()
+        if not user and not password:  # skopeo sends this if it has no password
+            return self._anonymous()
         if check(user, password):
             return self._user(user)
-        return self._stranger(mistaken=True)
+        return self._anonymous(has_wrong_credentials=True)
 
-    def _stranger(self, *, mistaken: bool = False) -> Identity:
-        rules = self._rules() if self._strangers else None
+    def _anonymous(self, *, has_wrong_credentials: bool = False) -> Identity:
+        rules = self._rules() if self._anonymous_rights else None
         granted = rules.of(None) if rules else None
-        rights = granted.actions if granted else self._strangers
+        rights = granted.actions if granted else self._anonymous_rights
         return Identity(
             None,
             rights,
             self._challenge,
-            mistaken=mistaken,
+            has_wrong_credentials=has_wrong_credentials,
             granted=granted,
             is_open=rules is None and bool(rights),
         )
@@ -231,18 +239,18 @@ def from_passwords(  # noqa: PLR0913 - by name, each with a default
     clock: Callable[[], float] = time.time,
     refused: Callable[[], None] = lambda: None,
 ) -> Authenticator:
-    """Let in whom the password file at *path* or *users* know, as they are now.
+    """Return an authenticator for the users of the password file at *path* and of *users*.
 
-    *kept* is where to keep the last good content of the file; *watch* is given what knows the
-    passwords; *refused* gets told of each password that was not checked, for too many wait.
-    Raises: OSError, InvalidHtpasswd.
+    *kept* is the path where the last valid content of the file is stored. *watch* is called with
+    the object that reloads the file. *refused* is called for each password that was not checked
+    because too many others were waiting. Raises: OSError, InvalidHtpasswd.
     """
     passwords = Htpasswd(path, users=users, kept=kept, clock=clock, refused=refused)
     watch(passwords)
-    verdicts = PasswordCache(
-        passwords, generation=lambda: passwords.generation, good_for=_KNOWN_FOR_S
+    cache = PasswordCache(
+        passwords, generation=lambda: passwords.generation, good_for=_REMEMBERED_S
     )
-    return Basic(verdicts, realm=realm, anonymous=anonymous, rules=rules, queued=verdicts)
+    return BasicAuthenticator(cache, realm=realm, anonymous=anonymous, rules=rules, queued=cache)
 
 
 def authenticator(
@@ -252,23 +260,23 @@ def authenticator(
     anonymous: Anonymous = "none",
     rules: AccessRules | None = None,
 ) -> Authenticator:
-    """Make one of what an embedding program has: its own, a function, or nothing.
+    """Return an authenticator for an embedding program: its own, a function, or an open one.
 
-    The function is asked at each request; Verdicts remembers for it, if that is wanted.
+    The function is called for each request; wrap it in a `PasswordCache` to cache its results.
     """
     if of is None:
-        return Open()
+        return OpenAuthenticator()
     if isinstance(of, Authenticator):
         return of
-    return Basic(of, realm=realm, anonymous=anonymous, rules=lambda: rules)
+    return BasicAuthenticator(of, realm=realm, anonymous=anonymous, rules=lambda: rules)
 
 
-def _is_known(_user: str, _password: str) -> bool:
+def _accept(_user: str, _password: str) -> bool:
     return True
 
 
 def _credentials(authorization: str) -> tuple[str, str] | None:
-    """Read user and password; None: not Basic, or malformed."""
+    """Return user and password; None if the header is not Basic or is malformed."""
     letters = credential(authorization)
     if letters is None:
         return None
@@ -277,17 +285,17 @@ def _credentials(authorization: str) -> tuple[str, str] | None:
     except (binascii.Error, UnicodeDecodeError):
         return None
     user, colon, password = text.partition(":")
-    # RFC 7617, 2: no control characters, or a user's name could forge a header
+    # RFC 7617, 2: no control characters, because a user's name could otherwise forge a header
     return None if not colon or _CONTROL.search(text) else (user, password)
 
 
 def user_of(authorization: str) -> str:
-    """Return the user whose credentials these are meant to be; empty where none can be read."""
+    """Return the user name in a header, also if the password is wrong; empty if it is malformed."""
     return (_credentials(authorization) or ("", ""))[0]
 
 
 def credential(authorization: str) -> str | None:
-    """Return the base64 of user and password in an Authorization header; None: there is none."""
+    """Return the base64 of user and password in an Authorization header; None if there is none."""
     match = _BASIC.fullmatch(authorization.strip(" \t"))
     return match[1] if match else None
 

@@ -1,7 +1,7 @@
-"""What a costly check said of a credential, remembered for a while.
+"""Caches the results of password checks.
 
-Clients send their password with every request and bcrypt takes 3 to 90 ms of a core: it is paid
-once, by one thread, whoever else brings the same credential meanwhile.
+Clients send their password with every request, and bcrypt takes 3 to 90 ms of a core. With the
+cache one thread checks a credential once, and other threads with the same credential wait for it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ def _unchanging() -> int:
 
 
 class PasswordCache:
-    """Answers like *check*, which is asked again after a while or when *generation* has changed.
+    """Returns the results of *check*, which is called again later or after a new *generation*.
 
-    A good credential is remembered for *good_for* s, a wrong one for *bad_for* s, at most *most*
-    of each, apart from each other: guessing pushes no user out. What is kept is a keyed digest,
-    of no use outside of this process. An error of *check* reaches all who wait, and is forgotten.
+    A right credential is cached for *good_for* s and a wrong one for *bad_for* s. There are at most
+    *most* entries of each kind, in separate caches, so guessing does not evict the entries of
+    users. An entry is a keyed digest, which is useless outside of this process. An exception of
+    *check* is raised in all waiting threads and is not cached.
     """
 
     def __init__(
@@ -40,51 +41,53 @@ class PasswordCache:
         self._check = check
         self._generation = generation
         self._clock = clock
-        self._spans = {True: good_for, False: bad_for}
-        self._kept: dict[bool, dict[bytes, float]] = {True: {}, False: {}}
+        self._lifetimes = {True: good_for, False: bad_for}
+        self._entries: dict[bool, dict[bytes, float]] = {True: {}, False: {}}
         self._most = most
         self._running: dict[bytes, Future[bool]] = {}
         self._lock = threading.Lock()
         self._secret = secrets.token_bytes(32)
 
     def __call__(self, user: str, password: str, *how: object) -> bool:
-        """Tell whether the password is right; *check* is given *how* too.
+        """Return whether the password is right; *check* also gets the arguments *how*.
 
         Raises: what *check* raises.
         """
         credential = f"{self._generation()}\0{user}\0{password}".encode()
         key = hmac.digest(self._secret, credential, "sha256")
-        verdict = self._remembered(key)
-        return self._asked(key, user, password, *how) if verdict is None else verdict
+        result = self._cached(key)
+        return self._checked(key, user, password, *how) if result is None else result
 
-    def _remembered(self, key: bytes) -> bool | None:
-        # PERF: without the lock; a dict's get is whole
+    def _cached(self, key: bytes) -> bool | None:
+        # PERF: without the lock, because dict.get is atomic
         now = self._clock()
-        return next((each for each, kept in self._kept.items() if kept.get(key, now) > now), None)
+        return next(
+            (each for each, entries in self._entries.items() if entries.get(key, now) > now), None
+        )
 
-    def _asked(self, key: bytes, user: str, password: str, *how: object) -> bool:
+    def _checked(self, key: bytes, user: str, password: str, *how: object) -> bool:
         with self._lock:
-            verdict = self._remembered(key)
-            if verdict is not None:
-                return verdict
-            others = self._running.get(key)
-            mine = self._running.setdefault(key, Future())
-        if others is not None:
-            return others.result()
+            result = self._cached(key)
+            if result is not None:
+                return result
+            running = self._running.get(key)
+            future = self._running.setdefault(key, Future())
+        if running is not None:
+            return running.result()
         try:
-            mine.set_result(self._check(user, password, *how))
-        except BaseException as error:  # noqa: BLE001 - `result` raises it, here and there
-            mine.set_exception(error)
-        self._settle(key, mine)
-        return mine.result()
+            future.set_result(self._check(user, password, *how))
+        except BaseException as error:  # noqa: BLE001 - `result` raises it in all threads
+            future.set_exception(error)
+        self._settle(key, future)
+        return future.result()
 
     def _settle(self, key: bytes, asked: Future[bool]) -> None:
         with self._lock:
             del self._running[key]
             if asked.exception() is not None:
                 return
-            kept = self._kept[asked.result()]
-            kept.pop(key, None)
-            while len(kept) >= self._most:
-                del kept[next(iter(kept))]
-            kept[key] = self._clock() + self._spans[asked.result()]
+            entries = self._entries[asked.result()]
+            entries.pop(key, None)
+            while len(entries) >= self._most:
+                del entries[next(iter(entries))]
+            entries[key] = self._clock() + self._lifetimes[asked.result()]

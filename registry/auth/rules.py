@@ -1,7 +1,7 @@
-"""Which user may do what in which repository.
+"""Access rules: which user may do what in which repository.
 
-A rule only ever allows: what none of those that concern a user allows, he may not do. So their
-order means nothing, and whoever reads one of them knows something that holds.
+A rule only permits. An action that none of a user's rules permits is forbidden, so the order of the
+rules has no effect, and each rule can be understood alone.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from entrepot.runtime.hostnames import fold
 Action = Literal["pull", "push", "delete"]
 
 EVERY_USER: Final = "*"
-ANYBODY: Final = "anonymous"
+ANONYMOUS: Final = "anonymous"
 
 PULL: Final[frozenset[Action]] = frozenset({"pull"})
 ALL: Final[frozenset[Action]] = frozenset({"pull", "push", "delete"})
 
-# Docker Hub's official images live in `library`, which their names leave out.
+# Docker Hub's official images are in `library`, which users leave out of their names.
 _DOCKER_HUB = "docker.io"
-_MOST = 4096
-"""Users whose rights are remembered."""
+_CACHE_SIZE = 4096
+"""Users whose rights are cached."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessGrant:
-    """Allows `users` to do what is in `allow` in the repositories that `repositories` mean.
+    """Permits `users` the actions `allow` in the repositories that match `repositories`.
 
-    A user may be EVERY_USER, whoever has a password, or ANYBODY, who may pull at most. The
-    repositories are patterns of names as they stand in the catalog, an upstream's host in front.
+    A user may be EVERY_USER, which means every user with a password, or ANONYMOUS, which means all
+    clients, with pull only. The repositories are patterns of names as in the catalog, with an
+    upstream's host as the first component.
     """
 
     users: tuple[str, ...]
@@ -44,10 +45,10 @@ class AccessGrant:
 
 
 class AccessRights:
-    """What somebody may do, and where: `actions` are those that he may do anywhere at all.
+    """The rights of a user; `actions` are those that it may do in at least one repository.
 
-    `name` is the rights class: equal for two who may do the same, in every process and after
-    every start; that of a stranger is no user's.
+    `name` is the rights class: equal for users with equal rights, in every process and after every
+    start. Anonymous clients never share a class with users.
     """
 
     def __init__(self, allowed: Iterable[tuple[Action, str]], *, is_user: bool) -> None:
@@ -61,52 +62,55 @@ class AccessRights:
         self._where = MappingProxyType({each: Globs(found) for each, found in patterns.items()})
 
     def allow(self, action: Action, repository: Repository | None) -> bool:
-        """Tell whether that may be done there; None: in any place at all."""
+        """Return whether *action* is permitted there; None: in any repository."""
         if action not in self.actions:
             return False
         return repository is None or repository in self._where[action]
 
     def everywhere(self, action: Action) -> bool:
-        """Tell whether that may be done in every repository."""
+        """Return whether *action* is permitted in every repository."""
         return action in self._everywhere
 
 
 class AccessRules:
-    """All rules that are in force at a time. Raises: InvalidRepository, for a pattern."""
+    """All access rules in force. Raises: InvalidRepository for an invalid pattern."""
 
     def __init__(self, rules: Iterable[AccessGrant]) -> None:
         self._rules = [
-            (each.users, each.allow, tuple(map(named, each.repositories))) for each in rules
+            (each.users, each.allow, tuple(map(disk_pattern, each.repositories))) for each in rules
         ]
         Globs(pattern for _, _, patterns in self._rules for pattern in patterns)
-        self._known: dict[str | None, AccessRights] = {}
+        self._cache: dict[str | None, AccessRights] = {}
 
     def of(self, user: str | None) -> AccessRights:
-        """Return a user's rights; None: a stranger's."""
-        rights = self._known.get(user)
+        """Return a user's rights; None: those of anonymous clients."""
+        rights = self._cache.get(user)
         if rights is None:
-            if len(self._known) >= _MOST:
-                self._known.clear()
-            rights = self._known[user] = self._made(user)
+            if len(self._cache) >= _CACHE_SIZE:
+                self._cache.clear()
+            rights = self._cache[user] = self._computed(user)
         return rights
 
-    def _made(self, user: str | None) -> AccessRights:
-        mine = set[str]() if user is None else {user, EVERY_USER} - {ANYBODY}
+    def _computed(self, user: str | None) -> AccessRights:
+        subjects = set[str]() if user is None else {user, EVERY_USER} - {ANONYMOUS}
         allowed: set[tuple[Action, str]] = set()
         for users, actions, patterns in self._rules:
-            own = actions if mine.intersection(users) else frozenset[Action]()
-            common = PULL & actions if ANYBODY in users else frozenset[Action]()
+            own = actions if subjects.intersection(users) else frozenset[Action]()
+            common = PULL & actions if ANONYMOUS in users else frozenset[Action]()
             allowed |= {(action, pattern) for action in own | common for pattern in patterns}
         return AccessRights(allowed, is_user=user is not None)
 
 
 def everywhere(actions: frozenset[Action], *, is_user: bool) -> AccessRights:
-    """Return the right to do these in every repository."""
+    """Return the right to *actions* in every repository."""
     return AccessRights([(action, "**") for action in actions], is_user=is_user)
 
 
-def named(pattern: str) -> str:
-    """Write a pattern as names are on disk: a port behind `_`, Docker Hub's short names in full."""
+def disk_pattern(pattern: str) -> str:
+    """Return a pattern in the form of names on disk.
+
+    The port follows `_` instead of a colon, and Docker Hub's short names get `library/`.
+    """
     head, slash, rest = pattern.partition("/")
     host = fold(head)
     if host == _DOCKER_HUB and slash and "/" not in rest and rest != "**":

@@ -33,7 +33,7 @@ from entrepot.registry.auth.rules import AccessGrant, AccessRules
 from entrepot.registry.library.access_hook import AccessHook, Use
 from entrepot.registry.library.access_tracker import AccessTracker
 from entrepot.registry.library.log_bridge import forward_to
-from entrepot.registry.server.gunicorn_app import GunicornApplication, Listening
+from entrepot.registry.server.gunicorn_app import AddressServing, GunicornApplication
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 from entrepot.runtime.clock import Clock
@@ -168,7 +168,7 @@ def create_app(  # noqa: PLR0913 - keyword arguments, all with a default
 def serve(app: Application, address: str = "127.0.0.1:5000", *, workers: int = 1) -> None:
     """Serve *app* at `host:port` with gunicorn until SIGTERM or SIGINT, then raise SystemExit."""
     GunicornApplication(
-        app, Listening(address, workers, started=app.begin, stopped=app.close)
+        app, AddressServing(address, workers, started=app.begin, stopped=app.close)
     ).run()
 
 

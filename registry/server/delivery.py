@@ -1,7 +1,8 @@
-"""The body of an answer on its way into a connection, which may take a part of it at a time.
+"""Sends a response body over a connection that may accept only a part of it at a time.
 
-The thread that answers sends what the client takes at once. When the client has taken nothing for a
-moment, the rest is handed over (registry/server/aftercare.py): a slow reader costs no thread.
+The thread that handles the request sends as much as the client reads at once. If the client reads
+nothing for a moment, the thread hands the rest over to the poller
+(registry/server/connection_poller.py), so a slow reader does not occupy a thread.
 """
 
 from __future__ import annotations
@@ -23,16 +24,17 @@ from entrepot.registry.server.fileslice import FileSlice, Piece
 log = logging.getLogger(__name__)
 
 CONNECTION = "entrepot.connection"
-"""Key of a request's WSGI environment: its connection (`Lent`), to be written to."""
+"""Key of the request's connection (`LentConnection`) in the WSGI environment."""
 PATIENCE_S = 1.0
-"""How long a thread waits for a client that takes nothing, in s, before it hands the rest over."""
+"""How long a thread waits for a client that reads nothing, in s, before it hands the rest over."""
 
 
 class Delivery:
     """The *pieces* of a body of *length* bytes, sent over a *connection* without blocking.
 
-    Without a *length* the pieces are framed already, and each has to be whole.
-    Any thread may go on with it, one at a time. The pieces are closed at the end, whatever it is.
+    If *length* is None, the pieces already contain chunk framing, so each must be sent completely.
+    Any thread may continue a delivery, but only one at a time. The pieces are closed at the end and
+    after every error.
     """
 
     def __init__(
@@ -46,9 +48,9 @@ class Delivery:
         connection.setblocking(False)
 
     def send(self, patience: float) -> bool:
-        """Send until the end; False when the connection took nothing for *patience* s.
+        """Send until the end; return False if the connection accepts nothing for *patience* s.
 
-        Raises: ConnectionError, also where the body ended before its length; that is logged once.
+        Raises: ConnectionError, also if the body ends before its length; that case is logged once.
         """
         try:
             return self._send(patience)
@@ -57,7 +59,7 @@ class Delivery:
             raise
 
     def push(self) -> bool:
-        """Send what the connection takes now of the current piece; True when all of it has gone.
+        """Send what the connection accepts of the current piece; return True if all of it is sent.
 
         Raises: ConnectionError, as `send`.
         """
@@ -73,7 +75,7 @@ class Delivery:
         return True
 
     def close(self) -> None:
-        """Close what the pieces come from. May be repeated."""
+        """Close the source of the pieces. May be called repeatedly."""
         close = getattr(self._pieces, "close", None)
         if close is not None:
             close()
@@ -90,18 +92,21 @@ class Delivery:
         return True
 
     def _next(self) -> bool:
-        """Take the next piece, unless there is one; False at the end. Raises: OSError."""
+        """Make the next piece the current one if there is none; return False at the end.
+
+        Raises: OSError if the body ended before its length.
+        """
         if self._piece is None:
             piece = next(self._pieces, None)
             if piece is None:
                 if self._length is not None and self.sent < self._length:
-                    raise OSError(f"it ended after {self.sent} of {self._length} bytes")
+                    raise OSError(f"the body ended after {self.sent} of {self._length} bytes")
                 return False
             self._piece = memoryview(piece) if isinstance(piece, bytes) else piece
         return True
 
     def _step(self) -> bool:
-        """Send a part of the current piece; False when the connection takes nothing now.
+        """Send a part of the current piece; return False if the connection accepts nothing now.
 
         Raises: OSError.
         """
@@ -116,7 +121,7 @@ class Delivery:
                 rest = FileSlice(piece.descriptor, piece.start + sent, piece.stop)
                 if left and not sent and self._length is None:
                     raise OSError(f"a file ended {left} bytes early")
-                # a file that ends before its stretch ends the piece: the length tells
+                # a file that ends before its slice ends the piece; the length check reports it
                 self._piece = rest if 0 < sent < left else None
             else:
                 sent = self.connection.send(piece) if piece else 0
@@ -128,68 +133,70 @@ class Delivery:
 
 
 class BodyProgress(Protocol):
-    """A body that is read: how many bytes came so far, and whether it was cut as too slow."""
+    """A request body being read: bytes `received` so far, and whether it was cut as too slow."""
 
     received: int
     is_cut: bool
 
 
-class After(Protocol):
-    """Looks after connections (registry/server/aftercare.py)."""
+class Poller(Protocol):
+    """Continues slow connections (registry/server/connection_poller.py)."""
 
-    def take(self, delivery: Delivery) -> None:
-        """Send the rest of an answer."""
+    def finish_response(self, delivery: Delivery) -> None:
+        """Send the rest of a response."""
         ...
 
-    def receiving(self, connection: socket.socket) -> AbstractContextManager[BodyProgress]:
-        """Watch over a body that a thread reads."""
+    def watch_body(self, connection: socket.socket) -> AbstractContextManager[BodyProgress]:
+        """Register a request body that the calling thread is reading."""
         ...
 
 
 @dataclass(slots=True)
-class Lent:
-    """A request's connection, lent to what answers it; `after` looks after what is handed over.
+class LentConnection:
+    """The client's connection, lent by the server to the code that sends the response.
 
-    Without `after` the thread waits for the client however long it takes. What the client still
-    sends is read for `drain_s` seconds after the answer. `patience` is in seconds. `has_chunks`:
-    a body of unknown length is sent in chunks.
+    `poller` takes slow connections over; without it, the thread waits for the client without a time
+    limit. After the response the server reads what the client still sends for `drain_s` seconds.
+    `patience` is in seconds. `has_chunks`: a body of unknown length is sent with chunked coding,
+    which HTTP/1.0 does not have. `is_handed_over`: the poller owns the connection.
     """
 
     socket: socket.socket
-    after: After | None = None
+    poller: Poller | None = None
     is_handed_over: bool = False
     drain_s: float = 0.0
     patience: float = PATIENCE_S
     has_chunks: bool = True
 
     def deliver_chunked(self, pieces: Iterator[Piece]) -> None:
-        """Send a body of unknown length in chunks, as `deliver` does.
+        """Send a body of unknown length with chunked coding (RFC 9112, 7.1), as `deliver` does.
 
-        Raises: ConnectionError, always: the end is sent, and the server is to send nothing more.
+        Raises: ConnectionError, always: the last chunk is sent, and the server must send nothing
+        more.
         """
         self.deliver(_chunked(pieces), None)
-        raise ConnectionResetError(errno.ECONNRESET, "the answer is sent by others")
+        raise ConnectionResetError(errno.ECONNRESET, "the response is already sent")
 
     def deliver(self, pieces: Iterator[Piece], length: int | None) -> None:
-        """Send a body; a client that does not take it has the rest handed over.
+        """Send a body; hand the rest over to the poller if the client reads too slowly.
 
         Raises: ConnectionError.
         """
         delivery = Delivery(pieces, length, self.socket)
         while not delivery.send(self.patience):
-            if self.after is not None:
+            if self.poller is not None:
                 self.is_handed_over = True
                 delivery.connection = self.socket.dup()
-                self.after.take(delivery)
+                self.poller.finish_response(delivery)
                 return
 
 
 def _chunked(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """Frame a body (RFC 9112, 7.1); what the pieces come from is closed after it."""
+    """Frame *pieces* with chunked coding (RFC 9112, 7.1), and close them at the end."""
     try:
         for piece in pieces:
             size = piece.stop - piece.start if isinstance(piece, FileSlice) else len(piece)
-            if size:  # an empty chunk would be the end
+            if size:  # an empty chunk would end the body
                 yield b"%x\r\n" % size
                 yield piece
                 yield b"\r\n"
@@ -201,9 +208,11 @@ def _chunked(pieces: Iterator[Piece]) -> Iterator[Piece]:
 
 
 def broken(error: Exception) -> ConnectionError:
-    """Return what ends an answer: a client that left, as it is; anything else is logged once.
+    """Return the error that ends a response.
 
-    A reset is the one failure that the server takes for what it is, without a traceback.
+    A ConnectionError, which means that the client left, is returned as it is. Any other error is
+    logged once. A connection reset is the only failure that gunicorn accepts without logging a
+    traceback.
     """
     if isinstance(error, ConnectionError):
         return error

@@ -1,4 +1,4 @@
-"""Bytes on their way to a client that still lie in a file: the kernel sends them from there."""
+"""Ranges of open files as pieces of a response body, which the kernel sends with sendfile."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _CHUNK = 512 * 1024
 
 @dataclass(frozen=True, slots=True)
 class FileSlice:
-    """Bytes `start` to `stop` (exclusive) of an open file, good until the next piece is taken.
+    """Bytes `start` (inclusive) to `stop` (exclusive) of an open file, valid until the next piece.
 
-    The file had them when this was made; one that has become shorter breaks off the response.
+    The file had these bytes when the slice was made. If the file became shorter since, the response
+    is cut off.
     """
 
     descriptor: int
@@ -23,7 +24,7 @@ class FileSlice:
     stop: int
 
     def chunks(self) -> Iterator[bytes]:
-        """Read it; a file that ends before `stop` ends it."""
+        """Read the slice; stop early if the file ends before `stop`."""
         at = self.start
         while at < self.stop:
             chunk = os.pread(self.descriptor, min(_CHUNK, self.stop - at), at)
@@ -37,10 +38,10 @@ Piece = bytes | FileSlice
 
 
 def pieces(file: BinaryIO, start: int, stop: int) -> Iterator[Piece]:
-    """Yield the bytes *start* to *stop* (exclusive) of an open file.
+    """Yield the bytes *start* (inclusive) to *stop* (exclusive) of an open file.
 
-    A storage driver without files has no descriptor for the kernel to send from: its bytes are
-    read. A file that ends before *stop* ends them.
+    If the storage driver has no files, there is no descriptor for sendfile, and the bytes are read
+    instead. The iterator stops early if the file ends before *stop*.
     """
     descriptor = descriptor_of(file)
     if descriptor is not None:
@@ -53,7 +54,7 @@ def pieces(file: BinaryIO, start: int, stop: int) -> Iterator[Piece]:
 
 
 def descriptor_of(file: BinaryIO) -> int | None:
-    """Return the descriptor of an open file; None where the driver has no files."""
+    """Return the descriptor of an open file; None if the storage driver has no files."""
     try:
         return file.fileno()
     except (AttributeError, UnsupportedOperation):
@@ -61,7 +62,7 @@ def descriptor_of(file: BinaryIO) -> int | None:
 
 
 def in_bytes(pieces: Iterable[Piece]) -> Iterator[bytes]:
-    """Yield what *pieces* are, for whoever can't take it from a file."""
+    """Yield the content of *pieces* as bytes, for a caller that cannot use sendfile."""
     for piece in pieces:
         if isinstance(piece, bytes):
             yield piece

@@ -1,7 +1,7 @@
-"""The worker processes: gunicorn, with a unix socket of its own for each worker.
+"""The worker processes: gunicorn, with separate unix sockets for each worker.
 
-A worker full of slow readers must not take connections that another could answer at once: with
-one socket for all it would. HAProxy chooses among the sockets by how busy each is.
+With one shared socket, a worker full of slow readers would accept connections that another worker
+could handle at once. HAProxy balances over the sockets by the load of each worker.
 """
 
 from __future__ import annotations
@@ -18,43 +18,44 @@ from wsgiref.types import WSGIApplication
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
-from entrepot.registry.server.aftercare import ConnectionLimits
-from entrepot.registry.server.worker import MOST_LINGERING, KeepAliveWorker
+from entrepot.registry.server.connection_poller import ConnectionLimits
+from entrepot.registry.server.worker import MAX_WAITING_THREADS, KeepAliveWorker
 
 THREADS = 768
-"""Requests that one worker answers at a time, and as many for blobs beside them.
+"""Requests that one worker handles at a time; the requests for blobs have as many threads again.
 
-A thread in `sendfile` holds no lock, and is made when it is first needed.
+A thread in `sendfile` does not hold the interpreter lock. Threads are created when first needed.
 """
 
-_KEEPALIVE_S = 75  # longer than HAProxy keeps an idle connection
-_ON_THE_WAY = 512 * 1024
-"""Bytes that HAProxy has not taken yet; the system may allow fewer.
+_KEEPALIVE_S = 75  # longer than HAProxy keeps an idle connection, in s
+_SEND_BUFFER = 512 * 1024
+"""Send buffer of a connection to HAProxy in bytes; the operating system may allow fewer.
 
-PERF: more of a body between worker and HAProxy wakes each less often, and a large blob costs both a
-third less. The kernel holds pages of the file there, no copies; but they stay in memory until a
-slow client has them, so it is no more than this.
+PERF: with a larger buffer, worker and HAProxy wake each other less often, and a large blob costs
+both a third less CPU. For a file the buffer refers to pages of the page cache and copies nothing.
+But the pages stay in memory until a slow client has received them, so the buffer is not larger.
 """
-_GRACE_S = 2  # HAProxy has let its clients finish before
+_GRACE_S = 2  # HAProxy has already waited for the open responses
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
-    """How many workers, at which sockets (one each), and what runs in each after its start.
+class SocketServing:
+    """Workers at unix sockets, one for each; *started* is called in each worker after its start.
 
-    `blobs` are further sockets, one a worker, for requests that get threads of their own. `bounds`
-    is what a worker bears of slow clients; `limited` gets told of each that was ended for it.
+    `blobs` are additional sockets, one for each worker; requests over them have their own threads.
+    `limits` apply to slow connections; `on_limit` is called for each connection that a limit
+    closed.
     """
 
     sockets: tuple[Path, ...]
     log_level: str = "warning"
     started: Callable[[], None] = lambda: None
     blobs: tuple[Path, ...] = ()
-    bounds: ConnectionLimits = field(default_factory=ConnectionLimits)
-    limited: Callable[[str], None] = lambda _: None
+    limits: ConnectionLimits = field(default_factory=ConnectionLimits)
+    on_limit: Callable[[str], None] = lambda _: None
 
     def settings(self) -> dict[str, Any]:
-        """Return what gunicorn is told."""
+        """Return gunicorn's settings."""
         return {
             "bind": [f"unix:{path}" for path in (*self.sockets, *self.blobs)],
             "workers": len(self.sockets),
@@ -62,23 +63,23 @@ class Serving:
             "loglevel": self.log_level,
             "pre_fork": partial(_choose_socket, len(self.sockets)),
             "post_fork": self._prepare,
-            # PERF: gunicorn's own makes a line for its log, whatever the level
+            # gunicorn's default formats a log line even if its level is disabled
             "pre_request": lambda _worker, _request: None,
             "post_worker_init": lambda _: self.started(),
         }
 
     def _prepare(self, _: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
-        """Have a worker listen on its own sockets only."""
-        worker.bear(self.bounds, self.limited)
-        worker.on_the_way = _ON_THE_WAY
+        """Keep only the worker's own sockets open, and set its limits."""
+        worker.set_limits(self.limits, self.on_limit)
+        worker.send_buffer = _SEND_BUFFER
         own = worker.sockets[worker.slot :: len(self.sockets)]
         worker.blobs_socket = str(self.blobs[worker.slot]) if self.blobs else ""
         worker.sockets = own
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
-    """How many workers, all at one `host:port`, and what runs in each at its start and end."""
+class AddressServing:
+    """Workers that share one `host:port`; functions to call at the start and end of each worker."""
 
     address: str
     workers: int
@@ -86,7 +87,7 @@ class Listening:
     stopped: Callable[[], None]
 
     def settings(self) -> dict[str, Any]:
-        """Return what gunicorn is told."""
+        """Return gunicorn's settings."""
         return {
             "bind": [self.address],
             "workers": self.workers,
@@ -97,54 +98,64 @@ class Listening:
 
 
 class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
-    """Runs an application in several processes."""
+    """Runs a WSGI application in several processes."""
 
-    def __init__(self, app: WSGIApplication, serving: Serving | Listening) -> None:
+    def __init__(self, app: WSGIApplication, serving: SocketServing | AddressServing) -> None:
         self._app = app
         self._serving = serving
         super().__init__()
 
     def load(self) -> WSGIApplication:
-        """Return the application: built once, before the fork, so that its memory is shared."""
+        """Return the application.
+
+        It is built once before the fork, so that the workers share its memory.
+        """
         return self._app
 
     def load_config(self) -> None:
-        """Set what differs from gunicorn's defaults; `sendfile` must stay unset to be used."""
+        """Set the settings that differ from gunicorn's defaults.
+
+        `sendfile` must stay unset: gunicorn then uses it.
+        """
         for name, value in (_COMMON | self._serving.settings()).items():
             self.cfg.set(name, value)
 
     def run(self) -> None:
-        """Serve until a signal ends it."""
-        ForbearingArbiter(self).run()
+        """Serve until a signal stops the arbiter."""
+        SuspendTolerantArbiter(self).run()
 
 
-class ForbearingArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
-    """Kills no worker for a silence that it slept through itself.
+class SuspendTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
+    """An arbiter that does not kill workers because the whole machine was paused.
 
-    After SIGSTOP and SIGCONT, a frozen container or a suspended machine every worker is silent for
-    as long as the pause was; the arbiter that looks first would end the requests of all of them.
+    After SIGSTOP and SIGCONT, in a frozen container, or on a suspended machine, every worker seems
+    silent for the length of the pause. If the arbiter ran first, it would kill all workers with
+    their requests.
     """
 
-    longest_look = 5.0
-    """Seconds between two looks, 1 s apart, from which on it was a pause."""
+    pause_s = 5.0
+    """A gap of this many seconds between two checks was a pause.
+
+    The arbiter checks every second.
+    """
 
     def __init__(self, app: BaseApplication) -> None:
         super().__init__(app)
-        self._looked = self._resumed = time.monotonic()
+        self._checked_at = self._resumed_at = time.monotonic()
 
     def murder_workers(self) -> None:
-        """Kill workers that hang; after a pause each has its whole time again."""
+        """Kill workers that hang; after a pause, wait the full timeout again."""
         now = time.monotonic()
-        if now - self._looked >= self.longest_look:
-            self._resumed = now
-        self._looked = now
-        if now - self._resumed >= self.cfg.timeout:
+        if now - self._checked_at >= self.pause_s:
+            self._resumed_at = now
+        self._checked_at = now
+        if now - self._resumed_at >= self.cfg.timeout:
             super().murder_workers()
 
 
 _COMMON: dict[str, Any] = {
     "worker_class": f"{KeepAliveWorker.__module__}.{KeepAliveWorker.__qualname__}",
-    "threads": THREADS + MOST_LINGERING,
+    "threads": THREADS + MAX_WAITING_THREADS,
     "worker_connections": 6 * THREADS,
     "graceful_timeout": _GRACE_S,
     "timeout": 60,
@@ -156,7 +167,7 @@ _COMMON: dict[str, Any] = {
 }
 
 
-def _choose_socket(many: int, arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
-    """Give a new worker the socket that no living one has, or only one that is to be replaced."""
+def _choose_socket(count: int, arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
+    """Give a new worker a socket that no living worker has, or that of a worker being replaced."""
     taken = [each.slot for each in arbiter.WORKERS.values()]
-    worker.slot = min(range(many), key=taken.count)
+    worker.slot = min(range(count), key=taken.count)

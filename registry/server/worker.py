@@ -1,14 +1,15 @@
-"""gunicorn's worker of threads, but that a thread stays with its connection for a moment.
+"""A threaded gunicorn worker whose threads wait a moment for the next request of a connection.
 
-gunicorn hands each request from the thread that polls to one of the pool and back, although
-HAProxy sends the next one over the same connection at once. A thread that waits there itself spares
-two wakings, and two turns of the loop that tells the arbiter that this worker lives. Few may
-wait, and not for long: idle connections keep no threads.
+gunicorn's own worker passes each request from the polling thread to a pool thread and back, but
+HAProxy sends the next request over the same connection at once. A thread that waits at the
+connection saves two wake-ups, and two rounds of the loop that reports to the arbiter that the
+worker is alive. Only a few threads may wait, and only for a moment, so idle connections do not use
+up the threads.
 
-A thread waits for no slow client: the rest of an answer, and a connection that ends, are handed
-over (registry/server/aftercare.py). gunicorn would wait two seconds for the other side to close, in
-the thread that polls; HAProxy does not close while a slow client has not taken what came before.
-Blobs have threads of their own, so that they never keep a manifest waiting.
+No thread waits for a slow client: the rest of its response, and connections to be closed, are
+handed over to registry/server/connection_poller.py. gunicorn would wait up to two seconds in its
+polling thread for the peer to close the connection; HAProxy does not close it until a slow client
+has read the response. Requests for blobs have separate threads, so they never delay manifests.
 """
 
 from __future__ import annotations
@@ -24,63 +25,68 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from entrepot.registry.server.aftercare import Aftercare, ConnectionLimits
-from entrepot.registry.server.delivery import CONNECTION, Lent
+from entrepot.registry.server.connection_poller import ConnectionLimits, ConnectionPoller
+from entrepot.registry.server.delivery import CONNECTION, LentConnection
 
-MOST_LINGERING = 16
-"""Threads of a worker that wait at a connection, beside those that answer."""
+MAX_WAITING_THREADS = 16
+"""Threads of a worker that may wait at a connection, in addition to those that handle requests."""
 
 
 class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """Answers several requests of a connection in one thread, if they come within `linger_s`."""
+    """Handles several requests of a connection in one thread.
 
-    linger_s = 0.2
-    parting_s = 2.0
+    The thread waits up to `keepalive_wait_s` seconds for the next request. After `close_wait_s`
+    seconds a connection is closed even if the peer has not closed it.
+    """
+
+    keepalive_wait_s = 0.2
+    close_wait_s = 2.0
     blobs_socket = ""
-    """The path of the socket over which blobs are asked for, if it is one of its own."""
-    on_the_way = 0
-    """Bytes that a connection takes before the other side has read them; 0: the kernel's own."""
+    """Path of the socket for blob requests; empty if the worker has no separate one."""
+    send_buffer = 0
+    """SO_SNDBUF of a connection in bytes; 0: the operating system's default."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's own
         super().__init__(*args, **kwargs)
-        self._places = threading.Semaphore(MOST_LINGERING)
-        self._now = threading.local()
+        self._waiting_slots = threading.Semaphore(MAX_WAITING_THREADS)
+        self._local = threading.local()
         self._blob_threads: futures.Executor | None = None
-        self.aftercare = Aftercare(self._run, ConnectionLimits())
+        self.connection_poller = ConnectionPoller(self._run, ConnectionLimits())
 
-    def bear(self, bounds: ConnectionLimits, limited: Callable[[str], None]) -> None:
-        """Set what it bears of slow clients, before it serves."""
-        self.aftercare = Aftercare(self._run, bounds, limited)
+    def set_limits(self, limits: ConnectionLimits, on_limit: Callable[[str], None]) -> None:
+        """Set the limits for slow connections; called before the worker serves."""
+        self.connection_poller = ConnectionPoller(self._run, limits, on_limit)
 
     def init_process(self) -> None:
-        """Begin; no setting changes any more.
+        """Start the worker; its settings no longer change from here on.
 
-        PERF: gunicorn looks at some 25 of them a request, and each goes through a `__getattr__`.
+        PERF: gunicorn reads about 25 settings for each request, each through `__getattr__`; here
+        they become plain attributes.
         """
         settings = self.cfg.settings
         self.cfg.__dict__.update((name, each.get()) for name, each in settings.items())
         super().init_process()
 
     def load_wsgi(self) -> None:
-        """Load the application, which is lent the connection of each request."""
+        """Load the application, wrapped by `lend_connections`."""
         super().load_wsgi()
-        self.wsgi: WSGIApplication = self.lending(self.wsgi)
+        self.wsgi: WSGIApplication = self.lend_connections(self.wsgi)
 
-    def lending(self, app: WSGIApplication) -> WSGIApplication:
-        """Lend each request's connection to *app*, with nothing in between."""
+    def lend_connections(self, app: WSGIApplication) -> WSGIApplication:
+        """Return a WSGI application that calls *app* with the connection in the environment."""
 
-        def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-            lent = Lent(environ["gunicorn.socket"], self.aftercare)
-            lent.has_chunks = environ.get("SERVER_PROTOCOL") != "HTTP/1.0"
-            environ[CONNECTION] = self._now.lent = lent
+        def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            connection = LentConnection(environ["gunicorn.socket"], self.connection_poller)
+            connection.has_chunks = environ.get("SERVER_PROTOCOL") != "HTTP/1.0"
+            environ[CONNECTION] = self._local.connection = connection
             return app(environ, start_response)
 
-        return answer
+        return respond
 
     def enqueue_req(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
-        """Submit a connection; one for blobs to the threads for blobs."""
-        if self.on_the_way and not conn.initialized:  # its first request
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.on_the_way)
+        """Submit a connection to the thread pool; use the second pool for the blobs' socket."""
+        if self.send_buffer and not conn.initialized:  # first request of the connection
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer)
         if not self.blobs_socket or conn.server != self.blobs_socket:
             super().enqueue_req(conn)
             return
@@ -92,57 +98,59 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         )
 
     def handle(self, conn: Any) -> Any:  # noqa: ANN401 - gunicorn's own
-        """Answer a request, and those that follow soon; True: the poller waits for the next."""
-        kept = self._handle_one(conn)
-        while kept is True and self._is_asked_again(conn):
-            kept = self._handle_one(conn)
-        if kept is False:
-            self._part(conn)
-        return kept
+        """Handle a request and those that follow soon; True: the poller waits for the next one."""
+        is_kept = self._handle_one(conn)
+        while is_kept is True and self._next_request_follows(conn):
+            is_kept = self._handle_one(conn)
+        if is_kept is False:
+            self._hand_over_close(conn)
+        return is_kept
 
     def _handle_one(self, conn: Any) -> Any:  # noqa: ANN401 - gunicorn's own
-        """Answer a request; False where the rest of the answer was handed over, too."""
-        self._now.lent = None
-        kept = super().handle(conn)
-        lent: Lent | None = self._now.lent
-        return False if lent and lent.is_handed_over else kept
+        """Handle one request; return False also if the rest of the response was handed over."""
+        self._local.connection = None
+        is_kept = super().handle(conn)
+        connection: LentConnection | None = self._local.connection
+        return False if connection and connection.is_handed_over else is_kept
 
-    def _part(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
-        """Hand the connection over, to be closed once the other side has closed it.
+    def _hand_over_close(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
+        """Hand the connection over to the poller, which closes it after the peer has closed it.
 
-        Who closes our end of it then need not wait.
+        gunicorn's own close then need not wait.
         """
-        lent: Lent | None = self._now.lent
+        connection: LentConnection | None = self._local.connection
         with suppress(OSError):
-            if not (lent and lent.is_handed_over):
-                self.aftercare.part(conn.sock.dup(), self.parting_s, lent.drain_s if lent else 0.0)
+            if not (connection and connection.is_handed_over):
+                self.connection_poller.close_later(
+                    conn.sock.dup(), self.close_wait_s, connection.drain_s if connection else 0.0
+                )
             conn.sock.close()
-        conn.close = _nothing
+        conn.close = _close_nothing
 
     def _run(self, work: Callable[[], None]) -> None:
-        """Have one of the threads for blobs do something; none does any more at the end."""
+        """Run *work* in one of the threads for blobs; do nothing if the worker is stopping."""
         with suppress(RuntimeError):
             if self._blob_threads is None:
                 self._blob_threads = self.get_thread_pool()
             self._blob_threads.submit(work)
 
-    def _is_asked_again(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
-        """Wait for the next request where there is a place for that."""
-        if not self.alive or not self._places.acquire(blocking=False):
+    def _next_request_follows(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
+        """Wait for the next request if fewer threads wait than may."""
+        if not self.alive or not self._waiting_slots.acquire(blocking=False):
             return False
         try:
-            return self._comes_in(conn)
+            return self._has_data_soon(conn)
         finally:
-            self._places.release()
+            self._waiting_slots.release()
 
-    def _comes_in(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
-        """Tell whether bytes come; what was read already is found by the poller's thread."""
+    def _has_data_soon(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
+        """Return whether bytes arrive in time; pipelined bytes are left to the polling thread."""
         if conn.parser.unreader.buf.getvalue():
             return False
         poll = select.poll()
         poll.register(conn.sock, select.POLLIN)
-        return bool(poll.poll(self.linger_s * 1000))
+        return bool(poll.poll(self.keepalive_wait_s * 1000))
 
 
-def _nothing(*, graceful: bool = False) -> None:
-    """Close nothing: it is closed, or somebody else's by now."""
+def _close_nothing(*, graceful: bool = False) -> None:
+    """Do nothing: the connection is closed or belongs to the poller."""

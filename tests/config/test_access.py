@@ -13,7 +13,7 @@ from entrepot.config import access
 from entrepot.config.access import AccessRule
 from entrepot.config.errors import Unreadable
 from entrepot.datastore.globs import Globs
-from entrepot.registry.auth.rules import named
+from entrepot.registry.auth.rules import disk_pattern
 from tests.config.desk import Desk
 
 HASH = "$2b$10$3Q54JOQD2g9aCfmTOWMBPO4P9JkcmzfgoHCTe.EE/Tt.Jz9yt3BYK"
@@ -197,4 +197,4 @@ def test_every_accepted_pattern_is_valid_in_a_worker(pattern: str) -> None:
         return
 
     assert rules is not None
-    Globs(map(named, rules[0].repository))
+    Globs(map(disk_pattern, rules[0].repository))

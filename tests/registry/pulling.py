@@ -18,7 +18,7 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.app import Parts, assemble
-from entrepot.registry.auth.identity import Authenticator, Open
+from entrepot.registry.auth.identity import Authenticator, OpenAuthenticator
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 from entrepot.runtime.hostnames import fold
@@ -115,7 +115,7 @@ def pulling(
         index=index,
         state=root / "entrepot",
         upstreams=table,
-        authenticator=authenticator or Open(),
+        authenticator=authenticator or OpenAuthenticator(),
         reservations=Reservations(index, limits or SpaceLimits()),
         prefetch=prefetch,
         lanes=lanes,

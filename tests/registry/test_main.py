@@ -7,7 +7,7 @@ from pathlib import Path
 from entrepot.datastore.accesslog import Event, parse_event
 from entrepot.edge import cache_epoch
 from entrepot.edge.cache_epoch import CacheEpoch
-from entrepot.registry.events import Breakers, Events
+from entrepot.registry.events import BreakerEvents, Events
 from entrepot.registry.upstream.breaker import Breaker, Pass, UpstreamFailure
 from entrepot.runtime.clock import Clock
 
@@ -17,7 +17,7 @@ DEAD = UpstreamFailure("timeout", at_once=True)
 def _breaker(folder: Path) -> tuple[Breaker, CacheEpoch]:
     cache_epoch.begin(folder)
     number = CacheEpoch(folder)
-    report = Breakers(Events(folder / "events.log", Clock()), number.increment)
+    report = BreakerEvents(Events(folder / "events.log", Clock()), number.increment)
     return Breaker("one.test", folder / "breakers", report=report), number
 
 

@@ -21,7 +21,7 @@ from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.app import Parts, assemble
-from entrepot.registry.auth.identity import Open
+from entrepot.registry.auth.identity import OpenAuthenticator
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 from tests.clock import Clock
@@ -93,7 +93,9 @@ def memory(upstream: FakeUpstream, tmp_path: Path) -> InMemory:
         FixedUpstreams({HOST: UpstreamConfig(HOST, upstream.url, read_timeout=2.0)})
     )
     reservations = Reservations(index, SpaceLimits())
-    parts = Parts(storage, index, state, table, Open(), reservations, delete_enabled=True)
+    parts = Parts(
+        storage, index, state, table, OpenAuthenticator(), reservations, delete_enabled=True
+    )
     return InMemory(storage, index, state, TestClient(assemble(parts)))
 
 

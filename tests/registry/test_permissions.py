@@ -31,7 +31,7 @@ from entrepot.datastore.manifest import DOCKER_MANIFEST, OCI_MANIFEST
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.app import Parts, assemble
-from entrepot.registry.auth.identity import Basic
+from entrepot.registry.auth.identity import BasicAuthenticator
 from entrepot.registry.auth.rules import ALL, PULL, AccessGrant, AccessRules
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
@@ -173,7 +173,7 @@ class World:
             index=index,
             state=self.root / "entrepot",
             upstreams=UpstreamTable(FixedUpstreams(sources)),
-            authenticator=Basic(lambda *_: True, realm="test", rules=lambda: rules),
+            authenticator=BasicAuthenticator(lambda *_: True, realm="test", rules=lambda: rules),
             reservations=Reservations(index, SpaceLimits()),
         )
 

@@ -17,7 +17,7 @@ from entrepot.datastore.manifest import OCI_MANIFEST
 from entrepot.datastore.proofs import Proofs
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
-from entrepot.registry.auth.identity import Basic
+from entrepot.registry.auth.identity import BasicAuthenticator
 from entrepot.registry.auth.rules import PULL, AccessGrant, AccessRules
 from entrepot.runtime.hostnames import fold
 from tests.images import image
@@ -65,7 +65,9 @@ class Ruled:
             one,
             root,
             two,
-            authenticator=Basic(lambda *_: True, realm="test", rules=lambda: everything),
+            authenticator=BasicAuthenticator(
+                lambda *_: True, realm="test", rules=lambda: everything
+            ),
         )
         self.links = Repositories(Filesystem(root))
 

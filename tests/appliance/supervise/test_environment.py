@@ -22,9 +22,9 @@ from entrepot.config import outbound
 from entrepot.config.limits import LimitsSettings
 from entrepot.config.schema import HttpSettings, Settings
 from entrepot.datastore.budget import Budget
-from entrepot.registry.__main__ import _bounds
+from entrepot.registry.__main__ import _connection_limits
 from entrepot.registry.server import gunicorn_app
-from entrepot.registry.server.aftercare import ConnectionLimits
+from entrepot.registry.server.connection_poller import ConnectionLimits
 
 START = Start(Path("/r"), Path("/r/settings.json"), "127.0.0.1:5000", None, files=20000)
 
@@ -162,4 +162,4 @@ def test_configured_limits_reach_haproxy_and_the_workers() -> None:
     names = ("BLOB_MAXCONN", "UPLOAD_MAXCONN", "FEW", "GUESSES")
 
     assert [environment[f"ENTREPOT_{name}"] for name in names] == ["40", "20", "7", "9"]
-    assert _bounds(settings) == ConnectionLimits(30, 15, 5000)
+    assert _connection_limits(settings) == ConnectionLimits(30, 15, 5000)

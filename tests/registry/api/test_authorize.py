@@ -13,7 +13,12 @@ from entrepot.registry.api import errors
 from entrepot.registry.api.authorize import Authorization, EdgeHeaders
 from entrepot.registry.api.docker_login import DockerLoginResource
 from entrepot.registry.api.status import VersionResource
-from entrepot.registry.auth.identity import Authenticator, Basic, Identity, Open
+from entrepot.registry.auth.identity import (
+    Authenticator,
+    BasicAuthenticator,
+    Identity,
+    OpenAuthenticator,
+)
 from entrepot.registry.upstream.upstreams import Registered
 
 NOW = "0000000007"
@@ -70,7 +75,7 @@ def check() -> Checked:
 @pytest.fixture
 def client(check: Checked) -> Client:
     """An application behind HAProxy, that wants a password."""
-    return Client(Basic(check, realm="here"), EdgeHeaders(lambda: NOW))
+    return Client(BasicAuthenticator(check, realm="here"), EdgeHeaders(lambda: NOW))
 
 
 def test_a_right_password_is_told_with_its_rights_and_generation(client: Client) -> None:
@@ -101,7 +106,7 @@ def test_what_is_not_right_is_not_remembered(client: Client, credential: str | N
 
 def test_where_nobody_needs_a_password_one_is_nobodys() -> None:
     """Dockerd sends a mirror what it has for the Hub: that is remembered, but no user."""
-    answer = Client(Open(), EdgeHeaders(lambda: NOW)).ask("hub:secret")
+    answer = Client(OpenAuthenticator(), EdgeHeaders(lambda: NOW)).ask("hub:secret")
 
     assert answer.headers["x-entrepot-rights"].endswith(".2")
     assert "x-entrepot-user" not in answer.headers
@@ -127,7 +132,7 @@ def test_what_haproxy_remembers_of_another_generation_is_checked(
 
 def test_without_haproxy_before_it_no_header_makes_a_user(check: Checked) -> None:
     """And nothing is told that only HAProxy would take away."""
-    client = Client(Basic(check, realm="here"), EdgeHeaders())
+    client = Client(BasicAuthenticator(check, realm="here"), EdgeHeaders())
 
     assert client.ask("ann:wrong", X_Entrepot_Verified=NOW).status_code == 401
     assert client.ask(None, X_Entrepot_Verified=NOW).status_code == 401
@@ -159,7 +164,7 @@ def test_a_name_reaches_the_log_as_it_is(client: Client) -> None:
 def test_an_answer_is_dated_once_at_its_beginning(check: Checked) -> None:
     """What changes while we look is newer than what we say."""
     dates = iter(["1", "2"])
-    client = Client(Basic(check, realm="here"), EdgeHeaders(lambda: next(dates)))
+    client = Client(BasicAuthenticator(check, realm="here"), EdgeHeaders(lambda: next(dates)))
 
     assert client.ask("ann:right").headers["x-entrepot-generation"] == "1"
 
@@ -169,7 +174,7 @@ def test_a_wrong_password_is_counted_although_a_stranger_is_served(
     check: Checked, scope: str
 ) -> None:
     """The token tells whether it was right: HAProxy counts it as it counts a 401."""
-    half_open = Basic(check, realm="here", anonymous="pull")
+    half_open = BasicAuthenticator(check, realm="here", anonymous="pull")
     client, path = Client(half_open, EdgeHeaders(lambda: NOW)), f"/v2/token?scope={scope}"
     wrong, right, nobody = (client.ask(each, path) for each in ("ann:wrong", "ann:right", None))
 

@@ -14,7 +14,7 @@ from entrepot.registry.api import errors, router
 from entrepot.registry.api.authorize import Authorization
 from entrepot.registry.api.docker_login import SCHEME, DockerLoginResource
 from entrepot.registry.api.status import VersionResource
-from entrepot.registry.auth.identity import Authenticator, Basic, Open
+from entrepot.registry.auth.identity import Authenticator, BasicAuthenticator, OpenAuthenticator
 from tests.registry.api.test_authorize import Nowhere
 
 DAEMON = "docker/20.10.24 go/go1.19.8 os/linux arch/amd64 UpstreamClient(Docker-Client/28.2.2)"
@@ -26,8 +26,8 @@ def _check(user: str, password: str) -> bool:
     return f"{user}:{password}" == RIGHT
 
 
-HALF_OPEN = Basic(_check, realm="here", anonymous="pull")
-CLOSED = Basic(_check, realm="here")
+HALF_OPEN = BasicAuthenticator(_check, realm="here", anonymous="pull")
+CLOSED = BasicAuthenticator(_check, realm="here")
 
 
 def _client(authenticator: Authenticator) -> testing.TestClient:
@@ -104,7 +104,7 @@ def test_all_others_are_challenged_for_a_password(
 
 def test_an_open_registry_challenges_no_daemon() -> None:
     """There are no passwords."""
-    assert _challenge(Open(), User_Agent=DAEMON) is None
+    assert _challenge(OpenAuthenticator(), User_Agent=DAEMON) is None
 
 
 @pytest.mark.parametrize("authenticator", [HALF_OPEN, CLOSED], ids=["half open", "closed"])
@@ -127,7 +127,7 @@ def test_strangers_get_a_token_of_nobody(login: str | None, scopes: tuple[str, .
     token = _token(HALF_OPEN, login, *scopes)
 
     identity = HALF_OPEN.identify(f"Bearer {token}")
-    assert (identity.user, identity.mistaken) == (None, False)
+    assert (identity.user, identity.has_wrong_credentials) == (None, False)
     assert identity.may("pull", None)
 
 
@@ -146,7 +146,7 @@ def test_the_token_for_a_wrong_password_and_a_push_is_refused_when_it_is_used(
     token = _token(HALF_OPEN, WRONG, *scopes)
 
     identity = HALF_OPEN.identify(f"Bearer {token}")
-    assert (identity.user, identity.mistaken) == (None, True)
+    assert (identity.user, identity.has_wrong_credentials) == (None, True)
 
 
 @pytest.mark.parametrize("login", [None, WRONG])

@@ -1,4 +1,4 @@
-"""The table from what went wrong to what a client is told."""
+"""The table from what went wrong to what a client is digests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from entrepot.datastore import errors as datastore
 from entrepot.datastore.refs import Digest
 from entrepot.registry import errors as registry
 from entrepot.registry.api import errors
-from entrepot.registry.api.errors import Asked
+from entrepot.registry.api.errors import FailedRequest
 from entrepot.registry.errors import Unavailable, Why
 
 _BLOB = "/v2/{name}/blobs/{digest}"
@@ -95,9 +95,9 @@ def test_status_and_code_follow_the_table(
     error: Exception, template: str | None, status: int, code: str
 ) -> None:
     """By class, by reason, and by the kind of thing that the route asks for."""
-    said = errors.decide(error, Asked(template))
+    response = errors.error_response(error, FailedRequest(template))
 
-    assert (status, code) == (said.status, said.code)
+    assert (status, code) == (response.status, response.code)
 
 
 def test_the_table_is_tried_in_every_row() -> None:
@@ -119,7 +119,7 @@ def test_a_subclass_without_a_row_is_answered_as_its_parent() -> None:
     class Revoked(registry.Denied):
         pass
 
-    assert errors.decide(Revoked("quay.io", "no"), Asked()).status == 403
+    assert errors.error_response(Revoked("quay.io", "no"), FailedRequest()).status == 403
 
 
 @pytest.mark.parametrize(
@@ -141,49 +141,53 @@ def test_a_subclass_without_a_row_is_answered_as_its_parent() -> None:
 )
 def test_retry_after_is_whole_seconds_from_one_on(error: Exception, expected: str | None) -> None:
     """On 503 and 429 always, on others never."""
-    said = errors.decide(error, Asked())
+    response = errors.error_response(error, FailedRequest())
 
-    assert expected == said.headers.get("Retry-After")
+    assert expected == response.headers.get("Retry-After")
 
 
 def test_the_detail_names_the_upstream_and_the_reason() -> None:
     """For whoever reads the client's log."""
-    said = errors.decide(registry.PartsMissing(_unavailable(Why.TIMEOUT)), Asked())
+    response = errors.error_response(
+        registry.PartsMissing(_unavailable(Why.TIMEOUT)), FailedRequest()
+    )
 
-    assert said.details == ({"upstream": "quay.io", "why": "timeout"},)
+    assert response.details == ({"upstream": "quay.io", "why": "timeout"},)
 
 
 def test_a_message_may_hold_any_character() -> None:
     """A client's own bytes come back escaped."""
     given = '"}\x00\n\udcff\u2028'
 
-    said = errors.decide(datastore.InvalidRepository(given, "not a name"), Asked())
+    response = errors.error_response(
+        datastore.InvalidRepository(given, "not a name"), FailedRequest()
+    )
 
-    (entry,) = json.loads(errors.envelope(said))["errors"]
-    assert entry == {"code": "NAME_INVALID", "message": said.message, "detail": None}
+    (entry,) = json.loads(errors.envelope(response))["errors"]
+    assert entry == {"code": "NAME_INVALID", "message": response.message, "detail": None}
 
 
 def test_each_missing_part_is_an_error_of_its_own() -> None:
     """OCI distribution-spec 1.1, "Push": one or more MANIFEST_BLOB_UNKNOWN."""
     missing = (Digest.of(b"1"), Digest.of(b"2"))
 
-    said = errors.decide(registry.PartsUnknown(missing), Asked(_MANIFEST))
+    response = errors.error_response(registry.PartsUnknown(missing), FailedRequest(_MANIFEST))
 
-    told = [each["detail"]["digest"] for each in json.loads(errors.envelope(said))["errors"]]
-    assert told == [str(digest) for digest in missing]
+    digests = [each["detail"]["digest"] for each in json.loads(errors.envelope(response))["errors"]]
+    assert digests == [str(digest) for digest in missing]
 
 
 def test_what_does_not_fit_is_told_both_sizes() -> None:
     """Its own, as far as it is known, and what is left."""
-    said = errors.decide(datastore.OutOfSpace(5000, 300), Asked(_UPLOAD))
+    response = errors.error_response(datastore.OutOfSpace(5000, 300), FailedRequest(_UPLOAD))
 
-    assert said.details == ({"size": 5000, "room": 300},)
-    assert "5000" in said.message
-    assert "300" in said.message
+    assert response.details == ({"size": 5000, "room": 300},)
+    assert "5000" in response.message
+    assert "300" in response.message
 
 
 def test_a_misplaced_chunk_is_told_where_the_upload_stands() -> None:
     """In the form of the spec, whose last byte is inclusive."""
-    misplaced = errors.decide(registry.ChunkMisplaced("late", 1024), Asked(_UPLOAD))
+    misplaced = errors.error_response(registry.ChunkMisplaced("late", 1024), FailedRequest(_UPLOAD))
 
     assert misplaced.headers == {"Range": "0-1023"}

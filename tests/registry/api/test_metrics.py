@@ -12,7 +12,7 @@ from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.repositories import Repositories
 from entrepot.registry.api.authorize import Authorization
 from entrepot.registry.api.status import MetricsResource
-from entrepot.registry.auth.identity import Basic
+from entrepot.registry.auth.identity import BasicAuthenticator
 from entrepot.registry.auth.rules import AccessGrant, AccessRules
 from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 
@@ -29,7 +29,7 @@ def test_who_may_not_pull_everything_sees_no_upstreams(
     """Their names tell what others pull from."""
     (tmp_path / "metrics").write_text(_ALL)
     rules = AccessRules([AccessGrant(("ann",), (pattern,), frozenset({"pull"}))])
-    authenticator = Basic(lambda *_: True, realm="test", rules=lambda: rules)
+    authenticator = BasicAuthenticator(lambda *_: True, realm="test", rules=lambda: rules)
     app = falcon.App()
     door = Authorization(
         authenticator, UpstreamTable(FixedUpstreams({})), Repositories(MemoryStorage())

@@ -14,7 +14,7 @@ from falcon import testing
 from entrepot.registry.api import response_body
 from entrepot.registry.api.etags_and_ranges import ByteRange
 from entrepot.registry.api.response_body import ResponseHeaders
-from entrepot.registry.server.delivery import Lent
+from entrepot.registry.server.delivery import LentConnection
 from entrepot.registry.server.fileslice import FileSlice, Piece
 
 
@@ -27,7 +27,7 @@ def sent(resp: falcon.Response) -> bytes:
 def test_what_comes_in_is_passed_on() -> None:
     """Nothing is added or held back."""
     resp = falcon.Response()
-    response_body.send_arriving(resp, iter([b"ab", b"c"]), 3)
+    response_body.send_stream(resp, iter([b"ab", b"c"]), 3)
 
     assert sent(resp) == b"abc"
 
@@ -35,7 +35,7 @@ def test_what_comes_in_is_passed_on() -> None:
 def test_a_body_shorter_than_was_said_drops_the_connection() -> None:
     """An upstream may send less of a range than was asked for: its client waited for the rest."""
     resp = falcon.Response()
-    response_body.send_arriving(resp, iter([b"ab"]), 3)
+    response_body.send_stream(resp, iter([b"ab"]), 3)
 
     with pytest.raises(ConnectionResetError):
         sent(resp)
@@ -61,7 +61,7 @@ def test_who_leaves_lets_go_of_what_comes_in() -> None:
         finally:
             closed.append(True)
 
-    stream = response_body.unbroken(body(), 3)
+    stream = response_body.checked_stream(body(), 3)
     next(stream)
     assert isinstance(stream, Generator)
     stream.close()
@@ -84,7 +84,7 @@ def test_what_lies_in_a_file_goes_past_the_server(descriptor: int) -> None:
     ours, theirs = socket.socketpair()
     body = iter([FileSlice(descriptor, 0, 5), FileSlice(descriptor, 5, 8)])
     with ours, theirs:
-        response_body.send_arriving(resp, body, 8, Lent(ours))
+        response_body.send_stream(resp, body, 8, LentConnection(ours))
         assert isinstance(resp.stream, Iterator)
         first = next(resp.stream)
         theirs.setblocking(False)
@@ -103,8 +103,8 @@ def test_without_a_connection_a_file_is_read(descriptor: int, length: int | None
     ours, theirs = socket.socketpair()
     with ours, theirs:
         body: Iterator[Piece] = iter([b"", FileSlice(descriptor, 0, 8)])
-        lent = Lent(ours, has_chunks=False)
-        response_body.send_arriving(resp, body, length, None if length else lent)
+        lent = LentConnection(ours, has_chunks=False)
+        response_body.send_stream(resp, body, length, None if length else lent)
 
         assert sent(resp) == b"abcdefgh"
 
@@ -114,7 +114,9 @@ def test_a_file_that_is_too_short_drops_the_connection(descriptor: int) -> None:
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        response_body.send_arriving(resp, iter([FileSlice(descriptor, 0, 9)]), 9, Lent(ours))
+        response_body.send_stream(
+            resp, iter([FileSlice(descriptor, 0, 9)]), 9, LentConnection(ours)
+        )
 
         with pytest.raises(ConnectionResetError):
             sent(resp)
@@ -126,7 +128,9 @@ def test_a_client_that_leaves_is_no_news(descriptor: int, caplog: pytest.LogCapt
     ours, theirs = socket.socketpair()
     theirs.close()
     with ours:
-        response_body.send_arriving(resp, iter([FileSlice(descriptor, 0, 8)]), 8, Lent(ours))
+        response_body.send_stream(
+            resp, iter([FileSlice(descriptor, 0, 8)]), 8, LentConnection(ours)
+        )
 
         with pytest.raises(ConnectionError):
             sent(resp)

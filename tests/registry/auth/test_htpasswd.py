@@ -12,7 +12,7 @@ import bcrypt
 import pytest
 
 from entrepot.registry.auth import htpasswd
-from entrepot.registry.auth.htpasswd import Asker, Htpasswd
+from entrepot.registry.auth.htpasswd import Htpasswd, LoginSource
 from entrepot.registry.errors import InvalidHtpasswd, Overloaded
 from entrepot.runtime.reloading_file import Snapshot
 
@@ -224,23 +224,25 @@ def test_a_flood_of_passwords_leaves_threads_for_others(path: Path) -> None:
         check("ann", "right")
 
 
-@pytest.mark.parametrize("asker", [Asker("192.0.2.1"), Asker("192.0.2.1", is_guessing=True)])
-def test_whoever_guesses_keeps_no_user_waiting(path: Path, asker: Asker) -> None:
+@pytest.mark.parametrize(
+    "source", [LoginSource("192.0.2.1"), LoginSource("192.0.2.1", is_guessing=True)]
+)
+def test_whoever_guesses_keeps_no_user_waiting(path: Path, source: LoginSource) -> None:
     """Names that no user has, and passwords after many wrong ones, have a line of their own.
 
     They fill it, from the user's own address too, and the right password is checked at once.
     """
     turnstile = Turnstile()
     check = Htpasswd(path, compare=turnstile)
-    name = "ann" if asker.is_guessing else "stranger"
+    name = "ann" if source.is_guessing else "stranger"
     guesses = [
-        threading.Thread(target=_guess, args=(check, f"{name}{n % 2 or ''}", asker))
+        threading.Thread(target=_guess, args=(check, f"{name}{n % 2 or ''}", source))
         for n in range(200)
     ]
     for each in guesses:
         each.start()
     turnstile.wait_for(1)
-    user = threading.Thread(target=check, args=("ann", "right", Asker("192.0.2.1")))
+    user = threading.Thread(target=check, args=("ann", "right", LoginSource("192.0.2.1")))
     user.start()
 
     turnstile.wait_for(2)
@@ -252,7 +254,7 @@ def test_whoever_guesses_keeps_no_user_waiting(path: Path, asker: Asker) -> None
 
 def test_a_right_password_is_right_after_many_wrong_ones(path: Path) -> None:
     """It waits in line, and is checked as any other."""
-    guessing = Asker("192.0.2.1", is_guessing=True)
+    guessing = LoginSource("192.0.2.1", is_guessing=True)
     check = Htpasswd(path)
 
     assert not check("ann", "wrong", guessing)
@@ -272,9 +274,9 @@ def test_who_finds_no_place_is_counted(path: Path) -> None:
     assert refused == [True]
 
 
-def _guess(check: Htpasswd, user: str, asker: Asker) -> None:
+def _guess(check: Htpasswd, user: str, source: LoginSource) -> None:
     with suppress(Overloaded):
-        check(user, "wrong", asker)
+        check(user, "wrong", source)
 
 
 def _users(*lines: bytes, generation: int = 1) -> Snapshot[Mapping[str, bytes]]:

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from entrepot.datastore.refs import Repository
 from entrepot.registry.auth import identity as auth_identity
 from entrepot.registry.auth import rules as auth_rules
-from entrepot.registry.auth.identity import Action, Anonymous, Basic, Identity, Open
+from entrepot.registry.auth.identity import (
+    Action,
+    Anonymous,
+    BasicAuthenticator,
+    Identity,
+    OpenAuthenticator,
+)
 from entrepot.registry.auth.rules import AccessGrant, AccessRules
 from entrepot.registry.errors import Forbidden, Unauthenticated
 
@@ -35,8 +41,8 @@ def _check(user: str, password: str) -> bool:
     return (user, password) == ("ann", "right:one")
 
 
-def _basic(anonymous: Anonymous = "none") -> Basic:
-    return Basic(_check, realm="here", anonymous=anonymous)
+def _basic(anonymous: Anonymous = "none") -> BasicAuthenticator:
+    return BasicAuthenticator(_check, realm="here", anonymous=anonymous)
 
 
 def _passes(identity: Identity, action: Action) -> bool:
@@ -46,7 +52,7 @@ def _passes(identity: Identity, action: Action) -> bool:
 
 def _enters(identity: Identity) -> bool:
     """Tell whether `GET /v2/` lets pass; likewise."""
-    return _challenged(identity.enter) is None
+    return _challenged(identity.require_access) is None
 
 
 def _challenged(act: Callable[[], None]) -> str | None:
@@ -120,7 +126,7 @@ def test_with_a_password_file_only_who_is_known_comes_in(
 )
 def test_what_haproxy_reads_no_user_from_is_no_credential(header: str) -> None:
     """Too much padding, or white space that is none in HTTP: such guesses were never counted."""
-    everybody = Basic(lambda _user, _password: True, realm="here")
+    everybody = BasicAuthenticator(lambda _user, _password: True, realm="here")
 
     assert everybody.identify("Basic YTpi").user == "a"
     assert everybody.identify(header).user is None
@@ -164,10 +170,10 @@ def test_the_version_check_greets_users_alone_where_there_are_passwords(
     identity = _basic(anonymous).identify(header)
 
     if is_greeted:
-        identity.greet()
+        identity.require_login()
     else:
         with pytest.raises(Unauthenticated):
-            identity.greet()
+            identity.require_login()
 
 
 @pytest.mark.parametrize("anonymous", ["none", "pull"])
@@ -205,9 +211,9 @@ def test_who_is_known_and_lacks_a_right_is_forbidden() -> None:
 @pytest.mark.parametrize("header", [None, "", _RIGHT, _WRONG, *_MALFORMED])
 def test_an_open_registry_asks_nobody(header: str | None) -> None:
     """Whatever is sent; as docker distribution without auth."""
-    identity = Open().identify(header)
+    identity = OpenAuthenticator().identify(header)
 
-    identity.enter()
+    identity.require_access()
     identity.require("pull", _REPOSITORY)
     identity.require("push", _REPOSITORY)
     assert identity.user is None
@@ -215,10 +221,10 @@ def test_an_open_registry_asks_nobody(header: str | None) -> None:
 
 def test_a_realm_cannot_break_its_header() -> None:
     """Quotes are escaped, what no header may hold is replaced."""
-    basic = Basic(_check, realm='a "b"\\\r\nX: ü')
+    basic = BasicAuthenticator(_check, realm='a "b"\\\r\nX: ü')
 
     with pytest.raises(Unauthenticated) as caught:
-        basic.identify(None).enter()
+        basic.identify(None).require_access()
 
     assert caught.value.challenge == 'Basic realm="a \\"b\\"\\\\??X: ?"'
 
@@ -235,7 +241,7 @@ def test_any_user_and_password_arrive_as_they_were_sent(user: str, password: str
         arrived.append((user, password))
         return True
 
-    identity = Basic(check, realm="here").identify(_header(user, password))
+    identity = BasicAuthenticator(check, realm="here").identify(_header(user, password))
 
     if user or password:
         assert arrived == [(user, password)]
@@ -255,10 +261,10 @@ def test_no_header_raises(header: str) -> None:
 @pytest.mark.parametrize("header", _MALFORMED)
 def test_what_is_malformed_is_not_checked(header: str) -> None:
     """Also where every password is right: a user's name with a line end would forge a header."""
-    identity = Basic(lambda _user, _password: True, realm="here").identify(header)
+    identity = BasicAuthenticator(lambda _user, _password: True, realm="here").identify(header)
 
     assert identity.user is None
-    assert identity.mistaken
+    assert identity.has_wrong_credentials
 
 
 def test_a_password_file_is_asked_once_and_followed(tmp_path: Path) -> None:
@@ -278,10 +284,10 @@ def test_a_password_file_is_asked_once_and_followed(tmp_path: Path) -> None:
 
 def test_an_embedding_program_gives_a_function_an_authenticator_or_nothing() -> None:
     """A function is asked for user and password; nothing is an open registry."""
-    own = Open()
+    own = OpenAuthenticator()
 
     assert auth_identity.authenticator(own) is own
-    assert isinstance(auth_identity.authenticator(None), Open)
+    assert isinstance(auth_identity.authenticator(None), OpenAuthenticator)
     assert auth_identity.authenticator(_check, realm="here").identify(_RIGHT).user == "ann"
     assert _passes(
         auth_identity.authenticator(_check, realm="here", anonymous="pull").identify(None), "pull"
@@ -299,8 +305,10 @@ _RULES = AccessRules(
 _OPEN = Repository("quay.io/open/app")
 
 
-def _ruled(anonymous: Anonymous = "pull", rules: AccessRules | None = _RULES) -> Basic:
-    return Basic(lambda *_: True, realm="here", anonymous=anonymous, rules=lambda: rules)
+def _ruled(anonymous: Anonymous = "pull", rules: AccessRules | None = _RULES) -> BasicAuthenticator:
+    return BasicAuthenticator(
+        lambda *_: True, realm="here", anonymous=anonymous, rules=lambda: rules
+    )
 
 
 def test_a_user_has_what_the_rules_give_him_where_they_give_it() -> None:
@@ -321,7 +329,7 @@ def test_who_has_a_password_and_no_right_may_log_in() -> None:
     """The password is right: to say that it is wrong would send him after another."""
     carl = _ruled("none").identify(_header("carl", "any"))
 
-    carl.enter()
+    carl.require_access()
     with pytest.raises(Forbidden):
         carl.require("pull", _REPOSITORY)
 
@@ -330,7 +338,7 @@ def test_a_stranger_has_what_the_rules_give_anybody() -> None:
     """Where he may have anything; elsewhere a password is asked for."""
     nobody = _ruled().identify(None)
 
-    nobody.enter()
+    nobody.require_access()
     assert not _passes(nobody, "pull")
     nobody.require("pull", _OPEN)
     with pytest.raises(Unauthenticated):
@@ -351,7 +359,9 @@ def test_where_rules_give_strangers_nothing_they_are_asked_for_a_password() -> N
 def test_rules_are_those_of_the_moment() -> None:
     """A right that is taken away is gone with the next request, and one that is given is there."""
     now: list[AccessRules | None] = [None]
-    basic = Basic(lambda *_: True, realm="here", anonymous="pull", rules=lambda: now[0])
+    basic = BasicAuthenticator(
+        lambda *_: True, realm="here", anonymous="pull", rules=lambda: now[0]
+    )
     before = basic.identify(_RIGHT).rights_class
     assert basic.identify(_RIGHT).may("delete", _REPOSITORY)
     assert basic.identify(None).may("pull", _REPOSITORY)

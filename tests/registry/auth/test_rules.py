@@ -91,7 +91,7 @@ def test_of_the_registry_as_a_whole_it_counts_what_is_allowed_anywhere() -> None
 )
 def test_a_pattern_may_be_written_as_a_name_is(pattern: str, named: str) -> None:
     """A port with its colon, and Docker Hub's images without `library`: as clients write them."""
-    assert named == auth_rules.named(pattern)
+    assert named == auth_rules.disk_pattern(pattern)
 
 
 def test_what_is_no_pattern_is_refused_at_once() -> None:

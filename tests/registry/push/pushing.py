@@ -20,7 +20,7 @@ from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.datastore.storage import Storage
 from entrepot.registry.app import Parts, assemble
-from entrepot.registry.auth.identity import Authenticator, Open
+from entrepot.registry.auth.identity import Authenticator, OpenAuthenticator
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 from tests.images import Image
@@ -172,7 +172,7 @@ def pushing(
         index=index,
         state=root / "entrepot",
         upstreams=UpstreamTable(FixedUpstreams(sources), default=default),
-        authenticator=authenticator or Open(),
+        authenticator=authenticator or OpenAuthenticator(),
         reservations=Reservations(index, limits or SpaceLimits()),
         delete_enabled=delete_enabled,
         may_host=may_host,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.datastore.refs import Digest, Repository, Tag
-from entrepot.registry.auth.identity import Action, Basic, Identity
+from entrepot.registry.auth.identity import Action, BasicAuthenticator, Identity
 from tests.images import filler, image
 from tests.registry.push.pushing import NAME, Pushing, pushing
 
@@ -170,6 +170,6 @@ def test_an_unreadable_repository_is_not_listed(tmp_path: Path) -> None:
 
 def test_an_anonymous_client_gets_no_catalog(tmp_path: Path) -> None:
     """Names of repositories may be confidential."""
-    p = pushing(tmp_path, authenticator=Basic(lambda *_: False, realm="r"))
+    p = pushing(tmp_path, authenticator=BasicAuthenticator(lambda *_: False, realm="r"))
 
     assert p.send("GET", "/v2/_catalog").status_code == 401

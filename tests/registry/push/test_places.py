@@ -10,7 +10,7 @@ import pytest
 import entrepot.registry.__main__ as registry_main
 from entrepot import config
 from entrepot.datastore.refs import Digest, Repository
-from entrepot.registry.auth.identity import Basic
+from entrepot.registry.auth.identity import BasicAuthenticator
 from tests.images import filler, image
 from tests.registry.push.pushing import NAME, Pushing, code, pushing
 
@@ -79,10 +79,10 @@ def test_the_setting_named_in_a_405_permits_the_push(tmp_path: Path, name: str) 
 @pytest.mark.parametrize(
     ("name", "default", "told"),
     [
-        ("quay.io/a/b", None, "leave that upstream out with upstreams.quay.io.enabled: false"),
+        ("quay.io/a/b", None, "disable that upstream with upstreams.quay.io.enabled: false"),
         ("localhost_5000/b", None, "upstreams.localhost:5000.enabled: false"),
-        ("alpine", "docker.io", "docker.io's: push to another name"),
-        ("library/alpine", "docker.io", "docker.io's: push to another name"),
+        ("alpine", "docker.io", "belongs to the upstream docker.io: push to another name"),
+        ("library/alpine", "docker.io", "belongs to the upstream docker.io: push to another name"),
     ],
 )
 def test_a_405_states_the_remedy(tmp_path: Path, name: str, default: str | None, told: str) -> None:
@@ -148,7 +148,7 @@ def test_an_anonymous_client_cannot_push(tmp_path: Path, method: str, path: str)
     p = pushing(
         tmp_path,
         index=owner.index,
-        authenticator=Basic(lambda *_: False, realm="r", anonymous="pull"),
+        authenticator=BasicAuthenticator(lambda *_: False, realm="r", anonymous="pull"),
     )
 
     for headers in ({}, {"Authorization": "Basic dTpw"}):
@@ -161,7 +161,7 @@ def test_an_anonymous_client_cannot_push(tmp_path: Path, method: str, path: str)
 
 def test_a_user_can_pull_push_and_delete(tmp_path: Path) -> None:
     """Every user in the password file; the log has the user's name."""
-    p = pushing(tmp_path, authenticator=Basic(lambda *_: True, realm="r"))
+    p = pushing(tmp_path, authenticator=BasicAuthenticator(lambda *_: True, realm="r"))
     login = {"Authorization": "Basic dTpw"}
 
     begun = p.ask("POST", "blobs/uploads/", None, **login)

@@ -20,7 +20,7 @@ from entrepot.datastore.index import ContentKind
 from entrepot.datastore.locks import holding
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.reservations import Reservations, SpaceLimits
-from entrepot.registry.server.delivery import CONNECTION, Lent
+from entrepot.registry.server.delivery import CONNECTION, LentConnection
 from tests.images import filler, image
 from tests.registry.push.pushing import NAME, Pushing, Stream, code, pieces, pushing
 
@@ -71,7 +71,7 @@ def test_a_client_that_is_still_sending_gets_the_response(p: Pushing) -> None:
     content = filler(60 * _KB, 1)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        lent = Lent(ours)
+        lent = LentConnection(ours)
         sent = Stream(pieces(content, _KB))
         extras = {"wsgi.input": sent, "CONTENT_LENGTH": str(len(content)), CONNECTION: lent}
 

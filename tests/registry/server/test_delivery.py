@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.registry.server.delivery import Delivery, Lent
+from entrepot.registry.server.delivery import Delivery, LentConnection
 from entrepot.registry.server.fileslice import FileSlice, Piece
 
 CONTENT = os.urandom(3_000_000)
@@ -31,7 +31,7 @@ def delivered(pieces: list[Piece], length: int) -> bytes:
 
     def send() -> None:
         with ours:
-            Lent(ours).deliver(iter(pieces), length)
+            LentConnection(ours).deliver(iter(pieces), length)
 
     sender = threading.Thread(target=send)
     sender.start()

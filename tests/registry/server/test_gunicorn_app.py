@@ -10,14 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.registry.server.gunicorn_app import ForbearingArbiter, GunicornApplication, Serving
+from entrepot.registry.server.gunicorn_app import (
+    GunicornApplication,
+    SocketServing,
+    SuspendTolerantArbiter,
+)
 from tests.clock import Clock
 from tests.processes import next_line, running
 
 _SERVE = """
 import os, socket, sys
 from pathlib import Path
-from entrepot.registry.server.gunicorn_app import GunicornApplication, Serving
+from entrepot.registry.server.gunicorn_app import GunicornApplication, SocketServing
 
 def app(environ, start_response):
     held = environ["gunicorn.socket"].getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
@@ -26,7 +30,7 @@ def app(environ, start_response):
 
 sockets = tuple(Path(sys.argv[1]) / f"{number}.sock" for number in range(2))
 told = lambda: os.write(1, b"started\\n")
-GunicornApplication(app, Serving(sockets, log_level="critical", started=told)).run()
+GunicornApplication(app, SocketServing(sockets, log_level="critical", started=told)).run()
 """
 
 
@@ -56,21 +60,21 @@ def test_a_hangup_replaces_the_workers_and_each_has_its_socket(tmp_path: Path) -
 _LEND = """
 import os, sys
 from pathlib import Path
-from entrepot.registry.api.response_body import unbroken
+from entrepot.registry.api.response_body import checked_stream
 from entrepot.registry.server.delivery import CONNECTION
 from entrepot.registry.server.fileslice import FileSlice
-from entrepot.registry.server.gunicorn_app import GunicornApplication, Serving
+from entrepot.registry.server.gunicorn_app import GunicornApplication, SocketServing
 
 file = os.open(sys.argv[1] + "/content", os.O_RDONLY)
 
 def app(environ, start_response):
     start_response("200 OK", [("Content-Length", "2000000")])
     pieces = [FileSlice(file, 0, 10), b"between", FileSlice(file, 17, 2000000)]
-    return unbroken(iter(pieces), 2000000, environ[CONNECTION])
+    return checked_stream(iter(pieces), 2000000, environ[CONNECTION])
 
 told = lambda: os.write(1, b"started\\n")
 sockets = (Path(sys.argv[1]) / "0.sock",)
-GunicornApplication(app, Serving(sockets, log_level="critical", started=told)).run()
+GunicornApplication(app, SocketServing(sockets, log_level="critical", started=told)).run()
 """
 
 
@@ -118,12 +122,12 @@ class _Silent:
         return self._told
 
 
-class _Arbiter(ForbearingArbiter):
+class _Arbiter(SuspendTolerantArbiter):
     """One that counts whom it kills instead."""
 
     def __init__(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(time, "monotonic", clock)
-        super().__init__(GunicornApplication(lambda *_: [], Serving(())))
+        super().__init__(GunicornApplication(lambda *_: [], SocketServing(())))
         self.WORKERS = {7: _Silent(clock.now)}
         self.killed: list[int] = []
 

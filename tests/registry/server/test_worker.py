@@ -17,23 +17,23 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import TConn
 
-from entrepot.registry.api.response_body import unbroken
+from entrepot.registry.api.response_body import checked_stream
 from entrepot.registry.server.delivery import CONNECTION
 from entrepot.registry.server.fileslice import FileSlice, Piece
-from entrepot.registry.server.worker import MOST_LINGERING, KeepAliveWorker
+from entrepot.registry.server.worker import MAX_WAITING_THREADS, KeepAliveWorker
 
 _ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 _ASK_LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
-class _Patient(KeepAliveWorker):
-    linger_s = 20
-    parting_s = 0
+class _LongWaiting(KeepAliveWorker):
+    keepalive_wait_s = 20
+    close_wait_s = 0
 
 
-class _Hasty(KeepAliveWorker):
-    linger_s = 0
-    parting_s = 0
+class _NotWaiting(KeepAliveWorker):
+    keepalive_wait_s = 0
+    close_wait_s = 0
 
 
 def _app(_: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
@@ -93,7 +93,7 @@ def _chunks(client: socket.socket) -> bytes:
 
 def test_what_comes_soon_is_answered_by_the_same_call() -> None:
     """The pool is left alone: HAProxy's next request finds its thread waiting."""
-    with _worker(_Patient) as worker, _connection(worker) as (client, conn):
+    with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         answers = []
 
         def ask() -> None:
@@ -111,7 +111,7 @@ def test_what_comes_soon_is_answered_by_the_same_call() -> None:
 
 def test_a_client_that_leaves_ends_it() -> None:
     """A closed connection is readable, and nobody's any more."""
-    with _worker(_Patient) as worker, _connection(worker) as (client, conn):
+    with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK)
         client.shutdown(socket.SHUT_WR)
 
@@ -120,22 +120,22 @@ def test_a_client_that_leaves_ends_it() -> None:
 
 def test_a_connection_that_stays_idle_goes_back_to_the_poller() -> None:
     """An idle connection costs a thread no more than a moment, and its place is free again."""
-    with _worker(_Hasty) as worker, _connection(worker) as (client, conn):
+    with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         kept = []
-        for _ in range(MOST_LINGERING + 1):
+        for _ in range(MAX_WAITING_THREADS + 1):
             client.sendall(_ASK)
             kept.append(worker.handle(conn))
 
-        assert kept == [True] * (MOST_LINGERING + 1)
-        assert worker._places.acquire(blocking=False)
+        assert kept == [True] * (MAX_WAITING_THREADS + 1)
+        assert worker._waiting_slots.acquire(blocking=False)
 
 
 @pytest.mark.timeout(15)
 def test_who_finds_no_place_does_not_wait() -> None:
     """As many threads as may wait do so already: this one is wanted for other requests."""
-    with _worker(_Patient) as worker, _connection(worker) as (client, conn):
-        for _ in range(MOST_LINGERING):
-            worker._places.acquire()
+    with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
+        for _ in range(MAX_WAITING_THREADS):
+            worker._waiting_slots.acquire()
         client.sendall(_ASK)
 
         assert worker.handle(conn) is True
@@ -144,7 +144,7 @@ def test_who_finds_no_place_does_not_wait() -> None:
 @pytest.mark.timeout(15)
 def test_bytes_that_were_read_already_are_not_waited_for() -> None:
     """They make no socket readable: gunicorn looks for them once the request is ended."""
-    with _worker(_Patient) as worker, _connection(worker) as (client, conn):
+    with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK + _ASK)
 
         assert worker.handle(conn) is True
@@ -154,7 +154,7 @@ def test_bytes_that_were_read_already_are_not_waited_for() -> None:
 @pytest.mark.timeout(15)
 def test_a_worker_that_stops_does_not_wait() -> None:
     """Its connections are closed with their answers."""
-    with _worker(_Patient) as worker, _connection(worker) as (client, conn):
+    with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         worker.alive = False
         client.sendall(_ASK)
 
@@ -164,7 +164,7 @@ def test_a_worker_that_stops_does_not_wait() -> None:
 
 def test_who_does_not_close_is_waited_for_by_no_other_thread() -> None:
     """A cut answer to a slow client held up the poller for two seconds, and all other clients."""
-    with _worker(_Hasty) as worker, _connection(worker) as (client, conn):
+    with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK_LAST)
 
         assert worker.handle(conn) is False
@@ -184,10 +184,10 @@ def test_a_slow_reader_keeps_no_thread(tmp_path: Path) -> None:
         lent.patience = 0
         start_response("200 OK", [("Content-Length", "1000000")])
         file = (tmp_path / "content").open("rb")
-        return unbroken(_pieces(file), 1_000_000, lent)
+        return checked_stream(_pieces(file), 1_000_000, lent)
 
-    with _worker(_Hasty) as worker, _connection(worker) as (client, conn):
-        worker.wsgi = worker.lending(app)
+    with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
+        worker.wsgi = worker.lend_connections(app)
         worker.tpool = worker.get_thread_pool()
         client.sendall(_ASK)
 
@@ -208,10 +208,10 @@ def test_a_body_of_unknown_length_keeps_no_thread(tmp_path: Path, patience: floa
         environ[CONNECTION].patience = patience
         start_response("200 OK", [])
         pieces = chain([b"first", b""], _pieces((tmp_path / "content").open("rb")), [b"last"])
-        return unbroken(pieces, None, environ[CONNECTION])
+        return checked_stream(pieces, None, environ[CONNECTION])
 
-    with _worker(_Hasty) as worker, _connection(worker) as (client, conn):
-        worker.wsgi = worker.lending(app)
+    with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
+        worker.wsgi = worker.lend_connections(app)
         worker.tpool = worker.get_thread_pool()
         client.sendall(_ASK)
         got: list[bytes] = []
@@ -234,10 +234,10 @@ def test_a_body_of_unknown_length_that_breaks_off_has_no_end(tmp_path: Path) -> 
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
         start_response("200 OK", [])
-        return unbroken(_pieces((tmp_path / "content").open("rb")), None, environ[CONNECTION])
+        return checked_stream(_pieces((tmp_path / "content").open("rb")), None, environ[CONNECTION])
 
-    with _worker(_Hasty) as worker, _connection(worker) as (client, conn):
-        worker.wsgi = worker.lending(app)
+    with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
+        worker.wsgi = worker.lend_connections(app)
         client.sendall(_ASK)
 
         assert worker.handle(conn) is False
@@ -247,7 +247,7 @@ def test_a_body_of_unknown_length_that_breaks_off_has_no_end(tmp_path: Path) -> 
 
 def test_a_connection_that_is_lost_has_nobody_to_wait_for() -> None:
     """It may be closed already when its thread comes to the end."""
-    with _worker(_Hasty) as worker, _connection(worker) as (client, conn):
+    with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(b"GET")
         client.close()
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import queue
 
-from entrepot.registry.server.limited import Limited
+from entrepot.registry.server.limit_reports import LimitReports
 
 
 def test_what_happens_within_a_moment_is_one_event() -> None:
     """A flood writes no event for each of its requests."""
     told: queue.Queue[dict[str, object]] = queue.Queue()
-    limited = Limited(lambda name, **fields: told.put({"name": name, **fields}), pause=0.2)
+    limited = LimitReports(lambda name, **fields: told.put({"name": name, **fields}), pause=0.2)
     for _ in range(1000):
         limited("readers")
     limited("uploads")

@@ -1,4 +1,4 @@
-"""Counts what a limit has ended or refused, for the logger's metrics."""
+"""Counts the connections and requests that a limit ended or rejected, for the logger's metrics."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable
 _PAUSE_S = 1.0
 
 
-class Limited:
-    """Tells *report* of each limit once a second at most, with how often it was reached.
+class LimitReports:
+    """Calls *report* for each reached limit at most once in *pause* seconds, with a count.
 
-    *report* gets an event's name and its fields: `limit` and `count`.
+    *report* gets the event's name, "limit", and the fields `limit` and `count`.
     """
 
     def __init__(self, report: Callable[..., None], pause: float = _PAUSE_S) -> None:
@@ -27,11 +27,11 @@ class Limited:
             is_first = not self._counts
             self._counts[limit] += 1
         if is_first:
-            timer = threading.Timer(self._pause, self._tell)
+            timer = threading.Timer(self._pause, self._send)
             timer.daemon = True
             timer.start()
 
-    def _tell(self) -> None:
+    def _send(self) -> None:
         with self._lock:
             counts, self._counts = self._counts, Counter()
         for limit, count in counts.items():

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.registry.server.aftercare import Aftercare, ConnectionLimits
-from entrepot.registry.server.delivery import Lent
+from entrepot.registry.server.connection_poller import ConnectionLimits, ConnectionPoller
+from entrepot.registry.server.delivery import LentConnection
 from entrepot.registry.server.fileslice import FileSlice, Piece
 
 CONTENT = os.urandom(1_000_000)
@@ -33,11 +33,11 @@ class Threads:
         """Return a time that a test sets."""
         return self.now
 
-    def aftercare(self, **bounds: float) -> Aftercare:
+    def poller(self, **limits: float) -> ConnectionPoller:
         """Return one that counts here."""
-        return Aftercare(
+        return ConnectionPoller(
             self.run,
-            ConnectionLimits(**bounds),  # type: ignore[arg-type]  # by name
+            ConnectionLimits(**limits),  # type: ignore[arg-type]  # by name
             self.limited.append,
             clock=self.clock,
             tick=0.01,
@@ -66,20 +66,20 @@ def all_of(connection: socket.socket) -> bytes:
         return file.read()
 
 
-def handed_over(after: Aftercare, pieces: Iterator[Piece], length: int) -> socket.socket:
+def handed_over(poller: ConnectionPoller, pieces: Iterator[Piece], length: int) -> socket.socket:
     """Return a client's end, of which nothing was read when the thread went on."""
     ours, theirs = socket.socketpair()
     with ours:
-        lent = Lent(ours, after, patience=0)
-        lent.deliver(pieces, length)
-        assert lent.is_handed_over
+        connection = LentConnection(ours, poller, patience=0)
+        connection.deliver(pieces, length)
+        assert connection.is_handed_over
     return theirs
 
 
 def test_a_client_that_reads_late_gets_all_of_it(threads: Threads, descriptor: int) -> None:
     """The rest of a file is sent as the client takes it, and the connection is closed."""
-    after = threads.aftercare()
-    client = handed_over(after, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
+    poller = threads.poller()
+    client = handed_over(poller, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
 
     assert all_of(client) == CONTENT
 
@@ -94,9 +94,9 @@ def test_what_is_still_to_come_is_waited_for_in_a_thread(threads: Threads, descr
         yield FileSlice(descriptor, 600_000, 999_999)
         yield CONTENT[-1:]
 
-    after = threads.aftercare()
-    waiting = handed_over(after, arriving(), 1_000_000)
-    other = handed_over(after, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
+    poller = threads.poller()
+    waiting = handed_over(poller, arriving(), 1_000_000)
+    other = handed_over(poller, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
 
     assert waiting.recv(600_000, socket.MSG_WAITALL) == CONTENT[:600_000]
     assert all_of(other) == CONTENT
@@ -115,7 +115,7 @@ def test_an_answer_that_breaks_later_is_cut(threads: Threads, descriptor: int) -
         finally:
             closed.set()
 
-    client = handed_over(threads.aftercare(), broken(), 1_000_000)
+    client = handed_over(threads.poller(), broken(), 1_000_000)
 
     assert all_of(client) == CONTENT[:900_000]
     assert closed.wait(20)
@@ -131,7 +131,7 @@ def test_a_client_that_leaves_is_forgotten(threads: Threads, descriptor: int) ->
         finally:
             closed.set()
 
-    handed_over(threads.aftercare(), pieces(), 1_000_000).close()
+    handed_over(threads.poller(), pieces(), 1_000_000).close()
 
     assert closed.wait(20)
 
@@ -140,16 +140,16 @@ def test_the_slowest_is_ended_only_where_there_are_too_many(
     threads: Threads, descriptor: int
 ) -> None:
     """A slow pull may take all day; one too many ends that which takes least."""
-    after = threads.aftercare(readers=2, rate=10_000)
+    poller = threads.poller(readers=2, rate=10_000)
     with ExitStack() as stack:
-        taking = [_slow(after, descriptor, stack) for _ in range(2)]
+        taking = [_slow(poller, descriptor, stack) for _ in range(2)]
         threads.now = 86_400
         for each in taking:
             assert len(each.recv(100_000, socket.MSG_WAITALL)) == 100_000
         assert threads.limited == []
 
         threads.now = 0
-        _slow(after, descriptor, stack)
+        _slow(poller, descriptor, stack)
         threads.now = 10
         _eventually(lambda: threads.limited)
 
@@ -158,8 +158,8 @@ def test_the_slowest_is_ended_only_where_there_are_too_many(
 
 def test_one_that_takes_enough_is_not_ended(threads: Threads, descriptor: int) -> None:
     """However many there are."""
-    after = threads.aftercare(readers=0, rate=10_000)
-    client = handed_over(after, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
+    poller = threads.poller(readers=0, rate=10_000)
+    client = handed_over(poller, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
     assert len(client.recv(700_000, socket.MSG_WAITALL)) == 700_000
     threads.now = 10
 
@@ -169,15 +169,15 @@ def test_one_that_takes_enough_is_not_ended(threads: Threads, descriptor: int) -
 
 def test_a_slow_body_is_cut_only_where_others_wait(threads: Threads) -> None:
     """The thread that reads it is woken, and told."""
-    after = threads.aftercare(bodies=1, rate=100)
+    poller = threads.poller(bodies=1, rate=100)
     pairs = [socket.socketpair() for _ in range(2)]
     with ExitStack() as stack:
         for pair in pairs:
             for each in pair:
                 stack.enter_context(each)
-        slow = stack.enter_context(after.receiving(pairs[0][0]))
+        slow = stack.enter_context(poller.watch_body(pairs[0][0]))
         threads.now = 1000
-        fast = stack.enter_context(after.receiving(pairs[1][0]))
+        fast = stack.enter_context(poller.watch_body(pairs[1][0]))
         pairs[0][0].settimeout(20)
 
         assert pairs[0][0].recv(1) == b""
@@ -191,7 +191,7 @@ def test_a_client_that_still_sends_can_read_its_answer(threads: Threads) -> None
     theirs.settimeout(20)
     with ours, theirs:
         ours.sendall(b"refused")
-        threads.aftercare().part(ours.dup(), 2, drain=10)
+        threads.poller().close_later(ours.dup(), 2, drain=10)
         ours.close()
         theirs.sendall(bytes(3_000_000))
         theirs.shutdown(socket.SHUT_WR)
@@ -208,7 +208,7 @@ def test_a_client_that_does_not_close_is_waited_for_for_a_while(
     ours, theirs = socket.socketpair()
     theirs.settimeout(20)
     with ours, theirs:
-        threads.aftercare().part(ours.dup(), 2, drain)
+        threads.poller().close_later(ours.dup(), 2, drain)
         ours.close()
         threads.now = 11
         assert theirs.recv(1) == b""
@@ -224,8 +224,8 @@ def _is_gone(connection: socket.socket) -> bool:
     return False
 
 
-def _slow(after: Aftercare, descriptor: int, stack: ExitStack) -> socket.socket:
-    client = handed_over(after, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
+def _slow(poller: ConnectionPoller, descriptor: int, stack: ExitStack) -> socket.socket:
+    client = handed_over(poller, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
     client.settimeout(20)
     return stack.enter_context(client)
 

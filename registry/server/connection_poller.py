@@ -1,0 +1,308 @@
+"""Slow connections that need no thread: slow readers, slow senders, and lingering closes.
+
+One thread of each worker polls all of these connections. It sends the rest of a response as fast as
+the client reads it. A slow reader may take any time while there are fewer slow readers than the
+limit. If a worker responds before it has read the whole request body, this thread reads the rest
+for a short time: if the connection were closed at once, the client would not read the response.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import TypeVar
+
+from entrepot.registry.server.delivery import Delivery
+
+TICK_S = 0.5
+"""Time between two checks for connections that are too slow or overdue, in s."""
+
+_PIECE = 256 * 1024
+_GRACE_S = 2.0  # a connection is not called slow before this age, in s
+_SILENCE_S = 330.0  # HAProxy closes a silent connection after 300 s; this covers direct clients
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """Limits of a worker; above a limit its slowest connections are closed.
+
+    `readers` is the number of handed-over responses, `bodies` the number of request bodies that are
+    being received. Only connections with an average below `rate` (bytes/s) are closed. `drained` is
+    the number of bytes that are read from a client after an early response.
+    """
+
+    readers: int = 1536
+    bodies: int = 144
+    rate: float = 10 * 1024
+    drained: int = 256 * 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class ReceivedBody:
+    """A request body that a thread reads: `received` bytes since `began` (s, monotonic clock)."""
+
+    connection: socket.socket
+    began: float
+    received: int = 0
+    is_cut: bool = False
+
+    def rate(self, now: float) -> float:
+        """Return the average rate in bytes/s; *now* is in s."""
+        return self.received / max(now - self.began, 1.0)
+
+
+@dataclass(slots=True, eq=False)
+class _SlowReader:
+    """A handed-over response, polled since `began`; `seen` is the time of its last write.
+
+    `before` is the number of bytes that were sent before the handover. Times are in s.
+    """
+
+    delivery: Delivery
+    began: float
+    before: int
+    seen: float
+
+    def rate(self, now: float) -> float:
+        """Return the average rate since the handover in bytes/s; *now* is in s."""
+        return (self.delivery.sent - self.before) / max(now - self.began, 1.0)
+
+
+@dataclass(slots=True, eq=False)
+class _LingeringClose:
+    """A connection that is closed at `until` (s) at the latest.
+
+    At most `left` bytes that the client still sends are read and discarded. `is_shut` is true once
+    the write side is shut down.
+    """
+
+    connection: socket.socket
+    until: float
+    left: int
+    is_shut: bool = False
+
+
+_Timed = TypeVar("_Timed", ReceivedBody, _SlowReader)
+
+
+class ConnectionPoller:
+    """Polls handed-over connections in one thread per worker.
+
+    *run* calls a function in one of the worker's threads. *on_limit* is called with "readers" or
+    "bodies" for each connection that was closed because it was too slow. The polling thread starts
+    with the first connection that is handed over.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Callable[[], None]], None],
+        limits: ConnectionLimits,
+        on_limit: Callable[[str], None] = lambda _: None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        tick: float = TICK_S,
+    ) -> None:
+        self._run = run
+        self._limits = limits
+        self._on_limit = on_limit
+        self._clock = clock
+        self._tick = tick
+        self._handed_over: deque[_SlowReader | _LingeringClose] = deque()
+        self._bodies: set[ReceivedBody] = set()
+        self._readers: set[_SlowReader] = set()
+        self._closings: set[_LingeringClose] = set()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._waker = -1
+
+    # ---- called by any thread
+
+    def finish_response(self, delivery: Delivery) -> None:
+        """Send the rest of a response, then close its connection."""
+        now = self._clock()
+        self._add(_SlowReader(delivery, now, delivery.sent, now))
+
+    def close_later(self, connection: socket.socket, patience: float, drain: float = 0.0) -> None:
+        """Close a connection after the client has closed it, or after *patience* s.
+
+        If *drain* is set, first read and discard what the client sends for up to *drain* s: the
+        client may still be sending its request body.
+        """
+        until = self._clock() + (drain or patience)
+        left = self._limits.drained if drain else _PIECE
+        connection.setblocking(False)
+        closing = _LingeringClose(connection, until, left)
+        if not drain:
+            _shut(closing)
+        self._add(closing)
+
+    @contextmanager
+    def watch_body(self, connection: socket.socket) -> Iterator[ReceivedBody]:
+        """Register a request body that the calling thread is reading.
+
+        If there are more bodies than the limit allows, the slowest ones are cut: `is_cut` becomes
+        true and the blocked read returns.
+        """
+        body = ReceivedBody(connection, self._clock())
+        with self._lock:
+            self._bodies.add(body)
+        if len(self._bodies) > self._limits.bodies:
+            self._start()
+        try:
+            yield body
+        finally:
+            with self._lock:
+                self._bodies.discard(body)
+
+    def _add(self, each: _SlowReader | _LingeringClose) -> None:
+        self._handed_over.append(each)
+        self._start()
+        with suppress(OSError):  # the pipe is full, so the thread wakes up anyway
+            os.write(self._waker, b"!")
+
+    def _start(self) -> None:
+        if self._thread is not None:
+            return
+        with self._lock:
+            if self._thread is None:
+                reader, self._waker = os.pipe()
+                os.set_blocking(reader, False)
+                os.set_blocking(self._waker, False)
+                self._thread = threading.Thread(
+                    target=self._loop, args=(reader,), name="connections", daemon=True
+                )
+                self._thread.start()
+
+    # ---- called by the polling thread
+
+    def _loop(self, waker: int) -> None:
+        with selectors.DefaultSelector() as poller:
+            poller.register(waker, selectors.EVENT_READ)
+            looked = time.monotonic()
+            while True:
+                for key, _ in poller.select(self._tick):
+                    if key.data is None:
+                        with suppress(BlockingIOError):
+                            os.read(waker, 4096)
+                    else:
+                        self._continue(poller, key.data)
+                while self._handed_over:
+                    self._begin(poller, self._handed_over.popleft())
+                if time.monotonic() - looked >= self._tick:
+                    looked = time.monotonic()
+                    self._end_overdue(poller, self._clock())
+                    self._end_slow(poller, self._clock())
+
+    def _begin(self, poller: selectors.BaseSelector, each: _SlowReader | _LingeringClose) -> None:
+        if isinstance(each, _LingeringClose):
+            self._closings.add(each)
+            poller.register(each.connection, selectors.EVENT_READ, each)
+        else:
+            self._readers.add(each)
+            poller.register(each.delivery.connection, selectors.EVENT_WRITE, each)
+
+    def _continue(
+        self, poller: selectors.BaseSelector, each: _SlowReader | _LingeringClose
+    ) -> None:
+        if isinstance(each, _LingeringClose):
+            if not _drain(each):
+                self._forget(poller, each)
+            return
+        try:
+            is_sent = each.delivery.push()
+        except ConnectionError:
+            self._forget(poller, each)
+            return
+        each.seen = self._clock()
+        if is_sent:  # getting the next piece may block, so a worker thread does it
+            poller.unregister(each.delivery.connection)
+            self._readers.discard(each)
+            self._run(lambda: self._send(each))
+
+    def _send(self, reader: _SlowReader) -> None:
+        """Continue in a worker thread, until the end or until the client reads too slowly again."""
+        delivery = reader.delivery
+        try:
+            is_over = delivery.send(0.0)
+        except ConnectionError:
+            delivery.connection.close()
+        except BaseException:
+            delivery.connection.close()
+            raise
+        else:
+            if is_over:
+                self.close_later(delivery.connection, _GRACE_S)
+            else:
+                self._add(reader)
+
+    def _forget(self, poller: selectors.BaseSelector, each: _SlowReader | _LingeringClose) -> None:
+        connection = (
+            each.connection if isinstance(each, _LingeringClose) else each.delivery.connection
+        )
+        poller.unregister(connection)
+        connection.close()
+        if isinstance(each, _LingeringClose):
+            self._closings.discard(each)
+        else:
+            self._readers.discard(each)
+            each.delivery.close()
+
+    # ---- connections that are overdue or too slow
+
+    def _end_overdue(self, poller: selectors.BaseSelector, now: float) -> None:
+        for closing in [each for each in self._closings if each.until <= now]:
+            if closing.is_shut:
+                self._forget(poller, closing)
+            else:
+                _shut(closing)
+                closing.until = now + _GRACE_S
+        for reader in [each for each in self._readers if now - each.seen > _SILENCE_S]:
+            self._forget(poller, reader)
+
+    def _end_slow(self, poller: selectors.BaseSelector, now: float) -> None:
+        """Above a limit, close as many of the slowest connections as are too many."""
+        over = len(self._readers) - self._limits.readers
+        for reader in self._slowest(self._readers, over, now):
+            self._forget(poller, reader)
+            self._on_limit("readers")
+        with self._lock:
+            bodies = [each for each in self._bodies if not each.is_cut]
+        over = len(bodies) - self._limits.bodies
+        for body in self._slowest(bodies, over, now):
+            body.is_cut = True
+            self._on_limit("bodies")
+            with suppress(OSError):
+                body.connection.shutdown(socket.SHUT_RD)
+
+    def _slowest(self, found: Iterable[_Timed], over: int, now: float) -> list[_Timed]:
+        if over <= 0:
+            return []
+        rates = [(each.rate(now), each) for each in found if now - each.began > _GRACE_S]
+        slow = sorted((each for each in rates if each[0] < self._limits.rate), key=itemgetter(0))
+        return [each for _, each in slow[:over]]
+
+
+def _shut(closing: _LingeringClose) -> None:
+    closing.is_shut = True
+    with suppress(OSError):
+        closing.connection.shutdown(socket.SHUT_WR)
+
+
+def _drain(closing: _LingeringClose) -> bool:
+    """Read and discard pending bytes; return False if the client has closed or sent too much."""
+    try:
+        received = len(closing.connection.recv(min(_PIECE, closing.left + 1)))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    closing.left -= received
+    return received > 0 and closing.left >= 0

@@ -104,7 +104,7 @@ class SingleFlight:
     def open_stored(self, task: Task) -> tuple[BinaryIO, int] | None:
         """Open a blob whose download is committed, and return it with its size.
 
-        None before that.
+        Return None if it is not committed yet.
         """
         if not task.is_proven():
             return None
@@ -148,11 +148,10 @@ class SingleFlight:
         return Reader(self, task, download, is_ours=is_ours)
 
     def begin(self, task: Task) -> tuple[Download | None, bool]:
-        """Write the spool file of a blob in this process.
+        """Start to write the spool file of a blob in this process, unless a writer is active.
 
-        Return the download, and True if it is new.
-
-        The download is None if another process writes the file, or if the blob is stored already.
+        Return the download, and True if this call started it. The download is None if another
+        process writes the file, or if the blob is stored already.
         """
         with self._lock, ExitStack() as undo:
             known = self._running.get(task.key)
@@ -226,10 +225,9 @@ class Reader:
     def size(self) -> int | None:
         """Wait for the upstream's response and return the size of the blob, in bytes.
 
-        None if not announced.
-
-        Raises: UpstreamError if the joined download failed and a retry failed too; StorageFull or
-        StorageBroken (with its subclass DownloadStuck) if the download cannot be followed here.
+        Return None if the upstream did not announce it. Raises: UpstreamError if the joined
+        download failed and a retry failed too; StorageFull or StorageBroken (with its subclass
+        DownloadStuck) if the download cannot be followed here.
         """
         while True:
             if self._download is not None and self._download.is_opened:

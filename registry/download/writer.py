@@ -305,9 +305,9 @@ class Download:
         self.task.landed()
 
     def _abandon(self, error: UpstreamError | DatastoreError) -> str:
-        """Keep a file that a later download can continue.
+        """Keep the spool file if a later download can continue it; otherwise remove it.
 
-        Remove a wrong one, or one without disk space.
+        It is removed if its content is wrong or if there is no disk space for it.
         """
         wrong = isinstance(error, DigestMismatch)
         if wrong:

@@ -85,7 +85,7 @@ def read(path: Path, size: int) -> Digest | None:
 def _boot() -> str:
     """Return the ID of this boot of the machine.
 
-    If it is unknown, a new random value at each call.
+    If the ID is unknown, return a new random value at each call.
     """
     try:
         return _BOOT.read_text().strip()

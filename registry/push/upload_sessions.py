@@ -291,7 +291,7 @@ class Session:
     def _grow(self, length: int) -> None:
         """Reserve space for *length* more bytes, in large steps.
 
-        Near the limit, for those bytes only.
+        Near the limit, reserve space for those bytes only.
         """
         needed = self.offset + length
         if needed <= self._reserved:

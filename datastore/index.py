@@ -115,7 +115,9 @@ class AccessIndex(Protocol):
         """
         ...
 
-    def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
+    def touch(
+        self, accesses: Mapping[Digest, float], notes: Mapping[str, str] | None = None
+    ) -> None:
         """Set the last uses of rows, and store *notes*, in one transaction.
 
         The later time wins, and no row is made. The children of a touched row, and theirs, are

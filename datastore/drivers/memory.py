@@ -181,10 +181,12 @@ class MemoryIndex:
                     used = max(entry.used, self._last_use_of_parents(entry.digest, entry.used))
                     self._rows[entry.digest] = replace(entry, used=used)
 
-    def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
+    def touch(
+        self, accesses: Mapping[Digest, float], notes: Mapping[str, str] | None = None
+    ) -> None:
         """Set the last uses of rows, and store *notes*."""
         with self._lock:
-            for digest, at in stamps.items():
+            for digest, at in accesses.items():
                 if digest in self._rows:
                     self._spread(digest, at)
             self._notes.update(notes or {})

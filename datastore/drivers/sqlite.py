@@ -178,9 +178,11 @@ class SqliteIndex:
         with self._file.writing() as db:
             db.executemany(_RESTORE, [_to_row(entry) for entry in entries])
 
-    def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
+    def touch(
+        self, accesses: Mapping[Digest, float], notes: Mapping[str, str] | None = None
+    ) -> None:
         """Set the last uses of rows, and store *notes*, in one transaction."""
-        rows = [(_to_key(digest), at) for digest, at in stamps.items()]
+        rows = [(_to_key(digest), at) for digest, at in accesses.items()]
         with self._file.writing() as db:
             db.executemany(_TOUCH, rows)
             _spread(db)

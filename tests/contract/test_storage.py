@@ -266,7 +266,7 @@ class TestSetAside:
 
 
 class TestStamp:
-    """`stamp` sets the file time, from which the order of eviction can be rebuilt."""
+    """`touch` sets the file time, from which the order of eviction can be rebuilt."""
 
     def test_the_time_of_an_absent_value_is_not_set(self, storage: Storage) -> None:
         """It creates no value and is no error."""

@@ -18,10 +18,12 @@ class FailingIndex(MemoryIndex):
         self.commits = 0
         self.last: set[str] = set()
 
-    def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
+    def touch(
+        self, accesses: Mapping[Digest, float], notes: Mapping[str, str] | None = None
+    ) -> None:
         """Count the successful transactions."""
         self._refuse()
-        super().touch(stamps, notes)
+        super().touch(accesses, notes)
         self.commits += 1
         self.last = set(notes or ())
 

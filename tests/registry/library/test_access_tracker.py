@@ -26,12 +26,14 @@ class Index(MemoryIndex):
         for digest in (_A, _B):
             self.record(digest, 1, ContentKind.BLOB, 0.0)
 
-    def touch(self, stamps: Mapping[Digest, float], notes: Mapping[str, str] | None = None) -> None:
+    def touch(
+        self, accesses: Mapping[Digest, float], notes: Mapping[str, str] | None = None
+    ) -> None:
         """Record access times, unless the index is unavailable."""
         if self.is_away:
             raise IndexUnavailable("away")
         self.touched += 1
-        super().touch(stamps, notes)
+        super().touch(accesses, notes)
 
     def used(self, digest: Digest) -> float:
         """Return the last access time in the index."""

@@ -1,4 +1,4 @@
-"""How often a tag is asked for, and that a hit writes nothing: item 9 of what must be shown."""
+"""How often a tag is revalidated, and that a hit writes nothing to the data directory."""
 
 from __future__ import annotations
 
@@ -24,28 +24,30 @@ NAME = "one.test/app"
 HITS = 20
 
 
-def test_within_its_freshness_a_tag_asks_for_nothing(start: Start, fake: FakeUpstream) -> None:
-    """Neither the second pull nor the tenth is seen upstream, not even after the tag moved."""
+def test_a_fresh_tag_causes_no_upstream_request(start: Start, fake: FakeUpstream) -> None:
+    """Not for ten pulls, even after the tag has moved upstream."""
     first = fake.put_image("app", "v1", of_size(KB, 80))
     appliance = _start(start, fake, "1h")
     pull(appliance.http, NAME, "v1")
     fake.put_image("app", "v1", of_size(KB, 81))
-    asked = fake.count()
+    before = fake.count()
 
     digests = [pull(appliance.http, NAME, "v1")[0] for _ in range(10)]
 
     assert [first.digest] * 10 == digests
-    assert fake.count() == asked
+    assert fake.count() == before
 
 
-def test_a_tag_that_did_not_move_costs_one_head(start: Start, fake: FakeUpstream) -> None:
+def test_a_tag_that_did_not_move_is_revalidated_with_one_head(
+    start: Start, fake: FakeUpstream
+) -> None:
     """HEAD does not count against a rate limit; the manifest is not fetched again."""
     image = fake.put_image("app", "v1", of_size(KB, 82))
     appliance = _start(start, fake, "2s")
     pull(appliance.http, NAME, "v1")
     fake.forget()
 
-    eventually(lambda: _pulled(appliance) and fake.count(), what="the tag is asked for again")
+    eventually(lambda: _pulled(appliance) and fake.count(), what="the tag is revalidated")
 
     assert [(each.method, each.path) for each in fake.requests] == [
         ("HEAD", "/v2/app/manifests/v1")
@@ -53,8 +55,8 @@ def test_a_tag_that_did_not_move_costs_one_head(start: Start, fake: FakeUpstream
     assert image.digest == pull(appliance.http, NAME, "v1")[0]
 
 
-def test_a_tag_that_moved_is_seen_after_its_freshness(start: Start, fake: FakeUpstream) -> None:
-    """The new image replaces the old one under the tag; the old one stays under its digest."""
+def test_a_moved_tag_is_followed_after_its_freshness(start: Start, fake: FakeUpstream) -> None:
+    """The tag leads to the new image; the old one is still served by its digest."""
     old = fake.put_image("app", "v1", of_size(KB, 83))
     appliance = _start(start, fake, "1s")
     pull(appliance.http, NAME, "v1")
@@ -67,10 +69,10 @@ def test_a_tag_that_moved_is_seen_after_its_freshness(start: Start, fake: FakeUp
 
 
 @pytest.mark.parametrize("freshness", ["0s", "1h"])
-def test_a_narrow_accept_changes_nothing_for_the_next_client(
+def test_a_narrow_accept_header_changes_nothing_for_the_next_client(
     start: Start, fake: FakeUpstream, freshness: str
 ) -> None:
-    """A tag is one digest, whoever asked first and whatever for."""
+    """A tag leads to one digest, whatever the first client accepts."""
     image = fake.put_image("app", "v1", of_size(KB, 85))
     appliance = _start(start, fake, freshness)
 
@@ -83,12 +85,12 @@ def test_a_narrow_accept_changes_nothing_for_the_next_client(
     assert all(len(each.headers["accept"].split(",")) == 5 for each in fake.requests)
 
 
-def test_a_hit_writes_nothing_but_its_log_line(start: Start, fake: FakeUpstream) -> None:
-    """No file of the data directory changes, not even for a moment, but the log and the index."""
+def test_a_hit_writes_only_its_log_line(start: Start, fake: FakeUpstream) -> None:
+    """No file of the data directory changes even for a moment, except the log and the index."""
     fake.put_image("app", "v1", of_size(64 * KB, 86))
     appliance = _start(start, fake, "1h")
     pull(appliance.http, NAME, "v1")
-    assert appliance.stop() == 0  # with it ends whatever a miss still does behind its answer
+    assert appliance.stop() == 0  # this also ends the work that a miss does after its response
     appliance.start()
     before = _quiet_files(appliance)
 
@@ -101,10 +103,10 @@ def test_a_hit_writes_nothing_but_its_log_line(start: Start, fake: FakeUpstream)
     assert writes.within(appliance.state / layout.ACCESS_LOG)
 
 
-def test_the_same_tag_asked_for_by_many_at_once_costs_one_head(
+def test_many_concurrent_requests_for_a_tag_cause_one_head(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """A check that runs is joined, by clients of every worker."""
+    """Clients of all workers wait for the same revalidation."""
     fake.put_image("app", "v1", of_size(KB, 87))
     appliance = _start(start, fake, "1h")
     threads = [
@@ -121,7 +123,7 @@ def test_the_same_tag_asked_for_by_many_at_once_costs_one_head(
 
 
 class Writes(FileSystemEventHandler):
-    """Notes every file that is made, changed, moved or removed below a folder."""
+    """Records every file that is created, changed, moved or removed below a folder."""
 
     def __init__(self, root: Path) -> None:
         self._observer = Observer()
@@ -134,14 +136,14 @@ class Writes(FileSystemEventHandler):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._sentinel.touch()  # once this one is reported, all before it is
+        self._sentinel.touch()  # its event comes after all others
         eventually(lambda: self._sentinel in self._paths, what="all changes are reported")
         self._observer.stop()
         self._observer.join()
         self._sentinel.unlink()
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Keep the paths of whatever writes."""
+        """Record the paths of an event that changes a file."""
         if event.event_type in ("created", "modified", "moved", "deleted"):
             self._paths += [Path(str(event.src_path)), Path(str(event.dest_path or event.src_path))]
 

@@ -1,4 +1,4 @@
-"""The image: what is in it, and the ways to run it, each as an operator would write it."""
+"""The container image: its content, and the ways in which an operator runs it."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from tests.system.mounts import HARDENED, LOGIN, Mounts
 from tests.system.registries import Registry
 from tests.system.waiting import eventually
 
-pytestmark = pytest.mark.timeout(600)  # whoever is first builds the image
+pytestmark = pytest.mark.timeout(600)  # the first test that needs the image builds it
 
 PROGRAMS = ("serve", "supervisord", "haproxy", "registry", "logger", "cleaner")
-LARGEST = 120 * 10**6  # bytes above its base
+LARGEST = 120 * 10**6  # bytes, without its base
 
 
-# ---- what is in it
+# Content of the image
 
 
-def test_it_is_small(podman: Engine, image: str) -> None:
-    """At most 120 MB above its base."""
+def test_the_image_is_small(podman: Engine, image: str) -> None:
+    """At most 120 MB more than its base."""
     base = podman.size("docker.io/library/debian:trixie-slim")
 
     assert podman.size(image) - base <= LARGEST
 
 
-def test_it_holds_nothing_that_only_a_build_needs(podman: Engine, image: str) -> None:
-    """No compiler, no pip, no lists of packages, no secret, no code that is not ours to run."""
+def test_the_image_contains_no_build_tools_or_secrets(podman: Engine, image: str) -> None:
+    """No compiler, pip, package lists, secret of the build, or source folder."""
     found = podman.podman(
         *("run", "--rm", "--entrypoint=sh", image, "-c"),
         "ls -d /src /wheels /build /run/secrets/pip_ca /opt/entrepot/bin/pip* ~/.cache/*"
@@ -46,12 +46,12 @@ def test_it_holds_nothing_that_only_a_build_needs(podman: Engine, image: str) ->
     assert found == ""
 
 
-def test_it_says_what_it_is(podman: Engine, image: str) -> None:
-    """Labels, ports, volume, user, and how it is started, stopped and asked for its health."""
-    told = podman.podman("image", "inspect", "--format={{json .Config}}", image)
+def test_the_image_has_labels_ports_volume_and_health_check(podman: Engine, image: str) -> None:
+    """And no user: the entry point starts as root, and changes its user."""
+    config = podman.podman("image", "inspect", "--format={{json .Config}}", image)
     version = podman.podman("run", "--rm", image, "version").removeprefix("entrepot ")
 
-    for said in (
+    for expected in (
         f'"org.opencontainers.image.version":"{version}"',
         '"org.opencontainers.image.licenses":"Apache-2.0"',
         '"org.opencontainers.image.base.name":"docker.io/library/debian:trixie-slim"',
@@ -61,19 +61,19 @@ def test_it_says_what_it_is(podman: Engine, image: str) -> None:
         '"Cmd":["serve"]',
         '"StopSignal":"SIGTERM"',
     ):
-        assert said in told
-    assert '"User"' not in told
+        assert expected in config
+    assert '"User"' not in config
     check = podman.podman("image", "inspect", "--format={{json .HealthCheck}}", image)
     assert '"Test":["CMD","entrepot","healthy"]' in check
 
 
-# ---- as it is printed
+# As the README shows it
 
 
-def test_the_command_of_the_readme_works_as_it_is_printed(
+def test_the_command_in_the_readme_works_unchanged(
     podman: Engine, image: str, mounted: Mounts
 ) -> None:
-    """Data of root's with mode 0755, files of root's with mode 0600, TLS and passwords."""
+    """Data of root with mode 0755, files of root with mode 0600, TLS and passwords."""
     options, port = mounts.as_printed()
     with running(podman, image, *options, cwd=mounted.folder) as container:
         tls = ssl.create_default_context(cafile=str(mounted.ca))
@@ -91,19 +91,19 @@ def test_the_command_of_the_readme_works_as_it_is_printed(
         assert {each.stat().st_uid for each in (mounted.data, *mounted.data.rglob("*"))} == {5000}
         assert mounted.secret.stat().st_mode & 0o777 == 0o600
         ended = container.stop()
-        assert ended.code == 0, ended.output  # 137: it had to be killed
+        assert ended.code == 0, ended.output  # 137 if podman had to kill it
 
 
-def test_who_leaves_the_secret_out_gets_the_public_registries(podman: Engine, image: str) -> None:
-    """Nothing mounted, nothing said: it serves."""
+def test_without_a_secret_the_public_registries_are_upstreams(podman: Engine, image: str) -> None:
+    """It serves without any mount or setting."""
     with running(podman, image) as container:
         assert "docker.io quay.io" in container.logs()
 
 
-def test_the_configuration_of_registry_3_is_in_force(
+def test_the_configuration_file_of_registry_3_is_read(
     podman: Engine, image: str, tmp_path: Path
 ) -> None:
-    """Mounted where that looks: its proxy, and its passwords, so that nothing is open."""
+    """Mounted at that image's path, with its proxy and its users."""
     file = tmp_path / "config.yml"
     users = "ann: $2y$05$" + "a" * 53
     file.write_text(
@@ -111,19 +111,19 @@ def test_the_configuration_of_registry_3_is_in_force(
         "proxy: {remoteurl: 'https://registry.example'}\n"
     )
     with running(podman, image, f"--volume={file}:/etc/distribution/config.yml:ro") as container:
-        said = container.logs()
+        output = container.logs()
 
-    assert "upstreams=registry.example" in said
-    assert "every client that can reach it" not in said
-
-
-# ---- without root
+    assert "upstreams=registry.example" in output
+    assert "every client that can reach it" not in output
 
 
-def test_hardened_it_serves_podman_and_a_second_start_serves_from_disk(
+# Without root
+
+
+def test_a_hardened_container_serves_and_serves_from_disk_after_a_restart(
     podman: Engine, image: str, mounted: Mounts, clients: Clients
 ) -> None:
-    """No root, no capability, a read-only root; TLS, passwords; then no upstream to ask."""
+    """No root, no capability, a read-only root file system, TLS, passwords; then no upstream."""
     mounted.open_to_all()
     with Registry(mounted.folder / "upstream") as upstream:
         upstream.push("team/app", "v1", of_size(64 * KB, 900))
@@ -140,7 +140,7 @@ def test_hardened_it_serves_podman_and_a_second_start_serves_from_disk(
 
 
 def test_an_arbitrary_user_of_group_0_serves(podman: Engine, image: str) -> None:
-    """OpenShift's: no line in /etc/passwd, no HOME, a fresh volume."""
+    """As in OpenShift: not in /etc/passwd, without HOME, with a new volume."""
     options = ("--user=1000650000:0", "--env=HOME=", "--cap-drop=ALL")
     with running(podman, image, *options) as container:
         assert {uid for uid, _ in container.processes()} == {1000650000}
@@ -148,16 +148,16 @@ def test_an_arbitrary_user_of_group_0_serves(podman: Engine, image: str) -> None
         assert container.stop().code == 0
 
 
-def test_the_image_s_own_user_may_be_named(podman: Engine, image: str) -> None:
-    """As Kubernetes has it, where root is not allowed to start anything."""
+def test_the_images_own_user_may_be_given(podman: Engine, image: str) -> None:
+    """As in Kubernetes, if root is not allowed."""
     with running(podman, image, "--user=5000:5000", *HARDENED) as container:
         assert {uid for uid, _ in container.processes()} == {5000}
 
 
-def test_root_with_few_rights_gives_itself_up_all_the_same(
+def test_root_with_few_capabilities_changes_its_user(
     podman: Engine, image: str, mounted: Mounts
 ) -> None:
-    """What the systemd unit allows it is enough."""
+    """Those that the systemd unit grants are sufficient."""
     rights = [f"--cap-add={each}" for each in NEEDED]
     secret = f"--volume={mounted.secret}:/pull-secret.json:ro"
     with running(podman, image, *HARDENED, *rights, secret) as container:
@@ -165,24 +165,24 @@ def test_root_with_few_rights_gives_itself_up_all_the_same(
         assert (first, set(others)) == (0, {5000})
 
 
-def test_root_without_rights_serves_as_root_and_says_so(podman: Engine, image: str) -> None:
-    """It can't become anybody else, and better that than no appliance."""
+def test_root_without_capabilities_serves_as_root_and_logs_it(podman: Engine, image: str) -> None:
+    """It cannot change its user; to serve as root is better than not to serve."""
     with running(podman, image, *HARDENED) as container:
         assert {uid for uid, _ in container.processes()} == {0}
         assert "all programs run as root, which lacks CAP_CHOWN" in container.logs()
 
 
-# ---- starting and ending
+# Start and end
 
 
-def test_a_killed_one_starts_again_and_clears_up(
+def test_a_killed_container_starts_again_and_removes_old_files(
     podman: Engine, image: str, mounted: Mounts
 ) -> None:
-    """Sockets, pipes and copies of secrets that the killed one has left."""
+    """Sockets, pipes and copies of secrets that the killed appliance left."""
     secret = f"--volume={mounted.secret}:/pull-secret.json"
     with running(podman, image, secret) as container:
         podman.podman("kill", container.name)
-        eventually(lambda: not container.inspect()["State"]["Running"], what="it is dead")
+        eventually(lambda: not container.inspect()["State"]["Running"], what="it has ended")
         container.start()
         eventually(lambda: container.logs().count(" serving ") == 2, what="it serves again")
 
@@ -190,8 +190,8 @@ def test_a_killed_one_starts_again_and_clears_up(
         assert len(left) == 2  # one run directory, one folder of copies
 
 
-def test_data_of_root_s_is_taken_over_once(podman: Engine, image: str, mounted: Mounts) -> None:
-    """What registry:2 has left belongs to root; the second start has nothing to do."""
+def test_data_of_root_is_taken_over_once(podman: Engine, image: str, mounted: Mounts) -> None:
+    """registry:2 leaves files of root; the second start has nothing to do."""
     blob = mounted.data / "docker/registry/v2/blobs/sha256/aa/aabb/data"
     blob.parent.mkdir(parents=True)
     blob.write_text("old")
@@ -206,9 +206,9 @@ def test_data_of_root_s_is_taken_over_once(podman: Engine, image: str, mounted: 
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(not FULL, reason="make soak builds it on the older base, too")
-def test_it_builds_and_serves_on_bookworm(podman: Engine) -> None:
-    """Python 3.11 and HAProxy 2.6 are the oldest that will do."""
+@pytest.mark.skipif(not FULL, reason="only make soak builds it on the older base")
+def test_the_image_builds_and_serves_on_bookworm(podman: Engine) -> None:
+    """Python 3.11 and HAProxy 2.6 are the oldest supported versions."""
     image = podman.build("bookworm")
     with running(podman, image) as container:
         assert container.is_healthy()

@@ -1,4 +1,4 @@
-"""A changed pull secret, password file and certificate take effect in the container: item 4."""
+"""Changed files (pull secret, passwords, certificate) take effect in a running container."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.system.pulls import manifest_path
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
-pytestmark = pytest.mark.timeout(600)  # whoever is first builds the image
+pytestmark = pytest.mark.timeout(600)  # the first test that needs the image builds it
 
 NEWCOMER = "bob:fresh"
 Files = dict[str, bytes]
 
 
 class _InPlace:
-    """Each file is mounted by itself, and written where it is."""
+    """Each file is mounted separately, and written in place."""
 
     def __init__(self, folder: Path, files: Files) -> None:
         self._folder = folder
@@ -44,7 +44,7 @@ class _InPlace:
 
 
 class _Renamed:
-    """Their folder is mounted, and a file is replaced by another."""
+    """The folder is mounted, and a file is replaced by a rename."""
 
     def __init__(self, folder: Path, files: Files) -> None:
         self._folder = folder
@@ -60,7 +60,7 @@ class _Renamed:
 
 
 class _Swapped:
-    """Their folder is mounted, and a link in it is swapped, as the kubelet does it."""
+    """The folder is mounted, and a link in it is swapped, as the kubelet does."""
 
     def __init__(self, folder: Path, files: Files) -> None:
         self._folder = folder
@@ -85,14 +85,14 @@ class _Swapped:
     [(_InPlace, []), (_Renamed, []), (_Swapped, []), (_Swapped, ["--user=1000"])],
     ids=["written in place", "renamed", "swapped", "swapped, without root"],
 )
-def test_changed_files_take_effect(
+def test_changed_files_take_effect_without_a_restart(
     podman: Engine,
     image: str,
     mounted: Mounts,
     way: Callable[[Path, Files], _InPlace | _Renamed | _Swapped],
     options: list[str],
 ) -> None:
-    """All three, and HAProxy and the workers are the same processes as before."""
+    """All three files; HAProxy and the workers are the same processes as before."""
     authority = mounted.authority
     folder = mounted.folder / "files"
     folder.mkdir()
@@ -101,13 +101,13 @@ def test_changed_files_take_effect(
     with FakeUpstream(gate=BasicGate({"robot": "new"})) as upstream:
         upstream.put_image("app", "v1", of_size(KB, 910))
         more, netloc = mounted.on_the_host({"one.test": {"url": upstream.url}})
-        told = {
+        settings = {
             "PULLSECRETPATH": "/files/secret.json",
             "REGISTRY_AUTH_HTPASSWD_PATH": "/files/htpasswd",
             "REGISTRY_HTTP_TLS_CERTIFICATE": "/files/certs.pem",
             "ENTREPOT_FRESHNESS": "0s",
         }
-        environment = [f"--env={name}={value}" for name, value in told.items()]
+        environment = [f"--env={name}={value}" for name, value in settings.items()]
         with running(podman, image, *options, *more, *files.mounts, *environment) as container:
             tls = ssl.create_default_context(cafile=str(mounted.ca))
             http = HttpClient(int(netloc.rpartition(":")[2]), "localhost", tls=tls, login=LOGIN)
@@ -118,14 +118,14 @@ def test_changed_files_take_effect(
 
             files.write(_files(authority, "robot:new", LOGIN, NEWCOMER))
 
-            eventually(lambda: bob.get("/v2/").status == 200, what="the password file is taken up")
-            eventually(lambda: http.get(path).status == 200, what="the pull secret is taken up")
-            eventually(lambda: _shown(http) != shown, what="the certificate is taken up")
+            eventually(lambda: bob.get("/v2/").status == 200, what="the password file is reloaded")
+            eventually(lambda: http.get(path).status == 200, what="the pull secret is reloaded")
+            eventually(lambda: _shown(http) != shown, what="the certificate is reloaded")
             assert container.processes() == before
 
 
 def _files(authority: Authority, robot: str, *logins: str) -> Files:
-    """Return a secret for one.test, a password file, and a certificate that is new each time."""
+    """Return a secret for one.test, a password file, and a new certificate."""
     pair = authority.issue()
     auth = b64encode(robot.encode()).decode()
     return {
@@ -141,7 +141,7 @@ def _user(login: str) -> bytes:
 
 
 def _shown(http: HttpClient) -> bytes:
-    """Return the certificate that a client is shown."""
+    """Return the certificate that the appliance shows."""
     assert http.tls is not None
     with (
         socket.create_connection((http.host, http.port), timeout=10) as plain,

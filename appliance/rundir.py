@@ -205,8 +205,11 @@ def find(state: Path) -> Path | None:
 
 def _searched(state: Path) -> Path | None:
     """Find a run directory by its settings, when the disk refused the file with its path."""
+    owners = {0, os.geteuid(), state.stat().st_uid}  # any account may make a folder of this name
     for run in living(_PREFIX):
         with suppress(OSError, ValueError, KeyError, TypeError):
+            if run.lstat().st_uid not in owners:
+                continue
             settings = json.loads((run / "settings.json").read_bytes())
             if settings["storage"]["statedir"] == str(state):
                 return run

@@ -184,3 +184,20 @@ def test_an_unwritable_state_directory_still_has_one_appliance_that_is_found(
         with pytest.raises(ConfigError, match="another appliance"):
             rundir.refuse_second(tmp_path)
     assert rundir.find(tmp_path) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder of another account")
+def test_a_folder_of_another_account_is_no_run_directory(tmp_path: Path, temporary: Path) -> None:
+    """Whoever can write to the temporary folder could make one with matching settings."""
+    foreign = temporary / "entrepot-aaaaaaaa"
+    foreign.mkdir()
+    settings = {"storage": {"statedir": str(tmp_path)}}
+    (foreign / "settings.json").write_text(json.dumps(settings))
+    os.chown(foreign, 65534, 65534)
+    state = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(state, fcntl.LOCK_EX)
+
+        assert rundir.find(tmp_path) is None
+    finally:
+        os.close(state)

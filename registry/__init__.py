@@ -1,6 +1,11 @@
-"""The HTTP registry: api (HTTP in) -> pullthrough (the algorithm) -> upstream (HTTP out).
+"""The HTTP registry: `api` (HTTP in), `pullthrough` (the cache), and `upstream` (HTTP out).
 
-What a program needs that embeds it can be imported from here; only then is any of it loaded.
+- `app` assembles the application; `__main__` starts the worker processes
+- `auth`: users and rights; `routing`: from a name to a repository; `push`: hosted repositories
+- `download`: downloads of blobs; `server`: gunicorn and connections
+- `library`: the application for embedding programs; `errors`, `events`: exceptions and events
+
+The names below are the API for embedding programs. A module is loaded when its name is first used.
 """
 
 from __future__ import annotations

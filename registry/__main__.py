@@ -1,4 +1,4 @@
-"""Starts the workers: turns what the operator said into the parts of the application."""
+"""Starts the worker processes: makes the parts of the application from the settings."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ from entrepot.runtime.reloading_file import ReloadingFile, Snapshot
 log = logging.getLogger(__name__)
 
 _MOST_SOURCES = 1024
-"""Upstreams whose settings are remembered: a glob of the pull secret makes any number of them."""
+"""Upstreams whose settings are cached; a glob of the pull secret matches any number of hosts."""
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until a signal stops the process."""
     settings = config.resolved()
     limit = LogLimit()
     logs.configure(settings.log.level, settings.log.formatter, "registry", limit=limit)
-    logging.getLogger("gunicorn.error").addFilter(limit)  # it has a handler of its own
+    logging.getLogger("gunicorn.error").addFilter(limit)  # gunicorn has a log handler of its own
     discard_partial_downloads(settings.storage.statedir, boot())
     numbers = range(1, settings.http.workers + 1)
-    generation = CacheEpoch(settings.run)
-    lookout = Invalidation(generation)
-    made = parts(settings, generation, lookout)
+    cache_epoch = CacheEpoch(settings.run)
+    invalidation = Invalidation(cache_epoch)
+    made = parts(settings, cache_epoch, invalidation)
     limit.reached = partial(made.limited, "log")
     serving = SocketServing(
         tuple(settings.run / f"worker{number}.sock" for number in numbers),
-        started=lookout.start,
+        started=invalidation.start,
         blobs=tuple(settings.run / f"blobs{number}.sock" for number in numbers),
         limits=_connection_limits(settings),
         on_limit=made.limited,
@@ -70,13 +70,13 @@ def main() -> None:
 
 
 def _connection_limits(settings: Settings) -> ConnectionLimits:
-    """Return what a worker bears of slow clients: three quarters of the places for each kind."""
+    """Return a worker's limits for slow connections: three quarters of the slots of each kind."""
     limits = settings.limits
     return ConnectionLimits(limits.blobs * 3 // 4, limits.bodies * 3 // 4, limits.minrate)
 
 
-def parts(settings: Settings, generation: CacheEpoch, lookout: Invalidation) -> Parts:
-    """Make the parts of the application; none of them opens or starts anything yet."""
+def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidation) -> Parts:
+    """Return the parts of the application; this opens and starts nothing."""
     clock = Clock(settings.storage.statedir / layout.CLOCK)
     report = Events(settings.storage.statedir / layout.EVENTS, clock)
     limited = LimitReports(report)
@@ -89,8 +89,10 @@ def parts(settings: Settings, generation: CacheEpoch, lookout: Invalidation) -> 
         storage=Filesystem(settings.storage.rootdirectory, clock),
         index=index,
         state=settings.storage.statedir,
-        upstreams=_upstreams(settings, BreakerEvents(report, generation.increment), lookout, clock),
-        authenticator=_authenticator(settings, lookout, limited),
+        upstreams=_upstreams(
+            settings, BreakerEvents(report, cache_epoch.increment), invalidation, clock
+        ),
+        authenticator=_authenticator(settings, invalidation, limited),
         reservations=Reservations(
             index, _limits(settings), CleanerWakeup(settings.run / "cleaner.sock"), clock
         ),
@@ -99,19 +101,19 @@ def parts(settings: Settings, generation: CacheEpoch, lookout: Invalidation) -> 
         prefetch=settings.proxy.prefetch,
         lanes=settings.proxy.lanes,
         delete_enabled=settings.storage.delete.enabled,
-        epoch=lookout.epoch,
+        epoch=invalidation.epoch,
         cache_fill=CacheFill(settings.run / "front.sock"),
         may_host=_may_host(settings),
         clock=clock,
-        damaged=partial(damaged, report, generation.increment),
+        damaged=partial(damaged, report, cache_epoch.increment),
     )
 
 
 def _may_host(settings: Settings) -> MayHost:
-    """Tell which names are ours although a default upstream could have them: those of `hosted:`.
+    """Return the predicate for the names in `hosted:`, which are hosted beside a default upstream.
 
-    But for official images, or one push would replace them for every dockerd; and `**` says how
-    long things stay, it lists no name.
+    Official images are excluded: one push would replace them for every dockerd. The pattern `**` is
+    excluded: it sets a retention time and lists no name.
     """
     own = Globs(each.repository for each in settings.hosted if each.repository != "**")
     return lambda name: name in own and not name.name.startswith("library/")
@@ -125,12 +127,12 @@ def _limits(settings: Settings) -> SpaceLimits:
 
 
 def _authenticator(
-    settings: Settings, lookout: Invalidation, limited: LimitReports
+    settings: Settings, invalidation: Invalidation, limited: LimitReports
 ) -> identity.Authenticator:
     htpasswd = settings.auth.htpasswd
     if htpasswd is None:
         return identity.OpenAuthenticator()
-    rights = _rights(settings, lookout)
+    rights = _rights(settings, invalidation)
     return identity.from_passwords(
         htpasswd.path,
         realm=htpasswd.realm,
@@ -138,47 +140,47 @@ def _authenticator(
         users=lambda: _users(rights()),
         rules=lambda: rights().value.rules,
         kept=settings.run / "htpasswd",
-        watch=lookout.watch,
+        watch=invalidation.watch,
         refused=lambda: limited("logins"),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Rights:
-    """What the operator says of rights and users, ready to be asked; None: nothing."""
+    """The configured access rules and users; None: not configured."""
 
     rules: AccessRules | None
     users: Mapping[str, bytes] | None
 
 
-def _rights(settings: Settings, lookout: Invalidation) -> Callable[[], Snapshot[_Rights]]:
-    """Return the rights in force, whenever they are asked for."""
-    at_start = _ready(config.rights(settings))
+def _rights(settings: Settings, invalidation: Invalidation) -> Callable[[], Snapshot[_Rights]]:
+    """Return a function that returns the rights currently in force."""
+    at_start = _parsed(config.rights(settings))
     followed = settings.followed
     if followed.file is None:
         fixed = Snapshot(at_start, 0)
         return lambda: fixed
-    watched = ReloadingFile(
+    reloading = ReloadingFile(
         followed.file,
         partial(_read_rights, followed=followed, otherwise=at_start),
         errors=(config.ConfigError,),
         last_good=settings.run / "rights.yml",
-        validate=partial(_refuse_half, followed.file),
+        validate=partial(_reject_removed_sections, followed.file),
     )
-    lookout.watch(watched)
-    return lambda: watched.snapshot
+    invalidation.watch(reloading)
+    return lambda: reloading.snapshot
 
 
 def _read_rights(content: bytes, *, followed: Followed, otherwise: _Rights) -> _Rights:
-    """Read the configuration file for what of it is followed. Raises: ConfigError."""
-    assert followed.file is not None  # noqa: S101 - else nobody asks
-    said = _ready(config.read_rights(content, followed.file))
-    rules = said.rules if followed.access else otherwise.rules
-    return _Rights(rules, said.users if followed.users else otherwise.users)
+    """Parse the followed sections of the configuration file. Raises: ConfigError."""
+    assert followed.file is not None  # noqa: S101 - called only if there is a file
+    given = _parsed(config.read_rights(content, followed.file))
+    rules = given.rules if followed.access else otherwise.rules
+    return _Rights(rules, given.users if followed.users else otherwise.users)
 
 
-def _refuse_half(file: Path, before: _Rights, after: _Rights) -> None:
-    """Refuse a file that lacks what it had: half of one must not open the door.
+def _reject_removed_sections(file: Path, before: _Rights, after: _Rights) -> None:
+    """Reject a file from which a section is gone: a half-written file must not remove the rules.
 
     Raises: ConfigError.
     """
@@ -188,18 +190,19 @@ def _refuse_half(file: Path, before: _Rights, after: _Rights) -> None:
     ):
         if had is not None and has is None:
             raise config.ConfigError(
-                [config.Problem(f"{file}: {name}", "gone", f"write {instead}, or start anew")]
+                [config.Problem(f"{file}: {name}", "removed", f"write {instead}, or restart")]
             )
 
 
-def _ready(said: config.FollowedRights) -> _Rights:
+def _parsed(given: config.FollowedRights) -> _Rights:
     rules = [
-        AccessGrant(each.user, each.repository, frozenset(each.allow)) for each in said.access or ()
+        AccessGrant(each.user, each.repository, frozenset(each.allow))
+        for each in given.access or ()
     ]
-    hashes = {user: hashed.encode() for user, hashed in (said.users or {}).items()}
+    hashes = {user: hashed.encode() for user, hashed in (given.users or {}).items()}
     return _Rights(
-        None if said.access is None else AccessRules(rules),
-        None if said.users is None else hashes,
+        None if given.access is None else AccessRules(rules),
+        None if given.users is None else hashes,
     )
 
 
@@ -208,9 +211,9 @@ def _users(rights: Snapshot[_Rights]) -> Snapshot[Mapping[str, bytes]]:
 
 
 def _upstreams(
-    settings: Settings, report: BreakerEvents, lookout: Invalidation, clock: Clock
+    settings: Settings, report: BreakerEvents, invalidation: Invalidation, clock: Clock
 ) -> UpstreamTable:
-    secret = _secret(settings, lookout)
+    secret = _secret(settings, invalidation)
     shared = Shared(
         secret=secret,
         proxies=_proxies(settings.run),
@@ -223,20 +226,20 @@ def _upstreams(
 
 
 class _InForce:
-    """The upstreams in force, computed anew only when the pull secret has changed."""
+    """The upstreams in force, computed again only after a change of the pull secret."""
 
     def __init__(self, settings: Settings, secret: Callable[[], ParsedPullSecret | None]) -> None:
         self._settings = settings
         self._secret = secret
-        self._view = self._viewed(secret())
+        self._view = self._make_view(secret())
 
     def hosts(self) -> Sequence[str]:
-        """Return the hosts that are named in full."""
-        return self._now().known.hosts
+        """Return the hosts that are configured by full name."""
+        return self._current().known.hosts
 
     def config(self, host: str) -> UpstreamConfig | None:
         """Return the settings of an upstream; None if there is none."""
-        view = self._now()
+        view = self._current()
         found = view.sources.get(host)
         if found is None and view.known.globs and view.known.names(host):
             found = _source(view.known.values(host))
@@ -245,22 +248,22 @@ class _InForce:
             view.sources[host] = found
         return found
 
-    def _now(self) -> _View:
+    def _current(self) -> _View:
         view, secret = self._view, self._secret()
         if view.secret is not secret:
-            view = self._view = self._viewed(secret)
+            view = self._view = self._make_view(secret)
         return view
 
-    def _viewed(self, secret: ParsedPullSecret | None) -> _View:
+    def _make_view(self, secret: ParsedPullSecret | None) -> _View:
         known = config.upstreams_in_force(self._settings, secret)
         return _View(secret, known, {host: _source(known.values(host)) for host in known.hosts})
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """The upstreams under one pull secret; `sources` has those that were asked for before.
+    """The upstreams under one pull secret; `sources` caches the settings of hosts.
 
-    PERF: to build the settings of an upstream takes a fifth of a warm hit.
+    PERF: making the settings of an upstream takes a fifth of the time of a warm hit.
     """
 
     secret: ParsedPullSecret | None
@@ -269,13 +272,15 @@ class _View:
 
 
 def _proxies(run: Path) -> Proxies:
-    """Return the proxies that `serve` was given: our environment has no passwords."""
+    """Return the proxies that `serve` handed over: this process's environment has no passwords."""
     handed = outbound.handed_over(run)
     return Proxies(handed.proxies, handed.exempt)
 
 
-def _secret(settings: Settings, lookout: Invalidation) -> Callable[[], ParsedPullSecret | None]:
-    """Return the pull secret in force, whenever it is asked for."""
+def _secret(
+    settings: Settings, invalidation: Invalidation
+) -> Callable[[], ParsedPullSecret | None]:
+    """Return a function that returns the pull secret currently in force."""
     path = settings.pullsecret.path
     if path is None:
         return lambda: None
@@ -285,23 +290,23 @@ def _secret(settings: Settings, lookout: Invalidation) -> Callable[[], ParsedPul
         storage = Filesystem(settings.storage.rootdirectory)
         known = config.upstreams_in_force(settings, secret)
         for name in shadowed(storage, known.names):
-            raise ConfigError([_hidden(str(path), name)])
+            raise ConfigError([_name_conflict(str(path), name)])
         return secret
 
-    watched = ReloadingFile(path, parse)
-    lookout.watch(watched)
-    return lambda: watched.value
+    reloading = ReloadingFile(path, parse)
+    invalidation.watch(reloading)
+    return lambda: reloading.value
 
 
-def _hidden(source: str, name: Repository) -> Problem:
+def _name_conflict(source: str, name: Repository) -> Problem:
     remedy = f"take it out, or restart with {leaves_out(name)}"
     return Problem(source, f"an upstream there would hide {name}, which was pushed", remedy)
 
 
 def _source(values: config.UpstreamValues) -> UpstreamConfig:
     fields = {each.name for each in dataclasses.fields(UpstreamConfig)}
-    said = {name: value for name, value in dataclasses.asdict(values).items() if name in fields}
-    return UpstreamConfig(**said)
+    given = {name: value for name, value in dataclasses.asdict(values).items() if name in fields}
+    return UpstreamConfig(**given)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The application: the only place where the registry's parts are put together."""
+"""Assembles the application; this is the only module that connects the registry's parts."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ App = falcon.App[falcon.Request, falcon.Response]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What an application is made of; `state` is the state directory.
+    """The parts of an application; `state` is the state directory.
 
-    `report` takes the fields of a `download` event; `metrics` is the file that the logger writes;
-    `prefetch` is how many layers are fetched ahead at a time, from one upstream. `may_host` tells
-    which names are hosted here although a default upstream could have them. `generation` says that
-    HAProxy stands before this application, and in which generation it remembers: without it, no
-    header makes anybody a user. `filler` asks HAProxy for what should be remembered. `clock` gives
-    the time of the appliance (s, UTC epoch). `damaged` is told of stored files that turn out wrong.
+    `report` gets the fields of a `download` event. `metrics` is the file that the logger writes.
+    `prefetch` is the number of layers that are prefetched at a time from one upstream. `may_host`
+    returns whether a name is hosted although a default upstream could have it. `epoch` returns the
+    cache epoch of the HAProxy in front; None: there is no HAProxy, and its headers are ignored.
+    `cache_fill` lets HAProxy fill its cache. `clock` returns the appliance's time (s, UTC epoch).
+    `damaged` is called for each damaged stored file.
     """
 
     storage: Storage
@@ -90,7 +90,7 @@ class Parts:
 
 
 def assemble(parts: Parts) -> App:
-    """Wire the parts; nothing is started, and no upstream is talked to."""
+    """Return the application; this starts nothing and sends nothing to an upstream."""
     stores = BlobStore(parts.storage, _integrity(parts)), Repositories(parts.storage)
     store = ContentStore(
         *stores, parts.index, parts.reservations, Proofs(parts.storage), parts.clock
@@ -127,7 +127,7 @@ def _integrity(parts: Parts) -> Integrity:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is here, and how it is read."""
+    """The content store, and the readers of blobs and manifests."""
 
     store: ContentStore
     blobs: Blobs

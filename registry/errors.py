@@ -1,29 +1,29 @@
-"""Every way in which the registry says no; `registry.api.errors` gives each its status and code.
+"""The exceptions of the registry; `registry.api.errors` maps them to HTTP statuses and OCI codes.
 
 RegistryError
-├── UpstreamError           what another registry answered, or did not
-│   ├── Absent              it has no such thing (404)
-│   ├── Denied              it will not show it to us (401, 403); never cached
-│   └── Unavailable         nothing can be known now; carries `why` and `retry_after`
-│       └── ListTooLong     a list of more bytes or entries than are taken
-├── NameUnknown             no such repository, or no such upstream
+├── UpstreamError           an error response of an upstream, or no response
+│   ├── Absent              the upstream does not have the object (404)
+│   ├── Denied              the upstream denies access (401, 403); never cached
+│   └── Unavailable         the upstream gives no usable response; has `why` and `retry_after`
+│       └── ListTooLong     a list has more bytes or entries than are accepted
+├── NameUnknown             unknown repository or unknown upstream
 ├── ManifestUnknown
 ├── BlobUnknown
-├── PartsMissing            the upstream is away and a part of the image is not here
-├── Unauthenticated         credentials are needed, or are wrong
-├── Forbidden               known, and not allowed
-├── Unsupported             not done under this name, or not at all
-├── RangeUnsatisfiable      no byte of the blob lies in it; carries the `size` [bytes]
-├── PartsUnknown            a manifest names what is not here; carries the `digests`
+├── PartsMissing            the upstream is unavailable and a part of the image is not stored
+├── Unauthenticated         credentials are missing or wrong
+├── Forbidden               the user has no right to do this
+├── Unsupported             not supported for this name, or not at all
+├── RangeUnsatisfiable      the range contains no byte of the blob; has the `size` in bytes
+├── PartsUnknown            a manifest references parts that are not stored; has the `digests`
 ├── ManifestTooLarge
-├── UploadUnknown           no such upload of this repository
-├── ChunkMisplaced          not where the upload stands, or another request writes to it
-├── BodyBroken              the request's body ended too early, or is not what was announced
-│   └── BodyTooSlow         it was ended, for others waited
-├── TooManyUploads          more are begun and not ended than may be
-├── MalformedRequest        a header or a parameter that cannot be read
-├── Overloaded              too many ask for what is costly here, such as a password's check
-└── InvalidHtpasswd         at the start or when it changed, never in answer to a request
+├── UploadUnknown           the repository has no such upload
+├── ChunkMisplaced          not at the upload's offset, or another request is writing
+├── BodyBroken              the request body ended early, or differs from its announcement
+│   └── BodyTooSlow         the body was ended because too many others were being received
+├── TooManyUploads          more unfinished uploads than are allowed
+├── MalformedRequest        a header or a parameter cannot be parsed
+├── Overloaded              too many concurrent requests for a costly operation
+└── InvalidHtpasswd         at the start or after a change, never during a request
 """
 
 from __future__ import annotations
@@ -38,36 +38,36 @@ class RegistryError(Exception):
 
 
 class UpstreamError(RegistryError):
-    """What the registry `upstream` (a host) answered, or did not."""
+    """An error response of the registry `upstream` (a host), or no response."""
 
     def __init__(self, upstream: str, message: str) -> None:
         super().__init__(f"{upstream}: {message}")
         self.upstream = upstream
 
 
-class Absent(UpstreamError):  # noqa: N818 - the class says the fact, as all here do
-    """The upstream has no such thing: 404."""
+class Absent(UpstreamError):  # noqa: N818 - the class name states the fact, as all below
+    """The upstream does not have the object: 404."""
 
 
 class Denied(UpstreamError):  # noqa: N818
-    """The upstream will not show it to us: 401 after all tries, or 403. Never cached."""
+    """The upstream denies access: 401 after all attempts, or 403. Never cached."""
 
 
 class Why(Enum):
-    """Why an upstream is unavailable: what the client is told differs."""
+    """Why an upstream is unavailable; the client's error response depends on it."""
 
     REFUSED = "refused"  # no connection, reset, TLS failure, no such host
-    NONSENSE = "nonsense"  # 5xx, not HTTP, a wrong digest, a realm that is not its own
-    TIMEOUT = "timeout"  # no connection or no byte in time
-    RESTING = "resting"  # its breaker is open
+    NONSENSE = "nonsense"  # a token realm on a foreign host
+    TIMEOUT = "timeout"  # no connection or no byte within the timeout
+    RESTING = "resting"  # its circuit breaker is open
     LIMITED = "limited"  # 429
-    UNSUPPORTED = "unsupported"  # a manifest of a type that is not known here
+    UNSUPPORTED = "unsupported"  # a manifest of an unknown media type
 
 
 class Unavailable(UpstreamError):  # noqa: N818
-    """Nothing can be known now; `retry_after` in s where somebody said it.
+    """The upstream gives no usable response; `retry_after` is in s, None if it is unknown.
 
-    `is_temporary`: the same request may well be answered a moment later.
+    `is_temporary`: the same request may succeed a moment later.
     """
 
     def __init__(
@@ -86,34 +86,37 @@ class Unavailable(UpstreamError):  # noqa: N818
 
 
 class ListTooLong(Unavailable):
-    """A list of an upstream has more bytes or entries than are taken; its own copy is no answer."""
+    """A list of an upstream has more bytes or entries than are accepted.
+
+    A stored copy must not be sent instead.
+    """
 
     def __init__(self, upstream: str, message: str) -> None:
         super().__init__(upstream, message, Why.NONSENSE)
 
 
 class NameUnknown(RegistryError):  # noqa: N818
-    """No such repository, or no such upstream."""
+    """Unknown repository or unknown upstream."""
 
 
 class ManifestUnknown(RegistryError):  # noqa: N818
-    """No such manifest under this name."""
+    """The repository has no such manifest."""
 
 
 class BlobUnknown(RegistryError):  # noqa: N818
-    """No such blob under this name."""
+    """The repository has no such blob."""
 
 
 class PartsMissing(RegistryError):  # noqa: N818
-    """The upstream is away and a part of the image is not here."""
+    """The upstream is unavailable and a part of the image is not stored."""
 
     def __init__(self, cause: Unavailable) -> None:
-        super().__init__(f"a part of the image is not here, and {cause}")
+        super().__init__(f"a part of the image is not stored, and {cause}")
         self.cause = cause
 
 
 class Unauthenticated(RegistryError):  # noqa: N818
-    """Credentials are needed, or are wrong; `challenge` is the WWW-Authenticate to answer."""
+    """Credentials are missing or wrong; `challenge` is the value for WWW-Authenticate."""
 
     def __init__(self, challenge: str, message: str = "authentication required") -> None:
         super().__init__(message)
@@ -121,11 +124,11 @@ class Unauthenticated(RegistryError):  # noqa: N818
 
 
 class Forbidden(RegistryError):  # noqa: N818
-    """Known, and not allowed."""
+    """The user has no right to do this."""
 
 
 class Unsupported(RegistryError):  # noqa: N818
-    """Not done under this name, or not at all; `allowed` methods go into `Allow`."""
+    """Not supported for this name, or not at all; `allowed` methods are sent in `Allow`."""
 
     def __init__(self, message: str, allowed: tuple[str, ...] = ("GET", "HEAD")) -> None:
         super().__init__(message)
@@ -133,31 +136,33 @@ class Unsupported(RegistryError):  # noqa: N818
 
 
 class RangeUnsatisfiable(RegistryError):  # noqa: N818
-    """Starts past the end of `size` bytes, or ends before it starts."""
+    """The range starts after `size` bytes, or ends before it starts."""
 
     def __init__(self, size: int) -> None:
-        super().__init__(f"no byte of {size} lies in the range")
+        super().__init__(f"the range contains no byte of the {size} bytes")
         self.size = size
 
 
 class PartsUnknown(RegistryError):  # noqa: N818
-    """A manifest names what its repository does not have."""
+    """A manifest references parts that its repository does not have."""
 
     def __init__(self, digests: tuple[Digest, ...]) -> None:
-        super().__init__("the manifest names what is not in this repository")
+        super().__init__(
+            "the manifest references parts that are not in this repository; push them first"
+        )
         self.digests = digests
 
 
 class ManifestTooLarge(RegistryError):  # noqa: N818
-    """A manifest of more bytes than are taken."""
+    """A manifest has more bytes than are accepted."""
 
 
 class UploadUnknown(RegistryError):  # noqa: N818
-    """No such upload of this repository: never begun, ended, or given up."""
+    """The repository has no such upload: it never started, is finished, or was cancelled."""
 
 
 class ChunkMisplaced(RegistryError):  # noqa: N818
-    """Not the chunk that the upload waits for at `offset` (bytes)."""
+    """The chunk does not start at the upload's `offset` (bytes)."""
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(message)
@@ -165,27 +170,27 @@ class ChunkMisplaced(RegistryError):  # noqa: N818
 
 
 class BodyBroken(RegistryError):  # noqa: N818
-    """The request's body ended too early, or is not what was announced."""
+    """The request body ended early, or differs from its announcement."""
 
 
 class BodyTooSlow(BodyBroken):
-    """The request's body came slowly while other bodies waited for a thread, and was ended."""
+    """The body was sent slowly while too many bodies were being received, and was ended."""
 
 
 class TooManyUploads(RegistryError):  # noqa: N818
-    """More uploads are begun and not ended than may be, in all or of one owner."""
+    """More unfinished uploads than are allowed, in total or for one owner."""
 
 
 class MalformedRequest(RegistryError):  # noqa: N818
-    """A header or a parameter that cannot be read."""
+    """A header or a parameter cannot be parsed."""
 
 
 class Overloaded(RegistryError):  # noqa: N818
-    """Too many ask at once for what is costly here."""
+    """Too many concurrent requests for a costly operation."""
 
 
 class InvalidHtpasswd(RegistryError):  # noqa: N818
-    """Lines of a password file that cannot be read, each problem with its line's number."""
+    """Invalid lines of a password file; each problem has its line number."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("; ".join(problems))

@@ -1,4 +1,4 @@
-"""What happens in a worker and shows in no client's line, for the logger."""
+"""Events of a worker that the access log does not show; the logger makes metrics of them."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ _OF_DOWNLOAD = ("upstream", "repository", "digest", "bytes", "seconds", "outcome
 
 
 class Events:
-    """Writes what no client's line shows; a full disk forgoes that."""
+    """Appends events to a file; an event is lost if the disk is full."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
         self._clock = clock
 
     def __call__(self, event: str, /, **fields: str | float) -> None:
-        """Write one event."""
+        """Append one event."""
         if event == "download":
-            told = {name: fields[name] for name in _OF_DOWNLOAD if name in fields}
-            log.info("downloaded", extra=told)
+            download = {name: fields[name] for name in _OF_DOWNLOAD if name in fields}
+            log.info("downloaded", extra=download)
         with contextlib.suppress(OSError):
             write_event(self._path, Event(event, self._clock(), dict(fields)))
 
 
 class BreakerEvents:
-    """Writes what happens to an upstream; one that is away is forgotten with all that it had.
+    """Appends a circuit breaker's events, and purges HAProxy's cache when the breaker opens.
 
-    What HAProxy remembers of it may want parts that only it has.
+    A cached manifest may reference parts that only the unreachable upstream has.
     """
 
-    def __init__(self, report: Events, forget: Callable[[], None]) -> None:
+    def __init__(self, report: Events, purge: Callable[[], None]) -> None:
         self._report = report
-        self._forget = forget
+        self._purge = purge
 
     def __call__(self, event: str, /, **fields: str | float) -> None:
-        """Write one event, and forget what HAProxy remembers when a breaker opens."""
+        """Append one event; purge HAProxy's cache if a breaker opened."""
         self._report(event, **fields)
         if event == "breaker" and fields.get("state") == "open":
-            self._forget()
+            self._purge()
 
 
 def damaged(
-    report: Events, forget: Callable[[], None], digest: Digest, size: int, found: str
+    report: Events, purge: Callable[[], None], digest: Digest, size: int, found: str
 ) -> None:
-    """Write what was found damaged; what HAProxy remembers of it is forgotten."""
+    """Append an event for a damaged file, and purge HAProxy's cache, which may have a copy."""
     report("damaged", digest=str(digest), size=size, found=found)
     with contextlib.suppress(OSError):
-        forget()
+        purge()

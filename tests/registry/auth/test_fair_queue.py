@@ -1,4 +1,4 @@
-"""A line in which keys take turns."""
+"""Tests of the queue that serves its keys in turn."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from entrepot.registry.errors import Overloaded
 PATIENCE = 20.0
 
 
-def waiting(line: FairQueue, key: str, order: list[str]) -> threading.Thread:
-    """Return a thread that waits for a turn and writes its key down."""
+def start_waiting(line: FairQueue, key: str, order: list[str]) -> threading.Thread:
+    """Return a thread that waits in the queue and appends its key to *order*."""
     before = _length(line)
 
     def wait() -> None:
@@ -28,12 +28,12 @@ def waiting(line: FairQueue, key: str, order: list[str]) -> threading.Thread:
     return thread
 
 
-def test_a_key_with_many_waits_behind_one_with_few() -> None:
-    """Each key has a turn before any has its second."""
+def test_a_key_with_many_callers_does_not_delay_other_keys() -> None:
+    """Each key is served once before any key is served a second time."""
     line, order = FairQueue(1, waiting=10, each=5), list[str]()
     with line.turn("flood", PATIENCE):
-        threads = [waiting(line, "flood", order) for _ in range(4)]
-        threads += [waiting(line, key, order) for key in ("ann", "bob")]
+        threads = [start_waiting(line, "flood", order) for _ in range(4)]
+        threads += [start_waiting(line, key, order) for key in ("ann", "bob")]
     for each in threads:
         each.join(PATIENCE)
 
@@ -41,15 +41,15 @@ def test_a_key_with_many_waits_behind_one_with_few() -> None:
     assert not line.is_busy
 
 
-def test_one_key_does_not_take_all_places() -> None:
-    """Who finds none is told at once, and another key still finds one."""
+def test_one_key_cannot_fill_the_queue() -> None:
+    """A caller without a place fails at once; another key still finds a place."""
     line, order = FairQueue(1, waiting=3, each=2), list[str]()
     with ExitStack() as stack:
         stack.enter_context(line.turn("flood", PATIENCE))
-        threads = [waiting(line, "flood", order) for _ in range(2)]
+        threads = [start_waiting(line, "flood", order) for _ in range(2)]
         with pytest.raises(Overloaded), line.turn("flood", PATIENCE):
             pass
-        threads.append(waiting(line, "ann", order))
+        threads.append(start_waiting(line, "ann", order))
         with pytest.raises(Overloaded), line.turn("bob", PATIENCE):
             pass
     for each in threads:
@@ -58,8 +58,8 @@ def test_one_key_does_not_take_all_places() -> None:
     assert sorted(order) == ["ann", "flood", "flood"]
 
 
-def test_who_waits_too_long_gives_the_place_up() -> None:
-    """And the line goes on as if nobody had waited."""
+def test_a_caller_that_times_out_leaves_the_queue() -> None:
+    """The queue then works as if the caller had never waited."""
     line = FairQueue(1, waiting=1, each=1)
     with line.turn("a", PATIENCE), pytest.raises(Overloaded), line.turn("b", 0.01):
         pass

@@ -1,4 +1,4 @@
-"""The password file and its checks."""
+"""Tests of the password file and its bcrypt checks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _line(user: str, password: bytes) -> bytes:
 
 
 class Clock:
-    """A clock that a test moves."""
+    """A clock that a test sets."""
 
     now = 0.0
 
@@ -36,20 +36,20 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Standing still until moved."""
+    """Return a clock that stands still."""
     return Clock()
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file that knows ann."""
+    """Return a password file with the user ann."""
     path = tmp_path / "htpasswd"
     path.write_bytes(_line("ann", b"right") + b"\n")
     return path
 
 
-def test_what_htpasswd_writes_is_read(path: Path) -> None:
-    """With its own `$2y$`, after comments, blank lines, a BOM and Windows' line ends."""
+def test_a_file_written_by_htpasswd_is_parsed(path: Path) -> None:
+    """The prefix `$2y$`, comments, blank lines, a BOM and CRLF are accepted."""
     path.write_bytes(b"\xef\xbb\xbf# ours\r\n\r\n" + _BOB + b"\r\n\n")
     check = Htpasswd(path)
 
@@ -59,7 +59,7 @@ def test_what_htpasswd_writes_is_read(path: Path) -> None:
 
 
 def test_the_last_of_two_lines_for_a_user_counts(path: Path) -> None:
-    """As in docker distribution."""
+    """Docker distribution does the same."""
     path.write_bytes(_line("ann", b"old") + b"\n" + _line("ann", b"new"))
     check = Htpasswd(path)
 
@@ -67,23 +67,23 @@ def test_the_last_of_two_lines_for_a_user_counts(path: Path) -> None:
     assert not check("ann", "old")
 
 
-def test_a_password_is_cut_where_htpasswd_cuts_it(path: Path) -> None:
-    """Only 72 bytes count; on more the library raises, and the answer would be a 500."""
+def test_a_password_is_truncated_to_72_bytes_as_htpasswd_does(path: Path) -> None:
+    """The bcrypt library raises an error for more, which would become a 500."""
     path.write_bytes(_line("ann", b"p" * 72))
 
     assert Htpasswd(path)("ann", "p" * 90)
     assert not Htpasswd(path)("ann", "p" * 71)
 
 
-def test_a_password_may_hold_any_character(path: Path) -> None:
-    """It is UTF-8."""
+def test_a_password_may_contain_any_character(path: Path) -> None:
+    """Passwords are encoded in UTF-8."""
     path.write_bytes(_line("Jürgen", "pässwört:€".encode()))
 
     assert Htpasswd(path)("Jürgen", "pässwört:€")
 
 
-def test_every_problem_is_named_by_its_line_and_no_hash_is_shown() -> None:
-    """All at once, with the remedy; a line without a colon may be a password."""
+def test_all_problems_are_reported_with_line_numbers_and_without_hashes() -> None:
+    """The message has the remedy, but no text of a line without a colon: it may be a password."""
     lines = [
         _BOB,
         b"hunter2",
@@ -109,8 +109,8 @@ def test_every_problem_is_named_by_its_line_and_no_hash_is_shown() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_stranger_costs_what_a_user_costs() -> None:
-    """The hash that nobody has is of the cost that most users have, and no password fits it."""
+def test_checking_an_unknown_user_costs_as_much_as_a_known_user() -> None:
+    """The dummy hash has the most frequent cost, and no password matches it."""
     hashes = {b"$2y$05$" + b"a" * 53, b"$2b$12$" + b"b" * 53, b"$2y$12$" + b"c" * 53}
     lines = [b"u%d:%s" % (number, each) for number, each in enumerate(sorted(hashes))]
 
@@ -121,8 +121,8 @@ def test_a_stranger_costs_what_a_user_costs() -> None:
     assert htpasswd.parse(b"").of("stranger").startswith(b"$2b$10$")
 
 
-def test_a_changed_file_is_in_force_with_a_new_generation(path: Path, clock: Clock) -> None:
-    """Who was deleted is out, who was added is in."""
+def test_a_changed_file_takes_effect_with_a_new_generation(path: Path, clock: Clock) -> None:
+    """Removed users can no longer log in, and added users can."""
     check = Htpasswd(path, clock=clock)
     assert check("ann", "right")
     before = check.generation
@@ -135,10 +135,10 @@ def test_a_changed_file_is_in_force_with_a_new_generation(path: Path, clock: Clo
     assert check.generation > before
 
 
-def test_a_broken_change_leaves_the_users_in(
+def test_an_invalid_change_keeps_the_previous_users(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One warning that names the line."""
+    """One warning names the invalid line."""
     check = Htpasswd(path, clock=clock)
     path.write_bytes(path.read_bytes() + b"carl:hunter2\n")
 
@@ -150,8 +150,8 @@ def test_a_broken_change_leaves_the_users_in(
     assert "line 2" in str(vars(warning)["problem"])
 
 
-class Turnstile:
-    """A comparison that lasts until it is released, and counts who is in it."""
+class BlockingCompare:
+    """A comparison that blocks until it is released, and counts its callers."""
 
     def __init__(self) -> None:
         self.release = threading.Event()
@@ -160,7 +160,7 @@ class Turnstile:
         self.most = 0
 
     def __call__(self, _password: bytes, _hashed: bytes) -> bool:
-        """Compare."""
+        """Block until released."""
         with self.changed:
             self.inside += 1
             self.most = max(self.most, self.inside)
@@ -171,14 +171,14 @@ class Turnstile:
         return True
 
     def wait_for(self, inside: int) -> None:
-        """Wait until so many are in."""
+        """Wait until *inside* callers are blocked."""
         with self.changed:
             assert self.changed.wait_for(lambda: self.inside == inside, 10)
 
 
-def test_only_so_many_are_checked_at_once(path: Path) -> None:
-    """A flood of passwords takes two cores and not all; the others wait their turn."""
-    turnstile = Turnstile()
+def test_at_most_at_once_passwords_are_checked_concurrently(path: Path) -> None:
+    """A flood of passwords occupies two cores only; the other checks wait."""
+    turnstile = BlockingCompare()
     check = Htpasswd(path, at_once=2, compare=turnstile)
     checks = [threading.Thread(target=check, args=("ann", f"{n}")) for n in range(6)]
     for each in checks:
@@ -193,8 +193,8 @@ def test_only_so_many_are_checked_at_once(path: Path) -> None:
 
 
 @contextmanager
-def _busy(check: Htpasswd, turnstile: Turnstile) -> Iterator[None]:
-    """Have a password checked by somebody else until the end of the block."""
+def _check_running(check: Htpasswd, turnstile: BlockingCompare) -> Iterator[None]:
+    """Run another check of a password until the end of the block."""
     first = threading.Thread(target=check, args=("ann", "right"))
     first.start()
     turnstile.wait_for(1)
@@ -205,34 +205,35 @@ def _busy(check: Htpasswd, turnstile: Turnstile) -> Iterator[None]:
         first.join(10)
 
 
-def test_who_waits_too_long_is_told_to_come_back(path: Path) -> None:
-    """A worker's threads are not all lost to a queue of passwords; the next one has its turn."""
-    turnstile = Turnstile()
+def test_a_check_that_waits_longer_than_its_patience_is_overloaded(path: Path) -> None:
+    """A queue of passwords must not occupy all threads of a worker."""
+    turnstile = BlockingCompare()
     check = Htpasswd(path, at_once=1, patience=0.0, compare=turnstile)
 
-    with _busy(check, turnstile), pytest.raises(Overloaded):
+    with _check_running(check, turnstile), pytest.raises(Overloaded):
         check("ann", "right")
     assert check("ann", "right")
 
 
-def test_a_flood_of_passwords_leaves_threads_for_others(path: Path) -> None:
-    """Who finds no place to wait is told so at once."""
-    turnstile = Turnstile()
+def test_a_check_that_finds_no_place_is_overloaded_at_once(path: Path) -> None:
+    """The flood then leaves threads for other requests."""
+    turnstile = BlockingCompare()
     check = Htpasswd(path, at_once=1, waiting=0, compare=turnstile)
 
-    with _busy(check, turnstile), pytest.raises(Overloaded):
+    with _check_running(check, turnstile), pytest.raises(Overloaded):
         check("ann", "right")
 
 
 @pytest.mark.parametrize(
     "source", [LoginSource("192.0.2.1"), LoginSource("192.0.2.1", is_guessing=True)]
 )
-def test_whoever_guesses_keeps_no_user_waiting(path: Path, source: LoginSource) -> None:
-    """Names that no user has, and passwords after many wrong ones, have a line of their own.
+def test_password_guessing_does_not_delay_users(path: Path, source: LoginSource) -> None:
+    """Unknown users, and users with many wrong passwords, wait in a queue of their own.
 
-    They fill it, from the user's own address too, and the right password is checked at once.
+    Guesses fill that queue, also from the user's own address, and the right password is checked at
+    once.
     """
-    turnstile = Turnstile()
+    turnstile = BlockingCompare()
     check = Htpasswd(path, compare=turnstile)
     name = "ann" if source.is_guessing else "stranger"
     guesses = [
@@ -252,8 +253,8 @@ def test_whoever_guesses_keeps_no_user_waiting(path: Path, source: LoginSource) 
     assert turnstile.most == 2
 
 
-def test_a_right_password_is_right_after_many_wrong_ones(path: Path) -> None:
-    """It waits in line, and is checked as any other."""
+def test_a_right_password_is_accepted_after_many_wrong_ones(path: Path) -> None:
+    """It waits in the queue for guesses and is then checked like any other."""
     guessing = LoginSource("192.0.2.1", is_guessing=True)
     check = Htpasswd(path)
 
@@ -262,14 +263,14 @@ def test_a_right_password_is_right_after_many_wrong_ones(path: Path) -> None:
     assert check("ann", "right", guessing)
 
 
-def test_who_finds_no_place_is_counted(path: Path) -> None:
-    """For the metric of the limit."""
-    turnstile, refused = Turnstile(), list[bool]()
+def test_a_rejected_check_is_reported(path: Path) -> None:
+    """The metric of the limit counts it."""
+    turnstile, refused = BlockingCompare(), list[bool]()
     check = Htpasswd(
         path, at_once=1, waiting=0, compare=turnstile, refused=lambda: refused.append(True)
     )
 
-    with _busy(check, turnstile), pytest.raises(Overloaded):
+    with _check_running(check, turnstile), pytest.raises(Overloaded):
         check("ann", "right")
     assert refused == [True]
 
@@ -283,8 +284,8 @@ def _users(*lines: bytes, generation: int = 1) -> Snapshot[Mapping[str, bytes]]:
     return Snapshot(htpasswd.parse(b"\n".join(lines)).hashes, generation)
 
 
-def test_users_from_elsewhere_stand_beside_those_of_the_file(path: Path) -> None:
-    """Who is in both has the password that is elsewhere, and only that."""
+def test_additional_users_are_merged_with_those_of_the_file(path: Path) -> None:
+    """If a user is in both, only the password of the additional user counts."""
     users = _users(_BOB, _line("ann", b"inline"))
     check = Htpasswd(path, users=lambda: users)
 
@@ -293,16 +294,16 @@ def test_users_from_elsewhere_stand_beside_those_of_the_file(path: Path) -> None
     assert not check("ann", "right")
 
 
-def test_there_need_be_no_file() -> None:
-    """Users from elsewhere are enough."""
+def test_the_password_file_is_optional() -> None:
+    """Additional users are enough."""
     check = Htpasswd(None, users=lambda: _users(_BOB))
 
     assert check("bob", "secret")
     assert not check("ann", "right")
 
 
-def test_who_is_taken_out_elsewhere_is_out(path: Path) -> None:
-    """With a new generation, so that nothing is remembered of him; the file's users stay."""
+def test_a_removed_additional_user_cannot_log_in(path: Path) -> None:
+    """The generation rises, so cached results are not used; users of the file stay."""
     now = [_users(_BOB)]
     check = Htpasswd(path, users=lambda: now[0])
     assert check("bob", "secret")

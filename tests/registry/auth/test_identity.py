@@ -1,4 +1,4 @@
-"""Who asks, and what they may do."""
+"""Tests of the authenticators and of the rights of a client."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def _basic(anonymous: Anonymous = "none") -> BasicAuthenticator:
 
 
 def _passes(identity: Identity, action: Action) -> bool:
-    """Tell whether `require` lets pass; if not, it is with our challenge."""
+    """Return whether `require` accepts the client; a rejection must be a challenge."""
     return _challenged(lambda: identity.require(action, _REPOSITORY)) is None
 
 
 def _enters(identity: Identity) -> bool:
-    """Tell whether `GET /v2/` lets pass; likewise."""
+    """Return whether `require_access` accepts the client; a rejection must be a challenge."""
     return _challenged(identity.require_access) is None
 
 
@@ -100,13 +100,13 @@ _MALFORMED = [
         *[(each, None, False, False) for each in _MALFORMED],
     ],
 )
-def test_with_a_password_file_only_who_is_known_comes_in(
+def test_with_a_password_file_only_known_users_are_accepted(
     header: str | None,
     user: str | None,
     pulls: bool,  # noqa: FBT001 - a table's column
     enters: bool,  # noqa: FBT001
 ) -> None:
-    """All others are challenged, on `/v2/` and where they pull; nothing is a 500."""
+    """All other clients are challenged, on `/v2/` and for pulls; no header is a 500."""
     identity = _basic().identify(header)
 
     assert user == identity.user
@@ -124,8 +124,8 @@ def test_with_a_password_file_only_who_is_known_comes_in(
         "Basic YTo",
     ],
 )
-def test_what_haproxy_reads_no_user_from_is_no_credential(header: str) -> None:
-    """Too much padding, or white space that is none in HTTP: such guesses were never counted."""
+def test_a_credential_that_haproxy_cannot_decode_is_malformed(header: str) -> None:
+    """Excess padding, or white space that HTTP does not have: HAProxy cannot count such guesses."""
     everybody = BasicAuthenticator(lambda _user, _password: True, realm="here")
 
     assert everybody.identify("Basic YTpi").user == "a"
@@ -143,12 +143,12 @@ def test_what_haproxy_reads_no_user_from_is_no_credential(header: str) -> None:
         *[(each, None, False) for each in _MALFORMED],
     ],
 )
-def test_with_anonymous_pull_everybody_pulls_and_a_wrong_password_is_still_wrong(
+def test_with_anonymous_pull_all_clients_pull_but_a_wrong_password_fails_the_login(
     header: str | None,
     user: str | None,
     enters: bool,  # noqa: FBT001 - a table's column
 ) -> None:
-    """`podman login` tries a password on `/v2/`; dockerd sends the Hub's on pull paths."""
+    """`podman login` tries a password on `/v2/`; dockerd pulls with its Docker Hub password."""
     identity = _basic("pull").identify(header)
 
     assert user == identity.user
@@ -161,12 +161,12 @@ def test_with_anonymous_pull_everybody_pulls_and_a_wrong_password_is_still_wrong
     ("header", "is_greeted"),
     [(_RIGHT, True), (None, False), ("", False), (_NOBODY, False), (_WRONG, False)],
 )
-def test_the_version_check_greets_users_alone_where_there_are_passwords(
+def test_the_version_check_challenges_anonymous_clients_if_there_are_passwords(
     anonymous: Anonymous,
     header: str | None,
     is_greeted: bool,  # noqa: FBT001 - a table's column
 ) -> None:
-    """Also where strangers may pull: clients send a password only after a challenge there."""
+    """Also with anonymous pull: clients send a password only after a challenge there."""
     identity = _basic(anonymous).identify(header)
 
     if is_greeted:
@@ -178,10 +178,10 @@ def test_the_version_check_greets_users_alone_where_there_are_passwords(
 
 @pytest.mark.parametrize("anonymous", ["none", "pull"])
 @pytest.mark.parametrize("header", [_RIGHT, _WRONG, _NOBODY])
-def test_a_bearer_token_of_the_same_letters_is_the_same_credential(
+def test_a_bearer_token_with_the_same_base64_is_the_same_credential(
     anonymous: Anonymous, header: str
 ) -> None:
-    """Docker sends back as a token what it logged in with."""
+    """Docker sends its login back as a token."""
     basic = _basic(anonymous)
     bearer = header.replace("Basic", "Bearer").replace("basic", "Bearer")
 
@@ -191,10 +191,8 @@ def test_a_bearer_token_of_the_same_letters_is_the_same_credential(
 
 @pytest.mark.parametrize("anonymous", ["none", "pull"])
 @pytest.mark.parametrize("action", ["push", "delete"])
-def test_what_needs_a_right_is_challenged_where_it_happens(
-    anonymous: Anonymous, action: Action
-) -> None:
-    """A user has it, nobody has not."""
+def test_an_anonymous_push_or_delete_is_challenged(anonymous: Anonymous, action: Action) -> None:
+    """A user has the right, and an anonymous client has not."""
     basic = _basic(anonymous)
 
     assert _passes(basic.identify(_RIGHT), action)
@@ -202,15 +200,15 @@ def test_what_needs_a_right_is_challenged_where_it_happens(
     assert not _passes(basic.identify(_WRONG), action)
 
 
-def test_who_is_known_and_lacks_a_right_is_forbidden() -> None:
-    """No other password is asked for."""
+def test_a_known_user_without_the_right_is_forbidden() -> None:
+    """A challenge would make the client ask for another password."""
     with pytest.raises(Forbidden):
         Identity("ann", frozenset({"pull"}), _CHALLENGE).require("push", _REPOSITORY)
 
 
 @pytest.mark.parametrize("header", [None, "", _RIGHT, _WRONG, *_MALFORMED])
-def test_an_open_registry_asks_nobody(header: str | None) -> None:
-    """Whatever is sent; as docker distribution without auth."""
+def test_an_open_registry_accepts_every_client(header: str | None) -> None:
+    """Docker distribution without `auth` does the same, whatever the header is."""
     identity = OpenAuthenticator().identify(header)
 
     identity.require_access()
@@ -220,7 +218,7 @@ def test_an_open_registry_asks_nobody(header: str | None) -> None:
 
 
 def test_a_realm_cannot_break_its_header() -> None:
-    """Quotes are escaped, what no header may hold is replaced."""
+    """Quotes are escaped, and characters that a header may not contain are replaced."""
     basic = BasicAuthenticator(_check, realm='a "b"\\\r\nX: ü')
 
     with pytest.raises(Unauthenticated) as caught:
@@ -233,8 +231,8 @@ _TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]))
 
 
 @given(_TEXT.filter(lambda user: ":" not in user), _TEXT)
-def test_any_user_and_password_arrive_as_they_were_sent(user: str, password: str) -> None:
-    """Colons in a password and letters of any script included."""
+def test_any_user_and_password_reach_the_check_unchanged(user: str, password: str) -> None:
+    """Passwords may contain colons and letters of any script."""
     arrived: list[tuple[str, str]] = []
 
     def check(user: str, password: str) -> bool:
@@ -253,22 +251,22 @@ def test_any_user_and_password_arrive_as_they_were_sent(user: str, password: str
 
 @given(st.text())
 def test_no_header_raises(header: str) -> None:
-    """Whatever it holds, it is somebody, nobody or a mistake."""
+    """Any header gives a user, an anonymous client, or wrong credentials."""
     for text in (header, "Basic " + header):
         assert _basic().identify(text).user in {None, "ann"}
 
 
 @pytest.mark.parametrize("header", _MALFORMED)
-def test_what_is_malformed_is_not_checked(header: str) -> None:
-    """Also where every password is right: a user's name with a line end would forge a header."""
+def test_malformed_credentials_are_not_checked(header: str) -> None:
+    """Even if every password is right: a line end in a user name would forge a header."""
     identity = BasicAuthenticator(lambda _user, _password: True, realm="here").identify(header)
 
     assert identity.user is None
     assert identity.has_wrong_credentials
 
 
-def test_a_password_file_is_asked_once_and_followed(tmp_path: Path) -> None:
-    """The whole of it: checked, remembered, and out once deleted."""
+def test_password_file_results_are_cached_until_the_file_changes(tmp_path: Path) -> None:
+    """A password is checked, cached, and rejected once its line is removed."""
     path = tmp_path / "htpasswd"
     path.write_bytes(b"ann:" + bcrypt.hashpw(b"right:one", bcrypt.gensalt(4)))
     now = [0.0]
@@ -282,8 +280,8 @@ def test_a_password_file_is_asked_once_and_followed(tmp_path: Path) -> None:
     assert door.identify(_RIGHT).user is None
 
 
-def test_an_embedding_program_gives_a_function_an_authenticator_or_nothing() -> None:
-    """A function is asked for user and password; nothing is an open registry."""
+def test_an_embedding_program_passes_a_function_an_authenticator_or_none() -> None:
+    """A function gets user and password; None means an open registry."""
     own = OpenAuthenticator()
 
     assert auth_identity.authenticator(own) is own
@@ -311,8 +309,8 @@ def _ruled(anonymous: Anonymous = "pull", rules: AccessRules | None = _RULES) ->
     )
 
 
-def test_a_user_has_what_the_rules_give_him_where_they_give_it() -> None:
-    """Known and not allowed is forbidden, and no other password is asked for."""
+def test_a_user_has_the_rights_of_the_rules_in_their_repositories_only() -> None:
+    """A known user without a right is forbidden, not challenged for another password."""
     ann = _ruled().identify(_RIGHT)
 
     ann.require("push", _REPOSITORY)
@@ -325,8 +323,8 @@ def test_a_user_has_what_the_rules_give_him_where_they_give_it() -> None:
         ann.require("delete")
 
 
-def test_who_has_a_password_and_no_right_may_log_in() -> None:
-    """The password is right: to say that it is wrong would send him after another."""
+def test_a_user_without_any_right_can_log_in() -> None:
+    """The password is right; a 401 would make the user try another one."""
     carl = _ruled("none").identify(_header("carl", "any"))
 
     carl.require_access()
@@ -334,8 +332,8 @@ def test_who_has_a_password_and_no_right_may_log_in() -> None:
         carl.require("pull", _REPOSITORY)
 
 
-def test_a_stranger_has_what_the_rules_give_anybody() -> None:
-    """Where he may have anything; elsewhere a password is asked for."""
+def test_anonymous_rights_come_from_the_rules_for_anonymous() -> None:
+    """Outside of these repositories the client is challenged."""
     nobody = _ruled().identify(None)
 
     nobody.require_access()
@@ -345,19 +343,19 @@ def test_a_stranger_has_what_the_rules_give_anybody() -> None:
         nobody.require("push", _OPEN)
 
 
-def test_rules_give_no_stranger_what_is_not_open_at_all() -> None:
-    """`auth.anonymous` bounds it."""
+def test_rules_give_anonymous_clients_nothing_if_anonymous_is_none() -> None:
+    """The setting `auth.anonymous` is the upper limit."""
     assert _ruled("none").identify(None).rights == frozenset()
     assert not _enters(_ruled("none").identify(None))
 
 
-def test_where_rules_give_strangers_nothing_they_are_asked_for_a_password() -> None:
-    """On `/v2/` too, although pulls are open in principle."""
+def test_anonymous_clients_without_any_right_are_challenged() -> None:
+    """On `/v2/` too, although `auth.anonymous` permits pulls."""
     assert not _enters(_ruled("pull", AccessRules([])).identify(None))
 
 
-def test_rules_are_those_of_the_moment() -> None:
-    """A right that is taken away is gone with the next request, and one that is given is there."""
+def test_changed_rules_apply_to_the_next_request() -> None:
+    """A removed right is gone, and a new right is there."""
     now: list[AccessRules | None] = [None]
     basic = BasicAuthenticator(
         lambda *_: True, realm="here", anonymous="pull", rules=lambda: now[0]
@@ -373,8 +371,8 @@ def test_rules_are_those_of_the_moment() -> None:
     assert before != basic.identify(_RIGHT).rights_class
 
 
-def test_without_rules_every_user_is_of_one_class_and_strangers_of_another() -> None:
-    """Who may do everything, who may pull, who may do nothing."""
+def test_without_rules_all_users_share_one_rights_class() -> None:
+    """Anonymous clients with pull, and those without any right, have other classes."""
     known = [_ruled(rules=None).identify(_header(user, "x")).rights_class for user in ("a", "b")]
     strangers = [
         _ruled("none", None).identify(None).rights_class,

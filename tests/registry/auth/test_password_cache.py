@@ -1,4 +1,4 @@
-"""What a check said, remembered."""
+"""Tests of the cache of password checks."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from entrepot.registry.auth.password_cache import PasswordCache
 
 
 class Check:
-    """Knows one password, and keeps what it was asked."""
+    """Accepts one password, and records all that it checks."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
 
     def __call__(self, _user: str, password: str) -> bool:
-        """Tell whether it is the one."""
+        """Return whether it is that password."""
         self.asked.append(password)
         return password == "right"
 
 
 class Now:
-    """A time, or a generation, that a test sets."""
+    """A time or a generation that a test sets."""
 
     now = 0
 
     def __call__(self) -> int:
-        """Return it."""
+        """Return the value."""
         return self.now
 
 
 @pytest.fixture
 def check() -> Check:
-    """The costly thing."""
+    """Return a recording check."""
     return Check()
 
 
 @pytest.fixture
 def clock() -> Now:
-    """Seconds."""
+    """Return a clock in s."""
     return Now()
 
 
 @pytest.mark.parametrize(("password", "span"), [("right", 300), ("wrong", 10)])
-def test_a_verdict_is_paid_once_in_its_span(
+def test_a_result_is_cached_for_its_lifetime(
     check: Check, clock: Now, password: str, span: int
 ) -> None:
-    """A good one for minutes, a bad one for seconds; use does not prolong it."""
+    """A right password is cached for minutes, a wrong one for seconds; use does not prolong it."""
     verdicts = PasswordCache(check, clock=clock)
 
     for now in (0, span // 2, span - 1):
@@ -61,8 +61,8 @@ def test_a_verdict_is_paid_once_in_its_span(
     assert len(check.asked) == 2
 
 
-def test_a_new_generation_asks_again(check: Check, clock: Now) -> None:
-    """A deleted user is out at once, and so is the memory of a mistake."""
+def test_a_new_generation_checks_again(check: Check, clock: Now) -> None:
+    """A removed user is rejected at once, and a cached wrong result is dropped."""
     generation = Now()
     verdicts = PasswordCache(check, generation=generation, clock=clock)
     verdicts("ann", "right")
@@ -75,8 +75,8 @@ def test_a_new_generation_asks_again(check: Check, clock: Now) -> None:
     assert check.asked == ["right", "wrong"] * 2
 
 
-def test_user_and_password_are_not_run_together(check: Check) -> None:
-    """A right password is the user's own."""
+def test_user_and_password_are_separate_parts_of_the_key(check: Check) -> None:
+    """A cached password is valid for its own user only."""
 
     def only_ann(user: str, password: str) -> bool:
         return check(user, password) and user == "ann"
@@ -88,8 +88,8 @@ def test_user_and_password_are_not_run_together(check: Check) -> None:
     assert not verdicts("carl", "right")
 
 
-def test_guesses_push_no_user_out(check: Check) -> None:
-    """Both memories are bounded, and the oldest goes first."""
+def test_guesses_do_not_evict_users(check: Check) -> None:
+    """Both caches are bounded, and the oldest entry is evicted first."""
     verdicts = PasswordCache(check, most=2)
     verdicts("ann", "right")
     for guess in range(10):
@@ -103,8 +103,8 @@ def test_guesses_push_no_user_out(check: Check) -> None:
     assert check.asked == ["7"]
 
 
-def test_many_who_ask_the_same_at_once_pay_once() -> None:
-    """One thread checks, the others wait for what it finds."""
+def test_concurrent_checks_of_one_credential_run_once() -> None:
+    """One thread checks; the others wait for its result."""
     entered, release = threading.Event(), threading.Event()
     asked: list[str] = []
 
@@ -123,8 +123,8 @@ def test_many_who_ask_the_same_at_once_pay_once() -> None:
     assert asked == ["right"]
 
 
-def test_an_error_reaches_all_who_wait_and_is_forgotten(check: Check) -> None:
-    """The next one asks again."""
+def test_an_exception_reaches_all_waiting_threads_and_is_not_cached(check: Check) -> None:
+    """The next call checks again."""
     entered, release = threading.Event(), threading.Event()
     failing = True
 
@@ -153,7 +153,7 @@ def test_an_error_reaches_all_who_wait_and_is_forgotten(check: Check) -> None:
 
 
 def _start(many: int, ask: Callable[[], object]) -> Callable[[], list[object]]:
-    """Ask in *many* threads that set out together; the answer waits for theirs."""
+    """Call *ask* in *many* threads at the same moment; the returned function waits for them."""
     together = threading.Barrier(many + 1)
     answers: list[object] = []
 

@@ -1,4 +1,4 @@
-"""Which user may do what in which repository."""
+"""Tests of the access rules."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def _rule(user: str, repository: str, *allow: Action) -> AccessGrant:
     return AccessGrant((user,), (repository,), frozenset(allow))
 
 
-def test_what_no_rule_allows_is_not_allowed() -> None:
-    """Another user's rule, another repository's, another action's: none of them helps."""
+def test_an_action_that_no_rule_permits_is_forbidden() -> None:
+    """Rules for another user, repository or action do not help."""
     rules = AccessRules([_rule("ann", "quay.io/secret/**", "pull"), _rule("bob", "**", "push")])
     ann = rules.of("ann")
 
@@ -34,8 +34,8 @@ def test_what_no_rule_allows_is_not_allowed() -> None:
     assert not rules.of(None).allow("pull", _SECRET)
 
 
-def test_what_one_rule_allows_no_other_takes_back() -> None:
-    """All that concern a user are put together."""
+def test_the_rights_of_all_matching_rules_are_combined() -> None:
+    """No rule removes a right that another rule gives."""
     rules = AccessRules([_rule("*", "quay.io/open/*", "pull"), _rule("ann", "quay.io/**", "push")])
     ann = rules.of("ann")
 
@@ -45,16 +45,16 @@ def test_what_one_rule_allows_no_other_takes_back() -> None:
     assert not ann.allow("pull", _SECRET)
 
 
-def test_a_star_is_whoever_has_a_password() -> None:
-    """And nobody else."""
+def test_a_star_means_every_user_with_a_password() -> None:
+    """It does not include anonymous clients."""
     rules = AccessRules([_rule("*", "**", "pull", "push")])
 
     assert rules.of("ann").allow("push", _OPEN)
     assert not rules.of(None).allow("pull", _OPEN)
 
 
-def test_what_anybody_may_pull_every_user_may_pull() -> None:
-    """Who logs in does not lose by it; more than to pull is nobody's without a password."""
+def test_users_may_pull_everything_that_anonymous_clients_may() -> None:
+    """A login must not remove rights. Anonymous clients never have more than pull."""
     rules = AccessRules([_rule("anonymous", "quay.io/open/**", "pull", "push", "delete")])
 
     for user in (None, "ann", "anonymous"):
@@ -63,13 +63,13 @@ def test_what_anybody_may_pull_every_user_may_pull() -> None:
         assert not rules.of(user).allow("pull", _SECRET)
 
 
-def test_of_no_rule_nothing_is_allowed() -> None:
-    """Whose last right was taken has none."""
+def test_without_any_rule_nothing_is_permitted() -> None:
+    """Removing the last rule removes the last right."""
     assert AccessRules([]).of("ann").actions == frozenset()
 
 
-def test_of_the_registry_as_a_whole_it_counts_what_is_allowed_anywhere() -> None:
-    """Metrics are for whoever may pull something."""
+def test_without_a_repository_a_right_in_any_repository_counts() -> None:
+    """The metrics need the right to pull from some repository."""
     ann = AccessRules([_rule("ann", "quay.io/secret/**", "pull")]).of("ann")
 
     assert ann.allow("pull", None)
@@ -89,13 +89,13 @@ def test_of_the_registry_as_a_whole_it_counts_what_is_allowed_anywhere() -> None
         ("**", "**"),
     ],
 )
-def test_a_pattern_may_be_written_as_a_name_is(pattern: str, named: str) -> None:
-    """A port with its colon, and Docker Hub's images without `library`: as clients write them."""
+def test_a_pattern_may_have_the_form_that_clients_use(pattern: str, named: str) -> None:
+    """With a colon before the port, and without `library/` for Docker Hub's official images."""
     assert named == auth_rules.disk_pattern(pattern)
 
 
-def test_what_is_no_pattern_is_refused_at_once() -> None:
-    """Not when its user comes."""
+def test_an_invalid_pattern_is_rejected_when_the_rules_are_made() -> None:
+    """An error at the first request of its user would be too late."""
     with pytest.raises(InvalidRepository):
         AccessRules([_rule("ann", "team/[ab]", "pull")])
 
@@ -103,8 +103,8 @@ def test_what_is_no_pattern_is_refused_at_once() -> None:
 # ---- the rights class
 
 
-def test_equal_rights_have_one_class() -> None:
-    """However the rules put it: HAProxy's memory is shared by all who may do the same."""
+def test_users_with_equal_rights_share_a_rights_class() -> None:
+    """HAProxy's cache is shared by rights class, however the rules are written."""
     one = AccessRules([AccessGrant(("ann", "bob"), ("a/*", "b"), PULL)])
     other = AccessRules(
         [_rule("bob", "b", "pull"), _rule("*", "a/*", "pull"), _rule("x", "z", "pull")]
@@ -114,16 +114,16 @@ def test_equal_rights_have_one_class() -> None:
     assert len({one.of("ann").name, other.of("ann").name, one.of(None).name}) == 3
 
 
-def test_a_stranger_has_a_class_of_his_own() -> None:
-    """Also where he may do what a user may."""
+def test_anonymous_clients_never_share_a_class_with_users() -> None:
+    """Even if their rights are equal."""
     rules = AccessRules([_rule("anonymous", "**", "pull")])
 
     assert rules.of(None).name != rules.of("ann").name
     assert auth_rules.everywhere(PULL, is_user=False).name == rules.of(None).name
 
 
-def test_a_class_can_stand_in_a_header_and_a_host() -> None:
-    """Letters and digits, and short; no name of a repository shows."""
+def test_a_rights_class_is_valid_in_a_header_and_a_host_name() -> None:
+    """It is short, has letters and digits only, and shows no repository name."""
     name = AccessRules([_rule("ann", "secret/*", *ALL)]).of("ann").name
 
     assert name.isascii()
@@ -160,8 +160,8 @@ def _concerns(rule: AccessGrant, user: str | None, action: Action) -> bool:
 
 
 @given(_RULES, st.sampled_from([None, "ann", "bob", "carl"]))
-def test_a_right_is_there_because_of_a_rule(rules: list[AccessGrant], user: str | None) -> None:
-    """Each that is there has a rule that says so, and each rule is obeyed."""
+def test_rights_are_exactly_those_of_the_rules(rules: list[AccessGrant], user: str | None) -> None:
+    """Each right has a rule that permits it, and each rule gives its rights."""
     expected = {
         (action, name)
         for action in _ACTIONS
@@ -174,8 +174,8 @@ def test_a_right_is_there_because_of_a_rule(rules: list[AccessGrant], user: str 
 
 
 @given(_RULES, st.sampled_from([None, "ann", "carl"]))
-def test_the_order_of_rules_means_nothing(rules: list[AccessGrant], user: str | None) -> None:
-    """Neither for a right nor for its class."""
+def test_the_order_of_rules_has_no_effect(rules: list[AccessGrant], user: str | None) -> None:
+    """Neither on the rights nor on the rights class."""
     orders = [list(each) for each in permutations(rules)][:6]
 
     assert len({frozenset(_allowed(each, user)) for each in orders}) == 1
@@ -183,32 +183,34 @@ def test_the_order_of_rules_means_nothing(rules: list[AccessGrant], user: str | 
 
 
 @given(_RULES, _RULES, st.sampled_from([None, "ann", "carl"]))
-def test_a_rule_more_takes_no_right_away(
+def test_an_additional_rule_removes_no_right(
     rules: list[AccessGrant], more: list[AccessGrant], user: str | None
 ) -> None:
-    """And a rule less gives none."""
+    """And removing a rule gives none."""
     assert _allowed(rules, user) <= _allowed(rules + more, user)
 
 
 @given(_RULES, _RULES, *[st.sampled_from([None, "ann", "bob", "carl"])] * 2)
-def test_who_shares_a_class_shares_every_right(
+def test_clients_of_one_class_have_equal_rights(
     rules: list[AccessGrant], others: list[AccessGrant], user: str | None, other: str | None
 ) -> None:
-    """Else one would be shown from memory what only the other may see."""
+    """Otherwise HAProxy could serve a cached response to a client without the right."""
     same = AccessRules(rules).of(user).name == AccessRules(others).of(other).name
 
     assert not same or _allowed(rules, user) == _allowed(others, other)
 
 
 @given(_RULES)
-def test_what_a_stranger_may_every_user_may(rules: list[AccessGrant]) -> None:
-    """For whatever rules."""
+def test_users_have_all_anonymous_rights(rules: list[AccessGrant]) -> None:
+    """For all generated rules."""
     assert _allowed(rules, None) <= _allowed(rules, "carl")
 
 
 @pytest.mark.parametrize(("pattern", "is_everywhere"), [("**", True), ("quay.io/**", False)])
-def test_only_two_stars_alone_are_everywhere(pattern: str, *, is_everywhere: bool) -> None:
-    """A right in one upstream is none to be told of the others."""
+def test_only_a_pattern_of_two_stars_means_every_repository(
+    pattern: str, *, is_everywhere: bool
+) -> None:
+    """A right in one upstream must not show metrics of the others."""
     rules = AccessRules([AccessGrant(("ann",), (pattern,), frozenset({"pull"}))])
 
     assert rules.of("ann").everywhere("pull") is is_everywhere

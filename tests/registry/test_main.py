@@ -1,4 +1,4 @@
-"""What the workers' start puts together, where no part alone has it."""
+"""Tests of parts that the start of the workers connects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _breaker(folder: Path) -> tuple[Breaker, CacheEpoch]:
     return Breaker("one.test", folder / "breakers", report=report), number
 
 
-def test_a_breaker_that_opens_raises_the_generation(tmp_path: Path) -> None:
+def test_an_opening_breaker_raises_the_cache_epoch(tmp_path: Path) -> None:
     """Once, however many requests find it open."""
     breaker, number = _breaker(tmp_path)
     before = int(number.now())
@@ -31,8 +31,8 @@ def test_a_breaker_that_opens_raises_the_generation(tmp_path: Path) -> None:
     assert int(number.now()) == before + 1
 
 
-def test_a_breaker_that_closes_raises_nothing(tmp_path: Path) -> None:
-    """What is remembered was true all the while."""
+def test_a_closing_breaker_does_not_raise_the_cache_epoch(tmp_path: Path) -> None:
+    """The cached responses stayed valid."""
     breaker, number = _breaker(tmp_path)
     breaker.failed(DEAD, Pass())
     before = number.now()
@@ -41,8 +41,8 @@ def test_a_breaker_that_closes_raises_nothing(tmp_path: Path) -> None:
     assert number.now() == before
 
 
-def test_a_failure_that_opens_no_breaker_raises_nothing(tmp_path: Path) -> None:
-    """Else each hiccup of an upstream would empty memory."""
+def test_a_failure_that_opens_no_breaker_does_not_raise_the_cache_epoch(tmp_path: Path) -> None:
+    """Otherwise each short failure of an upstream would purge HAProxy's cache."""
     breaker, number = _breaker(tmp_path)
     before = number.now()
     breaker.failed(UpstreamFailure("reset"), Pass())
@@ -50,7 +50,7 @@ def test_a_failure_that_opens_no_breaker_raises_nothing(tmp_path: Path) -> None:
     assert number.now() == before
 
 
-def test_both_are_told_as_events(tmp_path: Path) -> None:
+def test_opening_and_closing_are_events(tmp_path: Path) -> None:
     """The metrics count them."""
     breaker, _ = _breaker(tmp_path)
     breaker.failed(DEAD, Pass())

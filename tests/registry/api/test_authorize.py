@@ -1,4 +1,4 @@
-"""What a worker and HAProxy tell each other: who is believed, and what may be remembered."""
+"""Tests of the headers between a worker and HAProxy: verified credentials and cache permission."""
 
 from __future__ import annotations
 
@@ -24,42 +24,44 @@ from entrepot.registry.upstream.upstreams import Registered
 NOW = "0000000007"
 
 
-class Nowhere:
-    """No upstreams."""
+class NoUpstreams:
+    """A table without upstreams."""
 
     default = None
 
     def find(self, host: str) -> Registered | None:
-        """Find none."""
+        """Return no upstream."""
         del host
         return None
 
 
-class Checked:
-    """A check that knows one password, and counts how often it is asked."""
+class CountingCheck:
+    """A check that accepts one password, and counts its calls."""
 
     def __init__(self) -> None:
         self.times = 0
 
     def __call__(self, user: str, password: str) -> bool:
-        """Check one."""
+        """Return whether the password is right."""
         self.times += 1
         return (user, password) in {("ann", "right"), ("bob", "right"), ("grün", "right")}
 
 
 class Client:
-    """Asks `/v2/` of an application with a front before it, or none."""
+    """Sends requests to an application, with or without HAProxy in front."""
 
     def __init__(self, authenticator: Authenticator, edge: EdgeHeaders) -> None:
-        door = Authorization(authenticator, Nowhere(), Repositories(MemoryStorage()), edge=edge)
+        authorization = Authorization(
+            authenticator, NoUpstreams(), Repositories(MemoryStorage()), edge=edge
+        )
         app = App()
         errors.install(app)
-        app.add_route("/v2/", VersionResource(door))
-        app.add_route("/v2/token", DockerLoginResource(door))
+        app.add_route("/v2/", VersionResource(authorization))
+        app.add_route("/v2/token", DockerLoginResource(authorization))
         self._client = testing.TestClient(app)
 
     def ask(self, credential: str | None, path: str = "/v2/", **headers: str) -> testing.Result:
-        """Ask with user:password."""
+        """Send a request with a credential `user:password`."""
         if credential is not None:
             headers["Authorization"] = f"Basic {base64.b64encode(credential.encode()).decode()}"
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -67,19 +69,19 @@ class Client:
 
 
 @pytest.fixture
-def check() -> Checked:
-    """The costly check."""
-    return Checked()
+def check() -> CountingCheck:
+    """Return a counting check."""
+    return CountingCheck()
 
 
 @pytest.fixture
-def client(check: Checked) -> Client:
-    """An application behind HAProxy, that wants a password."""
+def client(check: CountingCheck) -> Client:
+    """Return a client of an application with passwords behind HAProxy."""
     return Client(BasicAuthenticator(check, realm="here"), EdgeHeaders(lambda: NOW))
 
 
-def test_a_right_password_is_told_with_its_rights_and_generation(client: Client) -> None:
-    """HAProxy remembers four numbers of 32 bits and less."""
+def test_a_right_password_is_reported_with_rights_class_and_epoch(client: Client) -> None:
+    """HAProxy stores the rights class as numbers of at most 32 bits."""
     answer = client.ask("ann:right")
 
     assert answer.headers["x-entrepot-generation"] == NOW
@@ -89,31 +91,35 @@ def test_a_right_password_is_told_with_its_rights_and_generation(client: Client)
     assert numbers[3] == 1
 
 
-def test_who_may_do_the_same_has_the_same_rights(client: Client) -> None:
-    """They share what is remembered."""
+def test_users_with_equal_rights_have_the_same_rights_header(client: Client) -> None:
+    """They share HAProxy's cached responses."""
     ann, bob = client.ask("ann:right"), client.ask("bob:right")
 
     assert ann.headers["x-entrepot-rights"] == bob.headers["x-entrepot-rights"]
 
 
 @pytest.mark.parametrize("credential", [None, "ann:wrong"], ids=["none", "a wrong one"])
-def test_what_is_not_right_is_not_remembered(client: Client, credential: str | None) -> None:
-    """It has no rights to be told."""
+def test_a_missing_or_wrong_password_is_not_reported_as_verified(
+    client: Client, credential: str | None
+) -> None:
+    """HAProxy must not remember such a credential."""
     answer = client.ask(credential)
 
     assert (answer.status_code, "x-entrepot-rights" in answer.headers) == (401, False)
 
 
-def test_where_nobody_needs_a_password_one_is_nobodys() -> None:
-    """Dockerd sends a mirror what it has for the Hub: that is remembered, but no user."""
+def test_without_passwords_a_credential_is_anonymous() -> None:
+    """Dockerd sends its Docker Hub password to a mirror: HAProxy remembers it, but no user."""
     answer = Client(OpenAuthenticator(), EdgeHeaders(lambda: NOW)).ask("hub:secret")
 
     assert answer.headers["x-entrepot-rights"].endswith(".2")
     assert "x-entrepot-user" not in answer.headers
 
 
-def test_what_haproxy_remembers_is_not_checked_again(client: Client, check: Checked) -> None:
-    """Nor told to it again, or it would be remembered for ever."""
+def test_a_credential_verified_by_haproxy_is_not_checked_again(
+    client: Client, check: CountingCheck
+) -> None:
+    """It is not reported again either, or HAProxy would remember it without an end."""
     answer = client.ask("ann:right", X_Entrepot_Verified=NOW)
 
     assert (answer.status_code, check.times) == (200, 0)
@@ -121,17 +127,17 @@ def test_what_haproxy_remembers_is_not_checked_again(client: Client, check: Chec
     assert "x-entrepot-rights" not in answer.headers
 
 
-def test_what_haproxy_remembers_of_another_generation_is_checked(
-    client: Client, check: Checked
+def test_a_credential_verified_in_another_epoch_is_checked(
+    client: Client, check: CountingCheck
 ) -> None:
-    """It has not heard yet that something changed."""
+    """HAProxy does not know yet that passwords or rules changed."""
     answer = client.ask("ann:wrong", X_Entrepot_Verified="0000000006")
 
     assert (answer.status_code, check.times) == (401, 1)
 
 
-def test_without_haproxy_before_it_no_header_makes_a_user(check: Checked) -> None:
-    """And nothing is told that only HAProxy would take away."""
+def test_without_haproxy_no_header_replaces_a_password(check: CountingCheck) -> None:
+    """The response has no headers either that only HAProxy would remove."""
     client = Client(BasicAuthenticator(check, realm="here"), EdgeHeaders())
 
     assert client.ask("ann:wrong", X_Entrepot_Verified=NOW).status_code == 401
@@ -140,8 +146,8 @@ def test_without_haproxy_before_it_no_header_makes_a_user(check: Checked) -> Non
     assert not {name for name in told if "rights" in name or "generation" in name}
 
 
-def test_an_authenticator_that_recalls_nobody_is_asked_each_time() -> None:
-    """A program's own decides by itself, whatever a proxy says."""
+def test_an_authenticator_without_identify_verified_is_always_called() -> None:
+    """An embedding program's authenticator decides alone, whatever a proxy sends."""
 
     class Own:
         def identify(self, authorization: str | None) -> Identity:
@@ -154,15 +160,15 @@ def test_an_authenticator_that_recalls_nobody_is_asked_each_time() -> None:
     )
 
 
-def test_a_name_reaches_the_log_as_it_is(client: Client) -> None:
-    """In UTF-8, as HAProxy reads it from the credential when it remembers that."""
+def test_a_user_name_is_sent_to_the_log_in_utf8(client: Client) -> None:
+    """HAProxy decodes the name of a remembered credential in the same way."""
     told = client.ask("grün:right").headers["x-entrepot-user"]
 
     assert told.encode("latin-1").decode() == "grün"
 
 
-def test_an_answer_is_dated_once_at_its_beginning(check: Checked) -> None:
-    """What changes while we look is newer than what we say."""
+def test_the_epoch_is_read_once_before_the_request_is_handled(check: CountingCheck) -> None:
+    """A change during the request is then newer than the epoch of the response."""
     dates = iter(["1", "2"])
     client = Client(BasicAuthenticator(check, realm="here"), EdgeHeaders(lambda: next(dates)))
 
@@ -170,10 +176,10 @@ def test_an_answer_is_dated_once_at_its_beginning(check: Checked) -> None:
 
 
 @pytest.mark.parametrize("scope", ["repository:app:pull", "repository:app:pull,push"])
-def test_a_wrong_password_is_counted_although_a_stranger_is_served(
-    check: Checked, scope: str
+def test_a_wrong_password_is_counted_even_if_the_response_is_a_success(
+    check: CountingCheck, scope: str
 ) -> None:
-    """The token tells whether it was right: HAProxy counts it as it counts a 401."""
+    """The token reveals whether it was right, so HAProxy counts it like a 401."""
     half_open = BasicAuthenticator(check, realm="here", anonymous="pull")
     client, path = Client(half_open, EdgeHeaders(lambda: NOW)), f"/v2/token?scope={scope}"
     wrong, right, nobody = (client.ask(each, path) for each in ("ann:wrong", "ann:right", None))

@@ -1,4 +1,4 @@
-"""The Cache-Status header of RFC 9211."""
+"""Tests of the Cache-Status header (RFC 9211)."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from entrepot.registry.api.cache_status import Forward
         (cache_status.neither("resting"), "entrepot; detail=resting"),
     ],
 )
-def test_what_it_says(actual: str, expected: str) -> None:
-    """One list member, the parameters in the order of the RFC, a true boolean bare."""
+def test_values_follow_the_grammar(actual: str, expected: str) -> None:
+    """One list member with the parameters in the order of the RFC; true has no value."""
     assert expected == actual
 
 
 @given(st.text())
 def test_any_detail_is_a_token_or_a_quoted_string(detail: str) -> None:
-    """What an upstream says can't break the header or add a parameter."""
+    """Text of an upstream cannot break the header or add a parameter."""
     header = cache_status.neither(detail)
 
     string = r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*"'

@@ -1,4 +1,4 @@
-"""The docker daemon where strangers may pull: its own challenge, and the token that it asks for."""
+"""Tests of the docker daemon's login where anonymous clients may pull: challenge and token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from entrepot.registry.api.authorize import Authorization
 from entrepot.registry.api.docker_login import SCHEME, DockerLoginResource
 from entrepot.registry.api.status import VersionResource
 from entrepot.registry.auth.identity import Authenticator, BasicAuthenticator, OpenAuthenticator
-from tests.registry.api.test_authorize import Nowhere
+from tests.registry.api.test_authorize import NoUpstreams
 
 DAEMON = "docker/20.10.24 go/go1.19.8 os/linux arch/amd64 UpstreamClient(Docker-Client/28.2.2)"
 RIGHT, WRONG = "ann:right", "ann:guess"
@@ -31,11 +31,11 @@ CLOSED = BasicAuthenticator(_check, realm="here")
 
 
 def _client(authenticator: Authenticator) -> testing.TestClient:
-    door = Authorization(authenticator, Nowhere(), Repositories(MemoryStorage()))
+    authorization = Authorization(authenticator, NoUpstreams(), Repositories(MemoryStorage()))
     app = App()
     errors.install(app)
-    app.add_route(router.BASE, VersionResource(door))
-    app.add_route(router.DOCKER_LOGIN, DockerLoginResource(door))
+    app.add_route(router.BASE, VersionResource(authorization))
+    app.add_route(router.DOCKER_LOGIN, DockerLoginResource(authorization))
     return testing.TestClient(app)
 
 
@@ -61,27 +61,27 @@ def _token(authenticator: Authenticator, login: str | None, *scopes: str) -> str
     return str(answer.json["token"])
 
 
-def test_the_daemon_is_challenged_for_a_token_where_strangers_may_pull() -> None:
-    """After a Basic challenge it would send no request without a password."""
-    told = _challenge(HALF_OPEN, User_Agent=DAEMON, Host="cache.example.org:5000")
+def test_the_daemon_gets_a_bearer_challenge_if_anonymous_clients_may_pull() -> None:
+    """After a Basic challenge the daemon would send no request without a password."""
+    header = _challenge(HALF_OPEN, User_Agent=DAEMON, Host="cache.example.org:5000")
 
-    assert told == 'Bearer realm="http://cache.example.org:5000/v2/token",service="entrepot"'
-
-
-def test_the_command_line_client_is_challenged_as_the_daemon() -> None:
-    """`docker manifest` asks registries itself."""
-    told = _challenge(HALF_OPEN, User_Agent="Docker-Client/28.2.2 (linux)", Host="cache.test")
-
-    assert told
-    assert told.startswith("Bearer ")
+    assert header == 'Bearer realm="http://cache.example.org:5000/v2/token",service="entrepot"'
 
 
-def test_the_realm_is_reached_as_the_client_came() -> None:
-    """By TLS where HAProxy says so: a password must not go over plain HTTP."""
-    told = _challenge(HALF_OPEN, **{"User_Agent": DAEMON, "Host": "cache.test", SCHEME: "https"})
+def test_the_docker_command_gets_the_same_challenge_as_the_daemon() -> None:
+    """The command `docker manifest` sends requests to registries itself."""
+    header = _challenge(HALF_OPEN, User_Agent="Docker-Client/28.2.2 (linux)", Host="cache.test")
 
-    assert told
-    assert 'realm="https://cache.test/v2/token"' in told
+    assert header
+    assert header.startswith("Bearer ")
+
+
+def test_the_realm_has_the_scheme_of_the_client_connection() -> None:
+    """If HAProxy reports TLS, a password must not be sent over plain HTTP."""
+    header = _challenge(HALF_OPEN, **{"User_Agent": DAEMON, "Host": "cache.test", SCHEME: "https"})
+
+    assert header
+    assert 'realm="https://cache.test/v2/token"' in header
 
 
 @pytest.mark.parametrize(
@@ -95,10 +95,10 @@ def test_the_realm_is_reached_as_the_client_came() -> None:
     ],
     ids=["closed", "podman", "another program", "a wrong password", "a host that ends the quotes"],
 )
-def test_all_others_are_challenged_for_a_password(
+def test_all_other_clients_get_a_basic_challenge(
     authenticator: Authenticator, headers: dict[str, str]
 ) -> None:
-    """The Basic challenge, as docker distribution's htpasswd."""
+    """The challenge is that of docker distribution's htpasswd."""
     assert _challenge(authenticator, **headers) == 'Basic realm="here"'
 
 
@@ -109,10 +109,10 @@ def test_an_open_registry_challenges_no_daemon() -> None:
 
 @pytest.mark.parametrize("authenticator", [HALF_OPEN, CLOSED], ids=["half open", "closed"])
 @pytest.mark.parametrize("scopes", [(), (PULL,), (PUSH,), (PULL, PUSH)])
-def test_the_token_for_a_right_password_is_that_user_s(
+def test_the_token_for_a_right_password_identifies_the_user(
     authenticator: Authenticator, scopes: tuple[str, ...]
 ) -> None:
-    """Whatever it is asked for: what the user may do is looked at with each request."""
+    """For any scope: the rights are checked with each request."""
     token = _token(authenticator, RIGHT, *scopes)
 
     assert authenticator.identify(f"Bearer {token}").user == "ann"
@@ -122,8 +122,10 @@ def test_the_token_for_a_right_password_is_that_user_s(
     ("login", "scopes"),
     [(None, ()), (None, (PULL,)), (None, (PUSH,)), (WRONG, (PULL,)), (WRONG, (PULL, PULL))],
 )
-def test_strangers_get_a_token_of_nobody(login: str | None, scopes: tuple[str, ...]) -> None:
-    """Also one with a password for Docker Hub that pulls: the daemon sends it to every mirror."""
+def test_anonymous_clients_get_an_anonymous_token(
+    login: str | None, scopes: tuple[str, ...]
+) -> None:
+    """Also a daemon that pulls with a Docker Hub password, which it sends to every mirror."""
     token = _token(HALF_OPEN, login, *scopes)
 
     identity = HALF_OPEN.identify(f"Bearer {token}")
@@ -131,18 +133,18 @@ def test_strangers_get_a_token_of_nobody(login: str | None, scopes: tuple[str, .
     assert identity.may("pull", None)
 
 
-def test_a_login_with_a_wrong_password_is_refused() -> None:
-    """`docker login` asks without a scope."""
+def test_a_login_with_a_wrong_password_is_rejected() -> None:
+    """The command `docker login` requests no scope."""
     assert _token(HALF_OPEN, WRONG) is None
 
 
 @pytest.mark.parametrize(
     "scopes", [(PUSH,), (PULL, PUSH), ("",), ("repository:a:*",), ("pull,push",)]
 )
-def test_the_token_for_a_wrong_password_and_a_push_is_refused_when_it_is_used(
+def test_a_push_token_for_a_wrong_password_is_rejected_when_it_is_used(
     scopes: tuple[str, ...],
 ) -> None:
-    """A token that is refused is asked for again and again by the daemon, a request is not."""
+    """The daemon repeats a rejected token request many times, but not a rejected request."""
     token = _token(HALF_OPEN, WRONG, *scopes)
 
     identity = HALF_OPEN.identify(f"Bearer {token}")
@@ -150,13 +152,13 @@ def test_the_token_for_a_wrong_password_and_a_push_is_refused_when_it_is_used(
 
 
 @pytest.mark.parametrize("login", [None, WRONG])
-def test_strangers_get_no_token_where_they_may_not_pull(login: str | None) -> None:
-    """The endpoint opens nothing."""
+def test_anonymous_clients_get_no_token_if_they_may_not_pull(login: str | None) -> None:
+    """The end-point gives no additional rights."""
     assert _token(CLOSED, login, PULL) is None
 
 
-def test_the_token_is_a_header_s_letters() -> None:
-    """It can be sent back as it is."""
+def test_the_token_has_only_characters_valid_in_a_header() -> None:
+    """The daemon sends it back unchanged."""
     token = _token(HALF_OPEN, RIGHT)
 
     assert token

@@ -1,4 +1,4 @@
-"""The table from what went wrong to what a client is digests."""
+"""Tests of the table from exceptions to HTTP statuses and OCI codes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def _unavailable(why: Why, retry_after: float | None = None) -> Unavailable:
 
 
 @pytest.mark.parametrize("module", [datastore, registry], ids=["datastore", "registry"])
-def test_every_class_has_its_row(module: object) -> None:
-    """A new class of errors without a status would reach clients as a 500."""
+def test_every_exception_class_has_a_row(module: object) -> None:
+    """A new class without a row would reach clients as a 500."""
     classes = {each for _, each in inspect.getmembers(module, inspect.isclass)}
     exceptions = {each for each in classes if issubclass(each, Exception)}
 
@@ -33,8 +33,8 @@ def test_every_class_has_its_row(module: object) -> None:
     assert len(exceptions) > 8
 
 
-def test_every_reason_of_unavailability_has_its_row() -> None:
-    """Likewise."""
+def test_every_reason_of_unavailability_has_a_row() -> None:
+    """A new reason without a row would fail during a request."""
     assert set(errors.BY_WHY) == set(Why)
 
 
@@ -94,14 +94,14 @@ _ROWS: list[tuple[Exception, str | None, int, str]] = [
 def test_status_and_code_follow_the_table(
     error: Exception, template: str | None, status: int, code: str
 ) -> None:
-    """By class, by reason, and by the kind of thing that the route asks for."""
+    """By class, by reason, and by the kind of object of the route."""
     response = errors.error_response(error, FailedRequest(template))
 
     assert (status, code) == (response.status, response.code)
 
 
-def test_the_table_is_tried_in_every_row() -> None:
-    """Each class but the roots, which nobody raises."""
+def test_every_row_is_tested() -> None:
+    """Except for base classes, which are never raised."""
     roots = {
         registry.RegistryError,
         registry.UpstreamError,
@@ -113,8 +113,8 @@ def test_the_table_is_tried_in_every_row() -> None:
     assert set(errors.TABLE) == {type(row[0]) for row in _ROWS} - {RuntimeError} | roots | startup
 
 
-def test_a_subclass_without_a_row_is_answered_as_its_parent() -> None:
-    """Somebody else's program may refine our errors."""
+def test_a_subclass_without_a_row_uses_the_row_of_its_parent() -> None:
+    """Embedding programs may define subclasses."""
 
     class Revoked(registry.Denied):
         pass
@@ -139,15 +139,17 @@ def test_a_subclass_without_a_row_is_answered_as_its_parent() -> None:
         (_unavailable(Why.REFUSED, 9.0), None),
     ],
 )
-def test_retry_after_is_whole_seconds_from_one_on(error: Exception, expected: str | None) -> None:
-    """On 503 and 429 always, on others never."""
+def test_retry_after_is_a_positive_number_of_whole_seconds(
+    error: Exception, expected: str | None
+) -> None:
+    """It is sent with 503 and 429 always, and never with another status."""
     response = errors.error_response(error, FailedRequest())
 
     assert expected == response.headers.get("Retry-After")
 
 
 def test_the_detail_names_the_upstream_and_the_reason() -> None:
-    """For whoever reads the client's log."""
+    """The user then sees both in the client's log."""
     response = errors.error_response(
         registry.PartsMissing(_unavailable(Why.TIMEOUT)), FailedRequest()
     )
@@ -155,8 +157,8 @@ def test_the_detail_names_the_upstream_and_the_reason() -> None:
     assert response.details == ({"upstream": "quay.io", "why": "timeout"},)
 
 
-def test_a_message_may_hold_any_character() -> None:
-    """A client's own bytes come back escaped."""
+def test_a_message_may_contain_any_character() -> None:
+    """The client's own bytes come back escaped."""
     given = '"}\x00\n\udcff\u2028'
 
     response = errors.error_response(
@@ -167,7 +169,7 @@ def test_a_message_may_hold_any_character() -> None:
     assert entry == {"code": "NAME_INVALID", "message": response.message, "detail": None}
 
 
-def test_each_missing_part_is_an_error_of_its_own() -> None:
+def test_each_missing_part_has_its_own_error_entry() -> None:
     """OCI distribution-spec 1.1, "Push": one or more MANIFEST_BLOB_UNKNOWN."""
     missing = (Digest.of(b"1"), Digest.of(b"2"))
 
@@ -177,8 +179,8 @@ def test_each_missing_part_is_an_error_of_its_own() -> None:
     assert digests == [str(digest) for digest in missing]
 
 
-def test_what_does_not_fit_is_told_both_sizes() -> None:
-    """Its own, as far as it is known, and what is left."""
+def test_out_of_space_states_the_requested_and_the_free_size() -> None:
+    """The requested size is the part known so far."""
     response = errors.error_response(datastore.OutOfSpace(5000, 300), FailedRequest(_UPLOAD))
 
     assert response.details == ({"size": 5000, "room": 300},)
@@ -186,7 +188,7 @@ def test_what_does_not_fit_is_told_both_sizes() -> None:
     assert "300" in response.message
 
 
-def test_a_misplaced_chunk_is_told_where_the_upload_stands() -> None:
+def test_a_misplaced_chunk_gets_the_range_received_so_far() -> None:
     """In the form of the spec, whose last byte is inclusive."""
     misplaced = errors.error_response(registry.ChunkMisplaced("late", 1024), FailedRequest(_UPLOAD))
 

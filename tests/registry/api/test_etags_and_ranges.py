@@ -1,4 +1,4 @@
-"""The Range header of RFC 9110."""
+"""Tests of conditional requests and ranges."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SIZES = st.integers(min_value=1, max_value=1 << 40)
         ("bytes=" + "0" * 5000 + "-1", [ByteRange(0, 2)]),
     ],
 )
-def test_what_is_there_is_given_in_the_order_asked_for(
+def test_satisfiable_ranges_are_returned_in_the_requested_order(
     header: str, expected: list[ByteRange]
 ) -> None:
     """A last position past the end means the end; what lies past it is left out."""
@@ -62,21 +62,21 @@ def test_what_is_there_is_given_in_the_order_asked_for(
         "0-1",
     ],
 )
-def test_a_header_that_cannot_be_read_is_ignored(header: str | None) -> None:
-    """RFC 9110, 14.2: an invalid one, or of another unit, is as if it was not there."""
+def test_a_malformed_range_header_is_ignored(header: str | None) -> None:
+    """RFC 9110, 14.2: an invalid header, or one with another unit, has no effect."""
     assert etags_and_ranges.parse_range(header, 1000) is None
 
 
 @pytest.mark.parametrize(
     "header", ["bytes=0-9,5-14", "bytes=0-,0-", "bytes=5-6,0-5", "bytes=0-,-1"]
 )
-def test_overlapping_ranges_get_the_whole(header: str) -> None:
-    """RFC 9110, 17.15: a client that asks for the same bytes twice is broken or an attacker."""
+def test_overlapping_ranges_return_the_whole_body(header: str) -> None:
+    """RFC 9110, 17.15: such a client is defective or an attacker."""
     assert etags_and_ranges.parse_range(header, 1000) is None
 
 
-def test_too_many_ranges_get_the_whole() -> None:
-    """Sixteen are answered, seventeen are not."""
+def test_too_many_ranges_return_the_whole_body() -> None:
+    """Sixteen ranges are served, seventeen are not."""
     specs = [f"{start}-{start}" for start in range(0, 34, 2)]
 
     assert len(etags_and_ranges.parse_range("bytes=" + ",".join(specs[:16]), 1000) or []) == 16
@@ -96,7 +96,7 @@ def test_too_many_ranges_get_the_whole() -> None:
     ids=["start", "both", "no suffix", "each of two", "thousands of digits", "both of them"],
 )
 def test_a_range_past_the_end_is_unsatisfiable(header: str) -> None:
-    """When every one is, and it carries the size for Content-Range."""
+    """If all ranges are; the exception has the size for Content-Range."""
     with pytest.raises(RangeUnsatisfiable) as caught:
         etags_and_ranges.parse_range(header, 1000)
 
@@ -108,23 +108,23 @@ def test_a_range_past_the_end_is_unsatisfiable(header: str) -> None:
     "header", ["bytes=1-0", "bytes=500-0", "bytes=5000-4000", "bytes=0-0,5-4", "bytes=5-4,0-0"]
 )
 def test_a_range_that_ends_before_it_starts_is_unsatisfiable(header: str, size: int) -> None:
-    """Also beside others: the whole header is invalid then (RFC 9110, 14.1.1)."""
+    """Also beside valid ranges: the whole header is invalid then (RFC 9110, 14.1.1)."""
     with pytest.raises(RangeUnsatisfiable) as caught:
         etags_and_ranges.parse_range(header, size)
 
     assert caught.value.size == size
 
 
-def test_of_an_empty_blob_a_suffix_is_the_whole_and_a_position_is_past_the_end() -> None:
-    """RFC 9110, 14.1.2: a suffix is satisfiable whatever the length; there is no empty range."""
+def test_an_empty_blob_satisfies_a_suffix_but_no_position() -> None:
+    """RFC 9110, 14.1.2: a suffix is satisfiable for any length; there is no empty range."""
     assert etags_and_ranges.parse_range("bytes=-5", 0) is None
     with pytest.raises(RangeUnsatisfiable):
         etags_and_ranges.parse_range("bytes=0-", 0)
 
 
 @given(_SIZES, st.data())
-def test_what_is_written_reads_back(size: int, data: st.DataObject) -> None:
-    """Every range within the size survives its header and says so in Content-Range."""
+def test_every_valid_range_round_trips(size: int, data: st.DataObject) -> None:
+    """Parsing returns the range, and its Content-Range has the same positions."""
     start = data.draw(st.integers(0, size - 1))
     stop = data.draw(st.integers(start + 1, size))
 
@@ -136,8 +136,8 @@ def test_what_is_written_reads_back(size: int, data: st.DataObject) -> None:
 
 
 @given(st.text(alphabet="bytes=-,0123456789 \tx", max_size=40) | st.text(), st.integers(0, 100))
-def test_whatever_is_sent_is_ignored_refused_or_within_the_size(header: str, size: int) -> None:
-    """No header raises anything else, and no range leaves the blob or repeats a byte."""
+def test_any_header_is_ignored_rejected_or_within_the_size(header: str, size: int) -> None:
+    """No other exception occurs, and no range exceeds the blob or repeats a byte."""
     for text in (header, "bytes=" + header):
         try:
             found = etags_and_ranges.parse_range(text, size)
@@ -166,8 +166,8 @@ _OTHER = Digest.of(b"another")
     ],
     ids=["one", "weak", "list", "tight list of weak ones", "any", "any, padded", "bare digest"],
 )
-def test_a_tag_that_matches_means_not_modified(header: str) -> None:
-    """RFC 9110, 13.1.2, weak comparison; a bare digest as docker distribution takes it."""
+def test_a_matching_tag_means_not_modified(header: str) -> None:
+    """RFC 9110, 13.1.2: weak comparison. A bare digest is accepted as in docker distribution."""
     assert not etags_and_ranges.none_match(header, _DIGEST)
 
 
@@ -176,12 +176,12 @@ def test_a_tag_that_matches_means_not_modified(header: str) -> None:
     [None, "", f'"{_OTHER}"', f'"{_DIGEST}x"', '"*"', '"', str(_DIGEST)[:-1]],
     ids=["none", "empty", "other", "longer", "quoted star", "unclosed", "shorter"],
 )
-def test_a_tag_that_does_not_match_lets_the_whole_be_sent(header: str | None) -> None:
+def test_a_different_tag_returns_the_content(header: str | None) -> None:
     """Only the whole digest counts."""
     assert etags_and_ranges.none_match(header, _DIGEST)
 
 
-def test_what_etag_writes_both_headers_match() -> None:
+def test_both_headers_match_the_value_of_etag() -> None:
     """The tag sent with an answer is the one that comes back."""
     assert not etags_and_ranges.none_match(etags_and_ranges.etag(_DIGEST), _DIGEST)
     assert etags_and_ranges.may_range(etags_and_ranges.etag(_DIGEST), _DIGEST)
@@ -200,7 +200,7 @@ def test_what_etag_writes_both_headers_match() -> None:
     ],
     ids=["none", "same", "bare", "weak", "other", "date", "star"],
 )
-def test_a_part_is_sent_only_of_the_very_same_content(
+def test_if_range_permits_a_range_of_identical_content_only(
     header: str | None,
     expected: bool,  # noqa: FBT001 - a table's column
 ) -> None:
@@ -219,25 +219,25 @@ def test_a_part_is_sent_only_of_the_very_same_content(
         ("bytes=5-9", 5, 10),
     ],
 )
-def test_a_range_is_inclusive_at_both_ends(header: str, start: int, stop: int) -> None:
-    """With or without what RFC 9110 would have around it."""
+def test_an_upload_range_is_inclusive_at_both_ends(header: str, start: int, stop: int) -> None:
+    """Also with the unit and the total length of RFC 9110."""
     assert etags_and_ranges.parse_upload_range(header) == ByteRange(start, stop)
 
 
 @pytest.mark.parametrize("header", [None, ""])
-def test_a_chunk_may_say_nothing(header: str | None) -> None:
-    """A streamed one."""
+def test_a_chunk_may_have_no_content_range(header: str | None) -> None:
+    """A streamed upload has none."""
     assert etags_and_ranges.parse_upload_range(header) is None
 
 
 @pytest.mark.parametrize("header", ["5", "5-", "-5", "9-5", "a-b", "1-2-3", "0-" + "9" * 20, "٣-٤"])
-def test_what_is_no_range_is_refused(header: str) -> None:
-    """Also one that ends before it begins, and a number of which nobody has so many bytes."""
+def test_a_malformed_upload_range_is_rejected(header: str) -> None:
+    """Also a range that ends before it starts, and a number with too many digits."""
     with pytest.raises(MalformedRequest):
         etags_and_ranges.parse_upload_range(header)
 
 
 @pytest.mark.parametrize(("offset", "expected"), [(0, "0-0"), (1, "0-0"), (1024, "0-1023")])
-def test_how_far_it_is_names_the_last_byte(offset: int, expected: str) -> None:
-    """Docker's client can't read a range of nothing."""
+def test_the_received_range_ends_with_the_last_byte(offset: int, expected: str) -> None:
+    """Docker's client cannot parse an empty range, so it is 0-0."""
     assert etags_and_ranges.received_range(offset) == expected

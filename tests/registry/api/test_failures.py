@@ -1,4 +1,4 @@
-"""A failure as it reaches the client."""
+"""Tests of error responses as the client receives them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PATHS = {_BLOB: "/v2/a/blobs/b", _MANIFEST: "/v2/a/manifests/b", None: "/v2/"}
 
 
 class Failing:
-    """A resource that has begun to answer when it fails."""
+    """A resource that fails after it has set a body and headers."""
 
     def __init__(self) -> None:
         self.error: Exception = RuntimeError()
@@ -34,7 +34,7 @@ class Failing:
         self.stream = io.BytesIO(b"half an answer")
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, **_: str) -> None:
-        """Say something, then fail."""
+        """Set headers and a stream, then raise the error."""
         if self.mirror_form is not None:
             req.context.mirror_form = self.mirror_form
         if self.cache_status is not None:
@@ -50,13 +50,13 @@ class Failing:
 
 @pytest.fixture
 def failing() -> Failing:
-    """The resource."""
+    """Return the failing resource."""
     return Failing()
 
 
 @pytest.fixture
 def client(failing: Failing) -> testing.TestClient:
-    """An application in which everything fails."""
+    """Return a client of an application in which every route fails."""
     app = falcon.App(middleware=[ResponseHeaders()])
     errors.install(app)
     for template in _PATHS:
@@ -66,7 +66,7 @@ def client(failing: Failing) -> testing.TestClient:
 
 @pytest.fixture
 def fails(client: testing.TestClient, failing: Failing) -> Callable[..., testing.Result]:
-    """Ask for something that fails by *error*."""
+    """Return a function that requests a route which raises *error*."""
 
     def ask(
         error: Exception,
@@ -97,10 +97,10 @@ def _unavailable(why: Why, retry_after: float | None = None) -> Unavailable:
     ],
     ids=lambda each: type(each).__name__ if isinstance(each, Exception) else None,
 )
-def test_a_failure_is_the_oci_envelope(
+def test_an_error_response_is_the_oci_envelope(
     fails: Callable[..., testing.Result], error: Exception, status: int, code: str
 ) -> None:
-    """To be kept by no cache, with the headers of every answer; Falcon's and surprises too."""
+    """It forbids caching and has the common headers; Falcon's and unexpected errors too."""
     answer = fails(error, _BLOB)
 
     assert answer.status_code == status
@@ -113,8 +113,8 @@ def test_a_failure_is_the_oci_envelope(
     assert entry["message"]
 
 
-def test_a_challenge_comes_with_401_only(fails: Callable[..., testing.Result]) -> None:
-    """Ours is sent as it is; an upstream's realm is not for our clients."""
+def test_only_a_401_has_a_challenge(fails: Callable[..., testing.Result]) -> None:
+    """The registry's own challenge is sent; an upstream's realm is not for clients."""
     ours = fails(registry.Unauthenticated('Basic realm="r"'))
     theirs = fails(registry.Denied("quay.io", "401"))
 
@@ -122,10 +122,10 @@ def test_a_challenge_comes_with_401_only(fails: Callable[..., testing.Result]) -
     assert "www-authenticate" not in theirs.headers
 
 
-def test_a_rate_limit_is_503_for_a_client_that_has_an_origin(
+def test_a_rate_limit_is_503_for_a_client_that_can_use_the_origin(
     fails: Callable[..., testing.Result],
 ) -> None:
-    """In mirror form: podman would sleep on a 429 and containerd repeat it."""
+    """In mirror form; podman would sleep on a 429, and containerd would repeat the request."""
     mirror = fails(_unavailable(Why.LIMITED, 17.2), _MANIFEST, mirror_form=True)
     path = fails(_unavailable(Why.LIMITED, 17.2), _MANIFEST, mirror_form=False)
 
@@ -146,17 +146,17 @@ def test_a_rate_limit_is_503_for_a_client_that_has_an_origin(
         (registry.ManifestUnknown("no"), "entrepot"),
     ],
 )
-def test_cache_status_says_what_the_upstream_did(
+def test_cache_status_has_the_failure_of_the_upstream(
     fails: Callable[..., testing.Result], error: Exception, expected: str
 ) -> None:
-    """A resting one was not asked."""
+    """With an open circuit breaker the request was not forwarded."""
     assert fails(error).headers["cache-status"] == expected
 
 
-def test_what_a_resource_knows_of_the_cache_is_not_overwritten(
+def test_a_cache_status_set_by_the_resource_is_kept(
     fails: Callable[..., testing.Result], failing: Failing
 ) -> None:
-    """A remembered 404 came from here, though it is the upstream's."""
+    """A cached 404 is a hit, although it comes from the upstream."""
     failing.cache_status = "entrepot; hit"
 
     answer = fails(registry.Absent("quay.io", "no"), _MANIFEST)
@@ -165,7 +165,7 @@ def test_what_a_resource_knows_of_the_cache_is_not_overwritten(
 
 
 def test_allow_and_content_range_are_sent(fails: Callable[..., testing.Result]) -> None:
-    """405 and 416 say what would have been right."""
+    """A 405 and a 416 state what would have been valid."""
     unsupported = fails(registry.Unsupported("no", ("GET", "HEAD", "PUT")))
     past_the_end = fails(registry.RangeUnsatisfiable(77))
 
@@ -173,10 +173,10 @@ def test_allow_and_content_range_are_sent(fails: Callable[..., testing.Result]) 
     assert past_the_end.headers["content-range"] == "bytes */77"
 
 
-def test_what_a_resource_had_begun_to_say_is_forgotten(
+def test_headers_and_body_of_the_resource_are_discarded(
     fails: Callable[..., testing.Result], failing: Failing
 ) -> None:
-    """A failure with the digest of what was not sent would be believed; the file is closed."""
+    """Clients would trust the digest of content that was not sent; the file is closed."""
     answer = fails(registry.BlobUnknown("no"), _BLOB)
 
     assert "docker-content-digest" not in answer.headers
@@ -185,10 +185,10 @@ def test_what_a_resource_had_begun_to_say_is_forgotten(
     assert failing.stream.closed
 
 
-def test_a_head_is_refused_with_the_headers_of_a_get_and_no_body(
+def test_a_failed_head_has_the_headers_of_a_get_and_no_body(
     fails: Callable[..., testing.Result],
 ) -> None:
-    """Length included."""
+    """Content-Length included."""
     error = _unavailable(Why.LIMITED, 9.0)
     get, head = fails(error, _BLOB), fails(error, _BLOB, method="HEAD")
 
@@ -197,10 +197,10 @@ def test_a_head_is_refused_with_the_headers_of_a_get_and_no_body(
     assert head.content == b""
 
 
-def test_a_surprise_is_logged_once_and_not_shown(
+def test_an_unexpected_error_is_logged_once_and_hidden_from_the_client(
     fails: Callable[..., testing.Result], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log has the traceback, the client has no word of it."""
+    """The log has the traceback, and the response has no part of it."""
     answer = fails(RuntimeError("hunter2"), _BLOB)
 
     assert "hunter2" not in answer.text
@@ -211,26 +211,26 @@ def test_a_surprise_is_logged_once_and_not_shown(
     assert vars(record)["path"] == _PATHS[_BLOB]
 
 
-def test_what_is_the_clients_or_the_upstreams_doing_is_not_logged(
+def test_errors_of_clients_and_upstreams_are_not_logged(
     fails: Callable[..., testing.Result], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The access log has it already."""
+    """The access log has them already."""
     fails(registry.BlobUnknown("no"), _BLOB)
     fails(_unavailable(Why.TIMEOUT), _BLOB)
 
     assert caplog.records == []
 
 
-def test_a_path_that_leads_nowhere_is_in_the_envelope(client: testing.TestClient) -> None:
-    """Falcon's own 404."""
+def test_an_unknown_path_has_the_envelope(client: testing.TestClient) -> None:
+    """Falcon raises this 404."""
     answer = client.simulate_get("/v2/a/blobs/b/")
 
     assert answer.status_code == 404
     assert answer.json["errors"][0]["code"] == "NAME_UNKNOWN"
 
 
-def test_a_method_that_is_not_allowed_is_in_the_envelope(client: testing.TestClient) -> None:
-    """Falcon's own 405, with its Allow."""
+def test_an_unsupported_method_has_the_envelope(client: testing.TestClient) -> None:
+    """Falcon raises this 405, with Allow."""
     answer = client.simulate_put("/v2/a/manifests/b")
 
     assert answer.status_code == 405
@@ -240,7 +240,7 @@ def test_a_method_that_is_not_allowed_is_in_the_envelope(client: testing.TestCli
 
 @given(st.text(max_size=40))
 def test_no_path_is_a_500(path: str) -> None:
-    """Whatever a client makes of one, with the routes for names in force."""
+    """For any path, with the routes for names."""
     app = falcon.App(router=Router(), middleware=[ResponseHeaders()])
     errors.install(app)
     app.add_route(_MANIFEST, object())

@@ -1,4 +1,4 @@
-"""A failed login is one line, and a flood of them is few."""
+"""Tests of the log lines of failed logins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from entrepot.registry.api.login_log import LoginLog
 from tests.clock import Clock
 
 
-def _told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, int]]:
+def _logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, int]]:
     return [
         (each.__dict__["user"], each.__dict__["address"], each.__dict__.get("more", 0))
         for each in caplog.records
@@ -16,18 +16,20 @@ def _told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, int]]:
     ]
 
 
-def test_a_failed_login_names_user_and_address(caplog: pytest.LogCaptureFixture) -> None:
-    """And the same again within a minute is only counted."""
+def test_a_failed_login_is_logged_with_user_and_address(caplog: pytest.LogCaptureFixture) -> None:
+    """Repeated failures of the pair within a minute are only counted."""
     clock = Clock(0.0)
     notes = LoginLog(clock)
     for clock.now in (0.0, 1.0, 59.0, 61.0):
         notes.failed("ann", "192.0.2.7")
 
-    assert _told(caplog) == [("ann", "192.0.2.7", 0), ("ann", "192.0.2.7", 2)]
+    assert _logged(caplog) == [("ann", "192.0.2.7", 0), ("ann", "192.0.2.7", 2)]
 
 
-def test_a_flood_of_names_is_few_lines_and_little_memory(caplog: pytest.LogCaptureFixture) -> None:
-    """However long the names are."""
+def test_a_flood_of_user_names_causes_few_lines_and_little_memory(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Long names are truncated."""
     clock = Clock(0.0)
     notes = LoginLog(clock)
     for number in range(5000):
@@ -35,7 +37,7 @@ def test_a_flood_of_names_is_few_lines_and_little_memory(caplog: pytest.LogCaptu
     clock.now = 61.0
     notes.failed("ann", "192.0.2.7")
 
-    told = _told(caplog)
+    told = _logged(caplog)
     assert len(told) == 21
     assert told[-1] == ("ann", "192.0.2.7", 4980)
     assert max(len(user) for user, _, _ in told) == 64

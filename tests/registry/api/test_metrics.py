@@ -1,4 +1,4 @@
-"""Who is shown which metrics."""
+"""Tests of the metrics that a client is shown."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ entrepot_blobs 2.0
 
 
 @pytest.mark.parametrize(("pattern", "sees"), [("**", True), ("quay.io/**", False)])
-def test_who_may_not_pull_everything_sees_no_upstreams(
+def test_a_client_that_may_not_pull_everything_sees_no_upstream_metrics(
     tmp_path: Path, pattern: str, *, sees: bool
 ) -> None:
-    """Their names tell what others pull from."""
+    """The hosts of upstreams show where other users pull from."""
     (tmp_path / "metrics").write_text(_ALL)
     rules = AccessRules([AccessGrant(("ann",), (pattern,), frozenset({"pull"}))])
     authenticator = BasicAuthenticator(lambda *_: True, realm="test", rules=lambda: rules)
     app = falcon.App()
-    door = Authorization(
+    authorization = Authorization(
         authenticator, UpstreamTable(FixedUpstreams({})), Repositories(MemoryStorage())
     )
-    app.add_route("/metrics", MetricsResource(door, tmp_path / "metrics"))
+    app.add_route("/metrics", MetricsResource(authorization, tmp_path / "metrics"))
 
     shown = falcon.testing.TestClient(app).simulate_get(
         "/metrics", headers={"Authorization": "Basic YW5uOng="}

@@ -1,4 +1,4 @@
-"""Bodies on their way out."""
+"""Tests of response bodies and of the middleware."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from entrepot.registry.server.fileslice import FileSlice, Piece
 
 
 def sent(resp: falcon.Response) -> bytes:
-    """Send it as a server does."""
+    """Return the body as a server sends it."""
     assert isinstance(resp.stream, Iterator)
     return b"".join(resp.stream)
 
 
-def test_what_comes_in_is_passed_on() -> None:
-    """Nothing is added or held back."""
+def test_a_stream_is_sent_unchanged() -> None:
+    """Nothing is added or delayed."""
     resp = falcon.Response()
     response_body.send_stream(resp, iter([b"ab", b"c"]), 3)
 
     assert sent(resp) == b"abc"
 
 
-def test_a_body_shorter_than_was_said_drops_the_connection() -> None:
-    """An upstream may send less of a range than was asked for: its client waited for the rest."""
+def test_a_body_shorter_than_announced_drops_the_connection() -> None:
+    """Otherwise the client waits for the rest if an upstream sends less of a range."""
     resp = falcon.Response()
     response_body.send_stream(resp, iter([b"ab"]), 3)
 
@@ -41,8 +41,8 @@ def test_a_body_shorter_than_was_said_drops_the_connection() -> None:
         sent(resp)
 
 
-def test_so_does_a_part_of_several() -> None:
-    """All of them together are as long as was said."""
+def test_a_short_part_of_a_multipart_body_drops_the_connection() -> None:
+    """The parts together have the announced length."""
     resp = falcon.Response()
     parts = [ByteRange(0, 2), ByteRange(5, 9)]
     response_body.send_parts(resp, lambda start, stop: iter([b"abcdefgh"[start:stop]]), parts, 8)
@@ -51,8 +51,8 @@ def test_so_does_a_part_of_several() -> None:
         sent(resp)
 
 
-def test_who_leaves_lets_go_of_what_comes_in() -> None:
-    """Its descriptors are closed with the client's connection, not some day."""
+def test_a_client_that_leaves_closes_the_source_of_the_body() -> None:
+    """File descriptors are closed with the connection, not by the garbage collector."""
     closed: list[bool] = []
 
     def body() -> Iterator[bytes]:
@@ -78,8 +78,8 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
     os.close(opened)
 
 
-def test_what_lies_in_a_file_goes_past_the_server(descriptor: int) -> None:
-    """Behind the head, which the server sends with the first that it is given."""
+def test_slices_of_a_file_are_sent_over_the_connection_directly(descriptor: int) -> None:
+    """The server sends the header section with the first, empty item."""
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     body = iter([FileSlice(descriptor, 0, 5), FileSlice(descriptor, 5, 8)])
@@ -97,8 +97,8 @@ def test_what_lies_in_a_file_goes_past_the_server(descriptor: int) -> None:
 
 
 @pytest.mark.parametrize("length", [8, None], ids=["known", "unknown"])
-def test_without_a_connection_a_file_is_read(descriptor: int, length: int | None) -> None:
-    """By any other server, and where nobody knows the length and the client takes no chunks."""
+def test_without_a_connection_a_slice_is_read(descriptor: int, length: int | None) -> None:
+    """By other servers, and for a client without chunked coding if the length is unknown."""
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -110,7 +110,7 @@ def test_without_a_connection_a_file_is_read(descriptor: int, length: int | None
 
 
 def test_a_file_that_is_too_short_drops_the_connection(descriptor: int) -> None:
-    """As any other body."""
+    """Like any other short body."""
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -122,8 +122,10 @@ def test_a_file_that_is_too_short_drops_the_connection(descriptor: int) -> None:
             sent(resp)
 
 
-def test_a_client_that_leaves_is_no_news(descriptor: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Clients leave all the time; an answer that we cut short is a warning."""
+def test_a_client_that_leaves_is_not_logged(
+    descriptor: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Clients often leave; only a body that the registry cuts off is a warning."""
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     theirs.close()
@@ -138,14 +140,14 @@ def test_a_client_that_leaves_is_no_news(descriptor: int, caplog: pytest.LogCapt
 
 
 class Blob:
-    """Answers with a file, as blobs do."""
+    """Responds with a file, like a blob."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.opened: list[object] = []
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Send it."""
+        """Send the file."""
         file = self._path.open("rb")
         self.opened.append(file)
         resp.set_header("Cache-Status", "entrepot; hit")
@@ -154,17 +156,17 @@ class Blob:
     on_head = on_get
 
 
-class Unmeasured:
-    """Answers with a body of unknown length."""
+class UnknownLength:
+    """Responds with a body of unknown length."""
 
     def on_head(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Send it piece by piece."""
+        """Send it in pieces."""
         resp.stream = iter([b"a", b"b"])
 
 
 @pytest.fixture
 def blob(tmp_path: Path) -> Blob:
-    """One of 7 bytes."""
+    """Return a blob of 7 bytes."""
     path = tmp_path / "blob"
     path.write_bytes(b"content")
     return Blob(path)
@@ -172,23 +174,23 @@ def blob(tmp_path: Path) -> Blob:
 
 @pytest.fixture
 def client(blob: Blob) -> testing.TestClient:
-    """An application with nothing but the middleware and two bodies."""
+    """Return a client of an application with the middleware and two resources."""
     app = falcon.App(middleware=[ResponseHeaders()])
     app.add_route("/blob", blob)
-    app.add_route("/unmeasured", Unmeasured())
+    app.add_route("/unmeasured", UnknownLength())
     return testing.TestClient(app)
 
 
 @pytest.mark.parametrize("path", ["/blob", "/absent"])
-def test_every_answer_names_the_api_version(client: testing.TestClient, path: str) -> None:
-    """Failures too."""
+def test_every_response_has_the_api_version(client: testing.TestClient, path: str) -> None:
+    """Error responses too."""
     answer = client.simulate_get(path)
 
     assert answer.headers["docker-distribution-api-version"] == "registry/2.0"
 
 
-def test_what_a_resource_says_of_the_cache_stands(client: testing.TestClient) -> None:
-    """Only what nobody said is added: that the answer was made here."""
+def test_a_cache_status_set_by_the_resource_is_kept(client: testing.TestClient) -> None:
+    """The middleware adds the value for a generated response only if there is none."""
     assert client.simulate_get("/blob").headers["cache-status"] == "entrepot; hit"
     assert client.simulate_get("/absent").headers["cache-status"] == "entrepot"
 
@@ -196,7 +198,7 @@ def test_what_a_resource_says_of_the_cache_stands(client: testing.TestClient) ->
 def test_a_head_closes_the_file_and_keeps_its_length(
     client: testing.TestClient, blob: Blob
 ) -> None:
-    """Falcon drops the body of a HEAD without closing it."""
+    """Falcon discards the body of a HEAD without closing it."""
     answer = client.simulate_head("/blob")
 
     assert answer.headers["content-length"] == "7"
@@ -205,6 +207,6 @@ def test_a_head_closes_the_file_and_keeps_its_length(
     assert getattr(file, "closed", None) is True
 
 
-def test_a_head_of_unknown_length_announces_none(client: testing.TestClient) -> None:
-    """A length of 0 would be a lie that containerd believes."""
+def test_a_head_of_unknown_length_has_no_content_length(client: testing.TestClient) -> None:
+    """Containerd would trust a length of 0."""
     assert "content-length" not in client.simulate_head("/unmeasured").headers

@@ -1,4 +1,4 @@
-"""Names with slashes, and the paths around them."""
+"""Tests of routes with slashes in the name, and of malformed paths."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ _NAMES = st.lists(st.sampled_from(_WORDS), min_size=1, max_size=8).map("/".join)
 
 
 class Echo:
-    """Answers with the template that was met and its parameters."""
+    """Responds with the matched template and its parameters."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, **params: str) -> None:
-        """Say where the request arrived."""
+        """Send template and parameters."""
         resp.media = [req.uri_template, params]
 
 
 class Writable(Echo):
-    """Can be posted to as well."""
+    """Also supports POST."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, **params: str) -> None:
-        """Say where the request arrived."""
+        """Send template and parameters."""
         self.on_get(req, resp, **params)
 
 
@@ -73,7 +73,7 @@ _ROUTER = _router()
 
 @pytest.fixture(scope="module")
 def client() -> testing.TestClient:
-    """An application that has nothing but routes."""
+    """Return a client of an application with routes only."""
     app = falcon.App(router=_ROUTER)
     return testing.TestClient(app)
 
@@ -85,8 +85,8 @@ def _arrival(client: testing.TestClient, path: str) -> list[Any] | int:
 
 @pytest.mark.parametrize("template", _NAMED)
 @given(name=_NAMES, last=st.text("abcdef0123456789:.-_", min_size=1))
-def test_any_valid_name_round_trips(template: str, name: str, last: str) -> None:
-    """Also one that looks like a route of its own: the last marker is the one."""
+def test_any_valid_name_is_found(template: str, name: str, last: str) -> None:
+    """Also a name that contains a marker: the last marker separates the name."""
     Repository.parse(name)
     given_params = {"name": name, "reference": last, "digest": last, "upload": last}
 
@@ -125,10 +125,10 @@ def test_any_valid_name_round_trips(template: str, name: str, last: str) -> None
         ("/v2/a%0Ab/tags/list", router.TAGS, {"name": "a\nb"}),
     ],
 )
-def test_where_a_path_leads(
+def test_a_path_reaches_its_route(
     client: testing.TestClient, path: str, template: str, params: dict[str, str] | None
 ) -> None:
-    """What is no valid name arrives too: the resource refuses it by its own error."""
+    """Invalid names reach the resource too, which rejects them with its own error."""
     arrival = _arrival(client, path)
 
     assert isinstance(arrival, list)
@@ -169,15 +169,15 @@ def test_where_a_path_leads(
         "/V2/a/manifests/x",
     ],
 )
-def test_a_slash_too_many_or_a_part_too_few_leads_nowhere(
+def test_a_path_with_an_extra_slash_or_a_missing_segment_has_no_route(
     client: testing.TestClient, path: str
 ) -> None:
-    """No path has two spellings, so nothing is cached or logged under a second one."""
+    """Each path has one spelling only, so nothing is cached or logged under a second one."""
     assert _arrival(client, path) == 404
 
 
-def test_head_is_answered_by_gets_method(client: testing.TestClient) -> None:
-    """One decision for both; no body, the same headers."""
+def test_head_uses_the_method_for_get(client: testing.TestClient) -> None:
+    """One decision serves both; a HEAD response has the same headers without a body."""
     get = client.simulate_get("/v2/a/tags/list")
     head = client.simulate_head("/v2/a/tags/list")
 
@@ -193,10 +193,10 @@ def test_head_is_answered_by_gets_method(client: testing.TestClient) -> None:
         ("PATCH", "/v2/a/b/blobs/uploads/", "GET, HEAD, POST, OPTIONS"),
     ],
 )
-def test_a_method_that_a_resource_lacks_is_405_with_allow(
+def test_an_unsupported_method_is_405_with_allow(
     client: testing.TestClient, method: str, path: str, allowed: str
 ) -> None:
-    """Falcon's own doing, also under a name with slashes."""
+    """Falcon sends it, also for a name with slashes."""
     answer = client.simulate_request(method, path)
 
     assert answer.status_code == 405

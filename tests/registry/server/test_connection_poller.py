@@ -1,4 +1,4 @@
-"""Slow readers, slow senders and connections that end need no thread of their own."""
+"""Tests of the poller for slow readers, slow senders and lingering closes."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ CONTENT = os.urandom(1_000_000)
 
 
 class Threads:
-    """Runs what it is given in threads, and keeps what was ended as too slow."""
+    """Runs functions in threads, and records the connections closed by a limit."""
 
     def __init__(self) -> None:
         self.limited: list[str] = []
         self.now = 0.0
 
     def run(self, work: Callable[[], None]) -> None:
-        """Run it in a thread."""
+        """Run *work* in a thread."""
         threading.Thread(target=work, daemon=True).start()
 
     def clock(self) -> float:
-        """Return a time that a test sets."""
+        """Return the time that a test sets."""
         return self.now
 
     def poller(self, **limits: float) -> ConnectionPoller:
-        """Return one that counts here."""
+        """Return a poller that reports to this object."""
         return ConnectionPoller(
             self.run,
             ConnectionLimits(**limits),  # type: ignore[arg-type]  # by name
@@ -46,7 +46,7 @@ class Threads:
 
 @pytest.fixture
 def threads() -> Threads:
-    """What a worker gives."""
+    """Return a stand-in for the worker's threads."""
     return Threads()
 
 
@@ -60,14 +60,14 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 
 def all_of(connection: socket.socket) -> bytes:
-    """Read to the end."""
+    """Read to the end of the connection."""
     connection.settimeout(20)
     with connection, connection.makefile("rb") as file:
         return file.read()
 
 
 def handed_over(poller: ConnectionPoller, pieces: Iterator[Piece], length: int) -> socket.socket:
-    """Return a client's end, of which nothing was read when the thread went on."""
+    """Return the client's end of a connection that was handed over before the client read."""
     ours, theirs = socket.socketpair()
     with ours:
         connection = LentConnection(ours, poller, patience=0)
@@ -76,16 +76,16 @@ def handed_over(poller: ConnectionPoller, pieces: Iterator[Piece], length: int) 
     return theirs
 
 
-def test_a_client_that_reads_late_gets_all_of_it(threads: Threads, descriptor: int) -> None:
-    """The rest of a file is sent as the client takes it, and the connection is closed."""
+def test_a_client_that_reads_late_gets_the_whole_body(threads: Threads, descriptor: int) -> None:
+    """The poller sends the rest of a file as the client reads, then closes the connection."""
     poller = threads.poller()
     client = handed_over(poller, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
 
     assert all_of(client) == CONTENT
 
 
-def test_what_is_still_to_come_is_waited_for_in_a_thread(threads: Threads, descriptor: int) -> None:
-    """A download that goes on has pieces that are not there yet; others do not wait for it."""
+def test_a_thread_waits_for_the_next_piece_of_a_download(threads: Threads, descriptor: int) -> None:
+    """Other connections must not wait for a piece that has not arrived yet."""
     more = threading.Event()
 
     def arriving() -> Iterator[Piece]:
@@ -104,8 +104,10 @@ def test_what_is_still_to_come_is_waited_for_in_a_thread(threads: Threads, descr
     assert all_of(waiting) == CONTENT[600_000:]
 
 
-def test_an_answer_that_breaks_later_is_cut(threads: Threads, descriptor: int) -> None:
-    """Without its last bytes, and its pieces are closed."""
+def test_a_response_that_fails_after_the_handover_is_cut_off(
+    threads: Threads, descriptor: int
+) -> None:
+    """The last bytes are missing, and its pieces are closed."""
     closed = threading.Event()
 
     def broken() -> Iterator[Piece]:
@@ -121,8 +123,8 @@ def test_an_answer_that_breaks_later_is_cut(threads: Threads, descriptor: int) -
     assert closed.wait(20)
 
 
-def test_a_client_that_leaves_is_forgotten(threads: Threads, descriptor: int) -> None:
-    """What it was sent from is closed."""
+def test_the_pieces_are_closed_when_the_client_leaves(threads: Threads, descriptor: int) -> None:
+    """No file stays open."""
     closed = threading.Event()
 
     def pieces() -> Iterator[Piece]:
@@ -136,10 +138,10 @@ def test_a_client_that_leaves_is_forgotten(threads: Threads, descriptor: int) ->
     assert closed.wait(20)
 
 
-def test_the_slowest_is_ended_only_where_there_are_too_many(
+def test_the_slowest_reader_is_closed_only_above_the_limit(
     threads: Threads, descriptor: int
 ) -> None:
-    """A slow pull may take all day; one too many ends that which takes least."""
+    """A slow pull may take all day; above the limit the slowest reader is closed."""
     poller = threads.poller(readers=2, rate=10_000)
     with ExitStack() as stack:
         taking = [_slow(poller, descriptor, stack) for _ in range(2)]
@@ -156,8 +158,8 @@ def test_the_slowest_is_ended_only_where_there_are_too_many(
     assert threads.limited == ["readers"]
 
 
-def test_one_that_takes_enough_is_not_ended(threads: Threads, descriptor: int) -> None:
-    """However many there are."""
+def test_a_fast_reader_is_never_closed(threads: Threads, descriptor: int) -> None:
+    """However many readers there are."""
     poller = threads.poller(readers=0, rate=10_000)
     client = handed_over(poller, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
     assert len(client.recv(700_000, socket.MSG_WAITALL)) == 700_000
@@ -167,8 +169,8 @@ def test_one_that_takes_enough_is_not_ended(threads: Threads, descriptor: int) -
     assert threads.limited == []
 
 
-def test_a_slow_body_is_cut_only_where_others_wait(threads: Threads) -> None:
-    """The thread that reads it is woken, and told."""
+def test_a_slow_body_is_cut_only_above_the_limit(threads: Threads) -> None:
+    """The thread that reads it wakes up, and `is_cut` is set."""
     poller = threads.poller(bodies=1, rate=100)
     pairs = [socket.socketpair() for _ in range(2)]
     with ExitStack() as stack:
@@ -185,8 +187,8 @@ def test_a_slow_body_is_cut_only_where_others_wait(threads: Threads) -> None:
     assert threads.limited == ["bodies"]
 
 
-def test_a_client_that_still_sends_can_read_its_answer(threads: Threads) -> None:
-    """What it sends is read until it stops."""
+def test_a_client_that_is_still_sending_can_read_its_response(threads: Threads) -> None:
+    """The poller reads the rest of the body until the client stops."""
     ours, theirs = socket.socketpair()
     theirs.settimeout(20)
     with ours, theirs:
@@ -201,10 +203,10 @@ def test_a_client_that_still_sends_can_read_its_answer(threads: Threads) -> None
 
 
 @pytest.mark.parametrize("drain", [0, 10])
-def test_a_client_that_does_not_close_is_waited_for_for_a_while(
+def test_a_connection_that_the_client_does_not_close_is_closed_later(
     threads: Threads, drain: float
 ) -> None:
-    """Then its connection is closed all the same."""
+    """The poller closes it after its patience has passed."""
     ours, theirs = socket.socketpair()
     theirs.settimeout(20)
     with ours, theirs:

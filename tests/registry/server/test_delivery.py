@@ -1,4 +1,4 @@
-"""Bodies that are sent without waiting for their client."""
+"""Tests of response bodies that are sent without blocking."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 
 def delivered(pieces: list[Piece], length: int) -> bytes:
-    """Send pieces to a client that reads along, and return what it got."""
+    """Send pieces to a client that reads at once; return the bytes that it received."""
     ours, theirs = socket.socketpair()
 
     def send() -> None:
@@ -42,22 +42,22 @@ def delivered(pieces: list[Piece], length: int) -> bytes:
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 3_000_000), (5, 2_500_000), (7, 7)])
-def test_a_stretch_arrives_as_it_lies_in_its_file(descriptor: int, start: int, stop: int) -> None:
-    """Also more than a socket holds."""
+def test_a_file_slice_arrives_unchanged(descriptor: int, start: int, stop: int) -> None:
+    """Also if it is larger than a socket buffer."""
     sent = delivered([FileSlice(descriptor, start, stop)], stop - start)
 
     assert sent == CONTENT[start:stop]
 
 
-def test_bytes_and_stretches_arrive_in_order(descriptor: int) -> None:
+def test_bytes_and_file_slices_arrive_in_order(descriptor: int) -> None:
     """A body may have both, and empty pieces."""
     pieces: list[Piece] = [b"ab", b"", FileSlice(descriptor, 0, 1_000_000), CONTENT[:900_000]]
 
     assert delivered(pieces, 1_900_002) == b"ab" + CONTENT[:1_000_000] + CONTENT[:900_000]
 
 
-def test_a_client_that_takes_nothing_stops_the_sender_and_loses_nothing(descriptor: int) -> None:
-    """False says that the rest waits; it may be sent later, by another thread."""
+def test_sending_stops_if_the_client_reads_nothing_and_can_continue(descriptor: int) -> None:
+    """False means that a part remains; another thread may send it later."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         delivery = Delivery(iter([FileSlice(descriptor, 0, 3_000_000)]), 3_000_000, ours)
@@ -72,10 +72,10 @@ def test_a_client_that_takes_nothing_stops_the_sender_and_loses_nothing(descript
 
 
 @pytest.mark.parametrize("is_short", [True, False], ids=["a short body", "a client that left"])
-def test_what_cannot_be_sent_is_a_connection_error_and_closes_its_pieces(
+def test_a_failed_delivery_is_a_connection_error_and_closes_its_pieces(
     descriptor: int, *, is_short: bool
 ) -> None:
-    """Nothing of it stays open, and the client sees no complete answer."""
+    """No file stays open, and the client sees an incomplete response."""
     closed = []
 
     def pieces() -> Iterator[Piece]:

@@ -1,4 +1,4 @@
-"""The worker processes: a socket each, whatever signals their master gets."""
+"""Tests of the worker processes and their arbiter."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ GunicornApplication(app, SocketServing(sockets, log_level="critical", started=to
 """
 
 
-def _asked(path: Path) -> bytes:
-    """Return the answer of whoever listens at a socket."""
+def _response(path: Path) -> bytes:
+    """Return the response of the server at a socket."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(20)
         client.connect(str(path))
@@ -43,13 +43,13 @@ def _asked(path: Path) -> bytes:
         return client.recv(4096)
 
 
-def test_a_hangup_replaces_the_workers_and_each_has_its_socket(tmp_path: Path) -> None:
-    """New workers come before the old ones go: there was no socket for them, and all ended."""
+def test_sighup_replaces_the_workers_and_each_has_a_socket(tmp_path: Path) -> None:
+    """New workers start before the old ones stop; without a free socket all of them would exit."""
     with running(_SERVE, tmp_path) as master:
         assert [next_line(master) for _ in range(2)] == ["started"] * 2
         master.send_signal(signal.SIGHUP)
         replaced = [next_line(master) for _ in range(2)]
-        answers = [_asked(tmp_path / f"{number}.sock")[:12] for number in range(2)]
+        answers = [_response(tmp_path / f"{number}.sock")[:12] for number in range(2)]
         master.terminate()
         master.wait(20)
 
@@ -78,8 +78,8 @@ GunicornApplication(app, SocketServing(sockets, log_level="critical", started=to
 """
 
 
-def test_a_body_may_be_written_to_the_connection_that_is_lent(tmp_path: Path) -> None:
-    """Behind the head and in its place among the rest; the connection lives on for the next."""
+def test_a_body_may_be_written_to_the_lent_connection(tmp_path: Path) -> None:
+    """It follows the header section in order, and the connection stays usable."""
     content = b"0123456789between" + bytes(range(250)) * 8000
     (tmp_path / "content").write_bytes(content[:2_000_000])
     with running(_LEND, tmp_path) as master:
@@ -93,24 +93,24 @@ def test_a_body_may_be_written_to_the_connection_that_is_lent(tmp_path: Path) ->
 
 
 def _body(client: socket.socket) -> bytes:
-    """Ask, and return what comes behind the head."""
+    """Send a request, and return the body of the response."""
     client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     answer = http.client.HTTPResponse(client)
     answer.begin()
     return answer.read()
 
 
-def test_more_of_a_body_than_usual_lies_between_worker_and_haproxy(tmp_path: Path) -> None:
-    """Each of the two was woken for every 50 KB: half of what a large blob cost."""
+def test_the_send_buffer_is_larger_than_the_default(tmp_path: Path) -> None:
+    """Waking worker and HAProxy for every 50 KB was half of the cost of a large blob."""
     with socket.socket(socket.AF_UNIX) as usual, running(_SERVE, tmp_path) as master:
         assert next_line(master) == "started"
-        held = _asked(tmp_path / "0.sock").partition(b"Held: ")[2].split()[0]
+        held = _response(tmp_path / "0.sock").partition(b"Held: ")[2].split()[0]
 
         assert int(held) > usual.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
 
 
-class _Silent:
-    """A worker that told its master at *told* (s) for the last time that it lives."""
+class _SilentWorker:
+    """A worker that reported to the arbiter at *told* (s) for the last time."""
 
     def __init__(self, told: float) -> None:
         self.tmp = self
@@ -118,30 +118,30 @@ class _Silent:
         self._told = told
 
     def last_update(self) -> float:
-        """Return when that was."""
+        """Return the time of the last report."""
         return self._told
 
 
-class _Arbiter(SuspendTolerantArbiter):
-    """One that counts whom it kills instead."""
+class _RecordingArbiter(SuspendTolerantArbiter):
+    """An arbiter that records the workers it would kill."""
 
     def __init__(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(time, "monotonic", clock)
         super().__init__(GunicornApplication(lambda *_: [], SocketServing(())))
-        self.WORKERS = {7: _Silent(clock.now)}
+        self.WORKERS = {7: _SilentWorker(clock.now)}
         self.killed: list[int] = []
 
     def kill_worker(self, pid: int, _: int) -> None:
-        """Note it."""
+        """Record the worker."""
         self.killed.append(pid)
 
 
-def test_workers_are_not_killed_for_a_pause_of_the_whole_appliance(
+def test_workers_are_not_killed_after_a_pause_of_the_whole_appliance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each has its whole time again to say that it lives: SIGCONT reaches their master first."""
+    """Each gets the full timeout again, because SIGCONT may reach the arbiter first."""
     clock = Clock(1000.0)
-    arbiter = _Arbiter(clock, monkeypatch)
+    arbiter = _RecordingArbiter(clock, monkeypatch)
     for clock.now in (1001.0, 5000.0, *map(float, range(5001, 5060))):
         arbiter.murder_workers()
 
@@ -149,9 +149,9 @@ def test_workers_are_not_killed_for_a_pause_of_the_whole_appliance(
 
 
 def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its master has looked all the time."""
+    """The arbiter was running all the time."""
     clock = Clock(1000.0)
-    arbiter = _Arbiter(clock, monkeypatch)
+    arbiter = _RecordingArbiter(clock, monkeypatch)
     for clock.now in map(float, range(1001, 1063)):
         arbiter.murder_workers()
 

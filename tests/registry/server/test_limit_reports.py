@@ -1,4 +1,4 @@
-"""How often limits were reached."""
+"""Tests of the events for reached limits."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import queue
 from entrepot.registry.server.limit_reports import LimitReports
 
 
-def test_what_happens_within_a_moment_is_one_event() -> None:
-    """A flood writes no event for each of its requests."""
+def test_repeated_hits_of_a_limit_are_one_event() -> None:
+    """A flood must not write an event for each request."""
     told: queue.Queue[dict[str, object]] = queue.Queue()
     limited = LimitReports(lambda name, **fields: told.put({"name": name, **fields}), pause=0.2)
     for _ in range(1000):

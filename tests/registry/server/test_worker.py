@@ -1,4 +1,4 @@
-"""A thread that stays with its connection: it answers what comes soon, and keeps no place."""
+"""Tests of a worker whose threads wait a moment for the next request of a connection."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _worker(kind: type[KeepAliveWorker]) -> Iterator[Any]:
 
 @contextmanager
 def _connection(worker: Any) -> Iterator[tuple[socket.socket, Any]]:
-    """Yield a client's end, and the worker's, which has something to read."""
+    """Yield the client's end and the worker's end, which has bytes to read."""
     client, server = socket.socketpair(socket.AF_UNIX)
     with client, server:
         client.settimeout(20)
@@ -64,7 +64,7 @@ def _connection(worker: Any) -> Iterator[tuple[socket.socket, Any]]:
         yield client, conn
 
 
-def _ended(work: Callable[[], None]) -> threading.Thread:
+def _started(work: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=work)
     thread.start()
     return thread
@@ -76,7 +76,7 @@ def _pieces(file: BinaryIO) -> Iterator[Piece]:
 
 
 def _chunks(client: socket.socket) -> bytes:
-    """Read an answer in chunks to the end of its connection, and return its body."""
+    """Read a chunked response to the end of its connection, and return its body."""
     with client.makefile("rb") as answer:
         head, body = answer.read().split(b"\r\n\r\n", 1)
     assert b"transfer-encoding: chunked" in head.lower()
@@ -91,8 +91,8 @@ def _chunks(client: socket.socket) -> bytes:
             return found
 
 
-def test_what_comes_soon_is_answered_by_the_same_call() -> None:
-    """The pool is left alone: HAProxy's next request finds its thread waiting."""
+def test_a_request_that_follows_soon_is_handled_by_the_same_thread() -> None:
+    """HAProxy's next request finds the thread waiting, and the pool is not used."""
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         answers = []
 
@@ -101,7 +101,7 @@ def test_what_comes_soon_is_answered_by_the_same_call() -> None:
                 client.sendall(request)
                 answers.append(client.recv(4096)[:12])
 
-        asking = _ended(ask)
+        asking = _started(ask)
         kept = worker.handle(conn)
         asking.join(20)
 
@@ -109,8 +109,8 @@ def test_what_comes_soon_is_answered_by_the_same_call() -> None:
     assert answers == [b"HTTP/1.1 200"] * 3
 
 
-def test_a_client_that_leaves_ends_it() -> None:
-    """A closed connection is readable, and nobody's any more."""
+def test_a_closed_connection_ends_the_wait() -> None:
+    """A closed connection is readable."""
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK)
         client.shutdown(socket.SHUT_WR)
@@ -118,8 +118,8 @@ def test_a_client_that_leaves_ends_it() -> None:
         assert worker.handle(conn) is False
 
 
-def test_a_connection_that_stays_idle_goes_back_to_the_poller() -> None:
-    """An idle connection costs a thread no more than a moment, and its place is free again."""
+def test_an_idle_connection_returns_to_the_polling_thread() -> None:
+    """It occupies a thread for a moment only, and its slot is free again."""
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         kept = []
         for _ in range(MAX_WAITING_THREADS + 1):
@@ -131,8 +131,8 @@ def test_a_connection_that_stays_idle_goes_back_to_the_poller() -> None:
 
 
 @pytest.mark.timeout(15)
-def test_who_finds_no_place_does_not_wait() -> None:
-    """As many threads as may wait do so already: this one is wanted for other requests."""
+def test_a_thread_does_not_wait_if_all_slots_are_taken() -> None:
+    """The thread is needed for other requests."""
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         for _ in range(MAX_WAITING_THREADS):
             worker._waiting_slots.acquire()
@@ -142,8 +142,8 @@ def test_who_finds_no_place_does_not_wait() -> None:
 
 
 @pytest.mark.timeout(15)
-def test_bytes_that_were_read_already_are_not_waited_for() -> None:
-    """They make no socket readable: gunicorn looks for them once the request is ended."""
+def test_a_thread_does_not_wait_if_bytes_were_already_read() -> None:
+    """They make no socket readable; gunicorn checks for them after the request."""
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK + _ASK)
 
@@ -152,8 +152,8 @@ def test_bytes_that_were_read_already_are_not_waited_for() -> None:
 
 
 @pytest.mark.timeout(15)
-def test_a_worker_that_stops_does_not_wait() -> None:
-    """Its connections are closed with their answers."""
+def test_a_stopping_worker_does_not_wait() -> None:
+    """Its connections are closed after their responses."""
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         worker.alive = False
         client.sendall(_ASK)
@@ -162,8 +162,8 @@ def test_a_worker_that_stops_does_not_wait() -> None:
         assert b"\r\nConnection: close\r\n" in client.recv(4096)
 
 
-def test_who_does_not_close_is_waited_for_by_no_other_thread() -> None:
-    """A cut answer to a slow client held up the poller for two seconds, and all other clients."""
+def test_no_thread_waits_for_a_peer_to_close_the_connection() -> None:
+    """Gunicorn's polling thread would wait two seconds, and delay all other clients."""
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK_LAST)
 
@@ -174,8 +174,8 @@ def test_who_does_not_close_is_waited_for_by_no_other_thread() -> None:
         assert client.recv(4096) == b""
 
 
-def test_a_slow_reader_keeps_no_thread(tmp_path: Path) -> None:
-    """The thread is free while the client has read nothing, and the client gets all of it."""
+def test_a_slow_reader_occupies_no_thread(tmp_path: Path) -> None:
+    """The thread is free before the client reads, and the client gets the whole body."""
     content = os.urandom(1_000_000)
     (tmp_path / "content").write_bytes(content)
 
@@ -199,8 +199,8 @@ def test_a_slow_reader_keeps_no_thread(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("patience", [0, 20], ids=["a slow reader", "a fast reader"])
-def test_a_body_of_unknown_length_keeps_no_thread(tmp_path: Path, patience: float) -> None:
-    """It comes in chunks, whole, with one end: the server adds none to it."""
+def test_a_body_of_unknown_length_occupies_no_thread(tmp_path: Path, patience: float) -> None:
+    """It is sent in chunks with one last chunk; the server adds none."""
     content = os.urandom(1_000_000)
     (tmp_path / "content").write_bytes(content)
 
@@ -228,8 +228,8 @@ def test_a_body_of_unknown_length_keeps_no_thread(tmp_path: Path, patience: floa
     assert got == [b"first" + content + b"last"]
 
 
-def test_a_body_of_unknown_length_that_breaks_off_has_no_end(tmp_path: Path) -> None:
-    """Also where a file has become shorter: no chunk has bytes of another, or of the end."""
+def test_an_incomplete_chunked_body_has_no_last_chunk(tmp_path: Path) -> None:
+    """Also if a file became shorter: no chunk has bytes of another piece or of the framing."""
     (tmp_path / "content").write_bytes(b"x" * 10)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
@@ -245,8 +245,8 @@ def test_a_body_of_unknown_length_that_breaks_off_has_no_end(tmp_path: Path) -> 
             assert answer.read().endswith(b"\r\n\r\nf4240\r\n" + b"x" * 10)
 
 
-def test_a_connection_that_is_lost_has_nobody_to_wait_for() -> None:
-    """It may be closed already when its thread comes to the end."""
+def test_a_lost_connection_does_not_raise() -> None:
+    """It may already be closed when its thread ends."""
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(b"GET")
         client.close()

@@ -1,4 +1,4 @@
-"""Runs the benchmarks: `python -m bench [STAGE...]`, `growth` or `hits OTHER`.
+"""Runs the benchmarks: `python -m bench [STAGE...]`, `growth`, `hits OTHER` or `files`.
 
 Without arguments all stages run. `growth` measures indexes of up to a million blobs, `hits`
 compares the cost of a warm hit with another checkout.
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import cold, hit_cost, kinds, plain_user, report, stages
+from bench import cold, files_touched, hit_cost, kinds, plain_user, report, stages
 from bench.errors import BenchError
 from bench.growth import grow
 from bench.measure import Book
@@ -37,6 +37,9 @@ _STAGES: Mapping[str, Callable[[Site, Book, int], None]] = {
 
 def main(words: list[str]) -> int:
     """Run the benchmarks that the command line names; return the exit code."""
+    if words == ["files"]:
+        print(files_touched.table(files_touched.measure()))
+        return 0
     plain_user.become(OUT, [kinds.ROOT, Path(sys.base_prefix)])
     signal.signal(signal.SIGTERM, _interrupt)
     _allow_many_files()
@@ -44,7 +47,8 @@ def main(words: list[str]) -> int:
         return _run(lambda: _hits(Path(words[1]).resolve()))
     unknown = set(words) - {*_STAGES, "growth"}
     if unknown:
-        print(f"bench: unknown stage {', '.join(sorted(unknown))}; use {' '.join(_STAGES)} growth")
+        known = " ".join((*_STAGES, "growth", "files"))
+        print(f"bench: unknown stage {', '.join(sorted(unknown))}; use {known}")
         return 2
     return _run(lambda: _grow() if "growth" in words else _compare(words or list(_STAGES)))
 

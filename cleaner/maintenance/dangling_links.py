@@ -44,21 +44,22 @@ class DanglingLinks:
 
     def _dangling(self) -> Iterator[str]:
         """Yield the keys of links, referrers and media types whose content is gone."""
-        for root in self._roots():
+        for root, upstream in self._roots():
             for stat in self._store.storage.walk(root):
                 if self._stopped():
                     return
                 digest = layout.linked_digest(stat.key)
-                if digest and self._is_gone(digest, stat.modified):
+                if digest and self._is_gone(digest, stat.modified, upstream):
                     yield stat.key
 
-    def _roots(self) -> Iterator[str]:
+    def _roots(self) -> Iterator[tuple[str, str | None]]:
+        """Yield each folder of links, and the upstream of its repository."""
         for name in self._repositories(is_proxied=True):
-            yield layout.layers(name)
-            yield layout.revisions(name)
-            yield layout.tags(name)
-        yield layout.REFERRERS
-        yield layout.MEDIA_TYPES
+            upstream = self._store.repositories.origin(name)
+            for folder in (layout.layers(name), layout.revisions(name), layout.tags(name)):
+                yield folder, upstream
+        yield layout.REFERRERS, None
+        yield layout.MEDIA_TYPES, None
 
     def _stale_history(self) -> Iterator[str]:
         """Yield the keys in the history of hosted tags that name unlinked manifests."""
@@ -74,7 +75,8 @@ class DanglingLinks:
         for name in self._repositories(is_proxied=True):
             for tag in map(Tag, self._store.repositories.tags(name)):
                 state = self._store.repositories.tag(name, tag)
-                if state and self._is_gone(state.digest, state.confirmed):
+                upstream = self._store.repositories.origin(name)
+                if state and self._is_gone(state.digest, state.confirmed, upstream):
                     yield name, tag
 
     def _untag(self, name: Repository, tag: Tag) -> bool:
@@ -108,13 +110,14 @@ class DanglingLinks:
             if is_proxied == (self._store.repositories.origin(name) is not None):
                 yield name
 
-    def _is_gone(self, digest: Digest, since: float) -> bool:
-        """Return whether content is neither stored nor being downloaded.
+    def _is_gone(self, digest: Digest, since: float, upstream: str | None) -> bool:
+        """Return whether content is neither stored nor being downloaded from *upstream*.
 
         The spool file is checked first: a commit turns it into a blob, never the reverse.
         """
         is_young = self._clock.age(since) < _YOUNG_S
-        if is_young or (self._store.spool / layout.spool(digest)).exists():
+        spool_file = layout.spool(layout.spool_key(digest, upstream or ""))
+        if is_young or (self._store.spool / spool_file).exists():
             return False
         if self._store.blobs.stat(digest) is not None:
             return False

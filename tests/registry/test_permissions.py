@@ -37,10 +37,9 @@ from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 from entrepot.runtime.hostnames import fold
 from tests.fake_repository import error
-from tests.sizes import scaled
 from tests.wire import HONEST, Fault, HttpServer, Reply, Seen
 
-_SEQUENCES = scaled(60, 200)
+_SEQUENCES = 200
 _LONG = 10_000
 _OPERATIONS = 16
 _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None  # a disk would have to sync each write

@@ -78,6 +78,9 @@ def test_an_invalid_pull_secret_changes_nothing_and_is_one_warning(
             _wait_for_status(403, first, what="the next file is in force")
             _write(secret, LOGIN)
             _wait_for_status(200, first, what="the right login is back")
+            eventually(
+                lambda: [first() for _ in range(20)] == [200] * 20, what="each worker has it"
+            )
             assert len(_warnings(appliance, secret)) == warnings + 1, invalid
 
 

@@ -76,7 +76,7 @@ def test_a_link_to_a_running_download_stays(
     store.repositories.set_origin(PROXIED, "quay.io")
     store.repositories.link_blob(PROXIED, coming)
     store.spool.mkdir()
-    (store.spool / layout.spool(coming)).touch()
+    (store.spool / layout.spool(layout.spool_key(coming, "quay.io"))).touch()
     clock.now += 2 * _HOUR
 
     links.sweep()

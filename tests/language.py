@@ -1,0 +1,149 @@
+"""Count constructions that docs/style.md rules out, in comments, docstrings and Markdown.
+
+python -m tests.language [PATH...]     counts of each file, the worst first, and of all
+python -m tests.language --lines PATH  the lines in question
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+LIMITS = {
+    "what is": 1.0,
+    "nobody": 0.5,
+    "whoever": 0.5,
+    "tell": 0.5,
+    "say": 1.5,
+    "he": 0.5,
+    ", for": 0.5,
+}
+"""Occurrences allowed in 1,000 words."""
+
+_VERBS = (
+    "is|isn't|was|wasn't|are|were|has|had|have|can|can't|may|must|would|will|came|comes|come"
+    "|goes|went|does|did|stays|stayed|fails|failed|stands|stood|became|becomes|needs|lies|lay"
+)
+_PATTERNS = {
+    "what is": rf"\bwhat (?:{_VERBS})\b(?!(?:[^.?]*)\?)",
+    "nobody": r"\b(?:nobody|somebody|anybody|everybody)\b",
+    "whoever": (
+        rf"\bwhoever\b|(?:^|[.:;(,] |\b(?:and|that|or|if|of|to|by) )"
+        rf"who (?:{_VERBS}|\w+s|\w+ed)\b"
+    ),
+    "tell": r"\b(?:tell|tells|telling|told)\b",
+    "say": r"\b(?:say|says|saying|said)\b",
+    "he": r"\b(?:he|him|his)\b",
+    ", for": (
+        r", for (?:\w+ ){1,4}?"
+        r"(?:is|are|was|were|may|can|must|has|have|would|will|does|do|goes)\b"
+    ),
+}
+_COMPILED = {
+    name: re.compile(text, re.IGNORECASE | re.MULTILINE) for name, text in _PATTERNS.items()
+}
+_FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"`[^`\n]*`")
+_COMMENTED = {".cfg", ".conf", ".yml", ".yaml", ".sh", ".toml", ".container", ".tpl"}
+
+
+def prose(path: Path) -> str:
+    """Return the comments and docstrings of a file, or the text of a Markdown page without code."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        return _CODE.sub("X", _FENCE.sub("", text))
+    if path.suffix == ".py":
+        return _CODE.sub("X", "\n\n".join([*_docstrings(text), *_comments(text)]))
+    return _CODE.sub("X", "\n".join(_hashed(text)))
+
+
+def _docstrings(text: str) -> Iterator[str]:
+    """Yield each string that stands alone as a statement: docstrings, and those of attributes."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            value = node.value.value
+            if isinstance(value, str):
+                yield value
+
+
+def _comments(text: str) -> Iterator[str]:
+    """Yield the comments of a Python file; those on consecutive lines are one text."""
+    block, last = list[str](), -1
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            if token.start[0] != last + 1 and block:
+                yield " ".join(block)
+                block = []
+            block.append(token.string.lstrip("#: "))
+            last = token.start[0]
+    yield " ".join(block)
+
+
+def _hashed(text: str) -> Iterator[str]:
+    """Yield the comments of a file in which # or ; begins one."""
+    for line in text.splitlines():
+        found = re.search(r"(?:^|\s)[#;]+ (.*)", line)
+        if found:
+            yield found[1]
+
+
+def files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield each file below *paths* that has prose."""
+    for path in paths:
+        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for each in inside:
+            parts = each.relative_to(ROOT).parts if each.is_relative_to(ROOT) else each.parts
+            if any(part.startswith(".") or part in {"build", "dist"} for part in parts):
+                continue
+            known = each.suffix in {".py", ".md"} | _COMMENTED
+            if each.is_file() and not each.is_symlink() and (known or each.name == "Makefile"):
+                yield each
+
+
+def count(text: str) -> dict[str, int]:
+    """Return how often each construction occurs in *text*."""
+    return {name: len(pattern.findall(text)) for name, pattern in _COMPILED.items()}
+
+
+def words(text: str) -> int:
+    """Return the number of words of *text*."""
+    return len(re.findall(r"[A-Za-z][A-Za-z'-]*", text))
+
+
+def rates(paths: Iterable[Path]) -> dict[str, float]:
+    """Return the occurrences of each construction in 1,000 words of all files below *paths*."""
+    total, of = dict.fromkeys(_COMPILED, 0), 0
+    for path in files(paths):
+        text = prose(path)
+        of += words(text)
+        for name, number in count(text).items():
+            total[name] += number
+    return {name: 1000 * number / max(of, 1) for name, number in total.items()}
+
+
+def _main(arguments: list[str]) -> None:
+    lines = arguments[:1] == ["--lines"]
+    paths = [Path(each).resolve() for each in arguments[lines:]] or [ROOT]
+    for path in files(paths):
+        text = prose(path)
+        found = count(text)
+        if lines:
+            for name, pattern in _COMPILED.items():
+                for each in pattern.finditer(text):
+                    around = text[max(0, each.start() - 60) : each.end() + 50].replace("\n", " ")
+                    sys.stdout.write(f"{path.name}: {name}: {around}\n")
+        elif sum(found.values()):
+            sys.stdout.write(f"{sum(found.values()):5} {path} {found}\n")
+    for name, rate in rates(paths).items():
+        sys.stdout.write(f"{name:8} {rate:5.2f} (limit {LIMITS[name]})\n")
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

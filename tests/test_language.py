@@ -1,0 +1,38 @@
+"""The prose of the whole repository stays within the limits of docs/style.md."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.language import LIMITS, ROOT, count, rates
+
+
+def test_the_repository_is_within_the_limits() -> None:
+    """`python -m tests.language` lists the counts of each file."""
+    found = rates([ROOT])
+
+    assert {name: rate for name, rate in found.items() if rate > LIMITS[name]} == {}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "construction"),
+    [
+        ("What is stored is served.", "what is"),
+        ("Nobody reads it.", "nobody"),
+        ("Whoever asks gets it.", "whoever"),
+        ("It tells the worker.", "tell"),
+        ("The header says so.", "say"),
+        ("He closes the file.", "he"),
+        ("It waits, for the disk is slow.", ", for"),
+    ],
+)
+def test_each_construction_is_counted(sentence: str, construction: str) -> None:
+    """A count that finds nothing would prove nothing."""
+    assert {name for name, number in count(sentence).items() if number} == {construction}
+
+
+def test_plain_sentences_are_not_counted() -> None:
+    """Questions, examples and purposes use the same words."""
+    plain = "What is the size? The file, for example, waits for the disk. Return the name."
+
+    assert sum(count(plain).values()) == 0

@@ -64,10 +64,10 @@ class BlobResource:
     def on_head(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
         """Send a blob's size and digest."""
         resolved = self._authorization.authorize(req, resp, name)
-        wanted = Digest.parse(digest)
-        answer = self._blobs.head(resolved, wanted)
+        parsed = Digest.parse(digest)
+        answer = self._blobs.head(resolved, parsed)
         _describe(resp, answer)
-        if not none_match(req.get_header("If-None-Match"), wanted):
+        if not none_match(req.get_header("If-None-Match"), parsed):
             not_modified(resp)
         elif answer.size is not None:
             resp.content_length = answer.size
@@ -77,16 +77,16 @@ class BlobResource:
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
         """Send a blob or ranges of it."""
         resolved = self._authorization.authorize(req, resp, name)
-        wanted = Digest.parse(digest)
-        if not none_match(req.get_header("If-None-Match"), wanted):
-            answer = self._blobs.head(resolved, wanted)
+        parsed = Digest.parse(digest)
+        if not none_match(req.get_header("If-None-Match"), parsed):
+            answer = self._blobs.head(resolved, parsed)
             _describe(resp, answer)
             not_modified(resp)
             return
-        answer = self._blobs.get(resolved, wanted)
+        answer = self._blobs.get(resolved, parsed)
         _describe(resp, answer)
         self._authorization.edge.permit_caching(req, resp, lambda: _cacheable_s(resolved, answer))
-        parts = _parts(req, wanted, answer.size)
+        parts = _parts(req, parsed, answer.size)
         if parts is None:
             _send_whole(req, resp, answer)
         else:

@@ -37,8 +37,8 @@ class _Part:
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return at most *size* bytes; negative: all remaining bytes."""
-        wanted = self._left if size is None or size < 0 else min(size, self._left)
-        chunk = self._file.read(wanted)
+        length = self._left if size is None or size < 0 else min(size, self._left)
+        chunk = self._file.read(length)
         self._left -= len(chunk)
         return chunk
 

@@ -157,7 +157,7 @@ class OpenAuthenticator:
 
 
 class BasicAuthenticator:
-    """Basic authentication (RFC 7617) with *check*; *anonymous* is what needs no password.
+    """Basic authentication (RFC 7617) with *check*; *anonymous* are the rights without a password.
 
     *rules* returns the current access rules; None: every user has all rights. *anonymous* limits
     the rights of anonymous clients in both cases. *queued* is a check that also gets the source of

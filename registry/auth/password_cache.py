@@ -81,13 +81,13 @@ class PasswordCache:
         self._settle(key, future)
         return future.result()
 
-    def _settle(self, key: bytes, asked: Future[bool]) -> None:
+    def _settle(self, key: bytes, future: Future[bool]) -> None:
         with self._lock:
             del self._running[key]
-            if asked.exception() is not None:
+            if future.exception() is not None:
                 return
-            entries = self._entries[asked.result()]
+            entries = self._entries[future.result()]
             entries.pop(key, None)
             while len(entries) >= self._most:
                 del entries[next(iter(entries))]
-            entries[key] = self._clock() + self._lifetimes[asked.result()]
+            entries[key] = self._clock() + self._lifetimes[future.result()]

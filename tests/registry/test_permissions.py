@@ -45,20 +45,20 @@ _OPERATIONS = 16
 _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None  # a disk would have to sync each write
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _TYPES: Final = {"alice": OCI_MANIFEST, "mallory": DOCKER_MANIFEST}
-"""What each pusher and the upstream of each says of a manifest that does not state its type."""
+"""The media type from each pusher and its upstream for a manifest that does not have its own."""
 
 Who = Literal["alice", "mallory"]
 _EVERYONE: Final[tuple[Who, Who]] = ("alice", "mallory")
 
 Mode = Literal["absent", "has", "claims", "lies"]
-"""`claims`: HEAD says yes, GET 404. `lies`: HEAD says yes, GET sends other bytes."""
+"""`claims`: HEAD returns 200, GET 404. `lies`: HEAD returns 200, GET sends other bytes."""
 
 _MODES: Final[tuple[Mode, ...]] = ("absent", "has", "claims", "claims", "lies", "lies")
 
 
 @dataclass(frozen=True)
 class Content:
-    """One of the four digests; `part` is the blob that a manifest names."""
+    """One of the four digests; `part` is the blob that a manifest references."""
 
     name: str
     body: bytes
@@ -70,7 +70,7 @@ class Content:
         return Digest.of(self.body)
 
     def media_type(self, source: Who) -> str:
-        """Return the type under which *source* serves it: its own wins over a header."""
+        """Return the type under which *source* serves it; its own type overrides a header."""
         return str(json.loads(self.body).get("mediaType") or _TYPES[source])
 
 
@@ -90,7 +90,7 @@ _BY_DIGEST = {str(each.digest): each for each in _ALL}
 
 @dataclass
 class Claimant:
-    """An upstream that has content, or only says so; `ever` is all that it ever had."""
+    """An upstream that has content or only claims to; `ever` is all that it ever had."""
 
     owner: Who
     modes: dict[str, Mode] = field(default_factory=dict)
@@ -98,17 +98,17 @@ class Claimant:
     ever: set[str] = field(default_factory=set)
 
     def become(self, content: Content, mode: Mode) -> None:
-        """Change what it says of one digest."""
+        """Change the behaviour for one digest."""
         self.modes[content.name] = mode
         if mode == "has":
             self.ever.add(content.name)
 
     def mode(self, content: Content) -> Mode:
-        """Return what it says of one digest now."""
+        """Return the current behaviour for one digest."""
         return self.modes.get(content.name, "absent")
 
     def answer(self, seen: Seen) -> tuple[Reply, Fault]:
-        """Answer one request."""
+        """Respond to one request."""
         if seen.path == "/v2/":
             return Reply(200, {}, b"{}"), HONEST
         reference = seen.path.rpartition("/")[2]
@@ -130,7 +130,7 @@ class Claimant:
 
 
 class World:
-    """One appliance, two upstreams and the model; `trace` is what was done."""
+    """One appliance, two upstreams and the model; `trace` lists the operations."""
 
     def __init__(self, root: Path, servers: dict[Who, HttpServer]) -> None:
         self.root = root
@@ -184,10 +184,10 @@ class World:
         return claimant.ever if claimant else self.pushed.get(repository, set())
 
     def is_entitled(self, who: Who, content: Content) -> bool:
-        """Whether some repository that *who* may read came by the content honestly."""
+        """Return whether *who* may read a repository that had the content before."""
         return any(content.name in self.owned(each) for each in self.readable[who])
 
-    # ---- what is done
+    # ---- operations
 
     def ask(self, who: Who, method: str, path: str, body: bytes = b"", **headers: str) -> Result:
         """Send a request as *who*."""
@@ -209,23 +209,23 @@ class World:
         return result
 
     def read(self, who: Who, method: str, repository: str, kind: str, content: Content) -> None:
-        """Ask for content by its digest, and judge the answer."""
+        """Request content by its digest, and check the response."""
         got = self.ask(who, method, f"/v2/{repository}/{kind}/{content.digest}")
         may_read = repository in self.readable[who]
         if got.status_code == 200:
             assert may_read, "a repository without the right to read it"
-            self._judge(who, method, repository, content, got)
+            self._check(who, method, repository, content, got)
         elif may_read and method == "GET":
-            assert not self._must_be_there(repository, kind, content), "content was taken away"
+            assert not self._must_be_stored(repository, kind, content), "content was taken away"
 
     def read_tag(self, who: Who, method: str, repository: str) -> None:
-        """Ask for the tag of an upstream, and judge the answer."""
+        """Request the tag of an upstream, and check the response."""
         got = self.ask(who, method, f"/v2/{repository}/manifests/v1")
         if got.status_code != 200:
             return
         assert repository in self.readable[who], "a repository without the right to read it"
         content = _BY_DIGEST[got.headers["docker-content-digest"]]
-        self._judge(who, method, repository, content, got)
+        self._check(who, method, repository, content, got)
 
     def push(self, who: Who, manifest: Content) -> None:
         """Push an image of one blob."""
@@ -263,9 +263,9 @@ class World:
         self.pushed.setdefault(repository, set()).add(content.name)
         self.stored_by_push.add((repository, content.name))
 
-    # ---- what must hold
+    # ---- checks
 
-    def _judge(self, who: Who, method: str, repository: str, content: Content, got: Result) -> None:
+    def _check(self, who: Who, method: str, repository: str, content: Content, got: Result) -> None:
         claimant = self.upstreams.get(repository)
         says_so = claimant is not None and claimant.mode(content) != "absent"
         if method == "GET":
@@ -276,7 +276,7 @@ class World:
             source: Who = claimant.owner if claimant else repository.partition("/")[0]  # type: ignore[assignment]  # a user
             assert got.headers["content-type"] == content.media_type(source), "another type"
 
-    def _must_be_there(self, repository: str, kind: str, content: Content) -> bool:
+    def _must_be_stored(self, repository: str, kind: str, content: Content) -> bool:
         if (kind == "manifests") != (content.part is not None):
             return False
         claimant = self.upstreams.get(repository)
@@ -286,7 +286,7 @@ class World:
 
 
 def run(world: World, chance: random.Random) -> None:
-    """Do a random sequence of operations; what is wrong is an AssertionError."""
+    """Do a random sequence of operations. Raises: AssertionError if the model is violated."""
     repositories = (world.private, world.shared, "alice/app", "mallory/app")
     private, shared = world.upstreams[world.private], world.upstreams[world.shared]
     for content in _ALL:
@@ -334,7 +334,7 @@ def servers() -> Iterator[dict[Who, HttpServer]]:
 
 
 def _sequences(servers: dict[Who, HttpServer], seeds: range) -> None:
-    """Run sequences; a failure names its seed and all that was done."""
+    """Run sequences; a failure states the seed and all operations."""
     for seed in seeds:
         root = Path(tempfile.mkdtemp(prefix="permissions-", dir=_FOLDER))
         world = World(root, servers)
@@ -348,8 +348,10 @@ def _sequences(servers: dict[Who, HttpServer], seeds: range) -> None:
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_nobody_reads_what_only_others_may(servers: dict[Who, HttpServer], part: int) -> None:
-    """The rule of links, on short random sequences."""
+def test_clients_cannot_read_content_of_other_users(
+    servers: dict[Who, HttpServer], part: int
+) -> None:
+    """A link is a permission: short random sequences never read content without one."""
     each = _SEQUENCES // 4
     _sequences(servers, range(part * each, (part + 1) * each))
 
@@ -357,9 +359,9 @@ def test_nobody_reads_what_only_others_may(servers: dict[Who, HttpServer], part:
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("part", range(4))
-def test_nobody_reads_what_only_others_may_in_the_long_run(
+def test_clients_cannot_read_content_of_other_users_in_long_runs(
     servers: dict[Who, HttpServer], part: int
 ) -> None:
-    """The same, on many more sequences."""
+    """The same test with many more sequences."""
     each = _LONG // 4
     _sequences(servers, range(1000 + part * each, 1000 + (part + 1) * each))

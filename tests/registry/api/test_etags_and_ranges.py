@@ -37,7 +37,7 @@ _SIZES = st.integers(min_value=1, max_value=1 << 40)
 def test_satisfiable_ranges_are_returned_in_the_requested_order(
     header: str, expected: list[ByteRange]
 ) -> None:
-    """A last position past the end means the end; what lies past it is left out."""
+    """A last position past the end means the end; ranges that start past the end are left out."""
     assert expected == etags_and_ranges.parse_range(header, 1000)
 
 
@@ -182,7 +182,7 @@ def test_a_different_tag_returns_the_content(header: str | None) -> None:
 
 
 def test_both_headers_match_the_value_of_etag() -> None:
-    """The tag sent with an answer is the one that comes back."""
+    """A client sends back the tag of an earlier response."""
     assert not etags_and_ranges.none_match(etags_and_ranges.etag(_DIGEST), _DIGEST)
     assert etags_and_ranges.may_range(etags_and_ranges.etag(_DIGEST), _DIGEST)
 

@@ -3,7 +3,7 @@
 A source that fails moves to the end of the order, and the next source is used at once. The download
 pauses only after every source has failed since the last progress: 0.2 s, doubled up to 5 s, with
 full jitter, and never less than Retry-After. It ends when no source has delivered a byte for some
-time, or when no source is left.
+time and each was used since then, or when no source is left.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class RetryPolicy:
         self._jitter = jitter
         self._order = list(range(count))
         self._failed: set[int] = set()
+        self._asked: set[int] = set()
         self._not_before: dict[int, float] = {}
         self._refusals: dict[int, int] = {}
         self._last_byte_at = now
@@ -92,9 +93,11 @@ class RetryPolicy:
     def decide(self, now: float) -> AskSource | Pause | End:
         """Return the action to take at *now*."""
         left = self._last_byte_at + self._limits.silence - now
+        is_over = left <= 0 and bool(self._failed)
         ready = (each for each in self._order if self._is_usable(each, now))
-        source = next(ready, None)
-        if source is not None and (left > 0 or not self._failed):
+        source = next((each for each in ready if not is_over or each not in self._asked), None)
+        if source is not None:
+            self._asked.add(source)
             return AskSource(source)
         if not self._order or left <= 0:
             return End()
@@ -109,6 +112,7 @@ class RetryPolicy:
     def progressed(self, source: int, now: float, count: int) -> None:
         """Record that a source delivered *count* bytes."""
         self._last_byte_at = now
+        self._asked.clear()
         self._bytes_since_reset += count
         if self._bytes_since_reset >= _LEAST_PROGRESS:
             self._bytes_since_reset = self._pauses = 0

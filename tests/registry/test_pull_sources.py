@@ -67,6 +67,19 @@ def test_a_stalled_mirror_is_replaced_by_the_upstream(
     assert p.get(BLOB).content == CONTENT
 
 
+def test_a_mirror_that_never_answers_is_replaced_by_the_upstream(
+    u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
+) -> None:
+    """The mirror uses up the time without a byte; the upstream has not been used by then."""
+    p = pulling(u, tmp_path, mirrors=(mirror.url,), read_timeout=1.0)
+    ended = threading.Event()
+    mirror.misbehave("/blobs/", method="GET", hold=ended)
+    try:
+        assert p.get(BLOB).content == CONTENT
+    finally:
+        ended.set()
+
+
 def test_a_mirror_with_wrong_bytes_fails_one_pull_at_most(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
 ) -> None:

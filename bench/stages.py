@@ -120,7 +120,7 @@ def _memory(row: str, servers: Mapping[str, Server], book: Book) -> None:
 
 
 def _idle(servers: Mapping[str, Server], book: Book) -> None:
-    """Measure the CPU time of each server without requests."""
+    """Measure the CPU time of each server while it gets no requests."""
     before = {name: server.tree.cpu() for name, server in servers.items()}
     time.sleep(_IDLE_S)
     for name, server in servers.items():

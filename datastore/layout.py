@@ -140,7 +140,7 @@ def media_type(name: Repository, digest: Digest) -> str:
 
 
 def shared_media_type(digest: Digest) -> str:
-    """Return the key of a manifest's media type as 0.1.0 stored it, for all repositories."""
+    """Return the key under which version 0.1.0 stored a manifest's media type, one for all."""
     return f"{TYPES}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
 
 

@@ -25,7 +25,7 @@ MADE_AT_RUN_TIME = {("datastore/globs.py", "Globs")}
 
 @dataclass(frozen=True)
 class Use:
-    """One expression, its place, and the methods that are called on it."""
+    """A regular expression, where it is defined, and the methods called on it."""
 
     place: str
     pattern: re.Pattern[Any]

@@ -215,7 +215,7 @@ class SqliteIndex:
         return self._page(_OLDEST, after, limit)
 
     def unreferenced(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
-        """Return a page of unmarked rows that no manifest's row lists."""
+        """Return a page of rows that no manifest references, without those marked for deletion."""
         return self._page(_UNREFERENCED, after, limit)
 
     def prefetched_unused(self, before: float, limit: int) -> list[IndexEntry]:

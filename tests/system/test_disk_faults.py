@@ -96,7 +96,7 @@ def _programs(appliance: Appliance) -> list[int]:
 def test_a_disk_that_fails_for_two_seconds_costs_no_pull_and_no_restart(
     start: Start, fake: FakeUpstream, disk: FaultyDisk
 ) -> None:
-    """Warm and cold, by tag, digest and blob; what was pushed is 503 with Retry-After."""
+    """Proxied content is served from the upstream; pushed content is 503 with Retry-After."""
     appliance = _begin(start, fake, disk)
     warm, hosted = fake.put_image("app", "warm", _made(1)), _made(5)
     assert pull(appliance.http, _NAME, "warm")

@@ -142,7 +142,7 @@ def test_a_subclass_without_a_row_uses_the_row_of_its_parent() -> None:
 def test_retry_after_is_a_positive_number_of_whole_seconds(
     error: Exception, expected: str | None
 ) -> None:
-    """It is sent with 503 and 429 always, and never with another status."""
+    """Retry-After is sent with every 503 and 429, and with no other status."""
     response = errors.error_response(error, FailedRequest())
 
     assert expected == response.headers.get("Retry-After")

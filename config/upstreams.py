@@ -114,7 +114,7 @@ def adjusted_only(settings: Settings, given: Iterable[Key]) -> tuple[str, ...]:
     """Return the public registries of which *given* has single settings but no section.
 
     `--upstreams.quay.io.freshness=5m` adjusts quay.io; it does not make quay.io the only upstream.
-    A section of the file, or of a map in a variable or flag, defines an upstream.
+    An upstream is defined by a section of the file, or by an entry of a map in a variable or flag.
     """
     sections = {key[1] for key in given if key[:1] == ("upstreams",) and len(key) == _SECTION}
     return tuple(each for each in settings.upstreams if each in PUBLIC and each not in sections)

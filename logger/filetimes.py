@@ -97,7 +97,7 @@ class FileTimes:
             return []
 
     def _attempt(self, act: Callable[[], _T]) -> _T | None:
-        """Call *act*; log an error of the disk and return None."""
+        """Return the result of *act*; on a disk error, log it and return None."""
         try:
             result = act()
         except (StorageFull, StorageBroken) as error:

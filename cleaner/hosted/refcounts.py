@@ -106,7 +106,7 @@ class ReferenceCounts:
         """Yield the blobs that are unlinked with an image.
 
         A blob that was linked after the image's last use stays linked: a push may be about to
-        reference it from another manifest. If it does not, garbage collection removes the blob.
+        reference it from another manifest. Garbage collection removes it if no push does.
         """
         holding, here = self._holdings[image.name], self._references_in[image.name]
         for digest in image.blobs:

@@ -286,7 +286,7 @@ def _sync(path: str) -> None:
 
 
 def _sync_folder(path: str) -> None:
-    """Make the name *path* durable; if its folder was removed, there is nothing to do."""
+    """Flush the folder of *path*, so that its entry survives a power cut; ignore a lost folder."""
     with suppress(FileNotFoundError):
         _sync(os.path.dirname(path))
 

@@ -1,4 +1,4 @@
-"""A fake HAProxy and logger: it answers the log barrier's probe and commits its log line."""
+"""A fake of HAProxy and the logger: it answers the log barrier's probe and commits its line."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def test_a_spared_manifest_keeps_its_parts(drawn: Store, bounds: StoreLimits, ne
 def test_eviction_for_size_reaches_the_target_or_evicts_all_but_spared(
     drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """The bytes that downloads wait for fit below the target too."""
+    """After an eviction, the bytes that downloads are waiting for also fit below the target."""
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     if any(eviction.reason is Reason.SIZE for eviction in evictions):

@@ -44,7 +44,7 @@ def test_a_coding_is_decoded(named: str, body: bytes, step: int) -> None:
 
 @pytest.mark.parametrize("length", [1 << 18, 1 << 19, (1 << 18) + 1])
 def test_a_body_that_fills_its_last_piece_is_complete(length: int) -> None:
-    """Pieces have 256 KiB: no further input is awaited after the end of the coding."""
+    """The decoder waits for no more input if a body ends with a piece of 256 KiB."""
     assert _decode(gzip.compress(bytes(length))) == (length, False)
 
 

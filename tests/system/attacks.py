@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import selectors
 import socket
 import threading
 import time
@@ -62,6 +63,38 @@ def slow_readers(appliance: Appliance, path: str, many: int, login: str = "") ->
         for each in connections(appliance, many, stack):
             each.sendall(_head("GET", path, login).encode())
         yield
+
+
+@contextmanager
+def readers(appliance: Appliance, path: str, many: int, login: str = "") -> Iterator[None]:
+    """Request a blob on as many connections as slow readers do, and read all that comes."""
+    with ExitStack() as stack:
+        opened = connections(appliance, many, stack)
+        for each in opened:
+            each.sendall(_head("GET", path, login).encode())
+        ended = threading.Event()
+        thread = threading.Thread(target=_read_all, args=(opened, ended), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def _read_all(opened: list[socket.socket], ended: threading.Event) -> None:
+    """Read from each connection what it has, until the end is wanted."""
+    with selectors.DefaultSelector() as ready:
+        for each in opened:
+            each.setblocking(False)
+            ready.register(each, selectors.EVENT_READ)
+        while not ended.is_set():
+            for key, _ in ready.select(0.1):
+                connection = key.fileobj
+                assert isinstance(connection, socket.socket)
+                with suppress(BlockingIOError):
+                    if not connection.recv(65_536):
+                        ready.unregister(connection)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from tests.system.attacks import (
     flood,
     guess,
     pipelined,
+    readers,
     requests_for,
     resident,
     slow_bodies,
@@ -149,7 +150,7 @@ def test_threads_slow_readers(opened: Appliance) -> None:
         opened,
         honest(opened),
         lambda appliance: slow_readers(appliance, READ_SLOWLY, CONNECTIONS),
-        _busy(8),
+        lambda appliance: readers(appliance, READ_SLOWLY, CONNECTIONS),
     )
 
 

@@ -18,11 +18,12 @@ import fcntl
 import logging
 import mmap
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from entrepot.runtime.unix_http import send_command
 
 log = logging.getLogger(__name__)
 
@@ -76,18 +77,11 @@ class CacheEpoch:
     def _send_to_haproxy(self) -> bool:
         """Set HAProxy's epoch; False if HAProxy is unreachable: it reads the file at its start."""
         try:
-            response = _run_command(self._admin, f"set map {self._path} generation {self.now()}")
+            response = send_command(
+                self._admin, f"set map {self._path} generation {self.now()}", timeout=_TIMEOUT_S
+            )
         except OSError:
             return False
         if response:
             log.warning("HAProxy rejected the cache epoch", extra={"says": response})
         return not response
-
-
-def _run_command(admin: Path, command: str) -> str:
-    """Return HAProxy's response to a command; it is empty on success. Raises: OSError."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(_TIMEOUT_S)
-        connection.connect(str(admin))
-        connection.sendall(command.encode() + b"\n")
-        return b"".join(iter(lambda: connection.recv(4096), b"")).decode("latin-1").strip()

@@ -36,10 +36,13 @@ def status_of(path: Path, target: str, *, timeout: float) -> int | None:
         connection.close()
 
 
-def send_command(path: Path, line: str) -> str:
-    """Send a command to HAProxy's admin socket and return its response. Raises: OSError."""
+def send_command(path: Path, line: str, *, timeout: float = _TIMEOUT_S) -> str:
+    """Send a command to HAProxy's admin socket and return its response.
+
+    *timeout* in s, for each step. Raises: OSError.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_TIMEOUT_S)
+        connection.settimeout(timeout)
         connection.connect(str(path))
         connection.sendall(f"{line}\n".encode())
         return (

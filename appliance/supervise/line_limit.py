@@ -21,6 +21,19 @@ _LINE = re.compile(
     rb'"kind":' + _TEXT + rb',"cache":' + _TEXT + rb',"user":' + _TEXT + rb',"source":"([^"]*)"'
 )
 _METHOD, _STATUS, _DIGEST, _KIND, _SOURCE = 1, 2, 3, 5, 8
+_READ = (
+    rb'","status":(?:200|206|304),"termination":"[^"\n]*","bytes":[0-9]+,"digest":"[^"\\\n]+",'
+    rb'"repository":"[^"\\\n]*","kind":"(?:%b)"[^\n]*\n'
+)
+_START = rb'\{"start":[0-9]+,"duration":-?[0-9]+,"method":"'
+# The most frequent lines that show a use, one after another. Other uses are found by `_LINE`.
+_FREQUENT_USES = re.compile(
+    rb"(?:%b)*"
+    % b"|".join(
+        _START + method + _READ % kinds
+        for method, kinds in ((b"GET", b"manifest|index|blob"), (b"HEAD", b"manifest|index"))
+    )
+)
 _OWN = b"unix"  # a request over HAProxy's own socket: the cleaner waits for its line (log barrier)
 _SHORTEST = 192  # lower bound of a line's length in bytes: HAProxy's format with empty fields
 _PERIOD_S = 1.0
@@ -54,13 +67,14 @@ class LineLimit:
     def filter(self, lines: memoryview) -> memoryview:
         """Return those of *lines* that go into the log. *lines* must end with a newline.
 
-        PERF: lines are not parsed while few bytes arrive.
+        PERF: lines are not parsed while few bytes arrive. Beyond that, one match of an expression
+        passes all consecutive lines of the usual form, 0.5 us for each.
         """
         self._begin_period()
         if self._bytes + len(lines) <= self._few:
             self._bytes += len(lines)
             return lines
-        return memoryview(b"".join(self._chosen(bytes(lines[:-1]).split(b"\n"))))
+        return memoryview(b"".join(self._chosen(bytes(lines))))
 
     def report(self) -> bool:
         """Report the dropped lines if a second has passed. Return False if some are unreported."""
@@ -82,13 +96,23 @@ class LineLimit:
         self._lines.clear()
         self.end()
 
-    def _chosen(self, lines: Iterable[bytes]) -> Iterable[bytes]:
-        for line in lines:
-            source = _source_of_no_use(line)
-            if source is None or self._has_room(line, source):
-                yield line + b"\n"
-            else:
-                self._left_out += 1
+    def _chosen(self, lines: bytes) -> Iterable[bytes]:
+        start = 0
+        while start < len(lines):
+            uses = _FREQUENT_USES.match(lines, start)
+            end = uses.end() if uses else start
+            if end == start:
+                end = lines.index(b"\n", start) + 1
+                if not self._passes(lines[start : end - 1]):
+                    start = end
+            yield lines[start:end]
+            start = end
+
+    def _passes(self, line: bytes) -> bool:
+        source = _source_of_no_use(line)
+        passes = source is None or self._has_room(line, source)
+        self._left_out += not passes
+        return passes
 
     def _has_room(self, line: bytes, source: bytes) -> bool:
         room = self._bytes + len(line) <= self._in_all and self._lines[source] < self._by_address

@@ -44,11 +44,11 @@ def remarks(settings: Settings) -> list[Problem]:
 
 
 def _refused_by_clients(settings: Settings) -> Iterator[Problem]:
-    from entrepot.config.certificates import faults  # noqa: PLC0415 - takes 20 ms, rarely used
-
     path = settings.http.tls.certificate
     if path is None:
         return
+    from entrepot.config.certificates import faults  # noqa: PLC0415 - 20 ms and 8 MB, only for TLS
+
     with suppress(OSError):  # `check` reports this as a problem
         for fault, remedy in faults(path.read_bytes(), dt.datetime.now(dt.UTC)):
             yield Problem(f"http.tls.certificate={path}", fault, remedy)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import bcrypt
@@ -263,3 +265,17 @@ def test_a_password_file_without_users_is_a_warning(tmp_path: Path, content: str
     ]
     path.write_text(f"{content}ann:$2y$05$" + "a" * 53)
     assert remarks(settings) == []
+
+
+def test_a_check_without_a_certificate_does_not_load_the_library_for_certificates() -> None:
+    """That library takes 8 MB of each process that checks its settings, also without TLS."""
+    program = (
+        "import sys; from entrepot.config.checks import remarks;"
+        "from entrepot.config.schema import Settings; remarks(Settings());"
+        "print('cryptography' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")

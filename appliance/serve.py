@@ -36,7 +36,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.accesslog import Event, write_event
 from entrepot.datastore.budget import Budget
 from entrepot.datastore.disk_space import disk_space
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.probe import probe
 from entrepot.edge import cache_epoch
 from entrepot.runtime import logs
@@ -183,7 +183,7 @@ def _prepare(settings: Settings, run: Path) -> Start:
 
 
 def _begin_record(settings: Settings, run: Path) -> RunState:
-    index = SqliteIndex(settings.storage.statedir / layout.INDEX)
+    index = open_index(settings.storage.statedir)
     record = RunState(time.time(), counted(index))
     index.close()
     record.write(run)

@@ -27,10 +27,9 @@ from entrepot.config.schema import Settings
 from entrepot.datastore import layout
 from entrepot.datastore.budget import Budget
 from entrepot.datastore.disk_space import disk_space
-from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import open_index, open_storage
 from entrepot.datastore.errors import DatastoreError, IndexUnavailable
-from entrepot.datastore.index import REBUILT, IndexEntry
+from entrepot.datastore.index import REBUILT, AccessIndex, IndexEntry
 from entrepot.logger.display import LAG
 from entrepot.registry.upstream import breaker
 from entrepot.runtime.clock import TRUSTED_AFTER_S, Clock
@@ -134,7 +133,7 @@ def look(settings: Settings, now: float) -> Status:
     record = _record(settings.run, now)
     clock = Clock(settings.storage.statedir / layout.CLOCK)
     at = now + round(clock.shift(), 1)
-    index = SqliteIndex(settings.storage.statedir / layout.INDEX)
+    index = open_index(settings.storage.statedir)
     budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
     return Status(
         url=listen_address.url_of(
@@ -237,14 +236,14 @@ def _processes(run: Path, record: RunState, now: float) -> Iterator[ProgramStatu
             yield ProgramStatus(each.name, each.state.lower(), each.pid, up, ends)
 
 
-def _problem(index: SqliteIndex) -> str:
+def _problem(index: AccessIndex) -> str:
     try:
         return "" if index.note(REBUILT) is not None else "being rebuilt"
     except IndexUnavailable as error:
         return f"does not answer ({error})"
 
 
-def _store(settings: Settings, index: SqliteIndex, now: float) -> StoreStatus | None:
+def _store(settings: Settings, index: AccessIndex, now: float) -> StoreStatus | None:
     try:
         evictions = CleanerProcess(settings).next_to_go(_NEXT)
         going = tuple(_going(each.entry, now) for each in evictions)
@@ -253,8 +252,8 @@ def _store(settings: Settings, index: SqliteIndex, now: float) -> StoreStatus | 
         return None
 
 
-def _damaged(settings: Settings, index: SqliteIndex, clock: Clock) -> Iterator[DamagedFile]:
-    storage = Filesystem(settings.storage.rootdirectory)
+def _damaged(settings: Settings, index: AccessIndex, clock: Clock) -> Iterator[DamagedFile]:
+    storage = open_storage(settings.storage)
     store = CleanersStore(storage, index, settings.storage.statedir / layout.SPOOL)
     with suppress(DatastoreError):
         for case in QuarantineKeeper(store, clock).cases():

@@ -14,8 +14,7 @@ from entrepot.config.errors import Problem
 from entrepot.config.schema import Settings
 from entrepot.datastore import layout, takeover
 from entrepot.datastore.budget import Budget
-from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import open_index, open_storage
 from entrepot.datastore.errors import DatastoreError, IndexUnavailable
 from entrepot.datastore.globs import Globs
 from entrepot.datastore.index import AccessIndex
@@ -30,7 +29,7 @@ def take_over(settings: Settings) -> None:
     A disk error does not stop the start: the next start tries again.
     """
     own = Globs(each.repository for each in settings.hosted if each.repository != "**")
-    storage = Filesystem(settings.storage.rootdirectory)
+    storage = open_storage(settings.storage)
     try:
         taken = takeover.take_over(storage, settings.cleaner.takeover, lambda name: name in own)
     except DatastoreError as error:
@@ -62,7 +61,7 @@ def remarks(settings: Settings) -> Iterator[Problem]:
     path = settings.storage.statedir / layout.INDEX
     if not path.is_file():
         return
-    index = SqliteIndex(path)
+    index = open_index(settings.storage.statedir)
     if why := shortage_of(settings, index):
         yield Problem(str(settings.storage.rootdirectory), why, REMEDY)
     index.close()

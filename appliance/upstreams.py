@@ -7,7 +7,7 @@ from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.pull_secret import ParsedPullSecret
 from entrepot.config.schema import Settings
 from entrepot.config.upstreams import UpstreamSet
-from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.drivers.table import open_storage
 from entrepot.registry.routing.name_conflicts import leaves_out, shadowed
 
 
@@ -24,7 +24,7 @@ def upstream_names(settings: Settings) -> list[str]:
 
 def hidden(settings: Settings) -> list[Problem]:
     """Return a problem for each pushed repository that an upstream of that name would hide."""
-    storage, known = Filesystem(settings.storage.rootdirectory), upstreams_now(settings)
+    storage, known = open_storage(settings.storage), upstreams_now(settings)
     return [
         Problem(
             str(name),

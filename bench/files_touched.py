@@ -21,8 +21,7 @@ from falcon.testing import TestClient
 
 from bench.content import MEDIA_TYPE, Image, digest_of, image
 from bench.kinds import ROOT
-from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import on_disk, open_index, open_storage
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth.identity import OpenAuthenticator
@@ -108,10 +107,10 @@ def measure() -> dict[str, Touched]:
     """Return what each kind of request touches."""
     made = image("library/app", (70_000, 4_000))
     with _upstream(made) as url, tempfile.TemporaryDirectory(prefix="bench-files-") as folder:
-        index = SqliteIndex(Path(folder) / "index.sqlite")
+        index = open_index(Path(folder))
         table = UpstreamTable(FixedUpstreams({_HOST: UpstreamConfig(_HOST, url)}))
         parts = Parts(
-            storage=Filesystem(Path(folder) / "data"),
+            storage=open_storage(on_disk(Path(folder) / "data")),
             index=index,
             state=Path(folder) / "data" / "entrepot",
             upstreams=table,

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import AccessLine
-from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.drivers.sqlite import SqliteIndex
-from entrepot.datastore.index import REBUILT, ContentKind, IndexEntry
+from entrepot.datastore.drivers.table import on_disk, open_index, open_storage
+from entrepot.datastore.index import REBUILT, AccessIndex, ContentKind, IndexEntry
 from entrepot.datastore.refs import Digest
+from entrepot.datastore.storage import Storage
 
 SIZE = 1_000_000  # size in a row (bytes); a written file has FILE bytes
 FILE = 4096
@@ -40,13 +40,13 @@ class Stock:
         """Return the state directory."""
         return self.root / "entrepot"
 
-    def index(self) -> SqliteIndex:
+    def index(self) -> AccessIndex:
         """Open the index."""
-        return SqliteIndex(self.state / layout.INDEX)
+        return open_index(self.state)
 
-    def storage(self) -> Filesystem:
+    def storage(self) -> Storage:
         """Open the storage."""
-        return Filesystem(self.root)
+        return open_storage(on_disk(self.root))
 
     def digests(self, start: int = 0) -> Iterator[Digest]:
         """Yield the digests of the rows, the least recently used first."""

@@ -35,8 +35,7 @@ from entrepot.config.schema import Settings
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import Event, write_event
 from entrepot.datastore.budget import Budget
-from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import open_index, open_storage
 from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.rebuild import needs_rebuild
 from entrepot.datastore.takeover import taken_at
@@ -80,8 +79,8 @@ class CleanerProcess:
         self._wake: Callable[[], None] = lambda: None
         state = settings.storage.statedir
         self._clock = clock = Clock(state / layout.CLOCK)
-        storage = Filesystem(settings.storage.rootdirectory, clock)
-        index = SqliteIndex(state / layout.INDEX, clock=clock)
+        storage = open_storage(settings.storage, clock)
+        index = open_index(state, clock)
         self._store = DataDirectory(storage, index, state / layout.SPOOL)
         self._spool = Spool(self._store, clock)
         self._rules = rules(settings)

@@ -30,7 +30,7 @@ from entrepot.cleaner.wake_socket import WakeSocket, ring
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import ACCESS_DELAY_S
 from entrepot.datastore.budget import Budget
-from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.drivers.table import on_disk, open_storage
 from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.locks import try_lock
@@ -87,7 +87,7 @@ class Cleaner:
         self._state = root / "entrepot"
         spool = self._state / layout.SPOOL
         clock = Clock(self._state / layout.CLOCK)
-        store = DataDirectory(Filesystem(root, clock), index, spool)
+        store = DataDirectory(open_storage(on_disk(root), clock), index, spool)
         work = _Work(store, settle, clock, self._stop, self._bounds())
         self._thread = threading.Thread(
             target=self._clean_when_locked, args=(work, self._state), name="cleaner", daemon=True

@@ -8,6 +8,7 @@ paths absolute.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,6 +74,16 @@ class StorageSettings(Section):
     def rootdirectory(self) -> Path:
         """The data directory."""
         return self.filesystem.rootdirectory
+
+    @property
+    def driver(self) -> str:
+        """The name of the storage driver, as in docker distribution."""
+        return "filesystem"
+
+    @property
+    def parameters(self) -> Mapping[str, object]:
+        """The keys of the driver's section, with their values."""
+        return dict(self.filesystem)
 
 
 class HtpasswdSettings(Section):

@@ -61,6 +61,10 @@ class AccessIndex(Protocol):
     Raises, each method: IndexUnavailable.
     """
 
+    def close(self) -> None:
+        """Close the files and connections of this process; the next method opens them again."""
+        ...
+
     def inspect(self, *, thoroughly: bool = False) -> str:
         """Compare the counters with the rows, *thoroughly* also every page, and repair them.
 

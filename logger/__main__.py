@@ -15,8 +15,7 @@ from entrepot import config
 from entrepot.config.schema import Settings
 from entrepot.datastore import layout
 from entrepot.datastore.budget import Budget
-from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import open_index, open_storage
 from entrepot.logger.batch import LogBatch
 from entrepot.logger.display import Display
 from entrepot.logger.filetimes import FileTimes
@@ -77,7 +76,7 @@ def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None
 def work(settings: Settings, clock: Clock) -> Work:
     """Build the dependencies of the loop from the settings."""
     state, run = settings.storage.statedir, settings.run
-    index = SqliteIndex(state / layout.INDEX, clock=clock)
+    index = open_index(state, clock)
     budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
     secret, _ = config.read_secret(settings)
     known = config.upstreams_in_force(settings, secret).hosts
@@ -90,7 +89,7 @@ def work(settings: Settings, clock: Clock) -> Work:
             # Events get a quarter of the space for logs, in two files.
             events_bytes=budget.log_bytes // 8,
         ),
-        times=FileTimes(Filesystem(settings.storage.rootdirectory, clock), index),
+        times=FileTimes(open_storage(settings.storage, clock), index),
         display=Display(
             run / "metrics.prom",
             index,

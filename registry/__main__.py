@@ -14,8 +14,7 @@ from entrepot.config import ConfigError, ParsedPullSecret, Problem, outbound, pa
 from entrepot.config.schema import Followed, Settings
 from entrepot.datastore import layout
 from entrepot.datastore.budget import Budget
-from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import open_index, open_storage
 from entrepot.datastore.globs import Globs
 from entrepot.datastore.refs import Repository
 from entrepot.datastore.reservations import CleanerWakeup, Reservations, SpaceLimits
@@ -80,13 +79,13 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
     clock = Clock(settings.storage.statedir / layout.CLOCK)
     report = Events(settings.storage.statedir / layout.EVENTS, clock)
     limited = LimitReports(report)
-    index = SqliteIndex(settings.storage.statedir / layout.INDEX, clock=clock)
+    index = open_index(settings.storage.statedir, clock)
     return Parts(
         limited=limited,
         uploads=UploadLimits(
             settings.limits.uploads, settings.limits.useruploads, lambda: limited("uploads")
         ),
-        storage=Filesystem(settings.storage.rootdirectory, clock),
+        storage=open_storage(settings.storage, clock),
         index=index,
         state=settings.storage.statedir,
         upstreams=_upstreams(
@@ -287,7 +286,7 @@ def _secret(
 
     def parse(content: bytes) -> ParsedPullSecret:
         secret = parse_pull_secret(content, settings.pullsecret.ignore, source=str(path))
-        storage = Filesystem(settings.storage.rootdirectory)
+        storage = open_storage(settings.storage)
         known = config.upstreams_in_force(settings, secret)
         for name in shadowed(storage, known.names):
             raise ConfigError([_name_conflict(str(path), name)])

@@ -21,6 +21,7 @@ from entrepot.appliance.privileges import users
 from entrepot.appliance.upstreams import upstream_names, upstreams_now
 from entrepot.config.errors import ConfigError, Problem, Unreadable
 from entrepot.config.schema import Settings
+from entrepot.datastore.drivers.table import open_storage
 
 _VALUED = ("--host", "--image", "--authfile", "--user", "--ca")
 _UNHEALTHY = 1
@@ -119,7 +120,7 @@ def _login(given: Options, files: _Files, netloc: str) -> Login | None:
 def _image(given: Options, settings: Settings) -> ImageName | None:
     text = given.one("--image")
     if text is None:
-        stored = images.smallest(settings.storage.rootdirectory)
+        stored = images.smallest(open_storage(settings.storage))
         return stored or images.well_known(upstream_names(settings))
     try:
         return images.parse(text)

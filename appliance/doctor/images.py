@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 from entrepot.config.address import DOCKER_HUB, registry_host
 from entrepot.config.errors import Unreadable
 from entrepot.datastore import layout, manifest
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.manifest import Manifest
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories
+from entrepot.datastore.storage import Storage
 from entrepot.runtime.hostnames import unfold
 
 _ENOUGH = 500  # tags that are examined
@@ -67,9 +66,8 @@ def well_known(upstreams: Collection[str]) -> ImageName | None:
     return next((parse(text) for host, text in _KNOWN.items() if host in upstreams), None)
 
 
-def smallest(root: Path) -> ImageName | None:
+def smallest(storage: Storage) -> ImageName | None:
     """Return the smallest image with a tag that came from an upstream and is completely stored."""
-    storage = Filesystem(root)
     stored = _StoredImages(storage, Repositories(storage))
     sizes = ((stored.size(name, tag), name, tag) for name, tag in islice(stored.tags(), _ENOUGH))
     found = [(size, str(name), tag) for size, name, tag in sizes if size]
@@ -84,7 +82,7 @@ def smallest(root: Path) -> ImageName | None:
 class _StoredImages:
     """The images of one data directory."""
 
-    storage: Filesystem
+    storage: Storage
     repositories: Repositories
 
     def tags(self) -> Iterator[tuple[Repository, str]]:

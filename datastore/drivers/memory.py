@@ -107,6 +107,9 @@ class MemoryIndex:
         self._pins: dict[Digest, set[float]] = {}
         self._notes: dict[str, str] = {REBUILT: "0"} if rebuilt else {}
 
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
     def inspect(self, *, thoroughly: bool = False) -> str:  # noqa: ARG002 - of the protocol
         """Set last uses that lie in the future to now."""
         with self._lock:

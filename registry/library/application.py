@@ -21,8 +21,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore
 from entrepot.datastore.budget import Budget
-from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import on_disk, open_index, open_storage
 from entrepot.datastore.globs import Globs
 from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.reservations import Reservations, SpaceLimits
@@ -139,7 +138,7 @@ def create_app(  # noqa: PLR0913 - keyword arguments, all with a default
         forward_to(logger)
     hosted_globs = Globs(hosted)
     clock = Clock(state / layout.CLOCK)
-    storage, index = Filesystem(root, clock), SqliteIndex(state / layout.INDEX, clock=clock)
+    storage, index = open_storage(on_disk(root), clock), open_index(state, clock)
     parts = Parts(
         storage=storage,
         index=index,
@@ -178,7 +177,7 @@ class _Threads:
     def __init__(
         self,
         root: Path,
-        index: SqliteIndex,
+        index: AccessIndex,
         tracker: AccessTracker | None,
         cleaner: BackgroundCleaner | None,
         clock: Clock,

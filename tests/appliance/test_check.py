@@ -9,10 +9,10 @@ import pytest
 from entrepot.appliance.check import main, report
 from entrepot.config import keys
 from entrepot.config.distribution import ROWS
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
 from tests.config.desk import Desk
+from tests.disk_storage import disk_storage
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_a_pushed_repository_that_an_upstream_would_hide_is_a_problem(
     desk: Desk, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """`serve` would not start; the pull secret here names no registry."""
-    Repositories(Filesystem(tmp_path)).link_blob(Repository("quay.io/team/app"), Digest.of(b""))
+    Repositories(disk_storage(tmp_path)).link_blob(Repository("quay.io/team/app"), Digest.of(b""))
     desk.places.secret.write_text('{"auths": {}, "credsStore": "desktop"}', encoding="utf-8")
     data = f"--storage.filesystem.rootdirectory={tmp_path}"
 

@@ -14,7 +14,6 @@ from entrepot.appliance import rundir
 from entrepot.appliance.__main__ import main
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.index import REBUILT
 from entrepot.datastore.rebuild import BORN
@@ -22,6 +21,7 @@ from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
 from tests import images
 from tests.cleaner.stock import put_blob
+from tests.disk_storage import disk_storage
 from tests.logger.lines import answer, written
 
 _OLD = 1_000_000_000.0
@@ -30,7 +30,7 @@ _OLD = 1_000_000_000.0
 @pytest.fixture
 def untagged(tmp_path: Path) -> Digest:
     """Return an untagged manifest that was pushed long ago, in the data directory *tmp_path*."""
-    storage = Filesystem(tmp_path)
+    storage = disk_storage(tmp_path)
     body, _ = images.index([])
     digest = Digest.of(body)
     storage.write(layout.blob(digest), body)
@@ -79,7 +79,7 @@ def pulled(tmp_path: Path) -> tuple[Digest, Digest]:
     """Return two blobs, last used long ago; an unread log line shows a new use of the second."""
     state = tmp_path / layout.OWN
     index = SqliteIndex(state / layout.INDEX)
-    store = DataDirectory(Filesystem(tmp_path), index, state / layout.SPOOL)
+    store = DataDirectory(disk_storage(tmp_path), index, state / layout.SPOOL)
     digests = (put_blob(store, b"one", _OLD), put_blob(store, b"two", _OLD))
     index.touch({}, {REBUILT: "1", BORN: str(_OLD)})
     index.close()

@@ -10,9 +10,9 @@ import pytest
 from entrepot import config
 from entrepot.appliance.upstreams import hidden, upstream_names
 from entrepot.config.schema import Settings
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
+from tests.disk_storage import disk_storage
 
 
 def settings(root: Path, **environ: str) -> Settings:
@@ -31,7 +31,7 @@ def test_an_upstream_that_would_hide_a_pushed_repository_is_a_problem(
     glob: bool,  # noqa: FBT001 - a case
 ) -> None:
     """It stops the start: a pull secret or a default must not hide pushed content."""
-    Repositories(Filesystem(tmp_path)).link_blob(Repository("a.example/team/app"), Digest.of(b""))
+    Repositories(disk_storage(tmp_path)).link_blob(Repository("a.example/team/app"), Digest.of(b""))
     secret = tmp_path / "secret.json"
     secret.write_text('{"auths": {"%s": {}}}' % ("*.example" if glob else "a.example"))
     loaded = settings(tmp_path, PULLSECRETPATH=str(secret))
@@ -44,7 +44,7 @@ def test_public_upstreams_of_a_secret_without_registries_hide_repositories_too(
     tmp_path: Path,
 ) -> None:
     """A repository that was pushed under quay.io's name is never served from quay.io."""
-    Repositories(Filesystem(tmp_path)).link_blob(Repository("quay.io/team/app"), Digest.of(b""))
+    Repositories(disk_storage(tmp_path)).link_blob(Repository("quay.io/team/app"), Digest.of(b""))
     secret = tmp_path / "secret.json"
     secret.write_text('{"auths": {}, "credsStore": "desktop"}')
     found = settings(tmp_path, PULLSECRETPATH=str(secret))
@@ -58,7 +58,7 @@ def test_public_upstreams_of_a_secret_without_registries_hide_repositories_too(
 def test_the_remedy_in_the_message_works(tmp_path: Path, host: str, kind: str) -> None:
     """The named setting removes the upstream, whatever its source."""
     folder = host.replace(":", "_")
-    Repositories(Filesystem(tmp_path)).link_blob(Repository(f"{folder}/app"), Digest.of(b""))
+    Repositories(disk_storage(tmp_path)).link_blob(Repository(f"{folder}/app"), Digest.of(b""))
     argv, environ = _named(tmp_path, host, kind)
     found = hidden(config.load(argv, environ).settings)
     if kind == "default" and host not in {"quay.io", "docker.io"}:

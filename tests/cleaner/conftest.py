@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from entrepot.cleaner.store import DataDirectory
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.index import REBUILT
 from tests.clock import Clock
+from tests.disk_storage import disk_storage
 
 
 @pytest.fixture
@@ -26,5 +26,5 @@ def store(tmp_path: Path, clock: Clock) -> Iterator[DataDirectory]:
     """Return an empty store with a complete index."""
     index = SqliteIndex(tmp_path / "state" / "index.sqlite", clock=clock)
     index.touch({}, {REBUILT: "0"})
-    yield DataDirectory(Filesystem(tmp_path / "data"), index, tmp_path / "state" / "spool")
+    yield DataDirectory(disk_storage(tmp_path / "data"), index, tmp_path / "state" / "spool")
     index.close()

@@ -20,12 +20,12 @@ from entrepot.config.hosted import HostedRule
 from entrepot.config.schema import Settings
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import parse_event
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.rebuild import BORN, needs_rebuild, rebuild
 from entrepot.datastore.refs import Repository
 from tests.cleaner.front import Front
 from tests.cleaner.stock import pull, push, push_image, put_blob
+from tests.disk_storage import disk_storage
 from tests.images import Image, filler, image
 from tests.system.waiting import eventually
 
@@ -48,7 +48,7 @@ def store(settings: Settings) -> Iterator[DataDirectory]:
     state = settings.storage.statedir
     index = SqliteIndex(state / layout.INDEX)
     (state / layout.EVENTS).parent.mkdir(parents=True)
-    yield DataDirectory(Filesystem(settings.storage.rootdirectory), index, state / layout.SPOOL)
+    yield DataDirectory(disk_storage(settings.storage.rootdirectory), index, state / layout.SPOOL)
     index.close()
 
 

@@ -1,4 +1,7 @@
-"""The drivers that every contract is tested with: a new driver is one line in a table."""
+"""The drivers that every contract is tested with: the rows of the table, and those in memory.
+
+A new driver is a row of the table, and here its parameters.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import INDEXES, STORAGES, Parameters
 from entrepot.datastore.index import REBUILT, AccessIndex
 from entrepot.datastore.storage import Storage
 from tests.clock import Clock
 
-_STORAGES: dict[str, Callable[[Path], Storage]] = {
-    "filesystem": lambda folder: Filesystem(folder / "root"),
-    "memory": lambda _: MemoryStorage(),
-}
-_INDEXES: dict[str, Callable[[Path, Clock], AccessIndex]] = {
-    "sqlite": lambda folder, clock: SqliteIndex(folder / "index.sqlite", clock=clock),
-    "memory": lambda _, clock: MemoryIndex(clock=clock, rebuilt=False),
+_MEMORY = "memory"
+_PARAMETERS: dict[str, Callable[[Path], Parameters]] = {
+    "filesystem": lambda folder: {"rootdirectory": folder / "root"},
 }
 
 
-@pytest.fixture(params=_STORAGES)
+@pytest.fixture(params=[*STORAGES, _MEMORY])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """Return the empty storage of one driver."""
-    return _STORAGES[request.param](tmp_path)
+    if request.param == _MEMORY:
+        return MemoryStorage()
+    return STORAGES[request.param](_PARAMETERS[request.param](tmp_path), None)
 
 
 @pytest.fixture
@@ -36,15 +36,17 @@ def clock() -> Clock:
     return Clock(1000.0)
 
 
-@pytest.fixture(params=_INDEXES)
+@pytest.fixture(params=[*INDEXES, _MEMORY])
 def new_index(
     request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
 ) -> Iterator[AccessIndex]:
     """Return the index of one driver in the state before its first rebuild, as after a loss."""
-    index = _INDEXES[request.param](tmp_path, clock)
+    if request.param == _MEMORY:
+        index: AccessIndex = MemoryIndex(clock=clock, rebuilt=False)
+    else:
+        index = INDEXES[request.param](tmp_path, clock)
     yield index
-    if isinstance(index, SqliteIndex):
-        index.close()
+    index.close()
 
 
 @pytest.fixture

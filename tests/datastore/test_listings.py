@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from entrepot.datastore import listings
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.listings import FolderListings
+from tests.disk_storage import disk_storage
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_the_number_of_cached_folders_is_bounded(
 
 def test_storage_lists_the_current_names(folder: Path) -> None:
     """A folder that was removed meanwhile has no names."""
-    storage = Filesystem(folder.parent)
+    storage = disk_storage(folder.parent)
     assert list(storage.list(folder.name)) == ["a", "b", "c"]
 
     storage.delete(f"{folder.name}/b")

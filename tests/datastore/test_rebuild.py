@@ -11,7 +11,6 @@ import pytest
 from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore
 from entrepot.datastore.budget import OVERHEAD
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
 from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.index import REBUILT, AccessIndex, ContentKind, IndexEntry
@@ -20,6 +19,7 @@ from entrepot.datastore.rebuild import needs_rebuild, rebuild
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.storage import Storage
+from tests.disk_storage import disk_storage
 
 NOW = 1_700_000_000.0
 DAY = 86_400.0
@@ -33,7 +33,7 @@ def parts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Stor
         yield MemoryStorage(), MemoryIndex(rebuilt=False)
         return
     index = SqliteIndex(tmp_path / "entrepot" / "index.sqlite")
-    yield Filesystem(tmp_path), index
+    yield disk_storage(tmp_path), index
     index.close()
 
 

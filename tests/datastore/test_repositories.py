@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories, TagState
 from entrepot.datastore.storage import Storage
+from tests.disk_storage import disk_storage
 from tests.images import image
 
 NAME, OTHER = Repository("quay.io/app"), Repository("docker.io/app")
@@ -23,7 +23,7 @@ V1, V2 = Tag("v1"), Tag("v2")
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
     """Return an empty data directory."""
-    return Filesystem(tmp_path)
+    return disk_storage(tmp_path)
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_a_media_type_is_stored_for_each_repository(repositories: Repositories) 
 
 def test_a_media_type_from_0_1_0_is_used_if_there_is_no_other(tmp_path: Path) -> None:
     """It is read, and never written."""
-    storage = Filesystem(tmp_path)
+    storage = disk_storage(tmp_path)
     storage.write(layout.shared_media_type(A), b"application/x-old")
     repositories = Repositories(storage)
     repositories.link_manifest(OTHER, A, "application/x-new")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import UNKNOWN_ORIGIN, Repositories
 from entrepot.datastore.takeover import Takeover, take_over, taken_at
+from tests.disk_storage import disk_storage
 
 FETCHED, OTHER, OURS = Repository("library/app"), Repository("team/app"), Repository("q.io/x/app")
 LAYER, MANIFEST, PUSHED = Digest.of(b"layer"), Digest.of(b"manifest"), Digest.of(b"pushed")
@@ -22,7 +22,7 @@ class Volume:
     """A data directory that docker distribution has written."""
 
     def __init__(self, root: Path) -> None:
-        self.storage = Filesystem(root)
+        self.storage = disk_storage(root)
         self.repositories = Repositories(self.storage)
 
     def link(self, name: Repository, *, at: float, manifest: Digest = MANIFEST) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from entrepot.datastore.blobs import BlobStore
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.reservations import Reservations, SpaceLimits
+from entrepot.datastore.storage import Storage
 from entrepot.registry.download.singleflight import Reader, SingleFlight
 from entrepot.registry.download.writer import Destination, Task
 from entrepot.registry.server.fileslice import in_bytes
+from tests.disk_storage import disk_storage
 from tests.registry.remotes import QUICK, FakeRemote
 
 CONTENT = bytes(range(256)) * 40
@@ -31,7 +32,7 @@ class Bench:
     reservations: int | None = None
     index: MemoryIndex = field(default_factory=MemoryIndex)
     events: list[dict[str, Any]] = field(default_factory=list)
-    disk: Filesystem | None = None
+    disk: Storage | None = None
     woken: list[int] = field(default_factory=list)
 
     def worker(self, report: Callable[..., None] | None = None) -> SingleFlight:
@@ -53,7 +54,7 @@ class Bench:
     @property
     def blobs(self) -> BlobStore:
         """Return the blob store of all workers."""
-        return BlobStore(self.disk or Filesystem(self.root))
+        return BlobStore(self.disk or disk_storage(self.root))
 
     @property
     def spooled(self) -> list[str]:

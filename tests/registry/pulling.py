@@ -11,7 +11,6 @@ from typing import Any
 from falcon.testing import Result, TestClient
 
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.refs import Digest, Repository, Tag
@@ -22,6 +21,7 @@ from entrepot.registry.auth.identity import Authenticator, OpenAuthenticator
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 from entrepot.runtime.hostnames import fold
+from tests.disk_storage import disk_storage
 from tests.upstream import FakeUpstream
 
 NAME = "library/app"
@@ -43,7 +43,7 @@ class Pulling:
     @property
     def repositories(self) -> Repositories:
         """Return the links in the data directory."""
-        return Repositories(Filesystem(self.root))
+        return Repositories(disk_storage(self.root))
 
     def get(self, path: str, **headers: str) -> Result:
         """GET a path below the repository; `_` in a header's name is a dash."""
@@ -73,7 +73,7 @@ class Pulling:
     def age(self, seconds: float, tag: str = "v1") -> None:
         """Make the last confirmations in the repository older by *seconds*."""
         name = Repository(f"{self.prefix}/{NAME}")
-        storage = Filesystem(self.root)
+        storage = disk_storage(self.root)
         keys = [layout.tag_current(name, Tag(tag))]
         keys += [each.key for each in storage.walk(layout.revisions(name))]
         for key in keys:
@@ -111,7 +111,7 @@ def pulling(
     index = index or MemoryIndex()
     table = UpstreamTable(FixedUpstreams(sources), default=default)
     parts = Parts(
-        storage=Filesystem(root),
+        storage=disk_storage(root),
         index=index,
         state=root / "entrepot",
         upstreams=table,

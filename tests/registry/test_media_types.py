@@ -9,10 +9,10 @@ import pytest
 from falcon.testing import Result
 
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from entrepot.datastore.refs import Digest
 from entrepot.runtime.hostnames import fold
+from tests.disk_storage import disk_storage
 from tests.images import Image, image
 from tests.registry.pulling import NAME, pulling
 from tests.registry.push.pushing import NAME as MINE
@@ -59,7 +59,7 @@ def test_a_repeated_push_repairs_the_media_type(tmp_path: Path) -> None:
     p = pushing(tmp_path)
     _push(p, MINE, BARE, OCI_MANIFEST)
     for wrong in (DOCKER_MANIFEST, OCI_INDEX, "text/html"):
-        Filesystem(tmp_path).write(layout.shared_media_type(Digest.of(BARE)), wrong.encode())
+        disk_storage(tmp_path).write(layout.shared_media_type(Digest.of(BARE)), wrong.encode())
         assert _type(p, MINE) == OCI_MANIFEST
 
     _push(p, MINE, BARE, DOCKER_MANIFEST)
@@ -78,7 +78,7 @@ def test_a_media_type_stored_by_0_1_0_is_used_if_plausible(
     """A type of another kind would make the image unusable."""
     p = pushing(tmp_path)
     _push(p, MINE, BARE, OCI_MANIFEST)
-    storage = Filesystem(tmp_path)
+    storage = disk_storage(tmp_path)
     storage.delete(f"{layout.MEDIA_TYPES}/{MINE}/_types/sha256/{Digest.of(BARE).hex}")
     storage.write(layout.shared_media_type(Digest.of(BARE)), kept.encode())
 

@@ -24,7 +24,6 @@ import pytest
 from falcon.testing import Result, TestClient
 
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.index import REBUILT
 from entrepot.datastore.manifest import DOCKER_MANIFEST, OCI_MANIFEST
@@ -36,6 +35,7 @@ from entrepot.registry.auth.rules import ALL, PULL, AccessGrant, AccessRules
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 from entrepot.runtime.hostnames import fold
+from tests.disk_storage import disk_storage
 from tests.fake_repository import error
 from tests.wire import HONEST, Fault, HttpServer, Reply, Seen
 
@@ -168,7 +168,7 @@ class World:
             for host in hosts.values()
         }
         return Parts(
-            storage=Filesystem(self.root),
+            storage=disk_storage(self.root),
             index=index,
             state=self.root / "entrepot",
             upstreams=UpstreamTable(FixedUpstreams(sources)),

@@ -9,11 +9,11 @@ from urllib.parse import quote
 import pytest
 
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.registry.pullthrough import lists
 from entrepot.runtime.hostnames import fold, unfold
 from tests import images
+from tests.disk_storage import disk_storage
 from tests.registry.pulling import NAME, pulling
 from tests.upstream import FakeUpstream
 
@@ -183,7 +183,7 @@ def test_referrers_of_unknown_subjects_are_not_stored(two: Two, tmp_path: Path) 
     digest = Digest.of(b"never seen")
 
     assert p.get(f"referrers/{digest}").json["manifests"] == []
-    assert list(Filesystem(tmp_path).walk(layout.REFERRERS)) == []
+    assert list(disk_storage(tmp_path).walk(layout.REFERRERS)) == []
 
 
 def test_a_large_list_of_referrers_is_not_stored(
@@ -198,7 +198,7 @@ def test_a_large_list_of_referrers_is_not_stored(
     p.get("manifests/v2")
 
     assert len(p.get(f"referrers/{subject.digest}").json["manifests"]) == 1
-    assert list(Filesystem(tmp_path).walk(layout.REFERRERS)) == []
+    assert list(disk_storage(tmp_path).walk(layout.REFERRERS)) == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import pytest
 from falcon.testing import Result
 
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.manifest import OCI_MANIFEST
 from entrepot.datastore.proofs import Proofs
 from entrepot.datastore.refs import Digest, Repository
@@ -20,6 +19,7 @@ from entrepot.datastore.repositories import Repositories
 from entrepot.registry.auth.identity import BasicAuthenticator
 from entrepot.registry.auth.rules import PULL, AccessGrant, AccessRules
 from entrepot.runtime.hostnames import fold
+from tests.disk_storage import disk_storage
 from tests.images import image
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream
@@ -69,7 +69,7 @@ class Ruled:
                 lambda *_: True, realm="test", rules=lambda: everything
             ),
         )
-        self.links = Repositories(Filesystem(root))
+        self.links = Repositories(disk_storage(root))
 
     def ask(
         self, upstream: FakeUpstream, path: str, method: str = "GET", name: str = NAME
@@ -171,7 +171,7 @@ def test_a_proof_survives_the_index_and_is_deleted_with_the_content(
     assert again.ask(honest, BLOB, name="other/app").content == LAYER
     assert honest.count("GET", "/blobs/") == sent
 
-    proofs = Proofs(Filesystem(tmp_path))
+    proofs = Proofs(disk_storage(tmp_path))
     assert [proofs.has(Digest.of(LAYER), each.host) for each in (honest, hostile)] == [True, False]
     proofs.forget(Digest.of(LAYER))
     assert not proofs.has(Digest.of(LAYER), honest.host)
@@ -183,7 +183,7 @@ def test_pushed_content_is_not_a_proof_for_an_upstream(
 ) -> None:
     """An upstream must send it before it is served in the upstream's repositories."""
     found = Ruled(tmp_path, honest, hostile)
-    storage = Filesystem(tmp_path)
+    storage = disk_storage(tmp_path)
     storage.write(layout.blob(Digest.of(LAYER)), LAYER)
     Repositories(storage).link_blob(Repository("team/app"), Digest.of(LAYER))
 

@@ -11,7 +11,6 @@ import pytest
 from entrepot.datastore import blobs as blobs_module
 from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore, Integrity
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.errors import ContentDamaged, DatastoreError
 from entrepot.datastore.index import REBUILT, ContentKind
@@ -21,6 +20,7 @@ from entrepot.datastore.unverified import UnverifiedMarks
 from entrepot.registry.download.spoolfile import append
 from entrepot.registry.errors import UpstreamError
 from tests import images
+from tests.disk_storage import disk_storage
 from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, task
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.registry.push.pushing import Pushing, code, pushing
@@ -77,7 +77,7 @@ def _stored(root: Path, digest: Digest = LAYER_DIGEST) -> Path:
 
 
 def _quarantined(root: Path) -> list[Digest]:
-    storage = Filesystem(root)
+    storage = disk_storage(root)
     return [each.digest for each in Quarantine(storage, MemoryIndex()).all()]
 
 
@@ -321,7 +321,7 @@ def test_an_upload_file_of_another_length_ends_the_upload(pushed: Pushing, damag
 @pytest.fixture
 def blobs(tmp_path: Path) -> BlobStore:
     """Return a blob store that remembers which content it has verified."""
-    storage, index = Filesystem(tmp_path), MemoryIndex()
+    storage, index = disk_storage(tmp_path), MemoryIndex()
     unproven = UnverifiedMarks(tmp_path / "unproven")
     return BlobStore(storage, Integrity(storage, index, Quarantine(storage, index), unproven))
 
@@ -370,7 +370,7 @@ def test_a_large_file_that_cannot_be_marked_is_read_at_once(
 
 def test_replaced_content_is_not_quarantined(tmp_path: Path) -> None:
     """Two processes find the same damage: the second must not remove the new file."""
-    storage, index = Filesystem(tmp_path), MemoryIndex()
+    storage, index = disk_storage(tmp_path), MemoryIndex()
     quarantine = Quarantine(storage, index)
     key = layout.blob(LAYER_DIGEST)
     storage.write(key, b"damaged")

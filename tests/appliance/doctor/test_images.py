@@ -10,9 +10,9 @@ from entrepot.appliance.doctor import images
 from entrepot.appliance.doctor.images import ImageName
 from entrepot.config.errors import Unreadable
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories
+from tests.disk_storage import disk_storage
 from tests.images import Image, image, index
 
 DIGEST = f"sha256:{'0' * 64}"
@@ -63,9 +63,9 @@ def test_the_smallest_complete_image_is_chosen(tmp_path: Path) -> None:
     keep(tmp_path, "reg.test_5000/small", image([b"x" * 10]))
     torn = image([b"y"])
     keep(tmp_path, "quay.io/torn", torn)
-    Filesystem(tmp_path).delete(layout.blob(Digest.of(b"y")))
+    disk_storage(tmp_path).delete(layout.blob(Digest.of(b"y")))
 
-    assert images.smallest(tmp_path) == ImageName("reg.test:5000", "small", "v1")
+    assert images.smallest(disk_storage(tmp_path)) == ImageName("reg.test:5000", "small", "v1")
 
 
 def test_an_index_with_one_complete_child_is_enough(tmp_path: Path) -> None:
@@ -73,24 +73,27 @@ def test_an_index_with_one_complete_child_is_enough(tmp_path: Path) -> None:
     here, elsewhere = image([b"here"]), image([b"elsewhere"], architecture="arm64")
     keep(tmp_path, "quay.io/many", here)
     body, _ = index([elsewhere, here])
-    repositories, name = Repositories(Filesystem(tmp_path)), Repository.parse("quay.io/many")
+    repositories, name = (
+        Repositories(disk_storage(tmp_path)),
+        Repository.parse("quay.io/many"),
+    )
     _write(tmp_path, body)
     repositories.set_tag(name, Tag("v1"), Digest.of(body))
 
-    assert images.smallest(tmp_path) == ImageName("quay.io", "many", "v1")
+    assert images.smallest(disk_storage(tmp_path)) == ImageName("quay.io", "many", "v1")
 
 
 def test_pushed_images_are_not_chosen(tmp_path: Path) -> None:
     """They have only one route, and no upstream."""
     keep(tmp_path, "own/app", image([b"x"]), origin=None)
 
-    assert images.smallest(tmp_path) is None
-    assert images.smallest(tmp_path / "nothing") is None
+    assert images.smallest(disk_storage(tmp_path)) is None
+    assert images.smallest(disk_storage(tmp_path / "nothing")) is None
 
 
 def keep(root: Path, name: str, made: Image, origin: str | None = "somewhere") -> None:
     """Store an image as the appliance does, tagged v1."""
-    repositories, repository = Repositories(Filesystem(root)), Repository.parse(name)
+    repositories, repository = Repositories(disk_storage(root)), Repository.parse(name)
     for content in (made.manifest, *made.blobs):
         _write(root, content)
     if origin:
@@ -100,4 +103,4 @@ def keep(root: Path, name: str, made: Image, origin: str | None = "somewhere") -
 
 
 def _write(root: Path, content: bytes) -> None:
-    Filesystem(root).write(layout.blob(Digest.of(content)), content)
+    disk_storage(root).write(layout.blob(Digest.of(content)), content)

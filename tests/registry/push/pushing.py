@@ -12,7 +12,6 @@ from typing import Any
 from falcon.testing import Result, TestClient
 
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.index import REBUILT, AccessIndex
 from entrepot.datastore.refs import Digest, Repository
@@ -23,6 +22,7 @@ from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth.identity import Authenticator, OpenAuthenticator
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
+from tests.disk_storage import disk_storage
 from tests.images import Image
 
 NAME = "team/app"
@@ -42,7 +42,7 @@ class Pushing:
     @property
     def storage(self) -> Storage:
         """Return the storage of the data directory."""
-        return Filesystem(self.root)
+        return disk_storage(self.root)
 
     @property
     def repositories(self) -> Repositories:
@@ -168,7 +168,7 @@ def pushing(
     index.touch({}, {REBUILT: "0"})
     sources = {host: UpstreamConfig(host, f"http://{host}") for host in upstreams}
     parts = Parts(
-        storage=Filesystem(root),
+        storage=disk_storage(root),
         index=index,
         state=root / "entrepot",
         upstreams=UpstreamTable(FixedUpstreams(sources), default=default),

@@ -1,0 +1,88 @@
+"""The table of drivers: the only module that names the implementations of storage and index.
+
+Every program opens its storage with `open_storage` and its index with `open_index`. The contract
+suites in `tests/contract/` run for each row. A row is a function that imports its driver, so that
+a process imports only the driver that it uses.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from entrepot.datastore import layout
+from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.storage import Storage
+
+Now = Callable[[], float]
+"""Returns the time of the appliance (s, UTC epoch)."""
+
+Parameters = Mapping[str, object]
+"""The keys of a driver's section below `storage:`, with the values that the schema has parsed."""
+
+
+class DriverSettings(Protocol):
+    """The settings that select and configure a storage driver; `settings.storage` has them."""
+
+    @property
+    def driver(self) -> str:
+        """The name of the driver: a key of `STORAGES`."""
+        ...
+
+    @property
+    def parameters(self) -> Parameters:
+        """The parameters of this driver."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DriverChoice:
+    """A driver and its parameters, for a program that has no settings."""
+
+    driver: str
+    parameters: Parameters
+
+
+def on_disk(root: Path) -> DriverChoice:
+    """Return the choice of the driver `filesystem` with the data directory *root*."""
+    return DriverChoice("filesystem", {"rootdirectory": root})
+
+
+def _filesystem(parameters: Parameters, clock: Now | None) -> Storage:
+    from entrepot.datastore.drivers.filesystem import Filesystem  # noqa: PLC0415 - see the module
+
+    root = parameters["rootdirectory"]
+    assert isinstance(root, Path)  # noqa: S101 - the schema has parsed it
+    return Filesystem(root, clock)
+
+
+def _sqlite(state: Path, clock: Now) -> AccessIndex:
+    from entrepot.datastore.drivers.sqlite import SqliteIndex  # noqa: PLC0415 - see the module
+
+    return SqliteIndex(state / layout.INDEX, clock=clock)
+
+
+STORAGES: Final[Mapping[str, Callable[[Parameters, Now | None], Storage]]] = {
+    "filesystem": _filesystem,
+}
+"""How each storage driver is made; the names are those of docker distribution's `storage:`."""
+
+INDEXES: Final[Mapping[str, Callable[[Path, Now], AccessIndex]]] = {"sqlite": _sqlite}
+"""How each index is made from the state directory."""
+
+
+def open_storage(settings: DriverSettings, clock: Now | None = None) -> Storage:
+    """Return the storage that *settings* select; this reads and writes nothing.
+
+    *clock* gives the times of written values; None: the driver's own clock does. Raises: KeyError
+    if the driver is unknown, which the settings' checks rule out.
+    """
+    return STORAGES[settings.driver](settings.parameters, clock)
+
+
+def open_index(state: Path, clock: Now = time.time) -> AccessIndex:
+    """Return the index in the state directory *state*; the first use opens it."""
+    return INDEXES["sqlite"](state, clock)

@@ -1,0 +1,94 @@
+"""Tests of the table of drivers."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from entrepot.config.distribution import ROWS, KeySupport
+from entrepot.config.schema import StorageSettings
+from entrepot.datastore.drivers.table import STORAGES, on_disk, open_index, open_storage
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.refs import Digest
+from tests.clock import Clock
+
+_ROOT = Path(__file__).parent.parent.parent.parent
+_PROGRAMS = (
+    *("appliance", "bench", "cleaner", "config", "datastore"),
+    *("edge", "logger", "registry", "runtime"),
+)
+_DRIVERS = _ROOT / "datastore" / "drivers"
+
+
+def _imported(path: Path) -> set[str]:
+    """Return the modules that a file imports, and the names that it imports from modules."""
+    found = set[str]()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.update(f"{node.module}.{each.name}" for each in node.names)
+    return found
+
+
+def test_only_the_table_names_a_driver() -> None:
+    """No program imports a storage or an index by name, so a new driver needs one new row."""
+    named = {
+        f"{path.relative_to(_ROOT)}: {module}"
+        for program in _PROGRAMS
+        for path in (_ROOT / program).rglob("*.py")
+        if path.parent != _DRIVERS
+        for module in _imported(path)
+        if module.startswith("entrepot.datastore.drivers")
+        and not module.startswith("entrepot.datastore.drivers.table.")
+    }
+
+    assert named == set()
+
+
+def test_the_settings_select_a_driver_of_the_table(tmp_path: Path) -> None:
+    """The driver that the settings name is a row, and gets the parameters of its section."""
+    settings = StorageSettings.model_validate({"filesystem": {"rootdirectory": tmp_path}})
+
+    open_storage(settings).write("a/key", b"value")
+
+    assert (tmp_path / "a" / "key").read_bytes() == b"value"
+
+
+@pytest.mark.parametrize("driver", STORAGES)
+def test_each_driver_has_a_section_that_the_settings_accept(driver: str) -> None:
+    """A driver that no configuration file could select would be a row without use."""
+    honoured = {
+        each.key.split(".")[1]
+        for each in ROWS
+        if each.verdict is KeySupport.HONOURED and each.key.startswith("storage.")
+    }
+
+    assert driver in honoured
+
+
+def test_a_driver_writes_the_times_of_the_given_clock(tmp_path: Path) -> None:
+    """The times of values are those of the appliance's clock, not of the machine's."""
+    storage = open_storage(on_disk(tmp_path), Clock(1234.0))
+
+    storage.write("a/key", b"value")
+
+    stat = storage.stat("a/key")
+    assert stat is not None
+    assert stat.modified == 1234.0
+
+
+def test_two_programs_that_open_the_index_of_a_state_directory_share_it(tmp_path: Path) -> None:
+    """Every program finds the index by the state directory alone."""
+    digest = Digest.of(b"content")
+    first, second = open_index(tmp_path), open_index(tmp_path)
+
+    first.record(digest, 7, ContentKind.BLOB, 1.0)
+
+    entry = second.entry(digest)
+    assert entry is not None
+    assert entry.size == 7
+    first.close()
+    second.close()

@@ -1,11 +1,15 @@
-"""Writes a file atomically, with a given mode."""
+"""Writes a file atomically, with a given mode; in the image, not where the service user could."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from entrepot.appliance.privileges import trusted_path, users
+from entrepot.appliance.privileges.trusted_path import UntrustedPath
 from entrepot.config.errors import ConfigError, Problem
 
 PUBLIC = 0o644
@@ -31,3 +35,19 @@ def write(path: Path, text: bytes, mode: int = PUBLIC) -> None:
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise ConfigError([Problem(str(path), why, "name another folder: --out DIR")]) from error
+
+
+def refuse_untrusted(folder: Path, environ: Mapping[str, str]) -> None:
+    """Raise ConfigError if the service user could redirect what root writes below *folder*.
+
+    A link that this user plants there would let root write into any other folder.
+    """
+    user = users.choose(environ).user
+    if user is None:
+        return
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            trusted_path.check_output(folder, user)
+    except UntrustedPath as error:
+        remedy = "name a folder that only root can change: --out DIR"
+        raise ConfigError([Problem(str(folder), error.strerror or str(error), remedy)]) from error

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from entrepot.appliance import authority, options
-from entrepot.appliance.atomic_write import SECRET, write
+from entrepot.appliance.atomic_write import SECRET, refuse_untrusted, write
 from entrepot.appliance.authority import Pair
 from entrepot.appliance.supervise.certificate import NAME
 from entrepot.config.address import bare, registry_host
@@ -28,12 +28,12 @@ _REMEDY = "delete ca.pem and ca.key to create a new CA, which every client must 
 
 def certs(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Create or renew the certificate, and print how clients trust it. Raises: ConfigError."""
-    del environ
     given = options.parse(argv, _VALUED)
     if given.rest:
         raise ConfigError([Problem(given.rest[0], "unknown option", "give --host NAME")])
     folder, now = Path(given.one("--out") or _FOLDER), dt.datetime.now(dt.UTC)
     life = dt.timedelta(days=_days(given.one("--days")))
+    refuse_untrusted(folder, environ)
     hosts = [_host(each) for each in given.all("--host")] or _hosts_before(folder)
     signer, is_new = _authority(folder, now)
     leaf = authority.sign(signer, hosts, now=now, life=life)

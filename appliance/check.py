@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from entrepot import config
 from entrepot.appliance import takeover
-from entrepot.appliance.privileges import users
+from entrepot.appliance.privileges import trusted_path, users
 from entrepot.appliance.upstreams import hidden
 from entrepot.config import Loaded, ParsedPullSecret, Problem, UpstreamValues
 from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
@@ -24,6 +24,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     settings themselves are valid.
     """
     loaded = config.examine(argv, environ)
+    _step_down_unless_trusted(loaded, environ)
     found = [] if loaded.problems else config.check(loaded.settings)
     noticed: list[Problem] = []
     if not loaded.problems and not found:
@@ -32,6 +33,18 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         found = hidden(loaded.settings)
     sys.stdout.write(report(loaded, found, noticed))
     return _BAD_INPUT if loaded.problems or found else 0
+
+
+def _step_down_unless_trusted(loaded: Loaded, environ: Mapping[str, str]) -> None:
+    """Become the service user if it can replace a file that the settings name.
+
+    Root reads files that only root may read, but none to which the service user could lead it.
+    """
+    user = users.choose(environ).user
+    if user is None or loaded.problems:
+        return
+    if not all(trusted_path.is_trusted(each, user) for each in config.named_files(loaded.settings)):
+        users.become(user)
 
 
 def report(loaded: Loaded, found: Sequence[Problem] = (), noticed: Sequence[Problem] = ()) -> str:

@@ -36,5 +36,6 @@ def _step_down(sockets: Sequence[Path]) -> None:
     if os.geteuid() == 0 and sockets:
         owner = sockets[0].parent.lstat()
         with suppress(PermissionError):  # root without its capabilities
+            os.setgroups([])  # root's other groups may open sockets that a link leads to
             os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
             os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)

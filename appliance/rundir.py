@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -149,8 +150,24 @@ def remove_abandoned(prefix: str) -> None:
 
 
 def living(prefix: str) -> list[Path]:
-    """Return the folders of this user that a running process has locked."""
+    """Return the folders that a running process has locked, and all folders of other users."""
     return [folder for folder in _all(prefix) if is_locked_folder(folder)]
+
+
+def living_of_this_user(prefix: str) -> list[Path]:
+    """Return the folders of this user that a running process has locked.
+
+    Any account may create entries of such names in the temporary folder: they prove nothing.
+    """
+    return [folder for folder in living(prefix) if _is_own_folder(folder)]
+
+
+def _is_own_folder(path: Path) -> bool:
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def is_locked_folder(folder: Path) -> bool:

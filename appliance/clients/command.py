@@ -9,7 +9,7 @@ from pathlib import Path
 
 from entrepot import config
 from entrepot.appliance import options, public_url
-from entrepot.appliance.atomic_write import PUBLIC, SECRET, write
+from entrepot.appliance.atomic_write import PUBLIC, SECRET, refuse_untrusted, write
 from entrepot.appliance.clients import NAMES
 from entrepot.appliance.clients.endpoint import Client, Endpoint
 from entrepot.appliance.logins import login_in
@@ -36,6 +36,7 @@ def clients(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if out is None:
         sys.stdout.write("\n".join(_printed(configured)))
     else:
+        refuse_untrusted(Path(out), environ)
         _write(configured, Path(out))
     return 0
 

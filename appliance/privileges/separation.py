@@ -68,7 +68,7 @@ def run(user: User, serve: Callable[[], int], look: Callable[[], None]) -> int:
 
 def refuse_second() -> None:
     """Raise ConfigError if root's process of another `serve` runs in this container."""
-    if rundir.living(rundir.COPIES):
+    if rundir.living_of_this_user(rundir.COPIES):
         message = "another appliance runs in this container"
         remedy = "stop it, or set TMPDIR if containers share /tmp"
         raise ConfigError([Problem(tempfile.gettempdir(), message, remedy)])

@@ -11,7 +11,7 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from entrepot.appliance.privileges.users import User
@@ -58,6 +58,18 @@ def open_file(path: Path, user: User) -> Iterator[int]:
         fd = os.open(_magic(found), os.O_RDONLY | os.O_CLOEXEC)
         opened.callback(os.close, fd)
         yield fd
+
+
+def check_output(path: Path, user: User) -> None:
+    """Check that the user cannot redirect what root writes below the folder *path*.
+
+    Root creates the folders that are missing. Raises: UntrustedPath, other OSError.
+    """
+    with ExitStack() as opened:
+        walk = _Walk(path, user, opened)
+        with suppress(FileNotFoundError):
+            walk.run()
+        walk.refuse_shared()
 
 
 def is_trusted(path: Path, user: User) -> bool:
@@ -127,6 +139,12 @@ class _Walk:
             else:
                 self._at = found
         return self._at
+
+    def refuse_shared(self) -> None:
+        """Raise UntrustedPath if the user can add to, or replace entries of, the last folder."""
+        self._refuse_replaceable()
+        if self.is_shared:
+            raise UntrustedPath(self._path, self._user)
 
     def _open(self, name: str) -> int:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socketserver
 import subprocess
 import sys
@@ -95,3 +96,22 @@ def test_without_a_running_appliance_the_check_fails(
 
 def _line(problem: str) -> str:
     return f"entrepot healthy: {problem}\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has groups to lose")
+def test_root_keeps_none_of_its_groups_for_the_check(run: Path) -> None:
+    """A link in place of the socket could lead to one that only root's groups may open."""
+    (run / "front.sock").touch()
+    for each in (run.parent, run):
+        os.chown(each, 12345, 12345)
+    code = (
+        "import os, sys; from pathlib import Path; from entrepot.appliance import healthy;"
+        f"os.setgroups([0, 4]); healthy._step_down([Path({str(run / 'front.sock')!r})]);"
+        "print(os.getuid(), os.getgid(), os.getgroups())"
+    )
+
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert found.stdout.strip() == "12345 12345 []"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -151,6 +152,29 @@ def test_copies_of_a_running_appliance_stay_and_a_second_start_is_refused(
         pass
 
     assert copied.paths[secret].read_text() == "old"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "locked folder", "link to a folder of root"])
+def test_an_entry_of_another_user_in_the_temporary_folder_refuses_no_start(
+    temporary: Path, tmp_path: Path, kind: str
+) -> None:
+    """A compromised service user could otherwise keep the appliance from ever starting again."""
+    planted, lock = temporary / "entrepot-files-planted", -1
+    if kind == "file":
+        planted.touch()
+    elif kind.startswith("link"):
+        planted.symlink_to(tmp_path)
+    else:
+        planted.mkdir()
+    os.chown(planted, USER.uid, USER.gid, follow_symlinks=False)
+    if kind == "locked folder":
+        lock = os.open(planted, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+    separation.refuse_second()
+
+    if lock >= 0:
+        os.close(lock)
 
 
 def test_a_copy_is_never_readable_by_other_users(

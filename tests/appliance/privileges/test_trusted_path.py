@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from entrepot.appliance.privileges import secret_copies, trusted_path
+from entrepot.appliance.__main__ import main
+from entrepot.appliance.privileges import secret_copies, trusted_path, users
 from entrepot.appliance.privileges.ownership import OwnershipChange, take_over
 from entrepot.appliance.privileges.trusted_path import UntrustedPath
-from entrepot.appliance.privileges.users import User
+from entrepot.appliance.privileges.users import Choice, User
+from tests.appliance.haproxy import ROOT
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to abuse")
 
@@ -254,3 +258,102 @@ def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
         trusted_path.open_file(tmp_path / "pipe", USER),
     ):
         pass
+
+
+# Folders that a command of root writes to
+
+
+OUTPUTS: dict[str, Plant] = {
+    "the folder itself": lambda data, outside: (data / "out").symlink_to(outside),
+    "a folder in it": lambda data, outside: _linked(data / "out", "certs", outside),
+    "nothing yet": lambda data, outside: None,  # noqa: ARG005 - a Plant
+}
+
+
+def _linked(folder: Path, name: str, target: Path) -> None:
+    folder.mkdir()
+    (folder / name).symlink_to(target)
+
+
+@pytest.mark.parametrize("words", [["certs", "--host=a.test"], ["clients", "--host=a.test"]])
+@pytest.mark.parametrize("plant", OUTPUTS.values(), ids=OUTPUTS)
+def test_no_command_of_root_writes_to_a_folder_that_the_user_controls(
+    data: Path,
+    outside: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    plant: Plant,
+    words: list[str],
+) -> None:
+    """`certs` and `clients` wrote through a link of the service user into any folder."""
+    plant(data, outside)
+    before = sorted(outside.rglob("*"))
+    monkeypatch.setattr(users, "choose", lambda _: Choice(USER))
+
+    assert main([*words, f"--out={data / 'out'}"]) == 2
+
+    assert sorted(outside.rglob("*")) == before
+    assert "can replace parts of its path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shared", [0o1777, 0o777])
+def test_no_command_of_root_writes_to_a_shared_folder(tmp_path: Path, shared: int) -> None:
+    """The user could create the missing folder first, as a link."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(shared)
+
+    with pytest.raises(UntrustedPath):
+        trusted_path.check_output(folder / "out", USER)
+
+
+def test_a_command_of_root_writes_to_its_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the folder is missing, as at the first `certs`."""
+    monkeypatch.setattr(users, "choose", lambda _: Choice(USER))
+
+    assert main(["certs", "--host=a.test", f"--out={tmp_path / 'new' / 'tls'}"]) == 0
+
+    assert (tmp_path / "new" / "tls" / "certs" / "certs.pem").exists()
+
+
+# Files that `check` reads
+
+
+@pytest.mark.parametrize(("owner", "reader"), [(USER.uid, USER.uid), (0, 0)])
+def test_check_reads_as_root_only_files_that_the_user_cannot_replace(
+    tmp_path: Path, owner: int, reader: int
+) -> None:
+    """A link or a pipe in place of the password file would let root read any file, or wait."""
+    folder = tmp_path / "passwords"
+    folder.mkdir()
+    (folder / "htpasswd").write_text("ann:$2b$05$" + "a" * 53 + "\n")
+    for each in (folder, folder / "htpasswd"):
+        os.chown(each, owner, owner)
+    tmp_path.chmod(0o755)
+
+    found = subprocess.run(
+        [sys.executable, "-c", _CHECK, str(folder / "htpasswd"), str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert found.stdout.split() == [str(reader)], found
+
+
+_CHECK = """
+import os, sys
+from pathlib import Path
+from entrepot import config
+from entrepot.appliance import check
+from entrepot.appliance.privileges import users
+from entrepot.appliance.privileges.users import Choice, User
+users.choose = lambda _: Choice(User("somebody", 12345, 23456, "/"))
+config.check = lambda _: sys.exit(print(os.geteuid()))
+argv = ["--auth.htpasswd.realm=r", f"--auth.htpasswd.path={sys.argv[1]}"]
+check.main([*argv, f"--storage.filesystem.rootdirectory={sys.argv[2]}/data"], {})
+"""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from entrepot.datastore.errors import IndexUnavailable
-from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.index import KeyValueStore
 from entrepot.logger import metrics
 from entrepot.logger.traffic import PROXY_HITS, PROXY_MISSES
 
@@ -50,10 +50,10 @@ class RunState:
         return cls(fields["started"], HitCounts(**fields["counted"]), fields["ends"])
 
 
-def counted(index: AccessIndex) -> HitCounts:
+def counted(notes: KeyValueStore) -> HitCounts:
     """Return the logger's counts since the index was made; zeros if the index is unavailable."""
     try:
-        sums = [_sum(index.note(metrics.note(each))) for each in (PROXY_HITS, PROXY_MISSES)]
+        sums = [_sum(notes.get(metrics.note(each))) for each in (PROXY_HITS, PROXY_MISSES)]
     except IndexUnavailable:
         return HitCounts()
     return HitCounts(*sums)

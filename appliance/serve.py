@@ -184,7 +184,7 @@ def _prepare(settings: Settings, run: Path) -> Start:
 
 def _begin_record(settings: Settings, run: Path) -> RunState:
     index = open_index(settings.storage.statedir)
-    record = RunState(time.time(), counted(index))
+    record = RunState(time.time(), counted(index.notes))
     index.close()
     record.write(run)
     return record

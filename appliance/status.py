@@ -29,7 +29,7 @@ from entrepot.datastore.budget import Budget
 from entrepot.datastore.disk_space import disk_space
 from entrepot.datastore.drivers.table import open_index, open_storage
 from entrepot.datastore.errors import DatastoreError, IndexUnavailable
-from entrepot.datastore.index import REBUILT, AccessIndex, IndexEntry
+from entrepot.datastore.index import REBUILT, Index, IndexEntry, KeyValueStore
 from entrepot.logger.display import LAG
 from entrepot.registry.upstream import breaker
 from entrepot.runtime.clock import TRUSTED_AFTER_S, Clock
@@ -142,16 +142,16 @@ def look(settings: Settings, now: float) -> Status:
         data=str(settings.storage.rootdirectory),
         up=now - record.started,
         processes=tuple(_processes(settings.run, record, now)),
-        index=_problem(index),
+        index=_problem(index.notes),
         store=_store(settings, index, at),
         maxsize=settings.cleaner.maxsize,
         cap=budget.cap,
-        counted=counted(index).since(record.counted),
+        counted=counted(index.notes).since(record.counted),
         lag=_lag(settings.run / "metrics.prom"),
         upstreams=_health(settings, at),
         clock=ClockStatus(clock.offset(), clock.jumps()),
         damaged=tuple(_damaged(settings, index, clock)),
-        shortage=takeover.shortage_of(settings, index),
+        shortage=takeover.shortage_of(settings, index.notes),
         disk=_disk(settings),
     )
 
@@ -236,23 +236,23 @@ def _processes(run: Path, record: RunState, now: float) -> Iterator[ProgramStatu
             yield ProgramStatus(each.name, each.state.lower(), each.pid, up, ends)
 
 
-def _problem(index: AccessIndex) -> str:
+def _problem(notes: KeyValueStore) -> str:
     try:
-        return "" if index.note(REBUILT) is not None else "being rebuilt"
+        return "" if notes.get(REBUILT) is not None else "being rebuilt"
     except IndexUnavailable as error:
         return f"does not answer ({error})"
 
 
-def _store(settings: Settings, index: AccessIndex, now: float) -> StoreStatus | None:
+def _store(settings: Settings, index: Index, now: float) -> StoreStatus | None:
     try:
         evictions = CleanerProcess(settings).next_to_go(_NEXT)
         going = tuple(_going(each.entry, now) for each in evictions)
-        return StoreStatus(index.used_bytes(), index.count(), going)
+        return StoreStatus(index.reservations.used_bytes(), index.count(), going)
     except DatastoreError:
         return None
 
 
-def _damaged(settings: Settings, index: AccessIndex, clock: Clock) -> Iterator[DamagedFile]:
+def _damaged(settings: Settings, index: Index, clock: Clock) -> Iterator[DamagedFile]:
     storage = open_storage(settings.storage)
     store = CleanersStore(storage, index, settings.storage.statedir / layout.SPOOL)
     with suppress(DatastoreError):

@@ -17,7 +17,7 @@ from entrepot.datastore.budget import Budget
 from entrepot.datastore.drivers.table import open_index, open_storage
 from entrepot.datastore.errors import DatastoreError, IndexUnavailable
 from entrepot.datastore.globs import Globs
-from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.index import KeyValueStore
 from entrepot.datastore.reservations import unevictable_bytes
 
 _log = logging.getLogger(__name__)
@@ -46,11 +46,11 @@ def take_over(settings: Settings) -> None:
         )
 
 
-def shortage_of(settings: Settings, index: AccessIndex) -> str:
+def shortage_of(settings: Settings, notes: KeyValueStore) -> str:
     """Return why the store can't shrink below its maximum size; empty while it can."""
     target = Budget(settings.cleaner.maxsize, settings.cleaner.threshold).target
     with suppress(IndexUnavailable):
-        fixed = unevictable_bytes(index)
+        fixed = unevictable_bytes(notes)
         if target is not None and fixed > target:
             return explain(fixed, target)
     return ""
@@ -62,6 +62,6 @@ def remarks(settings: Settings) -> Iterator[Problem]:
     if not path.is_file():
         return
     index = open_index(settings.storage.statedir)
-    if why := shortage_of(settings, index):
+    if why := shortage_of(settings, index.notes):
         yield Problem(str(settings.storage.rootdirectory), why, REMEDY)
     index.close()

@@ -115,7 +115,7 @@ def measure() -> dict[str, Touched]:
             state=Path(folder) / "data" / "entrepot",
             upstreams=table,
             authenticator=OpenAuthenticator(),
-            reservations=Reservations(index, SpaceLimits()),
+            reservations=Reservations(index.reservations, SpaceLimits(), notes=index.notes),
         )
         try:
             return _requests(TestClient(assemble(parts)), made)

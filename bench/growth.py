@@ -123,7 +123,7 @@ def _evict(stock: Stock) -> Figure:
 def _rounds(stock: Stock) -> tuple[Rounds, DataDirectory]:
     """Return a cleaner's rounds with limits that evict exactly `EVICTED` rows."""
     store = DataDirectory(stock.storage(), stock.index(), stock.state / layout.SPOOL)
-    held = store.index.used_bytes()
+    held = store.index.reservations.used_bytes()
     target = held - EVICTED * (SIZE + OVERHEAD)
     bounds = StoreLimits(target=target, start=target, room=held)
     clock = Clock()
@@ -154,7 +154,7 @@ def _read_log(stock: Stock) -> Figure:
     index = stock.index()
     loop = LoggerLoop(_work(stock))
     cpu, seconds = _timed(lambda: _catch_up(loop))
-    lines = read(index.note(note(LINES_READ)))
+    lines = read(index.notes.get(note(LINES_READ)))
     _expect(int(sum(amounts[0] for _, amounts in lines)), LINES)
     index.close()
     (stock.state / layout.ACCESS_LOG).unlink()

@@ -14,7 +14,7 @@ from pathlib import Path
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import AccessLine
 from entrepot.datastore.drivers.table import on_disk, open_index, open_storage
-from entrepot.datastore.index import REBUILT, AccessIndex, ContentKind, IndexEntry
+from entrepot.datastore.index import REBUILT, ContentKind, Index, IndexEntry
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Storage
 
@@ -40,7 +40,7 @@ class Stock:
         """Return the state directory."""
         return self.root / "entrepot"
 
-    def index(self) -> AccessIndex:
+    def index(self) -> Index:
         """Open the index."""
         return open_index(self.state)
 
@@ -67,7 +67,7 @@ class Stock:
         for number in range(IMAGES):
             names = [digest(self.rows - 1 - number * PARTS - part) for part in range(PARTS)]
             index.record(manifest(number), SIZE, ContentKind.MANIFEST, self.now, children=names)
-        index.touch({}, {REBUILT: str(self.now)})
+        index.notes.put({REBUILT: str(self.now)})
         index.close()
 
     def write_files(self, stop: int) -> None:

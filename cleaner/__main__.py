@@ -102,7 +102,7 @@ class CleanerProcess:
         intervals = settings.cleaner
         self._maintenance = Maintenance(tools, intervals.runevery, intervals.garbage)
         haproxy = settings.run / "front.sock"
-        self._barrier = LogBarrier(haproxy, index, pause=self._stop.wait, clock=clock)
+        self._barrier = LogBarrier(haproxy, index.notes, pause=self._stop.wait, clock=clock)
         self._bounds = bounds(settings)
         self._rounds = Rounds(self._hands(), self._bounds, self._rules)
 
@@ -160,7 +160,7 @@ class CleanerProcess:
         except DatastoreError as error:
             log.warning("plan not made", extra={"error": error})
             return 1
-        _print(f"{count} to remove, {readable_units.size(self._store.index.used_bytes())} used")
+        _print(f"{count} to remove, {self._used()} used")
         return 0
 
     def collect(self, *, is_dry: bool, untagged: bool) -> int:
@@ -181,11 +181,14 @@ class CleanerProcess:
             log.warning("garbage not collected", extra={"error": error})
             return 1
         done = "to remove" if is_dry else "removed"
-        _print(f"{count} {done}, {readable_units.size(self._store.index.used_bytes())} used")
+        _print(f"{count} {done}, {self._used()} used")
         return 0
 
+    def _used(self) -> str:
+        return readable_units.size(self._store.index.reservations.used_bytes())
+
     def _collect(self, rules: RetentionRules, *, is_dry: bool) -> int:
-        if needs_rebuild(self._store.index):
+        if needs_rebuild(self._store.index.notes):
             self._maintenance.settle()
         snapshot = self._maintenance.stock(rules)
         garbage = self._maintenance.garbage()
@@ -226,7 +229,7 @@ class CleanerProcess:
             barrier=self._barrier,
             clock=self._clock,
             stopped=self._stop.is_set,
-            is_ready=lambda: not needs_rebuild(index),
+            is_ready=lambda: not needs_rebuild(index.notes),
             taken_at=lambda: taken_at(self._store.storage),
             lacking=Disk(self._settings.storage.rootdirectory).lacking,
         )

@@ -32,7 +32,7 @@ from entrepot.datastore.accesslog import ACCESS_DELAY_S
 from entrepot.datastore.budget import Budget
 from entrepot.datastore.drivers.table import on_disk, open_storage
 from entrepot.datastore.errors import DatastoreError
-from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.index import Index
 from entrepot.datastore.locks import try_lock
 from entrepot.datastore.rebuild import needs_rebuild
 from entrepot.runtime.clock import Clock
@@ -78,7 +78,7 @@ class Cleaner:
         self._state: Path | None = None
         self._thread = threading.Thread()
 
-    def start(self, root: Path, index: AccessIndex, settle: Callable[[], bool]) -> None:
+    def start(self, root: Path, index: Index, settle: Callable[[], bool]) -> None:
         """Start a thread that cleans the data directory *root*.
 
         *settle* writes all accesses of this process to the index, and is false if it could not.
@@ -154,7 +154,7 @@ class _Work:
         self._sweep = Sweep(store, lambda _: None, clock)
 
     @property
-    def index(self) -> AccessIndex:
+    def index(self) -> Index:
         """The index of the data directory."""
         return self._store.index
 
@@ -167,7 +167,7 @@ class _Work:
             barrier=self._barrier,
             clock=self._clock,
             stopped=self._stop.is_set,
-            is_ready=lambda: not needs_rebuild(self._store.index),
+            is_ready=lambda: not needs_rebuild(self._store.index.notes),
         )
 
     def readers(self) -> Readers:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.index import KeyValueStore
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _POLL_S = 0.01
 
 
 class LogBarrier:
-    """Sends a probe through *front*, HAProxy's local socket, and finds it in the index.
+    """Sends a probe through *front*, HAProxy's local socket, and finds it in *notes*.
 
     *pause* waits for the given seconds and returns true when the process ends. *clock* gives s,
     UTC epoch; *timer* is a monotonic clock (s). `blind` is when lost lines were last detected (s,
@@ -40,14 +40,14 @@ class LogBarrier:
     def __init__(
         self,
         front: Path,
-        index: AccessIndex,
+        notes: KeyValueStore,
         *,
         pause: Callable[[float], bool],
         clock: Callable[[], float],
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._front = front
-        self._index = index
+        self._notes = notes
         self._pause = pause
         self._clock = clock
         self._timer = timer
@@ -70,7 +70,7 @@ class LogBarrier:
 
     def _is_committed(self, probe: str) -> bool:
         deadline = self._timer() + _PATIENCE_S
-        while self._index.note("news") != probe:
+        while self._notes.get("news") != probe:
             if self._timer() > deadline or self._pause(_POLL_S):
                 return False
         return True
@@ -80,7 +80,7 @@ class LogBarrier:
 
         HAProxy's counter starts at zero again when HAProxy is restarted.
         """
-        dropped = int(self._index.note("dropped") or 0)
+        dropped = int(self._notes.get("dropped") or 0)
         before = self._dropped if dropped >= self._dropped else 0
         self._dropped = dropped
         if dropped > before:

@@ -83,7 +83,7 @@ class Rounds:
         self._hosted = HostedRepositories(hands.store)
         self._unlinker = Unlinker(hands.store, self._hosted)
         self._is_postponed = False
-        self._shortage = Shortage(hands.store.index, bounds)
+        self._shortage = Shortage(hands.store.index.reservations, hands.store.index.notes, bounds)
 
     def run(self, needs: int) -> bool:
         """Free space for *needs* more bytes; return False when eviction was postponed.
@@ -106,7 +106,7 @@ class Rounds:
         if not self._hands.stopped():
             self._shortage.look(is_short=is_size_short)
             if lacks_room and self._is_short(needs):
-                record_eviction_failure(self._store.index, began)
+                record_eviction_failure(self._store.index.notes, began)
         return True
 
     def _is_short(self, needs: int) -> bool:
@@ -157,13 +157,13 @@ class Rounds:
 
     def _moment(self, needs: int) -> Demand:
         index = self._store.index
-        held = index.used_bytes()
+        held = index.reservations.used_bytes()
         return Demand(
             self._hands.clock(),
             held,
             min(needs, self._bounds.target or 0),  # larger content is not stored
             blind=max(self._hands.barrier.blind, self._hands.clock.since(), self._hands.taken_at()),
-            born=born(index),
+            born=born(index.notes),
             lacking=self._lacking(needs, held),
         )
 

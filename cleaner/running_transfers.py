@@ -24,11 +24,11 @@ def promise_again(store: DataDirectory, room: int | None, now: float) -> None:
 
     *room* is the largest possible reservation: the cap (bytes). Raises: IndexUnavailable.
     """
-    known = {each.digest: each for each in store.index.reservations()}
+    known = {each.digest: each for each in store.index.reservations.all()}
     for digest, path in _files(store):
         size = _largest_reservation(path, room)
         if size > _size_of(known.get(digest)):
-            store.index.reserve(digest, size, None, now)
+            store.index.reservations.reserve(digest, size, None, now)
 
 
 def _files(store: DataDirectory) -> Iterator[tuple[Digest, Path]]:

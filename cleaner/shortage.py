@@ -6,7 +6,7 @@ import logging
 
 from entrepot.cleaner import readable_units
 from entrepot.cleaner.policy import StoreLimits
-from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.index import KeyValueStore, ReservationStore
 from entrepot.datastore.reservations import record_unevictable
 
 log = logging.getLogger(__name__)
@@ -20,8 +20,11 @@ REMEDY = (
 class Shortage:
     """Records and logs each change between a store that can shrink and one that can't."""
 
-    def __init__(self, index: AccessIndex, bounds: StoreLimits) -> None:
-        self._index = index
+    def __init__(
+        self, reservations: ReservationStore, notes: KeyValueStore, bounds: StoreLimits
+    ) -> None:
+        self._reservations = reservations
+        self._notes = notes
         self._bounds = bounds
         self._is_known = False
 
@@ -35,15 +38,15 @@ class Shortage:
         target = self._bounds.target
         if target is None:
             return
-        reserved = sum(each.size for each in self._index.reservations())
-        stored = self._index.used_bytes() - reserved
+        reserved = sum(each.size for each in self._reservations.all())
+        stored = self._reservations.used_bytes() - reserved
         if stored <= target:
             self._note(0, target)
         elif is_short:
             self._note(stored, target)
 
     def _note(self, unevictable: int, target: int) -> None:
-        record_unevictable(self._index, unevictable)
+        record_unevictable(self._notes, unevictable)
         if unevictable and not self._is_known:
             why = explain(unevictable, target)
             log.warning("the store can't shrink", extra={"why": why, "remedy": REMEDY})

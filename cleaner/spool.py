@@ -58,7 +58,7 @@ class Spool:
         """
         damaged = QuarantineKeeper(self._store, self._clock).settle()
         uploads = self._uploads() | damaged
-        reservations = self._store.index.reservations()
+        reservations = self._store.index.reservations.all()
         AbandonedUploads(self._store).settle({each.digest: each for each in reservations})
         reserved = {each.digest: each for each in reservations if each.digest not in uploads}
         files = {found.digest: found for found in self._files()}
@@ -123,12 +123,12 @@ class Spool:
                 self._remove(locked, found)
             elif reservation is None or reservation.size != found.size:
                 at = reservation.at if reservation else found.modified
-                self._store.index.reserve(found.digest, found.size, None, at)
+                self._store.index.reservations.reserve(found.digest, found.size, None, at)
 
     def _remove(self, locked: LockedFile, found: Leftover) -> None:
         # before the file: its removal ends the lock, and the next writer's reservation would be
         # released
-        self._store.index.release(found.digest)
+        self._store.index.reservations.release(found.digest)
         (self._store.spool / layout.spool_size(found.digest)).unlink(missing_ok=True)
         locked.unlink()
         if found.size:
@@ -145,7 +145,7 @@ class Spool:
             if stat and self._store.index.entry(reservation.digest) is None:
                 self._record(reservation.digest, stat)
             else:
-                self._store.index.release(reservation.digest)
+                self._store.index.reservations.release(reservation.digest)
             locked.unlink()
 
     def _record(self, digest: Digest, stat: Stat) -> None:

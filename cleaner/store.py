@@ -8,7 +8,7 @@ from pathlib import Path
 
 from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore
-from entrepot.datastore.index import AccessIndex, Cursor, IndexEntry
+from entrepot.datastore.index import Cursor, Index, IndexEntry
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.storage import Storage
@@ -21,7 +21,7 @@ class DataDirectory:
     """The datastore of one appliance; `spool` is the folder of downloads in progress."""
 
     storage: Storage
-    index: AccessIndex
+    index: Index
     spool: Path
 
     @property

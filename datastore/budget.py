@@ -49,7 +49,7 @@ class Budget:
 
     @property
     def max_used_bytes(self) -> int | None:
-        """Largest `used_bytes`, passed to `AccessIndex.reserve`; None for no limit."""
+        """Largest `used_bytes`, passed to `Index.reserve`; None for no limit."""
         return self._beside(self.cap)
 
     @property

@@ -19,7 +19,7 @@ from entrepot.datastore.errors import (
     NotFound,
     StorageBroken,
 )
-from entrepot.datastore.index import AccessIndex, ContentKind
+from entrepot.datastore.index import ContentKind, Index
 from entrepot.datastore.manifest import Manifest, parse
 from entrepot.datastore.proofs import Proofs
 from entrepot.datastore.refs import Digest, Repository, Tag
@@ -90,7 +90,7 @@ class ContentStore:
 
     blobs: BlobStore
     repositories: Repositories
-    index: AccessIndex
+    index: Index
     reservations: Reservations
     proofs: Proofs
     clock: Callable[[], float] = time.time

@@ -1,4 +1,17 @@
-"""The AccessIndex protocol: size, kind and last use of each stored object, and its edges."""
+"""The four protocols of the index, which all processes share; each may have its own driver.
+
+| protocol | contents |
+|---|---|
+| `AccessIndex` | the rows: size, kind and last use of each stored object, and its edges |
+| `ReservationStore` | disk space promised to transfers, and the check against the cap |
+| `PinStore` | marks that keep content from eviction while a push uses it |
+| `KeyValueStore` | notes: short texts by key, such as a position in the access log |
+
+A class or function depends on the narrowest of them. `Index` has all four, for wiring. One SQLite
+file implements them in single transactions. Drivers without a common transaction keep the stated
+orders instead; every process then sees a state that is safe: too many bytes counted, or a removal
+that did not happen.
+"""
 
 from __future__ import annotations
 
@@ -54,31 +67,31 @@ class Reservation:
     at: float
 
 
-class AccessIndex(Protocol):
-    """The database shared by all processes; each method is one transaction and may be repeated.
+class KeyValueStore(Protocol):
+    """Short texts by key. Raises, each method: IndexUnavailable."""
 
-    Beside the rows it stores notes: short texts by key, such as a position in the access log.
+    def get(self, key: str) -> str | None:
+        """Return the value of *key*; None if it has none."""
+        ...
+
+    def put(self, values: Mapping[str, str]) -> None:
+        """Set the value of each key, in one transaction; other keys stay unchanged."""
+        ...
+
+
+class ReservationStore(Protocol):
+    """Reserved bytes by digest; each method is one transaction and may be repeated.
+
     Raises, each method: IndexUnavailable.
     """
-
-    def close(self) -> None:
-        """Close the files and connections of this process; the next method opens them again."""
-        ...
-
-    def inspect(self, *, thoroughly: bool = False) -> str:
-        """Compare the counters with the rows, *thoroughly* also every page, and repair them.
-
-        Returns a description of the defect, or an empty text. Afterwards no last use lies in the
-        future.
-        """
-        ...
 
     def reserve(self, digest: Digest, size: int, max_bytes: int | None, at: float) -> bool:
         """Reserve *size* bytes, unless `used_bytes` would then exceed *max_bytes* (None: no limit).
 
         Returns whether the bytes are reserved. A digest has at most one reservation. A second call
         replaces the first (a download that takes over from a dead one, or grows in steps); if it is
-        refused, the first reservation stays.
+        refused, the first reservation stays. With a limit, every call is refused while the note
+        `REBUILT` is absent.
         """
         ...
 
@@ -86,8 +99,54 @@ class AccessIndex(Protocol):
         """Remove a reservation whose bytes were not stored, or were deleted."""
         ...
 
-    def reservations(self) -> list[Reservation]:
+    def all(self) -> list[Reservation]:
         """Return all reservations, the oldest first."""
+        ...
+
+    def used_bytes(self) -> int:
+        """Return the bytes of all rows, also those marked for deletion, and of all reservations.
+
+        Each counts `budget.OVERHEAD` bytes beside its content. Without a common transaction the
+        reservations are read before the rows, so that bytes that become a row are not missed.
+        """
+        ...
+
+
+class PinStore(Protocol):
+    """Pins by digest; each method is one transaction and may be repeated.
+
+    Raises, each method: IndexUnavailable.
+    """
+
+    def pin(self, digests: Iterable[Digest], until: float) -> None:
+        """Exclude these from `mark_for_deletion` until then (s, UTC epoch), also without a row."""
+        ...
+
+    def unpin(self, digests: Iterable[Digest], until: float) -> None:
+        """Remove the pins that `pin` made with the same *until*; other pins stay."""
+        ...
+
+    def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return those of *digests* that are pinned now."""
+        ...
+
+    def all(self) -> set[Digest]:
+        """Return all digests that are pinned now."""
+        ...
+
+
+class AccessIndex(Protocol):
+    """The rows of all stored objects; each method is one transaction and may be repeated.
+
+    Raises, each method: IndexUnavailable.
+    """
+
+    def inspect(self, *, thoroughly: bool = False) -> str:
+        """Compare the counters with the rows, *thoroughly* also every page, and repair them.
+
+        Returns a description of the defect, or an empty text. Afterwards no last use lies in the
+        future.
+        """
         ...
 
     def record(
@@ -101,6 +160,8 @@ class AccessIndex(Protocol):
         prefetched_at: float | None = None,
     ) -> None:
         """Make a row, last used at *at* or later, in place of the reservation, if any.
+
+        Without a common transaction the row is made first and the reservation released then.
 
         A row that is marked for deletion is unmarked.
 
@@ -125,12 +186,9 @@ class AccessIndex(Protocol):
         """Set the last uses of rows, and store *notes*, in one transaction.
 
         The later time wins, and no row is made. The children of a touched row, and theirs, are
-        touched too.
+        touched too. Without a common transaction the notes are stored last: a caller that was
+        interrupted repeats last uses, which changes nothing, but never loses any.
         """
-        ...
-
-    def note(self, key: str) -> str | None:
-        """Return the value that `touch` stored under *key*, or None."""
         ...
 
     def children(self, digest: Digest) -> list[Digest]:
@@ -160,19 +218,16 @@ class AccessIndex(Protocol):
         """
         ...
 
-    def used_bytes(self) -> int:
-        """Return the bytes of all rows, also those marked for deletion, and of all reservations.
-
-        Each counts `budget.OVERHEAD` bytes beside its content.
-        """
-        ...
-
     def count(self) -> int:
         """Return the number of rows."""
         ...
 
     def mark_for_deletion(self, entry: IndexEntry) -> bool:
-        """Mark a row; False if it was used, pinned or removed since it was read."""
+        """Mark a row; False if it was used, pinned or removed since it was read.
+
+        Without a common transaction the row is marked first, then the pins are read, and the mark
+        of a pinned row is removed again. A push pins first and then waits for the marks.
+        """
         ...
 
     def marked_for_deletion(self) -> list[IndexEntry]:
@@ -183,18 +238,25 @@ class AccessIndex(Protocol):
         """Remove a marked row after its data was deleted; a row that was unmarked since stays."""
         ...
 
-    def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Exclude these from `mark_for_deletion` until then (s, UTC epoch), also without a row."""
+
+class Index(AccessIndex, Protocol):
+    """The rows of one appliance with its reservations, pins and notes."""
+
+    @property
+    def reservations(self) -> ReservationStore:
+        """The reserved bytes."""
         ...
 
-    def unpin(self, digests: Iterable[Digest], until: float) -> None:
-        """Remove the pins that `pin` made with the same *until*; other pins stay."""
+    @property
+    def pins(self) -> PinStore:
+        """The pins."""
         ...
 
-    def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return those of *digests* that are pinned now."""
+    @property
+    def notes(self) -> KeyValueStore:
+        """The notes."""
         ...
 
-    def pins(self) -> set[Digest]:
-        """Return all digests that are pinned now."""
+    def close(self) -> None:
+        """Close the files and connections of this process; the next method opens them again."""
         ...

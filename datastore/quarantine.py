@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from entrepot.datastore import layout
 from entrepot.datastore.errors import IndexUnavailable
-from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.index import Index
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Storage
 
@@ -38,7 +38,7 @@ class Quarantine:
     """The quarantine of one data directory; `report` is called for each file that is added."""
 
     storage: Storage
-    index: AccessIndex
+    index: Index
     clock: Callable[[], float] = time.time
     report: Report = lambda *_: None
 
@@ -71,12 +71,12 @@ class Quarantine:
     def settle(self, digest: Digest, size: int) -> None:
         """Reserve the bytes of a file in quarantine. Raises: IndexUnavailable."""
         promise = layout.quarantine_reservation(digest)
-        self.index.reserve(promise, size, None, self.clock())
+        self.index.reservations.reserve(promise, size, None, self.clock())
 
     def remove(self, digest: Digest) -> None:
         """Delete a file. Raises: StorageFull, StorageBroken, IndexUnavailable."""
         self.storage.delete(layout.quarantined(digest))
-        self.index.release(layout.quarantine_reservation(digest))
+        self.index.reservations.release(layout.quarantine_reservation(digest))
 
     def _forget_row(self, digest: Digest) -> None:
         """Remove the row of the moved content; a row in use stays until the cleaner removes it."""

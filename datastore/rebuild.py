@@ -14,7 +14,15 @@ from itertools import islice
 from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore
 from entrepot.datastore.errors import InvalidManifest, NotFound
-from entrepot.datastore.index import REBUILT, AccessIndex, ContentKind, Cursor, IndexEntry
+from entrepot.datastore.index import (
+    REBUILT,
+    AccessIndex,
+    ContentKind,
+    Cursor,
+    Index,
+    IndexEntry,
+    KeyValueStore,
+)
 from entrepot.datastore.manifest import Manifest
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
@@ -27,18 +35,18 @@ _BATCH = 500  # rows a transaction, so that other writers wait for milliseconds 
 _YOUNG_S = 3600.0  # a worker writes a row much sooner after its blob
 
 
-def needs_rebuild(index: AccessIndex) -> bool:
+def needs_rebuild(notes: KeyValueStore) -> bool:
     """Return whether the index is new or was lost. Raises: IndexUnavailable."""
-    return index.note(REBUILT) is None
+    return notes.get(REBUILT) is None
 
 
-def born(index: AccessIndex) -> float:
+def born(notes: KeyValueStore) -> float:
     """Return since when the index records uses (s, UTC epoch). Raises: IndexUnavailable."""
-    return float(index.note(BORN) or 0)
+    return float(notes.get(BORN) or 0)
 
 
 def rebuild(
-    storage: Storage, index: AccessIndex, now: float, between: Callable[[], None] = lambda: None
+    storage: Storage, index: Index, now: float, between: Callable[[], None] = lambda: None
 ) -> None:
     """Make a row for every blob, remove the rows of deleted blobs, and note the completion.
 
@@ -53,7 +61,7 @@ def rebuild(
         for _ in steps:
             between()
     notes = {REBUILT: str(now)}
-    index.touch({}, notes | {BORN: str(now)} if needs_rebuild(index) else notes)
+    index.notes.put(notes | {BORN: str(now)} if needs_rebuild(index.notes) else notes)
 
 
 def _restore(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from entrepot.datastore.errors import IndexUnavailable, OutOfSpace, SpaceAwaited
-from entrepot.datastore.index import REBUILT, AccessIndex
+from entrepot.datastore.index import REBUILT, KeyValueStore, ReservationStore
 from entrepot.datastore.refs import Digest
 
 log = logging.getLogger(__name__)
@@ -45,18 +45,21 @@ class SpaceLimits:
 class Reservations:
     """Reserves disk space for transfers; nothing is reserved while the index is unavailable.
 
-    *wake* asks the cleaner for space; None: there is no cleaner. `clock` is the appliance's (s, UTC
-    epoch).
+    *notes* has what the cleaner recorded. *wake* asks the cleaner for space; None: there is no
+    cleaner. `clock` is the appliance's (s, UTC epoch).
     """
 
     def __init__(
         self,
-        index: AccessIndex,
+        store: ReservationStore,
         limits: SpaceLimits,
         wake: Callable[[int], None] | None = None,
         clock: Callable[[], float] = time.time,
+        *,
+        notes: KeyValueStore,
     ) -> None:
-        self._index = index
+        self._store = store
+        self._notes = notes
         self.clock = clock
         self._limits = limits
         self._has_cleaner = wake is not None
@@ -83,7 +86,7 @@ class Reservations:
     def release(self, digest: Digest) -> None:
         """Remove a reservation."""
         with contextlib.suppress(IndexUnavailable):  # the cleaner corrects it later
-            self._index.release(digest)
+            self._store.release(digest)
 
     def settle(self, digest: Digest, size: int) -> None:
         """Set a reservation to the bytes that are stored already, regardless of the cap."""
@@ -91,7 +94,7 @@ class Reservations:
             self.release(digest)
             return
         with contextlib.suppress(IndexUnavailable):  # the cleaner corrects it later
-            self._index.reserve(digest, size, None, self.clock())
+            self._store.reserve(digest, size, None, self.clock())
 
     def error_for(self, size: int, own: int = 0) -> OutOfSpace | SpaceAwaited:
         """Return the error for a refused push of *size* bytes that has reserved *own* bytes.
@@ -109,20 +112,20 @@ class Reservations:
         ]
         if not self._has_cleaner or size > min(bounds, default=size) or self._can_never_fit(size):
             return True
-        return self.clock() - last_eviction_failure(self._index) <= _WAIT_S + _RECENT_S
+        return self.clock() - last_eviction_failure(self._notes) <= _WAIT_S + _RECENT_S
 
     def available(self, own: int = 0) -> int:
         """Return the total that a refused upload, which has *own* bytes, could still reserve.
 
         Raises: IndexUnavailable, also while the index is being rebuilt.
         """
-        if self._index.note(REBUILT) is None:
+        if self._notes.get(REBUILT) is None:
             raise IndexUnavailable("the index is being rebuilt")
-        available = max((self._limits.max_used_bytes or 0) - self._index.used_bytes() + own, 0)
+        available = max((self._limits.max_used_bytes or 0) - self._store.used_bytes() + own, 0)
         return available if self._limits.largest is None else min(available, self._limits.largest)
 
     def _try(self, digest: Digest, size: int) -> bool:
-        return self._index.reserve(digest, size, self._limits.max_used_bytes, self.clock())
+        return self._store.reserve(digest, size, self._limits.max_used_bytes, self.clock())
 
     def _retry(self, digest: Digest, size: int) -> bool:
         self._wake(size)
@@ -137,12 +140,12 @@ class Reservations:
 
     def _can_never_fit(self, size: int) -> bool:
         """Return whether the cleaner has found that it can't free so many bytes."""
-        fixed = unevictable_bytes(self._index)
+        fixed = unevictable_bytes(self._notes)
         return bool(fixed) and fixed + size > (self._limits.max_used_bytes or 0)
 
     def _wake_if_space_is_low(self) -> None:
         start = self._limits.start
-        if start is not None and self._index.used_bytes() > start:
+        if start is not None and self._store.used_bytes() > start:
             self._wake(0)
 
 
@@ -166,29 +169,29 @@ class CleanerWakeup:
             wake_socket.sendto(json.dumps({"needs": needs}).encode(), self._path)
 
 
-def unevictable_bytes(index: AccessIndex) -> int:
+def unevictable_bytes(notes: KeyValueStore) -> int:
     """Return the bytes that eviction could not free; 0 while it frees enough.
 
     Raises: IndexUnavailable.
     """
-    noted = index.note(_UNEVICTABLE) or ""
+    noted = notes.get(_UNEVICTABLE) or ""
     return int(noted) if noted.isascii() and noted.isdigit() else 0
 
 
-def record_unevictable(index: AccessIndex, size: int) -> None:
+def record_unevictable(notes: KeyValueStore, size: int) -> None:
     """Record that *size* bytes can't be evicted; 0 withdraws it. Raises: IndexUnavailable."""
-    if size != unevictable_bytes(index):
-        index.touch({}, {_UNEVICTABLE: str(size)})
+    if size != unevictable_bytes(notes):
+        notes.put({_UNEVICTABLE: str(size)})
 
 
-def last_eviction_failure(index: AccessIndex) -> float:
+def last_eviction_failure(notes: KeyValueStore) -> float:
     """Return the start of the cleaner's last round that freed too little (s, UTC epoch), or 0.
 
     Raises: IndexUnavailable.
     """
-    return float(index.note(_LAST_FAILURE) or 0)
+    return float(notes.get(_LAST_FAILURE) or 0)
 
 
-def record_eviction_failure(index: AccessIndex, began: float) -> None:
+def record_eviction_failure(notes: KeyValueStore, began: float) -> None:
     """Record that the round that began at *began* freed too little. Raises: IndexUnavailable."""
-    index.touch({}, {_LAST_FAILURE: repr(began)})
+    notes.put({_LAST_FAILURE: repr(began)})

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from entrepot.datastore.accesslog import AccessLine, AccessLog, parse_event
 from entrepot.datastore.errors import InvalidLine
-from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.index import Index, KeyValueStore
 from entrepot.datastore.refs import Digest
 from entrepot.logger import event_metrics, metrics, traffic
 from entrepot.logger.accesses import note_uses, stamps
@@ -68,7 +68,7 @@ class LogBatch:
 
     def __init__(
         self,
-        index: AccessIndex,
+        index: Index,
         *,
         upstreams: Iterable[str] = (),
         run: str = "",
@@ -78,7 +78,7 @@ class LogBatch:
         self._index = index
         self._clock = clock
         self._registry = Registry(METRICS)
-        self.committed = _notes(index)
+        self.committed = _committed(index.notes)
         self._registry.load(self.committed)
         self._upstreams = UpstreamLabels({*upstreams, *_seen(self._registry)})
         self._happenings = EventMetrics(self._registry, self._upstreams, since=since)
@@ -178,7 +178,7 @@ class LogBatch:
 
         Return whether it was. Raises: IndexUnavailable.
         """
-        if self._index.note(_MARK) == self.committed.get(_MARK):
+        if self._index.notes.get(_MARK) == self.committed.get(_MARK):
             return False
         self._registry.touch_all()
         kept = {name: self.committed[name] for name in (*_OWN, _MARK) if name in self.committed}
@@ -231,9 +231,9 @@ def _position(name: str) -> str:
     return f"position:{name}"
 
 
-def _notes(index: AccessIndex) -> dict[str, str]:
+def _committed(notes: KeyValueStore) -> dict[str, str]:
     names = [*_OWN, *(metrics.note(metric) for metric in METRICS)]
-    found = ((name, index.note(name)) for name in names)
+    found = ((name, notes.get(name)) for name in names)
     return {name: text for name, text in found if text is not None}
 
 

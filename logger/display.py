@@ -9,7 +9,7 @@ from pathlib import Path
 
 from entrepot.datastore.disk_space import disk_space
 from entrepot.datastore.errors import IndexUnavailable
-from entrepot.datastore.index import REBUILT, AccessIndex
+from entrepot.datastore.index import REBUILT, Index
 from entrepot.datastore.reservations import unevictable_bytes
 from entrepot.logger import exposition
 from entrepot.logger.batch import METRICS
@@ -59,7 +59,7 @@ class Display:
     def __init__(
         self,
         path: Path,
-        index: AccessIndex,
+        index: Index,
         *,
         cap: int = 0,
         build: Mapping[str, str],
@@ -103,13 +103,13 @@ class Display:
     def _measure_index(self) -> None:
         self._gauges[INDEX] = 0.0
         try:
-            reserved = sum(each.size for each in self._index.reservations())
-            is_rebuilt = self._index.note(REBUILT) is not None
+            reserved = sum(each.size for each in self._index.reservations.all())
+            is_rebuilt = self._index.notes.get(REBUILT) is not None
             sizes = {
-                USED: self._index.used_bytes(),
+                USED: self._index.reservations.used_bytes(),
                 RESERVED: reserved,
                 BLOBS: self._index.count(),
-                UNEVICTABLE: unevictable_bytes(self._index),
+                UNEVICTABLE: unevictable_bytes(self._index.notes),
             }
         except IndexUnavailable as error:
             log.debug("sizes unknown", extra={"error": error})

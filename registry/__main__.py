@@ -93,7 +93,11 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
         ),
         authenticator=_authenticator(settings, invalidation, limited),
         reservations=Reservations(
-            index, _limits(settings), CleanerWakeup(settings.run / "cleaner.sock"), clock
+            index.reservations,
+            _limits(settings),
+            CleanerWakeup(settings.run / "cleaner.sock"),
+            clock,
+            notes=index.notes,
         ),
         report=partial(report, "download"),
         metrics=settings.run / "metrics.prom",

@@ -12,7 +12,7 @@ import falcon
 from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore, Integrity
 from entrepot.datastore.content import ContentStore
-from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.index import Index
 from entrepot.datastore.proofs import Proofs
 from entrepot.datastore.quarantine import Quarantine, Report
 from entrepot.datastore.repositories import Repositories
@@ -70,7 +70,7 @@ class Parts:
     """
 
     storage: Storage
-    index: AccessIndex
+    index: Index
     state: Path
     upstreams: Upstreams
     authenticator: Authenticator

@@ -72,7 +72,7 @@ class HostedSnapshot:
         so the read finds these.
         """
         if self._survey is None:
-            began, pinned = self._clock(), self._hosted.store.index.pins()
+            began, pinned = self._clock(), self._hosted.store.index.pins.all()
             self._survey = HostedContent(self._hosted.holdings(), began, pinned)
         return self._survey
 

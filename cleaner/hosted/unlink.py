@@ -104,7 +104,7 @@ class Unlinker:
         """
         index = self._store.index
         rows = filter(None, map(index.entry, digests))
-        return bool(index.pinned(digests)) or any(row.used > began for row in rows)
+        return bool(index.pins.pinned(digests)) or any(row.used > began for row in rows)
 
     def _unlink(self, removal_plan: RemovalPlan) -> None:
         name = removal_plan.image.name

@@ -77,9 +77,9 @@ class AbandonedUploads:
     def _set_reservation(self, upload: AbandonedUpload, size: int) -> None:
         digest = layout.upload_reservation(upload.name)
         if size:
-            self._store.index.reserve(digest, size, None, upload.modified)
+            self._store.index.reservations.reserve(digest, size, None, upload.modified)
         else:
-            self._store.index.release(digest)
+            self._store.index.reservations.release(digest)
 
     def remove(self, upload: AbandonedUpload) -> bool:
         """Remove an upload and release its space; return False if a client continued it.
@@ -133,7 +133,7 @@ class AbandonedUploads:
                 for note in _NOTES:
                     with suppress(OSError):  # a note without its upload counts as an upload
                         upload.path.with_name(f"{upload.name}{note}").unlink(missing_ok=True)
-                self._store.index.release(layout.upload_reservation(upload.name))
+                self._store.index.reservations.release(layout.upload_reservation(upload.name))
         return True
 
 

@@ -77,7 +77,7 @@ class QuarantineKeeper:
 
         Raises: StorageFull, StorageBroken, IndexUnavailable.
         """
-        counted = {each.digest: each.size for each in self._store.index.reservations()}
+        counted = {each.digest: each.size for each in self._store.index.reservations.all()}
         reservations = set()
         for damaged in self._quarantine.all():
             reservation = layout.quarantine_reservation(damaged.digest)

@@ -70,7 +70,7 @@ class Maintenance:
     def settle(self) -> None:
         """Rebuild the index from the files: at the start, daily, and after the index was lost."""
         is_due = time.monotonic() - self._settled > _DAILY_S
-        if is_due or needs_rebuild(self._store.index):
+        if is_due or needs_rebuild(self._store.index.notes):
             with suppress(_Stopped):
                 promise_again(self._store, self._tools.room, self._tools.clock())
                 rebuild(
@@ -93,7 +93,7 @@ class Maintenance:
         return Collector(self._store, self._tools.sweep, unlinker, self._tools.stopped)
 
     def _collect_garbage(self) -> None:
-        if not needs_rebuild(self._store.index):
+        if not needs_rebuild(self._store.index.notes):
             self.collector().run(self.garbage(), self.stock(RetentionRules()))
 
     def _check_stopped(self) -> None:

@@ -11,8 +11,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.drivers.memory_parts import MemoryNotes, MemoryPins, MemoryReservations
 from entrepot.datastore.errors import NotFound, storage_error
-from entrepot.datastore.index import REBUILT, ContentKind, Cursor, IndexEntry, Reservation
+from entrepot.datastore.index import (
+    REBUILT,
+    ContentKind,
+    Cursor,
+    IndexEntry,
+    KeyValueStore,
+    PinStore,
+    ReservationStore,
+)
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Stat
 
@@ -94,18 +103,29 @@ class MemoryStorage:
 
 
 class MemoryIndex:
-    """Rows in dictionaries; a new index counts as `rebuilt`, because the storage is empty too."""
+    """Rows in dictionaries, beside pins, notes and reservations of any driver.
 
-    def __init__(self, *, clock: Callable[[], float] = time.time, rebuilt: bool = True) -> None:
+    A new index counts as `rebuilt`, because the storage is empty too. No transaction covers two of
+    the parts; the orders of `datastore.index` replace it.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.time,
+        rebuilt: bool = True,
+        pins: PinStore | None = None,
+        notes: KeyValueStore | None = None,
+    ) -> None:
         self._clock = clock
         self._lock = threading.RLock()
         self._rows: dict[Digest, IndexEntry] = {}
         self._names: dict[Digest, tuple[Digest, ...]] = {}
         self._marked: set[Digest] = set()
-        self._reservations: dict[Digest, Reservation] = {}
         self._prefetched: dict[Digest, float] = {}
-        self._pins: dict[Digest, set[float]] = {}
-        self._notes: dict[str, str] = {REBUILT: "0"} if rebuilt else {}
+        self.notes: KeyValueStore = notes or MemoryNotes({REBUILT: "0"} if rebuilt else {})
+        self.pins: PinStore = pins or MemoryPins(clock)
+        self.reservations: ReservationStore = MemoryReservations(self._row_bytes, self.notes)
 
     def close(self) -> None:
         """Do nothing: nothing is open."""
@@ -117,36 +137,6 @@ class MemoryIndex:
             future = [row for row in self._rows.values() if row.used > now]
             self._rows.update({row.digest: replace(row, used=now) for row in future})
         return "last uses in the future" if future else ""
-
-    # ---- space
-
-    def reserve(self, digest: Digest, size: int, max_bytes: int | None, at: float) -> bool:
-        """Reserve space within *max_bytes*; nothing before the index is rebuilt."""
-        with self._lock:
-            own = self._reservations.get(digest)
-            more = size - own.size if own else size + OVERHEAD
-            if max_bytes is not None and (
-                REBUILT not in self._notes or self.used_bytes() + more > max_bytes
-            ):
-                return False
-            self._reservations[digest] = Reservation(digest, size, at)
-        return True
-
-    def release(self, digest: Digest) -> None:
-        """Remove a reservation."""
-        with self._lock:
-            self._reservations.pop(digest, None)
-
-    def reservations(self) -> list[Reservation]:
-        """Return all reservations, the oldest first."""
-        with self._lock:
-            return sorted(self._reservations.values(), key=lambda each: (each.at, each.digest))
-
-    def used_bytes(self) -> int:
-        """Return the bytes of rows and reservations, overhead included."""
-        with self._lock:
-            rows = sum(row.size + OVERHEAD for row in self._rows.values())
-            return rows + sum(each.size + OVERHEAD for each in self._reservations.values())
 
     def count(self) -> int:
         """Return the number of rows."""
@@ -166,7 +156,6 @@ class MemoryIndex:
     ) -> None:
         """Make a row in place of the reservation, last used no earlier than its parents."""
         with self._lock:
-            self._reservations.pop(digest, None)
             known = self._rows.get(digest)
             used = max(at, known.used if known else at, self._last_use_of_parents(digest, at))
             self._rows[digest] = IndexEntry(digest, size, kind, used)
@@ -175,6 +164,7 @@ class MemoryIndex:
             self._spread(digest, used)
             if known is None and prefetched_at is not None:
                 self._prefetched[digest] = prefetched_at
+        self.reservations.release(digest)
 
     def restore(self, entries: Iterable[IndexEntry]) -> None:
         """Make the missing rows."""
@@ -192,11 +182,8 @@ class MemoryIndex:
             for digest, at in accesses.items():
                 if digest in self._rows:
                     self._spread(digest, at)
-            self._notes.update(notes or {})
-
-    def note(self, key: str) -> str | None:
-        """Return the value that `touch` stored under *key*."""
-        return self._notes.get(key)
+        if notes:
+            self.notes.put(notes)
 
     def children(self, digest: Digest) -> list[Digest]:
         """Return the digests that a manifest lists, in the recorded order."""
@@ -233,12 +220,14 @@ class MemoryIndex:
     def mark_for_deletion(self, entry: IndexEntry) -> bool:
         """Mark a row that is unchanged since it was read, and not pinned."""
         with self._lock:
-            is_pinned = bool(self.pinned([entry.digest]))
-            is_marked = entry.digest in self._marked
-            if is_pinned or is_marked or self._rows.get(entry.digest) != entry:
+            if entry.digest in self._marked or self._rows.get(entry.digest) != entry:
                 return False
             self._marked.add(entry.digest)
-        return True
+        if not self.pins.pinned([entry.digest]):
+            return True
+        with self._lock:
+            self._marked.discard(entry.digest)
+        return False
 
     def marked_for_deletion(self) -> list[IndexEntry]:
         """Return the marked rows."""
@@ -254,28 +243,9 @@ class MemoryIndex:
                 self._names.pop(digest, None)
                 self._prefetched.pop(digest, None)
 
-    def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Exclude these from `mark_for_deletion` until then."""
+    def _row_bytes(self) -> int:
         with self._lock:
-            for digest in digests:
-                self._pins.setdefault(digest, set()).add(until)
-
-    def unpin(self, digests: Iterable[Digest], until: float) -> None:
-        """Remove the pins with this *until*."""
-        with self._lock:
-            for digest in digests:
-                self._pins.get(digest, set()).discard(until)
-
-    def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return those of *digests* that are pinned now."""
-        with self._lock:
-            ends = {each: max(self._pins.get(each, ()), default=0.0) for each in digests}
-            return {each for each, until in ends.items() if until > self._clock()}
-
-    def pins(self) -> set[Digest]:
-        """Return all digests that are pinned now."""
-        with self._lock:
-            return self.pinned(self._pins)
+            return sum(row.size + OVERHEAD for row in self._rows.values())
 
     # ---- the order of eviction
 

@@ -1,4 +1,7 @@
-"""The access index in SQLite, the built-in driver; it suffices for a million rows.
+"""The index in SQLite, the built-in driver; it suffices for a million rows.
+
+`SqliteIndex` has the rows. Its reservations, pins and notes (`sqlite_parts`) are separate classes
+that share its file, so that one transaction can cover rows and reservations, pins or notes.
 
 A digest is stored as bytes that sort as its text does, so a page is one contiguous range of the
 `eviction` index. Times are SQLite REALs, the same doubles as Python's, so equal times stay equal.
@@ -10,20 +13,19 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Any
 
-from entrepot.datastore.budget import OVERHEAD
 from entrepot.datastore.drivers.sqlite_file import SqliteFile
-from entrepot.datastore.index import REBUILT, ContentKind, Cursor, IndexEntry, Reservation
+from entrepot.datastore.drivers.sqlite_parts import (
+    PUT_NOTE,
+    SqliteNotes,
+    SqlitePins,
+    SqliteReservations,
+    to_digest,
+    to_key,
+)
+from entrepot.datastore.index import ContentKind, Cursor, IndexEntry
 from entrepot.datastore.refs import Digest
 
-_ALGORITHMS = {"sha256": b"2", "sha512": b"5"}
-_ALGORITHM_NAMES = {mark: name for name, mark in _ALGORITHMS.items()}
-_RESERVE = """
-INSERT INTO reservation VALUES (?, ?, ?)
-ON CONFLICT (digest) DO UPDATE SET size = excluded.size, at = excluded.at
-"""
-_USED_BYTES = f"SELECT bytes + {OVERHEAD} * (rows + reservations) FROM total"  # noqa: S608 - a number
 # no row was last used earlier than one of its parents
 _INSERT = """
 INSERT INTO blob (digest, size, kind, used)
@@ -77,14 +79,11 @@ UPDATE blob SET leaving = 1
 WHERE digest = ? AND size = ? AND kind = ? AND used = ? AND leaving = 0
 AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.digest = blob.digest AND until > ?)
 """
-_PIN = "INSERT OR IGNORE INTO pin VALUES (?, ?)"
-
 _PARENTS = """
     SELECT parent FROM edge JOIN blob ON blob.digest = parent WHERE child = ?
     GROUP BY parent ORDER BY used DESC, parent
 """
 _CLOCK_TOLERANCE_S = 60.0  # the clocks of two processes never differ by this much
-_PINNED = "SELECT 1 FROM pin WHERE digest = ? AND until > ?"
 
 
 class SqliteIndex:
@@ -95,6 +94,9 @@ class SqliteIndex:
     ) -> None:
         self._file = SqliteFile(path, busy_timeout)
         self._clock = clock
+        self.reservations = SqliteReservations(self._file)
+        self.pins = SqlitePins(self._file, clock)
+        self.notes = SqliteNotes(self._file)
 
     def close(self) -> None:
         """Close the file; the next method opens it again."""
@@ -104,7 +106,7 @@ class SqliteIndex:
         """Compare the counters with the rows and repair them; return the defect."""
         wrong = self._file.inspect(thoroughly=thoroughly)
         now = self._clock()
-        if self._all(
+        if self._file.select(
             "SELECT 1 FROM blob WHERE leaving = 0 AND used > ? LIMIT 1", now + _CLOCK_TOLERANCE_S
         ):
             with self._file.writing() as db:
@@ -112,39 +114,9 @@ class SqliteIndex:
             wrong = wrong or "last uses in the future"
         return wrong
 
-    # ---- space
-
-    def reserve(self, digest: Digest, size: int, max_bytes: int | None, at: float) -> bool:
-        """Reserve space within *max_bytes*; nothing before the index is rebuilt."""
-        key = _to_key(digest)
-        with self._file.writing() as db:
-            if max_bytes is not None:
-                own = db.execute("SELECT size FROM reservation WHERE digest = ?", (key,)).fetchone()
-                more = size - own[0] if own else size + OVERHEAD
-                is_rebuilt = db.execute("SELECT 1 FROM note WHERE key = ?", (REBUILT,)).fetchone()
-                used = db.execute(_USED_BYTES).fetchone()[0]
-                if not is_rebuilt or used < 0 or used + more > max_bytes:
-                    return False
-            db.execute(_RESERVE, (key, size, at))
-        return True
-
-    def release(self, digest: Digest) -> None:
-        """Remove a reservation."""
-        with self._file.writing() as db:
-            db.execute("DELETE FROM reservation WHERE digest = ?", (_to_key(digest),))
-
-    def reservations(self) -> list[Reservation]:
-        """Return all reservations, the oldest first."""
-        rows = self._all("SELECT digest, size, at FROM reservation ORDER BY at, digest")
-        return [Reservation(_to_digest(key), size, at) for key, size, at in rows]
-
-    def used_bytes(self) -> int:
-        """Return the bytes of rows and reservations, overhead included."""
-        return int(self._all(_USED_BYTES)[0][0])
-
     def count(self) -> int:
         """Return the number of rows."""
-        return int(self._all("SELECT rows FROM total")[0][0])
+        return int(self._file.select("SELECT rows FROM total")[0][0])
 
     # ---- rows
 
@@ -159,9 +131,9 @@ class SqliteIndex:
         prefetched_at: float | None = None,
     ) -> None:
         """Make a row in place of the reservation, last used no earlier than its parents."""
-        key = _to_key(digest)
+        key = to_key(digest)
         row = _to_row(IndexEntry(digest, size, kind, at))
-        edges = [(key, place, _to_key(child)) for place, child in enumerate(children)]
+        edges = [(key, place, to_key(child)) for place, child in enumerate(children)]
         with self._file.writing() as db:
             db.execute("DELETE FROM reservation WHERE digest = ?", (key,))
             is_new = not db.execute("SELECT 1 FROM blob WHERE digest = ?", (key,)).fetchone()
@@ -182,30 +154,27 @@ class SqliteIndex:
         self, accesses: Mapping[Digest, float], notes: Mapping[str, str] | None = None
     ) -> None:
         """Set the last uses of rows, and store *notes*, in one transaction."""
-        rows = [(_to_key(digest), at) for digest, at in accesses.items()]
+        rows = [(to_key(digest), at) for digest, at in accesses.items()]
         with self._file.writing() as db:
             db.executemany(_TOUCH, rows)
             _spread(db)
-            db.executemany("INSERT OR REPLACE INTO note VALUES (?, ?)", (notes or {}).items())
-
-    def note(self, key: str) -> str | None:
-        """Return the value that `touch` stored under *key*."""
-        rows = self._all("SELECT value FROM note WHERE key = ?", key)
-        return str(rows[0][0]) if rows else None
+            db.executemany(PUT_NOTE, (notes or {}).items())
 
     def children(self, digest: Digest) -> list[Digest]:
         """Return the digests that a manifest lists, in the recorded order."""
-        rows = self._all("SELECT child FROM edge WHERE parent = ? ORDER BY place", _to_key(digest))
-        return [_to_digest(child) for (child,) in rows]
+        rows = self._file.select(
+            "SELECT child FROM edge WHERE parent = ? ORDER BY place", to_key(digest)
+        )
+        return [to_digest(child) for (child,) in rows]
 
     def parents(self, digest: Digest) -> list[Digest]:
         """Return the manifests that list this digest, the last used first."""
-        rows = self._all(_PARENTS, _to_key(digest))
-        return [_to_digest(parent) for (parent,) in rows]
+        rows = self._file.select(_PARENTS, to_key(digest))
+        return [to_digest(parent) for (parent,) in rows]
 
     def entry(self, digest: Digest) -> IndexEntry | None:
         """Return one row, also if it is marked for deletion."""
-        found = self._entries("WHERE digest = ?", _to_key(digest))
+        found = self._entries("WHERE digest = ?", to_key(digest))
         return found[0] if found else None
 
     # ---- eviction
@@ -220,11 +189,11 @@ class SqliteIndex:
 
     def prefetched_unused(self, before: float, limit: int) -> list[IndexEntry]:
         """Return unmarked rows that were prefetched and not requested since."""
-        return [_to_entry(row) for row in self._all(_PREFETCHED_UNUSED, before, limit)]
+        return [_to_entry(row) for row in self._file.select(_PREFETCHED_UNUSED, before, limit)]
 
     def mark_for_deletion(self, entry: IndexEntry) -> bool:
         """Mark a row that is unchanged since it was read, and not pinned."""
-        row = (_to_key(entry.digest), entry.size, int(entry.kind), entry.used, self._clock())
+        row = (to_key(entry.digest), entry.size, int(entry.kind), entry.used, self._clock())
         with self._file.writing() as db:
             return db.execute(_MARK, row).rowcount == 1
 
@@ -234,54 +203,23 @@ class SqliteIndex:
 
     def forget(self, digest: Digest) -> None:
         """Remove a marked row and its edges."""
-        key = (_to_key(digest),)
+        key = (to_key(digest),)
         with self._file.writing() as db:
             if db.execute("DELETE FROM blob WHERE digest = ? AND leaving = 1", key).rowcount:
                 db.execute("DELETE FROM edge WHERE parent = ?", key)
                 db.execute("DELETE FROM ahead WHERE digest = ?", key)
-
-    def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Exclude these from `mark_for_deletion` until then; remove expired pins."""
-        rows = [(_to_key(digest), until) for digest in digests]
-        with self._file.writing() as db:
-            db.execute("DELETE FROM pin WHERE until <= ?", (self._clock(),))
-            db.executemany(_PIN, rows)
-
-    def unpin(self, digests: Iterable[Digest], until: float) -> None:
-        """Remove the pins with this *until*."""
-        rows = [(_to_key(digest), until) for digest in digests]
-        with self._file.writing() as db:
-            db.executemany("DELETE FROM pin WHERE digest = ? AND until = ?", rows)
-
-    def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return those of *digests* that are pinned now."""
-        now, found = self._clock(), set[Digest]()
-        with self._file.reading() as db:
-            for digest in digests:
-                if db.execute(_PINNED, (_to_key(digest), now)).fetchone():
-                    found.add(digest)
-        return found
-
-    def pins(self) -> set[Digest]:
-        """Return all digests that are pinned now."""
-        rows = self._all("SELECT digest FROM pin WHERE until > ?", self._clock())
-        return {_to_digest(key) for (key,) in rows}
 
     # ---- reading
 
     def _page(self, sql: str, after: Cursor | None, limit: int) -> list[IndexEntry]:
         start = (float("-inf"), 0, b"")
         if after is not None:
-            start = (after.used, int(after.kind), _to_key(Digest(*after.digest.split(":", 1))))
-        return [_to_entry(row) for row in self._all(sql, *start, limit)]
+            start = (after.used, int(after.kind), to_key(Digest(*after.digest.split(":", 1))))
+        return [_to_entry(row) for row in self._file.select(sql, *start, limit)]
 
     def _entries(self, where: str, *values: object) -> list[IndexEntry]:
         sql = f"SELECT digest, size, kind, used FROM blob {where}"  # noqa: S608 - our own text
-        return [_to_entry(row) for row in self._all(sql, *values)]
-
-    def _all(self, sql: str, *values: object) -> list[Any]:
-        with self._file.reading() as db:
-            return db.execute(sql, values).fetchall()
+        return [_to_entry(row) for row in self._file.select(sql, *values)]
 
 
 def _spread(db: Connection) -> None:
@@ -290,23 +228,13 @@ def _spread(db: Connection) -> None:
         db.execute(sql)
 
 
-def _to_key(digest: Digest) -> bytes:
-    """Return the stored form of a digest."""
-    return _ALGORITHMS[digest.algorithm] + bytes.fromhex(digest.hex)
-
-
-def _to_digest(key: bytes) -> Digest:
-    """Return the digest of a stored form."""
-    return Digest(_ALGORITHM_NAMES[key[:1]], key[1:].hex())
-
-
 def _to_row(entry: IndexEntry) -> dict[str, bytes | int | float]:
     """Return the columns of an entry."""
-    key = _to_key(entry.digest)
+    key = to_key(entry.digest)
     return {"digest": key, "size": entry.size, "kind": int(entry.kind), "at": entry.used}
 
 
 def _to_entry(row: tuple[bytes, int, int, float]) -> IndexEntry:
     """Return the entry of a row: digest, size, kind, used."""
     key, size, kind, used = row
-    return IndexEntry(_to_digest(key), size, ContentKind(kind), used)
+    return IndexEntry(to_digest(key), size, ContentKind(kind), used)

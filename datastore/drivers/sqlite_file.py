@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from entrepot.datastore.budget import WAL_BYTES
 from entrepot.datastore.drivers import sqlite_health as health
@@ -99,6 +100,11 @@ class SqliteFile:
             raise IndexUnavailable(f"{self._path}: {error}") from error
         finally:
             process.lock.release()
+
+    def select(self, sql: str, *values: object) -> list[Any]:
+        """Return all rows of a query. Raises: IndexUnavailable."""
+        with self.reading() as db:
+            return db.execute(sql, values).fetchall()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from entrepot.datastore import layout
-from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.index import Index
 from entrepot.datastore.storage import Storage
 
 Now = Callable[[], float]
@@ -59,7 +59,7 @@ def _filesystem(parameters: Parameters, clock: Now | None) -> Storage:
     return Filesystem(root, clock)
 
 
-def _sqlite(state: Path, clock: Now) -> AccessIndex:
+def _sqlite(state: Path, clock: Now) -> Index:
     from entrepot.datastore.drivers.sqlite import SqliteIndex  # noqa: PLC0415 - see the module
 
     return SqliteIndex(state / layout.INDEX, clock=clock)
@@ -70,7 +70,7 @@ STORAGES: Final[Mapping[str, Callable[[Parameters, Now | None], Storage]]] = {
 }
 """How each storage driver is made; the names are those of docker distribution's `storage:`."""
 
-INDEXES: Final[Mapping[str, Callable[[Path, Now], AccessIndex]]] = {"sqlite": _sqlite}
+INDEXES: Final[Mapping[str, Callable[[Path, Now], Index]]] = {"sqlite": _sqlite}
 """How each index is made from the state directory."""
 
 
@@ -83,6 +83,6 @@ def open_storage(settings: DriverSettings, clock: Now | None = None) -> Storage:
     return STORAGES[settings.driver](settings.parameters, clock)
 
 
-def open_index(state: Path, clock: Now = time.time) -> AccessIndex:
+def open_index(state: Path, clock: Now = time.time) -> Index:
     """Return the index in the state directory *state*; the first use opens it."""
     return INDEXES["sqlite"](state, clock)

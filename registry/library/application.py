@@ -23,7 +23,7 @@ from entrepot.datastore.blobs import BlobStore
 from entrepot.datastore.budget import Budget
 from entrepot.datastore.drivers.table import on_disk, open_index, open_storage
 from entrepot.datastore.globs import Globs
-from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.index import Index
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.app import App, Parts, assemble
 from entrepot.registry.auth import identity
@@ -61,7 +61,7 @@ class BackgroundCleaner(Protocol):
         """The size limits."""
         ...
 
-    def start(self, root: Path, index: AccessIndex, settle: Callable[[], bool]) -> None:
+    def start(self, root: Path, index: Index, settle: Callable[[], bool]) -> None:
         """Start the thread."""
         ...
 
@@ -147,9 +147,7 @@ def create_app(  # noqa: PLR0913 - keyword arguments, all with a default
         authenticator=identity.authenticator(
             authenticator, anonymous=anonymous, rules=None if rules is None else AccessRules(rules)
         ),
-        reservations=Reservations(
-            index, _limits(cleaner), cleaner.wake if cleaner else None, clock
-        ),
+        reservations=_reservations(index, cleaner, clock),
         prefetch=_PREFETCH,
         delete_enabled=delete,
         may_host=lambda name: name in hosted_globs,
@@ -177,7 +175,7 @@ class _Threads:
     def __init__(
         self,
         root: Path,
-        index: AccessIndex,
+        index: Index,
         tracker: AccessTracker | None,
         cleaner: BackgroundCleaner | None,
         clock: Clock,
@@ -233,6 +231,11 @@ def _call(on_blob_access: OnBlobAccess, use: Use, blobs: BlobStore) -> None:
         on_blob_access(str(use.digest), size or 0, use.repository)
     except Exception:  # an error in the callback must not fail a client's pull
         log.exception("on_blob_access failed", extra={"digest": use.digest})
+
+
+def _reservations(index: Index, cleaner: BackgroundCleaner | None, clock: Clock) -> Reservations:
+    wake = cleaner.wake if cleaner else None
+    return Reservations(index.reservations, _limits(cleaner), wake, clock, notes=index.notes)
 
 
 def _limits(cleaner: BackgroundCleaner | None) -> SpaceLimits:

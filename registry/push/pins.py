@@ -33,13 +33,13 @@ def pinned(store: ContentStore, state: Path, digests: Iterable[Digest]) -> Itera
     Raises: IndexUnavailable; Overloaded if the cleaner is slow to remove one of them.
     """
     protected, until = set(digests), store.clock() + _GRACE_S
-    store.index.pin(protected, until)
+    store.index.pins.pin(protected, until)
     try:
         _wait_for_cleaner(store, state, protected)
         yield
     finally:
         with suppress(IndexUnavailable):  # pins expire
-            store.index.unpin(protected, until)
+            store.index.pins.unpin(protected, until)
 
 
 def _wait_for_cleaner(store: ContentStore, state: Path, protected: set[Digest]) -> None:

@@ -14,7 +14,7 @@ from entrepot.appliance import rundir
 from entrepot.appliance.__main__ import main
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.index import REBUILT
 from entrepot.datastore.rebuild import BORN
 from entrepot.datastore.refs import Digest, Repository
@@ -78,10 +78,10 @@ def test_content_without_a_recorded_use_counts_as_old(
 def pulled(tmp_path: Path) -> tuple[Digest, Digest]:
     """Return two blobs, last used long ago; an unread log line shows a new use of the second."""
     state = tmp_path / layout.OWN
-    index = SqliteIndex(state / layout.INDEX)
+    index = open_index(state)
     store = DataDirectory(disk_storage(tmp_path), index, state / layout.SPOOL)
     digests = (put_blob(store, b"one", _OLD), put_blob(store, b"two", _OLD))
-    index.touch({}, {REBUILT: "1", BORN: str(_OLD)})
+    index.notes.put({REBUILT: "1", BORN: str(_OLD)})
     index.close()
     log = state / layout.ACCESS_LOG
     log.parent.mkdir(parents=True, exist_ok=True)

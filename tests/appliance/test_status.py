@@ -20,8 +20,7 @@ from entrepot.appliance.status import (
     status,
 )
 from entrepot.config.schema import CleanerSettings, FilesystemSettings, Settings, StorageSettings
-from entrepot.datastore import layout
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.index import REBUILT, ContentKind
 from entrepot.datastore.refs import Digest
 
@@ -88,7 +87,7 @@ def test_look_reads_index_run_state_and_breakers(tmp_path: Path) -> None:
         cleaner=CleanerSettings(maxsize=GIB),
         run=tmp_path,
     )
-    index = SqliteIndex(settings.storage.statedir / layout.INDEX)
+    index = open_index(settings.storage.statedir)
     index.record(Digest.of(b"x"), 1000, ContentKind.BLOB, 50.0)
     RunState(90.0, HitCounts(), {"logger": 2}).write(tmp_path)
     found = look(settings, now=100.0)
@@ -134,6 +133,6 @@ def test_an_unavailable_index_is_shown(tmp_path: Path) -> None:
     )
 
     assert look(settings, now=100.0).index == "being rebuilt"
-    index = SqliteIndex(settings.storage.statedir / layout.INDEX)
-    index.touch({}, {REBUILT: "1"})
+    index = open_index(settings.storage.statedir)
+    index.notes.put({REBUILT: "1"})
     assert look(settings, now=100.0).index == ""

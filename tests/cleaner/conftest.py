@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.cleaner.store import DataDirectory
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.index import REBUILT
 from tests.clock import Clock
 from tests.disk_storage import disk_storage
@@ -24,7 +24,7 @@ def clock() -> Clock:
 @pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> Iterator[DataDirectory]:
     """Return an empty store with a complete index."""
-    index = SqliteIndex(tmp_path / "state" / "index.sqlite", clock=clock)
-    index.touch({}, {REBUILT: "0"})
+    index = open_index(tmp_path / "state", clock)
+    index.notes.put({REBUILT: "0"})
     yield DataDirectory(disk_storage(tmp_path / "data"), index, tmp_path / "state" / "spool")
     index.close()

@@ -11,8 +11,7 @@ from falcon.testing import TestClient
 
 from entrepot import cleaner
 from entrepot.cleaner import Cleaner, RetentionRule, RetentionRules
-from entrepot.datastore import layout
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.rebuild import needs_rebuild
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.registry import Application, create_app
@@ -37,8 +36,8 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
         app = create_app(tmp_path, cleaner=keeper, **settings)  # type: ignore[arg-type]  # keywords of create_app
         begun.append(app)
         app.begin()
-        index = SqliteIndex(tmp_path / "entrepot" / layout.INDEX)
-        eventually(lambda: not needs_rebuild(index), what="the index is complete")
+        index = open_index(tmp_path / "entrepot")
+        eventually(lambda: not needs_rebuild(index.notes), what="the index is complete")
         return Pushing(tmp_path, TestClient(app), index)
 
     yield start
@@ -124,7 +123,7 @@ def test_a_download_without_space_wakes_the_cleaner(begin: Begin) -> None:
             what="the last blob is stored",
         )
 
-    assert pushing.index.used_bytes() < 10 * MB
+    assert pushing.index.reservations.used_bytes() < 10 * MB
 
 
 def test_one_process_cleans_and_another_takes_over(

@@ -173,7 +173,7 @@ def test_ages_count_from_the_creation_of_the_index(
 ) -> None:
     """A data directory of registry:2 does not expire on its first day in the appliance."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
-    store.index.touch({}, {BORN: str(clock.now - 5)})
+    store.index.notes.put({BORN: str(clock.now - 5)})
 
     _round(tools, RetentionRule(ttl=_TTL))
     assert _is_complete(store, pushed)
@@ -387,13 +387,13 @@ def test_a_layer_pinned_by_a_push_keeps_its_image(
 ) -> None:
     """The push may have checked the link already; the next round tries again."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
-    store.index.pin([pushed.digests[-1]], clock.now + 60)
+    store.index.pins.pin([pushed.digests[-1]], clock.now + 60)
 
     _round(tools, RetentionRule(ttl=_TTL))
 
     assert _is_complete(store, pushed)
     assert store.repositories.tags(HOSTED) == ["v1"]
-    store.index.unpin([pushed.digests[-1]], clock.now + 60)
+    store.index.pins.unpin([pushed.digests[-1]], clock.now + 60)
     _round(tools, RetentionRule(ttl=_TTL))
     assert _is_removed(store, pushed)
 
@@ -406,7 +406,7 @@ def test_links_are_restored_if_a_push_pins_during_their_removal(
     unlink = type(store.repositories).unlink_manifest
 
     def pinning(links: object, name: Repository, digest: Digest) -> bool:
-        store.index.pin([pushed.digests[-1]], clock.now + 60)
+        store.index.pins.pin([pushed.digests[-1]], clock.now + 60)
         return unlink(links, name, digest)  # type: ignore[arg-type]  # it is what it was
 
     monkeypatch.setattr(type(store.repositories), "unlink_manifest", pinning)

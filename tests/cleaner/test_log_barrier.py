@@ -31,7 +31,7 @@ def front(path: Path, store: DataDirectory, dropped: list[int]) -> Iterator[Fron
     """Answer the probe and commit its line, as HAProxy and the logger do."""
 
     def commit(probe: str) -> None:
-        store.index.touch({}, {"news": probe, "dropped": str(dropped[-1])})
+        store.index.notes.put({"news": probe, "dropped": str(dropped[-1])})
 
     with Front(path, commit) as answering:
         yield answering
@@ -40,7 +40,7 @@ def front(path: Path, store: DataDirectory, dropped: list[int]) -> Iterator[Fron
 @pytest.fixture
 def barrier(path: Path, store: DataDirectory, clock: Clock) -> LogBarrier:
     """Return a log barrier that really waits."""
-    return LogBarrier(path, store.index, pause=_pause(), clock=clock)
+    return LogBarrier(path, store.index.notes, pause=_pause(), clock=clock)
 
 
 def _pause() -> Callable[[float], bool]:
@@ -68,10 +68,10 @@ def test_a_503_response_opens_the_barrier(path: Path, store: DataDirectory, cloc
     """Without a worker HAProxy answers 503, but it logs the line all the same."""
 
     def commit(probe: str) -> None:
-        store.index.touch({}, {"news": probe})
+        store.index.notes.put({"news": probe})
 
     with Front(path, commit, status=503):
-        assert LogBarrier(path, store.index, pause=_pause(), clock=clock).fetch() == ""
+        assert LogBarrier(path, store.index.notes, pause=_pause(), clock=clock).fetch() == ""
 
 
 def test_the_barrier_stays_closed_without_haproxy(barrier: LogBarrier) -> None:
@@ -83,7 +83,7 @@ def test_the_barrier_stays_closed_without_the_logger(
     path: Path, store: DataDirectory, clock: Clock
 ) -> None:
     """Accesses since the logger died are not in the index."""
-    store.index.touch({}, {"news": "an old one", "dropped": "0"})
+    store.index.notes.put({"news": "an old one", "dropped": "0"})
     polls: list[float] = []
 
     def pause(seconds: float) -> bool:
@@ -91,7 +91,7 @@ def test_the_barrier_stays_closed_without_the_logger(
         return len(polls) == 5  # as at SIGTERM
 
     with Front(path, commit=lambda _: None):
-        barrier = LogBarrier(path, store.index, pause=pause, clock=clock)
+        barrier = LogBarrier(path, store.index.notes, pause=pause, clock=clock)
 
         assert barrier.fetch() == "the logger does not follow the access log"
     assert len(polls) == 5
@@ -106,7 +106,7 @@ def test_the_wait_for_the_logger_is_limited(path: Path, store: DataDirectory, cl
         return False
 
     with Front(path, commit=lambda _: None):
-        barrier = LogBarrier(path, store.index, pause=pause, clock=clock, timer=timer)
+        barrier = LogBarrier(path, store.index.notes, pause=pause, clock=clock, timer=timer)
 
         assert barrier.fetch() == "the logger does not follow the access log"
     assert 4 < timer.now < 6
@@ -129,11 +129,11 @@ def test_the_barrier_polls_until_the_logger_commits(
         arrived.wait(10)
         polls.append(seconds)
         if len(polls) == 3:
-            store.index.touch({}, {"news": probes[0], "dropped": "0"})
+            store.index.notes.put({"news": probes[0], "dropped": "0"})
         return False
 
     with Front(path, commit):
-        assert LogBarrier(path, store.index, pause=pause, clock=clock).fetch() == ""
+        assert LogBarrier(path, store.index.notes, pause=pause, clock=clock).fetch() == ""
     assert len(polls) == 3
 
 

@@ -20,7 +20,7 @@ from entrepot.config.hosted import HostedRule
 from entrepot.config.schema import Settings
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import parse_event
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.rebuild import BORN, needs_rebuild, rebuild
 from entrepot.datastore.refs import Repository
 from tests.cleaner.front import Front
@@ -46,7 +46,7 @@ def settings(tmp_path: Path) -> Settings:
 def store(settings: Settings) -> Iterator[DataDirectory]:
     """Open the data directory as a worker does."""
     state = settings.storage.statedir
-    index = SqliteIndex(state / layout.INDEX)
+    index = open_index(state)
     (state / layout.EVENTS).parent.mkdir(parents=True)
     yield DataDirectory(disk_storage(settings.storage.rootdirectory), index, state / layout.SPOOL)
     index.close()
@@ -68,7 +68,7 @@ def front(settings: Settings, store: DataDirectory) -> Iterator[Front]:
     """Answer the probe and commit its line, as HAProxy and the logger do."""
 
     def commit(probe: str) -> None:
-        store.index.touch({}, {"news": probe, "dropped": "0"})
+        store.index.notes.put({"news": probe, "dropped": "0"})
 
     with Front(settings.run / "front.sock", commit) as answering:
         yield answering
@@ -125,7 +125,7 @@ def test_the_next_evictions_are_listed_in_order(settings: Settings, store: DataD
     assert set(found) == {*older.digests, *newer.digests}
     assert set(found[: len(older.digests)]) == set(older.digests)
     assert [each.entry.digest for each in CleanerProcess(settings).next_to_go(1)] == found[:1]
-    assert store.index.used_bytes() > 0
+    assert store.index.reservations.used_bytes() > 0
 
 
 def test_one_round_evicts_nothing_if_the_barrier_stays_closed(
@@ -156,14 +156,13 @@ def test_a_full_disk_does_not_prevent_eviction(
 def test_a_lost_index_is_rebuilt_before_eviction(settings: Settings, store: DataDirectory) -> None:
     """The index was deleted while the appliance was stopped; the files give its rows and order."""
     pulled = pull(store, 1, used=time.time() - 90)
-    assert isinstance(store.index, SqliteIndex)
     store.index.close()
     for path in settings.storage.statedir.glob("index.sqlite*"):
         path.unlink()
 
     main(["--once"], settings)
 
-    assert not needs_rebuild(store.index)
+    assert not needs_rebuild(store.index.notes)
     assert store.index.count() == 3
     assert all(pulled.is_here(store))
 
@@ -180,7 +179,7 @@ def expiring(settings: Settings) -> Settings:
 def test_a_hosted_image_expires_by_its_rule(expiring: Settings, store: DataDirectory) -> None:
     """Without a rule the global TTL decides. Used and new images stay."""
     main(["--once"], expiring)
-    store.index.touch({}, {BORN: "0"})  # created long ago: all accesses are recorded
+    store.index.notes.put({BORN: "0"})  # created long ago: all accesses are recorded
     old, young = time.time() - 90, time.time() - 30
     ruled = [push_image(store, _made(n), f"v{n}", at) for n, at in enumerate((old, time.time()))]
     others = [

@@ -110,7 +110,9 @@ def test_space_is_freed_for_a_waiting_download(tools: RoundTools, store: DataDir
     Rounds(tools, bounds).run(2 * _IMAGE)
 
     assert _kept(store, images) == [False, False, True]
-    assert store.index.reserve(Digest.of(b"new"), 2 * _IMAGE - OVERHEAD, bounds.target, at=9)
+    assert store.index.reservations.reserve(
+        Digest.of(b"new"), 2 * _IMAGE - OVERHEAD, bounds.target, at=9
+    )
 
 
 def test_a_need_beyond_the_cap_ends_with_everything_evictable_gone(
@@ -237,7 +239,7 @@ def test_a_pinned_manifest_keeps_its_parts_and_the_next_is_evicted(
 ) -> None:
     """The index refuses to mark the manifest, so its parts are spared."""
     images = [pull(store, seed, used=seed) for seed in range(5)]
-    store.index.pin([images[0].digests[0]], clock.now + 60)
+    store.index.pins.pin([images[0].digests[0]], clock.now + 60)
 
     Rounds(tools, _room_for(3)).run(0)
 
@@ -252,7 +254,7 @@ def test_a_pinned_child_stays_complete_without_its_index(
     made = image([b"away"])
     body, media_type = index([replace(made, manifest=store.blobs.read(child.digests[0])), made])
     top = put_manifest(store, body, media_type, used=0)
-    store.index.pin([child.digests[0]], clock.now + 60)
+    store.index.pins.pin([child.digests[0]], clock.now + 60)
 
     Rounds(tools, StoreLimits(0, 0, 0, 0)).run(0)
 
@@ -299,11 +301,11 @@ def test_an_image_linked_after_the_snapshot_stays(
     late = push(store, 9, clock.now - 1)
     store.repositories.remove_tag(HOSTED, Tag("v9"))
     store.repositories.unlink_manifest(HOSTED, late.digests[0])
-    store.index.pin(late.digests, clock.now + 60)
+    store.index.pins.pin(late.digests, clock.now + 60)
 
     def link() -> None:
         store.repositories.link_manifest(HOSTED, late.digests[0])
-        store.index.unpin(late.digests, clock.now + 60)
+        store.index.pins.unpin(late.digests, clock.now + 60)
 
     fake_barrier.meanwhile = link
     Rounds(tools, _room_for(1)).run(0)
@@ -328,7 +330,7 @@ def test_leftovers_of_dead_downloads_are_removed_before_images(
     dead = Digest.of(b"dead")
     store.spool.mkdir()
     (store.spool / layout.spool(dead)).write_bytes(bytes(_IMAGE))
-    store.index.reserve(dead, 10 * _IMAGE, None, clock.now)
+    store.index.reservations.reserve(dead, 10 * _IMAGE, None, clock.now)
 
     Rounds(tools, _room_for(3)).run(0)
 
@@ -344,7 +346,7 @@ def test_leftovers_of_dead_downloads_stay_if_space_suffices(
     dead = Digest.of(b"dead")
     store.spool.mkdir()
     (store.spool / layout.spool(dead)).write_bytes(bytes(_IMAGE))
-    store.index.reserve(dead, 10 * _IMAGE, None, clock.now)
+    store.index.reservations.reserve(dead, 10 * _IMAGE, None, clock.now)
 
     Rounds(tools, _room_for(2)).run(0)
 

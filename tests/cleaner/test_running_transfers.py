@@ -13,7 +13,6 @@ from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
 from entrepot.datastore import layout
 from entrepot.datastore.budget import STEP
-from entrepot.datastore.drivers.sqlite import SqliteIndex
 from entrepot.datastore.index import Reservation
 from entrepot.datastore.locks import try_lock
 from entrepot.datastore.refs import Digest
@@ -42,7 +41,7 @@ def _announce(path: Path, text: str) -> None:
 
 
 def _reserved(store: DataDirectory) -> dict[Digest, int]:
-    return {each.digest: each.size for each in store.index.reservations()}
+    return {each.digest: each.size for each in store.index.reservations.all()}
 
 
 @pytest.mark.parametrize(
@@ -70,7 +69,7 @@ def test_the_announced_size_of_a_running_transfer_is_reserved(
     with try_lock(path) or pytest.fail("locked"):
         promise_again(store, _ROOM, 7.0)
 
-    assert store.index.reservations() == [Reservation(digest, size, 7.0)]
+    assert store.index.reservations.all() == [Reservation(digest, size, 7.0)]
 
 
 def test_a_file_without_a_writer_reserves_its_length(
@@ -88,7 +87,7 @@ def test_a_file_without_a_writer_reserves_its_length(
 def test_a_larger_reservation_stays(store: DataDirectory, growing: tuple[Digest, Path]) -> None:
     """The index was not lost, or the writer has reserved already."""
     digest, path = growing
-    store.index.reserve(digest, 6000, None, 1.0)
+    store.index.reservations.reserve(digest, 6000, None, 1.0)
     _announce(path, "5000")
 
     with try_lock(path) or pytest.fail("locked"):
@@ -103,11 +102,10 @@ def test_a_new_index_never_grants_reserved_space_again(
     """Stored, reserved and granted bytes together never exceed the cap."""
     digest, path = growing
     pull(store, 1, used=clock() - 5000)
-    room = store.index.used_bytes() + 6000
+    room = store.index.reservations.used_bytes() + 6000
     _announce(path, "5000")
     with try_lock(path) or pytest.fail("locked"):
         state = store.state / layout.INDEX
-        assert isinstance(store.index, SqliteIndex)
         store.index.close()
         for file in state.parent.glob("index.sqlite*"):
             file.unlink()
@@ -117,4 +115,4 @@ def test_a_new_index_never_grants_reserved_space_again(
         spool.settle()
 
         assert _reserved(store) == {digest: 5000}
-        assert not store.index.reserve(Digest.of(b"another"), 1000, room, clock())
+        assert not store.index.reservations.reserve(Digest.of(b"another"), 1000, room, clock())

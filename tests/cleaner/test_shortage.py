@@ -34,7 +34,7 @@ def test_hosted_images_beyond_the_maximum_are_reported_once(
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             assert rounds.run(0)
-    assert unevictable_bytes(store.index) == 4 * _IMAGE
+    assert unevictable_bytes(store.index.notes) == 4 * _IMAGE
     (warning,) = [each for each in caplog.records if each.levelno == logging.WARNING]
     assert "KiB were pushed, or left by another program" in warning.__dict__["why"]
     for name in ("CLEANER_MAXSIZE", "CLEANER_HOSTED", "CLEANER_TAKEOVER"):
@@ -46,7 +46,7 @@ def test_hosted_images_beyond_the_maximum_are_reported_once(
         rounds.run(0)
 
     assert _messages(caplog) == ["the store can't shrink", "the store can shrink again"]
-    assert unevictable_bytes(store.index) == 0
+    assert unevictable_bytes(store.index.notes) == 0
 
 
 def test_content_of_another_program_is_evicted(tools: RoundTools, store: DataDirectory) -> None:  # noqa: F811
@@ -60,7 +60,7 @@ def test_content_of_another_program_is_evicted(tools: RoundTools, store: DataDir
 
     assert [all(each.is_here(store)) for each in images] == [False, False, True]
     assert all(pushed.is_here(store))
-    assert unevictable_bytes(store.index) == 0
+    assert unevictable_bytes(store.index.notes) == 0
 
 
 def test_ages_count_from_the_takeover(
@@ -91,12 +91,12 @@ def test_a_store_that_shrinks_is_not_reported(
         push(store, seed, used=seed)
     for seed in range(4):
         pull(store, seed + 4, used=seed)
-    store.index.reserve(Digest.of(b"coming"), _IMAGE, None, 0)
+    store.index.reservations.reserve(Digest.of(b"coming"), _IMAGE, None, 0)
 
     Rounds(tools, _room_for(2)).run(0)
 
     assert _messages(caplog) == []
-    assert unevictable_bytes(store.index) == 0
+    assert unevictable_bytes(store.index.notes) == 0
 
 
 def test_a_small_excess_is_reported_once_space_is_short(
@@ -106,15 +106,15 @@ def test_a_small_excess_is_reported_once_space_is_short(
     """The waiting download does not fit even after all evictions."""
     for seed in range(2):
         push(store, seed, used=seed)
-    store.index.touch({}, {})
+    store.index.notes.put({})
     bounds = _room_for(2)
     tight = replace(bounds, target=2 * _IMAGE - 1)
 
     Rounds(tools, tight).run(0)
-    assert unevictable_bytes(store.index) == 0
+    assert unevictable_bytes(store.index.notes) == 0
 
     Rounds(tools, tight).run(2 * _IMAGE)
-    assert unevictable_bytes(store.index) == 2 * _IMAGE
+    assert unevictable_bytes(store.index.notes) == 2 * _IMAGE
 
 
 def _lose(store: DataDirectory, digests: list[Digest]) -> None:

@@ -11,6 +11,8 @@ from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.sqlite_file import SqliteFile
+from entrepot.datastore.drivers.sqlite_parts import SqliteReservations
 from entrepot.datastore.index import ContentKind, Reservation
 from entrepot.datastore.locks import try_lock
 from entrepot.datastore.refs import Digest
@@ -43,11 +45,11 @@ def test_the_reservation_of_a_dead_download_shrinks_to_its_file(
 ) -> None:
     """The rest is free again; the file stays for the next download."""
     path = _leave(store, b"x" * 1000)
-    store.index.reserve(_DIGEST, 3000, None, clock.now)
+    store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
 
     spool.settle()
 
-    assert store.index.reservations() == [Reservation(_DIGEST, 1000, clock.now)]
+    assert store.index.reservations.all() == [Reservation(_DIGEST, 1000, clock.now)]
     assert path.exists()
 
 
@@ -56,7 +58,7 @@ def test_a_running_download_keeps_its_reservation(
 ) -> None:
     """Its writer holds the lock, however old the file is."""
     path = _leave(store, b"x" * 1000)
-    store.index.reserve(_DIGEST, 3000, None, clock.now)
+    store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 48 * _HOUR
     running = try_lock(path)
     assert running
@@ -64,7 +66,7 @@ def test_a_running_download_keeps_its_reservation(
     with running:
         spool.settle()
 
-    assert [promise.size for promise in store.index.reservations()] == [3000]
+    assert [promise.size for promise in store.index.reservations.all()] == [3000]
     assert path.exists()
 
 
@@ -74,7 +76,7 @@ def test_a_spool_file_without_a_reservation_is_counted(store: DataDirectory, spo
 
     spool.settle()
 
-    assert [promise.size for promise in store.index.reservations()] == [1000]
+    assert [promise.size for promise in store.index.reservations.all()] == [1000]
 
 
 def test_an_unresumed_spool_file_is_removed_after_a_day(
@@ -82,7 +84,7 @@ def test_an_unresumed_spool_file_is_removed_after_a_day(
 ) -> None:
     """Its size file and its reservation are removed too; an hour earlier all of them stay."""
     path = _leave(store, b"x" * 1000)
-    store.index.reserve(_DIGEST, 3000, None, clock.now)
+    store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 23 * _HOUR
     spool.settle()
     assert path.exists()
@@ -91,7 +93,7 @@ def test_an_unresumed_spool_file_is_removed_after_a_day(
     spool.settle()
 
     assert list(store.spool.iterdir()) == []
-    assert store.index.reservations() == []
+    assert store.index.reservations.all() == []
 
 
 def test_an_empty_spool_file_is_removed_at_once(store: DataDirectory, spool: Spool) -> None:
@@ -107,15 +109,15 @@ def test_a_reservation_without_a_file_is_released_after_a_minute(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
     """Not sooner, because a manifest is written without a spool file."""
-    store.index.reserve(_DIGEST, 3000, None, clock.now)
+    store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 59
     spool.settle()
-    assert len(store.index.reservations()) == 1
+    assert len(store.index.reservations.all()) == 1
     clock.now += 2
 
     spool.settle()
 
-    assert store.index.reservations() == []
+    assert store.index.reservations.all() == []
     assert list(store.spool.iterdir()) == []
 
 
@@ -124,7 +126,7 @@ def test_a_blob_without_a_row_is_recorded_from_its_reservation(
 ) -> None:
     """Its writer died between commit and record; no file on the disk goes uncounted."""
     store.blobs.write(_DIGEST, _CONTENT)
-    store.index.reserve(_DIGEST, 3000, None, clock.now)
+    store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 61
 
     spool.settle()
@@ -132,7 +134,7 @@ def test_a_blob_without_a_row_is_recorded_from_its_reservation(
     row = store.index.entry(_DIGEST)
     assert row
     assert (row.size, row.kind) == (3000, ContentKind.BLOB)
-    assert store.index.reservations() == []
+    assert store.index.reservations.all() == []
 
 
 def test_a_manifest_without_a_row_is_recorded_with_its_parts(
@@ -141,7 +143,7 @@ def test_a_manifest_without_a_row_is_recorded_with_its_parts(
     """Its content shows that it is a manifest."""
     made = image([b"a layer"])
     store.blobs.write(made.digest, made.manifest)
-    store.index.reserve(made.digest, len(made.manifest), None, clock.now)
+    store.index.reservations.reserve(made.digest, len(made.manifest), None, clock.now)
     clock.now += 61
 
     spool.settle()
@@ -157,7 +159,7 @@ def test_a_reservation_of_recorded_content_is_released(
 ) -> None:
     """The content is counted once, and its access time stays."""
     put_blob(store, _CONTENT, used=5)
-    store.index.reserve(_DIGEST, 3000, None, clock.now)
+    store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 61
 
     spool.settle()
@@ -165,7 +167,7 @@ def test_a_reservation_of_recorded_content_is_released(
     row = store.index.entry(_DIGEST)
     assert row
     assert row.used == 5
-    assert store.index.reservations() == []
+    assert store.index.reservations.all() == []
 
 
 def test_a_download_committed_during_the_check_keeps_its_reservation(
@@ -173,13 +175,13 @@ def test_a_download_committed_during_the_check_keeps_its_reservation(
 ) -> None:
     """The file is the blob by then, and its writer is about to record it."""
     path = _leave(store, _CONTENT)
-    store.index.reserve(_DIGEST, 3000, None, clock.now)
+    store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     (seen,) = spool._files()
     store.blobs.commit_file(path, _DIGEST)
 
-    spool._settle_file(seen, store.index.reservations()[0])
+    spool._settle_file(seen, store.index.reservations.all()[0])
 
-    assert len(store.index.reservations()) == 1
+    assert len(store.index.reservations.all()) == 1
     assert not path.exists()
     assert store.blobs.read(_DIGEST) == _CONTENT
 
@@ -222,8 +224,8 @@ def test_orphaned_size_and_lock_files_are_removed_after_a_day(
     assert (store.spool / layout.spool_size(_DIGEST)).exists()
 
 
-class _Releasing(SqliteIndex):
-    """An index that records whether another download could start when space was released."""
+class _Releasing(SqliteReservations):
+    """Reservations that record whether another download could start when space was released."""
 
     was_free: bool | None = None
     spooled: Path
@@ -241,15 +243,16 @@ def test_space_is_released_before_another_writer_can_start(
 ) -> None:
     """Else the release took back the reservation of a new writer of the same blob."""
     store.spool.mkdir()
-    index = _Releasing(store.state / layout.INDEX, clock=clock)
-    index.spooled = _leave(store, b"")
-    index.reserve(_DIGEST, 3000, None, clock.now)
+    index = SqliteIndex(store.state / layout.INDEX, clock=clock)
+    index.reservations = released = _Releasing(SqliteFile(store.state / layout.INDEX, 2.0))
+    released.spooled = _leave(store, b"")
+    index.reservations.reserve(_DIGEST, 3000, None, clock.now)
 
     Spool(DataDirectory(store.storage, index, store.spool), clock).settle()
     index.close()
 
-    assert index.was_free is False
-    assert store.index.reservations() == []
+    assert released.was_free is False
+    assert store.index.reservations.all() == []
 
 
 def test_young_size_and_lock_files_stay(store: DataDirectory, spool: Spool) -> None:

@@ -32,7 +32,7 @@ def _upload(store: DataDirectory, clock: Clock, size: int, number: str = "1") ->
     path.write_bytes(b"x" * size)
     path.with_name(layout.upload_digest(path.name)).write_text("boot 1 sha256:0")
     os.utime(path, (clock.now, clock.now))
-    store.index.reserve(layout.upload_reservation(path.name), 3000, None, clock.now)
+    store.index.reservations.reserve(layout.upload_reservation(path.name), 3000, None, clock.now)
     return path
 
 
@@ -47,7 +47,7 @@ def test_the_reservation_of_a_dead_upload_shrinks_to_its_file(
 
     spool.settle()
 
-    assert store.index.reservations() == ([promise] if size else [])
+    assert store.index.reservations.all() == ([promise] if size else [])
     assert path.exists()
 
 
@@ -62,7 +62,7 @@ def test_a_running_upload_keeps_its_reservation(
         spool.settle()
         spool.make_room(lambda: False)
 
-    assert [each.size for each in store.index.reservations()] == [3000]
+    assert [each.size for each in store.index.reservations.all()] == [3000]
     assert path.exists()
 
 
@@ -71,11 +71,11 @@ def test_an_upload_without_a_reservation_is_counted(
 ) -> None:
     """The index was lost, but the file still uses the disk."""
     path = _upload(store, clock, 1000)
-    store.index.release(layout.upload_reservation(path.name))
+    store.index.reservations.release(layout.upload_reservation(path.name))
 
     spool.settle()
 
-    assert [each.size for each in store.index.reservations()] == [1000]
+    assert [each.size for each in store.index.reservations.all()] == [1000]
 
 
 def test_idle_uploads_are_removed_for_space(
@@ -94,7 +94,7 @@ def test_idle_uploads_are_removed_for_space(
     spool.make_room(lambda: False)
 
     assert [path.exists() for path in paths] == [False, False, True]
-    assert len(store.index.reservations()) == 1
+    assert len(store.index.reservations.all()) == 1
     assert not path_of_digest_note(paths[0]).exists()
 
 

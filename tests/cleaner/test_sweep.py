@@ -57,7 +57,7 @@ def test_an_eviction_removes_data_media_type_and_row(store: DataDirectory, sweep
     assert store.blobs.stat(manifest) is None
     assert store.repositories.media_type(None, manifest) is None
     assert store.index.entry(manifest) is None
-    assert store.index.used_bytes() == 0
+    assert store.index.reservations.used_bytes() == 0
 
 
 def test_an_eviction_is_reported_to_the_logger(
@@ -90,7 +90,7 @@ def test_an_entry_used_after_the_plan_stays(
 def test_a_pinned_entry_stays(store: DataDirectory, sweep: Sweep, clock: Clock) -> None:
     """A push has checked that its layers are stored, and relies on it."""
     digest = put_blob(store, b"content", used=0)
-    store.index.pin([digest], clock.now + 60)
+    store.index.pins.pin([digest], clock.now + 60)
 
     assert not sweep.evict(_eviction(store, digest))
 

@@ -97,7 +97,7 @@ def test_a_kept_manifest_keeps_its_prefetched_layers(
     store.index.record(holder, 8, ContentKind.MANIFEST, clock.now - 1, children=[_PREFETCHED])
     _prefetch(store, clock.now)
     clock.now += _LONG
-    store.index.pin([holder], clock.now + _LONG)
+    store.index.pins.pin([holder], clock.now + _LONG)
 
     Rounds(tools, StoreLimits(0, 0, 0, 1)).run(0)
 

@@ -254,29 +254,29 @@ def _put(verified: VerifiedStore, digest: Digest) -> None:
 
 def test_files_in_quarantine_count_as_used_bytes(verified: VerifiedStore) -> None:
     """A round does not release their reservation as that of a dead download."""
-    before = verified.store.index.used_bytes()
+    before = verified.store.index.reservations.used_bytes()
     _put(verified, DIGESTS[0])
     verified.clock.now += 3600
 
     Spool(verified.store, verified.clock).settle()
-    assert verified.store.index.used_bytes() == before
+    assert verified.store.index.reservations.used_bytes() == before
 
     verified.clock.now += KEPT_S
     Spool(verified.store, verified.clock).purge()
 
     assert verified.in_quarantine() == []
-    assert verified.store.index.used_bytes() < before
+    assert verified.store.index.reservations.used_bytes() < before
 
 
 def test_a_lost_index_counts_files_in_quarantine_again(verified: VerifiedStore) -> None:
     """They still use the disk."""
     _put(verified, DIGESTS[0])
-    held = verified.store.index.used_bytes()
-    verified.store.index.release(layout.quarantine_reservation(DIGESTS[0]))
+    held = verified.store.index.reservations.used_bytes()
+    verified.store.index.reservations.release(layout.quarantine_reservation(DIGESTS[0]))
 
     Spool(verified.store, verified.clock).settle()
 
-    assert verified.store.index.used_bytes() == held
+    assert verified.store.index.reservations.used_bytes() == held
 
 
 def test_a_damaged_hosted_file_stays(verified: VerifiedStore) -> None:

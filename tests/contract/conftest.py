@@ -6,20 +6,32 @@ A new driver is a row of the table, and here its parameters.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
-from entrepot.datastore.drivers.table import INDEXES, STORAGES, Parameters
-from entrepot.datastore.index import REBUILT, AccessIndex
+from entrepot.datastore.drivers.memory_parts import MemoryNotes, MemoryPins, MemoryReservations
+from entrepot.datastore.drivers.table import INDEXES, STORAGES, Parameters, open_index
+from entrepot.datastore.index import REBUILT, Index, KeyValueStore, PinStore, ReservationStore
 from entrepot.datastore.storage import Storage
 from tests.clock import Clock
 
 _MEMORY = "memory"
+_MIXED = "mixed"
 _PARAMETERS: dict[str, Callable[[Path], Parameters]] = {
     "filesystem": lambda folder: {"rootdirectory": folder / "root"},
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What belongs to an index beside its rows."""
+
+    reservations: ReservationStore
+    pins: PinStore
+    notes: KeyValueStore
 
 
 @pytest.fixture(params=[*STORAGES, _MEMORY])
@@ -36,21 +48,56 @@ def clock() -> Clock:
     return Clock(1000.0)
 
 
-@pytest.fixture(params=[*INDEXES, _MEMORY])
-def new_index(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
-) -> Iterator[AccessIndex]:
-    """Return the index of one driver in the state before its first rebuild, as after a loss."""
+@pytest.fixture(params=[*INDEXES, _MEMORY, _MIXED])
+def new_index(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Index]:
+    """Return the index of one driver in the state before its first rebuild, as after a loss.
+
+    `mixed` has its rows in memory, and its pins and notes in the driver of production.
+    """
+    made = [each(tmp_path, clock) for name, each in INDEXES.items() if name == request.param]
     if request.param == _MEMORY:
-        index: AccessIndex = MemoryIndex(clock=clock, rebuilt=False)
-    else:
-        index = INDEXES[request.param](tmp_path, clock)
-    yield index
+        made.append(MemoryIndex(clock=clock, rebuilt=False))
+    if request.param == _MIXED:
+        other = open_index(tmp_path, clock)
+        made += [MemoryIndex(clock=clock, pins=other.pins, notes=other.notes), other]
+    yield made[0]
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def index(new_index: Index) -> Index:
+    """Return the empty index of one driver after its rebuild."""
+    new_index.notes.put({REBUILT: "0"})
+    return new_index
+
+
+@pytest.fixture(params=[*INDEXES, _MEMORY])
+def parts(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Parts]:
+    """Return the empty reservations, pins and notes of one driver, of no common index in memory."""
+    if request.param == _MEMORY:
+        notes = MemoryNotes({REBUILT: "0"})
+        yield Parts(MemoryReservations(lambda: 0, notes), MemoryPins(clock), MemoryNotes())
+        return
+    index = INDEXES[request.param](tmp_path, clock)
+    index.notes.put({REBUILT: "0"})
+    yield Parts(index.reservations, index.pins, index.notes)
     index.close()
 
 
 @pytest.fixture
-def index(new_index: AccessIndex) -> AccessIndex:
-    """Return the empty index of one driver after its rebuild."""
-    new_index.touch({}, {REBUILT: "0"})
-    return new_index
+def reservations(parts: Parts) -> ReservationStore:
+    """Return the reservations of one driver."""
+    return parts.reservations
+
+
+@pytest.fixture
+def pins(parts: Parts) -> PinStore:
+    """Return the pins of one driver."""
+    return parts.pins
+
+
+@pytest.fixture
+def notes(parts: Parts) -> KeyValueStore:
+    """Return the notes of one driver."""
+    return parts.notes

@@ -9,9 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from entrepot.datastore.budget import OVERHEAD
-from entrepot.datastore.index import AccessIndex, ContentKind, Cursor, IndexEntry
+from entrepot.datastore.index import ContentKind, Cursor, Index, IndexEntry
 from entrepot.datastore.refs import Digest
-from tests.clock import Clock
 from tests.sizes import scaled
 
 A, B, C, D = (Digest.of(letter) for letter in (b"a", b"b", b"c", b"d"))
@@ -20,11 +19,11 @@ ROW = IndexEntry(A, 10, ContentKind.BLOB, 5.0)
 ODD_TIME = 1_700_000_000.1 + 0.2
 
 
-def _record(index: AccessIndex, entry: IndexEntry) -> None:
+def _record(index: Index, entry: IndexEntry) -> None:
     index.record(entry.digest, entry.size, entry.kind, entry.used)
 
 
-def _pages(index: AccessIndex, limit: int) -> list[IndexEntry]:
+def _pages(index: Index, limit: int) -> list[IndexEntry]:
     """Return the rows of all pages."""
     entries: list[IndexEntry] = []
     while page := index.oldest(Cursor.after(entries[-1]) if entries else None, limit):
@@ -36,7 +35,7 @@ def _pages(index: AccessIndex, limit: int) -> list[IndexEntry]:
 class TestOldest:
     """`oldest` returns pages in the order of eviction."""
 
-    def test_the_least_recently_used_row_is_first(self, index: AccessIndex) -> None:
+    def test_the_least_recently_used_row_is_first(self, index: Index) -> None:
         """The order of recording does not matter."""
         rows = [
             IndexEntry(digest, 1, ContentKind.BLOB, used) for digest, used in ((A, 3.0), (B, 1.0))
@@ -47,7 +46,7 @@ class TestOldest:
         assert index.oldest(None, 10) == rows[::-1]
 
     def test_at_equal_times_an_index_is_before_its_manifests_and_they_before_their_layers(
-        self, index: AccessIndex
+        self, index: Index
     ) -> None:
         """A remaining manifest thereby never references an evicted one."""
         index.record(C, 1, ContentKind.BLOB, 1.0)
@@ -59,7 +58,7 @@ class TestOldest:
         assert [entry.digest for entry in index.oldest(None, 10)] == [A, B, C]
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
-    def test_pages_have_no_gaps_and_no_overlaps(self, index: AccessIndex, limit: int) -> None:
+    def test_pages_have_no_gaps_and_no_overlaps(self, index: Index, limit: int) -> None:
         """This holds even if many rows have equal times and kinds."""
         places = itertools.product((1.0, 2.0), ContentKind, range(4))
         rows = [
@@ -70,7 +69,7 @@ class TestOldest:
 
         assert _pages(index, limit) == sorted(rows, key=Cursor.after)
 
-    def test_digests_of_both_algorithms_are_sorted_as_text(self, index: AccessIndex) -> None:
+    def test_digests_of_both_algorithms_are_sorted_as_text(self, index: Index) -> None:
         """A cursor compares texts, so the driver must have the same order."""
         rows = [
             IndexEntry(Digest.of(bytes([n]), algorithm), 1, ContentKind.BLOB, 1.0)
@@ -82,7 +81,7 @@ class TestOldest:
 
         assert _pages(index, 3) == sorted(rows, key=lambda row: str(row.digest))
 
-    def test_a_touched_row_is_found_again_on_a_later_page(self, index: AccessIndex) -> None:
+    def test_a_touched_row_is_found_again_on_a_later_page(self, index: Index) -> None:
         """A running sweep finds a row that was used meanwhile at its new place."""
         for digest, used in ((A, 1.0), (B, 2.0)):
             _record(index, IndexEntry(digest, 1, ContentKind.BLOB, used))
@@ -97,7 +96,7 @@ class TestOldest:
 class TestUnnamed:
     """`unnamed` returns pages of unreferenced rows: root manifests and unused blobs."""
 
-    def test_referenced_rows_are_excluded(self, index: AccessIndex) -> None:
+    def test_referenced_rows_are_excluded(self, index: Index) -> None:
         """They are excluded as long as the referencing row exists, on every page."""
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(D, 1, ContentKind.BLOB, 2.0)
@@ -107,9 +106,7 @@ class TestUnnamed:
         first = index.unreferenced(None, 1)
         assert [entry.digest for entry in index.unreferenced(Cursor.after(first[0]), 1)] == [B]
 
-    def test_a_row_is_included_again_after_the_removal_of_its_manifest(
-        self, index: AccessIndex
-    ) -> None:
+    def test_a_row_is_included_again_after_the_removal_of_its_manifest(self, index: Index) -> None:
         """Marked rows are excluded, as on every page."""
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C])
@@ -124,7 +121,7 @@ class TestUnnamed:
 class TestNaming:
     """`naming` returns the manifests that reference a digest."""
 
-    def test_each_referencing_manifest_is_listed_once(self, index: AccessIndex) -> None:
+    def test_each_referencing_manifest_is_listed_once(self, index: Index) -> None:
         """This holds if a manifest references it twice, and if the digest has no row."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C, C])
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C, D])
@@ -132,7 +129,7 @@ class TestNaming:
         assert sorted(index.parents(C)) == sorted([A, B])
         assert index.parents(A) == []
 
-    def test_a_removed_manifest_is_not_listed(self, index: AccessIndex) -> None:
+    def test_a_removed_manifest_is_not_listed(self, index: Index) -> None:
         """A marked manifest still is, because the cleaner that marked it may have died."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.mark_for_deletion(IndexEntry(A, 1, ContentKind.MANIFEST, 1.0))
@@ -146,15 +143,19 @@ class TestNaming:
 class TestLeave:
     """`leave` marks a row for removal only if it is unchanged since it was read."""
 
-    def test_a_marked_row_is_counted_and_listed_but_on_no_page(self, index: AccessIndex) -> None:
+    def test_a_marked_row_is_counted_and_listed_but_on_no_page(self, index: Index) -> None:
         """Its file may still exist, and another cleaner can finish the removal."""
         _record(index, ROW)
 
         assert index.mark_for_deletion(ROW) is True
         assert (index.oldest(None, 10), index.marked_for_deletion()) == ([], [ROW])
-        assert (index.entry(A), index.count(), index.used_bytes()) == (ROW, 1, 10 + OVERHEAD)
+        assert (index.entry(A), index.count(), index.reservations.used_bytes()) == (
+            ROW,
+            1,
+            10 + OVERHEAD,
+        )
 
-    def test_a_row_that_was_used_meanwhile_is_not_marked(self, index: AccessIndex) -> None:
+    def test_a_row_that_was_used_meanwhile_is_not_marked(self, index: Index) -> None:
         """A client may have requested it between the plan and the sweep."""
         _record(index, ROW)
         index.touch({A: 6.0})
@@ -162,16 +163,14 @@ class TestLeave:
         assert index.mark_for_deletion(ROW) is False
         assert index.marked_for_deletion() == []
 
-    def test_a_row_that_was_recorded_with_another_kind_is_not_marked(
-        self, index: AccessIndex
-    ) -> None:
+    def test_a_row_that_was_recorded_with_another_kind_is_not_marked(self, index: Index) -> None:
         """It is not the row that the plan contains."""
         _record(index, ROW)
         index.record(A, 10, ContentKind.MANIFEST, 5.0)
 
         assert index.mark_for_deletion(ROW) is False
 
-    def test_an_absent_or_marked_row_is_not_marked(self, index: AccessIndex) -> None:
+    def test_an_absent_or_marked_row_is_not_marked(self, index: Index) -> None:
         """If two sweeps run, only one of them removes the row."""
         assert index.mark_for_deletion(ROW) is False
 
@@ -179,7 +178,7 @@ class TestLeave:
 
         assert (index.mark_for_deletion(ROW), index.mark_for_deletion(ROW)) == (True, False)
 
-    def test_times_are_compared_exactly(self, index: AccessIndex) -> None:
+    def test_times_are_compared_exactly(self, index: Index) -> None:
         """A row equals itself for any floating-point time."""
         row = IndexEntry(A, 10, ContentKind.BLOB, ODD_TIME)
         _record(index, row)
@@ -191,7 +190,7 @@ class TestLeave:
 class TestForget:
     """`forget` deletes a row after its file was deleted."""
 
-    def test_a_marked_row_is_deleted(self, index: AccessIndex) -> None:
+    def test_a_marked_row_is_deleted(self, index: Index) -> None:
         """Its bytes are no longer counted. The method is idempotent."""
         _record(index, ROW)
         index.mark_for_deletion(ROW)
@@ -199,9 +198,13 @@ class TestForget:
         index.forget(A)
         index.forget(A)
 
-        assert (index.entry(A), index.marked_for_deletion(), index.used_bytes()) == (None, [], 0)
+        assert (index.entry(A), index.marked_for_deletion(), index.reservations.used_bytes()) == (
+            None,
+            [],
+            0,
+        )
 
-    def test_an_unmarked_row_stays(self, index: AccessIndex) -> None:
+    def test_an_unmarked_row_stays(self, index: Index) -> None:
         """Only marked rows may be deleted."""
         _record(index, ROW)
 
@@ -209,7 +212,7 @@ class TestForget:
 
         assert index.entry(A) == ROW
 
-    def test_a_row_that_was_recorded_again_stays(self, index: AccessIndex) -> None:
+    def test_a_row_that_was_recorded_again_stays(self, index: Index) -> None:
         """A download that is committed during the sweep unmarks the row, also at an equal time."""
         _record(index, ROW)
         index.mark_for_deletion(ROW)
@@ -219,7 +222,7 @@ class TestForget:
 
         assert (index.oldest(None, 1), index.marked_for_deletion()) == ([ROW], [])
 
-    def test_a_touch_does_not_unmark_a_row(self, index: AccessIndex) -> None:
+    def test_a_touch_does_not_unmark_a_row(self, index: Index) -> None:
         """The file may be deleted already. Only a record proves that it exists."""
         _record(index, ROW)
         index.mark_for_deletion(ROW)
@@ -228,65 +231,6 @@ class TestForget:
         index.forget(A)
 
         assert index.entry(A) is None
-
-
-class TestPin:
-    """`pin` protects the content that a push references."""
-
-    def test_a_pinned_row_is_not_marked_before_the_pin_ends(
-        self, index: AccessIndex, clock: Clock
-    ) -> None:
-        """The end of the pin is exclusive."""
-        _record(index, ROW)
-        index.pin([A, B], until=clock.now + 10)
-
-        assert index.mark_for_deletion(ROW) is False
-        clock.now += 10
-        assert index.mark_for_deletion(ROW) is True
-
-    def test_a_pin_protects_a_row_that_is_recorded_later(
-        self, index: AccessIndex, clock: Clock
-    ) -> None:
-        """A pin does not need a row."""
-        index.pin([A], until=clock.now + 10)
-        _record(index, ROW)
-
-        assert index.mark_for_deletion(ROW) is False
-
-    def test_the_later_end_of_two_pins_applies(self, index: AccessIndex, clock: Clock) -> None:
-        """Two pushes may share a layer, and the second pin may end first."""
-        _record(index, ROW)
-        index.pin([A], until=clock.now + 10)
-        index.pin([A], until=clock.now + 5)
-        clock.now += 7
-
-        assert index.mark_for_deletion(ROW) is False
-
-    def test_pins_are_listed_until_they_end(self, index: AccessIndex, clock: Clock) -> None:
-        """The list has all pins, or those of the given digests."""
-        index.pin([A], until=clock.now + 10)
-        index.pin([B], until=clock.now + 5)
-        assert index.pinned([A, B, C]) == index.pins() == {A, B}
-        clock.now += 5
-
-        assert index.pinned([A, B, C]) == index.pins() == {A}
-
-    def test_a_pin_is_removed_separately(self, index: AccessIndex, clock: Clock) -> None:
-        """If two pushes share a layer, the one that ends removes only its own pin."""
-        _record(index, ROW)
-        for until in (clock.now + 5, clock.now + 10):
-            index.pin([A], until)
-
-        index.unpin([A, B], clock.now + 10)
-        assert index.mark_for_deletion(ROW) is False
-        index.unpin([A], clock.now + 5)
-        assert index.mark_for_deletion(ROW) is True
-
-    def test_pins_count_no_bytes(self, index: AccessIndex, clock: Clock) -> None:
-        """They are neither rows nor reservations."""
-        index.pin([A], until=clock.now + 10)
-
-        assert (index.used_bytes(), index.count(), index.entry(A)) == (0, 0, None)
 
 
 _LAYERS = [Digest.of(f"layer {n}".encode()) for n in range(3)]
@@ -312,7 +256,7 @@ _KINDS = {_INDEX: ContentKind.INDEX, **dict.fromkeys(_MANIFESTS, ContentKind.MAN
     )
 )
 def test_a_manifest_is_always_evicted_before_its_parts(
-    index: AccessIndex, steps: list[tuple[str, Digest, int]]
+    index: Index, steps: list[tuple[str, Digest, int]]
 ) -> None:
     """This holds for any order of records, touches, restores and evictions. Totals stay correct."""
     _empty(index)
@@ -332,11 +276,11 @@ def test_a_manifest_is_always_evicted_before_its_parts(
     for parent in set(order) & set(_NAMES):
         for child in set(order) & set(_NAMES[parent]):
             assert order.index(parent) < order.index(child)
-    assert index.used_bytes() == sum(row.size + OVERHEAD for row in rows)
+    assert index.reservations.used_bytes() == sum(row.size + OVERHEAD for row in rows)
     assert index.count() == len(rows)
 
 
-def _empty(index: AccessIndex) -> None:
+def _empty(index: Index) -> None:
     for row in index.oldest(None, 100):
         assert index.mark_for_deletion(row)
         index.forget(row.digest)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrepot.datastore.budget import INDEX_BYTES, OVERHEAD, Budget
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.index import ContentKind, IndexEntry
 from entrepot.datastore.refs import Digest
 
@@ -80,7 +80,7 @@ def _digest(number: int) -> Digest:
 def test_a_row_costs_no_more_than_its_overhead(tmp_path: Path) -> None:
     """Index pages, link, and for a manifest its media type and two links of a tag."""
     link = len("sha256:") + 64
-    index = SqliteIndex(tmp_path / "index.sqlite")
+    index = open_index(tmp_path)
     for image in range(300):
         layers = [_digest(image * 10 + layer) for layer in range(1, 10)]
         index.restore(
@@ -89,7 +89,7 @@ def test_a_row_costs_no_more_than_its_overhead(tmp_path: Path) -> None:
         index.record(_digest(image * 10), 0, ContentKind.MANIFEST, 1.0 + image, children=layers)
     index.touch({_digest(image * 10): 2000.0 + image % 7 for image in range(300)})
 
-    rows, manifests, used = index.count(), 300, index.used_bytes()
+    rows, manifests, used = index.count(), 300, index.reservations.used_bytes()
     index.close()
     pages = (tmp_path / "index.sqlite").stat().st_size
     links = rows * link + manifests * (3 * link)

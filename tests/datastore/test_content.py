@@ -60,7 +60,7 @@ def store(storage: Counting) -> ContentStore:
         BlobStore(storage),
         Repositories(storage),
         index,
-        Reservations(index, SpaceLimits()),
+        Reservations(index.reservations, SpaceLimits(), notes=index.notes),
         Proofs(storage),
     )
     for content in IMAGE.blobs:
@@ -161,7 +161,11 @@ def test_a_layer_requested_as_a_manifest_is_not_read(tmp_path: Path, size: int) 
     links.link_manifest(NAME, IMAGE.digest, OCI_MANIFEST)
     index = MemoryIndex()
     store = ContentStore(
-        BlobStore(storage), links, index, Reservations(index, SpaceLimits()), Proofs(storage)
+        BlobStore(storage),
+        links,
+        index,
+        Reservations(index.reservations, SpaceLimits(), notes=index.notes),
+        Proofs(storage),
     )
     tracemalloc.start()
     try:

@@ -117,7 +117,7 @@ def test_an_unreadable_part_counts_as_absent(p: Pulling, monkeypatch: pytest.Mon
         BlobStore(storage),
         Repositories(storage),
         index,
-        Reservations(index, SpaceLimits()),
+        Reservations(index.reservations, SpaceLimits(), notes=index.notes),
         Proofs(storage),
     )
     held = store.content(Digest.parse(p.get("manifests/v1").headers["docker-content-digest"]), name)

@@ -34,8 +34,8 @@ def index(path: Path) -> Iterator[SqliteIndex]:
     made = SqliteIndex(path, busy_timeout=0.2, clock=lambda: 100.0)
     made.record(A, 10, ContentKind.BLOB, 5.0)
     made.record(B, 20, ContentKind.BLOB, 6.0)
-    made.reserve(C, 30, None, 7.0)
-    made.touch({}, {REBUILT: "1"})
+    made.reservations.reserve(C, 30, None, 7.0)
+    made.notes.put({REBUILT: "1"})
     yield made
     made.close()
 
@@ -45,8 +45,8 @@ def _works(index: SqliteIndex, within: int = 3) -> bool:
     for _ in range(within):
         try:
             index.record(B, 2, ContentKind.BLOB, 2.0)
-            index.touch({}, {REBUILT: "1"})
-            return index.reserve(C, 1, 10_000, 1.0) and bool(index.oldest(None, 9))
+            index.notes.put({REBUILT: "1"})
+            return index.reservations.reserve(C, 1, 10_000, 1.0) and bool(index.oldest(None, 9))
         except IndexUnavailable:
             continue
     return False
@@ -158,19 +158,19 @@ def test_wrong_counters_are_corrected_while_processes_run(
     path: Path, index: SqliteIndex, total: int
 ) -> None:
     """Wrong counters would disable the cap, or refuse every download."""
-    before = index.used_bytes()
+    before = index.reservations.used_bytes()
     _change(path, f"UPDATE total SET bytes = {total}")
 
     assert "counted" in index.inspect()
 
-    assert (index.used_bytes(), index.inspect()) == (before, "")
+    assert (index.reservations.used_bytes(), index.inspect()) == (before, "")
 
 
 def test_no_reservation_is_made_while_counters_are_negative(path: Path, index: SqliteIndex) -> None:
     """They must be recomputed first."""
     _change(path, "UPDATE total SET bytes = -10000000000")
 
-    assert not index.reserve(Digest.of(b"d"), 10, 10_000, 1.0)
+    assert not index.reservations.reserve(Digest.of(b"d"), 10, 10_000, 1.0)
 
 
 def test_a_thorough_inspection_finds_contradicting_pages(path: Path, index: SqliteIndex) -> None:
@@ -184,7 +184,7 @@ def test_a_thorough_inspection_finds_contradicting_pages(path: Path, index: Sqli
     wrong = index.inspect(thoroughly=True)
 
     assert "integrity" in wrong or "malformed" in wrong
-    assert index.note(REBUILT) is None
+    assert index.notes.get(REBUILT) is None
     assert _works(index)
 
 
@@ -209,7 +209,7 @@ def test_the_index_is_not_replaced_if_the_disk_is_the_cause(
         broken.setattr(sqlite3, "connect", _refuse)
         for _ in range(3):
             with pytest.raises(IndexUnavailable):
-                index.used_bytes()
+                index.reservations.used_bytes()
 
     assert index.entry(A) == IndexEntry(A, 10, ContentKind.BLOB, 5.0)
 

@@ -12,8 +12,8 @@ from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore
 from entrepot.datastore.budget import OVERHEAD
 from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
-from entrepot.datastore.drivers.sqlite import SqliteIndex
-from entrepot.datastore.index import REBUILT, AccessIndex, ContentKind, IndexEntry
+from entrepot.datastore.drivers.table import open_index
+from entrepot.datastore.index import REBUILT, ContentKind, Index, IndexEntry
 from entrepot.datastore.manifest import OCI_INDEX, OCI_MANIFEST
 from entrepot.datastore.rebuild import needs_rebuild, rebuild
 from entrepot.datastore.refs import Digest, Repository
@@ -27,24 +27,24 @@ NAME = Repository("quay.io/podman/hello")
 
 
 @pytest.fixture(params=["in memory", "on a disk"])
-def parts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Storage, AccessIndex]]:
+def parts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Storage, Index]]:
     """Return an empty storage and a lost index."""
     if request.param == "in memory":
         yield MemoryStorage(), MemoryIndex(rebuilt=False)
         return
-    index = SqliteIndex(tmp_path / "entrepot" / "index.sqlite")
+    index = open_index(tmp_path / "entrepot")
     yield disk_storage(tmp_path), index
     index.close()
 
 
 @pytest.fixture
-def storage(parts: tuple[Storage, AccessIndex]) -> Storage:
+def storage(parts: tuple[Storage, Index]) -> Storage:
     """Return the storage."""
     return parts[0]
 
 
 @pytest.fixture
-def index(parts: tuple[Storage, AccessIndex]) -> AccessIndex:
+def index(parts: tuple[Storage, Index]) -> Index:
     """Return the index."""
     return parts[1]
 
@@ -77,18 +77,16 @@ def _list(storage: Storage, manifests: list[Digest], used: float) -> Digest:
     return digest
 
 
-def test_an_index_needs_a_rebuild_until_one_is_complete(
-    storage: Storage, index: AccessIndex
-) -> None:
+def test_an_index_needs_a_rebuild_until_one_is_complete(storage: Storage, index: Index) -> None:
     """The note is the last write of a rebuild."""
-    assert needs_rebuild(index) is True
+    assert needs_rebuild(index.notes) is True
 
     rebuild(storage, index, NOW)
 
-    assert needs_rebuild(index) is False
+    assert needs_rebuild(index.notes) is False
 
 
-def test_a_rebuild_restores_the_order_of_eviction(storage: Storage, index: AccessIndex) -> None:
+def test_a_rebuild_restores_the_order_of_eviction(storage: Storage, index: Index) -> None:
     """File times are last uses; kinds and edges come from linked manifests."""
     old, config, shared = (
         _store(storage, content, NOW - age * DAY)
@@ -109,7 +107,7 @@ def test_a_rebuild_restores_the_order_of_eviction(storage: Storage, index: Acces
     assert (index.children(manifest), index.children(both)) == ([config, shared], [manifest])
 
 
-def test_a_rebuild_restores_the_used_bytes(storage: Storage, index: AccessIndex) -> None:
+def test_a_rebuild_restores_the_used_bytes(storage: Storage, index: Index) -> None:
     """The cap is enforced from the first download after the rebuild."""
     sizes = [len(content) for content in (b"1", b"22", b"333")]
     for content in (b"1", b"22", b"333"):
@@ -117,11 +115,14 @@ def test_a_rebuild_restores_the_used_bytes(storage: Storage, index: AccessIndex)
 
     rebuild(storage, index, NOW)
 
-    assert index.used_bytes() == sum(sizes) + 3 * OVERHEAD
-    assert index.reserve(Digest.of(b"next"), 1, index.used_bytes(), NOW) is False
+    assert index.reservations.used_bytes() == sum(sizes) + 3 * OVERHEAD
+    assert (
+        index.reservations.reserve(Digest.of(b"next"), 1, index.reservations.used_bytes(), NOW)
+        is False
+    )
 
 
-def test_a_second_rebuild_changes_nothing(storage: Storage, index: AccessIndex) -> None:
+def test_a_second_rebuild_changes_nothing(storage: Storage, index: Index) -> None:
     """A rebuild may be interrupted, and two processes may do it at once."""
     layer = _store(storage, b"layer", NOW - DAY)
     _image(storage, [layer], NOW - DAY)
@@ -133,9 +134,7 @@ def test_a_second_rebuild_changes_nothing(storage: Storage, index: AccessIndex) 
     assert index.oldest(None, 10) == first
 
 
-def test_a_row_that_a_worker_recorded_meanwhile_is_kept(
-    storage: Storage, index: AccessIndex
-) -> None:
+def test_a_row_that_a_worker_recorded_meanwhile_is_kept(storage: Storage, index: Index) -> None:
     """Its last use is later than any file time, and its size and kind are certain."""
     layer = _store(storage, b"layer", NOW - DAY)
     manifest = _image(storage, [layer], NOW - DAY)
@@ -148,7 +147,7 @@ def test_a_row_that_a_worker_recorded_meanwhile_is_kept(
 
 
 def test_a_rebuild_lets_other_writers_in_between_batches(
-    storage: Storage, index: AccessIndex, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A million blobs must not delay a pull; an interrupted rebuild starts again."""
     monkeypatch.setattr("entrepot.datastore.rebuild._BATCH", 2)
@@ -164,14 +163,14 @@ def test_a_rebuild_lets_other_writers_in_between_batches(
     with pytest.raises(KeyboardInterrupt):
         rebuild(storage, index, NOW, stop_at_the_second)
 
-    assert (counts, needs_rebuild(index)) == ([2, 4], True)
+    assert (counts, needs_rebuild(index.notes)) == ([2, 4], True)
     rebuild(storage, index, NOW)
-    assert (index.count(), needs_rebuild(index)) == (5, False)
+    assert (index.count(), needs_rebuild(index.notes)) == (5, False)
 
 
-def test_a_blob_whose_row_was_never_written_gets_one(storage: Storage, index: AccessIndex) -> None:
+def test_a_blob_whose_row_was_never_written_gets_one(storage: Storage, index: Index) -> None:
     """A worker may be killed between the commit of a blob and its row."""
-    index.touch({}, {REBUILT: "0"})
+    index.notes.put({REBUILT: "0"})
     digest = _store(storage, b"orphan", NOW - 60)
 
     rebuild(storage, index, NOW)
@@ -183,7 +182,7 @@ def test_a_blob_whose_row_was_never_written_gets_one(storage: Storage, index: Ac
     ("age", "is_kept"), [(2 * 3600.0, False), (60.0, True)], ids=["old", "young"]
 )
 def test_a_row_without_a_file_is_removed_unless_it_is_recent(
-    storage: Storage, index: AccessIndex, age: float, *, is_kept: bool
+    storage: Storage, index: Index, age: float, *, is_kept: bool
 ) -> None:
     """The blob of a recent row may be about to be stored."""
     gone = Digest.of(b"gone")
@@ -195,11 +194,11 @@ def test_a_row_without_a_file_is_removed_unless_it_is_recent(
     assert index.marked_for_deletion() == []
 
 
-def test_a_pinned_row_without_a_file_is_kept(storage: Storage, index: AccessIndex) -> None:
+def test_a_pinned_row_without_a_file_is_kept(storage: Storage, index: Index) -> None:
     """A push uses the row, and is about to store the content."""
     gone = Digest.of(b"gone")
     index.record(gone, 10, ContentKind.BLOB, 5.0)
-    index.pin([gone], until=float("inf"))
+    index.pins.pin([gone], until=float("inf"))
 
     rebuild(storage, index, NOW)
 
@@ -218,7 +217,7 @@ def _unknown_type(storage: Storage) -> Digest:
 
 @pytest.mark.parametrize("make", [_not_json, _unknown_type])
 def test_a_linked_blob_that_is_not_a_manifest_keeps_its_kind(
-    storage: Storage, index: AccessIndex, make: Callable[[Storage], Digest]
+    storage: Storage, index: Index, make: Callable[[Storage], Digest]
 ) -> None:
     """Other programs' data directories have older types; none of them ends the rebuild."""
     digest = make(storage)
@@ -231,7 +230,7 @@ def test_a_linked_blob_that_is_not_a_manifest_keeps_its_kind(
     assert entry.kind is ContentKind.BLOB
 
 
-def test_a_link_without_its_manifest_is_skipped(storage: Storage, index: AccessIndex) -> None:
+def test_a_link_without_its_manifest_is_skipped(storage: Storage, index: Index) -> None:
     """Links stay after their manifest is evicted; the next pull restores it."""
     Repositories(storage).link_manifest(NAME, Digest.of(b"evicted"))
 
@@ -240,7 +239,7 @@ def test_a_link_without_its_manifest_is_skipped(storage: Storage, index: AccessI
     assert index.count() == 0
 
 
-def test_foreign_files_among_the_blobs_are_skipped(storage: Storage, index: AccessIndex) -> None:
+def test_foreign_files_among_the_blobs_are_skipped(storage: Storage, index: Index) -> None:
     """They are neither counted nor evicted."""
     storage.write(f"{layout.BLOBS}/sha256/ab/README", b"hello")
 

@@ -40,7 +40,7 @@ class Waits:
 
 def _full(size: int) -> MemoryIndex:
     index = MemoryIndex()
-    index.touch({}, {REBUILT: "0"})
+    index.notes.put({REBUILT: "0"})
     index.record(Digest.of(b"taken"), size, ContentKind.BLOB, 1.0)
     return index
 
@@ -58,7 +58,9 @@ def test_a_reservation_waits_for_the_cleaner_to_free_space(monkeypatch: pytest.M
     waits = Waits(free_space)
     monkeypatch.setattr(time, "sleep", waits)
 
-    assert Reservations(index, SpaceLimits(max_used_bytes=_CAP), woken.append).reserve(_NEW, 5000)
+    assert Reservations(
+        index.reservations, SpaceLimits(max_used_bytes=_CAP), woken.append, notes=index.notes
+    ).reserve(_NEW, 5000)
     assert (waits.count, woken) == (1, [5000])
 
 
@@ -70,14 +72,14 @@ def test_a_reservation_does_not_wait_for_unevictable_space(
 ) -> None:
     """Space beside the unevictable content can still be freed."""
     index = _full(11_900)
-    record_unevictable(index, 10_000)
+    record_unevictable(index.notes, 10_000)
     waits, woken = Waits(), list[int]()
     monkeypatch.setattr(time, "sleep", waits)
     monkeypatch.setattr(reservations, "_WAIT_S", 0.01)
 
-    assert not Reservations(index, SpaceLimits(max_used_bytes=_CAP), woken.append).reserve(
-        _NEW, size
-    )
+    assert not Reservations(
+        index.reservations, SpaceLimits(max_used_bytes=_CAP), woken.append, notes=index.notes
+    ).reserve(_NEW, size)
     assert bool(waits.count) == waits_for_space
     assert woken == [size]  # the cleaner tries again: the operator may have deleted content
 
@@ -86,9 +88,9 @@ def test_a_reservation_does_not_wait_for_unevictable_space(
 def test_a_malformed_note_is_ignored(noted: str) -> None:
     """The index is trusted no more than any other file."""
     index = _full(1)
-    index.touch({}, {"unevictable": noted})
+    index.notes.put({"unevictable": noted})
 
-    assert unevictable_bytes(index) == 0
+    assert unevictable_bytes(index.notes) == 0
 
 
 def test_a_push_may_be_retried_until_the_cleaner_has_failed_to_free_space(
@@ -98,17 +100,23 @@ def test_a_push_may_be_retried_until_the_cleaner_has_failed_to_free_space(
     monkeypatch.setattr(time, "sleep", Waits())
     monkeypatch.setattr(reservations, "_WAIT_S", 0.02)
     index, now = _full(11_000), 1000.0
-    space = Reservations(index, SpaceLimits(max_used_bytes=_CAP), lambda _: None, lambda: now)
+    space = Reservations(
+        index.reservations,
+        SpaceLimits(max_used_bytes=_CAP),
+        lambda _: None,
+        lambda: now,
+        notes=index.notes,
+    )
     assert not space.reserve(_NEW, 5000)
     assert isinstance(space.error_for(5000), SpaceAwaited)
-    record_eviction_failure(index, now - 60)
+    record_eviction_failure(index.notes, now - 60)
     assert isinstance(space.error_for(5000), SpaceAwaited)
-    record_eviction_failure(index, now - 0.01)
+    record_eviction_failure(index.notes, now - 0.01)
 
     refused = space.error_for(5000)
 
     assert isinstance(refused, OutOfSpace)
-    assert (refused.size, refused.available) == (5000, _CAP - index.used_bytes())
+    assert (refused.size, refused.available) == (5000, _CAP - index.reservations.used_bytes())
 
 
 def test_a_push_larger_than_the_limit_is_out_of_space() -> None:
@@ -116,9 +124,14 @@ def test_a_push_larger_than_the_limit_is_out_of_space() -> None:
     index = _full(5000)
 
     assert isinstance(
-        Reservations(index, SpaceLimits(max_used_bytes=_CAP), lambda _: None).error_for(_CAP + 1),
+        Reservations(
+            index.reservations, SpaceLimits(max_used_bytes=_CAP), lambda _: None, notes=index.notes
+        ).error_for(_CAP + 1),
         OutOfSpace,
     )
     assert isinstance(
-        Reservations(index, SpaceLimits(max_used_bytes=_CAP)).error_for(_CAP - 100), OutOfSpace
+        Reservations(
+            index.reservations, SpaceLimits(max_used_bytes=_CAP), notes=index.notes
+        ).error_for(_CAP - 100),
+        OutOfSpace,
     )

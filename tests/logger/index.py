@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.drivers.memory_parts import MemoryNotes
 from entrepot.datastore.errors import IndexUnavailable
+from entrepot.datastore.index import REBUILT
 from entrepot.datastore.refs import Digest
+
+
+class _FailingNotes(MemoryNotes):
+    """Notes that are as unavailable as their index."""
+
+    def __init__(self, values: Mapping[str, str], refuse: Callable[[], None]) -> None:
+        super().__init__(values)
+        self._refuse = refuse
+
+    def get(self, key: str) -> str | None:
+        """Return a note."""
+        self._refuse()
+        return super().get(key)
+
+    def clear(self) -> None:
+        """Remove all notes."""
+        self._values.clear()
 
 
 class FailingIndex(MemoryIndex):
     """A MemoryIndex whose methods raise IndexUnavailable while `is_out` is True."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.stored = _FailingNotes({REBUILT: "0"}, self._refuse)
+        super().__init__(notes=self.stored)
         self.is_out = False
         self.commits = 0
         self.last: set[str] = set()
@@ -27,20 +47,10 @@ class FailingIndex(MemoryIndex):
         self.commits += 1
         self.last = set(notes or ())
 
-    def note(self, key: str) -> str | None:
-        """Return a note."""
-        self._refuse()
-        return super().note(key)
-
     def children(self, digest: Digest) -> list[Digest]:
         """Return the parts of a manifest."""
         self._refuse()
         return super().children(digest)
-
-    def used_bytes(self) -> int:
-        """Return the used bytes."""
-        self._refuse()
-        return super().used_bytes()
 
     def _refuse(self) -> None:
         if self.is_out:

@@ -31,7 +31,7 @@ def _batch(*lines: bytes, offset: int = 100) -> Batch:
 
 
 def _committed(index: FailingIndex, metric: Metric) -> dict[tuple[str, ...], float]:
-    rows = metrics.read(index.note(metrics.note(metric)))
+    rows = metrics.read(index.notes.get(metrics.note(metric)))
     return {labels: amounts[0] for labels, amounts in rows}
 
 
@@ -96,7 +96,7 @@ def test_counters_continue_with_the_values_in_the_index(index: FailingIndex) -> 
     second.commit(is_whole=True)
 
     assert _committed(index, traffic.REQUESTS) == {("get", "200", "blob"): 2}
-    rows = metrics.read(index.note(metrics.note(traffic.DURATION)))
+    rows = metrics.read(index.notes.get(metrics.note(traffic.DURATION)))
     assert rows[0][1][0] == 0.04
     assert sum(rows[0][1][1:]) == 2
 
@@ -131,8 +131,8 @@ def test_a_log_barrier_is_committed_with_the_lines_before_it(index: FailingIndex
     log_batch.drop(DroppedLines(7, 3, 5))
     log_batch.commit(is_whole=True)
 
-    assert index.note("news") == "n1"
-    assert index.note("dropped") == "5"
+    assert index.notes.get("news") == "n1"
+    assert index.notes.get("dropped") == "5"
     assert _committed(index, traffic.REQUESTS) == {("get", "200", "blob"): 1}
     assert _committed(index, batch.LOST) == {(): 5}
     assert log_batch.news is None
@@ -143,11 +143,11 @@ def test_no_log_barrier_without_haproxy_s_count_of_dropped_lines(index: FailingI
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB), written(probe("n1"))))
     log_batch.commit(is_whole=False)
-    before = index.note("news")
+    before = index.notes.get("news")
     log_batch.commit(is_whole=True)
 
     assert before is None
-    assert index.note("news") == "n1"
+    assert index.notes.get("news") == "n1"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_other_requests_are_no_log_barrier(index: FailingIndex, line: AccessLine
     log_batch.access(_batch(written(line)))
     log_batch.commit(is_whole=True)
 
-    assert index.note("news") is None
+    assert index.notes.get("news") is None
     assert _committed(index, traffic.REQUESTS) == {("get", "200", "blob"): 1}
 
 
@@ -188,7 +188,7 @@ def test_the_cleaner_gets_the_number_of_losses_by_rotation(index: FailingIndex) 
     second.drop(DroppedLines(7, 3, 3))
     second.commit(is_whole=True)
 
-    assert index.note("dropped") == "5"
+    assert index.notes.get("dropped") == "5"
 
 
 @pytest.mark.parametrize("gaps", [0, 1])
@@ -205,7 +205,7 @@ def test_losses_before_and_after_a_restart_of_haproxy_are_added(
     log_batch.access(_batch(written(probe("n2")), offset=300))
     log_batch.commit(is_whole=True)
 
-    assert index.note("dropped") == "2"
+    assert index.notes.get("dropped") == "2"
 
 
 def test_in_another_run_haproxy_s_count_starts_at_0(index: FailingIndex) -> None:
@@ -219,7 +219,7 @@ def test_in_another_run_haproxy_s_count_starts_at_0(index: FailingIndex) -> None
     second.access(_batch(written(probe("n2")), offset=200))
     second.commit(is_whole=True)
 
-    assert index.note("dropped") == "3"
+    assert index.notes.get("dropped") == "3"
     assert _committed(index, batch.LOST) == {(): 6}
 
 
@@ -232,7 +232,7 @@ def test_losses_of_an_earlier_run_are_not_reported_again(index: FailingIndex) ->
     second.access(_batch(written(probe("n1")), offset=200))
     second.commit(is_whole=True)
 
-    assert index.note("dropped") == "0"
+    assert index.notes.get("dropped") == "0"
 
 
 def test_a_replaced_index_gets_all_values_again(index: FailingIndex) -> None:
@@ -251,7 +251,7 @@ def test_a_replaced_index_gets_all_values_again(index: FailingIndex) -> None:
     log_batch.commit(is_whole=True)
 
     assert (same, healed, log_batch.heal()) == (False, True, False)
-    assert {name: other.note(name) for name in kept if name.startswith("metric:")} == {
+    assert {name: other.notes.get(name) for name in kept if name.startswith("metric:")} == {
         name: text for name, text in kept.items() if name.startswith("metric:")
     }
     assert LogBatch(other).position(ACCESS) == _at(200)
@@ -272,8 +272,8 @@ def test_breakers_are_those_of_this_run(index: FailingIndex) -> None:
 
 def test_invalid_notes_of_metrics_start_at_0(index: FailingIndex) -> None:
     """A metric with other labels or buckets must not prevent the start of the logger."""
-    index.touch({}, {metrics.note(traffic.REQUESTS): "{", metrics.note(batch.LOST): "[[[], [1]]]"})
-    index.touch({}, {metrics.note(traffic.SIZE): json.dumps([[["blob"], [1, 2]]])})
+    index.notes.put({metrics.note(traffic.REQUESTS): "{", metrics.note(batch.LOST): "[[[], [1]]]"})
+    index.notes.put({metrics.note(traffic.SIZE): json.dumps([[["blob"], [1, 2]]])})
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB)))
     log_batch.commit(is_whole=True)

@@ -111,10 +111,10 @@ def test_sizes_are_written_without_requests(harness: LoopHarness) -> None:
     harness.turn()
 
     assert harness.metric("entrepot_blobs") == 1
-    assert harness.metric("entrepot_held_bytes") == harness.index.used_bytes()
+    assert harness.metric("entrepot_held_bytes") == harness.index.reservations.used_bytes()
     assert harness.metric("entrepot_cap_bytes") == 99
     assert harness.metric("entrepot_unevictable_bytes") == 0
-    record_unevictable(harness.index, 5000)
+    record_unevictable(harness.index.notes, 5000)
     harness.turn(60)
     assert harness.metric("entrepot_unevictable_bytes") == 5000
     assert harness.metric("entrepot_build_info", version="1") == 1
@@ -158,7 +158,7 @@ def test_a_log_barrier_is_committed_at_once_although_lines_are_unread(harness: L
         harness.log(line, written(probe("n1")), *[line] * 10_000)
         harness.loop.turn(harness.now + 0.001)
 
-    assert harness.index.note("news") == "n1"
+    assert harness.index.notes.get("news") == "n1"
     assert harness.used() == BLOB.end
 
 
@@ -187,8 +187,8 @@ def test_a_log_barrier_is_committed_at_once(harness: LoopHarness) -> None:
         harness.log(written(probe("n1")))
         harness.turn(0.001)
 
-    assert harness.index.note("news") == "n1"
-    assert harness.index.note("dropped") == "4"
+    assert harness.index.notes.get("news") == "n1"
+    assert harness.index.notes.get("dropped") == "4"
 
 
 def test_a_log_barrier_waits_for_haproxy_s_count_of_dropped_lines(harness: LoopHarness) -> None:
@@ -196,13 +196,13 @@ def test_a_log_barrier_waits_for_haproxy_s_count_of_dropped_lines(harness: LoopH
     harness.settle()
     harness.log(written(BLOB), written(probe("n1")))
     harness.settle()
-    before, used = harness.index.note("news"), harness.used()
+    before, used = harness.index.notes.get("news"), harness.used()
     with Admin(harness.places.admin):
         harness.settle()
 
     assert before is None
     assert used == BLOB.end
-    assert harness.index.note("news") == "n1"
+    assert harness.index.notes.get("news") == "n1"
 
 
 def test_a_failed_read_of_haproxy_s_count_is_repeated_after_250_ms(harness: LoopHarness) -> None:
@@ -371,7 +371,7 @@ def test_a_replaced_index_gets_all_counters_and_positions(harness: LoopHarness) 
     """The index was deleted at run time."""
     harness.log(written(BLOB))
     harness.settle()
-    harness.index._notes.clear()
+    harness.index.stored.clear()
     harness.turn(10)
     harness.settle()
     harness.start()

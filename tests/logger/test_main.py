@@ -20,7 +20,7 @@ from entrepot import config
 from entrepot.config.schema import Settings
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import Event, write_event
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.refs import Digest
 from entrepot.logger import metrics
@@ -48,7 +48,7 @@ class Logger:
             self.settings,
         )
         self.writer = Writer(self.state / layout.ACCESS_LOG, keep=9)
-        self.index = SqliteIndex(self.state / layout.INDEX)
+        self.index = open_index(self.state)
         self.output = folder / "output"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -120,7 +120,7 @@ def _write(logger: Logger, first: int, count: int) -> None:
 
 def _has_committed(logger: Logger, least: int) -> bool:
     """Return whether the index has at least *least* lines."""
-    rows = dict(metrics.read(logger.index.note(metrics.note(LINES))))
+    rows = dict(metrics.read(logger.index.notes.get(metrics.note(LINES))))
     return rows.get((ACCESS,), [0])[0] >= least
 
 

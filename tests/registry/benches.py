@@ -41,9 +41,10 @@ class Bench:
         *report* is called in place of adding to `events`.
         """
         reservations = Reservations(
-            self.index,
+            self.index.reservations,
             SpaceLimits(max_used_bytes=self.reservations, largest=self.reservations),
             self.woken.append,
+            notes=self.index.notes,
         )
         destination = Destination(self.blobs, self.index, reservations, report or self._note)
         return SingleFlight(self.root / "spool", destination)

@@ -12,7 +12,7 @@ from falcon.testing import Result, TestClient
 
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.memory import MemoryIndex
-from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.index import Index
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.reservations import Reservations, SpaceLimits
@@ -95,7 +95,7 @@ def pulling(
     default: str | None = None,
     prefetch: int = 0,
     lanes: int = 1,
-    index: AccessIndex | None = None,
+    index: Index | None = None,
     epoch: Callable[[], str] | None = None,
     **fields: Any,
 ) -> Pulling:
@@ -116,7 +116,7 @@ def pulling(
         state=root / "entrepot",
         upstreams=table,
         authenticator=authenticator or OpenAuthenticator(),
-        reservations=Reservations(index, limits or SpaceLimits()),
+        reservations=Reservations(index.reservations, limits or SpaceLimits(), notes=index.notes),
         prefetch=prefetch,
         lanes=lanes,
         epoch=epoch,

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from entrepot.datastore.drivers.filesystem import Filesystem
-from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.drivers.memory_parts import MemoryNotes, MemoryReservations
 from entrepot.datastore.errors import DigestMismatch, NotFound, StorageBroken
 from entrepot.datastore.locks import LockedFile, try_lock
 from entrepot.datastore.refs import Digest
@@ -207,11 +207,11 @@ def test_a_refusal_that_is_being_reported_does_not_block_another_repository(benc
     assert read_all(reader) == CONTENT
 
 
-class _Releasing(MemoryIndex):
+class _Releasing(MemoryReservations):
     """Records whether another worker could begin the download when its reservation was released."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
+        super().__init__(lambda: 0, MemoryNotes())
         self.path = path
         self.was_free: list[bool] = []
 
@@ -226,11 +226,12 @@ class _Releasing(MemoryIndex):
 
 def test_a_reservation_is_released_before_another_download_begins(bench: Bench) -> None:
     """Otherwise the reservation of the next writer is released, and the cap is exceeded."""
-    bench.index = index = _Releasing(bench.worker().path(DIGEST))
+    released = _Releasing(bench.worker().path(DIGEST))
+    bench.index.reservations = released
     with pytest.raises(DigestMismatch):
         read_all(bench.worker().join(task(FakeRemote(CONTENT[:-1] + b"!"))))
 
-    assert index.was_free == [False]
+    assert released.was_free == [False]
 
 
 def test_readers_of_a_dead_writer_do_not_share_a_refusal(bench: Bench) -> None:

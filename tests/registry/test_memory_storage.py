@@ -92,7 +92,7 @@ def memory(upstream: FakeUpstream, tmp_path: Path) -> InMemory:
     table = UpstreamTable(
         FixedUpstreams({HOST: UpstreamConfig(HOST, upstream.url, read_timeout=2.0)})
     )
-    reservations = Reservations(index, SpaceLimits())
+    reservations = Reservations(index.reservations, SpaceLimits(), notes=index.notes)
     parts = Parts(
         storage, index, state, table, OpenAuthenticator(), reservations, delete_enabled=True
     )

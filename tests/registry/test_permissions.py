@@ -154,7 +154,7 @@ class World:
 
     def _parts(self, hosts: dict[Who, str]) -> Parts:
         index = MemoryIndex()
-        index.touch({}, {REBUILT: "0"})
+        index.notes.put({REBUILT: "0"})
         rules = AccessRules(
             rule
             for who, names in self.readable.items()
@@ -173,7 +173,7 @@ class World:
             state=self.root / "entrepot",
             upstreams=UpstreamTable(FixedUpstreams(sources)),
             authenticator=BasicAuthenticator(lambda *_: True, realm="test", rules=lambda: rules),
-            reservations=Reservations(index, SpaceLimits()),
+            reservations=Reservations(index.reservations, SpaceLimits(), notes=index.notes),
         )
 
     # ---- the model

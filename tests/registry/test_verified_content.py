@@ -188,7 +188,7 @@ def test_a_manifest_is_verified_when_it_is_read(
 def pushed(tmp_path: Path) -> Pushing:
     """Return a registry with one pushed layer."""
     pushed = pushing(tmp_path)
-    pushed.index.touch({}, {REBUILT: "0"})
+    pushed.index.notes.put({REBUILT: "0"})
     pushed.blob(LAYER)
     return pushed
 
@@ -241,7 +241,7 @@ def test_a_damaged_pushed_layer_is_quarantined_and_counted(pushed: Pushing) -> N
 
     kept = pushed.root / layout.quarantined(LAYER_DIGEST)
     assert kept.read_bytes() == LAYER + b"more"
-    assert pushed.index.used_bytes() >= len(LAYER)
+    assert pushed.index.reservations.used_bytes() >= len(LAYER)
 
 
 # ---- downloads and uploads

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.drivers.memory_parts import MemoryNotes, MemoryPins, MemoryReservations
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream
 
 LAYERS = [b"one layer", b"another"]
+_INDEX = tuple(each.__name__ for each in (MemoryIndex, MemoryNotes, MemoryPins, MemoryReservations))
 _NO_CALL = {"fspath"}  # a function of module posix without a system call
 
 
@@ -48,7 +50,7 @@ def calls(act: Callable[[], object]) -> tuple[Counter[str], list[str]]:
     def note(frame: FrameType, event: str, called: Any) -> None:
         if event == "c_call" and called.__module__ in {"posix", "io", "_io", "fcntl"}:
             made[called.__name__] += called.__name__ not in _NO_CALL
-        elif event == "call" and frame.f_code.co_qualname.startswith(MemoryIndex.__name__):
+        elif event == "call" and frame.f_code.co_qualname.startswith(_INDEX):
             asked.append(frame.f_code.co_qualname)
 
     sys.setprofile(note)

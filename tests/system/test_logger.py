@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.refs import Digest
 from tests.images import Image
@@ -149,7 +149,7 @@ def test_metrics_have_the_names_of_distribution_and_our_own(
 
 def _stop_logger(appliance: Appliance) -> None:
     """Stop the logger while it holds no lock of the index: it would block all writers for ever."""
-    index = SqliteIndex(appliance.state / layout.INDEX)
+    index = open_index(appliance.state)
 
     def is_stopped() -> bool:
         appliance.kill_program("logger", signal.SIGSTOP)
@@ -198,13 +198,13 @@ def _probes(appliance: Appliance) -> int:
 
 
 def _last_uses(appliance: Appliance, digests: Sequence[Digest]) -> dict[Digest, float]:
-    index = SqliteIndex(appliance.state / layout.INDEX)
+    index = open_index(appliance.state)
     return {each.digest: each.used for each in index.oldest(None, 1000) if each.digest in digests}
 
 
 def _by_last_use(appliance: Appliance, digests: Sequence[Digest]) -> list[Digest]:
     """Return those of *digests* that are in the index, in the order of their eviction."""
-    index = SqliteIndex(appliance.state / layout.INDEX)
+    index = open_index(appliance.state)
     return [entry.digest for entry in index.oldest(None, 1000) if entry.digest in digests]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import AccessLine
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.refs import Digest
 from entrepot.edge.cache_epoch import CacheEpoch
 from tests.images import Image
@@ -331,7 +331,7 @@ def _is_back(appliance: Appliance) -> bool:
 
 
 def _last_use(appliance: Appliance, digest: Digest) -> float:
-    entry = SqliteIndex(appliance.state / layout.INDEX).entry(digest)
+    entry = open_index(appliance.state).entry(digest)
     assert entry is not None
     return entry.used
 

@@ -38,7 +38,7 @@ def _begin(store: DataDirectory, modified: float) -> Path:
     for each in (path, path.with_name(layout.upload_digest(path.name))):
         each.write_bytes(b"the first chunk")
         os.utime(each, (modified, modified))
-    store.index.reserve(layout.upload_reservation(path.name), 100, None, modified)
+    store.index.reservations.reserve(layout.upload_reservation(path.name), 100, None, modified)
     return path
 
 
@@ -56,7 +56,7 @@ def test_removing_an_upload_releases_its_reservation(
     _purge(uploads, before=101)
 
     assert list(path.parent.iterdir()) == []
-    assert store.index.reservations() == []
+    assert store.index.reservations.all() == []
 
 
 def test_a_note_without_its_upload_is_removed(
@@ -82,7 +82,7 @@ def test_an_upload_with_a_writer_stays(store: DataDirectory, uploads: AbandonedU
         assert not uploads.remove(found)
 
     assert path.exists()
-    assert len(store.index.reservations()) == 1
+    assert len(store.index.reservations.all()) == 1
 
 
 def test_an_upload_continued_after_the_listing_stays(
@@ -122,8 +122,8 @@ def test_an_idle_upload_keeps_its_reservation(store: DataDirectory, clock: Clock
 
     Spool(store, clock).settle()
 
-    assert [each.size for each in store.index.reservations()] == [path.stat().st_size]
+    assert [each.size for each in store.index.reservations.all()] == [path.stat().st_size]
     path.unlink()
     path.with_name(layout.upload_digest(path.name)).unlink()
     Spool(store, clock).settle()
-    assert store.index.reservations() == []
+    assert store.index.reservations.all() == []

@@ -126,7 +126,7 @@ def test_a_blob_that_a_running_push_has_pinned_stays(
     """Its link stays too, however old it is."""
     blob = put_blob(store, b"lone", clock.now - _OLD)
     _link(store, blob, clock.now - _OLD)
-    store.index.pin([blob], clock.now + 60)
+    store.index.pins.pin([blob], clock.now + 60)
 
     assert collect() == []
     assert store.repositories.links_blob(HOSTED, blob)

@@ -40,7 +40,7 @@ def test_a_wrong_total_evicts_nothing(
 ) -> None:
     """A false total of 10 TB would evict all proxied content."""
     pulled = pull(store, 1, used=clock())
-    limit = 2 * store.index.used_bytes()
+    limit = 2 * store.index.reservations.used_bytes()
     _falsify(store, 10**13)
     tools = RoundTools(
         store=store,
@@ -54,7 +54,7 @@ def test_a_wrong_total_evicts_nothing(
     Rounds(tools, StoreLimits(0, limit, limit, limit)).run(0)
 
     assert all(pulled.is_here(store))
-    assert store.index.used_bytes() == limit // 2
+    assert store.index.reservations.used_bytes() == limit // 2
     assert "access index was wrong" in caplog.text
 
 
@@ -72,7 +72,7 @@ def test_the_index_is_inspected_periodically(
     inspection.look()
 
     assert woken == [True]
-    assert store.index.used_bytes() == 0
+    assert store.index.reservations.used_bytes() == 0
     assert "access index was wrong" in caplog.text
 
 
@@ -113,7 +113,7 @@ def test_all_pages_are_read_at_the_start_and_daily() -> None:
 def test_a_round_without_enough_space_is_noted(store: DataDirectory, clock: Clock) -> None:
     """Pushes that wait for space then fail at once."""
     push(store, 1, used=clock() - 5000)
-    limit = store.index.used_bytes() + 100
+    limit = store.index.reservations.used_bytes() + 100
     tools = RoundTools(
         store=store,
         spool=Spool(store, clock),
@@ -124,8 +124,8 @@ def test_a_round_without_enough_space_is_noted(store: DataDirectory, clock: Cloc
     )
     rounds = Rounds(tools, StoreLimits(0, limit, limit, limit))
     rounds.run(0)
-    assert last_eviction_failure(store.index) == 0
+    assert last_eviction_failure(store.index.notes) == 0
 
     rounds.run(1000)
 
-    assert last_eviction_failure(store.index) == clock()
+    assert last_eviction_failure(store.index.notes) == clock()

@@ -41,8 +41,8 @@ def test_a_download_is_stored_and_recorded_and_leaves_no_spool_file(bench: Bench
 
     assert received == CONTENT
     assert bench.blobs.read(DIGEST) == CONTENT
-    assert bench.index.used_bytes() >= len(CONTENT)
-    assert bench.index.reservations() == []
+    assert bench.index.reservations.used_bytes() >= len(CONTENT)
+    assert bench.index.reservations.all() == []
 
 
 def test_a_blob_is_stored_before_its_last_byte_is_sent(bench: Bench) -> None:
@@ -210,7 +210,7 @@ def test_a_full_disk_wakes_the_cleaner_and_fails_no_pull(
         eventually(lambda: [event["outcome"] for event in bench.events] == ["unstored"])
 
     assert bench.woken == [len(CONTENT)]
-    assert (bench.spooled, bench.index.reservations()) == ([], [])
+    assert (bench.spooled, bench.index.reservations.all()) == ([], [])
     assert read_all(bench.worker().join(task(FakeRemote(CONTENT)))) == CONTENT
     assert bench.blobs.stat(DIGEST)
 

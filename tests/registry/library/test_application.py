@@ -13,8 +13,7 @@ import pytest
 from falcon.testing import TestClient
 
 from entrepot import registry
-from entrepot.datastore import layout
-from entrepot.datastore.drivers.sqlite import SqliteIndex
+from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.errors import InvalidRepository
 from entrepot.datastore.refs import Digest
 from entrepot.registry import AccessGrant, Application, UpstreamConfig, create_app
@@ -41,7 +40,7 @@ def _push(client: TestClient, content: bytes, **headers: str) -> Digest:
 
 
 def _used(root: Path, digest: Digest) -> float:
-    entry = SqliteIndex(root / "entrepot" / layout.INDEX).entry(digest)
+    entry = open_index(root / "entrepot").entry(digest)
     assert entry is not None
     return entry.used
 

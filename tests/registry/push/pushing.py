@@ -13,7 +13,8 @@ from falcon.testing import Result, TestClient
 
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.memory import MemoryIndex
-from entrepot.datastore.index import REBUILT, AccessIndex
+from entrepot.datastore.drivers.memory_parts import MemoryPins
+from entrepot.datastore.index import REBUILT, Index
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.reservations import Reservations, SpaceLimits
@@ -35,7 +36,7 @@ class Pushing:
 
     root: Path
     client: TestClient
-    index: AccessIndex
+    index: Index
 
     # ---- files on the disk
 
@@ -114,8 +115,8 @@ class Pushing:
         return list(self.ask("GET", f"tags/list{query}").json["tags"])
 
 
-class RecordingPins(MemoryIndex):
-    """An index that records all pins, and whether they were removed."""
+class RecordingPins(MemoryPins):
+    """Records all pins, and whether they were removed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,7 +156,7 @@ class Stream(io.RawIOBase):
 def pushing(
     root: Path,
     *,
-    index: AccessIndex | None = None,
+    index: Index | None = None,
     authenticator: Authenticator | None = None,
     limits: SpaceLimits | None = None,
     upstreams: Iterable[str] = (),
@@ -165,7 +166,7 @@ def pushing(
 ) -> Pushing:
     """Start a worker on *root*; several workers share one *index*."""
     index = index or MemoryIndex()
-    index.touch({}, {REBUILT: "0"})
+    index.notes.put({REBUILT: "0"})
     sources = {host: UpstreamConfig(host, f"http://{host}") for host in upstreams}
     parts = Parts(
         storage=disk_storage(root),
@@ -173,7 +174,7 @@ def pushing(
         state=root / "entrepot",
         upstreams=UpstreamTable(FixedUpstreams(sources), default=default),
         authenticator=authenticator or OpenAuthenticator(),
-        reservations=Reservations(index, limits or SpaceLimits()),
+        reservations=Reservations(index.reservations, limits or SpaceLimits(), notes=index.notes),
         delete_enabled=delete_enabled,
         may_host=may_host,
     )

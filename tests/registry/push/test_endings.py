@@ -68,7 +68,7 @@ def test_an_interrupted_post_leaves_no_upload(p: Pushing) -> None:
 
     assert broken.status_code == 400
     assert p.uploads() == []
-    assert p.index.used_bytes() == 0
+    assert p.index.reservations.used_bytes() == 0
 
 
 def test_a_worker_without_the_hash_reads_the_upload(p: Pushing) -> None:
@@ -142,7 +142,7 @@ def test_a_wrong_digest_is_400(p: Pushing, way: str, algorithm: str) -> None:
     assert refused.status_code == 400
     assert code(refused) == "DIGEST_INVALID"
     assert p.uploads() == []
-    assert p.index.used_bytes() == 0
+    assert p.index.reservations.used_bytes() == 0
     assert p.ask("HEAD", f"blobs/{digest}").status_code == 404
 
 
@@ -208,7 +208,7 @@ def test_an_upload_can_be_cancelled(p: Pushing) -> None:
     assert p.send("DELETE", where).status_code == 204
 
     assert p.uploads() == []
-    assert p.index.used_bytes() == 0
+    assert p.index.reservations.used_bytes() == 0
     assert p.send("DELETE", where).status_code == 404
 
 
@@ -278,5 +278,5 @@ def test_eight_simultaneous_uploads_of_one_blob_succeed(tmp_path: Path) -> None:
 
     assert answers == [201] * 8
     assert index.count() == 1
-    assert index.reservations() == []
+    assert index.reservations.all() == []
     assert workers[0].uploads() == []

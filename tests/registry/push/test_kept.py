@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.refs import Digest, Repository
 from tests.images import filler
@@ -20,16 +21,16 @@ _DIGEST = Digest.of(_CONTENT)
 
 def test_a_pushed_blob_is_recorded_and_pinned(tmp_path: Path) -> None:
     """It counts against the cap, and it is not evicted before it is linked."""
-    index = RecordingPins()
-    p = pushing(tmp_path, index=index)
+    pins = RecordingPins()
+    p = pushing(tmp_path, index=MemoryIndex(pins=pins))
 
     digest = p.blob(_CONTENT)
 
-    entry = index.entry(digest)
+    entry = p.index.entry(digest)
     assert entry is not None
     assert (entry.size, entry.kind) == (len(_CONTENT), ContentKind.BLOB)
-    assert index.held_once == {digest}
-    assert index.are_removed()
+    assert pins.held_once == {digest}
+    assert pins.are_removed()
     assert p.repositories.origin(Repository(NAME)) is None
 
 

@@ -8,6 +8,7 @@ import pytest
 from falcon.testing import Result
 
 from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.registry.auth.identity import Action, Identity
 from tests.images import filler
@@ -144,13 +145,13 @@ def test_an_unreadable_blob_is_not_mounted(tmp_path: Path, query: str) -> None:
 
 def test_a_mounted_blob_is_pinned_and_counted_once(tmp_path: Path) -> None:
     """Until it is linked; its row stays the same, with a new access time."""
-    index = RecordingPins()
-    p = pushing(tmp_path, index=index)
+    pins = RecordingPins()
+    p = pushing(tmp_path, index=MemoryIndex(pins=pins))
     p.blob(_CONTENT, _OTHER)
-    index.held_once.clear()
+    pins.held_once.clear()
 
     _mount(p, f"mount={_DIGEST}&from={_OTHER}")
 
-    assert index.used_bytes() == len(_CONTENT) + OVERHEAD
-    assert index.held_once == {_DIGEST}
-    assert index.are_removed()
+    assert p.index.reservations.used_bytes() == len(_CONTENT) + OVERHEAD
+    assert pins.held_once == {_DIGEST}
+    assert pins.are_removed()

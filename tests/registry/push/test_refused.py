@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.datastore.drivers.filesystem import Filesystem
+from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.manifest import DOCKER_LIST, LARGEST, OCI_INDEX, OCI_MANIFEST
 from entrepot.datastore.refs import Digest, Repository
@@ -144,23 +145,23 @@ def test_a_pushed_image_is_recorded_with_its_parts(p: Pushing) -> None:
     assert entry is not None
     assert (entry.size, entry.kind) == (len(made.manifest), ContentKind.MANIFEST)
     assert p.index.children(made.digest) == [Digest.of(blob) for blob in made.blobs]
-    assert p.index.reservations() == []
+    assert p.index.reservations.all() == []
     assert p.repositories.origin(Repository(NAME)) is None
 
 
 def test_all_parts_are_pinned_during_a_push(tmp_path: Path) -> None:
     """With the parts of an index's manifests."""
-    index = RecordingPins()
-    p = pushing(tmp_path, index=index)
+    pins = RecordingPins()
+    p = pushing(tmp_path, index=MemoryIndex(pins=pins))
     child = _image()
     p.image(child, child.digest)
-    index.held_once.clear()
+    pins.held_once.clear()
     body, media_type = images.index([child])
 
     p.manifest(body, media_type, "many")
 
-    assert index.held_once == {Digest.of(body), child.digest, *map(Digest.of, child.blobs)}
-    assert index.are_removed()
+    assert pins.held_once == {Digest.of(body), child.digest, *map(Digest.of, child.blobs)}
+    assert pins.are_removed()
 
 
 def test_another_repository_cannot_change_a_media_type(p: Pushing) -> None:

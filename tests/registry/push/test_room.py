@@ -14,7 +14,7 @@ from falcon.testing import Result
 from entrepot.datastore import layout
 from entrepot.datastore import reservations as datastore_reservations
 from entrepot.datastore.budget import OVERHEAD
-from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.drivers.memory_parts import MemoryPins
 from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.locks import holding
@@ -44,7 +44,7 @@ def _is_refused(p: Pushing, answer: Result, size: int) -> bool:
     assert detail["size"] >= size
     assert 40 * _KB < detail["room"] < 50 * _KB
     assert str(detail["size"]) in answer.json["errors"][0]["message"]
-    assert p.index.used_bytes() == 50 * _KB + OVERHEAD
+    assert p.index.reservations.used_bytes() == 50 * _KB + OVERHEAD
     return p.uploads() == []
 
 
@@ -100,7 +100,7 @@ def test_a_stream_that_fits_is_accepted_near_the_limit(p: Pushing) -> None:
     done = p.send("PUT", f"{where}?digest={Digest.of(content)}", b"")
 
     assert (taken.status_code, done.status_code) == (202, 201)
-    assert p.index.used_bytes() == 90 * _KB + 2 * OVERHEAD
+    assert p.index.reservations.used_bytes() == 90 * _KB + 2 * OVERHEAD
 
 
 def test_a_chunk_that_does_not_fit_ends_the_upload(p: Pushing) -> None:
@@ -126,7 +126,7 @@ def test_a_blob_above_the_cap_is_refused(tmp_path: Path) -> None:
 
 def test_a_push_is_503_while_the_index_is_rebuilt(p: Pushing) -> None:
     """The used bytes are unknown: a client must retry, but would take a refusal as final."""
-    p.index._notes.clear()  # type: ignore[attr-defined]  # the total of a lost index
+    p.index.notes._values.clear()  # type: ignore[attr-defined]  # the total of a lost index
     where = p.begin()
 
     answer = p.send("PATCH", where, b"x")
@@ -141,7 +141,7 @@ def test_a_manifest_that_does_not_fit_is_refused(p: Pushing) -> None:
     made = image([filler(_KB, 1)])
     for blob in made.blobs:
         p.blob(blob)
-    left = _ROOM - p.index.used_bytes() - OVERHEAD
+    left = _ROOM - p.index.reservations.used_bytes() - OVERHEAD
     p.index.record(Digest.of(b"more"), left - 100, ContentKind.BLOB, 1.0)
 
     answer = p.manifest(made.manifest, made.media_type, "v1")
@@ -155,7 +155,9 @@ def test_stored_content_needs_no_space(p: Pushing) -> None:
     """A manifest can get another tag on a full store."""
     made = image([filler(_KB, 1)])
     p.image(made)
-    p.index.record(Digest.of(b"more"), _ROOM - p.index.used_bytes(), ContentKind.BLOB, 1.0)
+    p.index.record(
+        Digest.of(b"more"), _ROOM - p.index.reservations.used_bytes(), ContentKind.BLOB, 1.0
+    )
 
     assert p.manifest(made.manifest, made.media_type, "v2").status_code == 201
     assert p.ask("GET", "manifests/v2").status_code == 200
@@ -166,8 +168,8 @@ def test_an_upload_keeps_its_reservation_between_chunks(p: Pushing) -> None:
     where = p.begin()
     p.stream("PATCH", where, pieces(filler(30 * _KB, 1), _KB))
 
-    assert p.index.used_bytes() == 80 * _KB + 2 * OVERHEAD
-    (promise,) = p.index.reservations()
+    assert p.index.reservations.used_bytes() == 80 * _KB + 2 * OVERHEAD
+    (promise,) = p.index.reservations.all()
     assert promise.size == 30 * _KB
 
 
@@ -195,7 +197,7 @@ def test_an_unavailable_index_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch
 
     where = p.begin()
     with monkeypatch.context() as patch:
-        patch.setattr(MemoryIndex, "pin", busy)
+        patch.setattr(MemoryPins, "pin", busy)
         answer = p.send("PUT", f"{where}?digest={Digest.of(b'x')}", b"x")
     again = p.send("PUT", f"{where}?digest={Digest.of(b'x')}", b"x")
 
@@ -219,7 +221,7 @@ def test_a_push_waits_for_a_removal_by_the_cleaner(p: Pushing) -> None:
 
     thread = threading.Thread(target=push)
     thread.start()
-    while not p.index.pinned([digest]):
+    while not p.index.pins.pinned([digest]):
         pass
     (p.root / f"docker/registry/v2/blobs/sha256/{digest.hex[:2]}/{digest.hex}/data").unlink()
     p.index.forget(digest)

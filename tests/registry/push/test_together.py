@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from entrepot.datastore.blobs import BlobStore
-from entrepot.datastore.drivers.sqlite import SqliteIndex
-from entrepot.datastore.index import AccessIndex, ContentKind
+from entrepot.datastore.drivers.table import open_index
+from entrepot.datastore.index import ContentKind, Index
 from entrepot.datastore.refs import Digest, Repository
 from tests import images
 from tests.images import filler, image
@@ -26,15 +26,15 @@ _OTHER = "team/other"
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Iterator[AccessIndex]:
+def index(tmp_path: Path) -> Iterator[Index]:
     """Return a real index, which workers share."""
-    found = SqliteIndex(tmp_path / "index.sqlite")
+    found = open_index(tmp_path)
     yield found
     found.close()
 
 
 @pytest.fixture
-def p(tmp_path: Path, index: AccessIndex) -> Pushing:
+def p(tmp_path: Path, index: Index) -> Pushing:
     """Return a worker."""
     return pushing(tmp_path / "data", index=index)
 
@@ -85,15 +85,13 @@ def test_a_mount_during_a_delete_links_content_or_nothing(p: Pushing) -> None:
     assert seen <= {201, 202}
 
 
-def test_an_eviction_during_a_push_removes_no_acknowledged_blob(
-    p: Pushing, index: AccessIndex
-) -> None:
+def test_an_eviction_during_a_push_removes_no_acknowledged_blob(p: Pushing, index: Index) -> None:
     """An old copy of the pushed blob is stored, and the cleaner evicts it at that moment."""
     blobs = BlobStore(p.storage)
     commit_lock = threading.Lock()  # no commit between the check and the removal
 
     def evict() -> None:
-        began, awaited = time.time(), index.pins()  # in the cleaner's order
+        began, awaited = time.time(), index.pins.all()  # in the cleaner's order
         staying = awaited | set(p.repositories.blobs(Repository(NAME)))
         for entry in index.oldest(None, 100):
             with commit_lock:
@@ -114,7 +112,7 @@ def test_an_eviction_during_a_push_removes_no_acknowledged_blob(
             assert p.ask("GET", f"blobs/{_DIGEST}").content == _CONTENT
             p.ask("DELETE", f"blobs/{_DIGEST}")
 
-    assert index.reservations() == []
+    assert index.reservations.all() == []
 
 
 def test_a_tag_set_during_a_delete_of_its_manifest_does_not_dangle(p: Pushing) -> None:

@@ -26,9 +26,9 @@ class Uploads:
         self.reached = 0
         limits = UploadLimits(3, 2, self._count)
         self.folder = folder
-        self.sessions = Sessions(
-            folder, Reservations(MemoryIndex(), SpaceLimits()), Hashes(), limits
-        )
+        index = MemoryIndex()
+        reservations = Reservations(index.reservations, SpaceLimits(), notes=index.notes)
+        self.sessions = Sessions(folder, reservations, Hashes(), limits)
 
     def _count(self) -> None:
         self.reached += 1

@@ -1,0 +1,96 @@
+"""Reservations, pins and notes in memory, for tests: one process, and nothing is persistent."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.index import REBUILT, KeyValueStore, Reservation
+from entrepot.datastore.refs import Digest
+
+
+class MemoryNotes:
+    """Notes in a dictionary."""
+
+    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+        self._values = dict(values or {})
+
+    def get(self, key: str) -> str | None:
+        """Return the value of *key*."""
+        return self._values.get(key)
+
+    def put(self, values: Mapping[str, str]) -> None:
+        """Set the value of each key."""
+        self._values.update(values)
+
+
+class MemoryReservations:
+    """Reservations in a dictionary; *row_bytes* returns the bytes of all rows, with overhead."""
+
+    def __init__(self, row_bytes: Callable[[], int], notes: KeyValueStore) -> None:
+        self._row_bytes = row_bytes
+        self._notes = notes
+        self._lock = threading.RLock()
+        self._reservations: dict[Digest, Reservation] = {}
+
+    def reserve(self, digest: Digest, size: int, max_bytes: int | None, at: float) -> bool:
+        """Reserve space within *max_bytes*; nothing before the index is rebuilt."""
+        with self._lock:
+            own = self._reservations.get(digest)
+            more = size - own.size if own else size + OVERHEAD
+            if max_bytes is not None and (
+                self._notes.get(REBUILT) is None or self.used_bytes() + more > max_bytes
+            ):
+                return False
+            self._reservations[digest] = Reservation(digest, size, at)
+        return True
+
+    def release(self, digest: Digest) -> None:
+        """Remove a reservation."""
+        with self._lock:
+            self._reservations.pop(digest, None)
+
+    def all(self) -> list[Reservation]:
+        """Return all reservations, the oldest first."""
+        with self._lock:
+            return sorted(self._reservations.values(), key=lambda each: (each.at, each.digest))
+
+    def used_bytes(self) -> int:
+        """Return the bytes of reservations and rows, overhead included."""
+        with self._lock:
+            reserved = sum(each.size + OVERHEAD for each in self._reservations.values())
+            return reserved + self._row_bytes()
+
+
+class MemoryPins:
+    """Pins in a dictionary; `clock` returns s, UTC epoch."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._pins: dict[Digest, set[float]] = {}
+
+    def pin(self, digests: Iterable[Digest], until: float) -> None:
+        """Exclude these from `mark_for_deletion` until then."""
+        with self._lock:
+            for digest in digests:
+                self._pins.setdefault(digest, set()).add(until)
+
+    def unpin(self, digests: Iterable[Digest], until: float) -> None:
+        """Remove the pins with this *until*."""
+        with self._lock:
+            for digest in digests:
+                self._pins.get(digest, set()).discard(until)
+
+    def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return those of *digests* that are pinned now."""
+        with self._lock:
+            ends = {each: max(self._pins.get(each, ()), default=0.0) for each in digests}
+            return {each for each, until in ends.items() if until > self._clock()}
+
+    def all(self) -> set[Digest]:
+        """Return all digests that are pinned now."""
+        with self._lock:
+            return self.pinned(self._pins)

@@ -1,0 +1,120 @@
+"""Reservations, pins and notes in the SQLite file of the index, and the stored form of digests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.drivers.sqlite_file import SqliteFile
+from entrepot.datastore.index import REBUILT, Reservation
+from entrepot.datastore.refs import Digest
+
+PUT_NOTE = "INSERT OR REPLACE INTO note VALUES (?, ?)"
+"""Statement that sets one note: key, value."""
+
+_ALGORITHMS = {"sha256": b"2", "sha512": b"5"}
+_ALGORITHM_NAMES = {mark: name for name, mark in _ALGORITHMS.items()}
+_RESERVE = """
+INSERT INTO reservation VALUES (?, ?, ?)
+ON CONFLICT (digest) DO UPDATE SET size = excluded.size, at = excluded.at
+"""
+_USED_BYTES = f"SELECT bytes + {OVERHEAD} * (rows + reservations) FROM total"  # noqa: S608 - a number
+_PIN = "INSERT OR IGNORE INTO pin VALUES (?, ?)"
+_PINNED = "SELECT 1 FROM pin WHERE digest = ? AND until > ?"
+
+
+def to_key(digest: Digest) -> bytes:
+    """Return the stored form of a digest."""
+    return _ALGORITHMS[digest.algorithm] + bytes.fromhex(digest.hex)
+
+
+def to_digest(key: bytes) -> Digest:
+    """Return the digest of a stored form."""
+    return Digest(_ALGORITHM_NAMES[key[:1]], key[1:].hex())
+
+
+class SqliteReservations:
+    """The reservations in *file*; triggers count them together with the rows."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+
+    def reserve(self, digest: Digest, size: int, max_bytes: int | None, at: float) -> bool:
+        """Reserve space within *max_bytes*; nothing before the index is rebuilt."""
+        key = to_key(digest)
+        with self._file.writing() as db:
+            if max_bytes is not None:
+                own = db.execute("SELECT size FROM reservation WHERE digest = ?", (key,)).fetchone()
+                more = size - own[0] if own else size + OVERHEAD
+                is_rebuilt = db.execute("SELECT 1 FROM note WHERE key = ?", (REBUILT,)).fetchone()
+                used = db.execute(_USED_BYTES).fetchone()[0]
+                if not is_rebuilt or used < 0 or used + more > max_bytes:
+                    return False
+            db.execute(_RESERVE, (key, size, at))
+        return True
+
+    def release(self, digest: Digest) -> None:
+        """Remove a reservation."""
+        with self._file.writing() as db:
+            db.execute("DELETE FROM reservation WHERE digest = ?", (to_key(digest),))
+
+    def all(self) -> list[Reservation]:
+        """Return all reservations, the oldest first."""
+        rows = self._file.select("SELECT digest, size, at FROM reservation ORDER BY at, digest")
+        return [Reservation(to_digest(key), size, at) for key, size, at in rows]
+
+    def used_bytes(self) -> int:
+        """Return the bytes of rows and reservations, overhead included."""
+        return int(self._file.select(_USED_BYTES)[0][0])
+
+
+class SqlitePins:
+    """The pins in *file*; `clock` returns s, UTC epoch."""
+
+    def __init__(self, file: SqliteFile, clock: Callable[[], float]) -> None:
+        self._file = file
+        self._clock = clock
+
+    def pin(self, digests: Iterable[Digest], until: float) -> None:
+        """Exclude these from `mark_for_deletion` until then; remove expired pins."""
+        rows = [(to_key(digest), until) for digest in digests]
+        with self._file.writing() as db:
+            db.execute("DELETE FROM pin WHERE until <= ?", (self._clock(),))
+            db.executemany(_PIN, rows)
+
+    def unpin(self, digests: Iterable[Digest], until: float) -> None:
+        """Remove the pins with this *until*."""
+        rows = [(to_key(digest), until) for digest in digests]
+        with self._file.writing() as db:
+            db.executemany("DELETE FROM pin WHERE digest = ? AND until = ?", rows)
+
+    def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return those of *digests* that are pinned now."""
+        now, found = self._clock(), set[Digest]()
+        with self._file.reading() as db:
+            for digest in digests:
+                if db.execute(_PINNED, (to_key(digest), now)).fetchone():
+                    found.add(digest)
+        return found
+
+    def all(self) -> set[Digest]:
+        """Return all digests that are pinned now."""
+        rows = self._file.select("SELECT digest FROM pin WHERE until > ?", self._clock())
+        return {to_digest(key) for (key,) in rows}
+
+
+class SqliteNotes:
+    """The notes in *file*."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+
+    def get(self, key: str) -> str | None:
+        """Return the value of *key*."""
+        rows = self._file.select("SELECT value FROM note WHERE key = ?", key)
+        return str(rows[0][0]) if rows else None
+
+    def put(self, values: Mapping[str, str]) -> None:
+        """Set the value of each key."""
+        with self._file.writing() as db:
+            db.executemany(PUT_NOTE, values.items())

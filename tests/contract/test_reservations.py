@@ -1,0 +1,79 @@
+"""Tests of the ReservationStore protocol with every driver."""
+
+from __future__ import annotations
+
+import threading
+
+from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.index import Reservation, ReservationStore
+from entrepot.datastore.refs import Digest
+
+A, B, C = (Digest.of(letter) for letter in (b"a", b"b", b"c"))
+
+
+def test_bytes_can_be_reserved_up_to_the_cap(reservations: ReservationStore) -> None:
+    """The cap is inclusive and counts the overhead of each row."""
+    cap = 100 + OVERHEAD
+
+    assert reservations.reserve(A, 101, cap, 1.0) is False
+    assert reservations.used_bytes() == 0
+    assert reservations.reserve(A, 100, cap, 1.0) is True
+    assert reservations.used_bytes() == cap
+
+
+def test_without_a_cap_every_reservation_is_granted(reservations: ReservationStore) -> None:
+    """None means no limit."""
+    assert reservations.reserve(A, 10**15, None, 1.0) is True
+
+
+def test_a_second_reservation_replaces_the_first(reservations: ReservationStore) -> None:
+    """A download that grows in steps reserves its new total length."""
+    reservations.reserve(A, 100, None, 1.0)
+
+    assert reservations.reserve(A, 300, 300 + OVERHEAD, 2.0) is True
+    assert reservations.all() == [Reservation(A, 300, 2.0)]
+    assert reservations.used_bytes() == 300 + OVERHEAD
+
+
+def test_a_refused_reservation_leaves_the_first_unchanged(reservations: ReservationStore) -> None:
+    """Reserved bytes stay reserved."""
+    reservations.reserve(A, 100, None, 1.0)
+
+    assert reservations.reserve(A, 301, 300 + OVERHEAD, 2.0) is False
+    assert reservations.all() == [Reservation(A, 100, 1.0)]
+
+
+def test_a_released_reservation_frees_its_bytes(reservations: ReservationStore) -> None:
+    """The method is idempotent."""
+    reservations.reserve(A, 100, None, 1.0)
+
+    reservations.release(A)
+    reservations.release(A)
+
+    assert (reservations.used_bytes(), reservations.all()) == (0, [])
+
+
+def test_reservations_are_listed_the_oldest_first(reservations: ReservationStore) -> None:
+    """The cleaner thereby checks those of dead processes first."""
+    for digest, at in ((A, 3.0), (B, 1.0), (C, 2.0)):
+        reservations.reserve(digest, 1, None, at)
+
+    assert [each.digest for each in reservations.all()] == [B, C, A]
+
+
+def test_concurrent_reservations_never_exceed_the_cap(reservations: ReservationStore) -> None:
+    """The check and the reservation are one transaction."""
+    cap = 10 * (100 + OVERHEAD)
+    digests = [Digest.of(bytes([number])) for number in range(40)]
+    granted: list[bool] = []
+
+    def reserve_all(share: list[Digest]) -> None:
+        granted.extend(reservations.reserve(digest, 100, cap, 1.0) for digest in share)
+
+    threads = [threading.Thread(target=reserve_all, args=(digests[n::4],)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (granted.count(True), reservations.used_bytes()) == (10, cap)

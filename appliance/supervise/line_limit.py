@@ -21,9 +21,10 @@ _LINE = re.compile(
     rb'"kind":' + _TEXT + rb',"cache":' + _TEXT + rb',"user":' + _TEXT + rb',"source":"([^"]*)"'
 )
 _METHOD, _STATUS, _DIGEST, _KIND, _SOURCE = 1, 2, 3, 5, 8
+# A quote within a text is escaped, so `","kind":"` cannot be a part of one.
 _READ = (
-    rb'","status":(?:200|206|304),"termination":"[^"\n]*","bytes":[0-9]+,"digest":"[^"\\\n]+",'
-    rb'"repository":"[^"\\\n]*","kind":"(?:%b)"[^\n]*\n'
+    rb'","status":(?:200|206|304),"termination":"[^"\n]*","bytes":[0-9]+,"digest":"[^"\n]+",'
+    rb'"repository":"[^"\n]*","kind":"(?:%b)"[^\n]*\n'
 )
 _START = rb'\{"start":[0-9]+,"duration":-?[0-9]+,"method":"'
 # The most frequent lines that show a use, one after another. Other uses are found by `_LINE`.

@@ -53,8 +53,13 @@ def passed(bound: LineLimit, *lines: AccessLine, times: int = 1) -> list[bytes]:
         answer(status=400, method="", digest="", repository="", kind="", uri="", user=""),
         answer(status=400, digest="", kind="", user='"digest":"sha256:00"', uri='","digest":"a"'),
         answer(status=200, digest="", kind="", uri="/v2/"),
+        answer(status=200, kind="", repository='a","kind":"blob'),
+        answer(status=200, kind="", repository='a\\","kind":"blob\\'),
     ],
-    ids=["401", "404", "HEAD of a blob", "416", "no HTTP", "names with quotes", "no content"],
+    ids=[
+        *("401", "404", "HEAD of a blob", "416", "no HTTP", "names with quotes", "no content"),
+        *("repository with quotes", "repository with a backslash"),
+    ],
 )
 def test_lines_without_a_use_are_limited_by_address(line: AccessLine) -> None:
     """Whatever the response was."""
@@ -121,6 +126,16 @@ def test_a_few_lines_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LineLimit, "_chosen", _fail)
 
     assert len(passed(bound, REFUSED, times=500)) == 500
+
+
+def test_usual_lines_of_uses_are_passed_without_parsing_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A line beyond the bytes that are never parsed costs one match of an expression."""
+    bound, _, _ = limit(by_address=1)
+    monkeypatch.setattr(LineLimit, "_passes", _fail)
+
+    assert len(passed(bound, BLOB, answer(method="HEAD", kind="index"), times=500)) == 1000
 
 
 def _fail(*_: object) -> Callable[[], None]:

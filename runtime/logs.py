@@ -26,7 +26,8 @@ _NAMES = {number: name for name, number in LEVELS.items()} | {logging.CRITICAL: 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SECRET = re.compile(r"password|passwd|secret|token|authorization|cookie", re.IGNORECASE)
 _PLAIN = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f-\x9f]+")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+# control characters, line ends, and format characters that change the order of the others
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]+")
 # a URL's user, password and query may contain credentials
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 # PERF: the query is optional, so a match never fails after `://`, and the time is linear
@@ -126,5 +127,10 @@ def _clean(text: str) -> str:
 
 
 def _quoted(value: object) -> str:
+    """Return a value as one word; a text with other than printable characters is escaped.
+
+    Format characters such as U+202E reverse the order in which a terminal shows a line, so that a
+    client's name could make it look like another line.
+    """
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+    return text if _PLAIN.fullmatch(text) and text.isprintable() else json.dumps(text)

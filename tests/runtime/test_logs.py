@@ -6,6 +6,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
@@ -60,6 +61,21 @@ def test_no_value_can_start_a_second_line(stream: io.StringIO, formatter: str) -
     logging.getLogger("x").info("bad\ninfo p: forged", extra={"uri": "/\n2026 \x85 \u2028 error"})
 
     assert len(_text(stream).splitlines()) == 1
+
+
+@pytest.mark.parametrize("formatter", ["text", "json"])
+@pytest.mark.parametrize("hidden", ["\u202e", "\u2066", "\u200b", "\ufeff", "\u009b", "\u2028"])
+def test_no_value_can_change_how_a_terminal_shows_the_line(
+    stream: io.StringIO, formatter: Literal["text", "json"], hidden: str
+) -> None:
+    """The name of a failed login comes from a client that has no password."""
+    logs.configure("info", formatter, "registry", stream=stream)
+
+    logging.getLogger("test").warning("login failed", extra={"user": f"ann{hidden}bob"})
+    logging.getLogger("test").warning("request of %s failed", f"ann{hidden}bob")
+
+    assert hidden not in stream.getvalue()
+    assert len(stream.getvalue().splitlines()) == 2
 
 
 @pytest.mark.parametrize(

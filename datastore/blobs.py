@@ -15,7 +15,6 @@ import hashlib
 import os
 import threading
 from dataclasses import dataclass, field
-from io import UnsupportedOperation
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,7 +33,7 @@ from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.manifest import LARGEST, parse
 from entrepot.datastore.quarantine import Quarantine
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.storage import Stat, Storage
+from entrepot.datastore.storage import Stat, Storage, descriptor_of
 from entrepot.datastore.unverified import UnverifiedMarks
 
 LARGEST_READ = 4 * 1024 * 1024
@@ -186,12 +185,12 @@ def _is_as_written(path: Path, digest: Digest, found: int, size: int | None) -> 
 
 def _size(file: BinaryIO) -> int:
     """Return the length of an open file, in bytes. Raises: OSError."""
-    try:
-        return os.fstat(file.fileno()).st_size
-    except UnsupportedOperation:  # the driver has no files, e.g. the memory driver
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        return size
+    descriptor = descriptor_of(file)
+    if descriptor is not None:
+        return os.fstat(descriptor).st_size
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size
 
 
 def _file_size(path: Path) -> int:

@@ -16,7 +16,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.index import Index
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.storage import Storage
+from entrepot.datastore.storage import Storage, set_time
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Quarantine:
         key = layout.quarantined(digest)
         if not self.storage.set_aside(layout.blob(digest), key, file):
             return False
-        self.storage.touch(key, self.clock())
+        set_time(self.storage, key, self.clock())
         with suppress(IndexUnavailable):  # the cleaner corrects it later
             self.settle(digest, size)
             self._forget_row(digest)

@@ -1,11 +1,18 @@
-"""The Storage protocol: bytes under keys; a driver neither verifies nor decides anything."""
+"""The Storage protocol: bytes under keys; a driver neither verifies nor decides anything.
+
+A driver need not have files. What only a driver with files offers is optional, and callers query it
+here and nowhere else: the descriptor of an open value (`descriptor_of`), and setting the time of a
+value (`TimedStorage`, `set_time`). Free space of a disk (`datastore.disk_space`) and locks
+(`datastore.locks`) belong to local folders, never to a storage.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import UnsupportedOperation
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +36,7 @@ class Storage(Protocol):
         ...
 
     def open(self, key: str) -> BinaryIO:
-        """Open a value for reading: seekable, with `fileno()` if the driver has files.
-
-        Raises: NotFound.
-        """
+        """Open a value for reading; the file is seekable. Raises: NotFound."""
         ...
 
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
@@ -61,10 +65,6 @@ class Storage(Protocol):
         """
         ...
 
-    def touch(self, key: str, at: float) -> None:
-        """Set when a value was last `modified` (s, UTC epoch); do nothing if it is absent."""
-        ...
-
     def delete(self, key: str) -> bool:
         """Remove a value and the folders that become empty; return False if it was absent."""
         ...
@@ -83,3 +83,35 @@ class Storage(Protocol):
         A crash during a write leaves them; `list` and `walk` never show them. Returns their number.
         """
         ...
+
+
+@runtime_checkable
+class TimedStorage(Storage, Protocol):
+    """A storage that can also set when a value was last `modified`: a disk can, a bucket cannot."""
+
+    def touch(self, key: str, at: float) -> None:
+        """Set when a value was last `modified` (s, UTC epoch); do nothing if it is absent.
+
+        Raises: StorageFull, StorageBroken.
+        """
+        ...
+
+
+def set_time(storage: Storage, key: str, at: float) -> None:
+    """Set when a value was last `modified` (s, UTC epoch), if the driver can.
+
+    Raises: StorageFull, StorageBroken.
+    """
+    if isinstance(storage, TimedStorage):
+        storage.touch(key, at)
+
+
+def descriptor_of(file: BinaryIO) -> int | None:
+    """Return the descriptor of an open value; None if the driver has no files.
+
+    The descriptor is for sendfile, fstat and posix_fadvise.
+    """
+    try:
+        return file.fileno()
+    except UnsupportedOperation:
+        return None

@@ -14,7 +14,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.errors import IndexUnavailable, StorageBroken, StorageFull
 from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.storage import Storage
+from entrepot.datastore.storage import Storage, set_time
 from entrepot.runtime.log_once import LogOnce
 
 _T = TypeVar("_T")
@@ -76,7 +76,7 @@ class FileTimes:
         A part must not be evicted before the manifest that references it.
         """
         at = max(at, self._waiting.pop(digest, at))
-        self._attempt(lambda: self._storage.touch(layout.blob(digest), at))
+        self._attempt(lambda: set_time(self._storage, layout.blob(digest), at))
         self._remember(digest, at)
         for part in self._parts(digest):
             known = self._known(part)

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from io import UnsupportedOperation
 from typing import BinaryIO
 
 from entrepot.cleaner.store import DataDirectory
@@ -23,6 +22,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.errors import IndexUnavailable, NotFound, storage_error
 from entrepot.datastore.quarantine import Quarantine
 from entrepot.datastore.refs import Digest
+from entrepot.datastore.storage import descriptor_of
 
 _CHUNK = 1024 * 1024
 _WARM_S = 3600.0
@@ -117,8 +117,10 @@ class ContentReader:
 
 def _forget(file: BinaryIO, start: int, length: int) -> None:
     """Drop a range of a file from the page cache."""
-    with suppress(OSError, UnsupportedOperation):
-        os.posix_fadvise(file.fileno(), start, length, os.POSIX_FADV_DONTNEED)
+    descriptor = descriptor_of(file)
+    if descriptor is not None:
+        with suppress(OSError):
+            os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
 
 
 def yield_to_others() -> None:

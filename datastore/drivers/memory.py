@@ -27,7 +27,7 @@ from entrepot.datastore.storage import Stat
 
 
 class MemoryStorage:
-    """Values in a dictionary; `clock` returns s, UTC epoch."""
+    """Values in a dictionary, without files; `clock` returns s, UTC epoch."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -76,11 +76,6 @@ class MemoryStorage:
         if is_same:
             self._values[target] = self._values.pop(key)
         return is_same
-
-    def touch(self, key: str, at: float) -> None:
-        """Set when a value was modified."""
-        if found := self._values.get(key):
-            self._values[key] = (found[0], at)
 
     def delete(self, key: str) -> bool:
         """Remove a value."""

@@ -31,12 +31,13 @@ from entrepot.datastore.errors import (
 )
 from entrepot.datastore.locks import LockedFile, try_lock
 from entrepot.datastore.refs import Digest
+from entrepot.datastore.storage import descriptor_of
 from entrepot.registry.download.resume import limited, resumed
 from entrepot.registry.download.spoolfile import read_size
 from entrepot.registry.download.verify import verified_range
 from entrepot.registry.download.writer import Destination, Download, Task
 from entrepot.registry.errors import Absent, Denied, UpstreamError
-from entrepot.registry.server.fileslice import FileSlice, Piece, descriptor_of, pieces
+from entrepot.registry.server.fileslice import FileSlice, Piece, pieces
 
 _MIN_SEND = 1024 * 1024  # bytes: with fewer, a reader waits once for more
 _MORE_WITHIN_S = 0.01

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from io import UnsupportedOperation
 from typing import BinaryIO
+
+from entrepot.datastore.storage import descriptor_of
 
 _CHUNK = 512 * 1024
 
@@ -51,14 +52,6 @@ def pieces(file: BinaryIO, start: int, stop: int) -> Iterator[Piece]:
     while start < stop and (chunk := file.read(min(_CHUNK, stop - start))):
         start += len(chunk)
         yield chunk
-
-
-def descriptor_of(file: BinaryIO) -> int | None:
-    """Return the descriptor of an open file; None if the storage driver has no files."""
-    try:
-        return file.fileno()
-    except (AttributeError, UnsupportedOperation):
-        return None
 
 
 def in_bytes(pieces: Iterable[Piece]) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ from entrepot.datastore.index import REBUILT
 from entrepot.datastore.rebuild import BORN
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
+from entrepot.datastore.storage import set_time
 from tests import images
 from tests.cleaner.stock import put_blob
 from tests.disk_storage import disk_storage
@@ -36,7 +37,7 @@ def untagged(tmp_path: Path) -> Digest:
     storage.write(layout.blob(digest), body)
     Repositories(storage).link_manifest(Repository("team/app"), digest)
     for key in (layout.blob(digest), layout.revision_link(Repository("team/app"), digest)):
-        storage.touch(key, _OLD)
+        set_time(storage, key, _OLD)
     return digest
 
 

@@ -12,6 +12,7 @@ from entrepot.datastore.budget import OVERHEAD
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.manifest import parse
 from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.storage import set_time
 from tests.images import Image, filler, image, index
 
 PROXIED = Repository("quay.io/podman/hello")
@@ -87,7 +88,7 @@ def push_image(
     digests = put_image(store, made, at)
     for blob in digests[1:]:
         store.repositories.link_blob(name, blob)
-        store.storage.touch(layout.layer_link(name, blob), at)
+        set_time(store.storage, layout.layer_link(name, blob), at)
     return Pulled(name, [_link(store, digests[0], tag, at, name), *digests[1:]])
 
 
@@ -102,8 +103,8 @@ def _link(store: DataDirectory, manifest: Digest, tag: str, at: float, name: Rep
     if about:
         store.repositories.add_referrer(name, about, manifest, b"{}")
     store.repositories.link_manifest(name, manifest)
-    store.storage.touch(layout.revision_link(name, manifest), at)
+    set_time(store.storage, layout.revision_link(name, manifest), at)
     if tag:
         store.repositories.set_tag(name, Tag(tag), manifest)
-        store.storage.touch(layout.tag_current(name, Tag(tag)), at)
+        set_time(store.storage, layout.tag_current(name, Tag(tag)), at)
     return manifest

@@ -19,6 +19,7 @@ from entrepot.datastore.accesslog import Event
 from entrepot.datastore.locks import repository_lock
 from entrepot.datastore.rebuild import BORN
 from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.storage import set_time
 from tests import images
 from tests.cleaner.stock import (
     HOSTED,
@@ -223,9 +224,9 @@ def test_an_expired_image_that_is_also_proxied_becomes_cached_content(
     pushed = Pulled(HOSTED, pulled.digests)
     for blob in pulled.digests[1:]:
         store.repositories.link_blob(HOSTED, blob)
-        store.storage.touch(layout.layer_link(HOSTED, blob), clock.now - 100)
+        set_time(store.storage, layout.layer_link(HOSTED, blob), clock.now - 100)
     store.repositories.link_manifest(HOSTED, pulled.digests[0])
-    store.storage.touch(layout.revision_link(HOSTED, pulled.digests[0]), clock.now - 100)
+    set_time(store.storage, layout.revision_link(HOSTED, pulled.digests[0]), clock.now - 100)
     _round(tools, RetentionRule(), StoreLimits(ttl=_TTL))
     assert _is_complete(store, pushed)
 
@@ -424,7 +425,7 @@ def test_a_layer_linked_again_waits_for_its_manifest(
 ) -> None:
     """A client that pushes another image has mounted the layer or uploaded it again."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
-    store.storage.touch(layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
+    set_time(store.storage, layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
 
     _round(tools, RetentionRule(ttl=_TTL))
 
@@ -438,7 +439,7 @@ def test_a_layer_linked_again_is_removed_with_a_later_used_image(
 ) -> None:
     """The other push never completed, and this image was pulled after it linked the layer."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
-    store.storage.touch(layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
+    set_time(store.storage, layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
     store.index.touch({pushed.digests[0]: clock.now - 50})
 
     _round(tools, RetentionRule(ttl=_TTL))

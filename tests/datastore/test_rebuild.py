@@ -11,15 +11,16 @@ import pytest
 from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore
 from entrepot.datastore.budget import OVERHEAD
-from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
+from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.index import REBUILT, ContentKind, Index, IndexEntry
 from entrepot.datastore.manifest import OCI_INDEX, OCI_MANIFEST
 from entrepot.datastore.rebuild import needs_rebuild, rebuild
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
-from entrepot.datastore.storage import Storage
+from entrepot.datastore.storage import Storage, set_time
 from tests.disk_storage import disk_storage
+from tests.timed_storage import TimedMemoryStorage
 
 NOW = 1_700_000_000.0
 DAY = 86_400.0
@@ -30,7 +31,7 @@ NAME = Repository("quay.io/podman/hello")
 def parts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Storage, Index]]:
     """Return an empty storage and a lost index."""
     if request.param == "in memory":
-        yield MemoryStorage(), MemoryIndex(rebuilt=False)
+        yield TimedMemoryStorage(), MemoryIndex(rebuilt=False)
         return
     index = open_index(tmp_path / "entrepot")
     yield disk_storage(tmp_path), index
@@ -52,7 +53,7 @@ def index(parts: tuple[Storage, Index]) -> Index:
 def _store(storage: Storage, content: bytes, used: float) -> Digest:
     digest = Digest.of(content)
     BlobStore(storage).write(digest, content)
-    storage.touch(layout.blob(digest), used)
+    set_time(storage, layout.blob(digest), used)
     return digest
 
 

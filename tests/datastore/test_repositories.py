@@ -11,7 +11,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories, TagState
-from entrepot.datastore.storage import Storage
+from entrepot.datastore.storage import Storage, set_time
 from tests.disk_storage import disk_storage
 from tests.images import image
 
@@ -80,7 +80,7 @@ def test_linking_again_updates_the_time_of_confirmation(
 ) -> None:
     """The time is that of the link file."""
     repositories.link_manifest(NAME, A)
-    storage.touch(layout.revision_link(NAME, A), 1000.0)
+    set_time(storage, layout.revision_link(NAME, A), 1000.0)
     assert repositories.linked_manifest(NAME, A) == 1000.0
 
     repositories.link_manifest(NAME, A)
@@ -114,7 +114,7 @@ def test_a_tag_has_the_digest_that_was_set_last(
     """Earlier digests are stored beside it, as docker distribution does."""
     repositories.set_tag(NAME, V1, A)
     repositories.set_tag(NAME, V1, B)
-    storage.touch(layout.tag_current(NAME, V1), 1000.0)
+    set_time(storage, layout.tag_current(NAME, V1), 1000.0)
 
     assert repositories.tag(NAME, V1) == TagState(B, 1000.0)
     assert storage.stat(layout.tag_past(NAME, V1, A)) is not None

@@ -10,6 +10,7 @@ import pytest
 from entrepot.datastore import layout
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import UNKNOWN_ORIGIN, Repositories
+from entrepot.datastore.storage import set_time
 from entrepot.datastore.takeover import Takeover, take_over, taken_at
 from tests.disk_storage import disk_storage
 
@@ -30,8 +31,8 @@ class Volume:
         self.repositories.link_blob(name, LAYER)
         self.repositories.link_manifest(name, manifest)
         self.repositories.set_tag(name, Tag("v1"), manifest)
-        self.storage.touch(layout.layer_link(name, LAYER), at)
-        self.storage.touch(layout.revision_link(name, manifest), at)
+        set_time(self.storage, layout.layer_link(name, LAYER), at)
+        set_time(self.storage, layout.revision_link(name, manifest), at)
 
     def list_as_fetched(self, *entries: object, at: float = _LINKED_AT + 5) -> None:
         """Write the list of a proxy, at the time *at*."""
@@ -40,7 +41,7 @@ class Volume:
     def write_list(self, text: str, at: float = _LINKED_AT + 5) -> None:
         """Write any text in place of the list."""
         self.storage.write(layout.FETCHED_LIST, text.encode())
-        self.storage.touch(layout.FETCHED_LIST, at)
+        set_time(self.storage, layout.FETCHED_LIST, at)
 
     def origin(self, name: Repository) -> str | None:
         """Return a repository's origin."""
@@ -101,7 +102,7 @@ def test_a_repository_with_a_link_newer_than_the_list_stays_hosted(
     volume.link(FETCHED, at=_LINKED_AT)
     link = layout.layer_link(FETCHED, LAYER)
     key = link if pushed == "layer" else layout.revision_link(FETCHED, MANIFEST)
-    volume.storage.touch(key, _LINKED_AT + 6)
+    set_time(volume.storage, key, _LINKED_AT + 6)
     volume.list_as_fetched(*_entries(FETCHED))
 
     assert take_over(volume.storage, "auto").marked == 0

@@ -23,14 +23,11 @@ _LINE = written(answer(digest="DIGEST", repository="NUM.test/a", user="NUM", uri
 
 
 class _Storage:
-    """A storage in which every blob exists, and no file time is ever written."""
+    """A storage in which every blob exists, and whose times cannot be set."""
 
     def stat(self, key: str) -> Stat:
         """Return the attributes of a new file."""
         return Stat(key, 1, 0.0)
-
-    def touch(self, key: str, at: float) -> None:
-        """Ignore the time."""
 
 
 def _lines(first: int, count: int) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.refs import Digest
 from entrepot.logger.filetimes import STEP_S, FileTimes
+from tests.timed_storage import TimedMemoryStorage
 
 MANIFEST, LAYER, OTHER = (Digest.of(each) for each in (b"m", b"l", b"o"))
 START = 1_000_000.0
@@ -16,7 +17,7 @@ class Store:
     """A storage and an index with an image: a manifest that references a layer."""
 
     def __init__(self) -> None:
-        self.storage = MemoryStorage(lambda: START)
+        self.storage = TimedMemoryStorage(lambda: START)
         self.index = MemoryIndex()
         for digest in (MANIFEST, LAYER, OTHER):
             self.storage.write(layout.blob(digest), b"x")
@@ -103,3 +104,17 @@ def test_the_access_time_of_a_missing_file_is_ignored() -> None:
     times.flush(60)
 
     assert store.storage.stat(layout.blob(absent)) is None
+
+
+def test_a_storage_without_times_gets_none() -> None:
+    """Its values keep the times of their writes, and only the index knows the last uses."""
+    storage, index = MemoryStorage(lambda: START), MemoryIndex()
+    storage.write(layout.blob(OTHER), b"x")
+    times = FileTimes(storage, index)
+
+    times.follow({OTHER: START + 2 * STEP_S})
+    times.flush(1.0)
+
+    stat = storage.stat(layout.blob(OTHER))
+    assert stat is not None
+    assert stat.modified == START

@@ -11,7 +11,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import Event, write_event
-from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.reservations import record_unevictable
@@ -22,6 +21,7 @@ from entrepot.logger.loop import LoggerLoop, LogPaths, Work
 from tests.logger.haproxy import Admin
 from tests.logger.index import FailingIndex
 from tests.logger.lines import BLOB, answer, probe, written
+from tests.timed_storage import TimedMemoryStorage
 
 A = Digest.parse(BLOB.digest)
 BUDGET = Event("budget", 0, {"upstream": "docker.io", "remaining": 7})
@@ -35,7 +35,7 @@ class LoopHarness:
         self.now = 0.0
         self.index = FailingIndex()
         self.index.record(A, 10, ContentKind.BLOB, 0.0)
-        self.storage = MemoryStorage(lambda: BLOB.end)
+        self.storage = TimedMemoryStorage(lambda: BLOB.end)
         self.storage.write(layout.blob(A), b"x" * 10)
         self.places = LogPaths(
             folder / "access.log", folder / "events.log", folder / "admin", events_bytes=200

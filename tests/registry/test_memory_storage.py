@@ -20,6 +20,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.reservations import Reservations, SpaceLimits
+from entrepot.datastore.storage import TimedStorage, descriptor_of
 from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth.identity import OpenAuthenticator
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
@@ -108,14 +109,14 @@ def _pull(memory: InMemory) -> list[bytes]:
     return [each.content for each in blobs]
 
 
-def test_the_driver_offers_no_descriptor(memory: InMemory) -> None:
+def test_the_driver_offers_no_descriptor_and_no_times(memory: InMemory) -> None:
     """A test over a driver that has one would show nothing."""
     memory.storage.write("some/key", b"content")
     opened = memory.storage.open("some/key")
 
     assert isinstance(opened, BytesIO)
-    with pytest.raises(OSError, match="fileno"):
-        opened.fileno()
+    assert descriptor_of(opened) is None
+    assert not isinstance(memory.storage, TimedStorage)
 
 
 def test_a_cold_and_a_warm_pull(memory: InMemory, upstream: FakeUpstream) -> None:

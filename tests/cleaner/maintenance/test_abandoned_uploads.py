@@ -12,6 +12,7 @@ from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore import layout
 from entrepot.datastore.locks import try_lock
+from entrepot.datastore.storage import set_time
 from tests.cleaner.stock import HOSTED, push
 from tests.clock import Clock
 
@@ -105,8 +106,8 @@ def test_an_upload_of_docker_distribution_is_removed_by_its_last_chunk(
     pushed = push(store, 1, used=0)
     _begin_distribution_upload(store)
     for name in ("startedat", "hashstates/sha256/0"):
-        store.storage.touch(f"{_THEIRS}/{name}", clock.now - 100)
-    store.storage.touch(f"{_THEIRS}/data", clock.now)
+        set_time(store.storage, f"{_THEIRS}/{name}", clock.now - 100)
+    set_time(store.storage, f"{_THEIRS}/data", clock.now)
     assert _purge(uploads, before=clock.now) == []
 
     assert _purge(uploads, before=clock.now + 1) == [True]

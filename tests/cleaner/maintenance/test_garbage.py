@@ -21,6 +21,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.accesslog import Event
 from entrepot.datastore.errors import StorageFull
 from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.storage import set_time
 from tests import images
 from tests.cleaner.stock import (
     HOSTED,
@@ -62,7 +63,7 @@ def _made(number: int) -> images.Image:
 
 def _link(store: DataDirectory, digest: Digest, at: float, name: Repository = HOSTED) -> None:
     store.repositories.link_blob(name, digest)
-    store.storage.touch(layout.layer_link(name, digest), at)
+    set_time(store.storage, layout.layer_link(name, digest), at)
 
 
 def test_a_repository_that_cannot_be_locked_keeps_no_other_content(

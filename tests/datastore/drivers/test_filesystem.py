@@ -13,6 +13,7 @@ import pytest
 
 from entrepot.datastore.drivers.filesystem import Filesystem
 from entrepot.datastore.errors import DatastoreError, StorageBroken, StorageFull
+from entrepot.datastore.storage import TimedStorage, descriptor_of
 from tests.processes import next_line, running
 
 
@@ -38,6 +39,15 @@ def test_a_key_is_a_path_below_the_root(storage: Filesystem, root: Path) -> None
     storage.write("docker/registry/v2/x", b"content")
 
     assert (root / "docker/registry/v2/x").read_bytes() == b"content"
+
+
+def test_files_have_descriptors_and_times(storage: Filesystem) -> None:
+    """Bodies are sent with sendfile, and the order of eviction survives the loss of the index."""
+    storage.write("key", b"content")
+
+    with storage.open("key") as file:
+        assert descriptor_of(file) == file.fileno()
+    assert isinstance(storage, TimedStorage)
 
 
 def test_a_key_cannot_lead_out_of_the_root(storage: Filesystem) -> None:

@@ -21,9 +21,9 @@ from tests.appliance.stub_worker import StubWorker
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-SLOTS = 100  # requests that a worker accepts at a time
-UPLOADS = 4  # of them with large bodies
-SPARE = 2  # of them from addresses that have few requests
+SLOTS = 100  # a worker accepts this many requests at a time
+UPLOADS = 4  # this many of the requests may have large bodies
+SPARE = 2  # this many of the requests are reserved for addresses that have few requests
 T = TypeVar("T")
 
 
@@ -38,7 +38,7 @@ def eventually(condition: Callable[[], T], within: float = 10.0) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response of HAProxy: `headers` by lower-case name."""
+    """A `Response` of HAProxy has its `headers` by lower-case name."""
 
     status: int
     headers: Mapping[str, str]
@@ -55,7 +55,7 @@ class Response:
 
 
 class Haproxy:
-    """HAProxy in front of two stub workers; the second one may be missing."""
+    """A `Haproxy` runs HAProxy in front of two stub workers; the second one may be missing."""
 
     def __init__(
         self,
@@ -122,7 +122,8 @@ class Haproxy:
         """Send raw bytes, and read the response until HAProxy closes the connection."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
             received = bytearray()
-            with suppress(ConnectionError):  # a server that refuses early does not read the rest
+            # a server that refuses a request early does not read the rest of its body
+            with suppress(ConnectionError):
                 connection.sendall(raw)
             with suppress(ConnectionError):
                 while piece := connection.recv(65536):
@@ -130,7 +131,7 @@ class Haproxy:
             return Response.parse(bytes(received))
 
     def request(self, target: str, *headers: str, method: str = "GET") -> Response:
-        """Send one request with the header lines *headers*."""
+        """Send one request with the given header lines."""
         lines = [f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close", *headers]
         return self.send_raw("\r\n".join([*lines, "", ""]).encode("latin-1"))
 
@@ -172,7 +173,8 @@ class Haproxy:
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
         except OSError:
             return False
-        return (self.run / "admin.sock").exists()  # HAProxy creates it after the listener
+        # HAProxy creates the admin socket after the listener
+        return (self.run / "admin.sock").exists()
 
 
 def stub_worker(run: Path, number: int, headers: Mapping[str, str] | None = None) -> StubWorker:

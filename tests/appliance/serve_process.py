@@ -18,10 +18,10 @@ from tests.appliance.haproxy import ROOT, eventually
 from tests.ports import free_port
 
 WAIT = "import signal\nsignal.sigwait({signal.SIGTERM})\n"
-"""A program that waits until it is stopped."""
+"""This program waits until it is stopped."""
 
 FAIL = "import sys\nprint('almost')\nsys.exit('out of luck')\n"
-"""A program that fails at its start."""
+"""This program fails at its start."""
 
 SERVE = f"""
 import signal, sys, threading
@@ -32,7 +32,7 @@ with StubWorker(config.resolved().run / "worker1.sock"):
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     signal.sigwait([signal.SIGTERM])
 """
-"""A registry with one stub worker."""
+"""This program is a registry with one stub worker."""
 
 IMPORT_PACKAGE = f"__path__.append({str(ROOT / 'entrepot')!r})\n"
 """The import package of the stubs: all other modules are imported from the real package."""
@@ -41,7 +41,7 @@ PROGRAMS = {"registry": SERVE, "logger": WAIT, "cleaner": WAIT}
 
 
 class ServeProcess:
-    """One `entrepot serve` with *programs*; its output is in `log`."""
+    """A `ServeProcess` is one `entrepot serve` with *programs*; its output is in `log`."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class ServeProcess:
         self.process = self.start()
 
     def start(self, *flags: str, **more: str) -> subprocess.Popen[bytes]:
-        """Start another `serve` on the same data directory."""
+        """Start another `entrepot serve` on the same data directory."""
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(self._path),

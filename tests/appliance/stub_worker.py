@@ -1,9 +1,9 @@
-"""A stub of a registry worker, for tests of HAProxy: an HTTP server on a unix socket.
+"""Run a stub of a registry worker, for tests of HAProxy: an HTTP server on a unix socket.
 
-The path of a request selects the response: `/hang-up` closes before the first byte, `/html/500`
-fails with HTML as gunicorn does, `/status/401` has that status, `/wait/a/file` responds when that
-file exists (and creates `/a/file.waiting` meanwhile), `/large` has 8 MiB, and any other path, such
-as `/echo`, returns the request's headers as JSON.
+The path of a request selects the response: `/hang-up` closes the connection, `/html/500` fails with
+HTML as gunicorn does, and `/status/401` has that status. `/wait/a/file` responds when that file
+exists, and creates `/a/file.waiting` meanwhile; `/large` has 8 MiB. Any other path, such as
+`/echo`, returns the request's headers as JSON.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from typing import Self
 
 
 class _Server(ThreadingMixIn, UnixStreamServer):
-    """A server with a reference to its worker, for the request handler."""
+    """The server has a reference to its worker, for the request handler."""
 
     worker: StubWorker
     daemon_threads = True
     request_queue_size = 64
 
     def handle_error(self, *_: object) -> None:
-        """Ignore errors: HAProxy closes the connection when it replaces the response."""
+        """Ignore errors: HAProxy closes the connection when it replaces the stub's response."""
 
 
 class StubWorker:
-    """A worker on the socket *path*; `seen` lists method and target of each request but checks."""
+    """A `StubWorker` listens on the socket *path*; `seen` lists all requests but checks."""
 
     def __init__(self, path: Path, headers: Mapping[str, str] | None = None) -> None:
         self.seen: list[str] = []
@@ -108,4 +108,4 @@ class _Handler(BaseHTTPRequestHandler):
         return "haproxy"  # a unix socket has no address
 
     def log_message(self, *_: object) -> None:
-        """Log nothing."""
+        """Log nothing of a request."""

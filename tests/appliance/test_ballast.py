@@ -1,4 +1,4 @@
-"""The file that reserves disk space for a start on a full disk."""
+"""The ballast file reserves disk space for a start on a full disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from entrepot.datastore.budget import BALLAST_BYTES
 
 
 def test_the_ballast_allocates_disk_blocks_once(tmp_path: Path) -> None:
-    """A sparse file of the same length would reserve nothing."""
+    """The ballast allocates disk blocks once: a sparse file would reserve nothing."""
     ballast.create(tmp_path)
     ballast.create(tmp_path)
     (found,) = tmp_path.iterdir()
@@ -19,7 +19,7 @@ def test_the_ballast_allocates_disk_blocks_once(tmp_path: Path) -> None:
 
 
 def test_the_ballast_is_released_once(tmp_path: Path) -> None:
-    """Every later start on the full disk goes on without it."""
+    """The ballast is released once; later starts on the full disk go on without it."""
     ballast.create(tmp_path)
 
     assert ballast.release(tmp_path)
@@ -27,7 +27,7 @@ def test_the_ballast_is_released_once(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_space_gets_no_ballast(tmp_path: Path) -> None:
-    """The start does not fail because of it."""
+    """A folder without space gets no ballast, and the start does not fail because of that."""
     ballast.create(tmp_path / "missing")
 
     assert not ballast.release(tmp_path / "missing")

@@ -37,7 +37,10 @@ def leaf(chain: bytes) -> x509.Certificate:
 
 @pytest.mark.parametrize("name", ["cache.test", "127.0.0.1"])
 def test_a_client_that_trusts_the_ca_trusts_the_server(name: str) -> None:
-    """By name and by address, with OpenSSL's strict checks."""
+    """A client that trusts the CA of `entrepot certs` trusts the server by name and by address.
+
+    OpenSSL's strict checks are on.
+    """
     run(*HOSTS)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain("tls/certs/certs.pem")
@@ -56,7 +59,7 @@ def test_a_client_that_trusts_the_ca_trusts_the_server(name: str) -> None:
 
 
 def test_the_appliance_accepts_the_file_unchanged() -> None:
-    """It contains certificate, chain and key, as HAProxy needs them."""
+    """`entrepot certs` writes certificate, chain and key into one file, as HAProxy needs them."""
     run(*HOSTS)
     settings = config.load(["--http.tls.certificate=tls/certs/certs.pem"], {}).settings
 
@@ -84,7 +87,7 @@ def test_a_renewal_keeps_the_ca_and_the_names() -> None:
 
 
 def test_a_renewal_can_change_the_names() -> None:
-    """New --host options replace the names of the old certificate."""
+    """The --host options of a renewal replace the names of the old certificate."""
     run(*HOSTS)
 
     _, chain = run("--host", "new.test", "--host", "::1", "--days", "30")
@@ -95,7 +98,7 @@ def test_a_renewal_can_change_the_names() -> None:
 
 
 def test_no_certificate_outlives_its_ca() -> None:
-    """Otherwise clients would reject it before its own end, for no visible reason."""
+    """No certificate outlives its CA, because clients would reject it for no visible reason."""
     now = dt.datetime.now(dt.UTC)
     old = authority.create(now - dt.timedelta(days=3600))
 
@@ -107,7 +110,10 @@ def test_no_certificate_outlives_its_ca() -> None:
 def test_the_output_explains_how_each_client_trusts_the_ca(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """By path, and by the command that writes all files."""
+    """`entrepot certs` explains how each client trusts the CA.
+
+    It prints the paths, and the command that writes all files.
+    """
     run(*HOSTS)
     output = capsys.readouterr().out
 
@@ -169,7 +175,7 @@ def test_an_incomplete_ca_is_not_replaced_silently(
 def test_bad_input_prints_one_line_and_creates_no_files(
     capsys: pytest.CaptureFixture[str], words: list[str], expected: str
 ) -> None:
-    """The line names the correct input."""
+    """Bad input of `entrepot certs` prints one line with the correct input and creates no file."""
     assert main(["certs", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert expected in line

@@ -1,4 +1,4 @@
-"""`entrepot check`: the configuration in force, its sources and its problems."""
+"""`entrepot check` shows the configuration in force, its sources and its problems."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _words(text: str) -> list[list[str]]:
 
 
 def test_every_setting_is_shown_with_its_value_and_its_source(desk: Desk) -> None:
-    """The value has the form in which an operator writes it."""
+    """`check` shows every setting with its source and its value in the operator's notation."""
     desk.write("cleaner: {maxsize: 2048M}")
     lines = _words(report(desk.examine("--cleaner.ttl=72h", ENTREPOT_ONGONE="serve")))
 
@@ -39,7 +39,7 @@ def test_every_setting_is_shown_with_its_value_and_its_source(desk: Desk) -> Non
 
 
 def test_an_upstream_is_shown_with_inherited_settings(desk: Desk) -> None:
-    """The source is that of the inherited setting."""
+    """`check` shows an upstream with inherited settings and the sources of those settings."""
     lines = _words(
         report(desk.examine("--upstreams.quay.io.freshness=5m", ENTREPOT_ONGONE="serve"))
     )
@@ -51,7 +51,7 @@ def test_an_upstream_is_shown_with_inherited_settings(desk: Desk) -> None:
 
 
 def test_a_report_without_upstreams_shows_none(desk: Desk) -> None:
-    """A disabled upstream is not listed, but its setting is shown."""
+    """`check` shows the setting of a disabled upstream, but does not list the upstream."""
     text = report(desk.examine("--upstreams.quay.io.enabled=false"))
 
     listed = text.partition("Upstreams\n")[2].partition("\n\n")[0]
@@ -63,7 +63,7 @@ def test_a_report_without_upstreams_shows_none(desk: Desk) -> None:
 
 
 def test_no_secret_is_shown(desk: Desk) -> None:
-    """Neither a valid secret nor one that cannot be parsed."""
+    """`check` shows no secret, valid or invalid."""
     desk.write("upstreams: {a.io: {username: me, password: hunter2}}\nredis: {password: hunter2}")
     text = report(
         desk.examine(
@@ -80,7 +80,10 @@ def test_no_secret_is_shown(desk: Desk) -> None:
 
 
 def test_every_key_of_distribution_is_shown_with_its_verdict(desk: Desk) -> None:
-    """A key that is set is shown with its source."""
+    """`check` shows every key of docker distribution with its verdict.
+
+    A key that is set is shown with its source.
+    """
     desk.write("redis: {addr: a}\nhttp: {net: tcp}")
     lines = report(desk.examine()).splitlines()
 
@@ -93,7 +96,7 @@ def test_every_key_of_distribution_is_shown_with_its_verdict(desk: Desk) -> None
 
 
 def test_warnings_and_problems_come_last_with_their_remedies(desk: Desk) -> None:
-    """At the end of a long report, the operator sees them without scrolling."""
+    """`check` prints warnings and problems last, where the operator sees them without scrolling."""
     text = report(desk.examine(CLEANER_MAXSIZE="10X", CLEANER_MAXSZE="1G"))
 
     assert text.endswith(
@@ -103,7 +106,7 @@ def test_warnings_and_problems_come_last_with_their_remedies(desk: Desk) -> None
 
 
 def test_upstreams_are_shown_with_their_logins(desk: Desk) -> None:
-    """Those of the pull secret are included."""
+    """`check` shows upstreams with their logins, including upstreams of the pull secret."""
     desk.places.secret.write_text(
         '{"auths": {"quay.io": {}, "*.azurecr.io": {}, "a.io": {}}}', encoding="utf-8"
     )
@@ -135,7 +138,10 @@ def test_check_exits_with_2_for_bad_input(
 def test_a_pushed_repository_that_an_upstream_would_hide_is_a_problem(
     desk: Desk, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """`serve` would not start; the pull secret here names no registry."""
+    """An upstream that would hide a pushed repository is a problem, and `serve` would not start.
+
+    The pull secret of this test names no registry.
+    """
     Repositories(disk_storage(tmp_path)).link_blob(Repository("quay.io/team/app"), Digest.of(b""))
     desk.places.secret.write_text('{"auths": {}, "credsStore": "desktop"}', encoding="utf-8")
     data = f"--storage.filesystem.rootdirectory={tmp_path}"

@@ -94,7 +94,7 @@ def pulled(tmp_path: Path) -> tuple[Digest, Digest]:
 def test_clean_evicts_while_no_appliance_runs_after_reading_the_access_log(
     tmp_path: Path, pulled: tuple[Digest, Digest]
 ) -> None:
-    """Uses that a killed appliance logged must count."""
+    """`entrepot clean` reads the access log first, so uses that a killed appliance logged count."""
     unused, used = pulled
     assert main(["clean", "--once", f"--storage.filesystem.rootdirectory={tmp_path}"]) == 0
 
@@ -137,7 +137,10 @@ def test_flags_override_the_settings_of_a_running_appliance(
 def test_a_flag_without_effect_on_a_running_appliance_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It used to be ignored silently."""
+    """`entrepot clean` refuses a flag that has no effect on the running appliance.
+
+    Such a flag used to be ignored silently.
+    """
     root = f"--storage.filesystem.rootdirectory={tmp_path}"
     assert main(["clean", "--dry-run", root, "--http.workers=3"]) == 2
 

@@ -1,4 +1,4 @@
-"""The `entrepot` command: help, version, and bad input."""
+"""Test the `entrepot` command: help, version, and bad input."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bad_input_prints_one_line_on_stderr_and_exits_with_2(
     words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The line has a remedy, and there is no traceback."""
+    """Bad input prints one line with a remedy on stderr, no traceback, and exits with 2."""
     assert main(words) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
@@ -41,7 +41,7 @@ def test_a_call_without_arguments_prints_help_on_stderr(capsys: pytest.CaptureFi
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
-    """`entrepot --version` and `entrepot version` are the same."""
+    """`entrepot --version` and `entrepot version` print the version of the package."""
     assert main(["--version"]) == 0
     first = capsys.readouterr().out
     assert main(["version"]) == 0

@@ -1,4 +1,4 @@
-"""haproxy.cfg: requests that have a body, or may have one."""
+"""haproxy.cfg handles requests that have a body, or may have one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.appliance.haproxy import Haproxy, Response, stub_worker
 
 @pytest.fixture(scope="module")
 def haproxy() -> Iterator[Haproxy]:
-    """Return HAProxy in front of a worker that returns the request's headers."""
+    """Run HAProxy in front of a worker that returns the request's headers."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         run = Path(folder)
         with stub_worker(run, 1), stub_worker(run, 2), Haproxy(run) as started:
@@ -27,7 +27,7 @@ def _connection(response: Response) -> list[str]:
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "POST", "PATCH", "DELETE"])
 def test_each_method_is_logged_by_its_name(haproxy: Haproxy, method: str) -> None:
-    """Also PATCH, which HAProxy's own list of methods lacks."""
+    """HAProxy logs each method by its name, also PATCH, which its own list of methods lacks."""
     haproxy.request(f"/echo?by={method}", "Content-Length: 0", method=method)
 
     assert haproxy.line(f"by={method}").method == method
@@ -46,7 +46,7 @@ def test_the_connection_of_a_request_with_a_body_is_closed(haproxy: Haproxy, met
 def test_the_connection_of_a_get_with_a_body_is_closed_too(
     haproxy: Haproxy, announced: str
 ) -> None:
-    """Such a GET is unusual, but allowed."""
+    """HAProxy closes the connection of a GET with a body, which is unusual but allowed."""
     body = "ab" if announced.startswith("C") else "2\r\nab\r\n0\r\n\r\n"
     head = f"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{announced}\r\n\r\n"
 
@@ -54,5 +54,5 @@ def test_the_connection_of_a_get_with_a_body_is_closed_too(
 
 
 def test_the_connection_of_a_read_stays_open(haproxy: Haproxy) -> None:
-    """A pull saves the setup of a connection for each request."""
+    """HAProxy keeps the connection of a GET without a body: a pull saves the setup of others."""
     assert _connection(haproxy.request("/echo")) == []

@@ -1,4 +1,4 @@
-"""HAProxy's content cache, with a stub worker: its content, its users, and its invalidation."""
+"""Test HAProxy's content cache with a stub worker: its content, its users, its invalidation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def worker(run: Path) -> Iterator[StubWorker]:
-    """Return the worker; a test sets its response headers."""
+    """Run a stub worker; a test sets its response headers."""
     with stub_worker(run, 1) as started:
         yield started
 
@@ -75,7 +75,7 @@ def is_cached(response: Response) -> bool:
 
 
 def login(haproxy: Haproxy, worker: StubWorker, credential: str, rights: str = SOME) -> None:
-    """Have HAProxy remember a credential with these rights."""
+    """Let HAProxy remember a credential with these rights."""
     worker.headers["X-Entrepot-Rights"] = rights
     haproxy.request("/v2/", credential)
     del worker.headers["X-Entrepot-Rights"]
@@ -84,7 +84,10 @@ def login(haproxy: Haproxy, worker: StubWorker, credential: str, rights: str = S
 def test_a_cacheable_response_is_fetched_once(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """The second response has the first one's headers and body, and another Cache-Status."""
+    """HAProxy fetches a cacheable response once.
+
+    The second response has the same headers and body, and another Cache-Status.
+    """
     first, second = haproxy.request(path), haproxy.request(path)
 
     assert [f"GET {path}"] == worker.seen
@@ -99,7 +102,7 @@ def test_a_cacheable_response_is_fetched_once(
 
 
 def test_a_cached_response_is_logged_like_any_other(haproxy: Haproxy, path: str) -> None:
-    """The line has digest, repository and kind, which the URI does not contain."""
+    """The log line of a cached response has digest, repository and kind, which the URI lacks."""
     haproxy.request(path)
     haproxy.request(path)
 
@@ -111,7 +114,10 @@ def test_a_cached_response_is_logged_like_any_other(haproxy: Haproxy, path: str)
 
 
 def test_head_is_served_from_a_cached_get(haproxy: Haproxy, path: str) -> None:
-    """With the length, without a body; a HEAD itself is not cached."""
+    """HAProxy serves HEAD from a cached GET, with its length and no body.
+
+    A response to HEAD is not cached.
+    """
     assert not is_cached(haproxy.request(path, method="HEAD"))
     got = haproxy.request(path)
     response = haproxy.request(path, method="HEAD")
@@ -121,7 +127,7 @@ def test_head_is_served_from_a_cached_get(haproxy: Haproxy, path: str) -> None:
 
 
 def test_a_matching_etag_is_answered_304_from_the_cache(haproxy: Haproxy, path: str) -> None:
-    """HAProxy evaluates If-None-Match."""
+    """HAProxy evaluates If-None-Match and responds with 304 from its cache."""
     haproxy.request(path)
 
     response = haproxy.request(path, 'If-None-Match: "sha256:abc"')
@@ -156,7 +162,7 @@ def test_a_response_without_permission_is_not_cached(
 def test_a_response_without_a_cache_epoch_is_not_cached(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """The state that it reflects is unknown."""
+    """HAProxy caches no response without a cache epoch, whose state is unknown."""
     del worker.headers["X-Entrepot-Generation"]
     haproxy.request(path)
 
@@ -210,7 +216,10 @@ def _received_headers(haproxy: Haproxy, path: str, *headers: str) -> dict[str, s
 
 
 def test_a_credential_is_verified_once(haproxy: Haproxy, worker: StubWorker, path: str) -> None:
-    """After that the worker gets the epoch of the verification; Authorization stays."""
+    """A worker verifies a credential once; later requests carry the epoch of that verification.
+
+    HAProxy does not remove Authorization.
+    """
     assert "x-entrepot-verified" not in _received_headers(haproxy, path, ALICE)
     login(haproxy, worker, ALICE)
 
@@ -249,7 +258,10 @@ def test_a_verification_under_an_old_epoch_is_not_remembered(
 def test_cached_responses_are_shared_by_users_with_equal_rights_only(
     haproxy: Haproxy, worker: StubWorker, path: str, other: tuple[str, str] | None, *, shares: bool
 ) -> None:
-    """Users of another rights class, and anonymous clients, get none of them."""
+    """Only users with equal rights share cached responses.
+
+    Other users and anonymous clients get none of them.
+    """
     CacheEpoch(haproxy.run).increment()
     worker.headers["X-Entrepot-Generation"] = CacheEpoch(haproxy.run).now()
     login(haproxy, worker, ALICE, SOME)
@@ -262,7 +274,10 @@ def test_cached_responses_are_shared_by_users_with_equal_rights_only(
 
 
 def test_an_unverified_credential_gets_nothing_from_the_cache(haproxy: Haproxy, path: str) -> None:
-    """Not even public content: the worker decides, and may respond with 401."""
+    """A client with an unverified credential gets no cached response, even of public content.
+
+    The worker decides, and may respond with 401.
+    """
     haproxy.request(path)
 
     assert not is_cached(haproxy.request(path, "Authorization: Basic eDp5"))
@@ -288,7 +303,7 @@ def test_an_unverified_credential_gets_nothing_from_the_cache(haproxy: Haproxy, 
 def test_a_client_cannot_forge_a_cache_key(
     haproxy: Haproxy, worker: StubWorker, path: str, request_head: str
 ) -> None:
-    """The client chooses Host and the URI's authority, but not the key."""
+    """A client chooses Host and the URI's authority, but not the key of HAProxy's cache."""
     login(haproxy, worker, ALICE)
     epoch = CacheEpoch(haproxy.run).now()
     for form in (path, f"http://localhost{path}"):
@@ -311,7 +326,7 @@ def test_all_host_names_share_the_cache(haproxy: Haproxy, path: str) -> None:
 def test_the_log_names_the_user_of_the_request(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """Not the user whose response was cached."""
+    """The log line of a cached response names the requesting user, not the first user."""
     login(haproxy, worker, ALICE, SOME)
     login(haproxy, worker, CAROL, SOME)
     worker.headers["X-Entrepot-User"] = "alice"
@@ -328,9 +343,12 @@ def test_the_log_names_the_user_of_the_request(
 def test_only_addresses_with_many_failed_logins_are_marked(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """By address and user. A worker verifies marked logins last; a right password still works."""
-    login(haproxy, worker, "Authorization: Basic bWFyeTpyaWdodA==")  # mary:right
-    guess = "Authorization: Basic bWFyeTp3cm9uZw=="  # mary:wrong
+    """HAProxy counts failed logins by address and user, and marks only addresses with many.
+
+    A worker verifies marked logins last; a right password still works.
+    """
+    login(haproxy, worker, "Authorization: Basic bWFyeTpyaWdodA==")  # this is the login mary:right
+    guess = "Authorization: Basic bWFyeTp3cm9uZw=="  # this is the login mary:wrong
     guesses = [
         threading.Thread(target=haproxy.request, args=("/status/401", guess)) for _ in range(62)
     ]
@@ -354,7 +372,7 @@ def test_wrong_passwords_on_public_content_count_as_failed_logins(
     haproxy: Haproxy, worker: StubWorker
 ) -> None:
     """Otherwise a client could test passwords with anonymous pulls, without a limit."""
-    wrong = "Authorization: Basic a2F0ZTp3cm9uZw=="  # kate:wrong
+    wrong = "Authorization: Basic a2F0ZTp3cm9uZw=="  # this is the login kate:wrong
     worker.headers["X-Entrepot-Mistaken"] = "1"
     for _ in range(61):
         response = haproxy.request("/status/200", wrong)
@@ -367,7 +385,7 @@ def test_wrong_passwords_on_public_content_count_as_failed_logins(
 
 
 def test_the_first_wrong_passwords_reach_the_worker(haproxy: Haproxy, worker: StubWorker) -> None:
-    """A user who mistypes a password gets a 401 each time."""
+    """A user who mistypes a password gets a 401 from the worker each time."""
     typo = "Authorization: Basic YW5uYTpvb3Bz"
 
     assert [haproxy.request("/status/401", typo).status for _ in range(5)] == [401] * 5
@@ -375,7 +393,7 @@ def test_the_first_wrong_passwords_reach_the_worker(haproxy: Haproxy, worker: St
 
 
 def test_haproxy_starts_with_the_current_cache_epoch() -> None:
-    """It may have risen while HAProxy did not run."""
+    """HAProxy starts with the current cache epoch, which may have risen while it did not run."""
     with (
         tempfile.TemporaryDirectory(prefix="ent-") as folder,
         stub_worker(Path(folder), 1) as worker,

@@ -59,7 +59,7 @@ def second(run: Path) -> Iterator[StubWorker]:
 
 @pytest.fixture(scope="module")
 def haproxy(run: Path, first: StubWorker, second: StubWorker) -> Iterator[Haproxy]:
-    """Return HAProxy in front of both workers."""
+    """Run HAProxy in front of both workers."""
     assert first is not second
     with Haproxy(run) as started:
         yield started
@@ -85,7 +85,7 @@ def haproxies(haproxy: Haproxy) -> Iterator[Callable[[str], Haproxy]]:
 
 
 def code_of(response: Response) -> str:
-    """Return the OCI error code; every error must have one."""
+    """Return the OCI error code of a response; every error must have a code."""
     return str(json.loads(response.body)["errors"][0]["code"])
 
 
@@ -121,7 +121,10 @@ def test_each_response_has_one_log_line_with_the_fields_of_access_line(haproxy: 
 
 
 def test_log_lines_of_equal_requests_differ_only_in_their_start(haproxy: Haproxy) -> None:
-    """The logger counts them as one, and caches the parsed line."""
+    """Log lines of equal requests differ only in their start.
+
+    The logger counts them as one, and caches the parsed line.
+    """
     for _ in range(3):
         haproxy.request("/v2/equal%2fequests")
     eventually(lambda: len(haproxy.lines("equal%2f")) == 3)
@@ -174,13 +177,13 @@ def test_a_malformed_request_is_refused_and_logged(haproxy: Haproxy, raw: bytes)
 
     status = haproxy.send_raw(raw).status
 
-    assert status in (400, 414)  # HAProxy 3.2 recognizes a target that is too long
+    assert status in (400, 414)  # HAProxy recognizes a target that is too long since version 3.2
     unread = eventually(lambda: [line for line in haproxy.lines("") if line.uri == ""][count:])
     assert [line.status for line in unread] == [status]
 
 
 def test_internal_headers_of_a_worker_do_not_reach_the_client(haproxy: Haproxy) -> None:
-    """X-Entrepot-* headers of a response, and its Server header, are removed."""
+    """HAProxy removes X-Entrepot-* headers and the Server header from a worker's response."""
     response = haproxy.request("/echo")
 
     assert not [name for name in response.headers if name.startswith("x-entrepot-")]
@@ -225,7 +228,10 @@ def test_forged_headers_do_not_reach_a_worker(haproxy: Haproxy) -> None:
 def test_a_worker_gets_the_scheme_of_a_proxy_that_ended_tls(
     haproxy: Haproxy, header: str, expected: list[str]
 ) -> None:
-    """Only that scheme, for URLs in the response to this client, and from no other header."""
+    """A worker gets the scheme of a proxy that ended TLS, only for URLs in its response.
+
+    No other header sets the scheme.
+    """
     assert echoed(haproxy.request("/echo", header), "X-Client-Scheme") == expected
 
 
@@ -244,7 +250,7 @@ def test_a_worker_gets_the_scheme_of_a_proxy_that_ended_tls(
 def test_an_ambiguous_header_is_refused(
     haproxy: Haproxy, headers: list[str], status: int, code: str
 ) -> None:
-    """Two parsers could read it differently; HAProxy refuses it before a worker sees it."""
+    """HAProxy refuses an ambiguous header, which two parsers could read differently."""
     response = haproxy.request("/echo", *headers)
 
     assert (status, code) == (response.status, code_of(response))
@@ -277,13 +283,16 @@ def test_an_error_has_the_oci_envelope_and_a_log_line(
 
 
 def test_an_encoded_slash_in_the_query_is_accepted(haproxy: Haproxy) -> None:
-    """Paged lists use it: `last=library%2Fapp`."""
+    """HAProxy accepts an encoded slash in a query, as in a paged list: `last=library%2Fapp`."""
     assert haproxy.request("/echo?last=a%2Fb").status == 200
 
 
 @pytest.mark.parametrize("host", [":", "a:b", "a b", "[::1", "a/b", "x:123456"])
 def test_an_invalid_host_is_refused(haproxy: Haproxy, host: str) -> None:
-    """HAProxy could not set it as the URI's authority, and responded with 500."""
+    """HAProxy refuses an invalid Host, which it could not set as the URI's authority.
+
+    It used to respond with 500.
+    """
     response = haproxy.send_raw(
         f"GET /echo HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
     )
@@ -295,7 +304,10 @@ def test_an_invalid_host_is_refused(haproxy: Haproxy, host: str) -> None:
     "host", ["localhost", "a_b.test:5000", "[::1]:5000", "127.0.0.1", "", "x:", "*.test", "a%20b"]
 )
 def test_a_host_that_clients_send_is_accepted(haproxy: Haproxy, host: str) -> None:
-    """Names and addresses, with and without a port; no other form that RFC 3986 allows."""
+    """HAProxy accepts names and addresses as Host, with and without a port.
+
+    It refuses other forms that RFC 3986 allows.
+    """
     response = haproxy.send_raw(
         f"GET /echo HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
     )
@@ -305,7 +317,10 @@ def test_a_host_that_clients_send_is_accepted(haproxy: Haproxy, host: str) -> No
 
 @pytest.mark.parametrize("target", ["http:///echo", "https:///echo", "http:///"])
 def test_an_absolute_uri_without_a_host_is_refused(haproxy: Haproxy, target: str) -> None:
-    """RFC 9110, 4.2.1; in HTTP/2, `:authority` is empty then. The response used to be 500."""
+    """HAProxy refuses an absolute URI with an empty Host: RFC 9110, 4.2.1.
+
+    In HTTP/2, `:authority` is empty then. HAProxy used to respond with 500.
+    """
     response = haproxy.send_raw(
         f"GET {target} HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n".encode()
     )
@@ -315,7 +330,7 @@ def test_an_absolute_uri_without_a_host_is_refused(haproxy: Haproxy, target: str
 
 @pytest.mark.parametrize("coding", ["chunked,", "chunked, chunked", "gzip, chunked", "identity"])
 def test_a_list_of_transfer_codings_is_refused(haproxy: Haproxy, coding: str) -> None:
-    """With the OCI envelope, before a worker sees it."""
+    """HAProxy refuses a list of transfer codings with the OCI envelope."""
     response = haproxy.send_raw(
         f"PUT /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: {coding}\r\n"
         "Connection: close\r\n\r\n0\r\n\r\n".encode()
@@ -474,7 +489,10 @@ def test_a_browser_cannot_write_where_no_password_is_needed(
     host: str,
     status: int,
 ) -> None:
-    """A web page could send such a request, also with a host name that resolves to our address."""
+    """A write with a browser's headers is refused if no password is needed.
+
+    A web page could send such a request, also with a host name that resolves to the appliance.
+    """
     lines = [f"{method} /echo HTTP/1.1", f"Host: {host}", "Connection: close", *header]
     from_browser = "\r\n".join([*lines, "Content-Length: 0", "", ""]).encode()
     from_client = "\r\n".join([*lines[:3], "Content-Length: 0", "", ""]).encode()
@@ -488,7 +506,10 @@ def test_a_browser_cannot_write_where_no_password_is_needed(
 def test_a_read_without_any_response_byte_is_retried_once(
     haproxy: Haproxy, first: StubWorker, second: StubWorker, method: str, tries: int
 ) -> None:
-    """A GET or HEAD goes to the other worker. A write may have taken effect, and is not retried."""
+    """HAProxy sends a GET or HEAD without any response byte to the other worker once.
+
+    A write may have taken effect, and is not retried.
+    """
     target = f"/hang-up/{method}"
     response = haproxy.request(target, "Content-Length: 0", method=method)
 
@@ -497,7 +518,10 @@ def test_a_read_without_any_response_byte_is_retried_once(
 
 
 def test_health_checks_are_not_logged_except_the_cleaners_log_barrier(haproxy: Haproxy) -> None:
-    """They would fill the log; the cleaner searches the log for its `?news=` request."""
+    """Health checks are not logged, because they would fill the log.
+
+    The cleaner searches the log for its own `?news=` request, which is logged.
+    """
     assert haproxy.request("/healthz").status == 200
     assert haproxy.request("/healthz?news=17").status == 200
     haproxy.request("/echo?after=healthz")
@@ -508,7 +532,7 @@ def test_health_checks_are_not_logged_except_the_cleaners_log_barrier(haproxy: H
 
 
 def test_the_internal_socket_follows_the_same_rules(haproxy: Haproxy) -> None:
-    """Requests over front.sock pass through the same frontend."""
+    """Requests over the internal socket front.sock follow the rules of the TCP frontend."""
     assert status_of(haproxy.run / "front.sock", "/v2/own%2fway", timeout=5) == 400
     assert haproxy.line("/v2/own%2fway").source.startswith("unix")
 
@@ -530,7 +554,10 @@ def test_healthz_reflects_the_state_of_the_workers() -> None:
 
 
 def test_with_a_certificate_haproxy_serves_tls(tmp_path: Path) -> None:
-    """From one PEM file with certificate and key; workers receive the scheme https."""
+    """HAProxy serves TLS from one PEM file with certificate and key.
+
+    Workers receive the scheme https.
+    """
     authority = Authority(tmp_path)
     with (
         tempfile.TemporaryDirectory(prefix="ent-") as folder,
@@ -546,19 +573,25 @@ def test_with_a_certificate_haproxy_serves_tls(tmp_path: Path) -> None:
 
 
 def test_an_http2_connection_has_few_streams(haproxy: Haproxy) -> None:
-    """Each stream holds buffers while HAProxy waits for its body, before any login is verified."""
+    """HAProxy limits the streams of an HTTP/2 connection, because each holds buffers.
+
+    It holds them while HAProxy waits for a body, before any login is verified.
+    """
     with socket.create_connection(("127.0.0.1", haproxy.port), timeout=10) as client:
         client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
         with client.makefile("rb") as frames:
             length, kind = struct.unpack(">IB", b"\0" + frames.read(9)[:4])
             settings = dict(struct.iter_unpack(">HI", frames.read(length)))
 
-    assert kind == 4  # SETTINGS
-    assert settings[3] == 16  # SETTINGS_MAX_CONCURRENT_STREAMS: RFC 9113, 6.5.2
+    assert kind == 4  # frame type 4 is SETTINGS
+    assert settings[3] == 16  # setting 3 is SETTINGS_MAX_CONCURRENT_STREAMS: RFC 9113, 6.5.2
 
 
 def test_workers_beyond_the_configured_number_are_disabled(haproxy: Haproxy) -> None:
-    """haproxy.cfg lists sixteen; HAProxy neither checks nor counts the others."""
+    """haproxy.cfg lists sixteen workers.
+
+    HAProxy neither checks nor counts those that do not run.
+    """
     rows = [row for row in haproxy.admin("show stat").splitlines() if ",worker" in row]
 
     assert len(rows) == 4 * 16
@@ -566,7 +599,7 @@ def test_workers_beyond_the_configured_number_are_disabled(haproxy: Haproxy) -> 
 
 
 def test_the_access_log_contains_only_requests() -> None:
-    """HAProxy would also log when a frontend starts and stops."""
+    """The access log contains only requests: HAProxy would also log the start of a frontend."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, stub_worker(Path(folder), 1):
         with Haproxy(Path(folder), 1) as haproxy:
             haproxy.request("/echo")

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.appliance.haproxy import Haproxy, eventually, stub_worker
 
 _SETTINGS, _HEADERS = 4, 1
-_ENDS = 0b101  # END_STREAM, END_HEADERS
+_ENDS = 0b101  # these are the flags END_STREAM and END_HEADERS
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""HAProxy's messages in the log of `serve`."""
+"""HAProxy's messages appear in the log of `serve`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from entrepot.runtime.log_limit import FEW
 
 
 def test_messages_of_haproxy_are_rate_limited(caplog: pytest.LogCaptureFixture) -> None:
-    """Clients can cause the same message again and again."""
+    """HAProxy's messages are rate limited, because clients can cause them repeatedly."""
     serve = object.__new__(SupervisorProcess)
     serve._stopping = False
     with caplog.at_level(logging.DEBUG, "entrepot.appliance.supervise.supervisor_process"):

@@ -1,4 +1,4 @@
-"""`entrepot healthy`: the health check of a container engine."""
+"""`entrepot healthy` is the health check of a container engine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return a run directory in a temporary folder of this test."""
+    """Create a run directory in a temporary folder of this test."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         created = Path(folder) / "entrepot-abc"
@@ -45,7 +45,10 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_the_appliance_is_healthy_if_it_responds_with_200(
     run: Path, capsys: pytest.CaptureFixture[str], status: int, code: int
 ) -> None:
-    """Through HAProxy and a worker, whatever the port, with TLS and without."""
+    """The appliance is healthy if a worker responds with 200 through HAProxy.
+
+    This is so on every port, with TLS and without.
+    """
     with socketserver.UnixStreamServer(str(run / "front.sock"), _Handler) as server:
         server.status = status  # type: ignore[attr-defined]  # ours
         server.get_request = lambda: (server.socket.accept()[0], ("", 0))  # type: ignore[method-assign]  # a peer has no name
@@ -72,7 +75,7 @@ def test_the_socket_of_a_killed_appliance_is_not_healthy(
 
 
 def test_the_health_check_does_not_import_the_configuration() -> None:
-    """It runs every few seconds, for the life of a container."""
+    """`entrepot healthy` imports no configuration, because it runs every few seconds."""
     program = (
         "import sys; from entrepot.appliance.__main__ import main; main(['healthy']);"
         "print([name for name in ('entrepot.config', 'pydantic', 'yaml') if name in sys.modules])"

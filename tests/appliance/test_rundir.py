@@ -1,4 +1,4 @@
-"""The run directory, and the file `run` that contains its path."""
+"""Test the run directory, and the file `run` that contains its path."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ from entrepot.datastore.errors import StorageFull
 def temporary(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """Use a temporary folder of this test for run directories."""
-    tmp_path_factory.getbasetemp()  # not in there
+    """Create a temporary folder of this test for run directories."""
+    tmp_path_factory.getbasetemp()  # this creates pytest's own folder before tempdir changes
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         yield Path(folder)
 
 
 def test_the_run_directory_is_private_and_removed_afterwards(tmp_path: Path) -> None:
-    """The state directory contains its path while the appliance runs."""
+    """The run directory is private, and is removed when the appliance ends.
+
+    The state directory contains its path meanwhile.
+    """
     with rundir.create(tmp_path) as run:
         (run / "socket").touch()
 
@@ -40,7 +43,7 @@ def test_the_run_directory_is_private_and_removed_afterwards(tmp_path: Path) -> 
 
 
 def test_a_data_directory_has_one_appliance(tmp_path: Path) -> None:
-    """A second one is refused, without an effect on the first."""
+    """A second appliance on a data directory is refused, without an effect on the first."""
     with rundir.create(tmp_path) as run:
         with pytest.raises(ConfigError, match="another appliance"), rundir.create(tmp_path):
             pass
@@ -51,7 +54,10 @@ def test_a_data_directory_has_one_appliance(tmp_path: Path) -> None:
 def test_the_run_directory_of_a_killed_appliance_is_removed(
     tmp_path: Path, temporary: Path
 ) -> None:
-    """The state directory still contains its path, but no process has locked it."""
+    """A start removes the run directory of a killed appliance.
+
+    The state directory still contains its path, but no process has locked it.
+    """
     left = temporary / "entrepot-old"
     left.mkdir()
     (tmp_path / "run").write_text(str(left))
@@ -71,7 +77,7 @@ def test_a_noted_folder_without_the_prefix_is_not_removed(tmp_path: Path, tempor
 
 
 def test_temporary_file_cleaners_skip_the_run_directory(tmp_path: Path) -> None:
-    """systemd-tmpfiles tries to lock a folder before it removes old files in it."""
+    """Systemd-tmpfiles skips the run directory, because it cannot lock the folder."""
     with rundir.create(tmp_path) as run:
         folder = os.open(run, os.O_RDONLY)
         with pytest.raises(BlockingIOError):
@@ -105,7 +111,7 @@ def test_run_directories_locked_by_a_process_stay(tmp_path: Path, temporary: Pat
 
 
 def test_folders_of_the_operator_stay(tmp_path: Path, temporary: Path) -> None:
-    """Whatever their names are, and wherever links lead."""
+    """A start removes no folder of the operator, whatever its name is, and follows no link."""
     for name in ("entrepot-registry", "entrepot-backup-1", "entrepot-files"):
         (temporary / name).mkdir()
         (temporary / name / "precious").touch()
@@ -125,7 +131,7 @@ def test_folders_of_the_operator_stay(tmp_path: Path, temporary: Path) -> None:
 def test_a_folder_removed_as_abandoned_is_created_again(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another start may check it after its creation and before its lock."""
+    """A run directory that another start removes before it is locked is created again."""
     flock = fcntl.flock
     removed: list[Path] = []
 
@@ -144,7 +150,7 @@ def test_a_folder_removed_as_abandoned_is_created_again(
 
 
 def test_a_second_appliance_is_refused_before_any_file_changes(tmp_path: Path) -> None:
-    """The first one's files keep their times, to the nanosecond."""
+    """A second appliance is refused before it changes any file or file time of the first."""
     rundir.refuse_second(tmp_path)
     with rundir.create(tmp_path):
         before = {each: each.stat().st_mtime_ns for each in (tmp_path, *tmp_path.rglob("*"))}
@@ -188,7 +194,10 @@ def test_an_unwritable_state_directory_still_has_one_appliance_that_is_found(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder of another account")
 def test_a_folder_of_another_account_is_no_run_directory(tmp_path: Path, temporary: Path) -> None:
-    """Whoever can write to the temporary folder could make one with matching settings."""
+    """A folder of another account is no run directory, even with matching settings.
+
+    Any account can create a folder in the temporary folder.
+    """
     foreign = temporary / "entrepot-aaaaaaaa"
     foreign.mkdir()
     settings = {"storage": {"statedir": str(tmp_path)}}

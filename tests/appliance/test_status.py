@@ -1,4 +1,4 @@
-"""`entrepot status`: its screen, and the data on it."""
+"""`entrepot status` shows the appliance's state on one screen."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SEEN = Status(
 
 
 def test_the_screen_shows_everything() -> None:
-    """The operator looks here when the appliance is slow, full or unavailable."""
+    """`status` shows all that an operator needs if the appliance is slow, full or unavailable."""
     text = "\n".join(screen(SEEN))
 
     for expected in (
@@ -60,7 +60,7 @@ def test_the_screen_shows_everything() -> None:
 
 
 def test_damaged_files_are_listed() -> None:
-    """With the repositories whose content is lost."""
+    """`status` lists damaged files with the repositories whose content is lost."""
     broken = (DamagedFile("sha256:abc", GIB, ("team/app",)), DamagedFile("sha256:def", GIB, ()))
 
     lines = [line for line in screen(replace(SEEN, damaged=broken)) if "in quarantine" in line]
@@ -81,7 +81,7 @@ def test_unknown_values_are_shown_as_unknown() -> None:
 
 
 def test_look_reads_index_run_state_and_breakers(tmp_path: Path) -> None:
-    """Without supervisord the list of processes is empty."""
+    """`status` reads index, run state and breakers; without supervisord it lists no processes."""
     settings = Settings(
         storage=StorageSettings(filesystem=FilesystemSettings(rootdirectory=tmp_path)),
         cleaner=CleanerSettings(maxsize=GIB),
@@ -100,7 +100,10 @@ def test_look_reads_index_run_state_and_breakers(tmp_path: Path) -> None:
 
 
 def test_hits_count_from_the_start() -> None:
-    """The logger's counters survive a restart, unless the index is a new one."""
+    """Hits count from the start.
+
+    The logger's counters survive a restart, unless the index is new.
+    """
     assert HitCounts(10, 4).since(HitCounts(7, 4)) == HitCounts(3, 0)
     assert HitCounts(1, 1).since(HitCounts(7, 4)) == HitCounts(1, 1)
 
@@ -108,7 +111,7 @@ def test_hits_count_from_the_start() -> None:
 def test_without_an_appliance_the_exit_code_is_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Scripts rely on it."""
+    """Without an appliance `entrepot status` exits with 1, on which scripts rely."""
     flag = f"--storage.filesystem.rootdirectory={tmp_path}"
 
     assert status([flag], {}) == 1
@@ -116,7 +119,10 @@ def test_without_an_appliance_the_exit_code_is_1(
 
 
 def test_a_jump_of_the_wall_clock_is_shown() -> None:
-    """With its effect on eviction; a correct clock has no line."""
+    """`status` shows a jump of the wall clock with its effect on eviction.
+
+    A correct clock has no line.
+    """
     text = "\n".join(screen(replace(SEEN, clock=ClockStatus(-3600.0, 1))))
 
     assert "the wall clock jumped 1h back: nothing is evicted by age" in text

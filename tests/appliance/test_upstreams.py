@@ -30,7 +30,10 @@ def test_an_upstream_that_would_hide_a_pushed_repository_is_a_problem(
     tmp_path: Path,
     glob: bool,  # noqa: FBT001 - a case
 ) -> None:
-    """It stops the start: a pull secret or a default must not hide pushed content."""
+    """An upstream that would hide a pushed repository stops the start.
+
+    The upstream may come from a pull secret or be the default.
+    """
     Repositories(disk_storage(tmp_path)).link_blob(Repository("a.example/team/app"), Digest.of(b""))
     secret = tmp_path / "secret.json"
     secret.write_text('{"auths": {"%s": {}}}' % ("*.example" if glob else "a.example"))
@@ -56,7 +59,7 @@ def test_public_upstreams_of_a_secret_without_registries_hide_repositories_too(
 @pytest.mark.parametrize("host", ["quay.io", "a.example", "localhost:5000", "docker.io"])
 @pytest.mark.parametrize("kind", ["default", "secret", "file", "glob"])
 def test_the_remedy_in_the_message_works(tmp_path: Path, host: str, kind: str) -> None:
-    """The named setting removes the upstream, whatever its source."""
+    """The setting in the error message removes the upstream, whatever its source."""
     folder = host.replace(":", "_")
     Repositories(disk_storage(tmp_path)).link_blob(Repository(f"{folder}/app"), Digest.of(b""))
     argv, environ = _named(tmp_path, host, kind)

@@ -33,7 +33,9 @@ _STOPS_WITHIN = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The configuration of an appliance: `upstreams` and `settings` in YAML, and `environment`.
+    """A `Setup` holds an appliance's configuration.
+
+    `upstreams` and `settings` are in YAML; `environment` has variables.
 
     `data` is its data directory (None: a new one). With `tls`, clients use TLS. `files` is its
     limit of open files (`ulimit -n`, soft and hard), if it differs from that of the tests.
@@ -48,7 +50,7 @@ class Setup:
 
 
 class Appliance:
-    """One appliance on a free loopback port; its output is in the file `log`."""
+    """This is one appliance on a free loopback port; it writes its output to the file `log`."""
 
     def __init__(self, folder: Path, setup: Setup) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,10 +74,10 @@ class Appliance:
         if self._process is not None:
             self.stop()
 
-    # Start and stop
+    # These methods start and stop the appliance.
 
     def start(self) -> None:
-        """Start it, and wait until `/healthz` returns 200."""
+        """Start the appliance, and wait until `/healthz` returns 200."""
         self.launch()
         try:
             eventually(self._is_ready, what=f"/healthz is 200, see {self.log}", within=30)
@@ -84,8 +86,9 @@ class Appliance:
             raise
 
     def launch(self) -> subprocess.Popen[bytes]:
-        """Start it without waiting."""
-        self._sockets = Path(tempfile.mkdtemp(prefix="ent-"))  # short, for sockets' paths
+        """Start the appliance without waiting until it serves."""
+        # the folder's path is short, because a socket's path is limited to about 100 characters
+        self._sockets = Path(tempfile.mkdtemp(prefix="ent-"))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -106,13 +109,16 @@ class Appliance:
         return self._process
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Stop it, check that it left nothing behind, and return its exit code."""
+        """Stop the appliance, check that it left nothing behind, and return its exit code."""
         assert self._process is not None
         self._process.send_signal(number)
         return self.ended()
 
     def ended(self, *, within: float = _STOPS_WITHIN) -> int:
-        """Wait *within* s for its end, check that it left nothing, and return its exit code."""
+        """Wait up to *within* seconds for the appliance's end; return its exit code.
+
+        Check that the appliance left nothing behind.
+        """
         assert self._process is not None
         try:
             code = self._process.wait(timeout=within)
@@ -122,7 +128,7 @@ class Appliance:
         return code
 
     def kill(self) -> None:
-        """Kill all of its processes at once, as a power cut would."""
+        """Kill all processes of the appliance at once, as a power cut would."""
         assert self._process is not None
         while left := self.processes():
             for each in left:
@@ -136,7 +142,10 @@ class Appliance:
             self._sockets = None
 
     def environment(self) -> dict[str, str]:
-        """Return its environment. It inherits no variable that could configure it."""
+        """Return the appliance's environment variables.
+
+        The environment has no inherited variable that could configure the appliance.
+        """
         name, _, value = self._mark.partition("=")
         own = {
             name: value,
@@ -147,7 +156,7 @@ class Appliance:
         }
         return processes.clean_environment(own | self._environment)
 
-    # Processes
+    # These methods find the appliance's processes.
 
     def processes(self) -> list[Process]:
         """Return all processes of this appliance."""
@@ -165,15 +174,15 @@ class Appliance:
         return [each for each in registry if each.pid not in parents]
 
     def kill_program(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to one program."""
+        """Send a signal to one program of the appliance."""
         found = self.program(name)
         assert found is not None, f"{name} does not run"
         os.kill(found.pid, number)
 
-    # Output
+    # These methods read the appliance's output.
 
     def output(self) -> str:
-        """Return its whole output."""
+        """Return everything that the appliance has written to its log."""
         return self.log.read_text(errors="replace")
 
     def metrics(self) -> dict[str, list[tuple[dict[str, str], float]]]:
@@ -187,12 +196,12 @@ class Appliance:
         return found
 
     def metric(self, name: str, **labels: str) -> float:
-        """Return the sum of the samples of *name* that have these labels."""
+        """Return the sum of the samples of the metric *name* that have these labels."""
         samples = self.metrics().get(name, [])
         return sum(value for found, value in samples if labels.items() <= found.items())
 
     def entrepot(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run another `entrepot` command with the same configuration."""
+        """Run another `entrepot` command with the appliance's configuration."""
         return subprocess.run(
             [sys.executable, "-m", "entrepot.appliance", *words, str(self.file)],
             cwd=ROOT,
@@ -225,6 +234,6 @@ class Appliance:
 
 def _is_program(process: Process, name: str) -> bool:
     words = process.argv.split()
-    if not words or "appliance." in process.argv:  # a process that only starts or watches it
+    if not words or "appliance." in process.argv:  # the process only starts or watches the program
         return False
     return words[0].rpartition("/")[2] == name or f"-m entrepot.{name}" in process.argv

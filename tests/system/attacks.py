@@ -1,4 +1,7 @@
-"""Attacks on an appliance, one for each resource, and an honest client that measures the effect."""
+"""Attacks on an appliance, one for each resource.
+
+An honest client sends requests meanwhile, and measures the effect.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from tests.system.http_client import HttpClient, basic
 
 @dataclass(slots=True)
 class Honest:
-    """A client that requests the same *paths* repeatedly, and records failures and durations."""
+    """An honest client requests the same *paths* repeatedly, and records failures and durations."""
 
     http: HttpClient
     paths: tuple[str, ...]
@@ -83,7 +86,7 @@ def readers(appliance: Appliance, path: str, many: int, login: str = "") -> Iter
 
 
 def _read_all(opened: list[socket.socket], ended: threading.Event) -> None:
-    """Read from each connection what it has, until the end is wanted."""
+    """Read what arrives on each connection until the event *ended* is set."""
     with selectors.DefaultSelector() as ready:
         for each in opened:
             each.setblocking(False)
@@ -119,7 +122,7 @@ def slow_bodies(
 
 
 def _trickle(opened: list[socket.socket], ended: threading.Event) -> None:
-    """Send a byte on each connection every 0.2 s."""
+    """Send a byte on each connection every 0.2 s until the event *ended* is set."""
     while not ended.wait(0.2):
         for each in opened:
             with suppress(OSError):

@@ -6,7 +6,7 @@ import socket
 from contextlib import suppress
 from typing import Self
 
-_ENOUGH = 8  # Linux accepts one or two connections more than the backlog
+_ENOUGH = 8  # Linux accepts one or two connections more than the backlog allows
 
 
 class BlackHole:
@@ -33,5 +33,5 @@ class BlackHole:
 
     @property
     def url(self) -> str:
-        """The URL of the port."""
+        """Return the URL of the port that never responds."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""A separate upstream for each failure, because a failure opens the upstream's breaker."""
+"""Each failure has its own upstream, because a failure opens the upstream's breaker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = 512 * KB
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One upstream that no other case uses."""
+    """A test case has its own upstream, which no other case uses."""
 
     appliance: Appliance
     fake: FakeUpstream
@@ -24,12 +24,12 @@ class Case:
 
     @property
     def name(self) -> str:
-        """The name of its only repository."""
+        """Return the name of the only repository of this case's upstream."""
         return f"{self.host}/app"
 
     @property
     def seed(self) -> int:
-        """A seed for content that no other upstream has, so that it is not in the store yet."""
+        """Return a seed for content that no other upstream has; no such content is stored yet."""
         return zlib.crc32(self.host.encode())
 
     def put(self) -> Image:

@@ -18,7 +18,7 @@ _LOOPBACK = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A certificate and its key."""
+    """A pair consists of a certificate and its private key."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -36,7 +36,7 @@ class Pair:
         )
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """Write certificate and key into *folder* and return their paths."""
+        """Write the certificate and the key into *folder*, and return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
         certificate, key = folder / "cert.pem", folder / "key.pem"
         certificate.write_bytes(self.pem())
@@ -45,7 +45,7 @@ class Pair:
 
 
 class Authority:
-    """A CA that clients trust only if they are configured to."""
+    """This certificate authority is trusted only by clients that are configured to trust it."""
 
     def __init__(self, name: str = "system test CA") -> None:
         self.pair = _signed(name, None)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tests.system import processes
 
-# for CONTAINERS_CONF: two defaults of Debian's podman fail where limits cannot be raised
+# CONTAINERS_CONF names a file with this text: two defaults of Debian's podman fail where limits
+# cannot be raised
 ENGINE = """\
 [containers]
 default_ulimits = ["nofile=16384:16384", "nproc=16384:16384"]
@@ -20,11 +21,11 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
 _POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
-_TIMEOUT_S = 240  # a mirror that does not respond costs podman two minutes
+_TIMEOUT_S = 240  # podman waits two minutes for a mirror that does not respond
 
 
 class Clients:
-    """The clients of one user, with images, logins and configuration in *folder*."""
+    """These are the clients of one user; their images, logins and configuration are in *folder*."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -37,19 +38,19 @@ class Clients:
         (folder / "auth.json").chmod(0o600)
 
     def podman(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run podman; it may fail."""
+        """Run podman; the command may fail."""
         stores = [f"--root={self._folder}/root", f"--runroot={self._folder}/run"]
         return self._run(["podman", *stores, f"--tmpdir={self._folder}/tmp", *words])
 
     def buildah(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run buildah, which shares podman's store; it must succeed."""
+        """Run buildah, which shares podman's store; the command must succeed."""
         stores = [f"--root={self._folder}/root", f"--runroot={self._folder}/run"]
         done = self._run(["buildah", *stores, *words])
         assert done.returncode == 0, (words, done.stderr)
         return done
 
     def skopeo(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run skopeo; it may fail."""
+        """Run skopeo; the command may fail."""
         policy = f"--policy={self._folder}/policy.json"
         registries = f"--registries-conf={self._folder}/registries.conf"
         return self._run(["skopeo", policy, registries, *words])
@@ -70,7 +71,7 @@ class Clients:
         return done.stdout.strip()
 
     def pull_fails(self, image: str) -> str:
-        """Try to pull with podman, which must fail; return its error message."""
+        """Try to pull an image with podman, which must fail; return podman's error message."""
         done = self.podman("pull", "--quiet", "--tls-verify=false", image)
         assert done.returncode != 0, done.stdout
         return done.stderr
@@ -81,12 +82,12 @@ class Clients:
         return self.skopeo("copy", *plain, f"docker://{image}", f"dir:{target}")
 
     def login(self, registry: str, login: str) -> subprocess.CompletedProcess[str]:
-        """Log in with podman as user:password; skopeo reads the same file."""
+        """Log in with podman as user:password; skopeo reads podman's file of logins."""
         user, _, password = login.partition(":")
         return self.podman("login", "--tls-verify=false", f"-u={user}", f"-p={password}", registry)
 
     def forget(self) -> None:
-        """Remove every image, so that the next pull requests everything."""
+        """Remove every image of the client, so that the next pull requests all content again."""
         done = self.podman("rmi", "--all", "--force")
         assert done.returncode == 0, done.stderr
 

@@ -1,4 +1,4 @@
-"""Fixtures of the system tests: clients, upstreams, and appliances."""
+"""Define the fixtures of the system tests: clients, upstreams, and appliances."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ from tests.upstream import FakeUpstream
 
 _PODMAN = ("test_image", "test_play_kube")
 """Prefixes of the files whose tests use the engine `podman`; one session has it at a time."""
-_MUCH = 4000  # characters of a log
+_MUCH = 4000  # the number of characters of a log that a report shows
 Start = Callable[[Setup], Appliance]
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no types for it
-    """Runs the tests of a file in one process, and those that use podman's store in one too."""
+    """Run the tests of a file in one process.
+
+    All tests that use podman's store share one process.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -42,7 +45,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the tests of this folder; `make check` deselects them."""
+    """Mark each test of this folder as a system test; `make check` deselects system tests."""
     item.add_marker(pytest.mark.system)
     uses_podman = "podman" in getattr(item, "fixturenames", ())
     assert not uses_podman or item.path.name.startswith(_PODMAN), "its file needs a name of _PODMAN"
@@ -63,7 +66,7 @@ def pytest_runtest_makereport(
 
 @pytest.fixture
 def clients() -> Iterator[Clients]:
-    """The clients of one user, without images and logins."""
+    """Return the clients of one user, which has no images and no logins yet."""
     folder = Path(tempfile.mkdtemp(prefix="cl-"))  # short: podman allows 50 characters
     user = Clients(folder)
     yield user
@@ -73,7 +76,7 @@ def clients() -> Iterator[Clients]:
 
 @pytest.fixture(scope="session")
 def podman() -> Iterator[Engine]:
-    """Podman with a store of the tests' own."""
+    """Return podman with a store that only the tests use."""
     if os.geteuid() != 0 or (absent := missing()):
         here = "root" if os.geteuid() != 0 else " ".join(absent)
         pytest.skip(f"{here} is needed: as root, sh appliance/packages.sh test")
@@ -83,33 +86,33 @@ def podman() -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def image(podman: Engine) -> str:
-    """The container image, built by `make image` without a registry."""
+    """Return the container image, built by `make image` without a registry."""
     return podman.build("trixie")
 
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Mounts:
-    """The files that an operator mounts, each with its usual owner and mode."""
+    """Return the files that an operator mounts, each with its usual owner and mode."""
     return Mounts(tmp_path)
 
 
 @pytest.fixture
 def fake() -> Iterator[FakeUpstream]:
-    """A fake upstream that behaves correctly until a test changes that."""
+    """Run a fake upstream that behaves correctly until a test changes its behaviour."""
     with FakeUpstream() as upstream:
         yield upstream
 
 
 @pytest.fixture(scope="session")
 def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A docker-registry without authentication, which no test stops."""
+    """Run a docker-registry without authentication, which no test stops."""
     with Registry(tmp_path_factory.mktemp("public")) as registry:
         yield registry
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Return a function that starts appliances; they are stopped after the test."""
+    """Return a function that starts an appliance; each appliance is stopped after the test."""
     with ExitStack() as running:
         numbers = iter(range(1000))
 
@@ -122,7 +125,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """One appliance for the tests of a module that neither fill it nor change its settings."""
+    """Run one appliance for tests that neither fill the store nor change settings."""
     setup = Setup({"one.test": {"url": public.url}})
     with Appliance(tmp_path_factory.mktemp("shared"), setup) as appliance:
         yield appliance
@@ -130,7 +133,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterat
 
 @pytest.fixture(scope="module")
 def hosting(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """One appliance for the pushes of a module, with two workers; clients may delete."""
+    """Run one appliance with two workers for a module's pushes; its clients may delete content."""
     setup = Setup({"one.test": {"url": public.url}}, ALLOWED, {"ENTREPOT_WORKERS": "2"})
     with Appliance(tmp_path_factory.mktemp("hosting"), setup) as appliance:
         yield appliance

@@ -1,4 +1,4 @@
-"""containerd with its own root, state and socket, controlled with ctr."""
+"""Run containerd with its own root, state and socket, and control it with ctr."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ address = "{folder}/socket"
 [ttrpc]
 address = "{folder}/ttrpc"
 """
-_TIMEOUT_S = 240  # a host that does not respond delays each request by 30 s
+_TIMEOUT_S = 240  # containerd waits 30 s for each request to a host that does not respond
 
 
 class Containerd:
@@ -55,7 +55,7 @@ class Containerd:
         self._process.wait(timeout=30)
 
     def version(self) -> str:
-        """Return its version."""
+        """Return containerd's version."""
         return self._ctr("--version").stdout.split()[-1]
 
     def configure(self, tree: Path) -> None:
@@ -63,7 +63,7 @@ class Containerd:
         self._hosts = tree / "etc" / "containerd" / "certs.d"
 
     def pull(self, image: str) -> set[str]:
-        """Pull for this machine's platform, unpack, and return the digests of stored content."""
+        """Pull an image for this machine's platform, unpack it, and return the stored digests."""
         hosts = ["--hosts-dir", str(self._hosts), "--snapshotter", "native"]
         done = self._ctr("images", "pull", *hosts, image)
         if done.returncode != 0:
@@ -71,18 +71,18 @@ class Containerd:
         return set(self._ctr("content", "ls", "--quiet").stdout.split())
 
     def push(self, image: str, target: str, login: str = "") -> bool:
-        """Push an image under another name; return whether that was allowed."""
+        """Push an image under another name; return whether the registry allowed the push."""
         user = ["--user", login] if login else []
         return self._ctr("images", "push", "--plain-http", *user, target, image).returncode == 0
 
     def forget(self) -> None:
-        """Remove every image, and wait until its content is gone."""
+        """Remove every image, and wait until containerd has deleted its content."""
         names = self._ctr("images", "ls", "--quiet").stdout.split()
         if names:
             done = self._ctr("images", "rm", "--sync", *names)
             assert done.returncode == 0, done.stderr
         left = self._ctr("content", "ls", "--quiet").stdout.split()
-        if left:  # content of failed pulls
+        if left:  # failed pulls also leave content
             self._ctr("content", "rm", *left)
 
     def _answers(self) -> bool:

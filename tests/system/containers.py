@@ -1,7 +1,7 @@
 """podman as an operator uses it, with a store of the tests that is kept between test sessions.
 
-No registry is needed: the base image is made of Debian's packages. Base and layers are kept in the
-system's temporary folder, so that only the first session on a machine builds them.
+The build needs no registry: the base image is made of Debian's packages. The base and the layers
+are kept in the system's temporary folder, so that only the first session on a machine builds them.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ NEEDED = ("podman", "mmdebstrap", "runc", "netavark", "make")
 
 _IMAGE = "localhost/entrepot-test"
 _TIMEOUT_S = 300.0
-# The variables that the build needs to fetch packages; it inherits no others.
+# The build needs these variables to fetch packages; podman inherits no others.
 _INHERITED = ("PIP_CERT", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
 
 Done = subprocess.CompletedProcess[str]
 
 
 def missing() -> list[str]:
-    """Return the needed programs that are not installed."""
+    """Return the programs that these tests need and that are not installed."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/lib/podman"
     return [each for each in NEEDED if shutil.which(each, path=path) is None]
 
@@ -52,18 +52,18 @@ class Engine:
 
     @property
     def words(self) -> list[str]:
-        """The command line of this podman, for callers that start it themselves."""
+        """Return the command line of this podman, for callers that start podman themselves."""
         stores = (f"--root={self._folder}/root", f"--runroot={self._folder}/run")
         return ["podman", *stores, f"--tmpdir={self._folder}/tmp"]
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of this podman."""
+        """Return the environment variables of this podman."""
         passed = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         own = {"HOME": str(self._folder), "CONTAINERS_CONF": f"{self._folder}/containers.conf"}
         return processes.clean_environment(passed | own)
 
     def run(self, words: Sequence[str], cwd: Path | None = None) -> Done:
-        """Run a program with this podman's environment; it may fail."""
+        """Run a program with this podman's environment; the program may fail."""
         return subprocess.run(
             list(words),
             cwd=cwd,
@@ -76,11 +76,11 @@ class Engine:
         )
 
     def try_podman(self, *words: str, cwd: Path | None = None) -> Done:
-        """Run podman; it may fail."""
+        """Run podman; the command may fail."""
         return self.run([*self.words, *words], cwd)
 
     def podman(self, *words: str, cwd: Path | None = None) -> str:
-        """Run podman, which must succeed, and return its output."""
+        """Run podman, which must succeed, and return podman's output."""
         done = self.try_podman(*words, cwd=cwd)
         assert done.returncode == 0, (words, done.stderr)
         return done.stdout.strip()
@@ -100,13 +100,16 @@ class Engine:
         return int(self.podman("image", "inspect", "--format={{.Size}}", image))
 
     def close(self) -> None:
-        """Unmount the store."""
+        """Unmount the store of podman."""
         overlay = self._folder / "root" / "overlay"
         if os.path.ismount(overlay):
             subprocess.run(["umount", str(overlay)], check=False)
 
     def _base(self, suite: str) -> str:
-        """Return the base image; build it if needed. Its file name has a hash of the command."""
+        """Return the base image; build the image if it does not exist yet.
+
+        The base image's file name contains a hash of the command that builds the image.
+        """
         command = ["mmdebstrap", "--variant=minbase", "--mode=root", suite]
         made = hashlib.sha256(" ".join(command).encode()).hexdigest()[:12]
         tar = self._folder / f"{suite}-{made}.tar"
@@ -124,7 +127,7 @@ class Engine:
 
 @contextmanager
 def engine() -> Iterator[Engine]:
-    """Return the machine's engine for tests; concurrent sessions wait for each other."""
+    """Return the machine's podman for tests; concurrent test sessions wait for each other."""
     folder = Path(tempfile.gettempdir()) / f"entrepot-tests-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -138,30 +141,30 @@ def engine() -> Iterator[Engine]:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The end of a container: its exit code, and all its output."""
+    """This describes a container that ended: its exit code, and all its output."""
 
     code: int
     output: str
 
 
 class Container:
-    """One started container."""
+    """This is one started container."""
 
     def __init__(self, podman: Engine, name: str) -> None:
         self._podman = podman
         self.name = name
 
     def wait_until_serving(self) -> None:
-        """Wait until the appliance in it logs that it serves."""
+        """Wait until the appliance in the container logs that it serves."""
         eventually(self._serves, what=f"{self.name} serves", within=60)
 
     def logs(self) -> str:
-        """Return its output on stdout and stderr."""
+        """Return the container's output on stdout and stderr."""
         done = self._podman.try_podman("logs", self.name)
         return done.stdout + done.stderr
 
     def inspect(self) -> dict[str, Any]:
-        """Return podman's description of it."""
+        """Return podman's description of the container."""
         found: list[dict[str, Any]] = yaml.safe_load(self._podman.podman("inspect", self.name))
         return found[0]
 
@@ -172,24 +175,24 @@ class Container:
         return [(each.stat().st_uid, _command(each)) for each in found if _command(each)]
 
     def execute(self, *words: str) -> Done:
-        """Run a command in it; it may fail."""
+        """Run a command in the container; the command may fail."""
         return self._podman.try_podman("exec", self.name, *words)
 
     def is_healthy(self) -> bool:
-        """Run its health check, as systemd would, and return the result."""
+        """Run the container's health check, as systemd would, and return the result."""
         return self._podman.try_podman("healthcheck", "run", self.name).returncode == 0
 
     def stop(self, timeout: int = 10) -> Ended:
-        """Stop it with `podman stop`, which kills it after *timeout* s."""
+        """Stop the container with `podman stop`, which kills it after *timeout* s."""
         self._podman.podman("stop", f"--time={timeout}", self.name)
         return Ended(int(self.inspect()["State"]["ExitCode"]), self.logs())
 
     def start(self) -> None:
-        """Start it again."""
+        """Start the stopped container again."""
         self._podman.podman("start", self.name)
 
     def remove(self) -> None:
-        """Remove it, running or not, and its anonymous volumes."""
+        """Remove the container, running or not, and its anonymous volumes."""
         self._podman.try_podman("rm", "--force", "--volumes", "--time=0", self.name)
 
     def _serves(self) -> bool:
@@ -213,9 +216,10 @@ def running(
 
 
 def run_to_end(podman: Engine, image: str, *options: str, cwd: Path | None = None) -> Ended:
-    """Run the image in the foreground until it ends."""
+    """Run the image in the foreground until the container ends."""
     done = podman.try_podman("run", "--rm", *options, image, cwd=cwd)
-    noise = ("healthcheck", "systemd")  # podman's own messages on a machine without systemd
+    # podman writes these messages of its own on a machine without systemd
+    noise = ("healthcheck", "systemd")
     lines = [each for each in done.stderr.splitlines() if not any(word in each for word in noise)]
     return Ended(done.returncode, done.stdout + "\n".join(lines))
 

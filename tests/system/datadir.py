@@ -1,4 +1,4 @@
-"""Reads a data directory from outside: its size over time, its files, its index, its logs."""
+"""Read a data directory from outside: its size over time, its files, its index, its logs."""
 
 from __future__ import annotations
 

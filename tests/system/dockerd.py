@@ -1,4 +1,4 @@
-"""dockerd in a network namespace, controlled by its API, without docker0 and firewall rules."""
+"""Run dockerd in a network namespace, controlled by its API, without docker0 and firewall rules."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _OPTIONS = (
 class Dockerd:
     """A dockerd that `configure` starts; it can connect only to the ports in *ways*.
 
-    *ways* maps its loopback ports to ours. It resolves the hosts *names* to loopback. It trusts
-    only the CA *ca* and those of its configuration. *folder* must have a short path, because there
-    are sockets below it.
+    *ways* maps ports of the namespace's loopback interface to ports of the machine. dockerd
+    resolves the hosts *names* to loopback. dockerd trusts only the CA *ca* and the authorities in
+    its configuration. *folder* must have a short path, because there are sockets below it.
     """
 
     reads = "docker"
@@ -65,7 +65,7 @@ class Dockerd:
         self._stop()
 
     def configure(self, tree: Path) -> None:
-        """Restart it with the files of *tree*/etc/docker as /etc/docker."""
+        """Restart dockerd with the files of *tree*/etc/docker as /etc/docker."""
         self._stop()
         places = {self._folder / "hosts": "/etc/hosts", tree / "etc" / "docker": "/etc/docker"}
         with self._log.open("ab") as log:
@@ -80,11 +80,11 @@ class Dockerd:
         eventually(self._answers, what=f"dockerd is up, see {self._log}", within=30)
 
     def version(self) -> str:
-        """Return its version."""
+        """Return dockerd's version."""
         return str(json.loads(self._ask("GET", "/version"))["Version"])
 
     def pull(self, image: str, login: str = "") -> set[str]:
-        """Pull, and return the image's ID, which is the config's digest.
+        """Pull an image, and return its ID, which is the digest of its config.
 
         *login* is user:password, as `docker login` would have stored it for the image's host.
         """
@@ -112,9 +112,9 @@ class Dockerd:
         return True
 
     def forget(self) -> None:
-        """Remove every image."""
+        """Remove every image of dockerd."""
         for each in json.loads(self._ask("GET", "/images/json?all=1")):
-            with suppress(PullFailed):  # a parent that was removed with its child
+            with suppress(PullFailed):  # dockerd removed the parent image together with its child
                 self._ask("DELETE", f"/images/{each['Id']}?force=1")
 
     def _argv(self) -> list[str]:
@@ -155,7 +155,10 @@ class Dockerd:
 
 
 def _check_progress(text: str) -> None:
-    """Search the progress lines of a pull or a push for an error. Raises: PullFailed."""
+    """Search the progress lines of a pull or a push for an error.
+
+    Raises: PullFailed if dockerd reports an error.
+    """
     for line in text.splitlines():
         if "error" in (progress := json.loads(line)):
             raise PullFailed(progress["error"])

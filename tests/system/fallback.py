@@ -1,4 +1,4 @@
-"""The table of mirror failures, and how each version of each client reacts to them."""
+"""Define the table of mirror failures, and how each version of each client reacts to them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VERSIONS = {"podman": "4.3.1", "containerd": "1.6.20", "dockerd": "20.10.24"}
 """The versions of Debian 12, with which the table was measured; dockerd with its older store."""
 
 LAYER = "LAYER"
-"""A placeholder in a rule for the digest of the image's layer."""
+"""This placeholder in a rule stands for the digest of the image's layer."""
 
 _ALL, _MANIFESTS, _BLOBS = "", "/manifests/", "/blobs/"
 _BASIC = {"WWW-Authenticate": 'Basic realm="mirror"'}
@@ -22,7 +22,7 @@ _TOKEN = {"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:1/token",service="
 
 @dataclass(frozen=True, slots=True)
 class Did:
-    """The source of the image, and the number of manifest and blob requests to the mirror.
+    """This records the source of an image, and the number of requests to the mirror for its parts.
 
     `waits` is the client's delay, if it is noticeable; slow cases run only in `make soak`.
     """
@@ -38,7 +38,10 @@ class Did:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One failure: `rules` map paths to a fake upstream's options; None means it is stopped."""
+    """A row describes one failure: `rules` map paths to a fake upstream's options.
+
+    If `rules` is None, the upstream is stopped.
+    """
 
     failure: str
     rules: tuple[tuple[str, Mapping[str, Any]], ...] | None

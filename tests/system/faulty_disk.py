@@ -1,8 +1,8 @@
 """A disk that fails on demand, as seen by the storage and lock modules of one appliance.
 
-Each of its Python processes loads a `sitecustomize` module that wraps system calls. While the
-control file names a call, or `*`, that call fails with the given error if one of the modules made
-it.
+Each Python process of the disk's environment loads a `sitecustomize` module that wraps system
+calls. While the control file names a system call, or `*`, that call fails with the given error if
+one of the modules made the call.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ builtins.open = io.open
 
 
 class FaultyDisk:
-    """The disk as seen by processes with its `environment`."""
+    """This is the disk as seen by processes with its `environment`."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

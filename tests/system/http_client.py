@@ -1,4 +1,4 @@
-"""An HTTP client for tests: one connection per request, no redirects, all headers visible."""
+"""Send HTTP requests for tests: one connection per request, no redirects, all headers visible."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One complete response; header names are in lower case."""
+    """This is one complete response; the names of its headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -26,7 +26,7 @@ class Response:
 
     @property
     def code(self) -> str:
-        """The code of the first error in an OCI error envelope; "" without an envelope."""
+        """Return the code of the first error in an OCI error envelope; "" without an envelope."""
         try:
             return str(json.loads(self.body)["errors"][0]["code"])
         except (ValueError, KeyError, IndexError, TypeError):
@@ -35,7 +35,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class HttpClient:
-    """The address of a server and the client's login: user:password, or a `bearer` token."""
+    """A client has a server's address and a login: user:password, or a `bearer` token."""
 
     port: int
     host: str = "127.0.0.1"
@@ -45,7 +45,7 @@ class HttpClient:
 
     @property
     def netloc(self) -> str:
-        """Host and port, as in an image reference."""
+        """Return host and port, as in an image reference."""
         return f"{self.host}:{self.port}"
 
     def get(self, path: str, **headers: str) -> Response:
@@ -64,7 +64,10 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         body: bytes | Iterable[bytes] | None = None,
     ) -> Response:
-        """Send one request and read its whole response. Raises: OSError, HTTPException."""
+        """Send one request and read its whole response.
+
+        Raises: OSError or HTTPException if the connection fails.
+        """
         with self.open(method, path, headers=headers, body=body) as response:
             found = {name.lower(): value for name, value in response.getheaders()}
             return Response(response.status, found, response.read())
@@ -89,7 +92,7 @@ class HttpClient:
     def raw(self, request: bytes) -> bytes:
         """Send raw bytes, and return all bytes of the response."""
         with socket.create_connection((self.host, self.port), timeout=_TIMEOUT_S) as wire:
-            with suppress(OSError):  # the server refused it before its end
+            with suppress(OSError):  # the server may refuse the request before its end
                 wire.sendall(request)
                 wire.shutdown(socket.SHUT_WR)
             return _all_of(wire)

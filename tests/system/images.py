@@ -1,4 +1,4 @@
-"""Images that a real client unpacks; small by default, and large in `make soak`."""
+"""Build images that a real client unpacks; they are small by default, and large in `make soak`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def of_size(size: int, seed: int, *, shared: bytes | None = None, family: Family
 
 
 def two_platforms(seed: int, family: Family = "oci") -> list[Image]:
-    """Build the two images of a multi-arch index, which share their first layer."""
+    """Build the two images of a multi-arch index; the images share their first layer."""
     shared = layer({"shared": filler(8 * KB, seed)})
     return [
         image(

@@ -1,4 +1,4 @@
-"""The files that an operator mounts into a container: data, pull secret, certificate, passwords."""
+"""Write the files that an operator mounts: data, pull secret, certificate, passwords."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from tests.system.waiting import eventually
 
 T = TypeVar("T")
 
-_CLONE_NEWNET = 0x40000000  # sched.h
-_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1  # netdevice(7)
+_CLONE_NEWNET = 0x40000000  # the value is from Linux' sched.h
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1  # the values are from netdevice(7)
 _OWN = Path("/proc/self/ns/net")
 _PIECE = 65536
 
@@ -48,12 +48,12 @@ class Ways:
 
     def __exit__(self, *_: object) -> None:
         for each in self._listeners:
-            with suppress(OSError):  # wakes the thread that accepts
+            with suppress(OSError):  # a connection wakes the thread that accepts
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
 
     def open(self, there: int, here: int) -> None:
-        """Forward the daemon's port *there* to our port *here*."""
+        """Forward the port *there* of the daemon's namespace to the port *here* of this machine."""
         listener = _within(self._namespace, lambda: socket.create_server(("127.0.0.1", there)))
         self._listeners.append(listener)
         threading.Thread(target=_pass_on, args=(listener, here), daemon=True).start()
@@ -63,13 +63,14 @@ class Ways:
 
 
 def _within(namespace: Path, act: Callable[[], T]) -> T:
-    """Call *act* in a network namespace; sockets that it creates stay there."""
+    """Call *act* in a network namespace; sockets that *act* creates stay in that namespace."""
     done: list[T] = []
 
     def enter_and_act() -> None:
         descriptor = os.open(namespace, os.O_RDONLY)
         libc = ctypes.CDLL(None, use_errno=True)
-        entered = libc.setns(descriptor, _CLONE_NEWNET)  # this thread alone
+        # setns moves only the calling thread into the namespace
+        entered = libc.setns(descriptor, _CLONE_NEWNET)
         os.close(descriptor)
         assert entered == 0, os.strerror(ctypes.get_errno())
         done.append(act())

@@ -1,4 +1,4 @@
-"""Finds all processes of an appliance by a mark in their environment."""
+"""Find all processes of an appliance by a mark in their environment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One running process; `argv` is its command line, or the title that it set."""
+    """This is one running process; `argv` is its command line, or the title that it set."""
 
     pid: int
     parent: int

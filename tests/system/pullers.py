@@ -1,4 +1,4 @@
-"""A common interface to all clients: configure, pull, forget."""
+"""Define a common interface of all clients: configure, pull, forget."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from tests.system.clients import Clients
 
 
 class PullFailed(Exception):  # noqa: N818 - the name states the fact
-    """The client's pull failed; `str()` is its message."""
+    """Reports that a client's pull failed; `str()` returns the client's message."""
 
 
 class Puller(Protocol):
-    """A client with a store of its own."""
+    """A puller is a client with its own image store."""
 
     @property
     def reads(self) -> str:
-        """The name of its configuration in `entrepot clients`."""
+        """Return the client's name in the output of `entrepot clients`."""
         ...
 
     def version(self) -> str:
-        """Return its version."""
+        """Return the client's version."""
         ...
 
     def configure(self, tree: Path) -> None:
-        """Use the configuration below *tree*, which stands for `/`."""
+        """Use the client's configuration files below *tree*, which stands for `/`."""
         ...
 
     def pull(self, image: str) -> set[str]:
         """Pull, and return digests of the stored content, at least the config's.
 
-        Raises: PullFailed.
+        Raises: PullFailed if the client reports an error.
         """
         ...
 
@@ -44,7 +44,7 @@ class Puller(Protocol):
 
 
 class Podman:
-    """`podman pull`."""
+    """Pull with `podman pull`."""
 
     reads = "podman"
 
@@ -64,12 +64,12 @@ class Podman:
         return {f"sha256:{_good(self._clients.podman('pull', '--quiet', image))}"}
 
     def forget(self) -> None:
-        """Remove every image."""
+        """Remove every image of the client."""
         self._clients.forget()
 
 
 class Buildah(Podman):
-    """`buildah pull`, with podman's store."""
+    """Pull with `buildah pull`, which shares podman's store."""
 
     def pull(self, image: str) -> set[str]:
         """Pull; buildah's image ID is the config's digest."""
@@ -77,21 +77,21 @@ class Buildah(Podman):
 
 
 class Skopeo(Podman):
-    """`skopeo copy` into a folder."""
+    """Pull with `skopeo copy` into a folder."""
 
     def __init__(self, clients: Clients, folder: Path) -> None:
         super().__init__(clients)
         self._folder = folder
 
     def pull(self, image: str) -> set[str]:
-        """Copy the image, and return the digests in its manifest."""
+        """Copy the image into the folder, and return the digests in its manifest."""
         target = self._folder / "copy"
         _good(self._clients.skopeo("copy", f"docker://{image}", f"dir:{target}"))
         manifest = json.loads((target / "manifest.json").read_bytes())
         return {manifest["config"]["digest"], *(each["digest"] for each in manifest["layers"])}
 
     def forget(self) -> None:
-        """Remove the copy."""
+        """Remove skopeo's copy of the image."""
         shutil.rmtree(self._folder / "copy", ignore_errors=True)
 
 

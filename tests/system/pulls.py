@@ -24,7 +24,7 @@ def blob_path(name: str, digest: object) -> str:
 
 
 def pull_manifest(http: HttpClient, name: str, reference: object) -> Response:
-    """Fetch a manifest. It must exist and match its digest."""
+    """Fetch a manifest, which must exist and match its digest."""
     response = http.get(manifest_path(name, reference))
     assert response.status == 200, (name, reference, response.status, response.body)
     assert response.headers["docker-content-digest"] == str(Digest.of(response.body))
@@ -32,7 +32,7 @@ def pull_manifest(http: HttpClient, name: str, reference: object) -> Response:
 
 
 def pull_blob(http: HttpClient, name: str, digest: Digest) -> bytes:
-    """Fetch a blob. It must exist and match its digest."""
+    """Fetch a blob, which must exist and match its digest."""
     response = http.get(blob_path(name, digest))
     assert response.status == 200, (name, digest, response.status, response.body)
     assert Digest.of(response.body) == digest
@@ -42,7 +42,7 @@ def pull_blob(http: HttpClient, name: str, digest: Digest) -> bytes:
 def pull(http: HttpClient, name: str, reference: object) -> list[Digest]:
     """Fetch an image with all its parts, and return their digests, the manifest's first.
 
-    For an index, fetch the images of all platforms.
+    If the reference leads to an index, fetch the images of all platforms too.
     """
     response = pull_manifest(http, name, reference)
     read = manifest.parse(response.body, response.headers["content-type"])
@@ -55,7 +55,7 @@ def pull(http: HttpClient, name: str, reference: object) -> list[Digest]:
 
 
 class Reader(threading.Thread):
-    """Downloads one path in a thread; `is_whole` is true after a complete body."""
+    """A reader downloads one path in a thread; `is_whole` is true after a complete body."""
 
     def __init__(self, http: HttpClient, path: str) -> None:
         super().__init__(daemon=True)
@@ -89,7 +89,7 @@ class Reader(threading.Thread):
         return self
 
     def has(self, digest: Digest) -> bool:
-        """Return whether it received all content of *digest*."""
+        """Return whether the reader received all content of *digest*."""
         return self.status == 200 and self.is_whole and Digest.of(bytes(self.received)) == digest
 
 

@@ -1,4 +1,4 @@
-"""Pushes over plain HTTP as a client does: blobs, then the manifest."""
+"""Push over plain HTTP as a client does: first the blobs, then the manifest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.system.http_client import HttpClient, Response
 from tests.system.pulls import manifest_path
 
 ALLOWED = {"storage": {"delete": {"enabled": True}}}
-"""Settings that allow clients to delete."""
+"""These settings allow clients to delete content."""
 
 
 def uploads_path(name: str) -> str:
@@ -23,7 +23,7 @@ def uploads_path(name: str) -> str:
 
 
 def begin(http: HttpClient, name: str) -> str:
-    """Begin an upload, and return its location."""
+    """Begin an upload of a blob, and return the upload's location."""
     begun = http.request("POST", uploads_path(name))
     assert begun.status == 202, begun
     return begun.headers["location"]
@@ -55,7 +55,7 @@ def push(http: HttpClient, name: str, reference: object, image: Image) -> bool:
 def push_index(
     http: HttpClient, name: str, tag: str, children: Sequence[Image], family: Family = "oci"
 ) -> Digest:
-    """Push an index with its images."""
+    """Push an index together with its images."""
     assert all(push(http, name, child.digest, child) for child in children)
     body, media_type = images.index(children, family)
     assert put_manifest(http, name, tag, body, media_type).status == 201

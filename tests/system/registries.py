@@ -1,4 +1,4 @@
-"""Debian's docker-registry on loopback, as an upstream: public, Basic, token or TLS."""
+"""Run Debian's docker-registry on loopback as an upstream: public, Basic, token or TLS."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _REQUEST = re.compile(r'"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.1" (?P<statu
 
 
 class Registry:
-    """One docker-registry; it can be stopped, and started again on the same port.
+    """This is one docker-registry; a test can stop it, and start it again on the same port.
 
     *storage* is its data directory; *settings* is merged into the top level of its configuration.
-    With *tokens*, clients that push get their token there.
+    If *tokens* is given, clients that push get their token from that server.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class Registry:
 
     @property
     def url(self) -> str:
-        """Its URL, for the setting `url:` of an upstream."""
+        """Return the registry's URL, for an upstream's setting `url:`."""
         return f"{'https' if self.http.tls else 'http'}://{self.http.netloc}"
 
     def start(self) -> None:
-        """Start it, and wait until it accepts connections."""
+        """Start the registry, and wait until it accepts connections."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 ["docker-registry", "serve", str(self._file)],
@@ -77,19 +77,22 @@ class Registry:
         eventually(lambda: listens(self.http.port), what=f"docker-registry up, see {self._log}")
 
     def stop(self) -> None:
-        """Kill it, as in an outage: connections break, and new ones are refused."""
+        """Kill the registry, as in an outage.
+
+        Connections break, and new connections are refused.
+        """
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def requests(self) -> list[tuple[str, str, int]]:
-        """Return method, target and status of all requests so far."""
+        """Return method, target and status of all requests that the registry received so far."""
         found = _REQUEST.finditer(self._log.read_text(errors="replace"))
         return [(each["method"], each["target"], int(each["status"])) for each in found]
 
     def push(self, repository: str, tag: str, image: Image) -> Image:
-        """Push an image."""
+        """Push an image to the registry."""
         for blob in image.blobs:
             self._push_blob(repository, blob)
         self._put_manifest(repository, tag, image.manifest, image.media_type)

@@ -1,7 +1,7 @@
 """Attacks on each resource, with an honest client beside: it fails never, and memory is bounded.
 
-At full size also: its p99 beside the attack is at most three times what it is beside as many
-harmless requests, by the median of the rounds.
+At full size the attack is also compared with as many harmless requests: the honest client's p99 is
+at most three times as long, by the median of the rounds.
 """
 
 from __future__ import annotations
@@ -41,14 +41,16 @@ ANN = "ann:right"
 FRESH = ("bob:built", "cid:sailed")
 NAME = "one.test/app"
 LARGEST = 320 * MB
-"""Bytes that a process may have resident, whatever clients do; HAProxy, see `_bound`."""
+"""This many bytes may be resident in a process, whatever clients do; `_bound` has HAProxy's
+limit.
+"""
 CONNECTIONS = scaled(1_560, 3_000)
 CONNECTION = 128 * KB
-"""Bytes of HAProxy for each connection that waits: its buffers in both directions."""
+"""HAProxy may use this many bytes for each waiting connection: its buffers in both directions."""
 TIMES = scaled(10, 150)
 ROUNDS = 3
 COST = scaled(8, 10)
-"""Of a password's hash, as a power of 2: about 15 or 60 ms of CPU."""
+"""The cost of a password's hash is a power of 2: 8 takes about 15 ms of CPU, 10 about 60 ms."""
 pytestmark = pytest.mark.timeout(scaled(120, 1_200))
 
 Attack = Callable[[Appliance], AbstractContextManager[object]]
@@ -56,7 +58,7 @@ Attack = Callable[[Appliance], AbstractContextManager[object]]
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    """An upstream with an image, and with blobs to be read slowly."""
+    """Run an upstream with an image, and with blobs that clients read slowly."""
     with FakeUpstream() as fake:
         fake.put_image("app", "v1", of_size(200 * KB, 1))
         fake.add_blob("app", LARGE)
@@ -85,14 +87,14 @@ def _started(folder: Path, upstream: FakeUpstream, *, passwords: bool) -> Applia
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> Iterator[Appliance]:
-    """An appliance without passwords."""
+    """Run an appliance without passwords."""
     with _started(tmp_path_factory.mktemp("open"), upstream, passwords=False) as appliance:
         yield appliance
 
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> Iterator[Appliance]:
-    """An appliance with passwords."""
+    """Run an appliance that requires passwords."""
     with _started(tmp_path_factory.mktemp("closed"), upstream, passwords=True) as appliance:
         yield appliance
 
@@ -138,12 +140,15 @@ def _p99(appliance: Appliance, client: Honest, beside: Attack) -> float:
 
 
 def _busy(threads: int) -> Attack:
-    """Return harmless requests, in so many threads."""
+    """Return an attack of harmless requests from *threads* threads."""
     return lambda appliance: flood(appliance, requests_for("GET", lambda _: "/v2/"), threads)
 
 
 def test_threads_slow_readers(opened: Appliance) -> None:
-    """More readers than there are threads take none of them; also of what is just coming in."""
+    """Slow readers occupy no worker thread, even if there are more readers than threads.
+
+    The same is true while the worker still downloads the blob.
+    """
     assert opened.http.get(READ_SLOWLY).status == 200
 
     endures(
@@ -155,7 +160,7 @@ def test_threads_slow_readers(opened: Appliance) -> None:
 
 
 def test_threads_a_blob_of_unknown_length(start: Start, fake: FakeUpstream) -> None:
-    """It arrives whole through HAProxy, which goes on with other connections after it."""
+    """A blob without a length arrives whole through HAProxy, which reuses the connection."""
     contents = [filler(MB + number, number) for number in range(8)]
     digests = [fake.add_blob("app", content) for content in contents]
     fake.put_image("app", "v1", of_size(200 * KB, 1))
@@ -172,7 +177,10 @@ def test_threads_a_blob_of_unknown_length(start: Start, fake: FakeUpstream) -> N
 
 
 def test_slots_slow_bodies_without_a_password(closed: Appliance) -> None:
-    """More bodies than there are places, refused and unending, lock nobody out."""
+    """Slow request bodies, which the worker refuses, do not lock out a client with a password.
+
+    There are more bodies than places for bodies.
+    """
     client = honest(closed, ANN)
 
     endures(
@@ -218,7 +226,7 @@ def test_bcrypt_wrong_passwords(closed: Appliance, user: Callable[[int], str], l
 
 
 def test_inodes_unfinished_uploads(start: Start, upstream: FakeUpstream) -> None:
-    """They are bounded in number, the refusals are counted, and pulls go on."""
+    """Unfinished uploads are limited in number; refusals are counted, and pulls go on."""
     environment = {"REGISTRY_LIMITS_UPLOADS": "60", "REGISTRY_LIMITS_USERUPLOADS": "50"}
     setup = Setup({"one.test": {"url": upstream.url}}, environment=environment)
     appliance = start(setup)
@@ -237,7 +245,7 @@ def test_inodes_unfinished_uploads(start: Start, upstream: FakeUpstream) -> None
 
 
 def test_memory_a_false_size(opened: Appliance, upstream: FakeUpstream) -> None:
-    """A manifest's size is believed by nobody: no process grows with it."""
+    """A worker's memory does not grow with the size that a manifest states."""
     digest = upstream.add_blob("app", b"small")
     layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": str(digest)}
     body = _manifest(layer | {"size": 2**60}, str(upstream.add_blob("app", b"{}")))
@@ -317,7 +325,7 @@ def test_log_long_uris_stop_no_eviction(start: Start, fake: FakeUpstream) -> Non
 
 
 def _needs_eviction(appliance: Appliance, fake: FakeUpstream) -> None:
-    """Pull more than there is room for, and wait until room is made."""
+    """Pull more images than fit into the store, and wait until the cleaner has evicted some."""
     for number in range(12):
         name = f"one.test/app{number}"
         fake.put_image(f"app{number}", "v1", of_size(2 * MB, number))

@@ -1,4 +1,4 @@
-"""What can't be done is said in one clear line, with exit code 2: item 11 of what must be shown."""
+"""The appliance refuses bad input with one clear line and exit code 2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.system.certificates import Authority
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """One bad input: a file's text, an environment, and what the line must tell."""
+    """This is one bad input: a file's text, an environment, and texts of the expected line."""
 
     says: tuple[str, ...]
     config: str = "version: 0.1\n"
@@ -99,7 +99,7 @@ BAD = {
 
 @pytest.fixture
 def refuse(tmp_path: Path) -> Callable[[Bad], str]:
-    """Start an appliance on bad input and return the one line that it said."""
+    """Start an appliance on bad input, and return the one line that it printed."""
 
     def begin(bad: Bad) -> str:
         for name, text in bad.files.items():
@@ -120,14 +120,14 @@ def refuse(tmp_path: Path) -> Callable[[Bad], str]:
 
 @pytest.mark.parametrize("bad", [pytest.param(bad, id=name) for name, bad in BAD.items()])
 def test_bad_input_is_refused_with_its_source(refuse: Callable[[Bad], str], bad: Bad) -> None:
-    """One line tells what was read where, and what to do; the exit code is 2."""
+    """For each bad input, one line names the source and the remedy; the exit code is 2."""
     said = refuse(bad)
 
     assert all(word in said for word in bad.says), said
 
 
 def test_a_port_that_is_taken_is_told(refuse: Callable[[Bad], str]) -> None:
-    """Not a traceback of ours and not an alert of HAProxy's."""
+    """If its port is in use, the appliance prints one line with the port and no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         said = refuse(Bad((), environment={"REGISTRY_HTTP_ADDR": f"127.0.0.1:{port}"}))
@@ -136,7 +136,10 @@ def test_a_port_that_is_taken_is_told(refuse: Callable[[Bad], str]) -> None:
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    """The file that was named must be there; only the usual one may be missing."""
+    """A configuration file that the command line names must exist.
+
+    Only the default file may be missing.
+    """
     appliance = Appliance(tmp_path / "appliance", Setup())
     appliance.file.unlink()
 
@@ -147,7 +150,7 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def test_an_unknown_variable_is_a_warning_with_the_nearest_name(tmp_path: Path) -> None:
-    """A variable may be another program's: it is told, and nothing more."""
+    """An unknown variable may belong to another program, so it only causes a warning."""
     setup = Setup(environment={"CLEANER_MAXSISE": "10G"})
     with Appliance(tmp_path / "appliance", setup) as appliance:
         said = appliance.output()

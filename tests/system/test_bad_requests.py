@@ -70,7 +70,7 @@ REFUSED = {
     + _CLOSE
     + b"Authorization: Basic YTpi\r\nAuthorization: Basic Yzpk\r\n\r\n",
 }
-# HAProxy refuses these before it knows whose words to take
+# HAProxy refuses these requests before it chooses a backend
 NO_HTTP = {
     "no HTTP": b"nonsense\r\n\r\n",
     "no version": b"GET /v2/\r\n\r\n",
@@ -88,7 +88,7 @@ NO_HTTP = {
 
 @pytest.fixture(scope="module")
 def layer(shared: Appliance, public: Registry) -> bytes:
-    """The layer of the one image that the appliance has pulled."""
+    """Return the layer of the only image that the appliance has pulled."""
     image = public.push("bad/app", "v1", of_size(KB, 90))
     pull(shared.http, NAME, "v1")
     return image.layers[0]
@@ -97,7 +97,7 @@ def layer(shared: Appliance, public: Registry) -> bytes:
 @pytest.mark.parametrize("target", [pytest.param(each, id=name) for name, each in TARGETS.items()])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_malformed_target_is_an_oci_error(shared: Appliance, method: str, target: str) -> None:
-    """4xx with the envelope, whoever answers: HAProxy, gunicorn or we."""
+    """HAProxy, gunicorn or a worker refuses a malformed target with a 4xx and an OCI error."""
     response = shared.http.request(method, target)
 
     assert 400 <= response.status < 500, response
@@ -111,7 +111,7 @@ def test_a_malformed_target_is_an_oci_error(shared: Appliance, method: str, targ
 def test_a_write_to_a_proxied_name_is_unsupported(
     shared: Appliance, method: str, path: str
 ) -> None:
-    """405 with `Allow`: what others own is not written to."""
+    """A write to a proxied repository gets 405 with `Allow`: only its upstream may change it."""
     response = shared.http.request(method, path, body=b"{}")
 
     assert (response.status, response.code) == (405, "UNSUPPORTED")
@@ -120,7 +120,7 @@ def test_a_write_to_a_proxied_name_is_unsupported(
 
 @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "NONSENSE", "PROPFIND"])
 def test_a_method_that_is_not_ours_is_refused(shared: Appliance, method: str) -> None:
-    """Never a 500, and the appliance lives on."""
+    """An unknown HTTP method gets a 4xx, never a 500, and the appliance continues to serve."""
     response = shared.http.request(method, manifest_path(NAME, "v1"))
 
     assert 400 <= response.status < 500, response
@@ -165,7 +165,10 @@ def test_a_range_is_read_as_rfc_9110_has_it(
 def test_an_unusual_range_is_answered_whole_or_refused(
     shared: Appliance, layer: bytes, asked: str
 ) -> None:
-    """No multipart answer is owed; lazy clients fall back to one range."""
+    """A client that sends several ranges gets the whole blob or a refusal, never multipart.
+
+    Clients that load lazily fall back to one range.
+    """
     assert shared.http.get(blob_path(NAME, Digest.of(layer)), Range=asked).status in RANGES
 
 
@@ -173,7 +176,7 @@ def test_an_unusual_range_is_answered_whole_or_refused(
 def test_an_odd_header_breaks_nothing(
     shared: Appliance, layer: bytes, headers: dict[str, str]
 ) -> None:
-    """It is ignored or refused, and nothing is compressed on the way."""
+    """An odd request header is ignored or refused, and the response is never compressed."""
     assert layer
 
     response = shared.http.request("GET", manifest_path(NAME, "v1"), headers=headers)
@@ -200,14 +203,14 @@ def test_what_is_too_long_or_ambiguous_is_refused_in_our_words(
     "request_", [pytest.param(each, id=name) for name, each in NO_HTTP.items()]
 )
 def test_what_is_hardly_http_is_refused(shared: Appliance, request_: bytes) -> None:
-    """A 4xx, and nothing of it reaches a worker."""
+    """HAProxy refuses a malformed HTTP request with a 4xx and passes no part of it to a worker."""
     status, body = _parsed(shared.http.raw(request_))
 
     assert 400 <= status < 500, (status, body)
 
 
 def test_after_all_of_this_the_same_workers_serve(shared: Appliance) -> None:
-    """Nothing above has killed anybody."""
+    """After all bad requests of this file, no worker has crashed and the appliance is healthy."""
     assert "Traceback" not in shared.output()
     assert eventually(lambda: shared.http.get("/healthz").status == 200, what="it is healthy")
 

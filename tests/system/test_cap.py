@@ -1,4 +1,4 @@
-"""The data directory never grows beyond its bound, and no pull fails for it. Item 7.
+"""The data directory never grows beyond its bound, and no pull fails for it.
 
 The sizes are a tenth of the issue's by default; `make soak` takes the issue's own.
 """
@@ -47,7 +47,10 @@ class Filled:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
-    """Two and a half times the maximum pulled, the first image again after every second one."""
+    """Pull images of 2.5 times the maximum size.
+
+    Pull the first image again after every second image.
+    """
     folder = tmp_path_factory.mktemp("cap")
     with FakeUpstream() as fake:
         images = [fake.put_image("app", f"v{n}", of_size(IMAGE, 200 + n)) for n in range(IMAGES)]
@@ -64,7 +67,7 @@ def test_the_data_directory_is_never_above_its_cap(filled: Filled) -> None:
 
 
 def test_what_was_used_last_is_what_is_left(filled: Filled) -> None:
-    """No image is left that was used before one that had to go."""
+    """The cleaner evicts images in the order of their last use."""
     left = [number for number in filled.used if filled.holds(number)]
 
     assert filled.used[-len(left) :] == left
@@ -72,7 +75,7 @@ def test_what_was_used_last_is_what_is_left(filled: Filled) -> None:
 
 
 def test_an_image_that_was_used_in_between_survives(filled: Filled) -> None:
-    """The first one pulled is here, the second and third are not."""
+    """The first image was pulled again in between, so other images are evicted before it."""
     assert filled.holds(FAVOURITE)
     assert not filled.holds(1)
     assert not filled.holds(2)
@@ -88,7 +91,10 @@ def test_an_evicted_image_pulls_again(filled: Filled) -> None:
 
 
 def test_a_layer_larger_than_the_cap_pulls(start: Start, fake: FakeUpstream) -> None:
-    """It streams through, unstored, and what is held stays within the cap."""
+    """A layer larger than the cap is sent to the client without being stored.
+
+    The data directory stays within the cap.
+    """
     digest = fake.add_blob("app", filler(CAP + MB, 70))
     kept = fake.put_image("app", "v1", of_size(IMAGE, 71))
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=BOUNDED))
@@ -106,7 +112,7 @@ def test_a_layer_larger_than_the_cap_pulls(start: Start, fake: FakeUpstream) -> 
 def test_three_clients_of_a_layer_larger_than_the_cap_all_get_it(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """No pull fails for want of space, whoever pulls beside it."""
+    """Three clients pull a layer larger than the cap; no pull fails for lack of space."""
     digest = fake.add_blob("app", filler(CAP + MB, 72))
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=BOUNDED))
 
@@ -121,7 +127,7 @@ def test_three_clients_of_a_layer_larger_than_the_cap_all_get_it(
 def test_the_unused_goes_and_the_used_stays_while_pulls_go_on(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """`CLEANER_TTL` counts from the last use, and no pull fails meanwhile."""
+    """`CLEANER_TTL` counts from an image's last use; pulls succeed while the cleaner evicts."""
     used = fake.put_image("app", "used", of_size(MB, 73))
     unused = fake.put_image("app", "unused", of_size(MB, 74))
     ttl = {"CLEANER_TTL": "3s", "CLEANER_RUNEVERY_TIME": "1s"}

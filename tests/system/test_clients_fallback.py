@@ -42,7 +42,7 @@ CASES = [
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A mirror that fails on demand, two registries that never do, and clients told of it."""
+    """The tests need a mirror that fails on demand, two other registries, and clients."""
 
     mirror: FakeUpstream
     origin: FakeUpstream
@@ -51,7 +51,7 @@ class World:
     seeds: Iterator[int] = field(default_factory=lambda: count(9000))
 
     def behind(self, name: str) -> FakeUpstream:
-        """Return the registry that a client goes to when the mirror fails."""
+        """Return the registry from which a client pulls when the mirror fails."""
         return self.hub if name == "dockerd" else self.origin
 
     def put(self, name: str) -> tuple[str, Image]:
@@ -114,7 +114,7 @@ def test_what_a_client_does_when_the_mirror_fails(world: World, row: Row, name: 
 
 
 def test_the_documentation_says_what_happens() -> None:
-    """Its table is this one."""
+    """The table in docs/clients.md equals the table that these tests verify."""
     text = (ROOT / "docs" / "clients.md").read_text()
 
     assert [row.failure for row in TABLE if row.markdown() not in text.splitlines()] == []

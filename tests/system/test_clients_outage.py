@@ -36,7 +36,7 @@ class World:
     pullers: dict[str, Puller]
 
     def put(self, name: str, seed: int) -> tuple[str, Image]:
-        """Push an image that the appliance has not; return its reference and itself."""
+        """Push an image that the appliance does not have; return its reference and the image."""
         image = self.registry.push(f"outage/{name}", "v1", of_size(16 * KB, seed))
         return f"{self.registry.http.netloc}/outage/{name}:v1", image
 
@@ -48,7 +48,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """A folder with a short path: sockets lie below it."""
+    """Create a folder with a short path, because sockets are created below it."""
     made = Path(tempfile.mkdtemp(prefix="co-"))
     yield made
     shutil.rmtree(made, ignore_errors=True)
@@ -77,7 +77,8 @@ def test_a_client_goes_past_an_appliance_that_has_to_refuse(world: World, name: 
     reference, image = world.put(name, 800 + len(name))
     puller = world.pullers[name]
     puller.forget()
-    for path in ("manifests/v1", "manifests/v2", "manifests/v3"):  # opens its breaker
+    # these requests open the upstream's breaker
+    for path in ("manifests/v1", "manifests/v2", "manifests/v3"):
         world.appliance.http.get(f"/v2/outage/{name}/{path}?ns={world.registry.http.netloc}")
 
     pulled = puller.pull(reference)
@@ -89,7 +90,10 @@ def test_a_client_goes_past_an_appliance_that_has_to_refuse(world: World, name: 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_client_goes_past_an_appliance_that_is_stopped(world: World, name: str) -> None:
-    """Nobody listens, nobody waits; when it is back it is asked again."""
+    """A client pulls from the upstream while the appliance is stopped.
+
+    After the appliance's restart the client pulls from the appliance again.
+    """
     reference, image = world.put(f"stopped-{name}", 810 + len(name))
     puller = world.pullers[name]
     puller.forget()
@@ -111,7 +115,10 @@ def test_a_client_goes_past_an_appliance_that_is_stopped(world: World, name: str
 def test_a_client_goes_past_a_host_that_is_gone_without_a_word(
     world: World, folder: Path, name: str
 ) -> None:
-    """It takes its time: containerd 1.6 knows no dial_timeout, and podman has none to be set."""
+    """A client pulls from the upstream if the appliance's host drops all packets.
+
+    The pull is slow: containerd 1.6 has no dial_timeout, and podman has no such setting.
+    """
     reference, image = world.put(f"gone-{name}", 820 + len(name))
     puller = world.pullers[name]
     puller.forget()

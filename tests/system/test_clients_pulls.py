@@ -48,7 +48,7 @@ class World:
     tree: Path
 
     def host(self, puller: Puller) -> str:
-        """Return the registry as *puller* names it."""
+        """Return the registry's name in the image references of *puller*."""
         # dockerd's older store has mirrors of Docker Hub alone
         return "docker.io" if puller.reads == "docker" else self.registry.http.netloc
 
@@ -61,7 +61,7 @@ class World:
         return asked == [404, 404]
 
     def passed_through_us(self, name: str) -> int:
-        """Count the blobs and manifests of a repository that the appliance has given."""
+        """Count the appliance's successful responses for a repository's blobs and manifests."""
         lines = datadir.access_lines(self.appliance.state)
         return sum(line.status == 200 and f"/{name}/" in line.uri for line in lines)
 
@@ -75,7 +75,7 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """One image in a repository of its own: `by` is how it is asked for."""
+    """This is one image in its own repository: `by` is its tag or digest."""
 
     name: str
     by: str
@@ -84,7 +84,7 @@ class Pushed:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """A folder with a short path: sockets lie below it."""
+    """Create a folder with a short path, because sockets are created below it."""
     made = Path(tempfile.mkdtemp(prefix="cp-"))
     yield made
     shutil.rmtree(made, ignore_errors=True)
@@ -92,7 +92,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def world(folder: Path) -> Iterator[World]:
-    """All of it, nothing pulled yet."""
+    """Start a registry, an appliance in front of it, and clients that have pulled nothing yet."""
     registry = Registry(folder / "registry")
     upstreams = {host: {"url": registry.url} for host in ("docker.io", registry.http.netloc)}
     setup = Setup(upstreams, environment=ENVIRONMENT)
@@ -105,7 +105,7 @@ def world(folder: Path) -> Iterator[World]:
 
 @pytest.fixture(params=CLIENTS)
 def puller(request: pytest.FixtureRequest, world: World, folder: Path) -> Iterator[Puller]:
-    """One client after the other, told of the appliance by the command's files."""
+    """Return each client in turn, configured with the files of `entrepot clients`."""
     with ExitStack() as stack:
         client = _MAKERS[request.param](world, folder, stack)
         client.configure(world.tree / client.reads)
@@ -115,7 +115,10 @@ def puller(request: pytest.FixtureRequest, world: World, folder: Path) -> Iterat
 def test_a_client_pulls_cold_warm_and_in_an_outage(
     request: pytest.FixtureRequest, world: World, puller: Puller
 ) -> None:
-    """Each kind of image by tag and by digest, all through us, each part once from upstream."""
+    """Each client pulls each kind of image by tag and by digest through the appliance.
+
+    The upstream sends each part once.
+    """
     prefix = f"library/{request.node.callspec.params['puller']}"
     images = _push_all(world.registry, prefix)
     cold = _pull_all(world, puller, images)
@@ -139,7 +142,7 @@ def test_a_client_pulls_cold_warm_and_in_an_outage(
 
 
 def _pull_all(world: World, puller: Puller, images: list[Pushed]) -> dict[str, str]:
-    """Pull every image into an empty store and say what came of each."""
+    """Pull every image into an empty store, and return the result for each image."""
     puller.forget()
     host = world.host(puller)
     found = {each: puller.pull(f"{host}/{each.name}{each.by}") for each in images}
@@ -158,7 +161,7 @@ def _push_all(registry: Registry, prefix: str) -> list[Pushed]:
 
 
 def _push(registry: Registry, name: str, family: Family, shape: str) -> Pushed:
-    """Push an image whose parts no other repository has."""
+    """Push an image whose parts exist in no other repository."""
     seed = zlib.crc32(name.encode())
     if shape == "many":
         children = two_platforms(seed, family)

@@ -1,4 +1,4 @@
-"""The certificate of `entrepot certs`, the files of `entrepot clients`, the eyes of `doctor`."""
+"""Test `entrepot certs`, the files of `entrepot clients`, and `entrepot doctor` together."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class World:
 
     @property
     def address(self) -> str:
-        """What clients call it: the certificate is for this name too."""
+        """Return the address that clients use; the certificate is valid for this address too."""
         return f"127.0.0.1:{self.appliance.http.port}"
 
     def tree(self, client: str) -> Path:
@@ -60,7 +60,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    """All of it, made by our own commands."""
+    """Create certificates and client files with the project's commands; run an appliance."""
     folder = Path(tempfile.mkdtemp(prefix="ct-"))
     made = _certs(folder, "--host", "localhost", "--host", "127.0.0.1")
     assert made.returncode == 0, made.stderr
@@ -94,7 +94,10 @@ def test_podman_trusts_it_and_logs_in(world: World, clients: Clients) -> None:
 
 
 def test_containerd_trusts_it_and_sends_its_login(world: World, tmp_path: Path) -> None:
-    """By `ca` and `header` of hosts.toml; under our own name as under the upstream's."""
+    """Containerd trusts the CA and sends the login of hosts.toml to the appliance.
+
+    It does so for the appliance's own name and for the upstream's name.
+    """
     image = world.registry.push("tls/containerd", "v1", of_size(KB, 701))
     with Containerd(tmp_path / "containerd") as containerd:
         containerd.configure(world.tree("containerd"))
@@ -124,7 +127,10 @@ def test_dockerd_trusts_it_and_logs_in_by_our_name(world: World) -> None:
 
 
 def test_dockerd_sends_a_mirror_what_it_has_for_docker_hub(world: World) -> None:
-    """Its older store has no other login for it: why ours must never show one to anybody."""
+    """Dockerd's older store sends its login for Docker Hub to the mirror too.
+
+    Therefore the appliance must never reveal a login.
+    """
     world.registry.push("tls/hub", "v1", of_size(KB, 705))
     port, home = world.appliance.http.port, world.folder / "dockerd-hub"
     home.mkdir()
@@ -139,7 +145,7 @@ def test_dockerd_sends_a_mirror_what_it_has_for_docker_hub(world: World) -> None
 def test_a_client_that_was_not_told_of_the_authority_goes_away(
     world: World, clients: Clients
 ) -> None:
-    """It says so, and sends nothing."""
+    """A client that does not trust the CA reports the certificate and sends no request."""
     done = clients.skopeo("inspect", f"docker://{world.address}/docker.io/tls/podman:v1")
 
     assert done.returncode != 0
@@ -147,7 +153,7 @@ def test_a_client_that_was_not_told_of_the_authority_goes_away(
 
 
 def test_the_doctor_sees_every_route_work(world: World) -> None:
-    """Beside the appliance it needs no more than the configuration and the password."""
+    """`entrepot doctor` needs only the configuration and a password to test every route."""
     world.registry.push("tls/doctor", "v1", of_size(KB, 703))
     image = "docker.io/tls/doctor:v1"
 
@@ -161,7 +167,10 @@ def test_the_doctor_sees_every_route_work(world: World) -> None:
 
 
 def test_the_doctor_sees_what_a_stranger_would_see(world: World) -> None:
-    """Without the authority the certificate and no more; with a wrong password, that."""
+    """Without the CA, `doctor` reports only the certificate.
+
+    With a wrong password, `doctor` reports that the login was refused.
+    """
     host = ["--host", f"https://{world.address}", "--image", "tls/doctor:v1"]
 
     stranger = _entrepot("doctor", *host)
@@ -173,7 +182,7 @@ def test_the_doctor_sees_what_a_stranger_would_see(world: World) -> None:
 
 
 def test_the_doctor_says_what_fell_back(world: World) -> None:
-    """With the upstream away what is here is stale; it works, and the code is 0."""
+    """During an outage of the upstream `doctor` reports stale content, and exits with 0."""
     world.registry.push("tls/stale", "v1", of_size(KB, 704))
     words = ["doctor", "--user", LOGIN, "--image", "tls/stale:v1"]
     assert world.appliance.entrepot(*words).returncode == 0
@@ -189,7 +198,10 @@ def test_the_doctor_says_what_fell_back(world: World) -> None:
 
 
 def test_a_renewed_certificate_is_served_without_a_restart(world: World) -> None:
-    """By the same command; clients trust it as before, for the authority is the same."""
+    """`entrepot certs` renews a certificate.
+
+    Clients trust it as before, because its CA is the same.
+    """
     before = _serial(world)
     pids = {each.pid for each in world.appliance.processes()}
 

@@ -36,7 +36,7 @@ _RETENTION = {
 
 @pytest.fixture
 def wall(tmp_path: Path) -> WallClock:
-    """Return a clock that is right."""
+    """Return a clock that shows the right time."""
     return WallClock(tmp_path / "wall")
 
 
@@ -107,7 +107,7 @@ def _cleaner_looks(appliance: Appliance) -> None:
 
 
 def _fill(appliance: Appliance, fake: FakeUpstream) -> None:
-    """Pull other images until room must be made."""
+    """Pull other images until the cleaner must evict."""
     for number in range(2 * _MAXIMUM // _SIZE):
         fake.put_image("app", f"more{number}", _made(100 + number))
         assert pull(appliance.http, "one.test/app", f"more{number}")

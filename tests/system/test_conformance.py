@@ -1,4 +1,4 @@
-"""`make conformance` with a small suite: its appliance takes pushes and deletions, and stops."""
+"""`make conformance` runs a small suite against an appliance that allows pushes and deletions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from tests.conformance import __main__ as conformance
 from tests.system.http_client import listens
 
-# The real suite is another project's. This one, too, names OCI_CONFIGURATION, and reports
-# in JUnit's format whether it could log in, push, pull and delete.
+# The real suite is another project's. This suite, too, names OCI_CONFIGURATION; it reports in
+# JUnit's format whether it could log in, push, pull and delete.
 SUITE = """#!{python}
 # reads OCI_CONFIGURATION, as the current suite does
 import base64, hashlib, http.client, os, pathlib
@@ -53,7 +53,10 @@ def test_a_suite_is_run_against_an_appliance_of_its_own(
 
 
 def test_without_a_suite_nothing_is_started(capfd: pytest.CaptureFixture[str]) -> None:
-    """The message names the variable."""
+    """Without a suite `make conformance` starts nothing.
+
+    Its message names the variable SUITE.
+    """
     assert conformance.main([]) == 2
 
     assert "make conformance SUITE=" in capfd.readouterr().err

@@ -34,7 +34,7 @@ _ERRORS = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.EACCES, err
 
 @pytest.fixture
 def disk(tmp_path: Path) -> FaultyDisk:
-    """Return a disk that works."""
+    """Return a disk on which every system call works."""
     return FaultyDisk(tmp_path / "disk")
 
 
@@ -69,7 +69,7 @@ def _has(appliance: Appliance, made: Image) -> bool:
 
 
 def _recovers(appliance: Appliance, fake: FakeUpstream, number: int) -> None:
-    """Pull warm and cold, push, and see both stored."""
+    """Pull a stored image and a new image, push an image, and wait until both are stored."""
     cold = fake.put_image("app", f"cold{number}", _made(1000 + number * 10))
 
     def is_stored() -> bool:
@@ -88,7 +88,7 @@ def _recovers(appliance: Appliance, fake: FakeUpstream, number: int) -> None:
 
 
 def _programs(appliance: Appliance) -> list[int]:
-    """Return the processes, workers included: none of them may have ended."""
+    """Return the process ids of programs and workers: none of the processes may have ended."""
     found = [appliance.program(name) for name in ("registry", "logger", "cleaner", "haproxy")]
     return [each.pid for each in (*found, *appliance.workers()) if each]
 
@@ -144,14 +144,17 @@ def _uncached(appliance: Appliance, made: Image) -> list[int]:
 def test_each_call_may_fail_for_two_seconds(
     start: Start, fake: FakeUpstream, disk: FaultyDisk, call: str
 ) -> None:
-    """With each error, one after the other, while pulls and pushes go on."""
+    """Each system call on the disk fails for two seconds with each error.
+
+    Pulls and pushes go on meanwhile.
+    """
     appliance = _begin(start, fake, disk)
     fake.put_image("app", "warm", _made(1))
     assert pull(appliance.http, _NAME, "warm")
     programs = _programs(appliance)
     for number, error in enumerate(_ERRORS):
         with _broken(disk, error, call) as over:
-            with suppress(AssertionError):  # it may be refused at any step
+            with suppress(AssertionError):  # the push may be refused at any step
                 push(appliance.http, "team/app", "v1", _made(5 + number))
             while not over.is_set():
                 assert pull(appliance.http, _NAME, "warm")

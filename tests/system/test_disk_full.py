@@ -32,7 +32,8 @@ def mount() -> Iterator[Mount]:
     places: list[Path] = []
 
     def made(options: str) -> Path:
-        place = Path(tempfile.mkdtemp(prefix="m-"))  # short, for sockets
+        # the path is short, because a socket's path is limited
+        place = Path(tempfile.mkdtemp(prefix="m-"))
         command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -52,7 +53,7 @@ def _remount(place: Path, how: str) -> None:
 
 
 def _fill(place: Path) -> Path:
-    """Write a file until not one byte more fits."""
+    """Write a file until no further byte fits on the disk."""
     with suppress(OSError), (place / "filler").open("wb", buffering=0) as file:
         while file.write(bytes(4096)):
             pass
@@ -76,7 +77,10 @@ def _is_stored(appliance: Appliance, fake: FakeUpstream, digest: Digest) -> bool
 def test_it_starts_serves_and_recovers_on_a_disk_that_takes_nothing(
     start: Start, fake: FakeUpstream, mount: Mount, trouble: str
 ) -> None:
-    """With the state directory there: hits are served, misses pass through; then room is made."""
+    """On a full disk the appliance serves hits and passes misses through.
+
+    It stores content again as soon as there is space.
+    """
     disk = mount("size=32m")
     stored = [fake.add_blob("app", filler(2 * MB, number)) for number in range(6)]
     missing = fake.add_blob("app", filler(2 * MB, 99))
@@ -120,7 +124,10 @@ def _writable(appliance: Appliance) -> float | None:
 def test_programs_that_must_restart_in_a_full_temporary_folder_wait_for_room(
     fake: FakeUpstream, mount: Mount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With one line that says so; not one inode is left for a socket."""
+    """A program that must restart while the temporary folder has no free inode waits for space.
+
+    It logs one line about the wait.
+    """
     disk = mount("size=1m,nr_inodes=80")
     monkeypatch.setattr(tempfile, "tempdir", str(disk))
     digest = fake.add_blob("app", filler(1000, 1))
@@ -148,7 +155,10 @@ def _answers(appliance: Appliance, digest: Digest) -> bool:
 
 
 def test_a_deleted_run_directory_ends_it_at_once_with_a_message(start: Start) -> None:
-    """No program could be asked or restarted any more; who started it starts it anew."""
+    """If its run directory is deleted, the appliance ends with a message.
+
+    It could not restart a program any more; its service manager restarts it.
+    """
     appliance = start(Setup({}, {}, ENVIRONMENT))
     eventually(lambda: "serving" in appliance.output(), what="it serves")
     run = Path(os.fsdecode((appliance.state / "run").read_bytes()))

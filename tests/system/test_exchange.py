@@ -17,7 +17,10 @@ from tests.upstream import FakeUpstream
 def test_what_docker_registry_wrote_is_served(
     start: Start, clients: Clients, tmp_path: Path
 ) -> None:
-    """Its images become hosted repositories, under their own names, by tag and by digest."""
+    """Images stored by docker-registry become hosted repositories.
+
+    They keep their names, tags and digests.
+    """
     data = tmp_path / "data"
     oci, docker = of_size(64 * KB, 300), of_size(64 * KB, 301, family="docker")
     children = two_platforms(302)
@@ -40,7 +43,10 @@ def test_what_docker_registry_wrote_is_served(
 def test_what_we_wrote_is_served_by_docker_registry(
     start: Start, fake: FakeUpstream, clients: Clients, tmp_path: Path
 ) -> None:
-    """A proxied repository is an ordinary one, named after its upstream first."""
+    """Docker-registry serves the appliance's data directory.
+
+    A proxied repository has its upstream's host as the first part of its name.
+    """
     image = fake.put_image("library/app", "v1", of_size(64 * KB, 303))
     children = two_platforms(304)
     fake.add_index("library/many", "v1", children)

@@ -1,4 +1,4 @@
-"""What was pushed expires by last use, seen from outside: pulls renew, shared layers stay."""
+"""Hosted content expires by its last use: a pull renews an image, and shared layers stay."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _pulling(appliance: Appliance, tag: str) -> Iterator[None]:
 
 
 def test_images_expire_by_last_use_and_a_shared_layer_stays(start: Start) -> None:
-    """Tag, manifest, layers; of two images that share one, the one that is pulled stays whole."""
+    """Two hosted images share a layer: the unused image expires, and the other stays whole."""
     appliance = start(Setup(environment=_TTL))
     shared = filler(100 * KB, 9)
     used = image([shared, filler(50 * KB, 1)], command=("used",))
@@ -74,7 +74,10 @@ def test_images_expire_by_last_use_and_a_shared_layer_stays(start: Start) -> Non
 
 
 def test_an_index_and_its_signature_go_as_one(start: Start) -> None:
-    """A pull of one platform by its digest keeps all of it; after that all of it goes."""
+    """A pull of one platform by digest keeps the index and its signature.
+
+    Without further pulls all of them expire together.
+    """
     appliance = start(Setup(environment=_TTL))
     children = [image([filler(KB, n)], command=(str(n),)) for n in range(2)]
     index = push_index(appliance.http, _NAME, "all", children)
@@ -95,7 +98,7 @@ def test_an_index_and_its_signature_go_as_one(start: Start) -> None:
 
 
 def test_the_newest_tags_stay_by_rule_and_everything_else_for_ever(start: Start) -> None:
-    """A namespace has its own rule; another name has none."""
+    """A rule for a namespace keeps its newest tags; a repository without a rule keeps all tags."""
     hosted = {"hosted": {"ci/*": {"keep": 2}}, "cleaner": {"runevery": "1s"}}
     appliance = start(Setup(settings=hosted))
     made = [image([filler(KB, n)], command=(str(n),)) for n in range(4)]
@@ -112,7 +115,10 @@ def test_the_newest_tags_stay_by_rule_and_everything_else_for_ever(start: Start)
 
 
 def test_garbage_goes_beside_a_push_whose_manifest_is_still_to_come(start: Start) -> None:
-    """What was deleted goes; what was just uploaded waits, however often it is looked for."""
+    """Garbage collection deletes no blob of a push that is still running.
+
+    It deletes other blobs that no manifest references.
+    """
     quick = {"cleaner": {"runevery": "1s", "garbage": "6s"}}
     appliance = start(Setup(settings=ALLOWED | quick))
     deleted, coming = (image([filler(50 * KB, n)], command=(str(n),)) for n in range(2))
@@ -122,7 +128,7 @@ def test_garbage_goes_beside_a_push_whose_manifest_is_still_to_come(start: Start
         assert push_blob(appliance.http, _NAME, blob).status == 201
 
     def is_gone() -> bool:
-        for blob in coming.blobs:  # a slow client: its layers come one by one
+        for blob in coming.blobs:  # a slow client uploads its layers one after the other
             assert push_blob(appliance.http, _NAME, blob).status == 201
         return _gone(appliance, deleted)
 

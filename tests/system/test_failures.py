@@ -1,4 +1,4 @@
-"""The upstream misbehaves: what its clients see, and that nothing wrong stays here. Item 6.
+"""The upstream misbehaves: clients get the right status, and nothing wrong is stored. Item 6.
 
 Never 404 for an outage or a limit, never the upstream's own challenge, never a wrong blob.
 """
@@ -59,7 +59,7 @@ def cases() -> Iterator[dict[str, list[FakeUpstream]]]:
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, cases: dict[str, list[FakeUpstream]]
 ) -> Iterator[Appliance]:
-    """One appliance in front of all of them."""
+    """Run one appliance in front of all upstreams of this file."""
     upstreams = {
         f"{on_gone}{number}.test": {"url": fake.url, "ongone": on_gone}
         for on_gone, fakes in cases.items()
@@ -72,7 +72,7 @@ def appliance(
 
 @pytest.fixture(scope="module")
 def unused(appliance: Appliance, cases: dict[str, list[FakeUpstream]]) -> dict[str, Iterator[Case]]:
-    """Hand out each upstream once."""
+    """Return iterators that yield each upstream once."""
     return {
         on_gone: iter(
             [Case(appliance, fake, f"{on_gone}{number}.test") for number, fake in enumerate(fakes)]
@@ -112,7 +112,7 @@ def test_a_manifest_that_the_upstream_refuses(
     assert response.code in code.split() or not code
     assert "www-authenticate" not in response.headers
     assert ("retry-after" in response.headers) or status != 429
-    assert head.status in (status, 503)  # its breaker may have opened meanwhile
+    assert head.status in (status, 503)  # the upstream's breaker may have opened meanwhile
     eventually(lambda: case.appliance.http.get(path).status == 200, what="it pulls again")
     pull(case.appliance.http, case.name, "v1")
 
@@ -121,7 +121,10 @@ def test_a_manifest_that_the_upstream_refuses(
 def test_a_blob_that_the_upstream_refuses(
     case: Case, fault: dict[str, Any], status: int, code: str
 ) -> None:
-    """Blobs fail as manifests do, and nothing of it stays; afterwards it pulls."""
+    """A refused blob fails with the same status as a manifest, and no part of it is stored.
+
+    The blob can be pulled after the failure.
+    """
     digest = Digest.of(case.put().config)
     path = blob_path(case.name, digest)
     case.fake.misbehave("/blobs/", **fault)
@@ -139,7 +142,10 @@ def test_a_blob_that_the_upstream_refuses(
 
 
 def test_a_rate_limit_is_503_for_a_mirrors_client(case: Case) -> None:
-    """It has an origin to go to, and would wait or try here again after a 429."""
+    """An upstream's 429 becomes 503 for a mirror's client, which then tries the upstream.
+
+    After a 429 the client would wait, or try the mirror again.
+    """
     case.put()
     case.fake.misbehave("/manifests/", **FAULTS["429"][0])
 
@@ -151,7 +157,7 @@ def test_a_rate_limit_is_503_for_a_mirrors_client(case: Case) -> None:
 
 @pytest.mark.parametrize("name", ["429", "500", "503", "reset", "hang"])
 def test_a_tag_that_can_not_be_checked_means_what_it_meant(case: Case, name: str) -> None:
-    """Serve stale, and say so."""
+    """A tag that cannot be revalidated is served stale, with a warning."""
     image = case.put()
     pull(case.appliance.http, case.name, "v1")
     case.fake.misbehave("/manifests/", **FAULTS[name][0])
@@ -175,7 +181,7 @@ def test_a_tag_that_has_gone_is_refused(case: Case, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["401", "403", "404"])
 def test_a_tag_that_has_gone_is_served_where_the_operator_says_so(serving: Case, name: str) -> None:
-    """`ongone: serve`, with the same warning as for an outage."""
+    """With `ongone: serve` a tag that was deleted upstream is served with a warning."""
     image = serving.put()
     pull(serving.appliance.http, serving.name, "v1")
     serving.fake.misbehave("/manifests/", **FAULTS[name][0])
@@ -208,7 +214,7 @@ def test_wrong_bytes_of_a_blob_are_completed_by_nobody(case: Case, fault: dict[s
 
 
 def test_one_wrong_byte_at_the_end_is_asked_for_again(case: Case) -> None:
-    """What was sent so far may be right: the client ends with the right digest, or cut."""
+    """If a blob's last byte is wrong, the client gets the right blob or a shorter body."""
     digest = case.put_blob()
     case.fake.misbehave("/blobs/", method="GET", times=1, corrupt=True)
 
@@ -218,7 +224,7 @@ def test_one_wrong_byte_at_the_end_is_asked_for_again(case: Case) -> None:
 
 
 def test_wrong_bytes_of_a_manifest_are_served_to_nobody(case: Case) -> None:
-    """A manifest by digest is compared before it is sent."""
+    """A worker compares a manifest with its digest before it sends the manifest to a client."""
     image = case.put()
     path = manifest_path(case.name, image.digest)
     case.fake.misbehave("/manifests/", method="GET", times=1, corrupt=True)
@@ -266,7 +272,10 @@ def test_a_blob_that_is_always_cut_off_ends_cut_and_resumes_later(case: Case) ->
 
 
 def test_a_realm_on_another_host_gets_no_credentials(case: Case) -> None:
-    """It may be asked for an anonymous token, and never gets a password or a token."""
+    """A token realm on another host is asked only for an anonymous token.
+
+    It gets no password and no token.
+    """
     case.put()
     with FakeUpstream() as thief:
         realm = {

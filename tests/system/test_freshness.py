@@ -25,7 +25,7 @@ HITS = 20
 
 
 def test_a_fresh_tag_causes_no_upstream_request(start: Start, fake: FakeUpstream) -> None:
-    """Not for ten pulls, even after the tag has moved upstream."""
+    """A fresh tag causes no upstream request, even if the tag has moved upstream."""
     first = fake.put_image("app", "v1", of_size(KB, 80))
     appliance = _start(start, fake, "1h")
     pull(appliance.http, NAME, "v1")
@@ -72,7 +72,7 @@ def test_a_moved_tag_is_followed_after_its_freshness(start: Start, fake: FakeUps
 def test_a_narrow_accept_header_changes_nothing_for_the_next_client(
     start: Start, fake: FakeUpstream, freshness: str
 ) -> None:
-    """A tag leads to one digest, whatever the first client accepts."""
+    """A tag has one digest, whatever media types the first client accepts."""
     image = fake.put_image("app", "v1", of_size(KB, 85))
     appliance = _start(start, fake, freshness)
 
@@ -86,11 +86,11 @@ def test_a_narrow_accept_header_changes_nothing_for_the_next_client(
 
 
 def test_a_hit_writes_only_its_log_line(start: Start, fake: FakeUpstream) -> None:
-    """No file of the data directory changes even for a moment, except the log and the index."""
+    """A hit changes no file of the data directory, except the access log and the index."""
     fake.put_image("app", "v1", of_size(64 * KB, 86))
     appliance = _start(start, fake, "1h")
     pull(appliance.http, NAME, "v1")
-    assert appliance.stop() == 0  # this also ends the work that a miss does after its response
+    assert appliance.stop() == 0  # the stop also ends the work that a miss does after its response
     appliance.start()
     before = _quiet_files(appliance)
 
@@ -106,7 +106,7 @@ def test_a_hit_writes_only_its_log_line(start: Start, fake: FakeUpstream) -> Non
 def test_many_concurrent_requests_for_a_tag_cause_one_head(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """Clients of all workers wait for the same revalidation."""
+    """Requests for one tag in all workers wait for one revalidation."""
     fake.put_image("app", "v1", of_size(KB, 87))
     appliance = _start(start, fake, "1h")
     threads = [
@@ -123,7 +123,7 @@ def test_many_concurrent_requests_for_a_tag_cause_one_head(
 
 
 class Writes(FileSystemEventHandler):
-    """Records every file that is created, changed, moved or removed below a folder."""
+    """This records every file that is created, changed, moved or removed below a folder."""
 
     def __init__(self, root: Path) -> None:
         self._observer = Observer()
@@ -136,7 +136,7 @@ class Writes(FileSystemEventHandler):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._sentinel.touch()  # its event comes after all others
+        self._sentinel.touch()  # the event of the sentinel file comes after all other events
         eventually(lambda: self._sentinel in self._paths, what="all changes are reported")
         self._observer.stop()
         self._observer.join()

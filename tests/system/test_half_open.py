@@ -1,4 +1,4 @@
-"""Anonymous pulls and authenticated pushes (`auth.anonymous: pull`) with common clients.
+"""Test anonymous pulls and authenticated pushes (`auth.anonymous: pull`) with common clients.
 
 oras is not tested: no package of Debian 12, PyPI or npm contains it. Like containerd, it sends its
 password after the challenge of the request itself, and requests `/v2/` for a login.
@@ -30,7 +30,7 @@ _PLAIN = ("--tls-verify=false",)
 
 @pytest.fixture(scope="module")
 def half_open(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """An appliance with a user that also allows anonymous pulls."""
+    """Run an appliance with a user that also allows anonymous pulls."""
     folder = tmp_path_factory.mktemp("halfopen")
     public.push("half/app", "v1", _DOCKERS)
     settings = {
@@ -47,7 +47,7 @@ def half_open(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Ite
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A folder with a short path, because there are sockets below it."""
+    """Create a folder with a short path, because sockets are created below it."""
     folder = Path(tempfile.mkdtemp(prefix="ho-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -56,7 +56,10 @@ def home() -> Iterator[Path]:
 def test_podman_and_buildah_pull_anonymously_and_push_after_a_login(
     half_open: Appliance, clients: Clients
 ) -> None:
-    """A push without a login and a login with a wrong password fail."""
+    """Podman and buildah pull without a login.
+
+    They push only after a login with the right password.
+    """
     netloc = half_open.http.netloc
     own = clients.pull(f"{netloc}/{NAME}:v1")
     clients.buildah("pull", "--quiet", *_PLAIN, f"{netloc}/{NAME}:v1")
@@ -77,7 +80,7 @@ def test_podman_and_buildah_pull_anonymously_and_push_after_a_login(
 def test_skopeo_copies_anonymously_and_pushes_with_a_login(
     half_open: Appliance, clients: Clients, tmp_path: Path
 ) -> None:
-    """With and without credentials on its command line."""
+    """Skopeo copies an image with and without credentials on its command line."""
     netloc = half_open.http.netloc
     done = clients.copy(f"{netloc}/{NAME}:v1", tmp_path / "copy")
     assert done.returncode == 0, done.stderr
@@ -96,7 +99,9 @@ def test_skopeo_copies_anonymously_and_pushes_with_a_login(
 def test_dockerd_pulls_anonymously_and_pushes_with_a_login(
     half_open: Appliance, home: Path
 ) -> None:
-    """By the appliance's name, and as a mirror to which it sends its login of Docker Hub.
+    """Dockerd pulls without a login, by the appliance's name and from the appliance as a mirror.
+
+    It sends the mirror its login of Docker Hub.
 
     A refused push is not tested, because the daemon repeats it for a minute.
     """
@@ -120,7 +125,7 @@ def test_dockerd_pulls_anonymously_and_pushes_with_a_login(
 def test_containerd_pulls_anonymously_and_pushes_with_a_login(
     half_open: Appliance, home: Path
 ) -> None:
-    """It does not request `/v2/`, and responds to the challenge of the request itself."""
+    """Containerd does not request `/v2/`; it responds to the challenge of the request itself."""
     netloc = half_open.http.netloc
     with Containerd(home / "containerd") as containerd:
         image = f"{netloc}/{NAME}:v1"

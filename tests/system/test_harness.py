@@ -1,4 +1,4 @@
-"""The clients, upstreams and images of these tests work together without an appliance."""
+"""The clients, upstreams and images of the system tests work together without an appliance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOGIN = "robot:pass:word"
 def test_podman_pulls_an_image_of_the_tests(
     clients: Clients, public: Registry, family: Family
 ) -> None:
-    """Podman can unpack it, and its ID is the digest of its config."""
+    """Podman can unpack an image of the tests, and the image's ID is the digest of its config."""
     shared = layer({"shared": b"shared"})
     image = public.push("harness", family, of_size(64 * KB, 1, shared=shared, family=family))
 
@@ -41,7 +41,10 @@ def test_podman_chooses_its_platform_from_an_index(clients: Clients, public: Reg
 
 
 def test_a_stopped_upstream_is_back_on_its_port_after_a_start(tmp_path: Path) -> None:
-    """While it is stopped, connections are refused; afterwards it has the same content."""
+    """A stopped docker-registry refuses connections.
+
+    After a restart it has the same port and the same content.
+    """
     with Registry(tmp_path / "registry") as registry:
         registry.push("app", "v1", of_size(KB, 3))
         registry.stop()
@@ -56,7 +59,7 @@ def test_a_stopped_upstream_is_back_on_its_port_after_a_start(tmp_path: Path) ->
 
 
 def test_a_basic_upstream_requires_its_password(tmp_path: Path, clients: Clients) -> None:
-    """It refuses a pull without a login."""
+    """A registry with Basic authentication refuses a pull without a login."""
     with basic_registry(tmp_path / "basic", LOGIN) as registry:
         registry.push("app", "v1", of_size(KB, 4))
         image = f"{registry.http.netloc}/app:v1"
@@ -67,7 +70,7 @@ def test_a_basic_upstream_requires_its_password(tmp_path: Path, clients: Clients
 
 
 def test_a_token_upstream_requires_a_token(tmp_path: Path, clients: Clients) -> None:
-    """Its realm issues one to a client with the right password."""
+    """The realm of a token registry issues a token to a client with the right password."""
     with (
         TokenServer(LOGIN) as tokens,
         token_registry(tmp_path / "token", tokens) as registry,

@@ -1,9 +1,12 @@
-"""Hostile upstreams beside an honest one: the memory and CPU that they can take from an appliance.
+"""Measure the memory and CPU that hostile upstreams can take from an appliance.
 
-Two workers serve clients that pull from the honest upstream. Other clients send requests for
-hostile ones, each with another kind of response: impossible sizes, endless lists and headers,
-headers that make a regular expression backtrack, JSON that grows in memory, or a few bytes per
-second.
+An honest upstream serves pulls meanwhile.
+
+Two workers serve clients that pull from the honest upstream. Other clients pull from hostile
+upstreams.
+
+Each of them sends another kind of response: impossible sizes, endless lists and headers, headers
+that make a regular expression backtrack, JSON that grows in memory, or a few bytes per second.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from tests.upstream import FakeUpstream
 PULLS = 2000 if FULL else 80
 HONEST = 4
 MOST_MIB = 250
-"""Limit of each worker's peak memory; an idle worker has about 60 MiB."""
+"""This is the limit of each worker's peak memory; an idle worker has about 60 MiB."""
 NAME = "library/app"
 LAYER = filler(100_000, 1)
 LARGE = filler(17 * 1024 * 1024, 2)
@@ -69,7 +72,7 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass
 class Load:
-    """Threads that send requests until PULLS honest pulls are done."""
+    """This is a set of threads that send requests until PULLS honest pulls are done."""
 
     http: HttpClient
     waits: list[float] = field(default_factory=list)
@@ -77,13 +80,13 @@ class Load:
     done: threading.Event = field(default_factory=threading.Event)
 
     def request(self, path: str) -> None:
-        """Send requests that may fail."""
+        """Send requests to a hostile upstream, which may fail."""
         while not self.done.is_set():
             with suppress(OSError, HTTPException):
                 self.http.get(path)
 
     def pull(self, name: str) -> None:
-        """Pull an image, which must succeed."""
+        """Pull the honest upstream's image repeatedly; each pull must succeed."""
         while not self.done.is_set():
             began = time.monotonic()
             try:
@@ -136,7 +139,9 @@ def upstreams() -> Iterator[dict[str, FakeUpstream]]:
 def test_hostile_upstreams_take_neither_memory_nor_time_from_other_pulls(
     upstreams: dict[str, FakeUpstream], tmp_path: Path
 ) -> None:
-    """No honest pull fails, and no worker exceeds its memory.
+    """Hostile upstreams cause no failure of honest pulls.
+
+    No worker exceeds its memory limit.
 
     The times are compared only in the soak test, which has enough of them. All numbers are in
     `figures.json`.

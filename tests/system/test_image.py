@@ -1,4 +1,4 @@
-"""The container image: its content, and the ways in which an operator runs it."""
+"""Test the container image: its content, and the ways in which an operator runs it."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from tests.system.mounts import HARDENED, LOGIN, Mounts
 from tests.system.registries import Registry
 from tests.system.waiting import eventually
 
-pytestmark = pytest.mark.timeout(600)  # the first test that needs the image builds it
+pytestmark = pytest.mark.timeout(600)  # the first test that uses the image builds it
 
 PROGRAMS = ("serve", "supervisord", "haproxy", "registry", "logger", "cleaner")
-LARGEST = 120 * 10**6  # bytes, without its base
+LARGEST = 120 * 10**6  # in bytes, without the base image
 
 
-# Content of the image
+# These tests check the content of the image.
 
 
 def test_the_image_is_small(podman: Engine, image: str) -> None:
-    """At most 120 MB more than its base."""
+    """The container image is at most 120 MB larger than its base."""
     base = podman.size("docker.io/library/debian:trixie-slim")
 
     assert podman.size(image) - base <= LARGEST
 
 
 def test_the_image_contains_no_build_tools_or_secrets(podman: Engine, image: str) -> None:
-    """No compiler, pip, package lists, secret of the build, or source folder."""
+    """The image has no compiler, pip, package lists, build secret, or source folder."""
     found = podman.podman(
         *("run", "--rm", "--entrypoint=sh", image, "-c"),
         "ls -d /src /wheels /build /run/secrets/pip_ca /opt/entrepot/bin/pip* ~/.cache/*"
@@ -47,7 +47,7 @@ def test_the_image_contains_no_build_tools_or_secrets(podman: Engine, image: str
 
 
 def test_the_image_has_labels_ports_volume_and_health_check(podman: Engine, image: str) -> None:
-    """And no user: the entry point starts as root, and changes its user."""
+    """The image names no user: its entry point starts as root, and changes the user."""
     config = podman.podman("image", "inspect", "--format={{json .Config}}", image)
     version = podman.podman("run", "--rm", image, "version").removeprefix("entrepot ")
 
@@ -67,13 +67,16 @@ def test_the_image_has_labels_ports_volume_and_health_check(podman: Engine, imag
     assert '"Test":["CMD","entrepot","healthy"]' in check
 
 
-# As the README shows it
+# These tests run the image as the README shows.
 
 
 def test_the_command_in_the_readme_works_unchanged(
     podman: Engine, image: str, mounted: Mounts
 ) -> None:
-    """Data of root with mode 0755, files of root with mode 0600, TLS and passwords."""
+    """The README's command works with data and files of root, TLS and passwords.
+
+    The data directory has mode 0755, the files have mode 0600.
+    """
     options, port = mounts.as_printed()
     with running(podman, image, *options, cwd=mounted.folder) as container:
         tls = ssl.create_default_context(cafile=str(mounted.ca))
@@ -91,11 +94,11 @@ def test_the_command_in_the_readme_works_unchanged(
         assert {each.stat().st_uid for each in (mounted.data, *mounted.data.rglob("*"))} == {5000}
         assert mounted.secret.stat().st_mode & 0o777 == 0o600
         ended = container.stop()
-        assert ended.code == 0, ended.output  # 137 if podman had to kill it
+        assert ended.code == 0, ended.output  # the code is 137 if podman had to kill the container
 
 
 def test_without_a_secret_the_public_registries_are_upstreams(podman: Engine, image: str) -> None:
-    """It serves without any mount or setting."""
+    """A container without any mount or setting serves docker.io and quay.io."""
     with running(podman, image) as container:
         assert "docker.io quay.io" in container.logs()
 
@@ -103,7 +106,10 @@ def test_without_a_secret_the_public_registries_are_upstreams(podman: Engine, im
 def test_the_configuration_file_of_registry_3_is_read(
     podman: Engine, image: str, tmp_path: Path
 ) -> None:
-    """Mounted at that image's path, with its proxy and its users."""
+    """The appliance reads a file of the image registry:3 at that image's path.
+
+    Its proxy and its users are in force.
+    """
     file = tmp_path / "config.yml"
     users = "ann: $2y$05$" + "a" * 53
     file.write_text(
@@ -117,13 +123,16 @@ def test_the_configuration_file_of_registry_3_is_read(
     assert "every client that can reach it" not in output
 
 
-# Without root
+# These tests run the container without root.
 
 
 def test_a_hardened_container_serves_and_serves_from_disk_after_a_restart(
     podman: Engine, image: str, mounted: Mounts, clients: Clients
 ) -> None:
-    """No root, no capability, a read-only root file system, TLS, passwords; then no upstream."""
+    """A container without root, capabilities and a writable root file system serves with TLS.
+
+    After a restart it serves from disk without an upstream.
+    """
     mounted.open_to_all()
     with Registry(mounted.folder / "upstream") as upstream:
         upstream.push("team/app", "v1", of_size(64 * KB, 900))
@@ -140,7 +149,10 @@ def test_a_hardened_container_serves_and_serves_from_disk_after_a_restart(
 
 
 def test_an_arbitrary_user_of_group_0_serves(podman: Engine, image: str) -> None:
-    """As in OpenShift: not in /etc/passwd, without HOME, with a new volume."""
+    """The image runs as an arbitrary user of group 0, as in OpenShift.
+
+    The user is not in /etc/passwd, has no HOME, and gets a new volume.
+    """
     options = ("--user=1000650000:0", "--env=HOME=", "--cap-drop=ALL")
     with running(podman, image, *options) as container:
         assert {uid for uid, _ in container.processes()} == {1000650000}
@@ -149,7 +161,7 @@ def test_an_arbitrary_user_of_group_0_serves(podman: Engine, image: str) -> None
 
 
 def test_the_images_own_user_may_be_given(podman: Engine, image: str) -> None:
-    """As in Kubernetes, if root is not allowed."""
+    """The container runs as the image's own user, as in a Kubernetes cluster that forbids root."""
     with running(podman, image, "--user=5000:5000", *HARDENED) as container:
         assert {uid for uid, _ in container.processes()} == {5000}
 
@@ -157,7 +169,7 @@ def test_the_images_own_user_may_be_given(podman: Engine, image: str) -> None:
 def test_root_with_few_capabilities_changes_its_user(
     podman: Engine, image: str, mounted: Mounts
 ) -> None:
-    """Those that the systemd unit grants are sufficient."""
+    """The capabilities that the systemd unit grants are sufficient to change the user."""
     rights = [f"--cap-add={each}" for each in NEEDED]
     secret = f"--volume={mounted.secret}:/pull-secret.json:ro"
     with running(podman, image, *HARDENED, *rights, secret) as container:
@@ -166,19 +178,22 @@ def test_root_with_few_capabilities_changes_its_user(
 
 
 def test_root_without_capabilities_serves_as_root_and_logs_it(podman: Engine, image: str) -> None:
-    """It cannot change its user; to serve as root is better than not to serve."""
+    """Root without CAP_CHOWN cannot change its user: it serves as root and logs that."""
     with running(podman, image, *HARDENED) as container:
         assert {uid for uid, _ in container.processes()} == {0}
         assert "all programs run as root, which lacks CAP_CHOWN" in container.logs()
 
 
-# Start and end
+# These tests start and end the container.
 
 
 def test_a_killed_container_starts_again_and_removes_old_files(
     podman: Engine, image: str, mounted: Mounts
 ) -> None:
-    """Sockets, pipes and copies of secrets that the killed appliance left."""
+    """A killed container starts again, and removes the files of its previous run.
+
+    These are sockets, pipes and copies of secrets.
+    """
     secret = f"--volume={mounted.secret}:/pull-secret.json"
     with running(podman, image, secret) as container:
         podman.podman("kill", container.name)
@@ -187,7 +202,7 @@ def test_a_killed_container_starts_again_and_removes_old_files(
         eventually(lambda: container.logs().count(" serving ") == 2, what="it serves again")
 
         left = container.execute("sh", "-c", "ls -d /tmp/entrepot-*").stdout.split()
-        assert len(left) == 2  # one run directory, one folder of copies
+        assert len(left) == 2  # the folders are one run directory and one folder of copies
 
 
 def test_data_of_root_is_taken_over_once(podman: Engine, image: str, mounted: Mounts) -> None:

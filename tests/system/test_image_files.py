@@ -23,14 +23,14 @@ from tests.system.pulls import manifest_path
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
-pytestmark = pytest.mark.timeout(600)  # the first test that needs the image builds it
+pytestmark = pytest.mark.timeout(600)  # the first test that uses the image builds it
 
 NEWCOMER = "bob:fresh"
 Files = dict[str, bytes]
 
 
 class _InPlace:
-    """Each file is mounted separately, and written in place."""
+    """Each file is mounted separately, and the test overwrites it in place."""
 
     def __init__(self, folder: Path, files: Files) -> None:
         self._folder = folder
@@ -92,7 +92,7 @@ def test_changed_files_take_effect_without_a_restart(
     way: Callable[[Path, Files], _InPlace | _Renamed | _Swapped],
     options: list[str],
 ) -> None:
-    """All three files; HAProxy and the workers are the same processes as before."""
+    """A changed secret, password file or certificate takes effect without a restart."""
     authority = mounted.authority
     folder = mounted.folder / "files"
     folder.mkdir()
@@ -125,7 +125,7 @@ def test_changed_files_take_effect_without_a_restart(
 
 
 def _files(authority: Authority, robot: str, *logins: str) -> Files:
-    """Return a secret for one.test, a password file, and a new certificate."""
+    """Return a pull secret for one.test, a password file, and a new certificate."""
     pair = authority.issue()
     auth = b64encode(robot.encode()).decode()
     return {
@@ -141,7 +141,7 @@ def _user(login: str) -> bytes:
 
 
 def _shown(http: HttpClient) -> bytes:
-    """Return the certificate that the appliance shows."""
+    """Return the certificate that the appliance presents to TLS clients."""
     assert http.tls is not None
     with (
         socket.create_connection((http.host, http.port), timeout=10) as plain,

@@ -10,14 +10,14 @@ import pytest
 from tests.system.containers import Engine, run_to_end
 from tests.system.mounts import Mounts
 
-pytestmark = pytest.mark.timeout(600)  # the first test that needs the image builds it
+pytestmark = pytest.mark.timeout(600)  # the first test that uses the image builds it
 
 Make = Callable[[Mounts], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """Wrong options for the container, and texts that the line must contain."""
+    """This has wrong options for the container, and texts that the error line must contain."""
 
     options: Make
     messages: tuple[str, ...]

@@ -55,7 +55,10 @@ def _lose_with_workers(appliance: Appliance) -> None:
 def test_the_cap_holds_when_the_index_is_lost_during_large_downloads(
     start: Start, fake: FakeUpstream, lose: Callable[[Appliance], None]
 ) -> None:
-    """Running downloads keep their reservations, and no other download gets their space."""
+    """If the index is lost, running downloads keep their reservations, so the cap holds.
+
+    No other download gets their space.
+    """
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
     pulled = [fake.put_image("app", f"v{n}", _made(n, _MAXIMUM // 16)) for n in range(8)]
     for number in range(len(pulled)):
@@ -82,7 +85,7 @@ def test_the_cap_holds_when_the_index_is_lost_during_large_downloads(
 def _is_sound(appliance: Appliance) -> bool:
     try:
         return appliance.metric("entrepot_index_available") == 1
-    except (AssertionError, OSError):  # workers are starting
+    except (AssertionError, OSError):  # the workers are starting
         return False
 
 
@@ -129,7 +132,10 @@ _DAMAGES: dict[str, Callable[[Path], None]] = {
 def test_an_index_damaged_during_its_use_is_repaired_without_a_restart(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """Nothing is evicted because of it, and downloads and pushes are stored again."""
+    """If the index is damaged while in use, nothing is evicted because of the damage.
+
+    Downloads and pushes are stored again.
+    """
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
     kept = fake.put_image("app", "kept", _made(1))
     pull(appliance.http, _NAME, "kept")
@@ -178,7 +184,10 @@ def _is_stored(appliance: Appliance, tag: str, made: Image) -> bool:
 
 
 def test_a_locked_index_delays_only_one_pull(start: Start, fake: FakeUpstream) -> None:
-    """Another program locks it: later cold pulls are passed through without a delay."""
+    """While another program locks the index, only one cold pull waits.
+
+    Later cold pulls are passed through without a delay.
+    """
     one_worker = {**_BOUNDED, "ENTREPOT_WORKERS": "1"}
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=one_worker))
     digests = [fake.add_blob("app", filler(300 * KB, 80 + n)) for n in range(6)]
@@ -191,4 +200,4 @@ def test_a_locked_index_delays_only_one_pull(start: Start, fake: FakeUpstream) -
             assert appliance.http.get(blob_path(_NAME, digest)).status == 200
             took.append(time.monotonic() - began)
 
-    assert sum(each >= 2 for each in took) <= 1  # s: the time-out of one operation
+    assert sum(each >= 2 for each in took) <= 1  # 2 s is the time-out of one index operation

@@ -35,7 +35,7 @@ _FORGOTTEN = images.image([images.filler(50_000, 2)])
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter with our wheel and its dependencies, which does not import this folder."""
+    """Return an interpreter with the installed wheel, which does not import the source tree."""
     folder = tmp_path_factory.mktemp("wheel")
     _run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"])
     _wheel(folder)
@@ -83,7 +83,7 @@ class Program:
 
     @contextmanager
     def running(self, *words: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-        """Start it, and stop it with SIGTERM, after which it must exit with 0."""
+        """Start the program, and stop it with SIGTERM, after which it must exit with 0."""
         with self.log.open("wb") as log:
             process = subprocess.Popen(
                 words,
@@ -102,12 +102,12 @@ class Program:
             process.wait()
 
     def output(self) -> str:
-        """Return its whole output."""
+        """Return everything that the program has written to its log."""
         return self.log.read_text(errors="replace")
 
 
 def test_the_program_of_the_page_runs(python: Path, tmp_path: Path) -> None:
-    """It has logins, access rules, a pull-through cache, reports of uses, and eviction."""
+    """The program of docs/library.md has logins, a pull-through cache and eviction."""
     with FakeUpstream() as u:
         upstream = u.put_image("library/app", "v1", _IMAGE)
         program = Program(tmp_path, UPSTREAMS={"one.test": u.url}, TTL=3.0)
@@ -150,7 +150,7 @@ def test_the_program_runs_in_another_server(python: Path, tmp_path: Path) -> Non
 
 
 def test_the_program_imports_its_own_modules(python: Path, tmp_path: Path) -> None:
-    """Its own `config` and `logger`; the registry is that of the wheel."""
+    """A program with its own `config` and `logger` modules imports the registry from the wheel."""
     Program(tmp_path)
     check = (
         "import program, sys\n"

@@ -24,14 +24,17 @@ from tests.upstream import FakeUpstream
 NAME = "one.test/app"
 HOUR = 3600
 ROTATIONS = 3
-# 1 % of the cap is for logs, so few bytes cause a rotation
+# 1 % of the cap is reserved for logs, so a few bytes cause a rotation
 SMALL_LOG = {"CLEANER_MAXSIZE": "50M", "CLEANER_RUNEVERY_TIME": "1s"}
 
 
 def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """Counters and access times show that no line is lost or counted twice."""
+    """If the logger is stopped during log rotations, no access-log line is lost or counted twice.
+
+    Counters and access times show that.
+    """
     image = fake.put_image("app", "v1", of_size(64 * KB, 500))
     blobs = [Digest.of(blob) for blob in image.blobs]
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=SMALL_LOG))
@@ -40,7 +43,7 @@ def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
 
     _stop_logger(appliance)
     sent = _rotate(appliance, blobs)
-    last, began = blobs[::-1], int(time.time() * 1000) / 1000  # HAProxy logs ms
+    last, began = blobs[::-1], int(time.time() * 1000) / 1000  # HAProxy logs times in ms
     for digest in last:
         pull_blob(appliance.http, NAME, digest)
     appliance.kill_program("logger", signal.SIGKILL)
@@ -50,7 +53,8 @@ def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
         lambda: _counted(appliance, "blob") >= expected,
         what="all requests are counted",
         within=60,
-        pause=0.5,  # each request for metrics adds a line, which may push others out of the log
+        # each request for metrics adds a log line, which may push other lines out of the log
+        pause=0.5,
     )
     assert _counted(appliance, "blob") == expected
     lost = ("entrepot_log_dropped", "entrepot_log_gaps", "entrepot_log_unreadable")
@@ -61,7 +65,7 @@ def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
 
 
 def test_haproxy_writes_its_log_from_one_thread(start: Start) -> None:
-    """A second thread would drop its line when the first one is writing."""
+    """HAProxy runs one thread: a second thread would drop lines of the access log."""
     appliance = start(Setup())
     found = appliance.program("haproxy")
 
@@ -192,7 +196,7 @@ def _counted(appliance: Appliance, kind: str) -> float:
 
 
 def _probes(appliance: Appliance) -> int:
-    """Return how often the cleaner has sent its log-barrier request."""
+    """Return how many log-barrier requests the cleaner has sent."""
     log = appliance.state / layout.ACCESS_LOG
     return log.read_text().count("/healthz?news=")
 
@@ -203,7 +207,7 @@ def _last_uses(appliance: Appliance, digests: Sequence[Digest]) -> dict[Digest, 
 
 
 def _by_last_use(appliance: Appliance, digests: Sequence[Digest]) -> list[Digest]:
-    """Return those of *digests* that are in the index, in the order of their eviction."""
+    """Return the indexed digests of *digests*, in the order of their eviction."""
     index = open_index(appliance.state)
     return [entry.digest for entry in index.oldest(None, 1000) if entry.digest in digests]
 

@@ -1,4 +1,4 @@
-"""Logins of podman and skopeo, and the reload of a changed htpasswd file."""
+"""Test logins of podman and skopeo, and the reload of a changed htpasswd file."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ NAME = "one.test/login/app"
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """An appliance that requires a password for every request."""
+    """Run an appliance that requires a password for every request."""
     yield from _guarded(tmp_path_factory.mktemp("closed"), public, "none")
 
 
 @pytest.fixture(scope="module")
 def half_open(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """An appliance with users that also allows anonymous pulls."""
+    """Run an appliance with users that also allows anonymous pulls."""
     yield from _guarded(tmp_path_factory.mktemp("halfopen"), public, "pull")
 
 
 def test_podman_without_a_login_is_refused(closed: Appliance, clients: Clients) -> None:
-    """With 401; podman's message shows it."""
+    """A pull without a login gets 401, and podman's message shows that."""
     message = clients.pull_fails(f"{closed.http.netloc}/{NAME}:v1")
 
     assert "authentication required" in message or "unauthorized" in message
 
 
 def test_a_login_with_a_wrong_password_fails(closed: Appliance, clients: Clients) -> None:
-    """`podman login` fails."""
+    """`podman login` with a wrong password fails."""
     assert clients.login(closed.http.netloc, WRONG).returncode != 0
 
 
 def test_podman_pulls_after_its_login(closed: Appliance, clients: Clients) -> None:
-    """`podman login`, then a pull, then another pull as the same user."""
+    """After `podman login` podman can pull an image repeatedly as the same user."""
     assert clients.login(closed.http.netloc, ALICE).returncode == 0
 
     first = clients.pull(f"{closed.http.netloc}/{NAME}:v1")
@@ -71,7 +71,7 @@ def test_skopeo_needs_the_right_password(
     credentials: tuple[str, ...],
     succeeds: bool,
 ) -> None:
-    """Skopeo sends its credentials with the request."""
+    """Skopeo sends its credentials with each request, and copies only with the right ones."""
     done = clients.copy(f"{closed.http.netloc}/{NAME}:v1", tmp_path / "copy", *credentials)
 
     assert succeeds == (done.returncode == 0), done.stderr
@@ -87,7 +87,7 @@ def test_a_refusal_is_a_basic_challenge_in_an_oci_envelope(closed: Appliance) ->
 
 @pytest.mark.parametrize("path", ["/metrics", f"/v2/{NAME}/manifests/v1"])
 def test_metrics_and_manifests_need_a_pull_right(closed: Appliance, path: str) -> None:
-    """Metrics show which user pulls which image."""
+    """Metrics need a pull right, because they show which user pulls which image."""
     known = replace(closed.http, login=ALICE)
 
     assert closed.http.get(path).status == 401
@@ -101,7 +101,10 @@ def test_metrics_and_manifests_need_a_pull_right(closed: Appliance, path: str) -
 def test_the_root_is_200_without_a_body_for_every_client(
     closed: Appliance, method: str, login: str | None
 ) -> None:
-    """As in docker distribution: liveness probes request it without a password."""
+    """`GET /` is 200 without a body for every client, as in docker distribution.
+
+    Liveness probes request it without a password.
+    """
     response = replace(closed.http, login=login).request(method, "/")
 
     assert (response.status, response.body) == (200, b"")
@@ -110,7 +113,7 @@ def test_the_root_is_200_without_a_body_for_every_client(
 def test_any_client_pulls_where_anonymous_pulls_are_allowed(
     half_open: Appliance, clients: Clients
 ) -> None:
-    """Podman without a login, then with one."""
+    """Podman pulls from an appliance that allows anonymous pulls, without a login and with one."""
     image = f"{half_open.http.netloc}/{NAME}:v1"
     anonymous = clients.pull(image)
     clients.forget()

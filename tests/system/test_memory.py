@@ -45,7 +45,7 @@ def warm(http: HttpClient, *paths: str) -> None:
 
 
 def start_appliance(start: Start, setup: Setup) -> Appliance:
-    """Start an appliance, and wait for the purge with which its cleaner begins."""
+    """Start an appliance, and wait until its cleaner has raised the cache epoch."""
     appliance = start(setup)
     epoch = CacheEpoch(Path((appliance.state / "run").read_text()))
     eventually(lambda: int(epoch.now()) > 1, what="the cleaner has started")
@@ -54,13 +54,13 @@ def start_appliance(start: Start, setup: Setup) -> Appliance:
 
 @pytest.fixture(scope="module")
 def image(public: Registry) -> Image:
-    """An image with a layer that is too large for the cache."""
+    """Push an image with a layer that is too large for HAProxy's cache."""
     return public.push("memory/app", "v1", of_size(200 * KB, 600))
 
 
 @pytest.fixture(scope="module")
 def warmed(shared: Appliance, image: Image) -> Appliance:
-    """An appliance with the image in HAProxy's cache, by tag and by digest."""
+    """Return an appliance with the image in HAProxy's cache, by tag and by digest."""
     pull(shared.http, "one.test/memory/app", "v1")
     warm(shared.http, *_paths(image))
     return shared
@@ -68,7 +68,7 @@ def warmed(shared: Appliance, image: Image) -> Appliance:
 
 @dataclass(frozen=True, slots=True)
 class OneUpstream:
-    """An appliance, and an upstream of it for one test, which may stop it."""
+    """This is an appliance with an upstream that one test uses and may stop."""
 
     appliance: Appliance
     fake: FakeUpstream
@@ -79,7 +79,7 @@ class OneUpstream:
 def several(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Appliance, Iterator[OneUpstream]]]:
-    """One appliance, with an upstream for each test."""
+    """Run one appliance, with an upstream for each test."""
     with ExitStack() as stack:
         fakes = {f"u{n}.test": stack.enter_context(FakeUpstream()) for n in range(5)}
         folder = tmp_path_factory.mktemp("several")
@@ -97,7 +97,7 @@ def upstream(several: tuple[Appliance, Iterator[OneUpstream]]) -> OneUpstream:
 
 
 def _paths(image: Image) -> list[str]:
-    """Return the paths of the image that may be cached."""
+    """Return the paths of the image's responses that HAProxy may cache."""
     name = "one.test/memory/app"
     return [
         manifest_path(name, "v1"),
@@ -107,9 +107,9 @@ def _paths(image: Image) -> list[str]:
 
 
 def test_a_cached_response_equals_that_of_a_worker(warmed: Appliance, image: Image) -> None:
-    """Body and headers are those of the content, with an Age."""
+    """A response from HAProxy's cache has the same body and headers as a worker's, and an Age."""
     for path in _paths(image):
-        warm(warmed.http, path)  # a new cache epoch may have purged it
+        warm(warmed.http, path)  # a new cache epoch may have purged the response
         response = warmed.http.get(path)
         body = image.config if "/blobs/" in path else image.manifest
         assert (response.body, response.headers["oci-namespace"]) == (body, "one.test")
@@ -142,7 +142,7 @@ def test_a_tag_is_cached_after_head_requests_only(upstream: OneUpstream) -> None
 
 
 def test_a_large_layer_is_not_cached_by_haproxy(warmed: Appliance, image: Image) -> None:
-    """It is served from disk, without a copy."""
+    """HAProxy does not cache a large layer; a worker serves it from disk."""
     path = blob_path("one.test/memory/app", Digest.of(image.layers[0]))
 
     assert [warmed.http.get(path).headers["cache-status"] for _ in range(3)] == [
@@ -151,7 +151,7 @@ def test_a_large_layer_is_not_cached_by_haproxy(warmed: Appliance, image: Image)
 
 
 def test_ranges_of_cached_content_are_ranges(warmed: Appliance, image: Image) -> None:
-    """One range or several; the response is never the whole content."""
+    """A request for one range or several ranges of cached content never gets the whole content."""
     path = blob_path("one.test/memory/app", Digest.of(image.config))
 
     response = warmed.http.get(path, Range="bytes=1-4")
@@ -161,7 +161,7 @@ def test_ranges_of_cached_content_are_ranges(warmed: Appliance, image: Image) ->
 
 
 def test_both_forms_of_a_name_lead_to_the_same_content(warmed: Appliance, image: Image) -> None:
-    """The mirror form is another URI, which is cached separately."""
+    """HAProxy caches the mirror form of a name separately, because its URI is another."""
     path = manifest_path("memory/app", "v1") + "?ns=one.test"
     warm(warmed.http, path)
 
@@ -188,7 +188,7 @@ def test_a_response_from_the_cache_is_logged_and_updates_the_access_time(
 
 
 def test_an_incomplete_manifest_is_never_cached(upstream: OneUpstream) -> None:
-    """During an outage its parts are unavailable, so the manifest must be refused."""
+    """HAProxy never caches a manifest with missing parts; during an outage it must be refused."""
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 601))
     paths = (
@@ -265,7 +265,7 @@ def test_a_tag_is_cached_no_longer_than_it_is_fresh(start: Start, fake: FakeUpst
 
 
 def test_a_tag_without_freshness_is_never_cached(start: Start, fake: FakeUpstream) -> None:
-    """With a freshness of 0 every pull is revalidated."""
+    """With a freshness of 0 every pull of a tag is revalidated, so HAProxy never caches the tag."""
     fake.put_image("app", "v1", of_size(KB, 606))
     setup = Setup({"one.test": {"url": fake.url}}, environment={"ENTREPOT_FRESHNESS": "0s"})
     appliance = start_appliance(start, setup)

@@ -1,4 +1,4 @@
-"""Rights and passwords in HAProxy's content cache, and their changes."""
+"""Test rights and passwords with HAProxy's content cache, and changes of both."""
 
 from __future__ import annotations
 
@@ -34,19 +34,22 @@ RULES: list[dict[str, Any]] = [
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """An appliance with three users, and cached responses for each of them."""
+    """This is an appliance with three users, and cached responses for each of them."""
 
     appliance: Appliance
     images: dict[str, Image]
 
     def http(self, login: str | None) -> HttpClient:
-        """Return a client of the appliance with this login."""
+        """Return a client of the appliance with the given login."""
         return replace(self.appliance.http, login=login)
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """Two private repositories and a public one, pulled by users with rights."""
+    """Run an appliance with two private repositories and a public one.
+
+    Users with rights have pulled all of them.
+    """
     folder = tmp_path_factory.mktemp("guarded")
     with FakeUpstream() as fake:
         names = {"a/app": ALICE, "b/app": BOB, "free": None}
@@ -98,7 +101,10 @@ def _references(guarded: Guarded, name: str) -> list[str]:
 def test_a_user_gets_no_cached_response_of_another_user(
     guarded: Guarded, target_template: str, thief: str | None
 ) -> None:
-    """By no spelling of host or path, by tag or by digest, with GET or HEAD."""
+    """No user gets a response that HAProxy cached for another user's rights.
+
+    No spelling of host or path changes that, by tag or digest, with GET or HEAD.
+    """
     for reference in _references(guarded, "a/app"):
         path = manifest_path("one.test/a/app", reference)
         target = target_template.format(path=path, reference=reference)
@@ -118,7 +124,10 @@ def _send_raw(http: HttpClient, what: str, host: str, login: str | None) -> byte
 
 
 def test_users_with_equal_rights_share_cached_responses(guarded: Guarded) -> None:
-    """A worker handles the first request, to verify the password; the cache answers the next."""
+    """A worker verifies a user's password with the first request.
+
+    HAProxy's cache serves the next request, if the user has the same rights.
+    """
     path = manifest_path("one.test/a/app", "v1")
     warm(guarded.http(ALICE), path)
     carol = guarded.http(CAROL)
@@ -129,7 +138,7 @@ def test_users_with_equal_rights_share_cached_responses(guarded: Guarded) -> Non
 
 
 def test_a_wrong_password_has_the_rights_of_an_anonymous_client(guarded: Guarded) -> None:
-    """On public content it is ignored; elsewhere it is rejected."""
+    """A wrong password is ignored for public content, and rejected for all other content."""
     mistaken = guarded.http("alice:guess")
 
     assert mistaken.get(manifest_path("one.test/free", "v1")).status == 200
@@ -138,7 +147,7 @@ def test_a_wrong_password_has_the_rights_of_an_anonymous_client(guarded: Guarded
 
 
 def test_a_revoked_right_is_revoked_in_the_cache_too(start: Start, tmp_path: Path) -> None:
-    """Within two seconds of the edit."""
+    """HAProxy's cache serves nothing to a user within 2 s after the user's right was revoked."""
     with FakeUpstream() as fake:
         fake.put_image("a/app", "v1", of_size(KB, 630))
         appliance = start_appliance(start, _setup(fake, tmp_path))
@@ -161,7 +170,7 @@ def _edit(appliance: Appliance, rules: list[dict[str, Any]]) -> None:
 
 
 def test_a_changed_password_is_in_force_at_once(start: Start, tmp_path: Path) -> None:
-    """The old one is rejected, and the new one works."""
+    """After a password was changed, the old password is rejected and the new password works."""
     with FakeUpstream() as fake:
         fake.put_image("a/app", "v1", of_size(KB, 631))
         appliance = start_appliance(start, _setup(fake, tmp_path))
@@ -180,7 +189,7 @@ def test_a_changed_password_is_in_force_at_once(start: Start, tmp_path: Path) ->
 def test_an_upstream_removed_from_the_pull_secret_is_removed_from_the_cache(
     start: Start, tmp_path: Path
 ) -> None:
-    """No client gets its cached responses any more."""
+    """If an upstream leaves the pull secret, no client gets its cached responses any more."""
     with FakeUpstream(gate=BasicGate({"robot": "key"})) as fake:
         fake.put_image("app", "v1", of_size(KB, 632))
         secret = _secret(tmp_path / "secret.json", fake.host, "other.test")

@@ -1,4 +1,4 @@
-"""Operators of docker-cache-server or docker distribution can use their configuration and data."""
+"""Operators of docker-cache-server and docker distribution keep their configuration and data."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ def moved(tmp_path: Path) -> Iterator[Appliance]:
 def test_the_configuration_of_docker_cache_servers_readme_works(
     moved: Appliance, clients: Clients, tmp_path: Path
 ) -> None:
-    """Logins, pushes, and expiry by last use. Each of its names is one warning."""
+    """Logins, pushes, and expiry by last use.
+
+    Each unsupported variable of theirs causes one warning.
+    """
     netloc = moved.http.netloc
     assert clients.login(netloc, "admin:guess").returncode != 0
     assert clients.login(netloc, _LOGIN).returncode == 0

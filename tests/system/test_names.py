@@ -1,4 +1,4 @@
-"""The upstream that each form of a name leads to, and the protocol used with it."""
+"""Test which upstream each form of a name leads to, and which protocol is used with it."""
 
 from __future__ import annotations
 
@@ -28,20 +28,24 @@ TOKEN = "bot:t0ken"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One appliance in front of six upstreams, and the image of each as library/app:v1."""
+    """A site is one appliance in front of six upstreams, and each upstream's library/app:v1."""
 
     appliance: Appliance
     images: dict[str, Image]
 
     @property
     def netloc(self) -> str:
-        """Host and port for clients."""
+        """Return host and port for clients."""
         return self.appliance.http.netloc
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Two public upstreams, the second the default; Basic, token, TLS; one named by its port."""
+    """Run an appliance with six upstreams.
+
+    Two are public, and the second of these is the default; the others use Basic, a token, TLS, or a
+    name with a port.
+    """
     folder = tmp_path_factory.mktemp("names")
     with ExitStack() as stack:
         tokens = stack.enter_context(TokenServer(TOKEN))
@@ -64,14 +68,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.mark.parametrize("host", ["one.test", "two.test", "basic.test", "token.test", "tls.test"])
 def test_podman_gets_each_upstreams_own_image(site: Site, clients: Clients, host: str) -> None:
-    """Upstreams with different images under one name never mix."""
+    """Upstreams have different images under one name; a client gets the image of its upstream."""
     pulled = clients.pull(f"{site.netloc}/{host}/{APP}:v1")
 
     assert str(Digest.of(site.images[host].config)) == f"sha256:{pulled}"
 
 
 def test_an_upstream_with_a_port_is_named_with_an_underscore(site: Site, clients: Clients) -> None:
-    """An image reference cannot contain a second colon."""
+    """An upstream with a port has an underscore in image references.
+
+    An image reference allows no second colon.
+    """
     host = next(host for host in site.images if ":" in host)
 
     pulled = clients.pull(f"{site.netloc}/{host.replace(':', '_')}/{APP}:v1")
@@ -102,7 +109,7 @@ def test_a_colon_in_a_url_means_the_same_as_an_underscore(site: Site) -> None:
 def test_every_form_of_a_name_gives_the_same_bytes(
     site: Site, path: str, query: str, host: str
 ) -> None:
-    """Containerd's form, dockerd's form and the path lead to the upstream's own bytes."""
+    """Containerd's form of a name, dockerd's form and the path lead to the upstream's bytes."""
     image, http = site.images[host], site.appliance.http
 
     by_tag = http.get(manifest_path(path, "v1") + query)
@@ -121,7 +128,7 @@ def test_every_form_of_a_name_gives_the_same_bytes(
     ids=["a registry that is not configured", "prefix and ns name different ones"],
 )
 def test_a_name_without_an_upstream_is_404(site: Site, path: str) -> None:
-    """The client then tries its next mirror."""
+    """A name of no known upstream gets 404, so the client tries its next mirror."""
     response = site.appliance.http.get(path)
 
     assert (response.status, response.code) == (404, "NAME_UNKNOWN")
@@ -129,7 +136,7 @@ def test_a_name_without_an_upstream_is_404(site: Site, path: str) -> None:
 
 @pytest.mark.parametrize("what", ["manifest", "blob"])
 def test_head_and_get_have_the_same_headers(site: Site, what: str) -> None:
-    """Status, digest, length and type are the same."""
+    """HEAD and GET have the same status, digest, length and type."""
     image, http = site.images["one.test"], site.appliance.http
     name = f"one.test/{APP}"
     path = manifest_path(name, "v1")
@@ -156,7 +163,7 @@ def test_podman_finds_its_platform_in_an_index(site: Site, clients: Clients, tag
 def test_skopeo_copies_a_whole_index_with_its_digests(
     site: Site, clients: Clients, tmp_path: Path
 ) -> None:
-    """All platforms are copied, and none is converted."""
+    """Skopeo copies an index with all its platforms, and converts no manifest."""
     copied = clients.copy(f"{site.netloc}/one.test/library/many:oci-index", tmp_path, "--all")
 
     assert copied.returncode == 0, copied.stderr

@@ -29,7 +29,7 @@ def _basic(password: str) -> dict[str, str]:
 
 
 def _wait_for_line(appliance: Appliance, *patterns: str) -> None:
-    """Wait for a log line that matches all patterns."""
+    """Wait for a log line of the appliance that matches all patterns."""
 
     def is_there() -> bool:
         lines = appliance.output().splitlines()
@@ -56,7 +56,7 @@ def test_the_log_of_one_day_explains_all_events(start: Start, fake: FakeUpstream
     assert appliance.http.get("/v2/", **_basic("wrong")).status == 401
     _wait_for_line(appliance, "login failed", "user=ann", "address=127.0.0.1")
 
-    for _ in range(3):  # one refused connection is no outage yet
+    for _ in range(3):  # one refused connection does not count as an outage
         appliance.http.get(manifest_path("gone.test/app", "v1"), **right)
     _wait_for_line(appliance, "upstream is unavailable", "upstream=gone.test", "cause=.*refused")
     assert "gone.test: " in appliance.entrepot("status").stdout

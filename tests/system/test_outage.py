@@ -32,7 +32,7 @@ AWAY = (502, 503, 504)
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """An appliance that pulled `image` and `children` before the outage of its upstream."""
+    """This is an appliance that pulled `image` and `children` before its upstream's outage."""
 
     appliance: Appliance
     image: Image
@@ -63,39 +63,40 @@ def outage(
 
 
 def test_podman_pulls_a_stored_image_by_tag(outage: Outage, clients: Clients) -> None:
-    """A tag that cannot be revalidated keeps its meaning."""
+    """During an outage podman pulls a stored image by a tag that cannot be revalidated."""
     pulled = clients.pull(f"{outage.appliance.http.netloc}/{NAME}:v1")
 
     assert str(Digest.of(outage.image.config)) == f"sha256:{pulled}"
 
 
 def test_podman_pulls_a_stored_image_by_digest(outage: Outage, clients: Clients) -> None:
-    """A digest needs no revalidation."""
+    """During an outage podman pulls a stored image by digest, which needs no revalidation."""
     image = f"{outage.appliance.http.netloc}/{NAME}@{outage.image.digest}"
 
     assert str(Digest.of(outage.image.config)) == f"sha256:{clients.pull(image)}"
 
 
 def test_podman_pulls_an_index_if_its_platform_is_stored(outage: Outage, clients: Clients) -> None:
-    """An index is served if one of its children is complete."""
+    """During an outage an index is served if the image of one of its platforms is complete."""
     pulled = clients.pull(f"{outage.appliance.http.netloc}/{MANY}:v1")
 
     assert str(Digest.of(outage.children[0].config)) == f"sha256:{pulled}"
 
 
 def test_a_stale_tag_is_marked(outage: Outage) -> None:
-    """With `Warning: 299`, `Age` and `Cache-Status`; the response must not be cached."""
+    """A stale tag has `Warning: 299`, `Age` and `Cache-Status`; HAProxy must not cache it."""
     response = outage.appliance.http.get(manifest_path(NAME, "v1"))
 
     assert outage.image.manifest == response.body
     assert response.headers["warning"].startswith("299 - ")
     assert int(response.headers["age"]) >= 0
     assert response.headers["cache-status"].startswith("entrepot; ")
-    assert "ttl=-" in response.headers["cache-status"]  # RFC 9211, 2.3: its freshness has expired
+    # a negative ttl means that the freshness has expired: RFC 9211, 2.3
+    assert "ttl=-" in response.headers["cache-status"]
 
 
 def test_a_manifest_by_digest_is_never_stale(outage: Outage) -> None:
-    """It is always served from the cache first, and without a warning."""
+    """A manifest by digest is served from the store without a warning, also during an outage."""
     response = outage.appliance.http.get(manifest_path(NAME, outage.image.digest))
 
     assert (response.status, outage.image.manifest) == (200, response.body)
@@ -116,7 +117,7 @@ def test_a_manifest_by_digest_is_never_stale(outage: Outage) -> None:
 def test_content_that_was_not_pulled_is_unavailable_and_not_unknown(
     outage: Outage, method: str, path: str
 ) -> None:
-    """Never 404 during an outage: a client would believe it."""
+    """During an outage, unpulled content is not 404, because a client would believe that."""
     response = outage.appliance.http.request(method, path)
 
     assert response.status in AWAY
@@ -126,14 +127,14 @@ def test_content_that_was_not_pulled_is_unavailable_and_not_unknown(
 def test_podman_reports_the_outage_for_an_image_that_was_not_pulled(
     outage: Outage, clients: Clients
 ) -> None:
-    """Its message must not be that the image is unknown."""
+    """During an outage podman does not report that an unpulled image is unknown."""
     message = clients.pull_fails(f"{outage.appliance.http.netloc}/one.test/library/other:v1")
 
     assert "unknown" not in message
 
 
 def test_a_refused_connection_is_502_and_opens_the_breaker(start: Start) -> None:
-    """After the first failures the circuit breaker responds, with Retry-After."""
+    """A refused connection is 502; after several the breaker responds with Retry-After."""
     appliance = start(
         Setup({"gone.test": {"url": f"http://127.0.0.1:{free_port()}"}}, environment=QUICK)
     )
@@ -146,7 +147,7 @@ def test_a_refused_connection_is_502_and_opens_the_breaker(start: Start) -> None
 
 
 def test_an_unknown_host_is_502(start: Start) -> None:
-    """A name that cannot be resolved is an upstream that cannot be reached."""
+    """A host name that cannot be resolved is 502, like an upstream that refuses connections."""
     unknown = {"url": "http://entrepot.invalid", "insecure": True}
     appliance = start(Setup({"gone.test": unknown}, environment=QUICK))
 
@@ -154,7 +155,7 @@ def test_an_unknown_host_is_502(start: Start) -> None:
 
 
 def test_a_black_hole_is_504_and_opens_the_breaker(start: Start) -> None:
-    """Lost packets cost one connect time-out, not one per request."""
+    """An upstream that drops all packets costs one connect time-out, not one for each request."""
     with BlackHole() as hole:
         appliance = start(Setup({"hole.test": {"url": hole.url}}, environment=QUICK))
 
@@ -196,7 +197,7 @@ def test_an_upstream_that_is_back_is_used_again(start: Start, fake: FakeUpstream
 
 
 def test_the_list_of_tags_is_served_locally_during_an_outage(outage: Outage) -> None:
-    """It contains the tags that the appliance knows."""
+    """During an outage the list of tags contains the tags that the appliance has stored."""
     response = outage.appliance.http.get(f"/v2/{NAME}/tags/list")
 
     assert response.status == 200

@@ -1,4 +1,4 @@
-"""Outages of an upstream in the middle of a layer: of several kinds and durations."""
+"""Test outages of an upstream in the middle of a layer: of several kinds and durations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_SENT = 1.4
 _LONG = (3.0, 10.0, 25.0)
 
 Outage = Callable[[FakeUpstream], Callable[[], None]]
-"""A function that begins an outage, and returns a function that ends it."""
+"""An `Outage` begins an outage of an upstream, and returns a function that ends it."""
 
 
 def _reset(upstream: FakeUpstream) -> Callable[[], None]:
@@ -62,7 +62,7 @@ _OUTAGES: dict[str, Outage] = {
 
 @dataclass(frozen=True)
 class Case:
-    """An outage of a `kind` for `seconds`, with `lanes` connections for the blob."""
+    """A case is an outage of a `kind` for `seconds`, with `lanes` connections for the blob."""
 
     kind: str
     seconds: float
@@ -75,7 +75,7 @@ class Case:
 
 
 def _cases() -> list[object]:
-    """Return the outages: short ones always, long ones only in the soak tests."""
+    """Return the outages to test; the soak tests add longer ones."""
     short = [Case("refusal", 1.0, 4), Case("503", 1.0, 1)]
     kinds = product(_OUTAGES, (0.5, 1.0, *_LONG), (1, 4), (False, True))
     others = [case for each in kinds if (case := Case(*each)) not in short]
@@ -114,7 +114,10 @@ def test_clients_do_not_notice_an_outage_in_the_middle_of_a_layer(
 def test_clients_do_not_notice_a_stall_in_the_middle_of_a_layer(
     start: Start, fake: FakeUpstream, seconds: float, lanes: int
 ) -> None:
-    """Neither running nor new responses of the upstream make progress."""
+    """An upstream that stalls in the middle of a layer does not break the client's pull.
+
+    Its running and new responses make no progress meanwhile.
+    """
     content = filler(_SIZE, 42)
     over = threading.Event()
     appliance, path = _appliance(start, fake, content, lanes=lanes)
@@ -132,7 +135,7 @@ def test_clients_do_not_notice_a_stall_in_the_middle_of_a_layer(
 
 @pytest.mark.timeout(180)
 def test_pulls_that_begin_during_an_outage_succeed(start: Start, fake: FakeUpstream) -> None:
-    """Each pulls another blob, all at once."""
+    """Many clients pull different blobs during a short outage, and all of the pulls succeed."""
     digests = [fake.add_blob("app", filler(50_000, 1000 + number)) for number in range(_AT_ONCE)]
     appliance, _ = _appliance(start, fake, b"layer")
     fake.stop()
@@ -147,7 +150,7 @@ def test_pulls_that_begin_during_an_outage_succeed(start: Start, fake: FakeUpstr
 @pytest.mark.soak
 @pytest.mark.timeout(180)
 def test_an_outage_of_a_minute_ends_in_an_error(start: Start, fake: FakeUpstream) -> None:
-    """Not before the read time-out."""
+    """An outage of a minute ends in an error, but not before the read time-out."""
     appliance, path = _appliance(start, fake, filler(50_000, 7))
     fake.misbehave("/blobs/", drop=True)
 
@@ -175,7 +178,7 @@ def _appliance(
 
 
 def _broken_mirror(stack: ExitStack, content: bytes) -> str:
-    """Return the URL of a mirror that cuts every body off."""
+    """Return the URL of a mirror that cuts off every body."""
     mirror = stack.enter_context(FakeUpstream())
     mirror.add_image("app", "v1", [content])
     mirror.misbehave("/blobs/", cut=MB)

@@ -1,4 +1,4 @@
-"""`podman play kube deployment.yaml`: start, pull, stop, and start again with the same data."""
+"""`podman play kube deployment.yaml` starts, pulls, stops, and starts again with its data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.system.registries import Registry
 from tests.system.relay import Relay
 from tests.system.waiting import eventually
 
-pytestmark = pytest.mark.timeout(600)  # the first test that needs the image builds it
+pytestmark = pytest.mark.timeout(600)  # the first test that uses the image builds it
 
 DEPLOYMENT = Path(__file__).resolve().parents[2] / "deployment.yaml"
 NAME = "entrepot-pod-0-entrepot"
@@ -31,7 +31,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A bridge network of the test, and this machine's address on it."""
+    """A network has the name of podman's bridge network and this machine's address on it."""
 
     name: str
     gateway: str
@@ -39,7 +39,7 @@ class Network:
 
 @pytest.fixture
 def network(podman: Engine) -> Iterator[Network]:
-    """Create a network for this test's pod only."""
+    """Create a network that only this test's pod uses."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     podman.podman("network", "create", name)
     try:
@@ -78,7 +78,7 @@ def test_the_volume_survives_a_restart_of_the_pod(
 
 @contextmanager
 def _up(podman: Engine, file: Path, network: Network, port: int) -> Iterator[Container]:
-    """Start the pod, wait until it answers, and stop it after the block."""
+    """Start the pod, wait until the appliance responds, and stop the pod after the block."""
     try:
         podman.podman("play", "kube", f"--network={network.name}", str(file))
         container = Container(podman, NAME)
@@ -91,7 +91,10 @@ def _up(podman: Engine, file: Path, network: Network, port: int) -> Iterator[Con
 
 
 def _write(file: Path, image: str, upstream: str) -> int:
-    """Write the deployment with an image, an upstream and a free port. Return the port."""
+    """Write the deployment with an image, an upstream and a free port.
+
+    Return the port on which the appliance listens.
+    """
     documents: list[Document] = list(yaml.safe_load_all(DEPLOYMENT.read_text()))
     (container,) = documents[-1]["spec"]["template"]["spec"]["containers"]
     port = free_port()

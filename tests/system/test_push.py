@@ -1,4 +1,4 @@
-"""Hosted repositories: real clients push and pull, and upload through HAProxy."""
+"""Real clients push to hosted repositories and pull from them through HAProxy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SIGNATURE = "application/vnd.dev.cosign.artifact.sig.v1+json"
 def test_skopeo_pushes_and_podman_pulls(
     hosting: Appliance, clients: Clients, tmp_path: Path, family: Family
 ) -> None:
-    """The bytes are the same, in OCI and in Docker format."""
+    """Podman pulls the bytes that skopeo has pushed, in OCI and in Docker format."""
     image = of_size(200 * KB, 400, family=family)
     target = f"{hosting.http.netloc}/team/{family}:v1"
     source = as_folder(image, tmp_path / "image")
@@ -48,7 +48,7 @@ def test_skopeo_pushes_and_podman_pulls(
 
 @pytest.mark.parametrize("form", ["oci", "v2s2"])
 def test_podman_pushes_a_pulled_image(hosting: Appliance, clients: Clients, form: str) -> None:
-    """In either format; after its removal, podman pulls the same image."""
+    """Podman pushes an image in either format, and pulls the same image after removing it."""
     assert push(hosting.http, f"team/base-{form}", "v1", of_size(100 * KB, 410))
     own = clients.pull(f"{hosting.http.netloc}/team/base-{form}:v1")
     target = f"{hosting.http.netloc}/team/copy-{form}:v2"
@@ -61,7 +61,7 @@ def test_podman_pushes_a_pulled_image(hosting: Appliance, clients: Clients, form
 
 
 def test_buildah_pushes_a_built_image(hosting: Appliance, clients: Clients, tmp_path: Path) -> None:
-    """The layer is compressed during the upload, so its length is unknown before."""
+    """Buildah compresses a layer during its upload, so the upload's length is unknown before."""
     (tmp_path / "program").write_bytes(filler(300 * KB, 420))
     target = f"{hosting.http.netloc}/team/built:v1"
     container = clients.buildah("from", "scratch").stdout.strip()
@@ -79,7 +79,7 @@ def test_buildah_pushes_a_built_image(hosting: Appliance, clients: Clients, tmp_
 def test_skopeo_copies_an_index_with_its_images(
     hosting: Appliance, clients: Clients, family: Family
 ) -> None:
-    """From one name to another: its blobs are mounted, not sent."""
+    """Skopeo copies an index between repositories: its blobs are mounted, not sent again."""
     children = two_platforms(430, family)
     index = push_index(hosting.http, f"team/many-{family}", "v1", children, family)
     base = f"docker://{hosting.http.netloc}/team"
@@ -94,7 +94,10 @@ def test_skopeo_copies_an_index_with_its_images(
 
 
 def test_a_signature_is_attached_and_found(hosting: Appliance) -> None:
-    """As oras and cosign do it: artifact, empty config, subject, referrers."""
+    """A signature is attached and found as oras and cosign do it.
+
+    They use an artifact with an empty config, a subject, and the referrers end-point.
+    """
     http, name = hosting.http, "team/signed"
     image = of_size(KB, 440)
     assert push(http, name, "v1", image)
@@ -116,7 +119,10 @@ def test_a_signature_is_attached_and_found(hosting: Appliance) -> None:
 def test_a_push_that_does_not_fit_is_refused_and_pulls_continue(
     start: Start, clients: Clients, tmp_path: Path
 ) -> None:
-    """With 507 DENIED and both sizes at the first chunk; the client shows it. No upload stays."""
+    """The first chunk of a push that cannot fit gets 507 DENIED with both sizes.
+
+    The client shows the message, and pulls continue. No upload remains after the refusal.
+    """
     appliance = start(Setup(environment={"CLEANER_MAXSIZE": "20M"}))
     http, small = appliance.http, of_size(MB, 510)
     assert push(http, "team/small", "v1", small)

@@ -1,4 +1,4 @@
-"""dockerd pulls a Docker image and pushes it back under another hosted name."""
+"""dockerd pulls a Docker image and pushes it to another hosted repository."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.system.pushes import push
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A folder with a short path, because there are sockets below it."""
+    """Create a folder with a short path, because sockets are created below it."""
     folder = Path(tempfile.mkdtemp(prefix="dp-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_dockerd_pushes_a_pulled_image_and_pulls_it_again(start: Start, home: Path) -> None:
-    """Chunks streamed in PATCH, a manifest in Docker's format, and mounts of stored layers."""
+    """Dockerd pushes with PATCH, a manifest in Docker's format, and mounts of stored layers."""
     image = of_size(200 * KB, 430, family="docker")
     appliance = start(Setup({}))
     assert push(appliance.http, "team/base", "v1", image)

@@ -33,7 +33,7 @@ MOVING = "latest"
 
 
 class Load:
-    """Clients that push images one after the other, each with a tag of its own and a moving tag.
+    """A load is a set of clients that push images, each with its own tag and a moving tag.
 
     `acknowledged` lists the pushes with status 201: repository, tag, digest.
     """
@@ -67,7 +67,8 @@ class Load:
     def _push(self, name: str, tag: str, image: Image) -> None:
         try:
             done = push(self._http, name, tag, image)
-        except (OSError, HTTPException, AssertionError):  # killed, or not started again yet
+        # the appliance was killed, or is not ready yet
+        except (OSError, HTTPException, AssertionError):
             done = False
         if done:
             self.acknowledged.append((name, tag, image.digest))
@@ -86,7 +87,7 @@ def _loaded(appliance: Appliance) -> Iterator[Load]:
 
 @pytest.mark.timeout(900)  # two hundred kills take four minutes
 def test_no_acknowledged_push_is_lost(start: Start) -> None:
-    """Workers, HAProxy or all processes are killed; afterwards each image is complete."""
+    """Workers, HAProxy or all processes are killed; each acknowledged push is still complete."""
     appliance = start(Setup(settings=ALLOWED, environment={"ENTREPOT_WORKERS": "2"}))
     chance = random.Random(7)
     acknowledged: list[tuple[str, str, Digest]] = []

@@ -1,4 +1,4 @@
-"""Uploads, deletes and lists through HAProxy, with workers that come and go."""
+"""Test uploads, deletes and lists through HAProxy with two workers, which tests kill."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ def test_an_upload_continues_in_either_worker(hosting: Appliance) -> None:
 
 
 def test_an_interrupted_upload_continues_at_its_end(hosting: Appliance) -> None:
-    """Bytes that HAProxy had passed on are kept; GET returns their number."""
+    """An interrupted upload keeps the bytes that HAProxy had passed on.
+
+    GET returns their number.
+    """
     http, content = hosting.http, filler(4 * MB, 460)
     where = begin(http, "team/broken")
     file = _file(hosting, where)
@@ -75,7 +78,10 @@ def test_an_interrupted_upload_continues_at_its_end(hosting: Appliance) -> None:
 
 
 def test_a_killed_worker_loses_no_byte_of_an_upload(hosting: Appliance) -> None:
-    """The other worker continues at the end of the file, and no lock stays."""
+    """After a worker is killed, the other worker continues the upload at the file's end.
+
+    No lock of the killed worker remains.
+    """
     http, content = hosting.http, filler(2 * MB, 470)
     where = begin(http, "team/killed")
     with socket.create_connection(("127.0.0.1", http.port)) as wire:
@@ -97,7 +103,7 @@ def test_a_killed_worker_loses_no_byte_of_an_upload(hosting: Appliance) -> None:
 
 
 def test_a_large_layer_uses_little_memory_of_its_worker(hosting: Appliance) -> None:
-    """Less than 60 MB in one request and as a stream, whatever its size."""
+    """A worker needs less than 60 MB of memory for a large upload, in one request or a stream."""
     http, piece = hosting.http, filler(MB, 480)
     digest = repeated(piece, LARGE // MB)
     pieces = (piece for _ in range(LARGE // MB))
@@ -115,7 +121,7 @@ def test_a_large_layer_uses_little_memory_of_its_worker(hosting: Appliance) -> N
 
 
 def test_deletes_are_visible_at_once(hosting: Appliance) -> None:
-    """Of a tag, a manifest and a blob, in both workers."""
+    """A deleted tag, manifest or blob is 404 in both workers at once."""
     http, image = hosting.http, of_size(KB, 490)
     for tag in ("v1", "v2"):
         assert push(http, "team/gone", tag, image)
@@ -129,7 +135,7 @@ def test_deletes_are_visible_at_once(hosting: Appliance) -> None:
 
 
 def test_a_running_pull_survives_the_delete(hosting: Appliance) -> None:
-    """A response that has the file open is completed."""
+    """A response with an open file is completed, even if its blob is deleted meanwhile."""
     http, content = hosting.http, filler(8 * MB, 520)
     digest = Digest.of(content)
     assert push_blob(http, "team/pulled", content).status == 201
@@ -144,7 +150,7 @@ def test_a_running_pull_survives_the_delete(hosting: Appliance) -> None:
 
 
 def test_a_moved_tag_is_visible_at_once(hosting: Appliance) -> None:
-    """In every worker, and without a cached response."""
+    """After a push moved a tag, every worker serves the new manifest, and no cache the old one."""
     http = hosting.http
     for number in range(6):
         image = of_size(KB, 500 + number)
@@ -155,7 +161,10 @@ def test_a_moved_tag_is_visible_at_once(hosting: Appliance) -> None:
 
 
 def test_one_appliance_can_pull_through_another(hosting: Appliance, start: Start) -> None:
-    """Pages of tags, manifests, sha512, ranges and referrers: all end-points for pulls."""
+    """An appliance serves as another one's upstream.
+
+    Tags in pages, manifests, sha512, ranges and referrers work.
+    """
     http, name = hosting.http, "team/through"
     image = of_size(64 * KB, 540)
     content = filler(10 * KB, 541)

@@ -50,19 +50,19 @@ def _settings(rules: list[dict[str, Any]] | None, *logins: str) -> dict[str, Any
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """An appliance with two users who share nothing, and the images of each."""
+    """This is an appliance with two users who share no repository, and their images."""
 
     appliance: Appliance
     images: dict[str, Image]
 
     def http(self, login: str | None) -> HttpClient:
-        """Return a client of the appliance with this login."""
+        """Return a client of the appliance with the given login."""
         return replace(self.appliance.http, login=login)
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    """Each user has pushed an image and pulled another one through the appliance."""
+    """Run an appliance where each user has pushed an image and pulled another image."""
     with FakeUpstream() as fake:
         images = {name: fake.put_image(f"{name}/app", "v1", image) for name, image in _owned()}
         setup = Setup(
@@ -85,7 +85,10 @@ def _owned() -> list[tuple[str, Image]]:
 
 @pytest.mark.parametrize("name", ["ann/own", "one.test/ann/app", "One.Test/ann/app"])
 def test_a_repository_is_hidden_from_users_without_rights(shared: Shared, name: str) -> None:
-    """Manifest, blob, tags and referrers, even of digests that the user has elsewhere."""
+    """A user without rights gets no manifest, blob, tags or referrers of a repository.
+
+    Even digests that the user has in another repository are hidden.
+    """
     digest, layer = OURS.digest, Digest.of(OURS.layers[0])
     bob = shared.http(BOB)
 
@@ -103,7 +106,7 @@ def test_a_repository_is_hidden_from_users_without_rights(shared: Shared, name: 
 
 
 def test_a_user_without_push_rights_cannot_write(shared: Shared) -> None:
-    """No push, mount or delete, and no access to another user's upload."""
+    """A user without push rights cannot push, mount, delete, or use another user's upload."""
     ann, bob = shared.http(ANN), shared.http(BOB)
     layer = Digest.of(OURS.layers[0])
     begun = ann.request("POST", "/v2/ann/own/blobs/uploads/").headers["location"]
@@ -124,7 +127,7 @@ def test_a_user_without_push_rights_cannot_write(shared: Shared) -> None:
 
 
 def test_the_catalog_lists_the_repositories_that_a_user_may_pull(shared: Shared) -> None:
-    """Hosted names, then cached ones."""
+    """The catalog lists hosted names, then cached names, which the user may pull."""
     listed = {
         login: json.loads(shared.http(login).get("/v2/_catalog").body)["repositories"]
         for login in (ANN, BOB)
@@ -134,7 +137,7 @@ def test_the_catalog_lists_the_repositories_that_a_user_may_pull(shared: Shared)
 
 
 def test_clients_log_in_and_have_only_their_rights(shared: Shared, clients: Clients) -> None:
-    """podman, with a password from the configuration file."""
+    """Podman logs in with a password of the configuration file and has only that user's rights."""
     netloc = shared.appliance.http.netloc
     assert clients.login(netloc, BOB).returncode == 0
 
@@ -143,7 +146,7 @@ def test_clients_log_in_and_have_only_their_rights(shared: Shared, clients: Clie
     assert "denied" in clients.pull_fails(f"{netloc}/ann/own:v1").lower()
 
 
-# Changes while the appliance runs.
+# These tests change the configuration file while the appliance runs.
 
 
 def _edit(appliance: Appliance, **sections: object) -> None:
@@ -159,7 +162,7 @@ def _warnings(appliance: Appliance) -> list[str]:
 
 
 def test_changed_rights_and_users_are_in_force_without_a_restart(start: Start) -> None:
-    """Within two seconds, whether they are granted or revoked."""
+    """Granted and revoked rights are in force within two seconds, without a restart."""
     appliance = start(Setup(settings=_settings(None, ANN, BOB)))
     ann, bob = (replace(appliance.http, login=login) for login in (ANN, BOB))
     assert push(ann, "ann/own", "v1", OURS)
@@ -199,7 +202,7 @@ def _emptied(appliance: Appliance) -> None:
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
-    """An appliance with an image of ann, whose configuration file the tests edit."""
+    """Run an appliance with an image of ann; tests edit its configuration file."""
     setup = Setup(settings=_settings(None, ANN, BOB))
     with Appliance(tmp_path_factory.mktemp("followed"), setup) as appliance:
         assert push(replace(appliance.http, login=ANN), "ann/own", "v1", OURS)
@@ -208,7 +211,10 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
 
 @pytest.mark.parametrize("spoil", [_rubbish, _unreadable_rule, _without_rules, _emptied])
 def test_an_invalid_edit_grants_no_rights(followed: Appliance, spoil: Any) -> None:
-    """It causes one warning, and restarted workers still apply the last valid rules."""
+    """An invalid edit of access rules causes one warning and grants no rights.
+
+    Restarted workers still apply the last valid rules.
+    """
     appliance, good = followed, followed.file.read_text()
     ann, bob = (replace(appliance.http, login=login) for login in (ANN, BOB))
     path = manifest_path("ann/own", "v1")

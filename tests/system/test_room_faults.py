@@ -22,7 +22,7 @@ _BOUNDED = {"CLEANER_MAXSIZE": str(_MAXIMUM), "CLEANER_RUNEVERY_TIME": "1s"}
 def test_a_push_while_the_cleaner_is_stopped_is_503_and_later_succeeds(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """507 means that the content can never fit."""
+    """A push while the cleaner is stopped gets 503; 507 means that content can never fit."""
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
     cleaner = appliance.program("cleaner")
     assert cleaner

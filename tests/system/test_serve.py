@@ -44,11 +44,15 @@ def test_an_image_is_fetched_once_and_served_from_disk_afterwards(
 
 
 def test_it_starts_with_1024_open_files_and_further_clients_wait(start: Start) -> None:
-    """HAProxy assumed more files than its limit, and did not start."""
+    """With a limit of 1024 open files the appliance starts, and further clients wait.
+
+    HAProxy assumed more files than its limit, and did not start.
+    """
     appliance = start(Setup(files=1024))
     with ExitStack() as stack:
         waiting = [stack.enter_context(_request(appliance)) for _ in range(400)]
-        for each in waiting:  # each client that got its response makes place for another
+        # each client that closes its connection makes place for another client
+        for each in waiting:
             assert each.recv(12) == b"HTTP/1.1 200"
             each.close()
 
@@ -71,7 +75,7 @@ def test_a_stopped_appliance_leaves_no_process_and_no_socket(
 def test_a_pull_in_flight_is_finished_when_the_appliance_stops(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """It has the configured grace."""
+    """A running pull is finished within the configured grace when the appliance stops."""
     release = threading.Event()
     digest = fake.add_blob("app", filler(512 * KB, 11))
     fake.misbehave("/blobs/", method="GET", hold=release, hold_after=256 * KB)
@@ -90,7 +94,7 @@ def test_a_pull_in_flight_is_finished_when_the_appliance_stops(
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_killed_program_is_started_again(shared: Appliance, name: str) -> None:
-    """Supervisord starts it, and the appliance serves as before."""
+    """Supervisord starts a killed program again, and the appliance serves as before."""
     before = shared.program(name)
     assert before is not None
 
@@ -117,7 +121,7 @@ def test_a_program_that_cannot_stay_up_ends_the_appliance_and_is_named(start: St
 
 
 def test_status_shows_every_program_on_one_screen(shared: Appliance) -> None:
-    """With the size of the store and the state of each upstream."""
+    """`entrepot status` shows programs, upstreams and the store's size on one screen."""
     shown = shared.entrepot("status")
 
     assert shown.returncode == 0, shown.stderr
@@ -127,7 +131,7 @@ def test_status_shows_every_program_on_one_screen(shared: Appliance) -> None:
 
 
 def test_check_shows_no_password(start: Start) -> None:
-    """It shows every setting, but no secret."""
+    """`entrepot check` prints every setting, but no secret."""
     appliance = start(
         Setup({"one.test": {"url": "http://127.0.0.1:9", "username": "u", "password": "s3cret-x"}})
     )
@@ -147,7 +151,7 @@ def _serves(appliance: Appliance) -> bool:
 
 
 def _kill_while_it_runs(appliance: Appliance, name: str) -> None:
-    """Kill a program each time that it runs, until the appliance has ended."""
+    """Kill a program whenever it runs, until the appliance has ended."""
 
     def is_over() -> bool:
         found = appliance.processes()
@@ -161,7 +165,7 @@ def _kill_while_it_runs(appliance: Appliance, name: str) -> None:
 
 
 def _request(appliance: Appliance) -> socket.socket:
-    """Return a connection on which a request was sent."""
+    """Return a connection on which a request for `/v2/` was sent."""
     address = ("127.0.0.1", appliance.http.port)
     connection = socket.create_connection(address, timeout=ANSWERS_WITHIN)
     connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -1,4 +1,4 @@
-"""One upstream request per blob, for all clients and workers, also when a worker is killed."""
+"""A blob is requested once upstream for all clients and workers, even if a worker is killed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def test_twelve_clients_of_two_workers_cause_one_upstream_get(
 def test_a_killed_worker_breaks_only_its_own_responses_and_loses_no_byte(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """The other worker takes the download over, from the end of the spool file."""
+    """If a worker is killed, only its own responses break.
+
+    The other worker continues the download from the end of the spool file.
+    """
     second, digest = _paused_before(fake)
     _, _ = _paused_at(fake, SIZE // 2, times=1)
     appliance = start(_two_workers(fake))
@@ -94,7 +97,7 @@ def test_clients_receive_bytes_before_the_upstream_has_sent_all(
 def test_a_disconnecting_client_does_not_end_the_download(
     start: Start, fake: FakeUpstream, leaves_at: int
 ) -> None:
-    """The writer belongs to no request: the next client continues with the same download."""
+    """A client that disconnects does not end the download: the next client continues it."""
     release, digest = _paused_at(fake, SIZE // 2)
     appliance = start(_two_workers(fake))
     with appliance.http.open("GET", blob_path(NAME, digest)) as response:
@@ -132,7 +135,7 @@ def _two_workers(fake: FakeUpstream) -> Setup:
 def _paused_at(
     fake: FakeUpstream, after: int, times: int | None = None
 ) -> tuple[threading.Event, Digest]:
-    """Add a blob to the upstream, which sends *after* bytes of it and then waits."""
+    """Add a blob to the upstream, which sends *after* bytes of the blob and then waits."""
     release = threading.Event()
     digest = fake.add_blob("app", filler(SIZE, 30))
     fake.misbehave(str(digest), method="GET", times=times, hold=release, hold_after=after)
@@ -140,7 +143,7 @@ def _paused_at(
 
 
 def _paused_before(fake: FakeUpstream) -> tuple[threading.Event, Digest]:
-    """Add a blob to the upstream, which waits before it responds."""
+    """Add a blob to the upstream, which waits before it responds to a request for the blob."""
     release = threading.Event()
     digest = fake.add_blob("app", filler(SIZE, 30))
     fake.misbehave(str(digest), method="GET", hold=release)
@@ -159,7 +162,7 @@ def _workers_after(appliance: Appliance, killed: int) -> set[int]:
 
 
 def _workers_that_read(appliance: Appliance, digest: Digest) -> set[int]:
-    """Return the workers that have the spool file open."""
+    """Return the workers that have the blob's spool file open."""
     name = spool_file(appliance.state, "one.test", digest).name
     return {
         worker.pid

@@ -47,14 +47,15 @@ def test_serve_stops_after_a_signal_and_leaves_nothing(
 
         assert serve.process.wait(timeout=15) == 0
     assert all(any(name in line for line in lines.values()) for name in ALL)
-    assert sum("REGISTRY_PROXY_PASSWORD" in each for each in environments) == 1  # only in serve's
+    # only `serve` has the password in its environment
+    assert sum("REGISTRY_PROXY_PASSWORD" in each for each in environments) == 1
     assert sum("proxy-hush" in each for each in environments) == 1
     assert not list(temporary.iterdir())
     assert not (serve.data / "entrepot" / "run").exists()
 
 
 def test_a_response_is_in_the_access_log(tmp_path: Path, temporary: Path) -> None:
-    """HAProxy's log lines are stored where the logger reads them."""
+    """The access log that the logger reads contains HAProxy's line for each response."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         fetch(serve, "/echo?logged")
@@ -113,7 +114,7 @@ def test_a_second_signal_ends_the_grace(tmp_path: Path, temporary: Path) -> None
         serve.process.send_signal(signal.SIGINT)
 
         assert serve.process.wait(timeout=15) == 0
-        assert time.monotonic() - before < 4  # HAProxy's grace
+        assert time.monotonic() - before < 4  # HAProxy's grace would take 4 s or more
         client.join()
 
 
@@ -132,7 +133,10 @@ def test_a_program_that_cannot_stay_up_ends_all_programs_and_is_named(
 
 
 def test_a_killed_program_is_started_again(tmp_path: Path, temporary: Path) -> None:
-    """One end is a warning with its reason; requests are still served."""
+    """If a program ends once, `serve` logs a warning with the reason and starts it again.
+
+    Requests are still served.
+    """
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         os.kill(dead := serve.pid_of("-m entrepot.logger"), signal.SIGKILL)

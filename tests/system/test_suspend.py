@@ -29,14 +29,14 @@ ENDINGS = ("ended", "could not stay up", "no_answer", "Traceback", "WORKER TIMEO
 
 @pytest.fixture(scope="module")
 def fake() -> Iterator[FakeUpstream]:
-    """An upstream for all tests."""
+    """Run an upstream for all tests of this file."""
     with FakeUpstream() as upstream:
         yield upstream
 
 
 @pytest.fixture(scope="module")
 def appliance(tmp_path_factory: pytest.TempPathFactory, fake: FakeUpstream) -> Iterator[Appliance]:
-    """One appliance that the tests suspend and continue repeatedly; it exits with 0 at the end."""
+    """Run one appliance that the tests suspend and continue; it exits with 0 at the end."""
     setup = Setup({"one.test": {"url": fake.url}}, environment=ENVIRONMENT)
     with Appliance(tmp_path_factory.mktemp("suspended"), setup) as running:
         eventually(lambda: "serving" in running.output(), what="it serves")
@@ -49,7 +49,10 @@ def appliance(tmp_path_factory: pytest.TempPathFactory, fake: FakeUpstream) -> I
 def test_all_processes_continue_after_being_stopped_together(
     appliance: Appliance, fake: FakeUpstream, seconds: float
 ) -> None:
-    """As in a frozen container: no process is replaced, and the log has no error."""
+    """All processes are stopped together, as in a frozen container.
+
+    Then they continue: no process is replaced, and the log has no error.
+    """
     start = len(appliance.output())
     before = _pids(appliance)
 
@@ -60,12 +63,12 @@ def test_all_processes_continue_after_being_stopped_together(
     assert not _complaints(appliance, start)
 
 
-@pytest.mark.timeout(900)  # each of about ten processes is stopped for *seconds*
+@pytest.mark.timeout(900)  # the test stops each of about ten processes for *seconds* s
 @pytest.mark.parametrize("seconds", SPANS)
 def test_each_process_continues_after_being_stopped_alone(
     appliance: Appliance, fake: FakeUpstream, seconds: float
 ) -> None:
-    """Requests may fail while one process is stopped, but not afterwards."""
+    """Requests may fail while one process is suspended, but not after the process continues."""
     start = len(appliance.output())
     chosen = sorted(_pids(appliance)) if seconds != 2 else _some(appliance)
     for pid in chosen:
@@ -77,7 +80,7 @@ def test_each_process_continues_after_being_stopped_alone(
 
 
 def _some(appliance: Appliance) -> list[int]:
-    """Return the processes that wait with a deadline: `serve` and supervisord."""
+    """Return the pids of `serve` and supervisord, which wait with a deadline."""
     found = appliance.processes()
     chosen = [each.pid for each in found if "serve" in each.argv or "supervisord" in each.argv]
     assert len(chosen) == 2, found
@@ -89,7 +92,7 @@ def _pids(appliance: Appliance) -> set[int]:
 
 
 def _suspend(pids: Sequence[int], seconds: float) -> None:
-    """Stop processes for *seconds*, and continue them."""
+    """Stop processes for *seconds* s, and then continue them."""
     _send(pids, signal.SIGSTOP)
     time.sleep(seconds)
     _send(pids, signal.SIGCONT)
@@ -109,7 +112,7 @@ def _lives(pid: int) -> bool:
 
 
 def _serves(appliance: Appliance, fake: FakeUpstream) -> None:
-    """Check that a miss, its log line, and `status` work again."""
+    """Check that a cold pull, its log line, and `entrepot status` work again."""
     digest = fake.add_blob("app", filler(4096, time.monotonic_ns() % 1_000_000))
     eventually(lambda: _pulls(appliance, digest), what="a pull works again", within=20)
     log = appliance.state / layout.ACCESS_LOG

@@ -26,7 +26,7 @@ _NEW = of_size(200 * KB, 910)
 
 @pytest.fixture(scope="module")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry with four images of 8 MB and a small one."""
+    """Run a registry with four images of 8 MB and a small image."""
     with Registry(tmp_path_factory.mktemp("upstream")) as registry:
         for number, image in enumerate(_IMAGES):
             registry.push("lib/app", f"v{number}", image)
@@ -36,7 +36,7 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory: pytest.TempPathFactory, upstream: Registry) -> Path:
-    """The volume of a stopped proxy that has fetched all four images."""
+    """Return the volume of a stopped docker-registry proxy that has fetched all four images."""
     folder = tmp_path_factory.mktemp("proxy")
     listed = folder / "storage" / layout.FETCHED_LIST
     settings = {"proxy": {"remoteurl": upstream.url}}
@@ -47,7 +47,8 @@ def proxied(tmp_path_factory: pytest.TempPathFactory, upstream: Registry) -> Pat
             for digest in pull(proxy.http, "lib/app", f"v{number}")
         }
 
-        def has_listed_all() -> bool:  # the proxy writes its list every five seconds
+        # docker-registry's proxy writes its list of fetched content every five seconds
+        def has_listed_all() -> bool:
             text = listed.read_text() if listed.exists() else ""
             return all(digest in text for digest in fetched)
 
@@ -57,7 +58,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory, upstream: Registry) -> Pat
 
 @pytest.fixture
 def volume(proxied: Path, tmp_path: Path) -> Path:
-    """A copy of the volume, with its file times."""
+    """Return a copy of the volume, with the same file times."""
     return Path(shutil.copytree(proxied, tmp_path / "volume"))
 
 
@@ -75,7 +76,10 @@ def _is_cached(appliance: Appliance) -> bool:
 def test_the_volume_of_a_proxy_shrinks_and_caches(
     start: Start, upstream: Registry, volume: Path
 ) -> None:
-    """With the proxy's own settings, its old content is evicted and new content is stored."""
+    """The appliance takes over a docker-registry proxy's volume and settings.
+
+    Old content is evicted and new content is stored.
+    """
     assert size(volume) > _MAXIMUM
     appliance = start(_setup(upstream, volume))
 
@@ -90,12 +94,15 @@ def test_the_volume_of_a_proxy_shrinks_and_caches(
 def test_a_volume_that_cannot_shrink_is_reported_with_the_setting(
     start: Start, upstream: Registry, volume: Path
 ) -> None:
-    """No list proves that its content was fetched; log, status, check and metrics report it."""
+    """Log, `status`, `check` and metrics report a volume that cannot shrink, with the setting.
+
+    No list proves that its content was fetched from an upstream.
+    """
     (volume / layout.FETCHED_LIST).unlink()
     appliance = start(_setup(upstream, volume))
 
     eventually(lambda: "the store can't shrink" in appliance.output(), what="a warning", within=20)
-    assert not _is_cached(appliance)  # the pull itself succeeds
+    assert not _is_cached(appliance)  # the pull succeeds, but the content is not stored
     for text in (appliance.output(), *(appliance.entrepot(n).stdout for n in ("status", "check"))):
         assert "may not be evicted" in text
         assert "CLEANER_TAKEOVER=evict" in text

@@ -1,4 +1,4 @@
-"""With a certificate, the appliance serves TLS and HTTP/2."""
+"""An appliance with a certificate serves TLS and HTTP/2."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    """Return one upstream for all tests."""
+    """Run one upstream for all tests of this file."""
     with FakeUpstream() as found:
         yield found
 
@@ -67,7 +67,7 @@ def upstream() -> Iterator[FakeUpstream]:
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream
 ) -> Iterator[Appliance]:
-    """Return one appliance in front of it, which also accepts pushes."""
+    """Run one appliance in front of the upstream; it also accepts pushes."""
     setup = Setup({"fake.test": {"url": upstream.url}}, environment={"ENTREPOT_PREFETCH": "0"})
     with Appliance(tmp_path_factory.mktemp("verified"), setup) as running:
         yield running
@@ -129,7 +129,7 @@ def test_wrong_content_of_a_changed_spool_file_does_not_stay_stored(
 def test_wrong_content_of_a_changed_upload_file_does_not_stay_stored(
     appliance: Appliance, size: int, moment: float, damage: Callable[[Path], None]
 ) -> None:
-    """A truncated upload is not acknowledged; other damage is detected later and reported."""
+    """A truncated upload is not acknowledged; other damage to its file is detected later."""
     content = filler(size, hash((moment, size, damage.__name__, "push")) % 2**32)
     digest = Digest.of(content)
     before = appliance.metric("entrepot_damaged_files_total", found="commit")
@@ -140,7 +140,7 @@ def test_wrong_content_of_a_changed_upload_file_does_not_stay_stored(
 
     def pieces() -> Iterator[bytes]:
         yield content[:at]
-        # files with its length and its digest are beside it, under the same name
+        # files with the download's length and digest are in the same folder, under the same name
         (file,) = [each for each in folder.iterdir() if each.suffix not in (".digest", ".size")]
         eventually(lambda: file.stat().st_size >= at, what="half of it arrived")
         damage(file)
@@ -170,7 +170,10 @@ def test_wrong_content_of_a_changed_upload_file_does_not_stay_stored(
 def test_verify_works_with_and_without_a_running_appliance(
     appliance: Appliance, upstream: FakeUpstream
 ) -> None:
-    """It finds a flipped bit and exits with 1, and the next pull gets the right content."""
+    """`entrepot verify` finds a flipped bit and exits with 1; the next pull gets correct content.
+
+    The appliance may run or not.
+    """
     content = filler(200_000, 77)
     digest = upstream.add_blob(NAME, content)
     assert _fetch(appliance, digest) == content

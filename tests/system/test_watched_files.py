@@ -1,4 +1,4 @@
-"""A reloaded file that becomes invalid: the last valid content stays in force."""
+"""If a watched file becomes invalid, its last valid content stays in force."""
 
 from __future__ import annotations
 
@@ -87,7 +87,10 @@ def test_an_invalid_pull_secret_changes_nothing_and_is_one_warning(
 def test_a_new_pull_secret_is_in_force_and_a_running_pull_continues(
     start: Start, tmp_path: Path
 ) -> None:
-    """No restart, no dropped pull; an upstream that the file names is served at once."""
+    """A new pull secret is in force without a restart, and a running pull continues.
+
+    An upstream that the new file names is served at once.
+    """
     release = threading.Event()
     with FakeUpstream(gate=BasicGate({"robot": "old"})) as fake, FakeUpstream() as other:
         digest = fake.add_blob("app", filler(512 * KB, 402))
@@ -109,7 +112,7 @@ def test_a_new_pull_secret_is_in_force_and_a_running_pull_continues(
 
 
 def test_a_pull_secret_replaced_by_a_rename_is_reloaded(start: Start, tmp_path: Path) -> None:
-    """Kubernetes and editors rename a new file to the old one's name."""
+    """A pull secret is reloaded after a rename; Kubernetes and editors replace files so."""
     with FakeUpstream(gate=BasicGate({"robot": "new"})) as fake:
         fake.put_image("app", "v1", of_size(KB, 404))
         secret = _write(tmp_path / "secret.json", LOGIN)
@@ -139,7 +142,7 @@ def _status(appliance: Appliance, tag: str) -> int:
 
 
 def _wait_for_status(status: int, request: Callable[[], int], *, what: str) -> None:
-    """Wait until a request has this status."""
+    """Wait until the request returns this status."""
     eventually(lambda: request() == status, what=what)
 
 
@@ -154,7 +157,7 @@ def _wait_for_warning(
 
 
 def _warnings(appliance: Appliance, path: Path) -> list[str]:
-    """Return the warnings that name a file."""
+    """Return the appliance's warnings that name the file *path*."""
     return [
         line for line in appliance.output().splitlines() if f"{path}" in line and " warn " in line
     ]

@@ -1,4 +1,4 @@
-"""`entrepot clients`: its options, its output and its files."""
+"""Test the options, the output and the files of `entrepot clients`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def output_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """Run the command with good input, and return its output."""
+    """Run `entrepot clients` with good input, and return its output."""
     assert main(["clients", *words]) == 0
     return capsys.readouterr().out
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """Run the command with bad input, and return its one line of output."""
+    """Run `entrepot clients` with bad input, and return its one line of output."""
     assert main(["clients", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line
@@ -36,7 +36,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def test_without_a_client_option_all_clients_are_printed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Each with its files, and the steps to install them."""
+    """`entrepot clients` prints each client's files, and the steps to install them."""
     text = output_of(capsys, "--host", "cache.test", QUAY)
 
     assert [name for name in NAMES if f"######## {name} (" not in text] == []
@@ -86,7 +86,10 @@ def test_a_private_ca_is_read_from_the_appliances_certificate(
 def test_a_login_is_read_from_the_file_of_podman_login(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """So no password is on a command line; files that contain it are private."""
+    """A password in the file of `podman login` need not be on a command line.
+
+    Output files that contain the password are private.
+    """
     auth = {"auths": {"cache.test:5000": {"username": "u", "password": "p"}}}
     (tmp_path / "auth.json").write_text(json.dumps(auth))
     words = ["--host", "cache.test:5000", "--authfile", "auth.json", "--out", "out", QUAY]
@@ -103,7 +106,10 @@ def test_a_login_is_read_from_the_file_of_podman_login(
 def test_written_files_have_the_layout_of_the_clients_file_system(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One folder for each client, with paths as on its root; a second run changes nothing."""
+    """`--out` writes one folder for each client, with paths as on its root.
+
+    A second run changes nothing.
+    """
     for _ in range(2):
         text = output_of(capsys, "--host=cache.test", "--out=out", "--client=k3s", QUAY)
 
@@ -142,7 +148,7 @@ def test_a_client_may_be_named_by_another_program_with_the_same_files(
 def test_bad_input_is_one_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], expected: str
 ) -> None:
-    """With what to write instead."""
+    """Bad input gets one line with the right syntax or the remedy."""
     (tmp_path / "text").write_text("hello")
     (tmp_path / "auth.json").write_text('{"auths": {"b:5000": {}}}')
     Authority(tmp_path).certificate("leaf.test")

@@ -1,4 +1,4 @@
-"""hosts.toml, as containerd's docs/hosts.md describes it."""
+"""The hosts.toml for containerd has the form of containerd's docs/hosts.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ def read(endpoint: Endpoint, name: str) -> dict[str, Any]:
 
 
 def test_an_upstream_is_pulled_through_the_appliance_and_then_directly() -> None:
-    """The appliance is a mirror that may resolve tags; `server` is the fallback."""
+    """hosts.toml names the appliance as a mirror that may resolve tags.
+
+    Its `server` is the upstream, to which containerd falls back.
+    """
     assert read(PLAIN, "quay.io") == {
         "server": "https://quay.io",
         "host": {
@@ -37,7 +40,7 @@ def test_docker_hub_has_another_host_than_its_name() -> None:
 
 
 def test_every_other_registry_is_pulled_through_the_appliance_first() -> None:
-    """Without a `server`, containerd falls back to the image's own registry."""
+    """Without a `server` in hosts.toml, containerd falls back to the image's own registry."""
     default = read(PLAIN, "_default")
 
     assert "server" not in default
@@ -60,7 +63,10 @@ def test_the_ca_is_at_the_path_that_each_file_names() -> None:
 
 
 def test_a_login_is_a_header_in_files_that_only_root_can_read() -> None:
-    """Containerd has no other setting for a mirror's password."""
+    """A login for containerd is a header, because containerd has no other setting for it.
+
+    Only root may read the file.
+    """
     endpoint = replace(PLAIN, login=LOGIN)
     host = read(endpoint, "quay.io")["host"]["http://cache.test:5000"]
 
@@ -70,7 +76,10 @@ def test_a_login_is_a_header_in_files_that_only_root_can_read() -> None:
 
 
 def test_a_needed_but_unknown_password_is_mentioned_in_the_steps() -> None:
-    """Otherwise every pull bypasses the appliance, for no visible reason."""
+    """The steps mention a password that `entrepot clients` does not know.
+
+    Without the password every pull would bypass the appliance, for no visible reason.
+    """
     needs_login = replace(PLAIN, needs_login=True)
 
     assert "--authfile" in " ".join(containerd.configure(needs_login).steps)

@@ -1,4 +1,4 @@
-"""The drop-in for registries.conf, as containers-registries.conf.d(5) describes it."""
+"""The registries.conf drop-in has the form that containers-registries.conf.d(5) describes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def registries(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def test_an_upstreams_host_becomes_the_first_component_of_the_name() -> None:
-    """These clients rewrite the name, and send the registry's host nowhere else."""
+    """A podman mirror's name has the upstream's host first.
+
+    podman sends the host nowhere else.
+    """
     assert registries(TLS) == {
         "docker.io": {
             "location": "docker.io",
@@ -34,7 +37,10 @@ def test_an_upstreams_host_becomes_the_first_component_of_the_name() -> None:
 
 
 def test_plain_http_is_allowed_for_the_mirror_and_for_the_appliances_name() -> None:
-    """So `podman pull cache.test:5000/quay.io/...` needs no flag either."""
+    """A drop-in allows plain HTTP for the mirror and for the appliance's own name.
+
+    So `podman pull cache.test:5000/quay.io/...` needs no flag either.
+    """
     read = registries(PLAIN)
 
     assert read["quay.io"]["mirror"] == [{"location": "cache.test:5000/quay.io", "insecure": True}]
@@ -48,7 +54,7 @@ def test_an_upstream_on_loopback_is_plain_http_as_for_docker() -> None:
 
 
 def test_the_ca_is_in_the_folder_of_the_appliances_name() -> None:
-    """containers-certs.d(5)."""
+    """The CA is in the folder of the appliance's name: containers-certs.d(5)."""
     assert texts(containers.configure(TLS))["/etc/containers/certs.d/cache.test:8443/ca.crt"] == CA
 
 

@@ -15,7 +15,7 @@ ROOT = "/etc/docker/certs.d"
 
 
 def daemon(endpoint: Endpoint) -> Any:
-    """Parse daemon.json."""
+    """Parse the generated daemon.json."""
     return json.loads(texts(dockerd.configure(endpoint))["/etc/docker/daemon.json"])
 
 
@@ -27,7 +27,10 @@ def test_docker_hub_is_mirrored_if_it_is_the_default_upstream() -> None:
 
 
 def test_otherwise_no_mirror_is_written_and_the_remedy_is_in_the_steps() -> None:
-    """A mirror that responds to everything with 404 is useless."""
+    """If Docker Hub is not the default upstream, daemon.json has no mirror.
+
+    Such a mirror would respond to every request with 404.
+    """
     other = replace(TLS, default="quay.io")
 
     assert daemon(other) == {}
@@ -35,12 +38,15 @@ def test_otherwise_no_mirror_is_written_and_the_remedy_is_in_the_steps() -> None
 
 
 def test_plain_http_is_an_insecure_registry() -> None:
-    """Otherwise dockerd tries only TLS."""
+    """An appliance without TLS is an insecure registry, because dockerd would try only TLS."""
     assert daemon(PLAIN) == {"insecure-registries": ["cache.test:5000"]}
 
 
 def test_both_stores_find_the_ca_in_one_file() -> None:
-    """The older store by the folder's name, the newer one by hosts.toml."""
+    """One CA file serves both stores of dockerd.
+
+    The older store finds the file by its folder's name, the newer one by hosts.toml.
+    """
     files = texts(dockerd.configure(TLS))
     hosts = tomllib.loads(files[f"{ROOT}/reg.test:8443/hosts.toml"])
 

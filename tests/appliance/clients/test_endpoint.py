@@ -1,4 +1,4 @@
-"""The name and the URL by which clients reach the appliance."""
+"""Test the name and the URL by which clients reach the appliance."""
 
 from __future__ import annotations
 

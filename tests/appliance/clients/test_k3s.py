@@ -1,4 +1,4 @@
-"""registries.yaml, as k3s' and RKE2's documentation describe it."""
+"""The registries.yaml has the form that k3s' and RKE2's documentation describe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_every_registry_is_mirrored() -> None:
 
 
 def test_rke2_has_its_own_folder() -> None:
-    """For the CA too."""
+    """RKE2's configuration and CA are in a folder of its own."""
     client = k3s.configure_rke2(TLS)
     document = yaml.safe_load(texts(client)["/etc/rancher/rke2/registries.yaml"])
 
@@ -32,7 +32,7 @@ def test_rke2_has_its_own_folder() -> None:
 
 
 def test_a_login_is_in_the_configuration_of_the_endpoint() -> None:
-    """Under the host and port of the endpoint's URL."""
+    """A login is in the registries.yaml section for the host and port of the appliance."""
     client = k3s.configure_k3s(replace(PLAIN, login=LOGIN))
     path = "/etc/rancher/k3s/registries.yaml"
 
@@ -45,6 +45,9 @@ def test_a_login_is_in_the_configuration_of_the_endpoint() -> None:
 
 
 def test_a_needed_but_unknown_password_is_mentioned_in_the_steps() -> None:
-    """Otherwise every pull bypasses the appliance."""
+    """The steps for k3s mention a password that is needed but unknown.
+
+    Without the password every pull would bypass the appliance.
+    """
     assert "password" in " ".join(k3s.configure_k3s(replace(PLAIN, needs_login=True)).steps)
     assert "password" not in " ".join(k3s.configure_k3s(PLAIN).steps)

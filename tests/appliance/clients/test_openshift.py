@@ -1,4 +1,4 @@
-"""The cluster's mirror sets, as OpenShift's API reference describes them."""
+"""The cluster's mirror sets have the form of OpenShift's API reference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from entrepot.appliance.clients import openshift
 from entrepot.appliance.clients.endpoint import Endpoint
 from tests.appliance.clients.endpoints import CA, PLAIN, TLS, texts
 
-# config.openshift.io/v1: the pattern of a mirror, and of a source without a wildcard
+# config.openshift.io/v1 has this pattern for a mirror, and for a source without a wildcard
 _PART = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _PLACE = re.compile(
     rf"{_PART}(?:\.{_PART})*(?::[0-9]+)?(?:/[a-z0-9]+(?:(?:[._]|__|-*)[a-z0-9]+)*)*"
@@ -21,7 +21,7 @@ _PLACE = re.compile(
 
 
 def document(endpoint: Endpoint, name: str) -> Any:
-    """Parse one of the files."""
+    """Parse one of the generated YAML files."""
     return yaml.safe_load(texts(openshift.configure(endpoint))[f"{name}.yaml"])
 
 
@@ -52,7 +52,7 @@ def test_digests_and_tags_have_separate_sets(name: str, kind: str, key: str) -> 
 
 
 def test_older_releases_have_a_policy() -> None:
-    """For digests only; it has no mirrorSourcePolicy."""
+    """Older OpenShift releases get a policy for digests only, without mirrorSourcePolicy."""
     read = document(PLAIN, "imagecontentsourcepolicy")
 
     assert read["apiVersion"] == "operator.openshift.io/v1alpha1"
@@ -63,7 +63,10 @@ def test_older_releases_have_a_policy() -> None:
 
 
 def test_sources_and_mirrors_match_the_pattern_of_the_api() -> None:
-    """The port of an upstream is folded into a path that matches."""
+    """Each name of a mirror set matches the API's pattern.
+
+    An upstream's port is part of the path.
+    """
     sets = document(TLS, "imagedigestmirrorset")["spec"]["imageDigestMirrors"]
 
     for each in sets:
@@ -80,7 +83,7 @@ def test_the_ca_is_in_a_config_map_under_a_key_with_two_dots_for_the_colon() -> 
 
 
 def test_without_tls_the_steps_add_an_insecure_registry() -> None:
-    """There is no ConfigMap with a CA then."""
+    """Without TLS the steps add an insecure registry, and no ConfigMap with a CA."""
     steps = " ".join(openshift.configure(PLAIN).steps)
 
     assert '"insecureRegistries":["cache.test:5000"]' in steps
@@ -88,7 +91,10 @@ def test_without_tls_the_steps_add_an_insecure_registry() -> None:
 
 
 def test_the_steps_name_the_clusters_pull_secret_for_the_login() -> None:
-    """They also mention a glob, which cannot be a mirror's source here."""
+    """The steps add the login to the cluster's pull secret.
+
+    They mention a glob, which cannot be a mirror's source.
+    """
     steps = " ".join(openshift.configure(replace(TLS, needs_login=True)).steps)
 
     assert "secret/pull-secret" in steps

@@ -32,7 +32,7 @@ UNREACHABLE = Target(
 
 @pytest.fixture
 def registry() -> Iterator[FakeUpstream]:
-    """Return a registry that responds as an appliance does."""
+    """Run a registry that responds as an appliance does."""
     with FakeUpstream() as server:
         server.misbehave("", headers=HEADERS)
         server.add_image("one.test/app", "v1", [b"layer"])
@@ -41,7 +41,7 @@ def registry() -> Iterator[FakeUpstream]:
 
 
 def at(host: str) -> Target:
-    """Return the target for a server on that port."""
+    """Return a target that names the server *host*."""
     return replace(UNREACHABLE, port=int(host.rpartition(":")[2]))
 
 
@@ -52,7 +52,7 @@ def last(report: Diagnosis) -> tuple[str, Health, str]:
 
 
 def test_without_a_failure_all_checks_run(registry: FakeUpstream) -> None:
-    """The registry, the login, and each route."""
+    """Without a failure `doctor` checks the registry, the login, and each route."""
     report = examine(at(registry.host), time.time())
 
     assert [each.what for each in report.findings] == ["registry", "login", "prefix", "ns"]
@@ -70,14 +70,14 @@ def test_a_refused_connection_ends_the_checks() -> None:
 
 
 def test_a_web_server_is_not_a_registry(registry: FakeUpstream) -> None:
-    """It responds, but without the registry's headers."""
+    """`doctor` reports a web server that responds without a registry's headers."""
     registry.behave()
 
     assert "is not from a registry" in last(examine(at(registry.host), time.time()))[2]
 
 
 def test_a_missing_image_is_reported(registry: FakeUpstream) -> None:
-    """With the option that names one."""
+    """If `doctor` finds no image to pull, its message names the option --image."""
     report = examine(replace(at(registry.host), image=None), time.time())
 
     assert last(report)[:2] == ("image", Health.FAILS)
@@ -85,7 +85,7 @@ def test_a_missing_image_is_reported(registry: FakeUpstream) -> None:
 
 
 def test_a_missing_password_ends_the_checks(registry: FakeUpstream) -> None:
-    """No image is pulled: each pull would fail for the same reason."""
+    """If a password is missing, `doctor` pulls no image: each pull would fail for that reason."""
     registry.misbehave("/v2/$", status=401, headers=HEADERS)
 
     report = examine(at(registry.host), time.time())
@@ -95,7 +95,10 @@ def test_a_missing_password_ends_the_checks(registry: FakeUpstream) -> None:
 
 
 def test_no_password_is_needed_where_anonymous_pulls_are_allowed(registry: FakeUpstream) -> None:
-    """`/v2/` responds with 401 there too, or clients would never log in."""
+    """`doctor` needs no password if anonymous pulls are allowed.
+
+    `/v2/` responds with 401 nevertheless, so that clients log in.
+    """
     registry.misbehave("/v2/$", status=401, headers=HEADERS)
     registry.misbehave("/v2/_catalog", status=200, headers=HEADERS)
 
@@ -106,7 +109,7 @@ def test_no_password_is_needed_where_anonymous_pulls_are_allowed(registry: FakeU
 
 
 def test_a_rejected_login_is_reported_without_its_password(registry: FakeUpstream) -> None:
-    """The finding names the user only."""
+    """The finding about a rejected login names the user, but not the password."""
     registry.misbehave("/v2/$", status=401, headers=HEADERS)
     target = replace(at(registry.host), login=Login("robot", "sesame"))
 
@@ -117,7 +120,7 @@ def test_a_rejected_login_is_reported_without_its_password(registry: FakeUpstrea
 
 
 def test_a_valid_login_is_used_for_every_pull(registry: FakeUpstream) -> None:
-    """By HTTP Basic authentication."""
+    """`doctor` sends a valid login with every pull, by HTTP Basic authentication."""
     target = replace(at(registry.host), login=Login("robot", "sesame"))
 
     report = examine(target, time.time())
@@ -128,7 +131,7 @@ def test_a_valid_login_is_used_for_every_pull(registry: FakeUpstream) -> None:
 
 
 def test_the_certificate_is_checked_first(tmp_path: Path) -> None:
-    """It is trusted, is for the server's name, and has an end."""
+    """`doctor` first checks that the certificate is trusted, names the server, and is valid."""
     signer = Authority(tmp_path)
     with FakeUpstream(tls=signer.context("127.0.0.1")) as registry:
         registry.misbehave("", headers=HEADERS)
@@ -138,7 +141,7 @@ def test_the_certificate_is_checked_first(tmp_path: Path) -> None:
 
     assert report.findings[0].what == "certificate"
     assert "trusted, for 127.0.0.1" in report.findings[0].why
-    assert "entrepot certs" in report.findings[0].remedy  # it expires tomorrow
+    assert "entrepot certs" in report.findings[0].remedy  # the certificate expires tomorrow
 
 
 @pytest.mark.parametrize(
@@ -170,14 +173,14 @@ def test_a_certificate_that_clients_reject_ends_the_checks(
 
 
 def test_plain_http_instead_of_tls_is_reported(registry: FakeUpstream) -> None:
-    """The remedy is the other scheme."""
+    """If a server speaks plain HTTP instead of TLS, `doctor` suggests `--host http://`."""
     report = examine(replace(at(registry.host), tls=True), time.time())
 
     assert "--host http://" in last(report)[2]
 
 
 def test_only_a_certificate_near_its_end_has_a_remedy() -> None:
-    """From two weeks before its end."""
+    """`doctor` suggests a remedy for a certificate from two weeks before its end."""
     now = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 
     assert trust.expiry({"notAfter": "Jan 30 00:00:00 2030 GMT"}, "a", now).remedy == ""
@@ -187,7 +190,7 @@ def test_only_a_certificate_near_its_end_has_a_remedy() -> None:
 def test_a_failed_pull_names_the_cause_of_the_breaker(
     registry: FakeUpstream, tmp_path: Path
 ) -> None:
-    """The directory of breaker states is that of the target."""
+    """A finding about a failed pull names the cause in the target's breaker state."""
     registry.misbehave("/manifests/", status=502)
     failure = UpstreamFailure("timeout", at_once=True, detail="timeout: no connection within 2 s")
     Breaker("one.test", tmp_path).failed(failure, Pass())

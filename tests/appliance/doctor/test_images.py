@@ -1,4 +1,4 @@
-"""The image that `entrepot doctor` pulls."""
+"""`entrepot doctor` chooses the image that it pulls."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ DIGEST = f"sha256:{'0' * 64}"
     ],
 )
 def test_a_name_is_parsed_as_podman_and_docker_do(text: str, name: ImageName) -> None:
-    """Without a host it means Docker Hub; a digest takes precedence over a tag."""
+    """A name without a host means Docker Hub, as for podman.
+
+    A digest takes precedence over a tag.
+    """
     assert images.parse(text) == name
 
 
@@ -46,13 +49,13 @@ def test_an_invalid_name_is_refused(text: str) -> None:
 
 
 def test_a_name_is_formatted_as_clients_write_it() -> None:
-    """For the report."""
+    """A report formats an image's name as clients write it."""
     assert str(ImageName("quay.io", "a", "v1")) == "quay.io/a:v1"
     assert str(ImageName("quay.io", "a", DIGEST)) == f"quay.io/a@{DIGEST}"
 
 
 def test_without_stored_images_a_well_known_one_is_chosen() -> None:
-    """Of an upstream that is in force."""
+    """Without stored images `doctor` pulls a well-known image of a configured upstream."""
     assert str(images.well_known(["quay.io"])).startswith("quay.io/")
     assert images.well_known(["corp.test"]) is None
 
@@ -69,7 +72,7 @@ def test_the_smallest_complete_image_is_chosen(tmp_path: Path) -> None:
 
 
 def test_an_index_with_one_complete_child_is_enough(tmp_path: Path) -> None:
-    """A client pulls one platform."""
+    """An index with one complete child is a candidate, because a client pulls one platform."""
     here, elsewhere = image([b"here"]), image([b"elsewhere"], architecture="arm64")
     keep(tmp_path, "quay.io/many", here)
     body, _ = index([elsewhere, here])
@@ -84,7 +87,7 @@ def test_an_index_with_one_complete_child_is_enough(tmp_path: Path) -> None:
 
 
 def test_pushed_images_are_not_chosen(tmp_path: Path) -> None:
-    """They have only one route, and no upstream."""
+    """`doctor` chooses no pushed image, which has only one route, and no upstream."""
     keep(tmp_path, "own/app", image([b"x"]), origin=None)
 
     assert images.smallest(disk_storage(tmp_path)) is None

@@ -1,4 +1,4 @@
-"""The findings of `entrepot doctor` when a pull through an appliance fails or falls back."""
+"""`entrepot doctor` reports that a pull through an appliance fails or falls back."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def add_image(registry: FakeUpstream) -> Image:
 
 
 def pulled(registry: FakeUpstream, route: Route = PREFIX, breakers: Path | None = None) -> Finding:
-    """Pull by one route."""
+    """Pull the image by one route, and return the finding."""
     host, _, port = registry.host.partition(":")
     return pull(ApplianceClient(ServerAddress(host, int(port), host)), route, NAME, breakers)
 
@@ -68,7 +68,10 @@ def test_every_part_of_the_image_is_pulled(registry: FakeUpstream, route: Route)
 
 
 def test_parts_fetched_from_the_upstream_are_counted(registry: FakeUpstream) -> None:
-    """A second pull shows whether they were stored."""
+    """`doctor` counts the parts that came from the upstream.
+
+    A second pull shows whether they were stored.
+    """
     add_image(registry)
     registry.misbehave("/blobs/", method="GET", times=2, headers=MISS)
 
@@ -78,7 +81,7 @@ def test_parts_fetched_from_the_upstream_are_counted(registry: FakeUpstream) -> 
 
 
 def test_one_platform_of_an_index_is_pulled(registry: FakeUpstream) -> None:
-    """As a client would: that of this machine, else the first."""
+    """`doctor` pulls one platform of an index, as a client does: this machine's, else the first."""
     children = [image([b"a"], architecture="wasm"), image([b"b"], architecture="riscv64")]
     registry.add_index("one.test/app", "v1", children)
 
@@ -111,7 +114,7 @@ def test_one_platform_of_an_index_is_pulled(registry: FakeUpstream) -> None:
 def test_an_error_that_would_end_a_clients_pull_is_a_failure(
     registry: FakeUpstream, pattern: str, knobs: dict[str, Any], expected: str
 ) -> None:
-    """The finding names the part and the response."""
+    """An error that would end a client's pull is a failure with the part and the response."""
     add_image(registry)
     registry.misbehave(pattern, **{**knobs, "headers": {**GOOD, **knobs.get("headers", {})}})
 
@@ -132,7 +135,7 @@ def test_an_error_that_would_end_a_clients_pull_is_a_failure(
 def test_a_fault_that_clients_tolerate_is_a_fallback(
     registry: FakeUpstream, headers: dict[str, str | None], expected: str
 ) -> None:
-    """The pull works, but the operator should check; each fault is reported once."""
+    """A fault that clients tolerate is a fallback, which `doctor` reports once."""
     add_image(registry)
     registry.misbehave("", headers={**GOOD, **headers})
 

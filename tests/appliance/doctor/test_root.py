@@ -45,7 +45,7 @@ def _look(run: Path, *argv: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def run() -> Iterator[Path]:
-    """Return a run directory that any user can enter, unlike pytest's folders."""
+    """Create a run directory that any user can enter, unlike pytest's folders."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -53,7 +53,7 @@ def run() -> Iterator[Path]:
 
 @pytest.fixture
 def secret(run: Path) -> Path:
-    """Return an auth.json that only root can read."""
+    """Create an auth.json that only root can read."""
     path = run / "auth.json"
     path.write_text(json.dumps({"auths": {"127.0.0.1:5000": {"auth": "YW5uOnJpZ2h0"}}}))
     path.chmod(0o600)
@@ -65,7 +65,10 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its
 
 @as_root
 def test_root_follows_no_link_in_the_run_directory(run: Path, secret: Path) -> None:
-    """A compromised worker could link to a file that only root can read."""
+    """`doctor` as root follows no link in the run directory.
+
+    A compromised worker could link to a file that only root can read.
+    """
     (run / "settings.json").symlink_to(secret)
 
     seen = _look(run, "--image=app:v1")
@@ -75,7 +78,7 @@ def test_root_follows_no_link_in_the_run_directory(run: Path, secret: Path) -> N
 
 @as_root
 def test_files_named_on_the_command_line_are_read_as_root(run: Path, secret: Path) -> None:
-    """They are read before the command changes its user."""
+    """`doctor` as root reads files of its command line before it changes its user."""
     config.dump(Settings(), run / "settings.json")
     (run / "settings.json").chmod(0o644)
 

@@ -1,4 +1,4 @@
-"""The names under which clients request one image."""
+"""Clients request an image under different names, which `doctor` calls routes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_an_image_has_a_route_by_prefix_and_one_by_namespace() -> None:
 
 
 def test_images_of_the_default_upstream_have_a_route_without_a_host() -> None:
-    """Dockerd's older store uses it."""
+    """An image of the default upstream has a route without a host, for dockerd's older store."""
     image = ImageName("quay.io", "app", "v1")
 
     assert [each.name for each in routes(image, "quay.io")] == ["prefix", "ns", "default"]
@@ -23,7 +23,10 @@ def test_images_of_the_default_upstream_have_a_route_without_a_host() -> None:
 
 
 def test_that_route_is_optional_for_docker_hub_while_the_default_is_unknown() -> None:
-    """The doctor may check a remote appliance, whose settings it does not know."""
+    """The route without a host is optional for Docker Hub if the default upstream is unknown.
+
+    `doctor` may check a remote appliance, whose settings it does not know.
+    """
     hub = ImageName("docker.io", "library/app", "v1")
 
     assert routes(hub, None)[-1].is_optional

@@ -91,7 +91,7 @@ def test_later_starts_check_only_entries_near_the_top(data: Path) -> None:
     ["", "entrepot/log/access.log", "docker/registry/v2/blobs/sha256/aa", "entrepot", "new"],
 )
 def test_an_entry_of_root_near_the_top_starts_a_full_walk(data: Path, name: str) -> None:
-    """An index, a log or a folder of blobs that root has written."""
+    """If root owns an index, a log or a folder near the top, all files change their owner."""
     take_over(data, USER)
     _write(data / "new")
     os.chown(data / "new", 12345, 0)
@@ -106,7 +106,10 @@ def test_an_entry_of_root_near_the_top_starts_a_full_walk(data: Path, name: str)
 
 @as_root
 def test_an_interrupted_walk_is_repeated(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The top is given last: until then its owner shows that the walk is incomplete."""
+    """An interrupted change of owners is repeated at the next start.
+
+    The top folder changes its owner last, so its owner shows that the walk is incomplete.
+    """
     given: list[object] = []
     chown = os.chown
 
@@ -152,7 +155,7 @@ def test_a_folder_behind_a_link_is_given(data: Path, tmp_path: Path) -> None:
 
 
 def test_missing_folders_are_created(desk: Desk, tmp_path: Path) -> None:
-    """Existing ones stay as they are."""
+    """Missing folders of the appliance are created; existing folders stay as they are."""
     settings = desk.settings(REGISTRYDIR=str(tmp_path / "a/b"))
 
     ownership.make_folders(settings)
@@ -164,7 +167,7 @@ def test_missing_folders_are_created(desk: Desk, tmp_path: Path) -> None:
 
 
 def test_an_existing_folder_keeps_its_mode(desk: Desk, tmp_path: Path) -> None:
-    """Another program may read it."""
+    """An existing folder keeps its mode, because another program may read the folder."""
     tmp_path.chmod(0o755)
     ownership.make_folders(desk.settings(REGISTRYDIR=str(tmp_path)))
 
@@ -177,7 +180,10 @@ def test_an_existing_folder_keeps_its_mode(desk: Desk, tmp_path: Path) -> None:
 def test_a_folder_with_the_old_mode_is_closed_to_other_accounts(
     desk: Desk, tmp_path: Path, before: int, after: int
 ) -> None:
-    """0.1.0 set that mode; any other mode is the operator's choice."""
+    """A folder with the mode that 0.1.0 set is closed to other accounts.
+
+    Any other mode is the operator's choice.
+    """
     settings = desk.settings(REGISTRYDIR=str(tmp_path / "data"))
     ownership.make_folders(settings)
     folders = (settings.storage.rootdirectory, settings.storage.statedir)
@@ -190,7 +196,7 @@ def test_a_folder_with_the_old_mode_is_closed_to_other_accounts(
 
 
 def test_a_folder_behind_a_link_keeps_its_mode(desk: Desk, tmp_path: Path) -> None:
-    """It may belong to any user."""
+    """A data directory behind a symbolic link keeps its mode: it may belong to any user."""
     (tmp_path / "other").mkdir()
     (tmp_path / "other").chmod(0o755)
     (tmp_path / "data").symlink_to(tmp_path / "other")
@@ -203,7 +209,7 @@ def test_a_folder_behind_a_link_keeps_its_mode(desk: Desk, tmp_path: Path) -> No
 def test_a_folder_of_another_user_keeps_its_mode(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It does not belong to the appliance."""
+    """A data directory of another user keeps its mode, because it is not the appliance's."""
     tmp_path.chmod(0o755)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
 
@@ -215,7 +221,7 @@ def test_a_folder_of_another_user_keeps_its_mode(
 def test_a_mode_that_cannot_be_changed_is_logged(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It does not stop the start."""
+    """A data directory whose mode cannot be changed is logged, and the appliance starts."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -228,7 +234,7 @@ def test_a_mode_that_cannot_be_changed_is_logged(
 
 
 def test_a_folder_that_cannot_be_created_is_reported(desk: Desk, tmp_path: Path) -> None:
-    """With its path and a remedy."""
+    """A folder that cannot be created is reported with its path and a remedy."""
     (tmp_path / "file").write_text("")
 
     with pytest.raises(

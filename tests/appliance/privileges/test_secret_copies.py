@@ -23,7 +23,7 @@ USER = User("somebody", 12345, 23456, "/")
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Use a folder of this test for the copies."""
+    """Create a temporary folder of this test for the copies of secrets."""
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -32,7 +32,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    """Return a file that only root can read."""
+    """Create a file that only root can read."""
     path = tmp_path / "mounted" / "secret.json"
     path.parent.mkdir()
     path.write_text("old")
@@ -42,7 +42,7 @@ def secret(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def copied(secret: Path) -> Iterator[SecretCopies]:
-    """Copy the secret."""
+    """Copy the secret for the service user."""
     with secret_copies.create([secret], USER) as made:
         yield made
 
@@ -50,7 +50,10 @@ def copied(secret: Path) -> Iterator[SecretCopies]:
 def test_a_copy_is_readable_by_the_users_group_and_writable_by_root_only(
     secret: Path, copied: SecretCopies
 ) -> None:
-    """Other users cannot even list the folder."""
+    """The service user's group can read a secret's copy, and only root can write it.
+
+    Other users cannot even list its folder.
+    """
     place = copied.paths[secret]
     top = next(each for each in place.parents if each.name.startswith("entrepot-files-"))
 
@@ -67,14 +70,14 @@ def test_the_path_of_a_copy_contains_that_of_its_original(
 
 
 def test_a_file_changed_in_place_is_copied_again(secret: Path, copied: SecretCopies) -> None:
-    """A bind mount of a single file changes so."""
+    """A secret that is overwritten in place, as in a bind mount of one file, is copied again."""
     secret.write_text("new")
 
     eventually(lambda: _now(copied, secret) == "new")
 
 
 def test_a_replaced_file_is_copied_again(secret: Path, copied: SecretCopies) -> None:
-    """An editor renames a new file over the old one."""
+    """A secret that an editor replaces by a rename is copied again."""
     other = secret.with_name("other")
     other.write_text("new")
     other.rename(secret)
@@ -83,7 +86,7 @@ def test_a_replaced_file_is_copied_again(secret: Path, copied: SecretCopies) -> 
 
 
 def test_a_swapped_link_above_the_file_is_followed(tmp_path: Path) -> None:
-    """Kubernetes updates mounted secrets so."""
+    """A secret is copied again if a link above the file is replaced, as Kubernetes does."""
     mounted = tmp_path / "volume"
     for name in ("first", "second"):
         (mounted / name).mkdir(parents=True)
@@ -100,7 +103,7 @@ def test_a_swapped_link_above_the_file_is_followed(tmp_path: Path) -> None:
 
 
 def test_the_last_copy_stays_while_the_file_is_missing(secret: Path, copied: SecretCopies) -> None:
-    """The file is copied again when it is back."""
+    """The last copy of a secret stays while the original is missing, and is then renewed."""
     secret.unlink()
     for _ in range(3):
         assert _now(copied, secret) == "old"
@@ -132,7 +135,10 @@ def test_a_failed_copy_is_retried(
 def test_copies_are_removed_at_the_end_and_those_of_a_killed_process_at_the_start(
     secret: Path, temporary: Path
 ) -> None:
-    """No secret stays on the disk."""
+    """Copies of secrets are removed at the end.
+
+    Copies of a killed process are removed at the next start.
+    """
     left = temporary / "entrepot-files-killed"
     left.mkdir()
     (left / "secret").write_text("old")
@@ -145,7 +151,10 @@ def test_copies_are_removed_at_the_end_and_those_of_a_killed_process_at_the_star
 def test_copies_of_a_running_appliance_stay_and_a_second_start_is_refused(
     secret: Path, copied: SecretCopies
 ) -> None:
-    """A second `serve` in the same container used to delete the secrets of the first."""
+    """A second `serve` in a container is refused and leaves the copies of the first one's secrets.
+
+    It used to delete them.
+    """
     with pytest.raises(ConfigError, match="another appliance runs in this container"):
         separation.refuse_second()
     with secret_copies.create([secret], USER):
@@ -180,7 +189,10 @@ def test_an_entry_of_another_user_in_the_temporary_folder_refuses_no_start(
 def test_a_copy_is_never_readable_by_other_users(
     secret: Path, copied: SecretCopies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even while it is written, and not through a folder that was opened before."""
+    """A secret's copy is never readable by other users, even while it is written.
+
+    A folder that was opened before gives no access either.
+    """
     modes: list[int] = []
     fchmod = os.fchmod
 
@@ -197,7 +209,7 @@ def test_a_copy_is_never_readable_by_other_users(
 
 
 def test_an_unreadable_original_is_an_error(tmp_path: Path, temporary: Path) -> None:
-    """It existed a moment ago, when it was checked."""
+    """A secret that cannot be read after it was checked is a ConfigError."""
     with (
         pytest.raises(ConfigError, match="gone: no such file"),
         secret_copies.create([tmp_path / "gone"], USER),

@@ -1,4 +1,4 @@
-"""Root's process and the service user's process: signals, exit codes, and the end of either."""
+"""Test root's process and the service user's process: signals, exit codes, and their ends."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ def _next_line(process: subprocess.Popen[str], word: str) -> str:
 
 
 def test_the_serving_process_has_the_users_id_and_its_own_session() -> None:
-    """So a terminal's Ctrl-C reaches it only once, through root's process."""
+    """The serving process has the user's id and its own session.
+
+    A terminal's Ctrl-C reaches it only once, through root's process.
+    """
     with running(PROGRAM, "waits") as process:
         _, pid, uid, leads = _next_line(process, "serves").split()
 
@@ -71,7 +74,7 @@ def test_the_serving_process_has_the_users_id_and_its_own_session() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_stop_is_forwarded(number: signal.Signals) -> None:
-    """Root's process ends after the child, with its exit code."""
+    """Root's process forwards a signal, and ends after the child with the child's exit code."""
     with running(PROGRAM, "waits") as process:
         _next_line(process, "serves")
         process.send_signal(number)
@@ -107,7 +110,7 @@ def test_root_exits_with_the_childs_exit_code(what: str, code: int, line: str) -
 
 
 def test_the_child_ends_when_root_is_killed() -> None:
-    """Outside a container too: no process may serve that root's process cannot stop."""
+    """The child ends when root's process is killed, because no other process could stop it."""
     with running(PROGRAM, "waits") as process:
         child = Path("/proc") / _next_line(process, "serves").split()[1]
         assert child.exists()

@@ -27,7 +27,7 @@ SECRET = "root's alone"
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """Create a folder of root that the user must not get."""
+    """Create a folder of root to which the user must get no access."""
     folder = tmp_path / "outside"
     (folder / "below").mkdir(parents=True)
     for name in ("shadow", "below/key"):
@@ -89,7 +89,10 @@ PLANTS = {
 def test_a_link_in_the_data_directory_gives_the_user_no_other_file(
     data: Path, outside: Path, plant: Plant
 ) -> None:
-    """Symbolic and hard links, at the top and below, also in place of the appliance's own files."""
+    """A link in the data directory gives the service user no file outside of it.
+
+    The test plants symbolic and hard links, also in place of the appliance's own files.
+    """
     plant(data, outside)
 
     take_over(data, USER)
@@ -98,7 +101,10 @@ def test_a_link_in_the_data_directory_gives_the_user_no_other_file(
 
 
 def test_a_pipe_and_a_deep_tree_do_not_block_the_walk(data: Path) -> None:
-    """No file is opened for reading, and the number of open folders is limited."""
+    """A pipe and a deep tree do not block the walk that changes owners.
+
+    The walk opens no file for reading, and limits the number of open folders.
+    """
     os.mkfifo(data / "pipe")
     deep = os.open(data, os.O_RDONLY)
     for _ in range(400):
@@ -115,7 +121,7 @@ def test_a_pipe_and_a_deep_tree_do_not_block_the_walk(data: Path) -> None:
 
 
 def test_a_folder_swapped_during_the_walk_gives_no_other_file(data: Path, outside: Path) -> None:
-    """Between a check and its use, again and again."""
+    """A folder that is replaced repeatedly during the walk gives the user no other file."""
     victim, link = data / "docker", data / "link"
     link.symlink_to(outside)
     stop = threading.Event()
@@ -146,7 +152,10 @@ def test_a_folder_swapped_during_the_walk_gives_no_other_file(data: Path, outsid
 def test_a_state_directory_behind_a_link_of_the_user_is_not_taken_over(
     data: Path, outside: Path
 ) -> None:
-    """Its parent folder belongs to the user, who could link to any folder."""
+    """A state directory behind a link of the service user is refused.
+
+    The user owns its parent folder and could link to any folder.
+    """
     (data / "state").symlink_to(outside)
 
     with pytest.raises(UntrustedPath):
@@ -167,7 +176,7 @@ def test_links_of_root_are_followed(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_loop_of_links_is_an_error(tmp_path: Path) -> None:
-    """As in the kernel."""
+    """A loop of symbolic links is an error, as in the kernel."""
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
 
@@ -177,7 +186,7 @@ def test_a_loop_of_links_is_an_error(tmp_path: Path) -> None:
 
 @pytest.fixture
 def planted(data: Path, outside: Path, tmp_path: Path) -> dict[str, Path]:
-    """Return paths that an operator could configure, and that the user can redirect."""
+    """Return paths that an operator could configure, and that the service user can redirect."""
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o1777)
@@ -208,7 +217,7 @@ def test_a_file_that_the_user_can_replace_is_not_copied(planted: dict[str, Path]
 
 
 def test_the_last_copy_stays_when_a_file_becomes_replaceable(tmp_path: Path) -> None:
-    """This may happen while the appliance runs."""
+    """If other users may replace a secret while the appliance runs, its last copy stays."""
     folder = tmp_path / "mounted"
     folder.mkdir()
     file, other = folder / "key", tmp_path / "other"
@@ -250,7 +259,7 @@ def test_copies_are_written_into_the_opened_folder_even_if_its_path_changed(
 
 
 def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
-    """To open it would block root's process for ever."""
+    """A named pipe in place of a secret is refused: opening it would block root's process."""
     os.mkfifo(tmp_path / "pipe")
 
     with (

@@ -1,4 +1,4 @@
-"""The choice of the service user, and that a process loses root's rights for good."""
+"""Test the choice of the service user, and that a process loses root's rights for good."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ def test_outside_the_image_the_user_does_not_change() -> None:
 
 
 def test_a_user_other_than_root_does_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--user`, `runAsUser` and OpenShift have chosen; that user need not have a name."""
+    """A user other than root stays, because `--user`, `runAsUser` or OpenShift chose it.
+
+    The user need not have a name.
+    """
     monkeypatch.setattr(os, "geteuid", lambda: 1234567)
 
     assert users.choose(IMAGE) == Choice(None)
@@ -47,7 +50,7 @@ def test_without_the_service_user_root_serves(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_without_the_needed_capabilities_root_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `--cap-drop=ALL` and no `--user`, root without rights is better than no appliance."""
+    """With `--cap-drop=ALL` and no `--user`, the appliance serves as root without rights."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(users, "missing", lambda _: ("CAP_SETUID",))
     monkeypatch.setattr(users, "NAME", "root")
@@ -56,10 +59,10 @@ def test_without_the_needed_capabilities_root_serves(monkeypatch: pytest.MonkeyP
 
 
 def test_root_chooses_the_service_user_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is the image's default."""
+    """Root changes to the image's service user if the operator names no other user."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(users, "missing", lambda _: ())
-    monkeypatch.setattr(users, "NAME", "daemon")  # every Unix has one
+    monkeypatch.setattr(users, "NAME", "daemon")  # every Unix has the user daemon
 
     user = users.choose(IMAGE).user
 
@@ -70,7 +73,7 @@ def test_root_chooses_the_service_user_of_the_image(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("status", "lacking"),
     [
-        # the capabilities that podman gives to a container's root
+        # podman gives these capabilities to a container's root
         ("Name:\tx\nCapEff:\t00000000800405fb\nCapBnd:\t00000000800405fb\n", ()),
         ("CapEff:\t000001ffffffffff\n", ()),
         ("CapEff:\t00000000800405fa\n", ("CAP_CHOWN",)),
@@ -83,13 +86,16 @@ def test_root_chooses_the_service_user_of_the_image(monkeypatch: pytest.MonkeyPa
     ids=["podman's", "all", "no chown", "some", "unknown"],
 )
 def test_missing_capabilities_are_named(status: str, lacking: tuple[str, ...]) -> None:
-    """An operator who drops capabilities can see which one is needed."""
+    """A start as root names each missing capability, so that the operator can grant it."""
     assert users.missing(status) == lacking
 
 
 @as_root
 def test_a_process_that_changed_its_user_has_no_rights_of_root() -> None:
-    """Neither ids nor groups nor capabilities, and its children cannot get them back."""
+    """A process that changed its user has no ids, groups or capabilities of root.
+
+    Its children cannot get them back.
+    """
     done = subprocess.run(
         [sys.executable, "-c", BECOMES], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -100,7 +106,7 @@ def test_a_process_that_changed_its_user_has_no_rights_of_root() -> None:
 
 
 def test_an_unknown_user_is_none() -> None:
-    """No exception is raised: other systems lack that user."""
+    """`account` returns None for an unknown user, because other systems lack that user."""
     assert users.account("nobody-of-this-name") is None
     root = users.account("root")
     assert root is not None

@@ -19,7 +19,7 @@ from tests.config.desk import Desk
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    """Return a CA."""
+    """Create a certificate authority."""
     return Authority(tmp_path)
 
 
@@ -46,7 +46,7 @@ def _path(settings: Settings) -> Path:
 
 
 def _certificate_name(haproxy: Haproxy) -> str:
-    """Return the name in the certificate that HAProxy shows."""
+    """Return the name in the certificate that HAProxy presents to clients."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -61,7 +61,10 @@ def _certificate_name(haproxy: Haproxy) -> str:
 def test_the_next_client_gets_a_renewed_certificate(
     run: Path, settings: Settings, authority: Authority
 ) -> None:
-    """An open connection stays open, because HAProxy is the same process."""
+    """The next client gets a renewed certificate, and open connections stay open.
+
+    HAProxy is the same process.
+    """
     with Haproxy(run, certificate=run / certificate.NAME) as haproxy:
         watch = renewal(settings, run)
         assert _certificate_name(haproxy) == "first.test"
@@ -72,14 +75,14 @@ def test_the_next_client_gets_a_renewed_certificate(
             _look_until(watch, lambda: _certificate_name(haproxy) == "second.test")
 
         assert _pid(before) == _pid(haproxy.admin("show info"))
-        # HAProxy would also start with the new certificate
+        # HAProxy would also start with the new certificate, because the run directory has it
         assert (run / certificate.NAME).read_bytes() == _path(settings).read_bytes()
 
 
 def test_the_old_certificate_stays_until_the_new_key_is_written(
     tmp_path: Path, run: Path, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Two files never change at the same moment."""
+    """HAProxy serves the old certificate until both files of the new one are written."""
     first, second = (_halves(authority.certificate(f"{name}.test")) for name in _NAMES)
     paths = tmp_path / "tls.crt", tmp_path / "tls.key"
     for path, half in zip(paths, first, strict=True):

@@ -1,4 +1,4 @@
-"""The environment variables of haproxy.cfg and supervisord.conf."""
+"""Test the environment variables of haproxy.cfg and supervisord.conf."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ START = Start(Path("/r"), Path("/r/settings.json"), "127.0.0.1:5000", None, file
 
 @pytest.mark.parametrize("name", ["haproxy.cfg", "supervisord.conf"])
 def test_every_variable_in_the_files_has_a_value(name: str) -> None:
-    """A missing one would be empty in HAProxy, and stop supervisord."""
+    """Each variable of haproxy.cfg and supervisord.conf has a value.
+
+    A missing variable would be empty in HAProxy, and stop supervisord.
+    """
     text = shipped(name).read_text()
     names = re.findall(r"\$\{(ENTREPOT_\w+)\}|%\(ENV_(\w+)\)s", text)
 
@@ -44,7 +47,7 @@ def test_no_variable_is_empty() -> None:
 
 
 def test_the_configured_number_of_workers_is_enabled() -> None:
-    """The other servers of haproxy.cfg are disabled."""
+    """Servers of haproxy.cfg beyond the configured number of workers are disabled."""
     environment = variables(Settings(http=HttpSettings(workers=3)), START)
     states = [environment[f"ENTREPOT_WORKER{number}"] for number in range(1, 17)]
 
@@ -76,7 +79,10 @@ def test_a_worker_has_spare_threads() -> None:
 def test_haproxy_gets_a_pipe_for_each_body_within_its_limit_of_open_files(
     files: int, slots: int
 ) -> None:
-    """Without a pipe for a body it loops at full CPU; with too many files it does not start."""
+    """HAProxy gets a pipe for each body, within its limit of open files.
+
+    Without a pipe it loops at full CPU; with too many files it does not start.
+    """
     share = file_share(files, slots)
 
     assert min(share.connections, slots) < share.pipes
@@ -86,7 +92,10 @@ def test_haproxy_gets_a_pipe_for_each_body_within_its_limit_of_open_files(
 
 @pytest.mark.parametrize("maxsize", [0, 200 * 1024**2, 10 * 1024**3, 1024**4])
 def test_the_access_log_stays_within_its_share(maxsize: int) -> None:
-    """All files together, including the bytes written between two checks of the size."""
+    """All files of the access log together stay within the log's share of the cap.
+
+    They include the bytes written between two checks of the size.
+    """
     budget = Budget(maxsize, 20)
     share = log_share(budget)
 
@@ -95,7 +104,10 @@ def test_the_access_log_stays_within_its_share(maxsize: int) -> None:
 
 
 def test_variables_that_configure_the_appliance_are_not_inherited() -> None:
-    """Programs read settings.json; `ps` would show a password in their environment."""
+    """Programs inherit no variable that configures the appliance.
+
+    They read settings.json; `ps` would show a password in their environment.
+    """
     given = {
         "PATH": "/bin",
         "HTTPS_PROXY": "http://proxy",
@@ -121,17 +133,23 @@ def test_variables_that_configure_the_appliance_are_not_inherited() -> None:
     ],
 )
 def test_the_password_of_a_proxy_is_not_inherited(name: str, given: str, kept: str) -> None:
-    """HAProxy, logger and cleaner contact no upstream; /proc shows the environment of each."""
+    """HAProxy, logger and cleaner inherit no proxy password.
+
+    They contact no upstream, and /proc shows a process's environment.
+    """
     assert inherited({name: given}) == {name: kept}
 
 
 def test_users_of_docker_cache_server_are_not_inherited() -> None:
-    """DCS_AUTH_USERS contains password hashes."""
+    """Programs do not inherit DCS_AUTH_USERS, which contains password hashes."""
     assert inherited({"DCS_AUTH_USERS": "me:$2y$10$x"}) == {}
 
 
 def test_the_registry_gets_the_proxies_with_their_passwords(tmp_path: Path) -> None:
-    """From a file of the run directory that only its user can read."""
+    """The registry gets the outbound proxies with passwords from a file.
+
+    Only its user can read the file, which is in the run directory.
+    """
     outbound.hand_over(
         {"HTTPS_PROXY": "http://me:s3cret@proxy", "no_proxy": "a.test, b.test"}, tmp_path
     )
@@ -155,7 +173,7 @@ def test_a_worker_has_descriptors_for_all_requests_that_it_accepts(files: int) -
 
 
 def test_configured_limits_reach_haproxy_and_the_workers() -> None:
-    """All values of the section `limits`, instead of the defaults."""
+    """All values of the section `limits` reach HAProxy and the workers instead of the defaults."""
     limits = LimitsSettings(blobs=40, bodies=20, few=7, logins=9, minrate=5000)
     settings = Settings(limits=limits)
     environment = variables(settings, START)

@@ -1,4 +1,4 @@
-"""HAProxy's response to a request that is not valid HTTP."""
+"""HAProxy responds to a request that is not valid HTTP with an OCI error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from entrepot.appliance.supervise.error_files import write_error_files
 from tests.appliance.haproxy import Haproxy, Response
 
-_TAKES_FILES = (3, 3)  # from this version on HAProxy's parser sends the files' responses
+_TAKES_FILES = (3, 3)  # HAProxy's parser sends the responses of error files since this version
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,10 @@ def _version() -> tuple[int, int]:
 def test_each_status_of_the_parser_has_a_response_with_the_oci_envelope(
     tmp_path: Path, status: int
 ) -> None:
-    """Its Content-Length is correct."""
+    """Each error status of HAProxy's parser has a response with the OCI envelope.
+
+    The response's Content-Length is correct.
+    """
     write_error_files(tmp_path)
     response = Response.parse((tmp_path / f"{status}.http").read_bytes())
 
@@ -51,7 +54,7 @@ def test_each_status_of_the_parser_has_a_response_with_the_oci_envelope(
     ids=["no HTTP", "header", "version"],
 )
 def test_a_malformed_request_is_refused(haproxy: Haproxy, request_: bytes) -> None:
-    """With the OCI envelope, from the HAProxy version on that supports it."""
+    """HAProxy refuses a malformed request with the OCI envelope, if its version supports that."""
     response = haproxy.send_raw(request_)
 
     assert response.status == 400
@@ -60,7 +63,7 @@ def test_a_malformed_request_is_refused(haproxy: Haproxy, request_: bytes) -> No
 
 
 def test_a_request_that_haproxys_rules_refuse_gets_the_oci_envelope(haproxy: Haproxy) -> None:
-    """From the same file."""
+    """A request that HAProxy's rules refuse gets the OCI envelope from the same error file."""
     response = haproxy.send_raw(b"GET / HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n")
 
     assert response.status == 400

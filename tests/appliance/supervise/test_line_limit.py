@@ -21,24 +21,24 @@ MUCH = 1024 * 1024
 
 
 class Clock:
-    """A clock, in s, that a test sets."""
+    """A `Clock` returns the time, in s, that a test has set."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def __call__(self) -> float:
-        """Return the time."""
+        """Return the time that the test has set."""
         return self.now
 
 
 def limit(by_address: int = 10, in_all: int = MUCH) -> tuple[LineLimit, list[int], Clock]:
-    """Return a limit, the list of numbers that it reports, and its clock."""
+    """Return a line limit, the list of numbers that it reports, and its clock."""
     reported, clock = list[int](), Clock()
     return LineLimit(by_address, in_all, reported.append, clock), reported, clock
 
 
 def passed(bound: LineLimit, *lines: AccessLine, times: int = 1) -> list[bytes]:
-    """Return the lines that pass, of *lines* repeated *times* times."""
+    """Return the lines that pass the limit, of *lines* repeated *times* times."""
     text = b"".join(written(each) + b"\n" for each in lines * times)
     return bytes(bound.filter(memoryview(text))).splitlines()
 
@@ -81,7 +81,7 @@ def test_lines_without_a_use_are_limited_by_address(line: AccessLine) -> None:
     ids=["blob", "range", "304", "HEAD of an index", "push", "the cleaner's request"],
 )
 def test_lines_of_uses_always_pass(line: AccessLine) -> None:
-    """A lost one would delay eviction."""
+    """A log line about a use always passes the limit, because eviction would wait for it."""
     bound, reported, clock = limit(by_address=1, in_all=1)
 
     assert len(passed(bound, line, REFUSED, times=500)) == 500
@@ -91,7 +91,10 @@ def test_lines_of_uses_always_pass(line: AccessLine) -> None:
 
 
 def test_each_address_has_its_own_limit() -> None:
-    """A client that floods the log does not hide the refusals of another."""
+    """Each client address has its own limit of log lines.
+
+    A client that floods the log does not hide the refusals of another client.
+    """
     bound, _, _ = limit()
     other = answer(status=404, digest="", kind="blob", source="192.0.2.8")
     passed(bound, REFUSED, times=500)
@@ -108,7 +111,7 @@ def test_the_bytes_of_all_addresses_together_are_limited() -> None:
 
 
 def test_the_limit_is_reset_every_second() -> None:
-    """And the number of dropped lines is reported once."""
+    """The limit of log lines is reset every second, and dropped lines are reported once."""
     bound, reported, clock = limit()
     passed(bound, REFUSED, times=500)
     assert (bound.report(), reported) == (False, [])
@@ -121,7 +124,7 @@ def test_the_limit_is_reset_every_second() -> None:
 
 
 def test_a_few_lines_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a flood, the limit costs nothing."""
+    """The limit parses no line while there are few lines, so it costs nothing."""
     bound, _, _ = limit(by_address=1000)
     monkeypatch.setattr(LineLimit, "_chosen", _fail)
 
@@ -143,7 +146,10 @@ def _fail(*_: object) -> Callable[[], None]:
 
 
 def test_the_log_mover_drops_lines_and_reports_them_when_no_line_follows(tmp_path: Path) -> None:
-    """The lines of uses are in the file, in their order."""
+    """The log mover drops lines of a flood, and reports their number without a further line.
+
+    The lines of uses are in the file, in their order.
+    """
     reported = list[int]()
     bound = LineLimit(10, MUCH, reported.append)
     pipe = log_pipe.create(tmp_path)

@@ -1,4 +1,4 @@
-"""The address that HAProxy listens on."""
+"""Test the address that HAProxy listens on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_host_name_is_resolved_to_an_ip_address() -> None:
 
 
 def test_an_empty_host_means_all_ipv4_and_ipv6_addresses() -> None:
-    """As `:5000` does in docker distribution."""
+    """An empty host means all IPv4 and IPv6 addresses, as `:5000` does in docker distribution."""
     port = free_port()
     first, *second = bindable(Address("", port)).split(",")
 
@@ -30,7 +30,7 @@ def test_an_empty_host_means_all_ipv4_and_ipv6_addresses() -> None:
 
 
 def test_a_port_that_is_in_use_is_refused() -> None:
-    """Before any program starts, in one line with a remedy."""
+    """A port in use is refused in one line with a remedy, before any program starts."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(ConfigError, match=rf":{port}: another program listens there; "):
@@ -54,5 +54,5 @@ def test_an_address_of_another_machine_is_refused(host: str) -> None:
     ],
 )
 def test_the_url_works_on_this_machine(host: str, *, tls: bool, url: str) -> None:
-    """It is printed at the start, so that the operator can copy it."""
+    """`serve` prints a URL that works on this machine, so that the operator can copy it."""
     assert url_of(Address(host, 5000), tls=tls) == url

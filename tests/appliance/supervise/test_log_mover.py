@@ -39,7 +39,7 @@ class Disk(RotatedLog):
     refused = 0
 
     def append(self, lines: memoryview) -> int:
-        """Write a part of the lines. Raises: OSError."""
+        """Write a part of the lines. Raises: OSError if the pipe cannot be opened."""
         if not self.takes:
             self.refused += 1
             raise OSError(28, "No space left on device")
@@ -64,13 +64,13 @@ def writer(tmp_path: Path, pipe: int) -> Iterator[int]:
     assert pipe
     descriptor = os.open(os.devnull, os.O_WRONLY)
     log_pipe.redirect(tmp_path, descriptor)
-    os.set_blocking(descriptor, True)  # unlike HAProxy, which never blocks
+    os.set_blocking(descriptor, True)  # the descriptor blocks, unlike that of HAProxy
     yield descriptor
     os.close(descriptor)
 
 
 def put(writer: int, numbers: range) -> bytes:
-    """Write a line for each number, and return all lines."""
+    """Write a line for each number into the pipe, and return all lines."""
     lines = [LINE % number for number in numbers]
     for line in lines:
         os.write(writer, line)
@@ -85,7 +85,10 @@ def text(folder: Path) -> bytes:
 
 
 def test_a_line_is_moved_at_once(pipe: int, writer: int, disk: Disk, tmp_path: Path) -> None:
-    """The cleaner waits for its line; no other line need follow it."""
+    """The log mover moves a line at once, without a following line.
+
+    The cleaner waits for its own line.
+    """
     mover = LogMover(pipe, disk)
     expected = put(writer, range(1))
 
@@ -96,7 +99,7 @@ def test_a_line_is_moved_at_once(pipe: int, writer: int, disk: Disk, tmp_path: P
 def test_all_lines_are_in_the_log_after_close(
     pipe: int, writer: int, disk: Disk, tmp_path: Path
 ) -> None:
-    """More than the pipe holds, written while it is read."""
+    """After `close` all lines are in the log, more of them than the pipe holds."""
     mover = LogMover(pipe, disk)
     expected = put(writer, range(10_000))
     mover.close()
@@ -120,7 +123,7 @@ def test_a_small_pipe_is_read_without_a_pause(
 
 
 def test_a_file_ends_with_a_complete_line(pipe: int, writer: int, tmp_path: Path) -> None:
-    """Whatever the pieces are in which the lines arrive."""
+    """A log file ends with a complete line, whatever the pieces are in which lines arrive."""
     log = RotatedLog(tmp_path / "access.log", file_bytes=50_000, backups=100)
     mover = LogMover(pipe, log)
     expected = put(writer, range(5_000))
@@ -136,7 +139,10 @@ def test_a_file_ends_with_a_complete_line(pipe: int, writer: int, tmp_path: Path
 def test_an_incomplete_line_is_not_written_until_it_is_complete(
     pipe: int, writer: int, disk: Disk, tmp_path: Path
 ) -> None:
-    """A rotation could split it; at `close` it is written as it is."""
+    """An incomplete line is written when it is complete, because a rotation could split it.
+
+    `close` writes the line as it is.
+    """
     mover = LogMover(pipe, disk)
     os.write(writer, b"one\ntw")
     eventually(lambda: text(tmp_path) == b"one\n")
@@ -179,7 +185,7 @@ def test_a_full_disk_loses_no_line_that_the_pipe_can_hold(
 def test_the_writer_notices_a_full_pipe(pipe: int, writer: int, disk: Disk, tmp_path: Path) -> None:
     """While the disk is full the pipe fills up, and HAProxy counts the lines that it drops.
 
-    No line is written in part.
+    The mover writes no line in part.
     """
     os.set_blocking(writer, False)
     disk.takes = 0
@@ -211,7 +217,7 @@ def test_a_disk_that_stays_full_does_not_delay_the_end(
 def test_the_lines_of_a_killed_writer_are_kept_and_its_successor_uses_the_same_pipe(
     pipe: int, disk: Disk, tmp_path: Path
 ) -> None:
-    """HAProxy that is started again opens the same pipe."""
+    """The lines of a killed HAProxy are kept, and its successor writes to the same pipe."""
     mover = LogMover(pipe, disk)
     for _ in range(2):
         subprocess.run([sys.executable, "-c", WRITER, str(tmp_path), "100"], check=True)
@@ -221,7 +227,7 @@ def test_the_lines_of_a_killed_writer_are_kept_and_its_successor_uses_the_same_p
 
 
 def test_haproxy_cannot_open_the_pipe_without_a_reader(tmp_path: Path) -> None:
-    """Without an access log, the uses of content would be unknown."""
+    """HAProxy does not start without a reader of its pipe: uses of content would be unknown."""
     os.close(log_pipe.create(tmp_path))
 
     with pytest.raises(OSError, match="No such device"):
@@ -229,6 +235,6 @@ def test_haproxy_cannot_open_the_pipe_without_a_reader(tmp_path: Path) -> None:
 
 
 def test_the_pipe_is_large(pipe: int) -> None:
-    """A line that finds it full is lost."""
+    """The access log's pipe has the largest size: a line is lost when the pipe is full."""
     assert fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) == log_pipe.BYTES
     os.close(pipe)

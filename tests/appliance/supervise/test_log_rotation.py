@@ -1,4 +1,4 @@
-"""The access log's files: of bounded size, with complete lines in each."""
+"""The access log's files have a bounded size, and each contains complete lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def append(log: RotatedLog, *lines: bytes) -> None:
-    """Append the lines one after another."""
+    """Append the lines one after another to the log."""
     for line in lines:
         assert log.append(memoryview(line)) == len(line)
 
@@ -27,7 +27,10 @@ def files(path: Path) -> dict[str, bytes]:
 
 
 def test_a_full_file_gets_a_number_and_the_oldest_is_deleted(path: Path) -> None:
-    """The number of files is bounded; the current one has no number."""
+    """A full log file gets a number, and the oldest file is deleted.
+
+    The number of files is bounded; the current file has no number.
+    """
     log = RotatedLog(path, file_bytes=4, backups=2)
     append(log, b"one\n", b"two\n", b"three\n", b"4\n", b"5\n")
 
@@ -39,7 +42,7 @@ def test_a_full_file_gets_a_number_and_the_oldest_is_deleted(path: Path) -> None
 
 
 def test_a_later_start_continues_the_existing_file(path: Path) -> None:
-    """Its size counts."""
+    """A later start continues the existing log file, whose size counts."""
     for line in (b"one\n", b"two\n", b"three\n"):
         log = RotatedLog(path, file_bytes=8, backups=1)
         append(log, line)
@@ -76,7 +79,10 @@ def test_a_deleted_log_is_created_again_at_the_next_rotation(path: Path) -> None
 
 
 def test_a_failed_rotation_is_repeated(path: Path) -> None:
-    """Nothing is written meanwhile: the files would exceed their share."""
+    """After a failed rotation nothing is written until a rotation succeeds.
+
+    Otherwise the files would exceed their share of the cap.
+    """
     log = RotatedLog(path, file_bytes=4, backups=1)
     append(log, b"one\n")
     obstacle = path.with_name("access.log.1")
@@ -91,7 +97,7 @@ def test_a_failed_rotation_is_repeated(path: Path) -> None:
 
 
 def test_a_missing_folder_may_come_back(path: Path) -> None:
-    """A file that could not be opened is opened at the next try."""
+    """A log file whose folder was missing is opened at the next try."""
     log = RotatedLog(path.with_name("log") / path.name, file_bytes=4, backups=1)
     with pytest.raises(FileNotFoundError):
         append(log, b"one\n")

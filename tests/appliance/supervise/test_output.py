@@ -15,7 +15,10 @@ def write(run: Path, name: str, text: bytes) -> None:
 
 
 def test_complete_lines_are_copied_and_the_last_ones_remembered(tmp_path: Path) -> None:
-    """Two programs never share a line; an incomplete line waits for its end."""
+    """Complete lines of programs are copied, and the last ones are remembered.
+
+    Two programs never share a line; an incomplete line waits for its end.
+    """
     target = io.BytesIO()
     output = Output(tmp_path, {"logger": None, "cleaner": None}, target)
     write(tmp_path, "logger", b"first\nsec")

@@ -1,4 +1,4 @@
-"""A program that ends with its parent."""
+"""A program ends when its parent ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ child.wait()
 
 
 def test_a_program_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    """A killed parent cannot stop it, so the kernel does."""
+    """The kernel ends a program whose parent was killed, because the parent cannot stop it."""
     note = tmp_path / "pid"
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(note)], cwd=ROOT)
     eventually(lambda: note.exists() and note.read_text())

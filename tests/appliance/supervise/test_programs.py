@@ -1,4 +1,4 @@
-"""The decision that a program has failed for good, and its reason."""
+"""Test the decision that a program has failed for good, and its reason."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def running(pid: int, state: str = "RUNNING", why: str = "") -> Program:
 
 
 def test_another_process_id_is_a_restart() -> None:
-    """A program that ended is counted when it runs again."""
+    """A program with a new process id counts as restarted when it runs again."""
     watch = ProgramWatch(0.0)
 
     assert [watch.restarted([running(pid)], now=0.0) for pid in (7, 7, 0, 8, 8)] == [
@@ -48,7 +48,7 @@ def test_five_ends_within_a_minute_are_a_failure() -> None:
 
 
 def test_five_ends_in_an_hour_are_no_failure() -> None:
-    """A program that runs for minutes between its ends is useful."""
+    """Five ends of a program in an hour are no failure if it runs for minutes in between."""
     watch = ProgramWatch(0.0)
     for number in range(6):
         watch.restarted([running(100 + number)], now=700.0 * number)
@@ -57,7 +57,7 @@ def test_five_ends_in_an_hour_are_no_failure() -> None:
 
 
 def test_a_program_that_supervisord_gave_up_is_a_failure() -> None:
-    """With supervisord's own reason."""
+    """A program that supervisord no longer starts is a failure with supervisord's reason."""
     fatal = running(0, "FATAL", "exited too quickly")
 
     assert ProgramWatch(0.0).failure([fatal], now=0.0) == ProgramFailure(
@@ -84,12 +84,12 @@ LOG = [
 def test_the_reason_of_an_end_is_read_from_supervisords_log(
     name: str, lines: list[str], how: str
 ) -> None:
-    """The last line about the program counts."""
+    """The reason of a program's end is the last line about the program in supervisord's log."""
     assert how_it_ended(name, lines) == how
 
 
 def test_without_supervisord_a_request_raises(tmp_path: Path) -> None:
-    """It has not started yet, or has ended."""
+    """A request to supervisord raises if supervisord has not started yet, or has ended."""
     with pytest.raises(SupervisorUnreachable):
         read_all(tmp_path)
 
@@ -105,7 +105,10 @@ def test_a_response_that_never_comes_raises(tmp_path: Path) -> None:
 
 
 def test_wake_opens_a_connection_without_a_request(tmp_path: Path) -> None:
-    """That wakes supervisord; without supervisord it does nothing."""
+    """`wake` opens a connection, which wakes supervisord.
+
+    Without supervisord it does nothing.
+    """
     wake(tmp_path)
     with socket.socket(socket.AF_UNIX) as awake:
         awake.bind(str(tmp_path / "supervisor.sock"))
@@ -120,7 +123,10 @@ def test_wake_opens_a_connection_without_a_request(tmp_path: Path) -> None:
 
 
 def test_supervisord_may_be_unreachable_for_a_limited_time() -> None:
-    """It may be starting, or busy; after 30 s without it no program would be restarted."""
+    """Supervisord may be unreachable for 30 s, because it may be starting or busy.
+
+    Without supervisord no program would be restarted.
+    """
     watch = ProgramWatch(now=0.0)
     assert [watch.silence(now=float(now)) for now in range(3, 30, 3)] == [None] * 9
     watch.restarted([running(7)], now=29.0)
@@ -141,7 +147,7 @@ def test_one_failed_request_after_a_pause_is_no_failure() -> None:
 
 
 def test_a_stopped_supervisord_is_not_a_failure() -> None:
-    """SIGCONT continues it; until then its programs serve."""
+    """A supervisord stopped by SIGSTOP is no failure: its programs serve until SIGCONT."""
     watch = ProgramWatch(now=0.0)
     for now in range(0, 300, 3):
         assert watch.silence(now=float(now), is_frozen=True) is None

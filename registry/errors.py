@@ -67,7 +67,8 @@ class Why(Enum):
 class Unavailable(UpstreamError):  # noqa: N818
     """The upstream gives no usable response; `retry_after` is in s, None if it is unknown.
 
-    `is_temporary`: the same request may succeed a moment later.
+    `is_temporary`: the same request may succeed a moment later. `is_final`: the configuration
+    forbids the request, so no retry can succeed.
     """
 
     def __init__(
@@ -78,11 +79,13 @@ class Unavailable(UpstreamError):  # noqa: N818
         *,
         retry_after: float | None = None,
         is_temporary: bool = True,
+        is_final: bool = False,
     ) -> None:
         super().__init__(upstream, message)
         self.why = why
         self.retry_after = retry_after
         self.is_temporary = is_temporary
+        self.is_final = is_final
 
 
 class ListTooLong(Unavailable):

@@ -258,9 +258,11 @@ class Sources:
         with self._lock:
             self._errors[source] = self._last = error
             now = self._clock()
-            if isinstance(error, Absent | Denied) and source not in self._delivered:
+            is_refusal = isinstance(error, Absent | Denied)
+            is_final = isinstance(error, Unavailable) and error.is_final
+            if is_final or (is_refusal and source not in self._delivered):
                 self._policy.remove(source)
-            elif isinstance(error, Absent | Denied):
+            elif is_refusal:
                 self._policy.refused(source, now, MOST_DENIALS)
             elif isinstance(error, Unavailable) and not error.is_temporary:
                 self._policy.refused(source, now)

@@ -255,7 +255,13 @@ class Exchange:
 
     def broken(self, error: ConnectionBroken) -> Unavailable:
         """Return the error for a body that was cut off; the breaker does not count it."""
-        return Unavailable(self.host, str(error), error.why, is_temporary=error.is_temporary)
+        return Unavailable(
+            self.host,
+            str(error),
+            error.why,
+            is_temporary=error.is_temporary,
+            is_final=error.is_final,
+        )
 
     def nonsense(self, message: str, detail: object = "") -> Unavailable:
         """Return the error for an invalid response.

@@ -55,7 +55,9 @@ def _next(request: Request, location: str, *, insecure: bool) -> Request:
     if scheme not in {"http", "https"}:
         raise ConnectionBroken("it redirects to a URL that is not HTTP", Why.NONSENSE)
     if scheme == "http" and request.url.startswith("https:") and not insecure:
-        raise ConnectionBroken("it redirects from https to http", Why.NONSENSE)
+        refused = ConnectionBroken("it redirects from https to http", Why.NONSENSE)
+        refused.is_final = True
+        raise refused
     origin = origin_of(url)
     same = origin is not None and origin == origin_of(request.url)
     return replace(request, url=url, credential=request.credential if same else None)

@@ -75,7 +75,8 @@ class ConnectionBroken(Exception):  # noqa: N818 - the name states the fact
 
     `unconnected`: no connection was established; `unreached`: because the connect time-out passed.
     `foreign`: the host was named by a redirect or a challenge, not by the configuration.
-    `is_temporary`: the same request may succeed a moment later.
+    `is_temporary`: the same request may succeed a moment later. `is_final`: the configuration
+    forbids the request, so no retry can succeed.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class ConnectionBroken(Exception):  # noqa: N818 - the name states the fact
         self.unconnected = unconnected or unreached
         self.foreign = False
         self.is_temporary = True
+        self.is_final = False
 
 
 class TooLong(ConnectionBroken):
@@ -254,11 +256,17 @@ class Wire:
             raise _as_broken(error, self._config) from error
 
     def _refused(self, error: AddressRefused) -> ConnectionBroken:
-        """Log the rejected address, and return an error without it for the client."""
+        """Log the rejected address, and return an error without it for the client.
+
+        The error is final: a retry would be refused as well.
+        """
         host = self._config.host
         names = {"upstream": host, "host": error.host[:_LONGEST_NAME], "address": error.address}
         log.warning("redirect to an address that is not public rejected", extra=names)
-        return ConnectionBroken(f"{error}; permit it with upstreams.{host}.redirects", Why.NONSENSE)
+        message = f"{error}; permit it with upstreams.{host}.redirects"
+        refused = ConnectionBroken(message, Why.NONSENSE)
+        refused.is_final = True
+        return refused
 
     def _sent(self, request: Request) -> urllib3.BaseHTTPResponse:
         manager = self._manager(request.url)

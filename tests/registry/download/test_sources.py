@@ -322,3 +322,13 @@ def test_a_distrusted_source_is_not_used() -> None:
     assert b"".join(resumed(sources, 0)) == CONTENT
     assert liar.starts == []
     assert sources.delivered == frozenset({1})
+
+
+def test_a_source_with_a_final_error_is_removed_at_once() -> None:
+    """The configuration forbids the target of its redirect, and a pause would not change that."""
+    forbidden = Unavailable("fake", "not permitted", Why.NONSENSE, is_final=True)
+    remote, time = FakeRemote(CONTENT, refusals=[forbidden] * 100), Time()
+    with pytest.raises(Unavailable, match="not permitted"):
+        list(_over(remote, time=time))
+
+    assert (len(remote.starts), time.pauses) == (1, [])

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrepot.datastore.refs import Digest, Tag
+from entrepot.registry.download.resume import resumed
+from entrepot.registry.download.sources import Sources
 from entrepot.registry.errors import Unavailable, Why
 from entrepot.registry.upstream import destinations
 from entrepot.registry.upstream.destinations import AddressRefused, Destinations, Reach, reach_of
@@ -312,6 +314,22 @@ def test_a_permitted_redirect_is_followed(
     upstream.misbehave(redirect=f"{internal.url}{{path}}")
 
     assert client_of(upstream, redirects=allowed).manifest("app", Tag("v1")).body
+
+
+@pytest.mark.usefixtures("public_home")
+def test_a_blob_behind_a_refused_redirect_is_refused_at_once(
+    upstream: FakeUpstream, internal: FakeUpstream
+) -> None:
+    """The download does not pause and retry, because the configuration forbids the target."""
+    upstream.misbehave(redirect=f"{internal.url}{{path}}")
+    digest = Digest.of(b"layer")
+    pauses: list[float] = []
+    sources = Sources(client_of(upstream).blob_sources("app", digest), sleep=pauses.append)
+    with pytest.raises(Unavailable, match="not public; permit it with"):
+        list(resumed(sources, 0))
+
+    assert pauses == []
+    assert internal.connections == 0
 
 
 @pytest.mark.parametrize("inner", ["10.0.0.1", "169.254.169%2e254", "127.0.0.1.", "localhost."])

@@ -36,24 +36,16 @@ from entrepot.registry.download.resume import limited, resumed
 from entrepot.registry.download.spoolfile import read_size
 from entrepot.registry.download.verify import verified_range
 from entrepot.registry.download.writer import Destination, Download, Task
-from entrepot.registry.errors import Absent, Denied, UpstreamError
+from entrepot.registry.errors import Absent, Denied
 from entrepot.registry.server.fileslice import FileSlice, Piece, pieces
 
 _MIN_SEND = 1024 * 1024  # bytes: with fewer, a reader waits once for more
 _MORE_WITHIN_S = 0.01
 _SHORTEST_WAIT_S = 0.002
 _LONGEST_WAIT_S = 0.05
-_STUCK_S = 3.0  # without a byte; after this, a reader leaves another upstream's download
 _DISTRUSTED_S = 600.0
 _MOST_DISTRUSTED = 1024
 _TOO_QUIET_S = 0.016  # after a wait this long without bytes, check that the writer lives
-
-
-class DownloadStuck(StorageBroken):
-    """A download from another upstream makes no progress.
-
-    Its reader should fetch the blob itself.
-    """
 
 
 class _Distrusted:
@@ -138,9 +130,8 @@ class SingleFlight:
         StorageBroken if nothing can be written.
         """
         download, is_ours = self.begin(task)
-        is_common = download is not None and download.task.upstream == task.upstream
         try:
-            if download and (is_ours or is_common):
+            if download:
                 download.wait_opened()
         except (Absent, Denied):
             if is_ours:
@@ -221,14 +212,13 @@ class Reader:
         self._stored_size = 0
         self._size = download.size if download else None
         self._pause = _SHORTEST_WAIT_S
-        self._grown = -1, time.monotonic()
 
     def size(self) -> int | None:
         """Wait for the upstream's response and return the size of the blob, in bytes.
 
         Return None if the upstream did not announce it. Raises: UpstreamError if the joined
-        download failed and a retry failed too; StorageFull or StorageBroken (with its subclass
-        DownloadStuck) if the download cannot be followed here.
+        download failed and a retry failed too; StorageFull or StorageBroken if the download cannot
+        be followed here.
         """
         while True:
             if self._download is not None and self._download.is_opened:
@@ -242,8 +232,6 @@ class Reader:
                     return stored
             else:
                 return self._size
-            if self._is_stuck():
-                raise DownloadStuck(f"another upstream sends nothing of {self._task.digest}")
             self._wait_or_take_over()
 
     def received(self) -> int:
@@ -289,7 +277,7 @@ class Reader:
                 return
             elif self._is_stored():
                 continue  # the whole blob may be sent now
-            elif self._is_abandoned() or self._is_stuck():
+            elif self._is_abandoned():
                 yield from self._fetch_privately(first, start, stop, early=early)
                 return
             else:
@@ -376,23 +364,7 @@ class Reader:
 
     def _is_for_another(self, error: Exception) -> bool:
         """Return True if a download failed for a reason that may not apply to this task."""
-        if self._is_ours or not isinstance(error, UpstreamError):
-            return False
-        return isinstance(error, Absent | Denied) or self._is_of_another_upstream
-
-    @property
-    def _is_of_another_upstream(self) -> bool:
-        download = self._download
-        return download is not None and download.task.upstream != self._task.upstream
-
-    def _is_stuck(self) -> bool:
-        """Return True if another upstream has sent nothing for 3 s: this reader's own may work."""
-        if not self._is_of_another_upstream:
-            return False
-        length, now = self._length(), time.monotonic()
-        if length != self._grown[0]:
-            self._grown = length, now
-        return now - self._grown[1] > _STUCK_S
+        return not self._is_ours and isinstance(error, Absent | Denied)
 
     def _fetch_privately(
         self, first: int, start: int, stop: int | None, *, early: bool

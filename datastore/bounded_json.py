@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 MOST_VALUES = 200_000
 """Commas and opening brackets: 10,000 descriptors with annotations have half as many."""
 
+_STEP = 64 * 1024
+
 
 def loads(data: bytes, max_values: int = MOST_VALUES, *, unique: bool = False) -> object:
     """Parse a UTF-8 document of at most *max_values* values; with *unique*, refuse repeated keys.
@@ -19,7 +21,7 @@ def loads(data: bytes, max_values: int = MOST_VALUES, *, unique: bool = False) -
     Raises: ValueError for any defect: syntax, depth, numbers with thousands of digits, infinities
     and NaN (which JSON does not have), and numbers that overflow to infinity.
     """
-    if sum(data.count(each) for each in (b",", b"{", b"[")) > max_values:
+    if _has_more(data, max_values):
         raise ValueError(f"more than {max_values} values")
     try:
         return json.loads(
@@ -30,6 +32,20 @@ def loads(data: bytes, max_values: int = MOST_VALUES, *, unique: bool = False) -
         )
     except RecursionError as error:
         raise ValueError("nested too deep") from error
+
+
+def _has_more(data: bytes, most: int) -> bool:
+    """Return whether *data* has more than *most* values.
+
+    PERF: the count ends with the step that exceeds the limit; to count 4 MB of brackets would hold
+    the interpreter for 10 ms or more.
+    """
+    found = 0
+    for start in range(0, len(data), _STEP):
+        found += sum(data.count(each, start, start + _STEP) for each in (b",", b"{", b"["))
+        if found > most:
+            return True
+    return False
 
 
 def _finite(text: str) -> float:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import select
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent import futures
@@ -30,6 +31,14 @@ from entrepot.registry.server.delivery import CONNECTION, LentConnection
 
 MAX_WAITING_THREADS = 16
 """Threads of a worker that may wait at a connection, in addition to those that handle requests."""
+
+
+_SWITCH_S = 0.001
+"""How long a thread that computes may keep the interpreter from others; Python's default is 5 ms.
+
+A request acquires the interpreter about ten times. Beside one thread that parses a large document,
+each of them waits this long.
+"""
 
 
 class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
@@ -63,6 +72,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         PERF: gunicorn reads about 25 settings for each request, each through `__getattr__`; here
         they become plain attributes.
         """
+        sys.setswitchinterval(_SWITCH_S)
         settings = self.cfg.settings
         self.cfg.__dict__.update((name, each.get()) for name, each in settings.items())
         super().init_process()

@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Any
 
 from entrepot.datastore import bounded_json
-from entrepot.datastore.errors import InvalidTag
 from entrepot.datastore.manifest import ACCEPT, OCI_INDEX, essence, parse
 from entrepot.datastore.refs import Digest, Tag
 from entrepot.registry.upstream.protocol import RemoteManifest
@@ -76,7 +75,7 @@ def read_tags(body: bytes) -> list[str]:
         return []
     if not isinstance(listed, list):
         raise ValueError("tags is not a list")  # noqa: TRY004 - the upstream's error, not the caller's
-    return [tag for tag in listed if isinstance(tag, str) and _is_tag(tag)]
+    return [tag for tag in listed if isinstance(tag, str) and Tag.is_valid(tag)]
 
 
 def is_page(listed: Sequence[str], last: str, limit: int | None) -> bool:
@@ -108,11 +107,3 @@ def _document(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - the upstream's error
     return document
-
-
-def _is_tag(text: str) -> bool:
-    try:
-        Tag.parse(text)
-    except InvalidTag:
-        return False
-    return True

@@ -75,3 +75,14 @@ def test_a_document_at_the_bound_is_parsed() -> None:
     inner = b",".join([b"1"] * (MOST_VALUES - 1))
 
     assert len(list(loads(b"[" + inner + b"]"))) == MOST_VALUES - 1  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(("count", "is_refused"), [(100_000, False), (100_001, True)])
+def test_values_are_counted_over_the_whole_document(count: int, *, is_refused: bool) -> None:
+    """The document is counted in steps, and the last value is in its last bytes."""
+    data = b"[0" + b",         0" * (count - 1) + b"]"  # a bracket and count - 1 commas
+    if is_refused:
+        with pytest.raises(ValueError, match="more than 100000 values"):
+            loads(data, 100_000)
+    else:
+        assert isinstance(loads(data, 100_000), list)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 _BYTES = 256 * 1024  # enough for a few transactions of the index and its write-ahead log
+_FILES = 32  # more than a start creates: the test files of datastore/probe.py, folders, the index
 _CONDITIONS = {
     errno.ENOSPC: "full",
     errno.EDQUOT: "over its quota",
@@ -26,7 +28,9 @@ def condition(folder: Path) -> str:
     Raises: OSError for other causes, such as missing permissions or a missing folder.
     """
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
+        with ExitStack() as opened:
+            for _ in range(_FILES):  # they have no name, and each needs an inode
+                file = opened.enter_context(tempfile.TemporaryFile(dir=folder))
             os.posix_fallocate(file.fileno(), 0, _BYTES)
     except OSError as error:
         if folder.is_dir() and (found := _CONDITIONS.get(error.errno or 0)):

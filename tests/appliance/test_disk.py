@@ -1,0 +1,38 @@
+"""The state of the disk at the start."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entrepot.appliance import disk
+
+
+def test_a_disk_with_space_and_inodes_can_be_written_to(tmp_path: Path) -> None:
+    """The test leaves no file behind."""
+    assert disk.condition(tmp_path) == ""
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("left", [0, 1, 7, 16])
+def test_a_disk_with_few_free_inodes_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    """A start creates more than one file; if a later one failed, the start was refused."""
+    create, created = tempfile.TemporaryFile, list[Any]()
+
+    def limited(*args: Any, **more: Any) -> Any:
+        if len(created) == left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        created.append(create(*args, **more))
+        return created[-1]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", limited)
+
+    assert disk.condition(tmp_path) == "full"
+    assert all(each.closed for each in created)

@@ -14,10 +14,12 @@ has read the response. Requests for blobs have separate threads, so they never d
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent import futures
 from contextlib import suppress
@@ -31,6 +33,10 @@ from entrepot.registry.server.delivery import CONNECTION, LentConnection
 
 MAX_WAITING_THREADS = 16
 """Threads of a worker that may wait at a connection, in addition to those that handle requests."""
+
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Errors of accept(2) that end when other connections are closed."""
+_SHORTAGE_PAUSE_S = 0.05
 
 
 _SWITCH_S = 0.001
@@ -92,6 +98,18 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             return app(environ, start_response)
 
         return respond
+
+    def accept(self, listener: Any) -> None:  # noqa: ANN401 - gunicorn's own
+        """Accept a connection. Without a free descriptor it stays in the queue of the listener.
+
+        gunicorn's own method would end the worker, and cut the responses to all of its clients.
+        """
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in _SHORTAGES:
+                raise
+            time.sleep(_SHORTAGE_PAUSE_S)  # the poller reports the listener again at once
 
     def enqueue_req(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
         """Submit a connection to the thread pool; use the second pool for the blobs' socket."""

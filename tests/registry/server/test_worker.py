@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -252,3 +253,42 @@ def test_a_lost_connection_does_not_raise() -> None:
         client.close()
 
         assert worker.handle(conn) is False
+
+
+@pytest.mark.parametrize("shortage", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_a_worker_without_free_descriptors_accepts_the_connection_later(shortage: int) -> None:
+    """It must not end: that would cut the responses to its other clients."""
+    client, server = socket.socketpair()
+    listener = _Listener([OSError(shortage, os.strerror(shortage))], server)
+    with client, server, _worker(KeepAliveWorker) as worker:
+        accepted: list[Any] = []
+        worker.nr_conns = 0
+        worker.enqueue_req = accepted.append
+
+        worker.accept(listener)
+        assert (worker.nr_conns, accepted) == (0, [])
+
+        worker.accept(listener)
+        assert worker.nr_conns == len(accepted) == 1
+
+
+def test_a_broken_listener_ends_the_worker() -> None:
+    """The arbiter starts a new one."""
+    with _worker(KeepAliveWorker) as worker, pytest.raises(OSError, match="Bad file"):
+        worker.accept(_Listener([OSError(errno.EBADF, os.strerror(errno.EBADF))]))
+
+
+class _Listener:
+    """A listener that raises each error once, and then returns a connection."""
+
+    def __init__(self, errors: list[OSError], connection: socket.socket | None = None) -> None:
+        self._errors = errors
+        self._connection = connection
+
+    def accept(self) -> tuple[socket.socket | None, str]:
+        if self._errors:
+            raise self._errors.pop()
+        return self._connection, ""
+
+    def getsockname(self) -> str:
+        return ""

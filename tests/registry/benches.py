@@ -1,4 +1,4 @@
-"""A data directory with the downloads of any number of workers."""
+"""Create a data directory with the downloads of any number of workers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DIGEST = Digest.of(CONTENT)
 
 @dataclass
 class Bench:
-    """A data directory, and the downloads of its workers."""
+    """A `Bench` is a data directory with the downloads of its workers."""
 
     root: Path
     reservations: int | None = None
@@ -75,7 +75,7 @@ def read(reader: Reader, start: int, stop: int | None) -> Iterator[bytes]:
 
 
 def read_all(reader: Reader) -> bytes:
-    """Read a blob to its end."""
+    """Read a blob from *reader* to the blob's end."""
     return b"".join(read(reader, 0, reader.size()))
 
 

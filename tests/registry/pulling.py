@@ -29,7 +29,7 @@ NAME = "library/app"
 
 @dataclass
 class Pulling:
-    """The registry of one appliance and its upstream `u`."""
+    """A `Pulling` is the registry of one appliance, with its upstream `u`."""
 
     u: FakeUpstream
     root: Path
@@ -54,7 +54,7 @@ class Pulling:
         return self.ask("HEAD", f"/v2/{self.prefix}/{NAME}/{path}", **headers)
 
     def ask(self, method: str, url: str, **headers: str) -> Result:
-        """Send any request."""
+        """Send any request to the registry."""
         path, _, query = url.partition("?")
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         result: Result = self.client.simulate_request(
@@ -82,7 +82,7 @@ class Pulling:
             os.utime(path, (at, at))
 
     def forget_blob(self, digest: Digest) -> None:
-        """Remove a blob as the cleaner does: its link stays."""
+        """Remove a blob as the cleaner does; the link to the blob stays."""
         (self.root / layout.blob(digest)).unlink()
 
 
@@ -99,7 +99,7 @@ def pulling(
     epoch: Callable[[], str] | None = None,
     **fields: Any,
 ) -> Pulling:
-    """Put the application in front of *u* and *others*.
+    """Create an application that has *u* and *others* as upstreams.
 
     *fields* are fields of their UpstreamConfig.
     """

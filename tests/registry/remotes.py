@@ -1,4 +1,7 @@
-"""A blob at an upstream without a network; the test decides when the bytes of its body arrive."""
+"""Simulate a blob at an upstream without a network.
+
+The test decides when the bytes of the blob's body arrive.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from entrepot.registry.download.sources import Limits
 from entrepot.registry.errors import Unavailable, Why
 
 QUICK = Limits(silence=0.5, first_pause=0.01, longest_pause=0.05)
-"""A patience that tests can wait for the end of."""
+"""Tests can wait for the end of this short patience."""
 
 
 @dataclass
 class FakeBody:
-    """An open body from `start` on; the connection breaks off at `breaks_at`."""
+    """A `FakeBody` is an open body from `start` on, which breaks off at `breaks_at`."""
 
     remote: FakeRemote
     start: int
@@ -25,18 +28,18 @@ class FakeBody:
 
     @property
     def stop(self) -> int | None:
-        """The end of the body in the blob."""
+        """Return the end of the body in the blob."""
         if self.end is None:
             return self.size
         return min(self.end, len(self.remote.content))
 
     @property
     def size(self) -> int | None:
-        """The size of the whole blob."""
+        """Return the size of the whole blob."""
         return len(self.remote.content) if self.remote.tells_size else None
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body in pieces, each when it is permitted."""
+        """Yield the body in pieces; each piece waits until the test permits it."""
         at, end = self.start, self.stop or len(self.remote.content)
         while at < end:
             self.remote.allow(at)
@@ -86,7 +89,7 @@ class FakeRemote:
             self.held -= 1
 
     def let(self, until: int | None) -> None:
-        """Permit the body up to *until*; None: all of it."""
+        """Permit the body up to *until*; None permits all of it."""
         with self._news:
             self.until = until
             self._news.notify_all()

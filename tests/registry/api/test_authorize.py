@@ -1,4 +1,4 @@
-"""Tests of the headers between a worker and HAProxy: verified credentials and cache permission."""
+"""Test the headers between a worker and HAProxy: verified credentials and cache permission."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOW = "0000000007"
 
 
 class NoUpstreams:
-    """A table without upstreams."""
+    """A `NoUpstreams` is a table without upstreams."""
 
     default = None
 
@@ -36,7 +36,7 @@ class NoUpstreams:
 
 
 class CountingCheck:
-    """A check that accepts one password, and counts its calls."""
+    """A `CountingCheck` accepts one password, and counts its calls."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -92,7 +92,7 @@ def test_a_right_password_is_reported_with_rights_class_and_epoch(client: Client
 
 
 def test_users_with_equal_rights_have_the_same_rights_header(client: Client) -> None:
-    """They share HAProxy's cached responses."""
+    """Users with equal rights get the same rights header, so they share HAProxy's responses."""
     ann, bob = client.ask("ann:right"), client.ask("bob:right")
 
     assert ann.headers["x-entrepot-rights"] == bob.headers["x-entrepot-rights"]
@@ -102,7 +102,7 @@ def test_users_with_equal_rights_have_the_same_rights_header(client: Client) -> 
 def test_a_missing_or_wrong_password_is_not_reported_as_verified(
     client: Client, credential: str | None
 ) -> None:
-    """HAProxy must not remember such a credential."""
+    """A worker does not report a wrong password as verified: HAProxy must not remember it."""
     answer = client.ask(credential)
 
     assert (answer.status_code, "x-entrepot-rights" in answer.headers) == (401, False)
@@ -119,7 +119,10 @@ def test_without_passwords_a_credential_is_anonymous() -> None:
 def test_a_credential_verified_by_haproxy_is_not_checked_again(
     client: Client, check: CountingCheck
 ) -> None:
-    """It is not reported again either, or HAProxy would remember it without an end."""
+    """A worker does not check a credential again that HAProxy has verified.
+
+    It does not report the credential again either: HAProxy would remember it without an end.
+    """
     answer = client.ask("ann:right", X_Entrepot_Verified=NOW)
 
     assert (answer.status_code, check.times) == (200, 0)
@@ -130,14 +133,20 @@ def test_a_credential_verified_by_haproxy_is_not_checked_again(
 def test_a_credential_verified_in_another_epoch_is_checked(
     client: Client, check: CountingCheck
 ) -> None:
-    """HAProxy does not know yet that passwords or rules changed."""
+    """A worker checks a credential that HAProxy verified in an older cache epoch.
+
+    HAProxy does not know yet that passwords or rules changed.
+    """
     answer = client.ask("ann:wrong", X_Entrepot_Verified="0000000006")
 
     assert (answer.status_code, check.times) == (401, 1)
 
 
 def test_without_haproxy_no_header_replaces_a_password(check: CountingCheck) -> None:
-    """The response has no headers either that only HAProxy would remove."""
+    """Without HAProxy no header of a request replaces a password.
+
+    The response has no headers that only HAProxy would remove.
+    """
     client = Client(BasicAuthenticator(check, realm="here"), EdgeHeaders())
 
     assert client.ask("ann:wrong", X_Entrepot_Verified=NOW).status_code == 401
@@ -147,7 +156,10 @@ def test_without_haproxy_no_header_replaces_a_password(check: CountingCheck) -> 
 
 
 def test_an_authenticator_without_identify_verified_is_always_called() -> None:
-    """An embedding program's authenticator decides alone, whatever a proxy sends."""
+    """An authenticator without `identify_verified` is called for every request.
+
+    An embedding program's authenticator decides alone, whatever a proxy sends.
+    """
 
     class Own:
         def identify(self, authorization: str | None) -> Identity:
@@ -161,7 +173,7 @@ def test_an_authenticator_without_identify_verified_is_always_called() -> None:
 
 
 def test_a_user_name_is_sent_to_the_log_in_utf8(client: Client) -> None:
-    """HAProxy decodes the name of a remembered credential in the same way."""
+    """A worker sends a user's name to the log in UTF-8, as HAProxy decodes it."""
     told = client.ask("grün:right").headers["x-entrepot-user"]
 
     assert told.encode("latin-1").decode() == "grün"
@@ -179,7 +191,10 @@ def test_the_epoch_is_read_once_before_the_request_is_handled(check: CountingChe
 def test_a_wrong_password_is_counted_even_if_the_response_is_a_success(
     check: CountingCheck, scope: str
 ) -> None:
-    """The token reveals whether it was right, so HAProxy counts it like a 401."""
+    """A wrong password is counted even if the token response is 200.
+
+    The token reveals whether the password was right, so HAProxy counts it like a 401.
+    """
     half_open = BasicAuthenticator(check, realm="here", anonymous="pull")
     client, path = Client(half_open, EdgeHeaders(lambda: NOW)), f"/v2/token?scope={scope}"
     wrong, right, nobody = (client.ask(each, path) for each in ("ann:wrong", "ann:right", None))

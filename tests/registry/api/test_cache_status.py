@@ -1,4 +1,4 @@
-"""Tests of the Cache-Status header (RFC 9211)."""
+"""Test the Cache-Status header (RFC 9211)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ from entrepot.registry.api.cache_status import Forward
     ],
 )
 def test_values_follow_the_grammar(actual: str, expected: str) -> None:
-    """One list member with the parameters in the order of the RFC; true has no value."""
+    """A Cache-Status has one list member, with parameters in the order of RFC 9211.
+
+    A parameter that is true has no value.
+    """
     assert expected == actual
 
 

@@ -98,12 +98,12 @@ def test_the_realm_has_the_scheme_of_the_client_connection() -> None:
 def test_all_other_clients_get_a_basic_challenge(
     authenticator: Authenticator, headers: dict[str, str]
 ) -> None:
-    """The challenge is that of docker distribution's htpasswd."""
+    """Clients other than dockerd get the Basic challenge of docker distribution's htpasswd."""
     assert _challenge(authenticator, **headers) == 'Basic realm="here"'
 
 
 def test_an_open_registry_challenges_no_daemon() -> None:
-    """There are no passwords."""
+    """A registry without passwords sends no challenge to dockerd."""
     assert _challenge(OpenAuthenticator(), User_Agent=DAEMON) is None
 
 
@@ -112,7 +112,10 @@ def test_an_open_registry_challenges_no_daemon() -> None:
 def test_the_token_for_a_right_password_identifies_the_user(
     authenticator: Authenticator, scopes: tuple[str, ...]
 ) -> None:
-    """For any scope: the rights are checked with each request."""
+    """A token for a right password identifies the user, for any scope.
+
+    The rights are checked with each request.
+    """
     token = _token(authenticator, RIGHT, *scopes)
 
     assert authenticator.identify(f"Bearer {token}").user == "ann"
@@ -125,7 +128,10 @@ def test_the_token_for_a_right_password_identifies_the_user(
 def test_anonymous_clients_get_an_anonymous_token(
     login: str | None, scopes: tuple[str, ...]
 ) -> None:
-    """Also a daemon that pulls with a Docker Hub password, which it sends to every mirror."""
+    """An anonymous client gets an anonymous token.
+
+    So does a daemon that sends its Docker Hub password, as to every mirror.
+    """
     token = _token(HALF_OPEN, login, *scopes)
 
     identity = HALF_OPEN.identify(f"Bearer {token}")
@@ -134,7 +140,7 @@ def test_anonymous_clients_get_an_anonymous_token(
 
 
 def test_a_login_with_a_wrong_password_is_rejected() -> None:
-    """The command `docker login` requests no scope."""
+    """A `docker login`, which requests no scope, fails with a wrong password."""
     assert _token(HALF_OPEN, WRONG) is None
 
 
@@ -144,7 +150,10 @@ def test_a_login_with_a_wrong_password_is_rejected() -> None:
 def test_a_push_token_for_a_wrong_password_is_rejected_when_it_is_used(
     scopes: tuple[str, ...],
 ) -> None:
-    """The daemon repeats a rejected token request many times, but not a rejected request."""
+    """A push token for a wrong password is issued, and rejected when it is used.
+
+    dockerd repeats a rejected token request many times, but not a rejected request.
+    """
     token = _token(HALF_OPEN, WRONG, *scopes)
 
     identity = HALF_OPEN.identify(f"Bearer {token}")
@@ -158,7 +167,7 @@ def test_anonymous_clients_get_no_token_if_they_may_not_pull(login: str | None) 
 
 
 def test_the_token_has_only_characters_valid_in_a_header() -> None:
-    """The daemon sends it back unchanged."""
+    """A token has only characters that a header allows; dockerd sends it back unchanged."""
     token = _token(HALF_OPEN, RIGHT)
 
     assert token

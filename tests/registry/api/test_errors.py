@@ -1,4 +1,4 @@
-"""Tests of the table from exceptions to HTTP statuses and OCI codes."""
+"""Test the table from exceptions to HTTP statuses and OCI codes."""
 
 from __future__ import annotations
 
@@ -94,14 +94,14 @@ _ROWS: list[tuple[Exception, str | None, int, str]] = [
 def test_status_and_code_follow_the_table(
     error: Exception, template: str | None, status: int, code: str
 ) -> None:
-    """By class, by reason, and by the kind of object of the route."""
+    """Status and code follow from the error's class, its reason, and the route's kind of object."""
     response = errors.error_response(error, FailedRequest(template))
 
     assert (status, code) == (response.status, response.code)
 
 
 def test_every_row_is_tested() -> None:
-    """Except for base classes, which are never raised."""
+    """Each row of the error table is tested, except for base classes, which are never raised."""
     roots = {
         registry.RegistryError,
         registry.UpstreamError,
@@ -149,7 +149,7 @@ def test_retry_after_is_a_positive_number_of_whole_seconds(
 
 
 def test_the_detail_names_the_upstream_and_the_reason() -> None:
-    """The user then sees both in the client's log."""
+    """An error's detail names upstream and reason, which clients log."""
     response = errors.error_response(
         registry.PartsMissing(_unavailable(Why.TIMEOUT)), FailedRequest()
     )
@@ -170,7 +170,10 @@ def test_a_message_may_contain_any_character() -> None:
 
 
 def test_each_missing_part_has_its_own_error_entry() -> None:
-    """OCI distribution-spec 1.1, "Push": one or more MANIFEST_BLOB_UNKNOWN."""
+    """Each missing part of a manifest has its own MANIFEST_BLOB_UNKNOWN error.
+
+    OCI distribution-spec 1.1, "Push", allows several.
+    """
     missing = (Digest.of(b"1"), Digest.of(b"2"))
 
     response = errors.error_response(registry.PartsUnknown(missing), FailedRequest(_MANIFEST))
@@ -180,7 +183,7 @@ def test_each_missing_part_has_its_own_error_entry() -> None:
 
 
 def test_out_of_space_states_the_requested_and_the_free_size() -> None:
-    """The requested size is the part known so far."""
+    """An out-of-space error states the requested size, as far as known, and the free size."""
     response = errors.error_response(datastore.OutOfSpace(5000, 300), FailedRequest(_UPLOAD))
 
     assert response.details == ({"size": 5000, "room": 300},)

@@ -1,4 +1,4 @@
-"""Tests of conditional requests and ranges."""
+"""Test conditional requests and ranges."""
 
 from __future__ import annotations
 
@@ -71,7 +71,10 @@ def test_a_malformed_range_header_is_ignored(header: str | None) -> None:
     "header", ["bytes=0-9,5-14", "bytes=0-,0-", "bytes=5-6,0-5", "bytes=0-,-1"]
 )
 def test_overlapping_ranges_return_the_whole_body(header: str) -> None:
-    """RFC 9110, 17.15: such a client is defective or an attacker."""
+    """Overlapping ranges return the whole body: RFC 9110, 17.15.
+
+    Such a client is defective or an attacker.
+    """
     assert etags_and_ranges.parse_range(header, 1000) is None
 
 
@@ -108,7 +111,10 @@ def test_a_range_past_the_end_is_unsatisfiable(header: str) -> None:
     "header", ["bytes=1-0", "bytes=500-0", "bytes=5000-4000", "bytes=0-0,5-4", "bytes=5-4,0-0"]
 )
 def test_a_range_that_ends_before_it_starts_is_unsatisfiable(header: str, size: int) -> None:
-    """Also beside valid ranges: the whole header is invalid then (RFC 9110, 14.1.1)."""
+    """A range that ends before it starts makes the whole header invalid: RFC 9110, 14.1.1.
+
+    Valid ranges in the header do not change that.
+    """
     with pytest.raises(RangeUnsatisfiable) as caught:
         etags_and_ranges.parse_range(header, size)
 
@@ -124,7 +130,7 @@ def test_an_empty_blob_satisfies_a_suffix_but_no_position() -> None:
 
 @given(_SIZES, st.data())
 def test_every_valid_range_round_trips(size: int, data: st.DataObject) -> None:
-    """Parsing returns the range, and its Content-Range has the same positions."""
+    """A parsed range and its Content-Range have the same positions."""
     start = data.draw(st.integers(0, size - 1))
     stop = data.draw(st.integers(start + 1, size))
 
@@ -137,7 +143,10 @@ def test_every_valid_range_round_trips(size: int, data: st.DataObject) -> None:
 
 @given(st.text(alphabet="bytes=-,0123456789 \tx", max_size=40) | st.text(), st.integers(0, 100))
 def test_any_header_is_ignored_rejected_or_within_the_size(header: str, size: int) -> None:
-    """No other exception occurs, and no range exceeds the blob or repeats a byte."""
+    """No Range header causes an exception other than RangeUnsatisfiable.
+
+    No range exceeds the blob or repeats a byte.
+    """
     for text in (header, "bytes=" + header):
         try:
             found = etags_and_ranges.parse_range(text, size)
@@ -167,7 +176,10 @@ _OTHER = Digest.of(b"another")
     ids=["one", "weak", "list", "tight list of weak ones", "any", "any, padded", "bare digest"],
 )
 def test_a_matching_tag_means_not_modified(header: str) -> None:
-    """RFC 9110, 13.1.2: weak comparison. A bare digest is accepted as in docker distribution."""
+    """If-None-Match uses weak comparison: RFC 9110, 13.1.2.
+
+    A bare digest is accepted as in docker distribution.
+    """
     assert not etags_and_ranges.none_match(header, _DIGEST)
 
 
@@ -177,12 +189,12 @@ def test_a_matching_tag_means_not_modified(header: str) -> None:
     ids=["none", "empty", "other", "longer", "quoted star", "unclosed", "shorter"],
 )
 def test_a_different_tag_returns_the_content(header: str | None) -> None:
-    """Only the whole digest counts."""
+    """If-None-Match compares the whole digest."""
     assert etags_and_ranges.none_match(header, _DIGEST)
 
 
 def test_both_headers_match_the_value_of_etag() -> None:
-    """A client sends back the tag of an earlier response."""
+    """If-None-Match and If-Range match the ETag that an earlier response had."""
     assert not etags_and_ranges.none_match(etags_and_ranges.etag(_DIGEST), _DIGEST)
     assert etags_and_ranges.may_range(etags_and_ranges.etag(_DIGEST), _DIGEST)
 
@@ -220,7 +232,10 @@ def test_if_range_permits_a_range_of_identical_content_only(
     ],
 )
 def test_an_upload_range_is_inclusive_at_both_ends(header: str, start: int, stop: int) -> None:
-    """Also with the unit and the total length of RFC 9110."""
+    """The Content-Range of an upload is inclusive at both ends.
+
+    A unit and a total length, as in RFC 9110, are allowed.
+    """
     assert etags_and_ranges.parse_upload_range(header) == ByteRange(start, stop)
 
 
@@ -232,12 +247,15 @@ def test_a_chunk_may_have_no_content_range(header: str | None) -> None:
 
 @pytest.mark.parametrize("header", ["5", "5-", "-5", "9-5", "a-b", "1-2-3", "0-" + "9" * 20, "٣-٤"])
 def test_a_malformed_upload_range_is_rejected(header: str) -> None:
-    """Also a range that ends before it starts, and a number with too many digits."""
+    """An upload's Content-Range is rejected if it is malformed or ends before it starts.
+
+    A number with too many digits is rejected too.
+    """
     with pytest.raises(MalformedRequest):
         etags_and_ranges.parse_upload_range(header)
 
 
 @pytest.mark.parametrize(("offset", "expected"), [(0, "0-0"), (1, "0-0"), (1024, "0-1023")])
 def test_the_received_range_ends_with_the_last_byte(offset: int, expected: str) -> None:
-    """Docker's client cannot parse an empty range, so it is 0-0."""
+    """The Range of an empty upload is 0-0, because Docker's client cannot parse an empty range."""
     assert etags_and_ranges.received_range(offset) == expected

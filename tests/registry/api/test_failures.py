@@ -1,4 +1,4 @@
-"""Tests of error responses as the client receives them."""
+"""Test error responses as the client receives them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PATHS = {_BLOB: "/v2/a/blobs/b", _MANIFEST: "/v2/a/manifests/b", None: "/v2/"}
 
 
 class Failing:
-    """A resource that fails after it has set a body and headers."""
+    """A `Failing` resource fails after it has set a body and headers."""
 
     def __init__(self) -> None:
         self.error: Exception = RuntimeError()
@@ -100,7 +100,10 @@ def _unavailable(why: Why, retry_after: float | None = None) -> Unavailable:
 def test_an_error_response_is_the_oci_envelope(
     fails: Callable[..., testing.Result], error: Exception, status: int, code: str
 ) -> None:
-    """It forbids caching and has the common headers; Falcon's and unexpected errors too."""
+    """An error response is the OCI envelope, and forbids caching.
+
+    This holds for errors of Falcon and for unexpected errors too.
+    """
     answer = fails(error, _BLOB)
 
     assert answer.status_code == status
@@ -149,14 +152,17 @@ def test_a_rate_limit_is_503_for_a_client_that_can_use_the_origin(
 def test_cache_status_has_the_failure_of_the_upstream(
     fails: Callable[..., testing.Result], error: Exception, expected: str
 ) -> None:
-    """With an open circuit breaker the request was not forwarded."""
+    """Cache-Status contains the failure of the upstream.
+
+    With an open circuit breaker it shows that the request was not forwarded.
+    """
     assert fails(error).headers["cache-status"] == expected
 
 
 def test_a_cache_status_set_by_the_resource_is_kept(
     fails: Callable[..., testing.Result], failing: Failing
 ) -> None:
-    """A cached 404 is a hit, although it comes from the upstream."""
+    """A cached 404 is a hit in Cache-Status, although the 404 comes from the upstream."""
     failing.cache_status = "entrepot; hit"
 
     answer = fails(registry.Absent("quay.io", "no"), _MANIFEST)
@@ -188,7 +194,7 @@ def test_headers_and_body_of_the_resource_are_discarded(
 def test_a_failed_head_has_the_headers_of_a_get_and_no_body(
     fails: Callable[..., testing.Result],
 ) -> None:
-    """Content-Length included."""
+    """A failed HEAD has the headers of a GET, Content-Length included, and no body."""
     error = _unavailable(Why.LIMITED, 9.0)
     get, head = fails(error, _BLOB), fails(error, _BLOB, method="HEAD")
 
@@ -200,7 +206,7 @@ def test_a_failed_head_has_the_headers_of_a_get_and_no_body(
 def test_an_unexpected_error_is_logged_once_and_hidden_from_the_client(
     fails: Callable[..., testing.Result], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log has the traceback, and the response has no part of it."""
+    """An unexpected error is logged once with its traceback; the response hides it."""
     answer = fails(RuntimeError("hunter2"), _BLOB)
 
     assert "hunter2" not in answer.text
@@ -214,7 +220,7 @@ def test_an_unexpected_error_is_logged_once_and_hidden_from_the_client(
 def test_errors_of_clients_and_upstreams_are_not_logged(
     fails: Callable[..., testing.Result], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The access log has them already."""
+    """Errors of clients and upstreams are not logged, because the access log has them."""
     fails(registry.BlobUnknown("no"), _BLOB)
     fails(_unavailable(Why.TIMEOUT), _BLOB)
 
@@ -222,7 +228,7 @@ def test_errors_of_clients_and_upstreams_are_not_logged(
 
 
 def test_an_unknown_path_has_the_envelope(client: testing.TestClient) -> None:
-    """Falcon raises this 404."""
+    """An unknown path gets 404 with the OCI envelope; Falcon raises this error."""
     answer = client.simulate_get("/v2/a/blobs/b/")
 
     assert answer.status_code == 404
@@ -230,7 +236,7 @@ def test_an_unknown_path_has_the_envelope(client: testing.TestClient) -> None:
 
 
 def test_an_unsupported_method_has_the_envelope(client: testing.TestClient) -> None:
-    """Falcon raises this 405, with Allow."""
+    """An unsupported method gets 405 with Allow and the OCI envelope; Falcon raises it."""
     answer = client.simulate_put("/v2/a/manifests/b")
 
     assert answer.status_code == 405
@@ -240,7 +246,7 @@ def test_an_unsupported_method_has_the_envelope(client: testing.TestClient) -> N
 
 @given(st.text(max_size=40))
 def test_no_path_is_a_500(path: str) -> None:
-    """For any path, with the routes for names."""
+    """No request path causes a 500."""
     app = falcon.App(router=Router(), middleware=[ResponseHeaders()])
     errors.install(app)
     app.add_route(_MANIFEST, object())

@@ -1,4 +1,4 @@
-"""Tests of the log lines of failed logins."""
+"""Test the log lines of failed logins."""
 
 from __future__ import annotations
 

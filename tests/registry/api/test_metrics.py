@@ -1,4 +1,4 @@
-"""Tests of the metrics that a client is shown."""
+"""Test which metrics a client may see."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ entrepot_blobs 2.0
 def test_a_client_that_may_not_pull_everything_sees_no_upstream_metrics(
     tmp_path: Path, pattern: str, *, sees: bool
 ) -> None:
-    """The hosts of upstreams show where other users pull from."""
+    """A client that may not pull everything sees no metrics of upstreams.
+
+    Their hosts would show where other users pull from.
+    """
     (tmp_path / "metrics").write_text(_ALL)
     rules = AccessRules([AccessGrant(("ann",), (pattern,), frozenset({"pull"}))])
     authenticator = BasicAuthenticator(lambda *_: True, realm="test", rules=lambda: rules)

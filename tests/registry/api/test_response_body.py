@@ -1,4 +1,4 @@
-"""Tests of response bodies and of the middleware."""
+"""Test response bodies and the middleware."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from entrepot.registry.server.fileslice import FileSlice, Piece
 
 
 def sent(resp: falcon.Response) -> bytes:
-    """Return the body as a server sends it."""
+    """Return the response's body as a server sends it."""
     assert isinstance(resp.stream, Iterator)
     return b"".join(resp.stream)
 
 
 def test_a_stream_is_sent_unchanged() -> None:
-    """Nothing is added or delayed."""
+    """A stream is sent unchanged and without a delay."""
     resp = falcon.Response()
     response_body.send_stream(resp, iter([b"ab", b"c"]), 3)
 
@@ -33,7 +33,10 @@ def test_a_stream_is_sent_unchanged() -> None:
 
 
 def test_a_body_shorter_than_announced_drops_the_connection() -> None:
-    """Otherwise the client waits for the rest if an upstream sends less of a range."""
+    """A body that is shorter than its Content-Length drops the connection.
+
+    Otherwise the client would wait for the rest if an upstream sends less of a range.
+    """
     resp = falcon.Response()
     response_body.send_stream(resp, iter([b"ab"]), 3)
 
@@ -110,7 +113,7 @@ def test_without_a_connection_a_slice_is_read(descriptor: int, length: int | Non
 
 
 def test_a_file_that_is_too_short_drops_the_connection(descriptor: int) -> None:
-    """Like any other short body."""
+    """A file that is shorter than its Content-Length drops the connection."""
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -147,7 +150,7 @@ class Blob:
         self.opened: list[object] = []
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Send the file."""
+        """Send the file as the response."""
         file = self._path.open("rb")
         self.opened.append(file)
         resp.set_header("Cache-Status", "entrepot; hit")
@@ -160,7 +163,7 @@ class UnknownLength:
     """Responds with a body of unknown length."""
 
     def on_head(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Send it in pieces."""
+        """Send the response in pieces."""
         resp.stream = iter([b"a", b"b"])
 
 
@@ -183,7 +186,7 @@ def client(blob: Blob) -> testing.TestClient:
 
 @pytest.mark.parametrize("path", ["/blob", "/absent"])
 def test_every_response_has_the_api_version(client: testing.TestClient, path: str) -> None:
-    """Error responses too."""
+    """Every response, error responses included, has the header Docker-Distribution-API-Version."""
     answer = client.simulate_get(path)
 
     assert answer.headers["docker-distribution-api-version"] == "registry/2.0"
@@ -198,7 +201,7 @@ def test_a_cache_status_set_by_the_resource_is_kept(client: testing.TestClient) 
 def test_a_head_closes_the_file_and_keeps_its_length(
     client: testing.TestClient, blob: Blob
 ) -> None:
-    """Falcon discards the body of a HEAD without closing it."""
+    """A HEAD closes the response's file, because Falcon discards the body without closing it."""
     answer = client.simulate_head("/blob")
 
     assert answer.headers["content-length"] == "7"

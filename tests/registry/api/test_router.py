@@ -1,4 +1,4 @@
-"""Tests of routes with slashes in the name, and of malformed paths."""
+"""Test routes with slashes in the repository's name, and malformed paths."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _NAMES = st.lists(st.sampled_from(_WORDS), min_size=1, max_size=8).map("/".join)
 
 
 class Echo:
-    """Responds with the matched template and its parameters."""
+    """An `Echo` responds with the matched template and its parameters."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, **params: str) -> None:
         """Send template and parameters."""
@@ -54,7 +54,7 @@ class Echo:
 
 
 class Writable(Echo):
-    """Also supports POST."""
+    """This resource also supports POST."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, **params: str) -> None:
         """Send template and parameters."""
@@ -86,7 +86,10 @@ def _arrival(client: testing.TestClient, path: str) -> list[Any] | int:
 @pytest.mark.parametrize("template", _NAMED)
 @given(name=_NAMES, last=st.text("abcdef0123456789:.-_", min_size=1))
 def test_any_valid_name_is_found(template: str, name: str, last: str) -> None:
-    """Also a name that contains a marker: the last marker separates the name."""
+    """The router finds any valid name, also one with a marker such as `/blobs/`.
+
+    The last marker ends the name.
+    """
     Repository.parse(name)
     given_params = {"name": name, "reference": last, "digest": last, "upload": last}
 
@@ -128,7 +131,7 @@ def test_any_valid_name_is_found(template: str, name: str, last: str) -> None:
 def test_a_path_reaches_its_route(
     client: testing.TestClient, path: str, template: str, params: dict[str, str] | None
 ) -> None:
-    """Invalid names reach the resource too, which rejects them with its own error."""
+    """A path reaches its route; the resource rejects an invalid name with its own error."""
     arrival = _arrival(client, path)
 
     assert isinstance(arrival, list)
@@ -172,12 +175,15 @@ def test_a_path_reaches_its_route(
 def test_a_path_with_an_extra_slash_or_a_missing_segment_has_no_route(
     client: testing.TestClient, path: str
 ) -> None:
-    """Each path has one spelling only, so nothing is cached or logged under a second one."""
+    """A path with an extra slash or a missing segment has no route.
+
+    So no content is cached or logged under a second spelling of its path.
+    """
     assert _arrival(client, path) == 404
 
 
 def test_head_uses_the_method_for_get(client: testing.TestClient) -> None:
-    """One decision serves both; a HEAD response has the same headers without a body."""
+    """HEAD calls the method for GET, so its response has the same headers, without a body."""
     get = client.simulate_get("/v2/a/tags/list")
     head = client.simulate_head("/v2/a/tags/list")
 
@@ -196,7 +202,7 @@ def test_head_uses_the_method_for_get(client: testing.TestClient) -> None:
 def test_an_unsupported_method_is_405_with_allow(
     client: testing.TestClient, method: str, path: str, allowed: str
 ) -> None:
-    """Falcon sends it, also for a name with slashes."""
+    """An unsupported method gets 405 with Allow, also for a name with slashes."""
     answer = client.simulate_request(method, path)
 
     assert answer.status_code == 405

@@ -1,4 +1,4 @@
-"""Tests of the queue that serves its keys in turn."""
+"""Test the queue that serves its keys in turn."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def start_waiting(line: FairQueue, key: str, order: list[str]) -> threading.Thre
 
 
 def test_a_key_with_many_callers_does_not_delay_other_keys() -> None:
-    """Each key is served once before any key is served a second time."""
+    """A key with many callers does not delay other keys in the queue.
+
+    Each key is served once before any key is served a second time.
+    """
     line, order = FairQueue(1, waiting=10, each=5), list[str]()
     with line.turn("flood", PATIENCE):
         threads = [start_waiting(line, "flood", order) for _ in range(4)]
@@ -59,7 +62,7 @@ def test_one_key_cannot_fill_the_queue() -> None:
 
 
 def test_a_caller_that_times_out_leaves_the_queue() -> None:
-    """The queue then works as if the caller had never waited."""
+    """A caller that times out leaves the queue, which then works as before."""
     line = FairQueue(1, waiting=1, each=1)
     with line.turn("a", PATIENCE), pytest.raises(Overloaded), line.turn("b", 0.01):
         pass

@@ -1,4 +1,4 @@
-"""Tests of the password file and its bcrypt checks."""
+"""Test the password file and its bcrypt checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from entrepot.registry.auth.htpasswd import Htpasswd, LoginSource
 from entrepot.registry.errors import InvalidHtpasswd, Overloaded
 from entrepot.runtime.reloading_file import Snapshot
 
-# as apache2-utils 2.4 wrote it: htpasswd -nbB bob secret
+# apache2-utils 2.4 wrote this line: htpasswd -nbB bob secret
 _BOB = b"bob:$2y$05$psj7qAJa6ZT1xt4G84MPyefrQ9Or0JzwhbV5Rr5I.0KTuGuQpG/3q"
 
 
@@ -25,12 +25,12 @@ def _line(user: str, password: bytes) -> bytes:
 
 
 class Clock:
-    """A clock that a test sets."""
+    """A `Clock` returns the time that a test has set."""
 
     now = 0.0
 
     def __call__(self) -> float:
-        """Return the time."""
+        """Return the time that the test has set."""
         return self.now
 
 
@@ -59,7 +59,7 @@ def test_a_file_written_by_htpasswd_is_parsed(path: Path) -> None:
 
 
 def test_the_last_of_two_lines_for_a_user_counts(path: Path) -> None:
-    """Docker distribution does the same."""
+    """The last line for a user in a password file counts, as in docker distribution."""
     path.write_bytes(_line("ann", b"old") + b"\n" + _line("ann", b"new"))
     check = Htpasswd(path)
 
@@ -68,7 +68,10 @@ def test_the_last_of_two_lines_for_a_user_counts(path: Path) -> None:
 
 
 def test_a_password_is_truncated_to_72_bytes_as_htpasswd_does(path: Path) -> None:
-    """The bcrypt library raises an error for more, which would become a 500."""
+    """A password is truncated to 72 bytes, as htpasswd does.
+
+    The bcrypt library raises an error for more, which would become a 500.
+    """
     path.write_bytes(_line("ann", b"p" * 72))
 
     assert Htpasswd(path)("ann", "p" * 90)
@@ -110,7 +113,10 @@ def test_all_problems_are_reported_with_line_numbers_and_without_hashes() -> Non
 
 
 def test_checking_an_unknown_user_costs_as_much_as_a_known_user() -> None:
-    """The dummy hash has the most frequent cost, and no password matches it."""
+    """To check an unknown user takes as long as to check a known user.
+
+    The dummy hash has the most frequent cost, and no password matches it.
+    """
     hashes = {b"$2y$05$" + b"a" * 53, b"$2b$12$" + b"b" * 53, b"$2y$12$" + b"c" * 53}
     lines = [b"u%d:%s" % (number, each) for number, each in enumerate(sorted(hashes))]
 
@@ -138,7 +144,10 @@ def test_a_changed_file_takes_effect_with_a_new_generation(path: Path, clock: Cl
 def test_an_invalid_change_keeps_the_previous_users(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One warning names the invalid line."""
+    """After an invalid change of the password file the previous users stay in force.
+
+    One warning names the invalid line.
+    """
     check = Htpasswd(path, clock=clock)
     path.write_bytes(path.read_bytes() + b"carl:hunter2\n")
 
@@ -151,7 +160,7 @@ def test_an_invalid_change_keeps_the_previous_users(
 
 
 class BlockingCompare:
-    """A comparison that blocks until it is released, and counts its callers."""
+    """A `BlockingCompare` blocks until it is released, and counts its callers."""
 
     def __init__(self) -> None:
         self.release = threading.Event()
@@ -160,7 +169,7 @@ class BlockingCompare:
         self.most = 0
 
     def __call__(self, _password: bytes, _hashed: bytes) -> bool:
-        """Block until released."""
+        """Block until the test releases the comparison."""
         with self.changed:
             self.inside += 1
             self.most = max(self.most, self.inside)
@@ -177,7 +186,10 @@ class BlockingCompare:
 
 
 def test_at_most_at_once_passwords_are_checked_concurrently(path: Path) -> None:
-    """A flood of passwords occupies two cores only; the other checks wait."""
+    """At most `at_once` passwords are checked at a time; other checks wait.
+
+    A flood of passwords occupies two cores only.
+    """
     turnstile = BlockingCompare()
     check = Htpasswd(path, at_once=2, compare=turnstile)
     checks = [threading.Thread(target=check, args=("ann", f"{n}")) for n in range(6)]
@@ -216,7 +228,7 @@ def test_a_check_that_waits_longer_than_its_patience_is_overloaded(path: Path) -
 
 
 def test_a_check_that_finds_no_place_is_overloaded_at_once(path: Path) -> None:
-    """The flood then leaves threads for other requests."""
+    """A password check fails at once if the queue is full, which leaves threads for requests."""
     turnstile = BlockingCompare()
     check = Htpasswd(path, at_once=1, waiting=0, compare=turnstile)
 
@@ -254,7 +266,7 @@ def test_password_guessing_does_not_delay_users(path: Path, source: LoginSource)
 
 
 def test_a_right_password_is_accepted_after_many_wrong_ones(path: Path) -> None:
-    """It waits in the queue for guesses and is then checked like any other."""
+    """A right password of an address that guessed often is accepted after a wait in the queue."""
     guessing = LoginSource("192.0.2.1", is_guessing=True)
     check = Htpasswd(path)
 
@@ -264,7 +276,7 @@ def test_a_right_password_is_accepted_after_many_wrong_ones(path: Path) -> None:
 
 
 def test_a_rejected_check_is_reported(path: Path) -> None:
-    """The metric of the limit counts it."""
+    """A password check that is refused without a place in the queue is counted in a metric."""
     turnstile, refused = BlockingCompare(), list[bool]()
     check = Htpasswd(
         path, at_once=1, waiting=0, compare=turnstile, refused=lambda: refused.append(True)

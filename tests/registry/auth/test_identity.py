@@ -1,4 +1,4 @@
-"""Tests of the authenticators and of the rights of a client."""
+"""Test the authenticators and the rights of a client."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ _MALFORMED = [
     "Basic !!!!",
     "Basic Og=",
     "Basic O",
-    "Basic b25seXVzZXI=",  # onlyuser
-    "Basic /////w==",  # not UTF-8
-    "Basic YTpiCg==",  # a:b and a line feed
+    "Basic b25seXVzZXI=",  # this encodes "onlyuser", without a colon
+    "Basic /////w==",  # these bytes are not UTF-8
+    "Basic YTpiCg==",  # this encodes a:b and a line feed
     f"{_RIGHT},{_RIGHT}",
     f"{_RIGHT}, {_WRONG}",
     f"{_RIGHT} {_RIGHT}",
@@ -106,7 +106,10 @@ def test_with_a_password_file_only_known_users_are_accepted(
     pulls: bool,  # noqa: FBT001 - a table's column
     enters: bool,  # noqa: FBT001
 ) -> None:
-    """All other clients are challenged, on `/v2/` and for pulls; no header is a 500."""
+    """With a password file only known users are accepted, on `/v2/` and for pulls.
+
+    All other clients are challenged; no header causes a 500.
+    """
     identity = _basic().identify(header)
 
     assert user == identity.user
@@ -148,7 +151,10 @@ def test_with_anonymous_pull_all_clients_pull_but_a_wrong_password_fails_the_log
     user: str | None,
     enters: bool,  # noqa: FBT001 - a table's column
 ) -> None:
-    """`podman login` tries a password on `/v2/`; dockerd pulls with its Docker Hub password."""
+    """With anonymous pull, a wrong password fails on `/v2/` but not for a pull.
+
+    `podman login` tries a password on `/v2/`; dockerd pulls with its Docker Hub password.
+    """
     identity = _basic("pull").identify(header)
 
     assert user == identity.user
@@ -166,7 +172,10 @@ def test_the_version_check_challenges_anonymous_clients_if_there_are_passwords(
     header: str | None,
     is_greeted: bool,  # noqa: FBT001 - a table's column
 ) -> None:
-    """Also with anonymous pull: clients send a password only after a challenge there."""
+    """`/v2/` challenges anonymous clients if there are passwords, also with anonymous pull.
+
+    Clients send a password only after a challenge.
+    """
     identity = _basic(anonymous).identify(header)
 
     if is_greeted:
@@ -181,7 +190,7 @@ def test_the_version_check_challenges_anonymous_clients_if_there_are_passwords(
 def test_a_bearer_token_with_the_same_base64_is_the_same_credential(
     anonymous: Anonymous, header: str
 ) -> None:
-    """Docker sends its login back as a token."""
+    """A bearer token with a login's base64 is that login: Docker sends its login as a token."""
     basic = _basic(anonymous)
     bearer = header.replace("Basic", "Bearer").replace("basic", "Bearer")
 
@@ -208,7 +217,10 @@ def test_a_known_user_without_the_right_is_forbidden() -> None:
 
 @pytest.mark.parametrize("header", [None, "", _RIGHT, _WRONG, *_MALFORMED])
 def test_an_open_registry_accepts_every_client(header: str | None) -> None:
-    """Docker distribution without `auth` does the same, whatever the header is."""
+    """A registry without authentication accepts every client, whatever its header is.
+
+    Docker distribution without `auth` does the same.
+    """
     identity = OpenAuthenticator().identify(header)
 
     identity.require_access()
@@ -218,7 +230,10 @@ def test_an_open_registry_accepts_every_client(header: str | None) -> None:
 
 
 def test_a_realm_cannot_break_its_header() -> None:
-    """Quotes are escaped, and characters that a header may not contain are replaced."""
+    """A realm's quotes are escaped in WWW-Authenticate.
+
+    Characters that a header may not contain are replaced.
+    """
     basic = BasicAuthenticator(_check, realm='a "b"\\\r\nX: ü')
 
     with pytest.raises(Unauthenticated) as caught:
@@ -266,7 +281,10 @@ def test_malformed_credentials_are_not_checked(header: str) -> None:
 
 
 def test_password_file_results_are_cached_until_the_file_changes(tmp_path: Path) -> None:
-    """A password is checked, cached, and rejected once its line is removed."""
+    """The result of a password check is cached until the password file changes.
+
+    A password whose line is removed is rejected.
+    """
     path = tmp_path / "htpasswd"
     path.write_bytes(b"ann:" + bcrypt.hashpw(b"right:one", bcrypt.gensalt(4)))
     now = [0.0]
@@ -292,7 +310,7 @@ def test_an_embedding_program_passes_a_function_an_authenticator_or_none() -> No
     )
 
 
-# ---- rules
+# ---- the access rules
 
 _RULES = AccessRules(
     [
@@ -324,7 +342,7 @@ def test_a_user_has_the_rights_of_the_rules_in_their_repositories_only() -> None
 
 
 def test_a_user_without_any_right_can_log_in() -> None:
-    """The password is right; a 401 would make the user try another one."""
+    """A user without any right can log in; after a 401 the user would try another password."""
     carl = _ruled("none").identify(_header("carl", "any"))
 
     carl.require_access()
@@ -333,7 +351,10 @@ def test_a_user_without_any_right_can_log_in() -> None:
 
 
 def test_anonymous_rights_come_from_the_rules_for_anonymous() -> None:
-    """Outside of these repositories the client is challenged."""
+    """Anonymous rights come from the access rules for `anonymous`.
+
+    For all other repositories the client is challenged.
+    """
     nobody = _ruled().identify(None)
 
     nobody.require_access()
@@ -350,12 +371,15 @@ def test_rules_give_anonymous_clients_nothing_if_anonymous_is_none() -> None:
 
 
 def test_anonymous_clients_without_any_right_are_challenged() -> None:
-    """On `/v2/` too, although `auth.anonymous` permits pulls."""
+    """If no rule gives anonymous clients a right, `/v2/` challenges them.
+
+    The setting `auth.anonymous` permits pulls here.
+    """
     assert not _enters(_ruled("pull", AccessRules([])).identify(None))
 
 
 def test_changed_rules_apply_to_the_next_request() -> None:
-    """A removed right is gone, and a new right is there."""
+    """Changed access rules apply to the next request, whether they remove or add a right."""
     now: list[AccessRules | None] = [None]
     basic = BasicAuthenticator(
         lambda *_: True, realm="here", anonymous="pull", rules=lambda: now[0]
@@ -372,7 +396,10 @@ def test_changed_rules_apply_to_the_next_request() -> None:
 
 
 def test_without_rules_all_users_share_one_rights_class() -> None:
-    """Anonymous clients with pull, and those without any right, have other classes."""
+    """Without access rules all users share one rights class.
+
+    Anonymous clients with pull, and anonymous clients without rights, have other classes.
+    """
     known = [_ruled(rules=None).identify(_header(user, "x")).rights_class for user in ("a", "b")]
     strangers = [
         _ruled("none", None).identify(None).rights_class,

@@ -1,4 +1,4 @@
-"""Tests of the cache of password checks."""
+"""Test the cache of password checks."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from entrepot.registry.auth.password_cache import PasswordCache
 
 
 class Check:
-    """Accepts one password, and records all that it checks."""
+    """A `Check` accepts one password, and records all passwords that it checks."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
 
     def __call__(self, _user: str, password: str) -> bool:
-        """Return whether it is that password."""
+        """Return whether the password is right."""
         self.asked.append(password)
         return password == "right"
 
 
 class Now:
-    """A time or a generation that a test sets."""
+    """A `Now` returns a time or a generation that a test has set."""
 
     now = 0
 
     def __call__(self) -> int:
-        """Return the value."""
+        """Return the value that the test has set."""
         return self.now
 
 
@@ -76,7 +76,7 @@ def test_a_new_generation_checks_again(check: Check, clock: Now) -> None:
 
 
 def test_user_and_password_are_separate_parts_of_the_key(check: Check) -> None:
-    """A cached password is valid for its own user only."""
+    """A cached password is valid only for its user: the key has user and password as parts."""
 
     def only_ann(user: str, password: str) -> bool:
         return check(user, password) and user == "ann"
@@ -89,7 +89,10 @@ def test_user_and_password_are_separate_parts_of_the_key(check: Check) -> None:
 
 
 def test_guesses_do_not_evict_users(check: Check) -> None:
-    """Both caches are bounded, and the oldest entry is evicted first."""
+    """Wrong passwords do not evict users' entries from the cache.
+
+    Both caches are bounded, and the oldest entry is evicted first.
+    """
     verdicts = PasswordCache(check, most=2)
     verdicts("ann", "right")
     for guess in range(10):
@@ -104,7 +107,7 @@ def test_guesses_do_not_evict_users(check: Check) -> None:
 
 
 def test_concurrent_checks_of_one_credential_run_once() -> None:
-    """One thread checks; the others wait for its result."""
+    """Concurrent checks of one credential run once: one thread checks, the others wait."""
     entered, release = threading.Event(), threading.Event()
     asked: list[str] = []
 
@@ -124,7 +127,10 @@ def test_concurrent_checks_of_one_credential_run_once() -> None:
 
 
 def test_an_exception_reaches_all_waiting_threads_and_is_not_cached(check: Check) -> None:
-    """The next call checks again."""
+    """An exception of a password check reaches all waiting threads and is not cached.
+
+    The next call checks again.
+    """
     entered, release = threading.Event(), threading.Event()
     failing = True
 

@@ -1,4 +1,4 @@
-"""Tests of the access rules."""
+"""Test the access rules."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_an_action_that_no_rule_permits_is_forbidden() -> None:
 
 
 def test_the_rights_of_all_matching_rules_are_combined() -> None:
-    """No rule removes a right that another rule gives."""
+    """A user has the rights of all matching rules; no rule removes another rule's right."""
     rules = AccessRules([_rule("*", "quay.io/open/*", "pull"), _rule("ann", "quay.io/**", "push")])
     ann = rules.of("ann")
 
@@ -46,7 +46,7 @@ def test_the_rights_of_all_matching_rules_are_combined() -> None:
 
 
 def test_a_star_means_every_user_with_a_password() -> None:
-    """It does not include anonymous clients."""
+    """A star in a rule means every user with a password, and no anonymous client."""
     rules = AccessRules([_rule("*", "**", "pull", "push")])
 
     assert rules.of("ann").allow("push", _OPEN)
@@ -90,12 +90,15 @@ def test_without_a_repository_a_right_in_any_repository_counts() -> None:
     ],
 )
 def test_a_pattern_may_have_the_form_that_clients_use(pattern: str, named: str) -> None:
-    """With a colon before the port, and without `library/` for Docker Hub's official images."""
+    """A rule's pattern may have the form that clients use.
+
+    It may have a colon before the port, and no `library/` for Docker Hub's official images.
+    """
     assert named == auth_rules.disk_pattern(pattern)
 
 
 def test_an_invalid_pattern_is_rejected_when_the_rules_are_made() -> None:
-    """An error at the first request of its user would be too late."""
+    """An invalid pattern is rejected when the rules are made, before the first request."""
     with pytest.raises(InvalidRepository):
         AccessRules([_rule("ann", "team/[ab]", "pull")])
 
@@ -115,7 +118,7 @@ def test_users_with_equal_rights_share_a_rights_class() -> None:
 
 
 def test_anonymous_clients_never_share_a_class_with_users() -> None:
-    """Even if their rights are equal."""
+    """Anonymous clients never share a rights class with users, even if their rights are equal."""
     rules = AccessRules([_rule("anonymous", "**", "pull")])
 
     assert rules.of(None).name != rules.of("ann").name
@@ -123,7 +126,10 @@ def test_anonymous_clients_never_share_a_class_with_users() -> None:
 
 
 def test_a_rights_class_is_valid_in_a_header_and_a_host_name() -> None:
-    """It is short, has letters and digits only, and shows no repository name."""
+    """A rights class has only letters and digits, and shows no repository name.
+
+    It is valid in a header and in a host name.
+    """
     name = AccessRules([_rule("ann", "secret/*", *ALL)]).of("ann").name
 
     assert name.isascii()
@@ -131,7 +137,7 @@ def test_a_rights_class_is_valid_in_a_header_and_a_host_name() -> None:
     assert len(name) == 25
 
 
-# ---- for any rules
+# ---- for any access rules
 
 _USERS = ["ann", "bob", "*", "anonymous"]
 _PATTERNS = ["a", "a/*", "a/**", "b/**", "*/x", "**"]
@@ -161,7 +167,7 @@ def _concerns(rule: AccessGrant, user: str | None, action: Action) -> bool:
 
 @given(_RULES, st.sampled_from([None, "ann", "bob", "carl"]))
 def test_rights_are_exactly_those_of_the_rules(rules: list[AccessGrant], user: str | None) -> None:
-    """Each right has a rule that permits it, and each rule gives its rights."""
+    """A user's rights are exactly those of the rules that match the user."""
     expected = {
         (action, name)
         for action in _ACTIONS
@@ -175,7 +181,7 @@ def test_rights_are_exactly_those_of_the_rules(rules: list[AccessGrant], user: s
 
 @given(_RULES, st.sampled_from([None, "ann", "carl"]))
 def test_the_order_of_rules_has_no_effect(rules: list[AccessGrant], user: str | None) -> None:
-    """Neither on the rights nor on the rights class."""
+    """The order of access rules changes neither the rights nor the rights class."""
     orders = [list(each) for each in permutations(rules)][:6]
 
     assert len({frozenset(_allowed(each, user)) for each in orders}) == 1
@@ -186,7 +192,7 @@ def test_the_order_of_rules_has_no_effect(rules: list[AccessGrant], user: str | 
 def test_an_additional_rule_removes_no_right(
     rules: list[AccessGrant], more: list[AccessGrant], user: str | None
 ) -> None:
-    """And removing a rule gives none."""
+    """A further access rule removes no right, and removing a rule gives none."""
     assert _allowed(rules, user) <= _allowed(rules + more, user)
 
 
@@ -202,7 +208,7 @@ def test_clients_of_one_class_have_equal_rights(
 
 @given(_RULES)
 def test_users_have_all_anonymous_rights(rules: list[AccessGrant]) -> None:
-    """For all generated rules."""
+    """Users have all rights of anonymous clients, for all generated rules."""
     assert _allowed(rules, None) <= _allowed(rules, "carl")
 
 
@@ -210,7 +216,10 @@ def test_users_have_all_anonymous_rights(rules: list[AccessGrant]) -> None:
 def test_only_a_pattern_of_two_stars_means_every_repository(
     pattern: str, *, is_everywhere: bool
 ) -> None:
-    """A right in one upstream must not show metrics of the others."""
+    """Only the pattern `**` means every repository.
+
+    A right in one upstream must not show metrics of the others.
+    """
     rules = AccessRules([AccessGrant(("ann",), (pattern,), frozenset({"pull"}))])
 
     assert rules.of("ann").everywhere("pull") is is_everywhere

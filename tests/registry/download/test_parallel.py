@@ -30,7 +30,7 @@ CONTENT = bytes(range(250)) * 40
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make parts small."""
+    """Make the parts of a download small."""
     monkeypatch.setattr(parallel, "PART_SIZE", 1500)
 
 
@@ -73,7 +73,10 @@ def wait_until(holds: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("size", [10_000, 10_001, 63_999, 64_000, 1_000_000])
 @pytest.mark.parametrize("count", [2, 3, 4, 16])
 def test_parts_let_all_connections_end_together(start: int, size: int, count: int) -> None:
-    """All parts but the last have one length, and their number is a multiple of the connections."""
+    """The parts of a blob let all connections end together.
+
+    All parts but the last have one length, and their number is a multiple of the connections.
+    """
     parts = divided(MissingRange(start, size), count)
     lengths = {stop - at for at, stop in parts[:-1]}
 
@@ -87,7 +90,10 @@ def test_parts_let_all_connections_end_together(start: int, size: int, count: in
 @pytest.mark.parametrize("start", [0, 1, 1499, 1500, 9999])
 @pytest.mark.parametrize("count", [2, 3, 20])
 def test_parts_are_yielded_in_order_and_once(start: int, count: int) -> None:
-    """This holds wherever the file ends, and with more connections than parts."""
+    """The parts of a blob are yielded in order and once.
+
+    This holds wherever the file ends, and with more connections than parts.
+    """
     remote = FakeRemote(CONTENT)
 
     assert b"".join(read(remote, start, count)) == CONTENT[start:]
@@ -95,7 +101,7 @@ def test_parts_are_yielded_in_order_and_once(start: int, count: int) -> None:
 
 
 def test_an_upstream_without_ranges_is_read_in_one_stream() -> None:
-    """It receives one request."""
+    """An upstream that ignores ranges is read with one request."""
     remote = FakeRemote(CONTENT, takes_ranges=False)
 
     assert b"".join(read(remote)) == CONTENT
@@ -114,7 +120,10 @@ def test_parts_in_memory_are_limited_by_the_connections() -> None:
 
 
 def test_without_a_permit_parts_are_fetched_one_by_one() -> None:
-    """Other blobs of the upstream have all permits; the download does not wait for them."""
+    """Without a permit of the upstream, parts are fetched one by one.
+
+    Other blobs have all permits; the download does not wait for them.
+    """
     remote = FakeRemote(CONTENT)
 
     assert b"".join(read(remote, permits=threading.Semaphore(0))) == CONTENT
@@ -136,7 +145,7 @@ def test_without_a_thread_parts_are_fetched_one_by_one(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("end", ["read", "left", "broken"])
 def test_all_permits_are_released(end: str) -> None:
-    """A permit that is lost would be missing for every later blob."""
+    """A download releases all permits, because later blobs would lack a lost one."""
     permits = threading.Semaphore(2)
     remote = FakeRemote(CONTENT)
     body = read(remote, permits=permits)
@@ -156,7 +165,7 @@ def test_all_permits_are_released(end: str) -> None:
 
 
 def test_each_upstream_has_its_own_permits() -> None:
-    """The permits suffice for three blobs with all their connections."""
+    """Each upstream has its own permits, enough for three blobs with all connections."""
     limits = ParallelLimits(4)
     one, other = limits.budget("one.test"), limits.budget("other.test")
     taken = 0
@@ -169,7 +178,7 @@ def test_each_upstream_has_its_own_permits() -> None:
 
 
 def test_a_part_that_breaks_off_is_continued() -> None:
-    """The request for the rest ends at the end of the part."""
+    """A part that breaks off is continued up to the end of the part."""
     remote = FakeRemote(CONTENT, breaks=[10_000, 2500])
 
     assert b"".join(read(remote, count=2)) == CONTENT
@@ -187,7 +196,10 @@ def test_a_part_that_breaks_off_is_continued() -> None:
 def test_an_upstream_that_accepts_one_connection_fails_no_pull(
     error: Exception,
 ) -> None:
-    """It refuses the other connections; their parts are fetched over the one that it accepts."""
+    """An upstream that accepts one connection fails no pull.
+
+    It refuses other connections; their parts are fetched over the first connection.
+    """
     remote = FakeRemote(CONTENT)
     permits = threading.Semaphore(0)
     body = read(remote, count=2, permits=permits)
@@ -202,7 +214,7 @@ def test_an_upstream_that_accepts_one_connection_fails_no_pull(
 
 
 def test_a_part_that_never_arrives_ends_the_download() -> None:
-    """All bytes before it are yielded first."""
+    """If a part never arrives, the download ends after all bytes before the part."""
     remote = FakeRemote(CONTENT)
     body = read(remote, count=2)
     received = [next(body)]
@@ -215,7 +227,9 @@ def test_a_part_that_never_arrives_ends_the_download() -> None:
 
 @pytest.mark.parametrize("takes_ranges", [True, False])
 def test_range_support_may_differ_between_connections(takes_ranges: bool) -> None:  # noqa: FBT001
-    """Behind a load balancer each connection may reach another host.
+    """Connections to an upstream may differ in their support of ranges.
+
+    Behind a load balancer each connection may reach another host.
 
     The bytes must still be right.
     """
@@ -230,7 +244,10 @@ def test_range_support_may_differ_between_connections(takes_ranges: bool) -> Non
 @pytest.mark.parametrize("most", [1, 700, 1499])
 @pytest.mark.parametrize("start", [0, 8000])
 def test_a_response_may_be_shorter_than_the_part(most: int, start: int) -> None:
-    """RFC 9110, 15.3.7. The missing bytes must be requested, or the digest of the blob fails."""
+    """A response may be shorter than the requested part: RFC 9110, 15.3.7.
+
+    The missing bytes must be requested, or the digest of the blob fails.
+    """
     remote = FakeRemote(CONTENT, piece=500, most=most)
 
     assert b"".join(read(remote, start)) == CONTENT[start:]
@@ -238,7 +255,10 @@ def test_a_response_may_be_shorter_than_the_part(most: int, start: int) -> None:
 
 
 def test_a_helper_thread_may_receive_less_than_a_part() -> None:
-    """Behind a load balancer each connection may reach another host."""
+    """A helper thread may receive less than the requested part.
+
+    Behind a load balancer each connection may reach another host.
+    """
     remote = FakeRemote(CONTENT, piece=500)
     body = read(remote, count=2)
     received = [next(body)]
@@ -249,7 +269,7 @@ def test_a_helper_thread_may_receive_less_than_a_part() -> None:
 
 @pytest.mark.parametrize("wrong", [-4000, -1, 1, 4000])
 def test_a_wrong_size_in_the_manifest_fails_no_pull(wrong: int) -> None:
-    """The size that the upstream reports decides."""
+    """A wrong size in the manifest fails no pull: the size that the upstream reports counts."""
     remote = FakeRemote(CONTENT, piece=500)
 
     assert b"".join(read(remote, said=len(CONTENT) + wrong)) == CONTENT
@@ -257,7 +277,10 @@ def test_a_wrong_size_in_the_manifest_fails_no_pull(wrong: int) -> None:
 
 
 def test_an_unexpected_exception_in_a_part_ends_the_download() -> None:
-    """Otherwise the download would wait for that part forever, with its file locked."""
+    """An unexpected exception in a part ends the download.
+
+    Otherwise the download would wait for that part forever, with its file locked.
+    """
     remote = FakeRemote(CONTENT)
     body = read(remote, count=2)
     received = [next(body)]
@@ -283,7 +306,10 @@ def test_a_false_size_uses_no_memory(said: int) -> None:
 
 @pytest.mark.parametrize("said", [10**9, 2**60, 2**64])
 def test_a_confirmed_false_size_gets_no_extra_requests(said: int) -> None:
-    """An attacker may control manifest and upstream: one part per connection is requested."""
+    """A false size that the upstream confirms causes one request per connection, not more.
+
+    An attacker may control manifest and upstream.
+    """
     content = CONTENT * 10
     remote = FakeRemote(content, tells_size=False)
     body = read(remote, count=3, said=said)
@@ -313,7 +339,10 @@ def test_a_confirmed_false_size_gets_no_extra_requests(said: int) -> None:
 def test_every_byte_is_yielded_once_and_in_order(
     start: int, size: int, count: int, permits: int, most: int | None
 ) -> None:
-    """This holds for any number of parts, connections and permits."""
+    """A download yields every byte once and in order.
+
+    This holds for any number of parts, connections and permits.
+    """
     content = random.Random(size).randbytes(size)
     remote = FakeRemote(content, piece=700, most=most)
     semaphore = threading.Semaphore(permits)

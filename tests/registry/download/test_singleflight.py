@@ -1,4 +1,4 @@
-"""Single flight: readers join one download, whatever breaks and whichever process dies."""
+"""Readers join one download of a blob, whatever breaks and whichever process dies."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_clients_of_all_workers_share_one_download(bench: Bench) -> None:
 
 
 def test_bytes_are_sent_before_the_download_ends(bench: Bench) -> None:
-    """A client reads the bytes that have arrived while the rest is downloaded."""
+    """A client reads the bytes of a blob that have arrived while the rest is downloaded."""
     remote = FakeRemote(CONTENT, until=1)
     body = read(bench.worker().join(task(remote)), 0, len(CONTENT))
     first = next(body)
@@ -137,7 +137,7 @@ def test_a_full_response_to_a_range_is_skipped_to_the_right_offset(bench: Bench)
 
 
 def test_a_failed_download_keeps_its_bytes_for_the_next_pull(bench: Bench) -> None:
-    """The connection is closed; a later pull continues where this one stopped."""
+    """A failed download keeps its bytes: a later pull continues where this one stopped."""
     away = [Unavailable("fake", "refused", Why.REFUSED) for _ in range(500)]
     remote = FakeRemote(CONTENT, breaks=[3000], until=1)
     body = read(bench.worker().join(task(remote)), 0, len(CONTENT))
@@ -153,7 +153,7 @@ def test_a_failed_download_keeps_its_bytes_for_the_next_pull(bench: Bench) -> No
 
 
 def test_an_upstreams_404_is_raised_at_once(bench: Bench) -> None:
-    """No spool file stays, and the error is the upstream's."""
+    """An upstream's 404 is raised at once, with the upstream's error and no spool file."""
     remote = FakeRemote(CONTENT, refusals=[Absent("fake", "no such blob")])
     with pytest.raises(Absent):
         bench.worker().join(task(remote))
@@ -199,7 +199,10 @@ def test_without_space_a_blob_is_sent_and_not_stored(bench: Bench) -> None:
 def test_a_full_disk_wakes_the_cleaner_and_fails_no_pull(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other programs may fill the disk. The blob is sent unstored, and the next one may fit."""
+    """If other programs fill the disk, a download wakes the cleaner and the pull succeeds.
+
+    The blob is sent unstored, and the next one may fit.
+    """
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "no space left on device")
@@ -216,7 +219,7 @@ def test_a_full_disk_wakes_the_cleaner_and_fails_no_pull(
 
 
 def test_a_wrong_blob_breaks_off_without_space_too(bench: Bench) -> None:
-    """A blob that is not stored is verified as well."""
+    """A blob that is not stored for lack of space is verified too: a wrong one breaks off."""
     bench.reservations = 1
     with pytest.raises(DigestMismatch):
         read_all(bench.worker().join(task(FakeRemote(CONTENT[:-1] + b"!"))))
@@ -259,7 +262,7 @@ def test_shown_is_called_before_the_size_is_announced(bench: Bench) -> None:
 
 
 def test_shown_is_not_called_after_a_refusal(bench: Bench) -> None:
-    """A refusal confirms nothing."""
+    """`shown` is not called after the upstream refused the blob."""
     shown: list[None] = []
     remote = FakeRemote(CONTENT, refusals=[Denied("fake", "not under this name")])
     with pytest.raises(Denied):
@@ -326,7 +329,10 @@ def test_a_reader_continues_after_its_writer_is_killed(bench: Bench) -> None:
 
 
 def test_a_wrong_spool_file_is_discarded(bench: Bench) -> None:
-    """Bytes that a crash left wrong fail the pull that reads them. The next pull succeeds."""
+    """A spool file with bytes that a crash left wrong is discarded by the pull that reads it.
+
+    The next pull of the blob succeeds.
+    """
     worker = bench.worker()
     lock = try_lock(worker.path(DIGEST))
     assert lock

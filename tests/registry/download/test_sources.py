@@ -1,4 +1,4 @@
-"""The choice of sources, the pauses, and the end of a download."""
+"""Test the choice of sources, the pauses, and the end of a download."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.images import filler
 from tests.registry.remotes import FakeRemote
 from tests.sizes import scaled
 
-_PROGRESS = 100_000  # bytes that count as progress
+_PROGRESS = 100_000  # this many bytes count as progress
 
 
 def _policy(count: int = 1, jitter: float = 1.0, **limits: float) -> RetryPolicy:
@@ -32,7 +32,7 @@ def _policy(count: int = 1, jitter: float = 1.0, **limits: float) -> RetryPolicy
 
 
 def test_after_a_failure_the_next_source_is_used_at_once() -> None:
-    """The failed source is used again after the others."""
+    """After a source fails, the next source is used at once, and the failed one comes last."""
     policy = _policy(3)
     asked = []
     for _ in range(3):
@@ -47,7 +47,10 @@ def test_after_a_failure_the_next_source_is_used_at_once() -> None:
 
 
 def test_pauses_double_up_to_the_longest() -> None:
-    """The values are upper bounds: full jitter takes a part of each."""
+    """Pauses between requests double up to the longest pause.
+
+    The values are upper bounds: full jitter takes a part of each.
+    """
     policy = _policy()
     now, pauses = 0.0, []
     while not isinstance(decision := policy.decide(now), End):
@@ -62,7 +65,7 @@ def test_pauses_double_up_to_the_longest() -> None:
 
 
 def test_the_last_request_is_sent_when_the_time_limit_ends() -> None:
-    """An upstream that is back by then is used."""
+    """The last request is sent when the time limit ends, so an upstream that is back is used."""
     policy = _policy(silence=1.0, first_pause=0.7)
     policy.failed(0, 0.0)
     first = policy.decide(0.0)
@@ -75,7 +78,7 @@ def test_the_last_request_is_sent_when_the_time_limit_ends() -> None:
 
 
 def test_progress_resets_the_time_limit() -> None:
-    """It resets the pauses too, and every source may be used at once."""
+    """Progress resets a download's time limit and its pauses, so every source is used at once."""
     policy = _policy(2)
     for source in (0, 1):
         policy.failed(source, 20.0)
@@ -106,7 +109,10 @@ def test_one_byte_per_connection_does_not_reset_the_pauses() -> None:
 
 
 def test_no_pause_is_shorter_than_retry_after() -> None:
-    """The other sources are used meanwhile."""
+    """No pause before a source is shorter than its Retry-After.
+
+    The other sources are used meanwhile.
+    """
     policy = _policy(2)
     policy.failed(0, 0.0, retry_after=7.0)
     assert policy.decide(0.0) == AskSource(1)
@@ -135,7 +141,10 @@ def test_a_source_without_the_blob_is_not_used_again() -> None:
 
 
 def test_the_second_invalid_response_removes_a_source() -> None:
-    """The first one may come from a redirect whose target changed."""
+    """A source's second invalid response removes the source.
+
+    The first one may come from a redirect whose target changed.
+    """
     policy = _policy()
     policy.refused(0, 0.0)
     assert isinstance(policy.decide(0.0), Pause)
@@ -153,7 +162,10 @@ def test_the_second_invalid_response_removes_a_source() -> None:
 def test_a_download_always_ends_and_never_spins(
     count: int, events: list[tuple[int, int, float]], jitter: float
 ) -> None:
-    """Without progress, the number of requests and the time are limited."""
+    """A download without progress always ends.
+
+    The number of its requests and its time are limited.
+    """
     policy = _policy(count, jitter)
     now, asked = 0.0, 0
     for kind, source, seconds in events:
@@ -204,17 +216,17 @@ def test_a_connection_that_is_fast_enough_is_kept(rate: int, came: int) -> None:
 
 @dataclass
 class Time:
-    """A clock that a pause moves forward."""
+    """A `Time` is a clock that a pause moves forward."""
 
     now: float = 0.0
     pauses: list[float] = field(default_factory=list)
 
     def __call__(self) -> float:
-        """Return the time."""
+        """Return the clock's time."""
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Advance the time."""
+        """Advance the clock by the pause."""
         self.pauses.append(seconds)
         self.now += seconds
 
@@ -241,7 +253,10 @@ def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream() -> None:
 
 
 def test_a_source_that_refuses_a_second_connection_is_retried() -> None:
-    """It delivered before: it may accept one connection at a time, and one is still open."""
+    """A source that delivered bytes is retried if it refuses a second connection.
+
+    It may accept one connection at a time, and one is still open.
+    """
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000])
     time = Time()
     body = _over(remote, time=time)
@@ -281,7 +296,7 @@ def test_a_slow_connection_is_replaced() -> None:
 
 
 def test_an_outage_during_a_body_is_waited_for() -> None:
-    """It must be shorter than the time limit."""
+    """A download waits during an outage of its source that is shorter than the time limit."""
     away = [Unavailable("fake", "refused", Why.REFUSED) for _ in range(8)]
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000], refusals=[])
     time = Time()
@@ -315,7 +330,7 @@ def test_the_upstreams_error_is_raised(
 
 
 def test_a_distrusted_source_is_not_used() -> None:
-    """It sent wrong bytes before; the other sources may send right ones."""
+    """A source that sent wrong bytes before is not used if another source has the blob."""
     liar, honest = FakeRemote(CONTENT[::-1], piece=10_000), FakeRemote(CONTENT, piece=10_000)
     sources = Sources([liar.fetch, honest.fetch], without=[0])
 

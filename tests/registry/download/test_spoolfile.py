@@ -32,7 +32,10 @@ def files(spool: Path) -> set[str]:
 
 
 def test_partial_downloads_of_an_earlier_boot_are_discarded(tmp_path: Path, spool: Path) -> None:
-    """Otherwise readers could be sent bytes that never reached the disk."""
+    """Partial downloads of an earlier boot are discarded.
+
+    Otherwise readers could be sent bytes that never reached the disk.
+    """
     discard_partial_downloads(tmp_path, "a")
 
     assert files(spool) == set()
@@ -40,7 +43,7 @@ def test_partial_downloads_of_an_earlier_boot_are_discarded(tmp_path: Path, spoo
 
 
 def test_partial_downloads_of_this_boot_are_kept(tmp_path: Path, spool: Path) -> None:
-    """The next writer continues where they end."""
+    """Partial downloads of this boot are kept; the next writer continues where they end."""
     discard_partial_downloads(tmp_path, "a")
     (spool / layout.spool(LAYER)).write_bytes(b"lay")
     discard_partial_downloads(tmp_path, "a")
@@ -51,7 +54,7 @@ def test_partial_downloads_of_this_boot_are_kept(tmp_path: Path, spool: Path) ->
 
 
 def test_a_locked_download_is_kept(tmp_path: Path, spool: Path) -> None:
-    """Another process is writing it."""
+    """A partial download that another process has locked is kept."""
     held = try_lock(spool / layout.spool(LAYER))
     assert held is not None
 
@@ -72,7 +75,7 @@ def test_a_disk_error_does_not_stop_the_start(
 
 
 def test_without_a_boot_id_nothing_is_discarded(tmp_path: Path, spool: Path) -> None:
-    """A reboot cannot be detected then."""
+    """Without a boot id, which would show a reboot, no partial download is discarded."""
     discard_partial_downloads(tmp_path, "")
 
     assert len(files(spool)) == 2

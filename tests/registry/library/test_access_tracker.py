@@ -17,7 +17,7 @@ _A, _B = Digest.of(b"a"), Digest.of(b"b")
 
 
 class Index(MemoryIndex):
-    """An index that can be unavailable, and counts its transactions."""
+    """This index can be unavailable, and counts its transactions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,10 @@ class Index(MemoryIndex):
 
 
 def test_a_batch_is_one_transaction_and_the_last_access_counts() -> None:
-    """This holds for any number of accesses; without any there is no transaction."""
+    """The tracker writes a batch of access times in one transaction; the last access counts.
+
+    Without accesses there is no transaction.
+    """
     index, times = Index(), iter((1.0, 2.0, 3.0))
     tracker = AccessTracker(index, clock=lambda: next(times))
     for digest in (_A, _B, _A):
@@ -58,7 +61,10 @@ def test_a_batch_is_one_transaction_and_the_last_access_counts() -> None:
 def test_access_times_are_kept_while_the_index_is_unavailable(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """With one warning. A later access is not overwritten by an earlier one."""
+    """The tracker keeps access times while the index is unavailable, with one warning.
+
+    A later access is not overwritten by an earlier one.
+    """
     index, times = Index(), iter((1.0, 2.0, 3.0))
     tracker = AccessTracker(index, clock=lambda: next(times))
     index.is_away = True

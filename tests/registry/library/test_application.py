@@ -1,4 +1,4 @@
-"""The registry embedded in another Python program, from plain values."""
+"""Test the registry embedded in another Python program, from plain values."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _used(root: Path, digest: Digest) -> float:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
-    """Make applications below one folder; they end with the test."""
+    """Return a function that makes applications below one folder; they end with the test."""
     made: list[Application] = []
 
     def begin(**said: object) -> TestClient:
@@ -63,7 +63,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
 
 
 def test_a_folder_is_the_only_required_argument(make: Callable[..., TestClient]) -> None:
-    """Every client may push to it and pull from it."""
+    """An application needs only a folder; then every client may push and pull."""
     client = make()
     digest = _push(client, b"content")
 
@@ -86,7 +86,7 @@ def test_an_upstream_may_be_a_url_a_host_or_a_configuration(
 def test_names_without_an_upstream_use_the_default_unless_hosted(
     make: Callable[..., TestClient],
 ) -> None:
-    """As in the appliance."""
+    """A name without an upstream uses the default upstream, unless the name is hosted."""
     with FakeUpstream() as u:
         digest = u.add_blob("library/app", b"content")
         client = make(upstreams={"one.test": u.url}, default_upstream="one.test", hosted=["team/*"])
@@ -107,7 +107,7 @@ def test_names_without_an_upstream_use_the_default_unless_hosted(
 def test_an_invalid_argument_is_reported_by_create_app(
     make: Callable[..., TestClient], said: dict[str, object]
 ) -> None:
-    """Not at the first request."""
+    """`create_app` reports an invalid argument before the first request."""
     with pytest.raises((ValueError, InvalidRepository)):
         make(**said)
 
@@ -120,7 +120,10 @@ def _check(user: str, password: str) -> bool:
 
 
 def test_a_function_can_check_passwords(make: Callable[..., TestClient]) -> None:
-    """It gets user and password. Clients without a valid password are challenged."""
+    """A function that gets user and password can check passwords for the application.
+
+    Clients without a valid password are challenged.
+    """
     client = make(authenticator=_check)
 
     assert client.simulate_get("/v2/", headers=_ANN).status_code == 200
@@ -130,7 +133,7 @@ def test_a_function_can_check_passwords(make: Callable[..., TestClient]) -> None
 
 
 def test_a_password_file_can_be_used(make: Callable[..., TestClient], tmp_path: Path) -> None:
-    """The example in docs/library.md works; each password is checked once."""
+    """The example of a password file in docs/library.md works; each password is checked once."""
     path = tmp_path / "htpasswd"
     path.write_bytes(b"ann:" + bcrypt.hashpw(b"right", bcrypt.gensalt(4)))
     client = make(authenticator=registry.PasswordCache(registry.Htpasswd(path)))
@@ -149,7 +152,7 @@ def test_anonymous_pulls_can_be_permitted(make: Callable[..., TestClient]) -> No
 
 
 def test_access_rules_are_applied(make: Callable[..., TestClient]) -> None:
-    """As the setting `access` does in the appliance."""
+    """Access rules apply in an application as the setting `access` does in the appliance."""
     rules = [AccessGrant(("ann",), ("team/*",), frozenset({"pull", "push"}))]
     client = make(authenticator=_check, rules=rules)
     digest = _push(client, b"content", **_ANN)
@@ -163,7 +166,10 @@ def test_access_rules_are_applied(make: Callable[..., TestClient]) -> None:
 def test_a_header_of_a_client_authenticates_no_user(
     make: Callable[..., TestClient], value: str
 ) -> None:
-    """In the appliance HAProxy sets these headers; here a client sent them."""
+    """A header that a client sends authenticates no user.
+
+    In the appliance HAProxy sets such headers.
+    """
     client = make(authenticator=_check)
     wrong = {"Authorization": _header("ann", "wrong")}
     forged = {
@@ -177,7 +183,7 @@ def test_a_header_of_a_client_authenticates_no_user(
 
 
 def test_headers_for_a_proxy_are_removed(make: Callable[..., TestClient]) -> None:
-    """They have names of users and repositories."""
+    """Headers for a proxy, which have names of users and repositories, are removed."""
     client = make(authenticator=_check)
     digest = _push(client, b"content", **_ANN)
     headers = client.simulate_get(f"/v2/{NAME}/blobs/{digest}", headers=_ANN).headers
@@ -186,7 +192,10 @@ def test_headers_for_a_proxy_are_removed(make: Callable[..., TestClient]) -> Non
 
 
 def test_a_trusted_proxy_gets_and_sends_its_headers(make: Callable[..., TestClient]) -> None:
-    """A credential is trusted during the life of the application that accepted it."""
+    """A trusted proxy gets and sends the headers for verified credentials.
+
+    Its credential is trusted during the life of the application that accepted it.
+    """
     client = make(authenticator=_check, trust_proxy=True)
     told = client.simulate_get("/v2/", headers=_ANN).headers
     known = {**_ANN, "X-Entrepot-Verified": told["X-Entrepot-Generation"]}
@@ -202,7 +211,7 @@ def test_a_trusted_proxy_gets_and_sends_its_headers(make: Callable[..., TestClie
 
 
 class Accesses:
-    """The calls of the callback."""
+    """An `Accesses` records the calls of the callback."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, int, str]] = []
@@ -230,7 +239,10 @@ def test_every_access_to_a_blob_is_reported(make: Callable[..., TestClient]) -> 
 def test_a_proxied_pull_is_reported_with_its_local_name(
     make: Callable[..., TestClient],
 ) -> None:
-    """With the size that the upstream announced, before the download ends."""
+    """A proxied pull is reported with its local name and the announced size.
+
+    The report comes before the download ends.
+    """
     accesses = Accesses()
     with FakeUpstream() as u:
         digest = u.add_blob("library/app", filler(300_000, 77))
@@ -259,7 +271,7 @@ def test_a_failing_callback_fails_no_pull(
 def test_access_times_reach_the_index_with_track(
     tmp_path: Path, make: Callable[..., TestClient]
 ) -> None:
-    """At the latest when the application ends; a cleaner depends on them."""
+    """With `track` access times reach the index at the latest when the application ends."""
     client = make()
     digest = _push(client, b"content")
     pushed = _used(tmp_path, digest)
@@ -290,7 +302,10 @@ def quiet() -> Iterator[None]:
 def test_a_programs_own_logger_gets_the_records(
     make: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """From its own level on, once, with the fields after the message."""
+    """A program's own logger gets each record once, from its own level on.
+
+    The fields follow the message.
+    """
     own = logging.getLogger("my.program")
     own.setLevel(logging.WARNING)
     make(logger=own)
@@ -305,7 +320,10 @@ def test_a_programs_own_logger_gets_the_records(
 
 
 def test_modules_are_loaded_on_demand() -> None:
-    """The package alone loads nothing; its names load neither `config` nor `logger`."""
+    """`import entrepot.registry` loads no other module.
+
+    Its names load neither `config` nor `logger`.
+    """
     program = """
 import sys
 from entrepot import registry
@@ -327,6 +345,6 @@ sys.exit(", ".join(sorted(names & set(sys.modules))) or 0)
 
 
 def test_an_unknown_attribute_is_an_attribute_error() -> None:
-    """As in any module."""
+    """An unknown attribute of `entrepot.registry` is an AttributeError, as in any module."""
     with pytest.raises(AttributeError, match=r"'entrepot\.registry' has no attribute 'nothing'"):
         getattr(registry, "nothing")  # noqa: B009 - mypy knows it as well

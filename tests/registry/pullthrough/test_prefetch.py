@@ -1,4 +1,4 @@
-"""Prefetch of the layers of an image."""
+"""Test the prefetch of an image's layers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAYERS = [images.filler(5000, seed) for seed in range(6)]
 
 @pytest.fixture
 def u() -> Iterator[FakeUpstream]:
-    """Return a registry that holds one image of six layers."""
+    """Run a registry that holds one image of six layers."""
     with FakeUpstream() as upstream:
         upstream.add_image(NAME, "v1", LAYERS)
         yield upstream
@@ -50,7 +50,7 @@ def first_blob(p: Pulling) -> None:
 
 
 def test_a_request_for_one_layer_prefetches_the_others(u: FakeUpstream, tmp_path: Path) -> None:
-    """Each is fetched once.
+    """A request for one layer prefetches the image's other layers, each of them once.
 
     A later pull in the same repository sends no request to the upstream.
     """
@@ -65,7 +65,10 @@ def test_a_request_for_one_layer_prefetches_the_others(u: FakeUpstream, tmp_path
 
 
 def test_a_prefetched_blob_is_marked_as_unused(u: FakeUpstream, tmp_path: Path) -> None:
-    """Unused prefetched layers are evicted first; layers that a client requested are not."""
+    """A prefetched layer is marked as unused until a client requests it.
+
+    Unused prefetched layers are evicted first.
+    """
     index = MemoryIndex()
     p = pulling(u, tmp_path, prefetch=2, index=index)
     p.get("manifests/v1")
@@ -87,7 +90,7 @@ def test_a_manifest_request_prefetches_nothing(u: FakeUpstream, tmp_path: Path) 
 
 
 def test_the_concurrency_is_shared_by_all_workers(u: FakeUpstream, tmp_path: Path) -> None:
-    """At most `prefetch` blobs are prefetched at a time from one upstream."""
+    """All workers together prefetch at most `prefetch` blobs at a time from one upstream."""
     hold = threading.Event()
     ahead = "|".join(str(Digest.of(layer)) for layer in LAYERS[1:])
     u.misbehave(ahead, hold=hold)
@@ -104,7 +107,7 @@ def test_the_concurrency_is_shared_by_all_workers(u: FakeUpstream, tmp_path: Pat
 
 
 def test_without_space_the_prefetch_ends(u: FakeUpstream, tmp_path: Path) -> None:
-    """Space is for requested blobs; one attempt detects the lack of it."""
+    """A prefetch ends when it finds no space, which is left for requested blobs."""
     p = pulling(u, tmp_path, prefetch=1, limits=SpaceLimits(max_used_bytes=12_000))
     p.get("manifests/v1")
     first_blob(p)
@@ -134,7 +137,10 @@ def test_without_a_thread_nothing_is_prefetched_and_no_pull_fails(
 def test_a_large_layer_is_fetched_once_over_several_connections(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The size in the manifest decides; the client gets one body."""
+    """A layer whose manifest states a large size is fetched once over several connections.
+
+    The client gets one body.
+    """
     monkeypatch.setattr(writer, "_LARGE", 100_000)
     monkeypatch.setattr(parallel, "PART_SIZE", 64_000)
     large = images.filler(300_000, 99)
@@ -169,7 +175,7 @@ def test_a_large_prefetch_uses_several_connections(
 def test_a_large_blob_without_a_manifest_is_one_request(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its size is unknown."""
+    """A large blob without a known manifest is one request, because its size is unknown."""
     monkeypatch.setattr(writer, "_LARGE", 100_000)
     large = images.filler(300_000, 99)
     u.add_image(NAME, "large", [large])

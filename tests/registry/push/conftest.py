@@ -1,4 +1,4 @@
-"""A worker on an empty data directory."""
+"""Run a worker on an empty data directory."""
 
 from __future__ import annotations
 

@@ -32,13 +32,13 @@ OCTETS = "application/octet-stream"
 
 @dataclass
 class Pushing:
-    """The registry of one worker; `root` is its data directory."""
+    """A `Pushing` is the registry of one worker; `root` is its data directory."""
 
     root: Path
     client: TestClient
     index: Index
 
-    # ---- files on the disk
+    # ---- files on the disk: these methods read the data directory
 
     @property
     def storage(self) -> Storage:
@@ -60,14 +60,14 @@ class Pushing:
         folder = self.root / "entrepot" / layout.UPLOADS
         return sorted(folder.iterdir()) if folder.exists() else []
 
-    # ---- requests
+    # ---- requests: these methods send requests
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Result:
         """Send a request to a path below the repository; `_` in a header's name is a dash."""
         return self.send(method, f"/v2/{NAME}/{path}", body, **headers)
 
     def send(self, method: str, url: str, body: bytes | None = None, **headers: str) -> Result:
-        """Send any request."""
+        """Send any request to the worker."""
         path, _, query = url.partition("?")
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.client.simulate_request(
@@ -82,7 +82,7 @@ class Pushing:
             method, path, query_string=query, body=b"-", extras=extras
         )
 
-    # ---- pushes
+    # ---- pushes: these methods push blobs and manifests
 
     def begin(self, query: str = "", name: str = NAME) -> str:
         """Begin an upload and return its location."""
@@ -91,14 +91,14 @@ class Pushing:
         return begun.headers["location"]
 
     def blob(self, content: bytes, name: str = NAME, algorithm: str = "sha256") -> Digest:
-        """Push a blob."""
+        """Push a blob to the worker."""
         digest = Digest.of(content, algorithm)
         done = self.send("PUT", f"{self.begin(name=name)}?digest={digest}", content)
         assert done.status_code == 201, done.text
         return digest
 
     def manifest(self, body: bytes, media_type: str, reference: object, name: str = NAME) -> Result:
-        """Push a manifest."""
+        """Push a manifest to the worker."""
         path = f"/v2/{name}/manifests/{reference}"
         return self.send("PUT", path, body, Content_Type=media_type)
 
@@ -123,7 +123,7 @@ class RecordingPins(MemoryPins):
         self.held_once: set[Digest] = set()
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Pin the digests and record them."""
+        """Pin the digests and record the pins."""
         wanted = set(digests)
         self.held_once |= wanted
         super().pin(wanted, until)
@@ -134,7 +134,10 @@ class RecordingPins(MemoryPins):
 
 
 class Stream(io.RawIOBase):
-    """A body that arrives in pieces. A piece may be an exception, at which the body breaks off."""
+    """A `Stream` is a request body that arrives in pieces.
+
+    A piece may be an exception, at which the body breaks off.
+    """
 
     def __init__(self, pieces: Iterable[bytes | Exception]) -> None:
         self._pieces = iter(pieces)
@@ -187,7 +190,7 @@ def code(answer: Result) -> str:
 
 
 def document(body: bytes, **changes: Any) -> bytes:
-    """Return a JSON document with other fields; None removes a field."""
+    """Return the JSON document *body* with changed fields; None removes a field."""
     fields = json.loads(body) | changes
     return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
 

@@ -17,7 +17,7 @@ _LAYER = Digest.of(_MADE.layers[0])
 
 
 def test_a_tag_is_deleted_and_its_manifest_stays(p: Pushing) -> None:
-    """202, then 404. Other tags of the same manifest stay too."""
+    """DELETE of a tag returns 202 and removes the tag. The manifest and its other tags stay."""
     p.image(_MADE, "v1")
     p.image(_MADE, "v2")
 
@@ -29,9 +29,9 @@ def test_a_tag_is_deleted_and_its_manifest_stays(p: Pushing) -> None:
 
 
 def test_a_manifest_is_deleted_with_its_tags(p: Pushing) -> None:
-    """A GET of any of these tags is 404.
+    """DELETE of a manifest removes its tags: a GET of any of them is 404.
 
-    Other manifests keep theirs; the sweep removes the content.
+    Other manifests keep their tags; the sweep removes the content.
     """
     other = image([filler(1000, 2)])
     for tag in ("v1", "v2"):
@@ -47,7 +47,7 @@ def test_a_manifest_is_deleted_with_its_tags(p: Pushing) -> None:
 
 
 def test_a_blob_is_deleted_from_one_repository_only(p: Pushing) -> None:
-    """Other repositories keep their links."""
+    """DELETE of a blob removes it from one repository; other repositories keep their links."""
     for name in (NAME, "team/other"):
         p.image(_MADE, name=name)
 
@@ -59,7 +59,7 @@ def test_a_blob_is_deleted_from_one_repository_only(p: Pushing) -> None:
 
 
 def test_deleting_missing_content_is_404(p: Pushing) -> None:
-    """In an existing repository and in a missing one."""
+    """DELETE of missing content is 404, in an existing repository and in a missing one."""
     p.image(_MADE)
     absent = Digest.of(b"absent")
 
@@ -74,7 +74,7 @@ def test_deleting_missing_content_is_404(p: Pushing) -> None:
 
 
 def test_deleted_content_can_be_pushed_again(p: Pushing) -> None:
-    """All of it can be pulled afterwards."""
+    """Deleted content can be pushed again, and all of it can be pulled afterwards."""
     p.image(_MADE)
     p.ask("DELETE", f"manifests/{_MADE.digest}")
     p.ask("DELETE", f"blobs/{_LAYER}")
@@ -86,7 +86,7 @@ def test_deleted_content_can_be_pushed_again(p: Pushing) -> None:
 
 
 def test_a_manifest_can_be_deleted_after_its_blobs(p: Pushing) -> None:
-    """Clients delete in either order."""
+    """A manifest can be deleted after its blobs, because clients delete in either order."""
     p.image(_MADE)
     for blob in _MADE.blobs:
         assert p.ask("DELETE", f"blobs/{Digest.of(blob)}").status_code == 202
@@ -108,7 +108,7 @@ def test_deletes_are_405_unless_enabled(tmp_path: Path, path: str) -> None:
 
 
 def test_a_partly_removed_tag_is_not_listed(p: Pushing) -> None:
-    """Its manifest may still be stored."""
+    """A tag without its current link is not listed, though its manifest may be stored."""
     p.image(_MADE, "v1")
     p.image(_MADE, "v2")
     (p.root / layout.tags(Repository(NAME)) / "v1" / "current" / "link").unlink()
@@ -118,7 +118,7 @@ def test_a_partly_removed_tag_is_not_listed(p: Pushing) -> None:
 
 
 def test_a_deleted_index_keeps_its_images(p: Pushing) -> None:
-    """They were pushed on their own."""
+    """DELETE of an index keeps its images, which were pushed separately."""
     p.image(_MADE, _MADE.digest)
     body, media_type = images.index([_MADE])
     p.manifest(body, media_type, "many")

@@ -1,4 +1,4 @@
-"""The end of an upload: interrupted, wrong, cancelled, or shared by two requests."""
+"""Test the end of an upload: interrupted, wrong, cancelled, or shared by two requests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ _ALGORITHMS = pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 
 
 def test_received_bytes_survive_an_interruption(p: Pushing) -> None:
-    """The client asks for the offset and continues there, at any worker."""
+    """An upload keeps the bytes received before an interruption.
+
+    The client asks any worker for the offset and continues there.
+    """
     where = p.begin()
     extras = {"wsgi.input": Stream([_CONTENT[:3000]]), "CONTENT_LENGTH": "10000"}
     broken = p.client.simulate_patch(where, body=b"-", extras=extras)
@@ -48,7 +51,10 @@ def test_received_bytes_survive_an_interruption(p: Pushing) -> None:
 
 
 def test_an_exception_of_the_server_counts_as_an_interruption(p: Pushing) -> None:
-    """Each server raises its own exception when a client disconnects."""
+    """An exception of the WSGI server in a body counts as an interruption.
+
+    Each server raises its own exception when a client disconnects.
+    """
     where = p.begin()
 
     broken = p.stream("PATCH", where, [_CONTENT[:300], ConnectionResetError("gone")])
@@ -59,7 +65,7 @@ def test_an_exception_of_the_server_counts_as_an_interruption(p: Pushing) -> Non
 
 
 def test_an_interrupted_post_leaves_no_upload(p: Pushing) -> None:
-    """Its client has no location to continue at."""
+    """An interrupted POST leaves no upload, because its client has no location to continue at."""
     extras = {"wsgi.input": Stream([_CONTENT[:3000]]), "CONTENT_LENGTH": "10000"}
 
     broken = p.client.simulate_post(
@@ -106,7 +112,7 @@ def test_a_saved_hash_is_used_by_another_worker(
 
 
 def test_a_truncated_upload_is_refused(p: Pushing) -> None:
-    """It is read once more before it is acknowledged."""
+    """An upload whose file was changed is refused: a worker reads it before it confirms."""
     where = p.begin()
     p.send("PATCH", where, _CONTENT)
     (data,) = [path for path in p.uploads() if path.suffix != ".digest"]
@@ -125,7 +131,7 @@ def test_a_truncated_upload_is_refused(p: Pushing) -> None:
 @pytest.mark.parametrize("way", ["post", "put", "chunks", "stream"])
 @_ALGORITHMS
 def test_a_wrong_digest_is_400(p: Pushing, way: str, algorithm: str) -> None:
-    """400 DIGEST_INVALID, and nothing of the upload stays."""
+    """A wrong digest is 400 DIGEST_INVALID, and no part of the upload stays."""
     digest = Digest.of(b"something else", algorithm)
     if way == "post":
         refused = p.ask("POST", f"blobs/uploads/?digest={digest}", _CONTENT)
@@ -148,7 +154,7 @@ def test_a_wrong_digest_is_400(p: Pushing, way: str, algorithm: str) -> None:
 
 @pytest.mark.parametrize("digest", ["", "sha256:abc", "md5:" + "0" * 32, "nonsense", "sha256:"])
 def test_a_malformed_digest_is_400(p: Pushing, digest: str) -> None:
-    """The upload stays: its client may still finish it."""
+    """A malformed digest is 400, and the upload stays, because its client may finish it."""
     where = p.begin()
 
     for refused in (
@@ -170,7 +176,7 @@ def test_a_malformed_digest_is_400(p: Pushing, digest: str) -> None:
     "number", [str(uuid.UUID(int=1)), "x", "..", f"{uuid.UUID(int=1)}.digest", "0" * 300]
 )
 def test_an_unknown_upload_is_404(p: Pushing, method: str, number: str) -> None:
-    """This holds for every form of the ID."""
+    """An unknown upload is 404, for every form of the upload's ID."""
     where = f"blobs/uploads/{number}?digest={_DIGEST}"
 
     refused = p.ask(method, where, b"x" if method.startswith("P") else None)
@@ -201,7 +207,7 @@ def test_a_finished_upload_is_404(p: Pushing) -> None:
 
 
 def test_an_upload_can_be_cancelled(p: Pushing) -> None:
-    """end-14: 204; its bytes and its reservation are removed."""
+    """DELETE of an upload (end-14) is 204, and removes its bytes and its reservation."""
     where = p.begin()
     p.send("PATCH", where, _CONTENT)
 
@@ -214,7 +220,7 @@ def test_an_upload_can_be_cancelled(p: Pushing) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
 def test_a_get_of_all_uploads_is_405(p: Pushing, method: str) -> None:
-    """Uploads can only be begun there."""
+    """GET of all uploads is 405: a client can only begin uploads there."""
     refused = p.ask(method, "blobs/uploads/")
 
     assert refused.status_code == 405
@@ -258,7 +264,10 @@ def test_two_requests_on_one_upload_do_not_mix(p: Pushing, monkeypatch: pytest.M
 
 
 def test_eight_simultaneous_uploads_of_one_blob_succeed(tmp_path: Path) -> None:
-    """Each is 201; one copy is stored and counted once."""
+    """Eight simultaneous uploads of one blob all succeed with 201.
+
+    One copy is stored and counted once.
+    """
     index = MemoryIndex()
     workers = [pushing(tmp_path, index=index) for _ in range(2)]
     answers: list[int] = []

@@ -1,4 +1,4 @@
-"""The index row and the log fields of a pushed blob."""
+"""Test the index row and the log fields of a pushed blob."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _DIGEST = Digest.of(_CONTENT)
 
 
 def test_a_pushed_blob_is_recorded_and_pinned(tmp_path: Path) -> None:
-    """It counts against the cap, and it is not evicted before it is linked."""
+    """A pushed blob counts against the cap.
+
+    A pin keeps it from eviction until a manifest links it.
+    """
     pins = RecordingPins()
     p = pushing(tmp_path, index=MemoryIndex(pins=pins))
 
@@ -35,7 +38,7 @@ def test_a_pushed_blob_is_recorded_and_pinned(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_upload_makes_no_repository(p: Pushing) -> None:
-    """A repository exists once something was pushed to it."""
+    """An unfinished upload creates no repository."""
     p.begin()
 
     assert p.ask("GET", "tags/list").status_code == 404
@@ -43,7 +46,10 @@ def test_an_unfinished_upload_makes_no_repository(p: Pushing) -> None:
 
 
 def test_a_blob_push_of_a_manifest_keeps_its_row(p: Pushing) -> None:
-    """The row of a manifest keeps its parts: the order of eviction depends on them."""
+    """A push of a manifest's bytes as a blob keeps the manifest's row with its parts.
+
+    The order of eviction depends on the parts.
+    """
     part = Digest.of(b"part")
     p.index.record(_DIGEST, len(_CONTENT), ContentKind.MANIFEST, 1.0, children=[part])
     (p.root / "docker").mkdir()

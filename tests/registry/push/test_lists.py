@@ -1,4 +1,4 @@
-"""Pages of tags and repositories (OCI distribution-spec 1.1, end-8; docker's `_catalog`)."""
+"""Test pages of tags and repositories (OCI spec 1.1, end-8; docker's `_catalog`)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _link(p: Pushing, *names: str, origin: str | None = None) -> None:
 
 
 def _pages(p: Pushing, url: str, field: str) -> list[list[str]]:
-    """Follow the Link headers from one page to the last."""
+    """Follow the Link headers from one page to the last page."""
     found = []
     while url:
         answer = p.send("GET", url)
@@ -61,7 +61,7 @@ def test_a_repository_without_tags_has_an_empty_list(p: Pushing) -> None:
 
 
 def test_tags_are_listed_in_pages(p: Pushing) -> None:
-    """Each page but the last links the next one; a full last page links none."""
+    """Each page of tags but the last has a Link to the next page, even if the last is full."""
     _tag(p, *"abcdef")
 
     pages = _pages(p, f"/v2/{NAME}/tags/list?n=2", "tags")
@@ -80,7 +80,7 @@ def test_tags_are_listed_in_pages(p: Pushing) -> None:
     ],
 )
 def test_last_need_not_be_an_existing_tag(p: Pushing, query: str, expected: list[str]) -> None:
-    """The list begins after it in either case."""
+    """The list of tags begins after `last`, whether such a tag exists or not."""
     _tag(p, *"abcd")
 
     assert p.tags(query) == expected
@@ -100,7 +100,7 @@ def test_n_0_lists_nothing(p: Pushing, path: str) -> None:
 @pytest.mark.parametrize("path", [f"/v2/{NAME}/tags/list", "/v2/_catalog"])
 @pytest.mark.parametrize("count", ["-1", "x", "9" * 20])
 def test_an_invalid_n_is_400(p: Pushing, path: str, count: str) -> None:
-    """It must not list everything."""
+    """An invalid `n` is 400, and does not list everything."""
     _tag(p, "a")
 
     assert p.send("GET", f"{path}?n={count}").status_code == 400
@@ -110,7 +110,10 @@ def test_an_invalid_n_is_400(p: Pushing, path: str, count: str) -> None:
 
 
 def test_hosted_repositories_are_listed_before_proxied_ones(tmp_path: Path) -> None:
-    """Each kind in order of names; repositories that no request can reach are left out."""
+    """Hosted repositories are listed before proxied ones, each in order of names.
+
+    Repositories that no request can reach are left out.
+    """
     p = pushing(tmp_path, upstreams=[_UPSTREAM, "ghcr.io", "127.0.0.1:5000"])
     _link(p, f"{_UPSTREAM}/b/app", f"{_UPSTREAM}/a", "ghcr.io/x", origin="any")
     _link(p, "127.0.0.1_5000/y", origin="127.0.0.1:5000")
@@ -126,7 +129,10 @@ def test_hosted_repositories_are_listed_before_proxied_ones(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("n", range(1, 9))
 def test_repositories_are_listed_in_pages(tmp_path: Path, n: int) -> None:
-    """Pages of any size cover both kinds; the last one has no Link."""
+    """Pages of repositories of any size cover hosted and proxied ones.
+
+    The last page has no Link.
+    """
     p = pushing(tmp_path, upstreams=[_UPSTREAM])
     _link(p, "a", "a/b", "a-b/c", "zoo")
     _link(p, "quay.io/a", "quay.io/b", "quay.io/b/c", origin=_UPSTREAM)
@@ -141,7 +147,7 @@ def test_repositories_are_listed_in_pages(tmp_path: Path, n: int) -> None:
 
 
 def test_a_page_has_1000_repositories_by_default(p: Pushing) -> None:
-    """As in docker distribution."""
+    """A page lists 1000 repositories by default, as in docker distribution."""
     for number in range(1001):
         (p.root / f"docker/registry/v2/repositories/r{number:04}/_manifests").mkdir(parents=True)
 
@@ -151,7 +157,7 @@ def test_a_page_has_1000_repositories_by_default(p: Pushing) -> None:
 
 
 def test_an_unreadable_repository_is_not_listed(tmp_path: Path) -> None:
-    """It does not make a page shorter either."""
+    """A repository that the user may not read is not listed, and does not shorten a page."""
 
     class Mine(Identity):
         def may(self, action: Action, repository: Repository | None) -> bool:

@@ -1,4 +1,4 @@
-"""Manifest pushes: by tag, by digest, with `tag` parameters (OCI distribution-spec, end-7)."""
+"""Test manifest pushes: by tag, by digest, with `tag` parameters (OCI spec 1.1, end-7)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ def test_an_image_is_pushed_by_tag(p: Pushing, family: Family) -> None:
 
 @_FAMILIES
 def test_media_types_are_case_insensitive(p: Pushing, family: Family) -> None:
-    """RFC 9110, 8.3.1: in the header, with parameters, and in the manifest itself."""
+    """Media types are case-insensitive, in the header and in the manifest: RFC 9110, 8.3.1.
+
+    A header may have parameters.
+    """
     made = _image(family=family)
     body = made.manifest.replace(made.media_type.encode(), made.media_type.upper().encode())
     for blob in made.blobs:
@@ -73,7 +76,7 @@ def test_media_types_are_case_insensitive(p: Pushing, family: Family) -> None:
 
 
 def test_a_missing_child_is_reported_whatever_the_case_of_its_type(p: Pushing) -> None:
-    """A child manifest that is not stored is an error."""
+    """A missing child manifest of an index is an error, whatever the case of its media type."""
     child = _image()
     for blob in (*child.blobs, child.manifest):
         p.blob(blob)
@@ -84,7 +87,7 @@ def test_a_missing_child_is_reported_whatever_the_case_of_its_type(p: Pushing) -
 
 
 def test_an_image_pushed_by_digest_has_no_tag(p: Pushing) -> None:
-    """Only its digest refers to it."""
+    """An image that is pushed by digest has no tag."""
     made = _image()
 
     p.image(made, made.digest)
@@ -94,7 +97,7 @@ def test_an_image_pushed_by_digest_has_no_tag(p: Pushing) -> None:
 
 
 def test_an_image_can_be_pushed_by_sha512(p: Pushing) -> None:
-    """It is stored under the digest of its client, and a tag refers to that digest."""
+    """An image can be pushed by sha512: it is stored under that digest, and tags refer to it."""
     made = _in_sha512(_image())
     for blob in made.blobs:
         p.blob(blob, algorithm="sha512")
@@ -111,7 +114,10 @@ def test_an_image_can_be_pushed_by_sha512(p: Pushing) -> None:
 
 
 def test_tag_parameters_set_tags_of_a_push_by_digest(p: Pushing) -> None:
-    """The next version of the spec permits several; OCI-Tag confirms each."""
+    """`tag` parameters set tags of a push by digest; OCI-Tag confirms each of them.
+
+    The next version of the spec permits several.
+    """
     made = _image()
     p.image(made, made.digest)
     tags = [f"v{number}" for number in range(12)]
@@ -125,7 +131,7 @@ def test_tag_parameters_set_tags_of_a_push_by_digest(p: Pushing) -> None:
 
 
 def test_tag_parameters_are_ignored_in_a_push_by_tag(p: Pushing) -> None:
-    """They are for a push by digest."""
+    """`tag` parameters are ignored in a push by tag, because the spec has them for digests."""
     made = _image()
     p.image(made, "v1?tag=v2")
 
@@ -133,7 +139,10 @@ def test_tag_parameters_are_ignored_in_a_push_by_tag(p: Pushing) -> None:
 
 
 def test_a_moved_tag_is_seen_at_once(p: Pushing) -> None:
-    """By every worker. The former manifest stays, by its digest."""
+    """After a tag is moved, every worker serves the new manifest at once.
+
+    The former manifest can still be pulled by its digest.
+    """
     first, second = _image(1), _image(2)
     p.image(first)
     p.image(second)
@@ -145,7 +154,7 @@ def test_a_moved_tag_is_seen_at_once(p: Pushing) -> None:
 
 
 def test_a_manifest_can_be_pushed_repeatedly(p: Pushing) -> None:
-    """Under any number of tags."""
+    """A manifest can be pushed repeatedly, under any number of tags."""
     made = _image()
     for tag in ("v1", "v1", "v2"):
         p.image(made, tag)
@@ -156,7 +165,7 @@ def test_a_manifest_can_be_pushed_repeatedly(p: Pushing) -> None:
 
 @pytest.mark.parametrize("tag", [".v1", "v 1", "v" * 129, "v%2B1"])
 def test_an_invalid_tag_is_400(p: Pushing, tag: str) -> None:
-    """As a reference, and as a `tag` parameter."""
+    """An invalid tag is 400, as a reference and as a `tag` parameter."""
     made = _image()
     p.image(made, made.digest)
 
@@ -171,7 +180,7 @@ def test_an_invalid_tag_is_400(p: Pushing, tag: str) -> None:
 
 @_FAMILIES
 def test_an_index_is_pushed_after_its_images(p: Pushing, family: Family) -> None:
-    """It may be part of another index."""
+    """An index is pushed after its images, and may be part of another index."""
     children = [_image(1, family), _image(2, family)]
     for child in children:
         p.image(child, child.digest)
@@ -188,14 +197,14 @@ def test_an_index_is_pushed_after_its_images(p: Pushing, family: Family) -> None
 
 
 def test_an_empty_index_can_be_pushed(p: Pushing) -> None:
-    """Tools create a multi-platform image this way and add to it."""
+    """An empty index can be pushed: tools add the images of a multi-platform image later."""
     body, media_type = images.index([])
 
     assert p.manifest(body, media_type, "none").status_code == 201
 
 
 def test_an_index_may_list_manifests_of_its_repository_only(p: Pushing) -> None:
-    """404 for a manifest that was pushed to another repository only."""
+    """An index may list only manifests of its own repository; other manifests are missing."""
     child = _image()
     p.image(child, child.digest, name="team/other")
     body, media_type = images.index([child])
@@ -206,7 +215,7 @@ def test_an_index_may_list_manifests_of_its_repository_only(p: Pushing) -> None:
 
 
 def test_an_index_may_list_blobs(p: Pushing) -> None:
-    """BuildKit's caches do.
+    """An index may list blobs, as the caches of BuildKit do.
 
     A manifest that is linked only as a blob does not count as a manifest.
     """
@@ -225,7 +234,7 @@ def test_an_index_may_list_blobs(p: Pushing) -> None:
 
 
 def test_an_artifact_with_the_empty_config_can_be_pushed(p: Pushing) -> None:
-    """As oras does; it may have no layers."""
+    """An artifact with the empty config can be pushed, as oras does, also without layers."""
     made = _image()
     artifact = images.artifact(made, b"a signature", "application/vnd.example.signature")
     bare = document(artifact.manifest, layers=[])
@@ -243,7 +252,10 @@ def test_an_artifact_with_the_empty_config_can_be_pushed(p: Pushing) -> None:
     ids=["by its type", "by its urls"],
 )
 def test_foreign_layers_need_not_be_stored(p: Pushing, elsewhere: dict[str, object]) -> None:
-    """The licence of Windows' base layers forbids redistribution."""
+    """Foreign layers need not be stored: some licences forbid their redistribution.
+
+    Windows' base layers are foreign layers.
+    """
     made = _image()
     layer = images.descriptor(b"not ours to give", "application/vnd.oci.image.layer.v1.tar")
     p.blob(made.config)
@@ -254,7 +266,7 @@ def test_foreign_layers_need_not_be_stored(p: Pushing, elsewhere: dict[str, obje
 
 
 def test_unknown_fields_and_inline_data_are_kept(p: Pushing) -> None:
-    """Not a byte is changed."""
+    """Unknown fields and inline data of a manifest are kept: no byte of it changes."""
     made = _image()
     for blob in made.blobs:
         p.blob(blob)
@@ -266,7 +278,10 @@ def test_unknown_fields_and_inline_data_are_kept(p: Pushing) -> None:
 
 
 def test_the_media_type_may_be_in_the_header_only(p: Pushing) -> None:
-    """Its parameters are ignored. The field in the manifest is optional since OCI 1.0."""
+    """The media type may be in the header only; its parameters are ignored.
+
+    The field in the manifest is optional since OCI 1.0.
+    """
     made = _image()
     for blob in made.blobs:
         p.blob(blob)

@@ -1,4 +1,4 @@
-"""Cross-repository mounts (OCI distribution-spec 1.1, end-11)."""
+"""Test cross-repository mounts (OCI distribution-spec 1.1, end-11)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def _is_mounted(p: Pushing, answer: Result) -> bool:
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 def test_a_blob_is_mounted_from_another_repository(p: Pushing, algorithm: str) -> None:
-    """201 without a byte sent; the other repository keeps its link."""
+    """A blob is mounted from another repository with 201, without a sent byte.
+
+    The other repository keeps its link.
+    """
     digest = p.blob(_CONTENT, _OTHER, algorithm)
 
     done = _mount(p, f"mount={digest}&from={_OTHER}")
@@ -77,7 +80,10 @@ def test_a_mount_without_from_searches_all_repositories(p: Pushing) -> None:
 
 
 def test_an_unlinked_blob_is_not_mounted(p: Pushing) -> None:
-    """Without `from` too: stored content that no readable repository links begins an upload."""
+    """A blob that no readable repository links is not mounted.
+
+    Stored content without a link begins an upload.
+    """
     assert _is_mounted(p, _mount(p, f"mount={_DIGEST}")) is False
     p.ask("DELETE", f"blobs/{_DIGEST}")
     assert p.content(_DIGEST) == _CONTENT
@@ -86,7 +92,7 @@ def test_an_unlinked_blob_is_not_mounted(p: Pushing) -> None:
 
 
 def test_a_failed_mount_begins_an_upload_with_its_algorithm(p: Pushing) -> None:
-    """The digest in the mount request names the algorithm."""
+    """A failed mount begins an upload with the algorithm of the requested digest."""
     digest = Digest.of(_CONTENT, "sha512")
 
     begun = _mount(p, f"mount={digest}&from={_OTHER}")
@@ -97,7 +103,7 @@ def test_a_failed_mount_begins_an_upload_with_its_algorithm(p: Pushing) -> None:
 
 
 def test_a_proxied_blob_can_be_mounted(tmp_path: Path) -> None:
-    """It is linked under the upstream's name, and then hosted under the other name."""
+    """A proxied blob can be mounted into a hosted repository, which then links it too."""
     p = pushing(tmp_path, upstreams=["quay.io"])
     p.blob(_CONTENT, "team/helper")
     proxied = Repository("quay.io/podman/hello")
@@ -111,7 +117,7 @@ def test_a_proxied_blob_can_be_mounted(tmp_path: Path) -> None:
 
 
 def test_a_blob_of_a_removed_upstream_is_not_mounted(p: Pushing) -> None:
-    """Content of an upstream that is no longer configured is not served."""
+    """A blob that only a repository of a removed upstream links is not mounted."""
     left = Repository("gone.test/app")
     p.blob(_CONTENT, "gone.test/app")
     p.repositories.set_origin(left, "gone.test")
@@ -144,7 +150,10 @@ def test_an_unreadable_blob_is_not_mounted(tmp_path: Path, query: str) -> None:
 
 
 def test_a_mounted_blob_is_pinned_and_counted_once(tmp_path: Path) -> None:
-    """Until it is linked; its row stays the same, with a new access time."""
+    """A mounted blob is pinned until it is linked, and counted once.
+
+    Its row stays the same, with a new access time.
+    """
     pins = RecordingPins()
     p = pushing(tmp_path, index=MemoryIndex(pins=pins))
     p.blob(_CONTENT, _OTHER)

@@ -1,4 +1,4 @@
-"""Permission to push, by user and by repository name."""
+"""Test the permission to push, by user and by repository name."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_the_setting_named_in_a_405_permits_the_push(tmp_path: Path, name: str) 
     ],
 )
 def test_a_405_states_the_remedy(tmp_path: Path, name: str, default: str | None, told: str) -> None:
-    """For official images there is none."""
+    """A 405 states how to push elsewhere, except for official images of Docker Hub."""
     p = pushing(tmp_path, upstreams=["quay.io", "docker.io", "localhost:5000"], default=default)
     refused = p.send("PUT", f"/v2/{name}/manifests/v1", b"{}")
 
@@ -95,7 +95,7 @@ def test_a_405_states_the_remedy(tmp_path: Path, name: str, default: str | None,
 
 
 def test_a_hosted_name_can_be_pushed_beside_a_default_upstream(tmp_path: Path) -> None:
-    """No upstream receives a request for it."""
+    """A hosted name can be pushed beside a default upstream, which gets no request for it."""
     p = pushing(
         tmp_path,
         upstreams=["docker.io"],
@@ -111,7 +111,7 @@ def test_a_hosted_name_can_be_pushed_beside_a_default_upstream(tmp_path: Path) -
 
 
 def test_a_repository_stays_hosted_when_a_default_upstream_is_added(tmp_path: Path) -> None:
-    """It can still be pushed to."""
+    """A hosted repository can still be pushed to after a default upstream is added."""
     before = pushing(tmp_path)
     before.image(_MADE)
     p = pushing(tmp_path, index=before.index, upstreams=["docker.io"], default="docker.io")
@@ -134,7 +134,7 @@ def test_names_are_folded_to_lower_case(p: Pushing) -> None:
 
 @pytest.mark.parametrize("name", ["team/..", "team/-app", "team/app.", "a" * 256])
 def test_an_invalid_name_is_400(p: Pushing, name: str) -> None:
-    """400 NAME_INVALID."""
+    """An invalid repository name is 400 NAME_INVALID."""
     refused = p.send("POST", f"/v2/{name}/blobs/uploads/")
 
     assert (refused.status_code, code(refused)) == (400, "NAME_INVALID")
@@ -142,7 +142,10 @@ def test_an_invalid_name_is_400(p: Pushing, name: str) -> None:
 
 @pytest.mark.parametrize(("method", "path"), _WRITES)
 def test_an_anonymous_client_cannot_push(tmp_path: Path, method: str, path: str) -> None:
-    """It is challenged, even where it may pull. A wrong password is challenged again."""
+    """An anonymous client that pushes is challenged, even where it may pull.
+
+    A wrong password is challenged again.
+    """
     owner = pushing(tmp_path)
     owner.image(_MADE)
     p = pushing(

@@ -1,4 +1,4 @@
-"""The referrers API (OCI distribution-spec 1.1, end-12)."""
+"""Test the referrers API (OCI distribution-spec 1.1, end-12)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ def test_an_invalid_digest_is_400(p: Pushing) -> None:
 
 
 def test_a_push_with_a_subject_is_confirmed_and_listed(p: Pushing) -> None:
-    """OCI-Subject in the response; then type, size and annotations in the list."""
+    """A push with a subject is confirmed by OCI-Subject.
+
+    The subject's list then has the type, size and annotations.
+    """
     p.image(_SUBJECT)
     made = _artifact(1, signer="somebody")
     for blob in made.blobs:
@@ -77,7 +80,10 @@ def test_a_push_with_a_subject_is_confirmed_and_listed(p: Pushing) -> None:
 
 
 def test_annotations_that_are_not_strings_are_left_out(p: Pushing) -> None:
-    """Clients expect strings: one other value would hide all signatures."""
+    """Annotations that are not strings are left out of the list of referrers.
+
+    Clients expect strings: one other value would hide all signatures.
+    """
     p.image(_SUBJECT)
     odd = _artifact(1, a=7, b={"c": [1]}, d=None, e="text")  # type: ignore[arg-type]
     for blob in odd.blobs:
@@ -112,7 +118,7 @@ def test_an_artifact_without_a_type_has_that_of_its_config(p: Pushing) -> None:
 
 @pytest.mark.parametrize("kind", [_SBOM, None])
 def test_an_index_can_have_a_subject(p: Pushing, kind: str | None) -> None:
-    """Without an artifact type it is listed without one."""
+    """An index can have a subject; without an artifact type it is listed without one."""
     subject = images.descriptor(_SUBJECT.manifest, OCI_MANIFEST)
     changes: dict[str, Any] = {"subject": subject, "artifactType": kind}
     body = document(images.index([])[0], **changes)
@@ -125,7 +131,7 @@ def test_an_index_can_have_a_subject(p: Pushing, kind: str | None) -> None:
 
 
 def test_a_referrer_may_be_pushed_before_its_subject(p: Pushing) -> None:
-    """It stays when the subject is deleted."""
+    """A referrer may be pushed before its subject, and stays when the subject is deleted."""
     before, after = _artifact(1), _artifact(2)
     p.image(before, before.digest)
     p.image(_SUBJECT)
@@ -139,7 +145,10 @@ def test_a_referrer_may_be_pushed_before_its_subject(p: Pushing) -> None:
 
 
 def test_a_deleted_referrer_is_not_listed(p: Pushing) -> None:
-    """It must be deleted by digest: without its tag it is still a referrer."""
+    """A referrer is no longer listed after it is deleted by digest.
+
+    Without its tag it is still a referrer.
+    """
     made = _artifact(1)
     p.image(made, "signature")
     p.ask("DELETE", "manifests/signature")
@@ -152,7 +161,7 @@ def test_a_deleted_referrer_is_not_listed(p: Pushing) -> None:
 
 
 def test_referrers_are_listed_by_repository(p: Pushing) -> None:
-    """Referrers of the same digest in other repositories are not listed."""
+    """Referrers are listed by repository: those of other repositories are not listed."""
     made = _artifact(1)
     p.image(made, "signature", name="team/other")
 
@@ -160,7 +169,10 @@ def test_referrers_are_listed_by_repository(p: Pushing) -> None:
 
 
 def test_referrers_are_filtered_by_artifact_type(p: Pushing) -> None:
-    """The response names the filter. A client need not escape the plus sign."""
+    """Referrers are filtered by artifact type, and the response names the filter.
+
+    A client need not escape the plus sign.
+    """
     signature, sbom = _artifact(1), _artifact(2, _SBOM)
     for made in (signature, sbom):
         p.image(made, made.digest)
@@ -174,7 +186,10 @@ def test_referrers_are_filtered_by_artifact_type(p: Pushing) -> None:
 
 
 def test_referrers_are_listed_in_pages(p: Pushing) -> None:
-    """Each page links the next one with the filter; together they are complete."""
+    """Each page of referrers links the next page, with the filter.
+
+    All pages together are complete.
+    """
     made = [_artifact(number) for number in range(5)]
     for each in [*made, _artifact(9, _SBOM)]:
         p.image(each, each.digest)
@@ -192,7 +207,7 @@ def test_referrers_are_listed_in_pages(p: Pushing) -> None:
 
 
 def test_a_page_is_no_larger_than_a_manifest(p: Pushing) -> None:
-    """Clients read an index of up to 4 MiB; annotations can exceed that."""
+    """A page of referrers is at most 4 MiB, as clients read no larger index."""
     made = [_artifact(number, note="x" * (LARGEST // 2)) for number in range(3)]
     for each in made:
         p.image(each, each.digest)

@@ -1,4 +1,4 @@
-"""Manifests that are refused, and the records of those that are stored."""
+"""Test manifests that are refused, and the records of manifests that are stored."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def _image() -> Image:
 
 
 def test_a_manifest_with_missing_parts_is_404(p: Pushing) -> None:
-    """MANIFEST_BLOB_UNKNOWN with an error for each; blobs of other repositories are missing."""
+    """A manifest with missing parts is 404, with one MANIFEST_BLOB_UNKNOWN for each part.
+
+    A blob of another repository counts as missing.
+    """
     made = image([filler(1000, 1), filler(1000, 2), filler(1000, 2)])
     p.blob(made.config)
     p.blob(made.layers[0], name="team/other")
@@ -65,7 +68,7 @@ def test_a_manifest_with_a_wrong_digest_is_400(p: Pushing) -> None:
 
 @pytest.mark.parametrize("reference", ["sha256:baddigest", "sha256:", "md5:0123", "a:b"])
 def test_a_malformed_digest_is_400(p: Pushing, reference: str) -> None:
-    """In a push and in a pull."""
+    """A malformed digest is 400 in a push and in a pull."""
     made = _image()
 
     pushed = p.manifest(made.manifest, made.media_type, reference)
@@ -91,7 +94,10 @@ _WRONG = {
 
 @pytest.mark.parametrize(("body", "media_type"), _WRONG.values(), ids=_WRONG)
 def test_an_invalid_manifest_is_400(p: Pushing, body: bytes, media_type: str) -> None:
-    """MANIFEST_INVALID, also for a document that two clients could read as two types."""
+    """An invalid manifest is 400 MANIFEST_INVALID.
+
+    A document that two clients could read as two types is invalid.
+    """
     for blob in _image().blobs:
         p.blob(blob)
 
@@ -101,7 +107,7 @@ def test_an_invalid_manifest_is_400(p: Pushing, body: bytes, media_type: str) ->
 
 
 def _of_length(made: Image, length: int) -> bytes:
-    """Return a manifest that an annotation extends to exactly this length."""
+    """Return a manifest that an annotation extends to exactly *length* bytes."""
     fill = length - len(document(made.manifest, annotations={"fill": ""}))
     return document(made.manifest, annotations={"fill": "x" * fill})
 
@@ -126,7 +132,7 @@ def test_a_manifest_above_4_mib_is_413(p: Pushing, *, streamed: bool) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 def test_other_methods_on_a_manifest_are_405(p: Pushing, method: str) -> None:
-    """`Allow` lists the permitted ones."""
+    """Other methods on a manifest are 405, and `Allow` lists the permitted methods."""
     refused = p.ask(method, "manifests/v1", b"{}")
 
     assert (refused.status_code, code(refused)) == (405, "UNSUPPORTED")
@@ -137,7 +143,10 @@ def test_other_methods_on_a_manifest_are_405(p: Pushing, method: str) -> None:
 
 
 def test_a_pushed_image_is_recorded_with_its_parts(p: Pushing) -> None:
-    """A pull of it updates the access times of its parts, and no part is evicted before it."""
+    """The index records a pushed image with its parts.
+
+    A pull updates the access times of the parts, and no part is evicted before the image.
+    """
     made = _image()
     p.image(made)
 
@@ -150,7 +159,7 @@ def test_a_pushed_image_is_recorded_with_its_parts(p: Pushing) -> None:
 
 
 def test_all_parts_are_pinned_during_a_push(tmp_path: Path) -> None:
-    """With the parts of an index's manifests."""
+    """All parts of an image, and those of an index's manifests, are pinned during a push."""
     pins = RecordingPins()
     p = pushing(tmp_path, index=MemoryIndex(pins=pins))
     child = _image()
@@ -165,7 +174,10 @@ def test_all_parts_are_pinned_during_a_push(tmp_path: Path) -> None:
 
 
 def test_another_repository_cannot_change_a_media_type(p: Pushing) -> None:
-    """The content is the same and states no type itself."""
+    """A push to another repository cannot change a manifest's media type.
+
+    The content is the same in both, and states no type.
+    """
     made = _image()
     body = document(made.manifest, mediaType=None)
     for name in (NAME, "team/other"):
@@ -184,7 +196,7 @@ class _Died(BaseException):
 
 
 def _dying(after: int) -> Callable[[Filesystem, str, bytes], None]:
-    """Return a storage write that works for some calls and then raises _Died."""
+    """Return a storage write that works for some calls and then raises `_Died`."""
     left = iter(range(after))
     write = Filesystem.write
 

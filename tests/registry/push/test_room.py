@@ -50,7 +50,7 @@ def _is_refused(p: Pushing, answer: Result, size: int) -> bool:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 def test_a_body_that_cannot_fit_is_not_read(p: Pushing, method: str) -> None:
-    """Its Content-Length decides."""
+    """A body that cannot fit by its Content-Length is refused without reading it."""
     content = filler(60 * _KB, 1)
     query = f"?digest={Digest.of(content)}"
     url = f"/v2/team/app/blobs/uploads/{query}" if method == "POST" else p.begin() + query
@@ -83,7 +83,7 @@ def test_a_client_that_is_still_sending_gets_the_response(p: Pushing) -> None:
 
 
 def test_a_stream_is_refused_when_space_runs_out(p: Pushing) -> None:
-    """Without a Content-Length it may use all space."""
+    """A stream without a Content-Length is refused when space runs out."""
     where = p.begin()
 
     answer = p.stream("PATCH", where, pieces(filler(60 * _KB, 1), 10 * _KB))
@@ -93,7 +93,10 @@ def test_a_stream_is_refused_when_space_runs_out(p: Pushing) -> None:
 
 
 def test_a_stream_that_fits_is_accepted_near_the_limit(p: Pushing) -> None:
-    """Space is reserved in large steps, and near the limit in small ones."""
+    """A stream that fits is accepted near the limit.
+
+    Space is reserved in large steps, and near the limit in small steps.
+    """
     where, content = p.begin(), filler(40 * _KB, 1)
 
     taken = p.stream("PATCH", where, pieces(content, _KB))
@@ -137,7 +140,7 @@ def test_a_push_is_503_while_the_index_is_rebuilt(p: Pushing) -> None:
 
 
 def test_a_manifest_that_does_not_fit_is_refused(p: Pushing) -> None:
-    """Its blobs were stored; neither the manifest nor a link to it is."""
+    """A manifest that does not fit is refused, and neither it nor its link is stored."""
     made = image([filler(_KB, 1)])
     for blob in made.blobs:
         p.blob(blob)
@@ -164,7 +167,10 @@ def test_stored_content_needs_no_space(p: Pushing) -> None:
 
 
 def test_an_upload_keeps_its_reservation_between_chunks(p: Pushing) -> None:
-    """Other uploads cannot use that space, and the upload reserves no more than it needs."""
+    """An upload keeps its reservation between chunks.
+
+    Other uploads cannot use that space, and the reservation is no larger than needed.
+    """
     where = p.begin()
     p.stream("PATCH", where, pieces(filler(30 * _KB, 1), _KB))
 
@@ -190,7 +196,10 @@ def test_a_full_disk_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_an_unavailable_index_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing can be pinned then. No byte is read, so that the client can repeat the request."""
+    """A push is 503 while the index is unavailable, because no digest can be pinned.
+
+    The worker reads no byte of the body, so that the client can repeat the request.
+    """
 
     def busy(*_: object) -> None:
         raise IndexUnavailable("busy")

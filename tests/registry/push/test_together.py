@@ -27,7 +27,7 @@ _OTHER = "team/other"
 
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[Index]:
-    """Return a real index, which workers share."""
+    """Open a real index, which workers share."""
     found = open_index(tmp_path)
     yield found
     found.close()
@@ -35,7 +35,7 @@ def index(tmp_path: Path) -> Iterator[Index]:
 
 @pytest.fixture
 def p(tmp_path: Path, index: Index) -> Pushing:
-    """Return a worker."""
+    """Return a worker of the registry."""
     return pushing(tmp_path / "data", index=index)
 
 
@@ -88,10 +88,10 @@ def test_a_mount_during_a_delete_links_content_or_nothing(p: Pushing) -> None:
 def test_an_eviction_during_a_push_removes_no_acknowledged_blob(p: Pushing, index: Index) -> None:
     """An old copy of the pushed blob is stored, and the cleaner evicts it at that moment."""
     blobs = BlobStore(p.storage)
-    commit_lock = threading.Lock()  # no commit between the check and the removal
+    commit_lock = threading.Lock()  # a commit must not happen between the check and the removal
 
     def evict() -> None:
-        began, awaited = time.time(), index.pins.all()  # in the cleaner's order
+        began, awaited = time.time(), index.pins.all()  # the calls are in the cleaner's order
         staying = awaited | set(p.repositories.blobs(Repository(NAME)))
         for entry in index.oldest(None, 100):
             with commit_lock:
@@ -133,7 +133,10 @@ def test_a_tag_set_during_a_delete_of_its_manifest_does_not_dangle(p: Pushing) -
 
 
 def test_simultaneous_referrers_are_all_listed(p: Pushing) -> None:
-    """A list under a referrers tag would lose some: each client overwrites it."""
+    """Simultaneous referrers are all listed.
+
+    A list under a referrers tag would lose some: each client overwrites it.
+    """
     subject = image([filler(1000, 3)])
     p.image(subject)
     made = [images.artifact(subject, str(number).encode(), "test/kind") for number in range(8)]

@@ -1,4 +1,4 @@
-"""Limits on the number of unfinished uploads."""
+"""Test limits on the number of unfinished uploads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Uploads:
         self.reached += 1
 
     def begin(self, owner: str) -> str:
-        """Begin an upload."""
+        """Begin an upload, and return its number."""
         return self.sessions.begin(NAME, owner=owner)
 
     def age(self, number: str, seconds: float, content: bytes = b"") -> None:
@@ -52,7 +52,10 @@ def uploads(tmp_path: Path) -> Uploads:
 
 
 def test_an_owner_cannot_exceed_its_limit(uploads: Uploads) -> None:
-    """Other owners still can begin uploads; the refusal is counted."""
+    """An owner cannot exceed its limit of uploads; other owners can still begin uploads.
+
+    The refusal is counted.
+    """
     uploads.begin("ann")
     uploads.begin("ann")
 
@@ -63,7 +66,7 @@ def test_an_owner_cannot_exceed_its_limit(uploads: Uploads) -> None:
 
 
 def test_the_total_limit_covers_all_workers(uploads: Uploads) -> None:
-    """The files on disk are counted, whichever worker created them."""
+    """The limit of uploads covers all workers: it counts the files on the disk."""
     for owner in ("ann", "bob", "cid"):
         uploads.begin(owner)
 
@@ -79,7 +82,10 @@ def test_the_total_limit_covers_all_workers(uploads: Uploads) -> None:
 def test_idle_uploads_are_removed_at_the_limit(
     uploads: Uploads, age: float, content: bytes, *, makes_way: bool
 ) -> None:
-    """Empty ones after a minute, others after an hour: abandoned uploads block no client."""
+    """At the limit, idle uploads are removed: empty ones after a minute, others after an hour.
+
+    Abandoned uploads block no client.
+    """
     number = uploads.begin("ann")
     uploads.begin("ann")
     uploads.age(number, age, content)
@@ -93,7 +99,7 @@ def test_idle_uploads_are_removed_at_the_limit(
 
 
 def test_a_locked_upload_is_not_removed(uploads: Uploads) -> None:
-    """However long its request waits for the next byte."""
+    """An upload that a request has locked is not removed, however long the request waits."""
     number = uploads.begin("ann")
     uploads.begin("ann")
     uploads.age(number, 10_000)
@@ -103,7 +109,10 @@ def test_a_locked_upload_is_not_removed(uploads: Uploads) -> None:
 
 
 def test_a_note_about_an_upload_is_no_upload(uploads: Uploads) -> None:
-    """A long body has one that tells its length; it goes with its upload, and not before."""
+    """A file that notes an upload's length or digest does not count as an upload.
+
+    It is removed with its upload, and not before.
+    """
     uploads.begin("ann")
     (upload,) = uploads.folder.iterdir()
     named = (layout.upload_digest(upload.name), layout.upload_size(upload.name))

@@ -1,4 +1,4 @@
-"""Blob uploads: monolithic, in chunks, as a stream, and resumed (end-4 to end-6, end-13)."""
+"""Test blob uploads: monolithic, in chunks, as a stream, and resumed (end-4 to 6, end-13)."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_single_post_stores_a_blob(p: Pushing, algorithm: str) -> None:
 def test_an_empty_blob_and_an_empty_object_can_be_pushed(
     p: Pushing, content: bytes, algorithm: str
 ) -> None:
-    """Both are well known, and every client for artifacts pushes them."""
+    """An empty blob and an empty object `{}` can be pushed, as artifact clients do."""
     digest = p.blob(content, algorithm=algorithm)
 
     assert is_served(p, content, algorithm)
@@ -79,7 +79,7 @@ def test_an_empty_blob_and_an_empty_object_can_be_pushed(
 
 
 def test_a_pushed_blob_can_be_read_in_ranges(p: Pushing) -> None:
-    """end-2, as for every blob."""
+    """A pushed blob can be read in ranges, like every blob (end-2)."""
     p.blob(_CONTENT)
 
     got = p.ask("GET", f"blobs/{_DIGEST}", Range="bytes=500-1499")
@@ -116,7 +116,10 @@ def test_chunks_store_a_blob(p: Pushing, algorithm: str, *, with_put: bool) -> N
 
 @pytest.mark.parametrize("start", [0, 3999, 4001, 9000])
 def test_a_chunk_out_of_order_is_416(p: Pushing, start: int) -> None:
-    """None of it is stored; the response and GET have the offset of the upload."""
+    """A chunk out of order is 416 and is not stored.
+
+    The response and GET have the offset of the upload.
+    """
     where = p.begin()
     p.send("PATCH", where, _CONTENT[:4000], Content_Range="0-3999")
     chunk = _CONTENT[start : start + 1000]
@@ -133,7 +136,7 @@ def test_a_chunk_out_of_order_is_416(p: Pushing, start: int) -> None:
 
 
 def test_a_last_chunk_out_of_order_is_416_and_keeps_the_upload(p: Pushing) -> None:
-    """The upload continues at its offset."""
+    """A last chunk out of order is 416, and the upload continues at its offset."""
     where = p.begin()
     p.send("PATCH", where, _CONTENT[:4000], Content_Range="0-3999")
 
@@ -144,7 +147,7 @@ def test_a_last_chunk_out_of_order_is_416_and_keeps_the_upload(p: Pushing) -> No
 
 
 def test_a_first_chunk_must_start_at_0(p: Pushing) -> None:
-    """Otherwise it is 416, and GET reports 0-0."""
+    """A first chunk that does not start at 0 is 416, and GET reports 0-0."""
     where = p.begin()
 
     refused = p.send("PATCH", where, _CONTENT[1000:2000], Content_Range="1000-1999")
@@ -154,7 +157,7 @@ def test_a_first_chunk_must_start_at_0(p: Pushing) -> None:
 
 
 def test_a_repeated_chunk_is_416_with_the_offset(p: Pushing) -> None:
-    """A client that missed the response repeats the chunk, and learns the offset."""
+    """A repeated chunk is 416, so a client that missed the response learns the offset."""
     where = p.begin()
     first = {"Content_Range": "0-3999"}
     p.send("PATCH", where, _CONTENT[:4000], **first)
@@ -163,7 +166,7 @@ def test_a_repeated_chunk_is_416_with_the_offset(p: Pushing) -> None:
 
 
 def test_a_chunk_of_a_wrong_length_is_400(p: Pushing) -> None:
-    """400 SIZE_INVALID, and none of it is stored."""
+    """A chunk of a wrong length is 400 SIZE_INVALID, and no byte of the chunk is stored."""
     where = p.begin()
 
     refused = p.send("PATCH", where, _CONTENT[:100], Content_Range="0-199")
@@ -174,7 +177,7 @@ def test_a_chunk_of_a_wrong_length_is_400(p: Pushing) -> None:
 
 
 def test_an_invalid_content_range_is_400(p: Pushing) -> None:
-    """It states no offset."""
+    """An upload's Content-Range that states no offset is 400."""
     assert p.send("PATCH", p.begin(), b"x", Content_Range="first").status_code == 400
 
 
@@ -183,7 +186,7 @@ def test_an_invalid_content_range_is_400(p: Pushing) -> None:
 
 @_ALGORITHMS
 def test_a_stream_stores_a_blob(p: Pushing, algorithm: str) -> None:
-    """Docker and podman send a layer in one PATCH of unknown length."""
+    """A blob can be pushed in one PATCH of unknown length, as Docker and podman do."""
     digest = Digest.of(_CONTENT, algorithm)
     where = p.begin()
 
@@ -197,7 +200,7 @@ def test_a_stream_stores_a_blob(p: Pushing, algorithm: str) -> None:
 
 
 def test_streams_are_appended(p: Pushing) -> None:
-    """Without Content-Range a body is appended at the offset of the upload."""
+    """A PATCH without Content-Range is appended at the offset of the upload."""
     where = p.begin()
     for part in pieces(_CONTENT, 3000):
         assert p.stream("PATCH", where, [part]).status_code == 202

@@ -11,7 +11,7 @@ DIGEST = Digest.of(b"")
 
 
 def test_only_pushed_repositories_under_an_upstreams_name_conflict() -> None:
-    """A repository that was pulled from the upstream belongs there."""
+    """A pushed repository under an upstream's name conflicts; one pulled from there does not."""
     storage = MemoryStorage()
     repositories = Repositories(storage)
     for name in ("quay.io/pushed/app", "quay.io/pulled/app", "team/app"):

@@ -1,4 +1,4 @@
-"""Tests of the poller for slow readers, slow senders and lingering closes."""
+"""Test the poller for slow readers, slow senders and lingering closes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Threads:
         threading.Thread(target=work, daemon=True).start()
 
     def clock(self) -> float:
-        """Return the time that a test sets."""
+        """Return the time that the test has set."""
         return self.now
 
     def poller(self, **limits: float) -> ConnectionPoller:
@@ -85,7 +85,7 @@ def test_a_client_that_reads_late_gets_the_whole_body(threads: Threads, descript
 
 
 def test_a_thread_waits_for_the_next_piece_of_a_download(threads: Threads, descriptor: int) -> None:
-    """Other connections must not wait for a piece that has not arrived yet."""
+    """A thread waits for the next piece of a download, so that other connections need not."""
     more = threading.Event()
 
     def arriving() -> Iterator[Piece]:
@@ -107,7 +107,7 @@ def test_a_thread_waits_for_the_next_piece_of_a_download(threads: Threads, descr
 def test_a_response_that_fails_after_the_handover_is_cut_off(
     threads: Threads, descriptor: int
 ) -> None:
-    """The last bytes are missing, and its pieces are closed."""
+    """If a response fails after the handover, it is cut off and its pieces are closed."""
     closed = threading.Event()
 
     def broken() -> Iterator[Piece]:
@@ -124,7 +124,7 @@ def test_a_response_that_fails_after_the_handover_is_cut_off(
 
 
 def test_the_pieces_are_closed_when_the_client_leaves(threads: Threads, descriptor: int) -> None:
-    """No file stays open."""
+    """When a client disconnects, the response's pieces are closed, so no file stays open."""
     closed = threading.Event()
 
     def pieces() -> Iterator[Piece]:
@@ -159,7 +159,7 @@ def test_the_slowest_reader_is_closed_only_above_the_limit(
 
 
 def test_a_fast_reader_is_never_closed(threads: Threads, descriptor: int) -> None:
-    """However many readers there are."""
+    """A fast reader is never closed, however many readers there are."""
     poller = threads.poller(readers=0, rate=10_000)
     client = handed_over(poller, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
     assert len(client.recv(700_000, socket.MSG_WAITALL)) == 700_000
@@ -170,7 +170,7 @@ def test_a_fast_reader_is_never_closed(threads: Threads, descriptor: int) -> Non
 
 
 def test_a_slow_body_is_cut_only_above_the_limit(threads: Threads) -> None:
-    """The thread that reads it wakes up, and `is_cut` is set."""
+    """A slow request body is cut only above the limit; its thread wakes up and sees `is_cut`."""
     poller = threads.poller(bodies=1, rate=100)
     pairs = [socket.socketpair() for _ in range(2)]
     with ExitStack() as stack:
@@ -206,7 +206,7 @@ def test_a_client_that_is_still_sending_can_read_its_response(threads: Threads) 
 def test_a_connection_that_the_client_does_not_close_is_closed_later(
     threads: Threads, drain: float
 ) -> None:
-    """The poller closes it after its patience has passed."""
+    """The poller closes a connection that the client does not close, after its patience."""
     ours, theirs = socket.socketpair()
     theirs.settimeout(20)
     with ours, theirs:
